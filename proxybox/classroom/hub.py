@@ -12,7 +12,7 @@ tells, and never takes up more memory than its bound.
 import asyncio
 import json
 import secrets
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
@@ -21,6 +21,8 @@ import attrs
 #: What is kept of a topic, and what may wait for one reader: events, and bytes.
 _KEPT, _KEPT_BYTES = 2_000, 1 << 19
 _WAITING, _WAITING_BYTES = 8_000, 2 << 20
+#: How many topics one stream may watch.
+_WATCHED: Final = 8
 #: Seconds of silence after which a comment is sent, so that both sides notice when the other one is gone.
 _PULSE: Final = 15.0
 
@@ -58,12 +60,15 @@ class _Topic:
 
 
 class Reader:
-    """One stream of a browser. id: by which its page can name it. topics: what it gets; watched: whose events, too."""
+    """One stream of a browser. id: by which its pages can name it. topics: what it gets.
+
+    watched: whose events it gets, too: each page that shares the stream can watch one topic.
+    """
 
     def __init__(self, hub: "Hub", topics: Iterable[str]) -> None:
         self.id = secrets.token_urlsafe(12)
         self.topics = frozenset(topics)
-        self.watched: str | None = None
+        self.watched: OrderedDict[str, str] = OrderedDict()
         self._hub = hub
         self._waiting: deque[Event] = deque()
         self._bytes = 0
@@ -174,23 +179,27 @@ class Hub:
         missed = [event for topic in known for event in topic.kept if event.number > int(told)]
         return sorted(missed, key=lambda event: event.number)
 
-    def watch(self, stream: str, topic: str | None, *, within: str) -> bool:
+    def watch(self, stream: str, topic: str | None, *, within: str, page: str = "") -> bool:
         """Has a stream get a topic's events as `watched`; None: no one's.
 
-        within: a topic that the stream must have. Returns whether there is such a stream.
+        within: a topic that the stream must have. page: which of those that share the stream wants them; the page that
+        has asked longest ago gives way when there are many. Returns whether there is such a stream.
         """
         reader = self._all.get(stream)
         if reader is None or within not in reader.topics:
             return False
-        self._unwatch(reader)
-        reader.watched = topic
+        self._unwatch(reader, page)
         if topic is not None:
+            while len(reader.watched) >= _WATCHED:
+                self._unwatch(reader, next(iter(reader.watched)))
+            reader.watched[page] = topic
             self._watchers.setdefault(topic, {})[reader.id] = reader
         return True
 
-    def _unwatch(self, reader: Reader) -> None:
-        if reader.watched is not None:
-            self._leave(self._watchers, reader.watched, reader)
+    def _unwatch(self, reader: Reader, page: str) -> None:
+        topic = reader.watched.pop(page, None)
+        if topic is not None and topic not in reader.watched.values():
+            self._leave(self._watchers, topic, reader)
 
     @staticmethod
     def _leave(readers: dict[str, dict[str, Reader]], topic: str, reader: Reader) -> None:
@@ -206,7 +215,8 @@ class Hub:
     def leave(self, reader: Reader) -> None:
         """Ends a stream."""
         reader.cut_off()
-        self._unwatch(reader)
+        for page in tuple(reader.watched):
+            self._unwatch(reader, page)
         self._all.pop(reader.id, None)
         for topic in reader.topics:
             self._leave(self._readers, topic, reader)

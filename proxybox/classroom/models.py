@@ -151,10 +151,11 @@ class SeatChange(Strict):
 
 
 class Watch(Strict):
-    """Whose events a stream gets besides its own."""
+    """Whose events a stream gets besides its own. page: which of the pages that share the stream shows them."""
 
     stream: Id
     seat: Id | None
+    page: Id = ""
 
 
 class Lock(Strict):

@@ -114,7 +114,7 @@ async def version_of(seat: SeatId, exercise: SeatId, version: int, lesson: Here)
 async def watch(body: models.Watch, lesson: Here) -> Response:
     """Has a stream of events bring those of a seat, too."""
     topic = None if body.seat is None else f"seat:{lesson.seats.find(body.seat).id}"
-    if not lesson.hub.watch(body.stream, topic, within=TEACHER):
+    if not lesson.hub.watch(body.stream, topic, within=TEACHER, page=body.page):
         raise Refusal("not-found", "There is no such stream.")
     return Response(status_code=204)
 

@@ -140,4 +140,4 @@ const started = await attempt(() => room.start());
 setText(byId("course"), room.course.title);
 show();
 if (!started) byId("offline").hidden = false;
-document.documentElement.dataset.ready = "true";
+document.body.classList.add("ready");

@@ -9,6 +9,7 @@ import { isDone, lasted, needs, needsText } from "./help.js";
 import { attempt, choices, field, formDialog, note, setText } from "./parts.js";
 
 const OUTPUT = new Set(["run", "out", "display", "clear", "value", "finished"]);
+const PAGE = Math.random().toString(36).slice(2); // tells the tabs apart that share one stream
 const LOADS = 3; // how often a seat is loaded while its output changes at the same time
 
 export class SeatView {
@@ -30,6 +31,10 @@ export class SeatView {
     room.on("rows", (changed) => (changed === null || changed.has(this.id)) && this.#row());
     room.on("watched", (watched) => this.#watched(watched));
     room.on("stream", () => this.id !== null && this.#watch().then(() => this.#load()));
+    addEventListener("pagehide", () => {
+      if (this.id !== null && room.stream !== null) this.#tell(null, { keepalive: true }).catch(() => {});
+    });
+    addEventListener("pageshow", (event) => event.persisted && this.id !== null && this.#watch());
     setInterval(() => this.id !== null && this.#facts(), 1_000);
   }
 
@@ -54,7 +59,11 @@ export class SeatView {
 
   async #watch() {
     if (this.room.stream === null) return;
-    await attempt(() => send("POST", "/api/teacher/watch", { stream: this.room.stream, seat: this.id }));
+    await attempt(() => this.#tell(this.id));
+  }
+
+  #tell(seat, options = {}) {
+    return send("POST", "/api/teacher/watch", { stream: this.room.stream, seat, page: PAGE }, options);
   }
 
   #step(which) {
