@@ -67,6 +67,7 @@ class Sessions:
         jobs.on_lost.append(self._lost)
         self._all: dict[str, Served] = {}
         self._opening: dict[str, int] = {}
+        self._beginning: set[Served] = set()
         self._ending: dict[str, tuple[str, str, str]] = {}  # by id: key, state, reason; until they are kept
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -119,6 +120,7 @@ class Sessions:
 
     async def _begin(self, session: Served, job: Mapping[str, Any]) -> Served:
         """Has a job done that makes a session. Who no longer waits for it leaves none behind."""
+        self._beginning.add(session)
         try:
             await self._ask(session.caller, job, session.worker)
             if session.worker.ended:
@@ -130,6 +132,8 @@ class Sessions:
             self._all.pop(session.id, None)
             self._behind(self._tell(session, {"op": "end", "session": session.id}))
             raise
+        finally:
+            self._beginning.discard(session)
         return session
 
     def _behind(self, work: Coroutine[Any, Any, None]) -> None:
@@ -139,14 +143,19 @@ class Sessions:
         task.add_done_callback(self._tasks.discard)
 
     def _least_used(self, caller: Caller) -> WorkerProcess:
-        """The worker that has the fewest sessions; the express is for those that have none. Raises Refusal."""
+        """The worker of the fewest sessions that are used now, and of the fewest; the express is for who has none.
+
+        Raises Refusal.
+        """
         living = [worker for worker in self._jobs.workers.processes.values() if not worker.ended]
         if self.of(caller):
             living = [worker for worker in living if not worker.express] or living
         if not living:
             raise Refusal("worker-lost", headers={"Retry-After": "1"})
-        has = Counter(session.worker.number for session in self._all.values())
-        return min(living, key=lambda worker: (has[worker.number], not worker.express))
+        sessions = {*self._all.values(), *self._beginning}
+        has = Counter(session.worker.number for session in sessions)
+        busy = Counter(session.worker.number for session in sessions if session.busy or session in self._beginning)
+        return min(living, key=lambda worker: (busy[worker.number], has[worker.number], not worker.express))
 
     # --- use ----------------------------------------------------------------------------------------------------------
 
