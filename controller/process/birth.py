@@ -21,8 +21,9 @@ from proxybox.controller.errors import GuestMisbehaved, SandboxStartError
 from proxybox.controller.header import CALL_BORN, CALL_SEALED, FIRST_CHANNEL_FD, FORK_AGAIN, NEWBORN, REQUEST
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
 from proxybox.controller.process.keeper import Watch, keeper
-from proxybox.controller.process.launch import NICE, LaunchSpec, enter_cgroup, uid_of_guests
+from proxybox.controller.process.launch import LaunchSpec, enter_cgroup, uid_of_guests
 from proxybox.controller.process.listener import Door, Knock, Nest
+from proxybox.controller.process.priority import of_guests
 from proxybox.controller.process.undertaker import undertaker
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import INSTRUCTION
@@ -138,7 +139,7 @@ def seal(child: GuestProcess, spec: LaunchSpec, born: tuple[int, int, int], spac
     if _frame(child)[0] != CALL_SEALED:
         raise SandboxStartError("the copy could not be sealed")
     child.filters = None if child.filters is None else child.filters + 1
-    child.note(*inspect_seal(child.pid, uid_of_guests(), NICE, child.filters))
+    child.note(*inspect_seal(child.pid, uid_of_guests(), of_guests(), child.filters))
     if "cgroup" in layers.USED:
         child.note(enter_cgroup(child, spec))
     layers.require(spec.required, child.layers)

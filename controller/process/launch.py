@@ -50,7 +50,7 @@ from proxybox.controller.header import (
 from proxybox.controller.process.guestprocess import Family, GuestProcess
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.listener import Door, Listener
-from proxybox.controller.process.priority import pass_on
+from proxybox.controller.process.priority import apart, of_guests, pass_on
 from proxybox.controller.roles import ROW_SIZE
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import INSTRUCTION, listener_filter, seal_filter
@@ -58,8 +58,6 @@ from proxybox.controller.seal.inspection import count_filters, inspect_descripto
 from proxybox.controller.seal.layers import LaunchReport, Layer
 from proxybox.controller.wire.channel import Channel
 
-#: Guests run at the lowest priority of the ordinary scheduler (sched(7)), so that controllers can answer first.
-NICE = 19
 #: Seconds that a start may take. The limits of the program's own time apply after that, when its interpreter is sealed.
 START_LIMIT = 60
 #: An interpreter starts in this many bytes of address space, or fewer.
@@ -181,7 +179,7 @@ def _launcher_argv(spec: LaunchSpec) -> list[str]:
     flags = layers.launch_flags(layers.USED) | (LAUNCH_SAME_ADDRESSES if spec.same_addresses else 0)
     owner = str(BOX_UID) if os.geteuid() == 0 else "-1"
     cpu = "-1" if spec.cpu is None else str(spec.cpu)
-    numbers = [str(os.getpid()), owner, owner, str(NICE), cpu, str(spec.cpu_seconds), str(flags)]
+    numbers = [str(os.getpid()), owner, owner, str(of_guests()), cpu, str(spec.cpu_seconds), str(flags)]
     return ["launcher", *numbers, spec.guest.executable, *spec.argv]
 
 
@@ -261,7 +259,7 @@ def _spawn(spec: LaunchSpec, undo: contextlib.ExitStack) -> tuple[int, Channel, 
         ends = (control, reply_read, request_write, stub)
         moves = zip(ends, (CONTROL_FD, FIRST_CHANNEL_FD, FIRST_CHANNEL_FD + 1, STUB_FD), strict=True)
         pid = keeper().spawn(
-            launcher, _launcher_argv(spec), spec.env, setsid=True, setsigmask=(), setsigdef=range(1, 32),
+            launcher, _launcher_argv(spec), spec.env, **apart(), setsigmask=(), setsigdef=range(1, 32),
             file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in moves],
         )  # fmt: skip
     pass_on(pid)
@@ -358,7 +356,7 @@ def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, 
     if _frame(process, control)[0] != CALL_SEALED:  # only the last step, seccomp(2), can have failed
         raise _start_error(control, b"seccomp", process)
     process.filters = None if filters is None else filters + 1
-    process.note(*inspect_seal(process.pid, uid_of_guests(), NICE, process.filters))
+    process.note(*inspect_seal(process.pid, uid_of_guests(), of_guests(), process.filters))
 
 
 def _descriptors(spec: LaunchSpec) -> list[int]:

@@ -1,31 +1,78 @@
-"""Which processes come first on a CPU: a niceness for this process, and one for its boxes.
+"""Which processes come first on a CPU: a niceness for this process, one for its boxes, and boxes in the background.
 
 Where the kernel shares CPUs between sessions (autogroups, sched(7)), a niceness counts within a session alone, and each
-session has one of its own, which a new session does not inherit. Guests have sessions of their own.
+session has one of its own, which a new session does not inherit. Guests have sessions of their own, unless some of them
+go to the background; the copies of a guest are in its session.
+
+A guest that has used much CPU time can be put into the background (SCHED_IDLE): whatever is not in the background comes
+before it, in its session as well as outside. So who begins is not held up by those that compute for long. No
+privileges are needed, but there is no way back for a process without them.
 """
 
 import contextlib
 import os
+from typing import Any, Final
 
-#: The niceness of the sessions of boxes. Their guests are at the lowest one within these (launch.py).
+from proxybox.controller import hostproc
+
+#: Guests run at the lowest priority of the ordinary scheduler (sched(7)), so that controllers can answer first.
+LOWEST: Final = 19
+#: So much lower than their controller's priority is that of guests that go to the background later: each of them has
+#: then a weight of about a hundred of those in the background, and a third of the controller's.
+_BELOW: Final = 5
+#: A guest may start threads while its threads are put into the background, which is then done again.
+_TRIES: Final = 8
+
+#: The niceness of the sessions of boxes.
 _of_boxes = 0
+#: The niceness of guests.
+_of_guests = LOWEST
+#: CPU time of a guest in nanoseconds, after which it is put into the background.
+_background_ns: int | None = None
+#: Whether guests are in this process's session, each start's in a process group of its own.
+_is_shared = False
 
 
-def lower(nice: int, *, boxes: int) -> None:
+def lower(nice: int, *, boxes: int, background_after: float | None = None) -> None:
     """Lowers the priority of this process, with threads that it starts from now on, and of boxes that it starts.
 
-    nice, boxes: the niceness, 0 to 19, as in nice(2).
+    nice, boxes: the niceness, 0 to 19, as in nice(2). background_after: seconds of CPU time after which a box is put
+    into the background; None for never.
     """
-    global _of_boxes
+    global _of_boxes, _of_guests, _background_ns, _is_shared
     _of_boxes = boxes
     if nice:
         os.nice(nice)
         _give(os.getpid(), nice)
+    if background_after is not None:
+        _of_guests = min(os.getpriority(os.PRIO_PROCESS, 0) - nice + boxes + _BELOW, LOWEST)
+        _background_ns = int(background_after * 1e9)
+        _is_shared = nice == boxes
+
+
+def of_guests() -> int:
+    """The niceness of guests that this process starts."""
+    return _of_guests
+
+
+def background_ns() -> int | None:
+    """The CPU time, in nanoseconds, after which a box goes to the background; None for never."""
+    return _background_ns
+
+
+def apart() -> dict[str, Any]:
+    """Options of posix_spawn(3) for what begins a box: in a session of its own, or in a process group of its own.
+
+    In the controller's session, who comes first between it, boxes that begin and boxes in the background is decided by
+    their priorities alone. It would be decided by the sessions otherwise: half of the CPU for the controller, and half
+    for boxes, whatever they are.
+    """
+    return {"setpgroup": 0} if _is_shared else {"setsid": True}
 
 
 def pass_on(pid: int) -> None:
     """Gives a process that begins the session of a box its priority."""
-    if _of_boxes:
+    if _of_boxes and not _is_shared:
         _give(pid, _of_boxes)
 
 
@@ -33,3 +80,24 @@ def _give(pid: int, nice: int) -> None:
     # A kernel without autogroups has no such file; others take only some changes a second from ordinary users (EAGAIN).
     with contextlib.suppress(OSError), open(f"/proc/{pid}/autogroup", "w") as file:
         file.write(str(nice))
+
+
+def to_background(pid: int) -> None:
+    """Puts all threads of a process into the background. Threads that they start later are there, too.
+
+    Raises OSError where the kernel refuses: root needs CAP_SYS_NICE for another user's process.
+    """
+    for _ in range(_TRIES):
+        others = [tid for tid in hostproc.threads(pid) if not _is_behind(tid)]
+        if not others:
+            return
+        for tid in others:
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setscheduler(tid, os.SCHED_IDLE, os.sched_param(0))
+
+
+def _is_behind(tid: int) -> bool:
+    try:
+        return os.sched_getscheduler(tid) == os.SCHED_IDLE
+    except ProcessLookupError:
+        return True

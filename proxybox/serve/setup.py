@@ -21,7 +21,7 @@ class Setup:
     """What a worker is given.
 
     slots: runs at once. input_wait: seconds that a program waits for its caller's input. nice, boxes: its niceness and
-    that of its boxes (priority.py).
+    that of its boxes, background_after: seconds of CPU time after which a box goes to the background (priority.py).
     """
 
     policies: Mapping[str, Policy]
@@ -30,3 +30,4 @@ class Setup:
     input_wait: float
     nice: int = 0
     boxes: int = 0
+    background_after: float | None = None

@@ -67,7 +67,7 @@ def serve(connections: list[Connection], setup: bytes) -> None:
     sys.setswitchinterval(_SWITCH)
     gc.freeze()  # modules are not looked at again: a full collection would hold up all boxes
     told: Setup = pickle.loads(setup)  # noqa: S301 - from our own parent
-    priority.lower(told.nice, boxes=told.boxes)
+    priority.lower(told.nice, boxes=told.boxes, background_after=told.background_after)
     worker = _Worker(told)
     for line in lines:
         threading.Thread(target=worker.serve, args=(line,), name="proxybox-serve", daemon=True).start()

@@ -170,3 +170,36 @@ def test_a_guest_that_cannot_be_put_off_stays_near(host: Host, monkeypatch: pyte
     assert host.turn() == 1
     assert host.turn(3) == 1
     assert guest.expired == "wall_time"
+
+
+def test_a_guest_goes_to_the_background_once_it_has_used_so_much(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    put: list[int] = []
+    monkeypatch.setattr(keepers, "to_background", put.append)
+    guest, other = host.watch(), host.watch()
+    fd = os.open("/dev/null", os.O_RDONLY)
+    guest.pidfd = fd
+    try:
+        guest.yield_after(SECOND)
+        turns = 0
+        while not put:
+            host.cpu += int(0.02 * SECOND) * keepers._FASTEST
+            turns += host.turn()
+        assert host.cpu - SECOND <= 0.02 * SECOND * keepers._FASTEST
+        assert turns < 30
+        assert (put, guest.in_background, other.in_background) == ([os.getpid()], True, False)
+        assert host.turn(5) == 2
+        assert put == [os.getpid()] * 2  # threads that were not seen the first time
+    finally:
+        guest.pidfd = -1
+        os.close(fd)
+
+
+def test_a_guest_that_may_not_be_put_into_the_background_goes_on(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(keepers, "to_background", refuse)
+    guest = host.watch()
+    guest.yield_after(0)
+    assert host.turn() == 1
+    assert not guest.expired

@@ -30,6 +30,20 @@ with proxybox.Sandbox() as sandbox, sandbox.session() as session:
     print(sorted({of_session(pid) for pid in children(os.getpid()) if os.getsid(pid) != os.getsid(0)}))
 """
 
+#: Where boxes go to the background, they share the session of their controller, which comes before them.
+SHARED = """
+import os
+import proxybox
+from proxybox.controller.process import priority
+
+priority.lower(3, boxes=3, background_after=0.1)
+with proxybox.Sandbox() as sandbox, sandbox.session() as session:
+    assert session.eval("1").value == 1
+    pid = session._live._live.process.pid
+    print(os.getpriority(os.PRIO_PROCESS, pid), os.getsid(pid) == os.getsid(0), os.getpgid(pid) == os.getpgid(0))
+    print(session.layers["priority"], priority.background_ns())
+"""
+
 
 def test_boxes_have_a_priority_of_their_own(guest_kind: str) -> None:
     done = subprocess.run(
@@ -41,3 +55,10 @@ def test_boxes_have_a_priority_of_their_own(guest_kind: str) -> None:
     if session == "None":
         pytest.skip("this kernel has no autogroups")
     assert (session, boxes) == ("7", "[9]")
+
+
+def test_boxes_that_may_go_to_the_background_begin_less_low(guest_kind: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", SHARED], stdout=subprocess.PIPE, text=True, check=True, start_new_session=True
+    )
+    assert done.stdout.splitlines() == ["8 True False", "niceness 8 100000000"]

@@ -1,0 +1,164 @@
+"""A classroom in which everybody else runs something hostile: what a student's small program waits for then.
+
+A service of two workers is in this process. Hostile keys run what they run again and again, each in a session of its
+own; one student runs a small program in a fresh session, as a classroom's Run does. The time from Run to the first
+output and to the end is compared with the quiet service's, measured in turns with it.
+
+    python -m benchmarks.classroom_fairness [KIND ...] [--boxes 60] [--runs 10] [--background 0.3]
+"""
+
+import argparse
+import asyncio
+import contextlib
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final
+
+from proxybox.policies import evolve, preset
+from proxybox.serve.callers import Caller
+from proxybox.serve.config import Config
+from proxybox.serve.problems import Refusal
+from proxybox.serve.service import Service
+
+#: What a student runs: it says something at once, counts, looks things up, and says how it went.
+SMALL: Final = """
+print("begin")
+total = sum(each * each for each in range(20_000))
+words = {}
+for each in ("the quick brown fox jumps over the lazy dog " * 50).split():
+    words[each] = words.get(each, 0) + 1
+for word in sorted(words):
+    print(word, words[word])
+print(total)
+"""
+
+HOSTILE: Final[Mapping[str, str]] = {
+    "loops": "while True: pass",
+    "calls": "import os\nwhile True: os.path.exists('/tmp/none')",
+    "output": "while True: print('x' * 4000)",
+    "memory": "kept = []\nwhile True: kept.append(bytearray(1 << 20))",
+    "threads": "import threading\ndef f():\n    while True: pass\n"
+    "for _ in range(8): threading.Thread(target=f, daemon=True).start()\nf()",
+    "forks": "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
+}
+
+
+def _caller(name: str) -> Caller:
+    return Caller(key=name, name=name)
+
+
+async def _run(service: Service, caller: Caller, code: str) -> tuple[float, float]:
+    """Runs a program in a fresh session, and returns the seconds to its first output, and to its end."""
+    began, first = time.perf_counter(), []
+
+    def told(event: Mapping[str, Any]) -> None:
+        if not first:
+            first.append(time.perf_counter() - began)
+
+    session = await service.sessions.open(caller, {})
+    try:
+        await service.sessions.command(caller, session.id, "exec", on_event=told, code=code)
+        return (first or [0.0])[0], time.perf_counter() - began
+    finally:
+        with contextlib.suppress(Refusal):
+            await service.sessions.end(caller, session.id)
+
+
+async def _again(service: Service, caller: Caller, code: str) -> None:
+    """Runs a hostile program again and again."""
+    while True:
+        try:
+            await _run(service, caller, code)
+        except Refusal:
+            await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def classroom(background: float | None, boxes: int) -> AsyncIterator[Service]:
+    """A service as a classroom has it."""
+    policy = evolve(
+        preset("default"), limits={"wall_time": 30, "calls": None, "cpu_time": 10, "memory": "128M", "threads": 16}
+    )
+    more: dict[str, Any] = {} if background is None else {"background_after": background}
+    with tempfile.TemporaryDirectory() as folder:
+        config = Config(
+            data=folder, workers=2, express=False, slots=1, live=boxes, limits={"live": 4, "queue_wait": 60},
+            sessions={"most": 4 * boxes, "share": 4}, policies={"default": policy}, **more,
+        )  # fmt: skip
+        service = Service(config)
+        await service.start()
+        try:
+            await service.tried()
+            if service.state != "ready":
+                raise RuntimeError(service.why)
+            yield service
+        finally:
+            await service.close()
+
+
+async def _student(service: Service, runs: int) -> list[tuple[float, float]]:
+    times = []
+    for _ in range(runs):
+        times.append(await _run(service, _caller("student"), SMALL))
+        await asyncio.sleep(0.1)
+    return times
+
+
+async def _beside(service: Service, codes: list[str], runs: int, warm: float) -> list[tuple[float, float]]:
+    tasks = [asyncio.create_task(_again(service, _caller(f"h{n}"), code)) for n, code in enumerate(codes)]
+    try:
+        await asyncio.sleep(warm)
+        return await _student(service, runs)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for session in list(service.sessions._all.values()):
+            with contextlib.suppress(Refusal):
+                await service.sessions.end(session.caller, session.id)
+
+
+def _told(times: list[tuple[float, float]]) -> tuple[float, float, float, float]:
+    firsts, ends = zip(*times, strict=True)
+    return statistics.median(firsts), max(firsts), statistics.median(ends), max(ends)
+
+
+async def measure(
+    kinds: list[str], boxes: int, runs: int, background: float | None, warm: float, say: Callable[[str], None]
+) -> None:
+    """Measures each kind, in turns with the quiet service."""
+    async with classroom(background, boxes) as service:
+        await _student(service, 20)
+        for kind in kinds:
+            quiet = _told(await _student(service, runs))
+            codes = list(HOSTILE.values()) if kind == "mixed" else [HOSTILE[kind]]
+            hostile = [codes[number % len(codes)] for number in range(boxes)]
+            beside = _told(await _beside(service, hostile, runs, warm))
+            await asyncio.sleep(0.5)
+            names = ("first", "worst first", "end", "worst end")
+            figures = (
+                f"{name} {1e3 * one:.1f} -> {1e3 * other:.1f} ms ({other / one:.1f}x)"
+                for name, one, other in zip(names, quiet, beside, strict=True)
+            )
+            say(f"{kind:8} " + "; ".join(figures))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kinds", nargs="*", default=[*HOSTILE, "mixed"])
+    parser.add_argument("--boxes", type=int, default=60)
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--background", type=float)
+    parser.add_argument("--warm", type=float, default=3.0)
+    asked = parser.parse_args()
+    asyncio.run(
+        measure(
+            asked.kinds, asked.boxes, asked.runs, asked.background, asked.warm, lambda text: print(text, flush=True)
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
