@@ -1,6 +1,7 @@
 """Puts the classroom together: an ASGI application with all doors."""
 
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.lti.bridge import Bridge
 from proxybox.classroom.lti.platforms import load_platforms
 from proxybox.serve.app import tell_faults
+from proxybox.serve.database import StoreError
+from proxybox.serve.edge import log, visit
+from proxybox.serve.problems import MEDIA_TYPE, Refusal
 
 
 def app(config: Config) -> Edge:
@@ -42,11 +46,21 @@ def app(config: Config) -> Edge:
 
     inner = fastapi.FastAPI(
         title="proxybox classroom", version=proxybox.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
-        openapi_url=None,
+        openapi_url=None, redirect_slashes=False,
     )  # fmt: skip
-    inner.state.lesson, inner.state.bridge, inner.state.buckets = lesson, bridge, {}
+    inner.state.lesson, inner.state.bridge = lesson, bridge
     for router in (pages.router, student.router, teacher.router, teacher.guarded, events.router, lti.router):
         inner.include_router(router)
     inner.mount("/static", pages.files)
     tell_faults(inner)
+    inner.add_exception_handler(StoreError, _not_kept)
     return Edge(inner, lesson)
+
+
+async def _not_kept(request: fastapi.Request, error: Exception) -> fastapi.Response:
+    """What a page is told of what could not be kept: nothing of it is kept then, and the page tries again."""
+    log.error("%s: nothing can be kept: %s", visit(request.scope).id, error)
+    detail = "Nothing can be kept at the moment: tell your teacher. Is the disk of the teacher's computer full?"
+    refusal = Refusal("not-ready", detail, headers={"Retry-After": "2"})
+    body = json.dumps(refusal.body(visit(request.scope).id))
+    return fastapi.Response(body, refusal.status, refusal.headers, media_type=MEDIA_TYPE)

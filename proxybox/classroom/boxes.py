@@ -28,10 +28,13 @@ Kind = Literal["run", "repl", "check"]
 
 #: Seconds between two pieces of output that are told, after the first of them.
 _RHYTHM: Final = 0.04
-#: Characters of output of one run that are told and kept; programs end by their policy's limit before, as a rule.
-_MOST_TOLD: Final = 400_000
-#: Bytes of a picture, and the number of pictures of one run.
-_MOST_PICTURE, _MOST_PICTURES = 4 << 20, 50
+#: Characters of output of one run that are told and kept; programs end by their policy's limit before, as a rule. Each
+#: event counts as some more, so that many small ones are not much larger than what they tell.
+_MOST_TOLD, _EVENT = 400_000, 100
+#: Characters of a picture, of all pictures of one run, and of what is kept of all runs of a seat.
+_MOST_PICTURE, _MOST_PICTURES, _MOST_KEPT = 1 << 20, 4 << 20, 6 << 20
+#: Characters of an error's message, and of its traceback: of its beginning and its end.
+_MOST_MESSAGE, _MOST_TRACEBACK = 4_000, 20_000
 #: The kinds of what programs show that pages can show, the best first.
 _SHOWN: Final = ("image/png", "image/jpeg", "image/svg+xml", "text/plain")
 #: How a run ends that its student, or the teacher, has stopped.
@@ -42,7 +45,10 @@ _FRAME: Final = re.compile(r'^ *File "(?P<file>[^"\n]{1,200})", line (?P<line>\d
 
 @attrs.define(eq=False)
 class Run:
-    """One thing that runs. told: its events, for who comes later. stops: how often it was to be stopped."""
+    """One thing that runs. told: its events, for who comes later. size: their characters; pictures: those of pictures.
+
+    stops: how often it was to be stopped.
+    """
 
     exercise: str
     kind: Kind
@@ -60,7 +66,10 @@ class Run:
 
 @attrs.define(eq=False)
 class Desk:
-    """The desk of a seat. session: the id of its box. run: what runs; last: what ran last, by exercise."""
+    """The desk of a seat. session: the id of its box. run: what runs; last: what ran last, by exercise.
+
+    opening: is held while a box is opened.
+    """
 
     caller: Caller
     session: str | None = None
@@ -68,6 +77,15 @@ class Desk:
     run: Run | None = None
     task: "asyncio.Task[None] | None" = None
     last: dict[str, Run] = attrs.field(factory=dict)
+    opening: asyncio.Lock = attrs.field(factory=asyncio.Lock)
+    is_completing: bool = False
+
+    def keep(self, run: Run) -> None:
+        """Keeps a run as the last one of its exercise, and lets go of those before it that are too large together."""
+        self.last.pop(run.exercise, None)
+        self.last[run.exercise] = run
+        while len(self.last) > 1 and sum(each.size + each.pictures for each in self.last.values()) > _MOST_KEPT:
+            del self.last[next(iter(self.last))]
 
 
 @attrs.frozen(kw_only=True)
@@ -151,7 +169,7 @@ class Boxes:
             raise Refusal("session-busy", "Something runs already. Stop it first.")
         desk.run = run
         if run.kind != "check":
-            desk.last[run.exercise] = run
+            desk.keep(run)
         desk.task = asyncio.create_task(self._carry_out(seat, desk, run, work))
         return run
 
@@ -190,17 +208,20 @@ class Boxes:
         }
         given |= files
         asked = {"policy": place.policy, "language": place.language, "files": given}
-        session = await self._sessions.open(desk.caller, asked)
-        desk.session, desk.exercise = session.id, exercise
+        async with desk.opening:  # a completion may have begun to open one: the desk has one box, and no other
+            self._leave(desk)
+            session = await self._sessions.open(desk.caller, asked)
+            desk.session, desk.exercise = session.id, exercise
 
     async def _execute(self, desk: Desk, told: "_Telling", *, code: str, name: str = "") -> dict[str, Any]:
-        assert desk.session is not None  # noqa: S101 - for mypy
+        session = desk.session
+        assert session is not None  # noqa: S101 - for mypy
         try:
             data = await self._sessions.command(
-                desk.caller, desk.session, "exec", on_event=told.take, code=code, name=name, echo=True, interactive=True
+                desk.caller, session, "exec", on_event=told.take, code=code, name=name, echo=True, interactive=True
             )
         except Refusal as refusal:
-            if refusal.kind in ("session-ended", "not-found"):
+            if refusal.kind in ("session-ended", "not-found") and desk.session == session:
                 desk.session = None
             raise
         result = json.loads(data)
@@ -210,7 +231,7 @@ class Boxes:
         if error is not None and error["type"] == "KeyboardInterrupt" and told.is_stopped:
             return _STOPPED
         if error is not None:
-            error = {**error, "line": line_of(error["traceback"], told.main)}
+            error = _cut(error, line_of(error["traceback"], told.main))
         return {
             "status": result["status"], "why": result["why"], "error": error, "truncated": bool(result["truncated"]),
             "hint": result.get("hint") or "",
@@ -255,19 +276,22 @@ class Boxes:
         self, seat: str, exercise: str, code: str, cursor: int, files: Mapping[str, str]
     ) -> dict[str, Any]:
         """Returns what may stand at the cursor; nothing while something runs."""
-        desk = self.desk(seat)
-        if desk.run is not None:
-            return {"start": cursor, "matches": []}
-        if desk.session is None or desk.exercise != exercise:
-            self._leave(desk)
-            await self._open(desk, exercise, files)
+        desk, nothing, session = self.desk(seat), {"start": cursor, "matches": []}, ""
+        if desk.run is not None or desk.is_completing:
+            return nothing
+        desk.is_completing = True
         try:
+            if desk.session is None or desk.exercise != exercise:
+                self._leave(desk)
+                await self._open(desk, exercise, files)
             session = desk.session or ""
             found = json.loads(await self._sessions.command(desk.caller, session, "complete", code=code, cursor=cursor))
         except Refusal as refusal:
-            if refusal.kind in ("session-ended", "not-found"):
+            if refusal.kind in ("session-ended", "not-found") and desk.session == session:
                 desk.session = None
-            return {"start": cursor, "matches": []}
+            return nothing
+        finally:
+            desk.is_completing = False
         return {"start": found["start"], "matches": found["matches"][:200]}
 
     # --- ends ---------------------------------------------------------------------------------------------------------
@@ -332,6 +356,7 @@ class _Telling:
             self._print(what, event["text"])
         elif what == "input_request":
             self.tell("input", run=run.id)
+            run.size += _EVENT
         elif what == "display":
             self._show(event)
         await asyncio.sleep(0)
@@ -341,6 +366,8 @@ class _Telling:
         if room <= 0:
             return
         self._run.size += len(text)
+        if not self._gathered or self._gathered[-1][0] != stream:
+            self._run.size += _EVENT
         self._gathered.append((stream, text[:room]))
         loop = asyncio.get_running_loop()
         if loop.time() - self._last >= _RHYTHM:
@@ -369,22 +396,26 @@ class _Telling:
 
     def _show(self, event: Mapping[str, Any]) -> None:
         run = self._run
+        if run.size >= _MOST_TOLD:
+            return
+        run.size += _EVENT
         if event["kind"] == "clear":
             self.tell("clear", run=run.id, wait=event["wait"])
             return
         data = {kind: text for kind in _SHOWN if isinstance(text := event["data"].get(kind), str)}
         if event["kind"] == "value":
-            self.tell("value", run=run.id, text=data.get("text/plain", "")[:_MOST_TOLD])
+            text = data.get("text/plain", "")[: max(0, _MOST_TOLD - run.size)]
+            run.size += len(text)
+            self.tell("value", run=run.id, text=text)
         size = sum(map(len, data.values()))
         if not any(kind.startswith("image/") for kind in data) and event["kind"] == "value":
             return
-        if not data or size > _MOST_PICTURE or run.pictures >= _MOST_PICTURES:
+        if not data or size > _MOST_PICTURE or run.pictures + size > _MOST_PICTURES:
             return
-        run.pictures += 1
-        run.size += size
+        run.pictures += size
         known = event["metadata"].get("display_id")
         self.tell(
-            "display", run=run.id, data=data, display_id=known if isinstance(known, str) else None,
+            "display", run=run.id, data=data, display_id=known[:100] if isinstance(known, str) else None,
             update=event["kind"] == "update",
         )  # fmt: skip
 
@@ -397,6 +428,15 @@ def line_of(traceback: str, main: str) -> int | None:
     """Returns the line of the main file at which an error arose, as its traceback says."""
     lines = [int(frame["line"]) for frame in _FRAME.finditer(traceback) if frame["file"] in (main, f"/box/{main}")]
     return lines[-1] if lines else None
+
+
+def _cut(error: Mapping[str, Any], line: int | None) -> dict[str, Any]:
+    """An error as it is told, which its program may have made very long."""
+    traceback, half = error["traceback"], _MOST_TRACEBACK // 2
+    if len(traceback) > _MOST_TRACEBACK:
+        traceback = f"{traceback[:half]}\n...\n{traceback[-half:]}"
+    message = error["message"][:_MOST_MESSAGE]
+    return {**error, "type": error["type"][:200], "message": message, "traceback": traceback, "line": line}
 
 
 def _in_a_line(end: Mapping[str, Any]) -> str:

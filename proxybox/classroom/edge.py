@@ -1,27 +1,39 @@
 """What happens to every request before a door sees it, and to every answer: the edge of the classroom (ASGI).
 
     promise                                                         by
+    nobody without a pass sees more than how to join                OPEN: every other path needs one
     no page of another origin changes anything                      Origin, JSON bodies alone, strict cookies
     no name that others control leads to a class (DNS rebinding)    the Host header
     no script runs but our own files                                Content-Security-Policy
     no page shows a class within its own                            frame-ancestors
-    nobody sends more than is kept                                  the bound of bodies
+    nobody sends more than is kept, nor for ever                    bounds of bodies: bytes, and seconds
+    no seat keeps the others waiting                                its bucket (buckets.py)
+    nothing of a class stays in a browser's cache                   Cache-Control
 
 https://www.w3.org/TR/CSP3/, RFC 6265bis (SameSite), RFC 6454 (origins)
 """
 
+import asyncio
 import secrets
 from collections.abc import MutableMapping
 from typing import Any, Final
 
+from starlette.requests import HTTPConnection
+
+from proxybox.classroom.doors.asking import Asking, who_asks
 from proxybox.classroom.lesson import Lesson
 from proxybox.serve.edge import ASGI, Receive, Scope, Send, TooLarge, Visit, bounded, log, refuse
 from proxybox.serve.problems import Refusal
 
 #: Methods that change nothing.
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-#: The bytes of one request: a text of the most characters, as JSON.
+#: What needs no pass: pages and their files, and what gives a pass. (Taking a pass away needs none either.)
+OPEN: Final = frozenset({"/", "/teacher", "/sw.js", "/api/join", "/api/return", "/api/leave", "/api/teacher/login"})
+OPEN_FOLDER: Final = "/static/"
+#: The bytes of one request: a text of the most characters, as JSON; and without a pass. Seconds in which they come.
 MOST_BODY: Final = 4 << 20
+_MOST_WITHOUT_PASS: Final = 4 << 10
+_BODY_TIME: Final = 60.0
 _JSON: Final = b"application/json"
 #: Where learning platforms send browsers, from pages of their own: what they bring is signed (lti/launches.py).
 _FROM_PLATFORMS: Final = frozenset({"/lti/login", "/lti/launch"})
@@ -56,8 +68,10 @@ class Edge:
             return
         headers = dict(scope["headers"])
         here, nonce = Visit(id=secrets.token_hex(8)), secrets.token_urlsafe(16)
-        scope.setdefault("state", {}).update(visit=here, nonce=nonce)
+        asking = who_asks(self.lesson, HTTPConnection(scope))
+        scope.setdefault("state", {}).update(visit=here, nonce=nonce, asking=asking)
         answered = False
+        buckets, seat = self.lesson.buckets, asking.seat
 
         async def answer(message: MutableMapping[str, Any]) -> None:
             nonlocal answered
@@ -65,12 +79,20 @@ class Edge:
                 answered = True
                 policy = (b"content-security-policy", _POLICY.format(nonce=nonce).encode())
                 own = [header for header in message.get("headers", ()) if header[0] != b"content-security-policy"]
+                if not any(name == b"cache-control" for name, _ in own):
+                    own.append((b"cache-control", b"no-store"))
                 message["headers"] = [*own, *_HEADERS, policy]
+            elif seat is not None and not message.get("more_body") and not scope["path"].startswith(OPEN_FOLDER):
+                buckets.take(seat.id, len(message.get("body", b"")))
             await send(message)
 
         try:
             self._check(scope, headers)
-            await self._inner(scope, bounded(receive, headers, MOST_BODY), answer)
+            most = self._let_in(scope["path"], asking)
+            within = bounded(_timely(receive), headers, most)
+            if seat is not None:
+                buckets.take(seat.id, int(headers.get(b"content-length", b"0")))
+            await self._inner(scope, within, answer)
         except TooLarge as refusal:
             if not answered:
                 await refuse(refusal, here, answer)
@@ -90,6 +112,38 @@ class Edge:
             raise Refusal("forbidden", "Only pages of this classroom can change anything.")
         if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != _JSON:
             raise Refusal("invalid", errors=[{"loc": ["header", "content-type"], "msg": "want application/json"}])
+        if b"transfer-encoding" in headers:  # browsers tell how long a text is, and so it is known before it is read
+            raise Refusal("invalid", errors=[{"loc": ["header", "transfer-encoding"], "msg": "want content-length"}])
+
+    def _let_in(self, path: str, asking: Asking) -> int:
+        """Returns how many bytes a request may have. Raises Refusal for who has no pass, or nothing left."""
+        if path in OPEN or path.startswith(OPEN_FOLDER):
+            return _MOST_WITHOUT_PASS
+        if asking.seat is None and not asking.is_teacher:
+            raise Refusal("unauthorized", "This browser has no seat here.")
+        if asking.seat is not None and not asking.is_teacher:
+            self.lesson.buckets.enter(asking.seat.id)
+        return MOST_BODY
+
+
+def _timely(receive: Receive) -> Receive:
+    """Returns a `receive` that takes who has not sent the whole body by a time as gone."""
+    until = asyncio.get_running_loop().time() + _BODY_TIME
+    is_whole = False
+
+    async def within() -> MutableMapping[str, Any]:
+        nonlocal is_whole
+        if is_whole:
+            return await receive()
+        try:
+            async with asyncio.timeout_at(until):
+                message = await receive()
+        except TimeoutError:
+            return {"type": "http.disconnect"}
+        is_whole = not message.get("more_body", False)
+        return message
+
+    return within
 
 
 def _without_port(host: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import datetime
 import io
+import unicodedata
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,12 +13,14 @@ import attrs
 from starlette.responses import Response
 
 from proxybox.classroom.lesson import Lesson
+from proxybox.classroom.models import is_device
 from proxybox.classroom.store import Connected, HandIn, Ran
 from proxybox.serve.problems import Refusal
 from proxybox.teach.grades import Grade, GradeBook
 from proxybox.teach.records import CONVERTER
 from proxybox.teach.similar import similar
 from proxybox.teach.writers import WRITERS
+from proxybox.teach.writers.csv import safe_cell
 
 
 async def book_of(lesson: Lesson, exercise: str) -> GradeBook:
@@ -37,6 +40,24 @@ def _names(seats: Any) -> dict[str, str]:
             name += " (removed)" if seat.removed else "'"
         names[seat.id] = name
     return names
+
+
+def _folders(seats: Any) -> dict[str, str]:
+    """The names of folders for seats, each once, also where small letters are the same as capitals."""
+    folders: dict[str, str] = {}
+    taken: set[str] = set()
+    for seat, name in _names(seats).items():
+        folder, number = _plain(name), 1
+        while _folded(folder) in taken:
+            number += 1
+            folder = f"{_plain(name)} ({number})"
+        taken.add(_folded(folder))
+        folders[seat] = folder
+    return folders
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def _grade(handed: HandIn, name: str) -> Grade:
@@ -74,14 +95,14 @@ async def grades(lesson: Lesson, exercise: str, form: str) -> Response:
 
 async def all_code(lesson: Lesson) -> Response:
     """Returns the files of all seats and exercises, and the hand-ins, as one archive."""
-    names = _names(lesson.seats)
+    names = _folders(lesson.seats)
     texts = await lesson.store.do(Connected.texts)
     handins = await lesson.store.do(Connected.handins)
     folders: dict[str, Mapping[str, str | bytes]] = {}
     for seat, exercise, text in texts:
-        folders[f"{_plain(names.get(seat, seat))}/{exercise}"] = text.files
-    for each in handins:
-        folders[f"{_plain(names.get(each.seat, each.seat))}/{each.exercise}/handed-in"] = each.files
+        folders[f"{names[seat]}/{exercise}"] = text.files
+    for each in handins:  # beside the folder with the student's own files: no name of an exercise has a space
+        folders[f"{names[each.seat]}/{each.exercise} (handed in)"] = each.files
     return attached(await asyncio.to_thread(zipped, folders), "code.zip", "application/zip")
 
 
@@ -98,19 +119,15 @@ def _table(runs: Sequence[Ran], names: Mapping[str, str]) -> bytes:
     for ran in runs:
         at = datetime.datetime.fromtimestamp(ran.at, datetime.UTC).isoformat(timespec="seconds")
         cells = (names.get(ran.seat, ran.seat), ran.exercise, ran.kind, at, ran.seconds, ran.status, ran.error)
-        writer.writerow([_cell(cell) for cell in cells])
+        writer.writerow([safe_cell(cell) if isinstance(cell, str) else cell for cell in cells])
     return out.getvalue().encode("utf-8", "backslashreplace")
 
 
-def _cell(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-
-
 def _plain(name: str) -> str:
-    """A name as that of a folder."""
+    """A name as that of a folder: no path, and no device of Windows."""
     kept = "".join(sign if sign.isalnum() or sign in " -_.'()" else "_" for sign in name)
-    return kept.strip(" .") or "_"
+    kept = kept.strip(" .") or "_"
+    return f"_{kept}" if is_device(kept) else kept
 
 
 # --- downloads --------------------------------------------------------------------------------------------------------

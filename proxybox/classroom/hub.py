@@ -23,6 +23,9 @@ _KEPT, _KEPT_BYTES = 2_000, 1 << 19
 _WAITING, _WAITING_BYTES = 8_000, 2 << 20
 #: How many topics one stream may watch.
 _WATCHED: Final = 8
+#: Bytes that are sent at once, but for one event that is larger; and the most of one that is for those who watch.
+_SENT: Final = 1 << 16
+_SHOWN: Final = 1 << 19
 #: Seconds of silence after which a comment is sent, so that both sides notice when the other one is gone.
 _PULSE: Final = 15.0
 
@@ -73,11 +76,12 @@ class Reader:
         self._waiting: deque[Event] = deque()
         self._bytes = 0
         self._some = asyncio.Event()
+        self._is_last = False
         self.ended = asyncio.Event()
 
     def put(self, event: Event) -> None:
         """Has an event sent."""
-        if self.ended.is_set():
+        if self.ended.is_set() or self._is_last:
             return
         self._waiting.append(event)
         self._bytes += event.size
@@ -92,8 +96,13 @@ class Reader:
         self._bytes = 0
         self._some.set()
 
+    def finish(self) -> None:
+        """Ends the stream after what waits."""
+        self._is_last = True
+        self._some.set()
+
     async def pieces(self) -> AsyncIterator[bytes]:
-        """What is sent, a piece at a time, until the stream is cut off."""
+        """What is sent, a piece at a time, until the stream is cut off, or finished."""
         yield b"retry: 1000\n\n"
         while not self.ended.is_set():
             try:
@@ -103,9 +112,19 @@ class Reader:
                 yield b": still here\n\n"
                 continue
             self._some.clear()
-            waiting, self._waiting, self._bytes = self._waiting, deque(), 0
-            if waiting:
-                yield b"".join(self._hub.sent(event) for event in waiting)
+            while self._waiting:
+                yield self._piece()
+            if self._is_last:
+                return
+
+    def _piece(self) -> bytes:
+        """The next events: no more than a connection takes at once, so that what is not read waits here, bounded."""
+        piece = bytearray()
+        while self._waiting and len(piece) < _SENT:
+            event = self._waiting.popleft()
+            self._bytes -= event.size
+            piece += self._hub.sent(event)
+        return bytes(piece)
 
 
 class Hub:
@@ -141,17 +160,19 @@ class Hub:
         self.show(topic, name, data)
 
     def show(self, topic: str, name: str, data: Any) -> None:
-        """Tells only those who watch a topic."""
+        """Tells only those who watch a topic. In place of what is too large they get `resync`."""
         if watchers := self._watchers.get(topic):
-            told = Event(0, "watched", json.dumps({"seat": topic.partition(":")[2], "event": name, "data": data}))
+            seat = topic.partition(":")[2]
+            told = Event(0, "watched", json.dumps({"seat": seat, "event": name, "data": data}))
+            if told.size > _SHOWN:  # it would cut off the stream by which the teacher sees the whole class
+                told = Event(0, "watched", json.dumps({"seat": seat, "event": "resync", "data": {}}))
             for reader in watchers.values():
                 reader.put(told)
 
-    def forget(self, topic: str) -> None:
-        """Lets go of a topic that nobody will read again, and of its readers."""
-        self._topics.pop(topic, None)
+    def finish(self, topic: str) -> None:
+        """Ends the streams of a topic, after what waits for them."""
         for reader in self._readers.get(topic, {}).values():
-            reader.cut_off()
+            reader.finish()
 
     # --- reading ------------------------------------------------------------------------------------------------------
 

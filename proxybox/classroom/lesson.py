@@ -17,6 +17,7 @@ from typing import Any, Final
 import attrs
 
 from proxybox.classroom.boxes import Boxes, Place, Run
+from proxybox.classroom.buckets import Buckets
 from proxybox.classroom.checks import Checks, ChecksClosed, Superseded, TooManyChecks
 from proxybox.classroom.config import Config
 from proxybox.classroom.course import Course, check_preload, find_course
@@ -25,7 +26,7 @@ from proxybox.classroom.hub import Hub
 from proxybox.classroom.markdown import to_html
 from proxybox.classroom.models import Save, SeatChange, ShareRequest
 from proxybox.classroom.passes import Passes, new_code
-from proxybox.classroom.results import results_of
+from proxybox.classroom.results import bounded, results_of
 from proxybox.classroom.seats import Seats
 from proxybox.classroom.sheets import Sheet, sheet_of
 from proxybox.classroom.store import Checked, Connected, HandIn, Ran, Saved, Seat, Store, Text
@@ -41,8 +42,9 @@ from proxybox.teach.records import CONVERTER
 _INPUT_WAIT, _SLEEP, _END = 600.0, 20.0, 900.0
 #: Lines of each worker beyond one for each seat.
 _SPARE: Final = 8
-#: How many pieces of code are shared at once.
+#: How many pieces of code are shared at once, and the characters of one: all browsers get all of them.
 _MOST_SHARES: Final = 50
+_MOST_SHARED: Final = 100_000
 #: Topics that all seats read.
 EVERYBODY: Final = "everybody"
 
@@ -60,7 +62,7 @@ class Lesson:
         self._most_seats = config.seats or self.course.seats
         self.sheets: dict[str, Sheet] = {each.id: sheet_of(each) for each in self.course.lessons}
         self.syllabus = to_html(self.course.syllabus, pictures=self.course.folder)
-        self.hub = Hub()
+        self.hub, self.buckets = Hub(), Buckets()
         os.makedirs(config.data, mode=0o700, exist_ok=True)
         self.store = Store(os.path.join(config.data, "classroom.sqlite"))
         self.service, self._places = _service(config.data, self.course, self.sheets, self._most_seats)
@@ -97,7 +99,7 @@ class Lesson:
         self._behind(self.grid.watch())
         for handed in self.work.handed.values():
             if handed.grade is None:
-                self._behind(self._grade(handed))
+                self._behind(self._grade_later(handed))
         await self.service.tried()
         if self.service.state != "ready":
             raise OSError(f"the boxes do not work here: {self.service.why}")
@@ -206,27 +208,36 @@ class Lesson:
         if why == "saved" and not body.files:
             raise Refusal("invalid", errors=[{"loc": ["body", "files"], "msg": "there are none"}])
         saved = await self.work.save(seat.id, sheet, body, why)
+        self._pay(seat, saved.files)
         told = {"exercise": exercise, "version": saved.version, "client": body.client}
         self.hub.tell(f"seat:{seat.id}", "saved", told)
         self.hub.show(f"seat:{seat.id}", "text", {"exercise": exercise, "version": saved.version, "files": saved.files})
         self.grid.active(seat.id)
         return saved
 
+    def _pay(self, seat: Seat, files: Mapping[str, str]) -> None:
+        """Takes from a seat's bucket what was kept: a small change of large files keeps all of them once more."""
+        self.buckets.take(seat.id, sum(map(len, files.values())))
+
     async def run(self, seat: Seat, exercise: str, body: Save) -> tuple[Run, int]:
         """Runs a student's program, and keeps it first; returns what was kept as which version. Raises Refusal."""
         self._check_free(seat)
         kept = await self._kept(seat, exercise, body)
+        self._check_free(seat)  # once more: meanwhile the teacher may have paused all, or taken the seat
         return self.boxes.run(seat.id, exercise, kept.files), kept.version
 
     async def prompt(self, seat: Seat, exercise: str, code: str) -> Run:
         """Runs statements of a student. Raises Refusal."""
         self._check_free(seat)
         text = await self.work.text(seat.id, self.sheet(exercise))
+        self._check_free(seat)
         return self.boxes.prompt(seat.id, exercise, code, text.files)
 
     async def complete(self, seat: Seat, exercise: str, code: str, cursor: int) -> dict[str, Any]:
         """Returns what may stand at the cursor. Raises Refusal."""
         text = await self.work.text(seat.id, self.sheet(exercise))
+        if self.is_frozen or seat.locked or seat.removed:  # what completes names runs the program's code
+            return {"start": cursor, "matches": []}
         return await self.boxes.complete(seat.id, exercise, code, cursor, text.files)
 
     async def check(self, seat: Seat, exercise: str, body: Save) -> tuple[Run, int]:
@@ -242,12 +253,13 @@ class Lesson:
             self.hub.tell(f"seat:{seat.id}", "checked", told)
             return {"status": grade.status if grade.failed else "ok"}
 
+        self._check_free(seat)
         return self.boxes.begin_check(seat.id, exercise, work), kept.version
 
     async def _checked(self, seat: str, sheet: Sheet, files: Mapping[str, str]) -> Grade:
         given = {name: text.encode() for name, text in files.items()}
         try:
-            return await self.checks.check(seat, sheet.exercise, given)
+            return bounded(await self.checks.check(seat, sheet.exercise, given))
         except (Superseded, TooManyChecks, ChecksClosed) as error:
             raise Refusal("overloaded", "The tests were not run.") from error
 
@@ -260,7 +272,7 @@ class Lesson:
     def _check_free(self, seat: Seat) -> None:
         if self.is_frozen:
             raise Refusal("locked", "Your teacher has paused all programs. Look at the teacher.")
-        if seat.locked:
+        if seat.locked or seat.removed:
             raise Refusal("locked", "Your teacher has locked this seat.")
         if self.boxes.running(seat.id) is not None:
             raise Refusal("session-busy", "Something runs already. Stop it first.")
@@ -269,10 +281,16 @@ class Lesson:
         """Keeps a hand-in, which is graded afterwards; returns it, and as which version. Raises Refusal."""
         sheet = self.sheet(exercise)
         handed, version = await self.work.hand_in(seat.id, sheet, body)
+        self._pay(seat, handed.files)
         self.grid.active(seat.id)
         if handed.grade is None:
             self._behind(self._grade(handed))
         return handed, version
+
+    async def _grade_later(self, handed: HandIn) -> None:
+        """Grades what was handed in before the class was last closed."""
+        if (found := await self.work.handed_files(handed)) is not None:
+            await self._grade(found)
 
     async def _grade(self, handed: HandIn) -> None:
         """Grades a hand-in, and tells the student what may be told of that."""
@@ -324,7 +342,15 @@ class Lesson:
         if change.removed or change.locked:
             self.boxes.leave(seat.id)
         self.hub.tell(f"seat:{seat.id}", "removed" if seat.removed else "seat", seat_as_json(seat))
+        if seat.removed:
+            self.hub.finish(f"seat:{seat.id}")
         self.grid.touch(seat.id)
+
+    async def forget_teacher(self) -> None:
+        """Makes all passes of the teacher void, and ends the streams that they have opened."""
+        self.teacher_generation += 1
+        await self.store.do(Connected.set_fact, "teacher_generation", self.teacher_generation)
+        self.hub.finish(TEACHER)
 
     async def lock(self, locked: bool) -> None:
         """Keeps others from joining."""
@@ -370,6 +396,8 @@ class Lesson:
             files = (await self.work.text(self.seats.find(asked.seat).id, sheet)).files
         if not files:
             raise Refusal("invalid", errors=[{"loc": ["body", "files"], "msg": "there are none"}])
+        if sum(map(len, files.values())) > _MOST_SHARED:
+            raise Refusal("too-large", f"What all see may have {_MOST_SHARED:,} characters.")
         if len(self.shares) >= _MOST_SHARES:
             raise Refusal("conflict", "Too many pieces of code are shared. Stop sharing some.")
         share: dict[str, Any] = {

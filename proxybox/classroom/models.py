@@ -4,7 +4,7 @@ import re
 import unicodedata
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 #: The most characters of one file and of all together, and how many there may be.
 MOST_FILE: Final = 1 << 20
@@ -13,25 +13,49 @@ MOST_FILES: Final = 50
 #: One part of a file's path: letters of any language, digits, and a few signs; it begins with none of these.
 _PART: Final = re.compile(r"\w[\w .+-]{0,63}\Z")
 _MOST_PATH, _MOST_FOLDERS = 100, 3
+#: Names that are devices on Windows, whatever they end in, so that nobody can unpack such a file there.
+_DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[\d¹²³])\s*(?:\.|\Z)", re.IGNORECASE)
 #: Categories of characters that a name cannot have: controls, formats (such as changes of direction), surrogates.
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+#: Characters of other categories that show nothing: fillers, joiners, selectors of variants, a blank.
+#: https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt (Default_Ignorable_Code_Point)
+_BLANK: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+#: How many marks (accents) may follow one another: more are drawn over the lines around.
+_MOST_MARKS: Final = 4
 
 
 def file_name(text: str) -> str:
     """Returns the path of a file, below its exercise's folder. Raises ValueError."""
     parts = text.split("/")
-    plain = all(_PART.match(part) and not part.endswith((".", " ")) for part in parts)
+    plain = all(_PART.match(part) and not part.endswith((".", " ")) and not is_device(part) for part in parts)
     if not plain or len(text) > _MOST_PATH or len(parts) > _MOST_FOLDERS + 1:
         raise ValueError("want a name such as solution.py or data/list.txt, of letters, digits, and -_. inside")
     return text
 
 
+def is_device(name: str) -> bool:
+    """Whether Windows takes a name for that of a device."""
+    return _DEVICES.match(name) is not None
+
+
 def person(text: str) -> str:
     """Returns a name in the one form in which it is kept. Raises ValueError."""
     name = " ".join(unicodedata.normalize("NFC", text).split())
-    if not 1 <= len(name) <= 40 or any(unicodedata.category(sign) in _HIDDEN for sign in name):
+    kinds = [unicodedata.category(sign) for sign in name]
+    marks = "".join("M" if kind.startswith("M") else " " for kind in kinds)
+    is_hidden = _BLANK.search(name) or not _HIDDEN.isdisjoint(kinds) or "M" * (_MOST_MARKS + 1) in marks
+    if not 1 <= len(name) <= 40 or is_hidden or all(kind[0] in "MZ" for kind in kinds):
         raise ValueError("want a name of 1 to 40 letters")
     return name
+
+
+def _few(files: Any) -> Any:
+    """Refuses many files at once: each of them would be looked at, and a fault of each be told."""
+    if isinstance(files, dict) and len(files) > 2 * MOST_FILES:
+        raise ValueError(f"want at most {MOST_FILES} files")
+    return files
 
 
 def _files(files: dict[str, Any]) -> dict[str, Any]:
@@ -53,14 +77,24 @@ FileName = Annotated[str, AfterValidator(file_name)]
 Code = Annotated[str, StringConstraints(max_length=64)]
 Id = Annotated[str, StringConstraints(max_length=64)]
 Source = Annotated[str, StringConstraints(max_length=MOST_FILE), AfterValidator(_whole)]
-Files = Annotated[dict[FileName, Source], Field(max_length=MOST_FILES), AfterValidator(_files)]
-Changes = Annotated[dict[FileName, Source | None], Field(max_length=2 * MOST_FILES), AfterValidator(_files)]
+Files = Annotated[dict[FileName, Source], Field(max_length=MOST_FILES), AfterValidator(_files), BeforeValidator(_few)]
+Changes = Annotated[
+    dict[FileName, Source | None], Field(max_length=2 * MOST_FILES), AfterValidator(_files), BeforeValidator(_few)
+]
 
 
 class Strict(BaseModel):
     """The base of all."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_fields(cls, told: Any) -> Any:
+        """Refuses more fields than there are: a fault of each would be told."""
+        if isinstance(told, dict) and len(told) > len(cls.model_fields) + 10:
+            raise ValueError(f"want at most these fields: {', '.join(cls.model_fields) or 'none'}")
+        return told
 
 
 class Nothing(Strict):

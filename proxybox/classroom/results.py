@@ -3,11 +3,14 @@
 import time
 from typing import Any
 
+import attrs
+
 from proxybox.teach.grades import Grade, Verdict
 from proxybox.teach.writers.common import FAILED, clean, line, number
 
-#: Characters of the output in a test that are told.
+#: Characters of the output in a test that are told, and of its message that are kept.
 _MOST_PRINTED = 4000
+_MOST_MESSAGE = 8000
 
 
 def results_of(grade: Grade, *, whole: bool = False, at: float | None = None) -> dict[str, Any]:
@@ -57,3 +60,15 @@ def _shared(tests: list[Verdict]) -> str:
     if len(ran) == 1 and first.status != "syntax_error":
         return ""
     return first.message if all((test.status, test.message) == (first.status, first.message) for test in ran) else ""
+
+
+def bounded(grade: Grade) -> Grade:
+    """The grade as it is kept: what a submission says in it is cut, and its code is kept elsewhere."""
+    tests = tuple(
+        attrs.evolve(
+            test, message=test.message[:_MOST_MESSAGE], output=test.output[:_MOST_PRINTED],
+            fault=test.fault[:_MOST_MESSAGE],
+        )
+        for test in grade.tests
+    )  # fmt: skip
+    return attrs.evolve(grade, tests=tests, code="", message=grade.message[:_MOST_MESSAGE])

@@ -19,33 +19,37 @@ from proxybox.terminal.harmless import on_one_line
 
 log = logging.getLogger("proxybox.classroom")
 
-#: Wrong codes within a minute: of one address, since a class may share one, and of all together.
-_MOST_WRONG, _MOST_WRONG_OF_ALL, _MINUTE = 20, 200, 60.0
+#: Wrong codes within a minute: of one address, which a whole class may share, and of all together. So who guesses finds
+#: one of 30 ** 6 join codes, in an hour, with a probability of 0.0001; and keeps others from joining only with 17
+#: addresses. The key has 30 ** 15 possibilities, so nobody keeps the teacher from what is typed elsewhere.
+_MOST_WRONG, _MOST_WRONG_OF_ALL, _MINUTE = 60, 1_000, 60.0
 #: Addresses whose wrong codes are counted.
 _MOST_ADDRESSES: Final = 10_000
 
 
 class Attempts:
-    """Counts wrong codes, by address."""
+    """Counts wrong codes of one kind, by address. most_of_all: of all addresses together."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_of_all: int | None = _MOST_WRONG_OF_ALL) -> None:
+        self._most_of_all = most_of_all
         self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
         self._all: deque[float] = deque()
 
     def check(self, address: str) -> None:
         """Raises Refusal when there were too many."""
         now = time.monotonic()
-        for times, most in ((self._wrong.get(address, deque()), _MOST_WRONG), (self._all, _MOST_WRONG_OF_ALL)):
+        for times, most in ((self._wrong.get(address, deque()), _MOST_WRONG), (self._all, self._most_of_all)):
             while times and now - times[0] > _MINUTE:
                 times.popleft()
-            if len(times) >= most:
+            if most is not None and len(times) >= most:
                 wait = str(int(_MINUTE - (now - times[0])) + 1)
                 raise Refusal("rate-limited", "Too many wrong codes. Wait a minute.", headers={"Retry-After": wait})
 
     def note(self, address: str) -> None:
         """Counts a wrong code."""
-        for times in (self._wrong.setdefault(address, deque()), self._all):
-            times.append(time.monotonic())
+        for times, most in ((self._wrong.setdefault(address, deque()), _MOST_WRONG), (self._all, self._most_of_all)):
+            if most is not None and len(times) < most:
+                times.append(time.monotonic())
         self._wrong.move_to_end(address)
         while len(self._wrong) > _MOST_ADDRESSES:
             self._wrong.popitem(last=False)
@@ -57,7 +61,7 @@ class Seats:
     def __init__(self, store: Store, known: Iterable[Seat], most: int) -> None:
         self._store, self._most = store, most
         self._all = {seat.id: seat for seat in known}
-        self.attempts = Attempts()
+        self._joining, self._coming_back, self.teaching = Attempts(), Attempts(), Attempts(most_of_all=None)
 
     def __iter__(self) -> Iterator[Seat]:
         return iter(tuple(self._all.values()))
@@ -78,9 +82,9 @@ class Seats:
 
     async def join(self, address: str, name: str, given: str, code: str, *, locked: bool) -> Seat:
         """Takes a new seat. Raises Refusal."""
-        self.attempts.check(address)
+        self._joining.check(address)
         if not is_same(given, code):
-            raise self._wrong(address)
+            raise _wrong(self._joining, address)
         if locked:
             raise Refusal("forbidden", "Nobody can join at the moment. Ask your teacher.")
         seat = await self.add(name)
@@ -89,16 +93,11 @@ class Seats:
 
     async def back(self, address: str, personal: str) -> Seat:
         """Returns the seat of a personal code. Raises Refusal."""
-        self.attempts.check(address)
+        self._coming_back.check(address)
         found = [seat for seat in self if not seat.removed and is_same(personal, seat.personal)]
         if not found:
-            raise self._wrong(address)
+            raise _wrong(self._coming_back, address)
         return found[0]
-
-    def _wrong(self, address: str) -> Refusal:
-        self.attempts.note(address)
-        log.warning("a wrong code was tried at %s", address)
-        return Refusal("forbidden", "This code is not right.")
 
     async def add(self, name: str) -> Seat:
         """Adds a seat. Raises Refusal when the name is taken, or all seats are."""
@@ -130,12 +129,14 @@ class Seats:
         await self.keep(seat)
 
     async def remove(self, seat: Seat, removed: bool) -> None:
-        """Takes a seat from who has it, or gives it back. Raises Refusal."""
+        """Takes a seat from who has it, or gives it back, with another personal code. Raises Refusal."""
         if not removed:
             self._check_name(seat.name, seat.id)
         seat.removed = removed
         seat.hand = None
-        seat.generation += removed
+        if removed:
+            seat.generation += 1
+            seat.personal = new_code(4, 4)
         await self.keep(seat)
 
     async def keep(self, seat: Seat) -> None:
@@ -143,5 +144,13 @@ class Seats:
         await self._store.do(Connected.keep_seat, seat)
 
 
+def _wrong(attempts: Attempts, address: str) -> Refusal:
+    attempts.note(address)
+    log.warning("a wrong code was tried at %s", address)
+    return Refusal("forbidden", "This code is not right.")
+
+
 def _folded(name: str) -> str:
-    return unicodedata.normalize("NFKC", name).casefold()
+    """A name in the form in which names are compared (Unicode, section 3.13: compatibility caseless matching)."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())

@@ -32,8 +32,9 @@ MOST_VERSIONS: Final = 300
 MOST_BYTES: Final = 32 << 20
 #: After how many new versions a seat's old ones are looked at.
 _THINNED: Final = 8
-#: How many hand-ins of one exercise, and runs of one seat, are kept.
+#: How many hand-ins of one exercise, and about how many bytes of them, are kept; and runs of one seat.
 _MOST_HANDINS: Final = 50
+_MOST_HANDED_IN: Final = 4 << 20
 _MOST_RUNS: Final = 5_000
 #: The form of the tables.
 _FORM: Final = 1
@@ -389,8 +390,8 @@ class Connected:
         else:
             row = {"seat": seat, "exercise": exercise, "version": version, "begun": now, **new}
             self._connection.execute(_texts.insert().values(**row))
-            if version % _THINNED == 0:
-                self._thin_out(seat, exercise)
+        if version % _THINNED == 0:
+            self._thin_out(seat, exercise)
         conflict = base != (0 if latest is None else latest["version"])
         return Saved(version=version, at=now, files=files, conflict=conflict)
 
@@ -439,7 +440,8 @@ class Connected:
             return _handin(known)
         row = {**attrs.asdict(handed), "files": json.dumps(handed.files), "save": save}
         self._connection.execute(_handins.insert().values(**{**row, "grade": None}))
-        beyond = sql.select(_handins.c.id).where(*mine).order_by(_handins.c.at.desc()).offset(_MOST_HANDINS)
+        most = max(1, min(_MOST_HANDINS, _MOST_HANDED_IN // len(row["files"])))  # of large ones there are fewer
+        beyond = sql.select(_handins.c.id).where(*mine).order_by(_handins.c.at.desc()).offset(most)
         self._connection.execute(_handins.delete().where(_handins.c.id.in_(beyond)))
         return handed
 

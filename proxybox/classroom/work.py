@@ -5,8 +5,9 @@ Rule: what was answered is on the disk. Nothing is overwritten without staying i
 
 import secrets
 import time
+import unicodedata
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -16,21 +17,26 @@ from proxybox.classroom.sheets import Sheet
 from proxybox.classroom.store import Checked, Connected, HandIn, Saved, Store, Text
 from proxybox.serve.problems import Refusal
 
-#: How many saves of a seat are remembered, so that one that comes twice is kept once, and for how many seats.
-_REMEMBERED, _MOST_SEATS = 100, 1_000
+#: How many saves of a seat and an exercise are remembered, so that one that comes twice is kept once; and of how many.
+_REMEMBERED, _MOST_KEYS = 50, 2_000
 #: A seat and an exercise.
 Key = tuple[str, str]
 
 
 class Work:
-    """What students of a class have made. results: what came of tests last; handed: the latest hand-ins."""
+    """What students of a class have made.
+
+    results: what came of tests last. handed: the latest hand-ins, without their files.
+
+    What is here has no text of a student, which may be large: those are in the store alone.
+    """
 
     def __init__(self, store: Store, sheets: Mapping[str, Sheet]) -> None:
         self._store, self._sheets = store, sheets
         self.results: dict[Key, Checked] = {}
         self.handed: dict[Key, HandIn] = {}
         self.hints: dict[Key, int] = {}
-        self._saves: OrderedDict[str, deque[tuple[str, Saved]]] = OrderedDict()
+        self._saves: OrderedDict[Key, deque[tuple[str, Saved]]] = OrderedDict()
 
     async def load(self) -> None:
         """Reads what was kept before."""
@@ -38,7 +44,8 @@ class Work:
             (seat, exercise): checked for seat, exercise, checked in await self._store.do(Connected.results)
         }
         self.hints = {(seat, exercise): shown for seat, exercise, shown in await self._store.do(Connected.hints)}
-        self.handed = {(each.seat, each.exercise): each for each in await self._store.do(Connected.handins)}
+        handed = await self._store.do(Connected.handins)
+        self.handed = {(each.seat, each.exercise): attrs.evolve(each, files={}) for each in handed}
 
     # --- files --------------------------------------------------------------------------------------------------------
 
@@ -59,23 +66,23 @@ class Work:
 
     async def save(self, seat: str, sheet: Sheet, body: Save, why: str = "saved") -> Saved:
         """Keeps changed files. Raises Refusal."""
-        known = next((saved for save, saved in self._saves.get(seat, ()) if body.save and save == body.save), None)
+        remembered = self._saves.get((seat, sheet.id), ())
+        known = next((saved for save, saved in remembered if body.save and save == body.save), None)
         if known is not None:
-            return known
-        refused = [name for name in body.files if name in sheet.beside]
-        if refused:
-            raise Refusal("invalid", errors=[{"loc": ["body", "files", refused[0]], "msg": "it cannot be changed"}])
+            return attrs.evolve(known, files=(await self.text(seat, sheet)).files)
+        if (beside := next((name for name in body.files if name in sheet.beside), None)) is not None:
+            raise _refused(beside, "it cannot be changed")
         saved = await self._store.do(
             Connected.save, seat, sheet.id, lambda files: _merged(sheet, files, body.files),
             now=time.time(), why=why, base=body.base, save=body.save,
         )  # fmt: skip
-        self._remember(seat, body.save, saved)
+        self._remember((seat, sheet.id), body.save, saved)
         return saved
 
-    def _remember(self, seat: str, save: str, saved: Saved) -> None:
-        self._saves.setdefault(seat, deque(maxlen=_REMEMBERED)).append((save, saved))
-        self._saves.move_to_end(seat)
-        while len(self._saves) > _MOST_SEATS:
+    def _remember(self, key: Key, save: str, saved: Saved) -> None:
+        self._saves.setdefault(key, deque(maxlen=_REMEMBERED)).append((save, attrs.evolve(saved, files={})))
+        self._saves.move_to_end(key)
+        while len(self._saves) > _MOST_KEYS:
             self._saves.popitem(last=False)
 
     # --- hand-ins -----------------------------------------------------------------------------------------------------
@@ -89,15 +96,22 @@ class Work:
             late=sheet.deadline is not None and now > sheet.deadline,
         )  # fmt: skip
         kept = await self._store.do(Connected.hand_in, handed, body.save or handed.id)
-        self.handed[seat, sheet.id] = kept
+        latest = self.handed.get((seat, sheet.id))
+        if latest is None or kept.at >= latest.at:  # else it has come once more, after a later one
+            self.handed[seat, sheet.id] = attrs.evolve(kept, files={})
         return kept, saved.version
+
+    async def handed_files(self, handed: HandIn) -> HandIn | None:
+        """Returns the latest hand-in with its files; None when it is no longer the latest."""
+        found = await self._store.do(Connected.handins, handed.seat, handed.exercise)
+        return next((each for each in found if each.id == handed.id), None)
 
     async def grade(self, handed: HandIn, grade: Any) -> HandIn:
         """Keeps the grade of a hand-in, and returns it with that."""
         await self._store.do(Connected.grade, handed.id, grade)
         graded = attrs.evolve(handed, grade=grade)
         if (latest := self.handed.get((handed.seat, handed.exercise))) is not None and latest.id == handed.id:
-            self.handed[handed.seat, handed.exercise] = graded
+            self.handed[handed.seat, handed.exercise] = attrs.evolve(graded, files={})
         return graded
 
     # --- tests and hints ----------------------------------------------------------------------------------------------
@@ -128,7 +142,28 @@ def _merged(sheet: Sheet, files: Mapping[str, str] | None, changes: Mapping[str,
             merged.pop(name, None)
     if len(merged) > MOST_FILES or sum(map(len, merged.values())) > MOST_TOGETHER:
         raise Refusal("too-large", "These are too many files, or too much text for one exercise.")
-    clash = next((name for name in merged if any(other.startswith(f"{name}/") for other in merged)), None)
-    if clash is not None:
-        raise Refusal("invalid", errors=[{"loc": ["body", "files", clash], "msg": "it is a folder, too"}])
+    _check_names((*merged, *sheet.beside), changes)
     return merged
+
+
+def _check_names(names: Iterable[str], changed: Iterable[str]) -> None:
+    """Raises Refusal when files would take one another's place: here, or where a teacher unpacks them."""
+    taken: dict[str, str] = {}
+    for name in names:
+        other = taken.setdefault(_folded(name), name)
+        if other != name:
+            raise _refused(name if name in changed else other, "there is a file of this name already")
+    for name in names:
+        parts = _folded(name).split("/")
+        for length in range(1, len(parts)):
+            if (folder := "/".join(parts[:length])) in taken:
+                raise _refused(taken[folder], "it is a folder, too")
+
+
+def _folded(name: str) -> str:
+    """A name as systems compare it that do not tell capitals from small letters."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
+def _refused(name: str, why: str) -> Refusal:
+    return Refusal("invalid", errors=[{"loc": ["body", "files", name], "msg": why}])

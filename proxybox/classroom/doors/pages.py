@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
-from proxybox.classroom.doors.asking import is_teacher, lesson_of, seat_by_cookie
+from proxybox.classroom.doors.asking import asking_of, lesson_of
 from proxybox.classroom.words import LANGUAGES, Words, negotiate
 
 router = APIRouter()
@@ -37,13 +37,13 @@ files = _Files(directory=_FOLDER / "static")
 @router.get("/")
 async def student_page(request: Request) -> Response:
     """The student's page; who has no seat yet is asked to join."""
-    return _page(request, "join.html" if seat_by_cookie(request) is None else "student.html")
+    return _page(request, "join.html" if asking_of(request).seat is None else "student.html")
 
 
 @router.get("/teacher")
 async def teacher_page(request: Request) -> Response:
     """The teacher's page; who has not shown the key is asked for it."""
-    return _page(request, "teacher.html" if is_teacher(request) else "key.html")
+    return _page(request, "teacher.html" if asking_of(request).is_teacher else "key.html")
 
 
 @router.get("/sw.js")

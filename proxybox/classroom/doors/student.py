@@ -1,11 +1,20 @@
 """What pages of students ask."""
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
 from proxybox.classroom import models
-from proxybox.classroom.doors.asking import Here, Sitting, address_of, forget_cookie, lesson_of, set_cookie
+from proxybox.classroom.doors.asking import (
+    Here,
+    Sitting,
+    Version,
+    address_of,
+    forget_cookie,
+    lesson_of,
+    set_cookie,
+)
 from proxybox.classroom.lesson import Lesson, handed_as_json, seat_as_json
 from proxybox.classroom.store import Seat
 from proxybox.serve.asking import as_json
@@ -93,7 +102,7 @@ async def versions(exercise: ExerciseId, lesson: Here, seat: Sitting) -> Respons
 
 
 @router.get(f"{_OF}/versions/{{version}}")
-async def version_of(exercise: ExerciseId, version: int, lesson: Here, seat: Sitting) -> Response:
+async def version_of(exercise: ExerciseId, version: Version, lesson: Here, seat: Sitting) -> Response:
     """One version of the files."""
     text = await lesson.work.text(seat.id, lesson.sheet(exercise), version)
     return as_json({"version": text.version, "at": text.at, "files": text.files})
@@ -108,7 +117,8 @@ async def download(exercise: ExerciseId, lesson: Here, seat: Sitting) -> Respons
     if len(text.files) == 1:
         ((name, content),) = text.files.items()
         return attached(content.encode(), name.rpartition("/")[2], "text/x-python; charset=utf-8")
-    return attached(zipped({exercise: text.files}), f"{exercise}.zip", "application/zip")
+    data = await asyncio.to_thread(zipped, {exercise: text.files})
+    return attached(data, f"{exercise}.zip", "application/zip")
 
 
 # --- running ----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,15 @@ import segno
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from proxybox.classroom import exports, models
-from proxybox.classroom.doors.asking import FOR_TEACHER, Here, address_of, forget_cookie, lesson_of, set_cookie
+from proxybox.classroom.doors.asking import (
+    FOR_TEACHER,
+    Here,
+    Version,
+    address_of,
+    forget_cookie,
+    lesson_of,
+    set_cookie,
+)
 from proxybox.classroom.grid import TEACHER
 from proxybox.classroom.lesson import Lesson, handed_as_json, results_as_json
 from proxybox.classroom.passes import is_same
@@ -27,7 +35,7 @@ AnyExercise = Annotated[str | None, Query(max_length=64)]
 @router.post("/login")
 async def login(request: Request, body: models.Key) -> Response:
     """Makes a browser the teacher's."""
-    lesson, attempts = lesson_of(request), lesson_of(request).seats.attempts
+    lesson, attempts = lesson_of(request), lesson_of(request).seats.teaching
     attempts.check(address_of(request))
     if not is_same(body.key, lesson.teacher_key):
         attempts.note(address_of(request))
@@ -39,7 +47,8 @@ async def login(request: Request, body: models.Key) -> Response:
 
 @guarded.post("/logout")
 async def logout(request: Request, _: models.Nothing) -> Response:
-    """Makes a browser anybody's again."""
+    """Makes all browsers of the teacher anybody's again: no pass that somebody has kept holds any longer."""
+    await lesson_of(request).forget_teacher()
     response = Response(status_code=204)
     forget_cookie(request, response, "teacher")
     return response
@@ -104,7 +113,7 @@ async def look_at_seat(seat: SeatId, lesson: Here, exercise: AnyExercise = None)
 
 
 @guarded.get("/seats/{seat}/exercises/{exercise}/versions/{version}")
-async def version_of(seat: SeatId, exercise: SeatId, version: int, lesson: Here) -> Response:
+async def version_of(seat: SeatId, exercise: SeatId, version: Version, lesson: Here) -> Response:
     """One version of a student's files."""
     text = await lesson.work.text(lesson.seats.find(seat).id, lesson.sheet(exercise), version)
     return as_json({"version": text.version, "at": text.at, "files": text.files})
