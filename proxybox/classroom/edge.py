@@ -35,8 +35,11 @@ MOST_BODY: Final = 4 << 20
 _MOST_WITHOUT_PASS: Final = 4 << 10
 _BODY_TIME: Final = 60.0
 _JSON: Final = b"application/json"
-#: Where learning platforms send browsers, from pages of their own: what they bring is signed (lti/launches.py).
+#: Where learning platforms send browsers, from pages of their own, with what they have signed (lti/launches.py); and
+#: what they ask for themselves. The bytes of a form with a signed token.
 _FROM_PLATFORMS: Final = frozenset({"/lti/login", "/lti/launch"})
+_FOR_PLATFORMS: Final = frozenset({"/lti/keys", "/lti/config.json"})
+_MOST_OF_PLATFORM: Final = 128 << 10
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data: blob:; "
     "connect-src 'self'; font-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; "
@@ -119,6 +122,8 @@ class Edge:
         """Returns how many bytes a request may have. Raises Refusal for who has no pass, or nothing left."""
         if path in OPEN or path.startswith(OPEN_FOLDER):
             return _MOST_WITHOUT_PASS
+        if self.lesson.config.lti and (path in _FROM_PLATFORMS or path in _FOR_PLATFORMS):
+            return _MOST_OF_PLATFORM
         if asking.seat is None and not asking.is_teacher:
             raise Refusal("unauthorized", "This browser has no seat here.")
         if asking.seat is not None and not asking.is_teacher:

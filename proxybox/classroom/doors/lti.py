@@ -46,9 +46,7 @@ async def login(request: Request) -> Response:
     """Begins a login."""
     url, state = _bridge(request).launches.begin(await _fields(request), _own(request, "/lti/launch"))
     response = RedirectResponse(url, status_code=303)
-    response.set_cookie(
-        _COOKIE, state, max_age=_PATIENCE, path="/", secure=True, httponly=True, samesite="none"
-    )
+    response.set_cookie(_COOKIE, state, max_age=_PATIENCE, path="/", secure=True, httponly=True, samesite="none")
     return response
 
 

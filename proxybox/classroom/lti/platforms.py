@@ -1,12 +1,12 @@
 """The platforms that a classroom takes launches from: a TOML file.
 
-    [[platforms]]
-    issuer = "https://moodle.school.example"
-    client_id = "kZb3xVwq"
-    deployments = ["1"]
-    auth_login_url = "https://moodle.school.example/mod/lti/auth.php"
-    auth_token_url = "https://moodle.school.example/mod/lti/token.php"
-    key_set_url = "https://moodle.school.example/mod/lti/certs.php"
+[[platforms]]
+issuer = "https://moodle.school.example"
+client_id = "kZb3xVwq"
+deployments = ["1"]
+auth_login_url = "https://moodle.school.example/mod/lti/auth.php"
+auth_token_url = "https://moodle.school.example/mod/lti/token.php"
+key_set_url = "https://moodle.school.example/mod/lti/certs.php"
 """
 
 from pathlib import Path
