@@ -45,7 +45,6 @@ from proxybox.teach.folders import (
 )
 
 if TYPE_CHECKING:
-    from proxybox.controller.boxes.box import BoxSpec
     from proxybox.teach.checking import Check
     from proxybox.teach.grades import Grade
 
@@ -191,7 +190,7 @@ def load_course(folder: Path) -> Course:
         problems, lambda: _Settings(**{key: value for key, value in data.items() if key in _KEYS})
     )
     language: Language | None = collect(problems, lambda: _language(data, folder))
-    over = _as_json({key: value for key, value in data.items() if key in _POLICY_KEYS})
+    over = collect(problems, partial(_as_json, {key: data[key] for key in data if key in _POLICY_KEYS})) or {}
     policy: Policy | None = collect(problems, lambda: restricted(preset("classroom"), **over))
     beside = Beside(folder, _Settings, data, problems)
     syllabus = beside.markdown("syllabus", needed=False)
@@ -213,7 +212,10 @@ def load_course(folder: Path) -> Course:
 
 def _as_json(table: dict[str, Any]) -> dict[str, Any]:
     """A table of TOML with its dates and times as texts, as policies take them, too: other processes get it as JSON."""
-    plain: dict[str, Any] = json.loads(json.dumps(table, default=lambda moment: moment.isoformat()))
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(table, default=lambda moment: moment.isoformat()))
+    except (ValueError, RecursionError):  # an int of over 4,300 digits, which TOML may have in hexadecimal
+        raise refusal("a number is too long, or something is nested too deeply") from None
     return plain
 
 
@@ -283,8 +285,8 @@ def check_preload(course: Course) -> None:
     """Tries whether guests stand ready with the modules of `preload`, so that no box has to import them itself.
 
     Does nothing where no module is named; takes as long as the imports otherwise. Raises CourseError for a module that
-    does not exist, that cannot be imported, or that leaves threads or open files behind; PackagesError for packages
-    that cannot be installed.
+    does not exist, that cannot be imported, or that leaves threads or open files behind; PackagesError and
+    SandboxStartError when there are no such packages or no such interpreter.
     """
     from proxybox.controller.warm.zygote import essence
 
@@ -309,11 +311,11 @@ def _try_preload(policy: Policy, course: Course) -> None:
     from proxybox.controller.warm.zygote import Zygote
     from proxybox.pool.pool import box_of
 
+    box = box_of(policy, course.guest, course.packages)
+    if box.is_observed:
+        told = "with a seed each box starts by itself, and would import them anew"
+        raise refusal(told, key="preload", allowed='randomness = "system"')
     try:
-        box: BoxSpec = box_of(policy, course.guest, course.packages)
-        if box.is_observed:
-            raise refusal("with a seed each box starts by itself, and would import them anew", key="preload",
-                          allowed='randomness = "system"')  # fmt: skip
         Zygote(policy, box).close()
     except SandboxStartError as error:
         raise refusal(str(error), key="preload") from None

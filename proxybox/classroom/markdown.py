@@ -31,7 +31,7 @@ PICTURES: Final[Mapping[str, str]] = {
     ".webp": "image/webp",
 }
 """The kinds of pictures, by the endings of their names."""
-MOST_TEXT: Final = 100_000
+MOST_TEXT: Final = 50_000
 """The most characters of a text; what is longer is shown as it stands."""
 _MOST_PICTURE: Final = 1 << 20
 _MOST_PICTURES: Final = 4 << 20

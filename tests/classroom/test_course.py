@@ -21,6 +21,7 @@ from proxybox.classroom.course import (
     load_course,
     new_course,
 )
+from proxybox.errors import SandboxStartError
 from proxybox.policies import preset
 from proxybox.teach.exercise import load_exercise
 from proxybox.teach.grading import pack
@@ -192,6 +193,7 @@ def test_what_is_checked_for_students_has_them_too(tmp_path: Path) -> None:
         ("title = 'T'\npreload = 'json'", "preload: want a list of module names"),
         ("title = 'T'\n[limits]\nwal_time = 3", "limits.wal_time: there is no such key; did you mean wall_time?"),
         ("title = 'T'\n[limits]\nmemory = '1M'", "limits.memory: want a size of 16M or more"),
+        ("title = 'T'\n[limits]\ncalls = 0x" + "f" * 5000, "a number is too long, or something is nested too deeply"),
         ("title = 'T'\n[filesystem]\nbox = 'memory'", "filesystem: there is no such key"),
     ],
     ids=lambda text: text[:40],
@@ -281,6 +283,11 @@ def test_a_preload_of_one_exercise_is_tried_too(tmp_path: Path) -> None:
     check_preload(course)
     with pytest.raises(CourseError, match=r"b/exercise\.toml: preload: the module 'threads'"):
         check_preload(load_course(tmp_path))
+
+
+def test_an_interpreter_that_is_not_there_is_no_fault_of_preload(tmp_path: Path) -> None:
+    with pytest.raises(SandboxStartError, match="python4"):
+        check_preload(preloading(tmp_path, "preload = ['fine']\nguest = 'python4'"))
 
 
 def test_a_good_preload_passes(tmp_path: Path) -> None:
