@@ -30,8 +30,8 @@ from proxybox.classroom.checks import (
     ProcessLane,
     Superseded,
     TooManyChecks,
-    results_of,
 )
+from proxybox.classroom.results import results_of
 from proxybox.teach.boxes import NOT_RUN
 from proxybox.teach.checking import find_exercise, shipped_exercises
 from proxybox.teach.exercise import Exercise, load_exercise
