@@ -53,7 +53,7 @@ def updated(language: str, source: Catalog) -> Catalog:
     made = catalogue.creation_date
     catalogue.update(source, no_fuzzy_matching=True, update_header_comment=False)
     catalogue.creation_date = made  # else each run would change the file
-    catalogue.project, catalogue.version = "proxybox", "classroom"
+    catalogue.project, catalogue.version, catalogue.msgid_bugs_address = "proxybox", "classroom", ""
     catalogue.obsolete.clear()
     return catalogue
 

@@ -1,10 +1,8 @@
 """What people read, in their language."""
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -14,27 +12,16 @@ from babel.messages import Catalog, Message
 
 from proxybox.classroom import words
 from proxybox.classroom.words import LANGUAGES, Words, catalogue_file, negotiate
+from tools import words as tool
 
-ROOT = Path(__file__).resolve().parents[2]
 TRANSLATED = sorted({*LANGUAGES} - {words.SOURCE})
 #: {name}, %(name)s and %s, and marks of templates that are still there.
 PLACEHOLDER = re.compile(r"\{[a-z_]*\}|%\([a-z_]+\)[sd]|%[sd%]|<[^>]*>")
 
 
 @pytest.fixture(scope="module")
-def tool() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(ROOT), *sys.path])
-        from tools import words as tool
-
-        yield tool
-
-
-@pytest.fixture(scope="module")
-def source(tool: ModuleType) -> Catalog:
-    found = tool.texts()
-    assert isinstance(found, Catalog)
-    return found
+def source() -> Catalog:
+    return tool.texts()
 
 
 def forms(texts: object) -> tuple[str, ...]:
@@ -46,7 +33,7 @@ def test_there_are_four_languages() -> None:
 
 
 @pytest.mark.parametrize("language", TRANSLATED)
-def test_nothing_lacks_a_translation(language: str, tool: ModuleType, source: Catalog) -> None:
+def test_nothing_lacks_a_translation(language: str, source: Catalog) -> None:
     catalogue = tool.updated(language, source)
     assert [message.id for message in tool.missing(catalogue)] == [], "translate it: make words"
 

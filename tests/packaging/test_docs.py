@@ -96,8 +96,20 @@ def test_every_option_is_documented() -> None:
     assert all(option.flags[1] in text for option in PROGRAM)
 
 
+def test_every_option_of_classroom_is_documented() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text()
+    assert {flag for flag in _flags_of_classroom() if f"`{flag}" not in text} == set()
+
+
+def _flags_of_classroom() -> set[str]:
+    from proxybox.cli.teaching import classroom_group
+
+    options = (*classroom_group.params, *classroom_group.commands["new"].params)
+    return {flag for option in options for flag in option.opts if option.param_type_name == "option"}
+
+
 def test_no_option_is_documented_that_does_not_exist() -> None:
-    known = {flag for option in (*RUN, *TRACE, *REPL, *PROGRAM) for flag in option.flags}
+    known = {flag for option in (*RUN, *TRACE, *REPL, *PROGRAM) for flag in option.flags} | _flags_of_classroom()
     text = (ROOT / "docs" / "cli.md").read_text()
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known | {"--help"}
 
