@@ -80,7 +80,7 @@ def main(words: list[str]) -> int:
             print(f"{language}: {message.id!r} ({', '.join(file for file, _ in message.locations)})")
         if not words:
             with open(catalogue_file(language), "wb") as file:
-                write_po(file, catalogue, width=_WIDTH, sort_by_file=True, include_lineno=False)
+                write_po(file, catalogue, width=_WIDTH, sort_output=True, include_lineno=False)
     return 1 if lacking and words else 0
 
 
