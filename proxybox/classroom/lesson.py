@@ -397,7 +397,7 @@ class Lesson:
         if not files:
             raise Refusal("invalid", errors=[{"loc": ["body", "files"], "msg": "there are none"}])
         if sum(map(len, files.values())) > _MOST_SHARED:
-            raise Refusal("too-large", f"What all see may have {_MOST_SHARED:,} characters.")
+            raise Refusal("too-large", "This is too much code to show to all.")
         if len(self.shares) >= _MOST_SHARES:
             raise Refusal("conflict", "Too many pieces of code are shared. Stop sharing some.")
         share: dict[str, Any] = {
