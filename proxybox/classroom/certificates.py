@@ -53,6 +53,11 @@ class Certificate:
     fingerprint: str
     ends: datetime.datetime
 
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """Those of the names that are no addresses, and that lead here from other machines, too."""
+        return tuple(name for name in self.names if name not in _HERE and isinstance(_general(name), x509.DNSName))
+
 
 def certificate(config: Config, hosts: Iterable[str]) -> Certificate | None:
     """Returns the certificate of a classroom; None for one without TLS. hosts: by which it is reached.

@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 import sys
+import threading
 import time
 import webbrowser
 from collections.abc import Iterator
@@ -39,6 +40,8 @@ _BACKUP: Final = "%Y-%m-%d-%H%M%S.sqlite"
 _GRACE: Final = 2
 #: Seconds that a browser's connection stays open for its next request: fewer handshakes on a Wi-Fi, above all with TLS.
 _KEPT_OPEN: Final = 60
+#: Variables that a desktop sets for its programs.
+_DESKTOPS: Final = ("DISPLAY", "WAYLAND_DISPLAY")
 _HERE: Final = "127.0.0.1"
 _EVERY_ADDRESS: Final = ""  # as sockets are told
 
@@ -63,11 +66,10 @@ class Manner:
             print(as_json(told), flush=True)
         else:
             show(told, sys.stdout)
-        if self.opens:
-            if any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
-                webbrowser.open(told.teacher)
-            else:
-                print("proxybox: there is no desktop here to open a browser on", file=sys.stderr)
+        if self.opens and not any(os.environ.get(name) for name in _DESKTOPS):
+            print("proxybox: there is no desktop here to open a browser on", file=sys.stderr)
+        elif self.opens:
+            threading.Thread(target=webbrowser.open, args=(told.teacher,), daemon=True).start()  # it may take seconds
 
     def say(self, line: str) -> None:
         """Says something to a person, unless a program listens, or the terminal has been closed."""
@@ -89,7 +91,7 @@ def run(config: Config, manner: Manner) -> int:
         found = addresses() if config.host == LAN else (config.host,)
         shown = certificate(config, (*config.names, *found))
         if config.tls == "files" and shown is not None:  # students type what it is for
-            config = attrs.evolve(config, names=tuple(dict.fromkeys((*config.names, *shown.names))))
+            config = attrs.evolve(config, names=tuple(dict.fromkeys((*config.names, *shown.host_names))))
         edge = app(config)
         edge.lesson.addresses = urls(config, config.port, found) or (url(_HERE, config.port, tls=config.has_tls),)
         held.write(f"process {os.getpid()}, {edge.lesson.addresses[0]}")
@@ -128,7 +130,8 @@ async def _serve(edge: Edge, listener: socket.socket, shown: Certificate | None,
         await server.serve([listener])
     finally:
         await lesson.close()
-        await asyncio.to_thread(_back_up, lesson)
+        if server.started:
+            await asyncio.to_thread(_back_up, lesson)
 
 
 def _context(shown: Certificate) -> ssl.SSLContext:
@@ -145,7 +148,7 @@ def _told(lesson: Lesson, shown: Certificate | None) -> Told:
         own = url(_HERE, config.port, tls=config.has_tls)
     return Told(
         title=lesson.course.title, addresses=lesson.addresses, code=lesson.code,
-        teacher=f"{own}/teacher#{lesson.teacher_key}", course=config.course, data=config.data,
+        teacher=f"{own}/teacher#{lesson.teacher_key}", course=str(lesson.course.folder), data=config.data,
         fingerprint=shown.fingerprint if shown is not None and config.tls == "self" else "", is_local=config.is_local,
     )  # fmt: skip
 

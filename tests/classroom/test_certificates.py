@@ -61,6 +61,11 @@ def test_our_own_is_good_for_each_host(own: certificates.Certificate, host: str)
     handshake(own, host)
 
 
+def test_what_students_may_be_told_of_it(own: certificates.Certificate) -> None:
+    """Addresses are told as this machine has them now, and localhost is another machine to each student."""
+    assert own.host_names == ("class.example",)
+
+
 def test_our_own_is_good_for_no_other_host(own: certificates.Certificate) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match=r"not valid for 'evil\.example'"):
         handshake(own, "evil.example")
