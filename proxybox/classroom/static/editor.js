@@ -39,6 +39,7 @@ import {
 import { t } from "./lib/words.js";
 
 const INDENT = 4;
+const LEAVING = 60_000; // ms in which Tab leaves the editor after Escape; any other key ends them at once
 export const MOST_CHARACTERS = 1 << 20; // of one file: the server takes no more
 
 const external = Annotation.define(); // a change that nobody typed
@@ -222,12 +223,14 @@ export class Editor {
 
   #extensions(name) {
     const isPython = /\.pyi?$/.test(name);
-    const attributes = { "aria-label": name ? this.label(name) : t("Editor"), spellcheck: "false" };
+    const attributes = { "aria-label": name ? this.label(name) : t("Editor"), spellcheck: "false", tabindex: "0" };
     if (this.describedBy) attributes["aria-describedby"] = this.describedBy;
     return [
       EditorView.cspNonce.of(this.nonce),
       keymap.of([
         ...this.keys,
+        // Whatever else Escape does: what the editor is described with has to hold.
+        { key: "Escape", run: (view) => view.setTabFocusMode(LEAVING) },
         { key: "Tab", run: (view) => acceptCompletion(view) || indent(view), shift: indentLess },
         ...closeBracketsKeymap,
         ...defaultKeymap,

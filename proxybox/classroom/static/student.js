@@ -17,6 +17,7 @@ import { page, tell } from "./page.js";
 import * as prompt from "./prompt.js";
 import * as run from "./run.js";
 import * as shares from "./shares.js";
+import * as split from "./split.js";
 import * as status from "./status.js";
 import * as tests from "./tests.js";
 
@@ -163,7 +164,8 @@ async function start() {
   while (!(await loadMe())) await new Promise((resolve) => setTimeout(resolve, PAUSE));
   makeDrafts();
   makeEditor();
-  for (const part of [status, exercises, files, run, prompt, tests, hints, versions, hand, shares, menu]) part.start();
+  for (const part of [status, exercises, files, run, prompt, tests, hints, versions, hand, shares, menu, split])
+    part.start();
   await page.drafts.recover();
   tell("me");
   await openExercise(null);

@@ -10,8 +10,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
+import httpx
 import pytest
 
 pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
@@ -175,6 +177,41 @@ class Visitor:
         self.page.keyboard.press("ControlOrMeta+Enter")
         for each in before:
             each.wait_for_element_state("hidden")
+
+
+@attrs.define
+class Teacher:
+    """The teacher, without a page: what it asks of the server."""
+
+    http: httpx.Client
+
+    def send(self, what: str, **body: object) -> Any:
+        """Asks for a change; returns the answer."""
+        return self._told(self.http.post(f"/api/teacher/{what}", json=body))
+
+    def delete(self, what: str) -> Any:
+        """Takes something away."""
+        return self._told(self.http.request("DELETE", f"/api/teacher/{what}", json={}))
+
+    def change(self, name: str, **change: object) -> Any:
+        """Changes the seat of somebody."""
+        seats = self._told(self.http.get("/api/teacher/state"))["seats"]
+        seat = next(each["id"] for each in seats if each["name"] == name)
+        return self._told(self.http.patch(f"/api/teacher/seats/{seat}", json=change))
+
+    @staticmethod
+    def _told(answer: httpx.Response) -> Any:
+        assert answer.is_success, answer.text
+        return answer.json() if answer.content else None
+
+
+@pytest.fixture
+def teacher(classroom: Classroom) -> Iterator[Teacher]:
+    """The teacher of the shared classroom."""
+    with httpx.Client(base_url=classroom.url, headers={"Origin": classroom.url}, timeout=60) as http:
+        somebody = Teacher(http)
+        somebody.send("login", key=classroom.teacher.partition("#")[2])
+        yield somebody
 
 
 @pytest.fixture

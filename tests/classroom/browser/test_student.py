@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.classroom.browser.conftest import PATIENCE, Classroom, Visitor
+from tests.classroom.browser.conftest import PATIENCE, Classroom, Teacher, Visitor
 
 axe_module = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe checks pages (extra browser)")
 expect = pytest.importorskip("playwright.sync_api", reason="browsers are driven by Playwright (extra browser)").expect
@@ -56,9 +56,7 @@ def test_a_wrong_code_is_told_at_its_field(visitor: Visitor, classroom: Classroo
     expect(page.get_by_label("Code of the class")).to_have_attribute("aria-invalid", "true")
 
 
-def test_the_own_code_leads_to_the_same_seat_from_another_device(
-    student: Visitor, visitor: Visitor, classroom: Classroom, browser: object
-) -> None:
+def test_the_own_code_leads_to_the_same_seat_from_another_device(student: Visitor, classroom: Classroom) -> None:
     student.write("here = 1\n")
     expect(student.page.locator("#status")).to_have_attribute("data-kind", "saved")
     student.page.get_by_text("Menu", exact=True).click()
@@ -261,9 +259,7 @@ def test_without_a_network_one_types_on_and_it_is_sent_later(student: Visitor) -
     expect(page.locator("#editor .cm-content")).to_contain_text("more = 2")
 
 
-def test_a_server_that_was_killed_gets_what_was_typed_meanwhile(
-    visitor: Visitor, own_classroom: Classroom
-) -> None:
+def test_a_server_that_was_killed_gets_what_was_typed_meanwhile(visitor: Visitor, own_classroom: Classroom) -> None:
     page = visitor.join(own_classroom)
     visitor.write("before = 1\n")
     expect(page.locator("#status")).to_have_attribute("data-kind", "saved")
@@ -389,7 +385,7 @@ def test_completion_comes_from_the_box(student: Visitor) -> None:
     student.run("import math\n")
     student.page.keyboard.type("math.sq")
     expect(student.page.locator(".cm-tooltip-autocomplete")).to_contain_text("sqrt")
-    student.page.keyboard.press("Tab")
+    student.page.locator(".cm-tooltip-autocomplete li").get_by_text("sqrt").click()
     expect(student.page.locator("#editor .cm-content")).to_contain_text("math.sqrt")
 
 
@@ -404,6 +400,58 @@ def test_a_text_that_is_too_long_is_not_taken(student: Visitor) -> None:
     )
     expect(student.page.locator(".notice.bad")).to_contain_text("too long")
     expect(student.page.locator("#editor .cm-content")).to_have_text("short = 1")
+
+
+# --- what the teacher does --------------------------------------------------------------------------------------------
+
+
+def test_while_all_look_at_the_teacher_nothing_can_be_typed_or_run(student: Visitor, teacher: Teacher) -> None:
+    page = student.page
+    student.write("before = 1\n")
+    teacher.send("freeze", frozen=True)
+    expect(page.locator("#banner")).to_contain_text("Eyes on the teacher")
+    expect(page.locator("#run")).to_be_disabled()
+    page.locator("#editor .cm-content").click()
+    page.keyboard.type("nothing")
+    expect(page.locator("#editor .cm-content")).to_have_attribute("aria-readonly", "true")
+    assert "nothing" not in page.locator("#editor .cm-content").inner_text()
+    teacher.send("freeze", frozen=False)
+    expect(page.locator("#banner")).to_be_hidden()
+    assert "42" in student.run("print(42)")
+
+
+def test_code_that_is_shared_is_read_and_copied_as_text(student: Visitor, teacher: Teacher) -> None:
+    page = student.page
+    files = {"solution.py": f"shared = {MARKUP!r}\n"}
+    share = teacher.send("share", exercise="01-double", title="<i>Look</i>", files=files)
+    page.get_by_role("tab", name="Shared").click()
+    page.get_by_role("button", name="<i>Look</i>").click()
+    shown = page.locator("#share-editor .cm-content")
+    expect(shown).to_contain_text("<b>bold</b>")
+    shown.click()
+    page.keyboard.type("nothing")
+    expect(shown).not_to_contain_text("nothing")
+    page.get_by_role("button", name="Copy into my editor").click()
+    expect(page.get_by_role("tab", name="shared_solution.py")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#editor .cm-content")).to_contain_text("<b>bold</b>")
+    teacher.delete(f"share/{share['id']}")
+    expect(page.locator("#shares-count")).to_be_hidden()
+
+
+def test_an_exercise_that_is_pushed_opens_and_what_was_typed_stays(student: Visitor, teacher: Teacher) -> None:
+    page = student.page
+    student.write("half_done = 1\n")
+    teacher.send("push", exercise="02-echo")
+    expect(page.locator("#title")).to_have_text("Echo <b>bold</b>")
+    page.get_by_role("button", name="Back to Twice as much").click()
+    expect(page.locator("#editor .cm-content")).to_contain_text("half_done = 1")
+    teacher.send("push", exercise=None)
+
+
+def test_who_is_removed_is_asked_to_join_again(student: Visitor, teacher: Teacher) -> None:
+    teacher.change(student.name, removed=True)
+    expect(student.page.get_by_role("alert")).to_contain_text("not in this class")
+    expect(student.page.get_by_label("Code of the class")).to_be_visible()
 
 
 # --- for everybody ----------------------------------------------------------------------------------------------------
@@ -476,15 +524,14 @@ def test_the_keyboard_alone_joins_types_runs_and_hands_in(visitor: Visitor, clas
     page.keyboard.press("Tab")
     expect(page.locator("#editor .cm-content")).to_be_focused()
     page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.press("Delete")
     page.keyboard.type("def double(n):\nreturn 2 * n")
     page.keyboard.press("ControlOrMeta+Enter")
     page.locator("#output .end.good").wait_for()
     page.keyboard.press("Escape")
-    for _ in range(12):
+    for name in ("run", "check", "hand-in"):
         page.keyboard.press("Tab")
-        if page.locator("#hand-in:focus").count():
-            break
-    expect(page.locator("#hand-in")).to_be_focused()
+        expect(page.locator(f"#{name}")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog").get_by_role("button", name="Hand in")).to_be_focused()
     page.keyboard.press("Enter")
