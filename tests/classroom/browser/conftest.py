@@ -1,4 +1,4 @@
-"""A real browser in front of a real classroom: Chromium, driven by Playwright, and `proxybox classroom` in a process."""
+"""A browser in front of a real classroom: Chromium, driven by Playwright, and `proxybox classroom` in a process."""
 
 import contextlib
 import json
@@ -36,8 +36,9 @@ COURSE = {
     "01-double/text.md": "# Twice as much\n\nWrite a function `double(n)`.\n",
     "01-double/starter/solution.py": "def double(n):\n    pass\n",
     "01-double/tests/test_double.py": (
-        'import pytest\n\n\ndef test_small(student):\n    "Small numbers"\n    student.expect("double", 2, returns=4)\n\n\n'
-        '@pytest.mark.hidden\ndef test_hidden(student):\n    "Secret"\n    student.expect("double", -7, returns=-14)\n'
+        'import pytest\n\n\ndef test_small(student):\n    "Small numbers"\n    student.expect("double", 2, returns=4)\n'
+        '\n\n@pytest.mark.hidden\ndef test_hidden(student):\n    "Secret"\n'
+        '    student.expect("double", -7, returns=-14)\n'
     ),
     "02-echo/exercise.toml": 'title = "Echo <b>bold</b>"\n',
     "02-echo/text.md": "Write what you read. <script>document.title = 'taken over'</script>\n",

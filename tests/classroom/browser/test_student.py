@@ -12,10 +12,11 @@ axe_module = pytest.importorskip("axe_playwright_python.sync_playwright", reason
 expect = pytest.importorskip("playwright.sync_api", reason="browsers are driven by Playwright (extra browser)").expect
 expect.set_options(timeout=PATIENCE)
 
-#: What a program shows: a picture of each kind. The SVG has a script, which a picture does not run.
+#: What a program shows: a picture of each kind.
 PICTURES = """
 import base64
-SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><style>rect{fill:red}</style><rect width="9" height="9"/></svg>'
+SVG = ('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><style>*{fill:red}</style>'
+       '<script>parent.document.title = "taken over"</script><rect width="9" height="9"/></svg>')
 PNG = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=='
 class Drawn:
     def _repr_svg_(self): return SVG
@@ -109,6 +110,7 @@ def test_pictures_are_shown_and_run_nothing(student: Visitor) -> None:
         assert images.nth(i).evaluate("image => image.decode().then(() => image.naturalWidth > 0)")
         assert images.nth(i).get_attribute("src").startswith("data:image/")
         assert images.nth(i).get_attribute("alt")
+    assert "taken over" not in student.page.title()
 
 
 def test_an_error_is_told_and_its_line_is_marked(student: Visitor) -> None:
@@ -291,7 +293,8 @@ def test_a_page_that_is_closed_without_a_network_leaves_its_text_to_the_next_one
 def test_the_page_is_loaded_again_without_a_network(student: Visitor) -> None:
     page = student.page
     page.wait_for_function(
-        "caches.open('classroom').then(cache => cache.keys()).then(keys => keys.some(key => key.url.endsWith('/student.js')))"
+        """caches.open("classroom").then((cache) => cache.keys())
+        .then((keys) => keys.some((key) => key.url.endsWith("/student.js")))"""
     )
     student.context.set_offline(True)
     student.write("in_the_woods = 1\n")
@@ -505,7 +508,8 @@ def test_nothing_is_cut_off_at_any_size(student: Visitor, width: int, height: in
         button = page.get_by_role("button", name=re.compile(f"^{name}"))
         button.scroll_into_view_if_needed()
         box = button.bounding_box()
-        assert box["x"] >= 0 and box["x"] + box["width"] <= width
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
         assert min(box["width"], box["height"]) >= 24
 
 
