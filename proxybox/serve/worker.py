@@ -48,6 +48,7 @@ from proxybox.sandbox import Sandbox
 from proxybox.serve.memory import give_back
 from proxybox.serve.results import displayed_as_json, result_as_json
 from proxybox.serve.setup import Setup
+from proxybox.serve.telling import Moments, Telling
 from proxybox.serve.wire import Kind, answer
 from proxybox.session import Session, Snapshot
 
@@ -110,6 +111,8 @@ class _Worker:
         self._snapshots: dict[str, Snapshot] = {}
         self._running: dict[int, _Running] = {}
         self._early: OrderedDict[int, list[Mapping[str, Any]]] = OrderedDict()
+        self._moments = Moments()
+        self._moments.start()
         self._ordering = threading.Lock()
         self._making = threading.Lock()
 
@@ -117,6 +120,7 @@ class _Worker:
         """Ends everything."""
         for running in tuple(self._running.values()):
             running.order("cancel")
+        self._moments.close()
         for pool in self._pools.values():
             pool.close()
         for sandbox in (*self._sandboxes.values(), *self._own.values()):
@@ -165,13 +169,16 @@ class _Worker:
             early = self._early.pop(number, ())
         for order in early:
             self._order(running, order)
+        telling = Telling(line, self._moments)
         try:
-            return answer(Kind.RESULT, _DOES[job["op"]](self, _Job(job, line, running)))
+            told = answer(Kind.RESULT, _DOES[job["op"]](self, _Job(job, telling, running)))
         except Exception as error:
-            return answer(Kind.FAILURE, _failure(error))
+            told = answer(Kind.FAILURE, _failure(error))
         finally:
             with self._ordering:
                 del self._running[number]
+        telling.flush()  # nothing is told after the answer
+        return told
 
     def pool(self, policy: str, language: str) -> Pool:
         """The pool of one policy and one language; it is made at the first request."""
@@ -341,25 +348,19 @@ _DOES: Final[Mapping[str, Callable[[_Worker, "_Job"], dict[str, Any]]]] = {
 
 
 class _Job:
-    """One job: what was asked, and how what happens meanwhile is told.
+    """One job: what was asked, and how what happens meanwhile is told."""
 
-    While the service does not read what is told, the socket fills up and the program waits.
-    """
-
-    def __init__(self, asked: Mapping[str, Any], line: Connection, running: _Running) -> None:
+    def __init__(self, asked: Mapping[str, Any], telling: Telling, running: _Running) -> None:
         self.asked, self.running = asked, running
-        self._line = line
+        self._telling = telling
 
     def tell(self, event: str, **more: Any) -> None:
         """Tells the service what happens."""
-        self._line.send_bytes(answer(Kind.EVENT, {"event": event, **more}))
+        self._telling.tell(event, more)
 
     def printed(self, stream: str) -> Callable[[str], None]:
         """A callback for what is printed to a stream."""
-        return functools.partial(self._printed, stream)
-
-    def _printed(self, stream: str, text: str) -> None:
-        self.tell(stream, text=text)
+        return functools.partial(self._telling.print, stream)
 
     def started(self, running: Any) -> None:
         """Takes what can end the run."""

@@ -1,0 +1,120 @@
+"""What a job tells the service while it runs: what happens at once, and text that is printed gathered for a moment.
+
+A program that prints line by line would otherwise be an event a line, each of which costs the service more than its
+line cost the program. The first text after a pause is told at once. While the service does not read, the program waits.
+"""
+
+import select
+import threading
+import time
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+from proxybox.serve.wire import Kind, answer
+
+#: Seconds for which text is gathered, and the characters that are gathered at most.
+_MOMENT: Final = 0.02
+_MOST: Final = 1 << 14
+
+
+class Moments:
+    """Has gathered text told after a moment: one thread for all jobs of a worker, which sleeps while there is none."""
+
+    def __init__(self) -> None:
+        self._gathered: set[Telling] = set()
+        self._some = threading.Condition()
+        self._thread = threading.Thread(target=self._serve, name="proxybox-moments", daemon=True)
+        self._has_ended = False
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread."""
+        with self._some:
+            self._has_ended = True
+            self._some.notify()
+        self._thread.join()
+
+    def await_one(self, telling: "Telling") -> None:
+        """Has a job's text told after a moment."""
+        with self._some:
+            self._gathered.add(telling)
+            self._some.notify()
+
+    def _serve(self) -> None:
+        while True:
+            with self._some:
+                while not self._gathered and not self._has_ended:
+                    self._some.wait()
+                if self._has_ended:
+                    return
+            time.sleep(_MOMENT)
+            with self._some:
+                gathered, self._gathered = self._gathered, set()
+            late = {telling for telling in gathered if not telling.flush_if_read()}
+            with self._some:
+                self._gathered |= late
+
+
+class Telling:
+    """What one job tells through a socket."""
+
+    def __init__(self, line: Connection, moments: Moments) -> None:
+        self._line, self._moments = line, moments
+        self._telling = threading.Lock()
+        self._pieces: list[tuple[str, str]] = []
+        self._size = 0
+        self._last = 0.0
+        self._is_awaited = False
+
+    def tell(self, event: str, more: Mapping[str, Any]) -> None:
+        """Tells an event, after the text before it."""
+        with self._telling:
+            self._flush()
+            self._line.send_bytes(answer(Kind.EVENT, {"event": event, **more}))
+
+    def print(self, stream: str, text: str) -> None:
+        """Tells a text, now or with what follows soon."""
+        with self._telling:
+            self._pieces.append((stream, text))
+            self._size += len(text)
+            if self._size >= _MOST or time.monotonic() - self._last >= _MOMENT:
+                self._flush()
+            elif not self._is_awaited:
+                self._is_awaited = True
+                self._moments.await_one(self)
+
+    def flush(self) -> None:
+        """Tells what was gathered: at the end of a job."""
+        with self._telling:
+            self._flush()
+
+    def flush_if_read(self) -> bool:
+        """Tells what was gathered, unless that would have to wait for the service; returns whether it is told."""
+        if not self._telling.acquire(blocking=False):
+            return False
+        try:
+            # A socket that can be written to has room for more than is gathered.
+            if self._pieces and not select.select((), (self._line,), (), 0)[1]:
+                return False
+            self._flush()
+            self._is_awaited = False
+            return True
+        except (OSError, ValueError):  # the service has ended, and with it the job
+            return True
+        finally:
+            self._telling.release()
+
+    def _flush(self) -> None:
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        begin = 0
+        for at in range(1, len(pieces) + 1):
+            if at == len(pieces) or pieces[at][0] != pieces[begin][0]:
+                text = "".join(text for _, text in pieces[begin:at])
+                self._line.send_bytes(answer(Kind.EVENT, {"event": pieces[begin][0], "text": text}))
+                begin = at
+        if pieces:
+            self._last = time.monotonic()

@@ -1,0 +1,97 @@
+"""What a job tells: events in their order, text gathered, nothing after its end, and nobody waited for."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from multiprocessing.connection import Pipe
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the service is made of FastAPI (extra server)")
+
+from proxybox.serve.telling import Moments, Telling
+
+
+def told(line: Any) -> list[dict[str, Any]]:
+    """What has been told until now, text of one stream in one piece."""
+    events: list[dict[str, Any]] = []
+    while line.poll():
+        event = json.loads(line.recv_bytes()[1:])
+        if events and event["event"] == events[-1]["event"] == "stdout":
+            events[-1]["text"] += event["text"]
+        else:
+            events.append(event)
+    return events
+
+
+@contextlib.contextmanager
+def running(moments: Moments) -> Iterator[None]:
+    moments.start()
+    yield
+    moments.close()
+
+
+def test_events_come_in_their_order_whatever_was_gathered() -> None:
+    ours, theirs = Pipe()
+    telling = Telling(ours, Moments())  # whose thread is not started: nothing is told but here
+    telling.print("stdout", "one\n")
+    telling.print("stdout", "two\n")
+    telling.print("stderr", "no\n")
+    telling.tell("input_request", {})
+    telling.print("stdout", "three\n")
+    telling.print("stdout", "four\n")
+    telling.flush()
+    assert told(theirs) == [
+        {"event": "stdout", "text": "one\ntwo\n"}, {"event": "stderr", "text": "no\n"}, {"event": "input_request"},
+        {"event": "stdout", "text": "three\nfour\n"},
+    ]  # fmt: skip
+
+
+def test_the_first_text_is_told_at_once_and_the_rest_after_a_moment() -> None:
+    ours, theirs = Pipe()
+    moments = Moments()
+    telling = Telling(ours, moments)
+    telling.print("stdout", "at once")
+    assert theirs.poll()
+    theirs.recv_bytes()
+    telling.print("stdout", "later")
+    with running(moments):
+        assert theirs.poll(60)
+    assert told(theirs) == [{"event": "stdout", "text": "later"}]
+
+
+def test_much_text_is_not_gathered() -> None:
+    ours, theirs = Pipe()
+    telling = Telling(ours, Moments())
+    telling.print("stdout", "x")
+    telling.print("stdout", "y" * (1 << 14))
+    assert told(theirs) == [{"event": "stdout", "text": "x" + "y" * (1 << 14)}]
+
+
+def test_a_service_that_does_not_read_is_not_waited_for_by_others() -> None:
+    ours, theirs = Pipe()
+    telling = Telling(ours, Moments())
+    telling.print("stdout", "x")
+    while telling.flush_if_read():
+        telling.print("stdout", "y" * 1000)
+    assert not telling.flush_if_read()
+    held = told(theirs)
+    assert telling.flush_if_read()
+    assert set(held[0]["text"]) == {"x", "y"}
+    assert told(theirs) == [{"event": "stdout", "text": "y" * 1000}]
+
+
+def test_a_line_whose_service_has_ended_holds_up_no_other_one() -> None:
+    ours, theirs = Pipe()
+    moments = Moments()
+    gone, alive = Telling(ours, moments), Telling(*(pair := Pipe())[:1], moments)
+    gone.print("stdout", "x")
+    gone.print("stdout", "y")
+    theirs.close()
+    alive.print("stdout", "x")
+    pair[1].recv_bytes()
+    alive.print("stdout", "z")
+    with running(moments):
+        assert pair[1].poll(60)
+    assert told(pair[1]) == [{"event": "stdout", "text": "z"}]
