@@ -39,13 +39,13 @@ _INHERITED: Final = (
     "PROXYBOX_GUEST", "PROXYBOX_GUEST_LIBRARY", "PROXYBOX_WARM",
 )  # fmt: skip
 #: The niceness of processes and their boxes: below the web server, and slow ones below quick ones.
-_NICE: Final[Mapping[LaneKind, int]] = {"quick": 5, "slow": 15}
+_NICE: Final[Mapping[LaneKind, int]] = {"quick": 5, "slow": 10}
 #: How often a check begins whose process dies.
 _TRIES: Final = 2
 #: Seconds that a check which was told to stop may take until its process is ended.
 _GRACE: Final = 10.0
-#: Seconds in which a process has to have an exercise ready.
-_READY: Final = 60.0
+#: Seconds in which a process has to have an exercise ready; on a busy machine, a tenth of a second becomes many.
+_READY: Final = 300.0
 #: The most checks that wait for one key, and keys and exercises that are remembered.
 _MOST_WAITING, _MOST_KEYS, _MOST_EXERCISES = 32, 10_000, 100
 
@@ -420,7 +420,7 @@ class ProcessLane:
                         limit.reschedule(began + seconds + _GRACE)
         except (EOFError, OSError) as error:  # TimeoutError is an OSError
             await self.close()
-            raise LaneEnded(overdue=isinstance(error, TimeoutError)) from None
+            raise LaneEnded(overdue=isinstance(error, TimeoutError) and stopping is not None) from None
         finally:
             if stopping is not None:
                 stopping.cancel()
