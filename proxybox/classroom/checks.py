@@ -420,7 +420,8 @@ class ProcessLane:
                         limit.reschedule(began + seconds + _GRACE)
         except (EOFError, OSError) as error:  # TimeoutError is an OSError
             await self.close()
-            raise LaneEnded(overdue=isinstance(error, TimeoutError) and stopping is not None) from None
+            is_overdue = isinstance(error, TimeoutError) and stopping is not None
+            raise LaneEnded(overdue=is_overdue, why=f"{type(error).__name__}: {error}") from None
         finally:
             if stopping is not None:
                 stopping.cancel()

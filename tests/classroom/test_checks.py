@@ -302,11 +302,11 @@ def test_a_lane_without_checks_is_closed(tmp_path: Path) -> None:
 # --- with processes ---------------------------------------------------------------------------------------------------
 
 
-def _with_short_loops(exercise: Exercise, folder: Path) -> Exercise:
-    """A copy of an exercise in which a loop that goes on for ever is ended sooner."""
+def _with_time(exercise: Exercise, folder: Path) -> Exercise:
+    """A copy of an exercise whose programs have time on the busiest machine: what meets a limit there is no grade."""
     shutil.copytree(exercise.folder, folder)
     settings = folder / "exercise.toml"
-    settings.write_text(settings.read_text().replace("wall_time = 2", "wall_time = 0.5"))
+    settings.write_text(settings.read_text().replace("wall_time = 2", "wall_time = 60"))
     return load_exercise(folder)
 
 
@@ -315,9 +315,11 @@ def test_grades_are_those_of_grade(tmp_path: Path) -> None:
         async with started(deadline=600.0) as checks:
             with local_pool(1) as pool:
                 for name in shipped_exercises():
-                    exercise = _with_short_loops(find_exercise(name), tmp_path / name)
+                    exercise = _with_time(find_exercise(name), tmp_path / name)
                     given = [*exercise.model_solutions(), *exercise.wrong_solutions()]
-                    given = [attrs.evolve(each, source="", submitted=None) for each in given]
+                    given = [
+                        attrs.evolve(each, source="", submitted=None) for each in given if each.student != "never_ends"
+                    ]
                     wanted, *found = await asyncio.gather(
                         asyncio.to_thread(grade, exercise, given, executor=pool),
                         *(checks.check(each.student, exercise, each.files) for each in given),
@@ -438,7 +440,8 @@ def test_a_killed_process_costs_its_own_check_one_try(tmp_path: Path) -> None:
 
     ann, bob, eve = asyncio.run(main())
     assert statuses(ann) == statuses(bob) == ["ok", "ok"]
-    assert (eve.failed, eve.message, eve.tests) == (True, DIED, ())
+    assert (eve.failed, eve.message) == (True, DIED)
+    assert results_of(eve)["tests"] == []
 
 
 def test_processes_are_replaced_and_leave_nothing(tmp_path: Path) -> None:
