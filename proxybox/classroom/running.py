@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import sys
 import threading
 import time
@@ -19,12 +18,14 @@ from typing import IO, Final
 
 import attrs
 
-from proxybox.classroom.addresses import addresses, url, urls
+from proxybox.classroom.addresses import addresses
 from proxybox.classroom.app import app
-from proxybox.classroom.certificates import Certificate, certificate
+from proxybox.classroom.certificates import CertificateError
 from proxybox.classroom.config import LAN, Config
 from proxybox.classroom.edge import Edge
+from proxybox.classroom.grid import TEACHER
 from proxybox.classroom.lesson import Lesson
+from proxybox.classroom.place import Place
 from proxybox.classroom.showing import Told, as_json, show
 from proxybox.policies.errors import ProxyboxError
 from proxybox.serve.listening import begin, listening, settle
@@ -42,7 +43,8 @@ _GRACE: Final = 2
 _KEPT_OPEN: Final = 60
 #: Variables that a desktop sets for its programs.
 _DESKTOPS: Final = ("DISPLAY", "WAYLAND_DISPLAY")
-_HERE: Final = "127.0.0.1"
+#: Seconds until it looks again where it is reached.
+_LOOK: Final = 10.0
 _EVERY_ADDRESS: Final = ""  # as sockets are told
 
 log = logging.getLogger("proxybox.classroom")
@@ -87,27 +89,22 @@ def run(config: Config, manner: Manner) -> int:
     if manner.verbose:
         log.setLevel(logging.INFO)
     with _alone(Path(config.data)) as held, _listening(config) as listener:
-        config = attrs.evolve(config, port=listener.getsockname()[1])
-        found = addresses() if config.host == LAN else (config.host,)
-        shown = certificate(config, (*config.names, *found))
-        if config.tls == "files" and shown is not None:  # students type what it is for
-            config = attrs.evolve(config, names=tuple(dict.fromkeys((*config.names, *shown.host_names))))
-        edge = app(config)
-        edge.lesson.addresses = urls(config, config.port, found) or (url(_HERE, config.port, tls=config.has_tls),)
-        held.write(f"process {os.getpid()}, {edge.lesson.addresses[0]}")
+        place = Place(attrs.evolve(config, port=listener.getsockname()[1]))
+        held.write(f"process {os.getpid()}, {place.addresses[0]}")
         held.flush()
+        edge = app(place.config)
+        edge.lesson.addresses = place.addresses
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(edge, listener, shown, manner))
+            runner.run(_serve(edge, listener, place, manner))
     return 0
 
 
-async def _serve(edge: Edge, listener: socket.socket, shown: Certificate | None, manner: Manner) -> None:
+async def _serve(edge: Edge, listener: socket.socket, place: Place, manner: Manner) -> None:
     lesson = edge.lesson
-    context = None if shown is None else _context(shown)
     options = uvicorn.Config(
         edge, log_config=None, access_log=False, server_header=False, proxy_headers=False, lifespan="on", ws="none",
         timeout_keep_alive=_KEPT_OPEN, timeout_graceful_shutdown=_GRACE,
-        ssl_context_factory=None if context is None else lambda *_: context,
+        ssl_context_factory=None if (context := place.context) is None else lambda *_: context,
     )  # fmt: skip
 
     async def drain() -> None:
@@ -117,6 +114,7 @@ async def _serve(edge: Edge, listener: socket.socket, shown: Certificate | None,
         lesson.hub.close()
 
     server = EndingServer(options, drain, log)
+    watch = asyncio.create_task(_watch(lesson, place, manner))
     try:
         manner.say("The boxes are made ready ...")
         try:
@@ -126,30 +124,36 @@ async def _serve(edge: Edge, listener: socket.socket, shown: Certificate | None,
         settle()
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # its terminal is closed (not under nohup(1))
             signal.signal(signal.SIGHUP, server.handle_exit)
-        manner.tell(_told(lesson, shown))
+        manner.tell(_told(lesson, place))
         await server.serve([listener])
     finally:
+        watch.cancel()
         await lesson.close()
         if server.started:
             await asyncio.to_thread(_back_up, lesson)
 
 
-def _context(shown: Certificate) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(shown.cert, shown.key)
-    return context
+async def _watch(lesson: Lesson, place: Place, manner: Manner) -> None:
+    """Tells the teacher, here and on the page, when students reach the classroom elsewhere."""
+    while True:
+        await asyncio.sleep(_LOOK)
+        try:
+            has_moved = place.look()
+        except CertificateError as error:
+            log.warning("the certificate stays as it was: %s", error)
+            continue
+        if has_moved:
+            lesson.addresses = place.addresses
+            lesson.hub.tell(TEACHER, "state", lesson.state_as_json())
+            told = f"; the certificate's SHA-256 is {place.fingerprint}" if place.fingerprint else ""
+            manner.say(f"Students open {place.addresses[0]} now{told}.")
 
 
-def _told(lesson: Lesson, shown: Certificate | None) -> Told:
-    config = lesson.config
-    own = lesson.addresses[0]
-    if config.host == LAN and config.tls != "files":  # on this machine; a certificate of others is not for that
-        own = url(_HERE, config.port, tls=config.has_tls)
+def _told(lesson: Lesson, place: Place) -> Told:
     return Told(
-        title=lesson.course.title, addresses=lesson.addresses, code=lesson.code,
-        teacher=f"{own}/teacher#{lesson.teacher_key}", course=str(lesson.course.folder), data=config.data,
-        fingerprint=shown.fingerprint if shown is not None and config.tls == "self" else "", is_local=config.is_local,
+        title=lesson.course.title, addresses=place.addresses, code=lesson.code,
+        teacher=f"{place.teacher}/teacher#{lesson.teacher_key}", course=str(lesson.course.folder),
+        data=lesson.config.data, fingerprint=place.fingerprint, is_local=lesson.config.is_local,
     )  # fmt: skip
 
 

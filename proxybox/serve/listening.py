@@ -65,9 +65,16 @@ def _bound(address: tuple[str, int] | str) -> socket.socket:
             listener.close()
             raise
         return listener
-    is_everywhere = not address[0] and socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if ":" in address[0] or is_everywhere else socket.AF_INET
-    listener = socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=is_everywhere)
+    if address[0] or not socket.has_dualstack_ipv6():
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        listener = socket.create_server(address, family=family, backlog=_BACKLOG)
+    else:
+        try:
+            listener = socket.create_server(address, family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True)
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:  # IPv6 is switched off (ip-sysctl, disable_ipv6)
+                raise
+            listener = socket.create_server(address, backlog=_BACKLOG)
     # What it accepts inherits this: else the body of an answer waits for the client's delayed ACK (tcp(7)).
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
