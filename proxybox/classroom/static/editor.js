@@ -229,8 +229,6 @@ export class Editor {
       EditorView.cspNonce.of(this.nonce),
       keymap.of([
         ...this.keys,
-        // Whatever else Escape does: what the editor is described with has to hold.
-        { key: "Escape", run: (view) => view.setTabFocusMode(LEAVING) },
         { key: "Tab", run: (view) => acceptCompletion(view) || indent(view), shift: indentLess },
         ...closeBracketsKeymap,
         ...defaultKeymap,
@@ -260,6 +258,14 @@ export class Editor {
         ? autocompletion({ override: [(context) => this.#complete(context), localCompletionSource], icons: false })
         : [],
       EditorView.contentAttributes.of(attributes),
+      // Whatever else Escape does (such as to close completions), Tab leaves the editor after it. The editor's own two
+      // seconds of that are too short for some.
+      EditorView.domEventObservers({
+        keydown(event, view) {
+          if (event.key === "Escape") queueMicrotask(() => view.setTabFocusMode(LEAVING));
+        },
+        blur: (event, view) => view.setTabFocusMode(0),
+      }),
       this.access.of(this.#accessOf(name)),
       EditorState.transactionFilter.of((change) => {
         if (!change.docChanged || change.newDoc.length <= MOST_CHARACTERS || change.annotation(external)) return change;

@@ -9,6 +9,12 @@ import { on, page, tell } from "./page.js";
 
 let showTab = null;
 let asked = 0;
+let loading = 0;
+
+// Whether an exercise is being loaded: what is told of its run meanwhile waits for "loaded".
+export function isLoading() {
+  return loading > 0;
+}
 
 // The answer of the server, or the one of last time where it cannot be reached.
 export async function answer(path) {
@@ -29,6 +35,16 @@ export async function answer(path) {
 // anew, and what is being typed stays.
 export async function open(id, { focus = false } = {}) {
   const turn = (asked += 1);
+  loading += 1;
+  try {
+    return await load(id, turn, focus);
+  } finally {
+    loading -= 1;
+    if (loading === 0) tell("loaded");
+  }
+}
+
+async function load(id, turn, focus) {
   let exercise;
   try {
     // An answer that is older than what was saved meanwhile is not what one has.

@@ -1,7 +1,7 @@
 // What the parts of the student's page share: what is known, and who is told when it changes. It does nothing by itself.
 //
 // Told: "exercise" (another one is open), "me" (seat, course, frozen), "access" (whether one can write), "results",
-// "handed-in", "saved", "connection".
+// "handed-in", "connection", "loaded" (no exercise is being loaded any more).
 
 export const page = {
   me: null, // the answer of /api/me

@@ -8,7 +8,7 @@ import { number, t } from "./lib/words.js";
 import { path } from "./exercises.js";
 import { InputLine } from "./inputline.js";
 import { complain, notice } from "./notices.js";
-import { isHeld, on, page, tell } from "./page.js";
+import { isHeld, on, page } from "./page.js";
 
 const places = {}; // kind of run -> {terminal, input}
 let current = null; // {run: id | null, kind, exercise, stops, asked: this page began it, at}
@@ -43,8 +43,9 @@ function draw() {
   byId("activity").textContent = text;
 }
 
-function begin(told) {
-  current = { stops: 0, asked: false, at: Date.now(), ...told };
+// since: when it began, by this browser's clock.
+function begin({ run: id, kind, exercise, asked = false }, since = Date.now()) {
+  current = { run: id, kind, exercise, asked, stops: 0, at: since };
   clearInterval(ticking);
   ticking = setInterval(draw, 1000);
   draw();
@@ -113,11 +114,13 @@ export async function stop() {
 
 const ended = new Set(); // runs that have ended, the latest ones
 
+// isShown: what was loaded contains the event already; it says only whether something runs.
 export const events = {
-  run(told) {
+  run(told, isShown) {
+    page.me.run = told;
     if (current?.run === null && current.kind === told.kind) current.run = told.run;
     else if (current?.run !== told.run) begin(told);
-    if (told.exercise !== page.exercise?.id) return;
+    if (isShown || told.exercise !== page.exercise?.id) return;
     if (told.kind === "run") {
       places.run.terminal.reset();
       byId("output-empty").hidden = true;
@@ -125,19 +128,21 @@ export const events = {
     }
     if (told.kind !== "check") shown = told;
   },
-  out: (told) => of(told, ({ terminal }) => terminal.write(told.stream, told.text)),
-  value: (told) => of(told, ({ terminal }) => terminal.value(told.text)),
-  display: (told) => of(told, ({ terminal }) => terminal.display(told.data, told.display_id, told.update)),
-  clear: (told) => of(told, ({ terminal }) => terminal.clear(told.wait)),
-  input: (told) =>
-    of(told, ({ terminal, input }) => {
+  out: (told, isShown) => of(told, isShown, ({ terminal }) => terminal.write(told.stream, told.text)),
+  value: (told, isShown) => of(told, isShown, ({ terminal }) => terminal.value(told.text)),
+  display: (told, isShown) =>
+    of(told, isShown, ({ terminal }) => terminal.display(told.data, told.display_id, told.update)),
+  clear: (told, isShown) => of(told, isShown, ({ terminal }) => terminal.clear(told.wait)),
+  input: (told, isShown) =>
+    of(told, isShown, ({ terminal, input }) => {
       if (!replaying && current?.run !== told.run) return;
       showResult(shown.kind === "repl" ? "prompt-panel" : "output-panel");
       input.open(told.run, {
         focus: !replaying && current.asked && typedAt < current.at && !document.querySelector("dialog[open]"),
       });
     }),
-  finished(told) {
+  finished(told, isShown) {
+    page.me.run = null;
     ended.add(told.run);
     if (ended.size > 100) ended.delete(ended.values().next().value);
     const mine = current !== null && (current.run === told.run || (current.run === null && current.kind === told.kind));
@@ -146,7 +151,7 @@ export const events = {
     if (told.kind === "check" && ["cancelled", "overloaded", "internal_error", "crashed"].includes(told.status)) {
       notice(endOf(told.status, told.why));
     }
-    if (told.kind === "check" || shown?.run !== told.run) return;
+    if (isShown || told.kind === "check" || shown?.run !== told.run) return;
     const { terminal, input } = place(told.kind);
     if (input.close()) (told.kind === "repl" ? byId("prompt-text") : page.editor).focus();
     finish(told, terminal, asked);
@@ -157,8 +162,8 @@ let shown = null; // the run whose output is shown: {run, kind, exercise}
 let replaying = false;
 
 // Does something with the place of a run, where that is what is shown.
-function of(told, work) {
-  if (shown?.run === told.run) work(place(shown.kind));
+function of(told, isShown, work) {
+  if (!isShown && shown?.run === told.run) work(place(shown.kind));
 }
 
 function finish(told, terminal, asked) {
@@ -246,11 +251,11 @@ function replay() {
       } else if (event === "input") asks = data;
       else {
         if (event === "out" || event === "finished") asks = null;
-        if (event !== "finished") events[event]?.(data);
+        if (event !== "finished") events[event]?.(data, false);
         else finish(data, place(data.kind).terminal, false);
       }
     }
-    if (asks !== null && current?.run === asks.run) events.input(asks);
+    if (asks !== null && current?.run === asks.run) events.input(asks, false);
   } finally {
     replaying = false;
   }
@@ -282,9 +287,8 @@ export function start() {
   });
   on("me", () => {
     const { run: now } = page.me;
-    if (now !== null && current?.run !== now.run) begin({ ...now, kind: now.kind });
+    if (now !== null && current?.run !== now.run) begin(now, Date.now() - 1000 * (page.me.time - now.at));
     else if (now === null && current !== null && current.run !== null) end();
-    tell("run");
   });
   draw();
 }

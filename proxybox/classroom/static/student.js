@@ -13,7 +13,7 @@ import * as hints from "./hints.js";
 import * as versions from "./history.js";
 import * as menu from "./menu.js";
 import { complain, notice } from "./notices.js";
-import { page, tell } from "./page.js";
+import { on, page, tell } from "./page.js";
 import * as prompt from "./prompt.js";
 import * as run from "./run.js";
 import * as shares from "./shares.js";
@@ -23,14 +23,19 @@ import * as tests from "./tests.js";
 
 const PAUSE = 3_000; // ms before the page tries again to load itself
 
-let outputUpTo = null; // the last event that the output which was loaded contains
+// Events of what runs, which came while an exercise is loaded.
+const held = [];
 
-// Whether an event is told by what was loaded. Ids are "boot-number".
-function isKnown(id) {
-  if (!id || !outputUpTo) return false;
+// Whether the output that was loaded contains an event. Ids are "boot-number".
+function isShown(id) {
   const [boot, number] = String(id).split("-");
-  const [loadedBoot, loaded] = String(outputUpTo).split("-");
+  const [loadedBoot, loaded] = String(page.exercise?.event).split("-");
   return boot === loadedBoot && Number(number) <= Number(loaded);
+}
+
+function ofRun(name, data, id) {
+  if (exercises.isLoading()) held.push([name, data, id]);
+  else run.events[name](data, isShown(id));
 }
 
 async function loadMe() {
@@ -100,13 +105,11 @@ async function openExercise(id) {
   const { course, pushed, seat } = page.me;
   const known = (wanted) => course.exercises.some((each) => each.id === wanted);
   const wanted = [id, seat.exercise, pushed, course.exercises[0]?.id].find((each) => each && known(each));
-  if (wanted && (await exercises.open(wanted))) outputUpTo = page.exercise.event ?? page.me.event;
+  if (wanted) await exercises.open(wanted);
 }
 
 const handlers = {
-  ...Object.fromEntries(
-    Object.entries(run.events).map(([name, call]) => [name, (data, { id } = {}) => isKnown(id) || call(data)]),
-  ),
+  ...Object.fromEntries(Object.keys(run.events).map((name) => [name, (data, { id }) => ofRun(name, data, id)])),
   ...tests.events,
   ...shares.events,
   saved: files.savedElsewhere,
@@ -164,6 +167,7 @@ async function start() {
   while (!(await loadMe())) await new Promise((resolve) => setTimeout(resolve, PAUSE));
   makeDrafts();
   makeEditor();
+  on("loaded", () => held.splice(0).forEach((event) => ofRun(...event)));
   for (const part of [status, exercises, files, run, prompt, tests, hints, versions, hand, shares, menu, split])
     part.start();
   await page.drafts.recover();

@@ -125,6 +125,8 @@ def test_an_error_is_told_and_its_line_is_marked(student: Visitor) -> None:
 def test_an_endless_loop_is_stopped_by_the_key(student: Visitor) -> None:
     student.begin("n = 0\nprint('begun')\nwhile True:\n    n += 1\n")
     expect(student.page.locator("#output")).to_contain_text("begun")
+    student.page.get_by_role("button", name="Raise hand").click()
+    expect(student.page.locator("#hand")).to_have_attribute("aria-pressed", "true")
     student.page.keyboard.press("ControlOrMeta+.")
     expect(student.page.locator("#output .end")).to_contain_text("Stopped")
     assert "42" in student.run("print(42)")
@@ -304,6 +306,20 @@ def test_the_page_is_loaded_again_without_a_network(student: Visitor) -> None:
     expect(page.locator("#editor .cm-content")).to_contain_text("in_the_woods = 1")
     student.context.set_offline(False)
     expect(page.locator("#status")).to_have_attribute("data-kind", "saved")
+
+
+def test_output_of_a_run_that_goes_on_is_whole_after_a_reload_and_another_exercise(student: Visitor) -> None:
+    page = student.page
+    student.begin("import time\nfor i in range(40):\n    print(f'<{i}>')\n    time.sleep(0.1)\n")
+    expect(page.locator("#output")).to_contain_text("<3>")
+    page.reload()
+    student.ready()
+    expect(page.locator("#stop")).to_be_enabled()
+    page.get_by_role("button", name="Next exercise").click()
+    expect(page.locator("#title")).to_have_text("Echo <b>bold</b>")
+    page.get_by_role("button", name="Previous exercise").click()
+    page.locator("#output .end").wait_for()
+    assert re.findall(r"<(\d+)>", page.locator("#output").inner_text()) == [str(i) for i in range(40)]
 
 
 def test_two_tabs_of_one_student_show_the_same_text(student: Visitor, classroom: Classroom) -> None:
