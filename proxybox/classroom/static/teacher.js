@@ -110,7 +110,10 @@ addEventListener("keydown", (event) => {
 let late = null;
 room.on("status", (status, answer) => {
   clearTimeout(late);
-  if (status === "closed" && (answer === 401 || answer === 403)) location.reload(); // the key is asked for again
+  if (status === "closed" && (answer === 401 || answer === 403)) {
+    location.reload(); // the key is asked for
+    return;
+  }
   const tell = () => {
     byId("status").dataset.kind = status === "open" ? "saved" : "away";
     setText(byId("status-text"), status === "open" ? t("Connected") : t("Not connected"));
@@ -136,8 +139,7 @@ themeChoice(byId("theme"));
 languageChoice(byId("language"));
 byId("logout").addEventListener("click", () => attempt(() => send("POST", "/api/teacher/logout"), () => location.replace("/teacher")));
 
-const started = await attempt(() => room.start());
+await room.start();
 setText(byId("course"), room.course.title);
 show();
-if (!started) byId("offline").hidden = false;
 document.body.classList.add("ready");

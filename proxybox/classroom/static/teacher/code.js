@@ -7,12 +7,12 @@ import { Editor } from "../editor.js";
 const nonce = document.querySelector('meta[name="csp-nonce"]')?.content ?? "";
 
 export class Code {
-  // place: an element. label(name): what the text is called. isReadOnly: false where it may be changed.
-  constructor(place, { label, isReadOnly = true, keys = [] }) {
+  // place: an element. label(name): what the text is called; describedBy: the id of more about it. isReadOnly: false where it may be changed.
+  constructor(place, { label, describedBy = null, isReadOnly = true }) {
     this.names = make("div", { class: "file-names", role: "group", "aria-label": t("Files"), hidden: true });
     const box = make("div", { class: "editor" });
     place.append(this.names, box);
-    this.editor = new Editor(box, { nonce, label, keys });
+    this.editor = new Editor(box, { nonce, label, describedBy });
     this.isReadOnly = isReadOnly;
   }
 

@@ -52,13 +52,13 @@ class Card {
     const why = needs(row, now);
     const looks = row.hand ? "hand" : why ? "stuck" : row.online ? "" : "away";
     if (this.button.dataset.looks !== looks) this.button.dataset.looks = looks;
-    let since = row.active ? lasted(now - row.active) : "";
+    let since = row.active && row.exercise ? lasted(now - row.active) : "";
     if (row.running) since = t("runs");
     setText(this.since, since);
     let state = row.error ?? "";
     if (row.handed_in.includes(row.exercise)) state = t("Handed in");
     else if (state === "" && isDone(row)) state = t("All tests pass");
-    if (!row.online) state = row.active ? t("Away") : t("Not here yet");
+    if (!row.online) state = row.exercise ? t("Away") : t("Not here yet");
     else if (state === "" && why) state = needsText(why);
     if (row.hand) state = t("Hand raised, {time}", { time: lasted(now - row.hand) });
     if (row.locked) state = `${t("Locked")}. ${state}`;

@@ -4,13 +4,14 @@ import { get } from "../lib/api.js";
 import { subscribe } from "../lib/stream.js";
 
 const AGAIN = 3_000; // ms between two attempts to load the state
+const TOGETHER = 50; // ms within which changed rows are drawn together
 
 // What changes: "rows" (a set of ids, or null for all), "state" (frozen, pushed, joining), "shares", "errors", "watched"
 // ({seat, event, data}), "stream" (its id: a new one watches nobody), "status" ("open", "waiting", "closed"; HTTP status).
 export class Room {
   #listeners = new Map();
   #changed = new Set();
-  #frame = null;
+  #soon = null;
 
   constructor() {
     this.rows = new Map();
@@ -51,7 +52,7 @@ export class Room {
   }
 
   async start() {
-    const since = await this.#load();
+    const since = await this.#reload();
     this.line = subscribe("/api/teacher/events", {
       hello: (data) => {
         this.offset = data.time - Date.now() / 1000;
@@ -78,12 +79,12 @@ export class Room {
   put(row) {
     this.rows.set(row.id, row);
     this.#changed.add(row.id);
-    this.#frame ??= setTimeout(() => {
-      this.#frame = null;
+    this.#soon ??= setTimeout(() => {
+      this.#soon = null;
       const changed = this.#changed;
       this.#changed = new Set();
       this.#tell("rows", changed);
-    }, 50);
+    }, TOGETHER);
   }
 
   #take({ join, frozen, pushed }) {
@@ -104,11 +105,13 @@ export class Room {
     return state.event;
   }
 
+  // Loads the state, as soon as that is possible.
   async #reload() {
     for (;;) {
       try {
         return await this.#load();
-      } catch {
+      } catch (problem) {
+        this.#tell("status", problem.passes ? "waiting" : "closed", problem.status);
         await new Promise((resolve) => setTimeout(resolve, AGAIN));
       }
     }

@@ -10,6 +10,7 @@ import { attempt, choices, field, formDialog, note, setText } from "./parts.js";
 
 const OUTPUT = new Set(["run", "out", "display", "clear", "value", "finished"]);
 const PAGE = Math.random().toString(36).slice(2); // tells the tabs apart that share one stream
+const REFRESH = 3_000; // ms until the list of versions is loaded after a save
 const LOADS = 3; // how often a seat is loaded while its output changes at the same time
 
 export class SeatView {
@@ -73,15 +74,19 @@ export class SeatView {
 
   // --- what is shown ------------------------------------------------------------------------------------------------
 
+  #path(id, exercise) {
+    const query = exercise ? `?exercise=${encodeURIComponent(exercise)}` : "";
+    return `/api/teacher/seats/${encodeURIComponent(id)}${query}`;
+  }
+
   async #load() {
     const { id } = this;
     const exercise = this.exercise.value;
-    const query = exercise ? `?exercise=${encodeURIComponent(exercise)}` : "";
     for (let time = 0; time < LOADS; time += 1) {
       const held = [];
       this.loading = held;
       let told = null;
-      const done = await attempt(() => get(`/api/teacher/seats/${encodeURIComponent(id)}${query}`), (answer) => {
+      const done = await attempt(() => get(this.#path(id, exercise)), (answer) => {
         told = answer;
       });
       if (this.loading !== held) return; // another load has begun meanwhile
@@ -98,6 +103,7 @@ export class SeatView {
   #take(told) {
     const fresh = this.opened !== told.exercise;
     this.opened = told.exercise;
+    if (fresh) this.versions.value = "";
     this.version = told.version;
     this.handedIn = told.handed_in;
     this.files = told.files;
@@ -142,7 +148,7 @@ export class SeatView {
       row.removed && [t("Removed"), "bad"],
       row.locked && [t("Locked"), "bad"],
       row.hand && [t("Hand raised for {time}", { time: lasted(now - row.hand) }), "hand"],
-      !row.online && [row.active ? t("Away") : t("Not here yet"), ""],
+      !row.online && [row.exercise ? t("Away") : t("Not here yet"), ""],
       row.running ? [t("Program runs"), "good"] : row.active && [t("Last change {time} ago", { time: lasted(now - row.active) }), ""],
       why && why !== "hand" && [needsText(why), "warn"],
       row.handed_in.includes(this.opened) && [t("Handed in"), "good"],
@@ -224,21 +230,21 @@ export class SeatView {
     else if (event === "graded" && data.exercise === this.opened) this.#load();
   }
 
-  // The list of versions grows with each save; it is loaded when somebody looks at it.
+  // The list of versions grows with each save; it is loaded now and then, but not under the hands of who chooses from it.
   #refreshVersions() {
-    if (this.stale) return;
-    this.stale = true;
-    const refresh = async () => {
-      this.versions.removeEventListener("focus", refresh);
-      this.stale = false;
-      const { id, opened } = this;
-      await attempt(() => get(`/api/teacher/seats/${encodeURIComponent(id)}?exercise=${encodeURIComponent(opened)}`), (told) => {
-        if (id !== this.id || opened !== this.opened) return;
-        this.listed = told.versions;
-        this.#listVersions();
-      });
-    };
-    this.versions.addEventListener("focus", refresh);
+    this.refreshing ??= setTimeout(async () => {
+      this.refreshing = null;
+      const { id, opened, versions } = this;
+      if (id === null) return;
+      if (versions === document.activeElement) {
+        this.#refreshVersions();
+        return;
+      }
+      const told = await get(this.#path(id, opened)).catch(() => null); // the next save asks again
+      if (told === null || id !== this.id || opened !== this.opened) return;
+      this.listed = told.versions;
+      this.#listVersions();
+    }, REFRESH);
   }
 
   #output(event, data) {

@@ -16,6 +16,10 @@ export class Sharing {
     this.code = null;
     byId("share-open").addEventListener("click", () => this.#open());
     byId("share-cancel").addEventListener("click", () => this.dialog.close());
+    // In the editor, Escape is the way out of it by keyboard: it does not close the dialog.
+    this.dialog.addEventListener("cancel", (event) => {
+      if (document.activeElement?.closest(".cm-editor")) event.preventDefault();
+    });
     byId("share-form").addEventListener("submit", (event) => {
       event.preventDefault();
       this.#send();
@@ -27,7 +31,7 @@ export class Sharing {
     choices(byId("share-exercise"), course.exercises.map(({ id, title }) => [id, title]));
     if (!this.code) {
       if (pushed) byId("share-exercise").value = pushed;
-      this.code = new Code(byId("share-code"), { label: () => t("Code to share"), isReadOnly: false });
+      this.code = new Code(byId("share-code"), { label: () => t("Code to share"), describedBy: "share-keys", isReadOnly: false });
       this.code.open({ [FILE]: "" });
     }
     this.said.textContent = "";
