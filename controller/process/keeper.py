@@ -22,7 +22,8 @@ import struct
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -32,7 +33,7 @@ from proxybox.controller.costs.meter import Meter
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.faults import fault
 from proxybox.controller.header import WOKEN
-from proxybox.controller.process.priority import to_background
+from proxybox.controller.process.priority import Step
 
 #: In `Watch.expired`: the caller has ended the guest.
 CANCELLED = "cancelled"
@@ -89,8 +90,8 @@ class Watch:
     checked the guest; the guest has not caused it. unreachable: the kernel does not let this process send the guest
     signals, so nobody may wait for it to end by one. offered: a mask of the signals that `offer` has sent, and that may
     still be pending. near: the guests that the keeper checks at each tick; None while it does not watch this one.
-    background_ns: the `spent_ns` at which it goes to the background (priority.py); None for never. in_background:
-    whether it is there. back_ns: when the keeper comes back to it at the latest, if it is not near; 0 for no such time.
+    steps: how its priority comes down, as pairs of a `spent_ns` and the step (priority.py). back_ns: when the keeper
+    comes back to it at the latest, if it is not near; 0 for no such time.
     """
 
     pid: int
@@ -109,8 +110,8 @@ class Watch:
     lock: threading.RLock = attrs.field(factory=threading.RLock)  # signal handlers re-enter it
     near: "set[Watch] | None" = None
     back_ns: int = 0
-    background_ns: int | None = None
-    in_background: bool = False
+    steps: "deque[tuple[int, Step]]" = attrs.field(factory=deque)
+    _step: "Step | None" = None
     _carried_ns: int = 0
     _waiting: "Waiting | None" = None
 
@@ -151,9 +152,10 @@ class Watch:
         own = self.cpu_time_ns() if cpu_ns is None else cpu_ns
         return own + self._carried_ns + max(0, self.meter.spent_ns() - self.free_ns)
 
-    def yield_after(self, ns: int | None) -> None:
-        """Sets that it goes to the background when so much CPU time is spent from now on; None for never."""
-        self.background_ns = None if ns is None else self.spent_ns() + ns
+    def come_down(self, steps: Iterable[tuple[int, Step]]) -> None:
+        """Sets after how much CPU time, spent from now on, its priority comes down, and how."""
+        now = self.spent_ns()
+        self.steps = deque((now + ns, step) for ns, step in steps)
         if self.near is not None:
             self.near.add(self)
 
@@ -310,7 +312,7 @@ class Watch:
         try:
             with self.lock:  # another thread may set new limits: they are set before this check or after it
                 self._enforce()
-                self._give_way()
+                self._come_down()
                 return self._left_ns()
         except BaseException as error:
             self.fault = self.fault or error
@@ -326,26 +328,21 @@ class Watch:
             left = min(left, self._deadline_ns - time.monotonic_ns())
         if self._cpu_ns is not None:
             left = min(left, (self._cpu_ns - self.charged_ns()) // _FASTEST)
-        if self.background_ns is not None and not self.in_background:
-            left = min(left, (self.background_ns - self.spent_ns()) // _FASTEST)
+        if self.steps:
+            left = min(left, (self.steps[0][0] - self.spent_ns()) // _FASTEST)
         return left
 
     def spent_ns(self) -> int:
         """CPU time that was spent so far, by the guest and for it."""
         return self.cpu_time_ns() + self.meter.spent_ns()
 
-    def _give_way(self) -> None:
-        """Puts the guest into the background when it is time for that.
-
-        It is done again with each check, for threads that have escaped the last one.
-        """
-        if self.background_ns is None or self.pidfd < 0 or not (
-            self.in_background or self.spent_ns() >= self.background_ns
-        ):  # fmt: skip
-            return
-        self.in_background = True
-        with contextlib.suppress(OSError):
-            to_background(self.pid)
+    def _come_down(self) -> None:
+        """Takes the step that is due. It is taken again with each check, for threads that have escaped the last one."""
+        while self.steps and self.spent_ns() >= self.steps[0][0]:
+            self._step = self.steps.popleft()[1]
+        if self._step is not None and self.pidfd >= 0:
+            with contextlib.suppress(OSError):
+                self._step(self.pid)
 
     def _enforce(self) -> None:
         reason = ""

@@ -30,7 +30,7 @@ from proxybox.controller.process.birth import adopt
 from proxybox.controller.process.cpus import on_cpu
 from proxybox.controller.process.keeper import CANCELLED, Watch
 from proxybox.controller.process.launch import uid_of_guests
-from proxybox.controller.process.priority import background_ns, of_guests
+from proxybox.controller.process.priority import of_guests, steps
 from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.seal.inspection import inspect_seal
 from proxybox.controller.status import Status
@@ -168,7 +168,7 @@ class LiveSession:
         self._calls_end: float = float("inf")
         self._closing = self._asleep = False
         self._spent_ns = live.process.watch.meter.spent_ns()
-        live.process.watch.yield_after(background_ns())
+        live.process.watch.come_down(steps())
         self._begun: _Begun
         self.outcome: Outcome | None = None
         self._end = weakref.finalize(self, _end, live, self.at_end, copies.left if is_copy else None)

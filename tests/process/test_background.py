@@ -11,7 +11,7 @@ from proxybox.controller import hostproc
 from proxybox.controller.process import priority
 from proxybox.session import Session
 
-AFTER = 50_000_000
+AFTER = 0.05
 LIMITS = {"wall_time": 60, "cpu_time": 60, "threads": 8}
 
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not may_set_others(), reason="root without CAP_S
 
 @pytest.fixture
 def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[proxybox.Sandbox]:
-    monkeypatch.setattr(priority, "_background_ns", AFTER)
+    monkeypatch.setattr(priority, "_steps", priority.steps_to_background(AFTER))
     with proxybox.Sandbox(limits=LIMITS, session={"branches": 1}) as made:
         yield made
 
@@ -42,8 +42,11 @@ def policies(pid: int) -> set[int]:
 def until(session: Session, code: str, condition: Callable[[], bool]) -> proxybox.Result:
     """Runs code that does not end, until the condition is met, and interrupts it; or until its time is over."""
     results: list[proxybox.Result] = []
-    thread = threading.Thread(target=lambda: results.append(session.exec(code)))
+    begun = threading.Event()
+    options = {"on_stdout": lambda _: begun.set()}
+    thread = threading.Thread(target=lambda: results.append(session.exec(f"print(flush=True)\n{code}", **options)))
     thread.start()
+    begun.wait()
     while thread.is_alive() and not condition():
         thread.join(0.005)
     session.interrupt()
@@ -96,37 +99,40 @@ def test_what_the_controller_computes_for_a_box_counts(sandbox: proxybox.Sandbox
         seen = []
 
         def is_behind() -> bool:
-            if not watch.in_background:
+            if watch.steps:
                 return False
             seen.append((watch.cpu_time_ns(), watch.spent_ns()))
             return True
 
         until(session, "import os\nwhile True: os.write(1, b'')", is_behind)
         assert seen
-        assert all(spent >= AFTER and spent > own for own, spent in seen)
+        assert all(spent >= AFTER * 1e9 and spent > own for own, spent in seen)
 
 
 @pytest.mark.parametrize("warm", [False, True])
 def test_a_run_ends_by_its_limits_there(warm: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(priority, "_background_ns", AFTER)
-    put: list[int] = []
-    to_background = priority.to_background
+    monkeypatch.setattr(priority, "_steps", priority.steps_to_background(AFTER))
+    put: list[tuple[int, int]] = []
 
-    def noted(pid: int) -> None:
-        to_background(pid)
-        put.extend(policies(pid))
+    def noted(step: priority.Step) -> priority.Step:
+        def take(pid: int) -> None:
+            step(pid)
+            put.append((os.sched_getscheduler(pid), os.getpriority(os.PRIO_PROCESS, pid)))
 
-    monkeypatch.setattr("proxybox.controller.process.keeper.to_background", noted)
+        return take
+
+    steps = [(ns, noted(step)) for ns, step in priority.steps_to_background(AFTER)]
+    monkeypatch.setattr(priority, "_steps", steps)
     with proxybox.Sandbox(limits=LIMITS, warm=warm) as sandbox:
         result = sandbox.run("while True: pass", limits={"cpu_time": 0.5})
     assert (result.status, result.why) == ("time_limit", "limits.cpu_time")
-    assert set(put) == {os.SCHED_IDLE}
+    assert put[-1] == (os.SCHED_IDLE, priority.LOWEST)
 
 
 def test_nothing_goes_there_unless_it_is_wanted() -> None:
     with proxybox.Sandbox(limits=LIMITS) as sandbox, sandbox.session() as session:
         watch = session._live._live.process.watch
-        assert watch.background_ns is None
-        until(session, "while True: pass", lambda: watch.cpu_time_ns() > 4 * AFTER)
+        assert not watch.steps
+        until(session, "while True: pass", lambda: watch.cpu_time_ns() > 4e9 * AFTER)
         assert policies(pid_of(session)) == {os.SCHED_OTHER}
         assert os.getpriority(os.PRIO_PROCESS, pid_of(session)) == priority.LOWEST

@@ -172,34 +172,45 @@ def test_a_guest_that_cannot_be_put_off_stays_near(host: Host, monkeypatch: pyte
     assert guest.expired == "wall_time"
 
 
-def test_a_guest_goes_to_the_background_once_it_has_used_so_much(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    put: list[int] = []
-    monkeypatch.setattr(keepers, "to_background", put.append)
-    guest, other = host.watch(), host.watch()
-    fd = os.open("/dev/null", os.O_RDONLY)
-    guest.pidfd = fd
+def test_a_guest_comes_down_when_it_has_used_so_much(host: Host) -> None:
+    taken: list[str] = []
+    guest = host.watch()
+    fd = guest.pidfd = os.open("/dev/null", os.O_RDONLY)
     try:
-        guest.yield_after(SECOND)
+        guest.come_down([(SECOND, lambda _: taken.append("low")), (3 * SECOND, lambda _: taken.append("lowest"))])
         turns = 0
-        while not put:
+        while not taken:
             host.cpu += int(0.02 * SECOND) * keepers._FASTEST
             turns += host.turn()
-        assert host.cpu - SECOND <= 0.02 * SECOND * keepers._FASTEST
+        assert 0 <= host.cpu - SECOND <= 0.02 * SECOND * keepers._FASTEST
         assert turns < 30
-        assert (put, guest.in_background, other.in_background) == ([os.getpid()], True, False)
-        assert host.turn(5) == 2
-        assert put == [os.getpid()] * 2  # threads that were not seen the first time
+        host.cpu = 3 * SECOND
+        assert host.turn(5) == 1
+        assert host.turn(5) == 1
+        assert taken == ["low", "lowest", "lowest"]  # again, for threads that were not seen the first time
     finally:
         guest.pidfd = -1
         os.close(fd)
 
 
-def test_a_guest_that_may_not_be_put_into_the_background_goes_on(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_controller_computes_brings_a_guest_down(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = host.watch()
+    guest.come_down([(SECOND, lambda _: None)])
+    monkeypatch.setattr(type(guest.meter), "spent_ns", lambda _: SECOND)
+    assert host.turn() == 1
+    assert not guest.steps
+
+
+def test_a_guest_whose_priority_cannot_be_changed_goes_on(host: Host) -> None:
     def refuse(pid: int) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(keepers, "to_background", refuse)
     guest = host.watch()
-    guest.yield_after(0)
-    assert host.turn() == 1
-    assert not guest.expired
+    fd = guest.pidfd = os.open("/dev/null", os.O_RDONLY)
+    try:
+        guest.come_down([(0, refuse)])
+        assert host.turn() == 1
+        assert not guest.expired
+    finally:
+        guest.pidfd = -1
+        os.close(fd)

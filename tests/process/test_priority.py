@@ -41,7 +41,9 @@ with proxybox.Sandbox() as sandbox, sandbox.session() as session:
     assert session.eval("1").value == 1
     pid = session._live._live.process.pid
     print(os.getpriority(os.PRIO_PROCESS, pid), os.getsid(pid) == os.getsid(0), os.getpgid(pid) == os.getpgid(0))
-    print(session.layers["priority"], priority.background_ns())
+    print(session.layers["priority"], [ns for ns, _ in priority.steps()])
+    priority.to_lowest(pid)
+    print(os.getpriority(os.PRIO_PROCESS, pid))
 """
 
 
@@ -61,4 +63,4 @@ def test_boxes_that_may_go_to_the_background_begin_less_low(guest_kind: str) -> 
     done = subprocess.run(
         [sys.executable, "-P", "-c", SHARED], stdout=subprocess.PIPE, text=True, check=True, start_new_session=True
     )
-    assert done.stdout.splitlines() == ["8 True False", "niceness 8 100000000"]
+    assert done.stdout.splitlines() == ["8 True False", "niceness 8 [20000000, 100000000]", "19"]
