@@ -4,7 +4,10 @@ A service of two workers is in this process. Hostile keys run what they run agai
 own; one student runs a small program in a fresh session, as a classroom's Run does. The time from Run to the first
 output and to the end is compared with the quiet service's, measured in turns with it.
 
-    python -m benchmarks.classroom_fairness [KIND ...] [--boxes 60] [--runs 10] [--background 0.3]
+    python -m benchmarks.classroom_fairness [KIND ...] [--boxes 60] [--background 0.1] [--warm 6] [--rounds 3]
+
+It waits a while for a calm machine before each round, and tells which part of the CPUs others had: their load is shared
+by both sides of a ratio, but not in equal parts.
 """
 
 import argparse
@@ -200,6 +203,7 @@ async def measure(
 
 
 def main() -> None:
+    """Measures what the command line asks for."""
     parser = argparse.ArgumentParser()
     parser.add_argument("kinds", nargs="*", default=[*HOSTILE, "mixed"])
     parser.add_argument("--boxes", type=int, default=60)
