@@ -1,0 +1,258 @@
+"""A classroom to attack: one that really serves, its honest people, and who is none of them.
+
+Attackers come from addresses of their own within 127.0.0.0/8, so that their wrong codes are counted apart.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import httpx
+
+#: An exercise with all that students may not see; each of these texts has the word SECRET in it.
+COURSE: Final[Mapping[str, str]] = {
+    "course.toml": 'title = "Course"\nlessons = ["double", "cases"]\nseats = 40\n',
+    "double/exercise.toml": 'title = "Double"\nhints = ["First hint.", "Second hint.", "Third hint."]\n',
+    "double/text.md": "# Double\n\nWrite `double`.\n",
+    "double/starter/solution.py": "def double(number):\n    return 0\n",
+    "double/files/table.txt": "lies beside\n",
+    "double/tests/test_double.py": '''\
+import pytest
+
+
+@pytest.mark.hidden
+def test_first(student):
+    "Hidden SECRET name"
+    student.expect("double", 918273, returns=1836546)  # SECRET comment
+
+
+def test_shown(student):
+    "Two"
+    student.expect("double", 2, returns=4)
+
+
+@pytest.mark.hidden
+def test_last(student):
+    "Another SECRET name"
+    student.expect("double", "SECRETinput", returns="SECRETinputSECRETinput")
+
+
+def test_shown_last(student):
+    "Three"
+    student.expect("double", 3, returns=6)
+''',
+    "double/solutions/right.py": "def double(number):\n    SECRET_solution = 2 * number\n    return SECRET_solution\n",
+    "double/wrong/zero.py": "def double(number):\n    return 0  # SECRET wrong\n",
+    "cases/exercise.toml": 'title = "Cases"\nfile = "main.py"\n',
+    "cases/text.md": "# Cases\n",
+    "cases/data/sample/1.in": "1\n",
+    "cases/data/sample/1.ans": "2\n",
+    "cases/data/secret/1.in": "SECRETcase\n",
+    "cases/data/secret/1.ans": "SECRETanswer\n",
+}  # fmt: skip
+#: What of the course nobody may see but the teacher.
+SECRETS: Final = ("SECRET", "918273", "1836546")
+_ADDRESSES: Final = (f"127.0.{high}.{low}" for high in range(1, 250) for low in range(1, 250))
+_numbers: Final = itertools.count(1)
+
+
+@attrs.frozen
+class Student:
+    """Somebody with a seat. http: the browser."""
+
+    http: httpx.Client
+    me: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        return str(self.me["id"])
+
+    def put(self, files: Mapping[str, str | None], exercise: str = "double", **more: Any) -> httpx.Response:
+        return self.http.put(f"/api/exercises/{exercise}/files", json={"files": files, "save": _new_save(), **more})
+
+    def ask(self, what: str, files: Mapping[str, str] | None = None, exercise: str = "double") -> httpx.Response:
+        """Asks for "run", "check" or "hand-in"."""
+        body = {"save": _new_save(), **({} if files is None else {"files": files})}
+        return self.http.post(f"/api/exercises/{exercise}/{what}", json=body)
+
+    def events(self, after: str = "") -> "Events":
+        """A stream of the own events."""
+        return Events(self.http, f"/api/events?after={after}" if after else "/api/events")
+
+    def until(self, what: str, code: str, kind: str = "run", exercise: str = "double") -> list[tuple[str, Any]]:
+        """Runs code as the main file, and returns all events of it until one of this name."""
+        main = "solution.py" if exercise == "double" else "main.py"
+        with self.events() as events:
+            answer = self.ask(kind, {main: code}, exercise)
+            assert answer.status_code in (201, 202), answer.text
+            return events.until(what)
+
+
+def _new_save() -> str:
+    return f"save-{next(_numbers)}"
+
+
+class Events:
+    """A stream of events that is read."""
+
+    def __init__(self, http: httpx.Client, path: str) -> None:
+        self._http, self._path = http, path
+        self._closing = contextlib.ExitStack()
+        self.raw: list[str] = []
+
+    def __enter__(self) -> "Events":
+        answer = self._closing.enter_context(self._http.stream("GET", self._path, timeout=60))
+        assert answer.status_code == 200
+        self._lines = answer.iter_lines()
+        self.hello = self.next()[1]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    def next(self) -> tuple[str, Any]:
+        """The name and the data of the next event. Raises StopIteration when the stream has ended."""
+        name = ""
+        while True:
+            line = next(self._lines)
+            self.raw.append(line)
+            if line.startswith("event: "):
+                name = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                return name, json.loads(line.removeprefix("data: "))
+
+    def until(self, what: str) -> list[tuple[str, Any]]:
+        """All events until one of this name, which is the last."""
+        found = []
+        while not found or found[-1][0] != what:
+            found.append(self.next())
+        return found
+
+    def rest(self) -> list[tuple[str, Any]]:
+        """All events until the stream ends."""
+        found = []
+        with contextlib.suppress(StopIteration, httpx.RemoteProtocolError):
+            while True:
+                found.append(self.next())
+        return found
+
+
+@attrs.define
+class Target:
+    """A classroom that runs."""
+
+    process: "subprocess.Popen[str]"
+    url: str
+    code: str
+    key: str
+    data: Path
+    log: Path
+    closing: contextlib.ExitStack
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def browser(self, *, headers: Mapping[str, str] | None = None, address: str | None = None) -> httpx.Client:
+        """A browser without a cookie, at an address of its own."""
+        transport = httpx.HTTPTransport(local_address=address or next(_ADDRESSES), verify=False)
+        headers = {"Origin": self.url} if headers is None else headers
+        http = httpx.Client(base_url=self.url, transport=transport, headers=headers, timeout=60)
+        self.closing.callback(http.close)
+        return http
+
+    def join(self, name: str = "") -> Student:
+        """Somebody who joins."""
+        http = self.browser()
+        answer = http.post("/api/join", json={"name": name or f"Student {next(_numbers)}", "code": self.code})
+        assert answer.status_code == 201, answer.text
+        return Student(http, answer.json()["seat"])
+
+    def teacher(self) -> httpx.Client:
+        """The teacher's browser."""
+        http = self.browser()
+        assert http.post("/api/teacher/login", json={"key": self.key}).status_code == 204
+        return http
+
+    def connect(self) -> socket.socket:
+        """A plain connection."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60, source_address=(next(_ADDRESSES), 0))
+
+    def raw(self, request: bytes) -> bytes:
+        """What is answered to these bytes, until the other side closes."""
+        with self.connect() as connection:
+            connection.sendall(request)
+            return read_all(connection)
+
+    def memory(self) -> int:
+        """Bytes of the process that serves (proc_pid_statm(5))."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def descriptors(self) -> int:
+        """How many files and sockets it has open."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """What comes until the other side closes."""
+    pieces = []
+    with contextlib.suppress(ConnectionError):
+        while piece := connection.recv(1 << 16):
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
+def write_course(folder: Path, files: Mapping[str, str] = COURSE) -> Path:
+    """Writes the files of a course."""
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def patiently(holds: Any, seconds: float = 30.0) -> bool:
+    """Whether something comes to hold. For what is told nowhere: memory, descriptors."""
+    until = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@contextlib.contextmanager
+def target(folder: Path, *options: str, files: Mapping[str, str] = COURSE, seconds: int = 60) -> Iterator[Target]:
+    """Holds a classroom open in the context."""
+    course, log = write_course(folder / "course", files), folder / "log"
+    command = [sys.executable, "-P", "-m", "proxybox", "classroom", "--json", "--port", "0"]
+    with open(log, "w") as said:
+        process = subprocess.Popen(
+            [*command, "--data", str(folder / "data"), *options, str(course)],
+            stdout=subprocess.PIPE, stderr=said, text=True,
+        )  # fmt: skip
+    assert process.stdout is not None
+    with process, contextlib.ExitStack() as closing:
+        try:
+            told = json.loads(process.stdout.readline() or "{}")
+            assert told, log.read_text()
+            key = told["teacher"].partition("#")[2]
+            yield Target(process, told["addresses"][0], told["code"], key, folder / "data", log, closing)
+        finally:
+            closing.close()
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
