@@ -41,7 +41,7 @@ _FORM: Final = 1
 
 _tables = sql.MetaData()
 _facts = sql.Table(
-    "facts", _tables, sql.Column("key", Told(64), primary_key=True), sql.Column("value", LongTold, nullable=False)
+    "facts", _tables, sql.Column("key", Told(64), primary_key=True), sql.Column("value", sql.Text, nullable=False)
 )
 _seats = sql.Table(
     "seats", _tables,
@@ -65,7 +65,7 @@ _texts = sql.Table(
     sql.Column("why", Told(16), nullable=False),
     sql.Column("save", Told(64), nullable=False),
     sql.Column("size", sql.Integer, nullable=False),
-    sql.Column("files", LongTold, nullable=False),
+    sql.Column("files", sql.Text, nullable=False),
 )  # fmt: skip
 _handins = sql.Table(
     "handins", _tables,
@@ -75,15 +75,15 @@ _handins = sql.Table(
     sql.Column("at", sql.Float, nullable=False),
     sql.Column("late", sql.Boolean, nullable=False),
     sql.Column("save", Told(64), nullable=False),
-    sql.Column("files", LongTold, nullable=False),
-    sql.Column("grade", LongTold),
+    sql.Column("files", sql.Text, nullable=False),
+    sql.Column("grade", sql.Text),
 )  # fmt: skip
 _results = sql.Table(
     "results", _tables,
     sql.Column("seat", Told(64), primary_key=True),
     sql.Column("exercise", Told(64), primary_key=True),
     sql.Column("at", sql.Float, nullable=False),
-    sql.Column("grade", LongTold, nullable=False),
+    sql.Column("grade", sql.Text, nullable=False),
 )  # fmt: skip
 _hints = sql.Table(
     "hints", _tables,
@@ -109,7 +109,7 @@ _shares = sql.Table(
     sql.Column("exercise", Told(64), nullable=False),
     sql.Column("by", Told(16), nullable=False),
     sql.Column("at", sql.Float, nullable=False),
-    sql.Column("files", LongTold, nullable=False),
+    sql.Column("files", sql.Text, nullable=False),
 )  # fmt: skip
 _users = sql.Table(
     "users", _tables,
