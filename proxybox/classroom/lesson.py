@@ -40,6 +40,8 @@ from proxybox.teach.records import CONVERTER
 
 #: Seconds that a program waits for its student's input, and after which an unused box sleeps, and ends.
 _INPUT_WAIT, _SLEEP, _END = 600.0, 20.0, 900.0
+#: Seconds of CPU time after which a box comes after those of others.
+_BACKGROUND: Final = 0.1
 #: Lines of each worker beyond one for each seat.
 _SPARE: Final = 8
 #: How many pieces of code are shared at once, and the characters of one: all browsers get all of them.
@@ -452,7 +454,7 @@ def _service(data: str, course: Course, sheets: Mapping[str, Sheet], seats: int)
     service = Service(
         serving.Config(
             listen="127.0.0.1:0", data=os.path.join(data, "boxes"), workers=workers, express=False, slots=1,
-            live=seats // workers + _SPARE, policies=policies, languages={"python": language}, drain=0.0,
+            background_after=_BACKGROUND, live=seats // workers + _SPARE, policies=policies, languages={"python": language}, drain=0.0,
             limits=serving.ServiceLimits(input_wait=_INPUT_WAIT, live=seats, queue=8 * seats + 64),
             sessions=serving.ServiceSessions(
                 most=3 * seats + 8, share=3, sleep_after=_SLEEP, end_after=_END
