@@ -40,6 +40,8 @@ from proxybox.teach.records import CONVERTER
 
 #: Seconds that a program waits for its student's input, and after which an unused box sleeps, and ends.
 _INPUT_WAIT, _SLEEP, _END = 600.0, 20.0, 900.0
+#: Seconds for all tests of what was handed in, which nobody waits for: right work that is slow is right.
+_FOR_A_GRADE: Final = 120.0
 #: Seconds of CPU time after which a box comes after those of others.
 _BACKGROUND: Final = 0.1
 #: Lines of each worker beyond one for each seat.
@@ -300,7 +302,7 @@ class Lesson:
         if sheet is None:  # it is no longer in the course
             return
         try:
-            grade = await self._checked(f"{handed.seat}/handed-in", sheet, handed.files)
+            grade = await self._checked(f"{handed.seat}/handed-in", sheet, handed.files, _FOR_A_GRADE)
         except Refusal:  # a later one has taken its place; or the lesson ends, and it is graded the next time
             return
         graded = await self.work.grade(handed, CONVERTER.unstructure(grade))
@@ -451,14 +453,11 @@ def _service(data: str, course: Course, sheets: Mapping[str, Sheet], seats: int)
         places[sheet.id] = Place(policy=name, language="python", main=sheet.main, files=sheet.beside)
     language = serving.Language(guest=course.guest, packages=course.packages)
     workers = len(os.sched_getaffinity(0))
-    service = Service(
-        serving.Config(
-            listen="127.0.0.1:0", data=os.path.join(data, "boxes"), workers=workers, express=False, slots=1,
-            background_after=_BACKGROUND, live=seats // workers + _SPARE, policies=policies, languages={"python": language}, drain=0.0,
-            limits=serving.ServiceLimits(input_wait=_INPUT_WAIT, live=seats, queue=8 * seats + 64),
-            sessions=serving.ServiceSessions(
-                most=3 * seats + 8, share=3, sleep_after=_SLEEP, end_after=_END
-            ),
-        )
+    limits = serving.ServiceLimits(input_wait=_INPUT_WAIT, live=seats, queue=8 * seats + 64)
+    sessions = serving.ServiceSessions(most=3 * seats + 8, share=3, sleep_after=_SLEEP, end_after=_END)
+    config = serving.Config(
+        listen="127.0.0.1:0", data=os.path.join(data, "boxes"), workers=workers, express=False, slots=1,
+        background_after=_BACKGROUND, live=seats // workers + _SPARE, policies=policies,
+        languages={"python": language}, drain=0.0, limits=limits, sessions=sessions,
     )  # fmt: skip
-    return service, places
+    return Service(config), places
