@@ -260,10 +260,10 @@ class Lesson:
         self._check_free(seat)
         return self.boxes.begin_check(seat.id, exercise, work), kept.version
 
-    async def _checked(self, seat: str, sheet: Sheet, files: Mapping[str, str]) -> Grade:
+    async def _checked(self, seat: str, sheet: Sheet, files: Mapping[str, str], deadline: float | None = None) -> Grade:
         given = {name: text.encode() for name, text in files.items()}
         try:
-            return bounded(await self.checks.check(seat, sheet.exercise, given))
+            return bounded(await self.checks.check(seat, sheet.exercise, given, deadline=deadline))
         except (Superseded, TooManyChecks, ChecksClosed) as error:
             raise Refusal("overloaded", "The tests were not run.") from error
 
