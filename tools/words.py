@@ -23,7 +23,7 @@ CLASSROOM = ROOT / "proxybox" / "classroom"
 #: What is read of the folder of the classroom: the files, babel's way to read them, and the functions that have texts.
 READ = (
     ("*.py", "python", {"N_": None, "Refusal": (2,)}),
-    ("doors/*.py", "python", {"N_": None, "Refusal": (2,)}),
+    ("[dl]*/*.py", "python", {"N_": None, "Refusal": (2,)}),  # doors and lti
     ("pages/*.html", "jinja2.ext:babel_extract", {"_": None, "gettext": None, "ngettext": (1, 2)}),
     ("static/*.js", "javascript", {"t": None, "n": (1, 2)}),
     ("static/[!v]*/**/*.js", "javascript", {"t": None, "n": (1, 2)}),  # not vendor
