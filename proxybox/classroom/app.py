@@ -3,7 +3,6 @@
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 try:
     import fastapi
@@ -15,11 +14,9 @@ except ModuleNotFoundError as error:
 
 import proxybox
 from proxybox.classroom.config import Config
-from proxybox.classroom.doors import events, lti, pages, student, teacher
+from proxybox.classroom.doors import events, pages, student, teacher
 from proxybox.classroom.edge import Edge
 from proxybox.classroom.lesson import Lesson
-from proxybox.classroom.lti.bridge import Bridge
-from proxybox.classroom.lti.platforms import load_platforms
 from proxybox.serve.app import tell_faults
 from proxybox.serve.database import StoreError
 from proxybox.serve.edge import log, visit
@@ -32,7 +29,6 @@ def app(config: Config) -> Edge:
     Raises ExerciseError or PolicyError when the course makes no sense, and StoreError.
     """
     lesson = Lesson(config)
-    bridge = Bridge(lesson, load_platforms(Path(config.lti))) if config.lti else None
 
     @contextlib.asynccontextmanager
     async def lifespan(_: fastapi.FastAPI) -> AsyncIterator[None]:
@@ -48,9 +44,15 @@ def app(config: Config) -> Edge:
         title="proxybox classroom", version=proxybox.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         openapi_url=None, redirect_slashes=False,
     )  # fmt: skip
-    inner.state.lesson, inner.state.bridge = lesson, bridge
-    for router in (pages.router, student.router, teacher.router, teacher.guarded, events.router, lti.router):
+    inner.state.lesson = lesson
+    for router in (pages.router, student.router, teacher.router, teacher.guarded, events.router):
         inner.include_router(router)
+    bridge = None
+    if config.lti:
+        from proxybox.classroom.doors import lti
+
+        bridge = inner.state.bridge = lti.bridge_of(lesson)
+        inner.include_router(lti.router)
     inner.mount("/static", pages.files)
     tell_faults(inner)
     inner.add_exception_handler(StoreError, _not_kept)

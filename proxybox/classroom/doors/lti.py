@@ -1,13 +1,16 @@
 """What platforms ask (lti/). Browsers come here from their pages, so no origin is checked: signatures are."""
 
+from pathlib import Path
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
 
 from proxybox.classroom.doors.asking import lesson_of, set_cookie
+from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.lti.bridge import Bridge
 from proxybox.classroom.lti.launches import SCORE
+from proxybox.classroom.lti.platforms import load_platforms
 from proxybox.serve.asking import as_json
 from proxybox.serve.problems import Refusal
 
@@ -24,10 +27,13 @@ _ON: Final = (
 )
 
 
+def bridge_of(lesson: Lesson) -> Bridge:
+    """Returns what stands between a lesson and its platforms. Raises PolicyError, ExerciseError, OSError, ValueError."""
+    return Bridge(lesson, load_platforms(Path(lesson.config.lti)))
+
+
 def _bridge(request: Request) -> Bridge:
-    bridge: Bridge | None = request.app.state.bridge
-    if bridge is None:
-        raise Refusal("not-found")
+    bridge: Bridge = request.app.state.bridge
     return bridge
 
 
@@ -80,7 +86,6 @@ async def keys(request: Request) -> Response:
 @router.get("/config.json")
 async def config(request: Request) -> Response:
     """What Canvas asks for when a tool is registered by its address."""
-    _bridge(request)
     lesson = lesson_of(request)
     placements = [
         {"placement": placement, "message_type": "LtiResourceLinkRequest", "windowTarget": "_blank"}
