@@ -28,7 +28,10 @@ _ON: Final = (
 
 
 def bridge_of(lesson: Lesson) -> Bridge:
-    """Returns what stands between a lesson and its platforms. Raises PolicyError, ExerciseError, OSError, ValueError."""
+    """Returns what stands between a lesson and its platforms.
+
+    Raises PolicyError, ExerciseError, OSError, and ValueError for a key that is none.
+    """
     return Bridge(lesson, load_platforms(Path(lesson.config.lti)))
 
 
