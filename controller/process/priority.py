@@ -5,8 +5,8 @@ session has one of its own, which a new session does not inherit. Guests have se
 go to the background; the copies of a guest are in its session.
 
 A guest that has used much CPU time can be put into the background (SCHED_IDLE): whatever is not in the background comes
-before it, in its session as well as outside. So who begins is not held up by those that compute for long. No
-privileges are needed, but there is no way back for a process without them.
+before it, within the session or control group in which the kernel compares them. So who begins is not held up by those
+that compute for long. No privileges are needed, but there is no way back for a process without them.
 """
 
 import contextlib
