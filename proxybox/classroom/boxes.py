@@ -39,6 +39,8 @@ _MOST_MESSAGE, _MOST_TRACEBACK = 4_000, 20_000
 _SHOWN: Final = ("image/png", "image/jpeg", "image/svg+xml", "text/plain")
 #: How a run ends that its student, or the teacher, has stopped.
 _STOPPED: Final[dict[str, Any]] = {"status": "cancelled", "why": "It was stopped."}
+#: The statuses of runs that ended by themselves, or were stopped; others tell of a limit, or of what went wrong here.
+_OF_PROGRAMS: Final = frozenset({"ok", "error", "syntax_error", "cancelled"})
 #: The frame of a traceback: a file and a line.
 _FRAME: Final = re.compile(r'^ *File "(?P<file>[^"\n]{1,200})", line (?P<line>\d{1,7})', re.MULTILINE)
 
@@ -66,9 +68,9 @@ class Run:
 
 @attrs.define(eq=False)
 class Desk:
-    """The desk of a seat. session: the id of its box. run: what runs; last: what ran last, by exercise.
+    """The desk of a seat. session: the id of its box. run: what runs; told: what is told of it.
 
-    opening: is held while a box is opened.
+    last: what ran last, by exercise. opening: is held while a box is opened.
     """
 
     caller: Caller
@@ -76,6 +78,7 @@ class Desk:
     exercise: str | None = None
     run: Run | None = None
     task: "asyncio.Task[None] | None" = None
+    told: "_Telling | None" = None
     last: dict[str, Run] = attrs.field(factory=dict)
     opening: asyncio.Lock = attrs.field(factory=asyncio.Lock)
     is_completing: bool = False
@@ -176,7 +179,7 @@ class Boxes:
     async def _carry_out(
         self, seat: str, desk: Desk, run: Run, work: Callable[["_Telling"], Awaitable[dict[str, Any]]]
     ) -> None:
-        told = _Telling(self._hub, f"seat:{seat}", run, self._places[run.exercise].main)
+        told = desk.told = _Telling(self._hub, f"seat:{seat}", run, self._places[run.exercise].main)
         told.tell("run", **run.as_json())
         self._on_change(seat)
         began = time.monotonic()
@@ -190,7 +193,7 @@ class Boxes:
             end = {"status": "internal_error", "why": "Something went wrong on the teacher's computer. Try again."}
             raise
         finally:
-            desk.run = desk.task = None
+            desk.run = desk.task = desk.told = None
             end = {"status": "cancelled", "why": "", "error": None, "truncated": False, "hint": "", **end}
             end["seconds"] = round(time.monotonic() - began, 3)
             told.end(end)
@@ -250,8 +253,9 @@ class Boxes:
     async def input(self, seat: str, run: str, text: str) -> None:
         """Gives a program what it reads. Raises Refusal."""
         desk = self._desk_of(seat, run)
-        if desk.session is not None:
+        if desk.session is not None and desk.told is not None:
             await self._sessions.input(desk.caller, desk.session, text)
+            desk.told.give(text)
 
     async def stop(self, seat: str, run: str) -> None:
         """Interrupts a run; one that goes on loses its box the second time. Raises Refusal."""
@@ -349,6 +353,12 @@ class _Telling:
         self._run.told.append({"event": event, "data": data})
         self._hub.tell(self._topic, event, data)
 
+    def give(self, text: str) -> None:
+        """Tells what was typed for the program, which stands where it asked for it."""
+        if self._run.size < _MOST_TOLD:
+            self._run.size += len(text)
+            self.tell("given", run=self._run.id, text=text)
+
     async def take(self, event: Mapping[str, Any]) -> None:
         """Takes an event of the box. While this lasts, the program waits."""
         what, run = event["event"], self._run
@@ -441,10 +451,12 @@ def _cut(error: Mapping[str, Any], line: int | None) -> dict[str, Any]:
 
 def _in_a_line(end: Mapping[str, Any]) -> str:
     """The error of a run in one line."""
+    if end["status"] not in _OF_PROGRAMS:
+        return f"{end['status'].replace('_', ' ')}: {end['why'].partition(';')[0]}"[:300]
     if (error := end.get("error")) is not None:
         where = f" (line {error['line']})" if error.get("line") else ""
         return f"{error['type']}: {error['message']}".splitlines()[0][:300] + where
-    return "" if end["status"] in ("ok", "cancelled") else f"{end['status'].replace('_', ' ')}: {end['why']}"[:300]
+    return ""
 
 
 def _refused(refusal: Refusal, run: Run) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def sheet_of(lesson: course.Lesson) -> Sheet:
             beside[name] = data
     for name in beside:
         texts.pop(name, None)
-    texts.setdefault(exercise.file, "")
+    texts = {exercise.file: texts.pop(exercise.file, ""), **texts}
 
     def html(text: str) -> str:
         return to_html(text, pictures=exercise.folder)

@@ -135,6 +135,7 @@ class Work:
 def _merged(sheet: Sheet, files: Mapping[str, str] | None, changes: Mapping[str, str | None]) -> dict[str, str]:
     """Returns the files with changes. Raises Refusal when they are too many or too large."""
     merged = dict(sheet.starter if files is None else files)
+    merged = {sheet.main: merged.get(sheet.main, ""), **merged}  # the main file comes first
     for name, text in changes.items():
         if text is not None:
             merged[name] = text

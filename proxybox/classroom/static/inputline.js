@@ -48,7 +48,6 @@ export class InputLine {
     this.run = null; // until it asks again; the field stays, so that the focus does, too
     try {
       await send("POST", "/api/input", { run, text });
-      this.terminal.write("typed", text === "" ? `${t("(end of input)")}\n` : text);
     } catch (problem) {
       complain(problem);
       if (!problem.passes) return;

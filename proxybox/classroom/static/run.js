@@ -129,6 +129,7 @@ export const events = {
     if (told.kind !== "check") shown = told;
   },
   out: (told, isShown) => of(told, isShown, ({ terminal }) => terminal.write(told.stream, told.text)),
+  given: (told, isShown) => of(told, isShown, ({ terminal }) => terminal.given(told.text)),
   value: (told, isShown) => of(told, isShown, ({ terminal }) => terminal.value(told.text)),
   display: (told, isShown) =>
     of(told, isShown, ({ terminal }) => terminal.display(told.data, told.display_id, told.update)),
@@ -250,7 +251,7 @@ function replay() {
         if (data.kind === "run") byId("output-empty").hidden = true;
       } else if (event === "input") asks = data;
       else {
-        if (event === "out" || event === "finished") asks = null;
+        if (event === "out" || event === "given" || event === "finished") asks = null;
         if (event !== "finished") events[event]?.(data, false);
         else finish(data, place(data.kind).terminal, false);
       }

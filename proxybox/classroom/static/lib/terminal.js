@@ -42,6 +42,11 @@ export class Terminal {
     this.tail = (this.tail + text).slice(-400);
   }
 
+  // What was typed for the program; an empty text is the end of its input.
+  given(text) {
+    this.write("typed", text === "" ? `${t("(end of input)")}\n` : text);
+  }
+
   display(data, id = null, update = false) {
     this.#wait({ data, id, update });
   }

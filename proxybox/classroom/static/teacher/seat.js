@@ -8,7 +8,7 @@ import { Code } from "./code.js";
 import { isDone, lasted, needs, needsText } from "./help.js";
 import { attempt, choices, field, formDialog, note, setText } from "./parts.js";
 
-const OUTPUT = new Set(["run", "out", "display", "clear", "value", "finished"]);
+const OUTPUT = new Set(["run", "out", "given", "display", "clear", "value", "finished"]);
 const PAGE = Math.random().toString(36).slice(2); // tells the tabs apart that share one stream
 const REFRESH = 3_000; // ms until the list of versions is loaded after a save
 const LOADS = 3; // how often a seat is loaded while its output changes at the same time
@@ -255,6 +255,7 @@ export class SeatView {
       if (data.kind === "run") terminal.reset();
       setText(byId("seat-run"), t("runs"));
     } else if (event === "out") terminal.write(data.stream, data.text);
+    else if (event === "given") terminal.given(data.text);
     else if (event === "display") terminal.display(data.data, data.display_id, data.update);
     else if (event === "clear") terminal.clear(data.wait);
     else if (event === "value") terminal.value(data.text);
