@@ -13,6 +13,7 @@ const PAUSE = 500;
 const LONGEST = 2_000;
 const FIRST_RETRY = 1_000;
 const LONGEST_RETRY = 15_000;
+const MOST_WRITES = 8; // of one draft, at the same time
 const ALIVE = 200; // ms that other tabs have to say that they live
 
 // One exercise's changes. changes: name -> text, or null for a file that was deleted. sending: what is on its way.
@@ -25,6 +26,9 @@ class Draft {
     this.since = 0; // when the oldest change was made that is not on its way; 0: none
     this.timer = null;
     this.failures = 0;
+    this.writes = 0; // to IndexedDB, that have not ended
+    this.written = null; // the promise of the latest of them
+    this.late = false; // whether there is more to write
     this.busy = null; // the promise of what is being sent
     this.refused = null; // the Problem because of which the server does not take it
   }
@@ -47,7 +51,6 @@ export class Drafts {
     this.client = local.newId();
     this.drafts = new Map();
     this.at = null;
-    this.writing = new Map(); // exercise -> "again" while a record is written
     this.channel = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel(`drafts ${seat}`);
     this.channel?.addEventListener("message", ({ data }) => this.#heard(data));
     this.alive = new Set();
@@ -133,8 +136,16 @@ export class Drafts {
 
   // The page goes away: what still fits into a last request is sent without waiting for the answer.
   leave() {
-    for (const draft of this.drafts.values())
-      if (!draft.isEmpty && draft.busy === null) this.#go(draft, true).catch(() => {});
+    for (const draft of this.drafts.values()) {
+      if (draft.busy === null && !draft.isEmpty) this.#go(draft, true).catch(() => {});
+      else if (draft.changes.size > 0) {
+        // Something is on its way; what came after it follows, and stays in the browser as well.
+        const files = Object.fromEntries(draft.changes);
+        this.send(draft.exercise, { client: this.client, save: local.newId(), base: draft.base, files }, true).catch(
+          () => {},
+        );
+      }
+    }
   }
 
   #later(draft, pause) {
@@ -203,23 +214,21 @@ export class Drafts {
     this.#write(draft);
   }
 
-  // Keeps a draft in the browser as it is; writes that come meanwhile are one.
+  // Keeps a draft in the browser as it is. Each is handed to the browser at once, which keeps their order: a page that ends
+  // the next moment has kept it.
   async #write(draft) {
-    const { exercise } = draft;
-    if (this.writing.has(exercise)) {
-      this.writing.get(exercise).again = true;
-      return this.writing.get(exercise).done;
+    if (draft.writes >= MOST_WRITES) {
+      draft.late = true; // a disk that does not follow: what comes meanwhile is one write
+      return draft.written;
     }
-    const state = { again: true, done: null };
-    this.writing.set(exercise, state);
-    state.done = (async () => {
-      while (state.again) {
-        state.again = false;
-        await this.#record(draft);
-      }
-      this.writing.delete(exercise);
-    })();
-    return state.done;
+    draft.writes += 1;
+    draft.written = this.#record(draft).finally(() => {
+      draft.writes -= 1;
+      if (!draft.late) return;
+      draft.late = false;
+      this.#write(draft);
+    });
+    return draft.written;
   }
 
   #record(draft) {

@@ -35,6 +35,7 @@ async function within(store, mode, work) {
   return new Promise((resolve, reject) => {
     const transaction = database.transaction(store, mode);
     const request = work(transaction.objectStore(store));
+    transaction.commit?.(); // now, and not after another turn of a page that may be about to end
     transaction.oncomplete = () => resolve(request?.result);
     transaction.onabort = () => reject(transaction.error);
   }).catch(() => undefined);
