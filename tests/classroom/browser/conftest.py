@@ -10,14 +10,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import httpx
 import pytest
 
-pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
-sync_api = pytest.importorskip("playwright.sync_api", reason="browsers are driven by Playwright (extra browser)")
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 #: What browsers are called where systems have them; none is downloaded.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -88,6 +88,7 @@ class Classroom:
 @contextlib.contextmanager
 def open_classroom(folder: Path) -> Iterator[Classroom]:
     """Opens a classroom with the course of these tests, and ends it."""
+    pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
     course = folder / "course"
     for name, text in COURSE.items():
         path = course / name
@@ -101,9 +102,9 @@ def open_classroom(folder: Path) -> Iterator[Classroom]:
         room.end()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def classroom(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Classroom]:
-    """A classroom that all tests share: each has seats of its own."""
+    """A classroom that all tests of a file share: each has seats of its own."""
     with open_classroom(tmp_path_factory.mktemp("classroom")) as room:
         yield room
 
@@ -115,9 +116,11 @@ def own_classroom(tmp_path: Path) -> Iterator[Classroom]:
         yield room
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator["sync_api.Browser"]:
+# Playwright keeps an event loop in this thread as long as it runs, with which no test of asyncio could have its own.
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
     """The system's Chromium."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="browsers are driven by Playwright (extra browser)")
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.skip(f"there is no Chromium here ({', '.join(BROWSERS)})")
@@ -131,18 +134,18 @@ def browser() -> Iterator["sync_api.Browser"]:
 class Visitor:
     """A browser of somebody: its own cookies and storage. faults: what its pages complained about."""
 
-    context: "sync_api.BrowserContext"
-    page: "sync_api.Page"
+    context: "BrowserContext"
+    page: "Page"
     faults: list[str] = attrs.field(factory=list)
     name: str = ""
 
-    def listen(self, page: "sync_api.Page") -> None:
+    def listen(self, page: "Page") -> None:
         """Notes errors of scripts, and of the content security policy."""
         page.set_default_timeout(PATIENCE)
         page.on("pageerror", lambda error: self.faults.append(f"{error}: {error.stack}"))
         page.on("console", lambda said: "Content Security Policy" in said.text and self.faults.append(said.text))
 
-    def join(self, room: Classroom, name: str = "") -> "sync_api.Page":
+    def join(self, room: Classroom, name: str = "") -> "Page":
         """Takes a seat, and waits until the student's page is there."""
         self.name = name or f"Student {secrets.token_hex(4)}"
         self.page.goto(room.url)
@@ -151,7 +154,7 @@ class Visitor:
         self.page.get_by_role("button", name="Join").click()
         return self.ready()
 
-    def ready(self) -> "sync_api.Page":
+    def ready(self) -> "Page":
         """Waits until the page is there, and hears the server."""
         self.page.locator("body.ready").wait_for()
         self.page.locator('#status[data-kind="saved"]').wait_for()
@@ -216,7 +219,7 @@ def teacher(classroom: Classroom) -> Iterator[Teacher]:
 
 
 @pytest.fixture
-def visitor(browser: "sync_api.Browser") -> Iterator["Visitor"]:
+def visitor(browser: "Browser") -> Iterator["Visitor"]:
     """Somebody with a browser at 1,000 by 700 pixels; the test fails where a page complains about itself."""
     context = browser.new_context(viewport={"width": 1000, "height": 700}, color_scheme="light")
     page = context.new_page()
