@@ -9,6 +9,7 @@ FLOORS = {
     "proxybox": """
         __main__
         cli
+        classroom
         serve
         agents
         aio api evaluating shims teach
