@@ -22,6 +22,7 @@ from proxybox.classroom.addresses import addresses
 from proxybox.classroom.app import app
 from proxybox.classroom.certificates import CertificateError
 from proxybox.classroom.config import LAN, Config
+from proxybox.classroom.connections import Connection
 from proxybox.classroom.edge import Edge
 from proxybox.classroom.grid import TEACHER
 from proxybox.classroom.lesson import Lesson
@@ -103,6 +104,7 @@ async def _serve(edge: Edge, listener: socket.socket, place: Place, manner: Mann
     lesson = edge.lesson
     options = uvicorn.Config(
         edge, log_config=None, access_log=False, server_header=False, proxy_headers=False, lifespan="on", ws="none",
+        http=Connection,
         timeout_keep_alive=_KEPT_OPEN, timeout_graceful_shutdown=_GRACE,
         ssl_context_factory=None if (context := place.context) is None else lambda *_: context,
     )  # fmt: skip

@@ -26,7 +26,7 @@ COURSE: Final[Mapping[str, str]] = {
     "double/text.md": "# Double\n\nWrite `double`.\n",
     "double/starter/solution.py": "def double(number):\n    return 0\n",
     "double/files/table.txt": "lies beside\n",
-    "double/tests/test_double.py": '''\
+    "double/tests/test_double.py": """\
 import pytest
 
 
@@ -50,7 +50,7 @@ def test_last(student):
 def test_shown_last(student):
     "Three"
     student.expect("double", 3, returns=6)
-''',
+""",
     "double/solutions/right.py": "def double(number):\n    SECRET_solution = 2 * number\n    return SECRET_solution\n",
     "double/wrong/zero.py": "def double(number):\n    return 0  # SECRET wrong\n",
     "cases/exercise.toml": 'title = "Cases"\nfile = "main.py"\n',
@@ -59,7 +59,7 @@ def test_shown_last(student):
     "cases/data/sample/1.ans": "2\n",
     "cases/data/secret/1.in": "SECRETcase\n",
     "cases/data/secret/1.ans": "SECRETanswer\n",
-}  # fmt: skip
+}
 #: What of the course nobody may see but the teacher.
 SECRETS: Final = ("SECRET", "918273", "1836546")
 _ADDRESSES: Final = (f"127.0.{high}.{low}" for high in range(1, 250) for low in range(1, 250))
@@ -240,8 +240,10 @@ def target(folder: Path, *options: str, files: Mapping[str, str] = COURSE, secon
     with open(log, "w") as said:
         process = subprocess.Popen(
             [*command, "--data", str(folder / "data"), *options, str(course)],
-            stdout=subprocess.PIPE, stderr=said, text=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        )
     assert process.stdout is not None
     with process, contextlib.ExitStack() as closing:
         try:

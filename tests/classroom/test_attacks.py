@@ -20,9 +20,15 @@ from tests.classroom.attacking import Student, Target, target, write_course
 
 #: Every door that opens without a pass. Who adds one here has thought of what it tells anybody in the same Wi-Fi.
 OPEN = {
-    ("GET", "/"), ("GET", "/teacher"), ("GET", "/sw.js"), ("GET", "/static"), ("POST", "/api/join"),
-    ("POST", "/api/return"), ("POST", "/api/leave"), ("POST", "/api/teacher/login"),
-}  # fmt: skip
+    ("GET", "/"),
+    ("GET", "/teacher"),
+    ("GET", "/sw.js"),
+    ("GET", "/static"),
+    ("POST", "/api/join"),
+    ("POST", "/api/return"),
+    ("POST", "/api/leave"),
+    ("POST", "/api/teacher/login"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -114,15 +120,37 @@ def test_every_door_of_students_refuses_the_teacher(room: Target, routes: list[t
     assert {each: status for each, status in answered.items() if status != 401} == {}
 
 
-@pytest.mark.parametrize("path", ["/api/nothing", "/api/me/", "//api/me", "/static/../api/me", "/API/ME", "/docs",
-                                  "/openapi.json", "/api/teacher/state/", "/api/teacher/../me"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/nothing",
+        "/api/me/",
+        "//api/me",
+        "/static/../api/me",
+        "/API/ME",
+        "/docs",
+        "/openapi.json",
+        "/api/teacher/state/",
+        "/api/teacher/../me",
+    ],
+)
 def test_no_other_spelling_of_a_path_opens_a_door(room: Target, path: str) -> None:
     answer = room.raw(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
     assert re.match(rb"HTTP/1.1 (401|404) ", answer), answer[:200]
 
 
-@pytest.mark.parametrize("path", ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static//etc/passwd",
-                                  "/static/%00", "/static/lib", "/static/vendor/..\\..\\app.py"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+        "/static/..%2fapp.py",
+        "/static//etc/passwd",
+        "/static/%00",
+        "/static/lib",
+        "/static/vendor/..\\..\\app.py",
+    ],
+)
 def test_static_files_are_those_of_their_folder(room: Target, path: str) -> None:
     answer = room.raw(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
     assert re.match(rb"HTTP/1.1 (401|404) ", answer), answer[:200]
@@ -137,14 +165,25 @@ def forged(ada: Student) -> dict[str, str]:
     payload, _, signature = mine.rpartition(".")
     another = Passes("another key").for_seat(ada.id, 1)
     return {
-        "nothing": "", "a space": "%20", "no signature": payload, "an empty signature": payload + ".",
-        "half a signature": f"{payload}.{signature[: len(signature) // 2]}", "less of it": mine[:-1],
-        "another signature": f"{payload}.{'A' * len(signature)}", "another key": another,
-        "another seat": mine.replace(payload, another.rpartition(".")[0][::-1]), "no key": Passes("").for_seat(ada.id, 1),
+        "nothing": "",
+        "a space": "%20",
+        "no signature": payload,
+        "an empty signature": payload + ".",
+        "half a signature": f"{payload}.{signature[: len(signature) // 2]}",
+        "less of it": mine[:-1],
+        "another signature": f"{payload}.{'A' * len(signature)}",
+        "another key": another,
+        "another seat": mine.replace(payload, another.rpartition(".")[0][::-1]),
+        "no key": Passes("").for_seat(ada.id, 1),
         "another generation": URLSafeSerializer("", salt="proxybox.classroom.seat").dumps([ada.id, 2]),
-        "only an id": ada.id, "JSON": f'["{ada.id}",1]', "very long": mine + "A" * 5000, "twice": mine + mine,
-        "a quoted one": f'"{payload}"', "bytes": "\xff\xfe.\xff", "another separator": mine.replace(".", ":"),
-    }  # fmt: skip
+        "only an id": ada.id,
+        "JSON": f'["{ada.id}",1]',
+        "very long": mine + "A" * 5000,
+        "twice": mine + mine,
+        "a quoted one": f'"{payload}"',
+        "bytes": "\xff\xfe.\xff",
+        "another separator": mine.replace(".", ":"),
+    }
 
 
 def test_forged_and_cut_cookies_are_no_passes(room: Target, ada: Student) -> None:
@@ -206,10 +245,14 @@ def test_a_teacher_who_logs_out_makes_kept_passes_void(room: Target) -> None:
 # --- guessing ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("path", "body"), [
-    ("/api/join", {"name": "Guess", "code": "AAA-AAA"}), ("/api/return", {"personal": "AAAA-AAAA"}),
-    ("/api/teacher/login", {"key": "AAAAA-AAAAA-AAAAA"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/join", {"name": "Guess", "code": "AAA-AAA"}),
+        ("/api/return", {"personal": "AAAA-AAAA"}),
+        ("/api/teacher/login", {"key": "AAAAA-AAAAA-AAAAA"}),
+    ],
+)
 def test_few_codes_can_be_guessed_at_one_address(room: Target, path: str, body: dict[str, str]) -> None:
     with room.browser() as guesser:
         answers = [guesser.post(path, json=body) for _ in range(61)]
@@ -309,7 +352,7 @@ def test_a_stream_tells_nothing_of_other_seats(room: Target, ada: Student, mallo
 
 
 def test_only_the_teachers_own_streams_watch(teacher: httpx.Client, ada: Student, mallory: Student) -> None:
-    """With the id of a student's stream even the teacher, whose browser somebody has tricked, shows that student nothing."""
+    """Not even a teacher who was tricked into naming a student's stream shows that student another seat."""
     with mallory.events() as events:
         asked = {"stream": events.hello["stream"], "seat": ada.id}
         assert mallory.http.post("/api/teacher/watch", json=asked).status_code == 401
@@ -322,19 +365,33 @@ def test_only_the_teachers_own_streams_watch(teacher: httpx.Client, ada: Student
 def origins(room: Target) -> dict[str, str | None]:
     port = room.port
     return {
-        "none": None, "null": "null", "empty": "", "another": "https://evil.example", "another port": f"http://127.0.0.1:{port + 1}",
-        "no port": "http://127.0.0.1", "another scheme": f"https://127.0.0.1:{port}", "a name of it": f"http://localhost:{port}",
-        "a longer name": f"http://127.0.0.1:{port}.evil.example", "a longer port": f"http://127.0.0.1:{port}0",
-        "a user": f"http://127.0.0.1:{port}@evil.example", "a path": f"http://127.0.0.1:{port}/", "capitals": f"HTTP://127.0.0.1:{port}",
-        "two": f"http://127.0.0.1:{port}, https://evil.example", "another number": f"http://127.1:{port}",
-    }  # fmt: skip
+        "none": None,
+        "null": "null",
+        "empty": "",
+        "another": "https://evil.example",
+        "another port": f"http://127.0.0.1:{port + 1}",
+        "no port": "http://127.0.0.1",
+        "another scheme": f"https://127.0.0.1:{port}",
+        "a name of it": f"http://localhost:{port}",
+        "a longer name": f"http://127.0.0.1:{port}.evil.example",
+        "a longer port": f"http://127.0.0.1:{port}0",
+        "a user": f"http://127.0.0.1:{port}@evil.example",
+        "a path": f"http://127.0.0.1:{port}/",
+        "capitals": f"HTTP://127.0.0.1:{port}",
+        "two": f"http://127.0.0.1:{port}, https://evil.example",
+        "another number": f"http://127.1:{port}",
+    }
 
 
 CHANGES = [
-    ("POST", "/api/join", {"name": "Crossed", "code": "?"}), ("POST", "/api/leave", {}), ("POST", "/api/hand", {"up": True}),
-    ("PUT", "/api/exercises/double/files", {"files": {"solution.py": "crossed"}}), ("POST", "/api/teacher/freeze", {"frozen": True}),
-    ("POST", "/api/teacher/code", {}), ("DELETE", "/api/teacher/share/x", {}),
-]  # fmt: skip
+    ("POST", "/api/join", {"name": "Crossed", "code": "?"}),
+    ("POST", "/api/leave", {}),
+    ("POST", "/api/hand", {"up": True}),
+    ("PUT", "/api/exercises/double/files", {"files": {"solution.py": "crossed"}}),
+    ("POST", "/api/teacher/freeze", {"frozen": True}),
+    ("POST", "/api/teacher/code", {}),
+    ("DELETE", "/api/teacher/share/x", {}),
+]
 
 
 @pytest.mark.parametrize(("method", "path", "body"), CHANGES)
@@ -346,10 +403,21 @@ def test_pages_of_other_origins_change_nothing(room: Target, ada: Student, metho
             assert http.request(method, path, json=body).status_code == 403, what
 
 
-@pytest.mark.parametrize("kind", [
-    "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "", "application/jsonp",
-    "text/plain; application/json", "application/x-json", "text/json", "application/merge-patch+json", "application/json,text/plain",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "",
+        "application/jsonp",
+        "text/plain; application/json",
+        "application/x-json",
+        "text/json",
+        "application/merge-patch+json",
+        "application/json,text/plain",
+    ],
+)
 def test_what_a_form_can_send_changes_nothing(room: Target, ada: Student, kind: str) -> None:
     headers = {"Content-Type": kind} if kind else {}
     answer = ada.http.post("/api/hand", content=b'{"up": true}', headers=headers)
@@ -377,18 +445,38 @@ def test_no_page_of_another_origin_is_allowed_to_read(room: Target, ada: Student
     assert answer.headers["cross-origin-resource-policy"] == "same-origin"
 
 
-@pytest.mark.parametrize("host", [
-    "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "evil.example:{port}", "", "127.0.0.1@evil.example",
-    "evil.example#127.0.0.1", "0x7f.1", "2130706433", "lan", "[evil.example]", "localhost\u0430".encode().decode("latin-1"),
-    "*", "127.0.0.1:80:90", "[", "[::1", "127.0.0.1:{port}, evil.example",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "evil.example:{port}",
+        "",
+        "127.0.0.1@evil.example",
+        "evil.example#127.0.0.1",
+        "0x7f.1",
+        "2130706433",
+        "lan",
+        "[evil.example]",
+        "localhost\u0430".encode().decode("latin-1"),
+        "*",
+        "127.0.0.1:80:90",
+        "[",
+        "[::1",
+        "127.0.0.1:{port}, evil.example",
+    ],
+)
 def test_no_name_that_others_control_leads_here(room: Target, ada: Student, host: str) -> None:
     """DNS rebinding: a page of evil.example, whose name has come to stand for this address, is of the same origin."""
     told = host.format(port=room.port)
     cookie = f"Cookie: seat={ada.http.cookies['seat']}\r\n"
-    for head in (f"GET /api/me HTTP/1.1\r\nHost: {told}\r\n", f"GET / HTTP/1.1\r\nHost: {told}\r\n",
-                 f"POST /api/hand HTTP/1.1\r\nHost: {told}\r\nOrigin: http://{told}\r\n"
-                 "Content-Type: application/json\r\nContent-Length: 2\r\n"):  # fmt: skip
+    for head in (
+        f"GET /api/me HTTP/1.1\r\nHost: {told}\r\n",
+        f"GET / HTTP/1.1\r\nHost: {told}\r\n",
+        f"POST /api/hand HTTP/1.1\r\nHost: {told}\r\nOrigin: http://{told}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 2\r\n",
+    ):
         answer = room.raw(f"{head}{cookie}Connection: close\r\n\r\n{{}}".encode("latin-1"))
         assert re.match(rb"HTTP/1.1 (403|400) ", answer), answer[:200]
         assert b"Ada" not in answer
@@ -407,16 +495,28 @@ def answers(room: Target, ada: Student) -> dict[str, httpx.Response]:
     http, anybody, teacher = ada.http, room.browser(), room.teacher()
     grades = "/api/teacher/export/grades?exercise=double&format=csv"
     return {
-        "page": http.get("/"), "join page": anybody.get("/"), "key page": anybody.get("/teacher"), "teacher's page": teacher.get("/teacher"),
-        "script": http.get("/static/vendor/codemirror.js"), "no script": http.get("/static/no.js"), "JSON": http.get("/api/me"),
-        "no door": http.get("/api/no"), "no pass": anybody.get("/api/me"), "a fault": http.post("/api/hand", json={}),
+        "page": http.get("/"),
+        "join page": anybody.get("/"),
+        "key page": anybody.get("/teacher"),
+        "teacher's page": teacher.get("/teacher"),
+        "script": http.get("/static/vendor/codemirror.js"),
+        "no script": http.get("/static/no.js"),
+        "JSON": http.get("/api/me"),
+        "no door": http.get("/api/no"),
+        "no pass": anybody.get("/api/me"),
+        "a fault": http.post("/api/hand", json={}),
         "broken": http.post("/api/hand", content=b"{", headers={"content-type": "application/json"}),
-        "crossed": http.post("/api/hand", json={}, headers={"Origin": "null"}), "method": http.delete("/api/me"),
+        "crossed": http.post("/api/hand", json={}, headers={"Origin": "null"}),
+        "method": http.delete("/api/me"),
         "too large": http.post("/api/hand", content=b"1" * (5 << 20), headers={"content-type": "application/json"}),
-        "download": http.get("/api/exercises/double/download"), "grades": teacher.get(grades), "other host": http.get("/", headers={"Host": "x"}),
-        "left": anybody.post("/api/leave", json={}), "picture": teacher.get("/api/teacher/qr.svg"), "worker": http.get("/sw.js"),
+        "download": http.get("/api/exercises/double/download"),
+        "grades": teacher.get(grades),
+        "other host": http.get("/", headers={"Host": "x"}),
+        "left": anybody.post("/api/leave", json={}),
+        "picture": teacher.get("/api/teacher/qr.svg"),
+        "worker": http.get("/sw.js"),
         "wrong code": anybody.post("/api/return", json={"personal": "x"}),
-    }  # fmt: skip
+    }
 
 
 def test_every_answer_has_the_headers_that_keep_pages_apart(room: Target, ada: Student) -> None:
@@ -456,10 +556,16 @@ def test_scripts_make_html_of_nothing_that_came_from_outside() -> None:
     """Only `setTrusted` (lib/dom.js) does, and only with what the server made from Markdown."""
     folder = Path(__file__).parents[2] / "proxybox/classroom/static"
     made = re.compile(
-        r"\.innerHTML|\.outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|\.srcdoc|createContextualFragment|DOMParser"
+        r"\.innerHTML|\.outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|\.srcdoc|"
+        r"createContextualFragment|DOMParser"
     )
-    found = {(path.name, line.strip()) for path in folder.rglob("*.js") if path.parent.name != "vendor"
-             for line in path.read_text().splitlines() if made.search(line)}  # fmt: skip
+    found = {
+        (path.name, line.strip())
+        for path in folder.rglob("*.js")
+        if path.parent.name != "vendor"
+        for line in path.read_text().splitlines()
+        if made.search(line)
+    }
     assert {name for name, _ in found} <= {"dom.js"}
     assert len(found) <= 1, found
     for path in folder.rglob("*.js"):

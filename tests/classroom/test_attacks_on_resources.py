@@ -15,7 +15,9 @@ import pytest
 
 pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
 
-from proxybox.classroom import buckets, edge, hub, store
+import uvicorn.server
+
+from proxybox.classroom import buckets, connections, edge, hub, store
 from proxybox.classroom.app import app
 from proxybox.classroom.config import Config
 from proxybox.classroom.models import Save
@@ -139,6 +141,99 @@ def test_a_stream_may_last_after_its_request_is_whole(monkeypatch: pytest.Monkey
     assert [message["type"] for message in asyncio.run(read())] == ["http.request", "http.disconnect"]
 
 
+# --- connections ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "begin", [b"GET / HTTP/1.1\r\nX: ", b"GET /", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /"]
+)
+def test_a_header_without_an_end_is_not_taken(room: Target, begin: bytes) -> None:
+    with room.connect() as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(begin)
+        for _ in range(2_000):
+            connection.sendall(b"x" * 10_000)
+        pytest.fail("twenty megabytes were taken")
+    assert room.browser().get("/").status_code == 200
+
+
+class Transport:
+    """What stands for a connection's other side."""
+
+    def __init__(self, address: str = "192.0.2.1") -> None:
+        self.address, self.aborted, self.closing = address, False, False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return {"peername": (self.address, 1), "sockname": ("192.0.2.9", 1)}.get(name, default)
+
+    def abort(self) -> None:
+        self.aborted = self.closing = True
+
+    def close(self) -> None:
+        self.closing = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+
+def connected(
+    state: uvicorn.server.ServerState, address: str = "192.0.2.1"
+) -> tuple[connections.Connection, Transport]:
+    """A connection that has just come, in a loop that runs."""
+
+    async def nothing(*_: Any) -> None:
+        pass
+
+    config = uvicorn.Config(nothing, log_config=None)
+    transport = Transport(address)
+    made = connections.Connection(config, state, {}, asyncio.get_running_loop())
+    made.connection_made(transport)
+    return made, transport
+
+
+def test_one_address_has_a_bounded_number_of_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_MOST_OF_ADDRESS", 3)
+    monkeypatch.setattr(connections, "_MOST", 5)
+
+    async def connect() -> list[bool]:
+        state = uvicorn.server.ServerState()
+        made = [connected(state, address) for address in ("192.0.2.1",) * 4 + ("192.0.2.2",) * 2]
+        for connection, _ in made:
+            connection.connection_lost(None)
+        assert not state.connections
+        return [transport.aborted for _, transport in made]
+
+    assert asyncio.run(connect()) == [False, False, False, True, False, True]
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost"])
+def test_who_connects_and_sends_no_whole_header_is_cut_off(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(connections, "_HEADER_TIME", -1.0)
+
+    async def connect() -> bool:
+        connection, transport = connected(uvicorn.server.ServerState())
+        if sent:
+            connection.data_received(sent)
+        connection._look()
+        connection.connection_lost(None)
+        return transport.aborted
+
+    assert asyncio.run(connect())
+
+
+def test_who_does_not_take_what_is_left_is_let_go() -> None:
+    async def connect() -> list[bool]:
+        connection, transport = connected(uvicorn.server.ServerState())
+        found = []
+        for closing in (False, True, True):
+            transport.closing = closing
+            connection._look()
+            found.append(transport.aborted)
+        connection.connection_lost(None)
+        return found
+
+    assert asyncio.run(connect()) == [False, False, True]
+
+
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 
@@ -224,7 +319,8 @@ def test_a_student_does_not_cut_off_the_teacher_who_watches() -> None:
 
 def test_a_browser_that_does_not_read_costs_no_memory(room: Target) -> None:
     student = room.join()
-    head = f"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1:{room.port}\r\nCookie: seat={student.http.cookies['seat']}\r\n\r\n"
+    cookie = student.http.cookies["seat"]
+    head = f"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1:{room.port}\r\nCookie: seat={cookie}\r\n\r\n"
     code = "for _ in range(90):\n    print('x' * 4000)"
     student.until("finished", code)
     before = room.memory()
@@ -349,9 +445,10 @@ def test_a_full_disk_is_told_and_nothing_is_answered_as_kept(room: Target) -> No
     with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as other:
         other.execute("BEGIN IMMEDIATE")
         answers = {
-            "save": student.put({"solution.py": "lost"}), "hand-in": student.ask("hand-in"),
+            "save": student.put({"solution.py": "lost"}),
+            "hand-in": student.ask("hand-in"),
             "join": room.browser().post("/api/join", json={"name": "Lost", "code": room.code}),
-        }  # fmt: skip
+        }
         other.execute("ROLLBACK")
     for what, answer in answers.items():
         assert answer.status_code == 503, what

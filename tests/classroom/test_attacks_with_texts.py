@@ -43,13 +43,34 @@ def join(room: Target, name: Any) -> httpx.Response:
 # --- names of people --------------------------------------------------------------------------------------------------
 
 NO_NAMES = {
-    "empty": "", "spaces": "   ", "long": "x" * 41, "very long": "x" * 100_000, "NUL": "a\0b", "escape": "a\x1b[31mb",
-    "delete": "a\x7fb", "C1": "a\x9bb", "right to left": "a\u202eb", "isolate": "a\u2066b", "zero width": "a\u200bb",
-    "joiner": "a\u200db", "soft hyphen": "a\u00adb", "byte order mark": "a\ufeffb", "tag": "a\U000e0041b",
-    "filler": "\u3164", "half filler": "\uffa0", "choseong": "\u115f\u1160", "braille blank": "\u2800", "variant": "a\ufe0fb",
-    "grapheme joiner": "a\u034fb", "private": "\ue000", "no character": "\ufffe", "unassigned": "\U000e0fff", "only a mark": "\u0301",
-    "marks": "a" + "\u0301" * 20, "line separator": "a\u2028\u202eb",
-}  # fmt: skip
+    "empty": "",
+    "spaces": "   ",
+    "long": "x" * 41,
+    "very long": "x" * 100_000,
+    "NUL": "a\0b",
+    "escape": "a\x1b[31mb",
+    "delete": "a\x7fb",
+    "C1": "a\x9bb",
+    "right to left": "a\u202eb",
+    "isolate": "a\u2066b",
+    "zero width": "a\u200bb",
+    "joiner": "a\u200db",
+    "soft hyphen": "a\u00adb",
+    "byte order mark": "a\ufeffb",
+    "tag": "a\U000e0041b",
+    "filler": "\u3164",
+    "half filler": "\uffa0",
+    "choseong": "\u115f\u1160",
+    "braille blank": "\u2800",
+    "variant": "a\ufe0fb",
+    "grapheme joiner": "a\u034fb",
+    "private": "\ue000",
+    "no character": "\ufffe",
+    "unassigned": "\U000e0fff",
+    "only a mark": "\u0301",
+    "marks": "a" + "\u0301" * 20,
+    "line separator": "a\u2028\u202eb",
+}
 
 
 @pytest.mark.parametrize("what", NO_NAMES)
@@ -70,10 +91,20 @@ def test_a_lone_surrogate_is_no_name_and_no_fault(room: Target) -> None:
     assert answer.status_code == 422
 
 
-@pytest.mark.parametrize(("first", "second"), [
-    ("Grace", "grace"), ("Lin us", "Lin  us"), ("Zoë", "Zoe\u0308"), ("Fin", "\ufb01n"), ("Straße", "STRASSE"),
-    ("Max1", "Max\uff11"), ("Kim", "\u212aim"), ("Ida", "\u2160da".lower().replace("\u2170", "I")), (" Eva", "Eva\u00a0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("Grace", "grace"),
+        ("Lin us", "Lin  us"),
+        ("Zoë", "Zoe\u0308"),
+        ("Fin", "\ufb01n"),
+        ("Straße", "STRASSE"),
+        ("Max1", "Max\uff11"),
+        ("Kim", "\u212aim"),
+        ("Ida", "\u2160da".lower().replace("\u2170", "I")),
+        (" Eva", "Eva\u00a0"),
+    ],
+)
 def test_a_name_is_one_seats_however_it_is_written(room: Target, first: str, second: str) -> None:
     assert join(room, first).status_code == 201
     assert join(room, second).status_code == 409
@@ -92,12 +123,65 @@ def test_names_with_markup_are_shown_as_text(room: Target, teacher: httpx.Client
 # --- names of files ---------------------------------------------------------------------------------------------------
 
 NO_FILES = [
-    "", ".", "..", "../solution.py", "../../etc/passwd", "/etc/passwd", "a/../b.py", "a/./b.py", "a//b.py", "a/", "/",
-    "C:\\x.py", "C:x.py", "..\\x.py", "a\\b.py", "a\0.py", "a\n.py", "a.py\n", "\ta.py", " a.py", "a.py ", "a.py.", "a/ b.py",
-    ".hidden", "a/.b", ".git/config", "con", "CON.py", "nul.txt", "aux", "com1.py", "lpt9", "com\u00b9.txt", "con .py", "a/prn.txt",
-    "a:b.py", "a?.py", "a*.py", "a|b", "<a>.py", '"a".py', "a;b", "~", "~root/x", "-rf", "$HOME", "%2e%2e/x", "a\u202eyp.txt",
-    "a\u200b.py", "e\u0301.py", "\uff0e\uff0e/x", "\u2024\u2024/x", "a\u2044b", "a\u2215b", "\ud800.py", "x" * 65, "a/b/c/d/e.py", "x/" * 60 + "y",
-]  # fmt: skip
+    "",
+    ".",
+    "..",
+    "../solution.py",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "a/../b.py",
+    "a/./b.py",
+    "a//b.py",
+    "a/",
+    "/",
+    "C:\\x.py",
+    "C:x.py",
+    "..\\x.py",
+    "a\\b.py",
+    "a\0.py",
+    "a\n.py",
+    "a.py\n",
+    "\ta.py",
+    " a.py",
+    "a.py ",
+    "a.py.",
+    "a/ b.py",
+    ".hidden",
+    "a/.b",
+    ".git/config",
+    "con",
+    "CON.py",
+    "nul.txt",
+    "aux",
+    "com1.py",
+    "lpt9",
+    "com\u00b9.txt",
+    "con .py",
+    "a/prn.txt",
+    "a:b.py",
+    "a?.py",
+    "a*.py",
+    "a|b",
+    "<a>.py",
+    '"a".py',
+    "a;b",
+    "~",
+    "~root/x",
+    "-rf",
+    "$HOME",
+    "%2e%2e/x",
+    "a\u202eyp.txt",
+    "a\u200b.py",
+    "e\u0301.py",
+    "\uff0e\uff0e/x",
+    "\u2024\u2024/x",
+    "a\u2044b",
+    "a\u2215b",
+    "\ud800.py",
+    "x" * 65,
+    "a/b/c/d/e.py",
+    "x/" * 60 + "y",
+]
 
 
 @pytest.mark.parametrize("name", NO_FILES)
@@ -110,10 +194,21 @@ def test_names_of_files_that_lead_elsewhere_are_none(student: Student, name: str
         assert answer.status_code == 422, (what, name)
 
 
-@pytest.mark.parametrize("files", [
-    {"data": "1", "data/x.txt": "2"}, {"a/b": "1", "a/b/c": "2"}, {"Solution.py": "1"}, {"SOLUTION.PY": "1"}, {"solution.py/x": "1"},
-    {"\uff53olution.py": "1"}, {"a.txt": "1", "A.TXT": "2"}, {"Data/x": "1", "data": "2"}, {"table.txt/x": "1"}, {"TABLE.txt": "1"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"data": "1", "data/x.txt": "2"},
+        {"a/b": "1", "a/b/c": "2"},
+        {"Solution.py": "1"},
+        {"SOLUTION.PY": "1"},
+        {"solution.py/x": "1"},
+        {"\uff53olution.py": "1"},
+        {"a.txt": "1", "A.TXT": "2"},
+        {"Data/x": "1", "data": "2"},
+        {"table.txt/x": "1"},
+        {"TABLE.txt": "1"},
+    ],
+)
 def test_files_do_not_take_the_place_of_others(student: Student, files: dict[str, str]) -> None:
     assert student.put(files).status_code == 422
     assert student.http.get("/api/exercises/double").json()["version"] == 0
@@ -138,10 +233,16 @@ def test_the_main_file_stays(student: Student) -> None:
 # --- texts ------------------------------------------------------------------------------------------------------------
 
 TEXTS = {
-    "NUL": "a\0b", "markup": MARKUP + "</script><script>alert(1)</script>", "lines": "a\r\nb\rc\u2028d\u2029e\x85f\x0bg\x0ch",
-    "escapes": "\x1b]0;title\x07\x1b[2J", "backslashes": "\\5c;\\0;\\d800;\\\\", "direction": "\u202e\u2066",
-    "noncharacters": "\ufffe\uffff\U0010ffff", "an event": "\n\nid: 1\nevent: removed\ndata: {}\n\n", "BOM": "\ufeffx = 1",
-}  # fmt: skip
+    "NUL": "a\0b",
+    "markup": MARKUP + "</script><script>alert(1)</script>",
+    "lines": "a\r\nb\rc\u2028d\u2029e\x85f\x0bg\x0ch",
+    "escapes": "\x1b]0;title\x07\x1b[2J",
+    "backslashes": "\\5c;\\0;\\d800;\\\\",
+    "direction": "\u202e\u2066",
+    "noncharacters": "\ufffe\uffff\U0010ffff",
+    "an event": "\n\nid: 1\nevent: removed\ndata: {}\n\n",
+    "BOM": "\ufeffx = 1",
+}
 
 
 @pytest.mark.parametrize("what", TEXTS)
@@ -159,13 +260,22 @@ def test_texts_are_kept_and_given_back_as_they_are(student: Student, teacher: ht
 LONE = '"\\ud800"'
 
 
-@pytest.mark.parametrize(("method", "path", "body"), [
-    ("PUT", "/api/exercises/double/files", '{"files": {"solution.py": %s}}'), ("PUT", "/api/exercises/double/files", '{"files": {%s: "x"}}'),
-    ("POST", "/api/repl", '{"exercise": "double", "code": %s}'), ("POST", "/api/complete", '{"exercise": "double", "code": %s, "cursor": 1}'),
-    ("POST", "/api/open", '{"exercise": %s}'), ("POST", "/api/stop", '{"run": %s}'), ("POST", "/api/input", '{"run": %s, "text": "x"}'),
-    ("POST", "/api/input", '{"run": "x", "text": %s}'), ("POST", "/api/return", '{"personal": %s}'), ("POST", "/api/join", '{"name": "x", "code": %s}'),
-    ("POST", "/api/teacher/login", '{"key": %s}'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", "/api/exercises/double/files", '{"files": {"solution.py": %s}}'),
+        ("PUT", "/api/exercises/double/files", '{"files": {%s: "x"}}'),
+        ("POST", "/api/repl", '{"exercise": "double", "code": %s}'),
+        ("POST", "/api/complete", '{"exercise": "double", "code": %s, "cursor": 1}'),
+        ("POST", "/api/open", '{"exercise": %s}'),
+        ("POST", "/api/stop", '{"run": %s}'),
+        ("POST", "/api/input", '{"run": %s, "text": "x"}'),
+        ("POST", "/api/input", '{"run": "x", "text": %s}'),
+        ("POST", "/api/return", '{"personal": %s}'),
+        ("POST", "/api/join", '{"name": "x", "code": %s}'),
+        ("POST", "/api/teacher/login", '{"key": %s}'),
+    ],
+)
 def test_lone_surrogates_are_refused_and_are_no_fault(student: Student, method: str, path: str, body: str) -> None:
     for text in (LONE, '"\\udc80x"', '"\\u0000"'):
         kind = {"Content-Type": "application/json"}
@@ -173,9 +283,10 @@ def test_lone_surrogates_are_refused_and_are_no_fault(student: Student, method: 
         assert answer.status_code < 500, text
         assert "\\u0000" in text or answer.status_code >= 400
     answer = student.http.put(
-        "/api/exercises/double/files", content=b'{"client": "\\ud800", "save": "\\udfff\\u0000", "files": {"solution.py": "1"}}',
+        "/api/exercises/double/files",
+        content=b'{"client": "\\ud800", "save": "\\udfff\\u0000", "files": {"solution.py": "1"}}',
         headers={"Content-Type": "application/json"},
-    )  # fmt: skip
+    )
     assert answer.status_code == 422
 
 
@@ -193,11 +304,21 @@ def big(count: int) -> dict[str, bytes]:
         "many fields": b"{%s}" % ",".join(f'"{number}": 1' for number in range(count)).encode(),
         "deep lists": b'{"files": ' + b"[" * 500_000 + b"]" * 500_000 + b"}",
         "deep objects": b'{"files": ' + b'{"a":' * 200_000 + b"1" + b"}" * 200_000 + b"}",
-        "a number": b'{"base": ' + b"9" * 1_000_000 + b"}", "a float": b'{"base": 1e999999}', "no number": b'{"base": NaN}',
-        "a string for a number": b'{"base": "1"}', "a float for a number": b'{"base": 1.0}', "less than none": b'{"base": -1}',
-        "a list": b"[]", "null": b"null", "nothing": b"", "half": b'{"files": {', "two": b"{}{}", "bytes": b"\xff\xfe{}\x00",
-        "UTF-16": '{"files": {}}'.encode("utf-16"), "a long id": json.dumps({"save": "x" * 65, "files": {"solution.py": ""}}).encode(),
-    }  # fmt: skip
+        "a number": b'{"base": ' + b"9" * 1_000_000 + b"}",
+        "a float": b'{"base": 1e999999}',
+        "no number": b'{"base": NaN}',
+        "a string for a number": b'{"base": "1"}',
+        "a float for a number": b'{"base": 1.0}',
+        "less than none": b'{"base": -1}',
+        "a list": b"[]",
+        "null": b"null",
+        "nothing": b"",
+        "half": b'{"files": {',
+        "two": b"{}{}",
+        "bytes": b"\xff\xfe{}\x00",
+        "UTF-16": '{"files": {}}'.encode("utf-16"),
+        "a long id": json.dumps({"save": "x" * 65, "files": {"solution.py": ""}}).encode(),
+    }
 
 
 @pytest.mark.parametrize("what", big(1))
@@ -248,9 +369,33 @@ def test_a_body_tells_how_long_it_is(room: Target, student: Student) -> None:
 
 #: Names of people that would be paths, formulas, devices, or the same folder on another system.
 HOSTILE = [
-    "../../evil", "/etc/passwd", "C:\\Windows\\x", "..", "...", "CON", "nul.txt", "com1", "Kurt.", "Kurt", "=1+1", "+1", "-1", "@SUM(A1)",
-    "a;=2+5", "\uff1d9+1", '"quoted", x', "a/b", "a?b", "a:b", "a*b", "]]>&<x/>", "{{7*7}}", "%s%n", "~", "x' OR 1=1 --",
-]  # fmt: skip
+    "../../evil",
+    "/etc/passwd",
+    "C:\\Windows\\x",
+    "..",
+    "...",
+    "CON",
+    "nul.txt",
+    "com1",
+    "Kurt.",
+    "Kurt",
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "a;=2+5",
+    "\uff1d9+1",
+    '"quoted", x',
+    "a/b",
+    "a?b",
+    "a:b",
+    "a*b",
+    "]]>&<x/>",
+    "{{7*7}}",
+    "%s%n",
+    "~",
+    "x' OR 1=1 --",
+]
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +404,8 @@ def handed(room: Target, teacher: httpx.Client) -> dict[str, Student]:
     students = {name: room.join(name) for name in HOSTILE}
     with teacher.stream("GET", "/api/teacher/events") as _:
         for name, student in students.items():
-            code = f"# {name}\ndef double(n):\n    print('\\x1b[31m\\0]]>', chr(0xd800), '{MARKUP}')\n    return '=cmd|x'\n"
+            shown = f"'\\x1b[31m\\0]]>', chr(0xd800), '{MARKUP}'"
+            code = f"# {name}\ndef double(n):\n    print({shown})\n    return '=cmd|x'\n"
             answer = student.ask("hand-in", {"solution.py": code, "handed-in/solution.py": "forged", "a/b.txt": "x"})
             assert answer.status_code == 201
             assert student.ask("run", {"solution.py": "raise ValueError('=1+1;=2\\n=3')"}).status_code == 202
@@ -271,9 +417,14 @@ def is_within(name: str) -> bool:
     windows = PureWindowsPath(name)
     parts = PurePosixPath(name).parts
     return not (
-        windows.drive or windows.is_absolute() or ".." in windows.parts or "\\" in name or name.startswith("/")
-        or windows.is_reserved() or any(part != part.rstrip(" .") or re.search(r'[<>:"|?*\0-\x1f]', part) for part in parts)
-    )  # fmt: skip
+        windows.drive
+        or windows.is_absolute()
+        or ".." in windows.parts
+        or "\\" in name
+        or name.startswith("/")
+        or windows.is_reserved()
+        or any(part != part.rstrip(" .") or re.search(r'[<>:"|?*\0-\x1f]', part) for part in parts)
+    )
 
 
 def test_the_archive_of_all_code_stays_in_its_folder(handed: dict[str, Student], teacher: httpx.Client) -> None:
@@ -328,8 +479,17 @@ def test_every_format_of_grades_takes_hostile_texts(handed: dict[str, Student], 
                 assert MARKUP.encode() not in data, form
 
 
-@pytest.mark.parametrize("query", ["exercise=../x&format=csv", "exercise=double&format=../../x", "exercise=double", "format=csv",
-                                   "exercise=double&format=%00", "exercise=double&format=csv%0d%0aX: y"])  # fmt: skip
+@pytest.mark.parametrize(
+    "query",
+    [
+        "exercise=../x&format=csv",
+        "exercise=double&format=../../x",
+        "exercise=double",
+        "format=csv",
+        "exercise=double&format=%00",
+        "exercise=double&format=csv%0d%0aX: y",
+    ],
+)
 def test_no_other_exports(teacher: httpx.Client, query: str) -> None:
     answer = teacher.get(f"/api/teacher/export/grades?{query}")
     assert answer.status_code in (404, 422)
