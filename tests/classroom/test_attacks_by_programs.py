@@ -243,7 +243,7 @@ FORGED = '\n\nid: 1\nevent: removed\ndata: {}\n\nevent: graded\ndata: {"passed":
 WRITES = {
     "printed": f"print({FORGED!r})",
     "to both streams": f"import sys\nsys.stderr.write({FORGED!r})\nsys.stdout.write({FORGED!r})",
-    "with other line ends": f"for end in ('\\r', '\\r\\n', '\\u2028', '\\x85'):\n    print({FORGED!r}.replace('\\n', end))",
+    "with other line ends": f"for end in '\\r\\u2028\\x85':\n    print({FORGED!r}.replace('\\n', end))",
     "as bytes": f"import os\nos.write(1, {FORGED.encode()!r} + b'\\xff\\x00\\xed\\xa0\\x80')",
     "as an error": f"raise ValueError({FORGED!r})",
     "as the class of an error": f"raise type({FORGED!r}.replace('\\x00', ''), (Exception,), {{}})({FORGED!r})",

@@ -69,7 +69,7 @@ def test_large_requests_take_more_of_a_bucket_than_small_ones(room: Target) -> N
 
 
 def test_a_bucket_is_in_debt_until_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [buckets.time.monotonic()]
+    now = [buckets.time.monotonic() + 1_000]
     monkeypatch.setattr(buckets.time, "monotonic", lambda: now[0])
     all_of_them = buckets.Buckets()
     for _ in range(200):
@@ -180,7 +180,7 @@ def connected(
 ) -> tuple[connections.Connection, Transport]:
     """A connection that has just come, in a loop that runs."""
 
-    async def nothing(*_: Any) -> None:
+    async def nothing(scope: Any, receive: Any, send: Any) -> None:
         pass
 
     config = uvicorn.Config(nothing, log_config=None)
