@@ -227,7 +227,7 @@ export class SeatView {
       if (this.versions.value === "") this.code.update(data.files);
       this.#refreshVersions();
     } else if (event === "checked" && data.exercise === this.opened) this.#results(data.results, this.handedIn);
-    else if (event === "graded" && data.exercise === this.opened) this.#load();
+    else if (event === "resync" || (event === "graded" && data.exercise === this.opened)) this.#load();
   }
 
   // The list of versions grows with each save; it is loaded now and then, but not under the hands of who chooses from it.
