@@ -20,10 +20,11 @@ _RHYTHM: Final = 10.0
 
 
 class Connection(HttpToolsProtocol):
-    """One connection, as uvicorn's own but for the bounds."""
+    """One connection, as uvicorn's own but for the bounds. _ended: how many requests have come whole."""
 
     _is_in_header = True
     _header_size = 0
+    _ended = 0
     _header_since: float | None = None
     _was_closing = False
     _timer: asyncio.TimerHandle | None = None
@@ -48,8 +49,9 @@ class Connection(HttpToolsProtocol):
         """See asyncio.Protocol."""
         if self._is_in_header and self._header_since is None:
             self._header_since = self.loop.time()
+        ended = self._ended
         super().data_received(data)
-        if self._is_in_header:
+        if self._is_in_header and self._ended == ended:  # else most of it was of requests that are whole now
             self._header_size += len(data)
             if self._header_size > _MOST_HEADER and self.transport is not None:
                 self.transport.abort()
@@ -62,6 +64,7 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """See httptools."""
         self._is_in_header = True
+        self._ended += 1
         super().on_message_complete()
 
     def _look(self) -> None:

@@ -156,6 +156,14 @@ def test_a_header_without_an_end_is_not_taken(room: Target, begin: bytes) -> Non
     assert room.browser().get("/").status_code == 200
 
 
+def test_large_bodies_are_no_headers(room: Target) -> None:
+    """Also where the last piece of a body comes at once with much of it, and the connection is used again."""
+    student = room.join()
+    for number in range(3):
+        assert student.put({"solution.py": "x" * 900_000 + str(number)}).status_code == 200
+        assert student.http.get("/static/style.css").status_code == 200
+
+
 class Transport:
     """What stands for a connection's other side."""
 
