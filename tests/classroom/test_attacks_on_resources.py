@@ -19,11 +19,13 @@ import uvicorn.server
 
 from proxybox.classroom import buckets, connections, edge, hub, store
 from proxybox.classroom.app import app
+from proxybox.classroom.boxes import Desk, Run
 from proxybox.classroom.config import Config
 from proxybox.classroom.models import Save
 from proxybox.classroom.results import bounded
 from proxybox.classroom.seats import Attempts, Seats
 from proxybox.classroom.store import Connected, HandIn, Store
+from proxybox.serve.callers import Caller
 from proxybox.serve.database import StoreError
 from proxybox.serve.problems import Refusal
 from proxybox.teach.grades import Grade, Verdict
@@ -160,7 +162,7 @@ def test_large_bodies_are_no_headers(room: Target) -> None:
     """Also where the last piece of a body comes at once with much of it, and the connection is used again."""
     student = room.join()
     for number in range(3):
-        assert student.put({"solution.py": "x" * 900_000 + str(number)}).status_code == 200
+        assert student.put({"solution.py": "x" * 300_000 + str(number)}).status_code == 200
         assert student.http.get("/static/style.css").status_code == 200
 
 
@@ -377,6 +379,15 @@ def test_a_save_of_one_exercise_is_not_taken_for_one_of_another(tmp_path: Path) 
     texts = asyncio.run(save())
     made.store.close()
     assert texts == [{"solution.py": "double"}, {"main.py": "cases"}]
+
+
+def test_what_is_kept_of_all_runs_of_a_seat_is_bounded() -> None:
+    desk = Desk(Caller())
+    for number in range(20):
+        run = Run(exercise=f"exercise {number}", kind="run")
+        desk.keep(run)
+        run.pictures = 4 << 20
+    assert list(desk.last) == ["exercise 18", "exercise 19"]
 
 
 def test_what_a_submission_says_in_its_grade_is_cut() -> None:
