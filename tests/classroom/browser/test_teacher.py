@@ -256,7 +256,7 @@ def test_names_and_code_with_markup_stay_text(teacher: Visitor, newcomer: Newcom
     page = visit(teacher, student)
     expect(page.locator("#seat-code .cm-content")).to_contain_text(markup)
     expect(page.locator("#seat-output")).to_contain_text(markup)
-    student.page.get_by_role("button", name="Raise hand").click()
+    student.page.locator("#hand").click()
     expect(page.locator("#hands")).to_contain_text(markup)
     assert page.locator("img[src=x]").count() == 0
 
@@ -271,14 +271,14 @@ def test_raised_hands_wait_in_their_order_and_are_lowered(
     second.join(classroom)
     page, names = teacher.page, page_names(teacher, "#hands")
     for each in (second, student):
-        each.page.get_by_role("button", name="Raise hand").click()
+        each.page.locator("#hand").click()
         expect(page.locator("#hands")).to_contain_text(each.name)
     shown = [name for name in names() if name in (student.name, second.name)]
     assert shown == [second.name, student.name]
     expect(card(teacher, student)).to_contain_text("Hand raised")
     page.get_by_role("button", name=f"Lower the hand of {second.name}").click()
     expect(page.locator("#hands")).not_to_contain_text(second.name)
-    expect(second.page.get_by_role("button", name="Raise hand")).to_have_attribute("aria-pressed", "false")
+    expect(second.page.locator("#hand")).to_have_attribute("aria-pressed", "false")
     page.get_by_label("need", exact=False).check()
     expect(card(teacher, student)).to_be_visible()
     expect(card(teacher, second)).to_have_count(0)
@@ -318,12 +318,12 @@ def test_cards_are_put_in_order_but_never_under_the_focus(
     page = teacher.page
     expect(card(teacher, second)).to_be_visible()
     page.get_by_label("Order").select_option("hand")
-    second.page.get_by_role("button", name="Raise hand").click()
+    second.page.locator("#hand").click()
     expect(page.locator(".card").first).to_contain_text(second.name)
     card(teacher, student).focus()
     before = page.locator(".card .name").all_inner_texts()
-    second.page.get_by_role("button", name="Raise hand").click()
-    student.page.get_by_role("button", name="Raise hand").click()
+    second.page.locator("#hand").click()
+    student.page.locator("#hand").click()
     expect(card(teacher, student)).to_contain_text("Hand raised")
     expect(card(teacher, second)).not_to_contain_text("Hand raised")
     expect(card(teacher, student)).to_be_focused()
@@ -373,46 +373,46 @@ def test_the_teachers_own_code_is_shared_and_a_closed_dialog_keeps_it(teacher: V
     page.get_by_role("button", name="Stop sharing From the teacher").click()
 
 
-def test_a_pushed_exercise_opens_for_all_until_it_is_stopped(own: "Own") -> None:
-    page = own.teacher.page
+def test_a_pushed_exercise_opens_for_all_until_it_is_stopped(wired: "Own") -> None:
+    page = wired.teacher.page
     page.get_by_role("button", name="Push exercise …").click()
     dialog(page).get_by_label("Exercise").select_option("02-echo")
     dialog(page).get_by_role("button", name="Push to all").click()
-    expect(own.student.page.locator("#title")).to_contain_text("Echo")
-    expect(card(own.teacher, own.student)).to_contain_text("Echo <b>bold</b>")
+    expect(wired.student.page.locator("#title")).to_contain_text("Echo")
+    expect(card(wired.teacher, wired.student)).to_contain_text("Echo <b>bold</b>")
     page.get_by_role("button", name="Stop pushing").click()
     expect(page.locator("#going")).to_be_hidden()
 
 
-def test_everybody_is_frozen_and_let_go(own: "Own") -> None:
-    page = own.teacher.page
+def test_everybody_is_frozen_and_let_go(wired: "Own") -> None:
+    page = wired.teacher.page
     page.get_by_role("button", name="Freeze all").click()
-    expect(own.student.page.locator("#banner")).to_be_visible()
+    expect(wired.student.page.locator("#banner")).to_be_visible()
     expect(page.locator("#going")).to_contain_text("Frozen")
     page.locator("#going").get_by_role("button", name="Unfreeze").click()
-    expect(own.student.page.locator("#banner")).to_be_hidden()
+    expect(wired.student.page.locator("#banner")).to_be_hidden()
     expect(page.get_by_role("button", name="Freeze all")).to_have_attribute("aria-pressed", "false")
 
 
-def test_joining_is_shown_locked_and_given_a_new_code(own: "Own", newcomer: Newcomer) -> None:
-    page = own.teacher.page
+def test_joining_is_shown_locked_and_given_a_new_code(wired: "Own", newcomer: Newcomer) -> None:
+    page = wired.teacher.page
     page.get_by_role("button", name="Joining").click()
-    expect(page.locator("#join-code")).to_have_text(own.room.code)
-    expect(page.locator("#join-address")).to_have_text(own.room.url)
+    expect(page.locator("#join-code")).to_have_text(wired.room.code)
+    expect(page.locator("#join-address")).to_have_text(wired.room.url)
     assert page.locator("#join-qr").evaluate("image => image.decode().then(() => image.naturalWidth > 0)")
     page.get_by_role("button", name="Lock joining").click()
     late = newcomer()
-    late.page.goto(own.room.url)
+    late.page.goto(wired.room.url)
     late.page.get_by_label("Your name").fill("Late")
-    late.page.get_by_label("Code of the class").fill(own.room.code)
+    late.page.get_by_label("Code of the class").fill(wired.room.code)
     late.page.keyboard.press("Enter")
     expect(late.page.get_by_role("alert")).to_contain_text("Nobody can join")
     page.get_by_role("button", name="Let students join").click()
     page.get_by_role("button", name="New code …").click()
     dialog(page).last.get_by_role("button", name="New code").click()
-    expect(page.locator("#join-code")).not_to_have_text(own.room.code)
-    own.room.code = page.locator("#join-code").inner_text()
-    late.join(own.room, "Late")
+    expect(page.locator("#join-code")).not_to_have_text(wired.room.code)
+    wired.room.code = page.locator("#join-code").inner_text()
+    late.join(wired.room, "Late")
 
 
 # --- afterwards -------------------------------------------------------------------------------------------------------
@@ -507,7 +507,7 @@ class Wire:
 
 @attrs.define
 class Own:
-    """A classroom of a test's own, with a teacher and a student, and the wire to the teacher."""
+    """A classroom with a teacher, a student, and the wire to the teacher."""
 
     room: Classroom
     teacher: Visitor
@@ -515,14 +515,39 @@ class Own:
     wire: Wire
 
 
+#: Ends what goes on for all.
+LET_GO = """async () => {
+    const headers = { "Content-Type": "application/json" };
+    const off = { freeze: { frozen: false }, push: { exercise: null }, lock: { locked: false } };
+    for (const [name, body] of Object.entries(off)) {
+        await fetch(`/api/teacher/${name}`, { method: "POST", headers, body: JSON.stringify(body) });
+    }
+}"""
+
+
+def sit(newcomer: Newcomer, room: Classroom, wire: Wire) -> Own:
+    """See Own."""
+    student = newcomer()
+    student.join(room)
+    address = room.teacher.replace(f":{room.port}/", f":{wire.port}/")
+    return Own(room, enter(newcomer(1366, 768), address), student, wire)
+
+
+@pytest.fixture
+def wired(newcomer: Newcomer, classroom: Classroom) -> Iterator[Own]:
+    """See Own. What goes on for all ends with the test."""
+    wire = Wire(classroom.port)
+    own = sit(newcomer, classroom, wire)
+    yield own
+    own.teacher.page.evaluate(LET_GO)
+    wire.close()
+
+
 @pytest.fixture
 def own(newcomer: Newcomer, own_classroom: Classroom) -> Iterator[Own]:
-    """See Own."""
+    """See Own: a classroom that the test may end."""
     wire = Wire(own_classroom.port)
-    student = newcomer()
-    student.join(own_classroom)
-    teacher = enter(newcomer(1366, 768), own_classroom.teacher.replace(f":{own_classroom.port}/", f":{wire.port}/"))
-    yield Own(own_classroom, teacher, student, wire)
+    yield sit(newcomer, own_classroom, wire)
     wire.close()
 
 
@@ -534,7 +559,8 @@ COLLECT = """async () => {
     window.statuses = [];
     const note = (data, { id }) => window.ids.push(id);
     const handlers = { row: note, state: note, share: note, unshare: note, errors: note, resync: note };
-    subscribe("/api/teacher/events", handlers, { since: state.event, onStatus: (status) => window.statuses.push(status) });
+    const onStatus = (status) => window.statuses.push(status);
+    subscribe("/api/teacher/events", handlers, { since: state.event, onStatus });
     return state.event;
 }"""
 
@@ -555,63 +581,64 @@ def told(own: Own, since: str, until: Callable[[list[str]], bool]) -> list[str]:
     raise AssertionError(f"the stream ended after {ids}")
 
 
-def test_tabs_of_one_browser_share_one_stream(own: Own) -> None:
+def test_tabs_of_one_browser_share_one_stream(wired: Own) -> None:
     for _ in range(2):
-        page = own.teacher.context.new_page()
-        own.teacher.listen(page)
-        page.goto(own.teacher.page.url)
+        page = wired.teacher.context.new_page()
+        wired.teacher.listen(page)
+        page.goto(wired.teacher.page.url)
         page.locator('body.ready #status[data-kind="saved"]').wait_for()
-        own.student.page.get_by_role("button", name="Raise hand").click()
-        expect(page.locator("#hands li")).to_have_count(1)
-        expect(own.teacher.page.locator("#hands li")).to_have_count(1)
-        page.get_by_role("button", name="Lower the hand").click()
-        expect(own.teacher.page.locator("#hands li")).to_have_count(0)
-    assert own.wire.asked == 1
+        wired.student.page.locator("#hand").click()
+        expect(page.locator("#hands")).to_contain_text(wired.student.name)
+        expect(wired.teacher.page.locator("#hands")).to_contain_text(wired.student.name)
+        page.get_by_role("button", name=f"Lower the hand of {wired.student.name}").click()
+        expect(wired.teacher.page.locator("#hands")).not_to_contain_text(wired.student.name)
+    assert wired.wire.asked == 1
 
 
-def test_two_tabs_watch_two_seats_on_one_stream(own: Own, newcomer: Newcomer) -> None:
+def test_two_tabs_watch_two_seats_on_one_stream(wired: Own, newcomer: Newcomer) -> None:
     second = newcomer()
-    second.join(own.room)
-    expect(card(own.teacher, second)).to_be_visible()
-    page = own.teacher.context.new_page()
-    own.teacher.listen(page)
-    page.goto(own.teacher.page.url)
-    visit(own.teacher, own.student)
+    second.join(wired.room)
+    expect(card(wired.teacher, second)).to_be_visible()
+    page = wired.teacher.context.new_page()
+    wired.teacher.listen(page)
+    page.goto(wired.teacher.page.url)
+    visit(wired.teacher, wired.student)
     page.locator(".card", has_text=second.name).click()
     expect(page.locator("#seat-name")).to_have_text(second.name)
     for text in ("one = 1\n", "one = 2\n"):
-        own.student.write(text)
+        wired.student.write(text)
         second.write(f"other_{text}")
-        expect(own.teacher.page.locator("#seat-code .cm-content")).to_contain_text(text.strip())
+        expect(wired.teacher.page.locator("#seat-code .cm-content")).to_contain_text(text.strip())
         expect(page.locator("#seat-code .cm-content")).to_contain_text(f"other_{text.strip()}")
-    assert own.wire.asked == 1
+    assert wired.wire.asked == 1
 
 
-def test_a_stream_that_is_cut_is_resumed_and_loses_no_event(own: Own) -> None:
-    page, hand = own.teacher.page, own.student.page.get_by_role("button", name="Raise hand")
+def test_a_stream_that_is_cut_is_resumed_and_loses_no_event(wired: Own) -> None:
+    page, hand = wired.teacher.page, wired.student.page.locator("#hand")
+    raised = page.locator("#hands li", has_text=wired.student.name)
     since = page.evaluate(COLLECT)
     for up in (True, False, True):
         hand.click()
-        expect(page.locator("#hands li")).to_have_count(int(up))
-        own.wire.cut()
+        expect(raised).to_have_count(int(up))
+        wired.wire.cut()
     hand.click()
-    expect(page.locator("#hands li")).to_have_count(0)
+    expect(raised).to_have_count(0)
     page.wait_for_function("ids.length > 0 && statuses.at(-1) === 'open'")
     last = page.evaluate("ids.at(-1)")
-    ids = told(own, since, lambda ids: last in ids)
+    ids = told(wired, since, lambda ids: last in ids)
     assert ids == page.evaluate("ids")[: len(ids)]
     assert len(set(ids)) == len(ids)
-    assert own.wire.asked > 1
+    assert wired.wire.asked > 1
 
 
-def test_a_tab_that_opens_later_gets_what_the_others_already_had(own: Own) -> None:
-    since = own.teacher.page.evaluate(COLLECT)
-    own.student.page.get_by_role("button", name="Raise hand").click()
-    expect(own.teacher.page.locator("#hands li")).to_have_count(1)
-    own.teacher.page.wait_for_function("ids.length > 0")
-    page = own.teacher.context.new_page()
-    own.teacher.listen(page)
-    page.goto(own.teacher.page.url)
+def test_a_tab_that_opens_later_gets_what_the_others_already_had(wired: Own) -> None:
+    since = wired.teacher.page.evaluate(COLLECT)
+    wired.student.page.locator("#hand").click()
+    expect(wired.teacher.page.locator("#hands")).to_contain_text(wired.student.name)
+    wired.teacher.page.wait_for_function("ids.length > 0")
+    page = wired.teacher.context.new_page()
+    wired.teacher.listen(page)
+    page.goto(wired.teacher.page.url)
     had = page.evaluate(
         """async (since) => {
             const { subscribe } = await import("/static/lib/stream.js");
@@ -622,7 +649,7 @@ def test_a_tab_that_opens_later_gets_what_the_others_already_had(own: Own) -> No
         }""",
         since,
     )
-    assert had in own.teacher.page.evaluate("ids")
+    assert had in wired.teacher.page.evaluate("ids")
 
 
 def test_a_server_that_was_killed_is_waited_for_and_all_is_loaded_again(own: Own) -> None:
@@ -657,7 +684,7 @@ def test_axe_finds_nothing(newcomer: Newcomer, classroom: Classroom, student: Vi
     page = teacher.page
     found = {}
     student.run("nmae\n")
-    student.page.get_by_role("button", name="Raise hand").click()
+    student.page.locator("#hand").click()
     expect(page.locator("#hands")).to_contain_text(student.name)
     found["class"] = violations(page)
     for name in ("Joining", "Push exercise …", "Share code …"):
@@ -679,17 +706,17 @@ def test_axe_finds_nothing(newcomer: Newcomer, classroom: Classroom, student: Vi
     page.get_by_role("link", name="Results").click()
     expect(page.locator("#progress")).to_contain_text(student.name)
     found["results"] = violations(page)
-    student.page.get_by_role("button", name="Raise hand").click()
+    student.page.locator("#hand").click()
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
-def test_everything_can_be_done_by_keyboard(newcomer: Newcomer, own_classroom: Classroom) -> None:
+def test_everything_can_be_done_by_keyboard(newcomer: Newcomer, classroom: Classroom) -> None:
     first, second = newcomer(), newcomer()
-    first.join(own_classroom, "Anna")
-    second.join(own_classroom, "Berta")
+    first.join(classroom, "00 Anna")
+    second.join(classroom, "00 Berta")
     teacher = newcomer(1366, 768)
     page, keys = teacher.page, teacher.page.keyboard
-    address, _, key = own_classroom.teacher.partition("#")
+    address, _, key = classroom.teacher.partition("#")
     page.goto(address)
     expect(page.get_by_label("Key")).to_be_focused()
     keys.type(key)
@@ -708,18 +735,18 @@ def test_everything_can_be_done_by_keyboard(newcomer: Newcomer, own_classroom: C
     expect(card(teacher, second)).to_be_focused()
     keys.press("Enter")
     expect(page.locator("#seat-name")).to_be_focused()
-    expect(page.locator("#seat-name")).to_have_text("Berta")
+    expect(page.locator("#seat-name")).to_have_text("00 Berta")
     tab_to(page, page.get_by_role("button", name="Rename …"))
     keys.press("Enter")
     keys.press("ControlOrMeta+a")
-    keys.type("Carla")
+    keys.type("00 Carla")
     keys.press("Enter")
-    expect(page.locator("#seat-name")).to_have_text("Carla")
+    expect(page.locator("#seat-name")).to_have_text("00 Carla")
     expect(page.get_by_role("button", name="Rename …")).to_be_focused()
     tab_to(page, page.locator("#seat-code .cm-content"))
     tab_to(page, page.locator("#seat-output"))
     keys.press("Escape")
-    second.name = "Carla"
+    second.name = "00 Carla"
     expect(card(teacher, second)).to_be_focused()
 
     tab_to(page, page.get_by_role("button", name="Share code …"), back=True)
@@ -730,6 +757,7 @@ def test_everything_can_be_done_by_keyboard(newcomer: Newcomer, own_classroom: C
     keys.press("Tab")
     keys.press("Enter")
     expect(page.locator("#going")).to_contain_text("Example")
+    page.get_by_role("button", name="Stop sharing Example").click()
 
 
 def tab_to(page: "sync_api.Page", target: "sync_api.Locator", *, back: bool = False) -> None:
@@ -744,8 +772,8 @@ def tab_to(page: "sync_api.Page", target: "sync_api.Locator", *, back: bool = Fa
 def test_sixty_seats_are_on_one_screen(newcomer: Newcomer, own_classroom: Classroom) -> None:
     teacher = enter(newcomer(1366, 768), own_classroom.teacher)
     add = """async (name) => {
-        const send = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ name }) };
-        return (await fetch("/api/teacher/seats", send)).status;
+        const headers = { "Content-Type": "application/json" };
+        return (await fetch("/api/teacher/seats", { method: "POST", headers, body: JSON.stringify({ name }) })).status;
     }"""
     for number in range(60):
         assert teacher.page.evaluate(add, f"Somebody {number}") == 201
