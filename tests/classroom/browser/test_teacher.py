@@ -97,6 +97,14 @@ def dialog(page: "sync_api.Page") -> "sync_api.Locator":
     return page.locator("dialog[open]")
 
 
+def hand_in(student: Visitor, names: tuple[str, str, str]) -> None:
+    """Hands in the same program as others do, with names of its own."""
+    n, total, i = names
+    student.write(LONG.format(n=n, total=total, i=i))
+    student.page.get_by_role("button", name="Hand in").click()
+    dialog(student.page).get_by_role("button", name="Hand in").click()
+
+
 def violations(page: "sync_api.Page") -> list[str]:
     """What axe finds on the page as it is."""
     found = axe_module.Axe().run(page).response["violations"]
@@ -424,9 +432,7 @@ def test_hand_ins_that_are_alike_are_shown_side_by_side_and_all_is_taken_home(
     second = newcomer()
     second.join(classroom)
     for each, names in ((student, ("n", "total", "i")), (second, ("x", "result", "k"))):
-        each.write(LONG.format(**dict(zip(("n", "total", "i"), names, strict=True))))
-        each.page.get_by_role("button", name="Hand in").click()
-        dialog(each.page).get_by_role("button", name="Hand in").click()
+        hand_in(each, names)
         expect(card(teacher, each)).to_contain_text("Handed in")
     page = teacher.page
     page.get_by_role("link", name="Results").click()
@@ -455,6 +461,64 @@ def test_hand_ins_that_are_alike_are_shown_side_by_side_and_all_is_taken_home(
     with page.expect_download() as began:
         page.get_by_role("link", name="Records of runs (csv)").click()
     assert Path(began.value.path()).read_text()
+
+
+# --- a lesson ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_lesson_with_three_students(
+    teacher: Visitor, newcomer: Newcomer, classroom: Classroom, tmp_path: Path
+) -> None:
+    ada, bo, cy = (newcomer() for _ in range(3))
+    for each, name in ((ada, "Ada L"), (bo, "Bo L"), (cy, "Cy L")):
+        each.join(classroom, name)
+        expect(card(teacher, each)).to_contain_text("Twice as much")
+    page = teacher.page
+
+    page.get_by_role("button", name="Freeze all").click()
+    for each in (ada, bo, cy):
+        expect(each.page.locator("#banner")).to_be_visible()
+    page.get_by_role("button", name="Unfreeze").first.click()
+    expect(ada.page.locator("#banner")).to_be_hidden()
+
+    bo.run("[][1]\n")
+    cy.run("[][2]\n")
+    error = page.locator("#errors button", has_text="IndexError")
+    expect(error).to_have_accessible_name(re.compile("^2 seats"))
+    bo.page.locator("#hand").click()
+    page.locator("#hands").get_by_role("button", name="Bo L", exact=True).click()
+    expect(page.locator("#seat-output")).to_contain_text("IndexError")
+    page.get_by_role("button", name="Lower hand").click()
+    bo.write("helped = True\n")
+    expect(page.locator("#seat-code .cm-content")).to_contain_text("helped = True")
+    expect(bo.page.locator("#hand")).to_have_attribute("aria-pressed", "false")
+
+    page.get_by_role("button", name="Share …").click()
+    dialog(page).get_by_label("Title").fill("From the lesson")
+    dialog(page).get_by_role("button", name="Share with all").click()
+    cy.page.get_by_role("tab", name="Shared").click()
+    expect(cy.page.locator("#shares")).to_contain_text("From the lesson")
+    page.get_by_role("button", name="Stop sharing From the lesson").click()
+
+    page.get_by_role("button", name="Remove…").click()
+    dialog(page).get_by_role("button", name="Remove", exact=True).click()
+    expect(bo.page.get_by_label("Code of the class")).to_be_visible()
+    page.get_by_role("button", name="All seats").click()
+    expect(card(teacher, bo)).to_have_count(0)
+
+    for each, names in ((ada, ("n", "total", "i")), (cy, ("x", "result", "k"))):
+        hand_in(each, names)
+        expect(card(teacher, each)).to_contain_text("Handed in")
+    page.get_by_role("link", name="Results").click()
+    page.get_by_role("button", name="Compare all").click()
+    page.get_by_role("button", name=re.compile("Compare (Ada L with Cy L|Cy L with Ada L)")).click()
+    expect(page.locator("#compare-rows")).to_contain_text("range(2)")
+    page.get_by_role("button", name="Close").click()
+    page.locator("#export-format").select_option("csv")
+    with page.expect_download() as began:
+        page.get_by_role("link", name="Download grades").click()
+    began.value.save_as(tmp_path / "grades.csv")
+    assert {"Ada L", "Cy L"} <= set(re.findall(r"\w+ L\b", (tmp_path / "grades.csv").read_text()))
 
 
 # --- the stream -------------------------------------------------------------------------------------------------------
