@@ -217,7 +217,7 @@ def test_a_seat_is_renamed_locked_removed_and_given_back(teacher: Visitor, stude
     page.get_by_text("Menu", exact=True).click()
     page.get_by_role("button", name="Reserved and removed seats …").click()
     dialog(page).get_by_role("button", name=f"Restore {student.name}").click()
-    dialog(page).get_by_role("button", name="Close").click()
+    dialog(page).get_by_role("button", name="Close", exact=True).click()
     expect(card(teacher, student)).to_be_visible()
 
 
@@ -444,7 +444,7 @@ def test_hand_ins_that_are_alike_are_shown_side_by_side_and_all_is_taken_home(
     assert {page.locator("#compare-first").inner_text(), page.locator("#compare-second").inner_text()} == {
         student.name, second.name,
     }  # fmt: skip
-    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Close", exact=True).click()
 
     formats = page.locator("#export-format option").evaluate_all("all => all.map(option => option.value)")
     assert formats
@@ -513,7 +513,7 @@ def test_a_lesson_with_three_students(
     page.get_by_role("button", name="Compare all").click()
     page.get_by_role("button", name=re.compile("Compare (Ada L with Cy L|Cy L with Ada L)")).click()
     expect(page.locator("#compare-rows")).to_contain_text("range(2)")
-    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Close", exact=True).click()
     page.locator("#export-format").select_option("csv")
     with page.expect_download() as began:
         page.get_by_role("link", name="Download grades").click()
@@ -531,28 +531,38 @@ class Wire:
         self._to = port
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
+        self._streams: set[socket.socket] = set()
+        self._silent: set[socket.socket] = set()
         self.asked = 0
+        self._closed = False
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listening.accept()
-                threading.Thread(target=self._carry, args=(near,), daemon=True).start()
+                self._threads.append(threading.Thread(target=self._carry, args=(near,)))
+                self._threads[-1].start()
 
     def _carry(self, near: socket.socket) -> None:
         with contextlib.suppress(OSError), near, socket.create_connection(("127.0.0.1", self._to)) as far:
             with self._lock:
+                if self._closed:
+                    return
                 self._open += [near, far]
             while True:
                 for ready in select.select((near, far), (), ())[0]:
                     data = ready.recv(1 << 16)
                     if not data:
                         return
-                    if ready is near:
-                        self.asked += data.count(b"GET /api/teacher/events")
+                    if ready is near and b"GET /api/teacher/events" in data:
+                        self.asked += 1
+                        self._streams.add(near)
+                    if near in self._silent:
+                        continue
                     (far if ready is near else near).sendall(data)
 
     def cut(self) -> None:
@@ -563,10 +573,19 @@ class Wire:
                     each.shutdown(socket.SHUT_RDWR)
             self._open.clear()
 
+    def silence(self) -> None:
+        """Hands on nothing more of the streams that there are, which stay open."""
+        self._silent |= self._streams
+
     def close(self) -> None:
         """Ends everything."""
+        self._closed = True
+        self._listening.shutdown(socket.SHUT_RDWR)  # it wakes the thread that waits for connections
+        self._threads[0].join()
         self._listening.close()
         self.cut()
+        for each in self._threads:
+            each.join()
 
 
 @attrs.define
@@ -729,6 +748,22 @@ def test_a_server_that_was_killed_is_waited_for_and_all_is_loaded_again(own: Own
     own.student.ready()
     own.student.write("after = 2\n")
     expect(page.locator("#seat-code .cm-content")).to_contain_text("after = 2")
+
+
+def test_a_stream_that_falls_silent_is_begun_anew(wired: Own) -> None:
+    context = wired.teacher.context
+    context.add_init_script("delete window.SharedWorker")
+    context.clock.install()
+    page = enter(wired.teacher, wired.teacher.page.url).page
+    page.reload()
+    page.locator('body.ready #status[data-kind="saved"]').wait_for()
+    expect(card(wired.teacher, wired.student)).to_be_visible()
+    asked = wired.wire.asked
+    wired.wire.silence()
+    wired.student.page.locator("#hand").click()
+    context.clock.fast_forward(31_000)
+    expect(page.locator("#hands")).to_contain_text(wired.student.name)
+    assert wired.wire.asked > asked
 
 
 def test_a_browser_without_shared_workers_has_a_stream_of_its_own(newcomer: Newcomer, classroom: Classroom) -> None:
