@@ -267,6 +267,8 @@ def test_names_and_code_with_markup_stay_text(teacher: Visitor, newcomer: Newcom
     student.page.locator("#hand").click()
     expect(page.locator("#hands")).to_contain_text(markup)
     assert page.locator("img[src=x]").count() == 0
+    student.page.locator("#hand").click()
+    expect(page.locator("#hands")).not_to_contain_text(markup)
 
 
 # --- who needs help ---------------------------------------------------------------------------------------------------

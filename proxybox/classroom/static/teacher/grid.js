@@ -137,7 +137,7 @@ export class Grid {
     // Who comes or goes is seen at once; who only moves waits for a moment of rest.
     const wanted = this.#wanted();
     const shown = new Set(this.order);
-    if (wanted.length !== shown.size || wanted.some(({ id }) => !shown.has(id))) this.arrange(true);
+    if (wanted.length !== shown.size || wanted.some(({ id }) => !shown.has(id))) this.arrange(false);
     this.#count();
   }
 
@@ -160,7 +160,9 @@ export class Grid {
     const { find, exercise, help } = this.elements;
     const { now } = this.room;
     const text = find.value.trim().toLocaleLowerCase();
-    return this.room.seats.filter((row) => (
+    const held = document.activeElement?.closest(".card")?.dataset.seat; // who has the focus does not go away under it
+    const drawn = this.room.seats.filter(({ id }) => this.cards.has(id)); // others come in a moment
+    return drawn.filter((row) => row.id === held || (
       (text === "" || row.name.toLocaleLowerCase().includes(text))
       && (exercise.value === "" || row.exercise === exercise.value)
       && (!help.checked || needs(row, now) !== "")
@@ -169,16 +171,21 @@ export class Grid {
   }
 
   #isRest() {
-    return !this.elements.list.matches(":focus-within") && performance.now() - this.moved > REST;
+    const { list } = this.elements;
+    return !list.closest("[hidden]") && !list.matches(":focus-within") && performance.now() - this.moved > REST;
   }
 
-  // Puts the cards in order. at once: somebody has asked for it, or a card comes or goes.
+  // Puts the cards in order: at once, where somebody has asked for it, else at a moment of rest; until then those that
+  // are seen stay where they are, and others come behind them.
   arrange(atOnce) {
-    if (!atOnce && (!this.#isRest() || this.elements.list.closest("[hidden]"))) return;
     const { list, sort, empty } = this.elements;
     const order = ORDERS[sort.value] ?? ORDERS.name;
-    const rows = this.#wanted().sort((a, b) => order(a, b) || this.names.compare(a.name, b.name));
-    const wanted = rows.map((row) => this.cards.get(row.id).element);
+    let ids = this.#wanted().sort((a, b) => order(a, b) || this.names.compare(a.name, b.name)).map(({ id }) => id);
+    if (!atOnce && !this.#isRest()) {
+      const shown = this.order;
+      ids = [...shown.filter((id) => ids.includes(id)), ...ids.filter((id) => !shown.includes(id))];
+    }
+    const wanted = ids.map((id) => this.cards.get(id).element);
     const kept = new Set(wanted);
     const focused = list.contains(document.activeElement) ? document.activeElement : null;
     for (const item of [...list.children]) if (!kept.has(item)) item.remove();
