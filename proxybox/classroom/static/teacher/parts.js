@@ -30,6 +30,11 @@ export async function attempt(doing, then = null) {
   }
 }
 
+// What was wrong with a request, in words.
+export function reason(problem) {
+  return problem.errors?.length ? problem.errors.map((each) => each.msg).join(" ") : problem.message;
+}
+
 // A dialog with fields, that does something when its form is sent, and stays open while that fails. `fields` are elements
 // within the form. doing(): a promise.
 export function formDialog({ title, fields, yes, doing, wide = false }) {
@@ -49,7 +54,7 @@ export function formDialog({ title, fields, yes, doing, wide = false }) {
       await doing();
       dialog.close();
     } catch (error) {
-      said.textContent = error.message;
+      said.textContent = reason(error);
     } finally {
       send.disabled = false;
     }

@@ -131,6 +131,7 @@ export class SeatView {
     // Whoever follows a seat sees what it opens.
     if (this.exercise.value === "" && this.loading === null && row.exercise && this.opened !== row.exercise) this.#load();
     byId("seat-lower").hidden = !row.hand;
+    byId("seat-share").disabled = !this.opened;
     setText(byId("seat-lock"), row.locked ? t("Unlock") : t("Lock"));
     setText(byId("seat-remove"), row.removed ? t("Restore") : t("Remove…"));
     const [before, after] = this.steps(this.id);

@@ -3,7 +3,7 @@
 import { send } from "../lib/api.js";
 import { byId, make } from "../lib/dom.js";
 import { t } from "../lib/words.js";
-import { button } from "./parts.js";
+import { button, reason } from "./parts.js";
 import { restore, showPersonal } from "./seat.js";
 
 export class Seats {
@@ -33,7 +33,7 @@ export class Seats {
       this.name.value = "";
       this.name.focus();
     } catch (error) {
-      this.said.textContent = error.message;
+      this.said.textContent = reason(error);
     }
   }
 

@@ -4,7 +4,7 @@ import { send } from "../lib/api.js";
 import { byId } from "../lib/dom.js";
 import { t } from "../lib/words.js";
 import { Code } from "./code.js";
-import { attempt, choices, note } from "./parts.js";
+import { attempt, choices, note, reason } from "./parts.js";
 
 const FILE = "shared.py";
 
@@ -52,7 +52,7 @@ export class Sharing {
       });
       this.dialog.close();
     } catch (error) {
-      this.said.textContent = error.message;
+      this.said.textContent = reason(error);
     }
   }
 }
