@@ -30,21 +30,38 @@ const close = () => {
   location.hash = "class";
 };
 
-const grid = new Grid(room, {
-  list: byId("cards"), find: byId("find"), sort: byId("sort"), exercise: byId("exercise"), help: byId("help"),
-  helpCount: byId("help-count"), count: byId("count"), empty: byId("cards-empty"), only: byId("only-text"), all: byId("only-all"),
-  room: byId("class-room"),
-}, open);
-const errors = new Errors(room, { list: byId("errors"), empty: byId("errors-empty"), exercise: byId("exercise") }, (seats, text) => {
-  if (view() !== "class") close();
-  grid.showOnly(seats, text);
-});
+const grid = new Grid(
+  room,
+  {
+    list: byId("cards"),
+    find: byId("find"),
+    sort: byId("sort"),
+    exercise: byId("exercise"),
+    help: byId("help"),
+    helpCount: byId("help-count"),
+    count: byId("count"),
+    empty: byId("cards-empty"),
+    only: byId("only-text"),
+    all: byId("only-all"),
+    room: byId("class-room"),
+  },
+  open,
+);
+const errors = new Errors(
+  room,
+  { list: byId("errors"), empty: byId("errors-empty"), exercise: byId("exercise") },
+  (seats, text) => {
+    if (view() !== "class") close();
+    grid.showOnly(seats, text);
+  },
+);
 byId("only-all").addEventListener("click", () => {
   errors.clear();
   grid.focus(grid.order[0]);
 });
 const seat = new SeatView(room, {
-  open, close,
+  open,
+  close,
   steps: (id) => {
     const order = grid.order;
     const at = order.indexOf(id);
@@ -81,8 +98,12 @@ function show() {
   byId("class").hidden = now !== "class";
   byId("seat").hidden = now !== "seat";
   byId("results").hidden = now !== "results";
-  for (const [link, name] of [["to-class", "class"], ["to-results", "results"]]) {
-    if (now === name || (name === "class" && now === "seat")) byId(link).setAttribute("aria-current", now === name ? "page" : "true");
+  for (const [link, name] of [
+    ["to-class", "class"],
+    ["to-results", "results"],
+  ]) {
+    if (now === name || (name === "class" && now === "seat"))
+      byId(link).setAttribute("aria-current", now === name ? "page" : "true");
     else byId(link).removeAttribute("aria-current");
   }
   seat.show(id);
@@ -137,7 +158,12 @@ document.addEventListener("click", (event) => {
 });
 themeChoice(byId("theme"));
 languageChoice(byId("language"));
-byId("logout").addEventListener("click", () => attempt(() => send("POST", "/api/teacher/logout"), () => location.replace("/teacher")));
+byId("logout").addEventListener("click", () =>
+  attempt(
+    () => send("POST", "/api/teacher/logout"),
+    () => location.replace("/teacher"),
+  ),
+);
 
 await room.start();
 setText(byId("course"), room.course.title);

@@ -68,7 +68,13 @@ class Listener {
       onStatus: (status, answer) => this.#tell(status, answer),
     };
     if (typeof SharedWorker === "undefined") this.line = new Feed(this.url, ears);
-    else this.line = new SharedLine(this.url, ears, () => this.last, () => this.#direct(ears));
+    else
+      this.line = new SharedLine(
+        this.url,
+        ears,
+        () => this.last,
+        () => this.#direct(ears),
+      );
     this.#tell(this.line.status ?? "waiting", 0);
   }
 

@@ -56,14 +56,21 @@ export class Code {
   #buttons() {
     const { editor, names } = this;
     names.hidden = editor.names.length < 2;
-    names.replaceChildren(...editor.names.map((name) => make("button", {
-      type: "button", class: "file", text: name, "aria-pressed": String(name === editor.name),
-      on: {
-        click: () => {
-          editor.show(name);
-          for (const each of names.children) each.setAttribute("aria-pressed", String(each.textContent === name));
-        },
-      },
-    })));
+    names.replaceChildren(
+      ...editor.names.map((name) =>
+        make("button", {
+          type: "button",
+          class: "file",
+          text: name,
+          "aria-pressed": String(name === editor.name),
+          on: {
+            click: () => {
+              editor.show(name);
+              for (const each of names.children) each.setAttribute("aria-pressed", String(each.textContent === name));
+            },
+          },
+        }),
+      ),
+    );
   }
 }

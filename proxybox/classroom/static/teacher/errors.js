@@ -20,10 +20,13 @@ export class Errors {
   }
 
   #soon() {
-    this.timer ??= setTimeout(() => {
-      this.timer = null;
-      this.#load();
-    }, this.loaded ? PAUSE : 0);
+    this.timer ??= setTimeout(
+      () => {
+        this.timer = null;
+        this.#load();
+      },
+      this.loaded ? PAUSE : 0,
+    );
   }
 
   async #load() {
@@ -57,7 +60,10 @@ export class Errors {
       setText(item.count, String(each.count));
       setText(item.text, each.error);
       item.button.title = each.example;
-      item.button.setAttribute("aria-label", n("{count} seat: {error}", "{count} seats: {error}", each.count, { error: each.error }));
+      item.button.setAttribute(
+        "aria-label",
+        n("{count} seat: {error}", "{count} seats: {error}", each.count, { error: each.error }),
+      );
       const there = list.children[index];
       if (there !== item.element && !list.contains(document.activeElement)) list.insertBefore(item.element, there ?? null);
       else if (!item.element.isConnected) list.append(item.element);
@@ -68,7 +74,12 @@ export class Errors {
   #make(error) {
     const count = make("span", { class: "times" });
     const text = make("span", { class: "error" });
-    const control = make("button", { type: "button", "aria-pressed": "false", on: { click: () => this.#choose(error) } }, count, text);
+    const control = make(
+      "button",
+      { type: "button", "aria-pressed": "false", on: { click: () => this.#choose(error) } },
+      count,
+      text,
+    );
     return { count, text, button: control, element: make("li", {}, control) };
   }
 

@@ -10,7 +10,10 @@ export class Exports {
     this.format = byId("export-format");
     for (const select of [this.exercise, this.format]) select.addEventListener("change", () => this.#link());
     room.on("rows", () => {
-      choices(this.exercise, room.course.exercises.map(({ id, title }) => [id, title]));
+      choices(
+        this.exercise,
+        room.course.exercises.map(({ id, title }) => [id, title]),
+      );
       this.#link();
     });
   }
@@ -18,7 +21,14 @@ export class Exports {
   // Asks once which formats there are.
   async show() {
     if (this.format.options.length > 0) return;
-    await attempt(() => get("/api/teacher/formats"), ({ formats }) => choices(this.format, formats.map(({ name, title }) => [name, title])));
+    await attempt(
+      () => get("/api/teacher/formats"),
+      ({ formats }) =>
+        choices(
+          this.format,
+          formats.map(({ name, title }) => [name, title]),
+        ),
+    );
     this.#link();
   }
 

@@ -10,14 +10,30 @@ import { unshare } from "./sharing.js";
 export function going(room, { section, list }) {
   const show = () => {
     const items = [];
-    if (room.frozen) items.push(item(t("Frozen"), "", button(t("Unfreeze"), () => setFrozen(room, false), { class: "plain small" })));
+    if (room.frozen)
+      items.push(
+        item(
+          t("Frozen"),
+          "",
+          button(t("Unfreeze"), () => setFrozen(room, false), { class: "plain small" }),
+        ),
+      );
     if (room.pushed) {
-      items.push(item(t("Pushed"), room.title(room.pushed), button(t("Stop"), stopPushing, { class: "plain small", "aria-label": t("Stop pushing") })));
+      items.push(
+        item(
+          t("Pushed"),
+          room.title(room.pushed),
+          button(t("Stop"), stopPushing, { class: "plain small", "aria-label": t("Stop pushing") }),
+        ),
+      );
     }
     if (room.join.locked) items.push(item(t("Nobody can join"), "", null));
     for (const share of room.shares.values()) {
       const kind = share.by === "student" ? t("Shared, a student’s") : t("Shared");
-      const stop = button(t("Stop"), () => unshare(share), { class: "plain small", "aria-label": t("Stop sharing {title}", { title: share.title }) });
+      const stop = button(t("Stop"), () => unshare(share), {
+        class: "plain small",
+        "aria-label": t("Stop sharing {title}", { title: share.title }),
+      });
       const title = button(share.title, () => look(share), { class: "link" });
       items.push(item(kind, title, stop));
     }
@@ -35,6 +51,9 @@ function item(kind, what, stop) {
 }
 
 function look(share) {
-  const files = Object.entries(share.files).flatMap(([name, text]) => [make("h3", { text: name }), make("pre", { class: "program", tabindex: "0", text })]);
+  const files = Object.entries(share.files).flatMap(([name, text]) => [
+    make("h3", { text: name }),
+    make("pre", { class: "program", tabindex: "0", text }),
+  ]);
   ask({ title: share.title, fields: files, yes: t("Close") });
 }

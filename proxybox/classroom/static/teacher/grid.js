@@ -26,10 +26,17 @@ class Card {
     this.bar = make("span", { class: "bar" });
     this.state = make("span", { class: "state" });
     this.button = make(
-      "button", { type: "button", class: "card", "data-seat": id, on: { click: () => open(id) } },
+      "button",
+      { type: "button", class: "card", "data-seat": id, on: { click: () => open(id) } },
       make("span", { class: "line" }, this.name, make("span", { class: "hidden", text: ", " }), this.since),
-      make("span", { class: "line" }, make("span", { class: "hidden", text: ", " }), this.exercise,
-        make("span", { class: "hidden", text: ", " }), this.count),
+      make(
+        "span",
+        { class: "line" },
+        make("span", { class: "hidden", text: ", " }),
+        this.exercise,
+        make("span", { class: "hidden", text: ", " }),
+        this.count,
+      ),
       this.bar,
       make("span", { class: "line" }, make("span", { class: "hidden", text: ", " }), this.state),
     );
@@ -162,12 +169,14 @@ export class Grid {
     const text = find.value.trim().toLocaleLowerCase();
     const held = document.activeElement?.closest(".card")?.dataset.seat; // who has the focus does not go away under it
     const drawn = this.room.seats.filter(({ id }) => this.cards.has(id)); // others come in a moment
-    return drawn.filter((row) => row.id === held || (
-      (text === "" || row.name.toLocaleLowerCase().includes(text))
-      && (exercise.value === "" || row.exercise === exercise.value)
-      && (!help.checked || needs(row, now) !== "")
-      && (this.only === null || this.only.includes(row.id))
-    ));
+    return drawn.filter(
+      (row) =>
+        row.id === held ||
+        ((text === "" || row.name.toLocaleLowerCase().includes(text)) &&
+          (exercise.value === "" || row.exercise === exercise.value) &&
+          (!help.checked || needs(row, now) !== "") &&
+          (this.only === null || this.only.includes(row.id))),
+    );
   }
 
   #isRest() {
@@ -180,7 +189,9 @@ export class Grid {
   arrange(atOnce) {
     const { list, sort, empty } = this.elements;
     const order = ORDERS[sort.value] ?? ORDERS.name;
-    let ids = this.#wanted().sort((a, b) => order(a, b) || this.names.compare(a.name, b.name)).map(({ id }) => id);
+    let ids = this.#wanted()
+      .sort((a, b) => order(a, b) || this.names.compare(a.name, b.name))
+      .map(({ id }) => id);
     if (!atOnce && !this.#isRest()) {
       const shown = this.order;
       ids = [...shown.filter((id) => ids.includes(id)), ...ids.filter((id) => !shown.includes(id))];
@@ -214,8 +225,12 @@ export class Grid {
     const at = cards.indexOf(event.target);
     const forward = document.documentElement.dir === "rtl" ? -1 : 1;
     const to = {
-      ArrowRight: at + forward, ArrowLeft: at - forward, ArrowDown: at + this.columns, ArrowUp: at - this.columns,
-      Home: 0, End: cards.length - 1,
+      ArrowRight: at + forward,
+      ArrowLeft: at - forward,
+      ArrowDown: at + this.columns,
+      ArrowUp: at - this.columns,
+      Home: 0,
+      End: cards.length - 1,
     }[event.key];
     if (at < 0 || to === undefined) return;
     event.preventDefault();

@@ -10,7 +10,10 @@ const units = new Map();
 
 function unit(value, name) {
   if (!units.has(name)) {
-    units.set(name, new Intl.NumberFormat(language, { style: "unit", unit: name, unitDisplay: "narrow", maximumFractionDigits: 0 }));
+    units.set(
+      name,
+      new Intl.NumberFormat(language, { style: "unit", unit: name, unitDisplay: "narrow", maximumFractionDigits: 0 }),
+    );
   }
   return units.get(name).format(value);
 }

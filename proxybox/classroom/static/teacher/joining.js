@@ -11,7 +11,9 @@ export class Joining {
     this.dialog = byId("join");
     byId("join-open").addEventListener("click", () => this.#open());
     byId("join-close").addEventListener("click", () => this.dialog.close());
-    byId("join-lock").addEventListener("click", () => attempt(() => send("POST", "/api/teacher/lock", { locked: !room.join.locked })));
+    byId("join-lock").addEventListener("click", () =>
+      attempt(() => send("POST", "/api/teacher/lock", { locked: !room.join.locked })),
+    );
     byId("join-new").addEventListener("click", () => this.#new());
     room.on("state", () => this.#show());
     room.on("rows", () => this.#count());
@@ -32,7 +34,12 @@ export class Joining {
     const others = addresses.slice(1);
     byId("join-others").hidden = others.length === 0;
     byId("join-others").replaceChildren(
-      ...(others.length ? [make("span", { text: t("If that does not open:") }), ...others.map((url) => make("span", { class: "address", text: url }))] : []),
+      ...(others.length
+        ? [
+            make("span", { text: t("If that does not open:") }),
+            ...others.map((url) => make("span", { class: "address", text: url })),
+          ]
+        : []),
     );
     byId("join-locked").hidden = !locked;
     setText(byId("join-lock"), locked ? t("Let students join") : t("Lock joining"));
@@ -45,6 +52,9 @@ export class Joining {
   async #new() {
     const about = make("p", { text: t("The code that is shown now no longer works. Who has joined stays.") });
     if (!(await ask({ title: t("Make a new code?"), fields: [about], yes: t("New code"), no: t("Cancel") }))) return;
-    await attempt(() => send("POST", "/api/teacher/code"), () => note(t("There is a new code.")));
+    await attempt(
+      () => send("POST", "/api/teacher/code"),
+      () => note(t("There is a new code.")),
+    );
   }
 }

@@ -42,8 +42,17 @@ export function formDialog({ title, fields, yes, doing, wide = false }) {
   const heading = make("h2", { id: "dialog-title", text: title });
   const send = make("button", { class: "primary", text: yes });
   const form = make(
-    "form", { method: "dialog" }, heading, ...fields, said,
-    make("div", { class: "buttons" }, send, button(t("Cancel"), () => dialog.close())),
+    "form",
+    { method: "dialog" },
+    heading,
+    ...fields,
+    said,
+    make(
+      "div",
+      { class: "buttons" },
+      send,
+      button(t("Cancel"), () => dialog.close()),
+    ),
   );
   const dialog = make("dialog", { class: wide ? "ask wide" : "ask", "aria-labelledby": "dialog-title" }, form);
   form.addEventListener("submit", async (event) => {

@@ -32,21 +32,35 @@ export class Progress {
 
   #build(exercises, rows) {
     this.cells.clear();
-    const head = make("tr", {}, make("th", { scope: "col", text: t("Name") }), ...exercises.map(({ title }) => make("th", { scope: "col", text: title })));
-    const body = rows.map((row) => make(
-      "tr", {},
-      make("th", { scope: "row" }, make("button", { type: "button", class: "link", text: row.name, on: { click: () => this.open(row.id) } })),
-      ...exercises.map(({ id }) => {
-        const cell = make("td");
-        this.cells.set(`${row.id} ${id}`, cell);
-        return cell;
-      }),
-    ));
+    const head = make(
+      "tr",
+      {},
+      make("th", { scope: "col", text: t("Name") }),
+      ...exercises.map(({ title }) => make("th", { scope: "col", text: title })),
+    );
+    const body = rows.map((row) =>
+      make(
+        "tr",
+        {},
+        make(
+          "th",
+          { scope: "row" },
+          make("button", { type: "button", class: "link", text: row.name, on: { click: () => this.open(row.id) } }),
+        ),
+        ...exercises.map(({ id }) => {
+          const cell = make("td");
+          this.cells.set(`${row.id} ${id}`, cell);
+          return cell;
+        }),
+      ),
+    );
     this.sums = exercises.map(() => make("td"));
     const foot = make("tr", {}, make("th", { scope: "row", text: t("All tests pass") }), ...this.sums);
     this.table.replaceChildren(
       make("caption", { class: "hidden", text: t("Tests passed, by student and exercise") }),
-      make("thead", {}, head), make("tbody", {}, ...body), make("tfoot", {}, foot),
+      make("thead", {}, head),
+      make("tbody", {}, ...body),
+      make("tfoot", {}, foot),
     );
   }
 

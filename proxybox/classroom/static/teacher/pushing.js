@@ -8,13 +8,20 @@ import { attempt, field, formDialog } from "./parts.js";
 export function pushing(room, control) {
   control.addEventListener("click", () => {
     const select = make(
-      "select", { required: true },
+      "select",
+      { required: true },
       ...room.course.exercises.map(({ id, title }) => make("option", { value: id, text: title })),
     );
     select.value = room.pushed ?? next(room);
-    const about = make("p", { text: t("It opens on the page of every student, now and when somebody joins, until you stop it. What they have written elsewhere is kept.") });
+    const about = make("p", {
+      text: t(
+        "It opens on the page of every student, now and when somebody joins, until you stop it. What they have written elsewhere is kept.",
+      ),
+    });
     formDialog({
-      title: t("Push an exercise to all"), yes: t("Push to all"), fields: [about, field(t("Exercise"), select)],
+      title: t("Push an exercise to all"),
+      yes: t("Push to all"),
+      fields: [about, field(t("Exercise"), select)],
       doing: () => push(select.value),
     });
   });

@@ -21,7 +21,9 @@ export class Queue {
     const kept = new Set(rows.map((row) => row.id));
     for (const [id, item] of this.items) {
       if (kept.has(id)) continue;
-      const next = item.element.contains(document.activeElement) ? item.element.nextElementSibling ?? list.firstElementChild : null;
+      const next = item.element.contains(document.activeElement)
+        ? (item.element.nextElementSibling ?? list.firstElementChild)
+        : null;
       item.element.remove();
       this.items.delete(id);
       next?.querySelector("button")?.focus();
@@ -58,6 +60,9 @@ export class Queue {
   }
 
   #lower(id) {
-    return attempt(() => send("PATCH", `/api/teacher/seats/${encodeURIComponent(id)}`, { hand: false }), (row) => this.room.put(row));
+    return attempt(
+      () => send("PATCH", `/api/teacher/seats/${encodeURIComponent(id)}`, { hand: false }),
+      (row) => this.room.put(row),
+    );
   }
 }

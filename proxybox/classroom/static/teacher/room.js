@@ -53,26 +53,30 @@ export class Room {
 
   async start() {
     const since = await this.#reload();
-    this.line = subscribe("/api/teacher/events", {
-      hello: (data) => {
-        this.offset = data.time - Date.now() / 1000;
-        this.stream = data.stream;
-        this.#tell("stream", data.stream);
+    this.line = subscribe(
+      "/api/teacher/events",
+      {
+        hello: (data) => {
+          this.offset = data.time - Date.now() / 1000;
+          this.stream = data.stream;
+          this.#tell("stream", data.stream);
+        },
+        row: (row) => this.put(row),
+        state: (state) => this.#take(state),
+        share: (share) => {
+          this.shares.set(share.id, share);
+          this.#tell("shares");
+        },
+        unshare: ({ id }) => {
+          this.shares.delete(id);
+          this.#tell("shares");
+        },
+        errors: () => this.#tell("errors"),
+        watched: (watched) => this.#tell("watched", watched),
+        resync: () => this.#reload(),
       },
-      row: (row) => this.put(row),
-      state: (state) => this.#take(state),
-      share: (share) => {
-        this.shares.set(share.id, share);
-        this.#tell("shares");
-      },
-      unshare: ({ id }) => {
-        this.shares.delete(id);
-        this.#tell("shares");
-      },
-      errors: () => this.#tell("errors"),
-      watched: (watched) => this.#tell("watched", watched),
-      resync: () => this.#reload(),
-    }, { since, onStatus: (status, answer) => this.#tell("status", status, answer) });
+      { since, onStatus: (status, answer) => this.#tell("status", status, answer) },
+    );
   }
 
   // A row as the server has told it, by an event or as an answer; drawn with others that come at the same time.

@@ -86,9 +86,12 @@ export class SeatView {
       const held = [];
       this.loading = held;
       let told = null;
-      const done = await attempt(() => get(this.#path(id, exercise)), (answer) => {
-        told = answer;
-      });
+      const done = await attempt(
+        () => get(this.#path(id, exercise)),
+        (answer) => {
+          told = answer;
+        },
+      );
       if (this.loading !== held) return; // another load has begun meanwhile
       this.loading = null;
       if (id !== this.id) return;
@@ -150,7 +153,9 @@ export class SeatView {
       row.locked && [t("Locked"), "bad"],
       row.hand && [t("Hand raised for {time}", { time: lasted(now - row.hand) }), "hand"],
       !row.online && [row.exercise ? t("Away") : t("Not here yet"), ""],
-      row.running ? [t("Program runs"), "good"] : row.active && [t("Last change {time} ago", { time: lasted(now - row.active) }), ""],
+      row.running
+        ? [t("Program runs"), "good"]
+        : row.active && [t("Last change {time} ago", { time: lasted(now - row.active) }), ""],
       why && why !== "hand" && [needsText(why), "warn"],
       row.handed_in.includes(this.opened) && [t("Handed in"), "good"],
       isDone(row) && this.opened === row.exercise && [t("All tests pass"), "good"],
@@ -165,7 +170,10 @@ export class SeatView {
 
   #listVersions() {
     const why = {
-      saved: t("saved"), run: t("run"), "handed in": t("handed in"), starter: t("as it was given"),
+      saved: t("saved"),
+      run: t("run"),
+      "handed in": t("handed in"),
+      starter: t("as it was given"),
     };
     const pairs = this.listed.map((each) => {
       const told = why[each.why] ?? each.why;
@@ -189,14 +197,19 @@ export class SeatView {
       return;
     }
     const path = `/api/teacher/seats/${encodeURIComponent(this.id)}/exercises/${encodeURIComponent(this.opened)}/versions/${value}`;
-    await attempt(() => get(path), ({ files }) => this.versions.value === value && this.code.update(files));
+    await attempt(
+      () => get(path),
+      ({ files }) => this.versions.value === value && this.code.update(files),
+    );
   }
 
   #results(results, handedIn) {
     const place = byId("seat-tests");
     const parts = [];
     if (handedIn) {
-      const late = handedIn.late ? t("Handed in {time}, late", { time: when(handedIn.at) }) : t("Handed in {time}", { time: when(handedIn.at) });
+      const late = handedIn.late
+        ? t("Handed in {time}, late", { time: when(handedIn.at) })
+        : t("Handed in {time}", { time: when(handedIn.at) });
       parts.push(make("p", { class: "handed", text: late }));
     }
     if (!results) parts.push(make("p", { class: "faint", text: t("The tests have not been run yet.") }));
@@ -206,7 +219,12 @@ export class SeatView {
       parts.push(make("ul", { class: "tests" }, ...results.tests.map(testOf)));
       if (results.hidden?.total) {
         const { passed, total } = results.hidden;
-        parts.push(make("p", { class: "faint", text: t("Hidden tests: {passed} of {total} passed", { passed: number(passed), total: number(total) }) }));
+        parts.push(
+          make("p", {
+            class: "faint",
+            text: t("Hidden tests: {passed} of {total} passed", { passed: number(passed), total: number(total) }),
+          }),
+        );
       }
     }
     if (!results) setText(byId("seat-passed"), "");
@@ -287,18 +305,26 @@ export class SeatView {
     const input = make("input", { value: this.row.name, required: true, maxlength: 40, autocomplete: "off" });
     const { id } = this;
     formDialog({
-      title: t("Rename {name}", { name: this.row.name }), yes: t("Rename"),
-      fields: [field(t("Name"), input)], doing: () => this.#change({ name: input.value }, id),
+      title: t("Rename {name}", { name: this.row.name }),
+      yes: t("Rename"),
+      fields: [field(t("Name"), input)],
+      doing: () => this.#change({ name: input.value }, id),
     });
     input.select();
   }
 
   #share() {
     const input = make("input", { value: this.room.title(this.opened), required: true, maxlength: 100, autocomplete: "off" });
-    const about = make("p", { text: t("All students see this code as it is now. They do not see whose it is. A name that is written in the code itself is not removed.") });
+    const about = make("p", {
+      text: t(
+        "All students see this code as it is now. They do not see whose it is. A name that is written in the code itself is not removed.",
+      ),
+    });
     const { id, opened } = this;
     formDialog({
-      title: t("Share this code"), yes: t("Share with all"), fields: [about, field(t("Title"), input)],
+      title: t("Share this code"),
+      yes: t("Share with all"),
+      fields: [about, field(t("Title"), input)],
       doing: () => send("POST", "/api/teacher/share", { seat: id, exercise: opened, title: input.value }),
     });
     input.select();
@@ -307,21 +333,33 @@ export class SeatView {
   async #lock() {
     const { id, row } = this;
     const locked = !row.locked;
-    const text = locked ? t("{name} is locked: nothing can be run.", { name: row.name }) : t("{name} is unlocked.", { name: row.name });
+    const text = locked
+      ? t("{name} is locked: nothing can be run.", { name: row.name })
+      : t("{name} is unlocked.", { name: row.name });
     const undo = () => attempt(() => this.#change({ locked: !locked }, id));
-    await attempt(() => this.#change({ locked }, id), () => note(text, { undo }));
+    await attempt(
+      () => this.#change({ locked }, id),
+      () => note(text, { undo }),
+    );
   }
 
   async #remove() {
     const { id, row, room } = this;
     const about = make("p", { text: t("The student has to join again. All work is kept, and you can restore the seat.") });
     const sure = await ask({
-      title: t("Remove {name}?", { name: row.name }), fields: [about], yes: t("Remove"), no: t("Cancel"), danger: true,
+      title: t("Remove {name}?", { name: row.name }),
+      fields: [about],
+      yes: t("Remove"),
+      no: t("Cancel"),
+      danger: true,
     });
     if (!sure) return;
-    await attempt(() => this.#change({ removed: true }, id), () => {
-      note(t("{name} is removed.", { name: row.name }), { undo: () => restore(room, id) });
-    });
+    await attempt(
+      () => this.#change({ removed: true }, id),
+      () => {
+        note(t("{name} is removed.", { name: row.name }), { undo: () => restore(room, id) });
+      },
+    );
   }
 }
 
@@ -333,13 +371,23 @@ function testOf(test) {
     make("span", { class: "test-name", text: test.name }),
   ];
   if (details === "") return make("li", {}, make("div", { class: "test" }, ...head));
-  return make("li", {}, make("details", { open: !passed }, make("summary", { class: "test" }, ...head), make("pre", { text: details, tabindex: "0" })));
+  return make(
+    "li",
+    {},
+    make(
+      "details",
+      { open: !passed },
+      make("summary", { class: "test" }, ...head),
+      make("pre", { text: details, tabindex: "0" }),
+    ),
+  );
 }
 
 // The code by which a student comes back to this seat on another device.
 export function showPersonal(row) {
   ask({
-    title: t("Personal code of {name}", { name: row.name }), yes: t("Close"),
+    title: t("Personal code of {name}", { name: row.name }),
+    yes: t("Close"),
     fields: [
       make("p", { text: t("With it the student takes this seat on another device. Show it to nobody else.") }),
       make("output", { class: "bigcode", text: row.personal }),
@@ -349,8 +397,11 @@ export function showPersonal(row) {
 
 // Gives a seat back that was removed.
 export function restore(room, id) {
-  return attempt(() => send("PATCH", `/api/teacher/seats/${encodeURIComponent(id)}`, { removed: false }), (row) => {
-    room.put(row);
-    note(t("{name} has the seat again. The personal code leads to it: {code}", { name: row.name, code: row.personal }));
-  });
+  return attempt(
+    () => send("PATCH", `/api/teacher/seats/${encodeURIComponent(id)}`, { removed: false }),
+    (row) => {
+      room.put(row);
+      note(t("{name} has the seat again. The personal code leads to it: {code}", { name: row.name, code: row.personal }));
+    },
+  );
 }

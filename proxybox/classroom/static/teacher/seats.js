@@ -42,12 +42,20 @@ export class Seats {
     const focused = this.dialog.contains(document.activeElement) ? document.activeElement.dataset.seat : undefined;
     const kept = seats.filter((row) => !row.online && !row.exercise);
     const gone = [...rows.values()].filter((row) => row.removed);
-    this.#list("seats-kept", kept, (row) => button(t("Personal code"), () => showPersonal(row), {
-      class: "plain small", "data-seat": row.id, "aria-label": t("Personal code of {name}", { name: row.name }),
-    }));
-    this.#list("seats-gone", gone, (row) => button(t("Restore"), () => restore(this.room, row.id), {
-      class: "plain small", "data-seat": row.id, "aria-label": t("Restore {name}", { name: row.name }),
-    }));
+    this.#list("seats-kept", kept, (row) =>
+      button(t("Personal code"), () => showPersonal(row), {
+        class: "plain small",
+        "data-seat": row.id,
+        "aria-label": t("Personal code of {name}", { name: row.name }),
+      }),
+    );
+    this.#list("seats-gone", gone, (row) =>
+      button(t("Restore"), () => restore(this.room, row.id), {
+        class: "plain small",
+        "data-seat": row.id,
+        "aria-label": t("Restore {name}", { name: row.name }),
+      }),
+    );
     if (focused) this.dialog.querySelector(`[data-seat="${CSS.escape(focused)}"]`)?.focus();
   }
 

@@ -28,7 +28,10 @@ export class Sharing {
 
   #open() {
     const { course, pushed } = this.room;
-    choices(byId("share-exercise"), course.exercises.map(({ id, title }) => [id, title]));
+    choices(
+      byId("share-exercise"),
+      course.exercises.map(({ id, title }) => [id, title]),
+    );
     if (!this.code) {
       if (pushed) byId("share-exercise").value = pushed;
       this.code = new Code(byId("share-code"), { label: () => t("Code to share"), describedBy: "share-keys", isReadOnly: false });
@@ -48,7 +51,10 @@ export class Sharing {
     }
     try {
       await send("POST", "/api/teacher/share", {
-        seat: null, exercise: byId("share-exercise").value, title: title.value, files: { [FILE]: text },
+        seat: null,
+        exercise: byId("share-exercise").value,
+        title: title.value,
+        files: { [FILE]: text },
       });
       this.dialog.close();
     } catch (error) {
@@ -59,10 +65,19 @@ export class Sharing {
 
 // Stops sharing, with a way back.
 export function unshare(share) {
-  const again = () => attempt(() => send("POST", "/api/teacher/share", {
-    seat: null, exercise: share.exercise, title: share.title, files: share.files,
-  }));
-  return attempt(() => send("DELETE", `/api/teacher/share/${encodeURIComponent(share.id)}`), () => {
-    note(t("“{title}” is no longer shared.", { title: share.title }), { undo: again });
-  });
+  const again = () =>
+    attempt(() =>
+      send("POST", "/api/teacher/share", {
+        seat: null,
+        exercise: share.exercise,
+        title: share.title,
+        files: share.files,
+      }),
+    );
+  return attempt(
+    () => send("DELETE", `/api/teacher/share/${encodeURIComponent(share.id)}`),
+    () => {
+      note(t("“{title}” is no longer shared.", { title: share.title }), { undo: again });
+    },
+  );
 }

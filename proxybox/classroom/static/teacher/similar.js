@@ -16,41 +16,70 @@ export class Similar {
     byId("similar-look").addEventListener("click", () => this.#look());
     byId("compare-close").addEventListener("click", () => this.dialog.close());
     this.percent = new Intl.NumberFormat(document.documentElement.lang || "en", { style: "percent" });
-    room.on("rows", () => choices(this.exercise, room.course.exercises.map(({ id, title }) => [id, title])));
+    room.on("rows", () =>
+      choices(
+        this.exercise,
+        room.course.exercises.map(({ id, title }) => [id, title]),
+      ),
+    );
   }
 
   async #look() {
     const exercise = this.exercise.value;
     const place = byId("similar-pairs");
     place.replaceChildren(make("p", { class: "faint", text: t("Comparing…") }));
-    const done = await attempt(() => get(`/api/teacher/similar?exercise=${encodeURIComponent(exercise)}`, { timeout: 120_000 }), ({ pairs }) => {
-      place.replaceChildren(pairs.length ? this.#table(pairs.slice(0, MOST), exercise) : make("p", { text: t("No two hand-ins of this exercise are alike.") }));
-    });
+    const done = await attempt(
+      () => get(`/api/teacher/similar?exercise=${encodeURIComponent(exercise)}`, { timeout: 120_000 }),
+      ({ pairs }) => {
+        place.replaceChildren(
+          pairs.length
+            ? this.#table(pairs.slice(0, MOST), exercise)
+            : make("p", { text: t("No two hand-ins of this exercise are alike.") }),
+        );
+      },
+    );
     if (!done) place.replaceChildren();
   }
 
   #table(pairs, exercise) {
     const { room } = this;
-    const body = pairs.map(({ first, second, share }) => make(
-      "tr", {}, make("td", { class: "share", text: this.percent.format(share) }),
-      make("td", { text: room.name(first) }), make("td", { text: room.name(second) }),
-      make("td", {}, button(t("Compare"), () => this.#compare(first, second, exercise), {
-        class: "plain small", "aria-label": t("Compare {first} with {second}", { first: room.name(first), second: room.name(second) }),
-      })),
-    ));
-    const head = make("tr", {}, ...[t("Alike"), t("First"), t("Second"), ""].map((text) => (text ? make("th", { scope: "col", text }) : make("td"))));
+    const body = pairs.map(({ first, second, share }) =>
+      make(
+        "tr",
+        {},
+        make("td", { class: "share", text: this.percent.format(share) }),
+        make("td", { text: room.name(first) }),
+        make("td", { text: room.name(second) }),
+        make(
+          "td",
+          {},
+          button(t("Compare"), () => this.#compare(first, second, exercise), {
+            class: "plain small",
+            "aria-label": t("Compare {first} with {second}", { first: room.name(first), second: room.name(second) }),
+          }),
+        ),
+      ),
+    );
+    const head = make(
+      "tr",
+      {},
+      ...[t("Alike"), t("First"), t("Second"), ""].map((text) => (text ? make("th", { scope: "col", text }) : make("td"))),
+    );
     return make("table", { class: "pairs" }, make("thead", {}, head), make("tbody", {}, ...body));
   }
 
   #compare(first, second, exercise) {
     const path = (seat) => `/api/teacher/seats/${encodeURIComponent(seat)}?exercise=${encodeURIComponent(exercise)}`;
-    return attempt(() => Promise.all([get(path(first)), get(path(second))]), ([one, other]) => {
-      byId("compare-first").textContent = this.room.name(first);
-      byId("compare-second").textContent = this.room.name(second);
-      byId("compare-rows").replaceChildren(...sideBySide(together(one.files), together(other.files)));
-      this.dialog.showModal();
-      byId("compare-scroll").focus();
-    });
+    return attempt(
+      () => Promise.all([get(path(first)), get(path(second))]),
+      ([one, other]) => {
+        byId("compare-first").textContent = this.room.name(first);
+        byId("compare-second").textContent = this.room.name(second);
+        byId("compare-rows").replaceChildren(...sideBySide(together(one.files), together(other.files)));
+        this.dialog.showModal();
+        byId("compare-scroll").focus();
+      },
+    );
   }
 }
 
