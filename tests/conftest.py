@@ -41,6 +41,8 @@ LONG = (
     "hostile/test_plain_hosts.py", "pool/test_chaos.py", "teach/test_plugin.py", "teach/test_commands.py",
     "vfs/test_commits_cut_off.py", "teach/test_cluster.py", "hostile/test_floods.py", "hostile/test_ends.py",
     "hostile/test_the_trusted_side.py", "hostile/test_callers.py", "teach/test_exercises.py", "soak/test_soak.py",
+    "classroom/test_attacks_by_programs.py", "classroom/test_checks.py", "classroom/test_first_steps.py",
+    "classroom/browser/test_student.py", "classroom/browser/test_teacher.py",
 )  # fmt: skip
 
 
