@@ -266,7 +266,7 @@ def test_no_program_forges_an_event(room: Target, student: Student, teacher: htt
             student.http.post("/api/input", json={"run": run, "text": ""})
         told = events.until("finished")
         raw = events.raw
-    assert {name for name, _ in told} <= {"saved", "run", "out", "display", "input", "finished"}
+    assert {name for name, _ in told} <= {"saved", "run", "out", "display", "input", "given", "finished"}
     assert all(line.isascii() and line.isprintable() for line in raw)
     assert all(re.match(r"(id: [0-9a-f]{8}-\d+|event: [a-z]+|data: .*|retry: \d+|: .*|)\Z", line) for line in raw)
     assert {data["run"] for _, data in told if "run" in data} == {run}
