@@ -454,7 +454,7 @@ def _service(data: str, course: Course, sheets: Mapping[str, Sheet], seats: int)
     language = serving.Language(guest=course.guest, packages=course.packages)
     workers = len(os.sched_getaffinity(0))
     limits = serving.ServiceLimits(input_wait=_INPUT_WAIT, live=seats, queue=8 * seats + 64)
-    sessions = serving.ServiceSessions(most=3 * seats + 8, share=3, sleep_after=_SLEEP, end_after=_END)
+    sessions = serving.ServiceSessions(most=3 * seats + 8, share=3, sleep_after=_SLEEP, end_after=_END, records=False)
     config = serving.Config(
         listen="127.0.0.1:0", data=os.path.join(data, "boxes"), workers=workers, express=False, slots=1,
         background_after=_BACKGROUND, live=seats // workers + _SPARE, policies=policies,

@@ -103,7 +103,8 @@ class ServiceSessions:
 
     most: of all keys together. share: of one key. sleep_after: seconds without a request after which a session's
     process is stopped until the next one. end_after: seconds after which it is ended. last: seconds from its start
-    after which it is ended however it is used.
+    after which it is ended however it is used. records: whether the database keeps how each has ended, so that later
+    requests are told.
     """
 
     most: int = attrs.field(default=200, converter=to_whole, validator=between(0, 100_000, "0 to 100,000 sessions"))
@@ -123,6 +124,7 @@ class ServiceSessions:
         converter=_to_seconds,
         validator=between(0, 86_400, _SOON, above=True),
     )
+    records: bool = True
 
 
 def _to_policies(value: Any) -> Mapping[str, Policy]:

@@ -126,8 +126,9 @@ class Sessions:
             if session.worker.ended:
                 raise Refusal("worker-lost", headers={"Retry-After": "1"})
             self._all[session.id] = session
-            key = session.caller.key
-            await self._store.ask(self._store.begin_session, session.id, key, session.policy, session.language)
+            if self._limits.records:
+                key = session.caller.key
+                await self._store.ask(self._store.begin_session, session.id, key, session.policy, session.language)
         except BaseException:
             self._all.pop(session.id, None)
             self._behind(self._tell(session, {"op": "end", "session": session.id}))
@@ -169,6 +170,8 @@ class Sessions:
         if session is not None and session.caller.key == caller.key:
             return session
         key, state, reason = self._ending.get(identity, ("", "", ""))
+        if not self._limits.records:
+            raise Refusal("session-ended", "the session has ended, or there was none")
         if not state or key != caller.key:
             known = await self._store.ask(self._store.session, identity, caller.key)
             if known is None:
@@ -272,7 +275,8 @@ class Sessions:
         """Ends a session, without the database, and returns whether it had not been ended before."""
         if self._all.pop(session.id, None) is None:
             return False
-        self._ending[session.id] = session.caller.key, state, reason
+        if self._limits.records:
+            self._ending[session.id] = session.caller.key, state, reason
         if not session.worker.ended:
             for snapshot in tuple(session.snapshots):
                 await self._tell(session, {"op": "forget", "snapshot": snapshot})
@@ -306,8 +310,9 @@ class Sessions:
         reason = "the process that served it has ended"
         for session in [session for session in self._all.values() if session.worker is worker]:
             del self._all[session.id]
-            self._ending[session.id] = session.caller.key, "lost", reason
-            self._behind(self._note_ends())
+            if self._limits.records:
+                self._ending[session.id] = session.caller.key, "lost", reason
+                self._behind(self._note_ends())
 
     async def watch(self) -> None:
         """Looks after the sessions that nobody uses, and after ends that could not be kept."""

@@ -72,6 +72,10 @@ def asking_of(request: Request) -> Asking:
 # --- who may ask ------------------------------------------------------------------------------------------------------
 
 
+async def _here(request: Request) -> Lesson:
+    return lesson_of(request)  # a function that is none of asyncio's would be called in a thread
+
+
 async def _seat(request: Request) -> Seat:
     seat = asking_of(request).seat
     if seat is None:
@@ -88,5 +92,5 @@ async def _teacher(request: Request) -> None:
 #: raise Refusal.
 Sitting: TypeAlias = Annotated[Seat, Depends(_seat)]
 Version: TypeAlias = Annotated[int, Path(ge=0, le=1 << 40)]
-Here: TypeAlias = Annotated[Lesson, Depends(lesson_of)]
+Here: TypeAlias = Annotated[Lesson, Depends(_here)]
 FOR_TEACHER: Final[Any] = Depends(_teacher)
