@@ -1,0 +1,105 @@
+"""Classrooms of tests: `proxybox classroom` in a process group of its own, and who asks it."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import httpx
+
+from tests.soak.serving import family
+
+
+@attrs.frozen
+class Classroom:
+    """One that runs. url: of this machine. code: to join with. key: the teacher's."""
+
+    process: "subprocess.Popen[str]"
+    url: str
+    code: str
+    key: str
+    data: Path
+
+    @property
+    def port(self) -> int:
+        """The port of its address."""
+        return int(self.url.rpartition(":")[2])
+
+    def client(self) -> httpx.Client:
+        """A browser that nobody knows yet."""
+        return httpx.Client(base_url=self.url, headers={"Origin": self.url}, timeout=60)
+
+    @contextlib.contextmanager
+    def joined(self, name: str) -> Iterator[httpx.Client]:
+        """A browser that has a seat."""
+        with self.client() as client:
+            answer = client.post("/api/join", json={"name": name, "code": self.code})
+            assert answer.status_code == 201, answer.text
+            yield client
+
+    @contextlib.contextmanager
+    def teacher(self) -> Iterator[httpx.Client]:
+        """The teacher's browser."""
+        with self.client() as client:
+            assert client.post("/api/teacher/login", json={"key": self.key}).status_code == 204
+            yield client
+
+    def kill(self, *, all_of_it: bool) -> None:
+        """Kills the process that serves, or all below it, too."""
+        for pid in list(family(self.process.pid)) if all_of_it else [self.process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def classroom(data: Path, course: Path, port: int = 0) -> Iterator[Classroom]:
+    """Holds a classroom open in the context. Raises RuntimeError, with what it has said, when it ends before."""
+    log = data.with_suffix(".log")
+    command = [sys.executable, "-P", "-m", "proxybox", "classroom", "--json", "--port", str(port), "--data", str(data)]
+    with open(log, "a") as said:
+        process = subprocess.Popen(
+            [*command, str(course)], stdout=subprocess.PIPE, stderr=said, text=True, start_new_session=True
+        )
+    with process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                raise RuntimeError(f"it has ended with {process.wait()}: {log.read_text()}")
+            told = json.loads(line)
+            yield Classroom(process, told["addresses"][0], told["code"], told["teacher"].partition("#")[2], data)
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@attrs.frozen
+class Told:
+    """An event of a stream."""
+
+    id: str
+    name: str
+    data: Any
+
+    @property
+    def number(self) -> int:
+        """Its place among all events; 0 where it has none."""
+        return int(self.id.rpartition("-")[2] or 0)
+
+
+def event_of(piece: bytes) -> Told | None:
+    """Returns the event of a piece of a stream; None for a comment."""
+    fields = dict(line.split(b": ", 1) for line in piece.split(b"\n") if line and not line.startswith(b":"))
+    if b"event" not in fields:
+        return None
+    return Told(fields.get(b"id", b"").decode(), fields[b"event"].decode(), json.loads(fields[b"data"]))
