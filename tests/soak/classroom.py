@@ -39,7 +39,7 @@ MARKS = {"first": 0.4, "memory": 1500.0, "grid": 2.0}
 def course(folder: Path) -> Path:
     """Makes a course of the exercises that come with proxybox."""
     shutil.copytree(Path(proxybox.teach.__file__).parent / "exercises", folder)
-    (folder / "course.toml").write_text('title = "A class"\n[limits]\nmemory = "128M"\n')
+    (folder / "course.toml").write_text('title = "A class"\nseats = 200\n[limits]\nmemory = "128M"\n')
     return folder
 
 
@@ -51,9 +51,7 @@ class Usage(threading.Thread):
         self._pid, self._ended = pid, threading.Event()
         self._was = _machine()
         self.began = time.monotonic()
-        self.most: Counter[str] = Counter()
-        self.resident = 0
-        self.processes = 0
+        self.seen: list[tuple[float, Counter[str], int, int]] = []
         self.cpu: dict[int, tuple[str, float]] = {}
 
     def run(self) -> None:
@@ -79,9 +77,7 @@ class Usage(threading.Thread):
             used[kind] += sum(map(int, re.findall(r"^Pss: +(\d+)", rollup, re.MULTILINE)))
             resident += sum(map(int, re.findall(r"^Rss: +(\d+)", rollup, re.MULTILINE)))
             count += 1
-        if used.total() > self.most.total():
-            self.most, self.processes = used, count
-        self.resident = max(self.resident, resident)
+        self.seen.append((time.monotonic(), used, resident, count))
 
     def _kind(self, pid: int) -> str:
         if pid == self._pid:
@@ -141,12 +137,17 @@ def _tell(told: Tally, usage: Usage, seconds: float) -> None:
     _row("an action in the teacher's grid", told.grid)
     _row("a text at the teacher who watches", told.watched)
     print(f"{'':40}{'grid, mark':>16}{1e3 * MARKS['grid']:>8.0f}")
-    mb = {kind: size / 1024 for kind, size in usage.most.items()}
-    print(
-        f"\nmemory (PSS), at its highest: {sum(mb.values()):.0f} MB in {usage.processes} processes (mark: 1,500): ",
-        end="",
-    )
-    print(", ".join(f"{kind} {size:.0f}" for kind, size in mb.items()), f"; RSS {usage.resident / 1024:.0f} MB")
+    print(f"\n{'memory at its highest, MB':40}{'PSS':>8}{'RSS':>8}{'all':>8}   of that (PSS)")
+    began = usage.began
+    for name, ends in told.ends_at.items():
+        seen = [each for each in usage.seen if began <= each[0] < ends]
+        began = ends
+        if seen:
+            _, used, _, count = max(seen, key=lambda each: each[1].total())
+            parts = ", ".join(f"{kind} {size / 1024:.0f}" for kind, size in used.items())
+            resident = max(each[2] for each in seen)
+            print(f"  {name:38}{used.total() / 1024:>8.0f}{resident / 1024:>8.0f}{count:>8}   {parts}")
+    print(f"{'':40}{'mark':>8}{MARKS['memory']:>8.0f}\n")
     mine = {kind: usage.used(kind) for kind in ("web", "workers", "boxes", "tests")}
     print(
         f"CPUs: {', '.join(f'{kind} {each:.2f}' for kind, each in mine.items())} (short-lived ones not counted);",

@@ -242,7 +242,7 @@ async def kill(students: int, folder: Path) -> int:
         await asyncio.gather(*work, return_exceptions=True)
     print(f"{students} students, {time.monotonic() - began:.0f} s; {KILLS} kills, each second one of all processes")
     print(
-        f"{count.saves:,} texts, {count.hand_ins} hand-ins and {count.runs} runs were answered; {count.again:,} new tries"
+        f"{count.saves:,} texts, {count.hand_ins} hand-ins and {count.runs} runs were answered; {count.again:,} tries"
     )
     print(f"the oldest text that was not kept: {count.oldest:.2f} s (mark: {OLDEST:g} s)")
     print(
