@@ -1,5 +1,7 @@
 """Sessions over REST: variables and files stay, and each end is told."""
 
+import contextlib
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -252,6 +254,18 @@ def test_a_restarted_service_says_that_its_sessions_are_lost(tmp_path: Path) -> 
             answer = server.post(f"{session}/execute", {"code": "1"})
             assert answer.status_code == 410
             assert said in answer.json()["detail"]
+
+
+def test_a_service_without_records_says_of_no_session_how_it_has_ended(tmp_path: Path) -> None:
+    with serving(tmp_path, "workers = 1\nslots = 1\n[sessions]\nrecords = false\n") as server:
+        session = server.session()
+        assert server.execute(session, "x = 1")["status"] == "ok"
+        server.http.delete(session)
+        for gone in (session, "/v1/sessions/none"):
+            answer = server.post(f"{gone}/execute", {"code": "1"})
+            assert (answer.status_code, answer.json()["detail"]) == (410, "the session has ended, or there was none")
+    with contextlib.closing(sqlite3.connect(tmp_path / "data" / "proxybox.sqlite")) as database:
+        assert database.execute("select count(*) from sessions").fetchone() == (0,)
 
 
 def test_a_session_with_variables_of_its_own_and_its_copies(server: Server) -> None:
