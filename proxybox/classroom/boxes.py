@@ -37,6 +37,8 @@ _MOST_PICTURE, _MOST_PICTURES, _MOST_KEPT = 1 << 20, 4 << 20, 6 << 20
 _MOST_MESSAGE, _MOST_TRACEBACK = 4_000, 20_000
 #: The kinds of what programs show that pages can show, the best first.
 _SHOWN: Final = ("image/png", "image/jpeg", "image/svg+xml", "text/plain")
+#: Bytes of memory of a box, with what it shares with others, beyond which it does not wait for what comes next.
+_LARGE: Final = 100 << 20
 #: How a run ends that its student, or the teacher, has stopped.
 _STOPPED: Final[dict[str, Any]] = {"status": "cancelled", "why": "It was stopped."}
 #: The statuses of runs that ended by themselves, or were stopped; others tell of a limit, or of what went wrong here.
@@ -221,7 +223,15 @@ class Boxes:
         assert session is not None  # noqa: S101 - for mypy
         try:
             data = await self._sessions.command(
-                desk.caller, session, "exec", on_event=told.take, code=code, name=name, echo=True, interactive=True
+                desk.caller,
+                session,
+                "exec",
+                on_event=told.take,
+                code=code,
+                name=name,
+                echo=True,
+                interactive=True,
+                weigh=True,
             )
         except Refusal as refusal:
             if refusal.kind in ("session-ended", "not-found") and desk.session == session:
@@ -230,6 +240,8 @@ class Boxes:
         result = json.loads(data)
         if not result["alive"]:
             desk.session = None
+        elif (result.get("memory") or 0) > _LARGE:
+            self._leave(desk)
         error = result["error"]
         if error is not None and error["type"] == "KeyboardInterrupt" and told.is_stopped:
             return _STOPPED

@@ -39,7 +39,7 @@ from proxybox.teach.grades import Grade
 from proxybox.teach.records import CONVERTER
 
 #: Seconds that a program waits for its student's input, and after which an unused box sleeps, and ends.
-_INPUT_WAIT, _SLEEP, _END = 600.0, 20.0, 900.0
+_INPUT_WAIT, _SLEEP, _END = 600.0, 20.0, 300.0
 #: Seconds for all tests of what was handed in, which nobody waits for: right work that is slow is right.
 _FOR_A_GRADE: Final = 120.0
 #: Seconds of CPU time after which a box comes after those of others.

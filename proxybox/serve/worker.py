@@ -277,11 +277,14 @@ class _Worker:
         return session
 
     def command(self, job: "_Job") -> dict[str, Any]:
-        """Carries out one command of a session."""
+        """Carries out one command of a session. asked: with `weigh`, the answer has the bytes that it has in memory."""
         asked = job.asked
         session = self.session(asked)
         job.running.begin(session.interrupt, session.interrupt)
-        return {**_COMMANDS[asked["command"]](self, session, job), "alive": session.alive}
+        done = _COMMANDS[asked["command"]](self, session, job)
+        if asked.get("weigh") and session.alive:
+            done["memory"] = session.usage.memory
+        return {**done, "alive": session.alive}
 
     def fork(self, job: "_Job") -> dict[str, Any]:
         """Makes a copy of a session."""
