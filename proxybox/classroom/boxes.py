@@ -37,8 +37,9 @@ _MOST_PICTURE, _MOST_PICTURES, _MOST_KEPT = 1 << 20, 4 << 20, 6 << 20
 _MOST_MESSAGE, _MOST_TRACEBACK = 4_000, 20_000
 #: The kinds of what programs show that pages can show, the best first.
 _SHOWN: Final = ("image/png", "image/jpeg", "image/svg+xml", "text/plain")
-#: Bytes of memory of a box, with what it shares with others, beyond which it does not wait for what comes next.
-_LARGE: Final = 100 << 20
+#: Bytes of memory of a box that has done little, nearly all of which it shares with others; and beyond that, what all
+#: boxes may have together that wait for what comes next.
+_SHARED, _TOGETHER = 48 << 20, 250 << 20
 #: How a run ends that its student, or the teacher, has stopped.
 _STOPPED: Final[dict[str, Any]] = {"status": "cancelled", "why": "It was stopped."}
 #: The statuses of runs that ended by themselves, or were stopped; others tell of a limit, or of what went wrong here.
@@ -72,7 +73,8 @@ class Run:
 class Desk:
     """The desk of a seat. session: the id of its box. run: what runs; told: what is told of it.
 
-    last: what ran last, by exercise. opening: is held while a box is opened.
+    last: what ran last, by exercise. opening: is held while a box is opened. memory: bytes that the box does not share;
+    used: when something ended in it.
     """
 
     caller: Caller
@@ -84,6 +86,8 @@ class Desk:
     last: dict[str, Run] = attrs.field(factory=dict)
     opening: asyncio.Lock = attrs.field(factory=asyncio.Lock)
     is_completing: bool = False
+    memory: int = 0
+    used: float = 0.0
 
     def keep(self, run: Run) -> None:
         """Keeps a run as the last one of its exercise, and lets go of those before it that are too large together."""
@@ -196,6 +200,8 @@ class Boxes:
             raise
         finally:
             desk.run = desk.task = desk.told = None
+            desk.used = time.monotonic()
+            self._make_room()
             end = {"status": "cancelled", "why": "", "error": None, "truncated": False, "hint": "", **end}
             end["seconds"] = round(time.monotonic() - began, 3)
             told.end(end)
@@ -240,8 +246,7 @@ class Boxes:
         result = json.loads(data)
         if not result["alive"]:
             desk.session = None
-        elif (result.get("memory") or 0) > _LARGE:
-            self._leave(desk)
+        desk.memory = max(0, (result.get("memory") or 0) - _SHARED)
         error = result["error"]
         if error is not None and error["type"] == "KeyboardInterrupt" and told.is_stopped:
             return _STOPPED
@@ -323,6 +328,17 @@ class Boxes:
         if desk.session is not None:
             self._behind(self._end(desk.caller, desk.session))
             desk.session = None
+
+    def _make_room(self) -> None:
+        """Ends boxes that wait for what comes next, while they take too much: those that have waited longest."""
+        waiting = [desk for desk in self._desks.values() if desk.session is not None and desk.run is None]
+        total = sum(desk.memory for desk in waiting)
+        for desk in sorted(waiting, key=lambda desk: desk.used):
+            if total <= _TOGETHER:
+                return
+            if desk.memory:
+                total -= desk.memory
+                self._leave(desk)
 
     async def _end(self, caller: Caller, session: str) -> None:
         with contextlib.suppress(Refusal):

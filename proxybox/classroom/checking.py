@@ -32,7 +32,7 @@ from proxybox.teach.ready import ReadyExercise
 from proxybox.teach.submissions import Submission
 
 #: The most exercises that a process keeps ready: each has boxes that wait.
-_MOST_READY: Final = 4
+_MOST_READY: Final = 2
 #: Checks between two times that memory is given back to the kernel.
 _CHECKS: Final = 20
 _CONVERTER: Final = make_converter()
