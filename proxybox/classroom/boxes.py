@@ -270,9 +270,10 @@ class Boxes:
     async def input(self, seat: str, run: str, text: str) -> None:
         """Gives a program what it reads. Raises Refusal."""
         desk = self._desk_of(seat, run)
-        if desk.session is not None and desk.told is not None:
-            await self._sessions.input(desk.caller, desk.session, text)
-            desk.told.give(text)
+        if desk.session is None or desk.told is None:
+            raise Refusal("session-busy")  # its box is not there yet
+        await self._sessions.input(desk.caller, desk.session, text)
+        desk.told.give(text)
 
     async def stop(self, seat: str, run: str) -> None:
         """Interrupts a run; one that goes on loses its box the second time. Raises Refusal."""

@@ -212,16 +212,19 @@ class Lesson:
         if why == "saved" and not body.files:
             raise Refusal("invalid", errors=[{"loc": ["body", "files"], "msg": "there are none"}])
         saved = await self.work.save(seat.id, sheet, body, why)
-        self._pay(seat, saved.files)
-        told = {"exercise": exercise, "version": saved.version, "client": body.client}
-        self.hub.tell(f"seat:{seat.id}", "saved", told)
-        self.hub.show(f"seat:{seat.id}", "text", {"exercise": exercise, "version": saved.version, "files": saved.files})
-        self.grid.active(seat.id)
+        self._kept_version(seat, exercise, body.client, saved.version, saved.files)
         return saved
 
-    def _pay(self, seat: Seat, files: Mapping[str, str]) -> None:
-        """Takes from a seat's bucket what was kept: a small change of large files keeps all of them once more."""
+    def _kept_version(self, seat: Seat, exercise: str, client: str, version: int, files: Mapping[str, str]) -> None:
+        """Tells of a version that was kept, and takes it from the seat's bucket.
+
+        A small change of large files keeps all of them once more.
+        """
         self.buckets.take(seat.id, sum(map(len, files.values())))
+        topic = f"seat:{seat.id}"
+        self.hub.tell(topic, "saved", {"exercise": exercise, "version": version, "client": client})
+        self.hub.show(topic, "text", {"exercise": exercise, "version": version, "files": files})
+        self.grid.active(seat.id)
 
     async def run(self, seat: Seat, exercise: str, body: Save) -> tuple[Run, int]:
         """Runs a student's program, and keeps it first; returns what was kept as which version. Raises Refusal."""
@@ -285,8 +288,7 @@ class Lesson:
         """Keeps a hand-in, which is graded afterwards; returns it, and as which version. Raises Refusal."""
         sheet = self.sheet(exercise)
         handed, version = await self.work.hand_in(seat.id, sheet, body)
-        self._pay(seat, handed.files)
-        self.grid.active(seat.id)
+        self._kept_version(seat, exercise, body.client, version, handed.files)
         if handed.grade is None:
             self._behind(self._grade(handed))
         return handed, version
