@@ -70,6 +70,7 @@ def serve(connections: list[Connection], setup: bytes) -> None:
     told: Setup = pickle.loads(setup)  # noqa: S301 - from our own parent
     priority.lower(told.nice, boxes=told.boxes, background_after=told.background_after)
     worker = _Worker(told)
+    worker.start()
     for line in lines:
         threading.Thread(target=worker.serve, args=(line,), name="proxybox-serve", daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
@@ -112,9 +113,12 @@ class _Worker:
         self._running: dict[int, _Running] = {}
         self._early: OrderedDict[int, list[Mapping[str, Any]]] = OrderedDict()
         self._moments = Moments()
-        self._moments.start()
         self._ordering = threading.Lock()
         self._making = threading.Lock()
+
+    def start(self) -> None:
+        """Has text that is gathered told in time."""
+        self._moments.start()
 
     def close(self) -> None:
         """Ends everything."""
