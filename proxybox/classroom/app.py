@@ -1,7 +1,6 @@
 """Puts the classroom together: an ASGI application with all doors."""
 
 import contextlib
-import json
 from collections.abc import AsyncIterator
 
 try:
@@ -17,10 +16,10 @@ from proxybox.classroom.config import Config
 from proxybox.classroom.doors import events, pages, student, teacher
 from proxybox.classroom.edge import Edge
 from proxybox.classroom.lesson import Lesson
-from proxybox.serve.app import tell_faults
+from proxybox.serve.app import refused, tell_faults
 from proxybox.serve.database import StoreError
 from proxybox.serve.edge import log, visit
-from proxybox.serve.problems import MEDIA_TYPE, Refusal
+from proxybox.serve.problems import Refusal
 
 
 def app(config: Config) -> Edge:
@@ -63,6 +62,4 @@ async def _not_kept(request: fastapi.Request, error: Exception) -> fastapi.Respo
     """What a page is told of what could not be kept: nothing of it is kept then, and the page tries again."""
     log.error("%s: nothing can be kept: %s", visit(request.scope).id, error)
     detail = "Nothing can be kept at the moment: tell your teacher. Is the disk of the teacher's computer full?"
-    refusal = Refusal("not-ready", detail, headers={"Retry-After": "2"})
-    body = json.dumps(refusal.body(visit(request.scope).id))
-    return fastapi.Response(body, refusal.status, refusal.headers, media_type=MEDIA_TYPE)
+    return await refused(request, Refusal("not-ready", detail, headers={"Retry-After": "2"}))

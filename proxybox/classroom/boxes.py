@@ -40,6 +40,8 @@ _SHOWN: Final = ("image/png", "image/jpeg", "image/svg+xml", "text/plain")
 #: Bytes of memory of a box that has done little, nearly all of which it shares with others; and beyond that, what all
 #: boxes may have together that wait for what comes next.
 _SHARED, _TOGETHER = 48 << 20, 250 << 20
+#: The refusals that say that a box is no longer there.
+_GONE: Final = frozenset({"session-ended", "not-found"})
 #: How a run ends that its student, or the teacher, has stopped.
 _STOPPED: Final[dict[str, Any]] = {"status": "cancelled", "why": "It was stopped."}
 #: The statuses of runs that ended by themselves, or were stopped; others tell of a limit, or of what went wrong here.
@@ -141,7 +143,6 @@ class Boxes:
 
         async def work(told: "_Telling") -> dict[str, Any]:
             place, desk = self._places[exercise], self.desk(seat)
-            self._leave(desk)
             code = files.get(place.main, "")
             await self._open(desk, exercise, files)
             # What is shown comes as it does at a prompt, but for the value of a last expression: a program has none.
@@ -154,13 +155,11 @@ class Boxes:
 
         async def work(told: "_Telling") -> dict[str, Any]:
             desk = self.desk(seat)
-            if desk.session is None or desk.exercise != exercise:
-                self._leave(desk)
-                await self._open(desk, exercise, files)
+            await self._have_box(desk, exercise, files)
             try:
                 return await self._execute(desk, told, code=code)
             except Refusal as refusal:
-                if refusal.kind not in ("session-ended", "not-found"):
+                if refusal.kind not in _GONE:
                     raise
             await self._open(desk, exercise, files)
             return await self._execute(desk, told, code=code)
@@ -212,13 +211,20 @@ class Boxes:
             self._behind(self._on_end(seat, run, ran))
             self._on_change(seat)
 
+    async def _have_box(self, desk: Desk, exercise: str, files: Mapping[str, str]) -> None:
+        """Opens a box where the desk has none of this exercise."""
+        if desk.session is None or desk.exercise != exercise:
+            await self._open(desk, exercise, files)
+
     async def _open(self, desk: Desk, exercise: str, files: Mapping[str, str]) -> None:
+        """Opens a box in place of the one that the desk has."""
         place = self._places[exercise]
         given: dict[str, Any] = {
             name: {"base64": base64.b64encode(data).decode()} for name, data in place.files.items()
         }
         given |= files
         asked = {"policy": place.policy, "language": place.language, "files": given}
+        self._leave(desk)  # at once: what is asked of the desk from now on does not concern the old box
         async with desk.opening:  # a completion may have begun to open one: the desk has one box, and no other
             self._leave(desk)
             session = await self._sessions.open(desk.caller, asked)
@@ -240,7 +246,7 @@ class Boxes:
                 weigh=True,
             )
         except Refusal as refusal:
-            if refusal.kind in ("session-ended", "not-found") and desk.session == session:
+            if refusal.kind in _GONE and desk.session == session:
                 desk.session = None
             raise
         result = json.loads(data)
@@ -303,13 +309,11 @@ class Boxes:
             return nothing
         desk.is_completing = True
         try:
-            if desk.session is None or desk.exercise != exercise:
-                self._leave(desk)
-                await self._open(desk, exercise, files)
+            await self._have_box(desk, exercise, files)
             session = desk.session or ""
             found = json.loads(await self._sessions.command(desk.caller, session, "complete", code=code, cursor=cursor))
         except Refusal as refusal:
-            if refusal.kind in ("session-ended", "not-found") and desk.session == session:
+            if refusal.kind in _GONE and desk.session == session:
                 desk.session = None
             return nothing
         finally:

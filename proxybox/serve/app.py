@@ -68,7 +68,7 @@ def app(config: Config | None = None) -> Edge:
 
 def tell_faults(inner: fastapi.FastAPI) -> None:
     """Has an application tell faults as problem details."""
-    inner.add_exception_handler(Refusal, _refused)
+    inner.add_exception_handler(Refusal, refused)
     inner.add_exception_handler(RequestValidationError, _invalid)
     inner.add_exception_handler(HTTPException, _of_the_framework)
     inner.add_exception_handler(ClientGone, _gone)
@@ -78,7 +78,8 @@ def tell_faults(inner: fastapi.FastAPI) -> None:
 # --- faults, in our own form ------------------------------------------------------------------------------------------
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def refused(request: Request, error: Exception) -> Response:
+    """Answers a request with a refusal."""
     assert isinstance(error, Refusal)  # noqa: S101 - Starlette's types know only Exception
     body = json.dumps(error.body(visit(request.scope).id))
     return Response(body, error.status, error.headers, media_type=MEDIA_TYPE)
@@ -86,14 +87,14 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    return await _refused(request, invalid(error))
+    return await refused(request, invalid(error))
 
 
 async def _of_the_framework(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     refusal = of_status(error.status_code)
     refusal.headers.update(error.headers or {})
-    return await _refused(request, refusal)
+    return await refused(request, refusal)
 
 
 async def _gone(_: Request, __: Exception) -> Response:
@@ -103,4 +104,4 @@ async def _gone(_: Request, __: Exception) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     log.error("%s failed", visit(request.scope).id, exc_info=error)
-    return await _refused(request, Refusal("internal-error"))
+    return await refused(request, Refusal("internal-error"))
