@@ -77,7 +77,7 @@ show("rdtscp", counter() / 1e9)
 
 def is_like_the_host(value, moment):
     """Whether a number, or one in a text, is the host's wall, boot or monotonic time, to within an hour; to within half
-    a second on a host that has run for about as long as a box says it has, which is 1000 seconds."""
+    a second on a host that has run for about as long as a box says it has: 1000 seconds, or as many as those are ticks."""
     clocks = [time.time(), time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME)]
     if isinstance(value, str):
         # A size of memory is no time, but is like the host's for two hours of its uptime.
@@ -88,7 +88,10 @@ def is_like_the_host(value, moment):
             for word in words
             if word.replace(".", "", 1).isdigit() and float(word) > 1e4
         )
-    return value is not None and any(abs(value - clock) < (0.5 if clock < 9000 else 3600) for clock in clocks)
+    boxes = 1000, 1000 * 100
+    return value is not None and any(
+        abs(value - clock) < (0.5 if any(abs(clock - own) < 8000 for own in boxes) else 3600) for clock in clocks
+    )
 
 
 @pytest.mark.parametrize("kind", ["frozen", "virtual"])
