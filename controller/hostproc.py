@@ -47,6 +47,14 @@ def stat(pid: int, *fields: int) -> tuple[int, ...]:
     return tuple(int(words[number - 3]) for number in fields)
 
 
+def state(pid: int) -> str:
+    """Returns the state of a process or a thread, such as "R", "S" or "T" (proc_pid_stat(5))."""
+    words = _read(pid, "stat").rpartition(b")")[2].split()
+    if not words:
+        raise ValueError(f"/proc/{pid}/stat is empty")
+    return words[0].decode("latin-1")
+
+
 def threads(pid: int) -> list[int]:
     """Returns the ids of a process's threads."""
     return [int(name) for name in os.listdir(f"/proc/{pid}/task")]

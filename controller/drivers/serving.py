@@ -628,20 +628,24 @@ class Serving:
         It is allowed when the handler has granted it, the kernel's count of threads is within the limit, and the guest
         was given the channels that it lacks.
         """
-        if not self._newborn:
+        watch = self._process.watch
+        if not self._newborn and not door.is_again(knock, watch):
             door.refuse(knock)
             return
         why = "" if door.admits(knock.tid) else "limits.threads"
         if why or not self._open_channels(door.listener, knock):
+            if not why and not door.listener.is_there(knock):
+                return  # the thread was stopped and comes again, or has ended
             door.listener.refuse(knock)
             for thread in self._newborn:
                 self._world.end_thread(thread)
             self._newborn.clear()
             self._dispatcher.refuse("clone", why or "descriptors of the controller", errno.EAGAIN)
             return
-        thread = self._newborn.pop(0)
-        self._lines[thread.channel].thread = thread
-        door.allow_thread(knock)
+        for thread in self._newborn[:1]:
+            self._lines[thread.channel].thread = thread
+        if door.allow_thread(knock, watch):
+            del self._newborn[:1]
 
     def _open_channels(self, listener: Listener, knock: Knock) -> bool:
         for thread in self._newborn:

@@ -55,7 +55,7 @@ def adopt(
     if listener is None or parent.door is None:
         raise SandboxStartError("this guest cannot be copied")
     deadline = time.monotonic_ns() + BIRTH_LIMIT * 10**9
-    with parent.births:
+    with parent.births, parent.watch.awake():  # the kernel begins the clone of a process that is stopped once more
         try:
             with listener.expect(os.getpgid(parent.pid)) as nest:
                 parent.door.may_fork = True

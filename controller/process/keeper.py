@@ -33,7 +33,9 @@ from proxybox.controller.costs.meter import Meter
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.faults import fault
 from proxybox.controller.header import WOKEN
+from proxybox.controller.process.cpus import allowed_cpus
 from proxybox.controller.process.priority import Step
+from proxybox.controller.process.rotation import Rotation
 
 #: In `Watch.expired`: the caller has ended the guest.
 CANCELLED = "cancelled"
@@ -90,8 +92,9 @@ class Watch:
     checked the guest; the guest has not caused it. unreachable: the kernel does not let this process send the guest
     signals, so nobody may wait for it to end by one. offered: a mask of the signals that `offer` has sent, and that may
     still be pending. near: the guests that the keeper checks at each tick; None while it does not watch this one.
-    steps: how its priority comes down, as pairs of a `spent_ns` and the step (priority.py). back_ns: when the keeper
-    comes back to it at the latest, if it is not near; 0 for no such time.
+    steps: how its priority comes down, as pairs of a `spent_ns` and the step (priority.py). is_asked: whether it has
+    been given something to do since it was last looked at (rotation.py). stops: how often it has been stopped. back_ns:
+    when the keeper comes back to it at the latest, if it is not near; 0 for no such time.
     """
 
     pid: int
@@ -111,7 +114,12 @@ class Watch:
     near: "set[Watch] | None" = None
     back_ns: int = 0
     steps: "deque[tuple[int, Step]]" = attrs.field(factory=deque)
+    is_asked: bool = False
+    stops: int = 0
     _step: "Step | None" = None
+    _sleeps: bool = False
+    _waits_for_turn: bool = False
+    _awake: int = 0
     _carried_ns: int = 0
     _waiting: "Waiting | None" = None
 
@@ -187,7 +195,7 @@ class Watch:
                 limit = own + self._carried_ns + int(seconds * 1e9)
                 if cpu_end_ns is not None and cpu_end_ns < limit:
                     limit = cpu_end_ns
-            self._deadline_ns, self._cpu_ns = deadline_ns, limit
+            self._deadline_ns, self._cpu_ns, self.is_asked = deadline_ns, limit, True
             if self.near is not None:
                 self.near.add(self)
         return own
@@ -212,11 +220,48 @@ class Watch:
 
     def stop(self) -> None:
         """Stops all threads of the guest, whatever they do, until `go_on`."""
-        self.send(signal.SIGSTOP)
+        self._stop(sleeps=True)
 
     def go_on(self) -> None:
         """Lets a guest that was stopped go on. Its program is not told."""
-        self.send(signal.SIGCONT, WOKEN)
+        self._stop(sleeps=False)
+
+    def wait_for_turn(self) -> None:
+        """Stops the guest until `take_turn`, whether or not it is stopped otherwise; not while it is `awake`."""
+        with self.lock:
+            self._stop(waits_for_turn=not self._awake)
+
+    def take_turn(self) -> None:
+        """Lets the guest go on, unless it is stopped otherwise."""
+        self._stop(waits_for_turn=False)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the guest is stopped."""
+        return self._sleeps or self._waits_for_turn
+
+    @contextlib.contextmanager
+    def awake(self) -> Iterator[None]:
+        """A context in which the guest does not wait for its turn."""
+        with self.lock:
+            self._awake += 1
+            self.take_turn()
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._awake -= 1
+
+    def _stop(self, *, sleeps: bool | None = None, waits_for_turn: bool | None = None) -> None:
+        with self.lock:
+            was = self.is_stopped
+            self._sleeps = self._sleeps if sleeps is None else sleeps
+            self._waits_for_turn = self._waits_for_turn if waits_for_turn is None else waits_for_turn
+            if was and not self.is_stopped:
+                self.send(signal.SIGCONT, WOKEN)
+            elif self.is_stopped and not was:
+                self.stops += 1
+                self.send(signal.SIGSTOP)
 
     def send(self, number: int, value: int = 0) -> bool:
         """Sends a real signal, by pidfd, so that it cannot reach another process.
@@ -336,6 +381,11 @@ class Watch:
         """CPU time that was spent so far, by the guest and for it."""
         return self.cpu_time_ns() + self.meter.spent_ns()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether its priority has come down for good."""
+        return self._step is not None and not self.steps
+
     def _come_down(self) -> None:
         """Takes the step that is due. It is taken again with each check, for threads that have escaped the last one."""
         while self.steps and self.spent_ns() >= self.steps[0][0]:
@@ -366,6 +416,13 @@ class Watch:
         self.kill()
 
 
+def _count_cpus() -> int:
+    try:
+        return len(allowed_cpus())
+    except OSError:  # no CPU affinity here
+        return os.cpu_count() or 1
+
+
 class Keeper:
     """The keeper thread. Use `keeper()`: there is one per process, and a new one after a fork.
 
@@ -378,6 +435,7 @@ class Keeper:
         self._near: set[Watch] = set()  # any thread adds to it; only this one, and `release`, take out of it
         self._later: list[tuple[int, int, weakref.ref[Watch]]] = []  # a heap: host time, a number, the guest
         self._numbers = itertools.count()
+        self._rotation = Rotation(_count_cpus())
         self._adding = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="proxybox-keeper", daemon=True)
         self._thread.start()
@@ -439,11 +497,14 @@ class Keeper:
             self._near.discard(watch)  # before the check: a limit that is set from here on brings it back
             if not watch.expired:
                 self._check(watch, now)
+        self._rotation.pass_on(now)
 
     def _check(self, watch: Watch, now: int) -> None:
         is_near = True
         try:
             left = watch.check()
+            if watch.is_behind:
+                self._rotation.join(watch)
             if left > _NEAR:
                 self._put_off(watch, now + left)
                 is_near = False

@@ -23,12 +23,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import attrs
 
 from proxybox.controller import hostproc
 from proxybox.controller.header import FORK_FLAGS
 from proxybox.controller.seal.filters import NUMBERS
+
+if TYPE_CHECKING:
+    from proxybox.controller.process.keeper import Watch
 
 #: The number of the field num_threads in proc_pid_stat(5).
 _NUM_THREADS = 20
@@ -142,8 +146,7 @@ class Listener:
     def _answer_fork(self, door: "Door", knock: Knock) -> None:
         """Allows one clone for each grant, and at once, so that a copy does not wait for its parent's turn."""
         if door.may_fork:
-            door.may_fork = False
-            self.allow(knock)
+            door.may_fork = not self.allow(knock)
         else:
             door.refuse(knock)
             door.tell()
@@ -193,17 +196,26 @@ class Listener:
             return False
         return True
 
-    def allow(self, knock: Knock) -> None:
-        """Lets the kernel carry the call out."""
-        self._respond(knock, 0, _CONTINUE)
+    def allow(self, knock: Knock) -> bool:
+        """Lets the kernel carry the call out.
 
-    def refuse(self, knock: Knock) -> None:
-        """Lets the call fail with EAGAIN, as pthread_create(3) and fork(2) expect at a limit."""
-        self._respond(knock, -errno.EAGAIN, 0)
+        Returns False where it holds the call no more: the thread has ended, or it was stopped and makes the call again.
+        """
+        return self._respond(knock, 0, _CONTINUE)
 
-    def _respond(self, knock: Knock, error: int, flags: int) -> None:
-        with contextlib.suppress(OSError):  # ENOENT: the thread is gone
+    def refuse(self, knock: Knock) -> bool:
+        """Lets the call fail with EAGAIN, as pthread_create(3) and fork(2) expect at a limit.
+
+        Returns what `allow` does.
+        """
+        return self._respond(knock, -errno.EAGAIN, 0)
+
+    def _respond(self, knock: Knock, error: int, flags: int) -> bool:
+        try:
             fcntl.ioctl(self.fd, _SEND, bytearray(_RESPONSE.pack(knock.identifier, 0, error, flags)))
+        except OSError:  # ENOENT
+            return False
+        return True
 
 
 def _group_of(pid: int) -> int:
@@ -257,6 +269,7 @@ class Door:
         self._refused_ns = 0  # each refusal adds REFUSED_EVERY_NS
         self._granted_ns = 0  # each grant of a mapping adds MAPPING_EVERY_NS
         self._in_flight: dict[int, int] = {}
+        self._allowed: dict[int, int] = {}  # by thread: how often the guest had been stopped before its last clone
         listener.add(self)
 
     @property
@@ -306,17 +319,17 @@ class Door:
 
     def answer_mapping(self, knock: Knock, number: int) -> None:
         """Puts the file that was granted for that descriptor there, and allows the one mapping."""
-        fd = self.libraries.pop(number, None)
-        if fd is None:
-            self.refuse(knock)
-            return
-        try:
+        with self.listener._lock:
+            fd = self.libraries.get(number)
+            if fd is None:
+                self.refuse(knock)
+                return
             if self.listener.give(knock, number, fd):
-                self.listener.allow(knock)
+                is_answered = self.listener.allow(knock)
             else:  # the stub copies the file
-                self.listener.refuse(knock)
-        finally:
-            os.close(fd)
+                is_answered = self.listener.refuse(knock)
+            if is_answered:
+                os.close(self.libraries.pop(number))
 
     def next_knock(self) -> Knock | None:
         """The next clone of a thread, or mapping, that waits for its answer; None where there is none."""
@@ -367,7 +380,19 @@ class Door:
         }
         return self.threads() + len(self._in_flight) + 1 <= self._limit
 
-    def allow_thread(self, knock: Knock) -> None:
-        """Allows the clone of a thread, and counts it as in flight."""
+    def allow_thread(self, knock: Knock, watch: "Watch") -> bool:
+        """Allows the clone of a thread, and counts it as in flight. Returns as `Listener.allow` does."""
         self._in_flight[knock.tid] = time.monotonic_ns()
-        self.listener.allow(knock)
+        with watch.lock:
+            self._allowed.pop(knock.tid, None)
+            self._allowed[knock.tid] = watch.stops - watch.is_stopped
+            while len(self._allowed) > self._limit:
+                del self._allowed[next(iter(self._allowed))]
+            return self.listener.allow(knock)
+
+    def is_again(self, knock: Knock, watch: "Watch") -> bool:
+        """Whether this may be a clone that was allowed, and that the kernel begins again because the guest was stopped.
+
+        (ERESTARTNOINTR, in copy_process.) For each time that it was stopped, each of its threads may come so once.
+        """
+        return watch.stops > self._allowed.get(knock.tid, watch.stops)

@@ -13,6 +13,7 @@ import pytest
 
 from proxybox.controller.process import keeper as keepers
 from proxybox.controller.process.keeper import Keeper, Watch
+from proxybox.controller.process.rotation import Rotation
 
 SECOND = 1_000_000_000
 
@@ -36,6 +37,7 @@ class Host:
         self.keeper = object.__new__(Keeper)
         self.keeper._jobs, self.keeper._adding = queue.SimpleQueue(), threading.Lock()
         self.keeper._watched, self.keeper._near, self.keeper._later = set(), set(), []
+        self.keeper._rotation = Rotation(1)
         self.keeper._numbers = itertools.count()
 
     def watch(self, **limits: Any) -> Watch:
