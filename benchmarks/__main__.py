@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks import (
     batches,
     calls,
+    classroom,
     computing,
     cpython,
     evaluating,
@@ -40,6 +41,7 @@ BENCHMARKS = (
     Benchmark(name="serving", title="The service", run=serving.run),
     Benchmark(name="prompt", title="The interactive prompt", run=prompt.run),
     Benchmark(name="grading", title="Grading", run=grading.run),
+    Benchmark(name="classroom", title="A classroom", run=classroom.run),
     Benchmark(name="batches", title="Batches", run=batches.run),
     Benchmark(name="cpu", title="Programs that compute", run=computing.run),
     Benchmark(name="files", title="100 MB from one end to the other", run=transfers.run),

@@ -14,6 +14,7 @@ from benchmarks.figures import Figure, Target
 SUBMISSIONS, TESTS = 200, 10
 #: Runs of plain pytest that are timed; what all would take follows from them.
 SAMPLE = 40
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 CODE = "def total(numbers):\n    found = 0\n    for number in numbers:\n        found += number\n    return found\n"
 
 
@@ -21,7 +22,7 @@ def run(say: Callable[[str], None]) -> list[Figure]:
     """Measures all in turn, twice; the better of each."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _write(folder)
+        write(folder)
         boxed, plain, alone = [], [], []
         for number in (1, 2):
             say(f"proxybox grade, {number} of 2")
@@ -41,7 +42,8 @@ def run(say: Callable[[str], None]) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _write(folder: Path) -> None:
+def write(folder: Path) -> None:
+    """Makes an exercise, submissions, and the same tests for plain pytest."""
     cases = [[number, number + 1, 3] for number in range(TESTS)]
     for name in ("exercise/tests", "submissions", "plain"):
         (folder / name).mkdir(parents=True)
@@ -61,19 +63,20 @@ def _write(folder: Path) -> None:
 def _grade(folder: Path) -> float:
     program = "from proxybox.cli import main; raise SystemExit(main())"
     words = ("grade", "exercise", "submissions", "--output", "grades", "--again", "--jobs", "2")
-    return _timed([sys.executable, "-c", program, *words], folder)
+    return timed([sys.executable, "-c", program, *words], folder)
 
 
 def _plain(folder: Path, count: int, tests: Sequence[str]) -> float:
     """Seconds that `count` runs would take, two at a time."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+    command = [*PYTEST, *tests]
     began = time.perf_counter()
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda _: _timed(command, folder / "plain"), range(SAMPLE)))
+        list(pool.map(lambda _: timed(command, folder / "plain"), range(SAMPLE)))
     return (time.perf_counter() - began) * count / SAMPLE
 
 
-def _timed(command: Sequence[str], folder: Path) -> float:
+def timed(command: Sequence[str], folder: Path) -> float:
+    """Seconds that a command takes."""
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # pytest alone, as in an environment of its own
     began = time.perf_counter()
     subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)

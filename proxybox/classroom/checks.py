@@ -2,11 +2,12 @@
 
     check ── the line of its key ── a free lane: a process ── the grade
                   │                     │
-                  │      not done in time, in a quick lane: again, in a slow one
+                  │      not done in time, in a quick lane: again, for longer, and then in a slow one
                   └─ a key has one check at a time; of keys that wait, who was served longest ago is next
 
-Quick lanes end what takes long, and slow lanes do it, so that endless loops hold up only each other. A check whose
-process dies is tried again, once, in a slow lane.
+Quick lanes end what takes long, and slow lanes do it, so that endless loops hold up only each other. What is tried for
+the first time comes first, and briefly: sixty loops that nobody has met yet hold up a good check for some seconds. A
+check whose process dies is tried again, once, in a slow lane.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import os
 import shutil
 import socket
 import tempfile
+from bisect import bisect
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
@@ -32,6 +34,8 @@ from proxybox.teach.grades import Grade, Verdict
 from proxybox.teach.grading import Packed, pack
 
 LaneKind = Literal["quick", "slow"]
+#: The level of what is done in slow lanes; 0 and 1 are those of quick ones.
+_SLOW: Final = 2
 
 #: The variables that a process inherits: what finds programs, files and the locale, and what is ours.
 _INHERITED: Final = (
@@ -112,7 +116,7 @@ class Lane(Protocol):
 
 @attrs.define(eq=False)
 class _Check:
-    """A check that somebody waits for. kind: of the lane that it is for. tries: that have ended with their process."""
+    """A check that somebody waits for. level: how long it may take. tries: that have ended with their process."""
 
     number: int
     key: str
@@ -120,21 +124,27 @@ class _Check:
     files: Mapping[str, bytes]
     deadline: float
     future: "asyncio.Future[Grade]"
-    kind: LaneKind = "quick"
+    level: int = 0
     tries: int = 0
 
     @property
+    def kind(self) -> LaneKind:
+        """The kind of the lane that it is for."""
+        return "slow" if self.level == _SLOW else "quick"
+
+    @property
     def remembered(self) -> tuple[str, str]:
-        """What tells whether the next one will be slow."""
+        """What tells how long the next one will take."""
         return self.key, self.exercise.digest
 
 
 class Checks:
     """The checks of a classroom; for one event loop.
 
-    deadline: seconds for all tests of a check; those that have not ended by then have not passed. quick_seconds: until
-    a check is a slow one. quick, slow: how many processes there are of each kind at most. idle: seconds until a process
-    with nothing to do ends. most_checks, most_resident: checks and bytes of memory after which a process is replaced.
+    deadline: seconds for all tests of a check; those that have not ended by then have not passed. brief_seconds: for a
+    check that nobody knows yet. quick_seconds: until a check is a slow one. quick, slow: how many processes there are
+    of each kind at most. idle: seconds until a process with nothing to do ends. most_checks, most_resident: checks and
+    bytes of memory after which a process is replaced.
     guest, packages: as for `Sandbox`. make_lane: makes what does the checks, in place of processes.
     """
 
@@ -144,6 +154,7 @@ class Checks:
         guest: str | None = None,
         packages: Sequence[str] = (),
         deadline: float = 20.0,
+        brief_seconds: float = 0.3,
         quick_seconds: float = 2.0,
         quick: int = 2,
         slow: int = 2,
@@ -152,7 +163,8 @@ class Checks:
         most_resident: int = 400 << 20,
         make_lane: Callable[[LaneKind], Lane] | None = None,
     ) -> None:
-        self._deadline, self._quick_seconds, self._idle = deadline, quick_seconds, idle
+        self._deadline, self._idle = deadline, idle
+        self._seconds = brief_seconds, quick_seconds
         self._limits = most_checks, most_resident
         self._guest, self._packages = guest, tuple(map(os.path.abspath, packages))
         self._room: dict[LaneKind, int] = {"quick": quick, "slow": slow}
@@ -162,7 +174,7 @@ class Checks:
         self._lines: dict[str, deque[_Check]] = {}
         self._running: dict[str, tuple[_Check, Lane]] = {}
         self._served: OrderedDict[str, int] = OrderedDict()
-        self._slow: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._levels: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._packed: OrderedDict[int, tuple[Exercise, Packed]] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._idling: dict[Lane, asyncio.TimerHandle] = {}
@@ -213,7 +225,7 @@ class Checks:
             next(self._numbers), key, packed, dict(files), self._deadline if deadline is None else deadline,
             asyncio.get_running_loop().create_future(),
         )  # fmt: skip
-        check.kind = "slow" if check.remembered in self._slow else "quick"
+        check.level = self._levels.get(check.remembered, 0)
         line.append(check)
         self._assign()
         try:
@@ -253,10 +265,10 @@ class Checks:
                 self._begin(check, self._lane(kind))
 
     def _next(self, kind: LaneKind) -> _Check | None:
-        """The check that is next in lanes of a kind: that of the key that was served longest ago, then the oldest."""
+        """The check that is next in lanes of a kind: of the briefest, that of who was served longest ago."""
         heads = (line[0] for key, line in self._lines.items() if line and key not in self._running)
         ours = (check for check in heads if check.kind == kind)
-        return min(ours, key=lambda check: (self._served.get(check.key, 0), check.number), default=None)
+        return min(ours, key=lambda check: (check.level, self._served.get(check.key, 0), check.number), default=None)
 
     def _lane(self, kind: LaneKind) -> Lane:
         """A lane that has nothing to do, or a new one; of several, the one that was used last."""
@@ -307,38 +319,39 @@ class Checks:
         self._assign()
 
     def _again(self, check: _Check) -> None:
-        """Has a check wait for a slow lane, unless nobody waits for it, or a later one has taken its place."""
+        """Has a check wait for another try, unless nobody waits for it, or a later one has taken its place."""
         line = self._lines.setdefault(check.key, deque())
         if any(later.exercise.digest == check.exercise.digest for later in line):
             _refuse(check, Superseded("a later check of the same exercise has taken its place"))
         elif not check.future.done():
-            check.kind = "slow"
             line.appendleft(check)
 
     async def _graded(self, check: _Check, lane: Lane) -> Grade | None:
         """The grade of a check; None where it is to be done again."""
         asked = Asked(number=next(self._numbers), key=check.key, exercise=check.exercise, files=check.files)
-        seconds = check.deadline if check.kind == "slow" else min(self._quick_seconds, check.deadline)
+        seconds = check.deadline if check.level == _SLOW else min(self._seconds[check.level], check.deadline)
         is_last = seconds == check.deadline
         try:
             done = await lane.grade(asked, seconds)
         except LaneEnded as ended:
             check.tries += not ended.overdue
             if check.future.done() or (not is_last if ended.overdue else check.tries < _TRIES):
-                self._remember(check, slow=True)
+                self._remember(check, _SLOW)
                 return None
             return _failed(check.key, TOO_LONG if ended.overdue else DIED, ended.why)
         if check.future.done():
             return None
-        self._remember(check, slow=done.stopped or done.seconds >= self._quick_seconds)
+        self._remember(check, min(check.level + 1, _SLOW) if done.stopped else bisect(self._seconds, done.seconds))
         return None if done.stopped and not is_last else done.grade
 
-    def _remember(self, check: _Check, *, slow: bool) -> None:
-        self._slow.pop(check.remembered, None)
-        if slow:
-            self._slow[check.remembered] = None
-            while len(self._slow) > _MOST_KEYS:
-                self._slow.popitem(last=False)
+    def _remember(self, check: _Check, level: int) -> None:
+        """Remembers at which level a check is tried next, which may be at once."""
+        check.level = level
+        self._levels.pop(check.remembered, None)
+        if level:
+            self._levels[check.remembered] = level
+            while len(self._levels) > _MOST_KEYS:
+                self._levels.popitem(last=False)
 
     def _tidy(self, key: str) -> None:
         if not self._lines.get(key, True):

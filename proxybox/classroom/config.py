@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -23,6 +24,7 @@ LAN: Final = "lan"
 _HOSTNAME_MAX: Final = 253
 _HOST: Final = 'a host name or an address, or "lan" for all addresses of this machine'
 _NAME: Final = 'a host name, such as "class.school.example"'
+_ORIGIN: Final = 'an origin with TLS, such as "https://moodle.school.example"'
 _EVERYWHERE: Final = frozenset({"0.0.0.0", "::", "*", ""})  # noqa: S104 - words for it; by default it is loopback
 #: What of a course's name is taken over into the name of a folder.
 _UNUSUAL: Final = re.compile(r"[^A-Za-z0-9._-]+")
@@ -54,6 +56,24 @@ def _to_names(value: Any) -> tuple[str, ...]:
     return tuple(_plain_host(name, _NAME) for name in to_texts(value, "host names"))
 
 
+def _to_origins(value: Any) -> tuple[str, ...]:
+    return tuple(map(_to_origin, to_texts(value, "origins")))
+
+
+def _to_origin(text: str) -> str:
+    """Returns an origin as browsers write it (RFC 6454). Raises PolicyError for what is none, or has no TLS."""
+    try:
+        told = urlsplit(text.strip())
+        host, port = told.hostname or "", told.port
+    except ValueError:
+        raise refusal(f"want {_ORIGIN}", text) from None
+    more = told.path.strip("/") or told.query or told.fragment or "@" in told.netloc
+    if told.scheme.lower() != "https" or not host or more:
+        raise refusal(f"want {_ORIGIN}", text)
+    host = _plain_host(host, _ORIGIN)
+    return f"https://{f'[{host}]' if ':' in host else host}" + (f":{port}" if port not in (None, 443) else "")
+
+
 def _to_path(value: str) -> str:
     if not isinstance(value, str):
         raise refusal("want a path on the host", value)
@@ -74,7 +94,8 @@ class Config:
     all that is kept, one of this course's own by default. tls: "none", "self" (a certificate that the classroom makes
     itself), or "files" (those of `tls_cert` and `tls_key`, PEM). names: further host names under which it is reached.
     seats, guest, packages: how many there may be, the interpreter and its packages, in place of the course's own. lti:
-    the file of platforms from which students come, too (lti/platforms.py).
+    the file of platforms from which students come, too (lti/platforms.py). embed: origins whose pages may show the
+    classroom's within their own.
     """
 
     course: str = attrs.field(default="", converter=_to_path)
@@ -91,12 +112,15 @@ class Config:
     guest: str | None = None
     packages: tuple[str, ...] = attrs.field(default=(), converter=_to_paths)
     lti: str = attrs.field(default="", converter=_to_path)
+    embed: tuple[str, ...] = attrs.field(default=(), converter=_to_origins)
 
     def __attrs_post_init__(self) -> None:
         if (self.tls == "files") != bool(self.tls_cert and self.tls_key) or bool(self.tls_cert) != bool(self.tls_key):
             raise refusal('tls = "files" needs both tls_cert and tls_key, and they need it', key="tls")
         if self.lti and self.tls == "none":
             raise refusal('LTI needs TLS: tls = "self" or "files"', key="lti")
+        if self.embed and self.tls == "none":
+            raise refusal('pages within others need TLS: tls = "self" or "files"', key="embed")
 
     @property
     def is_local(self) -> bool:

@@ -5,7 +5,8 @@
     no page of another origin changes anything                      Origin, JSON bodies alone, strict cookies
     no name that others control leads to a class (DNS rebinding)    the Host header
     no script runs but our own files                                Content-Security-Policy
-    no page shows a class within its own                            frame-ancestors
+    no page shows a class within its own, but those that `embed`    frame-ancestors
+    names, under /embed/
     nobody sends more than is kept, nor for ever                    bounds of bodies: bytes, and seconds
     no seat keeps the others waiting                                its bucket (buckets.py)
     nothing of a class stays in a browser's cache                   Cache-Control
@@ -30,6 +31,8 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 #: What needs no pass: pages and their files, and what gives a pass. (Taking a pass away needs none either.)
 OPEN: Final = frozenset({"/", "/teacher", "/sw.js", "/api/join", "/api/return", "/api/leave", "/api/teacher/login"})
 OPEN_FOLDER: Final = "/static/"
+#: The student's page as others may show it within their own, where `embed` names them.
+EMBEDDED: Final = "/embed/"
 #: The bytes of one request: a text of the most characters, as JSON; and without a pass. Seconds in which they come.
 MOST_BODY: Final = 4 << 20
 _MOST_WITHOUT_PASS: Final = 4 << 10
@@ -43,7 +46,7 @@ _MOST_OF_PLATFORM: Final = 128 << 10
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data: blob:; "
     "connect-src 'self'; font-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'"
+    "form-action 'self'; frame-ancestors {ancestors}"
 )
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -75,12 +78,14 @@ class Edge:
         scope.setdefault("state", {}).update(visit=here, nonce=nonce, asking=asking)
         answered = False
         buckets, seat = self.lesson.buckets, asking.seat
+        is_embedded = bool(self.lesson.config.embed) and scope["path"].startswith(EMBEDDED)
+        ancestors = " ".join(self.lesson.config.embed) if is_embedded else "'none'"
 
         async def answer(message: MutableMapping[str, Any]) -> None:
             nonlocal answered
             if message["type"] == "http.response.start":
                 answered = True
-                policy = (b"content-security-policy", _POLICY.format(nonce=nonce).encode())
+                policy = (b"content-security-policy", _POLICY.format(nonce=nonce, ancestors=ancestors).encode())
                 own = [header for header in message.get("headers", ()) if header[0] != b"content-security-policy"]
                 if not any(name == b"cache-control" for name, _ in own):
                     own.append((b"cache-control", b"no-store"))
@@ -121,6 +126,8 @@ class Edge:
     def _let_in(self, path: str, asking: Asking) -> int:
         """Returns how many bytes a request may have. Raises Refusal for who has no pass, or nothing left."""
         if path in OPEN or path.startswith(OPEN_FOLDER):
+            return _MOST_WITHOUT_PASS
+        if self.lesson.config.embed and path.startswith(EMBEDDED):
             return _MOST_WITHOUT_PASS
         if self.lesson.config.lti and (path in _FROM_PLATFORMS or path in _FOR_PLATFORMS):
             return _MOST_OF_PLATFORM

@@ -102,16 +102,18 @@ class Nothing(Strict):
 
 
 class Join(Strict):
-    """Takes a seat."""
+    """Takes a seat. framed: within a page of another site."""
 
     name: Name
     code: Code
+    framed: bool = False
 
 
 class Return(Strict):
-    """Takes one's own seat, on another device."""
+    """Takes one's own seat, on another device. framed: within a page of another site."""
 
     personal: Code
+    framed: bool = False
 
 
 class Save(Strict):

@@ -223,6 +223,7 @@ class CourseGroup(click.Group):
 @click.option(
     "--lti", metavar="FILE", help="Learning platforms that send students (docs/lti.md).", shell_complete=complete_file
 )
+@click.option("--embed", multiple=True, metavar="ORIGIN", help="A site whose pages may show exercises: docs/lti.md.")
 @guest_option
 @packages_option
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON: addresses, code, teacher's address.")

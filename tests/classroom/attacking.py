@@ -7,17 +7,19 @@ import contextlib
 import itertools
 import json
 import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import httpx
+
+from tests.classroom.listening import classroom, log_of
+
+if TYPE_CHECKING:
+    import subprocess
 
 #: An exercise with all that students may not see; each of these texts has the word SECRET in it.
 COURSE: Final[Mapping[str, str]] = {
@@ -233,28 +235,8 @@ def patiently(holds: Any, seconds: float = 30.0) -> bool:
 
 
 @contextlib.contextmanager
-def target(folder: Path, *options: str, files: Mapping[str, str] = COURSE, seconds: int = 60) -> Iterator[Target]:
+def target(folder: Path, *options: str, files: Mapping[str, str] = COURSE) -> Iterator[Target]:
     """Holds a classroom open in the context."""
-    course, log = write_course(folder / "course", files), folder / "log"
-    command = [sys.executable, "-P", "-m", "proxybox", "classroom", "--json", "--port", "0"]
-    with open(log, "w") as said:
-        process = subprocess.Popen(
-            [*command, "--data", str(folder / "data"), *options, str(course)],
-            stdout=subprocess.PIPE,
-            stderr=said,
-            text=True,
-        )
-    assert process.stdout is not None
-    with process, contextlib.ExitStack() as closing:
-        try:
-            told = json.loads(process.stdout.readline() or "{}")
-            assert told, log.read_text()
-            key = told["teacher"].partition("#")[2]
-            yield Target(process, told["addresses"][0], told["code"], key, folder / "data", log, closing)
-        finally:
-            closing.close()
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    course, data = write_course(folder / "course", files), folder / "data"
+    with classroom(data, course, *options) as room, contextlib.ExitStack() as closing:
+        yield Target(room.process, room.url, room.code, room.key, data, log_of(data), closing)

@@ -58,29 +58,46 @@ class Classroom:
         self.process.wait()
 
 
-@contextlib.contextmanager
-def classroom(data: Path, course: Path, port: int = 0) -> Iterator[Classroom]:
-    """Holds a classroom open in the context. Raises RuntimeError, with what it has said, when it ends before."""
-    log = data.with_suffix(".log")
+def log_of(data: Path) -> Path:
+    """The file with what a classroom has said on stderr."""
+    return data.with_suffix(".log")
+
+
+def start(data: Path, course: Path, *options: str, port: int = 0) -> tuple["subprocess.Popen[str]", Any]:
+    """Starts a classroom; returns its process, and what it says when it is open.
+
+    Raises RuntimeError, with what it has said, when it ends before.
+    """
     command = [sys.executable, "-P", "-m", "proxybox", "classroom", "--json", "--port", str(port), "--data", str(data)]
-    with open(log, "a") as said:
+    with open(log_of(data), "a") as said:
         process = subprocess.Popen(
-            [*command, str(course)], stdout=subprocess.PIPE, stderr=said, text=True, start_new_session=True
+            [*command, *options, str(course)], stdout=subprocess.PIPE, stderr=said, text=True, start_new_session=True
         )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"it has ended with {process.wait()}: {log_of(data).read_text()}")
+    return process, json.loads(line)
+
+
+def end(process: "subprocess.Popen[str]", number: int = signal.SIGTERM) -> None:
+    """Ends a classroom by a signal."""
     with process:
+        process.send_signal(number)
         try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            if not line:
-                raise RuntimeError(f"it has ended with {process.wait()}: {log.read_text()}")
-            told = json.loads(line)
-            yield Classroom(process, told["addresses"][0], told["code"], told["teacher"].partition("#")[2], data)
-        finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+@contextlib.contextmanager
+def classroom(data: Path, course: Path, *options: str, port: int = 0) -> Iterator[Classroom]:
+    """Holds a classroom open in the context. Raises RuntimeError, with what it has said, when it ends before."""
+    process, told = start(data, course, *options, port=port)
+    try:
+        yield Classroom(process, told["addresses"][0], told["code"], told["teacher"].partition("#")[2], data)
+    finally:
+        end(process)
 
 
 @attrs.frozen

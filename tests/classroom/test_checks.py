@@ -189,9 +189,9 @@ def test_a_later_check_takes_the_place_of_one_that_waits(tmp_path: Path) -> None
 
 def test_what_is_not_done_in_a_quick_lane_is_done_in_a_slow_one_and_goes_there_the_next_time(tmp_path: Path) -> None:
     async def test(told: Told) -> None:
-        for seconds, kinds in ((9.0, ["quick", "slow"]), (0.1, ["slow"]), (0.1, ["quick"])):
+        for seconds, kinds in ((9.0, ["quick", "quick", "slow"]), (0.1, ["slow"]), (0.1, ["quick"])):
             asked = told.ask("ann", "one")
-            seen = [await told.end(stopped=kind == "quick" and len(kinds) == 2, seconds=seconds) for kind in kinds]
+            seen = [await told.end(stopped=kind == "quick" and len(kinds) == 3, seconds=seconds) for kind in kinds]
             assert seen == [f"{kind}: ann one" for kind in kinds]
             assert not (await asked).failed
 
@@ -203,10 +203,8 @@ def test_slow_checks_hold_up_no_quick_ones(tmp_path: Path) -> None:
         keys = ("bob", "cy", "di")
         for key in keys:
             asked = told.ask(key, "one")
-            assert [await told.end(stopped=True), await told.end(seconds=9.0)] == [
-                f"quick: {key} one",
-                f"slow: {key} one",
-            ]
+            seen = [await told.end(stopped=True), await told.end(stopped=True), await told.end(seconds=9.0)]
+            assert seen == [f"quick: {key} one", f"quick: {key} one", f"slow: {key} one"]
             await asked
         slow = [told.ask(key, "one") for key in keys]
         loop = await told.begun()
@@ -217,6 +215,29 @@ def test_slow_checks_hold_up_no_quick_ones(tmp_path: Path) -> None:
         loop[2].set_result(Done(Grade(student=""), True, 20.0))
         assert [await told.end(), await told.end()] == ["slow: cy one", "slow: di one"]
         await asyncio.gather(*slow)
+
+    faked(tmp_path, test)
+
+
+def test_what_nobody_knows_yet_comes_before_what_was_not_done_briefly(tmp_path: Path) -> None:
+    async def test(told: Told) -> None:
+        loops = [told.ask(key, "one") for key in ("ann", "bob", "cy")]
+        assert [await told.end(stopped=True), await told.end(stopped=True)] == ["quick: ann one", "quick: bob one"]
+        last = await told.begun()
+        good = told.ask("di", "one")
+        await asyncio.sleep(0)
+        last[2].set_result(Done(Grade(student=""), True, 0.3))
+        assert await told.end() == "quick: di one"
+        await good
+        medium = [await told.end(seconds=1.0) for _ in loops]
+        assert medium == ["quick: ann one", "quick: bob one", "quick: cy one"]
+        await asyncio.gather(*loops)
+        asked = [told.ask("ann", "one"), told.ask("eve", "one")]
+        assert [await told.end(), await told.end()] == [
+            "quick: ann one",
+            "quick: eve one",
+        ]  # nobody waited for the lane
+        await asyncio.gather(*asked)
 
     faked(tmp_path, test)
 
@@ -355,7 +376,7 @@ def test_a_student_learns_nothing_of_hidden_tests(tmp_path: Path) -> None:
     """
 
     async def main() -> Grade:
-        async with started(quick_seconds=600.0, deadline=600.0) as checks:
+        async with started(brief_seconds=600.0, quick_seconds=600.0, deadline=600.0) as checks:
             return await checks.check("ann", make(tmp_path), {"solution.py": textwrap.dedent(hostile).encode()})
 
     found = asyncio.run(main())
@@ -378,7 +399,7 @@ def test_a_loop_without_end_costs_the_deadline_and_no_process(tmp_path: Path, mo
             lanes.append(lane_in(tmp_path))
             return lanes[-1]
 
-        async with started(quick_seconds=0.2, deadline=0.4, make_lane=lane) as checks:
+        async with started(brief_seconds=0.1, quick_seconds=0.2, deadline=0.4, make_lane=lane) as checks:
             exercise = make(tmp_path / "exercise")
             ended = await checks.check("ann", exercise, {"solution.py": ENDLESS})
             pids = {each.pid for each in lanes}
@@ -404,7 +425,7 @@ def test_a_test_that_never_ends_is_ended_with_its_process(tmp_path: Path, monkey
     monkeypatch.setattr(module, "_GRACE", 0.5)
 
     async def main() -> tuple[Grade, Grade]:
-        async with started(quick_seconds=0.2, deadline=0.4) as checks:
+        async with started(brief_seconds=0.1, quick_seconds=0.2, deadline=0.4) as checks:
             exercise = make(tmp_path / "fine")
             return (
                 await checks.check("ann", make(tmp_path / "stuck", STUCK), {"solution.py": RIGHT}),

@@ -683,7 +683,7 @@ def test_everything_is_there_another_day(tmp_path: Path) -> None:
         port, code, seat, seen = room.port, room.code, student.sitting(), student.get("me")["event"]
         cookies = dict(http.cookies), dict(teacher.cookies)
         room.kill(all_of_it=True)
-    with classroom(tmp_path / "data", lessons, port) as room, room.client() as http, room.client() as teacher:
+    with classroom(tmp_path / "data", lessons, port=port) as room, room.client() as http, room.client() as teacher:
         http.cookies.update(cookies[0])
         teacher.cookies.update(cookies[1])
         assert room.code == code

@@ -54,7 +54,7 @@ class Server:
     def start(self, port: int = 0) -> float:
         """Starts it, and returns the seconds that this took."""
         began = time.monotonic()
-        self.here = self._running.enter_context(classroom(self.folder / "data", self._course, port))
+        self.here = self._running.enter_context(classroom(self.folder / "data", self._course, port=port))
         self.since = time.monotonic()
         return self.since - began
 

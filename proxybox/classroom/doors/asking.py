@@ -10,6 +10,8 @@ from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.store import Seat
 from proxybox.serve.problems import Refusal
 
+#: The cookie of a seat for pages within those of another site.
+FRAMED: Final = "framed"
 #: Seconds that a browser keeps a cookie: a term.
 _KEPT: Final = 200 * 86_400
 
@@ -41,6 +43,23 @@ def set_cookie(request: Request, response: Response, what: str, value: str) -> N
     )  # fmt: skip
 
 
+def set_framed_cookie(request: Request, response: Response, value: str) -> None:
+    """Gives a browser the pass of a seat for pages within those of another site, which strict cookies do not reach.
+
+    It is for that site alone: a page within another site's never gets it (Partitioned: CHIPS).
+    """
+    name = _name(request, FRAMED)
+    response.headers.append(
+        "set-cookie", f"{name}={value}; Max-Age={_KEPT}; Path=/; HttpOnly; Secure; SameSite=None; Partitioned"
+    )
+
+
+def forget_framed_cookie(request: Request, response: Response) -> None:
+    """Takes it away."""
+    name = _name(request, FRAMED)
+    response.headers.append("set-cookie", f"{name}=; Max-Age=0; Path=/; HttpOnly; Secure; SameSite=None; Partitioned")
+
+
 def forget_cookie(request: Request, response: Response, what: str) -> None:
     """Takes a pass away."""
     secure = request.url.scheme == "https"
@@ -58,7 +77,10 @@ class Asking:
 def who_asks(lesson: Lesson, connection: HTTPConnection) -> Asking:
     """Returns who a browser is. The edge asks once for each request; doors are told by `asking_of`."""
     cookies = connection.cookies
-    seat = lesson.seats.of_pass(lesson.passes.seat(cookies.get(_name(connection, "seat"))))
+    told = cookies.get(_name(connection, "seat"))
+    if told is None and lesson.config.embed:
+        told = cookies.get(_name(connection, FRAMED))
+    seat = lesson.seats.of_pass(lesson.passes.seat(told))
     teacher = lesson.passes.is_teacher(cookies.get(_name(connection, "teacher")), lesson.teacher_generation)
     return Asking(seat=seat, is_teacher=teacher)
 

@@ -10,6 +10,7 @@ from starlette.staticfiles import StaticFiles
 
 from proxybox.classroom.doors.asking import asking_of, lesson_of
 from proxybox.classroom.words import LANGUAGES, Words, negotiate
+from proxybox.serve.problems import Refusal
 
 router = APIRouter()
 
@@ -37,7 +38,16 @@ files = _Files(directory=_FOLDER / "static")
 @router.get("/")
 async def student_page(request: Request) -> Response:
     """The student's page; who has no seat yet is asked to join."""
-    return _page(request, "join.html" if asking_of(request).seat is None else "student.html")
+    return _students(request)
+
+
+@router.get("/embed/{exercise}")
+async def embedded_page(request: Request, exercise: str) -> Response:
+    """The same within a page of another site (edge.py), at one exercise."""
+    lesson = lesson_of(request)
+    if not lesson.config.embed:
+        raise Refusal("not-found", "This classroom stands in no other pages (proxybox classroom --embed).")
+    return _students(request, lesson.sheet(exercise).id)
 
 
 @router.get("/teacher")
@@ -52,12 +62,17 @@ async def service_worker() -> Response:
     return FileResponse(_FOLDER / "static" / "sw.js", media_type="text/javascript", headers=_FRESH)
 
 
-def _page(request: Request, name: str) -> Response:
+def _students(request: Request, exercise: str = "") -> Response:
+    name = "join.html" if asking_of(request).seat is None else "student.html"
+    return _page(request, name, exercise=exercise, home=f"/embed/{exercise}" if exercise else "/")
+
+
+def _page(request: Request, name: str, **more: str) -> Response:
     lesson = lesson_of(request)
     words = Words(negotiate(request.cookies.get("language"), request.headers.get("accept-language", "")))
     text = _TEMPLATES.get_template(name).render(
         nonce=request.scope["state"]["nonce"], language=words.language, direction=words.direction, _=words.gettext,
         gettext=words.gettext, ngettext=words.ngettext, messages=words.messages(), languages=LANGUAGES,
-        course=lesson.course.title,
+        course=lesson.course.title, **more,
     )  # fmt: skip
     return Response(text, media_type="text/html; charset=utf-8", headers={"Cache-Control": "no-store"})

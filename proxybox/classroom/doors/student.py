@@ -12,8 +12,10 @@ from proxybox.classroom.doors.asking import (
     Version,
     address_of,
     forget_cookie,
+    forget_framed_cookie,
     lesson_of,
     set_cookie,
+    set_framed_cookie,
 )
 from proxybox.classroom.lesson import Lesson, handed_as_json, seat_as_json
 from proxybox.classroom.store import Seat
@@ -33,20 +35,25 @@ async def join(request: Request, body: models.Join) -> Response:
     """Takes a seat."""
     lesson = lesson_of(request)
     seat = await lesson.seats.join(address_of(request), body.name, body.code, lesson.code, locked=lesson.is_locked)
-    return _seated(request, lesson, seat, 201)
+    return _seated(request, lesson, seat, 201, framed=body.framed)
 
 
 @router.post("/return")
 async def back(request: Request, body: models.Return) -> Response:
     """Takes one's own seat on another device."""
     lesson = lesson_of(request)
-    return _seated(request, lesson, await lesson.seats.back(address_of(request), body.personal), 200)
+    seat = await lesson.seats.back(address_of(request), body.personal)
+    return _seated(request, lesson, seat, 200, framed=body.framed)
 
 
-def _seated(request: Request, lesson: Lesson, seat: Seat, status: int) -> Response:
+def _seated(request: Request, lesson: Lesson, seat: Seat, status: int, *, framed: bool) -> Response:
     lesson.grid.active(seat.id)
     response = as_json({"seat": seat_as_json(seat)}, status)
-    set_cookie(request, response, "seat", lesson.passes.for_seat(seat.id, seat.generation))
+    given = lesson.passes.for_seat(seat.id, seat.generation)
+    if framed and lesson.config.embed:
+        set_framed_cookie(request, response, given)
+    else:
+        set_cookie(request, response, "seat", given)
     return response
 
 
@@ -55,6 +62,8 @@ async def leave(request: Request, _: models.Nothing) -> Response:
     """Forgets the seat in this browser; it stays the student's."""
     response = Response(status_code=204)
     forget_cookie(request, response, "seat")
+    if lesson_of(request).config.embed:
+        forget_framed_cookie(request, response)
     return response
 
 

@@ -6,6 +6,8 @@ import { languageChoice, themeChoice } from "./lib/theme.js";
 import { t } from "./lib/words.js";
 
 const problem = byId("problem");
+const { home } = document.body.dataset;
+const isFramed = home !== "/" && window !== window.top; // within a page of another site
 
 function tell(text) {
   problem.textContent = text;
@@ -27,8 +29,9 @@ function sends(form, path) {
     const button = form.querySelector("button");
     button.disabled = true;
     try {
-      await send("POST", path, Object.fromEntries(fields.map((field) => [field.name, field.value.trim()])));
-      location.assign("/");
+      const told = Object.fromEntries(fields.map((field) => [field.name, field.value.trim()]));
+      await send("POST", path, isFramed ? { ...told, framed: true } : told);
+      location.assign(home);
     } catch (reason) {
       const named = fields.find((field) => reason.errors?.some((error) => error.loc?.includes(field.name)));
       const text = reason.errors?.length ? reason.errors.map((error) => error.msg).join(" ") : reason.message;

@@ -43,7 +43,7 @@ async function leave() {
     return;
   }
   await forget();
-  location.assign("/");
+  location.assign(document.body.dataset.home);
 }
 
 // Nothing of this seat stays in the browser.

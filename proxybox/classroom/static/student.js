@@ -52,7 +52,7 @@ async function loadMe() {
 // The seat is no longer one's own: nothing of it stays here.
 async function gone() {
   if (page.me) await menu.forget();
-  location.replace("/?removed");
+  location.replace(`${document.body.dataset.home}?removed`);
 }
 
 function makeEditor() {
@@ -152,7 +152,7 @@ function listen() {
 
 // The page's own files are kept for a reload without a connection, where the browser allows it.
 async function keepShell() {
-  if (!isSecureContext || !("serviceWorker" in navigator)) return;
+  if (!isSecureContext || !("serviceWorker" in navigator) || document.body.dataset.home !== "/") return;
   try {
     await navigator.serviceWorker.register("/sw.js");
     const { active } = await navigator.serviceWorker.ready;
@@ -172,7 +172,7 @@ async function start() {
     part.start();
   await page.drafts.recover();
   tell("me");
-  await openExercise(null);
+  await openExercise(document.body.dataset.exercise);
   listen();
   document.body.classList.add("ready");
   keepShell();

@@ -1,13 +1,9 @@
 """A browser in front of a real classroom: Chromium, driven by Playwright, and `proxybox classroom` in a process."""
 
 import contextlib
-import json
-import os
 import secrets
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +12,12 @@ import attrs
 import httpx
 import pytest
 
+from tests.classroom import listening
+from tests.classroom.attacking import write_course
+
 if TYPE_CHECKING:
+    import subprocess
+
     from playwright.sync_api import Browser, BrowserContext, Page
 
 #: What browsers are called where systems have them; none is downloaded.
@@ -53,6 +54,7 @@ class Classroom:
 
     course: Path
     data: Path
+    options: tuple[str, ...] = ()
     port: int = 0
     url: str = ""
     code: str = ""
@@ -61,40 +63,23 @@ class Classroom:
 
     def open(self) -> None:
         """Opens it; after `end`, at the same address, with all that was kept."""
-        words = ("classroom", str(self.course), "--port", str(self.port), "--data", str(self.data), "--json")
-        log = self.data.parent / "classroom.log"
-        with log.open("a") as told:
-            self.process = subprocess.Popen(
-                (sys.executable, "-m", "proxybox", *words), stdout=subprocess.PIPE, stderr=told, text=True,
-                start_new_session=True,
-            )  # fmt: skip
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, f"the classroom did not open: {log.read_text()}"
-        opened = json.loads(line)
+        self.process, opened = listening.start(self.data, self.course, *self.options, port=self.port)
         self.url, self.code, self.teacher = opened["addresses"][0].rstrip("/"), opened["code"], opened["teacher"]
         self.port = int(self.url.rpartition(":")[2])
 
     def end(self, number: int = signal.SIGTERM) -> None:
         """Ends it by a signal, and waits until it has ended."""
-        if self.process is None:
-            return
-        if self.process.poll() is None:
-            os.kill(self.process.pid, number)
-        self.process.communicate(timeout=60)
-        self.process = None
+        process, self.process = self.process, None
+        if process is not None:
+            listening.end(process, number)
 
 
 @contextlib.contextmanager
-def open_classroom(folder: Path) -> Iterator[Classroom]:
+def open_classroom(folder: Path, *options: str) -> Iterator[Classroom]:
     """Opens a classroom with the course of these tests, and ends it."""
     pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
-    course = folder / "course"
-    for name, text in COURSE.items():
-        path = course / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    room = Classroom(course=course, data=folder / "data")
+    course = write_course(folder / "course", COURSE)
+    room = Classroom(course=course, data=folder / "data", options=options)
     try:
         room.open()
         yield room

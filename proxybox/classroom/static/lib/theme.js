@@ -17,7 +17,9 @@ export function themeChoice(select) {
 export function languageChoice(select) {
   if (select === null) return;
   select.addEventListener("change", () => {
-    document.cookie = `language=${encodeURIComponent(select.value)}; path=/; max-age=31536000; samesite=strict`;
+    const isFramed = window !== window.top; // within a page of another site, which strict cookies do not reach
+    const manner = isFramed ? "samesite=none; secure; partitioned" : "samesite=strict";
+    document.cookie = `language=${encodeURIComponent(select.value)}; path=/; max-age=31536000; ${manner}`;
     location.reload();
   });
 }
