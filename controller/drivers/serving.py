@@ -38,7 +38,7 @@ from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import EndBox, GuestMisbehaved
 from proxybox.controller.header import FIRST_CHANNEL_FD, FIRST_LIBRARY_FD, REPLY
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
-from proxybox.controller.process.keeper import CANCELLED, Waiting
+from proxybox.controller.process.keeper import CANCELLED, Waiting, Watch
 from proxybox.controller.process.listener import Door, Knock, Listener
 from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.status import Status
@@ -83,6 +83,22 @@ class Line:
     blocked: Blocked | None = None
 
 
+@attrs.frozen
+class LetIn:
+    """A clone that was allowed. thread: the one that it makes, on that stack. stops: of the guest, before.
+
+    The kernel begins a clone again when its process is stopped in the middle of it (ERESTARTNOINTR in copy_process).
+    """
+
+    thread: GuestThread
+    stack: int
+    stops: int
+
+    def is_begun_again(self, knock: Knock, watch: Watch) -> bool:
+        """Whether this is the same clone, for which the guest was stopped; else a thread's stack is its own."""
+        return knock.stack == self.stack and watch.stops > self.stops
+
+
 class Serving:
     """One guest, and what its calls wait for.
 
@@ -97,6 +113,7 @@ class Serving:
         self._libraries: dict[int, int] = {} if process.door is None else process.door.libraries
         self._lines: dict[int, Line] = {0: self._main}
         self._newborn: list[GuestThread] = []  # granted; the listener has not let their clones through yet
+        self._let_in: dict[int, LetIn] = {}  # by the host's id of the thread that makes them: the last clones
         self._phase = Phase.NEW
         self._blocking = True
         self._interrupted = False  # an interrupt was sent, and no call has been answered EINTR for it yet
@@ -628,24 +645,33 @@ class Serving:
         It is allowed when the handler has granted it, the kernel's count of threads is within the limit, and the guest
         was given the channels that it lacks.
         """
-        watch = self._process.watch
-        if not self._newborn and not door.is_again(knock, watch):
+        watch, before = self._process.watch, self._let_in.get(knock.tid)
+        is_again = before is not None and before.is_begun_again(knock, watch) and before.thread in self._world.threads
+        if not is_again and not self._newborn:
             door.refuse(knock)
             return
+        thread = before.thread if before is not None and is_again else self._newborn[0]
         why = "" if door.admits(knock.tid) else "limits.threads"
         if why or not self._open_channels(door.listener, knock):
             if not why and not door.listener.is_there(knock):
                 return  # the thread was stopped and comes again, or has ended
             door.listener.refuse(knock)
-            for thread in self._newborn:
-                self._world.end_thread(thread)
-            self._newborn.clear()
+            for each in [thread] if is_again else self._newborn:
+                self._world.end_thread(each)
+            if not is_again:
+                self._newborn.clear()
             self._dispatcher.refuse("clone", why or "descriptors of the controller", errno.EAGAIN)
             return
-        for thread in self._newborn[:1]:
-            self._lines[thread.channel].thread = thread
-        if door.allow_thread(knock, watch):
-            del self._newborn[:1]
+        self._lines[thread.channel].thread = thread
+        with watch.lock:
+            if not door.allow_thread(knock):
+                return
+            self._let_in[knock.tid] = LetIn(thread, knock.stack, watch.stops - watch.is_stopped)
+        if not is_again:
+            del self._newborn[0]
+        if len(self._let_in) > len(self._world.threads):  # some of these threads have ended
+            live = set(map(id, self._world.threads))
+            self._let_in = {tid: each for tid, each in self._let_in.items() if id(each.thread) in live}
 
     def _open_channels(self, listener: Listener, knock: Knock) -> bool:
         for thread in self._newborn:

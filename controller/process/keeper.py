@@ -196,6 +196,7 @@ class Watch:
                 if cpu_end_ns is not None and cpu_end_ns < limit:
                     limit = cpu_end_ns
             self._deadline_ns, self._cpu_ns, self.is_asked = deadline_ns, limit, True
+            self.take_turn()
             if self.near is not None:
                 self.near.add(self)
         return own
@@ -302,8 +303,11 @@ class Watch:
                 return False
         elif self.offered.bit_count() >= SIGNALS_AT_ONCE:
             return False
-        if not self.send(number):
-            return False
+        with self.lock:
+            if number == signal.SIGCONT and self.is_stopped:  # it would end the stop: for who sends it, too
+                return False
+            if not self.send(number):
+                return False
         self.offered |= bit
         return True
 
@@ -486,7 +490,7 @@ class Keeper:
 
     def _turn(self) -> None:
         try:
-            job = self._jobs.get(timeout=TICK if self._watched else None)
+            job = self._jobs.get(timeout=TICK if self._watched or self._rotation else None)
         except queue.Empty:
             job = None
         if job is not None:

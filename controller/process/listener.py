@@ -23,16 +23,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import attrs
 
 from proxybox.controller import hostproc
 from proxybox.controller.header import FORK_FLAGS
 from proxybox.controller.seal.filters import NUMBERS
-
-if TYPE_CHECKING:
-    from proxybox.controller.process.keeper import Watch
 
 #: The number of the field num_threads in proc_pid_stat(5).
 _NUM_THREADS = 20
@@ -67,6 +63,7 @@ class Knock:
 
     is_fork, is_birth: whether it is the second or the third of these. maps: the descriptor of the file to be mapped.
     identifier: of the notification. tid: the host's id of the thread that makes the call, as the kernel tells it.
+    stack: of a clone, the address of the stack for the thread that it makes.
     """
 
     identifier: int
@@ -74,6 +71,7 @@ class Knock:
     is_fork: bool
     is_birth: bool
     maps: int | None = None
+    stack: int = 0
 
 
 class Listener:
@@ -89,6 +87,10 @@ class Listener:
         """Begins to sort the calls of the guest of that door."""
         with self._lock:
             self._doors[door.pid] = door
+
+    def knows(self, door: "Door") -> bool:
+        """Whether the guest of that door has not ended."""
+        return self._doors.get(door.pid) is door
 
     def discard(self, door: "Door") -> None:
         """Forgets an ended guest."""
@@ -164,11 +166,11 @@ class Listener:
             fcntl.ioctl(self.fd, _RECV, buffer)
         except OSError:  # the thread that made the call has gone meanwhile
             return None
-        identifier, tid, _, number, _, _, first, _, _, _, fifth, _ = _NOTIF.unpack(buffer)
+        identifier, tid, _, number, _, _, first, second, _, _, fifth, _ = _NOTIF.unpack(buffer)
         if number == NUMBERS["mmap"]:
             return Knock(identifier, tid, is_fork=False, is_birth=False, maps=fifth & 0xFFFFFFFF)
         is_birth = number == NUMBERS["prctl"]
-        return Knock(identifier, tid, not is_birth and first == FORK_FLAGS, is_birth)
+        return Knock(identifier, tid, not is_birth and first == FORK_FLAGS, is_birth, stack=second)
 
     def is_there(self, knock: Knock) -> bool:
         """Whether the kernel still holds the call, so that the thread's id cannot belong to another thread."""
@@ -211,11 +213,14 @@ class Listener:
         return self._respond(knock, -errno.EAGAIN, 0)
 
     def _respond(self, knock: Knock, error: int, flags: int) -> bool:
-        try:
-            fcntl.ioctl(self.fd, _SEND, bytearray(_RESPONSE.pack(knock.identifier, 0, error, flags)))
-        except OSError:  # ENOENT
-            return False
-        return True
+        while True:
+            try:
+                fcntl.ioctl(self.fd, _SEND, bytearray(_RESPONSE.pack(knock.identifier, 0, error, flags)))
+            except InterruptedError:  # by a signal to this thread: the kernel still holds the call
+                continue
+            except OSError:  # ENOENT
+                return False
+            return True
 
 
 def _group_of(pid: int) -> int:
@@ -269,7 +274,6 @@ class Door:
         self._refused_ns = 0  # each refusal adds REFUSED_EVERY_NS
         self._granted_ns = 0  # each grant of a mapping adds MAPPING_EVERY_NS
         self._in_flight: dict[int, int] = {}
-        self._allowed: dict[int, int] = {}  # by thread: how often the guest had been stopped before its last clone
         listener.add(self)
 
     @property
@@ -319,17 +323,20 @@ class Door:
 
     def answer_mapping(self, knock: Knock, number: int) -> None:
         """Puts the file that was granted for that descriptor there, and allows the one mapping."""
+        fd = self.libraries.pop(number, None)
+        if fd is None:
+            self.refuse(knock)
+            return
+        # The kernel waits for the guest in `give`: the lock is not held meanwhile.
+        if self.listener.give(knock, number, fd):
+            is_answered = self.listener.allow(knock)
+        else:  # the stub copies the file
+            is_answered = self.listener.refuse(knock)
         with self.listener._lock:
-            fd = self.libraries.get(number)
-            if fd is None:
-                self.refuse(knock)
-                return
-            if self.listener.give(knock, number, fd):
-                is_answered = self.listener.allow(knock)
-            else:  # the stub copies the file
-                is_answered = self.listener.refuse(knock)
-            if is_answered:
-                os.close(self.libraries.pop(number))
+            if not is_answered and number not in self.libraries and self.listener.knows(self):
+                self.libraries[number], fd = fd, -1  # for the same call, when it is made again
+        if fd >= 0:
+            os.close(fd)
 
     def next_knock(self) -> Knock | None:
         """The next clone of a thread, or mapping, that waits for its answer; None where there is none."""
@@ -380,19 +387,7 @@ class Door:
         }
         return self.threads() + len(self._in_flight) + 1 <= self._limit
 
-    def allow_thread(self, knock: Knock, watch: "Watch") -> bool:
+    def allow_thread(self, knock: Knock) -> bool:
         """Allows the clone of a thread, and counts it as in flight. Returns as `Listener.allow` does."""
         self._in_flight[knock.tid] = time.monotonic_ns()
-        with watch.lock:
-            self._allowed.pop(knock.tid, None)
-            self._allowed[knock.tid] = watch.stops - watch.is_stopped
-            while len(self._allowed) > self._limit:
-                del self._allowed[next(iter(self._allowed))]
-            return self.listener.allow(knock)
-
-    def is_again(self, knock: Knock, watch: "Watch") -> bool:
-        """Whether this may be a clone that was allowed, and that the kernel begins again because the guest was stopped.
-
-        (ERESTARTNOINTR, in copy_process.) For each time that it was stopped, each of its threads may come so once.
-        """
-        return watch.stops > self._allowed.get(knock.tid, watch.stops)
+        return self.listener.allow(knock)

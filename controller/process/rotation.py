@@ -13,6 +13,7 @@ ticks.
 """
 
 from collections import deque
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 TURN_NS: Final = 40_000_000
 #: CPU time in nanoseconds after which who is free waits for a turn.
 ALLOWANCE_NS: Final = 20_000_000
+#: Nanoseconds after which who is free and costs nothing is forgotten. The keeper brings it back when it may compute.
+IDLE_NS: Final = 1_000_000_000
 #: Who has used less than this part of a turn, and does not want a CPU at its end, is free.
 _LITTLE: Final = 1 / 4
 
@@ -37,9 +40,8 @@ class _Box:
     watch: "Watch"
     since_ns: int = 0
     spent_ns: int = 0
-
-    def has_gone(self) -> bool:
-        return self.watch.near is None
+    _active_ns: int = 0
+    _seen_ns: int = -1
 
     def is_wanted(self) -> bool:
         """Whether it has been asked to do something, or is interrupted."""
@@ -50,6 +52,16 @@ class _Box:
 
     def used_ns(self) -> int:
         return self.watch.spent_ns() - self.spent_ns
+
+    def has_gone(self) -> bool:
+        return self.watch.near is None
+
+    def is_idle(self, now: int) -> bool:
+        """Whether it has cost nothing for a while."""
+        spent = self.watch.spent_ns()
+        if spent != self._seen_ns:
+            self._seen_ns, self._active_ns = spent, now
+        return now - self._active_ns >= IDLE_NS
 
     def let_go(self, now: int) -> None:
         self.since_ns, self.spent_ns = now, self.watch.spent_ns()
@@ -71,9 +83,9 @@ class Rotation:
         self._waiting: deque[_Box] = deque()
 
     def join(self, watch: "Watch") -> None:
-        """Adds a box that has come to the background, unless it is there. It leaves when the keeper watches it no more.
+        """Adds a box that has come to the background, and has used its allowance, unless it is there.
 
-        It has used its allowance already.
+        It leaves when the keeper watches it no more, or when it has been free and idle for a while.
         """
         if watch not in self._known:
             self._known.add(watch)
@@ -86,15 +98,17 @@ class Rotation:
         """
         if not self._known:
             return
-        waiting, going, free = self._staying(self._waiting), self._staying(self._going), self._staying(self._free)
+        waiting, going = self._staying(self._waiting, _Box.has_gone), self._staying(self._going, _Box.has_gone)
+        free = self._staying(self._free, lambda box: box.has_gone() or box.is_idle(now))
         self._waiting, self._going, self._free = deque(), [], []
         for box in waiting:
             self._put(box, now, waits=True)
         for box in going:
-            if now - box.since_ns < TURN_NS and not box.watch.is_asked:
+            wants_more = box.wants_more(now)
+            if wants_more and now - box.since_ns < TURN_NS and not box.watch.is_asked:
                 self._going.append(box)
             else:
-                self._put(box, now, waits=box.wants_more(now))
+                self._put(box, now, waits=wants_more)
         for box in free:
             self._put(box, now, waits=box.used_ns() >= ALLOWANCE_NS)
         while self._waiting and len(self._going) < self._places:
@@ -111,9 +125,18 @@ class Rotation:
         else:
             (self._waiting if waits else self._free).append(box)
 
-    def _staying(self, boxes: "list[_Box] | deque[_Box]") -> list[_Box]:
-        self._known.difference_update(box.watch for box in boxes if box.has_gone())
-        return [box for box in boxes if not box.has_gone()]
+    def _staying(self, boxes: Iterable[_Box], leaves: Callable[[_Box], bool]) -> list[_Box]:
+        """Those that do not leave."""
+        staying = []
+        for box in boxes:
+            if leaves(box):
+                self._known.discard(box.watch)
+            else:
+                staying.append(box)
+        return staying
+
+    def __bool__(self) -> bool:
+        return bool(self._known)
 
 
 def is_runnable(pid: int) -> bool:

@@ -2,12 +2,12 @@
 
     check ── the line of its key ── a free lane: a process ── the grade
                   │                     │
-                  │      not done in time, in a quick lane: again, for longer, and then in a slow one
+                  │      not done in time, in a quick lane: again, for longer; then in a slow one
                   └─ a key has one check at a time; of keys that wait, who was served longest ago is next
 
-Quick lanes end what takes long, and slow lanes do it, so that endless loops hold up only each other. What is tried for
-the first time comes first, and briefly: sixty loops that nobody has met yet hold up a good check for some seconds. A
-check whose process dies is tried again, once, in a slow lane.
+Quick lanes end what takes long, and slow lanes do it, so that endless loops hold up only each other. What nobody knows
+yet is tried briefly, and one quick lane does nothing else: sixty loops hold up a good check for some seconds. A check
+whose process dies is tried again, once, in a slow lane.
 """
 
 import asyncio
@@ -154,7 +154,7 @@ class Checks:
         guest: str | None = None,
         packages: Sequence[str] = (),
         deadline: float = 20.0,
-        brief_seconds: float = 0.3,
+        brief_seconds: float = 0.25,
         quick_seconds: float = 2.0,
         quick: int = 2,
         slow: int = 2,
@@ -168,6 +168,7 @@ class Checks:
         self._limits = most_checks, most_resident
         self._guest, self._packages = guest, tuple(map(os.path.abspath, packages))
         self._room: dict[LaneKind, int] = {"quick": quick, "slow": slow}
+        self._quick = quick
         self._make_lane = make_lane or self._process
         self._free: dict[LaneKind, list[Lane]] = {"quick": [], "slow": []}
         self._numbers = itertools.count(1)
@@ -265,10 +266,18 @@ class Checks:
                 self._begin(check, self._lane(kind))
 
     def _next(self, kind: LaneKind) -> _Check | None:
-        """The check that is next in lanes of a kind: of the briefest, that of who was served longest ago."""
-        heads = (line[0] for key, line in self._lines.items() if line and key not in self._running)
-        ours = (check for check in heads if check.kind == kind)
-        return min(ours, key=lambda check: (check.level, self._served.get(check.key, 0), check.number), default=None)
+        """The check that is next in lanes of a kind: that of the key that was served longest ago, then the oldest."""
+        heads = [line[0] for key, line in self._lines.items() if line and key not in self._running]
+        for level in (_SLOW,) if kind == "slow" else (1, 0) if self._may_be_longer() else (0,):
+            ours = (check for check in heads if check.level == level)
+            found = min(ours, key=lambda check: (self._served.get(check.key, 0), check.number), default=None)
+            if found is not None:
+                return found
+        return None
+
+    def _may_be_longer(self) -> bool:
+        """Whether a quick lane may be used for more than a brief try: all but one of them may, so that none waits."""
+        return sum(check.level == 1 for check, _ in self._running.values()) < max(1, self._quick - 1)
 
     def _lane(self, kind: LaneKind) -> Lane:
         """A lane that has nothing to do, or a new one; of several, the one that was used last."""

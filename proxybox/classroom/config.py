@@ -67,7 +67,7 @@ def _to_origin(text: str) -> str:
         host, port = told.hostname or "", told.port
     except ValueError:
         raise refusal(f"want {_ORIGIN}", text) from None
-    more = told.path.strip("/") or told.query or told.fragment or "@" in told.netloc
+    more = told.path.strip("/") or told.query or told.fragment or {"@", "%"} & set(told.netloc)
     if told.scheme.lower() != "https" or not host or more:
         raise refusal(f"want {_ORIGIN}", text)
     host = _plain_host(host, _ORIGIN)

@@ -55,7 +55,8 @@ MOST_LESSONS: Final = 200
 MOST_SEATS: Final = 1_000
 _EXAMPLE_FOLDER: Final = Path(__file__).parent / "course"
 _TEMPLATE: Final = Path(__file__).parent / "template"
-_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}", re.ASCII)
+#: Ids of exercises.
+ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}", re.ASCII)
 _ID_WORDS: Final = "want a name of a-z, 0-9 and -, at most 64 characters, no - first"
 _TAG: Final = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}", re.ASCII)
 _LANGUAGE_KEYS: Final = ("guest", "packages")
@@ -77,7 +78,7 @@ def _to_tag(value: str) -> str:
 
 
 def _to_id(value: str) -> str:
-    if isinstance(value, str) and _ID.fullmatch(value):
+    if isinstance(value, str) and ID.fullmatch(value):
         return value
     meant = _as_id(value) if isinstance(value, str) else ""
     raise refusal(_ID_WORDS, value, meant=f'"{meant}"' if meant else "")

@@ -26,6 +26,8 @@ from proxybox.classroom.lesson import Lesson
 from proxybox.serve.edge import ASGI, Receive, Scope, Send, TooLarge, Visit, bounded, log, refuse
 from proxybox.serve.problems import Refusal
 
+#: What pages of the classroom ask, and those of others never (https://www.w3.org/TR/fetch-metadata/).
+_ASKED_BY_PAGES: Final = "/api/"
 #: Methods that change nothing.
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 #: What needs no pass: pages and their files, and what gives a pass. (Taking a pass away needs none either.)
@@ -113,6 +115,8 @@ class Edge:
         if not self.lesson.config.answers_to(_without_port(host)):
             log.warning("a request for the host %r was refused (--name adds a name)", host[:200])
             raise Refusal("forbidden", "This classroom is not reached under this name (proxybox classroom --name).")
+        if headers.get(b"sec-fetch-site") == b"cross-site" and scope["path"].startswith(_ASKED_BY_PAGES):
+            raise Refusal("forbidden", "Only pages of this classroom can ask this.")
         if scope["method"] in _SAFE or scope["path"] in _FROM_PLATFORMS:
             return
         origin = headers.get(b"origin", b"").decode("latin-1")

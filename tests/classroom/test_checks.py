@@ -219,27 +219,33 @@ def test_slow_checks_hold_up_no_quick_ones(tmp_path: Path) -> None:
     faked(tmp_path, test)
 
 
-def test_what_nobody_knows_yet_comes_before_what_was_not_done_briefly(tmp_path: Path) -> None:
-    async def test(told: Told) -> None:
-        loops = [told.ask(key, "one") for key in ("ann", "bob", "cy")]
-        assert [await told.end(stopped=True), await told.end(stopped=True)] == ["quick: ann one", "quick: bob one"]
-        last = await told.begun()
-        good = told.ask("di", "one")
-        await asyncio.sleep(0)
-        last[2].set_result(Done(Grade(student=""), True, 0.3))
-        assert await told.end() == "quick: di one"
-        await good
-        medium = [await told.end(seconds=1.0) for _ in loops]
-        assert medium == ["quick: ann one", "quick: bob one", "quick: cy one"]
-        await asyncio.gather(*loops)
-        asked = [told.ask("ann", "one"), told.ask("eve", "one")]
-        assert [await told.end(), await told.end()] == [
-            "quick: ann one",
-            "quick: eve one",
-        ]  # nobody waited for the lane
-        await asyncio.gather(*asked)
+@pytest.mark.parametrize("hammering", [2, 5])
+def test_what_takes_longer_and_what_is_brief_each_have_a_lane(tmp_path: Path, hammering: int) -> None:
+    """Whoever asks again and again: with lanes for both, neither the one nor the other waits for ever."""
 
-    faked(tmp_path, test)
+    async def test(told: Told) -> None:
+        longer = [told.ask(key, "one") for key in ("ann", "bob", "cy")]
+        assert [await told.end(stopped=True), await told.end(stopped=True)] == ["quick: ann one", "quick: bob one"]
+        _, what, running = await told.begun()
+        assert what == "ann one"  # for longer now
+        assert await told.end(stopped=True) == "quick: cy one"
+        brief = [told.ask(f"key{number}", "two") for number in range(hammering)]
+        for number in range(20):  # one more comes whenever one has ended
+            assert (await told.end())[7:10] == "key"
+            brief.append(told.ask(f"key{number % hammering}", "three"))
+        running.set_result(Done(Grade(student=""), False, 1.0))
+        for key in ("bob", "cy"):
+            seen = ""
+            while not seen.endswith(f"{key} one"):
+                lane, seen, future = await told.begun()
+                future.set_result(Done(Grade(student=""), False, 0.1))
+                assert lane.kind == "quick"
+        await asyncio.gather(*longer)
+        while told.checks.waiting() or told.checks._running:
+            await told.end()
+        await asyncio.gather(*brief, return_exceptions=True)
+
+    faked(tmp_path, test, quick=2)
 
 
 def test_a_check_whose_process_dies_is_tried_again_and_then_given_up(tmp_path: Path) -> None:

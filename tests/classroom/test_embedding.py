@@ -82,9 +82,11 @@ def test_a_page_within_another_is_at_its_exercise(room: Room) -> None:
         cookie = (await room.join("Bea"))[0].partition(";")[0]
         async with room.browser() as nobody, room.browser(cookie) as student:
             assert 'data-home="/embed/cases"' in (await nobody.get("/embed/cases")).text
+            assert (await nobody.get("/embed/nothing")).status_code == 200  # which there are is not told
             assert 'data-exercise="cases"' in (await student.get("/embed/cases")).text
             assert (await student.get("/embed/nothing")).status_code == 404
-            assert (await student.get("/embed/%22%3E%3Cscript%3E")).status_code == 404
+            for browser in (nobody, student):
+                assert (await browser.get("/embed/%22%3E%3Cscript%3E")).status_code == 404
 
     room.loop.run(ask())
 
@@ -101,6 +103,32 @@ def test_a_seat_within_another_page_has_a_cookie_of_that_site_alone(room: Room) 
         (strict,) = await room.join("Dora", framed=False)
         assert strict.startswith("__Host-seat=")
         assert "SameSite=strict" in strict
+
+    room.loop.run(ask())
+
+
+def test_a_pass_that_is_void_hides_none_that_is_not(room: Room) -> None:
+    """A site of the same domain sends the strict cookie, too."""
+
+    async def ask() -> None:
+        own, framed = (await room.join("Gil", framed=False))[0], (await room.join("Gil again"))[0]
+        void = own.partition(";")[0][:-1] + "?"
+        async with room.browser(f"{void}; {framed.partition(';')[0]}") as student:
+            assert (await student.get("/api/me")).json()["seat"]["name"] == "Gil again"
+
+    room.loop.run(ask())
+
+
+def test_pages_of_other_sites_cannot_even_ask(room: Room) -> None:
+    """With a browser that sends the cookie to all sites, since it knows nothing of partitions."""
+
+    async def ask() -> None:
+        cookie = (await room.join("Hal"))[0].partition(";")[0]
+        async with room.browser(cookie) as student:
+            for site, status in (("same-origin", 200), ("cross-site", 403)):
+                answer = await student.get("/api/me", headers={"Sec-Fetch-Site": site})
+                assert answer.status_code == status
+            assert (await student.get("/embed/double", headers={"Sec-Fetch-Site": "cross-site"})).status_code == 200
 
     room.loop.run(ask())
 
@@ -143,6 +171,7 @@ def test_origins_are_written_as_browsers_do(given: str, kept: str) -> None:
 @pytest.mark.parametrize("given", [
     "http://school.example", "school.example", "https://", "https://school.example/course", "https://a b.example",
     "https://school.example; script-src *", "https://*.example", "https://school.example?x", "https://u@school.example",
+    "https://[fe80::1%x;sandbox]",
     "https://school.example:99999", "'self'", "*", "data:", "https://school.example:8443 https://other.example",
 ])  # fmt: skip
 def test_what_is_no_origin_is_refused(given: str) -> None:

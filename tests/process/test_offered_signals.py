@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from proxybox.controller import hostproc
 from proxybox.controller.process.keeper import SIGNALS_AT_ONCE, Watch
 
 #: RLIMIT_SIGPENDING, which Python has no name for.
@@ -76,3 +77,46 @@ def test_what_the_kernel_has_no_room_for_is_kept(deaf, watch):
     resource.prlimit(deaf.pid, SIGPENDING, (most, most))
     assert watch.offer([40]) == [True]
     take(deaf, 40)
+
+
+def state(watch):
+    return hostproc.state(watch.pid)
+
+
+@pytest.mark.parametrize(("stop", "go_on"), [("stop", "go_on"), ("wait_for_turn", "take_turn")])
+def test_who_is_stopped_cannot_let_itself_go_on(deaf, watch, stop, go_on):
+    """SIGCONT goes on as it comes, whether or not it is blocked."""
+    getattr(watch, stop)()
+    while state(watch) != "T":
+        pass
+    assert watch.offer([signal.SIGCONT, signal.SIGUSR1]) == [False, True]
+    assert state(watch) == "T"
+    assert watch.stops == 1
+    getattr(watch, go_on)()
+    assert watch.offer([signal.SIGCONT]) == [True]
+    take(deaf, signal.SIGCONT)
+
+
+def test_who_sleeps_goes_on_when_it_is_woken_and_has_its_turn(deaf, watch):
+    watch.stop()
+    watch.wait_for_turn()
+    watch.take_turn()
+    assert watch.is_stopped
+    watch.wait_for_turn()
+    watch.go_on()
+    assert watch.is_stopped
+    while state(watch) != "T":
+        pass
+    watch.take_turn()
+    take(deaf, signal.SIGCONT)
+    assert watch.stops == 1
+
+
+def test_who_is_awake_does_not_wait_for_its_turn(deaf, watch):
+    watch.wait_for_turn()
+    with watch.awake():
+        assert not watch.is_stopped
+        watch.wait_for_turn()
+        assert not watch.is_stopped
+    watch.wait_for_turn()
+    assert watch.is_stopped

@@ -139,6 +139,38 @@ def test_who_is_wanted_goes_on_at_once_beside_those_that_have_rotation(why: str)
         assert not last.waits
 
 
+def test_who_costs_nothing_for_a_while_is_forgotten_until_it_is_brought_back() -> None:
+    box = Fake(wants=0.0)
+    clock = Clock(1, [box])
+    clock.tick(4 + rotation.IDLE_NS // TICK)
+    assert not clock.rotation
+    box.wants = 1.0
+    clock.rotation.join(box)
+    clock.rotation.join(Fake())
+    clock.tick(4)
+    assert box.waits or box.spent
+
+
+def test_who_ends_while_others_are_looked_at_leaves_at_the_next_tick() -> None:
+    class Ending(Fake):
+        """Ends at the moment at which it is looked at for the second time."""
+
+        looks = 0
+
+        @property
+        def near(self) -> object:
+            self.looks += 1
+            return None if self.looks > 1 else set()
+
+        @near.setter
+        def near(self, value: object) -> None:
+            pass
+
+    clock = Clock(1, [Ending()])
+    clock.tick(2)
+    assert not clock.rotation
+
+
 def test_who_has_ended_leaves_and_nothing_is_kept_of_it() -> None:
     boxes = [Fake() for _ in range(5)]
     clock = Clock(2, boxes)

@@ -77,10 +77,8 @@ class Asking:
 def who_asks(lesson: Lesson, connection: HTTPConnection) -> Asking:
     """Returns who a browser is. The edge asks once for each request; doors are told by `asking_of`."""
     cookies = connection.cookies
-    told = cookies.get(_name(connection, "seat"))
-    if told is None and lesson.config.embed:
-        told = cookies.get(_name(connection, FRAMED))
-    seat = lesson.seats.of_pass(lesson.passes.seat(told))
+    passes = [cookies.get(_name(connection, what)) for what in (("seat", FRAMED) if lesson.config.embed else ("seat",))]
+    seat = next(filter(None, (lesson.seats.of_pass(lesson.passes.seat(told)) for told in passes)), None)
     teacher = lesson.passes.is_teacher(cookies.get(_name(connection, "teacher")), lesson.teacher_generation)
     return Asking(seat=seat, is_teacher=teacher)
 

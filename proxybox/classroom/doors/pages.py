@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
+from proxybox.classroom.course import ID
 from proxybox.classroom.doors.asking import asking_of, lesson_of
 from proxybox.classroom.words import LANGUAGES, Words, negotiate
 from proxybox.serve.problems import Refusal
@@ -43,11 +44,15 @@ async def student_page(request: Request) -> Response:
 
 @router.get("/embed/{exercise}")
 async def embedded_page(request: Request, exercise: str) -> Response:
-    """The same within a page of another site (edge.py), at one exercise."""
+    """The same within a page of another site (edge.py), at one exercise. Without a seat, any name is taken for one."""
     lesson = lesson_of(request)
     if not lesson.config.embed:
         raise Refusal("not-found", "This classroom stands in no other pages (proxybox classroom --embed).")
-    return _students(request, lesson.sheet(exercise).id)
+    if not ID.fullmatch(exercise):
+        raise Refusal("not-found", "There is no such page here.")
+    if asking_of(request).seat is not None:
+        lesson.sheet(exercise)
+    return _students(request, exercise)
 
 
 @router.get("/teacher")
