@@ -14,14 +14,11 @@ ticks.
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import attrs
 
 from proxybox.controller import hostproc
-
-if TYPE_CHECKING:
-    from proxybox.controller.process.keeper import Watch
 
 #: Nanoseconds of a turn.
 TURN_NS: Final = 40_000_000
@@ -33,11 +30,41 @@ IDLE_NS: Final = 1_000_000_000
 _LITTLE: Final = 1 / 4
 
 
+class Turning(Protocol):
+    """What takes turns: a guest, as its `Watch` has it (keeper.py).
+
+    is_asked: whether it has been given something to do, until this is noted.
+    """
+
+    is_asked: bool
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+
+    @property
+    def near(self) -> object:
+        """None when it has left."""
+
+    @property
+    def interrupted(self) -> str:
+        """Not empty while it is to react to an interrupt."""
+
+    def spent_ns(self) -> int:
+        """CPU time that it has cost so far."""
+
+    def take_turn(self) -> None:
+        """Lets it go on."""
+
+    def wait_for_turn(self) -> None:
+        """Stops it."""
+
+
 @attrs.define(eq=False)
 class _Box:
     """A box in the background. since_ns, spent_ns: when it was let go last, and the CPU time that it had cost then."""
 
-    watch: "Watch"
+    watch: Turning
     since_ns: int = 0
     spent_ns: int = 0
     _active_ns: int = 0
@@ -77,12 +104,12 @@ class Rotation:
 
     def __init__(self, places: int) -> None:
         self._places = places
-        self._known: set[Watch] = set()
+        self._known: set[Turning] = set()
         self._free: list[_Box] = []
         self._going: list[_Box] = []
         self._waiting: deque[_Box] = deque()
 
-    def join(self, watch: "Watch") -> None:
+    def join(self, watch: Turning) -> None:
         """Adds a box that has come to the background, and has used its allowance, unless it is there.
 
         It leaves when the keeper watches it no more, or when it has been free and idle for a while.

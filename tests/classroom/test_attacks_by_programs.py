@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
 
-from tests.classroom.attacking import SECRETS, Student, Target, target
+from tests.classroom.attacking import COURSE, SECRETS, Student, Target, target
 
 #: Where a module would leave a trace, were it imported outside of a box.
 TRACE = """
@@ -24,7 +24,9 @@ except Exception:
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    with target(tmp_path_factory.mktemp("room"), "--seats", "300") as room:
+    # Programs without an end are not waited for so long as they may run by default.
+    course = {**COURSE, "course.toml": COURSE["course.toml"] + "[limits]\ncpu_time = 2\nwall_time = 10\n"}
+    with target(tmp_path_factory.mktemp("room"), "--seats", "300", files=course) as room:
         yield room
 
 
