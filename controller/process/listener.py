@@ -327,16 +327,18 @@ class Door:
         if fd is None:
             self.refuse(knock)
             return
-        # The kernel waits for the guest in `give`: the lock is not held meanwhile.
-        if self.listener.give(knock, number, fd):
-            is_answered = self.listener.allow(knock)
-        else:  # the stub copies the file
-            is_answered = self.listener.refuse(knock)
-        with self.listener._lock:
-            if not is_answered and number not in self.libraries and self.listener.knows(self):
-                self.libraries[number], fd = fd, -1  # for the same call, when it is made again
-        if fd >= 0:
-            os.close(fd)
+        try:
+            # The kernel waits for the guest in `give`: the lock is not held meanwhile.
+            if self.listener.give(knock, number, fd):
+                is_answered = self.listener.allow(knock)
+            else:  # the stub copies the file
+                is_answered = self.listener.refuse(knock)
+            with self.listener._lock:
+                if not is_answered and number not in self.libraries and self.listener.knows(self):
+                    self.libraries[number], fd = fd, -1  # for the same call, when it is made again
+        finally:
+            if fd >= 0:
+                os.close(fd)
 
     def next_knock(self) -> Knock | None:
         """The next clone of a thread, or mapping, that waits for its answer; None where there is none."""

@@ -382,8 +382,9 @@ class LiveSession:
             except GuestMisbehaved as breach:
                 outcome = Outcome(None, None, Status.MISBEHAVED, str(breach))
         if outcome is None:
-            process.watch.interrupted = ""  # the call is over, and so is what interrupted it
-            cpu = self._rest()
+            with process.watch.lock:
+                process.watch.interrupted = ""  # the call is over, and so is what interrupted it
+                cpu = self._rest()
             if interrupted and self._cpu_end_ns is not None and process.watch.charged_ns() >= self._cpu_end_ns:
                 outcome = self.outcome = Outcome(
                     None, None, Status.TIME_LIMIT, "session.cpu_time"
