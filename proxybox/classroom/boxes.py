@@ -39,7 +39,7 @@ _MOST_MESSAGE, _MOST_TRACEBACK = 4_000, 20_000
 _SHOWN: Final = ("image/png", "image/jpeg", "image/svg+xml", "text/plain")
 #: Bytes of memory of a box that has done little, nearly all of which it shares with others; and beyond that, what all
 #: boxes may have together that wait for what comes next.
-_SHARED, _TOGETHER = 48 << 20, 250 << 20
+_SHARED, _TOGETHER = 48 << 20, 150 << 20
 #: The refusals that say that a box is no longer there.
 _GONE: Final = frozenset({"session-ended", "not-found"})
 #: How a run ends that its student, or the teacher, has stopped.

@@ -44,6 +44,8 @@ _INHERITED: Final = (
 )  # fmt: skip
 #: The niceness of processes and their boxes: below the web server, and slow ones below quick ones.
 _NICE: Final[Mapping[LaneKind, int]] = {"quick": 5, "slow": 10}
+#: For which part of `idle` a process is kept that has nothing to do: who waits for a slow check waits anyway.
+_KEPT: Final[Mapping[LaneKind, float]] = {"quick": 1.0, "slow": 0.1}
 #: How often a check begins whose process dies.
 _TRIES: Final = 2
 #: Seconds that a check which was told to stop may take until its process is ended.
@@ -291,7 +293,8 @@ class Checks:
     def _rest(self, kind: LaneKind, lane: Lane) -> None:
         """Keeps a lane for the next check; after some time without one, it is closed."""
         self._free[kind].append(lane)
-        self._idling[lane] = asyncio.get_running_loop().call_later(self._idle, self._leave, kind, lane)
+        idle = self._idle * _KEPT[kind]
+        self._idling[lane] = asyncio.get_running_loop().call_later(idle, self._leave, kind, lane)
 
     def _leave(self, kind: LaneKind, lane: Lane) -> None:
         self._free[kind].remove(lane)

@@ -10,7 +10,7 @@ pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra c
 from proxybox.classroom.boxes import Boxes, Run
 from proxybox.classroom.hub import Hub
 
-MANY = 120 << 20
+MANY = 70 << 20
 
 
 class Sessions:
