@@ -1,5 +1,6 @@
 """Classrooms of tests: `proxybox classroom` in a process group of its own, and who asks it."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -98,6 +99,20 @@ def classroom(data: Path, course: Path, *options: str, port: int = 0) -> Iterato
         yield Classroom(process, told["addresses"][0], told["code"], told["teacher"].partition("#")[2], data)
     finally:
         end(process)
+
+
+@contextlib.contextmanager
+def within(**config: Any) -> Iterator[tuple[Any, asyncio.Runner]]:
+    """A classroom in this process, without a socket: the application, and the loop in which it has begun."""
+    from proxybox.classroom.app import app
+    from proxybox.classroom.config import Config
+
+    edge = app(Config(**config))
+    with asyncio.Runner() as loop:
+        life = edge._inner.router.lifespan_context(edge._inner)  # type: ignore[attr-defined]
+        loop.run(life.__aenter__())
+        yield edge, loop
+        loop.run(life.__aexit__(None, None, None))
 
 
 @attrs.frozen

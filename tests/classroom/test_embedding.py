@@ -11,10 +11,10 @@ import pytest
 pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
 import httpx
 
-from proxybox.classroom.app import app
 from proxybox.classroom.config import Config
 from proxybox.policies import PolicyError
 from tests.classroom.attacking import write_course
+from tests.classroom.listening import within
 
 HOST, SCHOOL, OTHER = "https://localhost:8443", "https://school.test", "https://other.test:8443"
 
@@ -39,12 +39,8 @@ class Room:
 
 def opened(folder: Path, **more: Any) -> Iterator[Room]:
     course = write_course(folder / "course")
-    edge = app(Config(course=str(course), data=str(folder / "data"), tls="self", **more))
-    with asyncio.Runner() as loop:
-        life = edge._inner.router.lifespan_context(edge._inner)
-        loop.run(life.__aenter__())
+    with within(course=str(course), data=str(folder / "data"), tls="self", **more) as (edge, loop):
         yield Room(edge, loop)
-        loop.run(life.__aexit__(None, None, None))
 
 
 @pytest.fixture(scope="module")

@@ -22,13 +22,14 @@ httpx = pytest.importorskip("httpx", reason="platforms are asked by httpx (extra
 pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
 from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
 
-from proxybox.classroom.app import app  # noqa: E402
 from proxybox.classroom.config import Config  # noqa: E402
 from proxybox.classroom.edge import Edge  # noqa: E402
 from proxybox.classroom.lesson import Lesson  # noqa: E402
 from proxybox.classroom.lti.bridge import Bridge  # noqa: E402
 from proxybox.classroom.lti.platforms import Platform, load_platforms  # noqa: E402
 from proxybox.policies import PolicyError  # noqa: E402
+from tests.classroom.attacking import write_course  # noqa: E402
+from tests.classroom.listening import within  # noqa: E402
 
 CLAIM = "https://purl.imsglobal.org/spec/lti/claim"
 ROLE = "http://purl.imsglobal.org/vocab/lis/v2/membership#"
@@ -169,18 +170,12 @@ class Room:
 def room(platform: Double, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
     """One for all tests: each has users of its own."""
     folder = tmp_path_factory.mktemp("class")
-    for name, text in COURSE.items():
-        path = folder / "course" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    course = write_course(folder / "course", COURSE)
     (folder / "lti.toml").write_text(platform.settings())
-    config = Config(course=str(folder / "course"), data=str(folder / "data"), tls="self", lti=str(folder / "lti.toml"))
-    edge = app(config)
-    with asyncio.Runner() as loop:
-        life = edge._inner.router.lifespan_context(edge._inner)  # type: ignore[attr-defined]
-        loop.run(life.__aenter__())
+    with within(
+        course=str(course), data=str(folder / "data"), tls="self", lti=str(folder / "lti.toml")
+    ) as (edge, loop):  # fmt: skip
         yield Room(edge, loop)
-        loop.run(life.__aexit__(None, None, None))
 
 
 async def login(browser: Any, platform: Double) -> dict[str, str]:

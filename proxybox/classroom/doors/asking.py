@@ -43,21 +43,16 @@ def set_cookie(request: Request, response: Response, what: str, value: str) -> N
     )  # fmt: skip
 
 
-def set_framed_cookie(request: Request, response: Response, value: str) -> None:
+def set_framed_cookie(request: Request, response: Response, value: str, *, kept: int = _KEPT) -> None:
     """Gives a browser the pass of a seat for pages within those of another site, which strict cookies do not reach.
 
-    It is for that site alone: a page within another site's never gets it (Partitioned: CHIPS).
+    It is for that site alone: a page within another site's never gets it (Partitioned: CHIPS). kept: seconds; 0 takes
+    the pass away.
     """
     name = _name(request, FRAMED)
     response.headers.append(
-        "set-cookie", f"{name}={value}; Max-Age={_KEPT}; Path=/; HttpOnly; Secure; SameSite=None; Partitioned"
+        "set-cookie", f"{name}={value}; Max-Age={kept}; Path=/; HttpOnly; Secure; SameSite=None; Partitioned"
     )
-
-
-def forget_framed_cookie(request: Request, response: Response) -> None:
-    """Takes it away."""
-    name = _name(request, FRAMED)
-    response.headers.append("set-cookie", f"{name}=; Max-Age=0; Path=/; HttpOnly; Secure; SameSite=None; Partitioned")
 
 
 def forget_cookie(request: Request, response: Response, what: str) -> None:

@@ -12,7 +12,6 @@ from proxybox.classroom.doors.asking import (
     Version,
     address_of,
     forget_cookie,
-    forget_framed_cookie,
     lesson_of,
     set_cookie,
     set_framed_cookie,
@@ -63,7 +62,7 @@ async def leave(request: Request, _: models.Nothing) -> Response:
     response = Response(status_code=204)
     forget_cookie(request, response, "seat")
     if lesson_of(request).config.embed:
-        forget_framed_cookie(request, response)
+        set_framed_cookie(request, response, "", kept=0)
     return response
 
 
