@@ -91,7 +91,8 @@ class LaunchSpec:
     ends it (RLIMIT_CPU). host_clocks: whether it may read the host's clocks, where time is real. hide: pairs of a host
     prefix and what the guest sees instead. cpu: it is pinned to, None for any. required: layers without which it does
     not start. bare: it marshals its calls itself, and the stub only seals it. nursery: bytes of its garbage
-    collector's nursery, 0 for PyPy's own choice.
+    collector's nursery, 0 for PyPy's own choice. rows: what the stub is told of the calls, None for the controller's
+    own table.
     """
 
     guest: Guest
@@ -113,6 +114,7 @@ class LaunchSpec:
     zygote: bool = False
     bare: bool = False
     nursery: int = 0
+    rows: bytes | None = None
 
     @property
     def wants_listener(self) -> bool:
@@ -157,7 +159,7 @@ def _rows() -> bytes:
 
 def _config(spec: LaunchSpec, report: LaunchReport) -> bytes:
     """The configuration, which the stub reads first."""
-    rows = b"" if spec.bare else _rows()
+    rows = b"" if spec.bare else _rows() if spec.rows is None else spec.rows
     hide = b"".join(os.fsencode(host) + b"\0" + os.fsencode(seen) + b"\0" for host, seen in spec.hide)
     listener = listener_filter() if spec.wants_listener else b""
     huge = hostproc.gives_huge_pages() and not spec.bare

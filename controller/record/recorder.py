@@ -1,0 +1,383 @@
+"""Writes a run down: a dispatcher that notes each call and its answer, and a thread that makes a file of the notes.
+
+The thread of a driver only appends to a list, since that is on the way of every OS call. The recorder's own thread makes
+events of it, packs them and writes them, mostly while the guest computes. At most `_MOST_NOTES` notes, or `_MOST_BYTES`
+of what they hold, wait for it; a driver that is further ahead waits.
+"""
+
+import errno
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import attrs
+
+from proxybox.controller import abi
+from proxybox.controller.dispatch import Dispatcher, denial_of
+from proxybox.controller.effects import Blocked, Reply
+from proxybox.controller.errors import Denied, EndBox, RecordError
+from proxybox.controller.header import CALL_OPEN, LIBRARY
+from proxybox.controller.record.events import MOST_FILES, Encoder, Ended, File, OfFile, Refused, placed
+from proxybox.controller.record.format import FrameWriter, Kind
+from proxybox.controller.status import Status
+from proxybox.controller.vfs.host.library import AlteredFile, LibraryFile
+
+if TYPE_CHECKING:
+    from proxybox.controller.world.state import GuestThread, World
+
+#: Notes that make the recorder's thread begin; that a driver may be ahead; and bytes that it may be ahead.
+_BATCH, _MOST_NOTES, _MOST_BYTES = 512, 16384, 16 << 20
+#: Bytes of events in a frame, and seconds after which a frame is written with what there is.
+_FRAME_BYTES, _FRAME_SECONDS = 256 << 10, 0.25
+#: Bytes of a piece of contents.
+_PIECE: Final = 1 << 20
+#: From this size on, what is read of the interpreter's library is told by its place there.
+_PART: Final = 256
+_READ, _PREAD = 0, 17
+#: Requests from this size on count as heavy.
+_HEAVY: Final = 4096
+_STATUS: Final = abi.STAT.size
+
+_now = time.monotonic_ns
+
+
+class Recorder:
+    """The record of one run, in a file that it is given.
+
+    limit: bytes that the file may have. A run that needs more is ended. fault: why the record is not complete, None
+    where it is. The methods can be called from any thread.
+    """
+
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        self.limit = limit
+        self.fault: str | None = None
+        self.is_full = False
+        self.notes: list[tuple[Any, ...]] = []
+        self.noted = self.taken = 0  # bytes of large notes: written by the driver's thread, and by the recorder's
+        self.started_ns = _now()
+        self._file = file
+        self._frames = FrameWriter(file)
+        self._encoder = Encoder(self.started_ns)
+        self._files: dict[LibraryFile, int] = {}
+        self._wake = threading.Event()
+        self._caught_up = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="proxybox-recorder", daemon=True)
+
+    def begin(self, start: Mapping[str, Any]) -> None:
+        """Writes how the run begins. Raises OSError where the file cannot be written."""
+        self._frames.write(Kind.START, json.dumps(start).encode())
+        self._thread.start()
+
+    def note(self, *note: Any) -> None:
+        """Adds a note: the name of a method of Encoder or of this class, and its arguments."""
+        self.notes.append(note)
+        if len(self.notes) >= _BATCH:
+            self.hurry()
+
+    def hurry(self) -> None:
+        """Has the recorder's thread begin. Waits while it is too far behind."""
+        self._wake.set()
+        if self._is_ahead():
+            with self._caught_up:
+                while self._is_ahead() and self._thread.is_alive():
+                    self._caught_up.wait(1)
+
+    def _is_ahead(self) -> bool:
+        return len(self.notes) > _MOST_NOTES or self.noted - self.taken > _MOST_BYTES
+
+    def close(self, end: Mapping[str, Any], contents: Iterable[bytes]) -> None:
+        """Writes all that is left, and how the run has ended. contents: those that `end` names, in order."""
+        self._closing = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._guarded(lambda: self._finish(end, contents))
+
+    def stop(self) -> None:
+        """Closes the file, wherever the record has come to."""
+        self._closing = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._file.close()
+
+    def _finish(self, end: Mapping[str, Any], contents: Iterable[bytes]) -> None:
+        for content in contents:
+            for at in range(0, len(content), _PIECE):
+                self._write(Kind.CONTENT, content[at : at + _PIECE])
+        self._write(Kind.END, json.dumps(end).encode())
+
+    # --- the recorder's thread ----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        last = _now()
+        while True:
+            self._wake.wait(_FRAME_SECONDS)
+            self._wake.clear()
+            is_closing = self._closing  # before the look: what is noted from here on is seen
+            while self.notes:
+                self._guarded(self._take)
+                if self._encoder.size >= _FRAME_BYTES:
+                    self._guarded(self._flush)
+                    last = _now()
+                with self._caught_up:
+                    self._caught_up.notify_all()
+            if self._encoder.size and (is_closing or _now() - last >= _FRAME_SECONDS * 1e9):
+                self._guarded(self._flush)
+                last = _now()
+            if is_closing and not self.notes:
+                return
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Does a part of the work. The first failure ends the record, and not the run."""
+        try:
+            action()
+        except Exception as error:
+            if self.fault is None:
+                reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+                self.fault = reason or type(error).__name__
+
+    def _take(self) -> None:
+        batch = self.notes[:_BATCH]
+        del self.notes[: len(batch)]
+        self.taken += sum(map(_weight, batch))
+        if self.fault is not None:
+            return
+        encoder = self._encoder
+        for note in batch:
+            if len(note) == 5:
+                encoder.call(*note[1:])  # nearly all: a call with a number for an answer
+            else:
+                getattr(self, f"_{note[0]}")(*note[1:])
+
+    def _flush(self) -> None:
+        data = self._encoder.take()
+        if self.fault is None:
+            self._write(Kind.EVENTS, data)
+
+    def _write(self, kind: Kind, data: bytes) -> None:
+        if self.fault is not None:
+            return
+        if self._frames.written > self.limit and kind is not Kind.END:
+            self.is_full, self.fault = True, f"the record has reached its limit of {self.limit:,} bytes"
+            return
+        self._frames.write(kind, data)
+
+    # --- what is noted ------------------------------------------------------------------------------------------------
+
+    def _stored(self, frame: bytes, reply: tuple[Any, ...], part: tuple[LibraryFile, int, int] | None) -> list[Any]:
+        writes = list(reply[1:])
+        if part is not None:
+            node, offset, skipped = part
+            address, data = writes[-1]
+            number = self._number(node)
+            if number is not None and node.pread(len(data) - skipped, offset) == data[skipped:]:
+                writes[-1:] = [(address + skipped, OfFile(number, offset, len(data) - skipped))]
+                if skipped:
+                    writes[-1:-1] = [(address, data[:skipped])]
+        return placed(frame, writes)
+
+    def _answered(self, channel: int, at_ns: int, frame: bytes, reply: tuple[Any, ...], part: Any) -> None:
+        self._encoder.call(channel, at_ns, frame, reply[0], self._stored(frame, reply, part))
+
+    def _waits(self, channel: int, at_ns: int, frame: bytes, *_: Any) -> None:
+        self._encoder.call(channel, at_ns, frame, None)
+
+    def _later(self, channel: int, at_ns: int, frame: bytes, reply: Any, part: Any) -> None:
+        value, stored = (reply, []) if isinstance(reply, int) else (reply[0], self._stored(frame, reply, part))
+        self._encoder.answer(channel, at_ns, value, stored)
+
+    def _printed(self, frame: bytes, stream: int, data: bytes) -> None:
+        is_passed = frame[60 : 60 + len(data)] == data and frame[4:8] in _PASSING
+        self._encoder.printed(stream, len(data), None if is_passed else data)
+
+    def _refused(self, refused: Refused) -> None:
+        self._encoder.refused(refused)
+
+    def _mapped(self, node: LibraryFile) -> None:
+        number = self._number(node)
+        if number is None:
+            raise RecordError("the program maps more files than a record can name")
+        self._encoder.mapped(number)
+
+    def _sent(self, signal: int, late: bool, now: int) -> None:
+        self._encoder.sent(signal, late, now)
+
+    def _no_thread(self) -> None:
+        self._encoder.no_thread()
+
+    def _ended(self, ended: Ended) -> None:
+        self._encoder.ended(ended)
+
+    def _number(self, node: LibraryFile) -> int | None:
+        """Returns the number of a file of the library, which is told at its first use."""
+        number = self._files.get(node)
+        if number is None and len(self._files) < MOST_FILES:
+            number = self._files[node] = len(self._files)
+            self._encoder.file(File(number, node.size(), digest_of(node), path_of(node)))
+        return number
+
+
+def _weight(note: tuple[Any, ...]) -> int:
+    """Bytes of a note that count: those of large requests and of answers that store something."""
+    if len(note) < 5:
+        return 0
+    frame, reply = note[3], note[4]
+    stored = sum(len(data) for _, data in reply[1:]) if isinstance(reply, tuple) else 0
+    return stored + (len(frame) if len(frame) > _HEAVY else 0)
+
+
+#: The calls whose payload stands right behind the registers of a request.
+_PASSING = tuple(number.to_bytes(4, "little") for number in (1, 18, 20))
+_digests: dict[LibraryFile, bytes] = {}
+
+
+def digest_of(node: LibraryFile) -> bytes:
+    """Returns the SHA-256 of a file of the library, which is computed once in a process. Raises OSError."""
+    known = _digests.get(node)
+    if known is None:
+        made, at = hashlib.sha256(), 0
+        while piece := node.pread(_PIECE, at):
+            made.update(piece)
+            at += len(piece)
+        known = _digests[node] = made.digest()
+    return known
+
+
+def path_of(node: LibraryFile) -> bytes:
+    """Returns the path of a file of the library, in a box."""
+    return node.library.target.rstrip(b"/") + b"/" + node.relative
+
+
+def is_named(node: object) -> bool:
+    """Whether what is read of a file is told by its place: in the interpreter's library, and in shared libraries.
+
+    All else is data, which another machine may have in another version.
+    """
+    return (
+        isinstance(node, LibraryFile)
+        and not isinstance(node, AlteredFile)
+        and (node.library.may_be_mapped or b".so" in node.relative)
+    )
+
+
+class RecordingDispatcher(Dispatcher):
+    """Answers the requests of one box, and notes them for its record."""
+
+    __slots__ = ("_frame", "_notes", "_recorder")
+
+    patience_ns = 5_000_000
+
+    def __init__(self, recorder: Recorder, world: "World", *rest: Any) -> None:
+        super().__init__(world, *rest)
+        self._recorder = recorder
+        self._notes = recorder.notes
+        self._frame = b""
+        for stream, sink in enumerate((world.stdout, world.stderr)):
+            sink.watch = lambda data, stream=stream: recorder.note("printed", self._frame, stream, data)
+
+    def execute(self, thread: "GuestThread", frame: bytes) -> Reply:
+        now = _now()
+        self._frame = frame
+        try:
+            reply = super().execute(thread, frame)
+        except EndBox:
+            self._note("waits", thread.channel, now, frame, None)
+            raise
+        if reply.__class__ is int and reply != LIBRARY:
+            notes = self._notes
+            notes.append((None, thread.channel, now, frame, reply))
+            if len(frame) > _HEAVY:
+                self._recorder.noted += len(frame)
+            if len(notes) >= _BATCH:
+                self._recorder.hurry()
+                if self._recorder.is_full:
+                    raise EndBox(Status.DISK_LIMIT, self._recorder.fault or "")
+        elif isinstance(reply, Blocked):
+            self._note("waits", thread.channel, now, frame, None)
+            return self._noting(reply, thread.channel, frame)
+        else:
+            self._note("answered", thread.channel, now, frame, reply)
+        return reply
+
+    def _note(self, what: str, channel: int, now: int, frame: bytes, reply: Any) -> None:
+        """Notes an answer that stores something, or one that came later."""
+        recorder, part = self._recorder, None
+        if reply == LIBRARY:
+            recorder.note("mapped", self._file(int.from_bytes(frame[40:44], "little", signed=True)))
+            reply = (reply,)
+        elif isinstance(reply, tuple) and len(reply) > 1 and len(reply[-1][1]) >= _PART:
+            part = self._part(frame, reply)
+        note = what, channel, now, frame, reply, part
+        recorder.noted += _weight(note)
+        recorder.note(*note)
+        if recorder.is_full and what != "waits":
+            raise EndBox(Status.DISK_LIMIT, recorder.fault or "")
+
+    def _file(self, fd: int) -> Any:
+        world = self._world
+        file = world.mappings.get(fd)
+        return (world.descriptors.get(fd) if file is None else file).node
+
+    def _part(self, frame: bytes, reply: tuple[Any, ...]) -> tuple[LibraryFile, int, int] | None:
+        """Returns the file of the library that the last write of an answer was read from.
+
+        With it comes the offset in the file, and how many bytes of the write come before.
+        """
+        number, first = int.from_bytes(frame[4:8], "little"), int.from_bytes(frame[8:12], "little", signed=True)
+        size = len(reply[-1][1])
+        try:
+            if number == CALL_OPEN:
+                node, offset, skipped = self._file(reply[0]), 0, _STATUS
+            elif number == _PREAD:
+                node, offset, skipped = self._file(first), int.from_bytes(frame[32:40], "little"), 0
+            elif number == _READ:
+                file = self._world.descriptors.get(first)
+                node, offset, skipped = file.node, file.offset - size, 0
+            else:
+                return None
+        except OSError:
+            return None
+        return (node, offset, skipped) if is_named(node) else None
+
+    # --- waits --------------------------------------------------------------------------------------------------------
+
+    def _noting(self, wait: Blocked, channel: int, frame: bytes) -> Blocked:
+        """Returns the wait, of which each answer is noted."""
+
+        def noted(step: Callable[[], Reply | None]) -> Callable[[], Reply | None]:
+            def take() -> Reply | None:
+                self._frame = frame
+                reply = self.settle(step)
+                if isinstance(reply, Blocked):
+                    return self._noting(reply, channel, frame)
+                if reply is not None:
+                    self._note("later", channel, _now(), frame, reply)
+                return reply
+
+            return take
+
+        interrupted = wait.on_interrupt or (lambda: -errno.EINTR)
+        return attrs.evolve(
+            wait,
+            attempt=noted(wait.attempt),
+            on_timeout=wait.on_timeout and noted(wait.on_timeout),
+            on_interrupt=noted(interrupted),
+        )
+
+    # --- what is noted besides ----------------------------------------------------------------------------------------
+
+    def _record(self, name: str, denied: Denied) -> None:
+        denial = denial_of(name, denied)
+        self._recorder.note("refused", Refused(denial.call, denial.errno, denial.reason))
+        super()._record(name, denied)
+
+    def sent(self, signal: int, late: bool) -> None:
+        self._recorder.note("sent", signal, late, _now())
+
+    def no_thread(self) -> None:
+        self._recorder.note("no_thread")

@@ -1,0 +1,361 @@
+"""Answers a guest from a record, as long as it asks what it asked then.
+
+    execute   the request is put at its thread's place, and the record is followed as far as it goes
+    follow    a call       its thread's request is there: compare, answer; it is not there: wait for it
+              an answer    answer the thread's earlier call
+              a signal     send it, before the answer that follows
+              the end      end the guest where the controller ended it then; else it ends itself
+
+The order of all calls is that of the record. A request that comes before its turn waits. Nothing is guessed: the first
+request that differs, or does not come, is the divergence, and ends the box.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from proxybox.controller.dispatch import TABLE, Dispatcher
+from proxybox.controller.drivers.blocking import BlockingDriver
+from proxybox.controller.effects import Blocked, Reply
+from proxybox.controller.errors import GuestMisbehaved, RecordError
+from proxybox.controller.header import LIBRARY
+from proxybox.controller.process.guestprocess import GuestProcess
+from proxybox.controller.process.keeper import Watch
+from proxybox.controller.record import events
+from proxybox.controller.record.calls import RecordedCall, number_of
+from proxybox.controller.record.recorder import digest_of
+from proxybox.controller.status import Status
+from proxybox.controller.vfs.host.library import LibraryFile
+from proxybox.controller.world.state import Ended, Signal
+
+if TYPE_CHECKING:
+    from proxybox.controller.world.state import GuestThread, World
+
+#: After this time without a call, where one has to come and nobody computes, it does not come.
+PATIENCE_NS: Final = 2_000_000_000
+#: A guest that has used less CPU time than this in that time computes nothing.
+_IDLE_NS: Final = PATIENCE_NS // 4
+#: A guest that computes may take so many times as long as it took then, and this besides.
+_TIMES_LONGER: Final = 20
+_COMPUTES_NS: Final = 10_000_000_000
+_LOOK_SECONDS: Final = 0.25
+#: The calls by which threads come and go: the driver goes by what their handlers do.
+_CLONE, _EXIT, _EXIT_GROUP = 56, 60, 231
+
+
+@attrs.frozen
+class Asked:
+    """A request for people: the call's name and what it asks."""
+
+    thread: int
+    name: str
+    arguments: dict[str, Any]
+
+
+@attrs.frozen
+class Divergence:
+    """Where a replay parts from its record.
+
+    number: of the call, from 1 on. expected: what the record has there; None where it has ended. got: what the guest
+    asks; None where it asks nothing. why: what is wrong, in words.
+    """
+
+    number: int
+    why: str
+    expected: Asked | None = None
+    got: Asked | None = None
+
+
+class _Diverged(Exception):
+    def __init__(self, why: str, expected: events.Call | None = None, got: "tuple[int, bytes] | None" = None) -> None:
+        super().__init__(why)
+        self.why, self.expected, self.got = why, expected, got
+
+
+class Replayer(Dispatcher):
+    """Answers one guest from the events of a record.
+
+    rows: the record's table of calls. divergence: where the guest has parted from the record; None where it has not.
+    is_over: whether the whole record was followed.
+    """
+
+    __slots__ = (
+        "_answers", "_concluded", "_files", "_frames", "_given_up", "_pending", "_rows", "calls_followed", "divergence",
+        "due_ns", "is_over", "next", "recorded", "rest", "seen", "steps",
+    )  # fmt: skip
+
+    def __init__(
+        self, world: "World", recorded: Iterator[events.Event], rows: dict[int, RecordedCall],
+        files: dict[int, events.File],
+    ) -> None:  # fmt: skip
+        super().__init__(world)
+        self._rows = rows
+        self._files = files
+        self.rest = recorded
+        self.next: events.Event | None = None
+        self.recorded: events.Ended | None = None
+        self.divergence: Divergence | None = None
+        self.is_over = False
+        self.calls_followed = 0
+        self.due_ns: int | None = None
+        self.seen: events.Call | None = None
+        self._frames: dict[int, bytes] = {}  # by channel: requests that were compared and are not answered yet
+        self._pending: dict[int, bytes] = {}  # requests whose turn has not come
+        self._answers: dict[int, Reply] = {}
+        self._concluded = threading.Event()
+        self._given_up: _Diverged | None = None
+        self.steps = 0
+        self._step()
+
+    # --- the driver's side --------------------------------------------------------------------------------------------
+
+    def execute(self, thread: "GuestThread", frame: bytes) -> Reply:
+        """Returns the answer to a request, or a wait for its turn."""
+        thread.calls += 1
+        channel = thread.channel
+        self._pending[channel] = frame
+        self.follow()
+        if channel in self._answers:
+            return self._answers.pop(channel)
+        return Blocked(lambda: self._answers.pop(channel, None), on_interrupt=lambda: None)
+
+    def look(self, now: int) -> None:
+        """Sends a signal whose time has come."""
+        if self.due_ns is not None and now >= self.due_ns:
+            self.due_ns = None
+            self.follow(late=True)
+
+    # --- calls that do not come ---------------------------------------------------------------------------------------
+
+    def watch(self, process: GuestProcess) -> None:
+        """Begins to watch whether the guest goes on, in a thread of its own, until `conclude`."""
+        threading.Thread(target=self._watch, args=(process.watch,), name="proxybox-replay", daemon=True).start()
+
+    def _watch(self, watch: Watch) -> None:
+        since, seen, used = time.monotonic_ns(), -1, 0
+        while not self._concluded.wait(_LOOK_SECONDS):
+            now = time.monotonic_ns()
+            if self.steps != seen or self.is_over:
+                since, seen, used = now, self.steps, watch.cpu_time_ns()
+                continue
+            computed, event = watch.cpu_time_ns() - used, self.next
+            is_idle = now - since >= PATIENCE_NS and computed < _IDLE_NS and self.due_ns is None
+            then = event.at_ns - (0 if self.seen is None else self.seen.at_ns) if isinstance(event, events.Call) else 0
+            if is_idle or computed > _COMPUTES_NS + _TIMES_LONGER * then:
+                expected = event if isinstance(event, events.Call) else None
+                waiting = next(iter(self._pending.items()), None)
+                self._given_up = _Diverged("a call does not come", expected, waiting)
+                watch.kill()
+                return
+
+    # --- following the record -----------------------------------------------------------------------------------------
+
+    def conclude(self) -> None:
+        """Called when the guest has ended. Reads the rest of the record."""
+        self._concluded.set()
+        if self._given_up is not None and self.divergence is None:
+            self._diverge(self._given_up)
+        if not self.is_over and self.divergence is None and self._world.ending is None:
+            if isinstance(self.next, events.Ended):
+                self.recorded, self.is_over = self.next, True
+            else:
+                expected = self.next if isinstance(self.next, events.Call) else None
+                self._diverge(_Diverged("the program has ended, where it went on", expected))
+        for _ in self.rest:
+            pass
+
+    def follow(self, *, late: bool = False) -> None:
+        """Goes on in the record as far as the guest's requests go. late: the next signal is due."""
+        if self._world.ending is not None:
+            return
+        try:
+            while self._follow(late):
+                late = False
+        except _Diverged as parting:
+            self._diverge(parting)
+        self._world.changes.everything = True  # the waits of other threads may be over
+
+    def _step(self) -> None:
+        """Goes to the next event."""
+        self.steps += 1
+        for event in self.rest:
+            if not isinstance(event, events.File):
+                self.next = event
+                return
+        self.next = None
+
+    def _follow(self, late: bool) -> bool:
+        """Follows the next event, if that can be done now."""
+        event = self.next
+        if isinstance(event, events.Call):
+            frame = self._pending.pop(event.channel, None)
+            if frame is None:
+                return False  # the call of this thread has to come first
+            self._compare(event, frame)
+            self.calls_followed += 1
+            self.seen = event
+            if event.answer is not None:
+                self._answer(event.channel, frame, event.answer, event.effects)
+            else:
+                self._frames[event.channel] = frame
+        elif isinstance(event, events.Answered):
+            waiting = self._frames.pop(event.channel, None)
+            if waiting is None:
+                raise RecordError("an answer to no call: the record is damaged")
+            self._answer(event.channel, waiting, event.answer, event.effects)
+        elif isinstance(event, events.Sent):
+            if event.late and not late and not self._pending and not self._frames:
+                if self.due_ns is None:
+                    self.due_ns = time.monotonic_ns() + self._until(event)
+                return False
+            self.due_ns = None
+            self._world.signals.outbox.append(Signal(event.signal))
+        elif isinstance(event, events.Ended):
+            return self._end(event)
+        elif event is None:
+            self._cut_off()
+            return False
+        self._step()
+        return True
+
+    def _until(self, event: events.Sent) -> int:
+        return max(0, event.at_ns - (0 if self.seen is None else self.seen.at_ns))
+
+    def _compare(self, event: events.Call, frame: bytes) -> None:
+        """Raises _Diverged unless the guest asks what it asked then, and GuestMisbehaved for a malformed request."""
+        if event.frame == frame:
+            return
+        number = number_of(frame)
+        row = self._rows.get(number)
+        if number != number_of(event.frame) or (row is not None and row.asked(frame) != row.asked(event.frame)):
+            raise _Diverged("the program asks something else", event, (event.channel, frame))
+
+    def _answer(
+        self, channel: int, frame: bytes, answer: events.Answer, effects: tuple[events.Effect, ...]
+    ) -> None:  # fmt: skip
+        world = self._world
+        for effect in effects:
+            if isinstance(effect, events.Printed):
+                sink = world.stderr if effect.stream else world.stdout
+                sink.write(frame[60 : 60 + effect.size] if effect.data is None else self._bytes(effect.data))
+            elif isinstance(effect, events.Mapped):
+                self._map(channel, effect.file)
+        reply: Reply = answer.value
+        number = number_of(frame)
+        if number in (_CLONE, _EXIT, _EXIT_GROUP):
+            self._carry_out(number, channel, frame, answer.value)
+        if answer.stored:
+            registers = [int.from_bytes(frame[at : at + 8], "little") for at in range(8, 56, 8)]
+            writes = [
+                ((each.offset + (0 if each.register > 5 else registers[each.register])) % (1 << 64), self._bytes(each.data))
+                for each in answer.stored
+            ]
+            reply = (answer.value, *writes)
+        self._answers[channel] = reply
+
+    def _carry_out(self, number: int, channel: int, frame: bytes, value: int) -> None:
+        """Does what a call of threads does, and must have the recorded answer."""
+        world = self._world
+        thread = next((each for each in world.threads if each.channel == channel), None)
+        if value < 0 or thread is None:
+            return
+        done = TABLE[number].invoke(world, thread, frame)
+        if done != value:
+            raise RecordError(f"the thread that the record has cannot be made here ({TABLE[number].name})")
+
+    def _bytes(self, data: events.Data) -> bytes:
+        if isinstance(data, bytes):
+            return data
+        if isinstance(data, events.LeftOut):
+            raise _Diverged(f"the record leaves out {data.size:,} bytes that the program reads here", self.seen)
+        return self._file(data.file).pread(data.size, data.offset)
+
+    def _file(self, number: int) -> LibraryFile:
+        """Returns a file of the library. Raises RecordError unless it is the one that the run has read."""
+        file, world = self._files[number], self._world
+        shown = file.path.decode("utf-8", "backslashreplace")
+        try:
+            node = world.tree.resolve(file.path, world.tree.root, world.credentials)
+            is_same = isinstance(node, LibraryFile) and node.size() == file.size and digest_of(node) == file.digest
+        except OSError as error:
+            raise RecordError(f"the interpreter here has no {shown} ({error.strerror}), which the run has read") from None
+        if not is_same or not isinstance(node, LibraryFile):
+            raise RecordError(f"{shown} is another one here than the run has read: replay with the same interpreter")
+        return node
+
+    def _map(self, channel: int, number: int) -> None:
+        fd = self._file(number).host_descriptor()
+        if fd is None or not self._world.grant_library(channel, fd):
+            raise RecordError("a library cannot be mapped here as it was in the recorded run")
+
+    # --- ends ---------------------------------------------------------------------------------------------------------
+
+    def _end(self, event: events.Ended) -> bool:
+        self.recorded, self.is_over = event, True
+        if event.status:
+            self._world.end(Ended(_status(event.status), event.why, event.signal))
+        elif self._pending:
+            raise _Diverged("the program goes on, where it had ended", None, next(iter(self._pending.items())))
+        return False
+
+    def _cut_off(self) -> None:
+        """The record ends before the run does: the controller was killed, or could not write any more."""
+        self._world.end(Ended(Status.CANCELLED, "the record ends here, before the program did"))
+
+    def _diverge(self, parting: _Diverged) -> None:
+        expected = parting.expected
+        self.divergence = Divergence(
+            self.calls_followed + 1,
+            parting.why,
+            None if expected is None else self._asked(expected.channel, expected.frame),
+            None if parting.got is None else self._asked(*parting.got),
+        )
+        self._world.end(Ended(Status.CANCELLED, f"the replay parts from its record: {parting.why}"))
+
+    def _asked(self, channel: int, frame: bytes) -> Asked:
+        thread = next((each.tid for each in self._world.threads if each.channel == channel), 0)
+        number = number_of(frame)
+        row = self._rows.get(number)
+        if row is None:
+            return Asked(thread, f"call_{number}", {})
+        try:
+            return Asked(thread, row.name, row.arguments(frame))
+        except (OSError, GuestMisbehaved):
+            return Asked(thread, row.name, {})
+
+
+def _status(name: str) -> Status:
+    try:
+        return Status(name)
+    except ValueError:
+        raise RecordError(f"the run has ended as {name!r}, which this proxybox does not know") from None
+
+
+class ReplayDriver(BlockingDriver):
+    """Serves a guest from a record. Besides what any driver does, it sends the signals that came while it computed."""
+
+    replayer: Replayer
+
+    @property
+    def is_alone(self) -> bool:
+        return super().is_alone and self.replayer.due_ns is None
+
+    def serve_alone(self, *, once: bool = False) -> bool:
+        while super().serve_alone(once=True):
+            if once or not self.is_alone:
+                return not once
+        return False
+
+    def waits(self) -> tuple[dict[int, int], list[int], int | None]:
+        fds, callers, due = super().waits()
+        look = self.replayer.due_ns
+        return fds, callers, look if due is None or (look is not None and look < due) else due
+
+    def step(self, ready: Any) -> None:
+        super().step(ready)
+        if not self.is_over:
+            self.replayer.look(time.monotonic_ns())
+            self._after()
