@@ -1,7 +1,7 @@
 """Boxes whose runs are recorded, and boxes that are answered from a record.
 
-    RecordedSpec   a BoxSpec that writes START when its guest is sealed, and END when it has ended
-    ReplayedSpec   a BoxSpec that starts the same guest in a world with nothing but its library, and answers it by events
+RecordedSpec   a BoxSpec that writes START when its guest is sealed, and END when it has ended
+ReplayedSpec   a BoxSpec that starts the same guest in a world with nothing but its library, and answers it by events
 """
 
 import contextlib
@@ -9,10 +9,13 @@ import datetime
 import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, Final
+from itertools import chain
+from signal import SIGKILL
+from typing import Any, BinaryIO, Final, TypeGuard
 
 import attrs
 
+import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller.audit import Denial
 from proxybox.controller.boxes.box import BoxSpec, LiveBox, Run, Usage
 from proxybox.controller.boxes.worldbuilding import Changed, WorldBuilder
@@ -26,7 +29,7 @@ from proxybox.controller.process.launch import LaunchSpec
 from proxybox.controller.record import calls, events
 from proxybox.controller.record.format import MAJOR, Kind, frames
 from proxybox.controller.record.recorder import Recorder, RecordingDispatcher
-from proxybox.controller.record.replayer import Divergence, Replayer, ReplayDriver
+from proxybox.controller.record.replayer import Divergence, ReplayDriver, Replayer
 from proxybox.controller.seal.layers import SAME_ADDRESSES
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.overlay.changes import Change
@@ -37,9 +40,10 @@ from proxybox.policies.loading import from_dict
 
 #: Bytes that a record may have where nothing else is said.
 LIMIT: Final = 1 << 30
-#: What of a LaunchSpec a record tells, with the type of each value.
-_LAUNCH: Final[Mapping[str, type]] = {
-    "pid": int, "uid": int, "gid": int, "memory": int, "nursery": int, "threads": int, "forks": bool,
+#: What of a LaunchSpec a record tells, with the least number, and the first one that is too large.
+_LAUNCH: Final[Mapping[str, tuple[int, int]]] = {
+    "pid": (1, 1 << 22), "uid": (0, 1 << 32), "gid": (0, 1 << 32), "memory": (0, 1 << 48), "nursery": (0, 1 << 40),
+    "threads": (1, 257),
 }  # fmt: skip
 #: The most bytes of all contents that END names, and of one text of START.
 _MOST_CONTENT, _MOST_TEXT = 1 << 30, 1 << 20
@@ -52,11 +56,13 @@ _MOST_CONTENT, _MOST_TEXT = 1 << 30, 1 << 20
 class RecordedSpec(BoxSpec):
     """A box whose one run is recorded.
 
-    open_record: returns the file to write, when the guest is sealed. limit: bytes that it may have.
+    open_record: returns the file to write, when the guest is sealed. limit: bytes that it may have. is_session: whether
+    the guest takes commands until its caller closes it.
     """
 
     open_record: Callable[[], BinaryIO]
     limit: int = LIMIT
+    is_session: bool = False
     _recorder: list[Recorder] = attrs.field(init=False, factory=list)
     _launched: list[LaunchSpec] = attrs.field(init=False, factory=list)
 
@@ -78,19 +84,29 @@ class RecordedSpec(BoxSpec):
         self._launched.append(made)
         return made
 
-    def serve(
-        self, process: GuestProcess, builder: WorldBuilder, started: int, undo: contextlib.ExitStack
-    ) -> LiveBox:
+    def start(self, words: Sequence[str], builder: WorldBuilder, started: int, **changes: Any) -> LiveBox:
+        """As `BoxSpec.start`. Nothing that is recorded is copied."""
+        return super().start(words, builder, started, **{**changes, "forks": False})
+
+    def serve(self, process: GuestProcess, builder: WorldBuilder, started: int, undo: contextlib.ExitStack) -> LiveBox:
+        """As `BoxSpec.serve`, with what comes at the end of a record."""
         live = super().serve(process, builder, started, undo)
         live.on_report = self._conclude
-        live.undo.callback(self._recorder[0].stop)
+        live.undo.callback(self._close, live)
         return live
 
+    def _close(self, live: LiveBox) -> None:
+        """Ends the record of a session that is closed, and closes the file."""
+        if self.is_session and live.on_report is not None and self._recorder[0].fault is None:
+            live.report(Outcome(None, SIGKILL, Status.CANCELLED, "the session was closed"))
+        self._recorder[0].stop()
+
     def served_by(self, process: GuestProcess, builder: WorldBuilder) -> tuple[Dispatcher, BlockingDriver]:
+        """As `BoxSpec.served_by`, with a record."""
         world = builder.world
-        recorder = Recorder(self.open_record(), self.limit)
-        self._recorder.append(recorder)
         try:
+            recorder = Recorder(self.open_record(), self.limit)
+            self._recorder.append(recorder)
             recorder.begin(self._start(process, builder))
         except OSError as error:
             raise SandboxStartError(f"the record cannot be written: {error.strerror}") from error
@@ -114,11 +130,13 @@ class RecordedSpec(BoxSpec):
             "argv": list(spec.argv),
             "environment": dict(spec.env),
             "launch": {name: getattr(spec, name) for name in _LAUNCH},
+            "session": self.is_session,
             "addresses": process.layers[SAME_ADDRESSES].told,
             "calls": _table(),
         }  # fmt: skip
 
     def _conclude(self, live: LiveBox, run: Run) -> Run:
+        live.on_report = None
         recorder, outcome = self._recorder[0], run.outcome
         status = "" if outcome.status is None else str(outcome.status)
         recorder.note("ended", events.Ended(status, outcome.why, outcome.exit_code, outcome.signal))
@@ -210,7 +228,7 @@ def _index(number: Any) -> int:
 def _run_of_data(end: Any, content: Callable[[Any], Any]) -> Run:
     told = end["outcome"]
     status = None if told["status"] is None else Status(told["status"])
-    usage = end["usage"]
+    usage, printed = end["usage"], end["printed"]
     fields = {each.name for each in attrs.fields(Usage)}
     changed = [
         Changed(None, False, tuple(_change(each, content) for each in overlay), int(left_out))
@@ -220,7 +238,7 @@ def _run_of_data(end: Any, content: Callable[[Any], Any]) -> Run:
         outcome=Outcome(told["exit_code"], told["signal"], status, str(told["why"])),
         stdout=content(end["stdout"]),
         stderr=content(end["stderr"]),
-        output=Interleaved(*map(content, end["printed"]), [int(each) for each in end["turns"]]),
+        output=Interleaved(content(printed[0]), content(printed[1]), [int(each) for each in end["turns"]]),
         truncated=bool(end["truncated"]),
         exceeded=frozenset(map(str, end["exceeded"])),
         out_of_memory=bool(end["out_of_memory"]),
@@ -318,7 +336,7 @@ class ReplayedSpec(BoxSpec):
         """Returns the box for a record. Raises RecordError where this interpreter is not the one that was recorded."""
         told = record.start.get("guest")
         builds = told.get("builds") if isinstance(told, dict) else None
-        if not isinstance(builds, dict):
+        if not isinstance(told, dict) or not isinstance(builds, dict):
             raise RecordError("the record does not tell by which interpreter it was made")
         here = builds_of(guest)
         other = sorted(name for name in {*builds, *here} if builds.get(name) != here.get(name))
@@ -327,7 +345,7 @@ class ReplayedSpec(BoxSpec):
                 f"the record was made by another build of {told.get('name')}: {', '.join(map(str, other[:4]))} "
                 f"differ{'s' if len(other) == 1 else ''} from {guest.executable}'s. Name the same one with --guest"
             )
-        return cls(policy=_policy_of(record.start), guest=guest, record=record)
+        return cls(policy=_alone(policy_of(record.start)), guest=guest, record=record)
 
     @property
     def is_observed(self) -> bool:
@@ -340,26 +358,18 @@ class ReplayedSpec(BoxSpec):
         return self._replayer[0]
 
     def spec(self, words: Sequence[str], builder: WorldBuilder) -> LaunchSpec:
+        """Returns how the recorded guest was started."""
         start = self.record.start
-        launch, argv, environment = start.get("launch"), start.get("argv"), start.get("environment")
-        if not isinstance(launch, dict) or not _are_texts(argv) or not isinstance(environment, dict):
+        argv, environment = start.get("argv"), start.get("environment")
+        if not isinstance(environment, dict) or not _are_texts(argv) or not _are_texts([*chain(*environment.items())]):
             raise RecordError("the record does not tell how its interpreter was started")
-        if not _are_texts([*environment, *environment.values()]):
-            raise RecordError("the record does not tell the interpreter's environment")
-        given = {name: launch.get(name) for name in _LAUNCH}
-        for name, value in given.items():
-            if not (isinstance(value, _LAUNCH[name]) or (name == "memory" and value is None)) or not 0 <= (value or 0) < 1 << 48:
-                raise RecordError(f"the record starts its interpreter with {name} = {value!r}")
-        if not 1 <= given["threads"] <= 256 or given["uid"] >= 1 << 32 or given["gid"] >= 1 << 32:
-            raise RecordError("the record starts its interpreter in a way that cannot be")
         return attrs.evolve(
             super().spec(words, builder), argv=tuple(argv), env=environment, same_addresses=True, real_time=False,
-            host_clocks=False, rows=calls.stub_rows(self.record.rows), **given,
+            host_clocks=False, rows=calls.stub_rows(self.record.rows), **_launch_of(start.get("launch")),
         )  # fmt: skip
 
-    def serve(
-        self, process: GuestProcess, builder: WorldBuilder, started: int, undo: contextlib.ExitStack
-    ) -> LiveBox:
+    def serve(self, process: GuestProcess, builder: WorldBuilder, started: int, undo: contextlib.ExitStack) -> LiveBox:
+        """As `BoxSpec.serve`, with what comes at the end of a record."""
         live = super().serve(process, builder, started, undo)
         live.on_report = self._conclude
         live.undo.callback(self.replayer.conclude)
@@ -370,6 +380,7 @@ class ReplayedSpec(BoxSpec):
         return run
 
     def served_by(self, process: GuestProcess, builder: WorldBuilder) -> tuple[Dispatcher, BlockingDriver]:
+        """As `BoxSpec.served_by`, with a record."""
         replayer = Replayer(builder.world, self.record.events(), self.record.rows, self.record.decoder.files)
         self._replayer.append(replayer)
         driver = ReplayDriver(process, builder.world, replayer)
@@ -378,19 +389,34 @@ class ReplayedSpec(BoxSpec):
         return replayer, driver
 
 
-def _are_texts(value: Any) -> bool:
+def _launch_of(told: Any) -> dict[str, Any]:
+    """Returns the fields of a LaunchSpec that a record tells. Raises RecordError for values that cannot be."""
+    launch = {name: told.get(name) if isinstance(told, dict) else None for name in _LAUNCH}
+    for name, value in launch.items():
+        if name == "memory" and value is None:
+            continue
+        if not isinstance(value, int) or not _LAUNCH[name][0] <= value < _LAUNCH[name][1]:
+            raise RecordError(f"the record starts its interpreter with {name} = {value!r}")
+    return launch
+
+
+def _are_texts(value: Any) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(
         isinstance(each, str) and len(each) < _MOST_TEXT and "\0" not in each for each in value
     )
 
 
-def _policy_of(start: Mapping[str, Any]) -> Policy:
-    """Returns the policy of a replay: the recorded one, but with no file of the host, and without limits of time."""
+def policy_of(start: Mapping[str, Any]) -> Policy:
+    """Returns the recorded policy, whose mounts lack contents that were given as data. Raises RecordError."""
     told = start.get("policy")
     try:
-        policy = from_dict(told if isinstance(told, dict) else {}, name="the record's policy")
+        return from_dict(told if isinstance(told, dict) else {}, name="the record's policy")
     except PolicyError as error:
         raise RecordError(f"the record's policy makes no sense: {error}") from None
+
+
+def _alone(policy: Policy) -> Policy:
+    """Returns the policy of a replay: with no file of the host, and without limits of time."""
     return attrs.evolve(
         policy,
         filesystem=attrs.evolve(policy.filesystem, mounts=(), box="overlay"),
@@ -400,9 +426,12 @@ def _policy_of(start: Mapping[str, Any]) -> Policy:
     )
 
 
-def outcome_differs(recorded: Run, replayed: Run) -> str:
-    """Returns in what a replayed run differs from the recorded one; "" where it does not."""
-    for name in ("stdout", "stderr", "truncated"):
+def outcome_differs(recorded: Run, replayed: Run, *, is_session: bool) -> str:
+    """Returns in what a replayed run differs from the recorded one; "" where it does not.
+
+    A session's output belongs to its calls, all of which were compared.
+    """
+    for name in () if is_session else ("stdout", "stderr", "truncated"):
         if getattr(recorded, name) != getattr(replayed, name):
             return name
     one, other = recorded.outcome, replayed.outcome

@@ -1,4 +1,4 @@
-"""What tells two builds of an interpreter apart: the build ids of its program and of the libraries that it is linked to.
+"""What tells two builds of an interpreter apart: the build ids of its program and of the libraries that it needs.
 
 A linker writes such an id (ld(1), --build-id) into nearly every program of a distribution. It stays the same where the
 file is copied, and changes with the code. A file without one is told by its SHA-256.

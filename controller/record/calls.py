@@ -88,7 +88,8 @@ def _packed(role: Scalar | Memory) -> tuple[Any, ...]:
 def table() -> list[Any]:
     """Returns the table of all calls, as a record has it."""
     return [
-        RecordedCall(number, row.name, row.family, tuple(row.parameters)).pack() for number, row in sorted(TABLE.items())
+        RecordedCall(number, row.name, row.family, tuple(row.parameters)).pack()
+        for number, row in sorted(TABLE.items())
     ]
 
 
@@ -148,7 +149,9 @@ def stub_rows(rows: Mapping[int, RecordedCall]) -> bytes:
 _SET_NAME, _SET_NO_NEW_PRIVS, _SET_DUMPABLE = 15, 38, 4
 _OP_DEL = 2
 _UTIMES = (0x3FFFFFFF, 0x3FFFFFFE)  # UTIME_NOW, UTIME_OMIT
-_FLAG_ARGUMENT = frozenset({0, 1030, 2, 4, 8, 1031})  # F_DUPFD, F_DUPFD_CLOEXEC, F_SETFD, F_SETFL, F_SETOWN, F_SETPIPE_SZ
+_FLAG_ARGUMENT = frozenset(
+    {0, 1030, 2, 4, 8, 1031}
+)  # F_DUPFD, F_DUPFD_CLOEXEC, F_SETFD, F_SETFL, F_SETOWN, F_SETPIPE_SZ
 _LOCKS = frozenset({5, 6, 7, 36, 37, 38})
 _TO_TERMINAL = {0x5402: 36, 0x5403: 36, 0x5404: 36, 0x402C542B: 44, 0x402C542C: 44, 0x402C542D: 44, 0x5414: 8}
 _Asked = dict[str, Any]

@@ -380,7 +380,9 @@ class Decoder:
             try:
                 event, at = self._event(data, at)
             except (struct.error, IndexError):
-                raise RecordError(f"an event is cut off at byte {begun:,} of its frame: the record is damaged") from None
+                raise RecordError(
+                    f"an event is cut off at byte {begun:,} of its frame: the record is damaged"
+                ) from None
             if event is not None:
                 yield event
 
@@ -395,7 +397,8 @@ class Decoder:
         return self._other(code, data, at + 1)
 
     def _of_thread(self, code: int, channel: int, data: bytes, at: int) -> tuple[Event | None, int]:
-        value, frame, stored = None, b"", ()
+        value, frame = None, b""
+        stored: tuple[Stored, ...] = ()
         if code == 14:
             (count,) = _U16.unpack_from(data, at)
             at += 2

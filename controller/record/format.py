@@ -10,21 +10,22 @@ be read to its last whole frame. The chain has no key: who can write the file ca
 Every size that stands in a file is checked before it is used.
 """
 
+import contextlib
 import enum
 import hashlib
+import importlib
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import attrs
 
 from proxybox.controller.errors import RecordError
 
-try:  # since Python 3.14 (PEP 784)
-    from compression import zstd
-except ImportError:
-    zstd = None  # type: ignore[assignment]
+zstd: Any = None
+with contextlib.suppress(ImportError):
+    zstd = importlib.import_module("compression.zstd")  # since Python 3.14 (PEP 784)
 
 MAGIC: Final = b"PBXR\r\n\x1a\n"
 MAJOR: Final = 1
@@ -111,7 +112,7 @@ def frames(file: BinaryIO) -> Iterator[Frame]:
         stored = file.read(stored_size)
         if len(stored) < stored_size:
             return
-        chain = _digest(chain, start[: -CHAIN_SIZE], stored)
+        chain = _digest(chain, start[:-CHAIN_SIZE], stored)
         if chain != said or zero:
             raise RecordError(f"byte {at:,}: the record was changed or damaged from here on (its chain breaks)")
         yield Frame(kind, _unpacked(packing, stored, size, at), chain)

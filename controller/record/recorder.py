@@ -1,8 +1,8 @@
 """Writes a run down: a dispatcher that notes each call and its answer, and a thread that makes a file of the notes.
 
-The thread of a driver only appends to a list, since that is on the way of every OS call. The recorder's own thread makes
-events of it, packs them and writes them, mostly while the guest computes. At most `_MOST_NOTES` notes, or `_MOST_BYTES`
-of what they hold, wait for it; a driver that is further ahead waits.
+The thread of a driver only appends to a list, since that is on the way of every OS call. The recorder's own thread
+makes events of it, packs them and writes them, mostly while the guest computes. At most `_MOST_NOTES` notes, or
+`_MOST_BYTES` of what they hold, wait for it; a driver that is further ahead waits.
 """
 
 import errno
@@ -281,6 +281,7 @@ class RecordingDispatcher(Dispatcher):
             sink.watch = lambda data, stream=stream: recorder.note("printed", self._frame, stream, data)
 
     def execute(self, thread: "GuestThread", frame: bytes) -> Reply:
+        """As `Dispatcher.execute`, with a note."""
         now = _now()
         self._frame = frame
         try:
@@ -365,7 +366,7 @@ class RecordingDispatcher(Dispatcher):
         return attrs.evolve(
             wait,
             attempt=noted(wait.attempt),
-            on_timeout=wait.on_timeout and noted(wait.on_timeout),
+            on_timeout=wait.on_timeout and noted(wait.on_timeout),  # type: ignore[arg-type]  # it always answers
             on_interrupt=noted(interrupted),
         )
 
@@ -377,7 +378,9 @@ class RecordingDispatcher(Dispatcher):
         super()._record(name, denied)
 
     def sent(self, signal: int, late: bool) -> None:
+        """Notes a signal."""
         self._recorder.note("sent", signal, late, _now())
 
     def no_thread(self) -> None:
+        """Notes a thread that was not made."""
         self._recorder.note("no_thread")

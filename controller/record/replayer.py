@@ -21,7 +21,6 @@ from proxybox.controller.dispatch import TABLE, Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import GuestMisbehaved, RecordError
-from proxybox.controller.header import LIBRARY
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.keeper import Watch
 from proxybox.controller.record import events
@@ -250,7 +249,10 @@ class Replayer(Dispatcher):
         if answer.stored:
             registers = [int.from_bytes(frame[at : at + 8], "little") for at in range(8, 56, 8)]
             writes = [
-                ((each.offset + (0 if each.register > 5 else registers[each.register])) % (1 << 64), self._bytes(each.data))
+                (
+                    (each.offset + (0 if each.register > 5 else registers[each.register])) % (1 << 64),
+                    self._bytes(each.data),
+                )
                 for each in answer.stored
             ]
             reply = (answer.value, *writes)
@@ -281,7 +283,9 @@ class Replayer(Dispatcher):
             node = world.tree.resolve(file.path, world.tree.root, world.credentials)
             is_same = isinstance(node, LibraryFile) and node.size() == file.size and digest_of(node) == file.digest
         except OSError as error:
-            raise RecordError(f"the interpreter here has no {shown} ({error.strerror}), which the run has read") from None
+            raise RecordError(
+                f"the interpreter here has no {shown} ({error.strerror}), which the run has read"
+            ) from None
         if not is_same or not isinstance(node, LibraryFile):
             raise RecordError(f"{shown} is another one here than the run has read: replay with the same interpreter")
         return node
@@ -341,20 +345,24 @@ class ReplayDriver(BlockingDriver):
 
     @property
     def is_alone(self) -> bool:
+        """As `Serving.is_alone`; a guest to which a signal is to come is not."""
         return super().is_alone and self.replayer.due_ns is None
 
     def serve_alone(self, *, once: bool = False) -> bool:
+        """As `Serving.serve_alone`; it also returns when a signal is to come."""
         while super().serve_alone(once=True):
             if once or not self.is_alone:
                 return not once
         return False
 
     def waits(self) -> tuple[dict[int, int], list[int], int | None]:
+        """As `Serving.waits`, with the time of the next signal."""
         fds, callers, due = super().waits()
         look = self.replayer.due_ns
         return fds, callers, look if due is None or (look is not None and look < due) else due
 
     def step(self, ready: Any) -> None:
+        """As `Serving.step`, and sends a signal whose time has come."""
         super().step(ready)
         if not self.is_over:
             self.replayer.look(time.monotonic_ns())

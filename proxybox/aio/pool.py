@@ -98,6 +98,8 @@ class AsyncPool(AsyncSandbox):
         return self._slots
 
     def _open(self, box: BoxSpec, program: Program, streams: Streams) -> LiveBox:
+        if box.is_observed:  # a recorded run starts its own interpreter
+            return super()._open(box, program, streams)
         return self._ready.take(box.policy).open(
             program.words, box, folder=folder_of(program, box.policy), streams=streams
         )
@@ -107,8 +109,11 @@ class AsyncPool(AsyncSandbox):
         return is_void(live, outcome)
 
     def _open_session(
-        self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input, policy: Policy | None = None
-    ) -> LiveSession:
+        self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input, policy: Policy | None = None,
+        taking: Any = None,
+    ) -> LiveSession:  # fmt: skip
+        if taking is not None:
+            return super()._open_session(files, folder, stdin, policy, taking)
         live = self._ready.take().session()
         self._ready.refill()
         self._copies.add(live.copies)

@@ -57,6 +57,8 @@ def run_box(parsed: Parsed, policy: "Policy", *, capture: bool, audit: Any = Non
             audit=audit,
             capture=capture,
             on_sandbox=ctrl_c.attach,
+            record=parsed.text("record"),
+            record_limit=parsed.text("record_limit"),
         )
     if ctrl_c.ends(result):
         raise KeyboardInterrupt
@@ -165,6 +167,8 @@ def print_json(result: "Result") -> None:
 def tell(result: "Result", *, verbose: bool) -> None:
     """Says on stderr how the run ended if proxybox ended it, and what may help; with `verbose`, a summary too."""
     lines = [line] if (line := ending(result)) else []
+    if result.record_fault:
+        lines.append(f"proxybox: the record is not complete: {result.record_fault}")
     if hint := result.hint:
         lines.append(f"proxybox: {hint}")
     if verbose:

@@ -1,0 +1,40 @@
+"""The commands about records of runs, as click sees them; their work is done in the files of their names."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxybox.cli.teaching import complete_file, guest_option, json_flag, packages_option
+
+REPLAY_HELP = """Run a recorded program again, from its record alone.
+
+RECORD is what `proxybox run --record RECORD` has written. The program runs in a box that has no file,
+clock or network: each OS call that it makes is compared with the recorded one and gets its answer. The
+first call that differs ends the replay, and both are shown. It needs the interpreter that was recorded.
+
+\b
+Examples:
+  proxybox run --record run.pbx script.py
+  proxybox replay run.pbx
+  proxybox replay --json run.pbx
+
+\b
+Exit status: 0 when the program did what it did then, or
+  1 it did something else, or the record is not complete   125 it cannot be replayed here   2 usage"""
+
+record_argument = click.argument("record", type=Path, shell_complete=complete_file)
+
+
+@click.command("replay", help=REPLAY_HELP, short_help="Run a recorded program again, from its record alone.")
+@record_argument
+@guest_option
+@click.option("--guest-library", metavar="DIR", help="As for run.", shell_complete=complete_file)
+@packages_option
+@click.option("--quiet", "-q", is_flag=True, help="Do not show what the program prints.")
+@json_flag
+def replay(record: Path, **options: Any) -> int:
+    """Runs a recorded program again."""
+    from proxybox.cli import replay as work
+
+    return work.replay(record, **options)
