@@ -19,7 +19,7 @@ import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller.audit import Denial
 from proxybox.controller.boxes.box import BoxSpec, LiveBox, Run, Usage
 from proxybox.controller.boxes.worldbuilding import Changed, WorldBuilder
-from proxybox.controller.dispatch import Dispatcher
+from proxybox.controller.dispatch import Dispatcher, is_unobserved
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.errors import RecordError, SandboxStartError
 from proxybox.controller.guests.builds import builds_of
@@ -33,7 +33,8 @@ from proxybox.controller.record.replayer import Divergence, ReplayDriver, Replay
 from proxybox.controller.seal.layers import SAME_ADDRESSES
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.overlay.changes import Change
-from proxybox.controller.world.output import Interleaved
+from proxybox.controller.world.output import Interleaved, OutputSink
+from proxybox.controller.world.streams import Streams
 from proxybox.policies import Policy, PolicyError
 from proxybox.policies.dumping import to_dict
 from proxybox.policies.loading import from_dict
@@ -43,7 +44,7 @@ LIMIT: Final = 1 << 30
 #: What of a LaunchSpec a record tells, with the least number, and the first one that is too large.
 _LAUNCH: Final[Mapping[str, tuple[int, int]]] = {
     "pid": (1, 1 << 22), "uid": (0, 1 << 32), "gid": (0, 1 << 32), "memory": (0, 1 << 48), "nursery": (0, 1 << 40),
-    "threads": (1, 257),
+    "threads": (1, 257), "recorded": (0, 2),
 }  # fmt: skip
 #: The most bytes of all contents that END names, and of one text of START.
 _MOST_CONTENT, _MOST_TEXT = 1 << 30, 1 << 20
@@ -80,9 +81,17 @@ class RecordedSpec(BoxSpec):
         """Returns how the guest is started: at the same addresses, and without clocks that it can read by itself."""
         if self.guest.marshals:
             raise SandboxStartError(f"{self.guest.executable} marshals its own calls, and cannot be recorded")
-        made = attrs.evolve(super().spec(words, builder), same_addresses=True, real_time=False, host_clocks=False)
+        usual = super().spec(words, builder)
+        made = attrs.evolve(usual, same_addresses=True, real_time=False, recorded=usual.real_time)
         self._launched.append(made)
         return made
+
+    def _sinks(self, streams: Streams) -> tuple[OutputSink, OutputSink]:
+        """As `BoxSpec._sinks`. Both keep what is printed, which the record tells, too."""
+        sinks = super()._sinks(streams)
+        for sink in sinks:
+            sink.keep_all()
+        return sinks
 
     def start(self, words: Sequence[str], builder: WorldBuilder, started: int, **changes: Any) -> LiveBox:
         """As `BoxSpec.start`. Nothing that is recorded is copied."""
@@ -131,6 +140,7 @@ class RecordedSpec(BoxSpec):
             "environment": dict(spec.env),
             "launch": {name: getattr(spec, name) for name in _LAUNCH},
             "session": self.is_session,
+            "unobserved": is_unobserved(self.interceptors, self.audit),
             "addresses": process.layers[SAME_ADDRESSES].told,
             "calls": _table(),
         }  # fmt: skip
@@ -365,7 +375,7 @@ class ReplayedSpec(BoxSpec):
             raise RecordError("the record does not tell how its interpreter was started")
         return attrs.evolve(
             super().spec(words, builder), argv=tuple(argv), env=environment, same_addresses=True, real_time=False,
-            host_clocks=False, rows=calls.stub_rows(self.record.rows), **_launch_of(start.get("launch")),
+            rows=calls.stub_rows(self.record.rows), **_launch_of(start.get("launch")),
         )  # fmt: skip
 
     def serve(self, process: GuestProcess, builder: WorldBuilder, started: int, undo: contextlib.ExitStack) -> LiveBox:
@@ -381,7 +391,9 @@ class ReplayedSpec(BoxSpec):
 
     def served_by(self, process: GuestProcess, builder: WorldBuilder) -> tuple[Dispatcher, BlockingDriver]:
         """As `BoxSpec.served_by`, with a record."""
-        replayer = Replayer(builder.world, self.record.events(), self.record.rows, self.record.decoder.files)
+        record = self.record
+        replayer = Replayer(builder.world, record.events(), record.rows, record.decoder.files, process.told_at)
+        replayer.is_unobserved = bool(record.start.get("unobserved"))
         self._replayer.append(replayer)
         driver = ReplayDriver(process, builder.world, replayer)
         driver.replayer = replayer

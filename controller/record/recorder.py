@@ -1,8 +1,8 @@
 """Writes a run down: a dispatcher that notes each call and its answer, and a thread that makes a file of the notes.
 
-The thread of a driver only appends to a list, since that is on the way of every OS call. The recorder's own thread
-makes events of it, packs them and writes them, mostly while the guest computes. At most `_MOST_NOTES` notes, or
-`_MOST_BYTES` of what they hold, wait for it; a driver that is further ahead waits.
+The thread of a driver only appends to a list, since that is on the way of every OS call, and makes events of `BATCH` of
+them at a time: another thread that did it would take Python's lock from it again and again. The recorder's own thread
+packs, chains and writes the events, without that lock. At most `_MOST_WAITING` bytes wait for it.
 """
 
 import errno
@@ -10,6 +10,7 @@ import hashlib
 import json
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -19,26 +20,31 @@ from proxybox.controller import abi
 from proxybox.controller.dispatch import Dispatcher, denial_of
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox, RecordError
-from proxybox.controller.header import CALL_OPEN, LIBRARY
+from proxybox.controller.header import CALL_OPEN, LIBRARY, RECORDED, TOLD, WITH_CLOCKS
 from proxybox.controller.record.events import MOST_FILES, Encoder, Ended, File, OfFile, Refused, placed
 from proxybox.controller.record.format import FrameWriter, Kind
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.host.library import AlteredFile, LibraryFile
+from proxybox.controller.wire.protocol import without_clocks
 
 if TYPE_CHECKING:
     from proxybox.controller.world.state import GuestThread, World
 
-#: Notes that make the recorder's thread begin; that a driver may be ahead; and bytes that it may be ahead.
-_BATCH, _MOST_NOTES, _MOST_BYTES = 512, 16384, 16 << 20
+#: Notes of which events are made at a time.
+BATCH: Final = 512
 #: Bytes of events in a frame, and seconds after which a frame is written with what there is.
 _FRAME_BYTES, _FRAME_SECONDS = 256 << 10, 0.25
+#: Bytes of events that wait to be written.
+_MOST_WAITING: Final = 16 << 20
 #: Bytes of a piece of contents.
 _PIECE: Final = 1 << 20
 #: From this size on, what is read of the interpreter's library is told by its place there.
 _PART: Final = 256
 _READ, _PREAD = 0, 17
-#: Requests from this size on count as heavy.
-_HEAVY: Final = 4096
+#: Answers from this size on are made events at once.
+_HEAVY: Final = 64 << 10
+#: In the highest byte of a request's number.
+_CLOCKS: Final = WITH_CLOCKS >> 24
 _STATUS: Final = abi.STAT.size
 
 _now = time.monotonic_ns
@@ -48,7 +54,7 @@ class Recorder:
     """The record of one run, in a file that it is given.
 
     limit: bytes that the file may have. A run that needs more is ended. fault: why the record is not complete, None
-    where it is. The methods can be called from any thread.
+    where it is. started_ns: host time. The methods can be called from any thread.
     """
 
     def __init__(self, file: BinaryIO, limit: int) -> None:
@@ -56,14 +62,15 @@ class Recorder:
         self.fault: str | None = None
         self.is_full = False
         self.notes: list[tuple[Any, ...]] = []
-        self.noted = self.taken = 0  # bytes of large notes: written by the driver's thread, and by the recorder's
         self.started_ns = _now()
         self._file = file
         self._frames = FrameWriter(file)
         self._encoder = Encoder(self.started_ns)
+        self._encoding = threading.Lock()
         self._files: dict[LibraryFile, int] = {}
-        self._wake = threading.Event()
-        self._caught_up = threading.Condition()
+        self._ready: deque[bytes] = deque()
+        self._waiting = 0  # bytes in _ready
+        self._change = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="proxybox-recorder", daemon=True)
 
@@ -73,37 +80,44 @@ class Recorder:
         self._thread.start()
 
     def note(self, *note: Any) -> None:
-        """Adds a note: the name of a method of Encoder or of this class, and its arguments."""
+        """Adds a note: the name of a method of this class, without its underscore, and the arguments."""
         self.notes.append(note)
-        if len(self.notes) >= _BATCH:
-            self.hurry()
+        if len(self.notes) >= BATCH:
+            self.encode()
 
-    def hurry(self) -> None:
-        """Has the recorder's thread begin. Waits while it is too far behind."""
-        self._wake.set()
-        if self._is_ahead():
-            with self._caught_up:
-                while self._is_ahead() and self._thread.is_alive():
-                    self._caught_up.wait(1)
+    def encode(self) -> None:
+        """Makes events of the notes, and hands them to the recorder's thread. Waits while that is far behind."""
+        with self._encoding:
+            self._guarded(self._take)
+            if self._encoder.size < _FRAME_BYTES:
+                return
+            data = self._encoder.take()
+        self._hand_over(data)
 
-    def _is_ahead(self) -> bool:
-        return len(self.notes) > _MOST_NOTES or self.noted - self.taken > _MOST_BYTES
+    def _hand_over(self, data: bytes) -> None:
+        with self._change:
+            while self._waiting > _MOST_WAITING and self._thread.is_alive():
+                self._change.wait(1)
+            self._ready.append(data)
+            self._waiting += len(data)
+            self._change.notify_all()
 
     def close(self, end: Mapping[str, Any], contents: Iterable[bytes]) -> None:
         """Writes all that is left, and how the run has ended. contents: those that `end` names, in order."""
-        self._closing = True
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._join()
         self._guarded(lambda: self._finish(end, contents))
 
     def stop(self) -> None:
         """Closes the file, wherever the record has come to."""
-        self._closing = True
-        self._wake.set()
+        self._join()
+        self._file.close()
+
+    def _join(self) -> None:
+        with self._change:
+            self._closing = True
+            self._change.notify_all()
         if self._thread.is_alive():
             self._thread.join()
-        self._file.close()
 
     def _finish(self, end: Mapping[str, Any], contents: Iterable[bytes]) -> None:
         for content in contents:
@@ -114,22 +128,21 @@ class Recorder:
     # --- the recorder's thread ----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        last = _now()
         while True:
-            self._wake.wait(_FRAME_SECONDS)
-            self._wake.clear()
-            is_closing = self._closing  # before the look: what is noted from here on is seen
-            while self.notes:
-                self._guarded(self._take)
-                if self._encoder.size >= _FRAME_BYTES:
-                    self._guarded(self._flush)
-                    last = _now()
-                with self._caught_up:
-                    self._caught_up.notify_all()
-            if self._encoder.size and (is_closing or _now() - last >= _FRAME_SECONDS * 1e9):
-                self._guarded(self._flush)
-                last = _now()
-            if is_closing and not self.notes:
+            with self._change:
+                if not self._ready and not self._closing:
+                    self._change.wait(_FRAME_SECONDS)
+                is_closing = self._closing  # before the look: what is noted from here on is seen
+                data = self._ready.popleft() if self._ready else b""
+                self._waiting -= len(data)
+                self._change.notify_all()
+            if not data:
+                with self._encoding:
+                    self._guarded(self._take)
+                    data = self._encoder.take()
+            if data:
+                self._guarded(lambda data=data: self._write(Kind.EVENTS, data))  # type: ignore[misc]
+            elif is_closing:
                 return
 
     def _guarded(self, action: Callable[[], None]) -> None:
@@ -142,22 +155,15 @@ class Recorder:
                 self.fault = reason or type(error).__name__
 
     def _take(self) -> None:
-        batch = self.notes[:_BATCH]
-        del self.notes[: len(batch)]
-        self.taken += sum(map(_weight, batch))
+        notes = self.notes
+        batch = notes[:]
+        del notes[: len(batch)]
         if self.fault is not None:
             return
-        encoder = self._encoder
-        for note in batch:
-            if len(note) == 5:
-                encoder.call(*note[1:])  # nearly all: a call with a number for an answer
-            else:
-                getattr(self, f"_{note[0]}")(*note[1:])
+        self._encoder.plain_calls(batch, self._special)
 
-    def _flush(self) -> None:
-        data = self._encoder.take()
-        if self.fault is None:
-            self._write(Kind.EVENTS, data)
+    def _special(self, note: tuple[Any, ...]) -> None:
+        getattr(self, f"_{note[0]}")(*note[1:])
 
     def _write(self, kind: Kind, data: bytes) -> None:
         if self.fault is not None:
@@ -207,6 +213,9 @@ class Recorder:
     def _sent(self, signal: int, late: bool, now: int) -> None:
         self._encoder.sent(signal, late, now)
 
+    def _clocks(self, channel: int, at_ns: int, readings: bytes) -> None:
+        self._encoder.clocks(channel, at_ns, readings)
+
     def _no_thread(self) -> None:
         self._encoder.no_thread()
 
@@ -220,15 +229,6 @@ class Recorder:
             number = self._files[node] = len(self._files)
             self._encoder.file(File(number, node.size(), digest_of(node), path_of(node)))
         return number
-
-
-def _weight(note: tuple[Any, ...]) -> int:
-    """Bytes of a note that count: those of large requests and of answers that store something."""
-    if len(note) < 5:
-        return 0
-    frame, reply = note[3], note[4]
-    stored = sum(len(data) for _, data in reply[1:]) if isinstance(reply, tuple) else 0
-    return stored + (len(frame) if len(frame) > _HEAVY else 0)
 
 
 #: The calls whose payload stands right behind the registers of a request.
@@ -283,6 +283,9 @@ class RecordingDispatcher(Dispatcher):
     def execute(self, thread: "GuestThread", frame: bytes) -> Reply:
         """As `Dispatcher.execute`, with a note."""
         now = _now()
+        if frame[7] & _CLOCKS:
+            frame, readings = without_clocks(frame)
+            self._recorder.note("clocks", thread.channel, now, readings)
         self._frame = frame
         try:
             reply = super().execute(thread, frame)
@@ -292,10 +295,8 @@ class RecordingDispatcher(Dispatcher):
         if reply.__class__ is int and reply != LIBRARY:
             notes = self._notes
             notes.append((None, thread.channel, now, frame, reply))
-            if len(frame) > _HEAVY:
-                self._recorder.noted += len(frame)
-            if len(notes) >= _BATCH:
-                self._recorder.hurry()
+            if len(notes) >= BATCH:
+                self._recorder.encode()
                 if self._recorder.is_full:
                     raise EndBox(Status.DISK_LIMIT, self._recorder.fault or "")
         elif isinstance(reply, Blocked):
@@ -313,9 +314,9 @@ class RecordingDispatcher(Dispatcher):
             reply = (reply,)
         elif isinstance(reply, tuple) and len(reply) > 1 and len(reply[-1][1]) >= _PART:
             part = self._part(frame, reply)
-        note = what, channel, now, frame, reply, part
-        recorder.noted += _weight(note)
-        recorder.note(*note)
+            if len(reply[-1][1]) >= _HEAVY:
+                recorder.encode()  # many of them would be much memory
+        recorder.note(what, channel, now, frame, reply, part)
         if recorder.is_full and what != "waits":
             raise EndBox(Status.DISK_LIMIT, recorder.fault or "")
 
@@ -376,6 +377,12 @@ class RecordingDispatcher(Dispatcher):
         denial = denial_of(name, denied)
         self._recorder.note("refused", Refused(denial.call, denial.errno, denial.reason))
         super()._record(name, denied)
+
+    def told(self) -> bytes:
+        """As `Dispatcher.told`: where time is real, the guest ships its readings of clocks."""
+        offset, unobserved = TOLD.unpack(super().told())
+        is_real = self._world.clock.offset_ns() is not None
+        return TOLD.pack(offset, unobserved | RECORDED if unobserved and is_real else unobserved)
 
     def sent(self, signal: int, late: bool) -> None:
         """Notes a signal."""

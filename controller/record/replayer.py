@@ -10,8 +10,10 @@ The order of all calls is that of the record. A request that comes before its tu
 request that differs, or does not come, is the divergence, and ends the box.
 """
 
+import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +23,7 @@ from proxybox.controller.dispatch import TABLE, Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import GuestMisbehaved, RecordError
+from proxybox.controller.header import CLOCK_RING, REPLAYED, RING_SIZE, TOLD, UNOBSERVED, WITH_CLOCKS
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.keeper import Watch
 from proxybox.controller.record import events
@@ -28,6 +31,7 @@ from proxybox.controller.record.calls import RecordedCall, number_of
 from proxybox.controller.record.recorder import digest_of
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.host.library import LibraryFile
+from proxybox.controller.wire.protocol import without_clocks
 from proxybox.controller.world.state import Ended, Signal
 
 if TYPE_CHECKING:
@@ -41,8 +45,13 @@ _IDLE_NS: Final = PATIENCE_NS // 4
 _TIMES_LONGER: Final = 20
 _COMPUTES_NS: Final = 10_000_000_000
 _LOOK_SECONDS: Final = 0.25
+#: Events that are looked through for the next call of a thread.
+_MOST_AHEAD: Final = 65536
+_CLOCKS: Final = WITH_CLOCKS >> 24
+_REGISTERS: Final = struct.Struct("<8x6Q").unpack_from
 #: The calls by which threads come and go: the driver goes by what their handlers do.
-_CLONE, _EXIT, _EXIT_GROUP = 56, 60, 231
+_CLONE = 56
+_OF_THREADS = frozenset({_CLONE, 60, 231})  # clone, exit, exit_group
 
 
 @attrs.frozen
@@ -82,15 +91,21 @@ class Replayer(Dispatcher):
     """
 
     __slots__ = (
-        "_answers", "_concluded", "_files", "_frames", "_given_up", "_pending", "_rows", "calls_followed", "divergence",
-        "due_ns", "is_over", "next", "recorded", "rest", "seen", "steps",
+        "_ahead", "_answers", "_concluded", "_files", "_frames", "_given_up", "_pending", "_read", "_rows", "_told_at",
+        "calls_followed", "divergence", "due_ns", "is_over", "is_unobserved", "next", "recorded", "rest", "seen",
+        "steps",
     )  # fmt: skip
 
     def __init__(
         self, world: "World", recorded: Iterator[events.Event], rows: dict[int, RecordedCall],
         files: dict[int, events.File],
+        told_at: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(world)
+        self._told_at = told_at
+        self.is_unobserved = True
+        self._ahead: deque[events.Event] = deque()
+        self._read: dict[int, bytes] = {}  # by channel: the readings that came with a request
         self._rows = rows
         self._files = files
         self.rest = recorded
@@ -115,7 +130,25 @@ class Replayer(Dispatcher):
         """Returns the answer to a request, or a wait for its turn."""
         thread.calls += 1
         channel = thread.channel
-        self._pending[channel] = frame
+        event = self.next
+        if (  # the way of nearly every call
+            isinstance(event, events.Call)
+            and event.frame == frame
+            and event.channel == channel
+            and event.answer is not None
+            and not (event.answer.stored or event.effects or number_of(frame) in _OF_THREADS)
+        ):
+            self.calls_followed += 1
+            self.seen = event
+            self._step()
+            coming = self.next
+            if isinstance(coming, events.Call) and coming.channel == channel and not coming.effects:
+                return event.answer.value
+            self._answer(channel, frame, event.answer, ())
+        else:
+            if frame[7] & _CLOCKS:
+                frame, self._read[channel] = without_clocks(frame)
+            self._pending[channel] = frame
         self.follow()
         if channel in self._answers:
             return self._answers.pop(channel)
@@ -180,11 +213,43 @@ class Replayer(Dispatcher):
     def _step(self) -> None:
         """Goes to the next event."""
         self.steps += 1
-        for event in self.rest:
-            if not isinstance(event, events.File):
-                self.next = event
-                return
-        self.next = None
+        self.next = self._ahead.popleft() if self._ahead else self._fetch()
+
+    def _fetch(self) -> events.Event | None:
+        return next((event for event in self.rest if not isinstance(event, events.File)), None)
+
+    def _coming(self, channel: int) -> events.Call | None:
+        """Returns the next call of a thread; None where it has no other, or one that is too far away."""
+        if isinstance(self.next, events.Call) and self.next.channel == channel:
+            return self.next
+        for known in self._ahead:
+            if isinstance(known, events.Call) and known.channel == channel:
+                return known
+        while len(self._ahead) < _MOST_AHEAD and (event := self._fetch()) is not None:
+            self._ahead.append(event)
+            if isinstance(event, events.Call) and event.channel == channel:
+                return event
+        return None
+
+    # --- clocks -------------------------------------------------------------------------------------------------------
+
+    def told(self) -> bytes:
+        """What the guest is told (struct told in wire.h), and the readings that the main thread begins with."""
+        if not self.is_unobserved:
+            return TOLD.pack(0, 0)
+        return TOLD.pack(0, UNOBSERVED | REPLAYED) + self._ring(0)
+
+    def _ring(self, channel: int) -> bytes:
+        """Returns the ring of a thread with the readings that it makes before its next call; b"" without any."""
+        readings = _readings(self._coming(channel))
+        count = len(readings) // 9
+        head = CLOCK_RING.pack(0, count, readings[:count]) + readings[count:]
+        return head if count else b""
+
+    def _given(self, channel: int) -> tuple[tuple[int, bytes], ...]:
+        """Returns what an answer stores, so that the thread finds its next readings."""
+        ring = self._ring(channel) if self._told_at and self.is_unobserved else b""
+        return ((self._told_at + TOLD.size + channel * RING_SIZE, ring),) if ring else ()
 
     def _follow(self, late: bool) -> bool:
         """Follows the next event, if that can be done now."""
@@ -196,15 +261,19 @@ class Replayer(Dispatcher):
             self._compare(event, frame)
             self.calls_followed += 1
             self.seen = event
+            self._step()
             if event.answer is not None:
                 self._answer(event.channel, frame, event.answer, event.effects)
             else:
                 self._frames[event.channel] = frame
+            return True
         elif isinstance(event, events.Answered):
             waiting = self._frames.pop(event.channel, None)
             if waiting is None:
                 raise RecordError("an answer to no call: the record is damaged")
+            self._step()
             self._answer(event.channel, waiting, event.answer, event.effects)
+            return True
         elif isinstance(event, events.Sent):
             if event.late and not late and not self._pending and not self._frames:
                 if self.due_ns is None:
@@ -225,6 +294,8 @@ class Replayer(Dispatcher):
 
     def _compare(self, event: events.Call, frame: bytes) -> None:
         """Raises _Diverged unless the guest asks what it asked then, and GuestMisbehaved for a malformed request."""
+        if _readings(event) != self._read.pop(event.channel, b""):
+            raise _Diverged("the program reads clocks at other times before this call", event, (event.channel, frame))
         if event.frame == frame:
             return
         number = number_of(frame)
@@ -244,17 +315,17 @@ class Replayer(Dispatcher):
                 self._map(channel, effect.file)
         reply: Reply = answer.value
         number = number_of(frame)
-        if number in (_CLONE, _EXIT, _EXIT_GROUP):
+        if number in _OF_THREADS:
             self._carry_out(number, channel, frame, answer.value)
+        writes = [*self._given(channel)]
+        if number == _CLONE and answer.value > 0:
+            writes += self._given(answer.value & 0xFFFF)
         if answer.stored:
-            registers = [int.from_bytes(frame[at : at + 8], "little") for at in range(8, 56, 8)]
-            writes = [
-                (
-                    (each.offset + (0 if each.register > 5 else registers[each.register])) % (1 << 64),
-                    self._bytes(each.data),
-                )
-                for each in answer.stored
-            ]
+            registers = _REGISTERS(frame)
+            for each in answer.stored:
+                base = 0 if each.register == events.NO_REGISTER else registers[each.register]
+                writes.append(((base + each.offset) % (1 << 64), self._bytes(each.data)))
+        if writes:
             reply = (answer.value, *writes)
         self._answers[channel] = reply
 
@@ -329,6 +400,12 @@ class Replayer(Dispatcher):
             return Asked(thread, row.name, row.arguments(frame))
         except (OSError, GuestMisbehaved):
             return Asked(thread, row.name, {})
+
+
+def _readings(call: events.Call | None) -> bytes:
+    """Returns the readings of clocks that came with a recorded call."""
+    effects = () if call is None else call.effects
+    return next((each.raw for each in effects if isinstance(each, events.Clocks)), b"") if effects else b""
 
 
 def _status(name: str) -> Status:

@@ -157,6 +157,10 @@ class OutputSink:
         self._bytes_left: int | None = None if policy is None else policy.limit
         self._lines_left: int | None = None if policy is None else policy.lines
 
+    def keep_all(self) -> None:
+        """From now on keeps all of it, whatever the caller wants of it."""
+        self._keep = True
+
     def getvalue(self) -> bytes:
         """Returns everything that is kept of this stream: all of it, its tail, or nothing."""
         return bytes(self.transcript.data[self.name])

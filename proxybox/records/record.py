@@ -188,7 +188,7 @@ class Record:
             for each in effects if isinstance(each, events.Printed)
         )  # fmt: skip
         call.clocks = tuple(
-            reading for each in effects if isinstance(each, events.Clocks) for reading in each.readings
+            reading for each in effects if isinstance(each, events.Clocks) for reading in each.readings()
         )  # fmt: skip
 
     def _stored(self, data: events.Data) -> Stored:
