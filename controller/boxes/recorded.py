@@ -114,10 +114,15 @@ class RecordedSpec(BoxSpec):
         """As `BoxSpec.served_by`, with a record."""
         world = builder.world
         try:
-            recorder = Recorder(self.open_record(), self.limit)
+            file = self.open_record()
+        except OSError as error:
+            raise SandboxStartError(f"the record cannot be written: {error.strerror}") from error
+        try:
+            recorder = Recorder(file, self.limit)
             self._recorder.append(recorder)
             recorder.begin(self._start(process, builder))
         except OSError as error:
+            file.close()
             raise SandboxStartError(f"the record cannot be written: {error.strerror}") from error
         dispatcher = RecordingDispatcher(recorder, world, self.interceptors, self.audit)
         return dispatcher, BlockingDriver(process, world, dispatcher)

@@ -16,6 +16,7 @@ FLOORS = {
         batch
         diagnosis kernel pool remote repl
         sandbox
+        records
         packages
         session
         commands errors telling
@@ -27,6 +28,7 @@ FLOORS = {
     "proxybox.controller": """
         warm
         boxes
+        record
         drivers
         process
         guests
