@@ -36,6 +36,7 @@ from proxybox.controller.vfs.overlay.changes import Change
 from proxybox.controller.world.output import Interleaved, OutputSink
 from proxybox.controller.world.streams import Streams
 from proxybox.policies import Policy, PolicyError
+from proxybox.policies.checks import to_variables
 from proxybox.policies.dumping import to_dict
 from proxybox.policies.loading import from_dict
 
@@ -378,6 +379,10 @@ class ReplayedSpec(BoxSpec):
         argv, environment = start.get("argv"), start.get("environment")
         if not isinstance(environment, dict) or not _are_texts(argv) or not _are_texts([*chain(*environment.items())]):
             raise RecordError("the record does not tell how its interpreter was started")
+        try:
+            to_variables(environment)  # before the seal, the loader of libraries obeys some of them
+        except PolicyError as error:
+            raise RecordError(f"the record's environment makes no sense: {error}") from None
         return attrs.evolve(
             super().spec(words, builder), argv=tuple(argv), env=environment, same_addresses=True, real_time=False,
             rows=calls.stub_rows(self.record.rows), **_launch_of(start.get("launch")),

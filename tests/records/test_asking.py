@@ -31,8 +31,12 @@ def test_the_table_of_a_record_is_the_controllers() -> None:
 
 FLOCK = abi.FLOCK.pack(1, 0, 0, 5, 6, 77, 88)
 OTHER_FLOCK = abi.FLOCK.pack(1, 0, 9, 5, 6, 78, 89)
+STACK, OTHER_STACK = abi.STACK_T.pack(0x7000, 0, 0, 8192), abi.STACK_T.pack(0x9000, 0, 0, 8192)
+ON = b"\1\0\0\0"
 ACTION = abi.SIGACTION.pack(GARBAGE, 4, 1, 2)
-OTHER_ACTION = abi.SIGACTION.pack(GARBAGE + 16, 4, 3, 2)
+OTHER_STACK, OTHER_STACK = abi.STACK_T.pack(0x7000, 0, 0, 8192), abi.STACK_T.pack(0x9000, 0, 0, 8192)
+ON = b"\1\0\0\0"
+ACTION = abi.SIGACTION.pack(GARBAGE + 16, 4, 3, 2)
 
 
 @pytest.mark.parametrize(
@@ -45,12 +49,12 @@ OTHER_ACTION = abi.SIGACTION.pack(GARBAGE + 16, 4, 3, 2)
         (72, ((3, 1, GARBAGE), (ABSENT,)), ((3, 1, 0), (ABSENT,))),
         (72, ((3, 6, 0x5000), (FLOCK,)), ((3, 6, 0x6000), (OTHER_FLOCK,))),
         (16, ((1, abi.TCGETS, 0x5000), (b"s" * 44,)), ((1, abi.TCGETS, 0x6000), (b"t" * 44,))),
-        (16, ((1, abi.FIONBIO, 0x5000), (b"\1\0\0\0" + b"s" * 40,)), ((1, abi.FIONBIO, 0x6000), (b"\1\0\0\0" + b"t" * 40,))),
+        (16, ((1, abi.FIONBIO, 0x5000), (ON + b"s" * 40,)), ((1, abi.FIONBIO, 0x6000), (ON + b"t" * 40,))),
         (7, ((0x5000, 1, 0), (struct.pack("<iHH", 3, 1, 9),)), ((0x6000, 1, 0), (struct.pack("<iHH", 3, 1, 0),))),
         (233, ((4, 2, 5, GARBAGE), (b"x" * 12,)), ((4, 2, 5, 0), (ABSENT,))),
         (202, ((0x5000, 0, 1, 0, GARBAGE, GARBAGE), (ABSENT,)), ((0x6000, 0, 1, 0, 0, 0), (ABSENT,))),
         (13, ((2, 0x5000, 0, 8), (ACTION,)), ((2, 0x6000, 0, 8), (OTHER_ACTION,))),
-        (131, ((0x5000, 0), (abi.STACK_T.pack(0x7000, 0, 0, 8192),)), ((0x6000, 0), (abi.STACK_T.pack(0x9000, 0, 0, 8192),))),
+        (131, ((0x5000, 0), (STACK,)), ((0x6000, 0), (OTHER_STACK,))),
         (157, ((3, GARBAGE), (ABSENT,)), ((3, 0), (ABSENT,))),
         (157, ((15, 0x5000), (b"name\0junk-------",)), ((15, 0x6000), (b"name\0other------",))),
         (280, ((0, 1, 2, 0), (b"/a", struct.pack("<4q", 7, 0x3FFFFFFF, 1, 2))),
@@ -100,8 +104,8 @@ def test_a_malformed_request_is_the_guests_fault() -> None:
         None, {}, [[1]], [["1", "a", "b", []]], [[-1, "a", "b", []]], [[1, "a", "b", [["x", "i4x"]]]],
         [[1, "a", "b", [["x", "8s", False]]]], [[1, "a", "b", [["x", 9, 1, "", False, False]]]],
         [[1, "a", "b", [["x", 2, 1 << 30, "", False, False]]]], [[1, "a", "b", [["x", 2, 1, "nobody", False, False]]]],
-        [[1, "a", "b", [["x", "q", False], ["x", "q", False]]]], [[1, "a", "b", [[f"x{k}", "q", False] for k in range(7)]]],
-        [[n, "a", "b", []] for n in range(2000)],
+        [[1, "a", "b", [["x", "q", False], ["x", "q", False]]]],
+        [[1, "a", "b", [[f"x{k}", "q", False] for k in range(7)]]], [[n, "a", "b", []] for n in range(2000)],
     ],
 )  # fmt: skip
 def test_a_table_that_makes_no_sense_is_refused(table: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from proxybox.controller.errors import RecordError
 from proxybox.controller.record import format as form
-from proxybox.controller.record.format import FRAME, HEAD, MOST_BYTES, FrameWriter, Kind, frames
+from proxybox.controller.record.format import FRAME, HEAD, MOST_BYTES, FrameWriter, Kind
 from tests.records.rewriting import read_whole
 
 
@@ -90,7 +90,7 @@ def test_lengths_that_are_forged_cost_nothing() -> None:
 
 @pytest.mark.parametrize("packing", [2, 3, 255])
 def test_an_unknown_packing_is_refused(packing: int) -> None:
-    with pytest.raises(RecordError, match="cannot be unpacked|not as long"):
+    with pytest.raises(RecordError, match=r"cannot be unpacked|not as long"):
         read_whole(forged(b"x", 1, packing))
 
 
