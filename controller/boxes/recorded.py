@@ -342,13 +342,15 @@ def _json(data: bytes) -> dict[str, Any]:
 
 @attrs.frozen(kw_only=True, eq=False)
 class ReplayedSpec(BoxSpec):
-    """A box that is answered from a record."""
+    """A box that is answered from a record. until, speed: see `Replayer`."""
 
     record: RecordReader
+    until: int | None = None
+    speed: float | None = None
     _replayer: list[Replayer] = attrs.field(init=False, factory=list)
 
     @classmethod
-    def of(cls, record: RecordReader, guest: Guest) -> "ReplayedSpec":
+    def of(cls, record: RecordReader, guest: Guest, **fields: Any) -> "ReplayedSpec":
         """Returns the box for a record. Raises RecordError where this interpreter is not the one that was recorded."""
         told = record.start.get("guest")
         builds = told.get("builds") if isinstance(told, dict) else None
@@ -361,7 +363,7 @@ class ReplayedSpec(BoxSpec):
                 f"the record was made by another build of {told.get('name')}: {', '.join(map(str, other[:4]))} "
                 f"differ{'s' if len(other) == 1 else ''} from {guest.executable}'s. Name the same one with --guest"
             )
-        return cls(policy=_alone(policy_of(record.start)), guest=guest, record=record)
+        return cls(policy=_alone(policy_of(record.start)), guest=guest, record=record, **fields)
 
     @property
     def is_observed(self) -> bool:
@@ -403,6 +405,7 @@ class ReplayedSpec(BoxSpec):
         """As `BoxSpec.served_by`, with a record."""
         record = self.record
         replayer = Replayer(builder.world, record.events(), record.rows, record.decoder.files, process.told_at)
+        replayer.until, replayer.speed = self.until, self.speed
         replayer.is_unobserved = bool(record.start.get("unobserved"))
         self._replayer.append(replayer)
         driver = ReplayDriver(process, builder.world, replayer)

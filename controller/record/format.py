@@ -14,6 +14,7 @@ import contextlib
 import enum
 import hashlib
 import importlib
+import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -78,6 +79,13 @@ class FrameWriter:
         self.chain = _digest(head)
         self.written = len(head)
 
+    @classmethod
+    def after(cls, file: BinaryIO, chain: bytes) -> "FrameWriter":
+        """Returns a writer that goes on at the end of a file, whose chain so far is known."""
+        writer = cls.__new__(cls)
+        writer._file, writer.chain, writer.written = file, chain, file.tell()
+        return writer
+
     def write(self, kind: Kind, data: bytes) -> None:
         """Adds a frame, which is in the hands of the kernel when this returns."""
         if len(data) > MOST_BYTES:
@@ -91,6 +99,17 @@ class FrameWriter:
         self._file.write(before + self.chain + stored)
         self._file.flush()
         self.written += FRAME.size + len(stored)
+
+
+def appended(path: str | os.PathLike[str], kind: Kind, data: bytes) -> None:
+    """Adds a frame to a record. Raises RecordError for one that was changed, or whose last frame is not whole."""
+    with open(path, "r+b") as file:
+        chain, end = b"", HEAD.size
+        for frame in frames(file):
+            chain, end = frame.chain, file.tell()
+        if not chain or end != file.seek(0, os.SEEK_END):
+            raise RecordError("the record ends within a frame: nothing can be added to it")
+        FrameWriter.after(file, chain).write(kind, data)
 
 
 def frames(file: BinaryIO) -> Iterator[Frame]:

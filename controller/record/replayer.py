@@ -87,13 +87,35 @@ class Replayer(Dispatcher):
     """Answers one guest from the events of a record.
 
     rows: the record's table of calls. divergence: where the guest has parted from the record; None where it has not.
-    is_over: whether the whole record was followed.
+    is_over: whether the whole record was followed. until: the number of the call at which to stop. speed: how many
+    seconds of the record go by in one second; None for as fast as can be.
     """
 
     __slots__ = (
-        "_ahead", "_answers", "_concluded", "_files", "_frames", "_given_up", "_pending", "_read", "_rows", "_told_at",
-        "calls_followed", "divergence", "due_ns", "is_over", "is_unobserved", "next", "recorded", "rest", "seen",
+        "_ahead",
+        "_answers",
+        "_begun_ns",
+        "_concluded",
+        "_files",
+        "_frames",
+        "_given_up",
+        "_pending",
+        "_read",
+        "_rows",
+        "_told_at",
+        "calls_followed",
+        "divergence",
+        "due_ns",
+        "is_over",
+        "is_stopped",
+        "is_unobserved",
+        "next",
+        "recorded",
+        "rest",
+        "seen",
+        "speed",
         "steps",
+        "until",
     )  # fmt: skip
 
     def __init__(
@@ -103,6 +125,9 @@ class Replayer(Dispatcher):
     ) -> None:  # fmt: skip
         super().__init__(world)
         self._told_at = told_at
+        self.until: int | None = None
+        self.speed: float | None = None
+        self._begun_ns = time.monotonic_ns()
         self.is_unobserved = True
         self._ahead: deque[events.Event] = deque()
         self._read: dict[int, bytes] = {}  # by channel: the readings that came with a request
@@ -113,6 +138,7 @@ class Replayer(Dispatcher):
         self.recorded: events.Ended | None = None
         self.divergence: Divergence | None = None
         self.is_over = False
+        self.is_stopped = False
         self.calls_followed = 0
         self.due_ns: int | None = None
         self.seen: events.Call | None = None
@@ -137,6 +163,7 @@ class Replayer(Dispatcher):
             and event.channel == channel
             and event.answer is not None
             and not (event.answer.stored or event.effects or number_of(frame) in _OF_THREADS)
+            and self.until is self.speed is None
         ):
             self.calls_followed += 1
             self.seen = event
@@ -144,7 +171,7 @@ class Replayer(Dispatcher):
             coming = self.next
             if isinstance(coming, events.Call) and coming.channel == channel and not coming.effects:
                 return event.answer.value
-            self._answer(channel, frame, event.answer, ())
+            self._answer(channel, frame, event.answer, (), event.at_ns)
         else:
             if frame[7] & _CLOCKS:
                 frame, self._read[channel] = without_clocks(frame)
@@ -261,9 +288,13 @@ class Replayer(Dispatcher):
             self._compare(event, frame)
             self.calls_followed += 1
             self.seen = event
+            if self.calls_followed == self.until:
+                self.is_stopped = True
+                self._world.end(Ended(Status.CANCELLED, f"stopped at call {self.until:,}, as was asked for"))
+                return False
             self._step()
             if event.answer is not None:
-                self._answer(event.channel, frame, event.answer, event.effects)
+                self._answer(event.channel, frame, event.answer, event.effects, event.at_ns)
             else:
                 self._frames[event.channel] = frame
             return True
@@ -272,7 +303,7 @@ class Replayer(Dispatcher):
             if waiting is None:
                 raise RecordError("an answer to no call: the record is damaged")
             self._step()
-            self._answer(event.channel, waiting, event.answer, event.effects)
+            self._answer(event.channel, waiting, event.answer, event.effects, event.at_ns)
             return True
         elif isinstance(event, events.Sent):
             if event.late and not late and not self._pending and not self._frames:
@@ -304,7 +335,7 @@ class Replayer(Dispatcher):
             raise _Diverged("the program asks something else", event, (event.channel, frame))
 
     def _answer(
-        self, channel: int, frame: bytes, answer: events.Answer, effects: tuple[events.Effect, ...]
+        self, channel: int, frame: bytes, answer: events.Answer, effects: tuple[events.Effect, ...], at_ns: int
     ) -> None:  # fmt: skip
         world = self._world
         for effect in effects:
@@ -317,6 +348,8 @@ class Replayer(Dispatcher):
         number = number_of(frame)
         if number in _OF_THREADS:
             self._carry_out(number, channel, frame, answer.value)
+        if self.speed is not None:
+            time.sleep(max(0, self._begun_ns + at_ns / self.speed - time.monotonic_ns()) / 1e9)
         writes = [*self._given(channel)]
         if number == _CLONE and answer.value > 0:
             writes += self._given(answer.value & 0xFFFF)

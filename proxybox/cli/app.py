@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 from proxybox.cli import arguments
 from proxybox.cli.arguments import Option, Parsed
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
-from proxybox.cli.recording import replay
+from proxybox.cli.recording import replay, verify
 from proxybox.cli.serving import serve_group
 from proxybox.cli.teaching import (
     classroom_group,
@@ -145,7 +145,7 @@ def main_group() -> click.Group:
     group.add_command(batch_command())
     for command in (
         serve_group, policy_group, doctor, guests, packages_group, kernel_group, grade, exercise_group, classroom_group,
-        commits_group, replay, completion,
+        commits_group, replay, verify, completion,
     ):  # fmt: skip
         group.add_command(command)
     return group
@@ -256,7 +256,7 @@ def click_option(option: Option) -> click.Option:
     """Makes click's form of one option."""
     completers = {
         "policy": complete_policy, "guest": complete_file, "guest_library": complete_file, "packages": complete_file,
-        "output": complete_file, "folder": complete_file, "record": complete_file,
+        "output": complete_file, "folder": complete_file, "record": complete_file, "sign": complete_file,
         "family": complete_family, "set": complete_setting,
     }  # fmt: skip
     return click.Option(

@@ -77,6 +77,7 @@ BOX: Final = (
 RUN: Final = (
     *BOX,
     Option(("--record",), "FILE", "Write a record of the run, for `proxybox replay FILE`."),
+    Option(("--sign",), "KEY", "Sign the record with this private key (ssh-keygen -t ed25519)."),
     Option(("--record-limit",), "SIZE", "The most bytes that the record may have (1G)."),
     Option(("--json",), None, "Print the result as JSON in place of the program's output."),
     Option(("--verbose", "-v"), None, "Say on stderr how it ended, and what was refused."),

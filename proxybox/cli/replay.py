@@ -21,8 +21,9 @@ EXIT_PARTED = 1
 
 
 def replay(
-    record: Path, guest: str | None, guest_library: str | None, packages: tuple[str, ...], quiet: bool, as_json: bool
-) -> int:
+    record: Path, guest: str | None, guest_library: str | None, packages: tuple[str, ...], quiet: bool, as_json: bool,
+    until: int | None = None, speed: float | None = None,
+) -> int:  # fmt: skip
     """Replays a record, and says what came of it. Returns the exit status."""
     silent = quiet or as_json
     try:
@@ -30,6 +31,8 @@ def replay(
             record, guest=guest, guest_library=guest_library, packages=chosen_packages(packages, guest, guest_library),
             on_stdout=None if silent else streams.writer(1, "auto"),
             on_stderr=None if silent else streams.writer(2, "auto"),
+            until=until,
+            speed=speed,
         )  # fmt: skip
     except KeyboardInterrupt:
         return interrupted()
@@ -42,13 +45,15 @@ def replay(
         sys.stdout.write("\n")
     else:
         sys.stderr.write(harmless_lines("\n".join(told(done, Paint(sys.stderr)))) + "\n")
-    return 0 if done.ok else EXIT_PARTED
+    return 0 if done.ok or (done.is_stopped and done.divergence is None) else EXIT_PARTED
 
 
 def told(done: Replay, paint: Paint) -> list[str]:
     """Returns in words what came of a replay, line by line."""
     if done.divergence is not None:
         return parting(done.divergence, paint)
+    if done.is_stopped:
+        return [f"proxybox: the same as recorded until call {done.calls:,}, where it was stopped"]
     if not done.is_complete:
         return [
             f"proxybox: {done.calls:,} OS calls are as recorded; then the record ends, before the program did: the run "

@@ -9,7 +9,7 @@ from proxybox.cli import streams
 from proxybox.cli.arguments import Parsed
 from proxybox.cli.choosing import choose_policy, chosen_packages
 from proxybox.cli.exits import EXIT_CANCELLED, ending, exit_status
-from proxybox.cli.failures import CommandError, complain
+from proxybox.cli.failures import CommandError, UsageError, complain
 from proxybox.terminal.settings import kept_terminal
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ def run(parsed: Parsed) -> int:
     """
     as_json = parsed.flag("json")
     try:
+        check_signing(parsed)
         result = run_box(parsed, choose_policy(parsed), capture=as_json)
+        sign_record(parsed, result)
     except KeyboardInterrupt:
         return interrupted()
     except Exception as error:
@@ -36,6 +38,31 @@ def run(parsed: Parsed) -> int:
     else:
         tell(result, verbose=parsed.flag("verbose"))
     return exit_status(result)
+
+
+def check_signing(parsed: Parsed) -> None:
+    """Raises UsageError or CommandError where a record shall be signed and cannot be."""
+    if (key := parsed.text("sign")) is None:
+        return
+    if parsed.text("record") is None:
+        raise UsageError("--sign signs a record: name one with --record")
+    signing().public_key_id(key)
+
+
+def sign_record(parsed: Parsed, result: "Result") -> None:
+    """Signs the record of a run, where that was asked for."""
+    key = parsed.text("sign")
+    if key is not None and result.record is not None and not result.record_fault:
+        signing().sign(result.record, key)
+
+
+def signing() -> Any:
+    """Returns the module for signatures. Raises CommandError where its extra is not installed."""
+    try:
+        from proxybox.records import signing
+    except ImportError as error:
+        raise CommandError(str(error)) from None
+    return signing
 
 
 def run_box(parsed: Parsed, policy: "Policy", *, capture: bool, audit: Any = None) -> "Result":

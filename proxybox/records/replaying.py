@@ -24,13 +24,15 @@ class Replay:
     result: how the program has ended, as in the recorded run: what it printed and how it ended was found out anew, and
     compared; usage, layers, refusals and files are those of the record. divergence: where the program has parted from
     the record; None where it has not. calls: those that were as recorded. is_complete: whether the record tells the
-    whole run. Only a replay that is `ok` has the result of the recorded run.
+    whole run, and it was followed to its end. is_stopped: whether it was stopped at `until`. Only a replay that is
+    `ok` has the result of the recorded run.
     """
 
     result: Result
     divergence: Divergence | None
     calls: int
     is_complete: bool
+    is_stopped: bool = False
 
     @property
     def ok(self) -> bool:
@@ -46,33 +48,43 @@ def replay(
     packages: Sequence[str | os.PathLike[str]] = (),
     on_stdout: Callable[[bytes], object] | None = None,
     on_stderr: Callable[[bytes], object] | None = None,
+    until: int | None = None,
+    speed: float | None = None,
 ) -> Replay:
     """Runs a recorded program again in a box, answered from the record alone.
 
     guest: the interpreter, which must be the build that was recorded; None for one that is found by the record's name
-    of it. packages: the folders of packages that the run had. on_stdout, on_stderr: called with what it prints.
+    of it. packages: the folders of packages that the run had. on_stdout, on_stderr: called with what it prints. until:
+    the number of the call at which to stop, from 1 on. speed: how many seconds of the recorded run go by in one second;
+    None for as fast as can be.
 
     Raises RecordError for a file that is no record, or that cannot be replayed here, OSError where it cannot be read,
     and SandboxStartError where no box can be started.
     """
+    if until is not None:
+        given.count("until", until, 1)
+    if speed is not None and not (isinstance(speed, int | float) and 0 < speed < 1e6):
+        given.no_sense("speed", "a number above 0", speed)
     with Record(path) as record:
         reader = record.reader
         found = _guest(record, guest, guest_library, packages)
-        spec = ReplayedSpec.of(reader, found)
+        spec = ReplayedSpec.of(reader, found, until=until, speed=speed)
         streams = Streams(stdout=given.function("on_stdout", on_stdout), stderr=given.function("on_stderr", on_stderr))
         replayed = spec.run((), streams=streams)
         replayer = spec.replayer
         divergence = replayer.divergence
-        if divergence is None and reader.run is not None:
+        if divergence is None and reader.run is not None and not replayer.is_stopped:
             other = outcome_differs(reader.run, replayed, is_session=bool(reader.start.get("session")))
             if other:
                 divergence = Divergence(replayer.calls_followed, f"{other} is another than in the recorded run")
-        made = _joined(reader.run, replayed) if divergence is None else replayed
+        is_like_then = divergence is None and not replayer.is_stopped
+        made = _joined(reader.run, replayed) if is_like_then else replayed
         return Replay(
             result=result_of(made, record.policy),
             divergence=divergence,
             calls=replayer.calls_followed,
             is_complete=reader.run is not None and replayer.is_over,
+            is_stopped=replayer.is_stopped,
         )
 
 

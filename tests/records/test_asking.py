@@ -34,9 +34,7 @@ OTHER_FLOCK = abi.FLOCK.pack(1, 0, 9, 5, 6, 78, 89)
 STACK, OTHER_STACK = abi.STACK_T.pack(0x7000, 0, 0, 8192), abi.STACK_T.pack(0x9000, 0, 0, 8192)
 ON = b"\1\0\0\0"
 ACTION = abi.SIGACTION.pack(GARBAGE, 4, 1, 2)
-OTHER_STACK, OTHER_STACK = abi.STACK_T.pack(0x7000, 0, 0, 8192), abi.STACK_T.pack(0x9000, 0, 0, 8192)
-ON = b"\1\0\0\0"
-ACTION = abi.SIGACTION.pack(GARBAGE + 16, 4, 3, 2)
+OTHER_ACTION = abi.SIGACTION.pack(GARBAGE + 16, 4, 3, 2)
 
 
 @pytest.mark.parametrize(
