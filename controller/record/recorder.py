@@ -233,6 +233,7 @@ class Recorder:
 
 #: The calls whose payload stands right behind the registers of a request.
 _PASSING = tuple(number.to_bytes(4, "little") for number in (1, 18, 20))
+_LOCALES: Final = b"/usr/lib/locale"
 _digests: dict[LibraryFile, bytes] = {}
 
 
@@ -254,15 +255,14 @@ def path_of(node: LibraryFile) -> bytes:
 
 
 def is_named(node: object) -> bool:
-    """Whether what is read of a file is told by its place: in the interpreter's library, and in shared libraries.
+    """Whether what is read of a file is told by its place.
 
-    All else is data, which another machine may have in another version.
+    That is so in the interpreter's library, and for what belongs to its build: shared libraries, and the C library's
+    locales. All else is data, which another machine may have in another version.
     """
-    return (
-        isinstance(node, LibraryFile)
-        and not isinstance(node, AlteredFile)
-        and (node.library.may_be_mapped or b".so" in node.relative)
-    )
+    if not isinstance(node, LibraryFile) or isinstance(node, AlteredFile):
+        return False
+    return node.library.may_be_mapped or b".so" in node.relative or node.library.target == _LOCALES
 
 
 class RecordingDispatcher(Dispatcher):
