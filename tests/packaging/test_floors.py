@@ -18,7 +18,7 @@ FLOORS = {
         sandbox
         packages
         session
-        commands errors telling
+        commands errors learning telling
         program result
         commits given jsonvalues terminal
         controller
