@@ -95,7 +95,7 @@ LEARN: Final = (
     Option(("--from",), "NAME|FILE", "The policy to begin with: a preset (strict) or a TOML file."),
     *BOX[1:],
     Option(("--output", "-o"), "FILE", "Write the policy to FILE, not to stdout."),
-    Option(("--accept-all",), None, "Ask nothing, and let in all but secrets."),
+    Option(("--accept-all",), None, "Ask nothing; let in all but secrets and what changes the host."),
     Option(("--allow",), "PATH", "Let this file or folder in without a question, even if it looks secret.", True),
     Option(("--writes",), "MODE", "Where it may write: memory (nothing of the host), overlay or rw."),
     Option(("--also",), "ARGS", "Run it with these arguments, too, split as a shell does.", True),

@@ -22,9 +22,9 @@ from proxybox.cli.streams import text_file
 from proxybox.learning.hostfiles import Host
 from proxybox.learning.learner import Enough, Learned, Learner, Run
 from proxybox.learning.merging import merged
-from proxybox.learning.needs import Writes
+from proxybox.learning.needs import Writes, counted
 from proxybox.learning.observing import Observed
-from proxybox.learning.proposals import Proposal
+from proxybox.learning.proposals import Proposal, shown
 from proxybox.learning.writing import to_commented_toml
 from proxybox.policies import Policy, to_dict
 from proxybox.program import Program
@@ -199,11 +199,11 @@ class Answers:
 
 @attrs.define
 class AcceptAll(Answers):
-    """Lets in everything but secrets."""
+    """Lets in everything but what may be secret, and what changes the host."""
 
     def __call__(self, proposal: Proposal) -> bool:
         """Returns whether it is let in."""
-        return not proposal.secret or self.is_allowed(proposal)
+        return not proposal.is_asked_alone or self.is_allowed(proposal)
 
 
 @attrs.define
@@ -215,7 +215,7 @@ class Questions(Answers):
 
     def __call__(self, proposal: Proposal) -> bool:
         """Asks about a proposal, and returns whether it is let in. Raises Enough at `q`, and at the end of input."""
-        if self.is_allowed(proposal) or (self._all and not proposal.secret):
+        if self.is_allowed(proposal) or (self._all and not proposal.is_asked_alone):
             return True
         self._number += 1
         paint = Paint(sys.stderr)
@@ -225,16 +225,18 @@ class Questions(Answers):
         if proposal.secret:
             print(paint("red", f"    SECRET? {harmless_lines(proposal.secret)}"), file=sys.stderr)
         while True:
-            answer = self._answer("    let it in? y: yes, n: no, a: yes to all but secrets, q: no more [n] ")
+            answer = self._answer(
+                "    let it in? y: yes, n: no, a: yes to all that is not asked alone, q: no more [n] "
+            )
             if answer in ("y", "yes"):
                 return True
             if answer in ("", "n", "no"):
                 return False
             if answer in ("a", "all"):
                 self._all = True
-                if not proposal.secret:
+                if not proposal.is_asked_alone:
                     return True
-                print("    this one looks secret: y or n", file=sys.stderr)
+                print("    this one is asked alone: y or n", file=sys.stderr)
             elif answer in ("q", "quit"):
                 raise Enough
 
@@ -302,13 +304,12 @@ def summary(learned: Learned) -> list[str]:
     lines += [f"not needed, and left out: {each.told()}" for each in learned.dropped]
     lines += list(learned.told)
     if learned.passes:
-        count = len(learned.lines)
-        return [*lines, f"the program passes under this policy, with {count} line{'' if count == 1 else 's'} learned"]
+        return [*lines, f"the program passes under this policy, with {counted(len(learned.lines), 'line')} learned"]
     for run in learned.runs:
         if not run.result.ok:
-            shown = run.result.stderr.rstrip("\n").split("\n")[-_LINES_SHOWN:]
-            lines += [f"| {on_one_line(line)}" for line in shown if line]
-            lines.append(f"the program does not pass: {run.result.summary()}")
+            last = run.result.stderr.rstrip("\n").split("\n")[-_LINES_SHOWN:]
+            lines += [f"| {shown(line)}" for line in last if line]
+            lines.append(f"the program does not pass: {shown(run.result.summary())}")
     return lines
 
 

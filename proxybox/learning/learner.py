@@ -94,8 +94,13 @@ class Learner:
         try:
             while True:
                 number += 1
-                runs = self._run(self.policy)
-                self.tell(f"run {number}: {'; '.join(run.result.summary() for run in runs)}")
+                try:
+                    runs = self._run(self.policy)
+                except SandboxStartError as error:
+                    if not self._shows_folder(error):
+                        raise
+                    continue
+                self.tell(f"run {number}: {'; '.join(shown(run.result.summary()) for run in runs)}")
                 if not self._widen(runs):
                     break
                 if number >= self.rounds:
@@ -123,6 +128,20 @@ class Learner:
         return tuple(self.run(for_learning(policy)))
 
     # --- more ---
+
+    def _shows_folder(self, error: SandboxStartError) -> bool:
+        """Asks whether the script's folder is shown itself, where no box starts with a copy of it."""
+        if self.policy.filesystem.box != "memory" or self.host.folder is None:
+            return False
+        self._ask(
+            Proposal(
+                key="filesystem.box",
+                value="overlay",
+                why=f"no box starts with a copy of the script's folder: {error}",
+                lets_in=(f"all of {self.host.folder}, as it is at each moment; changes are kept apart",),
+            )
+        )
+        return self.policy.filesystem.box != "memory"
 
     def _widen(self, runs: Sequence[Run]) -> bool:
         """Asks about what the runs lacked. Returns whether anything was let in."""

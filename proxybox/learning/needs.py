@@ -175,6 +175,9 @@ class Search:
             # A folder that is made in /, as os.makedirs does, can be there from the start.
             made = asked.calls.keys() & {"mkdir", "mkdirat"}
             return None if not made or parent != "/" else self._empty_folder(path)
+        if "ENOENT" not in asked.errors and not self._is_ours(parent):
+            told[f"{shown(path)} is not proposed: it would be in a folder of the box's own"] = None
+            return None
         if source is not None and os.path.isdir(source) and asked.calls.keys() <= _MADE_OR_SEEN:
             return self._empty_folder(path)  # a folder that is there on the host already
         beside = self.host.source_of(self.policy, parent)
@@ -210,6 +213,11 @@ class Search:
     def _is_mounted(self, path: str) -> bool:
         return any(mount.target == path for mount in self.policy.filesystem.mounts)
 
+    def _is_ours(self, path: str) -> bool:
+        """Whether a folder of the box is there because of a mount of the policy: in it, or on the way to it."""
+        targets = [mount.target for mount in self.policy.filesystem.mounts]
+        return any(f"{path}/".startswith(f"{each}/") or each.startswith(f"{path}/") for each in targets)
+
     def _is_of_the_host(self, path: str) -> bool:
         """Whether a path of the box is in a mount of a folder of the host."""
         over = [mount for mount in self.policy.filesystem.mounts if f"{path}/".startswith(f"{mount.target}/")]
@@ -236,11 +244,17 @@ def without_mounts_at(policy: Policy, path: str) -> Policy:
 
 def _told_of(seen: Shown, hides: bool) -> Iterator[str]:
     more = "" if seen.whole else "more than "
-    yield f"all of it, with what is added later: {more}{seen.files:,} files, {spoken_size(seen.size)}"
+    yield f"all of it, with what is added later: {more}{counted(seen.files, 'file')}, {spoken_size(seen.size)}"
     if seen.hidden:
-        yield f"{seen.hidden:,} names that begin with a dot, {'which stay hidden' if hides else 'WHICH IT SHOWS'}"
+        stay = "hidden as before" if hides else "WHICH IT SHOWS"
+        yield f"{counted(seen.hidden, 'name')} beginning with a dot, {stay}"
     if seen.secrets:
         yield f"LOOKS SECRET: {', '.join(map(shown, seen.secrets))}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns a number of things in words."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _secret_in(seen: Shown, hides: bool) -> str:

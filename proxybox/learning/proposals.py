@@ -47,13 +47,18 @@ class Proposal:
         source = None if self.mount is None else self.mount.source
         return source if isinstance(source, str) else ""
 
+    @property
+    def is_asked_alone(self) -> bool:
+        """Whether it is not let in with all others: what may be secret, and what changes the host."""
+        return bool(self.secret) or (self.mount is not None and self.mount.mode == "rw")
+
     def told(self) -> str:
         """Returns in words, on one line, what it changes."""
         if self.mount is None:
             return f"{self.key} = {told_value(self.key, self.value)}"
         target, mode = on_one_line(self.mount.target), self.mount.mode
         if not self.source:
-            return f"an empty folder at {target}, to write in (what it writes is kept apart and reported)"
+            return f"an empty folder at {target} (what is written there is kept apart and reported)"
         how = {
             "ro": "read-only",
             "rw": "to read and to CHANGE ON THE HOST",
@@ -85,9 +90,9 @@ def told_value(key: str, value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value).lower()
 
 
-def shown(path: str) -> str:
-    """Returns a path for one line of ours: controls as escapes, and cut when it is long."""
-    text = on_one_line(path)
+def shown(text: str) -> str:
+    """Returns a text of a guest, or a path, for a line of ours: controls as escapes, and cut when it is long."""
+    text = on_one_line(text)
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN // 2]}...{text[-MOST_SHOWN // 2 :]}"
 
 

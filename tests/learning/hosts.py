@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,11 @@ class Place:
         kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
         return {**kept, "HOME": str(self.home), "API_TOKEN": SECRET}
 
-    def proxybox(self, *words: Any, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Runs a command, with nothing for its standard input."""
+    def proxybox(self, *words: Any, prefix: Sequence[str] = (), **options: Any) -> subprocess.CompletedProcess[str]:
+        """Runs a command, with nothing for its standard input. prefix: what starts it."""
         options = {"input": "", **options}
         return subprocess.run(
-            [sys.executable, "-m", "proxybox.cli", *map(str, words)],
+            [*prefix, sys.executable, "-m", "proxybox.cli", *map(str, words)],
             capture_output=True, text=True, check=False, timeout=120, env=self.environment(), **options,
         )  # fmt: skip
 
