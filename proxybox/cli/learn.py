@@ -4,11 +4,13 @@ Rule: a policy is widened only by an answer of the user's: at the terminal, or b
 program's output is not shown meanwhile, so that it cannot look like a question, or like the answer to one.
 """
 
+import contextlib
 import functools
 import json
 import os
 import shlex
 import sys
+import termios
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -62,6 +64,7 @@ def learned_from(parsed: Parsed) -> Learned:
         raise UsageError("learn runs a program several times: want a script, -c CODE or -m MODULE")
     if not parsed.flag("accept_all") and not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
         raise CommandError(_NO_TERMINAL)
+    check_output(parsed.text("output"))
     policy = first_policy(parsed)
     programs = [program_of(each) for each in argument_sets(parsed)]
     runner = Boxes(programs=programs, stdin=standard_input(parsed), sandbox=sandboxes(parsed))
@@ -84,6 +87,19 @@ def _is_terminal(stream: Any) -> bool:
 
 
 # --- what the options say -----------------------------------------------------------------------------------------
+
+
+def check_output(path: str | None) -> None:
+    """Raises CommandError where nothing could be written: better than after all questions."""
+    if path is None:
+        return
+    folder = os.path.dirname(os.path.abspath(path))
+    if (
+        os.path.isdir(path)
+        or not os.path.isdir(folder)
+        or not os.access(path if os.path.exists(path) else folder, os.W_OK)
+    ):
+        raise CommandError(f"can't write the policy to {path!r}: no file can be written there")
 
 
 def first_policy(parsed: Parsed) -> Policy:
@@ -144,7 +160,7 @@ def one_of(flag: str, word: str) -> Writes:
 def rounds(text: str | None) -> int:
     """Returns how many runs there may be. Raises UsageError."""
     if text is None:
-        return 30
+        return 100
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= 1000:
         raise UsageError(f"--rounds: want a number from 1 to 1000, got {text!r}")
     return int(text)
@@ -242,6 +258,8 @@ class Questions(Answers):
 
     @staticmethod
     def _answer(question: str) -> str:
+        with contextlib.suppress(OSError, ValueError, termios.error):
+            termios.tcflush(sys.stdin, termios.TCIFLUSH)  # what was typed before a question is no answer to it
         print(question, end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
         if not line:
@@ -289,10 +307,19 @@ def write(text: str, learned: Learned, parsed: Parsed) -> None:
         except OSError as error:
             raise CommandError(f"can't write the policy to {path!r}: {error.strerror}") from None
     else:
-        sys.stdout.write(harmless_lines(output) if _is_terminal(sys.stdout) else output)
-        sys.stdout.flush()
+        print_policy(output)
     for line in summary(learned):
         print(f"proxybox: {harmless_lines(line)}", file=sys.stderr)
+
+
+def print_policy(output: str) -> None:
+    """Prints a policy: for a terminal as harmless text, otherwise as UTF-8, which TOML always is."""
+    if _is_terminal(sys.stdout):
+        sys.stdout.write(harmless_lines(output))
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(output.encode())
+    sys.stdout.flush()
 
 
 def summary(learned: Learned) -> list[str]:

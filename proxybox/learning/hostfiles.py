@@ -167,3 +167,11 @@ def is_empty(folder: str) -> bool:
             return next(entries, None) is None
     except OSError:
         return True
+
+
+def is_private(path: str) -> bool:
+    """Whether only its owner can read a file."""
+    try:
+        return not os.stat(path).st_mode & 0o077
+    except OSError:
+        return False

@@ -13,7 +13,7 @@ import attrs
 from proxybox.controller.errors import SandboxStartError
 from proxybox.learning.hostfiles import Host
 from proxybox.learning.merging import wider
-from proxybox.learning.needs import Needs, Search, Writes
+from proxybox.learning.needs import MOST_TOLD, Needs, Search, Writes
 from proxybox.learning.observing import Observed
 from proxybox.learning.proposals import Proposal, covers, shown, with_mount, without_mount
 from proxybox.policies import Mount, Policy, PolicyError, evolve
@@ -79,7 +79,7 @@ class Learner:
     run: Runner
     decide: Decide
     writes: Writes = "memory"
-    rounds: int = 30
+    rounds: int = 100
     generalise: bool = False
     tell: Callable[[str], object] = lambda _: None
     _first: Policy = attrs.field(default=attrs.Factory(lambda self: self.policy, takes_self=True), init=False)
@@ -119,13 +119,18 @@ class Learner:
             lines=tuple(self._lines.values()),
             declined=tuple(self._declined.values()),
             dropped=dropped,
-            told=tuple(self._told),
+            told=self._told_in_all(),
             runs=runs,
             rounds=number,
         )
 
     def _run(self, policy: Policy) -> tuple[Run, ...]:
         return tuple(self.run(for_learning(policy)))
+
+    def _told_in_all(self) -> tuple[str, ...]:
+        told = tuple(self._told)
+        left = len(told) - MOST_TOLD
+        return told if left <= 0 else (*told[:MOST_TOLD], f"and {left:,} more")
 
     # --- more ---
 

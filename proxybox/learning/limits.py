@@ -15,9 +15,9 @@ from proxybox.result import Result
 _K, _M, _G = 1 << 10, 1 << 20, 1 << 30
 #: What is proposed, one step at a time.
 LADDERS: Final[dict[str, tuple[int, ...]]] = {
-    "limits.wall_time": (5, 10, 20, 60, 120, 300, 600),
-    "limits.cpu_time": (2, 5, 10, 20, 60, 120, 300, 600),
-    "limits.memory": (256 * _M, 512 * _M, 1 * _G, 2 * _G, 4 * _G, 8 * _G),
+    "limits.wall_time": (5, 10, 20, 60, 120),
+    "limits.cpu_time": (2, 5, 10, 20, 60, 120),
+    "limits.memory": (256 * _M, 512 * _M, 1 * _G, 2 * _G, 4 * _G),
     "limits.disk": (8 * _M, 16 * _M, 64 * _M, 256 * _M, 1 * _G, 4 * _G),
     "limits.files": (500, 2_000, 10_000, 50_000, 200_000),
     "limits.open_files": (64, 256, 1_024, 4_096, 16_384),

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import attrs
 
-from proxybox.learning.hostfiles import BOX, Host, Shown, is_empty, shown_by, size_of
+from proxybox.learning.hostfiles import BOX, Host, Shown, is_empty, is_private, shown_by, size_of
 from proxybox.learning.limits import reached
 from proxybox.learning.observing import WRITES, Asked, Kind, Observed
 from proxybox.learning.proposals import Proposal, shown
@@ -127,9 +127,13 @@ class Search:
             return None
         return Proposal(
             mount=Mount(path, source),
-            lets_in=(f"this file alone, {spoken_size(size_of(source))}",),
-            secret=self.host.why_secret(source),
+            lets_in=(f"this file alone, {spoken_size(size_of(source))}{', yours alone to read' * is_private(source)}",),
+            secret=self._why_secret(path, source),
         )
+
+    def _why_secret(self, path: str, source: str) -> str:
+        """Returns why something may be secret, by what it is and by what it is called: a link may lead there."""
+        return self.host.why_secret(source) or self.host.why_secret(path)
 
     def _shown_folder(
         self, path: str, asked: Asked, told: dict[str, None], mode: Literal["ro", "overlay", "rw"] = "ro"
@@ -151,7 +155,7 @@ class Search:
         return Proposal(
             mount=Mount(path, source, mode=mode),
             lets_in=tuple(_told_of(seen, hides)),
-            secret=self.host.why_secret(source) or _secret_in(seen, hides),
+            secret=self._why_secret(path, source) or _secret_in(seen, hides),
         )
 
     # --- writing ---

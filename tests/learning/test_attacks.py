@@ -70,6 +70,24 @@ def test_a_link_to_a_secret_counts_as_the_secret(place: Place) -> None:
     assert targets(learned(place, "import os, sys; os.listdir(sys.argv[1] + '/folder')")) == []
 
 
+def test_a_secret_that_is_a_link_counts_as_secret(place: Place) -> None:
+    (place.root / "vault").mkdir()
+    (place.root / "vault" / "k1").write_text(SECRET)
+    (place.home / ".ssh" / "key").symlink_to(place.root / "vault" / "k1")
+    found = learned(place, f"open({str(place.home / '.ssh' / 'key')!r})")
+    assert targets(found) == []
+    assert found["declined"][0]["mount"]["source"] == str(place.root / "vault" / "k1")
+
+
+def test_what_is_told_is_bounded(place: Place) -> None:
+    code = (
+        "import os\nfor n in range(3000): os.path.exists('/proc/' + str(n)); os.path.exists('/srv/\\x85' + str(n))\nx"
+    )
+    found = learned(place, code)
+    assert len(found["told"]) < 50
+    assert len(found["toml"]) < 20_000
+
+
 def test_a_link_of_the_program_leads_nowhere_else(place: Place) -> None:
     """The program's link in the box has an innocent name; the proposal names the place that it leads to."""
     found = learned(

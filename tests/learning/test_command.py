@@ -27,6 +27,16 @@ def test_the_policy_goes_to_stdout_and_runs_the_program(place: Place) -> None:
     assert place.proxybox("run", "--policy", place.root / "x.toml", script, csv).stdout == csv.read_text() + "\n"
 
 
+def test_a_policy_is_utf_8_whatever_the_locale(place: Place) -> None:
+    (place.data / "über.csv").write_text("1")
+    words = ("env", "PYTHONIOENCODING=latin-1", "PYTHONUTF8=0")
+    done = place.proxybox(
+        "learn", "--accept-all", place.script(READS), place.data / "über.csv", prefix=words, errors="replace"
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(from_toml(done.stdout).filesystem.mounts[0].source).endswith("über.csv")
+
+
 def test_a_program_that_does_not_pass(place: Place) -> None:
     done = place.proxybox("learn", "--accept-all", "-c", "import sys; print('why', file=sys.stderr); sys.exit(3)")
     assert done.returncode == 1
@@ -47,6 +57,7 @@ def test_a_program_that_does_not_pass(place: Place) -> None:
         (("--merge", "./none.toml", "-c", "1"), 125, "none.toml"),
         (("--input", "/no/file", "-c", "1"), 125, "can't read '/no/file'"),
         (("-o", "/no/folder/x", "-c", "1"), 125, "can't write the policy to '/no/folder/x'"),
+        (("-o", "/", "-c", "1"), 125, "can't write the policy to '/'"),
         (("none.py",), 125, "can't open file 'none.py'"),
         (("--mount", "/no/such:/x", "-c", "1"), 125, "/no/such does not exist"),
     ],

@@ -193,7 +193,7 @@ def test_a_limit_that_did_not_matter_is_not_proposed() -> None:
 
 
 def test_no_limit_is_raised_without_end_or_removed() -> None:
-    policy = evolve(STRICT, limits={"memory": "8G", "cpu_time": None})
+    policy = evolve(STRICT, limits={"memory": "4G", "cpu_time": None})
     assert limit(ended("memory_limit"), policy=policy) == []
     assert limit(ended("time_limit", why="limits.cpu_time"), policy=policy) == []
 

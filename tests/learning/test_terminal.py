@@ -141,6 +141,17 @@ def test_ctrl_c_in_a_run_ends_it(place: Place, started: list[Terminal]) -> None:
     assert term.child.signalstatus == signal.SIGINT or term.child.exitstatus == 130
 
 
+def test_what_was_typed_before_a_question_answers_nothing(place: Place, started: list[Terminal]) -> None:
+    """A user who types ahead, while the program runs, has not read the question."""
+    term = Terminal(place, place.script("sum(range(10**7))\n" + READS_SECRET))
+    started.append(term)
+    term.answer("y")
+    term.answer("y")
+    term.question()
+    term.answer("n")
+    assert "does not pass" in term.end()
+
+
 def test_colours_honour_no_color(place: Place, started: list[Terminal]) -> None:
     for variables, is_coloured in (({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)):
         term = Terminal(place, place.script(READS_SECRET), place.data, **variables)

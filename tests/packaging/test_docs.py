@@ -109,7 +109,8 @@ def _flags_of_classroom() -> set[str]:
 
 
 def test_no_option_is_documented_that_does_not_exist() -> None:
-    known = {flag for option in (*RUN, *TRACE, *LEARN, *REPL, *PROGRAM) for flag in option.flags} | _flags_of_classroom()
+    options = (*RUN, *TRACE, *LEARN, *REPL, *PROGRAM)
+    known = {flag for option in options for flag in option.flags} | _flags_of_classroom()
     text = (ROOT / "docs" / "cli.md").read_text()
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known | {"--help"}
 
