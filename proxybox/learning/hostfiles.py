@@ -5,6 +5,7 @@ Rule: this file alone looks at the host. It opens no file; it reads the status o
 
 import fnmatch
 import os
+import re
 import stat
 from collections.abc import Iterator
 from typing import Final
@@ -48,16 +49,32 @@ def _below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
+def automounts() -> tuple[str, ...]:
+    """Returns where this host mounts filesystems when somebody looks there (autofs), by proc_pid_mounts(5)."""
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
+            rows = [line.split(" ") for line in file]
+    except OSError:
+        return ()
+    return tuple(_unescaped(row[1]) for row in rows if len(row) > 2 and row[2] == "autofs")
+
+
+def _unescaped(path: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)
+
+
 @attrs.frozen(kw_only=True)
 class Host:
     """The files of the host that a program may mean.
 
     home: the home folder that the box's own stands for. folder: the script's folder, which is /box; None where /box is
-    empty.
+    empty. unseen: folders below which nothing is looked at: to look there would reach other machines, whose names a
+    program may have chosen.
     """
 
     home: str
     folder: str | None = None
+    unseen: tuple[str, ...] = attrs.field(factory=automounts)
 
     def source_of(self, policy: Policy, path: str) -> str | None:
         """Returns the file or folder of the host that a path in the box would be, without links; None if none exists.
@@ -65,7 +82,11 @@ class Host:
         These are, in this order: what a mount hides; what stands below the script's folder or the home folder; the same
         path on the host; a path from the folder that holds the script's, which is what `..` means to the program.
         """
-        return next((os.path.realpath(each) for each in self._candidates(policy, path) if os.path.exists(each)), None)
+        found = (each for each in self._candidates(policy, path) if self._may_look(each) and os.path.exists(each))
+        return next(map(os.path.realpath, found), None)
+
+    def _may_look(self, path: str) -> bool:
+        return not any(_below(os.path.normpath(path), folder) for folder in self.unseen)
 
     def _candidates(self, policy: Policy, path: str) -> Iterator[str]:
         covering = [(mount.target, mount.source) for mount in policy.filesystem.mounts if _below(path, mount.target)]

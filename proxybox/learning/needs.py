@@ -31,6 +31,8 @@ _OWN: Final = (
 _MADE_OR_SEEN: Final = frozenset({"mkdir", "mkdirat", "stat", "lstat", "newfstatat", "statx", "access", "faccessat2"})
 _LOOKED: Final = _MADE_OR_SEEN - {"mkdir", "mkdirat"}
 _LOOSE_END: Final = frozenset({"mounted read-only", "limits.threads", "dotfiles are hidden in this mount"})
+#: A line of a traceback in os.environ, by a PyPy or a CPython.
+_OF_ENVIRON: Final = re.compile(r'File "(?:[^"]*/os\.py|<frozen os>)", line')
 _ENVIRONMENT: Final = re.compile(r"'([A-Za-z_][A-Za-z0-9_]{0,63})'")
 
 
@@ -275,7 +277,7 @@ def claims(result: Result) -> Iterator[str]:
     if error is None:
         return
     named = _ENVIRONMENT.fullmatch(error.message)
-    if error.type == "KeyError" and named and "os.py" in error.traceback:
+    if error.type == "KeyError" and named and _OF_ENVIRON.search(error.traceback):
         yield (
             f"it says that it lacks the environment variable {named[1]}, which no OS call shows: "
             f"if you believe it, give it with --env {named[1]}"

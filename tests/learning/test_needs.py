@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from proxybox.controller.audit import Denial, OSCall
-from proxybox.learning.hostfiles import Host, shown_by
+from proxybox.learning.hostfiles import Host, automounts, shown_by
 from proxybox.learning.needs import Needs, Search
 from proxybox.learning.observing import Observed
 from proxybox.learning.proposals import Proposal, with_mount
@@ -143,6 +144,25 @@ def test_what_was_answered_is_not_proposed_again(host: Host, tmp_path: Path) -> 
     assert needs(host, record, answered={found.name}).proposals == ()
 
 
+def test_no_other_machine_is_asked_for_a_name(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where looking at /net/NAME mounts what the machine NAME offers, a program would tell things to any NAME."""
+    asked: list[str] = []
+    exists = os.path.exists
+    monkeypatch.setattr(os.path, "exists", lambda path: asked.append(path) or exists(path))
+    there = attrs.evolve(host, unseen=(f"{tmp_path}/srv",))
+    assert mounts(there, opened(f"{tmp_path}/srv/texts/../data.csv", error="ENOENT")) == []
+    assert [path for path in asked if path.startswith(f"{tmp_path}/srv")] == []
+    assert mounts(host, opened(f"{tmp_path}/srv/data.csv", error="ENOENT")) != []
+
+
+def test_where_the_host_mounts_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    table = tmp_path / "mounts"
+    table.write_text("/dev/sda1 / ext4 rw 0 0\n/etc/auto.net /net\\040work autofs rw 0 0\n\n")
+    real = open
+    monkeypatch.setattr("builtins.open", lambda _, **options: real(table, **options))
+    assert automounts() == ("/net work",)
+
+
 def test_whether_it_was_needed_is_told(host: Host, tmp_path: Path) -> None:
     record = opened(f"{tmp_path}/srv/data.csv", error="ENOENT")
     assert [each.needed for each in needs(host, record).proposals] == [True]
@@ -213,6 +233,7 @@ def test_a_program_that_waits_by_the_clock_is_offered_real_time_first() -> None:
 def test_claims_are_told_as_claims(host: Host) -> None:
     told = needs(host, result=failed("KeyError", "'TOKEN'", 'File "/usr/lib/pypy3.11/os.py", line 1')).told
     assert told[0].startswith("it says that it lacks the environment variable TOKEN, which no OS call shows")
+    assert needs(host, result=failed("KeyError", "'TOKEN'", '  File "<frozen os>", line 1')).told == told
     assert needs(host, result=failed("KeyError", "'TOKEN'", 'File "/box/main.py", line 1')).told == ()
     told = needs(host, result=failed("ModuleNotFoundError", "No module named 'numpy'")).told
     assert told[0].startswith("it says that numpy is not in the box")
