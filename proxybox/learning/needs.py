@@ -283,7 +283,7 @@ def claims(result: Result) -> Iterator[str]:
             f"if you believe it, give it with --env {named[1]}"
         )
     elif result.hint:
-        yield f"it says that {result.hint}"
+        yield f"what may help, if it is right about its exception: {result.hint}"
 
 
 def for_ever(denials: Mapping[Denial, int]) -> Iterator[str]:
