@@ -164,7 +164,7 @@ class Learner:
 
     def _ask(self, proposal: Proposal) -> None:
         try:
-            widened = proposal.apply(self.policy)
+            widened = self._widened(proposal)
         except PolicyError as error:
             self._told[f"{shown(proposal.told())} is not proposed: {error}"] = None
             return
@@ -183,6 +183,20 @@ class Learner:
         else:
             self.policy = widened
             self._keep(proposal)
+
+    def _widened(self, proposal: Proposal) -> Policy:
+        """Returns the policy with a proposal, without the empty folders that were learned and that it makes needless.
+
+        Raises PolicyError.
+        """
+        policy = proposal.apply(self.policy)
+        if proposal.mount is None or not proposal.source or proposal.mount.mode == "ro":
+            return policy
+        for line in self._lines.values():
+            is_within = line.mount is not None and line.mount.target.startswith(f"{proposal.mount.target}/")
+            if line.mount is not None and is_within and not line.source:
+                policy = without_mount(policy, line.mount)
+        return policy
 
     def _why_no_start(self, policy: Policy) -> str:
         """Returns why no box starts under a policy whose mounts have changed; an empty text where one does."""

@@ -192,9 +192,10 @@ class Search:
         is_there = source is not None and os.path.isfile(source)
         if self.writes == "rw" and source is not None and is_there and asked.kinds <= {Kind.ALTER, *_READS}:
             return self._writable_file(path, source, told)
-        if not is_there and asked.kinds <= {Kind.REMOVE, *_READS}:
+        is_removed = Kind.REMOVE in asked.kinds and not asked.kinds & {Kind.MAKE, Kind.ALTER}
+        if is_removed and source is None:
             return None
-        is_altered = is_there and (Kind.ALTER in asked.kinds or self._is_mounted(path))
+        is_altered = is_removed or (is_there and (Kind.ALTER in asked.kinds or self._is_mounted(path)))
         if self.writes == "rw":
             return self.folder(parent, beside, told, "rw")
         if self.writes == "overlay" or is_altered or self._is_of_the_host(parent):
@@ -234,11 +235,15 @@ _READS: Final = (Kind.READ, Kind.LOOK)
 
 
 def _comes_of(proposal: Proposal, others: Iterable[Proposal]) -> bool:
-    """Whether an empty folder is there anyway, because something else is mounted below it."""
+    """Whether an empty folder is there anyway: the host's folder is proposed in its place, or a mount below it."""
     mount = proposal.mount
-    if mount is None or proposal.source or proposal.calls.keys() - _LOOKED:
+    if mount is None or proposal.source:
         return False
-    return any(other.mount is not None and other.mount.target.startswith(f"{mount.target}/") for other in others)
+    others = [other for other in others if other.mount is not None and other.source]
+    if any(other.mount is not None and other.mount.target == mount.target for other in others):
+        return True
+    below = (other for other in others if other.mount is not None and other.mount.target.startswith(f"{mount.target}/"))
+    return not proposal.calls.keys() - _LOOKED and any(below)
 
 
 def without_mounts_at(policy: Policy, path: str) -> Policy:

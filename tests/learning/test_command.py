@@ -140,6 +140,27 @@ def test_a_box_that_changes_its_folder_does_so_only_afterwards(place: Place) -> 
     assert (script.parent / "made.txt").exists()
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import shutil, sys; shutil.rmtree(sys.argv[1] + '/texts')",
+        "import os, sys; os.rename(sys.argv[1] + '/texts/a.txt', sys.argv[1] + '/texts/z.txt')",
+        "import os, sys; os.remove(sys.argv[1] + '/texts/a.txt'); print(os.listdir(sys.argv[1] + '/texts'))",
+        "import os, sys; p = sys.argv[1] + '/texts/'; open(p + 'n', 'w').close(); os.replace(p + 'n', p + 'a.txt')",
+        "import shutil, sys; shutil.copytree(sys.argv[1] + '/texts', sys.argv[1] + '/texts2')",
+        "import os, sys; os.makedirs(sys.argv[1] + '/x/y/z'); open(sys.argv[1] + '/x/y/z/f', 'w').close()",
+        "import os, sys; os.chdir(sys.argv[1] + '/texts'); print(open('a.txt').read(), os.listdir('.'))",
+    ],
+)
+def test_ways_of_using_folders(code: str, place: Place) -> None:
+    script, policy = place.script(code), place.root / "x.toml"
+    before = place.snapshot()
+    learned = place.proxybox("learn", "--accept-all", "--allow", place.data, "-o", policy, script, place.data)
+    assert learned.returncode == 0, learned.stderr
+    assert place.proxybox("run", "--policy", policy, script, place.data).returncode == 0
+    assert {name: each for name, each in place.snapshot().items() if name != "x.toml"} == before
+
+
 def test_a_folder_that_is_too_large_for_a_copy_is_shown_itself(place: Place) -> None:
     script = place.script("import os; print(os.path.getsize('large'))")
     (script.parent / "large").write_bytes(bytes(9 << 20))

@@ -109,6 +109,14 @@ def test_a_file_that_is_changed_needs_its_content(host: Host, tmp_path: Path) ->
     assert mounts(host, opened(file, WRITE, "ENOENT")) == [(folder, {}, "overlay")]
 
 
+@pytest.mark.parametrize("name", ["unlink", "rmdir", "rename"])
+def test_what_is_removed_or_moved_needs_its_folder(name: str, host: Host, tmp_path: Path) -> None:
+    file, folder = f"{tmp_path}/srv/texts/a.txt", f"{tmp_path}/srv/texts"
+    paths = (file, f"{folder}/b.txt") if name == "rename" else (file,)
+    assert mounts(host, call(name, *paths, error="ENOENT")) == [(folder, folder, "overlay")]
+    assert mounts(host, call("unlink", f"{folder}/nothing", error="ENOENT")) == []
+
+
 @pytest.mark.parametrize("record", [opened("/data/a.txt", WRITE, "EROFS"), call("mkdir", "/data/sub", error="EROFS")])
 def test_a_read_only_mount_becomes_an_overlay(record: OSCall, host: Host, tmp_path: Path) -> None:
     source = f"{tmp_path}/srv/texts"
