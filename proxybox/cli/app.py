@@ -64,6 +64,25 @@ Examples:
   proxybox trace --json --output calls.jsonl script.py"""
 
 
+LEARN_HELP = """Find the smallest policy under which a program passes.
+
+The program runs in a box, again and again, each time with what was let in so far. What it was
+refused is proposed line by line: with the calls that wanted it, and what else it would let in. The
+policy is printed as TOML, with these as comments. Nothing of the host is changed by learning.
+
+\b
+Examples:
+  proxybox learn script.py --its-own-option
+  proxybox learn -o mine.toml script.py
+  proxybox learn --from mine.toml --also '--fast' script.py --slow
+  proxybox learn --accept-all --allow ~/.config/app.json script.py
+  proxybox learn --merge first.toml second.py > both.toml
+
+\b
+Exit status: 0 when the program passes under the policy, or
+  1 it does not   125 proxybox could not run it   130 interrupted   2 usage"""
+
+
 REPL_HELP = """Type Python at a prompt; every line runs in a box.
 
 Tab completes from live objects, NAME? tells about one, Ctrl-C interrupts, and commands that begin
@@ -139,6 +158,9 @@ def main_group() -> click.Group:
     group.add_command(program_command("run", "Run a Python program in a box.", RUN_HELP, arguments.RUN, _run))
     group.add_command(
         program_command("trace", "Run a program and show its OS calls.", TRACE_HELP, arguments.TRACE, _trace)
+    )
+    group.add_command(
+        program_command("learn", "Find the smallest policy for a program.", LEARN_HELP, arguments.LEARN, _learn)
     )
     group.add_command(repl_command())
     group.add_command(mcp_command())
@@ -255,9 +277,10 @@ def batch_command() -> click.Command:
 def click_option(option: Option) -> click.Option:
     """Makes click's form of one option."""
     completers = {
-        "policy": complete_policy, "guest": complete_file, "guest_library": complete_file, "packages": complete_file,
-        "output": complete_file, "folder": complete_file, "record": complete_file, "sign": complete_file,
-        "family": complete_family, "set": complete_setting,
+        "policy": complete_policy, "from": complete_policy, "guest": complete_file, "guest_library": complete_file,
+        "packages": complete_file, "output": complete_file, "folder": complete_file, "record": complete_file,
+        "sign": complete_file, "family": complete_family, "set": complete_setting, "merge": complete_file,
+        "allow": complete_file, "input": complete_file, "writes": complete_writes,
     }  # fmt: skip
     return click.Option(
         [*option.flags, option.name],
@@ -275,6 +298,11 @@ def complete_policy(_: click.Context, __: click.Parameter, text: str) -> list[Co
 
     names = [CompletionItem(name) for name in PRESETS if name.startswith(text)]
     return [CompletionItem(text, type="file"), *names]  # files first: bash drops what comes before them
+
+
+def complete_writes(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
+    """The ways of writing that begin with `text`."""
+    return [CompletionItem(name) for name in ("memory", "overlay", "rw") if name.startswith(text)]
 
 
 def complete_family(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
@@ -305,6 +333,12 @@ def _trace(parsed: Parsed) -> int:
     from proxybox.cli.trace import trace
 
     return trace(parsed)
+
+
+def _learn(parsed: Parsed) -> int:
+    from proxybox.cli.learn import learn
+
+    return learn(parsed)
 
 
 # --- policy -------------------------------------------------------------------------------------

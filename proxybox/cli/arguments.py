@@ -93,6 +93,23 @@ TRACE: Final = (
 )
 
 
+#: As for `run`, with the policy to begin with in place of the one to run under.
+LEARN: Final = (
+    Option(("--from",), "NAME|FILE", "The policy to begin with: a preset (strict) or a TOML file."),
+    *BOX[1:],
+    Option(("--output", "-o"), "FILE", "Write the policy to FILE, not to stdout."),
+    Option(("--accept-all",), None, "Ask nothing; let in all but secrets and what changes the host."),
+    Option(("--allow",), "PATH", "Let this file or folder in without a question, even if it looks secret.", True),
+    Option(("--writes",), "MODE", "Where it may write: memory (nothing of the host), overlay or rw."),
+    Option(("--also",), "ARGS", "Run it with these arguments, too, split as a shell does.", True),
+    Option(("--input",), "FILE", "What each run reads as standard input; - for that of this command."),
+    Option(("--merge",), "FILE", "Begin with what this policy lets in, too.", True),
+    Option(("--generalise",), None, "Propose folders for files that lie together, and for temporary names."),
+    Option(("--rounds",), "N", "How many runs it may take (100)."),
+    Option(("--json",), None, "Print what was learned as JSON."),
+)
+
+
 REPL: Final = (
     *BOX,
     Option(("--folder",), "DIR", "Show a folder of yours at /box; changes stay in the box unless --rw is given."),

@@ -19,7 +19,7 @@ FLOORS = {
         records
         packages
         session
-        commands errors telling
+        commands errors learning telling
         program result
         commits given jsonvalues terminal
         controller
