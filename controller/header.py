@@ -133,4 +133,3 @@ REPLAYED: Final = 4
 #: clock of each; then the time of each in nanoseconds.
 RING: Final = 256
 CLOCK_RING: Final = struct.Struct(f"<II{RING}s")
-RING_SIZE: Final = CLOCK_RING.size + 8 * RING

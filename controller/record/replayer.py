@@ -23,7 +23,7 @@ from proxybox.controller.dispatch import TABLE, Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import GuestMisbehaved, RecordError
-from proxybox.controller.header import CLOCK_RING, REPLAYED, RING_SIZE, TOLD, UNOBSERVED, WITH_CLOCKS
+from proxybox.controller.header import CLOCK_RING, REPLAYED, RING, TOLD, UNOBSERVED, WITH_CLOCKS
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.keeper import Watch
 from proxybox.controller.record import events
@@ -48,6 +48,7 @@ _LOOK_SECONDS: Final = 0.25
 #: Events that are looked through for the next call of a thread.
 _MOST_AHEAD: Final = 65536
 _CLOCKS: Final = WITH_CLOCKS >> 24
+_RING_SIZE: Final = CLOCK_RING.size + 8 * RING
 _REGISTERS: Final = struct.Struct("<8x6Q").unpack_from
 #: The calls by which threads come and go: the driver goes by what their handlers do.
 _CLONE = 56
@@ -276,7 +277,7 @@ class Replayer(Dispatcher):
     def _given(self, channel: int) -> tuple[tuple[int, bytes], ...]:
         """Returns what an answer stores, so that the thread finds its next readings."""
         ring = self._ring(channel) if self._told_at and self.is_unobserved else b""
-        return ((self._told_at + TOLD.size + channel * RING_SIZE, ring),) if ring else ()
+        return ((self._told_at + TOLD.size + channel * _RING_SIZE, ring),) if ring else ()
 
     def _follow(self, late: bool) -> bool:
         """Follows the next event, if that can be done now."""

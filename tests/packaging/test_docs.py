@@ -108,9 +108,24 @@ def _flags_of_classroom() -> set[str]:
     return {flag for option in options for flag in option.opts if option.param_type_name == "option"}
 
 
+def test_every_option_about_records_is_documented() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text()
+    assert {flag for flag in _flags_of_records() if f"`{flag}" not in text} == set()
+
+
+def _flags_of_records() -> set[str]:
+    from click import Command
+
+    from proxybox.cli import recording
+
+    commands = [each for each in vars(recording).values() if isinstance(each, Command)]
+    options = [option for command in commands for option in command.params if option.param_type_name == "option"]
+    return {flag for option in options for flag in option.opts}
+
+
 def test_no_option_is_documented_that_does_not_exist() -> None:
     options = (*RUN, *TRACE, *LEARN, *REPL, *PROGRAM)
-    known = {flag for option in options for flag in option.flags} | _flags_of_classroom()
+    known = {flag for option in options for flag in option.flags} | _flags_of_classroom() | _flags_of_records()
     text = (ROOT / "docs" / "cli.md").read_text()
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known | {"--help"}
 
