@@ -267,6 +267,13 @@ class Replayer(Dispatcher):
             return TOLD.pack(0, 0)
         return TOLD.pack(0, UNOBSERVED | REPLAYED) + self._ring(0)
 
+    def _told_anew(self, data: bytes) -> bytes:
+        """Returns what a guest is told that was told something in the middle of the run, as by a session's audit."""
+        if len(data) != TOLD.size:
+            return data
+        self.is_unobserved = bool(TOLD.unpack(data)[1])
+        return TOLD.pack(0, UNOBSERVED | REPLAYED if self.is_unobserved else 0)
+
     def _ring(self, channel: int) -> bytes:
         """Returns the ring of a thread with the readings that it makes before its next call; b"" without any."""
         readings = _readings(self._coming(channel))
@@ -351,14 +358,16 @@ class Replayer(Dispatcher):
             self._carry_out(number, channel, frame, answer.value)
         if self.speed is not None:
             time.sleep(max(0, self._begun_ns + at_ns / self.speed - time.monotonic_ns()) / 1e9)
-        writes = [*self._given(channel)]
-        if number == _CLONE and answer.value > 0:
-            writes += self._given(answer.value & 0xFFFF)
+        writes: list[tuple[int, bytes]] = []
         if answer.stored:
             registers = _REGISTERS(frame)
             for each in answer.stored:
                 base = 0 if each.register == events.NO_REGISTER else registers[each.register]
-                writes.append(((base + each.offset) % (1 << 64), self._bytes(each.data)))
+                address, data = (base + each.offset) % (1 << 64), self._bytes(each.data)
+                writes.append((address, self._told_anew(data) if address == self._told_at else data))
+        writes += self._given(channel)
+        if number == _CLONE and answer.value > 0:
+            writes += self._given(answer.value & 0xFFFF)
         if writes:
             reply = (answer.value, *writes)
         self._answers[channel] = reply

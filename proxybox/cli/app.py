@@ -459,6 +459,9 @@ def kernel_group() -> None:
 folder_option = click.option(
     "--folder", metavar="PATH", help="A folder to show at /box; . is the notebook's own. Without it /box is empty."
 )
+record_option = click.option(
+    "--record", metavar="DIR", help="Leave a record of each session in this folder.", shell_complete=complete_file
+)
 policy_option = click.option(
     "--policy", "-p", metavar="NAME|FILE", help="What cells may do.", shell_complete=complete_policy
 )
@@ -474,6 +477,7 @@ policy_option = click.option(
 @folder_option
 @guest_option
 @packages_option
+@record_option
 def kernel_install(user: bool, prefix: str | None, sys_prefix: bool, **options: Any) -> int:
     """Let Jupyter find the kernel.
 
@@ -506,6 +510,7 @@ def kernel_uninstall(name: str) -> int:
 @folder_option
 @guest_option
 @packages_option
+@record_option
 def kernel_run(connection_file: str, **options: Any) -> int:
     """Serve a front end: what Jupyter starts."""
     from proxybox.cli import kernel

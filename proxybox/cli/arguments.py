@@ -113,6 +113,9 @@ LEARN: Final = (
 REPL: Final = (
     *BOX,
     Option(("--folder",), "DIR", "Show a folder of yours at /box; changes stay in the box unless --rw is given."),
+    Option(
+        ("--record",), "DIR", "Leave a record of the session in DIR, for `proxybox replay`; there is no %undo then."
+    ),
     Option(("--vi",), None, "Keys as in vi, not as in Emacs."),
     Option(("--no-history",), None, "Keep nothing of what is typed."),
 )

@@ -25,6 +25,7 @@ def install(
     folder: str | None,
     guest: str | None,
     packages: Sequence[str],
+    record: str | None,
     user: bool,
     prefix: str | None,
 ) -> int:
@@ -36,7 +37,7 @@ def install(
         chosen_packages(packages, guest)  # installs them now, and says so
         choice = spec.Choice(
             policy=_lasting(policy), folder=_lasting_folder(folder), guest=_lasting_guest(guest),
-            packages=tuple(map(os.path.abspath, packages)),
+            packages=tuple(map(os.path.abspath, packages)), record="" if record is None else os.path.abspath(record),
         )  # fmt: skip
         try:
             done = spec.install(
@@ -79,8 +80,9 @@ def uninstall(*, name: str) -> int:
 
 
 def run(
-    connection_file: str, *, policy: str | None, folder: str | None, guest: str | None, packages: Sequence[str]
-) -> int:
+    connection_file: str, *, policy: str | None, folder: str | None, guest: str | None, packages: Sequence[str],
+    record: str | None,
+) -> int:  # fmt: skip
     """Serves the front ends of a connection file; front ends start this as a kernel."""
     try:
         _check_needed()
@@ -95,7 +97,7 @@ def run(
             raise CommandError(str(error)) from None
         run_kernel(
             connection_file, _policy(policy, chosen), _existing(folder or chosen.folder), guest or chosen.guest or None,
-            tuple(packages) or chosen.packages,
+            tuple(packages) or chosen.packages, record or chosen.record or None,
         )  # fmt: skip
     except Exception as error:
         return tell_failure(error)

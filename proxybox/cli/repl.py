@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from proxybox.cli.arguments import Parsed
 from proxybox.cli.choosing import choose_policy, chosen_packages
 from proxybox.cli.exits import EXIT_CANCELLED
-from proxybox.cli.failures import CommandError
+from proxybox.cli.failures import CommandError, UsageError, complain
 from proxybox.cli.run import run, tell_failure
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 def repl(parsed: Parsed) -> int:
     """Runs the prompt and returns the exit status. Standard input that is not a terminal is run as a script."""
     if sys.stdin is None or not sys.stdin.isatty():
+        if parsed.text("record") is not None:
+            return complain(UsageError("--record: there is no terminal to sit at; use `proxybox run --record FILE -`"))
         return run(Parsed(parsed.options, "stdin", "-", ()))
     try:
         parsed = parsed._replace(options={"policy": "repl", **parsed.options})
@@ -37,6 +39,7 @@ def repl(parsed: Parsed) -> int:
 def sit(parsed: Parsed, policy: "Policy") -> int:
     """Runs the prompt. Its box starts while the modules of the prompt are imported."""
     from proxybox import Sandbox, Terminal
+    from proxybox.policies import evolve
 
     folder = parsed.text("folder")
     if folder is not None and not os.path.isdir(folder):
@@ -45,7 +48,10 @@ def sit(parsed: Parsed, policy: "Policy") -> int:
     terminal = Terminal(lambda size, echo: shells[0].ask(size, echo))
     guest, library = parsed.text("guest"), parsed.text("guest_library")
     packages = chosen_packages(parsed.texts("packages"), guest, library)
-    with Sandbox(policy, guest=guest, guest_library=library, packages=packages) as sandbox:
+    record = parsed.text("record")
+    if record is not None:  # a session that is recorded cannot be copied
+        policy = evolve(policy, session={"branches": 0})
+    with Sandbox(policy, guest=guest, guest_library=library, packages=packages, record=record) as sandbox:
 
         def start() -> "Session":
             session = sandbox.session(folder=folder, stdin=terminal)

@@ -27,16 +27,16 @@ class KernelBox:
     """One session at a time. Only the thread that runs cells may use it, except for `interrupt` and `close`.
 
     read: a function that answers the program's reads, as for `Terminal`. folder: a host folder that is shown at /box.
-    guest, packages: as for `Sandbox`.
+    guest, packages, record: as for `Sandbox`.
     """
 
     def __init__(
         self, policy: Policy, read: Callable[[int, bool], str], folder: str | None = None, guest: str | None = None,
-        packages: Sequence[str] = (),
+        packages: Sequence[str] = (), record: str | None = None,
     ) -> None:  # fmt: skip
         self.policy = policy
         # it has one session, rarely another: a zygote would not pay
-        self._sandbox = Sandbox(policy, guest=guest, packages=packages, warm=False)
+        self._sandbox = Sandbox(policy, guest=guest, packages=packages, warm=False, record=record)
         self._read = read
         self._folder = folder
         self._session: Session | None = None

@@ -52,11 +52,12 @@ class ProxyboxKernel(Kernel):
     folder: str | None = None
     guest: str | None = None
     packages: tuple[str, ...] = ()
+    record: str | None = None
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.shell_handlers |= {"comm_open": self._refuse_comm, "comm_msg": self._refuse_comm, "comm_close": _heed_not}
-        self._box = KernelBox(self.policy, self._read, self.folder, self.guest, self.packages)
+        self._box = KernelBox(self.policy, self._read, self.folder, self.guest, self.packages, self.record)
         self.language_info = {**self.language_info, "version": self._box.python_version()}
         output = self.policy.output
         self._sanitiser = Sanitiser(output.display, raw=output.escapes == "raw")

@@ -45,11 +45,12 @@ class KernelApp(IPKernelApp):
 
 
 def run_kernel(
-    connection_file: str, policy: Policy, folder: str | None, guest: str | None = None, packages: tuple[str, ...] = ()
-) -> None:
+    connection_file: str, policy: Policy, folder: str | None, guest: str | None = None, packages: tuple[str, ...] = (),
+    record: str | None = None,
+) -> None:  # fmt: skip
     """Serves the front ends of a connection file until one of them shuts the kernel down."""
     ProxyboxKernel.policy, ProxyboxKernel.folder = policy, folder
-    ProxyboxKernel.guest, ProxyboxKernel.packages = guest, packages
+    ProxyboxKernel.guest, ProxyboxKernel.packages, ProxyboxKernel.record = guest, packages, record
     # What this process prints goes to the process that started it: only the box may write to a notebook.
     app = KernelApp.instance(kernel_class=ProxyboxKernel, outstream_class=None)
     app.initialize(["-f", connection_file])

@@ -29,12 +29,14 @@ class Choice:
 
     policy: a preset's name, or the path of a file; "" for the kernel's own default. folder: a host folder that is shown
     at /box; "." for that of the notebook. guest: the interpreter, "" for the default. packages: as for `Sandbox`.
+    record: a folder for records of its sessions, "" for none.
     """
 
     policy: str = ""
     folder: str = ""
     guest: str = ""
     packages: tuple[str, ...] = ()
+    record: str = ""
 
 
 def specification(python: str, display_name: str, choice: Choice) -> dict[str, Any]:

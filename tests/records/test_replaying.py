@@ -200,6 +200,28 @@ def test_a_session_is_replayed_with_all_its_commands(record: Path) -> None:
     assert replayed(record).calls > 100
 
 
+def test_a_session_that_is_audited_for_a_while(record: Path) -> None:
+    heard: list[proxybox.OSCall] = []
+    with proxybox.Sandbox() as box, box.session(record=record) as session:
+        session.exec("import time; a = [time.time() for _ in range(9)]")
+        session.audit(heard.append)
+        session.exec("b = [time.time() for _ in range(9)]")
+        session.audit(None)
+        assert session.eval("(c := time.time()) > b[0] > a[0]").value is True
+        session.exec("print(a, b, c)")
+    assert heard
+    replayed(record)
+
+
+def test_a_notebooks_session_leaves_a_record(tmp_path: Path) -> None:
+    from proxybox.kernel.box import KernelBox
+
+    box = KernelBox(proxybox.Policy(), lambda size, echo: "", record=str(tmp_path))
+    assert box.run(lambda session: session.exec("import random; print(random.random())")).ok
+    box.close()
+    replayed(tmp_path / "0001.pbx")
+
+
 def test_many_runs_leave_numbered_records(tmp_path: Path) -> None:
     folder = tmp_path / "records"
     with proxybox.Sandbox(record=folder) as box:

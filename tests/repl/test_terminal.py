@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import proxybox
 from proxybox.modulepath import programs_of_absolute_folders
 
 CTRL_C, CTRL_D, CTRL_R, CTRL_U, TAB, F1, UP = "\x03", "\x04", "\x12", "\x15", "\t", "\x1bOP", "\x1b[A"
@@ -448,3 +449,13 @@ def test_what_a_program_types_for_us(terminal: Make) -> None:
     term.see("\\x1b[c\\x1b[6n\\x05")
     term.until(term.at_prompt)
     assert "'kept'" in term.run("'ke' 'pt'")
+
+
+def test_a_session_leaves_a_record(terminal: Make, tmp_path: Path) -> None:
+    term = terminal("--record", str(tmp_path / "records"))
+    term.run("import random; a = random.random()")
+    term.run("print(a > 0)")
+    term.type("%undo\r")
+    term.see("copies")
+    term.end()
+    assert proxybox.replay(tmp_path / "records" / "0001.pbx").ok
