@@ -82,8 +82,8 @@ class _Planner:
             parts = change.path.split(b"/")
             if any(part in (b"", b".", b"..") or b"\0" in part for part in parts):
                 self.refuse(change, "not a path inside the folder")
-            elif change.kind == "deleted" and any(part.startswith(OWN_PREFIX) for part in parts):
-                self.refuse(change, "belongs to a commit that is not finished")
+            elif any(part.startswith(OWN_PREFIX) for part in parts):
+                self.refuse(change, "belongs to a commit that is not finished, or is its backup")
             elif change.type == "file" and change.kind != "deleted" and change.content is None:
                 self.refuse(change, "too large to be kept, or not to be read")
             elif change.kind != "added":
