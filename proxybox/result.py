@@ -9,7 +9,7 @@ between `crashed` and `memory_limit`; the guest cannot influence any other statu
 import re
 import reprlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -24,6 +24,9 @@ from proxybox.controller.world.output import Interleaved, neutralise
 from proxybox.policies import Policy
 from proxybox.policies.errors import ProxyboxError
 from proxybox.terminal.harmless import on_one_line
+
+if TYPE_CHECKING:
+    from proxybox.review import Review
 
 #: How many bytes of output, and how many changes of files, a repr shows.
 _SHOWN, _MOST_FILES = 60, 10
@@ -74,6 +77,12 @@ class Files(Mapping[str, bytes]):
         killed.
         """
         return commit_all(self._overlays)
+
+    def review(self) -> "Review":
+        """Returns the changes as a review: shown with their diffs, accepted by file or by hunk, and then committed."""
+        from proxybox.review import Review
+
+        return Review(self._overlays)
 
     def __repr__(self) -> str:
         told = ", ".join(f"{change.kind} {on_one_line(change.name[:256])}" for change in self.changes[:_MOST_FILES])

@@ -76,6 +76,7 @@ BOX: Final = (
 
 RUN: Final = (
     *BOX,
+    Option(("--review",), None, "Show the changes of its own folder at the end, and write those that you accept."),
     Option(("--json",), None, "Print the result as JSON in place of the program's output."),
     Option(("--verbose", "-v"), None, "Say on stderr how it ended, and what was refused."),
 )

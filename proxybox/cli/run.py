@@ -35,6 +35,10 @@ def run(parsed: Parsed) -> int:
         print_json(result)
     else:
         tell(result, verbose=parsed.flag("verbose"))
+    if parsed.flag("review"):
+        from proxybox.cli.review import after_a_run
+
+        return after_a_run(result)
     return exit_status(result)
 
 

@@ -335,6 +335,7 @@ def _what_goes(
             raise HostChanged(f"{change.name}: changed on the host meanwhile")
         if change is top:
             mode = st.S_IMODE(seen.st_mode)
+            _refuse_another_mode(change, mode)
     reasons = unshown(root, (top, *unit.gone), hides) if top.type == "dir" else []
     if reasons:
         raise HostChanged("; ".join(reasons))
@@ -352,10 +353,17 @@ def _holds_what_was_shown(change: Change, found: set[bytes]) -> bool:
     return unread in found or hashlib.sha256(change.old).digest() in found
 
 
+def _refuse_another_mode(change: Change, mode: int) -> None:
+    """Raises HostChanged when something that stays modified has another mode than the one that was found before."""
+    if change.kind == "modified" and change.type != "symlink" and change.old_mode not in (None, mode & 0o1777):
+        raise HostChanged(f"{change.name}: its mode was changed on the host meanwhile")
+
+
 def _mode_step(root: boundary.HostRoot, change: Change) -> Step | None:
     """The step that sets the mode of a folder that stays; None when the mode is right already."""
     seen = root.look(change.path)
     old = st.S_IMODE(seen.st_mode)
+    _refuse_another_mode(change, old)
     mode = change.mode & 0o1777 | old & 0o6000  # the box was shown no set-id bits, so it has taken none away
     if old == mode:
         return None
