@@ -26,6 +26,7 @@ from proxybox.controller.vfs.commits import keeping, recovering
 from proxybox.controller.vfs.commits.refusals import CommitFailed, CommitRefused, CommitUnfinished
 from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.overlay.collecting import changes_of
+from proxybox.controller.vfs.overlay.mount import OverlayDirectory, OverlayMount
 from proxybox.review import Item, Review, ReviewRefused
 from tests.vfs.commitscenes import Guest, State, killed_at, on_host, overlay_over
 
@@ -53,7 +54,7 @@ class Editor(Guest):
 def edited(data: bytes, choice: random.Random) -> bytes:
     """The text with some lines changed, removed and inserted."""
     lines = data.split(b"\n")
-    for _ in range(choice.randint(1, 4)):
+    for _ in range(choice.randint(1, 5)):
         at = choice.randrange(len(lines) + 1)
         kind = choice.randrange(3)
         if kind == 0:
@@ -68,7 +69,7 @@ def a_path(choice: random.Random) -> str:
 
 
 def a_text(choice: random.Random) -> bytes:
-    count = choice.choice((0, 1, 3, 30))
+    count = choice.choice((0, 1, 3, 30, 60))
     lines = [b"line %d of %d" % (number, choice.randrange(5)) for number in range(count)]
     end = choice.choice((b"\n", b""))
     return b"\n".join(lines) + end + (b"%d" % choice.randrange(10**9) if choice.random() < 0.7 else b"")
@@ -77,7 +78,7 @@ def a_text(choice: random.Random) -> bytes:
 def is_inside(folder: Path, path: Path) -> bool:
     """Whether something may be made or changed there: links of the host's lead out of the folder, too."""
     where = os.path.realpath(path.parent) + "/"
-    return where.startswith(os.path.realpath(folder) + "/") and not path.is_symlink()
+    return where.startswith(os.path.realpath(folder) + "/") and not os.path.islink(path)
 
 
 def plant(folder: Path, choice: random.Random) -> None:
@@ -101,12 +102,27 @@ def plant(folder: Path, choice: random.Random) -> None:
                     file.write(data)
 
 
-def box_steps(guest: Editor, choice: random.Random) -> None:
-    """What a program does, as far as it can."""
+def names_in(overlay: OverlayMount) -> list[str]:
+    """The paths of all that the box sees, where it may look."""
+    found, left = [], [("", overlay.root)]
+    while left:
+        where, directory = left.pop()
+        with suppress(OSError):
+            for name, _, _ in directory.entries():
+                found.append(where + os.fsdecode(name))
+                node = directory.lookup(name)
+                if isinstance(node, OverlayDirectory):
+                    left.append((found[-1] + "/", node))
+    return found
+
+
+def box_steps(guest: Editor, overlay: OverlayMount, choice: random.Random) -> None:
+    """What a program does, as far as it can, mostly to what is there."""
+    there = sorted(names_in(overlay))
     for _ in range(choice.randint(3, 12)):
         name = choice.choice(("write", "text", "edit", "edit", "edit", "mkdir", "unlink", "rmdir", "symlink", "link",
                               "rename", "rename", "chmod", "rmtree"))  # fmt: skip
-        path = a_path(choice)
+        path = choice.choice(there) if there and choice.random() < 0.6 else a_path(choice)
         if name == "text":
             guest("text", path, a_text(choice))
         elif name == "edit":
@@ -268,14 +284,19 @@ class Case:
         self.meddler = Meddler(self.folder, self.choice)
         with overlay_over(self.folder) as overlay:
             guest = Editor(overlay)
-            box_steps(guest, self.choice)
+            box_steps(guest, overlay, self.choice)
             self._perhaps_meddle(0.15)
-            box_steps(guest, self.choice)
+            box_steps(guest, overlay, self.choice)
             changes = changes_of(overlay)
             assert overlay.host is not None
             self.review = Review([Changed(str(self.folder), True, tuple(changes), 0, overlay.host.host.identity)])
         self._perhaps_meddle(0.15)
         self._decide()
+
+    @property
+    def in_part(self) -> int:
+        """How many changes are accepted in part."""
+        return sum(0 < len(self.review.accepted(item)) < len(item.hunks) for item in self.review)
 
     def _perhaps_meddle(self, share: float) -> None:
         while self.choice.random() < share:
@@ -449,16 +470,22 @@ def meddling_at(number: int, meddler: Meddler) -> Iterator[None]:
         yield
 
 
-def one(top: Path, seed: int) -> str:
-    """One case in a folder of its own; how it ended. Raises AssertionError."""
+def remove(folder: Path) -> None:
+    """Removes a folder, with those in it that were closed."""
+    for where, names, _ in os.walk(folder):
+        for name in names:
+            if not os.path.islink(os.path.join(where, name)):
+                os.chmod(os.path.join(where, name), stat.S_IRWXU)
+    shutil.rmtree(folder)
+
+
+def one(top: Path, seed: int, tally: Callable[[Case], object] = lambda case: None) -> str:
+    """One case in a folder of its own; how it ended. Raises AssertionError. tally: is given the case."""
     case = Case(top, seed)
+    tally(case)
     try:
         return case.run()
     finally:
         keeping.prune(0)
-        for where, names, _ in os.walk(case.folder):
-            for name in names:
-                if not os.path.islink(os.path.join(where, name)):
-                    os.chmod(os.path.join(where, name), stat.S_IRWXU)
-        shutil.rmtree(case.folder)
+        remove(case.folder)
         shutil.rmtree(os.path.join(os.environ["XDG_STATE_HOME"], "proxybox", "commits"), ignore_errors=True)

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.review.scenes import one
+from tests.review.scenes import Case, one
 
 
 def main() -> int:
@@ -24,11 +24,19 @@ def main() -> int:
     top = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
     os.environ["XDG_STATE_HOME"] = str(top / "state")
     ends: collections.Counter[str] = collections.Counter()
+    facts: collections.Counter[str] = collections.Counter()
+
+    def tally(case: Case) -> None:
+        facts["changes"] += len(case.review)
+        facts["accepted"] += sum(bool(case.review.accepted(item)) for item in case.review)
+        facts["accepted in part"] += case.in_part
+        facts["trees that others had changed before the commit"] += bool(case.meddler.events)
+
     failed, began = [], time.monotonic()
     try:
         for seed in range(options.first, options.first + options.count):
             try:
-                ends[one(top, seed)] += 1
+                ends[one(top, seed, tally)] += 1
             except AssertionError as error:
                 failed.append(seed)
                 print(f"seed {seed}: {error}", flush=True)
@@ -36,6 +44,7 @@ def main() -> int:
         shutil.rmtree(top)
     for end, count in ends.most_common():
         print(f"{count:6,}  {end}")
+    print(*(f"{count:,} {fact}" for fact, count in facts.items()), sep=", ")
     print(f"{options.count:6,}  in {time.monotonic() - began:.0f} s; failed: {len(failed)} {failed[:20]}")
     return 1 if failed else 0
 

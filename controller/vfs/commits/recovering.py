@@ -177,8 +177,9 @@ def _undo_each(commits: Sequence[tuple[Applier, Sequence[Step]]], undone: list[t
         undone.append((applier, step))
         try:
             applier.undo(step)
-        except HostChanged:  # then nothing was done
-            undone.pop()
+        except (HostChanged, OSError) as error:
+            if isinstance(error, HostChanged) or step.act is Act.MODE:  # then nothing was done
+                undone.pop()
             raise
 
     for applier, steps in commits:
