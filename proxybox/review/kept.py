@@ -45,7 +45,7 @@ def keep(review: Review) -> Waiting:
         _refuse_within(overlay.source or "")
     _write(_path(review.id, "json"), _converter().dumps(review.overlays).encode())
     _write(_path(review.id, "html"), page_of(review).encode())
-    for each in waiting()[:-MOST_REVIEWS]:
+    for each in [other for other in waiting() if other.id != review.id][: -MOST_REVIEWS + 1]:
         discard(each.id)
     return Waiting(id=review.id, page=_path(review.id, "html"), since=time.time())
 

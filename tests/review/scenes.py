@@ -69,7 +69,7 @@ def a_path(choice: random.Random) -> str:
 
 
 def a_text(choice: random.Random) -> bytes:
-    count = choice.choice((0, 1, 3, 30, 60))
+    count = choice.choice((0, 1, 3, 40, 60, 60))
     lines = [b"line %d of %d" % (number, choice.randrange(5)) for number in range(count)]
     end = choice.choice((b"\n", b""))
     return b"\n".join(lines) + end + (b"%d" % choice.randrange(10**9) if choice.random() < 0.7 else b"")
@@ -85,7 +85,7 @@ def plant(folder: Path, choice: random.Random) -> None:
     """A random tree of the host's."""
     for _ in range(choice.randint(2, 9)):
         path = folder / a_path(choice)
-        kind = choice.choice(("text", "text", "text", "binary", "folder", "link", "hidden"))
+        kind = choice.choice(("text", "text", "text", "text", "binary", "folder", "link", "hidden"))
         with suppress(OSError):
             if not is_inside(folder, path):
                 continue
@@ -126,7 +126,7 @@ def box_steps(guest: Editor, overlay: OverlayMount, choice: random.Random) -> No
         if name == "text":
             guest("text", path, a_text(choice))
         elif name == "edit":
-            guest("edit", path, choice)
+            guest("edit", choice.choice(there) if there else path, choice)
         elif name == "symlink":
             guest("symlink", choice.choice((*NAMES, "../a", "/etc/passwd", "../../../x")), path)
         elif name == "link":
@@ -304,14 +304,14 @@ class Case:
 
     def _decide(self) -> None:
         choice, how = self.choice, self.choice.random()
-        if how < 0.3:
+        if how < 0.2:
             self.review.accept_all()
             return
         for item in self.review:
             if choice.random() < 0.8:
                 some = [hunk.number for hunk in item.hunks if choice.random() < 0.6]
                 with suppress(ReviewRefused):
-                    self.review.accept(item, None if choice.random() < 0.5 else some)
+                    self.review.accept(item, None if len(item.hunks) == 1 or choice.random() < 0.2 else some)
         for item in self.review:
             if choice.random() < 0.1:
                 self.review.reject(item)
