@@ -10,6 +10,7 @@ import pytest
 import proxybox
 from proxybox import commits
 from proxybox.review import Review, ReviewRefused
+from tests.vfs.commitscenes import as_user
 
 NUMBERS = "".join(f"{number}\n" for number in range(1, 31))
 SCRIPT = """
@@ -359,3 +360,21 @@ def test_a_full_disk_writes_nothing(folder, monkeypatch):
     assert caught.value.errno == errno.ENOSPC
     assert contents(folder) == before
     assert commits.kept() == commits.unfinished() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_another_user_commits_and_undoes(folder, open_the_way):
+    open_the_way(folder)
+    review = reviewed(folder)
+    for path in (folder.parent, folder, *folder.rglob("*")):
+        os.chown(path, 1000, 1000)
+    before = contents(folder)
+    with as_user(1000):
+        review.accept_all()
+        done = review.commit()
+        assert (folder / "numbers").stat().st_uid == (folder / "new" / "deep" / "file").stat().st_uid == 1000
+    with pytest.raises(commits.CommitRefused, match="not a folder of yours"):
+        commits.undo(done.id)
+    with as_user(1000):
+        commits.undo(done.id)
+        assert contents(folder) == before
