@@ -36,9 +36,22 @@ def run(parsed: Parsed) -> int:
     else:
         tell(result, verbose=parsed.flag("verbose"))
     if parsed.flag("review"):
-        from proxybox.cli.review import after_a_run
+        return reviewed(result)
+    return exit_status(result)
 
-        return after_a_run(result)
+
+def reviewed(result: "Result") -> int:
+    """Asks what to write of the run's changes. Returns its exit status, or 125 if what was accepted is not written."""
+    from proxybox.cli.asking import review_changes
+
+    try:
+        review_changes(result)
+    except KeyboardInterrupt:
+        return interrupted()
+    except ModuleNotFoundError:  # the command says which package is missing
+        raise
+    except Exception as error:
+        return tell_failure(error)
     return exit_status(result)
 
 

@@ -20,6 +20,7 @@ FLOORS = {
         session
         commands errors telling
         program result
+        review
         commits given jsonvalues terminal
         controller
         policies guest hints modulepath running worker

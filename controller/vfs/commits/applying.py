@@ -107,6 +107,13 @@ class Applier:
             return not is_left and (step.old is None or self._kept(step) is not None)
         return True
 
+    def has_set_mode(self, step: Step) -> bool:
+        """Whether a folder has the mode that a MODE step gives it. One that the host has set meanwhile stays."""
+        try:
+            return self.at(step) is At.AFTER
+        except HostChanged:
+            return False
+
     def is_begun(self, step: Step) -> bool:
         """Whether anything was moved for the step, so that there may be something to undo."""
         if step.new is not None and step.new.is_of(self._there(step)):

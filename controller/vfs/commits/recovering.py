@@ -184,7 +184,8 @@ def _undo_each(commits: Sequence[tuple[Applier, Sequence[Step]]], undone: list[t
 
     for applier, steps in commits:
         for step in reversed(_closing(steps)):
-            undo(applier, step)
+            if applier.has_set_mode(step):
+                undo(applier, step)
     reasons = [reason for applier, steps in commits for reason in applier.changed_since(_before_closing(steps))]
     if reasons:
         raise CommitRefused(reasons)
