@@ -183,6 +183,19 @@ def test_everything_but_what_cannot_be_written(folder):
     assert commits.unfinished() == []
 
 
+def test_a_mode_that_the_host_has_set_since_stays_when_an_undo_is_refused(folder):
+    review = reviewed(folder, "import os; os.mkdir('new', 0o750); open('tool', 'a').write('x')")
+    review.accept_all()
+    done = review.commit()
+    (folder / "new").chmod(0o700)  # as it was meanwhile, before the commit gave it its own
+    (folder / "tool").write_text("edited since")
+    with pytest.raises(commits.CommitRefused, match="tool: "):
+        commits.undo(done.id)
+    assert (folder / "new").stat().st_mode & 0o777 == 0o700
+    (kept,) = commits.kept()
+    assert kept.id == done.id
+
+
 def test_hidden_names_and_mounts_without_a_folder_are_not_reviewed(folder):
     (folder / "main.py").write_text("open('.given', 'a').write('x'); open('/tmp/x', 'w'); open('seen', 'w')")
     result = proxybox.run(folder / "main.py", files={".given": "", "given": ""})

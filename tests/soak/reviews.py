@@ -14,13 +14,20 @@ import time
 from pathlib import Path
 
 from tests.review.scenes import Case, one
+from tests.vfs.commitscenes import as_user
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--user", type=int, default=os.geteuid(), help="the user to be, where root runs this")
     options = parser.parse_args()
+    with as_user(options.user):
+        return review_many(options.first, options.count)
+
+
+def review_many(first: int, count: int) -> int:
     top = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
     os.environ["XDG_STATE_HOME"] = str(top / "state")
     ends: collections.Counter[str] = collections.Counter()
@@ -34,7 +41,7 @@ def main() -> int:
 
     failed, began = [], time.monotonic()
     try:
-        for seed in range(options.first, options.first + options.count):
+        for seed in range(first, first + count):
             try:
                 ends[one(top, seed, tally)] += 1
             except AssertionError as error:
@@ -42,10 +49,10 @@ def main() -> int:
                 print(f"seed {seed}: {error}", flush=True)
     finally:
         shutil.rmtree(top)
-    for end, count in ends.most_common():
-        print(f"{count:6,}  {end}")
-    print(*(f"{count:,} {fact}" for fact, count in facts.items()), sep=", ")
-    print(f"{options.count:6,}  in {time.monotonic() - began:.0f} s; failed: {len(failed)} {failed[:20]}")
+    for end, number in ends.most_common():
+        print(f"{number:6,}  {end}")
+    print(*(f"{number:,} {fact}" for fact, number in facts.items()), sep=", ")
+    print(f"{count:6,}  in {time.monotonic() - began:.0f} s; failed: {len(failed)} {failed[:20]}")
     return 1 if failed else 0
 
 
