@@ -118,10 +118,13 @@ def hunks_of(change: Change, work: Work) -> tuple[Hunk, ...]:
 
 def _is_shown(before: bytes, after: bytes, work: Work) -> bool:
     """Whether both are texts, and short enough to be shown. What is shown is taken from the work."""
-    size = len(before) + len(after)
-    if max(len(before), len(after)) > MAX_DIFF_BYTES or size > work.shown or not (text_of(before) and text_of(after)):
+    size, lines = len(before) + len(after), before.count(b"\n") + after.count(b"\n")
+    if max(len(before), len(after)) > MAX_DIFF_BYTES or size > work.shown or lines > work.lines:
+        return False
+    if not (text_of(before) and text_of(after)):
         return False
     work.shown -= size
+    work.lines -= lines
     return True
 
 

@@ -20,6 +20,7 @@ from proxybox.controller.vfs.host.boundary import HostRoot
 from proxybox.review.reviewing import Review, ReviewRefused
 
 MOST_REVIEWS: Final = 20
+MOST_BYTES: Final = 1 << 30
 MOST_SECONDS: Final = 30 * 24 * 3600.0
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 
@@ -36,8 +37,8 @@ class Waiting:
 def keep(review: Review) -> Waiting:
     """Keeps a review until it is committed or discarded, and writes its page.
 
-    The oldest reviews beyond 20 are removed, and those older than 30 days. Raises CommitRefused when the state folder
-    cannot be used, and OSError.
+    Others are removed, the oldest first, beyond 20 reviews or 1 GiB, and those older than 30 days. Raises CommitRefused
+    when the state folder cannot be used, and OSError.
     """
     from proxybox.review.page import page_of
 
@@ -45,8 +46,11 @@ def keep(review: Review) -> Waiting:
         _refuse_within(overlay.source or "")
     _write(_path(review.id, "json"), _converter().dumps(review.overlays).encode())
     _write(_path(review.id, "html"), page_of(review).encode())
-    for each in [other for other in waiting() if other.id != review.id][: -MOST_REVIEWS + 1]:
-        discard(each.id)
+    total = 0
+    for count, each in enumerate(reversed([other for other in waiting() if other.id != review.id]), 1):
+        total += os.stat(_path(each.id, "json")).st_size
+        if count >= MOST_REVIEWS or total > MOST_BYTES:
+            discard(each.id)
     return Waiting(id=review.id, page=_path(review.id, "html"), since=time.time())
 
 

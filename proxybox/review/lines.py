@@ -12,14 +12,20 @@ from collections.abc import Collection, Sequence
 import attrs
 
 _CONTEXT = 3
+#: What looking at a line costs, in comparisons of two lines.
+_EACH_LINE = 3
 
 
 @attrs.define
 class Work:
-    """How much may still be done for a review. steps: comparisons of lines. shown: bytes of texts that are shown."""
+    """How much may still be done for a review.
 
-    steps: int = 40_000_000
+    steps: comparisons of lines. shown, lines: bytes and lines of the texts that are shown.
+    """
+
+    steps: int = 20_000_000
     shown: int = 16 << 20
+    lines: int = 500_000
 
 
 @attrs.frozen
@@ -79,7 +85,7 @@ class _Matcher(difflib.SequenceMatcher[bytes]):
     def __init__(self, old: Sequence[bytes], new: Sequence[bytes], work: Work) -> None:
         super().__init__(None, old, new)
         self._work = work
-        self._before = [0, *itertools.accumulate(1 + len(self.b2j.get(line, ())) for line in old)]
+        self._before = [0, *itertools.accumulate(_EACH_LINE + len(self.b2j.get(line, ())) for line in old)]
 
     def find_longest_match(
         self, alo: int = 0, ahi: int | None = None, blo: int = 0, bhi: int | None = None

@@ -230,7 +230,13 @@ class _Refusals:
 
     def __init__(self, overlays: Iterable[Changed]) -> None:
         self._links: dict[tuple[int, bytes], str] = {}
+        self._incomplete: dict[int, str] = {}
         for number, overlay in enumerate(overlays):
+            if overlay.left_out:
+                told = (
+                    f"{overlay.left_out} changes of this folder were not kept, and what was moved there would be lost"
+                )
+                self._incomplete[number] = told
             if any(change.target is not None for change in overlay.changes):
                 with suppress(SandboxStartError):
                     self._walk(number, overlay)
@@ -251,6 +257,8 @@ class _Refusals:
 
     def of(self, overlay: int, change: Change) -> str:
         """Why the change cannot be written; empty when nothing is known against it."""
+        if overlay in self._incomplete:
+            return self._incomplete[overlay]
         if change.type == "file" and change.kind != "deleted" and change.content is None:
             return "too large to be kept, or not to be read"
         return "" if change.kind == "deleted" else self._links.get((overlay, change.path), "")
