@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -261,6 +262,25 @@ def test_a_result_that_changes_after_the_review_changes_nothing(folder):
     with pytest.raises(ReviewRefused, match="not those that were reviewed"):
         again.commit()
     assert not (folder / "new").exists()
+
+
+@pytest.mark.parametrize("how", ["gone", "closed"])
+def test_new_folders_in_a_folder_that_the_host_has_taken_away(folder, how, open_the_way):
+    open_the_way(folder)
+    (folder / "at" / "in").mkdir(parents=True)
+    review = reviewed(folder, "import os; os.makedirs('at/in/new/deep'); open('at/in/new/deep/file', 'w')")
+    for path in (folder.parent, folder, *folder.rglob("*")):
+        if os.geteuid() == 0:
+            os.chown(path, 1000, 1000)
+    if how == "gone":
+        shutil.rmtree(folder / "at")
+    else:
+        (folder / "at").chmod(0)
+    review.accept_all()
+    with as_user(1000), pytest.raises(commits.CommitRefused, match="at/in/new: its folder is not there any more"):
+        review.commit()
+    if how == "closed":
+        (folder / "at").chmod(0o755)
 
 
 def test_two_folders_are_undone_together_or_not_at_all(folder, tmp_path):
