@@ -33,7 +33,7 @@ RUN_HELP = """Run a Python program in a box.
 
 It works as `python` does: the program has the terminal's input and output and its own arguments,
 and the exit status is the program's. What it may do is said by a policy; files that it changes are
-changed in the box alone unless --rw is given.
+changed in the box alone unless --rw is given, or --review, which shows them and asks.
 
 \b
 Examples:
