@@ -283,6 +283,12 @@ def _negative(error: OSError) -> int:
     return -(error.errno or (errno.EPERM if isinstance(error, Denied) else errno.EIO))
 
 
+def denial_of(name: str, denied: Denied) -> Denial:
+    """Returns what is recorded of a refusal."""
+    number = -_negative(denied)
+    return Denial(name, errno.errorcode.get(number, str(number)), denied.strerror or "")
+
+
 def is_unobserved(interceptors: Sequence[Interceptor], audit: Audit | None) -> bool:
     """Whether nobody wants to see each call of a box, so that its guest may answer some by itself.
 
@@ -298,6 +304,9 @@ class Dispatcher:
         "_interceptors", "_steps", "_world", "audit", "callers", "calls", "denials", "limit", "limit_name", "on_limit",
         "unknown",
     )  # fmt: skip
+
+    #: How long a signal to a guest that computes waits for its next call, so that a record can tell where it came.
+    patience_ns = 0
 
     def __init__(self, world: "World", interceptors: Sequence[Interceptor] = (), audit: Audit | None = None) -> None:
         self._world = world
@@ -374,6 +383,12 @@ class Dispatcher:
         except OSError as error:
             return self._failure("", error)
 
+    def sent(self, signal: int, late: bool) -> None:
+        """Notes that a signal was sent to the guest. late: while it computed; else its call is answered next."""
+
+    def no_thread(self) -> None:
+        """Notes that a thread that a call has granted was not made."""
+
     def refuse(self, name: str, reason: str, number: int) -> None:
         """Records a refusal that no handler makes, such as of a function of libc that a translated guest may not use.
 
@@ -391,8 +406,7 @@ class Dispatcher:
         return _negative(error)
 
     def _record(self, name: str, denied: Denied) -> None:
-        number = -_negative(denied)
-        denial = Denial(name, errno.errorcode.get(number, str(number)), denied.strerror or "")
+        denial = denial_of(name, denied)
         if denial in self.denials or len(self.denials) < MAX_DENIALS:
             self.denials[denial] = self.denials.get(denial, 0) + 1
         if self._world.policy.on_denied == "end":

@@ -27,6 +27,10 @@ def warn(told: str) -> None:
     warnings.warn(told, ProxyboxWarning, stacklevel=level)
 
 
+class RecordError(ProxyboxError):
+    """A record of a run cannot be read, or cannot be replayed here; the text says what is wrong and what to do."""
+
+
 class PackagesError(SandboxStartError):
     """Packages that cannot be had: requirements that make no sense, or that pip does not find as wheels."""
 

@@ -44,6 +44,10 @@ CALL_STAT: Final = 513
 #: mmap(2), for a stub that can map a file by itself, and the answer where it shall.
 CALL_MAP: Final = 512
 LIBRARY: Final = 1 << 41
+#: Ships readings of clocks, where there are too many to wait for the thread's next call; and the bit of a request's
+#: number that says that readings stand behind its memory.
+CALL_CLOCKS: Final = 509
+WITH_CLOCKS: Final = 0x80000000
 #: The answer to CALL_SEALED.
 SEALED_ANSWER: Final = 0x5EA1
 #: The answer to a call on a file with a writable shared mapping is this number less the mapping's number.
@@ -92,6 +96,7 @@ CONFIG_SEAL_ONLY: Final = 8
 CONFIG_HOST_CLOCKS: Final = 16
 CONFIG_HUGE_PAGES: Final = 32
 CONFIG_HUGE_NURSERY: Final = 64
+CONFIG_RECORDED: Final = 128
 
 LAUNCH_REPORT: Final = struct.Struct("<Iiiiiii")
 CONFIG: Final = struct.Struct("<IIIIIIIIQQ")
@@ -120,3 +125,11 @@ NEWBORN: Final = struct.Struct("<QQq")
 
 #: What it adds to the host's CLOCK_MONOTONIC, and whether nobody observes its calls, so that it may answer some itself.
 TOLD: Final = struct.Struct("<qQ")
+#: The bits of the second number. A recorded guest ships its readings of clocks, a replayed one gets those of then.
+UNOBSERVED: Final = 1
+RECORDED: Final = 2
+REPLAYED: Final = 4
+#: The most readings of one thread between two of its requests; and where they stand: how many were made, and given, the
+#: clock of each; then the time of each in nanoseconds.
+RING: Final = 256
+CLOCK_RING: Final = struct.Struct(f"<II{RING}s")

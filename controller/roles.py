@@ -14,9 +14,13 @@ from proxybox.controller.header import CALL_ROLES, LENGTH_INT, LENGTH_LONG, LENG
 
 @attrs.frozen(eq=False)
 class Scalar:
-    """A register, read as the kernel reads it: `code` is a struct format of eight bytes."""
+    """A register, read as the kernel reads it: `code` is a struct format of eight bytes.
+
+    is_address: whether it is the place where an answer is stored, of which nothing is read.
+    """
 
     code: str
+    is_address: bool = False
 
 
 @attrs.frozen(eq=False)
@@ -68,7 +72,7 @@ UInt = Annotated[int, Scalar("I4x")]
 Long = Annotated[int, Scalar("q")]
 ULong = Annotated[int, Scalar("Q")]
 Size = Annotated[int, Scalar("Q")]
-Addr = Annotated[int, Scalar("Q")]
+Addr = Annotated[int, Scalar("Q", is_address=True)]
 Path = Annotated[bytes, Memory(Fetch.STRING, MAX_PATH)]
 OptionalPath = Annotated[bytes | None, Memory(Fetch.STRING, MAX_PATH, optional=True)]
 

@@ -99,16 +99,17 @@ def to_toml(policy: Policy) -> str:
     """Returns `policy` as a TOML file, with every key written out. Raises PolicyError as `to_dict` does."""
     data = to_dict(policy)
     mounts = data["filesystem"].pop("mounts")
-    lines = [_line(name, value) for name, value in data.items() if name not in SECTIONS]
+    lines = [toml_line(name, value) for name, value in data.items() if name not in SECTIONS]
     for section in SECTIONS:
-        lines += ["", f"[{section}]", *(_line(*item) for item in data[section].items())]
+        lines += ["", f"[{section}]", *(toml_line(*item) for item in data[section].items())]
         if section == "filesystem":
             for mount in mounts:
-                lines += ["", "[[filesystem.mounts]]", *(_line(*item) for item in mount.items())]
+                lines += ["", "[[filesystem.mounts]]", *(toml_line(*item) for item in mount.items())]
     return "\n".join(lines) + "\n"
 
 
-def _line(name: str, value: Any) -> str:
+def toml_line(name: str, value: Any) -> str:
+    """Returns one key with its plain value, as `to_dict` has them, as a line of TOML. Raises PolicyError."""
     return f"{_key(name)} = {_value(value)}"
 
 
@@ -129,5 +130,5 @@ def _value(value: Any) -> str:
         # JSON's strings are valid in TOML, except for this one character.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Mapping):
-        return "{" + ", ".join(_line(*item) for item in value.items()) + "}"
+        return "{" + ", ".join(toml_line(*item) for item in value.items()) + "}"
     return "[" + ", ".join(_value(item) for item in value) + "]"

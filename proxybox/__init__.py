@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from proxybox.errors import OutputLimitExceeded as OutputLimitExceeded
     from proxybox.errors import PolicyError as PolicyError
     from proxybox.errors import ProxyboxError as ProxyboxError
+    from proxybox.errors import RecordError as RecordError
     from proxybox.errors import SandboxClosedError as SandboxClosedError
     from proxybox.errors import SandboxStartError as SandboxStartError
     from proxybox.errors import SessionBusy as SessionBusy
@@ -60,6 +61,9 @@ if TYPE_CHECKING:
     from proxybox.policies import Time as Time
     from proxybox.pool.pool import Pool as Pool
     from proxybox.program import Program as Program
+    from proxybox.records.record import Record as Record
+    from proxybox.records.replaying import Replay as Replay
+    from proxybox.records.replaying import replay as replay
     from proxybox.remote.aclient import AsyncClient as AsyncClient
     from proxybox.remote.answers import ServiceError as ServiceError
     from proxybox.remote.client import Client as Client
@@ -93,7 +97,7 @@ _HOMES = {
     "proxybox.errors": (
         "BatchError", "CallDenied", "CallLimitExceeded", "CannotCopy", "CommitRefused", "DiskLimitExceeded",
         "ExecutionError", "GuestMisbehaved", "MemoryLimitExceeded", "OutputLimitExceeded", "PolicyError",
-        "ProxyboxError", "SandboxClosedError", "SandboxStartError", "SessionBusy", "TimeLimitExceeded",
+        "ProxyboxError", "RecordError", "SandboxClosedError", "SandboxStartError", "SessionBusy", "TimeLimitExceeded",
     ),
     "proxybox.evaluating.evaluator": ("Evaluator",),
     "proxybox.evaluating.shared": ("evaluate",),
@@ -102,6 +106,8 @@ _HOMES = {
     ),
     "proxybox.pool.pool": ("Pool",),
     "proxybox.program": ("Program",),
+    "proxybox.records.record": ("Record",),
+    "proxybox.records.replaying": ("Replay", "replay"),
     "proxybox.remote.aclient": ("AsyncClient",),
     "proxybox.remote.answers": ("ServiceError",),
     "proxybox.remote.client": ("Client",),

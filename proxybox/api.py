@@ -31,6 +31,7 @@ def run(
     check: bool = False,
     on_stdout: Callback = None,
     on_stderr: Callback = None,
+    record: str | os.PathLike[str] | None = None,
     **policy_fields: Any,
 ) -> Result:
     """Runs a program in a box of its own and returns how it ended.
@@ -40,13 +41,16 @@ def run(
     below /box with their content. policy: a Policy, the name of a preset or the path of a TOML file; `policy_fields`
     replace its sections (limits={"memory": "1G"}). timeout: seconds of wall time. check: whether to raise
     ExecutionError when the program does not end well. on_stdout, on_stderr: functions that are called with text as the
-    program prints it.
+    program prints it. record: a path for a record of the run, from which `replay` runs it again.
 
     Raises PolicyError for arguments or a policy that make no sense, SandboxStartError when no box can be started, and
     OSError for a script that cannot be read.
     """
     with Sandbox(policy, **policy_fields) as box:
-        return box.run(code, args, stdin, files, timeout=timeout, check=check, on_stdout=on_stdout, on_stderr=on_stderr)
+        return box.run(
+            code, args, stdin, files, timeout=timeout, check=check, on_stdout=on_stdout, on_stderr=on_stderr,
+            record=record,
+        )  # fmt: skip
 
 
 def run_file(path: str | os.PathLike[str], args: Sequence[str] = (), **options: Any) -> Result:
@@ -67,16 +71,22 @@ def run_program(
     audit: Audit | None = None,
     capture: bool = True,
     on_sandbox: Callable[[Sandbox], object] | None = None,
+    record: str | os.PathLike[str] | None = None,
+    record_limit: int | str | None = None,
 ) -> Result:
     """Runs one `Program` in a box of its own; the command line uses this.
 
     on_sandbox: called with the sandbox before the program runs in it, so that the caller can use its `interrupt` and
     `close`.
     """
-    with Sandbox(policy, guest=guest, guest_library=guest_library, packages=packages, audit=audit) as box:
+    with Sandbox(
+        policy, guest=guest, guest_library=guest_library, packages=packages, audit=audit, record_limit=record_limit
+    ) as box:
         if on_sandbox is not None:
             on_sandbox(box)
-        return box.run_program(program, stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr, capture=capture)
+        return box.run_program(
+            program, stdin=stdin, on_stdout=on_stdout, on_stderr=on_stderr, capture=capture, record=record
+        )
 
 
 def __getattr__(name: str) -> Any:

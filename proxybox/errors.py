@@ -7,6 +7,7 @@ from proxybox.controller.errors import CannotCopy as CannotCopy
 from proxybox.controller.errors import GuestMisbehaved as GuestMisbehaved
 from proxybox.controller.errors import PackagesError as PackagesError
 from proxybox.controller.errors import ProxyboxWarning as ProxyboxWarning
+from proxybox.controller.errors import RecordError as RecordError
 from proxybox.controller.errors import SandboxClosedError as SandboxClosedError
 from proxybox.controller.errors import SandboxStartError as SandboxStartError
 from proxybox.controller.errors import SessionBusy as SessionBusy

@@ -9,6 +9,7 @@ between `crashed` and `memory_limit`; the guest cannot influence any other statu
 import re
 import reprlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -124,7 +125,8 @@ class Result:
     the exception that it ended with, as the program printed it. usage: what it has used. truncated: whether output was
     cut. files: the files that it has added or changed. denials: refused calls with reasons, each once, with counts.
     unknown_calls: numbers of OS calls that the controller does not implement, with counts. layers: the defences that
-    this box had, by name; a text that begins with "missing: " tells why the box did not have that one.
+    this box had, by name; a text that begins with "missing: " tells why the box did not have that one. record: the
+    path of the run's record, None for a run that was not recorded. record_fault: why that record is not complete.
     """
 
     status: Status
@@ -142,6 +144,8 @@ class Result:
     denials: Mapping[Denial, int] = attrs.field(factory=dict)
     unknown_calls: Mapping[int, int] = attrs.field(factory=dict)
     layers: Mapping[str, str] = attrs.field(factory=dict)
+    record: Path | None = None
+    record_fault: str = ""
     _neutralised: bool = attrs.field(default=False, repr=False)
 
     def __repr__(self) -> str:
@@ -229,6 +233,7 @@ class Result:
             "denials": [{**attrs.asdict(denial), "count": count} for denial, count in self.denials.items()],
             "unknown_calls": {str(number): count for number, count in self.unknown_calls.items()},
             "layers": dict(self.layers),
+            **({} if self.record is None else {"record": str(self.record), "record_fault": self.record_fault}),
         }
 
 

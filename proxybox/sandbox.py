@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # one run needs nothing of these: where something does, it im
     from proxybox.controller.exchange.hostfunctions import HostFunction, HostFunctions, Spawn
     from proxybox.controller.warm.session import Copies, LiveSession
     from proxybox.controller.warm.zygote import Zygote
+    from proxybox.records.taking import Taking
     from proxybox.session import Session
 
 Code: TypeAlias = str | os.PathLike[str]
@@ -45,12 +46,13 @@ Functions: TypeAlias = Mapping[str, "Callable[..., Any] | HostFunction"]
 class Job:
     """The parts of a run, for whichever class carries it out.
 
-    policy: of this run (`policy_of_run`). running: by which others can end it.
+    policy: of this run (`policy_of_run`). running: by which others can end it. taking: its record, where one is wanted.
     """
 
     program: Program
     streams: Streams
     policy: Policy
+    taking: "Taking | None" = None
     running: Running = attrs.field(factory=Running)
 
     def tell(self, on_start: "OnStart") -> None:
@@ -83,6 +85,8 @@ class SandboxBase:
         packages: Sequence[str | os.PathLike[str]] = (),
         guest: str | os.PathLike[str] | None = None,
         guest_library: str | os.PathLike[str] | None = None,
+        record: str | os.PathLike[str] | None = None,
+        record_limit: int | str | None = None,
         **policy_fields: Any,
     ) -> None:
         self.policy = evolve(as_policy(policy), **policy_fields) if policy_fields else as_policy(policy)
@@ -95,6 +99,7 @@ class SandboxBase:
         )
         self._warm = warm_is_wanted() if warm is None else given.flag("warm", warm)
         self._functions = self._host_functions(given.functions(functions))
+        self._taking = takes(record, record_limit)
         self._closed = False
         self._boxes: set[BoxSpec] = set()
         self._template: WorldTemplate | None = None
@@ -155,7 +160,7 @@ class SandboxBase:
         if self._closed:
             raise SandboxClosedError("the sandbox is closed: make another one for further runs")
 
-    def _box(self, policy: Policy | None) -> BoxSpec:
+    def _box(self, policy: Policy | None, taking: "Taking | None" = None) -> BoxSpec:
         """Makes the box of one run. policy: of this run; None for the sandbox's."""
         self._check_open()
         if self._template is None:  # made once: PATH and the interpreter's files are the same for all runs
@@ -170,7 +175,8 @@ class SandboxBase:
                 check_preload(BoxSpec(self.policy, guest))
             self._template = WorldTemplate(self.policy, guest)
         guest = self._template.guest
-        return BoxSpec(
+        make: Callable[..., BoxSpec] = BoxSpec if taking is None else taking.box
+        return make(
             self.policy if policy is None else policy, guest,
             interceptors=self._interceptors, audit=self._audit, template=self._template,
         )  # fmt: skip
@@ -194,8 +200,9 @@ class SandboxBase:
         return nursery().find(box if box.policy is self.policy else attrs.evolve(box, policy=self.policy))
 
     def _open_session(
-        self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input, policy: Policy | None = None
-    ) -> "LiveSession":
+        self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input, policy: Policy | None = None,
+        taking: "Taking | None" = None,
+    ) -> "LiveSession":  # fmt: skip
         """Starts a session. policy: of this session, as `policy_of_run` returns it; None for the sandbox's."""
         from proxybox.controller.warm.session import LiveSession
         from proxybox.controller.warm.start import WarmStart
@@ -203,9 +210,13 @@ class SandboxBase:
         place = None if folder is None else os.path.realpath(given.folder("folder", folder))
         program = with_files(Program(words=(), folder=place), files)
         source = as_source(stdin)
-        box = self._box(policy)
+        if taking is not None:
+            taking.is_session = True
+        box = self._box(policy, taking)
         start = WarmStart(box=box, zygote=self._zygote(box), functions=self._functions)
         live = LiveSession.start(start, folder_of(program, self.policy), source)
+        if taking is not None:
+            live.copies.refused = "a session that is recorded cannot be copied"
         self._copies.add(live.copies)
         return live
 
@@ -219,7 +230,9 @@ class Sandbox(SandboxBase):
     environments, requirements files, and scripts with inline metadata (docs/packages.md); they are seen read-only.
     guest: the interpreter: "pypy" (the default), "cpython", a version of CPython such as "3.13", the path of a
     program, of an unpacked release or of a virtual environment. guest_library: the folder that has lib-python and
-    lib_pypy, for a PyPy that was translated with --sandbox and is not installed beside them.
+    lib_pypy, for a PyPy that was translated with --sandbox and is not installed beside them. record: a folder in which
+    each run leaves a record (docs/records.md), of at most `record_limit` bytes (1 GiB); a recorded run starts its own
+    interpreter.
 
     warm: whether boxes from the second run on are copies of a guest that has already started. All sandboxes of this
     process with an equivalent policy share this guest. With False each box starts its own interpreter; this is also so
@@ -256,8 +269,11 @@ class Sandbox(SandboxBase):
         limits: Tighter = None,
         output: Tighter = None,
         on_start: OnStart = None,
+        record: str | os.PathLike[str] | None = None,
     ) -> Result:
         """As `proxybox.run`, in this sandbox.
+
+        record: a path for the record of this run, from which `proxybox.replay` runs it again.
 
         limits, output: in place of the policy's for this run alone, by the keys of `Limits` and `Output`
         (`limits={"memory": "64M"}`). None may be looser than the policy's. Of `limits.wall_time` and `timeout` the
@@ -271,7 +287,7 @@ class Sandbox(SandboxBase):
             policy_of_run(self.policy, timeout, limits, output), code, args, stdin, files, on_stdout, on_stderr
         )
         job.tell(on_start)
-        result = self._run(job)
+        result = self._run(attrs.evolve(job, taking=self._taking(record)))
         return result.check() if check else result
 
     def run_program(
@@ -286,19 +302,20 @@ class Sandbox(SandboxBase):
         limits: Tighter = None,
         output: Tighter = None,
         on_start: OnStart = None,
+        record: str | os.PathLike[str] | None = None,
     ) -> Result:
         """Runs a `Program`. The callbacks get bytes; without `capture` the Result has no output.
 
-        limits, output, on_start: as for `run`.
+        limits, output, on_start, record: as for `run`.
         """
         given.function("on_start", on_start)
         policy = policy_of_run(self.policy, timeout, limits, output)
         job = job_of_program(policy, program, stdin, on_stdout, on_stderr, capture)
         job.tell(on_start)
-        return self._run(job)
+        return self._run(attrs.evolve(job, taking=self._taking(record)))
 
     def _run(self, job: Job) -> Result:
-        box = self._box(job.policy)
+        box = self._box(job.policy, job.taking)
         folder = folder_of(job.program, box.policy)
         self._boxes.add(box)
         try:
@@ -311,7 +328,7 @@ class Sandbox(SandboxBase):
                 finished = box.run(job.program.words, folder=folder, streams=job.streams, start=start)
         finally:
             self._boxes.discard(box)
-        return result_of(finished, box.policy)
+        return with_record(result_of(finished, box.policy), box, job.taking)
 
     def run_file(self, path: str | os.PathLike[str], *args: Any, **options: Any) -> Result:
         """Does what `run` does, for the script at `path`, which may be a str."""
@@ -326,12 +343,14 @@ class Sandbox(SandboxBase):
         timeout: float | str | None = None,
         limits: Tighter = None,
         output: Tighter = None,
+        record: str | os.PathLike[str] | None = None,
     ) -> "Session":
         """Starts a session: one guest that stays for many calls.
 
         files: names below /box with their content. folder: a host folder that is shown at /box, in the way that the
         policy's filesystem.box says. timeout: seconds of wall time for each call, in place of the policy's limit.
-        limits, output: of this session, as for `run`.
+        limits, output: of this session, as for `run`. record: a path for a record of the whole session, which is
+        complete when the session is closed; it cannot be copied meanwhile.
 
         Raises SandboxStartError when no guest can be started.
         """
@@ -339,7 +358,35 @@ class Sandbox(SandboxBase):
 
         seconds = given.duration("timeout", timeout)
         policy = policy_of_run(self.policy, None, limits, output)
-        return Session(self._open_session(files, folder, stdin, policy), policy, seconds)
+        return Session(self._open_session(files, folder, stdin, policy, self._taking(record)), policy, seconds)
+
+
+def takes(
+    folder: str | os.PathLike[str] | None, limit: int | str | None
+) -> "Callable[[str | os.PathLike[str] | None], Taking | None]":
+    """Returns a function that gives the record of one run that is to begin, at a path or else in the folder.
+
+    It gives None where none is wanted, and raises TypeError or PolicyError, as this function does.
+    """
+    if folder is None:
+        return lambda path: None if path is None else _taking().to(path, limit)
+    from proxybox.records.taking import Records
+
+    records = Records.at(folder)
+    return lambda path: _taking().to(records if path is None else path, limit)
+
+
+def _taking() -> "type[Taking]":
+    from proxybox.records.taking import Taking
+
+    return Taking
+
+
+def with_record(result: Result, box: BoxSpec, taking: "Taking | None") -> Result:
+    """Returns the result of a run, with where its record is, and why it is not complete."""
+    if taking is None:
+        return result
+    return attrs.evolve(result, record=taking.taken, record_fault=getattr(box, "fault", None) or "")
 
 
 def folder_of(program: Program, policy: Policy) -> BoxFolder:

@@ -230,9 +230,7 @@ class BoxSpec:
         world.clock.guest_pid = process.pid
         if process.door is None:
             world.thread_limit = 1
-        dispatcher = Dispatcher(world, self.interceptors, self.audit)
-        process.channel = self.guest.channel(process.channel, world, dispatcher, builder.environment)
-        driver = BlockingDriver(process, world, dispatcher)
+        dispatcher, driver = self.served_by(process, builder)
         undo.callback(driver.close)
         if world.port is not None:
             world.port.notify = driver.wake
@@ -240,6 +238,13 @@ class BoxSpec:
             policy=self.policy, builder=builder, process=process, dispatcher=dispatcher, driver=driver,
             started_ns=started, ready_ns=time.monotonic_ns(), undo=undo.pop_all(),
         )  # fmt: skip
+
+    def served_by(self, process: GuestProcess, builder: WorldBuilder) -> tuple[Dispatcher, BlockingDriver]:
+        """Returns what answers a guest's calls, and what waits for them."""
+        world = builder.world
+        dispatcher = Dispatcher(world, self.interceptors, self.audit)
+        process.channel = self.guest.channel(process.channel, world, dispatcher, builder.environment)
+        return dispatcher, BlockingDriver(process, world, dispatcher)
 
     @staticmethod
     def cpu() -> Share:
@@ -313,7 +318,7 @@ class LiveBox:
 
     started_ns, ready_ns: host time. spent_ns: the CPU time that the controller had spent when time began to count.
     calls_before, cpu_before_ns: the calls of its main thread, clock readings included, and its CPU time before it was
-    given a program.
+    given a program. on_report: called with the result before `report` returns it.
     """
 
     policy: Policy
@@ -327,6 +332,7 @@ class LiveBox:
     spent_ns: int = 0
     calls_before: int = 0
     cpu_before_ns: int = 0
+    on_report: Callable[["LiveBox", Run], Run] | None = None
 
     @property
     def world(self) -> World:
@@ -370,7 +376,7 @@ class LiveBox:
         with contextlib.suppress(BrokenPipeError):  # the reader is gone; a living guest would only get EPIPE
             stderr.write(said)
         printed = stdout.transcript.interleaved()
-        return Run(
+        run = Run(
             outcome=outcome,
             stdout=printed.stdout,
             stderr=printed.stderr,
@@ -394,6 +400,7 @@ class LiveBox:
                 disk=self.builder.quota.used_bytes,
             ),
         )
+        return run if self.on_report is None else self.on_report(self, run)
 
 
 def collect_behind(builder: WorldBuilder) -> None:

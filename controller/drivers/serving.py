@@ -121,6 +121,7 @@ class Serving:
         # guest and any other may let it go for good. With one flag, a concurrent `hold` would undo this.
         self._holding = False
         self._free = False
+        self._held_until_ns: int | None = None  # signals wait until then, or for the guest's next call
         self._uncharged: Waiting | None = None
         self._verdict: Outcome | None = None
         self._wake = -1
@@ -260,6 +261,7 @@ class Serving:
         elif disposition != SIG_IGN:
             self._free = True
             self._process.watch.send(SIGINT)
+            self._dispatcher.sent(SIGINT, True)
             self._interrupted = True  # not before: whoever sees this looks whether the signal is pending
             self.wake()
 
@@ -534,24 +536,28 @@ class Serving:
                 line.channel.send(reply)
         self._after()
 
-    def _send_signals(self) -> None:
+    def _send_signals(self, *, late: bool = False) -> None:
         """Sends the guest's signals, before the answer of the call that has caused them.
 
         So their handlers run before the call returns, as with kill(2). Signals that exceed what may be pending stay in
         the outbox, and are sent after a later call, or after _OFFER_AGAIN_NS.
 
         After a signal was sent, a call that waits is answered with EINTR. The guest blocks the signal while the call is
-        under way, so the handler runs before the interrupted code goes on.
+        under way, so the handler runs before the interrupted code goes on. late: whether no call is being answered.
         """
         signals = self._world.signals
         signals.offer_ns = None
         if not signals.outbox:
             return
+        if late and self._holds_back():
+            return
+        self._held_until_ns = None
         waiting = signals.outbox[:]
         signals.outbox.clear()
         kept = []
         for signal, is_sent in zip(waiting, self._process.watch.offer([each.number for each in waiting]), strict=True):
             if is_sent:
+                self._dispatcher.sent(signal.number, late and not self._waits())
                 self._answer_interrupted(signal)
             else:
                 kept.append(signal)
@@ -559,10 +565,22 @@ class Serving:
             signals.outbox[:0] = kept
             signals.offer_ns = time.monotonic_ns() + _OFFER_AGAIN_NS
 
-    def _after(self) -> None:
+    def _holds_back(self) -> bool:
+        """Whether signals wait a little for the next call of a guest that computes (`Dispatcher.patience_ns`)."""
+        patience, now = self._dispatcher.patience_ns, time.monotonic_ns()
+        if not patience or self._waits():
+            return False
+        if self._held_until_ns is None:
+            self._held_until_ns = now + patience
+        if now >= self._held_until_ns:
+            return False
+        self._world.signals.offer_ns = self._held_until_ns
+        return True
+
+    def _after(self, *, late: bool = False) -> None:
         """Handles what a call may have caused besides its answer: signals to send, threads that have come or gone."""
         world = self._world
-        self._send_signals()
+        self._send_signals(late=late)
         if len(world.threads) == 1 and world.threads[0] is self._main.thread and len(self._lines) == 1:
             return
         live = set(map(id, world.threads))
@@ -605,7 +623,7 @@ class Serving:
             if not changes:
                 break
             self._try_waits(changes.take())
-        self._after()
+        self._after(late=True)
 
     def _try_waits(self, changed: Set[object] | None) -> None:
         """Tries the calls that wait for something in `changed`, or all when that is None."""
@@ -656,6 +674,7 @@ class Serving:
             if not why and not door.listener.is_there(knock):
                 return  # the thread was stopped and comes again, or has ended
             door.listener.refuse(knock)
+            self._dispatcher.no_thread()
             for each in [thread] if is_again else self._newborn:
                 self._world.end_thread(each)
             if not is_again:

@@ -39,6 +39,7 @@ from proxybox.controller.header import (
     CONFIG_LANDLOCK,
     CONFIG_MAGIC,
     CONFIG_REAL_TIME,
+    CONFIG_RECORDED,
     CONFIG_SEAL_ONLY,
     CONTROL_FD,
     FIRST_CHANNEL_FD,
@@ -91,7 +92,8 @@ class LaunchSpec:
     ends it (RLIMIT_CPU). host_clocks: whether it may read the host's clocks, where time is real. hide: pairs of a host
     prefix and what the guest sees instead. cpu: it is pinned to, None for any. required: layers without which it does
     not start. bare: it marshals its calls itself, and the stub only seals it. nursery: bytes of its garbage
-    collector's nursery, 0 for PyPy's own choice.
+    collector's nursery, 0 for PyPy's own choice. rows: what the stub is told of the calls, None for the controller's
+    own table. recorded: whether its readings of clocks are recorded or replayed, where time is real.
     """
 
     guest: Guest
@@ -113,6 +115,8 @@ class LaunchSpec:
     zygote: bool = False
     bare: bool = False
     nursery: int = 0
+    rows: bytes | None = None
+    recorded: bool = False
 
     @property
     def wants_listener(self) -> bool:
@@ -157,13 +161,14 @@ def _rows() -> bytes:
 
 def _config(spec: LaunchSpec, report: LaunchReport) -> bytes:
     """The configuration, which the stub reads first."""
-    rows = b"" if spec.bare else _rows()
+    rows = b"" if spec.bare else _rows() if spec.rows is None else spec.rows
     hide = b"".join(os.fsencode(host) + b"\0" + os.fsencode(seen) + b"\0" for host, seen in spec.hide)
     listener = listener_filter() if spec.wants_listener else b""
     huge = hostproc.gives_huge_pages() and not spec.bare
     flags = (
         (CONFIG_REAL_TIME if spec.real_time else 0)
-        | (CONFIG_HOST_CLOCKS if spec.real_time and spec.host_clocks and not spec.bare else 0)
+        | (CONFIG_HOST_CLOCKS if spec.recorded or (spec.real_time and spec.host_clocks and not spec.bare) else 0)
+        | (CONFIG_RECORDED if spec.recorded else 0)
         | (CONFIG_EMPTY_ROOT if report.namespaces == 0 else 0)
         | (CONFIG_LANDLOCK if "landlock" in layers.USED else 0)
         | (CONFIG_SEAL_ONLY if spec.bare else 0)

@@ -15,10 +15,11 @@ import struct
 
 from proxybox.controller.effects import Write
 from proxybox.controller.errors import GuestMisbehaved
-from proxybox.controller.header import MAX_PAYLOAD, REPLY, REPLY_WRITE, REQUEST
+from proxybox.controller.header import MAX_PAYLOAD, REPLY, REPLY_WRITE, REQUEST, RING
 
 _ONE_WRITE = struct.Struct("<IIqQI")
 _U32 = struct.Struct("<I")
+_U16 = struct.Struct("<H")
 
 #: Where the registers begin in a request, and where the fetched memory begins.
 REGISTERS = 8
@@ -91,6 +92,19 @@ def frame_size(data: bytes | bytearray) -> int:
     if not MEMORY <= size <= MAX_FRAME:
         raise GuestMisbehaved(f"a request claims {size} bytes; {MEMORY} to {MAX_FRAME} are possible")
     return int(size)
+
+
+def without_clocks(frame: bytes) -> tuple[bytes, bytes]:
+    """Divides a request with WITH_CLOCKS into the plain request and the readings.
+
+    Of n readings, n bytes tell the clocks, and n numbers of 64 bits the times in nanoseconds. Raises GuestMisbehaved.
+    """
+    (count,) = _U16.unpack_from(frame, len(frame) - 2)
+    begin = len(frame) - 2 - 9 * count
+    if begin < MEMORY or not 0 < count <= RING:
+        raise GuestMisbehaved(f"a request with {count} readings of clocks, of which there is no room for as many")
+    plain = _U32.pack(begin) + frame[4:7] + bytes([frame[7] & 0x7F]) + frame[8:begin]
+    return plain, frame[begin:-2]
 
 
 def encode_reply(value: int, writes: tuple[Write, ...] = ()) -> bytes:

@@ -99,7 +99,8 @@ class OutputSink:
 
     policy: limits in bytes and lines, and what happens beyond them. callback: gets every piece that is within them.
     keep: whether all of it is kept for the Result. tail: how many bytes of its end are kept otherwise. on_limit:
-    called when the box is to end because of the limits. `truncated` and `over` can be read at any time.
+    called when the box is to end because of the limits. watch: called with all that is written, beyond the limits, too.
+    `truncated` and `over` can be read at any time.
     """
 
     __slots__ = (
@@ -116,6 +117,7 @@ class OutputSink:
         "over",
         "transcript",
         "truncated",
+        "watch",
         "winsize",
         "written",
     )  # fmt: skip
@@ -136,6 +138,7 @@ class OutputSink:
         self.is_tty = is_tty
         self.winsize = winsize
         self.on_limit: Callable[[], None] | None = None
+        self.watch: Callable[[bytes], object] | None = None
         self.callers: AbstractContextManager[None] = nullcontext()  # entered around the callback (meter.py)
         self._keep = keep
         self._tail = tail
@@ -154,6 +157,10 @@ class OutputSink:
         self._bytes_left: int | None = None if policy is None else policy.limit
         self._lines_left: int | None = None if policy is None else policy.lines
 
+    def keep_all(self) -> None:
+        """From now on keeps all of it, whatever the caller wants of it."""
+        self._keep = True
+
     def getvalue(self) -> bytes:
         """Returns everything that is kept of this stream: all of it, its tail, or nothing."""
         return bytes(self.transcript.data[self.name])
@@ -162,6 +169,8 @@ class OutputSink:
         """Takes what the guest writes, and answers that all of it was written, even where some was cut off."""
         size = len(data)
         self.written += size
+        if self.watch is not None:
+            self.watch(data)
         if self.over:
             self.truncated = self.truncated or size > 0
             return size

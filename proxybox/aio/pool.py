@@ -31,7 +31,8 @@ class AsyncPool(AsyncSandbox):
     """`Pool` for an event loop: boxes that stand ready.
 
     size: how many boxes stand ready, and how many are in use at once; further callers wait. policy, policy_fields,
-    preload, warm, functions, packages, guest: as for `Pool`. interceptors, audit, guest_library: as for `AsyncSandbox`.
+    preload, warm, functions, packages, guest, record, record_limit: as for `Pool`. interceptors, audit, guest_library:
+    as for `AsyncSandbox`.
     """
 
     def __init__(
@@ -44,11 +45,16 @@ class AsyncPool(AsyncSandbox):
         warm: bool = True,
         packages: Sequence[str | os.PathLike[str]] = (),
         guest: str | os.PathLike[str] | None = None,
+        record: str | os.PathLike[str] | None = None,
+        record_limit: int | str | None = None,
         **options: Any,
     ) -> None:
         self.size = given.count("size", size, 1)
         given.flag("warm", warm)
-        super().__init__(policy, functions=functions, warm=warm, packages=packages, guest=guest, **options)
+        super().__init__(
+            policy, functions=functions, warm=warm, packages=packages, guest=guest, record=record,
+            record_limit=record_limit, **options,
+        )  # fmt: skip
         self.policy = with_preload(self.policy, preload, {})
         self._slots: anyio.Semaphore | None = None
         box = self._box(None)
@@ -98,6 +104,8 @@ class AsyncPool(AsyncSandbox):
         return self._slots
 
     def _open(self, box: BoxSpec, program: Program, streams: Streams) -> LiveBox:
+        if box.is_observed:  # a recorded run starts its own interpreter
+            return super()._open(box, program, streams)
         return self._ready.take(box.policy).open(
             program.words, box, folder=folder_of(program, box.policy), streams=streams
         )
@@ -107,8 +115,11 @@ class AsyncPool(AsyncSandbox):
         return is_void(live, outcome)
 
     def _open_session(
-        self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input, policy: Policy | None = None
-    ) -> LiveSession:
+        self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input, policy: Policy | None = None,
+        taking: Any = None,
+    ) -> LiveSession:  # fmt: skip
+        if taking is not None:
+            return super()._open_session(files, folder, stdin, policy, taking)
         live = self._ready.take().session()
         self._ready.refill()
         self._copies.add(live.copies)

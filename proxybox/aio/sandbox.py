@@ -29,7 +29,7 @@ from proxybox.given import Content, Input, as_source, as_text_callback
 from proxybox.policies import Policy
 from proxybox.program import Program
 from proxybox.result import Result, result_of
-from proxybox.sandbox import AsPath, Code, SandboxBase, Tighter, folder_of, policy_of_run, program_of
+from proxybox.sandbox import AsPath, Code, SandboxBase, Tighter, folder_of, policy_of_run, program_of, with_record
 
 #: A result of more bytes or more files than these is made in a worker thread.
 _SMALL_BYTES, _SMALL_FILES = 1 << 18, 256
@@ -82,6 +82,7 @@ class AsyncSandbox(SandboxBase):
         on_stderr: Reader = None,
         limits: Tighter = None,
         output: Tighter = None,
+        record: str | os.PathLike[str] | None = None,
     ) -> Result:
         """As `Sandbox.run`.
 
@@ -92,7 +93,8 @@ class AsyncSandbox(SandboxBase):
         """
         self._check_open()
         policy = policy_of_run(self.policy, timeout, limits, output)
-        result = await self._run(program_of(code, args, files), policy, stdin, on_stdout, on_stderr)
+        program = program_of(code, args, files)
+        result = await self._run(program, policy, stdin, on_stdout, on_stderr, record)
         return result.check() if check else result
 
     async def run_program(
@@ -103,22 +105,26 @@ class AsyncSandbox(SandboxBase):
         timeout: float | str | None = None,
         limits: Tighter = None,
         output: Tighter = None,
+        record: str | os.PathLike[str] | None = None,
     ) -> Result:
         """As `Sandbox.run_program`, whose other arguments are for those who have no loop."""
         self._check_open()
-        return await self._run(program, policy_of_run(self.policy, timeout, limits, output), stdin)
+        policy = policy_of_run(self.policy, timeout, limits, output)
+        return await self._run(program, policy, stdin, record=record)
 
     async def _run(
-        self, program: Program, policy: Policy, stdin: Input, on_stdout: Reader = None, on_stderr: Reader = None
-    ) -> Result:
+        self, program: Program, policy: Policy, stdin: Input, on_stdout: Reader = None, on_stderr: Reader = None,
+        record: str | os.PathLike[str] | None = None,
+    ) -> Result:  # fmt: skip
         folder_of(program, policy)
         given.stdin(stdin)
         given.function("on_stdout", on_stdout)
         given.function("on_stderr", on_stderr)
         sources: list[Any] = []  # filled once, since a file object can be read only once
+        taking = self._taking(record)
 
         def start() -> tuple[BoxSpec, LiveBox]:
-            box = self._box(policy)
+            box = self._box(policy, taking)
             if not sources:
                 sources.append(as_source(stdin))
             streams = Streams(
@@ -134,6 +140,7 @@ class AsyncSandbox(SandboxBase):
                 feed = Feed(self._errands.group)
                 box, live = await self._errands.in_worker(start, lambda made: made[1].bury())
                 result = await self._run_live(box, live, feed, on_stdout, on_stderr)
+        result = with_record(result, box, taking)
         return attrs.evolve(result, usage=attrs.evolve(result.usage, queue=queued)) if queued else result
 
     def _turn(self) -> AbstractAsyncContextManager[float]:
@@ -158,15 +165,16 @@ class AsyncSandbox(SandboxBase):
         timeout: float | str | None = None,
         limits: Tighter = None,
         output: Tighter = None,
+        record: str | os.PathLike[str] | None = None,
     ) -> AsyncSession:
         """As `Sandbox.session`: `async with await box.session() as session`."""
         self._check_open()
         seconds = given.duration("timeout", timeout)
         given.stdin(stdin)
-        policy = policy_of_run(self.policy, None, limits, output)
+        policy, taking = policy_of_run(self.policy, None, limits, output), self._taking(record)
 
         def start() -> LiveSession:
-            return self._open_session(files, folder, stdin, policy)
+            return self._open_session(files, folder, stdin, policy, taking)
 
         live = await self._errands.in_worker(start, LiveSession.close)
         if self._closed:

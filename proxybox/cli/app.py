@@ -16,6 +16,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 from proxybox.cli import arguments
 from proxybox.cli.arguments import Option, Parsed
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
+from proxybox.cli.recording import replay, verify
 from proxybox.cli.serving import serve_group
 from proxybox.cli.teaching import (
     classroom_group,
@@ -42,6 +43,7 @@ Examples:
   proxybox run -m json.tool < data.json
   proxybox run --policy strict --timeout 2 untrusted.py
   proxybox run --mount ./data:/data --set limits.threads=1 script.py
+  proxybox run --record run.pbx script.py
 
 \b
 Exit status: the program's own, or
@@ -60,6 +62,25 @@ Examples:
   proxybox trace --family paths --denied script.py
   proxybox trace --summary -c 'import json'
   proxybox trace --json --output calls.jsonl script.py"""
+
+
+LEARN_HELP = """Find the smallest policy under which a program passes.
+
+The program runs in a box, again and again, each time with what was let in so far. What it was
+refused is proposed line by line: with the calls that wanted it, and what else it would let in. The
+policy is printed as TOML, with these as comments. Nothing of the host is changed by learning.
+
+\b
+Examples:
+  proxybox learn script.py --its-own-option
+  proxybox learn -o mine.toml script.py
+  proxybox learn --from mine.toml --also '--fast' script.py --slow
+  proxybox learn --accept-all --allow ~/.config/app.json script.py
+  proxybox learn --merge first.toml second.py > both.toml
+
+\b
+Exit status: 0 when the program passes under the policy, or
+  1 it does not   125 proxybox could not run it   130 interrupted   2 usage"""
 
 
 REPL_HELP = """Type Python at a prompt; every line runs in a box.
@@ -138,12 +159,15 @@ def main_group() -> click.Group:
     group.add_command(
         program_command("trace", "Run a program and show its OS calls.", TRACE_HELP, arguments.TRACE, _trace)
     )
+    group.add_command(
+        program_command("learn", "Find the smallest policy for a program.", LEARN_HELP, arguments.LEARN, _learn)
+    )
     group.add_command(repl_command())
     group.add_command(mcp_command())
     group.add_command(batch_command())
     for command in (
         serve_group, policy_group, doctor, guests, packages_group, kernel_group, grade, exercise_group, classroom_group,
-        commits_group, review, undo, completion,
+        commits_group, review, undo, replay, verify, completion,
     ):  # fmt: skip
         group.add_command(command)
     return group
@@ -253,8 +277,10 @@ def batch_command() -> click.Command:
 def click_option(option: Option) -> click.Option:
     """Makes click's form of one option."""
     completers = {
-        "policy": complete_policy, "guest": complete_file, "guest_library": complete_file, "packages": complete_file,
-        "output": complete_file, "folder": complete_file, "family": complete_family, "set": complete_setting,
+        "policy": complete_policy, "from": complete_policy, "guest": complete_file, "guest_library": complete_file,
+        "packages": complete_file, "output": complete_file, "folder": complete_file, "record": complete_file,
+        "sign": complete_file, "family": complete_family, "set": complete_setting, "merge": complete_file,
+        "allow": complete_file, "input": complete_file, "writes": complete_writes,
     }  # fmt: skip
     return click.Option(
         [*option.flags, option.name],
@@ -272,6 +298,11 @@ def complete_policy(_: click.Context, __: click.Parameter, text: str) -> list[Co
 
     names = [CompletionItem(name) for name in PRESETS if name.startswith(text)]
     return [CompletionItem(text, type="file"), *names]  # files first: bash drops what comes before them
+
+
+def complete_writes(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
+    """The ways of writing that begin with `text`."""
+    return [CompletionItem(name) for name in ("memory", "overlay", "rw") if name.startswith(text)]
 
 
 def complete_family(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
@@ -302,6 +333,12 @@ def _trace(parsed: Parsed) -> int:
     from proxybox.cli.trace import trace
 
     return trace(parsed)
+
+
+def _learn(parsed: Parsed) -> int:
+    from proxybox.cli.learn import learn
+
+    return learn(parsed)
 
 
 # --- policy -------------------------------------------------------------------------------------

@@ -77,6 +77,9 @@ BOX: Final = (
 RUN: Final = (
     *BOX,
     Option(("--review",), None, "Show the changes of its own folder at the end, and write those that you accept."),
+    Option(("--record",), "FILE", "Write a record of the run, for `proxybox replay FILE`."),
+    Option(("--sign",), "KEY", "Sign the record with this private key (ssh-keygen -t ed25519)."),
+    Option(("--record-limit",), "SIZE", "The most bytes that the record may have (1G)."),
     Option(("--json",), None, "Print the result as JSON in place of the program's output."),
     Option(("--verbose", "-v"), None, "Say on stderr how it ended, and what was refused."),
 )
@@ -88,6 +91,23 @@ TRACE: Final = (
     Option(("--summary",), None, "A table of calls, errors and time in place of the calls."),
     Option(("--output", "-o"), "FILE", "Write the trace to FILE, not to stderr."),
     Option(("--json",), None, "One JSON object a line in place of strace's form."),
+)
+
+
+#: As for `run`, with the policy to begin with in place of the one to run under.
+LEARN: Final = (
+    Option(("--from",), "NAME|FILE", "The policy to begin with: a preset (strict) or a TOML file."),
+    *BOX[1:],
+    Option(("--output", "-o"), "FILE", "Write the policy to FILE, not to stdout."),
+    Option(("--accept-all",), None, "Ask nothing; let in all but secrets and what changes the host."),
+    Option(("--allow",), "PATH", "Let this file or folder in without a question, even if it looks secret.", True),
+    Option(("--writes",), "MODE", "Where it may write: memory (nothing of the host), overlay or rw."),
+    Option(("--also",), "ARGS", "Run it with these arguments, too, split as a shell does.", True),
+    Option(("--input",), "FILE", "What each run reads as standard input; - for that of this command."),
+    Option(("--merge",), "FILE", "Begin with what this policy lets in, too.", True),
+    Option(("--generalise",), None, "Propose folders for files that lie together, and for temporary names."),
+    Option(("--rounds",), "N", "How many runs it may take (100)."),
+    Option(("--json",), None, "Print what was learned as JSON."),
 )
 
 

@@ -9,7 +9,7 @@ from proxybox.cli import streams
 from proxybox.cli.arguments import Parsed
 from proxybox.cli.choosing import choose_policy, chosen_packages
 from proxybox.cli.exits import EXIT_CANCELLED, ending, exit_status
-from proxybox.cli.failures import CommandError, complain
+from proxybox.cli.failures import CommandError, UsageError, complain
 from proxybox.terminal.settings import kept_terminal
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ def run(parsed: Parsed) -> int:
     """
     as_json = parsed.flag("json")
     try:
+        check_signing(parsed)
         result = run_box(parsed, choose_policy(parsed), capture=as_json)
+        sign_record(parsed, result)
     except KeyboardInterrupt:
         return interrupted()
     except Exception as error:
@@ -55,6 +57,31 @@ def reviewed(result: "Result") -> int:
     return exit_status(result)
 
 
+def check_signing(parsed: Parsed) -> None:
+    """Raises UsageError or CommandError where a record shall be signed and cannot be."""
+    if (key := parsed.text("sign")) is None:
+        return
+    if parsed.text("record") is None:
+        raise UsageError("--sign signs a record: name one with --record")
+    signing().public_key_id(key)
+
+
+def sign_record(parsed: Parsed, result: "Result") -> None:
+    """Signs the record of a run, where that was asked for."""
+    key = parsed.text("sign")
+    if key is not None and result.record is not None and not result.record_fault:
+        signing().sign(result.record, key)
+
+
+def signing() -> Any:
+    """Returns the module for signatures. Raises CommandError where its extra is not installed."""
+    try:
+        from proxybox.records import signing
+    except ImportError as error:
+        raise CommandError(str(error)) from None
+    return signing
+
+
 def run_box(parsed: Parsed, policy: "Policy", *, capture: bool, audit: Any = None) -> "Result":
     """Runs the program in a box with this policy, on the streams of this process."""
     from proxybox import api
@@ -74,6 +101,8 @@ def run_box(parsed: Parsed, policy: "Policy", *, capture: bool, audit: Any = Non
             audit=audit,
             capture=capture,
             on_sandbox=ctrl_c.attach,
+            record=parsed.text("record"),
+            record_limit=parsed.text("record_limit"),
         )
     if ctrl_c.ends(result):
         raise KeyboardInterrupt
@@ -182,6 +211,8 @@ def print_json(result: "Result") -> None:
 def tell(result: "Result", *, verbose: bool) -> None:
     """Says on stderr how the run ended if proxybox ended it, and what may help; with `verbose`, a summary too."""
     lines = [line] if (line := ending(result)) else []
+    if result.record_fault:
+        lines.append(f"proxybox: the record is not complete: {result.record_fault}")
     if hint := result.hint:
         lines.append(f"proxybox: {hint}")
     if verbose:

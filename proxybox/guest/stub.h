@@ -158,7 +158,13 @@ struct mapping {
 bool each_mapping(bool (*look)(const struct mapping *map, void *context), void *context);
 
 /* stub_clock.c: leaves the guest no clock but those that the box may have. False when that fails. */
-extern struct told told;
+extern struct told_and_rings {
+    struct told told;
+    struct clock_ring ring[MAX_CHANNELS];
+} told_and_rings;
+#define told told_and_rings.told
+struct clock_ring *own_ring(void);
+void clocks_flush(void);
 extern const char *clock_pages, *moved_vdso;
 bool clocks_cover(void);
 long emulate_clock_gettime(const uint64_t args[6], const void *caller);

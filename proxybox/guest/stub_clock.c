@@ -21,7 +21,7 @@
 
 enum { PAGE = 4096 };
 
-struct told told;
+struct told_and_rings told_and_rings;
 
 /* Where the kernel's vDSO is after its move, with its data pages before it, and its own functions; NULL where there is
  * none. */
@@ -31,24 +31,109 @@ static int (*host_clock_gettime)(clockid_t, struct timespec *);
 static int (*host_gettimeofday)(struct timeval *, struct timezone *);
 static time_t (*host_time)(time_t *);
 
+/* --- readings that are recorded --- */
+
+struct clock_ring *own_ring(void)
+{
+    unsigned index = (unsigned)channel_index;
+    return &told_and_rings.ring[index < MAX_CHANNELS ? index : 0];
+}
+
+void clocks_flush(void)
+{
+    if (told.unobserved & (RECORDED | REPLAYED) && own_ring()->count)
+        KERNEL(CALL_CLOCKS);
+}
+
+/* Notes a reading, unless it was a call itself (`emulate_clock_gettime`). */
+static void note(clockid_t clock, int64_t time, uint64_t calls)
+{
+    struct clock_ring *ring = own_ring();
+    if (!(told.unobserved & RECORDED) || calls != calls_begun())
+        return;
+    if (ring->count >= RING)
+        clocks_flush();
+    uint32_t at = ring->count++; /* first: a handler of a signal may read a clock here */
+    ring->clock[at % RING] = (uint8_t)clock;
+    ring->time[at % RING] = time;
+}
+
+/* The reading that was made at this place when the run was recorded. False where there was none. */
+static bool was_read(clockid_t clock, int64_t *time)
+{
+    struct clock_ring *ring = own_ring();
+    if (ring->count >= RING)
+        clocks_flush();
+    if (ring->count >= ring->given || ring->clock[ring->count % RING] != clock)
+        return false;
+    *time = ring->time[ring->count++ % RING];
+    return true;
+}
+
+enum { SECOND = 1000000000 };
+
+/* --- what stands in the place of the vDSO's functions --- */
+
 static int box_clock_gettime(clockid_t clock, struct timespec *time)
 {
     bool is_monotonic = clock == CLOCK_MONOTONIC;
-    if (!told.unobserved || !(is_monotonic || clock == CLOCK_REALTIME) || host_clock_gettime(clock, time))
+    int64_t then;
+    if (!told.unobserved || !(is_monotonic || clock == CLOCK_REALTIME))
+        return (int)KERNEL(SYS_clock_gettime, clock, time);
+    if (told.unobserved & REPLAYED) {
+        if (!was_read(clock, &then))
+            return (int)KERNEL(SYS_clock_gettime, clock, time);
+        *time = (struct timespec){then / SECOND, then % SECOND};
+        return 0;
+    }
+    uint64_t calls = calls_begun();
+    if (host_clock_gettime(clock, time))
         return (int)KERNEL(SYS_clock_gettime, clock, time);
     if (is_monotonic)
         add_nanoseconds(time, told.clock_offset);
+    note(clock, time->tv_sec * SECOND + time->tv_nsec, calls);
     return 0;
 }
+
+/* Clocks of the ring that clock_gettime(2) does not have. */
+enum { TIME_OF_DAY = 200, SECONDS = 201 };
 
 static int box_gettimeofday(struct timeval *time, struct timezone *zone)
 {
-    if (!told.unobserved || zone || host_gettimeofday(time, NULL))
+    int64_t then;
+    if (!told.unobserved || zone || !time)
         return (int)KERNEL(SYS_gettimeofday, time, zone);
+    if (told.unobserved & REPLAYED) {
+        if (!was_read(TIME_OF_DAY, &then))
+            return (int)KERNEL(SYS_gettimeofday, time, zone);
+        *time = (struct timeval){then / SECOND, then % SECOND / 1000};
+        return 0;
+    }
+    uint64_t calls = calls_begun();
+    if (host_gettimeofday(time, NULL))
+        return (int)KERNEL(SYS_gettimeofday, time, zone);
+    note(TIME_OF_DAY, time->tv_sec * SECOND + time->tv_usec * 1000, calls);
     return 0;
 }
 
-static time_t box_time(time_t *time) { return told.unobserved ? host_time(time) : KERNEL(SYS_time, time); }
+static time_t box_time(time_t *time)
+{
+    int64_t now;
+    if (!told.unobserved)
+        return KERNEL(SYS_time, time);
+    if (told.unobserved & REPLAYED) {
+        if (!was_read(SECONDS, &now))
+            return KERNEL(SYS_time, time);
+        now /= SECOND;
+    } else {
+        uint64_t calls = calls_begun();
+        now = host_time(NULL);
+        note(SECONDS, now * SECOND, calls);
+    }
+    if (time)
+        *time = now;
+    return now;
+}
 
 /* Where the kernel keeps no time that can be read by a program (the clock source of some virtual machines), the moved
  * vDSO makes a system call. Its caller then adds the offset once more, so that it is taken off here. */
@@ -195,7 +280,7 @@ bool clocks_cover(void)
     if (moved)
         return patch_entry_points(image, moved);
     bool covered = !image || (patch_entry_points(image, NULL) && each_mapping(unmap_clock_page, NULL));
-    if (!(config.flags & CONFIG_REAL_TIME))
+    if (!(config.flags & (CONFIG_REAL_TIME | CONFIG_RECORDED)))
         covered &= KERNEL(SYS_prctl, PR_SET_TSC, PR_TSC_SIGSEGV) == 0;
     return covered;
 }

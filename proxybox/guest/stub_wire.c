@@ -138,6 +138,12 @@ static void send_request(struct channel *channel, long number, const uint64_t ar
         sizes[i] = measure(channel, &call->role[i], args);
         head.size += 4 + (sizes[i] >= TOO_LONG ? 0 : sizes[i]);
     }
+    struct clock_ring *ring = own_ring();
+    const uint16_t clocks = told.unobserved & (RECORDED | REPLAYED) ? (uint16_t)(ring->count < RING ? ring->count : RING) : 0;
+    if (clocks) {
+        head.number |= WITH_CLOCKS;
+        head.size += sizeof clocks + clocks * (1 + (uint32_t)sizeof *ring->time);
+    }
     memcpy(head.args, args, sizeof head.args);
     put(channel, &head, sizeof head);
     for (unsigned i = 0; i < count; i++) {
@@ -151,6 +157,12 @@ static void send_request(struct channel *channel, long number, const uint64_t ar
         for (size_t left = sizes[i], k = 0; left; left -= channel->vector[k++].size)
             put(channel, (const void *)channel->vector[k].address, channel->vector[k].size);
     }
+    if (clocks) {
+        put(channel, ring->clock, clocks);
+        put(channel, ring->time, clocks * sizeof *ring->time);
+        put(channel, &clocks, sizeof clocks);
+    }
+    ring->count = ring->given = 0; /* the answer brings those of a replay */
     flush(channel);
 }
 

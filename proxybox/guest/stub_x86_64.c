@@ -72,7 +72,7 @@ bool clock_instruction(ucontext_t *context)
     static const uint8_t rdtsc[] = {0x0f, 0x31}, rdtscp[] = {0x0f, 0x01, 0xf9};
     greg_t *gregs = context->uc_mcontext.gregs;
     uint8_t code[3] = {0};
-    if ((config.flags & CONFIG_REAL_TIME) || !guarded_copy(code, (const void *)gregs[REG_RIP], sizeof code))
+    if ((config.flags & (CONFIG_REAL_TIME | CONFIG_RECORDED)) || !guarded_copy(code, (const void *)gregs[REG_RIP], sizeof code))
         return false;
     bool with_cpu = !memcmp(code, rdtscp, sizeof rdtscp);
     if (!with_cpu && memcmp(code, rdtsc, sizeof rdtsc))

@@ -48,6 +48,13 @@ enum { CALL_STAT = 513 };
 enum { CALL_MAP = 512 };
 #define LIBRARY (1ll << 41)
 
+/* Ships the readings of clocks that this thread has made (struct clock_ring) where there are too many to wait for its next
+ * call. */
+enum { CALL_CLOCKS = 509 };
+/* In the number of a request: behind its memory stand the readings of clocks that the thread has made since its last one:
+ * a byte for the clock of each, an int64_t for the time of each, in nanoseconds, and a u16: how many they are. */
+#define WITH_CLOCKS 0x80000000u
+
 /* The answer to CALL_SEALED. The stub makes CALL_SEALED as a system call, and no kernel returns this value for it. */
 enum { SEALED_ANSWER = 0x5ea1 };
 
@@ -115,9 +122,10 @@ struct config {
 enum { CONFIG_MAGIC = 0x32584250, MAX_ROWS = 515, MAX_HIDE = 16384, MAX_FILTER = 1024 };
 /* SEAL_ONLY: the guest marshals its calls itself, over descriptors 0 and 1, which are then the first channel.
  * HOST_CLOCKS: where time is real, it may read the host's clocks. HUGE_PAGES: a zygote, where the kernel gives such pages
- * (stub_huge.c). HUGE_NURSERY: another guest there (stub_nursery.c). */
+ * (stub_huge.c). HUGE_NURSERY: another guest there (stub_nursery.c). RECORDED: its calls are recorded or replayed, and
+ * time is real. */
 enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_SEAL_ONLY = 8, CONFIG_HOST_CLOCKS = 16,
-       CONFIG_HUGE_PAGES = 32, CONFIG_HUGE_NURSERY = 64 };
+       CONFIG_HUGE_PAGES = 32, CONFIG_HUGE_NURSERY = 64, CONFIG_RECORDED = 128 };
 
 /* Arguments of CALL_HELLO: RLIMIT_AS or 0; where the filter's instructions are to be stored; for how many of them there
  * is room; the errno of the empty root; the errno of Landlock; where struct told is. The answer stores the filter,
@@ -130,6 +138,19 @@ enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_
 struct told {
     int64_t clock_offset;
     uint64_t unobserved;
+};
+
+/* In `unobserved`, which is 0 or has the first bit. RECORDED: the guest's readings of clocks are shipped with the next
+ * request of the thread. REPLAYED: it reads no clock, but what the controller has stored in the thread's ring. */
+enum { UNOBSERVED = 1, RECORDED = 2, REPLAYED = 4 };
+
+/* A thread's readings of clocks since its last request, or to its next one; those of channel k stand k rings behind struct
+ * told. count: how many it has made. given: how many there are in a replay. */
+enum { RING = 256 };
+struct clock_ring {
+    uint32_t count, given;
+    uint8_t clock[RING];
+    int64_t time[RING];
 };
 
 /* The stub sets this in a register that the kernel ignores; it means that the stub has already told the controller. It

@@ -24,7 +24,7 @@ from proxybox.policies import Policy
 from proxybox.pool.slots import Slots
 from proxybox.result import Result, cancelled, result_of
 from proxybox.running import Running
-from proxybox.sandbox import Job, folder_of
+from proxybox.sandbox import Job, folder_of, with_record
 from proxybox.session import Session
 
 #: How often a start is tried in all, and the seconds that the filler thread waits after a failure.
@@ -93,8 +93,8 @@ class Boxes:
 
     def run(self, job: Job) -> Result:
         """Runs one program in one box."""
-        policy, words = job.policy, job.program.words
-        box = attrs.evolve(self._box, policy=policy)
+        policy, words, taking = job.policy, job.program.words, job.taking
+        box = attrs.evolve(self._box, policy=policy) if taking is None else taking.box(policy, self._box.guest)
         asked = time.monotonic_ns()
         if not self._slots.acquire(job.running):
             return cancelled()
@@ -109,13 +109,19 @@ class Boxes:
                     if box.is_cancelled:
                         return cancelled()
                     folder = folder_of(job.program, policy)
-                    finished = self.take(policy).run(words, box, folder=folder, streams=job.streams)
+                    if taking is None:
+                        finished = self.take(policy).run(words, box, folder=folder, streams=job.streams)
+                    else:
+                        start = (
+                            None if self._functions is None else WarmStart(box=box, functions=self._functions).program
+                        )
+                        finished = box.run(words, folder=folder, streams=job.streams, start=start)
         finally:
             self._running.discard(box)
             self._slots.release()
             self.refill()
         finished = attrs.evolve(finished, usage=attrs.evolve(finished.usage, queue=queued / 1e9))
-        return result_of(finished, policy)
+        return with_record(result_of(finished, policy), box, taking)
 
     def call(
         self, name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any], running: Running | None = None,

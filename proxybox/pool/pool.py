@@ -17,6 +17,8 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from types import FunctionType
 from typing import Any, Self
 
+import attrs
+
 from proxybox import given
 from proxybox.controller.boxes.box import BoxSpec
 from proxybox.controller.errors import SandboxClosedError
@@ -28,7 +30,7 @@ from proxybox.controller.warm.preloading import check_preload
 from proxybox.given import Content, Input
 from proxybox.packages import with_packages
 from proxybox.packages.compiling import warn_of
-from proxybox.policies import Policy, as_policy, evolve
+from proxybox.policies import Policy, PolicyError, as_policy, evolve
 from proxybox.pool.boxes import CALLERS, Boxes, check_room
 from proxybox.pool.workers import Workers
 from proxybox.program import Program
@@ -38,12 +40,14 @@ from proxybox.sandbox import (
     Callback,
     Code,
     Functions,
+    Job,
     OnStart,
     Tighter,
     folder_of,
     job_of,
     job_of_program,
     policy_of_run,
+    takes,
 )
 from proxybox.session import Session
 
@@ -56,6 +60,7 @@ class Pool(Executor):
     divided; 0 for this process alone. With processes, a `stdin` function is read to its end before its program begins.
     preload: modules that are imported in advance, besides the policy's. warm: whether boxes are copies of one guest,
     which have the same hash seed and addresses; with False each box starts its own interpreter, before it is needed.
+    record, record_limit: as for `Sandbox`; a recorded run starts its own interpreter.
 
     A pool is also a concurrent.futures.Executor: `submit` takes source and returns a Future of its Result, or takes a
     function, which is sent as its source, and returns a Future of its value. It can be used from any thread.
@@ -72,6 +77,8 @@ class Pool(Executor):
         warm: bool = True,
         packages: Sequence[str | os.PathLike[str]] = (),
         guest: str | os.PathLike[str] | None = None,
+        record: str | os.PathLike[str] | None = None,
+        record_limit: int | str | None = None,
         **policy_fields: Any,
     ) -> None:
         self.size = given.count("size", size, 1)
@@ -81,6 +88,7 @@ class Pool(Executor):
         self._closed = False
         self._threads: ThreadPoolExecutor | None = None
         self._making = threading.Lock()
+        self._taken = takes(record, record_limit)
         folders, named = given.packages(packages), given.functions(functions)
         self._boxes: Workers | Boxes
         guest = given.guest(guest)
@@ -113,6 +121,7 @@ class Pool(Executor):
         limits: Tighter = None,
         output: Tighter = None,
         on_start: OnStart = None,
+        record: str | os.PathLike[str] | None = None,
     ) -> Result:
         """As `Sandbox.run`, in a box that stands ready. Waits while `size` programs run, after calling `on_start`."""
         self._check_open()
@@ -121,7 +130,7 @@ class Pool(Executor):
         job = job_of(policy, code, args, stdin, files, on_stdout, on_stderr)
         folder_of(job.program, self.policy)
         job.tell(on_start)
-        result = self._boxes.run(job)
+        result = self._boxes.run(self._recorded(job, record))
         return result.check() if check else result
 
     def run_program(
@@ -135,6 +144,7 @@ class Pool(Executor):
         limits: Tighter = None,
         output: Tighter = None,
         on_start: OnStart = None,
+        record: str | os.PathLike[str] | None = None,
     ) -> Result:
         """As `Sandbox.run_program`, in a box that stands ready."""
         self._check_open()
@@ -143,7 +153,14 @@ class Pool(Executor):
         job = job_of_program(policy, program, stdin, on_stdout, on_stderr)
         folder_of(program, self.policy)
         job.tell(on_start)
-        return self._boxes.run(job)
+        return self._boxes.run(self._recorded(job, record))
+
+    def _recorded(self, job: Job, record: str | os.PathLike[str] | None) -> Job:
+        """Returns the job with its record, where one is wanted. Raises PolicyError in a pool with `processes`."""
+        taking = self._taken(record)
+        if taking is not None and isinstance(self._boxes, Workers):
+            raise PolicyError("record: a pool with processes= takes no records: use one without, or a Sandbox")
+        return attrs.evolve(job, taking=taking)
 
     def run_file(self, path: str | os.PathLike[str], *args: Any, **options: Any) -> Result:
         """Does what `run` does, for the script at `path`, which may be a str."""

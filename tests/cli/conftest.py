@@ -22,6 +22,8 @@ class FakeResult:
     truncated: bool = False
     unknown_calls: dict[int, int] = attrs.field(factory=dict)
     hint: str = ""
+    record: None = None
+    record_fault: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {"status": self.status, "stdout": self.stdout}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from proxybox.cli.arguments import PROGRAM, REPL, RUN, TRACE
+from proxybox.cli.arguments import LEARN, PROGRAM, REPL, RUN, TRACE
 from proxybox.cli.exits import BY_STATUS
 from proxybox.controller.process import undertaker
 from proxybox.controller.warm import nursery
@@ -90,7 +90,7 @@ def test_the_site_has_every_document() -> None:
 
 def test_every_option_is_documented() -> None:
     text = (ROOT / "docs" / "cli.md").read_text()
-    for option in (*RUN, *TRACE, *REPL):
+    for option in (*RUN, *TRACE, *LEARN, *REPL):
         for flag in option.flags:
             assert f"`{flag}" in text, flag
     assert all(option.flags[1] in text for option in PROGRAM)
@@ -120,8 +120,24 @@ def _flags_of_reviews() -> set[str]:
     return {flag for option in options for flag in option.opts if option.param_type_name == "option"}
 
 
+def test_every_option_about_records_is_documented() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text()
+    assert {flag for flag in _flags_of_records() if f"`{flag}" not in text} == set()
+
+
+def _flags_of_records() -> set[str]:
+    from click import Command
+
+    from proxybox.cli import recording
+
+    commands = [each for each in vars(recording).values() if isinstance(each, Command)]
+    options = [option for command in commands for option in command.params if option.param_type_name == "option"]
+    return {flag for option in options for flag in option.opts}
+
+
 def test_no_option_is_documented_that_does_not_exist() -> None:
-    known = {flag for option in (*RUN, *TRACE, *REPL, *PROGRAM) for flag in option.flags} | _flags_of_classroom()
+    options = (*RUN, *TRACE, *LEARN, *REPL, *PROGRAM)
+    known = {flag for option in options for flag in option.flags} | _flags_of_classroom() | _flags_of_records()
     known |= _flags_of_reviews()
     text = (ROOT / "docs" / "cli.md").read_text()
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known | {"--help"}

@@ -16,9 +16,10 @@ FLOORS = {
         batch
         diagnosis kernel pool remote repl
         sandbox
+        records
         packages
         session
-        commands errors telling
+        commands errors learning telling
         program result
         review
         commits given jsonvalues terminal
@@ -28,6 +29,7 @@ FLOORS = {
     "proxybox.controller": """
         warm
         boxes
+        record
         drivers
         process
         guests

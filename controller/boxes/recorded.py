@@ -1,0 +1,470 @@
+"""Boxes whose runs are recorded, and boxes that are answered from a record.
+
+RecordedSpec   a BoxSpec that writes START when its guest is sealed, and END when it has ended
+ReplayedSpec   a BoxSpec that starts the same guest in a world with nothing but its library, and answers it by events
+"""
+
+import contextlib
+import datetime
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from signal import SIGKILL
+from typing import Any, BinaryIO, Final, TypeGuard
+
+import attrs
+
+import proxybox.controller.oscalls  # noqa: F401 - fills the table
+from proxybox.controller.audit import Denial
+from proxybox.controller.boxes.box import BoxSpec, LiveBox, Run, Usage
+from proxybox.controller.boxes.worldbuilding import Changed, WorldBuilder
+from proxybox.controller.dispatch import Dispatcher, is_unobserved
+from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
+from proxybox.controller.errors import RecordError, SandboxStartError
+from proxybox.controller.guests.builds import builds_of
+from proxybox.controller.guests.guest import Guest
+from proxybox.controller.process.guestprocess import GuestProcess
+from proxybox.controller.process.launch import LaunchSpec
+from proxybox.controller.record import calls, events
+from proxybox.controller.record.format import MAJOR, Kind, frames
+from proxybox.controller.record.recorder import Recorder, RecordingDispatcher
+from proxybox.controller.record.replayer import Divergence, ReplayDriver, Replayer
+from proxybox.controller.seal.layers import SAME_ADDRESSES
+from proxybox.controller.status import Status
+from proxybox.controller.vfs.overlay.changes import Change
+from proxybox.controller.world.output import Interleaved, OutputSink
+from proxybox.controller.world.streams import Streams
+from proxybox.policies import Policy, PolicyError
+from proxybox.policies.checks import to_variables
+from proxybox.policies.dumping import to_dict
+from proxybox.policies.loading import from_dict
+
+#: Bytes that a record may have where nothing else is said.
+LIMIT: Final = 1 << 30
+#: What of a LaunchSpec a record tells, with the least number, and the first one that is too large.
+_LAUNCH: Final[Mapping[str, tuple[int, int]]] = {
+    "pid": (1, 1 << 22), "uid": (0, 1 << 32), "gid": (0, 1 << 32), "memory": (0, 1 << 48), "nursery": (0, 1 << 40),
+    "threads": (1, 257), "recorded": (0, 2),
+}  # fmt: skip
+#: The most bytes of all contents that END names, and of one text of START.
+_MOST_CONTENT, _MOST_TEXT = 1 << 30, 1 << 20
+
+
+# --- recording --------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class RecordedSpec(BoxSpec):
+    """A box whose one run is recorded.
+
+    open_record: returns the file to write, when the guest is sealed. limit: bytes that it may have. is_session: whether
+    the guest takes commands until its caller closes it.
+    """
+
+    open_record: Callable[[], BinaryIO]
+    limit: int = LIMIT
+    is_session: bool = False
+    _recorder: list[Recorder] = attrs.field(init=False, factory=list)
+    _launched: list[LaunchSpec] = attrs.field(init=False, factory=list)
+
+    @property
+    def is_observed(self) -> bool:
+        """Always: a record begins with the guest's start."""
+        return True
+
+    @property
+    def fault(self) -> str | None:
+        """Why the record is not complete; None where it is."""
+        return self._recorder[0].fault if self._recorder else "the box was not started"
+
+    def spec(self, words: Sequence[str], builder: WorldBuilder) -> LaunchSpec:
+        """Returns how the guest is started: at the same addresses, and without clocks that it can read by itself."""
+        if self.guest.marshals:
+            raise SandboxStartError(f"{self.guest.executable} marshals its own calls, and cannot be recorded")
+        usual = super().spec(words, builder)
+        made = attrs.evolve(usual, same_addresses=True, real_time=False, recorded=usual.real_time)
+        self._launched.append(made)
+        return made
+
+    def _sinks(self, streams: Streams) -> tuple[OutputSink, OutputSink]:
+        """As `BoxSpec._sinks`. Both keep what is printed, which the record tells, too."""
+        sinks = super()._sinks(streams)
+        for sink in sinks:
+            sink.keep_all()
+        return sinks
+
+    def start(self, words: Sequence[str], builder: WorldBuilder, started: int, **changes: Any) -> LiveBox:
+        """As `BoxSpec.start`. Nothing that is recorded is copied."""
+        return super().start(words, builder, started, **{**changes, "forks": False})
+
+    def serve(self, process: GuestProcess, builder: WorldBuilder, started: int, undo: contextlib.ExitStack) -> LiveBox:
+        """As `BoxSpec.serve`, with what comes at the end of a record."""
+        live = super().serve(process, builder, started, undo)
+        live.on_report = self._conclude
+        live.undo.callback(self._close, live)
+        return live
+
+    def _close(self, live: LiveBox) -> None:
+        """Ends the record of a session that is closed, and closes the file."""
+        if self.is_session and live.on_report is not None and self._recorder[0].fault is None:
+            live.report(Outcome(None, SIGKILL, Status.CANCELLED, "the session was closed"))
+        self._recorder[0].stop()
+
+    def served_by(self, process: GuestProcess, builder: WorldBuilder) -> tuple[Dispatcher, BlockingDriver]:
+        """As `BoxSpec.served_by`, with a record."""
+        world = builder.world
+        try:
+            file = self.open_record()
+        except OSError as error:
+            raise SandboxStartError(f"the record cannot be written: {error.strerror}") from error
+        try:
+            recorder = Recorder(file, self.limit)
+            self._recorder.append(recorder)
+            recorder.begin(self._start(process, builder))
+        except OSError as error:
+            file.close()
+            raise SandboxStartError(f"the record cannot be written: {error.strerror}") from error
+        dispatcher = RecordingDispatcher(recorder, world, self.interceptors, self.audit)
+        return dispatcher, BlockingDriver(process, world, dispatcher)
+
+    def _start(self, process: GuestProcess, builder: WorldBuilder) -> dict[str, Any]:
+        from proxybox import __version__
+
+        spec = self._launched[-1]
+        guest = self.guest
+        return {
+            "proxybox": __version__,
+            "format": MAJOR,
+            "recorded": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "guest": {
+                "name": guest.name, "executable": guest.visible(guest.executable), "builds": builds_of(guest),
+                "packages": len(guest.packages),
+            },
+            "policy": _policy_as_data(self.policy),
+            "argv": list(spec.argv),
+            "environment": dict(spec.env),
+            "launch": {name: getattr(spec, name) for name in _LAUNCH},
+            "session": self.is_session,
+            "unobserved": is_unobserved(self.interceptors, self.audit),
+            "addresses": process.layers[SAME_ADDRESSES].told,
+            "calls": _table(),
+        }  # fmt: skip
+
+    def _conclude(self, live: LiveBox, run: Run) -> Run:
+        live.on_report = None
+        recorder, outcome = self._recorder[0], run.outcome
+        status = "" if outcome.status is None else str(outcome.status)
+        recorder.note("ended", events.Ended(status, outcome.why, outcome.exit_code, outcome.signal))
+        recorder.close(*run_as_data(run))
+        return run
+
+
+@functools.cache
+def _table() -> list[Any]:
+    return calls.table()
+
+
+def _policy_as_data(policy: Policy) -> dict[str, Any]:
+    """Returns the policy as JSON has it. Contents that it was given as data are left out: what was read is recorded."""
+    mounts = tuple(
+        mount if isinstance(mount.source, str | None) else attrs.evolve(mount, source=None)
+        for mount in policy.filesystem.mounts
+    )
+    return to_dict(attrs.evolve(policy, filesystem=attrs.evolve(policy.filesystem, mounts=mounts)))
+
+
+# --- a Run as data ----------------------------------------------------------------------------------------------------
+
+
+def run_as_data(run: Run) -> tuple[dict[str, Any], list[bytes]]:
+    """Returns a Run as JSON has it, and the contents that it names, in order."""
+    contents: list[bytes] = []
+
+    def number(data: bytes | None) -> int | None:
+        if data is None:
+            return None
+        contents.append(data)
+        return len(contents) - 1
+
+    end = {
+        "outcome": {**attrs.asdict(run.outcome), "status": run.outcome.status and str(run.outcome.status)},
+        "stdout": number(run.stdout),
+        "stderr": number(run.stderr),
+        "turns": list(run.output.ends),
+        "printed": [number(run.output.stdout), number(run.output.stderr)],
+        "truncated": run.truncated,
+        "exceeded": sorted(run.exceeded),
+        "out_of_memory": run.out_of_memory,
+        "denials": [[*attrs.astuple(denial), count] for denial, count in run.denials.items()],
+        "unknown": [list(each) for each in run.unknown.items()],
+        "layers": dict(run.layers),
+        "usage": attrs.asdict(run.usage),
+        "changes": [
+            [
+                {
+                    "name": change.name.encode("utf-8", "surrogateescape").hex(), "path": change.path.hex(),
+                    "kind": change.kind, "type": change.type, "mode": change.mode, "content": number(change.content),
+                    "target": number(change.target), "old": number(change.old),
+                }
+                for change in overlay.changes
+            ]
+            for overlay in run.changes
+        ],
+        "left_out": [overlay.left_out for overlay in run.changes],
+    }  # fmt: skip
+    end["sizes"] = [len(content) for content in contents]
+    return end, contents
+
+
+def run_of_data(end: Any, pieces: Iterator[bytes]) -> Run:
+    """Returns the Run that END tells. Raises RecordError for what `run_as_data` does not make."""
+    try:
+        sizes = [int(size) for size in end["sizes"]]
+        if min(sizes, default=0) < 0 or sum(sizes) > _MOST_CONTENT:
+            raise ValueError("contents of an impossible size")
+        joined = b"".join(pieces)
+        if len(joined) != sum(sizes):
+            raise ValueError("contents that are not there")
+        contents, at = [], 0
+        for size in sizes:
+            contents.append(joined[at : at + size])
+            at += size
+        return _run_of_data(end, lambda number: None if number is None else contents[_index(number)])
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise RecordError(f"the end of the record makes no sense: {error}") from None
+
+
+def _index(number: Any) -> int:
+    if not isinstance(number, int) or number < 0:
+        raise ValueError("no number of a content")
+    return number
+
+
+def _run_of_data(end: Any, content: Callable[[Any], Any]) -> Run:
+    told = end["outcome"]
+    status = None if told["status"] is None else Status(told["status"])
+    usage, printed = end["usage"], end["printed"]
+    fields = {each.name for each in attrs.fields(Usage)}
+    changed = [
+        Changed(None, False, tuple(_change(each, content) for each in overlay), int(left_out))
+        for overlay, left_out in zip(end["changes"], end["left_out"], strict=True)
+    ]
+    return Run(
+        outcome=Outcome(told["exit_code"], told["signal"], status, str(told["why"])),
+        stdout=content(end["stdout"]),
+        stderr=content(end["stderr"]),
+        output=Interleaved(content(printed[0]), content(printed[1]), [int(each) for each in end["turns"]]),
+        truncated=bool(end["truncated"]),
+        exceeded=frozenset(map(str, end["exceeded"])),
+        out_of_memory=bool(end["out_of_memory"]),
+        changes=tuple(changed),
+        denials={Denial(str(call), str(number), str(why)): int(count) for call, number, why, count in end["denials"]},
+        unknown={int(number): int(count) for number, count in end["unknown"]},
+        layers={str(name): str(told) for name, told in end["layers"].items()},
+        usage=Usage(**{name: value for name, value in usage.items() if name in fields}),
+    )
+
+
+def _change(told: Any, content: Callable[[Any], Any]) -> Change:
+    return Change(
+        name=bytes.fromhex(told["name"]).decode("utf-8", "surrogateescape"), path=bytes.fromhex(told["path"]),
+        kind=str(told["kind"]), type=str(told["type"]), mode=int(told["mode"]), content=content(told["content"]),
+        target=content(told["target"]), old=content(told["old"]),
+    )  # fmt: skip
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class RecordReader:
+    """A record, from its beginning to its end, once.
+
+    start: what START tells. run: how the run has ended, when all events were read; None in a record that was cut off.
+    chain: of all that was read.
+    """
+
+    start: dict[str, Any]
+    rows: dict[int, calls.RecordedCall]
+    decoder: events.Decoder
+    _frames: Iterator[Any]
+    run: Run | None = None
+    end: dict[str, Any] | None = None
+    chain: bytes = b""
+    signatures: list[tuple[bytes, dict[str, Any]]] = attrs.field(factory=list)
+
+    @classmethod
+    def open(cls, file: BinaryIO) -> "RecordReader":
+        """Begins to read a record. Raises RecordError."""
+        rest = frames(file)
+        first = next(rest, None)
+        if first is None or first.kind != Kind.START:
+            raise RecordError("the record ends before it tells what was run")
+        start = _json(first.data)
+        return cls(start, calls.read_table(start.get("calls")), events.Decoder(), rest, chain=first.chain)
+
+    def events(self) -> Iterator[events.Event]:
+        """Yields all events. After the last one, `run` is set, unless the record was cut off. Raises RecordError."""
+        pieces: list[bytes] = []
+        size = 0
+        for frame in self._frames:
+            if self.end is not None and frame.kind != Kind.SIGNATURE:
+                raise RecordError("something follows the end of the record")
+            before, self.chain = self.chain, frame.chain
+            if frame.kind == Kind.EVENTS:
+                yield from self.decoder.events(frame.data)
+            elif frame.kind == Kind.CONTENT:
+                size += len(frame.data)
+                if size > _MOST_CONTENT:
+                    raise RecordError("the contents of the record are larger than any record's")
+                pieces.append(frame.data)
+            elif frame.kind == Kind.END:
+                self.end = _json(frame.data)
+                self.run = run_of_data(self.end, iter(pieces))
+                pieces.clear()
+            elif frame.kind == Kind.SIGNATURE:
+                self.signatures.append((before, _json(frame.data)))
+
+
+def _json(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise RecordError("a part of the record is no JSON object")
+    return value
+
+
+# --- replaying --------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ReplayedSpec(BoxSpec):
+    """A box that is answered from a record. until, speed: see `Replayer`."""
+
+    record: RecordReader
+    until: int | None = None
+    speed: float | None = None
+    _replayer: list[Replayer] = attrs.field(init=False, factory=list)
+
+    @classmethod
+    def of(cls, record: RecordReader, guest: Guest, **fields: Any) -> "ReplayedSpec":
+        """Returns the box for a record. Raises RecordError where this interpreter is not the one that was recorded."""
+        told = record.start.get("guest")
+        builds = told.get("builds") if isinstance(told, dict) else None
+        if not isinstance(told, dict) or not isinstance(builds, dict):
+            raise RecordError("the record does not tell by which interpreter it was made")
+        here = builds_of(guest)
+        other = sorted(name for name in {*builds, *here} if builds.get(name) != here.get(name))
+        if other:
+            raise RecordError(
+                f"the record was made by another build of {told.get('name')}: {', '.join(map(str, other[:4]))} "
+                f"differ{'s' if len(other) == 1 else ''} from {guest.executable}'s. Name the same one with --guest"
+            )
+        return cls(policy=_alone(policy_of(record.start)), guest=guest, record=record, **fields)
+
+    @property
+    def is_observed(self) -> bool:
+        """Always: a record begins with the guest's start."""
+        return True
+
+    @property
+    def replayer(self) -> Replayer:
+        """What answers the guest, once it is started."""
+        return self._replayer[0]
+
+    def spec(self, words: Sequence[str], builder: WorldBuilder) -> LaunchSpec:
+        """Returns how the recorded guest was started."""
+        start = self.record.start
+        argv, environment = start.get("argv"), start.get("environment")
+        if not isinstance(environment, dict) or not _are_texts(argv) or not _are_texts([*chain(*environment.items())]):
+            raise RecordError("the record does not tell how its interpreter was started")
+        try:
+            to_variables(environment)  # before the seal, the loader of libraries obeys some of them
+        except PolicyError as error:
+            raise RecordError(f"the record's environment makes no sense: {error}") from None
+        return attrs.evolve(
+            super().spec(words, builder), argv=tuple(argv), env=environment, same_addresses=True, real_time=False,
+            rows=calls.stub_rows(self.record.rows), **_launch_of(start.get("launch")),
+        )  # fmt: skip
+
+    def serve(self, process: GuestProcess, builder: WorldBuilder, started: int, undo: contextlib.ExitStack) -> LiveBox:
+        """As `BoxSpec.serve`, with what comes at the end of a record."""
+        live = super().serve(process, builder, started, undo)
+        live.on_report = self._conclude
+        live.undo.callback(self.replayer.conclude)
+        return live
+
+    def _conclude(self, live: LiveBox, run: Run) -> Run:
+        self.replayer.conclude()
+        return run
+
+    def served_by(self, process: GuestProcess, builder: WorldBuilder) -> tuple[Dispatcher, BlockingDriver]:
+        """As `BoxSpec.served_by`, with a record."""
+        record = self.record
+        replayer = Replayer(builder.world, record.events(), record.rows, record.decoder.files, process.told_at)
+        replayer.until, replayer.speed = self.until, self.speed
+        replayer.is_unobserved = bool(record.start.get("unobserved"))
+        self._replayer.append(replayer)
+        driver = ReplayDriver(process, builder.world, replayer)
+        driver.replayer = replayer
+        replayer.watch(process)
+        return replayer, driver
+
+
+def _launch_of(told: Any) -> dict[str, Any]:
+    """Returns the fields of a LaunchSpec that a record tells. Raises RecordError for values that cannot be."""
+    launch = {name: told.get(name) if isinstance(told, dict) else None for name in _LAUNCH}
+    for name, value in launch.items():
+        if name == "memory" and value is None:
+            continue
+        if not isinstance(value, int) or not _LAUNCH[name][0] <= value < _LAUNCH[name][1]:
+            raise RecordError(f"the record starts its interpreter with {name} = {value!r}")
+    return launch
+
+
+def _are_texts(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(
+        isinstance(each, str) and len(each) < _MOST_TEXT and "\0" not in each for each in value
+    )
+
+
+def policy_of(start: Mapping[str, Any]) -> Policy:
+    """Returns the recorded policy, whose mounts lack contents that were given as data. Raises RecordError."""
+    told = start.get("policy")
+    try:
+        return from_dict(told if isinstance(told, dict) else {}, name="the record's policy")
+    except PolicyError as error:
+        raise RecordError(f"the record's policy makes no sense: {error}") from None
+
+
+def _alone(policy: Policy) -> Policy:
+    """Returns the policy of a replay: with no file of the host, and without limits of time."""
+    return attrs.evolve(
+        policy,
+        filesystem=attrs.evolve(policy.filesystem, mounts=(), box="overlay"),
+        limits=attrs.evolve(policy.limits, wall_time=None, cpu_time=None),
+        environment=attrs.evolve(policy.environment, cwd="/"),
+        require_layers=(),
+    )
+
+
+def outcome_differs(recorded: Run, replayed: Run, *, is_session: bool) -> str:
+    """Returns in what a replayed run differs from the recorded one; "" where it does not.
+
+    A session's output belongs to its calls, all of which were compared.
+    """
+    for name in () if is_session else ("stdout", "stderr", "truncated"):
+        if getattr(recorded, name) != getattr(replayed, name):
+            return name
+    one, other = recorded.outcome, replayed.outcome
+    pairs = {
+        "how it ended": (one.status, other.status), "the reason": (one.why, other.why),
+        "the exit status": (one.exit_code, other.exit_code), "the signal": (one.signal, other.signal),
+    }  # fmt: skip
+    return next((name for name, (first, second) in pairs.items() if first != second), "")
+
+
+__all__ = ["Divergence", "RecordReader", "RecordedSpec", "ReplayedSpec", "outcome_differs"]

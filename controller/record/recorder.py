@@ -1,0 +1,393 @@
+"""Writes a run down: a dispatcher that notes each call and its answer, and a thread that makes a file of the notes.
+
+The thread of a driver only appends to a list, since that is on the way of every OS call, and makes events of `BATCH` of
+them at a time: another thread that did it would take Python's lock from it again and again. The recorder's own thread
+packs, chains and writes the events, without that lock. At most `_MOST_WAITING` bytes wait for it.
+"""
+
+import errno
+import hashlib
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import attrs
+
+from proxybox.controller import abi
+from proxybox.controller.dispatch import Dispatcher, denial_of
+from proxybox.controller.effects import Blocked, Reply
+from proxybox.controller.errors import Denied, EndBox, RecordError
+from proxybox.controller.header import CALL_OPEN, LIBRARY, RECORDED, TOLD, WITH_CLOCKS
+from proxybox.controller.record.events import MOST_FILES, Encoder, Ended, File, OfFile, Refused, placed
+from proxybox.controller.record.format import FrameWriter, Kind
+from proxybox.controller.status import Status
+from proxybox.controller.vfs.host.library import AlteredFile, LibraryFile
+from proxybox.controller.wire.protocol import without_clocks
+
+if TYPE_CHECKING:
+    from proxybox.controller.world.state import GuestThread, World
+
+#: Notes of which events are made at a time.
+BATCH: Final = 512
+#: Bytes of events in a frame, and seconds after which a frame is written with what there is.
+_FRAME_BYTES, _FRAME_SECONDS = 256 << 10, 0.25
+#: Bytes of events that wait to be written.
+_MOST_WAITING: Final = 16 << 20
+#: Bytes of a piece of contents.
+_PIECE: Final = 1 << 20
+#: From this size on, what is read of the interpreter's library is told by its place there.
+_PART: Final = 256
+_READ, _PREAD = 0, 17
+#: Answers from this size on are made events at once.
+_HEAVY: Final = 64 << 10
+#: In the highest byte of a request's number.
+_CLOCKS: Final = WITH_CLOCKS >> 24
+_STATUS: Final = abi.STAT.size
+
+_now = time.monotonic_ns
+
+
+class Recorder:
+    """The record of one run, in a file that it is given.
+
+    limit: bytes that the file may have. A run that needs more is ended. fault: why the record is not complete, None
+    where it is. started_ns: host time. The methods can be called from any thread.
+    """
+
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        self.limit = limit
+        self.fault: str | None = None
+        self.is_full = False
+        self.notes: list[tuple[Any, ...]] = []
+        self.started_ns = _now()
+        self._file = file
+        self._frames = FrameWriter(file)
+        self._encoder = Encoder(self.started_ns)
+        self._encoding = threading.Lock()
+        self._files: dict[LibraryFile, int] = {}
+        self._ready: deque[bytes] = deque()
+        self._waiting = 0  # bytes in _ready
+        self._change = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="proxybox-recorder", daemon=True)
+
+    def begin(self, start: Mapping[str, Any]) -> None:
+        """Writes how the run begins. Raises OSError where the file cannot be written."""
+        self._frames.write(Kind.START, json.dumps(start).encode())
+        self._thread.start()
+
+    def note(self, *note: Any) -> None:
+        """Adds a note: the name of a method of this class, without its underscore, and the arguments."""
+        self.notes.append(note)
+        if len(self.notes) >= BATCH:
+            self.encode()
+
+    def encode(self) -> None:
+        """Makes events of the notes, and hands them to the recorder's thread. Waits while that is far behind."""
+        with self._encoding:
+            self._guarded(self._take)
+            if self._encoder.size < _FRAME_BYTES:
+                return
+            data = self._encoder.take()
+        self._hand_over(data)
+
+    def _hand_over(self, data: bytes) -> None:
+        with self._change:
+            while self._waiting > _MOST_WAITING and self._thread.is_alive():
+                self._change.wait(1)
+            self._ready.append(data)
+            self._waiting += len(data)
+            self._change.notify_all()
+
+    def close(self, end: Mapping[str, Any], contents: Iterable[bytes]) -> None:
+        """Writes all that is left, and how the run has ended. contents: those that `end` names, in order."""
+        self._join()
+        self._guarded(lambda: self._finish(end, contents))
+
+    def stop(self) -> None:
+        """Closes the file, wherever the record has come to."""
+        self._join()
+        self._file.close()
+
+    def _join(self) -> None:
+        with self._change:
+            self._closing = True
+            self._change.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _finish(self, end: Mapping[str, Any], contents: Iterable[bytes]) -> None:
+        for content in contents:
+            for at in range(0, len(content), _PIECE):
+                self._write(Kind.CONTENT, content[at : at + _PIECE])
+        self._write(Kind.END, json.dumps(end).encode())
+
+    # --- the recorder's thread ----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._change:
+                if not self._ready and not self._closing:
+                    self._change.wait(_FRAME_SECONDS)
+                is_closing = self._closing  # before the look: what is noted from here on is seen
+                data = self._ready.popleft() if self._ready else b""
+                self._waiting -= len(data)
+                self._change.notify_all()
+            if not data:
+                with self._encoding:
+                    self._guarded(self._take)
+                    data = self._encoder.take()
+            if data:
+                self._guarded(lambda data=data: self._write(Kind.EVENTS, data))  # type: ignore[misc]
+            elif is_closing:
+                return
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Does a part of the work. The first failure ends the record, and not the run."""
+        try:
+            action()
+        except Exception as error:
+            if self.fault is None:
+                reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+                self.fault = reason or type(error).__name__
+
+    def _take(self) -> None:
+        notes = self.notes
+        batch = notes[:]
+        del notes[: len(batch)]
+        if self.fault is not None:
+            return
+        self._encoder.plain_calls(batch, self._special)
+
+    def _special(self, note: tuple[Any, ...]) -> None:
+        getattr(self, f"_{note[0]}")(*note[1:])
+
+    def _write(self, kind: Kind, data: bytes) -> None:
+        if self.fault is not None:
+            return
+        if self._frames.written > self.limit and kind is not Kind.END:
+            self.is_full, self.fault = True, f"the record has reached its limit of {self.limit:,} bytes"
+            return
+        self._frames.write(kind, data)
+
+    # --- what is noted ------------------------------------------------------------------------------------------------
+
+    def _stored(self, frame: bytes, reply: tuple[Any, ...], part: tuple[LibraryFile, int, int] | None) -> list[Any]:
+        writes = list(reply[1:])
+        if part is not None:
+            node, offset, skipped = part
+            address, data = writes[-1]
+            number = self._number(node)
+            if number is not None and node.pread(len(data) - skipped, offset) == data[skipped:]:
+                writes[-1:] = [(address + skipped, OfFile(number, offset, len(data) - skipped))]
+                if skipped:
+                    writes[-1:-1] = [(address, data[:skipped])]
+        return placed(frame, writes)
+
+    def _answered(self, channel: int, at_ns: int, frame: bytes, reply: tuple[Any, ...], part: Any) -> None:
+        self._encoder.call(channel, at_ns, frame, reply[0], self._stored(frame, reply, part))
+
+    def _waits(self, channel: int, at_ns: int, frame: bytes, *_: Any) -> None:
+        self._encoder.call(channel, at_ns, frame, None)
+
+    def _later(self, channel: int, at_ns: int, frame: bytes, reply: Any, part: Any) -> None:
+        value, stored = (reply, []) if isinstance(reply, int) else (reply[0], self._stored(frame, reply, part))
+        self._encoder.answer(channel, at_ns, value, stored)
+
+    def _printed(self, frame: bytes, stream: int, data: bytes) -> None:
+        is_passed = frame[60 : 60 + len(data)] == data and frame[4:8] in _PASSING
+        self._encoder.printed(stream, len(data), None if is_passed else data)
+
+    def _refused(self, refused: Refused) -> None:
+        self._encoder.refused(refused)
+
+    def _mapped(self, node: LibraryFile) -> None:
+        number = self._number(node)
+        if number is None:
+            raise RecordError("the program maps more files than a record can name")
+        self._encoder.mapped(number)
+
+    def _sent(self, signal: int, late: bool, now: int) -> None:
+        self._encoder.sent(signal, late, now)
+
+    def _clocks(self, channel: int, at_ns: int, readings: bytes) -> None:
+        self._encoder.clocks(channel, at_ns, readings)
+
+    def _no_thread(self) -> None:
+        self._encoder.no_thread()
+
+    def _ended(self, ended: Ended) -> None:
+        self._encoder.ended(ended)
+
+    def _number(self, node: LibraryFile) -> int | None:
+        """Returns the number of a file of the library, which is told at its first use."""
+        number = self._files.get(node)
+        if number is None and len(self._files) < MOST_FILES:
+            number = self._files[node] = len(self._files)
+            self._encoder.file(File(number, node.size(), digest_of(node), path_of(node)))
+        return number
+
+
+#: The calls whose payload stands right behind the registers of a request.
+_PASSING = tuple(number.to_bytes(4, "little") for number in (1, 18, 20))
+_LOCALES: Final = b"/usr/lib/locale"
+_digests: dict[LibraryFile, bytes] = {}
+
+
+def digest_of(node: LibraryFile) -> bytes:
+    """Returns the SHA-256 of a file of the library, which is computed once in a process. Raises OSError."""
+    known = _digests.get(node)
+    if known is None:
+        made, at = hashlib.sha256(), 0
+        while piece := node.pread(_PIECE, at):
+            made.update(piece)
+            at += len(piece)
+        known = _digests[node] = made.digest()
+    return known
+
+
+def path_of(node: LibraryFile) -> bytes:
+    """Returns the path of a file of the library, in a box."""
+    return node.library.target.rstrip(b"/") + b"/" + node.relative
+
+
+def is_named(node: object) -> bool:
+    """Whether what is read of a file is told by its place.
+
+    That is so in the interpreter's library, and for what belongs to its build: shared libraries, and the C library's
+    locales. All else is data, which another machine may have in another version.
+    """
+    if not isinstance(node, LibraryFile) or isinstance(node, AlteredFile):
+        return False
+    return node.library.may_be_mapped or b".so" in node.relative or node.library.target == _LOCALES
+
+
+class RecordingDispatcher(Dispatcher):
+    """Answers the requests of one box, and notes them for its record."""
+
+    __slots__ = ("_frame", "_notes", "_recorder")
+
+    patience_ns = 5_000_000
+
+    def __init__(self, recorder: Recorder, world: "World", *rest: Any) -> None:
+        super().__init__(world, *rest)
+        self._recorder = recorder
+        self._notes = recorder.notes
+        self._frame = b""
+        for stream, sink in enumerate((world.stdout, world.stderr)):
+            sink.watch = lambda data, stream=stream: recorder.note("printed", self._frame, stream, data)
+
+    def execute(self, thread: "GuestThread", frame: bytes) -> Reply:
+        """As `Dispatcher.execute`, with a note."""
+        now = _now()
+        if frame[7] & _CLOCKS:
+            frame, readings = without_clocks(frame)
+            self._recorder.note("clocks", thread.channel, now, readings)
+        self._frame = frame
+        try:
+            reply = super().execute(thread, frame)
+        except EndBox:
+            self._note("waits", thread.channel, now, frame, None)
+            raise
+        if reply.__class__ is int and reply != LIBRARY:
+            notes = self._notes
+            notes.append((None, thread.channel, now, frame, reply))
+            if len(notes) >= BATCH:
+                self._recorder.encode()
+                if self._recorder.is_full:
+                    raise EndBox(Status.DISK_LIMIT, self._recorder.fault or "")
+        elif isinstance(reply, Blocked):
+            self._note("waits", thread.channel, now, frame, None)
+            return self._noting(reply, thread.channel, frame)
+        else:
+            self._note("answered", thread.channel, now, frame, reply)
+        return reply
+
+    def _note(self, what: str, channel: int, now: int, frame: bytes, reply: Any) -> None:
+        """Notes an answer that stores something, or one that came later."""
+        recorder, part = self._recorder, None
+        if reply == LIBRARY:
+            recorder.note("mapped", self._file(int.from_bytes(frame[40:44], "little", signed=True)))
+            reply = (reply,)
+        elif isinstance(reply, tuple) and len(reply) > 1 and len(reply[-1][1]) >= _PART:
+            part = self._part(frame, reply)
+            if len(reply[-1][1]) >= _HEAVY:
+                recorder.encode()  # many of them would be much memory
+        recorder.note(what, channel, now, frame, reply, part)
+        if recorder.is_full and what != "waits":
+            raise EndBox(Status.DISK_LIMIT, recorder.fault or "")
+
+    def _file(self, fd: int) -> Any:
+        world = self._world
+        file = world.mappings.get(fd)
+        return (world.descriptors.get(fd) if file is None else file).node
+
+    def _part(self, frame: bytes, reply: tuple[Any, ...]) -> tuple[LibraryFile, int, int] | None:
+        """Returns the file of the library that the last write of an answer was read from.
+
+        With it comes the offset in the file, and how many bytes of the write come before.
+        """
+        number, first = int.from_bytes(frame[4:8], "little"), int.from_bytes(frame[8:12], "little", signed=True)
+        size = len(reply[-1][1])
+        try:
+            if number == CALL_OPEN:
+                node, offset, skipped = self._file(reply[0]), 0, _STATUS
+            elif number == _PREAD:
+                node, offset, skipped = self._file(first), int.from_bytes(frame[32:40], "little"), 0
+            elif number == _READ:
+                file = self._world.descriptors.get(first)
+                node, offset, skipped = file.node, file.offset - size, 0
+            else:
+                return None
+        except OSError:
+            return None
+        return (node, offset, skipped) if is_named(node) else None
+
+    # --- waits --------------------------------------------------------------------------------------------------------
+
+    def _noting(self, wait: Blocked, channel: int, frame: bytes) -> Blocked:
+        """Returns the wait, of which each answer is noted."""
+
+        def noted(step: Callable[[], Reply | None]) -> Callable[[], Reply | None]:
+            def take() -> Reply | None:
+                self._frame = frame
+                reply = self.settle(step)
+                if isinstance(reply, Blocked):
+                    return self._noting(reply, channel, frame)
+                if reply is not None:
+                    self._note("later", channel, _now(), frame, reply)
+                return reply
+
+            return take
+
+        interrupted = wait.on_interrupt or (lambda: -errno.EINTR)
+        return attrs.evolve(
+            wait,
+            attempt=noted(wait.attempt),
+            on_timeout=wait.on_timeout and noted(wait.on_timeout),  # type: ignore[arg-type]  # it always answers
+            on_interrupt=noted(interrupted),
+        )
+
+    # --- what is noted besides ----------------------------------------------------------------------------------------
+
+    def _record(self, name: str, denied: Denied) -> None:
+        denial = denial_of(name, denied)
+        self._recorder.note("refused", Refused(denial.call, denial.errno, denial.reason))
+        super()._record(name, denied)
+
+    def told(self) -> bytes:
+        """As `Dispatcher.told`: where time is real, the guest ships its readings of clocks."""
+        offset, unobserved = TOLD.unpack(super().told())
+        is_real = self._world.clock.offset_ns() is not None
+        return TOLD.pack(offset, unobserved | RECORDED if unobserved and is_real else unobserved)
+
+    def sent(self, signal: int, late: bool) -> None:
+        """Notes a signal."""
+        self._recorder.note("sent", signal, late, _now())
+
+    def no_thread(self) -> None:
+        """Notes a thread that was not made."""
+        self._recorder.note("no_thread")

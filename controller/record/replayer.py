@@ -1,0 +1,480 @@
+"""Answers a guest from a record, as long as it asks what it asked then.
+
+    execute   the request is put at its thread's place, and the record is followed as far as it goes
+    follow    a call       its thread's request is there: compare, answer; it is not there: wait for it
+              an answer    answer the thread's earlier call
+              a signal     send it, before the answer that follows
+              the end      end the guest where the controller ended it then; else it ends itself
+
+The order of all calls is that of the record. A request that comes before its turn waits. Nothing is guessed: the first
+request that differs, or does not come, is the divergence, and ends the box.
+"""
+
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from proxybox.controller.dispatch import TABLE, Dispatcher
+from proxybox.controller.drivers.blocking import BlockingDriver
+from proxybox.controller.effects import Blocked, Reply
+from proxybox.controller.errors import GuestMisbehaved, RecordError
+from proxybox.controller.header import CLOCK_RING, REPLAYED, RING, TOLD, UNOBSERVED, WITH_CLOCKS
+from proxybox.controller.process.guestprocess import GuestProcess
+from proxybox.controller.process.keeper import Watch
+from proxybox.controller.record import events
+from proxybox.controller.record.calls import RecordedCall, number_of
+from proxybox.controller.record.recorder import digest_of
+from proxybox.controller.status import Status
+from proxybox.controller.vfs.host.library import LibraryFile
+from proxybox.controller.wire.protocol import without_clocks
+from proxybox.controller.world.state import Ended, Signal
+
+if TYPE_CHECKING:
+    from proxybox.controller.world.state import GuestThread, World
+
+#: After this time without a call, where one has to come and nobody computes, it does not come.
+PATIENCE_NS: Final = 2_000_000_000
+#: A guest that has used less CPU time than this in that time computes nothing.
+_IDLE_NS: Final = PATIENCE_NS // 4
+#: A guest that computes may take so many times as long as it took then, and this besides.
+_TIMES_LONGER: Final = 20
+_COMPUTES_NS: Final = 10_000_000_000
+_LOOK_SECONDS: Final = 0.25
+#: Events that are looked through for the next call of a thread.
+_MOST_AHEAD: Final = 65536
+_CLOCKS: Final = WITH_CLOCKS >> 24
+_RING_SIZE: Final = CLOCK_RING.size + 8 * RING
+_REGISTERS: Final = struct.Struct("<8x6Q").unpack_from
+#: The calls by which threads come and go: the driver goes by what their handlers do.
+_CLONE = 56
+_OF_THREADS = frozenset({_CLONE, 60, 231})  # clone, exit, exit_group
+
+
+@attrs.frozen
+class Asked:
+    """A request for people: the call's name and what it asks."""
+
+    thread: int
+    name: str
+    arguments: dict[str, Any]
+
+
+@attrs.frozen
+class Divergence:
+    """Where a replay parts from its record.
+
+    number: of the call, from 1 on. expected: what the record has there; None where it has ended. got: what the guest
+    asks; None where it asks nothing. why: what is wrong, in words.
+    """
+
+    number: int
+    why: str
+    expected: Asked | None = None
+    got: Asked | None = None
+
+
+class _Diverged(Exception):
+    def __init__(self, why: str, expected: events.Call | None = None, got: "tuple[int, bytes] | None" = None) -> None:
+        super().__init__(why)
+        self.why, self.expected, self.got = why, expected, got
+
+
+class Replayer(Dispatcher):
+    """Answers one guest from the events of a record.
+
+    rows: the record's table of calls. divergence: where the guest has parted from the record; None where it has not.
+    is_over: whether the whole record was followed. until: the number of the call at which to stop. speed: how many
+    seconds of the record go by in one second; None for as fast as can be.
+    """
+
+    __slots__ = (
+        "_ahead",
+        "_answers",
+        "_begun_ns",
+        "_concluded",
+        "_files",
+        "_frames",
+        "_given_up",
+        "_pending",
+        "_read",
+        "_rows",
+        "_told_at",
+        "calls_followed",
+        "divergence",
+        "due_ns",
+        "is_over",
+        "is_stopped",
+        "is_unobserved",
+        "next",
+        "recorded",
+        "rest",
+        "seen",
+        "speed",
+        "steps",
+        "until",
+    )  # fmt: skip
+
+    def __init__(
+        self, world: "World", recorded: Iterator[events.Event], rows: dict[int, RecordedCall],
+        files: dict[int, events.File],
+        told_at: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__(world)
+        self._told_at = told_at
+        self.until: int | None = None
+        self.speed: float | None = None
+        self._begun_ns = time.monotonic_ns()
+        self.is_unobserved = True
+        self._ahead: deque[events.Event] = deque()
+        self._read: dict[int, bytes] = {}  # by channel: the readings that came with a request
+        self._rows = rows
+        self._files = files
+        self.rest = recorded
+        self.next: events.Event | None = None
+        self.recorded: events.Ended | None = None
+        self.divergence: Divergence | None = None
+        self.is_over = False
+        self.is_stopped = False
+        self.calls_followed = 0
+        self.due_ns: int | None = None
+        self.seen: events.Call | None = None
+        self._frames: dict[int, bytes] = {}  # by channel: requests that were compared and are not answered yet
+        self._pending: dict[int, bytes] = {}  # requests whose turn has not come
+        self._answers: dict[int, Reply] = {}
+        self._concluded = threading.Event()
+        self._given_up: _Diverged | None = None
+        self.steps = 0
+        self._step()
+
+    # --- the driver's side --------------------------------------------------------------------------------------------
+
+    def execute(self, thread: "GuestThread", frame: bytes) -> Reply:
+        """Returns the answer to a request, or a wait for its turn."""
+        thread.calls += 1
+        channel = thread.channel
+        event = self.next
+        if (  # the way of nearly every call
+            isinstance(event, events.Call)
+            and event.frame == frame
+            and event.channel == channel
+            and event.answer is not None
+            and not (event.answer.stored or event.effects or number_of(frame) in _OF_THREADS)
+            and self.until is self.speed is None
+        ):
+            self.calls_followed += 1
+            self.seen = event
+            self._step()
+            coming = self.next
+            if isinstance(coming, events.Call) and coming.channel == channel and not coming.effects:
+                return event.answer.value
+            self._answer(channel, frame, event.answer, (), event.at_ns)
+        else:
+            if frame[7] & _CLOCKS:
+                frame, self._read[channel] = without_clocks(frame)
+            self._pending[channel] = frame
+        self.follow()
+        if channel in self._answers:
+            return self._answers.pop(channel)
+        return Blocked(lambda: self._answers.pop(channel, None), on_interrupt=lambda: None)
+
+    def look(self, now: int) -> None:
+        """Sends a signal whose time has come."""
+        if self.due_ns is not None and now >= self.due_ns:
+            self.due_ns = None
+            self.follow(late=True)
+
+    # --- calls that do not come ---------------------------------------------------------------------------------------
+
+    def watch(self, process: GuestProcess) -> None:
+        """Begins to watch whether the guest goes on, in a thread of its own, until `conclude`."""
+        threading.Thread(target=self._watch, args=(process.watch,), name="proxybox-replay", daemon=True).start()
+
+    def _watch(self, watch: Watch) -> None:
+        since, seen, used = time.monotonic_ns(), -1, 0
+        while not self._concluded.wait(_LOOK_SECONDS):
+            now = time.monotonic_ns()
+            if self.steps != seen or self.is_over:
+                since, seen, used = now, self.steps, watch.cpu_time_ns()
+                continue
+            computed, event = watch.cpu_time_ns() - used, self.next
+            is_idle = now - since >= PATIENCE_NS and computed < _IDLE_NS and self.due_ns is None
+            then = event.at_ns - (0 if self.seen is None else self.seen.at_ns) if isinstance(event, events.Call) else 0
+            if is_idle or computed > _COMPUTES_NS + _TIMES_LONGER * then:
+                expected = event if isinstance(event, events.Call) else None
+                waiting = next(iter(self._pending.items()), None)
+                self._given_up = _Diverged("a call does not come", expected, waiting)
+                watch.kill()
+                return
+
+    # --- following the record -----------------------------------------------------------------------------------------
+
+    def conclude(self) -> None:
+        """Called when the guest has ended. Reads the rest of the record."""
+        self._concluded.set()
+        if self._given_up is not None and self.divergence is None:
+            self._diverge(self._given_up)
+        if not self.is_over and self.divergence is None and self._world.ending is None:
+            if isinstance(self.next, events.Ended):
+                self.recorded, self.is_over = self.next, True
+            else:
+                expected = self.next if isinstance(self.next, events.Call) else None
+                self._diverge(_Diverged("the program has ended, where it went on", expected))
+        for _ in self.rest:
+            pass
+
+    def follow(self, *, late: bool = False) -> None:
+        """Goes on in the record as far as the guest's requests go. late: the next signal is due."""
+        if self._world.ending is not None:
+            return
+        try:
+            while self._follow(late):
+                late = False
+        except _Diverged as parting:
+            self._diverge(parting)
+        self._world.changes.everything = True  # the waits of other threads may be over
+
+    def _step(self) -> None:
+        """Goes to the next event."""
+        self.steps += 1
+        self.next = self._ahead.popleft() if self._ahead else self._fetch()
+
+    def _fetch(self) -> events.Event | None:
+        return next((event for event in self.rest if not isinstance(event, events.File)), None)
+
+    def _coming(self, channel: int) -> events.Call | None:
+        """Returns the next call of a thread; None where it has no other, or one that is too far away."""
+        if isinstance(self.next, events.Call) and self.next.channel == channel:
+            return self.next
+        for known in self._ahead:
+            if isinstance(known, events.Call) and known.channel == channel:
+                return known
+        while len(self._ahead) < _MOST_AHEAD and (event := self._fetch()) is not None:
+            self._ahead.append(event)
+            if isinstance(event, events.Call) and event.channel == channel:
+                return event
+        return None
+
+    # --- clocks -------------------------------------------------------------------------------------------------------
+
+    def told(self) -> bytes:
+        """What the guest is told (struct told in wire.h), and the readings that the main thread begins with."""
+        if not self.is_unobserved:
+            return TOLD.pack(0, 0)
+        return TOLD.pack(0, UNOBSERVED | REPLAYED) + self._ring(0)
+
+    def _ring(self, channel: int) -> bytes:
+        """Returns the ring of a thread with the readings that it makes before its next call; b"" without any."""
+        readings = _readings(self._coming(channel))
+        count = len(readings) // 9
+        head = CLOCK_RING.pack(0, count, readings[:count]) + readings[count:]
+        return head if count else b""
+
+    def _given(self, channel: int) -> tuple[tuple[int, bytes], ...]:
+        """Returns what an answer stores, so that the thread finds its next readings."""
+        ring = self._ring(channel) if self._told_at and self.is_unobserved else b""
+        return ((self._told_at + TOLD.size + channel * _RING_SIZE, ring),) if ring else ()
+
+    def _follow(self, late: bool) -> bool:
+        """Follows the next event, if that can be done now."""
+        event = self.next
+        if isinstance(event, events.Call):
+            frame = self._pending.pop(event.channel, None)
+            if frame is None:
+                return False  # the call of this thread has to come first
+            self._compare(event, frame)
+            self.calls_followed += 1
+            self.seen = event
+            if self.calls_followed == self.until:
+                self.is_stopped = True
+                self._world.end(Ended(Status.CANCELLED, f"stopped at call {self.until:,}, as was asked for"))
+                return False
+            self._step()
+            if event.answer is not None:
+                self._answer(event.channel, frame, event.answer, event.effects, event.at_ns)
+            else:
+                self._frames[event.channel] = frame
+            return True
+        elif isinstance(event, events.Answered):
+            waiting = self._frames.pop(event.channel, None)
+            if waiting is None:
+                raise RecordError("an answer to no call: the record is damaged")
+            self._step()
+            self._answer(event.channel, waiting, event.answer, event.effects, event.at_ns)
+            return True
+        elif isinstance(event, events.Sent):
+            if event.late and not late and not self._pending and not self._frames:
+                if self.due_ns is None:
+                    self.due_ns = time.monotonic_ns() + self._until(event)
+                return False
+            self.due_ns = None
+            self._world.signals.outbox.append(Signal(event.signal))
+        elif isinstance(event, events.Ended):
+            return self._end(event)
+        elif event is None:
+            self._cut_off()
+            return False
+        self._step()
+        return True
+
+    def _until(self, event: events.Sent) -> int:
+        return max(0, event.at_ns - (0 if self.seen is None else self.seen.at_ns))
+
+    def _compare(self, event: events.Call, frame: bytes) -> None:
+        """Raises _Diverged unless the guest asks what it asked then, and GuestMisbehaved for a malformed request."""
+        if _readings(event) != self._read.pop(event.channel, b""):
+            raise _Diverged("the program reads clocks at other times before this call", event, (event.channel, frame))
+        if event.frame == frame:
+            return
+        number = number_of(frame)
+        row = self._rows.get(number)
+        if number != number_of(event.frame) or (row is not None and row.asked(frame) != row.asked(event.frame)):
+            raise _Diverged("the program asks something else", event, (event.channel, frame))
+
+    def _answer(
+        self, channel: int, frame: bytes, answer: events.Answer, effects: tuple[events.Effect, ...], at_ns: int
+    ) -> None:  # fmt: skip
+        world = self._world
+        for effect in effects:
+            if isinstance(effect, events.Printed):
+                sink = world.stderr if effect.stream else world.stdout
+                sink.write(frame[60 : 60 + effect.size] if effect.data is None else self._bytes(effect.data))
+            elif isinstance(effect, events.Mapped):
+                self._map(channel, effect.file)
+        reply: Reply = answer.value
+        number = number_of(frame)
+        if number in _OF_THREADS:
+            self._carry_out(number, channel, frame, answer.value)
+        if self.speed is not None:
+            time.sleep(max(0, self._begun_ns + at_ns / self.speed - time.monotonic_ns()) / 1e9)
+        writes = [*self._given(channel)]
+        if number == _CLONE and answer.value > 0:
+            writes += self._given(answer.value & 0xFFFF)
+        if answer.stored:
+            registers = _REGISTERS(frame)
+            for each in answer.stored:
+                base = 0 if each.register == events.NO_REGISTER else registers[each.register]
+                writes.append(((base + each.offset) % (1 << 64), self._bytes(each.data)))
+        if writes:
+            reply = (answer.value, *writes)
+        self._answers[channel] = reply
+
+    def _carry_out(self, number: int, channel: int, frame: bytes, value: int) -> None:
+        """Does what a call of threads does, and must have the recorded answer."""
+        world = self._world
+        thread = next((each for each in world.threads if each.channel == channel), None)
+        if value < 0 or thread is None:
+            return
+        done = TABLE[number].invoke(world, thread, frame)
+        if done != value:
+            raise RecordError(f"the thread that the record has cannot be made here ({TABLE[number].name})")
+
+    def _bytes(self, data: events.Data) -> bytes:
+        if isinstance(data, bytes):
+            return data
+        if isinstance(data, events.LeftOut):
+            raise _Diverged(f"the record leaves out {data.size:,} bytes that the program reads here", self.seen)
+        return self._file(data.file).pread(data.size, data.offset)
+
+    def _file(self, number: int) -> LibraryFile:
+        """Returns a file of the library. Raises RecordError unless it is the one that the run has read."""
+        file, world = self._files[number], self._world
+        shown = file.path.decode("utf-8", "backslashreplace")
+        try:
+            node = world.tree.resolve(file.path, world.tree.root, world.credentials)
+            is_same = isinstance(node, LibraryFile) and node.size() == file.size and digest_of(node) == file.digest
+        except OSError as error:
+            raise RecordError(
+                f"the interpreter here has no {shown} ({error.strerror}), which the run has read"
+            ) from None
+        if not is_same or not isinstance(node, LibraryFile):
+            raise RecordError(f"{shown} is another one here than the run has read: replay with the same interpreter")
+        return node
+
+    def _map(self, channel: int, number: int) -> None:
+        fd = self._file(number).host_descriptor()
+        if fd is None or not self._world.grant_library(channel, fd):
+            raise RecordError("a library cannot be mapped here as it was in the recorded run")
+
+    # --- ends ---------------------------------------------------------------------------------------------------------
+
+    def _end(self, event: events.Ended) -> bool:
+        self.recorded, self.is_over = event, True
+        if event.status:
+            self._world.end(Ended(_status(event.status), event.why, event.signal))
+        elif self._pending:
+            raise _Diverged("the program goes on, where it had ended", None, next(iter(self._pending.items())))
+        return False
+
+    def _cut_off(self) -> None:
+        """The record ends before the run does: the controller was killed, or could not write any more."""
+        self._world.end(Ended(Status.CANCELLED, "the record ends here, before the program did"))
+
+    def _diverge(self, parting: _Diverged) -> None:
+        expected = parting.expected
+        self.divergence = Divergence(
+            self.calls_followed + 1,
+            parting.why,
+            None if expected is None else self._asked(expected.channel, expected.frame),
+            None if parting.got is None else self._asked(*parting.got),
+        )
+        self._world.end(Ended(Status.CANCELLED, f"the replay parts from its record: {parting.why}"))
+
+    def _asked(self, channel: int, frame: bytes) -> Asked:
+        thread = next((each.tid for each in self._world.threads if each.channel == channel), 0)
+        number = number_of(frame)
+        row = self._rows.get(number)
+        if row is None:
+            return Asked(thread, f"call_{number}", {})
+        try:
+            return Asked(thread, row.name, row.arguments(frame))
+        except (OSError, GuestMisbehaved):
+            return Asked(thread, row.name, {})
+
+
+def _readings(call: events.Call | None) -> bytes:
+    """Returns the readings of clocks that came with a recorded call."""
+    effects = () if call is None else call.effects
+    return next((each.raw for each in effects if isinstance(each, events.Clocks)), b"") if effects else b""
+
+
+def _status(name: str) -> Status:
+    try:
+        return Status(name)
+    except ValueError:
+        raise RecordError(f"the run has ended as {name!r}, which this proxybox does not know") from None
+
+
+class ReplayDriver(BlockingDriver):
+    """Serves a guest from a record. Besides what any driver does, it sends the signals that came while it computed."""
+
+    replayer: Replayer
+
+    @property
+    def is_alone(self) -> bool:
+        """As `Serving.is_alone`; a guest to which a signal is to come is not."""
+        return super().is_alone and self.replayer.due_ns is None
+
+    def serve_alone(self, *, once: bool = False) -> bool:
+        """As `Serving.serve_alone`; it also returns when a signal is to come."""
+        while super().serve_alone(once=True):
+            if once or not self.is_alone:
+                return not once
+        return False
+
+    def waits(self) -> tuple[dict[int, int], list[int], int | None]:
+        """As `Serving.waits`, with the time of the next signal."""
+        fds, callers, due = super().waits()
+        look = self.replayer.due_ns
+        return fds, callers, look if due is None or (look is not None and look < due) else due
+
+    def step(self, ready: Any) -> None:
+        """As `Serving.step`, and sends a signal whose time has come."""
+        super().step(ready)
+        if not self.is_over:
+            self.replayer.look(time.monotonic_ns())
+            self._after()

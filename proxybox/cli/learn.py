@@ -1,0 +1,371 @@
+"""`proxybox learn`: runs a program in boxes until it passes, and writes the smallest policy under which it does.
+
+Rule: a policy is widened only by an answer of the user's: at the terminal, or by --accept-all and --allow. The
+program's output is not shown meanwhile, so that it cannot look like a question, or like the answer to one.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import shlex
+import sys
+import termios
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import attrs
+
+from proxybox.cli.arguments import Parsed
+from proxybox.cli.choosing import choose_policy, chosen_packages, named_policy
+from proxybox.cli.failures import CommandError, UsageError
+from proxybox.cli.run import interrupted, program_of, tell_failure
+from proxybox.cli.streams import text_file
+from proxybox.learning.hostfiles import Host
+from proxybox.learning.learner import Enough, Learned, Learner, Run
+from proxybox.learning.merging import merged
+from proxybox.learning.needs import Writes, counted
+from proxybox.learning.observing import Observed
+from proxybox.learning.proposals import Proposal, shown
+from proxybox.learning.writing import to_commented_toml
+from proxybox.policies import Policy, to_dict
+from proxybox.program import Program
+from proxybox.sandbox import Sandbox
+from proxybox.terminal.harmless import harmless_lines, on_one_line
+from proxybox.terminal.text import Paint
+
+EXIT_FAILS: Final = 1
+_MOST_INPUT: Final = 64 << 20
+_WRITES: Final[tuple[Writes, ...]] = ("memory", "overlay", "rw")
+#: The end of what the program has printed to stderr, when it does not pass.
+_LINES_SHOWN: Final = 10
+_NO_TERMINAL: Final = (
+    "learn asks before it lets anything in, and there is no terminal to ask at: run it at one, or give --accept-all "
+    "(and --allow PATH for each secret)"
+)
+
+
+def learn(parsed: Parsed) -> int:
+    """Learns a policy for the program of a command line, and writes it; returns the exit status."""
+    try:
+        learned = learned_from(parsed)
+        text = toml_of(learned, parsed)
+        write(text, learned, parsed)
+    except KeyboardInterrupt:
+        return interrupted()
+    except Exception as error:
+        return tell_failure(error)
+    return 0 if learned.passes else EXIT_FAILS
+
+
+def learned_from(parsed: Parsed) -> Learned:
+    """Carries out what a command line asks for. Raises UsageError, CommandError and what a box raises."""
+    if parsed.kind == "stdin":
+        raise UsageError("learn runs a program several times: want a script, -c CODE or -m MODULE")
+    if not parsed.flag("accept_all") and not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+        raise CommandError(_NO_TERMINAL)
+    check_output(parsed.text("output"))
+    policy = first_policy(parsed)
+    programs = [program_of(each) for each in argument_sets(parsed)]
+    runner = Boxes(programs=programs, stdin=standard_input(parsed), sandbox=sandboxes(parsed))
+    allowed = tuple(os.path.realpath(os.path.expanduser(path)) for path in parsed.texts("allow"))
+    learner = Learner(
+        policy=policy,
+        host=Host(home=os.path.realpath(os.path.expanduser("~")), folder=programs[0].folder),
+        run=runner,
+        decide=AcceptAll(allowed) if parsed.flag("accept_all") else Questions(allowed),
+        writes=one_of("--writes", parsed.text("writes") or "memory"),
+        rounds=rounds(parsed.text("rounds")),
+        generalise=parsed.flag("generalise"),
+        tell=lambda line: print(f"proxybox: {on_one_line(line)}", file=sys.stderr, flush=True),
+    )
+    return learner.learn()
+
+
+def _is_terminal(stream: Any) -> bool:
+    return stream is not None and bool(stream.isatty())
+
+
+# --- what the options say -----------------------------------------------------------------------------------------
+
+
+def check_output(path: str | None) -> None:
+    """Raises CommandError where nothing could be written: better than after all questions."""
+    if path is None:
+        return
+    folder = os.path.dirname(os.path.abspath(path))
+    if (
+        os.path.isdir(path)
+        or not os.path.isdir(folder)
+        or not os.access(path if os.path.exists(path) else folder, os.W_OK)
+    ):
+        raise CommandError(f"can't write the policy to {path!r}: no file can be written there")
+
+
+def first_policy(parsed: Parsed) -> Policy:
+    """Returns the policy to begin with: --from, the options that change it, and what --merge adds."""
+    options = {**parsed.options, "policy": parsed.text("from") or "strict"}
+    if variables := parsed.texts("env"):
+        options["env"] = tuple(map(with_value, variables))
+    policy = choose_policy(parsed._replace(options=options))
+    for name in parsed.texts("merge"):
+        policy = merged(policy, named_policy(name))
+    return policy
+
+
+def with_value(variable: str) -> str:
+    """Returns NAME=VALUE: a NAME alone gets the value that it has here. Raises UsageError where it has none."""
+    if "=" in variable:
+        return variable
+    if variable not in os.environ:
+        raise UsageError(f"--env: there is no environment variable {variable!r} here; want NAME=VALUE, or one that is")
+    return f"{variable}={os.environ[variable]}"
+
+
+def argument_sets(parsed: Parsed) -> list[Parsed]:
+    """Returns the command line once for its own arguments, and once for each --also."""
+    try:
+        further = [tuple(shlex.split(words)) for words in parsed.texts("also")]
+    except ValueError as error:
+        raise UsageError(f"--also: {error}") from None
+    return [parsed, *(parsed._replace(arguments=words) for words in further)]
+
+
+def standard_input(parsed: Parsed) -> bytes:
+    """Reads what each run gets as standard input. Raises CommandError."""
+    name = parsed.text("input")
+    if name is None:
+        return b""
+    try:
+        if name == "-":
+            data = sys.stdin.buffer.read(_MOST_INPUT + 1)
+        else:
+            with open(name, "rb") as file:
+                data = file.read(_MOST_INPUT + 1)
+    except OSError as error:
+        raise CommandError(f"can't read {name!r}: {error.strerror or error}") from None
+    if len(data) > _MOST_INPUT:
+        raise CommandError(f"--input: {name!r} has more than 64 MiB")
+    return data
+
+
+def one_of(flag: str, word: str) -> Writes:
+    """Returns a way of writing by its name. Raises UsageError for another word."""
+    for known in _WRITES:
+        if word == known:
+            return known
+    raise UsageError(f"{flag}: want one of {', '.join(_WRITES)}, got {word!r}")
+
+
+def rounds(text: str | None) -> int:
+    """Returns how many runs there may be. Raises UsageError."""
+    if text is None:
+        return 100
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= 1000:
+        raise UsageError(f"--rounds: want a number from 1 to 1000, got {text!r}")
+    return int(text)
+
+
+def sandboxes(parsed: Parsed) -> Callable[..., Sandbox]:
+    """Returns what makes a sandbox for a policy, with the interpreter and the packages of the command line."""
+    guest, library = parsed.text("guest"), parsed.text("guest_library")
+    packages = chosen_packages(parsed.texts("packages"), guest, library)
+    return functools.partial(Sandbox, guest=guest, guest_library=library, packages=packages)
+
+
+# --- runs ---------------------------------------------------------------------------------------------------------
+
+
+@attrs.define(kw_only=True, eq=False)
+class Boxes:
+    """Runs programs in boxes, each observed. What an empty program asks for is left out of what is observed."""
+
+    programs: Sequence[Program]
+    stdin: bytes
+    sandbox: Callable[..., Sandbox]
+    _start: Observed | None = None
+
+    def __call__(self, policy: Policy) -> list[Run]:
+        """Runs each program once with this policy. Raises SandboxStartError and PolicyError."""
+        if self._start is None:
+            self._start = self._run(policy, Program.content(b"")).observed
+        runs = [self._run(policy, program) for program in self.programs]
+        return [attrs.evolve(run, observed=run.observed.without(self._start)) for run in runs]
+
+    def _run(self, policy: Policy, program: Program) -> Run:
+        observed = Observed()
+        with self.sandbox(policy, interceptors=[lambda _: None], audit=observed.add) as box:  # for calls with paths
+            return Run(box.run_program(program, stdin=self.stdin), observed)
+
+
+# --- answers ------------------------------------------------------------------------------------------------------
+
+
+@attrs.define
+class Answers:
+    """What is let in without a question: what --allow names. allowed: paths without links."""
+
+    allowed: tuple[str, ...] = ()
+
+    def is_allowed(self, proposal: Proposal) -> bool:
+        """Whether --allow names what it shows, or a folder that has it."""
+        source = proposal.source
+        return bool(source) and any(source == path or source.startswith(f"{path}/") for path in self.allowed)
+
+
+@attrs.define
+class AcceptAll(Answers):
+    """Lets in everything but what may be secret, and what changes the host."""
+
+    def __call__(self, proposal: Proposal) -> bool:
+        """Returns whether it is let in."""
+        return not proposal.is_asked_alone or self.is_allowed(proposal)
+
+
+@attrs.define
+class Questions(Answers):
+    """Asks at the terminal."""
+
+    _all: bool = False
+    _number: int = 0
+
+    def __call__(self, proposal: Proposal) -> bool:
+        """Asks about a proposal, and returns whether it is let in. Raises Enough at `q`, and at the end of input."""
+        if self.is_allowed(proposal) or (self._all and not proposal.is_asked_alone):
+            return True
+        self._number += 1
+        paint = Paint(sys.stderr)
+        print(f"\n[{self._number}] {paint('bold', harmless_lines(proposal.told()))}", file=sys.stderr)
+        for line in details(proposal):
+            print(f"    {harmless_lines(line)}", file=sys.stderr)
+        if proposal.secret:
+            print(paint("red", f"    SECRET? {harmless_lines(proposal.secret)}"), file=sys.stderr)
+        while True:
+            answer = self._answer(
+                "    let it in? y: yes, n: no, a: yes to all that is not asked alone, q: no more [n] "
+            )
+            if answer in ("y", "yes"):
+                return True
+            if answer in ("", "n", "no"):
+                return False
+            if answer in ("a", "all"):
+                self._all = True
+                if not proposal.is_asked_alone:
+                    return True
+                print("    this one is asked alone: y or n", file=sys.stderr)
+            elif answer in ("q", "quit"):
+                raise Enough
+
+    @staticmethod
+    def _answer(question: str) -> str:
+        with contextlib.suppress(OSError, ValueError, termios.error):
+            termios.tcflush(sys.stdin, termios.TCIFLUSH)  # what was typed before a question is no answer to it
+        print(question, end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            print(file=sys.stderr)
+            raise Enough
+        return line.strip().lower()
+
+
+def details(proposal: Proposal) -> list[str]:
+    """Returns what a question tells besides the change itself."""
+    why = f"wanted by {proposal.wanted_by()}"
+    if proposal.calls and proposal.why:
+        why += f": {proposal.why}"
+    lines = [why if proposal.needed else f"{why}; the program passed without it"]
+    return lines + [f"lets in {each}" for each in proposal.lets_in]
+
+
+# --- what comes of it ---------------------------------------------------------------------------------------------
+
+
+def toml_of(learned: Learned, parsed: Parsed) -> str:
+    """Returns the policy as TOML, with comments."""
+    return to_commented_toml(learned.policy, learned.lines, head(learned, parsed))
+
+
+def head(learned: Learned, parsed: Parsed) -> list[str]:
+    """Returns the comments at the beginning of the file."""
+    name = {"code": "a program of -c", "module": f"the module {parsed.program}"}.get(parsed.kind, parsed.program)
+    ends = f"Learned by proxybox for {on_one_line(name)}"
+    lines = [f"{ends}, which passes under it." if learned.passes else f"{ends}, which does NOT pass under it."]
+    if not learned.passes:
+        lines += [f"It ended: {run.result.summary()}" for run in learned.runs]
+    lines += [f"Not let in: {each.told()} (wanted by {each.wanted_by()})" for each in learned.declined]
+    return lines + [f"Also: {each}" for each in learned.told]
+
+
+def write(text: str, learned: Learned, parsed: Parsed) -> None:
+    """Writes the policy, or all that was learned as JSON, and a summary. Raises CommandError."""
+    output = json.dumps(as_json(learned, text), indent=2) + "\n" if parsed.flag("json") else text
+    path = parsed.text("output")
+    if path is not None:
+        try:
+            with text_file(path, f"the policy to {path!r}") as file:
+                file.write(output)
+        except OSError as error:
+            raise CommandError(f"can't write the policy to {path!r}: {error.strerror}") from None
+    else:
+        print_policy(output)
+    for line in summary(learned):
+        print(f"proxybox: {harmless_lines(line)}", file=sys.stderr)
+
+
+def print_policy(output: str) -> None:
+    """Prints a policy: for a terminal as harmless text, otherwise as UTF-8, which TOML always is."""
+    if _is_terminal(sys.stdout):
+        sys.stdout.write(harmless_lines(output))
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(output.encode())
+    sys.stdout.flush()
+
+
+def summary(learned: Learned) -> list[str]:
+    """Returns in words what was learned, line by line."""
+    lines = [f"let in: {each.told()}" for each in learned.lines]
+    lines += [
+        f"not let in: {each.told()}{f' (SECRET: {each.secret})' if each.secret else ''}" for each in learned.declined
+    ]
+    lines += [f"not needed, and left out: {each.told()}" for each in learned.dropped]
+    lines += list(learned.told)
+    if learned.passes:
+        return [*lines, f"the program passes under this policy, with {counted(len(learned.lines), 'line')} learned"]
+    for run in learned.runs:
+        if not run.result.ok:
+            last = run.result.stderr.rstrip("\n").split("\n")[-_LINES_SHOWN:]
+            lines += [f"| {shown(line)}" for line in last if line]
+            lines.append(f"the program does not pass: {shown(run.result.summary())}")
+    return lines
+
+
+def as_json(learned: Learned, text: str) -> dict[str, Any]:
+    """Returns what was learned as JSON has it."""
+    return {
+        "passes": learned.passes,
+        "rounds": learned.rounds,
+        "policy": to_dict(learned.policy),
+        "toml": text,
+        "lines": [line_as_json(each) for each in learned.lines],
+        "declined": [line_as_json(each) for each in learned.declined],
+        "dropped": [line_as_json(each) for each in learned.dropped],
+        "told": list(learned.told),
+        "runs": [run.result.summary() for run in learned.runs],
+    }
+
+
+def line_as_json(line: Proposal) -> dict[str, Any]:
+    """Returns one proposal as JSON has it."""
+    mount = line.mount
+    return {
+        "told": line.told(),
+        "mount": None if mount is None else {"target": mount.target, "source": line.source or None, "mode": mount.mode},
+        "key": line.key or None,
+        "value": line.value,
+        "calls": dict(line.calls),
+        "why": line.why,
+        "lets_in": list(line.lets_in),
+        "secret": line.secret,
+        "needed": line.needed,
+    }

@@ -1,0 +1,73 @@
+"""The commands about records of runs, as click sees them; their work is done in the files of their names."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxybox.cli.teaching import complete_file, guest_option, json_flag, packages_option
+
+REPLAY_HELP = """Run a recorded program again, from its record alone.
+
+RECORD is what `proxybox run --record RECORD` has written. The program runs in a box that has no file,
+clock or network: each OS call that it makes is compared with the recorded one and gets its answer. The
+first call that differs ends the replay, and both are shown. It needs the interpreter that was recorded.
+
+\b
+Examples:
+  proxybox run --record run.pbx script.py
+  proxybox replay run.pbx
+  proxybox replay --json run.pbx
+
+\b
+Exit status: 0 when the program did what it did then, or
+  1 it did something else, or the record is not complete   125 it cannot be replayed here   2 usage"""
+
+record_argument = click.argument("record", type=Path, shell_complete=complete_file)
+
+
+@click.command("replay", help=REPLAY_HELP, short_help="Run a recorded program again, from its record alone.")
+@record_argument
+@guest_option
+@click.option("--guest-library", metavar="DIR", help="As for run.", shell_complete=complete_file)
+@packages_option
+@click.option("--until", type=click.IntRange(1), metavar="N", help="Stop at call N; what was printed before is shown.")
+@click.option("--speed", type=click.FloatRange(0, 1e6, min_open=True), metavar="X",
+              help="Take the time that the run took, X times as fast.")  # fmt: skip
+@click.option("--quiet", "-q", is_flag=True, help="Do not show what the program prints.")
+@json_flag
+def replay(record: Path, **options: Any) -> int:
+    """Runs a recorded program again."""
+    from proxybox.cli import replay as work
+
+    return work.replay(record, **options)
+
+
+VERIFY_HELP = """Check a record: whether it is whole, and who vouches for it.
+
+It says what was run, with which interpreter, under which policy and with what result. With --key, the
+record must have a valid signature of that key.
+
+\b
+Examples:
+  ssh-keygen -t ed25519 -N '' -f grader
+  proxybox run --record run.pbx --sign grader script.py
+  proxybox verify run.pbx --key grader.pub
+
+\b
+Exit status: 0 when it is whole, and signed as was asked for, or
+  1 it is not   125 it cannot be read   2 usage"""
+
+
+@click.command("verify", help=VERIFY_HELP, short_help="Check a record: whether it is whole, and who vouches for it.")
+@record_argument
+@click.option(
+    "--key", "keys", multiple=True, metavar="FILE", shell_complete=complete_file,
+    help="Want a signature of this key: a public one, of ssh-keygen or openssl.",
+)  # fmt: skip
+@json_flag
+def verify(record: Path, keys: tuple[str, ...], as_json: bool) -> int:
+    """Checks a record."""
+    from proxybox.cli import verify as work
+
+    return work.verify(record, keys, as_json=as_json)

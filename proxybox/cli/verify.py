@@ -1,0 +1,68 @@
+"""`proxybox verify`: whether a record is whole, and who vouches for it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from proxybox.cli.failures import CommandError
+from proxybox.cli.run import interrupted, signing, tell_failure
+from proxybox.records.record import Record
+from proxybox.terminal.harmless import harmless_lines, on_one_line
+
+EXIT_NOT_SO = 1
+
+
+def verify(record: Path, keys: tuple[str, ...], *, as_json: bool) -> int:
+    """Checks a record, and says what it tells. Returns the exit status."""
+    try:
+        told, problems = checked(record, keys)
+    except KeyboardInterrupt:
+        return interrupted()
+    except OSError as error:
+        return tell_failure(CommandError(f"can't read {error.filename!r}: {error.strerror or error}"))
+    except Exception as error:
+        return tell_failure(error)
+    if as_json:
+        json.dump({**told, "ok": not problems, "problems": problems}, sys.stdout, indent=2, default=str)
+        sys.stdout.write("\n")
+    else:
+        sys.stdout.write(harmless_lines("\n".join([*in_words(told), *problems]) + "\n"))
+    return EXIT_NOT_SO if problems else 0
+
+
+def checked(path: Path, keys: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
+    """Returns what a record tells, and what is wrong with it."""
+    wanted = {key: signing().public_key_id(key) for key in keys}
+    problems: list[str] = []
+    with Record(path) as record:
+        calls = sum(1 for _ in record.calls())
+        result = record.result
+        has_signatures = bool(record.reader.signatures)
+        told: dict[str, Any] = {
+            "record": str(path), "guest": record.guest, "recorded": record.recorded, "argv": list(record.argv),
+            "calls": calls, "status": None if result is None else str(result.status),
+            "exit_code": None if result is None else result.exit_code, "signatures": [],
+        }  # fmt: skip
+    if result is None:
+        problems.append("the record is not complete: it does not tell how the run ended")
+    elif has_signatures:
+        found = signing().signatures_of(path)
+        told["signatures"] = [{"key_id": each.key_id, "valid": each.is_valid} for each in found]
+        problems += [f"the signature of key {each.key_id[:16]} is not valid" for each in found if not each.is_valid]
+    valid = {each["key_id"] for each in told["signatures"] if each["valid"]}
+    problems += [f"it is not signed by {key} (key {ident[:16]})" for key, ident in wanted.items() if ident not in valid]
+    return told, problems
+
+
+def in_words(told: dict[str, Any]) -> list[str]:
+    """Returns what a record tells, line by line."""
+    ended = "" if told["status"] is None else f", {told['status']}, exit status {told['exit_code']}"
+    lines = [
+        f"{told['record']}: {told['guest']} {' '.join(told['argv'][1:])}",
+        f"recorded {told['recorded']}, {told['calls']:,} OS calls{ended}",
+    ]
+    lines += [f"signed by key {each['key_id'][:16]}" for each in told["signatures"] if each["valid"]]
+    if not told["signatures"]:
+        lines.append("not signed")
+    return [on_one_line(line) for line in lines]

@@ -1,0 +1,329 @@
+"""The rounds of learning: run, find what was lacking, ask, widen, run again; then take away what nothing needs.
+
+Rule: each run is in a box with the policy that was agreed to so far. No run changes the host: what a policy writes
+there is kept apart while it is learned (`for_learning`).
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import attrs
+
+from proxybox.controller.errors import SandboxStartError
+from proxybox.learning.hostfiles import Host
+from proxybox.learning.merging import wider
+from proxybox.learning.needs import MOST_TOLD, Needs, Search, Writes
+from proxybox.learning.observing import Observed
+from proxybox.learning.proposals import Proposal, covers, shown, with_mount, without_mount
+from proxybox.policies import Mount, Policy, PolicyError, evolve
+from proxybox.result import Result
+
+#: Runs to find out what can be taken away again, and the seconds that they may take together.
+MOST_TRIALS: Final = 24
+_MOST_SECONDS: Final = 120.0
+#: Bytes of a file that stands in memory while a policy is learned under which it may be changed.
+MOST_COPIED: Final = 16 << 20
+
+
+@attrs.frozen(eq=False)
+class Run:
+    """One run: how it ended, and what it asked for besides what every program asks for."""
+
+    result: Result
+    observed: Observed
+
+
+Runner = Callable[[Policy], Sequence[Run]]
+"""Runs the program in boxes with a policy, once for each set of arguments."""
+Decide = Callable[[Proposal], bool]
+"""Whether a proposal is let in. Raises Enough to have no more proposals."""
+
+
+class Enough(Exception):
+    """Raised by a Decide: nothing more is let in."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Learned:
+    """What was learned.
+
+    policy: the one that was agreed to. lines: what it has beyond the first one. declined: what was not let in. dropped:
+    what was let in and was not needed. told: what else is to be known, in words. runs: the last ones. rounds: how often
+    the program was run before it passed.
+    """
+
+    policy: Policy
+    lines: tuple[Proposal, ...] = ()
+    declined: tuple[Proposal, ...] = ()
+    dropped: tuple[Proposal, ...] = ()
+    told: tuple[str, ...] = ()
+    runs: tuple[Run, ...] = ()
+    rounds: int = 0
+
+    @property
+    def passes(self) -> bool:
+        """Whether the program ended well with each set of its arguments."""
+        return passes(self.runs)
+
+
+@attrs.define(kw_only=True, eq=False)
+class Learner:
+    """Learns a policy for one program.
+
+    policy: the first one. run: runs the program. decide: says what is let in. tell: is told of each round, in a line.
+    """
+
+    policy: Policy
+    host: Host
+    run: Runner
+    decide: Decide
+    writes: Writes = "memory"
+    rounds: int = 100
+    generalise: bool = False
+    tell: Callable[[str], object] = lambda _: None
+    _first: Policy = attrs.field(default=attrs.Factory(lambda self: self.policy, takes_self=True), init=False)
+    _lines: dict[str, Proposal] = attrs.field(factory=dict, init=False)
+    _declined: dict[str, Proposal] = attrs.field(factory=dict, init=False)
+    _told: dict[str, None] = attrs.field(factory=dict, init=False)
+
+    def learn(self) -> Learned:
+        """Returns the policy that was agreed to, and how the program ends under it."""
+        runs: tuple[Run, ...] = ()
+        number = 0
+        try:
+            while True:
+                number += 1
+                try:
+                    runs = self._run(self.policy)
+                except SandboxStartError as error:
+                    if not self._shows_folder(error):
+                        raise
+                    continue
+                self.tell(f"run {number}: {'; '.join(shown(run.result.summary()) for run in runs)}")
+                if not self._widen(runs):
+                    break
+                if number >= self.rounds:
+                    self._told[f"{number} runs were not enough: more can be allowed (--rounds)"] = None
+                    runs = self._run(self.policy)
+                    break
+        except Enough:
+            runs = self._run(self.policy)
+        dropped = self._drop(runs) if passes(runs) else ()
+        if self.generalise and passes(runs):
+            self._generalise()
+        if dropped or self.generalise:
+            runs = self._run(self.policy)
+        return Learned(
+            policy=self.policy,
+            lines=tuple(self._lines.values()),
+            declined=tuple(self._declined.values()),
+            dropped=dropped,
+            told=self._told_in_all(),
+            runs=runs,
+            rounds=number,
+        )
+
+    def _run(self, policy: Policy) -> tuple[Run, ...]:
+        return tuple(self.run(for_learning(policy)))
+
+    def _told_in_all(self) -> tuple[str, ...]:
+        told = tuple(self._told)
+        left = len(told) - MOST_TOLD
+        return told if left <= 0 else (*told[:MOST_TOLD], f"and {left:,} more")
+
+    # --- more ---
+
+    def _shows_folder(self, error: SandboxStartError) -> bool:
+        """Asks whether the script's folder is shown itself, where no box starts with a copy of it."""
+        if self.policy.filesystem.box != "memory" or self.host.folder is None:
+            return False
+        self._ask(
+            Proposal(
+                key="filesystem.box",
+                value="overlay",
+                why=f"no box starts with a copy of the script's folder: {error}",
+                lets_in=(f"all of {self.host.folder}, as it is at each moment; changes are kept apart",),
+            )
+        )
+        return self.policy.filesystem.box != "memory"
+
+    def _widen(self, runs: Sequence[Run]) -> bool:
+        """Asks about what the runs lacked. Returns whether anything was let in."""
+        was = self.policy
+        answered = {*self._lines, *self._declined}
+        for run in runs:
+            search = Search(policy=self.policy, host=self.host, writes=self.writes, answered=answered)
+            needs: Needs = search.needs(run.result, run.observed)
+            self._told.update(dict.fromkeys(needs.told))
+            for proposal in needs.proposals:
+                if proposal.name not in answered:
+                    answered.add(proposal.name)
+                    self._ask(proposal)
+        return self.policy != was
+
+    def _ask(self, proposal: Proposal) -> None:
+        try:
+            widened = self._widened(proposal)
+        except PolicyError as error:
+            self._told[f"{shown(proposal.told())} is not proposed: {error}"] = None
+            return
+        if widened == self.policy:
+            return
+        try:
+            is_let_in = self.decide(proposal)
+        except Enough:
+            self._declined[proposal.name] = proposal
+            raise
+        if not is_let_in:
+            self._declined[proposal.name] = proposal
+        elif why := self._why_no_start(widened):
+            self._told[f"{shown(proposal.told())} cannot be: {why}"] = None
+            self._declined[proposal.name] = proposal
+        else:
+            self.policy = widened
+            self._keep(proposal)
+
+    def _widened(self, proposal: Proposal) -> Policy:
+        """Returns the policy with a proposal, without the empty folders that were learned and that it makes needless.
+
+        Raises PolicyError.
+        """
+        policy = proposal.apply(self.policy)
+        if proposal.mount is None or not proposal.source or proposal.mount.mode == "ro":
+            return policy
+        for line in self._lines.values():
+            is_within = line.mount is not None and line.mount.target.startswith(f"{proposal.mount.target}/")
+            if line.mount is not None and is_within and not line.source:
+                policy = without_mount(policy, line.mount)
+        return policy
+
+    def _why_no_start(self, policy: Policy) -> str:
+        """Returns why no box starts under a policy whose mounts have changed; an empty text where one does."""
+        if policy.filesystem == self.policy.filesystem:
+            return ""
+        try:
+            self.run(for_learning(evolve(policy, limits={"calls": 1})))
+        except SandboxStartError as error:
+            return str(error)
+        return ""
+
+    def _keep(self, proposal: Proposal) -> None:
+        """Adds a line, in place of those that it makes superfluous."""
+        mounts = set(map(_place, self.policy.filesystem.mounts))
+        self._lines = {
+            name: line
+            for name, line in self._lines.items()
+            if (line.mount is None or _place(line.mount) in mounts)
+            and (line.mount is not None or line.key != proposal.key)
+        }
+        self._lines[proposal.name] = proposal
+
+    # --- less ---
+
+    def _drop(self, runs: Sequence[Run]) -> tuple[Proposal, ...]:
+        """Takes away each line without which the program still ends well, and with the same output and files."""
+        more_time = {"limits.wall_time", "limits.cpu_time"} & {line.key for line in self._lines.values()}
+        lines = [
+            each for each in self._lines.values() if each.mount is not None or (each.key == "time.kind" and more_time)
+        ]
+        seconds = sum(run.result.usage.wall for run in runs)
+        if not lines:
+            return ()
+        if len(lines) > MOST_TRIALS or seconds * (len(lines) + 2) > _MOST_SECONDS:
+            self._told["it was not tried what can be left out: that would take too many runs"] = None
+            return ()
+        wanted = [outcome(run) for run in self._run(repeatable(self.policy))]
+        is_same_each_time = wanted == [outcome(run) for run in self._run(repeatable(self.policy))]
+        dropped = []
+        for line in reversed(lines):
+            narrower = self._without(line)
+            try:
+                without = self._run(repeatable(narrower))
+            except SandboxStartError:
+                continue
+            found = [outcome(run) for run in without]
+            if passes(without) and (found == wanted or not is_same_each_time):
+                self.policy = narrower
+                del self._lines[line.name]
+                dropped.append(line)
+        return tuple(dropped)
+
+    def _without(self, line: Proposal) -> Policy:
+        """Returns the policy without a line, with what the first policy had in its place."""
+        if line.mount is None:
+            return evolve(self.policy, time=self._first.time)
+        policy = without_mount(self.policy, line.mount)
+        targets = {mount.target for mount in policy.filesystem.mounts}
+        for mount in self._first.filesystem.mounts:
+            was_replaced = mount.target == line.mount.target or covers(line.mount, mount)
+            if was_replaced and mount.target not in targets:
+                policy = with_mount(policy, mount)
+        return policy
+
+    def _generalise(self) -> None:
+        """Asks about folders that could stand for files; the files' lines go where one is let in."""
+        learned = {line.mount for line in self._lines.values() if line.mount is not None and not line.secret}
+        try:
+            for each in wider(mount for mount in self.policy.filesystem.mounts if mount in learned):
+                search = Search(policy=self.policy, host=self.host)
+                told: dict[str, None] = {}
+                made = search.folder(each.target, each.source, told)
+                self._told.update(told)
+                if made is not None:
+                    calls: dict[str, int] = {}
+                    for line in self._lines.values():
+                        if line.mount in each.files:
+                            calls |= {name: calls.get(name, 0) + count for name, count in line.calls.items()}
+                    why = f"stands for {len(each.files)} files"
+                    self._ask(attrs.evolve(made, calls=calls, why=why, needed=False))
+        except Enough:
+            pass
+
+
+def _place(mount: Mount) -> tuple[str, str, str]:
+    return mount.target, repr(mount.source), mount.mode
+
+
+def passes(runs: Sequence[Run]) -> bool:
+    """Whether all runs ended well, and nothing of their output was cut."""
+    return bool(runs) and all(run.result.ok and not run.result.truncated for run in runs)
+
+
+def outcome(run: Run) -> tuple[object, ...]:
+    """Returns what a caller sees of a run: how it ended, what it printed, and which files it left."""
+    result = run.result
+    changes = tuple((change.name, change.kind, change.content) for change in result.files.changes)
+    return result.status, result.exit_code, result.stdout_bytes, result.stderr_bytes, changes
+
+
+def repeatable(policy: Policy) -> Policy:
+    """Returns the policy with a seed in place of the host's randomness, so that two runs can be compared."""
+    return evolve(policy, randomness=0) if policy.randomness == "system" else policy
+
+
+def for_learning(policy: Policy) -> Policy:
+    """Returns the policy with everything that it changes on the host kept apart: folders in overlays, files as copies.
+
+    A file that is too large to be copied cannot be written.
+    """
+    filesystem = policy.filesystem
+    if filesystem.box != "rw" and all(mount.mode != "rw" for mount in filesystem.mounts):
+        return policy
+    mounts = tuple(_kept_apart(mount) for mount in filesystem.mounts)
+    return evolve(policy, filesystem={"mounts": mounts, "box": "overlay" if filesystem.box == "rw" else filesystem.box})
+
+
+def _kept_apart(mount: Mount) -> Mount:
+    if mount.mode != "rw" or not isinstance(mount.source, str):
+        return mount
+    if not os.path.isfile(mount.source):
+        return Mount(mount.target, mount.source, mode="overlay")
+    try:
+        with open(mount.source, "rb") as file:
+            content = file.read(MOST_COPIED + 1)
+    except OSError:
+        return Mount(mount.target, mount.source)
+    if len(content) > MOST_COPIED:
+        return Mount(mount.target, mount.source)
+    return Mount(mount.target, content, mode="memory")

@@ -1,0 +1,93 @@
+"""Several policies as one, and many files as their folder: what is wider than any single run has needed."""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, Final
+
+import attrs
+
+from proxybox.learning.limits import LADDERS, value_of
+from proxybox.learning.proposals import covers, with_mount
+from proxybox.policies import Mount, Policy, evolve
+
+_RANK: Final = ("ro", "memory", "overlay", "rw")
+#: Siblings from which on a folder is proposed in place of its files.
+FEWEST_SIBLINGS: Final = 3
+#: Names as programs make them for one run: tempfile's, hexadecimal ids, dates and long numbers.
+_TEMPORARY: Final = re.compile(r"tmp[a-z0-9_]{6,}|[0-9a-f]{8,}|\d{4}-\d\d-\d\d|\d{5,}")
+
+
+def merged(first: Policy, second: Policy) -> Policy:
+    """Returns a policy under which what passes under either passes: the mounts of both, the looser limits.
+
+    What has no order (the environment, randomness, the rest) is that of the first, with the variables of both.
+    """
+    policy = first
+    for mount in second.filesystem.mounts:
+        policy = _with(policy, mount)
+    changes: dict[str, dict[str, Any]] = {}
+    for key in LADDERS:
+        section, _, field = key.partition(".")
+        values = value_of(first, key), value_of(second, key)
+        changes.setdefault(section, {})[field] = None if None in values else max(values)
+    changes["filesystem"] = {
+        "box": max(first.filesystem.box, second.filesystem.box, key=_RANK.index),
+        "hide_dotfiles": first.filesystem.hide_dotfiles and second.filesystem.hide_dotfiles,
+        "mounts": policy.filesystem.mounts,
+    }
+    changes["environment"] = {"variables": {**second.environment.variables, **first.environment.variables}}
+    if second.time.kind == "real":
+        changes["time"] = {"kind": "real"}
+    if first.output.on_excess == "end" and second.output.on_excess == "truncate":
+        changes["output"]["on_excess"] = "truncate"
+    return evolve(policy, **changes)
+
+
+def _with(policy: Policy, mount: Mount) -> Policy:
+    same = next((each for each in policy.filesystem.mounts if each.target == mount.target), None)
+    if any(covers(each, mount) for each in policy.filesystem.mounts):
+        return policy
+    is_narrower = same is not None and _RANK.index(same.mode) < _RANK.index(mount.mode)
+    if same is not None and not (same.source == mount.source and is_narrower):
+        return policy
+    return with_mount(policy, mount)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file's name looks as if it were made for one run."""
+    return _TEMPORARY.search(name) is not None
+
+
+def pattern_of(path: str) -> str:
+    """Returns a path with `*` for what looks temporary in its last name."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, _TEMPORARY.sub("*", name))
+
+
+@attrs.frozen
+class Wider:
+    """A folder that could stand for some mounts of files.
+
+    target, source: where it would be mounted, and what. files: the mounts that it would stand for.
+    """
+
+    target: str
+    source: str
+    files: tuple[Mount, ...]
+
+
+def wider(mounts: Iterable[Mount]) -> list[Wider]:
+    """Returns the folders that could stand for read-only mounts of files: for three siblings, or a temporary name."""
+    folders: dict[tuple[str, str], list[Mount]] = defaultdict(list)
+    for mount in mounts:
+        if not isinstance(mount.source, str) or mount.mode != "ro" or not os.path.isfile(mount.source):
+            continue
+        if os.path.basename(mount.source) == os.path.basename(mount.target):
+            folders[os.path.dirname(mount.target), os.path.dirname(mount.source)].append(mount)
+    return [
+        Wider(target, source, tuple(files))
+        for (target, source), files in folders.items()
+        if len(files) >= FEWEST_SIBLINGS or any(is_temporary(os.path.basename(each.target)) for each in files)
+    ]

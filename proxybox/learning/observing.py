@@ -1,0 +1,181 @@
+"""What a program has asked the box for: its calls with paths, by path, within bounds."""
+
+import enum
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Self
+
+import attrs
+
+from proxybox.controller.audit import OSCall
+
+#: Distinct paths that are kept of one run, and distinct names of calls for each. Further ones are counted alone.
+MOST_PATHS: Final = 2_000
+MOST_NAMES: Final = 20
+
+
+class Kind(enum.StrEnum):
+    """What a call wants of a path."""
+
+    LOOK = "look"
+    READ = "read"
+    LIST = "list"
+    ALTER = "alter"
+    MAKE = "make"
+    REMOVE = "remove"
+
+
+WRITES: Final = frozenset({Kind.ALTER, Kind.MAKE, Kind.REMOVE})
+
+_LOOKS = frozenset({
+    "stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink", "readlinkat", "statfs",
+    "chdir",
+})  # fmt: skip
+_ALTERS = frozenset({
+    "truncate", "chmod", "fchmodat", "fchmodat2", "utime", "utimes", "utimensat", "futimesat", "chown", "lchown",
+    "fchownat",
+})  # fmt: skip
+_MAKES = frozenset({"mkdir", "mkdirat", "mknod", "mknodat", "symlink", "symlinkat"})
+_REMOVES = frozenset({"unlink", "unlinkat", "rmdir"})
+_MOVES = frozenset({"rename", "renameat", "renameat2"})
+_LINKS = frozenset({"link", "linkat"})
+_OPENS = frozenset({"open", "openat", "openat2", "creat"})
+#: How a call fails that the policy, or what it mounts, does not let through.
+REFUSED: Final = frozenset({"ENOENT", "ENOTDIR", "EACCES", "EPERM", "EROFS", "EBUSY", "EXDEV"})
+_HOW = struct.Struct("<Q")
+_O_PATH = 0o10000000
+_O_TMPFILE = 0o20000000
+
+
+@attrs.define(slots=True)
+class Asked:
+    """One path that a program asked for.
+
+    kinds: what it wanted of it. calls: how often it asked, by the names of the calls. errors: the names of the errors
+    that it got.
+    """
+
+    path: bytes
+    kinds: set[Kind] = attrs.field(factory=set)
+    calls: dict[str, int] = attrs.field(factory=dict)
+    errors: set[str] = attrs.field(factory=set)
+
+    def count(self, kind: Kind, call: OSCall) -> None:
+        """Counts one call for this path."""
+        self.kinds.add(kind)
+        if call.name in self.calls or len(self.calls) < MOST_NAMES:
+            self.calls[call.name] = self.calls.get(call.name, 0) + 1
+        if call.errno is not None:
+            self.errors.add(call.errno)
+
+
+@attrs.define(slots=True)
+class Observed:
+    """What one run has asked for. `add` is an audit: it takes each call of the run.
+
+    refused: the paths that it did not get, in the order of the last call for each. reached: those that it got.
+    more: calls for paths that are not kept, because there are too many. clock: how often it read a clock. short: the
+    errors that come of a limit (EMFILE, ENOSPC), by the names of calls.
+    """
+
+    refused: dict[bytes, Asked] = attrs.field(factory=dict)
+    reached: dict[bytes, Asked] = attrs.field(factory=dict)
+    more: int = 0
+    clock: int = 0
+    short: dict[str, dict[str, int]] = attrs.field(factory=dict)
+
+    @classmethod
+    def of(cls, calls: Iterable[OSCall]) -> Self:
+        """Returns what some recorded calls have asked for."""
+        observed = cls()
+        for call in calls:
+            observed.add(call)
+        return observed
+
+    def add(self, call: OSCall) -> None:
+        """Takes one call, after it was decided."""
+        if call.family == "clock":
+            self.clock += 1
+        if call.errno in ("EMFILE", "ENOSPC"):
+            names = self.short.setdefault(call.errno, {})
+            if call.name in names or len(names) < MOST_NAMES:
+                names[call.name] = names.get(call.name, 0) + 1
+        for kind, path in wanted(call):
+            kept = self.refused if call.errno in REFUSED else self.reached
+            if call.errno is not None and kept is self.reached:
+                continue
+            asked = kept.pop(path, None)
+            if asked is None:
+                if len(kept) >= MOST_PATHS:
+                    self.more += 1
+                    continue
+                asked = Asked(path)
+            kept[path] = asked  # behind those that were asked for before
+            asked.count(kind, call)
+
+    def without(self, other: "Observed") -> "Observed":
+        """Returns this without the refused paths of another run, such as that of an empty program."""
+        refused = {path: asked for path, asked in self.refused.items() if path not in other.refused}
+        return attrs.evolve(self, refused=refused, clock=max(0, self.clock - other.clock))
+
+
+def wanted(call: OSCall) -> Iterator[tuple[Kind, bytes]]:
+    """Yields what a call wants of which absolute paths in the box."""
+    name = call.name
+    if name in _OPENS:
+        yield from ((_opened(call), path) for path in _last(call, "path"))
+    elif name in _LOOKS:
+        yield from ((Kind.LOOK, path) for path in _last(call, "path"))
+    elif name in _ALTERS:
+        yield from ((Kind.ALTER, path) for path in _last(call, "path"))
+    elif name in _MAKES:
+        yield from ((Kind.MAKE, path) for path in _last(call, "path"))
+    elif name in _REMOVES:
+        yield from ((Kind.REMOVE, path) for path in _first(call, "path"))
+    elif name in _MOVES or name in _LINKS:
+        yield from ((Kind.REMOVE if name in _MOVES else Kind.READ, path) for path in _first(call, "old"))
+        yield from ((Kind.MAKE, path) for path in _last(call, "new"))
+
+
+def _opened(call: OSCall) -> Kind:
+    flags = _flags(call.arguments)
+    if call.name == "creat" or flags & _O_TMPFILE == _O_TMPFILE:
+        return Kind.MAKE
+    if flags & _O_PATH:
+        return Kind.LOOK
+    if flags & os.O_ACCMODE:
+        return Kind.MAKE if flags & os.O_CREAT and flags & (os.O_TRUNC | os.O_EXCL) else Kind.ALTER
+    if flags & os.O_CREAT:
+        return Kind.ALTER
+    return Kind.LIST if flags & os.O_DIRECTORY else Kind.READ
+
+
+def _flags(arguments: dict[str, Any]) -> int:
+    flags, how = arguments.get("flags"), arguments.get("how")
+    if isinstance(how, bytes) and len(how) >= _HOW.size:
+        return int(_HOW.unpack_from(how)[0])
+    return flags if isinstance(flags, int) else 0
+
+
+def _first(call: OSCall, name: str) -> Iterator[bytes]:
+    """Yields the path as it was written: calls that remove a name follow no link at its end."""
+    if call.paths:
+        yield call.paths[0]
+    else:
+        yield from _written(call, name)
+
+
+def _last(call: OSCall, name: str) -> Iterator[bytes]:
+    """Yields the place where a path leads in the end."""
+    if call.paths:
+        yield call.paths[-1]
+    else:
+        yield from _written(call, name)
+
+
+def _written(call: OSCall, name: str) -> Iterator[bytes]:
+    """Yields an absolute path that a record without `paths` has; a relative one is not known without its folder."""
+    path = call.arguments.get(name)
+    if isinstance(path, bytes) and path.startswith(b"/"):
+        yield os.path.normpath(path)

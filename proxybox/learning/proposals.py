@@ -1,0 +1,121 @@
+"""One widening of a policy: what it changes, which calls wanted it, and what else it would let in."""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+from proxybox.policies import Mount, Policy, evolve
+from proxybox.policies.sizes import format_size, spoken_duration
+from proxybox.terminal.harmless import on_one_line
+
+_SIZES: Final = frozenset({"limits.memory", "limits.disk", "output.limit"})
+_DURATIONS: Final = frozenset({"limits.wall_time", "limits.cpu_time"})
+#: Characters of one name or path in a line for people.
+MOST_SHOWN: Final = 160
+
+
+@attrs.frozen(kw_only=True)
+class Proposal:
+    """One line, or one mount, that a policy would get.
+
+    mount: a mount to add, in place of what the policy has at its target. key, value: a key to set, such as
+    "limits.memory". calls: which calls wanted it, with counts. why: the reason in words. lets_in: what else it lets in.
+    secret: why it may let in a secret; an empty text where nothing says so. needed: whether the run failed without it.
+    """
+
+    mount: Mount | None = None
+    key: str = ""
+    value: Any = None
+    calls: Mapping[str, int] = attrs.field(factory=dict)
+    why: str = ""
+    lets_in: tuple[str, ...] = ()
+    secret: str = ""
+    needed: bool = True
+
+    @property
+    def name(self) -> str:
+        """What it is known by, so that the same thing is not asked twice."""
+        if self.mount is not None:
+            return f"{self.mount.target} {self.mount.source!r} {self.mount.mode}"
+        return f"{self.key} {self.value}"
+
+    @property
+    def source(self) -> str:
+        """The file or folder of the host that it shows; an empty text where it shows none."""
+        source = None if self.mount is None else self.mount.source
+        return source if isinstance(source, str) else ""
+
+    @property
+    def is_asked_alone(self) -> bool:
+        """Whether it is not let in with all others: what may be secret, and what changes the host."""
+        return bool(self.secret) or (self.mount is not None and self.mount.mode == "rw")
+
+    def told(self) -> str:
+        """Returns in words, on one line, what it changes."""
+        if self.mount is None:
+            return f"{self.key} = {told_value(self.key, self.value)}"
+        target, mode = on_one_line(self.mount.target), self.mount.mode
+        if not self.source:
+            return f"an empty folder at {target} (what is written there is kept apart and reported)"
+        how = {
+            "ro": "read-only",
+            "rw": "to read and to CHANGE ON THE HOST",
+            "overlay": "with changes kept apart from the host",
+        }[mode]
+        at = "" if self.source == self.mount.target else f" at {target}"
+        return f"{'the folder ' if os.path.isdir(self.source) else ''}{on_one_line(self.source)}{at}, {how}"
+
+    def wanted_by(self) -> str:
+        """Returns in words which calls wanted it."""
+        return ", ".join(f"{name} ×{count:,}" for name, count in self.calls.items()) or self.why
+
+    def apply(self, policy: Policy) -> Policy:
+        """Returns the policy with this change. Raises PolicyError where it has no place in this policy."""
+        if self.mount is not None:
+            return with_mount(policy, self.mount)
+        section, _, field = self.key.partition(".")
+        return evolve(policy, **{section: {field: self.value}})
+
+
+def told_value(key: str, value: Any) -> str:
+    """Returns the value of a key for people."""
+    if value is None:
+        return "none"
+    if key in _SIZES:
+        return str(format_size(value))
+    if key in _DURATIONS:
+        return spoken_duration(value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value).lower()
+
+
+def shown(text: str) -> str:
+    """Returns a text of a guest, or a path, for a line of ours: controls as escapes, and cut when it is long."""
+    text = on_one_line(text)
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN // 2]}...{text[-MOST_SHOWN // 2 :]}"
+
+
+def with_mount(policy: Policy, mount: Mount) -> Policy:
+    """Returns the policy with a mount in place of what it has at the same target, and of what the mount covers."""
+    kept = [each for each in policy.filesystem.mounts if each.target != mount.target and not covers(mount, each)]
+    below = (at for at, each in enumerate(kept) if each.target.startswith(mount.target + "/"))
+    kept.insert(next(below, len(kept)), mount)  # before what is mounted in it: a later mount hides an earlier one
+    return evolve(policy, filesystem={"mounts": tuple(kept)})
+
+
+def without_mount(policy: Policy, mount: Mount) -> Policy:
+    """Returns the policy without a mount."""
+    return evolve(policy, filesystem={"mounts": tuple(each for each in policy.filesystem.mounts if each != mount)})
+
+
+_RANK: Final = {"ro": 0, "memory": 0, "overlay": 1, "rw": 2}
+
+
+def covers(wide: Mount, narrow: Mount) -> bool:
+    """Whether a mount of a folder shows what another mount shows, at the same place and with the same mode or more."""
+    if not isinstance(wide.source, str) or not isinstance(narrow.source, str) or not os.path.isdir(wide.source):
+        return False
+    rest = narrow.target[len(wide.target) :]
+    is_below = narrow.target.startswith(wide.target + "/") and narrow.source == wide.source + rest
+    return is_below and "/." not in rest and _RANK[narrow.mode] <= _RANK[wide.mode]

@@ -1,0 +1,111 @@
+"""What recorded runs never used of a policy: the reverse of learning.
+
+Rule: no box and no host is needed here, only records: calls and results.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import attrs
+
+from proxybox.controller.audit import OSCall
+from proxybox.learning.limits import LADDERS, value_of
+from proxybox.learning.observing import REFUSED, WRITES, wanted
+from proxybox.policies import Policy
+from proxybox.result import Result
+
+#: A limit is called wide when it is at least this many times what the runs have used.
+MARGIN: Final = 2
+
+
+@attrs.frozen
+class Unused:
+    """A part of a policy that runs have not used.
+
+    key: its path, such as "filesystem.mounts[1]" or "limits.memory". told: what the runs have used instead. value: what
+    would be enough; None where the whole part can go.
+    """
+
+    key: str
+    told: str
+    value: Any = None
+
+
+def unused(policy: Policy, calls: Iterable[OSCall], results: Iterable[Result] = ()) -> list[Unused]:
+    """Returns what of `policy` some runs never used: mounts, ways of writing, threads, and what results tell of limits.
+
+    calls: of all these runs, all of their calls; best with `paths`, which records have where there are interceptors.
+    Only absolute paths are known of other records. results: of the same runs; without them no limit is looked at.
+    """
+    used = Used(policy)
+    for call in calls:
+        used.add(call)
+    found = list(used.unused())
+    known = list(results)
+    if known:
+        found += _limits(policy, known)
+    return found
+
+
+class Used:
+    """Which parts of a policy runs use. `add` is an audit: it takes each call."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._at = {os.fsencode(mount.target): at for at, mount in enumerate(policy.filesystem.mounts)}
+        self._touched: set[int] = set()
+        self._written: set[int] = set()
+        self._wrote_box = False
+        self._threads = False
+
+    def add(self, call: OSCall) -> None:
+        """Takes one call, after it was decided."""
+        if call.name in ("clone", "clone3") and call.errno is None:
+            self._threads = True
+        for kind, path in wanted(call):
+            at = self._mount_of(path)
+            is_write = kind in WRITES and call.errno is None
+            if at is None:
+                self._wrote_box |= is_write and path.startswith(b"/box/")
+            elif call.errno not in REFUSED:
+                self._touched.add(at)
+                if is_write:
+                    self._written.add(at)
+
+    def _mount_of(self, path: bytes) -> int | None:
+        """Returns which mount has a path: the one with the longest target on the way to it."""
+        while len(path) > 1:
+            if path in self._at:
+                return self._at[path]
+            path = os.path.dirname(path)
+        return None
+
+    def unused(self) -> Iterator[Unused]:
+        """Yields what was not used of the mounts, and of the threads."""
+        filesystem = self.policy.filesystem
+        for at, mount in enumerate(filesystem.mounts):
+            key = f"filesystem.mounts[{at}]"
+            if at not in self._touched:
+                yield Unused(key, f"nothing at {mount.target} was reached")
+            elif mount.mode in ("rw", "overlay") and isinstance(mount.source, str) and at not in self._written:
+                yield Unused(f"{key}.mode", f"nothing at {mount.target} was written", "ro")
+        if filesystem.box == "rw" and not self._wrote_box:
+            yield Unused("filesystem.box", "nothing in /box was written", "ro")
+        if self.policy.limits.thread_count > 1 and not self._threads:
+            yield Unused("limits.threads", "no thread was started", 0)
+
+
+def _limits(policy: Policy, results: list[Result]) -> Iterator[Unused]:
+    most: dict[str, float] = {
+        "limits.wall_time": max(each.usage.wall for each in results),
+        "limits.cpu_time": max(each.usage.cpu for each in results),
+        "limits.calls": max(each.usage.calls for each in results),
+        "limits.disk": max(each.usage.disk for each in results),
+        "output.limit": max(max(len(each.stdout_bytes), len(each.stderr_bytes)) for each in results),
+    }
+    for key, used in most.items():
+        enough = next((step for step in LADDERS[key] if step >= used * MARGIN), None)
+        limit = value_of(policy, key)
+        if enough is not None and (limit is None or enough < limit):
+            yield Unused(key, f"{used:,.6g} were used at the most", enough)

@@ -1,0 +1,200 @@
+"""A record as a reader of it sees it: what was run, each call with its answer, how it ended."""
+
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, Self
+
+import attrs
+
+from proxybox import given
+from proxybox.controller.boxes.recorded import RecordReader, policy_of
+from proxybox.controller.errors import GuestMisbehaved, RecordError
+from proxybox.controller.record import events
+from proxybox.controller.record.calls import number_of
+from proxybox.policies import Policy
+from proxybox.result import Result, result_of
+
+
+@attrs.frozen
+class Stored:
+    """What an answer has stored in the program's memory. data: None where the record leaves it out.
+
+    source: the file of the interpreter's library that it was read from, "" for other data.
+    """
+
+    size: int
+    data: bytes | None
+    source: str = ""
+
+
+@attrs.define
+class RecordedCall:
+    """One OS call of a recorded run.
+
+    number: from 1 on, in the order in which the calls came. thread: the channel of the thread that made it. at, took:
+    seconds from the start of the record, and until the answer; took is None for a call that was never answered.
+    arguments: by the names of the man page, with bytes for what the program's memory held. asked: the same, without
+    what is not read: by this, calls are compared. result: as the kernel returns it. refusals: each with its reason.
+    printed: (stream, bytes) for what it printed; clocks: readings of clocks that the program made just before.
+    """
+
+    number: int
+    thread: int
+    at: float
+    name: str
+    family: str
+    arguments: Mapping[str, Any]
+    asked: Mapping[str, Any]
+    result: int | None = None
+    took: float | None = None
+    stored: tuple[Stored, ...] = ()
+    refusals: tuple[events.Refused, ...] = ()
+    printed: tuple[tuple[int, bytes], ...] = ()
+    clocks: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def errno(self) -> str | None:
+        """The name of the error that it was answered with; None where it succeeded."""
+        if self.result is None or not -4095 <= self.result < 0:
+            return None
+        return errno.errorcode.get(-self.result, str(-self.result))
+
+
+@attrs.frozen
+class RecordedSignal:
+    """A signal that the program was sent. late: while it computed. after: the number of the call before it."""
+
+    signal: int
+    late: bool
+    after: int
+    at: float
+
+
+class Record:
+    """The record of a run, in a file.
+
+    with Record(path) as record:
+        print(record.guest, record.program)
+        for each in record.calls(): ...
+        print(record.result)
+
+    Raises RecordError, here and while it is read, for a file that is no whole record of this format, or that was
+    changed. It is read once, from its beginning to its end.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = given.path("path", path)
+        self._file: BinaryIO = open(self.path, "rb")  # noqa: SIM115 - `__exit__` closes it
+        try:
+            self.reader = RecordReader.open(self._file)
+        except BaseException:
+            self._file.close()
+            raise
+        self._events = self.reader.events()
+        self.signals: list[RecordedSignal] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def _told(self, *keys: str) -> Any:
+        value: Any = self.reader.start
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+    @property
+    def guest(self) -> str:
+        """The interpreter's name, such as pypy3.11."""
+        return str(self._told("guest", "name") or "")
+
+    @property
+    def recorded(self) -> str:
+        """When the run began, in UTC (ISO 8601)."""
+        return str(self._told("recorded") or "")
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The interpreter's arguments, beginning with its own path in the box."""
+        argv = self._told("argv")
+        return tuple(map(str, argv)) if isinstance(argv, list) else ()
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The program's environment variables."""
+        variables = self._told("environment")
+        return {str(name): str(value) for name, value in variables.items()} if isinstance(variables, dict) else {}
+
+    @property
+    def policy(self) -> Policy:
+        """The policy of the run; contents of mounts that were given as data are not in it."""
+        return policy_of(self.reader.start)
+
+    @property
+    def result(self) -> Result | None:
+        """How the run ended: known when all calls were read; None in a record that was cut off."""
+        for _ in self.calls():
+            pass
+        return None if self.reader.run is None else result_of(self.reader.run, self.policy)
+
+    def calls(self) -> Iterator[RecordedCall]:
+        """Yields each call with its answer, in the order of the answers."""
+        waiting: dict[int, tuple[RecordedCall, bytes]] = {}
+        number = 0
+        for event in self._events:
+            if isinstance(event, events.Call):
+                number += 1
+                call = self._call(number, event)
+                if event.answer is None:
+                    waiting[event.channel] = call, event.frame
+                else:
+                    self._answer(call, event.frame, event.answer, event.effects, event.at_ns)
+                    yield call
+            elif isinstance(event, events.Answered):
+                if event.channel not in waiting:
+                    raise RecordError("an answer to no call: the record is damaged")
+                call, frame = waiting.pop(event.channel)
+                self._answer(call, frame, event.answer, event.effects, event.at_ns)
+                yield call
+            elif isinstance(event, events.Sent):
+                self.signals.append(RecordedSignal(event.signal, event.late, number, event.at_ns / 1e9))
+        for call, _ in sorted(waiting.values(), key=lambda each: each[0].number):
+            yield call
+
+    def _call(self, number: int, event: events.Call) -> RecordedCall:
+        row = self.reader.rows.get(number_of(event.frame))
+        at = event.at_ns / 1e9
+        if row is None:
+            return RecordedCall(number, event.channel, at, f"call_{number_of(event.frame)}", "unknown", {}, {})
+        try:
+            asked = row.asked(event.frame)
+            arguments = row.arguments(event.frame) if "" not in asked else {}
+        except GuestMisbehaved:
+            arguments, asked = {}, {}
+        return RecordedCall(number, event.channel, at, row.name, row.family, arguments, asked)
+
+    def _answer(
+        self, call: RecordedCall, frame: bytes, answer: events.Answer, effects: tuple[events.Effect, ...], at_ns: int
+    ) -> None:
+        call.result = answer.value
+        call.took = at_ns / 1e9 - call.at
+        call.stored = tuple(self._stored(each.data) for each in answer.stored)
+        call.refusals = tuple(each for each in effects if isinstance(each, events.Refused))
+        call.printed = tuple(
+            (each.stream, frame[60 : 60 + each.size] if each.data is None else self._stored(each.data).data or b"")
+            for each in effects if isinstance(each, events.Printed)
+        )  # fmt: skip
+        call.clocks = tuple(
+            reading for each in effects if isinstance(each, events.Clocks) for reading in each.readings()
+        )  # fmt: skip
+
+    def _stored(self, data: events.Data) -> Stored:
+        if isinstance(data, bytes):
+            return Stored(len(data), data)
+        if isinstance(data, events.LeftOut):
+            return Stored(data.size, None)
+        file = self.reader.decoder.files[data.file]
+        return Stored(data.size, None, file.path.decode("utf-8", "backslashreplace"))

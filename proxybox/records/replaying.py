@@ -1,0 +1,121 @@
+"""Runs a program again from its record, with no file, clock, network or function of the caller's."""
+
+import os
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from proxybox import given
+from proxybox.controller.boxes.box import Run
+from proxybox.controller.boxes.recorded import ReplayedSpec, outcome_differs
+from proxybox.controller.errors import RecordError
+from proxybox.controller.guests.finding import find_guest
+from proxybox.controller.guests.guest import Guest
+from proxybox.controller.record.replayer import Divergence
+from proxybox.controller.world.streams import Streams
+from proxybox.records.record import Record
+from proxybox.result import Result, result_of
+
+
+@attrs.frozen(kw_only=True)
+class Replay:
+    """What came of a replay.
+
+    result: how the program has ended, as in the recorded run: what it printed and how it ended was found out anew, and
+    compared; usage, layers, refusals and files are those of the record. divergence: where the program has parted from
+    the record; None where it has not. calls: those that were as recorded. is_complete: whether the record tells the
+    whole run, and it was followed to its end. is_stopped: whether it was stopped at `until`. Only a replay that is
+    `ok` has the result of the recorded run.
+    """
+
+    result: Result
+    divergence: Divergence | None
+    calls: int
+    is_complete: bool
+    is_stopped: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether the program has done what it did then, to its end."""
+        return self.divergence is None and self.is_complete
+
+
+def replay(
+    path: str | os.PathLike[str],
+    *,
+    guest: str | os.PathLike[str] | None = None,
+    guest_library: str | os.PathLike[str] | None = None,
+    packages: Sequence[str | os.PathLike[str]] = (),
+    on_stdout: Callable[[bytes], object] | None = None,
+    on_stderr: Callable[[bytes], object] | None = None,
+    until: int | None = None,
+    speed: float | None = None,
+) -> Replay:
+    """Runs a recorded program again in a box, answered from the record alone.
+
+    guest: the interpreter, which must be the build that was recorded; None for one that is found by the record's name
+    of it. packages: the folders of packages that the run had. on_stdout, on_stderr: called with what it prints. until:
+    the number of the call at which to stop, from 1 on. speed: how many seconds of the recorded run go by in one second;
+    None for as fast as can be.
+
+    Raises RecordError for a file that is no record, or that cannot be replayed here, OSError where it cannot be read,
+    and SandboxStartError where no box can be started.
+    """
+    if until is not None:
+        given.count("until", until, 1)
+    if speed is not None and not (isinstance(speed, int | float) and 0 < speed < 1e6):
+        given.no_sense("speed", "a number above 0", speed)
+    with Record(path) as record:
+        reader = record.reader
+        found = _guest(record, guest, guest_library, packages)
+        spec = ReplayedSpec.of(reader, found, until=until, speed=speed)
+        streams = Streams(stdout=given.function("on_stdout", on_stdout), stderr=given.function("on_stderr", on_stderr))
+        replayed = spec.run((), streams=streams)
+        replayer = spec.replayer
+        divergence = replayer.divergence
+        if divergence is None and reader.run is not None and not replayer.is_stopped:
+            other = outcome_differs(reader.run, replayed, is_session=bool(reader.start.get("session")))
+            if other:
+                divergence = Divergence(replayer.calls_followed, f"{other} is another than in the recorded run")
+        is_like_then = divergence is None and not replayer.is_stopped
+        made = _joined(reader.run, replayed) if is_like_then else replayed
+        return Replay(
+            result=result_of(made, record.policy),
+            divergence=divergence,
+            calls=replayer.calls_followed,
+            is_complete=reader.run is not None and replayer.is_over,
+            is_stopped=replayer.is_stopped,
+        )
+
+
+def _joined(recorded: Run | None, replayed: Run) -> Run:
+    """Returns the replayed run, with what only the recorded one can tell."""
+    if recorded is None:
+        return replayed
+    return attrs.evolve(
+        recorded, outcome=replayed.outcome, stdout=replayed.stdout, stderr=replayed.stderr, output=replayed.output,
+        truncated=replayed.truncated,
+    )  # fmt: skip
+
+
+def _guest(
+    record: Record, path: str | os.PathLike[str] | None, library: str | os.PathLike[str] | None,
+    packages: Sequence[str | os.PathLike[str]],
+) -> Guest:  # fmt: skip
+    if path is None and "PROXYBOX_GUEST" not in os.environ:
+        kind, version = record.guest[:4], record.guest.lstrip("abcdefghijklmnopqrstuvwxyz")
+        path = "pypy" if kind == "pypy" else version if version[:2] == "3." else None
+    guest = find_guest(given.guest(path), library)
+    folders = given.packages(packages)
+    if folders:
+        from proxybox.packages import with_packages
+
+        guest = with_packages(guest, folders)
+    wanted = record.reader.start.get("guest")
+    count = wanted.get("packages") if isinstance(wanted, dict) else 0
+    if count != len(guest.packages):
+        raise RecordError(
+            f"the recorded run had {count} folders of packages, and {len(guest.packages)} are given: name the same "
+            "ones with --packages, in the same order"
+        )
+    return guest

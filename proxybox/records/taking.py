@@ -1,0 +1,85 @@
+"""Where the records of a sandbox's runs go."""
+
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import attrs
+
+from proxybox import given
+from proxybox.controller.boxes.recorded import LIMIT, RecordedSpec
+from proxybox.policies import PolicyError
+
+#: The name's ending of a record.
+SUFFIX = ".pbx"
+#: A path for the record of one run.
+Where: TypeAlias = str | os.PathLike[str]
+
+
+@attrs.define
+class Records:
+    """A folder for the records of many runs, which are numbered: 0001.pbx, 0002.pbx and so on."""
+
+    folder: str
+    _numbers: Any = attrs.field(init=False, factory=lambda: itertools.count(1))
+
+    @classmethod
+    def at(cls, folder: object) -> "Records":
+        """Makes the folder, where there is none. Raises TypeError, PolicyError or OSError."""
+        path = os.path.abspath(given.path("record", folder))
+        if os.path.lexists(path) and not os.path.isdir(path):
+            raise PolicyError(f"record: want a folder, in which each run leaves a record, got the file {path!r}")
+        os.makedirs(path, exist_ok=True)
+        return cls(path)
+
+    def open(self) -> tuple[str, BinaryIO]:
+        """Makes the next file that is not there yet. Raises OSError."""
+        for number in self._numbers:
+            path = os.path.join(self.folder, f"{number:04}{SUFFIX}")
+            try:
+                return path, open(path, "xb", buffering=0)
+            except FileExistsError:
+                continue
+        raise AssertionError
+
+
+@attrs.define
+class Taking:
+    """The record of one run that is to begin. path: of the file, once it was made.
+
+    is_session: whether it is a session, which ends when it is closed.
+    """
+
+    _open: Callable[[], tuple[str, BinaryIO]]
+    limit: int = LIMIT
+    path: str = ""
+    is_session: bool = False
+
+    @classmethod
+    def to(cls, where: "Where | Records", limit: object = None) -> "Taking":
+        """Checks where a record is to go. Raises TypeError or PolicyError."""
+        size = LIMIT if limit is None else given.size("record_limit", limit)
+        if size is None or size < 1 << 16:
+            raise PolicyError(f"record_limit: want a size of 64K or more, got {limit!r}")
+        if isinstance(where, Records):
+            return cls(where.open, size)
+        path = os.path.abspath(given.path("record", where))
+        if os.path.isdir(path):
+            raise PolicyError(f"record: {path!r} is a folder: name a file for the record of one run")
+        return cls(lambda: (path, open(path, "wb", buffering=0)), size)
+
+    def file(self) -> BinaryIO:
+        """Makes the file. Raises OSError."""
+        self.path, file = self._open()
+        return file
+
+    def box(self, *args: Any, **fields: Any) -> RecordedSpec:
+        """Returns the box of the run."""
+        return RecordedSpec(*args, open_record=self.file, limit=self.limit, is_session=self.is_session, **fields)
+
+    @property
+    def taken(self) -> Path | None:
+        """The path of the record; None where none was begun."""
+        return Path(self.path) if self.path else None

@@ -1,0 +1,150 @@
+"""The rounds of learning, with runs that are played."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from proxybox.controller.audit import OSCall
+from proxybox.controller.errors import SandboxStartError
+from proxybox.learning.hostfiles import Host
+from proxybox.learning.learner import Enough, Learner, Run, for_learning, passes
+from proxybox.learning.observing import Observed
+from proxybox.learning.proposals import Proposal
+from proxybox.policies import Mount, Policy, evolve, preset
+from proxybox.result import Result
+from tests.learning.records import ended, failed, opened
+
+STRICT = preset("strict")
+HOST = Host(home="/nowhere")
+
+
+def run(result: Result, *calls: OSCall) -> Run:
+    return Run(result, Observed.of(calls))
+
+
+def accept(_: Proposal) -> bool:
+    return True
+
+
+def needing(
+    *paths: Path, output: Callable[[frozenset[str]], bytes] = lambda _: b""
+) -> Callable[[Policy], Sequence[Run]]:
+    """A program that opens files one after the other, and fails at the first that is not there."""
+
+    def play(policy: Policy) -> list[Run]:
+        there = frozenset(mount.target for mount in policy.filesystem.mounts)
+        calls = []
+        for path in paths:
+            calls.append(opened(str(path), error="" if str(path) in there else "ENOENT"))
+            if str(path) not in there:
+                return [run(failed("FileNotFoundError", ""), *calls)]
+        return [run(ended(), *calls)]
+
+    return play
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    made = [tmp_path / name for name in ("a", "b", "c")]
+    for path in made:
+        path.write_text("")
+    return made
+
+
+def test_it_goes_on_until_the_program_passes(files: list[Path]) -> None:
+    found = Learner(policy=STRICT, host=HOST, run=needing(*files), decide=accept).learn()
+    assert found.passes
+    assert (len(found.lines), found.rounds, found.dropped) == (3, 4, ())
+
+
+def test_it_ends_when_nothing_is_let_in(files: list[Path]) -> None:
+    found = Learner(policy=STRICT, host=HOST, run=needing(*files), decide=lambda _: False).learn()
+    assert (found.passes, found.policy, found.rounds, len(found.declined)) == (False, STRICT, 1, 1)
+
+
+def test_it_ends_at_enough(files: list[Path]) -> None:
+    def decide(proposal: Proposal) -> bool:
+        if proposal.source.endswith("b"):
+            raise Enough
+        return True
+
+    found = Learner(policy=STRICT, host=HOST, run=needing(*files), decide=decide).learn()
+    assert [line.source for line in found.lines] == [str(files[0])]
+    assert [line.source for line in found.declined] == [str(files[1])]
+
+
+def test_rounds_are_bounded(files: list[Path]) -> None:
+    found = Learner(policy=STRICT, host=HOST, run=needing(*files), decide=accept, rounds=2).learn()
+    assert (found.rounds, len(found.lines), found.passes) == (2, 2, False)
+    assert any("--rounds" in told for told in found.told)
+
+
+def test_what_a_program_does_without_is_dropped(files: list[Path]) -> None:
+    def play(policy: Policy) -> list[Run]:
+        there = {mount.target for mount in policy.filesystem.mounts}
+        calls = [opened(str(path), error="" if str(path) in there else "ENOENT") for path in files]
+        return [run(ended(stdout_bytes=b"%d" % (str(files[1]) in there)), *calls)]
+
+    found = Learner(policy=STRICT, host=HOST, run=play, decide=accept).learn()
+    assert [line.source for line in found.lines] == [str(files[1])]
+    assert {line.source for line in found.dropped} == {str(files[0]), str(files[2])}
+
+
+def test_where_outputs_cannot_be_compared_the_status_counts(files: list[Path]) -> None:
+    numbers = iter(range(100))
+
+    def play(policy: Policy) -> list[Run]:
+        there = {mount.target for mount in policy.filesystem.mounts}
+        missing = opened(str(files[0]), error="" if str(files[0]) in there else "ENOENT")
+        return [run(ended(stdout_bytes=b"%d" % next(numbers)), missing)]
+
+    assert Learner(policy=STRICT, host=HOST, run=play, decide=accept).learn().lines == ()
+
+
+def test_a_mount_that_keeps_boxes_from_starting_is_not_let_in(files: list[Path]) -> None:
+    play = needing(*files)
+
+    def start(policy: Policy) -> Sequence[Run]:
+        if policy.filesystem.mounts:
+            raise SandboxStartError("no such thing")
+        return play(policy)
+
+    found = Learner(policy=STRICT, host=HOST, run=start, decide=accept).learn()
+    assert found.policy == STRICT
+    assert any("no such thing" in told for told in found.told)
+
+
+def test_all_sets_of_arguments_have_to_pass(files: list[Path]) -> None:
+    plays = [needing(files[0]), needing(files[1])]
+    both = Learner(
+        policy=STRICT, host=HOST, run=lambda policy: [each for play in plays for each in play(policy)], decide=accept
+    ).learn()
+    assert (len(both.lines), both.rounds) == (2, 2)
+
+
+def test_limits_go_up_step_by_step() -> None:
+    def play(policy: Policy) -> list[Run]:
+        enough = policy.limits.memory is not None and policy.limits.memory >= 1 << 30
+        return [run(ended() if enough else ended("memory_limit", why="limits.memory"))]
+
+    found = Learner(policy=STRICT, host=HOST, run=play, decide=accept).learn()
+    assert [(line.key, line.value) for line in found.lines] == [("limits.memory", 1 << 30)]
+
+
+def test_no_run_has_a_policy_that_changes_the_host(files: list[Path], tmp_path: Path) -> None:
+    policy = evolve(
+        STRICT,
+        filesystem={"box": "rw", "mounts": [Mount("/a", str(tmp_path), mode="rw"), Mount("/b", files[0], mode="rw")]},
+    )
+    apart = for_learning(policy).filesystem
+    assert apart.box == "overlay"
+    assert [(mount.source, mount.mode) for mount in apart.mounts] == [(str(tmp_path), "overlay"), (b"", "memory")]
+    assert for_learning(STRICT) is STRICT
+
+
+def test_cut_output_is_no_pass() -> None:
+    assert passes([run(ended())])
+    assert not passes([run(ended(truncated=True))])
+    assert not passes([run(ended()), run(ended("error"))])
+    assert not passes([])

@@ -1,0 +1,339 @@
+"""Records that somebody has made up: they can lead a guest anywhere, and nothing else to anything."""
+
+import contextlib
+import copy
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import proxybox
+from proxybox import RecordError, SandboxStartError, Status
+from proxybox.controller.record import events
+from proxybox.controller.record.events import Answer, Call, Encoder, Stored
+from proxybox.controller.record.format import Kind
+from proxybox.controller.wire.protocol import encode_request
+from tests.records.rewriting import changed, frames_of, with_start, written
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A record of a program that opens, reads and prints."""
+    path = tmp_path_factory.mktemp("taken") / "run.pbx"
+    code = "import os, time, ssl\nprint(os.listdir('/box'), time.time(), open('/box/main.py').read(9))"
+    assert proxybox.run(code, record=path).ok
+    return path
+
+
+@pytest.fixture
+def record(taken: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "run.pbx"
+    path.write_bytes(taken.read_bytes())
+    return path
+
+
+def events_of(path: Path) -> list[events.Event]:
+    decoder = events.Decoder()
+    return [event for frame in frames_of(path) if frame.kind == Kind.EVENTS for event in decoder.events(frame.data)]
+
+
+def rewritten(path: Path, found: list[events.Event]) -> Path:
+    """Writes the record with these events instead of its own."""
+    encoder = Encoder(0)
+    for event in found:
+        if isinstance(event, Call | events.Answered):
+            _effects(encoder, event)
+        if isinstance(event, Call):
+            answer = event.answer
+            value, stored = (None, ()) if answer is None else (answer.value, answer.stored)
+            encoder.call(event.channel, event.at_ns, event.frame, value, stored)
+        elif isinstance(event, events.Answered):
+            encoder.answer(event.channel, event.at_ns, event.answer.value, event.answer.stored)
+        elif isinstance(event, events.File):
+            encoder.file(event)
+        elif isinstance(event, events.Sent):
+            encoder.sent(event.signal, event.late, event.at_ns)
+        elif isinstance(event, events.Ended):
+            encoder.ended(event)
+    whole = frames_of(path)
+    rest = [(each.kind, each.data) for each in whole if each.kind != Kind.EVENTS]
+    return written(path, [rest[0], (Kind.EVENTS, encoder.take()), *rest[1:]])
+
+
+def _effects(encoder: Encoder, event: Call | events.Answered) -> None:
+    for effect in event.effects:
+        if isinstance(effect, events.Printed):
+            assert effect.data is None or isinstance(effect.data, bytes)
+            encoder.printed(effect.stream, effect.size, effect.data)
+        elif isinstance(effect, events.Refused):
+            encoder.refused(effect)
+        elif isinstance(effect, events.Mapped):
+            encoder.mapped(effect.file)
+        else:
+            encoder.clocks(event.channel, event.at_ns, effect.raw)
+
+
+def changed_calls(path: Path, which: Callable[[Call], bool], change: Callable[[Call], object]) -> Path:
+    """Changes the calls that `which` finds, in place."""
+    found = copy.deepcopy(events_of(path))
+    calls = [event for event in found if isinstance(event, Call) and which(event)]
+    assert calls
+    for call in calls:
+        change(call)
+    return rewritten(path, found)
+
+
+def number(call: Call) -> int:
+    return int.from_bytes(call.frame[4:8], "little")
+
+
+def test_a_rewritten_record_is_replayed_as_the_original(record: Path) -> None:
+    assert proxybox.replay(rewritten(record, events_of(record))).ok
+
+
+# --- the host ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [b"/etc/passwd", b"/box/../etc/shadow", b"/proc/self/environ", b"/", b"", b"etc/passwd", b"/tmp", b"\xff" * 5000,
+     b"/usr/lib/pypy3.11/../../../etc/shadow", b"/dev/stdin", b"/a\0b"],
+)  # fmt: skip
+def test_a_file_of_the_library_is_no_other_file_of_the_host(path: bytes, record: Path) -> None:
+    def lead_away(event: events.Event) -> events.Event:
+        return events.File(event.number, event.size, event.digest, path) if isinstance(event, events.File) else event
+
+    rewritten(record, [lead_away(event) for event in events_of(record)])
+    with pytest.raises(RecordError, match=r"interpreter here has no|is another one here"):
+        proxybox.replay(record)
+
+
+def test_a_library_with_another_digest_is_refused(record: Path) -> None:
+    def change(event: events.Event) -> events.Event:
+        return events.File(event.number, event.size, bytes(32), event.path) if isinstance(event, events.File) else event
+
+    rewritten(record, [change(event) for event in events_of(record)])
+    with pytest.raises(RecordError, match="another one here"):
+        proxybox.replay(record)
+
+
+def test_a_mapping_that_was_never_asked_for_is_not_granted(record: Path) -> None:
+    found = copy.deepcopy(events_of(record))
+    call = next(event for event in found if isinstance(event, Call) and number(event) == 1)
+    call.effects = (*call.effects, events.Mapped(0))
+    rewritten(record, found)
+    done = None
+    with contextlib.suppress(RecordError):
+        done = proxybox.replay(record)
+    assert done is None or done.ok  # it was put at a descriptor of the guest's that nothing maps
+
+
+def test_mounts_of_the_recorded_policy_are_not_made(record: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    mounts = [{"target": "/secret", "source": str(secret), "mode": "rw"}]
+    with_start(record, lambda start: start["policy"]["filesystem"].update(mounts=mounts, box="rw"))
+    assert proxybox.replay(record).ok
+    assert not list(secret.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"memory": -1}, {"memory": 1 << 60}, {"threads": 0}, {"threads": 1000}, {"uid": -1}, {"uid": 1 << 40},
+        {"pid": "x"}, {"nursery": None}, {"recorded": 7},
+    ],
+)  # fmt: skip
+def test_an_interpreter_is_not_started_in_a_way_that_cannot_be(change: dict[str, Any], record: Path) -> None:
+    with_start(record, lambda start: start["launch"].update(change))
+    with pytest.raises(RecordError, match="starts its interpreter with"):
+        proxybox.replay(record)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"argv": None}, {"argv": ["a\0b"]}, {"argv": [1]}, {"environment": {"A": 1}}, {"environment": []}, {"launch": 3},
+     {"environment": {"LD_PRELOAD\0": "x"}}, {"environment": {"A=B": "x"}}, {"environment": {"": "x"}}],
+)  # fmt: skip
+def test_words_that_make_no_sense_are_refused(change: dict[str, Any], record: Path) -> None:
+    with_start(record, lambda start: start.update(change))
+    with pytest.raises(RecordError):
+        proxybox.replay(record)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"LD_PRELOAD": "/tmp/evil.so"},
+        {"LD_LIBRARY_PATH": "/tmp"},
+        {"LD_AUDIT": "/tmp/evil.so"},
+        {"GLIBC_TUNABLES": "glibc.malloc.check=1"},
+        {"GCONV_PATH": "/tmp"},
+        {"LOCPATH": "/tmp"},
+    ],
+)
+def test_variables_of_a_record_do_not_lead_the_loader_anywhere(variables: dict[str, str], record: Path) -> None:
+    with_start(record, lambda start: start["environment"].update(variables))
+    with pytest.raises(RecordError, match="the record's environment"):
+        proxybox.replay(record)
+
+
+@pytest.mark.parametrize("builds", [None, {}, {"pypy3.11": "00"}, [], {"../../etc/passwd": "x"}])
+def test_another_interpreter_is_refused(builds: Any, record: Path) -> None:
+    with_start(record, lambda start: start["guest"].update(builds=builds))
+    with pytest.raises(RecordError, match=r"interpreter|another build"):
+        proxybox.replay(record)
+
+
+@pytest.mark.parametrize("policy", [None, 7, {"limits": {"wall_time": "soon"}}, {"unknown": 1}, {"filesystem": []}])
+def test_a_policy_that_makes_no_sense_is_refused(policy: Any, record: Path) -> None:
+    with_start(record, lambda start: start.update(policy=policy))
+    try:
+        done = proxybox.replay(record)
+    except RecordError:
+        return
+    assert done.result.status in Status  # an empty policy is one
+
+
+# --- the guest --------------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_that_was_changed_is_not_taken_for_the_recorded_run(record: Path) -> None:
+    def shorten(call: Call) -> None:
+        assert call.answer is not None
+        call.answer.stored = tuple(
+            Stored(each.register, each.offset, each.data.replace(b"import os", b"evil code"))
+            if isinstance(each.data, bytes) else each for each in call.answer.stored
+        )  # fmt: skip
+
+    changed_calls(
+        record,
+        lambda call: (
+            call.answer is not None
+            and any(isinstance(each.data, bytes) and b"import os, time" in each.data for each in call.answer.stored)
+        ),
+        shorten,
+    )
+    done = proxybox.replay(record)
+    assert not done.ok
+    assert done.divergence is not None
+
+
+def test_a_question_that_was_changed_is_told_side_by_side(record: Path) -> None:
+    def rename(call: Call) -> None:
+        call.frame = call.frame.replace(b"/box", b"/boy")
+
+    changed_calls(record, lambda call: call.frame.endswith(b"/box"), rename)
+    done = proxybox.replay(record)
+    parted = done.divergence
+    assert parted is not None
+    assert parted.expected is not None
+    assert parted.got is not None
+    assert parted.expected.name == parted.got.name
+    assert b"/boy" in parted.expected.arguments.values()
+    assert b"/box" in parted.got.arguments.values()
+    assert (parted.got.thread, parted.number) == (100, done.calls + 1)
+
+
+def test_output_that_was_changed_is_seen(record: Path) -> None:
+    changed(record, Kind.CONTENT, lambda data: data.replace(b"['main.py']", b"['MAIN.py']"))
+    done = proxybox.replay(record)
+    assert not done.ok
+    assert done.divergence is not None
+    assert "stdout" in done.divergence.why
+
+
+def test_an_end_that_was_changed_is_seen(record: Path) -> None:
+    found = [event for event in events_of(record) if not isinstance(event, events.Ended)]
+    for end in (events.Ended("", "", 5, None), events.Ended("time_limit", "limits.wall_time", None, 9)):
+        done = proxybox.replay(rewritten(record, [*found, end]))
+        assert not done.ok or done.result.status is Status.OK
+    with pytest.raises(RecordError, match="does not know"):
+        proxybox.replay(rewritten(record, [*found, events.Ended("evil", "", None, None)]))
+
+
+def test_calls_that_never_come_are_not_waited_for(record: Path) -> None:
+    found = events_of(record)
+    at = len(found) // 2
+    other = Call(1, 0, encode_request(39), Answer(5))
+    done = proxybox.replay(rewritten(record, [*found[:at], other, *found[at:]]))
+    assert done.divergence is not None
+    assert "does not come" in done.divergence.why
+    assert done.divergence.expected is not None
+    assert done.divergence.got is not None
+
+
+def test_answers_to_no_call_are_refused(record: Path) -> None:
+    found = events_of(record)
+    with pytest.raises(RecordError, match="answer to no call"):
+        proxybox.replay(rewritten(record, [*found[:9], events.Answered(3, 0, Answer(1)), *found[9:]]))
+
+
+def test_contents_that_were_left_out_are_told(record: Path) -> None:
+    def leave_out(call: Call) -> None:
+        assert call.answer is not None
+        call.answer.stored = tuple(Stored(each.register, each.offset, events.LeftOut(7)) for each in call.answer.stored)
+
+    changed_calls(
+        record,
+        lambda call: (
+            call.answer is not None
+            and any(isinstance(each.data, bytes) and b"import os, time" in each.data for each in call.answer.stored)
+        ),
+        leave_out,
+    )
+    done = proxybox.replay(record)
+    assert done.divergence is not None
+    assert "leaves out 7 bytes" in done.divergence.why
+
+
+def test_something_after_the_end_is_refused(record: Path) -> None:
+    whole = [(each.kind, each.data) for each in frames_of(record)]
+    with pytest.raises(RecordError, match="follows the end"):
+        proxybox.replay(written(record, [*whole, (Kind.EVENTS, b"")]))
+
+
+@pytest.mark.parametrize("end", [b"", b"[]", b"{}", b"[" * 100_000, b'{"sizes": [99]}', b'{"sizes": [-1]}'])
+def test_an_end_that_makes_no_sense_is_refused(end: bytes, record: Path) -> None:
+    changed(record, Kind.END, lambda _: end)
+    with pytest.raises(RecordError, match=r"end of the record|no JSON object"):
+        proxybox.replay(record)
+    with proxybox.Record(record) as read, pytest.raises(RecordError):
+        list(read.calls())
+
+
+def test_made_up_events_end_a_replay_and_nothing_else(record: Path) -> None:
+    """Some of many: tests/soak/records.py goes on."""
+    found, chance = events_of(record), random.Random(20)
+    for _ in range(12):
+        forged = copy.deepcopy(found)
+        for _ in range(chance.randint(1, 3)):
+            forge(forged, chance)
+        try:
+            done = proxybox.replay(rewritten(record, forged))
+        except (RecordError, SandboxStartError):
+            continue
+        assert done.result.status in Status
+
+
+def forge(found: list[events.Event], chance: random.Random) -> None:
+    """Changes one event at random."""
+    at = chance.randrange(len(found))
+    event = found[at]
+    kind = chance.randrange(5)
+    if kind == 0:
+        del found[at]
+    elif kind == 1:
+        found.insert(at, events.Sent(chance.randint(1, 64), chance.random() < 0.5))
+    elif kind == 2:
+        found.insert(at, copy.deepcopy(found[chance.randrange(len(found))]))
+    elif isinstance(event, Call) and event.answer is not None:
+        event.answer.value = chance.choice((0, -1, -22, 1 << 41, 2**63 - 1, 1 << 20, -(1 << 40) - 1, 7))
+        if kind == 3:
+            event.answer.stored = (
+                *event.answer.stored, Stored(chance.randint(0, 5), chance.randrange(64), chance.randbytes(64))
+            )  # fmt: skip
+    elif isinstance(event, Call):
+        event.answer = Answer(0)

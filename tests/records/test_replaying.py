@@ -1,0 +1,373 @@
+"""Runs that are recorded and replayed, with real guests: to the byte the same, or honestly not."""
+
+import asyncio
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import proxybox
+from proxybox import HostFunction, RecordError, Result, Status
+from proxybox.controller.record.format import FrameWriter, Kind
+from proxybox.records.replaying import Replay
+from tests.records.rewriting import frames_of, written
+
+EACH_GUEST = True
+
+#: Programs that depend on what no two runs have in common.
+PROGRAMS = {
+    "nothing": "pass",
+    "randomness": "import random, os, uuid; print(random.random(), os.urandom(8), uuid.uuid4(), hash('x'))",
+    "clocks": "import time; print(time.time(), time.monotonic(), time.process_time()); time.sleep(0.02)",
+    "many clocks": "import time; a = [time.monotonic() for _ in range(2000)]; print(a[0], a[-1], a == sorted(a))",
+    "addresses": "print(id(object()), object())",
+    "files": """
+import os, tempfile, pathlib
+with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder, "a"); path.write_bytes(b"x" * 100_000)
+    print(os.stat(path), len(path.read_bytes()), os.listdir(folder))
+    os.rename(path, path.with_name("b")); os.symlink("b", path); print(os.readlink(path))
+open("left.txt", "w").write("kept")
+print(sorted(os.environ.items()))
+""",
+    "an exception": "import sys; print('out'); print('err', file=sys.stderr); 1 / 0",
+    "an exit status": "import os; print('x', flush=True); os._exit(7)",
+    "a signal to itself": """
+import os, signal
+signal.signal(signal.SIGUSR1, lambda *_: print("caught"))
+os.kill(os.getpid(), signal.SIGUSR1)
+signal.raise_signal(signal.SIGTERM)
+""",
+    "an alarm in a wait": """
+import signal, time
+signal.signal(signal.SIGALRM, lambda *_: print("rang"))
+signal.setitimer(signal.ITIMER_REAL, 0.02)
+time.sleep(0.1); print("slept")
+""",
+    "garbage": """
+import gc
+class A:
+    gone = 0
+    def __del__(self): A.gone += 1
+for _ in range(20_000):
+    a = A(); a.me = a
+gc.collect(); print(A.gone)
+""",
+    "memory": "x = bytearray(20 << 20)\ntry: bytearray(1 << 40)\nexcept MemoryError: print('none left')",
+    "recursion": "def f(): f()\ntry: f()\nexcept RecursionError: print('deep')",
+    "event loops": """
+import asyncio
+async def main():
+    print(await asyncio.gather(*(asyncio.sleep(0.001 * k, k) for k in range(5))))
+asyncio.run(main())
+""",
+    "a database": """
+import sqlite3
+rows = sqlite3.connect("/tmp/a.db"); rows.execute("create table t (a)"); rows.execute("insert into t values (7)")
+rows.commit(); print(rows.execute("select * from t").fetchall())
+""",
+    "libraries": "import ssl, hashlib, zlib, ctypes; print(hashlib.sha256(b'a').hexdigest(), ssl.OPENSSL_VERSION)",
+    "refusals": """
+import os, socket, subprocess
+for call in (lambda: os.fork(), lambda: socket.socket().connect(("1.2.3.4", 80)), lambda: os.setuid(0)):
+    try: call()
+    except OSError as error: print(type(error).__name__, error.errno)
+""",
+    "terminals": "import os, sys; print(os.isatty(0), sys.stdout.isatty()); print(input('? '))",
+}  # fmt: skip
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    return tmp_path / "run.pbx"
+
+
+def told(result: Result) -> dict[str, Any]:
+    """All that a Result tells, but for where its record is."""
+    data = result.to_dict()
+    return {key: value for key, value in data.items() if not key.startswith("record")} | {"output": result.output}
+
+
+def replayed(record: Path) -> Replay:
+    """The replay, which must be as recorded."""
+    done = proxybox.replay(record)
+    assert done.divergence is None
+    assert done.is_complete
+    assert done.ok
+    return done
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_is_replayed_to_the_byte(name: str, record: Path) -> None:
+    result = proxybox.run(PROGRAMS[name], stdin="typed\n", record=record)
+    assert result.record == record
+    assert not result.record_fault
+    done = replayed(record)
+    assert told(done.result) == told(result)
+    assert done.calls >= result.usage.calls
+
+
+def test_a_replay_needs_nothing_of_what_the_run_had(tmp_path: Path, record: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "in.txt").write_text("from the host")
+    script = tmp_path / "script.py"
+    script.write_text("import sys; print(open('/data/in.txt').read(), sys.argv, sys.stdin.read(), __file__)")
+    with proxybox.Sandbox(filesystem={"mounts": [f"{folder}:/data"]}) as box:
+        result = box.run(script, ["a", "b"], "typed", record=record)
+    assert result.stdout.startswith("from the host ['/box/script.py', 'a', 'b'] typed")
+    shutil.rmtree(folder)
+    script.unlink()
+    assert told(replayed(record).result) == told(result)
+
+
+def test_functions_of_the_caller_are_not_called_again(record: Path) -> None:
+    called: list[int] = []
+
+    def square(number: int) -> int:
+        called.append(number)
+        return number * number
+
+    with proxybox.Sandbox(functions={"square": HostFunction(square)}) as box:
+        result = box.run("import host; print([host.square(n) for n in range(5)])", record=record)
+    assert result.stdout == "[0, 1, 4, 9, 16]\n"
+    assert told(replayed(record).result) == told(result)
+    assert called == [0, 1, 2, 3, 4]
+
+
+def test_files_that_a_run_has_changed_come_from_the_record(record: Path) -> None:
+    result = proxybox.run("open('a.txt', 'w').write('new'); open('b', 'wb').write(b'\\xff\\0')", record=record)
+    done = replayed(record)
+    assert dict(done.result.files) == dict(result.files) == {"a.txt": b"new", "b": b"\xff\0"}
+    with proxybox.Record(record) as read:
+        assert dict(read.result.files) == dict(result.files)  # type: ignore[union-attr, arg-type]
+
+
+@pytest.mark.parametrize(
+    ("code", "limits", "status"),
+    [
+        ("while True: pass", {"wall_time": 0.3}, Status.TIME_LIMIT),
+        ("import time; time.sleep(60)", {"wall_time": 0.3}, Status.TIME_LIMIT),
+        ("import os\nwhile True: os.getppid()", {"calls": 2000}, Status.CALL_LIMIT),
+        ("while True: print('x' * 1000)", {}, Status.OUTPUT_LIMIT),
+        ("x = []\nwhile True: x.append(bytearray(1 << 20))", {"memory": "64M"}, Status.MEMORY_LIMIT),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", {}, Status.CRASHED),
+        ("import ctypes; ctypes.string_at(0)", {}, Status.CRASHED),
+    ],
+)
+def test_ends_by_limits_and_signals(code: str, limits: Any, status: Status, record: Path) -> None:
+    with proxybox.Sandbox(limits=limits, output={"limit": "10K", "on_excess": "end"}) as box:
+        result = box.run(code, record=record)
+    assert result.status is status or (status is Status.CRASHED and result.status is Status.OK)  # PyPy's own string_at
+    assert told(replayed(record).result) == told(result)
+
+
+@pytest.mark.parametrize("time", ["virtual", "frozen", "scaled"])
+def test_boxes_with_another_time(time: str, record: Path) -> None:
+    code = "import time; print(time.time()); time.sleep(0.01); print(time.monotonic())"
+    more = {"frozen": {"at": "2026-01-01T12:00:00Z"}, "scaled": {"rate": 50}}
+    with proxybox.Sandbox(time={"kind": time, **more.get(time, {})}) as box:
+        result = box.run(code, record=record)
+    assert result.ok
+    assert told(replayed(record).result) == told(result)
+
+
+def test_interceptors_have_answered_already(record: Path) -> None:
+    asked: list[str] = []
+
+    def intercept(call: proxybox.OSCall) -> proxybox.Answer | None:
+        asked.append(call.name)
+        return proxybox.Answer(4711) if call.name == "getppid" else None
+
+    with proxybox.Sandbox(interceptors=[intercept]) as box:
+        result = box.run("import os; print(os.getppid())", record=record)
+    assert result.stdout == "4711\n"
+    count = len(asked)
+    assert told(replayed(record).result) == told(result)
+    assert len(asked) == count
+
+
+def test_a_session_is_replayed_with_all_its_commands(record: Path) -> None:
+    with proxybox.Sandbox() as box, box.session(record=record) as session:
+        session.exec("import time, random; a = time.time(), random.random()")
+        assert session.eval("a[0] > 0").value is True
+        session.exec("print(a)")
+        with pytest.raises(proxybox.CannotCopy, match="recorded"):
+            session.fork()
+    assert replayed(record).calls > 100
+
+
+def test_many_runs_leave_numbered_records(tmp_path: Path) -> None:
+    folder = tmp_path / "records"
+    with proxybox.Sandbox(record=folder) as box:
+        results = [box.run(f"print({number})") for number in range(3)]
+        results.append(box.run("print(3)", record=tmp_path / "own.pbx"))
+    assert sorted(os.listdir(folder)) == ["0001.pbx", "0002.pbx", "0003.pbx"]
+    for number, result in enumerate(results):
+        assert result.record is not None
+        assert replayed(result.record).result.stdout == f"{number}\n"
+
+
+def test_pools_and_event_loops(tmp_path: Path) -> None:
+    with proxybox.Pool(size=1) as pool:
+        result = pool.run("import random; print(random.random())", record=tmp_path / "a.pbx")
+        assert told(replayed(tmp_path / "a.pbx").result)["stdout"] == result.stdout
+        assert pool.run("print(1)").record is None
+
+    async def both() -> list[Result]:
+        async with proxybox.AsyncSandbox(record=tmp_path / "many") as box:
+            codes = ["import time; time.sleep(0.01); print(time.time())"] * 3
+            return list(await asyncio.gather(*(box.run(code) for code in codes)))
+
+    for result in asyncio.run(both()):
+        assert result.record is not None
+        assert told(replayed(result.record).result) == told(result)
+
+
+def test_output_comes_as_it_is_replayed(record: Path) -> None:
+    result = proxybox.run("import sys; print('a', flush=True); print('b', file=sys.stderr)", record=record)
+    pieces: list[tuple[int, bytes]] = []
+    proxybox.replay(
+        record, on_stdout=lambda data: pieces.append((1, data)), on_stderr=lambda data: pieces.append((2, data))
+    )
+    assert pieces == [(1, b"a\n"), (2, b"b\n")]
+    assert result.ok
+
+
+def test_what_a_record_tells(record: Path) -> None:
+    code = "import os, sys\ntry: os.setuid(0)\nexcept OSError: pass\nprint('said')"
+    result = proxybox.run(code, args=["one"], record=record)
+    with proxybox.Record(record) as read:
+        assert read.argv[1:] == ("/box/main.py", "one")
+        assert read.environment["HOME"] == "/home/user"
+        assert read.policy == proxybox.Policy()
+        assert read.recorded.startswith("20")
+        calls = list(read.calls())
+        assert told(read.result) == told(result)  # type: ignore[arg-type]
+    (refused,) = (call for call in calls if call.refusals)
+    assert (refused.name, refused.errno, refused.asked) == ("setuid", "EPERM", {"uid": 0})
+    assert "policy" in refused.refusals[0].reason
+    assert [data for call in calls for _, data in call.printed] == [b"said\n"]
+    assert [call.number for call in calls] == sorted(call.number for call in calls)
+    assert any(stored.source.endswith("/os.py") or "/encodings" in stored.source
+               for call in calls for stored in call.stored)  # fmt: skip
+
+
+def test_contents_of_the_interpreters_library_are_not_in_a_record(record: Path) -> None:
+    proxybox.run("import json, asyncio, decimal", record=record)
+    assert record.stat().st_size < 200_000
+
+
+# --- records that are not whole ---------------------------------------------------------------------------------------
+
+
+def test_a_record_that_was_cut_off_is_replayed_to_its_end(record: Path) -> None:
+    code = "import os\nfor n in range(20_000): os.getppid()\nprint('end')"
+    assert proxybox.run(code, record=record).ok
+    whole = frames_of(record)
+    assert len(whole) > 5
+    written(record, [(each.kind, each.data) for each in whole[:4]])
+    with record.open("ab") as file:
+        file.write(bytes(7))
+    done = proxybox.replay(record)
+    assert not done.ok
+    assert not done.is_complete
+    assert done.divergence is None
+    assert done.calls > 1000
+    assert done.result.status is Status.CANCELLED
+    assert "the record ends here" in done.result.why
+    with proxybox.Record(record) as read:
+        assert read.result is None
+
+
+def test_a_full_disk_ends_the_record_and_not_the_run(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = FrameWriter.write
+
+    def write(writer: FrameWriter, kind: Kind, data: bytes) -> None:
+        if kind is Kind.EVENTS:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        usual(writer, kind, data)
+
+    monkeypatch.setattr(FrameWriter, "write", write)
+    result = proxybox.run("print('done')", record=record)
+    assert (result.status, result.stdout) == (Status.OK, "done\n")
+    assert "No space left" in result.record_fault
+    assert result.to_dict()["record_fault"] == result.record_fault
+
+
+def test_a_record_ends_a_run_at_its_limit(tmp_path: Path) -> None:
+    code = "import os\nwhile True: os.write(os.open('/tmp/a', 577), os.urandom(1 << 20))"
+    with proxybox.Sandbox(record=tmp_path, record_limit="2M", limits={"disk": "8M"}) as box:
+        result = box.run(code)
+    assert result.status is Status.DISK_LIMIT
+    assert "limit of 2,097,152 bytes" in result.why
+    assert result.record is not None
+    assert result.record.stat().st_size < 8 << 20
+    assert not proxybox.replay(result.record).ok
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"record": 3}, TypeError),
+        ({"record": "/nowhere/at/all.pbx"}, proxybox.SandboxStartError),
+        ({"record": "/tmp"}, proxybox.PolicyError),
+        ({"record": "/dev/full"}, proxybox.SandboxStartError),
+    ],
+)
+def test_a_record_that_cannot_be_written_is_refused(given: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="record"):
+        proxybox.run("print(1)", **given)
+
+
+def test_limits_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+    for limit in ("1K", "none", -1):
+        with proxybox.Sandbox(record_limit=limit) as box, pytest.raises(proxybox.PolicyError, match="record_limit"):
+            box.run("1", record=tmp_path / "a")
+    with pytest.raises(proxybox.PolicyError, match="want a folder"):
+        proxybox.Sandbox(record=__file__)
+    with proxybox.Pool(size=1, processes=1) as pool, pytest.raises(proxybox.PolicyError, match="processes"):
+        pool.run("1", record=tmp_path / "a")
+
+
+# --- programs that do something else ----------------------------------------------------------------------------------
+
+
+def test_what_is_no_record_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("print(1)")
+    with pytest.raises(RecordError, match="no record"):
+        proxybox.replay(tmp_path / "a")
+    with pytest.raises(FileNotFoundError):
+        proxybox.replay(tmp_path / "b")
+
+
+THREADS = """
+import threading, queue
+todo, done = queue.Queue(), []
+def work():
+    while (item := todo.get()) is not None: done.append(item)
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads: thread.start()
+for item in range(50): todo.put(item)
+for _ in threads: todo.put(None)
+for thread in threads: thread.join()
+print(sorted(done) == list(range(50)))
+"""
+
+
+ONE = "import threading; t = threading.Thread(target=print, args=('a',)); t.start(); t.join()"
+
+
+@pytest.mark.parametrize("code", [ONE, THREADS])
+def test_threads_are_replayed_or_part_honestly(code: str, record: Path) -> None:
+    result = proxybox.run(code, record=record)
+    done = proxybox.replay(record)
+    if done.ok:
+        assert told(done.result) == told(result)
+    else:
+        assert done.divergence is not None
+        assert done.divergence.number >= done.calls
+        assert done.result.status is not Status.OK

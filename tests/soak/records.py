@@ -1,0 +1,259 @@
+"""Many programs recorded and replayed, and many records changed: `python -m tests.soak.records --help`.
+
+Programs are put together of pieces that touch files, time, randomness, signals, threads with locks and functions of the
+caller. Each runs once, with a record, in a folder that is removed then. The replays are made by another process, by
+another user where this one is root and `--user` names one, in an empty folder.
+
+A changed record must be refused, or part from the run, and never be replayed as the run it was made of.
+"""
+
+import argparse
+import collections
+import io
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+import proxybox
+from proxybox import HostFunction, RecordError
+from proxybox.controller.record.format import frames
+
+#: Pieces of programs of one thread; {n} is a number.
+PIECES = (
+    "open('f{n}', 'w').write('x' * {n}); print(os.stat('f{n}'))",
+    "print(sorted(os.listdir('.')), os.listdir('/usr')[:{n}])",
+    "os.makedirs('d{n}/e', exist_ok=True); open('d{n}/e/g', 'ab').write(os.urandom({n}))",
+    "print(open('/data/in.bin', 'rb').read({n}))",
+    "print(time.time(), time.monotonic_ns(), time.process_time())",
+    "time.sleep({n} / 5000)",
+    "print(datetime.datetime.now().isoformat(), time.localtime().tm_year)",
+    "print(random.random(), random.getrandbits({n} + 1), uuid.uuid4(), secrets.token_hex({n}))",
+    "print({{str(k) for k in range({n})}}, hash('a{n}'))",
+    "print(id(object()), [object() for _ in range(2)])",
+    "signal.signal(signal.SIGUSR1, lambda *_: print('caught', {n})); os.kill(os.getpid(), signal.SIGUSR1)",
+    "signal.signal(signal.SIGALRM, lambda *_: print('rang')); signal.setitimer(0, 0.001 * ({n} + 1)); time.sleep(0.2)",
+    "print(host.double({n}), host.later('a' * {n}))",
+    "x = [[k] for k in range({n} * 500)]; del x; print(gc.collect() >= 0)",
+    "print(sys.stdin.read({n}))",
+    "print(len(tempfile.mkdtemp()), tempfile.gettempdir())",
+    "c = sqlite3.connect('/tmp/{n}.db'); c.execute('create table if not exists t (a)'); c.commit(); print(c)",
+    "asyncio.run(asyncio.sleep({n} / 10000))",
+    "print(subprocess.call(['true']) if 0 else os.environ.get('HOME'), os.getpid(), os.getloadavg() if 0 else '')",
+    "try: os.fork()\nexcept OSError as error: print(error)",
+    "try: open('/nowhere/{n}')\nexcept OSError as error: print(error)",
+    "r, w = os.pipe(); os.write(w, b'{n}'); print(os.read(r, 9)); os.close(r)",
+    "print(json.dumps({{'n': {n}}}), zlib.crc32(b'{n}'), decimal.Decimal({n}).sqrt())",
+    "print(len(mmap.mmap(-1, 4096 * ({n} + 1))), file=sys.stderr)",
+)
+#: Pieces with several threads.
+THREADED = (
+    "t = [threading.Thread(target=lambda: done.append(time.time())) for _ in range({n} % 4 + 1)]\n"
+    "for each in t: each.start()\nfor each in t: each.join()\nprint(len(done))",
+    "lock = threading.Lock(); total = [0]\ndef add():\n    for _ in range({n}):\n        with lock: total[0] += 1\n"
+    "t = [threading.Thread(target=add) for _ in range(3)]\nfor each in t: each.start()\nfor each in t: each.join()\n"
+    "print(total)",
+    "q = queue.Queue(); t = threading.Thread(target=lambda: [done.append(q.get()) for _ in range({n})]); t.start()\n"
+    "for k in range({n}): q.put(k)\nt.join(); print(done[-{n}:])",
+    "e = threading.Event(); t = threading.Timer(0.001 * {n}, e.set); t.start(); print(e.wait(5))",
+)
+HEAD = """
+import asyncio, datetime, decimal, gc, host, json, mmap, os, queue, random, secrets, signal, sqlite3, subprocess, sys
+import tempfile, threading, time, uuid, zlib
+done = []
+"""
+
+#: What a process of its own does with a list of records: it prints a line of JSON for each.
+REPLAY = """
+import json, sys, proxybox
+for path in sys.stdin.read().split():
+    try:
+        done = proxybox.replay(path)
+        told = done.result.to_dict()
+        parted = done.divergence and {"why": done.divergence.why, "call": done.divergence.number,
+            "expected": repr(done.divergence.expected), "got": repr(done.divergence.got)}
+        print(json.dumps({"ok": done.ok, "result": told, "output": done.result.output, "parted": parted}), flush=True)
+    except proxybox.ProxyboxError as error:
+        print(json.dumps({"ok": False, "error": str(error)}), flush=True)
+"""
+
+
+def program(threaded: bool) -> st.SearchStrategy[str]:
+    """Programs of a few pieces."""
+    kinds = st.sampled_from((*PIECES, *THREADED) if threaded else PIECES)
+    piece = st.tuples(kinds, st.integers(1, 40)).map(lambda both: both[0].format(n=both[1]))
+    body = st.lists(piece, min_size=1, max_size=8)
+    if threaded:
+        body = st.tuples(body, st.sampled_from(THREADED)).map(lambda both: [*both[0], both[1].format(n=7)])
+    return body.map(lambda pieces: HEAD + "\n".join(textwrap.dedent(each) for each in pieces) + "\n")
+
+
+def generated(count: int, threaded: bool, seed: int) -> list[str]:
+    """Returns so many programs, the same ones for a seed."""
+    made: list[str] = []
+
+    @settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate],
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(program(threaded))
+    def make(code: str) -> None:
+        made.append(code)
+
+    from hypothesis import seed as seeded
+
+    seeded(seed)(make)()
+    return made[:count]
+
+
+def told(result: proxybox.Result) -> Any:
+    """What a Result tells, as the other process tells it."""
+    data = {key: value for key, value in result.to_dict().items() if not key.startswith("record")}
+    return json.loads(json.dumps({"result": data, "output": result.output}))
+
+
+def record_all(codes: list[str], folder: Path, guest: str | None) -> list[tuple[Path, Any]]:
+    """Runs programs, each with a record, in a folder of inputs that is removed then."""
+    inputs = Path(tempfile.mkdtemp())
+    (inputs / "in.bin").write_bytes(os.urandom(4096))
+    functions = {"double": HostFunction(lambda n: 2 * n), "later": HostFunction(lambda text: text[::-1])}
+    taken = []
+    options: dict[str, Any] = {"filesystem": {"mounts": [f"{inputs}:/data"]}, "limits": {"wall_time": 30}}
+    with proxybox.Sandbox(guest=guest, functions=functions, **options) as box:
+        for number, code in enumerate(codes):
+            path = folder / f"{number:04}.pbx"
+            result = box.run(code, stdin="what was typed\n" * 20, record=path)
+            if result.record_fault:
+                raise RuntimeError(result.record_fault)
+            taken.append((path, told(result)))
+    shutil.rmtree(inputs)
+    return taken
+
+
+def replay_all(paths: list[Path], user: int | None) -> list[Any]:
+    """Replays records in a process of its own, in an empty folder."""
+    empty = tempfile.mkdtemp()
+    command = [sys.executable, "-c", REPLAY]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    if user is not None:
+        os.chmod(empty, 0o755)
+        python = os.environ.get("PYTHON", sys.executable)
+        command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", python, "-c", REPLAY]
+        environment["HOME"] = empty
+    done = subprocess.run(
+        command, input="\n".join(map(str, paths)), capture_output=True, text=True, cwd=empty, env=environment,
+        check=False,
+    )  # fmt: skip
+    sys.stderr.write(done.stderr)
+    os.rmdir(empty)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def programs(count: int, threaded: bool, seed: int, guest: str | None, user: int | None) -> bool:
+    """Records and replays programs; says how many were the same. Returns whether all is as it must be."""
+    counts: collections.Counter[str] = collections.Counter()
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        codes = generated(count, threaded, seed)
+        taken = record_all(codes, Path(name), guest)
+        answers = replay_all([path for path, _ in taken], user)
+        for (path, expected), got, code in zip(taken, answers, codes, strict=True):
+            if got["ok"]:
+                same = {"result": got["result"], "output": got["output"]} == expected
+                kind = "the same" if same else "WRONGLY OK"
+            else:
+                kind = "parted" if got.get("parted") else "refused"
+            counts[kind] += 1
+            if kind != "the same" and (kind == "WRONGLY OK" or not threaded):
+                print(f"--- {path.name}: {kind}: {got.get('parted') or got.get('error')}\n{code}", file=sys.stderr)
+        size = sum(path.stat().st_size for path, _ in taken)
+        calls = sum(expected["result"]["usage"]["calls"] for _, expected in taken)
+    what = "programs with threads" if threaded else "programs of one thread"
+    each = f"{size / count / 1e3:.0f} kB and {calls / count:.0f} calls each"
+    print(f"{count} {what} ({guest or 'pypy'}): {dict(counts)}; {each}")
+    return not counts["WRONGLY OK"] and (threaded or counts["the same"] == count)
+
+
+def flips(count: int, seed: int) -> bool:
+    """Changes single bits of a record. Returns whether each was seen."""
+    data = whole_record()
+    full = len(list(frames(io.BytesIO(data))))
+    chance, seen = random.Random(seed), collections.Counter[str]()
+    for _ in range(count):
+        broken = bytearray(data)
+        broken[chance.randrange(len(broken))] ^= 1 << chance.randrange(8)
+        try:
+            read = len(list(frames(io.BytesIO(bytes(broken)))))
+            seen["cut off" if read < full else "UNSEEN"] += 1
+        except RecordError:
+            seen["refused"] += 1
+    print(f"{count:,} changed bits: {dict(seen)}")
+    return not seen["UNSEEN"]
+
+
+def whole_record() -> bytes:
+    """A record of a small program."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "a.pbx")
+        proxybox.run("import random, time; print(random.random(), time.time()); open('a', 'w').write('b')", record=path)
+        return path.read_bytes()
+
+
+def forged(count: int, seed: int) -> bool:
+    """Replays records whose events were changed by somebody who knows the format. Returns whether none did harm."""
+    from tests.records.test_attacks_by_records import events_of, forge, rewritten
+
+    chance, seen = random.Random(seed), collections.Counter[str]()
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "a.pbx")
+        path.write_bytes(whole_record())
+        with proxybox.Record(path) as record:
+            expected = record.result
+        for _ in range(count):
+            path.write_bytes(path.read_bytes())
+            found = events_of(path)
+            original = path.read_bytes()
+            for _ in range(chance.randint(1, 3)):
+                forge(found, chance)
+            try:
+                done = proxybox.replay(rewritten(path, found))
+                same = expected is not None and done.result.stdout == expected.stdout
+                seen["ok" if done.ok and same else "WRONGLY OK" if done.ok else str(done.result.status)] += 1
+            except (RecordError, proxybox.SandboxStartError) as error:
+                seen[type(error).__name__] += 1
+            path.write_bytes(original)
+    print(f"{count} forged records: {dict(seen)}")
+    return not seen["WRONGLY OK"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--programs", type=int, default=200)
+    parser.add_argument("--threaded", type=int, default=50)
+    parser.add_argument("--flips", type=int, default=100_000)
+    parser.add_argument("--forged", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--guest")
+    parser.add_argument("--user", type=int, help="the user id of the replays, where this process is root")
+    given = parser.parse_args()
+    steps: list[Callable[[], bool]] = [
+        lambda: programs(given.programs, False, given.seed, given.guest, given.user),
+        lambda: programs(given.threaded, True, given.seed, given.guest, given.user),
+        lambda: flips(given.flips, given.seed),
+        lambda: forged(given.forged, given.seed),
+    ]
+    wanted = (given.programs, given.threaded, given.flips, given.forged)
+    results = [step() for step, count in zip(steps, wanted, strict=True) if count]
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
