@@ -1,4 +1,4 @@
-"""Commits that were interrupted, by a kill or by an error of the host, and how to continue them.
+"""Commits that were interrupted, and how to continue them; commits that are done, and how to undo them.
 
 Before `files.commit()` changes anything, it writes down what it will do in $XDG_STATE_HOME/proxybox/commits (by default
 below ~/.local/state). A commit that was not finished stays recorded there:
@@ -9,11 +9,13 @@ below ~/.local/state). A commit that was not finished stays recorded there:
 
 Until a commit is finished or undone, nothing of it is lost: content that is neither in its old nor in its new place is
 in the folder `.proxybox-commit-ID` beside them.
+
+The commit of a review keeps what it has replaced in that folder for some time (`kept`), and can be undone meanwhile.
 """
 
 import attrs
 
-from proxybox.controller.vfs.commits import recovering
+from proxybox.controller.vfs.commits import keeping, recovering
 from proxybox.controller.vfs.commits.journal import Act, Journal, Phase
 from proxybox.controller.vfs.commits.refusals import CommitFailed as CommitFailed
 from proxybox.controller.vfs.commits.refusals import CommitRefused as CommitRefused
@@ -39,12 +41,38 @@ class Unfinished:
     can_undo: bool
 
 
+@attrs.frozen(kw_only=True)
+class Kept:
+    """A commit that is done and can be undone.
+
+    id, folder, started, paths: as in Unfinished. kept: the folder with what the commit has replaced and removed. size:
+    how many bytes these files have. together: the ids of all commits that are undone together with this one, itself
+    included; there are several when several folders were changed.
+    """
+
+    id: str
+    folder: str
+    kept: str
+    started: float
+    paths: tuple[str, ...]
+    size: int
+    together: tuple[str, ...]
+
+
 def unfinished() -> list[Unfinished]:
     """All interrupted commits of this user, the oldest first; commits that are still running are among them.
 
     Raises CommitRefused when a journal cannot be read.
     """
     return [_shown(journal) for journal in recovering.journals()]
+
+
+def kept() -> list[Kept]:
+    """All commits of this user that are done and can be undone, the oldest first.
+
+    Raises CommitRefused when this user can have no journals.
+    """
+    return [_shown_kept(journal) for journal in keeping.kept_journals()]
 
 
 def resume(id: str) -> Unfinished:  # noqa: A002 - as in the field
@@ -57,8 +85,22 @@ def resume(id: str) -> Unfinished:  # noqa: A002 - as in the field
 
 
 def undo(id: str) -> Unfinished:  # noqa: A002 - as in the field
-    """Restores the folder to its state before a commit, and returns what the commit was. Raises as `resume` does."""
+    """Restores the folder to its state before a commit, and returns what the commit was.
+
+    The commit was interrupted, or it is done and what it replaced is kept. Everything is checked before anything is
+    changed. Raises CommitRefused when a commit that is done cannot be undone: `reasons` names the files that have
+    changed since, and the commit stays as it is. Otherwise raises as `resume` does.
+    """
     return _shown(recovering.undo(id))
+
+
+def prune(older_than: float = 0.0) -> list[Kept]:
+    """Removes what is kept of commits that are older than so many seconds, and returns what they were.
+
+    They can then no longer be undone. What is in use stays. Without this call, what is beyond 20 commits, 1 GiB or 30
+    days is removed, the oldest first, when a commit is made whose backup is kept.
+    """
+    return [_shown_kept(journal) for journal in keeping.prune(older_than)]
 
 
 def _shown(journal: Journal) -> Unfinished:
@@ -67,7 +109,23 @@ def _shown(journal: Journal) -> Unfinished:
         folder=journal.folder,
         kept=f"{journal.folder}/{journal.staging}",
         started=journal.started,
-        paths=tuple(dict.fromkeys(step.path for step in journal.steps if step.act is not Act.PART)),
+        paths=_paths(journal),
         can_resume=journal.phase in (Phase.APPLYING, Phase.DONE),
         can_undo=journal.phase is not Phase.DONE,
     )
+
+
+def _shown_kept(journal: Journal) -> Kept:
+    return Kept(
+        id=journal.id,
+        folder=journal.folder,
+        kept=f"{journal.folder}/{journal.staging}",
+        started=journal.started,
+        paths=_paths(journal),
+        size=journal.kept_bytes,
+        together=journal.together,
+    )
+
+
+def _paths(journal: Journal) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(step.path for step in journal.steps if step.act is not Act.PART))

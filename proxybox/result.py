@@ -10,7 +10,7 @@ import re
 import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -25,6 +25,9 @@ from proxybox.controller.world.output import Interleaved, neutralise
 from proxybox.policies import Policy
 from proxybox.policies.errors import ProxyboxError
 from proxybox.terminal.harmless import on_one_line
+
+if TYPE_CHECKING:
+    from proxybox.review import Review
 
 #: How many bytes of output, and how many changes of files, a repr shows.
 _SHOWN, _MOST_FILES = 60, 10
@@ -75,6 +78,12 @@ class Files(Mapping[str, bytes]):
         killed.
         """
         return commit_all(self._overlays)
+
+    def review(self) -> "Review":
+        """Returns the changes as a review: shown with their diffs, accepted by file or by hunk, and then committed."""
+        from proxybox.review import Review
+
+        return Review(self._overlays)
 
     def __repr__(self) -> str:
         told = ", ".join(f"{change.kind} {on_one_line(change.name[:256])}" for change in self.changes[:_MOST_FILES])

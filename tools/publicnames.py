@@ -15,7 +15,9 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = ("proxybox", "proxybox.controller", "proxybox.policies", "proxybox.commits", "proxybox.agents")
+MODULES = (
+    "proxybox", "proxybox.controller", "proxybox.policies", "proxybox.commits", "proxybox.review", "proxybox.agents",
+)  # fmt: skip
 REFERENCE = ("docs/api.md", "docs/api-policies.md", "docs/api-controller.md")
 
 

@@ -45,6 +45,7 @@ from proxybox.policies import Limits, Mount, Policy
 
 if TYPE_CHECKING:
     from proxybox.controller.boxes.copyingfiles import Copier
+    from proxybox.controller.vfs.commits.committing import Committed, Target
 
 BOX = "/box"
 #: Folders of the host that every box sees, read-only, where they exist: libraries load files from them after the seal.
@@ -96,7 +97,23 @@ def commit_all(overlays: Iterable[Changed]) -> list[Change]:
 
     Raises what committing.commit raises, and SandboxStartError where a folder no longer exists.
     """
-    from proxybox.controller.vfs.commits.committing import CommitRefused, Target, commit
+    from proxybox.controller.vfs.commits.committing import commit
+
+    with _targets(overlays) as targets:
+        return commit(targets)
+
+
+def commit_and_keep_all(overlays: Iterable[Changed]) -> "Committed":
+    """Does the same, and keeps what is taken away, so that the commit can be undone later."""
+    from proxybox.controller.vfs.commits.committing import commit_and_keep
+
+    with _targets(overlays) as targets:
+        return commit_and_keep(targets)
+
+
+@contextlib.contextmanager
+def _targets(overlays: Iterable[Changed]) -> "Iterator[list[Target]]":
+    from proxybox.controller.vfs.commits.committing import CommitRefused, Target
 
     with contextlib.ExitStack() as opened:
         targets = []
@@ -109,7 +126,7 @@ def commit_all(overlays: Iterable[Changed]) -> list[Change]:
                 if overlay.identity not in (None, mount.host.identity):
                     raise CommitRefused([f"{overlay.source} is another folder than the box was given"])
                 targets.append(Target(mount.host, overlay.changes, mount.hides, overlay.left_out))
-        return commit(targets)
+        yield targets
 
 
 class WorldBuilder:

@@ -75,7 +75,7 @@ def _command(words: list[str]) -> int:
 
         return run_command(words)
     except ModuleNotFoundError as error:
-        if error.name not in ("click", "rich"):
+        if error.name not in ("click", "rich", "jinja2"):
             raise
         print(NO_CLICK.format(name=error.name), file=sys.stderr)
         return EXIT_CANNOT_RUN

@@ -34,7 +34,7 @@ RUN_HELP = """Run a Python program in a box.
 
 It works as `python` does: the program has the terminal's input and output and its own arguments,
 and the exit status is the program's. What it may do is said by a policy; files that it changes are
-changed in the box alone unless --rw is given.
+changed in the box alone unless --rw is given, or --review, which shows them and asks.
 
 \b
 Examples:
@@ -167,7 +167,7 @@ def main_group() -> click.Group:
     group.add_command(batch_command())
     for command in (
         serve_group, policy_group, doctor, guests, packages_group, kernel_group, grade, exercise_group, classroom_group,
-        commits_group, replay, verify, completion,
+        commits_group, review, undo, replay, verify, completion,
     ):  # fmt: skip
         group.add_command(command)
     return group
@@ -565,16 +565,18 @@ def packages_prune(older_than: str, as_json: bool) -> int:
 @json_flag
 @click.pass_context
 def commits_group(context: click.Context, as_json: bool) -> int | None:
-    """Commits that were cut off: written files of a box (`files.commit()`) that are half in their places.
+    """Commits (written files of a box) that were cut off, and those that can be undone.
 
-    Nothing is lost meanwhile; what is on its way is in a folder .proxybox-commit-ID beside it. Where the host has
-    changed since, `resume` and `undo` stop before they change anything, and say what has changed.
+    Nothing is lost meanwhile; what is on its way, and what was replaced, is in a folder .proxybox-commit-ID beside it.
+    Where the host has changed since, `resume` and `undo` stop before they change anything, and say what has changed.
+    What the commit of a review has replaced is kept for 30 days, of 20 commits and 1 GiB at most.
 
     \b
     Examples:
       proxybox commits
       proxybox commits resume 3f0c2a9d5b7e1846
       proxybox commits undo 3f0c2a9d5b7e1846
+      proxybox commits prune --older-than 7d
     """
     if context.invoked_subcommand is not None:
         return None
@@ -595,10 +597,60 @@ def commits_resume(id: str) -> int:  # noqa: A002 - as it is called on the comma
 @commits_group.command("undo", short_help="Take one back.")
 @click.argument("id")
 def commits_undo(id: str) -> int:  # noqa: A002 - as it is called on the command line
-    """Bring the folder back to what it was before a commit that was cut off."""
+    """Bring the folder back to what it was before a commit that was cut off, or that is done and kept."""
     from proxybox.cli import commits
 
     return commits.undo(id)
+
+
+@commits_group.command("prune", short_help="Remove what is kept for undoing.")
+@click.option("--older-than", default="0", metavar="DURATION", help="Only of commits that are so old: 30d, 12h.")
+@json_flag
+def commits_prune(older_than: str, as_json: bool) -> int:
+    """Remove what is kept of commits that are done. They can no longer be undone."""
+    from proxybox.cli import commits
+
+    return commits.prune(older_than, as_json=as_json)
+
+
+@click.command("undo", short_help="Take back a commit.")
+@click.argument("id")
+def undo(id: str) -> int:  # noqa: A002 - as it is called on the command line
+    """Bring a folder back to what it was before a commit, as `proxybox commits undo` does.
+
+    The commits that can be undone are listed by `proxybox commits`. Where a file has changed since, nothing is undone,
+    and what has changed is said.
+    """
+    from proxybox.cli import commits
+
+    return commits.undo(id)
+
+
+@click.command("review", short_help="Decide on changes that wait for it.")
+@click.argument("id", required=False)
+@click.option("--accept", multiple=True, metavar="N|N.M|all", help="Write this change, or this part of it.")
+@click.option("--discard", is_flag=True, help="Throw the changes away.")
+@click.option(
+    "--page", metavar="FILE", help="Write the page that shows the changes to FILE.", shell_complete=complete_file
+)
+@json_flag
+def review(id: str | None, **options: Any) -> int:  # noqa: A002 - as it is called on the command line
+    """Decide on the changes of a program that ran with `proxybox run --review` where there was no terminal.
+
+    Without an ID the reviews that wait are listed. With one, the changes are shown and asked about on a terminal, or
+    those that --accept names are written, and nothing else. Changes have the numbers that the page shows.
+
+    \b
+    Examples:
+      proxybox review
+      proxybox review 3f0c2a9d5b7e1846
+      proxybox review 3f0c2a9d5b7e1846 --accept 1 --accept 3.2
+      proxybox review 3f0c2a9d5b7e1846 --accept all
+      proxybox review 3f0c2a9d5b7e1846 --discard
+    """
+    from proxybox.cli import review as work
+
+    return work.review(id, **options)
 
 
 @click.command("completion")

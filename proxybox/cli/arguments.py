@@ -76,6 +76,7 @@ BOX: Final = (
 
 RUN: Final = (
     *BOX,
+    Option(("--review",), None, "Show the changes of its own folder at the end, and write those that you accept."),
     Option(("--record",), "FILE", "Write a record of the run, for `proxybox replay FILE`."),
     Option(("--sign",), "KEY", "Sign the record with this private key (ssh-keygen -t ed25519)."),
     Option(("--record-limit",), "SIZE", "The most bytes that the record may have (1G)."),

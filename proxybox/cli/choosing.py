@@ -31,6 +31,9 @@ def choose_policy(parsed: Parsed) -> Policy:
     Raises UsageError for an option that makes no sense, and CommandError or PolicyError for a policy file that does not
     exist or has faults.
     """
+    for other in ("rw", "json"):
+        if parsed.flag("review") and parsed.flag(other):
+            raise UsageError(f"--review and --{other} exclude each other")
     policy = named_policy(parsed.text("policy") or "default", parsed.texts("set"))
     limits = policy.limits
     if (timeout := parsed.text("timeout")) is not None:
@@ -44,17 +47,19 @@ def choose_policy(parsed: Parsed) -> Policy:
         added = dict(pair("--env", text) for text in variables)
         environment, merged = policy.environment, {**policy.environment.variables, **added}
         changes["environment"] = option("--env", lambda: attrs.evolve(environment, variables=merged))
-    if (mounts := parsed.texts("mount")) or parsed.flag("rw"):
+    if (mounts := parsed.texts("mount")) or parsed.flag("rw") or parsed.flag("review"):
         changes["filesystem"] = option("--mount", lambda: with_mounts(policy, parsed, mounts))
     return evolve(policy, **changes) if changes else policy
 
 
 def with_mounts(policy: Policy, parsed: Parsed, mounts: Sequence[str]) -> Filesystem:
-    """Returns the filesystem section with --mount and --rw applied."""
+    """Returns the filesystem section with --mount, --rw and --review applied."""
     filesystem = policy.filesystem
     if mounts:
         added = [parse_mount(text) for text in mounts]
         filesystem = attrs.evolve(filesystem, mounts=(*filesystem.mounts, *added))
+    if parsed.flag("review"):
+        return attrs.evolve(filesystem, box="overlay")
     return attrs.evolve(filesystem, box="rw") if parsed.flag("rw") else filesystem
 
 

@@ -1,35 +1,68 @@
-"""`proxybox commits`: shows interrupted commits, and finishes or undoes them."""
+"""`proxybox commits`: shows commits that were interrupted or can be undone, and finishes, undoes or forgets them."""
 
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 
-from proxybox.cli.failures import complain
+from proxybox.cli.failures import UsageError, complain
 from proxybox.policies.errors import ProxyboxError
 
 if TYPE_CHECKING:
-    from proxybox.commits import Unfinished
+    from proxybox.commits import Kept, Unfinished
 
 
 def show(*, as_json: bool) -> int:
-    """Prints the commits that are not finished."""
+    """Prints the commits that are not finished, and those that can be undone."""
     from proxybox import commits
 
     try:
-        found = commits.unfinished()
+        found, kept = commits.unfinished(), commits.kept()
     except (ProxyboxError, OSError) as error:
         return complain(error)
     if as_json:
-        print(json.dumps([attrs.asdict(each) for each in found], indent=2))
+        told = [
+            {**attrs.asdict(each), "is_done": is_done}
+            for is_done, some in ((False, found), (True, kept))
+            for each in some
+        ]
+        print(json.dumps(told, indent=2))
         return 0
     if not found:
         print("no commit was cut off")
     for each in found:
-        _tell(each)
+        _tell(each, [word for word, can in (("resume", each.can_resume), ("undo", each.can_undo)) if can])
+    if kept:
+        print("done, and can be undone:")
+    for done in kept:
+        _tell(done, ["undo"])
+    return 0
+
+
+def prune(older_than: str, *, as_json: bool) -> int:
+    """Removes what is kept of commits that are done, and prints which these were."""
+    from proxybox import commits
+    from proxybox.policies import PolicyError
+    from proxybox.policies.sizes import to_duration
+
+    try:
+        seconds = to_duration(older_than) or 0.0
+    except PolicyError as error:
+        return complain(UsageError(f"--older-than: {error}"))
+    try:
+        gone = commits.prune(seconds)
+    except (ProxyboxError, OSError) as error:
+        return complain(error)
+    if as_json:
+        print(json.dumps([attrs.asdict(each) for each in gone], indent=2))
+        return 0
+    for each in gone:
+        print(f"{each.id}  {_plain(each.folder)}")
+    if not gone:
+        print("nothing to remove")
     return 0
 
 
@@ -56,7 +89,7 @@ def _go_on(work: "Callable[[str], Unfinished]", ident: str, said: str) -> int:
     return 0
 
 
-def _tell(each: "Unfinished") -> None:
+def _tell(each: "Unfinished | Kept", words: Sequence[str]) -> None:
     from proxybox.terminal.harmless import on_one_line
 
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.started))
@@ -65,7 +98,6 @@ def _tell(each: "Unfinished") -> None:
         print(f"    {on_one_line(path)}")
     if len(each.paths) > 10:
         print(f"    and {len(each.paths) - 10} more")
-    words = [word for word, can in (("resume", each.can_resume), ("undo", each.can_undo)) if can]
     print("    " + "   or   ".join(f"proxybox commits {word} {each.id}" for word in words))
     sys.stdout.flush()
 

@@ -37,6 +37,23 @@ def run(parsed: Parsed) -> int:
         print_json(result)
     else:
         tell(result, verbose=parsed.flag("verbose"))
+    if parsed.flag("review"):
+        return reviewed(result)
+    return exit_status(result)
+
+
+def reviewed(result: "Result") -> int:
+    """Asks what to write of the run's changes. Returns its exit status, or 125 if what was accepted is not written."""
+    from proxybox.cli.asking import review_changes
+
+    try:
+        review_changes(result)
+    except KeyboardInterrupt:
+        return interrupted()
+    except ModuleNotFoundError:  # the command says which package is missing
+        raise
+    except Exception as error:
+        return tell_failure(error)
     return exit_status(result)
 
 

@@ -108,6 +108,18 @@ def _flags_of_classroom() -> set[str]:
     return {flag for option in options for flag in option.opts if option.param_type_name == "option"}
 
 
+def test_every_option_of_reviews_is_documented() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text()
+    assert {flag for flag in _flags_of_reviews() if f"[{flag}" not in text} == set()
+
+
+def _flags_of_reviews() -> set[str]:
+    from proxybox.cli.app import commits_group, review
+
+    options = (*review.params, *commits_group.commands["prune"].params)
+    return {flag for option in options for flag in option.opts if option.param_type_name == "option"}
+
+
 def test_every_option_about_records_is_documented() -> None:
     text = (ROOT / "docs" / "cli.md").read_text()
     assert {flag for flag in _flags_of_records() if f"`{flag}" not in text} == set()
@@ -126,6 +138,7 @@ def _flags_of_records() -> set[str]:
 def test_no_option_is_documented_that_does_not_exist() -> None:
     options = (*RUN, *TRACE, *LEARN, *REPL, *PROGRAM)
     known = {flag for option in options for flag in option.flags} | _flags_of_classroom() | _flags_of_records()
+    known |= _flags_of_reviews()
     text = (ROOT / "docs" / "cli.md").read_text()
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known | {"--help"}
 
@@ -159,7 +172,8 @@ def test_every_exit_status_is_documented() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["sessions.md", "evaluate.md", "async.md", "batch.md", "commits.md", "serve-codejail.md", "agents.md"]
+    "name",
+    ["sessions.md", "evaluate.md", "async.md", "batch.md", "commits.md", "review.md", "serve-codejail.md", "agents.md"],
 )
 def test_the_examples_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROXYBOX_WARM", raising=False)

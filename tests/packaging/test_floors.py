@@ -21,6 +21,7 @@ FLOORS = {
         session
         commands errors learning telling
         program result
+        review
         commits given jsonvalues terminal
         controller
         policies guest hints modulepath running worker

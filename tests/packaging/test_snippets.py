@@ -1,6 +1,6 @@
 """What readers type: commands and snippets of pages that are not run elsewhere, and what comes of them there.
 
-test_docs.py runs sessions.md, evaluate.md, async.md, batch.md, commits.md, serve-codejail.md and agents.md;
+test_docs.py runs sessions.md, evaluate.md, async.md, batch.md, commits.md, review.md, serve-codejail.md and agents.md;
 tests/kernel jupyter.md; tests/teach the classes of exercises.md; tests/serve the client of serve-sandboxfusion.md, and
 the configurations of both.
 """

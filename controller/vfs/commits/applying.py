@@ -7,12 +7,12 @@ commit stops (HostChanged). Nothing is removed here, so at every moment each byt
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 import os
 import stat as st
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 from proxybox.controller.abi import RENAME_EXCHANGE, RENAME_NOREPLACE
 from proxybox.controller.errors import Denied
@@ -107,6 +107,13 @@ class Applier:
             return not is_left and (step.old is None or self._kept(step) is not None)
         return True
 
+    def has_set_mode(self, step: Step) -> bool:
+        """Whether a folder has the mode that a MODE step gives it. One that the host has set meanwhile stays."""
+        try:
+            return self.at(step) is At.AFTER
+        except HostChanged:
+            return False
+
     def is_begun(self, step: Step) -> bool:
         """Whether anything was moved for the step, so that there may be something to undo."""
         if step.new is not None and step.new.is_of(self._there(step)):
@@ -136,6 +143,21 @@ class Applier:
                 self._compare(step, self._root, step.place, step.new)
             if step.old is not None and kept is not None:
                 self._compare(step, self._staged, kept, step.old)
+
+    def changed_since(self, steps: Sequence[Step]) -> list[str]:
+        """Why a commit that is done cannot be undone: one line for each place that is not as the commit has left it."""
+        reasons = []
+        for step in steps:
+            try:
+                self.check_before_undoing([step])
+                if step.act is Act.TAKE and step.old is not None:
+                    with self._parent(step):
+                        pass
+            except HostChanged as error:
+                reasons.append(str(error))
+            except OSError as error:
+                reasons.append(f"{step.path}: cannot be looked at: {error.strerror}")
+        return reasons
 
     def _compare(self, step: Step, root: boundary.HostRoot, path: bytes, wanted: Fingerprint) -> None:
         found = fingerprint(root, path)
@@ -187,6 +209,14 @@ class Applier:
         if old is None or not old.is_of(look(self._staged, name)):
             return False
         return fingerprint(self._staged, name, contents=False).stamp == old.stamp
+
+    def do_again(self, step: Step) -> None:
+        """Does a step that was just undone. A mode that the host has set meanwhile stays."""
+        if step.act is not Act.MODE:
+            self.do(step)
+            return
+        with contextlib.suppress(HostChanged):
+            self.do(step)
 
     # --- backward ---
 
@@ -268,7 +298,7 @@ class Applier:
                 return name
         return None
 
-    @contextmanager
+    @contextlib.contextmanager
     def _parent(self, step: Step) -> Iterator[tuple[int, bytes]]:
         folder, _, name = step.place.rpartition(b"/")
         with self._root.directory_fd(folder) as fd:

@@ -3,14 +3,15 @@
 Rules: a commit is planned whole (planning.py), staged whole on the folder's own filesystem (staging.py), compared whole
 with what the box was shown, recorded in a journal (journal.py), and then applied (applying.py). First comes what goes
 to a free place, then what replaces something, then what is taken away; modes of folders are set last. What a commit
-takes away is kept until everything is done. An error undoes the commit; after a kill, recovering.py continues from the
-journal.
+takes away is kept until everything is done, or for longer (keeping.py). An error undoes the commit; after a kill,
+recovering.py continues from the journal.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import itertools
 import os
 import secrets
@@ -19,10 +20,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
-from proxybox.controller.vfs.commits import apart
+from proxybox.controller.vfs.commits import apart, keeping
 from proxybox.controller.vfs.commits.applying import Applier
 from proxybox.controller.vfs.commits.fingerprints import Fingerprint, fingerprint, identity
-from proxybox.controller.vfs.commits.journal import Act, Journal, Phase, StateFolder, Step, new_journal
+from proxybox.controller.vfs.commits.journal import Act, Phase, StateFolder, Step, new_journal
+from proxybox.controller.vfs.commits.keeping import clear, staging_of
 from proxybox.controller.vfs.commits.ordering import in_order
 from proxybox.controller.vfs.commits.planning import Plan, Unit, is_still, look, plan, unshown
 from proxybox.controller.vfs.commits.refusals import CommitFailed, CommitUnfinished, HostChanged
@@ -50,23 +52,46 @@ class Target:
         return [change for change in self.changes if not any(map(self.hides, change.path.split(b"/")))]
 
 
+@attrs.frozen
+class Committed:
+    """What a commit has written. id: the id by which it can be undone; empty when nothing is kept for that."""
+
+    id: str
+    written: tuple[Change, ...]
+
+
 def commit(targets: Sequence[Target]) -> list[Change]:
     """Writes to all of these folders, or to none; returns what was written.
 
     Raises CommitRefused with nothing written, CommitFailed with everything undone, CommitUnfinished when a commit could
     be neither finished nor undone.
     """
-    all_of_them = _Together()
+    return list(_commit(targets, keeps=False).written)
+
+
+def commit_and_keep(targets: Sequence[Target]) -> Committed:
+    """Does the same, and keeps what is taken away, so that the commit can be undone later. Raises as `commit` does."""
+    done = _commit(targets, keeps=True)
+    keeping.prune_what_is_too_much()
+    return done
+
+
+def _commit(targets: Sequence[Target], *, keeps: bool) -> Committed:
     targets = [target for target in targets if target.wanted()]
+    idents = tuple(secrets.token_hex(8) for _ in targets)
+    all_of_them = _Together(idents if keeps else ())
     _refuse_twice(targets)
     with contextlib.ExitStack() as stack:
-        commits = [stack.enter_context(_prepared(target, all_of_them)) for target in targets]
+        commits = [
+            stack.enter_context(_prepared(target, ident, all_of_them))
+            for target, ident in zip(targets, idents, strict=True)
+        ]
         for each in commits:
             each.apply()
         _close(commits, all_of_them)
         for each in commits:
             each.clear()
-        return [change for each in commits for change in each.written]
+        return Committed(next(iter(all_of_them.kept), ""), tuple(change for each in commits for change in each.written))
 
 
 def _refuse_twice(targets: Sequence[Target]) -> None:
@@ -81,8 +106,12 @@ def _refuse_twice(targets: Sequence[Target]) -> None:
 
 @attrs.define
 class _Together:
-    """Commits that are done together or not at all. are_done: whether one is done; then none is undone any more."""
+    """Commits that are done together or not at all.
 
+    kept: the ids of all, when what they take away is kept. are_done: whether one is done; then none is undone any more.
+    """
+
+    kept: tuple[str, ...] = ()
     are_done: bool = False
 
 
@@ -113,7 +142,7 @@ def _close(commits: Sequence[Commit], all_of_them: _Together) -> None:
 
 
 @contextlib.contextmanager
-def _prepared(target: Target, all_of_them: _Together) -> Iterator[Commit]:
+def _prepared(target: Target, ident: str, all_of_them: _Together) -> Iterator[Commit]:
     """A commit that only needs to be applied and closed. The end of the with block undoes it if not all are done."""
     root = target.root
     if target.left_out:
@@ -123,7 +152,7 @@ def _prepared(target: Target, all_of_them: _Together) -> Iterator[Commit]:
     with state.alone(root):
         clear_up(state, root)
         agreed = plan(root, target.wanted(), target.hides)
-        commit = Commit(root, state, agreed, all_of_them)
+        commit = Commit(root, state, agreed, ident, all_of_them)
         with commit.or_undone():
             commit.stage(agreed)
             yield commit
@@ -132,17 +161,22 @@ def _prepared(target: Target, all_of_them: _Together) -> Iterator[Commit]:
 class Commit:
     """One commit that is under way."""
 
-    def __init__(self, root: boundary.HostRoot, state: StateFolder, agreed: Plan, all_of_them: _Together) -> None:
+    def __init__(
+        self, root: boundary.HostRoot, state: StateFolder, agreed: Plan, ident: str, all_of_them: _Together
+    ) -> None:
         self.root = root
         self.written = agreed.written
         self._state = state
         self._together = all_of_them
         self._is_closing = False
-        ident = secrets.token_hex(8)
         places = [unit.path for unit in agreed.units] or [change.path for change in agreed.modes]
+        if all_of_them.kept:  # for long: at the top, where it is in the way of no folder that may go later
+            places.append(b"")
         modes = {change.path: change.mode for change in agreed.modes}
         self._staging = Staging(root, folder_to_stage_in(root, places, modes), ident)
-        self.journal = new_journal(ident, root, self._staging.path)
+        self.journal = new_journal(
+            ident, root, self._staging.path, together=all_of_them.kept, kept_bytes=_bytes_that_go(agreed)
+        )
 
     def stage(self, agreed: Plan) -> None:
         """Makes everything that is to come, compares everything that is to go, and records both in the journal."""
@@ -182,8 +216,11 @@ class Commit:
         self._save(Phase.DONE)
 
     def clear(self) -> None:
-        """Removes what the commit took away."""
-        clear(self._state, self.journal, self._staging)
+        """Removes what the commit took away, unless it is kept."""
+        if self.journal.is_kept:
+            keeping.settle(self._staging)
+        else:
+            clear(self._state, self.journal, self._staging)
 
     @contextlib.contextmanager
     def or_undone(self) -> Iterator[None]:
@@ -228,14 +265,10 @@ class Commit:
         self.journal = journal
 
 
-def clear(state: StateFolder, journal: Journal, staging: Staging) -> None:
-    """Removes what is left of a commit that is done, undone, or was never begun.
-
-    What cannot be removed now is removed by the next commit to that folder.
-    """
-    with contextlib.suppress(OSError):
-        staging.remove()
-        state.forget(journal)
+def _bytes_that_go(agreed: Plan) -> int:
+    """The size of all files that a commit takes away."""
+    gone = (change for unit in agreed.units for change in (unit.old, *unit.gone) if change is not None)
+    return sum(change.origin.size for change in gone if change.origin is not None and change.type == "file")
 
 
 def clear_up(state: StateFolder, root: boundary.HostRoot) -> None:
@@ -251,15 +284,12 @@ def clear_up(state: StateFolder, root: boundary.HostRoot) -> None:
             continue
         if not journal.is_of(root):
             continue
+        if journal.is_kept:
+            continue
         if journal.phase is Phase.APPLYING:
             told = f"proxybox commits resume {ident} goes on with it, proxybox commits undo {ident} takes it back"
             raise CommitRefused([f"an earlier commit to {journal.folder} was cut off: {told}"])
         clear(state, journal, staging_of(root, journal))
-
-
-def staging_of(root: boundary.HostRoot, journal: Journal) -> Staging:
-    """The staging folder of a commit that was begun earlier."""
-    return Staging(root, os.fsencode(journal.staging).rpartition(b"/")[0], journal.id, journal.staging_ino)
 
 
 # --- steps ---
@@ -301,20 +331,39 @@ def _what_goes(
     mode = 0
     for change in (top, *unit.gone):
         seen = look(root, change.path)
-        if seen is None or not is_still(change, seen):
+        if seen is None or not is_still(change, seen) or not _holds_what_was_shown(change, found):
             raise HostChanged(f"{change.name}: changed on the host meanwhile")
         if change is top:
             mode = st.S_IMODE(seen.st_mode)
+            _refuse_another_mode(change, mode)
     reasons = unshown(root, (top, *unit.gone), hides) if top.type == "dir" else []
     if reasons:
         raise HostChanged("; ".join(reasons))
     return old, mode
 
 
+def _holds_what_was_shown(change: Change, found: set[bytes]) -> bool:
+    """Whether a file that goes still has the contents that are in the Change, if they are.
+
+    found: digests of the contents that go; of a file that cannot be read, its size and time.
+    """
+    if change.old is None or change.origin is None or change.type != "file":
+        return True
+    unread = b"%d %d" % (change.origin.size, change.origin.mtime_ns)
+    return unread in found or hashlib.sha256(change.old).digest() in found
+
+
+def _refuse_another_mode(change: Change, mode: int) -> None:
+    """Raises HostChanged when something that stays modified has another mode than the one that was found before."""
+    if change.kind == "modified" and change.type != "symlink" and change.old_mode not in (None, mode & 0o1777):
+        raise HostChanged(f"{change.name}: its mode was changed on the host meanwhile")
+
+
 def _mode_step(root: boundary.HostRoot, change: Change) -> Step | None:
     """The step that sets the mode of a folder that stays; None when the mode is right already."""
     seen = root.look(change.path)
     old = st.S_IMODE(seen.st_mode)
+    _refuse_another_mode(change, old)
     mode = change.mode & 0o1777 | old & 0o6000  # the box was shown no set-id bits, so it has taken none away
     if old == mode:
         return None

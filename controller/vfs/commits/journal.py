@@ -34,7 +34,8 @@ HOW_TO_MOVE: Final = "set XDG_STATE_HOME to a folder of yours elsewhere"
 class Phase(enum.StrEnum):
     """The phase of a commit.
 
-    staging: nothing was changed yet. applying: under way. done, undone: only the commit's own folder is left.
+    staging: nothing was changed yet. applying: under way, to be finished or undone. done, undone: only the commit's own
+    folder is left.
     """
 
     STAGING = "staging"
@@ -103,6 +104,9 @@ class Journal:
     """The journal of one commit.
 
     folder: the target, with its device and inode (`dev`, `ino`). staging: the commit's own folder, below the target.
+    keeps: whether what the commit takes away is kept when it is done, so that it can be undone. together: the ids of
+    all commits that were done together with this one and are undone with it, itself included. kept_bytes: the size of
+    what is kept.
     """
 
     id: str
@@ -114,7 +118,15 @@ class Journal:
     started: float
     staging_ino: int = 0
     steps: tuple[Step, ...] = ()
+    keeps: bool = False
+    together: tuple[str, ...] = ()
+    kept_bytes: int = 0
     version: int = 1
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the commit is done, and can be undone."""
+        return self.keeps and self.phase is Phase.DONE
 
     def is_of(self, root: boundary.HostRoot) -> bool:
         """Whether it is the journal of a commit to that folder, whose device number may differ after a new mount."""
@@ -201,7 +213,9 @@ class StateFolder:
             with open(os.open(self._file(ident), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
                 text = file.read()
         except FileNotFoundError:
-            raise CommitRefused([f"there is no unfinished commit {ident}"]) from None
+            raise CommitRefused(
+                [f"there is no unfinished commit {ident}, and none of which a backup is kept"]
+            ) from None
         try:
             journal: Journal = _converter().loads(text, Journal)
         except Exception as error:
@@ -300,12 +314,15 @@ def _place() -> str:
     return place
 
 
-def new_journal(ident: str, target: boundary.HostRoot, staging: bytes) -> Journal:
-    """The journal of a commit that begins now."""
+def new_journal(
+    ident: str, target: boundary.HostRoot, staging: bytes, *, together: tuple[str, ...] = (), kept_bytes: int = 0
+) -> Journal:
+    """The journal of a commit that begins now. together: as in the Journal; empty when nothing is to be kept."""
     seen = os.fstat(target.fd)
     return Journal(
         id=ident, phase=Phase.STAGING, folder=os.fsdecode(target.path), dev=seen.st_dev, ino=seen.st_ino,
-        staging=os.fsdecode(staging), started=time.time(),
+        staging=os.fsdecode(staging), started=time.time(), keeps=bool(together), together=together,
+        kept_bytes=kept_bytes,
     )  # fmt: skip
 
 

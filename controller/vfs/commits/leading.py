@@ -49,7 +49,7 @@ class LinkWalk:
         reasons = []
         try:
             for change in self._coming.values():
-                if change.type == "symlink" and (why := self._refusal(change)):
+                if change.type == "symlink" and (why := self.refusal(change)):
                     reasons.append(f"{change.name}: {why}")
         except TooManySteps:
             reasons.append("its links lead through too many names to follow them all")
@@ -57,7 +57,8 @@ class LinkWalk:
             reasons += self._standing()
         return reasons
 
-    def _refusal(self, change: Change) -> str | None:
+    def refusal(self, change: Change) -> str | None:
+        """Why the link must not be made; None when it may. Raises TooManySteps."""
         here = change.path.split(b"/")[:-1]
         pending: list[bytes] = []
         text: bytes | None = change.target or b"/"

@@ -7,6 +7,7 @@ deleted folder is made together with that folder, in one step.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat as st
@@ -82,8 +83,8 @@ class _Planner:
             parts = change.path.split(b"/")
             if any(part in (b"", b".", b"..") or b"\0" in part for part in parts):
                 self.refuse(change, "not a path inside the folder")
-            elif change.kind == "deleted" and any(part.startswith(OWN_PREFIX) for part in parts):
-                self.refuse(change, "belongs to a commit that is not finished")
+            elif any(part.startswith(OWN_PREFIX) for part in parts):
+                self.refuse(change, "belongs to a commit that is not finished, or is its backup")
             elif change.type == "file" and change.kind != "deleted" and change.content is None:
                 self.refuse(change, "too large to be kept, or not to be read")
             elif change.kind != "added":
@@ -119,6 +120,7 @@ class _Planner:
                 below[top].append(change)
             elif not self._is_folder(_folder(path)):
                 self.refuse(change, "its folder is not there any more")
+                below[path] = []
             elif change.type == "dir" and change.kind == "modified":
                 modes.append(change)
             else:
@@ -155,7 +157,9 @@ class _Planner:
     def _is_folder(self, path: bytes) -> bool:
         """Whether a folder is there now, and stays."""
         if path not in self._folders:
-            found = None if path in self.deleted else look(self.root, path)
+            found = None
+            with contextlib.suppress(OSError):  # the caller may not look at it any more
+                found = None if path in self.deleted else look(self.root, path)
             self._folders[path] = found is not None and st.S_ISDIR(found.st_mode)
         return self._folders[path]
 

@@ -32,7 +32,8 @@ class Change:
     name: its path below the mount, after the prefix that was asked for; undecodable bytes as surrogates. path: the path
     below the mount, as bytes. kind: "added", "modified" or "deleted". type: "file", "dir" or "symlink". mode: the
     permission bits. content: a file's new contents. target: a link's text. old: a file's former contents, when they are
-    at most 1 MiB. origin: the host's file that a commit expects to find there; None for nothing.
+    at most 1 MiB. old_mode, old_target: the permission bits and the link's text of what stood there; None for nothing.
+    origin: the host's file that a commit expects to find there; None for nothing.
     """
 
     name: str
@@ -43,6 +44,8 @@ class Change:
     content: bytes | None = attrs.field(default=None, repr=False)
     target: bytes | None = None
     old: bytes | None = attrs.field(default=None, repr=False)
+    old_mode: int | None = None
+    old_target: bytes | None = None
     origin: Origin | None = attrs.field(default=None, repr=False)
 
     def diff(self) -> str:

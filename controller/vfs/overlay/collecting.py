@@ -116,7 +116,7 @@ class _Collector:
         below = _below(directory, node.called)
         if isinstance(node, OverlayDirectory):
             if below is not None and node.below is None and _mode(node) != _mode(below):
-                self.add("modified", path, node, origin=node.origin)
+                self.add("modified", path, node, was=below, origin=node.origin)
             self.later.append(lambda: self.directory(node, path))
         elif isinstance(node, RegularFile) and node.below is None:
             self.compared(path, node, below, node.origin)
@@ -127,7 +127,7 @@ class _Collector:
             self.compared(path, node, below, origin)
         elif isinstance(node, Symlink) and isinstance(below, Symlink):
             if node.target != below.target:
-                self.add("modified", path, node, origin=origin)
+                self.add("modified", path, node, was=below, origin=origin)
         else:
             self.taken(path, directory, name, below)
             self.comes(path, node)
@@ -136,7 +136,7 @@ class _Collector:
         """Compares a file with the one that stood in its place: it is modified when its contents or its mode differ."""
         old = self.old(below)
         if not (isinstance(below, RegularFile) and _mode(below) == _mode(node) and self.same(node, below, old)):
-            self.add("modified", path, node, old=old, origin=origin)
+            self.add("modified", path, node, was=below, old=old, origin=origin)
 
     def same(self, node: RegularFile, below: RegularFile, old: bytes | None) -> bool:
         """Whether the contents are those of the file below, as far as the budget lets this be found out."""
@@ -193,7 +193,7 @@ class _Collector:
             self.each(path, below, self.moved_unread)
 
     def deleted(self, path: bytes, below: Node, origin: Origin | None) -> None:
-        self.keep("deleted", path, below, old=self.old(below), origin=origin)
+        self.keep("deleted", path, below, was=below, old=self.old(below), origin=origin)
 
     def each(self, path: bytes, directory: Directory, visit: Callable[[bytes, Node], None]) -> None:
         """Visits the entries of a folder later."""
@@ -209,13 +209,20 @@ class _Collector:
             self.budget.left_out += 1
 
     def add(
-        self, kind: str, path: bytes, node: Node, *, old: bytes | None = None, origin: Origin | None = None
+        self,
+        kind: str,
+        path: bytes,
+        node: Node,
+        *,
+        was: Node | None = None,
+        old: bytes | None = None,
+        origin: Origin | None = None,
     ) -> None:
         content = None
         if isinstance(node, RegularFile):
             content = _read(node, self.budget.contents)
             self.budget.contents -= len(content or b"")
-        self.keep(kind, path, node, content=content, old=old, origin=origin)
+        self.keep(kind, path, node, was=was, content=content, old=old, origin=origin)
 
     def keep(
         self,
@@ -223,11 +230,13 @@ class _Collector:
         path: bytes,
         node: Node,
         *,
+        was: Node | None = None,
         content: bytes | None = None,
         old: bytes | None = None,
         origin: Origin | None = None,
     ) -> None:
         target = node.target if isinstance(node, Symlink) and kind != "deleted" else None
+        old_target = was.target if isinstance(was, Symlink) else None
         change = Change(
             name=self.prefix_name(path),
             path=path,
@@ -237,11 +246,13 @@ class _Collector:
             content=content,
             target=target,
             old=old,
+            old_mode=None if was is None else _mode(was),
+            old_target=old_target,
             origin=origin,
         )
         self.found.append(change)
         self.budget.old -= len(old or b"")
-        self.budget.paths -= len(change.name) + len(path) + len(target or b"")
+        self.budget.paths -= len(change.name) + len(path) + len(target or b"") + len(old_target or b"")
         self.budget.changes -= 1
 
     def prefix_name(self, path: bytes) -> str:

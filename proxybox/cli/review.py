@@ -1,0 +1,91 @@
+"""`proxybox review`: the reviews that wait, and what is written of one of them."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from proxybox.cli.asking import decide, is_asked, say, write
+from proxybox.cli.failures import CommandError, UsageError
+from proxybox.cli.run import interrupted, tell_failure
+
+if TYPE_CHECKING:
+    from proxybox.review import Review
+
+
+def review(ident: str | None, *, accept: Sequence[str], discard: bool, page: str | None, as_json: bool) -> int:
+    """Lists the reviews that wait, or shows, commits or discards one of them; returns the exit status."""
+    from proxybox.review import kept
+
+    try:
+        if sum(map(bool, (accept, discard, page))) > 1 or (ident is None and (accept or discard or page)):
+            raise UsageError("name an ID, and one of --accept, --discard and --page")
+        if ident is None:
+            _list(as_json=as_json)
+            return 0
+        waiting = kept.load(ident)
+        if page is not None:
+            from proxybox.cli.streams import text_file
+            from proxybox.review.page import page_of
+
+            with text_file(page, page) as file:
+                file.write(page_of(waiting))
+            return 0
+        is_over = discard
+        if accept:
+            _accept(waiting, accept)
+            is_over = write(waiting)
+        elif not discard:
+            if not is_asked():
+                raise UsageError("standard input is no terminal: say what to --accept, or --discard")
+            is_over = decide(waiting)
+        if is_over:
+            kept.discard(ident)
+        else:
+            say(f"the review still waits; to throw it away: proxybox review {ident} --discard")
+    except KeyboardInterrupt:
+        return interrupted()
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        return tell_failure(error)
+    return 0
+
+
+def _list(*, as_json: bool) -> None:
+    import json
+
+    import attrs
+
+    from proxybox.review import kept
+    from proxybox.terminal.harmless import on_one_line
+
+    found = kept.waiting()
+    if as_json:
+        print(json.dumps([attrs.asdict(each) for each in found], indent=2))
+        return
+    for each in found:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.since))
+        print(f"{each.id}  {when}  {on_one_line(each.page)}")
+    if not found:
+        print("no review waits")
+
+
+def _accept(review: "Review", words: Sequence[str]) -> None:
+    """Accepts what --accept names. Raises UsageError, and ReviewRefused."""
+    if "all" in words:
+        refused = review.accept_all()
+        if refused:
+            raise CommandError(f"{review.why_not(refused[0])}: name the others one by one")
+        return
+    chosen: dict[int, set[int] | None] = {}
+    for word in words:
+        number, dot, hunk = word.partition(".")
+        if not number.isdecimal() or (dot and not hunk.isdecimal()):
+            raise UsageError(f"--accept: want the number of a change, such as 3 or 3.1, or all; got {word!r}")
+        hunks = chosen.setdefault(int(number), set())
+        if not dot:
+            chosen[int(number)] = None
+        elif hunks is not None:
+            hunks.add(int(hunk))
+    for each, some in sorted(chosen.items()):  # deletions come first, as those that need them expect
+        review.accept(each, some)
