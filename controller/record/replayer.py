@@ -51,8 +51,8 @@ _CLOCKS: Final = WITH_CLOCKS >> 24
 _RING_SIZE: Final = CLOCK_RING.size + 8 * RING
 _REGISTERS: Final = struct.Struct("<8x6Q").unpack_from
 #: The calls by which threads come and go: the driver goes by what their handlers do.
-_CLONE = 56
-_OF_THREADS = frozenset({_CLONE, 60, 231})  # clone, exit, exit_group
+_CLONE, _EXIT_GROUP = 56, 231
+_OF_THREADS = frozenset({_CLONE, 60, _EXIT_GROUP})
 
 
 @attrs.frozen
@@ -93,36 +93,14 @@ class Replayer(Dispatcher):
     """
 
     __slots__ = (
-        "_ahead",
-        "_answers",
-        "_begun_ns",
-        "_concluded",
-        "_files",
-        "_frames",
-        "_given_up",
-        "_pending",
-        "_read",
-        "_rows",
-        "_told_at",
-        "calls_followed",
-        "divergence",
-        "due_ns",
-        "is_over",
-        "is_stopped",
-        "is_unobserved",
-        "next",
-        "recorded",
-        "rest",
-        "seen",
-        "speed",
-        "steps",
-        "until",
+        "_ahead", "_answers", "_begun_ns", "_concluded", "_exits", "_files", "_frames", "_given_up", "_pending", "_read",
+        "_rows", "_told_at", "calls_followed", "divergence", "due_ns", "is_over", "is_stopped", "is_unobserved", "next",
+        "recorded", "rest", "seen", "speed", "steps", "until",
     )  # fmt: skip
 
     def __init__(
         self, world: "World", recorded: Iterator[events.Event], rows: dict[int, RecordedCall],
-        files: dict[int, events.File],
-        told_at: int = 0,
+        files: dict[int, events.File], told_at: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(world)
         self._told_at = told_at
@@ -148,6 +126,7 @@ class Replayer(Dispatcher):
         self._answers: dict[int, Reply] = {}
         self._concluded = threading.Event()
         self._given_up: _Diverged | None = None
+        self._exits = False  # exit_group was answered
         self.steps = 0
         self._step()
 
@@ -219,6 +198,9 @@ class Replayer(Dispatcher):
         if self._given_up is not None and self.divergence is None:
             self._diverge(self._given_up)
         if not self.is_over and self.divergence is None and self._world.ending is None:
+            if self._exits:  # what other threads still asked then, when the process was ending, is nobody's order
+                while self.next is not None and not isinstance(self.next, events.Ended):
+                    self._step()
             if isinstance(self.next, events.Ended):
                 self.recorded, self.is_over = self.next, True
             else:
@@ -376,6 +358,7 @@ class Replayer(Dispatcher):
         """Does what a call of threads does, and must have the recorded answer."""
         world = self._world
         thread = next((each for each in world.threads if each.channel == channel), None)
+        self._exits = self._exits or number == _EXIT_GROUP
         if value < 0 or thread is None:
             return
         done = TABLE[number].invoke(world, thread, frame)
