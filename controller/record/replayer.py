@@ -93,9 +93,9 @@ class Replayer(Dispatcher):
     """
 
     __slots__ = (
-        "_ahead", "_answers", "_begun_ns", "_concluded", "_exits", "_files", "_frames", "_given_up", "_pending", "_read",
-        "_rows", "_told_at", "calls_followed", "divergence", "due_ns", "is_over", "is_stopped", "is_unobserved", "next",
-        "recorded", "rest", "seen", "speed", "steps", "until",
+        "_ahead", "_answers", "_begun_ns", "_concluded", "_exits", "_files", "_frames", "_given_up", "_pending",
+        "_read", "_rows", "_told_at", "calls_followed", "divergence", "due_ns", "is_over", "is_stopped",
+        "is_unobserved", "next", "recorded", "rest", "seen", "speed", "steps", "until",
     )  # fmt: skip
 
     def __init__(
