@@ -73,6 +73,7 @@ def run_program(
     on_sandbox: Callable[[Sandbox], object] | None = None,
     record: str | os.PathLike[str] | None = None,
     record_limit: int | str | None = None,
+    record_redact: Sequence[str] = (),
 ) -> Result:
     """Runs one `Program` in a box of its own; the command line uses this.
 
@@ -80,8 +81,9 @@ def run_program(
     `close`.
     """
     with Sandbox(
-        policy, guest=guest, guest_library=guest_library, packages=packages, audit=audit, record_limit=record_limit
-    ) as box:
+        policy, guest=guest, guest_library=guest_library, packages=packages, audit=audit, record_limit=record_limit,
+        record_redact=record_redact,
+    ) as box:  # fmt: skip
         if on_sandbox is not None:
             on_sandbox(box)
         return box.run_program(

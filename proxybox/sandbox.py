@@ -87,6 +87,7 @@ class SandboxBase:
         guest_library: str | os.PathLike[str] | None = None,
         record: str | os.PathLike[str] | None = None,
         record_limit: int | str | None = None,
+        record_redact: Sequence[str] = (),
         **policy_fields: Any,
     ) -> None:
         self.policy = evolve(as_policy(policy), **policy_fields) if policy_fields else as_policy(policy)
@@ -99,7 +100,7 @@ class SandboxBase:
         )
         self._warm = warm_is_wanted() if warm is None else given.flag("warm", warm)
         self._functions = self._host_functions(given.functions(functions))
-        self._taking = takes(record, record_limit)
+        self._taking = takes(record, record_limit, record_redact)
         self._closed = False
         self._boxes: set[BoxSpec] = set()
         self._template: WorldTemplate | None = None
@@ -232,7 +233,7 @@ class Sandbox(SandboxBase):
     program, of an unpacked release or of a virtual environment. guest_library: the folder that has lib-python and
     lib_pypy, for a PyPy that was translated with --sandbox and is not installed beside them. record: a folder in which
     each run leaves a record (docs/records.md), of at most `record_limit` bytes (1 GiB); a recorded run starts its own
-    interpreter.
+    interpreter. record_redact: mounts, environment variables and functions whose contents records leave out.
 
     warm: whether boxes from the second run on are copies of a guest that has already started. All sandboxes of this
     process with an equivalent policy share this guest. With False each box starts its own interpreter; this is also so
@@ -362,18 +363,18 @@ class Sandbox(SandboxBase):
 
 
 def takes(
-    folder: str | os.PathLike[str] | None, limit: int | str | None
+    folder: str | os.PathLike[str] | None, limit: int | str | None, redact: Sequence[str] = ()
 ) -> "Callable[[str | os.PathLike[str] | None], Taking | None]":
     """Returns a function that gives the record of one run that is to begin, at a path or else in the folder.
 
     It gives None where none is wanted, and raises TypeError or PolicyError, as this function does.
     """
     if folder is None:
-        return lambda path: None if path is None else _taking().to(path, limit)
+        return lambda path: None if path is None else _taking().to(path, limit, redact)
     from proxybox.records.taking import Records
 
     records = Records.at(folder)
-    return lambda path: _taking().to(records if path is None else path, limit)
+    return lambda path: _taking().to(records if path is None else path, limit, redact)
 
 
 def _taking() -> "type[Taking]":

@@ -29,6 +29,7 @@ from proxybox.controller.process.launch import LaunchSpec
 from proxybox.controller.record import calls, events
 from proxybox.controller.record.format import MAJOR, Kind, frames
 from proxybox.controller.record.recorder import Recorder, RecordingDispatcher
+from proxybox.controller.record.redacting import Redacted
 from proxybox.controller.record.replayer import Divergence, ReplayDriver, Replayer
 from proxybox.controller.seal.layers import SAME_ADDRESSES
 from proxybox.controller.status import Status
@@ -59,12 +60,13 @@ class RecordedSpec(BoxSpec):
     """A box whose one run is recorded.
 
     open_record: returns the file to write, when the guest is sealed. limit: bytes that it may have. is_session: whether
-    the guest takes commands until its caller closes it.
+    the guest takes commands until its caller closes it. redact: names of what the record leaves out (redacting.py).
     """
 
     open_record: Callable[[], BinaryIO]
     limit: int = LIMIT
     is_session: bool = False
+    redact: tuple[str, ...] = ()
     _recorder: list[Recorder] = attrs.field(init=False, factory=list)
     _launched: list[LaunchSpec] = attrs.field(init=False, factory=list)
 
@@ -114,6 +116,7 @@ class RecordedSpec(BoxSpec):
     def served_by(self, process: GuestProcess, builder: WorldBuilder) -> tuple[Dispatcher, BlockingDriver]:
         """As `BoxSpec.served_by`, with a record."""
         world = builder.world
+        redacted = Redacted.of(self.redact, world, builder.environment()) if self.redact else None
         try:
             file = self.open_record()
         except OSError as error:
@@ -125,7 +128,7 @@ class RecordedSpec(BoxSpec):
         except OSError as error:
             file.close()
             raise SandboxStartError(f"the record cannot be written: {error.strerror}") from error
-        dispatcher = RecordingDispatcher(recorder, world, self.interceptors, self.audit)
+        dispatcher = RecordingDispatcher(recorder, redacted, world, self.interceptors, self.audit)
         return dispatcher, BlockingDriver(process, world, dispatcher)
 
     def _start(self, process: GuestProcess, builder: WorldBuilder) -> dict[str, Any]:
@@ -141,9 +144,10 @@ class RecordedSpec(BoxSpec):
                 "name": guest.name, "executable": guest.visible(guest.executable), "builds": builds_of(guest),
                 "packages": len(guest.packages),
             },
-            "policy": _policy_as_data(self.policy),
+            "policy": _policy_as_data(self.policy, self.redact),
             "argv": list(spec.argv),
-            "environment": dict(spec.env),
+            "environment": {name: "" if name in self.redact else value for name, value in spec.env.items()},
+            "redacted": list(self.redact),
             "launch": {name: getattr(spec, name) for name in _LAUNCH},
             "session": self.is_session,
             "unobserved": is_unobserved(self.interceptors, self.audit),
@@ -165,8 +169,13 @@ def _table() -> list[Any]:
     return calls.table()
 
 
-def _policy_as_data(policy: Policy) -> dict[str, Any]:
-    """Returns the policy as JSON has it. Contents that it was given as data are left out: what was read is recorded."""
+def _policy_as_data(policy: Policy, redact: tuple[str, ...]) -> dict[str, Any]:
+    """Returns the policy as JSON has it, without values of redacted variables.
+
+    Contents that it was given as data are left out: what was read of them is recorded.
+    """
+    variables = {name: "" if name in redact else value for name, value in policy.environment.variables.items()}
+    policy = attrs.evolve(policy, environment=attrs.evolve(policy.environment, variables=variables))
     mounts = tuple(
         mount if isinstance(mount.source, str | None) else attrs.evolve(mount, source=None)
         for mount in policy.filesystem.mounts

@@ -21,8 +21,9 @@ from proxybox.controller.dispatch import Dispatcher, denial_of
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox, RecordError
 from proxybox.controller.header import CALL_OPEN, LIBRARY, RECORDED, TOLD, WITH_CLOCKS
-from proxybox.controller.record.events import MOST_FILES, Encoder, Ended, File, OfFile, Refused, placed
+from proxybox.controller.record.events import MOST_FILES, Encoder, Ended, File, LeftOut, OfFile, Refused, placed
 from proxybox.controller.record.format import FrameWriter, Kind
+from proxybox.controller.record.redacting import Redacted
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.host.library import AlteredFile, LibraryFile
 from proxybox.controller.wire.protocol import without_clocks
@@ -268,12 +269,13 @@ def is_named(node: object) -> bool:
 class RecordingDispatcher(Dispatcher):
     """Answers the requests of one box, and notes them for its record."""
 
-    __slots__ = ("_frame", "_notes", "_recorder")
+    __slots__ = ("_frame", "_notes", "_recorder", "_redacted")
 
     patience_ns = 5_000_000
 
-    def __init__(self, recorder: Recorder, world: "World", *rest: Any) -> None:
+    def __init__(self, recorder: Recorder, redacted: Redacted | None, world: "World", *rest: Any) -> None:
         super().__init__(world, *rest)
+        self._redacted = redacted
         self._recorder = recorder
         self._notes = recorder.notes
         self._frame = b""
@@ -312,6 +314,8 @@ class RecordingDispatcher(Dispatcher):
         if reply == LIBRARY:
             recorder.note("mapped", self._file(int.from_bytes(frame[40:44], "little", signed=True)))
             reply = (reply,)
+        elif isinstance(reply, tuple) and self._redacted is not None and self._is_redacted(channel, frame, reply):
+            reply = (reply[0], *((address, LeftOut(len(data))) for address, data in reply[1:]))
         elif isinstance(reply, tuple) and len(reply) > 1 and len(reply[-1][1]) >= _PART:
             part = self._part(frame, reply)
             if len(reply[-1][1]) >= _HEAVY:
@@ -319,6 +323,10 @@ class RecordingDispatcher(Dispatcher):
         recorder.note(what, channel, now, frame, reply, part)
         if recorder.is_full and what != "waits":
             raise EndBox(Status.DISK_LIMIT, recorder.fault or "")
+
+    def _is_redacted(self, channel: int, frame: bytes, reply: tuple[Any, ...]) -> bool:
+        number = int.from_bytes(frame[4:8], "little")
+        return self._redacted is not None and self._redacted.covers(number, channel, frame, reply, self._file)
 
     def _file(self, fd: int) -> Any:
         world = self._world

@@ -31,8 +31,8 @@ class AsyncPool(AsyncSandbox):
     """`Pool` for an event loop: boxes that stand ready.
 
     size: how many boxes stand ready, and how many are in use at once; further callers wait. policy, policy_fields,
-    preload, warm, functions, packages, guest, record, record_limit: as for `Pool`. interceptors, audit, guest_library:
-    as for `AsyncSandbox`.
+    preload, warm, functions, packages, guest, record, record_limit, record_redact: as for `Pool`. interceptors, audit,
+    guest_library: as for `AsyncSandbox`.
     """
 
     def __init__(
@@ -47,13 +47,14 @@ class AsyncPool(AsyncSandbox):
         guest: str | os.PathLike[str] | None = None,
         record: str | os.PathLike[str] | None = None,
         record_limit: int | str | None = None,
+        record_redact: Sequence[str] = (),
         **options: Any,
     ) -> None:
         self.size = given.count("size", size, 1)
         given.flag("warm", warm)
         super().__init__(
             policy, functions=functions, warm=warm, packages=packages, guest=guest, record=record,
-            record_limit=record_limit, **options,
+            record_limit=record_limit, record_redact=record_redact, **options,
         )  # fmt: skip
         self.policy = with_preload(self.policy, preload, {})
         self._slots: anyio.Semaphore | None = None

@@ -103,6 +103,7 @@ def run_box(parsed: Parsed, policy: "Policy", *, capture: bool, audit: Any = Non
             on_sandbox=ctrl_c.attach,
             record=parsed.text("record"),
             record_limit=parsed.text("record_limit"),
+            record_redact=parsed.texts("redact"),
         )
     if ctrl_c.ends(result):
         raise KeyboardInterrupt

@@ -60,7 +60,7 @@ class Pool(Executor):
     divided; 0 for this process alone. With processes, a `stdin` function is read to its end before its program begins.
     preload: modules that are imported in advance, besides the policy's. warm: whether boxes are copies of one guest,
     which have the same hash seed and addresses; with False each box starts its own interpreter, before it is needed.
-    record, record_limit: as for `Sandbox`; a recorded run starts its own interpreter.
+    record, record_limit, record_redact: as for `Sandbox`; a recorded run starts its own interpreter.
 
     A pool is also a concurrent.futures.Executor: `submit` takes source and returns a Future of its Result, or takes a
     function, which is sent as its source, and returns a Future of its value. It can be used from any thread.
@@ -79,6 +79,7 @@ class Pool(Executor):
         guest: str | os.PathLike[str] | None = None,
         record: str | os.PathLike[str] | None = None,
         record_limit: int | str | None = None,
+        record_redact: Sequence[str] = (),
         **policy_fields: Any,
     ) -> None:
         self.size = given.count("size", size, 1)
@@ -88,7 +89,7 @@ class Pool(Executor):
         self._closed = False
         self._threads: ThreadPoolExecutor | None = None
         self._making = threading.Lock()
-        self._taken = takes(record, record_limit)
+        self._taken = takes(record, record_limit, record_redact)
         folders, named = given.packages(packages), given.functions(functions)
         self._boxes: Workers | Boxes
         guest = given.guest(guest)

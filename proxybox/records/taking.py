@@ -56,19 +56,23 @@ class Taking:
     limit: int = LIMIT
     path: str = ""
     is_session: bool = False
+    redact: tuple[str, ...] = ()
 
     @classmethod
-    def to(cls, where: "Where | Records", limit: object = None) -> "Taking":
+    def to(cls, where: "Where | Records", limit: object = None, redact: object = ()) -> "Taking":
         """Checks where a record is to go. Raises TypeError or PolicyError."""
         size = LIMIT if limit is None else given.size("record_limit", limit)
         if size is None or size < 1 << 16:
             raise PolicyError(f"record_limit: want a size of 64K or more, got {limit!r}")
+        names = given.several("record_redact", redact, "names (str)")
+        for name in names:
+            given.text("record_redact", name)
         if isinstance(where, Records):
-            return cls(where.open, size)
+            return cls(where.open, size, redact=names)
         path = os.path.abspath(given.path("record", where))
         if os.path.isdir(path):
             raise PolicyError(f"record: {path!r} is a folder: name a file for the record of one run")
-        return cls(lambda: (path, open(path, "wb", buffering=0)), size)
+        return cls(lambda: (path, open(path, "wb", buffering=0)), size, redact=names)
 
     def file(self) -> BinaryIO:
         """Makes the file. Raises OSError."""
@@ -77,7 +81,9 @@ class Taking:
 
     def box(self, *args: Any, **fields: Any) -> RecordedSpec:
         """Returns the box of the run."""
-        return RecordedSpec(*args, open_record=self.file, limit=self.limit, is_session=self.is_session, **fields)
+        return RecordedSpec(
+            *args, open_record=self.file, limit=self.limit, is_session=self.is_session, redact=self.redact, **fields
+        )
 
     @property
     def taken(self) -> Path | None:

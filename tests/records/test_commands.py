@@ -1,0 +1,104 @@
+"""The commands about records, as a person types them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxybox.records.signing import public_key_id
+from tests.records.keys import made
+
+COMMAND = (sys.executable, "-c", "from proxybox.cli import main; raise SystemExit(main())")
+
+
+def proxybox(*words: Any, status: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Runs the command, which must end with this status."""
+    done = subprocess.run([*COMMAND, *map(str, words)], input=stdin, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    return tmp_path / "run.pbx"
+
+
+def test_a_run_is_recorded_and_replayed(record: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import random, sys; print(random.random(), input()); print('err', file=sys.stderr); sys.exit(3)")
+    first = proxybox("run", "--record", record, script, stdin="typed\n", status=3)
+    script.unlink()
+    again = proxybox("replay", record)
+    assert again.stdout == first.stdout
+    said = again.stderr.splitlines()
+    assert said[0] == "err"
+    assert said[1].startswith("proxybox: the same as recorded: ")
+    assert proxybox("replay", "--quiet", record).stdout == ""
+    told = json.loads(proxybox("replay", "--json", record).stdout)
+    assert (told["ok"], told["divergence"], told["result"]["exit_code"]) == (True, None, 3)
+    assert told["result"]["stdout"] == first.stdout
+
+
+def test_a_replay_is_stopped_where_that_is_asked_for(record: Path) -> None:
+    proxybox("run", "--record", record, "-c", "print(1, flush=True); import json; print(2)")
+    done = proxybox("replay", "--until", "30", record)
+    assert done.stderr == "proxybox: the same as recorded until call 30, where it was stopped\n"
+    assert proxybox("replay", "--speed", "100", record).stdout == "1\n2\n"
+
+
+def test_what_cannot_be_replayed_is_said_in_one_line(record: Path, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no record")
+    for path, told in ((tmp_path / "text", "this is no record of a run"), (tmp_path / "none", "No such file")):
+        done = proxybox("replay", path, status=125)
+        assert told in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    proxybox("run", "--record", record, "-c", "1")
+    data = record.read_bytes()
+    record.write_bytes(data[:-1000] + bytes([data[-1000] ^ 1]) + data[-999:])
+    assert "changed or damaged" in proxybox("replay", record, status=125).stderr
+    record.write_bytes(data[:-100])
+    assert "the record ends" in proxybox("replay", record, status=1).stderr
+
+
+def test_another_interpreter_is_named(record: Path) -> None:
+    proxybox("run", "--record", record, "-c", "1")
+    done = proxybox("replay", "--guest", "cpython", record, status=125)
+    assert "made by another build of pypy" in done.stderr
+
+
+def test_options_that_make_no_sense(record: Path, tmp_path: Path) -> None:
+    assert "record" in proxybox("run", "--record", tmp_path / "no" / "where", "-c", "1", status=125).stderr
+    assert "record_limit" in proxybox("run", "--record", record, "--record-limit", "3", "-c", "1", status=125).stderr
+    assert "redact" in proxybox("run", "--record", record, "--redact", "NOBODY", "-c", "1", status=125).stderr
+    proxybox("replay", "--until", "0", record, status=2)
+    proxybox("repl", "--record", tmp_path, status=2)
+
+
+def test_signed_and_verified(record: Path, tmp_path: Path) -> None:
+    for name in ("key", "other"):
+        made(tmp_path / name)
+    key, public, other = tmp_path / "key", tmp_path / "key.pub", tmp_path / "other.pub"
+    proxybox("run", "--record", record, "--sign", key, "-c", "print(1)")
+    assert f"signed by key {public_key_id(key)[:16]}" in proxybox("verify", record, "--key", public).stdout
+    assert "it is not signed by" in proxybox("verify", record, "--key", public, "--key", other, status=1).stdout
+    told = json.loads(proxybox("verify", "--json", record).stdout)
+    assert (told["ok"], told["status"], told["signatures"][0]["valid"]) == (True, "ok", True)
+    proxybox("verify", tmp_path / "none", status=125)
+    proxybox("run", "--sign", key, "-c", "print(1)", status=2)
+    proxybox("run", "--record", record, "--sign", public, "-c", "print(1)", status=125)
+
+
+def test_a_record_without_a_signature_is_not_signed_by_anybody(record: Path, tmp_path: Path) -> None:
+    made(tmp_path / "key")
+    proxybox("run", "--record", record, "-c", "print(1)")
+    assert "not signed" in proxybox("verify", record).stdout
+    assert "it is not signed by" in proxybox("verify", record, "--key", tmp_path / "key.pub", status=1).stdout
+
+
+def test_nothing_of_a_record_reaches_the_terminal_raw(record: Path) -> None:
+    proxybox("run", "--record", record, "-c", "import sys; 1", "\x1b[31mred\x07\u202e")
+    for done in (proxybox("verify", record), proxybox("replay", record)):
+        assert not set(done.stdout + done.stderr) & {"\x1b", "\x07", "\u202e"}
