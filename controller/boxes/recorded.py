@@ -177,7 +177,9 @@ def _policy_as_data(policy: Policy, redact: tuple[str, ...]) -> dict[str, Any]:
     variables = {name: "" if name in redact else value for name, value in policy.environment.variables.items()}
     policy = attrs.evolve(policy, environment=attrs.evolve(policy.environment, variables=variables))
     mounts = tuple(
-        mount if isinstance(mount.source, str | None) else attrs.evolve(mount, source=None)
+        mount
+        if isinstance(mount.source, str | None)
+        else attrs.evolve(mount, source={} if isinstance(mount.source, Mapping) else b"")
         for mount in policy.filesystem.mounts
     )
     return to_dict(attrs.evolve(policy, filesystem=attrs.evolve(policy.filesystem, mounts=mounts)))

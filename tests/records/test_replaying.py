@@ -124,6 +124,19 @@ def test_a_replay_needs_nothing_of_what_the_run_had(tmp_path: Path, record: Path
     assert told(replayed(record).result) == told(result)
 
 
+def test_mounts_of_data_are_not_needed_either(record: Path) -> None:
+    mounts = [
+        proxybox.Mount("/a", {"x.txt": "one"}), proxybox.Mount("/b", {"x.txt": "two"}, mode="overlay"),
+        proxybox.Mount("/c", b"three"), proxybox.Mount("/d", lambda: b"four"), proxybox.Mount("/e", None, mode="memory"),
+    ]  # fmt: skip
+    with proxybox.Sandbox(filesystem={"mounts": mounts}) as box:
+        result = box.run("print(*(open(p).read() for p in ('/a/x.txt', '/b/x.txt', '/c', '/d')))", record=record)
+    assert result.stdout == "one two three four\n", result.stderr
+    assert told(replayed(record).result) == told(result)
+    with proxybox.Record(record) as read:
+        assert [mount.target for mount in read.policy.filesystem.mounts] == ["/a", "/b", "/c", "/d", "/e"]
+
+
 def test_functions_of_the_caller_are_not_called_again(record: Path) -> None:
     called: list[int] = []
 
