@@ -11,6 +11,6 @@ from proxybox.records.differing.kinds import KINDS, Group, Kind, Weight
 from proxybox.records.differing.runs import Given, Side
 
 __all__ = [
-    "KINDS", "Apart", "Cause", "Difference", "Found", "Given", "Group", "Kind", "Line", "Parting", "Place", "Row", "Side",
-    "Weight", "compare", "diff",
+    "KINDS", "Apart", "Cause", "Difference", "Found", "Given", "Group", "Kind", "Line", "Parting", "Place", "Row",
+    "Side", "Weight", "compare", "diff",
 ]  # fmt: skip

@@ -109,7 +109,7 @@ def alike(first: "array[int]", second: "array[int]", a: int = 0, b: int = 0) -> 
 
 
 def _common_end(first: "array[int]", second: "array[int]") -> int:
-    """Returns how many numbers two sequences have in common at their ends, beyond what they have at their beginnings."""
+    """Returns how many numbers two sequences have in common at their ends, without those at their beginnings."""
     most = min(len(first), len(second)) - alike(first, second)
     at = 0
     while at < most and first[len(first) - at - 1] == second[len(second) - at - 1]:

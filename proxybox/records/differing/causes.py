@@ -28,6 +28,8 @@ _DECIDES: Final = {
     "on_denied": ("refusal",),
 }  # fmt: skip
 _OF_ORDER: Final = ("directory order", "random", "threads", "hash seed")
+#: What always differs, and is told only where nothing else is found.
+_ALWAYS: Final = ("times", "system", "imports")
 _FIRST: Final = ("guest", "code", "command", "policy", "refusal", "arguments", "environment")
 
 
@@ -89,6 +91,8 @@ class Search:
             causes.append(Cause(KINDS["unseen"], KINDS["unseen"].words))
         ranked = sorted(causes, key=self._rank)
         likely = [each for each in ranked if each.kind.weight < Weight.NOISE or each.kind.name == "unseen"]
+        if likely[0].kind.weight < Weight.BACKGROUND:
+            likely = [each for each in likely if each.kind.name not in _ALWAYS or each.shows]
         return tuple(likely[:_MOST])
 
     def _rank(self, cause: Cause) -> tuple[int, ...]:

@@ -235,8 +235,9 @@ class Judge:
         if first == second:
             return f"{results[0]}, {_told(data[0])}", f"{results[1]}, {_told(data[1])}", ()
         if {data[0].size, data[1].size} == {_STAT_SIZE}:
-            shown = _times if kind == "times" else _status
-            return f"{results[0]}, {shown(first)}", f"{results[1]}, {shown(second)}", ()
+            if kind == "times":
+                return (*_times(first, second), ())
+            return f"{results[0]}, {_status(first)}", f"{results[1]}, {_status(second)}", ()
         line, one, other = _line_apart(first, second)
         words = (one.strip()[:200], other.strip()[:200])
         where = f"line {line}: " if _is_text(one) and _is_text(other) else ""
@@ -317,9 +318,16 @@ def _status(data: bytes) -> str:
     return f"size {numbers['size']:,}, mode {numbers['mode']:o}, uid {numbers['uid']}, gid {numbers['gid']}"
 
 
-def _times(data: bytes) -> str:
-    inode, changed, status_changed = (int.from_bytes(data[at : at + 8], "little") for at in (8, 88, 104))
-    return f"inode {inode}, modified at {changed}, status changed at {status_changed}"
+def _times(first: bytes, second: bytes) -> tuple[str, str]:
+    """Returns the times and numbers of two files that differ."""
+    told: tuple[list[str], list[str]] = ([], [])
+    for name, at in (("device", 0), ("inode", 8), ("accessed", 72), ("modified", 88), ("changed", 104)):
+        size = 8 if at < 72 else 16
+        if first[at : at + size] != second[at : at + size]:
+            for shown, data in zip(told, (first, second), strict=True):
+                number, ns = (int.from_bytes(data[each : each + 8], "little") for each in (at, at + 8))
+                shown.append(f"{name} {number}" if size == 8 else f"{name} {number}.{ns:09d}")
+    return ", ".join(told[0]), ", ".join(told[1])
 
 
 def _value(data: bytes) -> str:

@@ -38,10 +38,11 @@ class Given:
 
 @attrs.define(eq=False)
 class Side:
-    """One of two runs. read: gives all calls, each time that it is called. The other attributes are known after
-    the first time. files: the digests of files of the interpreter's library that it has read.
+    """One of two runs.
 
-    ended: how the run has ended, in words; "" where the record does not tell. was_ended: whether the controller did it.
+    read: gives all calls, each time that it is called. The other attributes are known after the first time. files: the
+    digests of files of the interpreter's library that it has read. ended: how the run has ended, in words; "" where the
+    record does not tell. was_ended: whether the controller did it.
     """
 
     name: str
