@@ -28,8 +28,8 @@ _DECIDES: Final = {
     "on_denied": ("refusal",),
 }  # fmt: skip
 _OF_ORDER: Final = ("directory order", "random", "threads", "hash seed")
-#: What always differs, and is told only where nothing else is found.
-_ALWAYS: Final = ("times", "system", "imports")
+#: What always differs, the likeliest cause first. All but the seed is told only where nothing else is found.
+_ALWAYS: Final = ("hash seed", "unseen", "times", "imports", "system")
 _FIRST: Final = ("guest", "code", "command", "policy", "refusal", "arguments", "environment")
 
 
@@ -92,7 +92,7 @@ class Search:
         ranked = sorted(causes, key=self._rank)
         likely = [each for each in ranked if each.kind.weight < Weight.NOISE or each.kind.name == "unseen"]
         if likely[0].kind.weight < Weight.BACKGROUND:
-            likely = [each for each in likely if each.kind.name not in _ALWAYS or each.shows]
+            likely = [each for each in likely if each.kind.name not in _ALWAYS[2:] or each.shows]
         return tuple(likely[:_MOST])
 
     def _rank(self, cause: Cause) -> tuple[int, ...]:
@@ -104,12 +104,13 @@ class Search:
         if order < len(_FIRST) or cause.kind.weight <= Weight.WORLD:
             is_seed = name == "environment" and cause.words.startswith("PYTHONHASHSEED")
             return (int(Weight.GIVEN), order, 0 if is_seed else 1, 0 if found is None else found.a)
-        fits = 1
+        fits = _ALWAYS.index(name) if name in _ALWAYS else 1
         if self.evidence.is_permuted:
             fits = _OF_ORDER.index(name) - 4 if name in _OF_ORDER else 1
         if (self.evidence.is_permuted and name == "hash seed") or cause.shows:
             return (int(Weight.CHANCE), 0 if cause.shows else 1, fits, 0 if found is None else -found.a)
-        return (int(cause.kind.weight), 0 if cause.shows else 1, fits, 0 if found is None else -found.a)
+        weight = Weight.BACKGROUND if name == "unseen" else cause.kind.weight
+        return (int(weight), 0 if cause.shows else 1, fits, 0 if found is None else -found.a)
 
     def _matters(self, cause: Cause) -> bool:
         """Whether a setting of the policy decides on something that differs."""

@@ -14,6 +14,7 @@ from proxybox.controller.abi import DIRENT_HEAD
 from proxybox.controller.audit import OSCall
 from proxybox.controller.exchange.values import decode
 from proxybox.records.differing.kinds import KINDS, Kind
+from proxybox.records.differing.outline import STAT_SIZE, without_times
 from proxybox.records.record import RecordedCall, Stored
 from proxybox.terminal import strace
 
@@ -23,7 +24,6 @@ SHOWN: Final = 300
 #: Files whose descriptors are known, and entries of directories that are counted.
 _MOST_OPEN: Final = 4096
 _MOST_ENTRIES: Final = 100_000
-_STAT_SIZE: Final = 144
 _ENOENT: Final = -2
 _OWN_CLOCKS: Final = frozenset({200, 201})  # gettimeofday and time, which PyPy reads for itself
 
@@ -127,6 +127,8 @@ class Judge:
         if one.clocks != other.clocks:
             yield self._clocks(one, other)
         if not answers:
+            if one.call.asked == other.call.asked and _are_only_times(one.call, other.call):
+                yield self._found("times", one, other, *self._shown("times", one.call, other.call))
             return
         kind = self._kind(one, other)
         ours, theirs, tokens = self._shown(kind, one.call, other.call)
@@ -138,7 +140,7 @@ class Judge:
 
     def _found(self, kind: str, one: Seen, other: Seen, ours: str, theirs: str, tokens: Tokens = ()) -> Found:
         path = one.path.decode("utf-8", "backslashreplace")
-        has_content = any(len(each.data or b"") and each.size != _STAT_SIZE for each in one.call.stored)
+        has_content = any(len(each.data or b"") and each.size != STAT_SIZE for each in one.call.stored)
         return Found(
             KINDS[kind], one.call.number, other.call.number, path, ours, theirs, asked(one.call), has_content, tokens
         )
@@ -234,9 +236,9 @@ class Judge:
             return _quoted(first, 16), _quoted(second, 16), (hexes, (first[:8], second[:8]))
         if first == second:
             return f"{results[0]}, {_told(data[0])}", f"{results[1]}, {_told(data[1])}", ()
-        if {data[0].size, data[1].size} == {_STAT_SIZE}:
+        if {data[0].size, data[1].size} == {STAT_SIZE}:
             if kind == "times":
-                return (*_times(first, second), ())
+                return (*_times(first, second), (*_of_time(*(_modified(each) for each in (first, second))),))
             return f"{results[0]}, {_status(first)}", f"{results[1]}, {_status(second)}", ()
         line, one, other = _line_apart(first, second)
         words = (one.strip()[:200], other.strip()[:200])
@@ -257,7 +259,7 @@ def asked(call: RecordedCall) -> str:
 
 def line_of(call: RecordedCall) -> str:
     """Returns a call with its answer, on one line."""
-    stored = "".join(f" {_told(each)}" for each in call.stored[:2] if each.size != _STAT_SIZE and each.size)
+    stored = "".join(f" {_told(each)}" for each in call.stored[:2] if each.size != STAT_SIZE and each.size)
     refused = "".join(f" [refused: {ascii(each.reason)[1:-1]}]" for each in call.refusals[:1])
     return _cut(f"{asked(call)} {_result(call)}{stored}{refused}")
 
@@ -299,15 +301,16 @@ def _result(call: RecordedCall) -> str:
 
 
 def _are_only_times(ours: RecordedCall, theirs: RecordedCall) -> bool:
+    """Whether two answers differ in nothing but the times and numbers of files, and do in these."""
     if ours.result != theirs.result or len(ours.stored) != len(theirs.stored) or ours.name not in _STATUS | _OPENING:
         return False
     for one, other in zip(ours.stored, theirs.stored, strict=True):
-        if one == other:
-            continue
         first, second = one.data or b"", other.data or b""
-        if not len(first) == len(second) == _STAT_SIZE or first[16:64] != second[16:64]:
+        if one != other and not (
+            len(first) == len(second) == STAT_SIZE and without_times(first) == without_times(second)
+        ):
             return False
-    return bool(ours.stored)
+    return ours.stored != theirs.stored
 
 
 def _status(data: bytes) -> str:
@@ -328,6 +331,11 @@ def _times(first: bytes, second: bytes) -> tuple[str, str]:
                 number, ns = (int.from_bytes(data[each : each + 8], "little") for each in (at, at + 8))
                 shown.append(f"{name} {number}" if size == 8 else f"{name} {number}.{ns:09d}")
     return ", ".join(told[0]), ", ".join(told[1])
+
+
+def _modified(data: bytes) -> int:
+    """Returns when a file was changed, in nanoseconds."""
+    return int.from_bytes(data[88:96], "little") * 10**9 + int.from_bytes(data[96:104], "little")
 
 
 def _value(data: bytes) -> str:

@@ -22,6 +22,9 @@ _LONG: Final = 256
 _NUMBERS: Final = (1 << 63) - 1
 _DIGEST: Final = 1 << 63
 _SIGINT: Final = 2
+#: A struct stat, and what is in it besides the device, the inode number, the blocks and the times.
+STAT_SIZE: Final = 144
+_LASTING: Final = slice(16, 64)
 CLONES: Final = frozenset({"clone", "clone3"})
 #: What a clone is answered with: the thread's number, and its channel.
 _TID, _CHANNEL = 16, 0xFFFF
@@ -31,9 +34,10 @@ LOCKING: Final = frozenset({"futex", "sched_yield"})
 
 @attrs.define(eq=False)
 class Track:
-    """The calls of one thread, in order: for each its number, what it asked, was answered, and has read of clocks.
+    """The calls of one thread, in their order.
 
-    Two calls have equal numbers in `asked` where they ask the same, and so on.
+    For each it has its number, and numbers for what it asked, what it was answered, and what clocks and files' times it
+    was told, which are equal where two calls are the same in this.
     """
 
     numbers: "array[int]" = attrs.field(factory=lambda: array("Q"))
@@ -69,16 +73,21 @@ class Digests:
         return self._of((call.name, *((name, self._short(value)) for name, value in call.asked.items())))
 
     def answer(self, call: RecordedCall) -> int:
-        """Returns the number of an answer, without readings of clocks."""
+        """Returns the number of an answer, without readings of clocks and times of files."""
         if not call.stored and not call.refusals and call.result is not None:  # nearly all
             return (call.result >> _TID if call.name in CLONES and call.result > 0 else call.result) & _NUMBERS
-        stored = tuple((each.size, each.source, self._short(each.data)) for each in call.stored)
+        stored = tuple((each.size, each.source, self._short(without_times(each.data))) for each in call.stored)
         refusals = tuple((each.call, each.errno, each.reason) for each in call.refusals)
         return self._of((call.result, stored, refusals)) | _DIGEST
 
-    def clocks(self, readings: tuple[tuple[int, int], ...]) -> int:
-        """Returns the number of some readings of clocks."""
-        return self._of(readings) if readings else 0
+    def clocks(self, call: RecordedCall, before: tuple[tuple[int, int], ...] = ()) -> int:
+        """Returns the number of the readings of clocks that come with a call, and of the times of files.
+
+        before: readings that the thread has handed over before.
+        """
+        times = tuple(times_of(each.data) for each in call.stored) if call.stored else ()
+        readings = before + call.clocks
+        return self._of((readings, times)) if readings or any(times) else 0
 
     def _short(self, value: Any) -> Any:
         if isinstance(value, bytes) and len(value) > _LONG:
@@ -88,6 +97,16 @@ class Digests:
     def _of(self, value: Any) -> int:
         made = blake2b(repr(value).encode("utf-8", "backslashreplace"), digest_size=8, key=self._key)
         return int.from_bytes(made.digest(), "little")
+
+
+def without_times(data: bytes | None) -> bytes | None:
+    """Returns what an answer has stored; of a struct stat what does not differ by itself."""
+    return data[_LASTING] if data is not None and len(data) == STAT_SIZE else data
+
+
+def times_of(data: bytes | None) -> bytes:
+    """Returns the numbers and times in a struct stat; b"" for other data."""
+    return data[: _LASTING.start] + data[_LASTING.stop : 120] if data is not None and len(data) == STAT_SIZE else b""
 
 
 @attrs.define(eq=False)
@@ -136,7 +155,7 @@ def outline(calls: Iterable[RecordedCall], digests: Digests, script: bytes = b""
         track.numbers.append(call.number)
         track.asked.append(digests.asked(call))
         track.answers.append(digests.answer(call))
-        track.clocks.append(digests.clocks(readings.pop(call.thread, ()) + call.clocks if readings else call.clocks))
+        track.clocks.append(digests.clocks(call, readings.pop(call.thread, ()) if readings else ()))
         made.order.append(thread & 0xFFFF)
         if not named and begins_program(call.name, call.asked, script):
             named = call.number
