@@ -133,16 +133,30 @@ def test_a_file(two: Two) -> None:
     assert (cause(found).ours, cause(found).theirs) == ('line 1: "one"', 'line 1: "two"')
 
 
-def test_a_file_that_is_missing(two: Two, tmp_path: Path) -> None:
-    def mounted(name: str) -> dict[str, Any]:
-        folder = tmp_path / f"with-{name}"
-        folder.mkdir()
-        (folder / name).write_text("1")
-        return {"policy": Policy(filesystem=Filesystem(mounts=(Mount("/data", str(folder)),)))}
-
-    found = two(mounted("x"), mounted("y"), code="import os; print(os.path.exists('/data/x'))")
+def test_a_file_that_is_missing(tmp_path: Path) -> None:
+    folder, paths = tmp_path / "data", (tmp_path / "a.pbx", tmp_path / "b.pbx")
+    folder.mkdir()
+    (folder / "x").write_text("1")
+    policy = Policy(filesystem=Filesystem(mounts=(Mount("/data", str(folder)),)))
+    for path in paths:
+        proxybox.run("import os; print(os.path.exists('/data/x'))", policy=policy, record=path)
+        (folder / "x").unlink(missing_ok=True)
+    found = diff(*paths)
     assert (cause(found).kind.name, cause(found).words) == ("existence", "whether /data/x exists")
     assert cause(found).theirs == "= -1 ENOENT (No such file or directory)"
+
+
+def test_another_mount(two: Two, tmp_path: Path) -> None:
+    """The setting of the policy comes first, and then the file that is another one by it."""
+
+    def mounted(text: str) -> dict[str, Any]:
+        folder = tmp_path / text
+        folder.mkdir()
+        (folder / "x").write_text(text)
+        return {"policy": Policy(filesystem=Filesystem(mounts=(Mount("/data", str(folder)),)))}
+
+    found = two(mounted("one"), mounted("two"), code="print(open('/data/x').read())")
+    assert [each.words for each in found.causes[:2]] == ["filesystem.mounts", "the content of /data/x"]
 
 
 def test_a_host_function(tmp_path: Path) -> None:
