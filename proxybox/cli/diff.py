@@ -10,6 +10,7 @@ from proxybox.cli.run import interrupted, tell_failure
 from proxybox.records.differing import Cause, Difference, Row, diff
 from proxybox.records.differing.page import page
 from proxybox.records.differing.telling import as_data, ended, of_kind, summary
+from proxybox.records.differing.trying import FAILS, SPARED, tried
 from proxybox.terminal.harmless import on_one_line
 from proxybox.terminal.text import Paint
 
@@ -18,10 +19,12 @@ _MOST_GIVEN = 20
 _MOST_ROWS = 40
 
 
-def compare(first: Path, second: Path, as_json: bool, html: str | None) -> int:
+def compare(first: Path, second: Path, as_json: bool, html: str | None, replays: bool, guest: str | None) -> int:
     """Compares two records, and says how they differ. Returns the exit status, as diff(1) does."""
     try:
         found = diff(first, second)
+        if replays:
+            found = tried(found, guest=guest)
         if html is not None:
             write(html, page(found))
     except KeyboardInterrupt:
@@ -115,6 +118,9 @@ def _causes(found: Difference, paint: Paint) -> Iterator[str]:
     yield "What may have led to it, the likeliest first:"
     for number, cause in enumerate(found.causes, 1):
         yield f"  {number}. {paint('bold', f'{cause.kind.group}: {on_one_line(cause.words)}')}{_where(cause)}"
+        if cause.tried:
+            colour = "dim" if cause.tried in (SPARED, FAILS) else "green"
+            yield f"     {paint(colour, f'by replays: {cause.tried}')}"
         if cause.ours or cause.theirs:
             yield from _pair(cause.ours, cause.theirs, paint, "     ")
         if cause.kind.advice:

@@ -28,11 +28,13 @@ DIFF_HELP = """Say how two recorded runs differ, and what may have led to it.
 FIRST and SECOND are records of `proxybox run --record FILE`. Their calls are aligned by what they ask. It
 says where the runs part, which answer was another one before that (a clock, randomness, the order of a
 directory, a file, standard input, a refusal, the seed of hashes), and what came of it. Of a test that
-fails at times, record runs until you have one of each kind.
+fails at times, record runs until you have one of each kind. --replay finds out which answers led to it: it
+runs FIRST again in a box, with the answers of SECOND of one kind at a time.
 
 \b
 Examples:
   proxybox diff good.pbx bad.pbx
+  proxybox diff --replay good.pbx bad.pbx
   proxybox diff --html difference.html good.pbx bad.pbx
   proxybox diff --json good.pbx bad.pbx
 
@@ -63,11 +65,13 @@ def replay(record: Path, **options: Any) -> int:
 @click.option(
     "--html", metavar="FILE", help="Write a page with both side by side; - for stdout.", shell_complete=complete_file
 )
+@click.option("--replay", "replays", is_flag=True, help="Find the cause by replays of FIRST with answers of SECOND.")
+@guest_option
 @json_flag
-def diff(first: Path, second: Path, as_json: bool, html: str | None) -> int:
+def diff(first: Path, second: Path, as_json: bool, html: str | None, replays: bool, guest: str | None) -> int:
     """Compares two records."""
     from proxybox.cli import diff as work
 
     if as_json and html == "-":
         raise click.UsageError("--json and --html - would both write to standard output")
-    return work.compare(first, second, as_json, html)
+    return work.compare(first, second, as_json, html, replays, guest)

@@ -18,7 +18,7 @@ from proxybox.controller.record.events import Encoder
 from proxybox.controller.record.format import FrameWriter, Kind
 from proxybox.policies import Environment, Limits, Mount, Policy, Time
 from proxybox.policies.models import Filesystem
-from proxybox.records.differing import Cause, Difference, Group, diff
+from proxybox.records.differing import Cause, Difference, Group, diff, trying
 
 Two = Callable[..., Difference]
 
@@ -208,6 +208,34 @@ def test_a_program_that_was_ended(two: Two) -> None:
     assert {each.kind.name for each in found.causes[:2]} == {"ended", "policy"}
 
 
+# --- replays ----------------------------------------------------------------------------------------------------------
+
+
+def test_replays_tell_which_answer_led_to_it(two: Two) -> None:
+    """By their places, the random bytes would be the likelier cause: they come last."""
+    code = "import os, time; now = time.time(); os.urandom(8); print(int(now * 1e6) % 1000003)"
+    found = two({"code": code})
+    assert [each.kind.name for each in found.causes[:2]] == ["random", "clock"]
+    found = trying.tried(found)
+    assert [(each.kind.name, each.tried) for each in found.causes[:2]] == [
+        ("clock", trying.LEADS), ("random", trying.SPARED)
+    ]  # fmt: skip
+
+
+def test_replays_with_a_content(two: Two) -> None:
+    found = trying.tried(
+        two({"files": {"data.txt": "one"}}, {"files": {"data.txt": "two"}}, code="print(open('data.txt').read())")
+    )
+    assert (cause(found).words, cause(found).tried) == ("the content of data.txt", trying.LEADS)
+    assert {each.tried for each in found.causes[1:]} <= {trying.SPARED}
+
+
+def test_what_replays_cannot_tell(two: Two) -> None:
+    """Another policy is no answer: the first program cannot be given it."""
+    found = two({"args": ["1"]}, {"args": ["2"]}, code="import sys; print(sys.argv[1:])")
+    assert trying.tried(found).causes[0].tried == ""
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -256,6 +284,13 @@ def test_the_command_writes_a_page(records: tuple[Path, Path], capsys: Capture, 
     assert cli.main(["diff", "--html", "-", *map(str, records)]) == 1
     assert capsys.readouterr().out == file.read_text()
     assert file.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_the_command_tells_what_came_of_replays(records: tuple[Path, Path], capsys: Capture) -> None:
+    assert cli.main(["diff", "--replay", *map(str, records)]) == 1
+    assert "by replays: leads to it by itself" in capsys.readouterr().out
+    assert cli.main(["diff", "--replay", "--guest", "/bin/false", *map(str, records)]) == 125
+    assert capsys.readouterr().err.startswith("proxybox: ")
 
 
 def test_a_record_does_not_differ_from_itself(records: tuple[Path, Path], capsys: Capture) -> None:

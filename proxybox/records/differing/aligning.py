@@ -67,6 +67,8 @@ def align(first: "array[int]", second: "array[int]") -> Alignment:
         for window, least in _WINDOWS:
             a_to, b_to = min(a + window, a_end), min(b + window, b_end)
             work += a_to - a + b_to - b
+            if a_to == a_end and b_to == b_end:
+                least = 1
             found = _found(first, a, a_to, second, b, b_to, window, least)
             if found:
                 break

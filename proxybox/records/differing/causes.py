@@ -105,6 +105,8 @@ class Search:
             is_seed = name == "environment" and cause.words.startswith("PYTHONHASHSEED")
             return (int(Weight.GIVEN), order, 0 if is_seed else 1, 0 if found is None else found.a)
         fits = _ALWAYS.index(name) if name in _ALWAYS else 1
+        if name == "clock" and cause.ours.startswith("CLOCK_MONOTONIC"):
+            fits = 2  # how long something took is measured more often than it is used
         if self.evidence.is_permuted:
             fits = _OF_ORDER.index(name) - 4 if name in _OF_ORDER else 1
         if (self.evidence.is_permuted and name == "hash seed") or cause.shows:

@@ -82,6 +82,7 @@ def compare(a: Side, b: Side) -> Difference:
         ends=ends,
         calls=(ours.calls, theirs.calls),
         rows=tuple(reading.row(*row) for row in rows),
+        found=tuple(search.found),
         is_aligned=not any(each.given_up for each in aligned.values()) and not reading.left_out,
         is_whole=ours.is_whole and theirs.is_whole,
     )

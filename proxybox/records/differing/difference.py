@@ -54,7 +54,8 @@ class Row:
 class Cause:
     """What may have led to the difference. found: the answer; None for what was given, or is not in the record.
 
-    where: the path or name that it is about. shows: whether its value is in what differs. count: differences of it.
+    shows: whether its value is in what differs. count: how many answers differ so. tried: what
+    came of replays, as `trying` says it; "" where there were none.
     """
 
     kind: Kind
@@ -64,6 +65,7 @@ class Cause:
     theirs: str = ""
     shows: bool = False
     count: int = 1
+    tried: str = ""
 
 
 @attrs.frozen
@@ -81,9 +83,9 @@ class Difference:
     """How two runs differ. same: whether the program did the same in both, whatever it was answered.
 
     apart: what they were given otherwise. parting: the first question that differs; None where none does. causes: what
-    may have led to it, the likeliest first. first: the first answer that differs. counts: differing answers by kind,
-    before the parting. lines: the first output that differs. ends: how both ended. calls: how many both made. rows:
-    what differs, side by side. is_aligned, is_whole: whether all calls were aligned, and looked at.
+    may have led to it, the likeliest first. found: the differing answers before the parting. first: the first of them.
+    counts: how many there are, by kind. lines: the first output that differs. ends: how both ended. calls: how many
+    both made. rows: what differs, side by side. is_aligned, is_whole: whether all calls were aligned, and looked at.
     """
 
     names: tuple[str, str]
@@ -98,5 +100,6 @@ class Difference:
     ends: tuple[str, str]
     calls: tuple[int, int]
     rows: tuple[Row, ...]
+    found: tuple[Found, ...] = attrs.field(default=(), repr=False)
     is_aligned: bool = True
     is_whole: bool = True

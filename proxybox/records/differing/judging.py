@@ -97,7 +97,7 @@ class Seen:
 class Found:
     """Two different answers to the same question. a, b: the numbers of the calls, with each answer as it is shown.
 
-    is_content: whether the answer has stored data.
+    is_content: whether the answer has stored data. is_reading: whether it is a clock that was read before the call.
     """
 
     kind: Kind
@@ -109,6 +109,7 @@ class Found:
     call: str
     is_content: bool = False
     tokens: Tokens = ()
+    is_reading: bool = False
 
 
 @attrs.define(eq=False)
@@ -125,7 +126,7 @@ class Judge:
     def judge(self, one: Seen, other: Seen, *, answers: bool) -> Iterator[Found]:
         """Yields the differences of two calls that ask the same. answers: whether more than clocks differs."""
         if one.clocks != other.clocks:
-            yield self._clocks(one, other)
+            yield attrs.evolve(self._clocks(one, other), is_reading=True)
         if not answers:
             if one.call.asked == other.call.asked and _are_only_times(one.call, other.call):
                 yield self._found("times", one, other, *self._shown("times", one.call, other.call))

@@ -110,8 +110,9 @@ def _cause(cause: Cause) -> tuple[str, str, str]:
     advice = f". Try: {cause.kind.advice}" if cause.kind.advice else ""
     where = f"call {cause.found.a:,}: " if cause.found is not None else ""
     there = f"call {cause.found.b:,}: " if cause.found is not None else ""
+    tried = f". By replays: {cause.tried}" if cause.tried else ""
     return (
-        f"{cause.kind.group}: {cause.words}{advice}",
+        f"{cause.kind.group}: {cause.words}{tried}{advice}",
         where + (cause.ours or "-"),
         there + (cause.theirs or "-"),
     )

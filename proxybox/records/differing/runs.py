@@ -10,6 +10,8 @@ from proxybox import given
 from proxybox.controller.status import Status
 from proxybox.records.record import Record, RecordedCall, RecordedSignal
 
+#: Characters that are told of how a run has ended.
+_MOST_TEXT: Final = 160
 #: How programs end by themselves.
 _BY_ITSELF: Final = (Status.OK, Status.ERROR, Status.SYNTAX_ERROR, Status.CRASHED)
 
@@ -74,9 +76,13 @@ class Side:
             yield from record.calls()
             self.signals = record.signals
             result = record.result
-            self.ended = "" if result is None else result.summary()
+            self.ended = "" if result is None else _cut(result.summary())
             self.was_ended = result is not None and result.status not in _BY_ITSELF
             self.files = {
                 file.path.decode("utf-8", "backslashreplace"): file.digest
                 for file in record.reader.decoder.files.values()
             }
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT - 3]}..."

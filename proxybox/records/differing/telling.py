@@ -85,5 +85,5 @@ def _cause(cause: Cause) -> dict[str, Any]:
     return {
         "kind": cause.kind.name, "group": str(cause.kind.group), "words": cause.words, "advice": cause.kind.advice,
         "a": cause.ours, "b": cause.theirs, "answer": cause.found and _found(cause.found), "is_shown": cause.shows,
-        "count": cause.count,
+        "count": cause.count, "tried": cause.tried,
     }  # fmt: skip
