@@ -108,8 +108,21 @@ def _flags_of_classroom() -> set[str]:
     return {flag for option in options for flag in option.opts if option.param_type_name == "option"}
 
 
+def _flags_of_diff() -> set[str]:
+    from proxybox.cli.recording import diff
+
+    return {flag for option in diff.params for flag in option.opts if option.param_type_name == "option"}
+
+
+def test_every_option_of_diff_is_documented() -> None:
+    for name in ("cli.md", "diff.md"):
+        text = (ROOT / "docs" / name).read_text()
+        assert {flag for flag in _flags_of_diff() if flag not in text} == set()
+
+
 def test_no_option_is_documented_that_does_not_exist() -> None:
     known = {flag for option in (*RUN, *TRACE, *REPL, *PROGRAM) for flag in option.flags} | _flags_of_classroom()
+    known |= _flags_of_diff()
     text = (ROOT / "docs" / "cli.md").read_text()
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known | {"--help"}
 

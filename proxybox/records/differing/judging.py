@@ -30,7 +30,7 @@ _OWN_CLOCKS: Final = frozenset({200, 201})  # gettimeofday and time, which PyPy 
 _OPENING = frozenset({"open", "openat", "openat2", "creat", "open_tree"})
 _READING = frozenset({"read", "pread64", "readv", "preadv", "preadv2", "recvfrom", "recvmsg"})
 _LISTING = frozenset({"getdents", "getdents64"})
-_CLOCKS = frozenset({"clock_gettime", "gettimeofday", "time", "times", "getrusage", "clock_getres", "getitimer",
+CLOCKS = frozenset({"clock_gettime", "gettimeofday", "time", "times", "getrusage", "clock_getres", "getitimer",
                      "timer_gettime", "timerfd_gettime", "sysinfo", "clock_nanosleep", "nanosleep"})  # fmt: skip
 _WAITING = frozenset({"poll", "ppoll", "select", "pselect6", "epoll_wait", "epoll_pwait", "epoll_pwait2", "futex",
                       "futex_waitv", "rt_sigtimedwait", "wait4", "waitid"})  # fmt: skip
@@ -178,7 +178,7 @@ class Judge:
             return "hash seed" if ours.asked.get("count") in (16, 24) else "start"
         if path in _RANDOM_FILES and name in (*_READING, *_OPENING):
             return "random"
-        if name in _CLOCKS:
+        if name in CLOCKS:
             return "clock" if not self.is_early(one, other) else "interpreter's clock"
         if name in _WAITING:
             return "waiting"

@@ -22,9 +22,9 @@ _HEAD: Final = """<!DOCTYPE html>
 <title>Difference of two runs</title>
 <style>
 :root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--dim:#57606a;--line:#d0d7de;--box:#f6f8fa;
---a:#ffebe9;--b:#dafbe1;--odd:#fff8c5;--strong:#0550ae}
+--a:#ffebe9;--b:#dafbe1;--odd:#fff8c5}
 @media(prefers-color-scheme:dark){:root{--bg:#0d1117;--fg:#e6edf3;--dim:#9aa4af;--line:#30363d;--box:#161b22;
---a:#4b1d21;--b:#16391f;--odd:#3b2e0a;--strong:#79c0ff}}
+--a:#4b1d21;--b:#16391f;--odd:#3b2e0a}}
 *{box-sizing:border-box}body{margin:0 auto;max-width:100rem;padding:1rem;background:var(--bg);color:var(--fg);
 font:1rem/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
 h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:1.5rem}p.verdict{font-size:1.1rem;font-weight:600}
@@ -37,7 +37,7 @@ table.calls .no{width:5rem;text-align:right;color:var(--dim)}
 tr.asked td.a{background:var(--a)}tr.asked td.b{background:var(--b)}
 tr.answer td.a,tr.answer td.b{background:var(--odd)}
 tr.fold td{text-align:center;color:var(--dim);background:var(--box);font-family:inherit}
-tr.asked td.none{background:var(--box)}.dim{color:var(--dim)}b{color:var(--strong)}
+tr.asked td.none{background:var(--box)}.dim,.note{color:var(--dim)}.note{font-weight:400;font-size:.85rem}
 @media(max-width:50rem){th{width:7rem}table.calls .no{width:3.5rem}}
 </style></head><body><main>
 """
@@ -106,15 +106,17 @@ def _placed(place: Place) -> str:
     return f"{place.number:,}: {place.line}" if place.number else place.line
 
 
-def _cause(cause: Cause) -> tuple[str, str, str]:
-    advice = f". Try: {cause.kind.advice}" if cause.kind.advice else ""
-    where = f"call {cause.found.a:,}: " if cause.found is not None else ""
-    there = f"call {cause.found.b:,}: " if cause.found is not None else ""
-    tried = f". By replays: {cause.tried}" if cause.tried else ""
+def _cause(cause: Cause) -> tuple[str, ...]:
+    found, number = cause.found, "call {:,}: "
+    notes = [
+        f"By replays: {cause.tried}." if cause.tried else "",
+        f"Try: {cause.kind.advice}." if cause.kind.advice else "",
+    ]
     return (
-        f"{cause.kind.group}: {cause.words}{tried}{advice}",
-        where + (cause.ours or "-"),
-        there + (cause.theirs or "-"),
+        f"{cause.kind.group}: {cause.words}",
+        ("" if found is None else number.format(found.a)) + (cause.ours or "-"),
+        ("" if found is None else number.format(found.b)) + (cause.theirs or "-"),
+        *filter(None, notes),
     )
 
 
@@ -122,10 +124,12 @@ def _answer(found: Found) -> tuple[str, str, str]:
     return f"{found.kind.words}: {found.call}", f"{found.a:,}: {found.ours}", f"{found.b:,}: {found.theirs}"
 
 
-def _pairs(title: str, rows: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+def _pairs(title: str, rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """Yields a table of what both runs have. rows: a name, what each run has, and notes on the name."""
     yield f"<h2>{_shown(title)}</h2>\n<table><thead><tr><th></th><th>a</th><th>b</th></tr></thead>\n"
-    for name, ours, theirs in rows:
-        yield f'<tr><th scope="row">{_shown(name)}</th><td>{_shown(ours)}</td><td>{_shown(theirs)}</td></tr>\n'
+    for name, ours, theirs, *notes in rows:
+        noted = "".join(f'<div class="note">{_shown(note)}</div>' for note in notes)
+        yield f'<tr><th scope="row">{_shown(name)}{noted}</th><td>{_shown(ours)}</td><td>{_shown(theirs)}</td></tr>\n'
     yield "</table>\n"
 
 

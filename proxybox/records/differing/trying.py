@@ -19,8 +19,9 @@ from proxybox.controller.boxes.recorded import RecordReader
 from proxybox.controller.errors import RecordError
 from proxybox.controller.record import events
 from proxybox.controller.record.format import FrameWriter, Kind, frames
+from proxybox.controller.record.replayer import Divergence
 from proxybox.records.differing.difference import Cause, Difference
-from proxybox.records.differing.judging import Found
+from proxybox.records.differing.judging import CLOCKS, Found
 from proxybox.records.differing.kinds import Weight
 from proxybox.records.record import Record, RecordedCall
 from proxybox.records.replaying import replay
@@ -45,7 +46,7 @@ def tried(difference: Difference, **how: Any) -> Difference:
         return difference
     groups = [_group(cause, difference) for cause in difference.causes]
     first, second = difference.names
-    trial = _Trial(first, second, parting.a.number, _asked(second, parting.b.number), how)
+    trial = _Trial(first, second, _asked(first, parting.a.number), _asked(second, parting.b.number), how)
     everything = _given(difference.found)
     is_told = trial.comes(everything) == _PARTS
     causes = []
@@ -104,11 +105,11 @@ _PARTS, _GOES_ON, _ELSEWHERE = "parts", "goes on", "elsewhere"
 
 @attrs.frozen
 class _Trial:
-    """Replays of the first record. end: the number of the call where the runs part. asked: what the other asks."""
+    """Replays of the first record. usual, asked: what both ask where they part."""
 
     first: str
     second: str
-    end: int
+    usual: RecordedCall
     asked: RecordedCall
     how: Mapping[str, Any]
 
@@ -125,19 +126,29 @@ class _Trial:
         handle, path = tempfile.mkstemp(prefix="proxybox-diff-", suffix=".pbx")
         os.close(handle)
         try:
-            _write(path, self.first, given, self.end)
+            _write(path, self.first, given, self.usual.number)
             divergence = replay(path, **self.how).divergence
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(path)
         if divergence is None:
             return _GOES_ON
+        return self._place(divergence, has_clocks=(self.usual.number, self.asked.number, True) in pairs)
+
+    def _place(self, divergence: Divergence, *, has_clocks: bool) -> str:
+        """Returns where a replay comes to that parts. has_clocks: whether the other's clocks are read there."""
         got = divergence.got
-        if got is None or got.name != self.asked.name or divergence.number != self.end:
+        if got is None or divergence.number != self.usual.number:
             return _ELSEWHERE
-        passed = [name for name, value in self.asked.arguments.items() if isinstance(value, bytes)]
-        is_same = all(got.arguments.get(name) == self.asked.arguments[name] for name in passed)
-        return _PARTS if is_same else _ELSEWHERE
+        if got.name == self.asked.name:
+            passed = [name for name, value in self.asked.arguments.items() if isinstance(value, bytes)]
+            is_same = all(got.arguments.get(name) == self.asked.arguments[name] for name in passed)
+            return _PARTS if is_same else _ELSEWHERE
+        if got.name == self.usual.name:
+            return _GOES_ON  # it prints another value, such as a time
+        if got.name in CLOCKS:  # it reads other clocks than it was given, so it does not follow whose they are
+            return _GOES_ON if has_clocks else _PARTS
+        return _ELSEWHERE
 
 
 @attrs.define
