@@ -17,6 +17,7 @@ from proxybox.terminal.text import Paint
 EXIT_DIFFERENT = 1
 _MOST_GIVEN = 20
 _MOST_ROWS = 40
+_MOST_TEXT = 600
 
 
 def compare(first: Path, second: Path, as_json: bool, html: str | None, replays: bool, guest: str | None) -> int:
@@ -59,13 +60,13 @@ def _told(found: Difference, paint: Paint) -> Iterator[str]:
     for side, name in enumerate("ab"):
         given = found.given[side]
         parts = found.names[side], given.guest, given.recorded, f"{found.calls[side]:,} calls", ended(found.ends[side])
-        yield f"{name}  {on_one_line('  '.join(parts))}"
+        yield f"{name}  {_shown('  '.join(parts))}"
     yield ""
-    yield paint("bold", on_one_line(summary(found)))
+    yield paint("bold", _shown(summary(found)))
     if not found.is_whole:
         yield "The records have more calls than are compared: this is about the first of them."
     if not found.is_aligned:
-        yield "The runs are so different that not all of their calls could be aligned."
+        yield "Not all of their calls could be aligned and looked at: this is about the others."
     yield from _given(found, paint)
     if found.parting is not None:
         thread = f", in thread {found.parting.thread}" if found.parting.thread else ""
@@ -77,7 +78,7 @@ def _told(found: Difference, paint: Paint) -> Iterator[str]:
     yield from _outcome(found, paint)
     if found.first is not None:
         yield ""
-        yield f"The first answer that differs is {found.first.kind.words}, {on_one_line(found.first.call)}:"
+        yield f"The first answer that differs is {found.first.kind.words}, {_shown(found.first.call)}:"
         yield from _pair(
             _numbered(found.first.a, found.first.ours), _numbered(found.first.b, found.first.theirs), paint
         )
@@ -105,7 +106,7 @@ def _given(found: Difference, paint: Paint) -> Iterator[str]:
     yield ""
     yield "They were given:"
     for each in found.apart[:_MOST_GIVEN]:
-        yield f"  {each.kind.name}: {on_one_line(each.name)}"
+        yield f"  {each.kind.name}: {_shown(each.name)}"
         yield from _pair(each.ours, each.theirs, paint, "    ")
     if len(found.apart) > _MOST_GIVEN:
         yield f"  and {len(found.apart) - _MOST_GIVEN:,} more: see --json"
@@ -117,7 +118,7 @@ def _causes(found: Difference, paint: Paint) -> Iterator[str]:
     yield ""
     yield "What may have led to it, the likeliest first:"
     for number, cause in enumerate(found.causes, 1):
-        yield f"  {number}. {paint('bold', f'{cause.kind.group}: {on_one_line(cause.words)}')}{_where(cause)}"
+        yield f"  {number}. {paint('bold', f'{cause.kind.group}: {_shown(cause.words)}')}{_where(cause)}"
         if cause.tried:
             colour = "dim" if cause.tried in (SPARED, FAILS) else "green"
             yield f"     {paint(colour, f'by replays: {cause.tried}')}"
@@ -132,7 +133,7 @@ def _where(cause: Cause) -> str:
     if found is None:
         return ""
     numbers = f"call {found.a:,}" if found.a == found.b else f"call {found.a:,} of a, {found.b:,} of b"
-    call = f", {on_one_line(found.call)}" if found.call else ""
+    call = f", {_shown(found.call)}" if found.call else ""
     shown = "; what it told is in what differs" if cause.shows else ""
     return f"  ({numbers}{call}{shown})"
 
@@ -157,11 +158,16 @@ def _row(row: Row, paint: Paint) -> Iterator[str]:
         yield paint("dim", f"... {ours:,} calls" if ours == theirs else f"... {ours:,} calls of a, {theirs:,} of b")
         return
     if row.how == "same" and row.a is not None:
-        yield f"  {on_one_line(row.a.line)}"
+        yield f"  {_shown(row.a.line)}"
         return
     for mark, colour, place in (("-", "red", row.a), ("+", "green", row.b)):
         if place is not None:
-            yield paint(colour, f"{mark} {on_one_line(place.line)}")
+            yield paint(colour, f"{mark} {_shown(place.line)}")
+
+
+def _shown(text: str) -> str:
+    """Returns a text of a record, made harmless and cut."""
+    return on_one_line(text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT - 3]}...")
 
 
 def _numbered(number: int, line: str) -> str:
@@ -169,5 +175,5 @@ def _numbered(number: int, line: str) -> str:
 
 
 def _pair(ours: str, theirs: str, paint: Paint, indent: str = "  ") -> Iterator[str]:
-    yield f"{indent}{paint('red', 'a')}  {on_one_line(ours) or '-'}"
-    yield f"{indent}{paint('green', 'b')}  {on_one_line(theirs) or '-'}"
+    yield f"{indent}{paint('red', 'a')}  {_shown(ours) or '-'}"
+    yield f"{indent}{paint('green', 'b')}  {_shown(theirs) or '-'}"

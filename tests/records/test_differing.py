@@ -11,7 +11,7 @@ import pytest
 
 from proxybox.controller.abi import pack_dirent
 from proxybox.controller.record.events import Refused
-from proxybox.records.differing import Difference, Given, Group, Side, aligning, compare, comparing, reading
+from proxybox.records.differing import Difference, Given, Group, Side, aligning, compare, comparing, outline, reading
 from proxybox.records.differing.aligning import Span, align
 from proxybox.records.differing.page import page
 from proxybox.records.differing.telling import as_data, summary
@@ -314,14 +314,45 @@ def test_calls_that_wait_for_their_counterparts_have_a_limit(monkeypatch: pytest
     assert not found.is_aligned
 
 
+def numbers(count: int, sign: int) -> Side:
+    return run(*(call("getpid", sign * (number + 1)) for number in range(count)))
+
+
 def test_rows_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparing, "MOST_ROWS", 50)
-    found = compare(
-        run(*(call("getpid", number) for number in range(500))),
-        run(*(call("getpid", -number) for number in range(500))),
-    )
+    found = compare(numbers(500, 1), numbers(500, -1))
     assert len(found.rows) < 60
-    assert found.counts == {"identity": 499}
+    assert found.counts == {"identity": 500}
+
+
+def test_of_many_answers_the_first_and_the_last_are_shown() -> None:
+    """All are counted."""
+
+    def made(sign: int) -> Side:
+        return run(*(call("getpid", sign * (number + 1)) for number in range(3000)), printed(str(sign)))
+
+    found = compare(made(1), made(-1))
+    assert found.counts == {"identity": 3000}
+    assert found.causes[0].count == 3000
+    assert found.causes[0].found is not None
+    assert found.first is not None
+    assert (found.first.a, found.causes[0].found.a) == (3, 3002)
+
+
+def test_pairs_of_calls_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "MOST_PAIRS", 100)
+    found = compare(numbers(500, 1), numbers(500, -1))
+    assert found.counts == {"identity": 100}
+    assert not found.is_aligned
+    assert [found.pairs[at].a for at in (0, 49, 50, 99)] == [3, 52, 453, 502]
+
+
+def test_threads_that_are_told_apart_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outline, "_MOST_THREADS", 5)
+    calls = [call("clone", 101 << 16 | number, flags=1) for number in range(1, 20)]
+    calls += [call("getuid", thread=number) for number in range(1, 20)]
+    found = compare(run(*calls), run(*calls))
+    assert found.same
 
 
 HOSTILE = "\x1b[31m<script>alert(1)</script>\u202e\n\"'&"

@@ -6,13 +6,14 @@ and then the last one before the runs part.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 import attrs
 
 from proxybox.records.differing.difference import Apart, Cause
-from proxybox.records.differing.judging import Found, Judge
+from proxybox.records.differing.judging import Found, Judge, Pair
 from proxybox.records.differing.kinds import KINDS, Kind, Weight
 
 #: Causes that are told.
@@ -62,14 +63,16 @@ class Evidence:
 
 @attrs.define(eq=False)
 class Search:
-    """Looks for causes. apart: what was given. found: the differing answers before the runs part, in their order.
+    """Looks for causes.
 
-    threads: the number of the call from which on the threads went on in another order, 0 for none; signal: the same for
-    signals, with both in words. ended: how the controller has ended one of the runs, in words.
+    apart: what was given. found: the differing answers before the runs part, in their order, and pairs: the places of
+    all of them. threads: the number of the call from which on the threads went on in another order, 0 for none. signal:
+    the same for signals, with both in words. ended: how the controller has ended one of the runs, in words.
     """
 
     apart: tuple[Apart, ...]
     found: list[Found]
+    pairs: list[Pair]
     judge: Judge
     evidence: Evidence
     threads: int = 0
@@ -77,11 +80,16 @@ class Search:
     ended: tuple[str, str] | None = None
 
     def __attrs_post_init__(self) -> None:
+        listed = {each.path for each in self.pairs if each.kind == "directory"}
+        ordered = {path for path in listed if self.judge.is_only_order(path)}
+        order = KINDS["directory order"]
         self.found = [
-            attrs.evolve(each, kind=KINDS["directory order"])
-            if each.kind.name == "directory" and self.judge.is_only_order(each.path)
-            else each
+            attrs.evolve(each, kind=order) if each.kind.name == "directory" and each.path in ordered else each
             for each in self.found
+        ]
+        self.pairs = [
+            attrs.evolve(each, kind=order.name) if each.kind == "directory" and each.path in ordered else each
+            for each in self.pairs
         ]
 
     def causes(self) -> tuple[Cause, ...]:
@@ -139,12 +147,20 @@ class Search:
         for each in self.found:
             by_path = each.path if each.kind.weight <= Weight.WORLD and len(groups) < 1000 else ""
             groups.setdefault((each.kind.name, by_path), []).append(each)
-        for group in groups.values():
+        counts = Counter((each.kind, each.path) for each in self.pairs)
+        kinds = Counter(each.kind for each in self.pairs)
+        for (_, path), group in groups.items():
             kind = group[0].kind
             shown = next((each for each in reversed(group) if self.evidence.shows(each)), None)
             chosen = shown or (self._first(group) if kind.weight <= Weight.WORLD else group[-1])
             yield Cause(
-                kind, _words(kind, chosen.path), chosen, chosen.ours, chosen.theirs, shown is not None, len(group)
+                kind,
+                _words(kind, chosen.path),
+                chosen,
+                chosen.ours,
+                chosen.theirs,
+                shown is not None,
+                counts[kind.name, path] if path else kinds[kind.name],
             )
 
     @staticmethod

@@ -5,7 +5,7 @@ those around them, in step with the other record, so that no more than a few cal
 """
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Final, TypeAlias
@@ -14,7 +14,7 @@ from proxybox.records.differing.aligning import Alignment, Span, align, alike
 from proxybox.records.differing.causes import Evidence, Search
 from proxybox.records.differing.difference import Difference, Line, Parting
 from proxybox.records.differing.giving import files_apart, given_apart
-from proxybox.records.differing.judging import SHOWN, Found, Judge, first_apart
+from proxybox.records.differing.judging import SHOWN, Judge, first_apart
 from proxybox.records.differing.outline import Digests, Outline, Track, outline
 from proxybox.records.differing.reading import Reading
 from proxybox.records.differing.runs import Side
@@ -52,17 +52,17 @@ def compare(a: Side, b: Side) -> Difference:
         numbers[0].add(parted[1])
         numbers[1].add(parted[2])
     judge = Judge(a.given.script.encode(), (ours.begins, theirs.begins))
-    wanted = _wanted(tracks, aligned)
+    wanted, left_out = _wanted(tracks, aligned, parted)
     if parted is not None and all(parted[1:]):
         wanted[parted[1]] = parted[2], False  # clocks were read before the question was asked
     reading = Reading(judge, wanted, numbers)
     reading.read(a.read(), b.read())
     lines, ends = _lines(ours, theirs), (a.ended, b.ended)
     same = parted is None and not lines and ends[0] == ends[1]
-    before = [each for each in reading.found if parted is None or _is_before(each, parted)]
     search = Search(
         apart=(*given_apart(a.given, b.given), *files_apart(a, b)),
-        found=before,
+        found=reading.found,
+        pairs=reading.pairs,
         judge=judge,
         evidence=_evidence(reading, parted, lines),
         threads=_threads(ours, theirs, parted),
@@ -77,13 +77,13 @@ def compare(a: Side, b: Side) -> Difference:
         parting=parted and Parting(parted[0], reading.place(0, parted[1]), reading.place(1, parted[2])),
         causes=() if same else search.causes(),
         first=min(search.found, key=lambda each: each.a, default=None),
-        counts=Counter(each.kind.name for each in search.found),
+        counts=Counter(each.kind for each in search.pairs),
         lines=lines,
         ends=ends,
         calls=(ours.calls, theirs.calls),
         rows=tuple(reading.row(*row) for row in rows),
-        found=tuple(search.found),
-        is_aligned=not any(each.given_up for each in aligned.values()) and not reading.left_out,
+        pairs=tuple(search.pairs),
+        is_aligned=not any(each.given_up for each in aligned.values()) and not left_out + reading.left_out,
         is_whole=ours.is_whole and theirs.is_whole,
     )
 
@@ -121,21 +121,27 @@ def _told(signal: tuple[int, int] | None) -> str:
     return "no signal" if signal is None else f"signal {signal[0]} after call {signal[1]:,}"
 
 
-def _wanted(tracks: _Tracks, aligned: dict[int, Alignment]) -> dict[int, tuple[int, bool]]:
-    """Returns the pairs of calls whose answers differ: by the number of the first, that of the second.
+def _wanted(
+    tracks: _Tracks, aligned: dict[int, Alignment], parted: _Parted | None
+) -> tuple[dict[int, tuple[int, bool]], int]:
+    """Returns the pairs of calls whose answers differ, before the runs part, and how many of them are left out.
 
-    With it comes whether more than readings of clocks differs.
+    By the number of the first, that of the second, and whether more than readings of clocks differs. Of too many, the
+    first and the last ones are kept.
     """
-    wanted: dict[int, tuple[int, bool]] = {}
+    first: list[tuple[int, tuple[int, bool]]] = []
+    last: deque[tuple[int, tuple[int, bool]]] = deque(maxlen=MOST_PAIRS // 2)
+    count = 0
     for thread, (one, other) in tracks.items():
         for span in aligned[thread].spans:
             if not span.same:
                 continue
             for i, j, answers in _different(one, other, span):
-                if len(wanted) >= MOST_PAIRS:
-                    return wanted
-                wanted[one.numbers[i]] = other.numbers[j], answers
-    return wanted
+                a, b = one.numbers[i], other.numbers[j]
+                if parted is None or _is_before(a, b, parted):
+                    count += 1
+                    (first if len(first) < MOST_PAIRS // 2 else last).append((a, (b, answers)))
+    return dict((*first, *last)), count - len(first) - len(last)
 
 
 def _different(one: Track, other: Track, span: Span) -> Iterator[tuple[int, int, bool]]:
@@ -166,11 +172,9 @@ def _number(track: Track, at: int) -> int:
     return track.numbers[at] if at < len(track.numbers) else 0
 
 
-def _is_before(found: Found, parted: _Parted) -> bool:
-    """Whether an answer came before the first question that differs. Readings of clocks come before their question."""
-    if (found.a, found.b) == parted[1:]:
-        return True
-    return (not parted[1] or found.a < parted[1]) and (not parted[2] or found.b < parted[2])
+def _is_before(a: int, b: int, parted: _Parted) -> bool:
+    """Whether two calls came before the first question that differs."""
+    return (not parted[1] or a < parted[1]) and (not parted[2] or b < parted[2])
 
 
 def _rows(tracks: _Tracks, aligned: dict[int, Alignment]) -> list[_Row]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from proxybox.records.differing.judging import Found
+from proxybox.records.differing.judging import Found, Pair
 from proxybox.records.differing.kinds import Kind
 from proxybox.records.differing.runs import Given
 
@@ -83,7 +83,8 @@ class Difference:
     """How two runs differ. same: whether the program did the same in both, whatever it was answered.
 
     apart: what they were given otherwise. parting: the first question that differs; None where none does. causes: what
-    may have led to it, the likeliest first. found: the differing answers before the parting. first: the first of them.
+    may have led to it, the likeliest first. first: the first answer that differs. pairs: all that do, before the
+    parting.
     counts: how many there are, by kind. lines: the first output that differs. ends: how both ended. calls: how many
     both made. rows: what differs, side by side. is_aligned, is_whole: whether all calls were aligned, and looked at.
     """
@@ -100,6 +101,6 @@ class Difference:
     ends: tuple[str, str]
     calls: tuple[int, int]
     rows: tuple[Row, ...]
-    found: tuple[Found, ...] = attrs.field(default=(), repr=False)
+    pairs: tuple[Pair, ...] = attrs.field(default=(), repr=False)
     is_aligned: bool = True
     is_whole: bool = True

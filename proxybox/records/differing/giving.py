@@ -11,6 +11,8 @@ from proxybox.records.differing.runs import Given, Side
 
 #: Differences of one kind that are told.
 _MOST: Final = 200
+#: Characters of one of them.
+_MOST_TEXT: Final = 2000
 
 
 def given_apart(one: Given, other: Given) -> Iterator[Apart]:
@@ -31,20 +33,27 @@ def _program(given: Given) -> tuple[str, ...]:
 
 
 def _words(words: tuple[str, ...]) -> str:
-    return shlex.join(word[:1000] for word in words[:100])
+    return shlex.join(word[:1000] for word in words[:100])[:_MOST_TEXT]
 
 
 def _items(kind: str, one: Mapping[str, str], other: Mapping[str, str]) -> Iterator[Apart]:
     names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
     for name in names[:_MOST]:
-        yield Apart(KINDS[kind], name, one.get(name, ""), other.get(name, ""))
+        yield Apart(KINDS[kind], name[:_MOST_TEXT], one.get(name, "")[:_MOST_TEXT], other.get(name, "")[:_MOST_TEXT])
 
 
 def _keys(policy: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yields the keys of a policy with their values, such as limits.threads."""
     for name, value in policy.items():
         for key, inner in value.items() if isinstance(value, dict) else [("", value)]:
-            yield f"{name}.{key}" if key else str(name), json.dumps(inner)
+            yield f"{name}.{key}" if key else str(name), _as_text(inner)
+
+
+def _as_text(value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        return "..."
 
 
 def files_apart(a: Side, b: Side) -> Iterator[Apart]:

@@ -24,6 +24,8 @@ SHOWN: Final = 300
 #: Files whose descriptors are known, and entries of directories that are counted.
 _MOST_OPEN: Final = 4096
 _MOST_ENTRIES: Final = 100_000
+#: Readings of clocks before one call that are looked for in what differs.
+_MOST_READINGS: Final = 4
 _ENOENT: Final = -2
 _OWN_CLOCKS: Final = frozenset({200, 201})  # gettimeofday and time, which PyPy reads for itself
 
@@ -112,6 +114,17 @@ class Found:
     is_reading: bool = False
 
 
+@attrs.frozen(slots=True)
+class Pair:
+    """The place of two different answers: what is kept of each of them. kind: its name in KINDS."""
+
+    a: int
+    b: int
+    is_reading: bool
+    kind: str
+    path: str
+
+
 @attrs.define(eq=False)
 class Judge:
     """Says of which kind differences are.
@@ -122,6 +135,7 @@ class Judge:
     script: bytes
     begins: tuple[int, int]
     entries: dict[bytes, Counter[bytes]] = attrs.field(factory=dict)
+    counted: int = 0
 
     def judge(self, one: Seen, other: Seen, *, answers: bool) -> Iterator[Found]:
         """Yields the differences of two calls that ask the same. answers: whether more than clocks differs."""
@@ -159,7 +173,7 @@ class Judge:
                 kind = "clock"
             return self._found(kind, one, other, ours, theirs)
         ours_at, theirs_at = own or pairs[0]
-        tokens = tuple(_of_time(a[1], b[1]) for a, b in pairs[:16])
+        tokens = tuple(_of_time(a[1], b[1]) for a, b in pairs[:_MOST_READINGS])
         return self._found(
             kind, one, other, _reading(*ours_at), _reading(*theirs_at), tuple(pair for each in tokens for pair in each)
         )
@@ -207,11 +221,11 @@ class Judge:
         first, second = (entries_of(each) for each in (ours, theirs))
         if first == second:
             return "times"
-        if path in self.entries or len(self.entries) < _MOST_OPEN:
+        self.counted += len(first) + len(second)
+        if self.counted < _MOST_ENTRIES:
             counted = self.entries.setdefault(path, Counter())
-            if len(counted) < _MOST_ENTRIES:
-                counted.update(first)
-                counted.subtract(second)
+            counted.update(first)
+            counted.subtract(second)
         if sorted(first) == sorted(second):
             return "directory order"
         return "imports" if path == self.script.rpartition(b"/")[0] else "directory"
@@ -219,7 +233,7 @@ class Judge:
     def is_only_order(self, path: str) -> bool:
         """Whether all entries of a directory are in both runs, now that all calls were judged."""
         counted = self.entries.get(path.encode("utf-8", "backslashreplace"))
-        return counted is not None and len(counted) < _MOST_ENTRIES and not any(counted.values())
+        return counted is not None and self.counted < _MOST_ENTRIES and not any(counted.values())
 
     def _shown(self, kind: str, ours: RecordedCall, theirs: RecordedCall) -> tuple[str, str, Tokens]:
         if kind in ("directory order", "directory", "imports"):

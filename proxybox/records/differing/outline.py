@@ -28,6 +28,8 @@ _LASTING: Final = slice(16, 64)
 CLONES: Final = frozenset({"clone", "clone3"})
 #: What a clone is answered with: the thread's number, and its channel.
 _TID, _CHANNEL = 16, 0xFFFF
+#: Threads that are told apart; what comes after them is taken for the last one.
+_MOST_THREADS: Final = 10_000
 #: Calls by which threads wait for each other.
 LOCKING: Final = frozenset({"futex", "sched_yield"})
 
@@ -123,7 +125,7 @@ class Threads:
         """Returns the thread of the next call, and takes note of threads that the call begins."""
         thread = self._known.get(call.thread, call.thread)
         if call.name in CLONES and call.result is not None and call.result > 0:
-            self._begun += 1
+            self._begun = min(self._begun + 1, _MOST_THREADS)
             self._known[call.result & _CHANNEL] = self._begun
         return thread
 

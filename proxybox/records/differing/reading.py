@@ -6,18 +6,21 @@ which the oldest are left out.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Final
 
 import attrs
 
 from proxybox.records.differing.difference import Place, Row
-from proxybox.records.differing.judging import Descriptors, Found, Judge, Seen, line_of, with_path
+from proxybox.records.differing.judging import Descriptors, Found, Judge, Pair, Seen, line_of, with_path
 from proxybox.records.record import RecordedCall
 
 #: Bytes of calls that wait for their counterparts.
 _MOST_HELD: Final = 64 << 20
 #: Readings that are kept of those that a thread hands over by themselves.
 _MOST_READINGS: Final = 4096
+#: The first differences of a kind, and the last ones, that are kept as they are shown.
+_MOST_OF_KIND: Final = 500
 #: Bytes that are kept of what a call passes.
 _MOST_PASSED: Final = 1 << 16
 
@@ -32,8 +35,10 @@ class Reading:
     judge: Judge
     wanted: dict[int, tuple[int, bool]]
     numbers: tuple[set[int], set[int]]
-    found: list[Found] = attrs.field(factory=list)
     left_out: int = 0
+    pairs: list[Pair] = attrs.field(factory=list)
+    _first: dict[str, list[Found]] = attrs.field(factory=dict)
+    _last: "dict[str, deque[Found]]" = attrs.field(factory=dict)
     texts: tuple[dict[int, str], dict[int, str]] = attrs.field(factory=lambda: ({}, {}))
     passed: tuple[dict[int, bytes], dict[int, bytes]] = attrs.field(factory=lambda: ({}, {}))
     _held: tuple[dict[int, Seen], dict[int, Seen]] = attrs.field(factory=lambda: ({}, {}))
@@ -48,7 +53,21 @@ class Reading:
         while any(is_going):
             for side in (0, 1):
                 is_going[side] = is_going[side] and next(sides[side], None) is not None
-        self.found.sort(key=lambda each: each.a)
+
+    @property
+    def found(self) -> list[Found]:
+        """The differing answers in their order; of many of one kind, the first and the last ones."""
+        kept = chain(*self._first.values(), *self._last.values())
+        return sorted(kept, key=lambda each: each.a)
+
+    def _keep(self, found: Found) -> None:
+        kind = found.kind.name
+        self.pairs.append(Pair(found.a, found.b, found.is_reading, kind, found.path))
+        first = self._first.setdefault(kind, [])
+        if len(first) < _MOST_OF_KIND:
+            first.append(found)
+        else:
+            self._last.setdefault(kind, deque(maxlen=_MOST_OF_KIND)).append(found)
 
     def _side(self, side: int, calls: Iterable[RecordedCall], wanted: Mapping[int, tuple[int, bool]]) -> Iterator[bool]:
         descriptors = Descriptors()
@@ -77,7 +96,8 @@ class Reading:
         if other is not None:
             self._size -= _size_of(other.call)
             pair = (seen, other) if side == 0 else (other, seen)
-            self.found += self.judge.judge(*pair, answers=answers)
+            for found in self.judge.judge(*pair, answers=answers):
+                self._keep(found)
             return
         self._held[side][seen.call.number] = seen
         self._order.append((side, seen.call.number))

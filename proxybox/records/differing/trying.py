@@ -21,7 +21,7 @@ from proxybox.controller.record import events
 from proxybox.controller.record.format import FrameWriter, Kind, frames
 from proxybox.controller.record.replayer import Divergence
 from proxybox.records.differing.difference import Cause, Difference
-from proxybox.records.differing.judging import CLOCKS, Found
+from proxybox.records.differing.judging import CLOCKS, Pair
 from proxybox.records.differing.kinds import Weight
 from proxybox.records.record import Record, RecordedCall
 from proxybox.records.replaying import replay
@@ -47,7 +47,7 @@ def tried(difference: Difference, **how: Any) -> Difference:
     groups = [_group(cause, difference) for cause in difference.causes]
     first, second = difference.names
     trial = _Trial(first, second, _asked(first, parting.a.number), _asked(second, parting.b.number), how)
-    everything = _given(difference.found)
+    everything = _given(difference.pairs)
     is_told = trial.comes(everything) == _PARTS
     causes = []
     for cause, group in zip(difference.causes, groups, strict=True):
@@ -62,8 +62,8 @@ def tried(difference: Difference, **how: Any) -> Difference:
 _Given: TypeAlias = frozenset[tuple[int, int, bool]]
 
 
-def _given(found: Iterable[Found]) -> _Given:
-    return frozenset((each.a, each.b, each.is_reading) for each in found)
+def _given(pairs: Iterable[Pair]) -> _Given:
+    return frozenset((each.a, each.b, each.is_reading) for each in pairs)
 
 
 def _group(cause: Cause, difference: Difference) -> _Given:
@@ -72,8 +72,8 @@ def _group(cause: Cause, difference: Difference) -> _Given:
         return frozenset()
     return _given(
         each
-        for each in difference.found
-        if each.kind == cause.kind and (each.path == cause.found.path or cause.kind.weight > Weight.WORLD)
+        for each in difference.pairs
+        if each.kind == cause.kind.name and (each.path == cause.found.path or cause.kind.weight > Weight.WORLD)
     )
 
 
