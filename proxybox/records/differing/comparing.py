@@ -14,10 +14,11 @@ from proxybox.records.differing.aligning import Alignment, Span, align, alike
 from proxybox.records.differing.causes import Evidence, Search
 from proxybox.records.differing.difference import Difference, Line, Parting
 from proxybox.records.differing.giving import files_apart, given_apart
-from proxybox.records.differing.judging import SHOWN, Judge, first_apart
+from proxybox.records.differing.judging import Judge
 from proxybox.records.differing.outline import Digests, Outline, Track, outline
 from proxybox.records.differing.reading import Reading
 from proxybox.records.differing.runs import Side
+from proxybox.records.differing.showing import SHOWN, first_apart
 
 #: Pairs of calls with different answers that are judged, rows that are shown, and equal calls around each.
 MOST_PAIRS: Final = 200_000

@@ -12,7 +12,8 @@ from typing import Final
 import attrs
 
 from proxybox.records.differing.difference import Place, Row
-from proxybox.records.differing.judging import Descriptors, Found, Judge, Pair, Seen, line_of, with_path
+from proxybox.records.differing.judging import Descriptors, Found, Judge, Pair, Seen, with_path
+from proxybox.records.differing.showing import line_of
 from proxybox.records.record import RecordedCall
 
 #: Bytes of calls that wait for their counterparts.
