@@ -23,6 +23,25 @@ Examples:
 Exit status: 0 when the program did what it did then, or
   1 it did something else, or the record is not complete   125 it cannot be replayed here   2 usage"""
 
+DIFF_HELP = """Say how two recorded runs differ, and what may have led to it.
+
+FIRST and SECOND are records of `proxybox run --record FILE`. Their calls are aligned by what they ask. It
+says where the runs part, which answer was another one before that (a clock, randomness, the order of a
+directory, a file, standard input, a refusal, the seed of hashes), and what came of it. Of a test that
+fails at times, record runs until you have one of each kind. --replay finds out which answers led to it: it
+runs FIRST again in a box, with the answers of SECOND of one kind at a time.
+
+\b
+Examples:
+  proxybox diff good.pbx bad.pbx
+  proxybox diff --replay good.pbx bad.pbx
+  proxybox diff --html difference.html good.pbx bad.pbx
+  proxybox diff --json good.pbx bad.pbx
+
+\b
+Exit status: 0 when the program did the same in both, whatever it was answered, or
+  1 it did something else   125 a record cannot be read   2 usage"""
+
 record_argument = click.argument("record", type=Path, shell_complete=complete_file)
 
 
@@ -71,3 +90,21 @@ def verify(record: Path, keys: tuple[str, ...], as_json: bool) -> int:
     from proxybox.cli import verify as work
 
     return work.verify(record, keys, as_json=as_json)
+
+
+@click.command("diff", help=DIFF_HELP, short_help="Say how two recorded runs differ, and why.")
+@click.argument("first", type=Path, shell_complete=complete_file)
+@click.argument("second", type=Path, shell_complete=complete_file)
+@click.option(
+    "--html", metavar="FILE", help="Write a page with both side by side; - for stdout.", shell_complete=complete_file
+)
+@click.option("--replay", "replays", is_flag=True, help="Find the cause by replays of FIRST with answers of SECOND.")
+@guest_option
+@json_flag
+def diff(first: Path, second: Path, as_json: bool, html: str | None, replays: bool, guest: str | None) -> int:
+    """Compares two records."""
+    from proxybox.cli import diff as work
+
+    if as_json and html == "-":
+        raise click.UsageError("--json and --html - would both write to standard output")
+    return work.compare(first, second, as_json, html, replays, guest)

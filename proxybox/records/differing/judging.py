@@ -1,0 +1,244 @@
+"""Which kind of difference two answers to the same question have.
+
+Rule: all that is looked at may be forged. Nothing of it is followed: paths are names, and sizes are those of the bytes
+that are there.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+
+from proxybox.records.differing.kinds import KINDS, Kind
+from proxybox.records.differing.outline import STAT_SIZE, without_times
+from proxybox.records.differing.showing import Tokens, asked, entries_of, of_time, reading, shown
+from proxybox.records.record import RecordedCall
+
+#: Files whose descriptors are known, and entries of directories that are counted.
+_MOST_OPEN: Final = 4096
+_MOST_ENTRIES: Final = 100_000
+#: Readings of clocks before one call that are looked for in what differs.
+_MOST_READINGS: Final = 4
+_ENOENT: Final = -2
+_OWN_CLOCKS: Final = frozenset({200, 201})  # gettimeofday and time, which PyPy reads for itself
+
+_OPENING = frozenset({"open", "openat", "openat2", "creat", "open_tree"})
+_READING = frozenset({"read", "pread64", "readv", "preadv", "preadv2", "recvfrom", "recvmsg"})
+_LISTING = frozenset({"getdents", "getdents64"})
+CLOCKS = frozenset({"clock_gettime", "gettimeofday", "time", "times", "getrusage", "clock_getres", "getitimer",
+                    "timer_gettime", "timerfd_gettime", "sysinfo", "clock_nanosleep", "nanosleep"})  # fmt: skip
+_WAITING = frozenset({"poll", "ppoll", "select", "pselect6", "epoll_wait", "epoll_pwait", "epoll_pwait2", "futex",
+                      "futex_waitv", "rt_sigtimedwait", "wait4", "waitid"})  # fmt: skip
+_IDENTITY = frozenset({"getpid", "getppid", "gettid", "clone", "clone3", "fork", "vfork", "set_tid_address", "getsid",
+                       "getpgrp", "getpgid"})  # fmt: skip
+_MAKING = frozenset({"socket", "accept", "accept4", "eventfd2", "epoll_create1", "memfd_create", "timerfd_create"})
+_STATUS = frozenset({"stat", "lstat", "fstat", "newfstatat", "statx", "lseek", "statfs", "fstatfs"})
+_RANDOM_FILES = (b"/dev/urandom", b"/dev/random")
+_STDIN = b"standard input"
+
+
+@attrs.define(eq=False)
+class Descriptors:
+    """What the descriptors of a run stand for, call after call."""
+
+    paths: dict[int, bytes] = attrs.field(factory=lambda: {0: _STDIN, 1: b"standard output", 2: b"standard error"})
+
+    def follow(self, call: RecordedCall) -> None:
+        """Takes note of a call that was answered."""
+        result, asked = call.result, call.asked
+        if result is None or result < 0:
+            return
+        if call.name in _OPENING:
+            self._set(result, asked.get("path"))
+        elif call.name in ("dup", "dup2", "dup3") or (call.name == "fcntl" and asked.get("cmd") in (0, 1030)):
+            old = next((asked[name] for name in ("fd", "oldfd", "fildes") if name in asked), None)
+            self._set(result, self.paths.get(old) if isinstance(old, int) else None)
+        elif call.name in ("pipe", "pipe2", "socketpair") and call.stored and call.stored[0].data:
+            data = call.stored[0].data[:8]
+            for at in range(0, len(data), 4):
+                self._set(int.from_bytes(data[at : at + 4], "little"), b"a pipe")
+        elif call.name in _MAKING:
+            self._set(result, call.name.encode())
+
+    def _set(self, fd: int, path: object) -> None:
+        if isinstance(path, bytes) and (fd in self.paths or len(self.paths) < _MOST_OPEN):
+            self.paths[fd] = path[:4096]
+        else:
+            self.paths.pop(fd, None)
+
+    def path(self, call: RecordedCall) -> bytes:
+        """Returns the path that a call is about; b"" for none, or one that is not known."""
+        path = call.asked.get("path", call.asked.get("pathname", call.asked.get("target")))
+        if isinstance(path, bytes) and path:
+            return path[:4096]
+        fd = call.asked.get("fd")
+        return self.paths.get(fd, b"") if isinstance(fd, int) else b""
+
+
+@attrs.frozen
+class Seen:
+    """A call as it is judged and shown. path: what it is about. clocks: all readings since the thread's last call."""
+
+    call: RecordedCall
+    path: bytes
+    clocks: tuple[tuple[int, int], ...]
+
+
+@attrs.frozen
+class Found:
+    """Two different answers to the same question. a, b: the numbers of the calls, with each answer as it is shown.
+
+    is_content: whether the answer has stored data. is_reading: whether it is a clock that was read before the call.
+    """
+
+    kind: Kind
+    a: int
+    b: int
+    path: str
+    ours: str
+    theirs: str
+    call: str
+    is_content: bool = False
+    tokens: Tokens = ()
+    is_reading: bool = False
+
+
+@attrs.frozen(slots=True)
+class Pair:
+    """The place of two different answers: what is kept of each of them. kind: its name in KINDS."""
+
+    a: int
+    b: int
+    is_reading: bool
+    kind: str
+    path: str
+
+
+@attrs.define(eq=False)
+class Judge:
+    """Says of which kind differences are.
+
+    script: the program's path. begins: the numbers of the calls of both runs with which it begins.
+    """
+
+    script: bytes
+    begins: tuple[int, int]
+    entries: dict[bytes, Counter[bytes]] = attrs.field(factory=dict)
+    counted: int = 0
+
+    def judge(self, one: Seen, other: Seen, *, answers: bool) -> Iterator[Found]:
+        """Yields the differences of two calls that ask the same. answers: whether more than clocks differs."""
+        if one.clocks != other.clocks:
+            yield attrs.evolve(self._clocks(one, other), is_reading=True)
+        if not answers:
+            if one.call.asked == other.call.asked and _are_only_times(one.call, other.call):
+                yield self._found("times", one, other, *shown("times", one.call, other.call))
+            return
+        kind = self._kind(one, other)
+        ours, theirs, tokens = shown(kind, one.call, other.call)
+        yield self._found(kind, one, other, ours, theirs, tokens)
+
+    def is_early(self, one: Seen, other: Seen) -> bool:
+        """Whether both calls belong to the interpreter's start."""
+        return one.call.number < self.begins[0] and other.call.number < self.begins[1]
+
+    def _found(self, kind: str, one: Seen, other: Seen, ours: str, theirs: str, tokens: Tokens = ()) -> Found:
+        path = one.path.decode("utf-8", "backslashreplace")
+        has_content = any(len(each.data or b"") and each.size != STAT_SIZE for each in one.call.stored)
+        return Found(
+            KINDS[kind], one.call.number, other.call.number, path, ours, theirs, asked(one.call), has_content, tokens
+        )
+
+    def _clocks(self, one: Seen, other: Seen) -> Found:
+        pairs = [pair for pair in zip(one.clocks, other.clocks, strict=False) if pair[0] != pair[1]]
+        own = next((pair for pair in pairs if not {pair[0][0], pair[1][0]} <= _OWN_CLOCKS), None)
+        kind = "interpreter's clock" if own is None or self.is_early(one, other) else "clock"
+        if own is None and not pairs:
+            ours, theirs = (f"{len(each.clocks):,} readings of clocks" for each in (one, other))
+            rest = (one.clocks if len(one.clocks) > len(other.clocks) else other.clocks)[
+                min(len(one.clocks), len(other.clocks)) :
+            ]
+            if not self.is_early(one, other) and any(clock not in _OWN_CLOCKS for clock, _ in rest):
+                kind = "clock"
+            return self._found(kind, one, other, ours, theirs)
+        ours_at, theirs_at = own or pairs[0]
+        tokens = tuple(of_time(a[1], b[1]) for a, b in pairs[:_MOST_READINGS])
+        return self._found(
+            kind, one, other, reading(*ours_at), reading(*theirs_at), tuple(pair for each in tokens for pair in each)
+        )
+
+    def _kind(self, one: Seen, other: Seen) -> str:
+        ours, theirs, path = one.call, other.call, one.path
+        name = ours.name
+        if name == "exchange":
+            message = ours.asked.get("message")
+            return "host function" if isinstance(message, bytes) and message[:1] in (b"h", b"w", b"-") else "command"
+        if ours.refusals != theirs.refusals:
+            return "refusal"
+        if name == "getrandom":
+            if not self.is_early(one, other):
+                return "random"
+            return "hash seed" if ours.asked.get("count") in (16, 24) else "start"
+        if path in _RANDOM_FILES and name in (*_READING, *_OPENING):
+            return "random"
+        if name in CLOCKS:
+            return "clock" if not self.is_early(one, other) else "interpreter's clock"
+        if name in _WAITING:
+            return "waiting"
+        if name in _IDENTITY:
+            return "identity"
+        if _are_only_times(ours, theirs):
+            return "times"
+        if path.startswith((b"/proc/", b"/sys/")):
+            return "system"
+        if name in _LISTING:
+            return self._listing(path, ours, theirs)
+        return self._of_file(name, path, ours, theirs)
+
+    def _of_file(self, name: str, path: bytes, ours: RecordedCall, theirs: RecordedCall) -> str:
+        if path == _STDIN:
+            return "stdin"
+        if path and (path == self.script or path.endswith((b".py", b".pyc"))):
+            return "code"
+        if path and (ours.result == _ENOENT) != (theirs.result == _ENOENT):
+            return "existence"
+        if name in _STATUS and path:
+            return "status"
+        return "content" if path and name in (*_READING, *_OPENING) else "answer"
+
+    def _listing(self, path: bytes, ours: RecordedCall, theirs: RecordedCall) -> str:
+        first, second = (entries_of(each) for each in (ours, theirs))
+        if first == second:
+            return "times"
+        self.counted += len(first) + len(second)
+        if self.counted < _MOST_ENTRIES:
+            counted = self.entries.setdefault(path, Counter())
+            counted.update(first)
+            counted.subtract(second)
+        if sorted(first) == sorted(second):
+            return "directory order"
+        return "imports" if path == self.script.rpartition(b"/")[0] else "directory"
+
+    def is_only_order(self, path: str) -> bool:
+        """Whether all entries of a directory are in both runs, now that all calls were judged."""
+        counted = self.entries.get(path.encode("utf-8", "backslashreplace"))
+        return counted is not None and self.counted < _MOST_ENTRIES and not any(counted.values())
+
+
+def with_path(seen: Descriptors, call: RecordedCall, before: tuple[tuple[int, int], ...]) -> Seen:
+    """Returns a call as it is judged. before: readings that were handed over before it."""
+    return Seen(call, seen.path(call), before + call.clocks)
+
+
+def _are_only_times(ours: RecordedCall, theirs: RecordedCall) -> bool:
+    """Whether two answers differ in nothing but the times and numbers of files, and do in these."""
+    if ours.result != theirs.result or len(ours.stored) != len(theirs.stored) or ours.name not in _STATUS | _OPENING:
+        return False
+    for one, other in zip(ours.stored, theirs.stored, strict=True):
+        first, second = one.data or b"", other.data or b""
+        if one != other and not (
+            len(first) == len(second) == STAT_SIZE and without_times(first) == without_times(second)
+        ):
+            return False
+    return ours.stored != theirs.stored

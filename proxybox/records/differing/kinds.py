@@ -1,0 +1,92 @@
+"""The kinds of differences that two runs can have, and what each of them says about the cause.
+
+Two runs of one program never have the same answers throughout: clocks go on, and an interpreter takes random bytes when
+it starts. So each kind has a weight, which says how much it takes to be there: a file that has another content is there
+for a reason, and another reading of a clock is not.
+"""
+
+import enum
+from typing import Final
+
+import attrs
+
+
+class Group(enum.StrEnum):
+    """What is another one in the second run."""
+
+    INPUT = "other input"
+    ANSWER = "other answer"
+    POLICY = "other policy"
+    CODE = "other code"
+    GUEST = "other interpreter"
+    UNSEEN = "nothing that a record tells"
+
+
+class Weight(enum.IntEnum):
+    """How likely a difference is the cause of what follows, the likeliest first."""
+
+    GIVEN = 0  # the caller has started the program otherwise
+    WORLD = 1  # what does not change by itself
+    CHANCE = 2  # what a program reads for itself, and never is the same
+    BACKGROUND = 3  # what is never the same, whatever the program does
+    NOISE = 4  # what the interpreter reads for itself
+
+
+@attrs.frozen
+class Kind:
+    """A kind of difference. words: what it is, as a part of a sentence. advice: how to find out, or to be rid of it."""
+
+    name: str
+    group: Group
+    weight: Weight
+    words: str
+    advice: str = ""
+
+
+_SEED: Final = "give both runs the same randomness: --set randomness=1"
+_TIME: Final = "give both runs the same clock: --set time.kind=virtual"
+_HASHES: Final = (
+    "give both runs the same seed of hashes: --set environment.variables.PYTHONHASHSEED=0, and sort what comes out "
+    "of sets"
+)
+
+KINDS: Final = {
+    kind.name: kind
+    for kind in (
+        Kind("guest", Group.GUEST, Weight.GIVEN, "the interpreter"),
+        Kind("code", Group.CODE, Weight.WORLD, "the program's own code"),
+        Kind("command", Group.CODE, Weight.WORLD, "what the caller had the session do"),
+        Kind("arguments", Group.INPUT, Weight.GIVEN, "the program's arguments"),
+        Kind("environment", Group.INPUT, Weight.GIVEN, "the environment variables"),
+        Kind("policy", Group.POLICY, Weight.GIVEN, "the policy"),
+        Kind("refusal", Group.POLICY, Weight.WORLD, "what the policy refuses"),
+        Kind("stdin", Group.INPUT, Weight.WORLD, "standard input"),
+        Kind("content", Group.INPUT, Weight.WORLD, "the content of a file"),
+        Kind("existence", Group.INPUT, Weight.WORLD, "whether a file exists"),
+        Kind("status", Group.INPUT, Weight.WORLD, "the size, mode or owner of a file"),
+        Kind("directory order", Group.ANSWER, Weight.WORLD, "the order of a directory's entries",
+             "sort what os.listdir, os.scandir and glob return"),
+        Kind("directory", Group.INPUT, Weight.WORLD, "which entries a directory has"),
+        Kind("host function", Group.ANSWER, Weight.WORLD, "what a host function has returned"),
+        Kind("answer", Group.ANSWER, Weight.WORLD, "the answer to a call"),
+        Kind("ended", Group.POLICY, Weight.WORLD, "how one of the runs was ended from outside"),
+        Kind("random", Group.ANSWER, Weight.CHANCE, "randomness", _SEED),
+        Kind("clock", Group.ANSWER, Weight.CHANCE, "a clock", _TIME),
+        Kind("waiting", Group.ANSWER, Weight.CHANCE, "what a wait ended with: a matter of time"),
+        Kind("identity", Group.ANSWER, Weight.CHANCE, "the number of a process or thread"),
+        Kind("signal", Group.ANSWER, Weight.CHANCE, "when a signal came"),
+        Kind("threads", Group.ANSWER, Weight.CHANCE, "the order in which threads went on",
+             "run with --set limits.threads=1, or let threads wait for each other where their order matters"),
+        Kind("hash seed", Group.ANSWER, Weight.BACKGROUND, "the seed of hashes", _HASHES),
+        Kind("imports", Group.INPUT, Weight.BACKGROUND, "which entries the folder has in which modules are looked for"),
+        Kind("times", Group.ANSWER, Weight.BACKGROUND, "a file's times or inode number"),
+        Kind("system", Group.ANSWER, Weight.BACKGROUND, "what /proc or /sys tells"),
+        Kind("start", Group.ANSWER, Weight.NOISE, "random bytes for the interpreter's own start"),
+        Kind("interpreter's clock", Group.ANSWER, Weight.NOISE, "a clock that the interpreter reads for itself"),
+        Kind("unseen", Group.UNSEEN, Weight.NOISE,
+             "all answers before were the same, and so was the program, as far as the record tells. Left are the "
+             "addresses of objects (id, the default hash) and the order of threads",
+             "run both again with --set limits.threads=1, with --set environment.variables.PYTHONHASHSEED=0 and with "
+             "--set time.kind=virtual"),
+    )
+}  # fmt: skip

@@ -1,0 +1,178 @@
+"""The outline of a run: a few numbers for each call, so that runs of a million calls can be aligned in little memory.
+
+Rule: what is kept of a call has a fixed size. The digests have a key that is made anew for each comparison, so that no
+record can be made whose calls look alike where they are not.
+"""
+
+import os
+from array import array
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from typing import Any, Final
+
+import attrs
+
+from proxybox.records.record import RecordedCall
+
+#: Calls of a record that are compared, and bytes that it has printed to each stream.
+MOST_CALLS: Final = 4_000_000
+MOST_PRINTED: Final = 8 << 20
+#: Bytes from which on a value is put in by its own digest.
+_LONG: Final = 256
+_NUMBERS: Final = (1 << 63) - 1
+_DIGEST: Final = 1 << 63
+_SIGINT: Final = 2
+#: A struct stat, and what is in it besides the device, the inode number, the blocks and the times.
+STAT_SIZE: Final = 144
+_LASTING: Final = slice(16, 64)
+CLONES: Final = frozenset({"clone", "clone3"})
+#: What a clone is answered with: the thread's number, and its channel.
+_TID, _CHANNEL = 16, 0xFFFF
+#: Threads that are told apart; what comes after them is taken for the last one.
+_MOST_THREADS: Final = 10_000
+#: Calls by which threads wait for each other.
+LOCKING: Final = frozenset({"futex", "sched_yield"})
+
+
+@attrs.define(eq=False)
+class Track:
+    """The calls of one thread, in their order.
+
+    For each it has its number, and numbers for what it asked, what it was answered, and what clocks and files' times it
+    was told, which are equal where two calls are the same in this.
+    """
+
+    numbers: "array[int]" = attrs.field(factory=lambda: array("Q"))
+    asked: "array[int]" = attrs.field(factory=lambda: array("Q"))
+    answers: "array[int]" = attrs.field(factory=lambda: array("Q"))
+    clocks: "array[int]" = attrs.field(factory=lambda: array("Q"))
+
+
+@attrs.define(eq=False)
+class Outline:
+    """A whole run. tracks: by thread, as `Threads` counts them. order: the thread of each call, in their order.
+
+    begins: the number of the call with which the program itself begins, after the interpreter's own start; 1 where that
+    is not known. printed: by stream. is_whole: whether all calls are in it.
+    """
+
+    tracks: dict[int, Track] = attrs.field(factory=dict)
+    order: "array[int]" = attrs.field(factory=lambda: array("H"))
+    printed: dict[int, bytearray] = attrs.field(factory=lambda: {0: bytearray(), 1: bytearray()})
+    begins: int = 1
+    calls: int = 0
+    is_whole: bool = True
+
+
+class Digests:
+    """Makes numbers of 64 bits of what a call asked, and of what it was answered."""
+
+    def __init__(self) -> None:
+        self._key = os.urandom(16)
+
+    def asked(self, call: RecordedCall) -> int:
+        """Returns the number of a question."""
+        return self._of((call.name, *((name, self._short(value)) for name, value in call.asked.items())))
+
+    def answer(self, call: RecordedCall) -> int:
+        """Returns the number of an answer, without readings of clocks and times of files."""
+        if not call.stored and not call.refusals and call.result is not None:  # nearly all
+            return (call.result >> _TID if call.name in CLONES and call.result > 0 else call.result) & _NUMBERS
+        stored = tuple((each.size, each.source, self._short(without_times(each.data))) for each in call.stored)
+        refusals = tuple((each.call, each.errno, each.reason) for each in call.refusals)
+        return self._of((call.result, stored, refusals)) | _DIGEST
+
+    def clocks(self, call: RecordedCall, before: tuple[tuple[int, int], ...] = ()) -> int:
+        """Returns the number of the readings of clocks that come with a call, and of the times of files.
+
+        before: readings that the thread has handed over before.
+        """
+        times = tuple(times_of(each.data) for each in call.stored) if call.stored else ()
+        readings = before + call.clocks
+        return self._of((readings, times)) if readings or any(times) else 0
+
+    def _short(self, value: Any) -> Any:
+        if isinstance(value, bytes) and len(value) > _LONG:
+            return len(value), blake2b(value, digest_size=16, key=self._key).digest()
+        return value
+
+    def _of(self, value: Any) -> int:
+        made = blake2b(repr(value).encode("utf-8", "backslashreplace"), digest_size=8, key=self._key)
+        return int.from_bytes(made.digest(), "little")
+
+
+def without_times(data: bytes | None) -> bytes | None:
+    """Returns what an answer has stored; of a struct stat what does not differ by itself."""
+    return data[_LASTING] if data is not None and len(data) == STAT_SIZE else data
+
+
+def times_of(data: bytes | None) -> bytes:
+    """Returns the numbers and times in a struct stat; b"" for other data."""
+    return data[: _LASTING.start] + data[_LASTING.stop : 120] if data is not None and len(data) == STAT_SIZE else b""
+
+
+@attrs.define(eq=False)
+class Threads:
+    """Which thread makes a call: 0 for the main one, and then by the order in which they were begun.
+
+    A record tells threads by their channels, which are used again when a thread has ended, sooner or later.
+    """
+
+    _known: dict[int, int] = attrs.field(factory=dict)
+    _begun: int = 0
+
+    def of(self, call: RecordedCall) -> int:
+        """Returns the thread of the next call, and takes note of threads that the call begins."""
+        thread = self._known.get(call.thread, call.thread)
+        if call.name in CLONES and call.result is not None and call.result > 0:
+            self._begun = min(self._begun + 1, _MOST_THREADS)
+            self._known[call.result & _CHANNEL] = self._begun
+        return thread
+
+
+def outline(calls: Iterable[RecordedCall], digests: Digests, script: bytes = b"") -> Outline:
+    """Reads the calls of a run. script: the path of the program in the box, b"" where it has none.
+
+    Readings that a thread hands over by a call of their own, since it had no more room for them, belong to its next
+    call: how many such calls there are is no matter of the program's. Nor are waits for locks, which threads make that
+    happen to be in each other's way.
+    """
+    made, threads = Outline(), Threads()
+    readings: dict[int, tuple[tuple[int, int], ...]] = {}
+    named = prepared = 0
+    for call in calls:
+        if made.calls >= MOST_CALLS:
+            made.is_whole = False
+            break
+        made.calls += 1
+        if call.name == "clocks":
+            readings[call.thread] = readings.get(call.thread, ())[-1:] + call.clocks
+            continue
+        thread = threads.of(call)
+        if call.name in LOCKING:
+            continue
+        track = made.tracks.get(thread)
+        if track is None:
+            track = made.tracks[thread] = Track()
+        track.numbers.append(call.number)
+        track.asked.append(digests.asked(call))
+        track.answers.append(digests.answer(call))
+        track.clocks.append(digests.clocks(call, readings.pop(call.thread, ()) if readings else ()))
+        made.order.append(thread & 0xFFFF)
+        if not named and begins_program(call.name, call.asked, script):
+            named = call.number
+        if not prepared and call.name == "rt_sigaction" and call.asked.get("sig") == _SIGINT:
+            prepared = call.number
+        for stream, data in call.printed:
+            kept = made.printed.setdefault(stream & 1, bytearray())
+            kept += data[: MOST_PRINTED - len(kept)]
+    made.begins = named or prepared or 1
+    return made
+
+
+def begins_program(name: str, asked: Mapping[str, Any], script: bytes) -> bool:
+    """Whether with this call the interpreter turns to the program: it looks for its file, or asks for a command."""
+    if name == "exchange":
+        message = asked.get("message")
+        return isinstance(message, bytes) and message[:1] == b"r"
+    return bool(script) and asked.get("path") == script

@@ -1,0 +1,88 @@
+"""A run as it is compared: what it was given, and its calls, which can be read more than once."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import attrs
+
+from proxybox import given
+from proxybox.controller.status import Status
+from proxybox.records.record import Record, RecordedCall, RecordedSignal
+
+#: Characters that are told of how a run has ended.
+_MOST_TEXT: Final = 160
+#: How programs end by themselves.
+_BY_ITSELF: Final = (Status.OK, Status.ERROR, Status.SYNTAX_ERROR, Status.CRASHED)
+
+
+@attrs.frozen
+class Given:
+    """What a run was started with. builds: of the interpreter's files."""
+
+    guest: str = ""
+    recorded: str = ""
+    argv: tuple[str, ...] = ()
+    environment: Mapping[str, str] = attrs.field(factory=dict)
+    policy: Mapping[str, Any] = attrs.field(factory=dict)
+    builds: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def script(self) -> str:
+        """The program's path in the box; "" where it has none."""
+        for word in self.argv[1:]:
+            if word in ("-c", "-m", "-"):
+                return ""
+            if not word.startswith("-"):
+                return word
+        return ""
+
+
+@attrs.define(eq=False)
+class Side:
+    """One of two runs.
+
+    read: gives all calls, each time that it is called. The other attributes are known after the first time. files: the
+    digests of files of the interpreter's library that it has read. ended: how the run has ended, in words; "" where the
+    record does not tell. was_ended: whether the controller did it.
+    """
+
+    name: str
+    given: Given
+    read: Callable[[], Iterable[RecordedCall]]
+    signals: list[RecordedSignal] = attrs.field(factory=list)
+    files: dict[str, bytes] = attrs.field(factory=dict)
+    ended: str = ""
+    was_ended: bool = False
+
+    @classmethod
+    def of_file(cls, path: str | os.PathLike[str]) -> "Side":
+        """Returns the run of a record. Raises RecordError for a file that is none, and OSError."""
+        name = given.path("path", path)
+        with Record(name) as record:
+            told = record.reader.start.get("guest")
+            builds = told.get("builds") if isinstance(told, dict) else None
+            policy = record.reader.start.get("policy")
+            facts = Given(
+                record.guest, record.recorded, record.argv, record.environment,
+                policy if isinstance(policy, dict) else {},
+                {str(key): str(value) for key, value in builds.items()} if isinstance(builds, dict) else {},
+            )  # fmt: skip
+        side = cls(os.fspath(name), facts, lambda: side._calls())
+        return side
+
+    def _calls(self) -> Iterator[RecordedCall]:
+        with Record(self.name) as record:
+            yield from record.calls()
+            self.signals = record.signals
+            result = record.result
+            self.ended = "" if result is None else _cut(result.summary())
+            self.was_ended = result is not None and result.status not in _BY_ITSELF
+            self.files = {
+                file.path.decode("utf-8", "backslashreplace"): file.digest
+                for file in record.reader.decoder.files.values()
+            }
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT - 3]}..."

@@ -1,0 +1,243 @@
+"""Finds out by replays which answers have led to a difference.
+
+The first program runs again in a box from its record, with answers of the other run in the place of its own. With all
+that differ, it has to ask what the other run has asked, where they part. Then with all but those of one cause: where
+it parts there nevertheless, that cause is not needed; where it goes on as before, it is. What is needed is also tried
+by itself. A program may well part elsewhere: when PyPy collects garbage depends on hashes and clocks, and files are
+closed by that. So a cause that does so may only have a part in it.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from proxybox.controller.boxes.recorded import RecordReader
+from proxybox.controller.errors import RecordError
+from proxybox.controller.record import events
+from proxybox.controller.record.format import FrameWriter, Kind, frames
+from proxybox.controller.record.replayer import Divergence
+from proxybox.records.differing.difference import Cause, Difference
+from proxybox.records.differing.judging import CLOCKS, Pair
+from proxybox.records.differing.kinds import Weight
+from proxybox.records.record import Record, RecordedCall
+from proxybox.records.replaying import replay
+
+#: What can come of it.
+LEADS, NEEDED, PART = "leads to it by itself", "it is needed", "may have a part in it"
+SPARED, FAILS = "it is not needed", "cannot be told by replays"
+_FRAME_BYTES: Final = 256 << 10
+#: Answers of the other run that are kept, and their bytes.
+_MOST: Final = 100_000
+_MOST_BYTES: Final = 64 << 20
+
+
+def tried(difference: Difference, **how: Any) -> Difference:
+    """Returns a comparison of two records with what came of replays, and the cause that leads to it first.
+
+    how: as for `replay`. Raises RecordError where the first record
+    cannot be replayed here.
+    """
+    parting = difference.parting
+    if parting is None or not parting.a.number or not parting.b.number:
+        return difference
+    groups = [_group(cause, difference) for cause in difference.causes]
+    first, second = difference.names
+    trial = _Trial(first, second, _asked(first, parting.a.number), _asked(second, parting.b.number), how)
+    everything = _given(difference.pairs)
+    is_told = trial.comes(everything) == _PARTS
+    causes = []
+    for cause, group in zip(difference.causes, groups, strict=True):
+        if group:
+            cause = attrs.evolve(cause, tried=_came(trial, everything, group) if is_told else FAILS)
+        causes.append(cause)
+    causes.sort(key=_rank)
+    return attrs.evolve(difference, causes=tuple(causes))
+
+
+#: Answers by the numbers of their calls in both runs, each with whether it is a reading of clocks.
+_Given: TypeAlias = frozenset[tuple[int, int, bool]]
+
+
+def _given(pairs: Iterable[Pair]) -> _Given:
+    return frozenset((each.a, each.b, each.is_reading) for each in pairs)
+
+
+def _group(cause: Cause, difference: Difference) -> _Given:
+    """Returns the answers of a cause; none for a cause that is no answer."""
+    if cause.found is None or not cause.found.call:
+        return frozenset()
+    return _given(
+        each
+        for each in difference.pairs
+        if each.kind == cause.kind.name and (each.path == cause.found.path or cause.kind.weight > Weight.WORLD)
+    )
+
+
+def _came(trial: "_Trial", everything: _Given, group: _Given) -> str:
+    without = trial.comes(everything - group)
+    if without == _PARTS:
+        return SPARED
+    if trial.comes(group) == _PARTS:
+        return LEADS
+    return NEEDED if without == _GOES_ON else PART
+
+
+def _rank(cause: Cause) -> int:
+    """Returns the place of a cause, by what came of its replays: those that were not tried stay between."""
+    return {LEADS: 0, NEEDED: 1, PART: 1, SPARED: 3}.get(cause.tried, 2)
+
+
+def _asked(path: str, number: int) -> RecordedCall:
+    with Record(path) as record:
+        for call in record.calls():
+            if call.number == number:
+                return call
+    raise RecordError("the record has changed while it was read")
+
+
+#: Where a replay comes to: it parts as the other run does, it does not part, or does so elsewhere.
+_PARTS, _GOES_ON, _ELSEWHERE = "parts", "goes on", "elsewhere"
+
+
+@attrs.frozen
+class _Trial:
+    """Replays of the first record. usual, asked: what both ask where they part."""
+
+    first: str
+    second: str
+    usual: RecordedCall
+    asked: RecordedCall
+    how: Mapping[str, Any]
+
+    def comes(self, pairs: _Given) -> str:
+        """Replays with these answers of the second record."""
+        if not pairs:
+            return _GOES_ON
+        answers = _answers(self.second, {theirs for _, theirs, _ in pairs})
+        given: dict[int, _Other] = {}
+        for ours, theirs, is_reading in pairs:
+            if theirs in answers:
+                other, known = answers[theirs], given.setdefault(ours, _Other(None, None))
+                given[ours] = _Other(known.answer, other.clocks) if is_reading else _Other(other.answer, known.clocks)
+        handle, path = tempfile.mkstemp(prefix="proxybox-diff-", suffix=".pbx")
+        os.close(handle)
+        try:
+            _write(path, self.first, given, self.usual.number)
+            divergence = replay(path, **self.how).divergence
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        if divergence is None:
+            return _GOES_ON
+        return self._place(divergence, has_clocks=(self.usual.number, self.asked.number, True) in pairs)
+
+    def _place(self, divergence: Divergence, *, has_clocks: bool) -> str:
+        """Returns where a replay comes to that parts. has_clocks: whether the other's clocks are read there."""
+        got = divergence.got
+        if got is None or divergence.number != self.usual.number:
+            return _ELSEWHERE
+        if got.name == self.asked.name:
+            passed = [name for name, value in self.asked.arguments.items() if isinstance(value, bytes)]
+            is_same = all(got.arguments.get(name) == self.asked.arguments[name] for name in passed)
+            return _PARTS if is_same else _ELSEWHERE
+        if got.name == self.usual.name:
+            return _GOES_ON  # it prints another value, such as a time
+        if got.name in CLOCKS:  # it reads other clocks than it was given, so it does not follow whose they are
+            return _GOES_ON if has_clocks else _PARTS
+        return _ELSEWHERE
+
+
+@attrs.define
+class _Other:
+    """What the other run was told by a call: its answer, and readings of clocks."""
+
+    answer: events.Answer | None
+    clocks: events.Clocks | None
+
+
+def _numbered(reader: RecordReader) -> Iterator[tuple[int, events.Event]]:
+    """Yields all events, each call and each answer with the number of the call, and others with 0."""
+    number = 0
+    waiting: dict[int, int] = {}
+    for event in reader.events():
+        if isinstance(event, events.Call):
+            number += 1
+            waiting[event.channel] = number
+            yield number, event
+        elif isinstance(event, events.Answered):
+            yield waiting.get(event.channel, 0), event
+        else:
+            yield 0, event
+
+
+def _answers(path: str, numbers: set[int]) -> dict[int, _Other]:
+    found: dict[int, _Other] = {}
+    size = 0
+    with open(path, "rb") as file:
+        for number, event in _numbered(RecordReader.open(file)):
+            if number not in numbers or not isinstance(event, events.Call | events.Answered):
+                continue
+            clocks = next((each for each in event.effects if isinstance(each, events.Clocks)), None)
+            known = found.setdefault(number, _Other(None, None))
+            known.answer, known.clocks = event.answer or known.answer, clocks or known.clocks
+            stored = () if event.answer is None else event.answer.stored
+            size += sum(len(each.data) for each in stored if isinstance(each.data, bytes))
+            if len(found) >= _MOST or size > _MOST_BYTES:
+                break
+    return found
+
+
+def _write(path: str, first: str, others: Mapping[int, _Other], end: int) -> None:
+    """Writes the first record up to the call with number `end`, with other answers."""
+    with open(first, "rb") as file:
+        start = next(frames(file)).data
+    encoder = events.Encoder(0)
+    with open(first, "rb") as source, open(path, "wb") as target:
+        writer = FrameWriter(target)
+        writer.write(Kind.START, start)
+        for number, event in _numbered(RecordReader.open(source)):
+            other = others.get(number)
+            _encode(encoder, event, other if other is not None and _can_be_given(other) else None)
+            if encoder.size > _FRAME_BYTES:
+                writer.write(Kind.EVENTS, encoder.take())
+            if number == end:
+                break
+        writer.write(Kind.EVENTS, encoder.take())
+
+
+def _can_be_given(other: _Other) -> bool:
+    """Whether the answer is whole: parts of files are named by numbers that the first record does not have."""
+    return other.answer is None or all(isinstance(each.data, bytes) for each in other.answer.stored)
+
+
+def _encode(encoder: events.Encoder, event: events.Event, other: _Other | None) -> None:
+    if isinstance(event, events.Call | events.Answered):
+        answer = event.answer
+        for effect in event.effects:
+            if isinstance(effect, events.Clocks):
+                clocks = effect if other is None or other.clocks is None else other.clocks
+                encoder.clocks(event.channel, event.at_ns, clocks.raw)
+            elif isinstance(effect, events.Printed):
+                data = effect.data if isinstance(effect.data, bytes) else None
+                encoder.printed(effect.stream, effect.size, data)
+            elif isinstance(effect, events.Refused):
+                encoder.refused(effect)
+            elif isinstance(effect, events.Mapped):
+                encoder.mapped(effect.file)
+        if answer is not None and other is not None and other.answer is not None:
+            answer = other.answer
+        if isinstance(event, events.Call):
+            value, stored = (None, ()) if answer is None else (answer.value, answer.stored)
+            encoder.call(event.channel, event.at_ns, event.frame, value, stored)
+        elif answer is not None:
+            encoder.answer(event.channel, event.at_ns, answer.value, answer.stored)
+    elif isinstance(event, events.Sent):
+        encoder.sent(event.signal, event.late, event.at_ns)
+    elif isinstance(event, events.NoThread):
+        encoder.no_thread()
+    elif isinstance(event, events.File):
+        encoder.file(event)
