@@ -12,12 +12,13 @@ from proxybox.cli.run import interrupted, tell_failure
 from proxybox.cli.streams import text_file
 from proxybox.cli.trace import line
 from proxybox.records.explaining.markup import as_svg
+from proxybox.records.explaining.openfiles import waited
 from proxybox.records.explaining.page import page
 from proxybox.records.explaining.picture import draw
 from proxybox.records.explaining.profiles import Folded, TraceEvents, as_oscall
 from proxybox.records.explaining.reading import Consumer, Explanation
 from proxybox.records.explaining.reading import explain as read
-from proxybox.records.explaining.telling import Section, as_data, sections
+from proxybox.records.explaining.telling import LONGEST, Section, as_data, sections
 from proxybox.records.explaining.timeline import Timeline
 from proxybox.records.record import Record, RecordedCall, RecordedSignal
 from proxybox.terminal.harmless import on_one_line
@@ -68,7 +69,7 @@ class _Making:
     """What is to be written: what is told of the calls, and what is done after the last one."""
 
     def __init__(self, record: Record, files: contextlib.ExitStack) -> None:
-        self._title = " ".join(record.argv[1:]) or record.guest
+        self._title = " ".join(record.argv[1:])[:LONGEST] or record.guest[:LONGEST]
         self._files = files
         self.consumers: list[Consumer] = []
         self.finishing: list[Callable[[Explanation], object]] = []
@@ -118,8 +119,10 @@ class Strace:
 
     def add(self, call: RecordedCall, _: str) -> None:
         """Prints one call."""
-        waited = f" <{call.took:.6f}>" if call.took else ""
-        self._out.write(f"{call.at:11.6f} [{call.thread}] {line(as_oscall(call), self._paint)}{waited}\n")
+        took = waited(call)
+        self._out.write(
+            f"{call.at:11.6f} [{call.thread}] {line(as_oscall(call), self._paint)}{f' <{took:.6f}>' if took else ''}\n"
+        )
 
     def signals(self, received: list[RecordedSignal]) -> None:
         """Prints signals that came, as strace does."""

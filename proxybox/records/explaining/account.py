@@ -10,7 +10,7 @@ from proxybox.controller import abi
 from proxybox.controller.exchange import values
 from proxybox.controller.record.events import Refused
 from proxybox.records.explaining.counting import Counts, Table
-from proxybox.records.explaining.openfiles import STANDARD, OpenFiles, data, number, succeeded
+from proxybox.records.explaining.openfiles import STANDARD, OpenFiles, data, number, succeeded, waited
 from proxybox.records.record import RecordedCall, RecordedSignal
 from proxybox.terminal.strace import CLOCKS
 
@@ -19,7 +19,7 @@ MOST_NAMES: Final = 1000
 MOST_WAITS: Final = 5000
 #: Subjects that are named for one refusal, and bytes of printed output that are kept for one stream.
 MOST_SUBJECTS, MOST_PRINTED = 5, 1 << 16
-_LONGEST_NAME: Final = 200
+_LONGEST_NAME, _LONGEST = 200, 1000
 #: Names of a stream by its number in a record.
 STREAMS: Final = ("stdout", "stderr")
 _RANDOM: Final = frozenset({"/dev/urandom", "/dev/random"})
@@ -174,10 +174,8 @@ class Account:
                 count(self, call, subject)
 
     def _time(self, call: RecordedCall, subject: str) -> None:
-        took = call.took
-        if took is None:
-            self.unanswered += 1
-            took = 0.0
+        took = waited(call)
+        self.unanswered += call.took is None
         ended = call.at + took
         self.ended = max(self.ended, ended)
         thread = self.threads.of(call.thread)
@@ -190,7 +188,12 @@ class Account:
             self.waits.of((call.name, subject)).add(took)
 
     def _refused(self, call: RecordedCall, refused: Refused, subject: str) -> None:
-        kept = self.refusals.of(refused)
+        call_name, error, reason = (
+            refused.call[:_LONGEST_NAME],
+            refused.errno[:_LONGEST_NAME],
+            refused.reason[:_LONGEST],
+        )
+        kept = self.refusals.of(Refused(call_name, error, reason))
         if not kept.count:
             kept.first_call, kept.first_at = call.number, call.at
         kept.count += 1
@@ -271,7 +274,7 @@ class Account:
         self.asked.clocks.add(call.name if clock is None else _clock(clock))
 
     def _slept(self, call: RecordedCall, _: str) -> None:
-        self.asked.sleeps.add(call.took or 0.0)
+        self.asked.sleeps.add(waited(call))
 
     def _timed(self, call: RecordedCall, _: str) -> None:
         self.asked.timers += 1
@@ -302,7 +305,7 @@ class Account:
                 name = values.first_text(message[1:], 3)[:_LONGEST_NAME]
             except ValueError:
                 name = "<not readable>"
-            self.asked.host.of(name).add(call.took or 0.0)
+            self.asked.host.of(name).add(waited(call))
         self.asked.commands += kind == b"r"
         self.asked.shown += kind == b"d"
 

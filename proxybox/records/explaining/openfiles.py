@@ -13,7 +13,7 @@ from proxybox.controller import abi
 from proxybox.records.record import RecordedCall
 
 #: Descriptors that are known at a time, and characters of a path.
-MOST_DESCRIPTORS, LONGEST_PATH = 1 << 16, 4096
+MOST_DESCRIPTORS, LONGEST_PATH = 1 << 14, 4096
 STANDARD: Final = {0: "<stdin>", 1: "<stdout>", 2: "<stderr>"}
 #: Beyond all descriptors and mappings: mmap's answers from here on are no hidden descriptors.
 _NO_DESCRIPTOR: Final = 1 << 40
@@ -40,6 +40,11 @@ def data(call: RecordedCall, name: str) -> bytes | None:
 def text_of(path: bytes) -> str:
     """Returns a path as text, with backslash escapes for what is no UTF-8."""
     return path[:LONGEST_PATH].decode("utf-8", "backslashreplace")
+
+
+def waited(call: RecordedCall) -> float:
+    """Returns the seconds that a call waited: 0 where it was answered at once, or never. A record may claim less."""
+    return max(call.took or 0.0, 0.0)
 
 
 def succeeded(call: RecordedCall) -> bool:

@@ -22,7 +22,7 @@ from proxybox.records.explaining.timeline import (
 COLUMNS: Final = 1200
 #: Rows of threads, and marks, in one picture.
 MOST_ROWS, MOST_DRAWN = 32, 15_000
-_LEFT, _RIGHT, _TOP, _ROW, _BAND, _BAR = 96, 24, 56, 52, 26, 9
+_LEFT, _RIGHT, _TITLE, _TOP, _ROW, _BAND, _BAR = 96, 24, 28, 56, 52, 26, 9
 _KINDS: Final = (*GROUPS, STDOUT, STDERR, SIGNAL)
 _LEGEND: Final = (
     ("paths", "paths"), ("descriptors", "descriptors"), ("memory", "memory"), ("threads", "threads and signals"),
@@ -54,11 +54,13 @@ def draw(timeline: Timeline, title: str, *, columns: int = COLUMNS, alone: bool 
     tops = {row: _TOP + place * _ROW for place, row in enumerate(names)}
     bottom = _TOP + len(names) * _ROW
     width, height = _LEFT + columns + _RIGHT, bottom + 74
+    top = 0 if alone else _TITLE  # a page has a heading
     root = element(
         "svg",
         {
-            "xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {width} {height}", "class": "tl", "role": "img",
-            "aria-label": f"timeline: {title}"[:300], **({} if alone else {"width": width, "height": height}),
+            "xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 {top} {width} {height - top}", "class": "tl",
+            "role": "img", "aria-label": f"timeline: {title}"[:300],
+            **({} if alone else {"width": width, "height": height - top}),
         },
     )  # fmt: skip
     root.append(element("rect", {"class": "back", "width": width, "height": height}))

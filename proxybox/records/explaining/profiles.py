@@ -6,7 +6,7 @@ from typing import Any, Final, TextIO
 
 from proxybox.controller.audit import Decision, OSCall
 from proxybox.records.explaining.counting import Counts
-from proxybox.records.explaining.openfiles import text_of
+from proxybox.records.explaining.openfiles import LONGEST_PATH, text_of, waited
 from proxybox.records.record import RecordedCall, RecordedSignal
 from proxybox.terminal import strace
 from proxybox.terminal.harmless import on_one_line
@@ -36,8 +36,8 @@ def _plain(value: Any) -> Any:
     """Returns an argument that is an address with the bytes there as its bytes, or as the address."""
     if isinstance(value, tuple):
         address, data = value if len(value) == 2 else (None, None)
-        return data if isinstance(data, bytes) else address
-    return value
+        value = data if isinstance(data, bytes) else address
+    return value[:LONGEST_PATH] if isinstance(value, bytes) else value
 
 
 class Folded:
@@ -49,9 +49,9 @@ class Folded:
 
     def add(self, call: RecordedCall, subject: str) -> None:
         """Counts one call."""
-        count = round((call.took or 0) * 1e6) if self._by_time else 1
+        count = round(waited(call) * 1e6) if self._by_time else 1
         if count > 0:
-            self._counts.add((call.family, call.name, subject), count)
+            self._counts.add((call.family, call.name, subject[:LONGEST]), count)
 
     def signals(self, received: list[RecordedSignal]) -> None:
         """Passes over signals: they are in no stack."""
@@ -94,8 +94,8 @@ class TraceEvents:
             arguments["refused"] = on_one_line(call.refusals[0].reason[:LONGEST])
         family = f"{call.family},refused" if call.refusals and call.family != "refused" else call.family
         event = {"name": call.name, "cat": family, "pid": 1, "tid": tid, "ts": _us(call.at), "args": arguments}
-        if call.took:
-            self._write({"ph": "X", **event, "dur": _us(call.took)})
+        if (took := waited(call)) > 0:
+            self._write({"ph": "X", **event, "dur": _us(took)})
         else:
             self._write({"ph": "i", "s": "t", **event})
         for stream, data in call.printed:

@@ -11,8 +11,10 @@ from typing import Final
 import attrs
 
 from proxybox.records.explaining.account import signal_name
+from proxybox.records.explaining.openfiles import waited
 from proxybox.records.record import RecordedCall, RecordedSignal
 
+#: Marks must be more than there can be at one time: each thread has eight kinds of them.
 MOST_MARKS, MOST_WAITS = 60_000, 4000
 #: Characters of what a mark tells.
 LONGEST: Final = 160
@@ -64,7 +66,7 @@ class Timeline:
 
     def add(self, call: RecordedCall, subject: str) -> None:
         """Takes one call."""
-        took = call.took or 0.0
+        took = waited(call)
         at = int(call.at * 1e6)
         self.ended = max(self.ended, at + int(took * 1e6) + 1)
         self.calls[call.thread] = self.calls.get(call.thread, 0) + 1
@@ -124,7 +126,7 @@ class Timeline:
                 if kind in kinds:
                     kinds[kind].count += mark.count
                 else:
-                    kinds[kind] = attrs.evolve(mark)
+                    kinds[kind] = Mark(mark.count, mark.text)
                     marks += 1
             if marks <= most or width >= count:
                 return width, found
