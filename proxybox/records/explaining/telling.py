@@ -12,7 +12,7 @@ from proxybox.records.explaining.reading import Explanation
 from proxybox.result import Change
 
 #: Rows of a table, and lines of printed output, where not all are asked for.
-MOST_ROWS, MOST_LINES = 40, 12
+MOST_ROWS, MOST_WAITED, MOST_LINES = 40, 10, 12
 #: Characters of one text.
 LONGEST: Final = 300
 #: What every interpreter looks at when it starts, and its own library: told in one line.
@@ -272,11 +272,14 @@ def _time(account: Account, most: int | None) -> Section:
     longest = sorted(account.waits.items(), key=lambda item: -item[1].total)
     rows = [
         (name, subject, f"{wait.count:,}", seconds(wait.total), seconds(wait.longest))
-        for (name, subject), wait in (longest if most is None else longest[:10])
+        for (name, subject), wait in (longest if most is None else longest[:MOST_WAITED])
     ]
+    after = [f"and {len(longest) - len(rows):,} more (--all shows them)"] if len(rows) < len(longest) else []
+    if (rest := account.waits.rest).count:
+        after.append(f"further waits: {_count(rest.count, 'time')}, {seconds(rest.total)}")
     return Section(
         title="Where the time went", lines=tuple(lines), head=("WAITED IN", "FOR", "TIMES", "TOTAL", "LONGEST"),
-        right=(2, 3, 4), rows=tuple(rows),
+        right=(2, 3, 4), rows=tuple(rows), after=tuple(after),
     )  # fmt: skip
 
 
