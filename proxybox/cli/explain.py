@@ -42,7 +42,7 @@ def explain(
                 making.consumers.append(Strace(sys.stdout))
             making.trace_events(perfetto)
             making.folded(folded, by_time=weight == "us")
-            making.pictures(svg, html)
+            making.pictures(svg, html, everything=everything)
             told = read(opened, making.consumers)
             for finish in making.finishing:
                 finish(told)
@@ -96,7 +96,7 @@ class _Making:
             self.consumers.append(stacks)
             self.finishing.append(lambda _: self._file(path).writelines(stacks.lines()))
 
-    def pictures(self, svg: str | None, html: str | None) -> None:
+    def pictures(self, svg: str | None, html: str | None, *, everything: bool) -> None:
         """The picture, and the page that has it."""
         if svg is None and html is None:
             return
@@ -106,7 +106,7 @@ class _Making:
             self.finishing.append(lambda _: self._file(svg).write(as_svg(draw(timeline, self._title))))
         if html is not None:
             self.finishing.append(
-                lambda told: self._file(html).write(page(timeline, self._title, sections(told, everything=False)))
+                lambda told: self._file(html).write(page(timeline, self._title, sections(told, everything=everything)))
             )
 
 

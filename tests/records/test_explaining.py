@@ -223,6 +223,14 @@ def test_paths_count_from_their_directories() -> None:
     assert files.subject(recorded_call("newfstatat", dirfd=7, path=b"", flags=0x1000)) == "/box/sub/folder/a"
 
 
+@pytest.mark.parametrize("path", [b"/" + b"a" * 4000, b"a" * 4000, b"/\xf0" * 2000])
+def test_long_paths_are_cut(path: bytes) -> None:
+    """Each byte that is no UTF-8 takes four characters."""
+    files = after(recorded_call("chdir", path=path), recorded_call("openat", 5, dirfd=-100, path=path))
+    assert len(files.subject(recorded_call("stat", path=path))) <= openfiles.LONGEST_PATH
+    assert max(len(files.cwd), len(files.name(5))) <= openfiles.LONGEST_PATH
+
+
 def test_parents_stay_in_paths() -> None:
     """A symbolic link may stand before `..`."""
     assert OpenFiles("/box").subject(recorded_call("stat", path=b"link/../x")) == "/box/link/../x"

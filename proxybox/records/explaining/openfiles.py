@@ -12,8 +12,8 @@ from typing import Any, Final
 from proxybox.controller import abi
 from proxybox.records.record import RecordedCall
 
-#: Descriptors that are known at a time, and characters of a path.
-MOST_DESCRIPTORS, LONGEST_PATH = 1 << 14, 4096
+#: Descriptors that are known at a time, and characters of a path: a record can name many of the longest there can be.
+MOST_DESCRIPTORS, LONGEST_PATH = 1 << 12, 1000
 STANDARD: Final = {0: "<stdin>", 1: "<stdout>", 2: "<stderr>"}
 #: Beyond all descriptors and mappings: mmap's answers from here on are no hidden descriptors.
 _NO_DESCRIPTOR: Final = 1 << 40
@@ -39,7 +39,7 @@ def data(call: RecordedCall, name: str) -> bytes | None:
 
 def text_of(path: bytes) -> str:
     """Returns a path as text, with backslash escapes for what is no UTF-8."""
-    return path[:LONGEST_PATH].decode("utf-8", "backslashreplace")
+    return path[:LONGEST_PATH].decode("utf-8", "backslashreplace")[:LONGEST_PATH]
 
 
 def waited(call: RecordedCall) -> float:
