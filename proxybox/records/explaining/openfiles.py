@@ -7,6 +7,7 @@ path is what the program has written, below the directory from which it counts.
 import posixpath
 import struct
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from proxybox.controller import abi
@@ -39,7 +40,13 @@ def data(call: RecordedCall, name: str) -> bytes | None:
 
 def text_of(path: bytes) -> str:
     """Returns a path as text, with backslash escapes for what is no UTF-8."""
-    return path[:LONGEST_PATH].decode("utf-8", "backslashreplace")[:LONGEST_PATH]
+    return _text(path[:LONGEST_PATH])
+
+
+@lru_cache(1024)
+def _text(path: bytes) -> str:
+    """Returns a path as text, which takes long where much of it is no UTF-8. Programs name the same files often."""
+    return path.decode("utf-8", "backslashreplace")[:LONGEST_PATH]
 
 
 def waited(call: RecordedCall) -> float:
