@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 from proxybox.cli import arguments
 from proxybox.cli.arguments import Option, Parsed
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
-from proxybox.cli.recording import diff, replay, verify
+from proxybox.cli.recording import diff, explain, replay, verify
 from proxybox.cli.serving import serve_group
 from proxybox.cli.teaching import (
     classroom_group,
@@ -167,7 +167,7 @@ def main_group() -> click.Group:
     group.add_command(batch_command())
     for command in (
         serve_group, policy_group, doctor, guests, packages_group, kernel_group, grade, exercise_group, classroom_group,
-        commits_group, review, undo, replay, diff, verify, completion,
+        commits_group, review, undo, explain, replay, diff, verify, completion,
     ):  # fmt: skip
         group.add_command(command)
     return group

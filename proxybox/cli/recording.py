@@ -1,5 +1,6 @@
 """The commands about records of runs, as click sees them; their work is done in the files of their names."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,46 @@ def diff(first: Path, second: Path, as_json: bool, html: str | None, replays: bo
     if as_json and html == "-":
         raise click.UsageError("--json and --html - would both write to standard output")
     return work.compare(first, second, as_json, html, replays, guest)
+
+
+EXPLAIN_HELP = """Tell what a recorded program did.
+
+RECORD is what `proxybox run --record RECORD` has written; it is read, and nothing is run. Told are the
+files that the program read and wrote, what it printed, what it asked for, what it was refused and why,
+and where it waited. A record that was cut off is explained as far as it goes.
+
+\b
+Examples:
+  proxybox explain run.pbx
+  proxybox explain --html run.html run.pbx
+  proxybox explain --strace run.pbx | less
+  proxybox explain --folded - run.pbx | flamegraph.pl > calls.svg
+  proxybox explain --perfetto run.json run.pbx     (open it in https://ui.perfetto.dev)
+
+\b
+FILE may be - for standard output, instead of the explanation.
+Exit status: 0 when the record could be read, 125 when it is damaged or no record, 2 usage"""
+
+
+def _file_option(flag: str, text: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    return click.option(flag, metavar="FILE", help=text, shell_complete=complete_file)
+
+
+@click.command("explain", help=EXPLAIN_HELP, short_help="Tell what a recorded program did.")
+@record_argument
+@click.option("--all", "everything", is_flag=True, help="Every file and line; the interpreter's own files, too.")
+@click.option("--strace", is_flag=True, help="Print all calls, as strace(1) shows calls.")
+@_file_option("--svg", "Write a picture: threads, calls and waits over time.")
+@_file_option("--html", "Write a page with the picture and the explanation.")
+@_file_option("--folded", "Write folded stacks, for flame graphs.")
+@click.option(
+    "--weight", type=click.Choice(("calls", "us")), default="calls",
+    help="What stacks count: calls, or microseconds of waiting.",
+)  # fmt: skip
+@_file_option("--perfetto", "Write trace events, for Perfetto and Chrome.")
+@json_flag
+def explain(record: Path, **options: Any) -> int:
+    """Explains a record."""
+    from proxybox.cli import explain as work
+
+    return work.explain(record, **options)

@@ -149,6 +149,7 @@ class Record:
                 number += 1
                 call = self._call(number, event)
                 if event.answer is None:
+                    self._caused(call, event.frame, event.effects)
                     waiting[event.channel] = call, event.frame
                 else:
                     self._answer(call, event.frame, event.answer, event.effects, event.at_ns)
@@ -182,12 +183,16 @@ class Record:
         call.result = answer.value
         call.took = at_ns / 1e9 - call.at
         call.stored = tuple(self._stored(each.data) for each in answer.stored)
-        call.refusals = tuple(each for each in effects if isinstance(each, events.Refused))
-        call.printed = tuple(
+        self._caused(call, frame, effects)
+
+    def _caused(self, call: RecordedCall, frame: bytes, effects: tuple[events.Effect, ...]) -> None:
+        """Adds what a call caused: when it came, or with its answer."""
+        call.refusals += tuple(each for each in effects if isinstance(each, events.Refused))
+        call.printed += tuple(
             (each.stream, frame[60 : 60 + each.size] if each.data is None else self._stored(each.data).data or b"")
             for each in effects if isinstance(each, events.Printed)
         )  # fmt: skip
-        call.clocks = tuple(
+        call.clocks += tuple(
             reading for each in effects if isinstance(each, events.Clocks) for reading in each.readings()
         )  # fmt: skip
 

@@ -127,7 +127,8 @@ def test_a_replay_needs_nothing_of_what_the_run_had(tmp_path: Path, record: Path
 def test_mounts_of_data_are_not_needed_either(record: Path) -> None:
     mounts = [
         proxybox.Mount("/a", {"x.txt": "one"}), proxybox.Mount("/b", {"x.txt": "two"}, mode="overlay"),
-        proxybox.Mount("/c", b"three"), proxybox.Mount("/d", lambda: b"four"), proxybox.Mount("/e", None, mode="memory"),
+        proxybox.Mount("/c", b"three"), proxybox.Mount("/d", lambda: b"four"),
+        proxybox.Mount("/e", None, mode="memory"),
     ]  # fmt: skip
     with proxybox.Sandbox(filesystem={"mounts": mounts}) as box:
         result = box.run("print(*(open(p).read() for p in ('/a/x.txt', '/b/x.txt', '/c', '/d')))", record=record)

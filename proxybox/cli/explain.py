@@ -1,0 +1,143 @@
+"""`proxybox explain`: tells what a recorded program did, in words, pictures and the formats of other tools."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from proxybox.cli.failures import CommandError, UsageError
+from proxybox.cli.run import interrupted, tell_failure
+from proxybox.cli.streams import text_file
+from proxybox.cli.trace import line
+from proxybox.records.explaining.markup import as_svg
+from proxybox.records.explaining.openfiles import waited
+from proxybox.records.explaining.page import page
+from proxybox.records.explaining.picture import draw
+from proxybox.records.explaining.profiles import Folded, TraceEvents, as_oscall
+from proxybox.records.explaining.reading import Consumer, Explanation
+from proxybox.records.explaining.reading import explain as read
+from proxybox.records.explaining.telling import LONGEST, Section, as_data, sections
+from proxybox.records.explaining.timeline import Timeline
+from proxybox.records.record import Record, RecordedCall, RecordedSignal
+from proxybox.terminal.harmless import on_one_line
+from proxybox.terminal.strace import argument
+from proxybox.terminal.tables import table
+from proxybox.terminal.text import Paint
+
+
+def explain(
+    record: Path, everything: bool, strace: bool, svg: str | None, html: str | None, folded: str | None, weight: str,
+    perfetto: str | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Explains a record in the forms that were asked for. Returns the exit status."""
+    try:
+        to_stdout = [strace, as_json, *(file == "-" for file in (svg, html, folded, perfetto))]
+        if sum(to_stdout) > 1:
+            raise UsageError("only one of these can go to standard output: name files for the others")
+        with _opened(record) as opened, contextlib.ExitStack() as files:
+            making = _Making(opened, files)
+            if strace:
+                making.consumers.append(Strace(sys.stdout))
+            making.trace_events(perfetto)
+            making.folded(folded, by_time=weight == "us")
+            making.pictures(svg, html, everything=everything)
+            told = read(opened, making.consumers)
+            for finish in making.finishing:
+                finish(told)
+        if as_json:
+            json.dump(as_data(told), sys.stdout, indent=2)
+            sys.stdout.write("\n")
+        elif not any(to_stdout):
+            show(sections(told, everything=everything), sys.stdout)
+    except KeyboardInterrupt:
+        return interrupted()
+    except Exception as error:
+        return tell_failure(error)
+    return 0
+
+
+def _opened(record: Path) -> Record:
+    try:
+        return Record(record)
+    except OSError as error:
+        raise CommandError(f"can't read {str(record)!r}: {error.strerror or error}") from None
+
+
+class _Making:
+    """What is to be written: what is told of the calls, and what is done after the last one."""
+
+    def __init__(self, record: Record, files: contextlib.ExitStack) -> None:
+        self._title = " ".join(record.argv[1:])[:LONGEST] or record.guest[:LONGEST]
+        self._files = files
+        self.consumers: list[Consumer] = []
+        self.finishing: list[Callable[[Explanation], object]] = []
+
+    def _file(self, path: str) -> TextIO:
+        if path == "-":
+            return sys.stdout
+        try:
+            return self._files.enter_context(text_file(path, repr(path)))
+        except OSError as error:
+            raise CommandError(f"can't write {path!r}: {error.strerror or error}") from None
+
+    def trace_events(self, path: str | None) -> None:
+        """Chrome's trace events, which are written as the calls come."""
+        if path is not None:
+            events = TraceEvents(self._file(path))
+            self.consumers.append(events)
+            self.finishing.append(lambda _: events.finish())
+
+    def folded(self, path: str | None, *, by_time: bool) -> None:
+        """Folded stacks."""
+        if path is not None:
+            stacks = Folded(by_time=by_time)
+            self.consumers.append(stacks)
+            self.finishing.append(lambda _: self._file(path).writelines(stacks.lines()))
+
+    def pictures(self, svg: str | None, html: str | None, *, everything: bool) -> None:
+        """The picture, and the page that has it."""
+        if svg is None and html is None:
+            return
+        timeline = Timeline()
+        self.consumers.append(timeline)
+        if svg is not None:
+            self.finishing.append(lambda _: self._file(svg).write(as_svg(draw(timeline, self._title))))
+        if html is not None:
+            self.finishing.append(
+                lambda told: self._file(html).write(page(timeline, self._title, sections(told, everything=everything)))
+            )
+
+
+class Strace:
+    """Prints calls as strace(1) would: seconds since the start, the thread, the call, how long it waited."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._paint = Paint(out)
+
+    def add(self, call: RecordedCall, _: str) -> None:
+        """Prints one call."""
+        took = waited(call)
+        self._out.write(
+            f"{call.at:11.6f} [{call.thread}] {line(as_oscall(call), self._paint)}{f' <{took:.6f}>' if took else ''}\n"
+        )
+
+    def signals(self, received: list[RecordedSignal]) -> None:
+        """Prints signals that came, as strace does."""
+        for each in received:
+            self._out.write(f"{each.at:11.6f} --- {argument('kill', 'sig', each.signal)} ---\n")
+
+
+def show(told: Sequence[Section], out: TextIO) -> None:
+    """Prints an explanation. All texts of the record are made harmless here."""
+    paint = Paint(out)
+    for section in told:
+        parts = [paint("bold", section.title), *(f"  {on_one_line(line)}" for line in section.lines)]
+        if section.rows:
+            rows = [[on_one_line(cell) for cell in row] for row in section.rows]
+            drawn = table(section.head, rows, right=section.right, coloured=paint.wanted)
+            parts += [f"  {line}" for line in drawn.split("\n")]
+        parts += [f"  {on_one_line(line)}" for line in section.after]
+        out.write("\n".join(parts) + "\n\n")

@@ -1,0 +1,357 @@
+"""What a recorded program read, wrote, printed, asked for and was refused: counted call by call."""
+
+import signal
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import attrs
+
+from proxybox.controller import abi
+from proxybox.controller.exchange import values
+from proxybox.controller.record.events import Refused
+from proxybox.records.explaining.counting import Counts, Table
+from proxybox.records.explaining.openfiles import STANDARD, OpenFiles, data, number, succeeded, waited
+from proxybox.records.record import RecordedCall, RecordedSignal
+from proxybox.terminal.strace import CLOCKS
+
+MOST_FILES: Final = 20_000
+MOST_NAMES: Final = 1000
+MOST_WAITS: Final = 5000
+#: Subjects that are named for one refusal, and bytes of printed output that are kept for one stream.
+MOST_SUBJECTS, MOST_PRINTED = 5, 1 << 16
+_LONGEST_NAME, _LONGEST = 200, 1000
+#: Names of a stream by its number in a record.
+STREAMS: Final = ("stdout", "stderr")
+_RANDOM: Final = frozenset({"/dev/urandom", "/dev/random"})
+_IGNORED: Final = 1  # SIG_IGN
+#: Readings that the program makes by itself, and that are no clocks of clock_gettime(2): see guest/stub_clock.c.
+_OTHER_CLOCKS: Final = {200: "gettimeofday", 201: "time"}
+
+
+@attrs.define
+class FileUse:
+    """What was done with one file or folder. read, written: bytes. looked: questions such as stat(2) and access(2).
+
+    errors: names of errors, with how often opening it or looking for it ended so. changes: what was done besides, such
+    as `removed`, with how often.
+    """
+
+    opened: int = 0
+    read: int = 0
+    written: int = 0
+    listed: int = 0
+    mapped: int = 0
+    looked: int = 0
+    errors: Counts[str] = attrs.field(factory=lambda: Counts(16, "other"))
+    changes: Counts[str] = attrs.field(factory=lambda: Counts(16, "others"))
+
+    @property
+    def is_read(self) -> bool:
+        """Whether its content was read, listed or mapped, or it was opened and not changed."""
+        return bool(self.read or self.listed or self.mapped or (self.opened and not self.is_changed))
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether it was written or changed."""
+        return bool(self.written or self.changes)
+
+
+@attrs.define
+class Refusal:
+    """How often something was refused, since when, and for what."""
+
+    count: int = 0
+    first_call: int = 0
+    first_at: float = 0.0
+    subjects: list[str] = attrs.field(factory=list)
+
+
+@attrs.define
+class Wait:
+    """The waiting for one thing, in seconds."""
+
+    count: int = 0
+    total: float = 0.0
+    longest: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Adds one wait."""
+        self.count += 1
+        self.total += seconds
+        self.longest = max(self.longest, seconds)
+
+
+@attrs.define
+class ThreadUse:
+    """One thread: its calls, the seconds that they waited, the times of its first and last call."""
+
+    calls: int = 0
+    waited: float = 0.0
+    first: float = 0.0
+    last: float = 0.0
+
+
+@attrs.define
+class Printed:
+    """What went to one stream. head: its beginning."""
+
+    size: int = 0
+    head: bytearray = attrs.field(factory=bytearray)
+
+
+@attrs.define
+class Asked:
+    """What was asked for besides files: each a count, or a sum where its name says so."""
+
+    clocks: Counts[str] = attrs.field(factory=lambda: Counts(64, "other clocks"))
+    sleeps: Wait = attrs.field(factory=Wait)
+    timers: int = 0
+    random_bytes: int = 0
+    randomness: int = 0
+    threads: int = 0
+    identity: int = 0
+    sockets: int = 0
+    host: Table[str, Wait] = attrs.field(factory=lambda: Table(Wait, MOST_NAMES))
+    commands: int = 0
+    shown: int = 0
+    signals_sent: Counts[str] = attrs.field(factory=lambda: Counts(100, "other signals"))
+    signals_handled: Counts[str] = attrs.field(factory=lambda: Counts(100, "other signals"))
+    signals_received: Counts[str] = attrs.field(factory=lambda: Counts(100, "other signals"))
+
+
+def signal_name(value: int | None) -> str:
+    """Returns the name of a signal, or its number as text."""
+    try:
+        return signal.Signals(value or 0).name
+    except ValueError:
+        return f"signal {value}"
+
+
+class Account:
+    """Counts what the calls of a program did. `files` is told first of each call what its descriptors stand for."""
+
+    def __init__(self, files: OpenFiles) -> None:
+        self._open = files
+        self.files: Table[str, FileUse] = Table(FileUse, MOST_FILES)
+        self.refusals: Table[Refused, Refusal] = Table(Refusal, MOST_NAMES)
+        self.waits: Table[tuple[str, str], Wait] = Table(Wait, MOST_WAITS)
+        self.threads: Table[int, ThreadUse] = Table(ThreadUse, MOST_NAMES)
+        self.printed: tuple[Printed, ...] = tuple(Printed() for _ in STREAMS)
+        self.asked = Asked()
+        self.by_name: Counts[str] = Counts(MOST_NAMES, "others")
+        self.unknown: Counts[str] = Counts(MOST_NAMES, "others")
+        self.calls = 0
+        self.errors = 0
+        self.unanswered = 0
+        self.ended = 0.0
+
+    def signals(self, received: list[RecordedSignal]) -> None:
+        """Counts signals that the program was sent."""
+        for each in received:
+            self.asked.signals_received.add(signal_name(each.signal))
+
+    def add(self, call: RecordedCall, subject: str) -> None:
+        """Counts one call. subject: what it is about, as `OpenFiles.subject` has it."""
+        self.calls += 1
+        self.errors += call.errno is not None
+        self.by_name.add(call.name)
+        self._time(call, subject)
+        for refused in call.refusals:
+            self._refused(call, refused, subject)
+        for stream, printed in call.printed:
+            self._printed(stream, printed)
+        for clock, _ in call.clocks:
+            self.asked.clocks.add(_clock(clock))
+        if call.family == "unknown":
+            self.unknown.add(call.name)
+        elif call.family == "identity":
+            self.asked.identity += 1
+        elif call.family == "sockets":
+            self.asked.sockets += 1
+        if not call.refusals and call.result is not None:
+            count = _COUNTED.get(call.name)
+            if count is not None:
+                count(self, call, subject)
+
+    def _time(self, call: RecordedCall, subject: str) -> None:
+        took = waited(call)
+        self.unanswered += call.took is None
+        ended = call.at + took
+        self.ended = max(self.ended, ended)
+        thread = self.threads.of(call.thread)
+        if not thread.calls:
+            thread.first = call.at
+        thread.calls += 1
+        thread.waited += took
+        thread.last = max(thread.last, ended)
+        if took > 0:
+            self.waits.of((call.name, subject)).add(took)
+
+    def _refused(self, call: RecordedCall, refused: Refused, subject: str) -> None:
+        call_name, error, reason = (
+            refused.call[:_LONGEST_NAME],
+            refused.errno[:_LONGEST_NAME],
+            refused.reason[:_LONGEST],
+        )
+        kept = self.refusals.of(Refused(call_name, error, reason))
+        if not kept.count:
+            kept.first_call, kept.first_at = call.number, call.at
+        kept.count += 1
+        if subject and subject not in kept.subjects and len(kept.subjects) < MOST_SUBJECTS:
+            kept.subjects.append(subject)
+
+    def _printed(self, stream: int, printed: bytes) -> None:
+        kept = self.printed[min(stream, len(STREAMS) - 1)]
+        kept.size += len(printed)
+        kept.head += printed[: MOST_PRINTED - len(kept.head)]
+
+    # --- files
+
+    def _opened(self, call: RecordedCall, subject: str) -> None:
+        file = self.files.of(subject)
+        if call.errno is not None:
+            file.errors.add(call.errno)
+            return
+        file.opened += 1
+        flags = number(call, "flags") or 0
+        if call.name == "creat" or flags & abi.O_TRUNC:
+            file.changes.add("opened anew")
+        if "place" in call.arguments and len(call.stored) == 1:  # the status, and the content of a file to read
+            file.read += max(0, call.stored[0].size - abi.STAT.size)
+        elif "place" in call.arguments:
+            file.read += sum(each.size for each in call.stored[1:])
+
+    def _read(self, call: RecordedCall, subject: str) -> None:
+        if not succeeded(call):
+            return
+        self.files.of(subject).read += call.result or 0
+        if subject in _RANDOM:
+            self.asked.random_bytes += call.result or 0
+            self.asked.randomness += 1
+
+    def _wrote(self, call: RecordedCall, subject: str) -> None:
+        if succeeded(call) and subject not in STANDARD.values():
+            self.files.of(subject).written += call.result or 0
+
+    def _listed(self, call: RecordedCall, subject: str) -> None:
+        if call.result == 0:
+            self.files.of(subject).listed += 1
+
+    def _mapped(self, call: RecordedCall, subject: str) -> None:
+        if subject and succeeded(call):
+            self.files.of(subject).mapped += 1
+
+    def _looked(self, call: RecordedCall, subject: str) -> None:
+        file = self.files.of(subject)
+        file.looked += 1
+        if call.errno is not None:
+            file.errors.add(call.errno)
+
+    def _transferred(self, call: RecordedCall, subject: str) -> None:
+        if succeeded(call):
+            source, target = ("in_fd", "out_fd")
+            self.files.of(self._open.name(number(call, source))).read += call.result or 0
+            if number(call, target) not in STANDARD:
+                self.files.of(self._open.name(number(call, target))).written += call.result or 0
+
+    def _moved(self, call: RecordedCall, subject: str) -> None:
+        target = self._open.path(call, "new")
+        if succeeded(call) and target is not None:
+            is_link = call.name.startswith("link")
+            if not is_link:
+                self.files.of(subject).changes.add(f"renamed to {target[:_LONGEST_NAME]}")
+            came = "linked" if is_link else "renamed"
+            self.files.of(target).changes.add(f"{came} from {subject[:_LONGEST_NAME]}")
+
+    def _changed(self, call: RecordedCall, subject: str) -> None:
+        if succeeded(call):
+            self.files.of(subject).changes.add(_CHANGES[call.name])
+
+    # --- the rest
+
+    def _clock(self, call: RecordedCall, _: str) -> None:
+        clock = number(call, "clock_id")
+        self.asked.clocks.add(call.name if clock is None else _clock(clock))
+
+    def _slept(self, call: RecordedCall, _: str) -> None:
+        self.asked.sleeps.add(waited(call))
+
+    def _timed(self, call: RecordedCall, _: str) -> None:
+        self.asked.timers += 1
+
+    def _random(self, call: RecordedCall, _: str) -> None:
+        if succeeded(call):
+            self.asked.randomness += 1
+            self.asked.random_bytes += call.result or 0
+
+    def _cloned(self, call: RecordedCall, _: str) -> None:
+        self.asked.threads += succeeded(call)
+
+    def _sent(self, call: RecordedCall, _: str) -> None:
+        if number(call, "sig"):
+            self.asked.signals_sent.add(signal_name(number(call, "sig")))
+
+    def _handled(self, call: RecordedCall, _: str) -> None:
+        action = data(call, "act")
+        if succeeded(call) and action is not None and int.from_bytes(action[:8], "little") > _IGNORED:
+            self.asked.signals_handled.add(signal_name(number(call, "sig")))
+
+    def _exchanged(self, call: RecordedCall, _: str) -> None:
+        message = data(call, "message") or b""
+        message = message.removeprefix(b"*")  # the first piece of a longer one
+        kind = message[:1]
+        if kind == b"h":
+            try:
+                name = values.first_text(message[1:], 3)[:_LONGEST_NAME]
+            except ValueError:
+                name = "<not readable>"
+            self.asked.host.of(name).add(waited(call))
+        self.asked.commands += kind == b"r"
+        self.asked.shown += kind == b"d"
+
+
+def _clock(number: int) -> str:
+    if number in _OTHER_CLOCKS:
+        return _OTHER_CLOCKS[number]
+    return CLOCKS[number] if 0 <= number < len(CLOCKS) else f"clock {number}"
+
+
+_CHANGES: Final = {
+    "mkdir": "folder made", "mkdirat": "folder made", "rmdir": "folder removed", "unlink": "removed",
+    "unlinkat": "removed", "symlink": "link made", "symlinkat": "link made", "mknod": "made", "mknodat": "made",
+    "truncate": "cut", "ftruncate": "cut", "fallocate": "made longer", "chmod": "mode", "fchmod": "mode",
+    "fchmodat": "mode", "fchmodat2": "mode", "chown": "owner", "lchown": "owner", "fchown": "owner",
+    "fchownat": "owner", "utime": "times", "utimes": "times", "futimesat": "times", "utimensat": "times",
+}  # fmt: skip
+_Count = Callable[[Account, RecordedCall, str], Any]
+_COUNTED: Final[Mapping[str, _Count]] = {
+    **dict.fromkeys(("open", "openat", "openat2", "creat"), Account._opened),
+    **dict.fromkeys(("read", "pread64", "readv", "preadv", "preadv2", "recvfrom", "recvmsg"), Account._read),
+    **dict.fromkeys(("write", "pwrite64", "writev", "pwritev", "pwritev2", "sendto", "sendmsg"), Account._wrote),
+    **dict.fromkeys(("getdents", "getdents64"), Account._listed),
+    "mmap": Account._mapped,
+    **dict.fromkeys(
+        ("stat", "lstat", "newfstatat", "access", "faccessat", "faccessat2", "statx", "readlink", "readlinkat",
+         "statfs", "chdir"), Account._looked,
+    ),
+    **dict.fromkeys(("sendfile", "copy_file_range"), Account._transferred),
+    **dict.fromkeys(("rename", "renameat", "renameat2", "link", "linkat"), Account._moved),
+    **dict.fromkeys(_CHANGES, Account._changed),
+    **dict.fromkeys(("clock_gettime", "gettimeofday", "time"), Account._clock),
+    **dict.fromkeys(("nanosleep", "clock_nanosleep"), Account._slept),
+    **dict.fromkeys(("alarm", "setitimer"), Account._timed),
+    "getrandom": Account._random,
+    "clone": Account._cloned,
+    **dict.fromkeys(
+        ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"), Account._sent
+    ),
+    "rt_sigaction": Account._handled,
+    "exchange": Account._exchanged,
+}  # fmt: skip
+
+
+def kind_of_error(name: str) -> str:
+    """Returns an error in plain words."""
+    return {"ENOENT": "not there", "ENOTDIR": "not there", "EACCES": "not allowed", "EPERM": "not allowed"}.get(
+        name, name
+    )

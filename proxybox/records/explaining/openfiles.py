@@ -1,0 +1,175 @@
+"""What the descriptors and paths of a recorded program stand for, as its calls and their answers tell it.
+
+All threads of a program have one table of descriptors and one current directory. Symbolic links are not followed: a
+path is what the program has written, below the directory from which it counts.
+"""
+
+import posixpath
+import struct
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from proxybox.controller import abi
+from proxybox.records.record import RecordedCall
+
+#: Descriptors that are known at a time, and characters of a path: a record can name many of the longest there can be.
+MOST_DESCRIPTORS, LONGEST_PATH = 1 << 12, 1000
+STANDARD: Final = {0: "<stdin>", 1: "<stdout>", 2: "<stderr>"}
+#: Beyond all descriptors and mappings: mmap's answers from here on are no hidden descriptors.
+_NO_DESCRIPTOR: Final = 1 << 40
+_CLOSE_RANGE_CLOEXEC: Final = 4
+_DUPLICATING: Final = frozenset({0, 1030})  # F_DUPFD, F_DUPFD_CLOEXEC
+#: The arguments that name a directory, by the path that counts from it.
+_STARTS: Final = {
+    "path": "dirfd", "old": "olddirfd", "new": "newdirfd",
+}  # fmt: skip
+
+
+def number(call: RecordedCall, name: str) -> int | None:
+    """Returns an argument that is a number; None where there is none."""
+    value = call.arguments.get(name)
+    return value if isinstance(value, int) else None
+
+
+def data(call: RecordedCall, name: str) -> bytes | None:
+    """Returns an argument that is bytes; None where there is none."""
+    value = call.arguments.get(name)
+    return value if isinstance(value, bytes) else None
+
+
+def text_of(path: bytes) -> str:
+    """Returns a path as text, with backslash escapes for what is no UTF-8."""
+    return _text(path[:LONGEST_PATH])
+
+
+@lru_cache(1024)
+def _text(path: bytes) -> str:
+    """Returns a path as text, which takes long where much of it is no UTF-8. Programs name the same files often."""
+    return path.decode("utf-8", "backslashreplace")[:LONGEST_PATH]
+
+
+def waited(call: RecordedCall) -> float:
+    """Returns the seconds that a call waited: 0 where it was answered at once, or never. A record may claim less."""
+    return max(call.took or 0.0, 0.0)
+
+
+def succeeded(call: RecordedCall) -> bool:
+    """Whether a call was answered, and not with an error."""
+    return call.result is not None and call.errno is None
+
+
+class OpenFiles:
+    """The descriptors and the current directory of a program while its calls are read."""
+
+    def __init__(self, cwd: str) -> None:
+        self.cwd = cwd
+        self._names: dict[int, str] = dict(STANDARD)
+
+    def name(self, fd: int | None) -> str:
+        """Returns what a descriptor stands for: a path, or a word in angle brackets."""
+        if fd is None:
+            return "<unknown>"
+        return self._names.get(fd) or f"<descriptor {fd}>"
+
+    def path(self, call: RecordedCall, argument: str = "path") -> str | None:
+        """Returns the path that a call names, absolute as far as that is known; None where it names none."""
+        path = data(call, argument)
+        if path is None:
+            return None
+        if not path and (fd := number(call, _STARTS.get(argument, ""))) is not None:  # AT_EMPTY_PATH
+            return self.name(fd)
+        return self._from(number(call, _STARTS.get(argument, "")), text_of(path))
+
+    def _from(self, dirfd: int | None, path: str) -> str:
+        if not path.startswith("/"):
+            start = self.cwd if dirfd is None or dirfd == abi.AT_FDCWD else self.name(dirfd)
+            path = f"{start.rstrip('/')}/{path}"[:LONGEST_PATH]
+        # ".." after a symbolic link leads elsewhere than its text: it stays
+        return path if "/.." in path or not path.startswith("/") else posixpath.normpath(path).replace("//", "/")
+
+    def subject(self, call: RecordedCall) -> str:
+        """Returns what a call is about: the path that it names, or what its descriptor stands for; "" for others."""
+        for argument in ("path", "old"):
+            if (path := self.path(call, argument)) is not None:
+                return path
+        for argument in ("fd", "in_fd", "epfd"):
+            fd = number(call, argument)
+            if fd is not None and not (call.name == "mmap" and fd < 0):
+                return self.name(fd)
+        return ""
+
+    def follow(self, call: RecordedCall) -> None:
+        """Brings descriptors and the current directory up to date with a call that was answered."""
+        if call.name == "openat" and "place" in call.arguments:
+            self._close((number(call, "mode") or 0) // (1 << 32) - 1)
+        if not succeeded(call):
+            return
+        kept = _FOLLOWED.get(call.name)
+        if kept is not None:
+            kept(self, call, call.result or 0)
+
+    def _enter(self, fd: int, name: str) -> None:
+        if fd in self._names or len(self._names) < MOST_DESCRIPTORS:
+            self._names[fd] = name
+
+    def _close(self, fd: int | None) -> None:
+        self._names.pop(-1 if fd is None else fd, None)
+
+    def _opened(self, call: RecordedCall, fd: int) -> None:
+        self._enter(fd, self.path(call) or "<unknown>")
+
+    def _closed(self, call: RecordedCall, _: int) -> None:
+        self._close(number(call, "fd"))
+
+    def _closed_range(self, call: RecordedCall, _: int) -> None:
+        first, last = number(call, "first"), number(call, "last")
+        if first is not None and last is not None and not (number(call, "flags") or 0) & _CLOSE_RANGE_CLOEXEC:
+            self._names = {fd: name for fd, name in self._names.items() if not first <= fd <= last}
+
+    def _copied(self, call: RecordedCall, fd: int) -> None:
+        self._enter(fd, self.name(number(call, "fd")))
+
+    def _controlled(self, call: RecordedCall, fd: int) -> None:
+        if number(call, "cmd") in _DUPLICATING:
+            self._copied(call, fd)
+
+    def _mapped(self, call: RecordedCall, result: int) -> None:
+        file = number(call, "fd")
+        if file is not None and file >= 0 and 0 < result < _NO_DESCRIPTOR:  # a hidden one, by which its pages are read
+            self._copied(call, result)
+
+    def _pair(self, call: RecordedCall, _: int) -> None:
+        name = "<socket pair>" if call.name == "socketpair" else "<pipe>"
+        stored = call.stored[0].data if call.stored else None
+        if stored is not None and len(stored) == 8:
+            for fd in struct.unpack("<ii", stored):
+                self._enter(fd, name)
+
+    def _made(self, call: RecordedCall, fd: int) -> None:
+        self._enter(fd, "<epoll>" if call.name.startswith("epoll") else "<eventfd>")
+
+    def _made_in_memory(self, call: RecordedCall, fd: int) -> None:
+        self._enter(fd, f"<memfd {text_of(data(call, 'name') or b'')[:256]}>")
+
+    def _moved(self, call: RecordedCall, _: int) -> None:
+        self.cwd = self.path(call) or self.cwd
+
+    def _moved_to(self, call: RecordedCall, _: int) -> None:
+        name = self.name(number(call, "fd"))
+        self.cwd = name if name.startswith("/") else self.cwd
+
+
+_FOLLOWED: Final[Mapping[str, Callable[[OpenFiles, RecordedCall, int], Any]]] = {
+    **dict.fromkeys(("open", "openat", "openat2", "creat"), OpenFiles._opened),
+    "close": OpenFiles._closed,
+    "close_range": OpenFiles._closed_range,
+    **dict.fromkeys(("dup", "dup2", "dup3"), OpenFiles._copied),
+    "fcntl": OpenFiles._controlled,
+    "mmap": OpenFiles._mapped,
+    **dict.fromkeys(("pipe", "pipe2", "socketpair"), OpenFiles._pair),
+    **dict.fromkeys(("eventfd", "eventfd2", "epoll_create", "epoll_create1"), OpenFiles._made),
+    "memfd_create": OpenFiles._made_in_memory,
+    "chdir": OpenFiles._moved,
+    "fchdir": OpenFiles._moved_to,
+}

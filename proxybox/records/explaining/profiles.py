@@ -1,0 +1,121 @@
+"""A record in the formats of tools that show where time goes: folded stacks, and Chrome's trace events."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final, TextIO
+
+from proxybox.controller.audit import Decision, OSCall
+from proxybox.records.explaining.counting import Counts
+from proxybox.records.explaining.openfiles import LONGEST_PATH, text_of, waited
+from proxybox.records.record import RecordedCall, RecordedSignal
+from proxybox.terminal import strace
+from proxybox.terminal.harmless import on_one_line
+
+#: Different stacks that are counted, and characters of a text in an event.
+MOST_STACKS, LONGEST = 50_000, 300
+#: Arguments that point to memory which the answer has filled.
+_FILLED: Final = frozenset({"buf", "answer"})
+
+
+def as_oscall(call: RecordedCall) -> OSCall:
+    """Returns a recorded call as an audit has calls, with what it has read in place of the address."""
+    arguments = {name: _plain(value) for name, value in call.arguments.items()}
+    filled = next((name for name in arguments if name in _FILLED and isinstance(arguments[name], int)), None)
+    if filled and len(call.stored) == 1 and call.stored[0].data is not None:
+        arguments[filled] = call.stored[0].data
+    name = call.name if call.name.isascii() else ascii(call.name)
+    made = OSCall(name, 0, call.family, arguments, call.thread, result=call.result, errno=call.errno)
+    if call.refusals:
+        made.decision, made.reason = Decision.DENIED, on_one_line(call.refusals[0].reason)
+    elif call.family == "unknown":
+        made.decision = Decision.UNKNOWN
+    return made
+
+
+def _plain(value: Any) -> Any:
+    """Returns an argument that is an address with the bytes there as its bytes, or as the address."""
+    if isinstance(value, tuple):
+        address, data = value if len(value) == 2 else (None, None)
+        value = data if isinstance(data, bytes) else address
+    return value[:LONGEST_PATH] if isinstance(value, bytes) else value
+
+
+class Folded:
+    """Stacks of family, call and subject, with how often each came, or how long it waited in microseconds."""
+
+    def __init__(self, *, by_time: bool) -> None:
+        self._by_time = by_time
+        self._counts: Counts[tuple[str, str, str]] = Counts(MOST_STACKS, ("others", "others", ""))
+
+    def add(self, call: RecordedCall, subject: str) -> None:
+        """Counts one call."""
+        count = round(waited(call) * 1e6) if self._by_time else 1
+        if count > 0:
+            self._counts.add((call.family, call.name, subject[:LONGEST]), count)
+
+    def signals(self, received: list[RecordedSignal]) -> None:
+        """Passes over signals: they are in no stack."""
+
+    def lines(self) -> Iterator[str]:
+        """Yields the lines that flamegraph.pl, speedscope and others read."""
+        for stack, count in sorted(self._counts.items()):
+            yield f"{';'.join(_frame(each) for each in stack if each)} {count}\n"
+
+
+def _frame(text: str) -> str:
+    return on_one_line(text).replace(";", "\\x3b")
+
+
+class TraceEvents:
+    """Writes Chrome's trace event format, as calls come: a track for each thread, waits as slices."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._threads: set[int] = set()
+        file.write('{"displayTimeUnit":"ms","traceEvents":[\n')
+        self._write({"ph": "M", "name": "process_name", "pid": 1, "tid": 0, "args": {"name": "program"}}, first=True)
+
+    def _write(self, event: dict[str, Any], *, first: bool = False) -> None:
+        self._file.write(("" if first else ",\n") + json.dumps(event, separators=(",", ":")))
+
+    def add(self, call: RecordedCall, subject: str) -> None:
+        """Writes one call, and what it has printed."""
+        tid = call.thread + 1
+        if call.thread not in self._threads:
+            self._threads.add(call.thread)
+            name = {"name": f"thread {call.thread}"}
+            self._write({"ph": "M", "name": "thread_name", "pid": 1, "tid": tid, "args": name})
+        arguments: dict[str, Any] = {"call": call.number, "result": call.result}
+        if subject:
+            arguments["subject"] = on_one_line(subject[:LONGEST])
+        if call.errno is not None:
+            arguments["error"] = call.errno
+        if call.refusals:
+            arguments["refused"] = on_one_line(call.refusals[0].reason[:LONGEST])
+        family = f"{call.family},refused" if call.refusals and call.family != "refused" else call.family
+        event = {"name": call.name, "cat": family, "pid": 1, "tid": tid, "ts": _us(call.at), "args": arguments}
+        if (took := waited(call)) > 0:
+            self._write({"ph": "X", **event, "dur": _us(took)})
+        else:
+            self._write({"ph": "i", "s": "t", **event})
+        for stream, data in call.printed:
+            text = on_one_line(text_of(data[:LONGEST]))
+            self._write({
+                "ph": "i", "s": "p", "name": "stderr" if stream else "stdout", "cat": "output", "pid": 1, "tid": tid,
+                "ts": _us(call.at), "args": {"text": text, "bytes": len(data)},
+            })  # fmt: skip
+
+    def signals(self, received: list[RecordedSignal]) -> None:
+        """Writes signals that came."""
+        for each in received:
+            name = strace.argument("kill", "sig", each.signal)
+            self._write({"ph": "i", "s": "p", "name": f"signal {name}", "cat": "signals", "pid": 1, "tid": 1,
+                         "ts": _us(each.at)})  # fmt: skip
+
+    def finish(self) -> None:
+        """Writes the end."""
+        self._file.write("\n]}\n")
+
+
+def _us(seconds: float) -> float:
+    return round(seconds * 1e6, 1)

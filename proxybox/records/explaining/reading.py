@@ -1,0 +1,87 @@
+"""One pass over a record, which feeds everything that is made of it."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import attrs
+
+from proxybox.policies import Policy
+from proxybox.policies.dumping import to_dict
+from proxybox.records.explaining.account import Account
+from proxybox.records.explaining.openfiles import OpenFiles
+from proxybox.records.record import Record, RecordedCall, RecordedSignal
+from proxybox.result import Result
+
+
+class Consumer(Protocol):
+    """What is told of each call, in the order of the answers, and of the signals that came before it."""
+
+    def add(self, call: RecordedCall, subject: str) -> None:
+        """Takes one call. subject: what it is about, as `OpenFiles.subject` has it."""
+
+    def signals(self, received: list[RecordedSignal]) -> None:
+        """Takes signals that the program was sent."""
+
+
+@attrs.frozen(kw_only=True)
+class Explanation:
+    """What a record tells of a run.
+
+    result: None where the record ends before the program did. policy: what differs from the default policy, as pairs of
+    a key and its value.
+    """
+
+    guest: str
+    recorded: str
+    argv: tuple[str, ...]
+    policy: tuple[tuple[str, str], ...]
+    account: Account
+    result: Result | None
+
+
+def explain(record: Record, consumers: Sequence[Consumer] = ()) -> Explanation:
+    """Reads a record to its end, and returns what it tells. Raises RecordError."""
+    policy = record.policy
+    files = OpenFiles(policy.environment.cwd)
+    account = Account(files)
+    told: list[Consumer] = [account, *consumers]
+    for call in record.calls():
+        _signals(record, told)
+        subject = files.subject(call)
+        for consumer in told:
+            consumer.add(call, subject)
+        files.follow(call)
+    _signals(record, told)
+    return Explanation(
+        guest=record.guest, recorded=record.recorded, argv=record.argv, policy=differences(policy), account=account,
+        result=record.result,
+    )  # fmt: skip
+
+
+def _signals(record: Record, told: list[Consumer]) -> None:
+    """Passes on signals, and forgets them: there may be as many as there are calls."""
+    if record.signals:
+        for consumer in told:
+            consumer.signals(record.signals)
+        record.signals.clear()
+
+
+def differences(policy: Policy) -> tuple[tuple[str, str], ...]:
+    """Returns what of a policy differs from the default one, as pairs of a key and its value."""
+    usual = dict(_flat(to_dict(Policy()), ""))
+    return tuple((key, _value(value)) for key, value in _flat(to_dict(policy), "") if usual.get(key) != value)
+
+
+def _flat(table: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in table.items():
+        found += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+    return found
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_value, value)) or "none"
+    if isinstance(value, dict):
+        return " ".join(str(value[key]) for key in ("source", "target", "mode") if value.get(key) is not None)
+    return str(value)

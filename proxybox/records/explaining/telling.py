@@ -1,0 +1,333 @@
+"""An explanation in sections of words and tables: the same ones for a terminal, and for a page."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import attrs
+
+from proxybox.policies.sizes import spoken_size
+from proxybox.records.explaining.account import STREAMS, Account, FileUse, kind_of_error
+from proxybox.records.explaining.reading import Explanation
+from proxybox.result import Change
+
+#: Rows of a table, and lines of printed output, where not all are asked for.
+MOST_ROWS, MOST_WAITED, MOST_LINES = 40, 10, 12
+#: Characters of one text.
+LONGEST: Final = 300
+#: What every interpreter looks at when it starts, and its own library: told in one line.
+_SYSTEM: Final = ("/usr/", "/lib/", "/lib64/", "/bin/", "/sys/", "/proc/self/", "/proc/sys/")
+_STARTING: Final = frozenset(
+    {
+        "/usr", "/lib", "/lib64", "/bin", "/etc/localtime", "/etc/ld.so.cache", "/proc/meminfo", "/proc/mounts",
+        "/proc/cpuinfo", "/proc/stat", "/selinux",
+    }
+)  # fmt: skip
+_NAMES_OF_START: Final = re.compile(r"pyvenv\.cfg|pybuilddir\.txt|python3\d+\.zip|.*\._pth|pypy3?[\d.]*|lib-python")
+
+
+@attrs.frozen(kw_only=True)
+class Section:
+    """A part of the explanation. head: of a table with `rows`. right: its columns of figures. after: lines below it."""
+
+    title: str
+    lines: tuple[str, ...] = ()
+    head: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    right: tuple[int, ...] = ()
+    after: tuple[str, ...] = ()
+
+
+def sections(told: Explanation, *, everything: bool = False) -> list[Section]:
+    """Returns the explanation. everything: every file and line, and the interpreter's own files one by one."""
+    most = None if everything else MOST_ROWS
+    own, system = _apart(told, everything)
+    account = told.account
+    found = [
+        _run(told, most),
+        Section(title="How it ended", lines=tuple(_ending(told))),
+        _read(own, system, account, most),
+        _changed(own, told, most),
+        _in_vain(own, most),
+        _printed(account, everything),
+        Section(title="What it asked for", lines=tuple(_asked(account))),
+        _refused(account, most),
+        _time(account, most),
+    ]
+    return [each for each in found if each.lines or each.rows or each.after]
+
+
+def is_of_interpreter(path: str, prefix: str) -> bool:
+    """Whether a path is one of those that every interpreter reads. prefix: the folder that it is installed in."""
+    return (
+        path.startswith(_SYSTEM)
+        or path in _STARTING
+        or "/site-packages" in path
+        or (len(prefix) > 1 and (path == prefix or path.startswith(f"{prefix}/")))
+        or _NAMES_OF_START.fullmatch(path.rpartition("/")[2]) is not None
+    )
+
+
+def seconds(value: float) -> str:
+    """Returns a duration in words, with four digits at the most."""
+    if value < 0.001:
+        return f"{value * 1e6:.0f} µs"
+    return f"{value * 1e3:.4g} ms" if value < 1 else f"{value:.4g} s"
+
+
+def _apart(told: Explanation, everything: bool) -> tuple[dict[str, FileUse], list[FileUse]]:
+    """Returns the program's files by path, and those of the interpreter."""
+    executable = told.argv[0] if told.argv else ""
+    prefix = executable.rpartition("/")[0].rpartition("/")[0]
+    own: dict[str, FileUse] = {}
+    system: list[FileUse] = []
+    for path, use in told.account.files.items():
+        if everything or use.is_changed or not is_of_interpreter(path, prefix):
+            own[path] = use
+        else:
+            system.append(use)
+    return own, system
+
+
+def _cut(rows: Sequence[tuple[str, ...]], most: int | None, *more: str) -> dict[str, Any]:
+    """Returns the first rows, and a line that tells how many there are besides."""
+    shown = rows if most is None else rows[:most]
+    left = len(rows) - len(shown)
+    return {"rows": tuple(shown), "after": (*((f"and {left:,} more (--all shows them)",) if left else ()), *more)}
+
+
+def _count(count: int, one: str, many: str = "") -> str:
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def _run(told: Explanation, most: int | None) -> Section:
+    account = told.account
+    lines = [
+        f"{told.guest or 'an unknown interpreter'}: {' '.join(told.argv)}"[:LONGEST],
+        f"recorded {told.recorded[:40] or 'at an unknown time'}: {_count(account.calls, 'OS call')} in "
+        f"{seconds(account.ended)}, {_count(len(account.threads), 'thread')}",
+    ]
+    pairs = told.policy if most is None else told.policy[:most]
+    lines.append("policy: the default one" if not pairs else "policy: the default one, but")
+    lines += [f"  {key} = {value}"[:LONGEST] for key, value in pairs]
+    if len(pairs) < len(told.policy):
+        lines.append(f"  and {len(told.policy) - len(pairs):,} more (--all shows them)")
+    return Section(title="What was run", lines=tuple(lines))
+
+
+def _ending(told: Explanation) -> Iterator[str]:
+    if told.result is None:
+        yield (
+            f"The record was cut off after {_count(told.account.calls, 'call')}: it does not tell how the program has "
+            "ended, and what follows goes as far as the record does."
+        )
+    else:
+        yield told.result.summary()[:LONGEST]
+        if told.result.truncated:
+            yield "what it printed was cut"
+    if told.account.unanswered:
+        yield f"{_count(told.account.unanswered, 'call was', 'calls were')} never answered"
+
+
+def _read(own: dict[str, FileUse], system: list[FileUse], account: Account, most: int | None) -> Section:
+    rows = [
+        (path, f"{use.opened:,}", f"{use.read:,}", ", ".join(_notes(use)))
+        for path, use in own.items()
+        if use.is_read
+    ]  # fmt: skip
+    after = []
+    if system:
+        opened = sum(use.opened > 0 for use in system)
+        missing = sum(bool(use.errors) for use in system)
+        after.append(
+            f"the interpreter's and the system's own files: {opened:,} opened, "
+            f"{spoken_size(sum(use.read for use in system))} read, {missing:,} looked for in vain"
+        )
+    if account.files.left_out:
+        after.append(f"{account.files.left_out:,} calls were about further files, which were not kept apart")
+    return Section(title="What it read", head=("FILE", "OPENED", "BYTES", ""), right=(1, 2), **_cut(rows, most, *after))
+
+
+def _notes(use: FileUse) -> Iterator[str]:
+    if use.listed:
+        yield "listed"
+    if use.mapped:
+        yield "mapped"
+
+
+def _changed(own: dict[str, FileUse], told: Explanation, most: int | None) -> Section:
+    """What was written and changed, with what the controller has found changed in the end."""
+    changes = told.result.files.changes if told.result is not None else ()
+    ends = {_absolute(change.name): _end_of(change) for change in changes}
+    changed = {path: use for path, use in own.items() if use.is_changed}
+    rows = [
+        (path, f"{use.written:,}", ", ".join(_counted(use.changes.items())), ends.pop(path, ""))
+        for path, use in changed.items()
+    ]
+    rows += [(path, "", "", end) for path, end in ends.items()]
+    return Section(
+        title="What it wrote and changed", head=("FILE", "BYTES", "CHANGES", "IN THE END"), right=(1,),
+        **_cut(rows, most),
+    )  # fmt: skip
+
+
+def _absolute(name: str) -> str:
+    return name if name.startswith("/") else f"/box/{name}"
+
+
+def _end_of(change: Change) -> str:
+    if change.content is not None and change.kind != "deleted":
+        return f"{change.kind}, {spoken_size(len(change.content))}"
+    return change.kind if change.type == "file" else f"{change.kind} {change.type}"
+
+
+def _counted(items: Iterable[tuple[str, int]]) -> Iterator[str]:
+    for name, count in items:
+        yield name if count == 1 else f"{name} ({count:,})"
+
+
+def _in_vain(own: dict[str, FileUse], most: int | None) -> Section:
+    rows = [
+        (path, ", ".join(f"{kind_of_error(name)} ({count:,})" for name, count in use.errors.items()))
+        for path, use in own.items()
+        if use.errors and not use.is_read and not use.is_changed
+    ]
+    return Section(title="What it looked for in vain", head=("FILE", "ANSWER"), **_cut(rows, most))
+
+
+def _printed(account: Account, everything: bool) -> Section:
+    """What was printed, each stream with its beginning."""
+    lines: list[str] = []
+    for name, printed in zip(STREAMS, account.printed, strict=True):
+        if not printed.size:
+            continue
+        lines.append(f"{name}: {spoken_size(printed.size)}")
+        text = bytes(printed.head).decode("utf-8", "backslashreplace").split("\n")
+        text = text[:-1] if text[-1] == "" else text
+        shown = text if everything else text[:MOST_LINES]
+        lines += [f"  | {line if everything else line[:LONGEST]}" for line in shown]
+        if len(shown) < len(text) or len(printed.head) < printed.size:
+            lines.append("  | ...")
+    return Section(title="What it printed", lines=tuple(lines))
+
+
+def _asked(account: Account) -> Iterator[str]:
+    asked = account.asked
+    for name, used in asked.host.items():
+        yield f"the caller's function {name}: {_count(used.count, 'time')}, {seconds(used.total)}"
+    if asked.host.left_out:
+        yield f"further functions of the caller: {_count(asked.host.rest.count, 'time')}"
+    if asked.commands:
+        yield f"the next command of its session: {_count(asked.commands, 'time')}"
+    if asked.shown:
+        yield f"to show something: {_count(asked.shown, 'time')}"
+    if asked.clocks:
+        yield f"clocks: {', '.join(f'{name} {count:,}' for name, count in asked.clocks.most_common())}"
+    if asked.sleeps.count:
+        yield f"to sleep: {_count(asked.sleeps.count, 'time')}, {seconds(asked.sleeps.total)}"
+    if asked.timers:
+        yield f"timers: {asked.timers:,}"
+    if asked.randomness:
+        yield f"randomness: {_count(asked.randomness, 'time')}, {spoken_size(asked.random_bytes)}"
+    if asked.threads:
+        yield f"threads: {asked.threads:,} begun"
+    for what, counts in (
+        ("to handle signals", asked.signals_handled), ("to send itself signals", asked.signals_sent),
+        ("signals that came", asked.signals_received),
+    ):  # fmt: skip
+        if counts:
+            yield f"{what}: {', '.join(_counted(counts.items()))}"
+    if asked.sockets:
+        yield f"sockets: {_count(asked.sockets, 'call')}"
+    if asked.identity:
+        yield f"who and where it is: {_count(asked.identity, 'call')}"
+    if account.unknown:
+        yield f"calls that nothing answers: {', '.join(_counted(account.unknown.most_common(20)))}"
+
+
+def _refused(account: Account, most: int | None) -> Section:
+    rows = [
+        (
+            refused.call[:LONGEST], refused.errno[:40], refused.reason[:LONGEST], f"{kept.count:,}",
+            f"{kept.first_call:,}", ", ".join(kept.subjects)[:LONGEST],
+        )
+        for refused, kept in account.refusals.items()
+    ]  # fmt: skip
+    further = account.refusals.rest.count
+    return Section(
+        title="What it was refused, and why", head=("CALL", "ERROR", "WHY", "TIMES", "FIRST CALL", "FOR"), right=(3, 4),
+        **_cut(rows, most, *([f"further refusals: {further:,}"] if further else [])),
+    )  # fmt: skip
+
+
+def _time(account: Account, most: int | None) -> Section:
+    """Where threads waited: calls that were not answered at once."""
+    lines: list[str] = []
+    for number, thread in account.threads.items():
+        if thread.calls and len(lines) < (most or len(account.threads)):
+            lines.append(
+                f"thread {number}: {_count(thread.calls, 'call')} from {seconds(thread.first)} to "
+                f"{seconds(thread.last)}, of which it waited {seconds(thread.waited)}"
+            )
+    longest = sorted(account.waits.items(), key=lambda item: -item[1].total)
+    rows = [
+        (name, subject, f"{wait.count:,}", seconds(wait.total), seconds(wait.longest))
+        for (name, subject), wait in (longest if most is None else longest[:MOST_WAITED])
+    ]
+    after = [f"and {len(longest) - len(rows):,} more (--all shows them)"] if len(rows) < len(longest) else []
+    if (rest := account.waits.rest).count:
+        after.append(f"further waits: {_count(rest.count, 'time')}, {seconds(rest.total)}")
+    return Section(
+        title="Where the time went", lines=tuple(lines), head=("WAITED IN", "FOR", "TIMES", "TOTAL", "LONGEST"),
+        right=(2, 3, 4), rows=tuple(rows), after=tuple(after),
+    )  # fmt: skip
+
+
+# --- as data ----------------------------------------------------------------------------------------------------------
+
+
+def as_data(told: Explanation) -> dict[str, Any]:
+    """Returns the explanation as JSON has it: with every file, and what is kept of the printed output."""
+    account, result = told.account, told.result
+    asked = account.asked
+    return {
+        "guest": told.guest,
+        "recorded": told.recorded,
+        "argv": list(told.argv),
+        "policy": dict(told.policy),
+        "is_complete": result is not None,
+        "calls": account.calls,
+        "errors": account.errors,
+        "seconds": account.ended,
+        "status": None if result is None else result.status.value,
+        "summary": None if result is None else result.summary(),
+        "files": [{"path": path, **_plain(use)} for path, use in account.files.items()],
+        "files_left_out": account.files.left_out,
+        "changes": [] if result is None else [
+            {"path": _absolute(change.name), "kind": change.kind, "type": change.type}
+            for change in result.files.changes
+        ],
+        "printed": {
+            name: {"size": printed.size, "beginning": printed.head.decode("utf-8", "backslashreplace")}
+            for name, printed in zip(STREAMS, account.printed, strict=True)
+        },
+        "asked": {
+            **_plain(asked),
+            "sleeps": _plain(asked.sleeps),
+            "host": {name: _plain(used) for name, used in asked.host.items()},
+        },
+        "refusals": [{**_plain(refused), **_plain(kept)} for refused, kept in account.refusals.items()],
+        "refusals_left_out": account.refusals.rest.count,
+        "unanswered": account.unanswered,
+        "unknown_calls": dict(account.unknown),
+        "calls_by_name": dict(account.by_name.most_common()),
+        "threads": [{"thread": number, **_plain(thread)} for number, thread in account.threads.items()],
+        "waits": [
+            {"call": name, "for": subject, **_plain(wait)}
+            for (name, subject), wait in sorted(account.waits.items(), key=lambda item: -item[1].total)
+        ],
+    }  # fmt: skip
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    return attrs.asdict(value, recurse=False)

@@ -1,0 +1,49 @@
+"""Records of runs that never were: whole files, with whatever calls a test wants."""
+
+import itertools
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from proxybox.controller import abi
+from proxybox.controller.boxes.recorded import run_as_data
+from proxybox.controller.record.calls import table
+from proxybox.controller.record.events import Encoder
+from proxybox.controller.record.format import FrameWriter, Kind
+from proxybox.controller.wire.protocol import encode_request
+
+ADDRESS = 1 << 20
+
+
+def openat(path: bytes, flags: int = 0, dirfd: int = abi.AT_FDCWD) -> bytes:
+    """A request to open a file."""
+    return encode_request(257, (dirfd, ADDRESS, flags, 0), (path,))
+
+
+def write(fd: int, data: bytes) -> bytes:
+    """A request to write."""
+    return encode_request(1, (fd, ADDRESS, len(data)), (data,))
+
+
+def made_up(
+    path: Path, fill: Callable[[Encoder], Iterable[object]], *, run: Any = None, rows: Any = None, **start: Any
+) -> Path:
+    """Writes a record. fill: writes events, and yields now and then. run: how it has ended; None for one cut off."""
+    told = {
+        "guest": {"name": "pypy3.11"}, "recorded": "2026-01-01T00:00:00+00:00", "argv": ["/usr/bin/pypy3", "/box/a.py"],
+        "policy": {}, "calls": table() if rows is None else rows, **start,
+    }  # fmt: skip
+    encoder = Encoder(0)
+    with path.open("wb") as file:
+        writer = FrameWriter(file)
+        writer.write(Kind.START, json.dumps(told).encode())
+        for _ in itertools.chain(fill(encoder), (None,)):
+            if encoder.size:
+                writer.write(Kind.EVENTS, encoder.take())
+        if run is not None:
+            end, contents = run_as_data(run)
+            if contents:
+                writer.write(Kind.CONTENT, b"".join(contents))
+            writer.write(Kind.END, json.dumps(end).encode())
+    return path

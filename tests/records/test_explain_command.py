@@ -1,0 +1,137 @@
+"""`proxybox explain`: what it prints and writes, and what it says where it cannot."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import click
+import pytest
+
+import proxybox
+from proxybox import cli
+from proxybox.cli.recording import explain
+from proxybox.controller.record.events import Encoder
+from proxybox.controller.wire.protocol import encode_request
+from tests.records.madeup import made_up, openat, write
+
+EVIL = "/\x1b]0;title\x07\x9b2J\r\n\u202e"
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("explained") / "run.pbx"
+    code = "import time; print('printed'); time.sleep(0.01)\ntry: __import__('socket').socket()\nexcept OSError: pass"
+    proxybox.run(code, record=path).check()
+    return path
+
+
+def run(capfd: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    """The exit status of a command line, and what it printed."""
+    status = cli.main(["explain", *map(str, words)])
+    return status, *capfd.readouterr()
+
+
+def test_the_explanation_is_printed(recorded: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capfd, recorded)
+    assert (status, err) == (0, "")
+    titles = re.findall(r"^(\w.*)$", out, re.MULTILINE)
+    assert titles == [
+        "What was run", "How it ended", "What it read", "What it printed", "What it asked for",
+        "What it was refused, and why", "Where the time went",
+    ]  # fmt: skip
+    assert "  ok\n" in out
+    assert "  | printed\n" in out.replace("    | ", "  | ")
+
+
+def test_json(recorded: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capfd, "--json", recorded)
+    told = json.loads(out)
+    assert (status, told["status"], told["is_complete"]) == (0, "ok", True)
+    assert told["refusals"][0]["call"] == "socket"
+
+
+def test_strace(recorded: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capfd, "--strace", recorded)
+    lines = out.splitlines()
+    assert all(re.match(r" *\d+\.\d{6} \[0\] \w+\(.*\) = ", line) for line in lines)
+    assert any('write(1, "printed\\n", 8) = 8' in line for line in lines)
+    assert any(re.search(r"nanosleep\(.*\) = 0 <0\.\d{6}>$", line) for line in lines)
+    assert any(re.search(r"socket\(.* = -1 EPERM .*\[denied: network: none\]$", line) for line in lines)
+    assert len(lines) == json.loads(run(capfd, "--json", recorded)[1])["calls"]
+
+
+def test_files_are_written_and_the_explanation_printed(
+    recorded: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names = {each: tmp_path / each for each in ("svg", "html", "folded", "perfetto")}
+    words = [word for name, path in names.items() for word in (f"--{name}", path)]
+    status, out, _ = run(capfd, *words, recorded)
+    assert (status, "How it ended" in out) == (0, True)
+    ElementTree.fromstring(names["svg"].read_text())
+    assert names["html"].read_text().startswith("<!DOCTYPE html>")
+    assert "clock;clock_nanosleep 1\n" in names["folded"].read_text()
+    assert json.loads(names["perfetto"].read_text())["traceEvents"]
+
+
+def test_a_file_can_be_standard_output(recorded: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capfd, "--svg", "-", recorded)
+    assert ElementTree.fromstring(out).tag.endswith("svg")
+    _, out, _ = run(capfd, "--folded", "-", "--weight", "us", recorded)
+    assert re.fullmatch(r"clock;clock_nanosleep \d{5,}\n", out)
+
+
+def test_two_things_for_standard_output(recorded: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capfd, "--json", "--svg", "-", recorded)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+
+
+def test_no_record_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "none").write_bytes(b"PBXR" + bytes(100))
+    for name in ("none", "missing"):
+        status, out, err = run(capfd, tmp_path / name)
+        assert (status, out, err.count("\n")) == (125, "", 1)
+
+
+def test_a_damaged_record_is_one_line(recorded: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(recorded.read_bytes())
+    data[-10] ^= 1
+    (tmp_path / "damaged.pbx").write_bytes(data)
+    status, out, err = run(capfd, "--svg", tmp_path / "picture.svg", tmp_path / "damaged.pbx")
+    assert (status, out, err.count("\n")) == (125, "", 1)
+    assert "damaged" in err
+    assert not (tmp_path / "picture.svg").exists()
+
+
+def test_a_file_that_cannot_be_written(recorded: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for option in ("--svg", "--perfetto"):
+        status, _, err = run(capfd, option, tmp_path / "none" / "file", recorded)
+        assert (status, err.count("\n")) == (125, 1)
+
+
+def test_a_record_cannot_write_to_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def fill(encoder: Encoder) -> Iterator[None]:
+        text = EVIL.encode()
+        encoder.call(0, 1000, openat(text), 3)
+        encoder.call(0, 2000, encode_request(3, (3,)), 0)
+        encoder.printed(0, len(text), None)
+        encoder.call(0, 3000, write(1, text), len(text))
+        encoder.call(0, 3000, openat(text + b"2"), -2)
+        yield
+
+    path = made_up(
+        tmp_path / "evil.pbx", fill, guest={"name": EVIL}, argv=[EVIL, EVIL], recorded=EVIL, session=True,
+        policy={"warm_up": EVIL},
+    )  # fmt: skip
+    for words in ((), ("--all",), ("--json",), ("--strace",), ("--folded", "-"), ("--perfetto", "-"), ("--svg", "-")):
+        status, out, err = run(capfd, *words, path)
+        assert (status, err) == (0, ""), words
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", out), words
+
+
+def test_every_option_is_documented() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "explain.md").read_text()
+    options = {flag for each in explain.params if isinstance(each, click.Option) for flag in each.opts}
+    assert {flag for flag in options if f"`{flag}" not in text} == set()
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= options | {"--record"}
