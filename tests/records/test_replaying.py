@@ -13,6 +13,7 @@ import proxybox
 from proxybox import HostFunction, RecordError, Result, Status
 from proxybox.controller.record.format import FrameWriter, Kind
 from proxybox.records.replaying import Replay
+from tests import sweeps
 from tests.records.rewriting import frames_of, written
 
 EACH_GUEST = True
@@ -100,7 +101,7 @@ def replayed(record: Path) -> Replay:
     return done
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", sweeps.part(PROGRAMS, 2))
 def test_a_program_is_replayed_to_the_byte(name: str, record: Path) -> None:
     result = proxybox.run(PROGRAMS[name], stdin="typed\n", record=record)
     assert result.record == record
