@@ -366,6 +366,7 @@ def policy_group() -> None:
       proxybox policy check mine.toml
       proxybox policy check data.toml --guest cpython --packages ~/project/.venv
       proxybox policy explain mine.toml
+      proxybox policy minimise mine.toml run.pbx > smaller.toml
     """
 
 
@@ -387,6 +388,22 @@ def policy_show(policy: str, settings: tuple[str, ...], as_json: bool) -> int:
     from proxybox.cli import policy as work
 
     return work.show(policy, settings, as_json=as_json)
+
+
+@policy_group.command("minimise", short_help="A policy without what recorded runs never used.")
+@policy_argument
+@click.argument("records", nargs=-1, required=True, metavar="RECORD...", type=Path, shell_complete=complete_file)
+@set_option
+@json_flag
+def policy_minimise(policy: str, records: tuple[Path, ...], settings: tuple[str, ...], as_json: bool) -> int:
+    """A policy without what recorded runs (run --record) never used, as TOML.
+
+    Mounts that no run has reached are taken away, folders that were only read become read-only, and limits that are
+    far above what was used become lower. What is taken away is told on stderr.
+    """
+    from proxybox.cli import policy as work
+
+    return work.minimise(policy, records, settings, as_json=as_json)
 
 
 @policy_group.command("check", short_help="Whether policy files make sense.")

@@ -44,6 +44,31 @@ def show(name: str, settings: Sequence[str], *, as_json: bool) -> int:
     return 0
 
 
+def minimise(name: str, records: Sequence[Path], settings: Sequence[str], *, as_json: bool) -> int:
+    """Prints a policy without what recorded runs never used; what that was goes to stderr."""
+    from proxybox.policies.dumping import to_dict, to_toml
+    from proxybox.records.minimising import minimised
+
+    try:
+        policy, unused = minimised(named_policy(name, settings), records)
+        text = to_toml(policy).rstrip("\n")
+    except OSError as error:
+        return tell_failure(CommandError(f"can't read {error.filename!r}: {error.strerror or error}"))
+    except Exception as error:
+        return tell_failure(error)
+    told = [{"key": each.key, "told": each.told, "value": each.value} for each in unused]
+    if as_json:
+        print(json.dumps({"policy": to_dict(policy), "unused": told}, indent=2))
+        return 0
+    print(text)
+    for each in unused:
+        becomes = "taken away" if each.value is None else f"becomes {each.value}"
+        print(harmless_lines(f"proxybox: {each.key} {becomes}: {each.told}"), file=sys.stderr)
+    if not unused:
+        print("proxybox: these runs have used all of it", file=sys.stderr)
+    return 0
+
+
 def check(files: Sequence[Path], *, guest: str | None, packages: Sequence[str], as_json: bool) -> int:
     """Prints every fault of every file; returns 0 when there is none, else 125."""
     from proxybox.controller import find_guest
