@@ -127,6 +127,7 @@ class Result:
     unknown_calls: numbers of OS calls that the controller does not implement, with counts. layers: the defences that
     this box had, by name; a text that begins with "missing: " tells why the box did not have that one. record: the
     path of the run's record, None for a run that was not recorded. record_fault: why that record is not complete.
+    record_digest: the chain of the whole record (docs/record-format.md), in hexadecimal digits.
     """
 
     status: Status
@@ -146,6 +147,7 @@ class Result:
     layers: Mapping[str, str] = attrs.field(factory=dict)
     record: Path | None = None
     record_fault: str = ""
+    record_digest: str = ""
     _neutralised: bool = attrs.field(default=False, repr=False)
 
     def __repr__(self) -> str:

@@ -387,7 +387,9 @@ def with_record(result: Result, box: BoxSpec, taking: "Taking | None") -> Result
     """Returns the result of a run, with where its record is, and why it is not complete."""
     if taking is None:
         return result
-    return attrs.evolve(result, record=taking.taken, record_fault=getattr(box, "fault", None) or "")
+    chain: bytes = getattr(box, "chain", b"")
+    fault = getattr(box, "fault", None) or ""
+    return attrs.evolve(result, record=taking.taken, record_fault=fault, record_digest=chain.hex())
 
 
 def folder_of(program: Program, policy: Policy) -> BoxFolder:

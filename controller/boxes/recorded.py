@@ -8,6 +8,8 @@ import contextlib
 import datetime
 import functools
 import json
+import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from signal import SIGKILL
@@ -49,7 +51,11 @@ _LAUNCH: Final[Mapping[str, tuple[int, int]]] = {
     "threads": (1, 257), "recorded": (0, 2),
 }  # fmt: skip
 #: The most bytes of all contents that END names, and of one text of START.
-_MOST_CONTENT, _MOST_TEXT = 1 << 30, 1 << 20
+_MOST_CONTENT, _MOST_TEXT = 512 << 20, 1 << 20
+#: Bytes of each stream that a replay keeps.
+_MOST_OUTPUT: Final = 64 << 20
+#: The most signatures of a record, and bytes of one.
+_MOST_SIGNATURES, _LONGEST_SIGNATURE = 64, 64 << 10
 
 
 # --- recording --------------------------------------------------------------------------------------------------------
@@ -76,6 +82,11 @@ class RecordedSpec(BoxSpec):
         return True
 
     @property
+    def chain(self) -> bytes:
+        """The chain of the whole record."""
+        return self._recorder[0].chain if self._recorder else b""
+
+    @property
     def fault(self) -> str | None:
         """Why the record is not complete; None where it is."""
         return self._recorder[0].fault if self._recorder else "the box was not started"
@@ -85,15 +96,16 @@ class RecordedSpec(BoxSpec):
         if self.guest.marshals:
             raise SandboxStartError(f"{self.guest.executable} marshals its own calls, and cannot be recorded")
         usual = super().spec(words, builder)
-        made = attrs.evolve(usual, same_addresses=True, real_time=False, recorded=usual.real_time)
+        made = attrs.evolve(usual, same_addresses=True, real_time=False, recorded=usual.real_time and usual.host_clocks)
         self._launched.append(made)
         return made
 
     def _sinks(self, streams: Streams) -> tuple[OutputSink, OutputSink]:
         """As `BoxSpec._sinks`. Both keep what is printed, which the record tells, too."""
         sinks = super()._sinks(streams)
-        for sink in sinks:
-            sink.keep_all()
+        if self.policy.output.limit is not None:  # else it could be more than there is memory
+            for sink in sinks:
+                sink.keep_all()
         return sinks
 
     def start(self, words: Sequence[str], builder: WorldBuilder, started: int, **changes: Any) -> LiveBox:
@@ -128,6 +140,9 @@ class RecordedSpec(BoxSpec):
         except OSError as error:
             file.close()
             raise SandboxStartError(f"the record cannot be written: {error.strerror}") from error
+        except BaseException:
+            file.close()
+            raise
         dispatcher = RecordingDispatcher(recorder, redacted, world, self.interceptors, self.audit)
         return dispatcher, BlockingDriver(process, world, dispatcher)
 
@@ -150,6 +165,7 @@ class RecordedSpec(BoxSpec):
             "redacted": list(self.redact),
             "launch": {name: getattr(spec, name) for name in _LAUNCH},
             "session": self.is_session,
+            "keeps_output": self.policy.output.limit is not None,
             "unobserved": is_unobserved(self.interceptors, self.audit),
             "addresses": process.layers[SAME_ADDRESSES].told,
             "calls": _table(),
@@ -211,7 +227,7 @@ def run_as_data(run: Run) -> tuple[dict[str, Any], list[bytes]]:
         "unknown": [list(each) for each in run.unknown.items()],
         "layers": dict(run.layers),
         "usage": attrs.asdict(run.usage),
-        "changes": [
+        "changes": number(json.dumps([
             [
                 {
                     "name": change.name.encode("utf-8", "surrogateescape").hex(), "path": change.path.hex(),
@@ -221,7 +237,7 @@ def run_as_data(run: Run) -> tuple[dict[str, Any], list[bytes]]:
                 for change in overlay.changes
             ]
             for overlay in run.changes
-        ],
+        ]).encode()),
         "left_out": [overlay.left_out for overlay in run.changes],
     }  # fmt: skip
     end["sizes"] = [len(content) for content in contents]
@@ -242,7 +258,7 @@ def run_of_data(end: Any, pieces: Iterator[bytes]) -> Run:
             contents.append(joined[at : at + size])
             at += size
         return _run_of_data(end, lambda number: None if number is None else contents[_index(number)])
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         raise RecordError(f"the end of the record makes no sense: {error}") from None
 
 
@@ -255,14 +271,14 @@ def _index(number: Any) -> int:
 def _run_of_data(end: Any, content: Callable[[Any], Any]) -> Run:
     told = end["outcome"]
     status = None if told["status"] is None else Status(told["status"])
-    usage, printed = end["usage"], end["printed"]
+    usage, printed, told_changes = end["usage"], end["printed"], json.loads(content(end["changes"]))
     fields = {each.name for each in attrs.fields(Usage)}
     changed = [
         Changed(None, False, tuple(_change(each, content) for each in overlay), int(left_out))
-        for overlay, left_out in zip(end["changes"], end["left_out"], strict=True)
+        for overlay, left_out in zip(told_changes, end["left_out"], strict=True)
     ]
     return Run(
-        outcome=Outcome(told["exit_code"], told["signal"], status, str(told["why"])),
+        outcome=Outcome(_number(told["exit_code"]), _number(told["signal"]), status, str(told["why"])),
         stdout=content(end["stdout"]),
         stderr=content(end["stderr"]),
         output=Interleaved(content(printed[0]), content(printed[1]), [int(each) for each in end["turns"]]),
@@ -275,6 +291,12 @@ def _run_of_data(end: Any, content: Callable[[Any], Any]) -> Run:
         layers={str(name): str(told) for name, told in end["layers"].items()},
         usage=Usage(**{name: value for name, value in usage.items() if name in fields}),
     )
+
+
+def _number(value: Any) -> int | None:
+    if value is not None and type(value) is not int:
+        raise TypeError("no number")
+    return value
 
 
 def _change(told: Any, content: Callable[[Any], Any]) -> Change:
@@ -303,6 +325,9 @@ class RecordReader:
     run: Run | None = None
     end: dict[str, Any] | None = None
     chain: bytes = b""
+    _has_ended: bool = False
+    _ends_at: int = 0
+    _file: BinaryIO | None = None
     signatures: list[tuple[bytes, dict[str, Any]]] = attrs.field(factory=list)
 
     @classmethod
@@ -313,7 +338,9 @@ class RecordReader:
         if first is None or first.kind != Kind.START:
             raise RecordError("the record ends before it tells what was run")
         start = _json(first.data)
-        return cls(start, calls.read_table(start.get("calls")), events.Decoder(), rest, chain=first.chain)
+        made = cls(start, calls.read_table(start.get("calls")), events.Decoder(), rest, chain=first.chain)
+        made._file = file
+        return made
 
     def events(self) -> Iterator[events.Event]:
         """Yields all events. After the last one, `run` is set, unless the record was cut off. Raises RecordError."""
@@ -324,7 +351,11 @@ class RecordReader:
                 raise RecordError("something follows the end of the record")
             before, self.chain = self.chain, frame.chain
             if frame.kind == Kind.EVENTS:
-                yield from self.decoder.events(frame.data)
+                for event in self.decoder.events(frame.data):
+                    if self._has_ended:
+                        raise RecordError("an event after the end of the guest: the record is damaged")
+                    self._has_ended = isinstance(event, events.Ended)
+                    yield event
             elif frame.kind == Kind.CONTENT:
                 size += len(frame.data)
                 if size > _MOST_CONTENT:
@@ -335,7 +366,12 @@ class RecordReader:
                 self.run = run_of_data(self.end, iter(pieces))
                 pieces.clear()
             elif frame.kind == Kind.SIGNATURE:
+                if len(self.signatures) >= _MOST_SIGNATURES or len(frame.data) > _LONGEST_SIGNATURE:
+                    raise RecordError("a signature that is too long, or one too many")
                 self.signatures.append((before, _json(frame.data)))
+            self._ends_at = frame.ends_at
+        if self.end is not None and self._file is not None and self._file.seek(0, os.SEEK_END) != self._ends_at:
+            raise RecordError("bytes that are no frame follow the end of the record")
 
 
 def _json(data: bytes) -> dict[str, Any]:
@@ -361,7 +397,7 @@ class ReplayedSpec(BoxSpec):
     _replayer: list[Replayer] = attrs.field(init=False, factory=list)
 
     @classmethod
-    def of(cls, record: RecordReader, guest: Guest, **fields: Any) -> "ReplayedSpec":
+    def of(cls, record: RecordReader, guest: Guest, timeout: float = math.inf, **fields: Any) -> "ReplayedSpec":
         """Returns the box for a record. Raises RecordError where this interpreter is not the one that was recorded."""
         told = record.start.get("guest")
         builds = told.get("builds") if isinstance(told, dict) else None
@@ -374,7 +410,7 @@ class ReplayedSpec(BoxSpec):
                 f"the record was made by another build of {told.get('name')}: {', '.join(map(str, other[:4]))} "
                 f"differ{'s' if len(other) == 1 else ''} from {guest.executable}'s. Name the same one with --guest"
             )
-        return cls(policy=_alone(policy_of(record.start)), guest=guest, record=record, **fields)
+        return cls(policy=_alone(policy_of(record.start), timeout), guest=guest, record=record, **fields)
 
     @property
     def is_observed(self) -> bool:
@@ -420,7 +456,7 @@ class ReplayedSpec(BoxSpec):
         replayer.is_unobserved = bool(record.start.get("unobserved"))
         self._replayer.append(replayer)
         driver = ReplayDriver(process, builder.world, replayer)
-        driver.replayer = replayer
+        driver.replayer, replayer.wake = replayer, driver.wake
         replayer.watch(process)
         return replayer, driver
 
@@ -430,44 +466,67 @@ def _launch_of(told: Any) -> dict[str, Any]:
     launch = {name: told.get(name) if isinstance(told, dict) else None for name in _LAUNCH}
     for name, value in launch.items():
         if name == "memory" and value is None:
+            launch[name] = _memory_here()
             continue
         if not isinstance(value, int) or not _LAUNCH[name][0] <= value < _LAUNCH[name][1]:
             raise RecordError(f"the record starts its interpreter with {name} = {value!r}")
+    launch["memory"] = min(launch["memory"] or 0, _memory_here())
     return launch
+
+
+def _memory_here() -> int:
+    """Returns how much memory this machine has, in bytes: a record cannot give its program more."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _are_texts(value: Any) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(
-        isinstance(each, str) and len(each) < _MOST_TEXT and "\0" not in each for each in value
+        isinstance(each, str) and len(each) < _MOST_TEXT and "\0" not in each and _can_be_written(each)
+        for each in value
     )
+
+
+def _can_be_written(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def policy_of(start: Mapping[str, Any]) -> Policy:
     """Returns the recorded policy, whose mounts lack contents that were given as data. Raises RecordError."""
     told = start.get("policy")
+    if isinstance(told, dict) and "extends" in told:
+        raise RecordError("the record's policy extends another one: a record names no file of the host")
     try:
         return from_dict(told if isinstance(told, dict) else {}, name="the record's policy")
     except PolicyError as error:
         raise RecordError(f"the record's policy makes no sense: {error}") from None
 
 
-def _alone(policy: Policy) -> Policy:
-    """Returns the policy of a replay: with no file of the host, and without limits of time."""
+def _alone(policy: Policy, timeout: float) -> Policy:
+    """Returns the policy of a replay: with no file of the host, other limits of time, and bounded output."""
+    output = policy.output
+    if output.limit is None or output.limit > _MOST_OUTPUT:
+        output = attrs.evolve(output, limit=_MOST_OUTPUT)
     return attrs.evolve(
         policy,
         filesystem=attrs.evolve(policy.filesystem, mounts=(), box="overlay"),
-        limits=attrs.evolve(policy.limits, wall_time=None, cpu_time=None),
+        limits=attrs.evolve(policy.limits, wall_time=None if timeout == math.inf else timeout, cpu_time=None),
+        output=output,
         environment=attrs.evolve(policy.environment, cwd="/"),
         require_layers=(),
     )
 
 
-def outcome_differs(recorded: Run, replayed: Run, *, is_session: bool) -> str:
+def outcome_differs(recorded: Run, replayed: Run, *, keeps_output: bool) -> str:
     """Returns in what a replayed run differs from the recorded one; "" where it does not.
 
-    A session's output belongs to its calls, all of which were compared.
+    keeps_output: false for a session, whose output belongs to its calls, and where the record has no output but in its
+    calls. All of these were compared.
     """
-    for name in () if is_session else ("stdout", "stderr", "truncated"):
+    for name in ("stdout", "stderr", "truncated") if keeps_output else ():
         if getattr(recorded, name) != getattr(replayed, name):
             return name
     one, other = recorded.outcome, replayed.outcome

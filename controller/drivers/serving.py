@@ -260,8 +260,8 @@ class Serving:
             self._process.watch.kill()
         elif disposition != SIG_IGN:
             self._free = True
+            self._dispatcher.sent(SIGINT, True)  # before it is: what it leads to is noted after it
             self._process.watch.send(SIGINT)
-            self._dispatcher.sent(SIGINT, True)
             self._interrupted = True  # not before: whoever sees this looks whether the signal is pending
             self.wake()
 

@@ -72,7 +72,10 @@ class RecordedCall:
             if name == "iov" and isinstance(role, Memory) and role.fetch is Fetch.BUFFER and value is not None:
                 asked[name] = _lengths(value)
         only = _ONLY_AT_TIMES.get(self.number)
-        return asked if only is None else only(asked, arguments)
+        try:
+            return asked if only is None else only(asked, arguments)
+        except (KeyError, TypeError, ValueError, struct.error):
+            raise RecordError(f"the record's row of {self.name} is another call's") from None
 
     def pack(self) -> list[Any]:
         """Returns the row as JSON has it."""

@@ -3,8 +3,8 @@
     event  u8 code, then by the code (little-endian, as all of the wire):
     1  call             head, segment (the request)                           its answer comes later
     2  call             head, i64 value, segment                              answered at once
-    3  call             head, i64 value, segment, u8 n, n writes              answered at once
-    4  answer           head, i64 value, u8 n, n writes                       of an earlier call of the thread
+    3  call             head, i64 value, segment, u16 n, n writes             answered at once
+    4  answer           head, i64 value, u16 n, n writes                      of an earlier call of the thread
     5  printed          u8 stream, u32 n                                      the first n bytes that the call passes
     6  printed          u8 stream, segment                                    these bytes
     7  refused          text name, text errno, text reason
@@ -36,7 +36,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from proxybox.controller.errors import RecordError
-from proxybox.controller.header import MAX_CHANNELS, RING
+from proxybox.controller.header import MAX_CHANNELS, MAX_PATH, RING
 from proxybox.controller.wire.protocol import MAX_FRAME, MEMORY
 
 REPEATED, OF_FILE, LEFT_OUT = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
@@ -46,7 +46,9 @@ UNIT_NS: Final = 100
 LARGE: Final = 4096
 #: Bytes of earlier segments to which a later one can refer. A reader keeps as much in memory.
 WINDOW: Final = 16 << 20
-MOST_FILES: Final = 1 << 16
+MOST_FILES: Final = 1 << 14
+#: Effects of one call: refusals, pieces of output.
+_MOST_EFFECTS: Final = 4096
 #: No address of a guest is lower.
 _LOWEST: Final = 1 << 16
 _NONE: Final = -(1 << 31)
@@ -296,7 +298,7 @@ class Encoder:
         self._stored(stored)
 
     def _stored(self, stored: Sequence[Stored]) -> None:
-        self._put(bytes([len(stored)]))
+        self._put(_U16.pack(len(stored)))
         for each in stored:
             self._put(_PLACE.pack(each.register, each.offset))
             self._segment(each.data)
@@ -462,13 +464,16 @@ class Decoder:
         return Call(channel, self._now, frame, answer, effects), at
 
     def _stored(self, data: bytes, at: int) -> tuple[tuple[Stored, ...], int]:
-        count, stored = data[at], []
-        at += 1
+        (count,), stored, size = _U16.unpack_from(data, at), [], 0
+        at += 2
         for _ in range(count):
             register, offset = _PLACE.unpack_from(data, at)
             if register > 5 and register != NO_REGISTER:
                 raise RecordError(f"an answer by register {register}: the record is damaged")
             piece, at = self._segment(data, at + _PLACE.size)
+            size += len(piece) if isinstance(piece, bytes) else piece.size
+            if size > MAX_FRAME:
+                raise RecordError("an answer that stores more than any does: the record is damaged")
             stored.append(Stored(register, offset, piece))
         return tuple(stored), at
 
@@ -483,7 +488,7 @@ class Decoder:
             return known, at + 4
         if size == OF_FILE:
             part = OfFile(*_PART.unpack_from(data, at))
-            if part.file not in self.files or part.size > MAX_FRAME:
+            if part.file not in self.files or part.size > MAX_FRAME or part.offset >= 1 << 62:
                 raise RecordError("a part of a file that was not named: the record is damaged")
             return part, at + _PART.size
         if size == LEFT_OUT:
@@ -500,6 +505,8 @@ class Decoder:
         read = _READERS.get(code)
         if read is None:
             raise RecordError(f"an event of kind {code}, which no record of this format has")
+        if len(self._effects) > _MOST_EFFECTS:
+            raise RecordError("a call with more effects than any has: the record is damaged")
         return read(self, data, at)
 
     def _printed_argument(self, data: bytes, at: int) -> tuple[None, int]:
@@ -537,6 +544,8 @@ class Decoder:
     def _file(self, data: bytes, at: int) -> tuple[Event, int]:
         number, size, digest = _FILE.unpack_from(data, at)
         path, at = _read_bytes(data, at + _FILE.size)
+        if len(path) > MAX_PATH or len(self.files) >= MOST_FILES:
+            raise RecordError("a file with a path that is too long, or one too many: the record is damaged")
         file = self.files[number] = File(number, size, digest, path)
         return file, at
 

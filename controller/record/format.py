@@ -52,11 +52,12 @@ class Kind(enum.IntEnum):
 
 @attrs.frozen
 class Frame:
-    """One frame. chain: of the file up to here, this frame included."""
+    """One frame. chain: of the file up to here, this frame included. ends_at: its end in the file."""
 
     kind: int
     data: bytes
     chain: bytes
+    ends_at: int = 0
 
 
 def _digest(*pieces: bytes) -> bytes:
@@ -101,14 +102,19 @@ class FrameWriter:
         self.written += FRAME.size + len(stored)
 
 
-def appended(path: str | os.PathLike[str], kind: Kind, data: bytes) -> None:
-    """Adds a frame to a record. Raises RecordError for one that was changed, or whose last frame is not whole."""
+def appended(path: str | os.PathLike[str], kind: Kind, data: bytes, after: bytes) -> None:
+    """Adds a frame to a record, whose chain so far is `after`.
+
+    Raises RecordError for another record, for one that was changed, or whose last frame is not whole.
+    """
     with open(path, "r+b") as file:
         chain, end = b"", HEAD.size
         for frame in frames(file):
             chain, end = frame.chain, file.tell()
         if not chain or end != file.seek(0, os.SEEK_END):
             raise RecordError("the record ends within a frame: nothing can be added to it")
+        if chain != after:
+            raise RecordError("the record is another one than it was: it is not signed")
         FrameWriter.after(file, chain).write(kind, data)
 
 
@@ -134,8 +140,8 @@ def frames(file: BinaryIO) -> Iterator[Frame]:
         chain = _digest(chain, start[:-CHAIN_SIZE], stored)
         if chain != said or zero:
             raise RecordError(f"byte {at:,}: the record was changed or damaged from here on (its chain breaks)")
-        yield Frame(kind, _unpacked(packing, stored, size, at), chain)
-        at += FRAME.size + stored_size
+        begun, at = at, at + FRAME.size + stored_size
+        yield Frame(kind, _unpacked(packing, stored, size, begun), chain, at)
 
 
 def _unpacked(packing: int, stored: bytes, size: int, at: int) -> bytes:

@@ -8,6 +8,7 @@ packs, chains and writes the events, without that lock. At most `_MOST_WAITING` 
 import errno
 import hashlib
 import json
+import os
 import threading
 import time
 from collections import deque
@@ -18,9 +19,10 @@ import attrs
 
 from proxybox.controller import abi
 from proxybox.controller.dispatch import Dispatcher, denial_of
+from proxybox.controller.drivers.engine import served_here
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox, RecordError
-from proxybox.controller.header import CALL_OPEN, LIBRARY, RECORDED, TOLD, WITH_CLOCKS
+from proxybox.controller.header import CALL_MAP, CALL_OPEN, LIBRARY, RECORDED, TOLD, WITH_CLOCKS
 from proxybox.controller.record.events import MOST_FILES, Encoder, Ended, File, LeftOut, OfFile, Refused, placed
 from proxybox.controller.record.format import FrameWriter, Kind
 from proxybox.controller.record.redacting import Redacted
@@ -37,13 +39,15 @@ BATCH: Final = 512
 _FRAME_BYTES, _FRAME_SECONDS = 256 << 10, 0.25
 #: Bytes of events that wait to be written.
 _MOST_WAITING: Final = 16 << 20
+#: How long a driver waits for them.
+_LONGEST_WAIT_NS: Final = 60_000_000_000
 #: Bytes of a piece of contents.
 _PIECE: Final = 1 << 20
 #: From this size on, what is read of the interpreter's library is told by its place there.
 _PART: Final = 256
 _READ, _PREAD = 0, 17
-#: Answers from this size on are made events at once.
-_HEAVY: Final = 64 << 10
+#: Requests and answers that are larger are made events at once: BATCH of them would not go into a frame.
+_HEAVY: Final = 4096
 #: In the highest byte of a request's number.
 _CLOCKS: Final = WITH_CLOCKS >> 24
 _STATUS: Final = abi.STAT.size
@@ -73,6 +77,7 @@ class Recorder:
         self._waiting = 0  # bytes in _ready
         self._change = threading.Condition()
         self._closing = False
+        self._pid = os.getpid()
         self._thread = threading.Thread(target=self._run, name="proxybox-recorder", daemon=True)
 
     def begin(self, start: Mapping[str, Any]) -> None:
@@ -93,20 +98,33 @@ class Recorder:
             if self._encoder.size < _FRAME_BYTES:
                 return
             data = self._encoder.take()
-        self._hand_over(data)
+            with self._change:
+                self._ready.append(data)
+                self._waiting += len(data)
+                self._change.notify_all()
+        self._wait()
 
-    def _hand_over(self, data: bytes) -> None:
+    def _wait(self) -> None:
+        """Waits while the recorder's thread is far behind. Where others would wait, too, the record ends instead."""
+        is_of_engine, until = served_here() is not None, _now() + _LONGEST_WAIT_NS
         with self._change:
-            while self._waiting > _MOST_WAITING and self._thread.is_alive():
+            while self._waiting > _MOST_WAITING and self._thread.is_alive() and self.fault is None:
+                if (is_of_engine and self._waiting > 4 * _MOST_WAITING) or _now() > until:
+                    self.fault = "the disk is slower than the program"
+                if is_of_engine:
+                    return
                 self._change.wait(1)
-            self._ready.append(data)
-            self._waiting += len(data)
-            self._change.notify_all()
 
     def close(self, end: Mapping[str, Any], contents: Iterable[bytes]) -> None:
         """Writes all that is left, and how the run has ended. contents: those that `end` names, in order."""
         self._join()
-        self._guarded(lambda: self._finish(end, contents))
+        if os.getpid() == self._pid:
+            self._guarded(lambda: self._finish(end, contents))
+
+    @property
+    def chain(self) -> bytes:
+        """The chain of the file so far."""
+        return self._frames.chain
 
     def stop(self) -> None:
         """Closes the file, wherever the record has come to."""
@@ -114,6 +132,8 @@ class Recorder:
         self._file.close()
 
     def _join(self) -> None:
+        if os.getpid() != self._pid:  # a forked child has no such thread, and the file is not its own
+            return
         with self._change:
             self._closing = True
             self._change.notify_all()
@@ -235,7 +255,12 @@ class Recorder:
 #: The calls whose payload stands right behind the registers of a request.
 _PASSING = tuple(number.to_bytes(4, "little") for number in (1, 18, 20))
 _LOCALES: Final = b"/usr/lib/locale"
+_MAPPING: Final = CALL_MAP.to_bytes(4, "little")
 _digests: dict[LibraryFile, bytes] = {}
+
+
+def _size(data: Any) -> int:
+    return len(data) if isinstance(data, bytes) else 0
 
 
 def digest_of(node: LibraryFile) -> bytes:
@@ -243,7 +268,7 @@ def digest_of(node: LibraryFile) -> bytes:
     known = _digests.get(node)
     if known is None:
         made, at = hashlib.sha256(), 0
-        while piece := node.pread(_PIECE, at):
+        while at < node.size() and (piece := node.pread(_PIECE, at)):
             made.update(piece)
             at += len(piece)
         known = _digests[node] = made.digest()
@@ -280,7 +305,12 @@ class RecordingDispatcher(Dispatcher):
         self._notes = recorder.notes
         self._frame = b""
         for stream, sink in enumerate((world.stdout, world.stderr)):
-            sink.watch = lambda data, stream=stream: recorder.note("printed", self._frame, stream, data)
+            sink.watch = lambda data, stream=stream: self._prints(stream, data)
+
+    def _prints(self, stream: int, data: bytes) -> None:
+        self._recorder.note("printed", self._frame, stream, data)
+        if len(data) > _HEAVY:
+            self._recorder.encode()
 
     def execute(self, thread: "GuestThread", frame: bytes) -> Reply:
         """As `Dispatcher.execute`, with a note."""
@@ -294,10 +324,10 @@ class RecordingDispatcher(Dispatcher):
         except EndBox:
             self._note("waits", thread.channel, now, frame, None)
             raise
-        if reply.__class__ is int and reply != LIBRARY:
+        if reply.__class__ is int and not (reply == LIBRARY and frame[4:8] == _MAPPING):
             notes = self._notes
             notes.append((None, thread.channel, now, frame, reply))
-            if len(notes) >= BATCH:
+            if len(notes) >= BATCH or len(frame) > _HEAVY:
                 self._recorder.encode()
                 if self._recorder.is_full:
                     raise EndBox(Status.DISK_LIMIT, self._recorder.fault or "")
@@ -311,16 +341,18 @@ class RecordingDispatcher(Dispatcher):
     def _note(self, what: str, channel: int, now: int, frame: bytes, reply: Any) -> None:
         """Notes an answer that stores something, or one that came later."""
         recorder, part = self._recorder, None
-        if reply == LIBRARY:
-            recorder.note("mapped", self._file(int.from_bytes(frame[40:44], "little", signed=True)))
+        if isinstance(reply, int) and reply == LIBRARY and frame[4:8] == _MAPPING:
+            node = self._file(int.from_bytes(frame[40:44], "little", signed=True))
+            if is_named(node):
+                recorder.note("mapped", node)
             reply = (reply,)
         elif isinstance(reply, tuple) and self._redacted is not None and self._is_redacted(channel, frame, reply):
             reply = (reply[0], *((address, LeftOut(len(data))) for address, data in reply[1:]))
         elif isinstance(reply, tuple) and len(reply) > 1 and len(reply[-1][1]) >= _PART:
             part = self._part(frame, reply)
-            if len(reply[-1][1]) >= _HEAVY:
-                recorder.encode()  # many of them would be much memory
         recorder.note(what, channel, now, frame, reply, part)
+        if len(frame) > _HEAVY or (isinstance(reply, tuple) and sum(_size(data) for _, data in reply[1:]) > _HEAVY):
+            recorder.encode()  # many of them would be much memory
         if recorder.is_full and what != "waits":
             raise EndBox(Status.DISK_LIMIT, recorder.fault or "")
 
@@ -393,8 +425,8 @@ class RecordingDispatcher(Dispatcher):
         return TOLD.pack(offset, unobserved | RECORDED if unobserved and is_real else unobserved)
 
     def sent(self, signal: int, late: bool) -> None:
-        """Notes a signal."""
-        self._recorder.note("sent", signal, late, _now())
+        """Notes a signal. It may be called from a handler of a signal, in the middle of `encode`."""
+        self._notes.append(("sent", signal, late, _now()))
 
     def no_thread(self) -> None:
         """Notes a thread that was not made."""

@@ -14,7 +14,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -23,7 +23,7 @@ from proxybox.controller.dispatch import TABLE, Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import GuestMisbehaved, RecordError
-from proxybox.controller.header import CLOCK_RING, REPLAYED, RING, TOLD, UNOBSERVED, WITH_CLOCKS
+from proxybox.controller.header import CALL_CLOCKS, CLOCK_RING, REPLAYED, RING, TOLD, UNOBSERVED, WITH_CLOCKS
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.keeper import Watch
 from proxybox.controller.record import events
@@ -32,7 +32,7 @@ from proxybox.controller.record.recorder import digest_of
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.host.library import LibraryFile
 from proxybox.controller.wire.protocol import without_clocks
-from proxybox.controller.world.state import Ended, Signal
+from proxybox.controller.world.state import PENDING_MAX, Ended, Signal
 
 if TYPE_CHECKING:
     from proxybox.controller.world.state import GuestThread, World
@@ -46,13 +46,21 @@ _TIMES_LONGER: Final = 20
 _COMPUTES_NS: Final = 10_000_000_000
 _LOOK_SECONDS: Final = 0.25
 #: Events that are looked through for the next call of a thread.
-_MOST_AHEAD: Final = 65536
+_MOST_AHEAD, _MOST_BYTES = 4096, 16 << 20
 _CLOCKS: Final = WITH_CLOCKS >> 24
 _RING_SIZE: Final = CLOCK_RING.size + 8 * RING
 _REGISTERS: Final = struct.Struct("<8x6Q").unpack_from
 #: The calls by which threads come and go: the driver goes by what their handlers do.
 _CLONE, _EXIT_GROUP = 56, 231
 _OF_THREADS = frozenset({_CLONE, 60, _EXIT_GROUP})
+#: What threads may still ask when the process ends: exit, a slice of a wait, their readings of clocks.
+_AT_THE_END: Final = frozenset({60, 202, CALL_CLOCKS})
+#: The calls that print what they pass, and those that print what they have from elsewhere (sendfile, splice, tee,
+#: copy_file_range).
+_PASSING: Final = frozenset({1, 18, 20, 296, 328})
+_MOVING: Final = frozenset({40, 275, 276, 326})
+#: The longest time that a record is believed to have passed between two events.
+_LONGEST_NS: Final = 3_600_000_000_000
 
 
 @attrs.frozen
@@ -95,7 +103,7 @@ class Replayer(Dispatcher):
     __slots__ = (
         "_ahead", "_answers", "_begun_ns", "_concluded", "_exits", "_files", "_frames", "_given_up", "_pending",
         "_read", "_rows", "_told_at", "calls_followed", "divergence", "due_ns", "is_over", "is_stopped",
-        "is_unobserved", "next", "recorded", "rest", "seen", "speed", "steps", "until",
+        "is_unobserved", "next", "recorded", "rest", "seen", "speed", "steps", "until", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +113,7 @@ class Replayer(Dispatcher):
         super().__init__(world)
         self._told_at = told_at
         self.until: int | None = None
+        self.wake: Callable[[], None] = lambda: None  # has the driver look again
         self.speed: float | None = None
         self._begun_ns = time.monotonic_ns()
         self.is_unobserved = True
@@ -177,13 +186,18 @@ class Replayer(Dispatcher):
         since, seen, used = time.monotonic_ns(), -1, 0
         while not self._concluded.wait(_LOOK_SECONDS):
             now = time.monotonic_ns()
-            if self.steps != seen or self.is_over:
+            if self.steps != seen:
                 since, seen, used = now, self.steps, watch.cpu_time_ns()
                 continue
             computed, event = watch.cpu_time_ns() - used, self.next
-            is_idle = now - since >= PATIENCE_NS and computed < _IDLE_NS and self.due_ns is None
+            is_idle = now - since >= PATIENCE_NS and computed < _IDLE_NS
+            if is_idle and self.due_ns is not None and self.due_ns > now:
+                self.due_ns = now  # nobody computes, so the signal comes now
+                self.wake()
+                since = now
+                continue
             then = event.at_ns - (0 if self.seen is None else self.seen.at_ns) if isinstance(event, events.Call) else 0
-            if is_idle or computed > _COMPUTES_NS + _TIMES_LONGER * then:
+            if is_idle or computed > _COMPUTES_NS + _TIMES_LONGER * min(max(then, 0), _LONGEST_NS):
                 expected = event if isinstance(event, events.Call) else None
                 waiting = next(iter(self._pending.items()), None)
                 self._given_up = _Diverged("a call does not come", expected, waiting)
@@ -198,8 +212,8 @@ class Replayer(Dispatcher):
         if self._given_up is not None and self.divergence is None:
             self._diverge(self._given_up)
         if not self.is_over and self.divergence is None and self._world.ending is None:
-            if self._exits:  # what other threads still asked then, when the process was ending, is nobody's order
-                while self.next is not None and not isinstance(self.next, events.Ended):
+            if self._exits:  # the ends of other threads, while the process was ending, are in nobody's order
+                while isinstance(self.next, events.Call) and number_of(self.next.frame) in _AT_THE_END:
                     self._step()
             if isinstance(self.next, events.Ended):
                 self.recorded, self.is_over = self.next, True
@@ -235,8 +249,10 @@ class Replayer(Dispatcher):
         for known in self._ahead:
             if isinstance(known, events.Call) and known.channel == channel:
                 return known
-        while len(self._ahead) < _MOST_AHEAD and (event := self._fetch()) is not None:
+        size = sum(map(_weight, self._ahead))
+        while len(self._ahead) < _MOST_AHEAD and size < _MOST_BYTES and (event := self._fetch()) is not None:
             self._ahead.append(event)
+            size += _weight(event)
             if isinstance(event, events.Call) and event.channel == channel:
                 return event
         return None
@@ -249,10 +265,10 @@ class Replayer(Dispatcher):
             return TOLD.pack(0, 0)
         return TOLD.pack(0, UNOBSERVED | REPLAYED) + self._ring(0)
 
-    def _told_anew(self, data: bytes) -> bytes:
+    def _told_anew(self, address: int, data: bytes) -> bytes:
         """Returns what a guest is told that was told something in the middle of the run, as by a session's audit."""
-        if len(data) != TOLD.size:
-            return data
+        if address != self._told_at or len(data) != TOLD.size:
+            raise RecordError("an answer changes what the guest was told: the record is damaged")
         self.is_unobserved = bool(TOLD.unpack(data)[1])
         return TOLD.pack(0, UNOBSERVED | REPLAYED if self.is_unobserved else 0)
 
@@ -301,6 +317,8 @@ class Replayer(Dispatcher):
                     self.due_ns = time.monotonic_ns() + self._until(event)
                 return False
             self.due_ns = None
+            if len(self._world.signals.outbox) >= PENDING_MAX:
+                raise RecordError("more signals at a time than there can be: the record is damaged")
             self._world.signals.outbox.append(Signal(event.signal))
         elif isinstance(event, events.Ended):
             return self._end(event)
@@ -311,7 +329,7 @@ class Replayer(Dispatcher):
         return True
 
     def _until(self, event: events.Sent) -> int:
-        return max(0, event.at_ns - (0 if self.seen is None else self.seen.at_ns))
+        return min(max(0, event.at_ns - (0 if self.seen is None else self.seen.at_ns)), _LONGEST_NS)
 
     def _compare(self, event: events.Call, frame: bytes) -> None:
         """Raises _Diverged unless the guest asks what it asked then, and GuestMisbehaved for a malformed request."""
@@ -331,7 +349,7 @@ class Replayer(Dispatcher):
         for effect in effects:
             if isinstance(effect, events.Printed):
                 sink = world.stderr if effect.stream else world.stdout
-                sink.write(frame[60 : 60 + effect.size] if effect.data is None else self._bytes(effect.data))
+                sink.write(self._printed(frame, effect))
             elif isinstance(effect, events.Mapped):
                 self._map(channel, effect.file)
         reply: Reply = answer.value
@@ -339,20 +357,32 @@ class Replayer(Dispatcher):
         if number in _OF_THREADS:
             self._carry_out(number, channel, frame, answer.value)
         if self.speed is not None:
-            time.sleep(max(0, self._begun_ns + at_ns / self.speed - time.monotonic_ns()) / 1e9)
+            wait = self._begun_ns + at_ns / self.speed - time.monotonic_ns()
+            time.sleep(min(max(0, wait), _LONGEST_NS) / 1e9)
         writes: list[tuple[int, bytes]] = []
         if answer.stored:
             registers = _REGISTERS(frame)
             for each in answer.stored:
                 base = 0 if each.register == events.NO_REGISTER else registers[each.register]
                 address, data = (base + each.offset) % (1 << 64), self._bytes(each.data)
-                writes.append((address, self._told_anew(data) if address == self._told_at else data))
+                if self._told_at and address < self._told_at + TOLD.size and address + len(data) > self._told_at:
+                    data = self._told_anew(address, data)
+                writes.append((address, data))
         writes += self._given(channel)
         if number == _CLONE and answer.value > 0:
             writes += self._given(answer.value & 0xFFFF)
         if writes:
             reply = (answer.value, *writes)
         self._answers[channel] = reply
+
+    def _printed(self, frame: bytes, effect: events.Printed) -> bytes:
+        """Returns what a call has printed: what it passes itself, where it passes anything."""
+        number, passed = number_of(frame), frame[60 : 60 + effect.size]
+        if number in _PASSING and len(passed) == effect.size and effect.data in (None, passed):
+            return passed
+        if number in _MOVING and effect.data is not None:
+            return self._bytes(effect.data)
+        raise RecordError("a call prints what it does not pass: the record is damaged")
 
     def _carry_out(self, number: int, channel: int, frame: bytes, value: int) -> None:
         """Does what a call of threads does, and must have the recorded answer."""
@@ -361,7 +391,10 @@ class Replayer(Dispatcher):
         self._exits = self._exits or number == _EXIT_GROUP
         if value < 0 or thread is None:
             return
-        done = TABLE[number].invoke(world, thread, frame)
+        try:
+            done = TABLE[number].invoke(world, thread, frame)
+        except OSError as error:
+            done = -(error.errno or 0)
         if done != value:
             raise RecordError(f"the thread that the record has cannot be made here ({TABLE[number].name})")
 
@@ -432,6 +465,16 @@ def _readings(call: events.Call | None) -> bytes:
     """Returns the readings of clocks that came with a recorded call."""
     effects = () if call is None else call.effects
     return next((each.raw for each in effects if isinstance(each, events.Clocks)), b"") if effects else b""
+
+
+def _weight(event: events.Event) -> int:
+    """Returns the bytes of an event that are kept while it is ahead."""
+    if isinstance(event, events.Call):
+        stored = () if event.answer is None else event.answer.stored
+        return len(event.frame) + sum(len(each.data) for each in stored if isinstance(each.data, bytes))
+    if isinstance(event, events.Answered):
+        return sum(len(each.data) for each in event.answer.stored if isinstance(each.data, bytes))
+    return 0
 
 
 def _status(name: str) -> Status:

@@ -211,7 +211,8 @@ class AsyncSandbox(SandboxBase):
                 return result_of(live.report(outcome), box.policy)
 
             quota, output = live.builder.quota, live.world.stdout.written + live.world.stderr.written
-            if quota.used_bytes + output < _SMALL_BYTES and quota.used_inodes < _SMALL_FILES:
+            is_small = quota.used_bytes + output < _SMALL_BYTES and quota.used_inodes < _SMALL_FILES
+            if is_small and live.on_report is None:  # else the end of a record is written first
                 return report()
             errand = Errand(report)
             try:

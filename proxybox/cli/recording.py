@@ -54,6 +54,7 @@ record_argument = click.argument("record", type=Path, shell_complete=complete_fi
 @click.option("--until", type=click.IntRange(1), metavar="N", help="Stop at call N; what was printed before is shown.")
 @click.option("--speed", type=click.FloatRange(0, 1e6, min_open=True), metavar="X",
               help="Take the time that the run took, X times as fast.")  # fmt: skip
+@click.option("--timeout", metavar="DURATION", help="End it after this time: 30, 5m (an hour).")
 @click.option("--quiet", "-q", is_flag=True, help="Do not show what the program prints.")
 @json_flag
 def replay(record: Path, **options: Any) -> int:

@@ -22,7 +22,7 @@ EXIT_PARTED = 1
 
 def replay(
     record: Path, guest: str | None, guest_library: str | None, packages: tuple[str, ...], quiet: bool, as_json: bool,
-    until: int | None = None, speed: float | None = None,
+    until: int | None = None, speed: float | None = None, timeout: str | None = None,
 ) -> int:  # fmt: skip
     """Replays a record, and says what came of it. Returns the exit status."""
     silent = quiet or as_json
@@ -33,6 +33,7 @@ def replay(
             on_stderr=None if silent else streams.writer(2, "auto"),
             until=until,
             speed=speed,
+            timeout=timeout,
         )  # fmt: skip
     except KeyboardInterrupt:
         return interrupted()

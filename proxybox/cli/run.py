@@ -70,7 +70,7 @@ def sign_record(parsed: Parsed, result: "Result") -> None:
     """Signs the record of a run, where that was asked for."""
     key = parsed.text("sign")
     if key is not None and result.record is not None and not result.record_fault:
-        signing().sign(result.record, key)
+        signing().sign(result.record, key, result.record_digest)
 
 
 def signing() -> Any:

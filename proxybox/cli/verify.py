@@ -38,7 +38,7 @@ def checked(path: Path, keys: tuple[str, ...]) -> tuple[dict[str, Any], list[str
     with Record(path) as record:
         calls = sum(1 for _ in record.calls())
         result = record.result
-        has_signatures = bool(record.reader.signatures)
+        found = signing().signatures_in(record) if record.reader.signatures and result is not None else []
         told: dict[str, Any] = {
             "record": str(path), "guest": record.guest, "recorded": record.recorded, "argv": list(record.argv),
             "calls": calls, "status": None if result is None else str(result.status),
@@ -46,8 +46,7 @@ def checked(path: Path, keys: tuple[str, ...]) -> tuple[dict[str, Any], list[str
         }  # fmt: skip
     if result is None:
         problems.append("the record is not complete: it does not tell how the run ended")
-    elif has_signatures:
-        found = signing().signatures_of(path)
+    elif found:
         told["signatures"] = [{"key_id": each.key_id, "valid": each.is_valid} for each in found]
         problems += [f"the signature of key {each.key_id[:16]} is not valid" for each in found if not each.is_valid]
     valid = {each["key_id"] for each in told["signatures"] if each["valid"]}

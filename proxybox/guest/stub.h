@@ -35,6 +35,7 @@ long round_trip(long number, const uint64_t args[6]);
                                            (uint64_t)(f)})
 uint64_t calls_begun(void); /* by all threads of this process */
 uint64_t calls_answered(void);
+uint64_t calls_of_thread(void);
 void wire_farewell(const uint64_t args[6]);
 bool wire_read_exactly(int fd, void *buffer, size_t size);
 

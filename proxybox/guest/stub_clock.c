@@ -49,7 +49,7 @@ void clocks_flush(void)
 static void note(clockid_t clock, int64_t time, uint64_t calls)
 {
     struct clock_ring *ring = own_ring();
-    if (!(told.unobserved & RECORDED) || calls != calls_begun())
+    if (!(told.unobserved & RECORDED) || calls != calls_of_thread())
         return;
     if (ring->count >= RING)
         clocks_flush();
@@ -86,7 +86,7 @@ static int box_clock_gettime(clockid_t clock, struct timespec *time)
         *time = (struct timespec){then / SECOND, then % SECOND};
         return 0;
     }
-    uint64_t calls = calls_begun();
+    uint64_t calls = calls_of_thread();
     if (host_clock_gettime(clock, time))
         return (int)KERNEL(SYS_clock_gettime, clock, time);
     if (is_monotonic)
@@ -109,7 +109,7 @@ static int box_gettimeofday(struct timeval *time, struct timezone *zone)
         *time = (struct timeval){then / SECOND, then % SECOND / 1000};
         return 0;
     }
-    uint64_t calls = calls_begun();
+    uint64_t calls = calls_of_thread();
     if (host_gettimeofday(time, NULL))
         return (int)KERNEL(SYS_gettimeofday, time, zone);
     note(TIME_OF_DAY, time->tv_sec * SECOND + time->tv_usec * 1000, calls);
@@ -126,7 +126,7 @@ static time_t box_time(time_t *time)
             return KERNEL(SYS_time, time);
         now /= SECOND;
     } else {
-        uint64_t calls = calls_begun();
+        uint64_t calls = calls_of_thread();
         now = host_time(NULL);
         note(SECONDS, now * SECOND, calls);
     }

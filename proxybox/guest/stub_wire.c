@@ -255,9 +255,15 @@ uint64_t calls_begun(void) { return __atomic_load_n(&begun, __ATOMIC_SEQ_CST); }
 
 uint64_t calls_answered(void) { return __atomic_load_n(&answered, __ATOMIC_SEQ_CST); }
 
+/* Calls of this thread. */
+static __thread uint64_t own_calls __attribute__((tls_model("initial-exec")));
+
+uint64_t calls_of_thread(void) { return own_calls; }
+
 long round_trip(long number, const uint64_t args[6])
 {
     struct channel *channel = own_channel();
+    own_calls++;
     __atomic_fetch_add(&begun, 1, __ATOMIC_SEQ_CST);
     send_request(channel, number, args);
     long value = receive_reply(channel);

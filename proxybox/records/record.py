@@ -15,6 +15,9 @@ from proxybox.controller.record.calls import number_of
 from proxybox.policies import Policy
 from proxybox.result import Result, result_of
 
+#: Signals of one record that are kept.
+_MOST_SIGNALS = 100_000
+
 
 @attrs.frozen
 class Stored:
@@ -161,6 +164,8 @@ class Record:
                 self._answer(call, frame, event.answer, event.effects, event.at_ns)
                 yield call
             elif isinstance(event, events.Sent):
+                if len(self.signals) >= _MOST_SIGNALS:
+                    raise RecordError("the record has more signals than are read")
                 self.signals.append(RecordedSignal(event.signal, event.late, number, event.at_ns / 1e9))
         for call, _ in sorted(waiting.values(), key=lambda each: each[0].number):
             yield call

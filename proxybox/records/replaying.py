@@ -1,6 +1,7 @@
 """Runs a program again from its record, with no file, clock, network or function of the caller's."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -15,6 +16,10 @@ from proxybox.controller.record.replayer import Divergence
 from proxybox.controller.world.streams import Streams
 from proxybox.records.record import Record
 from proxybox.result import Result, result_of
+
+_NAME = re.compile(r"(pypy|python)3\.(\d{1,2})", re.ASCII)
+#: Seconds of wall time that a replay may take where nothing else is said.
+TIMEOUT = 3600.0
 
 
 @attrs.frozen(kw_only=True)
@@ -50,13 +55,14 @@ def replay(
     on_stderr: Callable[[bytes], object] | None = None,
     until: int | None = None,
     speed: float | None = None,
+    timeout: float | str | None = None,
 ) -> Replay:
     """Runs a recorded program again in a box, answered from the record alone.
 
     guest: the interpreter, which must be the build that was recorded; None for one that is found by the record's name
     of it. packages: the folders of packages that the run had. on_stdout, on_stderr: called with what it prints. until:
     the number of the call at which to stop, from 1 on. speed: how many seconds of the recorded run go by in one second;
-    None for as fast as can be.
+    None for as fast as can be. timeout: seconds of wall time that it may take (an hour).
 
     Raises RecordError for a file that is no record, or that cannot be replayed here, OSError where it cannot be read,
     and SandboxStartError where no box can be started.
@@ -65,16 +71,18 @@ def replay(
         given.count("until", until, 1)
     if speed is not None and not (isinstance(speed, int | float) and 0 < speed < 1e6):
         given.no_sense("speed", "a number above 0", speed)
+    seconds = given.duration("timeout", timeout)
     with Record(path) as record:
         reader = record.reader
         found = _guest(record, guest, guest_library, packages)
-        spec = ReplayedSpec.of(reader, found, until=until, speed=speed)
+        spec = ReplayedSpec.of(reader, found, until=until, speed=speed, timeout=TIMEOUT if seconds is None else seconds)
         streams = Streams(stdout=given.function("on_stdout", on_stdout), stderr=given.function("on_stderr", on_stderr))
         replayed = spec.run((), streams=streams)
         replayer = spec.replayer
         divergence = replayer.divergence
         if divergence is None and reader.run is not None and not replayer.is_stopped:
-            other = outcome_differs(reader.run, replayed, is_session=bool(reader.start.get("session")))
+            keeps = bool(reader.start.get("keeps_output")) and not reader.start.get("session")
+            other = outcome_differs(reader.run, replayed, keeps_output=keeps)
             if other:
                 divergence = Divergence(replayer.calls_followed, f"{other} is another than in the recorded run")
         is_like_then = divergence is None and not replayer.is_stopped
@@ -98,13 +106,23 @@ def _joined(recorded: Run | None, replayed: Run) -> Run:
     )  # fmt: skip
 
 
+def _named(name: str) -> str:
+    """Returns the name by which the recorded kind of interpreter is looked for on PATH. Raises RecordError.
+
+    Nothing of a record is ever a path of the host.
+    """
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise RecordError("the record does not tell which kind of interpreter was used: name it with --guest")
+    return "pypy" if found[1] == "pypy" else f"3.{int(found[2])}"
+
+
 def _guest(
     record: Record, path: str | os.PathLike[str] | None, library: str | os.PathLike[str] | None,
     packages: Sequence[str | os.PathLike[str]],
 ) -> Guest:  # fmt: skip
     if path is None and "PROXYBOX_GUEST" not in os.environ:
-        kind, version = record.guest[:4], record.guest.lstrip("abcdefghijklmnopqrstuvwxyz")
-        path = "pypy" if kind == "pypy" else version if version[:2] == "3." else None
+        path = _named(record.guest)
     guest = find_guest(given.guest(path), library)
     folders = given.packages(packages)
     if folders:

@@ -35,8 +35,6 @@ except ImportError as error:
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
 PREDICATE: Final = "urn:proxybox:run:v1"
 PAYLOAD: Final = "application/vnd.in-toto+json"
-#: The most signatures of a record that are looked at.
-_MOST: Final = 64
 
 
 @attrs.frozen
@@ -52,15 +50,19 @@ class Signature:
     statement: Mapping[str, Any]
 
 
-def sign(path: str | os.PathLike[str], key: str | os.PathLike[str]) -> Signature:
+def sign(path: str | os.PathLike[str], key: str | os.PathLike[str], digest: str | None = None) -> Signature:
     """Adds a signature to a record.
 
     key: a file with an Ed25519 private key, as ssh-keygen(1) or openssl-genpkey(1) writes it, without a passphrase.
+    digest: `Result.record_digest`, where the record was just made; then no other is signed that has taken its place.
 
-    Raises RecordError for a record that is not complete, and PolicyError for a file that is no such key.
+    Raises RecordError for a record that is not complete or another one, and PolicyError for a file that is no such key.
     """
     private = _private(key)
     statement = statement_of(path)
+    chain = statement["subject"][0]["digest"]["blake2b256-chain"]
+    if digest is not None and digest != chain:
+        raise RecordError("the record is another one than the run has left: it is not signed")
     payload = json.dumps(statement, sort_keys=True, separators=(",", ":")).encode()
     key_id = _id_of(private.public_key())
     signature = private.sign(_encoded(payload))
@@ -70,18 +72,23 @@ def sign(path: str | os.PathLike[str], key: str | os.PathLike[str]) -> Signature
         "signatures": [{"keyid": key_id, "sig": base64.b64encode(signature).decode()}],
         "key": base64.b64encode(_raw(private.public_key())).decode(),
     }
-    appended(path, Kind.SIGNATURE, json.dumps(envelope).encode())
+    appended(path, Kind.SIGNATURE, json.dumps(envelope).encode(), bytes.fromhex(chain))
     return Signature(key_id, True, statement)
 
 
 def signatures_of(path: str | os.PathLike[str]) -> list[Signature]:
     """Returns the signatures of a record, each checked. Raises RecordError for a record that was changed."""
     with Record(path) as record:
-        for _ in record.calls():
-            pass
-        if record.reader.run is None:
-            raise RecordError("the record is not complete: it does not tell how the run ended")
-        return [_checked(chain.hex(), envelope) for chain, envelope in record.reader.signatures[:_MOST]]
+        return signatures_in(record)
+
+
+def signatures_in(record: Record) -> list[Signature]:
+    """Returns the same for a record that is open, and reads what is left of it."""
+    for _ in record.calls():
+        pass
+    if record.reader.run is None:
+        raise RecordError("the record is not complete: it does not tell how the run ended")
+    return [_checked(chain.hex(), envelope) for chain, envelope in record.reader.signatures]
 
 
 def statement_of(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -122,7 +129,8 @@ def _checked(chain: str, envelope: Mapping[str, Any]) -> Signature:
         statement = json.loads(payload)
         public = Ed25519PublicKey.from_public_bytes(raw)
         said = statement["subject"][0]["digest"]["blake2b256-chain"]
-        is_about_this = said == chain and statement["_type"] == STATEMENT and envelope["payloadType"] == PAYLOAD
+        kinds = statement["_type"], statement["predicateType"], envelope["payloadType"]
+        is_about_this = said == chain and kinds == (STATEMENT, PREDICATE, PAYLOAD)
     except (KeyError, IndexError, TypeError, ValueError, binascii.Error, RecursionError) as error:
         raise RecordError("a signature of the record makes no sense") from error
     try:

@@ -1,7 +1,9 @@
 """Where the records of a sandbox's runs go."""
 
+import errno
 import itertools
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -39,10 +41,22 @@ class Records:
         for number in self._numbers:
             path = os.path.join(self.folder, f"{number:04}{SUFFIX}")
             try:
-                return path, open(path, "xb", buffering=0)
+                return path, _opened(path, os.O_EXCL)
             except FileExistsError:
                 continue
         raise AssertionError
+
+
+def _opened(path: str, flag: int) -> BinaryIO:
+    """Opens a new file for its owner alone: a record has what the program was given. Raises OSError.
+
+    Something else than a file could make the program's controller wait, and others with it.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | flag, 0o600)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return open(fd, "wb", buffering=0)
 
 
 @attrs.define
@@ -72,7 +86,7 @@ class Taking:
         path = os.path.abspath(given.path("record", where))
         if os.path.isdir(path):
             raise PolicyError(f"record: {path!r} is a folder: name a file for the record of one run")
-        return cls(lambda: (path, open(path, "wb", buffering=0)), size, redact=names)
+        return cls(lambda: (path, _opened(path, os.O_TRUNC)), size, redact=names)
 
     def file(self) -> BinaryIO:
         """Makes the file. Raises OSError."""

@@ -106,7 +106,7 @@ def test_a_file_of_the_library_is_no_other_file_of_the_host(path: bytes, record:
         return events.File(event.number, event.size, event.digest, path) if isinstance(event, events.File) else event
 
     rewritten(record, [lead_away(event) for event in events_of(record)])
-    with pytest.raises(RecordError, match=r"interpreter here has no|is another one here"):
+    with pytest.raises(RecordError, match=r"interpreter here has no|is another one here|too long"):
         proxybox.replay(record)
 
 
@@ -337,3 +337,81 @@ def forge(found: list[events.Event], chance: random.Random) -> None:
             )  # fmt: skip
     elif isinstance(event, Call):
         event.answer = Answer(0)
+
+
+# --- what an audit has found ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["3./../../../../bin/true", "/bin/true", "../evil", "pypy3.11/../../evil", "", "python3.13\n", "python4.1"]
+)
+def test_no_program_of_the_host_is_started_by_the_name_of_an_interpreter(name: str, record: Path) -> None:
+    with_start(record, lambda start: start["guest"].update(name=name))
+    with pytest.raises(RecordError, match="which kind of interpreter"):
+        proxybox.replay(record)
+
+
+def test_a_policy_extends_no_file_of_the_host(record: Path) -> None:
+    with_start(record, lambda start: start.update(policy={"extends": "/etc/passwd"}))
+    with pytest.raises(RecordError, match="names no file of the host"):
+        proxybox.replay(record)
+    with proxybox.Record(record) as read, pytest.raises(RecordError, match="names no file of the host"):
+        _ = read.policy
+
+
+def test_output_is_what_the_program_passes(record: Path) -> None:
+    found = copy.deepcopy(events_of(record))
+    call = next(event for event in found if isinstance(event, Call) and number(event) == 1)
+    call.effects = (events.Printed(0, 10, b"score 100\n"),)
+    with pytest.raises(RecordError, match="does not pass"):
+        proxybox.replay(rewritten(record, found))
+
+
+def test_events_after_the_end_are_refused(record: Path) -> None:
+    found = events_of(record)
+    with pytest.raises(RecordError, match="after the end"):
+        proxybox.replay(rewritten(record, [*found, Call(0, 0, encode_request(39), Answer(5))]))
+
+
+def test_calls_that_were_put_before_the_end_are_missed(record: Path) -> None:
+    found = events_of(record)
+    extra = [Call(0, 0, encode_request(39), Answer(5))] * 100
+    done = proxybox.replay(rewritten(record, [*found[:-1], *extra, found[-1]]))
+    assert not done.ok
+
+
+def test_bytes_after_the_last_frame_are_seen(record: Path) -> None:
+    record.write_bytes(record.read_bytes() + bytes(5000))
+    with pytest.raises(RecordError):
+        proxybox.replay(record)
+
+
+def test_a_replay_ends_in_its_time(record: Path) -> None:
+    path = record.with_name("loop.pbx")
+    with proxybox.Sandbox(limits={"wall_time": 0.3}) as box:
+        box.run("while True: pass", record=path)
+    found = [event for event in events_of(path) if not isinstance(event, events.Ended)]
+    rewritten(path, [*found, events.Ended("", "", 0, None)])
+    done = proxybox.replay(path, timeout=1)
+    assert not done.ok
+
+
+def test_a_record_gives_its_program_no_more_memory_than_there_is(record: Path) -> None:
+    with_start(record, lambda start: start["launch"].update(memory=None))
+    assert proxybox.replay(record).ok
+
+
+def test_what_is_kept_of_effects_is_bounded(record: Path) -> None:
+    found = copy.deepcopy(events_of(record))
+    call = next(event for event in found if isinstance(event, Call))
+    call.effects = (events.Refused("a", "b", "c"),) * 10_000
+    with pytest.raises(RecordError, match="more effects"):
+        proxybox.replay(rewritten(record, found))
+
+
+def test_a_signature_has_its_size(record: Path) -> None:
+    whole = [(each.kind, each.data) for each in frames_of(record)]
+    for signatures in ([b"{}" + b" " * 70_000], [b"{}"] * 65):
+        path = written(record.with_name("a.pbx"), [*whole, *((int(Kind.SIGNATURE), each) for each in signatures)])
+        with proxybox.Record(path) as read, pytest.raises(RecordError, match="signature"):
+            list(read.calls())

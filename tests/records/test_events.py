@@ -156,7 +156,7 @@ def test_changed_events_are_read_or_refused_and_nothing_else(data: st.DataObject
         (b"\x09\x41\x00", "signal 65"),
         (b"\x0b" + bytes(20), "cut off"),
         (b"\x0e" + bytes(6) + b"\xff\xff", "impossible size"),
-        (b"\x04" + bytes(6) + bytes(8) + b"\x01\x07" + bytes(12), "register 7"),
+        (b"\x04" + bytes(6) + bytes(8) + b"\x01\x00\x07" + bytes(12), "register 7"),
         (b"\x06\x00" + (0xFFFFFFFE).to_bytes(4, "little") + bytes(14), "not named"),
     ],
 )  # fmt: skip

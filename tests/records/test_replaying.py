@@ -11,6 +11,7 @@ import pytest
 
 import proxybox
 from proxybox import HostFunction, RecordError, Result, Status
+from proxybox.controller.process.undertaker import settle
 from proxybox.controller.record.format import FrameWriter, Kind
 from proxybox.records.replaying import Replay
 from tests import sweeps
@@ -234,6 +235,7 @@ def test_a_notebooks_session_leaves_a_record(tmp_path: Path) -> None:
     box = KernelBox(proxybox.Policy(), lambda size, echo: "", record=str(tmp_path))
     assert box.run(lambda session: session.exec("import random; print(random.random())")).ok
     box.close()
+    settle()
     replayed(tmp_path / "0001.pbx")
 
 
@@ -353,6 +355,7 @@ def test_a_record_ends_a_run_at_its_limit(tmp_path: Path) -> None:
         ({"record": "/nowhere/at/all.pbx"}, proxybox.SandboxStartError),
         ({"record": "/tmp"}, proxybox.PolicyError),
         ({"record": "/dev/full"}, proxybox.SandboxStartError),
+        ({"record": "/dev/tty"}, proxybox.SandboxStartError),
     ],
 )
 def test_a_record_that_cannot_be_written_is_refused(given: Any, error: type[Exception]) -> None:
