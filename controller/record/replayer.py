@@ -101,8 +101,8 @@ class Replayer(Dispatcher):
     """
 
     __slots__ = (
-        "_ahead", "_answers", "_begun_ns", "_concluded", "_exits", "_files", "_frames", "_given_up", "_pending",
-        "_read", "_rows", "_told_at", "calls_followed", "divergence", "due_ns", "is_over", "is_stopped",
+        "_ahead", "_answers", "_begun_ns", "_concluded", "_exits", "_files", "_frames", "_given_up", "_pauses",
+        "_pending", "_read", "_rows", "_told_at", "calls_followed", "divergence", "due_ns", "is_over", "is_stopped",
         "is_unobserved", "next", "recorded", "rest", "seen", "speed", "steps", "until", "wake",
     )  # fmt: skip
 
@@ -136,6 +136,7 @@ class Replayer(Dispatcher):
         self._concluded = threading.Event()
         self._given_up: _Diverged | None = None
         self._exits = False  # exit_group was answered
+        self._pauses = False  # `speed` has an answer wait
         self.steps = 0
         self._step()
 
@@ -186,7 +187,7 @@ class Replayer(Dispatcher):
         since, seen, used = time.monotonic_ns(), -1, 0
         while not self._concluded.wait(_LOOK_SECONDS):
             now = time.monotonic_ns()
-            if self.steps != seen:
+            if self.steps != seen or self._pauses:
                 since, seen, used = now, self.steps, watch.cpu_time_ns()
                 continue
             computed, event = watch.cpu_time_ns() - used, self.next
@@ -358,7 +359,10 @@ class Replayer(Dispatcher):
             self._carry_out(number, channel, frame, answer.value)
         if self.speed is not None:
             wait = self._begun_ns + at_ns / self.speed - time.monotonic_ns()
+            self._pauses = True
             time.sleep(min(max(0, wait), _LONGEST_NS) / 1e9)
+            self._pauses = False
+            self.steps += 1
         writes: list[tuple[int, bytes]] = []
         if answer.stored:
             registers = _REGISTERS(frame)

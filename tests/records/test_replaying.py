@@ -12,6 +12,7 @@ import pytest
 import proxybox
 from proxybox import HostFunction, RecordError, Result, Status
 from proxybox.controller.process.undertaker import settle
+from proxybox.controller.record import replayer
 from proxybox.controller.record.format import FrameWriter, Kind
 from proxybox.records.replaying import Replay
 from tests import sweeps
@@ -274,6 +275,14 @@ def test_output_comes_as_it_is_replayed(record: Path) -> None:
     )
     assert pieces == [(1, b"a\n"), (2, b"b\n")]
     assert result.ok
+
+
+def test_a_replay_at_the_recorded_speed_is_not_given_up(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxybox.run("import time; time.sleep(0.3); print(1)", record=record)
+    monkeypatch.setattr(replayer, "PATIENCE_NS", 50_000_000)
+    monkeypatch.setattr(replayer, "_LOOK_SECONDS", 0.02)
+    done = proxybox.replay(record, speed=1)
+    assert done.ok, done.divergence
 
 
 def test_what_a_record_tells(record: Path) -> None:
