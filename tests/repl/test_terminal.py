@@ -457,5 +457,6 @@ def test_a_session_leaves_a_record(terminal: Make, tmp_path: Path) -> None:
     term.run("print(a > 0)")
     term.type("%undo\r")
     term.see("copies")
+    term.type(CTRL_D)
     term.end()
     assert proxybox.replay(tmp_path / "records" / "0001.pbx").ok

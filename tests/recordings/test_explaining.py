@@ -32,8 +32,8 @@ from proxybox.records.explaining.telling import as_data, is_of_interpreter, seco
 from proxybox.records.explaining.timeline import Timeline
 from proxybox.records.record import Record, RecordedCall
 from proxybox.terminal import strace
-from tests.records.madeup import ADDRESS, made_up, openat, write
-from tests.records.rewriting import frames_of, with_start, written
+from tests.recordings.madeup import ADDRESS, made_up, openat, write
+from tests.recordings.rewriting import frames_of, with_start, written
 
 PROGRAM = """
 import os, random, socket, threading, time, signal

@@ -16,8 +16,8 @@ import proxybox
 from proxybox import PolicyError, RecordError
 from proxybox.controller.record.format import Kind
 from proxybox.records.signing import public_key_id, sign, signatures_of, statement_of
-from tests.records.keys import made
-from tests.records.rewriting import changed, frames_of, written
+from tests.recordings.keys import made
+from tests.recordings.rewriting import changed, frames_of, written
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import proxybox
 from proxybox import Mount, RecordError
 from proxybox.policies import evolve, from_toml
 from proxybox.records.minimising import minimised
-from tests.records.test_commands import proxybox as command
+from tests.recordings.test_commands import proxybox as command
 
 CODE = """
 import os

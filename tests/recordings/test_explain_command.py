@@ -14,7 +14,7 @@ from proxybox import cli
 from proxybox.cli.recording import explain
 from proxybox.controller.record.events import Encoder
 from proxybox.controller.wire.protocol import encode_request
-from tests.records.madeup import made_up, openat, write
+from tests.recordings.madeup import made_up, openat, write
 
 EVIL = "/\x1b]0;title\x07\x9b2J\r\n\u202e"
 

@@ -10,7 +10,7 @@ import pytest
 from proxybox.controller.errors import RecordError
 from proxybox.controller.record import format as form
 from proxybox.controller.record.format import FRAME, HEAD, MOST_BYTES, FrameWriter, Kind
-from tests.records.rewriting import read_whole
+from tests.recordings.rewriting import read_whole
 
 
 def made(*pieces: bytes) -> bytes:

@@ -7,7 +7,7 @@ import pytest
 
 import proxybox
 from proxybox import HostFunction
-from tests.records.rewriting import frames_of
+from tests.recordings.rewriting import frames_of
 
 EACH_GUEST = True
 SECRET = "a secret of forty characters, or nearly so"

@@ -15,7 +15,7 @@ from proxybox.controller.record import events
 from proxybox.controller.record.events import Answer, Call, Encoder, Stored
 from proxybox.controller.record.format import Kind
 from proxybox.controller.wire.protocol import encode_request
-from tests.records.rewriting import changed, frames_of, with_start, written
+from tests.recordings.rewriting import changed, frames_of, with_start, written
 
 
 @pytest.fixture(scope="module")

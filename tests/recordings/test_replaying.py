@@ -16,7 +16,7 @@ from proxybox.controller.record import replayer
 from proxybox.controller.record.format import FrameWriter, Kind
 from proxybox.records.replaying import Replay
 from tests import sweeps
-from tests.records.rewriting import frames_of, written
+from tests.recordings.rewriting import frames_of, written
 
 EACH_GUEST = True
 
