@@ -129,20 +129,15 @@ class RecordedSpec(BoxSpec):
         """As `BoxSpec.served_by`, with a record."""
         world = builder.world
         redacted = Redacted.of(self.redact, world, builder.environment()) if self.redact else None
-        try:
-            file = self.open_record()
-        except OSError as error:
-            raise SandboxStartError(f"the record cannot be written: {error.strerror}") from error
-        try:
-            recorder = Recorder(file, self.limit)
-            self._recorder.append(recorder)
-            recorder.begin(self._start(process, builder))
-        except OSError as error:
-            file.close()
-            raise SandboxStartError(f"the record cannot be written: {error.strerror}") from error
-        except BaseException:
-            file.close()
-            raise
+        with contextlib.ExitStack() as undo:
+            try:
+                file = undo.enter_context(self.open_record())
+                recorder = Recorder(file, self.limit)
+                self._recorder.append(recorder)
+                recorder.begin(self._start(process, builder))
+            except OSError as error:
+                raise SandboxStartError(f"the record cannot be written: {error.strerror}") from error
+            undo.pop_all()
         dispatcher = RecordingDispatcher(recorder, redacted, world, self.interceptors, self.audit)
         return dispatcher, BlockingDriver(process, world, dispatcher)
 

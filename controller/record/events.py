@@ -60,7 +60,8 @@ _PLACE = struct.Struct("<BQ")
 _U16, _U32, _U64, _END = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q"), struct.Struct("<ii")
 _FILE = struct.Struct("<HQ32s")
 _PART = struct.Struct("<HQI")
-_REGISTERS = struct.Struct("<8x6Q").unpack_from
+#: The six registers of a request.
+REGISTERS = struct.Struct("<8x6Q").unpack_from
 
 
 @attrs.frozen(slots=True)
@@ -379,7 +380,7 @@ def _text(text: str) -> bytes:
 
 def placed(frame: bytes, writes: Iterable[tuple[int, Data]]) -> list[Stored]:
     """Returns what an answer stores, each by the register of its request that points there or just before it."""
-    registers = _REGISTERS(frame)
+    registers = REGISTERS(frame)
     found = []
     for address, data in writes:
         if address in registers:

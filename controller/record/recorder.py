@@ -22,13 +22,13 @@ from proxybox.controller.dispatch import Dispatcher, denial_of
 from proxybox.controller.drivers.engine import served_here
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox, RecordError
-from proxybox.controller.header import CALL_MAP, CALL_OPEN, LIBRARY, RECORDED, TOLD, WITH_CLOCKS
+from proxybox.controller.header import CALL_MAP, CALL_OPEN, LIBRARY, RECORDED, TOLD
 from proxybox.controller.record.events import MOST_FILES, Encoder, Ended, File, LeftOut, OfFile, Refused, placed
 from proxybox.controller.record.format import FrameWriter, Kind
 from proxybox.controller.record.redacting import Redacted
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.host.library import AlteredFile, LibraryFile
-from proxybox.controller.wire.protocol import without_clocks
+from proxybox.controller.wire.protocol import CLOCKS, without_clocks
 
 if TYPE_CHECKING:
     from proxybox.controller.world.state import GuestThread, World
@@ -48,8 +48,6 @@ _PART: Final = 256
 _READ, _PREAD = 0, 17
 #: Requests and answers that are larger are made events at once: BATCH of them would not go into a frame.
 _HEAVY: Final = 4096
-#: In the highest byte of a request's number.
-_CLOCKS: Final = WITH_CLOCKS >> 24
 _STATUS: Final = abi.STAT.size
 
 _now = time.monotonic_ns
@@ -315,7 +313,7 @@ class RecordingDispatcher(Dispatcher):
     def execute(self, thread: "GuestThread", frame: bytes) -> Reply:
         """As `Dispatcher.execute`, with a note."""
         now = _now()
-        if frame[7] & _CLOCKS:
+        if frame[7] & CLOCKS:
             frame, readings = without_clocks(frame)
             self._recorder.note("clocks", thread.channel, now, readings)
         self._frame = frame

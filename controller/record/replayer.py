@@ -10,7 +10,6 @@ The order of all calls is that of the record. A request that comes before its tu
 request that differs, or does not come, is the divergence, and ends the box.
 """
 
-import struct
 import threading
 import time
 from collections import deque
@@ -23,15 +22,15 @@ from proxybox.controller.dispatch import TABLE, Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import GuestMisbehaved, RecordError
-from proxybox.controller.header import CALL_CLOCKS, CLOCK_RING, REPLAYED, RING, TOLD, UNOBSERVED, WITH_CLOCKS
+from proxybox.controller.header import CALL_CLOCKS, CLOCK_RING, REPLAYED, RING, TOLD, UNOBSERVED
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.keeper import Watch
 from proxybox.controller.record import events
-from proxybox.controller.record.calls import RecordedCall, number_of
+from proxybox.controller.record.calls import RecordedCall, number_of, same
 from proxybox.controller.record.recorder import digest_of
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.host.library import LibraryFile
-from proxybox.controller.wire.protocol import without_clocks
+from proxybox.controller.wire.protocol import CLOCKS, without_clocks
 from proxybox.controller.world.state import PENDING_MAX, Ended, Signal
 
 if TYPE_CHECKING:
@@ -47,9 +46,7 @@ _COMPUTES_NS: Final = 10_000_000_000
 _LOOK_SECONDS: Final = 0.25
 #: Events that are looked through for the next call of a thread.
 _MOST_AHEAD, _MOST_BYTES = 4096, 16 << 20
-_CLOCKS: Final = WITH_CLOCKS >> 24
 _RING_SIZE: Final = CLOCK_RING.size + 8 * RING
-_REGISTERS: Final = struct.Struct("<8x6Q").unpack_from
 #: The calls by which threads come and go: the driver goes by what their handlers do.
 _CLONE, _EXIT_GROUP = 56, 231
 _OF_THREADS = frozenset({_CLONE, 60, _EXIT_GROUP})
@@ -103,7 +100,7 @@ class Replayer(Dispatcher):
     __slots__ = (
         "_ahead", "_answers", "_begun_ns", "_concluded", "_exits", "_files", "_frames", "_given_up", "_pauses",
         "_pending", "_read", "_rows", "_told_at", "calls_followed", "divergence", "due_ns", "is_over", "is_stopped",
-        "is_unobserved", "next", "recorded", "rest", "seen", "speed", "steps", "until", "wake",
+        "is_unobserved", "next", "rest", "seen", "speed", "steps", "until", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -123,7 +120,6 @@ class Replayer(Dispatcher):
         self._files = files
         self.rest = recorded
         self.next: events.Event | None = None
-        self.recorded: events.Ended | None = None
         self.divergence: Divergence | None = None
         self.is_over = False
         self.is_stopped = False
@@ -163,7 +159,7 @@ class Replayer(Dispatcher):
                 return event.answer.value
             self._answer(channel, frame, event.answer, (), event.at_ns)
         else:
-            if frame[7] & _CLOCKS:
+            if frame[7] & CLOCKS:
                 frame, self._read[channel] = without_clocks(frame)
             self._pending[channel] = frame
         self.follow()
@@ -217,7 +213,7 @@ class Replayer(Dispatcher):
                 while isinstance(self.next, events.Call) and number_of(self.next.frame) in _AT_THE_END:
                     self._step()
             if isinstance(self.next, events.Ended):
-                self.recorded, self.is_over = self.next, True
+                self.is_over = True
             else:
                 expected = self.next if isinstance(self.next, events.Call) else None
                 self._diverge(_Diverged("the program has ended, where it went on", expected))
@@ -336,11 +332,9 @@ class Replayer(Dispatcher):
         """Raises _Diverged unless the guest asks what it asked then, and GuestMisbehaved for a malformed request."""
         if _readings(event) != self._read.pop(event.channel, b""):
             raise _Diverged("the program reads clocks at other times before this call", event, (event.channel, frame))
-        if event.frame == frame:
-            return
         number = number_of(frame)
         row = self._rows.get(number)
-        if number != number_of(event.frame) or (row is not None and row.asked(frame) != row.asked(event.frame)):
+        if number != number_of(event.frame) or (row is not None and not same(row, frame, event.frame)):
             raise _Diverged("the program asks something else", event, (event.channel, frame))
 
     def _answer(
@@ -365,7 +359,7 @@ class Replayer(Dispatcher):
             self.steps += 1
         writes: list[tuple[int, bytes]] = []
         if answer.stored:
-            registers = _REGISTERS(frame)
+            registers = events.REGISTERS(frame)
             for each in answer.stored:
                 base = 0 if each.register == events.NO_REGISTER else registers[each.register]
                 address, data = (base + each.offset) % (1 << 64), self._bytes(each.data)
@@ -432,7 +426,7 @@ class Replayer(Dispatcher):
     # --- ends ---------------------------------------------------------------------------------------------------------
 
     def _end(self, event: events.Ended) -> bool:
-        self.recorded, self.is_over = event, True
+        self.is_over = True
         if event.status:
             self._world.end(Ended(_status(event.status), event.why, event.signal))
         elif self._pending:
@@ -473,12 +467,11 @@ def _readings(call: events.Call | None) -> bytes:
 
 def _weight(event: events.Event) -> int:
     """Returns the bytes of an event that are kept while it is ahead."""
-    if isinstance(event, events.Call):
-        stored = () if event.answer is None else event.answer.stored
-        return len(event.frame) + sum(len(each.data) for each in stored if isinstance(each.data, bytes))
-    if isinstance(event, events.Answered):
-        return sum(len(each.data) for each in event.answer.stored if isinstance(each.data, bytes))
-    return 0
+    if not isinstance(event, events.Call | events.Answered):
+        return 0
+    stored = () if event.answer is None else event.answer.stored
+    size = sum(len(each.data) for each in stored if isinstance(each.data, bytes))
+    return size + len(event.frame) if isinstance(event, events.Call) else size
 
 
 def _status(name: str) -> Status:

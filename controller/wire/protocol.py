@@ -15,11 +15,13 @@ import struct
 
 from proxybox.controller.effects import Write
 from proxybox.controller.errors import GuestMisbehaved
-from proxybox.controller.header import MAX_PAYLOAD, REPLY, REPLY_WRITE, REQUEST, RING
+from proxybox.controller.header import MAX_PAYLOAD, REPLY, REPLY_WRITE, REQUEST, RING, WITH_CLOCKS
 
 _ONE_WRITE = struct.Struct("<IIqQI")
 _U32 = struct.Struct("<I")
 _U16 = struct.Struct("<H")
+#: WITH_CLOCKS in the last byte of a request's number, which is frame[7].
+CLOCKS = WITH_CLOCKS >> 24
 
 #: Where the registers begin in a request, and where the fetched memory begins.
 REGISTERS = 8
@@ -103,7 +105,7 @@ def without_clocks(frame: bytes) -> tuple[bytes, bytes]:
     begin = len(frame) - 2 - 9 * count
     if begin < MEMORY or not 0 < count <= RING:
         raise GuestMisbehaved(f"a request with {count} readings of clocks, of which there is no room for as many")
-    plain = _U32.pack(begin) + frame[4:7] + bytes([frame[7] & 0x7F]) + frame[8:begin]
+    plain = _U32.pack(begin) + frame[4:7] + bytes([frame[7] & ~CLOCKS]) + frame[8:begin]
     return plain, frame[begin:-2]
 
 
