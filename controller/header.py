@@ -116,6 +116,8 @@ FORK_ASKED: Final = 0x1200011
 FORK_FLAGS: Final = 0x8000
 #: A flag in the answer to a granted fork, beside the child's process id << 16: the parent is to fork again at once.
 FORK_AGAIN: Final = 1
+#: An answer in a replay: the process is to make a copy of itself for a look at it, and to wait for the answer.
+INSPECT: Final = -(1 << 43)
 #: The value of the SIGCONT that lets a stopped guest go on, and of which its program knows nothing.
 WOKEN: Final = 0x3A9E
 

@@ -36,6 +36,7 @@ from proxybox.controller.record.replayer import Divergence, ReplayDriver, Replay
 from proxybox.controller.seal.layers import SAME_ADDRESSES
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.overlay.changes import Change
+from proxybox.controller.wire.channel import Channel
 from proxybox.controller.world.output import Interleaved, OutputSink
 from proxybox.controller.world.streams import Streams
 from proxybox.policies import Policy, PolicyError
@@ -382,13 +383,32 @@ def _json(data: bytes) -> dict[str, Any]:
 # --- replaying --------------------------------------------------------------------------------------------------------
 
 
+@attrs.frozen(eq=False)
+class Standing:
+    """Where a replay stands: a call is as recorded, and waits for its answer. number: of the call, from 1 on."""
+
+    process: GuestProcess
+    driver: BlockingDriver
+    number: int
+    call: events.Call
+
+    @property
+    def channel(self) -> Channel:
+        """The channel of the thread that has made the call."""
+        return self.driver.channel_of(self.call.channel)
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class ReplayedSpec(BoxSpec):
-    """A box that is answered from a record. until, speed: see `Replayer`."""
+    """A box that is answered from a record. until, speed: see `Replayer`.
+
+    on_call: called with each call that is as recorded, before it is answered; the guest can be looked into then.
+    """
 
     record: RecordReader
     until: int | None = None
     speed: float | None = None
+    on_call: Callable[[Standing], object] | None = None
     _replayer: list[Replayer] = attrs.field(init=False, factory=list)
 
     @classmethod
@@ -427,10 +447,13 @@ class ReplayedSpec(BoxSpec):
             to_variables(environment)  # before the seal, the loader of libraries obeys some of them
         except PolicyError as error:
             raise RecordError(f"the record's environment makes no sense: {error}") from None
-        return attrs.evolve(
+        made = attrs.evolve(
             super().spec(words, builder), argv=tuple(argv), env=environment, same_addresses=True, real_time=False,
             rows=calls.stub_rows(self.record.rows), **_launch_of(start.get("launch")),
         )  # fmt: skip
+        if self.on_call is not None and not made.wants_listener:  # with one, the guest would map files by itself
+            raise RecordError("a program that may have no other thread (limits.threads) cannot be looked into")
+        return attrs.evolve(made, forks=self.on_call is not None)
 
     def serve(self, process: GuestProcess, builder: WorldBuilder, started: int, undo: contextlib.ExitStack) -> LiveBox:
         """As `BoxSpec.serve`, with what comes at the end of a record."""
@@ -452,6 +475,8 @@ class ReplayedSpec(BoxSpec):
         self._replayer.append(replayer)
         driver = ReplayDriver(process, builder.world, replayer)
         driver.replayer, replayer.wake = replayer, driver.wake
+        if (on_call := self.on_call) is not None:
+            replayer.on_call = lambda call: on_call(Standing(process, driver, replayer.calls_followed, call))
         replayer.watch(process)
         return replayer, driver
 

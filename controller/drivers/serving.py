@@ -287,6 +287,10 @@ class Serving:
         """The descriptor from which the main thread's requests are read."""
         return self._main.channel.request_fd
 
+    def channel_of(self, number: int) -> Channel:
+        """Returns the channel of the thread that has this number."""
+        return self._lines[number].channel
+
     @property
     def end_fd(self) -> int | None:
         """The pidfd, which is readable when the process has ended (pidfd_open(2)); None where it cannot be awaited."""

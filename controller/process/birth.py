@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from proxybox.controller import hostproc
 from proxybox.controller.errors import GuestMisbehaved, SandboxStartError
-from proxybox.controller.header import CALL_BORN, CALL_SEALED, FIRST_CHANNEL_FD, FORK_AGAIN, NEWBORN, REQUEST
+from proxybox.controller.header import CALL_BORN, CALL_SEALED, FIRST_CHANNEL_FD, FORK_AGAIN, INSPECT, NEWBORN, REQUEST
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.launch import LaunchSpec, enter_cgroup, uid_of_guests
@@ -28,6 +28,7 @@ from proxybox.controller.process.undertaker import undertaker
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import INSTRUCTION
 from proxybox.controller.seal.inspection import inspect_seal
+from proxybox.controller.wire.channel import Channel
 
 #: Seconds in which a copy has to make its first call, and to be sealed.
 BIRTH_LIMIT = 10
@@ -41,12 +42,14 @@ def adopt(
     again: bool = False,
     cpu: int | None = None,
     meanwhile: Callable[[], object] | None = None,
+    inspected: Channel | None = None,
 ) -> tuple[GuestProcess, tuple[int, int, int]]:
     """Grants a parent its fork, and takes over the child, whose process id in its box is `pid`.
 
     Returns the child and what its BORN request says: the address for its filter, how many instructions fit there, and
     the address for its limits. again: whether the parent goes back into fork(2) at once. cpu: the child's; None for
-    the parent's. meanwhile: is called once, while the kernel copies the parent, and must not raise.
+    the parent's. meanwhile: is called once, while the kernel copies the parent, and must not raise. inspected: the
+    channel of a thread that has not asked for a fork, but is to be looked into (stub_inspect.c).
 
     Raises SandboxStartError when no child can be taken over. The parent, and the processes that it has made, are ended
     when the fork itself fails; a child that fails after that is ended alone.
@@ -59,7 +62,10 @@ def adopt(
         try:
             with listener.expect(os.getpgid(parent.pid)) as nest:
                 parent.door.may_fork = True
-                parent.channel.send(pid << 16 | (FORK_AGAIN if again else 0))
+                if inspected is None:
+                    parent.channel.send(pid << 16 | (FORK_AGAIN if again else 0))
+                else:
+                    inspected.send(INSPECT)
                 child, knock = _take_in(parent, parent.door, nest, deadline, meanwhile)
         except (OSError, SandboxStartError) as error:
             end_strays(parent)

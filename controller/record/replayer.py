@@ -100,7 +100,7 @@ class Replayer(Dispatcher):
     __slots__ = (
         "_ahead", "_answers", "_begun_ns", "_concluded", "_exits", "_files", "_frames", "_given_up", "_pauses",
         "_pending", "_read", "_rows", "_told_at", "calls_followed", "divergence", "due_ns", "is_over", "is_stopped",
-        "is_unobserved", "next", "rest", "seen", "speed", "steps", "until", "wake",
+        "is_unobserved", "next", "on_call", "rest", "seen", "speed", "steps", "until", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +110,7 @@ class Replayer(Dispatcher):
         super().__init__(world)
         self._told_at = told_at
         self.until: int | None = None
+        self.on_call: Callable[[events.Call], object] | None = None
         self.wake: Callable[[], None] = lambda: None  # has the driver look again
         self.speed: float | None = None
         self._begun_ns = time.monotonic_ns()
@@ -149,7 +150,7 @@ class Replayer(Dispatcher):
             and event.channel == channel
             and event.answer is not None
             and not (event.answer.stored or event.effects or number_of(frame) in _OF_THREADS)
-            and self.until is self.speed is None
+            and self.until is self.speed is self.on_call is None
         ):
             self.calls_followed += 1
             self.seen = event
@@ -291,6 +292,11 @@ class Replayer(Dispatcher):
             self._compare(event, frame)
             self.calls_followed += 1
             self.seen = event
+            if self.on_call is not None:
+                self._pauses = True
+                self.on_call(event)
+                self._pauses = False
+                self.steps += 1
             if self.calls_followed == self.until:
                 self.is_stopped = True
                 self._world.end(Ended(Status.CANCELLED, f"stopped at call {self.until:,}, as was asked for"))

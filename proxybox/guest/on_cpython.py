@@ -207,6 +207,17 @@ def start(main, link, own):
     raise Begin(from_start_to_end(main, link, own))
 
 
+def lead(steps):
+    """Carries out steps in the middle of a program, for a look into it: there are frames beneath."""
+    came = None
+    while True:
+        todo = steps.send(came)
+        try:
+            came = todo[0](*todo[1], **(todo[2] if len(todo) > 2 else {})), None
+        except BaseException as error:
+            came = None, error
+
+
 def from_start_to_end(main, link, own):
     """The steps of everything, which never end: the process does."""
     sys.excepthook = sys.__excepthook__

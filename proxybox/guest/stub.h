@@ -37,6 +37,7 @@ uint64_t calls_begun(void); /* by all threads of this process */
 uint64_t calls_answered(void);
 uint64_t calls_of_thread(void);
 void wire_farewell(const uint64_t args[6]);
+void wire_begin(void); /* forgets what was begun on the first channel: for a copy of the process */
 bool wire_read_exactly(int fd, void *buffer, size_t size);
 
 /* stub_x86_64.c: the code that depends on x86-64 instructions. The guarded functions accept memory that may not be
@@ -92,6 +93,7 @@ bool put_off(int signal, const siginfo_t *info, ucontext_t *context);
 bool call_begins(void);
 bool call_ends(bool outer);
 void deliver_put_off(ucontext_t *context);
+void calls_begin_anew(void); /* in a copy that was made in the middle of a call, and never ends it */
 
 /* stub_memory.c: file mappings are emulated by anonymous memory that the stub fills, but for files that never change, where
  * the kernel can ask the controller about a mapping of one (can_map_libraries). */
@@ -120,6 +122,7 @@ void collecting_begin(void);
 extern bool collecting_is_due;
 void collecting_prepare(void);
 bool collecting_helps(void);
+bool python_is_free(void); /* whether PyPy can run source now, in this thread */
 void collecting_closed(void); /* a file was closed */
 bool collecting_has_closed(void); /* in the last collection of this thread */
 
@@ -132,6 +135,10 @@ extern const char make_recursion[];
 
 /* stub_fork.c: a copy of the process. */
 long emulate_fork(const uint64_t args[6]);
+void be_adopted(void); /* the first call of a copy */
+
+/* stub_inspect.c: a copy of this process for a look at the program. */
+void inspect(void);
 
 /* stub.c: the filter's instructions from the controller. install_filter returns 0 or -errno. */
 extern struct sock_filter filter[MAX_FILTER];

@@ -81,9 +81,11 @@ void collecting_prepare(void)
     errno = error;
 }
 
+bool python_is_free(void) { return python.interrupt_main && !PyPyGILState_Check(); }
+
 bool collecting_helps(void)
 {
-    if (!python.interrupt_main || collecting || PyPyGILState_Check())
+    if (collecting || !python_is_free())
         return false;
     int error = errno;
     bool interrupted = false;

@@ -74,6 +74,12 @@ bool call_ends(bool outer)
     return !outer && (here.signal || here.faults[0].signal || here.faults[1].signal);
 }
 
+void calls_begin_anew(void)
+{
+    here.in_call = false;
+    here.signal = here.faults[0].signal = here.faults[1].signal = 0;
+}
+
 /* In the handler of a trap at the end of a call. */
 void deliver_put_off(ucontext_t *context)
 {

@@ -44,12 +44,17 @@ static void seal(long length, const struct newborn *birth)
         fail();
 }
 
+void be_adopted(void)
+{
+    if (KERNEL(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, ROUTE) < 0)
+        fail();
+}
+
 static void be_born(const uint64_t args[6], long pid)
 {
     struct newborn birth = {0, 0, -1};
     int32_t id = (int32_t)pid;
-    if (KERNEL(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, ROUTE) < 0)
-        fail();
+    be_adopted();
     long length = ASK(CALL_BORN, filter, MAX_FILTER, &birth);
     if (length < 0)
         fail();

@@ -179,6 +179,11 @@ enum { FORK_AGAIN = 1 };
  * guest's runs. Signals that the guest has sent itself come with the value 0. */
 enum { WOKEN = 0x3A9E };
 
+/* An answer in a replay: this process is to make a copy of itself for a look at the program (stub_inspect.c), and then to
+ * wait for the answer. No handler answers with it. The copy's CALL_BORN has where the source is to be stored, and for how
+ * many times 8 bytes there is room. */
+#define INSPECT (-(1ll << 43))
+
 /* Arguments of CALL_BORN: where the filter's instructions are to be stored, for how many there is room, and where this
  * struct is to be stored. The answer is the filter's length, or 0 for a child that already has its final filter. cpu:
  * -1 for any. */

@@ -1,0 +1,172 @@
+"""Looks into a replayed program: copies of its process, which run Python source where it makes a call.
+
+A copy is made while the program waits for its answer (proxybox/guest/stub_inspect.c), and has a world of its own; the
+replay goes on as if nothing had happened. What a copy says is what the program wants it to say: its claim.
+"""
+
+import contextlib
+import errno
+import time
+
+import attrs
+
+from proxybox.controller.boxes.box import BoxSpec
+from proxybox.controller.boxes.recorded import Standing
+from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
+from proxybox.controller.errors import CannotCopy, SandboxStartError
+from proxybox.controller.exchange.port import Port
+from proxybox.controller.guests.guest import require_bootstrap
+from proxybox.controller.header import CALL_BORN, REQUEST
+from proxybox.controller.process.birth import adopt
+from proxybox.controller.process.guestprocess import GuestProcess
+from proxybox.controller.process.undertaker import undertaker
+from proxybox.controller.warm.bootstrapping import mount_bootstrap
+from proxybox.controller.warm.session import LiveSession
+from proxybox.controller.world.output import OutputSink
+from proxybox.controller.world.stdin import Stdin
+
+#: Seconds that a look may take, and that a session may take to begin; the most bytes that a look may say, and of one
+#: text in it.
+_LIMIT, _BEGIN_LIMIT, _MOST, _TEXT = 1, 20, 1 << 16, 400
+_WRITE, _EXIT_GROUP = 1, 231
+
+#: Finds the program's innermost frame. Those of the source itself come before it; PyPy's embedding interface has one.
+_FRAME = """\
+import sys
+def of_the_program():
+    return sys._getframe(4 if sys.implementation.name == "pypy" else 3)
+"""
+#: Tells the frames of the program, from the innermost one on.
+_STACK = _FRAME + """\
+def look():
+    frame, said = of_the_program(), []
+    while frame is not None and len(said) < 300:
+        said += [frame.f_code.co_filename[:400], str(frame.f_lineno), frame.f_code.co_name[:400]]
+        frame = frame.f_back
+    __import__("posix").write(1, "\\0".join(said).encode("utf-8", "backslashreplace"))
+try:
+    look()
+finally:
+    __import__("posix")._exit(0)
+"""
+#: Turns the copy into a session.
+_SESSION = _FRAME + """\
+def enter():
+    sys.proxybox_frame = of_the_program()
+    posix, source, boot = __import__("posix"), b"", {"__name__": "bootstrap"}
+    fd = posix.open("/usr/lib/proxybox/bootstrap.py", posix.O_RDONLY)
+    piece = posix.read(fd, 65536)
+    while piece:
+        source += piece
+        piece = posix.read(fd, 65536)
+    posix.close(fd)
+    exec(compile(source, "/usr/lib/proxybox/bootstrap.py", "exec"), boot)
+    link, own = boot["Link"](), boot["own"]
+    function = boot["maker_of_functions"](link, %d)[0]
+    boot["kind"].lead(own("session").steps(link, boot["program"].new_main, own, %d, function))
+enter()
+"""
+#: The first command of that session: gives it the names that the program sees where it stands.
+_NAMES = """\
+import sys
+frame = sys.__dict__.pop("proxybox_frame")
+globals().update(frame.f_globals)
+globals().update(frame.f_locals)
+"""
+
+
+@attrs.frozen
+class Frame:
+    """A frame of the program's stack, as the program says. line: None where it has none."""
+
+    file: str
+    line: int | None
+    function: str
+
+
+def stack(at: Standing) -> tuple[Frame, ...]:
+    """Returns the frames of the thread of Python that makes this call, from the innermost one on.
+
+    There are none where no Python runs yet, where the interpreter makes the call under its lock, and where another
+    thread has the lock.
+    """
+    try:
+        child, address = _copy(at)
+    except SandboxStartError:
+        return ()
+    try:
+        child.watch.deadline_ns = time.monotonic_ns() + _LIMIT * 10**9
+        if not address:
+            return ()
+        child.channel.send((0, (address, _STACK.encode() + b"\0")))
+        return _frames(_said(child))
+    finally:
+        undertaker().bury(child.close)
+
+
+def session(at: Standing, box: BoxSpec) -> LiveSession:
+    """Returns a copy of the program that stands at this call, as a session in a new world of that box.
+
+    Its names are those that the program's innermost function sees. The caller closes it. Raises SandboxStartError.
+    """
+    require_bootstrap(box.guest)
+    stdout = OutputSink("stdout", box.policy.output)
+    builder = WorldBuilder(box.policy, box.guest, BoxFolder())
+    with contextlib.ExitStack() as undo:
+        undo.callback(builder.close)
+        builder.build(Stdin(None), stdout, OutputSink("stderr", box.policy.output, stdout.transcript))
+        mount_bootstrap(builder.world)
+        size = box.policy.session.value_size
+        port = builder.world.port = Port(size, None)
+        child, address = _copy(at)
+        undo.callback(child.close)
+        if not address:
+            raise CannotCopy("the interpreter makes this call by itself, so no Python can run here: take another call")
+        child.watch.deadline_ns = time.monotonic_ns() + _BEGIN_LIMIT * 10**9
+        child.channel.send((0, (address, (_SESSION % (size, size)).encode() + b"\0")))
+        while child.channel.receive() is None:
+            pass
+        child.first_answer = child.told_at = 0
+        live = box.serve(child, builder, time.monotonic_ns(), undo)
+        undo.callback(live.close)
+        outcome = live.driver.serve(port.is_idle)
+        if outcome is not None:
+            said = live.world.stderr.getvalue().decode("utf-8", "backslashreplace").strip()
+            raise CannotCopy(f"the program cannot be looked into here: {said or outcome}")
+        child.watch.deadline_ns = None
+        begun = LiveSession.of(box, live)
+        begun.call(("exec", _NAMES, "", False))
+        undo.pop_all()
+        live.undo.callback(builder.close)
+        return begun
+
+
+def _copy(at: Standing) -> tuple[GuestProcess, int]:
+    """Returns a copy that waits for its source, and the address for it; 0 where it can run none."""
+    child, (address, room, _) = adopt(at.process, 0, 1, inspected=at.channel)
+    return child, address if room else 0
+
+
+def _said(child: GuestProcess) -> bytes:
+    """Returns what a copy has written before its end. It is answered nothing else."""
+    said = b""
+    while (frame := child.channel.receive()) != b"":
+        if frame is None:
+            continue
+        _, number, *arguments = REQUEST.unpack_from(frame)
+        if number == _EXIT_GROUP:
+            break
+        if number == _WRITE and len(said) < _MOST:
+            said += frame[REQUEST.size + 4 :]
+            child.channel.send(arguments[2])
+        else:
+            child.channel.send(0 if number == CALL_BORN else -errno.ENOSYS)
+    return said
+
+
+def _frames(said: bytes) -> tuple[Frame, ...]:
+    words = said[:_MOST].decode("utf-8", "backslashreplace").split("\0")
+    return tuple(
+        Frame(file[:_TEXT], int(line) if line.isascii() and line.isdigit() and len(line) < 10 else None, name[:_TEXT])
+        for file, line, name in zip(words[::3], words[1::3], words[2::3], strict=False)
+    )
