@@ -32,7 +32,7 @@ from proxybox.controller.record import calls, events
 from proxybox.controller.record.format import MAJOR, Kind, frames
 from proxybox.controller.record.recorder import Recorder, RecordingDispatcher
 from proxybox.controller.record.redacting import Redacted
-from proxybox.controller.record.replayer import Divergence, ReplayDriver, Replayer
+from proxybox.controller.record.replayer import Asked, Divergence, ReplayDriver, Replayer
 from proxybox.controller.seal.layers import SAME_ADDRESSES
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.overlay.changes import Change
@@ -388,7 +388,7 @@ class Standing:
     """Where a replay stands: a call is as recorded, and waits for its answer. number: of the call, from 1 on."""
 
     process: GuestProcess
-    driver: BlockingDriver
+    driver: ReplayDriver
     number: int
     call: events.Call
 
@@ -396,6 +396,11 @@ class Standing:
     def channel(self) -> Channel:
         """The channel of the thread that has made the call."""
         return self.driver.channel_of(self.call.channel)
+
+    @property
+    def asked(self) -> Asked:
+        """The call, for people."""
+        return self.driver.replayer.asked(self.call.channel, self.call.frame)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -476,7 +481,12 @@ class ReplayedSpec(BoxSpec):
         driver = ReplayDriver(process, builder.world, replayer)
         driver.replayer, replayer.wake = replayer, driver.wake
         if (on_call := self.on_call) is not None:
-            replayer.on_call = lambda call: on_call(Standing(process, driver, replayer.calls_followed, call))
+
+            def look(call: events.Call) -> None:
+                with process.watch.uncharged():
+                    on_call(Standing(process, driver, replayer.calls_followed, call))
+
+            replayer.on_call = look
         replayer.watch(process)
         return replayer, driver
 

@@ -70,6 +70,15 @@ class Asked:
 
 
 @attrs.frozen
+class Frame:
+    """A frame of the program's stack, as the program says. line: None where it has none."""
+
+    file: str
+    line: int | None
+    function: str
+
+
+@attrs.frozen
 class Divergence:
     """Where a replay parts from its record.
 
@@ -150,7 +159,8 @@ class Replayer(Dispatcher):
             and event.channel == channel
             and event.answer is not None
             and not (event.answer.stored or event.effects or number_of(frame) in _OF_THREADS)
-            and self.until is self.speed is self.on_call is None
+            and self.until is self.speed is None
+            and self.on_call is None
         ):
             self.calls_followed += 1
             self.seen = event
@@ -448,12 +458,13 @@ class Replayer(Dispatcher):
         self.divergence = Divergence(
             self.calls_followed + 1,
             parting.why,
-            None if expected is None else self._asked(expected.channel, expected.frame),
-            None if parting.got is None else self._asked(*parting.got),
+            None if expected is None else self.asked(expected.channel, expected.frame),
+            None if parting.got is None else self.asked(*parting.got),
         )
         self._world.end(Ended(Status.CANCELLED, f"the replay parts from its record: {parting.why}"))
 
-    def _asked(self, channel: int, frame: bytes) -> Asked:
+    def asked(self, channel: int, frame: bytes) -> Asked:
+        """Returns a request for people."""
         thread = next((each.tid for each in self._world.threads if each.channel == channel), 0)
         number = number_of(frame)
         row = self._rows.get(number)

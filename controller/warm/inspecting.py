@@ -8,8 +8,6 @@ import contextlib
 import errno
 import time
 
-import attrs
-
 from proxybox.controller.boxes.box import BoxSpec
 from proxybox.controller.boxes.recorded import Standing
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
@@ -20,6 +18,7 @@ from proxybox.controller.header import CALL_BORN, REQUEST
 from proxybox.controller.process.birth import adopt
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.undertaker import undertaker
+from proxybox.controller.record.replayer import Frame
 from proxybox.controller.warm.bootstrapping import mount_bootstrap
 from proxybox.controller.warm.session import LiveSession
 from proxybox.controller.world.output import OutputSink
@@ -37,7 +36,9 @@ def of_the_program():
     return sys._getframe(4 if sys.implementation.name == "pypy" else 3)
 """
 #: Tells the frames of the program, from the innermost one on.
-_STACK = _FRAME + """\
+_STACK = (
+    _FRAME
+    + """\
 def look():
     frame, said = of_the_program(), []
     while frame is not None and len(said) < 300:
@@ -49,8 +50,11 @@ try:
 finally:
     __import__("posix")._exit(0)
 """
+)
 #: Turns the copy into a session.
-_SESSION = _FRAME + """\
+_SESSION = (
+    _FRAME
+    + """\
 def enter():
     sys.proxybox_frame = of_the_program()
     posix, source, boot = __import__("posix"), b"", {"__name__": "bootstrap"}
@@ -66,6 +70,7 @@ def enter():
     boot["kind"].lead(own("session").steps(link, boot["program"].new_main, own, %d, function))
 enter()
 """
+)
 #: The first command of that session: gives it the names that the program sees where it stands.
 _NAMES = """\
 import sys
@@ -73,15 +78,6 @@ frame = sys.__dict__.pop("proxybox_frame")
 globals().update(frame.f_globals)
 globals().update(frame.f_locals)
 """
-
-
-@attrs.frozen
-class Frame:
-    """A frame of the program's stack, as the program says. line: None where it has none."""
-
-    file: str
-    line: int | None
-    function: str
 
 
 def stack(at: Standing) -> tuple[Frame, ...]:

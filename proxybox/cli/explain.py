@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from proxybox.cli.choosing import chosen_packages
 from proxybox.cli.failures import CommandError, UsageError
 from proxybox.cli.run import interrupted, tell_failure
 from proxybox.cli.streams import text_file
@@ -20,8 +21,10 @@ from proxybox.records.explaining.reading import Consumer, Explanation
 from proxybox.records.explaining.reading import explain as read
 from proxybox.records.explaining.telling import LONGEST, Section, as_data, sections
 from proxybox.records.explaining.timeline import Timeline
+from proxybox.records.lines import MOST, Lines, at_line, lines_of
 from proxybox.records.record import Record, RecordedCall, RecordedSignal
 from proxybox.terminal.harmless import on_one_line
+from proxybox.terminal.progress import shown_progress
 from proxybox.terminal.strace import argument
 from proxybox.terminal.tables import table
 from proxybox.terminal.text import Paint
@@ -29,7 +32,8 @@ from proxybox.terminal.text import Paint
 
 def explain(
     record: Path, everything: bool, strace: bool, svg: str | None, html: str | None, folded: str | None, weight: str,
-    perfetto: str | None, as_json: bool,
+    perfetto: str | None, as_json: bool, lines: bool = False, guest: str | None = None,
+    packages: tuple[str, ...] = (),
 ) -> int:  # fmt: skip
     """Explains a record in the forms that were asked for. Returns the exit status."""
     try:
@@ -43,7 +47,7 @@ def explain(
             making.trace_events(perfetto)
             making.folded(folded, by_time=weight == "us")
             making.pictures(svg, html, everything=everything)
-            told = read(opened, making.consumers)
+            told = read(opened, making.consumers, _lines(record, guest, packages) if lines else None)
             for finish in making.finishing:
                 finish(told)
         if as_json:
@@ -56,6 +60,14 @@ def explain(
     except Exception as error:
         return tell_failure(error)
     return 0
+
+
+def _lines(record: Path, guest: str | None, packages: tuple[str, ...]) -> Lines:
+    """Asks a replay of the record which lines made its calls, with a progress bar."""
+    with Record(record) as counted:
+        total = sum(1 for _ in counted.calls())
+    with shown_progress("asking for lines", min(total, MOST)) as advance:
+        return lines_of(record, guest=guest, packages=chosen_packages(packages, guest, None), on_call=advance)
 
 
 def _opened(record: Path) -> Record:
@@ -121,8 +133,14 @@ class Strace:
         """Prints one call."""
         took = waited(call)
         self._out.write(
-            f"{call.at:11.6f} [{call.thread}] {line(as_oscall(call), self._paint)}{f' <{took:.6f}>' if took else ''}\n"
+            f"{call.at:11.6f} [{call.thread}] {line(as_oscall(call), self._paint)}"
+            f"{f' <{took:.6f}>' if took else ''}{self._place(call)}\n"
         )
+
+    def _place(self, call: RecordedCall) -> str:
+        if call.line is None:
+            return ""
+        return self._paint("dim", on_one_line(f"  # {at_line(call.line)} {call.line.function}"))
 
     def signals(self, received: list[RecordedSignal]) -> None:
         """Prints signals that came, as strace does."""

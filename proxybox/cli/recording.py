@@ -19,6 +19,8 @@ Examples:
   proxybox run --record run.pbx script.py
   proxybox replay run.pbx
   proxybox replay --json run.pbx
+  proxybox replay --at-call 290 run.pbx        (a prompt, in the program at its 290th call)
+  echo 'print(total)' | proxybox replay --at-call 290 run.pbx
 
 \b
 Exit status: 0 when the program did what it did then, or
@@ -52,9 +54,17 @@ record_argument = click.argument("record", type=Path, shell_complete=complete_fi
 @click.option("--guest-library", metavar="DIR", help="As for run.", shell_complete=complete_file)
 @packages_option
 @click.option("--until", type=click.IntRange(1), metavar="N", help="Stop at call N; what was printed before is shown.")
+@click.option(
+    "--at-call",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Stop at call N, and look into a copy of the program: a prompt, or the code on standard input.",
+)
 @click.option("--speed", type=click.FloatRange(0, 1e6, min_open=True), metavar="X",
               help="Take the time that the run took, X times as fast.")  # fmt: skip
 @click.option("--timeout", metavar="DURATION", help="End it after this time: 30, 5m (an hour).")
+@click.option("--vi", is_flag=True, help="Keys of the prompt as in vi.")
+@click.option("--no-history", is_flag=True, help="Keep no history of the prompt.")
 @click.option("--quiet", "-q", is_flag=True, help="Do not show what the program prints.")
 @json_flag
 def replay(record: Path, **options: Any) -> int:
@@ -118,11 +128,15 @@ RECORD is what `proxybox run --record RECORD` has written; it is read, and nothi
 files that the program read and wrote, what it printed, what it asked for, what it was refused and why,
 and where it waited. A record that was cut off is explained as far as it goes.
 
+With --lines it is run again, in a box that is answered from the record alone, and a copy of the program is
+asked at each call which line of Python makes it: that is what the program says.
+
 \b
 Examples:
   proxybox explain run.pbx
   proxybox explain --html run.html run.pbx
   proxybox explain --strace run.pbx | less
+  proxybox explain --lines run.pbx
   proxybox explain --folded - run.pbx | flamegraph.pl > calls.svg
   proxybox explain --perfetto run.json run.pbx     (open it in https://ui.perfetto.dev)
 
@@ -138,6 +152,9 @@ def _file_option(flag: str, text: str) -> Callable[[Callable[..., int]], Callabl
 @click.command("explain", help=EXPLAIN_HELP, short_help="Tell what a recorded program did.")
 @record_argument
 @click.option("--all", "everything", is_flag=True, help="Every file and line; the interpreter's own files, too.")
+@click.option("--lines", is_flag=True, help="Tell which line of the program made each call: by a replay.")
+@guest_option
+@packages_option
 @click.option("--strace", is_flag=True, help="Print all calls, as strace(1) shows calls.")
 @_file_option("--svg", "Write a picture: threads, calls and waits over time.")
 @_file_option("--html", "Write a page with the picture and the explanation.")

@@ -58,30 +58,43 @@ def sit(parsed: Parsed, policy: "Policy") -> int:
             session.exec("", echo=True)
             return session
 
-        first = Early(start)
-        try:
-            with swift_turns():
-                from proxybox.repl import loop
-                from proxybox.repl.commands import dispatch
-                from proxybox.repl.console import Console
-                from proxybox.repl.prompt import Prompt, history_file, plain_output
-                from proxybox.repl.screen import Screen, quiet_keys
-        except ModuleNotFoundError as error:
-            raise CommandError(
-                f"the prompt needs {error.name}, which is not installed: pip install 'proxybox[repl]'"
-            ) from None
-        finally:
-            first.wait()
-        shell = loop.Shell(Screen(), dispatch)
-        shells.append(shell)
-        with plain_output(shell.screen.file), contextlib.closing(Console(policy, first.get)) as shell.console:
-            history = None if parsed.flag("no_history") else history_file()
-            shell.prompter = prompt = Prompt(shell, vi=parsed.flag("vi"), history=history)
-            shell.screen.say(banner(parsed), "dim")
-            if prompt.warning:
-                shell.screen.note(prompt.warning)
-            with quiet_keys():
-                return shell.work()
+        return at_prompt(
+            policy, start, banner(parsed), shells, vi=parsed.flag("vi"), keeps_history=not parsed.flag("no_history")
+        )
+
+
+def at_prompt(
+    policy: "Policy", start: "Callable[[], Session]", text: str, shells: "list[Shell]", *, vi: bool,
+    keeps_history: bool,
+) -> int:  # fmt: skip
+    """Sits at the prompt until the person leaves, and returns the exit status.
+
+    start: makes the session, and another one after it has ended. text: what stands above the first prompt. shells: is
+    given the shell.
+    """
+    first = Early(start)
+    try:
+        with swift_turns():
+            from proxybox.repl import loop
+            from proxybox.repl.commands import dispatch
+            from proxybox.repl.console import Console
+            from proxybox.repl.prompt import Prompt, history_file, plain_output
+            from proxybox.repl.screen import Screen, quiet_keys
+    except ModuleNotFoundError as error:
+        raise CommandError(
+            f"the prompt needs {error.name}, which is not installed: pip install 'proxybox[repl]'"
+        ) from None
+    finally:
+        first.wait()
+    shell = loop.Shell(Screen(), dispatch)
+    shells.append(shell)
+    with plain_output(shell.screen.file), contextlib.closing(Console(policy, first.get)) as shell.console:
+        shell.prompter = prompt = Prompt(shell, vi=vi, history=history_file() if keeps_history else None)
+        shell.screen.say(text, "dim")
+        if prompt.warning:
+            shell.screen.note(prompt.warning)
+        with quiet_keys():
+            return shell.work()
 
 
 def has_own_prompt(parsed: Parsed) -> bool:

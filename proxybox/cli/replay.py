@@ -2,38 +2,47 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from proxybox.cli import streams
 from proxybox.cli.choosing import chosen_packages
 from proxybox.cli.failures import CommandError
+from proxybox.cli.repl import at_prompt
 from proxybox.cli.run import interrupted, tell_failure
 from proxybox.controller.audit import OSCall
 from proxybox.controller.record.replayer import Asked, Divergence
-from proxybox.records.replaying import Replay
+from proxybox.policies import Policy
+from proxybox.records.replaying import Replay, ReplayedCall
 from proxybox.records.replaying import replay as replay_record
 from proxybox.terminal import strace
 from proxybox.terminal.harmless import harmless_lines
 from proxybox.terminal.text import Paint
 
 EXIT_PARTED = 1
+#: For copies of the program at a call.
+POLICY = Policy()
+_MOST_FRAMES = 12
 
 
 def replay(
     record: Path, guest: str | None, guest_library: str | None, packages: tuple[str, ...], quiet: bool, as_json: bool,
-    until: int | None = None, speed: float | None = None, timeout: str | None = None,
+    until: int | None = None, at_call: int | None = None, speed: float | None = None, timeout: str | None = None,
+    vi: bool = False, no_history: bool = False,
 ) -> int:  # fmt: skip
     """Replays a record, and says what came of it. Returns the exit status."""
     silent = quiet or as_json
+    stop = None if at_call is None else Stop(at_call, vi=vi, keeps_history=not no_history)
     try:
         done = replay_record(
             record, guest=guest, guest_library=guest_library, packages=chosen_packages(packages, guest, guest_library),
             on_stdout=None if silent else streams.writer(1, "auto"),
             on_stderr=None if silent else streams.writer(2, "auto"),
-            until=until,
+            until=until if at_call is None else at_call,
             speed=speed,
             timeout=timeout,
+            on_call=stop,
         )  # fmt: skip
     except KeyboardInterrupt:
         return interrupted()
@@ -46,7 +55,58 @@ def replay(
         sys.stdout.write("\n")
     else:
         sys.stderr.write(harmless_lines("\n".join(told(done, Paint(sys.stderr)))) + "\n")
+    if stop is not None and stop.status is not None and done.is_stopped:
+        return stop.status
     return 0 if done.ok or (done.is_stopped and done.divergence is None) else EXIT_PARTED
+
+
+class Stop:
+    """Looks into the program at one call, with what a person types, or with the source on standard input.
+
+    status: the exit status of that; None before it.
+    """
+
+    def __init__(self, number: int, *, vi: bool, keeps_history: bool) -> None:
+        self._number = number
+        self._vi, self._keeps_history = vi, keeps_history
+        self.status: int | None = None
+
+    def __call__(self, call: ReplayedCall) -> None:
+        """Is told of each call."""
+        if call.number != self._number:
+            return
+        is_prompt = sys.stdin is not None and sys.stdin.isatty()
+        text = harmless_lines("\n".join(where(call)))
+        if is_prompt:
+            self.status = at_prompt(
+                POLICY, lambda: call.session(POLICY), text, [], vi=self._vi, keeps_history=self._keeps_history
+            )
+            return
+        sys.stderr.write(f"{text}\n")
+        with call.session(POLICY) as session:
+            done = session.exec(
+                "" if sys.stdin is None else sys.stdin.read(), echo=True, on_stdout=_writer(1), on_stderr=_writer(2),
+                on_display=lambda shown: _writer(1)(f"{shown.data.get('text/plain', '')}\n"),
+            )  # fmt: skip
+        if done.error is not None:
+            sys.stderr.write(harmless_lines(done.error.traceback or done.summary()) + "\n")
+        self.status = 0 if done.ok else 1
+
+
+def _writer(number: int) -> Callable[[str], object]:
+    write = streams.writer(number, "auto")
+    return lambda text: write(text.encode("utf-8", "backslashreplace"))
+
+
+def where(call: ReplayedCall) -> list[str]:
+    """Returns in words where a program stands."""
+    stack = call.stack()
+    lines = [f"proxybox: call {call.number:,}, thread {call.asked.thread}: {as_call(call.asked)}"]
+    lines += [f"  {'in' if not k else 'from'} {each.file}:{each.line or '?'}, {each.function}"
+              for k, each in enumerate(stack[:_MOST_FRAMES])]  # fmt: skip
+    if len(stack) > _MOST_FRAMES:
+        lines.append(f"  and {len(stack) - _MOST_FRAMES} frames more")
+    return [*lines, "A copy of the program stands here. Its world is empty, and the replay does not notice it."]
 
 
 def told(done: Replay, paint: Paint) -> list[str]:

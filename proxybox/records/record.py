@@ -12,6 +12,7 @@ from proxybox.controller.boxes.recorded import RecordReader, policy_of
 from proxybox.controller.errors import GuestMisbehaved, RecordError
 from proxybox.controller.record import events
 from proxybox.controller.record.calls import number_of
+from proxybox.controller.record.replayer import Frame
 from proxybox.policies import Policy
 from proxybox.result import Result, result_of
 
@@ -39,7 +40,9 @@ class RecordedCall:
     seconds from the start of the record, and until the answer; took is None for a call that was never answered.
     arguments: by the names of the man page, with bytes for what the program's memory held. asked: the same, without
     what is not read: by this, calls are compared. result: as the kernel returns it. refusals: each with its reason.
-    printed: (stream, bytes) for what it printed; clocks: readings of clocks that the program made just before.
+    printed: (stream, bytes) for what it printed; clocks: readings of clocks that the program made just before. line:
+    of the program's own code that made it, where a replay was asked for it (lines.py); stack: all frames, from the
+    innermost one on.
     """
 
     number: int
@@ -55,6 +58,8 @@ class RecordedCall:
     refusals: tuple[events.Refused, ...] = ()
     printed: tuple[tuple[int, bytes], ...] = ()
     clocks: tuple[tuple[int, int], ...] = ()
+    line: Frame | None = None
+    stack: tuple[Frame, ...] = ()
 
     @property
     def errno(self) -> str | None:

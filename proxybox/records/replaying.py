@@ -7,15 +7,18 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from proxybox import given
-from proxybox.controller.boxes.box import Run
-from proxybox.controller.boxes.recorded import ReplayedSpec, outcome_differs
+from proxybox.controller.boxes.box import BoxSpec, Run
+from proxybox.controller.boxes.recorded import ReplayedSpec, Standing, outcome_differs
 from proxybox.controller.errors import RecordError
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import Guest
-from proxybox.controller.record.replayer import Divergence
+from proxybox.controller.record.replayer import Asked, Divergence, Frame
+from proxybox.controller.warm.inspecting import session, stack
 from proxybox.controller.world.streams import Streams
+from proxybox.policies import Policy
 from proxybox.records.record import Record
 from proxybox.result import Result, result_of
+from proxybox.session import Session
 
 _NAME = re.compile(r"(pypy|python)3\.(\d{1,2})", re.ASCII)
 #: Seconds of wall time that a replay may take where nothing else is said.
@@ -45,6 +48,44 @@ class Replay:
         return self.divergence is None and self.is_complete
 
 
+@attrs.frozen(eq=False)
+class ReplayedCall:
+    """A call of a replayed program, which waits for its answer; `on_call` of `replay` is given it, and may look.
+
+    What it shows of the program is the program's claim. Looking changes nothing for the replay.
+    """
+
+    _at: Standing = attrs.field(repr=False)
+    _guest: Guest = attrs.field(repr=False)
+
+    @property
+    def number(self) -> int:
+        """Its place in the order of all calls, from 1 on."""
+        return self._at.number
+
+    @property
+    def asked(self) -> Asked:
+        """Its name, its arguments and the id of its thread."""
+        return self._at.asked
+
+    def stack(self) -> tuple[Frame, ...]:
+        """Returns the frames of Python that make the call, from the innermost one on.
+
+        There are none before Python runs, and where the interpreter makes the call under its lock or another thread has
+        that.
+        """
+        return stack(self._at)
+
+    def session(self, policy: Policy | None = None) -> Session:
+        """Returns a copy of the program as a session, in which the names of its innermost function can be used.
+
+        Its OS calls are answered by an empty world of its own, under the policy that is given. The caller closes it.
+        Raises SandboxStartError and CannotCopy where no copy can be had: at another call it may be.
+        """
+        rules = Policy() if policy is None else policy
+        return Session(session(self._at, BoxSpec(rules, self._guest)), rules)
+
+
 def replay(
     path: str | os.PathLike[str],
     *,
@@ -56,13 +97,15 @@ def replay(
     until: int | None = None,
     speed: float | None = None,
     timeout: float | str | None = None,
+    on_call: Callable[[ReplayedCall], object] | None = None,
 ) -> Replay:
     """Runs a recorded program again in a box, answered from the record alone.
 
     guest: the interpreter, which must be the build that was recorded; None for one that is found by the record's name
     of it. packages: the folders of packages that the run had. on_stdout, on_stderr: called with what it prints. until:
     the number of the call at which to stop, from 1 on. speed: how many seconds of the recorded run go by in one second;
-    None for as fast as can be. timeout: seconds of wall time that it may take (an hour).
+    None for as fast as can be. timeout: seconds of wall time that it may take (an hour), but for `on_call`. on_call:
+    called with each call that is as recorded, before it is answered: the program can be looked into then.
 
     Raises RecordError for a file that is no record, or that cannot be replayed here, OSError where it cannot be read,
     and SandboxStartError where no box can be started.
@@ -75,7 +118,11 @@ def replay(
     with Record(path) as record:
         reader = record.reader
         found = _guest(record, guest, guest_library, packages)
-        spec = ReplayedSpec.of(reader, found, until=until, speed=speed, timeout=TIMEOUT if seconds is None else seconds)
+        look = given.function("on_call", on_call)
+        spec = ReplayedSpec.of(
+            reader, found, until=until, speed=speed, timeout=TIMEOUT if seconds is None else seconds,
+            on_call=None if look is None else lambda at: look(ReplayedCall(at, found)),
+        )  # fmt: skip
         streams = Streams(stdout=given.function("on_stdout", on_stdout), stderr=given.function("on_stderr", on_stderr))
         replayed = spec.run((), streams=streams)
         replayer = spec.replayer

@@ -9,14 +9,17 @@ import attrs
 from proxybox.controller import abi
 from proxybox.controller.exchange import values
 from proxybox.controller.record.events import Refused
+from proxybox.controller.record.replayer import Frame
 from proxybox.records.explaining.counting import Counts, Table
 from proxybox.records.explaining.openfiles import STANDARD, OpenFiles, data, number, succeeded, waited
+from proxybox.records.lines import at_line
 from proxybox.records.record import RecordedCall, RecordedSignal
 from proxybox.terminal.strace import CLOCKS
 
 MOST_FILES: Final = 20_000
 MOST_NAMES: Final = 1000
 MOST_WAITS: Final = 5000
+MOST_LINES: Final = 20_000
 #: Subjects that are named for one refusal, and bytes of printed output that are kept for one stream.
 MOST_SUBJECTS, MOST_PRINTED = 5, 1 << 16
 _LONGEST_NAME, _LONGEST = 200, 1000
@@ -33,7 +36,7 @@ class FileUse:
     """What was done with one file or folder. read, written: bytes. looked: questions such as stat(2) and access(2).
 
     errors: names of errors, with how often opening it or looking for it ended so. changes: what was done besides, such
-    as `removed`, with how often.
+    as `removed`, with how often. lines: of the program that did it.
     """
 
     opened: int = 0
@@ -44,6 +47,7 @@ class FileUse:
     looked: int = 0
     errors: Counts[str] = attrs.field(factory=lambda: Counts(16, "other"))
     changes: Counts[str] = attrs.field(factory=lambda: Counts(16, "others"))
+    lines: Counts[str] = attrs.field(factory=lambda: Counts(16, "others"))
 
     @property
     def is_read(self) -> bool:
@@ -58,12 +62,13 @@ class FileUse:
 
 @attrs.define
 class Refusal:
-    """How often something was refused, since when, and for what."""
+    """How often something was refused, since when, for what, and to which lines of the program."""
 
     count: int = 0
     first_call: int = 0
     first_at: float = 0.0
     subjects: list[str] = attrs.field(factory=list)
+    lines: Counts[str] = attrs.field(factory=lambda: Counts(16, "others"))
 
 
 @attrs.define
@@ -89,6 +94,17 @@ class ThreadUse:
     waited: float = 0.0
     first: float = 0.0
     last: float = 0.0
+
+
+@attrs.define
+class LineUse:
+    """What one line of the program did: its calls, the seconds that they waited, refusals. names: by call."""
+
+    function: str = ""
+    calls: int = 0
+    waited: float = 0.0
+    refused: int = 0
+    names: Counts[str] = attrs.field(factory=lambda: Counts(16, "others"))
 
 
 @attrs.define
@@ -136,6 +152,7 @@ class Account:
         self.refusals: Table[Refused, Refusal] = Table(Refusal, MOST_NAMES)
         self.waits: Table[tuple[str, str], Wait] = Table(Wait, MOST_WAITS)
         self.threads: Table[int, ThreadUse] = Table(ThreadUse, MOST_NAMES)
+        self.lines: Table[tuple[str, int | None], LineUse] = Table(LineUse, MOST_LINES)
         self.printed: tuple[Printed, ...] = tuple(Printed() for _ in STREAMS)
         self.asked = Asked()
         self.by_name: Counts[str] = Counts(MOST_NAMES, "others")
@@ -155,6 +172,8 @@ class Account:
         self.calls += 1
         self.errors += call.errno is not None
         self.by_name.add(call.name)
+        if call.line is not None:
+            self._line(call, call.line)
         self._time(call, subject)
         for refused in call.refusals:
             self._refused(call, refused, subject)
@@ -172,6 +191,16 @@ class Account:
             count = _COUNTED.get(call.name)
             if count is not None:
                 count(self, call, subject)
+        if call.line is not None and subject in self.files:
+            self.files[subject].lines.add(at_line(call.line))
+
+    def _line(self, call: RecordedCall, line: Frame) -> None:
+        use = self.lines.of((line.file, line.line))
+        use.function = use.function or line.function
+        use.calls += 1
+        use.waited += waited(call)
+        use.refused += bool(call.refusals)
+        use.names.add(call.name)
 
     def _time(self, call: RecordedCall, subject: str) -> None:
         took = waited(call)
@@ -197,6 +226,8 @@ class Account:
         if not kept.count:
             kept.first_call, kept.first_at = call.number, call.at
         kept.count += 1
+        if call.line is not None:
+            kept.lines.add(at_line(call.line))
         if subject and subject not in kept.subjects and len(kept.subjects) < MOST_SUBJECTS:
             kept.subjects.append(subject)
 

@@ -7,6 +7,7 @@ from typing import Any, Final, TextIO
 from proxybox.controller.audit import Decision, OSCall
 from proxybox.records.explaining.counting import Counts
 from proxybox.records.explaining.openfiles import LONGEST_PATH, text_of, waited
+from proxybox.records.lines import at_line
 from proxybox.records.record import RecordedCall, RecordedSignal
 from proxybox.terminal import strace
 from proxybox.terminal.harmless import on_one_line
@@ -41,17 +42,21 @@ def _plain(value: Any) -> Any:
 
 
 class Folded:
-    """Stacks of family, call and subject, with how often each came, or how long it waited in microseconds."""
+    """Stacks of family, call and subject, with how often each came, or how long it waited in microseconds.
+
+    Where a call has a stack of Python, that takes the place of the family.
+    """
 
     def __init__(self, *, by_time: bool) -> None:
         self._by_time = by_time
-        self._counts: Counts[tuple[str, str, str]] = Counts(MOST_STACKS, ("others", "others", ""))
+        self._counts: Counts[tuple[str, ...]] = Counts(MOST_STACKS, ("others", "others", ""))
 
     def add(self, call: RecordedCall, subject: str) -> None:
         """Counts one call."""
         count = round(waited(call) * 1e6) if self._by_time else 1
         if count > 0:
-            self._counts.add((call.family, call.name, subject[:LONGEST]), count)
+            frames = [f"{each.function} ({at_line(each)})" for each in reversed(call.stack)] or [call.family]
+            self._counts.add((*frames, call.name, subject[:LONGEST]), count)
 
     def signals(self, received: list[RecordedSignal]) -> None:
         """Passes over signals: they are in no stack."""
@@ -88,6 +93,8 @@ class TraceEvents:
         arguments: dict[str, Any] = {"call": call.number, "result": call.result}
         if subject:
             arguments["subject"] = on_one_line(subject[:LONGEST])
+        if call.line is not None:
+            arguments["line"] = on_one_line(at_line(call.line))
         if call.errno is not None:
             arguments["error"] = call.errno
         if call.refusals:

@@ -9,6 +9,8 @@ from proxybox.policies import Policy
 from proxybox.policies.dumping import to_dict
 from proxybox.records.explaining.account import Account
 from proxybox.records.explaining.openfiles import OpenFiles
+from proxybox.records.lines import Lines, own_frame
+from proxybox.records.ownfiles import prefix_of
 from proxybox.records.record import Record, RecordedCall, RecordedSignal
 from proxybox.result import Result
 
@@ -28,7 +30,7 @@ class Explanation:
     """What a record tells of a run.
 
     result: None where the record ends before the program did. policy: what differs from the default policy, as pairs of
-    a key and its value.
+    a key and its value. lines: which lines made the calls; None where no replay was asked.
     """
 
     guest: str
@@ -37,24 +39,31 @@ class Explanation:
     policy: tuple[tuple[str, str], ...]
     account: Account
     result: Result | None
+    lines: Lines | None = None
 
 
-def explain(record: Record, consumers: Sequence[Consumer] = ()) -> Explanation:
-    """Reads a record to its end, and returns what it tells. Raises RecordError."""
+def explain(record: Record, consumers: Sequence[Consumer] = (), lines: Lines | None = None) -> Explanation:
+    """Reads a record to its end, and returns what it tells. Raises RecordError.
+
+    lines: of the same record; each call is given its own.
+    """
     policy = record.policy
     files = OpenFiles(policy.environment.cwd)
-    account = Account(files)
+    account, prefix = Account(files), prefix_of(record.argv)
     told: list[Consumer] = [account, *consumers]
     for call in record.calls():
         _signals(record, told)
         subject = files.subject(call)
+        if lines is not None:
+            call.stack = lines.stacks.get(call.number, ())
+            call.line = own_frame(call.stack, prefix)
         for consumer in told:
             consumer.add(call, subject)
         files.follow(call)
     _signals(record, told)
     return Explanation(
         guest=record.guest, recorded=record.recorded, argv=record.argv, policy=differences(policy), account=account,
-        result=record.result,
+        result=record.result, lines=lines,
     )  # fmt: skip
 
 

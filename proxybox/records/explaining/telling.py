@@ -1,6 +1,5 @@
 """An explanation in sections of words and tables: the same ones for a terminal, and for a page."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -8,22 +7,15 @@ import attrs
 
 from proxybox.policies.sizes import spoken_size
 from proxybox.records.explaining.account import STREAMS, Account, FileUse, kind_of_error
+from proxybox.records.explaining.counting import Counts
 from proxybox.records.explaining.reading import Explanation
+from proxybox.records.ownfiles import is_of_interpreter, prefix_of
 from proxybox.result import Change
 
 #: Rows of a table, and lines of printed output, where not all are asked for.
-MOST_ROWS, MOST_WAITED, MOST_LINES = 40, 10, 12
+MOST_ROWS, MOST_WAITED, MOST_LINES, MOST_NAMED, MOST_LINES_OF = 40, 10, 12, 6, 2
 #: Characters of one text.
 LONGEST: Final = 300
-#: What every interpreter looks at when it starts, and its own library: told in one line.
-_SYSTEM: Final = ("/usr/", "/lib/", "/lib64/", "/bin/", "/sys/", "/proc/self/", "/proc/sys/")
-_STARTING: Final = frozenset(
-    {
-        "/usr", "/lib", "/lib64", "/bin", "/etc/localtime", "/etc/ld.so.cache", "/proc/meminfo", "/proc/mounts",
-        "/proc/cpuinfo", "/proc/stat", "/selinux",
-    }
-)  # fmt: skip
-_NAMES_OF_START: Final = re.compile(r"pyvenv\.cfg|pybuilddir\.txt|python3\d+\.zip|.*\._pth|pypy3?[\d.]*|lib-python")
 
 
 @attrs.frozen(kw_only=True)
@@ -46,26 +38,16 @@ def sections(told: Explanation, *, everything: bool = False) -> list[Section]:
     found = [
         _run(told, most),
         Section(title="How it ended", lines=tuple(_ending(told))),
-        _read(own, system, account, most),
-        _changed(own, told, most),
-        _in_vain(own, most),
+        _by(_read(own, system, account, most), own, told),
+        _by(_changed(own, told, most), own, told),
+        _by(_in_vain(own, most), own, told),
         _printed(account, everything),
         Section(title="What it asked for", lines=tuple(_asked(account))),
-        _refused(account, most),
+        _refused(told, most),
+        _lines(told, most),
         _time(account, most),
     ]
     return [each for each in found if each.lines or each.rows or each.after]
-
-
-def is_of_interpreter(path: str, prefix: str) -> bool:
-    """Whether a path is one of those that every interpreter reads. prefix: the folder that it is installed in."""
-    return (
-        path.startswith(_SYSTEM)
-        or path in _STARTING
-        or "/site-packages" in path
-        or (len(prefix) > 1 and (path == prefix or path.startswith(f"{prefix}/")))
-        or _NAMES_OF_START.fullmatch(path.rpartition("/")[2]) is not None
-    )
 
 
 def seconds(value: float) -> str:
@@ -77,8 +59,7 @@ def seconds(value: float) -> str:
 
 def _apart(told: Explanation, everything: bool) -> tuple[dict[str, FileUse], list[FileUse]]:
     """Returns the program's files by path, and those of the interpreter."""
-    executable = told.argv[0] if told.argv else ""
-    prefix = executable.rpartition("/")[0].rpartition("/")[0]
+    prefix = prefix_of(told.argv)
     own: dict[str, FileUse] = {}
     system: list[FileUse] = []
     for path, use in told.account.files.items():
@@ -87,6 +68,21 @@ def _apart(told: Explanation, everything: bool) -> tuple[dict[str, FileUse], lis
         else:
             system.append(use)
     return own, system
+
+
+def _by(section: Section, own: dict[str, FileUse], told: Explanation) -> Section:
+    """Returns a table of files with the lines of the program that did it, where a replay was asked for them."""
+    if told.lines is None or not section.rows:
+        return section
+    rows = tuple((*row, _lines_of(own[row[0]].lines) if row[0] in own else "") for row in section.rows)
+    return attrs.evolve(section, head=(*section.head, "BY LINE"), rows=rows)
+
+
+def _lines_of(lines: Counts[str]) -> str:
+    """Returns the lines that did something most often."""
+    return ", ".join(line for line, _ in lines.most_common(MOST_LINES_OF))[:LONGEST] + (
+        f" and {len(lines) - MOST_LINES_OF:,} more" if len(lines) > MOST_LINES_OF else ""
+    )
 
 
 def _cut(rows: Sequence[tuple[str, ...]], most: int | None, *more: str) -> dict[str, Any]:
@@ -245,8 +241,9 @@ def _asked(account: Account) -> Iterator[str]:
         yield f"calls that nothing answers: {', '.join(_counted(account.unknown.most_common(20)))}"
 
 
-def _refused(account: Account, most: int | None) -> Section:
-    rows = [
+def _refused(told: Explanation, most: int | None) -> Section:
+    account = told.account
+    rows: list[tuple[str, ...]] = [
         (
             refused.call[:LONGEST], refused.errno[:40], refused.reason[:LONGEST], f"{kept.count:,}",
             f"{kept.first_call:,}", ", ".join(kept.subjects)[:LONGEST],
@@ -254,9 +251,45 @@ def _refused(account: Account, most: int | None) -> Section:
         for refused, kept in account.refusals.items()
     ]  # fmt: skip
     further = account.refusals.rest.count
+    head: tuple[str, ...] = ("CALL", "ERROR", "WHY", "TIMES", "FIRST CALL", "FOR")
+    if told.lines is not None:
+        head += ("BY LINE",)
+        rows = [(*row, _lines_of(kept.lines)) for row, kept in zip(rows, account.refusals.values(), strict=True)]
     return Section(
-        title="What it was refused, and why", head=("CALL", "ERROR", "WHY", "TIMES", "FIRST CALL", "FOR"), right=(3, 4),
+        title="What it was refused, and why", head=head, right=(3, 4),
         **_cut(rows, most, *([f"further refusals: {further:,}"] if further else [])),
+    )  # fmt: skip
+
+
+def _lines(told: Explanation, most: int | None) -> Section:
+    """What each line of the program did: the busiest ones, in the order of the file."""
+    account, asked = told.account, told.lines
+    if asked is None:
+        return Section(title="")
+    busiest = sorted(account.lines.items(), key=lambda item: -item[1].calls)
+    kept = sorted(busiest[:most], key=lambda item: (item[0][0], item[0][1] or 0))
+    rows = [
+        (
+            f"{file}:{'?' if line is None else line}", use.function, f"{use.calls:,}", seconds(use.waited),
+            f"{use.refused:,}" if use.refused else "", ", ".join(_counted(use.names.most_common(MOST_NAMED))),
+        )
+        for (file, line), use in kept
+    ]  # fmt: skip
+    after = [f"and {len(busiest) - len(kept):,} more (--all shows them)"] if len(kept) < len(busiest) else []
+    with_lines = sum(use.calls for use in account.lines.values()) + account.lines.rest.calls
+    after.append(
+        f"{_count(account.calls - with_lines, 'call')} of the interpreter's own, or made where it could not be asked"
+    )
+    if asked.near:
+        after.append(f"{_count(len(asked.near), 'call has', 'calls have')} the line of those before and after")
+    if asked.divergence is not None:
+        after.append(f"the replay parts from the record at call {asked.divergence.number:,}: no lines from there on")
+    elif asked.looked < account.calls:
+        after.append(f"only the first {asked.looked:,} calls were looked at")
+    return Section(
+        title="Which lines of the program did it, as the program says",
+        head=("LINE", "FUNCTION", "CALLS", "WAITED", "REFUSED", "WHAT"), right=(2, 3, 4), rows=tuple(rows),
+        after=tuple(after),
     )  # fmt: skip
 
 
@@ -318,6 +351,11 @@ def as_data(told: Explanation) -> dict[str, Any]:
         },
         "refusals": [{**_plain(refused), **_plain(kept)} for refused, kept in account.refusals.items()],
         "refusals_left_out": account.refusals.rest.count,
+        "lines": None if told.lines is None else [
+            {"file": file, "line": line, **_plain(use)} for (file, line), use in sorted(
+                account.lines.items(), key=lambda item: (item[0][0], item[0][1] or 0)
+            )
+        ],
         "unanswered": account.unanswered,
         "unknown_calls": dict(account.unknown),
         "calls_by_name": dict(account.by_name.most_common()),

@@ -12,6 +12,7 @@ import attrs
 
 from proxybox.records.explaining.account import signal_name
 from proxybox.records.explaining.openfiles import waited
+from proxybox.records.lines import at_line
 from proxybox.records.record import RecordedCall, RecordedSignal
 
 #: Marks must be more than there can be at one time: each thread has eight kinds of them.
@@ -70,15 +71,16 @@ class Timeline:
         at = int(call.at * 1e6)
         self.ended = max(self.ended, at + int(took * 1e6) + 1)
         self.calls[call.thread] = self.calls.get(call.thread, 0) + 1
-        text = f"{call.name} {subject[:LONGEST]}" if subject else call.name
-        self._mark(call.thread, at, _GROUP_OF.get(call.family, "others"), 1, text)
+        what = f"{call.name} {subject[:LONGEST]}" if subject else call.name
+        what += f" ({at_line(call.line)})" if call.line is not None else ""
+        self._mark(call.thread, at, _GROUP_OF.get(call.family, "others"), 1, what)
         for refused in call.refusals:
             self._mark(call.thread, at, REFUSED, 1, f"{refused.call} {subject}: {refused.reason}"[:LONGEST])
         for stream, data in call.printed:
             text = data[:LONGEST].decode("utf-8", "backslashreplace")
             self._mark(PRINTED_ROW, at, STDERR if stream else STDOUT, len(data), text)
         if took > 0:
-            self._wait(Wait(took, call.number, call.thread, call.at, f"{call.name} {subject[:LONGEST]}"))
+            self._wait(Wait(took, call.number, call.thread, call.at, what))
 
     def signals(self, received: list[RecordedSignal]) -> None:
         """Takes signals that came."""
