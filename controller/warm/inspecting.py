@@ -11,7 +11,7 @@ import time
 from proxybox.controller.boxes.box import BoxSpec
 from proxybox.controller.boxes.recorded import Standing
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
-from proxybox.controller.errors import CannotCopy, SandboxStartError
+from proxybox.controller.errors import CannotCopy
 from proxybox.controller.exchange.port import Port
 from proxybox.controller.guests.guest import require_bootstrap
 from proxybox.controller.header import CALL_BORN, REQUEST
@@ -24,9 +24,9 @@ from proxybox.controller.warm.session import LiveSession
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.stdin import Stdin
 
-#: Seconds that a look may take, and that a session may take to begin; the most bytes that a look may say, and of one
-#: text in it.
-_LIMIT, _BEGIN_LIMIT, _MOST, _TEXT = 1, 20, 1 << 16, 400
+#: Nanoseconds that a look may take, and seconds that a session may take to begin; the most bytes that a look may say,
+#: and characters of one text in it.
+LIMIT_NS, _BEGIN_LIMIT, _MOST, _TEXT = 300_000_000, 20, 1 << 16, 400
 _WRITE, _EXIT_GROUP = 1, 231
 
 #: Finds the program's innermost frame. Those of the source itself come before it; PyPy's embedding interface has one.
@@ -84,14 +84,11 @@ def stack(at: Standing) -> tuple[Frame, ...]:
     """Returns the frames of the thread of Python that makes this call, from the innermost one on.
 
     There are none where no Python runs yet, where the interpreter makes the call under its lock, and where another
-    thread has the lock.
+    thread has the lock. Raises SandboxStartError where no copy can be made; the program has ended then.
     """
+    child, address = _copy(at)
     try:
-        child, address = _copy(at)
-    except SandboxStartError:
-        return ()
-    try:
-        child.watch.deadline_ns = time.monotonic_ns() + _LIMIT * 10**9
+        child.watch.deadline_ns = time.monotonic_ns() + LIMIT_NS
         if not address:
             return ()
         child.channel.send((0, (address, _STACK.encode() + b"\0")))

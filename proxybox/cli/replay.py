@@ -13,7 +13,7 @@ from proxybox.cli.repl import at_prompt
 from proxybox.cli.run import interrupted, tell_failure
 from proxybox.controller.audit import OSCall
 from proxybox.controller.record.replayer import Asked, Divergence
-from proxybox.policies import Policy
+from proxybox.policies import preset
 from proxybox.records.replaying import Replay, ReplayedCall
 from proxybox.records.replaying import replay as replay_record
 from proxybox.terminal import strace
@@ -21,8 +21,6 @@ from proxybox.terminal.harmless import harmless_lines
 from proxybox.terminal.text import Paint
 
 EXIT_PARTED = 1
-#: For copies of the program at a call.
-POLICY = Policy()
 _MOST_FRAMES = 12
 
 
@@ -75,15 +73,16 @@ class Stop:
         """Is told of each call."""
         if call.number != self._number:
             return
+        policy = preset("repl")
         is_prompt = sys.stdin is not None and sys.stdin.isatty()
         text = harmless_lines("\n".join(where(call)))
         if is_prompt:
             self.status = at_prompt(
-                POLICY, lambda: call.session(POLICY), text, [], vi=self._vi, keeps_history=self._keeps_history
+                policy, lambda: call.session(policy), text, [], vi=self._vi, keeps_history=self._keeps_history
             )
             return
         sys.stderr.write(f"{text}\n")
-        with call.session(POLICY) as session:
+        with call.session(policy) as session:
             done = session.exec(
                 "" if sys.stdin is None else sys.stdin.read(), echo=True, on_stdout=_writer(1), on_stderr=_writer(2),
                 on_display=lambda shown: _writer(1)(f"{shown.data.get('text/plain', '')}\n"),

@@ -5,16 +5,18 @@ looked at there (controller/warm/inspecting.py).
 """
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
 from proxybox.controller.record.replayer import Divergence, Frame
+from proxybox.controller.warm.inspecting import LIMIT_NS
 from proxybox.records.ownfiles import is_of_interpreter
 from proxybox.records.replaying import ReplayedCall, replay
 
-#: Calls that are looked at, each of which takes some milliseconds.
-MOST = 200_000
+#: Calls that are looked at, each of which takes some milliseconds; and how many looks may take until their limit.
+MOST, MOST_SLOW = 200_000, 50
 #: How modules are named that an interpreter has within itself.
 _FROZEN = ("<frozen ", "<builtin>")
 
@@ -48,12 +50,15 @@ def lines_of(
     stacks: dict[int, tuple[Frame, ...]] = {}
     same: dict[tuple[Frame, ...], tuple[Frame, ...]] = {}  # a program makes most of its calls in few places
     threads: dict[int, list[int]] = {}
-    looked = 0
+    looked = slow = 0
 
     def look(call: ReplayedCall) -> None:
-        nonlocal looked
-        looked += 1
+        nonlocal looked, slow
+        if slow > MOST_SLOW:
+            return
+        looked, began = looked + 1, time.monotonic_ns()
         found = call.stack()
+        slow += time.monotonic_ns() - began >= LIMIT_NS
         threads.setdefault(call.asked.thread, []).append(call.number)
         if found:
             stacks[call.number] = same.setdefault(found, found)

@@ -7,14 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 import proxybox
 from proxybox import RecordError, SandboxStartError, Status
+from proxybox.controller.header import INSPECT
+from proxybox.controller.process.undertaker import settle
 from proxybox.controller.record import events
 from proxybox.controller.record.events import Answer, Call, Encoder, Stored
 from proxybox.controller.record.format import Kind
 from proxybox.controller.wire.protocol import encode_request
+from tests.hostile.conftest import children
 from tests.recordings.rewriting import changed, frames_of, with_start, written
 
 
@@ -87,6 +91,22 @@ def changed_calls(path: Path, which: Callable[[Call], bool], change: Callable[[C
 
 def number(call: Call) -> int:
     return int.from_bytes(call.frame[4:8], "little")
+
+
+def test_a_record_cannot_have_a_copy_made(record: Path) -> None:
+    """Its answers are what the stub takes for the controller's wish to look into the program."""
+    found = events_of(record)
+    calls = [index for index, each in enumerate(found) if isinstance(each, Call) and each.answer is not None]
+    settle()
+    before = children()
+    for index in calls[40::80]:
+        each = found[index]
+        assert isinstance(each, Call)
+        forged = attrs.evolve(each, answer=Answer(INSPECT, ()))
+        done = proxybox.replay(rewritten(record, [*found[:index], forged, *found[index + 1 :]]), timeout=20)
+        assert not done.ok
+        settle()
+        assert children() == before
 
 
 def test_a_rewritten_record_is_replayed_as_the_original(record: Path) -> None:

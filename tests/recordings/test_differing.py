@@ -252,6 +252,10 @@ def test_waits_for_locks_are_no_questions() -> None:
     assert compare(run(lock, lock, printed("1")), run(lock, printed("1"))).same
 
 
+def test_a_thread_whose_end_the_end_of_the_process_overtakes() -> None:
+    assert compare(run(printed("1"), call("exit", thread=0)), run(printed("1"))).same
+
+
 def test_readings_that_are_handed_over_belong_to_the_next_call() -> None:
     shipped = [attrs.evolve(call("clocks"), clocks=((0, at),)) for at in range(5)]
     assert compare(run(*shipped, printed("1")), run(printed("1"))).same

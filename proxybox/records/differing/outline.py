@@ -135,7 +135,7 @@ def outline(calls: Iterable[RecordedCall], digests: Digests, script: bytes = b""
 
     Readings that a thread hands over by a call of their own, since it had no more room for them, belong to its next
     call: how many such calls there are is no matter of the program's. Nor are waits for locks, which threads make that
-    happen to be in each other's way.
+    happen to be in each other's way, and the ends of threads, which the end of the process may overtake.
     """
     made, threads = Outline(), Threads()
     readings: dict[int, tuple[tuple[int, int], ...]] = {}
@@ -149,7 +149,7 @@ def outline(calls: Iterable[RecordedCall], digests: Digests, script: bytes = b""
             readings[call.thread] = readings.get(call.thread, ())[-1:] + call.clocks
             continue
         thread = threads.of(call)
-        if call.name in LOCKING:
+        if call.name in LOCKING or call.name == "exit":
             continue
         track = made.tracks.get(thread)
         if track is None:

@@ -1,0 +1,236 @@
+"""Looks into replayed programs, with real guests: which lines make calls, and sessions in copies of the program."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import proxybox
+from proxybox import CannotCopy, Limits, Policy, RecordError
+from proxybox.controller.process.undertaker import settle
+from proxybox.records import lines as lines_module
+from proxybox.records.lines import Lines, lines_of
+from proxybox.records.replaying import ReplayedCall, replay
+from tests.hostile.conftest import children
+
+EACH_GUEST = True
+
+#: The main program of a folder, each line with what it does.
+SOURCE = """\
+import os
+def look(path):
+    number = len(path)
+    return os.listdir(path)
+def work():
+    for path in ("/box", "/usr"):
+        look(
+            path)
+    os.stat("/none") if False else None
+    try:
+        os.stat("/none")
+    except OSError:
+        pass
+    for _ in range(1200):
+        os.access("/box", 0)
+work()
+print("done")
+"""
+FILE = "/box/main.py"
+
+
+@pytest.fixture(scope="module")
+def taken(guest_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("taken") / "run.pbx"
+    assert proxybox.run(SOURCE, record=path).ok
+    return path
+
+
+def at(path: Path, wanted: Callable[[ReplayedCall], bool], look: Callable[[ReplayedCall], Any]) -> list[Any]:
+    """What `look` returns at the first call that is wanted; the replay goes on, and is as recorded."""
+    found: list[Any] = []
+
+    def on_call(call: ReplayedCall) -> None:
+        if not found and wanted(call):
+            found.append(look(call))
+
+    assert replay(path, on_call=on_call).ok
+    return found
+
+
+def listing(call: ReplayedCall) -> bool:
+    """Whether the call opens /usr, which the program lists."""
+    return call.asked.name == "openat" and call.asked.arguments.get("path") == b"/usr" and bool(call.stack())
+
+
+# --- lines ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lines(taken: Path) -> Lines:
+    return lines_of(taken)
+
+
+def test_each_call_is_made_by_its_line(lines: Lines) -> None:
+    made = {
+        tuple((frame.line, frame.function) for frame in stack if frame.file == FILE) for stack in lines.stacks.values()
+    }
+    assert {
+        ((4, "look"), (7, "work"), (16, "<module>")),
+        ((11, "work"), (16, "<module>")),
+        ((15, "work"), (16, "<module>")),
+    } <= made  # fmt: skip
+    assert not any(line in (2, 3, 9, 13) for stack in made for line, _ in stack)
+
+
+def test_a_loop_that_was_compiled_has_its_line(lines: Lines) -> None:
+    count = sum(stack[0].file == FILE and stack[0].line == 15 for stack in lines.stacks.values())
+    assert count in (1200, 1)  # every call, or the one that lasts
+
+
+def test_looks_do_not_change_the_replay(lines: Lines) -> None:
+    assert (lines.divergence, lines.near & lines.stacks.keys()) == (None, lines.near)
+
+
+def test_looks_leave_nothing_behind(taken: Path) -> None:
+    settle()
+    before = children(), len(os.listdir("/proc/self/fd"))
+    done = replay(taken, on_call=lambda call: call.stack() if call.number % 40 == 0 else None)
+    assert done.ok
+    settle()
+    assert (children(), len(os.listdir("/proc/self/fd"))) == before
+
+
+def test_a_program_whose_frames_lie(tmp_path: Path) -> None:
+    code = """
+import os
+def f(): return os.listdir("/usr")
+name = "\\x1b[31m\\0;" + "x" * 5000
+f.__code__ = f.__code__.replace(co_name=name.replace(chr(0), ""), co_firstlineno=10**6)
+f()
+"""
+    path = tmp_path / "run.pbx"
+    assert proxybox.run(code, record=path).ok
+    stack = at(path, listing, ReplayedCall.stack)[0]
+    assert len(stack[0].function) <= 400
+
+
+def test_a_deep_program_is_told_from_within(tmp_path: Path) -> None:
+    path = tmp_path / "run.pbx"
+    assert proxybox.run("import os\ndef f(n): return f(n - 1) if n else os.listdir('/usr')\nf(500)", record=path).ok
+    stack = at(path, listing, ReplayedCall.stack)[0]
+    assert [frame.function for frame in stack] == ["f"] * 100
+
+
+def test_a_program_that_does_not_let_itself_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+import os, sys
+def profile(frame, event, argument):
+    while frame.f_code.co_name == "look": pass
+sys.setprofile(profile)
+for _ in range(30): os.listdir("/usr")
+print("done")
+"""
+    path = tmp_path / "run.pbx"
+    assert proxybox.run(code, record=path).ok
+    monkeypatch.setattr(lines_module, "MOST_SLOW", 2)
+    told = lines_of(path)
+    assert told.divergence is None
+    with proxybox.Record(path) as record:
+        assert told.looked < sum(1 for _ in record.calls())
+
+
+# --- sessions ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_copy_knows_the_names_of_its_function(taken: Path) -> None:
+    def look(call: ReplayedCall) -> tuple[Any, ...]:
+        with call.session() as session:
+            return session.eval("(number, path, os.getcwd is not None, frame.f_lineno)").value
+
+    assert at(taken, listing, look) == [(4, "/usr", True, 4)]
+
+
+def test_copies_of_one_call_do_not_know_each_other(taken: Path) -> None:
+    def look(call: ReplayedCall) -> list[Any]:
+        with call.session() as first, call.session() as second:
+            first.exec("number = 7; os.environ['A'] = 'b'; open('/box/new', 'w').write('x')")
+            told = "number, os.environ.get('A'), os.path.exists('/box/new')"
+            return [each.eval(told).value for each in (first, second)]
+
+    assert at(taken, listing, look) == [[(7, "b", True), (4, None, False)]]
+
+
+def test_a_copy_lives_in_an_empty_world(taken: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+
+    def look(call: ReplayedCall) -> tuple[Any, ...]:
+        with call.session() as session:
+            listed = session.eval("os.listdir('/box')").value
+            failed = session.eval(f"open({str(secret)!r})").error
+            forked = session.exec("os.fork()").error
+            return listed, failed and failed.type, forked is not None
+
+    assert at(taken, listing, look) == [([], "FileNotFoundError", True)]
+
+
+def test_a_copy_can_be_interrupted_and_ended(taken: Path) -> None:
+    def look(call: ReplayedCall) -> tuple[Any, ...]:
+        policy = Policy(limits=Limits(wall_time=0.2))
+        with call.session(policy) as session:
+            result = session.exec("while True: pass")
+            alive = session.eval("number").value
+            ended = session.exec("os._exit(3)").exit_code
+        with call.session(policy) as session:
+            return result.status.value, alive, ended, session.eval("number").value
+
+    assert at(taken, listing, look) == [("time_limit", 4, 3, 4)]
+
+
+def test_a_copy_calls_no_function_of_the_caller(tmp_path: Path) -> None:
+    path = tmp_path / "run.pbx"
+    code = "import host, os\nseven = host.seven()\nos.listdir('/usr')"
+    assert proxybox.run(code, record=path, functions={"seven": lambda: 7}).ok
+
+    def look(call: ReplayedCall) -> tuple[Any, ...]:
+        with call.session() as session:
+            error = session.exec("host.seven()").error
+            return session.eval("seven").value, error is not None
+
+    assert at(path, listing, look) == [(7, True)]
+
+
+def test_there_is_no_python_at_the_first_call(taken: Path) -> None:
+    def look(call: ReplayedCall) -> bool:
+        assert call.stack() == ()
+        with pytest.raises(CannotCopy, match="take another call"):
+            call.session()
+        return True
+
+    assert at(taken, lambda call: call.number == 1, look) == [True]
+
+
+def test_a_program_without_threads_cannot_be_looked_into(tmp_path: Path) -> None:
+    path = tmp_path / "run.pbx"
+    assert proxybox.run("1", policy=Policy(limits=Limits(threads=0)), record=path).ok
+    with pytest.raises(RecordError, match=r"limits\.threads"):
+        replay(path, on_call=lambda call: None)
+    assert replay(path).ok
+
+
+def test_a_look_that_raises_ends_the_replay(taken: Path) -> None:
+    def fail(call: ReplayedCall) -> None:
+        raise ZeroDivisionError
+
+    settle()
+    before = children()
+    with pytest.raises(ZeroDivisionError):
+        replay(taken, on_call=fail)
+    settle()
+    assert children() == before
+
+
+def test_the_time_of_a_look_is_not_charged(taken: Path) -> None:
+    assert replay(taken, on_call=lambda call: os.sched_yield(), timeout=60).ok
