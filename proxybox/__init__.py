@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from proxybox.controller.audit import Deny as Deny
     from proxybox.controller.audit import OSCall as OSCall
     from proxybox.controller.exchange.hostfunctions import HostFunction as HostFunction
+    from proxybox.controller.record.replayer import Frame as Frame
     from proxybox.controller.world.stdin import Terminal as Terminal
     from proxybox.diagnosis import Diagnosis as Diagnosis
     from proxybox.diagnosis import Layer as Layer
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from proxybox.program import Program as Program
     from proxybox.records.record import Record as Record
     from proxybox.records.replaying import Replay as Replay
+    from proxybox.records.replaying import ReplayedCall as ReplayedCall
     from proxybox.records.replaying import replay as replay
     from proxybox.remote.aclient import AsyncClient as AsyncClient
     from proxybox.remote.answers import ServiceError as ServiceError
@@ -107,7 +109,8 @@ _HOMES = {
     "proxybox.pool.pool": ("Pool",),
     "proxybox.program": ("Program",),
     "proxybox.records.record": ("Record",),
-    "proxybox.records.replaying": ("Replay", "replay"),
+    "proxybox.controller.record.replayer": ("Frame",),
+    "proxybox.records.replaying": ("Replay", "ReplayedCall", "replay"),
     "proxybox.remote.aclient": ("AsyncClient",),
     "proxybox.remote.answers": ("ServiceError",),
     "proxybox.remote.client": ("Client",),

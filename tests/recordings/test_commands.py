@@ -1,6 +1,7 @@
 """The commands about records, as a person types them."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -102,3 +103,70 @@ def test_nothing_of_a_record_reaches_the_terminal_raw(record: Path) -> None:
     proxybox("run", "--record", record, "-c", "import sys; 1", "\x1b[31mred\x07\u202e")
     for done in (proxybox("verify", record), proxybox("replay", record)):
         assert not set(done.stdout + done.stderr) & {"\x1b", "\x07", "\u202e"}
+
+
+# --- looks into a replay ----------------------------------------------------------------------------------------------
+
+LOOKED = """\
+import os
+def find(folder):
+    found = len(folder)
+    return os.listdir(folder)
+find("/usr")
+"""
+
+
+@pytest.fixture
+def listed(record: Path) -> tuple[Path, int]:
+    """A record, and the number of a call that its fourth line makes."""
+    proxybox("run", "--record", record, "-c", LOOKED)
+    lines = json.loads(proxybox("explain", "--lines", "--json", record).stdout)["lines"]
+    assert [each["function"] for each in lines if each["line"] == 4] == ["find"]
+    calls = proxybox("explain", "--strace", record).stdout.splitlines()
+    (number,) = (number for number, line in enumerate(calls, 1) if 'openat(AT_FDCWD, "/usr", ' in line)
+    return record, number
+
+
+def test_code_runs_in_the_program_at_a_call(listed: tuple[Path, int]) -> None:
+    record, number = listed
+    done = proxybox("replay", "--at-call", number, record, stdin="print(folder)\nfound + 1")
+    assert done.stdout == "/usr\n5\n"
+    assert "  in <string>:4, find\n  from <string>:5, <module>\n" in done.stderr
+    failed = proxybox("replay", "--at-call", number, record, stdin="1/0", status=1)
+    assert "ZeroDivisionError" in failed.stderr
+    early = proxybox("replay", "--at-call", 1, record, stdin="1", status=125)
+    assert early.stderr.endswith("so no Python can run here: take another call\n")
+
+
+def test_a_prompt_stands_in_the_program_at_a_call(listed: tuple[Path, int]) -> None:
+    import pexpect
+
+    record, number = listed
+    words = [*COMMAND[1:], "replay", "--no-history", "--at-call", str(number), str(record)]
+    prompt = pexpect.spawn(COMMAND[0], words, encoding="utf-8", timeout=30, env={**os.environ, "TERM": "dumb"})
+    for typed, shown in (
+        ("found = 1000 + found; found", "1004"), ("%undo", ">>> "), ("found + 2000", "2004"),
+        ("import os; os._exit(3)", "a new box was started"), ("found + 3000", "3004"),
+    ):  # fmt: skip
+        prompt.sendline(typed)
+        prompt.expect_exact(shown)
+    prompt.sendline("exit()")
+    prompt.expect_exact(f"until call {number}, where it was stopped")
+    prompt.wait()
+    assert prompt.exitstatus == 0
+
+
+def test_lines_stand_in_every_form(listed: tuple[Path, int], tmp_path: Path) -> None:
+    record, number = listed
+    files = {name: tmp_path / name for name in ("svg", "html", "folded", "perfetto")}
+    told = proxybox(
+        "explain", "--lines", record, *(word for name, path in files.items() for word in (f"--{name}", path))
+    )
+    assert "<string>:4  find" in told.stdout
+    strace = proxybox("explain", "--lines", "--strace", record).stdout.splitlines()
+    assert strace[number - 1].endswith("  # <string>:4 find")
+    assert "<module> (<string>:5);find (<string>:4);openat;/usr 1\n" in files["folded"].read_text()
+    events = json.loads(files["perfetto"].read_text())["traceEvents"]
+    assert any(each.get("args", {}).get("line") == "<string>:4" for each in events)
+    assert "(&lt;string&gt;:4)" in files["svg"].read_text()
+    assert "&lt;string&gt;:4" in files["html"].read_text()
