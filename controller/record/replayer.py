@@ -54,6 +54,8 @@ _OF_THREADS = frozenset({_CLONE, 60, _EXIT_GROUP})
 _AT_THE_END: Final = frozenset({60, 202, CALL_CLOCKS})
 #: The calls that print what they have from elsewhere: sendfile, splice, tee, copy_file_range.
 _MOVING: Final = frozenset({40, 275, 276, 326})
+#: From this signal on, several of a kind can wait for a program.
+_REAL_TIME: Final = 32
 #: The longest time that a record is believed to have passed between two events.
 _LONGEST_NS: Final = 3_600_000_000_000
 
@@ -312,9 +314,11 @@ class Replayer(Dispatcher):
                     self.due_ns = time.monotonic_ns() + self._until(event)
                 return False
             self.due_ns = None
-            if len(self._world.signals.outbox) >= PENDING_MAX:
+            outbox = self._world.signals.outbox
+            if len(outbox) >= PENDING_MAX:
                 raise RecordError("more signals at a time than there can be: the record is damaged")
-            self._world.signals.outbox.append(Signal(event.signal))
+            if event.signal >= _REAL_TIME or all(each.number != event.signal for each in outbox):  # as in signal(7)
+                outbox.append(Signal(event.signal))
         elif isinstance(event, events.Ended):
             return self._end(event)
         elif event is None:

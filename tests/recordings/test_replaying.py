@@ -113,6 +113,15 @@ def test_a_program_is_replayed_to_the_byte(name: str, record: Path) -> None:
     assert done.calls >= result.usage.calls
 
 
+def test_interrupts_of_which_many_come_at_a_time_are_one_for_the_program(record: Path) -> None:
+    """A caller may send more than can wait: signals of one kind are one while it waits (signal(7))."""
+    code = "import host\ntry: host.storm()\nexcept KeyboardInterrupt: print('interrupted')\nprint('went on')"
+    with proxybox.Sandbox(functions={"storm": lambda: [box.interrupt() for _ in range(200)]}) as box:
+        result = box.run(code, record=record)
+    assert result.stdout == "interrupted\nwent on\n", result
+    assert told(replayed(record).result) == told(result)
+
+
 def test_a_replay_needs_nothing_of_what_the_run_had(tmp_path: Path, record: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
