@@ -3,7 +3,8 @@
     python -m pytest -p tests.soak.suite --record-runs FOLDER tests/guests
 
 Beside each record stands what its replay is told and compared with, as JSON. The tests' own results say nothing of
-records. What is recorded is no copy of a warm guest, and is not copied: tests of that fail here.
+records. Runs of sandboxes that ask for warm guests are not recorded. A recorded session is not copied, and recorded
+runs of a pool are no copies: tests of that fail here.
 """
 
 import itertools
@@ -66,7 +67,8 @@ class OfATest(Taking):
 def record_runs(folder: Path) -> None:
     """Has all sandboxes of this process record their runs."""
     numbers, worker = itertools.count(), os.environ.get("PYTEST_XDIST_WORKER", "gw")
-    usual_takes, usual_result, usual_job = sandbox.takes, sandbox.with_record, pool.Pool._recorded
+    made, usual_takes = sandbox.SandboxBase.__init__, pool.takes
+    usual_result, usual_job = sandbox.with_record, pool.Pool._recorded
 
     def taken() -> OfATest:
         path = folder / f"{worker}-{next(numbers):05}{SUFFIX}"
@@ -74,6 +76,12 @@ def record_runs(folder: Path) -> None:
             lambda: (str(path), path.open("wb", buffering=0)), _LIMIT,
             note={"test": os.environ.get("PYTEST_CURRENT_TEST", "")},
         )  # fmt: skip
+
+    def make(self: Any, *args: Any, **fields: Any) -> None:
+        made(self, *args, **fields)
+        if not self._warm:
+            usual = self._taking
+            self._taking = lambda path: usual(path) or taken()
 
     def takes(*args: Any) -> Any:
         usual = usual_takes(*args)
@@ -89,9 +97,9 @@ def record_runs(folder: Path) -> None:
     def recorded(self: Any, job: Any, record: Any) -> Any:
         return job if record is None and isinstance(self._boxes, Workers) else usual_job(self, job, record)
 
+    sandbox.SandboxBase.__init__ = make  # type: ignore[method-assign]
     pool.Pool._recorded = recorded  # type: ignore[method-assign]
-    for module in (sandbox, pool):
-        module.takes = takes  # type: ignore[attr-defined]
+    pool.takes = takes
     for user in (sandbox, boxes, aio_sandbox):
         user.with_record = with_record  # type: ignore[attr-defined]
 
