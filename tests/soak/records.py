@@ -31,6 +31,7 @@ import proxybox
 from proxybox import HostFunction, RecordError
 from proxybox.controller.record.events import Call
 from proxybox.controller.record.format import frames
+from tests.recordings import tables
 from tests.soak.suite import told
 
 #: Pieces of programs of one thread; {n} is a number.
@@ -193,6 +194,33 @@ def programs(count: int, threaded: bool, seed: int, guest: str | None, user: int
     return not counts["WRONGLY OK"] and (threaded or counts["the same"] == count)
 
 
+def of_tables(environment: Path, user: int | None) -> bool:
+    """Records and replays programs on tables, with a CPython's virtual environment. Returns whether all are equal."""
+    codes = tables.PROGRAMS | (tables.FIGURES if list(environment.glob("lib/*/site-packages/matplotlib")) else {})
+    counts: collections.Counter[str] = collections.Counter()
+    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as inputs:
+        os.chmod(name, 0o755)
+        os.chmod(inputs, 0o755)
+        tables.make_inputs(Path(inputs))
+        limits = {"wall_time": 120, "memory": "2G"}
+        paths = [Path(name, f"{at}.pbx") for at in range(len(codes))]
+        with proxybox.Sandbox(guest=environment, limits=limits, filesystem={"mounts": [f"{inputs}:/data"]}) as box:
+            taken = [box.run(code, record=path, check=True) for code, path in zip(codes.values(), paths, strict=True)]
+        shutil.rmtree(inputs)
+        os.mkdir(inputs)
+        # the interpreter is found by the record's name of it, and the packages are named again
+        guest = {"guest": box.guest().executable, "packages": list(box.guest().packages)}
+        for title, result, got in zip(codes, taken, replay_all(paths, user, [guest] * len(paths)), strict=True):
+            kind, why = verdict({"expected": told(result)}, got)
+            counts[kind] += 1
+            if kind != "the same":
+                print(f"{title}: {kind}: {why}", file=sys.stderr)
+        calls, size = sum(each.usage.calls for each in taken), sum(path.stat().st_size for path in paths)
+    count = len(codes)
+    print(f"{count} programs on tables: {dict(counts)}; {size / count / 1e3:.0f} kB and {calls / count:.0f} calls each")
+    return counts["the same"] == count
+
+
 def of_tests(tests: list[str], folder: Path, user: int | None, workers: int) -> bool:
     """Records each run of a guest that tests make, unless the folder has records already, and replays all.
 
@@ -314,9 +342,14 @@ def main() -> int:
     parser.add_argument(
         "--records", type=Path, metavar="FOLDER", help="keeps the records of --suite; replays those there"
     )
+    parser.add_argument(
+        "--tables", type=Path, metavar="VENV", help="a CPython's with pandas: programs on tables instead"
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--user", type=int, help="the user id of the replays, where this process is root")
     given = parser.parse_args()
+    if given.tables:
+        return 0 if of_tables(given.tables, given.user) else 1
     if given.suite:
         with tempfile.TemporaryDirectory() as name:
             os.chmod(name, 0o755)
