@@ -68,12 +68,14 @@ class RecordedSpec(BoxSpec):
 
     open_record: returns the file to write, when the guest is sealed. limit: bytes that it may have. is_session: whether
     the guest takes commands until its caller closes it. redact: names of what the record leaves out (redacting.py).
+    queued: returns for how many seconds the run has waited for its turn.
     """
 
     open_record: Callable[[], BinaryIO]
     limit: int = LIMIT
     is_session: bool = False
     redact: tuple[str, ...] = ()
+    queued: Callable[[], float] = float
     _recorder: list[Recorder] = attrs.field(init=False, factory=list)
     _launched: list[LaunchSpec] = attrs.field(init=False, factory=list)
 
@@ -169,6 +171,7 @@ class RecordedSpec(BoxSpec):
 
     def _conclude(self, live: LiveBox, run: Run) -> Run:
         live.on_report = None
+        run = attrs.evolve(run, usage=attrs.evolve(run.usage, queue=self.queued()))
         recorder, outcome = self._recorder[0], run.outcome
         status = "" if outcome.status is None else str(outcome.status)
         recorder.note("ended", events.Ended(status, outcome.why, outcome.exit_code, outcome.signal))

@@ -18,6 +18,9 @@ from proxybox.controller.errors import GuestMisbehaved, RecordError
 from proxybox.controller.header import CALL_OPEN, MAX_PAYLOAD, Fetch
 from proxybox.controller.roles import ROW_SIZE, Memory, Scalar, stub_row
 
+#: The calls that can print what they pass, which stands right behind the registers of their requests: write, pwrite64,
+#: writev, pwritev, pwritev2.
+PASSING: Final = frozenset({1, 18, 20, 296, 328})
 _CODES: Final = frozenset({"i4x", "I4x", "q", "Q"})
 _MOST_ROWS: Final = 1024
 
@@ -56,10 +59,20 @@ class RecordedCall:
 
         Raises GuestMisbehaved for a malformed request.
         """
+        return self.both(frame)[1]
+
+    def both(self, frame: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns the arguments, and what the request asks: its error alone where an argument is unreadable.
+
+        Raises GuestMisbehaved for a malformed request.
+        """
         try:
             arguments = self.arguments(frame)
         except OSError as error:
-            return {"": error.errno}
+            return {}, {"": error.errno}
+        return arguments, self._asked(arguments)
+
+    def _asked(self, arguments: dict[str, Any]) -> dict[str, Any]:
         asked: dict[str, Any] = {}
         for name, role in self.parameters:
             value = arguments[name]

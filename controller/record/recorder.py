@@ -2,7 +2,8 @@
 
 The thread of a driver only appends to a list, since that is on the way of every OS call, and makes events of `BATCH` of
 them at a time: another thread that did it would take Python's lock from it again and again. The recorder's own thread
-packs, chains and writes the events, without that lock. At most `_MOST_WAITING` bytes wait for it.
+packs, chains and writes the events, and hashes the files that they name, without that lock. At most `_MOST_WAITING`
+bytes wait for it.
 """
 
 import errno
@@ -13,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
 
 import attrs
 
@@ -23,6 +24,7 @@ from proxybox.controller.drivers.engine import served_here
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox, RecordError
 from proxybox.controller.header import CALL_MAP, CALL_OPEN, LIBRARY, RECORDED, TOLD
+from proxybox.controller.record.calls import PASSING
 from proxybox.controller.record.events import MOST_FILES, Encoder, Ended, File, LeftOut, OfFile, Refused, placed
 from proxybox.controller.record.format import FrameWriter, Kind
 from proxybox.controller.record.redacting import Redacted
@@ -51,6 +53,8 @@ _HEAVY: Final = 4096
 _STATUS: Final = abi.STAT.size
 
 _now = time.monotonic_ns
+#: Events, and the files of the library that they are the first to name, by their numbers.
+_Events: TypeAlias = tuple[bytes, list[tuple[int, LibraryFile]]]
 
 
 class Recorder:
@@ -69,9 +73,11 @@ class Recorder:
         self._file = file
         self._frames = FrameWriter(file)
         self._encoder = Encoder(self.started_ns)
+        self._names = Encoder(self.started_ns)  # of the recorder's thread
         self._encoding = threading.Lock()
         self._files: dict[LibraryFile, int] = {}
-        self._ready: deque[bytes] = deque()
+        self._new: list[tuple[int, LibraryFile]] = []  # files that events name, and no frame has told yet
+        self._ready: deque[_Events] = deque()
         self._waiting = 0  # bytes in _ready
         self._change = threading.Condition()
         self._closing = False
@@ -95,10 +101,10 @@ class Recorder:
             self._guarded(self._take)
             if self._encoder.size < _FRAME_BYTES:
                 return
-            data = self._encoder.take()
+            made = self._made()
             with self._change:
-                self._ready.append(data)
-                self._waiting += len(data)
+                self._ready.append(made)
+                self._waiting += len(made[0])
                 self._change.notify_all()
         self._wait()
 
@@ -152,17 +158,27 @@ class Recorder:
                 if not self._ready and not self._closing:
                     self._change.wait(_FRAME_SECONDS)
                 is_closing = self._closing  # before the look: what is noted from here on is seen
-                data = self._ready.popleft() if self._ready else b""
-                self._waiting -= len(data)
+                made = self._ready.popleft() if self._ready else (b"", [])
+                self._waiting -= len(made[0])
                 self._change.notify_all()
-            if not data:
+            if not made[0]:
                 with self._encoding:
+                    if self._ready:  # events that came between the two locks are older than what is to be taken
+                        continue
                     self._guarded(self._take)
-                    data = self._encoder.take()
-            if data:
-                self._guarded(lambda data=data: self._write(Kind.EVENTS, data))  # type: ignore[misc]
+                    made = self._made()
+            if made[0]:
+                self._guarded(lambda made=made: self._write_events(*made))  # type: ignore[misc]
             elif is_closing:
                 return
+
+    def _write_events(self, data: bytes, new: list[tuple[int, LibraryFile]]) -> None:
+        """Writes events, and before them the files that they name: to hash a large one takes long."""
+        for number, node in new:
+            self._names.file(File(number, node.size(), digest_of(node), path_of(node)))
+        if new:
+            self._write(Kind.EVENTS, self._names.take())
+        self._write(Kind.EVENTS, data)
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """Does a part of the work. The first failure ends the record, and not the run."""
@@ -180,6 +196,11 @@ class Recorder:
         if self.fault is not None:
             return
         self._encoder.plain_calls(batch, self._special)
+
+    def _made(self) -> _Events:
+        """Takes the events that were made, with the files that they are the first to name."""
+        new, self._new = self._new, []
+        return self._encoder.take(), new
 
     def _special(self, note: tuple[Any, ...]) -> None:
         getattr(self, f"_{note[0]}")(*note[1:])
@@ -217,7 +238,7 @@ class Recorder:
         self._encoder.answer(channel, at_ns, value, stored)
 
     def _printed(self, frame: bytes, stream: int, data: bytes) -> None:
-        is_passed = frame[60 : 60 + len(data)] == data and frame[4:8] in _PASSING
+        is_passed = int.from_bytes(frame[4:8], "little") in PASSING and frame[60 : 60 + len(data)] == data
         self._encoder.printed(stream, len(data), None if is_passed else data)
 
     def _refused(self, refused: Refused) -> None:
@@ -242,16 +263,14 @@ class Recorder:
         self._encoder.ended(ended)
 
     def _number(self, node: LibraryFile) -> int | None:
-        """Returns the number of a file of the library, which is told at its first use."""
+        """Returns the number of a file of the library, which is told before its first use (`_write_events`)."""
         number = self._files.get(node)
         if number is None and len(self._files) < MOST_FILES:
             number = self._files[node] = len(self._files)
-            self._encoder.file(File(number, node.size(), digest_of(node), path_of(node)))
+            self._new.append((number, node))
         return number
 
 
-#: The calls whose payload stands right behind the registers of a request.
-_PASSING = tuple(number.to_bytes(4, "little") for number in (1, 18, 20))
 _LOCALES: Final = b"/usr/lib/locale"
 _MAPPING: Final = CALL_MAP.to_bytes(4, "little")
 _digests: dict[LibraryFile, bytes] = {}

@@ -26,7 +26,7 @@ from proxybox.controller.header import CALL_CLOCKS, CLOCK_RING, REPLAYED, RING, 
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.keeper import Watch
 from proxybox.controller.record import events
-from proxybox.controller.record.calls import RecordedCall, number_of, same
+from proxybox.controller.record.calls import PASSING, RecordedCall, number_of, same
 from proxybox.controller.record.recorder import digest_of
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.host.library import LibraryFile
@@ -52,10 +52,10 @@ _CLONE, _EXIT_GROUP = 56, 231
 _OF_THREADS = frozenset({_CLONE, 60, _EXIT_GROUP})
 #: What threads may still ask when the process ends: exit, a slice of a wait, their readings of clocks.
 _AT_THE_END: Final = frozenset({60, 202, CALL_CLOCKS})
-#: The calls that print what they pass, and those that print what they have from elsewhere (sendfile, splice, tee,
-#: copy_file_range).
-_PASSING: Final = frozenset({1, 18, 20, 296, 328})
+#: The calls that print what they have from elsewhere: sendfile, splice, tee, copy_file_range.
 _MOVING: Final = frozenset({40, 275, 276, 326})
+#: From this signal on, several of a kind can wait for a program.
+_REAL_TIME: Final = 32
 #: The longest time that a record is believed to have passed between two events.
 _LONGEST_NS: Final = 3_600_000_000_000
 
@@ -330,9 +330,11 @@ class Replayer(Dispatcher):
                     self.due_ns = time.monotonic_ns() + self._until(event)
                 return False
             self.due_ns = None
-            if len(self._world.signals.outbox) >= PENDING_MAX:
+            outbox = self._world.signals.outbox
+            if len(outbox) >= PENDING_MAX:
                 raise RecordError("more signals at a time than there can be: the record is damaged")
-            self._world.signals.outbox.append(Signal(event.signal))
+            if event.signal >= _REAL_TIME or all(each.number != event.signal for each in outbox):  # as in signal(7)
+                outbox.append(Signal(event.signal))
         elif isinstance(event, events.Ended):
             return self._end(event)
         elif event is None:
@@ -392,7 +394,7 @@ class Replayer(Dispatcher):
     def _printed(self, frame: bytes, effect: events.Printed) -> bytes:
         """Returns what a call has printed: what it passes itself, where it passes anything."""
         number, passed = number_of(frame), frame[60 : 60 + effect.size]
-        if number in _PASSING and len(passed) == effect.size and effect.data in (None, passed):
+        if number in PASSING and len(passed) == effect.size and effect.data in (None, passed):
             return passed
         if number in _MOVING and effect.data is not None:
             return self._bytes(effect.data)

@@ -136,6 +136,8 @@ class AsyncSandbox(SandboxBase):
 
         result = None
         async with self._turn() as queued:
+            if taking is not None:
+                taking.queued = queued
             while result is None:
                 feed = Feed(self._errands.group)
                 box, live = await self._errands.in_worker(start, lambda made: made[1].bury())

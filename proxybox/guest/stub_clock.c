@@ -45,29 +45,51 @@ void clocks_flush(void)
         KERNEL(CALL_CLOCKS);
 }
 
-/* Notes a reading, unless it was a call itself (`emulate_clock_gettime`). */
-static void note(clockid_t clock, int64_t time, uint64_t calls)
+/* A reading that is recorded. A signal that comes in the middle of one is put off, as in a call: its handler may read
+ * clocks, too, or make a call that ships them. Nothing in between may touch the program's memory, where it could fault. */
+struct reading {
+    bool is_recorded, outer;
+    uint64_t calls;
+};
+
+static struct reading reading_begins(void)
+{
+    if (!(told.unobserved & RECORDED))
+        return (struct reading){false, false, 0};
+    bool outer = call_begins();
+    return (struct reading){true, outer, calls_of_thread()};
+}
+
+/* Notes a reading, unless it was a call itself (`emulate_clock_gettime`). time: -1 where there was none. */
+static void reading_ends(struct reading reading, clockid_t clock, int64_t time)
 {
     struct clock_ring *ring = own_ring();
-    if (!(told.unobserved & RECORDED) || calls != calls_of_thread())
+    if (!reading.is_recorded)
         return;
-    if (ring->count >= RING)
-        clocks_flush();
-    uint32_t at = ring->count++; /* first: a handler of a signal may read a clock here */
-    ring->clock[at % RING] = (uint8_t)clock;
-    ring->time[at % RING] = time;
+    if (time >= 0 && reading.calls == calls_of_thread()) {
+        if (ring->count >= RING)
+            clocks_flush();
+        ring->clock[ring->count % RING] = (uint8_t)clock;
+        ring->time[ring->count % RING] = time;
+        ring->count++;
+    }
+    if (call_ends(reading.outer))
+        KERNEL(CALL_PUT_OFF);
 }
 
 /* The reading that was made at this place when the run was recorded. False where there was none. */
 static bool was_read(clockid_t clock, int64_t *time)
 {
     struct clock_ring *ring = own_ring();
+    bool outer = call_begins();
     if (ring->count >= RING)
         clocks_flush();
-    if (ring->count >= ring->given || ring->clock[ring->count % RING] != clock)
-        return false;
-    *time = ring->time[ring->count++ % RING];
-    return true;
+    bool is_there = ring->count < ring->given && ring->clock[ring->count % RING] == clock;
+    if (is_there)
+        *time = ring->time[ring->count++ % RING];
+    if (call_ends(outer))
+        KERNEL(CALL_PUT_OFF);
+    return is_there;
 }
 
 enum { SECOND = 1000000000 };
@@ -86,12 +108,15 @@ static int box_clock_gettime(clockid_t clock, struct timespec *time)
         *time = (struct timespec){then / SECOND, then % SECOND};
         return 0;
     }
-    uint64_t calls = calls_of_thread();
-    if (host_clock_gettime(clock, time))
+    struct timespec now;
+    struct reading reading = reading_begins();
+    bool is_read = host_clock_gettime(clock, &now) == 0;
+    if (is_read && is_monotonic)
+        add_nanoseconds(&now, told.clock_offset);
+    reading_ends(reading, clock, is_read ? now.tv_sec * SECOND + now.tv_nsec : -1);
+    if (!is_read)
         return (int)KERNEL(SYS_clock_gettime, clock, time);
-    if (is_monotonic)
-        add_nanoseconds(time, told.clock_offset);
-    note(clock, time->tv_sec * SECOND + time->tv_nsec, calls);
+    *time = now;
     return 0;
 }
 
@@ -109,10 +134,13 @@ static int box_gettimeofday(struct timeval *time, struct timezone *zone)
         *time = (struct timeval){then / SECOND, then % SECOND / 1000};
         return 0;
     }
-    uint64_t calls = calls_of_thread();
-    if (host_gettimeofday(time, NULL))
+    struct timeval now;
+    struct reading reading = reading_begins();
+    bool is_read = host_gettimeofday(&now, NULL) == 0;
+    reading_ends(reading, TIME_OF_DAY, is_read ? now.tv_sec * SECOND + now.tv_usec * 1000 : -1);
+    if (!is_read)
         return (int)KERNEL(SYS_gettimeofday, time, zone);
-    note(TIME_OF_DAY, time->tv_sec * SECOND + time->tv_usec * 1000, calls);
+    *time = now;
     return 0;
 }
 
@@ -126,9 +154,9 @@ static time_t box_time(time_t *time)
             return KERNEL(SYS_time, time);
         now /= SECOND;
     } else {
-        uint64_t calls = calls_of_thread();
+        struct reading reading = reading_begins();
         now = host_time(NULL);
-        note(SECONDS, now * SECOND, calls);
+        reading_ends(reading, SECONDS, now * SECOND);
     }
     if (time)
         *time = now;

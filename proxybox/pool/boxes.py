@@ -100,6 +100,8 @@ class Boxes:
             return cancelled()
         try:
             queued = time.monotonic_ns() - asked
+            if taking is not None:
+                taking.queued = queued / 1e9
             self._running.add(box)
             if self._cancelled:  # `cancel` may have looked at the boxes before
                 box.cancel()

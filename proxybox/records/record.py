@@ -181,8 +181,7 @@ class Record:
         if row is None:
             return RecordedCall(number, event.channel, at, f"call_{number_of(event.frame)}", "unknown", {}, {})
         try:
-            asked = row.asked(event.frame)
-            arguments = row.arguments(event.frame) if "" not in asked else {}
+            arguments, asked = row.both(event.frame)
         except GuestMisbehaved:
             arguments, asked = {}, {}
         return RecordedCall(number, event.channel, at, row.name, row.family, arguments, asked)

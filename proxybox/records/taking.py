@@ -63,13 +63,14 @@ def _opened(path: str, flag: int) -> BinaryIO:
 class Taking:
     """The record of one run that is to begin. path: of the file, once it was made.
 
-    is_session: whether it is a session, which ends when it is closed.
+    is_session: whether it is a session, which ends when it is closed. queued: seconds that it has waited in a pool.
     """
 
     _open: Callable[[], tuple[str, BinaryIO]]
     limit: int = LIMIT
     path: str = ""
     is_session: bool = False
+    queued: float = 0.0
     redact: tuple[str, ...] = ()
 
     @classmethod
@@ -96,8 +97,9 @@ class Taking:
     def box(self, *args: Any, **fields: Any) -> RecordedSpec:
         """Returns the box of the run."""
         return RecordedSpec(
-            *args, open_record=self.file, limit=self.limit, is_session=self.is_session, redact=self.redact, **fields
-        )
+            *args, open_record=self.file, limit=self.limit, is_session=self.is_session, redact=self.redact,
+            queued=lambda: self.queued, **fields,
+        )  # fmt: skip
 
     @property
     def taken(self) -> Path | None:

@@ -113,6 +113,15 @@ def test_a_program_is_replayed_to_the_byte(name: str, record: Path) -> None:
     assert done.calls >= result.usage.calls
 
 
+def test_interrupts_of_which_many_come_at_a_time_are_one_for_the_program(record: Path) -> None:
+    """A caller may send more than can wait: signals of one kind are one while it waits (signal(7))."""
+    code = "import host\ntry: host.storm()\nexcept KeyboardInterrupt: print('interrupted')\nprint('went on')"
+    with proxybox.Sandbox(functions={"storm": lambda: [box.interrupt() for _ in range(200)]}) as box:
+        result = box.run(code, record=record)
+    assert result.stdout == "interrupted\nwent on\n", result
+    assert told(replayed(record).result) == told(result)
+
+
 def test_a_replay_needs_nothing_of_what_the_run_had(tmp_path: Path, record: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
@@ -254,13 +263,16 @@ def test_many_runs_leave_numbered_records(tmp_path: Path) -> None:
 def test_pools_and_event_loops(tmp_path: Path) -> None:
     with proxybox.Pool(size=1) as pool:
         result = pool.run("import random; print(random.random())", record=tmp_path / "a.pbx")
-        assert told(replayed(tmp_path / "a.pbx").result)["stdout"] == result.stdout
+        assert result.usage.queue > 0  # the record tells that, too
+        assert told(replayed(tmp_path / "a.pbx").result) == told(result)
         assert pool.run("print(1)").record is None
 
     async def both() -> list[Result]:
         async with proxybox.AsyncSandbox(record=tmp_path / "many") as box:
             codes = ["import time; time.sleep(0.01); print(time.time())"] * 3
-            return list(await asyncio.gather(*(box.run(code) for code in codes)))
+            done = list(await asyncio.gather(*(box.run(code) for code in codes)))
+        async with proxybox.AsyncPool(size=1) as pool:
+            return [*done, await pool.run(codes[0], record=tmp_path / "b.pbx")]
 
     for result in asyncio.run(both()):
         assert result.record is not None

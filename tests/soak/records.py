@@ -9,6 +9,8 @@ A changed record must be refused, or part from the run, and never be replayed as
 
 import argparse
 import collections
+import concurrent.futures
+import contextlib
 import io
 import json
 import os
@@ -18,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,10 @@ from hypothesis import strategies as st
 
 import proxybox
 from proxybox import HostFunction, RecordError
+from proxybox.controller.record.events import Call
 from proxybox.controller.record.format import frames
+from tests.recordings import tables
+from tests.soak.suite import told
 
 #: Pieces of programs of one thread; {n} is a number.
 PIECES = (
@@ -73,18 +78,20 @@ import tempfile, threading, time, uuid, zlib
 done = []
 """
 
-#: What a process of its own does with a list of records: it prints a line of JSON for each.
+#: What a process of its own does with a list of records, and how to replay each: it prints a line of JSON for each.
 REPLAY = """
 import json, sys, proxybox
-for path in sys.stdin.read().split():
+for line in sys.stdin:
+    path, options = json.loads(line)
     try:
-        done = proxybox.replay(path)
+        done = proxybox.replay(path, **options)
         told = done.result.to_dict()
         parted = done.divergence and {"why": done.divergence.why, "call": done.divergence.number,
             "expected": repr(done.divergence.expected), "got": repr(done.divergence.got)}
-        print(json.dumps({"ok": done.ok, "result": told, "output": done.result.output, "parted": parted}), flush=True)
-    except proxybox.ProxyboxError as error:
-        print(json.dumps({"ok": False, "error": str(error)}), flush=True)
+        answer = {"ok": done.ok, "result": told, "output": done.result.output, "parted": parted}
+    except (proxybox.ProxyboxError, OSError) as error:
+        answer = {"ok": False, "error": str(error)}
+    print(json.dumps(answer), flush=True)
 """
 
 
@@ -114,12 +121,6 @@ def generated(count: int, threaded: bool, seed: int) -> list[str]:
     return made[:count]
 
 
-def told(result: proxybox.Result) -> Any:
-    """What a Result tells, as the other process tells it."""
-    data = {key: value for key, value in result.to_dict().items() if not key.startswith("record")}
-    return json.loads(json.dumps({"result": data, "output": result.output}))
-
-
 def record_all(codes: list[str], folder: Path, guest: str | None) -> list[tuple[Path, Any]]:
     """Runs programs, each with a record, in a folder of inputs that is removed then."""
     inputs = Path(tempfile.mkdtemp())
@@ -138,22 +139,33 @@ def record_all(codes: list[str], folder: Path, guest: str | None) -> list[tuple[
     return taken
 
 
-def replay_all(paths: list[Path], user: int | None) -> list[Any]:
-    """Replays records in a process of its own, in an empty folder."""
-    empty = tempfile.mkdtemp()
+def replay_all(paths: list[Path], user: int | None, options: Sequence[Mapping[str, Any]] = ()) -> list[Any]:
+    """Replays records in a process of its own, in an empty folder; a record at which that dies has no answer."""
+    jobs = list(zip(map(str, paths), options or [{}] * len(paths), strict=True))
+    answers: list[Any] = []
+    while len(answers) < len(jobs):
+        answers += _replayed(jobs[len(answers) :], user)
+        if len(answers) < len(jobs):
+            answers.append({"ok": False, "error": "the process that replays it has died"})
+    return answers
+
+
+def _replayed(jobs: Sequence[tuple[str, Mapping[str, Any]]], user: int | None) -> list[Any]:
     command = [sys.executable, "-c", REPLAY]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    if user is not None:
-        os.chmod(empty, 0o755)
-        python = os.environ.get("PYTHON", sys.executable)
-        command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", python, "-c", REPLAY]
-        environment["HOME"] = empty
-    done = subprocess.run(
-        command, input="\n".join(map(str, paths)), capture_output=True, text=True, cwd=empty, env=environment,
-        check=False,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as empty:
+        if user is not None:
+            os.chmod(empty, 0o755)
+            for path, _ in jobs:
+                os.chmod(path, 0o644)  # a record is its owner's alone
+            python = os.environ.get("PYTHON", sys.executable)
+            command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", python, "-c", REPLAY]
+            environment["HOME"] = empty
+        done = subprocess.run(
+            command, input="".join(json.dumps(job) + "\n" for job in jobs), capture_output=True, text=True, cwd=empty,
+            env=environment, check=False,
+        )  # fmt: skip
     sys.stderr.write(done.stderr)
-    os.rmdir(empty)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -180,6 +192,88 @@ def programs(count: int, threaded: bool, seed: int, guest: str | None, user: int
     each = f"{size / count / 1e3:.0f} kB and {calls / count:.0f} calls each"
     print(f"{count} {what} ({guest or 'pypy'}): {dict(counts)}; {each}")
     return not counts["WRONGLY OK"] and (threaded or counts["the same"] == count)
+
+
+def of_tables(environment: Path, user: int | None) -> bool:
+    """Records and replays programs on tables, with a CPython's virtual environment. Returns whether all are equal."""
+    codes = tables.PROGRAMS | (tables.FIGURES if list(environment.glob("lib/*/site-packages/matplotlib")) else {})
+    counts: collections.Counter[str] = collections.Counter()
+    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as inputs:
+        os.chmod(name, 0o755)
+        os.chmod(inputs, 0o755)
+        tables.make_inputs(Path(inputs))
+        limits = {"wall_time": 120, "memory": "2G"}
+        paths = [Path(name, f"{at}.pbx") for at in range(len(codes))]
+        with proxybox.Sandbox(guest=environment, limits=limits, filesystem={"mounts": [f"{inputs}:/data"]}) as box:
+            taken = [box.run(code, record=path, check=True) for code, path in zip(codes.values(), paths, strict=True)]
+        shutil.rmtree(inputs)
+        os.mkdir(inputs)
+        # the interpreter is found by the record's name of it, and the packages are named again
+        guest = {"guest": box.guest().executable, "packages": list(box.guest().packages)}
+        for title, result, got in zip(codes, taken, replay_all(paths, user, [guest] * len(paths)), strict=True):
+            kind, why = verdict({"expected": told(result)}, got)
+            counts[kind] += 1
+            if kind != "the same":
+                print(f"{title}: {kind}: {why}", file=sys.stderr)
+        calls, size = sum(each.usage.calls for each in taken), sum(path.stat().st_size for path in paths)
+    count = len(codes)
+    print(f"{count} programs on tables: {dict(counts)}; {size / count / 1e3:.0f} kB and {calls / count:.0f} calls each")
+    return counts["the same"] == count
+
+
+def of_tests(tests: list[str], folder: Path, user: int | None, workers: int) -> bool:
+    """Records each run of a guest that tests make, unless the folder has records already, and replays all.
+
+    Says how many were the same. Returns whether all of one thread were, and none was wrongly.
+    """
+    folder.mkdir(mode=0o755, exist_ok=True)
+    if not any(folder.iterdir()):
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.soak.suite", "--record-runs", str(folder)]
+        subprocess.run([*command, f"-n{workers}", "--dist=loadfile", *tests], check=False)
+    notes = {path: json.loads(path.with_suffix(".json").read_text()) for path in sorted(folder.glob("*.pbx"))}
+    shares = [list(notes)[at::workers] for at in range(workers)]
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        options = [[{"timeout": 300, **notes[path]["options"]} for path in share] for share in shares]
+        answers = pool.map(replay_all, shares, [user] * workers, options)
+        got = {
+            path: answer
+            for share, found in zip(shares, answers, strict=True)
+            for path, answer in zip(share, found, strict=True)
+        }
+    counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for path, note in notes.items():
+        kind, why = verdict(note, got[path])
+        of = f"{'several threads' if has_threads(path) else 'one thread'}{', a session' * note['is_session']}"
+        counts[of][kind] += 1
+        if kind != "the same":
+            print(f"{path.name}: {of}: {kind}: {why} ({note['test']})", file=sys.stderr)
+    for of, found in sorted(counts.items()):
+        print(f"{found.total()} runs of {of}: {dict(found)}")
+    alone = counts["one thread"] + counts["one thread, a session"]
+    wrong = sum(found["WRONGLY OK"] for found in counts.values())
+    return not wrong and not alone["parted"] and not alone["refused"]
+
+
+def verdict(note: Mapping[str, Any], got: Mapping[str, Any]) -> tuple[str, str]:
+    """How a replay has come out, and why."""
+    if got["ok"]:
+        expected = note.get("expected")  # a session has no Result; its end and all that it asked were compared
+        if expected is None or {"result": got["result"], "output": got["output"]} == expected:
+            return "the same", ""
+        other = {name: (value, got["result"].get(name)) for name, value in expected["result"].items()}
+        return "WRONGLY OK", repr({name: both for name, both in other.items() if both[0] != both[1]})[:2000]
+    if got.get("parted"):
+        return "parted", repr(got["parted"])[:2000]
+    if "error" in got:
+        return "refused", got["error"]
+    return "not whole", note.get("fault") or "the run has no end"
+
+
+def has_threads(path: Path) -> bool:
+    """Whether a recorded run had more than one thread."""
+    with proxybox.Record(path) as record, contextlib.suppress(RecordError):
+        return any(event.channel for event in record.reader.events() if isinstance(event, Call))
+    return False
 
 
 def flips(count: int, seed: int) -> bool:
@@ -242,8 +336,25 @@ def main() -> int:
     parser.add_argument("--forged", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--guest")
+    parser.add_argument(
+        "--suite", nargs="+", metavar="TESTS", help="records and replays the runs of these tests instead"
+    )
+    parser.add_argument(
+        "--records", type=Path, metavar="FOLDER", help="keeps the records of --suite; replays those there"
+    )
+    parser.add_argument(
+        "--tables", type=Path, metavar="VENV", help="a CPython's with pandas: programs on tables instead"
+    )
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--user", type=int, help="the user id of the replays, where this process is root")
     given = parser.parse_args()
+    if given.tables:
+        return 0 if of_tables(given.tables, given.user) else 1
+    if given.suite:
+        with tempfile.TemporaryDirectory() as name:
+            os.chmod(name, 0o755)
+            folder = given.records or Path(name)
+            return 0 if of_tests(given.suite, folder, given.user, given.workers) else 1
     steps: list[Callable[[], bool]] = [
         lambda: programs(given.programs, False, given.seed, given.guest, given.user),
         lambda: programs(given.threaded, True, given.seed, given.guest, given.user),

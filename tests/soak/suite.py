@@ -1,0 +1,113 @@
+"""A plugin of pytest with which each run that a test makes of a real guest, in its own process, leaves a record.
+
+    python -m pytest -p tests.soak.suite --record-runs FOLDER tests/guests
+
+Beside each record stands what its replay is told and compared with, as JSON. The tests' own results say nothing of
+records. Runs of sandboxes that ask for warm guests are not recorded. A recorded session is not copied, and recorded
+runs of a pool are no copies: tests of that fail here.
+"""
+
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+import proxybox
+from proxybox import sandbox
+from proxybox.aio import sandbox as aio_sandbox
+from proxybox.controller.boxes.box import BoxSpec
+from proxybox.pool import boxes, pool
+from proxybox.pool.workers import Workers
+from proxybox.records.taking import SUFFIX, Taking
+
+#: Bytes of a record; a run that needs more is ended.
+_LIMIT = 256 << 20
+
+
+def told(result: proxybox.Result) -> Any:
+    """What a Result tells, as another process tells it."""
+    data = {key: value for key, value in result.to_dict().items() if not key.startswith("record")}
+    return json.loads(json.dumps({"result": data, "output": result.output}))
+
+
+@attrs.define
+class OfATest(Taking):
+    """The record of a run for which the test has asked for none."""
+
+    note: dict[str, Any] = attrs.field(factory=dict)
+
+    def box(self, *args: Any, **fields: Any) -> Any:
+        policy, guest = args
+        if guest.marshals:  # a translated PyPy cannot be recorded
+            return BoxSpec(policy, guest, **fields)
+        options = {"guest": guest.executable, "packages": list(guest.packages)}
+        self.note |= {"options": options, "is_session": self.is_session}
+        return super().box(*args, **fields)
+
+    def ended(self, result: proxybox.Result) -> None:
+        """Keeps the result."""
+        self.note["expected"] = told(result)
+        self.write()
+
+    def write(self) -> None:
+        """Writes the note beside the record."""
+        if self.path:
+            Path(self.path).with_suffix(".json").write_text(json.dumps(self.note))
+
+    def file(self) -> Any:
+        made = super().file()
+        self.write()
+        return made
+
+
+def record_runs(folder: Path) -> None:
+    """Has all sandboxes of this process record their runs."""
+    numbers, worker = itertools.count(), os.environ.get("PYTEST_XDIST_WORKER", "gw")
+    made, usual_takes = sandbox.SandboxBase.__init__, pool.takes
+    usual_result, usual_job = sandbox.with_record, pool.Pool._recorded
+
+    def taken() -> OfATest:
+        path = folder / f"{worker}-{next(numbers):05}{SUFFIX}"
+        return OfATest(
+            lambda: (str(path), path.open("wb", buffering=0)), _LIMIT,
+            note={"test": os.environ.get("PYTEST_CURRENT_TEST", "")},
+        )  # fmt: skip
+
+    def make(self: Any, *args: Any, **fields: Any) -> None:
+        made(self, *args, **fields)
+        if not self._warm:
+            usual = self._taking
+            self._taking = lambda path: usual(path) or taken()
+
+    def takes(*args: Any) -> Any:
+        usual = usual_takes(*args)
+        return lambda path: usual(path) or taken()
+
+    def with_record(result: proxybox.Result, box: Any, taking: Any) -> proxybox.Result:
+        if not isinstance(taking, OfATest):
+            return usual_result(result, box, taking)
+        taking.note["fault"] = getattr(box, "fault", None)
+        taking.ended(result)
+        return result
+
+    def recorded(self: Any, job: Any, record: Any) -> Any:
+        return job if record is None and isinstance(self._boxes, Workers) else usual_job(self, job, record)
+
+    sandbox.SandboxBase.__init__ = make  # type: ignore[method-assign]
+    pool.Pool._recorded = recorded  # type: ignore[method-assign]
+    pool.takes = takes
+    for user in (sandbox, boxes, aio_sandbox):
+        user.with_record = with_record  # type: ignore[attr-defined]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-runs", type=Path, metavar="FOLDER", help="where each run of a guest leaves a record")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if (folder := config.getoption("--record-runs")) is not None:
+        record_runs(folder.absolute())
