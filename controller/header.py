@@ -97,6 +97,7 @@ CONFIG_HOST_CLOCKS: Final = 16
 CONFIG_HUGE_PAGES: Final = 32
 CONFIG_HUGE_NURSERY: Final = 64
 CONFIG_RECORDED: Final = 128
+CONFIG_SERIAL: Final = 256
 
 LAUNCH_REPORT: Final = struct.Struct("<Iiiiiii")
 CONFIG: Final = struct.Struct("<IIIIIIIIQQ")

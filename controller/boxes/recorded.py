@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Final, TypeGuard
 import attrs
 
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
+from proxybox.controller import hostproc
 from proxybox.controller.audit import Denial
 from proxybox.controller.boxes.box import BoxSpec, LiveBox, Run, Usage
 from proxybox.controller.boxes.worldbuilding import Changed, WorldBuilder
@@ -28,6 +29,7 @@ from proxybox.controller.guests.builds import builds_of
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.launch import LaunchSpec
+from proxybox.controller.process.listener import NUM_THREADS
 from proxybox.controller.record import calls, events
 from proxybox.controller.record.format import MAJOR, Kind, frames
 from proxybox.controller.record.recorder import Recorder, RecordingDispatcher
@@ -49,8 +51,10 @@ LIMIT: Final = 1 << 30
 #: What of a LaunchSpec a record tells, with the least number, and the first one that is too large.
 _LAUNCH: Final[Mapping[str, tuple[int, int]]] = {
     "pid": (1, 1 << 22), "uid": (0, 1 << 32), "gid": (0, 1 << 32), "memory": (0, 1 << 48), "nursery": (0, 1 << 40),
-    "threads": (1, 257), "recorded": (0, 2),
+    "threads": (1, 257), "recorded": (0, 2), "serial": (0, 2),
 }  # fmt: skip
+#: What it was where a record of an earlier version does not tell.
+_UNTOLD: Final = {"serial": 0}
 #: The most bytes of all contents that END names, and of one text of START.
 _MOST_CONTENT, _MOST_TEXT = 512 << 20, 1 << 20
 #: Bytes of each stream that a replay keeps.
@@ -99,7 +103,9 @@ class RecordedSpec(BoxSpec):
         if self.guest.marshals:
             raise SandboxStartError(f"{self.guest.executable} marshals its own calls, and cannot be recorded")
         usual = super().spec(words, builder)
-        made = attrs.evolve(usual, same_addresses=True, real_time=False, recorded=usual.real_time and usual.host_clocks)
+        made = attrs.evolve(
+            usual, same_addresses=True, real_time=False, recorded=usual.real_time and usual.host_clocks, serial=True
+        )
         self._launched.append(made)
         return made
 
@@ -142,6 +148,7 @@ class RecordedSpec(BoxSpec):
                 raise SandboxStartError(f"the record cannot be written: {error.strerror}") from error
             undo.pop_all()
         dispatcher = RecordingDispatcher(recorder, redacted, world, self.interceptors, self.audit)
+        dispatcher.count_threads = functools.partial(_threads_of, process)
         return dispatcher, BlockingDriver(process, world, dispatcher)
 
     def _start(self, process: GuestProcess, builder: WorldBuilder) -> dict[str, Any]:
@@ -177,6 +184,14 @@ class RecordedSpec(BoxSpec):
         recorder.note("ended", events.Ended(status, outcome.why, outcome.exit_code, outcome.signal))
         recorder.close(*run_as_data(run))
         return run
+
+
+def _threads_of(process: GuestProcess) -> int:
+    """Returns how many threads the kernel counts in a guest; 0 when it has ended."""
+    try:
+        return hostproc.stat(process.pid, NUM_THREADS)[0]
+    except (OSError, ValueError):
+        return 0
 
 
 @functools.cache
@@ -479,6 +494,7 @@ class ReplayedSpec(BoxSpec):
         record = self.record
         replayer = Replayer(builder.world, record.events(), record.rows, record.decoder.files, process.told_at)
         replayer.until, replayer.speed = self.until, self.speed
+        replayer.count_threads = functools.partial(_threads_of, process)
         replayer.is_unobserved = bool(record.start.get("unobserved"))
         self._replayer.append(replayer)
         driver = ReplayDriver(process, builder.world, replayer)
@@ -496,7 +512,7 @@ class ReplayedSpec(BoxSpec):
 
 def _launch_of(told: Any) -> dict[str, Any]:
     """Returns the fields of a LaunchSpec that a record tells. Raises RecordError for values that cannot be."""
-    launch = {name: told.get(name) if isinstance(told, dict) else None for name in _LAUNCH}
+    launch = {name: told.get(name, _UNTOLD.get(name)) if isinstance(told, dict) else None for name in _LAUNCH}
     for name, value in launch.items():
         if name == "memory" and value is None:
             launch[name] = _memory_here()

@@ -590,7 +590,7 @@ class Serving:
         live = set(map(id, world.threads))
         for line in self._lines.values():
             if line.thread is not None and id(line.thread) not in live:
-                line.thread = None
+                line.thread = line.blocked = None
         for thread in world.threads:
             known = self._lines.get(thread.channel)
             if (known is None or known.thread is None) and thread not in self._newborn:

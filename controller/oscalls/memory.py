@@ -21,6 +21,7 @@ from proxybox.controller.oscalls.stores import after_stores, identity
 from proxybox.controller.roles import Addr, Fd, Int, Size, Struct, UInt, ULong
 from proxybox.controller.vfs.openfiles import OpenFile
 from proxybox.controller.world.clock import Wait
+from proxybox.controller.world.futexes import Futexes
 from proxybox.controller.world.state import HIDDEN, GuestThread, World
 
 MAPPINGS_MAX: Final = 4096
@@ -164,7 +165,7 @@ class Slice:
     ends_ns: int = 0
 
 
-@oscall(202)
+@oscall(202, counted=False)
 def futex(
     world: World,
     thread: GuestThread,
@@ -178,9 +179,12 @@ def futex(
     """futex(2): one slice of a timed or shared wait.
 
     0 tells the stub to look at the word and to call again with the same arguments. -ETIMEDOUT comes by the box's
-    clock, -EINTR by a signal. Private wakes and private waits without a timeout are native.
+    clock, -EINTR by a signal. Private wakes and private waits without a timeout are native, and so not counted; but for
+    guests of which one thread runs at a time (world/futexes.py), where each call is whole.
     """
     command = op & abi.FUTEX_CMD_MASK
+    if world.futexes is not None:
+        return _in_turn(world, world.futexes, thread, uaddr, op, value, time, value3)
     if command in (abi.FUTEX_WAKE, abi.FUTEX_WAKE_BITSET):
         return 0  # a thread that waits for a shared word looks again soon
     if command not in (abi.FUTEX_WAIT, abi.FUTEX_WAIT_BITSET):
@@ -188,7 +192,7 @@ def futex(
     if command == abi.FUTEX_WAIT_BITSET and value3 == 0:
         raise OSError(errno.EINVAL, "waits for no bit")
     key = (uaddr, op, value, time)
-    piece = _continued(world, thread, key, uaddr2) or _begun(world, thread, key, command)
+    piece = _continued(world, thread, key, uaddr2) or _begun(world, thread, key)
     wait = piece.wait
     if wait is not None and wait.deadline_ns is None:
         thread.slice = None
@@ -197,6 +201,54 @@ def futex(
         world.clock.finish(wait)
         return -errno.ETIMEDOUT
     return _slice(world, thread, piece)
+
+
+def _in_turn(
+    world: World, futexes: Futexes, thread: GuestThread,
+    uaddr: int, op: int, value: int, time: bytes | None, value3: int,
+) -> Reply:  # fmt: skip
+    """A wait, whose word the stub has just looked at, or a wake."""
+    command = op & abi.FUTEX_CMD_MASK
+    bits = value3 if command in (abi.FUTEX_WAIT_BITSET, abi.FUTEX_WAKE_BITSET) else abi.FUTEX_BITSET_MATCH_ANY
+    if command in (abi.FUTEX_WAKE, abi.FUTEX_WAKE_BITSET):
+        return futexes.wake(uaddr, value, bits)
+    if command not in (abi.FUTEX_WAIT, abi.FUTEX_WAIT_BITSET):
+        raise OSError(errno.ENOSYS, "only WAIT and WAKE")
+    if not bits:
+        raise OSError(errno.EINVAL, "waits for no bit")
+    wait = _timed(world, op, time)
+    waiter = futexes.wait(thread.channel, uaddr, bits, is_shared=not op & abi.FUTEX_PRIVATE_FLAG)
+    if waiter is None:
+        return 0
+    ends_ns = None if wait is None else wait.deadline_ns
+    if wait is not None and ends_ns is None:
+        futexes.leave(uaddr, waiter)
+        if world.jump_to_alarm(wait.ends_ns):
+            return -errno.EINTR
+        world.clock.finish(wait)
+        return -errno.ETIMEDOUT
+
+    def over() -> Reply:
+        futexes.leave(uaddr, waiter)
+        if wait is not None:
+            world.clock.finish(wait)
+        return -errno.ETIMEDOUT
+
+    def interrupted() -> Reply:
+        futexes.leave(uaddr, waiter)
+        return -errno.EINTR
+
+    return Blocked(lambda: 0 if waiter.is_woken else None, ends_ns, over, interrupted)
+
+
+def _timed(world: World, op: int, time: bytes | None) -> Wait | None:
+    """Returns the wait for a time; None where there is no timeout."""
+    ns = timeout(time)
+    if ns is None:
+        return None
+    clock_id = abi.CLOCK_REALTIME if op & abi.FUTEX_CLOCK_REALTIME else abi.CLOCK_MONOTONIC
+    absolute = op & abi.FUTEX_CMD_MASK == abi.FUTEX_WAIT_BITSET
+    return world.clock.wait(clock_id, ns, absolute=absolute, skip=len(world.threads) <= 1)
 
 
 def _continued(world: World, thread: GuestThread, key: tuple[int, int, int, bytes | None], mark: int) -> Slice | None:
@@ -212,17 +264,9 @@ def _continued(world: World, thread: GuestThread, key: tuple[int, int, int, byte
     return piece
 
 
-def _begun(world: World, thread: GuestThread, key: tuple[int, int, int, bytes | None], command: int) -> Slice:
+def _begun(world: World, thread: GuestThread, key: tuple[int, int, int, bytes | None]) -> Slice:
     _, op, _, time = key
-    ns = timeout(time)
-    wait = None
-    if ns is not None:
-        real = op & abi.FUTEX_CLOCK_REALTIME
-        clock_id = abi.CLOCK_REALTIME if real else abi.CLOCK_MONOTONIC
-        absolute = command == abi.FUTEX_WAIT_BITSET
-        alone = len(world.threads) <= 1
-        wait = world.clock.wait(clock_id, ns, absolute=absolute, skip=alone)
-    thread.slice = piece = Slice(key, wait, thread.calls)
+    thread.slice = piece = Slice(key, _timed(world, op, time), thread.calls)
     return piece
 
 

@@ -41,6 +41,7 @@ from proxybox.controller.header import (
     CONFIG_REAL_TIME,
     CONFIG_RECORDED,
     CONFIG_SEAL_ONLY,
+    CONFIG_SERIAL,
     CONTROL_FD,
     FIRST_CHANNEL_FD,
     LAUNCH_REPORT,
@@ -93,7 +94,8 @@ class LaunchSpec:
     prefix and what the guest sees instead. cpu: it is pinned to, None for any. required: layers without which it does
     not start. bare: it marshals its calls itself, and the stub only seals it. nursery: bytes of its garbage
     collector's nursery, 0 for PyPy's own choice. rows: what the stub is told of the calls, None for the controller's
-    own table. recorded: whether its readings of clocks are recorded or replayed, where time is real.
+    own table. recorded: whether its readings of clocks are recorded or replayed, where time is real. serial: whether
+    the controller lets one of its threads run at a time.
     """
 
     guest: Guest
@@ -117,6 +119,7 @@ class LaunchSpec:
     nursery: int = 0
     rows: bytes | None = None
     recorded: bool = False
+    serial: bool = False
 
     @property
     def wants_listener(self) -> bool:
@@ -128,7 +131,7 @@ class LaunchSpec:
         return seal_filter(
             self.threads if has_listener else 1, real_time=self.real_time,
             threads=has_listener and self.threads > 1, forks=has_listener and self.forks, listener=has_listener,
-            zygote=self.zygote, bare=self.bare,
+            zygote=self.zygote, bare=self.bare, serial=self.serial,
         )  # fmt: skip
 
 
@@ -169,6 +172,7 @@ def _config(spec: LaunchSpec, report: LaunchReport) -> bytes:
         (CONFIG_REAL_TIME if spec.real_time else 0)
         | (CONFIG_HOST_CLOCKS if spec.recorded or (spec.real_time and spec.host_clocks and not spec.bare) else 0)
         | (CONFIG_RECORDED if spec.recorded else 0)
+        | (CONFIG_SERIAL if spec.serial else 0)
         | (CONFIG_EMPTY_ROOT if report.namespaces == 0 else 0)
         | (CONFIG_LANDLOCK if "landlock" in layers.USED else 0)
         | (CONFIG_SEAL_ONLY if spec.bare else 0)

@@ -31,7 +31,7 @@ from proxybox.controller.header import FORK_FLAGS
 from proxybox.controller.seal.filters import NUMBERS
 
 #: The number of the field num_threads in proc_pid_stat(5).
-_NUM_THREADS = 20
+NUM_THREADS = 20
 _NOTIF = struct.Struct("=QIIiIQ6Q")
 _RESPONSE = struct.Struct("=QqiI")
 _ADDFD = struct.Struct("=QIIII")
@@ -374,7 +374,7 @@ class Door:
         Where that cannot be read, the limit is returned, so that no thread is allowed without a count.
         """
         try:
-            return hostproc.stat(self.pid, _NUM_THREADS)[0]
+            return hostproc.stat(self.pid, NUM_THREADS)[0]
         except (OSError, ValueError):
             return self._limit
 

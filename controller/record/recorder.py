@@ -27,10 +27,12 @@ from proxybox.controller.header import CALL_MAP, CALL_OPEN, LIBRARY, RECORDED, T
 from proxybox.controller.record.calls import PASSING
 from proxybox.controller.record.events import MOST_FILES, Encoder, Ended, File, LeftOut, OfFile, Refused, placed
 from proxybox.controller.record.format import FrameWriter, Kind
+from proxybox.controller.record.onebyone import PATIENCE_NS, OneByOne, wait_for_end
 from proxybox.controller.record.redacting import Redacted
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.host.library import AlteredFile, LibraryFile
 from proxybox.controller.wire.protocol import CLOCKS, without_clocks
+from proxybox.controller.world.futexes import Futexes
 
 if TYPE_CHECKING:
     from proxybox.controller.world.state import GuestThread, World
@@ -273,6 +275,9 @@ class Recorder:
 
 _LOCALES: Final = b"/usr/lib/locale"
 _MAPPING: Final = CALL_MAP.to_bytes(4, "little")
+_CLONE: Final = (56).to_bytes(4, "little")
+#: What takes effect when it is asked for: clone, exit_group.
+_AT_ONCE: Final = (_CLONE, (231).to_bytes(4, "little"))
 _digests: dict[LibraryFile, bytes] = {}
 
 
@@ -309,9 +314,12 @@ def is_named(node: object) -> bool:
 
 
 class RecordingDispatcher(Dispatcher):
-    """Answers the requests of one box, and notes them for its record."""
+    """Answers the requests of one box, and notes them for its record.
 
-    __slots__ = ("_frame", "_notes", "_recorder", "_redacted")
+    count_threads: how many threads the kernel counts in the guest.
+    """
+
+    __slots__ = ("_frame", "_notes", "_recorder", "_redacted", "_turns", "count_threads")
 
     patience_ns = 5_000_000
 
@@ -321,6 +329,8 @@ class RecordingDispatcher(Dispatcher):
         self._recorder = recorder
         self._notes = recorder.notes
         self._frame = b""
+        self._turns: OneByOne | None = None  # while there is one thread
+        self.count_threads: Callable[[], int] = lambda: 0
         for stream, sink in enumerate((world.stdout, world.stderr)):
             sink.watch = lambda data, stream=stream: self._prints(stream, data)
 
@@ -331,42 +341,59 @@ class RecordingDispatcher(Dispatcher):
 
     def execute(self, thread: "GuestThread", frame: bytes) -> Reply:
         """As `Dispatcher.execute`, with a note."""
-        now = _now()
+        now, channel, turns = _now(), thread.channel, self._turns
         if frame[7] & CLOCKS:
             frame, readings = without_clocks(frame)
-            self._recorder.note("clocks", thread.channel, now, readings)
+            self._recorder.note("clocks", channel, now, readings)
         self._frame = frame
+        if turns is not None:
+            turns.stops(channel)
         try:
             reply = super().execute(thread, frame)
         except EndBox:
-            self._note("waits", thread.channel, now, frame, None)
+            self._note("waits", channel, now, frame, (None, None))
             raise
+        if isinstance(reply, Blocked):
+            self._note("waits", channel, now, frame, (None, None))
+            return self._noting(reply, channel, frame)
+        if turns is not None:
+            if thread.exited:
+                self._ended(thread)
+            elif frame[4:8] not in _AT_ONCE and not turns.may_go_on(channel, now):
+                noted = self._noted(channel, frame, reply)
+                self._note("waits", channel, now, frame, (None, None))
+                return self._in_turn(turns, channel, frame, reply, noted)
+            else:
+                turns.goes(channel, now)
+        if frame[4:8] == _CLONE:
+            self._cloned(channel, reply)
         if reply.__class__ is int and not (reply == LIBRARY and frame[4:8] == _MAPPING):
             notes = self._notes
-            notes.append((None, thread.channel, now, frame, reply))
+            notes.append((None, channel, now, frame, reply))
             if len(notes) >= BATCH or len(frame) > _HEAVY:
                 self._recorder.encode()
                 if self._recorder.is_full:
                     raise EndBox(Status.DISK_LIMIT, self._recorder.fault or "")
-        elif isinstance(reply, Blocked):
-            self._note("waits", thread.channel, now, frame, None)
-            return self._noting(reply, thread.channel, frame)
         else:
-            self._note("answered", thread.channel, now, frame, reply)
+            self._note("answered", channel, now, frame, self._noted(channel, frame, reply))
         return reply
 
-    def _note(self, what: str, channel: int, now: int, frame: bytes, reply: Any) -> None:
-        """Notes an answer that stores something, or one that came later."""
-        recorder, part = self._recorder, None
+    def _noted(self, channel: int, frame: bytes, reply: Any) -> tuple[Any, Any]:
+        """Returns an answer as it is noted, and of which part of the library it is (`_part`)."""
         if isinstance(reply, int) and reply == LIBRARY and frame[4:8] == _MAPPING:
             node = self._file(int.from_bytes(frame[40:44], "little", signed=True))
             if is_named(node):
-                recorder.note("mapped", node)
-            reply = (reply,)
-        elif isinstance(reply, tuple) and self._redacted is not None and self._is_redacted(channel, frame, reply):
-            reply = (reply[0], *((address, LeftOut(len(data))) for address, data in reply[1:]))
-        elif isinstance(reply, tuple) and len(reply) > 1 and len(reply[-1][1]) >= _PART:
-            part = self._part(frame, reply)
+                self._recorder.note("mapped", node)
+            return (reply,), None
+        if isinstance(reply, tuple) and self._redacted is not None and self._is_redacted(channel, frame, reply):
+            return (reply[0], *((address, LeftOut(len(data))) for address, data in reply[1:])), None
+        if isinstance(reply, tuple) and len(reply) > 1 and len(reply[-1][1]) >= _PART:
+            return reply, self._part(frame, reply)
+        return reply, None
+
+    def _note(self, what: str, channel: int, now: int, frame: bytes, noted: tuple[Any, Any]) -> None:
+        """Notes an answer that stores something, or one that came later, or a call without an answer."""
+        recorder, (reply, part) = self._recorder, noted
         recorder.note(what, channel, now, frame, reply, part)
         if len(frame) > _HEAVY or (isinstance(reply, tuple) and sum(_size(data) for _, data in reply[1:]) > _HEAVY):
             recorder.encode()  # many of them would be much memory
@@ -414,9 +441,13 @@ class RecordingDispatcher(Dispatcher):
                 reply = self.settle(step)
                 if isinstance(reply, Blocked):
                     return self._noting(reply, channel, frame)
-                if reply is not None:
-                    self._note("later", channel, _now(), frame, reply)
-                return reply
+                if reply is None:
+                    return None
+                noted = self._noted(channel, frame, reply)
+                turns = self._turns
+                if turns is not None and not turns.is_free:
+                    return self._in_turn(turns, channel, frame, reply, noted)
+                return self._goes(channel, frame, reply, noted)
 
             return take
 
@@ -427,6 +458,49 @@ class RecordingDispatcher(Dispatcher):
             on_timeout=wait.on_timeout and noted(wait.on_timeout),  # type: ignore[arg-type]  # it always answers
             on_interrupt=noted(interrupted),
         )
+
+    # --- one thread at a time -----------------------------------------------------------------------------------------
+
+    def _goes(self, channel: int, frame: bytes, reply: Reply, noted: tuple[Any, Any]) -> Reply:
+        """Notes an answer that has waited, and returns it: its thread goes on."""
+        now = _now()
+        if self._turns is not None:
+            self._turns.goes(channel, now)
+        self._note("later", channel, now, frame, noted)
+        return reply
+
+    def _in_turn(
+        self, turns: OneByOne, channel: int, frame: bytes, reply: Reply, noted: tuple[Any, Any]
+    ) -> Blocked:  # fmt: skip
+        """Returns the wait of an answer for its thread's turn."""
+        turns.lines_up(channel)
+
+        def go() -> Reply:
+            return self._goes(channel, frame, reply, noted)
+
+        def overdue() -> Reply:
+            return go() if turns.has_turn(channel, overdue=True) else wait()
+
+        def wait() -> Blocked:
+            return Blocked(lambda: go() if turns.has_turn(channel) else None, _now() + PATIENCE_NS, overdue, go)
+
+        return wait()
+
+    def _cloned(self, channel: int, reply: Reply) -> None:
+        """Counts the thread that a call is about to begin as one that runs."""
+        if not isinstance(reply, int) or reply <= 0:
+            return
+        child = reply & 0xFFFF
+        if self._turns is None:
+            self._turns = OneByOne(channel)
+            self._world.futexes = Futexes(self._turns.was_alone)
+        self._turns.goes(child, _now())
+
+    def _ended(self, thread: "GuestThread") -> None:
+        """Waits until the kernel has no such thread any more: it clears the word by which others wait for its end."""
+        wait_for_end(self.count_threads, len(self._world.threads))
+        if self._world.futexes is not None:
+            self._world.futexes.thread_ended()
 
     # --- what is noted besides ----------------------------------------------------------------------------------------
 

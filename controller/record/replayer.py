@@ -27,6 +27,7 @@ from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.keeper import Watch
 from proxybox.controller.record import events
 from proxybox.controller.record.calls import PASSING, RecordedCall, number_of, same
+from proxybox.controller.record.onebyone import wait_for_end
 from proxybox.controller.record.recorder import digest_of
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.host.library import LibraryFile
@@ -48,10 +49,10 @@ _LOOK_SECONDS: Final = 0.25
 _MOST_AHEAD, _MOST_BYTES = 4096, 16 << 20
 _RING_SIZE: Final = CLOCK_RING.size + 8 * RING
 #: The calls by which threads come and go: the driver goes by what their handlers do.
-_CLONE, _EXIT_GROUP = 56, 231
-_OF_THREADS = frozenset({_CLONE, 60, _EXIT_GROUP})
+_CLONE, _EXIT, _EXIT_GROUP = 56, 60, 231
+_OF_THREADS = frozenset({_CLONE, _EXIT, _EXIT_GROUP})
 #: What threads may still ask when the process ends: exit, a slice of a wait, their readings of clocks.
-_AT_THE_END: Final = frozenset({60, 202, CALL_CLOCKS})
+_AT_THE_END: Final = frozenset({_EXIT, 202, CALL_CLOCKS})
 #: The calls that print what they have from elsewhere: sendfile, splice, tee, copy_file_range.
 _MOVING: Final = frozenset({40, 275, 276, 326})
 #: From this signal on, several of a kind can wait for a program.
@@ -108,8 +109,8 @@ class Replayer(Dispatcher):
 
     __slots__ = (
         "_ahead", "_answers", "_begun_ns", "_concluded", "_exits", "_files", "_frames", "_given_up", "_pauses",
-        "_pending", "_read", "_rows", "_told_at", "calls_followed", "divergence", "due_ns", "is_over", "is_stopped",
-        "is_unobserved", "next", "on_call", "rest", "seen", "speed", "steps", "until", "wake",
+        "_pending", "_read", "_rows", "_told_at", "calls_followed", "count_threads", "divergence", "due_ns", "is_over",
+        "is_stopped", "is_unobserved", "next", "on_call", "rest", "seen", "speed", "steps", "until", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -122,6 +123,7 @@ class Replayer(Dispatcher):
         self.on_call: Callable[[events.Call], object] | None = None
         self.wake: Callable[[], None] = lambda: None  # has the driver look again
         self.speed: float | None = None
+        self.count_threads: Callable[[], int] = lambda: 0
         self._begun_ns = time.monotonic_ns()
         self.is_unobserved = True
         self._ahead: deque[events.Event] = deque()
@@ -168,7 +170,7 @@ class Replayer(Dispatcher):
             coming = self.next
             if isinstance(coming, events.Call) and coming.channel == channel and not coming.effects:
                 return event.answer.value
-            self._answer(channel, frame, event.answer, (), event.at_ns)
+            self._answer(channel, frame, event.answer, event.at_ns)
         else:
             if frame[7] & CLOCKS:
                 frame, self._read[channel] = without_clocks(frame)
@@ -312,8 +314,9 @@ class Replayer(Dispatcher):
                 self._world.end(Ended(Status.CANCELLED, f"stopped at call {self.until:,}, as was asked for"))
                 return False
             self._step()
+            self._carry_effects(event.channel, frame, event.effects)
             if event.answer is not None:
-                self._answer(event.channel, frame, event.answer, event.effects, event.at_ns)
+                self._answer(event.channel, frame, event.answer, event.at_ns)
             else:
                 self._frames[event.channel] = frame
             return True
@@ -322,7 +325,8 @@ class Replayer(Dispatcher):
             if waiting is None:
                 raise RecordError("an answer to no call: the record is damaged")
             self._step()
-            self._answer(event.channel, waiting, event.answer, event.effects, event.at_ns)
+            self._carry_effects(event.channel, waiting, event.effects)
+            self._answer(event.channel, waiting, event.answer, event.at_ns)
             return True
         elif isinstance(event, events.Sent):
             if event.late and not late and not self._pending and not self._frames:
@@ -355,9 +359,7 @@ class Replayer(Dispatcher):
         if number != number_of(event.frame) or (row is not None and not same(row, frame, event.frame)):
             raise _Diverged("the program asks something else", event, (event.channel, frame))
 
-    def _answer(
-        self, channel: int, frame: bytes, answer: events.Answer, effects: tuple[events.Effect, ...], at_ns: int
-    ) -> None:  # fmt: skip
+    def _carry_effects(self, channel: int, frame: bytes, effects: tuple[events.Effect, ...]) -> None:
         world = self._world
         for effect in effects:
             if isinstance(effect, events.Printed):
@@ -365,6 +367,8 @@ class Replayer(Dispatcher):
                 sink.write(self._printed(frame, effect))
             elif isinstance(effect, events.Mapped):
                 self._map(channel, effect.file)
+
+    def _answer(self, channel: int, frame: bytes, answer: events.Answer, at_ns: int) -> None:
         reply: Reply = answer.value
         number = number_of(frame)
         if number in _OF_THREADS:
@@ -375,6 +379,8 @@ class Replayer(Dispatcher):
             time.sleep(min(max(0, wait), _LONGEST_NS) / 1e9)
             self._pauses = False
             self.steps += 1
+        if number == _EXIT:
+            return  # another thread may soon have its channel
         writes: list[tuple[int, bytes]] = []
         if answer.stored:
             registers = events.REGISTERS(frame)
@@ -411,6 +417,8 @@ class Replayer(Dispatcher):
             done = TABLE[number].invoke(world, thread, frame)
         except OSError as error:
             done = -(error.errno or 0)
+        if thread.exited:
+            wait_for_end(self.count_threads, len(world.threads))
         if done != value:
             raise RecordError(f"the thread that the record has cannot be made here ({TABLE[number].name})")
 
@@ -447,6 +455,8 @@ class Replayer(Dispatcher):
         self.is_over = True
         if event.status:
             self._world.end(Ended(_status(event.status), event.why, event.signal))
+        elif self._exits and all(number_of(frame) in _AT_THE_END for frame in self._pending.values()):
+            return False  # in the recorded run, the end of the process came before these
         elif self._pending:
             raise _Diverged("the program goes on, where it had ended", None, next(iter(self._pending.items())))
         return False

@@ -50,7 +50,7 @@ _WAIT, _WAKE, _WAIT_BITSET, _FUTEX_PRIVATE, _CLOCK_REALTIME = 0, 1, 9, 0x80, 0x1
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 _RLIMIT_CPU, _RLIMIT_AS, _SECCOMP_SET_MODE_FILTER = 0, 9, 1
 _FULL = 0xFFFFFFFF
-_KINDS = ("", "threads", "real_time", "forks", "listener", "zygote", "bare")
+_KINDS = ("", "parallel", "threads", "real_time", "forks", "listener", "zygote", "bare")
 
 
 @attrs.frozen(eq=False)
@@ -79,8 +79,8 @@ class Condition:
 class Rule:
     """A row of the table: the call `name` is allowed when all conditions `where` hold.
 
-    only: the kind of guest that has the row; "" for all. "threads": a guest that may have several threads. "real_time":
-    one that may know the host's time. "forks": one that may be copied (a zygote, some sessions). "listener": one about
+    only: the kind of guest that has the row; "" for all. "parallel": one whose threads run as they like. "threads": one
+    that may have several threads. "real_time": one that may know the host's time. "forks": one that may be copied (a zygote, some sessions). "listener": one about
     whose calls the kernel can ask. "zygote": a zygote, in which nothing untrusted has run. "bare": one that marshals
     its own calls (translated/), has descriptors 0 to 2, and uses the stub for the seal only. asks: whether the kernel
     asks the controller each time, through the listener (listener.py).
@@ -142,10 +142,15 @@ RULES = (
     Rule("mremap", only="bare"),
     Rule("madvise", (low(2, _DONTNEED),)),
     Rule("madvise", (low(2, _FREE),)),
-    # Private futexes. A timed wait is a clock, so it is native only where the guest may know the time.
-    Rule("futex", (low(1, _WAKE | _FUTEX_PRIVATE),)),
-    Rule("futex", (low(1, _WAIT | _FUTEX_PRIVATE), *_NO_TIMEOUT)),
-    Rule("futex", (low(1, _WAIT_BITSET | _FUTEX_PRIVATE, mask=_FULL & ~_CLOCK_REALTIME), *_NO_TIMEOUT)),
+    # Private futexes. A timed wait is a clock, so it is native only where the guest may know the time. Where one thread
+    # runs at a time, the controller has to know which.
+    Rule("futex", (low(1, _WAKE | _FUTEX_PRIVATE),), only="parallel"),
+    Rule("futex", (low(1, _WAIT | _FUTEX_PRIVATE), *_NO_TIMEOUT), only="parallel"),
+    Rule(
+        "futex",
+        (low(1, _WAIT_BITSET | _FUTEX_PRIVATE, mask=_FULL & ~_CLOCK_REALTIME), *_NO_TIMEOUT),
+        only="parallel",
+    ),
     Rule("futex", (low(1, _WAIT | _FUTEX_PRIVATE),), only="real_time"),
     Rule("futex", (low(1, _WAIT_BITSET | _FUTEX_PRIVATE | _CLOCK_REALTIME),), only="real_time"),
     # Until a time of the host's CLOCK_MONOTONIC. A program gives the box's; the stub takes off the difference.
@@ -193,13 +198,16 @@ def seal_filter(
     listener: bool = False,
     zygote: bool = False,
     bare: bool = False,
+    serial: bool = False,
 ) -> bytes:
     """The filter of a guest with `channels` channels, as an array of struct sock_filter (8 bytes each).
 
-    The guest has a listener where it has threads or may be copied, and may have one besides.
+    The guest has a listener where it has threads or may be copied, and may have one besides. serial: one of its threads
+    runs at a time.
     """
     there = {
         "": True,
+        "parallel": not serial,
         "real_time": real_time,
         "threads": threads,
         "forks": forks or zygote,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from proxybox.controller.vfs.openfiles import OpenFile
     from proxybox.controller.vfs.quota import Quota
     from proxybox.controller.vfs.tree import Tree
+    from proxybox.controller.world.futexes import Futexes
     from proxybox.policies import Policy
 
 FIRST_PID: Final = 100
@@ -281,7 +282,8 @@ class World:
     instances have. port: where a warm guest meets its caller. on_fork: answers a fork where copies are made; without
     it, a fork is refused. grant_library: allows the thread of a channel to map a file of the host once, and takes the
     descriptor; false where it cannot. allotment: the box's part of the host's descriptors. thread: the one with which
-    the process began. A handler is told the thread that makes a call (dispatch.py).
+    the process began; a handler is told the thread that makes a call (dispatch.py). futexes: where one thread runs at a
+    time; else those of the process are its own.
     """
 
     policy: "Policy"
@@ -330,6 +332,7 @@ class World:
     port: "Port | None" = None
     on_fork: Callable[[], Reply] | None = None
     allotment: Allotment = attrs.field(factory=Allotment)
+    futexes: "Futexes | None" = None
     _next_tid: int = FIRST_PID + 1  # above the pid
 
     def __attrs_post_init__(self) -> None:

@@ -55,11 +55,25 @@ static long wait_until(const uint64_t args[6], ucontext_t *context, siginfo_t *i
     return futex_again(context, info, &until);
 }
 
+/* Where one thread runs at a time nobody changes the word between this look at it and the controller's answer. */
+static long futex_in_turn(int operation, const uint64_t args[6])
+{
+    bool waits = operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET;
+    uint32_t word;
+    if (waits && !guarded_copy(&word, (const void *)args[0], sizeof word))
+        return ERROR(EFAULT);
+    if (waits && word != (uint32_t)args[2])
+        return ERROR(EAGAIN);
+    return ASK(SYS_futex, args[0], args[1], args[2], waits ? args[3] : 0, 0, args[5]);
+}
+
 /* Other timed waits, and shared ones. The controller answers after a slice of the box's time. Between slices the stub
  * itself looks at the futex word, since only this process can wake a private futex. */
 long emulate_futex(const uint64_t args[6], ucontext_t *context, siginfo_t *info)
 {
     int operation = (int)args[1] & ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
+    if (config.flags & CONFIG_SERIAL)
+        return futex_in_turn(operation, args);
     if ((config.flags & CONFIG_REAL_TIME) && args[3] && (int)args[1] == (FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG))
         return wait_until(args, context, info);
     if (operation == FUTEX_WAKE)

@@ -123,9 +123,10 @@ enum { CONFIG_MAGIC = 0x32584250, MAX_ROWS = 515, MAX_HIDE = 16384, MAX_FILTER =
 /* SEAL_ONLY: the guest marshals its calls itself, over descriptors 0 and 1, which are then the first channel.
  * HOST_CLOCKS: where time is real, it may read the host's clocks. HUGE_PAGES: a zygote, where the kernel gives such pages
  * (stub_huge.c). HUGE_NURSERY: another guest there (stub_nursery.c). RECORDED: its calls are recorded or replayed, and
- * time is real. */
+ * time is real. SERIAL: the controller lets one of its threads run at a time, and has its futexes. */
 enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_SEAL_ONLY = 8, CONFIG_HOST_CLOCKS = 16,
-       CONFIG_HUGE_PAGES = 32, CONFIG_HUGE_NURSERY = 64, CONFIG_RECORDED = 128 };
+       CONFIG_HUGE_PAGES = 32, CONFIG_HUGE_NURSERY = 64, CONFIG_RECORDED = 128,
+       CONFIG_SERIAL = 256 };
 
 /* Arguments of CALL_HELLO: RLIMIT_AS or 0; where the filter's instructions are to be stored; for how many of them there
  * is room; the errno of the empty root; the errno of Landlock; where struct told is. The answer stores the filter,

@@ -1,0 +1,62 @@
+"""The futexes of a guest of which one thread runs at a time: who waits for which word, and who is woken (futex(2)).
+
+The stub looks at the word before it asks; where no other thread has run since this one's last answer, nobody can have
+changed it meanwhile.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+import attrs
+
+
+@attrs.define(slots=True, eq=False)
+class Waiter:
+    """A thread that waits. bits: by which it can be woken. is_shared: whether it also waits for the end of a thread."""
+
+    bits: int
+    is_shared: bool
+    is_woken: bool = False
+
+
+class Futexes:
+    """All words for which threads wait.
+
+    was_alone: whether no other thread has run since the last answer of the thread of this channel.
+    """
+
+    def __init__(self, was_alone: Callable[[int], bool]) -> None:
+        self._was_alone = was_alone
+        self._waiting: dict[int, deque[Waiter]] = {}
+
+    def wait(self, channel: int, address: int, bits: int, *, is_shared: bool) -> Waiter | None:
+        """Begins to wait; returns None where the word may be another one by now, so that it has to be looked at."""
+        if not self._was_alone(channel):
+            return None
+        waiter = Waiter(bits, is_shared)
+        self._waiting.setdefault(address, deque()).append(waiter)
+        return waiter
+
+    def leave(self, address: int, waiter: Waiter) -> None:
+        """Ends a wait by itself."""
+        waiting = self._waiting.get(address, deque())
+        if waiter in waiting:
+            waiting.remove(waiter)
+        if not waiting:
+            self._waiting.pop(address, None)
+
+    def wake(self, address: int, most: int, bits: int) -> int:
+        """Wakes those that have waited longest, and returns how many."""
+        woken = [each for each in self._waiting.get(address, ()) if each.bits & bits][: max(most, 0)]
+        for each in woken:
+            each.is_woken = True
+            self.leave(address, each)
+        return len(woken)
+
+    def thread_ended(self) -> None:
+        """Wakes those that may wait for the end of a thread: the kernel has cleared its word."""
+        for address, waiting in tuple(self._waiting.items()):
+            for each in tuple(waiting):
+                if each.is_shared:
+                    each.is_woken = True
+                    self.leave(address, each)
