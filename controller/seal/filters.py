@@ -80,10 +80,10 @@ class Rule:
     """A row of the table: the call `name` is allowed when all conditions `where` hold.
 
     only: the kind of guest that has the row; "" for all. "parallel": one whose threads run as they like. "threads": one
-    that may have several threads. "real_time": one that may know the host's time. "forks": one that may be copied (a zygote, some sessions). "listener": one about
-    whose calls the kernel can ask. "zygote": a zygote, in which nothing untrusted has run. "bare": one that marshals
-    its own calls (translated/), has descriptors 0 to 2, and uses the stub for the seal only. asks: whether the kernel
-    asks the controller each time, through the listener (listener.py).
+    that may have several threads. "real_time": one that may know the host's time. "forks": one that may be copied (a
+    zygote, some sessions). "listener": one about whose calls the kernel can ask. "zygote": a zygote, in which nothing
+    untrusted has run. "bare": one that marshals its own calls (translated/), has descriptors 0 to 2, and uses the stub
+    for the seal only. asks: whether the kernel asks the controller each time, through the listener (listener.py).
     """
 
     name: str

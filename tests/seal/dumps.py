@@ -42,7 +42,8 @@ def programs() -> Iterator[tuple[str, Kind | None]]:
             if kind.listener
             else ""
         )
-        yield f"seal-{kind.channels:02}-{time}-{threads}{copies}.txt", kind
+        serial = "-serial" if kind.serial else ""
+        yield f"seal-{kind.channels:02}-{time}-{threads}{copies}{serial}.txt", kind
     yield "listener.txt", None
 
 

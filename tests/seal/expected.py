@@ -17,7 +17,7 @@ OTHER_ARCHES = (0xC00000B7, 0x40000028, 0xC00000F3, 0xC0000015, 0x80000016, 0x80
 class Kind(NamedTuple):
     """What a box's filter depends on, under the names of `seal_filter`. forks: it may be copied. zygote: that is all it
     is for. bare: it marshals its calls itself, on descriptors 0 and 1. listener: the kernel can ask about its calls,
-    though it has no threads (a copy of a zygote)."""
+    though it has no threads (a copy of a zygote). serial: one of its threads runs at a time (records, replays)."""
 
     channels: int
     real_time: bool
@@ -26,6 +26,7 @@ class Kind(NamedTuple):
     zygote: bool = False
     bare: bool = False
     listener: bool = False
+    serial: bool = False
 
     @property
     def asks(self) -> bool:
@@ -46,7 +47,8 @@ class Kind(NamedTuple):
             if self.listener
             else ""
         )
-        return f"{self.channels} channel{'s' * (self.channels > 1)}, {time}, {threads}{copies}"
+        serial = ", one at a time" if self.serial else ""
+        return f"{self.channels} channel{'s' * (self.channels > 1)}, {time}, {threads}{copies}{serial}"
 
 
 _TIMES_AND_THREADS = [(real_time, threads) for real_time in (False, True) for threads in (False, True)]
@@ -56,6 +58,7 @@ KINDS = [
     *(Kind(17, *both, forks=True, zygote=True) for both in _TIMES_AND_THREADS),
     *(Kind(1, real_time, False, bare=True) for real_time in (False, True)),
     *(Kind(1, real_time, False, listener=True) for real_time in (False, True)),
+    *(Kind(17, False, True, forks=forks, serial=True) for forks in (False, True)),
 ]
 
 Predicate = Callable[[Kind, int, int, int, int, int, int], bool]
@@ -114,6 +117,8 @@ def _futex(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
     # futex(u32 *uaddr, int op, u32 val, timespec *timeout, u32 *uaddr2, u32 val3): a pointer of 64 bits is no timeout
     # only when all of it is 0; for FUTEX_WAKE it is not looked at.
     private, clock_realtime = 128, 256
+    if kind.serial:  # each wait and each wake is the controller's
+        return False
     if low(b) == 1 | private:  # FUTEX_WAKE
         return True
     waits = (0 | private, 9 | private, 9 | private | clock_realtime)  # FUTEX_WAIT, FUTEX_WAIT_BITSET
@@ -200,6 +205,7 @@ EXPECTED: dict[int, tuple[str, Predicate]] = {
 ONLY: dict[int, Callable[[Kind], bool]] = {
     25: lambda kind: kind.bare,
     56: lambda kind: kind.threads or kind.forks,
+    202: lambda kind: not kind.serial,
     157: lambda kind: kind.forks,
     219: lambda kind: kind.real_time,
     **dict.fromkeys((109, 160, 203, 317), lambda kind: kind.zygote),
