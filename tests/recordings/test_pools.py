@@ -1,5 +1,6 @@
 """Records of pools whose controllers are processes of their own."""
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -113,3 +114,16 @@ def test_functions_and_sessions_of_a_pool_are_recorded_too(processes: int, tmp_p
             with pool.session(record=tmp_path / "named.pbx") as session:
                 session.exec("print(1)")
             assert proxybox.replay(tmp_path / "named.pbx").ok
+
+
+def test_sessions_of_a_pool_of_a_loop_are_recorded(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with proxybox.AsyncPool(size=1, record=tmp_path) as pool:
+            for record in (None, tmp_path / "named.pbx"):
+                async with await pool.session(record=record) as session:
+                    assert (await session.eval("6 * 7")).value == 42
+
+    asyncio.run(work())
+    assert sorted(os.listdir(tmp_path)) == ["0001.pbx", "named.pbx"]
+    for path in tmp_path.iterdir():
+        assert proxybox.replay(path).ok
