@@ -8,7 +8,7 @@ import math
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import attrs
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:  # one run needs nothing of these: where something does, it im
 
 Code: TypeAlias = str | os.PathLike[str]
 Callback: TypeAlias = Callable[[str], object] | None
+#: Why a recorded session has no copies (docs/records.md).
+NO_COPIES: Final = "a session that is recorded cannot be copied: start one without a record"
 #: Limits of one run in place of its policy's, none of them looser (`policies.tightened`).
 Tighter: TypeAlias = Mapping[str, Any] | None
 OnStart: TypeAlias = Callable[[Running], object] | None
@@ -217,7 +219,7 @@ class SandboxBase:
         start = WarmStart(box=box, zygote=self._zygote(box), functions=self._functions)
         live = LiveSession.start(start, folder_of(program, self.policy), source)
         if taking is not None:
-            live.copies.refused = "a session that is recorded cannot be copied"
+            live.copies.refused = NO_COPIES
         self._copies.add(live.copies)
         return live
 

@@ -33,7 +33,7 @@ from proxybox.controller.process.listener import NUM_THREADS
 from proxybox.controller.record import calls, events
 from proxybox.controller.record.format import MAJOR, Kind, frames
 from proxybox.controller.record.recorder import Recorder, RecordingDispatcher
-from proxybox.controller.record.redacting import Redacted
+from proxybox.controller.record.redacting import HOST, Redacted
 from proxybox.controller.record.replayer import Asked, Divergence, ReplayDriver, Replayer
 from proxybox.controller.seal.layers import SAME_ADDRESSES
 from proxybox.controller.status import Status
@@ -41,7 +41,7 @@ from proxybox.controller.vfs.overlay.changes import Change
 from proxybox.controller.wire.channel import Channel
 from proxybox.controller.world.output import Interleaved, OutputSink
 from proxybox.controller.world.streams import Streams
-from proxybox.policies import Policy, PolicyError
+from proxybox.policies import Mount, Policy, PolicyError
 from proxybox.policies.checks import to_variables
 from proxybox.policies.dumping import to_dict
 from proxybox.policies.loading import from_dict
@@ -149,7 +149,9 @@ class RecordedSpec(BoxSpec):
             undo.pop_all()
         dispatcher = RecordingDispatcher(recorder, redacted, world, self.interceptors, self.audit)
         dispatcher.count_threads = functools.partial(_threads_of, process)
-        return dispatcher, BlockingDriver(process, world, dispatcher)
+        driver = BlockingDriver(process, world, dispatcher)
+        recorder.meter = driver.meter
+        return dispatcher, driver
 
     def _start(self, process: GuestProcess, builder: WorldBuilder) -> dict[str, Any]:
         from proxybox import __version__
@@ -202,16 +204,19 @@ def _table() -> list[Any]:
 def _policy_as_data(policy: Policy, redact: tuple[str, ...]) -> dict[str, Any]:
     """Returns the policy as JSON has it, without values of redacted variables.
 
-    Contents that it was given as data are left out: what was read of them is recorded.
+    Contents that it was given as data are left out: what was read of them is recorded. With HOST redacted, a mount's
+    path in the box stands in the place of that on the host.
     """
     variables = {name: "" if name in redact else value for name, value in policy.environment.variables.items()}
     policy = attrs.evolve(policy, environment=attrs.evolve(policy.environment, variables=variables))
-    mounts = tuple(
-        mount
-        if isinstance(mount.source, str | None)
-        else attrs.evolve(mount, source={} if isinstance(mount.source, Mapping) else b"")
-        for mount in policy.filesystem.mounts
-    )
+
+    def without(mount: Mount) -> Mount:
+        source = mount.source
+        if isinstance(source, str):
+            return attrs.evolve(mount, source=mount.target) if HOST in redact else mount
+        return mount if source is None else attrs.evolve(mount, source={} if isinstance(source, Mapping) else b"")
+
+    mounts = tuple(map(without, policy.filesystem.mounts))
     return to_dict(attrs.evolve(policy, filesystem=attrs.evolve(policy.filesystem, mounts=mounts)))
 
 

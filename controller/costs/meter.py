@@ -20,12 +20,14 @@ def thread_clock() -> int:
 class Meter:
     """CPU time that was spent for one guest, in nanoseconds.
 
-    One thread at a time serves the guest; any thread may ask.
+    One thread at a time serves the guest; any thread may ask. beside: CPU time of another thread that works for the
+    guest, which alone sets this.
     """
 
-    __slots__ = ("_left", "_now")
+    __slots__ = ("_left", "_now", "beside")
 
     def __init__(self) -> None:
+        self.beside = 0
         self._now = (0, 0, 0)  # time spent before; begin of serving; the thread's clock (0: no thread serves)
         self._left: list[int] = []
 
@@ -45,7 +47,7 @@ class Meter:
         if clock:
             with contextlib.suppress(OSError):  # the thread has ended
                 spent += max(0, time.clock_gettime_ns(clock) - since)
-        return spent
+        return spent + self.beside
 
     def __enter__(self) -> None:
         """Enters a context for functions of the caller's, within which nothing is counted."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
 import attrs
 
 from proxybox.controller import abi
+from proxybox.controller.costs.meter import Meter
 from proxybox.controller.dispatch import Dispatcher, denial_of
 from proxybox.controller.drivers.engine import served_here
 from proxybox.controller.effects import Blocked, Reply
@@ -63,7 +64,8 @@ class Recorder:
     """The record of one run, in a file that it is given.
 
     limit: bytes that the file may have. A run that needs more is ended. fault: why the record is not complete, None
-    where it is. started_ns: host time. The methods can be called from any thread.
+    where it is. started_ns: host time. meter: of the guest, on whose account the recorder's thread works. The methods
+    can be called from any thread.
     """
 
     def __init__(self, file: BinaryIO, limit: int) -> None:
@@ -72,6 +74,7 @@ class Recorder:
         self.is_full = False
         self.notes: list[tuple[Any, ...]] = []
         self.started_ns = _now()
+        self.meter = Meter()
         self._file = file
         self._frames = FrameWriter(file)
         self._encoder = Encoder(self.started_ns)
@@ -171,6 +174,7 @@ class Recorder:
                     made = self._made()
             if made[0]:
                 self._guarded(lambda made=made: self._write_events(*made))  # type: ignore[misc]
+                self.meter.beside = time.thread_time_ns()
             elif is_closing:
                 return
 

@@ -1,4 +1,4 @@
-"""What a record leaves out: contents of mounts, of environment variables and of answers of host functions.
+"""What a record leaves out: contents of mounts, environment variables, answers of host functions, the host's paths.
 
 What the program does with them is recorded: it may print them, or write them to another place.
 """
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from proxybox.controller.vfs.nodes import Node
     from proxybox.controller.world.state import World
 
+#: The name by which a policy's mounts are recorded without the host's paths.
+HOST: Final = "@host"
 #: read, pread64, readv, preadv, preadv2, exchange.
 _READING: Final = frozenset({0, 17, 19, 295, 327})
 _EXCHANGE: Final = 511
@@ -42,6 +44,8 @@ class Redacted:
         functions = () if world.port is None or world.port.functions is None else world.port.functions.names
         mounts, values, called = set(), [], []
         for name in names:
+            if name == HOST:
+                continue
             if name.startswith("/"):
                 mounts.add(_mount(world, name))
             elif name in environment:

@@ -77,8 +77,10 @@ class AsyncPool(AsyncSandbox):
         """How many boxes stand ready now."""
         return self._ready.ready
 
-    async def session(self, *, timeout: float | str | None = None) -> AsyncSession:  # type: ignore[override]
-        """Starts a session in a box that stands ready.
+    async def session(  # type: ignore[override]
+        self, *, timeout: float | str | None = None, record: str | os.PathLike[str] | None = None
+    ) -> AsyncSession:
+        """Starts a session in a box that stands ready; with a record in one of its own. record: as for `Sandbox`.
 
         Until it is closed, it counts as a program that runs. It begins with an empty /box, as sessions of `Pool` do.
         """
@@ -91,7 +93,7 @@ class AsyncPool(AsyncSandbox):
                 door(slots.release)
 
         try:
-            session = await super().session(timeout=timeout)
+            session = await super().session(timeout=timeout, record=record)
         except BaseException:
             slots.release()
             raise

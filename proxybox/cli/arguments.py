@@ -78,7 +78,12 @@ RUN: Final = (
     *BOX,
     Option(("--review",), None, "Show the changes of its own folder at the end, and write those that you accept."),
     Option(("--record",), "FILE", "Write a record of the run, for `proxybox replay FILE`."),
-    Option(("--redact",), "NAME", "Leave out of the record: contents of a mount, or of a variable of --env.", True),
+    Option(
+        ("--redact",),
+        "NAME",
+        "Leave out of the record: contents of a mount, a variable of --env, @host for mounts' paths.",
+        True,
+    ),
     Option(("--sign",), "KEY", "Sign the record with this private key (ssh-keygen -t ed25519)."),
     Option(("--record-limit",), "SIZE", "The most bytes that the record may have (1G)."),
     Option(("--json",), None, "Print the result as JSON in place of the program's output."),

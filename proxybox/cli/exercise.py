@@ -1,6 +1,7 @@
 """`proxybox exercise`: lists shipped exercises, makes new ones, checks exercises, and tests one submission."""
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import attrs
 
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError
-from proxybox.cli.grade import check_needed, chosen_exercise, ready_guest, tell_waiting
+from proxybox.cli.grade import check_needed, check_records, chosen_exercise, ready_guest, tell_waiting
 from proxybox.cli.run import tell_failure
 from proxybox.terminal.harmless import harmless_lines, on_one_line
 from proxybox.terminal.progress import shown_progress
@@ -85,7 +86,9 @@ def check(
     return 1 if any(each.problem for checks in found.values() for each in checks) else 0
 
 
-def test(exercise: str, submission: Path, *, guest: str | None, packages: Sequence[str], as_json: bool) -> int:
+def test(
+    exercise: str, submission: Path, *, records: Path | None, guest: str | None, packages: Sequence[str], as_json: bool
+) -> int:
     """Grades one submission and prints the verdict of each test; returns 1 when some failed."""
     try:
         check_needed()
@@ -96,8 +99,11 @@ def test(exercise: str, submission: Path, *, guest: str | None, packages: Sequen
 
         chosen = chosen_exercise(exercise)
         given = read_submission(submission)
+        check_records(records, (submission,))
         seen = ready_guest(chosen, guest, packages)
-        (found,) = grade(chosen, (given,), workers=1, guest=guest, packages=seen, on_interrupt=tell_waiting)
+        (found,) = grade(
+            chosen, (given,), workers=1, guest=guest, packages=seen, records=records, on_interrupt=tell_waiting
+        )
     except KeyboardInterrupt:
         return EXIT_CANCELLED
     except Exception as error:
@@ -129,6 +135,8 @@ def _tell_grade(title: str, grade: "Grade") -> None:
         verdict = Text(each.status.replace("_", " "), style="green" if is_well else "red", no_wrap=True)
         tests.add_row(verdict, Text(f"{each.points:g} / {each.possible:g}", no_wrap=True), words)
     out.print(tests)
+    for path in dict.fromkeys(path for each in grade.tests for path in each.records):
+        out.print(Text(on_one_line(f"proxybox replay {shlex.quote(path)}"), style="dim"), soft_wrap=True)
     if grade.note:
         out.print(Text(f"\n{grade.note}", style="dim"))
     out.print(f"\n{grade.points:g} of {grade.possible:g} points")

@@ -4,6 +4,7 @@ import errno
 import importlib.util
 import os
 import secrets
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -44,6 +45,7 @@ def grade(
     again: bool,
     timings: bool,
     alike: float,
+    records: Path | None,
     guest: str | None,
     packages: Sequence[str],
     as_json: bool,
@@ -56,6 +58,10 @@ def grade(
         from proxybox.teach.submissions import find_submissions
 
         _check_formats(formats)
+        if records is not None and cluster is not None:
+            raise UsageError(
+                "--records: the workers of a cluster would write on their own machines: grade here for that"
+            )
         chosen = chosen_exercise(exercise)
         passed_over: list[PassedOver] = []
         found = find_submissions(submissions, chosen.file, passed_over.append)
@@ -65,6 +71,7 @@ def grade(
             raise CommandError(
                 f"there are no submissions in {', '.join(on_one_line(str(path)) for path in submissions)}"
             )
+        check_records(records, submissions)
         _prepare(output, submissions)
         if cluster is None:
             packages = ready_guest(chosen, guest, packages)
@@ -72,7 +79,7 @@ def grade(
             executor = client and client.get_executor(pure=False)
             try:
                 grades = _graded(chosen, found, output, again, executor=executor, workers=jobs, guest=guest,
-                                 packages=packages, timings=timings)  # fmt: skip
+                                 packages=packages, timings=timings, evidence=records)  # fmt: skip
             except OSError as error:
                 raise CommandError(
                     f"grading stopped: {error.strerror or error}; run the same command to go on"
@@ -154,6 +161,12 @@ def _links(output: Path, submissions: Sequence[Path]) -> Iterator[Path]:
     )
 
 
+def check_records(folder: Path | None, submissions: Sequence[Path]) -> None:
+    """Raises UsageError for a folder of records that may lead to another place."""
+    for link in () if folder is None else _links(folder, submissions):
+        raise UsageError(f"--records: {on_one_line(str(link))} is a symbolic link: name the folder itself")
+
+
 def _prepare(output: Path, submissions: Sequence[Path]) -> None:
     """Makes the output folder; accepts a new one, an empty one, or that of an earlier grading."""
     from proxybox.teach.records import FILE, Records
@@ -180,15 +193,22 @@ def _graded(
     guest: str | None,
     packages: Sequence[str],
     timings: bool,
+    evidence: Path | None,
 ) -> "tuple[Grade, ...]":
-    """Returns all grades: those that are known, and new ones, each of which is recorded at once."""
+    """Returns all grades: those that are known, and new ones, each of which is written at once.
+
+    evidence: the folder for records of tests that fail.
+    """
     from proxybox.teach.grading import grade, pack
     from proxybox.teach.records import Records, key_of, surroundings
 
     packed, records = pack(exercise), Records(output)
     around = surroundings(exercise, guest, packages)
-    keys = {each.student: key_of(packed, each, around, timings) for each in submissions}
+    more = () if evidence is None else (evidence.absolute(),)
+    keys = {each.student: key_of(packed, each, around, timings, *more) for each in submissions}
     known = {} if again else {name: found for name, key in keys.items() if (found := records.find(key)) is not None}
+    if evidence is not None:
+        known = {name: found for name, found in known.items() if all(map(os.path.exists, _records_of(found)))}
     left = [each for each in submissions if each.student not in known]
     with shown_progress("Grading", len(submissions), len(known)) as advance:
 
@@ -197,9 +217,13 @@ def _graded(
             advance()
 
         new = grade(exercise, left, executor=executor, workers=workers, guest=guest, packages=packages,
-                    timings=timings, on_grade=take, on_interrupt=tell_waiting)  # fmt: skip
+                    timings=timings, records=evidence, on_grade=take, on_interrupt=tell_waiting)  # fmt: skip
     fresh = {each.student: each for each in new}
     return tuple(fresh.get(each.student) or known[each.student] for each in submissions)
+
+
+def _records_of(grade: "Grade") -> list[str]:
+    return [path for test in grade.tests for path in test.records]
 
 
 def tell_waiting(count: int) -> None:
@@ -269,6 +293,10 @@ def _tell(book: "GradeBook", pairs: "Sequence[Pair]", output: Path, *, as_json: 
     print(table(head, rows, columns=columns, shrinking=(0, 4), coloured=has_colours(sys.stdout)))
     full = sum(each.status == "ok" for each in book.grades)
     print(f"\n{len(rows)} submissions, {full} passed everything. More: {on_one_line(str(output / REPORT))}")
+    if recorded := [path for each in book.grades for path in _records_of(each)]:
+        count = "One record" if len(recorded) == 1 else f"{len(recorded)} records"
+        replay = f"proxybox replay {shlex.quote(recorded[0])}"
+        print(on_one_line(f"{count} of tests that failed. To see one again: {replay}"))
     for each in book.grades:
         if each.failed:
             told = f"proxybox: {each.student}: could not be graded: {each.message}"

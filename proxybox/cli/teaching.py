@@ -67,6 +67,12 @@ packages_option = click.option(
 )  # fmt: skip
 
 
+records_option = click.option(
+    "--records", type=Path, metavar="DIR", shell_complete=complete_file,
+    help="Keep a record of each test that fails, for `proxybox replay FILE`; takes longer.",
+)  # fmt: skip
+
+
 @click.command("grade", help=GRADE_HELP, short_help="Grade submissions by an exercise.")
 @click.argument("exercise", shell_complete=complete_exercise)
 @click.argument("submissions", nargs=-1, required=True, type=Path, shell_complete=complete_file)
@@ -80,6 +86,7 @@ packages_option = click.option(
 @click.option("--timings", is_flag=True, help="Tell seconds in the files, which are then not the same each time.")
 @click.option("--alike", type=click.FloatRange(0, 1), default=0.8, metavar="SHARE", show_default=True,
               help="Flag submissions that share so much of their code; names and literals do not count.")  # fmt: skip
+@records_option
 @guest_option
 @packages_option
 @json_flag
@@ -153,6 +160,7 @@ Exit status:
 @exercise_group.command("test", help=TEST_HELP, short_help="Run the tests for one submission.")
 @click.argument("exercise", shell_complete=complete_exercise)
 @click.argument("submission", type=Path, shell_complete=complete_file)
+@records_option
 @guest_option
 @packages_option
 @json_flag

@@ -4,12 +4,12 @@ import threading
 import time
 import weakref
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from proxybox.controller.boxes.box import BoxSpec
-from proxybox.controller.boxes.worldbuilding import WorldTemplate
+from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldTemplate
 from proxybox.controller.costs.descriptorshare import soft_limit
 from proxybox.controller.errors import CannotCopy, SandboxClosedError, SandboxStartError
 from proxybox.controller.exchange.hostfunctions import HostFunctions
@@ -24,8 +24,11 @@ from proxybox.policies import Policy
 from proxybox.pool.slots import Slots
 from proxybox.result import Result, cancelled, result_of
 from proxybox.running import Running
-from proxybox.sandbox import Job, folder_of, with_record
+from proxybox.sandbox import NO_COPIES, Job, folder_of, with_record
 from proxybox.session import Session
+
+if TYPE_CHECKING:
+    from proxybox.records.taking import Taking
 
 #: How often a start is tried in all, and the seconds that the filler thread waits after a failure.
 _TRIES, _PAUSE = 5, 0.1
@@ -127,18 +130,18 @@ class Boxes:
 
     def call(
         self, name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any], running: Running | None = None,
-        timeout: float | None = None,
+        timeout: float | None = None, taking: "Taking | None" = None,
     ) -> Result:  # fmt: skip
         """Calls one function in one box. timeout: seconds of wall time for it, as `given.duration` returns them."""
-        with self.session(timeout) as session, (running or Running()).reached_by(session.close):
+        with self.session(timeout, taking) as session, (running or Running()).reached_by(session.close):
             defined = session.exec(source)
             return session.call(name, *args, **kwargs) if defined.ok else defined
 
-    def session(self, timeout: float | None) -> Session:
+    def session(self, timeout: float | None, taking: "Taking | None" = None) -> Session:
         """Starts a session in the next box; its slot is free again when the session has ended."""
         self._slots.acquire()
         try:
-            live = self.take().session()
+            live = self.take().session() if taking is None else self._recorded(taking)
         except BaseException:
             self._slots.release()
             raise
@@ -146,6 +149,14 @@ class Boxes:
         live.at_end.append(self._slots.release)
         self._copies.add(live.copies)
         return Session(live, self._box.policy, timeout)
+
+    def _recorded(self, taking: "Taking") -> LiveSession:
+        """Starts a session with a record, in a box of its own."""
+        taking.is_session = True
+        box = taking.box(self.policy, self._box.guest)
+        live = LiveSession.start(WarmStart(box=box, functions=self._functions), BoxFolder(), None)
+        live.copies.refused = NO_COPIES
+        return live
 
     def take(self, policy: Policy | None = None) -> ReadyBox:
         """Returns the next box: one that stands ready, or else one that is made now.

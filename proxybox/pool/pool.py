@@ -30,7 +30,7 @@ from proxybox.controller.warm.preloading import check_preload
 from proxybox.given import Content, Input
 from proxybox.packages import with_packages
 from proxybox.packages.compiling import warn_of
-from proxybox.policies import Policy, PolicyError, as_policy, evolve
+from proxybox.policies import Policy, as_policy, evolve
 from proxybox.pool.boxes import CALLERS, Boxes, check_room
 from proxybox.pool.workers import Workers
 from proxybox.program import Program
@@ -40,7 +40,6 @@ from proxybox.sandbox import (
     Callback,
     Code,
     Functions,
-    Job,
     OnStart,
     Tighter,
     folder_of,
@@ -97,7 +96,10 @@ class Pool(Executor):
         host = HostFunctions(named, self.policy.session.value_size) if named else None
         if processes:
             check_room(size, CALLERS + 2 * (size + processes))  # both ends of a socket for each box and each process
-            options = {"functions": dict(named), "packages": box.guest.packages, "guest": guest, "warm": warm}
+            options = {
+                "functions": dict(named), "packages": box.guest.packages, "guest": guest, "warm": warm,
+                "record": (None if record is None else os.path.abspath(record), record_limit, record_redact),
+            }  # fmt: skip
             self._boxes = Workers(self.policy, options, size, min(processes, size))
         else:
             self._boxes = Boxes(box, host, size, warm=warm)
@@ -131,7 +133,7 @@ class Pool(Executor):
         job = job_of(policy, code, args, stdin, files, on_stdout, on_stderr)
         folder_of(job.program, self.policy)
         job.tell(on_start)
-        result = self._boxes.run(self._recorded(job, record))
+        result = self._boxes.run(attrs.evolve(job, taking=self._taken(record)))
         return result.check() if check else result
 
     def run_program(
@@ -154,14 +156,7 @@ class Pool(Executor):
         job = job_of_program(policy, program, stdin, on_stdout, on_stderr)
         folder_of(program, self.policy)
         job.tell(on_start)
-        return self._boxes.run(self._recorded(job, record))
-
-    def _recorded(self, job: Job, record: str | os.PathLike[str] | None) -> Job:
-        """Returns the job with its record, where one is wanted. Raises PolicyError in a pool with `processes`."""
-        taking = self._taken(record)
-        if taking is not None and isinstance(self._boxes, Workers):
-            raise PolicyError("record: a pool with processes= takes no records: use one without, or a Sandbox")
-        return attrs.evolve(job, taking=taking)
+        return self._boxes.run(attrs.evolve(job, taking=self._taken(record)))
 
     def run_file(self, path: str | os.PathLike[str], *args: Any, **options: Any) -> Result:
         """Does what `run` does, for the script at `path`, which may be a str."""
@@ -172,15 +167,15 @@ class Pool(Executor):
         """How many boxes of this process stand ready now; 0 with `processes`."""
         return 0 if isinstance(self._boxes, Workers) else self._boxes.ready
 
-    def session(self, *, timeout: float | str | None = None) -> Session:
-        """Starts a session in a box that stands ready.
+    def session(self, *, timeout: float | str | None = None, record: str | os.PathLike[str] | None = None) -> Session:
+        """Starts a session in a box that stands ready; with a record in one of its own. record: as for `Sandbox`.
 
         Until it is closed, it counts as a program that runs. Raises ValueError in a pool with `processes`.
         """
         self._check_open()
         if isinstance(self._boxes, Workers):
             raise ValueError("a pool with processes= has no sessions: they live in this process")
-        return self._boxes.session(given.duration("timeout", timeout))
+        return self._boxes.session(given.duration("timeout", timeout), self._taken(record))
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> "Future[Any]":
         """Runs source or a function in a thread of the pool, and returns a Future.
@@ -202,7 +197,7 @@ class Pool(Executor):
         return self._threads.submit(work, *args, **kwargs)
 
     def _call(self, name: str, source: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        return self._boxes.call(name, source, args, dict(kwargs)).check().value
+        return self._boxes.call(name, source, args, dict(kwargs), taking=self._taken(None)).check().value
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Does what Executor.shutdown does; without `wait`, programs that run are cancelled."""

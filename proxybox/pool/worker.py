@@ -13,7 +13,7 @@ import socket
 import threading
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
@@ -26,30 +26,42 @@ from proxybox.controller.world.streams import Streams
 from proxybox.pool.boxes import Boxes
 from proxybox.pool.workers import unpacked_setup
 from proxybox.running import Running
-from proxybox.sandbox import Job
+from proxybox.sandbox import Job, takes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxybox.records.taking import Taking
+
+    Taken: TypeAlias = Callable[[str | None], Taking | None]
 
 
 def serve(connections: list[Connection], setup: bytes) -> None:
     """Serves until the pool has closed its ends of all sockets. setup: the policy and the pool's options, pickled."""
     *sockets, told = connections
+    boxes: Boxes | Exception
     try:
-        boxes: Boxes | Exception = _boxes(setup, len(sockets))
+        boxes, taken = _boxes(setup, len(sockets))
     except Exception as error:  # this is the answer to each job, since no caller waits for `serve`
-        boxes = error
-    _watch([_Jobs(boxes, connection) for connection in sockets], told)
+        boxes, taken = error, _no_record
+    _watch([_Jobs(boxes, taken, connection) for connection in sockets], told)
     if not isinstance(boxes, Exception):
         boxes.cancel()
         boxes.close()
     settle()
 
 
-def _boxes(setup: bytes, size: int) -> Boxes:
+def _no_record(_: object) -> None:
+    return None
+
+
+def _boxes(setup: bytes, size: int) -> "tuple[Boxes, Taken]":
     policy, options = unpacked_setup(setup)
     guest = find_guest(options["guest"]).with_packages(options["packages"])
     functions = options["functions"]
     host = HostFunctions(functions, policy.session.value_size) if functions else None
     raise_own_limit()  # unlike the caller's process, this one belongs to proxybox alone
-    return Boxes(BoxSpec(policy, guest), host, size, warm=options["warm"])
+    return Boxes(BoxSpec(policy, guest), host, size, warm=options["warm"]), takes(*options["record"])
 
 
 def _watch(jobs: "list[_Jobs]", told: Connection) -> None:
@@ -76,9 +88,10 @@ def _watch(jobs: "list[_Jobs]", told: Connection) -> None:
 class _Jobs:
     """The jobs of one socket, in a thread of their own."""
 
-    def __init__(self, boxes: Boxes | Exception, connection: Connection) -> None:
+    def __init__(self, boxes: Boxes | Exception, taken: "Taken", connection: Connection) -> None:
         self.connection = connection
         self._boxes = boxes
+        self._taken = taken
         self._lock = threading.Lock()
         self._count = 0
         self._running: dict[int, Running] = {}  # the job that was begun last, and what was told of the next one
@@ -134,8 +147,8 @@ class _Jobs:
                 raise self._boxes
             if job[0] == "call":
                 _, name, source, args, kwargs = job
-                return "result", self._boxes.call(name, source, args, kwargs, running)
-            _, program, tighter, stdin, wanted = job
+                return "result", self._boxes.call(name, source, args, kwargs, running, taking=self._taken(None))
+            _, program, tighter, stdin, wanted, record = job
             takers = {stream: functools.partial(self._tell, stream) for stream in wanted}
             streams = Streams(
                 stdin=stdin if handle is None else handle, stdout=takers.get("stdout"), stderr=takers.get("stderr")
@@ -143,7 +156,10 @@ class _Jobs:
             policy = self._boxes.policy
             if tighter is not None:
                 policy = attrs.evolve(policy, limits=tighter[0], output=tighter[1])
-            job = Job(program=program, streams=streams, policy=policy, running=running)
+            taking = self._taken(record)
+            if taking is not None:
+                taking.on_file = functools.partial(self._tell, "record")
+            job = Job(program=program, streams=streams, policy=policy, taking=taking, running=running)
             return "result", self._boxes.run(job)
         except BaseException as error:  # also what a host function raises
             return "error", error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")

@@ -238,22 +238,29 @@ class Workers:
 
     def run(self, job: Job) -> Result:
         """Runs one program in one of the workers."""
-        stdin, takers = job.streams.stdin, {"stdout": job.streams.stdout, "stderr": job.streams.stderr}
+        stdin, records = job.streams.stdin, list[str]()
+        takers: dict[str, Callable[[Any], object] | None] = {
+            "stdout": job.streams.stdout, "stderr": job.streams.stderr, "record": records.append,
+        }  # fmt: skip
         if isinstance(stdin, Terminal):
             raise ValueError("stdin: programs of a pool with processes= cannot sit at a terminal of this one's")
         handle = stdin if isinstance(stdin, int) else None
         if callable(stdin):
             stdin = _read_all(stdin)
-        wanted = [stream for stream, taker in takers.items() if taker is not None]
+        wanted = [stream for stream in ("stdout", "stderr") if takers[stream] is not None]
         policy = None if job.policy is self._policy else (job.policy.limits, job.policy.output)
-        return self._ask(("run", job.program, policy, stdin, wanted), takers, handle, job.running)
+        record = None if job.taking is None else job.taking.named
+        result = self._ask(("run", job.program, policy, stdin, wanted, record), takers, handle, job.running)
+        if records and result.record is None:  # its process has ended, or was given up
+            return attrs.evolve(result, record=Path(records[-1]), record_fault="the process that wrote it has ended")
+        return result
 
-    def call(self, name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
-        """Calls one function in one of the workers."""
+    def call(self, name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, taking: object) -> Result:
+        """Calls one function in one of the workers, which has the pool's folder of records, too."""
         return self._ask(("call", name, source, args, kwargs), {}, None, Running())
 
     def _ask(
-        self, job: tuple[Any, ...], callbacks: dict[str, Callable[[bytes], object] | None], handle: int | None,
+        self, job: tuple[Any, ...], callbacks: dict[str, Callable[[Any], object] | None], handle: int | None,
         running: Running,
     ) -> Result:  # fmt: skip
         """Sends a job and returns its result. handle: a descriptor to send with the job, which has it as its stdin."""

@@ -1,7 +1,6 @@
 """Where the records of a sandbox's runs go."""
 
 import errno
-import itertools
 import os
 import stat
 from collections.abc import Callable
@@ -25,7 +24,7 @@ class Records:
     """A folder for the records of many runs, which are numbered: 0001.pbx, 0002.pbx and so on."""
 
     folder: str
-    _numbers: Any = attrs.field(init=False, factory=lambda: itertools.count(1))
+    _last: int = attrs.field(init=False, default=0)
 
     @classmethod
     def at(cls, folder: object) -> "Records":
@@ -37,14 +36,17 @@ class Records:
         return cls(path)
 
     def open(self) -> tuple[str, BinaryIO]:
-        """Makes the next file that is not there yet. Raises OSError."""
-        for number in self._numbers:
+        """Makes the next file that is not there yet; other threads and processes may do so, too. Raises OSError."""
+        number = self._last
+        while True:
+            number += 1
             path = os.path.join(self.folder, f"{number:04}{SUFFIX}")
             try:
-                return path, _opened(path, os.O_EXCL)
+                file = _opened(path, os.O_EXCL)
             except FileExistsError:
                 continue
-        raise AssertionError
+            self._last = number
+            return path, file
 
 
 def _opened(path: str, flag: int) -> BinaryIO:
@@ -63,15 +65,18 @@ def _opened(path: str, flag: int) -> BinaryIO:
 class Taking:
     """The record of one run that is to begin. path: of the file, once it was made.
 
-    is_session: whether it is a session, which ends when it is closed. queued: seconds that it has waited in a pool.
+    where: the absolute path of a file, or the folder in which one is made. is_session: whether it is a session, which
+    ends when it is closed. queued: seconds that it has waited in a pool. on_file: called with the path when the file is
+    there.
     """
 
-    _open: Callable[[], tuple[str, BinaryIO]]
+    where: str | Records
     limit: int = LIMIT
     path: str = ""
     is_session: bool = False
     queued: float = 0.0
     redact: tuple[str, ...] = ()
+    on_file: Callable[[str], object] | None = None
 
     @classmethod
     def to(cls, where: "Where | Records", limit: object = None, redact: object = ()) -> "Taking":
@@ -83,15 +88,25 @@ class Taking:
         for name in names:
             given.text("record_redact", name)
         if isinstance(where, Records):
-            return cls(where.open, size, redact=names)
+            return cls(where, size, redact=names)
         path = os.path.abspath(given.path("record", where))
         if os.path.isdir(path):
             raise PolicyError(f"record: {path!r} is a folder: name a file for the record of one run")
-        return cls(lambda: (path, _opened(path, os.O_TRUNC)), size, redact=names)
+        return cls(path, size, redact=names)
+
+    @property
+    def named(self) -> str | None:
+        """The path that the caller has named; None where a folder gives the name."""
+        return self.where if isinstance(self.where, str) else None
 
     def file(self) -> BinaryIO:
         """Makes the file. Raises OSError."""
-        self.path, file = self._open()
+        if isinstance(self.where, Records):
+            self.path, file = self.where.open()
+        else:
+            self.path, file = self.where, _opened(self.where, os.O_TRUNC)
+        if self.on_file is not None:
+            self.on_file(self.path)
         return file
 
     def box(self, *args: Any, **fields: Any) -> RecordedSpec:

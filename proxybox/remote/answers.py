@@ -2,6 +2,7 @@
 
 import base64
 import errno
+import io
 import json
 from collections.abc import Mapping
 from typing import Any, Final
@@ -21,6 +22,7 @@ from proxybox.errors import (
 )  # fmt: skip
 from proxybox.jsonvalues import from_json
 from proxybox.policies import Problem
+from proxybox.records.taking import Taking
 from proxybox.result import Files, GuestError, Result, Usage
 
 from proxybox.controller.vfs.overlay.changes import Change  # isort: skip
@@ -47,8 +49,11 @@ class ServiceError(ProxyboxError):
         self.kind, self.status, self.retry_after, self.request_id = kind, status, retry_after, request_id
 
 
-def result_of(data: Mapping[str, Any]) -> Result:
-    """Returns the Result that a service has sent. Its text came as text, so bytes that are no UTF-8 are escaped."""
+def result_of(data: Mapping[str, Any], taking: Taking | None = None) -> Result:
+    """Returns the Result that a service has sent. Its text came as text, so bytes that are no UTF-8 are escaped.
+
+    taking: where the record that came with it goes.
+    """
     error = data["error"]
     transcript = Transcript()
     alone = (("stdout", data["stdout"]), ("stderr", data["stderr"]))
@@ -70,7 +75,21 @@ def result_of(data: Mapping[str, Any]) -> Result:
         denials={Denial(each["call"], each["errno"], each["reason"]): each["count"] for each in data["denials"]},
         unknown_calls={int(number): count for number, count in data["unknown_calls"].items()},
         layers=data["layers"],
+        **({} if taking is None else _kept(data, taking)),
     )
+
+
+def _kept(data: Mapping[str, Any], taking: Taking) -> dict[str, Any]:
+    """Writes a record where it is wanted, and returns what a Result tells of it."""
+    told, fault = data.get("record"), str(data.get("record_fault") or "")
+    if told is None:
+        return {"record_fault": fault or "the service has sent no record"}
+    try:
+        with io.BufferedWriter(taking.file()) as file:
+            file.write(base64.b64decode(told["base64"]))
+    except OSError as error:
+        fault = f"it cannot be written here: {error.strerror}"
+    return {"record": taking.taken, "record_fault": fault, "record_digest": str(data.get("record_digest") or "")}
 
 
 class _ReceivedFiles(Files):

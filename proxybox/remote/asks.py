@@ -15,6 +15,7 @@ from proxybox.commands import Completeness, Completion, Displayed, Inspection
 from proxybox.controller.boxes.boxfiles import FileEntry
 from proxybox.jsonvalues import from_json, to_json
 from proxybox.policies.checks import as_bytes
+from proxybox.records.taking import Taking
 from proxybox.remote.answers import ServiceError, displayed_of, exception_of_problem, result_of
 from proxybox.result import Result
 from proxybox.session import Printed
@@ -75,7 +76,7 @@ def authorization(key: str | None) -> dict[str, str]:
 
 def program(
     code: str | os.PathLike[str], args: Sequence[str], stdin: Any, files: Mapping[str, str | bytes] | None,
-    timeout: float | str | None, streams: bool, **chosen: Any,
+    timeout: float | str | None, streams: bool, *, taking: Taking | None = None, **chosen: Any,
 ) -> Ask[Result]:  # fmt: skip
     """Asks for a run. A PathLike is a script here, whose text is sent. chosen: further fields of the request."""
     given.program(code)
@@ -84,8 +85,11 @@ def program(
     body["return_files"] = True
     if args:
         body["args"] = list(given.arguments(args))
+    if taking is not None:
+        body["record"] = True
     is_interactive = _put_stdin(body, stdin)
-    return Ask("POST", "/v1/run", _read_result, body, stream=streams or is_interactive)
+    read = partial(_read_result, taking=taking)
+    return Ask("POST", "/v1/run", read, body, stream=streams or is_interactive)
 
 
 def _script(path: os.PathLike[str]) -> str:
@@ -122,8 +126,8 @@ def _content(data: bytes) -> Any:
         return {"base64": base64.b64encode(data).decode()}
 
 
-def _read_result(body: bytes) -> Result:
-    return result_of(json.loads(body))
+def _read_result(body: bytes, taking: Taking | None = None) -> Result:
+    return result_of(json.loads(body), taking)
 
 
 def opening(files: Mapping[str, str | bytes] | None, timeout: float | str | None, **chosen: Any) -> Ask[str]:
@@ -266,14 +270,17 @@ def _in_path(text: str) -> str:
 class Conversation:
     """Reads a stream of events, and tells what has to be done for each.
 
-    answers_to: the path of the session, where input goes; for a run it is learnt from the stream.
+    answers_to: the path of the session, where input goes; for a run it is learnt from the stream. taking: where the
+    record of a run goes.
     """
 
     def __init__(
         self, answers_to: str, stdin: Any, on_stdout: Callable[[str], Any] | None,
         on_stderr: Callable[[str], Any] | None, on_display: Callable[[Displayed], Any] | None = None,
+        taking: Taking | None = None,
     ) -> None:  # fmt: skip
         self.answers_to = answers_to
+        self._taking = taking
         self._stdin = stdin
         self._takers = {"stdout": on_stdout, "stderr": on_stderr}
         self._on_display = on_display
@@ -299,7 +306,7 @@ class Conversation:
             name = problem["type"].rpartition(":")[2]
             raise exception_of_problem(problem, name, problem["detail"], problem["status"], None)
         elif kind == "finished":
-            self._result = result_of(event["result"])
+            self._result = result_of(event["result"], self._taking)
         return None, (), False
 
     def ended(self) -> Result:

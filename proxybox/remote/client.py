@@ -14,11 +14,12 @@ from proxybox.commands import Completeness, Completion, Displayed, Inspection
 from proxybox.controller.boxes.boxfiles import FileEntry
 from proxybox.errors import ProxyboxError, SandboxClosedError
 from proxybox.policies.checks import as_bytes
+from proxybox.records.taking import Where
 from proxybox.remote import asks
 from proxybox.remote.answers import ServiceError, exception_of
 from proxybox.remote.asks import Ask, Conversation
 from proxybox.result import Result
-from proxybox.sandbox import AsPath, Code
+from proxybox.sandbox import AsPath, Code, takes
 from proxybox.session import Finished, Printed
 
 T = TypeVar("T")
@@ -33,16 +34,17 @@ class Client:
 
     url: of the service; by default that of $PROXYBOX_URL, or a service on this machine. key: a bearer key; by default
     that of $PROXYBOX_KEY. policy, language: names that the service knows. retries: how often a request that the
-    service has refused for lack of room is tried again, after the time that it asks for. A client can be used from many
-    threads.
+    service has refused for lack of room is tried again, after the time that it asks for. record: a folder in which each
+    run leaves a record; sessions leave none. A client can be used from many threads.
 
     Methods raise what the same methods raise here, and ServiceError for what only a service does.
     """
 
     def __init__(
         self, url: str | None = None, key: str | None = None, *, policy: str | None = None, language: str | None = None,
-        retries: int = 2, transport: httpx.BaseTransport | None = None,
+        retries: int = 2, transport: httpx.BaseTransport | None = None, record: Where | None = None,
     ) -> None:  # fmt: skip
+        self._taking = takes(record, None)
         self._chosen = {"policy": policy, "language": language}
         self._retries = retries
         self._http = httpx.Client(
@@ -65,18 +67,20 @@ class Client:
         self, code: Code, args: Sequence[str] = (), stdin: Any = None, files: Mapping[str, str | bytes] | None = None,
         *, timeout: float | str | None = None, check: bool = False, on_stdout: Taker = None, on_stderr: Taker = None,
         limits: Mapping[str, Any] | None = None, output: Mapping[str, Any] | None = None,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | None = None, record: Where | None = None,
     ) -> Result:  # fmt: skip
         """As `Sandbox.run`.
 
         A PathLike is a script here; only its own text is sent. stdin: also a function, which is called when the program
-        asks for input. limits, output: tighter than the policy's. env: environment variables.
+        asks for input. limits, output: tighter than the policy's. env: environment variables. record: a path for the
+        record of this run, which the service has to allow (limits.record).
         """
+        taking = self._taking(record)
         ask = asks.program(
             code, args, stdin, files, timeout, on_stdout is not None or on_stderr is not None,
-            limits=limits, output=output, env=env, **self._chosen,
+            limits=limits, output=output, env=env, taking=taking, **self._chosen,
         )  # fmt: skip
-        result = self._result(ask, Conversation("", stdin, on_stdout, on_stderr))
+        result = self._result(ask, Conversation("", stdin, on_stdout, on_stderr, taking=taking))
         return result.check() if check else result
 
     def run_file(self, path: Code, *args: Any, **options: Any) -> Result:

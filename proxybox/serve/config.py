@@ -45,6 +45,7 @@ DOORS: Final = ("rest", "websocket", "status", "mcp", "codejail", "sandboxfusion
 
 
 _BODY: Final = 'a size from 1K to 1G, such as "8M"'
+_RECORD: Final = 'a size from 64K to 64M, such as "16M"'
 _COUNT: Final = "a whole number of 1 or more"
 _SOON: Final = 'a duration above 0 and of at most a day, such as "30s"'
 
@@ -55,6 +56,10 @@ def _to_body(value: int | str) -> int:
 
 def _to_room(value: int | str) -> int:
     return limited(to_size, value, 'a size, such as "256M"')
+
+
+def _to_record(value: int | str) -> int:
+    return limited(to_size, value, _RECORD)
 
 
 def _to_seconds(value: float | str) -> float:
@@ -70,6 +75,7 @@ class ServiceLimits:
     go on at once; None for three quarters of what there is room for. live: the same for calls of sessions and for runs
     that wait for input. queue: how many requests may wait. queue_wait: seconds that a request waits at most.
     input_wait: seconds that a program waits for its caller's input. artefacts: bytes of files that are kept for a key.
+    record: bytes of the record of a run, which may be asked for; with None it may not.
     """
 
     body: int = attrs.field(
@@ -94,6 +100,11 @@ class ServiceLimits:
         validator=between(0, 86_400, _SOON, above=True),
     )
     artefacts: int = attrs.field(default=256 * _MIB, converter=_to_room)
+    record: int | None = attrs.field(
+        default=None,
+        converter=attrs.converters.optional(_to_record),
+        validator=attrs.validators.optional(between(64 << 10, 64 << 20, _RECORD)),
+    )
 
 
 @model("sessions")

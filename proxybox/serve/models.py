@@ -58,6 +58,15 @@ class Output(Strict):
     lines: int | None = None
 
 
+def _not_here(wanted: bool) -> bool:
+    if wanted:
+        raise ValueError("only a run can be recorded (POST /v1/run), and no session")
+    return wanted
+
+
+NoRecord = Annotated[bool, AfterValidator(_not_here), Field(description="Sessions have no record: true is refused.")]
+
+
 class Chosen(Strict):
     """What runs and sessions have in common."""
 
@@ -90,6 +99,9 @@ class RunRequest(Chosen):
     stdin: Content | None = None
     args: Words = []
     return_files: bool = Field(False, description="Whether the result has the contents of files that have changed.")
+    record: bool = Field(
+        False, description="Whether the result has a record of the run, if the service allows that (limits.record)."
+    )
     interactive: bool = Field(
         False, description="Whether a program that reads more than `stdin` asks for it: an `input_request` event."
     )
@@ -112,6 +124,8 @@ class Input(Strict):
 class SessionRequest(Chosen):
     """A session to start. `timeout` is for each of its calls."""
 
+    record: NoRecord = False
+
 
 class ExecuteRequest(Strict):
     """Code for a session. mode: statements ("exec"), an expression ("eval"), or as at a prompt ("interactive")."""
@@ -124,6 +138,7 @@ class ExecuteRequest(Strict):
     stdin: Content | None = None
     interactive: bool = Field(False, description="As for a run.")
     timeout: Seconds | None = None
+    record: NoRecord = False
 
 
 class CallRequest(Strict):
@@ -199,7 +214,10 @@ class File(BaseModel):
 
 
 class RunResult(BaseModel):
-    """How a program has ended, and what it left: `proxybox.Result` as JSON."""
+    """How a program has ended, and what it left: `proxybox.Result` as JSON.
+
+    record, record_fault, record_digest: where a record was asked for; it, why it is not complete, and its digest.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"status": "ok", "exit_code": 0, "stdout": "42\n", "stderr": "", "ok": True}]},
@@ -222,6 +240,9 @@ class RunResult(BaseModel):
     ok: bool
     output: list[tuple[str, str]] | None
     value: Any = None
+    record: Bytes | None = None
+    record_fault: str | None = None
+    record_digest: str | None = None
 
 
 class ExecuteResult(RunResult):

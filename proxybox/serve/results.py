@@ -9,8 +9,13 @@ from proxybox.jsonvalues import to_json
 from proxybox.result import Result
 
 
-def result_as_json(result: Result, *, contents: bool | Collection[str] = False) -> dict[str, Any]:
-    """Returns `Result.to_dict` with the value, and with the contents of all files, of none, or of those named."""
+def result_as_json(
+    result: Result, *, contents: bool | Collection[str] = False, record: bytes | None = None
+) -> dict[str, Any]:
+    """Returns `Result.to_dict` with the value, and with the contents of all files, of none, or of those named.
+
+    record: the bytes of its record, where it was asked for.
+    """
     made = result.to_dict()
     made["ok"] = result.ok
     made["output"] = result.output if result.stdout_bytes and result.stderr_bytes else None  # else it says nothing new
@@ -26,6 +31,9 @@ def result_as_json(result: Result, *, contents: bool | Collection[str] = False) 
                 entry["base64"] = base64.b64encode(result.files[entry["path"]]).decode()
             else:
                 entry["text"] = text
+    if record is not None:
+        made |= {"record_fault": result.record_fault, "record_digest": result.record_digest}
+        made["record"] = {"base64": base64.b64encode(record).decode()} if record else None
     return made
 
 

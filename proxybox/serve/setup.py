@@ -22,6 +22,7 @@ class Setup:
 
     slots: runs at once. input_wait: seconds that a program waits for its caller's input. nice, boxes: its niceness and
     that of its boxes, background_after: seconds of CPU time after which a box goes to the background (priority.py).
+    record: bytes of a run's record; None where none is made.
     """
 
     policies: Mapping[str, Policy]
@@ -31,3 +32,4 @@ class Setup:
     nice: int = 0
     boxes: int = 0
     background_after: float | None = None
+    record: int | None = None

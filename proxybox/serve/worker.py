@@ -18,6 +18,7 @@ import pickle
 import queue
 import re
 import sys
+import tempfile
 import threading
 import traceback
 from collections import OrderedDict
@@ -31,6 +32,7 @@ from proxybox import given
 from proxybox.commands import Displayed
 from proxybox.controller.costs.descriptorshare import raise_own_limit
 from proxybox.controller.process import priority
+from proxybox.controller.record.redacting import HOST
 from proxybox.errors import (
     CannotCopy,
     ExecutionError,
@@ -59,6 +61,8 @@ _PARAMETER: Final = re.compile(r"([a-z_]+)(?:\[[^\]]*\])?: ")
 #: The most jobs whose orders wait for them, and the most pieces of input that wait for one program.
 _MOST_EARLY: Final = 256
 _MOST_GIVEN: Final = 16
+#: What records leave out: clients learn of the host what a run shows them, and no more.
+_REDACTED: Final = (HOST,)
 
 
 def serve(connections: list[Connection], setup: bytes) -> None:
@@ -193,6 +197,7 @@ class _Worker:
                 pool = self._pools[policy, language] = Pool(
                     self._setup.policies[policy], size=self._setup.slots, preload=interpreter.preload,
                     packages=interpreter.packages, guest=interpreter.guest,
+                    record_limit=self._setup.record, record_redact=_REDACTED,
                 )  # fmt: skip
             return pool
 
@@ -208,7 +213,10 @@ class _Worker:
         interpreter = self._setup.interpreters[language]
         if interpreter.preload:
             policy = evolve(policy, preload=(*policy.preload, *interpreter.preload))
-        return Sandbox(policy, packages=interpreter.packages, guest=interpreter.guest, warm=warm)
+        return Sandbox(
+            policy, packages=interpreter.packages, guest=interpreter.guest, warm=warm,
+            record_limit=self._setup.record, record_redact=_REDACTED,
+        )  # fmt: skip
 
     @contextlib.contextmanager
     def place(self, asked: Mapping[str, Any]) -> Iterator[Pool | Sandbox]:
@@ -249,9 +257,14 @@ class _Worker:
             for stream in ("stdout", "stderr"):
                 options[f"on_{stream}"] = given.as_text_callback(f"on_{stream}", job.printed(stream))
         options |= {"limits": asked.get("limits"), "output": asked.get("output")}
+        contents = asked.get("return_files") or False
         with self.place(asked) as place:
-            result = place.run_program(program, on_start=job.started, **options)
-        return result_as_json(result, contents=asked.get("return_files") or False)
+            if not asked.get("record") or self._setup.record is None:
+                return result_as_json(place.run_program(program, on_start=job.started, **options), contents=contents)
+            with tempfile.TemporaryFile() as file:  # it has no name: what kills this process leaves nothing behind
+                path = f"/proc/self/fd/{file.fileno()}"
+                result = place.run_program(program, on_start=job.started, record=path, **options)
+                return result_as_json(result, contents=contents, record=file.read())
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 import proxybox
-from proxybox import Policy, Result, Sandbox, Session, Time
+from proxybox import Policy, Result, Sandbox, SandboxStartError, Session, Time
 from proxybox.policies import SessionLimits, preset
+from proxybox.teach.evidence import Evidence
+from proxybox.teach.grades import Verdict
 from proxybox.teach.notebooks import SUFFIX
 from proxybox.teach.student import Failed, Student, StudentRun, failure, one_line
 
@@ -65,7 +67,8 @@ def grading_policy(policy: Policy) -> Policy:
 class StudentBoxes:
     """Makes boxes for the submissions of one exercise.
 
-    submissions: may be replaced by others between two runs of the tests. stopped: whether no submission is asked
+    submissions: may be replaced by others between two runs of the tests. evidence: where tests are recorded; each has
+    interpreters of its own then, since what is recorded cannot be copied. stopped: whether no submission is asked
     anything more.
     """
 
@@ -77,8 +80,10 @@ class StudentBoxes:
         file: str,
         files: Mapping[str, bytes],
         points: float,
+        evidence: Evidence | None = None,
     ) -> None:
         self.submissions = submissions
+        self.evidence = evidence
         self.exercise_points = points
         self._sandbox = sandbox
         self._file = file
@@ -87,8 +92,10 @@ class StudentBoxes:
         self._open: set[Session] = set()
         self.stopped = False
 
-    def base(self) -> Session:
-        """The session that is forked; a new one where it has ended."""
+    def base(self) -> Session | None:
+        """The session that is forked; a new one where it has ended. None where tests are recorded."""
+        if self.evidence is not None:
+            return None
         if self._base is None or not self._base.alive:
             self._base = self._sandbox.session()
             self._base.exec("import sys")
@@ -100,16 +107,22 @@ class StudentBoxes:
         submission = self.submissions[number]
         main = submission.main(self._file)
         files = {**submission.beside(self._file), **self._files, self._file: main}
-        with self.opened(self.base()) as session:
+        if (base := self.base()) is None:
+            yield Loaded(self, None, files, self._file)
+            return
+        with self.opened(base) as session:
             put(session, files)
             yield Loaded(self, session, files, self._file)
 
     @contextlib.contextmanager
-    def opened(self, base: Session) -> Iterator[Session]:
-        """A copy of a session, which ends when the submissions are stopped. Raises Failed where they are already."""
+    def opened(self, base: Session | None) -> Iterator[Session]:
+        """A copy of a session, or a new one that is recorded. It ends when the submissions are stopped.
+
+        Raises Failed where they are already.
+        """
         if self.stopped:
             raise Failed(NOT_RUN, "skipped")
-        with base.fork() as session:
+        with self._recorded() if base is None else base.fork() as session:
             self._open.add(session)
             try:
                 if self.stopped:
@@ -117,6 +130,25 @@ class StudentBoxes:
                 yield session
             finally:
                 self._open.discard(session)
+
+    def _recorded(self) -> Session:
+        """A session that is as a copy of `base` would be. Raises SandboxStartError."""
+        assert self.evidence is not None  # noqa: S101
+        try:
+            session = self._sandbox.session(record=self.evidence.next())
+        except OSError as error:
+            raise SandboxStartError(f"the record cannot be written: {error.filename}: {error.strerror}") from None
+        session.exec("import sys")
+        return session
+
+    def begin(self, number: int, test: str) -> None:
+        """Takes the submission and the name of the test that is about to run."""
+        if self.evidence is not None:
+            self.evidence.begin(self.submissions[number].student, test)
+
+    def settle(self, verdict: Verdict) -> Verdict:
+        """The verdict of the test that has run, with its records where it has failed."""
+        return verdict if self.evidence is None else self.evidence.settle(verdict)
 
     def stop(self) -> None:
         """Ends what runs of the submissions, and has all further tests fail; from any thread."""
@@ -131,9 +163,13 @@ class StudentBoxes:
 
 
 class Loaded:
-    """One submission. Its module is run once, when a test first needs it."""
+    """One submission. Its module is run once, when a test first needs it.
 
-    def __init__(self, boxes: StudentBoxes, session: Session, files: Mapping[str, bytes], file: str) -> None:
+    session: of the submission, where tests run in copies of it. Where they are recorded, each runs the module itself,
+    in a session of its own.
+    """
+
+    def __init__(self, boxes: StudentBoxes, session: Session | None, files: Mapping[str, bytes], file: str) -> None:
         self._boxes = boxes
         self._session = session
         self._files = files
@@ -141,33 +177,46 @@ class Loaded:
         self._file = file
         self._is_loaded = False
         self._refused: Failed | None = None
+        self._records: tuple[str, ...] = ()  # of that
 
-    def _load(self) -> None:
-        """Runs the submission as an imported module. Raises Failed, with the same message for all its tests."""
+    def _check(self) -> None:
+        """Raises Failed where the submission cannot be run, with the same message for all its tests."""
         if self._refused is not None:
+            if self._boxes.evidence is not None:
+                self._boxes.evidence.share(self._records)
             raise self._refused
-        if not self._is_loaded:
-            try:
-                self._session.set("__name__", Path(self._file).stem)  # as in an imported module
-                result = self._session.exec(_text(self._main, self._session.policy), name=self._file)
-                if not result.ok or result.error is not None:
-                    raise Failed(*_load_failure(result, self._file))
-                if not self._session.alive:
-                    raise Failed("Running the file ended the interpreter.", "error")
-            except Failed as refused:
-                self._refused = refused
-                raise
-            self._is_loaded = True
+
+    def _load(self, session: Session) -> None:
+        """Runs the submission as an imported module. Raises Failed."""
+        try:
+            session.set("__name__", Path(self._file).stem)  # as in an imported module
+            result = session.exec(_text(self._main, session.policy), name=self._file)
+            if not result.ok or result.error is not None:
+                raise Failed(*_load_failure(result, self._file))
+            if not session.alive:
+                raise Failed("Running the file ended the interpreter.", "error")
+        except Failed as refused:
+            self._refused = refused
+            self._records = () if self._boxes.evidence is None else self._boxes.evidence.begun
+            raise
+        self._is_loaded = True
 
     @contextlib.contextmanager
     def student(self, seconds: float | None) -> Iterator[Student]:
         """A fork of the submission's session for one test. seconds: the limit of each call."""
-        self._load()
+        self._check()
+        if self._session is not None and not self._is_loaded:
+            self._load(self._session)
         with contextlib.ExitStack() as closing:
             try:
                 copy = closing.enter_context(self._boxes.opened(self._session))
             except proxybox.ProxyboxError as error:
+                if self._session is None:  # no submission is to blame
+                    raise
                 raise Failed(f"The submission cannot be tested: {one_line(str(error))}.", "error") from None
+            if self._session is None:
+                put(copy, self._files)
+                self._load(copy)
             copy.timeout = seconds
             yield Student(copy, self._file)
 

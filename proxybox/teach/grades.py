@@ -32,7 +32,8 @@ class Verdict:
     submission: what was called, what came back, what was expected; nothing of the teacher's source. output: what the
     submission printed during the test, made harmless. hidden: whether the submission's author may only see that the
     test exists. seconds: of wall time. line: of the submission, where the message points to one. fault: for teachers
-    alone, where the test itself is at fault: its lines, and what it raised.
+    alone, where the test itself is at fault: its lines, and what it raised. records: for teachers alone, the paths of
+    what was recorded of a test that failed.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Verdict:
     seconds: float = 0.0
     line: int | None = None
     fault: str = ""
+    records: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:

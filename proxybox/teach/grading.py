@@ -123,6 +123,7 @@ class Task:
     """Some submissions of an exercise.
 
     guest, packages: as for `Sandbox`. timings: whether grades report the time they took, which differs from run to run.
+    records: the folder for records of tests that fail.
     """
 
     exercise: Packed
@@ -130,6 +131,7 @@ class Task:
     guest: str | None = None
     packages: tuple[str, ...] = ()
     timings: bool = False
+    records: str | None = None
 
 
 # --- in a worker ------------------------------------------------------------------------------------------------------
@@ -146,7 +148,9 @@ def grade_some(task: Task) -> tuple[Grade, ...]:
     with _ONE_RUN, unpacked(task.exercise) as exercise:
         verdicts: list[list[Verdict]] = [[] for _ in task.submissions]
         with (
-            boxes_of(exercise, task.submissions, guest=task.guest, packages=task.packages) as boxes,
+            boxes_of(
+                exercise, task.submissions, guest=task.guest, packages=task.packages, records=task.records
+            ) as boxes,
             Surroundings(exercise.folder),
         ):
             run_tests(exercise, boxes, lambda number, verdict: verdicts[number].append(verdict))
@@ -169,16 +173,31 @@ def unpacked(packed: Packed) -> Iterator[Exercise]:
 
 @contextlib.contextmanager
 def boxes_of(
-    exercise: Exercise, submissions: Sequence[Submission], *, guest: str | None, packages: Sequence[str]
+    exercise: Exercise,
+    submissions: Sequence[Submission],
+    *,
+    guest: str | None,
+    packages: Sequence[str],
+    records: str | None = None,
 ) -> Iterator["StudentBoxes"]:
-    """The boxes of an exercise's submissions. guest, packages: as for `Sandbox`."""
+    """The boxes of an exercise's submissions. guest, packages: as for `Sandbox`. records: as for a Task."""
     from proxybox import Sandbox
     from proxybox.teach.boxes import StudentBoxes, grading_policy
+    from proxybox.teach.evidence import LIMIT, Evidence
 
+    evidence = None if records is None else Evidence(records)
+    policy = grading_policy(exercise.policy)
     with (
-        Sandbox(grading_policy(exercise.policy), guest=guest, packages=packages) as sandbox,
+        Sandbox(policy, guest=guest, packages=packages, record_limit=LIMIT) as sandbox,
         contextlib.closing(
-            StudentBoxes(sandbox, submissions, file=exercise.file, files=exercise.box_files(), points=exercise.points)
+            StudentBoxes(
+                sandbox,
+                submissions,
+                file=exercise.file,
+                files=exercise.box_files(),
+                points=exercise.points,
+                evidence=evidence,
+            )
         ) as boxes,
     ):
         yield boxes
@@ -346,6 +365,7 @@ def grade(
     guest: str | None = None,
     packages: Sequence[str] = (),
     timings: bool = False,
+    records: str | os.PathLike[str] | None = None,
     on_grade: Callable[[Grade], object] | None = None,
     on_interrupt: Callable[[int], object] | None = None,
 ) -> tuple[Grade, ...]:
@@ -353,7 +373,8 @@ def grade(
 
     executor: any Executor; it gets `grade_some` with tasks, and is not shut down. Without one, processes on this
     machine do the work. guest, packages: as for `Sandbox`. workers: how many work at once; without it, as many as
-    there are CPUs, or threads of a cluster's workers. on_grade: called with each grade as it comes.
+    there are CPUs, or threads of a cluster's workers. records: a folder in which tests that fail leave records, which
+    the workers have to share (docs/teaching.md). on_grade: called with each grade as it comes.
 
     At Ctrl-C the running tasks are finished, and then KeyboardInterrupt is raised; at the second Ctrl-C it is raised at
     once. on_interrupt: called at the first Ctrl-C with the number of submissions that are waited for. Raises
@@ -367,6 +388,7 @@ def grade(
             guest=guest and absolute_guest(guest),
             packages=tuple(map(os.path.abspath, packages)),
             timings=timings,
+            records=None if records is None else os.path.abspath(records),
         ),
         on_grade=on_grade or (lambda _: None),
         on_interrupt=on_interrupt or (lambda _: None),

@@ -152,6 +152,14 @@ class Grader:
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=next_item)
         return True
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Tells the boxes which test of which submission comes now."""
+        from proxybox.teach.verdicts import name_of
+
+        if (number := _submission_of(item)) is not None:
+            self.boxes.begin(number, name_of(item))
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
         """Tells each test's verdict, once: when it has run or could not, and its fixtures have ended."""
@@ -160,8 +168,7 @@ class Grader:
             self.faults.append(f"{item.nodeid}: {call.excinfo.value.argname!r} is no fixture")
         if call.excinfo is not None and isinstance(call.excinfo.value, ProxyboxError):
             self.broken.append(call.excinfo.value)
-        callspec = getattr(item, "callspec", None)
-        number = callspec.params.get("loaded") if callspec is not None else None
+        number = _submission_of(item)
         if number is not None and (call.when != "setup" or call.excinfo is not None):
             from proxybox.teach.verdicts import verdict_of
 
@@ -170,8 +177,14 @@ class Grader:
                 item.stash[_VERDICT] = found
             else:  # a fixture may compare something after its test, and may be at fault itself
                 before = item.stash[_VERDICT]
-                self.tell(number, found if found.fault or (before.passed and not found.passed) else before)
+                last = found if found.fault or (before.passed and not found.passed) else before
+                self.tell(number, self.boxes.settle(last))
         return report
+
+
+def _submission_of(item: pytest.Item) -> int | None:
+    callspec = getattr(item, "callspec", None)
+    return None if callspec is None else callspec.params.get("loaded")
 
 
 class ByHand:

@@ -5,6 +5,7 @@ expression of a template passes through there, whatever it is.
 """
 
 import html
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -41,7 +42,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    made.filters |= {"line": _line, "figure": _figure, "kind": _kind, "mark": _mark}
+    made.filters |= {"line": _line, "figure": _figure, "kind": _kind, "mark": _mark, "quoted": shlex.quote}
     return made
 
 

@@ -147,6 +147,12 @@ def burn(seconds):
         pass
 
 
+def test_a_meter_counts_another_thread_that_works_for_the_guest():
+    meter = Meter()
+    meter.beside = 5
+    assert meter.spent_ns() == 5
+
+
 def test_a_meter_counts_who_serves_and_not_the_caller():
     meter = Meter()
     burn(0.01)

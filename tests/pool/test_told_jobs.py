@@ -25,7 +25,7 @@ class Seen:
 
 
 def give(pool: Connection) -> None:
-    pool.send_bytes(pickle.dumps(("run", Program.source("pass", []), None, None, [])))
+    pool.send_bytes(pickle.dumps(("run", Program.source("pass", []), None, None, [], None)))
     assert pickle.loads(pool.recv_bytes())[0] == "result"
 
 
@@ -33,7 +33,7 @@ def give(pool: Connection) -> None:
 def pair() -> Any:
     pool, worker = Pipe()
     seen = Seen()
-    jobs = _Jobs(seen, worker)  # type: ignore[arg-type]
+    jobs = _Jobs(seen, lambda _: None, worker)  # type: ignore[arg-type]
     yield pool, jobs, seen.cancelled
     pool.close()
     jobs.thread.join(60)

@@ -45,6 +45,14 @@ def test_large_requests_are_recorded_and_do_not_fill_the_memory(record: Path) ->
     assert proxybox.replay(record, guest="cpython").ok
 
 
+def test_the_guest_pays_for_the_packing_of_its_record(record: Path) -> None:
+    """Random bytes are 20 ms a MiB for the recorder's thread: without it, 200 MiB would pass."""
+    code = "import os\nfor _ in range(200): os.urandom(1 << 20)\nprint('all of them')"
+    result = run(code, record, limits={"wall_time": 100, "cpu_time": 1})
+    assert (result.status, result.why) == (Status.TIME_LIMIT, "limits.cpu_time"), result.stdout
+    assert result.usage.controller > 1
+
+
 def test_a_call_that_fills_a_thousand_buffers_is_recorded(record: Path) -> None:
     code = "import os\nopen('/tmp/x', 'wb').write(b'ab' * 9000); fd = os.open('/tmp/x', 0)\n"
     code += "pieces = [bytearray(9) for _ in range(1000)]; print(os.readv(fd, pieces), pieces[999])"

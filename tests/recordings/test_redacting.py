@@ -75,6 +75,22 @@ def test_answers_of_functions_are_not_in_the_record(size: int, tmp_path: Path) -
     assert b"said said" in whole(path)
 
 
+@pytest.mark.parametrize("mode", ["ro", "rw", "overlay"])
+def test_paths_of_the_host_are_not_in_the_record(mode: str, data: Path, tmp_path: Path) -> None:
+    mounts = [{"target": "/data", "source": str(data), "mode": mode}, {"target": "/m", "source": {"a": "x"}}]
+    code = "print(open('/data/in.txt').read(10)); open('x', 'w')"
+    (tmp_path / "main.py").write_text(code)
+    for redact in ((), ("@host",)):
+        path = tmp_path / f"{len(redact)}.pbx"
+        with proxybox.Sandbox(filesystem={"mounts": mounts}, record_redact=redact) as box:
+            assert box.run(tmp_path / "main.py", record=path).ok
+        assert (str(data).encode() in whole(path)) == (not redact)
+        assert (str(tmp_path).encode() in whole(path)) == (not redact)
+        assert proxybox.replay(path).ok
+    with proxybox.Record(path) as record:
+        assert [(each.target, each.mode) for each in record.policy.filesystem.mounts] == [("/data", mode), ("/m", "ro")]
+
+
 def test_what_the_program_does_with_it_is_recorded(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.pbx"
     with proxybox.Sandbox(filesystem={"mounts": [f"{data}:/data"]}, record_redact=["/data"]) as box:

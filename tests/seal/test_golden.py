@@ -30,7 +30,16 @@ def test_no_file_is_left_over() -> None:
 
 def test_every_row_stands_in_a_golden_file() -> None:
     """The kinds differ in all that the table can ask for."""
-    assert {row.only for row in RULES} == {"", "parallel", "real_time", "threads", "forks", "listener", "zygote", "bare"}
+    assert {row.only for row in RULES} == {
+        "",
+        "parallel",
+        "real_time",
+        "threads",
+        "forks",
+        "listener",
+        "zygote",
+        "bare",
+    }
     assert len({dumps.compiled(kind) for kind in KINDS}) == len(KINDS)
 
 

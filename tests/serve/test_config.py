@@ -52,6 +52,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     ("workers = 0", "workers: want 1 to 1,024 processes"),
     ("[limits]\nbodyy = 1", "limits.bodyy: there is no such key"),
     ('[limits]\nbody = "2G"', "limits.body: want a size from 1K to 1G"),
+    ('[limits]\nrecord = "1G"', "limits.record: want a size from 64K to 64M"),
     ('[sessions]\nsleep_after = "-1s"', "sessions.sleep_after: want a duration"),
     ('[policies.a]\nextends = "strikt"', "policies.a"),
     ("[policies.a.limits]\nwall_tim = 3", "policies.a.limits.wall_tim: there is no such key"),

@@ -95,6 +95,8 @@ async def run(request: Request, body: models.RunRequest, who: Who) -> Response:
     """
     asked = body.asked()
     _check_files(request, asked)
+    if body.record and service_of(request).config.limits.record is None:
+        _fault("record", "this service gives no records (its configuration can allow them: limits.record)")
     kind = _stream_kind(request)
     if kind is None:
         if body.interactive:
