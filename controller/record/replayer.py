@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from signal import SIGKILL
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -100,7 +101,7 @@ class Replayer(Dispatcher):
     __slots__ = (
         "_ahead", "_answers", "_begun_ns", "_concluded", "_exits", "_files", "_frames", "_given_up", "_pauses",
         "_pending", "_read", "_rows", "_told_at", "calls_followed", "divergence", "due_ns", "is_over", "is_stopped",
-        "is_unobserved", "next", "rest", "seen", "speed", "steps", "until", "wake",
+        "is_unobserved", "kill", "next", "rest", "seen", "speed", "steps", "until", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +112,7 @@ class Replayer(Dispatcher):
         self._told_at = told_at
         self.until: int | None = None
         self.wake: Callable[[], None] = lambda: None  # has the driver look again
+        self.kill: Callable[[], None] = lambda: None  # ends the guest
         self.speed: float | None = None
         self._begun_ns = time.monotonic_ns()
         self.is_unobserved = True
@@ -177,6 +179,7 @@ class Replayer(Dispatcher):
 
     def watch(self, process: GuestProcess) -> None:
         """Begins to watch whether the guest goes on, in a thread of its own, until `conclude`."""
+        self.kill = process.watch.kill
         threading.Thread(target=self._watch, args=(process.watch,), name="proxybox-replay", daemon=True).start()
 
     def _watch(self, watch: Watch) -> None:
@@ -431,6 +434,8 @@ class Replayer(Dispatcher):
         self.is_over = True
         if event.status:
             self._world.end(Ended(_status(event.status), event.why, event.signal))
+        elif event.signal == SIGKILL:  # somebody has killed it from outside: it cannot do that itself
+            self.kill()
         elif self._pending:
             raise _Diverged("the program goes on, where it had ended", None, next(iter(self._pending.items())))
         return False

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,20 @@ def test_interrupts_of_which_many_come_at_a_time_are_one_for_the_program(record:
     with proxybox.Sandbox(functions={"storm": lambda: [box.interrupt() for _ in range(200)]}) as box:
         result = box.run(code, record=record)
     assert result.stdout == "interrupted\nwent on\n", result
+    assert told(replayed(record).result) == told(result)
+
+
+@pytest.mark.parametrize("code", ["host.end()", "host.end()\nwhile True: pass", "print('x', flush=True); host.end()"])
+def test_a_program_that_is_killed_from_outside(code: str, record: Path) -> None:
+    """As by the kernel where memory runs out, or by an operator: the replay ends at the same call."""
+
+    def end() -> None:
+        (live,) = (driver for spec in box._boxes for driver in spec._running)
+        os.kill(live._process.pid, signal.SIGKILL)
+
+    with proxybox.Sandbox(functions={"end": end}) as box:
+        result = box.run(f"import host\n{code}", record=record)
+    assert (result.status, result.signal) == (Status.CRASHED, signal.SIGKILL)
     assert told(replayed(record).result) == told(result)
 
 

@@ -280,7 +280,11 @@ def verdict(note: Mapping[str, Any], got: Mapping[str, Any]) -> tuple[str, str]:
     """How a replay has come out, and why."""
     if got["ok"]:
         expected = note.get("expected")  # a session has no Result; its end and all that it asked were compared
-        if expected is None or {"result": got["result"], "output": got["output"]} == expected:
+        if expected is None:
+            return "the same", ""
+        if expected["result"]["usage"]["output"] and not expected["output"]:  # the caller had it not kept (`capture`)
+            got = {**got, "output": [], "result": {**got["result"], "stdout": "", "stderr": ""}}
+        if {"result": got["result"], "output": got["output"]} == expected:
             return "the same", ""
         other = {name: (value, got["result"].get(name)) for name, value in expected["result"].items()}
         return "WRONGLY OK", repr({name: both for name, both in other.items() if both[0] != both[1]})[:2000]
