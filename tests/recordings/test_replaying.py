@@ -241,6 +241,22 @@ def test_a_session_is_replayed_with_all_its_commands(record: Path) -> None:
     assert replayed(record).calls > 100
 
 
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("while True: print('x' * 1000)", Status.OUTPUT_LIMIT), ("import os; os._exit(7)", Status.ERROR),
+        ("import os; os.abort()", Status.CRASHED), ("while True: pass", Status.TIME_LIMIT),
+    ],
+)  # fmt: skip
+def test_a_session_that_ends_before_it_is_closed(code: str, status: Status, record: Path) -> None:
+    """Its record tells why: the replay ends in the same way."""
+    options: dict[str, Any] = {"output": {"limit": "10K", "on_excess": "end"}, "session": {"cpu_time": 0.2}}
+    with proxybox.Sandbox(**options) as box, box.session(record=record) as session:
+        assert session.exec(code).status == status
+        assert not session.alive
+    assert replayed(record).result.status == status
+
+
 def test_a_session_that_is_audited_for_a_while(record: Path) -> None:
     heard: list[proxybox.OSCall] = []
     with proxybox.Sandbox() as box, box.session(record=record) as session:
