@@ -318,7 +318,8 @@ class LiveBox:
 
     started_ns, ready_ns: host time. spent_ns: the CPU time that the controller had spent when time began to count.
     calls_before, cpu_before_ns: the calls of its main thread, clock readings included, and its CPU time before it was
-    given a program. on_report: called with the result before `report` returns it.
+    given a program. on_report: called with the result before `report` returns it. outcome: how a session has ended;
+    None where it has not, or where this is no session.
     """
 
     policy: Policy
@@ -333,6 +334,7 @@ class LiveBox:
     calls_before: int = 0
     cpu_before_ns: int = 0
     on_report: Callable[["LiveBox", Run], Run] | None = None
+    outcome: Outcome | None = None
 
     @property
     def world(self) -> World:

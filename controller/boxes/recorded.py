@@ -131,7 +131,7 @@ class RecordedSpec(BoxSpec):
     def _close(self, live: LiveBox) -> None:
         """Ends the record of a session that is closed, and closes the file."""
         if self.is_session and live.on_report is not None and self._recorder[0].fault is None:
-            live.report(Outcome(None, SIGKILL, Status.CANCELLED, "the session was closed"))
+            live.report(live.outcome or Outcome(None, SIGKILL, Status.CANCELLED, "the session was closed"))
         self._recorder[0].stop()
 
     def served_by(self, process: GuestProcess, builder: WorldBuilder) -> tuple[Dispatcher, BlockingDriver]:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from signal import SIGKILL
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -110,7 +111,7 @@ class Replayer(Dispatcher):
     __slots__ = (
         "_ahead", "_answers", "_begun_ns", "_concluded", "_exits", "_files", "_frames", "_given_up", "_pauses",
         "_pending", "_read", "_rows", "_told_at", "calls_followed", "count_threads", "divergence", "due_ns", "is_over",
-        "is_stopped", "is_unobserved", "next", "on_call", "rest", "seen", "speed", "steps", "until", "wake",
+        "is_stopped", "is_unobserved", "kill", "next", "on_call", "rest", "seen", "speed", "steps", "until", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -122,6 +123,7 @@ class Replayer(Dispatcher):
         self.until: int | None = None
         self.on_call: Callable[[events.Call], object] | None = None
         self.wake: Callable[[], None] = lambda: None  # has the driver look again
+        self.kill: Callable[[], None] = lambda: None  # ends the guest
         self.speed: float | None = None
         self.count_threads: Callable[[], int] = lambda: 0
         self._begun_ns = time.monotonic_ns()
@@ -190,6 +192,7 @@ class Replayer(Dispatcher):
 
     def watch(self, process: GuestProcess) -> None:
         """Begins to watch whether the guest goes on, in a thread of its own, until `conclude`."""
+        self.kill = process.watch.kill
         threading.Thread(target=self._watch, args=(process.watch,), name="proxybox-replay", daemon=True).start()
 
     def _watch(self, watch: Watch) -> None:
@@ -455,6 +458,8 @@ class Replayer(Dispatcher):
         self.is_over = True
         if event.status:
             self._world.end(Ended(_status(event.status), event.why, event.signal))
+        elif event.signal == SIGKILL:  # somebody has killed it from outside: it cannot do that itself
+            self.kill()
         elif self._exits and all(number_of(frame) in _AT_THE_END for frame in self._pending.values()):
             return False  # in the recorded run, the end of the process came before these
         elif self._pending:

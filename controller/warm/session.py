@@ -391,6 +391,7 @@ class LiveSession:
                 )  # no CPU time is left
         else:
             self.outcome, cpu = outcome, process.cpu_ns
+        self._live.outcome = outcome
         printed = begun.transcript.interleaved()
         answer = CommandResult(
             claim=claim,

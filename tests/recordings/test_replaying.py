@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,20 @@ def test_interrupts_of_which_many_come_at_a_time_are_one_for_the_program(record:
     assert told(replayed(record).result) == told(result)
 
 
+@pytest.mark.parametrize("code", ["host.end()", "host.end()\nwhile True: pass", "print('x', flush=True); host.end()"])
+def test_a_program_that_is_killed_from_outside(code: str, record: Path) -> None:
+    """As by the kernel where memory runs out, or by an operator: the replay ends at the same call."""
+
+    def end() -> None:
+        (live,) = (driver for spec in box._boxes for driver in spec._running)
+        os.kill(live._process.pid, signal.SIGKILL)
+
+    with proxybox.Sandbox(functions={"end": end}) as box:
+        result = box.run(f"import host\n{code}", record=record)
+    assert (result.status, result.signal) == (Status.CRASHED, signal.SIGKILL)
+    assert told(replayed(record).result) == told(result)
+
+
 def test_a_replay_needs_nothing_of_what_the_run_had(tmp_path: Path, record: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
@@ -225,6 +240,22 @@ def test_a_session_is_replayed_with_all_its_commands(record: Path) -> None:
             with pytest.raises(proxybox.CannotCopy, match="recorded cannot be copied: start one without a record"):
                 copy()
     assert replayed(record).calls > 100
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("while True: print('x' * 1000)", Status.OUTPUT_LIMIT), ("import os; os._exit(7)", Status.ERROR),
+        ("import os; os.abort()", Status.CRASHED), ("while True: pass", Status.TIME_LIMIT),
+    ],
+)  # fmt: skip
+def test_a_session_that_ends_before_it_is_closed(code: str, status: Status, record: Path) -> None:
+    """Its record tells why: the replay ends in the same way."""
+    options: dict[str, Any] = {"output": {"limit": "10K", "on_excess": "end"}, "session": {"cpu_time": 0.2}}
+    with proxybox.Sandbox(**options) as box, box.session(record=record) as session:
+        assert session.exec(code).status == status
+        assert not session.alive
+    assert replayed(record).result.status == status
 
 
 def test_a_session_that_is_audited_for_a_while(record: Path) -> None:

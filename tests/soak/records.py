@@ -34,6 +34,7 @@ from proxybox.controller.record.format import frames
 from tests.recordings import tables
 from tests.soak.suite import told
 
+STDLIB = Path(__file__).resolve().parents[1] / "stdlib"
 #: Pieces of programs of one thread; {n} is a number.
 PIECES = (
     "open('f{n}', 'w').write('x' * {n}); print(os.stat('f{n}'))",
@@ -221,13 +222,34 @@ def of_tables(environment: Path, user: int | None) -> bool:
     return counts["the same"] == count
 
 
+def of_stdlib(guest: str, folder: Path, wanted: list[str]) -> None:
+    """Records the standard library's own tests of a guest, which has them (tests/stdlib), a run for each module."""
+    sys.path.insert(0, str(STDLIB))
+    import kinds  # as its neighbours do
+
+    tests = kinds.tests_of(guest)
+    if tests.lack:
+        raise SystemExit(tests.lack)
+    limits = {"wall_time": 300, "cpu_time": 300, "disk": "1G", "files": 100_000, "threads": 256, "open_files": 1024}
+    for module in wanted or tests.modules:
+        path, memory = folder / f"{module}.pbx", tests.memory.get(module, "2G")
+        with proxybox.Sandbox(
+            guest=guest, limits={**limits, "memory": memory, "calls": None}, output={"limit": "10M"},
+            filesystem={"box": "memory"},
+        ) as box:  # fmt: skip
+            files = {**tests.files, "ignore": "\n".join(tests.left_out)}
+            result = box.run((STDLIB / "recorder.py").read_text(), ["log", module, "ignore"], files=files, record=path)
+        note = {"test": module, "options": {"guest": guest}, "is_session": False, "expected": told(result)}
+        path.with_suffix(".json").write_text(json.dumps({**note, "fault": result.record_fault}))
+
+
 def of_tests(tests: list[str], folder: Path, user: int | None, workers: int) -> bool:
     """Records each run of a guest that tests make, unless the folder has records already, and replays all.
 
     Says how many were the same. Returns whether all of one thread were, and none was wrongly.
     """
     folder.mkdir(mode=0o755, exist_ok=True)
-    if not any(folder.iterdir()):
+    if tests and not any(folder.iterdir()):
         command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.soak.suite", "--record-runs", str(folder)]
         subprocess.run([*command, f"-n{workers}", "--dist=loadfile", *tests], check=False)
     notes = {path: json.loads(path.with_suffix(".json").read_text()) for path in sorted(folder.glob("*.pbx"))}
@@ -258,7 +280,11 @@ def verdict(note: Mapping[str, Any], got: Mapping[str, Any]) -> tuple[str, str]:
     """How a replay has come out, and why."""
     if got["ok"]:
         expected = note.get("expected")  # a session has no Result; its end and all that it asked were compared
-        if expected is None or {"result": got["result"], "output": got["output"]} == expected:
+        if expected is None:
+            return "the same", ""
+        if expected["result"]["usage"]["output"] and not expected["output"]:  # the caller had it not kept (`capture`)
+            got = {**got, "output": [], "result": {**got["result"], "stdout": "", "stderr": ""}}
+        if {"result": got["result"], "output": got["output"]} == expected:
             return "the same", ""
         other = {name: (value, got["result"].get(name)) for name, value in expected["result"].items()}
         return "WRONGLY OK", repr({name: both for name, both in other.items() if both[0] != both[1]})[:2000]
@@ -345,16 +371,22 @@ def main() -> int:
     parser.add_argument(
         "--tables", type=Path, metavar="VENV", help="a CPython's with pandas: programs on tables instead"
     )
+    parser.add_argument(
+        "--stdlib", metavar="GUEST", help="the standard library's tests of a guest that has them, instead"
+    )
+    parser.add_argument("--modules", nargs="*", default=[], help="those modules of --stdlib")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--user", type=int, help="the user id of the replays, where this process is root")
     given = parser.parse_args()
     if given.tables:
         return 0 if of_tables(given.tables, given.user) else 1
-    if given.suite:
+    if given.suite or given.stdlib:
         with tempfile.TemporaryDirectory() as name:
             os.chmod(name, 0o755)
             folder = given.records or Path(name)
-            return 0 if of_tests(given.suite, folder, given.user, given.workers) else 1
+            if given.stdlib:
+                of_stdlib(given.stdlib, folder, given.modules)
+            return 0 if of_tests(given.suite or [], folder, given.user, given.workers) else 1
     steps: list[Callable[[], bool]] = [
         lambda: programs(given.programs, False, given.seed, given.guest, given.user),
         lambda: programs(given.threaded, True, given.seed, given.guest, given.user),
