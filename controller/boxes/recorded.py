@@ -149,6 +149,7 @@ class RecordedSpec(BoxSpec):
             undo.pop_all()
         dispatcher = RecordingDispatcher(recorder, redacted, world, self.interceptors, self.audit)
         dispatcher.count_threads = functools.partial(_threads_of, process)
+        dispatcher.cpu_time = process.watch.cpu_time_ns
         driver = BlockingDriver(process, world, dispatcher)
         recorder.meter = driver.meter
         return dispatcher, driver

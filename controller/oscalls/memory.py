@@ -8,6 +8,7 @@ which are shared libraries above all, are mapped by the guest itself, so that al
 
 import errno
 import os
+from collections.abc import Callable
 from typing import Annotated, Final
 
 import attrs
@@ -217,28 +218,31 @@ def _in_turn(
     if not bits:
         raise OSError(errno.EINVAL, "waits for no bit")
     wait = _timed(world, op, time)
-    waiter = futexes.wait(thread.channel, uaddr, bits, is_shared=not op & abi.FUTEX_PRIVATE_FLAG)
-    if waiter is None:
-        return 0
     ends_ns = None if wait is None else wait.deadline_ns
-    if wait is not None and ends_ns is None:
-        futexes.leave(uaddr, waiter)
-        if world.jump_to_alarm(wait.ends_ns):
-            return -errno.EINTR
-        world.clock.finish(wait)
-        return -errno.ETIMEDOUT
 
-    def over() -> Reply:
-        futexes.leave(uaddr, waiter)
+    def late() -> Reply:
         if wait is not None:
             world.clock.finish(wait)
         return -errno.ETIMEDOUT
 
-    def interrupted() -> Reply:
-        futexes.leave(uaddr, waiter)
-        return -errno.EINTR
+    if wait is not None and ends_ns is None:
+        return -errno.EINTR if world.jump_to_alarm(wait.ends_ns) else late()
+    if ends_ns is not None and ends_ns <= world.clock.host_ns():
+        return late()
+    waiter = futexes.wait(thread.channel, uaddr, bits, is_shared=not op & abi.FUTEX_PRIVATE_FLAG)
+    if waiter is None:
+        return 0
 
-    return Blocked(lambda: 0 if waiter.is_woken else None, ends_ns, over, interrupted)
+    def leaving(answer: Callable[[], Reply]) -> Callable[[], Reply]:
+        def leave() -> Reply:
+            futexes.leave(uaddr, waiter)
+            return answer()
+
+        return leave
+
+    return Blocked(
+        lambda: 0 if waiter.is_woken else None, ends_ns, leaving(late), leaving(lambda: -errno.EINTR)
+    )  # fmt: skip
 
 
 def _timed(world: World, op: int, time: bytes | None) -> Wait | None:

@@ -4,8 +4,8 @@ A thread runs from an answer to its next request, a new one from the answer to i
 another thread runs waits, and the record tells when it was given: a replay follows that order, and has the same threads
 run at the same times.
 
-A thread that computes for long keeps nobody waiting for longer than PATIENCE_NS: then a second one runs beside it, as
-in a box without a record, and what both do with the same memory is in nobody's order.
+A thread that computes for PATIENCE_NS while others wait has company from then on: one more runs beside it, as in a box
+without a record, and what both do with the same memory is in nobody's order.
 """
 
 import time
@@ -13,8 +13,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-#: How long an answer waits for a thread that computes, and how long a thread goes on while others wait for their turn.
+#: How long an answer waits for a thread that computes, and how often it is looked whether that does; how long a thread
+#: goes on while others wait for their turn.
 PATIENCE_NS: Final = 5_000_000
+MOST_LOOKS: Final = 40
 SLICE_NS: Final = 1_000_000
 _ENDS_SECONDS: Final = 0.05
 

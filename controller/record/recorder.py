@@ -28,7 +28,7 @@ from proxybox.controller.header import CALL_MAP, CALL_OPEN, LIBRARY, RECORDED, T
 from proxybox.controller.record.calls import PASSING
 from proxybox.controller.record.events import MOST_FILES, Encoder, Ended, File, LeftOut, OfFile, Refused, placed
 from proxybox.controller.record.format import FrameWriter, Kind
-from proxybox.controller.record.onebyone import PATIENCE_NS, OneByOne, wait_for_end
+from proxybox.controller.record.onebyone import MOST_LOOKS, PATIENCE_NS, OneByOne, wait_for_end
 from proxybox.controller.record.redacting import Redacted
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.host.library import AlteredFile, LibraryFile
@@ -320,10 +320,10 @@ def is_named(node: object) -> bool:
 class RecordingDispatcher(Dispatcher):
     """Answers the requests of one box, and notes them for its record.
 
-    count_threads: how many threads the kernel counts in the guest.
+    count_threads: how many threads the kernel counts in the guest. cpu_time: what it has used, in nanoseconds.
     """
 
-    __slots__ = ("_frame", "_notes", "_recorder", "_redacted", "_turns", "count_threads")
+    __slots__ = ("_frame", "_notes", "_recorder", "_redacted", "_turns", "count_threads", "cpu_time")
 
     patience_ns = 5_000_000
 
@@ -335,6 +335,7 @@ class RecordingDispatcher(Dispatcher):
         self._frame = b""
         self._turns: OneByOne | None = None  # while there is one thread
         self.count_threads: Callable[[], int] = lambda: 0
+        self.cpu_time: Callable[[], int] = lambda: 0
         for stream, sink in enumerate((world.stdout, world.stderr)):
             sink.watch = lambda data, stream=stream: self._prints(stream, data)
 
@@ -482,10 +483,13 @@ class RecordingDispatcher(Dispatcher):
         def go() -> Reply:
             return self._goes(channel, frame, reply, noted)
 
-        def overdue() -> Reply:
-            return go() if turns.has_turn(channel, overdue=True) else wait()
+        def wait(looks: int = 0) -> Blocked:
+            before = self.cpu_time()
 
-        def wait() -> Blocked:
+            def overdue() -> Reply:
+                computes = self.cpu_time() - before > PATIENCE_NS // 2 or looks == MOST_LOOKS
+                return go() if computes and turns.has_turn(channel, overdue=True) else wait(looks + 1)
+
             return Blocked(lambda: go() if turns.has_turn(channel) else None, _now() + PATIENCE_NS, overdue, go)
 
         return wait()

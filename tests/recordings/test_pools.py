@@ -85,7 +85,9 @@ def test_a_process_that_is_killed_leaves_a_record_up_to_its_last_frame(tmp_path:
         def kill(_: str) -> None:
             os.kill(worker.process.pid, signal.SIGKILL)
 
-        result = pool.run("import os\nfor n in range(2000): os.stat('/')\nprint('there')", on_stdout=kill)
+        result = pool.run(
+            "import os\nfor n in range(2000): os.stat('/')\nprint('there')\nwhile True: pass", on_stdout=kill
+        )
         assert result.status is Status.INTERNAL_ERROR
         assert result.record == tmp_path / "0001.pbx"
         assert "has ended" in result.record_fault

@@ -1,0 +1,154 @@
+"""Whose turn it is among the threads of a recorded guest, and who waits for which word."""
+
+import itertools
+import random
+
+from proxybox.controller.record.onebyone import SLICE_NS, OneByOne, wait_for_end
+from proxybox.controller.world.futexes import Futexes
+
+
+def test_a_thread_alone_goes_on() -> None:
+    turns = OneByOne(0)
+    turns.stops(0)
+    assert turns.may_go_on(0, 0)
+    assert turns.is_free
+    turns.goes(0, 0)
+    assert turns.was_alone(1)
+
+
+def test_nobody_goes_while_another_one_runs() -> None:
+    turns = OneByOne(0)
+    turns.goes(1, 0)  # begun by thread 0
+    turns.stops(0)
+    assert not turns.may_go_on(0, 0)
+    turns.lines_up(0)
+    assert not turns.has_turn(0)
+    turns.stops(1)
+    assert turns.has_turn(0)
+    assert not turns.has_turn(1)
+
+
+def test_a_thread_gives_way_after_its_slice() -> None:
+    turns = OneByOne(0)
+    turns.goes(1, 0)
+    turns.stops(1)
+    turns.lines_up(1)
+    turns.stops(0)
+    assert turns.has_turn(1)
+    turns.goes(1, 100)
+    turns.lines_up(0)
+    turns.stops(1)
+    assert turns.may_go_on(1, 100 + SLICE_NS - 1)
+    assert not turns.may_go_on(1, 100 + SLICE_NS)
+
+
+def test_turns_come_in_the_order_of_asking() -> None:
+    turns = OneByOne(9)
+    for channel in (3, 1, 2):
+        turns.lines_up(channel)
+    turns.stops(9)
+    came = []
+    for _ in range(3):
+        (channel,) = (each for each in (1, 2, 3) if turns.has_turn(each))
+        turns.goes(channel, 0)
+        assert not any(turns.has_turn(each) for each in (1, 2, 3))
+        turns.stops(channel)
+        came.append(channel)
+    assert came == [3, 1, 2]
+
+
+def test_who_ran_beside_another_one_was_not_alone() -> None:
+    turns = OneByOne(0)
+    assert not turns.was_alone(0)  # begins a thread just now
+    turns.goes(1, 0)
+    turns.stops(0)
+    turns.stops(1)
+    turns.goes(0, 0)
+    assert turns.was_alone(0)
+    turns.lines_up(1)
+    assert turns.has_turn(1, overdue=True)
+    turns.goes(1, 0)
+    assert not turns.was_alone(0)
+    assert not turns.was_alone(1)
+    turns.stops(0)
+    assert not turns.was_alone(0)  # until its next answer
+
+
+def test_never_two_at_a_time_but_overdue() -> None:
+    chance = random.Random(5)
+    turns, running, asked = OneByOne(0), {0}, set(range(1, 6))
+    for channel in asked:
+        turns.lines_up(channel)
+    for now in itertools.count():
+        for channel in list(running):
+            turns.stops(channel)
+            running.remove(channel)
+            if turns.may_go_on(channel, now * SLICE_NS // 3):
+                turns.goes(channel, now * SLICE_NS // 3)
+                running.add(channel)
+            else:
+                turns.lines_up(channel)
+                asked.add(channel)
+        for channel in chance.sample(sorted(asked), len(asked)):
+            if turns.has_turn(channel):
+                turns.goes(channel, now * SLICE_NS // 3)
+                asked.remove(channel)
+                running.add(channel)
+        assert len(running) == 1
+        if now == 500:
+            break
+
+
+def test_an_end_is_waited_for_and_not_for_ever() -> None:
+    counts = iter([3, 3, 2, 1])
+    wait_for_end(lambda: next(counts), 2)
+    assert next(counts) == 1
+    wait_for_end(lambda: 5, 2)
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+ANY = 0xFFFFFFFF
+
+
+def test_those_who_wait_longest_are_woken() -> None:
+    futexes = Futexes(lambda channel: True)
+    waiters = [futexes.wait(channel, 0x1000, ANY, is_shared=False) for channel in range(3)]
+    assert futexes.wake(0x2000, 9, ANY) == 0
+    assert futexes.wake(0x1000, 2, ANY) == 2
+    assert [waiter is not None and waiter.is_woken for waiter in waiters] == [True, True, False]
+    assert futexes.wake(0x1000, 2, ANY) == 1
+    assert futexes.wake(0x1000, 2, ANY) == 0
+
+
+def test_bits_choose_who_is_woken() -> None:
+    futexes = Futexes(lambda channel: True)
+    first, second = (futexes.wait(0, 0x1000, bits, is_shared=False) for bits in (1, 6))
+    assert first is not None
+    assert second is not None
+    assert futexes.wake(0x1000, 9, 2) == 1
+    assert (first.is_woken, second.is_woken) == (False, True)
+
+
+def test_a_word_that_may_have_changed_is_looked_at_again() -> None:
+    futexes = Futexes(lambda channel: channel == 1)
+    assert futexes.wait(0, 0x1000, ANY, is_shared=False) is None
+    assert futexes.wait(1, 0x1000, ANY, is_shared=False) is not None
+
+
+def test_the_end_of_a_thread_wakes_those_that_may_wait_for_it() -> None:
+    futexes = Futexes(lambda channel: True)
+    joins, locks = (futexes.wait(0, 0x1000, ANY, is_shared=is_shared) for is_shared in (True, False))
+    assert joins is not None
+    assert locks is not None
+    futexes.thread_ended()
+    assert (joins.is_woken, locks.is_woken) == (True, False)
+
+
+def test_a_wait_that_has_ended_is_woken_no_more() -> None:
+    futexes = Futexes(lambda channel: True)
+    waiter = futexes.wait(0, 0x1000, ANY, is_shared=False)
+    assert waiter is not None
+    futexes.leave(0x1000, waiter)
+    futexes.leave(0x1000, waiter)
+    assert futexes.wake(0x1000, 9, ANY) == 0
