@@ -504,7 +504,7 @@ class ReplayedSpec(BoxSpec):
         replayer.is_unobserved = bool(record.start.get("unobserved"))
         self._replayer.append(replayer)
         driver = ReplayDriver(process, builder.world, replayer)
-        driver.replayer, replayer.wake = replayer, driver.wake
+        driver.follow(replayer)
         if (on_call := self.on_call) is not None:
 
             def look(call: events.Call) -> None:

@@ -111,6 +111,7 @@ class Serving:
         self._dispatcher = dispatcher
         self._main = Line(process.channel, world.threads[0])
         self._libraries: dict[int, int] = {} if process.door is None else process.door.libraries
+        self._due: list[int] = []  # when to look at something of which nothing else tells (ReplayDriver)
         self._lines: dict[int, Line] = {0: self._main}
         self._newborn: list[GuestThread] = []  # granted; the listener has not let their clones through yet
         self._let_in: dict[int, LetIn] = {}  # by the host's id of the thread that makes them: the last clones
@@ -325,6 +326,7 @@ class Serving:
             and not main.channel.unsent
             and not self._newborn
             and not self._libraries
+            and not self._due
             and not self.is_held
             and world.next_alarm_ns() is None
         )
@@ -400,7 +402,7 @@ class Serving:
         request_fd, reply_fd, thread = channel.request_fd, channel.reply_fd, world.threads[0]
         read, write = os.read, os.write
         threads, outbox, timers = world.threads, world.signals.outbox, world.process.timers
-        libraries = self._libraries
+        libraries, due = self._libraries, self._due
         while True:
             try:
                 data = read(request_fd, READ)
@@ -431,7 +433,7 @@ class Serving:
             if outbox or len(threads) != 1 or timers[0].due_ns or timers[1].due_ns or timers[2].due_ns:
                 self._after()
                 return False
-            if libraries:
+            if libraries or due:
                 return False
             if once:
                 return not channel.unsent and not self._holding

@@ -110,7 +110,7 @@ class Replayer(Dispatcher):
 
     __slots__ = (
         "_ahead", "_answers", "_begun_ns", "_concluded", "_exits", "_files", "_frames", "_given_up", "_pauses",
-        "_pending", "_read", "_rows", "_told_at", "calls_followed", "count_threads", "divergence", "due_ns", "is_over",
+        "_pending", "_read", "_rows", "_told_at", "calls_followed", "count_threads", "divergence", "due", "is_over",
         "is_stopped", "is_unobserved", "kill", "next", "on_call", "rest", "seen", "speed", "steps", "until", "wake",
     )  # fmt: skip
 
@@ -138,7 +138,7 @@ class Replayer(Dispatcher):
         self.is_over = False
         self.is_stopped = False
         self.calls_followed = 0
-        self.due_ns: int | None = None
+        self.due: list[int] = []  # when the next signal is to be sent, where that is the next event
         self.seen: events.Call | None = None
         self._frames: dict[int, bytes] = {}  # by channel: requests that were compared and are not answered yet
         self._pending: dict[int, bytes] = {}  # requests whose turn has not come
@@ -184,8 +184,8 @@ class Replayer(Dispatcher):
 
     def look(self, now: int) -> None:
         """Sends a signal whose time has come."""
-        if self.due_ns is not None and now >= self.due_ns:
-            self.due_ns = None
+        if self.due and now >= self.due[0]:
+            self.due.clear()
             self.follow(late=True)
 
     # --- calls that do not come ---------------------------------------------------------------------------------------
@@ -204,8 +204,8 @@ class Replayer(Dispatcher):
                 continue
             computed, event = watch.cpu_time_ns() - used, self.next
             is_idle = now - since >= PATIENCE_NS and computed < _IDLE_NS
-            if is_idle and self.due_ns is not None and self.due_ns > now:
-                self.due_ns = now  # nobody computes, so the signal comes now
+            if is_idle and self.due and self.due[0] > now:
+                self.due[:] = [now]  # nobody computes, so the signal comes now
                 self.wake()
                 since = now
                 continue
@@ -253,7 +253,10 @@ class Replayer(Dispatcher):
         self.next = self._ahead.popleft() if self._ahead else self._fetch()
 
     def _fetch(self) -> events.Event | None:
-        return next((event for event in self.rest if not isinstance(event, events.File)), None)
+        for event in self.rest:
+            if event.__class__ is not events.File:
+                return event
+        return None
 
     def _coming(self, channel: int) -> events.Call | None:
         """Returns the next call of a thread; None where it has no other, or one that is too far away."""
@@ -333,10 +336,10 @@ class Replayer(Dispatcher):
             return True
         elif isinstance(event, events.Sent):
             if event.late and not late and not self._pending and not self._frames:
-                if self.due_ns is None:
-                    self.due_ns = time.monotonic_ns() + self._until(event)
+                if not self.due:
+                    self.due.append(time.monotonic_ns() + self._until(event))
                 return False
-            self.due_ns = None
+            self.due.clear()
             outbox = self._world.signals.outbox
             if len(outbox) >= PENDING_MAX:
                 raise RecordError("more signals at a time than there can be: the record is damaged")
@@ -520,23 +523,14 @@ class ReplayDriver(BlockingDriver):
 
     replayer: Replayer
 
-    @property
-    def is_alone(self) -> bool:
-        """As `Serving.is_alone`; a guest to which a signal is to come is not."""
-        return super().is_alone and self.replayer.due_ns is None
-
-    def serve_alone(self, *, once: bool = False) -> bool:
-        """As `Serving.serve_alone`; it also returns when a signal is to come."""
-        while super().serve_alone(once=True):
-            if once or not self.is_alone:
-                return not once
-        return False
+    def follow(self, replayer: Replayer) -> None:
+        """Serves what this answers."""
+        self.replayer, self._due, replayer.wake = replayer, replayer.due, self.wake
 
     def waits(self) -> tuple[dict[int, int], list[int], int | None]:
         """As `Serving.waits`, with the time of the next signal."""
         fds, callers, due = super().waits()
-        look = self.replayer.due_ns
-        return fds, callers, look if due is None or (look is not None and look < due) else due
+        return fds, callers, min((each for each in (due, *self._due) if each is not None), default=None)
 
     def step(self, ready: Any) -> None:
         """As `Serving.step`, and sends a signal whose time has come."""
