@@ -282,8 +282,9 @@ def verdict(note: Mapping[str, Any], got: Mapping[str, Any]) -> tuple[str, str]:
         expected = note.get("expected")  # a session has no Result; its end and all that it asked were compared
         if expected is None:
             return "the same", ""
-        if expected["result"]["usage"]["output"] and not expected["output"]:  # the caller had it not kept (`capture`)
-            got = {**got, "output": [], "result": {**got["result"], "stdout": "", "stderr": ""}}
+        if expected["result"]["usage"]["output"] and not expected["output"]:  # it was not kept (limitations.md)
+            unkept = {name: expected["result"][name] for name in ("stdout", "stderr", "truncated")}
+            got = {"ok": True, "output": [], "result": {**got["result"], **unkept}}
         if {"result": got["result"], "output": got["output"]} == expected:
             return "the same", ""
         other = {name: (value, got["result"].get(name)) for name, value in expected["result"].items()}
