@@ -18,7 +18,9 @@ from typing import Final
 PATIENCE_NS: Final = 5_000_000
 MOST_LOOKS: Final = 40
 SLICE_NS: Final = 1_000_000
-_ENDS_SECONDS: Final = 0.05
+#: How often it is looked whether a thread that has said so has ended, and how often at the most.
+END_NS: Final = 1_000_000
+MOST_ENDS: Final = 10_000
 
 
 class OneByOne:
@@ -26,6 +28,7 @@ class OneByOne:
 
     def __init__(self, *running: int) -> None:
         self._running = set(running)
+        self.has_ended: Callable[[], bool] | None = None  # of a thread that the kernel may still have
         self._mixed = set(running)
         self._queue: deque[int] = deque()
         self._since_ns = 0
@@ -40,7 +43,7 @@ class OneByOne:
 
     def may_go_on(self, channel: int, now: int) -> bool:
         """Whether a thread that has just asked may have its answer at once."""
-        return not self._running and (not self._queue or now - self._since_ns < SLICE_NS)
+        return self._nobody_runs() and (not self._queue or now - self._since_ns < SLICE_NS)
 
     def lines_up(self, channel: int) -> None:
         """A thread's answer has to wait."""
@@ -48,12 +51,17 @@ class OneByOne:
 
     def has_turn(self, channel: int, *, overdue: bool = False) -> bool:
         """Whether a thread that has lined up may go. overdue: even if another one still runs."""
-        return bool(self._queue) and self._queue[0] == channel and (overdue or not self._running)
+        return bool(self._queue) and self._queue[0] == channel and (overdue or self._nobody_runs())
 
     @property
     def is_free(self) -> bool:
         """Whether no thread runs or waits for its turn."""
-        return not self._running and not self._queue
+        return self._nobody_runs() and not self._queue
+
+    def _nobody_runs(self) -> bool:
+        if self.has_ended is not None and self.has_ended():
+            self.has_ended = None
+        return not self._running and self.has_ended is None
 
     def goes(self, channel: int, now: int) -> None:
         """A thread is answered."""
@@ -67,8 +75,9 @@ class OneByOne:
         self._running.add(channel)
 
 
-def wait_for_end(count: Callable[[], int], left: int) -> None:
-    """Waits until the kernel counts no more than so many threads, for _ENDS_SECONDS at the most."""
-    until = time.monotonic() + _ENDS_SECONDS
-    while count() > left and time.monotonic() < until:
+def wait_for_end(has_ended: Callable[[], bool], seconds: float) -> bool:
+    """Waits a little until a thread has ended that has said so: for most it is a matter of microseconds."""
+    until = time.monotonic() + seconds
+    while not (gone := has_ended()) and time.monotonic() < until:
         time.sleep(0.00002)
+    return gone

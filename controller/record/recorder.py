@@ -28,7 +28,7 @@ from proxybox.controller.header import CALL_MAP, CALL_OPEN, LIBRARY, RECORDED, T
 from proxybox.controller.record.calls import PASSING
 from proxybox.controller.record.events import MOST_FILES, Encoder, Ended, File, LeftOut, OfFile, Refused, placed
 from proxybox.controller.record.format import FrameWriter, Kind
-from proxybox.controller.record.onebyone import MOST_LOOKS, PATIENCE_NS, OneByOne, wait_for_end
+from proxybox.controller.record.onebyone import END_NS, MOST_ENDS, MOST_LOOKS, PATIENCE_NS, OneByOne, wait_for_end
 from proxybox.controller.record.redacting import Redacted
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.host.library import AlteredFile, LibraryFile
@@ -280,6 +280,8 @@ class Recorder:
 _LOCALES: Final = b"/usr/lib/locale"
 _MAPPING: Final = CALL_MAP.to_bytes(4, "little")
 _CLONE: Final = (56).to_bytes(4, "little")
+#: Seconds that the end of a thread is waited for at once.
+_MOMENT: Final = 0.0003
 #: What takes effect when it is asked for: clone, exit_group.
 _AT_ONCE: Final = (_CLONE, (231).to_bytes(4, "little"))
 _digests: dict[LibraryFile, bytes] = {}
@@ -363,7 +365,7 @@ class RecordingDispatcher(Dispatcher):
             return self._noting(reply, channel, frame)
         if turns is not None:
             if thread.exited:
-                self._ended(thread)
+                self._ended(turns)
             elif frame[4:8] not in _AT_ONCE and not turns.may_go_on(channel, now):
                 noted = self._noted(channel, frame, reply)
                 self._note("waits", channel, now, frame, (None, None))
@@ -484,13 +486,14 @@ class RecordingDispatcher(Dispatcher):
             return self._goes(channel, frame, reply, noted)
 
         def wait(looks: int = 0) -> Blocked:
-            before = self.cpu_time()
+            before, ends = self.cpu_time(), turns.has_ended is not None
 
             def overdue() -> Reply:
-                computes = self.cpu_time() - before > PATIENCE_NS // 2 or looks == MOST_LOOKS
-                return go() if computes and turns.has_turn(channel, overdue=True) else wait(looks + 1)
+                is_enough = looks >= MOST_ENDS if ends else looks >= MOST_LOOKS or self._computed(before)
+                return go() if is_enough and turns.has_turn(channel, overdue=True) else wait(looks + 1)
 
-            return Blocked(lambda: go() if turns.has_turn(channel) else None, _now() + PATIENCE_NS, overdue, go)
+            until = _now() + (END_NS if ends else PATIENCE_NS)
+            return Blocked(lambda: go() if turns.has_turn(channel) else None, until, overdue, go)
 
         return wait()
 
@@ -504,9 +507,19 @@ class RecordingDispatcher(Dispatcher):
             self._world.futexes = Futexes(self._turns.was_alone)
         self._turns.goes(child, _now())
 
-    def _ended(self, thread: "GuestThread") -> None:
-        """Waits until the kernel has no such thread any more: it clears the word by which others wait for its end."""
-        wait_for_end(self.count_threads, len(self._world.threads))
+    def _computed(self, before_ns: int) -> bool:
+        """Whether the guest has computed for the most part of the time that an answer has waited."""
+        return self.cpu_time() - before_ns > PATIENCE_NS // 2
+
+    def _ended(self, turns: OneByOne) -> None:
+        """A thread is about to end. Nobody goes on before the kernel has cleared the word of those who wait for it."""
+        left = len(self._world.threads)
+
+        def has_ended() -> bool:
+            return self.count_threads() <= left
+
+        if not wait_for_end(has_ended, _MOMENT):
+            turns.has_ended = has_ended
         if self._world.futexes is not None:
             self._world.futexes.thread_ended()
 

@@ -58,6 +58,8 @@ _AT_THE_END: Final = frozenset({_EXIT, 202, CALL_CLOCKS})
 _MOVING: Final = frozenset({40, 275, 276, 326})
 #: From this signal on, several of a kind can wait for a program.
 _REAL_TIME: Final = 32
+#: Seconds that the kernel may take to end a thread.
+_END_SECONDS: Final = 1.0
 #: The longest time that a record is believed to have passed between two events.
 _LONGEST_NS: Final = 3_600_000_000_000
 
@@ -424,7 +426,8 @@ class Replayer(Dispatcher):
         except OSError as error:
             done = -(error.errno or 0)
         if thread.exited:
-            wait_for_end(self.count_threads, len(world.threads))
+            left = len(world.threads)
+            wait_for_end(lambda: self.count_threads() <= left, _END_SECONDS)
         if done != value:
             raise RecordError(f"the thread that the record has cannot be made here ({TABLE[number].name})")
 

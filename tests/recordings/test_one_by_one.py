@@ -100,10 +100,22 @@ def test_never_two_at_a_time_but_overdue() -> None:
 
 
 def test_an_end_is_waited_for_and_not_for_ever() -> None:
-    counts = iter([3, 3, 2, 1])
-    wait_for_end(lambda: next(counts), 2)
-    assert next(counts) == 1
-    wait_for_end(lambda: 5, 2)
+    answers = iter([False, False, True, None])
+    assert wait_for_end(lambda: bool(next(answers)), 60)
+    assert next(answers) is None
+    assert not wait_for_end(lambda: False, 0.001)
+
+
+def test_nobody_goes_before_a_thread_has_ended() -> None:
+    turns, gone = OneByOne(0), [False]
+    turns.has_ended = lambda: gone[0]
+    turns.lines_up(1)
+    turns.stops(0)
+    assert not turns.has_turn(1)
+    assert not turns.may_go_on(0, 0)
+    gone[0] = True
+    assert turns.has_turn(1)
+    assert turns.has_ended is None
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
