@@ -67,15 +67,11 @@ class OfATest(Taking):
 def record_runs(folder: Path) -> None:
     """Has all sandboxes of this process record their runs."""
     numbers, worker = itertools.count(), os.environ.get("PYTEST_XDIST_WORKER", "gw")
-    made, usual_takes = sandbox.SandboxBase.__init__, pool.takes
-    usual_result, usual_job = sandbox.with_record, pool.Pool._recorded
+    made, made_pool, usual_result = sandbox.SandboxBase.__init__, pool.Pool.__init__, sandbox.with_record
 
     def taken() -> OfATest:
         path = folder / f"{worker}-{next(numbers):05}{SUFFIX}"
-        return OfATest(
-            lambda: (str(path), path.open("wb", buffering=0)), _LIMIT,
-            note={"test": os.environ.get("PYTEST_CURRENT_TEST", "")},
-        )  # fmt: skip
+        return OfATest(str(path), _LIMIT, note={"test": os.environ.get("PYTEST_CURRENT_TEST", "")})
 
     def make(self: Any, *args: Any, **fields: Any) -> None:
         made(self, *args, **fields)
@@ -83,9 +79,11 @@ def record_runs(folder: Path) -> None:
             usual = self._taking
             self._taking = lambda path: usual(path) or taken()
 
-    def takes(*args: Any) -> Any:
-        usual = usual_takes(*args)
-        return lambda path: usual(path) or taken()
+    def make_pool(self: Any, *args: Any, **fields: Any) -> None:
+        made_pool(self, *args, **fields)
+        if not isinstance(self._boxes, Workers):
+            usual = self._taken
+            self._taken = lambda path: usual(path) or taken()
 
     def with_record(result: proxybox.Result, box: Any, taking: Any) -> proxybox.Result:
         if not isinstance(taking, OfATest):
@@ -94,12 +92,8 @@ def record_runs(folder: Path) -> None:
         taking.ended(result)
         return result
 
-    def recorded(self: Any, job: Any, record: Any) -> Any:
-        return job if record is None and isinstance(self._boxes, Workers) else usual_job(self, job, record)
-
     sandbox.SandboxBase.__init__ = make  # type: ignore[method-assign]
-    pool.Pool._recorded = recorded  # type: ignore[method-assign]
-    pool.takes = takes
+    pool.Pool.__init__ = make_pool  # type: ignore[method-assign]
     for user in (sandbox, boxes, aio_sandbox):
         user.with_record = with_record  # type: ignore[attr-defined]
 
