@@ -10,7 +10,7 @@ without a record, and what both do with the same memory is in nobody's order.
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Final
 
 #: How long an answer waits for a thread that computes, and how often it is looked whether that does; how long a thread
@@ -19,6 +19,8 @@ PATIENCE_NS: Final = 5_000_000
 MOST_LOOKS: Final = 40
 SLICE_NS: Final = 1_000_000
 _ENDS_SECONDS: Final = 0.05
+#: In the place of a channel: a thread that has ended for the program, and not yet for the kernel.
+_LINGERING: Final = -1
 
 
 class OneByOne:
@@ -33,6 +35,19 @@ class OneByOne:
     def stops(self, channel: int) -> None:
         """A thread has made a request."""
         self._running.discard(channel)
+
+    def lingers(self) -> None:
+        """A thread has made its last request, and still runs: the kernel is about to clear its word."""
+        self._mixed |= self._running
+        self._running.add(_LINGERING)
+
+    def has_gone(self) -> None:
+        """No thread lingers any more."""
+        self._running.discard(_LINGERING)
+
+    def keeps(self, channels: Set[int]) -> None:
+        """Forgets threads that were not made after all: these are left."""
+        self._running &= {*channels, _LINGERING}
 
     def was_alone(self, channel: int) -> bool:
         """Whether no other thread has run since the last answer of this one."""
@@ -67,8 +82,11 @@ class OneByOne:
         self._running.add(channel)
 
 
-def wait_for_end(count: Callable[[], int], left: int) -> None:
-    """Waits until the kernel counts no more than so many threads, for _ENDS_SECONDS at the most."""
-    until = time.monotonic() + _ENDS_SECONDS
-    while count() > left and time.monotonic() < until:
+def wait_for_end(count: Callable[[], int], left: int, seconds: float = _ENDS_SECONDS) -> bool:
+    """Waits until the kernel counts no more than so many threads. Returns False where that takes longer."""
+    until = time.monotonic() + seconds
+    while count() > left:
+        if time.monotonic() >= until:
+            return False
         time.sleep(0.00002)
+    return True

@@ -55,6 +55,9 @@ _READ, _PREAD = 0, 17
 _HEAVY: Final = 4096
 _STATUS: Final = abi.STAT.size
 
+#: Seconds that a driver waits for the end of a thread, and for how long it then runs for the others.
+_ENDS_SOON, _LINGERS_NS = 0.001, 2_000_000_000
+
 _now = time.monotonic_ns
 #: Events, and the files of the library that they are the first to name, by their numbers.
 _Events: TypeAlias = tuple[bytes, list[tuple[int, LibraryFile]]]
@@ -323,7 +326,9 @@ class RecordingDispatcher(Dispatcher):
     count_threads: how many threads the kernel counts in the guest. cpu_time: what it has used, in nanoseconds.
     """
 
-    __slots__ = ("_frame", "_notes", "_recorder", "_redacted", "_turns", "count_threads", "cpu_time")
+    __slots__ = (
+        "_frame", "_lingers_until_ns", "_notes", "_recorder", "_redacted", "_turns", "count_threads", "cpu_time",
+    )  # fmt: skip
 
     patience_ns = 5_000_000
 
@@ -334,6 +339,7 @@ class RecordingDispatcher(Dispatcher):
         self._notes = recorder.notes
         self._frame = b""
         self._turns: OneByOne | None = None  # while there is one thread
+        self._lingers_until_ns = 0  # where a thread has ended that the kernel still counts
         self.count_threads: Callable[[], int] = lambda: 0
         self.cpu_time: Callable[[], int] = lambda: 0
         for stream, sink in enumerate((world.stdout, world.stderr)):
@@ -353,6 +359,8 @@ class RecordingDispatcher(Dispatcher):
         self._frame = frame
         if turns is not None:
             turns.stops(channel)
+            if self._lingers_until_ns:
+                self._look_for_end(turns, now)
         try:
             reply = super().execute(thread, frame)
         except EndBox:
@@ -363,7 +371,7 @@ class RecordingDispatcher(Dispatcher):
             return self._noting(reply, channel, frame)
         if turns is not None:
             if thread.exited:
-                self._ended(thread)
+                self._ended(turns, now)
             elif frame[4:8] not in _AT_ONCE and not turns.may_go_on(channel, now):
                 noted = self._noted(channel, frame, reply)
                 self._note("waits", channel, now, frame, (None, None))
@@ -483,6 +491,11 @@ class RecordingDispatcher(Dispatcher):
         def go() -> Reply:
             return self._goes(channel, frame, reply, noted)
 
+        def attempt() -> Reply | None:
+            if self._lingers_until_ns:
+                self._look_for_end(turns, _now())
+            return go() if turns.has_turn(channel) else None
+
         def wait(looks: int = 0) -> Blocked:
             before = self.cpu_time()
 
@@ -490,7 +503,7 @@ class RecordingDispatcher(Dispatcher):
                 computes = self.cpu_time() - before > PATIENCE_NS // 2 or looks == MOST_LOOKS
                 return go() if computes and turns.has_turn(channel, overdue=True) else wait(looks + 1)
 
-            return Blocked(lambda: go() if turns.has_turn(channel) else None, _now() + PATIENCE_NS, overdue, go)
+            return Blocked(attempt, _now() + PATIENCE_NS, overdue, go)
 
         return wait()
 
@@ -504,9 +517,25 @@ class RecordingDispatcher(Dispatcher):
             self._world.futexes = Futexes(self._turns.was_alone)
         self._turns.goes(child, _now())
 
-    def _ended(self, thread: "GuestThread") -> None:
-        """Waits until the kernel has no such thread any more: it clears the word by which others wait for its end."""
-        wait_for_end(self.count_threads, len(self._world.threads))
+    def _ended(self, turns: OneByOne, now: int) -> None:
+        """Lets nobody else run until the kernel has no such thread: it clears the word by which others wait for it.
+
+        Where that takes longer than nearly always, the waits for turns look for it: other guests may have this driver,
+        too, and a hostile thread does not end at all.
+        """
+        if not wait_for_end(self.count_threads, len(self._world.threads), _ENDS_SOON):
+            turns.lingers()
+            self._lingers_until_ns = now + _LINGERS_NS
+        self._wake_shared()
+
+    def _look_for_end(self, turns: OneByOne, now: int) -> None:
+        if self.count_threads() <= len(self._world.threads) or now >= self._lingers_until_ns:
+            self._lingers_until_ns = 0
+            turns.has_gone()
+            self._wake_shared()
+
+    def _wake_shared(self) -> None:
+        """Has those look at their words that wait for the end of a thread."""
         if self._world.futexes is not None:
             self._world.futexes.thread_ended()
 
@@ -530,3 +559,5 @@ class RecordingDispatcher(Dispatcher):
     def no_thread(self) -> None:
         """Notes a thread that was not made."""
         self._recorder.note("no_thread")
+        if self._turns is not None:
+            self._turns.keeps({each.channel for each in self._world.threads})
