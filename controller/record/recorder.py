@@ -500,7 +500,7 @@ class RecordingDispatcher(Dispatcher):
             before = self.cpu_time()
 
             def overdue() -> Reply:
-                computes = self.cpu_time() - before > PATIENCE_NS // 2 or looks == MOST_LOOKS
+                computes = self.cpu_time() - before > PATIENCE_NS // 2 or looks >= MOST_LOOKS
                 return go() if computes and turns.has_turn(channel, overdue=True) else wait(looks + 1)
 
             return Blocked(attempt, _now() + PATIENCE_NS, overdue, go)

@@ -14,10 +14,11 @@ import proxybox
 from proxybox import Limits, Policy
 from proxybox.controller import abi
 from proxybox.controller.boxes import recorded
+from proxybox.controller.effects import Blocked
 from proxybox.controller.oscalls.memory import futex
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.record import recorder
-from proxybox.controller.record.onebyone import SLICE_NS, OneByOne, wait_for_end
+from proxybox.controller.record.onebyone import MOST_LOOKS, SLICE_NS, OneByOne, wait_for_end
 from proxybox.controller.record.recorder import RecordingDispatcher
 from proxybox.controller.world.futexes import Futexes
 
@@ -245,3 +246,27 @@ def test_a_signal_takes_no_wake_from_those_who_wait() -> None:
     assert futex(world, thread, 0x1000, wake, 1, None, 0, 0) == 1
     assert [each.on_interrupt() for each in (first, second)] == [0, -errno.EINTR]  # type: ignore[union-attr]
     assert futex(world, thread, 0x1000, wake, 9, None, 0, 0) == 0
+
+
+def test_each_answer_is_given_beside_a_thread_that_does_not_compute() -> None:
+    """One that was granted and not made, say: the second in the queue has waited long when it becomes the first."""
+
+    class Answering(RecordingDispatcher):
+        def _goes(self, channel: int, frame: bytes, reply: Any, noted: Any) -> Any:
+            turns.goes(channel, 0)
+            return reply
+
+    turns, dispatcher, given = OneByOne(9), object.__new__(Answering), list[int]()
+    dispatcher.cpu_time, dispatcher._lingers_until_ns = lambda: 0, 0
+    waits: dict[int, Any] = {each: dispatcher._in_turn(turns, each, b"", each, (None, None)) for each in (1, 2, 3)}
+    for _ in range(3 * MOST_LOOKS):
+        for channel, wait in tuple(waits.items()):
+            reply = wait.on_timeout()
+            if isinstance(reply, Blocked):
+                waits[channel] = reply
+            else:
+                given.append(channel)
+                del waits[channel]
+        for channel in given:
+            turns.stops(channel)
+    assert given == [1, 2, 3]
