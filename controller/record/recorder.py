@@ -55,8 +55,9 @@ _READ, _PREAD = 0, 17
 _HEAVY: Final = 4096
 _STATUS: Final = abi.STAT.size
 
-#: Seconds that a driver waits for the end of a thread, and for how long it then runs for the others.
-_ENDS_SOON, _LINGERS_NS = 0.001, 2_000_000_000
+#: Seconds that a driver waits for the end of a thread, how long it then runs for the others, and how often it is looked
+#: for.
+_ENDS_SOON, _LINGERS_NS, _LOOK_NS = 0.001, 2_000_000_000, 500_000
 
 _now = time.monotonic_ns
 #: Events, and the files of the library that they are the first to name, by their numbers.
@@ -327,7 +328,8 @@ class RecordingDispatcher(Dispatcher):
     """
 
     __slots__ = (
-        "_frame", "_lingers_until_ns", "_notes", "_recorder", "_redacted", "_turns", "count_threads", "cpu_time",
+        "_frame", "_lingers_until_ns", "_look_at_ns", "_notes", "_recorder", "_redacted", "_turns", "count_threads",
+        "cpu_time",
     )  # fmt: skip
 
     patience_ns = 5_000_000
@@ -340,6 +342,7 @@ class RecordingDispatcher(Dispatcher):
         self._frame = b""
         self._turns: OneByOne | None = None  # while there is one thread
         self._lingers_until_ns = 0  # where a thread has ended that the kernel still counts
+        self._look_at_ns = 0
         self.count_threads: Callable[[], int] = lambda: 0
         self.cpu_time: Callable[[], int] = lambda: 0
         for stream, sink in enumerate((world.stdout, world.stderr)):
@@ -529,6 +532,9 @@ class RecordingDispatcher(Dispatcher):
         self._wake_shared()
 
     def _look_for_end(self, turns: OneByOne, now: int) -> None:
+        if now < self._look_at_ns:  # hundreds of waits may be tried at a time, and each look reads a file
+            return
+        self._look_at_ns = now + _LOOK_NS
         if self.count_threads() <= len(self._world.threads) or now >= self._lingers_until_ns:
             self._lingers_until_ns = 0
             turns.has_gone()
