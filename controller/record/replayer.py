@@ -508,6 +508,7 @@ def _weight(event: events.Event) -> int:
         return 0
     stored = () if event.answer is None else event.answer.stored
     size = sum(len(each.data) for each in stored if isinstance(each.data, bytes))
+    size += sum(map(events.held_by, event.effects))
     return size + len(event.frame) if isinstance(event, events.Call) else size
 
 
