@@ -680,9 +680,9 @@ class Serving:
             if not why and not door.listener.is_there(knock):
                 return  # the thread was stopped and comes again, or has ended
             door.listener.refuse(knock)
-            self._dispatcher.no_thread()
             for each in [thread] if is_again else self._newborn:
                 self._world.end_thread(each)
+            self._dispatcher.no_thread()
             if not is_again:
                 self._newborn.clear()
             self._dispatcher.refuse("clone", why or "descriptors of the controller", errno.EAGAIN)

@@ -235,6 +235,8 @@ def _in_turn(
 
     def leaving(answer: Callable[[], Reply]) -> Callable[[], Reply]:
         def leave() -> Reply:
+            if waiter.is_woken:  # as in the kernel: whoever was woken says so, or nobody would hear of that wake
+                return 0
             futexes.leave(uaddr, waiter)
             return answer()
 

@@ -65,7 +65,7 @@ def adopt(
                 if inspected is None:
                     parent.channel.send(pid << 16 | (FORK_AGAIN if again else 0))
                 else:
-                    inspected.send(INSPECT)
+                    _ask(inspected)
                 child, knock = _take_in(parent, parent.door, nest, deadline, meanwhile)
         except (OSError, SandboxStartError) as error:
             end_strays(parent)
@@ -89,6 +89,19 @@ def adopt(
         child.close()
         raise
     return child, (address, room, limits)
+
+
+def _ask(inspected: Channel) -> None:
+    """Asks for a look. Raises SandboxStartError for a guest that does not read its answers.
+
+    Without reading, it can make calls and copies, until there is no room: then nobody would end the wait for that,
+    since the time of a look is not charged.
+    """
+    poll = select.poll()
+    poll.register(inspected.reply_fd, select.POLLOUT)
+    if not any(events & select.POLLOUT for _, events in poll.poll(0)):
+        raise SandboxStartError("it does not read its answers")
+    inspected.send(INSPECT)
 
 
 def _take_in(

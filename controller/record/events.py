@@ -402,6 +402,7 @@ class Decoder:
         self._window: Window = Window()
         self._now = 0
         self._effects: list[Effect] = []
+        self._effects_size = 0
         self.files: dict[int, File] = {}
 
     def events(self, data: bytes) -> Iterator[Event]:
@@ -445,7 +446,7 @@ class Decoder:
             raw = data[at + 2 : at + 2 + 9 * count]
             if len(raw) != 9 * count or not 0 < count <= RING:
                 raise RecordError("readings of clocks of an impossible size: the record is damaged")
-            self._effects.append(Clocks(raw))
+            self._has(Clocks(raw))
             return None, at + 2 + len(raw)
         if code != 1:
             (value,) = _VALUE.unpack_from(data, at)
@@ -459,6 +460,7 @@ class Decoder:
             stored, at = self._stored(data, at)
         effects = tuple(self._effects)
         self._effects.clear()
+        self._effects_size = 0
         answer = None if value is None else Answer(value, stored)
         if code == 4:
             return Answered(channel, self._now, Answer(value or 0, stored), effects), at
@@ -506,31 +508,36 @@ class Decoder:
         read = _READERS.get(code)
         if read is None:
             raise RecordError(f"an event of kind {code}, which no record of this format has")
-        if len(self._effects) > _MOST_EFFECTS:
-            raise RecordError("a call with more effects than any has: the record is damaged")
         return read(self, data, at)
 
+    def _has(self, effect: Effect) -> None:
+        """Adds an effect to those of the call that follows, which are kept until it comes."""
+        self._effects.append(effect)
+        self._effects_size += held_by(effect)
+        if len(self._effects) > _MOST_EFFECTS or self._effects_size > WINDOW:
+            raise RecordError("a call with more effects than any has: the record is damaged")
+
     def _printed_argument(self, data: bytes, at: int) -> tuple[None, int]:
-        self._effects.append(Printed(data[at] & 1, _U32.unpack_from(data, at + 1)[0]))
+        self._has(Printed(data[at] & 1, _U32.unpack_from(data, at + 1)[0]))
         return None, at + 5
 
     def _printed(self, data: bytes, at: int) -> tuple[None, int]:
         piece, end = self._segment(data, at + 1)
-        self._effects.append(Printed(data[at] & 1, len(piece) if isinstance(piece, bytes) else piece.size, piece))
+        self._has(Printed(data[at] & 1, len(piece) if isinstance(piece, bytes) else piece.size, piece))
         return None, end
 
     def _refused(self, data: bytes, at: int) -> tuple[None, int]:
         name, at = _read_text(data, at)
         number, at = _read_text(data, at)
         reason, at = _read_text(data, at)
-        self._effects.append(Refused(name, number, reason))
+        self._has(Refused(name, number, reason))
         return None, at
 
     def _mapped(self, data: bytes, at: int) -> tuple[None, int]:
         (number,) = _U16.unpack_from(data, at)
         if number not in self.files:
             raise RecordError("a mapping of a file that was not named: the record is damaged")
-        self._effects.append(Mapped(number))
+        self._has(Mapped(number))
         return None, at + 2
 
     def _sent(self, data: bytes, at: int) -> tuple[Event, int]:
@@ -559,6 +566,15 @@ class Decoder:
     def _time(self, data: bytes, at: int) -> tuple[None, int]:
         self._now = max(self._now, _U64.unpack_from(data, at)[0])
         return None, at + 8
+
+
+def held_by(effect: Effect) -> int:
+    """Returns how many bytes, or characters, an effect keeps in memory, besides itself."""
+    if isinstance(effect, Clocks):
+        return len(effect.raw)
+    if isinstance(effect, Refused):
+        return len(effect.call) + len(effect.errno) + len(effect.reason)
+    return len(effect.data) if isinstance(effect, Printed) and isinstance(effect.data, bytes) else 0
 
 
 _READERS: Final[dict[int, Callable[[Decoder, bytes, int], tuple[Event | None, int]]]] = {

@@ -10,7 +10,7 @@ without a record, and what both do with the same memory is in nobody's order.
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Final
 
 #: How long an answer waits for a thread that computes, and how often it is looked whether that does; how long a thread
@@ -18,9 +18,8 @@ from typing import Final
 PATIENCE_NS: Final = 5_000_000
 MOST_LOOKS: Final = 40
 SLICE_NS: Final = 1_000_000
-#: How often it is looked whether a thread that has said so has ended, and how often at the most.
-END_NS: Final = 1_000_000
-MOST_ENDS: Final = 10_000
+#: In the place of a channel: a thread that has ended for the program, and not yet for the kernel.
+_LINGERING: Final = -1
 
 
 class OneByOne:
@@ -28,7 +27,6 @@ class OneByOne:
 
     def __init__(self, *running: int) -> None:
         self._running = set(running)
-        self.has_ended: Callable[[], bool] | None = None  # of a thread that the kernel may still have
         self._mixed = set(running)
         self._queue: deque[int] = deque()
         self._since_ns = 0
@@ -37,13 +35,26 @@ class OneByOne:
         """A thread has made a request."""
         self._running.discard(channel)
 
+    def lingers(self) -> None:
+        """A thread has made its last request, and still runs: the kernel is about to clear its word."""
+        self._mixed |= self._running
+        self._running.add(_LINGERING)
+
+    def has_gone(self) -> None:
+        """No thread lingers any more."""
+        self._running.discard(_LINGERING)
+
+    def keeps(self, channels: Set[int]) -> None:
+        """Forgets threads that were not made after all: these are left."""
+        self._running &= {*channels, _LINGERING}
+
     def was_alone(self, channel: int) -> bool:
         """Whether no other thread has run since the last answer of this one."""
         return channel not in self._mixed
 
     def may_go_on(self, channel: int, now: int) -> bool:
         """Whether a thread that has just asked may have its answer at once."""
-        return self._nobody_runs() and (not self._queue or now - self._since_ns < SLICE_NS)
+        return not self._running and (not self._queue or now - self._since_ns < SLICE_NS)
 
     def lines_up(self, channel: int) -> None:
         """A thread's answer has to wait."""
@@ -51,17 +62,12 @@ class OneByOne:
 
     def has_turn(self, channel: int, *, overdue: bool = False) -> bool:
         """Whether a thread that has lined up may go. overdue: even if another one still runs."""
-        return bool(self._queue) and self._queue[0] == channel and (overdue or self._nobody_runs())
+        return bool(self._queue) and self._queue[0] == channel and (overdue or not self._running)
 
     @property
     def is_free(self) -> bool:
         """Whether no thread runs or waits for its turn."""
-        return self._nobody_runs() and not self._queue
-
-    def _nobody_runs(self) -> bool:
-        if self.has_ended is not None and self.has_ended():
-            self.has_ended = None
-        return not self._running and self.has_ended is None
+        return not self._running and not self._queue
 
     def goes(self, channel: int, now: int) -> None:
         """A thread is answered."""
@@ -75,9 +81,11 @@ class OneByOne:
         self._running.add(channel)
 
 
-def wait_for_end(has_ended: Callable[[], bool], seconds: float) -> bool:
-    """Waits a little until a thread has ended that has said so: for most it is a matter of microseconds."""
+def wait_for_end(count: Callable[[], int], left: int, seconds: float) -> bool:
+    """Waits until the kernel counts no more than so many threads. Returns False where that takes longer."""
     until = time.monotonic() + seconds
-    while not (gone := has_ended()) and time.monotonic() < until:
+    while count() > left:
+        if time.monotonic() >= until:
+            return False
         time.sleep(0.00002)
-    return gone
+    return True

@@ -28,7 +28,7 @@ from proxybox.controller.header import CALL_MAP, CALL_OPEN, LIBRARY, RECORDED, T
 from proxybox.controller.record.calls import PASSING
 from proxybox.controller.record.events import MOST_FILES, Encoder, Ended, File, LeftOut, OfFile, Refused, placed
 from proxybox.controller.record.format import FrameWriter, Kind
-from proxybox.controller.record.onebyone import END_NS, MOST_ENDS, MOST_LOOKS, PATIENCE_NS, OneByOne, wait_for_end
+from proxybox.controller.record.onebyone import MOST_LOOKS, PATIENCE_NS, OneByOne, wait_for_end
 from proxybox.controller.record.redacting import Redacted
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.host.library import AlteredFile, LibraryFile
@@ -54,6 +54,10 @@ _READ, _PREAD = 0, 17
 #: Requests and answers that are larger are made events at once: BATCH of them would not go into a frame.
 _HEAVY: Final = 4096
 _STATUS: Final = abi.STAT.size
+
+#: Seconds that a driver waits for the end of a thread, how long it then runs for the others, and how often it is looked
+#: for.
+_ENDS_SOON, _LINGERS_NS, _LOOK_NS = 0.001, 2_000_000_000, 500_000
 
 _now = time.monotonic_ns
 #: Events, and the files of the library that they are the first to name, by their numbers.
@@ -280,8 +284,6 @@ class Recorder:
 _LOCALES: Final = b"/usr/lib/locale"
 _MAPPING: Final = CALL_MAP.to_bytes(4, "little")
 _CLONE: Final = (56).to_bytes(4, "little")
-#: Seconds that the end of a thread is waited for at once.
-_MOMENT: Final = 0.0003
 #: What takes effect when it is asked for: clone, exit_group.
 _AT_ONCE: Final = (_CLONE, (231).to_bytes(4, "little"))
 _digests: dict[LibraryFile, bytes] = {}
@@ -325,7 +327,10 @@ class RecordingDispatcher(Dispatcher):
     count_threads: how many threads the kernel counts in the guest. cpu_time: what it has used, in nanoseconds.
     """
 
-    __slots__ = ("_frame", "_notes", "_recorder", "_redacted", "_turns", "count_threads", "cpu_time")
+    __slots__ = (
+        "_frame", "_lingers_until_ns", "_look_at_ns", "_notes", "_recorder", "_redacted", "_turns", "count_threads",
+        "cpu_time",
+    )  # fmt: skip
 
     patience_ns = 5_000_000
 
@@ -336,6 +341,8 @@ class RecordingDispatcher(Dispatcher):
         self._notes = recorder.notes
         self._frame = b""
         self._turns: OneByOne | None = None  # while there is one thread
+        self._lingers_until_ns = 0  # where a thread has ended that the kernel still counts
+        self._look_at_ns = 0
         self.count_threads: Callable[[], int] = lambda: 0
         self.cpu_time: Callable[[], int] = lambda: 0
         for stream, sink in enumerate((world.stdout, world.stderr)):
@@ -355,6 +362,8 @@ class RecordingDispatcher(Dispatcher):
         self._frame = frame
         if turns is not None:
             turns.stops(channel)
+            if self._lingers_until_ns:
+                self._look_for_end(turns, now)
         try:
             reply = super().execute(thread, frame)
         except EndBox:
@@ -365,7 +374,7 @@ class RecordingDispatcher(Dispatcher):
             return self._noting(reply, channel, frame)
         if turns is not None:
             if thread.exited:
-                self._ended(turns)
+                self._ended(turns, now)
             elif frame[4:8] not in _AT_ONCE and not turns.may_go_on(channel, now):
                 noted = self._noted(channel, frame, reply)
                 self._note("waits", channel, now, frame, (None, None))
@@ -485,15 +494,19 @@ class RecordingDispatcher(Dispatcher):
         def go() -> Reply:
             return self._goes(channel, frame, reply, noted)
 
+        def attempt() -> Reply | None:
+            if self._lingers_until_ns:
+                self._look_for_end(turns, _now())
+            return go() if turns.has_turn(channel) else None
+
         def wait(looks: int = 0) -> Blocked:
-            before, ends = self.cpu_time(), turns.has_ended is not None
+            before = self.cpu_time()
 
             def overdue() -> Reply:
-                is_enough = looks >= MOST_ENDS if ends else looks >= MOST_LOOKS or self._computed(before)
-                return go() if is_enough and turns.has_turn(channel, overdue=True) else wait(looks + 1)
+                computes = self.cpu_time() - before > PATIENCE_NS // 2 or looks >= MOST_LOOKS
+                return go() if computes and turns.has_turn(channel, overdue=True) else wait(looks + 1)
 
-            until = _now() + (END_NS if ends else PATIENCE_NS)
-            return Blocked(lambda: go() if turns.has_turn(channel) else None, until, overdue, go)
+            return Blocked(attempt, _now() + PATIENCE_NS, overdue, go)
 
         return wait()
 
@@ -507,19 +520,28 @@ class RecordingDispatcher(Dispatcher):
             self._world.futexes = Futexes(self._turns.was_alone)
         self._turns.goes(child, _now())
 
-    def _computed(self, before_ns: int) -> bool:
-        """Whether the guest has computed for the most part of the time that an answer has waited."""
-        return self.cpu_time() - before_ns > PATIENCE_NS // 2
+    def _ended(self, turns: OneByOne, now: int) -> None:
+        """Lets nobody else run until the kernel has no such thread: it clears the word by which others wait for it.
 
-    def _ended(self, turns: OneByOne) -> None:
-        """A thread is about to end. Nobody goes on before the kernel has cleared the word of those who wait for it."""
-        left = len(self._world.threads)
+        Where that takes longer than nearly always, the waits for turns look for it: other guests may have this driver,
+        too, and a hostile thread does not end at all.
+        """
+        if not wait_for_end(self.count_threads, len(self._world.threads), _ENDS_SOON):
+            turns.lingers()
+            self._lingers_until_ns = now + _LINGERS_NS
+        self._wake_shared()
 
-        def has_ended() -> bool:
-            return self.count_threads() <= left
+    def _look_for_end(self, turns: OneByOne, now: int) -> None:
+        if now < self._look_at_ns:  # hundreds of waits may be tried at a time, and each look reads a file
+            return
+        self._look_at_ns = now + _LOOK_NS
+        if self.count_threads() <= len(self._world.threads) or now >= self._lingers_until_ns:
+            self._lingers_until_ns = 0
+            turns.has_gone()
+            self._wake_shared()
 
-        if not wait_for_end(has_ended, _MOMENT):
-            turns.has_ended = has_ended
+    def _wake_shared(self) -> None:
+        """Has those look at their words that wait for the end of a thread."""
         if self._world.futexes is not None:
             self._world.futexes.thread_ended()
 
@@ -543,3 +565,5 @@ class RecordingDispatcher(Dispatcher):
     def no_thread(self) -> None:
         """Notes a thread that was not made."""
         self._recorder.note("no_thread")
+        if self._turns is not None:
+            self._turns.keeps({each.channel for each in self._world.threads})

@@ -426,8 +426,7 @@ class Replayer(Dispatcher):
         except OSError as error:
             done = -(error.errno or 0)
         if thread.exited:
-            left = len(world.threads)
-            wait_for_end(lambda: self.count_threads() <= left, _END_SECONDS)
+            wait_for_end(self.count_threads, len(world.threads), _END_SECONDS)
         if done != value:
             raise RecordError(f"the thread that the record has cannot be made here ({TABLE[number].name})")
 
@@ -511,6 +510,7 @@ def _weight(event: events.Event) -> int:
         return 0
     stored = () if event.answer is None else event.answer.stored
     size = sum(len(each.data) for each in stored if isinstance(each.data, bytes))
+    size += sum(map(events.held_by, event.effects))
     return size + len(event.frame) if isinstance(event, events.Call) else size
 
 

@@ -11,13 +11,15 @@ import time
 from proxybox.controller.boxes.box import BoxSpec
 from proxybox.controller.boxes.recorded import Standing
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
-from proxybox.controller.errors import CannotCopy
+from proxybox.controller.errors import CannotCopy, GuestMisbehaved
 from proxybox.controller.exchange.port import Port
 from proxybox.controller.guests.guest import require_bootstrap
 from proxybox.controller.header import CALL_BORN, REQUEST
 from proxybox.controller.process.birth import adopt
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.undertaker import undertaker
+from proxybox.controller.process.undisturbed import Undisturbed
+from proxybox.controller.record.calls import number_of
 from proxybox.controller.record.replayer import Frame
 from proxybox.controller.warm.bootstrapping import mount_bootstrap
 from proxybox.controller.warm.session import LiveSession
@@ -25,9 +27,9 @@ from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.stdin import Stdin
 
 #: Nanoseconds that a look may take, and seconds that a session may take to begin; the most bytes that a look may say,
-#: and characters of one text in it.
-LIMIT_NS, _BEGIN_LIMIT, _MOST, _TEXT = 300_000_000, 20, 1 << 16, 400
-_WRITE, _EXIT_GROUP = 1, 231
+#: frames that these may tell, and characters of one text in it.
+LIMIT_NS, _BEGIN_LIMIT, _MOST, _MOST_FRAMES, _TEXT = 300_000_000, 20, 1 << 16, 300, 400
+_WRITE, _EXIT, _EXIT_GROUP = 1, 60, 231
 
 #: Finds the program's innermost frame. Those of the source itself come before it; PyPy's embedding interface has one.
 _FRAME = """\
@@ -86,15 +88,17 @@ def stack(at: Standing) -> tuple[Frame, ...]:
     There are none where no Python runs yet, where the interpreter makes the call under its lock, and where another
     thread has the lock. Raises SandboxStartError where no copy can be made; the program has ended then.
     """
-    child, address = _copy(at)
-    try:
+    if _is_farewell(at):
+        return ()
+    with contextlib.ExitStack() as undo:
+        with Undisturbed():  # until somebody is responsible for the copy
+            child, address = _copy(at)
+            undo.callback(_end, child)
         child.watch.deadline_ns = time.monotonic_ns() + LIMIT_NS
         if not address:
             return ()
         child.channel.send((0, (address, _STACK.encode() + b"\0")))
         return _frames(_said(child))
-    finally:
-        undertaker().bury(child.close)
 
 
 def session(at: Standing, box: BoxSpec) -> LiveSession:
@@ -111,14 +115,20 @@ def session(at: Standing, box: BoxSpec) -> LiveSession:
         mount_bootstrap(builder.world)
         size = box.policy.session.value_size
         port = builder.world.port = Port(size, None)
-        child, address = _copy(at)
-        undo.callback(child.close)
+        if _is_farewell(at):
+            raise CannotCopy("the thread ends with this call: take another one")
+        with Undisturbed():
+            child, address = _copy(at)
+            undo.callback(child.close)
         if not address:
             raise CannotCopy("the interpreter makes this call by itself, so no Python can run here: take another call")
         child.watch.deadline_ns = time.monotonic_ns() + _BEGIN_LIMIT * 10**9
         child.channel.send((0, (address, (_SESSION % (size, size)).encode() + b"\0")))
-        while child.channel.receive() is None:
-            pass
+        try:
+            while child.channel.receive() is None:
+                pass
+        except GuestMisbehaved as breach:  # it would be taken for the replayed guest's
+            raise CannotCopy(f"the program cannot be looked into here: {breach}") from None
         child.first_answer = child.told_at = 0
         live = box.serve(child, builder, time.monotonic_ns(), undo)
         undo.callback(live.close)
@@ -134,6 +144,17 @@ def session(at: Standing, box: BoxSpec) -> LiveSession:
         return begun
 
 
+def _is_farewell(at: Standing) -> bool:
+    """Whether a thread ends by this call: it reads no answer, so it would make no copy either."""
+    return number_of(at.call.frame) == _EXIT
+
+
+def _end(child: GuestProcess) -> None:
+    """Ends a copy at once; the undertaker has others to close before it, and what it has said may be no end."""
+    child.watch.kill()
+    undertaker().bury(child.close)
+
+
 def _copy(at: Standing) -> tuple[GuestProcess, int]:
     """Returns a copy that waits for its source, and the address for it; 0 where it can run none."""
     child, (address, room, _) = adopt(at.process, 0, 1, inspected=at.channel)
@@ -141,24 +162,26 @@ def _copy(at: Standing) -> tuple[GuestProcess, int]:
 
 
 def _said(child: GuestProcess) -> bytes:
-    """Returns what a copy has written before its end. It is answered nothing else."""
+    """Returns what a copy has written before its end, or its first malformed request. It is answered nothing else."""
     said = b""
-    while (frame := child.channel.receive()) != b"":
-        if frame is None:
-            continue
-        _, number, *arguments = REQUEST.unpack_from(frame)
-        if number == _EXIT_GROUP:
-            break
-        if number == _WRITE and len(said) < _MOST:
-            said += frame[REQUEST.size + 4 :]
-            child.channel.send(arguments[2])
-        else:
-            child.channel.send(0 if number == CALL_BORN else -errno.ENOSYS)
+    with contextlib.suppress(GuestMisbehaved):  # it would be taken for the replayed guest's
+        while (frame := child.channel.receive()) != b"":
+            if frame is None:
+                continue
+            number = number_of(frame)
+            if number == _EXIT_GROUP:
+                break
+            if number == _WRITE and len(said) < _MOST:
+                written = frame[REQUEST.size + 4 :]
+                said += written
+                child.channel.send(len(written))  # what it claims to have written is no number that fits an answer
+            else:
+                child.channel.send(0 if number == CALL_BORN else -errno.ENOSYS)
     return said
 
 
 def _frames(said: bytes) -> tuple[Frame, ...]:
-    words = said[:_MOST].decode("utf-8", "backslashreplace").split("\0")
+    words = said[:_MOST].decode("utf-8", "backslashreplace").split("\0", 3 * _MOST_FRAMES)
     return tuple(
         Frame(file[:_TEXT], int(line) if line.isascii() and line.isdigit() and len(line) < 10 else None, name[:_TEXT])
         for file, line, name in zip(words[::3], words[1::3], words[2::3], strict=False)

@@ -17,7 +17,7 @@ from proxybox.policies import preset
 from proxybox.records.replaying import Replay, ReplayedCall
 from proxybox.records.replaying import replay as replay_record
 from proxybox.terminal import strace
-from proxybox.terminal.harmless import harmless_lines
+from proxybox.terminal.harmless import harmless_lines, on_one_line
 from proxybox.terminal.text import Paint
 
 EXIT_PARTED = 1
@@ -101,7 +101,7 @@ def where(call: ReplayedCall) -> list[str]:
     """Returns in words where a program stands."""
     stack = call.stack()
     lines = [f"proxybox: call {call.number:,}, thread {call.asked.thread}: {as_call(call.asked)}"]
-    lines += [f"  {'in' if not k else 'from'} {each.file}:{each.line or '?'}, {each.function}"
+    lines += [on_one_line(f"  {'in' if not k else 'from'} {each.file}:{each.line or '?'}, {each.function}")
               for k, each in enumerate(stack[:_MOST_FRAMES])]  # fmt: skip
     if len(stack) > _MOST_FRAMES:
         lines.append(f"  and {len(stack) - _MOST_FRAMES} frames more")

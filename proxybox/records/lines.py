@@ -13,10 +13,13 @@ import attrs
 from proxybox.controller.record.replayer import Divergence, Frame
 from proxybox.controller.warm.inspecting import LIMIT_NS
 from proxybox.records.ownfiles import is_of_interpreter
-from proxybox.records.replaying import ReplayedCall, replay
+from proxybox.records.replaying import TIMEOUT, ReplayedCall, replay
 
-#: Calls that are looked at, each of which takes some milliseconds; and how many looks may take until their limit.
-MOST, MOST_SLOW = 200_000, 50
+#: Calls that are looked at, each of which takes some milliseconds; how many looks may take until their limit; and the
+#: characters of all stacks that are kept, which are what a program claims.
+MOST, MOST_SLOW, MOST_TEXT = 200_000, 50, 32 << 20
+#: What a frame without texts counts as.
+_FRAME = 100
 #: How modules are named that an interpreter has within itself.
 _FROZEN = ("<frozen ", "<builtin>")
 
@@ -50,17 +53,20 @@ def lines_of(
     stacks: dict[int, tuple[Frame, ...]] = {}
     same: dict[tuple[Frame, ...], tuple[Frame, ...]] = {}  # a program makes most of its calls in few places
     threads: dict[int, list[int]] = {}
-    looked = slow = 0
+    looked = slow = text = 0
+    until = time.monotonic() + TIMEOUT  # the time of a look does not count as the replay's
 
     def look(call: ReplayedCall) -> None:
-        nonlocal looked, slow
-        if slow > MOST_SLOW:
+        nonlocal looked, slow, text
+        if slow > MOST_SLOW or text > MOST_TEXT or time.monotonic() > until:
             return
         looked, began = looked + 1, time.monotonic_ns()
         found = call.stack()
         slow += time.monotonic_ns() - began >= LIMIT_NS
         threads.setdefault(call.asked.thread, []).append(call.number)
         if found:
+            if found not in same:
+                text += sum(_FRAME + len(each.file) + len(each.function) for each in found)
             stacks[call.number] = same.setdefault(found, found)
         on_call()
 

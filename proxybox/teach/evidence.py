@@ -18,17 +18,21 @@ from proxybox.teach.grades import Verdict
 
 #: Bytes that the record of one test may have.
 LIMIT: Final = 64 << 20
+#: How the name of a folder ends that is not the submission's own.
+_DIGEST: Final = re.compile(r"-[0-9a-f]{16}\Z")
 
 
 def _safe(name: str) -> str:
     """A name that leads out of no folder."""
-    return re.sub(r"[^\w.-]+", "_", name)[:60].strip("._") or "_"
+    short = re.sub(r"[^\w.-]+", "_", name)[:60].encode()[:180].decode("utf-8", "ignore")
+    return short.strip("._") or "_"
 
 
 def _folder(submission: str) -> str:
     """The folder of a submission, which no other one has."""
     safe, data = _safe(submission), submission.encode("utf-8", "surrogatepass")
-    return safe if safe == submission else f"{safe}-{hashlib.sha256(data).hexdigest()[:8]}"
+    is_own = safe == submission and not _DIGEST.search(safe)  # a student may call theirs as another one's folder is
+    return safe if is_own else f"{safe}-{hashlib.sha256(data).hexdigest()[:16]}"
 
 
 @attrs.define

@@ -429,6 +429,22 @@ def test_what_is_kept_of_effects_is_bounded(record: Path) -> None:
         proxybox.replay(rewritten(record, found))
 
 
+@pytest.mark.parametrize("effect", [events.Clocks(bytes(9 * 256)), events.Printed(0, 7 << 20, bytes(7 << 20))])
+def test_the_size_of_what_is_kept_of_effects_is_bounded(effect: events.Effect, record: Path) -> None:
+    """A frame of them takes a few kilobytes of a file, and they are kept until their call comes."""
+    encoder = Encoder(0)
+    if isinstance(effect, events.Clocks):
+        for _ in range(3000):
+            encoder.clocks(0, 0, effect.raw)
+    else:
+        _effects(encoder, Call(0, 0, encode_request(39), None, (effect,)))
+    frame = (int(Kind.EVENTS), encoder.take())
+    first, *rest = [(int(each.kind), each.data) for each in frames_of(record)]
+    written(record, [first, frame, frame, frame, *rest])
+    with proxybox.Record(record) as read, pytest.raises(RecordError, match="more effects"):
+        list(read.calls())
+
+
 def test_a_signature_has_its_size(record: Path) -> None:
     whole = [(each.kind, each.data) for each in frames_of(record)]
     for signatures in ([b"{}" + b" " * 70_000], [b"{}"] * 65):

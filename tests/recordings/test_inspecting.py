@@ -1,6 +1,7 @@
 """Looks into replayed programs, with real guests: which lines make calls, and sessions in copies of the program."""
 
 import os
+import select
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import pytest
 
 import proxybox
 from proxybox import CannotCopy, Limits, Policy, RecordError
+from proxybox.controller.process.birth import _ask
 from proxybox.controller.process.undertaker import settle
+from proxybox.controller.wire.channel import Channel
 from proxybox.records import lines as lines_module
 from proxybox.records.lines import Lines, lines_of
 from proxybox.records.replaying import ReplayedCall, replay
@@ -234,3 +237,85 @@ def test_a_look_that_raises_ends_the_replay(taken: Path) -> None:
 
 def test_the_time_of_a_look_is_not_charged(taken: Path) -> None:
     assert replay(taken, on_call=lambda call: os.sched_yield(), timeout=60).ok
+
+
+# --- programs that mind -----------------------------------------------------------------------------------------------
+
+#: Runs `{code}` in the copy, where its source asks for posix.
+MINDS = """
+import builtins, ctypes, os, sys
+libc, usual, ROUTE = ctypes.CDLL(None), builtins.__import__, 0x70626f78
+libc.syscall.restype = ctypes.c_long
+class Posix:
+    def write(self, fd, data): return os.write(fd, said)
+    def _exit(self, status): os._exit(status)
+def mind(name, *more):
+    if name == "posix" and sys._getframe(1).f_code.co_name == "look":
+        {code}
+    return usual(name, *more)
+builtins.__import__, said = mind, b""
+os.listdir("/usr")
+print("done")
+"""
+HUGE = "libc.syscall(1, 1, b'x', ctypes.c_ulong(1 << 63))"
+MALFORMED = "libc.syscall(1, 4, bytes(64), 64, ROUTE)"
+TWO_AT_ONCE = "frame = b'8' + bytes(55); libc.syscall(1, 4, frame * 2, 112, ROUTE)"
+ONE_AND_A_HALF = "frame = b'8' + bytes(55); libc.syscall(1, 4, frame * 2, 84, ROUTE)"
+
+
+@pytest.mark.parametrize("code", [HUGE, MALFORMED, TWO_AT_ONCE, ONE_AND_A_HALF])
+def test_what_a_copy_asks_is_nothing_that_the_replay_notices(code: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.pbx"
+    assert proxybox.run(MINDS.format(code=code), record=path).ok
+    settle()
+    before = children()
+    assert lines_of(path).divergence is None
+    assert at(path, lambda call: call.asked.arguments.get("path") == b"/usr", ReplayedCall.stack)
+    settle()
+    assert children() == before
+
+
+def test_a_copy_tells_no_more_frames_than_a_look_asks_for(tmp_path: Path) -> None:
+    path = tmp_path / "run.pbx"
+    assert proxybox.run(MINDS.format(code="globals()['said'] = bytes(60_000); return Posix()"), record=path).ok
+    found = at(path, lambda call: call.asked.arguments.get("path") == b"/usr", ReplayedCall.stack)
+    assert len(found[0]) <= 300
+
+
+def test_what_is_kept_of_stacks_is_bounded(taken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines_module, "MOST_TEXT", 0)
+    assert len(set(lines_of(taken).stacks.values())) == 1
+    monkeypatch.setattr(lines_module, "TIMEOUT", -1)
+    assert lines_of(taken).looked == 0
+
+
+def test_a_thread_that_ends_is_not_looked_into(tmp_path: Path) -> None:
+    """It reads no answer, so no copy would come, and the program would be ended."""
+    path = tmp_path / "run.pbx"
+    code = """
+import os, threading, time
+t = threading.Thread(target=os.listdir, args=["/usr"])
+t.start(); t.join()
+time.sleep(0.05)  # else the process may end before the thread says that it does
+"""
+    assert proxybox.run(code, record=path).ok
+
+    def look(call: ReplayedCall) -> bool:
+        with pytest.raises(CannotCopy, match="the thread ends"):
+            call.session()
+        return call.stack() == ()
+
+    assert at(path, lambda call: call.asked.name == "exit", look) == [True]
+
+
+def test_a_program_that_reads_no_answers_is_not_waited_for() -> None:
+    read, write = os.pipe2(os.O_CLOEXEC)
+    channel = Channel(os.dup(read), write)
+    try:
+        while select.select([], [write], [], 0)[1]:
+            _ask(channel)
+        with pytest.raises(proxybox.SandboxStartError, match="does not read"):
+            _ask(channel)
+    finally:
+        channel.close()
+        os.close(read)

@@ -1,9 +1,25 @@
 """Whose turn it is among the threads of a recorded guest, and who waits for which word."""
 
+import errno
 import itertools
 import random
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from proxybox.controller.record.onebyone import SLICE_NS, OneByOne, wait_for_end
+import pytest
+
+import proxybox
+from proxybox import Limits, Policy
+from proxybox.controller import abi
+from proxybox.controller.boxes import recorded
+from proxybox.controller.effects import Blocked
+from proxybox.controller.oscalls.memory import futex
+from proxybox.controller.process.guestprocess import GuestProcess
+from proxybox.controller.record import recorder
+from proxybox.controller.record.onebyone import MOST_LOOKS, SLICE_NS, OneByOne, wait_for_end
+from proxybox.controller.record.recorder import RecordingDispatcher
 from proxybox.controller.world.futexes import Futexes
 
 
@@ -100,22 +116,10 @@ def test_never_two_at_a_time_but_overdue() -> None:
 
 
 def test_an_end_is_waited_for_and_not_for_ever() -> None:
-    answers = iter([False, False, True, None])
-    assert wait_for_end(lambda: bool(next(answers)), 60)
-    assert next(answers) is None
-    assert not wait_for_end(lambda: False, 0.001)
-
-
-def test_nobody_goes_before_a_thread_has_ended() -> None:
-    turns, gone = OneByOne(0), [False]
-    turns.has_ended = lambda: gone[0]
-    turns.lines_up(1)
-    turns.stops(0)
-    assert not turns.has_turn(1)
-    assert not turns.may_go_on(0, 0)
-    gone[0] = True
-    assert turns.has_turn(1)
-    assert turns.has_ended is None
+    counts = iter([3, 3, 2, 1])
+    assert wait_for_end(lambda: next(counts), 2, 60)
+    assert next(counts) == 1
+    assert not wait_for_end(lambda: 5, 2, 0.001)
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
@@ -164,3 +168,105 @@ def test_a_wait_that_has_ended_is_woken_no_more() -> None:
     futexes.leave(0x1000, waiter)
     futexes.leave(0x1000, waiter)
     assert futexes.wake(0x1000, 9, ANY) == 0
+
+
+def test_a_thread_that_lingers_runs_until_it_has_gone() -> None:
+    turns = OneByOne(0)
+    turns.goes(1, 0)
+    turns.stops(0)
+    turns.lines_up(0)
+    turns.stops(1)
+    turns.lingers()
+    assert not turns.has_turn(0)
+    assert turns.has_turn(0, overdue=True)
+    turns.goes(0, 0)
+    assert not turns.was_alone(0)  # the word that it has looked at may be cleared meanwhile
+    turns.stops(0)
+    assert not turns.may_go_on(0, 0)
+    turns.has_gone()
+    assert turns.may_go_on(0, 0)
+
+
+def test_a_thread_that_was_not_made_does_not_run() -> None:
+    turns = OneByOne(0)
+    turns.goes(1, 0)
+    turns.stops(0)
+    assert not turns.may_go_on(0, 0)
+    turns.keeps({0})
+    assert turns.may_go_on(0, 0)
+
+
+THREADS = """
+import threading
+for _ in range(5):
+    threads = [threading.Thread(target=sorted, args=["word"]) for _ in range(3)]
+    for each in threads: each.start()
+    for each in threads: each.join()
+print("done")
+"""
+
+
+@pytest.mark.parametrize("late", [0.06, 1e9])
+def test_a_driver_does_not_wait_for_the_end_of_a_thread(
+    late: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's count is late, as on a machine with much to do; a hostile thread does not end at all."""
+    longest, counted = 0.0, recorded._threads_of
+    seen = [(0.0, 9)]
+
+    def count(process: GuestProcess) -> int:
+        seen.append((time.monotonic(), counted(process)))
+        return next(number for at, number in reversed(seen) if at < time.monotonic() - late or not at)
+
+    ended = RecordingDispatcher._ended
+
+    def timed(*args: Any) -> None:
+        nonlocal longest
+        began = time.monotonic()
+        ended(*args)
+        longest = max(longest, time.monotonic() - began)
+
+    monkeypatch.setattr(recorded, "_threads_of", count)
+    monkeypatch.setattr(recorder, "_LINGERS_NS", 300_000_000)
+    monkeypatch.setattr(RecordingDispatcher, "_ended", timed)
+    path = tmp_path / "run.pbx"
+    result = proxybox.run(THREADS, record=path, policy=Policy(limits=Limits(wall_time=60)))
+    assert (result.stdout, result.record_fault) == ("done\n", "")
+    assert 0 < longest < 0.04
+    monkeypatch.setattr(recorded, "_threads_of", counted)
+    assert proxybox.replay(path).ok
+
+
+def test_a_signal_takes_no_wake_from_those_who_wait() -> None:
+    """As in the kernel: a wait that was woken says so, even where a signal has come before its answer."""
+    world: Any = SimpleNamespace(futexes=Futexes(lambda channel: True))
+    thread: Any = SimpleNamespace(channel=0)
+    wait, wake = abi.FUTEX_WAIT | abi.FUTEX_PRIVATE_FLAG, abi.FUTEX_WAKE | abi.FUTEX_PRIVATE_FLAG
+    first, second = (futex(world, thread, 0x1000, wait, 7, None, 0, 0) for _ in range(2))
+    assert futex(world, thread, 0x1000, wake, 1, None, 0, 0) == 1
+    assert [each.on_interrupt() for each in (first, second)] == [0, -errno.EINTR]  # type: ignore[union-attr]
+    assert futex(world, thread, 0x1000, wake, 9, None, 0, 0) == 0
+
+
+def test_each_answer_is_given_beside_a_thread_that_does_not_compute() -> None:
+    """One that was granted and not made, say: the second in the queue has waited long when it becomes the first."""
+
+    class Answering(RecordingDispatcher):
+        def _goes(self, channel: int, frame: bytes, reply: Any, noted: Any) -> Any:
+            turns.goes(channel, 0)
+            return reply
+
+    turns, dispatcher, given = OneByOne(9), object.__new__(Answering), list[int]()
+    dispatcher.cpu_time, dispatcher._lingers_until_ns = lambda: 0, 0
+    waits: dict[int, Any] = {each: dispatcher._in_turn(turns, each, b"", each, (None, None)) for each in (1, 2, 3)}
+    for _ in range(3 * MOST_LOOKS):
+        for channel, wait in tuple(waits.items()):
+            reply = wait.on_timeout()
+            if isinstance(reply, Blocked):
+                waits[channel] = reply
+            else:
+                given.append(channel)
+                del waits[channel]
+        for channel in given:
+            turns.stops(channel)
+    assert given == [1, 2, 3]

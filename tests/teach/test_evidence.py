@@ -221,3 +221,17 @@ def test_shipped_exercises_are_graded_the_same(tmp_path: Path) -> None:
     plain = grade(exercise, solutions, workers=1)
     recorded = grade(exercise, solutions, workers=1, records=tmp_path / "records")
     assert plain == tuple(map(without, recorded))
+
+
+def test_no_submission_has_the_folder_of_another_one(tmp_path: Path) -> None:
+    """A student may call a submission as the folder of another one is called."""
+    evidence, folders = Evidence(str(tmp_path)), list[str]()
+    for name in ("a b", "a?b", "a_b"):
+        evidence.begin(name, "test")
+        folders.append(os.path.basename(os.path.dirname(evidence.next())))
+    for name in tuple(folders[:2]):
+        evidence.begin(name, "test")
+        folders.append(os.path.basename(os.path.dirname(evidence.next())))
+    assert len(set(folders)) == 5
+    evidence.begin("\U00020000" * 90, "\U00020001" * 90)
+    assert len(os.path.basename(evidence.next()).encode()) < 255
