@@ -6,6 +6,7 @@ replay goes on as if nothing had happened. What a copy says is what the program 
 
 import contextlib
 import errno
+import functools
 import time
 
 from proxybox.controller.boxes.box import BoxSpec
@@ -18,7 +19,7 @@ from proxybox.controller.header import CALL_BORN, REQUEST
 from proxybox.controller.process.birth import adopt
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.undertaker import undertaker
-from proxybox.controller.process.undisturbed import Undisturbed
+from proxybox.controller.process.undisturbed import Closing, Undisturbed
 from proxybox.controller.record.calls import number_of
 from proxybox.controller.record.replayer import Frame
 from proxybox.controller.warm.bootstrapping import mount_bootstrap
@@ -90,15 +91,15 @@ def stack(at: Standing) -> tuple[Frame, ...]:
     """
     if _is_farewell(at):
         return ()
-    with contextlib.ExitStack() as undo:
-        with Undisturbed():  # until somebody is responsible for the copy
-            child, address = _copy(at)
-            undo.callback(_end, child)
-        child.watch.deadline_ns = time.monotonic_ns() + LIMIT_NS
-        if not address:
-            return ()
-        child.channel.send((0, (address, _STACK.encode() + b"\0")))
-        return _frames(_said(child))
+    with Undisturbed() as undisturbed:  # until somebody is responsible for the copy
+        child, address = _copy(at)
+        with Closing(functools.partial(_end, child)):
+            undisturbed.release()
+            child.watch.deadline_ns = time.monotonic_ns() + LIMIT_NS
+            if not address:
+                return ()
+            child.channel.send((0, (address, _STACK.encode() + b"\0")))
+            return _frames(_said(child))
 
 
 def session(at: Standing, box: BoxSpec) -> LiveSession:
@@ -109,7 +110,7 @@ def session(at: Standing, box: BoxSpec) -> LiveSession:
     require_bootstrap(box.guest)
     stdout = OutputSink("stdout", box.policy.output)
     builder = WorldBuilder(box.policy, box.guest, BoxFolder())
-    with contextlib.ExitStack() as undo:
+    with contextlib.ExitStack() as undo, Undisturbed():
         undo.callback(builder.close)
         builder.build(Stdin(None), stdout, OutputSink("stderr", box.policy.output, stdout.transcript))
         mount_bootstrap(builder.world)
@@ -117,9 +118,8 @@ def session(at: Standing, box: BoxSpec) -> LiveSession:
         port = builder.world.port = Port(size, None)
         if _is_farewell(at):
             raise CannotCopy("the thread ends with this call: take another one")
-        with Undisturbed():
-            child, address = _copy(at)
-            undo.callback(child.close)
+        child, address = _copy(at)
+        undo.callback(child.close)
         if not address:
             raise CannotCopy("the interpreter makes this call by itself, so no Python can run here: take another call")
         child.watch.deadline_ns = time.monotonic_ns() + _BEGIN_LIMIT * 10**9

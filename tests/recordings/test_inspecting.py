@@ -1,7 +1,10 @@
 """Looks into replayed programs, with real guests: which lines make calls, and sessions in copies of the program."""
 
+import contextlib
 import os
+import random
 import select
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -319,3 +322,28 @@ def test_a_program_that_reads_no_answers_is_not_waited_for() -> None:
     finally:
         channel.close()
         os.close(read)
+
+
+def test_an_interrupted_look_leaves_nothing_behind(tmp_path: Path) -> None:
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    path = tmp_path / "run.pbx"
+    assert proxybox.run("import os\nfor _ in range(500): os.listdir('/usr')", record=path).ok
+    settle()
+    before = children(), len(os.listdir("/proc/self/fd"))
+    chance, usual = random.Random(4), signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(30):
+            with contextlib.suppress(Interrupted):
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.15, 0.4))
+                replay(path, on_call=lambda call: call.stack() if call.number > 150 else None)
+                signal.pause()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, usual)
+    settle()
+    assert (children(), len(os.listdir("/proc/self/fd"))) == before

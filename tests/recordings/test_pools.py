@@ -86,7 +86,8 @@ def test_a_process_that_is_killed_leaves_a_record_up_to_its_last_frame(tmp_path:
             os.kill(worker.process.pid, signal.SIGKILL)
 
         result = pool.run(
-            "import os\nfor n in range(2000): os.stat('/')\nprint('there')\nwhile True: pass", on_stdout=kill
+            "import os\nfor n in range(2000): os.stat('/')\nprint('there', flush=True)\nwhile True: pass",
+            on_stdout=kill,
         )
         assert result.status is Status.INTERNAL_ERROR
         assert result.record == tmp_path / "0001.pbx"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any, Final, TextIO
 
 from proxybox.controller.audit import Decision, OSCall
+from proxybox.controller.record.replayer import Frame
 from proxybox.records.explaining.counting import Counts
 from proxybox.records.explaining.openfiles import LONGEST_PATH, text_of, waited
 from proxybox.records.lines import at_line
@@ -50,13 +51,17 @@ class Folded:
     def __init__(self, *, by_time: bool) -> None:
         self._by_time = by_time
         self._counts: Counts[tuple[str, ...]] = Counts(MOST_STACKS, ("others", "others", ""))
+        self._texts: dict[Frame, str] = {}  # one for all stacks: they are long where a program wants that
 
     def add(self, call: RecordedCall, subject: str) -> None:
         """Counts one call."""
         count = round(waited(call) * 1e6) if self._by_time else 1
         if count > 0:
-            frames = [f"{each.function} ({at_line(each)})" for each in reversed(call.stack)] or [call.family]
+            frames = [self._text(each) for each in reversed(call.stack)] or [call.family]
             self._counts.add((*frames, call.name, subject[:LONGEST]), count)
+
+    def _text(self, frame: Frame) -> str:
+        return self._texts.setdefault(frame, f"{frame.function} ({at_line(frame)})")
 
     def signals(self, received: list[RecordedSignal]) -> None:
         """Passes over signals: they are in no stack."""
