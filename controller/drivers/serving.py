@@ -563,7 +563,7 @@ class Serving:
         kept = []
         for signal, is_sent in zip(waiting, self._process.watch.offer([each.number for each in waiting]), strict=True):
             if is_sent:
-                self._dispatcher.sent(signal.number, late and not self._waits())
+                self._dispatcher.sent(signal.number, late and self.computes)
                 self._answer_interrupted(signal)
             else:
                 kept.append(signal)
@@ -574,7 +574,7 @@ class Serving:
     def _holds_back(self) -> bool:
         """Whether signals wait a little for the next call of a guest that computes (`Dispatcher.patience_ns`)."""
         patience, now = self._dispatcher.patience_ns, time.monotonic_ns()
-        if not patience or self._waits():
+        if not patience or not self.computes:
             return False
         if self._held_until_ns is None:
             self._held_until_ns = now + patience
