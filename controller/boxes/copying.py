@@ -58,6 +58,7 @@ def copy_world(copier: Copier, old: World, stdin: Stdin, stdout: OutputSink, std
         exceeded=set(old.exceeded), threads=[thread], thread=thread, epoll_watches=old.epoll_watches,
         changes=of(old.changes), steps=of(old.steps), anonymous=of(old.anonymous), termios=old.termios,
         thread_limit=old.thread_limit, next_tid=max(old._next_tid, pid + 1), allotment=of(old.allotment),
+        futexes=None,  # what is recorded is not copied
     )  # fmt: skip
     copier.stand_for(old, new)
     _copy_signals(old.signals, new.signals, thread)

@@ -9,7 +9,7 @@ which are shared libraries above all, are mapped by the guest itself, so that al
 import errno
 import os
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import attrs
 
@@ -22,8 +22,10 @@ from proxybox.controller.oscalls.stores import after_stores, identity
 from proxybox.controller.roles import Addr, Fd, Int, Size, Struct, UInt, ULong
 from proxybox.controller.vfs.openfiles import OpenFile
 from proxybox.controller.world.clock import Wait
-from proxybox.controller.world.futexes import Futexes
 from proxybox.controller.world.state import HIDDEN, GuestThread, World
+
+if TYPE_CHECKING:
+    from proxybox.controller.world.futexes import Futexes
 
 MAPPINGS_MAX: Final = 4096
 _MAP_KNOWN: Final = (
@@ -205,7 +207,7 @@ def futex(
 
 
 def _in_turn(
-    world: World, futexes: Futexes, thread: GuestThread,
+    world: World, futexes: "Futexes", thread: GuestThread,
     uaddr: int, op: int, value: int, time: bytes | None, value3: int,
 ) -> Reply:  # fmt: skip
     """A wait, whose word the stub has just looked at, or a wake."""

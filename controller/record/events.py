@@ -57,6 +57,7 @@ _HEAD = struct.Struct("<BHI")
 _CALL = struct.Struct("<BHIqI")  # with the value, and the size of the segment that follows
 _VALUE = struct.Struct("<q")
 _PLACE = struct.Struct("<BQ")
+_ONE_PLACE = struct.Struct("<HBQ")  # with their number, 1
 _U16, _U32, _U64, _END = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q"), struct.Struct("<ii")
 _FILE = struct.Struct("<HQ32s")
 _PART = struct.Struct("<HQI")
@@ -284,6 +285,12 @@ class Encoder:
         passed, size = self._passed(now), len(frame) - 4
         if value is not None and not stored and size < LARGE:  # nearly all
             self._put(_CALL.pack(2, channel, passed, value, size), frame[4:])
+            return
+        if value is not None and len(stored) == 1 and size < LARGE:  # most others: what is read
+            (only,) = stored
+            head = _CALL.pack(3, channel, passed, value, size)
+            self._put(head, frame[4:], _ONE_PLACE.pack(1, only.register, only.offset))
+            self._segment(only.data)
             return
         code = 1 if value is None else 3 if stored else 2
         self._put(_HEAD.pack(code, channel, passed))

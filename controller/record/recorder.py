@@ -411,7 +411,13 @@ class RecordingDispatcher(Dispatcher):
         """Notes an answer that stores something, or one that came later, or a call without an answer."""
         recorder, (reply, part) = self._recorder, noted
         recorder.note(what, channel, now, frame, reply, part)
-        if len(frame) > _HEAVY or (isinstance(reply, tuple) and sum(_size(data) for _, data in reply[1:]) > _HEAVY):
+        if reply.__class__ is not tuple or len(reply) == 1:
+            size = 0
+        elif len(reply) == 2:  # nearly all
+            size = _size(reply[1][1])
+        else:
+            size = sum(_size(data) for _, data in reply[1:])
+        if size > _HEAVY or len(frame) > _HEAVY:
             recorder.encode()  # many of them would be much memory
         if recorder.is_full and what != "waits":
             raise EndBox(Status.DISK_LIMIT, recorder.fault or "")

@@ -9,6 +9,7 @@
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -117,6 +118,15 @@ static void limit_stacks(void)
         fail("stack size", ERROR(error));
 }
 
+/* The kernel gives each process 16 random bytes (getauxval(3), AT_RANDOM), of which libc has made what it needs. In a
+ * replay they would be others than in the recorded run. */
+static void forget_random_bytes(void)
+{
+    char *bytes = (char *)getauxval(AT_RANDOM);
+    if (bytes)
+        memset(bytes, 0, 16);
+}
+
 static void close_descriptors(void)
 {
     if (KERNEL(SYS_close_range, FIRST_CHANNEL_FD + 2, ~0u, 0) < 0) /* since Linux 5.9, and some filters refuse it */
@@ -151,6 +161,8 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
         load_locale();
     hide_paths(hide, config.hide);
     limit_stacks();
+    if (config.flags & CONFIG_SERIAL)
+        forget_random_bytes();
     uint64_t limit = limit_memory();
     nursery_prepare(environment);
     if (config.flags & CONFIG_SEAL_ONLY)

@@ -536,3 +536,15 @@ print("ended")
     result = proxybox.run(code, record=record, timeout=60).check()
     done = proxybox.replay(record)
     assert done.divergence is not None or told(done.result) == told(result)
+
+
+def test_the_random_bytes_of_the_process_are_no_others(record: Path) -> None:
+    code = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.getauxval.restype, libc.getauxval.argtypes = ctypes.c_void_p, [ctypes.c_ulong]
+print(ctypes.string_at(libc.getauxval(25), 16))
+"""
+    result = proxybox.run(code, record=record).check()
+    assert result.stdout == f"{bytes(16)}\n"
+    assert told(replayed(record).result) == told(result)

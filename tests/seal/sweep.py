@@ -412,6 +412,7 @@ def listed(kind: Kind) -> set[int]:
     """What the table lets through, read from the table itself."""
     there = {
         "": True,
+        "parallel": not kind.serial,
         "real_time": kind.real_time,
         "threads": kind.threads,
         "forks": kind.forks,
