@@ -12,6 +12,9 @@ import resource
 
 _PAGE = resource.getpagesize()
 
+#: The number of the field num_threads in proc_pid_stat(5).
+_NUM_THREADS = 20
+
 
 def _read(pid: int | str, name: str) -> bytes:
     # A KeyboardInterrupt may come behind any call: a file object that nobody has got yet is closed all the same.
@@ -45,6 +48,11 @@ def stat(pid: int, *fields: int) -> tuple[int, ...]:
     if len(words) + 2 < max(fields):
         raise ValueError(f"/proc/{pid}/stat ends too soon")
     return tuple(int(words[number - 3]) for number in fields)
+
+
+def thread_count(pid: int) -> int:
+    """Returns how many threads the kernel counts in a process."""
+    return stat(pid, _NUM_THREADS)[0]
 
 
 def state(pid: int) -> str:

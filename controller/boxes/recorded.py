@@ -29,7 +29,6 @@ from proxybox.controller.guests.builds import builds_of
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.launch import LaunchSpec
-from proxybox.controller.process.listener import NUM_THREADS
 from proxybox.controller.record import calls, events
 from proxybox.controller.record.format import MAJOR, Kind, frames
 from proxybox.controller.record.recorder import Recorder, RecordingDispatcher
@@ -192,7 +191,7 @@ class RecordedSpec(BoxSpec):
 def _threads_of(process: GuestProcess) -> int:
     """Returns how many threads the kernel counts in a guest; 0 when it has ended."""
     try:
-        return hostproc.stat(process.pid, NUM_THREADS)[0]
+        return hostproc.thread_count(process.pid)
     except (OSError, ValueError):
         return 0
 

@@ -30,8 +30,6 @@ from proxybox.controller import hostproc
 from proxybox.controller.header import FORK_FLAGS
 from proxybox.controller.seal.filters import NUMBERS
 
-#: The number of the field num_threads in proc_pid_stat(5).
-NUM_THREADS = 20
 _NOTIF = struct.Struct("=QIIiIQ6Q")
 _RESPONSE = struct.Struct("=QqiI")
 _ADDFD = struct.Struct("=QIIII")
@@ -374,7 +372,7 @@ class Door:
         Where that cannot be read, the limit is returned, so that no thread is allowed without a count.
         """
         try:
-            return hostproc.stat(self.pid, NUM_THREADS)[0]
+            return hostproc.thread_count(self.pid)
         except (OSError, ValueError):
             return self._limit
 

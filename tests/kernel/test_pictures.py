@@ -2,8 +2,6 @@
 
 import base64
 import subprocess
-import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from proxybox.controller import find_guest
 from proxybox.controller.process import undertaker
 from proxybox.controller.warm import nursery
 from tests.kernel.conftest import opened
+from tests.wheels import unpacked
 
 pytestmark = [
     pytest.mark.cpython,
@@ -34,21 +33,7 @@ LIMITS = {"wall_time": 200, "cpu_time": 200, "memory": "2G"}
 def packages(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, guest_kind: str) -> Path:
     """A folder of the packages. Their wheels are fetched once, and kept with pytest's cache."""
     version = "{}.{}".format(*find_guest().version)
-    cache = getattr(request.config, "cache", None)
-    wheels = cache.mkdir(f"pictures-{version}") if cache is not None else tmp_path_factory.mktemp("wheels")
-    if not (wheels / "whole").exists():
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--implementation=cp"]
-        command += [f"--platform=manylinux{each}_x86_64" for each in ("_2_28", "_2_17", "2014")]
-        command += [f"--python-version={version}", "--retries=0", "--timeout=20", "--dest", str(wheels), *WANTED]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
-        if done.returncode:
-            pytest.skip(f"wheels of {', '.join(WANTED)} cannot be had: {done.stderr.strip().splitlines()[-1:]}")
-        (wheels / "whole").touch()
-    folder = tmp_path_factory.mktemp("packages")
-    folder.chmod(0o755)
-    for path in wheels.glob("*.whl"):
-        with zipfile.ZipFile(path) as wheel:
-            wheel.extractall(folder)
+    folder = unpacked(request, tmp_path_factory, "pictures", version, WANTED)
     words = [find_guest().executable, "-m", "compileall", "-q", "-j", "2", "-x", "/tests?/", folder]
     subprocess.run(words, check=True, capture_output=True, timeout=280)
     return folder

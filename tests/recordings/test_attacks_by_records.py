@@ -93,6 +93,12 @@ def number(call: Call) -> int:
     return int.from_bytes(call.frame[4:8], "little")
 
 
+def reads_the_program(call: Call) -> bool:
+    return call.answer is not None and any(
+        isinstance(each.data, bytes) and b"import os, time" in each.data for each in call.answer.stored
+    )
+
+
 def test_a_record_cannot_have_a_copy_made(record: Path) -> None:
     """Its answers are what the stub takes for the controller's wish to look into the program."""
     found = events_of(record)
@@ -230,10 +236,7 @@ def test_an_answer_that_was_changed_is_not_taken_for_the_recorded_run(record: Pa
 
     changed_calls(
         record,
-        lambda call: (
-            call.answer is not None
-            and any(isinstance(each.data, bytes) and b"import os, time" in each.data for each in call.answer.stored)
-        ),
+        reads_the_program,
         shorten,
     )
     done = proxybox.replay(record)
@@ -298,10 +301,7 @@ def test_contents_that_were_left_out_are_told(record: Path) -> None:
 
     changed_calls(
         record,
-        lambda call: (
-            call.answer is not None
-            and any(isinstance(each.data, bytes) and b"import os, time" in each.data for each in call.answer.stored)
-        ),
+        reads_the_program,
         leave_out,
     )
     done = proxybox.replay(record)
