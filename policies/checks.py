@@ -20,6 +20,7 @@ Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 T = TypeVar("T")
 
 NAME_MAX: Final = 255
+MOST_PATTERNS: Final = 64
 PATH_MAX: Final = 4096
 _ARGUMENT_MAX: Final = 128 * 1024
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -253,6 +254,31 @@ def to_mime_types(value: list[str] | tuple[str, ...]) -> tuple[str, ...]:
 _HINT_MAX: Final = 100
 _MODULES: Final = 'want a list of module names, such as ["json", "xml.dom"]'
 _MODULE: Final = 'want the dotted name of a module, such as "xml.dom": identifiers that are no keywords'
+
+
+def to_patterns(value: list[str] | tuple[str, ...] | str | None) -> tuple[str, ...] | None:
+    """Returns patterns of file names, as fnmatch has them, each once; None, which stands for all names, as it is."""
+    if value is None or value == "none":
+        return None
+    if not isinstance(value, list | tuple) or not 1 <= len(value) <= MOST_PATTERNS:
+        meant = f'["{value}"]' if _is_pattern(value) else ""
+        raise refusal(
+            f'want a list of 1 to {MOST_PATTERNS} patterns of names, such as ["job-*.csv"]', value, meant=meant
+        )
+    problems: list[Problem] = []
+    for at, pattern in enumerate(value):
+        if not _is_pattern(pattern):
+            words = f"want a pattern of a name: * ? [...], no slash and no NUL, at most {NAME_MAX} bytes"
+            problems += refusal(words, pattern, key=f"[{at}]").problems
+    if problems:
+        raise PolicyError(*problems)
+    return tuple(dict.fromkeys(value))
+
+
+def _is_pattern(pattern: object) -> bool:
+    if not isinstance(pattern, str) or not pattern or {"/", "\0"} & set(pattern):
+        return False
+    return len(pattern.encode("utf-8", "surrogateescape")) <= NAME_MAX
 
 
 def to_modules(value: list[str] | tuple[str, ...]) -> tuple[str, ...]:

@@ -74,6 +74,8 @@ def _mount(mount: Mount, key: str) -> dict[str, Any]:
         data["size"] = format_size(mount.size)
     if mount.files is not None:
         data["files"] = mount.files
+    if mount.names is not None:
+        data["names"] = list(mount.names)
     return data
 
 

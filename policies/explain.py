@@ -75,7 +75,8 @@ def _reads(policy: Policy) -> Iterator[str]:
 def _source(mount: Mount) -> str:
     source = mount.source
     if isinstance(source, str):
-        return f"{source} of the host"
+        names = "" if mount.names is None else f", of which only names that match {' or '.join(mount.names)}"
+        return f"{source} of the host{names}"
     if isinstance(source, Mapping):
         return f"a tree of {_count(_files_in(source), 'file')} that the policy brings"
     if isinstance(source, bytes):

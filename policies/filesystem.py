@@ -87,7 +87,8 @@ class Mount:
     the file is opened; or None, an empty folder in memory. mode: "ro" cannot be written; "rw" writes to the host;
     "overlay" keeps changes beside the source; "memory" is a copy that is lost with the box. Default: "ro", and "memory"
     without a source. size, files: bytes and number of files that may be added (overlay and memory). None: what the
-    whole box may use.
+    whole box may use. names: of a folder of the host with the mode "ro", patterns (as fnmatch has them) of the names
+    directly in it that are shown; what matches none of them is not there for the box. None: all.
     """
 
     target: str = attrs.field(converter=_to_target)
@@ -109,6 +110,7 @@ class Mount:
         validator=between(0, _EVER, "0 files or more, or none"),
         kw_only=True,
     )
+    names: tuple[str, ...] | None = attrs.field(default=None, converter=checks.to_patterns, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         kind = _kind(self.source)
@@ -118,6 +120,8 @@ class Mount:
         for name in ("size", "files"):
             if getattr(self, name) is not None and self.mode not in ("overlay", "memory"):
                 raise refusal(f'only for the modes "overlay" and "memory", not "{self.mode}"', key=name)
+        if self.names is not None and (kind != "a host path" or self.mode != "ro"):
+            raise refusal('only for a folder of the host with the mode "ro"', key="names")
 
 
 def parse_mount(text: str) -> Mount:

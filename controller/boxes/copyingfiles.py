@@ -384,7 +384,8 @@ def _host_mount(copier: Copier, old: HostMount) -> HostMount:
     new.host = copier.of(old.host)
     new.open_nodes = WeakSet()
     copier.closing.callback(new.close)
-    new.superblock, new.hide_dotfiles, new.target = copier.of(old.superblock), old.hide_dotfiles, old.target
+    new.superblock, new.target = copier.of(old.superblock), old.target
+    new.hide_dotfiles, new.names = old.hide_dotfiles, old.names
     new._inodes, new.use = dict(old._inodes), copier.of(old.use)
     copier.later(_fill_host_mount, old, new)
     return new

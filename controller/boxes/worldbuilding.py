@@ -501,17 +501,19 @@ class WorldBuilder:
                 why = _too_much(limits) if quota.exceeded else error
                 raise SandboxStartError(f"{folder} cannot be copied into the box: {why}") from error
 
-    def _host(self, source: str, target: str, writable: bool) -> Node:
+    def _host(self, source: str, target: str, writable: bool, names: tuple[str, ...] | None = None) -> Node:
         hide = self._policy.filesystem.hide_dotfiles
         mount = HostMount(
             source, self._superblock(), writable=writable, hide_dotfiles=hide, target=os.fsencode(target),
-            use=self.host_use,
+            use=self.host_use, names=names,
         )  # fmt: skip
         self._closing.callback(mount.close)
         return mount.root
 
-    def _host_mount(self, target: str, source: str, mode: str, quota: Quota | None = None) -> Node:
-        root = self._host(source, target, mode == "rw")
+    def _host_mount(
+        self, target: str, source: str, mode: str, quota: Quota | None = None, names: tuple[str, ...] | None = None
+    ) -> Node:
+        root = self._host(source, target, mode == "rw", names)
         return self._overlay(target, root, quota, source) if mode == "overlay" else root
 
     def _overlay(
@@ -542,7 +544,7 @@ class WorldBuilder:
         if isinstance(source, str):
             if why := why_no_mount(source):
                 raise SandboxStartError(f"mount {mount.target}: {source} {why}")
-            return self._host_mount(mount.target, source, mount.mode, quota)
+            return self._host_mount(mount.target, source, mount.mode, quota, mount.names)
         if callable(source):
             return GeneratedFile(self._superblock(), source)
         return self._tree_mount(mount.target, source, mount.mode, quota)

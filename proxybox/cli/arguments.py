@@ -111,7 +111,7 @@ LEARN: Final = (
     Option(("--also",), "ARGS", "Run it with these arguments, too, split as a shell does.", True),
     Option(("--input",), "FILE", "What each run reads as standard input; - for that of this command."),
     Option(("--merge",), "FILE", "Begin with what this policy lets in, too.", True),
-    Option(("--generalise",), None, "Propose folders for files that lie together, and for temporary names."),
+    Option(("--generalise",), None, "Propose folders for files that lie together, and patterns for temporary names."),
     Option(("--rounds",), "N", "How many runs it may take (100)."),
     Option(("--json",), None, "Print what was learned as JSON."),
 )

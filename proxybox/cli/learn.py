@@ -360,7 +360,13 @@ def line_as_json(line: Proposal) -> dict[str, Any]:
     mount = line.mount
     return {
         "told": line.told(),
-        "mount": None if mount is None else {"target": mount.target, "source": line.source or None, "mode": mount.mode},
+        "mount": mount
+        and {
+            "target": mount.target,
+            "source": line.source or None,
+            "mode": mount.mode,
+            "names": mount.names,
+        },
         "key": line.key or None,
         "value": line.value,
         "calls": dict(line.calls),

@@ -7,7 +7,7 @@ import fnmatch
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import attrs
@@ -144,8 +144,11 @@ def _is_secret_name(name: str) -> bool:
     return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in _SECRET_NAMES)
 
 
-def shown_by(folder: str) -> Shown:
-    """Looks through a folder and what is below it, up to MOST_ENTRIES entries."""
+def shown_by(folder: str, names: tuple[str, ...] | None = None) -> Shown:
+    """Looks through a folder and what is below it, up to MOST_ENTRIES entries.
+
+    names: patterns of the names directly in it that count; None for all.
+    """
     files = size = hidden = seen = 0
     secrets: list[str] = []
     waiting = [folder]
@@ -159,6 +162,9 @@ def shown_by(folder: str) -> Shown:
                 seen += 1
                 if seen > MOST_ENTRIES:
                     return Shown(files, size, hidden, tuple(secrets), False)
+                is_shown = names is None or os.path.dirname(entry.path) != folder or matches(names, entry.name)
+                if not is_shown:
+                    continue
                 if entry.name.startswith("."):
                     hidden += 1
                     continue
@@ -170,6 +176,11 @@ def shown_by(folder: str) -> Shown:
                 if _is_secret_name(entry.name) and len(secrets) < _MOST_NAMED:
                     secrets.append(os.path.relpath(entry.path, folder))
     return Shown(files, size, hidden, tuple(secrets))
+
+
+def matches(names: Iterable[str], name: str) -> bool:
+    """Whether a name matches one of a mount's patterns."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in names)
 
 
 def size_of(path: str) -> int:

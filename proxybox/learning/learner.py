@@ -13,7 +13,7 @@ import attrs
 from proxybox.controller.errors import SandboxStartError
 from proxybox.learning.hostfiles import Host
 from proxybox.learning.merging import wider
-from proxybox.learning.needs import MOST_TOLD, Needs, Search, Writes
+from proxybox.learning.needs import MOST_TOLD, Needs, Search, Writes, counted
 from proxybox.learning.observing import Observed
 from proxybox.learning.proposals import Proposal, covers, shown, with_mount, without_mount
 from proxybox.policies import Mount, Policy, PolicyError, evolve
@@ -265,24 +265,27 @@ class Learner:
         """Asks about folders that could stand for files; the files' lines go where one is let in."""
         learned = {line.mount for line in self._lines.values() if line.mount is not None and not line.secret}
         try:
+            taken = {mount.target for mount in self.policy.filesystem.mounts}
             for each in wider(mount for mount in self.policy.filesystem.mounts if mount in learned):
+                if each.mount.target in taken:  # another mount has that place, which the program may need
+                    continue
                 search = Search(policy=self.policy, host=self.host)
                 told: dict[str, None] = {}
-                made = search.folder(each.target, each.source, told)
+                made = search.widened(each.mount, told)
                 self._told.update(told)
                 if made is not None:
                     calls: dict[str, int] = {}
                     for line in self._lines.values():
                         if line.mount in each.files:
                             calls |= {name: calls.get(name, 0) + count for name, count in line.calls.items()}
-                    why = f"stands for {len(each.files)} files"
+                    why = f"stands for {counted(len(each.files), 'file')}"
                     self._ask(attrs.evolve(made, calls=calls, why=why, needed=False))
         except Enough:
             pass
 
 
-def _place(mount: Mount) -> tuple[str, str, str]:
-    return mount.target, repr(mount.source), mount.mode
+def _place(mount: Mount) -> tuple[str, str, str, tuple[str, ...] | None]:
+    return mount.target, repr(mount.source), mount.mode, mount.names
 
 
 def passes(runs: Sequence[Run]) -> bool:

@@ -1,9 +1,10 @@
 """Several policies as one, and many files as their folder: what is wider than any single run has needed."""
 
+import glob
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import attrs
@@ -16,7 +17,7 @@ _RANK: Final = ("ro", "memory", "overlay", "rw")
 #: Siblings from which on a folder is proposed in place of its files.
 FEWEST_SIBLINGS: Final = 3
 #: Names as programs make them for one run: tempfile's, hexadecimal ids, dates and long numbers.
-_TEMPORARY: Final = re.compile(r"tmp[a-z0-9_]{6,}|[0-9a-f]{8,}|\d{4}-\d\d-\d\d|\d{5,}")
+_TEMPORARY: Final = re.compile(r"(?<=tmp)[a-z0-9_]{6,}|[0-9a-f]{8,}|\d{4}-\d\d-\d\d|\d{5,}")
 
 
 def merged(first: Policy, second: Policy) -> Policy:
@@ -47,9 +48,11 @@ def merged(first: Policy, second: Policy) -> Policy:
 
 def _with(policy: Policy, mount: Mount) -> Policy:
     same = next((each for each in policy.filesystem.mounts if each.target == mount.target), None)
+    if same is not None and None not in (same.names, mount.names) and same.source == mount.source:
+        return with_mount(policy, attrs.evolve(same, names=(*(same.names or ()), *(mount.names or ()))))
     if any(covers(each, mount) for each in policy.filesystem.mounts):
         return policy
-    is_narrower = same is not None and _RANK.index(same.mode) < _RANK.index(mount.mode)
+    is_narrower = same is not None and (same.names is not None or _RANK.index(same.mode) < _RANK.index(mount.mode))
     if same is not None and not (same.source == mount.source and is_narrower):
         return policy
     return with_mount(policy, mount)
@@ -60,34 +63,37 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.search(name) is not None
 
 
-def pattern_of(path: str) -> str:
-    """Returns a path with `*` for what looks temporary in its last name."""
-    folder, name = os.path.split(path)
-    return os.path.join(folder, _TEMPORARY.sub("*", name))
+def pattern_of(name: str) -> str:
+    """Returns a pattern, as fnmatch has them, with `*` for what looks temporary in a name."""
+    return "*".join(map(glob.escape, _TEMPORARY.split(name)))
 
 
 @attrs.frozen
 class Wider:
-    """A folder that could stand for some mounts of files.
+    """A mount that could stand for some mounts of files: of their folder, or of some names in it.
 
-    target, source: where it would be mounted, and what. files: the mounts that it would stand for.
+    files: the mounts that it would stand for.
     """
 
-    target: str
-    source: str
+    mount: Mount
     files: tuple[Mount, ...]
 
 
-def wider(mounts: Iterable[Mount]) -> list[Wider]:
-    """Returns the folders that could stand for read-only mounts of files: for three siblings, or a temporary name."""
+def wider(mounts: Iterable[Mount]) -> Iterator[Wider]:
+    """Yields what could stand for read-only mounts of files: names that match a pattern, and folders.
+
+    A pattern stands for temporary names. A folder stands for three siblings or more with other names, and for names of
+    which nothing would stay but `*`.
+    """
     folders: dict[tuple[str, str], list[Mount]] = defaultdict(list)
     for mount in mounts:
         if not isinstance(mount.source, str) or mount.mode != "ro" or not os.path.isfile(mount.source):
             continue
         if os.path.basename(mount.source) == os.path.basename(mount.target):
             folders[os.path.dirname(mount.target), os.path.dirname(mount.source)].append(mount)
-    return [
-        Wider(target, source, tuple(files))
-        for (target, source), files in folders.items()
-        if len(files) >= FEWEST_SIBLINGS or any(is_temporary(os.path.basename(each.target)) for each in files)
-    ]
+    for (target, source), files in folders.items():
+        patterns = {each: pattern_of(name) for each in files if is_temporary(name := os.path.basename(each.target))}
+        if len(files) - len(patterns) >= FEWEST_SIBLINGS or "*" in patterns.values():
+            yield Wider(Mount(target, source), tuple(files))
+        elif patterns:
+            yield Wider(Mount(target, source, names=sorted(set(patterns.values()))), tuple(patterns))

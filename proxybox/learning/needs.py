@@ -149,15 +149,20 @@ class Search:
         self, path: str, source: str, told: dict[str, None], mode: Literal["ro", "overlay", "rw"] = "ro"
     ) -> Proposal | None:
         """Returns the proposal of a folder of the host; None, with the reason told, for one that is never shown."""
+        return self.widened(Mount(path, source, mode=mode), told)
+
+    def widened(self, mount: Mount, told: dict[str, None]) -> Proposal | None:
+        """Returns the proposal of a mount of a folder of the host; None, with the reason told, for one never shown."""
+        source = str(mount.source)
         if why := self.host.why_never(source):
             told[f"{shown(source)} is not proposed: {why}"] = None
             return None
-        seen = shown_by(source)
+        seen = shown_by(source, mount.names)
         hides = self.policy.filesystem.hide_dotfiles
         return Proposal(
-            mount=Mount(path, source, mode=mode),
-            lets_in=tuple(_told_of(seen, hides)),
-            secret=self._why_secret(path, source) or _secret_in(seen, hides),
+            mount=mount,
+            lets_in=tuple(_told_of(seen, hides, mount.names)),
+            secret=self._why_secret(mount.target, source) or _secret_in(seen, hides),
         )
 
     # --- writing ---
@@ -253,9 +258,10 @@ def without_mounts_at(policy: Policy, path: str) -> Policy:
     )
 
 
-def _told_of(seen: Shown, hides: bool) -> Iterator[str]:
+def _told_of(seen: Shown, hides: bool, names: tuple[str, ...] | None) -> Iterator[str]:
     more = "" if seen.whole else "more than "
-    yield f"all of it, with what is added later: {more}{counted(seen.files, 'file')}, {spoken_size(seen.size)}"
+    what = "all of it" if names is None else "all that matches"
+    yield f"{what}, with what is added later: {more}{counted(seen.files, 'file')}, {spoken_size(seen.size)}"
     if seen.hidden:
         stay = "hidden as before" if hides else "WHICH IT SHOWS"
         yield f"{counted(seen.hidden, 'name')} beginning with a dot, {stay}"

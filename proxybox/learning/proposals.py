@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import attrs
 
+from proxybox.learning.hostfiles import matches
 from proxybox.policies import Mount, Policy, evolve
 from proxybox.policies.sizes import format_size, spoken_duration
 from proxybox.terminal.harmless import on_one_line
@@ -38,7 +39,7 @@ class Proposal:
     def name(self) -> str:
         """What it is known by, so that the same thing is not asked twice."""
         if self.mount is not None:
-            return f"{self.mount.target} {self.mount.source!r} {self.mount.mode}"
+            return f"{self.mount.target} {self.mount.source!r} {self.mount.mode} {self.mount.names}"
         return f"{self.key} {self.value}"
 
     @property
@@ -65,6 +66,9 @@ class Proposal:
             "overlay": "with changes kept apart from the host",
         }[mode]
         at = "" if self.source == self.mount.target else f" at {target}"
+        if self.mount.names is not None:
+            names = on_one_line(" or ".join(self.mount.names))
+            return f"what is called {names} in {on_one_line(self.source)}{at}, {how}"
         return f"{'the folder ' if os.path.isdir(self.source) else ''}{on_one_line(self.source)}{at}, {how}"
 
     def wanted_by(self) -> str:
@@ -117,5 +121,7 @@ def covers(wide: Mount, narrow: Mount) -> bool:
     if not isinstance(wide.source, str) or not isinstance(narrow.source, str) or not os.path.isdir(wide.source):
         return False
     rest = narrow.target[len(wide.target) :]
+    if wide.names is not None and not matches(wide.names, rest.split("/")[1] if "/" in rest else ""):
+        return False
     is_below = narrow.target.startswith(wide.target + "/") and narrow.source == wide.source + rest
     return is_below and "/." not in rest and _RANK[narrow.mode] <= _RANK[wide.mode]

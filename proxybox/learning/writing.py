@@ -84,8 +84,9 @@ def _comments(lines: Iterable[Proposal]) -> dict[str, list[str]]:
         told += [f"lets in {each}" for each in line.lets_in]
         if line.secret:
             told.append(f"SECRET: {line.secret}")
-        if line.mount is not None and is_temporary(line.mount.target.rpartition("/")[2]):
-            told.append(f"the name looks made for one run, as {pattern_of(line.mount.target)}")
+        name = "" if line.mount is None else line.mount.target.rpartition("/")[2]
+        if is_temporary(name):
+            told.append(f"the name looks made for one run, as {pattern_of(name)}: --generalise asks about such names")
         found[line.key if line.mount is None else line.mount.target] = told
     return found
 

@@ -63,6 +63,50 @@ def test_dotfiles_when_they_are_asked_for(data: Path) -> None:
     assert proxybox.run("print(open('/data/.hidden').read())", filesystem=files).stdout == "secret\n"
 
 
+def test_names_that_match_a_pattern_are_all_that_a_folder_has(data: Path) -> None:
+    (data / "sub" / "file.csv").write_text("deep")
+    (data / "to-file").symlink_to("file.txt")
+    (data / "to-sub.txt").symlink_to("sub/deep")
+    (data / "hard.csv").hardlink_to(data / "out")
+    code = """
+import os
+print(sorted(os.listdir("/data")), sorted(os.listdir("/data/sub")))
+print(open("/data/sub/../file.txt").read(), open("/data/sub/file.csv").read())
+folder = os.open("/data", os.O_RDONLY)
+for name in ("link", "hard.csv", ".hidden", "sub/../link", "../data/link", "to-file.txt/../link", "nothing"):
+    for call in (os.lstat, os.open, os.readlink, os.unlink, os.mkdir, os.chdir):
+        for dir_fd in (None, folder):
+            try:
+                if dir_fd is None:
+                    call("/data/" + name, *[os.O_RDONLY] * (call is os.open))
+                elif call is not os.chdir:
+                    call(name, *[os.O_RDONLY] * (call is os.open), dir_fd=dir_fd)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                continue
+            except OSError as error:
+                assert error.strerror == "Read-only file system" and call is os.mkdir, (call, name, error)
+                continue
+            assert call is os.chdir, (call, name)
+"""
+    mount = Mount("/data", data, names=["*.txt", "su[b]", "to-*"])
+    shown = "['file.txt', 'sub', 'to-file', 'to-sub.txt'] ['deep', 'file.csv']"
+    assert told(run(code, mount)) == [shown, "from the host deep"]
+
+
+def test_a_link_to_a_name_that_is_not_shown_leads_nowhere(data: Path) -> None:
+    (data / "to-file").symlink_to("file.txt")
+    code = """
+import os
+print(os.listdir("/data"), os.path.exists("/data/to-file"), os.readlink("/data/to-file"))
+"""
+    assert told(run(code, Mount("/data", data, names=["to-*"]))) == ["['to-file'] False file.txt"]
+
+
+def test_names_are_those_of_a_folder(data: Path) -> None:
+    with pytest.raises(proxybox.SandboxStartError, match="names choose among those of a folder"):
+        run("", Mount("/data", data / "file.txt", names=["*"]))
+
+
 def test_read_and_write(data: Path) -> None:
     data.chmod(0o777)
     code = """

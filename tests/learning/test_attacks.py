@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+import proxybox
 from proxybox.learning.needs import MOST_PROPOSALS
-from proxybox.policies import from_toml
+from proxybox.policies import from_dict, from_toml
 from tests.learning.hosts import SECRET, Place
 
 
@@ -190,6 +191,31 @@ def test_files_of_one_folder_do_not_become_the_folder_unasked(place: Place) -> N
     found = learned(place, code)
     assert targets(found) == [f"{place.data}/texts/{number}.csv" for number in range(4)]
     assert targets(learned(place, code, "--generalise")) == [f"{place.data}/texts"]
+
+
+def test_temporary_names_become_a_pattern_that_shows_no_others(place: Place) -> None:
+    (place.data / "job-5f3a9c21.csv").write_text("1")
+    (place.data / "job-77777777.csv").write_text("2")
+    (place.data / "other.csv").write_text("3")
+    code = "import sys; print(open(sys.argv[1] + '/job-5f3a9c21.csv').read())"
+    found = learned(place, code, "--generalise")
+    assert [each["mount"]["names"] for each in found["lines"]] == [["job-*.csv"]]
+    assert "all that matches, with what is added later: 2 files, 2 bytes" in found["lines"][0]["lets_in"]
+    mounts = found["policy"]["filesystem"]["mounts"]
+    code = (
+        f"import os\nos.chdir({str(place.data)!r})\nprint(sorted(os.listdir()), open('job-77777777.csv').read())\n"
+        "for name in ('other.csv', 'texts', '../data/sales.csv'):\n    assert not os.path.lexists(name), name\n"
+    )
+    result = proxybox.run(code, policy=from_dict({**found["policy"], "filesystem": {"mounts": mounts}}))
+    assert (result.stderr, result.stdout) == ("", "['job-5f3a9c21.csv', 'job-77777777.csv'] 2\n")
+
+
+def test_the_pattern_of_a_secret_is_asked_alone(place: Place) -> None:
+    (place.data / "job-5f3a9c21.csv").write_text("1")
+    (place.data / "job-token.csv").write_text(SECRET)
+    found = learned(place, "import sys; open(sys.argv[1] + '/job-5f3a9c21.csv')", "--generalise")
+    assert targets(found) == [f"{place.data}/job-5f3a9c21.csv"]
+    assert "job-token.csv in it is named like a key" in found["declined"][0]["secret"]
 
 
 def test_what_the_program_does_without_is_left_out(place: Place) -> None:

@@ -118,7 +118,7 @@ def test_what_was_learned_as_json(place: Place) -> None:
     found = json.loads(done.stdout)
     assert (found["passes"], found["rounds"], found["runs"]) == (True, 2, ["ok"])
     [line] = found["lines"]
-    assert line["mount"] == {"target": csv, "source": csv, "mode": "ro"}
+    assert line["mount"] == {"target": csv, "source": csv, "mode": "ro", "names": None}
     assert line["calls"] == {"openat": 1}
     assert from_toml(found["toml"]).filesystem.mounts[0].source == csv
 

@@ -65,27 +65,59 @@ def test_merging_with_itself_changes_nothing() -> None:
 # --- wider ----------------------------------------------------------------------------------------
 
 
+def files_in(folder: Path, *names: str) -> list[Mount]:
+    for name in names:
+        (folder / name).write_text("")
+    return [Mount(f"{folder}/{name}", f"{folder}/{name}") for name in names]
+
+
 def test_siblings_become_a_folder(tmp_path: Path) -> None:
-    for name in "abc":
-        (tmp_path / name).write_text("")
-    files = [Mount(f"{tmp_path}/{name}", f"{tmp_path}/{name}") for name in "abc"]
-    assert [each.source for each in wider(files)] == [str(tmp_path)]
-    assert wider(files[:2]) == []
+    files = files_in(tmp_path, "a", "b", "c")
+    assert [each.mount for each in wider(files)] == [Mount(str(tmp_path), str(tmp_path))]
+    assert list(wider(files[:2])) == []
 
 
-def test_a_temporary_name_becomes_its_folder(tmp_path: Path) -> None:
-    name = f"{tmp_path}/job-5f3a9c21.csv"
-    Path(name).write_text("")
-    assert [each.target for each in wider([Mount(name, name)])] == [str(tmp_path)]
+def test_temporary_names_become_a_pattern(tmp_path: Path) -> None:
+    files = files_in(tmp_path, "job-5f3a9c21.csv", "job-2026-11-28.csv", "[1]12345", "a", "b")
+    (found,) = wider(files)
+    assert found.mount == Mount(str(tmp_path), str(tmp_path), names=["[[]1]*", "job-*.csv"])
+    assert found.files == tuple(files[:3])
+    (found,) = wider([*files, *files_in(tmp_path, "c")])
+    assert (found.mount.names, len(found.files)) == (None, 6)
+
+
+def test_a_name_of_which_nothing_stays_becomes_its_folder(tmp_path: Path) -> None:
+    assert [each.mount.names for each in wider(files_in(tmp_path, "5f3a9c21", "job-5f3a9c21.csv"))] == [None]
 
 
 @pytest.mark.parametrize(
     ("name", "pattern"),
-    [("tmpab12_9xz", "*"), ("run-2026-11-28.log", "run-*.log"), ("job-5f3a9c21.csv", "job-*.csv"), ("a.csv", "a.csv")],
+    [
+        ("tmpab12_9xz", "tmp*"),
+        ("run-2026-11-28.log", "run-*.log"),
+        ("job-5f3a9c21.csv", "job-*.csv"),
+        ("a.csv", "a.csv"),
+        ("*-12345?", "[*]-*[?]"),
+    ],
 )
 def test_patterns_of_temporary_names(name: str, pattern: str) -> None:
-    assert pattern_of(f"/srv/{name}") == f"/srv/{pattern}"
+    assert pattern_of(name) == pattern
     assert is_temporary(name) is (pattern != name)
+
+
+def test_merged_mounts_show_the_names_of_both(tmp_path: Path) -> None:
+    def showing(*names: str) -> Policy:
+        return evolve(STRICT, filesystem=[Mount("/x", str(tmp_path), names=names or None)])
+
+    assert merged(showing("a*"), showing("b", "a*")) == showing("a*", "b")
+    assert merged(showing("a*"), showing()) == merged(showing(), showing("a*")) == showing()
+
+
+def test_a_pattern_covers_the_files_that_match_it(tmp_path: Path) -> None:
+    kept, other = files_in(tmp_path, "job-12345.csv", "other.csv")
+    policy = evolve(STRICT, filesystem=[kept, other])
+    pattern = Mount(str(tmp_path), str(tmp_path), names=["job-*.csv"])
+    assert with_mount(policy, pattern).filesystem.mounts == (pattern, other)
 
 
 def test_a_mount_stands_before_those_in_it(tmp_path: Path) -> None:
@@ -110,6 +142,7 @@ def test_a_preset_is_one_line(name: str) -> None:
         {"filesystem": {"box": "rw", "hide_dotfiles": False, "mounts": [Mount("/a", {}, mode="overlay")]}},
         {"limits": {"memory": None, "threads": 4}, "randomness": 7, "preload": ["json"]},
         {"environment": {"variables": {"A-B": 'x"\n', "C": "\u2028"}}},
+        {"filesystem": [Mount("/a", "/srv", names=["*.csv", "[!a]?"])]},
         {"filesystem": [Mount("/a", b"text"), Mount("/b", {"x": {"y": "z"}}), Mount("/c", size="1M")]},
     ],
 )

@@ -25,6 +25,7 @@ OTHER_VALUES = {
     "filesystem.mounts": [
         [Mount("/m", {"f": "x"}, mode="overlay", size="1M")],
         [Mount("/g", print)],
+        [Mount("/n", "/srv", names=["*.csv"])],
     ],
     "filesystem.box": ["ro", "rw", "memory"],
     "filesystem.hide_dotfiles": [False],

@@ -61,6 +61,12 @@ mounts = st.one_of(
     st.builds(Mount, target=target, source=tree, mode=st.just("memory"), size=count(), files=count()),
     st.builds(Mount, target=target, source=content),
     st.builds(Mount, target=target, source=name.filter(lambda text: text[0] != "~")),
+    st.builds(
+        Mount,
+        target=target,
+        source=name.filter(lambda text: text[0] != "~"),
+        names=st.lists(name, min_size=1, max_size=3),
+    ),
     st.builds(Mount, target=target),
 )
 policies = st.builds(

@@ -45,8 +45,11 @@ class HostDirectory(HostNode, Directory):
         base = self.relative()
         return base + b"/" + name if base else name
 
+    def _hides(self, name: bytes) -> bool:
+        return self._mount.hides(name) or (self._above is None and not self._mount.shows_at_top(name))
+
     def lookup(self, name: bytes) -> Node:
-        if self._mount.hides(name):
+        if self._hides(name):
             raise OSError(errno.ENOENT, "hidden")
         path = self._child_path(name)
         self.superblock.steps.take_host(path.count(b"/"))
@@ -74,11 +77,10 @@ class HostDirectory(HostNode, Directory):
 
     def _shown(self, found: list[boundary.Found]) -> list[Entry]:
         mount = self._mount
-        return [(name, mount.virtual_ino(key), D_TYPES[kind]) for name, kind, key in found if not mount.hides(name)]
+        return [(name, mount.virtual_ino(key), D_TYPES[kind]) for name, kind, key in found if not self._hides(name)]
 
     def has_others(self, names: Collection[bytes]) -> bool:
-        mount = self._mount
-        return mount.host.has_entry(self.relative(), lambda name: name not in names and not mount.hides(name))
+        return self._mount.host.has_entry(self.relative(), lambda name: name not in names and not self._hides(name))
 
     # --- changes ---
 

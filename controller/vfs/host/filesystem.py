@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
+import re
 import stat as st
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,11 +43,12 @@ class HostFilesystem:
 
     def __init__(
         self, folder: str, superblock: Superblock, *, writable: bool, hide_dotfiles: bool, target: bytes,
-        use: HostUse | None,
+        use: HostUse | None, names: tuple[str, ...] | None = None,
     ) -> None:  # fmt: skip
         superblock.read_only = not writable
         self.superblock = superblock
         self.hide_dotfiles = hide_dotfiles
+        self.names = None if names is None else re.compile("|".join(map(fnmatch.translate, names)))
         self.target = target.rstrip(b"/")
         self.use = HostUse(superblock.quota) if use is None else use
         self.open_nodes: WeakSet[HoldsDescriptor] = WeakSet()
@@ -61,6 +64,10 @@ class HostFilesystem:
     def hides(self, name: bytes) -> bool:
         """Whether entries of that name are hidden from the box."""
         return self.hide_dotfiles and name[:1] == b"."
+
+    def shows_at_top(self, name: bytes) -> bool:
+        """Whether the box sees an entry of that name directly in the mounted folder."""
+        return self.names is None or self.names.match(os.fsdecode(name)) is not None
 
     def virtual_ino(self, key: FileId) -> int:
         """The box's inode number for a host (device, inode). Files are numbered in the order in which they are seen."""
