@@ -84,6 +84,16 @@ for call in (lambda: os.fork(), lambda: socket.socket().connect(("1.2.3.4", 80))
 }  # fmt: skip
 
 
+#: Reads the counter of the CPU, which no part of an interpreter does.
+COUNTER = """
+import ctypes, mmap
+page = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=7)
+page.write(bytes.fromhex("0f31 48c1e220 4809d0 c3"))
+counter = ctypes.CFUNCTYPE(ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(page)))
+print([counter() for _ in range(3)])
+"""
+
+
 @pytest.fixture
 def record(tmp_path: Path) -> Path:
     return tmp_path / "run.pbx"
@@ -112,6 +122,19 @@ def test_a_program_is_replayed_to_the_byte(name: str, record: Path) -> None:
     done = replayed(record)
     assert told(done.result) == told(result)
     assert done.calls >= result.usage.calls
+
+
+def test_the_counter_of_the_cpu_is_recorded_where_it_is_closed(record: Path) -> None:
+    result = proxybox.run(COUNTER, time={"kind": "scaled"}, record=record)
+    assert result.ok
+    assert told(replayed(record).result) == told(result)
+
+
+def test_the_counter_of_the_cpu_parts_a_replay_where_it_is_open(record: Path) -> None:
+    assert proxybox.run(COUNTER, record=record).ok
+    divergence = proxybox.replay(record).divergence
+    assert divergence is not None
+    assert (divergence.expected.name, divergence.got.name) == ("write", "write")
 
 
 def test_interrupts_of_which_many_come_at_a_time_are_one_for_the_program(
