@@ -344,7 +344,6 @@ class RecordReader:
     run: Run | None = None
     end: dict[str, Any] | None = None
     chain: bytes = b""
-    _has_ended: bool = False
     _ends_at: int = 0
     _file: BinaryIO | None = None
     signatures: list[tuple[bytes, dict[str, Any]]] = attrs.field(factory=list)
@@ -370,11 +369,7 @@ class RecordReader:
                 raise RecordError("something follows the end of the record")
             before, self.chain = self.chain, frame.chain
             if frame.kind == Kind.EVENTS:
-                for event in self.decoder.events(frame.data):
-                    if self._has_ended:
-                        raise RecordError("an event after the end of the guest: the record is damaged")
-                    self._has_ended = isinstance(event, events.Ended)
-                    yield event
+                yield from self.decoder.events(frame.data)
             elif frame.kind == Kind.CONTENT:
                 size += len(frame.data)
                 if size > _MOST_CONTENT:

@@ -143,13 +143,17 @@ Effect: TypeAlias = Printed | Refused | Mapped | Clocks
 
 @attrs.define(slots=True)
 class Call:
-    """A request of the thread on a channel. answer: None where another event answers it."""
+    """A request of the thread on a channel. answer: None where another event answers it.
+
+    is_plain: whether it was answered at once, by a number alone, and had no effects.
+    """
 
     channel: int
     at_ns: int
     frame: bytes
     answer: Answer | None = None
     effects: tuple[Effect, ...] = ()
+    is_plain: bool = attrs.field(default=False, eq=False)
 
 
 @attrs.define(slots=True)
@@ -401,6 +405,9 @@ def placed(frame: bytes, writes: Iterable[tuple[int, Data]]) -> list[Stored]:
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
+#: The first field of a request, its size, for what is kept as its size without that field: of small ones.
+_SIZES: Final = {size: _U32.pack(size + 4) for size in range(MEMORY - 4, LARGE)}
+
 
 class Decoder:
     """Makes events of the bytes of one frame after another. Raises RecordError for what no encoder writes."""
@@ -410,22 +417,26 @@ class Decoder:
         self._now = 0
         self._effects: list[Effect] = []
         self._effects_size = 0
+        self._has_ended = False
         self.files: dict[int, File] = {}
 
     def events(self, data: bytes) -> Iterator[Event]:
         """Yields the events of a frame's bytes."""
-        at, effects = 0, self._effects
-        while at < len(data):
+        at, whole, effects = 0, len(data), self._effects
+        head, of_head, sizes = _CALL.size, _CALL.unpack_from, _SIZES
+        while at < whole:
             begun = at
+            if self._has_ended:
+                raise RecordError("an event after the end of the guest: the record is damaged")
             try:
                 if data[at] == 2 and not effects:  # nearly all
-                    _, channel, passed, value, size = _CALL.unpack_from(data, at)
-                    end = at + _CALL.size + size
-                    if MEMORY - 4 <= size < LARGE and end <= len(data) and channel < MAX_CHANNELS:
-                        self._now += passed * UNIT_NS
-                        frame = _U32.pack(size + 4) + data[at + _CALL.size : end]
+                    _, channel, passed, value, size = of_head(data, at)
+                    begins = at + head
+                    end = begins + size
+                    if size in sizes and end <= whole and channel < MAX_CHANNELS:
+                        self._now = now = self._now + passed * UNIT_NS
                         at = end
-                        yield Call(channel, self._now, frame, Answer(value))
+                        yield Call(channel, now, sizes[size] + data[begins:end], Answer(value), (), True)
                         continue
                 event, at = self._event(data, at)
             except (struct.error, IndexError):
@@ -568,6 +579,7 @@ class Decoder:
         status, at = _read_text(data, at)
         why, at = _read_text(data, at)
         code, signal = (None if each == _NONE else each for each in _END.unpack_from(data, at))
+        self._has_ended = True
         return Ended(status, why, code, signal), at + _END.size
 
     def _time(self, data: bytes, at: int) -> tuple[None, int]:

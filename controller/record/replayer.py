@@ -52,6 +52,7 @@ _RING_SIZE: Final = CLOCK_RING.size + 8 * RING
 #: The calls by which threads come and go: the driver goes by what their handlers do.
 _CLONE, _EXIT, _EXIT_GROUP = 56, 60, 231
 _OF_THREADS = frozenset({_CLONE, _EXIT, _EXIT_GROUP})
+_NUMBERS_OF_THREADS = frozenset(number.to_bytes(4, "little") for number in _OF_THREADS)
 #: What threads may still ask when the process ends: exit, a slice of a wait, their readings of clocks.
 _AT_THE_END: Final = frozenset({_EXIT, 202, CALL_CLOCKS})
 #: The calls that print what they have from elsewhere: sendfile, splice, tee, copy_file_range.
@@ -111,9 +112,10 @@ class Replayer(Dispatcher):
     """
 
     __slots__ = (
-        "_ahead", "_answers", "_begun_ns", "_concluded", "_exits", "_files", "_frames", "_given_up", "_pauses",
-        "_pending", "_read", "_rows", "_told_at", "calls_followed", "count_threads", "divergence", "due", "is_over",
-        "is_stopped", "is_unobserved", "kill", "next", "on_call", "rest", "seen", "speed", "steps", "until", "wake",
+        "_ahead", "_answers", "_begun_ns", "_concluded", "_exits", "_files", "_frames", "_given_up", "_is_quick",
+        "_pauses", "_pending", "_read", "_rows", "_told_at", "calls_followed", "count_threads", "divergence", "due",
+        "is_over", "is_stopped", "is_unobserved", "kill", "next", "on_call", "rest", "seen", "speed", "steps", "until",
+        "wake",
     )  # fmt: skip
 
     def __init__(
@@ -147,6 +149,7 @@ class Replayer(Dispatcher):
         self._answers: dict[int, Reply] = {}
         self._concluded = threading.Event()
         self._given_up: _Diverged | None = None
+        self._is_quick = False  # nothing but following is asked for: see `watch`
         self._exits = False  # exit_group was answered
         self._pauses = False  # `speed` has an answer wait
         self.steps = 0
@@ -161,12 +164,12 @@ class Replayer(Dispatcher):
         event = self.next
         if (  # the way of nearly every call
             isinstance(event, events.Call)
+            and event.is_plain
+            and event.answer is not None
             and event.frame == frame
             and event.channel == channel
-            and event.answer is not None
-            and not (event.answer.stored or event.effects or number_of(frame) in _OF_THREADS)
-            and self.until is self.speed is None
-            and self.on_call is None
+            and frame[4:8] not in _NUMBERS_OF_THREADS
+            and self._is_quick
         ):
             self.calls_followed += 1
             self.seen = event
@@ -195,6 +198,7 @@ class Replayer(Dispatcher):
     def watch(self, process: GuestProcess) -> None:
         """Begins to watch whether the guest goes on, in a thread of its own, until `conclude`."""
         self.kill = process.watch.kill
+        self._is_quick = self.until is None and self.speed is None and self.on_call is None
         threading.Thread(target=self._watch, args=(process.watch,), name="proxybox-replay", daemon=True).start()
 
     def _watch(self, watch: Watch) -> None:
@@ -255,10 +259,10 @@ class Replayer(Dispatcher):
         self.next = self._ahead.popleft() if self._ahead else self._fetch()
 
     def _fetch(self) -> events.Event | None:
-        for event in self.rest:
-            if event.__class__ is not events.File:
-                return event
-        return None
+        event = next(self.rest, None)
+        while event.__class__ is events.File:
+            event = next(self.rest, None)
+        return event
 
     def _coming(self, channel: int) -> events.Call | None:
         """Returns the next call of a thread; None where it has no other, or one that is too far away."""
