@@ -26,6 +26,7 @@ import contextlib
 import enum
 import errno
 import os
+import threading
 import time
 from collections.abc import Mapping, Set
 from select import POLLIN, POLLOUT
@@ -47,6 +48,8 @@ from proxybox.controller.world.state import Ended, GuestThread, Signal, World
 
 #: After this time, signals that exceed what may be pending for a guest are offered again, if it makes no call before.
 _OFFER_AGAIN_NS = 20_000_000
+#: What `interrupt` puts among the guest's signals where it waits for a call (`Dispatcher.patience_ns`).
+_INTERRUPT = Signal(SIGINT)
 
 
 @attrs.frozen
@@ -118,6 +121,7 @@ class Serving:
         self._phase = Phase.NEW
         self._blocking = True
         self._interrupted = False  # an interrupt was sent, and no call has been answered EINTR for it yet
+        self._overdue: threading.Timer | None = None  # while an interrupt waits for the guest's next call
         # The guest is held while `_holding and not _free`. There are two flags, since the serving thread holds the
         # guest and any other may let it go for good. With one flag, a concurrent `hold` would undo this.
         self._holding = False
@@ -213,6 +217,7 @@ class Serving:
     def close(self) -> None:
         """Gives back what serving has taken. The caller has to end the guest."""
         self._world.stdin.restore()
+        self._takes_interrupt()
         with self._process.watch.lock:
             wake, self._wake = self._wake, -1
             if self._process.door is not None:
@@ -261,10 +266,42 @@ class Serving:
             self._process.watch.kill()
         elif disposition != SIG_IGN:
             self._free = True
-            self._dispatcher.sent(SIGINT, True)  # before it is: what it leads to is noted after it
-            self._process.watch.send(SIGINT)
-            self._interrupted = True  # not before: whoever sees this looks whether the signal is pending
-            self.wake()
+            if self._dispatcher.patience_ns and self.computes:
+                self._interrupt_soon()
+            else:
+                self._interrupt_now()
+
+    def _interrupt_now(self) -> None:
+        self._dispatcher.sent(SIGINT, True)  # before it is: what it leads to is noted after it
+        self._process.watch.send(SIGINT)
+        self._interrupted = True  # not before: whoever sees this looks whether the signal is pending
+        self.wake()
+
+    def _interrupt_soon(self) -> None:
+        """Has SIGINT come with the guest's next call; without one in time, while it computes.
+
+        Interrupts that come meanwhile are the same one, as a signal is that is pending (signal(7)).
+        """
+        with self._process.watch.lock:
+            if self._overdue is not None:
+                return
+            self._overdue = threading.Timer(self._dispatcher.patience_ns / 1e9, self._interrupt_overdue)
+            self._overdue.daemon = True
+            self._overdue.start()
+        self._world.signals.outbox.append(_INTERRUPT)
+        self.wake()
+
+    def _interrupt_overdue(self) -> None:
+        if self._takes_interrupt():
+            self._interrupt_now()
+
+    def _takes_interrupt(self) -> bool:
+        """Whether the interrupt that waits for a call is the asker's to send: one asker is told so."""
+        with self._process.watch.lock:
+            overdue, self._overdue = self._overdue, None
+        if overdue is not None:
+            overdue.cancel()
+        return overdue is not None
 
     def hold(self) -> None:
         """Lets the guest's next calls wait, for readers of its output, until `let_go`. For the serving thread only."""
@@ -559,7 +596,13 @@ class Serving:
             return
         self._held_until_ns = None
         waiting = signals.outbox[:]
-        signals.outbox.clear()
+        del signals.outbox[: len(waiting)]  # another thread may have added an interrupt meanwhile
+        if any(each is _INTERRUPT for each in waiting):
+            waiting = [each for each in waiting if each is not _INTERRUPT]
+            if self._takes_interrupt():
+                self._dispatcher.sent(SIGINT, late and self.computes)
+                self._process.watch.send(SIGINT)
+                self._answer_interrupted(_INTERRUPT)
         kept = []
         for signal, is_sent in zip(waiting, self._process.watch.offer([each.number for each in waiting]), strict=True):
             if is_sent:
@@ -583,10 +626,10 @@ class Serving:
         self._world.signals.offer_ns = self._held_until_ns
         return True
 
-    def _after(self, *, late: bool = False) -> None:
+    def _after(self) -> None:
         """Handles what a call may have caused besides its answer: signals to send, threads that have come or gone."""
         world = self._world
-        self._send_signals(late=late)
+        self._send_signals(late=True)
         if len(world.threads) == 1 and world.threads[0] is self._main.thread and len(self._lines) == 1:
             return
         live = set(map(id, world.threads))
@@ -629,7 +672,7 @@ class Serving:
             if not changes:
                 break
             self._try_waits(changes.take())
-        self._after(late=True)
+        self._after()
 
     def _try_waits(self, changed: Set[object] | None) -> None:
         """Tries the calls that wait for something in `changed`, or all when that is None."""

@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -137,18 +138,78 @@ def test_the_counter_of_the_cpu_parts_a_replay_where_it_is_open(record: Path) ->
     assert (divergence.expected.name, divergence.got.name) == ("write", "write")
 
 
-def test_interrupts_of_which_many_come_at_a_time_are_one_for_the_program(
-    record: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signals wait for the program's next call, however slow the machine is: so their place is exact."""
+    monkeypatch.setattr(recorder.RecordingDispatcher, "patience_ns", 10**11)
+
+
+@pytest.mark.usefixtures("patient")
+def test_interrupts_of_which_many_come_at_a_time_are_one_for_the_program(record: Path) -> None:
     """A caller may send more than can wait: signals of one kind are one while it waits (signal(7))."""
-    monkeypatch.setattr(
-        recorder.RecordingDispatcher, "patience_ns", 10**11
-    )  # its place is exact on a slow machine, too
     code = "import host\ntry: host.storm()\nexcept KeyboardInterrupt: print('interrupted')\nprint('went on')"
     with proxybox.Sandbox(functions={"storm": lambda: [box.interrupt() for _ in range(200)]}) as box:
         result = box.run(code, record=record)
     assert result.stdout == "interrupted\nwent on\n", result
     assert told(replayed(record).result) == told(result)
+
+
+#: Goes on until it is interrupted, alone and beside a thread.
+ON_AND_ON = """
+n = 0
+try:
+    while True: n += 1; print(n, flush=True)
+except KeyboardInterrupt: print("interrupted", n)
+"""
+BESIDE_A_THREAD = f"""
+import threading
+goes = threading.Event()
+beside = threading.Thread(target=goes.wait); beside.start()
+{ON_AND_ON}
+goes.set(); beside.join(); print("joined")
+"""
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("asked", ["by the thread that serves", "by another thread"])
+@pytest.mark.parametrize("code", [ON_AND_ON, BESIDE_A_THREAD], ids=["alone", "beside a thread"])
+def test_an_interrupt_comes_with_the_same_call_again(code: str, asked: str, record: Path) -> None:
+    printed = threading.Event()
+
+    def interrupt() -> None:
+        printed.wait(60)
+        box.interrupt()
+
+    def saw(text: str) -> None:
+        if "20\n" in text and not printed.is_set():
+            printed.set()
+            if asked == "by the thread that serves":
+                box.interrupt()
+
+    with proxybox.Sandbox() as box:
+        other = threading.Thread(target=interrupt)
+        if asked == "by another thread":
+            other.start()
+        result = box.run(code, on_stdout=saw, record=record)
+        if asked == "by another thread":
+            other.join()
+    assert result.ok
+    assert "interrupted" in result.stdout
+    assert told(replayed(record).result) == told(result)
+
+
+def test_an_interrupt_of_a_program_that_makes_no_call_does_not_wait_for_one(record: Path) -> None:
+    code = "import host\nhost.begins()\ntry:\n    while True: pass\nexcept KeyboardInterrupt: print('interrupted')"
+    others = []
+
+    def begins() -> None:
+        others.append(threading.Timer(0.05, box.interrupt))
+        others[0].start()
+
+    with proxybox.Sandbox(functions={"begins": begins}) as box:
+        result = box.run(code, record=record)
+    others[0].join()
+    assert (result.status, result.stdout) == (Status.OK, "interrupted\n")
 
 
 @pytest.mark.parametrize("code", ["host.end()", "host.end()\nwhile True: pass", "print('x', flush=True); host.end()"])
