@@ -409,6 +409,10 @@ def placed(frame: bytes, writes: Iterable[tuple[int, Data]]) -> list[Stored]:
 _SIZES: Final = {size: _U32.pack(size + 4) for size in range(MEMORY - 4, LARGE)}
 
 
+#: Answers without anything stored, of which a reader keeps one for each value.
+_MOST_ANSWERS: Final = 256
+
+
 class Decoder:
     """Makes events of the bytes of one frame after another. Raises RecordError for what no encoder writes."""
 
@@ -418,12 +422,13 @@ class Decoder:
         self._effects: list[Effect] = []
         self._effects_size = 0
         self._has_ended = False
+        self._answers: dict[int, Answer] = {}  # those that stand for many calls
         self.files: dict[int, File] = {}
 
     def events(self, data: bytes) -> Iterator[Event]:
         """Yields the events of a frame's bytes."""
         at, whole, effects = 0, len(data), self._effects
-        head, of_head, sizes = _CALL.size, _CALL.unpack_from, _SIZES
+        head, of_head, sizes, answers = _CALL.size, _CALL.unpack_from, _SIZES, self._answers
         while at < whole:
             begun = at
             if self._has_ended:
@@ -436,7 +441,12 @@ class Decoder:
                     if size in sizes and end <= whole and channel < MAX_CHANNELS:
                         self._now = now = self._now + passed * UNIT_NS
                         at = end
-                        yield Call(channel, now, sizes[size] + data[begins:end], Answer(value), (), True)
+                        answer = answers.get(value)
+                        if answer is None:
+                            answer = Answer(value)
+                            if len(answers) < _MOST_ANSWERS:
+                                answers[value] = answer
+                        yield Call(channel, now, sizes[size] + data[begins:end], answer, (), True)
                         continue
                 event, at = self._event(data, at)
             except (struct.error, IndexError):
