@@ -30,6 +30,8 @@ _CALLS: Final = frozenset({"exec", "eval", "call"})
 #: Seconds between two looks at what nobody uses, and at records that are old.
 _RHYTHM: Final = 1.0
 _EXPIRING: Final = 60.0
+#: Seconds for which a worker that has no line free is asked for the record of a session.
+_INSISTS: Final = 120.0
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -363,9 +365,15 @@ class Sessions:
         if session.call is not None:
             session.call.input("")  # a program that waits for input would keep its call from ending
 
-        def hand_over(take: Take) -> Coroutine[Any, Any, bytes]:
-            job = {"op": "end", "session": session.id}
-            return self._jobs.ask("live", ITSELF, job, on_event=take, worker=session.worker.number)
+        async def hand_over(take: Take) -> bytes:
+            job, until = {"op": "end", "session": session.id}, time.monotonic() + _INSISTS
+            while True:
+                try:
+                    return await self._jobs.ask("live", ITSELF, job, on_event=take, worker=session.worker.number)
+                except Refusal as refusal:  # its worker is busy with calls of others
+                    if refusal.kind not in ("overloaded", "rate-limited") or time.monotonic() >= until:
+                        raise
+                await asyncio.sleep(_RHYTHM)
 
         why = _LOST if session.worker.ended else await self._records.keep(session.caller.key, session.id, hand_over)
         return f"; its record is lost: {why}" if why else ""

@@ -10,7 +10,8 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import anyio
 import attrs
@@ -21,6 +22,10 @@ import proxybox
 from proxybox import AsyncClient, Client, PolicyError
 from proxybox.controller.record.format import frames
 from proxybox.errors import CannotCopy, SandboxClosedError
+from proxybox.serve import sessions
+from proxybox.serve.callers import ANONYMOUS
+from proxybox.serve.config import ServiceSessions
+from proxybox.serve.problems import Refusal
 from proxybox.serve.sessionrecords import SessionRecords, Take
 from proxybox.serve.store import Store
 from tests.serve.conftest import CONFIG, Server, serving, serving_two
@@ -245,7 +250,7 @@ def test_nothing_is_left_of_records_that_are_given_up(place: Place, recording: S
 
 
 def test_what_is_recorded_and_what_is_kept_has_the_room_of_a_key(place: Place, recording: Server) -> None:
-    sessions = [recording.session(record=True) for _ in range(3)]
+    recorded = [recording.session(record=True) for _ in range(3)]
     answer = recording.post("/v1/sessions", {"record": True})
     assert problem(answer) == (
         413, "3 sessions of this key are recorded, and its files leave room for 3 records of 262,144 bytes "
@@ -256,16 +261,40 @@ def test_what_is_recorded_and_what_is_kept_has_the_room_of_a_key(place: Place, r
     assert answer.status_code == 201
     assert recording.http.delete(f"/v1/sessions/{answer.json()['id']}", headers=others).status_code == 204
     plain = recording.session()  # needs no such room
-    for session in sessions:
+    for session in recorded:
         recording.http.delete(session)
     more = [recording.session(record=True) for _ in range(2)]
     status, detail = problem(recording.post("/v1/sessions", {"record": True}))
     assert status == 413
     assert detail.startswith("2 sessions of this key are recorded, and its files leave room for 2 records of 262,144")
-    for session in (*sessions, *more):
+    for session in (*recorded, *more):
         recording.http.delete(session)
         record_of(recording, session)
     assert recording.execute(plain, "1")["status"] == "ok"
+
+
+def test_a_session_of_a_websocket_can_be_recorded(place: Place, recording: Server, tmp_path: Path) -> None:
+    pytest.importorskip("websockets", reason="the WebSocket needs the package websockets")
+    from tests.serve.test_websocket import talking
+
+    async def work() -> str:
+        async with talking(recording) as talk:
+            await talk.send(do="open", key=place.one, record=True)
+            session = str((await talk.next())["session"])
+            await talk.send(do="execute", id="1", code="print(input())")
+            await talk.until("input_request")
+            await talk.send(do="input", text="from the page\n")
+            await talk.until("finished")
+            return session
+
+    session = f"/v1/sessions/{asyncio.run(asyncio.wait_for(work(), 60))}"
+    while (
+        recording.http.get(f"{session}/record").status_code == 409
+    ):  # until the service has seen the end of the socket
+        pass
+    again = proxybox.replay(kept(record_of(recording, session), tmp_path / "session.pbx"))
+    assert again.ok
+    assert again.result.stdout == "from the page\n"
 
 
 # --- what kills -------------------------------------------------------------------------------------------------------
@@ -378,6 +407,32 @@ async def test_old_records_are_given_up(store: Store) -> None:
         await records.expire()
         assert (await records.find("key", "a") is not None) == is_there
     assert store.used("key") == 4096
+
+
+@in_a_loop
+async def test_a_busy_worker_is_asked_again_for_a_record(store: Store) -> None:
+    """A job of the session's worker waits for a free line, and is refused when none becomes free in time."""
+    answers: list[Any] = [Refusal("overloaded"), Refusal("rate-limited"), b'{"record_fault": "", "record_digest": ""}']
+
+    class Busy:
+        config = SimpleNamespace(limits=SimpleNamespace(artefacts=1 << 20))
+        on_lost: ClassVar[list[Any]] = []
+
+        async def ask(self, *_: Any, **__: Any) -> bytes:
+            answer = answers.pop(0)
+            if isinstance(answer, Refusal):
+                raise answer
+            told: bytes = answer
+            return told
+
+    session: Any = SimpleNamespace(id="a", call=None, worker=SimpleNamespace(number=0, ended=False), caller=ANONYMOUS)
+    jobs: Any = Busy()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sessions, "_RHYTHM", 0)
+        assert await sessions.Sessions(ServiceSessions(), jobs, store)._keep_record(session) == ""
+        answers[:] = [Refusal("not-ready", "the database cannot be used")]
+        told = await sessions.Sessions(ServiceSessions(), jobs, store)._keep_record(session)
+    assert told == "; its record is lost: the database cannot be used"
 
 
 # --- clients ----------------------------------------------------------------------------------------------------------
