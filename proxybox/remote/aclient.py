@@ -160,11 +160,13 @@ class AsyncRemoteSession:
     record, record_fault, record_digest: of a session that was recorded and closed, as in a Result.
     """
 
+    record: Path | None = None
+    record_fault: str = ""
+    record_digest: str = ""
+
     def __init__(self, client: AsyncClient, identity: str, taking: Taking | None = None) -> None:
         self._client, self._taking = client, taking
         self.id = identity
-        self.record: Path | None = None
-        self.record_fault = self.record_digest = ""
 
     async def __aenter__(self) -> Self:
         return self

@@ -161,11 +161,13 @@ class RemoteSession:
     record, record_fault, record_digest: of a session that was recorded and closed, as in a Result.
     """
 
+    record: Path | None = None
+    record_fault: str = ""
+    record_digest: str = ""
+
     def __init__(self, client: Client, identity: str, taking: Taking | None = None) -> None:
         self._client, self._taking = client, taking
         self.id = identity
-        self.record: Path | None = None
-        self.record_fault = self.record_digest = ""
 
     def __enter__(self) -> Self:
         return self
