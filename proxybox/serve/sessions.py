@@ -79,6 +79,7 @@ class Sessions:
         self._opening: dict[str, int] = {}
         self._beginning: set[Served] = set()
         self._closing: dict[str, Served] = {}  # those that are about to end
+        self._insists = _INSISTS
         self._ending: dict[str, tuple[str, str, str]] = {}  # by id: key, state, reason; until they are kept
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -247,7 +248,6 @@ class Sessions:
         try:
             return await self._jobs.ask("live", caller, job, on_event=on_event, on_begin=on_begin, worker=worker.number)
         except WorkerLost as error:
-            self._lost(worker)
             if job["op"] == "open":
                 raise Refusal("worker-lost", headers={"Retry-After": "1"}) from None
             raise Refusal("session-ended", f"the session was lost: {error}", state="lost", reason=str(error)) from None
@@ -366,7 +366,7 @@ class Sessions:
             session.call.input("")  # a program that waits for input would keep its call from ending
 
         async def hand_over(take: Take) -> bytes:
-            job, until = {"op": "end", "session": session.id}, time.monotonic() + _INSISTS
+            job, until = {"op": "end", "session": session.id}, time.monotonic() + self._insists
             while True:
                 try:
                     return await self._jobs.ask("live", ITSELF, job, on_event=take, worker=session.worker.number)
@@ -442,6 +442,7 @@ class Sessions:
 
     async def close(self) -> None:
         """Ends all."""
+        self._insists = 0.0
         for session in tuple(self._all.values()):
             await self._finish(session, "ended", "the service has ended")
         await asyncio.gather(*(session.end for session in self._closing.values() if session.end is not None))

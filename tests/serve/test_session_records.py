@@ -306,9 +306,8 @@ def test_a_killed_worker_has_lost_the_record_and_it_is_said(recording: Server) -
     recording.http.delete(ended)
     for pid in workers(recording):
         os.kill(pid, signal.SIGKILL)
-    while recording.post(f"{session}/execute", {"code": "1"}).status_code != 410:  # until the service has noticed
+    while (answer := recording.http.get(f"{session}/record")).status_code == 409:  # until the service has noticed
         pass
-    answer = recording.http.get(f"{session}/record")
     assert answer.json()["state"] == "lost"
     assert problem(answer) == (
         410, "no record is kept of this session: the session has ended: the process that served it has ended, "
