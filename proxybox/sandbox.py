@@ -331,7 +331,7 @@ class Sandbox(SandboxBase):
                 finished = box.run(job.program.words, folder=folder, streams=job.streams, start=start)
         finally:
             self._boxes.discard(box)
-        return with_record(result_of(finished, box.policy), box, job.taking)
+        return with_record(result_of(finished, box.policy), job.taking)
 
     def run_file(self, path: str | os.PathLike[str], *args: Any, **options: Any) -> Result:
         """Does what `run` does, for the script at `path`, which may be a str."""
@@ -360,8 +360,8 @@ class Sandbox(SandboxBase):
         from proxybox.session import Session
 
         seconds = given.duration("timeout", timeout)
-        policy = policy_of_run(self.policy, None, limits, output)
-        return Session(self._open_session(files, folder, stdin, policy, self._taking(record)), policy, seconds)
+        policy, taking = policy_of_run(self.policy, None, limits, output), self._taking(record)
+        return Session(self._open_session(files, folder, stdin, policy, taking), policy, seconds, taking)
 
 
 def takes(
@@ -385,13 +385,11 @@ def _taking() -> "type[Taking]":
     return Taking
 
 
-def with_record(result: Result, box: BoxSpec, taking: "Taking | None") -> Result:
+def with_record(result: Result, taking: "Taking | None") -> Result:
     """Returns the result of a run, with where its record is, and why it is not complete."""
     if taking is None:
         return result
-    chain: bytes = getattr(box, "chain", b"")
-    fault = getattr(box, "fault", None) or ""
-    return attrs.evolve(result, record=taking.taken, record_fault=fault, record_digest=chain.hex())
+    return attrs.evolve(result, record=taking.taken, record_fault=taking.fault, record_digest=taking.digest)
 
 
 def folder_of(program: Program, policy: Policy) -> BoxFolder:

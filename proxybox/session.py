@@ -11,7 +11,8 @@ guest. Whether a call exceeded a limit is known by the controller.
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self, TypeVar, Unpack
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar, Unpack
 
 import attrs
 
@@ -58,13 +59,35 @@ class Finished:
     result: Result
 
 
+class Recording(Protocol):
+    """The record that a session leaves (records/taking.py)."""
+
+    @property
+    def taken(self) -> Path | None:
+        """Where it is."""
+
+    @property
+    def fault(self) -> str:
+        """Why it is not complete; empty where it is."""
+
+    @property
+    def digest(self) -> str:
+        """Its chain so far, in hexadecimal digits."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits until it is written, and returns whether it is. timeout: seconds."""
+
+
 class SessionBase:
     """The common part of `Session` and `AsyncSession`: everything that does not wait."""
 
-    def __init__(self, live: LiveSession, policy: Policy, timeout: float | None = None) -> None:
+    def __init__(
+        self, live: LiveSession, policy: Policy, timeout: float | None = None, taking: Recording | None = None
+    ) -> None:
         self._live = live
         self._policy = policy
         self._timeout = timeout
+        self._taking = taking
 
     def interrupt(self) -> None:
         """Raises KeyboardInterrupt in the call that runs, as Ctrl-C does. Can be called from any task or thread."""
@@ -118,6 +141,21 @@ class SessionBase:
     def usage(self) -> Usage:
         """What the session has used since it began: `memory` is resident now, `disk` is what its files hold."""
         return self._live.usage()
+
+    @property
+    def record(self) -> Path | None:
+        """The path of the session's record, which is complete when the session is closed; None without a record."""
+        return None if self._taking is None else self._taking.taken
+
+    @property
+    def record_fault(self) -> str:
+        """Why the record of a session that was closed is not complete; empty where it is."""
+        return "" if self._taking is None else self._taking.fault
+
+    @property
+    def record_digest(self) -> str:
+        """The chain of the record so far, in hexadecimal digits: of the whole one when the session was closed."""
+        return "" if self._taking is None else self._taking.digest
 
     def audit(self, audit: Audit | None) -> None:
         """Calls `audit` with every OSCall from now on; with None, no function is called.
@@ -300,8 +338,10 @@ class Session(SessionBase):
         old.close()
 
     def close(self) -> None:
-        """Ends the session; its copies go on."""
+        """Ends the session; its copies go on. A record is complete then, unless a call runs, which ends soon."""
         self._live.close()
+        if self._taking is not None and self._live.is_closed:
+            self._taking.wait()
 
     def _ask(self, command: Command[T], **options: Unpack[CallOptions]) -> T:
         try:

@@ -10,6 +10,7 @@ import functools
 import json
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from signal import SIGKILL
@@ -71,7 +72,7 @@ class RecordedSpec(BoxSpec):
 
     open_record: returns the file to write, when the guest is sealed. limit: bytes that it may have. is_session: whether
     the guest takes commands until its caller closes it. redact: names of what the record leaves out (redacting.py).
-    queued: returns for how many seconds the run has waited for its turn.
+    queued: returns for how many seconds the run has waited for its turn. concluded: set when the file is closed.
     """
 
     open_record: Callable[[], BinaryIO]
@@ -79,6 +80,7 @@ class RecordedSpec(BoxSpec):
     is_session: bool = False
     redact: tuple[str, ...] = ()
     queued: Callable[[], float] = float
+    concluded: threading.Event = attrs.field(init=False, factory=threading.Event)
     _recorder: list[Recorder] = attrs.field(init=False, factory=list)
     _launched: list[LaunchSpec] = attrs.field(init=False, factory=list)
 
@@ -129,9 +131,12 @@ class RecordedSpec(BoxSpec):
 
     def _close(self, live: LiveBox) -> None:
         """Ends the record of a session that is closed, and closes the file."""
-        if self.is_session and live.on_report is not None and self._recorder[0].fault is None:
-            live.report(live.outcome or Outcome(None, SIGKILL, Status.CANCELLED, "the session was closed"))
-        self._recorder[0].stop()
+        try:
+            if self.is_session and live.on_report is not None and self._recorder[0].fault is None:
+                live.report(live.outcome or Outcome(None, SIGKILL, Status.CANCELLED, "the session was closed"))
+            self._recorder[0].stop()
+        finally:
+            self.concluded.set()
 
     def served_by(self, process: GuestProcess, builder: WorldBuilder) -> tuple[Dispatcher, BlockingDriver]:
         """As `BoxSpec.served_by`, with a record."""

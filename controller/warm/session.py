@@ -237,6 +237,11 @@ class LiveSession:
         return self.outcome is None and self._end.alive
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the session was closed, and no call runs in it any more."""
+        return not self._end.alive
+
+    @property
     def is_running(self) -> bool:
         """Whether the guest lives, as the kernel has it: between calls nobody else notices its end."""
         return self.is_alive and self._live.process.watch.is_running()

@@ -142,7 +142,7 @@ class AsyncSandbox(SandboxBase):
                 feed = Feed(self._errands.group)
                 box, live = await self._errands.in_worker(start, lambda made: made[1].bury())
                 result = await self._run_live(box, live, feed, on_stdout, on_stderr)
-        result = with_record(result, box, taking)
+        result = with_record(result, taking)
         return attrs.evolve(result, usage=attrs.evolve(result.usage, queue=queued)) if queued else result
 
     def _turn(self) -> AbstractAsyncContextManager[float]:
@@ -182,7 +182,7 @@ class AsyncSandbox(SandboxBase):
         if self._closed:
             live.close()
             self._check_open()
-        return AsyncSession(self._errands, live, policy, seconds)
+        return AsyncSession(self._errands, live, policy, seconds, taking)
 
     async def _run_live(
         self, box: BoxSpec, live: LiveBox, feed: Feed, on_stdout: Reader, on_stderr: Reader

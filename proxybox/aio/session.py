@@ -13,7 +13,7 @@ from proxybox.controller.warm.session import LiveSession
 from proxybox.controller.world.state import World
 from proxybox.policies import Policy
 from proxybox.result import Result
-from proxybox.session import Finished, Printed, SessionBase, Snapshot, session_result, state_of
+from proxybox.session import Finished, Printed, Recording, SessionBase, Snapshot, session_result, state_of
 
 T = TypeVar("T")
 _Begun: TypeAlias = tuple[LiveSession, Any, Feed, bool]
@@ -27,8 +27,11 @@ class AsyncSession(SessionBase):
     (session.grace), the session ends.
     """
 
-    def __init__(self, errands: Errands, live: LiveSession, policy: Policy, timeout: float | None = None) -> None:
-        super().__init__(live, policy, timeout)
+    def __init__(
+        self, errands: Errands, live: LiveSession, policy: Policy, timeout: float | None = None,
+        taking: Recording | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(live, policy, timeout, taking)
         self._errands = errands
         self._feed: Feed | None = None
 
@@ -138,6 +141,8 @@ class AsyncSession(SessionBase):
         self._live.close()
         if self._feed is not None:
             await self._feed.ended()
+        if self._taking is not None and self._live.is_closed and not self._taking.wait(0):
+            await self._errands.in_worker(self._taking.wait, bool)
 
     # --- one call -----------------------------------------------------------------------------------------------------
 

@@ -126,7 +126,7 @@ class Boxes:
             self._slots.release()
             self.refill()
         finished = attrs.evolve(finished, usage=attrs.evolve(finished.usage, queue=queued / 1e9))
-        return with_record(result_of(finished, policy), box, taking)
+        return with_record(result_of(finished, policy), taking)
 
     def call(
         self, name: str, source: str, args: tuple[Any, ...], kwargs: dict[str, Any], running: Running | None = None,
@@ -148,7 +148,7 @@ class Boxes:
         self.refill()
         live.at_end.append(self._slots.release)
         self._copies.add(live.copies)
-        return Session(live, self._box.policy, timeout)
+        return Session(live, self._box.policy, timeout, taking)
 
     def _recorded(self, taking: "Taking") -> LiveSession:
         """Starts a session with a record, in a box of its own."""

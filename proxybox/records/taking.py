@@ -77,6 +77,7 @@ class Taking:
     queued: float = 0.0
     redact: tuple[str, ...] = ()
     on_file: Callable[[str], object] | None = None
+    _box: RecordedSpec | None = attrs.field(init=False, default=None)
 
     @classmethod
     def to(cls, where: "Where | Records", limit: object = None, redact: object = ()) -> "Taking":
@@ -111,12 +112,27 @@ class Taking:
 
     def box(self, *args: Any, **fields: Any) -> RecordedSpec:
         """Returns the box of the run."""
-        return RecordedSpec(
+        self._box = RecordedSpec(
             *args, open_record=self.file, limit=self.limit, is_session=self.is_session, redact=self.redact,
             queued=lambda: self.queued, **fields,
         )  # fmt: skip
+        return self._box
 
     @property
     def taken(self) -> Path | None:
         """The path of the record; None where none was begun."""
         return Path(self.path) if self.path else None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits until the record of a session that ends is written, and returns whether it is. timeout: seconds."""
+        return self._box is None or self._box.concluded.wait(timeout)
+
+    @property
+    def fault(self) -> str:
+        """Why the record of a run that has ended is not complete; empty where it is."""
+        return (self._box and self._box.fault) or ""
+
+    @property
+    def digest(self) -> str:
+        """The chain of the record so far, in hexadecimal digits."""
+        return self._box.chain.hex() if self._box else ""

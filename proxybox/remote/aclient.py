@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 try:
@@ -14,11 +15,11 @@ import anyio
 
 from proxybox.commands import Completeness, Completion, Displayed, Inspection
 from proxybox.controller.boxes.boxfiles import FileEntry
-from proxybox.errors import ProxyboxError, SandboxClosedError
+from proxybox.errors import ProxyboxError
 from proxybox.policies.checks import as_bytes
-from proxybox.records.taking import Where
+from proxybox.records.taking import Taking, Where
 from proxybox.remote import asks
-from proxybox.remote.answers import ServiceError, exception_of
+from proxybox.remote.answers import Recorded, ServiceError, exception_of, is_gone
 from proxybox.remote.asks import Ask, Conversation
 from proxybox.remote.client import LONGEST_PAUSE
 from proxybox.result import Result
@@ -85,11 +86,15 @@ class AsyncClient:
     async def session(
         self, *, files: Mapping[str, str | bytes] | None = None, timeout: float | str | None = None,
         limits: Mapping[str, Any] | None = None, output: Mapping[str, Any] | None = None,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | None = None, record: Where | None = None,
     ) -> "AsyncRemoteSession":  # fmt: skip
-        """As `AsyncSandbox.session`, with limits, output and env as for `run`."""
-        ask = asks.opening(files, timeout, limits=limits, output=output, env=env, **self._chosen)
-        return AsyncRemoteSession(self, await self.ask(ask))
+        """As `AsyncSandbox.session`, with limits, output, env and record as for `run`.
+
+        The record is fetched when the session is closed.
+        """
+        taking = self._taking(record)
+        ask = asks.opening(files, timeout, taking, limits=limits, output=output, env=env, **self._chosen)
+        return AsyncRemoteSession(self, await self.ask(ask), taking)
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -150,10 +155,17 @@ class AsyncClient:
 
 
 class AsyncRemoteSession:
-    """A session elsewhere, used as an `AsyncSession` is."""
+    """A session elsewhere, used as an `AsyncSession` is.
 
-    def __init__(self, client: AsyncClient, identity: str) -> None:
-        self._client = client
+    record, record_fault, record_digest: of a session that was recorded and closed, as in a Result.
+    """
+
+    record: Path | None = None
+    record_fault: str = ""
+    record_digest: str = ""
+
+    def __init__(self, client: AsyncClient, identity: str, taking: Taking | None = None) -> None:
+        self._client, self._taking = client, taking
         self.id = identity
 
     async def __aenter__(self) -> Self:
@@ -163,12 +175,28 @@ class AsyncRemoteSession:
         await self.close()
 
     async def close(self) -> None:
-        """Ends the session. One that has ended already is no error."""
+        """Ends the session, and fetches its record. One that has ended already is no error."""
         try:
             await self._client.ask(asks.ending(self.id))
-        except (SandboxClosedError, ServiceError) as error:
-            if isinstance(error, ServiceError) and error.status != 404:
+        except ProxyboxError as error:
+            if not is_gone(error):
                 raise
+        if self._taking is not None:
+            await self._fetch(self._taking)
+
+    async def _fetch(self, taking: Taking) -> None:
+        """Writes the record where it is wanted, and gives it up at the service. One that is lost is no error."""
+        try:
+            told = await self._client.ask(asks.recording(self.id, taking))
+        except ProxyboxError as error:
+            if not is_gone(error):
+                raise
+            told = Recorded(record_fault=str(error))
+        self._taking = None
+        self.record, self.record_fault, self.record_digest = told.record, told.record_fault, told.record_digest
+        if told.is_here:
+            with contextlib.suppress(ProxyboxError):
+                await self._client.ask(asks.giving_up(self.id))
 
     async def exec(
         self, code: str, *, name: str = "", echo: bool = False, timeout: float | str | None = None, stdin: Any = None,

@@ -5,7 +5,10 @@ import errno
 import io
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
+
+import attrs
 
 from proxybox.commands import Displayed
 from proxybox.controller.audit import Denial
@@ -26,6 +29,9 @@ from proxybox.records.taking import Taking
 from proxybox.result import Files, GuestError, Result, Usage
 
 from proxybox.controller.vfs.overlay.changes import Change  # isort: skip
+
+#: How the fault of a record begins that has come, and is not kept here.
+_NOT_WRITTEN: Final = "it cannot be written here"
 
 _EXCEPTIONS: Final[Mapping[str, type[ProxyboxError]]] = {
     "session-ended": SandboxClosedError,
@@ -75,21 +81,35 @@ def result_of(data: Mapping[str, Any], taking: Taking | None = None) -> Result:
         denials={Denial(each["call"], each["errno"], each["reason"]): each["count"] for each in data["denials"]},
         unknown_calls={int(number): count for number, count in data["unknown_calls"].items()},
         layers=data["layers"],
-        **({} if taking is None else _kept(data, taking)),
+        **({} if taking is None else attrs.asdict(record_of(data, taking))),
     )
 
 
-def _kept(data: Mapping[str, Any], taking: Taking) -> dict[str, Any]:
-    """Writes a record where it is wanted, and returns what a Result tells of it."""
+@attrs.frozen
+class Recorded:
+    """A record that a service has sent, as a Result tells of it."""
+
+    record: Path | None = None
+    record_fault: str = ""
+    record_digest: str = ""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is written, so that the service need not have it any longer."""
+        return self.record is not None and not self.record_fault.startswith(_NOT_WRITTEN)
+
+
+def record_of(data: Mapping[str, Any], taking: Taking) -> Recorded:
+    """Writes the record that came with an answer where it is wanted."""
     told, fault = data.get("record"), str(data.get("record_fault") or "")
     if told is None:
-        return {"record_fault": fault or "the service has sent no record"}
+        return Recorded(None, fault or "the service has sent no record")
     try:
         with io.BufferedWriter(taking.file()) as file:
             file.write(base64.b64decode(told["base64"]))
     except OSError as error:
-        fault = f"it cannot be written here: {error.strerror}"
-    return {"record": taking.taken, "record_fault": fault, "record_digest": str(data.get("record_digest") or "")}
+        fault = f"{_NOT_WRITTEN}: {error.strerror}"
+    return Recorded(taking.taken, fault, str(data.get("record_digest") or ""))
 
 
 class _ReceivedFiles(Files):
@@ -120,6 +140,11 @@ def _change(entry: Mapping[str, Any]) -> Change:
 def displayed_of(event: Mapping[str, Any]) -> Displayed:
     """Returns what a session has shown. Pictures are base64."""
     return Displayed(event["kind"], from_json(event["data"]), from_json(event["metadata"]), event["wait"])
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether an exception says that what was asked for has ended, or is not there."""
+    return isinstance(error, SandboxClosedError) or (isinstance(error, ServiceError) and error.status == 404)
 
 
 def exception_of(status: int, body: bytes, retry_after: str | None = None) -> Exception:

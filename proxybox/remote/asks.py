@@ -16,7 +16,14 @@ from proxybox.controller.boxes.boxfiles import FileEntry
 from proxybox.jsonvalues import from_json, to_json
 from proxybox.policies.checks import as_bytes
 from proxybox.records.taking import Taking
-from proxybox.remote.answers import ServiceError, displayed_of, exception_of_problem, result_of
+from proxybox.remote.answers import (
+    Recorded,
+    ServiceError,
+    displayed_of,
+    exception_of_problem,
+    record_of,
+    result_of,
+)  # fmt: skip
 from proxybox.result import Result
 from proxybox.session import Printed
 
@@ -80,13 +87,11 @@ def program(
 ) -> Ask[Result]:  # fmt: skip
     """Asks for a run. A PathLike is a script here, whose text is sent. chosen: further fields of the request."""
     given.program(code)
-    body = _chosen(files=files, timeout=timeout, **chosen)
+    body = _chosen(files=files, timeout=timeout, taking=taking, **chosen)
     body["code"] = code if isinstance(code, str) else _script(code)
     body["return_files"] = True
     if args:
         body["args"] = list(given.arguments(args))
-    if taking is not None:
-        body["record"] = True
     is_interactive = _put_stdin(body, stdin)
     read = partial(_read_result, taking=taking)
     return Ask("POST", "/v1/run", read, body, stream=streams or is_interactive)
@@ -111,6 +116,7 @@ def _put_stdin(body: dict[str, Any], stdin: Any) -> bool:
 
 def _chosen(**options: Any) -> dict[str, Any]:
     files, timeout = options.pop("files"), given.duration("timeout", options.pop("timeout"))
+    options["record"] = None if options.pop("taking", None) is None else True
     body = {key: value for key, value in options.items() if value is not None}
     if files:
         body["files"] = {name: _content(content) for name, content in given.files(files).items()}
@@ -130,9 +136,12 @@ def _read_result(body: bytes, taking: Taking | None = None) -> Result:
     return result_of(json.loads(body), taking)
 
 
-def opening(files: Mapping[str, str | bytes] | None, timeout: float | str | None, **chosen: Any) -> Ask[str]:
+def opening(
+    files: Mapping[str, str | bytes] | None, timeout: float | str | None, taking: Taking | None, **chosen: Any
+) -> Ask[str]:
     """Asks for a session; its id is read."""
-    return Ask("POST", "/v1/sessions", _read_id, _chosen(files=files, timeout=timeout, **chosen))
+    body = _chosen(files=files, timeout=timeout, taking=taking, **chosen)
+    return Ask("POST", "/v1/sessions", _read_id, body)
 
 
 def _read_id(body: bytes) -> str:
@@ -211,6 +220,16 @@ def plain(session: str, what: str) -> Ask[None]:
 def ending(session: str) -> Ask[None]:
     """Asks for the end of a session."""
     return Ask("DELETE", f"/v1/sessions/{session}", _nothing)
+
+
+def recording(session: str, taking: Taking) -> Ask[Recorded]:
+    """Asks for the record of a session that has ended; it is written where it is wanted."""
+    return Ask("GET", f"/v1/sessions/{session}/record", lambda body: record_of(json.loads(body), taking))
+
+
+def giving_up(session: str) -> Ask[None]:
+    """Asks for the record of a session to be given up."""
+    return Ask("DELETE", f"/v1/sessions/{session}/record", _nothing)
 
 
 def forking(session: str) -> Ask[str]:

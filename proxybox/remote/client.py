@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 try:
@@ -12,11 +13,11 @@ except ModuleNotFoundError as error:
 
 from proxybox.commands import Completeness, Completion, Displayed, Inspection
 from proxybox.controller.boxes.boxfiles import FileEntry
-from proxybox.errors import ProxyboxError, SandboxClosedError
+from proxybox.errors import ProxyboxError
 from proxybox.policies.checks import as_bytes
-from proxybox.records.taking import Where
+from proxybox.records.taking import Taking, Where
 from proxybox.remote import asks
-from proxybox.remote.answers import ServiceError, exception_of
+from proxybox.remote.answers import Recorded, ServiceError, exception_of, is_gone
 from proxybox.remote.asks import Ask, Conversation
 from proxybox.result import Result
 from proxybox.sandbox import AsPath, Code, takes
@@ -35,7 +36,7 @@ class Client:
     url: of the service; by default that of $PROXYBOX_URL, or a service on this machine. key: a bearer key; by default
     that of $PROXYBOX_KEY. policy, language: names that the service knows. retries: how often a request that the
     service has refused for lack of room is tried again, after the time that it asks for. record: a folder in which each
-    run leaves a record; sessions leave none. A client can be used from many threads.
+    run and each session leaves a record. A client can be used from many threads.
 
     Methods raise what the same methods raise here, and ServiceError for what only a service does.
     """
@@ -90,11 +91,15 @@ class Client:
     def session(
         self, *, files: Mapping[str, str | bytes] | None = None, timeout: float | str | None = None,
         limits: Mapping[str, Any] | None = None, output: Mapping[str, Any] | None = None,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | None = None, record: Where | None = None,
     ) -> "RemoteSession":  # fmt: skip
-        """As `Sandbox.session`, with limits, output and env as for `run`."""
-        ask = asks.opening(files, timeout, limits=limits, output=output, env=env, **self._chosen)
-        return RemoteSession(self, self.ask(ask))
+        """As `Sandbox.session`, with limits, output, env and record as for `run`.
+
+        The record is fetched when the session is closed.
+        """
+        taking = self._taking(record)
+        ask = asks.opening(files, timeout, taking, limits=limits, output=output, env=env, **self._chosen)
+        return RemoteSession(self, self.ask(ask), taking)
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -151,10 +156,17 @@ class Client:
 
 
 class RemoteSession:
-    """A session elsewhere, used as a `Session` is."""
+    """A session elsewhere, used as a `Session` is.
 
-    def __init__(self, client: Client, identity: str) -> None:
-        self._client = client
+    record, record_fault, record_digest: of a session that was recorded and closed, as in a Result.
+    """
+
+    record: Path | None = None
+    record_fault: str = ""
+    record_digest: str = ""
+
+    def __init__(self, client: Client, identity: str, taking: Taking | None = None) -> None:
+        self._client, self._taking = client, taking
         self.id = identity
 
     def __enter__(self) -> Self:
@@ -164,12 +176,28 @@ class RemoteSession:
         self.close()
 
     def close(self) -> None:
-        """Ends the session. One that has ended already is no error."""
+        """Ends the session, and fetches its record. One that has ended already is no error."""
         try:
             self._client.ask(asks.ending(self.id))
-        except (SandboxClosedError, ServiceError) as error:
-            if isinstance(error, ServiceError) and error.status != 404:
+        except ProxyboxError as error:
+            if not is_gone(error):
                 raise
+        if self._taking is not None:
+            self._fetch(self._taking)
+
+    def _fetch(self, taking: Taking) -> None:
+        """Writes the record where it is wanted, and gives it up at the service. One that is lost is no error."""
+        try:
+            told = self._client.ask(asks.recording(self.id, taking))
+        except ProxyboxError as error:
+            if not is_gone(error):
+                raise
+            told = Recorded(record_fault=str(error))
+        self._taking = None
+        self.record, self.record_fault, self.record_digest = told.record, told.record_fault, told.record_digest
+        if told.is_here:
+            with contextlib.suppress(ProxyboxError):
+                self._client.ask(asks.giving_up(self.id))
 
     def exec(
         self, code: str, *, name: str = "", echo: bool = False, timeout: float | str | None = None, stdin: Any = None,

@@ -75,7 +75,7 @@ class ServiceLimits:
     go on at once; None for three quarters of what there is room for. live: the same for calls of sessions and for runs
     that wait for input. queue: how many requests may wait. queue_wait: seconds that a request waits at most.
     input_wait: seconds that a program waits for its caller's input. artefacts: bytes of files that are kept for a key.
-    record: bytes of the record of a run, which may be asked for; with None it may not.
+    record: bytes of the record of a run or a session, which may be asked for; with None it may not.
     """
 
     body: int = attrs.field(

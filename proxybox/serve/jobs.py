@@ -78,6 +78,14 @@ class Jobs:
         allowed = ", ".join(self.config.languages)
         raise Refusal("invalid", errors=[_fault("language", f"there is no such language (allowed: {allowed})")])
 
+    def record_limit(self) -> int:
+        """Returns how many bytes a record may have. Raises Refusal where nobody gets one."""
+        limit = self.config.limits.record
+        if limit is None:
+            why = "this service gives no records (its configuration can allow them: limits.record)"
+            raise Refusal("invalid", errors=[_fault("record", why)])
+        return limit
+
     def within(self, policy: str, wanted: Mapping[str, float]) -> dict[str, float]:
         """Returns limits by the keys of `Limits`: those that are wanted, or the policy's where these are tighter."""
         limits = self.config.policies[policy].limits

@@ -60,11 +60,13 @@ class Output(Strict):
 
 def _not_here(wanted: bool) -> bool:
     if wanted:
-        raise ValueError("only a run can be recorded (POST /v1/run), and no session")
+        raise ValueError("a record is of a whole session: ask for it when the session is started")
     return wanted
 
 
-NoRecord = Annotated[bool, AfterValidator(_not_here), Field(description="Sessions have no record: true is refused.")]
+NoRecord = Annotated[
+    bool, AfterValidator(_not_here), Field(description="A record is of a whole session: true is refused.")
+]
 
 
 class Chosen(Strict):
@@ -124,7 +126,11 @@ class Input(Strict):
 class SessionRequest(Chosen):
     """A session to start. `timeout` is for each of its calls."""
 
-    record: NoRecord = False
+    record: bool = Field(
+        False,
+        description="Whether there is a record of the session when it has ended (GET /v1/sessions/ID/record), if the "
+        "service allows that (limits.record).",
+    )
 
 
 class ExecuteRequest(Strict):
@@ -253,7 +259,10 @@ class ExecuteResult(RunResult):
 
 
 class SessionInfo(BaseModel):
-    """A session: its age and the time since it was used, in seconds; its state, and the ids of its kept states."""
+    """A session: its age and the time since it was used, in seconds; its state, and the ids of its kept states.
+
+    recorded: whether there is a record of it when it has ended.
+    """
 
     id: str
     policy: str
@@ -262,6 +271,15 @@ class SessionInfo(BaseModel):
     idle: float
     state: Literal["awake", "busy", "asleep"]
     snapshots: list[str]
+    recorded: bool
+
+
+class SessionRecord(BaseModel):
+    """The record of a session that has ended, why it is not complete, and its digest, as a run's result has them."""
+
+    record: Bytes
+    record_fault: str
+    record_digest: str
 
 
 class Fault(BaseModel):

@@ -1,7 +1,8 @@
 """The sessions of all callers: which worker has each, who may use it, and what becomes of one that nobody uses.
 
 A session that is not used for a while is put to sleep: its process is stopped until the next request. After a longer
-while it is ended. The database keeps how each has ended, so that a later request is told.
+while it is ended. The database keeps how each has ended, so that a later request is told, and the record of each that
+was recorded (sessionrecords.py).
 """
 
 import asyncio
@@ -9,22 +10,28 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
 
-from proxybox.serve.callers import Caller, new_id
+from proxybox.serve.callers import ITSELF, Caller, new_id
 from proxybox.serve.config import ServiceSessions
 from proxybox.serve.jobs import Jobs
 from proxybox.serve.problems import Refusal
+from proxybox.serve.sessionrecords import KeptRecord, SessionRecords, Take
 from proxybox.serve.store import LIVE, Store
 from proxybox.serve.workers import Job, WorkerLost, WorkerProcess
 
+#: How a session has ended whose worker has died.
+_LOST: Final = "the process that served it has ended"
 #: The commands that run code of the session.
 _CALLS: Final = frozenset({"exec", "eval", "call"})
-#: Seconds between two looks at what nobody uses.
+#: Seconds between two looks at what nobody uses, and at records that are old.
 _RHYTHM: Final = 1.0
+_EXPIRING: Final = 60.0
+#: Seconds for which a worker that has no line free is asked for the record of a session.
+_INSISTS: Final = 120.0
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -32,7 +39,7 @@ class Served:
     """One session.
 
     made, used: monotonic seconds. busy: how many requests use it now. has_call: whether code runs, or waits for its
-    turn; call: the one that runs.
+    turn; call: the one that runs. recorded: whether it has a record. end: what ends it, once it is to end.
     """
 
     id: str
@@ -47,6 +54,8 @@ class Served:
     snapshots: set[str] = attrs.field(factory=set)
     has_call: bool = False
     call: Job | None = None
+    recorded: bool = False
+    end: asyncio.Task[None] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Returns what its owner is told."""
@@ -55,7 +64,7 @@ class Served:
             "id": self.id, "policy": self.policy, "language": self.language, "age": round(now - self.made, 3),
             "idle": 0.0 if self.busy else round(now - self.used, 3),
             "state": "busy" if self.busy else "asleep" if self.asleep else "awake",
-            "snapshots": sorted(self.snapshots),
+            "snapshots": sorted(self.snapshots), "recorded": self.recorded,
         }  # fmt: skip
 
 
@@ -64,10 +73,13 @@ class Sessions:
 
     def __init__(self, limits: ServiceSessions, jobs: Jobs, store: Store) -> None:
         self._limits, self._jobs, self._store = limits, jobs, store
+        self._records = SessionRecords(store, jobs.config.limits.artefacts, limits.end_after)
         jobs.on_lost.append(self._lost)
         self._all: dict[str, Served] = {}
         self._opening: dict[str, int] = {}
         self._beginning: set[Served] = set()
+        self._closing: dict[str, Served] = {}  # those that are about to end
+        self._insists = _INSISTS
         self._ending: dict[str, tuple[str, str, str]] = {}  # by id: key, state, reason; until they are kept
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -81,12 +93,17 @@ class Sessions:
     # --- beginning ----------------------------------------------------------------------------------------------------
 
     async def open(self, caller: Caller, asked: Mapping[str, Any]) -> Served:
-        """Starts a session. asked: policy, language, limits, output, files, timeout, env. Raises Refusal."""
+        """Starts a session. asked: policy, language, limits, output, files, timeout, env, record. Raises Refusal."""
         policy, language = self._jobs.policy(caller, asked.get("policy")), self._jobs.language(asked.get("language"))
         with self._room(caller):
+            if asked.get("record"):
+                await self._check_records(caller)
             identity, worker = new_id(), self._least_used(caller)
             job = {**asked, "op": "open", "session": identity, "policy": policy, "language": language}
-            session = Served(id=identity, caller=caller, worker=worker, policy=policy, language=language)
+            session = Served(
+                id=identity, caller=caller, worker=worker, policy=policy, language=language,
+                recorded=bool(asked.get("record")),
+            )  # fmt: skip
             return await self._begin(session, job)
 
     async def fork(self, caller: Caller, identity: str) -> Served:
@@ -117,6 +134,18 @@ class Sessions:
             self._opening[caller.key] -= 1
             if not self._opening[caller.key]:
                 del self._opening[caller.key]
+
+    async def _check_records(self, caller: Caller) -> None:
+        """Raises Refusal where there is no room for one more record, as large as it may be."""
+        limit = self._jobs.record_limit()
+        room = await self._records.room_for(caller.key, limit)
+        sessions = {*self._all.values(), *self._beginning, *self._closing.values()}
+        recorded = sum(session.recorded and session.caller.key == caller.key for session in sessions)
+        if recorded >= room:
+            raise Refusal(
+                "too-large", f"{recorded} sessions of this key are recorded, and its files leave room for {room} "
+                f"records of {limit:,} bytes (limits.artefacts): end some, or give up records that are kept",
+            )  # fmt: skip
 
     async def _begin(self, session: Served, job: Mapping[str, Any]) -> Served:
         """Has a job done that makes a session. Who no longer waits for it leaves none behind."""
@@ -169,6 +198,7 @@ class Sessions:
         session = self._all.get(identity)
         if session is not None and session.caller.key == caller.key:
             return session
+        await self._closed(caller, identity)
         key, state, reason = self._ending.get(identity, ("", "", ""))
         if not self._limits.records:
             raise Refusal("session-ended", "the session has ended, or there was none")
@@ -180,6 +210,12 @@ class Sessions:
             if state == LIVE:
                 raise Refusal("not-found", "there is no such session here: another service has it, or had it")
         raise Refusal("session-ended", f"the session has ended: {reason}", state=state, reason=reason)
+
+    async def _closed(self, caller: Caller, identity: str) -> None:
+        """Waits for a session that is about to end."""
+        session = self._closing.get(identity)
+        if session is not None and session.caller.key == caller.key and session.end is not None:
+            await asyncio.shield(session.end)
 
     @contextlib.asynccontextmanager
     async def _using(self, caller: Caller, identity: str) -> Any:
@@ -261,6 +297,36 @@ class Sessions:
         if snapshot not in session.snapshots:
             raise Refusal("not-found", "this session has no such snapshot")
 
+    # --- records ------------------------------------------------------------------------------------------------------
+
+    async def record(self, caller: Caller, identity: str) -> KeptRecord:
+        """Returns the record of a session that has ended. Raises Refusal, which says why there is none."""
+        await self._closed(caller, identity)
+        record = await self._records.find(caller.key, identity)
+        return record or await self._lacks_record(caller, identity)
+
+    def record_as_json(self, record: KeptRecord) -> AsyncIterator[bytes]:
+        """Returns a record as a Result has it in JSON, in pieces."""
+        return self._records.as_json(record)
+
+    async def forget_record(self, caller: Caller, identity: str) -> None:
+        """Gives up the record of a session that has ended. Raises Refusal when there is none."""
+        await self._closed(caller, identity)
+        if not await self._records.remove(caller.key, identity):
+            await self._lacks_record(caller, identity)
+
+    async def _lacks_record(self, caller: Caller, identity: str) -> Any:
+        """Raises the Refusal that says why there is no record of a session."""
+        try:
+            session = await self.find(caller, identity)
+        except Refusal as refusal:
+            if refusal.kind == "session-ended":
+                refusal.detail = f"no record is kept of this session: {refusal.detail}"
+            raise
+        if session.recorded:
+            raise Refusal("session-busy", "the session has not ended: its record is there when it has")
+        raise Refusal("not-found", "this session is not recorded")
+
     # --- the end ------------------------------------------------------------------------------------------------------
 
     async def end(self, caller: Caller, identity: str) -> None:
@@ -272,16 +338,45 @@ class Sessions:
             await self._note_end(session.id)
 
     async def _finish(self, session: Served, state: str, reason: str) -> bool:
-        """Ends a session, without the database, and returns whether it had not been ended before."""
+        """Ends a session, and returns whether nothing had ended it before. Who gives up waiting does not stop it."""
         if self._all.pop(session.id, None) is None:
             return False
-        if self._limits.records:
-            self._ending[session.id] = session.caller.key, state, reason
-        if not session.worker.ended:
-            for snapshot in tuple(session.snapshots):
-                await self._tell(session, {"op": "forget", "snapshot": snapshot})
-            await self._tell(session, {"op": "end", "session": session.id})
+        self._closing[session.id] = session
+        session.end = asyncio.get_running_loop().create_task(self._conclude(session, state, reason))
+        await asyncio.shield(session.end)
         return True
+
+    async def _conclude(self, session: Served, state: str, reason: str) -> None:
+        """Does what `_finish` waits for: all but that the database is told of the end."""
+        try:
+            if session.recorded:
+                reason += await self._keep_record(session)
+            elif not session.worker.ended:
+                for snapshot in tuple(session.snapshots):
+                    await self._tell(session, {"op": "forget", "snapshot": snapshot})
+                await self._tell(session, {"op": "end", "session": session.id})
+        finally:
+            if self._limits.records:
+                self._ending[session.id] = session.caller.key, state, reason
+            del self._closing[session.id]
+
+    async def _keep_record(self, session: Served) -> str:
+        """Ends a session that is recorded, and keeps its record. Returns what is told of it where that failed."""
+        if session.call is not None:
+            session.call.input("")  # a program that waits for input would keep its call from ending
+
+        async def hand_over(take: Take) -> bytes:
+            job, until = {"op": "end", "session": session.id}, time.monotonic() + self._insists
+            while True:
+                try:
+                    return await self._jobs.ask("live", ITSELF, job, on_event=take, worker=session.worker.number)
+                except Refusal as refusal:  # its worker is busy with calls of others
+                    if refusal.kind not in ("overloaded", "rate-limited") or time.monotonic() >= until:
+                        raise
+                await asyncio.sleep(_RHYTHM)
+
+        why = _LOST if session.worker.ended else await self._records.keep(session.caller.key, session.id, hand_over)
+        return f"; its record is lost: {why}" if why else ""
 
     async def _note_end(self, identity: str) -> bool:
         """Keeps how a session has ended, and returns whether that went well; otherwise `_note_ends` tries again."""
@@ -307,16 +402,22 @@ class Sessions:
 
     def _lost(self, worker: WorkerProcess) -> None:
         """Forgets the sessions of a worker that has died."""
-        reason = "the process that served it has ended"
         for session in [session for session in self._all.values() if session.worker is worker]:
             del self._all[session.id]
             if self._limits.records:
+                reason = f"{_LOST}, and its record is lost with it" if session.recorded else _LOST
                 self._ending[session.id] = session.caller.key, "lost", reason
                 self._behind(self._note_ends())
 
     async def watch(self) -> None:
-        """Looks after the sessions that nobody uses, and after ends that could not be kept."""
-        await asyncio.gather(self._watch(), self._keep_noting())
+        """Looks after the sessions that nobody uses, ends that could not be kept, and records that are old."""
+        await asyncio.gather(self._watch(), self._keep_noting(), self._expire())
+
+    async def _expire(self) -> None:
+        while True:
+            with contextlib.suppress(Refusal):
+                await self._records.expire()
+            await asyncio.sleep(_EXPIRING)
 
     async def _keep_noting(self) -> None:
         while True:
@@ -341,8 +442,10 @@ class Sessions:
 
     async def close(self) -> None:
         """Ends all."""
+        self._insists = 0.0
         for session in tuple(self._all.values()):
             await self._finish(session, "ended", "the service has ended")
+        await asyncio.gather(*(session.end for session in self._closing.values() if session.end is not None))
         await self._note_ends()
 
 

@@ -22,7 +22,7 @@ class Setup:
 
     slots: runs at once. input_wait: seconds that a program waits for its caller's input. nice, boxes: its niceness and
     that of its boxes, background_after: seconds of CPU time after which a box goes to the background (priority.py).
-    record: bytes of a run's record; None where none is made.
+    record: bytes of the record of a run or a session; None where none is made.
     """
 
     policies: Mapping[str, Policy]

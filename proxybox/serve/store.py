@@ -191,8 +191,7 @@ class Store:
             self._database.take_turns(connection, key)  # two at once would each find the room of one
             same = (mine, _artefacts.c.shelf == shelf, _artefacts.c.name == name)
             connection.execute(_artefacts.delete().where(*same))
-            used = connection.execute(sql.select(sql.func.coalesce(sql.func.sum(_taken), 0)).where(mine)).scalar_one()
-            used = int(used)  # PostgreSQL's sums are numeric
+            used = _used(connection, key)
             if evict and size <= room:
                 used -= _give_up(
                     connection, used + size - room, mine, _artefacts.c.shelf.startswith(evict, autoescape=True)
@@ -234,6 +233,23 @@ class Store:
         with self._changing() as connection:
             return bool(connection.execute(gone).rowcount)
 
+    def clear(self, key: str, shelf: str) -> bool:
+        """Removes all files of a shelf, and returns whether there was one."""
+        gone = _artefacts.delete().where(_artefacts.c.key == key, _artefacts.c.shelf == shelf)
+        with self._changing() as connection:
+            return bool(connection.execute(gone).rowcount)
+
+    def expire(self, shelves: str, before: float) -> None:
+        """Removes the files that were kept before a time, of all shelves whose names begin so."""
+        of_shelves = _artefacts.c.shelf.startswith(shelves, autoescape=True)
+        with self._changing() as connection:
+            connection.execute(_artefacts.delete().where(of_shelves, _artefacts.c.made < before))
+
+    def used(self, key: str) -> int:
+        """Returns the room that the files of a key take up, in bytes."""
+        with self._changing() as connection:
+            return _used(connection, key)
+
     # --- the audit ----------------------------------------------------------------------------------------------------
 
     def note(self, record: Mapping[str, Any]) -> None:
@@ -269,6 +285,12 @@ class Store:
                 return
             for record in records:
                 self._write_at_once([record])
+
+
+def _used(connection: sql.Connection, key: str) -> int:
+    """Returns the room that the files of a key take up; PostgreSQL's sums are numeric."""
+    taken = sql.select(sql.func.coalesce(sql.func.sum(_taken), 0)).where(_artefacts.c.key == key)
+    return int(connection.execute(taken).scalar_one())
 
 
 def _give_up(connection: sql.Connection, wanted: int, *which: Any) -> int:

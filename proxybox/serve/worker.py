@@ -24,7 +24,7 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
-from typing import Any, Final, Literal
+from typing import IO, Any, Final, Literal
 
 import attrs
 
@@ -61,6 +61,9 @@ _PARAMETER: Final = re.compile(r"([a-z_]+)(?:\[[^\]]*\])?: ")
 #: The most jobs whose orders wait for them, and the most pieces of input that wait for one program.
 _MOST_EARLY: Final = 256
 _MOST_GIVEN: Final = 16
+#: Bytes of one piece of a record, which has no padding in base64, and seconds that a call has to end with its session.
+_PIECE: Final = 3 << 18
+_LETS_GO: Final = 10.0
 #: What records leave out: clients learn of the host what a run shows them, and no more.
 _REDACTED: Final = (HOST,)
 
@@ -113,6 +116,7 @@ class _Worker:
         self._sandboxes: dict[tuple[str, str], Sandbox] = {}
         self._own: dict[str, Sandbox] = {}  # by session: those that have one for themselves and their copies
         self._sessions: dict[str, Session] = {}
+        self._records: dict[str, IO[bytes]] = {}  # by session
         self._snapshots: dict[str, Snapshot] = {}
         self._running: dict[int, _Running] = {}
         self._early: OrderedDict[int, list[Mapping[str, Any]]] = OrderedDict()
@@ -262,8 +266,7 @@ class _Worker:
             if not asked.get("record") or self._setup.record is None:
                 return result_as_json(place.run_program(program, on_start=job.started, **options), contents=contents)
             with tempfile.TemporaryFile() as file:  # it has no name: what kills this process leaves nothing behind
-                path = f"/proc/self/fd/{file.fileno()}"
-                result = place.run_program(program, on_start=job.started, record=path, **options)
+                result = place.run_program(program, on_start=job.started, record=_path(file), **options)
                 return result_as_json(result, contents=contents, record=file.read())
 
     # --- sessions -----------------------------------------------------------------------------------------------------
@@ -272,18 +275,22 @@ class _Worker:
         """Starts a session."""
         asked = job.asked
         options = {name: asked.get(name) for name in ("timeout", "limits", "output")}
-        variables = asked.get("env")
-        own = self.sandbox_with(asked, variables) if variables else None
-        try:
-            sandbox = own or self.sandbox(asked["policy"], asked["language"])
+        with contextlib.ExitStack() as undo:
+            if variables := asked.get("env"):
+                sandbox = undo.enter_context(self.sandbox_with(asked, variables))
+            else:
+                sandbox = self.sandbox(asked["policy"], asked["language"])
+            record: IO[bytes] | None = None
+            if asked.get("record") and self._setup.record is not None:
+                record = undo.enter_context(tempfile.TemporaryFile())
+                options["record"] = _path(record)
             session = sandbox.session(files=_files(asked.get("files")), **options)
-        except BaseException:
-            if own is not None:
-                own.close()
-            raise
+            undo.pop_all()
         self._sessions[asked["session"]] = session
-        if own is not None:
-            self._own[asked["session"]] = own
+        if variables:
+            self._own[asked["session"]] = sandbox
+        if record is not None:
+            self._records[asked["session"]] = record
         return {"layers": dict(session.layers)}
 
     def session(self, asked: Mapping[str, Any]) -> Session:
@@ -332,14 +339,21 @@ class _Worker:
         return {}
 
     def end(self, job: "_Job") -> dict[str, Any]:
-        """Ends a session."""
+        """Ends a session, and tells its record, if it has one, in pieces."""
         session = self._sessions.pop(job.asked["session"], None)
         if session is not None:
             session.close()
         own = self._own.pop(job.asked["session"], None)
         if own is not None and own not in self._own.values():
             own.close()
-        return {}
+        record = self._records.pop(job.asked["session"], None)
+        if session is None or session._taking is None or record is None:
+            return {}
+        with record:
+            fault = "" if session._taking.wait(_LETS_GO) else "a call of the session had not ended"
+            while piece := record.read(_PIECE):
+                job.tell("record", base64=base64.b64encode(piece).decode())
+        return {"record_fault": fault or session.record_fault, "record_digest": session.record_digest}
 
     def sleep(self, job: "_Job") -> dict[str, Any]:
         """Puts a session to sleep; one that is busy stays awake."""
@@ -538,6 +552,11 @@ def _tree(files: Mapping[str, bytes]) -> dict[str, Any]:
             folder = folder.setdefault(each, {})
         folder[name] = content
     return tree
+
+
+def _path(file: IO[bytes]) -> str:
+    """The path of a file that has no name, for this process."""
+    return f"/proc/self/fd/{file.fileno()}"
 
 
 def _data(content: Any) -> bytes | None:

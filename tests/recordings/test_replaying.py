@@ -331,6 +331,36 @@ def test_a_session_is_replayed_with_all_its_commands(record: Path) -> None:
     assert replayed(record).calls > 100
 
 
+def test_the_record_of_a_session_is_complete_when_it_is_closed(record: Path) -> None:
+    with proxybox.Sandbox() as box:
+        assert box.session().record is None
+        session = box.session(record=record)
+        session.exec("print(1)")
+        session.close()
+        assert (session.record, session.record_fault) == (record, "")
+        with proxybox.Record(record) as read:
+            assert read.result is not None
+            assert len(session.record_digest) == 64
+        replayed(record)
+
+
+def test_a_session_of_a_loop_tells_of_its_record(record: Path) -> None:
+    async def work() -> None:
+        async with proxybox.AsyncSandbox() as box:
+            async with await box.session(record=record) as session:
+                await session.exec("print(1)")
+            assert (session.record, session.record_fault, len(session.record_digest)) == (record, "", 64)
+            replayed(record)
+
+    asyncio.run(work())
+
+
+def test_a_session_whose_record_reaches_its_limit_says_so(record: Path) -> None:
+    with proxybox.Sandbox(record_limit="128K") as box, box.session(record=record) as session:
+        assert session.exec("import os\nwhile True: os.urandom(60_000)").status == Status.DISK_LIMIT
+    assert "the record has reached its limit of 131,072 bytes" in session.record_fault
+
+
 @pytest.mark.parametrize(
     ("code", "status"),
     [

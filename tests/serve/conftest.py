@@ -102,9 +102,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def serving_two(folder: Path, config: str) -> Iterator[tuple[Server, str, str]]:
+def serving_two(folder: Path, config: str, env: dict[str, str] | None = None) -> Iterator[tuple[Server, str, str]]:
     """A service that needs a key, with two of them."""
     keys = Keys(folder / "data" / "keys.json")
     one, other = keys.add("one"), keys.add("other")
-    with serving(folder, config) as server:
+    with serving(folder, config, env=env) as server:
         yield server, one, other

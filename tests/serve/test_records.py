@@ -138,17 +138,6 @@ def test_without_the_operators_word_there_are_no_records(server: Server) -> None
         assert "limits.record" in error["msg"]
 
 
-def test_sessions_have_no_records_and_say_so(recording: Server) -> None:
-    session = recording.session()
-    for path, body in (("/v1/sessions", {"record": True}), (f"{session}/execute", {"code": "1", "record": True})):
-        answer = recording.post(path, body)
-        assert answer.status_code == 422
-        (error,) = answer.json()["errors"]
-        assert error["loc"] == ["body", "record"]
-        assert "only a run can be recorded" in error["msg"]
-    assert recording.execute(session, "1 + 1")["status"] == "ok"
-
-
 def test_the_api_is_described_with_it(server: Server) -> None:
     described = server.http.get("/v1/openapi.json").json()["components"]["schemas"]
     assert "limits.record" in described["RunRequest"]["properties"]["record"]["description"]

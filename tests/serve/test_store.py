@@ -109,6 +109,21 @@ def test_services_that_start_at_the_same_time(url: str) -> None:
         list(threads.map(start, range(4)))
 
 
+def test_a_shelf_is_cleared_and_expires(store: Store) -> None:
+    for shelf in ("a/1", "a/2", "b"):
+        for name in ("one", "two"):
+            store.put("key", shelf, name, b"x" * 5 * KIB, room=64 * KIB)
+    store.put("other", "a/1", "one", b"", room=64 * KIB)
+    assert (store.used("key"), store.used("other"), store.used("none")) == (30 * KIB, 4 * KIB, 0)
+    assert (store.clear("key", "a/1"), store.clear("key", "a/1"), store.clear("key", "a/")) == (True, False, False)
+    assert names(store, "other", "a/1") == ["one"]
+    store.expire("a/", time.time() - 60)
+    assert names(store, "key", "a/2") == ["one", "two"]
+    store.expire("a/", time.time() + 60)
+    assert (names(store, "key", "a/2"), names(store, "other", "a/1")) == ([], [])
+    assert store.used("key") == 10 * KIB
+
+
 @pytest.mark.parametrize("text", ODD)
 def test_any_text_comes_back(store: Store, text: str) -> None:
     store.begin_session("1", "key", "default", "python")

@@ -95,8 +95,8 @@ async def run(request: Request, body: models.RunRequest, who: Who) -> Response:
     """
     asked = body.asked()
     _check_files(request, asked)
-    if body.record and service_of(request).config.limits.record is None:
-        _fault("record", "this service gives no records (its configuration can allow them: limits.record)")
+    if body.record:
+        service_of(request).jobs.record_limit()
     kind = _stream_kind(request)
     if kind is None:
         if body.interactive:
@@ -278,6 +278,25 @@ async def forget(request: Request, session: str, snapshot: str, who: Who) -> Non
 async def restore(request: Request, session: str, body: models.SnapshotRequest, who: Who) -> None:
     """Goes back to a kept state, which stays."""
     await _sessions(request).restore(who, session, body.snapshot)
+
+
+@_session_route(
+    "/{session}/record", "GET", summary="The record of a session that has ended", response_model=models.SessionRecord
+)
+async def read_record(request: Request, session: str, who: Who) -> Response:
+    """Returns the record of a session that was started with `record`.
+
+    It is kept as long as a session that nobody uses would be, unless it is given up before.
+    """
+    sessions = _sessions(request)
+    pieces = sessions.record_as_json(await sessions.record(who, session))
+    return StreamingResponse(pieces, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+@_session_route("/{session}/record", "DELETE", status_code=204, summary="Give up a session's record")
+async def forget_record(request: Request, session: str, who: Who) -> None:
+    """Gives up the record of a session that has ended."""
+    await _sessions(request).forget_record(who, session)
 
 
 # --- files of a session -----------------------------------------------------------------------------------------------

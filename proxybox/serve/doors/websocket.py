@@ -7,7 +7,8 @@ The first message opens a session, or goes on with one; a page cannot send heade
     {"do": "input", "text": "42\\n"}     {"do": "interrupt"}     {"do": "complete", "id": "2", "code": "pri"}
 
 Each answer has an `event`: opened, started, stdout, stderr, input_request, display, result, error, finished, completed
-or failed, with the `id` of what it answers. A session that was opened here ends with the socket.
+or failed, with the `id` of what it answers. A session that was opened here ends with the socket;
+with `"record": true` its record is then at /v1/sessions/ID/record, where ID is the `session` of `opened`.
 """
 
 import asyncio
