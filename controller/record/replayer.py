@@ -23,7 +23,7 @@ from proxybox.controller.dispatch import TABLE, Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import GuestMisbehaved, RecordError
-from proxybox.controller.header import CALL_CLOCKS, CLOCK_RING, REPLAYED, RING, TOLD, UNOBSERVED
+from proxybox.controller.header import CALL_CLOCKS, CALL_NO_THREAD, CLOCK_RING, REPLAYED, RING, TOLD, UNOBSERVED
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.keeper import Watch
 from proxybox.controller.record import events
@@ -377,10 +377,12 @@ class Replayer(Dispatcher):
                 self._map(channel, effect.file)
 
     def _answer(self, channel: int, frame: bytes, answer: events.Answer, at_ns: int) -> None:
-        reply: Reply = answer.value
-        number = number_of(frame)
+        value, number = answer.value, number_of(frame)
+        reply: Reply = value
         if number in _OF_THREADS:
-            self._carry_out(number, channel, frame, answer.value)
+            self._carry_out(number, channel, frame, value)
+        if number == _CLONE and value > 0:
+            reply = value = self._made(channel, value)
         if self.speed is not None:
             wait = self._begun_ns + at_ns / self.speed - time.monotonic_ns()
             self._pauses = True
@@ -399,10 +401,10 @@ class Replayer(Dispatcher):
                     data = self._told_anew(address, data)
                 writes.append((address, data))
         writes += self._given(channel)
-        if number == _CLONE and answer.value > 0:
-            writes += self._given(answer.value & 0xFFFF)
+        if number == _CLONE and value > 0:
+            writes += self._given(value & 0xFFFF)
         if writes:
-            reply = (answer.value, *writes)
+            reply = (value, *writes)
         self._answers[channel] = reply
 
     def _printed(self, frame: bytes, effect: events.Printed) -> bytes:
@@ -429,6 +431,23 @@ class Replayer(Dispatcher):
             wait_for_end(self.count_threads, len(world.threads), _END_SECONDS)
         if done != value:
             raise RecordError(f"the thread that the record has cannot be made here ({TABLE[number].name})")
+
+    def _made(self, channel: int, granted: int) -> int:
+        """Returns how a clone ended that was granted: where the kernel made no thread then, none is made now."""
+        coming = self._coming(channel)
+        if coming is None or number_of(coming.frame) != CALL_NO_THREAD:
+            return granted
+        tid, error = events.REGISTERS(coming.frame)[:2]
+        thread = self._world.thread_by_tid(tid)
+        if thread is None or tid != granted >> 16 or not 1 << 64 > error >= (1 << 64) - 4095:
+            raise RecordError("a thread was not made that was not granted: the record is damaged")
+        self._world.end_thread(thread)
+        if coming is self.next:
+            self._step()
+        else:
+            self._ahead.remove(coming)
+        self.calls_followed += 1
+        return int(error) - (1 << 64)
 
     def _bytes(self, data: events.Data) -> bytes:
         if isinstance(data, bytes):
