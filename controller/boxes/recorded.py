@@ -189,9 +189,9 @@ class RecordedSpec(BoxSpec):
 
 
 def _threads_of(process: GuestProcess) -> int:
-    """Returns how many threads the kernel counts in a guest; 0 when it has ended."""
+    """Returns how many threads of a guest have not ended."""
     try:
-        return hostproc.thread_count(process.pid)
+        return hostproc.running_threads(process.pid)
     except (OSError, ValueError):
         return 0
 

@@ -299,6 +299,24 @@ def test_nobody_waits_for_a_thread_without_a_stack(tmp_path: Path) -> None:
     assert replayed(clone + SOME_THREADS, tmp_path / "run.pbx", "cpython") == "150 [0, 1, 2, 3, 4]\n"
 
 
+WITHOUT_MAIN = """
+import ctypes, os, threading
+def work():
+    for k in range(20):
+        each = threading.Thread(target=sum, args=[[k]]); each.start(); each.join()
+    print("done", flush=True)
+    os._exit(0)
+threading.Thread(target=work).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@pytest.mark.usefixtures("patient")
+def test_nobody_waits_for_a_main_thread_that_has_ended(tmp_path: Path) -> None:
+    """The kernel counts it as a thread until the process ends."""
+    assert replayed(WITHOUT_MAIN, tmp_path / "run.pbx", "cpython") == "done\n"
+
+
 def test_a_signal_takes_no_wake_from_those_who_wait() -> None:
     """As in the kernel: a wait that was woken says so, even where a signal has come before its answer."""
     world: Any = SimpleNamespace(futexes=Futexes(lambda channel: True))
