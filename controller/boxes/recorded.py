@@ -428,15 +428,17 @@ class Standing:
 
 @attrs.frozen(kw_only=True, eq=False)
 class ReplayedSpec(BoxSpec):
-    """A box that is answered from a record. until, speed: see `Replayer`.
+    """A box that is answered from a record. until: the number of the call at which to stop. speed: see `Replayer`.
 
-    on_call: called with each call that is as recorded, before it is answered; the guest can be looked into then.
+    on_call: called with each call that is as recorded, or with call `at` alone, before it is answered; the guest can be
+    looked into then.
     """
 
     record: RecordReader
     until: int | None = None
     speed: float | None = None
     on_call: Callable[[Standing], object] | None = None
+    at: int | None = None
     _replayer: list[Replayer] = attrs.field(init=False, factory=list)
 
     @classmethod
@@ -498,7 +500,8 @@ class ReplayedSpec(BoxSpec):
         """As `BoxSpec.served_by`, with a record."""
         record = self.record
         replayer = Replayer(builder.world, record.events(), record.rows, record.decoder.files, process.told_at)
-        replayer.until, replayer.speed = self.until, self.speed
+        replayer.speed = self.speed
+        replayer.look_at(self.until)
         replayer.count_threads = functools.partial(_threads_of, process)
         replayer.is_unobserved = bool(record.start.get("unobserved"))
         self._replayer.append(replayer)
@@ -510,7 +513,7 @@ class ReplayedSpec(BoxSpec):
                 with process.watch.uncharged():
                     on_call(Standing(process, driver, replayer.calls_followed, call))
 
-            replayer.on_call = look
+            replayer.look_at(self.until, look, self.at)
         replayer.watch(process)
         return replayer, driver
 

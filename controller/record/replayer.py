@@ -10,6 +10,7 @@ The order of all calls is that of the record. A request that comes before its tu
 request that differs, or does not come, is the divergence, and ends the box.
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -106,14 +107,15 @@ class Replayer(Dispatcher):
     """Answers one guest from the events of a record.
 
     rows: the record's table of calls. divergence: where the guest has parted from the record; None where it has not.
-    is_over: whether the whole record was followed. until: the number of the call at which to stop. speed: how many
-    seconds of the record go by in one second; None for as fast as can be.
+    is_over: whether the whole record was followed. speed: how many seconds of the record go by in one second; None for
+    as fast as can be.
     """
 
     __slots__ = (
-        "_ahead", "_answers", "_begun_ns", "_concluded", "_exits", "_files", "_frames", "_given_up", "_pauses",
-        "_pending", "_read", "_rows", "_told_at", "calls_followed", "count_threads", "divergence", "due", "is_over",
-        "is_stopped", "is_unobserved", "kill", "next", "on_call", "rest", "seen", "speed", "steps", "until", "wake",
+        "_ahead", "_answers", "_at", "_begun_ns", "_concluded", "_exits", "_files", "_first", "_frames", "_given_up",
+        "_on_call", "_pauses", "_pending", "_read", "_rows", "_told_at", "_until", "calls_followed", "count_threads",
+        "divergence", "due", "is_over", "is_stopped", "is_unobserved", "kill", "next", "rest", "seen", "speed", "steps",
+        "wake",
     )  # fmt: skip
 
     def __init__(
@@ -122,8 +124,7 @@ class Replayer(Dispatcher):
     ) -> None:  # fmt: skip
         super().__init__(world)
         self._told_at = told_at
-        self.until: int | None = None
-        self.on_call: Callable[[events.Call], object] | None = None
+        self.look_at(None)
         self.wake: Callable[[], None] = lambda: None  # has the driver look again
         self.kill: Callable[[], None] = lambda: None  # ends the guest
         self.speed: float | None = None
@@ -152,6 +153,13 @@ class Replayer(Dispatcher):
         self.steps = 0
         self._step()
 
+    def look_at(
+        self, until: int | None, on_call: Callable[[events.Call], object] | None = None, at: int | None = None
+    ) -> None:  # fmt: skip
+        """Sets the number of the call at which to stop, and what is called with each call, or with call `at` alone."""
+        self._until, self._on_call, self._at = math.inf if until is None else until, on_call, at
+        self._first = min(self._until, math.inf if on_call is None else at or 1)  # all calls before it are plain
+
     # --- the driver's side --------------------------------------------------------------------------------------------
 
     def execute(self, thread: "GuestThread", frame: bytes) -> Reply:
@@ -165,8 +173,8 @@ class Replayer(Dispatcher):
             and event.channel == channel
             and event.answer is not None
             and not (event.answer.stored or event.effects or number_of(frame) in _OF_THREADS)
-            and self.until is self.speed is None
-            and self.on_call is None
+            and self.speed is None
+            and self.calls_followed + 1 < self._first
         ):
             self.calls_followed += 1
             self.seen = event
@@ -312,14 +320,14 @@ class Replayer(Dispatcher):
             self._compare(event, frame)
             self.calls_followed += 1
             self.seen = event
-            if self.on_call is not None:
+            if self._on_call is not None and self._at in (None, self.calls_followed):
                 self._pauses = True
-                self.on_call(event)
+                self._on_call(event)
                 self._pauses = False
                 self.steps += 1
-            if self.calls_followed == self.until:
+            if self.calls_followed >= self._until:
                 self.is_stopped = True
-                self._world.end(Ended(Status.CANCELLED, f"stopped at call {self.until:,}, as was asked for"))
+                self._world.end(Ended(Status.CANCELLED, f"stopped at call {self._until:,}, as was asked for"))
                 return False
             self._step()
             self._carry_effects(event.channel, frame, event.effects)
@@ -339,7 +347,7 @@ class Replayer(Dispatcher):
         elif isinstance(event, events.Sent):
             if event.late and not late and not self._pending and not self._frames:
                 if not self.due:
-                    self.due.append(time.monotonic_ns() + self._until(event))
+                    self.due.append(time.monotonic_ns() + self._wait(event))
                 return False
             self.due.clear()
             outbox = self._world.signals.outbox
@@ -355,7 +363,7 @@ class Replayer(Dispatcher):
         self._step()
         return True
 
-    def _until(self, event: events.Sent) -> int:
+    def _wait(self, event: events.Sent) -> int:
         return min(max(0, event.at_ns - (0 if self.seen is None else self.seen.at_ns)), _LONGEST_NS)
 
     def _compare(self, event: events.Call, frame: bytes) -> None:

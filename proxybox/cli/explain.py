@@ -4,6 +4,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
@@ -12,6 +13,7 @@ from proxybox.cli.failures import CommandError, UsageError
 from proxybox.cli.run import interrupted, tell_failure
 from proxybox.cli.streams import text_file
 from proxybox.cli.trace import line
+from proxybox.controller.record.events import Call
 from proxybox.records.explaining.markup import as_svg
 from proxybox.records.explaining.openfiles import waited
 from proxybox.records.explaining.page import page
@@ -65,8 +67,9 @@ def explain(
 def _lines(record: Path, guest: str | None, packages: tuple[str, ...]) -> Lines:
     """Asks a replay of the record which lines made its calls, with a progress bar."""
     with Record(record) as counted:
-        total = sum(1 for _ in counted.calls())
-    with shown_progress("asking for lines", min(total, MOST)) as advance:
+        calls = (each for each in counted.reader.events() if isinstance(each, Call))
+        total = sum(1 for _ in islice(calls, MOST))
+    with shown_progress("asking for lines", total) as advance:
         return lines_of(record, guest=guest, packages=chosen_packages(packages, guest, None), on_call=advance)
 
 
