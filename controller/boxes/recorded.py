@@ -69,13 +69,15 @@ _MOST_SIGNATURES, _LONGEST_SIGNATURE = 64, 64 << 10
 class RecordedSpec(BoxSpec):
     """A box whose one run is recorded.
 
-    open_record: returns the file to write, when the guest is sealed. limit: bytes that it may have. is_session: whether
-    the guest takes commands until its caller closes it. redact: names of what the record leaves out (redacting.py).
-    queued: returns for how many seconds the run has waited for its turn.
+    open_record: returns the file to write, when the guest is sealed. limit: bytes that it may have. discard: removes a
+    record that would need more, without which the run goes on; it pays for no packing then. None where such a run is
+    ended. is_session: whether the guest takes commands until its caller closes it. redact: names of what the record
+    leaves out (redacting.py). queued: returns for how many seconds the run has waited for its turn.
     """
 
     open_record: Callable[[], BinaryIO]
     limit: int = LIMIT
+    discard: Callable[[], object] | None = None
     is_session: bool = False
     redact: tuple[str, ...] = ()
     queued: Callable[[], float] = float
@@ -140,7 +142,7 @@ class RecordedSpec(BoxSpec):
         with contextlib.ExitStack() as undo:
             try:
                 file = undo.enter_context(self.open_record())
-                recorder = Recorder(file, self.limit)
+                recorder = Recorder(file, self.limit, self.discard)
                 self._recorder.append(recorder)
                 recorder.begin(self._start(process, builder))
             except OSError as error:
@@ -150,7 +152,8 @@ class RecordedSpec(BoxSpec):
         dispatcher.count_threads = functools.partial(_threads_of, process)
         dispatcher.cpu_time = process.watch.cpu_time_ns
         driver = BlockingDriver(process, world, dispatcher)
-        recorder.meter = driver.meter
+        if self.discard is None:
+            recorder.meter = driver.meter
         return dispatcher, driver
 
     def _start(self, process: GuestProcess, builder: WorldBuilder) -> dict[str, Any]:

@@ -67,13 +67,14 @@ _Events: TypeAlias = tuple[bytes, list[tuple[int, LibraryFile]]]
 class Recorder:
     """The record of one run, in a file that it is given.
 
-    limit: bytes that the file may have. A run that needs more is ended. fault: why the record is not complete, None
-    where it is. started_ns: host time. meter: of the guest, on whose account the recorder's thread works. The methods
-    can be called from any thread.
+    limit: bytes that the file may have. A run that needs more is ended; with `discard`, the file is emptied instead,
+    and `discard` called. fault: why the record is not complete, None where it is. started_ns: host time. meter: of the
+    guest, on whose account the recorder's thread works. The methods can be called from any thread.
     """
 
-    def __init__(self, file: BinaryIO, limit: int) -> None:
+    def __init__(self, file: BinaryIO, limit: int, discard: Callable[[], object] | None = None) -> None:
         self.limit = limit
+        self._discard = discard
         self.fault: str | None = None
         self.is_full = False
         self.notes: list[tuple[Any, ...]] = []
@@ -219,7 +220,12 @@ class Recorder:
         if self.fault is not None:
             return
         if self._frames.written > self.limit and kind is not Kind.END:
-            self.is_full, self.fault = True, f"the record has reached its limit of {self.limit:,} bytes"
+            self.fault = f"the record has reached its limit of {self.limit:,} bytes"
+            if self._discard is None:
+                self.is_full = True
+            else:
+                self._file.truncate(0)
+                self._discard()
             return
         self._frames.write(kind, data)
 
