@@ -386,9 +386,6 @@ class Dispatcher:
     def sent(self, signal: int, late: bool) -> None:
         """Notes that a signal was sent to the guest. late: while it computed; else its call is answered next."""
 
-    def no_thread(self) -> None:
-        """Notes that a thread that a call has granted was not made."""
-
     def refuse(self, name: str, reason: str, number: int) -> None:
         """Records a refusal that no handler makes, such as of a function of libc that a translated guest may not use.
 

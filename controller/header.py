@@ -48,6 +48,8 @@ LIBRARY: Final = 1 << 41
 #: number that says that readings stand behind its memory.
 CALL_CLOCKS: Final = 509
 WITH_CLOCKS: Final = 0x80000000
+#: A thread that clone(2) was granted was not made.
+CALL_NO_THREAD: Final = 508
 #: The answer to CALL_SEALED.
 SEALED_ANSWER: Final = 0x5EA1
 #: The answer to a call on a file with a writable shared mapping is this number less the mapping's number.

@@ -55,6 +55,14 @@ def thread_count(pid: int) -> int:
     return stat(pid, _NUM_THREADS)[0]
 
 
+def running_threads(pid: int) -> int:
+    """Returns how many threads of a process have not ended.
+
+    The kernel counts a main thread that has ended (pthread_exit(3)) until the others have, too: as a zombie.
+    """
+    return thread_count(pid) - (state(pid) == "Z")
+
+
 def state(pid: int) -> str:
     """Returns the state of a process or a thread, such as "R", "S" or "T" (proc_pid_stat(5))."""
     words = _read(pid, "stat").rpartition(b")")[2].split()

@@ -90,6 +90,7 @@ class SandboxBase:
         record: str | os.PathLike[str] | None = None,
         record_limit: int | str | None = None,
         record_redact: Sequence[str] = (),
+        record_required: bool = True,
         **policy_fields: Any,
     ) -> None:
         self.policy = evolve(as_policy(policy), **policy_fields) if policy_fields else as_policy(policy)
@@ -102,7 +103,7 @@ class SandboxBase:
         )
         self._warm = warm_is_wanted() if warm is None else given.flag("warm", warm)
         self._functions = self._host_functions(given.functions(functions))
-        self._taking = takes(record, record_limit, record_redact)
+        self._taking = takes(record, record_limit, record_redact, record_required)
         self._closed = False
         self._boxes: set[BoxSpec] = set()
         self._template: WorldTemplate | None = None
@@ -236,6 +237,7 @@ class Sandbox(SandboxBase):
     lib_pypy, for a PyPy that was translated with --sandbox and is not installed beside them. record: a folder in which
     each run leaves a record (docs/records.md), of at most `record_limit` bytes (1 GiB); a recorded run starts its own
     interpreter. record_redact: mounts, environment variables and functions whose contents records leave out.
+    record_required: whether a run is ended whose record needs more; else that is given up, and the run goes on.
 
     warm: whether boxes from the second run on are copies of a guest that has already started. All sandboxes of this
     process with an equivalent policy share this guest. With False each box starts its own interpreter; this is also so
@@ -365,18 +367,18 @@ class Sandbox(SandboxBase):
 
 
 def takes(
-    folder: str | os.PathLike[str] | None, limit: int | str | None, redact: Sequence[str] = ()
+    folder: str | os.PathLike[str] | None, limit: int | str | None, redact: Sequence[str] = (), required: bool = True
 ) -> "Callable[[str | os.PathLike[str] | None], Taking | None]":
     """Returns a function that gives the record of one run that is to begin, at a path or else in the folder.
 
     It gives None where none is wanted, and raises TypeError or PolicyError, as this function does.
     """
     if folder is None:
-        return lambda path: None if path is None else _taking().to(path, limit, redact)
+        return lambda path: None if path is None else _taking().to(path, limit, redact, required)
     from proxybox.records.taking import Records
 
     records = Records.at(folder)
-    return lambda path: _taking().to(records if path is None else path, limit, redact)
+    return lambda path: _taking().to(records if path is None else path, limit, redact, required)
 
 
 def _taking() -> "type[Taking]":

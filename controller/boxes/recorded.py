@@ -70,13 +70,16 @@ _MOST_SIGNATURES, _LONGEST_SIGNATURE = 64, 64 << 10
 class RecordedSpec(BoxSpec):
     """A box whose one run is recorded.
 
-    open_record: returns the file to write, when the guest is sealed. limit: bytes that it may have. is_session: whether
-    the guest takes commands until its caller closes it. redact: names of what the record leaves out (redacting.py).
-    queued: returns for how many seconds the run has waited for its turn. concluded: set when the file is closed.
+    open_record: returns the file to write, when the guest is sealed. limit: bytes that it may have. discard: removes a
+    record that would need more, without which the run goes on; it pays for no packing then. None where such a run is
+    ended. is_session: whether the guest takes commands until its caller closes it. redact: names of what the record
+    leaves out (redacting.py). queued: returns for how many seconds the run has waited for its turn. concluded: set when
+    the file is closed.
     """
 
     open_record: Callable[[], BinaryIO]
     limit: int = LIMIT
+    discard: Callable[[], object] | None = None
     is_session: bool = False
     redact: tuple[str, ...] = ()
     queued: Callable[[], float] = float
@@ -145,7 +148,7 @@ class RecordedSpec(BoxSpec):
         with contextlib.ExitStack() as undo:
             try:
                 file = undo.enter_context(self.open_record())
-                recorder = Recorder(file, self.limit)
+                recorder = Recorder(file, self.limit, self.discard)
                 self._recorder.append(recorder)
                 recorder.begin(self._start(process, builder))
             except OSError as error:
@@ -155,7 +158,8 @@ class RecordedSpec(BoxSpec):
         dispatcher.count_threads = functools.partial(_threads_of, process)
         dispatcher.cpu_time = process.watch.cpu_time_ns
         driver = BlockingDriver(process, world, dispatcher)
-        recorder.meter = driver.meter
+        if self.discard is None:
+            recorder.meter = driver.meter
         return dispatcher, driver
 
     def _start(self, process: GuestProcess, builder: WorldBuilder) -> dict[str, Any]:
@@ -194,9 +198,9 @@ class RecordedSpec(BoxSpec):
 
 
 def _threads_of(process: GuestProcess) -> int:
-    """Returns how many threads the kernel counts in a guest; 0 when it has ended."""
+    """Returns how many threads of a guest have not ended."""
     try:
-        return hostproc.thread_count(process.pid)
+        return hostproc.running_threads(process.pid)
     except (OSError, ValueError):
         return 0
 
@@ -428,15 +432,17 @@ class Standing:
 
 @attrs.frozen(kw_only=True, eq=False)
 class ReplayedSpec(BoxSpec):
-    """A box that is answered from a record. until, speed: see `Replayer`.
+    """A box that is answered from a record. until: the number of the call at which to stop. speed: see `Replayer`.
 
-    on_call: called with each call that is as recorded, before it is answered; the guest can be looked into then.
+    on_call: called with each call that is as recorded, or with call `at` alone, before it is answered; the guest can be
+    looked into then.
     """
 
     record: RecordReader
     until: int | None = None
     speed: float | None = None
     on_call: Callable[[Standing], object] | None = None
+    at: int | None = None
     _replayer: list[Replayer] = attrs.field(init=False, factory=list)
 
     @classmethod
@@ -498,7 +504,8 @@ class ReplayedSpec(BoxSpec):
         """As `BoxSpec.served_by`, with a record."""
         record = self.record
         replayer = Replayer(builder.world, record.events(), record.rows, record.decoder.files, process.told_at)
-        replayer.until, replayer.speed = self.until, self.speed
+        replayer.speed = self.speed
+        replayer.look_at(self.until)
         replayer.count_threads = functools.partial(_threads_of, process)
         replayer.is_unobserved = bool(record.start.get("unobserved"))
         self._replayer.append(replayer)
@@ -510,7 +517,7 @@ class ReplayedSpec(BoxSpec):
                 with process.watch.uncharged():
                     on_call(Standing(process, driver, replayer.calls_followed, call))
 
-            replayer.on_call = look
+            replayer.look_at(self.until, look, self.at)
         replayer.watch(process)
         return replayer, driver
 

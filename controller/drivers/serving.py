@@ -631,8 +631,10 @@ class Serving:
         world = self._world
         self._send_signals(late=True)
         if len(world.threads) == 1 and world.threads[0] is self._main.thread and len(self._lines) == 1:
+            self._newborn.clear()
             return
         live = set(map(id, world.threads))
+        self._newborn = [each for each in self._newborn if id(each) in live]
         for line in self._lines.values():
             if line.thread is not None and id(line.thread) not in live:
                 line.thread = line.blocked = None
@@ -725,7 +727,6 @@ class Serving:
             door.listener.refuse(knock)
             for each in [thread] if is_again else self._newborn:
                 self._world.end_thread(each)
-            self._dispatcher.no_thread()
             if not is_again:
                 self._newborn.clear()
             self._dispatcher.refuse("clone", why or "descriptors of the controller", errno.EAGAIN)

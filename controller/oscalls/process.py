@@ -10,7 +10,7 @@ from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
-from proxybox.controller.header import FORK_ASKED, THREAD_FLAGS
+from proxybox.controller.header import CALL_NO_THREAD, FORK_ASKED, THREAD_FLAGS
 from proxybox.controller.oscalls.identity import check_own
 from proxybox.controller.roles import Addr, Buffer, Int, Size, Soft, Struct, UInt, ULong
 from proxybox.controller.world.state import HIDDEN, Ended, GuestThread, World
@@ -245,6 +245,15 @@ def clone(
         raise Denied(errno.EPERM, "fork is refused")
     child = world.allocate_thread(thread)
     return child.tid << 16 | child.channel
+
+
+@oscall(CALL_NO_THREAD, "no_thread", counted=False)
+def no_thread(world: World, tid: Int, error: Int) -> Reply:
+    """A call of the stub, not of Linux: the thread that clone(2) was granted was not made, for that error."""
+    thread = world.thread_by_tid(tid)
+    if thread is not None and not thread.calls:
+        world.end_thread(thread)
+    return 0
 
 
 @oscall(218)

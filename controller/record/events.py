@@ -177,7 +177,7 @@ class Sent:
 
 @attrs.frozen(slots=True)
 class NoThread:
-    """A thread that a call had been granted was not made."""
+    """A thread that a call had been granted was not made: in records whose guests did not say so themselves."""
 
 
 @attrs.frozen(slots=True)

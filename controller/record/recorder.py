@@ -24,7 +24,7 @@ from proxybox.controller.dispatch import Dispatcher, denial_of
 from proxybox.controller.drivers.engine import served_here
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox, RecordError
-from proxybox.controller.header import CALL_MAP, CALL_OPEN, LIBRARY, RECORDED, TOLD
+from proxybox.controller.header import CALL_MAP, CALL_NO_THREAD, CALL_OPEN, LIBRARY, RECORDED, TOLD
 from proxybox.controller.record.calls import PASSING
 from proxybox.controller.record.events import MOST_FILES, Encoder, Ended, File, LeftOut, OfFile, Refused, placed
 from proxybox.controller.record.format import FrameWriter, Kind
@@ -67,13 +67,14 @@ _Events: TypeAlias = tuple[bytes, list[tuple[int, LibraryFile]]]
 class Recorder:
     """The record of one run, in a file that it is given.
 
-    limit: bytes that the file may have. A run that needs more is ended. fault: why the record is not complete, None
-    where it is. started_ns: host time. meter: of the guest, on whose account the recorder's thread works. The methods
-    can be called from any thread.
+    limit: bytes that the file may have. A run that needs more is ended; with `discard`, the file is emptied instead,
+    and `discard` called. fault: why the record is not complete, None where it is. started_ns: host time. meter: of the
+    guest, on whose account the recorder's thread works. The methods can be called from any thread.
     """
 
-    def __init__(self, file: BinaryIO, limit: int) -> None:
+    def __init__(self, file: BinaryIO, limit: int, discard: Callable[[], object] | None = None) -> None:
         self.limit = limit
+        self._discard = discard
         self.fault: str | None = None
         self.is_full = False
         self.notes: list[tuple[Any, ...]] = []
@@ -219,7 +220,12 @@ class Recorder:
         if self.fault is not None:
             return
         if self._frames.written > self.limit and kind is not Kind.END:
-            self.is_full, self.fault = True, f"the record has reached its limit of {self.limit:,} bytes"
+            self.fault = f"the record has reached its limit of {self.limit:,} bytes"
+            if self._discard is None:
+                self.is_full = True
+            else:
+                self._file.truncate(0)
+                self._discard()
             return
         self._frames.write(kind, data)
 
@@ -266,9 +272,6 @@ class Recorder:
     def _clocks(self, channel: int, at_ns: int, readings: bytes) -> None:
         self._encoder.clocks(channel, at_ns, readings)
 
-    def _no_thread(self) -> None:
-        self._encoder.no_thread()
-
     def _ended(self, ended: Ended) -> None:
         self._encoder.ended(ended)
 
@@ -284,8 +287,9 @@ class Recorder:
 _LOCALES: Final = b"/usr/lib/locale"
 _MAPPING: Final = CALL_MAP.to_bytes(4, "little")
 _CLONE: Final = (56).to_bytes(4, "little")
-#: What takes effect when it is asked for: clone, exit_group.
-_AT_ONCE: Final = (_CLONE, (231).to_bytes(4, "little"))
+_NO_THREAD: Final = CALL_NO_THREAD.to_bytes(4, "little")
+#: What takes effect when it is asked for: clone, what it has come to, exit_group.
+_AT_ONCE: Final = (_CLONE, _NO_THREAD, (231).to_bytes(4, "little"))
 _digests: dict[LibraryFile, bytes] = {}
 
 
@@ -359,7 +363,7 @@ class RecordingDispatcher(Dispatcher):
         if frame[7] & CLOCKS:
             frame, readings = without_clocks(frame)
             self._recorder.note("clocks", channel, now, readings)
-        self._frame = frame
+        self._frame, number = frame, frame[4:8]
         if turns is not None:
             turns.stops(channel)
             if self._lingers_until_ns:
@@ -375,15 +379,17 @@ class RecordingDispatcher(Dispatcher):
         if turns is not None:
             if thread.exited:
                 self._ended(turns, now)
-            elif frame[4:8] not in _AT_ONCE and not turns.may_go_on(channel, now):
+            elif number not in _AT_ONCE and not turns.may_go_on(channel, now):
                 noted = self._noted(channel, frame, reply)
                 self._note("waits", channel, now, frame, (None, None))
                 return self._in_turn(turns, channel, frame, reply, noted)
             else:
+                if number == _NO_THREAD:
+                    turns.keeps({each.channel for each in self._world.threads})
                 turns.goes(channel, now)
-        if frame[4:8] == _CLONE:
+        if number == _CLONE:
             self._cloned(channel, reply)
-        if reply.__class__ is int and not (reply == LIBRARY and frame[4:8] == _MAPPING):
+        if reply.__class__ is int and not (reply == LIBRARY and number == _MAPPING):
             notes = self._notes
             notes.append((None, channel, now, frame, reply))
             if len(notes) >= BATCH or len(frame) > _HEAVY:
@@ -567,9 +573,3 @@ class RecordingDispatcher(Dispatcher):
     def sent(self, signal: int, late: bool) -> None:
         """Notes a signal. It may be called from a handler of a signal, in the middle of `encode`."""
         self._notes.append(("sent", signal, late, _now()))
-
-    def no_thread(self) -> None:
-        """Notes a thread that was not made."""
-        self._recorder.note("no_thread")
-        if self._turns is not None:
-            self._turns.keeps({each.channel for each in self._world.threads})

@@ -10,6 +10,7 @@ The order of all calls is that of the record. A request that comes before its tu
 request that differs, or does not come, is the divergence, and ends the box.
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -23,7 +24,7 @@ from proxybox.controller.dispatch import TABLE, Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import GuestMisbehaved, RecordError
-from proxybox.controller.header import CALL_CLOCKS, CLOCK_RING, REPLAYED, RING, TOLD, UNOBSERVED
+from proxybox.controller.header import CALL_CLOCKS, CALL_NO_THREAD, CLOCK_RING, REPLAYED, RING, TOLD, UNOBSERVED
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.keeper import Watch
 from proxybox.controller.record import events
@@ -107,14 +108,14 @@ class Replayer(Dispatcher):
     """Answers one guest from the events of a record.
 
     rows: the record's table of calls. divergence: where the guest has parted from the record; None where it has not.
-    is_over: whether the whole record was followed. until: the number of the call at which to stop. speed: how many
-    seconds of the record go by in one second; None for as fast as can be.
+    is_over: whether the whole record was followed. speed: how many seconds of the record go by in one second; None for
+    as fast as can be.
     """
 
     __slots__ = (
-        "_ahead", "_answers", "_begun_ns", "_concluded", "_exits", "_files", "_frames", "_given_up", "_is_quick",
-        "_pauses", "_pending", "_read", "_rows", "_told_at", "calls_followed", "count_threads", "divergence", "due",
-        "is_over", "is_stopped", "is_unobserved", "kill", "next", "on_call", "rest", "seen", "speed", "steps", "until",
+        "_ahead", "_answers", "_at", "_begun_ns", "_concluded", "_exits", "_files", "_first", "_frames", "_given_up",
+        "_on_call", "_pauses", "_pending", "_read", "_rows", "_told_at", "_until", "calls_followed", "count_threads",
+        "divergence", "due", "is_over", "is_stopped", "is_unobserved", "kill", "next", "rest", "seen", "speed", "steps",
         "wake",
     )  # fmt: skip
 
@@ -124,8 +125,7 @@ class Replayer(Dispatcher):
     ) -> None:  # fmt: skip
         super().__init__(world)
         self._told_at = told_at
-        self.until: int | None = None
-        self.on_call: Callable[[events.Call], object] | None = None
+        self.look_at(None)
         self.wake: Callable[[], None] = lambda: None  # has the driver look again
         self.kill: Callable[[], None] = lambda: None  # ends the guest
         self.speed: float | None = None
@@ -149,11 +149,17 @@ class Replayer(Dispatcher):
         self._answers: dict[int, Reply] = {}
         self._concluded = threading.Event()
         self._given_up: _Diverged | None = None
-        self._is_quick = False  # nothing but following is asked for: see `watch`
         self._exits = False  # exit_group was answered
         self._pauses = False  # `speed` has an answer wait
         self.steps = 0
         self._step()
+
+    def look_at(
+        self, until: int | None, on_call: Callable[[events.Call], object] | None = None, at: int | None = None
+    ) -> None:  # fmt: skip
+        """Sets the number of the call at which to stop, and what is called with each call, or with call `at` alone."""
+        self._until, self._on_call, self._at = math.inf if until is None else until, on_call, at
+        self._first = min(self._until, math.inf if on_call is None else at or 1)  # all calls before it are plain
 
     # --- the driver's side --------------------------------------------------------------------------------------------
 
@@ -169,7 +175,8 @@ class Replayer(Dispatcher):
             and event.frame == frame
             and event.channel == channel
             and frame[4:8] not in _NUMBERS_OF_THREADS
-            and self._is_quick
+            and self.speed is None
+            and self.calls_followed + 1 < self._first
         ):
             self.calls_followed += 1
             self.seen = event
@@ -198,7 +205,6 @@ class Replayer(Dispatcher):
     def watch(self, process: GuestProcess) -> None:
         """Begins to watch whether the guest goes on, in a thread of its own, until `conclude`."""
         self.kill = process.watch.kill
-        self._is_quick = self.until is None and self.speed is None and self.on_call is None
         threading.Thread(target=self._watch, args=(process.watch,), name="proxybox-replay", daemon=True).start()
 
     def _watch(self, watch: Watch) -> None:
@@ -316,14 +322,14 @@ class Replayer(Dispatcher):
             self._compare(event, frame)
             self.calls_followed += 1
             self.seen = event
-            if self.on_call is not None:
+            if self._on_call is not None and self._at in (None, self.calls_followed):
                 self._pauses = True
-                self.on_call(event)
+                self._on_call(event)
                 self._pauses = False
                 self.steps += 1
-            if self.calls_followed == self.until:
+            if self.calls_followed >= self._until:
                 self.is_stopped = True
-                self._world.end(Ended(Status.CANCELLED, f"stopped at call {self.until:,}, as was asked for"))
+                self._world.end(Ended(Status.CANCELLED, f"stopped at call {self._until:,}, as was asked for"))
                 return False
             self._step()
             self._carry_effects(event.channel, frame, event.effects)
@@ -343,7 +349,7 @@ class Replayer(Dispatcher):
         elif isinstance(event, events.Sent):
             if event.late and not late and not self._pending and not self._frames:
                 if not self.due:
-                    self.due.append(time.monotonic_ns() + self._until(event))
+                    self.due.append(time.monotonic_ns() + self._wait(event))
                 return False
             self.due.clear()
             outbox = self._world.signals.outbox
@@ -359,7 +365,7 @@ class Replayer(Dispatcher):
         self._step()
         return True
 
-    def _until(self, event: events.Sent) -> int:
+    def _wait(self, event: events.Sent) -> int:
         return min(max(0, event.at_ns - (0 if self.seen is None else self.seen.at_ns)), _LONGEST_NS)
 
     def _compare(self, event: events.Call, frame: bytes) -> None:
@@ -381,10 +387,12 @@ class Replayer(Dispatcher):
                 self._map(channel, effect.file)
 
     def _answer(self, channel: int, frame: bytes, answer: events.Answer, at_ns: int) -> None:
-        reply: Reply = answer.value
-        number = number_of(frame)
+        value, number = answer.value, number_of(frame)
+        reply: Reply = value
         if number in _OF_THREADS:
-            self._carry_out(number, channel, frame, answer.value)
+            self._carry_out(number, channel, frame, value)
+        if number == _CLONE and value > 0:
+            reply = value = self._made(channel, value)
         if self.speed is not None:
             wait = self._begun_ns + at_ns / self.speed - time.monotonic_ns()
             self._pauses = True
@@ -403,10 +411,10 @@ class Replayer(Dispatcher):
                     data = self._told_anew(address, data)
                 writes.append((address, data))
         writes += self._given(channel)
-        if number == _CLONE and answer.value > 0:
-            writes += self._given(answer.value & 0xFFFF)
+        if number == _CLONE and value > 0:
+            writes += self._given(value & 0xFFFF)
         if writes:
-            reply = (answer.value, *writes)
+            reply = (value, *writes)
         self._answers[channel] = reply
 
     def _printed(self, frame: bytes, effect: events.Printed) -> bytes:
@@ -433,6 +441,23 @@ class Replayer(Dispatcher):
             wait_for_end(self.count_threads, len(world.threads), _END_SECONDS)
         if done != value:
             raise RecordError(f"the thread that the record has cannot be made here ({TABLE[number].name})")
+
+    def _made(self, channel: int, granted: int) -> int:
+        """Returns how a clone ended that was granted: where the kernel made no thread then, none is made now."""
+        coming = self._coming(channel)
+        if coming is None or number_of(coming.frame) != CALL_NO_THREAD:
+            return granted
+        tid, error = events.REGISTERS(coming.frame)[:2]
+        thread = self._world.thread_by_tid(tid)
+        if thread is None or tid != granted >> 16 or not 1 << 64 > error >= (1 << 64) - 4095:
+            raise RecordError("a thread was not made that was not granted: the record is damaged")
+        self._world.end_thread(thread)
+        if coming is self.next:
+            self._step()
+        else:
+            self._ahead.remove(coming)
+        self.calls_followed += 1
+        return int(error) - (1 << 64)
 
     def _bytes(self, data: events.Data) -> bytes:
         if isinstance(data, bytes):

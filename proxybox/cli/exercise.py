@@ -137,6 +137,8 @@ def _tell_grade(title: str, grade: "Grade") -> None:
     out.print(tests)
     for path in dict.fromkeys(path for each in grade.tests for path in each.records):
         out.print(Text(on_one_line(f"proxybox replay {shlex.quote(path)}"), style="dim"), soft_wrap=True)
+    for told in dict.fromkeys(each.unrecorded for each in grade.tests if each.unrecorded):
+        out.print(Text(told, style="dim"))
     if grade.note:
         out.print(Text(f"\n{grade.note}", style="dim"))
     out.print(f"\n{grade.points:g} of {grade.possible:g} points")

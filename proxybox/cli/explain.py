@@ -4,6 +4,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
@@ -12,11 +13,12 @@ from proxybox.cli.failures import CommandError, UsageError
 from proxybox.cli.run import interrupted, tell_failure
 from proxybox.cli.streams import text_file
 from proxybox.cli.trace import line
+from proxybox.controller.record.events import Call
 from proxybox.records.explaining.markup import as_svg
 from proxybox.records.explaining.openfiles import waited
 from proxybox.records.explaining.page import page
 from proxybox.records.explaining.picture import draw
-from proxybox.records.explaining.profiles import Folded, TraceEvents, as_oscall
+from proxybox.records.explaining.profiles import Bounded, Folded, TraceEvents, as_oscall
 from proxybox.records.explaining.reading import Consumer, Explanation
 from proxybox.records.explaining.reading import explain as read
 from proxybox.records.explaining.telling import LONGEST, Section, as_data, sections
@@ -43,13 +45,14 @@ def explain(
         with _opened(record) as opened, contextlib.ExitStack() as files:
             making = _Making(opened, files)
             if strace:
-                making.consumers.append(Strace(sys.stdout))
+                making.strace()
             making.trace_events(perfetto)
             making.folded(folded, by_time=weight == "us")
             making.pictures(svg, html, everything=everything)
             told = read(opened, making.consumers, _lines(record, guest, packages) if lines else None)
             for finish in making.finishing:
                 finish(told)
+        making.tell_left_out()
         if as_json:
             json.dump(as_data(told), sys.stdout, indent=2)
             sys.stdout.write("\n")
@@ -65,8 +68,9 @@ def explain(
 def _lines(record: Path, guest: str | None, packages: tuple[str, ...]) -> Lines:
     """Asks a replay of the record which lines made its calls, with a progress bar."""
     with Record(record) as counted:
-        total = sum(1 for _ in counted.calls())
-    with shown_progress("asking for lines", min(total, MOST)) as advance:
+        calls = (each for each in counted.reader.events() if isinstance(each, Call))
+        total = sum(1 for _ in islice(calls, MOST))
+    with shown_progress("asking for lines", total) as advance:
         return lines_of(record, guest=guest, packages=chosen_packages(packages, guest, None), on_call=advance)
 
 
@@ -85,6 +89,7 @@ class _Making:
         self._files = files
         self.consumers: list[Consumer] = []
         self.finishing: list[Callable[[Explanation], object]] = []
+        self._bounded: dict[str, Strace | TraceEvents | Folded] = {}
 
     def _file(self, path: str) -> TextIO:
         if path == "-":
@@ -94,17 +99,28 @@ class _Making:
         except OSError as error:
             raise CommandError(f"can't write {path!r}: {error.strerror or error}") from None
 
+    def strace(self) -> None:
+        """All calls, on standard output."""
+        lines = self._bounded["--strace: {:,} further lines are left out"] = Strace(sys.stdout)
+        self.consumers.append(lines)
+
+    def tell_left_out(self) -> None:
+        """Says what there was no room for."""
+        for told, consumer in self._bounded.items():
+            if consumer.left_out:
+                sys.stderr.write(f"proxybox: {told.format(consumer.left_out)}\n")
+
     def trace_events(self, path: str | None) -> None:
         """Chrome's trace events, which are written as the calls come."""
         if path is not None:
-            events = TraceEvents(self._file(path))
+            events = self._bounded["--perfetto: {:,} further events are left out"] = TraceEvents(self._file(path))
             self.consumers.append(events)
             self.finishing.append(lambda _: events.finish())
 
     def folded(self, path: str | None, *, by_time: bool) -> None:
         """Folded stacks."""
         if path is not None:
-            stacks = Folded(by_time=by_time)
+            stacks = self._bounded["--folded: {:,} calls are counted as others"] = Folded(by_time=by_time)
             self.consumers.append(stacks)
             self.finishing.append(lambda _: self._file(path).writelines(stacks.lines()))
 
@@ -126,8 +142,13 @@ class Strace:
     """Prints calls as strace(1) would: seconds since the start, the thread, the call, how long it waited."""
 
     def __init__(self, out: TextIO) -> None:
-        self._out = out
+        self._out = Bounded(out)
         self._paint = Paint(out)
+
+    @property
+    def left_out(self) -> int:
+        """Lines that there was no room for."""
+        return self._out.left_out
 
     def add(self, call: RecordedCall, _: str) -> None:
         """Prints one call."""

@@ -297,6 +297,8 @@ def _tell(book: "GradeBook", pairs: "Sequence[Pair]", output: Path, *, as_json: 
         count = "One record" if len(recorded) == 1 else f"{len(recorded)} records"
         replay = f"proxybox replay {shlex.quote(recorded[0])}"
         print(on_one_line(f"{count} of tests that failed. To see one again: {replay}"))
+    if lacking := sum(any(test.unrecorded for test in each.tests) for each in book.grades):
+        print(f"Of {lacking} submissions not all could be recorded: the report says of which tests.")
     for each in book.grades:
         if each.failed:
             told = f"proxybox: {each.student}: could not be graded: {each.message}"

@@ -31,7 +31,7 @@ def replay(
 ) -> int:  # fmt: skip
     """Replays a record, and says what came of it. Returns the exit status."""
     silent = quiet or as_json
-    stop = None if at_call is None else Stop(at_call, vi=vi, keeps_history=not no_history)
+    stop = None if at_call is None else Stop(vi=vi, keeps_history=not no_history)
     try:
         done = replay_record(
             record, guest=guest, guest_library=guest_library, packages=chosen_packages(packages, guest, guest_library),
@@ -41,6 +41,7 @@ def replay(
             speed=speed,
             timeout=timeout,
             on_call=stop,
+            at=at_call,
         )  # fmt: skip
     except KeyboardInterrupt:
         return interrupted()
@@ -64,15 +65,12 @@ class Stop:
     status: the exit status of that; None before it.
     """
 
-    def __init__(self, number: int, *, vi: bool, keeps_history: bool) -> None:
-        self._number = number
+    def __init__(self, *, vi: bool, keeps_history: bool) -> None:
         self._vi, self._keeps_history = vi, keeps_history
         self.status: int | None = None
 
     def __call__(self, call: ReplayedCall) -> None:
-        """Is told of each call."""
-        if call.number != self._number:
-            return
+        """Looks into the program."""
         policy = preset("repl")
         is_prompt = sys.stdin is not None and sys.stdin.isatty()
         text = harmless_lines("\n".join(where(call)))

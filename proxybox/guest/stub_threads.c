@@ -16,15 +16,11 @@ struct birth {
     ucontext_t context;
 };
 
-/* The controller answers `thread id << 16 | channel`. */
-long emulate_clone(const uint64_t args[6], const ucontext_t *context)
+/* Makes the thread that was granted. Returns less than 0 where there is none. */
+static long make_thread(const uint64_t args[6], const ucontext_t *context, long granted)
 {
-    long granted = round_trip(SYS_clone, args);
-    if (granted < 0)
-        return granted;
     if (args[0] != THREAD_FLAGS)
         return ERROR(EPERM);
-    has_had_threads = true;
     struct birth birth = {.tid_address = args[2], .tid = (uint64_t)granted >> 16};
     memcpy(&birth.context, context, KERNEL_UCONTEXT);
     context_of_child(&birth.context, args[1]);
@@ -35,8 +31,21 @@ long emulate_clone(const uint64_t args[6], const ucontext_t *context)
     if (!guarded_copy(place, &birth, sizeof birth) ||
         !guarded_copy((char *)args[4] + channel_offset, &child_channel, sizeof child_channel))
         return ERROR(EFAULT);
-    long result = clone_into(args, &place->context);
-    return result < 0 ? result : granted >> 16;
+    return clone_into(args, &place->context);
+}
+
+/* The controller answers `thread id << 16 | channel`, and learns whether the thread was made after all. */
+long emulate_clone(const uint64_t args[6], const ucontext_t *context)
+{
+    has_had_threads = true;
+    long granted = round_trip(SYS_clone, args);
+    if (granted < 0)
+        return granted;
+    long result = make_thread(args, context, granted);
+    if (result >= 0)
+        return granted >> 16;
+    ASK(CALL_NO_THREAD, granted >> 16, result);
+    return result;
 }
 
 /* A wait until a time of CLOCK_MONOTONIC in a box with real time: the kernel can do it, given the host's time. */

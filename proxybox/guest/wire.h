@@ -51,6 +51,9 @@ enum { CALL_MAP = 512 };
 /* Ships the readings of clocks that this thread has made (struct clock_ring) where there are too many to wait for its next
  * call. */
 enum { CALL_CLOCKS = 509 };
+/* The thread with this id, which clone(2) was granted, was not made: the second argument is the error. The next call of the
+ * thread that was to make it. */
+enum { CALL_NO_THREAD = 508 };
 /* In the number of a request: behind its memory stand the readings of clocks that the thread has made since its last one:
  * a byte for the clock of each, an int64_t for the time of each, in nanoseconds, and a u16: how many they are. */
 #define WITH_CLOCKS 0x80000000u

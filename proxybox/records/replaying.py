@@ -98,6 +98,7 @@ def replay(
     speed: float | None = None,
     timeout: float | str | None = None,
     on_call: Callable[[ReplayedCall], object] | None = None,
+    at: int | None = None,
 ) -> Replay:
     """Runs a recorded program again in a box, answered from the record alone.
 
@@ -105,13 +106,16 @@ def replay(
     of it. packages: the folders of packages that the run had. on_stdout, on_stderr: called with what it prints. until:
     the number of the call at which to stop, from 1 on. speed: how many seconds of the recorded run go by in one second;
     None for as fast as can be. timeout: seconds of wall time that it may take (an hour), but for `on_call`. on_call:
-    called with each call that is as recorded, before it is answered: the program can be looked into then.
+    called with each call that is as recorded, before it is answered: the program can be looked into then. at: the
+    number of the one call that `on_call` is called with, which is fast; None for all.
 
     Raises RecordError for a file that is no record, or that cannot be replayed here, OSError where it cannot be read,
     and SandboxStartError where no box can be started.
     """
     if until is not None:
         given.count("until", until, 1)
+    if at is not None:
+        given.count("at", at, 1)
     if speed is not None and not (isinstance(speed, int | float) and 0 < speed < 1e6):
         given.no_sense("speed", "a number above 0", speed)
     seconds = given.duration("timeout", timeout)
@@ -121,7 +125,7 @@ def replay(
         look = given.function("on_call", on_call)
         spec = ReplayedSpec.of(
             reader, found, until=until, speed=speed, timeout=TIMEOUT if seconds is None else seconds,
-            on_call=None if look is None else lambda at: look(ReplayedCall(at, found)),
+            on_call=None if look is None else lambda here: look(ReplayedCall(here, found)), at=at,
         )  # fmt: skip
         streams = Streams(stdout=given.function("on_stdout", on_stdout), stderr=given.function("on_stderr", on_stderr))
         replayed = spec.run((), streams=streams)

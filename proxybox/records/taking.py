@@ -65,14 +65,16 @@ def _opened(path: str, flag: int) -> BinaryIO:
 class Taking:
     """The record of one run that is to begin. path: of the file, once it was made.
 
-    where: the absolute path of a file, or the folder in which one is made. is_session: whether it is a session, which
-    ends when it is closed. queued: seconds that it has waited in a pool. on_file: called with the path when the file is
+    where: the absolute path of a file, or the folder in which one is made. is_required: whether the run is ended whose
+    record needs more than `limit`; else the record is removed. is_session: whether it is a session, which ends when it
+    is closed. queued: seconds that it has waited in a pool. on_file: called with the path when the file is
     there.
     """
 
     where: str | Records
     limit: int = LIMIT
     path: str = ""
+    is_required: bool = True
     is_session: bool = False
     queued: float = 0.0
     redact: tuple[str, ...] = ()
@@ -80,7 +82,9 @@ class Taking:
     _box: RecordedSpec | None = attrs.field(init=False, default=None)
 
     @classmethod
-    def to(cls, where: "Where | Records", limit: object = None, redact: object = ()) -> "Taking":
+    def to(
+        cls, where: "Where | Records", limit: object = None, redact: object = (), required: object = True
+    ) -> "Taking":  # fmt: skip
         """Checks where a record is to go. Raises TypeError or PolicyError."""
         size = LIMIT if limit is None else given.size("record_limit", limit)
         if size is None or size < 1 << 16:
@@ -88,12 +92,13 @@ class Taking:
         names = given.several("record_redact", redact, "names (str)")
         for name in names:
             given.text("record_redact", name)
+        is_required = given.flag("record_required", required)
         if isinstance(where, Records):
-            return cls(where, size, redact=names)
+            return cls(where, size, redact=names, is_required=is_required)
         path = os.path.abspath(given.path("record", where))
         if os.path.isdir(path):
             raise PolicyError(f"record: {path!r} is a folder: name a file for the record of one run")
-        return cls(path, size, redact=names)
+        return cls(path, size, redact=names, is_required=is_required)
 
     @property
     def named(self) -> str | None:
@@ -110,11 +115,15 @@ class Taking:
             self.on_file(self.path)
         return file
 
+    def _remove(self) -> None:
+        os.unlink(self.path)
+        self.path = ""
+
     def box(self, *args: Any, **fields: Any) -> RecordedSpec:
         """Returns the box of the run."""
         self._box = RecordedSpec(
             *args, open_record=self.file, limit=self.limit, is_session=self.is_session, redact=self.redact,
-            queued=lambda: self.queued, **fields,
+            queued=lambda: self.queued, discard=None if self.is_required else self._remove, **fields,
         )  # fmt: skip
         return self._box
 

@@ -16,8 +16,9 @@ import attrs
 from proxybox.records.taking import SUFFIX
 from proxybox.teach.grades import Verdict
 
-#: Bytes that the record of one test may have.
+#: Bytes that a record may have. One that needs more is given up, and the test goes on without it.
 LIMIT: Final = 64 << 20
+_GIVEN_UP: Final = "a record that would need more than 64 MiB was given up"
 #: How the name of a folder ends that is not the submission's own.
 _DIGEST: Final = re.compile(r"-[0-9a-f]{16}\Z")
 
@@ -86,7 +87,9 @@ class Evidence:
     def settle(self, verdict: Verdict) -> Verdict:
         """Returns the verdict with the records of its test; where it has passed, they are removed."""
         if not verdict.passed and verdict.status != "skipped":
-            return attrs.evolve(verdict, records=tuple(filter(os.path.exists, (*self._begun, *self._shared))))
+            begun = (*self._begun, *self._shared)
+            kept = tuple(filter(os.path.exists, begun))
+            return attrs.evolve(verdict, records=kept, unrecorded="" if len(kept) == len(begun) else _GIVEN_UP)
         for path in self._begun:
             with contextlib.suppress(OSError):
                 os.unlink(path)

@@ -33,7 +33,7 @@ class Verdict:
     submission printed during the test, made harmless. hidden: whether the submission's author may only see that the
     test exists. seconds: of wall time. line: of the submission, where the message points to one. fault: for teachers
     alone, where the test itself is at fault: its lines, and what it raised. records: for teachers alone, the paths of
-    what was recorded of a test that failed.
+    what was recorded of a test that failed. unrecorded: for teachers alone, why there is no record of a part of it.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Verdict:
     line: int | None = None
     fault: str = ""
     records: tuple[str, ...] = ()
+    unrecorded: str = ""
 
     @property
     def passed(self) -> bool:

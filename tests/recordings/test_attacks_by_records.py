@@ -12,7 +12,7 @@ import pytest
 
 import proxybox
 from proxybox import RecordError, SandboxStartError, Status
-from proxybox.controller.header import INSPECT
+from proxybox.controller.header import CALL_NO_THREAD, INSPECT
 from proxybox.controller.process.undertaker import settle
 from proxybox.controller.record import events
 from proxybox.controller.record.events import Answer, Call, Encoder, Stored
@@ -292,6 +292,21 @@ def test_answers_to_no_call_are_refused(record: Path) -> None:
     found = events_of(record)
     with pytest.raises(RecordError, match="answer to no call"):
         proxybox.replay(rewritten(record, [*found[:9], events.Answered(3, 0, Answer(1)), *found[9:]]))
+
+
+@pytest.mark.parametrize(("tid", "error"), [(101, -11), (100, -11), (7, -11), (101, 0), (101, 5), (101, -5000)])
+def test_a_thread_that_was_made_is_not_taken_back(tid: int, error: int, tmp_path: Path) -> None:
+    path = tmp_path / "run.pbx"
+    assert proxybox.run("import threading\nthreading.Thread(target=print).start()", record=path).ok
+    found = events_of(path)
+    at = next(at for at, each in enumerate(found) if isinstance(each, Call) and number(each) == 56) + 1
+    untrue = Call(0, 0, encode_request(CALL_NO_THREAD, (tid, error % (1 << 64))), Answer(0))
+    forged = rewritten(path, [*found[:at], untrue, *found[at:]])
+    if (tid, error) == (101, -11):
+        assert proxybox.replay(forged).divergence is not None
+    else:
+        with pytest.raises(RecordError, match="not granted"):
+            proxybox.replay(forged)
 
 
 def test_contents_that_were_left_out_are_told(record: Path) -> None:

@@ -14,6 +14,7 @@ from proxybox import cli
 from proxybox.cli.recording import explain
 from proxybox.controller.record.events import Encoder
 from proxybox.controller.wire.protocol import encode_request
+from proxybox.records.explaining import profiles
 from tests.recordings.madeup import made_up, openat, write
 
 EVIL = "/\x1b]0;title\x07\x9b2J\r\n\u202e"
@@ -102,6 +103,20 @@ def test_a_damaged_record_is_one_line(recorded: Path, tmp_path: Path, capfd: pyt
     assert (status, out, err.count("\n")) == (125, "", 1)
     assert "damaged" in err
     assert not (tmp_path / "picture.svg").exists()
+
+
+def test_what_was_left_out_is_told(
+    recorded: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiles, "MOST_WRITTEN", 500)
+    monkeypatch.setattr(profiles, "MOST_FOLDED", 100)
+    status, out, err = run(capfd, "--strace", "--perfetto", tmp_path / "a", "--folded", tmp_path / "b", recorded)
+    assert (status, len(out) <= 500) == (0, True)
+    for told in (
+        r"--strace: \d+ further lines are left out", r"--perfetto: \d+ further events are left out",
+        r"--folded: \d+ calls are counted as others",
+    ):  # fmt: skip
+        assert re.search(f"^proxybox: {told}$", err, re.MULTILINE)
 
 
 def test_a_file_that_cannot_be_written(recorded: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 
 import proxybox
 from proxybox import HostFunction, RecordError
+from proxybox.cli.explain import Strace
 from proxybox.controller import abi
 from proxybox.controller.record.events import Encoder, Refused
 from proxybox.controller.record.format import Kind
+from proxybox.controller.record.replayer import Frame
 from proxybox.controller.wire.protocol import encode_request
 from proxybox.records.explaining import account as accounts
-from proxybox.records.explaining import openfiles, timeline
+from proxybox.records.explaining import openfiles, profiles, timeline
 from proxybox.records.explaining.account import Account
 from proxybox.records.explaining.markup import as_svg
 from proxybox.records.explaining.openfiles import OpenFiles
@@ -30,6 +32,7 @@ from proxybox.records.explaining.profiles import Folded, TraceEvents, as_oscall
 from proxybox.records.explaining.reading import Explanation, explain
 from proxybox.records.explaining.telling import as_data, is_of_interpreter, seconds, sections
 from proxybox.records.explaining.timeline import Timeline
+from proxybox.records.lines import Lines
 from proxybox.records.record import Record, RecordedCall
 from proxybox.terminal import strace
 from tests.recordings.madeup import ADDRESS, made_up, openat, write
@@ -492,6 +495,49 @@ def test_files_waits_and_refusals_without_end(tmp_path: Path, monkeypatch: pytes
     assert "further refusals: 950" in text["What it was refused, and why"]
     notes = [each.text or "" for each in draw(line, "").iter("text")]
     assert any("218 threads with fewer calls are not shown; 950 shorter waits are not shown" in note for note in notes)
+
+
+def test_deep_stacks_without_end_are_not_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program can lie about its frames: hundreds at each call, with long names, and all of them different."""
+    monkeypatch.setattr(profiles, "MOST_FOLDED", 1 << 20)
+    calls, names = 500, ["\x1b" * 390 + str(at) for at in range(60)]
+
+    def fill(encoder: Encoder) -> Iterator[None]:
+        for at in range(calls):
+            encoder.call(0, at, openat(b"/box/a"), 3)
+        yield
+
+    frames = [Frame("/box/main.py", at, name) for at, name in enumerate(names)]
+    stacks = {at: (*frames[at % 50 :], *frames * 4, Frame("/box/a.py", at // 2, "f")) for at in range(1, calls + 1)}
+    lines, folded = Lines(stacks=stacks, near=frozenset(), divergence=None, looked=calls), Folded(by_time=False)
+    with Record(made_up(tmp_path / "deep.pbx", fill)) as record:
+        explain(record, [folded], lines)
+    shown = list(folded.lines())
+    counts = [int(line.rpartition(" ")[2]) for line in shown]
+    assert sum(map(len, shown)) < (1 << 20) + 1000
+    assert sum(counts) == calls
+    assert f"others;others {folded.left_out}\n" in shown
+    assert 0 < folded.left_out < calls
+    json.dumps(as_data(told(tmp_path / "deep.pbx")))
+
+
+def test_calls_without_end_fill_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiles, "MOST_WRITTEN", 100_000)
+
+    def fill(encoder: Encoder) -> Iterator[None]:
+        for at in range(2000):
+            encoder.call(0, at, openat(b"/box/\xff" + b"%d" % at * 200), 3)
+        encoder.sent(10, False, 3000)
+        yield
+
+    path, events, shown = made_up(tmp_path / "long.pbx", fill), io.StringIO(), io.StringIO()
+    made, printed = TraceEvents(events), Strace(shown)
+    assert told(path, made, printed).account.calls == 2000
+    made.finish()
+    found = json.loads(events.getvalue())["traceEvents"]
+    lines = shown.getvalue().splitlines()
+    assert max(len(events.getvalue()), len(shown.getvalue())) < 101_000
+    assert (len(found) + made.left_out, len(lines) + printed.left_out) == (2003, 2001)
 
 
 def test_signals_without_end_are_not_kept(tmp_path: Path) -> None:

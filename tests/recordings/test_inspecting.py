@@ -108,6 +108,17 @@ def test_looks_leave_nothing_behind(taken: Path) -> None:
     assert (children(), len(os.listdir("/proc/self/fd"))) == before
 
 
+def test_one_call_alone_is_told(taken: Path) -> None:
+    told: list[int] = []
+    assert replay(taken, on_call=lambda call: told.append(call.number), at=50).ok
+    done = replay(taken, on_call=lambda call: told.append(call.number), at=60, until=60)
+    assert (told, done.is_stopped, done.calls) == ([50, 60], True, 60)
+    assert replay(taken, on_call=lambda call: told.append(call.number), at=10**9).ok
+    assert told == [50, 60]
+    with pytest.raises(proxybox.PolicyError, match="at"):
+        replay(taken, on_call=print, at=0)
+
+
 def test_a_program_whose_frames_lie(tmp_path: Path) -> None:
     code = """
 import os

@@ -17,6 +17,7 @@ from proxybox.controller.boxes import recorded
 from proxybox.controller.effects import Blocked
 from proxybox.controller.oscalls.memory import futex
 from proxybox.controller.process.guestprocess import GuestProcess
+from proxybox.controller.process.listener import Door, Knock
 from proxybox.controller.record import recorder
 from proxybox.controller.record.onebyone import MOST_LOOKS, SLICE_NS, OneByOne, wait_for_end
 from proxybox.controller.record.recorder import RecordingDispatcher
@@ -235,6 +236,85 @@ def test_a_driver_does_not_wait_for_the_end_of_a_thread(
     assert 0 < longest < 0.04
     monkeypatch.setattr(recorded, "_threads_of", counted)
     assert proxybox.replay(path).ok
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recorders that would wait for a thread that is not there until the end of the box."""
+    monkeypatch.setattr(recorder, "MOST_LOOKS", 1 << 60)
+    monkeypatch.setattr(recorder, "_LINGERS_NS", 1 << 60)
+
+
+def replayed(code: str, record: Path, guest: str) -> str:
+    """What a program prints in a recorded box, and when it is replayed."""
+    result = proxybox.run(code, record=record, guest=guest, policy=Policy(limits=Limits(wall_time=60)))
+    assert (result.status, result.stderr, result.record_fault) == (proxybox.Status.OK, "", "")
+    done = proxybox.replay(record, guest=guest)
+    assert (done.ok, done.divergence) == (True, None)
+    return result.stdout
+
+
+SOME_THREADS = """
+import threading
+done, lock = [], threading.Lock()
+def work(k):
+    for _ in range(30):
+        with lock: done.append(k)
+for k in range(5):
+    try: threading.Thread(target=work, args=[k]).start()
+    except RuntimeError: print("no thread", k)
+for each in threading.enumerate():
+    if each is not threading.current_thread(): each.join()
+print(len(done), sorted(set(done)))
+"""
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("guest", ["pypy", "cpython"])
+@pytest.mark.parametrize("who", ["the kernel", "the listener"])
+def test_nobody_waits_for_a_thread_that_was_not_made(
+    who: str, guest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RLIMIT_NPROC, say: the controller has let the clone through, and the guest gets EAGAIN all the same."""
+    allow, admits, seen = Door.allow_thread, Door.admits, itertools.count()
+
+    def allow_some(door: Door, knock: Knock) -> bool:
+        return door.listener.refuse(knock) if next(seen) in (1, 3) else allow(door, knock)
+
+    def admit_some(door: Door, tid: int) -> bool:
+        return next(seen) not in (1, 3) and admits(door, tid)
+
+    if who == "the kernel":
+        monkeypatch.setattr(Door, "allow_thread", allow_some)
+    else:
+        monkeypatch.setattr(Door, "admits", admit_some)
+    assert replayed(SOME_THREADS, tmp_path / "run.pbx", guest) == "no thread 1\nno thread 3\n90 [0, 2, 4]\n"
+
+
+@pytest.mark.usefixtures("patient")
+def test_nobody_waits_for_a_thread_without_a_stack(tmp_path: Path) -> None:
+    clone = "import ctypes; libc = ctypes.CDLL(None, use_errno=True); null = ctypes.c_long(0)\n"
+    clone += "libc.syscall(56, ctypes.c_long(0x3d0f00), ctypes.c_long(1 << 20), null, null, null, null)\n"
+    clone += "assert ctypes.get_errno() == 14\n"
+    assert replayed(clone + SOME_THREADS, tmp_path / "run.pbx", "cpython") == "150 [0, 1, 2, 3, 4]\n"
+
+
+WITHOUT_MAIN = """
+import ctypes, os, threading
+def work():
+    for k in range(20):
+        each = threading.Thread(target=sum, args=[[k]]); each.start(); each.join()
+    print("done", flush=True)
+    os._exit(0)
+threading.Thread(target=work).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@pytest.mark.usefixtures("patient")
+def test_nobody_waits_for_a_main_thread_that_has_ended(tmp_path: Path) -> None:
+    """The kernel counts it as a thread until the process ends."""
+    assert replayed(WITHOUT_MAIN, tmp_path / "run.pbx", "cpython") == "done\n"
 
 
 def test_a_signal_takes_no_wake_from_those_who_wait() -> None:

@@ -520,6 +520,20 @@ def test_a_record_ends_a_run_at_its_limit(tmp_path: Path) -> None:
     assert not proxybox.replay(result.record).ok
 
 
+def test_a_record_that_is_not_required_is_given_up_at_its_limit(tmp_path: Path) -> None:
+    code = "import os\nfor _ in range(6): os.write(os.open('/tmp/a', 577), os.urandom(1 << 20))\nprint('done')"
+    with proxybox.Sandbox(record=tmp_path, record_limit="2M", record_required=False, limits={"disk": "8M"}) as box:
+        results = [box.run(code), box.run("print('done')")]
+        with box.session() as session:
+            results.append(session.exec(code))
+            assert session.eval("1 + 1").value == 2
+    assert [(result.status, result.stdout) for result in results] == [(Status.OK, "done\n")] * 3
+    assert results[0].record is None
+    assert "limit of 2,097,152 bytes" in results[0].record_fault
+    assert (results[1].record, results[1].record_fault) == (tmp_path / "0002.pbx", "")
+    assert os.listdir(tmp_path) == ["0002.pbx"]
+
+
 @pytest.mark.parametrize(
     ("given", "error"),
     [

@@ -11,6 +11,7 @@ import pytest
 
 import proxybox
 from proxybox import cli
+from proxybox.teach import evidence
 from proxybox.teach.checking import find_exercise
 from proxybox.teach.evidence import Evidence
 from proxybox.teach.exercise import Exercise, load_exercise
@@ -72,7 +73,7 @@ def graded(exercise: Exercise, folder: Path) -> dict[str, Grade]:
 
 
 def without(grade: Grade) -> Grade:
-    return attrs.evolve(grade, tests=tuple(attrs.evolve(test, records=()) for test in grade.tests))
+    return attrs.evolve(grade, tests=tuple(attrs.evolve(test, records=(), unrecorded="") for test in grade.tests))
 
 
 def test_grades_are_those_without_records(exercise: Exercise, graded: dict[str, Grade]) -> None:
@@ -150,18 +151,49 @@ def test_a_record_that_cannot_be_written_is_no_submissions_fault(exercise: Exerc
 
 
 def test_names_of_tests_that_are_the_same_or_nearly(tmp_path: Path) -> None:
-    evidence, failed = Evidence(str(tmp_path)), Verdict(name="x", status="error")
+    kept, failed = Evidence(str(tmp_path)), Verdict(name="x", status="error")
     found: list[Any] = []
     for name in ("a b", "a_b", "a b.2", "../../x", ".", "a b"):
-        evidence.begin("s", name)
-        Path(evidence.next()).touch()
-        found += evidence.settle(failed).records
+        kept.begin("s", name)
+        Path(kept.next()).touch()
+        found += kept.settle(failed).records
     assert len({*found}) == 6
     assert {os.path.dirname(path) for path in found} == {str(tmp_path / "s")}
-    evidence.begin("s", "a b")
-    Path(evidence.next()).touch()
-    assert evidence.settle(Verdict(name="x", status="ok")).records == ()
+    kept.begin("s", "a b")
+    Path(kept.next()).touch()
+    assert kept.settle(Verdict(name="x", status="ok")).records == ()
     assert {str(path) for path in (tmp_path / "s").iterdir()} == {*found}
+
+
+LOUD = """
+import os, threading
+def double(n):
+    for _ in range(4):
+        with open("noise", "wb") as file: file.write(os.urandom(1 << 20))
+    threads = [threading.Thread(target=os.urandom, args=[9]) for _ in range(3)]
+    for each in threads: each.start()
+    for each in threads: each.join()
+    return n ** 2
+"""
+
+
+def test_a_record_that_grows_too_large_changes_no_grade(
+    exercise: Exercise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "LIMIT", 1 << 20)
+    loud = (Submission(student="loud", files={"solution.py": LOUD.encode()}),)
+    patient = attrs.evolve(exercise, policy=attrs.evolve(exercise.policy, limits=proxybox.Limits(cpu_time=20)))
+    task = Task(exercise=pack(patient), submissions=loud)
+    (plain,), (recorded,) = grade_some(task), grade_some(attrs.evolve(task, records=str(tmp_path)))
+    assert [test.status for test in recorded.tests] == [
+        "ok", "wrong_answer", "ok", "wrong_answer", "wrong_answer"
+    ]  # fmt: skip
+    assert without(recorded) == without(plain)
+    assert [bool(test.unrecorded) for test in recorded.tests] == [False, True, False, True, False]
+    assert [len(test.records) for test in recorded.tests] == [0, 0, 0, 0, 2]
+    assert sorted(os.listdir(tmp_path / "loud")) == ["Prints-2.pbx", "Prints.pbx"]
+    assert "a record that would need more" in render(GradeBook(title="Doubles", grades=[recorded]))
+    assert "a record that" not in render(GradeBook(title="Doubles", grades=[recorded]), for_students=True)
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
@@ -225,13 +257,13 @@ def test_shipped_exercises_are_graded_the_same(tmp_path: Path) -> None:
 
 def test_no_submission_has_the_folder_of_another_one(tmp_path: Path) -> None:
     """A student may call a submission as the folder of another one is called."""
-    evidence, folders = Evidence(str(tmp_path)), list[str]()
+    kept, folders = Evidence(str(tmp_path)), list[str]()
     for name in ("a b", "a?b", "a_b"):
-        evidence.begin(name, "test")
-        folders.append(os.path.basename(os.path.dirname(evidence.next())))
+        kept.begin(name, "test")
+        folders.append(os.path.basename(os.path.dirname(kept.next())))
     for name in tuple(folders[:2]):
-        evidence.begin(name, "test")
-        folders.append(os.path.basename(os.path.dirname(evidence.next())))
+        kept.begin(name, "test")
+        folders.append(os.path.basename(os.path.dirname(kept.next())))
     assert len(set(folders)) == 5
-    evidence.begin("\U00020000" * 90, "\U00020001" * 90)
-    assert len(os.path.basename(evidence.next()).encode()) < 255
+    kept.begin("\U00020000" * 90, "\U00020001" * 90)
+    assert len(os.path.basename(kept.next()).encode()) < 255

@@ -1,20 +1,23 @@
 """A record in the formats of tools that show where time goes: folded stacks, and Chrome's trace events."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final, TextIO
 
 from proxybox.controller.audit import Decision, OSCall
 from proxybox.controller.record.replayer import Frame
-from proxybox.records.explaining.counting import Counts
 from proxybox.records.explaining.openfiles import LONGEST_PATH, text_of, waited
 from proxybox.records.lines import at_line
 from proxybox.records.record import RecordedCall, RecordedSignal
 from proxybox.terminal import strace
 from proxybox.terminal.harmless import on_one_line
 
-#: Different stacks that are counted, and characters of a text in an event.
-MOST_STACKS, LONGEST = 50_000, 300
+#: Different stacks that are counted, the characters that these may have, and characters of a text in an event.
+MOST_STACKS, MOST_FOLDED, LONGEST = 50_000, 64 << 20, 300
+#: Characters in a file that has something of each call.
+MOST_WRITTEN = 1 << 30
 #: Arguments that point to memory which the answer has filled.
 _FILLED: Final = frozenset({"buf", "answer"})
 
@@ -42,26 +45,59 @@ def _plain(value: Any) -> Any:
     return value[:LONGEST_PATH] if isinstance(value, bytes) else value
 
 
+class Bounded:
+    """A file of which each call gets a part, as far as there is room. left_out: parts that there was no room for."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._room = file, MOST_WRITTEN
+        self.left_out = 0
+
+    def write(self, text: str) -> None:
+        """Writes a part, unless one was left out."""
+        if self.left_out or len(text) > self._room:
+            self.left_out += 1
+        else:
+            self._room -= len(text)
+            self._file.write(text)
+
+
 class Folded:
     """Stacks of family, call and subject, with how often each came, or how long it waited in microseconds.
 
-    Where a call has a stack of Python, that takes the place of the family.
+    Where a call has a stack of Python, that takes the place of the family. left_out: calls whose stacks are not told
+    apart from others: a program can have any number of any depth.
     """
 
     def __init__(self, *, by_time: bool) -> None:
         self._by_time = by_time
-        self._counts: Counts[tuple[str, ...]] = Counts(MOST_STACKS, ("others", "others", ""))
+        self._counts: Counter[tuple[str, ...]] = Counter()
         self._texts: dict[Frame, str] = {}  # one for all stacks: they are long where a program wants that
+        self._room = MOST_FOLDED
+        self.left_out = 0
 
     def add(self, call: RecordedCall, subject: str) -> None:
         """Counts one call."""
         count = round(waited(call) * 1e6) if self._by_time else 1
         if count > 0:
-            frames = [self._text(each) for each in reversed(call.stack)] or [call.family]
-            self._counts.add((*frames, call.name, subject[:LONGEST]), count)
+            frames = [self._text(each) for each in reversed(call.stack)] or [_frame(call.family)]
+            stack = (*frames, _frame(call.name), _frame(subject[:LONGEST]))
+            if stack not in self._counts and not self._has_room(stack):
+                self.left_out += 1
+                stack = ("others", "others", "")
+            self._counts[stack] += count
+
+    def _has_room(self, stack: tuple[str, ...]) -> bool:
+        size = sum(map(len, stack)) + len(stack)
+        if size > self._room or len(self._counts) >= MOST_STACKS:
+            return False
+        self._room -= size
+        return True
 
     def _text(self, frame: Frame) -> str:
-        return self._texts.setdefault(frame, f"{frame.function} ({at_line(frame)})")
+        text = self._texts.get(frame)
+        if text is None:
+            text = self._texts[frame] = _frame(f"{frame.function} ({at_line(frame)})")
+        return text
 
     def signals(self, received: list[RecordedSignal]) -> None:
         """Passes over signals: they are in no stack."""
@@ -69,10 +105,12 @@ class Folded:
     def lines(self) -> Iterator[str]:
         """Yields the lines that flamegraph.pl, speedscope and others read."""
         for stack, count in sorted(self._counts.items()):
-            yield f"{';'.join(_frame(each) for each in stack if each)} {count}\n"
+            yield f"{';'.join(filter(None, stack))} {count}\n"
 
 
+@lru_cache(1024)
 def _frame(text: str) -> str:
+    """Returns a text as it can stand in a stack."""
     return on_one_line(text).replace(";", "\\x3b")
 
 
@@ -81,12 +119,18 @@ class TraceEvents:
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
+        self._events = Bounded(file)
         self._threads: set[int] = set()
         file.write('{"displayTimeUnit":"ms","traceEvents":[\n')
         self._write({"ph": "M", "name": "process_name", "pid": 1, "tid": 0, "args": {"name": "program"}}, first=True)
 
     def _write(self, event: dict[str, Any], *, first: bool = False) -> None:
-        self._file.write(("" if first else ",\n") + json.dumps(event, separators=(",", ":")))
+        self._events.write(("" if first else ",\n") + json.dumps(event, separators=(",", ":")))
+
+    @property
+    def left_out(self) -> int:
+        """Events that there was no room for."""
+        return self._events.left_out
 
     def add(self, call: RecordedCall, subject: str) -> None:
         """Writes one call, and what it has printed."""

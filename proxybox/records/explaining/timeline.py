@@ -72,7 +72,7 @@ class Timeline:
         self.ended = max(self.ended, at + int(took * 1e6) + 1)
         self.calls[call.thread] = self.calls.get(call.thread, 0) + 1
         what = f"{call.name} {subject[:LONGEST]}" if subject else call.name
-        what += f" ({at_line(call.line)})" if call.line is not None else ""
+        what += f" ({at_line(call.line)[-LONGEST:]})" if call.line is not None else ""
         self._mark(call.thread, at, _GROUP_OF.get(call.family, "others"), 1, what)
         for refused in call.refusals:
             self._mark(call.thread, at, REFUSED, 1, f"{refused.call} {subject}: {refused.reason}"[:LONGEST])
