@@ -407,6 +407,7 @@ def survivors(seconds=10):
     return left
 
 
+@pytest.mark.sweep("end", parts=3)
 @pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM", "_exit"])
 @pytest.mark.parametrize("code", WAITS.values(), ids=WAITS.keys())
 def test_the_controller_dies(nursery, code, end):
@@ -483,6 +484,7 @@ CALLBACKS = {
 ALL_STREAMS = "import sys, threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\nprint('out', flush=True)\nprint('err', file=sys.stderr, flush=True)\ninput()\nwhile True: pass"
 
 
+@pytest.mark.sweep("options", parts=3)
 @pytest.mark.parametrize("error", [LookupError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError])
 @pytest.mark.parametrize("options", CALLBACKS.values(), ids=CALLBACKS.keys())
 def test_a_callback_raises(options, error):
@@ -492,6 +494,7 @@ def test_a_callback_raises(options, error):
     assert not descendants()
 
 
+@pytest.mark.sweep("options", parts=3)
 @pytest.mark.parametrize("error", [OSError, FileNotFoundError, BlockingIOError])
 @pytest.mark.parametrize("options", CALLBACKS.values(), ids=CALLBACKS.keys())
 def test_a_callback_raises_an_error_of_the_system(options, error):
@@ -510,6 +513,7 @@ def test_a_callback_that_nobody_reads(stream):
     assert result.exit_code == 7, result
 
 
+@pytest.mark.sweep("kind", "nth", parts=4)
 @pytest.mark.parametrize("error", [LookupError, KeyboardInterrupt, SystemExit, OSError, BrokenPipeError])
 @pytest.mark.parametrize("kind", ["interceptors", "audit"])
 @pytest.mark.parametrize("nth", [0, 1, 100, 450])
@@ -528,6 +532,7 @@ def test_an_observer_raises_at_the_nth_call(kind, nth, error):
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.sweep("seed", parts=2)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_ctrl_c_at_random_moments(seed):
     """KeyboardInterrupt from a real signal, anywhere between a start and an end."""
@@ -554,6 +559,7 @@ def test_ctrl_c_at_the_door_of_the_end():
     assert not descendants()
 
 
+@pytest.mark.sweep("phase", parts=2)
 @pytest.mark.parametrize("raising_one", HELD_BACK)
 @pytest.mark.parametrize("phase", ["enter", "release"])
 def test_a_signal_while_handlers_change_hands(monkeypatch, raising_one, phase):

@@ -45,6 +45,7 @@ def test_secrets_are_not_let_in_with_all(place: Place) -> None:
     assert all(each["secret"] for each in found["declined"])
 
 
+@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize(
     "place_of_host", ["/", "/etc", "/root", "/home", "/proc", "/sys", "/dev", "/usr", "/var", "/run"]
 )
