@@ -54,7 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "pypy: of what only a PyPy has, or says so")
     config.addinivalue_line("markers", "cpython: of what only a CPython has, or says so")
-    config.addinivalue_line("markers", "sweep(*names, parts=6): these arguments are ways of trying one thing (sweeps.py)")
+    config.addinivalue_line("markers", "sweep(*names, parts=6): arguments that are ways of one thing (sweeps.py)")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -100,7 +100,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Behind the shuffle, which is kept otherwise."""
     items[:] = [item for item in items if not _is_of_another_kind(item)]
     left = _left_for_another_commit(items)
-    # Once more what pytest has done before the shuffle: what a module makes for each of some values is made once for each.
+    # Once more, as before the shuffle: what a module makes for each of some values is made once for each.
     items[:] = reorder_items([item for item in items if item not in left])
     items.sort(key=lambda item: not str(item.path).endswith(LONG))
 

@@ -39,6 +39,11 @@ def comes(name: str, parts: int = 2) -> bool:
     return not word or _drawn(f"{word} {name}", parts) == 0
 
 
+def few(tries: int, parts: int = 3) -> int:
+    """How many tries there are of what is tried at random."""
+    return tries // parts if os.environ.get("PROXYBOX_SWEEP", "") else tries
+
+
 def numbers(end: int) -> list[int]:
     """Those from 1 to `end` that are tried."""
     return part(range(1, end))

@@ -92,6 +92,7 @@ PYPYS = {"foreign"}
 NAMES = sorted(path.stem for path in PROGRAMS.iterdir() if not path.name.startswith(("_", ".")))
 
 
+@pytest.mark.sweep(parts=2)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.pypy) if name in PYPYS else name for name in NAMES]
 )

@@ -140,6 +140,7 @@ def test_a_box_that_changes_its_folder_does_so_only_afterwards(place: Place) -> 
     assert (script.parent / "made.txt").exists()
 
 
+@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize(
     "code",
     [

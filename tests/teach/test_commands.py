@@ -105,13 +105,14 @@ def test_a_new_one_replaces_nothing(run: Run, tmp_path: Path) -> None:
         ("tests/test_more.py", "def test_it(student):\n    1 / 0\n", "is at fault itself"),
     ],
 )
-def test_what_is_not_as_it_should_be(run: Run, tmp_path: Path, path: str, text: str, words: str) -> None:
+@pytest.mark.sweep("is_json", parts=2)
+@pytest.mark.parametrize("is_json", [False, True])
+def test_what_is_not_as_it_should_be(run: Run, tmp_path: Path, path: str, text: str, words: str, is_json: bool) -> None:
     run("exercise", "new", "mine")
     (tmp_path / "mine" / path).write_text(text)
-    status, out, _ = run("exercise", "check", "mine")
-    assert (status, words in out) == (1, True)
-    problems = json.loads(run("exercise", "check", "mine", "--json")[1])["mine"]
-    assert any(words in each["problem"] for each in problems)
+    status, out, _ = run("exercise", "check", "mine", *(["--json"] if is_json else []))
+    told = [each["problem"] for each in json.loads(out)["mine"]] if is_json else [out]
+    assert (status, any(words in each for each in told)) == (1, True)
 
 
 def test_where_a_test_is_at_fault(run: Run, homework: Path, tmp_path: Path) -> None:
@@ -578,6 +579,7 @@ def test_grades_that_somebody_else_has_written_down_count_for_nothing(
         }
 
 
+@pytest.mark.sweep(parts=2)
 @pytest.mark.parametrize(
     ("command", "end"), [("grade", ""), ("exercise check", "/"), ("exercise test", ""), ("exercise test", "//")]
 )
