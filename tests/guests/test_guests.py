@@ -174,6 +174,7 @@ os.write(w, b"x")
 }
 
 
+@pytest.mark.sweep(parts=2)
 @pytest.mark.parametrize("code", ENDINGS.values(), ids=ENDINGS.keys())
 def test_programs_end_alike(code: str, folder: Path, cold: proxybox.Sandbox, warm: proxybox.Sandbox) -> None:
     (folder / "main.py").write_text(code)

@@ -24,6 +24,7 @@ import pytest
 import proxybox
 from proxybox.controller.process.keeper import Keeper
 from proxybox.controller.process.undisturbed import HELD_BACK, Closing, Undisturbed
+from tests import sweeps
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "soak"))
@@ -46,11 +47,17 @@ FLOOD = "while True: print('x' * 1000)"
 THREADS = "import threading\nfor _ in range(4): threading.Thread(target=threading.Event().wait).start()\n" + SPIN
 
 
+@pytest.fixture(scope="module")
+def _busy(_warm):
+    """What lasts of a box that does much is there before the first look."""
+    proxybox.run(BUSY, check=True, timeout=200)
+
+
 @pytest.fixture(autouse=True)
-def _flat(_unharmed, tmp_path_factory, monkeypatch):
+def _flat(_busy, _unharmed, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    proxybox.run(BUSY, check=True, timeout=200)
+    proxybox.run("1", check=True, timeout=200)
     before = Counts.take()
     yield
     end = time.monotonic() + 60
@@ -99,7 +106,7 @@ def calls_of(code):
 def test_killed_in_the_middle_of_a_call(code):
     """The guest is gone when its answer is written."""
     calls, picks = calls_of(code), random.Random(code)
-    for pick in picks.sample(range(calls * 9 // 10), 8):
+    for pick in picks.sample(range(calls * 9 // 10), sweeps.few(8, 2)):
         left = [pick]
 
         def strike(call, left=left):
@@ -116,7 +123,7 @@ def test_killed_in_the_middle_of_a_call(code):
 def test_killed_at_random_moments(code):
     """By another process, at whatever it does."""
     moments = random.Random(code)
-    for _ in range(8):
+    for _ in range(sweeps.few(8, 2)):
         moment = moments.uniform(0.0, 0.2)
         over = threading.Event()
         timer = threading.Timer(moment, kill_who_comes, [over])
@@ -427,9 +434,9 @@ def test_the_controller_dies(nursery, code, end):
 
 def test_the_controller_dies_while_a_box_starts(nursery):
     """At moments from before the launcher until after the first call."""
-    moments = random.Random(11)
+    moments = random.Random(os.environ.get("PROXYBOX_SWEEP", "11"))
     script = CONTROLLER.format(code=SPIN, end="", early=True, stdin=None)
-    for _ in range(12):
+    for _ in range(sweeps.few(12)):
         moment = moments.uniform(0.0, 0.15)
         with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as controller:
             assert controller.stdout.readline() == b"ready\n"
@@ -536,7 +543,7 @@ def test_an_observer_raises_at_the_nth_call(kind, nth, error):
 @pytest.mark.parametrize("seed", [1, 2])
 def test_ctrl_c_at_random_moments(seed):
     """KeyboardInterrupt from a real signal, anywhere between a start and an end."""
-    ended = program(HERE / "interrupted.py", "random", seed, 60, timeout=800)
+    ended = program(HERE / "interrupted.py", "random", seed, sweeps.few(60), timeout=800)
     assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
 
 

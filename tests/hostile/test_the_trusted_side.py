@@ -372,6 +372,7 @@ def running(program: Path) -> list[int]:
 # --- who is warned ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep(parts=2)
 @pytest.mark.parametrize(
     ("words", "environment", "told"),
     [

@@ -45,6 +45,7 @@ def test_a_program_that_does_not_pass(place: Place) -> None:
     assert "the program does not pass: error (exit status 3)" in done.stderr
 
 
+@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [

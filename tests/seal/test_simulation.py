@@ -275,13 +275,13 @@ register = st.one_of(
 registers = st.tuples(*[register] * 6)
 
 
-@settings(max_examples=1000, derandomize=True, deadline=None)
+@settings(max_examples=sweeps.few(1000), derandomize=True, deadline=None)
 @given(st.sampled_from(KINDS), st.one_of(st.sampled_from(list(EXPECTED)), st.integers(0, FULL)), registers)
 def test_any_call(kind: Kind, number: int, chosen: Registers) -> None:
     assert answer(SEALS[kind], number, chosen) == expected(kind, ARCH_X86_64, number, chosen)
 
 
-@settings(max_examples=1000, derandomize=True, deadline=None)
+@settings(max_examples=sweeps.few(1000), derandomize=True, deadline=None)
 @given(st.sampled_from(KINDS), st.sampled_from(sorted(LET_THROUGH)), st.data())
 def test_any_call_near_one_that_is_let_through(kind: Kind, number: int, data: st.DataObject) -> None:
     base = data.draw(st.sampled_from(LET_THROUGH[number]))

@@ -556,8 +556,10 @@ def test_a_key_that_is_being_written_when_something_ends(
     assert [path.name for path in folder.iterdir()] == ["key"]
 
 
+@pytest.mark.sweep("unsigned", parts=2)
+@pytest.mark.parametrize("unsigned", [False, True])
 def test_grades_that_somebody_else_has_written_down_count_for_nothing(
-    run: Run, homework: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, homework: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unsigned: bool
 ) -> None:
     """What is signed with another's key, or not at all, is graded again."""
     assert run("grade", "02-leap-year", str(homework))[0] == 0
@@ -565,18 +567,17 @@ def test_grades_that_somebody_else_has_written_down_count_for_nothing(
     path = tmp_path / "grades" / FILE
     path.write_bytes(path.read_bytes().replace(b"wrong_answer", b"ok"))
     assert run("grade", "02-leap-year", str(homework))[0] == 0
-    for unsigned in (False, True):
-        with monkeypatch.context() as patch:
-            patch.setenv("XDG_STATE_HOME", str(tmp_path / "of another"))
-            shutil.rmtree(tmp_path / "grades")
-            assert run("grade", "02-leap-year", str(homework))[0] == 0
-        lines = path.read_bytes().replace(b"wrong_answer", b"ok").splitlines()
-        path.write_bytes(b"\n".join(each.partition(b" ")[2] if unsigned else each for each in lines))
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path / "of another"))
+        shutil.rmtree(tmp_path / "grades")
         assert run("grade", "02-leap-year", str(homework))[0] == 0
-        found = contents(tmp_path / "grades")
-        assert {name: found[name] for name in honest if name != FILE} == {
-            name: honest[name] for name in honest if name != FILE
-        }
+    lines = path.read_bytes().replace(b"wrong_answer", b"ok").splitlines()
+    path.write_bytes(b"\n".join(each.partition(b" ")[2] if unsigned else each for each in lines))
+    assert run("grade", "02-leap-year", str(homework))[0] == 0
+    found = contents(tmp_path / "grades")
+    assert {name: found[name] for name in honest if name != FILE} == {
+        name: honest[name] for name in honest if name != FILE
+    }
 
 
 @pytest.mark.sweep(parts=2)
