@@ -71,7 +71,7 @@ def _is_of_another_kind(item: pytest.Item) -> bool:
     return item.get_closest_marker({"pypy": "cpython", "cpython": "pypy"}[kind]) is not None
 
 
-def _left_for_another_commit(items: list[pytest.Item]) -> set[pytest.Item]:
+def left_for_another_commit(items: list[pytest.Item]) -> set[pytest.Item]:
     """Ways in which a test, or what its other arguments are, is not tried this time: see sweeps.py."""
     values: dict[tuple[str, str], dict[int, int]] = {}  # of an argument of a test: each has a number
     families: dict[str, dict[pytest.Function, list[int]]] = {}
@@ -99,7 +99,7 @@ def _left_for_another_commit(items: list[pytest.Item]) -> set[pytest.Item]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Behind the shuffle, which is kept otherwise."""
     items[:] = [item for item in items if not _is_of_another_kind(item)]
-    left = _left_for_another_commit(items)
+    left = left_for_another_commit(items)
     # Once more, as before the shuffle: what a module makes for each of some values is made once for each.
     items[:] = reorder_items([item for item in items if item not in left])
     items.sort(key=lambda item: not str(item.path).endswith(LONG))
