@@ -107,7 +107,7 @@ browser: setup
 	@for each in chromium chromium-browser google-chrome google-chrome-stable; do \
 		command -v $$each >/dev/null && exit 0; done; \
 		echo 'browser: there is no Chromium here: apt install chromium, or the package of it that your system has'; exit 1
-	@$(PY) -m pytest -q $(PYTEST_FLAGS) tests/classroom/browser
+	@$(PY) -m pytest -q -n auto --dist loadfile $(PYTEST_FLAGS) tests/classroom/browser
 
 man: setup
 	@$(PY) tools/manpage.py

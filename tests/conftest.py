@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.fixtures import reorder_items
 
 from proxybox import run
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
@@ -53,6 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "pypy: of what only a PyPy has, or says so")
     config.addinivalue_line("markers", "cpython: of what only a CPython has, or says so")
+    config.addinivalue_line("markers", "sweep(*names, parts=6): arguments that are ways of one thing (sweeps.py)")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -69,10 +71,37 @@ def _is_of_another_kind(item: pytest.Item) -> bool:
     return item.get_closest_marker({"pypy": "cpython", "cpython": "pypy"}[kind]) is not None
 
 
+def left_for_another_commit(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Ways in which a test, or what its other arguments are, is not tried this time: see sweeps.py."""
+    values: dict[tuple[str, str], dict[int, int]] = {}  # of an argument of a test: each has a number
+    families: dict[str, dict[pytest.Function, list[int]]] = {}
+    parts: dict[str, int] = {}
+    for item in sorted(items, key=lambda item: item.nodeid):
+        if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+            continue
+        mark, test, found = item.get_closest_marker("sweep"), item.nodeid.partition("[")[0], {}
+        for name, value in item.callspec.params.items():
+            known = values.setdefault((test, name), {})
+            found[name] = known.setdefault(id(value), len(known))
+        ways = {"guest_kind"} if mark is None else {"guest_kind", *(mark.args or found)}
+        what = f"{test} {sorted(each for each in found.items() if each[0] not in ways)}"
+        families.setdefault(what, {})[item] = [found[name] for name in sorted(ways & set(found))]
+        parts[what] = 1 if mark is None else mark.kwargs.get("parts", sweeps.PARTS)
+    left: set[pytest.Item] = set()
+    for what, family in families.items():
+        ordered = sorted(family, key=family.__getitem__)
+        kinds = {item.callspec.params.get("guest_kind") for item in family}
+        left |= {*ordered}.difference(sweeps.part(ordered, parts[what] * len(kinds), what))
+    return left
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Behind the shuffle, which is kept otherwise."""
     items[:] = [item for item in items if not _is_of_another_kind(item)]
+    left = left_for_another_commit(items)
+    # Once more, as before the shuffle: what a module makes for each of some values is made once for each.
+    items[:] = reorder_items([item for item in items if item not in left])
     items.sort(key=lambda item: not str(item.path).endswith(LONG))
 
 

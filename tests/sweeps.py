@@ -2,10 +2,15 @@
 
 All of one takes half a minute and more. So a run of the whole suite (`make test`) takes a sixth of them, another sixth
 for each commit; where PROXYBOX_SWEEP is not set, as by hand, all of them come.
+
+A test whose arguments are ways of trying one and the same thing says so: `@pytest.mark.sweep("layer", "moment")`. For
+each value of its other arguments one of so many parts of these ways comes, and one way at the least; without names, all
+of its arguments are ways. What its arguments attack or check is thus tried at every commit, each in another way. In
+files with EACH_GUEST the kind of guest is such a way for every test, and each test comes with one of the two.
 """
 
 import os
-import zlib
+import random
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -14,18 +19,29 @@ T = TypeVar("T")
 PARTS = 6
 
 
-def part(items: Iterable[T], parts: int = PARTS) -> list[T]:
-    """Those of the items that are tried: one of so many parts, and one item at the least."""
+def _drawn(text: str, parts: int) -> int:
+    """A number below `parts`, which is always the same one for a text."""
+    return random.Random(text).randrange(parts)
+
+
+def part(items: Iterable[T], parts: int = PARTS, name: str = "") -> list[T]:
+    """Those of the items that are tried: one of so many parts, and one item at the least. With another name, another
+    part."""
     word, all_of_them = os.environ.get("PROXYBOX_SWEEP", ""), list(items)
     if not word:
         return all_of_them
-    return all_of_them[zlib.crc32(word.encode()) % min(parts, len(all_of_them)) :: parts]
+    return all_of_them[_drawn(f"{word} {name}", min(parts, len(all_of_them))) :: parts]
 
 
 def comes(name: str, parts: int = 2) -> bool:
     """Whether what has this name is in this commit's part of so many."""
     word = os.environ.get("PROXYBOX_SWEEP", "")
-    return not word or zlib.crc32(f"{word} {name}".encode()) % parts == 0
+    return not word or _drawn(f"{word} {name}", parts) == 0
+
+
+def few(tries: int, parts: int = 3) -> int:
+    """How many tries there are of what is tried at random."""
+    return tries // parts if os.environ.get("PROXYBOX_SWEEP", "") else tries
 
 
 def numbers(end: int) -> list[int]:

@@ -12,7 +12,7 @@ import pytest
 import proxybox
 from proxybox import AsyncSandbox, Status
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.sweep("anyio_backend", parts=2)]
 
 #: Speaks, and then waits for nothing that ever comes.
 HANGS = "import time\nprint('here', flush=True)\ntime.sleep(1000)"

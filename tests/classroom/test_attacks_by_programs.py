@@ -25,7 +25,7 @@ except Exception:
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     # Programs without an end are not waited for so long as they may run by default.
-    course = {**COURSE, "course.toml": COURSE["course.toml"] + "[limits]\ncpu_time = 2\nwall_time = 10\n"}
+    course = {**COURSE, "course.toml": COURSE["course.toml"] + "[limits]\ncpu_time = 1\nwall_time = 5\n"}
     with target(tmp_path_factory.mktemp("room"), "--seats", "300", files=course) as room:
         yield room
 
@@ -84,8 +84,9 @@ LEAKS = {
         "    return repr(found)"
     ),
     "by files": (
-        "import os\ndef double(n):\n"
-        "    return repr([(at, names) for at, _, names in os.walk('/') if '/lib' not in at][:200])"
+        "import os\ndef double(n):\n    found = []\n    for at, folders, names in os.walk('/'):\n"
+        "        folders[:] = [name for name in folders if not name.startswith('lib')]\n"
+        "        found.append((at, names))\n    return repr(found[:200])"
     ),
     "in the traceback": "def double(n):\n    exec(compile(f'saw = {n!r}\\n1/0', f'saw {n!r}', 'exec'))",
     "the class of an error": "def double(n):\n    raise type(f'Saw{n}', (Exception,), {})('x')",

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from tests import sweeps
+
 sys.path.insert(0, str(Path(__file__).parent))
 from scene import Stage
 from targets import TARGETS
@@ -79,7 +81,7 @@ def test_new_inputs(name: str) -> None:
     target: Callable[[bytes], None] = TARGETS[name]
 
     @settings(
-        max_examples=NEW[name],
+        max_examples=sweeps.few(NEW[name]),
         derandomize=True,
         database=None,
         deadline=None,

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests import sweeps
+
 sys.path.insert(0, str(Path(__file__).parent))
 from machine import KINDS, FilesystemMachine
 
@@ -56,7 +58,7 @@ def machine_of(kind: str) -> type[FilesystemMachine]:
 
 LONG = "PROXYBOX_FUZZ_SEED" in os.environ
 SETTINGS = settings(
-    max_examples=int(os.environ.get("PROXYBOX_EXAMPLES", "500" if LONG else "40")),
+    max_examples=int(os.environ.get("PROXYBOX_EXAMPLES", "500" if LONG else sweeps.few(40, 2))),
     stateful_step_count=60,
     deadline=None,
     derandomize=not LONG,

@@ -134,8 +134,8 @@ def test_input_from_a_socket_counts(hostile):
 
 
 def answered_late(hostile, answers, **options):
-    """The result of a program whose answer is written to the descriptor `answers` 7 seconds after it has asked."""
-    timer = threading.Timer(7.0, os.write, [answers, b"late\n"])
+    """The result of a program whose answer is written to the descriptor `answers` 4 seconds after it has asked."""
+    timer = threading.Timer(4.0, os.write, [answers, b"late\n"])
 
     def seen(text):
         if text == "asks\n":
@@ -151,16 +151,17 @@ def test_input_from_a_terminal_is_given_time(hostile):
     """The answer comes when the limit is long over."""
     controller, terminal = os.openpty()
     with open(terminal, closefd=True) as file:
-        result = answered_late(hostile, controller, stdin=file, timeout=6)
+        result = answered_late(hostile, controller, stdin=file, timeout=3)
     os.close(controller)
     assert result.stdout == "asks\nlate\n", result
 
 
+@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize(("word", "status"), [("free", "ok"), ("counted", "time_limit"), ("auto", "time_limit")])
 def test_the_policy_has_the_last_word(hostile, word, status):
     reading, writing = os.pipe()
     with open(reading, "rb", buffering=0) as file:
-        result = answered_late(hostile, writing, stdin=file, timeout=None, limits={"wall_time": 6, "input_wait": word})
+        result = answered_late(hostile, writing, stdin=file, timeout=None, limits={"wall_time": 3, "input_wait": word})
     os.close(writing)
     assert result.status == status, result
 

@@ -96,7 +96,7 @@ def test_a_guest_killed_from_outside(hostile, number):
     def kill(text):
         os.kill(hostile.guests()[0], number)
 
-    result = hostile.run(SPIN, on_stdout=kill, limits={"cpu_time": 3})
+    result = hostile.run(SPIN, on_stdout=kill, limits={"cpu_time": 0.5})
     if number == signal.SIGKILL:
         assert (result.status, result.signal) == ("crashed", 9), result
     else:  # the guest's own handlers see it, or it dies
@@ -185,6 +185,7 @@ proxybox.run({code!r}, on_stdout=told, timeout=100, limits={{"cpu_time": 100, "t
 """
 
 
+@pytest.mark.sweep("number", parts=2)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize(
     "code",

@@ -241,6 +241,7 @@ HIDDEN = {
 }
 
 
+@pytest.mark.sweep("front_end", parts=3)
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 @pytest.mark.parametrize("how", HIDDEN)
 def test_a_hidden_name_is_made_by_nobody(folder, how, front_end):
@@ -376,6 +377,7 @@ LARGE = {
 }
 
 
+@pytest.mark.sweep("front_end", parts=3)
 @pytest.mark.parametrize("front_end", [*FRONT_ENDS, "session"])
 @pytest.mark.parametrize("how", LARGE)
 def test_a_folder_with_more_files_than_one_call_looks_at(folder, how, front_end):
@@ -474,6 +476,7 @@ SAME = {
 }
 
 
+@pytest.mark.sweep("front_end", parts=3)
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 @pytest.mark.parametrize("how", SAME)
 def test_a_file_of_the_hosts_moved_over_a_given_one_that_holds_the_same(folder, how, front_end):
@@ -507,6 +510,7 @@ PLACES = {
 }
 
 
+@pytest.mark.sweep("front_end", parts=3)
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 @pytest.mark.parametrize("place", PLACES)
 def test_another_folder_at_the_path_by_the_time_of_the_commit(folder, place, front_end):

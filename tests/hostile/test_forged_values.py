@@ -207,6 +207,7 @@ def chosen(count: int) -> dict[str, list[bytes]]:
     }
 
 
+@pytest.mark.sweep("form", "count", parts=3)
 @pytest.mark.parametrize("kind", chosen(1))
 @pytest.mark.parametrize("form", [dict_of, set_of])
 @pytest.mark.parametrize("count", [SHARED_HASH + 1, 1000, 8192])
@@ -510,6 +511,7 @@ SWOLLEN = {
 WORST_FACTOR = 64
 
 
+@pytest.mark.sweep(parts=2)
 @pytest.mark.parametrize("kind", SWOLLEN)
 def test_swollen_memory(kind: str) -> None:
     count = (200_000 - 5) // len(SWOLLEN[kind])

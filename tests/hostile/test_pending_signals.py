@@ -67,6 +67,9 @@ def _engines():
     the_engine()
 
 
+pytestmark = pytest.mark.sweep("spaced", "start", parts=2)
+
+
 @pytest.fixture(params=["a namespace of its own", "no namespace"])
 def spaced(request, monkeypatch):
     before[-1] = 0

@@ -151,15 +151,15 @@ def added(name: str, content: bytes = b"", kind: str = "file") -> Change:
 
 
 BOMBS = {
-    "many files": lambda: [added(f"f{number}") for number in range(100_000)],
-    "many lines": lambda: [added(f"f{number}", b"\n" * (1 << 20)) for number in range(60)],
-    "deep folders": lambda: [added("/".join("d" * depth), kind="dir") for depth in range(1, 2000)],
+    "many files": lambda: [added(f"f{number}") for number in range(50_000)],
+    "many lines": lambda: [added(f"f{number}", b"\n" * (1 << 20)) for number in range(30)],
+    "deep folders": lambda: [added("/".join("d" * depth), kind="dir") for depth in range(1, 1400)],
     "many parts": lambda: [
         Change(
             name=f"f{number}", path=b"f%d" % number, kind="modified", type="file", mode=0o644, old_mode=0o644,
             old=b"".join(b"%d\n" % line for line in range(40_000)),
             content=b"".join(b"%d\n" % (line * (line % 9 > 0)) for line in range(40_000)),
-        ) for number in range(20)
+        ) for number in range(10)
     ],
 }  # fmt: skip
 
@@ -172,8 +172,8 @@ def test_changes_that_are_many_large_or_deep_are_reviewed_in_bounded_time_and_me
     assert review.accept_all() == ()
     assert page_of(review)
     review.reject(1)
-    assert time.process_time() - began < 40
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KiB
+    assert time.process_time() - began < 20
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 19  # KiB
 
 
 def test_changes_that_were_not_all_kept_cannot_be_accepted_by_halves(folder):

@@ -96,6 +96,7 @@ def _libraries():
     proxybox.run(_IMPORTS, check=True)
 
 
+@pytest.mark.sweep("preloaded", parts=2)
 @pytest.mark.parametrize("preloaded", [False, True], ids=["imported", "preloaded"])
 @pytest.mark.parametrize("what", RANDOM)
 def test_random_numbers(run, what, preloaded):
@@ -370,7 +371,7 @@ print(len(seen))
 """
     options = {"limits": {"threads": 8, "cpu_time": 60}}
     with futures.ThreadPoolExecutor(1) as pool:
-        attack = pool.submit(run, storm, on_stdout=lambda _: ready.set(), timeout=8, **options)
+        attack = pool.submit(run, storm, on_stdout=lambda _: ready.set(), timeout=3, **options)
         assert ready.wait(100)
         assert run.ok(threads, **options) == "500\n"
         assert attack.result().status in ("time_limit", "misbehaved")

@@ -45,7 +45,7 @@ def test_a_notebook_runs_with_this_kernel_and_not_with_its_own() -> None:
 def test_an_endless_loop_is_interrupted_and_the_names_are_kept() -> None:
     notebook = executed(
         "x = 1", "print('begun')\nwhile True: x += 1", "x > 1",
-        timeout=5, interrupt_on_timeout=True, allow_errors=True,
+        timeout=3, interrupt_on_timeout=True, allow_errors=True,
     )  # fmt: skip
     printed, error = outputs(notebook, 1)
     assert (printed["text"], error["ename"]) == ("begun\n", "KeyboardInterrupt")
@@ -64,7 +64,7 @@ def test_an_error_ends_a_notebook() -> None:
 
 def test_a_flood() -> None:
     (flood, after) = executed(
-        "while True: print('a' * 1000)", "1", timeout=8, interrupt_on_timeout=True, allow_errors=True
+        "while True: print('a' * 1000)", "1", timeout=5, interrupt_on_timeout=True, allow_errors=True
     ).cells
     text = "".join(output["text"] for output in flood.outputs if output["output_type"] == "stream")
     assert len(text) == 1 << 20

@@ -45,6 +45,7 @@ def test_a_program_that_does_not_pass(place: Place) -> None:
     assert "the program does not pass: error (exit status 3)" in done.stderr
 
 
+@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
@@ -140,6 +141,7 @@ def test_a_box_that_changes_its_folder_does_so_only_afterwards(place: Place) -> 
     assert (script.parent / "made.txt").exists()
 
 
+@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize(
     "code",
     [

@@ -94,7 +94,7 @@ def test_there_are_ten_kinds() -> None:
     assert len(re.findall("^planted", PLANTED, re.MULTILINE)) >= 10
 
 
-@pytest.mark.parametrize("kind", sweeps.part(KINDS, 3), ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", sweeps.part(KINDS), ids=lambda kind: kind.name)
 def test_it_passes_again_and_what_is_planted_gets_nothing(kind: Kind, place: Place) -> None:
     script, policy = place.copied(f"{kind.name}.py"), place.root / "learned.toml"
     before = place.snapshot()

@@ -12,6 +12,7 @@ from proxybox.controller.effects import AnotherTurn, Blocked
 from proxybox.controller.header import Fetch
 from proxybox.controller.oscalls import descriptors, paths, pipes, polling, sockets
 from proxybox.controller.roles import Scalar
+from tests import sweeps
 
 EDGES = {
     "i4x": (-(1 << 31), (1 << 31) - 1),
@@ -106,7 +107,7 @@ def step(box, reply):
                 assert result is None or is_reply(result)
 
 
-@settings(max_examples=750, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=sweeps.few(750), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(requests(), min_size=1, max_size=8))
 def test_any_arguments_at_all(make_box, calls):
     box = make_box()

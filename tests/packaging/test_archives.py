@@ -31,6 +31,19 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def installed(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a new environment with the wheel in it, and nothing else."""
+    (wheel,) = archives.glob("*.whl")
+    place = tmp_path_factory.mktemp("installed") / "environment"
+    venv.create(place, with_pip=False, symlinks=True)
+    python = place / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    done = run([*pip, "install", "--quiet", "--no-deps", wheel])
+    assert done.returncode == 0, done.stderr
+    return python
+
+
 def sources() -> set[str]:
     """Every Python file of the package, by its installed name."""
     found = {
@@ -77,9 +90,8 @@ def test_the_source_distribution_can_be_built_and_tested(archives: Path) -> None
 
 
 @pytest.mark.timeout(300)
-def test_an_installed_wheel_keeps_to_itself(archives: Path, tmp_path: Path) -> None:
+def test_an_installed_wheel_keeps_to_itself(installed: Path, tmp_path: Path) -> None:
     """Only `proxybox` can be imported, and a user's own controller.py stays the user's."""
-    python = installed(archives, tmp_path / "environment")
     (tmp_path / "controller.py").write_text("mine = True\n")
     code = (
         "import importlib.util, controller, proxybox.policies.sizes, proxybox.controller.effects\n"
@@ -87,28 +99,17 @@ def test_an_installed_wheel_keeps_to_itself(archives: Path, tmp_path: Path) -> N
         "assert importlib.util.find_spec('policies') is None\n"
         "print(proxybox.controller.effects.__file__)"
     )
-    done = run([python, "-W", "error", "-c", code], dependencies(tmp_path), cwd=tmp_path)
-    assert done.stdout.startswith(str(tmp_path / "environment")), done.stderr
-    assert (tmp_path / "environment/share/man/man1/proxybox.1").exists(), "where man(1) looks, by PATH"
+    done = run([installed, "-W", "error", "-c", code], dependencies(tmp_path), cwd=tmp_path)
+    environment = installed.parents[1]
+    assert done.stdout.startswith(str(environment)), done.stderr
+    assert (environment / "share/man/man1/proxybox.1").exists(), "where man(1) looks, by PATH"
 
 
 @pytest.mark.timeout(300)
-def test_without_the_cli_extra_the_command_says_what_to_install(archives: Path, tmp_path: Path) -> None:
-    python = installed(archives, tmp_path / "environment")
-    done = run([python.with_name("proxybox"), "--version"], dependencies(tmp_path))
+def test_without_the_cli_extra_the_command_says_what_to_install(installed: Path, tmp_path: Path) -> None:
+    done = run([installed.with_name("proxybox"), "--version"], dependencies(tmp_path))
     assert done.returncode == 125
     assert "pip install 'proxybox[cli]'" in done.stderr
-
-
-def installed(archives: Path, place: Path) -> Path:
-    """The Python of a new environment with the wheel in it, and nothing else."""
-    (wheel,) = archives.glob("*.whl")
-    venv.create(place, with_pip=False, symlinks=True)
-    python = place / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", python]
-    done = run([*pip, "install", "--quiet", "--no-deps", wheel])
-    assert done.returncode == 0, done.stderr
-    return python
 
 
 def dependencies(folder: Path) -> Path:

@@ -340,6 +340,7 @@ print(sum(os.path.getsize(f"/tmp/{name}") for name in "abcd") // 1000)
 
 
 @is_real
+@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize("what", BUSY)
 def test_a_program_notices_nothing(sandbox: proxybox.Sandbox, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rotation, "TURN_NS", 0)  # it is stopped as often as the keeper looks

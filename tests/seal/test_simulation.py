@@ -46,6 +46,7 @@ EVERYTHING = Kind(17, real_time=True, threads=True, forks=True, zygote=True)
 BARE = Kind(1, real_time=True, threads=False, bare=True)
 
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
+some_kinds = pytest.mark.sweep("kind", parts=3)
 
 
 def answer(program: list[Instruction], number: int, registers: Registers, arch: int = ARCH_X86_64) -> str:
@@ -65,6 +66,7 @@ def answers(kind: Kind, arch: int, numbers: Iterable[int]) -> dict[str, set[int]
 # --- every number -----------------------------------------------------------------------------------------------------
 
 
+@some_kinds
 @each_kind
 def test_every_number_of_x86_64(kind: Kind) -> None:
     """Allowed with one argument set or another: the list, and nothing else."""
@@ -78,6 +80,7 @@ def test_every_number_of_x86_64(kind: Kind) -> None:
     assert allowed == listed(kind)
 
 
+@some_kinds
 @each_kind
 def test_every_number_of_x32(kind: Kind) -> None:
     """x32 is the architecture x86-64 with bit 30 in the number; its own calls begin at 512."""
@@ -86,11 +89,13 @@ def test_every_number_of_x32(kind: Kind) -> None:
     }
 
 
+@some_kinds
 @each_kind
 def test_every_number_of_i386(kind: Kind) -> None:
     assert answers(kind, ARCH_I386, TABLE) == {"KILL_PROCESS": set(TABLE)}
 
 
+@some_kinds
 @each_kind
 def test_numbers_beyond_the_table(kind: Kind) -> None:
     assert answers(kind, ARCH_X86_64, BEYOND) == {"TRAP": set(BEYOND)}
@@ -250,6 +255,7 @@ def test_what_a_session_has_more_than_other_boxes() -> None:
     assert listed(BARE) - listed(BARE._replace(bare=False)) == {25}
 
 
+@some_kinds
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.zygote and not kind.bare], ids=str)
 def test_a_zygote_takes_nothing_from_its_boxes(kind: Kind) -> None:
     """Both filters are in force in a box that is a zygote's copy: it is as sealed as one that was started by itself."""
@@ -269,13 +275,13 @@ register = st.one_of(
 registers = st.tuples(*[register] * 6)
 
 
-@settings(max_examples=1000, derandomize=True, deadline=None)
+@settings(max_examples=sweeps.few(1000), derandomize=True, deadline=None)
 @given(st.sampled_from(KINDS), st.one_of(st.sampled_from(list(EXPECTED)), st.integers(0, FULL)), registers)
 def test_any_call(kind: Kind, number: int, chosen: Registers) -> None:
     assert answer(SEALS[kind], number, chosen) == expected(kind, ARCH_X86_64, number, chosen)
 
 
-@settings(max_examples=1000, derandomize=True, deadline=None)
+@settings(max_examples=sweeps.few(1000), derandomize=True, deadline=None)
 @given(st.sampled_from(KINDS), st.sampled_from(sorted(LET_THROUGH)), st.data())
 def test_any_call_near_one_that_is_let_through(kind: Kind, number: int, data: st.DataObject) -> None:
     base = data.draw(st.sampled_from(LET_THROUGH[number]))
@@ -304,6 +310,7 @@ def both(kind: Kind, number: int, registers: Registers, arch: int = ARCH_X86_64)
 WITH_A_LISTENER = [kind for kind in KINDS if kind.asks]
 
 
+@some_kinds
 @pytest.mark.parametrize("kind", WITH_A_LISTENER, ids=str)
 def test_mappings_of_files_ask_the_controller(kind: Kind) -> None:
     """Each that the seal lets through; one of plain memory does not."""
@@ -313,6 +320,7 @@ def test_mappings_of_files_ask_the_controller(kind: Kind) -> None:
         assert both(kind, 9, chosen) == wanted, chosen
 
 
+@some_kinds
 @pytest.mark.parametrize("number", [56, 157])
 @pytest.mark.parametrize("kind", WITH_A_LISTENER, ids=str)
 def test_clones_and_the_first_calls_of_copies_ask_the_controller(kind: Kind, number: int) -> None:
@@ -322,6 +330,7 @@ def test_clones_and_the_first_calls_of_copies_ask_the_controller(kind: Kind, num
         assert both(kind, number, chosen) == ("USER_NOTIF" if allowed else "TRAP"), chosen
 
 
+@some_kinds
 @pytest.mark.parametrize("kind", WITH_A_LISTENER, ids=str)
 def test_the_listener_weakens_nothing_else(kind: Kind) -> None:
     for number in [

@@ -25,6 +25,8 @@ from mcp.client.streamable_http import streamable_http_client
 from proxybox.serve.keys import Keys
 from tests.serve.conftest import Server, serving
 
+pytestmark = pytest.mark.sweep("model", parts=2)
+
 PNG = b"\x89PNG\r\n\x1a\n"
 MODES = {"stdio": "auto", "http": "auto", "handshake": "legacy"}
 PAGE = Path(__file__).resolve().parents[2] / "docs/mcp.md"

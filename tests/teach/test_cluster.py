@@ -105,6 +105,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != FILE}
 
 
+@pytest.mark.sweep("environment", parts=2)
 @pytest.mark.parametrize("environment", [{}, {"PYTHONSAFEPATH": "1", "PYTHONPATH": ":"}], ids=["", "PYTHONPATH"])
 def test_workers_that_take_modules_from_where_they_were_started(
     start: Callable[..., Cluster], tmp_path: Path, environment: dict[str, str]

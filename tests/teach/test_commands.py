@@ -105,13 +105,14 @@ def test_a_new_one_replaces_nothing(run: Run, tmp_path: Path) -> None:
         ("tests/test_more.py", "def test_it(student):\n    1 / 0\n", "is at fault itself"),
     ],
 )
-def test_what_is_not_as_it_should_be(run: Run, tmp_path: Path, path: str, text: str, words: str) -> None:
+@pytest.mark.sweep("is_json", parts=2)
+@pytest.mark.parametrize("is_json", [False, True])
+def test_what_is_not_as_it_should_be(run: Run, tmp_path: Path, path: str, text: str, words: str, is_json: bool) -> None:
     run("exercise", "new", "mine")
     (tmp_path / "mine" / path).write_text(text)
-    status, out, _ = run("exercise", "check", "mine")
-    assert (status, words in out) == (1, True)
-    problems = json.loads(run("exercise", "check", "mine", "--json")[1])["mine"]
-    assert any(words in each["problem"] for each in problems)
+    status, out, _ = run("exercise", "check", "mine", *(["--json"] if is_json else []))
+    told = [each["problem"] for each in json.loads(out)["mine"]] if is_json else [out]
+    assert (status, any(words in each for each in told)) == (1, True)
 
 
 def test_where_a_test_is_at_fault(run: Run, homework: Path, tmp_path: Path) -> None:
@@ -555,8 +556,10 @@ def test_a_key_that_is_being_written_when_something_ends(
     assert [path.name for path in folder.iterdir()] == ["key"]
 
 
+@pytest.mark.sweep("unsigned", parts=2)
+@pytest.mark.parametrize("unsigned", [False, True])
 def test_grades_that_somebody_else_has_written_down_count_for_nothing(
-    run: Run, homework: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, homework: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unsigned: bool
 ) -> None:
     """What is signed with another's key, or not at all, is graded again."""
     assert run("grade", "02-leap-year", str(homework))[0] == 0
@@ -564,20 +567,20 @@ def test_grades_that_somebody_else_has_written_down_count_for_nothing(
     path = tmp_path / "grades" / FILE
     path.write_bytes(path.read_bytes().replace(b"wrong_answer", b"ok"))
     assert run("grade", "02-leap-year", str(homework))[0] == 0
-    for unsigned in (False, True):
-        with monkeypatch.context() as patch:
-            patch.setenv("XDG_STATE_HOME", str(tmp_path / "of another"))
-            shutil.rmtree(tmp_path / "grades")
-            assert run("grade", "02-leap-year", str(homework))[0] == 0
-        lines = path.read_bytes().replace(b"wrong_answer", b"ok").splitlines()
-        path.write_bytes(b"\n".join(each.partition(b" ")[2] if unsigned else each for each in lines))
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path / "of another"))
+        shutil.rmtree(tmp_path / "grades")
         assert run("grade", "02-leap-year", str(homework))[0] == 0
-        found = contents(tmp_path / "grades")
-        assert {name: found[name] for name in honest if name != FILE} == {
-            name: honest[name] for name in honest if name != FILE
-        }
+    lines = path.read_bytes().replace(b"wrong_answer", b"ok").splitlines()
+    path.write_bytes(b"\n".join(each.partition(b" ")[2] if unsigned else each for each in lines))
+    assert run("grade", "02-leap-year", str(homework))[0] == 0
+    found = contents(tmp_path / "grades")
+    assert {name: found[name] for name in honest if name != FILE} == {
+        name: honest[name] for name in honest if name != FILE
+    }
 
 
+@pytest.mark.sweep(parts=2)
 @pytest.mark.parametrize(
     ("command", "end"), [("grade", ""), ("exercise check", "/"), ("exercise test", ""), ("exercise test", "//")]
 )

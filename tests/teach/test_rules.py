@@ -230,6 +230,7 @@ def test_five_megabytes() -> None:
     assert breach.message == "The file is too long: more than 256 KiB."
 
 
+@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize(
     ("unit", "end"),
     [

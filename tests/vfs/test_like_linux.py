@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from proxybox.controller.vfs.nodes import Credentials
+from tests import sweeps
 
 DEPTH = 10
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -222,7 +223,7 @@ def _remove(folder: Path) -> None:
 
 
 SETTINGS = settings(
-    max_examples=int(os.environ.get("PROXYBOX_EXAMPLES", "100")),
+    max_examples=int(os.environ.get("PROXYBOX_EXAMPLES", sweeps.few(100))),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
