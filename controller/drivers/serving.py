@@ -285,9 +285,14 @@ class Serving:
         with self._process.watch.lock:
             if self._overdue is not None:
                 return
-            self._overdue = threading.Timer(self._dispatcher.patience_ns / 1e9, self._interrupt_overdue)
-            self._overdue.daemon = True
-            self._overdue.start()
+            timer = threading.Timer(self._dispatcher.patience_ns / 1e9, self._interrupt_overdue)
+            timer.daemon = True
+            try:
+                timer.start()
+            except RuntimeError:  # the host has no room for one more thread
+                self._interrupt_now()
+                return
+            self._overdue = timer
         self._world.signals.outbox.append(_INTERRUPT)
         self.wake()
 
@@ -302,6 +307,10 @@ class Serving:
         if overdue is not None:
             overdue.cancel()
         return overdue is not None
+
+    def forget_interrupt(self) -> None:
+        """Drops an interrupt that waits for a call of the guest: what it was to interrupt is over."""
+        self._takes_interrupt()
 
     def hold(self) -> None:
         """Lets the guest's next calls wait, for readers of its output, until `let_go`. For the serving thread only."""
@@ -371,9 +380,8 @@ class Serving:
     @property
     def computes(self) -> bool:
         """Whether the guest may be computing: not all of its threads wait for an answer, and it is not held."""
-        return not self.is_held and any(
-            line.thread is not None and line.blocked is None for line in self._lines.values()
-        )
+        lines = tuple(self._lines.values())  # `interrupt` asks from other threads, while lines are added
+        return not self.is_held and any(line.thread is not None and line.blocked is None for line in lines)
 
     def guest_cpu_ns(self) -> int:
         """CPU time of the guest's process, in nanoseconds."""
@@ -600,9 +608,7 @@ class Serving:
         if any(each is _INTERRUPT for each in waiting):
             waiting = [each for each in waiting if each is not _INTERRUPT]
             if self._takes_interrupt():
-                self._dispatcher.sent(SIGINT, late and self.computes)
-                self._process.watch.send(SIGINT)
-                self._answer_interrupted(_INTERRUPT)
+                self._interrupt_here(late)
         kept = []
         for signal, is_sent in zip(waiting, self._process.watch.offer([each.number for each in waiting]), strict=True):
             if is_sent:
@@ -613,6 +619,15 @@ class Serving:
         if kept:
             signals.outbox[:0] = kept
             signals.offer_ns = time.monotonic_ns() + _OFFER_AGAIN_NS
+
+    def _interrupt_here(self, late: bool) -> None:
+        """Sends the interrupt that has waited for a call. late: as for `_send_signals`."""
+        if late and self.computes:  # its next call may be on its way
+            self._interrupt_now()
+            return
+        self._dispatcher.sent(SIGINT, False)
+        self._process.watch.send(SIGINT)
+        self._answer_interrupted(_INTERRUPT)
 
     def _holds_back(self) -> bool:
         """Whether signals wait a little for the next call of a guest that computes (`Dispatcher.patience_ns`)."""

@@ -91,6 +91,7 @@ class Recorder:
         self._waiting = 0  # bytes in _ready
         self._change = threading.Condition()
         self._closing = False
+        self._has_ended = False
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._run, name="proxybox-recorder", daemon=True)
 
@@ -267,12 +268,14 @@ class Recorder:
         self._encoder.mapped(number)
 
     def _sent(self, signal: int, late: bool, now: int) -> None:
-        self._encoder.sent(signal, late, now)
+        if not self._has_ended:  # other threads interrupt, and may do so as the guest ends
+            self._encoder.sent(signal, late, now)
 
     def _clocks(self, channel: int, at_ns: int, readings: bytes) -> None:
         self._encoder.clocks(channel, at_ns, readings)
 
     def _ended(self, ended: Ended) -> None:
+        self._has_ended = True
         self._encoder.ended(ended)
 
     def _number(self, node: LibraryFile) -> int | None:

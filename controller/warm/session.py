@@ -389,6 +389,7 @@ class LiveSession:
         if outcome is None:
             with process.watch.lock:
                 process.watch.interrupted = ""  # the call is over, and so is what interrupted it
+                self._live.driver.forget_interrupt()
                 cpu = self._rest()
             if interrupted and self._cpu_end_ns is not None and process.watch.charged_ns() >= self._cpu_end_ns:
                 outcome = self.outcome = Outcome(

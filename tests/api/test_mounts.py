@@ -93,13 +93,32 @@ for name in ("link", "hard.csv", ".hidden", "sub/../link", "../data/link", "to-f
     assert told(run(code, mount)) == [shown, "from the host deep"]
 
 
-def test_a_link_to_a_name_that_is_not_shown_leads_nowhere(data: Path) -> None:
-    (data / "to-file").symlink_to("file.txt")
+def test_a_link_to_a_name_that_is_not_shown_leads_nowhere_and_does_not_tell_it(data: Path) -> None:
+    hidden = ("file.txt", data / "file.txt", "sub/../link", f"../{data.name}/file.txt", "./to-sub/../../data/file.txt")
+    for number, text in enumerate(hidden):
+        (data / f"to-{number}").symlink_to(text)
+    (data / "to-x").mkdir()
+    (data / "to-x" / "up").symlink_to("../file.txt")
+    (data / "to-x" / "other").symlink_to("../to-0")
     code = """
 import os
-print(os.listdir("/data"), os.path.exists("/data/to-file"), os.readlink("/data/to-file"))
+for name in sorted(os.listdir(".")): print(name, os.path.exists(name), os.path.islink(name) and os.readlink(name))
+print(os.path.exists("to-x/up"), os.readlink("to-x/up"), os.readlink("to-x/other"))
 """
-    assert told(run(code, Mount("/data", data, names=["to-*"]))) == ["['to-file'] False file.txt"]
+    links = [f"to-{number} False /(outside)" for number in range(len(hidden))]
+    for place in ("/data", str(data)):
+        found = run(f"import os; os.chdir({place!r})\n{code}", Mount(place, data, names=["to-*"]))
+        assert told(found) == [*links, "to-x True False", "False /(outside) ../to-0"]
+
+
+def test_the_status_of_a_folder_does_not_tell_how_many_names_it_hides(data: Path) -> None:
+    code = """
+import os
+print(os.stat("/data").st_nlink, os.stat("/data").st_size, os.fstat(os.open("/data", os.O_RDONLY)).st_nlink)
+"""
+    for number in range(3):
+        (data / f"folder-{number}").mkdir()
+    assert told(run(code, Mount("/data", data, names=["*.txt"]))) == ["2 4096 2"]
 
 
 def test_names_are_those_of_a_folder(data: Path) -> None:

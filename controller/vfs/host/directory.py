@@ -9,6 +9,8 @@ from collections.abc import Collection, Generator
 from contextlib import ExitStack
 from weakref import WeakValueDictionary
 
+import attrs
+
 from proxybox.controller.abi import O_RDWR, RENAME_EXCHANGE
 from proxybox.controller.errors import Denied
 from proxybox.controller.vfs.host import boundary, links
@@ -16,7 +18,17 @@ from proxybox.controller.vfs.host.filesystem import HostFilesystem
 from proxybox.controller.vfs.host.nodes import HostFile, HostNode, HostSymlink
 from proxybox.controller.vfs.host.use import identity
 from proxybox.controller.vfs.memory import SHORT_TARGET
-from proxybox.controller.vfs.nodes import D_TYPES, Credentials, Directory, Entry, Node, Symlink, finished, in_portions
+from proxybox.controller.vfs.nodes import (
+    D_TYPES,
+    Credentials,
+    Directory,
+    Entry,
+    Node,
+    Stat,
+    Symlink,
+    finished,
+    in_portions,
+)
 
 
 class HostDirectory(HostNode, Directory):
@@ -47,6 +59,12 @@ class HostDirectory(HostNode, Directory):
 
     def _hides(self, name: bytes) -> bool:
         return self._mount.hides(name) or (self._above is None and not self._mount.shows_at_top(name))
+
+    def stat(self) -> Stat:
+        shown = super().stat()
+        if self._above is None and self._mount.names is not None:  # the host's numbers tell how many names there are
+            return attrs.evolve(shown, nlink=2, size=4096, blocks=8)
+        return shown
 
     def lookup(self, name: bytes) -> Node:
         if self._hides(name):

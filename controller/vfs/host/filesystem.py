@@ -22,6 +22,10 @@ _SYSTEM = (b"usr", b"lib", b"lib32", b"lib64", b"bin", b"sbin", b"etc")
 _HIDDEN_TARGET = b"/(outside)"
 
 
+def _names_of(path: bytes) -> list[bytes]:
+    return [name for name in path.split(b"/") if name not in (b"", b".")]
+
+
 class HoldsDescriptor(Protocol):
     """A node that may hold a descriptor of the host."""
 
@@ -91,8 +95,14 @@ class HostFilesystem:
             atime, seen.st_mtime_ns, ctime,
         )  # fmt: skip
 
-    def show_target(self, text: bytes, depth: int) -> bytes:
-        """A symlink's text without host paths. depth: how far below the root the link's directory lies."""
+    def show_target(self, text: bytes, folder: list[bytes]) -> bytes:
+        """A symlink's text without host paths, and without names that are not shown.
+
+        folder: the names of the folders below the root in which the link is.
+        """
+        if self.names is not None and self._names_hidden(text, folder):
+            return _HIDDEN_TARGET
+        depth = len(folder)
         if text[:1] == b"/":
             source = self.host.path
             if text == source or text.startswith(source.rstrip(b"/") + b"/"):
@@ -104,6 +114,19 @@ class HostFilesystem:
             if depth < 0:
                 return text if self.target == self.host.path else _HIDDEN_TARGET
         return text
+
+    def _names_hidden(self, text: bytes, folder: list[bytes]) -> bool:
+        """Whether a symlink's text has a name of the mounted folder that is not shown; no other link is followed."""
+        root = _names_of(self.host.path)
+        at = [] if text[:1] == b"/" else [*root, *folder]
+        for name in _names_of(text):
+            if name == b"..":
+                del at[-1:]
+                continue
+            at.append(name)
+            if at[:-1] == root and not self.shows_at_top(name):
+                return True
+        return False
 
     # --- what is written ---
 

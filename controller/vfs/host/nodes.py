@@ -322,9 +322,9 @@ class HostSymlink(HostNode, Symlink):
     @property
     def target(self) -> bytes:
         path = self.relative()
-        depth = path.count(b"/")
-        self.superblock.steps.take_host(depth)
-        return self._mount.show_target(self._mount.host.read_link(path), depth)
+        folder = path.split(b"/")[:-1]
+        self.superblock.steps.take_host(len(folder))
+        return self._mount.show_target(self._mount.host.read_link(path), folder)
 
     def permits(self, creds: Credentials, mask: int) -> bool:
         return True
