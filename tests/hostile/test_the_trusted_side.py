@@ -103,11 +103,14 @@ def test_modules_of_the_current_folder(full: Trap, command: str) -> None:
     assert full.sprung == []
 
 
-@pytest.mark.sweep("words", parts=3)
+@pytest.mark.sweep(parts=6)
+@pytest.mark.parametrize("command", ["run", "grade", "exercise check", "doctor"])
 @pytest.mark.parametrize(
     "words", [[SCRIPT], [sys.executable, "-m", "proxybox"], [sys.executable, "-m", "proxybox.cli"]]
 )
-def test_modules_that_an_empty_entry_of_pythonpath_would_find(trap: Trap, words: list[str | Path]) -> None:
+def test_modules_that_an_empty_entry_of_pythonpath_would_find(
+    trap: Trap, words: list[str | Path], command: str
+) -> None:
     """And that -m would. Python itself has looked there when we begin, and no further module comes from there."""
     trap.set(
         "attr", "attrs", "cattr", "cattrs", "click", "rich", "pytest", "selectors", "struct", "subprocess", "zipfile"
@@ -115,8 +118,7 @@ def test_modules_that_an_empty_entry_of_pythonpath_would_find(trap: Trap, words:
     (trap.folder / "homework").mkdir()
     (trap.folder / "homework/ada.py").write_text(RIGHT)
     environment = {} if "-m" in words else {"PYTHONPATH": ":"}
-    for command in ("run", "grade", "exercise check", "doctor"):
-        start(trap, *words, *COMMANDS[command][0], **environment)
+    start(trap, *words, *COMMANDS[command][0], **environment)
     assert trap.sprung == []
 
 

@@ -64,6 +64,7 @@ WORDS = {
 }
 
 
+@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize("word", WORDS)
 def test_each_word_both_ways(word: str) -> None:
     has, line, has_not = WORDS[word]
