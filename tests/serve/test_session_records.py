@@ -22,6 +22,8 @@ import proxybox
 from proxybox import AsyncClient, Client, PolicyError
 from proxybox.controller.record.format import frames
 from proxybox.errors import CannotCopy, SandboxClosedError
+from proxybox.records.taking import Taking
+from proxybox.remote.answers import record_of as record_of_answer
 from proxybox.serve import sessions
 from proxybox.serve.callers import ANONYMOUS
 from proxybox.serve.config import ServiceSessions
@@ -553,6 +555,14 @@ def test_a_client_that_is_refused_leaves_no_file(server: Server, tmp_path: Path)
     with Client(server.address, transport=transport) as client, refused:
         client.session(record=tmp_path / "session.pbx")
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("record", [{}, "x", [], 5, {"base64": 5}, {"base64": "a"}, {"base64": "a\n==="}, None])
+def test_a_service_that_sends_no_record_spoils_no_file(record: object, tmp_path: Path) -> None:
+    (tmp_path / "a.pbx").write_text("an earlier record")
+    told = record_of_answer({"record": record}, Taking.to(tmp_path / "a.pbx"))
+    assert (told.record, told.record_fault, told.is_here) == (None, "the service has sent no record", False)
+    assert (tmp_path / "a.pbx").read_text() == "an earlier record"
 
 
 def test_sessions_at_the_same_time_have_each_their_own(recording: Server, client: Client, tmp_path: Path) -> None:
