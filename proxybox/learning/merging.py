@@ -12,6 +12,7 @@ import attrs
 from proxybox.learning.limits import LADDERS, value_of
 from proxybox.learning.proposals import covers, with_mount
 from proxybox.policies import Mount, Policy, evolve
+from proxybox.policies.checks import MOST_PATTERNS, NAME_MAX
 
 _RANK: Final = ("ro", "memory", "overlay", "rw")
 #: Siblings from which on a folder is proposed in place of its files.
@@ -82,8 +83,8 @@ class Wider:
 def wider(mounts: Iterable[Mount]) -> Iterator[Wider]:
     """Yields what could stand for read-only mounts of files: names that match a pattern, and folders.
 
-    A pattern stands for temporary names. A folder stands for three siblings or more with other names, and for names of
-    which nothing would stay but `*`.
+    A pattern stands for temporary names. A folder stands for three siblings or more with other names, for names of
+    which nothing would stay but `*`, and for more or longer patterns than a mount may have.
     """
     folders: dict[tuple[str, str], list[Mount]] = defaultdict(list)
     for mount in mounts:
@@ -93,7 +94,9 @@ def wider(mounts: Iterable[Mount]) -> Iterator[Wider]:
             folders[os.path.dirname(mount.target), os.path.dirname(mount.source)].append(mount)
     for (target, source), files in folders.items():
         patterns = {each: pattern_of(name) for each in files if is_temporary(name := os.path.basename(each.target))}
-        if len(files) - len(patterns) >= FEWEST_SIBLINGS or "*" in patterns.values():
+        names = sorted(set(patterns.values()))
+        no_pattern = any(not name.strip("*") or len(os.fsencode(name)) > NAME_MAX for name in names)
+        if len(files) - len(patterns) >= FEWEST_SIBLINGS or no_pattern or len(names) > MOST_PATTERNS:
             yield Wider(Mount(target, source), tuple(files))
         elif patterns:
-            yield Wider(Mount(target, source, names=sorted(set(patterns.values()))), tuple(patterns))
+            yield Wider(Mount(target, source, names=names), tuple(patterns))

@@ -100,13 +100,15 @@ class Recorded:
 
 
 def record_of(data: Mapping[str, Any], taking: Taking) -> Recorded:
-    """Writes the record that came with an answer where it is wanted."""
-    told, fault = data.get("record"), str(data.get("record_fault") or "")
-    if told is None:
+    """Writes the record that came with an answer where it is wanted; without one, what is there is left alone."""
+    fault = str(data.get("record_fault") or "")
+    try:
+        content = base64.b64decode(data["record"]["base64"], validate=True)
+    except (KeyError, TypeError, ValueError):  # a service may send whatever it likes
         return Recorded(None, fault or "the service has sent no record")
     try:
         with io.BufferedWriter(taking.file()) as file:
-            file.write(base64.b64decode(told["base64"]))
+            file.write(content)
     except OSError as error:
         fault = f"{_NOT_WRITTEN}: {error.strerror}"
     return Recorded(taking.taken, fault, str(data.get("record_digest") or ""))

@@ -32,6 +32,8 @@ _RHYTHM: Final = 1.0
 _EXPIRING: Final = 60.0
 #: Seconds for which a worker that has no line free is asked for the record of a session.
 _INSISTS: Final = 120.0
+#: How many sessions are ended at once when the service ends: more could exceed what may wait for a line.
+_AT_ONCE: Final = 8
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -425,26 +427,32 @@ class Sessions:
             await self._note_ends()
 
     async def _watch(self) -> None:
-        """Puts sessions that nobody uses to sleep, and ends them later."""
+        """Puts sessions that nobody uses to sleep, and ends them later. No other waits until a record is kept."""
         while True:
             await asyncio.sleep(_RHYTHM)
             now = time.monotonic()
             for session in tuple(self._all.values()):
                 if now - session.made > self._limits.last:
-                    await self._end(session, "ended", f"it had lasted {self._limits.last:g} s")
+                    self._behind(self._end(session, "ended", f"it had lasted {self._limits.last:g} s"))
                 elif session.busy:
                     continue
                 elif now - session.used > self._limits.end_after:
-                    await self._end(session, "ended", f"nobody had used it for {self._limits.end_after:g} s")
+                    why = f"nobody had used it for {self._limits.end_after:g} s"
+                    self._behind(self._end(session, "ended", why))
                 elif not session.asleep and now - session.used > self._limits.sleep_after:
                     session.asleep = True
                     await self._tell(session, {"op": "sleep", "session": session.id})
 
     async def close(self) -> None:
-        """Ends all."""
+        """Ends all, several at a time: one in which a call runs may take seconds to let go of its record."""
         self._insists = 0.0
-        for session in tuple(self._all.values()):
-            await self._finish(session, "ended", "the service has ended")
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def finish(session: Served) -> None:
+            async with turns:
+                await self._finish(session, "ended", "the service has ended")
+
+        await asyncio.gather(*map(finish, tuple(self._all.values())))
         await asyncio.gather(*(session.end for session in self._closing.values() if session.end is not None))
         await self._note_ends()
 

@@ -91,6 +91,20 @@ def test_a_name_of_which_nothing_stays_becomes_its_folder(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    "names",
+    [
+        ["2026-11-282026-11-29"],
+        ["[" * 90 + "12345678"],
+        [f"{letter * count}-12345678" for letter in "abcdefghijklm" for count in range(1, 6)],
+    ],
+    ids=["two dates and nothing else", "a long pattern", "many patterns"],
+)
+def test_names_without_a_pattern_that_a_mount_may_have_become_their_folder(names: list[str], tmp_path: Path) -> None:
+    """A program chooses which files it asks for: it must not end what is learned, nor hide a folder in a pattern."""
+    assert [each.mount.names for each in wider(files_in(tmp_path, *names))] == [None]
+
+
+@pytest.mark.parametrize(
     ("name", "pattern"),
     [
         ("tmpab12_9xz", "tmp*"),

@@ -22,6 +22,8 @@ import proxybox
 from proxybox import AsyncClient, Client, PolicyError
 from proxybox.controller.record.format import frames
 from proxybox.errors import CannotCopy, SandboxClosedError
+from proxybox.records.taking import Taking
+from proxybox.remote.answers import record_of as record_of_answer
 from proxybox.serve import sessions
 from proxybox.serve.callers import ANONYMOUS
 from proxybox.serve.config import ServiceSessions
@@ -434,6 +436,59 @@ async def test_a_busy_worker_is_asked_again_for_a_record(store: Store) -> None:
     assert told == "; its record is lost: the database cannot be used"
 
 
+class Stuck:
+    """The jobs of a service whose workers have no line free until all are asked for one, as `asked` tells."""
+
+    config = SimpleNamespace(limits=SimpleNamespace(artefacts=1 << 20))
+    on_lost: ClassVar[list[Any]] = []
+
+    def __init__(self, wanted: int) -> None:
+        self.asked, self._wanted, self._all = list[str](), wanted, asyncio.Event()
+
+    async def ask(self, kind: str, caller: Any, job: dict[str, Any], **_: Any) -> bytes:
+        self.asked.append(job["session"])
+        if len(self.asked) == self._wanted:
+            self._all.set()
+        await self._all.wait()
+        return b'{"record_fault": "", "record_digest": ""}'
+
+
+async def idle_ones(jobs: Any, store: Store) -> sessions.Sessions:
+    """Three recorded sessions that nobody has used for long."""
+    all_of_them = sessions.Sessions(ServiceSessions(records=False), jobs, store)
+    worker: Any = SimpleNamespace(number=0, ended=False)
+    for name in "abc":
+        all_of_them._all[name] = sessions.Served(
+            id=name, caller=ANONYMOUS, worker=worker, policy="", language="", recorded=True, used=-1e9
+        )
+    return all_of_them
+
+
+@in_a_loop
+async def test_sessions_that_nobody_uses_do_not_wait_for_the_records_of_others(store: Store) -> None:
+    """A worker whose lines are busy keeps the first record waiting, and no other session."""
+    jobs = Stuck(3)
+    idle = await idle_ones(jobs, store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sessions, "_RHYTHM", 0)
+        watching = asyncio.create_task(idle.watch())
+        async with asyncio.timeout(20):
+            await jobs._all.wait()
+            while idle._closing:
+                await asyncio.sleep(0)
+        watching.cancel()
+    assert sorted(jobs.asked) == ["a", "b", "c"]
+
+
+@in_a_loop
+async def test_a_service_that_ends_asks_for_all_records_at_once(store: Store) -> None:
+    jobs = Stuck(3)
+    idle = await idle_ones(jobs, store)
+    async with asyncio.timeout(20):
+        await idle.close()
+    assert [await idle._records.find(ANONYMOUS.key, name) is not None for name in "abc"] == [True] * 3
+
+
 # --- clients ----------------------------------------------------------------------------------------------------------
 
 
@@ -500,6 +555,14 @@ def test_a_client_that_is_refused_leaves_no_file(server: Server, tmp_path: Path)
     with Client(server.address, transport=transport) as client, refused:
         client.session(record=tmp_path / "session.pbx")
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("record", [{}, "x", [], 5, {"base64": 5}, {"base64": "a"}, {"base64": "a\n==="}, None])
+def test_a_service_that_sends_no_record_spoils_no_file(record: object, tmp_path: Path) -> None:
+    (tmp_path / "a.pbx").write_text("an earlier record")
+    told = record_of_answer({"record": record}, Taking.to(tmp_path / "a.pbx"))
+    assert (told.record, told.record_fault, told.is_here) == (None, "the service has sent no record", False)
+    assert (tmp_path / "a.pbx").read_text() == "an earlier record"
 
 
 def test_sessions_at_the_same_time_have_each_their_own(recording: Server, client: Client, tmp_path: Path) -> None:
