@@ -251,8 +251,9 @@ def clone(
 def no_thread(world: World, tid: Int, error: Int) -> Reply:
     """A call of the stub, not of Linux: the thread that clone(2) was granted was not made, for that error."""
     thread = world.thread_by_tid(tid)
-    if thread is not None and not thread.calls:
-        world.end_thread(thread)
+    if thread is None or thread.calls:
+        raise OSError(errno.ESRCH, "no thread that has not begun yet")
+    world.end_thread(thread)
     return 0
 
 

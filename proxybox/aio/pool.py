@@ -32,7 +32,7 @@ class AsyncPool(AsyncSandbox):
 
     size: how many boxes stand ready, and how many are in use at once; further callers wait. policy, policy_fields,
     preload, warm, functions, packages, guest, record, record_limit, record_redact: as for `Pool`. interceptors, audit,
-    guest_library: as for `AsyncSandbox`.
+    guest_library, record_required: as for `AsyncSandbox`.
     """
 
     def __init__(

@@ -56,10 +56,19 @@ def test_every_number_in_a_frame(hostile):
     """Numbers that mean nothing are ENOSYS, the greeting of the stub too, and the box lives on."""
     out = hostile.ok("""
 import raw
-numbers = [0x50420001, 0x50420002, 0xFFFFFFFF, 0x80000000, 1 << 30, 100000, *range(470, 510)]
+numbers = [0x50420001, 0x50420002, 0xFFFFFFFF, 0x80000000, 1 << 30, 100000, *range(470, 508), 509]
 print({raw.ask(number)[0] for number in numbers})
 """)
     assert out == "{-38}\n"
+
+
+def test_a_thread_that_was_not_made_has_to_be_one_that_was_granted(hostile):
+    """What the stub tells of a clone that the kernel refused, of threads that are none or that have begun: ESRCH."""
+    out = hostile.ok("""
+import os, raw
+print({raw.ask(508, (tid, -11 % (1 << 64)))[0] for tid in (0, os.getpid(), os.getpid() + 1, 1 << 31, (1 << 64) - 1)})
+""")
+    assert out == "{-3}\n"
 
 
 def test_a_frame_in_single_bytes(hostile):
