@@ -650,7 +650,7 @@ signal.setitimer(signal.ITIMER_REAL, 0.005); t.join(); time.sleep(0.01); print("
 def test_threads_are_replayed_to_the_byte(name: str, record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder.RecordingDispatcher, "patience_ns", 10**11)
     monkeypatch.setattr(recorder, "PATIENCE_NS", 10**11)  # however slow the machine is, nobody runs beside another one
-    result = proxybox.run(THREADS[name], record=record).check()
+    result = proxybox.run(THREADS[name], record=record, limits={"wall_time": 120}).check()
     assert told(replayed(record).result) == told(result)
 
 
