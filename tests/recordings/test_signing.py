@@ -63,7 +63,10 @@ def test_several_may_sign(record: Path, key: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", [("-t", "ed25519"), ("-t", "ed25519", "-m", "PEM")])
 def test_keys_of_ssh_keygen(command: tuple[str, ...], record: Path, tmp_path: Path) -> None:
     path = tmp_path / "made"
-    subprocess.run(["ssh-keygen", "-q", *command, "-N", "", "-f", path], check=True)
+    done = subprocess.run(["ssh-keygen", "-q", *command, "-N", "", "-f", path], capture_output=True, text=True)
+    if "No user exists" in done.stderr:
+        pytest.skip("ssh-keygen works for users that have a name alone, and this one has none")
+    done.check_returncode()
     assert sign(record, path).key_id == public_key_id(f"{path}.pub")
 
 
