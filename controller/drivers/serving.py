@@ -217,7 +217,7 @@ class Serving:
     def close(self) -> None:
         """Gives back what serving has taken. The caller has to end the guest."""
         self._world.stdin.restore()
-        self._takes_interrupt()
+        self.forget_interrupt()
         with self._process.watch.lock:
             wake, self._wake = self._wake, -1
             if self._process.door is not None:

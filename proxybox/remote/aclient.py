@@ -3,7 +3,6 @@
 import contextlib
 import inspect
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 try:
@@ -19,7 +18,7 @@ from proxybox.errors import ProxyboxError
 from proxybox.policies.checks import as_bytes
 from proxybox.records.taking import Taking, Where
 from proxybox.remote import asks
-from proxybox.remote.answers import Recorded, ServiceError, exception_of, is_gone
+from proxybox.remote.answers import Recorded, RecordedSession, ServiceError, exception_of, is_gone
 from proxybox.remote.asks import Ask, Conversation
 from proxybox.remote.client import LONGEST_PAUSE
 from proxybox.result import Result
@@ -154,15 +153,11 @@ class AsyncClient:
             await self._pause(exception_of(answer.status_code, body, retry_after), left)
 
 
-class AsyncRemoteSession:
+class AsyncRemoteSession(RecordedSession):
     """A session elsewhere, used as an `AsyncSession` is.
 
     record, record_fault, record_digest: of a session that was recorded and closed, as in a Result.
     """
-
-    record: Path | None = None
-    record_fault: str = ""
-    record_digest: str = ""
 
     def __init__(self, client: AsyncClient, identity: str, taking: Taking | None = None) -> None:
         self._client, self._taking = client, taking
@@ -193,7 +188,7 @@ class AsyncRemoteSession:
                 raise
             told = Recorded(record_fault=str(error))
         self._taking = None
-        self.record, self.record_fault, self.record_digest = told.record, told.record_fault, told.record_digest
+        self._tell(told)
         if told.is_here:
             with contextlib.suppress(ProxyboxError):
                 await self._client.ask(asks.giving_up(self.id))

@@ -99,6 +99,18 @@ class Recorded:
         return self.record is not None and not self.record_fault.startswith(_NOT_WRITTEN)
 
 
+class RecordedSession:
+    """What both remote sessions tell of their record, once they are closed."""
+
+    record: Path | None = None
+    record_fault: str = ""
+    record_digest: str = ""
+
+    def _tell(self, told: Recorded) -> None:
+        """Sets what came of the record."""
+        self.record, self.record_fault, self.record_digest = told.record, told.record_fault, told.record_digest
+
+
 def record_of(data: Mapping[str, Any], taking: Taking) -> Recorded:
     """Writes the record that came with an answer where it is wanted; without one, what is there is left alone."""
     fault = str(data.get("record_fault") or "")

@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 try:
@@ -17,7 +16,7 @@ from proxybox.errors import ProxyboxError
 from proxybox.policies.checks import as_bytes
 from proxybox.records.taking import Taking, Where
 from proxybox.remote import asks
-from proxybox.remote.answers import Recorded, ServiceError, exception_of, is_gone
+from proxybox.remote.answers import Recorded, RecordedSession, ServiceError, exception_of, is_gone
 from proxybox.remote.asks import Ask, Conversation
 from proxybox.result import Result
 from proxybox.sandbox import AsPath, Code, takes
@@ -155,15 +154,11 @@ class Client:
             self._pause(exception_of(answer.status_code, body, retry_after), left)
 
 
-class RemoteSession:
+class RemoteSession(RecordedSession):
     """A session elsewhere, used as a `Session` is.
 
     record, record_fault, record_digest: of a session that was recorded and closed, as in a Result.
     """
-
-    record: Path | None = None
-    record_fault: str = ""
-    record_digest: str = ""
 
     def __init__(self, client: Client, identity: str, taking: Taking | None = None) -> None:
         self._client, self._taking = client, taking
@@ -194,7 +189,7 @@ class RemoteSession:
                 raise
             told = Recorded(record_fault=str(error))
         self._taking = None
-        self.record, self.record_fault, self.record_digest = told.record, told.record_fault, told.record_digest
+        self._tell(told)
         if told.is_here:
             with contextlib.suppress(ProxyboxError):
                 self._client.ask(asks.giving_up(self.id))
