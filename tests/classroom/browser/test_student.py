@@ -25,6 +25,21 @@ class Pixels:
 display(Drawn())
 display(Pixels())
 """
+#: JavaScript: waits until the worker has kept all that a page without a network is made of: its own files and what they
+#: loaded. (wait_for_function takes a promise for a yes.)
+SHELL_IS_KEPT = """async (patience) => {
+  const loaded = performance.getEntriesByType("resource").map((entry) => new URL(entry.name));
+  const ours = loaded.filter((url) => url.pathname.startsWith("/static/") && url.search === "");
+  const wanted = ["/", "/static/stream-worker.js", ...ours.map((url) => url.pathname)];
+  const end = performance.now() + patience;
+  while (true) {
+    const kept = (await (await caches.open("classroom")).keys()).map((request) => new URL(request.url).pathname);
+    const missing = wanted.filter((path) => !kept.includes(path));
+    if (missing.length === 0) return;
+    if (performance.now() > end) throw new Error(`not kept: ${missing.join(", ")}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}"""
 MARKUP = "<img src=x onerror=\"document.title='taken over'\"><b>bold</b>"
 
 
@@ -294,10 +309,7 @@ def test_a_page_that_is_closed_without_a_network_leaves_its_text_to_the_next_one
 
 def test_the_page_is_loaded_again_without_a_network(student: Visitor) -> None:
     page = student.page
-    page.wait_for_function(
-        """caches.open("classroom").then((cache) => cache.keys())
-        .then((keys) => keys.some((key) => key.url.endsWith("/student.js")))"""
-    )
+    page.evaluate(SHELL_IS_KEPT, PATIENCE)
     student.context.set_offline(True)
     student.write("in_the_woods = 1\n")
     expect(page.locator("#status")).to_contain_text("Not sent yet")
