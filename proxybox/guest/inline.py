@@ -5,6 +5,7 @@ As under IPython, figures are shown and closed when a cell ends, and by `show()`
 
 import builtins
 import io
+import os
 import sys
 
 import matplotlib
@@ -93,4 +94,6 @@ def looks_of(figure):
     return data, metadata
 
 
-matplotlib.interactive(True)
+# Chosen by the program; else matplotlib was made interactive when it was loaded.
+if os.environ.get("MPLBACKEND") != f"module://{__name__}":
+    matplotlib.interactive(True)

@@ -78,21 +78,30 @@ FUNCTIONS = "IPython.core.display_functions"
 
 
 class First:
-    """Is asked first for each module: it names the backend to a matplotlib that is about to be found.
-
-    It finds the module of a real IPython, as others do, and puts our functions into it when it is loaded.
+    """Is asked first for each module. It finds two modules as others do, and adds to them when they are loaded:
+    matplotlib gets our backend where none is chosen, and a real IPython our functions.
     """
 
     @hidden
     def find_spec(self, name, path=None, target=None):
         if name == "matplotlib":
             sys.modules["os"].environ.setdefault("MPLBACKEND", URL)
-        if name != FUNCTIONS or not path:
+            add = make_interactive
+        elif name == FUNCTIONS and path:
+            add = put_functions
+        else:
             return None
         spec = sys.modules["_frozen_importlib_external"].PathFinder.find_spec(name, path)
         if spec is not None and spec.loader is not None:
-            self.loader, spec.loader = spec.loader, self
+            spec.loader = Adding(spec.loader, add)
         return spec
+
+
+class Adding:
+    """Loads a module as its own loader does, and adds to it (importlib.abc.Loader)."""
+
+    def __init__(self, loader, add):
+        self.loader, self.add = loader, add
 
     @hidden
     def create_module(self, spec):
@@ -102,9 +111,21 @@ class First:
     def exec_module(self, module):
         module.__loader__ = module.__spec__.loader = self.loader
         self.loader.exec_module(module)
-        ours = {"__name__": module.__name__}
-        exec(compile(source_of("ipython_functions"), f"{HERE}/ipython_functions.py", "exec", 0, True), ours)
-        vars(module).update((name, ours[name]) for name in ours["__all__"])
+        self.add(module)
+
+
+@hidden
+def put_functions(module):
+    ours = {"__name__": module.__name__}
+    exec(compile(source_of("ipython_functions"), f"{HERE}/ipython_functions.py", "exec", 0, True), ours)
+    vars(module).update((name, ours[name]) for name in ours["__all__"])
+
+
+@hidden
+def make_interactive(matplotlib):
+    """Has figures shown at the end of a cell; not when the first one is made, where a program may have said ioff()."""
+    if sys.modules["os"].environ.get("MPLBACKEND") == URL and hasattr(matplotlib, "interactive"):
+        matplotlib.interactive(True)
 
 
 def install():
@@ -127,6 +148,10 @@ def choose(matplotlib):
         matplotlib.rcParams["backend"] = URL
     elif str(chosen).lower() == "agg" and not sys.modules["matplotlib._pylab_helpers"].Gcf.figs:
         matplotlib.use(URL)
+    else:
+        return
+    sys.modules["os"].environ["MPLBACKEND"] = URL
+    make_interactive(matplotlib)
 
 
 @hidden
@@ -137,3 +162,4 @@ def set_up(formats):
         __import__(BACKEND).set_matplotlib_formats(*formats)
     elif "matplotlib" in sys.modules:
         sys.modules["matplotlib"].use(URL)
+        make_interactive(sys.modules["matplotlib"])

@@ -225,7 +225,7 @@ def test_a_program_is_stopped_and_its_box_lives_on(student: Student) -> None:
 
 
 def test_a_program_that_does_not_let_itself_be_stopped_loses_its_box(student: Student) -> None:
-    code = "print('begun', flush=True)\nwhile True:\n    try:\n        while True: pass\n"
+    code = "while True:\n    try:\n        print('begun', flush=True)\n        while True: pass\n"
     code += "    except KeyboardInterrupt:\n        print('no', flush=True)\n"
     with events(student.http) as read:
         run = student.run(code)

@@ -115,6 +115,14 @@ def test_without_interaction_only_show_shows(session: proxybox.Session) -> None:
     assert pictures(shown(session, "plt.show()\nplt.ion();")) == ["display"]
 
 
+@pytest.mark.parametrize("begun", ["", "%matplotlib inline\n", "%config InlineBackend.figure_format = 'png'\n"])
+def test_without_interaction_from_the_first_figure_on(box: proxybox.Sandbox, begun: str) -> None:
+    """The backend is loaded when the first figure is made: it must not undo what was said before."""
+    with box.session() as session:
+        assert shown(session, f"{begun}import matplotlib.pyplot as plt\nplt.ioff()\nplt.plot([1]);") == []
+        assert pictures(shown(session, "plt.show()\nplt.ion();\nplt.plot([1]);")) == ["display", "display"]
+
+
 def test_a_figure_is_a_value(session: proxybox.Session) -> None:
     """It is shown twice, as under IPython, where pyplot knows it: as a value, and when the cell ends."""
     assert pictures(shown(session, "fig, _ = plt.subplots()\nfig")) == ["value", "display"]
@@ -158,6 +166,20 @@ def test_where_nothing_was_imported_before(packages: Path) -> None:
     with proxybox.Sandbox(packages=[packages], limits=LIMITS, warm=False) as box, box.session() as session:
         events = shown(session, "%matplotlib inline\nfrom matplotlib import pyplot\npyplot.plot([1]);")
         assert pictures(events) == ["display"]
+        with box.session() as other:
+            assert shown(other, "from matplotlib import pyplot\npyplot.ioff()\npyplot.plot([1]);") == []
+
+
+def test_our_backend_is_chosen_by_its_name(packages: Path) -> None:
+    """The policy has chosen another one."""
+    given = {"variables": {"MPLBACKEND": "agg"}}
+    with (
+        proxybox.Sandbox(packages=[packages], limits=LIMITS, warm=False, environment=given) as box,
+        box.session() as session,
+    ):
+        assert shown(session, "import matplotlib.pyplot as plt\nplt.plot([1]);") == []
+        code = "plt.close('all')\nplt.switch_backend('module://proxybox_inline')\nplt.plot([1]);"
+        assert pictures(shown(session, code)) == ["display"]
 
 
 def test_where_a_figure_was_made_before(packages: Path) -> None:
@@ -168,6 +190,8 @@ def test_where_a_figure_was_made_before(packages: Path) -> None:
         with box.session() as session:
             assert pictures(shown(session, "import matplotlib.pyplot as plt\nplt.plot([1]);")) == ["display"]
             assert session.eval("plt.get_backend()").value == "module://proxybox_inline"
+        with box.session() as session:
+            assert shown(session, "import matplotlib.pyplot as plt\nplt.ioff()\nplt.plot([1]);") == []
     nursery.close()
     undertaker.settle()
 
