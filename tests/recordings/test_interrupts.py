@@ -64,7 +64,7 @@ def test_an_interrupt_comes_at_once_where_no_thread_can_be_started(
             box.interrupt()
 
     others = []
-    code = BEGINS + "try:\n    while True: pass\nexcept KeyboardInterrupt: print('interrupted')"
+    code = "import host\ntry:\n    host.begins()\n    while True: pass\nexcept KeyboardInterrupt: print('interrupted')"
     with proxybox.Sandbox(functions={"begins": lambda: others.append(soon(interrupt))}, limits=FEW) as box:
         result = box.run(code, record=record)
     others[0].join()

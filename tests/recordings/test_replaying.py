@@ -199,7 +199,7 @@ def test_an_interrupt_comes_with_the_same_call_again(code: str, asked: str, reco
 
 
 def test_an_interrupt_of_a_program_that_makes_no_call_does_not_wait_for_one(record: Path) -> None:
-    code = "import host\nhost.begins()\ntry:\n    while True: pass\nexcept KeyboardInterrupt: print('interrupted')"
+    code = "import host\ntry:\n    host.begins()\n    while True: pass\nexcept KeyboardInterrupt: print('interrupted')"
     others = []
 
     def begins() -> None:
