@@ -13,9 +13,9 @@ import attrs
 from starlette.responses import Response
 
 from proxybox.classroom.lesson import Lesson
-from proxybox.classroom.models import is_device
 from proxybox.classroom.store import Connected, HandIn, Ran
 from proxybox.serve.problems import Refusal
+from proxybox.teach.filenames import is_device
 from proxybox.teach.grades import Grade, GradeBook
 from proxybox.teach.records import CONVERTER
 from proxybox.teach.similar import similar

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
+from proxybox.teach.filenames import is_device
+
 #: The most characters of one file and of all together, and how many there may be.
 MOST_FILE: Final = 1 << 20
 MOST_TOGETHER: Final = 2 << 20
@@ -13,8 +15,6 @@ MOST_FILES: Final = 50
 #: One part of a file's path: letters of any language, digits, and a few signs; it begins with none of these.
 _PART: Final = re.compile(r"\w[\w .+-]{0,63}\Z")
 _MOST_PATH, _MOST_FOLDERS = 100, 3
-#: Names that are devices on Windows, whatever they end in, so that nobody can unpack such a file there.
-_DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[\d¹²³])\s*(?:\.|\Z)", re.IGNORECASE)
 #: Categories of characters that a name cannot have: controls, formats (such as changes of direction), surrogates.
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 #: Characters of other categories that show nothing: fillers, joiners, selectors of variants, a blank.
@@ -33,11 +33,6 @@ def file_name(text: str) -> str:
     if not plain or len(text) > _MOST_PATH or len(parts) > _MOST_FOLDERS + 1:
         raise ValueError("want a name such as solution.py or data/list.txt, of letters, digits, and -_. inside")
     return text
-
-
-def is_device(name: str) -> bool:
-    """Whether Windows takes a name for that of a device."""
-    return _DEVICES.match(name) is not None
 
 
 def person(text: str) -> str:

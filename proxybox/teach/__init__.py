@@ -10,6 +10,7 @@
     student.py      what a test asks of a submission, and what it says to its author
     handles.py      objects of a submission in a test, and functions for it
     compare.py      compares output as judges do
+    filenames.py    names that Windows takes, too
     submissions.py  where submissions come from; archives.py, notebooks.py: what they may be
     verdicts.py     what the end of a test means; faults.py: a test that is itself at fault
     grades.py       what grading returns: plain data

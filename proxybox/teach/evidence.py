@@ -14,6 +14,7 @@ from typing import Final
 import attrs
 
 from proxybox.records.taking import SUFFIX
+from proxybox.teach.filenames import is_device
 from proxybox.teach.grades import Verdict
 
 #: Bytes that a record may have. One that needs more is given up, and the test goes on without it.
@@ -32,7 +33,8 @@ def _safe(name: str) -> str:
 def _folder(submission: str) -> str:
     """The folder of a submission, which no other one has."""
     safe, data = _safe(submission), submission.encode("utf-8", "surrogatepass")
-    is_own = safe == submission and not _DIGEST.search(safe)  # a student may call theirs as another one's folder is
+    # A student may call theirs as another one's folder is, or as a device.
+    is_own = safe == submission and not _DIGEST.search(safe) and not is_device(safe)
     return safe if is_own else f"{safe}-{hashlib.sha256(data).hexdigest()[:16]}"
 
 

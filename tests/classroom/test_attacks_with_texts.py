@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import ntpath
 import re
 import xml.etree.ElementTree as ElementTree
 import zipfile
@@ -413,6 +414,13 @@ def handed(room: Target, teacher: httpx.Client) -> dict[str, Student]:
     return students
 
 
+def is_reserved(name: str) -> bool:
+    """Whether Windows takes a part of a path for a device, such as NUL."""
+    if hasattr(ntpath, "isreserved"):  # since Python 3.13
+        return ntpath.isreserved(name)
+    return any(PureWindowsPath(part).is_reserved() for part in name.split("/"))
+
+
 def is_within(name: str) -> bool:
     """Whether a name in an archive stays in its folder, on any system."""
     windows = PureWindowsPath(name)
@@ -423,7 +431,7 @@ def is_within(name: str) -> bool:
         or ".." in windows.parts
         or "\\" in name
         or name.startswith("/")
-        or windows.is_reserved()
+        or is_reserved(name)
         or any(part != part.rstrip(" .") or re.search(r'[<>:"|?*\0-\x1f]', part) for part in parts)
     )
 

@@ -15,6 +15,7 @@ from proxybox.teach import evidence
 from proxybox.teach.checking import find_exercise
 from proxybox.teach.evidence import Evidence
 from proxybox.teach.exercise import Exercise, load_exercise
+from proxybox.teach.filenames import is_device
 from proxybox.teach.grades import Grade, GradeBook, Verdict
 from proxybox.teach.grading import Task, grade, grade_some, pack
 from proxybox.teach.report import render
@@ -265,5 +266,7 @@ def test_no_submission_has_the_folder_of_another_one(tmp_path: Path) -> None:
         kept.begin(name, "test")
         folders.append(os.path.basename(os.path.dirname(kept.next())))
     assert len(set(folders)) == 5
+    kept.begin("CON", "test")
+    assert not is_device(os.path.basename(os.path.dirname(kept.next())))
     kept.begin("\U00020000" * 90, "\U00020001" * 90)
     assert len(os.path.basename(kept.next()).encode()) < 255

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxybox.teach.filenames import is_device
 from proxybox.teach.grades import STATUSES, Grade, GradeBook, Verdict
 from proxybox.teach.writers import WRITERS
 from proxybox.teach.writers.common import clean
@@ -62,6 +63,12 @@ def test_valid_for_any_text(name: str, book: GradeBook) -> None:
         assert not path.startswith("/")
         assert ".." not in path.split("/")
         _read(name, text)
+
+
+@pytest.mark.parametrize("student", ["CON", "nul.txt", "com1", "Lpt¹", "aux .py"])
+def test_no_folder_is_a_device_of_windows(student: str) -> None:
+    ((path, _),) = WRITERS["feedback"].files(_book(student=student))
+    assert not is_device(path.partition("/")[0])
 
 
 def _book(**changes: object) -> GradeBook:
