@@ -176,11 +176,6 @@ class Sent:
 
 
 @attrs.frozen(slots=True)
-class NoThread:
-    """A thread that a call had been granted was not made: in records whose guests did not say so themselves."""
-
-
-@attrs.frozen(slots=True)
 class File:
     """A file of the interpreter's library, by its path in the box."""
 
@@ -200,7 +195,7 @@ class Ended:
     signal: int | None
 
 
-Event: TypeAlias = Call | Answered | Sent | NoThread | File | Ended
+Event: TypeAlias = Call | Answered | Sent | File | Ended
 
 
 class Window:
@@ -355,10 +350,6 @@ class Encoder:
             self._put(b"\x0d", _U64.pack(now - self._started_ns))
             self._last_ns = now
         self._put(bytes([9, signal, late]))
-
-    def no_thread(self) -> None:
-        """A thread that was not made."""
-        self._put(b"\x0a")
 
     def file(self, file: File) -> None:
         """A file of the library, before the first event that names it."""
@@ -574,9 +565,6 @@ class Decoder:
             raise RecordError(f"signal {signal}: the record is damaged")
         return Sent(signal, bool(late), self._now), at + 2
 
-    def _no_thread(self, data: bytes, at: int) -> tuple[Event, int]:
-        return NoThread(), at
-
     def _file(self, data: bytes, at: int) -> tuple[Event, int]:
         number, size, digest = _FILE.unpack_from(data, at)
         path, at = _read_bytes(data, at + _FILE.size)
@@ -612,7 +600,6 @@ _READERS: Final[dict[int, Callable[[Decoder, bytes, int], tuple[Event | None, in
     7: Decoder._refused,
     8: Decoder._mapped,
     9: Decoder._sent,
-    10: Decoder._no_thread,
     11: Decoder._file,
     12: Decoder._ended,
     13: Decoder._time,

@@ -1,5 +1,7 @@
 """Who may import whom: each folder's rooms stand on floors, and imports go down. See tools/imports.py."""
 
+import functools
+
 import pytest
 
 from tools import imports
@@ -56,15 +58,20 @@ FLOORS = {
 #: Rooms that lead back to themselves, with the file whose comment says why.
 CIRCLES = {("proxybox.controller.vfs", ("inodes", "nodes", "openfiles")): "controller/vfs/nodes.py"}
 
-GRAPH = imports.arrows()
 FOLDERS = sorted(name for name, file in imports.modules().items() if file.name == "__init__.py")
+
+
+@functools.cache
+def graph() -> imports.Graph:
+    """Of all modules; reading them takes seconds, which the workers that do not come here need not spend."""
+    return imports.arrows()
 
 
 @pytest.mark.parametrize("folder", FLOORS)
 def test_imports_go_down(folder: str) -> None:
     floors = [line.split() for line in FLOORS[folder].strip().splitlines()]
     height = {room: -floor for floor, line in enumerate(floors) for room in line}
-    rooms = imports.rooms(GRAPH, folder)
+    rooms = imports.rooms(graph(), folder)
     assert set(height) == set(rooms), "the floors above name every room"
     excused = {room for (where, group), _ in CIRCLES.items() if where == folder for room in group}
     wrong = [
@@ -78,7 +85,7 @@ def test_imports_go_down(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_no_circles(folder: str) -> None:
-    found = {(folder, tuple(group)) for group in imports.circles(imports.rooms(GRAPH, folder))}
+    found = {(folder, tuple(group)) for group in imports.circles(imports.rooms(graph(), folder))}
     assert found <= set(CIRCLES), found
     for where in found:
         assert "circle" in (imports.ROOT / CIRCLES[where]).read_text()

@@ -96,10 +96,9 @@ def test_all_other_events() -> None:
     encoder.clocks(2, 500, b"\x01" + (77).to_bytes(8, "little"))
     encoder.call(2, 1000, encode_request(0), None)
     encoder.sent(14, True, 2000)
-    encoder.no_thread()
     encoder.answer(2, 3000, 7, [Stored(255, 4096, events.OfFile(3, 1, 2)), Stored(0, 0, events.LeftOut(9))])
     encoder.ended(events.Ended("time_limit", "limits.wall_time", None, 9))
-    named, call, sent, no_thread, answered, ended = decoded(encoder.take())
+    named, call, sent, answered, ended = decoded(encoder.take())
     assert named == file
     assert isinstance(call, Call)
     assert call.effects == (
@@ -110,7 +109,6 @@ def test_all_other_events() -> None:
     assert isinstance(clocks, events.Clocks)
     assert clocks.readings() == ((1, 77),)
     assert sent == events.Sent(14, True, 2000)
-    assert isinstance(no_thread, events.NoThread)
     assert isinstance(answered, events.Answered)
     assert answered.answer == Answer(7, (Stored(255, 4096, events.OfFile(3, 1, 2)), Stored(0, 0, events.LeftOut(9))))
     assert ended == events.Ended("time_limit", "limits.wall_time", None, 9)

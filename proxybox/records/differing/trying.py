@@ -237,7 +237,5 @@ def _encode(encoder: events.Encoder, event: events.Event, other: _Other | None) 
             encoder.answer(event.channel, event.at_ns, answer.value, answer.stored)
     elif isinstance(event, events.Sent):
         encoder.sent(event.signal, event.late, event.at_ns)
-    elif isinstance(event, events.NoThread):
-        encoder.no_thread()
     elif isinstance(event, events.File):
         encoder.file(event)
