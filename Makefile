@@ -47,8 +47,9 @@ setup:
 demo: setup
 	@$(PY) examples/demo.py
 
+# Workers share what they compile, also where the environment would have each compile it anew.
 test: setup
-	@PROXYBOX_SWEEP=$(ORDER) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) $(PYTEST_FLAGS) || \
+	@PYTHONDONTWRITEBYTECODE= PROXYBOX_SWEEP=$(ORDER) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) $(PYTEST_FLAGS) || \
 		{ status=$$?; echo 'this order again: make test ORDER=$(ORDER)'; exit $$status; }
 
 test-quick: setup

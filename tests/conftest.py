@@ -55,6 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "pypy: of what only a PyPy has, or says so")
     config.addinivalue_line("markers", "cpython: of what only a CPython has, or says so")
     config.addinivalue_line("markers", "sweep(*names, parts=6): arguments that are ways of one thing (sweeps.py)")
+    config.addinivalue_line("markers", "seldom(parts=3): comes at one commit out of so many (sweeps.py)")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -72,7 +73,20 @@ def _is_of_another_kind(item: pytest.Item) -> bool:
 
 
 def left_for_another_commit(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Ways in which a test, or what its other arguments are, is not tried this time: see sweeps.py."""
+    """What does not come this time: see sweeps.py."""
+    return _ways_left(items) | {item for item in items if not _has_come_round(item)}
+
+
+def _has_come_round(item: pytest.Item) -> bool:
+    mark = item.get_closest_marker("seldom")
+    if mark is None:
+        return True
+    name = item.nodeid.partition("[" if mark in item.own_markers else "::")[0]  # the test's, or its file's
+    return sweeps.comes(name, mark.kwargs.get("parts", sweeps.SELDOM))
+
+
+def _ways_left(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Ways in which a test, or what its other arguments are, is not tried."""
     values: dict[tuple[str, str], dict[int, int]] = {}  # of an argument of a test: each has a number
     families: dict[str, dict[pytest.Function, list[int]]] = {}
     parts: dict[str, int] = {}

@@ -7,6 +7,9 @@ A test whose arguments are ways of trying one and the same thing says so: `@pyte
 each value of its other arguments one of so many parts of these ways comes, and one way at the least; without names, all
 of its arguments are ways. What its arguments attack or check is thus tried at every commit, each in another way. In
 files with EACH_GUEST the kind of guest is such a way for every test, and each test comes with one of the two.
+
+What takes long and tries us with programs of others (JupyterLab, nbgrader, Dask, matplotlib, pip, browsers) is marked
+`@pytest.mark.seldom`: it comes at one commit out of so many. A file that is marked comes as a whole. No attack is.
 """
 
 import os
@@ -17,6 +20,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 PARTS = 6
+SELDOM = 3
 
 
 def _drawn(text: str, parts: int) -> int:

@@ -11,7 +11,7 @@ import proxybox
 from proxybox.controller import find_guest
 from proxybox.packages.compiling import compile_all
 
-pytestmark = pytest.mark.pypy
+pytestmark = [pytest.mark.seldom, pytest.mark.pypy]
 LIMITS = {"wall_time": 90, "cpu_time": 90, "memory": "2G"}
 MATRICES = """
 import numpy as np

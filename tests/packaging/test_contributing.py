@@ -90,6 +90,7 @@ def run(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.seldom
 @pytest.mark.skipif(not (ROOT / "proxybox/controller").is_symlink(), reason="not a checkout")
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_what_the_page_says(name: str, copy: Path) -> None:

@@ -26,17 +26,24 @@ def test_no_sweep(attack): pass
 @pytest.mark.parametrize("guest_kind", ["pypy", "cpython"])
 @pytest.mark.parametrize("attack", ["one", "two"])
 def test_guests(attack, guest_kind): pass
+
+@pytest.mark.seldom
+@pytest.mark.parametrize("a", [1, 2])
+def test_long(a): pass
+
+@pytest.mark.seldom(parts=2)
+def test_longer(): pass
 """
 WORDS = [f"commit {number}" for number in range(40)]
 
 
 def test_what_comes_at_each_commit(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytester.makeini("[pytest]\nmarkers = sweep")
+    pytester.makeini("[pytest]\nmarkers =\n sweep\n seldom")
     pytester.makepyfile(MODULE)
     monkeypatch.delenv("PROXYBOX_SWEEP", raising=False)
     items, _ = pytester.inline_genitems()
     whole, each = {item.name for item in items}, []
-    assert len(whole) == 12 + 4 + 2 + 4
+    assert len(whole) == 12 + 4 + 2 + 4 + 2 + 1
     for word in WORDS:
         monkeypatch.setenv("PROXYBOX_SWEEP", word)
         each.append(whole - {item.name for item in left_for_another_commit(items)})
@@ -50,6 +57,8 @@ def test_what_comes_at_each_commit(pytester: pytest.Pytester, monkeypatch: pytes
         assert {"test_no_sweep[one]", "test_no_sweep[two]"} <= names
         for attack in ("one", "two"):
             assert sum(name.startswith("test_guests") and attack in name for name in names) == 1
+        assert ("test_long[1]" in names) == ("test_long[2]" in names)
+    assert 5 < sum("test_long[1]" in names for names in each) < sum("test_longer" in names for names in each) < 30
     assert len({frozenset(names) for names in each}) > 20, "things are swept apart from each other"
 
 

@@ -11,7 +11,7 @@ from tests.recordings import tables
 from tests.soak.suite import told
 from tests.wheels import unpacked
 
-pytestmark = [pytest.mark.cpython, pytest.mark.filterwarnings("ignore:.*not compiled for")]
+pytestmark = [pytest.mark.seldom, pytest.mark.cpython, pytest.mark.filterwarnings("ignore:.*not compiled for")]
 EACH_GUEST = True
 LIMITS = {"wall_time": 100, "cpu_time": 100, "memory": "2G"}
 

@@ -588,6 +588,7 @@ def fenced(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.seldom
 def test_the_pages_client() -> None:
     (program,), (shown,) = fenced("python"), fenced("text")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -132,6 +132,7 @@ def test_workers_that_take_modules_from_where_they_were_started(
     assert not mark.exists()
 
 
+@pytest.mark.seldom
 def test_a_worker_is_killed_in_the_middle(start: Callable[..., Cluster], tmp_path: Path) -> None:
     """Its tasks go to another one, and what comes is the same, byte for byte, as on one machine."""
     cluster = start(PYTHONSAFEPATH="1")

@@ -220,3 +220,8 @@ def student(visitor: Visitor, classroom: Classroom) -> Visitor:
     """Somebody who has joined."""
     visitor.join(classroom)
     return visitor
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Half of them come where CI has browsers: all take five minutes."""
+    item.add_marker(pytest.mark.seldom(parts=2))
