@@ -104,7 +104,7 @@ def test_a_signature_is_of_no_other_record(record: Path, key: Path, tmp_path: Pa
 @pytest.mark.parametrize("kind", [Kind.START, Kind.EVENTS, Kind.END, Kind.CONTENT])
 def test_a_record_that_was_changed_and_chained_anew_is_not_signed(kind: Kind, record: Path, key: Path) -> None:
     sign(record, key)
-    changes = {Kind.EVENTS: lambda data: b"\x0a" + data, Kind.CONTENT: lambda data: data.replace(b"4", b"5")}
+    changes = {Kind.EVENTS: lambda data: b"\x0d" + bytes(8) + data, Kind.CONTENT: lambda data: data.replace(b"4", b"5")}
     changed(record, kind, changes.get(kind, lambda data: data.replace(b'"', b' "', 1)))
     assert [each.is_valid for each in signatures_of(record)] == [False]
 
