@@ -1,6 +1,8 @@
 # One command each: demo, test, test-quick, hostile, check, docs, bench. Each sets up what it needs first (see tools/setup).
 
 PY := .venv/bin/python
+# Python keeps what it compiles: the workers of a test run share it, and benchmarks measure starts as users meet them.
+export PYTHONDONTWRITEBYTECODE :=
 PYTEST_FLAGS ?=
 # Tests come in an order that is this commit's own. ORDER=word: another one. ORDER=: as they stand in their files.
 ORDER ?= $(or $(shell git rev-parse --short=10 HEAD 2>/dev/null),release)
@@ -47,9 +49,8 @@ setup:
 demo: setup
 	@$(PY) examples/demo.py
 
-# Workers share what they compile, also where the environment would have each compile it anew.
 test: setup
-	@PYTHONDONTWRITEBYTECODE= PROXYBOX_SWEEP=$(ORDER) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) $(PYTEST_FLAGS) || \
+	@PROXYBOX_SWEEP=$(ORDER) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) $(PYTEST_FLAGS) || \
 		{ status=$$?; echo 'this order again: make test ORDER=$(ORDER)'; exit $$status; }
 
 test-quick: setup
@@ -84,7 +85,7 @@ docs: setup
 
 bench: setup
 	@tools/peers
-	@PYTHONDONTWRITEBYTECODE= $(PY) -m benchmarks  # starts are measured as users meet them
+	@$(PY) -m benchmarks
 
 soak: setup
 	@nice $(PY) tests/soak/soak.py $(SOAK_FLAGS)

@@ -8,8 +8,9 @@ each value of its other arguments one of so many parts of these ways comes, and 
 of its arguments are ways. What its arguments attack or check is thus tried at every commit, each in another way. In
 files with EACH_GUEST the kind of guest is such a way for every test, and each test comes with one of the two.
 
-What takes long and tries us with programs of others (JupyterLab, nbgrader, Dask, matplotlib, pip, browsers) is marked
-`@pytest.mark.seldom`: it comes at one commit out of so many. A file that is marked comes as a whole. No attack is.
+What takes long and tries us with programs of others (JupyterLab, nbgrader, Dask, matplotlib, browsers) is marked
+`@pytest.mark.seldom`: it comes at one commit out of so many. A file that is marked comes as a whole. No attack is; in
+folders where all tests are, an attack has `parts=1`.
 """
 
 import os

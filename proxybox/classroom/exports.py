@@ -15,7 +15,7 @@ from starlette.responses import Response
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.store import Connected, HandIn, Ran
 from proxybox.serve.problems import Refusal
-from proxybox.teach.filenames import is_device
+from proxybox.teach.filenames import no_device
 from proxybox.teach.grades import Grade, GradeBook
 from proxybox.teach.records import CONVERTER
 from proxybox.teach.similar import similar
@@ -126,8 +126,7 @@ def _table(runs: Sequence[Ran], names: Mapping[str, str]) -> bytes:
 def _plain(name: str) -> str:
     """A name as that of a folder: no path, and no device of Windows."""
     kept = "".join(sign if sign.isalnum() or sign in " -_.'()" else "_" for sign in name)
-    kept = kept.strip(" .") or "_"
-    return f"_{kept}" if is_device(kept) else kept
+    return no_device(kept.strip(" .") or "_")
 
 
 # --- downloads --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import proxybox
 from proxybox.controller import find_guest
 from proxybox.packages.compiling import compile_all
 
-pytestmark = [pytest.mark.seldom, pytest.mark.pypy]
+pytestmark = pytest.mark.pypy
 LIMITS = {"wall_time": 90, "cpu_time": 90, "memory": "2G"}
 MATRICES = """
 import numpy as np
@@ -53,6 +53,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtur
     return made
 
 
+@pytest.mark.seldom
 def test_matrices_with_packages_of_an_environment(environment: Path) -> None:
     with proxybox.Sandbox(packages=[environment], limits=LIMITS) as box:
         result = box.run(MATRICES)
@@ -60,6 +61,7 @@ def test_matrices_with_packages_of_an_environment(environment: Path) -> None:
     assert list(result.files) == ["product.npy"]
 
 
+@pytest.mark.seldom
 def test_matrices_with_the_interpreter_of_an_environment(environment: Path) -> None:
     with proxybox.Sandbox(guest=environment / "bin" / "pypy3", limits=LIMITS) as box:
         result = box.run(MATRICES)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from proxybox.teach.filenames import is_device
+from proxybox.teach.filenames import no_device
 from proxybox.teach.grades import GradeBook
 from proxybox.teach.writers import (
     check50,
@@ -44,8 +44,7 @@ class Writer:
         for grade in book.grades:
             # On any file system, a student's name must not lead out of the folder, nor be a device's, and two students
             # must not write one file.
-            stem = re.sub(r"[^\w.-]", "_", grade.student)[:60].strip(".") or "submission"
-            stem = f"_{stem}" if is_device(stem) else stem
+            stem = no_device(re.sub(r"[^\w.-]", "_", grade.student)[:60].strip(".") or "submission")
             name, count = stem, 1
             while name.lower() in taken:
                 count += 1
