@@ -25,8 +25,11 @@ enum { FIRST_LIBRARY_FD = FIRST_CHANNEL_FD + 2 * MAX_CHANNELS };
 #define MAX_PATH 4096u
 
 enum { ABSENT = 0xFFFFFFFF, FAULT = 0xFFFFFFFE, TOO_LONG = 0xFFFFFFFD };
-enum { CALL_HELLO = 0x50420001, CALL_FAILED = 0x50420002, CALL_FAULTED = 0x50420003, CALL_SEALED = 0x50420004,
-       CALL_BORN = 0x50420005 };
+/* The stub's own calls. Their numbers are none of the kernel's, and do not have x32's bit: a filter around the controller
+ * may end the process at a number with that bit (systemd's SystemCallArchitectures=native does), where at most it refuses
+ * another number that it does not know. */
+enum { OWN_CALLS = 0x20420000, OWN_CALLS_END = OWN_CALLS + 256 };
+enum { CALL_HELLO = OWN_CALLS + 1, CALL_FAILED, CALL_FAULTED, CALL_SEALED, CALL_BORN };
 
 /* openat(2) with two arguments more: where the file's struct stat and then its content are to be stored, and how much room
  * there is. They are stored where the content never changes and fits. The high half of the mode is the number of a
