@@ -104,7 +104,14 @@ CONFIG_HUGE_NURSERY: Final = 64
 CONFIG_RECORDED: Final = 128
 CONFIG_SERIAL: Final = 256
 
-LAUNCH_REPORT: Final = struct.Struct("<Iiiiiii")
+#: The steps into namespaces, of which the launcher reports one that has failed as its errno and this number times STEP.
+STEP_USER: Final = 0
+STEP_UID_MAP: Final = 1
+STEP_SETGROUPS: Final = 2
+STEP_GID_MAP: Final = 3
+STEP_OTHERS: Final = 4
+STEP: Final = 1 << 16
+LAUNCH_REPORT: Final = struct.Struct("<Iiiiiiii")
 CONFIG: Final = struct.Struct("<IIIIIIIIQQ")
 
 # --- the seal, threads and copies -------------------------------------------------------------------------------------

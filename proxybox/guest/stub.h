@@ -176,6 +176,7 @@ struct clock_ring *own_ring(void);
 void clocks_flush(void);
 extern const char *clock_pages, *moved_vdso;
 bool clocks_cover(void);
+long counter_covers(void);
 long emulate_clock_gettime(const uint64_t args[6], const void *caller);
 
 /* stub_hide.c: removes launch strings, host paths and host ids from the guest's memory. */

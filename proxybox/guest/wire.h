@@ -105,11 +105,15 @@ struct call_roles {
     struct role role[6];
 };
 
+/* The steps into namespaces, in their order; what the launcher reports of one that has failed is its errno, and this times
+ * STEP. */
+enum { STEP_USER = 0, STEP_UID_MAP, STEP_SETGROUPS, STEP_GID_MAP, STEP_OTHERS, STEP = 1 << 16 };
+
 /* What the launcher writes on CONTROL_FD when the guest's process exists. guest, init: host process ids, or 0 where the
  * launcher itself becomes the guest. The fields after them: 0 for done, an errno, or NOT_ASKED. */
 struct launch_report {
     uint32_t magic;
-    int32_t guest, init, same_addresses, namespaces, speculation, core_scheduling;
+    int32_t guest, init, limits, same_addresses, namespaces, speculation, core_scheduling;
 };
 
 enum { REPORT_MAGIC = 0x4c584250, NOT_ASKED = -1 };
