@@ -28,8 +28,8 @@ _ADVICE = {
 #: By the signal that has ended the interpreter. Before the seal only the kernel sends it one.
 _ENDED = {
     signal.SIGSYS: "a seccomp filter around this process ended the interpreter at a call that it does not allow "
-    "(SIGSYS; `proxybox doctor` tells which). Such calls have to fail instead: SystemCallErrorNumber=EPERM in a systemd "
-    "unit, SCMP_ACT_ERRNO in a container's profile",
+    "(SIGSYS; `proxybox doctor` tells which). Such calls have to fail instead: SystemCallErrorNumber=EPERM in a "
+    "systemd unit, SCMP_ACT_ERRNO in a container's profile",
     signal.SIGKILL: "the kernel ended the interpreter before it was sealed (SIGKILL): limits.cpu_time is less than a "
     "start needs here, or memory has run out",
 }
