@@ -52,7 +52,7 @@ from proxybox.controller.process.guestprocess import Family, GuestProcess
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.listener import Door, Listener
 from proxybox.controller.process.priority import apart, of_guests, pass_on
-from proxybox.controller.process.startfailures import signal_that_ended, why_no_start
+from proxybox.controller.process.startfailures import in_words, signal_that_ended, why_no_start
 from proxybox.controller.roles import ROW_SIZE
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import INSTRUCTION, listener_filter, seal_filter
@@ -213,7 +213,7 @@ def launch(spec: LaunchSpec) -> GuestProcess:
         except TimeoutError:
             raise _late() from None
         except OSError as error:
-            raise SandboxStartError(f"the box could not be started: {error.strerror or error}") from error
+            raise SandboxStartError(f"the box could not be started: {in_words(error)}") from error
         undo.pop_all()
         return process
 

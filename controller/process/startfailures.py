@@ -1,8 +1,10 @@
 """Why a box has not started, in words: of what the launcher, the loader or the stub has said, and of how it ended."""
 
+import errno
 import os
 import resource
 import signal
+import traceback
 
 from proxybox.controller.guests.programs import closed_at
 from proxybox.controller.pidfd import has_ended, open_pidfd
@@ -85,3 +87,12 @@ def _closed(path: str, box_uid: int) -> str:
         f"a box that root starts runs as user {box_uid}, who may not {what} {place}: let everybody do so (chmod o+x "
         f"{place}), copy the interpreter's whole folder to a place such as /opt, or name another one with --guest"
     )
+
+
+def in_words(error: OSError) -> str:
+    """What a call of the controller's own has failed with, and which call that was."""
+    (place,) = traceback.extract_tb(error.__traceback__)[-1:] or [None]
+    what = f"{error.strerror}: {error.filename}" if error.filename else error.strerror or str(error)
+    if error.errno == errno.EACCES and error.filename:
+        what += " (is it on a filesystem that is mounted noexec?)"
+    return f"{what}, at `{place.line}`" if place and place.line else what
