@@ -91,8 +91,9 @@ def _closed(path: str, box_uid: int) -> str:
 
 def in_words(error: OSError) -> str:
     """What a call of the controller's own has failed with, and which call that was."""
-    (place,) = traceback.extract_tb(error.__traceback__)[-1:] or [None]
-    what = f"{error.strerror}: {error.filename}" if error.filename else error.strerror or str(error)
-    if error.errno == errno.EACCES and error.filename:
-        what += " (is it on a filesystem that is mounted noexec?)"
-    return f"{what}, at `{place.line}`" if place and place.line else what
+    if error.filename:
+        advice = " (is it on a filesystem that is mounted noexec?)" if error.errno == errno.EACCES else ""
+        return f"{error.filename}: {error.strerror}{advice}"
+    what = error.strerror or str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    return f"{what}, at `{place[0].line}`" if place and place[0].line else what
