@@ -3,6 +3,7 @@
 It does not guess: it starts a box, and reports the layers of this box.
 """
 
+import functools
 import os
 import traceback
 from collections.abc import Callable, Iterator
@@ -97,7 +98,7 @@ def guests() -> Iterator[FoundGuest]:
         else:
             version = f"{found.version[0]}.{found.version[1]}"
             problems: list[str] = []
-            _, problem = _probe(problems, "the start of a box", lambda path=path: _try(path)) or ({}, problems[0])
+            _, problem = _probe(problems, "the start of a box", functools.partial(_try, path)) or ({}, problems[0])
             yield FoundGuest(
                 path=path, kind=found.title, version=version, packages=found.packages,
                 sessions=not found.lacks_bootstrap, problem=problem,

@@ -28,7 +28,7 @@ _ADVICE = {
 
 
 #: By the signal that has ended the interpreter. Before the seal only the kernel sends it one.
-_ENDED = {
+_ENDED: dict[int, str] = {
     signal.SIGSYS: "a seccomp filter around this process ended the interpreter at a call that it does not allow "
     "(SIGSYS; `proxybox doctor` tells which). Such calls have to fail instead: SystemCallErrorNumber=EPERM in a "
     "systemd unit, SCMP_ACT_ERRNO in a container's profile",
