@@ -1,6 +1,6 @@
 """A child process by descriptor (pidfd_open(2)), also where there are no such descriptors.
 
-gVisor has had them since 2025 only, and profiles of old container engines refuse them. There, a thread waits for the
+gVisor of 2024 has none, and profiles of old container engines refuse them. There, a thread waits for the
 process without reaping it, and the descriptor is a pipe to which the thread writes at its end: in poll(2) both are the
 same. Signals then go by process id, which belongs to the process until it is reaped; who reaps it waits for the thread
 first.

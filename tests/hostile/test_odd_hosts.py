@@ -126,7 +126,7 @@ print([pid for pid in waiting if not os.path.exists(f"/proc/{pid}")])
 
 @pytest.mark.parametrize(("number", "error"), [(PIDFD_OPEN, ENOSYS), (PIDFD_OPEN, EPERM), (PIDFD_SEND_SIGNAL, EPERM)])
 def test_no_pidfds(number: int, error: int) -> None:
-    """As in gVisor before 2025, and in containers before 2021: all is as on other hosts."""
+    """As in gVisor of 2024, and under old profiles of containers: all is as on other hosts."""
     without, on_other_hosts = controller(f"outer({number}, {ERRNO | error})" + _PROCESSES), controller(_PROCESSES)
     assert without == on_other_hosts
     assert on_other_hosts.startswith("1\ntime_limit 7\n15\nusr1\n['0\\n', '1\\n', '2\\n']\n2\n1\n")
