@@ -51,9 +51,11 @@ def open_pidfd(pid: int) -> int:
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
         threading.Thread(target=_tell_end, args=(pid, writer), name=f"proxybox-end-of-{pid}", daemon=True).start()
-    except BaseException:
+    except BaseException as error:
         os.close(reader)
         os.close(writer)
+        if isinstance(error, RuntimeError):
+            raise OSError(errno.EAGAIN, "no thread is left to wait for a process") from error
         raise
     return reader
 

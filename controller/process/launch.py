@@ -52,7 +52,6 @@ from proxybox.controller.process.guestprocess import Family, GuestProcess
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.listener import Door, Listener
 from proxybox.controller.process.priority import apart, of_guests, pass_on
-from proxybox.controller.process.startfailures import in_words, signal_that_ended, why_no_start
 from proxybox.controller.roles import ROW_SIZE
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import INSTRUCTION, listener_filter, seal_filter
@@ -213,6 +212,8 @@ def launch(spec: LaunchSpec) -> GuestProcess:
         except TimeoutError:
             raise _late() from None
         except OSError as error:
+            from proxybox.controller.process.startfailures import in_words
+
             raise SandboxStartError(f"the box could not be started: {in_words(error)}") from error
         undo.pop_all()
         return process
@@ -404,6 +405,8 @@ def _start_error(
 
     gone: the id of a process that has ended by itself, or is about to; 0 where none has.
     """
+    from proxybox.controller.process.startfailures import signal_that_ended, why_no_start
+
     signal_ = signal_that_ended(gone) if gone else 0
     if process is not None:
         process.watch.kill()

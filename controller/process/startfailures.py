@@ -1,5 +1,6 @@
 """Why a box has not started, in words: of what the launcher, the loader or the stub has said, and of how it ended."""
 
+import contextlib
 import errno
 import os
 import resource
@@ -39,14 +40,16 @@ _ENDED: dict[int, str] = {
 
 def signal_that_ended(pid: int) -> int:
     """The signal by which a child ends that has closed its descriptors; 0 where it does not end by one, or not soon."""
-    pidfd = open_pidfd(pid)
-    try:
-        if not has_ended(pidfd, _PATIENCE):
-            return 0
-    finally:
-        os.close(pidfd)
-    ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-    return ended.si_status if ended and ended.si_code in (os.CLD_KILLED, os.CLD_DUMPED) else 0
+    with contextlib.suppress(OSError):  # it is gone, or no descriptor is left: then nothing is known of its end
+        pidfd = open_pidfd(pid)
+        try:
+            has_ended(pidfd, _PATIENCE)
+        finally:
+            os.close(pidfd)
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        if ended and ended.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
+            return ended.si_status
+    return 0
 
 
 def why_no_start(said: str, ended_by: int, box_uid: int) -> str:
