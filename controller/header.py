@@ -26,13 +26,16 @@ MAX_PATH: Final = 4096
 ABSENT: Final = 0xFFFFFFFF
 FAULT: Final = 0xFFFFFFFE
 TOO_LONG: Final = 0xFFFFFFFD
+#: Where the stub's own calls begin and end: none of these numbers has the bit of x32.
+OWN_CALLS: Final = 0x20420000
+OWN_CALLS_END: Final = OWN_CALLS + 256
 #: The stub's own calls. It is ready to be sealed; it could not be sealed; it is about to die of a fault; it is sealed;
 #: it is a new copy.
-CALL_HELLO: Final = 0x50420001
-CALL_FAILED: Final = 0x50420002
-CALL_FAULTED: Final = 0x50420003
-CALL_SEALED: Final = 0x50420004
-CALL_BORN: Final = 0x50420005
+CALL_HELLO: Final = OWN_CALLS + 1
+CALL_FAILED: Final = OWN_CALLS + 2
+CALL_FAULTED: Final = OWN_CALLS + 3
+CALL_SEALED: Final = OWN_CALLS + 4
+CALL_BORN: Final = OWN_CALLS + 5
 #: openat(2), for a stub that takes the whole file where it never changes.
 CALL_OPEN: Final = 510
 #: epoll_wait(2) that only looks, for a stub that remembers that nothing was ready.
@@ -101,7 +104,14 @@ CONFIG_HUGE_NURSERY: Final = 64
 CONFIG_RECORDED: Final = 128
 CONFIG_SERIAL: Final = 256
 
-LAUNCH_REPORT: Final = struct.Struct("<Iiiiiii")
+#: The steps into namespaces, of which the launcher reports one that has failed as its errno and this number times STEP.
+STEP_USER: Final = 0
+STEP_UID_MAP: Final = 1
+STEP_SETGROUPS: Final = 2
+STEP_GID_MAP: Final = 3
+STEP_OTHERS: Final = 4
+STEP: Final = 1 << 16
+LAUNCH_REPORT: Final = struct.Struct("<Iiiiiiii")
 CONFIG: Final = struct.Struct("<IIIIIIIIQQ")
 
 # --- the seal, threads and copies -------------------------------------------------------------------------------------

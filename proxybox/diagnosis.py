@@ -3,8 +3,11 @@
 It does not guess: it starts a box, and reports the layers of this box.
 """
 
+import functools
 import os
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import attrs
 
@@ -12,8 +15,11 @@ from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests.finding import find_guest, find_guests
 from proxybox.controller.seal.layers import Layer as Layer
 from proxybox.controller.seal.layers import read
+from proxybox.controller.seal.outer import calls_that_end_a_process
 from proxybox.modulepath import is_led_by_the_current_folder, relative_entries
 from proxybox.sandbox import Sandbox
+
+_T = TypeVar("_T")
 
 
 @attrs.frozen(kw_only=True)
@@ -33,16 +39,38 @@ class Diagnosis:
 def diagnose(guest: str | os.PathLike[str] | None = None) -> Diagnosis:
     """Looks for an interpreter, runs a box with it, and reports the defences that this box had.
 
-    Raises no exception for anything that a host or an interpreter can cause.
+    Raises no exception: whatever fails is one of the problems.
     """
-    try:
-        found = find_guest(guest)
-    except SandboxStartError as error:
-        return Diagnosis(guest=None, problems=(str(error),), warnings=tuple(_warnings()))
+    problems: list[str] = []
+    warnings = _probe(problems, "the look at the environment", lambda: tuple(_warnings())) or ()
+    found = _probe(problems, "the search for an interpreter", lambda: find_guest(guest))
+    if found is None:
+        return Diagnosis(guest=None, problems=tuple(problems), warnings=warnings)
     named = f"{found.executable} ({found.title}, Python {found.version[0]}.{found.version[1]})"
-    told, problem = _try(guest)
-    problems = (problem,) if problem else ()
-    return Diagnosis(guest=named, layers=read(told), problems=problems, warnings=tuple(_warnings()))
+    told, problem = _probe(problems, "the start of a box", lambda: _try(guest)) or ({}, "")
+    if problem:
+        problems.append(problem)
+    if problems and (ended := _probe(problems, "the trial of calls", calls_that_end_a_process)):
+        problems.append(
+            f"a seccomp filter around this process ends a process at {', '.join(ended)}, instead of refusing the call"
+        )
+    layers = _probe(problems, "the list of layers", lambda: read(told)) or ()
+    return Diagnosis(guest=named, layers=layers, problems=tuple(problems), warnings=warnings)
+
+
+def _probe(problems: list[str], what: str, look: Callable[[], _T]) -> _T | None:
+    """What a look at something returns; None where it fails, which is one more of the problems then."""
+    try:
+        return look()
+    except SandboxStartError as error:
+        problems.append(str(error))
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        problems.append(
+            f"{what} has failed: {type(error).__name__}: {error} (in {place.name}, {os.path.basename(place.filename)} "
+            f"line {place.lineno}). This is a fault of proxybox's own, or of this installation"
+        )
+    return None
 
 
 @attrs.frozen(kw_only=True)
@@ -69,18 +97,17 @@ def guests() -> Iterator[FoundGuest]:
             yield FoundGuest(path=path, problem=str(found))
         else:
             version = f"{found.version[0]}.{found.version[1]}"
+            problems: list[str] = []
+            _, problem = _probe(problems, "the start of a box", functools.partial(_try, path)) or ({}, problems[0])
             yield FoundGuest(
                 path=path, kind=found.title, version=version, packages=found.packages,
-                sessions=not found.lacks_bootstrap, problem=_try(path)[1],
+                sessions=not found.lacks_bootstrap, problem=problem,
             )  # fmt: skip
 
 
 def _try(guest: str | os.PathLike[str] | None) -> tuple[dict[str, str], str]:
     """Runs a program in a box; returns what is told of its layers, and why it did not do what it should, or ""."""
-    try:
-        result = Sandbox(guest=guest, limits={"wall_time": 30}).run("print('ready')")
-    except SandboxStartError as error:
-        return {}, str(error)
+    result = Sandbox(guest=guest, limits={"wall_time": 30}).run("print('ready')")
     if result.stdout == "ready\n":
         return dict(result.layers), ""
     why = f"a box started, but a program in it did not do what it should: {result.summary()}\n{result.stderr}"

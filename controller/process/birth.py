@@ -19,6 +19,7 @@ from collections.abc import Callable
 from proxybox.controller import hostproc
 from proxybox.controller.errors import GuestMisbehaved, SandboxStartError
 from proxybox.controller.header import CALL_BORN, CALL_SEALED, FIRST_CHANNEL_FD, FORK_AGAIN, INSPECT, NEWBORN, REQUEST
+from proxybox.controller.pidfd import open_pidfd
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.launch import LaunchSpec, enter_cgroup, uid_of_guests
@@ -109,7 +110,7 @@ def _take_in(
 ) -> tuple[GuestProcess, Knock]:
     """The newborn, which the kernel still holds. Its parent's pipe ends have been replaced in it."""
     knock = _at_the_door(parent, door, nest, deadline, meanwhile)
-    watch = Watch(knock.tid, os.pidfd_open(knock.tid), deadline)
+    watch = Watch(knock.tid, open_pidfd(knock.tid), deadline)
     channel = None
     if door.listener.is_there(knock):  # it still waits, so its pid cannot belong to another process by now
         channel = open_channel(door.listener, knock, FIRST_CHANNEL_FD, door.given)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from proxybox.controller import hostproc
+from proxybox.controller import hostproc, pidfd
 from proxybox.controller.header import SEALED_ANSWER
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.listener import Door, Knock, Listener
@@ -66,7 +66,7 @@ class Family:
             self.init.kill()  # the kernel then kills what is left in its pid namespace (pid_namespaces(7))
             with contextlib.suppress(OSError):
                 if not self.init.unreachable:
-                    os.waitid(os.P_PIDFD, self.init.pidfd, os.WEXITED)
+                    pidfd.wait(self.init.pidfd, self.init.pid, os.WEXITED)
             self.init.close()
         if self.listener is not None:
             self.listener.close()
@@ -190,7 +190,7 @@ class GuestProcess:
         self.cpu_ns = max(self.cpu_ns, self.watch.cpu_time_ns())
         self._leave_door()
         try:
-            os.waitid(os.P_PIDFD, self.watch.pidfd, os.WEXITED | os.WNOWAIT)  # a zombie now: keeps its pid
+            pidfd.wait(self.watch.pidfd, self.pid, os.WEXITED | os.WNOWAIT)  # a zombie now: keeps its pid
             _, status, usage = os.wait4(self.pid, 0)
         except ChildProcessError:
             return None, None

@@ -9,16 +9,12 @@ raised while one guest is checked ends that guest, and is raised for whoever wai
 """
 
 import contextlib
-import ctypes
 import errno
-import functools
 import heapq
 import itertools
 import os
 import queue
-import select
 import signal
-import struct
 import threading
 import time
 import weakref
@@ -28,7 +24,7 @@ from typing import Any
 
 import attrs
 
-from proxybox.controller import hostproc
+from proxybox.controller import hostproc, pidfd
 from proxybox.controller.costs.meter import Meter
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.faults import fault
@@ -55,16 +51,6 @@ _FASTEST = (os.cpu_count() or 1) + 1
 #: would use up the share of others.
 SIGNALS_AT_ONCE = 8
 _FIRST_REAL_TIME = 32
-
-
-#: siginfo_t: signo, errno, code, value; the sender's pid and uid are zero.
-_SIGINFO = struct.Struct("=iii12xi100x")
-_PIDFD_SEND_SIGNAL, _SI_QUEUE = 424, -1
-
-
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
 
 
 @attrs.frozen(slots=True, eq=False)
@@ -206,9 +192,7 @@ class Watch:
         with self.lock:
             if self.pidfd < 0:
                 return False
-            poll = select.poll()
-            poll.register(self.pidfd, select.POLLIN)
-            return not poll.poll(0)
+            return not pidfd.has_ended(self.pidfd)
 
     def cancel(self) -> None:
         """Ends the guest for the caller, from any thread."""
@@ -267,18 +251,14 @@ class Watch:
     def send(self, number: int, value: int = 0) -> bool:
         """Sends a real signal, by pidfd, so that it cannot reach another process.
 
-        Its siginfo tells the guest nothing about the controller: pidfd_send_signal(2) lets a sender write its own for
-        SI_QUEUE. Returns False where the signal has to be sent again later, because the kernel's limit of pending
-        real-time signals is reached (EAGAIN). Other signals do not fail in this way: beyond the limit the kernel sends
-        them without their siginfo.
+        Its siginfo tells the guest nothing about the controller. Returns False where the signal has to be sent again
+        later, because the kernel's limit of pending real-time signals is reached (EAGAIN). Other signals do not fail
+        in this way: beyond the limit the kernel sends them without their siginfo.
         """
         with self.lock:
             if self.pidfd < 0:
                 return True
-            told = _SIGINFO.pack(number, 0, _SI_QUEUE, value)
-            if _libc().syscall(_PIDFD_SEND_SIGNAL, self.pidfd, number, told, 0) >= 0:
-                return True
-            error = ctypes.get_errno()
+            error = pidfd.send(self.pidfd, self.pid, number, value)
             self.unreachable = self.unreachable or error == errno.EPERM
             return error != errno.EAGAIN
 

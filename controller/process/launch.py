@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import functools
 import os
-import resource
 import signal
 import socket
 import threading
@@ -27,7 +26,6 @@ from proxybox.controller import hostproc
 from proxybox.controller.dispatch import stub_table
 from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxStartError
 from proxybox.controller.guests.guest import Guest
-from proxybox.controller.guests.programs import closed_at
 from proxybox.controller.header import (
     CALL_HELLO,
     CALL_SEALED,
@@ -49,6 +47,7 @@ from proxybox.controller.header import (
     REQUEST,
     STUB_FD,
 )  # fmt: skip
+from proxybox.controller.pidfd import open_pidfd
 from proxybox.controller.process.guestprocess import Family, GuestProcess
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.listener import Door, Listener
@@ -62,8 +61,6 @@ from proxybox.controller.wire.channel import Channel
 
 #: Seconds that a start may take. The limits of the program's own time apply after that, when its interpreter is sealed.
 START_LIMIT = 60
-#: An interpreter starts in this many bytes of address space, or fewer.
-_ENOUGH = 1 << 30
 #: The user and group id of a guest whose controller is root: the last id that Debian reserves and never assigns. 65534
 #: would be wrong: daemons run under it, and /proc shows it for ids that have no mapping in a user namespace.
 BOX_UID = 65533
@@ -71,16 +68,6 @@ BOX_UID = 65533
 _ROOTS_NEEDS = {"CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7}
 #: Descriptors that the child inherits are moved to numbers from here on, above all numbers that it uses.
 _ABOVE = 16
-
-
-_ADVICE = {
-    "seccomp": "this host refuses seccomp filters (seccomp(2), SECCOMP_SET_MODE_FILTER): without one no box can be "
-    "sealed. In a container, use a runtime profile that allows seccomp, as Docker's default does",
-    "setgroups": "this process is root and may not become another user, as its boxes must: run it as an ordinary user, "
-    "or leave it the capabilities CAP_SETGID and CAP_SETUID",
-    "setresgid": f"there is no group {BOX_UID} in this user namespace for boxes of root's: run it as an ordinary user",
-    "clocks": "the clock pages of this kernel's vDSO cannot be covered, so the host's clock would be seen in the box",
-}
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -225,7 +212,9 @@ def launch(spec: LaunchSpec) -> GuestProcess:
         except TimeoutError:
             raise _late() from None
         except OSError as error:
-            raise SandboxStartError(f"the box could not be started: {error.strerror or error}") from error
+            from proxybox.controller.process.startfailures import in_words
+
+            raise SandboxStartError(f"the box could not be started: {in_words(error)}") from error
         undo.pop_all()
         return process
 
@@ -299,10 +288,10 @@ def _adopt(launcher: int, channel: Channel, control: socket.socket) -> tuple[Gue
         report = LaunchReport.unpack(data)
         guest, init = (report.guest, report.init) if report and report.init else (launcher, 0)
         if report is None or not guest:
-            raise _start_error(control, data if report is None else b"")
+            raise _start_error(control, data if report is None else b"", gone=launcher)
         if init:
-            init_watch = Watch(init, os.pidfd_open(init))
-        watch = Watch(guest, os.pidfd_open(guest), deadline)
+            init_watch = Watch(init, open_pidfd(init))
+        watch = Watch(guest, open_pidfd(guest), deadline)
     except BaseException:
         if init_watch is not None:
             init_watch.close()
@@ -401,7 +390,7 @@ def _frame(process: GuestProcess, control: socket.socket) -> tuple[int, ...]:
     except GuestMisbehaved as error:
         raise _start_error(control, process=process) from error
     if not frame:
-        raise _start_error(control, process=process)
+        raise _start_error(control, process=process, gone=process.pid)
     return REQUEST.unpack_from(frame)[1:]
 
 
@@ -409,37 +398,16 @@ def _late() -> SandboxStartError:
     return SandboxStartError(f"the interpreter did not start within {START_LIMIT} seconds")
 
 
-def _small_space() -> str:
-    """A message for when the limits of this process, which its children inherit, are too small for an interpreter.
+def _start_error(
+    control: socket.socket, text: bytes = b"", process: GuestProcess | None = None, gone: int = 0
+) -> SandboxStartError:
+    """Ends a guest whose start has failed, and makes an error of what the launcher, the loader or the stub has said.
 
-    "" where they are large enough.
+    gone: the id of a process that has ended by itself, or is about to; 0 where none has.
     """
-    for number, option in ((resource.RLIMIT_AS, "v"), (resource.RLIMIT_DATA, "d")):
-        soft, hard = resource.getrlimit(number)
-        least = min((each for each in (soft, hard) if each != resource.RLIM_INFINITY), default=_ENOUGH)
-        if least < _ENOUGH:
-            return (
-                f"the interpreter ended before it was sealed: what this process starts may have {least >> 20} MiB of "
-                f"memory (ulimit -{option}), which is too little for it. Raise that; what a program may use is "
-                "limits.memory"
-            )
-    return ""
+    from proxybox.controller.process.startfailures import signal_that_ended, why_no_start
 
-
-def _closed(path: str) -> str:
-    """Returns why the user that guests of root's run as may not run a program, and what to do."""
-    place = closed_at(path) if os.path.exists(path) else ""
-    if not place:
-        return f"a box that root starts runs as user {BOX_UID}: its interpreter must be readable to everybody"
-    what = "enter" if os.path.isdir(place) else "run"
-    return (
-        f"a box that root starts runs as user {BOX_UID}, who may not {what} {place}: let everybody do so (chmod o+x "
-        f"{place}), copy the interpreter's whole folder to a place such as /opt, or name another one with --guest"
-    )
-
-
-def _start_error(control: socket.socket, text: bytes = b"", process: GuestProcess | None = None) -> SandboxStartError:
-    """Ends a guest whose start has failed, and makes an error of what the launcher, the loader or the stub has said."""
+    signal_ = signal_that_ended(gone) if gone else 0
     if process is not None:
         process.watch.kill()
         if process.family.init is not None:
@@ -448,13 +416,7 @@ def _start_error(control: socket.socket, text: bytes = b"", process: GuestProces
     with contextlib.suppress(OSError):
         while data := control.recv(4096):
             text += data
-    said = text.decode("utf-8", "backslashreplace").strip()
     if process is not None and process.watch.expired:
         return _late()
-    silent = _small_space() or "the interpreter ended before it was sealed, without a word"
-    reason = _ADVICE.get(said.partition(":")[0], said or silent)
-    if "Permission denied" in said and os.geteuid() == 0:
-        reason = f"{said} ({_closed(said.partition(': ')[0])})"
-    if said.startswith(("GLIBC", "symbol lookup")) or "error while loading" in said:
-        reason = f"the interpreter cannot be loaded: {said}"
-    return SandboxStartError(f"the box could not be started: {reason}")
+    said = text.decode("utf-8", "backslashreplace").strip()
+    return SandboxStartError(f"the box could not be started: {why_no_start(said, signal_, BOX_UID)}")

@@ -21,6 +21,12 @@ from proxybox.controller.header import (
     LAUNCH_SPECULATION,
     NOT_ASKED,
     REPORT_MAGIC,
+    STEP,
+    STEP_GID_MAP,
+    STEP_OTHERS,
+    STEP_SETGROUPS,
+    STEP_UID_MAP,
+    STEP_USER,
 )
 from proxybox.policies.models import LAYERS
 
@@ -35,13 +41,21 @@ _NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup")
 _PR_SCHED_CORE, _PR_SCHED_CORE_GET, _THREAD = 62, 0, 0
 
 _REASONS = {
-    "namespaces": "this host refuses unprivileged user namespaces (unshare(2): {})",
+    "namespaces": "this host refuses namespaces to ordinary users ({})",
     "root": "the host's root could not be left (pivot_root(2): {})",
     "landlock": "this kernel has no Landlock or has it turned off ({})",
     "speculation": "the kernel does not let a process turn speculation off (PR_SET_SPECULATION_CTRL: {})",
     "core-scheduling": "this kernel or machine has no core scheduling (PR_SCHED_CORE: {})",
+    "kernel limits": "the kernel refuses to limit message queues, locked memory or pending signals (setrlimit(2): {})",
     "same addresses": "a filter around this process refuses personality(2): addresses differ from run to run ({})",
 }
+
+
+_STEPS = {
+    STEP_USER: "unshare(2) with CLONE_NEWUSER", STEP_UID_MAP: "writing /proc/self/uid_map",
+    STEP_SETGROUPS: "writing /proc/self/setgroups", STEP_GID_MAP: "writing /proc/self/gid_map",
+    STEP_OTHERS: "unshare(2) with CLONE_NEWNS and others",
+}  # fmt: skip
 
 
 #: In `Result.layers` the text about a missing layer begins with this; the reason follows.
@@ -81,6 +95,8 @@ KINDS = {
               detail="no capabilities, no new privileges, a user id that is not root's, not dumpable"),
         Layer(name="descriptors", available=False, mandatory=True, detail="nothing open but the ends of its channel"),
         Layer(name="priority", available=False, mandatory=True, detail="lower than the controller's"),
+        Layer(name="kernel limits", available=False,
+              detail="of the stack, descriptors, core dumps, locked memory, message queues and pending signals"),
         Layer(name="thread count", available=False,
               advice="needs Linux 5.9 with seccomp user notifications; without, boxes have one thread"),
         Layer(name="namespaces", available=False,
@@ -111,6 +127,12 @@ def missing(name: str, reason: int | str) -> Layer:
 
 def _because(what: str, number: int) -> str:
     return _REASONS[what].format(os.strerror(number))
+
+
+def _failed_step(number: int) -> str:
+    """What the launcher reports of its way into namespaces: the call and why it failed."""
+    step, error = divmod(number, STEP)
+    return f"{_STEPS.get(step, f'step {step}')}: {os.strerror(error)}"
 
 
 def is_missing(told: str) -> bool:
@@ -151,6 +173,7 @@ class LaunchReport:
 
     guest: int
     init: int
+    limits: int
     same_addresses: int
     namespaces: int
     speculation: int
@@ -175,7 +198,7 @@ def look_from_outside(pid: int, report: LaunchReport, root_errno: int, landlock_
     /proc shows nothing of Landlock. For that layer the stub's report is used: nothing untrusted has run in the guest by
     then. root_errno: of leaving the host's root. landlock_errno: None when Landlock was not asked for.
     """
-    seen: list[Layer] = []
+    seen = [_unless(report.limits, "kernel limits", KINDS["kernel limits"].detail)]
     if report.namespaces != NOT_ASKED:
         seen.append(_namespaces(pid, report.namespaces, root_errno))
     if landlock_errno is not None:
@@ -195,7 +218,7 @@ def _unless(refused: int, name: str, detail: str) -> Layer:
 
 def _namespaces(pid: int, refused: int, root_errno: int) -> Layer:
     if refused:
-        return missing("namespaces", refused)
+        return missing("namespaces", _REASONS["namespaces"].format(_failed_step(refused)))
     if root_errno:
         return missing("namespaces", _because("root", root_errno))
     try:

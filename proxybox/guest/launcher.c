@@ -97,23 +97,33 @@ static void keep_capability(int kept)
     must(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, kept, 0, 0), "ambient capability");
 }
 
-static void limit(int resource, rlim_t value)
+static int error_of(long result) { return result < 0 ? errno : 0; }
+
+static int limit(int resource, rlim_t value)
 {
     struct rlimit both = {value, value}, now;
     if (getrlimit(resource, &now) == 0 && now.rlim_max < value)
         both.rlim_cur = both.rlim_max = now.rlim_max;
-    must(setrlimit(resource, &both), "setrlimit");
+    return error_of(setrlimit(resource, &both));
 }
 
-static void set_limits(rlim_t cpu_seconds)
+static void must_limit(int resource, rlim_t value, const char *name)
 {
-    limit(RLIMIT_CORE, 0);
-    limit(RLIMIT_MEMLOCK, 0);
-    limit(RLIMIT_MSGQUEUE, 0);
-    limit(RLIMIT_STACK, MAIN_STACK);
-    limit(RLIMIT_NOFILE, FIRST_LIBRARY_FD + MAX_CHANNELS);
+    if ((errno = limit(resource, value)))
+        fail(name);
+}
+
+/* Returns the errno of a limit that was refused and that no box depends on: the seal lets no guest lock memory or make a
+ * message queue. gVisor refuses some limits to everybody. */
+static int set_limits(rlim_t cpu_seconds)
+{
+    must_limit(RLIMIT_CORE, 0, "setrlimit(RLIMIT_CORE)");
+    must_limit(RLIMIT_STACK, MAIN_STACK, "setrlimit(RLIMIT_STACK)");
+    must_limit(RLIMIT_NOFILE, FIRST_LIBRARY_FD + MAX_CHANNELS, "setrlimit(RLIMIT_NOFILE)");
     if (cpu_seconds)
-        limit(RLIMIT_CPU, cpu_seconds);
+        must_limit(RLIMIT_CPU, cpu_seconds, "setrlimit(RLIMIT_CPU)");
+    int locked = limit(RLIMIT_MEMLOCK, 0), queues = limit(RLIMIT_MSGQUEUE, 0);
+    return locked ? locked : queues;
 }
 
 static int write_text(const char *path, const char *text)
@@ -149,7 +159,7 @@ static int map_own_id(const char *path, unsigned id)
     return write_text(path, line);
 }
 
-/* Enters all the namespaces as a user without privileges. Returns 0, or the errno of the step that failed. The ids stay
+/* Enters all the namespaces as a user without privileges. Returns 0, or the errno and the step that failed. The ids stay
  * what they are, and no others are mapped. The user namespace comes first and alone: some hosts allow its creation but
  * no operation in it, and this is found out before there is a pid namespace that waits for children. */
 static int enter_namespaces(void)
@@ -157,20 +167,21 @@ static int enter_namespaces(void)
     int error;
     unsigned uid = geteuid(), gid = getegid();
     if (unshare(CLONE_NEWUSER) < 0)
-        return errno;
+        return errno | STEP_USER * STEP;
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* the change of ids has made the files in /proc/self root's */
-    if ((error = map_own_id("/proc/self/uid_map", uid)) || (error = write_text("/proc/self/setgroups", "deny")) ||
-        (error = map_own_id("/proc/self/gid_map", gid)))
-        return error;
+    if ((error = map_own_id("/proc/self/uid_map", uid)))
+        return error | STEP_UID_MAP * STEP;
+    if ((error = write_text("/proc/self/setgroups", "deny")))
+        return error | STEP_SETGROUPS * STEP;
+    if ((error = map_own_id("/proc/self/gid_map", gid)))
+        return error | STEP_GID_MAP * STEP;
     if (unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) < 0)
-        return errno;
+        return errno | STEP_OTHERS * STEP;
     /* Also forbids user namespaces below this one, where that is possible: in a container /proc/sys may be
      * read-only. */
     write_text("/proc/sys/user/max_user_namespaces", "0");
     return 0;
 }
-
-static int error_of(long result) { return result < 0 ? errno : 0; }
 
 /* Of the several speculation controls, this one protects others from the guest. The others protect the guest's own
  * memory, which holds no secret. */
@@ -252,7 +263,7 @@ static _Noreturn void become_two(struct start *start)
 
 int main(int argc, char **argv)
 {
-    struct start start = {.report = {REPORT_MAGIC, 0, 0, NOT_ASKED, NOT_ASKED, NOT_ASKED, NOT_ASKED}};
+    struct start start = {.report = {REPORT_MAGIC, 0, 0, 0, NOT_ASKED, NOT_ASKED, NOT_ASKED, NOT_ASKED}};
     if (argc < 10)
         return 2;
     pid_t parent = atoi(argv[1]);
@@ -266,7 +277,7 @@ int main(int argc, char **argv)
     }
     umask(077);
     must(chdir("/"), "chdir");
-    set_limits((rlim_t)atol(argv[6]));
+    start.report.limits = set_limits((rlim_t)atol(argv[6]));
     lower_priority(atoi(argv[4]), atoi(argv[5]));
     if (flags & LAUNCH_SAME_ADDRESSES)
         start.report.same_addresses = error_of(personality(ADDR_NO_RANDOMIZE));
@@ -287,7 +298,8 @@ int main(int argc, char **argv)
          * the limit of the process that made the namespace. So this limit is set after the namespace is made, and
          * counts the signals of this namespace only. Without a namespace all boxes of a user have one count, and a few
          * boxes could use up a low limit. */
-        limit(RLIMIT_SIGPENDING, MAX_PENDING_SIGNALS);
+        int signals = limit(RLIMIT_SIGPENDING, MAX_PENDING_SIGNALS);
+        start.report.limits = start.report.limits ? start.report.limits : signals;
         become_two(&start);
     }
     return be_guest(&start);

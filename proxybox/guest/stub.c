@@ -8,6 +8,7 @@
 #include <linux/close_range.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
@@ -22,8 +23,8 @@ bool can_map_libraries;
 
 static _Noreturn void fail(const char *step, long error)
 {
+    dprintf(CONTROL_FD, "%s: %s", step, strerror((int)-error)); /* until the descriptors are closed; see launch.py */
     ASK(CALL_FAILED, -error, 0, 0, 0, 0, 0);
-    write(CONTROL_FD, step, strlen(step));
     for (;;)
         KERNEL(SYS_exit_group, 125, ROUTE);
 }
@@ -150,12 +151,15 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
 {
     (void)argc;
     (void)argv;
+    long covered;
     read_config();
     give_listener();
     if (config.flags & CONFIG_HUGE_PAGES)
         use_huge_pages();
     if (!clocks_cover())
         fail("clocks", ERROR(ENOTSUP));
+    if ((covered = counter_covers()) < 0)
+        fail("counter", covered);
     hide_launch(environment);
     if (config.flags & CONFIG_SEAL_ONLY)
         load_locale();

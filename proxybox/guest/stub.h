@@ -86,7 +86,8 @@ uint64_t room_on_huge_pages(uint64_t size);
 /* stub_direct.c: functions of libc that do without the trap, from `direct_begin` on. put_off: keeps a signal that comes
  * between `call_begins` and `call_ends`; false when it is to be delivered now. call_begins returns what call_ends takes,
  * which returns whether signals are to be delivered, by `deliver_put_off`. */
-enum { CALL_PUT_OFF = 0x504200ff }; /* never leaves this process */
+_Static_assert(OWN_CALLS_END <= __X32_SYSCALL_BIT, "the stub's own calls would be x32's");
+enum { CALL_PUT_OFF = OWN_CALLS_END - 1 }; /* never leaves this process */
 void direct_prepare(void); /* before the seal */
 void direct_begin(void);
 bool put_off(int signal, const siginfo_t *info, ucontext_t *context);
@@ -175,6 +176,7 @@ struct clock_ring *own_ring(void);
 void clocks_flush(void);
 extern const char *clock_pages, *moved_vdso;
 bool clocks_cover(void);
+long counter_covers(void);
 long emulate_clock_gettime(const uint64_t args[6], const void *caller);
 
 /* stub_hide.c: removes launch strings, host paths and host ids from the guest's memory. */

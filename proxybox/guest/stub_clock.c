@@ -200,7 +200,7 @@ static const struct entry_point *entry_point(const char *name)
     return &unknown;
 }
 
-/* Overwrites every function that a vDSO's image exports. moved: where the kernel's own vDSO is now; NULL when there is
+/* Overwrites every function that a vDSO's image exports, which is linked for any address (gVisor's is not linked for 0). moved: where the kernel's own vDSO is now; NULL when there is
  * none any more. */
 static bool patch_entry_points(char *image, const char *moved)
 {
@@ -208,17 +208,21 @@ static bool patch_entry_points(char *image, const char *moved)
     const Elf64_Phdr *segment = (const Elf64_Phdr *)(image + header->e_phoff);
     const Elf64_Sym *symbols = NULL;
     const char *names = NULL;
-    uint64_t size = 0, count = 0;
+    uint64_t linked_at = 0, size = 0, count = 0;
+    for (int i = header->e_phnum - 1; i >= 0; i--)
+        if (segment[i].p_type == PT_LOAD)
+            linked_at = segment[i].p_vaddr - segment[i].p_offset; /* the first segment, at the end of this loop */
     for (int i = 0; i < header->e_phnum; i++) {
         if (segment[i].p_type == PT_LOAD)
-            size = segment[i].p_vaddr + segment[i].p_memsz;
+            size = segment[i].p_vaddr - linked_at + segment[i].p_memsz;
         if (segment[i].p_type != PT_DYNAMIC)
             continue;
-        for (const Elf64_Dyn *entry = (const Elf64_Dyn *)(image + segment[i].p_vaddr); entry->d_tag != DT_NULL; entry++) {
+        const Elf64_Dyn *entry = (const Elf64_Dyn *)(image + (segment[i].p_vaddr - linked_at));
+        for (; entry->d_tag != DT_NULL; entry++) {
             if (entry->d_tag == DT_SYMTAB)
-                symbols = (const Elf64_Sym *)(image + entry->d_un.d_ptr);
+                symbols = (const Elf64_Sym *)(image + (entry->d_un.d_ptr - linked_at));
             if (entry->d_tag == DT_STRTAB)
-                names = image + entry->d_un.d_ptr;
+                names = image + (entry->d_un.d_ptr - linked_at);
         }
     }
     if (!symbols || !names || (const char *)symbols > names)
@@ -231,9 +235,10 @@ static bool patch_entry_points(char *image, const char *moved)
         if (ELF64_ST_TYPE(symbols[i].st_info) != STT_FUNC || !symbols[i].st_value)
             continue;
         const struct entry_point *entry = entry_point(names + symbols[i].st_name);
-        uint8_t *code = (uint8_t *)image + symbols[i].st_value;
+        uint64_t at = symbols[i].st_value - linked_at;
+        uint8_t *code = (uint8_t *)image + at;
         if (moved && entry->box) {
-            const char *host = moved + symbols[i].st_value;
+            const char *host = moved + at;
             memcpy(entry->host, &host, sizeof host);
             code_for_jump(code, entry->box);
         } else {
@@ -307,8 +312,10 @@ bool clocks_cover(void)
     const char *moved = image && (config.flags & CONFIG_HOST_CLOCKS) ? move_away(image) : NULL;
     if (moved)
         return patch_entry_points(image, moved);
-    bool covered = !image || (patch_entry_points(image, NULL) && each_mapping(unmap_clock_page, NULL));
-    if (!(config.flags & (CONFIG_REAL_TIME | CONFIG_RECORDED)))
-        covered &= KERNEL(SYS_prctl, PR_SET_TSC, PR_TSC_SIGSEGV) == 0;
-    return covered;
+    return !image || (patch_entry_points(image, NULL) && each_mapping(unmap_clock_page, NULL));
+}
+
+long counter_covers(void)
+{
+    return config.flags & (CONFIG_REAL_TIME | CONFIG_RECORDED) ? 0 : KERNEL(SYS_prctl, PR_SET_TSC, PR_TSC_SIGSEGV);
 }

@@ -25,8 +25,11 @@ enum { FIRST_LIBRARY_FD = FIRST_CHANNEL_FD + 2 * MAX_CHANNELS };
 #define MAX_PATH 4096u
 
 enum { ABSENT = 0xFFFFFFFF, FAULT = 0xFFFFFFFE, TOO_LONG = 0xFFFFFFFD };
-enum { CALL_HELLO = 0x50420001, CALL_FAILED = 0x50420002, CALL_FAULTED = 0x50420003, CALL_SEALED = 0x50420004,
-       CALL_BORN = 0x50420005 };
+/* The stub's own calls. Their numbers are none of the kernel's, and do not have x32's bit: a filter around the controller
+ * may end the process at a number with that bit (systemd's SystemCallArchitectures=native does), where at most it refuses
+ * another number that it does not know. */
+enum { OWN_CALLS = 0x20420000, OWN_CALLS_END = OWN_CALLS + 256 };
+enum { CALL_HELLO = OWN_CALLS + 1, CALL_FAILED, CALL_FAULTED, CALL_SEALED, CALL_BORN };
 
 /* openat(2) with two arguments more: where the file's struct stat and then its content are to be stored, and how much room
  * there is. They are stored where the content never changes and fits. The high half of the mode is the number of a
@@ -102,11 +105,15 @@ struct call_roles {
     struct role role[6];
 };
 
+/* The steps into namespaces, in their order; what the launcher reports of one that has failed is its errno, and this times
+ * STEP. */
+enum { STEP_USER = 0, STEP_UID_MAP, STEP_SETGROUPS, STEP_GID_MAP, STEP_OTHERS, STEP = 1 << 16 };
+
 /* What the launcher writes on CONTROL_FD when the guest's process exists. guest, init: host process ids, or 0 where the
  * launcher itself becomes the guest. The fields after them: 0 for done, an errno, or NOT_ASKED. */
 struct launch_report {
     uint32_t magic;
-    int32_t guest, init, same_addresses, namespaces, speculation, core_scheduling;
+    int32_t guest, init, limits, same_addresses, namespaces, speculation, core_scheduling;
 };
 
 enum { REPORT_MAGIC = 0x4c584250, NOT_ASKED = -1 };

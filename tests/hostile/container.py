@@ -1,21 +1,24 @@
 """Runs a command as `docker run --read-only --cap-drop ALL --user 1000:1000 [--tmpfs /tmp]` would:
-`python tests/hostile/container.py [--nothing-writable] [--no-filter] [--init] COMMAND...`.
+`python tests/hostile/container.py [--nothing-writable] [--filter=docker|podman|containerd|systemd|none] [--init] COMMAND...`.
 
 A root folder of its own that holds the system's /usr and /etc, this interpreter and this checkout, all read-only; own mount, pid,
-net, ipc, uts and cgroup namespaces, /proc with Docker's masks; uid 1000, no capabilities; docker_profile.py. /tmp and /dev/shm are the
-only folders that can be written, and not even they with --nothing-writable. The command is pid 1, unless --init puts a parent of
-orphans there.
+net, ipc, uts and cgroup namespaces, /proc with Docker's masks; uid 1000, no capabilities; an engine's default seccomp profile
+(profiles.py), Docker's unless another one is named, or the filters of the systemd unit (systemd_unit.py). /tmp and /dev/shm are the
+only folders that can be written, no program can be executed from there, and they are read-only as well with --nothing-writable. The
+command is pid 1, unless --init puts a parent of orphans there.
 
-Root can set that up, and whoever may make user namespaces. Exit status 77: nobody may here.
+Root can set that up, and whoever may make user namespaces. Exit status 77: nobody may here, or this system has no systemd.
 """
 
 import ctypes
 import errno
+import itertools
 import os
 import sys
 from pathlib import Path
 
-import docker_profile
+import profiles
+import systemd_unit
 
 UID = 1000
 #: Automake's word for a test that cannot run here.
@@ -88,7 +91,7 @@ def build(writable: bool) -> None:
     os.mkdir(f"{STAGE}/dev/shm")
     if writable:
         mount("shm", f"{STAGE}/dev/shm", "tmpfs", NOSUID | NODEV | NOEXEC, "mode=1777,size=64m")
-        mount("tmp", f"{STAGE}/tmp", "tmpfs", NOSUID | NODEV, "mode=1777")
+        mount("tmp", f"{STAGE}/tmp", "tmpfs", NOSUID | NODEV | NOEXEC, "mode=1777")
     mount("", f"{STAGE}/dev", flags=BIND | REMOUNT | RDONLY | NOSUID)
     for folder in sources():
         bind(folder, STAGE + folder, RDONLY)
@@ -144,8 +147,12 @@ def reap_until(pid: int) -> int:
 
 
 def main(words: list[str]) -> int:
-    options = {word for word in words if word in ("--nothing-writable", "--no-filter", "--init")}
+    options = set(itertools.takewhile(lambda word: word.startswith("--"), words))
     command = words[len(options) :]
+    (chosen,) = [word.partition("=")[2] for word in options if word.startswith("--filter=")] or ["docker"]
+    if chosen == "systemd" and (why := systemd_unit.lacking()):
+        print(why, file=sys.stderr)
+        return CANNOT
     try:
         nested = own_namespaces()
     except OSError as error:
@@ -156,8 +163,10 @@ def main(words: list[str]) -> int:
     build("--nothing-writable" not in options)
     enter()
     become_user(nested)
-    if "--no-filter" not in options:
-        docker_profile.install()
+    if chosen == "systemd":
+        systemd_unit.install()
+    elif chosen != "none":
+        profiles.install(chosen)
     if "--init" in options and (pid := os.fork()):
         return reap_until(pid)
     os.environ.update(HOME="/nonexistent", PATH="/usr/local/bin:/usr/bin:/bin")

@@ -325,7 +325,7 @@ def test_the_offset_is_not_where_the_guest_says(hostile):
 import ctypes, raw
 page = raw.code(bytes(4096))
 libc = ctypes.CDLL(None, use_errno=True)
-answers = [raw.syscall(number, page, page, 1024, 0, 0, page) for number in (0x50420001, 0x50420004, 0x50420005)]
+answers = [raw.syscall(number, page, page, 1024, 0, 0, page) for number in (raw.HELLO, raw.SEALED, raw.BORN)]
 print(answers, ctypes.string_at(page, 4096) == bytes(4096))
 """
     )

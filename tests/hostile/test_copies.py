@@ -267,7 +267,7 @@ def test_a_parent_that_knocks_while_a_child_is_awaited(hostile, make, soon):
 
 @pytest.mark.parametrize(
     "said",
-    ["raw.frame(39)", "raw.frame(39)[:20]", "raw.frame(0x50420005, (1, 1, 1)) * 2", "bytes(56)", "b''"],
+    ["raw.frame(39)", "raw.frame(39)[:20]", "raw.frame(raw.BORN, (1, 1, 1)) * 2", "bytes(56)", "b''"],
     ids=["another call", "a part", "two", "nonsense", "nothing"],
 )
 def test_a_child_that_does_not_say_what_it_shall(hostile, make, soon, said):

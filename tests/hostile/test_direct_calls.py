@@ -179,7 +179,7 @@ print(len(wrong), counts[1])
 
 def test_a_forged_trap_of_the_end_of_a_call(hostile):
     """The number that ends a call with a signal put off, made without one: no call of that number exists."""
-    out = hostile.ok("import raw; print(raw.syscall(0x504200ff), raw.syscall(0x504200ff, 1, 2, 3, 4, 5, raw.ROUTE))")
+    out = hostile.ok("import raw; print(raw.syscall(raw.PUT_OFF), raw.syscall(raw.PUT_OFF, 1, 2, 3, 4, 5, raw.ROUTE))")
     assert out == "-38 -38\n"
 
 

@@ -56,7 +56,7 @@ def test_every_number_in_a_frame(hostile):
     """Numbers that mean nothing are ENOSYS, the greeting of the stub too, and the box lives on."""
     out = hostile.ok("""
 import raw
-numbers = [0x50420001, 0x50420002, 0xFFFFFFFF, 0x80000000, 1 << 30, 100000, *range(470, 508), 509]
+numbers = [raw.HELLO, raw.FAILED, 0xFFFFFFFF, 0x80000000, 1 << 30, 100000, *range(470, 508), 509]
 print({raw.ask(number)[0] for number in numbers})
 """)
     assert out == "{-38}\n"

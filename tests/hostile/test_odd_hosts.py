@@ -11,22 +11,23 @@ from pathlib import Path
 
 import pytest
 
-#: A program that puts a seccomp filter around itself: `number` answers `action` when the low half of its first
-#: argument has all bits of `mask`.
+#: A program that puts a seccomp filter around itself: `number` answers `action` when the low half of one argument, its
+#: first by default, has all bits of `mask`.
 OUTER = """
 import ctypes, struct, sys
-def outer(number, action, mask=0):
+def outer(number, action, mask=0, argument=0):
     code = b"".join(struct.pack("HBBI", *line) for line in [
-        (0x20, 0, 0, 0), (0x15, 0, 4, number), (0x20, 0, 0, 16), (0x54, 0, 0, mask), (0x15, 0, 1, mask),
+        (0x20, 0, 0, 0), (0x15, 0, 4, number), (0x20, 0, 0, 16 + 8 * argument), (0x54, 0, 0, mask), (0x15, 0, 1, mask),
         (0x06, 0, 0, action), (0x06, 0, 0, 0x7FFF0000)])
     buffer = ctypes.create_string_buffer(code, len(code))
     libc = ctypes.CDLL(None)
     assert libc.prctl(38, 1, 0, 0, 0) == 0
     assert libc.prctl(22, 2, ctypes.c_char_p(struct.pack("HxxxxxxQ", 7, ctypes.addressof(buffer))), 0, 0) == 0
 """
-ERRNO = 0x00050000
+ERRNO, KILL = 0x00050000, 0x80000000
 EPERM, ENOSYS = 1, 38
 SECCOMP, CLOSE_RANGE, UNSHARE, NEWUSER, NEWNS = 317, 436, 272, 0x10000000, 0x20000
+PIDFD_OPEN, PIDFD_SEND_SIGNAL, PRLIMIT, FSOPEN = 434, 424, 302, 430
 THREADS = "import threading; t = threading.Thread(target=print, args=('thread',)); t.start(); t.join()"
 
 
@@ -100,6 +101,76 @@ except proxybox.SandboxStartError as error:
     said = controller(program)
     assert said.startswith("thread\n missing: ")
     assert "refused: " in said
+
+
+#: What a controller does with processes: limits, ends, signals, a zygote and its copies, a session.
+_PROCESSES = """
+print(proxybox.run("print(1)", check=True).stdout, end="")
+print(proxybox.run("while True: pass", timeout=0.3).status, proxybox.run("import os; os._exit(7)").exit_code)
+print(proxybox.run("import os, signal; os.kill(os.getpid(), signal.SIGTERM)").signal)
+handled = "import signal, os; signal.signal(signal.SIGUSR1, lambda *_: print('usr1')); os.kill(os.getpid(), signal.SIGUSR1)"
+print(proxybox.run(handled, check=True).stdout, end="")
+with proxybox.Pool(size=2) as pool:
+    print([pool.run(f"print({number})", check=True).stdout for number in range(3)])
+with proxybox.Sandbox(session={"branches": 1}).session() as session:
+    session.exec("a = 1")
+    with session.fork() as other:
+        other.exec("a += 1")
+        print(other.exec("print(a)").stdout, end="")
+    print(session.exec("print(a)").stdout, end="")
+import os, threading
+waiting = [thread.name.rpartition("-")[2] for thread in threading.enumerate() if "end-of" in thread.name]
+print([pid for pid in waiting if not os.path.exists(f"/proc/{pid}")])
+"""
+
+
+@pytest.mark.parametrize(("number", "error"), [(PIDFD_OPEN, ENOSYS), (PIDFD_OPEN, EPERM), (PIDFD_SEND_SIGNAL, EPERM)])
+def test_no_pidfds(number: int, error: int) -> None:
+    """As in gVisor of 2024, and under old profiles of containers: all is as on other hosts."""
+    without, on_other_hosts = controller(f"outer({number}, {ERRNO | error})" + _PROCESSES), controller(_PROCESSES)
+    assert without == on_other_hosts
+    assert on_other_hosts.startswith("1\ntime_limit 7\n15\nusr1\n['0\\n', '1\\n', '2\\n']\n2\n1\n")
+
+
+def test_a_limit_that_is_refused() -> None:
+    """As in gVisor, which lets nobody set RLIMIT_MSGQUEUE: told, and no reason to start nothing."""
+    msgqueue, core = 12, 4
+    program = f"""
+outer({PRLIMIT}, {ERRNO | EPERM}, {msgqueue}, 1)
+result = proxybox.run({THREADS!r}, check=True)
+print(result.stdout, result.layers["kernel limits"])
+"""
+    said = controller(program)
+    assert said.startswith("thread\n missing: the kernel refuses to limit message queues")
+    assert "setrlimit(2): Operation not permitted" in said
+    assert "missing" not in controller("print(proxybox.run('1').layers['kernel limits'])")
+    program = f"""
+outer({PRLIMIT}, {ERRNO | EPERM}, {core}, 1)
+try:
+    print(proxybox.run("print('ran')"))
+except proxybox.SandboxStartError as error:
+    print("refused:", error)
+"""
+    assert controller(program).startswith("refused: the box could not be started: setrlimit(RLIMIT_CORE): Op")
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("unshare", UNSHARE), ("fsopen", FSOPEN), ("a number that is no call's", 0x20420004)]
+)
+def test_a_filter_that_ends_a_process(name: str, number: int) -> None:
+    """As that of a service manager whose filter kills: no box, and the doctor says at which call."""
+    program = f"""
+outer({number}, {KILL})
+layers.USED.add("namespaces")  # asked for, whatever the other tests do without
+try:
+    print(proxybox.run("print('ran')"))
+except proxybox.SandboxStartError as error:
+    print("refused:", error)
+print(*proxybox.diagnose().problems, sep="\\n")
+"""
+    first, *problems = controller(program).splitlines()
+    assert first.startswith("refused: ") and "SIGSYS" in first and "SystemCallErrorNumber" in first
+    assert problems[-1].endswith(f"ends a process at {name}, instead of refusing the call")
 
 
 def test_a_root_that_may_not_kill() -> None:

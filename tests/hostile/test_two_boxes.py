@@ -214,7 +214,7 @@ def test_all_unknown_numbers_in_a_sample(hostile):
         """
 import raw
 step = 0x2a1b3
-numbers = [*range(1000, 1 << 32, step), *(base + offset for base in (1 << 16, 1 << 30, 1 << 31, (1 << 32) - 3, 0x50420000) for offset in range(3))]
+numbers = [*range(1000, 1 << 32, step), *(base + offset for base in (1 << 16, 1 << 30, 1 << 31, (1 << 32) - 3, raw.OWN_CALLS) for offset in range(3))]
 answers = set()
 for at in range(0, len(numbers), 100):
     made = raw.words([call for number in numbers[at:at + 100] for call in (raw.put(raw.frame(number)), raw.TAKE, (24,))])

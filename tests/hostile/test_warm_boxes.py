@@ -327,7 +327,7 @@ ENDS = {
     "leaves": "raw.exchange(raw.LEAVE)",
     "dies": "raw.exchange((15,))",
     "lies": "raw.exchange(raw.put(bytes(100)), raw.SLEEP)",
-    "says BORN": "raw.exchange(raw.put(raw.frame(0x50420005, (1, 1, 1))), raw.SLEEP)",
+    "says BORN": "raw.exchange(raw.put(raw.frame(raw.BORN, (1, 1, 1))), raw.SLEEP)",
     "asks for a fork": "print(raw.ask(56, (0x1200011,)))",
     "asks for a fork as a zygote does": "print(raw.ask(56, (0x1200011, 0, 0, 0, 0, 7)))",
     "wipes the stub": "import ctypes; at = raw.stub() & ~4095; raw.syscall(10, at, 4096, 7); ctypes.memset(at, 0, 4096); raw.exchange(raw.LEAVE)",

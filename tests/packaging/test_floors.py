@@ -44,7 +44,7 @@ FLOORS = {
         seal
         roles
         errors
-        abi audit costs effects faults header hostproc statefolder status
+        abi audit costs effects faults header hostproc pidfd statefolder status
     """,
     "proxybox.controller.vfs": """
         commits pseudo

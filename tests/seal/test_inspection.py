@@ -1,5 +1,6 @@
 """The look from outside: whatever is not as it must be, or cannot be seen, keeps a box from starting."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -47,11 +48,41 @@ def test_a_sealed_process_passes(process: SimpleNamespace) -> None:
     assert {"seal", "privileges", "priority"} <= {layer.name for layer in inspect_seal(GUEST, 65534, 19, 3)}
 
 
-@pytest.mark.parametrize("key", SEALED)
+#: What gVisor does not tell: that the process has these follows from others.
+UNTOLD = ("NoNewPrivs", "CapAmb")
+
+
+@pytest.mark.parametrize("key", [key for key in SEALED if key not in UNTOLD])
 def test_a_fact_that_the_kernel_does_not_tell_is_a_failure(process: SimpleNamespace, key: str) -> None:
     del process.status[key]
     with pytest.raises(SandboxStartError):
         inspect_seal(GUEST, 65534, 19, 3)
+
+
+def test_a_kernel_that_does_not_show_what_follows(process: SimpleNamespace) -> None:
+    """Whoever has no capabilities gets no filter without no_new_privs: so the capabilities have to be seen."""
+    for key in UNTOLD:
+        del process.status[key]
+    (privileges,) = [layer for layer in inspect_seal(GUEST, 65534, 19, 3) if layer.name == "privileges"]
+    assert "this kernel does not show that" in privileges.told
+    process.status["CapEff"] = "0000000000200000"
+    with pytest.raises(SandboxStartError, match="CapEff"):
+        inspect_seal(GUEST, 65534, 19, 3)
+
+
+def test_what_follows_on_the_real_kernel() -> None:
+    """seccomp(2) refuses a filter to a process that has neither capabilities nor no_new_privs (EACCES)."""
+    program = """
+import ctypes, os, struct
+libc = ctypes.CDLL(None, use_errno=True)
+if os.getuid() == 0:
+    os.setgroups([]), os.setresgid(65534, 65534, 65534), os.setresuid(65534, 65534, 65534)
+code = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7FFF0000), 8)
+filter = struct.pack("HxxxxxxQ", 1, ctypes.addressof(code))
+print(libc.syscall(317, 1, 0, filter), ctypes.get_errno(), libc.prctl(38, 1, 0, 0, 0), libc.syscall(317, 1, 0, filter))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert ended.stdout == f"-1 {errno.EACCES} 0 0\n"
 
 
 @pytest.mark.parametrize(

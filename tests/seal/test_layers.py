@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 import proxybox
+from proxybox.controller import header
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.header import LAUNCH_REPORT, REPORT_MAGIC
 from proxybox.controller.seal import layers
@@ -17,7 +18,7 @@ from proxybox.controller.seal.layers import LaunchReport, is_missing, look_from_
 from proxybox.policies.models import LAYERS
 
 NOT_ASKED = -1
-NOTHING = LaunchReport(0, 0, NOT_ASKED, NOT_ASKED, NOT_ASKED, NOT_ASKED)
+NOTHING = LaunchReport(0, 0, 0, NOT_ASKED, NOT_ASKED, NOT_ASKED, NOT_ASKED)
 
 
 def told(report: LaunchReport, pid: int = os.getpid(), root: int = 0, landlock: int | None = None) -> dict[str, str]:
@@ -25,15 +26,32 @@ def told(report: LaunchReport, pid: int = os.getpid(), root: int = 0, landlock: 
 
 
 def test_nothing_is_told_of_what_was_not_asked_for() -> None:
-    assert told(NOTHING) == {}
+    assert set(told(NOTHING)) == {"kernel limits"}  # which no box is without asking
 
 
-@pytest.mark.parametrize("field", ["namespaces", "core_scheduling", "same_addresses"])
-def test_a_refusal_is_told_with_its_reason(field: str) -> None:
-    ((name, text),) = told(attrs.evolve(NOTHING, **{field: errno.EPERM})).items()
-    assert name.replace("-", "_").replace(" ", "_") == field
+@pytest.mark.parametrize("name", ["kernel limits", "namespaces", "core-scheduling", "same addresses"])
+def test_a_refusal_is_told_with_its_reason(name: str) -> None:
+    field = {"kernel limits": "limits"}.get(name, name.replace("-", "_").replace(" ", "_"))
+    text = told(attrs.evolve(NOTHING, **{field: errno.EPERM}))[name]
     assert is_missing(text)
     assert os.strerror(errno.EPERM) in text
+
+
+@pytest.mark.parametrize(
+    ("step", "call"),
+    [
+        (header.STEP_USER, "unshare(2) with CLONE_NEWUSER"),
+        (header.STEP_UID_MAP, "writing /proc/self/uid_map"),
+        (header.STEP_SETGROUPS, "writing /proc/self/setgroups"),
+        (header.STEP_GID_MAP, "writing /proc/self/gid_map"),
+        (header.STEP_OTHERS, "unshare(2) with CLONE_NEWNS"),
+        (9, "step 9"),
+    ],
+)
+def test_the_step_into_namespaces_that_was_refused_is_told(step: int, call: str) -> None:
+    text = told(attrs.evolve(NOTHING, namespaces=step * header.STEP | errno.ENOENT))["namespaces"]
+    assert call in text
+    assert os.strerror(errno.ENOENT) in text
 
 
 def test_landlock_is_told_by_the_stub() -> None:
@@ -117,8 +135,8 @@ def test_core_scheduling_is_what_the_kernel_tells(
 
 
 def test_only_words_of_the_launchers_own_are_a_report() -> None:
-    good = LAUNCH_REPORT.pack(REPORT_MAGIC, 7, 6, 0, 0, 0, 0)
-    assert LaunchReport.unpack(good) == LaunchReport(7, 6, 0, 0, 0, 0)
+    good = LAUNCH_REPORT.pack(REPORT_MAGIC, 7, 6, 0, 0, 0, 0, 0)
+    assert LaunchReport.unpack(good) == LaunchReport(7, 6, 0, 0, 0, 0, 0)
     for other in (b"", b"capset: Operation not permitted", good[:-1], b"\0" + good[1:]):
         assert LaunchReport.unpack(other) is None
 

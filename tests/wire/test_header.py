@@ -92,3 +92,27 @@ def test_every_struct_is_the_same(tmp_path: Path, name: str) -> None:
 def test_the_rows_of_the_stubs_table(tmp_path: Path) -> None:
     told = ask(tmp_path, {"size": "sizeof(struct call_roles)", "at": "offsetof(struct call_roles, role)"})
     assert told == {"size": header.CALL_ROLES.size + 6 * header.ROLE.size, "at": header.CALL_ROLES.size}
+
+
+def test_no_number_of_the_stubs_own_calls_has_the_bit_of_x32() -> None:
+    """systemd's SystemCallArchitectures=native ends whoever makes a call of x32, before any filter of ours is asked."""
+    own = {name: value for name, value in constants().items() if header.OWN_CALLS <= value < header.OWN_CALLS_END}
+    assert {name for name in own if name.startswith("CALL_")} == {
+        "CALL_HELLO", "CALL_FAILED", "CALL_FAULTED", "CALL_SEALED", "CALL_BORN",
+    }  # fmt: skip
+    assert not any(number & 1 << 30 for number in range(header.OWN_CALLS, header.OWN_CALLS_END))
+
+
+def test_hostile_code_knows_the_same_numbers() -> None:
+    """tests/hostile/guest/raw.py runs in boxes, where it cannot import header.py."""
+    source = (Path(__file__).parent.parent / "hostile" / "guest" / "raw.py").read_text()
+    lines = re.findall(r"^(?:ROUTE|OWN_CALLS|HELLO|PUT_OFF).* = .*$", source, re.MULTILINE)
+    raw: dict[str, int] = {}
+    exec("\n".join(lines), raw)
+    for name in ("HELLO", "FAILED", "FAULTED", "SEALED", "BORN"):
+        assert raw[name] == getattr(header, f"CALL_{name}")
+    assert (raw["ROUTE"], raw["OWN_CALLS"], raw["PUT_OFF"]) == (
+        header.ROUTE,
+        header.OWN_CALLS,
+        header.OWN_CALLS_END - 1,
+    )

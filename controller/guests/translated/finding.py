@@ -11,7 +11,6 @@ import functools
 import mmap
 import os
 import re
-import select
 import signal
 import stat
 import struct
@@ -24,6 +23,7 @@ from proxybox.controller.guests import programs
 from proxybox.controller.guests.pypy import VERSIONS
 from proxybox.controller.guests.translated.guest import TranslatedPyPy
 from proxybox.controller.guests.translated.libc import is_answered
+from proxybox.controller.pidfd import has_ended, open_pidfd
 
 #: Whatever contains this understands the variable: the program, or the library beside it that holds all but its `main`.
 _MARK = b"RPY_SANDBOX_DUMP"
@@ -154,11 +154,9 @@ def _ask(executable: str) -> bytes:
 
 def _wait(pid: int) -> bool:
     """Whether a child ends in time. The child is not reaped yet, so that its process id stays its own."""
-    pidfd = os.pidfd_open(pid)
+    pidfd = open_pidfd(pid)
     try:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        return bool(poll.poll(_DUMP_SECONDS * 1000))
+        return has_ended(pidfd, _DUMP_SECONDS * 1000)
     finally:
         os.close(pidfd)
 

@@ -14,6 +14,7 @@ import errno
 import heapq
 import itertools
 import os
+import re
 import stat as st
 import struct
 from collections.abc import Callable, Generator, Iterator
@@ -61,6 +62,9 @@ _WITH_HOLES: Final = {
     0xCA451A4E: "bcachefs", 0x01021994: "tmpfs", 0x794C7630: "overlayfs",
 }  # fmt: skip
 
+#: A space, a tab, a newline or a backslash of a path in /proc/self/mountinfo.
+_ESCAPED = re.compile(rb"\\([0-7]{3})")
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
@@ -80,7 +84,7 @@ class HostRoot:
     Raises SandboxStartError when `source` is missing, not a directory, or on a filesystem that is never shown.
     """
 
-    __slots__ = ("device", "fd", "has_holes", "path")
+    __slots__ = ("device", "fd", "has_holes", "mount", "path")
 
     def __init__(self, source: str | bytes | os.PathLike[str]) -> None:
         self.fd = -1
@@ -89,6 +93,7 @@ class HostRoot:
             self.fd = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             self.path = os.path.realpath(os.fsencode(source))
             self.device = os.fstat(self.fd).st_dev
+            self.mount = _mount_id(self.fd)
             kind = _filesystem(self.fd)
             self.has_holes = kind in _WITH_HOLES
             _refuse_kernel_filesystems(self.fd, kind, name)
@@ -104,7 +109,7 @@ class HostRoot:
         """The same directory with a descriptor of its own, for a copy of the mount."""
         other = object.__new__(HostRoot)
         other.fd = -1
-        other.path, other.device, other.has_holes = self.path, self.device, self.has_holes
+        other.path, other.device, other.mount, other.has_holes = self.path, self.device, self.mount, self.has_holes
         other.fd = os.dup(self.fd)
         return other
 
@@ -156,7 +161,7 @@ class HostRoot:
         raise _for_guest(OSError(code, "refused by the host"))
 
     def _walk(self, path: bytes) -> int:
-        """Does what openat2(2) would do, name by name. It does not notice a bind mount of the same device."""
+        """Does what openat2(2) would do, name by name."""
         fd = _open(".", os.O_PATH | os.O_DIRECTORY, dir_fd=self.fd)
         for name in path.split(b"/"):
             if name in (b"", b"."):
@@ -169,10 +174,25 @@ class HostRoot:
             finally:
                 os.close(fd)
             fd = step
-            if os.fstat(fd).st_dev != self.device:
+            if self._is_another_mount(fd):
                 os.close(fd)
                 raise Denied(errno.EACCES, "leads out of the mount on the host")
         return fd
+
+    def _is_another_mount(self, fd: int) -> bool:
+        """Whether what was just opened, by a name in a folder of this mount of the host, is the root of another one.
+
+        The device cannot tell: a bind mount has the same one, and a file of an overlayfs or of gVisor may have another
+        one than the folder that it is in. So the kernel is asked for the mount, or, where it does not say (gVisor),
+        whether the path is a mount point.
+        """
+        try:
+            if self.mount is not None:
+                return _mount_id(fd) != self.mount
+            return os.readlink(os.fsencode(_magic(fd))) in _mount_points()
+        except OSError as error:
+            os.close(fd)
+            raise _for_guest(error) from None
 
     def look(self, relative: bytes) -> os.stat_result:
         """The host's status of whatever is there; a symlink is not followed."""
@@ -250,7 +270,8 @@ class HostRoot:
         with self.directory_fd(relative) as fd:
             other = object.__new__(HostRoot)
             other.fd = -1
-            other.path, other.device, other.has_holes = os.path.join(self.path, relative), self.device, self.has_holes
+            other.path = os.path.join(self.path, relative)
+            other.device, other.mount, other.has_holes = self.device, self.mount, self.has_holes
             other.fd = os.dup(fd)
             return other
 
@@ -357,6 +378,19 @@ def _for_guest(error: OSError) -> OSError:
 
 def _magic(fd: int) -> str:
     return f"/proc/self/fd/{fd}"
+
+
+def _mount_id(fd: int) -> int | None:
+    """The host's mount that a descriptor's file is in (proc_pid_fdinfo(5)); None where the kernel does not say."""
+    with open(f"/proc/self/fdinfo/{fd}", "rb", buffering=0) as file:
+        found = re.search(rb"^mnt_id:\s*(\d+)$", file.read(4096), re.MULTILINE)
+    return int(found[1]) if found else None
+
+
+def _mount_points() -> set[bytes]:
+    """The paths of all mounts (proc_pid_mountinfo(5))."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        return {_ESCAPED.sub(lambda octal: bytes([int(octal[1], 8)]), line.split()[4]) for line in file}
 
 
 def why_no_mount(source: str) -> str:

@@ -8,7 +8,7 @@ import raw
 #: The clone that a fork becomes, and the first call of its child.
 CLONE = 56, 0x8000, 0, 0, 0, 0, raw.ROUTE
 KNOCK = 157, 1, 9, 0, 0, 0, raw.ROUTE
-ASKED, BORN = 0x1200011, 0x50420005
+ASKED, BORN = 0x1200011, raw.BORN
 
 
 def clone():

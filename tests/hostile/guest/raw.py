@@ -5,6 +5,9 @@ import mmap
 import struct
 
 ROUTE = 0x70626F78  # proxybox/guest/wire.h: what the filter wants to see in a register that is free
+OWN_CALLS = 0x20420000  # there, too: the stub's own calls
+HELLO, FAILED, FAULTED, SEALED, BORN = range(OWN_CALLS + 1, OWN_CALLS + 6)
+PUT_OFF = OWN_CALLS + 255
 MASK = (1 << 64) - 1
 _pages = []
 

@@ -1,0 +1,99 @@
+"""A child process by descriptor (pidfd_open(2)), also where there are no such descriptors.
+
+gVisor of 2024 has none, and profiles of old container engines refuse them. There, a thread waits for the
+process without reaping it, and the descriptor is a pipe to which the thread writes at its end: in poll(2) both are the
+same. Signals then go by process id, which belongs to the process until it is reaped; who reaps it waits for the thread
+first.
+"""
+
+import contextlib
+import ctypes
+import errno
+import functools
+import os
+import select
+import signal
+import struct
+import threading
+
+#: siginfo_t: signo, errno, code, value; the sender's pid and uid are zero.
+_SIGINFO = struct.Struct("=iii12xi100x")
+_RT_SIGQUEUEINFO, _PIDFD_SEND_SIGNAL, _SI_QUEUE = 129, 424, -1
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+@functools.cache
+def has_pidfds() -> bool:
+    """Whether this process gets such descriptors, and may use them. Raises OSError where none is left."""
+    try:
+        fd = os.pidfd_open(os.getpid())
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.EPERM):
+            return False
+        raise
+    try:
+        signal.pidfd_send_signal(fd, 0)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def open_pidfd(pid: int) -> int:
+    """A descriptor that is readable when a child has ended. Nobody has waited for it yet. Raises OSError."""
+    if has_pidfds():
+        return os.pidfd_open(pid)
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        threading.Thread(target=_tell_end, args=(pid, writer), name=f"proxybox-end-of-{pid}", daemon=True).start()
+    except BaseException as error:
+        os.close(reader)
+        os.close(writer)
+        if isinstance(error, RuntimeError):
+            raise OSError(errno.EAGAIN, "no thread is left to wait for a process") from error
+        raise
+    return reader
+
+
+def _tell_end(pid: int, writer: int) -> None:
+    with contextlib.suppress(ChildProcessError):  # it has been waited for
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    with contextlib.suppress(OSError):  # nobody listens
+        os.write(writer, b".")
+    os.close(writer)
+
+
+def has_ended(pidfd: int, wait_ms: int | None = 0) -> bool:
+    """Whether the process has ended. wait_ms: how long to wait for that; None for as long as it takes."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(wait_ms))
+
+
+def wait(pidfd: int, pid: int, flags: int) -> None:
+    """waitid(2) for the process. flags: WEXITED, and WNOWAIT where it is not to be reaped. Raises ChildProcessError."""
+    if has_pidfds():
+        os.waitid(os.P_PIDFD, pidfd, flags)
+    else:
+        has_ended(pidfd, None)
+        os.waitid(os.P_PID, pid, flags)
+
+
+def send(pidfd: int, pid: int, number: int, value: int) -> int:
+    """Sends a signal with a value. Returns an errno, 0 where it was sent.
+
+    Its siginfo tells nothing about the sender, which may write its own for SI_QUEUE (pidfd_send_signal(2)).
+    """
+    told = _SIGINFO.pack(number, 0, _SI_QUEUE, value)
+    if has_pidfds():
+        result = _libc().syscall(_PIDFD_SEND_SIGNAL, pidfd, number, told, 0)
+    elif has_ended(pidfd):
+        return errno.ESRCH
+    else:
+        result = _libc().syscall(_RT_SIGQUEUEINFO, pid, number, told)
+    return ctypes.get_errno() if result < 0 else 0
