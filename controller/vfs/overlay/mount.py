@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 from proxybox.controller.abi import O_ACCMODE, O_RDONLY, O_TRUNC, RENAME_EXCHANGE, S_IFDIR, pack_stat
 from proxybox.controller.effects import AnotherTurn
 from proxybox.controller.errors import Denied
+from proxybox.controller.vfs.host.directory import HostDirectory
 from proxybox.controller.vfs.host.links import refuse_behind_a_name, refuse_moving_links
 from proxybox.controller.vfs.host.nodes import HostNode
 from proxybox.controller.vfs.inodes import Inode
@@ -92,7 +93,12 @@ class OverlayMount:
 
 def origin_of(node: Node) -> Origin | None:
     """What identifies a node below on the host; None when it is not on the host."""
-    return Origin.of(node.look()) if isinstance(node, HostNode) else None
+    return Origin.of(node.look(), node.attributes()) if isinstance(node, HostNode) else None
+
+
+def identity_of(node: Node) -> Origin | None:
+    """The same without what is only needed to write it anew: cheaper, for a folder that is only walked through."""
+    return Origin.of(node.look(), ()) if isinstance(node, HostNode) else None
 
 
 class Layered(Inode):
@@ -397,7 +403,7 @@ class OverlayDirectory(Layered, MemoryDirectory):
         else:
             self.superblock = superblock
             self._stand_for(lower, above, name)
-            self.origin = origin_of(lower)
+            self.origin = identity_of(lower)
             self.children = {}
             self.parent, self.name = above, name
         self.mount = mount
@@ -517,6 +523,18 @@ class OverlayDirectory(Layered, MemoryDirectory):
         host = self.mount.host
         if host is not None and (self.hidden or host.hides(name)) and not self.mount.is_open:
             raise Denied(errno.EACCES, "dotfiles are hidden in this mount")
+
+    def host_folder(self) -> HostDirectory | None:
+        """The host's folder whose default ACL is that of this one: a new folder has that of the one it was made in."""
+        here: Directory | None = self
+        while isinstance(here, OverlayDirectory) and here.lower is None:
+            here = here.parent
+        lower = here.lower if isinstance(here, OverlayDirectory) else None
+        return lower if isinstance(lower, HostDirectory) else None
+
+    def permitted_by_default(self) -> int | None:
+        folder = self.host_folder()
+        return None if folder is None else folder.permitted_by_default()
 
     def symlink(self, name: bytes, target: bytes, creds: Credentials) -> Symlink:
         if self.mount.host is not None:
