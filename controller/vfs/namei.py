@@ -164,7 +164,8 @@ def _open_unnamed(
     if not isinstance(directory, Directory):
         raise OSError(errno.ENOTDIR, "not a directory")
     _may_create(directory, creds)
-    return directory.tmpfile(directory.mode_of_new(mode & 0o7777, umask), creds).open(flags & ~(O_TRUNC | O_CREAT | O_EXCL))
+    made = directory.tmpfile(directory.mode_of_new(mode & 0o7777, umask), creds)
+    return made.open(flags & ~(O_TRUNC | O_CREAT | O_EXCL))
 
 
 def _open_or_create(

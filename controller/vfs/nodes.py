@@ -351,7 +351,7 @@ class Directory(Node):
         return None
 
     def mode_of_new(self, mode: int, umask: int) -> int:
-        """The mode of what is made here: without the umask's bits, or, as in acl(5), those that a default ACL permits."""
+        """The mode of what is made here: without the umask, or, as in acl(5), as far as a default ACL permits it."""
         permitted = self.permitted_by_default()
         return mode & ~umask if permitted is None else mode & (permitted | 0o7000)
 

@@ -180,7 +180,7 @@ def _make(staged: boundary.HostRoot, path: bytes, change: Change, owner: _Owner)
             made = staged.open_path(path)
     try:
         if change.type == "dir":
-            boundary.change_mode(made, 0o700)  # without the set-group-id bit of the folder above
+            boundary.restore_mode(made, 0o700)  # without the set-group-id bit of the folder above
         if change.type == "file":
             _write_all(made, change.content or b"")
         _give(made, owner, change)  # by descriptor: by now another file may have the name

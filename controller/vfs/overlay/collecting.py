@@ -228,9 +228,7 @@ class _Collector:
             self.budget.contents -= len(content or b"")
         like = origin if kind == "modified" else _like(node)
         default = _default_acl(folder) if like is None and folder is not None else None
-        self.keep(
-            kind, path, node, was=was, content=content, old=old, origin=origin, like=like, default=default
-        )
+        self.keep(kind, path, node, was=was, content=content, old=old, origin=origin, like=like, default=default)
 
     def keep(
         self,
