@@ -301,8 +301,8 @@ def create_file(directory_fd: int, name: bytes, mode: int) -> int:
 def change_mode(fd: int, mode: int) -> None:
     """chmod of a regular file or directory, through a descriptor of any kind.
 
-    A box is shown no set-id bits. So a folder keeps those that it has, which say whose group new files in it get. A file
-    loses them.
+    A box is shown no set-id bits. So a folder keeps those that it has, which say whose group new files in it get; a
+    file loses them.
     """
     seen = os.fstat(fd).st_mode
     os.chmod(_magic(fd), mode & 0o1777 | (seen & 0o6000 if st.S_ISDIR(seen) else 0))
