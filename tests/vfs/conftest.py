@@ -159,15 +159,11 @@ def host_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(params=["ext4 or so", "tmpfs"])
-def disk(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Path]:
+def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder on a disk or in memory that everybody may enter, with the state folder in it."""
     in_memory = request.param == "tmpfs" and os.access("/dev/shm", os.W_OK)
-    top = Path(tempfile.mkdtemp(dir="/dev/shm" if in_memory else tmp_path_factory.getbasetemp()))
-    for each in (top, *top.parents):
-        if each.stat().st_uid == os.geteuid() and len(each.parts) > 2:
-            each.chmod(0o755)
+    top = Path(tempfile.mkdtemp(dir="/dev/shm" if in_memory else None))
+    top.chmod(0o755)
     monkeypatch.setenv("XDG_STATE_HOME", str(top / "state"))
     if why := rights.why_not(top):
         pytest.skip(why)

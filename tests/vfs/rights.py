@@ -50,6 +50,14 @@ def of_all(folder: Path) -> dict[str, tuple[int, int, int, dict[str, bytes]]]:
     return {str(path.relative_to(folder)): of(path) for path in sorted(folder.rglob("*"))}
 
 
+def set_default(folder: Path, text: str | None) -> None:
+    """Gives a folder a default ACL, or none."""
+    with contextlib.suppress(OSError):
+        os.removexattr(folder, DEFAULT)
+    if text is not None:
+        os.setxattr(folder, DEFAULT, acl(text))
+
+
 def may(path: Path, uid: int, *groups: int, flags: int = os.O_RDONLY) -> bool:
     """Whether a user in these groups may open a file: a process of that user tries it."""
     pid = os.fork()

@@ -16,6 +16,7 @@ from proxybox.controller.vfs.commits.committing import Target, commit_and_keep
 from proxybox.controller.vfs.commits.refusals import CommitRefused
 from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.overlay.collecting import changes_of
+from tests import sweeps
 from tests.vfs import rights
 from tests.vfs.commitscenes import commit_overlay
 from tests.vfs.rights import ACCESS, DEFAULT, FOR_NEW, SOME_REFUSED, acl, as_root, may
@@ -23,6 +24,7 @@ from tests.vfs.rights import ACCESS, DEFAULT, FOR_NEW, SOME_REFUSED, acl, as_roo
 sys.path.insert(0, str(Path(__file__).parent))
 from commitscenes import Guest, as_user, each_call, killed_at, lower_layer, overlay_over
 
+pytestmark = pytest.mark.sweep("disk", parts=2)
 IS_ROOT = os.geteuid() == 0
 TIGHTENED = "user::rw-,user:1003:---,group::---,mask::---,other::---"
 
@@ -99,34 +101,33 @@ def test_a_changed_mode_changes_the_mask_as_chmod_does(folder, overlay, name):
 # --- new files ---
 
 
-@pytest.mark.parametrize("umask", [0o022, 0o077])
-@pytest.mark.parametrize("mode", [0o666, 0o600, 0o777, 0o644, 0o060])
-@pytest.mark.parametrize("default", [FOR_NEW, "user::rwx,group::r-x,other::---", None], ids=["acl", "short", "none"])
-def test_new_files_are_what_open_makes(folder, overlay, default, mode, umask):
+DEFAULTS = {"acl": FOR_NEW, "short": "user::rwx,group::r-x,other::---", "none": None}
+MODES = [0o666, 0o600, 0o777, 0o644, 0o060]
+
+
+@pytest.mark.parametrize("default", DEFAULTS)
+def test_new_files_are_what_open_makes(folder, overlay, default):
     """Compared with what open(2) and mkdir(2) make beside them, which pay no regard to umask where there is an ACL."""
-    os.removexattr(folder / "d", DEFAULT)
-    if default is not None:
-        os.setxattr(folder / "d", DEFAULT, acl(default))
-    guest = Guest(overlay)
-    guest.umask = umask
-    assert guest("create", "d/new", mode) == guest("mkdir", "d/in", mode | 0o700) == 0
-    assert guest("create", "d/in/new", mode) == guest("mkdir", "d/in/in", mode | 0o700) == 0
+    top, guest, made = folder / "d", Guest(overlay), []
+    rights.set_default(top, DEFAULTS[default])
+    for umask in (0o022, 0o077):
+        guest.umask = umask
+        before = os.umask(umask)
+        try:
+            for mode in MODES:
+                name = f"{umask:o}-{mode:o}"
+                assert guest("create", f"d/{name}", mode) == guest("mkdir", f"d/{name}.d", mode | 0o700) == 0
+                assert guest("create", f"d/{name}.d/in", mode) == guest("mkdir", f"d/{name}.d/d", mode | 0o700) == 0
+                os.close(os.open(top / f"native-{name}", os.O_CREAT, mode))
+                os.mkdir(top / f"native-{name}.d", mode | 0o700)
+                os.close(os.open(top / f"native-{name}.d/in", os.O_CREAT, mode))
+                os.mkdir(top / f"native-{name}.d/d", mode | 0o700)
+                made += [name, f"{name}.d", f"{name}.d/in", f"{name}.d/d"]
+        finally:
+            os.umask(before)
     commit_overlay(overlay)
-    before = os.umask(umask)
-    try:
-        os.close(os.open(folder / "d/native", os.O_CREAT | os.O_WRONLY, mode))
-        os.mkdir(folder / "d/native.d", mode | 0o700)
-        os.close(os.open(folder / "d/native.d/native", os.O_CREAT | os.O_WRONLY, mode))
-        os.mkdir(folder / "d/native.d/in", mode | 0o700)
-    finally:
-        os.umask(before)
-    for made, native in (
-        ("new", "native"),
-        ("in", "native.d"),
-        ("in/new", "native.d/native"),
-        ("in/in", "native.d/in"),
-    ):
-        assert rights.of(folder / "d" / made) == rights.of(folder / "d" / native), made
+    for name in made:
+        assert rights.of(top / name) == rights.of(top / f"native-{name}"), name
 
 
 def test_what_is_staged_inherits_nothing_of_the_folder_around_it(folder, overlay):
@@ -235,7 +236,7 @@ def test_a_kill_at_every_call_loses_no_rights(disk, folder, uid, way):
             os.chown(path, uid, uid)
     with as_user(uid):
         before = rights.of_all(folder)
-        for number in range(1, 1000):
+        for number in sweeps.numbers(1000):
             shutil.rmtree(disk / "again", ignore_errors=True)
             _copy(folder, disk / "again")
             with overlay_over(disk / "again") as overlay:
