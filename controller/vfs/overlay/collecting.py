@@ -111,7 +111,7 @@ class _Collector:
         If the host writes to a moved file in between, the commit then sees this as a change of what goes, and never
         takes the old contents for what was moved.
         """
-        self.last.append(partial(self.added, directory, path, node))
+        self.last.append(partial(self.added, directory.host_folder(), path, node))
 
     def changed_in_place(self, path: bytes, node: Layered, directory: OverlayDirectory) -> None:
         below = _below(directory, node.called)
@@ -155,10 +155,12 @@ class _Collector:
         """The former contents, for a diff."""
         return _read(below, min(MAX_DIFF_BYTES, self.budget.old)) if isinstance(below, RegularFile) else None
 
-    def added(self, directory: OverlayDirectory, path: bytes, node: Node) -> None:
-        self.add("added", path, node, folder=directory.host_folder())
-        if isinstance(node, OverlayDirectory):
-            self.each(path, node, partial(self.added, node))
+    def added(self, folder: HostDirectory | None, path: bytes, node: Node) -> None:
+        """Reports a node and all that is in it. folder: the host's folder whose default ACL it gets if it is new."""
+        self.add("added", path, node, folder=folder)
+        if isinstance(node, Directory):
+            lower = node.lower if isinstance(node, OverlayDirectory) else None
+            self.each(path, node, partial(self.added, lower if isinstance(lower, HostDirectory) else folder))
 
     def taken(self, path: bytes, directory: OverlayDirectory, name: bytes, below: Node) -> None:
         """Reports as deleted what stood below where `directory` has a whiteout now."""

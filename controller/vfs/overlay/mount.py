@@ -376,9 +376,9 @@ class OverlayDirectory(Layered, MemoryDirectory):
 
     lower: the folder below whose entries show through; None for a new folder. whiteouts: the names below that do not
     show through, with the origin of what they hide. displaced: the folders among them, which know which of their
-    entries the box was shown. hidden: whether this folder's name, or one above it, is hidden on the host. The caller
-    has put such a folder there; the guest may read, write and remove what is in it, but can neither make anything there
-    nor move anything to it.
+    entries the box was shown. heritage: the nearest host folder above a new folder. hidden: whether this folder's name,
+    or one above it, is hidden on the host. The caller has put such a folder there; the guest may read, write and remove
+    what is in it, but can neither make anything there nor move anything to it.
     """
 
     stable = False
@@ -409,6 +409,7 @@ class OverlayDirectory(Layered, MemoryDirectory):
         self.mount = mount
         self.hidden = False
         self.lower = lower
+        self.heritage: HostDirectory | None = None
         self.whiteouts: dict[bytes, Origin | None] = {}
         self.displaced: dict[bytes, OverlayDirectory] = {}
         self._standing: WeakValueDictionary[bytes, Layered] = WeakValueDictionary()
@@ -525,16 +526,15 @@ class OverlayDirectory(Layered, MemoryDirectory):
             raise Denied(errno.EACCES, "dotfiles are hidden in this mount")
 
     def host_folder(self) -> HostDirectory | None:
-        """The host's folder whose default ACL is that of this one: a new folder has that of the one it was made in."""
-        here: Directory | None = self
-        while isinstance(here, OverlayDirectory) and here.lower is None:
-            here = here.parent
-        lower = here.lower if isinstance(here, OverlayDirectory) else None
-        return lower if isinstance(lower, HostDirectory) else None
+        """The host's folder whose default ACL what is made in this one gets: a new folder has it from around it."""
+        return self.lower if isinstance(self.lower, HostDirectory) else self.heritage
 
     def permitted_by_default(self) -> int | None:
         folder = self.host_folder()
-        return None if folder is None else folder.permitted_by_default()
+        try:
+            return None if folder is None else folder.permitted_by_default()
+        except OSError:  # it is gone on the host, and nothing can be committed to it
+            return None
 
     def symlink(self, name: bytes, target: bytes, creds: Credentials) -> Symlink:
         if self.mount.host is not None:
@@ -573,6 +573,7 @@ class OverlayDirectory(Layered, MemoryDirectory):
         if isinstance(node, OverlayDirectory):
             host = self.mount.host
             node.hidden = host is not None and (self.hidden or host.hides(name))
+            node.heritage = self.host_folder()
 
     def leaves_whiteout(self, name: bytes) -> bool:
         """Whether the removal of that name must be remembered, because there is something below it."""
