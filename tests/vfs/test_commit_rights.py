@@ -179,6 +179,15 @@ def test_what_the_host_changes_after_the_review_is_refused(folder, overlay, what
     assert rights.of_all(folder) == before
 
 
+def test_a_mode_that_the_host_changes_is_refused_for_what_was_moved_too(folder, overlay):
+    """The copy in the new place would be as open as the file was before."""
+    assert Guest(overlay)("rename", "plain", "other") == 0
+    changes = changes_of(overlay)
+    (folder / "plain").chmod(0o600)
+    with pytest.raises(CommitRefused, match="plain: changed on the host meanwhile"):
+        commit_overlay(overlay, changes)
+
+
 @as_root
 def test_an_owner_that_the_host_changes_is_refused(folder, overlay):
     assert Guest(overlay)("write", "f") == 0

@@ -69,7 +69,6 @@ class Staging:
             os.mkdir(self._name, 0o700, dir_fd=fd)
         found = self._root.below(self.path)
         seen = os.fstat(found.fd)
-        attributes.write(found.fd, ())  # what is made in it inherits nothing of the folder around it
         self.is_private = seen.st_uid == os.geteuid() and not st.S_IMODE(seen.st_mode) & 0o077
         if found.kinds(b"", 1) or not (self.is_private or _has_no_modes(found)):
             found.close()
