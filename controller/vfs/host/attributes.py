@@ -171,7 +171,7 @@ def _text(name: str, value: bytes | None) -> str:
     if value is None:
         return "(cannot be read, or is too large)"
     if name in (ACCESS, DEFAULT):
-        with contextlib.suppress(struct.error):
+        with contextlib.suppress(OSError):  # of another form
             return acl_text(value)
     return f"({len(value):,} bytes)"
 
