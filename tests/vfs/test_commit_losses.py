@@ -98,7 +98,9 @@ def test_a_group_that_cannot_be_given_is_refused_where_it_matters(disk, folder, 
             commit_overlay(overlay)
             assert rights.of(plain)[:3] == (mode, 1000, 1000)
         else:
-            with pytest.raises(CommitRefused, match="plain: it is to be of group 2000, to which you cannot"):
+            with pytest.raises(
+                CommitRefused, match="plain: it is to be of group 2000, to which you cannot give a file and"
+            ):
                 commit_overlay(overlay)
             assert rights.of(plain)[:3] == (mode, 1000, 2000)
 

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -215,6 +216,43 @@ def test_an_acl_that_is_set_just_before_the_rename_is_what_stays(folder, overlay
         commit_overlay(overlay)
     assert (folder / "f").read_text() == "f of the host"
     assert os.getxattr(folder / "f", ACCESS) == tightened
+
+
+@pytest.mark.parametrize("uid", [0, 1000] if IS_ROOT else [os.geteuid()])
+@pytest.mark.parametrize("what", ["commit", "undo"])
+def test_an_acl_that_is_set_at_any_call_is_never_lost(disk, folder, uid, what):
+    """Whether the commit is then refused or done: who was refused by the host at that moment is refused afterwards."""
+    for path in (disk, folder, *folder.rglob("*")):
+        if IS_ROOT:
+            os.chown(path, uid, uid)
+    ended = set()
+    with as_user(uid):
+        for number in sweeps.numbers(1000):
+            os.setxattr(folder / "f", ACCESS, acl(SOME_REFUSED))
+            with overlay_over(folder) as overlay:
+                assert Guest(overlay)("write", "f") == Guest(overlay)("write", "new") == 0
+                target = Target(overlay.host.host, changes_of(overlay), overlay.host.hides)
+
+                def tighten(count, number=number):
+                    if count == number:
+                        os.setxattr(folder / "f", ACCESS, acl(TIGHTENED))
+
+                work = partial(commit_and_keep, [target])
+                if what == "undo":
+                    work = partial(commits.undo, work().id)
+                with each_call(tighten) as count:
+                    try:
+                        work()
+                        ended.add("done")
+                    except CommitRefused:
+                        ended.add("refused")
+            was_set = number <= count[0]
+            assert os.getxattr(folder / "f", ACCESS) == acl(TIGHTENED if was_set else SOME_REFUSED), number
+            commits.prune(0)
+            (folder / "new").unlink(missing_ok=True)
+            if not was_set:
+                break
+    assert ended == {"done", "refused"}
 
 
 # --- at each moment ---

@@ -224,8 +224,11 @@ def look(root: boundary.HostRoot, path: bytes) -> os.stat_result | None:
 def is_still(root: boundary.HostRoot, change: Change, found: os.stat_result) -> bool:
     """Whether what is there, and was `found`, is what the box was shown, with its owner, mode and attributes."""
     shown = change.origin
-    with root.path_fd(change.path) as fd:
-        now = Origin.at(fd)
+    try:
+        with root.path_fd(change.path) as fd:
+            now = Origin.at(fd)
+    except OSError:  # it was removed, or may not be looked at any more
+        return False
     if (now.dev, now.ino) != (found.st_dev, found.st_ino):
         return False
     if change.type == "dir":  # size and time depend on the folder's entries, which are checked one by one

@@ -139,12 +139,12 @@ def stage(root: boundary.HostRoot, unit: Unit, staged: boundary.HostRoot, number
 class _Owner:
     """Whose the new files of a folder are: -1 for what the kernel makes them.
 
-    of_folder: whether the folder has the set-group-id bit, which new folders in it then have as well.
+    set_group_id: whether the folder has that bit, which new folders in it then have as well.
     """
 
     uid: int
     gid: int
-    of_folder: bool
+    set_group_id: bool
 
     def for_change(self, change: Change) -> _Owner:
         """Whose the entry is that a change makes there: a file that was there before keeps its owner and group."""
@@ -156,12 +156,12 @@ class _Owner:
 
 def _owner_of(root: boundary.HostRoot, path: bytes, staged: boundary.HostRoot) -> _Owner:
     above = root.look(path.rpartition(b"/")[0])
-    hands_on = bool(above.st_mode & st.S_ISGID)
+    set_group_id = bool(above.st_mode & st.S_ISGID)
     if os.geteuid() == 0:
         seen = look(root, path) or above
-        return _Owner(seen.st_uid, seen.st_gid, hands_on)
+        return _Owner(seen.st_uid, seen.st_gid, set_group_id)
     mine = os.getegid() if staged.look(b"").st_mode & st.S_ISGID else -1
-    return _Owner(-1, above.st_gid if hands_on else mine, hands_on)
+    return _Owner(-1, above.st_gid if set_group_id else mine, set_group_id)
 
 
 def _make(staged: boundary.HostRoot, path: bytes, change: Change, owner: _Owner) -> _Owner:
@@ -188,7 +188,7 @@ def _make(staged: boundary.HostRoot, path: bytes, change: Change, owner: _Owner)
             os.fchmod(made, change.mode & 0o777)
         elif change.type == "dir":
             attributes.write(made, attributes.at_mode(change.attributes, 0o700))
-            if owner.of_folder:
+            if owner.set_group_id:
                 boundary.restore_mode(made, 0o2700)
     finally:
         os.close(made)
@@ -209,7 +209,7 @@ def _give(fd: int, owner: _Owner, change: Change) -> None:
         if change.type == "symlink":
             return
         if change.mode >> 3 & 7 & ~change.mode or attributes.has_acl(change.attributes):
-            why = f"it is to be of group {owner.gid}, to which you cannot give a file, and of which its rights speak"
+            why = f"it is to be of group {owner.gid}, to which you cannot give a file and which may do more than others"
             raise attributes.NotCarried(why) from None
 
 
