@@ -20,6 +20,7 @@ from proxybox.controller.boxes.box import Usage as Usage
 from proxybox.controller.boxes.worldbuilding import Changed, commit_all
 from proxybox.controller.drivers.blocking import Outcome
 from proxybox.controller.status import Status as Status
+from proxybox.controller.vfs.host.attributes import texts
 from proxybox.controller.vfs.overlay.changes import Change as Change
 from proxybox.controller.world.output import Interleaved, neutralise
 from proxybox.policies import Policy
@@ -294,6 +295,8 @@ _EXCEPTIONS: dict[Status, type[ExecutionError]] = {
 
 def _change_to_dict(change: Change) -> dict[str, Any]:
     item: dict[str, Any] = {"path": change.name, "kind": change.kind, "type": change.type, "mode": change.mode}
+    if change.attributes:
+        item["attributes"] = texts(change.attributes)
     if change.content is not None:
         item["size"] = len(change.content)
         try:

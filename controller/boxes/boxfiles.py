@@ -55,7 +55,7 @@ def write(world: World, path: str, data: bytes, *, parents: bool = False) -> Non
     parents: makes missing folders above it too. Raises OSError as open(2) and write(2) do; limits.disk applies.
     """
     if parents:
-        namei.make_folders(world.tree, _encoded(path), world.cwd, world.credentials, 0o777 & ~world.umask)
+        namei.make_folders(world.tree, _encoded(path), world.cwd, world.credentials, 0o777, world.umask)
     try:
         node = _resolve(world, path)
         if not isinstance(node, RegularFile):
@@ -63,7 +63,7 @@ def write(world: World, path: str, data: bytes, *, parents: bool = False) -> Non
     except FileNotFoundError:
         pass
     flags = abi.O_WRONLY | abi.O_CREAT | abi.O_TRUNC
-    file = namei.open_file(world.tree, _encoded(path), world.cwd, world.credentials, flags, 0o666 & ~world.umask)
+    file = namei.open_file(world.tree, _encoded(path), world.cwd, world.credentials, flags, 0o666, world.umask)
     try:
         if not isinstance(file, RegularOpenFile):
             raise _error(errno.EINVAL, path)

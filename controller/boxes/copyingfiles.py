@@ -352,7 +352,7 @@ def _overlay_directory(copier: Copier, old: OverlayDirectory) -> Any:
 
 
 def _fill_lower(copier: Copier, old: OverlayDirectory, new: OverlayDirectory) -> None:
-    new.lower, new.mount = copier.of(old.lower), copier.of(old.mount)
+    new.lower, new.heritage, new.mount = copier.of(old.lower), copier.of(old.heritage), copier.of(old.mount)
     new.displaced = {name: copier.of(directory) for name, directory in old.displaced.items()}
 
 

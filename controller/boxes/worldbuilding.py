@@ -479,7 +479,7 @@ class WorldBuilder:
         """
         who, path = self.world.credentials, os.fsencode(f"{BOX}/{name}")
         if is_new and self._ahead is not None:
-            file = self._ahead.create(os.fsencode(name), 0o644, who).open(abi.O_WRONLY)
+            file = self._ahead.create(os.fsencode(name), self._ahead.mode_of_new(0o644, 0), who).open(abi.O_WRONLY)
         else:
             namei.make_folders(tree, path, tree.root, who, 0o755)
             file = namei.open_file(tree, path, tree.root, who, abi.O_WRONLY | abi.O_CREAT | abi.O_TRUNC, 0o644)

@@ -60,10 +60,9 @@ def openat(world: World, dirfd: Fd, path: Path, flags: Int, mode: UInt) -> Reply
 
 def _open(world: World, dirfd: int, path: bytes, flags: int, mode: int) -> int:
     start = world.cwd if path[:1] == b"/" else start_of(world, dirfd, path)
-    permissions = mode & ~world.umask & 0o7777
     flags &= abi.O_KNOWN
     fd = world.descriptors.lowest()
-    file = namei.open_file(world.tree, path, start, world.credentials, flags, permissions)
+    file = namei.open_file(world.tree, path, start, world.credentials, flags, mode & 0o7777, world.umask)
     return world.descriptors.enter(fd, file, bool(flags & abi.O_CLOEXEC))
 
 
@@ -251,7 +250,7 @@ def mkdir(world: World, path: Path, mode: UInt) -> Reply:
 def mkdirat(world: World, dirfd: Fd, path: Path, mode: UInt) -> Reply:
     """mkdirat(2): a new directory."""
     start = start_of(world, dirfd, path)
-    namei.mkdir(world.tree, path, start, world.credentials, mode & ~world.umask & 0o1777)
+    namei.mkdir(world.tree, path, start, world.credentials, mode & 0o1777, world.umask)
     return 0
 
 
@@ -267,8 +266,8 @@ def mknodat(world: World, dirfd: Fd, path: Path, mode: UInt, device: UInt) -> Re
     kind = mode & abi.S_IFMT
     if kind not in (0, abi.S_IFREG):
         raise Denied(errno.EPERM, "only regular files can be made")
-    permissions = mode & ~world.umask & 0o7777
-    namei.mknod(world.tree, path, start_of(world, dirfd, path), world.credentials, permissions)
+    start = start_of(world, dirfd, path)
+    namei.mknod(world.tree, path, start, world.credentials, mode & 0o7777, world.umask)
     return 0
 
 

@@ -105,14 +105,16 @@ def _find(tree: Tree, directory: Directory, name: bytes) -> Node | None:
 # --- open ---
 
 
-def open_file(tree: Tree, path: bytes, start: Directory, creds: Credentials, flags: int, mode: int) -> OpenFile:
+def open_file(
+    tree: Tree, path: bytes, start: Directory, creds: Credentials, flags: int, mode: int, umask: int = 0
+) -> OpenFile:
     """open(2): a new description. Raises the errors of open(2); the caller checks for unknown flags."""
     if flags & O_PATH:
         flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW
     elif flags & O_TMPFILE == O_TMPFILE:
-        return _open_unnamed(tree, path, start, creds, flags, mode)
+        return _open_unnamed(tree, path, start, creds, flags, mode, umask)
     elif flags & O_CREAT:
-        return _open_or_create(tree, path, start, creds, flags, mode)
+        return _open_or_create(tree, path, start, creds, flags, mode, umask)
     node = tree.resolve(path, start, creds, follow=not flags & O_NOFOLLOW)
     return _opened(tree, node, path, start, creds, flags)
 
@@ -153,17 +155,22 @@ def open_node(tree: Tree, node: Node, creds: Credentials, flags: int) -> OpenFil
     return file
 
 
-def _open_unnamed(tree: Tree, path: bytes, start: Directory, creds: Credentials, flags: int, mode: int) -> OpenFile:
+def _open_unnamed(
+    tree: Tree, path: bytes, start: Directory, creds: Credentials, flags: int, mode: int, umask: int
+) -> OpenFile:
     if flags & O_ACCMODE not in (O_WRONLY, O_RDWR):
         raise OSError(errno.EINVAL, "O_TMPFILE wants to write")
     directory = tree.resolve(path, start, creds)
     if not isinstance(directory, Directory):
         raise OSError(errno.ENOTDIR, "not a directory")
     _may_create(directory, creds)
-    return directory.tmpfile(mode & 0o7777, creds).open(flags & ~(O_TRUNC | O_CREAT | O_EXCL))
+    made = directory.tmpfile(directory.mode_of_new(mode & 0o7777, umask), creds)
+    return made.open(flags & ~(O_TRUNC | O_CREAT | O_EXCL))
 
 
-def _open_or_create(tree: Tree, path: bytes, start: Directory, creds: Credentials, flags: int, mode: int) -> OpenFile:
+def _open_or_create(
+    tree: Tree, path: bytes, start: Directory, creds: Credentials, flags: int, mode: int, umask: int
+) -> OpenFile:
     if flags & O_DIRECTORY:
         raise OSError(errno.EINVAL, "O_CREAT makes no directories")
     for _ in range(MAX_SYMLINKS + 1):
@@ -175,7 +182,7 @@ def _open_or_create(tree: Tree, path: bytes, start: Directory, creds: Credential
         node = _find(tree, directory, name)
         if node is None:
             _may_create(directory, creds)
-            node = directory.create(name, mode & 0o7777, creds)
+            node = directory.create(name, directory.mode_of_new(mode & 0o7777, umask), creds)
             # As in open(2), the call that creates a file may open it, whatever the new file's mode is.
             file = node.open(flags & ~O_TRUNC)
             file.location = (directory, name)
@@ -214,13 +221,13 @@ def _for_new(
     return directory, name
 
 
-def mkdir(tree: Tree, path: bytes, start: Directory, creds: Credentials, mode: int) -> None:
+def mkdir(tree: Tree, path: bytes, start: Directory, creds: Credentials, mode: int, umask: int = 0) -> None:
     """mkdir(2)."""
     directory, name = _for_new(tree, path, start, creds, is_directory=True)
-    directory.mkdir(name, mode & 0o1777, creds)
+    directory.mkdir(name, directory.mode_of_new(mode & 0o1777, umask), creds)
 
 
-def make_folders(tree: Tree, path: bytes, start: Directory, creds: Credentials, mode: int) -> None:
+def make_folders(tree: Tree, path: bytes, start: Directory, creds: Credentials, mode: int, umask: int = 0) -> None:
     """Makes the folders on the way to `path` that are missing.
 
     It is for the caller of the box, not for the guest, so each folder has the steps of a call of its own.
@@ -228,13 +235,13 @@ def make_folders(tree: Tree, path: bytes, start: Directory, creds: Credentials, 
     for end in (at for at, byte in enumerate(path) if byte == 0x2F and at):
         tree.steps.renew()
         with contextlib.suppress(FileExistsError):
-            mkdir(tree, path[:end], start, creds, mode)
+            mkdir(tree, path[:end], start, creds, mode, umask)
 
 
-def mknod(tree: Tree, path: bytes, start: Directory, creds: Credentials, mode: int) -> None:
+def mknod(tree: Tree, path: bytes, start: Directory, creds: Credentials, mode: int, umask: int = 0) -> None:
     """mknod(2) of a regular file; the caller refuses any other kind."""
     directory, name = _for_new(tree, path, start, creds)
-    directory.create(name, mode & 0o7777, creds)
+    directory.create(name, directory.mode_of_new(mode & 0o7777, umask), creds)
 
 
 def symlink(tree: Tree, target: bytes, path: bytes, start: Directory, creds: Credentials) -> None:

@@ -346,6 +346,15 @@ class Directory(Node):
         """Whether it has no entries."""
         return not self.entries()
 
+    def permitted_by_default(self) -> int | None:
+        """The permission bits that a default ACL of the directory permits; None when it has none."""
+        return None
+
+    def mode_of_new(self, mode: int, umask: int) -> int:
+        """The mode of what is made here: without the umask, or, as in acl(5), as far as a default ACL permits it."""
+        permitted = self.permitted_by_default()
+        return mode & ~umask if permitted is None else mode & (permitted | 0o7000)
+
     def create(self, name: bytes, mode: int, creds: Credentials) -> Node:
         """Makes a new regular file. Raises EEXIST, ENOSPC."""
         self.refuse_change()

@@ -104,6 +104,8 @@ class _Asking:
         self._console.print()
         self._print(f"[{item.number}/{count}] {item.heading}", "bold")
         self._print(f"in {item.folder}", "dim")
+        for note in item.notes:
+            self._print(note, "dim")
         for hunk in item.hunks:
             self._show(hunk)
             what = "accept" if len(item.hunks) == 1 else f"accept part {hunk.number} of {len(item.hunks)}"

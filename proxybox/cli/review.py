@@ -1,5 +1,6 @@
 """`proxybox review`: the reviews that wait, and what is written of one of them."""
 
+import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -27,8 +28,13 @@ def review(ident: str | None, *, accept: Sequence[str], discard: bool, page: str
             from proxybox.cli.streams import text_file
             from proxybox.review.page import page_of
 
-            with text_file(page, page) as file:
-                file.write(page_of(waiting))
+            # It shows what files hold that not everybody may read.
+            fd = os.open(page, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOCTTY | os.O_CLOEXEC, 0o600)
+            try:
+                with text_file(fd, page) as file:
+                    file.write(page_of(waiting))
+            finally:
+                os.close(fd)
             return 0
         is_over = discard
         if accept:

@@ -1,10 +1,13 @@
 """One change as a person is shown it: its heading, and its hunks."""
 
 import hashlib
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterator
+from stat import S_ISGID, S_ISUID
 
 import attrs
 
+from proxybox.controller.vfs.host.attributes import GONE_ONCE_WRITTEN, has_acl, texts
 from proxybox.controller.vfs.overlay.changes import MAX_DIFF_BYTES, Change
 from proxybox.review.lines import Part, Work, joined, lines_of, parts_of, text_of
 from proxybox.terminal.harmless import harmless, on_one_line
@@ -50,6 +53,11 @@ class Item:
         return heading(self.change)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known besides the heading, a line for each: ACLs and other attributes, what is not kept."""
+        return tuple(on_one_line(note) for note in _notes(self.change))
+
+    @property
     def diff(self) -> str:
         """The whole change as a unified diff, to be read by people: control characters are escapes."""
         first = "/dev/null" if self.change.kind == "added" else f"a/{self.name}"
@@ -57,7 +65,7 @@ class Item:
         lines = [line for hunk in self.hunks for line in hunk.lines]
         is_text = any(hunk.lines[:1] and hunk.lines[0].startswith("@@") for hunk in self.hunks)
         head = [f"--- {first}", f"+++ {second}"] if is_text else []
-        return "".join(f"{line}\n" for line in (self.heading, *head, *lines))
+        return "".join(f"{line}\n" for line in (self.heading, *self.notes, *head, *lines))
 
     def with_hunks(self, accepted: Collection[int]) -> Change | None:
         """The change with only the hunks of these numbers; None when nothing is left of it."""
@@ -84,9 +92,7 @@ def heading(change: Change) -> str:
     what = {"dir": "folder", "symlink": "symbolic link"}.get(change.type, "file")
     facts = []
     if change.type != "symlink":
-        now = f"{change.mode:04o}"
-        is_new_mode = change.kind == "modified" and change.old_mode not in (None, change.mode)
-        facts.append(f"mode {change.old_mode:04o} -> {now}" if is_new_mode else f"mode {now}")
+        facts.append(f"mode {_old_mode(change)} -> {_new_mode(change)}" if _is_new_mode(change) else _mode_of(change))
     if change.type == "file":
         before = None if change.origin is None else change.origin.size
         after = None if change.content is None else len(change.content)
@@ -97,6 +103,41 @@ def heading(change: Change) -> str:
             facts.append(f"{sizes:,} bytes")
     told = f" ({', '.join(facts)})" if facts else ""
     return f"{change.kind} {what} {on_one_line(change.name)}{told}"
+
+
+def _mode_of(change: Change) -> str:
+    return f"mode {_old_mode(change) if change.kind == 'deleted' else _new_mode(change)}"
+
+
+def _is_new_mode(change: Change) -> bool:
+    return change.kind == "modified" and change.old_mode not in (None, change.mode)
+
+
+def _old_mode(change: Change) -> str:
+    """The former mode; as in ls(1), a plus stands for an ACL, without which the mode does not say who may use it."""
+    mode = change.mode if change.old_mode is None else change.old_mode
+    return f"{mode:04o}{'+' if has_acl(change.old_attributes) else ''}"
+
+
+def _new_mode(change: Change) -> str:
+    return f"{change.mode:04o}{'+' if has_acl(change.attributes) else ''}"
+
+
+def _notes(change: Change) -> Iterator[str]:
+    if not _is_new_mode(change):  # else they are shown with it
+        yield from texts(change.old_attributes if change.kind == "deleted" else change.attributes)
+    origin = change.origin
+    if origin is None or change.kind != "modified" or change.type != "file":
+        return
+    for name, _ in origin.attributes:
+        if name in GONE_ONCE_WRITTEN:
+            yield f"{name} goes, as when anybody writes to the file"
+    if origin.mode & (S_ISUID | S_ISGID):
+        yield "its set-id bits go, as when anybody writes to the file"
+    if origin.names > 1:
+        yield f"the file has {origin.names} names (hard links): under the others it stays as it was"
+    if origin.uid != os.geteuid() != 0:
+        yield f"the file belongs to user {origin.uid}; the new one will be yours"
 
 
 def hunks_of(change: Change, work: Work) -> tuple[Hunk, ...]:
@@ -156,9 +197,17 @@ def _digest(data: bytes | None) -> str:
 
 
 def _mode(change: Change) -> list[Hunk]:
-    if change.kind != "modified" or change.old_mode in (None, change.mode):
+    if not _is_new_mode(change):
         return []
-    return [Hunk(number=1, kind="mode", lines=(f"-mode {change.old_mode:04o}", f"+mode {change.mode:04o}"))]
+    before, after = texts(change.old_attributes), texts(change.attributes)
+    lines = [
+        f"-mode {_old_mode(change)}",
+        *(f"-{each}" for each in before if each not in after),
+        f"+mode {_new_mode(change)}",
+        *(f"+{each}" for each in after if each not in before),
+        *(f" {each}" for each in after if each in before),
+    ]
+    return [Hunk(number=1, kind="mode", lines=tuple(map(on_one_line, lines)))]
 
 
 def _of_no_file(change: Change) -> tuple[str, ...]:

@@ -290,6 +290,6 @@ def seal(overlays: Iterable[Changed]) -> str:
             ]
             facts = change.name, change.path, change.kind, change.type, change.mode, change.old_mode
             links = change.target, change.old_target
-            origin = None if change.origin is None else attrs.astuple(change.origin)
-            digest.update(repr((facts, links, origin, contents)).encode())
+            origins = [None if each is None else attrs.astuple(each) for each in (change.origin, change.like)]
+            digest.update(repr((facts, links, origins, change.default, contents)).encode())
     return digest.hexdigest()

@@ -208,12 +208,16 @@ class Error(BaseModel):
 
 
 class File(BaseModel):
-    """A file that has changed. text or base64: its content, if that was asked for."""
+    """A file that has changed. text or base64: its content, if that was asked for.
+
+    attributes: a text for each extended attribute that a commit gives to it, ACLs among them.
+    """
 
     path: str
     kind: str
     type: str
     mode: int
+    attributes: list[str] | None = None
     size: int | None = None
     text: str | None = None
     base64: str | None = None

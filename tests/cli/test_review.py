@@ -165,6 +165,7 @@ def test_without_a_terminal_a_page_is_written_and_the_review_waits(folder: Path)
     other = folder.parent / "page.html"
     assert proxybox("review", ident, "--page", other).returncode == 0
     assert other.read_text() == page.read_text()
+    assert other.stat().st_mode & 0o777 == 0o600, "it shows what files hold that not everybody may read"
 
     for wrong in ("9", "4.3", "x", "1.", "1.x", "-1"):
         refused = proxybox("review", ident, "--accept", wrong)

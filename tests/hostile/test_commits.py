@@ -320,10 +320,10 @@ def test_a_folder_with_hidden_files_goes_nowhere(folder, how):
 
 def test_a_file_in_a_folder_that_was_closed(folder, open_the_way):
     open_the_way(folder)
-    result = run(folder, "import os; os.mkdir('d'); os.rename('file', 'd/file'); os.chmod('d', 0o555)")
     for path in (folder.parent / "outside", folder, *folder.rglob("*")):
         if os.geteuid() == 0:
             os.chown(path, 1000, 1000)
+    result = run(folder, "import os; os.mkdir('d'); os.rename('file', 'd/file'); os.chmod('d', 0o555)")
     with as_user(1000), pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(folder.parent / "outside"))
         written = result.files.commit()

@@ -398,9 +398,9 @@ def test_a_full_disk_writes_nothing(folder, monkeypatch):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_another_user_commits_and_undoes(folder, open_the_way):
     open_the_way(folder)
-    review = reviewed(folder)
     for path in (folder.parent, folder, *folder.rglob("*")):
         os.chown(path, 1000, 1000)
+    review = reviewed(folder)
     before = contents(folder)
     with as_user(1000):
         review.accept_all()

@@ -163,6 +163,7 @@ class Guest:
         self._start = overlay.root
         self._me = Credentials(1000, 1000)
         self._written = 0
+        self.umask = 0
 
     def __call__(self, name: str, *arguments: Any) -> int:
         """0, or the errno."""
@@ -180,8 +181,12 @@ class Guest:
         file.write(b"written %d in the box" % self._written)
         file.close()
 
-    def mkdir(self, path: bytes) -> None:
-        namei.mkdir(self._tree, path, self._start, self._me, 0o755)
+    def create(self, path: bytes, mode: int) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        namei.open_file(self._tree, path, self._start, self._me, flags, mode, self.umask).close()
+
+    def mkdir(self, path: bytes, mode: int = 0o755) -> None:
+        namei.mkdir(self._tree, path, self._start, self._me, mode, self.umask)
 
     def rmdir(self, path: bytes) -> None:
         namei.rmdir(self._tree, path, self._start, self._me)

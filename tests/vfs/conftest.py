@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,8 @@ from proxybox.controller.vfs.openfiles import OpenFile
 from proxybox.controller.vfs.overlay.mount import OverlayMount
 from proxybox.controller.vfs.quota import Quota
 from proxybox.controller.vfs.tree import Tree
+from tests.vfs import rights
+from tests.vfs.rights import ACCESS, DEFAULT, FOR_NEW, SOME_REFUSED, acl
 
 ME = Credentials(1000, 1000)
 
@@ -151,4 +155,35 @@ def host_folder(tmp_path: Path) -> Path:
     os.mkfifo(folder / "fifo")
     (folder / "setuid").write_bytes(b"#!\n")
     (folder / "setuid").chmod(0o6755)
+    return folder
+
+
+@pytest.fixture(params=["ext4 or so", "tmpfs"])
+def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on a disk or in memory that everybody may enter, with the state folder in it."""
+    in_memory = request.param == "tmpfs" and os.access("/dev/shm", os.W_OK)
+    top = Path(tempfile.mkdtemp(dir="/dev/shm" if in_memory else None))
+    top.chmod(0o755)
+    monkeypatch.setenv("XDG_STATE_HOME", str(top / "state"))
+    if why := rights.why_not(top):
+        pytest.skip(why)
+    yield top
+    shutil.rmtree(top)
+
+
+@pytest.fixture
+def folder_with_rights(disk: Path) -> Path:
+    """A folder with a file and a folder, both with an ACL and an attribute, a plain file, and a plain folder."""
+    folder = disk / "folder"
+    for name in ("d", "plain.d"):
+        (folder / name).mkdir(parents=True)
+    for name in ("f", "plain", "d/f"):
+        (folder / name).write_text(f"{name} of the host")
+        (folder / name).chmod(0o640)
+    for name in ("f", "d/f"):
+        os.setxattr(folder / name, "user.note", b"kept")
+        os.setxattr(folder / name, ACCESS, acl(SOME_REFUSED))
+    os.setxattr(folder / "d", ACCESS, acl("user::rwx,user:1001:---,group::r-x,mask::r-x,other::--x"))
+    os.setxattr(folder / "d", DEFAULT, acl(FOR_NEW))
+    os.setxattr(folder / "d", "user.note", b"of the folder")
     return folder

@@ -572,7 +572,9 @@ def test_a_folder_that_hands_down_its_group(overlay, folder):
         == 0
     )
     commit_overlay(overlay)
-    assert (folder / "d").stat().st_mode & 0o7777 == (folder / "d" / "e").stat().st_mode & 0o7777 == 0o755
+    for made in (folder / "d", folder / "d" / "e"):
+        assert made.stat().st_mode & 0o7777 == 0o2755
+        assert made.stat().st_gid == folder.stat().st_gid
 
 
 def test_root_empties_no_folder_that_has_taken_the_place_of_its_own(overlay, folder, monkeypatch):

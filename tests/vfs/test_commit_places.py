@@ -349,7 +349,7 @@ def test_an_error_while_a_folder_is_staged_leaves_no_descriptor(folder, monkeypa
     held = []
     with overlay_over(folder) as overlay:
         Guest(overlay)("mkdir", "d")
-        monkeypatch.setattr(boundary, "change_mode", refused)
+        monkeypatch.setattr(boundary, "restore_mode", refused)
         for _ in range(4):
             with pytest.raises(CommitFailed):
                 commit_overlay(overlay)

@@ -2,8 +2,7 @@
 
 overlayfs without redirect_dir moves no folder of a lower layer: rename(2) fails with EXDEV. Such a folder is taken
 apart. There is one step for each file and link in it, which are moved like all others, and one more step that removes
-the empty folders. When the commit is undone, that step makes the folders again. Only times and attributes of the
-folders are lost.
+the empty folders. When the commit is undone, that step makes the folders again. Only their times are lost.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import attrs
 
 from proxybox.controller.vfs.commits.fingerprints import fingerprint
 from proxybox.controller.vfs.commits.journal import Act, Folder, Step
-from proxybox.controller.vfs.host import boundary
+from proxybox.controller.vfs.host import attributes, boundary
 
 OVERLAYFS: Final = 0x794C7630
 _FULL: Final = b"full"
@@ -54,9 +53,10 @@ def taken_apart(root: boundary.HostRoot, step: Step, numbers: Iterator[int]) -> 
     folders, parts, left = [], [], [step.place]
     while left:
         here = left.pop()
-        seen = root.look(here)
+        with root.directory_fd(here) as fd:
+            seen, has = os.fstat(fd), attributes.read(fd)
         mode = st.S_IMODE(seen.st_mode)
-        folders.append(Folder(path=os.fsdecode(here), mode=mode, uid=seen.st_uid, gid=seen.st_gid))
+        folders.append(Folder(path=os.fsdecode(here), mode=mode, uid=seen.st_uid, gid=seen.st_gid, attributes=has))
         for name, kind in root.kinds(here, boundary.MAX_ENTRIES):
             path = here + b"/" + name
             if kind == st.S_IFDIR:
@@ -93,6 +93,7 @@ def make_folders(root: boundary.HostRoot, step: Step, staged: boundary.HostRoot)
                 with staged.directory_fd(_AGAIN) as made:
                     if os.geteuid() == 0:
                         boundary.change_owner(made, each.uid, each.gid)
+                    attributes.write(made, attributes.at_mode(each.attributes, each.mode | 0o700))
                     boundary.restore_mode(made, each.mode | 0o700)
                 boundary.rename(staged.fd, _AGAIN, fd, name, 0)
         with root.directory_fd(each.place) as fd:

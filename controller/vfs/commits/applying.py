@@ -162,7 +162,7 @@ class Applier:
     def _compare(self, step: Step, root: boundary.HostRoot, path: bytes, wanted: Fingerprint) -> None:
         found = fingerprint(root, path)
         touched = root is self._root and wanted is step.old and found.stamp != wanted.stamp
-        if touched or found.digest != wanted.digest:
+        if touched or found.digest != wanted.digest or found.has_other_rights(wanted):
             raise HostChanged(f"{step.path}: {os.fsdecode(os.path.join(root.path, path))} was changed since")
 
     # --- forward ---
@@ -208,7 +208,8 @@ class Applier:
         """Whether a slot holds what is to be taken away, and it has not changed since the plan."""
         if old is None or not old.is_of(look(self._staged, name)):
             return False
-        return fingerprint(self._staged, name, contents=False).stamp == old.stamp
+        found = fingerprint(self._staged, name, contents=False)
+        return found.stamp == old.stamp and not found.has_other_rights(old)
 
     def do_again(self, step: Step) -> None:
         """Does a step that was just undone. A mode that the host has set meanwhile stays."""
@@ -266,7 +267,10 @@ class Applier:
             raise HostChanged(f"{step.path}: changed on the host since")
 
     def _is_ours(self, name: bytes, new: Fingerprint) -> bool:
-        return new.is_of(look(self._staged, name)) and fingerprint(self._staged, name).digest == new.digest
+        if not new.is_of(look(self._staged, name)):
+            return False
+        found = fingerprint(self._staged, name)
+        return found.digest == new.digest and not found.has_other_rights(new)
 
     def _restore_mode(self, step: Step) -> None:
         """Closes a folder again that was opened so that it could be moved."""

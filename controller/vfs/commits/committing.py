@@ -331,7 +331,7 @@ def _what_goes(
     mode = 0
     for change in (top, *unit.gone):
         seen = look(root, change.path)
-        if seen is None or not is_still(change, seen) or not _holds_what_was_shown(change, found):
+        if seen is None or not is_still(root, change, seen) or not _holds_what_was_shown(change, found):
             raise HostChanged(f"{change.name}: changed on the host meanwhile")
         if change is top:
             mode = st.S_IMODE(seen.st_mode)
@@ -364,6 +364,8 @@ def _mode_step(root: boundary.HostRoot, change: Change) -> Step | None:
     seen = root.look(change.path)
     old = st.S_IMODE(seen.st_mode)
     _refuse_another_mode(change, old)
+    if not is_still(root, change, seen):
+        raise HostChanged(f"{change.name}: changed on the host meanwhile")
     mode = change.mode & 0o1777 | old & 0o6000  # the box was shown no set-id bits, so it has taken none away
     if old == mode:
         return None
@@ -376,8 +378,10 @@ def _new_modes(unit: Unit, staged: boundary.HostRoot, number: int) -> list[Step]
     for change in (unit.new, *unit.below):
         if change is not None and change.type == "dir" and change.mode != 0o700:
             seen = staged.look(slot(number) + change.path[len(unit.path) :])
-            if st.S_IMODE(seen.st_mode) != 0o700:  # the filesystem stores no modes
+            old = st.S_IMODE(seen.st_mode)
+            if old & 0o1777 != 0o700:  # the filesystem stores no modes
                 continue
+            mode = change.mode & 0o1777 | old & 0o6000
             new, path = identity(seen), os.fsdecode(change.path)
-            steps.append(Step(act=Act.MODE, path=path, slot=number, new=new, mode=change.mode & 0o1777, old_mode=0o700))
+            steps.append(Step(act=Act.MODE, path=path, slot=number, new=new, mode=mode, old_mode=old))
     return steps

@@ -13,7 +13,7 @@ import stat as st
 
 import attrs
 
-from proxybox.controller.vfs.host import boundary
+from proxybox.controller.vfs.host import attributes, boundary
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -22,7 +22,8 @@ class Fingerprint:
 
     dev, ino, kind (S_IFMT): those of the file, link or folder itself. stamp: a hash over inodes, sizes and times of
     modification, which is cheap. digest: a hash over names, contents and link texts; empty when it was not asked for.
-    Modes are in neither.
+    Modes are in neither. rights: a hash over owners, extended attributes and modes, except those of folders, which a
+    commit changes for a moment; empty in journals of earlier versions.
     """
 
     dev: int
@@ -30,6 +31,11 @@ class Fingerprint:
     kind: int
     stamp: str = ""
     digest: str = ""
+    rights: str = ""
+
+    def has_other_rights(self, other: Fingerprint) -> bool:
+        """Whether owners, modes or attributes differ, as far as both are known."""
+        return bool(self.rights and other.rights) and self.rights != other.rights
 
     def is_of(self, seen: os.stat_result | None) -> bool:
         """Whether `seen` is the status of the same inode."""
@@ -51,7 +57,7 @@ def fingerprint(
     contents: whether the digest is wanted, for which all files are read. found: receives a digest of each file's
     contents.
     """
-    stamp, digest = hashlib.sha256(), hashlib.sha256()
+    stamp, digest, rights = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
     left = [path]
     first: os.stat_result | None = None
     while left:
@@ -67,15 +73,23 @@ def fingerprint(
                     found.add(content)
             else:
                 content = os.readlink(b"", dir_fd=fd) if kind == st.S_IFLNK else b""
+            has = attributes.at_mode(attributes.read(fd), 0)
+        mode = 0 if kind == st.S_IFDIR else st.S_IMODE(seen.st_mode)
         name = here[len(path) :]
         stamp.update(repr((name, kind, seen.st_ino, told)).encode())
         digest.update(repr((name, kind, content)).encode())
+        rights.update(repr((name, seen.st_uid, seen.st_gid, mode, has)).encode())
         if kind == st.S_IFDIR:
             names = [name for name, _ in root.kinds(here, boundary.MAX_ENTRIES)]
             left.extend(here + b"/" + name for name in sorted(names, reverse=True))
     if first is None:
         raise OSError("nothing to look at")
-    return attrs.evolve(identity(first), stamp=stamp.hexdigest(), digest=digest.hexdigest() if contents else "")
+    return attrs.evolve(
+        identity(first),
+        stamp=stamp.hexdigest(),
+        digest=digest.hexdigest() if contents else "",
+        rights=rights.hexdigest(),
+    )
 
 
 def _content(fd: int) -> bytes:

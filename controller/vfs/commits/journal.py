@@ -25,6 +25,7 @@ from proxybox.controller.statefolder import state_folder
 from proxybox.controller.vfs.commits.fingerprints import Fingerprint
 from proxybox.controller.vfs.commits.refusals import CommitRefused
 from proxybox.controller.vfs.host import boundary
+from proxybox.controller.vfs.host.attributes import Attributes
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 _TRIES: Final = 100
@@ -68,6 +69,7 @@ class Folder:
     mode: int
     uid: int
     gid: int
+    attributes: Attributes = ()
 
     @property
     def place(self) -> bytes:

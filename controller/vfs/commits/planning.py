@@ -17,7 +17,7 @@ import attrs
 
 from proxybox.controller.vfs.commits.leading import LinkWalk
 from proxybox.controller.vfs.commits.refusals import CommitRefused
-from proxybox.controller.vfs.host import boundary
+from proxybox.controller.vfs.host import attributes, boundary
 from proxybox.controller.vfs.overlay.changes import Change, Origin
 
 OWN_PREFIX = b".proxybox-commit-"
@@ -104,8 +104,21 @@ class _Planner:
                 self.refuse(change, "appeared on the host meanwhile")
         elif found is None:
             self.refuse(change, "vanished from the host meanwhile")
-        elif not is_still(change, found):
+        elif not is_still(self.root, change, found):
             self.refuse(change, "changed on the host meanwhile")
+
+    def _look_at_folder(self, change: Change) -> None:
+        """Checks that what is made anew inherits what the review has shown."""
+        if change.like is not None or change.type == "symlink":
+            return
+        try:
+            with self.root.directory_fd(_folder(change.path)) as fd:
+                if attributes.default_acl(fd) == change.default:
+                    return
+        except OSError as error:
+            self.refuse(change, error.strerror or "its folder cannot be looked at")
+            return
+        self.refuse(change, "the default ACL of its folder was changed on the host meanwhile")
 
     # --- all together ---
 
@@ -127,6 +140,7 @@ class _Planner:
                 below[path] = []
                 if change.kind == "added":
                     self._look(change)
+                    self._look_at_folder(change)
             if change.type == "dir" and change.kind == "added":
                 inside[path] = path if top is None else top
         taken = self._taken()
@@ -207,9 +221,17 @@ def look(root: boundary.HostRoot, path: bytes) -> os.stat_result | None:
         raise
 
 
-def is_still(change: Change, found: os.stat_result) -> bool:
-    """Whether what is there is what the box was shown."""
-    shown, now = change.origin, Origin.of(found)
+def is_still(root: boundary.HostRoot, change: Change, found: os.stat_result) -> bool:
+    """Whether what is there, and was `found`, is what the box was shown, with its owner, mode and attributes."""
+    shown = change.origin
+    try:
+        with root.path_fd(change.path) as fd:
+            now = Origin.at(fd)
+    except OSError:  # it was removed, or may not be looked at any more
+        return False
+    if (now.dev, now.ino) != (found.st_dev, found.st_ino):
+        return False
     if change.type == "dir":  # size and time depend on the folder's entries, which are checked one by one
-        return st.S_ISDIR(found.st_mode) and (shown is None or (shown.dev, shown.ino) == (now.dev, now.ino))
+        like = shown and attrs.evolve(shown, size=now.size, mtime_ns=now.mtime_ns)
+        return st.S_ISDIR(found.st_mode) and like in (None, now)
     return shown == now

@@ -13,8 +13,11 @@ import os
 import stat as st
 from collections.abc import Iterable, Mapping, Sequence
 
+import attrs
+
 from proxybox.controller.vfs.commits.planning import OWN_PREFIX, Unit, look
-from proxybox.controller.vfs.host import boundary
+from proxybox.controller.vfs.commits.refusals import CommitRefused
+from proxybox.controller.vfs.host import attributes, boundary
 from proxybox.controller.vfs.overlay.changes import Change
 
 
@@ -34,6 +37,7 @@ def old_slot(number: int) -> bytes:
 
 
 _EMPTIED = -1
+_PIECE = 1 << 16
 
 
 class Staging:
@@ -116,26 +120,53 @@ def stage(root: boundary.HostRoot, unit: Unit, staged: boundary.HostRoot, number
     """Makes what comes to a place, with everything in it, in the slot of that number.
 
     Folders keep mode 0700 until they are in their places. What root writes into a user's folder belongs to that user,
-    and what replaces something belongs to the owner of what it replaces.
+    and what replaces something belongs to the owner of what it replaces. Raises CommitRefused for what cannot get the
+    owner, group or attributes that it is to have.
     """
-    new = unit.new
-    if new is None:
+    if unit.new is None:
         return
-    owner = _owner_of(root, unit.path)
-    top = slot(number)
-    _make(staged, top, new, owner)
-    for change in unit.below:
-        _make(staged, top + change.path[len(unit.path) :], change, owner)
+    folders = {b"": _owner_of(root, unit.path, staged)}
+    for change in (unit.new, *unit.below):
+        path = slot(number) + change.path[len(unit.path) :]
+        owner = folders[path.rpartition(b"/")[0]]
+        try:
+            folders[path] = _make(staged, path, change, owner)
+        except attributes.NotCarried as error:
+            raise CommitRefused([f"{change.name}: {error.strerror}"]) from error
 
 
-def _owner_of(root: boundary.HostRoot, path: bytes) -> tuple[int, int] | None:
-    if os.geteuid() != 0:
-        return None
-    seen = look(root, path) or root.look(path.rpartition(b"/")[0])
-    return seen.st_uid, seen.st_gid
+@attrs.frozen
+class _Owner:
+    """Whose the new files of a folder are: -1 for what the kernel makes them.
+
+    set_group_id: whether the folder has that bit, which new folders in it then have as well.
+    """
+
+    uid: int
+    gid: int
+    set_group_id: bool
+
+    def for_change(self, change: Change) -> _Owner:
+        """Whose the entry is that a change makes there: a file that was there before keeps its owner and group."""
+        like, is_root = change.like, os.geteuid() == 0
+        if like is None:
+            return self
+        return _Owner(like.uid if is_root else -1, like.gid, bool(like.mode & st.S_ISGID))
 
 
-def _make(staged: boundary.HostRoot, path: bytes, change: Change, owner: tuple[int, int] | None) -> None:
+def _owner_of(root: boundary.HostRoot, path: bytes, staged: boundary.HostRoot) -> _Owner:
+    above = root.look(path.rpartition(b"/")[0])
+    set_group_id = bool(above.st_mode & st.S_ISGID)
+    if os.geteuid() == 0:
+        seen = look(root, path) or above
+        return _Owner(seen.st_uid, seen.st_gid, set_group_id)
+    mine = os.getegid() if staged.look(b"").st_mode & st.S_ISGID else -1
+    return _Owner(-1, above.st_gid if set_group_id else mine, set_group_id)
+
+
+def _make(staged: boundary.HostRoot, path: bytes, change: Change, owner: _Owner) -> _Owner:
+    """Makes one entry, and returns whose new files in it are."""
+    owner = owner.for_change(change)
     folder, _, name = path.rpartition(b"/")
     with staged.directory_fd(folder) as fd:
         if change.type == "file":
@@ -148,21 +179,54 @@ def _make(staged: boundary.HostRoot, path: bytes, change: Change, owner: tuple[i
             made = staged.open_path(path)
     try:
         if change.type == "dir":
-            boundary.change_mode(made, 0o700)  # without the set-group-id bit of the folder above
+            boundary.restore_mode(made, 0o700)  # without the set-group-id bit of the folder above
         if change.type == "file":
             _write_all(made, change.content or b"")
-        if owner is not None:  # by descriptor: by now another file may have the name
-            boundary.change_owner(made, *owner)
+        _give(made, owner, change)  # by descriptor: by now another file may have the name
         if change.type == "file":
+            attributes.write(made, change.attributes)
             os.fchmod(made, change.mode & 0o777)
+        elif change.type == "dir":
+            attributes.write(made, attributes.at_mode(change.attributes, 0o700))
+            if owner.set_group_id:
+                boundary.restore_mode(made, 0o2700)
     finally:
         os.close(made)
+    return owner
+
+
+def _give(fd: int, owner: _Owner, change: Change) -> None:
+    """Gives what was made to its owner and group. Raises NotCarried.
+
+    Another group than the one that it is to have is good enough only where that may do no more than everybody else.
+    """
+    seen = os.fstat(fd)
+    if owner.uid in (-1, seen.st_uid) and owner.gid in (-1, seen.st_gid):
+        return
+    try:
+        boundary.change_owner(fd, owner.uid, owner.gid)
+    except PermissionError:
+        if change.type == "symlink":
+            return
+        if change.mode >> 3 & 7 & ~change.mode or attributes.has_acl(change.attributes):
+            why = f"it is to be of group {owner.gid}, to which you cannot give a file and which may do more than others"
+            raise attributes.NotCarried(why) from None
 
 
 def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    """Writes a file that is empty. Pieces of zeros become holes."""
+    end = 0
+    for start in range(0, len(data), _PIECE):
+        piece = data[start : start + _PIECE]
+        if piece.count(0) == len(piece) == _PIECE:
+            continue
+        view = memoryview(piece)
+        os.lseek(fd, start, os.SEEK_SET)
+        while view:
+            view = view[os.write(fd, view) :]
+        end = start + len(piece)
+    if end < len(data):
+        os.ftruncate(fd, len(data))
 
 
 def folder_to_stage_in(root: boundary.HostRoot, places: Sequence[bytes], modes: Mapping[bytes, int]) -> bytes:

@@ -18,7 +18,7 @@ import re
 import stat as st
 import struct
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Final
 
@@ -292,11 +292,20 @@ class HostRoot:
 
 
 def reopen(fd: int, flags: int) -> int:
-    """Opens the regular file behind a descriptor once more. Raises EACCES when it is not a regular file."""
-    if not st.S_ISREG(os.fstat(fd).st_mode):
+    """Opens the regular file behind a descriptor once more. Raises EACCES when it is not a regular file.
+
+    A file that is opened to be written loses its set-id bits. The kernel takes them away at the first write, but not
+    from root, and others would run what a box has written with the rights of the file's owner.
+    """
+    mode = os.fstat(fd).st_mode
+    if not st.S_ISREG(mode):
         raise Denied(errno.EACCES, "neither a regular file nor a directory on the host")
     keep = os.O_ACCMODE | os.O_TRUNC
-    return _open(_magic(fd), flags & keep | os.O_NOCTTY | os.O_NONBLOCK)
+    opened = _open(_magic(fd), flags & keep | os.O_NOCTTY | os.O_NONBLOCK)
+    if flags & keep and mode & 0o6000:
+        with suppress(PermissionError):  # then the caller is not root
+            os.fchmod(opened, mode & 0o1777)
+    return opened
 
 
 def create_file(directory_fd: int, name: bytes, mode: int) -> int:
@@ -311,8 +320,13 @@ def create_file(directory_fd: int, name: bytes, mode: int) -> int:
 
 
 def change_mode(fd: int, mode: int) -> None:
-    """chmod of a regular file or directory, through a descriptor of any kind. Set-id bits are stripped."""
-    os.chmod(_magic(fd), mode & 0o1777)
+    """chmod of a regular file or directory, through a descriptor of any kind.
+
+    A box is shown no set-id bits. So a folder keeps those that it has, which say whose group new files in it get; a
+    file loses them.
+    """
+    seen = os.fstat(fd).st_mode
+    os.chmod(_magic(fd), mode & 0o1777 | (seen & 0o6000 if st.S_ISDIR(seen) else 0))
 
 
 def restore_mode(fd: int, mode: int) -> None:

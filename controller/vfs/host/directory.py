@@ -13,7 +13,7 @@ import attrs
 
 from proxybox.controller.abi import O_RDWR, RENAME_EXCHANGE
 from proxybox.controller.errors import Denied
-from proxybox.controller.vfs.host import boundary, links
+from proxybox.controller.vfs.host import attributes, boundary, links
 from proxybox.controller.vfs.host.filesystem import HostFilesystem
 from proxybox.controller.vfs.host.nodes import HostFile, HostNode, HostSymlink
 from proxybox.controller.vfs.host.use import identity
@@ -101,6 +101,15 @@ class HostDirectory(HostNode, Directory):
         return self._mount.host.has_entry(self.relative(), lambda name: name not in names and not self._hides(name))
 
     # --- changes ---
+
+    def default_acl(self) -> bytes | None:
+        """Its default ACL, which what is made in it inherits."""
+        with self.own_fd() as fd:
+            return attributes.default_acl(fd)
+
+    def permitted_by_default(self) -> int | None:
+        acl = self.default_acl()
+        return None if acl is None else attributes.permitted(acl)
 
     def _check_name(self, name: bytes) -> None:
         self.need_writable()

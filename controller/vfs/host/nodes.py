@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from proxybox.controller.abi import O_ACCMODE, O_RDONLY, O_RDWR, O_TRUNC
 from proxybox.controller.errors import Denied
-from proxybox.controller.vfs.host import boundary
+from proxybox.controller.vfs.host import attributes, boundary
+from proxybox.controller.vfs.host.attributes import Attributes
 from proxybox.controller.vfs.host.filesystem import HostFilesystem, shown_mode
 from proxybox.controller.vfs.host.use import FileId, HeldFile, identity
 from proxybox.controller.vfs.nodes import (
@@ -86,6 +87,11 @@ class HostNode(Node):
 
     def stat(self) -> Stat:
         return self._mount.show(self.look())
+
+    def attributes(self) -> Attributes:
+        """The extended attributes that it has on the host now. They are not shown to the box."""
+        with self._mount.host.path_fd(self.relative()) as fd:
+            return attributes.read(fd)
 
     def permits(self, creds: Credentials, mask: int) -> bool:
         seen = self.look()
@@ -183,6 +189,9 @@ class HostFile(HostNode, RegularFile):
         if self._taken:
             raise OSError(errno.EBADF, "closed")
         return super().look()
+
+    def attributes(self) -> Attributes:
+        return super().attributes() if self._fd is None else attributes.read(self._fd)
 
     def open(self, flags: int) -> OpenFile:
         from proxybox.controller.vfs.openfiles import HostOpenFile

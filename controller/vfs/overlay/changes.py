@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat as st
 
 import attrs
+
+from proxybox.controller.vfs.host import attributes
+from proxybox.controller.vfs.host.attributes import Attributes
 
 MAX_DIFF_BYTES = 1 << 20
 """The old contents of larger files are not kept for a diff."""
@@ -12,17 +16,34 @@ MAX_DIFF_BYTES = 1 << 20
 
 @attrs.frozen(slots=True)
 class Origin:
-    """Which version of a host file a node stood for when it was read: device, inode, size, time of modification."""
+    """Which version of a host file a node stood for when it was read, and what a commit is to keep of it.
+
+    mode: its permission bits and set-id bits. attributes: its extended attributes, ACLs among them. names: how many
+    hard links it has, in which two versions may differ.
+    """
 
     dev: int
     ino: int
     size: int
     mtime_ns: int
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    attributes: Attributes = ()
+    names: int = attrs.field(default=1, eq=False)
 
     @classmethod
-    def of(cls, seen: os.stat_result) -> Origin:
-        """Makes an Origin from what fstat(2) returned."""
-        return cls(seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns)
+    def of(cls, seen: os.stat_result, attributes: Attributes) -> Origin:
+        """Makes an Origin from what fstat(2) returned, and from the file's attributes."""
+        return cls(
+            seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns,
+            st.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid, attributes, seen.st_nlink,
+        )  # fmt: skip
+
+    @classmethod
+    def at(cls, fd: int) -> Origin:
+        """Makes an Origin of what a descriptor of any kind refers to."""
+        return cls.of(os.fstat(fd), attributes.read(fd))
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -33,7 +54,9 @@ class Change:
     below the mount, as bytes. kind: "added", "modified" or "deleted". type: "file", "dir" or "symlink". mode: the
     permission bits. content: a file's new contents. target: a link's text. old: a file's former contents, when they are
     at most 1 MiB. old_mode, old_target: the permission bits and the link's text of what stood there; None for nothing.
-    origin: the host's file that a commit expects to find there; None for nothing.
+    origin: the host's file that a commit expects to find there; None for nothing. like: the host's file whose owner and
+    attributes it gets, because it takes its place or was moved from there; None for what was made anew. default: the
+    default ACL of the folder in which it was made anew; None where there is none.
     """
 
     name: str
@@ -47,6 +70,22 @@ class Change:
     old_mode: int | None = None
     old_target: bytes | None = None
     origin: Origin | None = attrs.field(default=None, repr=False)
+    like: Origin | None = attrs.field(default=None, repr=False)
+    default: bytes | None = attrs.field(default=None, repr=False)
+
+    @property
+    def attributes(self) -> Attributes:
+        """The extended attributes that it is to have on the host, ACLs among them."""
+        if self.kind == "deleted" or self.type == "symlink":
+            return ()
+        if self.like is None:
+            return attributes.inherited(self.default, self.mode, is_folder=self.type == "dir")
+        return attributes.at_mode(attributes.once_written(self.like.attributes), self.mode)
+
+    @property
+    def old_attributes(self) -> Attributes:
+        """The extended attributes of what stood there."""
+        return () if self.origin is None else self.origin.attributes
 
     def diff(self) -> str:
         """A unified diff; for anything that is not text, a line that says so."""

@@ -14,9 +14,10 @@ from functools import partial
 import attrs
 
 from proxybox.controller.abi import PATH_MAX
+from proxybox.controller.vfs.host.directory import HostDirectory
 from proxybox.controller.vfs.nodes import Directory, Node, RegularFile, Symlink
 from proxybox.controller.vfs.overlay.changes import MAX_DIFF_BYTES, Change, Origin
-from proxybox.controller.vfs.overlay.mount import Layered, OverlayDirectory, OverlayMount, origin_of
+from proxybox.controller.vfs.overlay.mount import Layered, OverlayDirectory, OverlayFile, OverlayMount, origin_of
 from proxybox.controller.vfs.quota import Quota
 
 SPARE_BYTES = 256 << 20
@@ -102,21 +103,21 @@ class _Collector:
         elif isinstance(node, Layered) and node.in_place and node.is_at(directory, name):
             self.changed_in_place(where, node, directory)
         else:
-            self.comes(where, node)
+            self.comes(where, node, directory)
 
-    def comes(self, path: bytes, node: Node) -> None:
+    def comes(self, path: bytes, node: Node, directory: OverlayDirectory) -> None:
         """Reads an added entry after all entries that go were looked at.
 
         If the host writes to a moved file in between, the commit then sees this as a change of what goes, and never
         takes the old contents for what was moved.
         """
-        self.last.append(partial(self.added, path, node))
+        self.last.append(partial(self.added, directory.host_folder(), path, node))
 
     def changed_in_place(self, path: bytes, node: Layered, directory: OverlayDirectory) -> None:
         below = _below(directory, node.called)
         if isinstance(node, OverlayDirectory):
             if below is not None and node.below is None and _mode(node) != _mode(below):
-                self.add("modified", path, node, was=below, origin=node.origin)
+                self.add("modified", path, node, was=below, origin=_whole(node.origin, below))
             self.later.append(lambda: self.directory(node, path))
         elif isinstance(node, RegularFile) and node.below is None:
             self.compared(path, node, below, node.origin)
@@ -130,7 +131,7 @@ class _Collector:
                 self.add("modified", path, node, was=below, origin=origin)
         else:
             self.taken(path, directory, name, below)
-            self.comes(path, node)
+            self.comes(path, node, directory)
 
     def compared(self, path: bytes, node: RegularFile, below: Node | None, origin: Origin | None) -> None:
         """Compares a file with the one that stood in its place: it is modified when its contents or its mode differ."""
@@ -154,10 +155,12 @@ class _Collector:
         """The former contents, for a diff."""
         return _read(below, min(MAX_DIFF_BYTES, self.budget.old)) if isinstance(below, RegularFile) else None
 
-    def added(self, path: bytes, node: Node) -> None:
-        self.add("added", path, node)
+    def added(self, folder: HostDirectory | None, path: bytes, node: Node) -> None:
+        """Reports a node and all that is in it. folder: the host's folder whose default ACL it gets if it is new."""
+        self.add("added", path, node, folder=folder)
         if isinstance(node, Directory):
-            self.each(path, node, self.added)
+            lower = node.lower if isinstance(node, OverlayDirectory) else None
+            self.each(path, node, partial(self.added, lower if isinstance(lower, HostDirectory) else folder))
 
     def taken(self, path: bytes, directory: OverlayDirectory, name: bytes, below: Node) -> None:
         """Reports as deleted what stood below where `directory` has a whiteout now."""
@@ -193,6 +196,8 @@ class _Collector:
             self.each(path, below, self.moved_unread)
 
     def deleted(self, path: bytes, below: Node, origin: Origin | None) -> None:
+        if isinstance(below, Directory):
+            origin = _whole(origin, below)
         self.keep("deleted", path, below, was=below, old=self.old(below), origin=origin)
 
     def each(self, path: bytes, directory: Directory, visit: Callable[[bytes, Node], None]) -> None:
@@ -217,12 +222,15 @@ class _Collector:
         was: Node | None = None,
         old: bytes | None = None,
         origin: Origin | None = None,
+        folder: HostDirectory | None = None,
     ) -> None:
         content = None
         if isinstance(node, RegularFile):
             content = _read(node, self.budget.contents)
             self.budget.contents -= len(content or b"")
-        self.keep(kind, path, node, was=was, content=content, old=old, origin=origin)
+        like = origin if kind == "modified" else _like(node)
+        default = _default_acl(folder) if like is None and folder is not None else None
+        self.keep(kind, path, node, was=was, content=content, old=old, origin=origin, like=like, default=default)
 
     def keep(
         self,
@@ -234,6 +242,8 @@ class _Collector:
         content: bytes | None = None,
         old: bytes | None = None,
         origin: Origin | None = None,
+        like: Origin | None = None,
+        default: bytes | None = None,
     ) -> None:
         target = node.target if isinstance(node, Symlink) and kind != "deleted" else None
         old_target = was.target if isinstance(was, Symlink) else None
@@ -249,10 +259,13 @@ class _Collector:
             old_mode=None if was is None else _mode(was),
             old_target=old_target,
             origin=origin,
+            like=like,
+            default=default,
         )
         self.found.append(change)
         self.budget.old -= len(old or b"")
         self.budget.paths -= len(change.name) + len(path) + len(target or b"") + len(old_target or b"")
+        self.budget.paths -= len(default or b"") + sum(_size(each) for each in (origin, like) if each is not None)
         self.budget.changes -= 1
 
     def prefix_name(self, path: bytes) -> str:
@@ -265,6 +278,35 @@ def _below(directory: OverlayDirectory, name: bytes) -> Node | None:
         return directory.lower.lookup(name) if directory.lower is not None else None
     except OSError:
         return None
+
+
+def _like(node: Node) -> Origin | None:
+    """The host's file that a node was before it was changed or moved, by the names that it had then."""
+    below = node.lower if isinstance(node, OverlayDirectory) else node.below if isinstance(node, OverlayFile) else None
+    if below is None:
+        return node.origin if isinstance(node, OverlayFile) else None
+    try:
+        return origin_of(below)
+    except OSError:  # it is gone: what is in it cannot be read, either
+        return None
+
+
+def _default_acl(folder: HostDirectory) -> bytes | None:
+    try:
+        return folder.default_acl()
+    except OSError:  # the folder is gone, which the commit notices
+        return None
+
+
+def _size(origin: Origin) -> int:
+    return sum(len(name) + len(value or b"") for name, value in origin.attributes)
+
+
+def _whole(origin: Origin | None, below: Node) -> Origin | None:
+    """The origin of a folder with all that a commit compares and keeps, unless another one stands there by now."""
+    found = origin_of(below)
+    is_same = origin is None or found is None or (origin.dev, origin.ino) == (found.dev, found.ino)
+    return found if is_same else origin
 
 
 def _type(node: Node) -> str:

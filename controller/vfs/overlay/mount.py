@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 from proxybox.controller.abi import O_ACCMODE, O_RDONLY, O_TRUNC, RENAME_EXCHANGE, S_IFDIR, pack_stat
 from proxybox.controller.effects import AnotherTurn
 from proxybox.controller.errors import Denied
+from proxybox.controller.vfs.host.directory import HostDirectory
 from proxybox.controller.vfs.host.links import refuse_behind_a_name, refuse_moving_links
 from proxybox.controller.vfs.host.nodes import HostNode
 from proxybox.controller.vfs.inodes import Inode
@@ -92,7 +93,12 @@ class OverlayMount:
 
 def origin_of(node: Node) -> Origin | None:
     """What identifies a node below on the host; None when it is not on the host."""
-    return Origin.of(node.look()) if isinstance(node, HostNode) else None
+    return Origin.of(node.look(), node.attributes()) if isinstance(node, HostNode) else None
+
+
+def identity_of(node: Node) -> Origin | None:
+    """The same without what is only needed to write it anew: cheaper, for a folder that is only walked through."""
+    return Origin.of(node.look(), ()) if isinstance(node, HostNode) else None
 
 
 class Layered(Inode):
@@ -370,9 +376,9 @@ class OverlayDirectory(Layered, MemoryDirectory):
 
     lower: the folder below whose entries show through; None for a new folder. whiteouts: the names below that do not
     show through, with the origin of what they hide. displaced: the folders among them, which know which of their
-    entries the box was shown. hidden: whether this folder's name, or one above it, is hidden on the host. The caller
-    has put such a folder there; the guest may read, write and remove what is in it, but can neither make anything there
-    nor move anything to it.
+    entries the box was shown. heritage: the nearest host folder above a new folder. hidden: whether this folder's name,
+    or one above it, is hidden on the host. The caller has put such a folder there; the guest may read, write and remove
+    what is in it, but can neither make anything there nor move anything to it.
     """
 
     stable = False
@@ -397,12 +403,13 @@ class OverlayDirectory(Layered, MemoryDirectory):
         else:
             self.superblock = superblock
             self._stand_for(lower, above, name)
-            self.origin = origin_of(lower)
+            self.origin = identity_of(lower)
             self.children = {}
             self.parent, self.name = above, name
         self.mount = mount
         self.hidden = False
         self.lower = lower
+        self.heritage: HostDirectory | None = None
         self.whiteouts: dict[bytes, Origin | None] = {}
         self.displaced: dict[bytes, OverlayDirectory] = {}
         self._standing: WeakValueDictionary[bytes, Layered] = WeakValueDictionary()
@@ -518,6 +525,17 @@ class OverlayDirectory(Layered, MemoryDirectory):
         if host is not None and (self.hidden or host.hides(name)) and not self.mount.is_open:
             raise Denied(errno.EACCES, "dotfiles are hidden in this mount")
 
+    def host_folder(self) -> HostDirectory | None:
+        """The host's folder whose default ACL what is made in this one gets: a new folder has it from around it."""
+        return self.lower if isinstance(self.lower, HostDirectory) else self.heritage
+
+    def permitted_by_default(self) -> int | None:
+        folder = self.host_folder()
+        try:
+            return None if folder is None else folder.permitted_by_default()
+        except OSError:  # it is gone on the host, and nothing can be committed to it
+            return None
+
     def symlink(self, name: bytes, target: bytes, creds: Credentials) -> Symlink:
         if self.mount.host is not None:
             refuse_behind_a_name(target)
@@ -555,6 +573,7 @@ class OverlayDirectory(Layered, MemoryDirectory):
         if isinstance(node, OverlayDirectory):
             host = self.mount.host
             node.hidden = host is not None and (self.hidden or host.hides(name))
+            node.heritage = self.host_folder()
 
     def leaves_whiteout(self, name: bytes) -> bool:
         """Whether the removal of that name must be remembered, because there is something below it."""
