@@ -10,8 +10,8 @@ import sys
 FILES = frozenset(
     f"/usr/lib/proxybox/{name}.py"
     for name in (
-        "bootstrap", "cells", "completion", "expressions", "on_cpython", "program", "session", "showing", "standins",
-        "values",
+        "bootstrap", "cells", "completion", "expressions", "leftopen", "on_cpython", "program", "session", "showing",
+        "standins", "values",
     )
 )  # fmt: skip
 

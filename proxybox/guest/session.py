@@ -18,6 +18,7 @@ import cells
 import completion
 import expressions
 import kind
+import leftopen
 import program
 import showing
 import standins
@@ -109,6 +110,7 @@ class Namespace:
         self.flags = 0  # the compiler flags of all `from __future__` imports so far
         self.running = self.told = False
         self.frame = self.theirs = None
+        self.left_open = leftopen.LeftOpen()
         self.do_reset()
 
     # --- commands: each returns a value -------------------------------------------------------------------------------
@@ -160,6 +162,16 @@ class Namespace:
     @hidden
     def run_fork(self):
         return kind.result_of((yield kind.fork, (self.screen.link.calls,)))
+
+    @hidden
+    def run_collect(self):
+        """Has files closed that nothing refers to. This and `save` are the controller's (controller/warm/leftopen.py)."""
+        return kind.result_of((yield self.left_open.collect, ()))
+
+    @hidden
+    def run_save(self, descriptors):
+        """The same again, for what others wrote to when they were closed; and flushes what is open after that."""
+        kind.result_of((yield self.left_open.find, (descriptors,)))
 
     @hidden
     def do_get(self, name):
@@ -233,6 +245,8 @@ class Namespace:
                 finally:
                     if command[0] != "fork":  # a CPython looks at the clock for each stream, and a copy's would go on
                         flush()
+                        if self.left_open.known:
+                            self.left_open.flush()
                 return self.encode(value)
             except SystemExit as error:
                 return values.encode(("exit", exit_code(error.code)))

@@ -80,6 +80,7 @@ def result_of(data: Mapping[str, Any], taking: Taking | None = None) -> Result:
         files=_ReceivedFiles([_change(entry) for entry in data["files"]]),
         denials={Denial(each["call"], each["errno"], each["reason"]): each["count"] for each in data["denials"]},
         unknown_calls={int(number): count for number, count in data["unknown_calls"].items()},
+        left_open=tuple(data.get("left_open", ())),
         layers=data["layers"],
         **({} if taking is None else attrs.asdict(record_of(data, taking))),
     )
