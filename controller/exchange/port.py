@@ -53,8 +53,8 @@ class Port:
 
     value_size: the most bytes of one value. notify: called, from any thread, when the wait for a host function may be
     over. show: called with what is to be shown, encoded. imported: called with the names of modules of `preload` that
-    were imported. first: asked with each result for a command of the controller's own, which the guest carries out before
-    the caller's next one; what comes of that is dropped. result: what the guest has given last.
+    were imported. first: asked with each result for a command of the controller's own, which the guest carries out
+    before the caller's next one; what comes of that is dropped. result: what the guest has given last.
     """
 
     __slots__ = (

@@ -42,9 +42,7 @@ class DescriptorTable:
 
     def writable_files(self) -> list[tuple[int, RegularOpenFile]]:
         """The descriptors of regular files that are open for writing, and their descriptions."""
-        return [
-            (fd, file) for fd, file in self._files.items() if isinstance(file, RegularOpenFile) and file.may_write
-        ]
+        return [(fd, file) for fd, file in self._files.items() if isinstance(file, RegularOpenFile) and file.may_write]
 
     def install(self, file: OpenFile, cloexec: bool = False, minimum: int = 0) -> int:
         """Gives `file` the lowest free number from `minimum` on. Raises EMFILE, after closing an unused `file`."""

@@ -3,7 +3,7 @@
 Python writes to a buffer first. A PyPy flushes that of a file which nothing refers to when its garbage collector finds
 it, maybe never. So when a call has ended, and files are open that were not so after an earlier one, the guest collects
 (proxybox/guest/leftopen.py). If some are still open, it collects once more, for what was written to when others were
-closed, and flushes what writes to them. These it flushes after each later call, without being asked.
+closed, and flushes what is open then. It does so after each later call, too, without being asked.
 
 All of it is a part of the call: within its limits, and recorded. A call has two such rounds at most.
 """
@@ -38,12 +38,12 @@ class LeftOpen:
         if not left or self._rounds == 2:
             return None
         self._rounds += 1
-        if self._rounds == 1:
-            return _command("collect")
-        self._new = [file for _, file in left]
-        for file in self._new:
-            file.was_left_open = True
-        return _command("save", tuple(fd for fd, _ in left))
+        if self._rounds == 2:
+            self._new = [file for _, file in left]
+            for file in self._new:
+                file.was_left_open = True
+        what = "close" if self._rounds == 1 else "save"
+        return b"m" + marshal.dumps(("left_open", what, tuple(fd for fd, _ in left)), MARSHAL)  # as `begin` encodes it
 
     def paths(self) -> tuple[str, ...]:
         """Returns the paths of the files that the call has left open, and none before it."""
@@ -57,8 +57,3 @@ class LeftOpen:
                 continue
             if path.startswith(b"/") and not path.endswith(b" (deleted)"):
                 yield path
-
-
-def _command(*words: object) -> bytes:
-    """A command as `LiveSession.begin` encodes one."""
-    return b"m" + marshal.dumps(words, MARSHAL)

@@ -164,14 +164,9 @@ class Namespace:
         return kind.result_of((yield kind.fork, (self.screen.link.calls,)))
 
     @hidden
-    def run_collect(self):
-        """Has files closed that nothing refers to. This and `save` are the controller's (controller/warm/leftopen.py)."""
-        return kind.result_of((yield self.left_open.collect, ()))
-
-    @hidden
-    def run_save(self, descriptors):
-        """The same again, for what others wrote to when they were closed; and flushes what is open after that."""
-        kind.result_of((yield self.left_open.find, (descriptors,)))
+    def run_left_open(self, what, descriptors):
+        """Is a command of the controller's own (controller/warm/leftopen.py). what: "close" or "save"."""
+        kind.result_of((yield getattr(self.left_open, what), (descriptors,)))
 
     @hidden
     def do_get(self, name):
