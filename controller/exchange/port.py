@@ -53,8 +53,9 @@ class Port:
 
     value_size: the most bytes of one value. notify: called, from any thread, when the wait for a host function may be
     over. show: called with what is to be shown, encoded. imported: called with the names of modules of `preload` that
-    were imported. first: asked with each result for a command of the controller's own, which the guest carries out
-    before the caller's next one; what comes of that is dropped. result: what the guest has given last.
+    were imported. first: asked for a command of the controller's own, which the guest carries out first: before it is
+    given one of the caller's (True), and after each result (False). What comes of such a command is dropped. result:
+    what the guest has given last.
     """
 
     __slots__ = (
@@ -81,7 +82,7 @@ class Port:
         self.notify: Callable[[], None] = lambda: None
         self.show: Callable[[bytes], object] | None = None
         self.imported: Callable[[bytes], object] | None = None
-        self.first: Callable[[], bytes | None] = lambda: None
+        self.first: Callable[[bool], bytes | None] = lambda _: None
         self.result: bytes | None = None
         self.functions = functions
         self.callers: AbstractContextManager[None] = nullcontext()  # entered around the caller's functions (meter.py)
@@ -161,7 +162,7 @@ class Port:
         """Takes the result of a command. The guest is idle then, unless there is a command of the controller's own."""
         if not self._is_own:
             self.result = result
-        own = self.first()
+        own = self.first(False)
         self._is_own = own is not None
         if own is not None:
             return Pending(lambda: own)
@@ -191,10 +192,15 @@ class Port:
         return answer
 
     def _next(self) -> bytes | None:
+        if self._command is None:
+            return None
+        self._idle = None
+        own = self.first(True)
+        if own is not None:
+            self._is_own = True
+            return own
         command, self._command = self._command, None
-        if command is not None:
-            self._idle = None
-            self._telling, self._told = self._told, ()
+        self._telling, self._told = self._told, ()
         return command
 
     def _wait(self, line: _Line, pending: Pending | Work, address: int, room: int) -> Reply:

@@ -11,6 +11,7 @@ All of it is a part of the call: within its limits, and recorded. A call has two
 import marshal
 from collections.abc import Iterator
 
+from proxybox.controller.process.keeper import Watch
 from proxybox.controller.vfs.namei import path_of
 from proxybox.controller.vfs.openfiles import RegularOpenFile
 from proxybox.controller.warm.start import MARSHAL
@@ -18,30 +19,43 @@ from proxybox.controller.world.state import World
 
 #: The most files of which a call tells that it has left them open.
 _MOST_TOLD = 20
+_MOST_ROUNDS = 2
 
 
 class LeftOpen:
-    """Which files the calls of one session leave open."""
+    """Which files the calls of one session leave open. watch: of the guest's process."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, watch: Watch) -> None:
+        self._world, self._watch = world, watch
         self._rounds = 0
+        self._is_late = False
         self._new: list[RegularOpenFile] = []
 
     def begin(self) -> None:
         """A call begins."""
         self._rounds, self._new = 0, []
 
-    def command(self) -> bytes | None:
-        """Returns what the guest is to do before its call has ended; None for nothing."""
+    def command(self, is_before: bool) -> bytes | None:
+        """Returns what the guest is to do first; None for nothing.
+
+        is_before: whether a call begins; else it ends. A call that was interrupted has no time left: the next one
+        begins with this. Where the interrupt came in the middle of this, it is not tried again.
+        """
+        if is_before and not self._is_late:
+            return None
         left = [(fd, file) for fd, file in self._world.descriptors.writable_files() if not file.was_left_open]
-        if not left or self._rounds == 2:
+        self._is_late = bool(left and self._watch.interrupted and not self._rounds)
+        if not left or self._is_late or self._rounds == _MOST_ROUNDS:
+            self._rounds = 0
             return None
         self._rounds += 1
-        if self._rounds == 2:
+        if self._rounds == _MOST_ROUNDS or self._watch.interrupted:
             self._new = [file for _, file in left]
             for file in self._new:
                 file.was_left_open = True
+        if self._watch.interrupted:
+            self._rounds = 0
+            return None
         what = "close" if self._rounds == 1 else "save"
         return b"m" + marshal.dumps(("left_open", what, tuple(fd for fd, _ in left)), MARSHAL)  # as `begin` encodes it
 

@@ -161,7 +161,7 @@ class LiveSession:
         self._box = box
         self._live = live
         self._port = _port(live)
-        self._left_open = LeftOpen(live.world)
+        self._left_open = LeftOpen(live.world, live.process.watch)
         self._port.first = self._left_open.command
         self.copies = copies
         self._is_counted = is_copy and counted

@@ -40,7 +40,8 @@ class LeftOpen:
     @hidden
     def flush(self):
         """Flushes what is remembered, and forgets what is closed. This is done after each command."""
-        self.known = flushed(self.known)
+        known, self.known = self.known, []  # an interrupt forgets what cannot be flushed in time
+        self.known = flushed(known)
 
     @hidden
     def writers(self, descriptors):

@@ -45,7 +45,7 @@ FORGOTTEN = {
 
 @pytest.fixture(scope="module")
 def box(guest_kind: str) -> Iterator[proxybox.Sandbox]:
-    with proxybox.Sandbox(session={"branches": 2}, limits={"disk": "1M", "wall_time": 60}) as box:
+    with proxybox.Sandbox(session={"branches": 2, "grace": 20}, limits={"disk": "1M", "wall_time": 60}) as box:
         yield box
 
 
@@ -154,7 +154,16 @@ def test_it_is_within_the_time_of_the_call(session: proxybox.Session, way: str) 
     assert (result.status, result.why) == (
         Status.TIME_LIMIT, "limits.wall_time; the call was interrupted, the session goes on",
     )  # fmt: skip
+    assert session.eval("6 * 7", timeout=60).value == 42
     session.exec("import os\nos._exit(0)")
+
+
+def test_a_call_that_was_interrupted_leaves_it_to_the_next_one(session: proxybox.Session) -> None:
+    write = (
+        "open('f', 'w').write('abc')\na = type('A', (), {})()\na.a, a.f = a, open('g', 'w')\na.f.write('abc')\ndel a"
+    )
+    assert session.exec(f"{write}\nwhile True: pass", timeout=0.5).status is Status.TIME_LIMIT
+    assert session.eval("open('f').read() + open('g').read()", check=True).value == "abcabc"
 
 
 def test_a_call_has_two_rounds_at_most(session: proxybox.Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,9 +171,10 @@ def test_a_call_has_two_rounds_at_most(session: proxybox.Session, monkeypatch: p
     rounds: list[bytes] = []
     command = LeftOpen.command
 
-    def counted(left_open: LeftOpen) -> bytes | None:
-        made = command(left_open)
-        rounds.append(made or b"")
+    def counted(left_open: LeftOpen, is_before: bool) -> bytes | None:
+        made = command(left_open, is_before)
+        if not is_before:
+            rounds.append(made or b"")
         return made
 
     monkeypatch.setattr(LeftOpen, "command", counted)
