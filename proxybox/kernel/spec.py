@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,12 +22,17 @@ NAME, DISPLAY_NAME = "proxybox", "Python in a box (proxybox)"
 #: The names that jupyter_client allows, without those of dots only.
 _NAME = re.compile(r"(?=.*[^.])[A-Za-z0-9._-]+")
 #: What the types of a choice are called in kernel.json.
-_WANTED: Final = {str: "a string", tuple[str, ...]: "an array of strings"}
+_WANTED: Final[Mapping[Any, str]] = {str: "a string", tuple[str, ...]: "an array of strings"}
 #: A front end replaces this word by the path of its own Python.
 _ANY_PYTHON = "python"
 
 
 _TEXT: Final = instance_of(str)
+
+
+def _to_tuple(value: Any) -> Any:
+    """JSON has no tuples."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 @attrs.frozen(kw_only=True)
@@ -44,9 +50,8 @@ class Choice:
     folder: str = attrs.field(default="", validator=_TEXT)
     guest: str = attrs.field(default="", validator=_TEXT)
     packages: tuple[str, ...] = attrs.field(
-        default=(), converter=lambda given: tuple(given) if isinstance(given, list) else given,
-        validator=deep_iterable(_TEXT, instance_of(tuple)),
-    )  # fmt: skip
+        default=(), converter=_to_tuple, validator=deep_iterable(_TEXT, instance_of(tuple))
+    )
     record: str = attrs.field(default="", validator=_TEXT)
 
 

@@ -54,6 +54,14 @@ class ServiceError(ProxyboxError):
         super().__init__(message)
         self.kind, self.status, self.retry_after, self.request_id = kind, status, retry_after, request_id
 
+    @property
+    def pause(self) -> float | None:
+        """After how many seconds a client sends the request again by itself; None for never.
+
+        Where a worker was lost, the request was begun, maybe twice, and may be what has ended the workers.
+        """
+        return None if self.kind == "worker-lost" else self.retry_after
+
 
 def result_of(data: Mapping[str, Any], taking: Taking | None = None) -> Result:
     """Returns the Result that a service has sent. Its text came as text, so bytes that are no UTF-8 are escaped.
