@@ -165,8 +165,9 @@ class Service:
                 on_begin=lambda begun: self._running.update({identity: (caller.key, begun)}),
                 is_repeatable=not self.config.policies[job["policy"]].filesystem.changes_host,
             )  # fmt: skip
-        except WorkerLost:
-            raise Refusal("worker-lost", headers={"Retry-After": "1"}) from None
+        except WorkerLost as error:
+            why = f"{error}: the program may have run in part"
+            raise Refusal("worker-lost", why, headers={"Retry-After": "1"}) from None
         finally:
             self._running.pop(identity, None)
         self.metrics.ran(data, time.monotonic() - began)
