@@ -185,3 +185,8 @@ class Filesystem:
     mounts: tuple[Mount, ...] = attrs.field(default=(), converter=_to_mounts)
     box: Mode = attrs.field(default="overlay", validator=one_of(*MODES))
     hide_dotfiles: bool = attrs.field(default=True, converter=checks.to_flag)
+
+    @property
+    def changes_host(self) -> bool:
+        """Whether a program can change files of the host: a second run would find what the first one has done."""
+        return "rw" in (self.box, *(mount.mode for mount in self.mounts))

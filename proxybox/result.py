@@ -125,9 +125,10 @@ class Result:
     stdout_bytes, stderr_bytes: what it printed. value: the value of a session's expression; None for a program. error:
     the exception that it ended with, as the program printed it. usage: what it has used. truncated: whether output was
     cut. files: the files that it has added or changed. denials: refused calls with reasons, each once, with counts.
-    unknown_calls: numbers of OS calls that the controller does not implement, with counts. layers: the defences that
-    this box had, by name; a text that begins with "missing: " tells why the box did not have that one. record: the
-    path of the run's record, None for a run that was not recorded. record_fault: why that record is not complete.
+    unknown_calls: numbers of OS calls that the controller does not implement, with counts. left_open: paths of files
+    that a call of a session has left open for writing, and no call before it; 20 at most. layers: the defences that
+    this box had, by name; a text that begins with "missing: " tells why the box did not have that one. record: the path
+    of the run's record, None for a run that was not recorded. record_fault: why that record is not complete.
     record_digest: the chain of the whole record (docs/record-format.md), in hexadecimal digits.
     """
 
@@ -145,6 +146,7 @@ class Result:
     files: Files = attrs.field(factory=Files)
     denials: Mapping[Denial, int] = attrs.field(factory=dict)
     unknown_calls: Mapping[int, int] = attrs.field(factory=dict)
+    left_open: tuple[str, ...] = ()
     layers: Mapping[str, str] = attrs.field(factory=dict)
     record: Path | None = None
     record_fault: str = ""
@@ -234,6 +236,7 @@ class Result:
             "usage": attrs.asdict(self.usage),
             "files": [_change_to_dict(change) for change in self.files.changes],
             "denials": [{**attrs.asdict(denial), "count": count} for denial, count in self.denials.items()],
+            "left_open": list(self.left_open),
             "unknown_calls": {str(number): count for number, count in self.unknown_calls.items()},
             "layers": dict(self.layers),
             **({} if self.record is None else {"record": str(self.record), "record_fault": self.record_fault}),

@@ -449,6 +449,7 @@ def session_result(answer: CommandResult, policy: Policy, layers: Mapping[str, s
         truncated=answer.truncated,
         denials=answer.denials,
         unknown_calls=answer.unknown,
+        left_open=answer.left_open,
         layers=layers,
     )
 

@@ -167,6 +167,8 @@ def notes(result: Result, policy: Policy, *, untold: Sequence[str] = (), goes_on
     found = remarks(result, policy)
     if untold:
         found.append(f"shown, which cannot be told: {', '.join(map(name, untold[:_MOST_NAMED]))}")
+    for path in result.left_open:
+        found.append(f"{name(path.removeprefix(f'{policy.environment.cwd}/'))} is still open: close it, or use `with`")
     if result.exit_code and result.status is Status.ERROR and _is_exit(result.error):
         found.append(f"the program ended with exit status {result.exit_code}")
     if goes_on is False:

@@ -53,18 +53,22 @@ class Port:
 
     value_size: the most bytes of one value. notify: called, from any thread, when the wait for a host function may be
     over. show: called with what is to be shown, encoded. imported: called with the names of modules of `preload` that
-    were imported. result: what the guest has given last.
+    were imported. first: asked for a command of the controller's own, which the guest carries out first: before it is
+    given one of the caller's (True), and after each result (False). What comes of such a command is dropped. result:
+    what the guest has given last.
     """
 
     __slots__ = (
         "_command",
         "_idle",
+        "_is_own",
         "_lines",
         "_running",
         "_telling",
         "_told",
         "_works",
         "callers",
+        "first",
         "functions",
         "imported",
         "notify",
@@ -78,6 +82,7 @@ class Port:
         self.notify: Callable[[], None] = lambda: None
         self.show: Callable[[bytes], object] | None = None
         self.imported: Callable[[bytes], object] | None = None
+        self.first: Callable[[bool], bytes | None] = lambda _: None
         self.result: bytes | None = None
         self.functions = functions
         self.callers: AbstractContextManager[None] = nullcontext()  # entered around the caller's functions (meter.py)
@@ -85,6 +90,7 @@ class Port:
         self._told: tuple[tuple[int, bytes], ...] = ()  # goes with the command
         self._telling: tuple[tuple[int, bytes], ...] = ()  # in the answer that is being made
         self._idle: int | None = None  # the channel that waits for a command
+        self._is_own = False  # whether the guest's last command was the controller's own
         self._lines: dict[int, _Line] = {}  # by channel
         self._running: list[tuple[Pending, int]] = []  # with the sizes of their calls
         self._works: deque[Work] = deque()  # one is decoded at a time: decoded, they are larger
@@ -139,8 +145,7 @@ class Port:
         if self._idle == channel:
             self._idle = None
         if kind == b"r":
-            self.result, self._idle = data, channel
-            return Pending(self._next)
+            return self._rest(channel, data)
         if kind == b"d":
             if self.show is not None:
                 with self.callers:
@@ -152,6 +157,17 @@ class Port:
         if kind == b"h" and self.functions is not None:
             return self._call(self.functions, data)
         return None
+
+    def _rest(self, channel: int, result: bytes) -> Pending:
+        """Takes the result of a command. The guest is idle then, unless there is a command of the controller's own."""
+        if not self._is_own:
+            self.result = result
+        own = self.first(False)
+        self._is_own = own is not None
+        if own is not None:
+            return Pending(lambda: own)
+        self._idle = channel
+        return Pending(self._next)
 
     def _call(self, functions: HostFunctions, data: bytes) -> Pending | Work:
         answer = self._refused(len(data)) or functions.call(data, lambda: self.notify(), self.callers)
@@ -176,10 +192,15 @@ class Port:
         return answer
 
     def _next(self) -> bytes | None:
+        if self._command is None:
+            return None
+        self._idle = None
+        own = self.first(True)
+        if own is not None:
+            self._is_own = True
+            return own
         command, self._command = self._command, None
-        if command is not None:
-            self._idle = None
-            self._telling, self._told = self._told, ()
+        self._telling, self._told = self._told, ()
         return command
 
     def _wait(self, line: _Line, pending: Pending | Work, address: int, room: int) -> Reply:

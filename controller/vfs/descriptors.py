@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
-from proxybox.controller.vfs.openfiles import OpenFile
+from proxybox.controller.vfs.openfiles import OpenFile, RegularOpenFile
 
 
 class DescriptorTable:
@@ -39,6 +39,10 @@ class DescriptorTable:
     def __iter__(self) -> Iterator[int]:
         """The open descriptors, ascending."""
         return iter(sorted(self._files))
+
+    def writable_files(self) -> list[tuple[int, RegularOpenFile]]:
+        """The descriptors of regular files that are open for writing, and their descriptions."""
+        return [(fd, file) for fd, file in self._files.items() if isinstance(file, RegularOpenFile) and file.may_write]
 
     def install(self, file: OpenFile, cloexec: bool = False, minimum: int = 0) -> int:
         """Gives `file` the lowest free number from `minimum` on. Raises EMFILE, after closing an unused `file`."""

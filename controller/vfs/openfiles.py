@@ -235,13 +235,17 @@ def _check_range(offset: int, size: int) -> None:
 
 
 class RegularOpenFile(OpenFile):
-    """A regular file opened for reading or writing at an offset."""
+    """A regular file opened for reading or writing at an offset.
 
-    __slots__ = ("_file",)
+    was_left_open: whether it was open for writing when a call of a session ended (warm/leftopen.py).
+    """
+
+    __slots__ = ("_file", "was_left_open")
 
     def __init__(self, node: RegularFile, flags: int) -> None:
         super().__init__(node, flags)
         self._file = node
+        self.was_left_open = False
 
     def read(self, size: int) -> bytes:
         if not self._can_read:

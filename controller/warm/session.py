@@ -34,6 +34,7 @@ from proxybox.controller.process.priority import of_guests, steps
 from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.seal.inspection import inspect_seal
 from proxybox.controller.status import Status
+from proxybox.controller.warm.leftopen import LeftOpen
 from proxybox.controller.warm.start import MARSHAL, WarmStart
 from proxybox.controller.world.output import Interleaved, OutputSink, Transcript
 from proxybox.controller.world.state import World
@@ -77,7 +78,7 @@ class CommandResult:
     claim: ("ok", value), ("value", why it cannot cross), ("error", type, message, traceback) or ("exit", code), as the
     guest says; None where the guest has ended. outcome: how the guest ended, None while it lives. interrupted: the
     limit (a key of policy.limits) for which the call was interrupted. out_of_memory: whether the guest, if the call
-    failed, had used most of its memory.
+    failed, had used most of its memory. left_open: the paths of files that the call has left open for writing.
     """
 
     claim: tuple[Any, ...] | None
@@ -90,6 +91,7 @@ class CommandResult:
     truncated: bool
     denials: Mapping[Denial, int]
     unknown: Mapping[int, int]
+    left_open: tuple[str, ...]
     usage: Usage
 
 
@@ -159,6 +161,8 @@ class LiveSession:
         self._box = box
         self._live = live
         self._port = _port(live)
+        self._left_open = LeftOpen(live.world, live.process.watch)
+        self._port.first = self._left_open.command
         self.copies = copies
         self._is_counted = is_copy and counted
         self.at_end: list[Callable[[], object]] = [copies.give_back] if self._is_counted else []
@@ -333,6 +337,7 @@ class LiveSession:
         world.stdout.begin(policy.output, transcript, streams.stdout)
         world.stderr.begin(policy.output, transcript, streams.stderr)
         dispatcher.denials, dispatcher.unknown = {}, {}
+        self._left_open.begin()
         dispatcher.limit = min(self._calls_end, dispatcher.calls + (policy.limits.calls or float("inf")))
         dispatcher.limit_name = "session.calls" if dispatcher.limit == self._calls_end else "limits.calls"
         dispatcher.on_limit = None
@@ -410,6 +415,7 @@ class LiveSession:
             truncated=world.stdout.truncated or world.stderr.truncated,
             denials=dispatcher.denials,
             unknown=dispatcher.unknown,
+            left_open=() if claim is None else self._left_open.paths(),
             usage=Usage(
                 wall=(time.monotonic_ns() - begun.now) / 1e9,
                 cpu=max(0, cpu - begun.cpu) / 1e9,

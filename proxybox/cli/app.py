@@ -8,7 +8,7 @@ import io
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
@@ -473,15 +473,25 @@ def kernel_group() -> None:
     """
 
 
-folder_option = click.option(
-    "--folder", metavar="PATH", help="A folder to show at /box; . is the notebook's own. Without it /box is empty."
+#: What is chosen for a kernel: the fields of proxybox.kernel.spec.Choice.
+KERNEL_OPTIONS: Final = (
+    click.option("--policy", "-p", metavar="NAME|FILE", help="What cells may do.", shell_complete=complete_policy),
+    click.option(
+        "--folder", metavar="PATH", help="A folder to show at /box; . is the notebook's own. Without it /box is empty."
+    ),
+    guest_option,
+    packages_option,
+    click.option(
+        "--record", metavar="DIR", help="Leave a record of each session in this folder.", shell_complete=complete_file
+    ),
 )
-record_option = click.option(
-    "--record", metavar="DIR", help="Leave a record of each session in this folder.", shell_complete=complete_file
-)
-policy_option = click.option(
-    "--policy", "-p", metavar="NAME|FILE", help="What cells may do.", shell_complete=complete_policy
-)
+
+
+def kernel_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Gives a command the options of KERNEL_OPTIONS."""
+    for option in reversed(KERNEL_OPTIONS):
+        command = option(command)
+    return command
 
 
 @kernel_group.command("install", short_help="Let Jupyter find the kernel.")
@@ -490,11 +500,7 @@ policy_option = click.option(
 @click.option("--sys-prefix", is_flag=True, help="In the environment that proxybox is installed in, and nowhere else.")
 @click.option("--name", default="proxybox", metavar="NAME", help="The kernel's name: --kernel_name=NAME.")
 @click.option("--display-name", metavar="TEXT", help="What menus show.")
-@policy_option
-@folder_option
-@guest_option
-@packages_option
-@record_option
+@kernel_options
 def kernel_install(user: bool, prefix: str | None, sys_prefix: bool, **options: Any) -> int:
     """Let Jupyter find the kernel.
 
@@ -523,11 +529,7 @@ def kernel_uninstall(name: str) -> int:
 
 @kernel_group.command("run", short_help="Serve a front end; Jupyter starts this.")
 @click.option("-f", "connection_file", required=True, metavar="FILE", help="The front end's connection file.")
-@policy_option
-@folder_option
-@guest_option
-@packages_option
-@record_option
+@kernel_options
 def kernel_run(connection_file: str, **options: Any) -> int:
     """Serve a front end: what Jupyter starts."""
     from proxybox.cli import kernel

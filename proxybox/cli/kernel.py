@@ -3,16 +3,14 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
+
+import attrs
 
 from proxybox.cli.choosing import chosen_packages, named_policy
 from proxybox.cli.failures import CommandError, UsageError
 from proxybox.cli.run import tell_failure
 from proxybox.policies import PRESETS
-
-if TYPE_CHECKING:
-    from proxybox.kernel.spec import Choice
-    from proxybox.policies import Policy
 
 _NEEDED = ("ipykernel", "jupyter_client", "IPython", "nh3", "zmq", "tornado", "traitlets", "pygments", "jupyter_core")
 
@@ -79,36 +77,29 @@ def uninstall(*, name: str) -> int:
     return 0
 
 
-def run(
-    connection_file: str, *, policy: str | None, folder: str | None, guest: str | None, packages: Sequence[str],
-    record: str | None,
-) -> int:  # fmt: skip
-    """Serves the front ends of a connection file; front ends start this as a kernel."""
+def run(connection_file: str, **options: Any) -> int:
+    """Serves the front ends of a connection file; front ends start this as a kernel.
+
+    options: the fields of a `Choice`; those that are empty are as the kernel's specification says.
+    """
     try:
         _check_needed()
         if not os.path.isfile(connection_file):
             raise CommandError(f"can't open the connection file {connection_file!r}")
         from proxybox.kernel import spec
+        from proxybox.kernel.box import default_policy
         from proxybox.kernel.running import run_kernel
 
         try:
-            chosen = spec.choice_for(connection_file)
+            installed = spec.choice_for(connection_file)
         except ValueError as error:
             raise CommandError(str(error)) from None
-        run_kernel(
-            connection_file, _policy(policy, chosen), _existing(folder or chosen.folder), guest or chosen.guest or None,
-            tuple(packages) or chosen.packages, record or chosen.record or None,
-        )  # fmt: skip
+        choice = attrs.evolve(installed, **{key: value for key, value in options.items() if value})
+        _existing(choice.folder)
+        run_kernel(connection_file, named_policy(choice.policy) if choice.policy else default_policy(), choice)
     except Exception as error:
         return tell_failure(error)
     return 0
-
-
-def _policy(policy: str | None, chosen: "Choice") -> "Policy":
-    from proxybox.kernel.box import default_policy
-
-    name = policy or chosen.policy
-    return named_policy(name) if name else default_policy()
 
 
 def _check_needed() -> None:
@@ -144,13 +135,14 @@ def _lasting_guest(guest: str | None) -> str:
 def _lasting_folder(folder: str | None) -> str:
     if not folder or folder == ".":
         return folder or ""
-    return os.path.abspath(_existing(folder) or "")
+    _existing(folder)
+    return os.path.abspath(folder)
 
 
-def _existing(folder: str) -> str | None:
+def _existing(folder: str) -> None:
+    """Raises UsageError when a folder is named that is none."""
     if folder and not os.path.isdir(folder):
         raise UsageError(f"--folder: {folder!r} is no folder")
-    return folder or None
 
 
 def prefix_of(user: bool, prefix: str | None, sys_prefix: bool) -> tuple[bool, str | None]:

@@ -24,8 +24,8 @@ KNOWN = set(sys.modules)  # every program has these modules: used here as they a
 OWN = {}
 #: What the policy's modules may be called, too.
 OURS = {
-    "cells", "completion", "expressions", "kind", "on_cpython", "on_pypy", "program", "session", "showing", "standins",
-    "values",
+    "cells", "completion", "expressions", "kind", "leftopen", "on_cpython", "on_pypy", "program", "session", "showing",
+    "standins", "values",
 }  # fmt: skip
 
 

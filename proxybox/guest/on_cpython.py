@@ -10,8 +10,8 @@ import sys
 FILES = frozenset(
     f"/usr/lib/proxybox/{name}.py"
     for name in (
-        "bootstrap", "cells", "completion", "expressions", "on_cpython", "program", "session", "showing", "standins",
-        "values",
+        "bootstrap", "cells", "completion", "expressions", "leftopen", "on_cpython", "program", "session", "showing",
+        "standins", "values",
     )
 )  # fmt: skip
 
@@ -147,6 +147,8 @@ def born():
 NAMES = ("__annotations__", "__builtins__") if sys.version_info < (3, 14) else ("__builtins__",)
 #: Whether the loader of a script has its absolute path.
 LOADS_ABSOLUTE = True
+#: Whether gc.get_objects has what nothing refers to any more.
+SEES_GARBAGE = True
 
 
 def run_text(text, names):
@@ -316,6 +318,7 @@ class End:
         status, interrupted = 0, isinstance(raised and raised[0], KeyboardInterrupt)
         if raised and isinstance(raised[0], SystemExit) and not sys.flags.inspect:
             status = yield from self.status(raised.pop().code)
+            yield tuple, ()  # who carries out the steps has the exception until then, and with it the program's names
         else:
             if raised:
                 yield self.report, (raised.pop(), None)

@@ -84,6 +84,8 @@ def born():
 NAMES = ("__builtins__", "__annotations__")
 #: Whether the loader of a script has its absolute path.
 LOADS_ABSOLUTE = False
+#: Whether gc.get_objects has what nothing refers to any more.
+SEES_GARBAGE = False
 
 
 @hidden

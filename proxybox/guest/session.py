@@ -18,6 +18,7 @@ import cells
 import completion
 import expressions
 import kind
+import leftopen
 import program
 import showing
 import standins
@@ -109,6 +110,7 @@ class Namespace:
         self.flags = 0  # the compiler flags of all `from __future__` imports so far
         self.running = self.told = False
         self.frame = self.theirs = None
+        self.left_open = leftopen.LeftOpen()
         self.do_reset()
 
     # --- commands: each returns a value -------------------------------------------------------------------------------
@@ -160,6 +162,11 @@ class Namespace:
     @hidden
     def run_fork(self):
         return kind.result_of((yield kind.fork, (self.screen.link.calls,)))
+
+    @hidden
+    def run_left_open(self, what, descriptors):
+        """Is a command of the controller's own (controller/warm/leftopen.py). what: "close" or "save"."""
+        kind.result_of((yield getattr(self.left_open, what), (descriptors,)))
 
     @hidden
     def do_get(self, name):
@@ -233,6 +240,8 @@ class Namespace:
                 finally:
                     if command[0] != "fork":  # a CPython looks at the clock for each stream, and a copy's would go on
                         flush()
+                        if self.left_open.known:
+                            self.left_open.flush()
                 return self.encode(value)
             except SystemExit as error:
                 return values.encode(("exit", exit_code(error.code)))

@@ -1,18 +1,20 @@
 """The box of a kernel: its session, a new one when that has ended, and the interrupts."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 
 from proxybox import Policy, Sandbox, SandboxClosedError, SandboxStartError, Session, Terminal
+from proxybox.kernel.spec import Choice
 
 #: Seconds for a cell under the default policy. A cell may compute for as long as a person may look at it: a person who
 #: does not want to wait interrupts it, and a forgotten cell ends. This time bounds the OS calls, too.
 _WALL_TIME, _CPU_TIME = 600.0, 300.0
 #: Seconds that a cell has to end after a second interrupt.
 GRACE = 2.0
+_NOTHING = Choice()
 
 
 def default_policy() -> Policy:
@@ -26,19 +28,18 @@ def default_policy() -> Policy:
 class KernelBox:
     """One session at a time. Only the thread that runs cells may use it, except for `interrupt` and `close`.
 
-    read: a function that answers the program's reads, as for `Terminal`. folder: a host folder that is shown at /box.
-    guest, packages, record: as for `Sandbox`.
+    policy: the one that was chosen, or the default. read: a function that answers the program's reads, as for
+    `Terminal`.
     """
 
-    def __init__(
-        self, policy: Policy, read: Callable[[int, bool], str], folder: str | None = None, guest: str | None = None,
-        packages: Sequence[str] = (), record: str | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, policy: Policy, read: Callable[[int, bool], str], choice: Choice = _NOTHING) -> None:
         self.policy = policy
         # it has one session, rarely another: a zygote would not pay
-        self._sandbox = Sandbox(policy, guest=guest, packages=packages, warm=False, record=record)
+        self._sandbox = Sandbox(
+            policy, guest=choice.guest or None, packages=choice.packages, warm=False, record=choice.record or None
+        )
         self._read = read
-        self._folder = folder
+        self._folder = choice.folder or None
         self._session: Session | None = None
         self._lock = threading.Lock()
         self._cell = 0

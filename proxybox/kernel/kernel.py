@@ -21,6 +21,7 @@ from proxybox import Displayed, Inspection, Policy, Result
 from proxybox.kernel.box import KernelBox
 from proxybox.kernel.history import History
 from proxybox.kernel.sanitising import Sanitiser
+from proxybox.kernel.spec import Choice
 from proxybox.kernel.streams import Streams
 from proxybox.kernel.telling import NO_WIDGETS, Trouble, cut_off, trouble_of, with_hint
 from proxybox.terminal.harmless import harmless, on_one_line
@@ -49,15 +50,12 @@ class ProxyboxKernel(Kernel):
         "nbconvert_exporter": "python",
     }
     policy: Policy
-    folder: str | None = None
-    guest: str | None = None
-    packages: tuple[str, ...] = ()
-    record: str | None = None
+    choice = Choice()
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.shell_handlers |= {"comm_open": self._refuse_comm, "comm_msg": self._refuse_comm, "comm_close": _heed_not}
-        self._box = KernelBox(self.policy, self._read, self.folder, self.guest, self.packages, self.record)
+        self._box = KernelBox(self.policy, self._read, self.choice)
         self.language_info = {**self.language_info, "version": self._box.python_version()}
         output = self.policy.output
         self._sanitiser = Sanitiser(output.display, raw=output.escapes == "raw")

@@ -10,6 +10,7 @@ from typing import Any
 from ipykernel.kernelapp import IPKernelApp
 
 from proxybox.kernel.kernel import ProxyboxKernel
+from proxybox.kernel.spec import Choice
 from proxybox.policies import Policy
 
 
@@ -44,13 +45,9 @@ class KernelApp(IPKernelApp):
         """Leaves pdb alone: a notebook must not debug this process."""
 
 
-def run_kernel(
-    connection_file: str, policy: Policy, folder: str | None, guest: str | None = None, packages: tuple[str, ...] = (),
-    record: str | None = None,
-) -> None:  # fmt: skip
+def run_kernel(connection_file: str, policy: Policy, choice: Choice) -> None:
     """Serves the front ends of a connection file until one of them shuts the kernel down."""
-    ProxyboxKernel.policy, ProxyboxKernel.folder = policy, folder
-    ProxyboxKernel.guest, ProxyboxKernel.packages, ProxyboxKernel.record = guest, packages, record
+    ProxyboxKernel.policy, ProxyboxKernel.choice = policy, choice
     # What this process prints goes to the process that started it: only the box may write to a notebook.
     app = KernelApp.instance(kernel_class=ProxyboxKernel, outstream_class=None)
     app.initialize(["-f", connection_file])

@@ -10,33 +10,49 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
+from attrs.validators import deep_iterable, instance_of
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
 NAME, DISPLAY_NAME = "proxybox", "Python in a box (proxybox)"
 #: The names that jupyter_client allows, without those of dots only.
 _NAME = re.compile(r"(?=.*[^.])[A-Za-z0-9._-]+")
+#: What the types of a choice are called in kernel.json.
+_WANTED: Final[Mapping[Any, str]] = {str: "a string", tuple[str, ...]: "an array of strings"}
 #: A front end replaces this word by the path of its own Python.
 _ANY_PYTHON = "python"
 
 
+_TEXT: Final = instance_of(str)
+
+
+def _to_tuple(value: Any) -> Any:
+    """JSON has no tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 @attrs.frozen(kw_only=True)
 class Choice:
-    """What was chosen for a kernel when it was installed.
+    """What was chosen for a kernel when it was installed: its fields are the options of `proxybox kernel`.
+
+    They stand in kernel.json by the same names. Raises TypeError for values of other types.
 
     policy: a preset's name, or the path of a file; "" for the kernel's own default. folder: a host folder that is shown
     at /box; "." for that of the notebook. guest: the interpreter, "" for the default. packages: as for `Sandbox`.
     record: a folder for records of its sessions, "" for none.
     """
 
-    policy: str = ""
-    folder: str = ""
-    guest: str = ""
-    packages: tuple[str, ...] = ()
-    record: str = ""
+    policy: str = attrs.field(default="", validator=_TEXT)
+    folder: str = attrs.field(default="", validator=_TEXT)
+    guest: str = attrs.field(default="", validator=_TEXT)
+    packages: tuple[str, ...] = attrs.field(
+        default=(), converter=_to_tuple, validator=deep_iterable(_TEXT, instance_of(tuple))
+    )
+    record: str = attrs.field(default="", validator=_TEXT)
 
 
 def specification(python: str, display_name: str, choice: Choice) -> dict[str, Any]:
@@ -46,7 +62,9 @@ def specification(python: str, display_name: str, choice: Choice) -> dict[str, A
     line, for any front end that can start a kernel, and in the metadata, for people and programs.
     """
     told = {key: value for key, value in attrs.asdict(choice).items() if value or key in ("policy", "folder")}
-    flags = [(f"--{key}", each) for key, value in told.items() for each in ([value] if key != "packages" else value)]
+    flags = [
+        (f"--{key}", each) for key, value in told.items() for each in ([value] if isinstance(value, str) else value)
+    ]
     chosen = [word for flag, value in flags if value for word in (flag, value)]
     return {
         "argv": [python, "-P", "-m", "proxybox.cli", "kernel", "run", "-f", "{connection_file}", *chosen],
@@ -214,10 +232,10 @@ def _choice_in(spec: Any) -> Choice | None:
     own = metadata.get("proxybox") if isinstance(metadata, dict) else None
     if own is None:
         return None
-    if not isinstance(own, dict) or not own.keys() <= {"policy", "folder", "guest", "packages"}:
-        raise ValueError("kernel.json: metadata.proxybox: want policy, folder, guest and packages")
-    texts = {key: value for key, value in own.items() if key != "packages"}
-    packages = own.get("packages", [])
-    if not isinstance(packages, list) or not all(isinstance(each, str) for each in (*texts.values(), *packages)):
-        raise ValueError("kernel.json: metadata.proxybox: want texts, and a list of texts for packages")
-    return Choice(**texts, packages=tuple(packages))
+    try:
+        return Choice(**own)
+    except TypeError:
+        names = ", ".join(f"{field.name} ({_WANTED[field.type]})" for field in attrs.fields(Choice))
+        raise ValueError(
+            f"kernel.json: metadata.proxybox: want an object, of which these may be members: {names}"
+        ) from None

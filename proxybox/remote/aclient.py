@@ -114,9 +114,9 @@ class AsyncClient:
     @staticmethod
     async def _pause(error: Exception, left: int) -> None:
         """Waits before another try; raises the error when there is none."""
-        if not left or not isinstance(error, ServiceError) or error.retry_after is None:
+        if not left or not isinstance(error, ServiceError) or error.pause is None:
             raise error
-        await anyio.sleep(min(error.retry_after, LONGEST_PAUSE))
+        await anyio.sleep(min(error.pause, LONGEST_PAUSE))
 
     async def _result(self, ask: Ask[Result], conversation: Conversation) -> Result:
         if not ask.stream:

@@ -54,6 +54,14 @@ class ServiceError(ProxyboxError):
         super().__init__(message)
         self.kind, self.status, self.retry_after, self.request_id = kind, status, retry_after, request_id
 
+    @property
+    def pause(self) -> float | None:
+        """After how many seconds a client sends the request again by itself; None for never.
+
+        Where a worker was lost, the request was begun, maybe twice, and may be what has ended the workers.
+        """
+        return None if self.kind == "worker-lost" else self.retry_after
+
 
 def result_of(data: Mapping[str, Any], taking: Taking | None = None) -> Result:
     """Returns the Result that a service has sent. Its text came as text, so bytes that are no UTF-8 are escaped.
@@ -80,6 +88,7 @@ def result_of(data: Mapping[str, Any], taking: Taking | None = None) -> Result:
         files=_ReceivedFiles([_change(entry) for entry in data["files"]]),
         denials={Denial(each["call"], each["errno"], each["reason"]): each["count"] for each in data["denials"]},
         unknown_calls={int(number): count for number, count in data["unknown_calls"].items()},
+        left_open=tuple(data.get("left_open", ())),
         layers=data["layers"],
         **({} if taking is None else attrs.asdict(record_of(data, taking))),
     )

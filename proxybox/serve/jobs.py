@@ -1,5 +1,7 @@
 """Jobs: each waits at the gate for a free line of a worker, and is done there (gate.py, workers.py)."""
 
+import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +18,8 @@ log = logging.getLogger("proxybox.serve")
 
 #: How many workers a job is given to, one after the other, while each dies before it has begun the job.
 _TRIES: Final = 3
+#: Seconds for a worker whose lines have ended to end: then none of them is taken again.
+_GOES: Final = 1.0
 
 
 class Jobs:
@@ -98,11 +102,13 @@ class Jobs:
     async def ask(
         self, kind: LineKind, caller: Caller, job: Mapping[str, Any], *,
         on_event: Callable[[dict[str, Any]], Any] | None = None, on_begin: Callable[[Job], object] | None = None,
-        worker: int | None = None,
+        worker: int | None = None, is_repeatable: bool = False,
     ) -> bytes:  # fmt: skip
         """Has a job done when it is this caller's turn, as `Workers.ask` does. Raises Refusal and WorkerLost.
 
-        worker: the number of the only one that can do it.
+        worker: the number of the only one that can do it. is_repeatable: whether a job that had begun when its worker
+        ended may be done once more, as nobody can tell whether it was begun before. A second worker that ends with it
+        is the job's own fault, maybe. It is not repeated when its caller knows of its beginning.
         """
         self.begun += 1
         for left in reversed(range(_TRIES)):
@@ -112,8 +118,12 @@ class Jobs:
             except JobFailed as failed:
                 raise refusal_of(failed) from None
             except WorkerLost as lost:
-                if lost.begun or not left or worker is not None:
+                if lost.begun and is_repeatable and not lost.shared:
+                    is_repeatable = False
+                elif lost.begun or not left or worker is not None:
                     raise
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(slot.worker.gone.wait(), _GOES)
         raise AssertionError
 
     async def _enter(self, kind: LineKind, caller: Caller, worker: int | None) -> Slot:

@@ -245,6 +245,7 @@ class RunResult(BaseModel):
     usage: Usage
     files: list[File]
     denials: list[dict[str, Any]]
+    left_open: list[str]
     unknown_calls: dict[str, int]
     layers: dict[str, str]
     ok: bool

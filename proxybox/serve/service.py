@@ -6,13 +6,11 @@ door ── Service.run ──┐
 
 import asyncio
 import contextlib
-import json
 import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from proxybox.result import Result, Status
 from proxybox.serve.callers import ANONYMOUS, Caller
 from proxybox.serve.config import Config
 from proxybox.serve.jobs import Jobs
@@ -20,7 +18,6 @@ from proxybox.serve.keys import Keys
 from proxybox.serve.memory import give_back
 from proxybox.serve.metrics import Metrics
 from proxybox.serve.problems import Refusal
-from proxybox.serve.results import result_as_json
 from proxybox.serve.sessions import Sessions
 from proxybox.serve.store import Store
 from proxybox.serve.trial import TrialFailed, try_out
@@ -153,7 +150,8 @@ class Service:
 
         asked: code, or files with an entry, and what else a worker takes (worker.py); policy and language are names, or
         None. identity: by which the caller can reach the run while it goes on. on_event: gets what happens meanwhile.
-        When the task is cancelled, the box is ended. Raises Refusal.
+        When the task is cancelled, the box is ended. A run whose worker ends is begun once more, on another worker,
+        unless its caller has been told something of it or it can change files of the host. Raises Refusal.
         """
         job = {
             **asked, "op": "run", "policy": self.jobs.policy(caller, asked.get("policy")),
@@ -165,9 +163,11 @@ class Service:
             data = await self.jobs.ask(
                 kind, caller, job, on_event=on_event,
                 on_begin=lambda begun: self._running.update({identity: (caller.key, begun)}),
+                is_repeatable=not self.config.policies[job["policy"]].filesystem.changes_host,
             )  # fmt: skip
         except WorkerLost as error:
-            data = json.dumps(result_as_json(Result(status=Status.INTERNAL_ERROR, why=str(error)))).encode()
+            why = f"{error}: the program may have run in part"
+            raise Refusal("worker-lost", why, headers={"Retry-After": "1"}) from None
         finally:
             self._running.pop(identity, None)
         self.metrics.ran(data, time.monotonic() - began)

@@ -41,11 +41,14 @@ LineKind = Literal["run", "live"]
 
 
 class WorkerLost(Exception):
-    """A worker has ended in the middle of a job. begun: whether the job may have begun."""
+    """A worker has ended in the middle of a job.
 
-    def __init__(self, *, begun: bool) -> None:
+    begun: whether the job may have begun. shared: whether its caller was told something of it, or told it something.
+    """
+
+    def __init__(self, *, begun: bool, shared: bool = False) -> None:
         super().__init__("the process that served the box has ended")
-        self.begun = begun
+        self.begun, self.shared = begun, shared
 
 
 class JobFailed(Exception):
@@ -68,7 +71,10 @@ class Slot:
 
 @attrs.define(eq=False)
 class WorkerProcess:
-    """One worker. number: its place, which the process that replaces it takes over. express: whether it comes first."""
+    """One worker. number: its place, which the process that replaces it takes over. express: whether it comes first.
+
+    gone: is set when it has ended, and none of its slots is given out any more.
+    """
 
     number: int
     process: Worker
@@ -76,6 +82,7 @@ class WorkerProcess:
     express: bool = False
     slots: list[Slot] = attrs.field(factory=list)
     ended: bool = False
+    gone: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     def order(self, job: int, what: str, **more: Any) -> None:
         """Sends an order about a job (worker.py); a worker that has ended has nothing left to do."""
@@ -84,23 +91,28 @@ class WorkerProcess:
 
 
 class Job:
-    """One job while it runs."""
+    """One job while it runs. shared: as for WorkerLost."""
 
     def __init__(self, number: int, slot: Slot) -> None:
         self.number = number
+        self.shared = False
         self._slot = slot
 
     def input(self, text: str) -> None:
         """Gives the program a piece of standard input; an empty one is its end."""
-        self._slot.worker.order(self.number, "input", text=text)
+        self._order("input", text=text)
 
     def interrupt(self) -> None:
         """Interrupts the program as Ctrl-C does."""
-        self._slot.worker.order(self.number, "interrupt")
+        self._order("interrupt")
 
     def cancel(self) -> None:
         """Ends the program; in a session, interrupts it."""
-        self._slot.worker.order(self.number, "cancel")
+        self._order("cancel")
+
+    def _order(self, what: str, **more: Any) -> None:
+        self.shared = True
+        self._slot.worker.order(self.number, what, **more)
 
 
 class Workers:
@@ -161,6 +173,7 @@ class Workers:
         if self._closed:
             return
         self._on_lost(worker)
+        worker.gone.set()
         while not self._closed:
             if loop.time() - began < _PAUSE:
                 await asyncio.sleep(_PAUSE)
@@ -195,9 +208,11 @@ class Workers:
                 begun = True
                 if kind != Kind.EVENT:
                     break
+                doing.shared = True
                 if on_event is not None and inspect.isawaitable(told := on_event(json.loads(data))):
                     await told
-        except WorkerLost:
+        except WorkerLost as lost:
+            lost.shared = doing.shared
             raise
         except BaseException:  # the caller no longer waits, or its function has failed
             doing.cancel()

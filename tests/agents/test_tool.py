@@ -55,6 +55,18 @@ def test_a_file_is_told_when_it_changes_and_not_again(conversation) -> None:
     ]  # fmt: skip
 
 
+def test_what_was_not_closed_is_there_and_what_is_open_is_told_once(conversation) -> None:
+    dump = "import json\njson.dump({'a': 1}, open('r.json', 'w'))"
+    assert conversation(dump, "json.load(open('r.json'))", "f = open('a b', 'w')\nf.write('x')",
+                        "f.write('y')", "open('a b').read()") == [
+        f"{MARK}files made or changed: r.json (8 bytes)",
+        "{'a': 1}",
+        f"1\n{MARK}files made or changed: 'a b' (1 byte)\n{MARK}'a b' is still open: close it, or use `with`",
+        f"1\n{MARK}files made or changed: 'a b' (2 bytes)",
+        "'xy'",
+    ]  # fmt: skip
+
+
 def test_a_session_that_has_ended_is_begun_anew(conversation) -> None:
     options = {"limits": {"wall_time": 0.5}, "session": {"grace": 0.1}, "files": {"data": "given"}}
     told = conversation("x = 1", "while True: pass", "x", ENDLESS, "x", "open('data').read()", **options)

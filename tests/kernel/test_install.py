@@ -5,13 +5,19 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
+import click
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 
+import proxybox
 from proxybox import Policy, cli
+from proxybox.cli.app import kernel_install, kernel_run
 from proxybox.controller import find_guest
 from proxybox.kernel.box import default_policy
 from proxybox.kernel.spec import SHIPPED, Choice, choice_for, specification
@@ -172,7 +178,9 @@ def test_metadata_that_was_edited(jupyter: Path, tmp_path: Path, capsys: pytest.
 
     edit({"policy": "strict"})
     assert choice_for(str(connection)) == Choice(policy="strict")
-    for nonsense in ({"polcy": "strict"}, {"policy": 3}, "strict"):
+    edit({"packages": ["a", "b"], "record": "/r"})
+    assert choice_for(str(connection)) == Choice(packages=("a", "b"), record="/r")
+    for nonsense in ({"polcy": "strict"}, {"policy": 3}, "strict", ["policy"], {"packages": "a"}, {"packages": [1]}):
         edit(nonsense)
         assert "metadata.proxybox" in said(capsys, 125, "run", "-f", str(connection))
     connection.write_text('{"kernel_name": "gone"}')
@@ -198,17 +206,76 @@ def test_without_ipykernel_the_command_says_what_to_install(tmp_path: Path) -> N
     )
 
 
-def test_the_interpreter_and_the_packages_that_were_given(jupyter: Path, tmp_path: Path) -> None:
-    """Both are the kernel's; a guest that cannot be one, and packages that are not there, are told at once."""
-    (tmp_path / "greeting.py").write_text("text = 'hello'")
-    tmp_path.chmod(0o755)
+#: For each option a value, as words for a folder of the test's own, and a cell that fails without it.
+OPTIONS = {
+    "policy": ("strict", "import time; assert time.ctime().startswith('Thu Jan  1 ')"),
+    "folder": ("{0}/shown", "assert open('/box/a.txt').read() == 'shown'"),
+    "guest": ("{1}", "import sys; assert sys.executable == {1!r}"),
+    "packages": ("{0}/packages", "import greeting; assert greeting.text == 'hello'"),
+    "record": ("{0}/records", "pass"),
+}
+
+
+@pytest.fixture
+def chosen(tmp_path: Path) -> Iterator[dict[str, tuple[str, str]]]:
+    """The same, with what the values name being there."""
+    place = Path(tempfile.mkdtemp(prefix="kernel-"))  # pytest's own folder is closed to the user that guests run as
+    for path, text in {"shown/a.txt": "shown", "packages/greeting.py": "text = 'hello'"}.items():
+        (place / path).parent.mkdir()
+        (place / path).write_text(text)
+    place.chmod(0o755)
     guest = find_guest().executable
-    assert cli.main(["kernel", "install", "--name", "data", "--guest", guest, "--packages", str(tmp_path)]) == 0
-    written = json.loads((jupyter / "data/kernels/data/kernel.json").read_text())
-    assert written["argv"][-4:] == ["--guest", guest, "--packages", str(tmp_path)]
-    assert written["metadata"]["proxybox"] == {"policy": "", "folder": "", "guest": guest, "packages": [str(tmp_path)]}
-    with opened("data") as notebook:
-        assert notebook.run("import greeting; print(greeting.text)")["status"] == "ok"
-        assert notebook.text("stdout") == "hello\n"
+    yield {name: (value.format(place, guest), cell.format(place, guest)) for name, (value, cell) in OPTIONS.items()}
+    shutil.rmtree(place)
+
+
+def test_an_option_stands_in_one_place() -> None:
+    """The options of the command line, what is kept of them, and what is tried here."""
+    parameters: dict[str, click.Parameter] = {}
+    for command in (kernel_install, kernel_run):
+        parameters = {each.name or "": each for each in command.params}
+        assert {*OPTIONS} <= {*parameters}
+    assert {*parameters} == {*OPTIONS, "connection_file"}
+    assert [field.name for field in attrs.fields(Choice)] == [*OPTIONS]
+
+
+@pytest.mark.parametrize("options", [(), *((option,) for option in OPTIONS), tuple(OPTIONS)], ids=" ".join)
+def test_what_is_written_is_what_is_read(
+    options: tuple[str, ...], chosen: dict[str, tuple[str, str]], jupyter: Path, tmp_path: Path
+) -> None:
+    words = [word for option in options for word in (f"--{option}", chosen[option][0])]
+    assert cli.main(["kernel", "install", "--name", "each", *words]) == 0
+    connection = tmp_path / "connection.json"
+    connection.write_text('{"kernel_name": "each"}')
+    choice = choice_for(str(connection))
+    for option in OPTIONS:
+        value = chosen[option][0] if option in options else ""
+        assert getattr(choice, option) == (tuple(filter(None, [value])) if option == "packages" else value)
+    argv = json.loads((jupyter / "data/kernels/each/kernel.json").read_text())["argv"]
+    read = kernel_run.make_context("run", argv[argv.index("run") + 1 :]).params
+    given = {option: read[option] for option in OPTIONS if read[option]}
+    assert attrs.evolve(Choice(), **given) == choice
+
+
+@pytest.mark.parametrize("options", [*((option,) for option in OPTIONS), tuple(OPTIONS)], ids=" ".join)
+def test_a_kernel_that_was_installed_with_it_starts(
+    options: tuple[str, ...], chosen: dict[str, tuple[str, str]]
+) -> None:
+    words = [word for option in options for word in (f"--{option}", chosen[option][0])]
+    assert cli.main(["kernel", "install", "--name", "each", *words]) == 0
+    with opened("each") as notebook:
+        for option in options:
+            reply = notebook.run(chosen[option][1])
+            assert reply["status"] == "ok", (option, notebook.messages)
+    if "record" in options:
+        (record,) = Path(chosen["record"][0]).iterdir()
+        with proxybox.Record(record) as read:
+            assert read.result is not None
+
+
+def test_what_cannot_be_is_told_before_anything_is_installed(
+    jupyter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for wrong in (["--guest", "/nowhere/python"], ["--packages", str(tmp_path / "none")]):
-        assert cli.main(["kernel", "install", "--name", "data", *wrong]) == 125
+        assert said(capsys, 125, "install", "--name", "wrong", *wrong)
+    assert not (jupyter / "data/kernels/wrong").exists()

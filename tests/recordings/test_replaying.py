@@ -392,8 +392,9 @@ def test_a_session_that_is_audited_for_a_while(record: Path) -> None:
 
 def test_a_notebooks_session_leaves_a_record(tmp_path: Path) -> None:
     from proxybox.kernel.box import KernelBox
+    from proxybox.kernel.spec import Choice
 
-    box = KernelBox(proxybox.Policy(), lambda size, echo: "", record=str(tmp_path))
+    box = KernelBox(proxybox.Policy(), lambda size, echo: "", Choice(record=str(tmp_path)))
     assert box.run(lambda session: session.exec("import random; print(random.random())")).ok
     box.close()
     settle()

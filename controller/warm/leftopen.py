@@ -1,0 +1,73 @@
+"""Files that a call of a session leaves open for writing: what the program wrote to them is there for the next call.
+
+Python writes to a buffer first. A PyPy flushes that of a file which nothing refers to when its garbage collector finds
+it, maybe never. So when a call has ended, and files are open that were not so after an earlier one, the guest collects
+(proxybox/guest/leftopen.py). If some are still open, it collects once more, for what was written to when others were
+closed, and flushes what is open then. It does so after each later call, too, without being asked.
+
+All of it is a part of the call: within its limits, and recorded. A call has two such rounds at most.
+"""
+
+import marshal
+from collections.abc import Iterator
+
+from proxybox.controller.process.keeper import Watch
+from proxybox.controller.vfs.namei import path_of
+from proxybox.controller.vfs.openfiles import RegularOpenFile
+from proxybox.controller.warm.start import MARSHAL
+from proxybox.controller.world.state import World
+
+#: The most files of which a call tells that it has left them open.
+_MOST_TOLD = 20
+_MOST_ROUNDS = 2
+
+
+class LeftOpen:
+    """Which files the calls of one session leave open. watch: of the guest's process."""
+
+    def __init__(self, world: World, watch: Watch) -> None:
+        self._world, self._watch = world, watch
+        self._rounds = 0
+        self._is_late = False
+        self._new: list[RegularOpenFile] = []
+
+    def begin(self) -> None:
+        """A call begins."""
+        self._rounds, self._new = 0, []
+
+    def command(self, is_before: bool) -> bytes | None:
+        """Returns what the guest is to do first; None for nothing.
+
+        is_before: whether a call begins; else it ends. A call that was interrupted has no time left: the next one
+        begins with this. Where the interrupt came in the middle of this, it is not tried again.
+        """
+        if is_before and not self._is_late:
+            return None
+        left = [(fd, file) for fd, file in self._world.descriptors.writable_files() if not file.was_left_open]
+        self._is_late = bool(left and self._watch.interrupted and not self._rounds)
+        if not left or self._is_late or self._rounds == _MOST_ROUNDS:
+            self._rounds = 0
+            return None
+        self._rounds += 1
+        if self._rounds == _MOST_ROUNDS or self._watch.interrupted:
+            self._new = [file for _, file in left]
+            for file in self._new:
+                file.was_left_open = True
+        if self._watch.interrupted:
+            self._rounds = 0
+            return None
+        what = "close" if self._rounds == 1 else "save"
+        return b"m" + marshal.dumps(("left_open", what, tuple(fd for fd, _ in left)), MARSHAL)  # as `begin` encodes it
+
+    def paths(self) -> tuple[str, ...]:
+        """Returns the paths of the files that the call has left open, and none before it."""
+        return tuple(path.decode("utf-8", "surrogateescape") for path in self._paths())
+
+    def _paths(self) -> Iterator[bytes]:
+        for file in [file for file in self._new if file.references > 0][:_MOST_TOLD]:
+            try:
+                path = path_of(self._world.tree, file)
+            except OSError:  # its folder is gone
+                continue
+            if path.startswith(b"/") and not path.endswith(b" (deleted)"):
+                yield path
