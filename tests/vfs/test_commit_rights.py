@@ -228,6 +228,7 @@ def test_an_acl_that_is_set_at_any_call_is_never_lost(disk, folder, uid, what):
     ended = set()
     with as_user(uid):
         for number in sweeps.numbers(1000):
+            (folder / "f").write_text("f of the host")
             os.setxattr(folder / "f", ACCESS, acl(SOME_REFUSED))
             with overlay_over(folder) as overlay:
                 assert Guest(overlay)("write", "f") == Guest(overlay)("write", "new") == 0
