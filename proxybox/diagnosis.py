@@ -50,7 +50,7 @@ def diagnose(guest: str | os.PathLike[str] | None = None) -> Diagnosis:
     told, problem = _probe(problems, "the start of a box", lambda: _try(guest)) or ({}, "")
     if problem:
         problems.append(problem)
-    if problems and (ended := _probe(problems, "the trial of calls", calls_that_end_a_process)):
+    if problems and not told and (ended := _probe(problems, "the trial of calls", calls_that_end_a_process)):
         problems.append(
             f"a seccomp filter around this process ends a process at {', '.join(ended)}, instead of refusing the call"
         )
@@ -107,7 +107,7 @@ def guests() -> Iterator[FoundGuest]:
 
 def _try(guest: str | os.PathLike[str] | None) -> tuple[dict[str, str], str]:
     """Runs a program in a box; returns what is told of its layers, and why it did not do what it should, or ""."""
-    result = Sandbox(guest=guest, limits={"wall_time": 30}).run("print('ready')")
+    result = Sandbox(guest=guest, limits={"wall_time": 60, "cpu_time": 60}).run("print('ready')")
     if result.stdout == "ready\n":
         return dict(result.layers), ""
     why = f"a box started, but a program in it did not do what it should: {result.summary()}\n{result.stderr}"

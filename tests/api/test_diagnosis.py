@@ -31,7 +31,7 @@ def failing(fault: Exception) -> Any:
 def test_whatever_fails_is_a_problem(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], probe: str, fault: Exception
 ) -> None:
-    monkeypatch.setattr(diagnosis, "_try", lambda guest: ({"seal": "there"}, "it did not do what it should"))
+    monkeypatch.setattr(diagnosis, "_try", lambda guest: ({}, "it did not do what it should"))
     monkeypatch.setattr(diagnosis, "calls_that_end_a_process", list)
     monkeypatch.setattr(diagnosis, probe, failing(fault))
     found = proxybox.diagnose()
