@@ -425,3 +425,10 @@ def test_cells_that_take_long_to_look_at(shared: Notebook) -> None:
 def test_a_cell_that_is_too_large_to_cross(shared: Notebook) -> None:
     assert shared.run("x = '" + "a" * 3_000_000 + "'")["ename"] == "PolicyError"
     assert shared.run("1")["status"] == "ok"
+
+
+def test_what_a_cell_wrote_and_did_not_close_is_there_for_the_next_one(shared: Notebook) -> None:
+    assert shared.run("import json; json.dump({'a': 1}, open('r.json', 'w')); f = open('f', 'w'); f.write('abc')")
+    assert shared.run("print(json.load(open('r.json')), open('f').read())")["status"] == "ok"
+    assert shared.text() == "{'a': 1} abc\n"
+    shared.run("f.close()")

@@ -275,3 +275,10 @@ def test_a_session_with_variables_of_its_own_and_its_copies(server: Server) -> N
     server.http.delete(session)
     assert server.execute(copy, code, mode="interactive")["display"][0]["data"]["text/plain"] == "'me'"
     server.http.delete(copy)
+
+
+def test_what_a_call_left_open_is_told_and_what_it_wrote_is_there(server: Server, session: str) -> None:
+    code = "open('r', 'w').write('abc')\nf = open('f', 'w')\nf.write('abc')"
+    assert server.execute(session, code)["left_open"] == ["/box/f"]
+    assert server.execute(session, "open('r').read() + open('f').read()", mode="eval")["value"] == "abcabc"
+    assert server.http.get(f"{session}/files/r").content == b"abc"
