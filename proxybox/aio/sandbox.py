@@ -139,7 +139,7 @@ class AsyncSandbox(SandboxBase):
             if taking is not None:
                 taking.queued = queued
             while result is None:
-                feed = Feed(self._errands.group)
+                feed = Feed(self._errands.functions)
                 box, live = await self._errands.in_worker(start, lambda made: made[1].bury())
                 result = await self._run_live(box, live, feed, on_stdout, on_stderr)
         result = with_record(result, taking)
