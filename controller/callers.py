@@ -1,7 +1,7 @@
 """The boundary to the caller: what its functions raise while a guest is served.
 
-Functions of the caller are host functions, those of `stdin`, `on_stdout` and its like, interceptors, and the audit. Each
-of them is called within `with callers:`, where `callers` is a `Callers`; nothing else is. The rules:
+Functions of the caller are host functions, those of `stdin`, `on_stdout` and its like, interceptors, and the audit.
+Each of them is called within `with callers:`, where `callers` is a `Callers`; nothing else is. The rules:
 
 - Whatever a host function raises is an exception in the program that has called it. That includes SystemExit,
   GeneratorExit, KeyboardInterrupt, and the CancelledError of an await that somebody else has cancelled.
@@ -70,8 +70,8 @@ def as_raised(action: Callable[[], T]) -> T:
 def is_of_signal(error: BaseException) -> bool:
     """Whether the handler of a signal has raised an exception, and not the code that was running.
 
-    error: raised below the frame that asks. Handlers run in the main thread alone. Python's own for SIGINT is no Python:
-    it raises KeyboardInterrupt between two instructions, or within a function in C, and never in a `raise`. All others
+    error: raised below the frame that asks. Handlers run in the main thread alone. Python's own for SIGINT is in C: it
+    raises KeyboardInterrupt between two instructions, or within a function in C, and never in a `raise`. All others
     have a frame, and are the only functions that get the frame of their caller as an argument.
     """
     if threading.current_thread() is not threading.main_thread():

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from proxybox.diagnosis import Layer as Layer
     from proxybox.diagnosis import diagnose as diagnose
     from proxybox.errors import BatchError as BatchError
+    from proxybox.errors import CallbackError as CallbackError
     from proxybox.errors import CallDenied as CallDenied
     from proxybox.errors import CallLimitExceeded as CallLimitExceeded
-    from proxybox.errors import CallbackError as CallbackError
     from proxybox.errors import CannotCopy as CannotCopy
     from proxybox.errors import CommitRefused as CommitRefused
     from proxybox.errors import DiskLimitExceeded as DiskLimitExceeded
@@ -98,8 +98,8 @@ _HOMES = {
     "proxybox.controller.world.stdin": ("Terminal",),
     "proxybox.diagnosis": ("Diagnosis", "Layer", "diagnose"),
     "proxybox.errors": (
-        "BatchError", "CallDenied", "CallLimitExceeded", "CallbackError", "CannotCopy", "CommitRefused", "DiskLimitExceeded",
-        "ExecutionError", "GuestMisbehaved", "MemoryLimitExceeded", "OutputLimitExceeded", "PolicyError",
+        "BatchError", "CallDenied", "CallLimitExceeded", "CallbackError", "CannotCopy", "CommitRefused",
+        "DiskLimitExceeded", "ExecutionError", "GuestMisbehaved", "MemoryLimitExceeded", "OutputLimitExceeded", "PolicyError",
         "ProxyboxError", "RecordError", "SandboxClosedError", "SandboxStartError", "SessionBusy", "TimeLimitExceeded",
     ),
     "proxybox.evaluating.evaluator": ("Evaluator",),

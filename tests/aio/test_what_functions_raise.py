@@ -22,8 +22,8 @@ import pytest
 import proxybox
 from proxybox import AsyncPool, AsyncSandbox, HostFunction, Pool, Sandbox
 from proxybox.controller.drivers.engine import the_engine
-from tests.hostile import raised
-from tests.hostile.raised import ASKS, RAISES
+from tests.aio import raised
+from tests.aio.raised import ASKS, RAISES
 
 #: A program that waits for its caller, and then says that it is whole.
 WAITS = "import host; host.gate(); print('whole')"
@@ -92,6 +92,17 @@ def asked_in_a_session(box: Sandbox, name: str) -> str:
         return found
 
 
+def run_in_a_session(box: Sandbox, kind: str, raiser: Raiser) -> None:
+    with box.session(stdin=raiser if kind == "stdin" else None) as session:
+        arguments: dict[str, Any] = {kind: raiser} if kind in (*STREAMS, "on_display") else {}
+        session.exec("display(1)" if kind == "on_display" else SPEAKS, echo=True, **arguments)
+
+
+def run_whole(box: Sandbox | Pool, kind: str, raiser: Raiser) -> None:
+    box.run(SPEAKS, **raiser.arguments(kind))
+
+
+@pytest.mark.sweep("driver", "kind", parts=3)
 @pytest.mark.parametrize("kind", [*FUNCTIONS, *STREAMS, "stdin", *OBSERVERS, "on_display"])
 @pytest.mark.parametrize("driver", ["runs", "sessions", "pool"])
 def test_blocking(driver: str, kind: str) -> None:
@@ -113,13 +124,9 @@ def test_blocking(driver: str, kind: str) -> None:
                     asked_in_a_session(box, name) if is_session else box.run(ASKS, [name]).stdout
                 )
                 continue
-            with pytest.raises(BaseException) as got:  # noqa: PT011 - which one it is, is seen below
-                if driver == "sessions":
-                    with box.session(stdin=raiser if kind == "stdin" else None) as session:
-                        arguments: dict[str, Any] = {} if kind not in (*STREAMS, "on_display") else {kind: raiser}
-                        session.exec("display(1)" if kind == "on_display" else SPEAKS, echo=True, **arguments)
-                else:
-                    box.run(SPEAKS, **raiser.arguments(kind))
+            run = run_in_a_session if driver == "sessions" else run_whole
+            with pytest.raises(BaseException) as got:
+                run(box, kind, raiser)
             assert got.value is raiser.error, name
 
 
@@ -140,7 +147,7 @@ def test_a_pool_of_processes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None
                 if kind == PLAIN:
                     assert pool.run(ASKS, [name]).stdout == raised.told(name)
                     continue
-                with pytest.raises(BaseException) as got:  # noqa: PT011 - which one it is, is seen below
+                with pytest.raises(BaseException) as got:
                     pool.run(f"{SPEAKS}\nwhile True: pass", stdin="line\n", **raiser.arguments(kind))
                 assert got.value is raiser.error, name
             os.write(writing, b"whole\n")
@@ -190,7 +197,9 @@ async def has_tasks_that_fail() -> None:
         await anyio.sleep(1000)
 
 
-ODD = {each.__name__: each for each in (cancelled_elsewhere, cancels_itself, is_cancelled_in_its_task, has_tasks_that_fail)}
+ODD = {
+    each.__name__: each for each in (cancelled_elsewhere, cancels_itself, is_cancelled_in_its_task, has_tasks_that_fail)
+}
 
 
 @asynccontextmanager
@@ -215,9 +224,11 @@ async def task_beside(box: AsyncSandbox, is_there: anyio.Event, gate: anyio.Even
 
 async def in_a_session(box: AsyncSandbox, kind: str, name: str, raiser: Raiser) -> str:
     """Runs the program in a session. Returns what it has printed, or raises."""
-    async with await box.session() if isinstance(box, AsyncPool) else await box.session(
-        stdin=raiser if kind == "stdin" else None
-    ) as session:
+    async with (
+        await box.session()
+        if isinstance(box, AsyncPool)
+        else await box.session(stdin=raiser if kind == "stdin" else None) as session
+    ):
         if kind in FUNCTIONS or kind == "a coroutine function":
             await session.exec(f"import sys; sys.argv = ['', {name!r}]")
             return (await session.exec(ASKS)).stdout
@@ -226,7 +237,15 @@ async def in_a_session(box: AsyncSandbox, kind: str, name: str, raiser: Raiser) 
         return (await session.exec(code, echo=True, **arguments)).stdout
 
 
-ASYNC_KINDS = ["a coroutine function", *FUNCTIONS, *STREAMS, "stdin", *OBSERVERS, "on_display", "a coroutine that reads"]
+ASYNC_KINDS = [
+    "a coroutine function",
+    *FUNCTIONS,
+    *STREAMS,
+    "stdin",
+    *OBSERVERS,
+    "on_display",
+    "a coroutine that reads",
+]
 
 
 async def beside_a_neighbour(driver: str, kind: str) -> None:
@@ -270,10 +289,11 @@ async def expect(run: Callable[[], Awaitable[str]], kind: str, name: str, raiser
         else:
             assert printed.startswith(("HostError", "returned", "RuntimeError", "StopIteration")), printed
         return
-    with pytest.raises(Exception) as got:  # noqa: PT011 - which one it is, is seen below
+    with pytest.raises(Exception) as got:
         await run()
-    if isinstance(raiser.error, StopIteration) and kind == "a coroutine that reads":
+    if isinstance(raiser.error, StopIteration):  # which no coroutine raises (PEP 479)
         assert isinstance(got.value, RuntimeError)
+        assert got.value.__cause__ is raiser.error
     elif isinstance(raiser.error, Exception):
         assert got.value is raiser.error, name
     else:
@@ -281,6 +301,7 @@ async def expect(run: Callable[[], Awaitable[str]], kind: str, name: str, raiser
         assert got.value.__cause__ is raiser.error, name
 
 
+@pytest.mark.sweep("driver", "backend", parts=3)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("kind", ASYNC_KINDS)
 @pytest.mark.parametrize("driver", ["runs", "sessions", "pool"])
@@ -373,12 +394,9 @@ async def main():
             await box.run("print(1, flush=True)", on_stdout=strike)
         await box.run("import host; host.strike()")
 
-if {backend!r} == "asyncio":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(main())
-else:
-    anyio.run(main, backend={backend!r})
+if {backend!r} == "asyncio":  # which has a handler of its own for the first Ctrl-C, if it finds Python's
+    signal.signal(signal.SIGINT, lambda *given: signal.default_int_handler(*given))
+anyio.run(main, backend={backend!r})
 print("went on")
 """
 
@@ -389,5 +407,8 @@ def test_ctrl_c_stops_the_program_of_a_loop(kind: str, backend: str) -> None:
     """In the middle of a coroutine function, or of a callback, which run in the main thread."""
     code = textwrap.dedent(CTRL_C.format(kind=kind, backend=backend))
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
-    assert (ended.returncode, ended.stdout) == (-2, ""), ended.stderr
-    assert "KeyboardInterrupt" in ended.stderr
+    assert ended.returncode
+    assert ended.stdout == ""
+    assert ended.stderr.strip(" |+-\n").endswith("KeyboardInterrupt"), (
+        ended.stderr
+    )  # within a group, where trio raises it
