@@ -343,7 +343,9 @@ def _drawn_by_uses(element: _Element, by_id: Mapping[str, _Element]) -> int:
     return drawn
 
 
-_LENGTH: Final = re.compile(r"\s*(\+?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(px|pt|pc|in|cm|mm|)\s*", re.ASCII)
+_LENGTH: Final = re.compile(
+    r"\s*+(\+?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?)\s*+(px|pt|pc|in|cm|mm|)\s*+", re.ASCII
+)
 _PIXELS: Final = {"": 1, "px": 1, "pt": 4 / 3, "pc": 16, "in": 96, "cm": 96 / 2.54, "mm": 9.6 / 2.54}
 
 
