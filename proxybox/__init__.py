@@ -99,8 +99,9 @@ _HOMES = {
     "proxybox.diagnosis": ("Diagnosis", "Layer", "diagnose"),
     "proxybox.errors": (
         "BatchError", "CallDenied", "CallLimitExceeded", "CallbackError", "CannotCopy", "CommitRefused",
-        "DiskLimitExceeded", "ExecutionError", "GuestMisbehaved", "MemoryLimitExceeded", "OutputLimitExceeded", "PolicyError",
-        "ProxyboxError", "RecordError", "SandboxClosedError", "SandboxStartError", "SessionBusy", "TimeLimitExceeded",
+        "DiskLimitExceeded", "ExecutionError", "GuestMisbehaved", "MemoryLimitExceeded", "OutputLimitExceeded",
+        "PolicyError", "ProxyboxError", "RecordError", "SandboxClosedError", "SandboxStartError", "SessionBusy",
+        "TimeLimitExceeded",
     ),
     "proxybox.evaluating.evaluator": ("Evaluator",),
     "proxybox.evaluating.shared": ("evaluate",),
