@@ -25,22 +25,14 @@ ALL = "".join(chr(code) for code in range(0x20, 0x110000) if not 0xD800 <= code 
     [
         (svg, f'{SVG} d="{"(" * MIB}"/>'),
         (svg, f'{SVG}><g style="{"fill:(;" * (MIB // 2)}"/></svg>'),
-        (
-            lambda value, budget: Sanitiser(["application/json"]).bundle({"application/json": value}, {}, budget),
-            ALL * 8,
-        ),
+        (lambda value, budget: sanitising._json({"key": [value]}, budget), ALL * 8),
         (lambda text, budget: budget.harmless(text), ALL * 8),
     ],
 )
 def test_what_would_take_too_long(make: Callable[[Any, Budget], Any], value: str) -> None:
     """It costs no more than the budget has, whatever it is."""
-    budget = Budget()
-    try:
-        made = make(value, budget)
-    except Refused as error:
-        assert str(error) == "it would take too long"
-    else:
-        assert "it would take too long" in made[0]["text/plain"]
+    with pytest.raises(Refused, match="it would take too long"):
+        make(value, Budget())
 
 
 def test_large_things_of_everyday_are_within_it() -> None:
@@ -138,14 +130,11 @@ def test_an_interrupt_of_the_kernel_reaches_it() -> None:
     )  # fmt: skip
     kernel._show(Displayed("display", {"image/svg+xml": f"{SVG}><g/></svg>", "text/plain": "a picture"}, {}))
     assert seen == [False, True]
-    assert sent == [
-        (
-            "display_data",
-            {
-                "text/plain": "[text of 9 characters is not shown: interrupted]\n[not shown: image/svg+xml (interrupted)]"
-            },
-        )
-    ]
+    ((kind, data),) = sent
+    assert kind == "display_data"
+    assert data == {
+        "text/plain": "[text of 9 characters is not shown: interrupted]\n[not shown: image/svg+xml (interrupted)]"
+    }
 
 
 def test_a_picture_that_took_minutes(shared: Notebook) -> None:

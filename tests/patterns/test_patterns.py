@@ -1,8 +1,8 @@
 """Every regular expression of the product takes time that is linear in what it reads.
 
 A guest, a client or a stranger's file can hold up a thread of ours by a text for which a pattern tries all ways. So
-each pattern is found in the sources, and pitted against texts that are made of its own structure (`worst.py`). Steps are
-counted, not seconds (`steps.py`).
+each pattern is found in the sources, and pitted against texts that are made of its own structure (`worst.py`). Steps
+are counted, not seconds (`steps.py`).
 
 Where this fails: make a repeat possessive (`\\s*+`), or say that it begins where a row of its characters begins
 (`(?<!\\s)\\s+`), or anchor the pattern. A pattern that never sees more than a few characters belongs in BOUNDED.
