@@ -408,7 +408,7 @@ def _written(element: _Element, outermost: bool = True) -> str:
     return f"<{element.name}{attributes}>{inside}</{element.name}>" if inside else f"<{element.name}{attributes}/>"
 
 
-_CLEANERS: Final[Mapping[str, Callable[[Any], Any]]] = {
+_CLEANERS: Final[Mapping[str, Callable[[Any, Budget], Any]]] = {
     **{kind: partial(_picture, kind) for kind in KINDS},
     "image/svg+xml": svg,
     "application/json": _json,
