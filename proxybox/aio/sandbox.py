@@ -89,7 +89,8 @@ class AsyncSandbox(SandboxBase):
         on_stdout, on_stderr: functions or coroutine functions, which are called in this task. While they have not taken
         what was printed, the program waits, and its wall time goes on.
 
-        Cancelling the task ends the program. An exception of a callback ends it too, and is raised here.
+        Cancelling the task ends the program. An exception of a callback ends it too, and is raised here; as a
+        CallbackError, where it is no Exception.
         """
         self._check_open()
         policy = policy_of_run(self.policy, timeout, limits, output)
