@@ -11,12 +11,12 @@ import inspect
 import struct
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_origin
 
 import attrs
 
 from proxybox.controller.audit import Answer, Audit, Decision, Denial, Deny, Interceptor, OSCall
+from proxybox.controller.callers import Callers
 from proxybox.controller.costs.steps import CALL
 from proxybox.controller.effects import AnotherTurn, Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox, GuestMisbehaved
@@ -316,7 +316,7 @@ class Dispatcher:
         self.count_anew()
         self.limit_name = "limits.calls"
         self.on_limit: Callable[[], None] | None = None  # called once at the limit, instead of ending the box
-        self.callers: AbstractContextManager[None] = nullcontext()  # entered around the caller's functions (meter.py)
+        self.callers = Callers()
         self.denials: dict[Denial, int] = {}
         self.unknown: dict[int, int] = {}
 
@@ -418,8 +418,9 @@ class Dispatcher:
             self.unknown[number] = self.unknown.get(number, 0) + 1
         if self.audit is not None:
             reason = f"no handler for call {number}: add one with @oscall({number}), or answer it with an interceptor"
-            self.audit(OSCall(f"call_{number}", number, "unknown", {}, thread.tid, Decision.UNKNOWN,
-                               -errno.ENOSYS, "ENOSYS", reason))  # fmt: skip
+            with self.callers:
+                self.audit(OSCall(f"call_{number}", number, "unknown", {}, thread.tid, Decision.UNKNOWN,
+                                   -errno.ENOSYS, "ENOSYS", reason))  # fmt: skip
         return -errno.ENOSYS
 
     # The same steps, with interceptors or an audit.

@@ -47,6 +47,17 @@ class SessionBusy(ProxyboxError, RuntimeError):
     """A session was asked for something, by another thread or by a callback, while one of its calls ran."""
 
 
+class CallbackError(ProxyboxError):
+    """In an event loop, a function of the caller has raised what is no Exception; its `__cause__` says what.
+
+    SystemExit and the like would end the loop with all that runs in it, and the CancelledError of something that was
+    cancelled elsewhere would look as if this task was.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"a function of the caller has raised {type(error).__name__}")
+
+
 class GuestMisbehaved(ProxyboxError):
     """The guest broke the protocol of the wire. Its box ends; nothing else does."""
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from proxybox.diagnosis import Layer as Layer
     from proxybox.diagnosis import diagnose as diagnose
     from proxybox.errors import BatchError as BatchError
+    from proxybox.errors import CallbackError as CallbackError
     from proxybox.errors import CallDenied as CallDenied
     from proxybox.errors import CallLimitExceeded as CallLimitExceeded
     from proxybox.errors import CannotCopy as CannotCopy
@@ -97,9 +98,10 @@ _HOMES = {
     "proxybox.controller.world.stdin": ("Terminal",),
     "proxybox.diagnosis": ("Diagnosis", "Layer", "diagnose"),
     "proxybox.errors": (
-        "BatchError", "CallDenied", "CallLimitExceeded", "CannotCopy", "CommitRefused", "DiskLimitExceeded",
-        "ExecutionError", "GuestMisbehaved", "MemoryLimitExceeded", "OutputLimitExceeded", "PolicyError",
-        "ProxyboxError", "RecordError", "SandboxClosedError", "SandboxStartError", "SessionBusy", "TimeLimitExceeded",
+        "BatchError", "CallDenied", "CallLimitExceeded", "CallbackError", "CannotCopy", "CommitRefused",
+        "DiskLimitExceeded", "ExecutionError", "GuestMisbehaved", "MemoryLimitExceeded", "OutputLimitExceeded",
+        "PolicyError", "ProxyboxError", "RecordError", "SandboxClosedError", "SandboxStartError", "SessionBusy",
+        "TimeLimitExceeded",
     ),
     "proxybox.evaluating.evaluator": ("Evaluator",),
     "proxybox.evaluating.shared": ("evaluate",),

@@ -3,6 +3,7 @@
 What a program in a box does wrong is data (`Result`), unless the caller asks for an exception with `check=True`.
 """
 
+from proxybox.controller.errors import CallbackError as CallbackError
 from proxybox.controller.errors import CannotCopy as CannotCopy
 from proxybox.controller.errors import GuestMisbehaved as GuestMisbehaved
 from proxybox.controller.errors import PackagesError as PackagesError

@@ -38,7 +38,7 @@ _OF_A_FILE: Final = re.compile(r"\[Errno (\d{1,3})\] [^:\n]{1,100}: '([^'\n]{1,4
 _NO_SUCH_HOST: Final = re.compile(
     "Name or service not known|Temporary failure in name resolution|No address associated with hostname"
 )
-_MODULE: Final = re.compile(r"No module named '(\w+)[\w.]*'")
+_MODULE: Final = re.compile(r"No module named '(\w++)[\w.]*+'")
 _NOT_THERE, _NOT_ALLOWED, _READ_ONLY = (2, 20), (1, 13), 30
 #: What a CPython and a PyPy say of input() where there is none.
 _NO_INPUT: Final = ("EOF when reading a line", "")

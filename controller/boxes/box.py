@@ -16,6 +16,7 @@ import attrs
 
 from proxybox.controller.audit import Audit, Denial, Interceptor
 from proxybox.controller.boxes.worldbuilding import BoxFolder, Changed, WorldBuilder, WorldTemplate
+from proxybox.controller.callers import as_raised
 from proxybox.controller.dispatch import Dispatcher, is_unobserved
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.guests.guest import Guest
@@ -376,7 +377,7 @@ class LiveBox:
             exceeded.add("memory")
         stdout, stderr, said = world.stdout, world.stderr, process.said_last()
         with contextlib.suppress(BrokenPipeError):  # the reader is gone; a living guest would only get EPIPE
-            stderr.write(said)
+            as_raised(lambda: stderr.write(said))
         printed = stdout.transcript.interleaved()
         run = Run(
             outcome=outcome,

@@ -11,6 +11,7 @@ import select
 import time
 from collections.abc import Callable
 
+from proxybox.controller.callers import as_raised
 from proxybox.controller.costs.meter import thread_clock, thread_time_ns
 from proxybox.controller.drivers.serving import Outcome as Outcome
 from proxybox.controller.drivers.serving import Serving
@@ -42,8 +43,11 @@ class BlockingDriver(Serving):
         Returns None in the first case, and else how the guest has ended. `until` is called before each turn of the
         loop, but not between plain calls of a guest that is alone. briefly: whether one exchange is likely to be all;
         then the thread is not pinned to the guest's CPU for it, where it is there already. Raises exceptions that the
-        guest has not caused.
+        guest has not caused, those of the caller's functions as they were raised.
         """
+        return as_raised(lambda: self._serve(until, briefly))
+
+    def _serve(self, until: Callable[[], bool], briefly: bool) -> Outcome | None:
         self.set_blocking(True)
         end = None
         self.meter.begin(thread_time_ns(), thread_clock())

@@ -25,6 +25,7 @@ from collections.abc import Callable
 
 import attrs
 
+from proxybox.controller.callers import RaisedByCaller
 from proxybox.controller.costs.meter import thread_clock, thread_time_ns
 from proxybox.controller.drivers.serving import Outcome, Serving
 from proxybox.controller.drivers.turns import BURST, NOTICEABLE, QUANTUM, Turns, wait_readable
@@ -300,6 +301,9 @@ class Engine:
             self._fail(job, error)
 
     def _fail(self, job: _Job, error: BaseException) -> None:
+        if isinstance(error, RaisedByCaller):
+            self._drop(job, None, error.error)
+            return
         try:
             if isinstance(error, EndBox | GuestMisbehaved):
                 self._conclude(job, error)

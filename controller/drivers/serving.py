@@ -34,6 +34,7 @@ from select import POLLIN, POLLOUT
 import attrs
 
 from proxybox.controller.abi import SIG_DFL, SIG_IGN, SIGINT
+from proxybox.controller.callers import Callers
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import EndBox, GuestMisbehaved
@@ -134,10 +135,11 @@ class Serving:
         world.grant_library = self._grant_library
         world.stdin.uncharged = process.watch.uncharged
         world.stdin.waiting = world.policy.limits.input_wait
-        self.meter = dispatcher.callers = process.watch.meter
-        world.stdin.callers = world.stdout.callers = world.stderr.callers = self.meter
+        self.meter = process.watch.meter
+        dispatcher.callers = callers = Callers(self.meter)
+        world.stdin.callers = world.stdout.callers = world.stderr.callers = callers
         if world.port is not None:
-            world.port.callers = self.meter
+            world.port.callers = callers
 
     # --- before and after ---------------------------------------------------------------------------------------------
 

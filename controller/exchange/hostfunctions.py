@@ -1,8 +1,8 @@
 """Functions of the caller that a program may call: the one way by which abilities are passed into a box.
 
-Rules: arguments and results are plain values of bounded size (values.py), never other objects. What a function raises
-goes to the program as an exception; nothing that a program sends can raise here. A function runs in the trusted
-process: what it does with its arguments is its author's responsibility.
+Rules: arguments and results are plain values of bounded size (values.py), never other objects. Whatever a function
+raises goes to the program as an exception (controller/callers.py); nothing that a program sends can raise here. A
+function runs in the trusted process: what it does with its arguments is its author's responsibility.
 """
 
 import contextvars
@@ -11,11 +11,11 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar
 
 import attrs
 
+from proxybox.controller.callers import Callers, RaisedByCaller, is_of_signal
 from proxybox.controller.exchange import values
 from proxybox.policies.errors import PolicyError, shown
 from proxybox.policies.sizes import to_duration, to_size
@@ -26,6 +26,7 @@ Value = TypeVar("Value")
 _LONGEST_MESSAGE = 4096
 #: An encoded call of this many bytes or fewer is decoded in one turn, a longer one in several.
 _SHORT = 4096
+_UNCOUNTED = Callers()
 #: The most keyword arguments of a call: they are checked and copied in one turn.
 _MOST_NAMED = 4096
 
@@ -143,9 +144,6 @@ def in_thread(
     threading.Thread(target=context.run, args=(call,), name="proxybox-function", daemon=True).start()
 
 
-_NOTHING = nullcontext()
-
-
 class HostFunctions:
     """The functions that one sandbox lets its programs call.
 
@@ -170,9 +168,7 @@ class HostFunctions:
         """Whether one of the functions needs an event loop."""
         return any(function.is_async for function in self._functions.values())
 
-    def call(
-        self, data: bytes, notify: Callable[[], None], callers: AbstractContextManager[None] = _NOTHING
-    ) -> bytes | Pending | Work:
+    def call(self, data: bytes, notify: Callable[[], None], callers: Callers = _UNCOUNTED) -> bytes | Pending | Work:
         """The answer to an encoded call.
 
         notify: called when a pending answer has come. callers: a context that is entered around the function.
@@ -192,7 +188,7 @@ class HostFunctions:
 
     def _turns(
         self, name: str, known: HostFunction, data: bytes, size: int, notify: Callable[[], None],
-        callers: AbstractContextManager[None],
+        callers: Callers,
     ) -> "values.Turns[bytes | Pending]":  # fmt: skip
         try:
             _, args, kwargs = yield from values.decoding(data, size)
@@ -206,9 +202,11 @@ class HostFunctions:
             try:
                 with callers:
                     result = known.function(*args, **kwargs)
-                return _answer(result, size)
-            except Exception as error:
-                return failed(error)
+            except RaisedByCaller as raised:
+                if is_of_signal(raised.error):
+                    raise
+                return failed(raised.error)
+            return _answer(result, size)
         return self._begin(name, known, args, kwargs, size, notify)
 
     def _begin(
@@ -245,14 +243,14 @@ def _checked(name: str, function: Callable[..., Any] | HostFunction, spawn: Spaw
 def _answer(result: Any, size: int) -> bytes:
     try:
         return values.encode(("ok", result), size, ("", "result"))
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         return failed(TypeError(f"what the host function returned cannot cross: {error}"))
 
 
 def failed(error: BaseException) -> bytes:
     """The encoded answer that makes the call raise this exception in the program."""
     try:
-        words = str(error)
-    except Exception:
+        words = str(error)[:_LONGEST_MESSAGE]
+    except BaseException:  # raised by the exception's own method
         words = "(its message could not be made)"
-    return values.encode(("error", type(error).__name__, words[:_LONGEST_MESSAGE]))
+    return values.encode(("error", type(error).__name__, words))

@@ -21,10 +21,10 @@ import errno
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import attrs
 
+from proxybox.controller.callers import Callers
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import GuestMisbehaved
 from proxybox.controller.exchange.hostfunctions import HostFunctions, Pending, Work, failed
@@ -85,7 +85,7 @@ class Port:
         self.first: Callable[[bool], bytes | None] = lambda _: None
         self.result: bytes | None = None
         self.functions = functions
-        self.callers: AbstractContextManager[None] = nullcontext()  # entered around the caller's functions (meter.py)
+        self.callers = Callers()
         self._command: bytes | None = None
         self._told: tuple[tuple[int, bytes], ...] = ()  # goes with the command
         self._telling: tuple[tuple[int, bytes], ...] = ()  # in the answer that is being made
@@ -148,8 +148,7 @@ class Port:
             return self._rest(channel, data)
         if kind == b"d":
             if self.show is not None:
-                with self.callers:
-                    self.show(data)
+                self.show(data)
             return Pending(lambda: b"")
         if kind == b"p" and self.imported is not None:
             self.imported(data)

@@ -378,7 +378,9 @@ class LiveSession:
                 sink.cut()
                 return
             left = None if left is None else left - size
-            on_shown(_form_of(data, self._port.value_size, _SHOWN), size)
+            shown = _form_of(data, self._port.value_size, _SHOWN)
+            with self._port.callers:
+                on_shown(shown, size)
 
         return take
 

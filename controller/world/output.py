@@ -9,10 +9,11 @@ import re
 import unicodedata
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 import attrs
+
+from proxybox.controller.callers import Callers, RaisedByCaller
 
 if TYPE_CHECKING:
     from proxybox.policies import Output
@@ -139,7 +140,7 @@ class OutputSink:
         self.winsize = winsize
         self.on_limit: Callable[[], None] | None = None
         self.watch: Callable[[bytes], object] | None = None
-        self.callers: AbstractContextManager[None] = nullcontext()  # entered around the callback (meter.py)
+        self.callers = Callers()
         self._keep = keep
         self._tail = tail
         self.begin(policy, Transcript() if transcript is None else transcript, callback)
@@ -209,17 +210,20 @@ class OutputSink:
     def _hand_on(self, data: bytes) -> None:
         """Gives the bytes to the caller's function.
 
-        When it raises BrokenPipeError or WriteFailed, the guest's write fails. Another OSError becomes a
-        RuntimeError, which ends the box.
+        When it raises BrokenPipeError or WriteFailed, the guest's write fails.
         """
+        if self._callback is None:
+            return
         try:
-            if self._callback is not None:
-                with self.callers:
-                    self._callback(data)
-        except (BrokenPipeError, WriteFailed):
-            raise
-        except OSError as error:
-            raise RuntimeError(f"the {self.name} function failed") from error
+            with self.callers:
+                self._callback(data)
+        except RaisedByCaller as raised:
+            if not isinstance(raised.error, BrokenPipeError | WriteFailed):
+                raise
+            error = raised.error
+        else:
+            return
+        raise error
 
 
 def _first_lines(data: bytes, count: int) -> bytes:

@@ -16,6 +16,7 @@ from typing import Any
 
 import attrs
 
+from proxybox.controller.callers import Callers, RaisedByCaller
 from proxybox.controller.effects import Blocked
 from proxybox.policies.checks import as_bytes
 from proxybox.policies.errors import shown
@@ -72,7 +73,7 @@ class Stdin:
         self.echoes: Callable[[], bool] = lambda: True
         self.asks = True
         self.waiting = "auto"
-        self.callers: AbstractContextManager[None] = contextlib.nullcontext()  # entered around the function (meter.py)
+        self.callers = Callers()
         self.uncharged: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         self.feed(source)
 
@@ -194,12 +195,12 @@ class Stdin:
         if self._ended or self._function is None or not self.asks:
             return
         try:
-            with self.callers, self.uncharged() if self.is_given_time else contextlib.nullcontext():
+            with self.uncharged() if self.is_given_time else contextlib.nullcontext(), self.callers:
                 data = self._function(size)
-        except InterruptedError as error:  # whoever raises it need not name the errno
-            raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR)) from error
-        except OSError as error:
-            raise RuntimeError("the stdin function failed") from error
+        except RaisedByCaller as raised:
+            if isinstance(raised.error, InterruptedError):  # whoever raises it need not name the errno
+                raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR)) from raised.error
+            raise
         self._buffer = as_bytes("stdin: what its function returned", data)
         self._offset = 0
         self._ended = not self._buffer and self._terminal is None

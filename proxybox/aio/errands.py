@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from proxybox.aio.feed import Feed  # isort: skip - says what to install
+from proxybox.aio.feed import Calls, Feed  # isort: skip - says what to install
 
 import anyio
 import anyio.abc
@@ -67,20 +67,23 @@ class Errand(Generic[T]):
 
 
 class Errands:
-    """The errands of one sandbox. group: the task group for coroutine functions, None when there is none."""
+    """The errands of one sandbox. functions: what begins coroutine functions, None while no task group is open."""
 
     def __init__(self) -> None:
-        self.group: anyio.abc.TaskGroup | None = None
+        self.functions: Calls | None = None
+        self._group: anyio.abc.TaskGroup | None = None
         self._left = contextlib.AsyncExitStack()
         self._pending: set[threading.Event] = set()
 
     async def open_group(self) -> None:
         """Opens the task group: from now on coroutine functions can run."""
-        self.group = await self._left.enter_async_context(anyio.create_task_group())
+        self._group = await self._left.enter_async_context(anyio.create_task_group())
+        self.functions = Calls(self._group)
+        self._group.start_soon(self.functions.run)
 
     async def close_group(self) -> None:
         """Cancels the coroutine functions that run, and closes the task group."""
-        group, self.group = self.group, None
+        group, self._group, self.functions = self._group, None, None
         if group is not None:
             group.cancel_scope.cancel()
         await self._left.aclose()

@@ -2,16 +2,20 @@
 
 The engine's thread reaches the task through the loop's own function for other threads (asyncio's call_soon_threadsafe,
 trio's run_sync_soon), and only when there is something new. While a task does not keep up, its guest waits.
+
+What functions of the caller raise follows the rules of controller/callers.py, in `Feed.read`, `Feed.want` and
+`Over.get`. A cancellation passes only where a scope around the task was cancelled, or the task itself.
 """
 
 import asyncio
 import contextlib
 import contextvars
 import inspect
+import math
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
 try:
@@ -23,8 +27,10 @@ except ModuleNotFoundError as error:
 import attrs
 
 from proxybox.commands import Displayed, displayed_of
+from proxybox.controller.callers import is_of_signal
 from proxybox.controller.drivers.engine import served_here, the_engine
 from proxybox.controller.drivers.serving import Outcome, Serving
+from proxybox.controller.errors import CallbackError
 from proxybox.session import Printed
 
 #: Characters of output, and bytes of things shown, that may wait for a task. When there are more, the guest's calls
@@ -44,8 +50,10 @@ class Over:
 
     def get(self) -> Outcome | None:
         """Returns the outcome, or raises the error."""
-        if self.error is not None:
+        if isinstance(self.error, Exception):
             raise self.error
+        if self.error is not None:
+            raise CallbackError(self.error) from self.error
         return self.outcome
 
 
@@ -59,13 +67,45 @@ def loop_door() -> Callable[[Callable[[], object]], object]:
     return asyncio.get_running_loop().call_soon_threadsafe
 
 
+class Calls:
+    """Begins the calls of coroutine functions in a task group: `run` is a task of that group.
+
+    Only a task can begin another one, and what other threads have called in the loop (`loop_door`) is in none.
+    """
+
+    def __init__(self, group: "anyio.abc.TaskGroup") -> None:
+        self._group = group
+        self._wanted: deque[tuple[contextvars.Context, Callable[[], Coroutine[Any, Any, None]]]] = deque()
+        self._arrived = anyio.Event()
+        self._is_over = False
+
+    def begin(self, context: contextvars.Context, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Has a call begun; in the loop. Raises RuntimeError when the group is closed."""
+        if self._is_over:
+            raise RuntimeError("the sandbox is closed")
+        self._wanted.append((context, call))
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Begins calls until the group is cancelled."""
+        try:
+            while True:
+                await self._arrived.wait()
+                self._arrived = anyio.Event()
+                while self._wanted:
+                    context, call = self._wanted.popleft()
+                    context.run(self._group.start_soon, call)
+        finally:
+            self._is_over = True
+
+
 class Feed:
     """The events of one call of a guest: call `serve` once, then `next` until it returns Over.
 
-    It has to be made in the task that reads. functions: the task group for coroutine functions, or None.
+    It has to be made in the task that reads. functions: what begins coroutine functions, or None.
     """
 
-    def __init__(self, functions: "anyio.abc.TaskGroup | None" = None) -> None:
+    def __init__(self, functions: Calls | None = None) -> None:
         self._door = loop_door()
         self._functions = functions
         self._context = contextvars.copy_context() if functions is not None else None
@@ -165,13 +205,10 @@ class Feed:
     async def read(self, on_stdout: Reader, on_stderr: Reader, on_display: ShownReader = None) -> Over:
         """Passes output and things shown to the callbacks until the end, and returns the Over."""
         while not isinstance(event := await self.next(), Over):
-            told: Any = None
             if isinstance(event, Displayed):
-                told = None if on_display is None else on_display(event)
-            elif (reader := on_stdout if event.stream == "stdout" else on_stderr) is not None:
-                told = reader(event.text)
-            if inspect.isawaitable(told):
-                await told
+                await _told(on_display, event)
+            else:
+                await _told(on_stdout if event.stream == "stdout" else on_stderr, event.text)
             self.taken()
         return event
 
@@ -200,8 +237,8 @@ class Feed:
         done: Callable[[Any, BaseException | None], None], timeout: float | None,
     ) -> None:  # fmt: skip
         """Begins a call of a coroutine function, in the context in which the guest was called; for the engine."""
-        group, context = self._functions, self._context
-        if group is None or context is None:
+        functions, context = self._functions, self._context
+        if functions is None or context is None:
             done(None, RuntimeError("coroutine functions are called within `async with` their sandbox"))
             return
 
@@ -212,21 +249,75 @@ class Feed:
                 self._calls.add(scope)
                 try:
                     result = await function(*args, **kwargs)
-                except Exception as error:
+                except BaseException as error:
+                    if _is_cancellation(error) or is_of_signal(error):
+                        raise
                     done(None, error)
                 else:
                     done(result, None)
                 finally:
                     self._calls.discard(scope)
+            await _forget_cancellation()
 
         def begin() -> None:
             try:
-                context.run(group.start_soon, call)
-            except RuntimeError as error:  # the task group of the sandbox is closed
+                functions.begin(context, call)
+            except RuntimeError as error:
                 done(None, error)
 
         self._wanted.append(begin)
         self._knock()
+
+
+async def _told(reader: Callable[[Any], Any] | None, what: Any) -> None:
+    """Calls an `on_stdout` or its like, a function or a coroutine function, in the task of its caller."""
+    if reader is None:
+        return
+    try:
+        told = reader(what)
+        if inspect.isawaitable(told):
+            await told
+    except Exception:
+        raise
+    except BaseException as error:
+        if _is_cancellation(error) or _is_cancelled_itself() or is_of_signal(error):
+            raise
+        raise CallbackError(error) from error
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    """Whether it cancels what runs here, because a scope around it was cancelled, and does nothing else.
+
+    The CancelledError of a task or a future that somebody else has cancelled, and that was waited for, does not.
+    """
+    kind = anyio.get_cancelled_exc_class()
+    is_one = error.split(kind)[1] is None if isinstance(error, BaseExceptionGroup) else isinstance(error, kind)
+    return is_one and anyio.current_effective_deadline() == -math.inf
+
+
+def _task() -> "asyncio.Task[Any] | None":
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # trio: there only scopes are cancelled
+        return None
+
+
+def _is_cancelled_itself() -> bool:
+    """Whether somebody has cancelled the running task, and not a scope around it (asyncio's `Task.cancel`)."""
+    task = _task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _forget_cancellation() -> None:
+    """Takes back what a function has done to the task that it ran in, which a task group would take for its own end.
+
+    Where it is the group that was cancelled, its scope cancels the task again and again.
+    """
+    task = _task()
+    while task is not None and task.cancelling() and anyio.current_effective_deadline() != -math.inf:
+        task.uncancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
 
 
 #: The feeds whose guests are served now, by driver.

@@ -89,7 +89,8 @@ class AsyncSandbox(SandboxBase):
         on_stdout, on_stderr: functions or coroutine functions, which are called in this task. While they have not taken
         what was printed, the program waits, and its wall time goes on.
 
-        Cancelling the task ends the program. An exception of a callback ends it too, and is raised here.
+        Cancelling the task ends the program. An exception of a callback ends it too, and is raised here; as a
+        CallbackError, where it is no Exception.
         """
         self._check_open()
         policy = policy_of_run(self.policy, timeout, limits, output)
@@ -139,7 +140,7 @@ class AsyncSandbox(SandboxBase):
             if taking is not None:
                 taking.queued = queued
             while result is None:
-                feed = Feed(self._errands.group)
+                feed = Feed(self._errands.functions)
                 box, live = await self._errands.in_worker(start, lambda made: made[1].bury())
                 result = await self._run_live(box, live, feed, on_stdout, on_stderr)
         result = with_record(result, taking)

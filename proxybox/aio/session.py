@@ -183,7 +183,7 @@ class AsyncSession(SessionBase):
         self, command: Command[Any], stdout: bool, stderr: bool, shown: bool, *,
         timeout: float | str | None = None, stdin: Any = None, check: bool = False,
     ) -> _Begun:  # fmt: skip
-        live, feed = self._live, Feed(self._errands.group)
+        live, feed = self._live, Feed(self._errands.functions)
         begun = live.begin(
             command.words,
             **self._arguments(
@@ -217,6 +217,5 @@ class AsyncSession(SessionBase):
         live, at, _, check = begun
         if over.error is not None:
             live.abandon()
-            raise over.error
-        result = session_result(live.end(at, over.outcome), self._policy, live.layers)
+        result = session_result(live.end(at, over.get()), self._policy, live.layers)
         return result.check() if check else result

@@ -19,12 +19,13 @@ from IPython.core.error import StdinNotImplementedError
 import proxybox
 from proxybox import Displayed, Inspection, Policy, Result
 from proxybox.kernel.box import KernelBox
+from proxybox.kernel.budget import Budget
 from proxybox.kernel.history import History
 from proxybox.kernel.sanitising import Sanitiser
 from proxybox.kernel.spec import Choice
 from proxybox.kernel.streams import Streams
 from proxybox.kernel.telling import NO_WIDGETS, Trouble, cut_off, trouble_of, with_hint
-from proxybox.terminal.harmless import harmless, on_one_line
+from proxybox.terminal.harmless import on_one_line
 
 #: `name?` and `?name`; two marks ask for the source.
 _QUESTION = re.compile(r"(\?{0,2}) ?([^\W\d][\w.]*) ?(\?{0,2})")
@@ -131,7 +132,9 @@ class ProxyboxKernel(Kernel):
         if shown.kind == "clear":
             self._send("clear_output", {"wait": shown.wait})
             return
-        data, metadata = self._sanitiser.bundle(shown.data, shown.metadata)
+        began = time.monotonic()
+        budget = Budget(is_stopped=lambda: self._interrupted_at >= began)
+        data, metadata = self._sanitiser.bundle(shown.data, shown.metadata, budget)
         content: dict[str, Any] = {"data": data, "metadata": metadata}
         if shown.kind == "value":
             self._history.add_output(data["text/plain"])
@@ -343,6 +346,9 @@ def _is_question(code: str) -> bool:
     return found is not None and bool(found[1] or found[3])
 
 
+_ESCAPED = Sanitiser(())
+
+
 def _described(known: Inspection) -> str:
     """Describes an object in words, all of which come from the guest."""
     parts = [
@@ -353,5 +359,5 @@ def _described(known: Inspection) -> str:
         ("Source", known.source),
     ]
     return "\n\n".join(
-        f"{title}:{chr(10) if chr(10) in text else ' '}{harmless(text)}" for title, text in parts if text
+        f"{title}:{chr(10) if chr(10) in text else ' '}{_ESCAPED.text(text)}" for title, text in parts if text
     )

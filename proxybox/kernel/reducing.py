@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import nh3
 
+from proxybox.kernel.budget import Budget
 from proxybox.kernel.refusal import Refused
-from proxybox.terminal.harmless import harmless
 
 _CHARACTERS, _ELEMENTS, _DEPTH = 1 << 20, 50_000, 60
 #: How many places of a table all cells together may span.
@@ -45,6 +45,8 @@ _MARKUP: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _SPAN: Final = re.compile(r"""\b(colspan|rowspan)\s*=\s*["']?(\d{1,4})\b""", re.ASCII | re.IGNORECASE)
+#: The number of no character: one of thousands of digits is no number for `int`.
+_LONG: Final = re.compile("&#(?=[0-9]{8})")
 #: Of formulas: MathJax reads those of a whole element, but not across others.
 _FORMULA: Final = re.compile(r"[$\\]")
 _CLEANER: Final = nh3.Cleaner(
@@ -56,13 +58,13 @@ _CLEANER: Final = nh3.Cleaner(
 )
 
 
-def reduced(value: Any) -> str:
+def reduced(value: Any, budget: Budget | None = None) -> str:
     """Returns HTML as tables and text, for a page that trusts it. Raises Refused."""
     if not isinstance(value, str):
         raise Refused("no text")
     if len(value) > _CHARACTERS:
         raise Refused("too large")
-    writer = _Writer()
+    writer = _Writer(budget or Budget())
     at = 0  # the end of what has been read
     for found in _MARKUP.finditer(value):
         writer.text(value[at : found.start()])
@@ -78,7 +80,8 @@ def reduced(value: Any) -> str:
 class _Writer:
     """Writes what is allowed. It knows which elements are open, and what it leaves out now."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
         self._parts: list[str] = []
         self._size = self._count = self._places = 0
         self._open: list[str] = []
@@ -86,11 +89,13 @@ class _Writer:
 
     def text(self, text: str) -> None:
         if text and not self._left_out:
-            plain = harmless(html.unescape(text).replace("\xa0", " "))
+            self._budget.take(2 + text.count("&"))
+            plain = self._budget.harmless(html.unescape(_LONG.sub("&amp;#", text)).replace("\xa0", " "))
             self._put(_FORMULA.sub(r"<span>\g<0></span>", html.escape(plain, quote=False)))
 
     def markup(self, found: "re.Match[str]") -> None:
         name = (found["name"] or "").lower()
+        self._budget.take(2)
         if self._left_out:
             if found["end"] if self._left_out == "!" else found["slash"] and name == self._left_out:
                 self._left_out = ""

@@ -12,7 +12,8 @@ server tells that server who looks at it. The promise: whatever a box sends, the
 - as JSON is plain data of bounded depth;
 - as HTML that the policy does not name is tables and text (reducing.py), and is left out where the policy shows text
   alone;
-- has no metadata but a width and a height.
+- has no metadata but a width and a height;
+- was made within a budget (budget.py), or is left out.
 
 The plain text says what was left out. A type that the policy names and that is not listed here, such as text/html,
 passes unchanged: a policy that names it trusts the code in the box with the page.
@@ -28,6 +29,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
+from proxybox.kernel.budget import Budget
 from proxybox.kernel.reducing import reduced
 from proxybox.kernel.refusal import Refused
 from proxybox.terminal.harmless import harmless
@@ -50,12 +52,21 @@ class Sanitiser:
     shown: Sequence[str]
     raw: bool = False
 
-    def text(self, text: str) -> str:
+    def text(self, text: str, budget: Budget | None = None) -> str:
         """Returns plain text as it may be shown."""
-        return text.encode("utf-8", "backslashreplace").decode() if self.raw else harmless(text)
+        if self.raw:
+            return text.encode("utf-8", "backslashreplace").decode()
+        try:
+            return (budget or Budget()).harmless(text)
+        except Refused as error:
+            return f"[text of {len(text):,} characters is not shown: {error}]"
 
-    def bundle(self, data: Data, metadata: Data) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Returns the allowed part of (data, metadata), by MIME type, of what a box wants to show."""
+    def bundle(self, data: Data, metadata: Data, budget: Budget | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns the allowed part of (data, metadata), by MIME type, of what a box wants to show.
+
+        budget: for all of it.
+        """
+        budget = budget or Budget()
         clean: dict[str, Any] = {}
         left_out = []
         for kind, value in islice(data.items(), _MOST_KINDS):
@@ -66,11 +77,13 @@ class Sanitiser:
                 left_out.append(f"{name} (a box has no widgets)" if kind == _WIDGET else name)
                 continue
             try:
-                clean[kind] = (_CLEANERS.get(kind, _as_it_is) if kind in self.shown else reduced)(value)
+                clean[kind] = (_CLEANERS.get(kind, _as_it_is) if kind in self.shown else reduced)(value, budget)
             except Refused as error:
                 left_out.append(f"{name} ({error})")
+            except Exception as error:  # a fault of ours: nothing that a box shows ends what looks at it
+                left_out.append(f"{name} (a fault of proxybox: {type(error).__name__})")
         plain = data.get("text/plain")
-        lines = [self.text(plain)] if isinstance(plain, str) else []
+        lines = [self.text(plain, budget)] if isinstance(plain, str) else []
         if left_out:
             more = f" and {len(left_out) - 10} more" if len(left_out) > 10 else ""
             lines.append(f"[not shown: {', '.join(left_out[:10])}{more}]")
@@ -103,22 +116,25 @@ def _size(metadata: Data) -> dict[str, Any]:
 # --- pictures of pixels, JSON, the rest -------------------------------------------------------------------------------
 
 
-def _picture(kind: str, value: Any) -> str:
+def _picture(kind: str, value: Any, budget: Budget) -> str:
+    budget.take(1 + len(value) // 1024 if isinstance(value, str | bytes) else 1)
     try:
         return picture(kind, value)
     except NoPicture as error:
         raise Refused(str(error)) from None
 
 
-def _json(value: Any, depth: int = 0) -> Any:
+def _json(value: Any, budget: Budget, depth: int = 0) -> Any:
     if depth > 50:
         raise Refused("too deep")
+    budget.take()
     if isinstance(value, dict):
-        return {harmless(str(key)): _json(item, depth + 1) for key, item in value.items() if isinstance(key, str)}
+        named = ((key, item) for key, item in value.items() if isinstance(key, str))
+        return {budget.harmless(key): _json(item, budget, depth + 1) for key, item in named}
     if isinstance(value, list | tuple):
-        return [_json(item, depth + 1) for item in value]
+        return [_json(item, budget, depth + 1) for item in value]
     if isinstance(value, str):
-        return harmless(value)
+        return budget.harmless(value)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int | float) and abs(value) < 2**63:  # neither NaN nor a number with thousands of digits
@@ -126,8 +142,8 @@ def _json(value: Any, depth: int = 0) -> Any:
     raise Refused("no JSON")
 
 
-def _as_it_is(value: Any) -> Any:
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else _json(value)
+def _as_it_is(value: Any, budget: Budget) -> Any:
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else _json(value, budget)
 
 
 # --- SVG --------------------------------------------------------------------------------------------------------------
@@ -179,14 +195,14 @@ class _Element:
     has_use: bool = False  # whether it is a <use>, or has one in it
 
 
-def svg(value: Any) -> str:
+def svg(value: Any, budget: Budget | None = None) -> str:
     """Rebuilds a picture from what is allowed, so that it can stand in a page. Raises Refused."""
     if not isinstance(value, str | bytes):
         raise Refused("no text")
     data = value.encode("utf-8", "backslashreplace") if isinstance(value, str) else value
     if len(data) > _BYTES:
         raise Refused("too large")
-    builder = _Builder()
+    builder = _Builder(budget or Budget())
     parser = builder.parser
     try:
         parser.Parse(data.lstrip(), True)
@@ -205,8 +221,9 @@ def svg(value: Any) -> str:
 class _Builder:
     """Takes the events of the parser, and keeps what is allowed."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget) -> None:
         self.root: _Element | None = None
+        self._budget = budget
         self.by_id: dict[str, _Element] = {}
         self._stack: list[_Element | None] = []  # None for an element that is left out with its content
         self._count = 0
@@ -221,6 +238,7 @@ class _Builder:
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._count += 1
+        self._budget.take(5 + 2 * len(attributes))
         if self._count > _ELEMENTS or len(self._stack) >= _DEPTH:
             raise Refused("too many elements" if self._count > _ELEMENTS else "too deep")
         namespace, _, local = name.rpartition(" ")
@@ -230,7 +248,7 @@ class _Builder:
         if not allowed or (self._stack and self._stack[-1] is None):
             self._stack.append(None)
             return
-        element = _Element(local, _clean_attributes(local, attributes))
+        element = _Element(local, _clean_attributes(local, attributes, self._budget))
         if local == "use":
             for around in (*self._stack, element):
                 if around is not None:
@@ -254,7 +272,7 @@ class _Builder:
 
     def _text(self, text: str) -> None:
         if self._stack and self._stack[-1] is not None:
-            self._stack[-1].children.append(harmless(text))
+            self._stack[-1].children.append(self._budget.harmless(text))
 
 
 def _refuse(what: str) -> Callable[..., None]:
@@ -264,42 +282,43 @@ def _refuse(what: str) -> Callable[..., None]:
     return refuse
 
 
-def _clean_attributes(element: str, given: Mapping[str, str]) -> dict[str, str]:
+def _clean_attributes(element: str, given: Mapping[str, str], budget: Budget) -> dict[str, str]:
     clean, styles = {}, {}
     for name, value in given.items():
         namespace, _, local = name.rpartition(" ")
         if local == "href" and namespace in ("", _XLINK):
-            if (target := _target(element, value)) is not None:
+            if (target := _target(element, value, budget)) is not None:
                 clean["href"] = target
         elif namespace:
             continue
         elif local == "style":
-            styles = _declarations(value)
+            styles = _declarations(value, budget)
         elif local == "id":
             if _NAME.fullmatch(value):
                 clean["id"] = _PREFIX + value
-        elif local in _ATTRIBUTES and (kept := _value(value)) is not None:
+        elif local in _ATTRIBUTES and (kept := _value(value, budget)) is not None:
             clean[local] = kept
     return clean | styles
 
 
-def _target(element: str, value: str) -> str | None:
+def _target(element: str, value: str, budget: Budget) -> str | None:
     """Returns the target of a reference: a part of the same picture, or the content of an image."""
     if element == "image":
         found = _DATA_URL.fullmatch(value)
         if found is None:
             return None
         try:
-            return f"data:{found[1]};base64,{_picture(found[1], found[2])}"
-        except Refused:
+            return f"data:{found[1]};base64,{picture(found[1], found[2])}"
+        except NoPicture:
             return None
     if value.startswith("#") and _NAME.fullmatch(value[1:]):
         return f"#{_PREFIX}{value[1:]}"
     return None
 
 
-def _value(value: str) -> str | None:
+def _value(value: str, budget: Budget) -> str | None:
     """Returns the value of an attribute; None for one that could refer to something outside of the picture."""
+    budget.take(1 + len(value) // 256 + 2 * value.count("("))
     if len(value) <= _LONGEST_REFERENCE and (reference := _URL.fullmatch(value.strip())):
         return f"url(#{_PREFIX}{reference[2]})"
     if _VALUE.fullmatch(value) and all(name in _FUNCTIONS for name in _called(value)):
@@ -313,12 +332,13 @@ def _called(value: str) -> list[str]:
     return [word.group() for word in found if word is not None]
 
 
-def _declarations(style: str) -> dict[str, str]:
+def _declarations(style: str, budget: Budget) -> dict[str, str]:
     """Turns a style attribute into presentation attributes."""
+    budget.take(style.count(";"))
     found = {}
     for declaration in style.split(";"):
         name, _, value = declaration.partition(":")
-        if name.strip() in _PRESENTATION and (kept := _value(value.strip())) is not None:
+        if name.strip() in _PRESENTATION and (kept := _value(value.strip(), budget)) is not None:
             found[name.strip()] = kept
     return found
 
@@ -343,7 +363,9 @@ def _drawn_by_uses(element: _Element, by_id: Mapping[str, _Element]) -> int:
     return drawn
 
 
-_LENGTH: Final = re.compile(r"\s*(\+?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(px|pt|pc|in|cm|mm|)\s*", re.ASCII)
+_LENGTH: Final = re.compile(
+    r"\s*+(\+?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?)\s*+(px|pt|pc|in|cm|mm|)\s*+", re.ASCII
+)
 _PIXELS: Final = {"": 1, "px": 1, "pt": 4 / 3, "pc": 16, "in": 96, "cm": 96 / 2.54, "mm": 9.6 / 2.54}
 
 
@@ -386,7 +408,7 @@ def _written(element: _Element, outermost: bool = True) -> str:
     return f"<{element.name}{attributes}>{inside}</{element.name}>" if inside else f"<{element.name}{attributes}/>"
 
 
-_CLEANERS: Final[Mapping[str, Callable[[Any], Any]]] = {
+_CLEANERS: Final[Mapping[str, Callable[[Any, Budget], Any]]] = {
     **{kind: partial(_picture, kind) for kind in KINDS},
     "image/svg+xml": svg,
     "application/json": _json,

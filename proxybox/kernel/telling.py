@@ -27,6 +27,8 @@ NO_IPYTHON = (
 )
 #: Explanations, by the module that was not found.
 _NOT_THERE = {"ipywidgets": NO_WIDGETS, "anywidget": NO_WIDGETS, "ipympl": NO_WIDGETS, "IPython": NO_IPYTHON}
+#: Characters of a message, and of a traceback, that are looked at: a session sends no more of its own accord.
+_MOST_TOLD = 1 << 16
 _NO_NAME = re.compile(r"cannot import name '\w+' from 'IPython(?:\.\w+)*'.*")
 _NO_MODULE = re.compile(r"No module named '(\w+)(?:\.[\w.]*)?'")
 _SAID = {
@@ -68,7 +70,7 @@ def trouble_of(result: Result, policy: Policy, alive: bool, no_input: bool) -> T
     alive: whether the session goes on. no_input: whether the cell asked for input that the front end cannot give.
     """
     error = result.error
-    told = "" if error is None else error.traceback
+    told = "" if error is None else error.traceback[-_MOST_TOLD:]
     if not alive:
         name, words = _SAID.get(result.status, ("SessionEnded", "the interpreter has ended"))
         return Trouble.of(name, f"{_filled(words, result, policy)}. {GONE}")
@@ -78,12 +80,14 @@ def trouble_of(result: Result, policy: Policy, alive: bool, no_input: bool) -> T
     if error is None:
         return None
     if error.type == "SystemExit":
-        return Trouble.of("SystemExit", f"{on_one_line(error.message)} (the cell has ended, the session goes on)")
-    evalue, text = harmless(error.message), harmless(error.traceback)
+        return Trouble.of(
+            "SystemExit", f"{on_one_line(error.message[:_MOST_TOLD])} (the cell has ended, the session goes on)"
+        )
+    evalue, text = harmless(error.message[:_MOST_TOLD]), harmless(error.traceback[-_MOST_TOLD:])
     if error.type == "EOFError" and no_input:
         evalue = f"{evalue}: {NO_INPUT}" if evalue else NO_INPUT
         text = f"{text.rstrip()}: {NO_INPUT}\n"
-    name = on_one_line(error.type)
+    name = on_one_line(error.type[:_MOST_TOLD])
     return Trouble(name, evalue, coloured(text or f"{name}: {evalue}"))
 
 

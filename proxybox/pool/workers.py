@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from pathlib import Path
@@ -198,6 +198,18 @@ class _Slot:
         except (EOFError, OSError) as error:
             raise _LostError(error, begun=True) from error
 
+    def leave(self, kinds: Collection[str]) -> bool:
+        """Cancels the job, because the caller's function has raised, and reads what still comes of it.
+
+        kinds: of messages that are not the last. Returns whether the worker is there for another job.
+        """
+        self.cancel()
+        with contextlib.suppress(_LostError):
+            while self.receive()[0] in kinds:
+                pass
+            return True
+        return False
+
     def _message(self) -> tuple[str, Any]:
         kind, told = pickle.loads(self.connection.recv_bytes())  # noqa: S301 - from our own worker
         return kind, told
@@ -278,9 +290,12 @@ class Workers:
                 with running.reached_by(slot.cancel, slot.interrupt):
                     kind, told = slot.begin(data, handle)
                     while kind in callbacks:
-                        callback = callbacks[kind]
-                        if callback is not None:
-                            callback(told)
+                        try:
+                            if (callback := callbacks[kind]) is not None:
+                                callback(told)
+                        except BaseException:
+                            whole = slot.leave(callbacks)
+                            raise
                         kind, told = slot.receive()
                 whole = True
                 if kind == "error":

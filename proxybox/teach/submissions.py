@@ -31,7 +31,7 @@ MOST_ENTRIES = 20_000
 #: Bytes of a file in which imports are looked for.
 _MOST_LOOKED_AT = 1 << 16
 #: The name that Moodle gives to a folder, and puts before the name of a loose file.
-_MOODLE = re.compile(r"(?P<name>[^/]+?)_(?P<id>\d{1,18})_assignsubmission_(?:file|onlinetext)(?:_|$)")
+_MOODLE = re.compile(r"\A(?P<name>[^/]+?)_(?P<id>\d{1,18})_assignsubmission_(?:file|onlinetext)(?:_|$)")
 #: Gradescope's metadata of its folders, in YAML as Ruby writes it: some megabytes where a class is large and its tests
 #: are verbose. More is not read: YAML takes a second for each megabyte.
 _METADATA = "submission_metadata.yml"

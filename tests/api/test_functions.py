@@ -1,7 +1,11 @@
 """Functions of the caller's that programs call as host.NAME."""
 
 import datetime
+import os
+import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -150,14 +154,21 @@ def test_many_threads_and_long_values_do_not_mix() -> None:
     assert result.stdout == "[]\n", result.stderr
 
 
-def test_interrupts_of_the_caller_go_through() -> None:
-    """An exception that is no Exception is the caller's, and ends the box."""
+@pytest.mark.parametrize("handler", [signal.default_int_handler, lambda *_: sys.exit("the handler of the caller's")])
+def test_what_a_signal_raises_in_a_function_goes_through(handler: Any) -> None:
+    """It is the caller's, and ends the box: Ctrl-C has to stop the program, wherever it comes."""
 
     def interrupt() -> None:
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(100)
 
-    with Sandbox(functions={"interrupt": interrupt}) as box, pytest.raises(KeyboardInterrupt):
-        box.run("import host; host.interrupt()")
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with Sandbox(functions={"interrupt": interrupt}) as box, pytest.raises((KeyboardInterrupt, SystemExit)) as got:
+            box.run("import host; host.interrupt()")
+        assert str(got.value) in ("", "the handler of the caller's")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_names_that_cannot_be() -> None:

@@ -5,8 +5,11 @@ memory, never seconds.
 """
 
 import itertools
+import os
+import signal
 import struct
 import sys
+import time
 import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -17,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxybox.controller.callers import RaisedByCaller
 from proxybox.controller.effects import Blocked
 from proxybox.controller.exchange import values
 from proxybox.controller.exchange.hostfunctions import HostFunction, HostFunctions
@@ -434,9 +438,10 @@ def test_many_long_calls_at_once_are_decoded_one_after_another() -> None:
     assert answers == [("ok", sum(range(100_000)))] * 7
 
 
-def test_a_function_that_ends_the_thread_leaves_nothing_behind_that_others_wait_for() -> None:
+def test_what_a_signal_raises_in_a_function_leaves_nothing_behind_that_others_wait_for() -> None:
     def leave(_: object) -> None:
-        raise SystemExit
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(100)
 
     port = Port(1 << 20, HostFunctions({"leave": leave, "total": sum}, 1 << 20))
     reply = port.exchange(0, b"h" + encode(("leave", ([1] * 10_000,), {})), 4096, 1 << 16)
@@ -446,8 +451,9 @@ def test_a_function_that_ends_the_thread_leaves_nothing_behind_that_others_wait_
         while True:
             reply.attempt()
 
-    with pytest.raises(SystemExit):
+    with pytest.raises(RaisedByCaller) as raised:
         go_on()
+    assert isinstance(raised.value.error, KeyboardInterrupt)
     assert not port._works
 
 

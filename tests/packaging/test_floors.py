@@ -43,7 +43,7 @@ FLOORS = {
         vfs
         seal
         roles
-        errors
+        callers errors
         abi audit costs effects faults header hostproc pidfd statefolder status
     """,
     "proxybox.controller.vfs": """

@@ -1,0 +1,98 @@
+"""The boundary to the caller: what its functions raise while a guest is served.
+
+Functions of the caller are host functions, those of `stdin`, `on_stdout` and its like, interceptors, and the audit.
+Each of them is called within `with callers:`, where `callers` is a `Callers`; nothing else is. The rules:
+
+- Whatever a host function raises is an exception in the program that has called it. That includes SystemExit,
+  GeneratorExit, KeyboardInterrupt, and the CancelledError of an await that somebody else has cancelled.
+- Whatever another function raises ends the box that it was called for, and nothing else. `as_raised` raises the same
+  exception in the caller of that run. On the way there it is no OSError, which would be the guest's errno, and no
+  GuestMisbehaved: it is a `RaisedByCaller`, which no handler of an OS call catches. Some functions may say by
+  an exception that the guest's call fails: see `OutputSink` and `Stdin`, which alone look into it.
+- What the handler of a signal raises is the caller's own, wherever the signal comes: Ctrl-C in the middle of a host
+  function stops the run, and the program around it, as it would anywhere else (`is_of_signal`).
+- In an event loop, what is no Exception would end the loop or the task group around the run, or look as if the run's
+  own task was cancelled. There it comes as a CallbackError (`proxybox/aio/feed.py`).
+"""
+
+import opcode
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Final, TypeVar
+
+from proxybox.controller.costs.meter import Meter
+
+T = TypeVar("T")
+
+#: The instructions of `raise`. No signal handler runs at one of them.
+_RAISES: Final = frozenset(opcode.opmap[name] for name in ("RAISE_VARARGS", "RERAISE"))
+
+
+class RaisedByCaller(BaseException):
+    """A function of the caller has raised `error`."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"a function of the caller has raised {type(error).__name__}")
+        self.error = error
+
+
+class Callers:
+    """The context in which functions of the caller are called.
+
+    Within it nothing is counted by the guest's meter. What is raised in it leaves it as a RaisedByCaller.
+    """
+
+    __slots__ = ("_meter",)
+
+    def __init__(self, meter: Meter | None = None) -> None:
+        self._meter = Meter() if meter is None else meter
+
+    def __enter__(self) -> None:
+        self._meter.__enter__()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._meter.__exit__()
+        if error is not None:
+            raise RaisedByCaller(error)
+
+
+def as_raised(action: Callable[[], T]) -> T:
+    """Returns what `action` returns. What a function of the caller has raised within it is raised as it was."""
+    try:
+        return action()
+    except RaisedByCaller as raised:
+        error = raised.error
+    raise error  # out of the handler, so that its context stays what it was
+
+
+def is_of_signal(error: BaseException) -> bool:
+    """Whether the handler of a signal has raised an exception, and not the code that was running.
+
+    error: raised below the frame that asks. Handlers run in the main thread alone. Python's own for SIGINT is in C: it
+    raises KeyboardInterrupt between two instructions, or within a function in C, and never in a `raise`. All others
+    have a frame, and are the only functions that get the frame of their caller as an argument.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(is_of_signal, error.exceptions))
+    if isinstance(error, Exception) or error.__traceback__ is None:
+        return False
+    last = error.__traceback__
+    while last.tb_next is not None:
+        if _is_interrupted_by(last.tb_frame, last.tb_next.tb_frame):
+            return True
+        last = last.tb_next
+    has_handler = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return has_handler and isinstance(error, KeyboardInterrupt) and not _is_in_raise(last)
+
+
+def _is_interrupted_by(frame: FrameType, handler: FrameType) -> bool:
+    given = handler.f_locals.values()
+    return any(each is frame or (type(each) is tuple and frame in each) for each in given)
+
+
+def _is_in_raise(at: TracebackType) -> bool:
+    return at.tb_frame.f_code.co_code[at.tb_lasti] in _RAISES

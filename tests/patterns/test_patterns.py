@@ -1,0 +1,137 @@
+"""Every regular expression of the product takes time that is linear in what it reads.
+
+A guest, a client or a stranger's file can hold up a thread of ours by a text for which a pattern tries all ways. So
+each pattern is found in the sources, and pitted against texts that are made of its own structure (`worst.py`). Steps
+are counted, not seconds (`steps.py`).
+
+Where this fails: make a repeat possessive (`\\s*+`), or say that it begins where a row of its characters begins
+(`(?<!\\s)\\s+`), or anchor the pattern. A pattern that never sees more than a few characters belongs in BOUNDED.
+"""
+
+import re
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from proxybox import hints
+from tests.patterns import steps, worst
+from tests.patterns.steps import Counting, TooManySteps
+from tests.patterns.tree import Use, uses
+
+#: How often something is repeated in the shorter texts; in the longer ones four times as often. A pattern whose steps
+#: grow by this factor with that is not linear: one that is has 4, one that is quadratic 16.
+COUNT, FACTOR = 24, 5.5
+#: Patterns that may take more, because of what they read.
+BOUNDED = {
+    "proxybox/commands.py: _WORD": "the 200 characters before a cursor",
+    "proxybox/kernel/sanitising.py: _LAST_WORD": "40 characters",
+    "proxybox/packages/requirements.py: _HASHES": "a line of a file that the caller has named",
+    "proxybox/packages/requirements.py: '(^|\\\\s+)#.*$'": "a line of a file that the caller has named",
+}
+#: Patterns that are made when the program runs.
+MADE_LATER = {
+    "proxybox/hints.py: pattern": "those of its table: below",
+    "proxybox/teach/student.py: match": "written by whoever writes the tests, and used in their box",
+    "controller/vfs/host/filesystem.py: '|'.join(map(fnmatch.translate, names))":
+        "from a policy's own words, for names of at most 255 bytes",
+}  # fmt: skip
+FOUND = uses()
+HINTS = [Use(f"proxybox/hints.py: {pattern}", ("search",), re.compile(pattern)) for _, pattern, _ in hints._HINTS]
+PATTERNS = [use for use in (*FOUND, *HINTS) if use.pattern is not None]
+
+
+def deep(work: Callable[[], None]) -> None:
+    """Does work that calls itself for each character of a text."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            raised.append(error)
+
+    before, size = sys.getrecursionlimit(), threading.stack_size(256 << 20)
+    sys.setrecursionlimit(100_000)
+    try:
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+    finally:
+        sys.setrecursionlimit(before)
+        threading.stack_size(size)
+    if raised:
+        raise raised[0]
+
+
+def growth(pattern: "re.Pattern[Any]", methods: tuple[str, ...]) -> tuple[float, str]:
+    """The factor by which steps grow where texts get four times as long, at the worst, and the text."""
+    counting, most = Counting(pattern), (1.0, "")
+    for short, long in zip(worst.texts(pattern, COUNT), worst.texts(pattern, 4 * COUNT), strict=True):
+        for method in methods:
+            try:
+                counting.run(method, short)
+                before = counting.steps
+                counting.run(method, long)
+            except TooManySteps:
+                return float("inf"), f"{method}: {short!r}"
+            if counting.steps > 8 * len(long):
+                most = max(most, (counting.steps / before, f"{method}: {short!r}"))
+    return most
+
+
+@pytest.mark.parametrize("use", PATTERNS, ids=lambda use: use.place)
+def test_it_is_linear(use: Use) -> None:
+    def look() -> None:
+        assert use.pattern is not None
+        found, text = growth(use.pattern, use.methods)
+        if use.place in BOUNDED:
+            assert found > FACTOR, "it is linear: take it out of BOUNDED"
+        else:
+            assert found <= FACTOR, f"four times the text takes {found:.0f} times as many steps: {text}"
+
+    deep(look)
+
+
+def test_what_is_made_later_is_listed() -> None:
+    """And what is listed is there."""
+    assert {use.place for use in FOUND if use.pattern is None} == MADE_LATER.keys()
+    assert BOUNDED.keys() <= {use.place for use in FOUND}
+    assert len(FOUND) > 100
+
+
+@pytest.mark.parametrize("use", PATTERNS, ids=lambda use: use.place)
+def test_the_matcher_means_what_re_means(use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its steps would say nothing."""
+    monkeypatch.setattr(steps, "_MANY", 1 << 30)
+    pattern = use.pattern
+    assert pattern is not None
+
+    def compare() -> None:
+        counting = Counting(pattern, 1 << 30)
+        for text in worst.texts(pattern, 5)[::3]:
+            plain = text.encode("latin-1", "replace") if isinstance(pattern.pattern, bytes) else text
+            text = plain.decode("latin-1") if isinstance(plain, bytes) else text
+            for method in use.methods:
+                found = [getattr(pattern, method)(plain)] if "match" in method else list(pattern.finditer(plain))
+                ends = [each.end() for each in found if each is not None]
+                assert counting.run(method, text) == (ends[:1] if method == "search" else ends), (method, text)
+
+    deep(compare)
+
+
+SLOW = [r"(a+)+b", r"\s+x", r"(a|a)*c", r"\d+\.?\d*x", r"'(\w+)[\w.]*'", r"(?s).*a.*b.*c", r"(\w+)\1x", r"(a|b|ab)*?c"]
+QUICK = [r"\s*+x", r"(?<!\s)\s+x", r"(?>a+)b", r"(?:[^'\\]|\\.)*+'", r"\A\w+x", r"[^/]*:"]
+
+
+@pytest.mark.parametrize("text", SLOW)
+def test_a_slow_pattern_is_found(text: str) -> None:
+    deep(lambda: None if growth(re.compile(text), ("search",))[0] > FACTOR else pytest.fail(text))
+
+
+@pytest.mark.parametrize("text", QUICK)
+def test_a_quick_pattern_is_none(text: str) -> None:
+    method = "match" if text in (r"[^/]*:", r"\s*+x", r"(?>a+)b", r"(?:[^'\\]|\\.)*+'") else "search"
+    deep(lambda: None if growth(re.compile(text), (method,))[0] <= FACTOR else pytest.fail(text))
