@@ -22,17 +22,18 @@ from proxybox.classroom.addresses import addresses
 from proxybox.classroom.app import app
 from proxybox.classroom.certificates import CertificateError
 from proxybox.classroom.config import LAN, Config
-from proxybox.classroom.connections import Connection
 from proxybox.classroom.edge import Edge
 from proxybox.classroom.grid import TEACHER
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.place import Place
 from proxybox.classroom.showing import Told, as_json, show
 from proxybox.policies.errors import ProxyboxError
+from proxybox.serve.connections.bounds import Bounds
 from proxybox.serve.listening import begin, listening, settle
 
 import uvicorn  # isort: skip - app says what to install
 import uvloop  # isort: skip
+from proxybox.serve.connections.http import protocols  # isort: skip
 from proxybox.serve.ending import EndingServer  # isort: skip
 
 #: How many backups are kept, and how they are named: by the time, so that they sort by it.
@@ -104,7 +105,7 @@ async def _serve(edge: Edge, listener: socket.socket, place: Place, manner: Mann
     lesson = edge.lesson
     options = uvicorn.Config(
         edge, log_config=None, access_log=False, server_header=False, proxy_headers=False, lifespan="on", ws="none",
-        http=Connection,
+        http=protocols(Bounds())["http"],
         timeout_keep_alive=_KEPT_OPEN, timeout_graceful_shutdown=_GRACE,
         ssl_context_factory=None if (context := place.context) is None else lambda *_: context,
     )  # fmt: skip

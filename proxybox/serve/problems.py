@@ -14,6 +14,11 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 #: Every kind of problem, with its HTTP status and its title. It is the last part of the problem's type.
 KINDS: Final[Mapping[str, tuple[int, str]]] = {
+    "bad-request": (400, "The request can be read in more than one way, or in none"),
+    "timeout": (408, "The request came too slowly"),
+    "expectation-failed": (417, "The service does not know what is expected of it"),
+    "header-too-large": (431, "The header of the request is too large"),
+    "bad-version": (505, "The service speaks HTTP/1.1"),
     "invalid": (422, "The request makes no sense"),
     "too-large": (413, "The request is too large"),
     "unauthorized": (401, "A key is needed, and this is none"),
