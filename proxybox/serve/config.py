@@ -47,6 +47,7 @@ DOORS: Final = ("rest", "websocket", "status", "mcp", "codejail", "sandboxfusion
 
 _BODY: Final = 'a size from 1K to 1G, such as "8M"'
 _BODIES: Final = 'a size from 1K to 1T, such as "32M"'
+_FILE: Final = 'a size from 1K to 1T, such as "64M"'
 _RECORD: Final = 'a size from 64K to 64M, such as "16M"'
 _COUNT: Final = "a whole number of 1 or more"
 _SOON: Final = 'a duration above 0 and of at most a day, such as "30s"'
@@ -58,6 +59,10 @@ def _to_body(value: int | str) -> int:
 
 def _to_room(value: int | str) -> int:
     return limited(to_size, value, 'a size, such as "256M"')
+
+
+def _to_file(value: int | str) -> int:
+    return limited(to_size, value, _FILE)
 
 
 def _to_bodies(value: int | str) -> int:
@@ -90,7 +95,8 @@ class ServiceLimits:
     request may bring. concurrency: how many runs of one key may
     go on at once; None for three quarters of what there is room for. live: the same for calls of sessions and for runs
     that wait for input. queue: how many requests may wait. queue_wait: seconds that a request waits at most.
-    input_wait: seconds that a program waits for its caller's input. artefacts: bytes of files that are kept for a key.
+    input_wait: seconds that a program waits for its caller's input. file: bytes of one file of a session that is read
+    or written. artefacts: bytes of files that are kept for a key.
     record: bytes of the record of a run or a session, which may be asked for; with None it may not.
     """
 
@@ -117,6 +123,7 @@ class ServiceLimits:
         converter=_to_seconds,
         validator=between(0, 86_400, _SOON, above=True),
     )
+    file: int = attrs.field(default=64 * _MIB, converter=_to_file, validator=between(1 << 10, 1 << 40, _FILE))
     artefacts: int = attrs.field(default=256 * _MIB, converter=_to_room)
     record: int | None = attrs.field(
         default=None,

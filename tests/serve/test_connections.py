@@ -1,7 +1,6 @@
-"""Attacks on connections by bytes on a socket: the same ones on a service and on a classroom, which share their edge."""
+"""Attacks on connections by bytes on a socket: the same ones on a service and on a classroom, which share an edge."""
 
 import contextlib
-import json
 import os
 import re
 import socket
