@@ -307,7 +307,8 @@ class _Worker:
         """Carries out one command of a session. asked: with `weigh`, the answer has the bytes that it has in memory."""
         asked = job.asked
         session = self.session(asked)
-        job.running.begin(session.interrupt, session.interrupt)
+        if asked["command"] not in _WITHOUT_CODE:  # whoever gives up one of these does not mean the call that runs
+            job.running.begin(session.interrupt, session.interrupt)
         done = _COMMANDS[asked["command"]](self, session, job)
         if asked.get("weigh") and session.alive:
             done["memory"] = session.usage.memory
@@ -529,6 +530,10 @@ _COMMANDS: Final[Mapping[str, Callable[[_Worker, Session, _Job], dict[str, Any]]
     "reset": _reset, "read_file": _read_file, "write_file": _write_file, "list_files": _list_files, "changes": _changes,
     "receive_file": _receive_file, "send_file": _send_file,
 }  # fmt: skip
+
+
+#: The commands in which no code of the session runs.
+_WITHOUT_CODE: Final = frozenset({"read_file", "write_file", "list_files", "changes", "receive_file", "send_file"})
 
 
 # --- to and from JSON -------------------------------------------------------------------------------------------------

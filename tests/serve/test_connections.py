@@ -1,9 +1,11 @@
 """Attacks on connections by bytes on a socket: the same ones on a service and on a classroom, which share an edge."""
 
 import contextlib
+import json
 import os
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -14,7 +16,7 @@ import pytest
 pytest.importorskip("fastapi", reason="services are served by FastAPI (extra server)")
 
 from tests.classroom.attacking import Target, patiently, read_all, target
-from tests.serve.conftest import Server, serving_two
+from tests.serve.conftest import Server, serving, serving_two
 
 #: Bytes that a flood sends at most, and by how many those of the process may grow meanwhile.
 _FLOOD, _GROWTH = 24 << 20, 48 << 20
@@ -269,3 +271,124 @@ def test_a_client_that_leaves_in_the_middle_of_a_body_is_one_line(place: Place) 
     if place.name == "serve":
         assert len([line for line in new if "POST /v1/run 499" in line]) == 2, new
         assert len(new) == 3, new
+
+
+# --- WebSockets -------------------------------------------------------------------------------------------------------
+
+
+def _frame(opcode: int, data: bytes = b"", *, fin: bool = True) -> bytes:
+    """A frame of a client, whose mask changes nothing (RFC 6455, section 5.2)."""
+    size = len(data)
+    length = bytes([0x80 | size]) if size < 126 else bytes([0x80 | 126]) + size.to_bytes(2, "big")
+    return bytes([(0x80 if fin else 0) | opcode]) + length + bytes(4) + data
+
+
+@contextlib.contextmanager
+def _websocket(server: Server) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=120) as line:
+        line.sendall(
+            b"GET /v1/socket " + _HEAD + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            answer += line.recv(1)
+        assert answer.startswith(b"HTTP/1.1 101 ")
+        yield line
+
+
+#: What a client may send before it has said who it is, and the code with which that ends (RFC 6455, section 7.4.1).
+_BEFORE_A_KEY: Final = {
+    "a large message": (_frame(1, b"a" * 60_000, fin=False) + _frame(0, b"a" * 60_000), 1009),
+    "empty frames": (_frame(1, b"", fin=False) + _frame(0, b"", fin=False) * 2_000, 1008),
+    "nonsense": (_frame(1, b"{}"), 1008),
+    "a wrong key": (_frame(1, b'{"do": "open", "key": "pbx_000000000000_x"}'), 1008),
+}
+
+
+@pytest.mark.parametrize("what", _BEFORE_A_KEY)
+def test_what_comes_by_a_websocket_before_a_key_is_bounded(service: tuple[Server, str, str], what: str) -> None:
+    sent, code = _BEFORE_A_KEY[what]
+    with _websocket(service[0]) as line, contextlib.suppress(ConnectionError):
+        line.sendall(sent)
+        assert b"\x88" in (said := read_all(line))
+        at = said.rindex(code.to_bytes(2, "big"))
+        assert said[at - 2] == 0x88
+
+
+@pytest.mark.parametrize("pieces", [
+    (_frame(9, b"p" * 125) * 500,), (_frame(1, b"x" * 1000) * 60,), (_frame(1, b"", fin=False), _frame(0) * 10_000),
+], ids=["pings", "messages", "a message after it was refused"])  # fmt: skip
+def test_a_websocket_that_does_not_read_takes_no_memory(
+    service: tuple[Server, str, str], pieces: tuple[bytes, ...]
+) -> None:
+    """It is not read on, so that what is sent waits in the kernel: nothing is cut off before its time."""
+    server = service[0]
+    memory = Path(f"/proc/{server.process.pid}/statm")
+
+    def used() -> int:
+        return int(memory.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    before = used()
+    with _websocket(server) as line:
+        line.settimeout(1)  # by when the kernel has taken all that it takes
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            for piece in _endless(b"", *pieces):
+                line.sendall(piece)
+            pytest.fail(f"{_FLOOD:,} bytes were taken")
+        assert server.http.get("/v1/health").status_code == 200
+        assert used() - before < _GROWTH
+
+
+def test_a_websocket_whose_first_message_does_not_come_is_closed(tmp_path: Path) -> None:
+    config = 'listen = "127.0.0.1:0"\nworkers = 1\nslots = 1\nlive = 1\n[connections]\ntime = "1s"\n'
+    with serving(tmp_path, config) as server:
+        with _websocket(server) as line:
+            said = read_all(line)
+        assert said[0] == 0x88
+        assert said[2:4] == (1008).to_bytes(2, "big")
+        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as line:
+            line.sendall(b"POST /v1/run " + _HEAD + b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{")
+            assert read_all(line).startswith(b"HTTP/1.1 408 ")  # neither does the body
+        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as line:
+            line.sendall(b"GET / HTTP/1.1\r\n")
+            assert read_all(line).startswith(b"HTTP/1.1 408 ")  # nor the header
+
+
+# --- one key beside another -------------------------------------------------------------------------------------------
+
+
+def test_a_key_holds_no_more_memory_than_its_share(service: tuple[Server, str, str]) -> None:
+    """Forty requests of a megabyte wait: those beyond its share are not read, and those beyond the queue sent away."""
+    server, one, other = service
+    port = int(server.url.rpartition(":")[2])
+    code = "import time\ntime.sleep(0.2)"
+    body = json.dumps({"code": code, "files": {"x.txt": "é" * 500_000}}, ensure_ascii=False).encode()
+    head = b"POST /v1/run %sAuthorization: Bearer %s\r\nContent-Type: application/json\r\nConnection: close\r\n" % (
+        _HEAD, one.encode(),
+    )  # fmt: skip
+    request = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    answers: list[bytes] = []
+
+    def ask() -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=100) as line:
+            with contextlib.suppress(ConnectionError):
+                line.sendall(request)
+            answers.append(read_all(line))
+
+    memory = Path(f"/proc/{server.process.pid}/statm")
+    before, most = int(memory.read_text().split()[1]), 0
+    threads = [threading.Thread(target=ask) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    statuses = set()
+    while any(thread.is_alive() for thread in threads):
+        most = max(most, int(memory.read_text().split()[1]))
+        answer = server.post("/v1/run", {"code": "1"}, headers={"Authorization": f"Bearer {other}"})
+        statuses.add(answer.status_code)
+    assert (most - before) * os.sysconf("SC_PAGE_SIZE") < 80 << 20
+    assert statuses == {200}
+    told = [re.match(rb"HTTP/1.1 (\d{3}) ", answer) for answer in answers]
+    codes = {match[1] for match in told if match}
+    assert codes == {b"200", b"429"}, codes
+    assert all(b"\r\nretry-after: " in answer for answer in answers if answer.startswith(b"HTTP/1.1 429 "))

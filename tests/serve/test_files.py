@@ -105,8 +105,10 @@ def test_files_that_cannot_be_written(server: Server, session: str, path: str, s
 
 def test_a_new_file_takes_the_place_of_the_old_one(server: Server, session: str) -> None:
     """It has the mode of the old one; who holds the old one open goes on with that. Other names keep what they have."""
-    code = "import os\nopen('a', 'w').write('old')\nos.chmod('a', 0o640)\nheld = open('a')\nos.symlink('a', 'link')"
-    server.execute(session, f"{code}\nos.mkdir('folder')\nopen('two', 'w').write('one')\nos.link('two', 'names')")
+    put(server, session, "a", b"old")
+    put(server, session, "two", b"one")
+    code = "import os\nos.chmod('a', 0o640)\nheld = open('a')\nos.symlink('a', 'link')"
+    server.execute(session, f"{code}\nos.mkdir('folder')\nos.link('two', 'names')")
     assert put(server, session, "link", b"new").status_code == 204
     assert put(server, session, "names", b"both").status_code == 204
     code = "print(held.read(), open('a').read(), oct(os.stat('a').st_mode), os.path.islink('link'), open('two').read())"
@@ -182,12 +184,12 @@ def test_parts_tags_and_conditions(server: Server, session: str) -> None:
 
 
 def test_a_tag_is_of_the_content_where_clocks_stand_still(tmp_path: Path) -> None:
-    config = 'workers = 1\nslots = 1\nlive = 2\n[policies.default]\ntime = { mode = "frozen", at = 0 }\n'
+    config = 'workers = 1\nslots = 1\nlive = 2\n[policies.default]\ntime = { kind = "frozen", start = 0 }\n'
     with serving(tmp_path, config) as server:
         session = server.session()
         tags = []
         for text in ("one", "two"):
-            server.execute(session, f"open('data', 'w').write('{text}')")
+            server.execute(session, f"with open('data', 'w') as file: file.write('{text}')")
             tags.append(server.http.head(f"{session}/files/data").headers["etag"])
         assert tags[0] != tags[1]
 
@@ -245,8 +247,30 @@ def test_a_client_that_reads_no_further_holds_nothing_up(server: Server) -> None
     session = server.session()
     put(server, session, "large", (bytes(_MIB) for _ in range(32)))
     with server.client() as slow, slow.stream("GET", f"{session}/files/large") as answer:
-        next(answer.iter_raw(1000))
-        assert server.execute(session, "open('large', 'w').close()")["status"] == "ok"
+        pieces = answer.iter_raw(1000)
+        assert len(next(pieces)) == 1000
+        assert server.execute(session, "open('large', 'w').close()")["error"] is None
     for _ in range(8):
         assert server.http.get(f"{session}/files/large").content == b""
+    server.http.delete(session)
+
+
+def test_who_gives_up_a_download_interrupts_no_call(server: Server) -> None:
+    session = server.session()
+    put(server, session, "large", (bytes(_MIB) for _ in range(32)))
+    with server.http.stream("POST", f"{session}/execute", json={"code": "input()", "interactive": True},
+                            headers={"Accept": "application/x-ndjson"}) as call:  # fmt: skip
+        lines = call.iter_lines()
+        while "input_request" not in next(lines):
+            pass
+        for command in ("large", "nothing"):
+            with server.client() as http, http.stream("GET", f"{session}/files/{command}") as answer:
+                assert answer.status_code == 409
+        assert server.post(f"{session}/input", {"text": "x\n"}).status_code == 204
+        assert '"error": null' in list(lines)[-1]
+    with server.client() as slow, slow.stream("GET", f"{session}/files/large") as answer:
+        pieces = answer.iter_raw(1000)
+        next(pieces)
+    assert patiently(lambda: f"GET {session}/files/large 200" in server.log.read_text())
+    assert server.execute(session, "1")["error"] is None
     server.http.delete(session)

@@ -52,7 +52,7 @@ class Connection(HttpToolsProtocol):
     of its own, in all and since the last one of its own. _ended: how many requests have come whole.
     """
 
-    _is_in_body = _is_asked = _has_left = _is_refused = False
+    _is_in_body = _is_asked = _has_left = _is_refused = _is_lingering = False
     _head = _body = _framing = _since_body = _fields = _ended = _unread = _dropped = 0
 
     def __init__(self, *args: Any, peers: Peers, **named: Any) -> None:
@@ -161,6 +161,11 @@ class Connection(HttpToolsProtocol):
             self._stop(Refusal("bad-request", f"want at most {_MOST_WAITING} requests before an answer"))
         self._is_in_body, self._is_asked, self._fields, self._dropped = True, False, 0, 0
         super().on_headers_complete()
+        if not self._is_upgrade():
+            self.cycle.transport = _Closing(self)  # type: ignore[assignment]  # what of one an answer uses
+
+    def _is_upgrade(self) -> bool:
+        return bool(self.parser.should_upgrade() and self._should_upgrade())
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""
@@ -168,7 +173,7 @@ class Connection(HttpToolsProtocol):
         if self.cycle is not None and self.cycle.response_complete:
             self._dropped += len(body)
             if self._dropped > _MOST_DROPPED:
-                self.transport.close()
+                self.transport.abort()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -176,6 +181,8 @@ class Connection(HttpToolsProtocol):
         self._is_in_body = False
         self._ended += 1
         super().on_message_complete()
+        if self._is_lingering:
+            self.transport.close()
 
     # --- what is asked for --------------------------------------------------------------------------------------------
 
@@ -186,7 +193,26 @@ class Connection(HttpToolsProtocol):
             self._weigh(self._waiting())
             return message
 
-        return await self._inner(scope, read, send)
+        async def write(message: Any) -> None:
+            if message["type"] == "http.response.start" and self._is_in_body and not self.pipeline:
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        return await self._inner(scope, read, write)
+
+    def close(self) -> None:
+        """Ends the connection after an answer.
+
+        What is left of its request is read and dropped before, to some amount: a client that is cut off while it sends
+        may lose the answer, too (RFC 9112, section 9.6).
+        """
+        if not self._is_in_body or self.transport.is_closing():
+            self.transport.close()
+            return
+        self._is_lingering = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
 
     def _waiting(self) -> int:
         """Bytes of this connection that have come, and that nobody has asked for."""
@@ -205,6 +231,8 @@ class Connection(HttpToolsProtocol):
         return not self.flow.read_paused and (self._is_in_body or self._head > 0 or not self._ended)
 
     def _late(self) -> None:
+        if self._is_lingering:
+            self.transport.abort()
         self._refuse(Refusal("timeout"))
 
     def _stop(self, refusal: Refusal) -> None:
@@ -234,6 +262,14 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
         self.transport.write(answer(refusal))
         self.transport.close()
+
+
+class _Closing:
+    """What an answer uses of its transport: closing is for the connection to do."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.write, self.is_closing = connection.transport.write, connection.transport.is_closing
+        self.close = connection.close
 
 
 def answer(refusal: Refusal) -> bytes:
