@@ -29,7 +29,7 @@ from proxybox.classroom.place import Place
 from proxybox.classroom.showing import Told, as_json, show
 from proxybox.policies.errors import ProxyboxError
 from proxybox.serve.connections.bounds import Bounds
-from proxybox.serve.listening import begin, listening, settle
+from proxybox.serve.listening import ListenError, begin, listening, settle
 
 import uvicorn  # isort: skip - app says what to install
 import uvloop  # isort: skip
@@ -211,17 +211,17 @@ def _listening(config: Config) -> Iterator[socket.socket]:
     with contextlib.ExitStack() as stack:
         try:
             listener = stack.enter_context(listening((host, config.port), f"{config.host}:{config.port}"))
-        except OSError as error:
+        except ListenError as error:
             raise ClassroomError(_why_not(config, error)) from None
         yield listener
 
 
-def _why_not(config: Config, error: OSError) -> str:
+def _why_not(config: Config, error: ListenError) -> str:
     if error.errno == errno.EADDRINUSE:
         other = config.port % 65_535 + 1
         return f"port {config.port} is in use by another program: end that, or choose another port (--port {other})"
     if error.errno == errno.EACCES:
         return f"port {config.port} needs rights that you do not have: choose one from 1024 (--port 8080)"
-    if error.errno == errno.EADDRNOTAVAIL or (error.errno or 0) <= 0:  # as a name that nobody knows (gai_strerror(3))
+    if error.errno == errno.EADDRNOTAVAIL or error.errno <= 0:  # as a name that nobody knows (gai_strerror(3))
         return f"this machine has no address {config.host} (--host lan: all that it has: {', '.join(addresses())})"
-    return f"cannot listen at {config.host}, port {config.port}: {error.strerror}"
+    return str(error)

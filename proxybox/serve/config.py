@@ -32,6 +32,7 @@ from proxybox.policies import loading as policy_files
 from proxybox.policies.building import build, model
 from proxybox.policies.checks import between, limited, one_of, refusal, to_modules, to_whole
 from proxybox.policies.errors import shown
+from proxybox.policies.regularfiles import regular
 from proxybox.policies.sizes import to_duration, to_size
 from proxybox.serve.connections.bounds import Bounds
 from proxybox.serve.setup import Interpreter
@@ -374,7 +375,7 @@ def load_config(path: str | os.PathLike[str], **changes: Any) -> Config:
     """Returns the service in a TOML file, with some keys replaced. Raises PolicyError with all faults."""
     name = os.fspath(path)
     try:
-        with open(name, "rb") as file:
+        with open(name, "rb", opener=regular) as file:
             data = file.read(_FILE_MAX + 1)
         if len(data) > _FILE_MAX:
             raise PolicyError(Problem(key="", message="larger than 1 MiB", file=name))

@@ -22,7 +22,7 @@ CANNOT_SERVE: Final = 125
 def run(config: Config, *, check: bool = False) -> int:
     """Serves until a signal ends it, and returns the exit status. check: tries itself out, and serves nothing.
 
-    Raises OSError when it cannot listen, and StoreError when it cannot open its database.
+    Raises ListenError, and StoreError when it cannot open its database.
     """
     begin("proxybox.serve", form=config.log)
     edge = app(config)
