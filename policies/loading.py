@@ -22,6 +22,7 @@ from proxybox.policies.errors import PolicyError, Problem, shown, unknown_key
 from proxybox.policies.models import SECTIONS, Filesystem, Mount, Policy
 from proxybox.policies.named import PRESETS, preset
 from proxybox.policies.overrides import find_key, is_file_name
+from proxybox.policies.regularfiles import regular
 from proxybox.policies.trees import split_mount
 
 _FILE_MAX: Final = 1 << 20
@@ -59,7 +60,7 @@ def _layers_of_file(path: str, chain: tuple[str, ...]) -> list[Layer]:
         real = os.path.realpath(path)
         if real in chain or len(chain) >= _CHAIN_MAX:
             raise PolicyError(Problem(key="extends", message="extends itself", file=path))
-        with open(path, "rb") as stream:
+        with open(path, "rb", opener=regular) as stream:
             raw = stream.read(_FILE_MAX + 1)
         if len(raw) > _FILE_MAX:
             raise PolicyError(Problem(key="", message="larger than 1 MiB", file=path))

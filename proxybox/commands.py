@@ -7,7 +7,7 @@ Rule: an answer is written by the guest, so its form is checked here.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypedDict, TypeVar
 
 import attrs
@@ -232,7 +232,30 @@ def reading(path: str, limit: int | str) -> Callable[[World], bytes]:
 def writing(path: str, data: bytes | str, parents: bool) -> Callable[[World], None]:
     """Makes the function for `Session.write_file`."""
     content, name = given.as_bytes("data", data), given.box_path("path", path)
-    return lambda world: boxfiles.write(world, name, content, parents=parents)
+    return lambda world: boxfiles.write(world, name, (content,), len(content), parents=parents)
+
+
+def copying(path: str, limit: int, to: Callable[[bytes], object]) -> Callable[[World], None]:
+    """Makes the function that hands the content of a file over in pieces, all of the same moment."""
+    name = given.box_path("path", path)
+
+    def copy(world: World) -> None:
+        for piece in boxfiles.pieces(world, name, limit):
+            to(piece)
+
+    return copy
+
+
+def rooming(path: str, size: int, parents: bool) -> Callable[[World], int]:
+    """Makes the function that tells how many bytes a file may be given (`boxfiles.room`)."""
+    name = given.box_path("path", path)
+    return lambda world: boxfiles.room(world, name, size, parents=parents)
+
+
+def writing_pieces(path: str, pieces: Iterable[bytes], size: int, parents: bool) -> Callable[[World], None]:
+    """Makes the function that writes a file that comes in pieces."""
+    name = given.box_path("path", path)
+    return lambda world: boxfiles.write(world, name, pieces, size, parents=parents)
 
 
 def listing(path: str) -> Callable[[World], list[FileEntry]]:

@@ -308,7 +308,8 @@ class Session(SessionBase):
     def write_file(self, path: str, data: bytes | str, *, parents: bool = False) -> None:
         """Writes or creates a file, with the rights and the limits of the program.
 
-        parents: whether to create the folders above it, too. Raises OSError.
+        What is there stays until the new file is whole, and takes its name. parents: whether to create the folders
+        above it, too. Raises OSError; with ENOSPC nothing has been changed.
         """
         self._at_rest(commands.writing(path, data, parents))
 

@@ -4,18 +4,26 @@ Rules: none of the program's code runs for this. Only regular files are read and
 may have to wait, and nothing would end the wait. The caller bounds the sizes.
 """
 
+import contextlib
 import errno
 import os
+import secrets
 import stat
+from collections.abc import Iterable, Iterator
 
 import attrs
 
 from proxybox.controller import abi
 from proxybox.controller.vfs import namei
+from proxybox.controller.vfs.memory import MemoryFile
 from proxybox.controller.vfs.nodes import Directory, Node, RegularFile, Symlink
 from proxybox.controller.vfs.openfiles import RegularOpenFile
+from proxybox.controller.vfs.quota import PAGE
+from proxybox.controller.vfs.tree import MAX_SYMLINKS
 from proxybox.controller.world.state import World
 
+#: Bytes of one piece of a file.
+PIECE = 1 << 18
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 
 
@@ -33,11 +41,35 @@ class FileEntry:
     mtime: float
 
 
+class NoRoom(OSError):
+    """A limit of the box leaves no room for a file: ENOSPC, in words that name the limit."""
+
+    def __init__(self, why: str, path: str) -> None:
+        super().__init__(errno.ENOSPC, why, path)
+
+
 def read(world: World, path: str, limit: int) -> bytes:
     """Returns the content of a regular file.
 
     Raises OSError as open(2) does, and EFBIG for more than `limit` bytes: a file with holes may have any size.
     """
+    return _readable(world, path, limit).whole()
+
+
+def pieces(world: World, path: str, limit: int) -> Iterator[bytes]:
+    """Yields the content of a regular file in pieces. Raises what `read` does, at once."""
+    node = _readable(world, path, limit)
+
+    def each() -> Iterator[bytes]:
+        offset, size = 0, node.size()
+        while offset < size and (piece := node.pread(min(PIECE, size - offset), offset)):
+            yield piece
+            offset += len(piece)
+
+    return each()
+
+
+def _readable(world: World, path: str, limit: int) -> RegularFile:
     node = _resolve(world, path)
     namei.need(node, world.credentials, abi.R_OK)
     if isinstance(node, Directory):
@@ -46,29 +78,136 @@ def read(world: World, path: str, limit: int) -> bytes:
         raise _error(errno.EINVAL, path)
     if node.size() > limit:
         raise _error(errno.EFBIG, path)
-    return node.whole()
+    return node
 
 
-def write(world: World, path: str, data: bytes, *, parents: bool = False) -> None:
-    """Makes a regular file, or replaces its content.
+# --- writing ----------------------------------------------------------------------------------------------------------
 
-    parents: makes missing folders above it too. Raises OSError as open(2) and write(2) do; limits.disk applies.
+
+def room(world: World, path: str, size: int = 0, *, parents: bool = False) -> int:
+    """Returns how many bytes may be written to a file: nothing is changed, but that `parents` makes folders above it.
+
+    Raises OSError where the file cannot be written, and NoRoom where `size` bytes are too many.
     """
+    return _place(world, path, parents=parents).check(size)
+
+
+def write(world: World, path: str, data: Iterable[bytes], size: int, *, parents: bool = False) -> None:
+    """Makes a regular file, or replaces its content. data: pieces, of so many bytes together.
+
+    parents: makes missing folders above it too. What is there stays until all is written: then the new file takes its
+    name. A file is changed in place where it has another name, where the folder cannot be changed or there is no room
+    for both. Raises OSError as open(2) and write(2) do, and NoRoom before anything is changed.
+    """
+    place = _place(world, path, parents=parents)
+    place.check(size)
+    if place.node is None:
+        _make(world, place, place.name, data)
+    elif place.is_replaced(size):
+        _replace(world, place, place.node, data)
+    else:
+        _fill(world, place, place.name, data)
+
+
+@attrs.frozen
+class _Place:
+    """Where a file is written. directory, name: of its own, behind all links. node: the file that is there now."""
+
+    world: World
+    path: str
+    directory: Directory
+    name: bytes
+    node: RegularFile | None
+
+    def check(self, size: int) -> int:
+        """Returns how many bytes there is room for. Raises OSError."""
+        quota, left = self.directory.superblock.quota, None
+        if self.node is None:
+            namei.may_create(self.directory, self.world.credentials)
+            left = quota.free_inodes()
+        else:
+            namei.need(self.node, self.world.credentials, abi.W_OK)
+        found = quota.free_pages() * PAGE + _given_back(self.node)
+        if left == 0:
+            raise NoRoom("limits.files leaves no room for another file", self.path)
+        if size > found:
+            raise NoRoom(f"limits.disk leaves room for {found:,} bytes, and the file has {size:,}", self.path)
+        return found
+
+    def is_replaced(self, size: int) -> bool:
+        """Whether a new file can take the place of the one that is there."""
+        quota, creds = self.directory.superblock.quota, self.world.credentials
+        if self.node is None or self.node.stat().nlink > 1 or self.node.superblock is not self.directory.superblock:
+            return False
+        try:
+            namei.may_create(self.directory, creds)
+            namei.may_delete(self.world.tree, self.directory, self.name, self.node, creds)
+        except OSError:
+            return False
+        return size <= quota.free_pages() * PAGE and quota.free_inodes() != 0
+
+
+def _place(world: World, path: str, *, parents: bool) -> _Place:
+    encoded, start, creds = _encoded(path), world.cwd, world.credentials
     if parents:
-        namei.make_folders(world.tree, _encoded(path), world.cwd, world.credentials, 0o777, world.umask)
+        namei.make_folders(world.tree, encoded, start, creds, 0o777, world.umask)
+    world.steps.renew()
+    for _ in range(MAX_SYMLINKS + 1):
+        directory, name, trailing = world.tree.resolve_parent(encoded, start, creds)
+        if not name or name in (b".", b"..") or trailing:
+            raise _error(errno.EISDIR, path)
+        try:
+            node: Node | None = world.tree.lookup(directory, name)
+        except FileNotFoundError:
+            node = None
+        if isinstance(node, Symlink) and (jump := node.jump()) is None:
+            encoded, start = node.target, directory
+            continue
+        node = jump if isinstance(node, Symlink) else node
+        if node is None or isinstance(node, RegularFile):
+            return _Place(world, path, directory, name, node)
+        raise _error(errno.EISDIR if isinstance(node, Directory) else errno.EINVAL, path)
+    raise _error(errno.ELOOP, path)
+
+
+def _given_back(node: RegularFile | None) -> int:
+    """The bytes that a file gives back when it is changed in place. What stands for a file below takes up none."""
+    is_own = isinstance(node, MemoryFile) and getattr(node, "file_below", None) is None
+    return node.stat().blocks * 512 if is_own and node is not None else 0
+
+
+def _replace(world: World, place: _Place, old: RegularFile, data: Iterable[bytes]) -> None:
+    beside = place.name[:200] + b"." + secrets.token_hex(6).encode() + b".part"
+    creds, mode = world.credentials, old.stat().mode & 0o777
+    _make(world, place, beside, data)
     try:
-        node = _resolve(world, path)
-        if not isinstance(node, RegularFile):
-            raise _error(errno.EISDIR if isinstance(node, Directory) else errno.EINVAL, path)
-    except FileNotFoundError:
-        pass
+        namei.chmod(world.tree.lookup(place.directory, beside), creds, mode)
+        namei.rename(world.tree, beside, place.directory, place.name, place.directory, creds)
+    except BaseException:
+        namei.unlink(world.tree, beside, place.directory, creds)
+        raise
+
+
+def _make(world: World, place: _Place, name: bytes, data: Iterable[bytes]) -> None:
+    """Makes a file whose name is free; nothing is left of it when that fails."""
+    try:
+        _fill(world, place, name, data)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            namei.unlink(world.tree, name, place.directory, world.credentials)
+        raise
+
+
+def _fill(world: World, place: _Place, name: bytes, data: Iterable[bytes]) -> None:
     flags = abi.O_WRONLY | abi.O_CREAT | abi.O_TRUNC
-    file = namei.open_file(world.tree, _encoded(path), world.cwd, world.credentials, flags, 0o666, world.umask)
+    file = namei.open_file(world.tree, name, place.directory, world.credentials, flags, 0o666, world.umask)
     try:
         if not isinstance(file, RegularOpenFile):
-            raise _error(errno.EINVAL, path)
-        while data:
-            data = data[file.write(data) :]
+            raise _error(errno.EINVAL, place.path)
+        for piece in data:
+            world.steps.renew()
+            while piece:
+                piece = piece[file.write(piece) :]
     finally:
         file.close()
 

@@ -73,13 +73,15 @@ def access(node: Node, creds: Credentials, mask: int) -> None:
         raise OSError(error.errno, error.strerror) from None
 
 
-def _may_create(directory: Directory, creds: Credentials) -> None:
+def may_create(directory: Directory, creds: Credentials) -> None:
+    """Raises the error of a call that would make an entry there."""
     if directory.is_removed():
         raise OSError(errno.ENOENT, "the directory was removed")
     need(directory, creds, W_OK | X_OK)
 
 
-def _may_delete(tree: Tree, directory: Directory, name: bytes, node: Node, creds: Credentials) -> None:
+def may_delete(tree: Tree, directory: Directory, name: bytes, node: Node, creds: Credentials) -> None:
+    """Raises the error of a call that would remove that entry."""
     need(directory, creds, W_OK | X_OK)
     stat = directory.stat()
     if stat.mode & 0o1000 and creds.uid not in (0, stat.uid) and not node.owned_by(creds):
@@ -163,7 +165,7 @@ def _open_unnamed(
     directory = tree.resolve(path, start, creds)
     if not isinstance(directory, Directory):
         raise OSError(errno.ENOTDIR, "not a directory")
-    _may_create(directory, creds)
+    may_create(directory, creds)
     made = directory.tmpfile(directory.mode_of_new(mode & 0o7777, umask), creds)
     return made.open(flags & ~(O_TRUNC | O_CREAT | O_EXCL))
 
@@ -181,7 +183,7 @@ def _open_or_create(
             raise OSError(errno.EISDIR, "a slash after the name")
         node = _find(tree, directory, name)
         if node is None:
-            _may_create(directory, creds)
+            may_create(directory, creds)
             node = directory.create(name, directory.mode_of_new(mode & 0o7777, umask), creds)
             # As in open(2), the call that creates a file may open it, whatever the new file's mode is.
             file = node.open(flags & ~O_TRUNC)
@@ -217,7 +219,7 @@ def _for_new(
         raise OSError(errno.EEXIST, "it exists")
     if trailing and not is_directory:
         raise OSError(errno.ENOENT, "a slash after the name of no directory")
-    _may_create(directory, creds)
+    may_create(directory, creds)
     return directory, name
 
 
@@ -264,7 +266,7 @@ def link(tree: Tree, node: Node, path: bytes, start: Directory, creds: Credentia
     _need_writable(directory)
     if node.superblock is not directory.superblock:
         raise OSError(errno.EXDEV, "another filesystem")
-    _may_create(directory, creds)
+    may_create(directory, creds)
     if isinstance(node, Directory):
         raise OSError(errno.EPERM, "a directory")
     directory.link(name, node)
@@ -281,7 +283,7 @@ def unlink(tree: Tree, path: bytes, start: Directory, creds: Credentials) -> Non
     if trailing:
         code = errno.EISDIR if isinstance(node, Directory) else errno.ENOTDIR
         raise OSError(code, "a slash after the name")
-    _may_delete(tree, directory, name, node, creds)
+    may_delete(tree, directory, name, node, creds)
     if isinstance(node, Directory):
         raise OSError(errno.EISDIR, "a directory")
     directory.unlink(name)
@@ -298,7 +300,7 @@ def rmdir(tree: Tree, path: bytes, start: Directory, creds: Credentials) -> None
         raise OSError(errno.ENOTEMPTY, "the last name is ..")
     node = tree.lookup(directory, name)
     _need_writable(directory)
-    _may_delete(tree, directory, name, node, creds)
+    may_delete(tree, directory, name, node, creds)
     if not isinstance(node, Directory):
         raise OSError(errno.ENOTDIR, "not a directory")
     if tree.mounted_in(node):
@@ -349,11 +351,11 @@ def rename(
         raise OSError(errno.EINVAL if exchange else errno.ENOTEMPTY, "the target holds the source")
     if node is other:
         return
-    _may_delete(tree, olddir, oldname, node, creds)
+    may_delete(tree, olddir, oldname, node, creds)
     if other is None:
-        _may_create(newdir, creds)
+        may_create(newdir, creds)
     else:
-        _may_delete(tree, newdir, newname, other, creds)
+        may_delete(tree, newdir, newname, other, creds)
     if olddir is not newdir:
         for moved in (node, other) if exchange else (node,):
             if isinstance(moved, Directory):

@@ -55,6 +55,12 @@ class Quota:
         free = (self._limit - self.used_bytes) // PAGE
         return max(0, free if self.parent is None else min(free, self.parent.free_pages()))
 
+    def free_inodes(self) -> int | None:
+        """How many more inodes may be charged, here and in the parents; None for no limit."""
+        own = None if self.inodes is None else max(0, self.inodes - self.used_inodes)
+        above = None if self.parent is None else self.parent.free_inodes()
+        return own if above is None else above if own is None else min(own, above)
+
     def charge_pages(self, count: int) -> None:
         """Charges `count` pages. Raises ENOSPC, as a full tmpfs does."""
         if count > self.free_pages():
@@ -67,11 +73,8 @@ class Quota:
 
     def charge_inode(self) -> None:
         """Charges one inode. Raises ENOSPC."""
-        level: Quota | None = self
-        while level is not None:
-            if level.inodes is not None and level.used_inodes >= level.inodes:
-                self.refuse("no inodes left in the box's memory filesystems")
-            level = level.parent
+        if self.free_inodes() == 0:
+            self.refuse("no inodes left in the box's memory filesystems")
         self._add(0, 1)
 
     def credit_inode(self) -> None:

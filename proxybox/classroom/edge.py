@@ -7,14 +7,13 @@
     no script runs but our own files                                Content-Security-Policy
     no page shows a class within its own, but those that `embed`    frame-ancestors
     names, under /embed/
-    nobody sends more than is kept, nor for ever                    bounds of bodies: bytes, and seconds
+    nobody sends more than is kept, nor for ever                    bounds of bodies and of connections
     no seat keeps the others waiting                                its bucket (buckets.py)
     nothing of a class stays in a browser's cache                   Cache-Control
 
 https://www.w3.org/TR/CSP3/, RFC 6265bis (SameSite), RFC 6454 (origins)
 """
 
-import asyncio
 import secrets
 from collections.abc import MutableMapping
 from typing import Any, Final
@@ -23,7 +22,10 @@ from starlette.requests import HTTPConnection
 
 from proxybox.classroom.doors.asking import Asking, who_asks
 from proxybox.classroom.lesson import Lesson
-from proxybox.serve.edge import ASGI, Receive, Scope, Send, TooLarge, Visit, bounded, log, refuse
+from proxybox.classroom.store import Seat
+from proxybox.serve.connections.bodies import bounded
+from proxybox.serve.connections.turns import Turns
+from proxybox.serve.edge import ASGI, Receive, Scope, Send, Visit, log, refuse
 from proxybox.serve.problems import Refusal
 
 #: What pages of the classroom ask, and those of others never (https://www.w3.org/TR/fetch-metadata/).
@@ -35,10 +37,9 @@ OPEN: Final = frozenset({"/", "/teacher", "/sw.js", "/api/join", "/api/return", 
 OPEN_FOLDER: Final = "/static/"
 #: The student's page as others may show it within their own, where `embed` names them.
 EMBEDDED: Final = "/embed/"
-#: The bytes of one request: a text of the most characters, as JSON; and without a pass. Seconds in which they come.
+#: The bytes of one request: a text of the most characters, as JSON; and without a pass.
 MOST_BODY: Final = 4 << 20
 _MOST_WITHOUT_PASS: Final = 4 << 10
-_BODY_TIME: Final = 60.0
 _JSON: Final = b"application/json"
 #: Where learning platforms send browsers, from pages of their own, with what they have signed (lti/launches.py); and
 #: what they ask for themselves. The bytes of a form with a signed token.
@@ -63,7 +64,7 @@ class Edge:
     """Wraps the doors of a lesson."""
 
     def __init__(self, inner: ASGI, lesson: Lesson) -> None:
-        self._inner, self.lesson = inner, lesson
+        self._inner, self.lesson, self._turns = inner, lesson, Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -99,15 +100,14 @@ class Edge:
         try:
             self._check(scope, headers)
             most = self._let_in(scope["path"], asking)
-            within = bounded(_timely(receive), headers, most)
+            within = bounded(receive, headers, most)
             if seat is not None:
                 buckets.take(seat.id, int(headers.get(b"content-length", b"0")))
+            await self._turns.wait(_who(scope, seat))
             await self._inner(scope, within, answer)
-        except TooLarge as refusal:
+        except Refusal as refusal:
             if not answered:
                 await refuse(refusal, here, answer)
-        except Refusal as refusal:
-            await refuse(refusal, here, answer)
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         """Raises Refusal for a request that no door sees."""
@@ -142,24 +142,10 @@ class Edge:
         return MOST_BODY
 
 
-def _timely(receive: Receive) -> Receive:
-    """Returns a `receive` that takes who has not sent the whole body by a time as gone."""
-    until = asyncio.get_running_loop().time() + _BODY_TIME
-    is_whole = False
-
-    async def within() -> MutableMapping[str, Any]:
-        nonlocal is_whole
-        if is_whole:
-            return await receive()
-        try:
-            async with asyncio.timeout_at(until):
-                message = await receive()
-        except TimeoutError:
-            return {"type": "http.disconnect"}
-        is_whole = not message.get("more_body", False)
-        return message
-
-    return within
+def _who(scope: Scope, seat: Seat | None) -> str:
+    """Who takes turns: a seat, or an address without one."""
+    client = scope.get("client")
+    return seat.id if seat is not None else f"@{client[0] if client else ''}"
 
 
 def _without_port(host: str) -> str:

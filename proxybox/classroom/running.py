@@ -22,17 +22,18 @@ from proxybox.classroom.addresses import addresses
 from proxybox.classroom.app import app
 from proxybox.classroom.certificates import CertificateError
 from proxybox.classroom.config import LAN, Config
-from proxybox.classroom.connections import Connection
 from proxybox.classroom.edge import Edge
 from proxybox.classroom.grid import TEACHER
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.place import Place
 from proxybox.classroom.showing import Told, as_json, show
 from proxybox.policies.errors import ProxyboxError
-from proxybox.serve.listening import begin, listening, settle
+from proxybox.serve.connections.bounds import Bounds
+from proxybox.serve.listening import ListenError, begin, listening, settle
 
 import uvicorn  # isort: skip - app says what to install
 import uvloop  # isort: skip
+from proxybox.serve.connections.http import protocols  # isort: skip
 from proxybox.serve.ending import EndingServer  # isort: skip
 
 #: How many backups are kept, and how they are named: by the time, so that they sort by it.
@@ -104,7 +105,7 @@ async def _serve(edge: Edge, listener: socket.socket, place: Place, manner: Mann
     lesson = edge.lesson
     options = uvicorn.Config(
         edge, log_config=None, access_log=False, server_header=False, proxy_headers=False, lifespan="on", ws="none",
-        http=Connection,
+        http=protocols(Bounds())["http"],
         timeout_keep_alive=_KEPT_OPEN, timeout_graceful_shutdown=_GRACE,
         ssl_context_factory=None if (context := place.context) is None else lambda *_: context,
     )  # fmt: skip
@@ -210,17 +211,17 @@ def _listening(config: Config) -> Iterator[socket.socket]:
     with contextlib.ExitStack() as stack:
         try:
             listener = stack.enter_context(listening((host, config.port), f"{config.host}:{config.port}"))
-        except OSError as error:
+        except ListenError as error:
             raise ClassroomError(_why_not(config, error)) from None
         yield listener
 
 
-def _why_not(config: Config, error: OSError) -> str:
+def _why_not(config: Config, error: ListenError) -> str:
     if error.errno == errno.EADDRINUSE:
         other = config.port % 65_535 + 1
         return f"port {config.port} is in use by another program: end that, or choose another port (--port {other})"
     if error.errno == errno.EACCES:
         return f"port {config.port} needs rights that you do not have: choose one from 1024 (--port 8080)"
-    if error.errno == errno.EADDRNOTAVAIL or (error.errno or 0) <= 0:  # as a name that nobody knows (gai_strerror(3))
+    if error.errno == errno.EADDRNOTAVAIL or error.errno <= 0:  # as a name that nobody knows (gai_strerror(3))
         return f"this machine has no address {config.host} (--host lan: all that it has: {', '.join(addresses())})"
-    return f"cannot listen at {config.host}, port {config.port}: {error.strerror}"
+    return str(error)

@@ -188,7 +188,7 @@ def exception_of_problem(
     if kind == "invalid":
         faults = problem.get("errors") or [{"loc": [], "msg": detail}]
         return PolicyError(*(Problem(key=_place(fault["loc"]), message=fault["msg"]) for fault in faults))
-    if kind == "file-error":
+    if kind in ("file-error", "disk-limit"):
         number = getattr(errno, str(problem.get("errno")), errno.EIO)
         return OSError(number, detail)
     if kind == "execution-error" and "result" in problem:

@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 import proxybox
@@ -72,6 +72,7 @@ def tell_faults(inner: fastapi.FastAPI) -> None:
     inner.add_exception_handler(RequestValidationError, _invalid)
     inner.add_exception_handler(HTTPException, _of_the_framework)
     inner.add_exception_handler(ClientGone, _gone)
+    inner.add_exception_handler(ClientDisconnect, _gone)
     inner.add_exception_handler(Exception, _failed)
 
 

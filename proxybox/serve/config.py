@@ -32,7 +32,9 @@ from proxybox.policies import loading as policy_files
 from proxybox.policies.building import build, model
 from proxybox.policies.checks import between, limited, one_of, refusal, to_modules, to_whole
 from proxybox.policies.errors import shown
+from proxybox.policies.regularfiles import regular
 from proxybox.policies.sizes import to_duration, to_size
+from proxybox.serve.connections.bounds import Bounds
 from proxybox.serve.setup import Interpreter
 
 T = TypeVar("T")
@@ -45,6 +47,8 @@ DOORS: Final = ("rest", "websocket", "status", "mcp", "codejail", "sandboxfusion
 
 
 _BODY: Final = 'a size from 1K to 1G, such as "8M"'
+_BODIES: Final = 'a size from 1K to 1T, such as "32M"'
+_FILE: Final = 'a size from 1K to 1T, such as "64M"'
 _RECORD: Final = 'a size from 64K to 64M, such as "16M"'
 _COUNT: Final = "a whole number of 1 or more"
 _SOON: Final = 'a duration above 0 and of at most a day, such as "30s"'
@@ -58,6 +62,14 @@ def _to_room(value: int | str) -> int:
     return limited(to_size, value, 'a size, such as "256M"')
 
 
+def _to_file(value: int | str) -> int:
+    return limited(to_size, value, _FILE)
+
+
+def _to_bodies(value: int | str) -> int:
+    return limited(to_size, value, _BODIES)
+
+
 def _to_record(value: int | str) -> int:
     return limited(to_size, value, _RECORD)
 
@@ -66,15 +78,26 @@ def _to_seconds(value: float | str) -> float:
     return limited(to_duration, value, _SOON)
 
 
+def _bodies() -> Any:
+    return attrs.field(
+        default=None,
+        converter=attrs.converters.optional(_to_bodies),
+        validator=attrs.validators.optional(between(1 << 10, 1 << 40, _BODIES)),
+    )
+
+
 @model("limits")
 @attrs.frozen(kw_only=True)
 class ServiceLimits:
     """What clients may ask of the service.
 
-    body: bytes of one request. files: how many files one request may bring. concurrency: how many runs of one key may
+    body: bytes of one request. bodies: bytes of requests of one key that are in memory at once, as they come, wait or
+    run; None for four times `body`. bodies_of_all: of all keys; None for four times that. files: how many files one
+    request may bring. concurrency: how many runs of one key may
     go on at once; None for three quarters of what there is room for. live: the same for calls of sessions and for runs
     that wait for input. queue: how many requests may wait. queue_wait: seconds that a request waits at most.
-    input_wait: seconds that a program waits for its caller's input. artefacts: bytes of files that are kept for a key.
+    input_wait: seconds that a program waits for its caller's input. file: bytes of one file of a session that is read
+    or written. artefacts: bytes of files that are kept for a key.
     record: bytes of the record of a run or a session, which may be asked for; with None it may not.
     """
 
@@ -83,6 +106,8 @@ class ServiceLimits:
         converter=_to_body,
         validator=between(1 << 10, 1 << 30, _BODY),
     )
+    bodies: int | None = _bodies()
+    bodies_of_all: int | None = _bodies()
     files: int = attrs.field(default=1_000, converter=to_whole, validator=between(0, 100_000, "0 to 100,000 files"))
     concurrency: int | None = attrs.field(default=None, validator=between(1, 10_000, f"{_COUNT}, or none"))
     live: int | None = attrs.field(default=None, validator=between(1, 10_000, f"{_COUNT}, or none"))
@@ -99,6 +124,7 @@ class ServiceLimits:
         converter=_to_seconds,
         validator=between(0, 86_400, _SOON, above=True),
     )
+    file: int = attrs.field(default=64 * _MIB, converter=_to_file, validator=between(1 << 10, 1 << 40, _FILE))
     artefacts: int = attrs.field(default=256 * _MIB, converter=_to_room)
     record: int | None = attrs.field(
         default=None,
@@ -207,6 +233,10 @@ def _to_sessions(value: ServiceSessions | Mapping[str, Any]) -> ServiceSessions:
     return build(ServiceSessions, value)
 
 
+def _to_bounds(value: Bounds | Mapping[str, Any]) -> Bounds:
+    return build(Bounds, value)
+
+
 def _to_doors(value: Any) -> tuple[str, ...]:
     doors = to_texts(value, "doors")
     for door in doors:
@@ -269,6 +299,7 @@ class Config:
     drain: float = attrs.field(default=30.0, converter=_to_seconds, validator=between(0, 86_400, _SOON))
     limits: ServiceLimits = attrs.field(factory=ServiceLimits, converter=_to_limits)
     sessions: ServiceSessions = attrs.field(factory=ServiceSessions, converter=_to_sessions)
+    connections: Bounds = attrs.field(factory=Bounds, converter=_to_bounds)
     policies: Mapping[str, Policy] = attrs.field(factory=_policies, converter=_to_policies)
     languages: Mapping[str, Language] = attrs.field(factory=lambda: {"python": Language()}, converter=_to_languages)
 
@@ -296,6 +327,16 @@ class Config:
     def database_url(self) -> str:
         """The URL of the database."""
         return self.database or f"sqlite:///{os.path.join(self.data, 'proxybox.sqlite')}"
+
+    @property
+    def bodies(self) -> int:
+        """How many bytes of requests of one key are in memory at once."""
+        return self.limits.bodies or 4 * self.limits.body
+
+    @property
+    def bodies_of_all(self) -> int:
+        """How many bytes of requests of all keys are in memory at once."""
+        return self.limits.bodies_of_all or 4 * self.bodies
 
     @property
     def share(self) -> int:
@@ -334,7 +375,7 @@ def load_config(path: str | os.PathLike[str], **changes: Any) -> Config:
     """Returns the service in a TOML file, with some keys replaced. Raises PolicyError with all faults."""
     name = os.fspath(path)
     try:
-        with open(name, "rb") as file:
+        with open(name, "rb", opener=regular) as file:
             data = file.read(_FILE_MAX + 1)
         if len(data) > _FILE_MAX:
             raise PolicyError(Problem(key="", message="larger than 1 MiB", file=name))

@@ -12,15 +12,17 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
 
 import attrs
-from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
 from proxybox.serve.config import is_loopback
-from proxybox.serve.keys import KeysError
+from proxybox.serve.connections.bodies import Body, NotRead, length
+from proxybox.serve.connections.room import Room
+from proxybox.serve.connections.turns import Turns
+from proxybox.serve.keys import Key, KeysError
 from proxybox.serve.problems import MEDIA_TYPE, Refusal
 from proxybox.serve.service import Service
 from proxybox.terminal.harmless import on_one_line
@@ -64,26 +66,13 @@ def visit(scope: Scope) -> Visit:
     return made
 
 
-class _NotRead(Refusal, HTTPException):  # type: ignore[misc]  # of both it is only told what Refusal has
-    """The body is not read: the base of the reasons.
-
-    It is the framework's own kind of exception, too, which it does not take for a fault of the body's form.
-    """
-
-    @property
-    def status_code(self) -> int:  # type: ignore[override]
-        """The same as `status`."""
-        return self.status
+def pass_on_body(scope: Scope) -> None:
+    """Says that a door keeps nothing of the body of its request; to be called before it reads any of it."""
+    body: Body = scope["state"]["body"]
+    body.pass_on()
 
 
-class TooLarge(_NotRead):
-    """The body is too large. most: the bytes that it may have."""
-
-    def __init__(self, most: int) -> None:
-        Refusal.__init__(self, "too-large", f"a request may have {most:,} bytes")
-
-
-class _WithoutKey(_NotRead):
+class _WithoutKey(NotRead):
     def __init__(self) -> None:
         Refusal.__init__(self, "unauthorized", headers={"WWW-Authenticate": "Bearer"})
 
@@ -93,6 +82,11 @@ class Edge:
 
     def __init__(self, inner: ASGI, service: Service, ways: Sequence[Way]) -> None:
         self._inner, self.service, self._ways = inner, service, ways
+        config = service.config
+        self._turns = Turns()
+        self._room = Room(
+            most=config.bodies_of_all, share=config.bodies, queue=config.limits.queue, patience=config.limits.queue_wait
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -121,13 +115,17 @@ class Edge:
 
         try:
             self._check(scope, headers, here)
-            within = bounded(receive, headers, self.service.config.limits.body)
-            await self._inner(scope, within if self._has_key(scope, headers, here) else _unread, answer)
-        except TooLarge as refusal:
+            key = self._key(scope)
+            who = f"@{_address(scope)}" if key is None else key.id
+            await self._turns.wait(who)
+            most = self.service.config.limits.body
+            async with Body(receive, headers, who=who, most=most, room=self._room, turns=self._turns) as body:
+                scope["state"]["body"] = body
+                is_read = here.is_open or key is not None or length(headers) == 0
+                await self._inner(scope, body if is_read else _unread, answer)
+        except Refusal as refusal:
             if not answered:
                 await refuse(refusal, here, answer)
-        except Refusal as refusal:
-            await refuse(refusal, here, answer)
         except KeysError as error:  # nobody is let in while nobody can tell who may
             log.error("%s", error)
             await refuse(Refusal("not-ready", "its keys cannot be read"), here, answer)
@@ -163,16 +161,11 @@ class Edge:
         if origin and origin not in service.config.origins and origin.partition("://")[2] != host:
             raise Refusal("forbidden", "pages of this origin may not use the service (origins in its configuration)")
 
-    def _has_key(self, scope: Scope, headers: dict[bytes, bytes], here: Visit) -> bool:
-        """Whether a request that brings a body presents a key, if one is needed; its door looks at its own way alone.
-
-        Raises KeysError.
-        """
-        brings_none = headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers
-        if brings_none or here.is_open:
-            return True
+    def _key(self, scope: Scope) -> Key | None:
+        """The key that a request presents in any way; its door looks at its own way alone. Raises KeysError."""
         told = (way(HTTPConnection(scope)) for way in self._ways)
-        return any(self.service.keys.find(key) is not None for key in told if key)
+        found = (self.service.keys.find(key) for key in told if key)
+        return next((key for key in found if key is not None), None)
 
     # --- what is kept -------------------------------------------------------------------------------------------------
 
@@ -181,9 +174,8 @@ class Edge:
         route = getattr(scope.get("route"), "path", "other")
         service.metrics.requests.labels(route, str(status)).inc()
         service.metrics.latency.labels(route).observe(seconds)
-        client = scope.get("client")
         record = {
-            "id": here.id, "at": time.time(), "key": here.key, "client": str(client[0])[:255] if client else "",
+            "id": here.id, "at": time.time(), "key": here.key, "client": _address(scope),
             "method": scope["method"][:16], "path": path, "http_status": status, "seconds": round(seconds, 6),
             "policy": here.policy, "language": here.language, "code_sha256": here.code_sha256, "status": here.status,
             "cpu": here.cpu,
@@ -197,27 +189,13 @@ class Edge:
             )  # fmt: skip
 
 
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0])[:255] if client else ""
+
+
 async def _unread() -> MutableMapping[str, Any]:
     raise _WithoutKey
-
-
-def bounded(receive: Receive, headers: Mapping[bytes, bytes], most: int) -> Receive:
-    """Returns a `receive` that refuses more bytes than `most`. Raises TooLarge when the headers tell so much."""
-    taken = 0
-    told = headers.get(b"content-length", b"0")
-    if not told.isdigit() or len(told) > 18 or int(told) > most:
-        raise TooLarge(most)
-
-    async def within() -> MutableMapping[str, Any]:
-        nonlocal taken
-        message = await receive()
-        if message["type"] == "http.request":
-            taken += len(message.get("body", b""))
-            if taken > most:
-                raise TooLarge(most)
-        return message
-
-    return within
 
 
 async def refuse(refusal: Refusal, here: Visit, send: Send) -> None:

@@ -12,7 +12,7 @@ from proxybox.serve.config import Config
 from proxybox.serve.gate import Gate, Overloaded
 from proxybox.serve.problems import Refusal
 from proxybox.serve.setup import Setup
-from proxybox.serve.workers import Job, JobFailed, LineKind, Slot, WorkerLost, WorkerProcess, Workers
+from proxybox.serve.workers import Job, JobFailed, LineKind, Slot, Transfer, WorkerLost, WorkerProcess, Workers
 
 log = logging.getLogger("proxybox.serve")
 
@@ -102,7 +102,7 @@ class Jobs:
     async def ask(
         self, kind: LineKind, caller: Caller, job: Mapping[str, Any], *,
         on_event: Callable[[dict[str, Any]], Any] | None = None, on_begin: Callable[[Job], object] | None = None,
-        worker: int | None = None, is_repeatable: bool = False,
+        worker: int | None = None, transfer: Transfer | None = None, is_repeatable: bool = False,
     ) -> bytes:  # fmt: skip
         """Has a job done when it is this caller's turn, as `Workers.ask` does. Raises Refusal and WorkerLost.
 
@@ -114,7 +114,7 @@ class Jobs:
         for left in reversed(range(_TRIES)):
             slot = await self._enter(kind, caller, worker)
             try:
-                return await self.workers.ask(slot, job, on_event=on_event, on_begin=on_begin)
+                return await self.workers.ask(slot, job, on_event=on_event, on_begin=on_begin, transfer=transfer)
             except JobFailed as failed:
                 raise refusal_of(failed) from None
             except WorkerLost as lost:
@@ -145,7 +145,7 @@ def refusal_of(failed: JobFailed) -> Refusal:
     errors = [{"loc": ["body", *error["loc"]], "msg": error["msg"]} for error in errors]
     if failed.type == "invalid" and not errors:
         errors = [{"loc": ["body"], "msg": str(failed)}]
-    kind = failed.type.replace("_", "-")
+    kind = "disk-limit" if more.get("errno") == "ENOSPC" else failed.type.replace("_", "-")
     if kind in ("internal-error", "cannot-start"):  # the reason is the service's own affair
         log.error("a worker failed: %s", failed)
         return Refusal(kind, headers={"Retry-After": "5"} if kind == "cannot-start" else None)

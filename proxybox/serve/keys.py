@@ -24,6 +24,7 @@ from typing import Any, Final
 import attrs
 
 from proxybox.policies.errors import ProxyboxError
+from proxybox.policies.regularfiles import regular
 from proxybox.serve.replacing import replace
 
 _PREFIX: Final = "pbx"
@@ -134,7 +135,7 @@ class Keys:
 
 def _read(path: Path) -> dict[str, Key]:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular) as file:
             mode = os.fstat(file.fileno()).st_mode
             data = file.read(_MOST + 1)
     except OSError as error:

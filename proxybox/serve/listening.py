@@ -13,12 +13,33 @@ from collections.abc import Iterator
 from typing import Final
 
 from proxybox.controller.costs.descriptorshare import raise_own_limit
+from proxybox.policies.errors import ProxyboxError
 
 #: Seconds until a thread lets another one go on: the event loop must not wait for the thread that writes the audit.
 _SWITCH: Final = 0.0005
-#: How many connections wait to be accepted, and what may be wrong with an address.
+#: How many connections wait to be accepted.
 _BACKLOG: Final = 2048
-_CANNOT_LISTEN: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES, errno.ENOENT, errno.EINVAL})
+#: What is to be done about an address at which nobody can listen: for sockets in folders, and for ports.
+_DO_FOR_PATH: Final = {
+    errno.EADDRINUSE: "end the server that listens there, or remove what is there",
+    errno.ENOENT: "make its folder first", errno.ENOTDIR: "make its folder first",
+    errno.EACCES: "choose a folder that this user may write to", errno.EPERM: "choose another folder",
+    errno.EROFS: "choose a folder that can be written to",
+}  # fmt: skip
+_DO_FOR_PORT: Final = {
+    errno.EADDRINUSE: "end the program that listens there, or choose another port",
+    errno.EADDRNOTAVAIL: "this machine has no such address", errno.EACCES: "choose a port from 1024 on",
+}  # fmt: skip
+
+
+class ListenError(ProxyboxError):
+    """Nobody can listen at an address. errno: of the call that has failed; below 0 for a name (gai_strerror(3))."""
+
+    def __init__(self, shown: str, address: tuple[str, int] | str, error: OSError) -> None:
+        self.errno = error.errno or 0
+        why = os.strerror(self.errno) if self.errno > 0 else error.strerror or str(error)
+        do = (_DO_FOR_PATH if isinstance(address, str) else _DO_FOR_PORT).get(self.errno, "")
+        super().__init__(f"cannot listen at {shown}: {why}{f' ({do})' if do else ''}")
 
 
 def begin(logger: str, *, form: str = "text", level: int = logging.INFO) -> None:
@@ -38,14 +59,12 @@ def settle() -> None:
 def listening(address: tuple[str, int] | str, shown: str) -> Iterator[socket.socket]:
     """The socket that a server listens at: host and port, or the path of a socket. An empty host is all addresses.
 
-    shown: the address as it was given, which the OSError names that it raises.
+    shown: the address as it was given. Raises ListenError.
     """
     try:
         listener = _bound(address)
     except OSError as error:
-        if error.filename is None and error.errno in _CANNOT_LISTEN:
-            raise OSError(error.errno, os.strerror(error.errno), shown) from error
-        raise
+        raise ListenError(shown, address, error) from error
     with listener:
         try:
             yield listener

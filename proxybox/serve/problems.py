@@ -14,7 +14,13 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 #: Every kind of problem, with its HTTP status and its title. It is the last part of the problem's type.
 KINDS: Final[Mapping[str, tuple[int, str]]] = {
+    "bad-request": (400, "The request can be read in more than one way, or in none"),
+    "timeout": (408, "The request came too slowly"),
+    "expectation-failed": (417, "The service does not know what is expected of it"),
+    "header-too-large": (431, "The header of the request is too large"),
+    "bad-version": (505, "The service speaks HTTP/1.1"),
     "invalid": (422, "The request makes no sense"),
+    "range": (416, "The file has no such part"),
     "too-large": (413, "The request is too large"),
     "unauthorized": (401, "A key is needed, and this is none"),
     "forbidden": (403, "This key may not do that"),
@@ -30,6 +36,7 @@ KINDS: Final[Mapping[str, tuple[int, str]]] = {
     "rate-limited": (429, "Too many requests of this key"),
     "internal-error": (500, "A fault of the service"),
     "cannot-start": (503, "No box can be started"),
+    "disk-limit": (507, "The session has no room for that"),
     "overloaded": (503, "Too many requests"),
     "not-ready": (503, "The service does not take requests now"),
     "worker-lost": (503, "The process that served the box has ended"),

@@ -12,6 +12,7 @@ from proxybox.serve.service import Service
 
 import uvicorn  # isort: skip - app says what to install
 import uvloop  # isort: skip
+from proxybox.serve.connections.http import protocols  # isort: skip
 from proxybox.serve.ending import EndingServer  # isort: skip
 
 #: The exit status of a service that cannot serve.
@@ -21,7 +22,7 @@ CANNOT_SERVE: Final = 125
 def run(config: Config, *, check: bool = False) -> int:
     """Serves until a signal ends it, and returns the exit status. check: tries itself out, and serves nothing.
 
-    Raises OSError when it cannot listen, and StoreError when it cannot open its database.
+    Raises ListenError, and StoreError when it cannot open its database.
     """
     begin("proxybox.serve", form=config.log)
     edge = app(config)
@@ -48,7 +49,7 @@ async def _serve(edge: Edge, listener: socket.socket) -> int:
     await service.start()
     options = uvicorn.Config(
         edge, log_config=None, access_log=False, server_header=False, proxy_headers=False, lifespan="on",
-        ws="websockets-sansio", ws_max_size=service.config.limits.body,
+        **protocols(service.config.connections), ws_max_size=service.config.limits.body,
         timeout_graceful_shutdown=int(service.config.drain) + 1,
     )  # fmt: skip
     server = _Server(options, service, spoken(listener))

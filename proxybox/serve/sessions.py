@@ -21,7 +21,7 @@ from proxybox.serve.jobs import Jobs
 from proxybox.serve.problems import Refusal
 from proxybox.serve.sessionrecords import KeptRecord, SessionRecords, Take
 from proxybox.serve.store import LIVE, Store
-from proxybox.serve.workers import Job, WorkerLost, WorkerProcess
+from proxybox.serve.workers import Job, Transfer, WorkerLost, WorkerProcess
 
 #: How a session has ended whose worker has died.
 _LOST: Final = "the process that served it has ended"
@@ -232,13 +232,15 @@ class Sessions:
 
     async def command(
         self, caller: Caller, identity: str, command: str, *,
-        on_event: Callable[[dict[str, Any]], Any] | None = None, **asked: Any,
+        on_event: Callable[[dict[str, Any]], Any] | None = None, transfer: Transfer | None = None, **asked: Any,
     ) -> bytes:  # fmt: skip
         """Has a session carry out a command (worker.py), and returns the answer as JSON. Raises Refusal."""
         async with self._using(caller, identity) as session:
             job = {**asked, "op": "command", "session": identity, "command": command, "stream": on_event is not None}
             with _calling(session) if command in _CALLS else contextlib.nullcontext() as began:
-                data = await self._ask(caller, job, session.worker, on_event=on_event, on_begin=began)
+                data = await self._ask(
+                    caller, job, session.worker, on_event=on_event, on_begin=began, transfer=transfer
+                )
             if data.endswith(b'"alive":false}'):
                 await self._end(session, "ended", json.loads(data).get("why") or "its program has ended it")
             return data
@@ -246,9 +248,12 @@ class Sessions:
     async def _ask(
         self, caller: Caller, job: Mapping[str, Any], worker: WorkerProcess, *,
         on_event: Callable[[dict[str, Any]], Any] | None = None, on_begin: Callable[[Job], object] | None = None,
+        transfer: Transfer | None = None,
     ) -> bytes:  # fmt: skip
         try:
-            return await self._jobs.ask("live", caller, job, on_event=on_event, on_begin=on_begin, worker=worker.number)
+            return await self._jobs.ask(
+                "live", caller, job, on_event=on_event, on_begin=on_begin, worker=worker.number, transfer=transfer
+            )
         except WorkerLost as error:
             if job["op"] == "open":
                 raise Refusal("worker-lost", headers={"Retry-After": "1"}) from None

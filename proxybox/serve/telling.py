@@ -76,6 +76,12 @@ class Telling:
             self._flush()
             self._line.send_bytes(answer(Kind.EVENT, {"event": event, **more}))
 
+    def give(self, kind: bytes, data: bytes) -> None:
+        """Tells something of another kind, after the text before it."""
+        with self._telling:
+            self._flush()
+            self._line.send_bytes(kind + data)
+
     def print(self, stream: str, text: str) -> None:
         """Tells a text, now or with what follows soon."""
         with self._telling:

@@ -3,8 +3,10 @@
     service ── a control socket, and a socket for each job that may run at once ── worker process
 
 A message is one frame of multiprocessing.Connection: its size as a 32-bit big-endian number, then so many bytes. The
-service sends JSON. A worker answers a job with messages that begin with one byte of `Kind` and go on with JSON; the
-last of them is a result or a failure.
+service sends JSON. A worker answers a job with messages that begin with one byte of `Kind` and go on with JSON, or with
+bytes of a file; the last of them is a result or a failure.
+
+A job that takes a file says that it is ready. The service gives it messages then that begin with one byte of `Part`.
 
 Rule: nothing here is pickled. A worker serves hostile guests, and the service, which has the keys, does not let it do
 more than answer.
@@ -24,11 +26,23 @@ MOST: Final = 256 << 20
 
 
 class Kind:
-    """The first byte of an answer: something that happened, the result, or why there is none."""
+    """The first byte of an answer: an event, that a file may come, a piece of one, the result, why there is none."""
 
     EVENT: Final = b"e"
+    READY: Final = b"y"
+    DATA: Final = b"d"
     RESULT: Final = b"r"
     FAILURE: Final = b"x"
+    #: What comes before the last answer.
+    MEANWHILE: Final = frozenset({EVENT, READY, DATA})
+
+
+class Part:
+    """The first byte of what a job is given while it runs: a piece, the end, or that there will be no end."""
+
+    PIECE: Final = b"p"
+    END: Final = b"e"
+    GIVEN_UP: Final = b"x"
 
 
 def packed(message: Any) -> bytes:
@@ -61,7 +75,18 @@ class Line:
 
     def tell(self, message: Any) -> None:
         """Sends one short message without waiting."""
-        data = packed(message)
+        self._write(packed(message))
+
+    async def give(self, part: bytes, data: bytes = b"") -> None:
+        """Gives a job a part of what belongs to it, and waits while the socket is full."""
+        self._write(part + data)
+        await self._writer.drain()
+
+    def tell_part(self, part: bytes) -> None:
+        """Tells a job without waiting that nothing more comes."""
+        self._write(part)
+
+    def _write(self, data: bytes) -> None:
         # Once the other end is closed, what is written is lost: asyncio drops it, uvloop raises RuntimeError, or says
         # nothing before an answer is read.
         if self._writer.is_closing() or self._reader.at_eof():

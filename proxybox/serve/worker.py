@@ -30,6 +30,7 @@ import attrs
 
 from proxybox import given
 from proxybox.commands import Displayed
+from proxybox.controller.boxes.boxfiles import NoRoom
 from proxybox.controller.costs.descriptorshare import raise_own_limit
 from proxybox.controller.process import priority
 from proxybox.controller.record.redacting import HOST
@@ -47,6 +48,8 @@ from proxybox.pool.pool import Pool
 from proxybox.program import MAIN, Program
 from proxybox.result import Result, Status
 from proxybox.sandbox import Sandbox
+from proxybox.serve import filetransfers
+from proxybox.serve.filetransfers import GivenUp
 from proxybox.serve.memory import give_back
 from proxybox.serve.results import displayed_as_json, result_as_json
 from proxybox.serve.setup import Setup
@@ -183,7 +186,7 @@ class _Worker:
             self._order(running, order)
         telling = Telling(line, self._moments)
         try:
-            told = answer(Kind.RESULT, _DOES[job["op"]](self, _Job(job, telling, running)))
+            told = answer(Kind.RESULT, _DOES[job["op"]](self, _Job(job, telling, running, line)))
         except Exception as error:
             told = answer(Kind.FAILURE, _failure(error))
         finally:
@@ -304,7 +307,8 @@ class _Worker:
         """Carries out one command of a session. asked: with `weigh`, the answer has the bytes that it has in memory."""
         asked = job.asked
         session = self.session(asked)
-        job.running.begin(session.interrupt, session.interrupt)
+        if asked["command"] not in _WITHOUT_CODE:  # whoever gives up one of these does not mean the call that runs
+            job.running.begin(session.interrupt, session.interrupt)
         done = _COMMANDS[asked["command"]](self, session, job)
         if asked.get("weigh") and session.alive:
             done["memory"] = session.usage.memory
@@ -384,9 +388,10 @@ _DOES: Final[Mapping[str, Callable[[_Worker, "_Job"], dict[str, Any]]]] = {
 class _Job:
     """One job: what was asked, and how what happens meanwhile is told."""
 
-    def __init__(self, asked: Mapping[str, Any], telling: Telling, running: _Running) -> None:
-        self.asked, self.running = asked, running
+    def __init__(self, asked: Mapping[str, Any], telling: Telling, running: _Running, line: Connection) -> None:
+        self.asked, self.running, self.line = asked, running, line
         self._telling = telling
+        self.give = telling.give
 
     def tell(self, event: str, **more: Any) -> None:
         """Tells the service what happens."""
@@ -500,6 +505,16 @@ def _write_file(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
     return {}
 
 
+def _receive_file(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+    filetransfers.receive(session, job.asked, job.line, job.give)
+    return {}
+
+
+def _send_file(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+    filetransfers.send(session, job.asked, job.line, job.give)
+    return {}
+
+
 def _list_files(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
     return {"entries": [attrs.asdict(entry) for entry in session.list_files(job.asked["path"])]}
 
@@ -513,7 +528,12 @@ _COMMANDS: Final[Mapping[str, Callable[[_Worker, Session, _Job], dict[str, Any]]
     "eval": functools.partial(_source_command, Session.eval),
     "call": _call, "set": _set, "get": _get, "complete": _complete, "inspect": _inspect, "is_complete": _is_complete,
     "reset": _reset, "read_file": _read_file, "write_file": _write_file, "list_files": _list_files, "changes": _changes,
+    "receive_file": _receive_file, "send_file": _send_file,
 }  # fmt: skip
+
+
+#: The commands in which no code of the session runs.
+_WITHOUT_CODE: Final = frozenset({"read_file", "write_file", "list_files", "changes", "receive_file", "send_file"})
 
 
 # --- to and from JSON -------------------------------------------------------------------------------------------------
@@ -585,7 +605,8 @@ def _details(error: Exception) -> dict[str, Any]:
         return {"errors": [{"loc": _place(problem), "msg": str(problem)} for problem in error.problems]}
     if isinstance(error, OSError):
         number = error.errno or errno.EIO
-        return {"errno": errno.errorcode.get(number, "EIO"), "message": os.strerror(number)}
+        message = str(error.strerror) if isinstance(error, NoRoom) else os.strerror(number)
+        return {"errno": errno.errorcode.get(number, "EIO"), "message": message}
     if isinstance(error, ExecutionError):
         return {"result": result_as_json(error.result)}
     return {}
@@ -606,6 +627,7 @@ _FAILURES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (ExecutionError, "execution_error"),
     (SandboxStartError, "cannot_start"),
     (OSError, "file_error"),
+    (GivenUp, "invalid"),
     (ValueError, "invalid"),
     (TypeError, "invalid"),
 )

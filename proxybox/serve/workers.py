@@ -17,7 +17,7 @@ import json
 import os
 import pickle
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, Literal, TypeVar
 
 import attrs
@@ -25,7 +25,7 @@ import attrs
 from proxybox.controller.process.cpus import shares_of_cpus
 from proxybox.pool.workers import Worker
 from proxybox.serve.setup import Setup
-from proxybox.serve.wire import Kind, Line
+from proxybox.serve.wire import Kind, Line, Part
 
 T = TypeVar("T")
 
@@ -38,6 +38,17 @@ _PAUSE: Final = 1.0
 _NICE: Final = 10
 #: The kind of a line.
 LineKind = Literal["run", "live"]
+
+
+@attrs.frozen
+class Transfer:
+    """A file on its way. on_ready: gets what a job says when it is ready, and yields the pieces that the job is given.
+
+    on_data: gets the pieces that the job has; the job waits while it does.
+    """
+
+    on_ready: Callable[[dict[str, Any]], AsyncIterator[bytes]]
+    on_data: Callable[[bytes], Awaitable[None]]
 
 
 class WorkerLost(Exception):
@@ -191,11 +202,12 @@ class Workers:
         *,
         on_event: Callable[[dict[str, Any]], Any] | None = None,
         on_begin: Callable[[Job], object] | None = None,
+        transfer: Transfer | None = None,
     ) -> bytes:
         """Has a job done and returns its result as JSON. The slot is given back to `on_free`.
 
-        on_event: a function, or a coroutine function while whose call the program waits. When the task is cancelled, so
-        is the job. Raises JobFailed and WorkerLost.
+        on_event: a function, or a coroutine function while whose call the program waits. transfer: the file that the
+        job takes or hands over. When the task is cancelled, so is the job. Raises JobFailed and WorkerLost.
         """
         doing = Job(next(self._numbers), slot)
         if on_begin is not None:
@@ -206,11 +218,16 @@ class Workers:
             while True:
                 kind, data = await _or_lost(slot.line.receive(), begun)
                 begun = True
-                if kind != Kind.EVENT:
+                if kind == Kind.DATA and transfer is not None:
+                    await transfer.on_data(data)
+                elif kind == Kind.READY:
+                    await _give(slot.line, transfer, json.loads(data))
+                elif kind != Kind.EVENT:
                     break
-                doing.shared = True
-                if on_event is not None and inspect.isawaitable(told := on_event(json.loads(data))):
-                    await told
+                else:
+                    doing.shared = True
+                    if on_event is not None and inspect.isawaitable(told := on_event(json.loads(data))):
+                        await told
         except WorkerLost as lost:
             lost.shared = doing.shared
             raise
@@ -226,8 +243,9 @@ class Workers:
     async def _drain(self, slot: Slot) -> None:
         """Reads to the end what a job tells that nobody waits for."""
         with contextlib.suppress(WorkerLost):
-            while (await _or_lost(slot.line.receive(), True))[0] == Kind.EVENT:
-                pass
+            while (kind := (await _or_lost(slot.line.receive(), True))[0]) in Kind.MEANWHILE:
+                if kind == Kind.READY:
+                    await _give(slot.line, None, {})
             self._give_back(slot)
 
     def _give_back(self, slot: Slot) -> None:
@@ -248,6 +266,19 @@ class Workers:
         for task in tasks:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
+
+
+async def _give(line: Line, transfer: Transfer | None, ready: dict[str, Any]) -> None:
+    """Gives a job the file that it is ready for, or tells it that none comes."""
+    is_whole = False
+    try:
+        if transfer is not None:
+            async for piece in transfer.on_ready(ready):
+                await _or_lost(line.give(Part.PIECE, piece), True)
+            is_whole = True
+    finally:
+        with contextlib.suppress(OSError):
+            line.tell_part(Part.END if is_whole else Part.GIVEN_UP)
 
 
 async def _or_lost(work: Awaitable[T], begun: bool) -> T:

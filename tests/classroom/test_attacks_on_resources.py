@@ -15,9 +15,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
 
-import uvicorn.server
-
-from proxybox.classroom import buckets, connections, edge, hub, store
+from proxybox.classroom import buckets, hub, store
 from proxybox.classroom.app import app
 from proxybox.classroom.boxes import Desk, Run
 from proxybox.classroom.config import Config
@@ -114,48 +112,7 @@ def test_wrong_codes_of_many_addresses_are_counted_together_and_forgotten(monkey
     attempts.check("somebody else")
 
 
-# --- bodies that do not come ------------------------------------------------------------------------------------------
-
-
-def test_a_body_that_does_not_come_is_not_awaited_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge, "_BODY_TIME", 0.0)
-
-    async def never() -> Any:
-        await asyncio.Event().wait()
-
-    async def read() -> Any:
-        return await edge._timely(never)()
-
-    assert asyncio.run(read()) == {"type": "http.disconnect"}
-
-
-def test_a_stream_may_last_after_its_request_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge, "_BODY_TIME", 0.0)
-    messages = [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
-
-    async def read() -> list[Any]:
-        async def receive() -> Any:
-            return messages.pop(0)
-
-        within = edge._timely(receive)
-        return [await within(), await within()]
-
-    assert [message["type"] for message in asyncio.run(read())] == ["http.request", "http.disconnect"]
-
-
-# --- connections ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "begin", [b"GET / HTTP/1.1\r\nX: ", b"GET /", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /"]
-)
-def test_a_header_without_an_end_is_not_taken(room: Target, begin: bytes) -> None:
-    with room.connect() as connection, contextlib.suppress(ConnectionError):
-        connection.sendall(begin)
-        for _ in range(2_000):
-            connection.sendall(b"x" * 10_000)
-        pytest.fail("twenty megabytes were taken")
-    assert room.browser().get("/").status_code == 200
+# --- bodies (connections: tests/serve/test_connections.py) ------------------------------------------------------------
 
 
 def test_large_bodies_are_no_headers(room: Target) -> None:
@@ -164,84 +121,6 @@ def test_large_bodies_are_no_headers(room: Target) -> None:
     for number in range(3):
         assert student.put({"solution.py": "x" * 300_000 + str(number)}).status_code == 200
         assert student.http.get("/static/style.css").status_code == 200
-
-
-class Transport:
-    """What stands for a connection's other side."""
-
-    def __init__(self, address: str = "192.0.2.1") -> None:
-        self.address, self.aborted, self.closing = address, False, False
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return {"peername": (self.address, 1), "sockname": ("192.0.2.9", 1)}.get(name, default)
-
-    def abort(self) -> None:
-        self.aborted = self.closing = True
-
-    def close(self) -> None:
-        self.closing = True
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-
-def connected(
-    state: uvicorn.server.ServerState, address: str = "192.0.2.1"
-) -> tuple[connections.Connection, Transport]:
-    """A connection that has just come, in a loop that runs."""
-
-    async def nothing(scope: Any, receive: Any, send: Any) -> None:
-        pass
-
-    config = uvicorn.Config(nothing, log_config=None)
-    transport = Transport(address)
-    made = connections.Connection(config, state, {}, asyncio.get_running_loop())
-    made.connection_made(transport)
-    return made, transport
-
-
-def test_one_address_has_a_bounded_number_of_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "_MOST_OF_ADDRESS", 3)
-    monkeypatch.setattr(connections, "_MOST", 5)
-
-    async def connect() -> list[bool]:
-        state = uvicorn.server.ServerState()
-        made = [connected(state, address) for address in ("192.0.2.1",) * 4 + ("192.0.2.2",) * 2]
-        for connection, _ in made:
-            connection.connection_lost(None)
-        assert not state.connections
-        return [transport.aborted for _, transport in made]
-
-    assert asyncio.run(connect()) == [False, False, False, True, False, True]
-
-
-@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost"])
-def test_who_connects_and_sends_no_whole_header_is_cut_off(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
-    monkeypatch.setattr(connections, "_HEADER_TIME", -1.0)
-
-    async def connect() -> bool:
-        connection, transport = connected(uvicorn.server.ServerState())
-        if sent:
-            connection.data_received(sent)
-        connection._look()
-        connection.connection_lost(None)
-        return transport.aborted
-
-    assert asyncio.run(connect())
-
-
-def test_who_does_not_take_what_is_left_is_let_go() -> None:
-    async def connect() -> list[bool]:
-        connection, transport = connected(uvicorn.server.ServerState())
-        found = []
-        for closing in (False, True, True):
-            transport.closing = closing
-            connection._look()
-            found.append(transport.aborted)
-        connection.connection_lost(None)
-        return found
-
-    assert asyncio.run(connect()) == [False, False, True]
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------

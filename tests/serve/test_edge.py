@@ -312,7 +312,8 @@ def test_check_tries_out_and_ends(tmp_path: Path) -> None:
     (["--database", "mysql+nothing://x"], "database"),
 ])  # fmt: skip
 def test_faults_of_the_command_line_are_one_line(tmp_path: Path, options: list[str], said: str) -> None:
-    command = [sys.executable, "-P", "-m", "proxybox", "serve", "--data", str(tmp_path), *options]
+    listen = () if "--listen" in options else ("--listen", "127.0.0.1:0")
+    command = [sys.executable, "-P", "-m", "proxybox", "serve", "--data", str(tmp_path), *listen, *options]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode in (2, 125), ended.stderr
     assert said in ended.stderr

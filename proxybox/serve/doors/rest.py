@@ -4,27 +4,25 @@ Answers of a worker are JSON already, and are passed on as they are.
 """
 
 import asyncio
-import base64
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 import proxybox
-from proxybox.serve import asking, models
+from proxybox.serve import asking, downloads, models
 from proxybox.serve.asking import caller_of, service_of
 from proxybox.serve.callers import Caller
 from proxybox.serve.edge import visit
 from proxybox.serve.problems import MEDIA_TYPE, Refusal
 from proxybox.serve.sessions import Served, Sessions
+from proxybox.serve.workers import Transfer
 
 router = APIRouter(prefix="/v1")
 
 Who = Annotated[Caller, Depends(caller_of)]
-#: The most bytes of a file that one request reads.
-_MOST_READ = 64 << 20
 #: What is told before the program waits for its reader.
 _BACKLOG = 16
 
@@ -310,26 +308,61 @@ async def list_files(
     return await _command(request, who, session, "list_files", path=path)
 
 
-@_session_route(
-    "/{session}/files/{path:path}", "GET", summary="The content of a file", response_class=Response,
-    responses={200: {"content": {"application/octet-stream": {}}}, **_SESSION_PROBLEMS},
-)  # fmt: skip
-async def read_file(request: Request, session: str, path: str, who: Who) -> Response:
-    """Returns the bytes of a file, as the program would find it."""
-    data = await _sessions(request).command(who, session, "read_file", path=path, limit=_MOST_READ)
-    headers = {"Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff"}  # untrusted: never a page
-    content = base64.b64decode(json.loads(data)["base64"])
-    return Response(content, media_type="application/octet-stream", headers=headers)
+_FILE = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+_FILE_ROUTE: dict[str, Any] = {
+    "response_class": Response,
+    "responses": {
+        200: {**_FILE, "description": "The file."},
+        206: {**_FILE, "description": "The part that `Range` names."},
+        304: {"description": "The file is the one whose tag `If-None-Match` has."},
+        **_SESSION_PROBLEMS, **_problems({416: "The file has no such part."}),
+    },
+}  # fmt: skip
+
+
+@_session_route("/{session}/files/{path:path}", "GET", summary="The content of a file", **_FILE_ROUTE)
+async def read_file(
+    request: Request, session: str, path: str, who: Who,
+    _range: Annotated[str | None, Header(alias="Range")] = None,
+    _if_range: Annotated[str | None, Header(alias="If-Range")] = None,
+    _if_none_match: Annotated[str | None, Header(alias="If-None-Match")] = None,
+) -> Response:  # fmt: skip
+    """Returns the bytes of a file, as the program would find it, or one part of them; all are of the same moment.
+
+    Its `ETag` is the SHA-256 of the whole file.
+    """
+    return await _download(request, session, path, who)
+
+
+@_session_route("/{session}/files/{path:path}", "HEAD", summary="The size and the tag of a file", **_FILE_ROUTE)
+async def show_file(request: Request, session: str, path: str, who: Who) -> Response:
+    """Answers as for GET, without the file."""
+    return await _download(request, session, path, who)
+
+
+async def _download(request: Request, session: str, path: str, who: Caller) -> Response:
+    most = service_of(request).config.limits.file
+
+    def work(transfer: Transfer) -> Coroutine[Any, Any, bytes]:
+        return _sessions(request).command(who, session, "send_file", path=path, limit=most, transfer=transfer)
+
+    return await downloads.download(request, work)
 
 
 @_session_route(
     "/{session}/files/{path:path}", "PUT", status_code=204, summary="Write a file",
-    openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string"}}}}},
+    responses={**_SESSION_PROBLEMS, **_problems({507: "The session has no room for it: `detail` names the limit."})},
+    openapi_extra={"requestBody": _FILE},
 )  # fmt: skip
 async def write_file(request: Request, session: str, path: str, who: Who, parents: bool = False) -> None:
-    """Writes the body to a file, with the rights and the limits of the program. parents: makes the folders, too."""
-    content = base64.b64encode(await request.body()).decode()
-    await _command(request, who, session, "write_file", path=path, base64=content, parents=parents)
+    """Writes the body to a file, with the rights and the limits of the program. parents: makes the folders, too.
+
+    What is there stays until the body is whole. A file that the session has no room for is refused before it comes.
+    """
+    size, transfer = downloads.upload(request, service_of(request).config.limits.file)
+    await _sessions(request).command(
+        who, session, "receive_file", path=path, size=size, parents=parents, transfer=transfer
+    )
 
 
 @_session_route("/{session}/changes", "GET", summary="The files that a session has changed")

@@ -9,6 +9,9 @@ The first message opens a session, or goes on with one; a page cannot send heade
 Each answer has an `event`: opened, started, stdout, stderr, input_request, display, result, error, finished, completed
 or failed, with the `id` of what it answers. A session that was opened here ends with the socket;
 with `"record": true` its record is then at /v1/sessions/ID/record, where ID is the `session` of `opened`.
+
+Nobody knows whose the socket is before its first message, so that has to come soon (`connections.time`) and be small
+(`connections.head`): files are written to the session afterwards.
 """
 
 import asyncio
@@ -89,7 +92,7 @@ async def socket(websocket: WebSocket) -> None:
     """Serves one socket."""
     service: Service = websocket.app.state.service
     await websocket.accept()
-    talk = _Talk(websocket, service.sessions)
+    talk = _Talk(websocket, service.sessions, service.config.connections.time)
     try:
         with contextlib.suppress(WebSocketDisconnect):
             await talk.begin()
@@ -101,8 +104,8 @@ async def socket(websocket: WebSocket) -> None:
 class _Talk:
     """One socket and its session."""
 
-    def __init__(self, websocket: WebSocket, sessions: Sessions) -> None:
-        self._websocket, self._sessions = websocket, sessions
+    def __init__(self, websocket: WebSocket, sessions: Sessions, patience: float) -> None:
+        self._websocket, self._sessions, self._patience = websocket, sessions, patience
         self._caller: Caller
         self._session, self._is_own = "", False
         self._sending = asyncio.Lock()
@@ -111,13 +114,17 @@ class _Talk:
     async def begin(self) -> None:
         """Takes the first message. Raises WebSocketDisconnect."""
         try:
-            first = await self._receive(_FIRST)
+            async with asyncio.timeout(self._patience):
+                first = await self._receive(_FIRST)
             self._caller = caller_by(self._websocket, first.key if first.key is not None else bearer(self._websocket))
             if isinstance(first, Open):
                 asked = first.model_dump(exclude_unset=True, exclude_none=True, exclude={"do", "key"})
                 self._session, self._is_own = (await self._sessions.open(self._caller, asked)).id, True
             else:
                 self._session = (await self._sessions.find(self._caller, first.session)).id
+        except TimeoutError:
+            await self._websocket.close(_REFUSED, "no first message came in time")
+            raise WebSocketDisconnect(_REFUSED) from None
         except Refusal as refusal:
             await self._fail("", refusal)
             await self._websocket.close(_REFUSED, refusal.title)

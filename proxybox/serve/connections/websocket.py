@@ -1,0 +1,101 @@
+"""A connection that has become a WebSocket: uvicorn's own, but for the bounds that it has none of.
+
+bound                                                      what happens beyond it
+bytes of what comes before the service has said anything   closed with 1009
+frames of one message                                      closed with 1008
+the rate at which what is sent is taken                    it is ended, and what is left is let go
+
+Nothing is parsed while a message waits for whoever reads it, and nothing is read while the other side does not.
+How long the first message may take is for the door to say: it knows when it has come.
+"""
+
+from collections import deque
+from typing import Any, Final
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+
+from proxybox.serve.connections.bounds import Peers
+from proxybox.serve.connections.watching import Watch
+
+#: Bytes that are parsed at once, and frames of one message: one may be empty, and then no size ends them.
+_PIECE: Final = 4 << 10
+_MOST_FRAMES: Final = 1_024
+_POLICY_VIOLATION: Final = 1008
+
+
+class WebSocketConnection(WebSocketsSansIOProtocol):
+    """One WebSocket. _left: what has come and is not parsed yet."""
+
+    def __init__(self, *args: Any, peers: Peers, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._peers = peers
+        self._address = ""
+        self._left: deque[bytes] = deque()
+        self._most, self.conn.max_message_size = self.conn.max_message_size, peers.bounds.head
+        self._watch: Watch | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """See asyncio.Protocol."""
+        super().connection_made(transport)
+        self._address = "" if self.client is None else self.client[0]
+        self._peers.enter(self._address)  # it had room as a connection that spoke HTTP
+        self._watch = Watch(
+            self.loop, transport, self._peers.bounds, lambda: None, lambda: False, lambda: not self.writable.is_set()
+        )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        if self._watch is not None:
+            self._watch.stop()
+        self._left.clear()
+        self._peers.leave(self._address)
+        super().connection_lost(exc)
+
+    # --- what comes ---------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        self._left.extend(data[at : at + _PIECE] for at in range(0, len(data), _PIECE))
+        self._feed()
+
+    async def receive(self) -> Any:
+        """See ASGI."""
+        message = await super().receive()
+        self._feed()
+        return message
+
+    def _feed(self) -> None:
+        """Parses what has come, until a message waits."""
+        while self._left and not self.read_paused and not self.transport.is_closing():
+            super().data_received(self._left.popleft())
+        if not self.writable.is_set() and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def handle_cont(self, event: Frame) -> None:
+        """See WebSocketsSansIOProtocol."""
+        if len(self.frames) >= _MOST_FRAMES:
+            self.conn.fail(_POLICY_VIOLATION, "too many frames")
+            self.handle_parser_exception()
+            return
+        super().handle_cont(event)
+
+    # --- what is sent -------------------------------------------------------------------------------------------------
+
+    async def send(self, message: Any) -> None:
+        """See ASGI."""
+        if message["type"] == "websocket.send":
+            self.conn.max_message_size = self._most
+        await super().send(message)
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol. Answers to pings would pile up where the other side does not read."""
+        super().pause_writing()
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        super().resume_writing()
+        if not self.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()

@@ -1,0 +1,151 @@
+"""The files of sessions over HTTP: a body that is passed on as it comes, and answers with parts, tags and conditions.
+
+RFC 9110, sections 8.8.3 (ETag), 13.1.2 (If-None-Match), 13.1.5 (If-Range) and 14 (Range). One part at a time is
+answered; a request for several gets the whole file, as that section allows.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Final
+
+from fastapi import Request, Response
+from starlette.datastructures import Headers
+from starlette.responses import StreamingResponse
+
+from proxybox.serve.connections.bodies import TooLarge, length
+from proxybox.serve.edge import pass_on_body
+from proxybox.serve.problems import Refusal
+from proxybox.serve.workers import Transfer
+
+#: Pieces of a file that wait for a client that reads slowly.
+_AHEAD: Final = 2
+_RANGE: Final = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*\Z", re.IGNORECASE)
+#: Untrusted: never a page.
+_HEADERS: Final = {
+    "Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff", "Accept-Ranges": "bytes",
+    "Cache-Control": "private, no-cache",
+}  # fmt: skip
+
+Work = Callable[[Transfer], Coroutine[Any, Any, bytes]]
+
+
+# --- what comes -------------------------------------------------------------------------------------------------------
+
+
+def upload(request: Request, most: int) -> tuple[int, Transfer]:
+    """Returns the length of a file that a request brings (0 where nobody knows), and how it is passed on.
+
+    most: bytes that it may have. Raises TooLarge.
+    """
+    told = length(dict(request.scope["headers"]))
+    if (told or 0) > most:
+        raise TooLarge(most)
+    pass_on_body(request.scope)
+
+    async def on_ready(ready: dict[str, Any]) -> AsyncIterator[bytes]:
+        taken, room = 0, ready["room"]
+        async for piece in request.stream():
+            taken += len(piece)
+            if taken > most:
+                raise TooLarge(most)
+            if taken > room:
+                raise Refusal("disk-limit", f"limits.disk leaves room for {room:,} bytes", errno="ENOSPC")
+            yield piece
+
+    return told or 0, Transfer(on_ready, _nothing)
+
+
+async def _nothing(_: bytes) -> None:
+    pass
+
+
+# --- what goes --------------------------------------------------------------------------------------------------------
+
+
+async def download(request: Request, work: Work) -> Response:
+    """Returns the answer with a file, or a part of it, or why there is none. work: has a worker hand the file over.
+
+    Raises Refusal.
+    """
+    pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_AHEAD)
+    answer: asyncio.Future[tuple[int, dict[str, str]]] = asyncio.get_running_loop().create_future()
+
+    async def on_ready(ready: dict[str, Any]) -> AsyncIterator[bytes]:
+        status, headers, begin, end = _answer(request.method, request.headers, ready["size"], f'"{ready["digest"]}"')
+        answer.set_result((status, headers))
+        if request.method == "HEAD":
+            begin = end = 0
+        yield json.dumps({"from": begin, "to": end}).encode()
+
+    doing = asyncio.ensure_future(work(Transfer(on_ready, pieces.put)))
+    doing.add_done_callback(lambda _: asyncio.ensure_future(pieces.put(None)))
+    try:
+        await asyncio.wait((doing, answer), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            await doing
+        status, headers = answer.result()
+        if status == 416:
+            raise Refusal("range", headers=headers)
+    except BaseException:
+        doing.cancel()
+        raise
+    return _Download(_all(pieces, doing), doing, status, headers)
+
+
+async def _all(pieces: "asyncio.Queue[bytes | None]", doing: "asyncio.Future[bytes]") -> AsyncIterator[bytes]:
+    while (piece := await pieces.get()) is not None:
+        yield piece
+    doing.result()  # what has failed breaks the answer off
+
+
+class _Download(StreamingResponse):
+    """An answer whose job ends with it."""
+
+    def __init__(
+        self, pieces: AsyncIterator[bytes], doing: "asyncio.Future[bytes]", status: int, headers: dict[str, str]
+    ) -> None:
+        super().__init__(pieces, status, headers, media_type=None if status == 304 else "application/octet-stream")
+        self._doing = doing
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """See ASGI."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._doing.cancel()
+
+
+def _answer(method: str, asked: Headers, size: int, tag: str) -> tuple[int, dict[str, str], int, int]:
+    """Returns the status and the header of an answer, and which part of the file it has: from where, to where."""
+    headers = {**_HEADERS, "ETag": tag}
+    if _has_tag(asked.get("if-none-match", ""), tag):
+        return 304, headers, 0, 0
+    wanted = asked.get("range", "") if method == "GET" and asked.get("if-range", tag).strip() == tag else ""
+    part = _part(wanted, size)
+    if part is None:
+        return 200, {**headers, "Content-Length": str(size)}, 0, size
+    begin, end = part
+    if begin >= end:
+        return 416, {**headers, "Content-Range": f"bytes */{size}"}, 0, 0
+    headers |= {"Content-Range": f"bytes {begin}-{end - 1}/{size}", "Content-Length": str(end - begin)}
+    return 206, headers, begin, end
+
+
+def _has_tag(told: str, tag: str) -> bool:
+    """Whether a list of tags has this one, or stands for any."""
+    return told.strip() == "*" or tag in {each.strip().removeprefix("W/") for each in told.split(",")}
+
+
+def _part(wanted: str, size: int) -> tuple[int, int] | None:
+    """Which part of a file is wanted; one without bytes cannot be had. None: nothing that makes sense is wanted."""
+    found = _RANGE.match(wanted)
+    if found is None:
+        return None
+    first, last = found.groups()
+    if first and last and int(last) < int(first):
+        return None
+    if first:
+        return int(first), min(size, int(last) + 1 if last else size)
+    return (max(0, size - int(last)), size) if last else None
