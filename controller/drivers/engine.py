@@ -73,6 +73,11 @@ class _Job:
     dormant: int = 0
     overdue_ns: int | None = None
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the guest waits for its turn on the CPU."""
+        return self.driver.is_stopped
+
     def guest_cpu_ns(self) -> int:
         """CPU time of the guest's process, in nanoseconds."""
         return self.driver.guest_cpu_ns()

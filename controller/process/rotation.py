@@ -31,8 +31,10 @@ TURN_NS: Final = 40_000_000
 ALLOWANCE_NS: Final = 50_000_000
 #: Nanoseconds after which who is free and costs nothing is forgotten. The keeper brings it back when it may compute.
 IDLE_NS: Final = 1_000_000_000
-#: Who has used less than this part of the time, and does not want a CPU now, does not compute.
+#: Who has used less than this part of its turn, and does not want a CPU at its end, is free.
 _LITTLE: Final = 1 / 4
+#: The part of a CPU that those which are free may use together, beside the one that has its turn.
+_BESIDE: Final = 1 / 2
 
 
 class Turning(Protocol):
@@ -77,7 +79,8 @@ class _Box:
     """A box that has computed for long.
 
     credit_ns: CPU time that it may use without a turn. since_ns, had_ns: when its turn began, and the CPU time that it
-    had cost then. spent_ns: what it had cost when it was looked at last. active_ns: when that has grown last.
+    had cost then. spent_ns: what it had cost when it was looked at last, and used_ns since the look before.
+    active_ns: when it has cost something last.
     """
 
     watch: Turning
@@ -85,25 +88,24 @@ class _Box:
     since_ns: int = 0
     had_ns: int = 0
     spent_ns: int = 0
+    used_ns: int = 0
     active_ns: int = 0
-    computes: bool = False
 
     def look(self, now: int, earned_ns: int) -> None:
         """Notes what it has used since the last look. earned_ns: its share of that time."""
         spent = self.watch.spent_ns()
-        used = spent - self.spent_ns if self.active_ns else 0
-        if used or not self.active_ns:
+        self.used_ns = spent - self.spent_ns if self.active_ns else 0
+        if self.used_ns or not self.active_ns:
             self.active_ns = now
         self.spent_ns = spent
-        self.credit_ns = max(min(self.credit_ns + earned_ns, ALLOWANCE_NS) - used, -ALLOWANCE_NS)
-        self.computes = used > 0
+        self.credit_ns = max(min(self.credit_ns + earned_ns, ALLOWANCE_NS) - self.used_ns, -ALLOWANCE_NS)
 
     def is_wanted(self) -> bool:
         """Whether it has been asked to do something, or is interrupted."""
         is_asked = self.watch.is_asked
         if is_asked:  # not cleared otherwise: another thread may set it at this moment
             self.watch.is_asked = False
-            self.credit_ns = ALLOWANCE_NS
+            self.credit_ns, self.used_ns = ALLOWANCE_NS, 0
         return is_asked or bool(self.watch.interrupted)
 
     def has_ended(self) -> bool:
@@ -153,9 +155,9 @@ class Rotation:
         if not self._known:
             self._looked_ns = 0
             return
-        self._look(now)
+        passed = self._look(now)
         self._end_turns(now)
-        self._free_few()
+        self._free_few(passed)
         while self._waiting and len(self._going) < self._places:
             box = self._waiting.popleft()
             box.begin_turn(now)
@@ -163,16 +165,21 @@ class Rotation:
         for box in self._waiting:
             box.watch.wait_for_turn()
 
-    def _look(self, now: int) -> None:
-        """Looks at what each box has used, and forgets those that have left."""
-        computing = len(self._waiting) + len(self._going) + sum(box.computes for box in self._free)
-        earned = (now - self._looked_ns) * self._places // max(self._places, computing) if self._looked_ns else 0
+    def _look(self, now: int) -> int:
+        """Looks at what each box has used, and forgets those that have left.
+
+        Returns the CPU time that there was since the last look, in nanoseconds.
+        """
+        passed = (now - self._looked_ns) * self._places if self._looked_ns else 0
         self._looked_ns = now
+        computing = len(self._waiting) + len(self._going) + sum(box.used_ns > 0 for box in self._free)
+        earned = passed // max(self._places, computing)
         for box in (*self._waiting, *self._going, *self._free):
             box.look(now, earned)
         self._free = self._staying(self._free, lambda box: box.rests(now))
         self._going = self._staying(self._going, _Box.has_ended)
         self._waiting = deque(self._staying(self._waiting, _Box.has_ended))
+        return passed
 
     def _end_turns(self, now: int) -> None:
         """Ends the turns that are over, and lets those go on that are wanted."""
@@ -196,16 +203,16 @@ class Rotation:
         else:
             (self._waiting if waits else self._free).append(box)
 
-    def _free_few(self) -> None:
-        """Of the boxes that are free and compute, lets no more go on than there are places: those with most credit."""
+    def _free_few(self, passed: int) -> None:
+        """Lets those boxes wait that are free and compute without credit, and those with least where it is too much.
+
+        passed: CPU time since the last look.
+        """
         free, self._free = sorted(self._free, key=_credit, reverse=True), []
-        computing = 0
+        used = 0
         for box in free:
-            is_wanted = box.is_wanted()
-            computing += box.computes
-            if box.computes:
-                box.watch.share(count_runnable(box.watch.pid))
-            if is_wanted or not box.computes or (box.credit_ns > 0 and computing <= self._places):
+            before, used = used, used + box.used_ns
+            if box.is_wanted() or not box.used_ns or (box.credit_ns > 0 and before <= passed * _BESIDE):
                 self._free.append(box)
             else:
                 self._waiting.append(box)
