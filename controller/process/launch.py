@@ -52,7 +52,7 @@ from proxybox.controller.header import (
 from proxybox.controller.process.guestprocess import Family, GuestProcess
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.listener import Door, Listener
-from proxybox.controller.process.priority import apart, of_guests
+from proxybox.controller.process.priority import of_guests
 from proxybox.controller.roles import ROW_SIZE
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import INSTRUCTION, listener_filter, seal_filter
@@ -270,7 +270,7 @@ def _spawn(spec: LaunchSpec, niceness: int, undo: contextlib.ExitStack) -> tuple
         ends = (control, reply_read, request_write, stub)
         moves = zip(ends, (CONTROL_FD, FIRST_CHANNEL_FD, FIRST_CHANNEL_FD + 1, STUB_FD), strict=True)
         pid = keeper().spawn(
-            launcher, _launcher_argv(spec, niceness), spec.env, **apart(), setsigmask=(), setsigdef=range(1, 32),
+            launcher, _launcher_argv(spec, niceness), spec.env, setsid=True, setsigmask=(), setsigdef=range(1, 32),
             file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in moves],
         )  # fmt: skip
     return pid, Channel(request_read, reply_write), ours

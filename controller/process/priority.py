@@ -1,17 +1,18 @@
 """Which processes come first on a CPU: a controller before its boxes, and boxes that begin before those that compute.
 
 Every niceness is a step below the controller's own (sched(7)), and the steps are small: whoever has no share of the
-CPUs that is worth the name does not end before its limits. Where the kernel shares CPUs between sessions (autogroups,
-sched(7)), a niceness counts within a session alone. So guests are in the session of their controller.
+CPUs that is worth the name does not end before its limits.
 
-The kernel gives shares to threads. For a share for each box, the threads of one that computes for long together have
-the weight of one thread: each step of niceness is a fifth less of it. A niceness cannot be undone without privileges.
+The kernel gives shares to threads, and a box may have many. Each box has a session of its own: where the kernel shares
+CPUs between sessions (autogroups, sched(7)), that is a share for each box. In a control group it does not, unless each
+box has one of its own (cgroups.py). There the threads of a box that computes for long together have the weight of one
+thread: each step of niceness is a fifth less of it. A niceness cannot be undone without privileges.
 """
 
 import contextlib
 import math
 import os
-from typing import Any, Final
+from typing import Final
 
 from proxybox.controller import hostproc
 
@@ -44,15 +45,6 @@ def of_guests(controller: int) -> int:
 def of_long(guest: int, threads: int) -> int:
     """The niceness of each of so many threads that compute for long, of a guest that began with niceness `guest`."""
     return min(guest + LONG + round(math.log(max(threads, 1), _STEP)), LOWEST)
-
-
-def apart() -> dict[str, Any]:
-    """Options of posix_spawn(3) for what begins a box: in a process group of its own, in the controller's session.
-
-    So priorities alone decide who comes first between a controller, boxes that begin and boxes that compute for long,
-    and Ctrl-C at a terminal reaches no box.
-    """
-    return {"setpgroup": 0}
 
 
 def lower_all(pid: int, niceness: int) -> None:
