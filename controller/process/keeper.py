@@ -510,6 +510,10 @@ class Keeper:
         self._watched.discard(watch)
         self._near.discard(watch)
 
+    def make_way(self, cpu: int | None) -> None:
+        """Has boxes that compute for long on a CPU make way for one that begins, or gets a command (rotation.py)."""
+        self._rotations.make_way(cpu)
+
     def _run(self) -> None:
         while True:
             try:

@@ -208,6 +208,7 @@ def launch(spec: LaunchSpec) -> GuestProcess:
     _require_capabilities()
     with contextlib.ExitStack() as undo:
         try:
+            keeper().make_way(spec.cpu)
             niceness = of_guests(keeper().niceness)
             launcher, channel, control = _spawn(spec, niceness, undo)
             process, report = _adopt(launcher, channel, control)

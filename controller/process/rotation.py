@@ -12,11 +12,16 @@ A box comes here when it has used its allowance of CPU time (keeper.py). Its cre
 CPU is, up to the allowance, and it pays with what it uses. So a box that uses less than its share is not stopped. While
 it has its turn, its threads together have the weight of one (priority.py).
 
-Who is asked to do something, or is interrupted, goes on at once. All of this is done by the keeper's thread, at its
-ticks, and counts for the boxes of one controller: of several controllers, each has a box of its own on a CPU.
+Who is asked to do something, or is interrupted, goes on at once. Where a box begins, or gets a command, those that
+compute for long make way on its CPU: they are stopped for a moment, though for no more than half of all time.
+
+The keeper's thread passes turns on, at its ticks. This counts for the boxes of one controller: of several controllers,
+each has a box of its own on a CPU.
 """
 
 import contextlib
+import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -33,6 +38,9 @@ ALLOWANCE_NS: Final = 50_000_000
 IDLE_NS: Final = 1_000_000_000
 #: Who has used less than this part of its turn, and does not want a CPU at its end, is free.
 _LITTLE: Final = 1 / 4
+#: Nanoseconds for which those that compute for long make way for one that begins, and the part of all time.
+WAY_NS: Final = 30_000_000
+_PART: Final = 1 / 2
 #: The part of a CPU that those which are free may use together, beside the one that has its turn.
 _BESIDE: Final = 1 / 2
 
@@ -137,28 +145,64 @@ class Rotation:
         self._going: list[_Box] = []
         self._waiting: deque[_Box] = deque()
         self._looked_ns = 0
+        self._lock = threading.Lock()
+        self._left_ns = 0  # for which those that have a turn may make way
+        self._stopped_ns = 0  # when they have begun to make way; 0 where they do not
+        self._until_ns = 0
 
     def join(self, watch: Turning) -> None:
         """Adds a box that has used its allowance, unless it is there.
 
         It leaves when the keeper watches it no more, or when it has been free and idle for a while.
         """
-        if watch not in self._known:
-            self._known.add(watch)
-            self._waiting.append(_Box(watch))
+        with self._lock:
+            if watch not in self._known:
+                self._known.add(watch)
+                self._waiting.append(_Box(watch))
+
+    def make_way(self, now: int) -> None:
+        """Stops those that have a turn for a moment, for a box that begins. From any thread."""
+        if not self._going:
+            return
+        with self._lock:
+            left = self._left_ns - (now - self._stopped_ns if self._stopped_ns else 0)
+            if left <= 0:
+                return
+            self._until_ns = now + min(WAY_NS, left)
+            if not self._stopped_ns:
+                self._stopped_ns = now
+                for box in self._going:
+                    box.watch.wait_for_turn()
+
+    def _go_on(self, now: int) -> None:
+        """Lets those go on that have made way. Their turns are longer by that time."""
+        stopped = now - self._stopped_ns
+        self._left_ns -= stopped
+        self._stopped_ns = 0
+        for box in self._going:
+            box.since_ns += stopped
+            box.watch.take_turn()
 
     def pass_on(self, now: int) -> None:
         """Ends the turns that are over, and gives them to those that have waited longest.
 
         now: nanoseconds of the monotonic clock.
         """
-        if not self._known:
-            self._looked_ns = 0
-            return
+        with self._lock:
+            if self._known:
+                self._pass_on(now)
+            else:
+                self._looked_ns = self._stopped_ns = 0
+
+    def _pass_on(self, now: int) -> None:
         passed = self._look(now)
+        if not self._stopped_ns:
+            self._left_ns = min(self._left_ns + int(passed / self._places * _PART), ALLOWANCE_NS)
+        elif now >= self._until_ns:
+            self._go_on(now)
         self._end_turns(now)
         self._free_few(passed)
-        while self._waiting and len(self._going) < self._places:
+        while self._waiting and len(self._going) < self._places and not self._stopped_ns:
             box = self._waiting.popleft()
             box.begin_turn(now)
             self._going.append(box)
@@ -188,6 +232,9 @@ class Rotation:
             self._put(box, waits=True)
         going, self._going = self._going, []
         for box in going:
+            if self._stopped_ns and not box.watch.is_asked and not box.watch.interrupted:
+                self._going.append(box)
+                continue
             runnable = count_runnable(box.watch.pid)
             box.watch.share(runnable)
             wants_more = box.wants_more(now, runnable)
@@ -245,13 +292,20 @@ class Rotations:
             rotation = self._by_cpu[watch.cpu] = Rotation(self._cpus if watch.cpu is None else 1)
         rotation.join(watch)
 
+    def make_way(self, cpu: int | None) -> None:
+        """Has those that compute for long on a CPU make way for a box that begins there. From any thread."""
+        for each in {cpu, None}:
+            rotation = self._by_cpu.get(each)
+            if rotation is not None:
+                rotation.make_way(time.monotonic_ns())
+
     def pass_on(self, now: int) -> None:
         """Passes the turns of all of them on. now: nanoseconds of the monotonic clock."""
-        for rotation in self._by_cpu.values():
+        for rotation in tuple(self._by_cpu.values()):
             rotation.pass_on(now)
 
     def __bool__(self) -> bool:
-        return any(self._by_cpu.values())
+        return any(tuple(self._by_cpu.values()))
 
 
 def _credit(box: _Box) -> int:

@@ -28,7 +28,7 @@ from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.exchange.port import ENVELOPE, Port
 from proxybox.controller.process.birth import adopt
 from proxybox.controller.process.cpus import on_cpu
-from proxybox.controller.process.keeper import CANCELLED, Watch
+from proxybox.controller.process.keeper import CANCELLED, Watch, keeper
 from proxybox.controller.process.launch import uid_of_guests
 from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.seal.inspection import inspect_seal
@@ -312,6 +312,7 @@ class LiveSession:
             raise SandboxClosedError("the session has ended")
         try:
             self._wake()
+            keeper().make_way(self._live.process.cpu)
             self._live.driver.set_blocking(blocking)
             if streams.stdin is not None:
                 self._live.world.stdin.feed(streams.stdin)
