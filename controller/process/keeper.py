@@ -288,7 +288,9 @@ class Watch:
         run: of fifteen threads, each of which runs for a tick, after 60 ms. The one that runs now takes it at once.
         """
         with contextlib.suppress(OSError):
-            if self.near is not None and (tids := hostproc.threads(self.pid))[1:]:  # its pid is still its own
+            if self.pidfd < 0 or self.near is None:  # its pid may not be its own any more
+                return
+            if (tids := hostproc.threads(self.pid))[1:]:
                 for tid in tids:
                     _libc().syscall(_TGKILL, self.pid, tid, signal.SIGSTOP)
 

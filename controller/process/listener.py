@@ -78,9 +78,7 @@ class Listener:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        with contextlib.suppress(
-            OSError, ValueError
-        ):  # since Linux 6.6: they wake each other on one CPU
+        with contextlib.suppress(OSError, ValueError):  # since Linux 6.6: they wake each other on one CPU
             fcntl.ioctl(fd, _SET_FLAGS, _SYNC_WAKE_UP)
         self._doors: dict[int, Door] = {}
         self._nests: dict[int, Nest] = {}

@@ -251,15 +251,17 @@ class Rotation:
             (self._waiting if waits else self._free).append(box)
 
     def _free_few(self, passed: int) -> None:
-        """Lets those boxes wait that are free and compute without credit, and those with least where it is too much.
+        """Lets those boxes wait that are free and compute without credit.
 
+        Where those that are free use too much together, only those with most credit go on, as many as there are places.
         passed: CPU time since the last look.
         """
         free, self._free = sorted(self._free, key=_credit, reverse=True), []
-        used = 0
+        most = self._places if sum(box.used_ns for box in free) > passed * _BESIDE else len(free)
+        computing = 0
         for box in free:
-            before, used = used, used + box.used_ns
-            if box.is_wanted() or not box.used_ns or (box.credit_ns > 0 and before <= passed * _BESIDE):
+            computing += box.used_ns > 0
+            if box.is_wanted() or not box.used_ns or (box.credit_ns > 0 and computing <= most):
                 self._free.append(box)
             else:
                 self._waiting.append(box)
