@@ -52,7 +52,7 @@ from proxybox.controller.header import (
 from proxybox.controller.process.guestprocess import Family, GuestProcess
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.listener import Door, Listener
-from proxybox.controller.process.priority import of_guests
+from proxybox.controller.process.priority import WEIGHT, of_guests
 from proxybox.controller.roles import ROW_SIZE
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import INSTRUCTION, listener_filter, seal_filter
@@ -385,7 +385,7 @@ def enter_cgroup(process: GuestProcess, spec: LaunchSpec) -> Layer:
     from proxybox.controller.seal import cgroups
 
     try:
-        process.cgroup = cgroups.Cgroup.create(cgroups.parent_for_boxes(), spec.memory, spec.threads)
+        process.cgroup = cgroups.Cgroup.create(cgroups.parent_for_boxes(), spec.memory, spec.threads, WEIGHT)
         process.cgroup.add(process.pid)
     except cgroups.Unavailable as error:
         return layers.missing("cgroup", str(error))

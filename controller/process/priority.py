@@ -24,6 +24,8 @@ BELOW: Final = 3
 LONG: Final = 3
 #: What one step of niceness makes of a thread's weight (sched(7)).
 _STEP: Final = 1.25
+#: The weight of a guest in a control group of its own (cgroups(7), cpu.weight); its controller's is 100.
+WEIGHT: Final = round(100 * _STEP**-BELOW)
 #: A guest may start threads while its threads are lowered, which is then done again.
 _TRIES: Final = 8
 

@@ -22,11 +22,12 @@ import proxybox
 from proxybox.controller.process import priority
 
 priority.lower(int(sys.argv[1]))
-with proxybox.Sandbox(warm=True) as sandbox, sandbox.session() as session:
-    assert session.eval("1").value == 1
+with proxybox.Sandbox(warm=True) as sandbox, sandbox.session() as session, sandbox.session() as other:
+    assert session.eval("1").value == other.eval("1").value == 1
     pid = session._live._live.process.pid
     print(os.getpriority(os.PRIO_PROCESS, 0), os.getpriority(os.PRIO_PROCESS, pid), session.layers["priority"])
-    print(os.getsid(pid) == pid, os.sched_getscheduler(pid) == os.SCHED_OTHER)
+    sessions = {os.getsid(0), os.getsid(pid), os.getsid(other._live._live.process.pid)}
+    print(len(sessions) == 3, os.sched_getscheduler(pid) == os.SCHED_OTHER)
 """
 
 

@@ -138,7 +138,7 @@ def test_who_is_wanted_goes_on_at_once_beside_those_that_have_rotation(why: str)
     clock.tick()
     assert not last.waits
     if why == "asked":
-        clock.tick(5)
+        clock.tick(8)
         assert last.waits  # it has used its allowance
     else:
         clock.tick(10)
