@@ -72,7 +72,7 @@ def main() -> int:
     if not options.json:
         print("  ".join(f"{key} {value}" for key, value in report["host"].items()), flush=True)
     if report["host"]["load"] > BUSY:
-        print("this machine is busy: boxes run at the lowest priority, so wall times are worse here than they are",
+        print("this machine is busy: boxes run at a lower priority, so wall times are worse here than they are",
               file=sys.stderr)  # fmt: skip
     for benchmark in BENCHMARKS:
         if options.only and benchmark.name not in options.only:

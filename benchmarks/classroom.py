@@ -87,7 +87,7 @@ async def classroom() -> AsyncIterator[Service]:
     with tempfile.TemporaryDirectory() as folder:
         config = Config(
             data=folder, workers=2, express=False, slots=1, live=BOXES, limits={"live": 4, "queue_wait": 60},
-            sessions={"most": 4 * BOXES, "share": 4}, policies={"default": policy}, background_after=0.1,
+            sessions={"most": 4 * BOXES, "share": 4}, policies={"default": policy},
         )  # fmt: skip
         service = Service(config)
         await service.start()

@@ -24,7 +24,7 @@ COMPUTING = 0.97
 def run(say: Callable[[str], None]) -> list[Figure]:
     """Median speeds in units of work per second, with what CPython does bare of the same work.
 
-    Guests run at the lowest priority, so other load on the machine slows a box and not its bare peer: by CPU time both
+    Guests run at a lower priority, so other load on the machine slows a box and not its bare peer: by CPU time both
     can be compared all the same.
     """
     figures, interpreter = [], pypy()

@@ -15,10 +15,11 @@ import select
 import signal
 import struct
 import threading
+from collections.abc import Sequence
 
 #: siginfo_t: signo, errno, code, value; the sender's pid and uid are zero.
 _SIGINFO = struct.Struct("=iii12xi100x")
-_RT_SIGQUEUEINFO, _PIDFD_SEND_SIGNAL, _SI_QUEUE = 129, 424, -1
+_RT_SIGQUEUEINFO, _TGKILL, _PIDFD_SEND_SIGNAL, _SI_QUEUE = 129, 234, 424, -1
 
 
 @functools.cache
@@ -97,3 +98,9 @@ def send(pidfd: int, pid: int, number: int, value: int) -> int:
     else:
         result = _libc().syscall(_RT_SIGQUEUEINFO, pid, number, told)
     return ctypes.get_errno() if result < 0 else 0
+
+
+def stop_threads(pid: int, tids: Sequence[int]) -> None:
+    """Sends SIGSTOP to each of these threads of a process that has not been reaped (tgkill(2))."""
+    for tid in tids:
+        _libc().syscall(_TGKILL, pid, tid, signal.SIGSTOP)

@@ -12,7 +12,15 @@ from proxybox.controller.warm import nursery
 
 #: Threads that last as long as the process, and that whoever needs one first starts: the controller's own, and those
 #: that wait for work in anyio's and trio's event loops.
-LASTING = ("MainThread", "proxybox-keeper", "proxybox-undertaker", "proxybox-engine", "AnyIO worker", "Trio thread")
+LASTING = (
+    "MainThread",
+    "proxybox-keeper",
+    "proxybox-undertaker",
+    "proxybox-engine",
+    "proxybox-install",
+    "AnyIO worker",
+    "Trio thread",
+)
 #: Seconds that what a module has ended may take to be gone.
 GRACE = 10
 

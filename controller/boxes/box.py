@@ -22,8 +22,8 @@ from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.cpus import Share, cpus
 from proxybox.controller.process.guestprocess import NEARLY_ALL, GuestProcess
+from proxybox.controller.process.keeper import keeper
 from proxybox.controller.process.launch import LaunchSpec, launch
-from proxybox.controller.process.priority import steps
 from proxybox.controller.process.undertaker import undertaker
 from proxybox.controller.process.undisturbed import Closing, Undisturbed
 from proxybox.controller.status import Status
@@ -358,7 +358,8 @@ class LiveBox:
     def charge(self) -> None:
         """From now on time counts against the limits of the policy."""
         cpu, wall, watch = self.policy.limits.cpu_time, self.policy.limits.wall_time, self.process.watch
-        watch.come_down(steps())
+        watch.begin_sharing()
+        keeper().make_way(watch.cpu)
         watch.deadline_ns = None if wall is None else time.monotonic_ns() + int(wall * 1e9)
         watch.cpu_ns = None if cpu is None else int(cpu * 1e9)
         watch.free(cpu)

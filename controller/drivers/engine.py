@@ -43,6 +43,8 @@ _STALE = 256
 #: The longest single wait, in seconds: epoll_wait(2) takes a C int of milliseconds. For a later deadline the engine
 #: waits again.
 _LONGEST = 1_000_000.0
+#: Nanoseconds after which a deadline of a guest is looked at again that waits for its turn on the CPU.
+_STOPPED_NS = 10_000_000
 #: Events that epoll reports for every descriptor, asked for or not: the other end of a guest's pipe is gone.
 _ENDED = select.EPOLLHUP | select.EPOLLERR
 
@@ -73,6 +75,11 @@ class _Job:
     is_resting: bool = False
     dormant: int = 0
     overdue_ns: int | None = None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the guest waits for its turn on the CPU."""
+        return self.driver.is_stopped
 
     def guest_cpu_ns(self) -> int:
         """CPU time of the guest's process, in nanoseconds."""
@@ -421,6 +428,9 @@ class Engine:
                 due.append(job)
         for job in due:
             if job.is_over or job.is_ending:
+                continue
+            if job.is_stopped:  # neither its alarms nor the ends of its waits matter before its turn
+                self._set_due(job, now + _STOPPED_NS)
                 continue
             if job.credit_ns <= self._turns.line and self._must_rest(job):
                 job.overdue_ns = now

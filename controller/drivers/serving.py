@@ -28,8 +28,10 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
+from functools import partial
 from select import POLLIN, POLLOUT
+from typing import Any, TypeVar
 
 import attrs
 
@@ -40,6 +42,7 @@ from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import EndBox, GuestMisbehaved
 from proxybox.controller.header import FIRST_CHANNEL_FD, FIRST_LIBRARY_FD, REPLY
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
+from proxybox.controller.process.installing import Installation, installers
 from proxybox.controller.process.keeper import CANCELLED, Waiting, Watch
 from proxybox.controller.process.listener import Door, Knock, Listener
 from proxybox.controller.process.undisturbed import Undisturbed
@@ -51,6 +54,10 @@ from proxybox.controller.world.state import Ended, GuestThread, Signal, World
 _OFFER_AGAIN_NS = 20_000_000
 #: What `interrupt` puts among the guest's signals where it waits for a call (`Dispatcher.patience_ns`).
 _INTERRUPT = Signal(SIGINT)
+#: Why a clone is refused where this process may not hold more descriptors for the guest.
+_NO_DESCRIPTORS = "descriptors of the controller"
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -118,6 +125,7 @@ class Serving:
         self._due: list[int] = []  # when to look at something of which nothing else tells (ReplayDriver)
         self._lines: dict[int, Line] = {0: self._main}
         self._newborn: list[GuestThread] = []  # granted; the listener has not let their clones through yet
+        self._installing: Installation[Any] | None = None  # for the first of the calls that the kernel holds
         self._let_in: dict[int, LetIn] = {}  # by the host's id of the thread that makes them: the last clones
         self._phase = Phase.NEW
         self._blocking = True
@@ -226,6 +234,9 @@ class Serving:
                 self._process.door.wake = -1
             if wake >= 0:
                 os.close(wake)
+        if self._installing is not None:
+            self._installing.abandon()
+            self._installing = None
         others, self._lines = self._lines, {0: self._main}
         for line in others.values():
             if line is not self._main:
@@ -263,6 +274,7 @@ class Serving:
         box ends. A guest that is held is let go.
         """
         disposition = self._world.signals.handler(SIGINT)
+        self._process.watch.is_asked = True  # where it waits for its turn, it goes on
         if disposition == SIG_DFL:
             self._world.end(Ended(Status.CRASHED, "interrupted", SIGINT))
             self._process.watch.kill()
@@ -384,6 +396,11 @@ class Serving:
         """Whether the guest may be computing: not all of its threads wait for an answer, and it is not held."""
         lines = tuple(self._lines.values())  # `interrupt` asks from other threads, while lines are added
         return not self.is_held and any(line.thread is not None and line.blocked is None for line in lines)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the guest waits for its turn on the CPU (rotation.py)."""
+        return self._process.watch.is_stopped
 
     def guest_cpu_ns(self) -> int:
         """CPU time of the guest's process, in nanoseconds."""
@@ -719,11 +736,27 @@ class Serving:
 
     def _answer_knocks(self, door: Door) -> None:
         door.listener.sort()
-        while (knock := door.next_knock()) is not None:
+        if self._installing is not None and self._installing.is_done:
+            done, self._installing = self._installing, None
+            done.finish()
+        while self._installing is None and (knock := door.next_knock()) is not None:
             if knock.maps is not None:
-                door.answer_mapping(knock, knock.maps)
+                self._install(partial(door.answer_mapping, knock, knock.maps), _nothing, _nothing)
             else:
                 self._admit_thread(door, knock)
+
+    def _install(self, work: Callable[[], T], then: Callable[[T], object], discard: Callable[[T], object]) -> None:
+        """Does what installs descriptors in the guest, and then `then`.
+
+        It takes until a thread of the guest runs. Whoever serves this guest alone waits for that; the engine, which
+        does not block, goes on later, when it is woken. discard: for what comes too late.
+        """
+        if self._blocking:
+            with Undisturbed():  # until the channels are in _lines, so that `close` can close them
+                then(work())
+        else:
+            self._installing = Installation(work, then, self.wake, discard)
+            installers().submit(self._installing.run)
 
     def _admit_thread(self, door: Door, knock: Knock) -> None:
         """Allows or refuses a clone that the kernel holds.
@@ -737,48 +770,88 @@ class Serving:
             door.refuse(knock)
             return
         thread = before.thread if before is not None and is_again else self._newborn[0]
-        why = "" if door.admits(knock.tid) else "limits.threads"
-        if why or not self._open_channels(door.listener, knock):
-            if not why and not door.listener.is_there(knock):
-                return  # the thread was stopped and comes again, or has ended
-            door.listener.refuse(knock)
-            for each in [thread] if is_again else self._newborn:
-                self._world.end_thread(each)
-            if not is_again:
-                self._newborn.clear()
-            self._dispatcher.refuse("clone", why or "descriptors of the controller", errno.EAGAIN)
+        clone = _Clone(door, knock, thread, is_again)
+        if not door.admits(knock.tid):
+            self._refuse_thread(clone, "limits.threads")
+            return
+        lacking = [each.channel for each in self._newborn if each.channel not in self._lines]
+        if not lacking:
+            self._let_thread_in(clone)
+            return
+        try:
+            self._world.allotment.take(2 * len(lacking))
+        except OSError:
+            self._refuse_thread(clone, _NO_DESCRIPTORS)
+            return
+        self._install(
+            lambda: _opened(door.listener, knock, lacking),
+            lambda opened: self._enter_channels(clone, lacking, opened),
+            lambda opened: self._drop_channels(lacking, opened),
+        )
+
+    def _enter_channels(self, clone: "_Clone", lacking: list[int], opened: list[Channel]) -> None:
+        """Takes over the channels that were opened, as many as the guest could be given, and lets the thread in."""
+        for number, channel in zip(lacking, opened, strict=False):
+            self._lines[number] = Line(channel)
+        self._world.allotment.give_back(2 * (len(lacking) - len(opened)))
+        if not self._blocking:
+            for channel in opened:
+                channel.set_blocking(False)
+        if len(opened) == len(lacking):
+            self._let_thread_in(clone)
+        elif clone.door.listener.is_there(clone.knock):  # else the thread was stopped and comes again, or has ended
+            self._refuse_thread(clone, _NO_DESCRIPTORS)
+
+    def _drop_channels(self, lacking: list[int], opened: list[Channel]) -> None:
+        for channel in opened:
+            channel.close()
+        self._world.allotment.give_back(2 * len(lacking))
+
+    def _refuse_thread(self, clone: "_Clone", why: str) -> None:
+        clone.door.listener.refuse(clone.knock)
+        for each in [clone.thread] if clone.is_again else self._newborn:
+            self._world.end_thread(each)
+        if not clone.is_again:
+            self._newborn.clear()
+        self._dispatcher.refuse("clone", why, errno.EAGAIN)
+
+    def _let_thread_in(self, clone: "_Clone") -> None:
+        watch, thread, knock = self._process.watch, clone.thread, clone.knock
+        if thread not in self._world.threads:  # it was ended while its channel was opened
+            clone.door.listener.refuse(knock)
             return
         self._lines[thread.channel].thread = thread
         with watch.lock:
-            if not door.allow_thread(knock):
+            if not clone.door.allow_thread(knock):
                 return
             self._let_in[knock.tid] = LetIn(thread, knock.stack, watch.stops - watch.is_stopped)
-        if not is_again:
-            del self._newborn[0]
+        if not clone.is_again:
+            self._newborn.remove(thread)
         if len(self._let_in) > len(self._world.threads):  # some of these threads have ended
             live = set(map(id, self._world.threads))
             self._let_in = {tid: each for tid, each in self._let_in.items() if id(each.thread) in live}
 
-    def _open_channels(self, listener: Listener, knock: Knock) -> bool:
-        for thread in self._newborn:
-            if thread.channel in self._lines:
-                continue
-            with Undisturbed():  # until the channel is in _lines, so that `close` can close it
-                channel = self._open_channel(listener, knock, thread.channel)
-                if channel is None:
-                    return False
-                self._lines[thread.channel] = Line(channel)
-            if not self._blocking:
-                channel.set_blocking(False)
-        return True
 
-    def _open_channel(self, listener: Listener, knock: Knock, number: int) -> Channel | None:
-        allotment = self._world.allotment
-        try:
-            allotment.take(2)
-        except OSError:
-            return None
+@attrs.frozen
+class _Clone:
+    """A clone that the kernel holds. thread: the one that it makes. is_again: whether it was allowed before."""
+
+    door: Door
+    knock: Knock
+    thread: GuestThread
+    is_again: bool
+
+
+def _opened(listener: Listener, knock: Knock, numbers: Sequence[int]) -> list[Channel]:
+    """Opens the channels of these numbers, and installs their far ends in the guest, until one cannot be had."""
+    opened: list[Channel] = []
+    for number in numbers:
         channel = open_channel(listener, knock, FIRST_CHANNEL_FD + 2 * number)
         if channel is None:
-            allotment.give_back(2)
-        return channel
+            break
+        opened.append(channel)
+    return opened
+
+
+def _nothing(_: object) -> None:
+    pass

@@ -62,6 +62,10 @@ class Turn(Protocol):
     def computes(self) -> bool:
         """Whether the guest may be computing: not all of its threads wait for an answer."""
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the guest waits for its turn on the CPU (rotation.py)."""
+
     def guest_cpu_ns(self) -> int:
         """CPU time of the guest's process, in nanoseconds."""
 
@@ -156,4 +160,4 @@ class Turns:
 
 
 def _is_waited_for(turn: Turn) -> bool:
-    return not turn.is_resting and not turn.dormant and turn.computes
+    return not turn.is_resting and not turn.dormant and turn.computes and not turn.is_stopped

@@ -24,7 +24,6 @@ from proxybox.controller.process.guestprocess import GuestProcess, open_channel
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.launch import LaunchSpec, enter_cgroup, uid_of_guests
 from proxybox.controller.process.listener import Door, Knock, Nest
-from proxybox.controller.process.priority import of_guests
 from proxybox.controller.process.undertaker import undertaker
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import INSTRUCTION
@@ -75,7 +74,7 @@ def adopt(
         child.births = parent.births
     child.door = Door(listener, child.pid, threads)
     child.door.given.update(parent.door.given)
-    child.cpu = parent.cpu
+    child.cpu, child.watch.niceness = parent.cpu, parent.watch.niceness
     if cpu not in (None, parent.cpu):
         with contextlib.suppress(OSError):
             os.sched_setaffinity(child.pid, (cpu,))
@@ -159,7 +158,7 @@ def seal(child: GuestProcess, spec: LaunchSpec, born: tuple[int, int, int], spac
     if _frame(child)[0] != CALL_SEALED:
         raise SandboxStartError("the copy could not be sealed")
     child.filters = None if child.filters is None else child.filters + 1
-    child.note(*inspect_seal(child.pid, uid_of_guests(), of_guests(), child.filters))
+    child.note(*inspect_seal(child.pid, uid_of_guests(), child.watch.niceness, child.filters))
     if "cgroup" in layers.USED:
         child.note(enter_cgroup(child, spec))
     layers.require(spec.required, child.layers)

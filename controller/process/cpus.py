@@ -46,7 +46,7 @@ class _Cpus:
         with self._lock:
             # Among CPUs with equally few boxes, the CPU that runs this thread is preferred: it evidently has room.
             # If several controllers all began with the same CPU, they would starve each other's guests, which run at
-            # the lowest priority.
+            # a lower priority.
             here = current_cpu()
             cpu = min(allowed, key=lambda each: (self._boxes.get(each, 0), each != here, each))
             self._boxes[cpu] = self._boxes.get(cpu, 0) + 1

@@ -96,7 +96,6 @@ class GuestProcess:
     last_words: socket.socket | None = None
     filters: int | None = None
     ran_out_of_memory: bool = False
-    cpu: int | None = None
     space_limit: int | None = None
     peak_space: int | None = None
     peak_resident: int | None = None
@@ -108,6 +107,15 @@ class GuestProcess:
 
     def __attrs_post_init__(self) -> None:
         self.family.join(self.pid)
+
+    @property
+    def cpu(self) -> int | None:
+        """The CPU on which it runs; None for any."""
+        return self.watch.cpu
+
+    @cpu.setter
+    def cpu(self, cpu: int | None) -> None:
+        self.watch.cpu = cpu
 
     def note(self, *seen: Layer) -> None:
         """Records what was seen of its layers."""

@@ -18,8 +18,7 @@ import signal
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -29,9 +28,9 @@ from proxybox.controller.costs.meter import Meter
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.faults import fault
 from proxybox.controller.header import WOKEN
+from proxybox.controller.process import priority
 from proxybox.controller.process.cpus import allowed_cpus
-from proxybox.controller.process.priority import Step
-from proxybox.controller.process.rotation import Rotation
+from proxybox.controller.process.rotation import ALLOWANCE_NS, Rotations
 
 #: In `Watch.expired`: the caller has ended the guest.
 CANCELLED = "cancelled"
@@ -42,6 +41,8 @@ FAULTED = "faulted"
 TICK = 0.02
 #: A guest that cannot reach a limit within _NEAR nanoseconds is checked again only then, or after _LONGEST.
 _NEAR, _LONGEST = 50_000_000, 5_000_000_000
+#: A guest that is not in the rotation is looked at after at least this time, and after longer while it costs nothing.
+_SHORT, _IDLE = 10_000_000, 400_000_000
 #: The most CPU time that is charged to a guest per time of the clock: it computes on every CPU, and so does a thread of
 #: the controller for it.
 _FASTEST = (os.cpu_count() or 1) + 1
@@ -78,9 +79,10 @@ class Watch:
     checked the guest; the guest has not caused it. unreachable: the kernel does not let this process send the guest
     signals, so nobody may wait for it to end by one. offered: a mask of the signals that `offer` has sent, and that may
     still be pending. near: the guests that the keeper checks at each tick; None while it does not watch this one.
-    steps: how its priority comes down, as pairs of a `spent_ns` and the step (priority.py). is_asked: whether it has
-    been given something to do since it was last looked at (rotation.py). stops: how often it has been stopped. back_ns:
-    when the keeper comes back to it at the latest, if it is not near; 0 for no such time.
+    cpu: on which it runs; None for any. niceness: its threads', as its launch has set it. shares_ns: the `spent_ns`
+    from which on it takes turns with others (rotation.py); None for never. is_asked: whether it has been given
+    something to do since it was last looked at. stops: how often it has been stopped. back_ns: when the keeper comes
+    back to it at the latest, if it is not near; 0 for no such time.
     """
 
     pid: int
@@ -99,10 +101,13 @@ class Watch:
     lock: threading.RLock = attrs.field(factory=threading.RLock)  # signal handlers re-enter it
     near: "set[Watch] | None" = None
     back_ns: int = 0
-    steps: "deque[tuple[int, Step]]" = attrs.field(factory=deque)
+    cpu: int | None = None
+    niceness: int = 0
+    shares_ns: int | None = None
     is_asked: bool = False
     stops: int = 0
-    _step: "Step | None" = None
+    _seen_ns: int = -1
+    _idle_ns: int = 0
     _sleeps: bool = False
     _waits_for_turn: bool = False
     _awake: int = 0
@@ -146,12 +151,17 @@ class Watch:
         own = self.cpu_time_ns() if cpu_ns is None else cpu_ns
         return own + self._carried_ns + max(0, self.meter.spent_ns() - self.free_ns)
 
-    def come_down(self, steps: Iterable[tuple[int, Step]]) -> None:
-        """Sets after how much CPU time, spent from now on, its priority comes down, and how."""
-        now = self.spent_ns()
-        self.steps = deque((now + ns, step) for ns, step in steps)
+    def begin_sharing(self) -> None:
+        """From now on it computes for a program: after its allowance it takes turns with others."""
+        self.shares_ns = self.spent_ns() + ALLOWANCE_NS
         if self.near is not None:
             self.near.add(self)
+
+    def share(self, threads: int) -> None:
+        """Gives so many threads that compute the weight of one, as far as the kernel lets this process do so."""
+        with self.lock, contextlib.suppress(OSError):
+            if self.pidfd >= 0:
+                priority.lower_all(self.pid, priority.of_long(self.niceness, threads))
 
     def free(self, seconds: float | None) -> None:
         """Sets how much CPU time the controller may spend for the guest, from now on, without charging it.
@@ -182,6 +192,7 @@ class Watch:
                 if cpu_end_ns is not None and cpu_end_ns < limit:
                     limit = cpu_end_ns
             self._deadline_ns, self._cpu_ns, self.is_asked = deadline_ns, limit, True
+            self.shares_ns = own + self.meter.spent_ns() + ALLOWANCE_NS
             self.take_turn()
             if self.near is not None:
                 self.near.add(self)
@@ -221,6 +232,11 @@ class Watch:
         self._stop(waits_for_turn=False)
 
     @property
+    def takes_turns(self) -> bool:
+        """Whether it has used more CPU time than it may before it takes turns."""
+        return self.shares_ns is not None and self.spent_ns() >= self.shares_ns
+
+    @property
     def is_stopped(self) -> bool:
         """Whether the guest is stopped."""
         return self._sleeps or self._waits_for_turn
@@ -247,6 +263,19 @@ class Watch:
             elif self.is_stopped and not was:
                 self.stops += 1
                 self.send(signal.SIGSTOP)
+                self._stop_each_thread()
+
+    def _stop_each_thread(self) -> None:
+        """Has the kernel stop the guest at once, also where all of its threads compute.
+
+        One of them has to take the signal before any is stopped, and the one that the kernel chooses may be the last to
+        run: of fifteen threads, each of which runs for a tick, after 60 ms. The one that runs now takes it at once.
+        """
+        with contextlib.suppress(OSError):
+            if self.pidfd < 0 or self.near is None:  # its pid may not be its own any more
+                return
+            if (tids := hostproc.threads(self.pid))[1:]:
+                pidfd.stop_threads(self.pid, tids)
 
     def send(self, number: int, value: int = 0) -> bool:
         """Sends a real signal, by pidfd, so that it cannot reach another process.
@@ -341,7 +370,6 @@ class Watch:
         try:
             with self.lock:  # another thread may set new limits: they are set before this check or after it
                 self._enforce()
-                self._come_down()
                 return self._left_ns()
         except BaseException as error:
             self.fault = self.fault or error
@@ -357,26 +385,22 @@ class Watch:
             left = min(left, self._deadline_ns - time.monotonic_ns())
         if self._cpu_ns is not None:
             left = min(left, (self._cpu_ns - self.charged_ns()) // _FASTEST)
-        if self.steps:
-            left = min(left, (self.steps[0][0] - self.spent_ns()) // _FASTEST)
+        if self.shares_ns is not None and not self.takes_turns:
+            left = min(left, self._until_turns_ns(self.shares_ns))
         return left
+
+    def _until_turns_ns(self, shares_ns: int) -> int:
+        """In how many nanoseconds to look whether it takes turns: later and later while it costs nothing."""
+        spent = self.spent_ns()
+        if spent != self._seen_ns:
+            self._seen_ns, self._idle_ns = spent, _NEAR
+        else:
+            self._idle_ns = min(2 * self._idle_ns, _IDLE)
+        return max((shares_ns - spent) // _FASTEST, self._idle_ns if self._idle_ns > _NEAR else _SHORT)
 
     def spent_ns(self) -> int:
         """CPU time that was spent so far, by the guest and for it."""
         return self.cpu_time_ns() + self.meter.spent_ns()
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether its priority has come down for good."""
-        return self._step is not None and not self.steps
-
-    def _come_down(self) -> None:
-        """Takes the step that is due. It is taken again with each check, for threads that have escaped the last one."""
-        while self.steps and self.spent_ns() >= self.steps[0][0]:
-            self._step = self.steps.popleft()[1]
-        if self._step is not None and self.pidfd >= 0:
-            with contextlib.suppress(OSError):
-                self._step(self.pid)
 
     def _enforce(self) -> None:
         reason = ""
@@ -419,10 +443,15 @@ class Keeper:
         self._near: set[Watch] = set()  # any thread adds to it; only this one, and `release`, take out of it
         self._later: list[tuple[int, int, weakref.ref[Watch]]] = []  # a heap: host time, a number, the guest
         self._numbers = itertools.count()
-        self._rotation = Rotation(_count_cpus())
+        self._rotations = Rotations(_count_cpus())
         self._adding = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="proxybox-keeper", daemon=True)
         self._thread.start()
+
+    @property
+    def niceness(self) -> int:
+        """Of its thread, from which those that it starts have theirs. Raises OSError."""
+        return os.getpriority(os.PRIO_PROCESS, self._thread.native_id or 0)
 
     def spawn(self, path: str, argv: list[str], env: Mapping[str, str], **options: Any) -> int:
         """Calls posix_spawn(3) in the keeper's thread, and returns the child's pid. Raises OSError."""
@@ -457,9 +486,14 @@ class Keeper:
 
     def release(self, watch: Watch) -> None:
         """Stops enforcing a guest's limits. To be called before the guest is reaped, while its pid is still its own."""
-        watch.near = None
+        with watch.lock:
+            watch.near = None
         self._watched.discard(watch)
         self._near.discard(watch)
+
+    def make_way(self, cpu: int | None) -> None:
+        """Has boxes that compute for long on a CPU make way for one that begins, or gets a command (rotation.py)."""
+        self._rotations.make_way(cpu)
 
     def _run(self) -> None:
         while True:
@@ -470,7 +504,7 @@ class Keeper:
 
     def _turn(self) -> None:
         try:
-            job = self._jobs.get(timeout=TICK if self._watched or self._rotation else None)
+            job = self._jobs.get(timeout=TICK if self._watched or self._rotations else None)
         except queue.Empty:
             job = None
         if job is not None:
@@ -481,14 +515,14 @@ class Keeper:
             self._near.discard(watch)  # before the check: a limit that is set from here on brings it back
             if not watch.expired:
                 self._check(watch, now)
-        self._rotation.pass_on(now)
+        self._rotations.pass_on(now)
 
     def _check(self, watch: Watch, now: int) -> None:
         is_near = True
         try:
             left = watch.check()
-            if watch.is_behind:
-                self._rotation.join(watch)
+            if watch.takes_turns:
+                self._rotations.join(watch)
             if left > _NEAR:
                 self._put_off(watch, now + left)
                 is_near = False

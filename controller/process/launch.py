@@ -51,7 +51,7 @@ from proxybox.controller.pidfd import open_pidfd
 from proxybox.controller.process.guestprocess import Family, GuestProcess
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.listener import Door, Listener
-from proxybox.controller.process.priority import apart, of_guests, pass_on
+from proxybox.controller.process.priority import WEIGHT, of_guests
 from proxybox.controller.roles import ROW_SIZE
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import INSTRUCTION, listener_filter, seal_filter
@@ -171,11 +171,11 @@ def _config(spec: LaunchSpec, report: LaunchReport) -> bytes:
     return head + rows + hide + listener
 
 
-def _launcher_argv(spec: LaunchSpec) -> list[str]:
+def _launcher_argv(spec: LaunchSpec, niceness: int) -> list[str]:
     flags = layers.launch_flags(layers.USED) | (LAUNCH_SAME_ADDRESSES if spec.same_addresses else 0)
     owner = str(BOX_UID) if os.geteuid() == 0 else "-1"
     cpu = "-1" if spec.cpu is None else str(spec.cpu)
-    numbers = [str(os.getpid()), owner, owner, str(of_guests()), cpu, str(spec.cpu_seconds), str(flags)]
+    numbers = [str(os.getpid()), owner, owner, str(niceness), cpu, str(spec.cpu_seconds), str(flags)]
     return ["launcher", *numbers, spec.guest.executable, *spec.argv]
 
 
@@ -195,8 +195,11 @@ def launch(spec: LaunchSpec) -> GuestProcess:
     _require_capabilities()
     with contextlib.ExitStack() as undo:
         try:
-            launcher, channel, control = _spawn(spec, undo)
+            keeper().make_way(spec.cpu)
+            niceness = of_guests(keeper().niceness)
+            launcher, channel, control = _spawn(spec, niceness, undo)
             process, report = _adopt(launcher, channel, control)
+            process.watch.niceness = niceness
             undo.pop_all()
             undo.callback(process.close)
             undo.callback(control.close)
@@ -235,7 +238,7 @@ def _require_capabilities() -> None:
         )
 
 
-def _spawn(spec: LaunchSpec, undo: contextlib.ExitStack) -> tuple[int, Channel, socket.socket]:
+def _spawn(spec: LaunchSpec, niceness: int, undo: contextlib.ExitStack) -> tuple[int, Channel, socket.socket]:
     """Starts the launcher, and returns its pid, the channel and the control socket.
 
     `undo` closes the channel and the socket. The child's ends are closed in this process before the function returns.
@@ -257,10 +260,9 @@ def _spawn(spec: LaunchSpec, undo: contextlib.ExitStack) -> tuple[int, Channel, 
         ends = (control, reply_read, request_write, stub)
         moves = zip(ends, (CONTROL_FD, FIRST_CHANNEL_FD, FIRST_CHANNEL_FD + 1, STUB_FD), strict=True)
         pid = keeper().spawn(
-            launcher, _launcher_argv(spec), spec.env, **apart(), setsigmask=(), setsigdef=range(1, 32),
+            launcher, _launcher_argv(spec, niceness), spec.env, setsid=True, setsigmask=(), setsigdef=range(1, 32),
             file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in moves],
         )  # fmt: skip
-    pass_on(pid)
     return pid, Channel(request_read, reply_write), ours
 
 
@@ -354,7 +356,7 @@ def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, 
     if _frame(process, control)[0] != CALL_SEALED:  # only the last step, seccomp(2), can have failed
         raise _start_error(control, b"seccomp", process)
     process.filters = None if filters is None else filters + 1
-    process.note(*inspect_seal(process.pid, uid_of_guests(), of_guests(), process.filters))
+    process.note(*inspect_seal(process.pid, uid_of_guests(), process.watch.niceness, process.filters))
 
 
 def _descriptors(spec: LaunchSpec) -> list[int]:
@@ -372,7 +374,7 @@ def enter_cgroup(process: GuestProcess, spec: LaunchSpec) -> Layer:
     from proxybox.controller.seal import cgroups
 
     try:
-        process.cgroup = cgroups.Cgroup.create(cgroups.parent_for_boxes(), spec.memory, spec.threads)
+        process.cgroup = cgroups.Cgroup.create(cgroups.parent_for_boxes(), spec.memory, spec.threads, WEIGHT)
         process.cgroup.add(process.pid)
     except cgroups.Unavailable as error:
         return layers.missing("cgroup", str(error))

@@ -33,9 +33,10 @@ from proxybox.controller.seal.filters import NUMBERS
 _NOTIF = struct.Struct("=QIIiIQ6Q")
 _RESPONSE = struct.Struct("=QqiI")
 _ADDFD = struct.Struct("=QIIII")
-_RECV, _SEND, _ID_VALID, _ADD = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103
+_RECV, _SEND, _ID_VALID, _ADD, _SET_FLAGS = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103, 0x40082104
 _CONTINUE = 1
 _SETFD = 1
+_SYNC_WAKE_UP = 1
 
 #: The most notifications that are taken at once, so that a guest that makes them without end delays nobody else.
 _AT_ONCE = 16
@@ -77,6 +78,8 @@ class Listener:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        with contextlib.suppress(OSError, ValueError):  # since Linux 6.6: they wake each other on one CPU
+            fcntl.ioctl(fd, _SET_FLAGS, _SYNC_WAKE_UP)
         self._doors: dict[int, Door] = {}
         self._nests: dict[int, Nest] = {}
         self._lock = threading.RLock()

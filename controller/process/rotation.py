@@ -1,19 +1,29 @@
-"""Rotation: of the boxes in the background that compute, as many run as there are CPUs; the others wait, stopped.
+"""Rotation: of the boxes that compute for long on one CPU, one runs at a time; the others wait, stopped.
 
-    waits, stopped ──> has a turn ──> it still wants to compute: waits again
-          ^                  └──────> it does not: is free ── it has used its allowance ──┐
-          └───────────────────────────────────────────────────────────────────────────────┘
+    waits, stopped ──> has a turn ──> it still computes: waits again
+          ^                 └───────> it does not: is free ── it has used its credit, or others do, too ──┐
+          └───────────────────────────────────────────────────────────────────────────────────────────────┘
 
-Left to itself the kernel divides the CPUs among all of them, and whoever else wakes up waits for some of them, the
-longer the more there are, in spite of the priorities (EEVDF, sched(7): a thread that wakes up runs when it is eligible,
-which each of those that compute may put off). A process that is stopped makes nobody wait.
+Left to itself the kernel divides the CPUs among all threads of all boxes, and whoever else wakes up waits for some of
+them, the longer the more there are, in spite of the priorities (EEVDF, sched(7): a thread that wakes up runs when it is
+eligible, which each of those that compute may put off). A process that is stopped makes nobody wait.
 
-Who is asked to do something, or is interrupted, goes on at once. All of this is done by the keeper's thread, at its
-ticks.
+A box comes here when it has used its allowance of CPU time (keeper.py). Its credit grows by what its fair share of the
+CPU is, up to the allowance, and it pays with what it uses. So a box that uses less than its share is not stopped. While
+it has its turn, its threads together have the weight of one (priority.py).
+
+Who is asked to do something, or is interrupted, goes on at once. Where a box begins, or gets a command, those that
+compute for long make way on its CPU: they are stopped for a moment, though for no more than half of all time.
+
+The keeper's thread passes turns on, at its ticks. This counts for the boxes of one controller: of several controllers,
+each has a box of its own on a CPU.
 """
 
+import contextlib
+import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import attrs
@@ -22,20 +32,26 @@ from proxybox.controller import hostproc
 
 #: Nanoseconds of a turn.
 TURN_NS: Final = 40_000_000
-#: CPU time in nanoseconds after which who is free waits for a turn.
-ALLOWANCE_NS: Final = 20_000_000
+#: CPU time in nanoseconds after which a box comes to the rotation, and the most credit that it can save.
+ALLOWANCE_NS: Final = 50_000_000
 #: Nanoseconds after which who is free and costs nothing is forgotten. The keeper brings it back when it may compute.
 IDLE_NS: Final = 1_000_000_000
-#: Who has used less than this part of a turn, and does not want a CPU at its end, is free.
+#: Who has used less than this part of its turn, and does not want a CPU at its end, is free.
 _LITTLE: Final = 1 / 4
+#: Nanoseconds for which those that compute for long make way for one that begins, and the part of all time.
+WAY_NS: Final = 30_000_000
+_PART: Final = 1 / 2
+#: The part of a CPU that those which are free may use together, beside the one that has its turn.
+_BESIDE: Final = 1 / 2
 
 
 class Turning(Protocol):
     """What takes turns: a guest, as its `Watch` has it (keeper.py).
 
-    is_asked: whether it has been given something to do, until this is noted.
+    cpu: on which it runs; None for any. is_asked: whether it has been given something to do, until this is noted.
     """
 
+    cpu: int | None
     is_asked: bool
 
     @property
@@ -59,100 +75,198 @@ class Turning(Protocol):
     def wait_for_turn(self) -> None:
         """Stops it."""
 
+    def share(self, threads: int) -> None:
+        """Gives so many threads that compute the share of one."""
+
+    def begin_sharing(self) -> None:
+        """Gives it a new allowance, after which the keeper brings it here again."""
+
 
 @attrs.define(eq=False)
 class _Box:
-    """A box in the background. since_ns, spent_ns: when it was let go last, and the CPU time that it had cost then."""
+    """A box that has computed for long.
+
+    credit_ns: CPU time that it may use without a turn. since_ns, had_ns: when its turn began, and the CPU time that it
+    had cost then. spent_ns: what it had cost when it was looked at last, and used_ns since the look before.
+    active_ns: when it has cost something last.
+    """
 
     watch: Turning
+    credit_ns: int = 0
     since_ns: int = 0
+    had_ns: int = 0
     spent_ns: int = 0
-    _active_ns: int = 0
-    _seen_ns: int = -1
+    used_ns: int = 0
+    active_ns: int = 0
+
+    def look(self, now: int, earned_ns: int) -> None:
+        """Notes what it has used since the last look. earned_ns: its share of that time."""
+        spent = self.watch.spent_ns()
+        self.used_ns = spent - self.spent_ns if self.active_ns else 0
+        if self.used_ns or not self.active_ns:
+            self.active_ns = now
+        self.spent_ns = spent
+        self.credit_ns = max(min(self.credit_ns + earned_ns, ALLOWANCE_NS) - self.used_ns, -ALLOWANCE_NS)
 
     def is_wanted(self) -> bool:
         """Whether it has been asked to do something, or is interrupted."""
         is_asked = self.watch.is_asked
         if is_asked:  # not cleared otherwise: another thread may set it at this moment
             self.watch.is_asked = False
+            self.credit_ns, self.used_ns = ALLOWANCE_NS, 0
         return is_asked or bool(self.watch.interrupted)
 
-    def used_ns(self) -> int:
-        return self.watch.spent_ns() - self.spent_ns
-
-    def has_gone(self) -> bool:
+    def has_ended(self) -> bool:
         return self.watch.near is None
 
-    def is_idle(self, now: int) -> bool:
-        """Whether it has cost nothing for a while."""
-        spent = self.watch.spent_ns()
-        if spent != self._seen_ns:
-            self._seen_ns, self._active_ns = spent, now
-        return now - self._active_ns >= IDLE_NS
+    def rests(self, now: int) -> bool:
+        """Whether it has ended, or has cost nothing for a while. Then it gets a new allowance."""
+        if now - self.active_ns < IDLE_NS:
+            return self.has_ended()
+        self.watch.begin_sharing()
+        return True
 
-    def let_go(self, now: int) -> None:
-        self.since_ns, self.spent_ns = now, self.watch.spent_ns()
+    def begin_turn(self, now: int) -> None:
+        self.since_ns, self.had_ns = now, self.spent_ns
         self.watch.take_turn()
 
-    def wants_more(self, now: int) -> bool:
+    def wants_more(self, now: int, runnable: int) -> bool:
         """Whether it has computed in its turn, or would if the CPU were not given to others."""
-        return self.used_ns() >= (now - self.since_ns) * _LITTLE or is_runnable(self.watch.pid)
+        return self.spent_ns - self.had_ns >= (now - self.since_ns) * _LITTLE or runnable > 0
 
 
 class Rotation:
-    """The turns of one controller's boxes. places: how many have one at a time."""
+    """The turns of the boxes on one CPU. places: how many have one at a time."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int = 1) -> None:
         self._places = places
         self._known: set[Turning] = set()
         self._free: list[_Box] = []
         self._going: list[_Box] = []
         self._waiting: deque[_Box] = deque()
+        self._looked_ns = 0
+        self._lock = threading.Lock()
+        self._left_ns = 0  # for which those that have a turn may make way
+        self._stopped_ns = 0  # when they have begun to make way; 0 where they do not
+        self._until_ns = 0
 
     def join(self, watch: Turning) -> None:
-        """Adds a box that has come to the background, and has used its allowance, unless it is there.
+        """Adds a box that has used its allowance, unless it is there.
 
         It leaves when the keeper watches it no more, or when it has been free and idle for a while.
         """
-        if watch not in self._known:
-            self._known.add(watch)
-            self._waiting.append(_Box(watch))
+        with self._lock:
+            if watch not in self._known:
+                self._known.add(watch)
+                self._waiting.append(_Box(watch))
+
+    def make_way(self, now: int) -> None:
+        """Stops those that have a turn for a moment, for a box that begins. From any thread."""
+        if not self._going:
+            return
+        with self._lock:
+            left = self._left_ns - (now - self._stopped_ns if self._stopped_ns else 0)
+            if left <= 0:
+                return
+            self._until_ns = now + min(WAY_NS, left)
+            if not self._stopped_ns:
+                self._stopped_ns = now
+                for box in self._going:
+                    box.watch.wait_for_turn()
+
+    def _go_on(self, now: int) -> None:
+        """Lets those go on that have made way. Their turns are longer by that time."""
+        stopped = now - self._stopped_ns
+        self._left_ns -= stopped
+        self._stopped_ns = 0
+        for box in self._going:
+            box.since_ns += stopped
+            box.watch.take_turn()
 
     def pass_on(self, now: int) -> None:
         """Ends the turns that are over, and gives them to those that have waited longest.
 
         now: nanoseconds of the monotonic clock.
         """
-        if not self._known:
-            return
-        waiting, going = self._staying(self._waiting, _Box.has_gone), self._staying(self._going, _Box.has_gone)
-        free = self._staying(self._free, lambda box: box.has_gone() or box.is_idle(now))
-        self._waiting, self._going, self._free = deque(), [], []
-        for box in waiting:
-            self._put(box, now, waits=True)
-        for box in going:
-            wants_more = box.wants_more(now)
-            if wants_more and now - box.since_ns < TURN_NS and not box.watch.is_asked:
-                self._going.append(box)
+        with self._lock:
+            if self._known:
+                self._pass_on(now)
             else:
-                self._put(box, now, waits=wants_more)
-        for box in free:
-            self._put(box, now, waits=box.used_ns() >= ALLOWANCE_NS)
-        while self._waiting and len(self._going) < self._places:
+                self._looked_ns = self._stopped_ns = 0
+
+    def _pass_on(self, now: int) -> None:
+        passed = self._look(now)
+        if not self._stopped_ns:
+            self._left_ns = min(self._left_ns + int(passed / self._places * _PART), ALLOWANCE_NS)
+        elif now >= self._until_ns:
+            self._go_on(now)
+        self._end_turns(now)
+        self._free_few(passed)
+        while self._waiting and len(self._going) < self._places and not self._stopped_ns:
             box = self._waiting.popleft()
-            box.let_go(now)
+            box.begin_turn(now)
             self._going.append(box)
         for box in self._waiting:
             box.watch.wait_for_turn()
 
-    def _put(self, box: _Box, now: int, *, waits: bool) -> None:
+    def _look(self, now: int) -> int:
+        """Looks at what each box has used, and forgets those that have left.
+
+        Returns the CPU time that there was since the last look, in nanoseconds.
+        """
+        passed = (now - self._looked_ns) * self._places if self._looked_ns else 0
+        self._looked_ns = now
+        computing = len(self._waiting) + len(self._going) + sum(box.used_ns > 0 for box in self._free)
+        earned = passed // max(self._places, computing)
+        for box in (*self._waiting, *self._going, *self._free):
+            box.look(now, earned)
+        self._free = self._staying(self._free, lambda box: box.rests(now))
+        self._going = self._staying(self._going, _Box.has_ended)
+        self._waiting = deque(self._staying(self._waiting, _Box.has_ended))
+        return passed
+
+    def _end_turns(self, now: int) -> None:
+        """Ends the turns that are over, and lets those go on that are wanted."""
+        waiting, self._waiting = self._waiting, deque()
+        for box in waiting:
+            self._put(box, waits=True)
+        going, self._going = self._going, []
+        for box in going:
+            if self._stopped_ns and not box.watch.is_asked and not box.watch.interrupted:
+                self._going.append(box)
+                continue
+            runnable = count_runnable(box.watch.pid)
+            box.watch.share(runnable)
+            wants_more = box.wants_more(now, runnable)
+            if wants_more and now - box.since_ns < TURN_NS and not box.watch.is_asked:
+                self._going.append(box)
+            else:
+                self._put(box, waits=wants_more)
+
+    def _put(self, box: _Box, *, waits: bool) -> None:
         if box.is_wanted():
-            box.let_go(now)
+            box.watch.take_turn()
             self._free.append(box)
         else:
             (self._waiting if waits else self._free).append(box)
 
-    def _staying(self, boxes: Iterable[_Box], leaves: Callable[[_Box], bool]) -> list[_Box]:
+    def _free_few(self, passed: int) -> None:
+        """Lets those boxes wait that are free and compute without credit.
+
+        Where those that are free use too much together, only those with most credit go on, as many as there are places.
+        passed: CPU time since the last look.
+        """
+        free, self._free = sorted(self._free, key=_credit, reverse=True), []
+        most = self._places if sum(box.used_ns for box in free) > passed * _BESIDE else len(free)
+        computing = 0
+        for box in free:
+            computing += box.used_ns > 0
+            if box.is_wanted() or not box.used_ns or (box.credit_ns > 0 and computing <= most):
+                self._free.append(box)
+            else:
+                self._waiting.append(box)
+
+    def _staying(self, boxes: "deque[_Box] | list[_Box]", leaves: Callable[[_Box], bool]) -> list[_Box]:
         """Those that do not leave."""
         staying = []
         for box in boxes:
@@ -166,9 +280,45 @@ class Rotation:
         return bool(self._known)
 
 
-def is_runnable(pid: int) -> bool:
-    """Whether a thread of a process runs, or waits for a CPU (proc_pid_stat(5))."""
-    try:
-        return any(hostproc.state(tid) == "R" for tid in hostproc.threads(pid))
-    except (OSError, ValueError):  # it has ended
-        return False
+class Rotations:
+    """The rotations of one controller: one for each CPU, and one for boxes that may run on any. cpus: how many."""
+
+    def __init__(self, cpus: int) -> None:
+        self._cpus = cpus
+        self._by_cpu: dict[int | None, Rotation] = {}
+
+    def join(self, watch: Turning) -> None:
+        """Adds a box to the rotation of its CPU."""
+        rotation = self._by_cpu.get(watch.cpu)
+        if rotation is None:
+            rotation = self._by_cpu[watch.cpu] = Rotation(self._cpus if watch.cpu is None else 1)
+        rotation.join(watch)
+
+    def make_way(self, cpu: int | None) -> None:
+        """Has those that compute for long on a CPU make way for a box that begins there. From any thread."""
+        for each in {cpu, None}:
+            rotation = self._by_cpu.get(each)
+            if rotation is not None:
+                rotation.make_way(time.monotonic_ns())
+
+    def pass_on(self, now: int) -> None:
+        """Passes the turns of all of them on. now: nanoseconds of the monotonic clock."""
+        for rotation in tuple(self._by_cpu.values()):
+            rotation.pass_on(now)
+
+    def __bool__(self) -> bool:
+        return any(tuple(self._by_cpu.values()))
+
+
+def _credit(box: _Box) -> int:
+    return box.credit_ns
+
+
+def count_runnable(pid: int) -> int:
+    """How many threads of a process run, or wait for a CPU (proc_pid_stat(5)); 0 when it has ended."""
+    count = 0
+    with contextlib.suppress(OSError):
+        for tid in hostproc.threads(pid):
+            with contextlib.suppress(OSError, ValueError):  # this one has ended
+                count += hostproc.state(tid) == "R"
+    return count

@@ -1,5 +1,7 @@
 """The cgroup of a box: a second limit of memory and tasks, enforced by the kernel (cgroups(7), cgroup v2).
 
+Where the cgroup controller `cpu` is delegated, too, it is also the box's share of the CPUs, for all of its threads.
+
 It is used where a cgroup is delegated to this process: the cgroup controllers `memory` and `pids` are enabled for the
 children of its own cgroup or of the parent cgroup, and it may make children there. The process itself is not moved.
 """
@@ -33,14 +35,16 @@ class Cgroup:
     path: str
 
     @classmethod
-    def create(cls, parent: str, memory: int | None, threads: int) -> "Cgroup":
-        """An empty cgroup below `parent` with the limits of a box. Raises OSError."""
+    def create(cls, parent: str, memory: int | None, threads: int, weight: int) -> "Cgroup":
+        """An empty cgroup below `parent` with the limits of a box. weight: of its CPU time. Raises OSError."""
         path = os.path.join(parent, f"proxybox-{os.getpid()}-{next(_numbers)}")
         os.mkdir(path)
         cgroup = cls(path)
         try:
             cgroup._write("memory.oom.group", 1)
             cgroup.limit(memory, threads)
+            if "cpu" in _enabled(parent):
+                cgroup._write("cpu.weight", weight)
         except OSError:
             cgroup.close()
             raise
@@ -121,11 +125,16 @@ def _root() -> str | None:
 
 def _is_delegated(parent: str) -> bool:
     try:
-        enabled = set(_read(parent, "cgroup.subtree_control").split())
+        enabled = _enabled(parent)
     except OSError:
         return False
     writable = all(os.access(path, os.W_OK) for path in (parent, os.path.join(parent, "cgroup.procs")))
     return enabled >= _NEEDED and writable
+
+
+def _enabled(parent: str) -> set[str]:
+    """The cgroup controllers that are enabled for the children of a cgroup. Raises OSError."""
+    return set(_read(parent, "cgroup.subtree_control").split())
 
 
 def _sweep(parent: str) -> None:

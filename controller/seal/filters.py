@@ -33,7 +33,7 @@ from proxybox.controller.header import (
 AUDIT_ARCH = 0xC000003E  # linux/audit.h
 NUMBERS = {
     "read": 0, "write": 1, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigreturn": 15, "sched_yield": 24,
-    "mremap": 25, "madvise": 28, "clone": 56, "exit": 60, "setpgid": 109, "prctl": 157, "setrlimit": 160, "futex": 202,
+    "mremap": 25, "madvise": 28, "clone": 56, "exit": 60, "setsid": 112, "prctl": 157, "setrlimit": 160, "futex": 202,
     "sched_setaffinity": 203, "restart_syscall": 219, "exit_group": 231, "seccomp": 317,
 }  # fmt: skip
 #: The offsets of the low and the high half of an argument in its eight bytes.
@@ -165,7 +165,7 @@ RULES = (
     Rule("clone", (low(0, FORK_FLAGS), high(0, 0), low(5, ROUTE)), only="forks", asks=True),
     Rule("prctl", (low(0, _PR_SET_PDEATHSIG), low(1, _SIGKILL), high(1, 0), low(5, ROUTE)), only="forks", asks=True),
     # What a zygote's child still limits before it installs its final filter. All of these calls affect itself only.
-    Rule("setpgid", (low(0, 0), low(1, 0)), only="zygote"),
+    Rule("setsid", (), only="zygote"),
     Rule("setrlimit", (low(0, _RLIMIT_CPU),), only="zygote"),
     Rule("setrlimit", (low(0, _RLIMIT_AS),), only="zygote"),
     Rule("sched_setaffinity", (low(0, 0),), only="zygote"),

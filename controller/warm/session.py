@@ -28,9 +28,8 @@ from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.exchange.port import ENVELOPE, Port
 from proxybox.controller.process.birth import adopt
 from proxybox.controller.process.cpus import on_cpu
-from proxybox.controller.process.keeper import CANCELLED, Watch
+from proxybox.controller.process.keeper import CANCELLED, Watch, keeper
 from proxybox.controller.process.launch import uid_of_guests
-from proxybox.controller.process.priority import of_guests, steps
 from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.seal.inspection import inspect_seal
 from proxybox.controller.status import Status
@@ -172,7 +171,6 @@ class LiveSession:
         self._calls_end: float = float("inf")
         self._closing = self._asleep = False
         self._spent_ns = live.process.watch.meter.spent_ns()
-        live.process.watch.come_down(steps())
         self._begun: _Begun
         self.outcome: Outcome | None = None
         self._end = weakref.finalize(self, _end, live, self.at_end, copies.left if is_copy else None)
@@ -318,6 +316,7 @@ class LiveSession:
             raise SandboxClosedError("the session has ended")
         try:
             self._wake()
+            keeper().make_way(self._live.process.cpu)
             self._live.driver.set_blocking(blocking)
             if streams.stdin is not None:
                 self._live.world.stdin.feed(streams.stdin)
@@ -590,7 +589,7 @@ class LiveSession:
                     undo.callback(child.close)
                     child.space_limit, child.layers = live.process.space_limit, dict(live.process.layers)
                     child.first_answer = 0  # its filter is in force already
-                    inspect_seal(child.pid, uid_of_guests(), of_guests(), child.filters)
+                    inspect_seal(child.pid, uid_of_guests(), child.watch.niceness, child.filters)
                     copied = self._box.serve(child, world.made(), time.monotonic_ns(), undo)
                     undo.callback(copied.close)
                     child.watch.deadline_ns = time.monotonic_ns() + int(COPY_LIMIT * 1e9)

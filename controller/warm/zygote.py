@@ -25,6 +25,7 @@ from proxybox.controller.oscalls.transfers import nameless
 from proxybox.controller.process.birth import adopt, seal
 from proxybox.controller.process.cpus import on_cpu
 from proxybox.controller.process.guestprocess import GuestProcess
+from proxybox.controller.process.keeper import keeper
 from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.warm.bootstrapping import bootstrap_words, mount_bootstrap
 from proxybox.controller.warm.leavings import SMALL, STANDARD, Leavings
@@ -151,6 +152,7 @@ class Zygote:
         with contextlib.ExitStack() as undo:
             cpu = undo.enter_context(box.cpu())
             spec = attrs.evolve(box.spec((), builder), cpu=cpu, **changes)
+            keeper().make_way(cpu)
             with self._lock, on_cpu(cpu):
                 self._await_request()
                 self._move(cpu)

@@ -55,11 +55,12 @@ def grade_of(told: Any) -> Grade:
 def serve(connections: list[Connection], folder: str, guest: str | None, packages: Sequence[str], nice: int) -> None:
     """Serves until the classroom closes the control socket.
 
-    folder: for temporary files. guest, packages: as for `Sandbox`. nice: of this process and its boxes.
+    folder: for temporary files. guest, packages: as for `Sandbox`. nice: by how many steps the priority of this process
+    and its boxes is below the classroom's.
     """
     control, work = connections
     raise_own_limit()
-    priority.lower(nice, boxes=nice)
+    priority.lower(nice)
     begin_worker(folder)
     checker = _Checker(functools.partial(ReadyExercise, guest=guest, packages=packages))
     threading.Thread(target=checker.serve, args=(work,), name="proxybox-checks", daemon=True).start()

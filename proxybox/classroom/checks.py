@@ -42,8 +42,8 @@ _INHERITED: Final = (
     "PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR",
     "PROXYBOX_GUEST", "PROXYBOX_GUEST_LIBRARY", "PROXYBOX_WARM",
 )  # fmt: skip
-#: The niceness of processes and their boxes: below the web server, and slow ones below quick ones.
-_NICE: Final[Mapping[LaneKind, int]] = {"quick": 5, "slow": 10}
+#: By how many steps the priority of processes is below the web server's: slow ones come after quick ones.
+_NICE: Final[Mapping[LaneKind, int]] = {"quick": 1, "slow": 3}
 #: For which part of `idle` a process is kept that has nothing to do: who waits for a slow check waits anyway.
 _KEPT: Final[Mapping[LaneKind, float]] = {"quick": 1.0, "slow": 0.1}
 #: How often a check begins whose process dies.

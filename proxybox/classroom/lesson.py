@@ -42,8 +42,6 @@ from proxybox.teach.records import CONVERTER
 _INPUT_WAIT, _SLEEP, _END = 600.0, 20.0, 300.0
 #: Seconds for all tests of what was handed in, which nobody waits for: right work that is slow is right.
 _FOR_A_GRADE: Final = 120.0
-#: Seconds of CPU time after which a box comes after those of others.
-_BACKGROUND: Final = 0.1
 #: Lines of each worker beyond one for each seat.
 _SPARE: Final = 8
 #: How many pieces of code are shared at once, and the characters of one: all browsers get all of them.
@@ -459,7 +457,7 @@ def _service(data: str, course: Course, sheets: Mapping[str, Sheet], seats: int)
     sessions = serving.ServiceSessions(most=3 * seats + 8, share=3, sleep_after=_SLEEP, end_after=_END, records=False)
     config = serving.Config(
         listen="127.0.0.1:0", data=os.path.join(data, "boxes"), workers=workers, express=False, slots=1,
-        background_after=_BACKGROUND, live=seats // workers + _SPARE, policies=policies,
+        live=seats // workers + _SPARE, policies=policies,
         languages={"python": language}, drain=0.0, limits=limits, sessions=sessions,
     )  # fmt: skip
     return Service(config), places

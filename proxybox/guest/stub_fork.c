@@ -36,7 +36,7 @@ static void seal(long length, const struct newborn *birth)
         CPU_SET((size_t)birth->cpu, &one);
         KERNEL(SYS_sched_setaffinity, 0, sizeof one, &one); /* for speed only */
     }
-    if (KERNEL(SYS_setpgid, 0, 0) < 0)
+    if (KERNEL(SYS_setsid) < 0) /* where the kernel shares CPUs between sessions, this box has a share of its own */
         fail();
     limit(RLIMIT_CPU, birth->cpu_seconds);
     limit(RLIMIT_AS, birth->space);

@@ -272,8 +272,7 @@ class Config:
     an SQLAlchemy URL; None for SQLite in `data`. keys: the file of keys; None for keys.json in `data`. require_keys:
     whether a key is needed on loopback, too, even while there is none. workers: processes that have the boxes. express:
     whether there is one more, for what a key asks for beside nothing else; it comes before the others on the CPUs.
-    background_after: seconds of CPU time after which a box goes to the background, where every other one comes before
-    it (priority.py); None for never. slots, live: how many runs, and how many calls of sessions and runs that ask for
+    slots, live: how many runs, and how many calls of sessions and runs that ask for
     input, go on at once in each. log: the form of log lines. origins: web pages that may use the service (CORS). doors:
     which protocols are spoken. drain: seconds that a service which is told to end (SIGTERM) waits for what runs.
     policies, languages: by the names that clients use; the first of each is the one for requests that name none.
@@ -286,11 +285,6 @@ class Config:
     require_keys: bool = False
     workers: int = attrs.field(factory=_cpus, converter=to_whole, validator=between(1, 1024, "1 to 1,024 processes"))
     express: bool = True
-    background_after: float | None = attrs.field(
-        default=None,
-        converter=attrs.converters.optional(_to_seconds),
-        validator=attrs.validators.optional(between(0, 86_400, _SOON, above=True)),
-    )
     slots: int = attrs.field(default=4, converter=to_whole, validator=between(1, 256, "1 to 256 runs"))
     live: int = attrs.field(default=16, converter=to_whole, validator=between(1, 1024, "1 to 1,024 calls"))
     log: Literal["text", "json"] = attrs.field(default="text", validator=one_of("text", "json"))

@@ -39,7 +39,7 @@ class Jobs:
         }
         setup = Setup(
             policies=dict(config.policies), slots=config.slots, input_wait=limits.input_wait,
-            background_after=config.background_after, record=limits.record,
+            record=limits.record,
             interpreters={name: language.interpreter() for name, language in config.languages.items()},
         )  # fmt: skip
         self.workers = Workers(

@@ -20,9 +20,9 @@ class Interpreter:
 class Setup:
     """What a worker is given.
 
-    slots: runs at once. input_wait: seconds that a program waits for its caller's input. nice, boxes: its niceness and
-    that of its boxes, background_after: seconds of CPU time after which a box goes to the background (priority.py).
-    record: bytes of the record of a run or a session; None where none is made.
+    slots: runs at once. input_wait: seconds that a program waits for its caller's input. nice: how much lower its
+    priority is than that of the service (priority.py). record: bytes of the record of a run or a session; None where
+    none is made.
     """
 
     policies: Mapping[str, Policy]
@@ -30,6 +30,4 @@ class Setup:
     slots: int
     input_wait: float
     nice: int = 0
-    boxes: int = 0
-    background_after: float | None = None
     record: int | None = None

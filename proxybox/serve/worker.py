@@ -78,7 +78,7 @@ def serve(connections: list[Connection], setup: bytes) -> None:
     sys.setswitchinterval(_SWITCH)
     gc.freeze()  # modules are not looked at again: a full collection would hold up all boxes
     told: Setup = pickle.loads(setup)  # noqa: S301 - from our own parent
-    priority.lower(told.nice, boxes=told.boxes, background_after=told.background_after)
+    priority.lower(told.nice)
     worker = _Worker(told)
     worker.start()
     for line in lines:

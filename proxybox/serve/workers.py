@@ -34,8 +34,8 @@ _INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ
 _OURS: Final = ("PROXYBOX_GUEST", "PROXYBOX_GUEST_LIBRARY", "PROXYBOX_WARM")
 #: Seconds between two starts of a worker that dies at once.
 _PAUSE: Final = 1.0
-#: The niceness of the workers that the express comes before, and of all boxes: none of these comes before another.
-_NICE: Final = 10
+#: By how many steps of niceness the express comes before the other workers: about half of a CPU's time is theirs still.
+_NICE: Final = 3
 #: The kind of a line.
 LineKind = Literal["run", "live"]
 
@@ -154,8 +154,7 @@ class Workers:
         environment = {name: os.environ[name] for name in (*_INHERITED, *_OURS) if name in os.environ}
         environment["MALLOC_ARENA_MAX"] = "2"  # its threads hold large results one after the other, not all at once
         express = number == self._express
-        boxes = 0 if self._express is None else _NICE
-        setup = attrs.evolve(self._setup, nice=0 if express else boxes, boxes=boxes)
+        setup = attrs.evolve(self._setup, nice=0 if express or self._express is None else _NICE)
         process = await asyncio.to_thread(
             Worker, "proxybox.serve.worker", pickle.dumps(setup),
             sockets=1 + self._runs + self._live, cpus=self._cpus[number], environment=environment,

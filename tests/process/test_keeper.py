@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from proxybox.controller.process import keeper as keepers
+from proxybox.controller.process import priority
 from proxybox.controller.process.keeper import Keeper, Watch
-from proxybox.controller.process.rotation import Rotation
+from proxybox.controller.process.rotation import ALLOWANCE_NS, Rotations
 
 SECOND = 1_000_000_000
 
@@ -37,7 +38,7 @@ class Host:
         self.keeper = object.__new__(Keeper)
         self.keeper._jobs, self.keeper._adding = queue.SimpleQueue(), threading.Lock()
         self.keeper._watched, self.keeper._near, self.keeper._later = set(), set(), []
-        self.keeper._rotation = Rotation(1)
+        self.keeper._rotations = Rotations(1)
         self.keeper._numbers = itertools.count()
 
     def watch(self, **limits: Any) -> Watch:
@@ -174,45 +175,38 @@ def test_a_guest_that_cannot_be_put_off_stays_near(host: Host, monkeypatch: pyte
     assert guest.expired == "wall_time"
 
 
-def test_a_guest_comes_down_when_it_has_used_so_much(host: Host) -> None:
-    taken: list[str] = []
+def test_what_the_controller_computes_counts_towards_the_turns(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     guest = host.watch()
-    fd = guest.pidfd = os.open("/dev/null", os.O_RDONLY)
-    try:
-        guest.come_down([(SECOND, lambda _: taken.append("low")), (3 * SECOND, lambda _: taken.append("lowest"))])
-        turns = 0
-        while not taken:
-            host.cpu += int(0.02 * SECOND) * keepers._FASTEST
-            turns += host.turn()
-        assert 0 <= host.cpu - SECOND <= 0.02 * SECOND * keepers._FASTEST
-        assert turns < 30
-        host.cpu = 3 * SECOND
-        assert host.turn(5) == 1
-        assert host.turn(5) == 1
-        assert taken == ["low", "lowest", "lowest"]  # again, for threads that were not seen the first time
-    finally:
-        guest.pidfd = -1
-        os.close(fd)
-
-
-def test_what_the_controller_computes_brings_a_guest_down(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    guest = host.watch()
-    guest.come_down([(SECOND, lambda _: None)])
-    monkeypatch.setattr(type(guest.meter), "spent_ns", lambda _: SECOND)
+    guest.begin_sharing()
     assert host.turn() == 1
-    assert not guest.steps
+    assert not host.keeper._rotations
+    monkeypatch.setattr(type(guest.meter), "spent_ns", lambda _: ALLOWANCE_NS)
+    assert host.turn() == 1
+    assert host.keeper._rotations
 
 
-def test_a_guest_whose_priority_cannot_be_changed_goes_on(host: Host) -> None:
-    def refuse(pid: int) -> None:
+def test_guests_that_cost_nothing_are_looked_at_seldom_before_they_take_turns(host: Host) -> None:
+    guests = [host.watch() for _ in range(100)]
+    for guest in guests:
+        guest.begin_sharing()
+    looked = sum(host.turn() for _ in range(500))  # ten seconds
+    assert looked <= 100 * 35
+    host.cpu += ALLOWANCE_NS
+    for _ in range(25):  # half a second
+        host.turn()
+    assert all(guest in rotation._known for rotation in host.keeper._rotations._by_cpu.values() for guest in guests)
+
+
+def test_a_guest_whose_priority_cannot_be_changed_goes_on(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int, niceness: int) -> None:
         raise PermissionError
 
+    monkeypatch.setattr(priority, "lower_all", refuse)
     guest = host.watch()
     fd = guest.pidfd = os.open("/dev/null", os.O_RDONLY)
     try:
-        guest.come_down([(0, refuse)])
-        assert host.turn() == 1
-        assert not guest.expired
+        guest.share(15)
+        assert not guest.fault
     finally:
         guest.pidfd = -1
         os.close(fd)

@@ -94,7 +94,7 @@ LET_THROUGH: dict[int, list[Registers]] = {
     28: [(0, 0, 4, 0, 0, 0), (0, 0, 8, 0, 0, 0)],
     56: [(0x3D0F00, 0, 0, 0, 0, ROUTE), (0x8000, 0, 0, 0, 0, ROUTE)],
     60: [(0, ROUTE, 0, 0, 0, 0)],
-    109: [same(0)],
+    112: [same(0)],
     157: [(1, 9, 0, 0, 0, ROUTE)],
     160: [same(0), (9, 0, 0, 0, 0, 0)],
     202: [(0, operation, 0, 0, 0, 0) for operation in (0x80, 0x81, 0x89, 0x189)],

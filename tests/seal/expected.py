@@ -143,9 +143,9 @@ def _prctl(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
     return kind.forks and low(a) == 1 and b == 9 and low(f) == ROUTE
 
 
-def _setpgid(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
-    # setpgid(pid_t pid, pid_t pgid), both int: this process, into a group of its own number.
-    return kind.zygote and low(a) == 0 and low(b) == 0
+def _setsid(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
+    # setsid(void): this process, into a session of its own.
+    return kind.zygote
 
 
 def _setrlimit(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
@@ -192,7 +192,7 @@ EXPECTED: dict[int, tuple[str, Predicate]] = {
     28: ("madvise", _madvise),
     56: ("clone", _clone),
     60: ("exit", _exit),
-    109: ("setpgid", _setpgid),
+    112: ("setsid", _setsid),
     157: ("prctl", _prctl),
     160: ("setrlimit", _setrlimit),
     202: ("futex", _futex),
@@ -208,7 +208,7 @@ ONLY: dict[int, Callable[[Kind], bool]] = {
     202: lambda kind: not kind.serial,
     157: lambda kind: kind.forks,
     219: lambda kind: kind.real_time,
-    **dict.fromkeys((109, 160, 203, 317), lambda kind: kind.zygote),
+    **dict.fromkeys((112, 160, 203, 317), lambda kind: kind.zygote),
 }
 
 

@@ -86,6 +86,7 @@ def test_a_box_is_moved_in_before_it_runs(host: Host) -> None:
     assert (box / "memory.swap.max").read_text() == "0"
     assert (box / "memory.oom.group").read_text() == "1"
     assert int((box / "pids.max").read_text()) == 5 + cgroups._TASKS
+    assert (box / "cpu.weight").read_text() == "51"
     assert (box / "cgroup.procs").read_text().isdigit()
     assert (box / "cgroup.kill").read_text() == "1"  # at the end
 
@@ -96,11 +97,18 @@ def test_without_a_limit_of_memory_there_is_none_in_the_cgroup(host: Host) -> No
     assert not (box / "memory.max").exists()
 
 
+def test_without_the_cpu_controller_there_is_no_weight(host: Host) -> None:
+    host.enable(host.own.parent, "memory pids")
+    proxybox.run("print(1)", check=True)
+    (box,) = host.boxes()
+    assert not (box / "cpu.weight").exists()
+
+
 def test_killed_by_the_kernel_for_its_memory(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     create = Cgroup.create
 
-    def create_and_tell(parent: str, memory: int | None, threads: int) -> Cgroup:
-        cgroup = create(parent, memory, threads)
+    def create_and_tell(parent: str, memory: int | None, threads: int, weight: int) -> Cgroup:
+        cgroup = create(parent, memory, threads, weight)
         Path(cgroup.path, "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 1\noom_kill 1\noom_group_kill 1\n")
         return cgroup
 
@@ -156,5 +164,5 @@ def test_the_real_filesystem_without_controllers_leaves_nothing() -> None:
     if {"memory", "pids"} <= set((root / "cgroup.subtree_control").read_text().split()):
         pytest.skip("this host has the controllers")
     with pytest.raises(OSError):
-        Cgroup.create(str(root), 1 << 20, 1)
+        Cgroup.create(str(root), 1 << 20, 1, 51)
     assert not list(root.glob("proxybox-*"))

@@ -76,4 +76,4 @@ def test_the_architecture_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_table_as_it_is() -> None:
-    assert list(differences(sweeps.part([0, 28, 39, 56, 109, 157, 160, 203, 219, 317], 3))) == []
+    assert list(differences(sweeps.part([0, 28, 39, 56, 112, 157, 160, 203, 219, 317], 3))) == []

@@ -48,7 +48,6 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "said"), [
     ("lissten = 1", "lissten: there is no such key, did you mean listen"),
     ('listen = "8000"', "listen: want an address"),
-    ("background_after = 0", "background_after: want a duration above 0"),
     ("workers = 0", "workers: want 1 to 1,024 processes"),
     ("[limits]\nbodyy = 1", "limits.bodyy: there is no such key"),
     ('[limits]\nbody = "2G"', "limits.body: want a size from 1K to 1G"),

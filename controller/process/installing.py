@@ -1,0 +1,148 @@
+"""Threads that install descriptors in guests, so that who serves many guests does not wait for one of them.
+
+The kernel installs a descriptor when the thread runs whose call it holds (seccomp_unotify(2),
+SECCOMP_IOCTL_NOTIF_ADDFD), and the ioctl returns only then. That takes long where the CPU has much to do, and a hostile
+guest can see to that with threads of its own.
+
+Of each guest one call is worked on at a time. Where all threads are taken, others wait until one is free: no guest
+keeps one for longer than until it runs, is stopped, or ends.
+"""
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+
+from proxybox.controller.faults import fault
+
+T = TypeVar("T")
+
+#: The most threads at a time, and the seconds after which one that has nothing to do ends.
+MOST: Final = 32
+_IDLE: Final = 5.0
+
+
+class Installation(Generic[T]):
+    """Something that is done for a call that the kernel holds, in a thread of its own.
+
+    work: does it. then: is called with what it has returned, by whoever calls `finish`. tell: is called when the work
+    is done. discard: releases what it has returned, where that has come too late.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[], T],
+        then: Callable[[T], object],
+        tell: Callable[[], object],
+        discard: Callable[[T], object],
+    ) -> None:
+        self._work, self._then, self._tell, self._discard = work, then, tell, discard
+        self._done: list[T] = []
+        self._raised: BaseException | None = None
+        self._is_abandoned = False
+        self._lock = threading.Lock()
+        self.is_done = False
+
+    def run(self) -> None:
+        """Does the work. From any thread."""
+        try:
+            self._done.append(self._work())
+        except BaseException as error:
+            self._raised = error
+        with self._lock:
+            self.is_done = True
+            is_late = self._is_abandoned
+        if is_late:
+            self._release()
+        else:
+            self._tell()
+
+    def finish(self) -> None:
+        """Goes on with what the work has returned. Raises what it has raised."""
+        if self._raised is not None:
+            raise self._raised
+        self._then(self._done.pop())
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more. The work goes on to its end, and what it returns is released."""
+        with self._lock:
+            self._is_abandoned = True
+            is_done = self.is_done
+        if is_done:
+            self._release()
+
+    def _release(self) -> None:
+        while self._done:
+            self._discard(self._done.pop())
+
+
+class Installers:
+    """The threads. Use `installers()`: they are this process's, and others after a fork."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._wanted = 0  # jobs that have not ended
+
+    def submit(self, job: Callable[[], object]) -> None:
+        """Has a job done, soon. Where no thread can be started, it is done here."""
+        with self._lock:
+            self._wanted += 1
+            is_more = self._threads < min(self._wanted, MOST)
+            self._threads += is_more
+        if is_more:
+            try:
+                threading.Thread(target=self._run, name="proxybox-install", daemon=True).start()
+            except RuntimeError:  # the host has no room for one more thread
+                with self._lock:
+                    self._threads -= 1
+                self._do(job)
+                return
+        self._jobs.put(job)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=_IDLE)
+            except queue.Empty:
+                with self._lock:  # whoever submits a job counts it first, and then sees whether there is a thread
+                    if self._wanted < self._threads:
+                        self._threads -= 1
+                        return
+                continue
+            self._do(job)
+
+    def _do(self, job: Callable[[], object]) -> None:
+        try:
+            job()
+        except BaseException as error:
+            fault(error)
+        finally:
+            with self._lock:
+                self._wanted -= 1
+
+
+_installers: Installers | None = None
+_making = threading.Lock()
+
+
+def installers() -> Installers:
+    """The threads of this process."""
+    global _installers
+    if _installers is None:
+        with _making:
+            if _installers is None:
+                _installers = Installers()
+    return _installers
+
+
+def _forget() -> None:
+    """Forgets the threads in a forked child, which has none."""
+    global _installers, _making
+    _installers = None
+    _making = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)

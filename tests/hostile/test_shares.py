@@ -1,0 +1,73 @@
+"""A neighbour goes on beside many boxes of six kinds that compute without end: shares are for boxes, not for threads.
+
+`python -m benchmarks.shares` measures what it costs. The bound here is loose, since the machine may be busy: without
+turns, the same programs took 28 to 70 times as long beside ten boxes of fifteen threads, or sixty of one.
+"""
+
+import asyncio
+import statistics
+import time
+
+import pytest
+
+import proxybox
+from benchmarks.shares import KINDS, NEIGHBOUR
+from proxybox.controller.process.keeper import keeper
+from tests.hostile.conftest import GUEST
+
+pytestmark = pytest.mark.sweep(parts=3)
+
+LIMITS = {"wall_time": 120, "cpu_time": 60, "calls": None}
+#: Kinds, and how many boxes of each.
+BESIDE = {
+    "one loop": 40, "15 loops": 10, "access": 20, "threads and 10 loops": 10, "mappings and 14 loops": 8, "bursts": 20,
+}  # fmt: skip
+RUNS = 9
+#: How many times as long the neighbour may take, in the median.
+BOUND = 10
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _engine() -> None:
+    """The engine and its descriptors last as long as the process, and are none that a test has left."""
+
+    async def once() -> None:
+        async with proxybox.AsyncSandbox() as sandbox:
+            await sandbox.run("1")
+
+    asyncio.run(once())
+
+
+async def _median(sandbox: proxybox.AsyncSandbox) -> float:
+    took = []
+    for _ in range(RUNS):
+        began = time.monotonic()
+        result = await sandbox.run(NEIGHBOUR)
+        assert result.ok, result.summary()
+        took.append(time.monotonic() - began)
+    return statistics.median(took)
+
+
+async def _beside(kind: str, count: int) -> tuple[float, float]:
+    """The neighbour's median, in seconds: alone, and beside so many boxes, which all have used their allowance."""
+    files = {"raw.py": (GUEST / "raw.py").read_bytes()}
+    async with proxybox.AsyncSandbox(limits=LIMITS) as box, proxybox.AsyncSandbox(limits=LIMITS) as good:
+        await good.run("1")
+        alone = await _median(good)
+        others = [asyncio.create_task(box.run(KINDS[kind], files=files)) for _ in range(count)]
+        try:
+            limit = time.monotonic() + 60
+            while sum(len(each._known) for each in keeper()._rotations._by_cpu.values()) < count:
+                assert time.monotonic() < limit, "they did not come to the rotation"
+                await asyncio.sleep(0.02)
+            return alone, await _median(good)
+        finally:
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_a_neighbour_goes_on(kind: str) -> None:
+    alone, beside = asyncio.run(_beside(kind, BESIDE[kind]))
+    assert beside < BOUND * max(alone, 0.01), f"{beside / alone:.1f} times as long as alone, {alone * 1e3:.0f} ms"
