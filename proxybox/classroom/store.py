@@ -19,7 +19,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 import attrs
 import sqlalchemy as sql
 
-from proxybox.serve.database import Database, LongTold, StoreError, Told
+from proxybox.serve.database import Database, LongTold, Told
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,8 +36,6 @@ _THINNED: Final = 8
 _MOST_HANDINS: Final = 50
 _MOST_HANDED_IN: Final = 4 << 20
 _MOST_RUNS: Final = 5_000
-#: The form of the tables.
-_FORM: Final = 1
 
 _tables = sql.MetaData()
 _facts = sql.Table(
@@ -242,13 +240,6 @@ class Store:
         self.path = path
         self._database = Database(f"sqlite:///{path}", _tables, durable=True)
         self._waiting: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
-        with self._database.changing() as connection:
-            kept = Connected(connection)
-            form = kept.fact("form", _FORM)
-            if form != _FORM:
-                self._database.close()
-                raise StoreError(f"{path}: written by another version of proxybox (form {form}, this one has {_FORM})")
-            kept.set_fact("form", _FORM)
         self._thread = threading.Thread(target=self._serve, name="proxybox-classroom-store", daemon=True)
         self._thread.start()
 

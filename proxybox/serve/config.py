@@ -22,6 +22,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 import attrs
@@ -33,6 +34,8 @@ from proxybox.policies.building import build, model
 from proxybox.policies.checks import between, limited, one_of, refusal, to_modules, to_whole
 from proxybox.policies.errors import shown
 from proxybox.policies.sizes import to_duration, to_size
+from proxybox.serve.keys import mark_of
+from proxybox.serve.retention import Retention
 from proxybox.serve.setup import Interpreter
 
 T = TypeVar("T")
@@ -207,6 +210,10 @@ def _to_sessions(value: ServiceSessions | Mapping[str, Any]) -> ServiceSessions:
     return build(ServiceSessions, value)
 
 
+def _to_retention(value: Retention | Mapping[str, Any]) -> Retention:
+    return build(Retention, value)
+
+
 def _to_doors(value: Any) -> tuple[str, ...]:
     doors = to_texts(value, "doors")
     for door in doors:
@@ -239,9 +246,10 @@ class Config:
     """A service. Each section may be given as its class or as a table.
 
     listen: an address, or "unix:PATH". data: the folder for what is kept: the database and the file of keys. database:
-    an SQLAlchemy URL; None for SQLite in `data`. keys: the file of keys; None for keys.json in `data`. require_keys:
-    whether a key is needed on loopback, too, even while there is none. workers: processes that have the boxes. express:
-    whether there is one more, for what a key asks for beside nothing else; it comes before the others on the CPUs.
+    an SQLAlchemy URL; None for SQLite in `data`. keys: the file of keys, which has to exist; None for keys.json in
+    `data`. require_keys: whether a key is needed on loopback, too, even before there was one. workers: processes that
+    have the boxes. express: whether there is one more, for what a key asks for beside nothing else; it comes before the
+    others on the CPUs.
     background_after: seconds of CPU time after which a box goes to the background, where every other one comes before
     it (priority.py); None for never. slots, live: how many runs, and how many calls of sessions and runs that ask for
     input, go on at once in each. log: the form of log lines. origins: web pages that may use the service (CORS). doors:
@@ -269,6 +277,7 @@ class Config:
     drain: float = attrs.field(default=30.0, converter=_to_seconds, validator=between(0, 86_400, _SOON))
     limits: ServiceLimits = attrs.field(factory=ServiceLimits, converter=_to_limits)
     sessions: ServiceSessions = attrs.field(factory=ServiceSessions, converter=_to_sessions)
+    retention: Retention = attrs.field(factory=Retention, converter=_to_retention)
     policies: Mapping[str, Policy] = attrs.field(factory=_policies, converter=_to_policies)
     languages: Mapping[str, Language] = attrs.field(factory=lambda: {"python": Language()}, converter=_to_languages)
 
@@ -291,6 +300,11 @@ class Config:
     def keys_file(self) -> str:
         """The path of the file of keys."""
         return self.keys or os.path.join(self.data, "keys.json")
+
+    @property
+    def keys_mark(self) -> Path:
+        """The path of the mark that says that keys were made for this service, or named in its configuration."""
+        return mark_of(os.path.join(self.data, "keys.json"))
 
     @property
     def database_url(self) -> str:

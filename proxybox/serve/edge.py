@@ -1,11 +1,16 @@
 """What happens to every request before a door sees it, and to every answer: the edge of the service (ASGI).
 
-Each request has an id, which its answer bears, too; a log line; and a record in the audit. None of them has a key, a
-query or a body in it. A body that is too large is refused while it comes, and without a key, where one is needed, none
-is read. A service that needs no key takes nothing from web pages of other origins, nor under a host name that others
-control (DNS rebinding): any page that its user looks at could use it otherwise.
+Each request has an id, which its answer bears, too, and a log line; one that a door has let in has a record in the
+audit. None of them has a key, a query or a body in it. Those that are refused are counted, and a few of them logged:
+anybody can send them, and as many as they like.
+
+A body that is too large is refused while it comes, and without a key, where one is needed, none is read. What is no
+matter of the service's health is answered to who has a key for it alone (access.py), whatever the door itself does.
+Nothing is taken from web pages of other origins, whose browser may hold a password, and under a host name that others
+control (DNS rebinding) nothing either where no key is needed: any page that a user looks at could use it otherwise.
 """
 
+import contextlib
 import functools
 import json
 import logging
@@ -19,6 +24,9 @@ import attrs
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
+from proxybox.serve.access import ALWAYS, is_health, may_use
+from proxybox.serve.authority import no_key, unreadable
+from proxybox.serve.callers import Caller
 from proxybox.serve.config import is_loopback
 from proxybox.serve.keys import KeysError
 from proxybox.serve.problems import MEDIA_TYPE, Refusal
@@ -34,8 +42,8 @@ Way = Callable[[HTTPConnection], str | None]
 
 #: An id that a client may give its request.
 _ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
-#: What is answered also while the service takes no requests.
-ALWAYS: Final = frozenset({"/", "/health", "/v1/health", "/librechat/health", "/metrics"})
+#: How many log lines in a second requests have that no door lets in.
+_REFUSED_LINES: Final = 10
 
 log = logging.getLogger("proxybox.serve")
 
@@ -44,12 +52,14 @@ log = logging.getLogger("proxybox.serve")
 class Visit:
     """One request, and what the audit keeps of it.
 
-    key: the id of its key. is_open: whether none is needed. policy to cpu: of the run, if there was one.
+    is_open: whether no key is needed. begun_for: is told who asks. key, name: of the key, "" until a door has let the
+    request in. policy to cpu: of the run, if there was one.
     """
 
     id: str
-    key: str = ""
     is_open: bool = False
+    begun_for: Callable[[Caller], None] = lambda _: None
+    key: str = ""
     name: str = ""
     policy: str = ""
     language: str = ""
@@ -85,7 +95,8 @@ class TooLarge(_NotRead):
 
 class _WithoutKey(_NotRead):
     def __init__(self) -> None:
-        Refusal.__init__(self, "unauthorized", headers={"WWW-Authenticate": "Bearer"})
+        refusal = no_key()
+        Refusal.__init__(self, refusal.kind, headers=refusal.headers)
 
 
 class Edge:
@@ -93,6 +104,7 @@ class Edge:
 
     def __init__(self, inner: ASGI, service: Service, ways: Sequence[Way]) -> None:
         self._inner, self.service, self._ways = inner, service, ways
+        self._second, self._refused = 0.0, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -110,27 +122,36 @@ class Edge:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], here: Visit) -> None:
         began = time.perf_counter()
-        answered = 0
+        answered, is_stopped = 0, False
 
         async def answer(message: MutableMapping[str, Any]) -> None:
-            nonlocal answered
+            nonlocal answered, is_stopped
+            if is_stopped:
+                return
             if message["type"] == "http.response.start":
+                if refusal := self._not_to_be_told(scope, here, message["status"], has_key):
+                    await refuse(refusal, here, answer)
+                    is_stopped = True
+                    return
                 answered = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", here.id.encode())]
             await send(message)
 
+        has_key = False
         try:
-            self._check(scope, headers, here)
-            within = bounded(receive, headers, self.service.config.limits.body)
-            await self._inner(scope, within if self._has_key(scope, headers, here) else _unread, answer)
-        except TooLarge as refusal:
-            if not answered:
-                await refuse(refusal, here, answer)
+            with self.service.authority.visiting() as here.begun_for:
+                self._check(scope, headers, here)
+                within = bounded(receive, headers, self.service.config.limits.body)
+                has_key = here.is_open or self._has_key(scope)
+                brings_none = headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers
+                await self._inner(scope, within if has_key or brings_none else _unread, answer)
         except Refusal as refusal:
-            await refuse(refusal, here, answer)
-        except KeysError as error:  # nobody is let in while nobody can tell who may
-            log.error("%s", error)
-            await refuse(Refusal("not-ready", "its keys cannot be read"), here, answer)
+            if not answered:  # else the connection is cut off
+                await refuse(refusal, here, answer)
+        except KeysError as error:
+            if self._may_log():
+                log.error("%s", error)
+            await refuse(unreadable(), here, answer)
         finally:
             self._note(scope, here, answered or 499, time.perf_counter() - began)
 
@@ -139,12 +160,15 @@ class Edge:
     ) -> None:
         try:
             self._check(scope, headers, here)
-        except Refusal as refusal:
-            log.info("%s %s refused: %s", here.id, "WEBSOCKET", refusal)
+        except (Refusal, KeysError) as error:
+            if self._may_log():
+                log.info("%s WEBSOCKET refused: %s", here.id, error)
+            refusal = error if isinstance(error, Refusal) else unreadable()
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": refusal.detail[:120]})
             return
-        await self._inner(scope, receive, send)
+        with contextlib.suppress(Refusal), self.service.authority.visiting() as here.begun_for:
+            await self._inner(scope, receive, send)
 
     # --- checks -------------------------------------------------------------------------------------------------------
 
@@ -153,26 +177,29 @@ class Edge:
         service = self.service
         if service.state != "ready" and scope["path"] not in ALWAYS:
             raise Refusal("not-ready", service.why, headers={"Retry-After": "5"})
-        here.is_open = service.is_open
-        if not here.is_open:
-            return
+        here.is_open = service.authority.is_open
         origin = headers.get(b"origin", b"").decode("latin-1")
         host = headers.get(b"host", b"").decode("latin-1")
-        if not _is_own_host(host):
+        if here.is_open and not _is_own_host(host):
             raise Refusal("forbidden", "a service that needs no key answers under names of this machine alone")
         if origin and origin not in service.config.origins and origin.partition("://")[2] != host:
             raise Refusal("forbidden", "pages of this origin may not use the service (origins in its configuration)")
 
-    def _has_key(self, scope: Scope, headers: dict[bytes, bytes], here: Visit) -> bool:
-        """Whether a request that brings a body presents a key, if one is needed; its door looks at its own way alone.
+    def _has_key(self, scope: Scope) -> bool:
+        """Whether a request presents a key for its path, in any way; its door looks at its own way alone.
 
         Raises KeysError.
         """
-        brings_none = headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers
-        if brings_none or here.is_open:
-            return True
         told = (way(HTTPConnection(scope)) for way in self._ways)
-        return any(self.service.keys.find(key) is not None for key in told if key)
+        found = (self.service.authority.keys.find(key) for key in told if key)
+        return any(may_use(each[0].scope, scope["path"]) for each in found if each is not None)
+
+    @staticmethod
+    def _not_to_be_told(scope: Scope, here: Visit, status: int, has_key: bool) -> Refusal | None:
+        """What is told in place of an answer that is not for who has no key: a door has let nobody in, nor refused."""
+        is_for_all = here.is_open or has_key or here.name or is_health(scope["path"])
+        is_preflight = scope["method"] == "OPTIONS"  # of CORS: browsers send no key with it, and nothing is done
+        return None if is_for_all or is_preflight or status in (401, 403, 413) or status >= 500 else no_key()
 
     # --- what is kept -------------------------------------------------------------------------------------------------
 
@@ -188,13 +215,22 @@ class Edge:
             "policy": here.policy, "language": here.language, "code_sha256": here.code_sha256, "status": here.status,
             "cpu": here.cpu,
         }  # fmt: skip
-        if path not in ALWAYS:
+        if here.name and path not in ALWAYS:
             service.store.note(record)
-        if log.isEnabledFor(logging.INFO):
+        if log.isEnabledFor(logging.INFO) and (here.name or self._may_log()):
             log.info(
                 "%s %s %s %d %.1f ms%s", here.id, record["method"], path, status, seconds * 1e3,
                 f" {here.status}" if here.status else "", extra={"record": {**record, "name": here.name}},
             )  # fmt: skip
+
+    def _may_log(self) -> bool:
+        """Whether one more request that was refused has a log line; how many had none is told later."""
+        now, self._refused = time.monotonic(), self._refused + 1
+        if now - self._second >= 1:
+            if self._refused > _REFUSED_LINES + 1:
+                log.info("%d more requests that no door let in", self._refused - 1 - _REFUSED_LINES)
+            self._second, self._refused = now, 1
+        return self._refused <= _REFUSED_LINES
 
 
 async def _unread() -> MutableMapping[str, Any]:

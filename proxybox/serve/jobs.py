@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from proxybox.serve.authority import Authority
 from proxybox.serve.callers import ITSELF, Caller
 from proxybox.serve.config import Config
 from proxybox.serve.gate import Gate, Overloaded
@@ -24,8 +25,8 @@ class Jobs:
     on_lost: functions that are called with a worker that has died. begun: how many jobs there were.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, authority: Authority) -> None:
+        self.config, self._authority = config, authority
         self.on_lost: list[Callable[[WorkerProcess], object]] = []
         self.begun = 0
         limits = config.limits
@@ -100,11 +101,19 @@ class Jobs:
         on_event: Callable[[dict[str, Any]], Any] | None = None, on_begin: Callable[[Job], object] | None = None,
         worker: int | None = None,
     ) -> bytes:  # fmt: skip
-        """Has a job done when it is this caller's turn, as `Workers.ask` does. Raises Refusal and WorkerLost.
+        """Has a job done when it is this caller's turn, as `Workers.ask` does, and as long as they may.
 
-        worker: the number of the only one that can do it.
+        worker: the number of the only one that can do it. Raises Refusal and WorkerLost.
         """
         self.begun += 1
+        with self._authority.using(caller):
+            return await self._ask(kind, caller, job, on_event=on_event, on_begin=on_begin, worker=worker)
+
+    async def _ask(
+        self, kind: LineKind, caller: Caller, job: Mapping[str, Any], *,
+        on_event: Callable[[dict[str, Any]], Any] | None, on_begin: Callable[[Job], object] | None,
+        worker: int | None,
+    ) -> bytes:  # fmt: skip
         for left in reversed(range(_TRIES)):
             slot = await self._enter(kind, caller, worker)
             try:

@@ -2,10 +2,12 @@
 
 It is SQLite in the service's folder, or any database that SQLAlchemy knows (database.py). Records of the audit are
 written by a thread, many at once, so that no request waits for them. While the database is away, at most `_BEHIND`
-wait, and those beyond are counted as lost.
+wait, and those beyond are counted as lost. The same thread removes what is old, or more than there may be
+(retention.py).
 """
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import secrets
@@ -20,8 +22,9 @@ from typing import Any, Final, ParamSpec, TypeVar
 import sqlalchemy as sql
 
 from proxybox.policies.errors import ProxyboxError
-from proxybox.serve.database import Database, LongTold, StoreError, Told
+from proxybox.serve.database import Database, LongTold, Step, StoreError, Told
 from proxybox.serve.problems import Refusal
+from proxybox.serve.retention import Retention
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,6 +37,14 @@ _RHYTHM: Final = 0.2
 _THREADS: Final = 8
 _PATIENCE: Final = 20.0
 _AT_THE_END: Final = 10.0
+#: Seconds between two looks at what is to be removed, how many rows at once are, and what of its size then stays.
+_REMOVING: Final = 60.0
+_REMOVED_AT_ONCE: Final = 5_000
+_STAYS: Final = 0.9
+#: Bytes of a row, with its indices, besides its texts (tried with SQLite).
+_ROW: Final = 250
+#: What brings a database up to the tables below: the first step leads from form 1 to form 2 (database.py).
+STEPS: Final[tuple[Step, ...]] = ()
 #: The state of a session that lives.
 LIVE: Final = "live"
 #: Bytes that a file takes up at least: empty ones would be without bound.
@@ -94,14 +105,14 @@ class NoRoom(ProxyboxError):
 class Store:
     """The database of a service. Its methods block, but for `note` and `ask`, by which coroutines use the others."""
 
-    def __init__(self, url: str, service: str) -> None:
+    def __init__(self, url: str, service: str, retention: Retention | None = None) -> None:
         """Opens the database, and makes what is missing in it. service: who writes. Raises StoreError."""
-        self._service = service[:255]
+        self._service, self._retention = service[:255], retention or Retention()
         self._records: deque[Mapping[str, Any]] = deque()
         self._ending = threading.Event()
         self._answered = time.monotonic()
         self.records_lost = 0
-        self._database = Database(url, _tables)
+        self._database = Database(url, _tables, steps=STEPS)
         self._changing = self._database.changing
         try:
             self._lose_sessions()
@@ -260,9 +271,13 @@ class Store:
             self.records_lost += 1
 
     def _write(self) -> None:
-        """Writes records now and then, and at the end; runs in a thread."""
-        ends = False
+        """Writes records now and then, and at the end, and removes old ones meanwhile; runs in a thread."""
+        ends, removed = False, -_REMOVING
         while not ends:
+            if time.monotonic() - removed >= _REMOVING:
+                removed = time.monotonic()
+                with contextlib.suppress(StoreError):  # it is away
+                    self.remove_old(time.time())
             ends = self._ending.wait(_RHYTHM)
             while records := [self._records.popleft() for _ in range(min(_AT_ONCE, len(self._records)))]:
                 try:
@@ -285,6 +300,34 @@ class Store:
                 return
             for record in records:
                 self._write_at_once([record])
+
+    # --- what does not stay -------------------------------------------------------------------------------------------
+
+    def remove_old(self, now: float) -> None:
+        """Removes what is older than it may be, and the oldest of what takes up more than it may."""
+        retention = self._retention
+        self._thin_out(_audit, _audit.c.number, _audit.c.at, now - retention.records, retention.audit)
+        self._thin_out(_sessions, _sessions.c.made, _sessions.c.made, now - retention.records, retention.sessions)
+        self.expire("", now - retention.files)
+
+    def _thin_out(self, table: sql.Table, order: Any, at: Any, before: float, most: int) -> None:
+        """Removes rows from before a time, and as many more as take up more bytes than `most`, in small pieces."""
+        texts = (sql.func.length(column) for column in table.c if isinstance(column.type, Told))
+        size = sum(texts, sql.literal(_ROW))
+        with self._changing() as connection:
+            left = int(connection.execute(sql.select(sql.func.sum(size))).scalar() or 0)
+        most = most if left <= most else int(most * _STAYS)  # so that not each look removes a few
+        oldest = sql.select(order, at, size).order_by(order).limit(_REMOVED_AT_ONCE)
+        while not self._ending.is_set():
+            with self._changing() as connection:
+                last = None
+                for place, when, taken in connection.execute(oldest).all():
+                    if when >= before and left <= most:
+                        break
+                    last, left = place, left - taken
+                if last is None:
+                    return
+                connection.execute(table.delete().where(order <= last))
 
 
 def _used(connection: sql.Connection, key: str) -> int:

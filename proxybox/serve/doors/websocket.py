@@ -89,7 +89,7 @@ async def socket(websocket: WebSocket) -> None:
     """Serves one socket."""
     service: Service = websocket.app.state.service
     await websocket.accept()
-    talk = _Talk(websocket, service.sessions)
+    talk = _Talk(websocket, service)
     try:
         with contextlib.suppress(WebSocketDisconnect):
             await talk.begin()
@@ -101,8 +101,9 @@ async def socket(websocket: WebSocket) -> None:
 class _Talk:
     """One socket and its session."""
 
-    def __init__(self, websocket: WebSocket, sessions: Sessions) -> None:
-        self._websocket, self._sessions = websocket, sessions
+    def __init__(self, websocket: WebSocket, service: Service) -> None:
+        self._websocket, self._authority = websocket, service.authority
+        self._sessions: Sessions = service.sessions
         self._caller: Caller
         self._session, self._is_own = "", False
         self._sending = asyncio.Lock()
@@ -125,7 +126,14 @@ class _Talk:
         await self._send({"event": "opened", "session": self._session})
 
     async def go_on(self) -> None:
-        """Takes further messages, until the socket is closed."""
+        """Takes further messages, until the socket is closed, or its key is no longer good."""
+        try:
+            with self._authority.using(self._caller):
+                await self._take()
+        except Refusal as refusal:
+            await self._websocket.close(_REFUSED, refusal.detail)
+
+    async def _take(self) -> None:
         while True:
             try:
                 message = await self._receive(_LATER)
