@@ -42,7 +42,7 @@ _REMOVING: Final = 60.0
 _REMOVED_AT_ONCE: Final = 5_000
 _STAYS: Final = 0.9
 #: Bytes of a row, with its indices, besides its texts (tried with SQLite).
-_ROW: Final = 250
+_ROW: Final = 150
 #: What brings a database up to the tables below: the first step leads from form 1 to form 2 (database.py).
 STEPS: Final[tuple[Step, ...]] = ()
 #: The state of a session that lives.

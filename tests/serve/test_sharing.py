@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from proxybox.controller import hostproc
-from proxybox.serve.callers import Caller
 from proxybox.serve.config import Config
 from proxybox.serve.service import Service
 from tests.process.test_background import may_set_others
@@ -23,7 +22,9 @@ async def _opened(config: Config, count: int) -> Counter[int]:
     service = Service(config)
     await service.start()
     try:
-        callers = [Caller(key=str(number)) for number in range(count)]
+        keys = service.authority.keys
+        shown = [keys.add(str(number)) for number in range(count)]
+        callers = [service.authority.caller(key, "/v1/sessions", is_open=False) for key in shown]
         opened = await asyncio.gather(*(service.sessions.open(caller, {}) for caller in callers))
         return Counter(session.worker.number for session in opened)
     finally:
