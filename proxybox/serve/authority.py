@@ -46,11 +46,11 @@ class _Use:
 
 
 class Authority:
-    """Who may use one service. on_ended: functions that are called with a test of what callers still may."""
+    """Who may use one service. on_look: functions that are called now and then, with a test of keys by their ids."""
 
     def __init__(self, config: Config) -> None:
         self.keys = Keys(config.keys_file)
-        self.on_ended: list[Callable[[Callable[[str], bool]], object]] = []
+        self.on_look: list[Callable[[Callable[[str], bool]], object]] = []
         self._may_be_open = config.is_local and not config.require_keys and config.keys is None
         self._named, self._mark = config.keys is not None, config.keys_mark
         self._uses: set[_Use] = set()
@@ -86,7 +86,7 @@ class Authority:
             if found is not None:
                 caller = Caller.of(*found)
                 if not may_use(caller.scope, path):
-                    raise Refusal("forbidden", f"this key has the scope {caller.scope!r}, which has not this path")
+                    raise not_in_scope()
                 return caller
         elif is_open:
             return ANONYMOUS
@@ -146,12 +146,18 @@ class Authority:
 
     async def watch(self) -> None:
         """Ends what may no longer go on, for as long as the service lives."""
+        said = ""
         while True:
             await asyncio.sleep(_RHYTHM)
             try:
                 self._sweep(time.monotonic())
+                said = ""
             except KeysError as error:  # nothing new begins; what has begun has limits of its own
-                log.error("%s", error)
+                if said != str(error):
+                    said = str(error)
+                    log.error("nobody is let in: %s", said)
+            except Exception:  # without this task nothing would end any more
+                log.exception("what goes on could not be looked at")
 
     def _sweep(self, now: float) -> None:
         fates: dict[tuple[str, str], bool] = {}
@@ -167,17 +173,16 @@ class Authority:
             if now - use.since >= use.patience:
                 use.ended = True
                 use.task.cancel()
-        for tell in self.on_ended:
+        for tell in self.on_look:
             tell(self._has)
 
 
 @contextlib.contextmanager
 def _or_refused() -> Iterator[None]:
-    """A context whose KeysError is a Refusal: nobody is let in while nobody can tell who may."""
+    """A context whose KeysError, which `watch` logs, is a Refusal: nobody is let in while nobody can tell who may."""
     try:
         yield
-    except KeysError as error:
-        log.error("%s", error)
+    except KeysError:
         raise unreadable() from None
 
 
@@ -189,6 +194,11 @@ def unreadable() -> Refusal:
 def no_key() -> Refusal:
     """What is answered to who presents no key, or none that is good."""
     return Refusal("unauthorized", headers={"WWW-Authenticate": "Bearer"})
+
+
+def not_in_scope() -> Refusal:
+    """What is answered to who presents a key that is for other paths."""
+    return Refusal("forbidden", "the scope of this key does not have this path (docs/serve.md, keys)")
 
 
 def ended() -> Refusal:

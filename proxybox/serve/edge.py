@@ -25,7 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
 from proxybox.serve.access import ALWAYS, is_health, may_use
-from proxybox.serve.authority import no_key, unreadable
+from proxybox.serve.authority import no_key, not_in_scope, unreadable
 from proxybox.serve.callers import Caller
 from proxybox.serve.config import is_loopback
 from proxybox.serve.keys import KeysError
@@ -129,7 +129,7 @@ class Edge:
             if is_stopped:
                 return
             if message["type"] == "http.response.start":
-                if refusal := self._not_to_be_told(scope, here, message["status"], has_key):
+                if refusal := _not_to_be_told(scope, here, message["status"], scopes):
                     await refuse(refusal, here, answer)
                     is_stopped = True
                     return
@@ -137,20 +137,19 @@ class Edge:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", here.id.encode())]
             await send(message)
 
-        has_key = False
+        scopes: tuple[str, ...] = ()
         try:
             with self.service.authority.visiting() as here.begun_for:
                 self._check(scope, headers, here)
                 within = bounded(receive, headers, self.service.config.limits.body)
-                has_key = here.is_open or self._has_key(scope)
+                scopes = () if here.is_open else self._scopes(scope)
                 brings_none = headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers
-                await self._inner(scope, within if has_key or brings_none else _unread, answer)
+                is_read = here.is_open or brings_none or _may_any(scopes, scope["path"])
+                await self._inner(scope, within if is_read else _unread, answer)
         except Refusal as refusal:
             if not answered:  # else the connection is cut off
                 await refuse(refusal, here, answer)
-        except KeysError as error:
-            if self._may_log():
-                log.error("%s", error)
+        except KeysError:
             await refuse(unreadable(), here, answer)
         finally:
             self._note(scope, here, answered or 499, time.perf_counter() - began)
@@ -185,21 +184,14 @@ class Edge:
         if origin and origin not in service.config.origins and origin.partition("://")[2] != host:
             raise Refusal("forbidden", "pages of this origin may not use the service (origins in its configuration)")
 
-    def _has_key(self, scope: Scope) -> bool:
-        """Whether a request presents a key for its path, in any way; its door looks at its own way alone.
+    def _scopes(self, scope: Scope) -> tuple[str, ...]:
+        """The scopes of the keys that a request presents, in any way; its door looks at its own way alone.
 
         Raises KeysError.
         """
         told = (way(HTTPConnection(scope)) for way in self._ways)
         found = (self.service.authority.keys.find(key) for key in told if key)
-        return any(may_use(each[0].scope, scope["path"]) for each in found if each is not None)
-
-    @staticmethod
-    def _not_to_be_told(scope: Scope, here: Visit, status: int, has_key: bool) -> Refusal | None:
-        """What is told in place of an answer that is not for who has no key: a door has let nobody in, nor refused."""
-        is_for_all = here.is_open or has_key or here.name or is_health(scope["path"])
-        is_preflight = scope["method"] == "OPTIONS"  # of CORS: browsers send no key with it, and nothing is done
-        return None if is_for_all or is_preflight or status in (401, 403, 413) or status >= 500 else no_key()
+        return tuple(each[0].scope for each in found if each is not None)
 
     # --- what is kept -------------------------------------------------------------------------------------------------
 
@@ -231,6 +223,23 @@ class Edge:
                 log.info("%d more requests that no door let in", self._refused - 1 - _REFUSED_LINES)
             self._second, self._refused = now, 1
         return self._refused <= _REFUSED_LINES
+
+
+def _may_any(scopes: Sequence[str], path: str) -> bool:
+    return any(may_use(each, path) for each in scopes)
+
+
+def _not_to_be_told(scope: Scope, here: Visit, status: int, scopes: Sequence[str]) -> Refusal | None:
+    """What is told in place of an answer that a door has for who it has neither let in nor refused.
+
+    scopes: of the keys that were presented.
+    """
+    path, is_preflight = scope["path"], scope["method"] == "OPTIONS"  # browsers send no key before a request (CORS)
+    if here.is_open or here.name or is_health(path) or is_preflight or status in (401, 403, 413) or status >= 500:
+        return None
+    if not scopes:
+        return no_key()
+    return None if status == 404 or _may_any(scopes, path) else not_in_scope()
 
 
 async def _unread() -> MutableMapping[str, Any]:

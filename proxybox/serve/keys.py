@@ -38,6 +38,7 @@ _MOST: Final = 8 << 20
 _GROWS: Final = 256
 #: What a key that does not exist is compared with, so that it takes as long to be refused as a wrong one.
 _NOBODY: Final = hashlib.sha256(secrets.token_bytes(32)).hexdigest()
+_IS_DIGEST: Final = attrs.validators.matches_re(r"[0-9a-f]{64}")
 _MARK: Final = "Keys were made for this service, or named in its configuration: it asks for one from now on.\n"
 
 
@@ -57,15 +58,15 @@ class Key:
 
     id: str
     name: str
-    digest: str = attrs.field(repr=False)
-    made: float
-    revoked: float | None = None
-    expires: float | None = None
+    digest: str = attrs.field(repr=False, validator=_IS_DIGEST)
+    made: float = attrs.field(converter=float)
+    revoked: float | None = attrs.field(default=None, converter=attrs.converters.optional(float))
+    expires: float | None = attrs.field(default=None, converter=attrs.converters.optional(float))
     scope: str = attrs.field(default="client", validator=attrs.validators.in_(SCOPES))
     policies: tuple[str, ...] | None = None
     concurrency: int | None = None
-    former: str | None = attrs.field(default=None, repr=False)
-    former_expires: float = 0.0
+    former: str | None = attrs.field(default=None, repr=False, validator=attrs.validators.optional(_IS_DIGEST))
+    former_expires: float = attrs.field(default=0.0, converter=float)
 
     @property
     def is_good(self) -> bool:

@@ -62,7 +62,7 @@ class Service:
         self.store = await asyncio.to_thread(Store, self.config.database_url, name, self.config.retention)
         self.sessions = Sessions(self.config.sessions, self.jobs, self.store)
         await self.jobs.workers.start()
-        self.authority.on_ended.append(self.sessions.keep_those)
+        self.authority.on_look.append(self.sessions.end_unless)
         work = self._try_out(), self.sessions.watch(), self._give_back_memory(), self.authority.watch()
         self._tasks = [asyncio.create_task(each) for each in work]
 

@@ -2,12 +2,11 @@
 
 It is SQLite in the service's folder, or any database that SQLAlchemy knows (database.py). Records of the audit are
 written by a thread, many at once, so that no request waits for them. While the database is away, at most `_BEHIND`
-wait, and those beyond are counted as lost. The same thread removes what is old, or more than there may be
+wait, and those beyond are counted as lost. Another thread removes what is old, or more than there may be
 (retention.py).
 """
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import secrets
@@ -122,6 +121,8 @@ class Store:
         self._threads = ThreadPoolExecutor(_THREADS, "proxybox-store")
         self._writer = threading.Thread(target=self._write, name="proxybox-audit", daemon=True)
         self._writer.start()
+        self._remover = threading.Thread(target=self._remove, name="proxybox-retention", daemon=True)
+        self._remover.start()
 
     def close(self) -> None:
         """Writes what waits, and closes the database; a server that has fallen silent is not waited for."""
@@ -130,6 +131,7 @@ class Store:
         end.start()
         try:
             self._writer.join()
+            self._remover.join(_AT_THE_END)
             self._threads.shutdown(cancel_futures=True)
             self._database.close()
         finally:
@@ -271,13 +273,9 @@ class Store:
             self.records_lost += 1
 
     def _write(self) -> None:
-        """Writes records now and then, and at the end, and removes old ones meanwhile; runs in a thread."""
-        ends, removed = False, -_REMOVING
+        """Writes records now and then, and at the end; runs in a thread."""
+        ends = False
         while not ends:
-            if time.monotonic() - removed >= _REMOVING:
-                removed = time.monotonic()
-                with contextlib.suppress(StoreError):  # it is away
-                    self.remove_old(time.time())
             ends = self._ending.wait(_RHYTHM)
             while records := [self._records.popleft() for _ in range(min(_AT_ONCE, len(self._records)))]:
                 try:
@@ -302,6 +300,16 @@ class Store:
                 self._write_at_once([record])
 
     # --- what does not stay -------------------------------------------------------------------------------------------
+
+    def _remove(self) -> None:
+        """Removes what does not stay now and then; runs in a thread."""
+        while not self._ending.is_set():
+            try:
+                self.remove_old(time.time())
+            except StoreError as error:
+                if not error.is_away:
+                    log.error("old records cannot be removed: %s", error)
+            self._ending.wait(_REMOVING)
 
     def remove_old(self, now: float) -> None:
         """Removes what is older than it may be, and the oldest of what takes up more than it may."""

@@ -215,7 +215,10 @@ def test_a_revoked_key_is_revoked_with_both_secrets(keys: Keys) -> None:
         keys.rotate("moodle", grace=60)
 
 
-@pytest.mark.parametrize("entry", [{"scope": "everything"}, {"more": 1}])
+@pytest.mark.parametrize("entry", [
+    {"scope": "everything"}, {"more": 1}, {"digest": "é" * 64}, {"digest": None}, {"revoked": "soon"}, {"former": "x"},
+    {"expires": []}, {"former_expires": None},
+])  # fmt: skip
 def test_what_is_not_known_of_a_key_lets_nobody_in(keys: Keys, entry: dict[str, object]) -> None:
     """As a later version may have written it: what it means would be guessed."""
     shown = keys.add("moodle")

@@ -68,7 +68,8 @@ def test_a_key_expires_when_a_day_begins(keys: Command, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("words", "status", "said"), [
     (["--expires", "soon"], 2, 'want a duration such as "90d" or "12h", or a day'), (["--expires", "none"], 2, "want"),
-    (["--expires", "-1"], 2, "want"), (["--expires", "1e300"], 2, "want"), (["--expires", "2001-01-01"], 125, "to come"),
+    (["--expires", "-1"], 2, "want"), (["--expires", "1e300"], 2, "want"),
+    (["--expires", "2001-01-01"], 125, "to come"),
     (["--scope", "all"], 2, "scope"),
 ])  # fmt: skip
 def test_what_makes_no_sense(keys: Command, tmp_path: Path, words: list[str], status: int, said: str) -> None:
