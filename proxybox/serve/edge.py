@@ -157,17 +157,17 @@ class Edge:
     async def _websocket(
         self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], here: Visit
     ) -> None:
+        began = time.perf_counter()
         try:
             self._check(scope, headers, here)
+            with contextlib.suppress(Refusal), self.service.authority.visiting() as here.begun_for:
+                await self._inner(scope, receive, send)
         except (Refusal, KeysError) as error:
-            if self._may_log():
-                log.info("%s WEBSOCKET refused: %s", here.id, error)
             refusal = error if isinstance(error, Refusal) else unreadable()
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": refusal.detail[:120]})
-            return
-        with contextlib.suppress(Refusal), self.service.authority.visiting() as here.begun_for:
-            await self._inner(scope, receive, send)
+        finally:
+            self._note(scope, here, 101 if here.name else 403, time.perf_counter() - began)
 
     # --- checks -------------------------------------------------------------------------------------------------------
 
@@ -199,13 +199,14 @@ class Edge:
         service, path = self.service, on_one_line(scope["path"][:500])
         route = getattr(scope.get("route"), "path", "other")
         service.metrics.requests.labels(route, str(status)).inc()
-        service.metrics.latency.labels(route).observe(seconds)
+        if scope["type"] == "http":
+            service.metrics.latency.labels(route).observe(seconds)
         client = scope.get("client")
         record = {
             "id": here.id, "at": time.time(), "key": here.key, "client": str(client[0])[:255] if client else "",
-            "method": scope["method"][:16], "path": path, "http_status": status, "seconds": round(seconds, 6),
-            "policy": here.policy, "language": here.language, "code_sha256": here.code_sha256, "status": here.status,
-            "cpu": here.cpu,
+            "method": scope.get("method", "WEBSOCKET")[:16], "path": path, "http_status": status,
+            "seconds": round(seconds, 6), "policy": here.policy, "language": here.language,
+            "code_sha256": here.code_sha256, "status": here.status, "cpu": here.cpu,
         }  # fmt: skip
         if here.name and path not in ALWAYS:
             service.store.note(record)

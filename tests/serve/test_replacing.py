@@ -1,6 +1,7 @@
 """Files that are replaced as a whole: no reader sees half of one, and a full disk keeps no revocation away."""
 
 import ctypes
+import fcntl
 import os
 import shutil
 import subprocess
@@ -146,6 +147,31 @@ def test_a_reader_sees_one_text_or_the_next_while_it_is_rewritten(tmp_path: Path
     writer.join()
     assert read_rewritten(path, 1 << 20)[1][:1] == b"d"
     assert len(seen) > 1
+
+
+def test_a_writer_waits_for_who_reads_what_is_now_the_spare(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    rewrite(path, b"first", room=0)
+    with open(path, "rb") as reading:
+        fcntl.flock(reading, fcntl.LOCK_SH)
+        rewrite(path, b"second", room=0)
+        inode = f":{os.fstat(reading.fileno()).st_ino} "
+        writer = threading.Thread(target=rewrite, args=(path, b"third"), kwargs={"room": 0})
+        writer.start()
+        while not [line for line in Path("/proc/locks").read_text().splitlines() if "->" in line and inode in line]:
+            assert writer.is_alive(), "it has not waited"
+        assert reading.read().rstrip(b"\n") == b"first"
+    writer.join()
+    assert read_rewritten(path, 100)[1].rstrip(b"\n") == b"third"
+
+
+def test_a_reader_takes_nothing_that_is_being_written(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    rewrite(path, b"whole", room=0)
+    with open(path, "rb") as writing:
+        fcntl.flock(writing, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError, match="changed all the time"):
+            read_rewritten(path, 100)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["fifo", "folder"])

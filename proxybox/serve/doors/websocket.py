@@ -23,6 +23,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from proxybox.serve import models
 from proxybox.serve.asking import bearer, caller_by
 from proxybox.serve.callers import Caller
+from proxybox.serve.edge import visit
 from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
 from proxybox.serve.sessions import Sessions
@@ -116,13 +117,15 @@ class _Talk:
             self._caller = caller_by(self._websocket, first.key if first.key is not None else bearer(self._websocket))
             if isinstance(first, Open):
                 asked = first.model_dump(exclude_unset=True, exclude_none=True, exclude={"do", "key"})
-                self._session, self._is_own = (await self._sessions.open(self._caller, asked)).id, True
+                served, self._is_own = await self._sessions.open(self._caller, asked), True
             else:
-                self._session = (await self._sessions.find(self._caller, first.session)).id
+                served = await self._sessions.find(self._caller, first.session)
         except Refusal as refusal:
             await self._fail("", refusal)
             await self._websocket.close(_REFUSED, refusal.title)
             raise WebSocketDisconnect(_REFUSED) from None
+        self._session, here = served.id, visit(self._websocket.scope)
+        here.policy, here.language = served.policy, served.language
         await self._send({"event": "opened", "session": self._session})
 
     async def go_on(self) -> None:
