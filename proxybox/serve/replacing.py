@@ -2,7 +2,7 @@
 
 `replace` needs room on the disk for the new content. `rewrite` has taken that room beforehand: beside the file there is
 a spare of the same size, which is written in place and then changes places with it. So a full disk cannot keep a
-change away, on filesystems that write in place (ext4, XFS, tmpfs). `read_rewritten` is its reader.
+change away, on filesystems that write in place (ext4, XFS, Btrfs, tmpfs). `read_rewritten` is its reader.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import stat
+import struct
 import tempfile
 import time
 from pathlib import Path
@@ -23,6 +24,10 @@ _BLOCK: Final = 16 << 10
 _AT_FDCWD: Final = -100
 #: How often a reader looks again for the file that is the current one.
 _TRIES: Final = 100
+#: ioctl_iflags(2).
+_GET_FLAGS: Final = 0x80086601
+_SET_FLAGS: Final = 0x40086602
+_NOCOW: Final = 0x00800000
 #: What says that a filesystem or a C library has no exchange of names.
 _NO_EXCHANGE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
 
@@ -94,11 +99,20 @@ def _open_spare(spare: Path, path: Path) -> int:
     """Opens the spare, which belongs to whom the file belongs, or else its folder."""
     descriptor = os.open(spare, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
+        _write_in_place(descriptor)
         give(descriptor, path if path.exists() else path.parent)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _write_in_place(descriptor: int) -> None:
+    """Has Btrfs write a new file in place, too, where it would need room elsewhere (ioctl_iflags(2), FS_NOCOW_FL)."""
+    if not os.fstat(descriptor).st_size:
+        with contextlib.suppress(OSError):
+            flags = struct.unpack("i", fcntl.ioctl(descriptor, _GET_FLAGS, bytes(4)))[0]
+            fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("i", flags | _NOCOW))
 
 
 def give(descriptor: int, like: Path) -> None:

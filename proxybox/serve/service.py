@@ -33,14 +33,17 @@ _SOON: Final = 2.0
 
 
 class Service:
-    """One service. It takes requests while `state` is "ready"; otherwise `why` says why not."""
+    """One service. It takes requests while `state` is "ready"; otherwise `why` says why not.
 
-    def __init__(self, config: Config) -> None:
+    has_keys: whether keys say who may use it; else whoever asks it sees to that.
+    """
+
+    def __init__(self, config: Config, *, has_keys: bool = True) -> None:
         self.config = config
         self.state, self.why = "starting", "the service tries itself out"
         self.began = time.time()
         self.has_started = self._has_ended = False
-        self.authority = Authority(config)
+        self.authority = Authority(config, decides=has_keys)
         self.metrics = Metrics()
         self.jobs = Jobs(config, self.authority)
         self.jobs.on_lost.append(lambda _: self.metrics.workers_lost.inc())
