@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import functools
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,13 @@ def proxybox(*words: str) -> "subprocess.CompletedProcess[str]":
     """The command, as an operator gives it: another process than the service."""
     command = [sys.executable, "-P", "-m", "proxybox", "serve", "keys", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Waits until something holds, and fails when it does not within `SOON`."""
+    end = time.monotonic() + SOON
+    while not holds():
+        assert time.monotonic() < end, "it has not come to that"
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -149,8 +159,8 @@ def wait_until_idle(server: Server, keys: Keys) -> None:
     """Waits until no box is in use, as the metrics tell."""
     operator = keys.add("operator", scope="metrics")
     try:
-        while 'proxybox_in_use{kind="run"} 0.0' not in server.http.get("/metrics", headers=bearer(operator)).text:
-            pass
+        metrics = functools.partial(server.http.get, "/metrics", headers=bearer(operator))
+        eventually(lambda: 'proxybox_in_use{kind="run"} 0.0' in metrics().text)
     finally:
         keys.revoke("operator")
 
@@ -165,15 +175,12 @@ def test_a_session_and_its_call_end_with_their_key(keyed: tuple[Server, Keys]) -
         keys.revoke("sessions")
         assert until(events, "failed")["problem"]["status"] == 401
     wanted = {(mine, "its key was revoked, or has expired"), (idle, "its key was revoked, or has expired")}
-    while ended_sessions(server, key) != wanted:
-        pass
+    eventually(lambda: ended_sessions(server, key) == wanted)
     assert server.http.get(f"/v1/sessions/{theirs}", headers=bearer(other)).status_code == 200
     keys.revoke("others")
 
 
 def ended_sessions(server: Server, key: str) -> set[tuple[str, str]]:
-    import sqlite3
-
     with contextlib.closing(sqlite3.connect(f"file:{server.data}/proxybox.sqlite?mode=ro", uri=True)) as database:
         query = "select id, reason from sessions where key = ? and state = 'ended'"
         return set(database.execute(query, (key.split("_")[1],)))
@@ -252,8 +259,6 @@ def test_what_a_former_secret_began_ends_with_it_and_the_session_stays(keyed: tu
 
 
 def test_what_an_expired_key_began_ends_with_it(keyed: tuple[Server, Keys]) -> None:
-    import time
-
     server, keys = keyed
     key = keys.add("expires", expires=time.time() + 3)
     with streaming(server, "/v1/run", {"code": ENDLESS, "timeout": 9}, key) as events:
