@@ -33,9 +33,9 @@ log = logging.getLogger("proxybox.serve")
 
 @attrs.define(eq=False)
 class _Use:
-    """Something that goes on in a task. caller: for whom; None while that is not known. ended: since when it is.
+    """Something that goes on in a task. caller: for whom; None while that is not known.
 
-    patience: seconds from when its caller may no longer until it is ended.
+    patience: seconds from when its caller may no longer, which was seen at `since`, until it is ended.
     """
 
     task: "asyncio.Task[object]"

@@ -192,8 +192,8 @@ class Keys:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 known = dict(self.known()) if self.path.exists() else {}
                 yield known
-                mark(self._mark)
                 self.has_room = _write(self.path, known)
+                mark(self._mark)  # after the file: one that is marked and missing is a fault
         except OSError as error:
             raise KeysError(f"{self.path}: {error.strerror}") from None
 
