@@ -460,4 +460,4 @@ def _service(data: str, course: Course, sheets: Mapping[str, Sheet], seats: int)
         live=seats // workers + _SPARE, policies=policies,
         languages={"python": language}, drain=0.0, limits=limits, sessions=sessions,
     )  # fmt: skip
-    return Service(config), places
+    return Service(config, has_keys=False), places  # passes say who may (passes.py)

@@ -19,7 +19,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 import attrs
 import sqlalchemy as sql
 
-from proxybox.serve.database import Database, LongTold, StoreError, Told
+from proxybox.serve.database import Database, LongTold, Step, Told
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,8 +36,9 @@ _THINNED: Final = 8
 _MOST_HANDINS: Final = 50
 _MOST_HANDED_IN: Final = 4 << 20
 _MOST_RUNS: Final = 5_000
-#: The form of the tables.
-_FORM: Final = 1
+
+#: What brings a database up to the tables below: the first step leads from form 1 to form 2 (database.py).
+STEPS: Final[tuple[Step, ...]] = ()
 
 _tables = sql.MetaData()
 _facts = sql.Table(
@@ -240,15 +241,8 @@ class Store:
     def __init__(self, path: str) -> None:
         """Opens it, and makes what is missing. Raises StoreError."""
         self.path = path
-        self._database = Database(f"sqlite:///{path}", _tables, durable=True)
+        self._database = Database(f"sqlite:///{path}", _tables, durable=True, steps=STEPS)
         self._waiting: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
-        with self._database.changing() as connection:
-            kept = Connected(connection)
-            form = kept.fact("form", _FORM)
-            if form != _FORM:
-                self._database.close()
-                raise StoreError(f"{path}: written by another version of proxybox (form {form}, this one has {_FORM})")
-            kept.set_fact("form", _FORM)
         self._thread = threading.Thread(target=self._serve, name="proxybox-classroom-store", daemon=True)
         self._thread.start()
 

@@ -4,16 +4,22 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proxybox.cli.choosing import named_policy
 from proxybox.cli.failures import CommandError, UsageError
 from proxybox.cli.run import tell_failure
+from proxybox.policies.errors import PolicyError
+from proxybox.policies.sizes import to_duration
 
 if TYPE_CHECKING:
     from proxybox.serve.config import Config
     from proxybox.serve.keys import Key, Keys
+
+#: The most seconds of a duration.
+_LONGEST = 100 * 366 * 86_400.0
 
 
 def serve(
@@ -62,34 +68,54 @@ def _named_policy(text: str) -> tuple[str, Any]:
 
 
 def add_key(
-    *, name: str, policies: Sequence[str], concurrency: int | None, config: Path | None, data: str | None,
-    keys: str | None, as_json: bool,
+    *, name: str, policies: Sequence[str], concurrency: int | None, scope: str, expires: str | None,
+    config: Path | None, data: str | None, keys: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Makes a key and prints it on stdout, alone, so that it can be piped to where it belongs."""
     try:
         kept = _keys(config, data, keys)
-        key = kept.add(name, policies=tuple(policies) or None, concurrency=concurrency)
+        until = None if expires is None else _end_of(expires)
+        key = kept.add(name, policies=tuple(policies) or None, concurrency=concurrency, scope=scope, expires=until)
     except Exception as error:
         return tell_failure(error)
+    _show(key, name, kept, as_json=as_json)
+    return 0
+
+
+def rotate_key(*, name: str, grace: str, config: Path | None, data: str | None, keys: str | None, as_json: bool) -> int:
+    """Gives a key another secret, and prints the key on stdout, alone."""
+    try:
+        kept = _keys(config, data, keys, have_to_exist=True)
+        key, known = kept.rotate(name, grace=_duration(grace, "--grace"))
+    except Exception as error:
+        return tell_failure(error)
+    _show(key, known.name, kept, as_json=as_json, former_expires=known.former_expires)
+    if not as_json:
+        print(f"proxybox: the former one is good until {_moment(known.former_expires)}", file=sys.stderr)
+    return 0
+
+
+def _show(key: str, name: str, kept: "Keys", *, as_json: bool, **more: Any) -> None:
     if as_json:
-        print(json.dumps({"name": name, "key": key, "file": str(kept.path)}))
+        print(json.dumps({"name": name, "key": key, "file": str(kept.path), **more}))
     else:
         print(key)
         print(f"proxybox: the key of {name}, in {kept.path}: it is not shown again", file=sys.stderr)
-    return 0
+    if not kept.has_room:
+        print(f"proxybox: {kept.path}: no room was left to revoke keys while the disk is full", file=sys.stderr)
 
 
 def list_keys(*, config: Path | None, data: str | None, keys: str | None, as_json: bool) -> int:
     """Prints the keys."""
     try:
-        known = list(_keys(config, data, keys).known().values())
+        known = list(_keys(config, data, keys, have_to_exist=True).known().values())
     except Exception as error:
         return tell_failure(error)
     if as_json:
         print(json.dumps([_told(key) for key in known], indent=1))
         return 0
     for key in known:
-        print(f"{key.id}  {key.name:20}  {_state(key)}{_limits(key)}")
+        print(f"{key.id}  {key.name:20}  {key.scope:8}  {_state(key)}{_limits(key)}")
     if not known:
         print("proxybox: there are no keys (proxybox serve keys add NAME)", file=sys.stderr)
     return 0
@@ -98,23 +124,51 @@ def list_keys(*, config: Path | None, data: str | None, keys: str | None, as_jso
 def revoke_key(*, name: str, config: Path | None, data: str | None, keys: str | None) -> int:
     """Revokes a key."""
     try:
-        key = _keys(config, data, keys).revoke(name)
+        key = _keys(config, data, keys, have_to_exist=True).revoke(name)
     except Exception as error:
         return tell_failure(error)
     print(f"{key.id}  {key.name}: revoked")
     return 0
 
 
-def _keys(config: Path | None, data: str | None, keys: str | None) -> "Keys":
+def _keys(config: Path | None, data: str | None, keys: str | None, *, have_to_exist: bool = False) -> "Keys":
+    """The keys of a service. have_to_exist: whether a place that was named has to be there."""
     from proxybox.serve.keys import Keys
 
     changes = {key: value for key, value in (("data", data), ("keys", keys)) if value is not None}
-    return Keys(_config(config, changes).keys_file)
+    chosen = _config(config, changes)
+    if have_to_exist and chosen.keys is not None and not Path(chosen.keys).exists():
+        raise CommandError(f"{chosen.keys}: there is no such file of keys")
+    is_named = data is not None or config is not None
+    if have_to_exist and chosen.keys is None and is_named and not Path(chosen.data).is_dir():
+        raise CommandError(f"{chosen.data}: there is no such folder, where a service would have its keys")
+    return Keys(chosen.keys_file)
+
+
+def _end_of(text: str) -> float:
+    """When a key expires: after a duration, or when a day in UTC begins."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return time.time() + _duration(text, "--expires")
+
+
+def _duration(text: str, option: str) -> float:
+    try:
+        seconds = to_duration(text)
+    except PolicyError:
+        seconds = None
+    if seconds is None or not 0 <= seconds <= _LONGEST:
+        day = ", or a day such as 2030-01-31" if option == "--expires" else ""
+        raise UsageError(f'{option}: want a duration such as "90d" or "12h"{day}, got {text!r}')
+    return seconds
 
 
 def _told(key: "Key") -> dict[str, Any]:
     return {
-        "id": key.id, "name": key.name, "made": key.made, "revoked": key.revoked,
+        "id": key.id, "name": key.name, "scope": key.scope, "made": key.made, "revoked": key.revoked,
+        "expires": key.expires, "is_good": key.is_good,
+        "former_expires": None if key.former is None else key.former_expires,
         "policies": None if key.policies is None else list(key.policies), "concurrency": key.concurrency,
     }  # fmt: skip
 
@@ -122,7 +176,9 @@ def _told(key: "Key") -> dict[str, Any]:
 def _state(key: "Key") -> str:
     if key.revoked is not None:
         return f"revoked {_day(key.revoked)}"
-    return f"made {_day(key.made)}"
+    if key.expires is None:
+        return f"made {_day(key.made)}"
+    return f"made {_day(key.made)}, {'expires' if key.is_good else 'expired'} {_moment(key.expires)}"
 
 
 def _limits(key: "Key") -> str:
@@ -131,8 +187,14 @@ def _limits(key: "Key") -> str:
         told.append(f"policies {', '.join(key.policies)}")
     if key.concurrency is not None:
         told.append(f"{key.concurrency} at once")
+    if key.is_good and key.former is not None and key.former_expires > time.time():
+        told.append(f"its former secret is good until {_moment(key.former_expires)}")
     return f"  ({'; '.join(told)})" if told else ""
 
 
 def _day(seconds: float) -> str:
     return time.strftime("%Y-%m-%d", time.localtime(seconds))
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

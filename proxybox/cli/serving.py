@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from proxybox.cli.teaching import complete_file, json_flag
+from proxybox.serve.access import SCOPES
 
 config_option = click.option(
     "--config", "-c", type=Path, metavar="FILE", help="A TOML file (docs/serve.md).", shell_complete=complete_file
@@ -21,7 +22,7 @@ keys_option = click.option("--keys", metavar="FILE", help="The file of keys (key
 @keys_option
 @click.option("--database", metavar="URL", help="An SQLAlchemy URL, such as postgresql://... (SQLite in --data).")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes that have the boxes (the CPUs).")
-@click.option("--require-keys", is_flag=True, help="Ask for a key on loopback, too, even while there is none.")
+@click.option("--require-keys", is_flag=True, help="Ask for a key on loopback, too, even before there is one.")
 @click.option("--policy", "-p", "policies", multiple=True, metavar="[NAME=]PRESET|FILE", help="A policy for clients.")
 @click.option("--guest", metavar="GUEST", help="The interpreter to run.", shell_complete=complete_file)
 @click.option(
@@ -35,7 +36,7 @@ keys_option = click.option("--keys", metavar="FILE", help="The file of keys (key
 def serve_group(context: click.Context, /, **options: Any) -> int | None:
     """Serve boxes over HTTP: runs, sessions, and the protocols of others.
 
-    It tries itself out before it serves. On loopback no key is needed while there is none; elsewhere
+    It tries itself out before it serves. On loopback no key is needed before one was made; elsewhere
     requests bring one of `proxybox serve keys`. SIGTERM lets what runs come to its end.
 
     \b
@@ -58,13 +59,16 @@ def keys_group() -> None:
     """The keys that clients present.
 
     What is kept of a key does not tell it, so each is shown once, when it is made. A key that is
-    revoked is refused from then on, also by a service that runs.
+    revoked is refused from then on, also by a service that runs, which ends what goes on for it.
+    Once there was a key, the service asks for one for good.
 
     \b
     Examples:
       proxybox serve keys add moodle
-      proxybox serve keys add agents --policy strict --concurrency 4
+      proxybox serve keys add agents --policy strict --concurrency 4 --expires 90d
+      proxybox serve keys add prometheus --scope metrics
       proxybox serve keys list
+      proxybox serve keys rotate moodle --grace 1h
       proxybox serve keys revoke moodle
     """
 
@@ -73,6 +77,13 @@ def keys_group() -> None:
 @click.argument("name")
 @click.option("--policy", "-p", "policies", multiple=True, metavar="NAME", help="A policy that it may use (all).")
 @click.option("--concurrency", type=click.IntRange(1), metavar="N", help="How many of its runs go on at once.")
+@click.option(
+    "--scope", type=click.Choice(list(SCOPES)), default="client", show_default=True,
+    help="What it is for: runs and sessions, /metrics alone, or that and the page at /.",
+)  # fmt: skip
+@click.option(
+    "--expires", metavar="DURATION|DAY", help="When it ends by itself: 90d, or a day such as 2030-01-31 (UTC)."
+)
 @config_option
 @data_option
 @keys_option
@@ -94,6 +105,26 @@ def keys_list(**options: Any) -> int:
     from proxybox.cli import serve
 
     return serve.list_keys(**options)
+
+
+@keys_group.command("rotate", short_help="Give a key another secret.")
+@click.argument("name", metavar="NAME|ID")
+@click.option(
+    "--grace", metavar="DURATION", default="24h", show_default=True, help="How long the former secret is still good."
+)
+@config_option
+@data_option
+@keys_option
+@json_flag
+def keys_rotate(**options: Any) -> int:
+    """Give a key another secret, and show it: this once.
+
+    The key stays the same one, with its sessions, files and limits. Both secrets are good for the time
+    of --grace. What goes on with the former one is ended then; with --grace 0 at once.
+    """
+    from proxybox.cli import serve
+
+    return serve.rotate_key(**options)
 
 
 @keys_group.command("revoke", short_help="Refuse a key from now on.")

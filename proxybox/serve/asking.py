@@ -59,8 +59,9 @@ def password(connection: HTTPConnection) -> str | None:
 def caller_by(connection: HTTPConnection, presented: str | None) -> Caller:
     """Returns who has presented a key, and notes it for the audit. Raises Refusal."""
     here = visit(connection.scope)
-    caller = service_of(connection).caller(presented, is_open=here.is_open)
+    caller = service_of(connection).authority.caller(presented, connection.scope["path"], is_open=here.is_open)
     here.key, here.name = caller.key, caller.name
+    here.begun_for(caller)
     return caller
 
 

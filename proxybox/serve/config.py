@@ -22,6 +22,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 import attrs
@@ -35,6 +36,8 @@ from proxybox.policies.errors import shown
 from proxybox.policies.regularfiles import regular
 from proxybox.policies.sizes import to_duration, to_size
 from proxybox.serve.connections.bounds import Bounds
+from proxybox.serve.keys import mark_of
+from proxybox.serve.retention import Retention
 from proxybox.serve.setup import Interpreter
 
 T = TypeVar("T")
@@ -237,6 +240,10 @@ def _to_bounds(value: Bounds | Mapping[str, Any]) -> Bounds:
     return build(Bounds, value)
 
 
+def _to_retention(value: Retention | Mapping[str, Any]) -> Retention:
+    return build(Retention, value)
+
+
 def _to_doors(value: Any) -> tuple[str, ...]:
     doors = to_texts(value, "doors")
     for door in doors:
@@ -269,10 +276,10 @@ class Config:
     """A service. Each section may be given as its class or as a table.
 
     listen: an address, or "unix:PATH". data: the folder for what is kept: the database and the file of keys. database:
-    an SQLAlchemy URL; None for SQLite in `data`. keys: the file of keys; None for keys.json in `data`. require_keys:
-    whether a key is needed on loopback, too, even while there is none. workers: processes that have the boxes. express:
-    whether there is one more, for what a key asks for beside nothing else; it comes before the others on the CPUs.
-    slots, live: how many runs, and how many calls of sessions and runs that ask for
+    an SQLAlchemy URL; None for SQLite in `data`. keys: the file of keys, which has to exist; None for keys.json in
+    `data`. require_keys: whether a key is needed on loopback, too, even before there was one. workers: processes that
+    have the boxes. express: whether there is one more, for what a key asks for beside nothing else; it comes before the
+    others on the CPUs. slots, live: how many runs, and how many calls of sessions and runs that ask for
     input, go on at once in each. log: the form of log lines. origins: web pages that may use the service (CORS). doors:
     which protocols are spoken. drain: seconds that a service which is told to end (SIGTERM) waits for what runs.
     policies, languages: by the names that clients use; the first of each is the one for requests that name none.
@@ -294,6 +301,7 @@ class Config:
     limits: ServiceLimits = attrs.field(factory=ServiceLimits, converter=_to_limits)
     sessions: ServiceSessions = attrs.field(factory=ServiceSessions, converter=_to_sessions)
     connections: Bounds = attrs.field(factory=Bounds, converter=_to_bounds)
+    retention: Retention = attrs.field(factory=Retention, converter=_to_retention)
     policies: Mapping[str, Policy] = attrs.field(factory=_policies, converter=_to_policies)
     languages: Mapping[str, Language] = attrs.field(factory=lambda: {"python": Language()}, converter=_to_languages)
 
@@ -316,6 +324,11 @@ class Config:
     def keys_file(self) -> str:
         """The path of the file of keys."""
         return self.keys or os.path.join(self.data, "keys.json")
+
+    @property
+    def keys_mark(self) -> Path:
+        """The path of the mark that says that keys were made for this service, or named in its configuration."""
+        return mark_of(os.path.join(self.data, "keys.json"))
 
     @property
     def database_url(self) -> str:

@@ -1,6 +1,10 @@
 """The database under `store`: SQLite in a file, PostgreSQL, or another one that SQLAlchemy knows.
 
 What goes wrong with it is a StoreError, whatever driver it is.
+
+Each database has the number of its form in the table `form`. One that has tables, but no number, was made before there
+were numbers, and has the form 1. One of an older form is brought up to the current one, step by step and in one
+transaction; a newer one is refused.
 """
 
 import contextlib
@@ -8,7 +12,7 @@ import os
 import re
 import socket
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -31,6 +35,10 @@ _OF_LIBPQ: Final = frozenset({"psycopg", "psycopg2"})
 #: What no database takes in a text, and the sign with which it is written.
 _REFUSED: Final = re.compile("[\\\\\0\ud800-\udfff]")
 _WRITTEN: Final = re.compile(r"\\([0-9a-f]{1,4});")
+
+
+_forms = sql.MetaData()
+_form = sql.Table("form", _forms, sql.Column("number", sql.Integer, primary_key=True, autoincrement=False))
 
 
 class StoreError(ProxyboxError):
@@ -63,14 +71,20 @@ class LongTold(Told):
     cache_ok = True
 
 
+#: What brings a database from one form to the next one. It changes tables that are there, and makes none.
+Step = Callable[[sql.Connection], None]
+
+
 class Database:
     """One database; it can be used from many threads, and its methods block."""
 
-    def __init__(self, url: str, tables: sql.MetaData, *, durable: bool = False) -> None:
-        """Opens it, and makes the tables that are missing. Raises StoreError.
+    def __init__(self, url: str, tables: sql.MetaData, *, durable: bool = False, steps: Sequence[Step] = ()) -> None:
+        """Opens it, and makes what is missing in it. Raises StoreError, also for a form that it does not know.
 
-        durable: whether what SQLite was told to keep is there after a power cut, too.
+        durable: whether what SQLite was told to keep is there after a power cut, too. steps: the first one leads from
+        form 1 to form 2; `tables` are those of the last form.
         """
+        self._durable, self._steps = durable, tuple(steps)
         self._connections: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         try:
             self._engine = _engine(url, durable)
@@ -90,12 +104,34 @@ class Database:
                 try:
                     with connection.begin():
                         _check(connection)
-                        tables.create_all(connection)
+                        self._bring_up(connection, tables)
                     failing.pop_all()
                     return
                 except DBAPIError:
                     if not left:
                         raise
+
+    def _bring_up(self, connection: sql.Connection, tables: sql.MetaData) -> None:
+        """Brings a database up to the current form, or makes it."""
+        if connection.dialect.name == "sqlite" and not self._durable:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # else each change of a table stands for itself
+        self.take_turns(connection, "form")
+        there, newest = set(sql.inspect(connection).get_table_names()), 1 + len(self._steps)
+        found = connection.execute(sql.select(_form.c.number)).scalar() if _form.name in there else None
+        is_new = found is None and not there & set(tables.tables)
+        form = newest if is_new else found or 1
+        if not 1 <= form <= newest:
+            raise StoreError(
+                f"the database cannot be opened: it has form {form}, and this proxybox knows forms 1 to {newest}: "
+                "use the version of proxybox that has written it, or a later one, or another database"
+            )
+        for step in self._steps[form - 1 :]:
+            step(connection)
+        tables.create_all(connection)
+        if found != newest:
+            _forms.create_all(connection)
+            connection.execute(_form.delete())
+            connection.execute(_form.insert().values(number=newest))
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[sql.Connection]:

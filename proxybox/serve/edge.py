@@ -1,11 +1,16 @@
 """What happens to every request before a door sees it, and to every answer: the edge of the service (ASGI).
 
-Each request has an id, which its answer bears, too; a log line; and a record in the audit. None of them has a key, a
-query or a body in it. A body that is too large is refused while it comes, and without a key, where one is needed, none
-is read. A service that needs no key takes nothing from web pages of other origins, nor under a host name that others
-control (DNS rebinding): any page that its user looks at could use it otherwise.
+Each request has an id, which its answer bears, too, and a log line; one that a door has let in has a record in the
+audit. None of them has a key, a query or a body in it. Those that are refused are counted, and a few of them logged:
+anybody can send them, and as many as they like.
+
+A body that is too large is refused while it comes, and without a key, where one is needed, none is read. What is no
+matter of the service's health is answered to who has a key for it alone (access.py), whatever the door itself does.
+Nothing is taken from web pages of other origins, whose browser may hold a password, and under a host name that others
+control (DNS rebinding) nothing either where no key is needed: any page that a user looks at could use it otherwise.
 """
 
+import contextlib
 import functools
 import json
 import logging
@@ -18,6 +23,9 @@ from typing import Any, Final
 import attrs
 from starlette.requests import HTTPConnection
 
+from proxybox.serve.access import ALWAYS, is_health, may_use
+from proxybox.serve.authority import no_key, not_in_scope, unreadable
+from proxybox.serve.callers import Caller
 from proxybox.serve.config import is_loopback
 from proxybox.serve.connections.bodies import Body, NotRead, length
 from proxybox.serve.connections.room import Room
@@ -36,8 +44,8 @@ Way = Callable[[HTTPConnection], str | None]
 
 #: An id that a client may give its request.
 _ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
-#: What is answered also while the service takes no requests.
-ALWAYS: Final = frozenset({"/", "/health", "/v1/health", "/librechat/health", "/metrics"})
+#: How many log lines in a second requests have that no door lets in.
+_REFUSED_LINES: Final = 10
 
 log = logging.getLogger("proxybox.serve")
 
@@ -46,12 +54,14 @@ log = logging.getLogger("proxybox.serve")
 class Visit:
     """One request, and what the audit keeps of it.
 
-    key: the id of its key. is_open: whether none is needed. policy to cpu: of the run, if there was one.
+    is_open: whether no key is needed. begun_for: is told who asks. key, name: of the key, "" until a door has let the
+    request in. policy to cpu: of the run, if there was one.
     """
 
     id: str
-    key: str = ""
     is_open: bool = False
+    begun_for: Callable[[Caller], None] = lambda _: None
+    key: str = ""
     name: str = ""
     policy: str = ""
     language: str = ""
@@ -74,7 +84,8 @@ def pass_on_body(scope: Scope) -> None:
 
 class _WithoutKey(NotRead):
     def __init__(self) -> None:
-        Refusal.__init__(self, "unauthorized", headers={"WWW-Authenticate": "Bearer"})
+        refusal = no_key()
+        Refusal.__init__(self, refusal.kind, headers=refusal.headers)
 
 
 class Edge:
@@ -87,6 +98,7 @@ class Edge:
         self._room = Room(
             most=config.bodies_of_all, share=config.bodies, queue=config.limits.queue, patience=config.limits.queue_wait
         )
+        self._second, self._refused = 0.0, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -104,45 +116,56 @@ class Edge:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], here: Visit) -> None:
         began = time.perf_counter()
-        answered = 0
+        answered, is_stopped = 0, False
 
         async def answer(message: MutableMapping[str, Any]) -> None:
-            nonlocal answered
+            nonlocal answered, is_stopped
+            if is_stopped:
+                return
             if message["type"] == "http.response.start":
+                if refusal := _not_to_be_told(scope, here, message["status"], scopes):
+                    await refuse(refusal, here, answer)
+                    is_stopped = True
+                    return
                 answered = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", here.id.encode())]
             await send(message)
 
+        scopes: tuple[str, ...] = ()
         try:
-            self._check(scope, headers, here)
-            key = self._key(scope)
-            who = f"@{_address(scope)}" if key is None else key.id
-            await self._turns.wait(who)
-            most = self.service.config.limits.body
-            async with Body(receive, headers, who=who, most=most, room=self._room, turns=self._turns) as body:
-                scope["state"]["body"] = body
-                is_read = here.is_open or key is not None or length(headers) == 0
-                await self._inner(scope, body if is_read else _unread, answer)
+            with self.service.authority.visiting() as here.begun_for:
+                self._check(scope, headers, here)
+                keys = self._keys(scope)
+                scopes = tuple(key.scope for key in keys)
+                who = keys[0].id if keys else f"@{_address(scope)}"
+                await self._turns.wait(who)
+                most = self.service.config.limits.body
+                async with Body(receive, headers, who=who, most=most, room=self._room, turns=self._turns) as body:
+                    scope["state"]["body"] = body
+                    is_read = here.is_open or length(headers) == 0 or _may_any(scopes, scope["path"])
+                    await self._inner(scope, body if is_read else _unread, answer)
         except Refusal as refusal:
-            if not answered:
+            if not answered:  # else the connection is cut off
                 await refuse(refusal, here, answer)
-        except KeysError as error:  # nobody is let in while nobody can tell who may
-            log.error("%s", error)
-            await refuse(Refusal("not-ready", "its keys cannot be read"), here, answer)
+        except KeysError:
+            await refuse(unreadable(), here, answer)
         finally:
             self._note(scope, here, answered or 499, time.perf_counter() - began)
 
     async def _websocket(
         self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], here: Visit
     ) -> None:
+        began = time.perf_counter()
         try:
             self._check(scope, headers, here)
-        except Refusal as refusal:
-            log.info("%s %s refused: %s", here.id, "WEBSOCKET", refusal)
+            with contextlib.suppress(Refusal), self.service.authority.visiting() as here.begun_for:
+                await self._inner(scope, receive, send)
+        except (Refusal, KeysError) as error:
+            refusal = error if isinstance(error, Refusal) else unreadable()
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": refusal.detail[:120]})
-            return
-        await self._inner(scope, receive, send)
+        finally:
+            self._note(scope, here, 101 if here.name else 403, time.perf_counter() - began)
 
     # --- checks -------------------------------------------------------------------------------------------------------
 
@@ -151,21 +174,19 @@ class Edge:
         service = self.service
         if service.state != "ready" and scope["path"] not in ALWAYS:
             raise Refusal("not-ready", service.why, headers={"Retry-After": "5"})
-        here.is_open = service.is_open
-        if not here.is_open:
-            return
+        here.is_open = service.authority.is_open
         origin = headers.get(b"origin", b"").decode("latin-1")
         host = headers.get(b"host", b"").decode("latin-1")
-        if not _is_own_host(host):
+        if here.is_open and not _is_own_host(host):
             raise Refusal("forbidden", "a service that needs no key answers under names of this machine alone")
         if origin and origin not in service.config.origins and origin.partition("://")[2] != host:
             raise Refusal("forbidden", "pages of this origin may not use the service (origins in its configuration)")
 
-    def _key(self, scope: Scope) -> Key | None:
-        """The key that a request presents in any way; its door looks at its own way alone. Raises KeysError."""
+    def _keys(self, scope: Scope) -> tuple[Key, ...]:
+        """The keys that a request presents, in any way; its door looks at its own way alone. Raises KeysError."""
         told = (way(HTTPConnection(scope)) for way in self._ways)
-        found = (self.service.keys.find(key) for key in told if key)
-        return next((key for key in found if key is not None), None)
+        found = (self.service.authority.keys.find(key) for key in told if key)
+        return tuple(each[0] for each in found if each is not None)
 
     # --- what is kept -------------------------------------------------------------------------------------------------
 
@@ -173,20 +194,47 @@ class Edge:
         service, path = self.service, on_one_line(scope["path"][:500])
         route = getattr(scope.get("route"), "path", "other")
         service.metrics.requests.labels(route, str(status)).inc()
-        service.metrics.latency.labels(route).observe(seconds)
+        if scope["type"] == "http":
+            service.metrics.latency.labels(route).observe(seconds)
         record = {
             "id": here.id, "at": time.time(), "key": here.key, "client": _address(scope),
-            "method": scope["method"][:16], "path": path, "http_status": status, "seconds": round(seconds, 6),
-            "policy": here.policy, "language": here.language, "code_sha256": here.code_sha256, "status": here.status,
-            "cpu": here.cpu,
+            "method": scope.get("method", "WEBSOCKET")[:16], "path": path, "http_status": status,
+            "seconds": round(seconds, 6), "policy": here.policy, "language": here.language,
+            "code_sha256": here.code_sha256, "status": here.status, "cpu": here.cpu,
         }  # fmt: skip
-        if path not in ALWAYS:
+        if here.name and path not in ALWAYS:
             service.store.note(record)
-        if log.isEnabledFor(logging.INFO):
+        if log.isEnabledFor(logging.INFO) and (here.name or self._may_log()):
             log.info(
                 "%s %s %s %d %.1f ms%s", here.id, record["method"], path, status, seconds * 1e3,
                 f" {here.status}" if here.status else "", extra={"record": {**record, "name": here.name}},
             )  # fmt: skip
+
+    def _may_log(self) -> bool:
+        """Whether one more request that was refused has a log line; how many had none is told later."""
+        now, self._refused = time.monotonic(), self._refused + 1
+        if now - self._second >= 1:
+            if self._refused > _REFUSED_LINES + 1:
+                log.info("%d more requests that no door let in", self._refused - 1 - _REFUSED_LINES)
+            self._second, self._refused = now, 1
+        return self._refused <= _REFUSED_LINES
+
+
+def _may_any(scopes: Sequence[str], path: str) -> bool:
+    return any(may_use(each, path) for each in scopes)
+
+
+def _not_to_be_told(scope: Scope, here: Visit, status: int, scopes: Sequence[str]) -> Refusal | None:
+    """What is told in place of an answer that a door has for who it has neither let in nor refused.
+
+    scopes: of the keys that were presented.
+    """
+    path, is_preflight = scope["path"], scope["method"] == "OPTIONS"  # browsers send no key before a request (CORS)
+    if here.is_open or here.name or is_health(path) or is_preflight or status in (401, 403, 413) or status >= 500:
+        return None
+    if not scopes:
+        return no_key()
+    return None if status == 404 or _may_any(scopes, path) else not_in_scope()
 
 
 def _address(scope: Scope) -> str:

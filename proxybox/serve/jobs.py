@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from proxybox.serve.authority import Authority
 from proxybox.serve.callers import ITSELF, Caller
 from proxybox.serve.config import Config
 from proxybox.serve.gate import Gate, Overloaded
@@ -28,8 +29,8 @@ class Jobs:
     on_lost: functions that are called with a worker that has died. begun: how many jobs there were.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, authority: Authority) -> None:
+        self.config, self._authority = config, authority
         self.on_lost: list[Callable[[WorkerProcess], object]] = []
         self.begun = 0
         limits = config.limits
@@ -104,13 +105,25 @@ class Jobs:
         on_event: Callable[[dict[str, Any]], Any] | None = None, on_begin: Callable[[Job], object] | None = None,
         worker: int | None = None, transfer: Transfer | None = None, is_repeatable: bool = False,
     ) -> bytes:  # fmt: skip
-        """Has a job done when it is this caller's turn, as `Workers.ask` does. Raises Refusal and WorkerLost.
+        """Has a job done when it is this caller's turn, as `Workers.ask` does, and as long as they may.
 
         worker: the number of the only one that can do it. is_repeatable: whether a job that had begun when its worker
         ended may be done once more, as nobody can tell whether it was begun before. A second worker that ends with it
-        is the job's own fault, maybe. It is not repeated when its caller knows of its beginning.
+        is the job's own fault, maybe. It is not repeated when its caller knows of its beginning. Raises
+        Refusal and WorkerLost.
         """
         self.begun += 1
+        with self._authority.using(caller):
+            return await self._ask(
+                kind, caller, job, on_event=on_event, on_begin=on_begin, worker=worker, transfer=transfer,
+                is_repeatable=is_repeatable,
+            )  # fmt: skip
+
+    async def _ask(
+        self, kind: LineKind, caller: Caller, job: Mapping[str, Any], *,
+        on_event: Callable[[dict[str, Any]], Any] | None, on_begin: Callable[[Job], object] | None,
+        worker: int | None, transfer: Transfer | None, is_repeatable: bool,
+    ) -> bytes:  # fmt: skip
         for left in reversed(range(_TRIES)):
             slot = await self._enter(kind, caller, worker)
             try:

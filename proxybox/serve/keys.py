@@ -3,8 +3,11 @@
     pbx_3f0c2a9d5b7e_Vb1...      the key's id, which may be seen, and a secret of 256 random bits, which is shown once
 
 A file holds what is known of each key: its id, its name, the SHA-256 of its secret (it is random, so nothing slower is
-needed), and what it may use. The service looks at the file's status for each request, so that a key which was revoked
-is refused from then on. The file is replaced as a whole, so that a reader never sees half of one.
+needed), what it may use, and until when. The service looks at the file's status for each request, so that a key which
+was revoked is refused from then on. The file is replaced as a whole, also on a full disk (replacing.py).
+
+Once keys were made, a mark beside the file says so for good. A file that is missing then is a fault, and no file
+without keys: a service whose last key was revoked, or whose file was lost, lets nobody in.
 """
 
 import contextlib
@@ -24,15 +27,19 @@ from typing import Any, Final
 import attrs
 
 from proxybox.policies.errors import ProxyboxError
-from proxybox.policies.regularfiles import regular
-from proxybox.serve.replacing import replace
+from proxybox.serve.access import SCOPES
+from proxybox.serve.replacing import give, read_rewritten, rewrite
 
 _PREFIX: Final = "pbx"
 _KEY: Final = re.compile(r"pbx_([0-9a-f]{12})_([A-Za-z0-9_-]{43})\Z")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}\Z")
 _MOST: Final = 8 << 20
+#: Bytes that a key's entry may become longer when it is revoked or rotated: room for that is taken beforehand.
+_GROWS: Final = 256
 #: What a key that does not exist is compared with, so that it takes as long to be refused as a wrong one.
 _NOBODY: Final = hashlib.sha256(secrets.token_bytes(32)).hexdigest()
+_IS_DIGEST: Final = attrs.validators.matches_re(r"[0-9a-f]{64}")
+_MARK: Final = "Keys were made for this service, or named in its configuration: it asks for one from now on.\n"
 
 
 class KeysError(ProxyboxError):
@@ -43,110 +50,200 @@ class KeysError(ProxyboxError):
 class Key:
     """What is known of a key.
 
-    digest: of its secret. made, revoked: seconds since 1970. policies: those that it may name; None for all.
-    concurrency: how many of its runs may go on at once, in place of the service's number.
+    digest: of its secret. made, revoked: seconds since 1970. expires: when it ends by itself; None for never. scope:
+    which paths it may use (access.py). policies: those that it may name; None for all. concurrency: how many of its
+    runs may go on at once, in place of the service's number. former: the digest of the secret that it had before it
+    was rotated, which is good until `former_expires`.
     """
 
     id: str
     name: str
-    digest: str = attrs.field(repr=False)
-    made: float
-    revoked: float | None = None
+    digest: str = attrs.field(repr=False, validator=_IS_DIGEST)
+    made: float = attrs.field(converter=float)
+    revoked: float | None = attrs.field(default=None, converter=attrs.converters.optional(float))
+    expires: float | None = attrs.field(default=None, converter=attrs.converters.optional(float))
+    scope: str = attrs.field(default="client", validator=attrs.validators.in_(SCOPES))
     policies: tuple[str, ...] | None = None
     concurrency: int | None = None
+    former: str | None = attrs.field(default=None, repr=False, validator=attrs.validators.optional(_IS_DIGEST))
+    former_expires: float = attrs.field(default=0.0, converter=float)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it was not revoked, and has not expired."""
+        return self.revoked is None and (self.expires is None or time.time() < self.expires)
+
+    def takes(self, digest: str) -> bool:
+        """Whether a secret of this digest is the key's own now; it takes as long for a wrong one."""
+        is_own = hmac.compare_digest(digest, self.digest)
+        is_former = hmac.compare_digest(digest, self.former or _NOBODY)
+        return self.is_good and (is_own or (is_former and time.time() < self.former_expires))
+
+
+_UNKNOWN: Final = Key(id="", name="", digest=_NOBODY, made=0.0)
 
 
 class Keys:
-    """The keys in one file. A file that does not exist holds none."""
+    """The keys in one file. A file that does not exist holds none, unless it was there before.
+
+    has_room: whether the latest change has left room for another one on a full disk.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self.has_room = True
         self._seen: tuple[int, ...] | None = None
         self._known: Mapping[str, Key] = {}
 
+    @property
+    def _mark(self) -> Path:
+        return mark_of(self.path)
+
     # --- for the service ----------------------------------------------------------------------------------------------
 
-    def find(self, presented: str) -> Key | None:
-        """Returns the key that was presented; None for one that is unknown, wrong or revoked. Raises KeysError."""
+    def find(self, presented: str) -> tuple[Key, str] | None:
+        """Returns the key that was presented, and the digest of its secret.
+
+        None for one that is unknown or wrong, was revoked or has expired. Raises KeysError.
+        """
         match = _KEY.match(presented)
         identity, secret = match.groups() if match else ("", "")
-        key = self.known().get(identity)
+        key = self.known().get(identity, _UNKNOWN)
         digest = hashlib.sha256(secret.encode()).hexdigest()
-        is_right = hmac.compare_digest(digest, _NOBODY if key is None else key.digest)
-        return key if is_right and key is not None and key.revoked is None else None
+        return (key, digest) if key.takes(digest) and key is not _UNKNOWN else None
 
     def known(self) -> Mapping[str, Key]:
         """Returns all keys by their ids, as the file has them now. Raises KeysError."""
         try:
             status = os.stat(self.path)
         except FileNotFoundError:
-            self._seen, self._known = None, {}
-            return self._known
+            if self._seen is not None or self._mark.exists():
+                raise KeysError(
+                    f"{self.path}: the file of keys is missing, though keys were made: bring it back, "
+                    "or make a key (proxybox serve keys add NAME)"
+                ) from None
+            return {}
         except OSError as error:
             raise KeysError(f"{self.path}: {error.strerror}") from None
-        seen = status.st_ino, status.st_mtime_ns, status.st_size
-        if seen != self._seen:
-            self._known, self._seen = _read(self.path), seen
+        if _seen(status) != self._seen:
+            status, self._known = _read(self.path)
+            self._seen = _seen(status)
         return self._known
 
     @property
-    def are_needed(self) -> bool:
-        """Whether there is a key that was not revoked. Raises KeysError."""
-        return any(key.revoked is None for key in self.known().values())
+    def were_made(self) -> bool:
+        """Whether there ever was a key, whatever has become of it. Raises KeysError when nobody can tell."""
+        self.known()
+        return self._seen is not None or self._mark.exists()
 
     # --- for whoever keeps them ---------------------------------------------------------------------------------------
 
-    def add(self, name: str, *, policies: tuple[str, ...] | None = None, concurrency: int | None = None) -> str:
+    def add(
+        self, name: str, *, policies: tuple[str, ...] | None = None, concurrency: int | None = None,
+        scope: str = "client", expires: float | None = None,
+    ) -> str:  # fmt: skip
         """Makes a key and returns it: the only time that anybody sees it. Raises KeysError."""
         if not _NAME.match(name):
             raise KeysError(f"want a name of at most 64 letters, digits, '.', '_', '@' and '-', got {name[:80]!r}")
-        identity, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-        with self._changing() as known:
-            if any(key.name == name and key.revoked is None for key in known.values()):
+        if expires is not None and expires <= time.time():
+            raise KeysError("want a time to come at which the key expires")
+        identity, (secret, digest) = secrets.token_hex(6), _new_secret()
+        with self._changing(makes=True) as known:
+            if any(key.name == name and key.is_good for key in known.values()):
                 raise KeysError(f"there is a key of the name {name!r}: revoke it before, or choose another name")
             known[identity] = Key(
-                id=identity, name=name, digest=hashlib.sha256(secret.encode()).hexdigest(), made=time.time(),
-                policies=policies, concurrency=concurrency,
+                id=identity, name=name, digest=digest, made=time.time(), policies=policies, concurrency=concurrency,
+                scope=scope, expires=expires,
             )  # fmt: skip
         return f"{_PREFIX}_{identity}_{secret}"
+
+    def rotate(self, name: str, *, grace: float) -> tuple[str, Key]:
+        """Gives the key of this name or id a new secret, and returns it and what is known of the key.
+
+        grace: seconds for which the secret that it had is still good; one that it had before that is no longer. Raises
+        KeysError.
+        """
+        secret, digest = _new_secret()
+        with self._changing() as known:
+            key = _named(known, name)
+            known[key.id] = attrs.evolve(key, digest=digest, former=key.digest, former_expires=time.time() + grace)
+        return f"{_PREFIX}_{key.id}_{secret}", known[key.id]
 
     def revoke(self, name: str) -> Key:
         """Revokes the key of this name or id. Raises KeysError."""
         with self._changing() as known:
-            found = [key for key in known.values() if name in (key.id, key.name) and key.revoked is None]
-            if not found:
-                raise KeysError(f"there is no key {name!r} that could be revoked (proxybox serve keys list)")
-            known[found[0].id] = attrs.evolve(found[0], revoked=time.time())
-        return found[0]
+            key = _named(known, name)
+            known[key.id] = attrs.evolve(key, revoked=time.time())
+        return key
 
     @contextlib.contextmanager
-    def _changing(self) -> Iterator[dict[str, Key]]:
-        """Yields the keys to change, and writes them. One process at a time can do so (flock(2))."""
+    def _changing(self, *, makes: bool = False) -> Iterator[dict[str, Key]]:
+        """Yields the keys to change, and writes them. One process at a time can do so (flock(2)).
+
+        makes: whether a file that is missing is made.
+        """
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if makes:
+                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            elif not self.path.exists():
+                raise KeysError(f"{self.path}: there is no such file of keys")
             with open(self.path.with_name(self.path.name + ".lock"), "ab") as lock:
+                give(lock.fileno(), self.path.parent)
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                known = dict(self.known())
+                known = dict(self.known()) if self.path.exists() else {}
                 yield known
-                _write(self.path, known)
+                self.has_room = _write(self.path, known)
+                mark(self._mark)  # after the file: one that is marked and missing is a fault
         except OSError as error:
             raise KeysError(f"{self.path}: {error.strerror}") from None
 
 
-def _read(path: Path) -> dict[str, Key]:
+def mark_of(path: str | os.PathLike[str]) -> Path:
+    """Returns the path of the mark that says that keys were made for the service of this file."""
+    return Path(f"{os.fspath(path)}.made")
+
+
+def mark(path: Path) -> None:
+    """Notes for good that keys were made. Raises OSError."""
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        with open(descriptor, "w") as file:
+            give(descriptor, path.parent)
+            file.write(_MARK)
+            file.flush()
+            os.fsync(descriptor)
+
+
+def _new_secret() -> tuple[str, str]:
+    """A secret and its digest."""
+    secret = secrets.token_urlsafe(32)
+    return secret, hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _named(known: Mapping[str, Key], name: str) -> Key:
+    """The key of a name or an id that was not revoked; of several of a name, one that has not expired."""
+    found = [key for key in known.values() if name in (key.id, key.name) and key.revoked is None]
+    if not found:
+        raise KeysError(f"there is no key {name!r}, or it was revoked (proxybox serve keys list)")
+    return max(found, key=lambda key: key.is_good)
+
+
+def _seen(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _read(path: Path) -> tuple[os.stat_result, dict[str, Key]]:
     try:
-        with open(path, "rb", opener=regular) as file:
-            mode = os.fstat(file.fileno()).st_mode
-            data = file.read(_MOST + 1)
+        status, data = read_rewritten(path, _MOST)
     except OSError as error:
         raise KeysError(f"{path}: {error.strerror}") from None
-    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise KeysError(f"{path}: others may write to it (chmod 600 {path})")
     if len(data) > _MOST:
         raise KeysError(f"{path}: larger than {_MOST >> 20} MiB")
     try:
-        return {each["id"]: _key(each) for each in json.loads(data)["keys"]}
-    except (ValueError, TypeError, KeyError) as error:
+        return status, {each["id"]: _key(each) for each in json.loads(data)["keys"]}
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise KeysError(f"{path}: not a file of keys: {error}") from None
 
 
@@ -155,6 +252,6 @@ def _key(entry: Mapping[str, Any]) -> Key:
     return Key(**{**entry, "policies": None if policies is None else tuple(policies)})
 
 
-def _write(path: Path, known: Mapping[str, Key]) -> None:
-    entries = [attrs.asdict(key) for key in known.values()]
-    replace(path, json.dumps({"keys": entries}, indent=1).encode())
+def _write(path: Path, known: Mapping[str, Key]) -> bool:
+    text = json.dumps({"keys": [attrs.asdict(key) for key in known.values()]}, indent=1).encode()
+    return rewrite(path, text, room=len(text) + _GROWS * len(known))

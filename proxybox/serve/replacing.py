@@ -1,9 +1,35 @@
-"""Files that are replaced as a whole, so that a reader never sees half of one."""
+"""Files that are replaced as a whole, so that a reader never sees half of one.
+
+`replace` needs room on the disk for the new content. `rewrite` has taken that room beforehand: beside the file there is
+a spare of the same size, which is written in place and then changes places with it. So a full disk cannot keep a
+change away, on filesystems that write in place (ext4, XFS, Btrfs, tmpfs). `read_rewritten` is its reader.
+"""
 
 import contextlib
+import ctypes
+import errno
+import fcntl
 import os
+import struct
 import tempfile
+import time
 from pathlib import Path
+from typing import Final
+
+from proxybox.controller.abi import RENAME_EXCHANGE
+from proxybox.policies.regularfiles import regular
+
+#: What the sizes of files that are rewritten are multiples of.
+_BLOCK: Final = 16 << 10
+_AT_FDCWD: Final = -100
+#: How often a reader looks again for the file that is the current one.
+_TRIES: Final = 100
+#: ioctl_iflags(2).
+_GET_FLAGS: Final = 0x80086601
+_SET_FLAGS: Final = 0x40086602
+_NOCOW: Final = 0x00800000
+#: What says that a filesystem or a C library has no exchange of names.
+_NO_EXCHANGE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -19,3 +45,115 @@ def replace(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+# --- with room that was taken beforehand ------------------------------------------------------------------------------
+
+
+def rewrite(path: Path, text: bytes, *, room: int) -> bool:
+    """Writes a file of this user alone, as `replace` does, and takes the room for the next time.
+
+    text: it is followed by newlines, up to the size of the file. room: bytes that the next text may need. Returns
+    whether there is now as much room: then the next text that needs no more can be written on a full disk. Writers take
+    turns: the caller sees to that. Raises OSError.
+    """
+    spare = path.with_name(f"{path.name}.spare")
+    size = -(-max(len(text), room) // _BLOCK) * _BLOCK
+    descriptor = _open_spare(spare, path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits for who still reads it as the file that it was
+        _write(descriptor, text.ljust(os.fstat(descriptor).st_size, b"\n"), 0)
+        has_room = _take_room(descriptor, size)
+        os.utime(descriptor, ns=(time.time_ns(),) * 2)  # the kernel's own times are those of its last tick
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # what readers find under the file's name is never locked
+        _exchange(spare, path)
+        _sync_folder(path.parent)
+    finally:
+        os.close(descriptor)
+    with contextlib.suppress(OSError), open(_open_spare(spare, path), "rb") as file:
+        return _take_room(file.fileno(), size) and has_room
+    return False
+
+
+def read_rewritten(path: Path, most: int) -> tuple[os.stat_result, bytes]:
+    """Returns the status and the content of a file that `rewrite` has written, at most one byte more than `most`.
+
+    Raises OSError, also for what is no regular file.
+    """
+    for _ in range(_TRIES):
+        descriptor = regular(str(path), os.O_RDONLY)
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:  # it has just become the spare, and is being written
+                continue
+            if os.stat(path).st_ino == status.st_ino:
+                return os.fstat(descriptor), file.read(most + 1)
+    raise OSError(errno.EAGAIN, "it is changed all the time", str(path))
+
+
+def _open_spare(spare: Path, path: Path) -> int:
+    """Opens the spare, which belongs to whom the file belongs, or else its folder."""
+    descriptor = os.open(spare, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        _write_in_place(descriptor)
+        give(descriptor, path if path.exists() else path.parent)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _write_in_place(descriptor: int) -> None:
+    """Has Btrfs write a new file in place, too, where it would need room elsewhere (ioctl_iflags(2), FS_NOCOW_FL)."""
+    if not os.fstat(descriptor).st_size:
+        with contextlib.suppress(OSError):
+            flags = struct.unpack("i", fcntl.ioctl(descriptor, _GET_FLAGS, bytes(4)))[0]
+            fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("i", flags | _NOCOW))
+
+
+def give(descriptor: int, like: Path) -> None:
+    """Gives a file that root has made to whom another one belongs, who could not use it otherwise. Raises OSError."""
+    if os.geteuid() == 0:
+        owner = os.stat(like)
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def _write(descriptor: int, data: bytes, at: int) -> None:
+    """Writes data from an offset on, and waits until the disk has it. Raises OSError."""
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(descriptor, left, at)
+        left, at = left[written:], at + written
+    os.fsync(descriptor)
+
+
+def _take_room(descriptor: int, size: int) -> bool:
+    """Makes a file as large as `size`, if the disk has room; by writing, for what is only reserved may need more."""
+    has = os.fstat(descriptor).st_size
+    try:
+        _write(descriptor, b"\n" * (size - has), has)
+    except OSError:
+        return False
+    return True
+
+
+def _exchange(spare: Path, path: Path) -> None:
+    """Has a spare take the place of a file, which becomes the spare where names can be exchanged. Raises OSError."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if path.exists() and rename is not None:
+        if not rename(_AT_FDCWD, os.fsencode(spare), _AT_FDCWD, os.fsencode(path), RENAME_EXCHANGE):
+            return
+        number = ctypes.get_errno()
+        if number not in _NO_EXCHANGE:
+            raise OSError(number, os.strerror(number), str(path))
+    os.rename(spare, path)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

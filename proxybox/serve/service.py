@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from proxybox.serve.callers import ANONYMOUS, Caller
+from proxybox.serve.authority import Authority
+from proxybox.serve.callers import Caller
 from proxybox.serve.config import Config
 from proxybox.serve.jobs import Jobs
-from proxybox.serve.keys import Keys
 from proxybox.serve.memory import give_back
 from proxybox.serve.metrics import Metrics
 from proxybox.serve.problems import Refusal
@@ -30,33 +30,40 @@ _SOON: Final = 2.0
 
 
 class Service:
-    """One service. It takes requests while `state` is "ready"; otherwise `why` says why not."""
+    """One service. It takes requests while `state` is "ready"; otherwise `why` says why not.
 
-    def __init__(self, config: Config) -> None:
+    has_keys: whether keys say who may use it; else whoever asks it sees to that.
+    """
+
+    def __init__(self, config: Config, *, has_keys: bool = True) -> None:
         self.config = config
         self.state, self.why = "starting", "the service tries itself out"
         self.began = time.time()
         self.has_started = self._has_ended = False
-        self.keys = Keys(config.keys_file)
-        self._may_be_open = config.is_local and not config.require_keys
+        self.authority = Authority(config, decides=has_keys)
         self.metrics = Metrics()
-        self.jobs = Jobs(config)
+        self.jobs = Jobs(config, self.authority)
         self.jobs.on_lost.append(lambda _: self.metrics.workers_lost.inc())
         self.store: Store
         self.sessions: Sessions
-        self._running: dict[str, tuple[str, Job]] = {}
+        self._running: dict[tuple[str, str], Job | None] = {}  # by key and id; None for one that waits
         self._tasks: list[asyncio.Task[None]] = []
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Starts the workers, and begins to try itself out; `state` tells when that has ended. Raises StoreError."""
+        """Starts the workers, and begins to try itself out; `state` tells when that has ended.
+
+        Raises StoreError and KeysError.
+        """
         self.has_started = True
+        self.authority.begin()
         name = f"{socket.gethostname()} {self.config.listen}"
-        self.store = await asyncio.to_thread(Store, self.config.database_url, name)
+        self.store = await asyncio.to_thread(Store, self.config.database_url, name, self.config.retention)
         self.sessions = Sessions(self.config.sessions, self.jobs, self.store)
         await self.jobs.workers.start()
-        work = self._try_out(), self.sessions.watch(), self._give_back_memory()
+        self.authority.on_look.append(self.sessions.end_unless)
+        work = self._try_out(), self.sessions.watch(), self._give_back_memory(), self.authority.watch()
         self._tasks = [asyncio.create_task(each) for each in work]
 
     async def _try_out(self) -> None:
@@ -123,21 +130,6 @@ class Service:
 
     # --- what doors ask -----------------------------------------------------------------------------------------------
 
-    @property
-    def is_open(self) -> bool:
-        """Whether no key is needed: on loopback, while there is none. Raises KeysError."""
-        return self._may_be_open and not self.keys.are_needed
-
-    def caller(self, presented: str | None, *, is_open: bool) -> Caller:
-        """Returns who has presented a key; None is no key, which will do where `is_open`. Raises Refusal."""
-        if presented is not None:
-            key = self.keys.find(presented)
-            if key is not None:
-                return Caller.of(key)
-        elif is_open:
-            return ANONYMOUS
-        raise Refusal("unauthorized", headers={"WWW-Authenticate": "Bearer"})
-
     async def run(
         self,
         caller: Caller,
@@ -149,9 +141,10 @@ class Service:
         """Runs a program and returns its Result as JSON.
 
         asked: code, or files with an entry, and what else a worker takes (worker.py); policy and language are names, or
-        None. identity: by which the caller can reach the run while it goes on. on_event: gets what happens meanwhile.
-        When the task is cancelled, the box is ended. A run whose worker ends is begun once more, on another worker,
-        unless its caller has been told something of it or it can change files of the host. Raises Refusal.
+        None. identity: by which the caller can reach the run while it goes on; "" where nobody does. on_event: gets
+        what happens meanwhile. When the task is cancelled, the box is ended. A run whose worker ends is begun once
+        more, on another worker, unless its caller has been told something of it or it can change files of the host.
+        Raises Refusal.
         """
         job = {
             **asked, "op": "run", "policy": self.jobs.policy(caller, asked.get("policy")),
@@ -159,23 +152,37 @@ class Service:
         }  # fmt: skip
         began = time.monotonic()
         kind: LineKind = "live" if asked.get("interactive") or asked.get("env") else "run"
-        try:
-            data = await self.jobs.ask(
-                kind, caller, job, on_event=on_event,
-                on_begin=lambda begun: self._running.update({identity: (caller.key, begun)}),
-                is_repeatable=not self.config.policies[job["policy"]].filesystem.changes_host,
-            )  # fmt: skip
-        except WorkerLost as error:
-            why = f"{error}: the program may have run in part"
-            raise Refusal("worker-lost", why, headers={"Retry-After": "1"}) from None
-        finally:
-            self._running.pop(identity, None)
+        with self._reachable(caller, identity) as on_begin:
+            try:
+                data = await self.jobs.ask(
+                    kind, caller, job, on_event=on_event, on_begin=on_begin,
+                    is_repeatable=not self.config.policies[job["policy"]].filesystem.changes_host,
+                )  # fmt: skip
+            except WorkerLost as error:
+                why = f"{error}: the program may have run in part"
+                raise Refusal("worker-lost", why, headers={"Retry-After": "1"}) from None
         self.metrics.ran(data, time.monotonic() - began)
         return data
 
+    @contextlib.contextmanager
+    def _reachable(self, caller: Caller, identity: str) -> Iterator[Callable[[Job], object]]:
+        """A context in which a run can be reached; its function is told when it begins. Raises Refusal."""
+        self.check_free(caller, identity)
+        name = caller.key, identity
+        self._running[name] = None
+        try:
+            yield lambda job: self._running.update({name: job})
+        finally:
+            self._running.pop(name, None)
+
+    def check_free(self, caller: Caller, identity: str) -> None:
+        """Looks whether a run of this caller can have an id. Raises Refusal."""
+        if identity and (caller.key, identity) in self._running:
+            raise Refusal("conflict", "a run that was asked for with this X-Request-Id goes on")
+
     def running(self, caller: Caller, identity: str) -> Job:
         """Returns a run of this caller that goes on. Raises Refusal."""
-        key, job = self._running.get(identity, (None, None))
-        if job is None or key != caller.key:
+        job = self._running.get((caller.key, identity))
+        if job is None:
             raise Refusal("not-found", "there is no such run, or it has ended")
         return job

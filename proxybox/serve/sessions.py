@@ -340,6 +340,13 @@ class Sessions:
         """Ends a session. Raises Refusal when there is none."""
         await self._end(await self.find(caller, identity), "ended", "it was closed")
 
+    def end_unless(self, is_good: Callable[[str], bool]) -> None:
+        """Ends the sessions of keys that are no longer good. is_good: tells by its id whether a key is."""
+        fates = {key: is_good(key) for key in {session.caller.key for session in self._all.values()}}
+        for session in tuple(self._all.values()):
+            if not fates[session.caller.key]:
+                self._behind(self._end(session, "ended", "its key was revoked, or has expired"))
+
     async def _end(self, session: Served, state: str, reason: str) -> None:
         if await self._finish(session, state, reason):
             await self._note_end(session.id)

@@ -2,7 +2,8 @@
 
 It is SQLite in the service's folder, or any database that SQLAlchemy knows (database.py). Records of the audit are
 written by a thread, many at once, so that no request waits for them. While the database is away, at most `_BEHIND`
-wait, and those beyond are counted as lost.
+wait, and those beyond are counted as lost. Another thread removes what is old, or more than there may be
+(retention.py).
 """
 
 import asyncio
@@ -20,8 +21,9 @@ from typing import Any, Final, ParamSpec, TypeVar
 import sqlalchemy as sql
 
 from proxybox.policies.errors import ProxyboxError
-from proxybox.serve.database import Database, LongTold, StoreError, Told
+from proxybox.serve.database import Database, LongTold, Step, StoreError, Told
 from proxybox.serve.problems import Refusal
+from proxybox.serve.retention import Retention
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,6 +36,14 @@ _RHYTHM: Final = 0.2
 _THREADS: Final = 8
 _PATIENCE: Final = 20.0
 _AT_THE_END: Final = 10.0
+#: Seconds between two looks at what is to be removed, how many rows at once are, and what of its size then stays.
+_REMOVING: Final = 60.0
+_REMOVED_AT_ONCE: Final = 5_000
+_STAYS: Final = 0.9
+#: Bytes of a row, with its indices, besides its texts (tried with SQLite).
+_ROW: Final = 150
+#: What brings a database up to the tables below: the first step leads from form 1 to form 2 (database.py).
+STEPS: Final[tuple[Step, ...]] = ()
 #: The state of a session that lives.
 LIVE: Final = "live"
 #: Bytes that a file takes up at least: empty ones would be without bound.
@@ -94,14 +104,14 @@ class NoRoom(ProxyboxError):
 class Store:
     """The database of a service. Its methods block, but for `note` and `ask`, by which coroutines use the others."""
 
-    def __init__(self, url: str, service: str) -> None:
+    def __init__(self, url: str, service: str, retention: Retention | None = None) -> None:
         """Opens the database, and makes what is missing in it. service: who writes. Raises StoreError."""
-        self._service = service[:255]
+        self._service, self._retention = service[:255], retention or Retention()
         self._records: deque[Mapping[str, Any]] = deque()
         self._ending = threading.Event()
         self._answered = time.monotonic()
         self.records_lost = 0
-        self._database = Database(url, _tables)
+        self._database = Database(url, _tables, steps=STEPS)
         self._changing = self._database.changing
         try:
             self._lose_sessions()
@@ -111,6 +121,8 @@ class Store:
         self._threads = ThreadPoolExecutor(_THREADS, "proxybox-store")
         self._writer = threading.Thread(target=self._write, name="proxybox-audit", daemon=True)
         self._writer.start()
+        self._remover = threading.Thread(target=self._remove, name="proxybox-retention", daemon=True)
+        self._remover.start()
 
     def close(self) -> None:
         """Writes what waits, and closes the database; a server that has fallen silent is not waited for."""
@@ -119,6 +131,7 @@ class Store:
         end.start()
         try:
             self._writer.join()
+            self._remover.join(_AT_THE_END)
             self._threads.shutdown(cancel_futures=True)
             self._database.close()
         finally:
@@ -285,6 +298,44 @@ class Store:
                 return
             for record in records:
                 self._write_at_once([record])
+
+    # --- what does not stay -------------------------------------------------------------------------------------------
+
+    def _remove(self) -> None:
+        """Removes what does not stay now and then; runs in a thread."""
+        while not self._ending.is_set():
+            try:
+                self.remove_old(time.time())
+            except StoreError as error:
+                if not error.is_away:
+                    log.error("old records cannot be removed: %s", error)
+            self._ending.wait(_REMOVING)
+
+    def remove_old(self, now: float) -> None:
+        """Removes what is older than it may be, and the oldest of what takes up more than it may."""
+        retention = self._retention
+        self._thin_out(_audit, _audit.c.number, _audit.c.at, now - retention.records, retention.audit)
+        self._thin_out(_sessions, _sessions.c.made, _sessions.c.made, now - retention.records, retention.sessions)
+        self.expire("", now - retention.files)
+
+    def _thin_out(self, table: sql.Table, order: Any, at: Any, before: float, most: int) -> None:
+        """Removes rows from before a time, and as many more as take up more bytes than `most`, in small pieces."""
+        texts = (sql.func.length(column) for column in table.c if isinstance(column.type, Told))
+        size = sum(texts, sql.literal(_ROW))
+        with self._changing() as connection:
+            left = int(connection.execute(sql.select(sql.func.sum(size))).scalar() or 0)
+        most = most if left <= most else int(most * _STAYS)  # so that not each look removes a few
+        oldest = sql.select(order, at, size).order_by(order).limit(_REMOVED_AT_ONCE)
+        while not self._ending.is_set():
+            with self._changing() as connection:
+                last = None
+                for place, when, taken in connection.execute(oldest).all():
+                    if when >= before and left <= most:
+                        break
+                    last, left = place, left - taken
+                if last is None:
+                    return
+                connection.execute(table.delete().where(order <= last))
 
 
 def _used(connection: sql.Connection, key: str) -> int:

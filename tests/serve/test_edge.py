@@ -1,12 +1,15 @@
 """What happens to every request: keys, ids, log lines, the audit, bodies that are too large, pages of other origins."""
 
+import contextlib
 import json
 import os
+import re
 import socket
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -178,6 +181,35 @@ def test_log_lines_and_the_audit_tell_what_was_done_and_no_secret(keyed: tuple[S
     for secret in (key, key.split("_", 2)[2], "what-nobody-should-log", "in-the-query"):
         assert secret not in logged
         assert secret not in everything
+
+
+def test_requests_that_are_refused_are_counted_and_fill_no_disk(keyed: tuple[Server, Keys]) -> None:
+    server, keys = keyed
+    key, operator = keys.add("not-flooding"), keys.add("counts", scope="metrics")
+    wrong = _with("pbx_000000000000_" + "A" * 43)
+
+    def counted() -> float:
+        told = server.http.get("/metrics", headers=_with(operator)).text
+        found = re.findall(r'^proxybox_requests_total\{route="[^"]*",status="401"\} (.*)$', told, re.MULTILINE)
+        return sum(map(float, found))
+
+    before, began = counted(), time.monotonic()
+    for number in range(300):
+        headers = wrong if number % 2 else {}
+        assert server.http.get(f"/flood/{number}/{'x' * 480}", headers=headers).status_code == 401
+        assert server.http.post("/v1/run?flood", json={"code": "1"}, headers=headers).status_code == 401
+    seconds = time.monotonic() - began
+    assert counted() - before == 600
+    headers = {**_with(key), "X-Request-Id": "after-the-flood"}
+    assert server.http.get("/flood/with/a/key", headers=headers).status_code == 404
+    assert server.http.get("/v1/policies", headers=headers).status_code == 200
+    with contextlib.closing(sqlite3.connect(f"file:{server.data}/proxybox.sqlite?mode=ro", uri=True)) as database:
+        while not database.execute("select 1 from audit where id = 'after-the-flood'").fetchall():
+            pass
+        query = "select path, http_status from audit where path like '/flood%' or http_status = 401 or key = ''"
+        assert database.execute(query).fetchall() == []
+    lines = [line for line in server.log.read_text().splitlines() if '"http_status": 401' in line]
+    assert len(lines) < 10 * (seconds + 20)
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------

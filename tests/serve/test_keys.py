@@ -1,9 +1,11 @@
 """Bearer keys: what is kept of them, who is let in, and that a revoked one is refused at once."""
 
+import hashlib
 import json
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,9 @@ def test_a_key_is_known_by_what_it_was_shown_as(keys: Keys) -> None:
     shown = keys.add("moodle", policies=("strict",), concurrency=3)
     found = keys.find(shown)
     assert found is not None
-    assert (found.name, found.policies, found.concurrency) == ("moodle", ("strict",), 3)
+    key, digest = found
+    assert (key.name, key.policies, key.concurrency, key.scope) == ("moodle", ("strict",), 3, "client")
+    assert digest == hashlib.sha256(shown.split("_", 2)[2].encode()).hexdigest()
 
 
 def test_the_file_does_not_tell_it(keys: Keys) -> None:
@@ -46,7 +50,7 @@ def test_a_revoked_key_is_refused_at_once_and_by_others(keys: Keys) -> None:
     keys.revoke("moodle")
     assert other.find(shown) is None
     assert keys.find(shown) is None
-    assert not keys.are_needed
+    assert keys.were_made
 
 
 def test_a_name_is_free_again_after_it_was_revoked(keys: Keys) -> None:
@@ -106,4 +110,120 @@ def test_an_unknown_key_is_compared_as_long_as_a_known_one(keys: Keys, monkeypat
     keys.find(keys.add("moodle"))
     keys.find("pbx_000000000000_" + "A" * 43)
     keys.find("nothing like a key")
-    assert compared == [(64, 64)] * 3
+    assert compared == [(64, 64)] * 6  # each with the secret of now and with the former one
+
+
+# --- what keys have been ----------------------------------------------------------------------------------------------
+
+
+def test_no_keys_were_made_where_none_were(keys: Keys) -> None:
+    assert not keys.were_made
+    assert keys.known() == {}
+
+
+def test_that_keys_were_made_is_known_for_good(keys: Keys) -> None:
+    keys.add("moodle")
+    keys.revoke("moodle")
+    assert Keys(keys.path).were_made
+    keys.path.unlink()
+    for each in (keys, Keys(keys.path)):
+        with pytest.raises(KeysError, match="is missing, though keys were made"):
+            _ = each.were_made
+        with pytest.raises(KeysError, match="is missing, though keys were made"):
+            each.find("pbx_000000000000_" + "A" * 43)
+    keys.add("again")  # which brings it back
+    assert Keys(keys.path).were_made
+
+
+def test_a_file_of_before_says_that_keys_were_made(keys: Keys) -> None:
+    """Versions without a mark have made such files."""
+    keys.path.parent.mkdir()
+    keys.path.write_text('{"keys": []}')
+    keys.path.chmod(0o600)
+    assert keys.were_made
+    keys.path.unlink()
+    with pytest.raises(KeysError, match="is missing"):
+        keys.known()
+
+
+def test_only_a_key_that_is_made_makes_the_file(keys: Keys) -> None:
+    for change in (lambda: keys.revoke("moodle"), lambda: keys.rotate("moodle", grace=0)):
+        with pytest.raises(KeysError, match="no such file of keys"):
+            change()
+        assert not keys.path.parent.exists()
+
+
+# --- their time -------------------------------------------------------------------------------------------------------
+
+
+class _Clock:
+    """The time of the module, which a test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = time.time()
+        monkeypatch.setattr("proxybox.serve.keys.time.time", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
+    return _Clock(monkeypatch)
+
+
+def test_a_key_ends_when_it_expires(keys: Keys, clock: _Clock) -> None:
+    shown = keys.add("moodle", expires=clock.now + 60)
+    clock.now += 59
+    assert keys.find(shown) is not None
+    clock.now += 1
+    assert keys.find(shown) is None
+    assert keys.find(keys.add("moodle")) is not None  # its name is free again
+    keys.revoke("moodle")
+    good = [key.is_good for key in keys.known().values()]
+    assert good == [False, False]  # the one that had not expired was meant
+
+
+def test_no_key_is_made_that_has_expired(keys: Keys, clock: _Clock) -> None:
+    with pytest.raises(KeysError, match="to come"):
+        keys.add("moodle", expires=clock.now)
+
+
+def test_a_rotated_key_has_both_secrets_for_a_time(keys: Keys, clock: _Clock) -> None:
+    first = keys.add("moodle", policies=("strict",), scope="operator")
+    second, known = keys.rotate("moodle", grace=60)
+    found = [keys.find(shown) for shown in (first, second)]
+    assert [each and each[0] for each in found] == [known, known]
+    assert (known.id, known.policies, known.scope) == (first.split("_")[1], ("strict",), "operator")
+    clock.now += 60
+    assert keys.find(first) is None
+    assert keys.find(second) is not None
+
+
+def test_a_secret_before_the_former_one_ends_at_once(keys: Keys) -> None:
+    first = keys.add("moodle")
+    second, _ = keys.rotate("moodle", grace=60)
+    third, _ = keys.rotate(first.split("_")[1], grace=60)
+    assert [keys.find(shown) is not None for shown in (first, second, third)] == [False, True, True]
+    fourth, _ = keys.rotate("moodle", grace=0)
+    assert [keys.find(shown) is not None for shown in (third, fourth)] == [False, True]
+
+
+def test_a_revoked_key_is_revoked_with_both_secrets(keys: Keys) -> None:
+    first = keys.add("moodle")
+    second, _ = keys.rotate("moodle", grace=60)
+    keys.revoke("moodle")
+    assert keys.find(first) is keys.find(second) is None
+    with pytest.raises(KeysError, match="no key 'moodle'"):
+        keys.rotate("moodle", grace=60)
+
+
+@pytest.mark.parametrize("entry", [
+    {"scope": "everything"}, {"more": 1}, {"digest": "é" * 64}, {"digest": None}, {"revoked": "soon"}, {"former": "x"},
+    {"expires": []}, {"former_expires": None},
+])  # fmt: skip
+def test_what_is_not_known_of_a_key_lets_nobody_in(keys: Keys, entry: dict[str, object]) -> None:
+    """As a later version may have written it: what it means would be guessed."""
+    shown = keys.add("moodle")
+    told = json.loads(keys.path.read_text())
+    told["keys"][0] |= entry
+    keys.path.write_text(json.dumps(told))
+    with pytest.raises(KeysError, match="not a file of keys"):
+        keys.find(shown)

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -472,6 +473,25 @@ def test_a_box_ends_with_its_connection(keyed: Keyed) -> None:
         model.execute("x = 1")
         assert len(sessions(server, keys["one"])) == 1
     assert sessions(server, keys["one"]) == []
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_what_a_model_runs_ends_with_its_key(keyed: Keyed, mode: str) -> None:
+    server, _ = keyed
+    keys = Keys(server.data.parent / "keys.json")
+    operator = {"Authorization": f"Bearer {keys.add('operator', scope='metrics')}"}
+    kind = "http" if mode == "auto" else "handshake"
+    with connected(kind, http_client(server, mode, keys.add("gone"))) as model, ThreadPoolExecutor(1) as thread:
+        running = thread.submit(model.run, "while True: pass")
+        while 'proxybox_in_use{kind="run"} 1.0' not in server.http.get("/metrics", headers=operator).text:
+            assert not running.done()
+        keys.revoke("gone")
+        try:
+            said = str(texts(running.result(60)))
+        except MCPError as error:  # its connection has ended before it could be told
+            said = str(error)
+    assert "the key was revoked" in said or "401" in said, said
+    keys.revoke("operator")
 
 
 def test_a_key_has_its_policy_and_its_share(keyed: Keyed) -> None:

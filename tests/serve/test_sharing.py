@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from proxybox.controller import hostproc
-from proxybox.serve.callers import Caller
 from proxybox.serve.config import Config
 from proxybox.serve.service import Service
 from tests.serve.conftest import serving
@@ -18,7 +17,9 @@ async def _opened(config: Config, count: int) -> Counter[int]:
     service = Service(config)
     await service.start()
     try:
-        callers = [Caller(key=str(number)) for number in range(count)]
+        keys = service.authority.keys
+        shown = [keys.add(str(number)) for number in range(count)]
+        callers = [service.authority.caller(key, "/v1/sessions", is_open=False) for key in shown]
         opened = await asyncio.gather(*(service.sessions.open(caller, {}) for caller in callers))
         return Counter(session.worker.number for session in opened)
     finally:

@@ -61,7 +61,10 @@ def test_the_page_says_how_the_service_does(server: Server) -> None:
 
 def test_they_need_a_key_where_everything_does(tmp_path: Path) -> None:
     with serving(tmp_path, "workers = 1\nslots = 1\nrequire_keys = true\n") as server:
-        key = Keys(server.data / "keys.json").add("operator")
+        keys = Keys(server.data / "keys.json")
+        key, for_metrics = keys.add("operator", scope="operator"), keys.add("prometheus", scope="metrics")
+        assert server.http.get("/metrics", headers={"Authorization": f"Bearer {for_metrics}"}).status_code == 200
+        assert server.http.get("/", headers={"Authorization": f"Bearer {for_metrics}"}).status_code == 403
         for path in ("/", "/metrics"):
             refused = server.http.get(path)
             assert (refused.status_code, refused.headers["www-authenticate"][:5]) == (401, "Basic")

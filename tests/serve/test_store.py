@@ -20,6 +20,7 @@ from proxybox.serve import database
 from proxybox.serve import store as module
 from proxybox.serve.database import StoreError
 from proxybox.serve.problems import Refusal
+from proxybox.serve.retention import Retention
 from proxybox.serve.store import NoRoom, Store
 from tests.serve import postgres
 from tests.serve.conftest import serving
@@ -396,3 +397,67 @@ def test_a_database_of_another_encoding(server: postgres.Postgres) -> None:
 def test_urls_of_no_database(url: str, words: str) -> None:
     with pytest.raises(StoreError, match=f"the database cannot be opened: .*{words}"):
         Store(url, "test")
+
+
+# --- what does not stay -----------------------------------------------------------------------------------------------
+
+
+def test_records_that_are_old_are_removed(url: str) -> None:
+    now = time.time()
+    with contextlib.closing(Store(url, "test", Retention(records="1h", files="2h"))) as store:
+        store._write_at_once([{**RECORD, "id": str(number), "at": now + 10.0 * number} for number in range(10)])
+        store.begin_session("1", "key", "default", "python")
+        identity = store.put("key", "shelf", "name", b"1", room=16 * KIB)
+        store.remove_old(now + 3600 + 50)
+        assert [row[0] for row in audited(url)] == ["5", "6", "7", "8", "9"]
+        assert store.session("1", "key") is None
+        assert store.get("key", "shelf", identity) == ("name", b"1")
+        store.remove_old(time.time() + 7210)
+        assert store.get("key", "shelf", identity) is None
+
+
+def test_the_audit_has_a_size(url: str) -> None:
+    """The oldest records go, and as many as the next look need not remove again."""
+    now, path = time.time(), "/" + "x" * 499
+    with contextlib.closing(Store(url, "test", Retention(audit="1M"))) as store:
+        for first in range(0, 8000, 1000):
+            store._write_at_once([{**RECORD, "id": str(first + n), "at": now, "path": path} for n in range(1000)])
+        store.remove_old(now)
+        kept = [int(row[0]) for row in audited(url)]
+        assert kept == list(range(8000 - len(kept), 8000))
+        assert 0.8 * (1 << 20) < 660 * len(kept) < 1 << 20
+        store.remove_old(now)
+        assert len(audited(url)) == len(kept)
+
+
+def test_how_sessions_have_ended_has_a_size(url: str) -> None:
+    with contextlib.closing(Store(url, "test", Retention(sessions="1M"))) as store:
+        with store._changing() as connection:
+            rows = [
+                {"id": str(n), "service": "s", "key": "key", "policy": "p", "language": "l", "made": float(n),
+                 "state": "ended", "reason": "x" * 1000, "ended": 1.0} for n in range(2000)
+            ]  # fmt: skip
+            connection.execute(module._sessions.insert(), rows)
+        store._thin_out(module._sessions, module._sessions.c.made, module._sessions.c.made, 0.0, 1 << 20)
+        assert store.session("1999", "key") is not None
+        assert store.session("1000", "key") is None
+
+
+def test_the_room_that_a_record_takes_up_is_about_what_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "db.sqlite"
+    with contextlib.closing(Store(f"sqlite:///{path}", "test")) as store:
+        rows = [{**RECORD, "id": f"{n:016x}", "at": time.time(), "path": "/v1/run", "code_sha256": "0" * 64}
+                for n in range(10_000)]  # fmt: skip
+        store._write_at_once(rows)
+    taken, counted = path.stat().st_size / len(rows), module._ROW + 16 + 3 + 3 + 7 + 64
+    assert 0.6 * counted < taken < 1.2 * counted
+
+
+def test_old_records_are_removed_while_the_service_runs(tmp_path: Path) -> None:
+    """The thread that writes the audit looks at its start, and once a minute."""
+    url = f"sqlite:///{tmp_path}/db.sqlite"
+    with contextlib.closing(Store(url, "test")) as store:
+        store._write_at_once([{**RECORD, "at": 1.0}])
+    with contextlib.closing(Store(url, "test")):
+        while audited(url):
+            pass

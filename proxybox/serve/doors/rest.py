@@ -102,6 +102,7 @@ async def run(request: Request, body: models.RunRequest, who: Who) -> Response:
         return _as_json(await asking.run(request, who, asked))
     service, here = service_of(request), visit(request.scope)
     asking.note(request, service, who, asked)
+    service.check_free(who, here.id)
 
     def work(on_event: Callable[[dict[str, Any]], Any]) -> Coroutine[Any, Any, bytes]:
         return service.run(who, asked, identity=here.id, on_event=on_event)

@@ -1,6 +1,6 @@
 """What an operator looks at: metrics for Prometheus at /metrics, and a page at /.
 
-Both need a key where everything does; a browser asks for it as a password, of any user name.
+Both need a key of the scope for them where everything does; a browser asks for it as a password, of any user name.
 """
 
 import functools
@@ -30,7 +30,8 @@ def _check(request: Request) -> None:
     try:
         caller_by(request, password(request))
     except Refusal as refusal:
-        refusal.headers["WWW-Authenticate"] = 'Basic realm="proxybox", charset="UTF-8"'
+        if refusal.kind == "unauthorized":
+            refusal.headers["WWW-Authenticate"] = 'Basic realm="proxybox", charset="UTF-8"'
         raise
 
 
@@ -59,6 +60,7 @@ async def page(request: Request) -> Response:
     service = service_of(request)
     body = _template().render(**_facts(service, await service.look()))
     headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+    headers["Cross-Origin-Resource-Policy"] = "same-origin"  # a browser that has the password brings it anywhere
     return Response(body, media_type="text/html; charset=utf-8", headers=headers)
 
 

@@ -26,6 +26,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from proxybox.serve import models
 from proxybox.serve.asking import bearer, caller_by
 from proxybox.serve.callers import Caller
+from proxybox.serve.edge import visit
 from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
 from proxybox.serve.sessions import Sessions
@@ -92,7 +93,7 @@ async def socket(websocket: WebSocket) -> None:
     """Serves one socket."""
     service: Service = websocket.app.state.service
     await websocket.accept()
-    talk = _Talk(websocket, service.sessions, service.config.connections.time)
+    talk = _Talk(websocket, service)
     try:
         with contextlib.suppress(WebSocketDisconnect):
             await talk.begin()
@@ -104,8 +105,10 @@ async def socket(websocket: WebSocket) -> None:
 class _Talk:
     """One socket and its session."""
 
-    def __init__(self, websocket: WebSocket, sessions: Sessions, patience: float) -> None:
-        self._websocket, self._sessions, self._patience = websocket, sessions, patience
+    def __init__(self, websocket: WebSocket, service: Service) -> None:
+        self._websocket, self._authority = websocket, service.authority
+        self._sessions: Sessions = service.sessions
+        self._patience = service.config.connections.time
         self._caller: Caller
         self._session, self._is_own = "", False
         self._sending = asyncio.Lock()
@@ -119,9 +122,9 @@ class _Talk:
             self._caller = caller_by(self._websocket, first.key if first.key is not None else bearer(self._websocket))
             if isinstance(first, Open):
                 asked = first.model_dump(exclude_unset=True, exclude_none=True, exclude={"do", "key"})
-                self._session, self._is_own = (await self._sessions.open(self._caller, asked)).id, True
+                served, self._is_own = await self._sessions.open(self._caller, asked), True
             else:
-                self._session = (await self._sessions.find(self._caller, first.session)).id
+                served = await self._sessions.find(self._caller, first.session)
         except TimeoutError:
             await self._websocket.close(_REFUSED, "no first message came in time")
             raise WebSocketDisconnect(_REFUSED) from None
@@ -129,10 +132,19 @@ class _Talk:
             await self._fail("", refusal)
             await self._websocket.close(_REFUSED, refusal.title)
             raise WebSocketDisconnect(_REFUSED) from None
+        self._session, here = served.id, visit(self._websocket.scope)
+        here.policy, here.language = served.policy, served.language
         await self._send({"event": "opened", "session": self._session})
 
     async def go_on(self) -> None:
-        """Takes further messages, until the socket is closed."""
+        """Takes further messages, until the socket is closed, or its key is no longer good."""
+        try:
+            with self._authority.using(self._caller):
+                await self._take()
+        except Refusal as refusal:
+            await self._websocket.close(_REFUSED, refusal.detail)
+
+    async def _take(self) -> None:
         while True:
             try:
                 message = await self._receive(_LATER)

@@ -1,0 +1,214 @@
+"""Who may use a service now, and what goes on for them, which ends when they may no longer.
+
+    Edge, doors ── caller() ──► a Caller ── using() ──► each run, call of a session, stream and WebSocket of it
+
+The keys are looked at for each request. For what has begun, they are looked at every fifth of a second: what belongs to
+a key that was revoked, or that has expired, or to a secret that was replaced, is ended then, and so is what goes on
+without a key once keys were made. It makes no difference who has changed the file of keys.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import attrs
+
+from proxybox.serve.access import may_use
+from proxybox.serve.callers import ANONYMOUS, ITSELF, Caller
+from proxybox.serve.config import Config
+from proxybox.serve.keys import Keys, KeysError, mark
+from proxybox.serve.problems import Refusal
+
+#: Seconds between two looks at what goes on.
+_RHYTHM: Final = 0.2
+#: Seconds that an answer has for telling its client that it was ended, before its connection is cut off.
+_TO_TELL: Final = 1.0
+
+log = logging.getLogger("proxybox.serve")
+
+
+@attrs.define(eq=False)
+class _Use:
+    """Something that goes on in a task. caller: for whom; None while that is not known.
+
+    patience: seconds from when its caller may no longer, which was seen at `since`, until it is ended.
+    """
+
+    task: "asyncio.Task[object]"
+    caller: Caller | None
+    patience: float = 0.0
+    since: float | None = None
+    ended: bool = False
+
+
+class Authority:
+    """Who may use one service. on_look: functions that are called now and then, with a test of keys by their ids.
+
+    decides: whether keys say who may; else whoever asks the service has seen to that, and goes on doing so.
+    """
+
+    def __init__(self, config: Config, *, decides: bool = True) -> None:
+        self._decides = decides
+        self.keys = Keys(config.keys_file)
+        self.on_look: list[Callable[[Callable[[str], bool]], object]] = []
+        self._may_be_open = config.is_local and not config.require_keys and config.keys is None
+        self._named, self._mark = config.keys is not None, config.keys_mark
+        self._uses: set[_Use] = set()
+
+    def begin(self) -> None:
+        """Looks whether the keys can be read, before anybody asks. Raises KeysError."""
+        if not self._decides:
+            return
+        if self._named:
+            if not self.keys.path.exists():
+                raise KeysError(
+                    f"{self.keys.path}: there is no such file of keys, which the configuration names: "
+                    "make a key first (proxybox serve keys add NAME, with the same configuration)"
+                )
+            try:
+                os.makedirs(self._mark.parent, mode=0o700, exist_ok=True)
+                mark(self._mark)
+            except OSError as error:
+                log.warning("cannot note that keys are needed, in case the configuration forgets: %s", error)
+        if self.keys.were_made and not any(key.is_good for key in self.keys.known().values()):
+            log.warning("%s: no key is good, so nobody is let in (proxybox serve keys add NAME)", self.keys.path)
+
+    # --- who asks -----------------------------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no key is needed: on loopback, while there never was one. Raises KeysError."""
+        return self._may_be_open and not self.keys.were_made
+
+    def caller(self, presented: str | None, path: str, *, is_open: bool) -> Caller:
+        """Returns who asks for a path with a key; None is no key, which will do where `is_open`. Raises Refusal."""
+        if presented is not None:
+            with _or_refused():
+                found = self.keys.find(presented)
+            if found is not None:
+                caller = Caller.of(*found)
+                if not may_use(caller.scope, path):
+                    raise not_in_scope()
+                return caller
+        elif is_open:
+            return ANONYMOUS
+        raise no_key()
+
+    def may(self, caller: Caller) -> bool:
+        """Whether a caller of before may still go on. Raises KeysError."""
+        if caller.key == ITSELF.key or not self._decides:
+            return True
+        if caller.key == ANONYMOUS.key:
+            return self.is_open
+        key = self.keys.known().get(caller.key)
+        return key is not None and key.takes(caller.digest)
+
+    def _has(self, identity: str) -> bool:
+        """Whether a key is good, whichever of its secrets was presented. Raises KeysError."""
+        if identity == ITSELF.key or not self._decides:
+            return True
+        if identity == ANONYMOUS.key:
+            return self.is_open
+        key = self.keys.known().get(identity)
+        return key is not None and key.is_good
+
+    # --- what goes on -------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def using(self, caller: Caller) -> Iterator[None]:
+        """A context that is ended when the caller may no longer go on. Raises Refusal then."""
+        with _or_refused():
+            may = self.may(caller)
+        if not may:
+            raise ended()
+        with self._using(caller, 0.0):
+            yield
+
+    @contextlib.contextmanager
+    def visiting(self) -> Iterator[Callable[[Caller], None]]:
+        """The same for a request whose caller a door finds out, and tells the function that this yields.
+
+        It comes after what goes on in it has ended, and its client could be told why.
+        """
+        with self._using(None, _TO_TELL) as use:
+            yield lambda caller: setattr(use, "caller", caller)
+
+    @contextlib.contextmanager
+    def _using(self, caller: Caller | None, patience: float) -> Iterator[_Use]:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine asks
+        use = _Use(task, caller, patience)
+        self._uses.add(use)
+        try:
+            yield use
+        except asyncio.CancelledError:
+            if use.ended and task.uncancel() <= 0:
+                raise ended() from None
+            raise
+        finally:
+            self._uses.discard(use)
+
+    async def watch(self) -> None:
+        """Ends what may no longer go on, for as long as the service lives."""
+        said = ""
+        while True:
+            await asyncio.sleep(_RHYTHM)
+            try:
+                self._sweep(time.monotonic())
+                said = ""
+            except KeysError as error:  # nothing new begins; what has begun has limits of its own
+                if said != str(error):
+                    said = str(error)
+                    log.error("nobody is let in: %s", said)
+            except Exception:  # without this task nothing would end any more
+                log.exception("what goes on could not be looked at")
+
+    def _sweep(self, now: float) -> None:
+        fates: dict[tuple[str, str], bool] = {}
+        for use in tuple(self._uses):
+            if use.caller is None or use.ended:
+                continue
+            who = use.caller.key, use.caller.digest
+            if who not in fates:
+                fates[who] = self.may(use.caller)
+            if fates[who]:
+                continue
+            use.since = now if use.since is None else use.since
+            if now - use.since >= use.patience:
+                use.ended = True
+                use.task.cancel()
+        for tell in self.on_look:
+            tell(self._has)
+
+
+@contextlib.contextmanager
+def _or_refused() -> Iterator[None]:
+    """A context whose KeysError, which `watch` logs, is a Refusal: nobody is let in while nobody can tell who may."""
+    try:
+        yield
+    except KeysError:
+        raise unreadable() from None
+
+
+def unreadable() -> Refusal:
+    """What is answered while the keys cannot be read."""
+    return Refusal("not-ready", "its keys cannot be read", headers={"Retry-After": "5"})
+
+
+def no_key() -> Refusal:
+    """What is answered to who presents no key, or none that is good."""
+    return Refusal("unauthorized", headers={"WWW-Authenticate": "Bearer"})
+
+
+def not_in_scope() -> Refusal:
+    """What is answered to who presents a key that is for other paths."""
+    return Refusal("forbidden", "the scope of this key does not have this path (docs/serve.md, keys)")
+
+
+def ended() -> Refusal:
+    """What is told of something that was ended with its key."""
+    return Refusal("unauthorized", "the key was revoked, or has expired", headers={"WWW-Authenticate": "Bearer"})
