@@ -341,6 +341,11 @@ def test_what_a_caller_writes_is_within_the_limits() -> None:
         with pytest.raises(OSError) as caught:
             session.write_file("big", bytes(1 << 20))
         assert caught.value.errno == errno.ENOSPC
+        assert "limits.disk leaves room for" in str(caught.value)
+        session.write_file("big", b"old")
+        with pytest.raises(OSError, match=r"limits\.disk"):
+            session.write_file("big", bytes(1 << 20))
+        assert session.read_file("big") == b"old"
 
 
 def test_a_file_with_holes_is_not_read_whole(session: proxybox.Session) -> None:
