@@ -20,7 +20,8 @@ import attrs
 from proxybox.controller.errors import PackagesError
 from proxybox.controller.statefolder import cache_folder
 
-_TOLD = "proxybox.json"
+#: The file beside packages that says what they are.
+TOLD = "proxybox.json"
 _UNFINISHED = ".new-"
 
 
@@ -49,10 +50,10 @@ def place(name: str) -> str:
 
 def is_there(folder: str) -> bool:
     """Whether a folder of packages is whole; then it is used now."""
-    if not os.path.isfile(os.path.join(folder, _TOLD)):
+    if not os.path.isfile(os.path.join(folder, TOLD)):
         return False
     with contextlib.suppress(OSError):
-        os.utime(os.path.join(folder, _TOLD))
+        os.utime(os.path.join(folder, TOLD))
     return True
 
 
@@ -73,7 +74,7 @@ def work_for(folder: str) -> Iterator[str]:
 
 def finish(made: str, folder: str, told: dict[str, Any]) -> None:
     """Gives packages their place in the cache, unless another process was faster."""
-    with open(os.path.join(made, _TOLD), "w", encoding="utf-8") as file:
+    with open(os.path.join(made, TOLD), "x", encoding="utf-8") as file:  # never through a link
         json.dump(told, file)
     try:
         os.rename(made, folder)
@@ -105,8 +106,8 @@ def cached() -> Iterator[Cached]:
     found = []
     for folder in _folders():
         try:
-            used = os.stat(os.path.join(folder, _TOLD)).st_mtime
-            with open(os.path.join(folder, _TOLD), encoding="utf-8") as file:
+            used = os.stat(os.path.join(folder, TOLD)).st_mtime
+            with open(os.path.join(folder, TOLD), encoding="utf-8") as file:
                 told: dict[str, Any] = json.load(file)
             named = tuple(told["requirements"]), used, _size(folder), tuple(told.get("packages", ()))
             found.append(Cached(folder, told["guest"], *named))

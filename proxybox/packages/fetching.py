@@ -43,6 +43,7 @@ def fetch(task: Mapping[str, Any]) -> None:
                 _tell(unpacking=wheel["file"])
                 for note in folder.unpack(path):
                     _tell(note=f"{wheel['file']}: {note}")
+        _tell(done=len(task["wheels"]))
     except (NoWheel, OSError, http.client.HTTPException, MemoryError) as error:
         sys.exit(str(error) or type(error).__name__)
 

@@ -45,24 +45,28 @@ def installed(wanted: Wanted, guest: "Guest", watcher: Watcher) -> str:
     if cache.is_there(folder):
         return folder
     watcher.tell(f"installing packages for {guest.name} ({folder})")
-    with cache.work_for(folder) as work:
-        made = os.path.join(work, "made")
-        for each in (made, os.path.join(work, "empty")):
-            os.mkdir(each)
-        try:
-            wheels = resolve(wanted, indexes, guest, work) if wanted.wishes else []
-            _fetch(wheels, wanted, indexes, work, made, watcher)
-        except PackagesError as error:
-            raise PackagesError(f"packages for {guest.name} could not be installed: {error}") from None
-        os.chmod(made, 0o755)  # noqa: S103 - boxes of other users see it
-        with contextlib.suppress(PackagesError):  # a file that is no Python is compiled by nobody
-            compile_all(made, guest)
-        told = {
-            "guest": guest.name, "executable": guest.executable, "requirements": wanted.lines(),
-            "packages": [f"{each.name}=={each.version}" for each in wheels],
-        }  # fmt: skip
-        cache.finish(made, folder, told)
+    try:
+        with cache.work_for(folder) as work:
+            _install(wanted, indexes, guest, watcher, work, folder)
+    except (PackagesError, OSError) as error:
+        raise PackagesError(f"packages for {guest.name} could not be installed: {error}") from None
     return folder
+
+
+def _install(wanted: Wanted, indexes: Indexes, guest: "Guest", watcher: Watcher, work: str, folder: str) -> None:
+    made = os.path.join(work, "made")
+    for each in (made, os.path.join(work, "empty")):
+        os.mkdir(each)
+    wheels = resolve(wanted, indexes, guest, work) if wanted.wishes else []
+    _fetch(wheels, wanted, indexes, work, made, watcher)
+    os.chmod(made, 0o755)  # noqa: S103 - boxes of other users see it
+    with contextlib.suppress(PackagesError):  # a file that is no Python is compiled by nobody
+        compile_all(made, guest)
+    told = {
+        "guest": guest.name, "executable": guest.executable, "requirements": wanted.lines(),
+        "packages": [f"{each.name}=={each.version}" for each in wheels],
+    }  # fmt: skip
+    cache.finish(made, folder, told)
 
 
 def _fetch(wheels: list[Wheel], wanted: Wanted, indexes: Indexes, work: str, made: str, watcher: Watcher) -> None:
@@ -75,10 +79,14 @@ def _fetch(wheels: list[Wheel], wanted: Wanted, indexes: Indexes, work: str, mad
     more = f" and {len(wheels) - _NAMED} more" if len(wheels) > _NAMED else ""
     watcher.tell(f"fetching {', '.join(named)}{more}{megabytes}")
 
+    done = False
+
     def on_line(line: dict[str, Any]) -> None:
-        nonlocal progress
+        nonlocal progress, done
         if "note" in line:
             warn(f"{line['note']}")
+        elif "done" in line:
+            done = True
         else:
             fetched = progress.fetched + line.get("fetched", 0)
             progress = attrs.evolve(progress, fetched=fetched, file=line.get("unpacking", progress.file))
@@ -93,5 +101,7 @@ def _fetch(wheels: list[Wheel], wanted: Wanted, indexes: Indexes, work: str, mad
     }  # fmt: skip
     reads = [*local(wanted, indexes), *filter(None, kept.values())]
     work_on(task, work, environment=network(), reads=reads, writes=[made, downloads], on_line=on_line)
+    if not done:  # whoever waits for all children may have taken its exit status away
+        raise PackagesError("the wheels were not all unpacked")
     for each in wheels:
         cache.keep_wheel(os.path.join(downloads, each.file), each.sha256)

@@ -69,6 +69,8 @@ def resolve(wanted: Wanted, indexes: Indexes, guest: "Guest", work: str) -> list
     Raises PackagesError when there are none.
     """
     program = _uv()
+    if os.statvfs(work).f_flag & os.ST_NOEXEC:
+        raise PackagesError(f"{work}: no program can be started there (noexec): set XDG_CACHE_HOME to another folder")
     cache, out = (os.path.join(work, name) for name in ("cache", "out"))
     requirements, interpreter = (os.path.join(work, name) for name in ("requirements.in", "interpreter"))
     lock = os.path.join(out, "pylock.toml")

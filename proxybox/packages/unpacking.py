@@ -20,6 +20,8 @@ from installer.exceptions import InstallerError
 from installer.records import InvalidRecordEntry, parse_record_file
 from installer.sources import WheelFile
 
+from proxybox.packages.cache import TOLD
+
 #: Of all that is unpacked: bytes and files. Then bytes of a RECORD, of a name, and levels of folders.
 _MOST, _MOST_FILES = 16 << 30, 500_000
 _MOST_RECORD, _LONGEST, _DEEPEST = 64 << 20, 1000, 40
@@ -116,6 +118,8 @@ def _why_not(each: zipfile.ZipInfo, name: str) -> str:
     parts = name.split("/")
     if each.filename != each.orig_filename or {"", ".", ".."} & set(parts) or "\\" in name or not name.isprintable():
         return "want a plain path below the folder of packages"
+    if parts[0] == TOLD:
+        return "is a name that packages do not have here"
     if len(os.fsencode(name)) > _LONGEST or len(parts) > _DEEPEST:
         return f"want at most {_LONGEST} bytes, and {_DEEPEST} folders"
     if kind not in (0, stat.S_IFDIR if each.is_dir() else stat.S_IFREG):
@@ -136,4 +140,6 @@ def _place(name: str, data: str) -> str | None:
         return None
     if kind not in _KEPT or not rest:
         raise NoWheel(f"{name!r}: {data} has {', '.join(_KEPT + _LEFT_OUT)}")
+    if rest.partition("/")[0] == TOLD:
+        raise NoWheel(f"{name!r}: is a name that packages do not have here")
     return rest

@@ -213,6 +213,25 @@ def test_another_user_installs(tmp_path: Path, open_the_way: Callable[[Path], No
     pytest.skip("there is no Python 3.11 or newer that another user can start")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts filesystems")
+def test_a_cache_where_nothing_can_be_started(tmp_path: Path, cache_folder: Path) -> None:
+    wheel(tmp_path / "wheels", "greeting", greeting="")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec", "none", cache_folder], check=False).returncode:
+        pytest.skip("this root may not mount")
+    try:
+        with pytest.raises(PackagesError, match=r"\(noexec\): set XDG_CACHE_HOME to another folder"):
+            proxybox.run("pass", packages=[requirements(tmp_path, "greeting")])
+    finally:
+        subprocess.run(["umount", cache_folder], check=True)
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(PackagesError, match=r"could not be installed: \[Errno 20\] Not a directory"):
+        proxybox.run("pass", packages=[requirements(tmp_path, "greeting")])
+
+
 def test_the_cache_does_not_tell_boxes_of_passwords(tmp_path: Path) -> None:
     wheel(tmp_path / "wheels", "greeting", greeting="")
     file = requirements(tmp_path, "greeting", "--extra-index-url https://me:secret@index.example/simple")

@@ -61,6 +61,11 @@ BROKEN = {
     "deep": (lambda path: rewritten(path, again="a/" * 50 + "x"), "want at most"),
     "long": (lambda path: rewritten(path, again="a" * 1001), "want at most"),
     "a name that the disk refuses": (lambda path: rewritten(path, again="a" * 300), "File name too long"),
+    "a name of ours": (lambda path: rewritten(path, again="proxybox.json"), "'proxybox.json': is a name that"),
+    "a name of ours, by data": (
+        lambda path: rewritten(path, again="good-1.0.data/data/proxybox.json/x"),
+        "is a name that packages do not have",
+    ),
     "two names": (lambda path: rewritten(path, again="other-1.0.dist-info/RECORD"), "one .dist-info"),
 }
 
