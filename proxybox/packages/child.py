@@ -22,7 +22,8 @@ _LIMITS = {resource.RLIMIT_AS: 8 << 30, resource.RLIMIT_FSIZE: 8 << 30, resource
 _SYSTEM = (
     "/usr", "/lib", "/lib64", "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/ld.so.cache", "/etc/resolv.conf",
     "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/services", "/etc/localtime",
-    "/dev/urandom", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/fs/cgroup",
+    "/etc/os-release", "/dev/urandom", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/version",
+    "/proc/sys/kernel", "/sys/fs/cgroup",
 )  # fmt: skip
 _LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.so.1")
 
