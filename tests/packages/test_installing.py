@@ -208,7 +208,7 @@ def test_another_user_installs(tmp_path: Path, open_the_way: Callable[[Path], No
             words = [*become, python, "-c", INSTALL, str(file)]
             env = {**variables, "PYTHONPATH": its}
             done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=200, cwd="/", env=env)
-            assert (done.stdout, done.stderr) == ("hello\n", "")
+            assert (done.stdout, done.stderr) == ("hello\n", ""), done.stderr
             return
     pytest.skip("there is no Python 3.11 or newer that another user can start")
 
