@@ -203,10 +203,10 @@ def test_another_user_installs(tmp_path: Path, open_the_way: Callable[[Path], No
     path = os.pathsep.join((str(Path(proxybox.__file__).parents[1]), *own))
     variables = {"PATH": "/usr/bin:/bin", "HOME": str(home), "PROXYBOX_GUEST": find_guest().executable}
     for python, its in ((sys.executable, ""), ("/usr/bin/python3", path)):
-        version = "import sys; sys.exit(sys.version_info < (3, 11))"
-        if subprocess.run([*become, python, "-c", version], capture_output=True, check=False, cwd="/").returncode == 0:
+        env = {**variables, "PYTHONPATH": its}
+        look = [*become, python, "-c", "import sys, proxybox; sys.exit(sys.version_info < (3, 11))"]
+        if subprocess.run(look, capture_output=True, check=False, cwd="/", env=env).returncode == 0:
             words = [*become, python, "-c", INSTALL, str(file)]
-            env = {**variables, "PYTHONPATH": its}
             done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=200, cwd="/", env=env)
             assert (done.stdout, done.stderr) == ("hello\n", ""), done.stderr
             return
