@@ -32,7 +32,7 @@ class RecordError(ProxyboxError):
 
 
 class PackagesError(SandboxStartError):
-    """Packages that cannot be had: requirements that make no sense, or that pip does not find as wheels."""
+    """Packages that cannot be had: requirements that make no sense, or for which no wheels are found."""
 
 
 class SandboxClosedError(ProxyboxError):

@@ -133,6 +133,8 @@ MAIN_EPILOG = """`proxybox COMMAND --help` tells more, with examples.
 Environment:
   PROXYBOX_GUEST           the interpreter to use
   PROXYBOX_GUEST_LIBRARY   where lib-python and lib_pypy of a translated PyPy are
+  PROXYBOX_INSTALL_UNCONFINED
+                           1: packages are installed without Landlock and seccomp, too
   NO_COLOR, FORCE_COLOR    colours never, or always"""
 
 

@@ -111,16 +111,12 @@ def chosen_packages(named: Sequence[str], guest: str | None, guest_library: str 
     """
     if not named:
         return ()
-    import sys
-
+    from proxybox.cli.watching import watched
     from proxybox.controller import find_guest
     from proxybox.packages import folders
 
     for path in named:
         if not os.path.exists(path):
             raise CommandError(f"--packages: there is no {path!r}")
-    return folders(
-        [os.path.abspath(path) for path in named],
-        find_guest(guest, guest_library),
-        tell=lambda line: print(f"proxybox: {line}", file=sys.stderr, flush=True),
-    )
+    with watched() as watcher:
+        return folders([os.path.abspath(path) for path in named], find_guest(guest, guest_library), watcher)

@@ -15,12 +15,12 @@ from proxybox.policies.sizes import to_duration
 from proxybox.terminal.harmless import harmless_lines
 
 if TYPE_CHECKING:
-    from proxybox.packages.installing import Cached
+    from proxybox.packages.cache import Cached
 
 
 def show(*, as_json: bool) -> int:
     """Prints what is in the cache."""
-    from proxybox.packages.installing import cached
+    from proxybox.packages.cache import cached
 
     _tell(list(cached()), as_json=as_json, none="none is installed: proxybox run --packages requirements.txt ...")
     return 0
@@ -46,14 +46,14 @@ def compile_packages(path: Path, guest: str | None) -> int:
 
 def prune(older_than: str, *, as_json: bool) -> int:
     """Removes what was not used for some time, and prints it."""
-    from proxybox.packages import installing
+    from proxybox.packages import cache
 
     try:
         try:
             seconds = to_duration(older_than) or 0
         except PolicyError as error:
             raise UsageError(f"--older-than: {error}") from None
-        gone = installing.prune(seconds)
+        gone = cache.prune(seconds)
     except Exception as error:
         return tell_failure(error)
     _tell(gone, as_json=as_json, none="nothing to remove")

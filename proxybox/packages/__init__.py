@@ -1,15 +1,16 @@
 """Packages for guests: folders, virtual environments, and requirements that are installed outside of any box.
 
 What is named stands in `packages=` and after `--packages`. Nothing of a package runs on this side: only wheels are
-installed, which are unpacked, and they are compiled in a box.
+installed, which are unpacked by a process that can start nothing, and they are compiled in a box (installing.py).
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from proxybox.controller.guests.guest import Guest
+    from proxybox.packages.watching import Watcher
 
 
 def with_packages(guest: "Guest", named: Sequence[str]) -> "Guest":
@@ -17,14 +18,11 @@ def with_packages(guest: "Guest", named: Sequence[str]) -> "Guest":
     return guest.with_packages(folders(named, guest))
 
 
-def folders(
-    named: Sequence[str], guest: "Guest", *, tell: Callable[[str], object] = lambda text: None
-) -> tuple[str, ...]:
+def folders(named: Sequence[str], guest: "Guest", watcher: "Watcher | None" = None) -> tuple[str, ...]:
     """Returns the host folders of packages for a guest.
 
     named: absolute paths of folders, of requirements files, and of scripts with inline metadata (PEP 723); what these
-    two want is installed into the cache when it is not there yet. tell: called with a line before that begins, since it
-    can take minutes.
+    two want is installed into the cache when it is not there yet. watcher: is told of that, since it can take minutes.
 
     Raises PackagesError.
     """
@@ -35,6 +33,7 @@ def folders(
             continue
         from proxybox.packages.installing import installed
         from proxybox.packages.requirements import wanted
+        from proxybox.packages.watching import Watcher
 
-        found.append(installed(wanted(path, guest), guest, tell))
+        found.append(installed(wanted(path, guest), guest, watcher or Watcher()))
     return tuple(found)

@@ -1,45 +1,75 @@
 """What a requirements file (pip's format) or the inline metadata of a script (PEP 723) asks for.
 
-Only what leads to wheels from an index is accepted: paths, version control and editable installs would build, and so
-run, somebody's code here.
+Only what leads to wheels is accepted: paths, version control and editable installs would build, and so run, somebody's
+code here. All that is read is bounded, and read in linear time.
 """
 
+import importlib.util
 import os
-import re
-import tomllib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import attrs
 
 from proxybox.controller.errors import PackagesError
+from proxybox.packages.indexes import Indexes, folder
+from proxybox.packages.parsing import Wish, address, wish
 
 if TYPE_CHECKING:
-    from packaging.requirements import Requirement
-
     from proxybox.controller.guests.guest import Guest
 
-#: Options of a requirements file that say where wheels are and which are meant.
-_OPTIONS = ("-i", "--index-url", "--extra-index-url", "--no-index", "-f", "--find-links", "--pre", "--require-hashes")
-#: Options that name another file of requirements.
-_FILES = ("-r", "--requirement")
-_HASHES = re.compile(r"(\s+--hash[= ]\S+)+\s*$")
-_MOST, _DEEPEST = 1 << 20, 8
-_BUILDS = (
-    "would be built here, which runs its code on this side. Build it yourself where you trust it (pip wheel, or pip "
-    "install --target FOLDER), and name the folder with --packages"
-)
+#: Options of a requirements file, with what they mean; those of the second row have no value.
+_OPTIONS = {
+    "-i": "index", "--index-url": "index", "--extra-index-url": "extra", "-f": "folder", "--find-links": "folder",
+    "-r": "file", "--requirement": "file",
+    "--no-index": "none", "--pre": "pre", "--require-hashes": "hashes",
+}  # fmt: skip
+_FLAGS = ("none", "pre", "hashes")
+#: The hashes that a requirement may have, with their number of hexadecimal digits.
+_HASHES = {"sha256": 64, "sha384": 96, "sha512": 128}
+#: What the extra `packages` brings.
+_LIBRARIES = ("installer", "packaging", "uv")
+_MOST, _DEEPEST, _MOST_FILES = 1 << 20, 8, 100
 
 
-def wanted(path: str, guest: "Guest") -> str:
-    """Returns lines of a requirements file that say all that `path` asks for.
+@attrs.frozen(kw_only=True)
+class Wanted:
+    """All that is asked for. pre: versions before a release, too. hashes: whether each package must have one."""
+
+    wishes: tuple[Wish, ...] = ()
+    indexes: Indexes = attrs.field(factory=Indexes)
+    pre: bool = False
+    hashes: bool = False
+
+    def lines(self) -> list[str]:
+        """Returns the lines of a requirements file that say the same, without passwords."""
+        flags = (("--pre",) if self.pre else ()) + (("--require-hashes",) if self.hashes else ())
+        return [*self.indexes.lines(), *flags, *map(str, self.wishes)]
+
+
+def wanted(path: str, guest: "Guest") -> Wanted:
+    """Returns what a file or a script asks for.
 
     Raises PackagesError for what cannot be read, makes no sense, or asks for a build.
     """
+    for name in _LIBRARIES:
+        if importlib.util.find_spec(name) is None:
+            raise PackagesError(f"requirements need `{name}` here: pip install 'proxybox[packages]'")
     if path.endswith(".py"):
-        return "\n".join(_inline(path, guest)) + "\n"
-    return "\n".join(_lines(path, 0)) + "\n"
+        from proxybox.packages.inline import dependencies
+
+        text = dependencies(path, read(path), guest)
+        return Wanted(wishes=tuple(wish(f"{path}: # /// script", each, is_script=True) for each in text))
+    reading = _Reading()
+    reading.read(path, 0)
+    return Wanted(
+        wishes=tuple(reading.wishes), indexes=reading.indexes, pre="pre" in reading.flags,
+        hashes="hashes" in reading.flags or any(each.hashes for each in reading.wishes),
+    )  # fmt: skip
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """Returns the text of a file of the caller's. Raises PackagesError."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(_MOST + 1)
@@ -50,92 +80,91 @@ def _read(path: str) -> str:
     return text
 
 
-def _lines(path: str, depth: int) -> Iterator[str]:
-    """Yields the lines of a requirements file and of those that it names."""
-    if depth > _DEEPEST:
-        raise PackagesError(f"{path}: files of requirements that name each other {_DEEPEST} times")
-    for number, text in enumerate(re.sub(r"\\\n", " ", _read(path)).splitlines(), 1):
-        line = re.sub(r"(^|\s+)#.*$", "", text).strip()
-        where = f"{path}, line {number}"
-        if not line:
+@attrs.define
+class _Reading:
+    """A requirements file that is being read, with those that it names."""
+
+    wishes: list[Wish] = attrs.field(factory=list)
+    indexes: Indexes = attrs.field(factory=Indexes)
+    flags: set[str] = attrs.field(factory=set)
+    files: int = 0
+
+    def read(self, path: str, depth: int) -> None:
+        self.files += 1
+        if depth > _DEEPEST or self.files > _MOST_FILES:
+            raise PackagesError(f"{path}: files that name each other {_DEEPEST} levels deep, or {_MOST_FILES} of them")
+        for number, line in _lines(read(path)):
+            where = f"{path}, line {number}"
+            if line.startswith("-"):
+                self._option(where, path, line, depth)
+            else:
+                text, *options = line.split(" --")
+                self.wishes.append(wish(where, text, frozenset(_hash(where, each) for each in options)))
+
+    def _option(self, where: str, path: str, line: str, depth: int) -> None:
+        """One option, alone on its line, with one value or none."""
+        name, value = _split(line)
+        meaning = _OPTIONS.get(name)
+        if meaning is None:
+            raise PackagesError(f"{where}: {name}: want a requirement, or one of {', '.join(_OPTIONS)}")
+        if any(word.startswith("-") for word in value.split()):
+            raise PackagesError(f"{where}: {line}: want one option on a line")
+        if (meaning in _FLAGS) == bool(value):
+            raise PackagesError(f"{where}: {line}: want {name} {'alone' if value else 'with a value'}")
+        base = os.path.dirname(os.path.abspath(path))
+        if meaning == "file":
+            self.read(os.path.join(base, value), depth + 1)
+        elif meaning == "folder":
+            self.indexes = self.indexes.over(Indexes(folders=(folder(where, value, base),)))
+        elif meaning == "none":
+            self.indexes = self.indexes.over(Indexes(is_none=True))
+        elif meaning in _FLAGS:
+            self.flags.add(meaning)
+        else:
+            address(where, value)
+            # of several, pip takes the last one
+            index = Indexes(default=value) if meaning == "index" else Indexes(extra=(value,))
+            self.indexes = index.over(self.indexes)
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yields the lines that say something, with their numbers: continued lines as one, without comments."""
+    begun, joined = 0, ""
+    for number, line in enumerate(text.split("\n"), 1):
+        begun = begun or number
+        if line.endswith("\\"):
+            joined += f"{line[:-1]} "
             continue
-        option, _, value = line.replace("=", " ", 1).partition(" ") if line.startswith("-") else ("", "", "")
-        if option in _FILES:
-            yield from _lines(os.path.join(os.path.dirname(path), value.strip()), depth + 1)
-        elif option in ("-f", "--find-links") and "://" not in value:
-            yield f"{option} {os.path.join(os.path.dirname(os.path.abspath(path)), value.strip())}"
-        elif option in _OPTIONS:
-            yield line
-        elif option:
-            raise PackagesError(f"{where}: {option}: want a requirement, or one of {', '.join((*_OPTIONS, *_FILES))}")
-        else:
-            _parsed(where, _HASHES.sub("", line))
-            yield line
+        words = " ".join(_without_comment(joined + line).split())
+        if words:
+            yield begun, words
+        begun, joined = 0, ""
+    if words := " ".join(_without_comment(joined).split()):
+        yield begun, words
 
 
-def _parsed(where: str, text: str) -> "Requirement":
-    """Returns a requirement (PEP 508) that leads to wheels."""
-    try:
-        from packaging.requirements import InvalidRequirement, Requirement
-    except ModuleNotFoundError:
-        raise PackagesError("requirements need `packaging` here: pip install 'proxybox[packages]'") from None
-    try:
-        found = Requirement(text)
-    except InvalidRequirement as error:
-        if re.match(r"[\w.+-]*[/\\]|\w+\+\w+:|file:|https?:", text):
-            raise PackagesError(f"{where}: {text}: {_BUILDS}") from None
-        reason = str(error).splitlines()[0]
-        raise PackagesError(f"{where}: {text!r} is no requirement (PEP 508): {reason}") from None
-    if found.url and not found.url.partition("#")[0].endswith(".whl"):
-        raise PackagesError(f"{where}: {text}: {_BUILDS}")
-    return found
+def _without_comment(line: str) -> str:
+    """A comment begins with # at the beginning of a line, or after white space."""
+    at = line.find("#")
+    while at > 0 and not line[at - 1].isspace():
+        at = line.find("#", at + 1)
+    return line if at < 0 else line[:at]
 
 
-def _inline(path: str, guest: "Guest") -> Iterator[str]:
-    """Yields the requirements of a script."""
-    metadata = _metadata(path)
-    dependencies, python = metadata.get("dependencies", []), metadata.get("requires-python", "")
-    if not isinstance(dependencies, list) or not isinstance(python, str):
-        raise PackagesError(f'{path}: # /// script: want dependencies = [...] and requires-python = "..."')
-    for each in dependencies:
-        if not isinstance(each, str):
-            raise PackagesError(f"{path}: # /// script: dependencies: want texts, got {each!r}")
-        if _parsed(f"{path}: # /// script", each).url:
-            raise PackagesError(
-                f"{path}: # /// script: {each}: names an address, and the script may be anybody's: write it into a "
-                "requirements file of your own"
-            )
-        yield each
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
-    try:
-        fits = SpecifierSet(python).contains(".".join(map(str, guest.version)) + ".99")
-    except InvalidSpecifier:
-        raise PackagesError(f"{path}: # /// script: requires-python = {python!r} is no set of versions") from None
-    if not fits:
-        raise PackagesError(
-            f"{path} is for Python {python}, and {guest.executable} is {guest.name}: name another --guest"
-        )
+def _split(line: str) -> tuple[str, str]:
+    """Splits an option from its value: --name value, --name=value, -n value, or -nvalue."""
+    word, _, rest = line.partition(" ")
+    if word.startswith("--"):
+        name, equals, value = word.partition("=")
+        return name, f"{value} {rest}".strip() if equals else rest
+    return word[:2], f"{word[2:]} {rest}".strip()
 
 
-def _metadata(path: str) -> dict[str, Any]:
-    """Returns the block `# /// script` of a script. Each of its lines is a comment, and the last one is `# ///`."""
-    block: list[str] | None = None
-    blocks = []
-    for line in _read(path).splitlines():
-        if block is None:
-            block = [] if line == "# /// script" else None
-        elif line == "# ///":
-            blocks.append("\n".join(block))
-            block = None
-        elif line == "#" or line.startswith("# "):
-            block.append(line[2:])
-        else:
-            block = None  # no block: it was not closed
-    if len(blocks) != 1:
-        told = "several blocks" if blocks else "no block"
-        raise PackagesError(f"{path}: {told} of inline metadata (PEP 723: # /// script ... # ///): want one")
-    try:
-        return tomllib.loads(blocks[0])
-    except tomllib.TOMLDecodeError as error:
-        raise PackagesError(f"{path}: # /// script: {error}") from None
+def _hash(where: str, option: str) -> str:
+    name, _, value = option.replace("=", " ", 1).partition(" ")
+    if name != "hash":
+        raise PackagesError(f"{where}: --{option}: want a requirement, with --hash alone after it")
+    kind, _, digits = value.lower().partition(":")
+    if len(digits) != _HASHES.get(kind) or set(digits) - set("0123456789abcdef"):
+        raise PackagesError(f"{where}: --{option}: want --hash={'|'.join(_HASHES)}:DIGITS, in hexadecimal")
+    return f"{kind}:{digits}"

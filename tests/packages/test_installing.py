@@ -1,55 +1,26 @@
 """Packages from requirements: installed once, outside of boxes, and seen by all of them."""
 
-import base64
 import hashlib
-import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 
 import proxybox
 from proxybox import cli
 from proxybox.controller import find_guest
 from proxybox.errors import PackagesError
-from proxybox.packages import installing
+from proxybox.packages import cache
+from tests.packages.wheels import Index, wheel
 
 EACH_GUEST = True
-
-
-def wheel(folder: Path, name: str, tag: str = "py3-none-any", **files: str) -> Path:
-    """Makes a wheel of some modules."""
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{name}-1.0-{tag}.whl"
-    info = f"{name}-1.0.dist-info"
-    content = {
-        **{f"{module}.py": text for module, text in files.items()},
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
-        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: {tag}\n",
-    }
-    record = ""
-    for file, text in content.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
-        record += f"{file},sha256={digest},{len(text.encode())}\n"
-    with zipfile.ZipFile(path, "w") as archive:
-        for file, text in {**content, f"{info}/RECORD": record}.items():
-            archive.writestr(file, text)
-    return path
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A cache of the test's own, which other users can reach."""
-    folder = tmp_path_factory.mktemp("cache")
-    folder.chmod(0o755)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-    yield
-    installing.prune()
 
 
 def requirements(folder: Path, *lines: str) -> Path:
@@ -65,11 +36,12 @@ def test_they_are_installed_once_and_imported(tmp_path: Path, monkeypatch: pytes
     for _ in range(2):
         result = proxybox.Sandbox(packages=[file]).run(code)
         assert result.stdout == "hello /packages/greeting.py 1\n", result  # 1: an unchecked hash (PEP 552)
-        monkeypatch.setattr(subprocess, "run", None)  # the second time nothing is installed
-    (only,) = installing.cached()
+        monkeypatch.setattr("proxybox.packages.installing.resolve", None)  # the second time nothing is installed
+    (only,) = cache.cached()
     assert (only.guest, only.requirements[-1]) == (find_guest().name, "greeting>=1")
-    assert installing.prune(older_than=1000) == []
-    assert installing.prune() == [only]
+    assert only.packages == ("greeting==1.0",)
+    assert cache.prune(older_than=1000) == []
+    assert cache.prune() == [only]
     assert not Path(only.folder).exists()
 
 
@@ -95,46 +67,57 @@ def test_inline_metadata_on_the_command_line(
     assert cli.main(["packages", "prune", "--older-than", "soon"]) == 2
 
 
-@pytest.mark.cpython  # pip takes half a minute on a PyPy
 def test_what_cannot_be_installed_is_told(tmp_path: Path) -> None:
     wheel(tmp_path / "wheels", "old", tag="cp27-cp27m-manylinux1_x86_64", old="")
     (tmp_path / "wheels/source-1.0.tar.gz").write_bytes(b"")
     path = wheel(tmp_path / "wheels", "hashed", hashed="")
     right = hashlib.sha256(path.read_bytes()).hexdigest()
     wrong: dict[str, str] = {
-        "old": "No matching distribution found for old\n.*only wheels are installed",
-        "source": "No matching distribution found for source\n.*only wheels are installed",
-        "none": "No matching distribution found for none",
-        f"hashed==1.0 --hash=sha256:{'0' * 64}": "(?s)DO NOT MATCH THE HASHES",
+        "old": "(?s)no wheels with a matching.*only wheels are installed",
+        "source": "(?s)no usable wheels.*only wheels are installed",
+        "none": "none was not found",
+        "hashed>1": r"hashed.*1\.0",
+        f"hashed==1.0 --hash=sha256:{'0' * 64}": "its hash is another one",
     }
     for line, reason in wrong.items():
         with pytest.raises(PackagesError, match=reason):
             proxybox.run("pass", packages=[requirements(tmp_path, line)])
-    assert list(installing.cached()) == []
+    assert list(cache.cached()) == []
     file = requirements(tmp_path, f"hashed==1.0 --hash=sha256:{right}")
     assert proxybox.run("import hashed; print('in')", packages=[file]).stdout == "in\n"
 
 
-def test_without_pip_there_is_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pip" else find(name))
-    wheel(tmp_path / "wheels", "greeting", greeting="text = 'hello'")
-    wheel(tmp_path / "wheels", "old", tag="cp27-cp27m-manylinux1_x86_64", old="")
-    monkeypatch.setattr(sys, "executable", f"{tmp_path}/python")
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    with pytest.raises(PackagesError, match="need pip beside proxybox, or uv on PATH"):
+@pytest.mark.parametrize("name", ["uv", "installer", "packaging"])
+def test_without_what_the_extra_brings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    wheel(tmp_path / "wheels", "greeting", greeting="")
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(PackagesError, match=r"need `\w+` here: pip install 'proxybox\[packages\]'"):
         proxybox.run("pass", packages=[requirements(tmp_path, "greeting")])
-    monkeypatch.undo()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pip" else find(name))
-    result = proxybox.run("import greeting; print(greeting.text)", packages=[requirements(tmp_path, "greeting")])
-    assert result.stdout == "hello\n", result
-    for line, reason in {
-        "old": "(?s)no wheels with a matching.*only wheels are installed",
-        "none": "none was not found",
-        f"greeting==1.0 --hash=sha256:{'0' * 64}": "Hash mismatch for `greeting==1.0`",
-    }.items():
-        with pytest.raises(PackagesError, match=reason):
-            proxybox.run("pass", packages=[requirements(tmp_path, line)])
+
+
+def test_the_wheel_that_fits_best_is_taken(tmp_path: Path, guest_kind: str) -> None:
+    """Of several that the guest takes; and the one whose hash is listed before all."""
+    guest = find_guest(guest_kind)
+    tag = f"py3{guest.version[1]}-none-any"
+    best = wheel(tmp_path / "wheels", "greeting", tag=tag, greeting="text = 'best'")
+    other = wheel(tmp_path / "wheels", "greeting", greeting="text = 'any'")
+    for hashes, text in {(): "best", (best, other): "best", (other,): "any"}.items():
+        line = " ".join(("greeting", *(f"--hash=sha256:{hashlib.sha256(p.read_bytes()).hexdigest()}" for p in hashes)))
+        code = "import greeting; print(greeting.text)"
+        result = proxybox.run(code, packages=[requirements(tmp_path, line)], guest=guest_kind)
+        assert result.stdout == f"{text}\n", result
+
+
+def test_markers_and_extras_are_the_guests(tmp_path: Path, guest_kind: str) -> None:
+    requires = (
+        "ours ; implementation_name == 'pypy'", "theirs ; implementation_name == 'cpython'", "more ; extra == 'all'",
+    )  # fmt: skip
+    wheel(tmp_path / "wheels", "greeting", requires=requires, greeting="")
+    for name in ("ours", "theirs", "more"):
+        wheel(tmp_path / "wheels", name, **{name: ""})
+    code = "import importlib.util as u; print([n for n in ('ours', 'theirs', 'more') if u.find_spec(n)])"
+    result = proxybox.run(code, packages=[requirements(tmp_path, "greeting[all]")], guest=guest_kind)
+    assert result.stdout == f"{['ours' if guest_kind == 'pypy' else 'theirs', 'more']}\n"
 
 
 def test_a_policys_modules_are_looked_for(tmp_path: Path, capfd: pytest.CaptureFixture[str], guest_kind: str) -> None:
@@ -148,24 +131,138 @@ def test_a_policys_modules_are_looked_for(tmp_path: Path, capfd: pytest.CaptureF
     assert cli.main(["policy", "check", str(policy), *words]) == 0
 
 
-def test_a_package_that_wants_to_hurt_runs_in_the_box_alone(tmp_path: Path) -> None:
-    """A .pth file, a module, and names of modules that pip and the compiler import."""
-    mark = tmp_path / "mark"
-    hurt = f"open({str(mark)!r}, 'w').close()"
-    wheel(tmp_path / "wheels", "hostile", hostile=hurt, sitecustomize=hurt, compileall=hurt, pip=hurt)
-    with zipfile.ZipFile(tmp_path / "wheels/hostile-1.0-py3-none-any.whl", "a") as archive:
-        archive.writestr("hostile.pth", f"import sys; sys.came = True; {hurt}\n")
-    file = requirements(tmp_path, "hostile")
-    result = proxybox.run("import sys; print(sys.came)", packages=[file])
-    assert not mark.exists()
-    assert "hostile.pth" in result.stderr  # where it failed
-
-
 def test_a_path_that_is_not_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(proxybox.PolicyError, match=r"packages\[0\]: want a folder, a requirements file or a script"):
         proxybox.Sandbox(packages=[tmp_path / "none"])
     assert cli.main(["run", "--packages", str(tmp_path / "none"), "-c", "pass"]) == 125
     assert "--packages: there is no" in capfd.readouterr().err
+
+
+def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
+    wheel(tmp_path / "wheels", "greeting", greeting="text = 'hello'")
+    words = ["-m", "proxybox.cli", "run", "--packages", str(requirements(tmp_path, "greeting")), "-c", "pass"]
+    with pexpect.spawn(sys.executable, words, timeout=200, env={**os.environ, "TERM": "xterm"}) as terminal:
+        terminal.expect("fetching greeting 1.0")
+        terminal.expect("greeting-1.0-py3-none-any.whl.* bytes|greeting-1.0-py3-none-any.whl.* kB")
+        terminal.expect(pexpect.EOF)
+
+
+# --- several at once, and what is cut off ---------------------------------------------------------------------------
+
+INSTALL = """
+import sys, proxybox
+print(proxybox.run("import greeting; print(greeting.text)", packages=[sys.argv[1]]).stdout, end="", flush=True)
+"""
+
+
+def test_several_processes_install_the_same_at_once(tmp_path: Path, cache_folder: Path) -> None:
+    wheel(tmp_path / "wheels", "greeting", greeting="text = 'hello'")
+    file = requirements(tmp_path, "greeting")
+    words = [sys.executable, "-c", INSTALL, str(file)]
+    started = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [each.communicate(timeout=200) for each in started] == [("hello\n", "")] * 4
+    (only,) = cache.cached()
+    assert sorted(os.listdir(cache_folder / "proxybox/packages")) == [Path(only.folder).name]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+def test_an_installation_that_is_cut_off_leaves_nothing(tmp_path: Path, cache_folder: Path, number: int) -> None:
+    """Its helpers end with it. What a killed one leaves, the next one removes, and leaves alone what others do."""
+    parent = cache_folder / "proxybox/packages"
+    wheel(tmp_path / "files", "greeting", greeting="text = 'hello'")
+    with Index(tmp_path / "files", stalls="/files/greeting-1.0-py3-none-any.whl") as index:
+        file = tmp_path / "requirements.txt"
+        file.write_text(f"-i {index.url}\ngreeting\n")
+        words = [sys.executable, "-c", INSTALL, str(file)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            index.wait_until_it_stalls()
+            (work,) = parent.glob(".new-*")
+            cache.prune()
+            assert work.is_dir()  # a lock says that somebody works there
+            process.send_signal(number)
+            process.communicate(timeout=60)
+        index.go_on()
+    os.utime(work, (1, 1)) if work.exists() else None
+    assert work.exists() == (number == signal.SIGKILL)
+    assert not list(cache.cached())
+    cache.prune()
+    assert list(parent.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_another_user_installs(tmp_path: Path, open_the_way: Callable[[Path], None]) -> None:
+    """By an interpreter that this user can start: the one of the tests may be in root's home."""
+    wheel(tmp_path / "wheels", "greeting", greeting="text = 'hello'")
+    file = requirements(tmp_path, "greeting")
+    open_the_way(file)
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, 1000, 1000)
+    become = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "sh", "-c", 'exec "$@"', "sh"]
+    own = [each for each in sys.path if each.endswith("site-packages")]
+    path = os.pathsep.join((str(Path(proxybox.__file__).parents[1]), *own))
+    variables = {"PATH": "/usr/bin:/bin", "HOME": str(home), "PROXYBOX_GUEST": find_guest().executable}
+    for python, its in ((sys.executable, ""), ("/usr/bin/python3", path)):
+        env = {**variables, "PYTHONPATH": its}
+        look = [*become, python, "-c", "import sys, proxybox; sys.exit(sys.version_info < (3, 11))"]
+        if subprocess.run(look, capture_output=True, check=False, cwd="/", env=env).returncode == 0:
+            words = [*become, python, "-c", INSTALL, str(file)]
+            done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=200, cwd="/", env=env)
+            assert (done.stdout, done.stderr) == ("hello\n", ""), done.stderr
+            return
+    pytest.skip("there is no Python 3.11 or newer that another user can start")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts filesystems")
+def test_a_cache_where_nothing_can_be_started(tmp_path: Path, cache_folder: Path) -> None:
+    wheel(tmp_path / "wheels", "greeting", greeting="")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec", "none", cache_folder], check=False).returncode:
+        pytest.skip("this root may not mount")
+    try:
+        with pytest.raises(PackagesError, match=r"\(noexec\): set XDG_CACHE_HOME to another folder"):
+            proxybox.run("pass", packages=[requirements(tmp_path, "greeting")])
+    finally:
+        subprocess.run(["umount", cache_folder], check=True)
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(PackagesError, match=r"could not be installed: \[Errno 20\] Not a directory"):
+        proxybox.run("pass", packages=[requirements(tmp_path, "greeting")])
+
+
+def test_the_cache_does_not_tell_boxes_of_passwords(tmp_path: Path) -> None:
+    wheel(tmp_path / "wheels", "greeting", greeting="")
+    file = requirements(tmp_path, "greeting", "--extra-index-url https://me:secret@index.example/simple")
+    code = "print(open('/packages/proxybox.json').read())"
+    told = proxybox.run(code, packages=[file], check=True).stdout
+    assert "https://index.example/simple" in told
+    assert "secret" not in told
+
+
+def test_a_wheel_is_fetched_once(tmp_path: Path, cache_folder: Path) -> None:
+    """Unless what the cache has of it is something else."""
+    path = wheel(tmp_path / "files", "greeting", greeting="text = 'hello'")
+    (kept,) = [cache_folder / "proxybox/wheels" / hashlib.sha256(path.read_bytes()).hexdigest()]
+    with Index(tmp_path / "files") as index:
+        file = tmp_path / "requirements.txt"
+
+        def fetched(line: str) -> int:
+            before = len(index.asked)
+            file.write_text(f"-i {index.url}\n{line}\n")
+            assert proxybox.run("import greeting; print(greeting.text)", packages=[file]).stdout == "hello\n"
+            assert kept.read_bytes() == path.read_bytes()
+            return sum(headers.get("User-Agent") == "proxybox" for _, headers in index.asked[before:])
+
+        assert fetched("greeting") == 1
+        assert fetched("greeting>0") == 0
+        kept.write_bytes(b"x" * kept.stat().st_size)
+        assert fetched("greeting>=1") == 1
+        assert cache.prune(older_than=1000) == []
+        assert kept.exists()
+        assert len(cache.prune()) == 3
+        assert not kept.exists()
 
 
 # --- virtual environments ---------------------------------------------------------------------------------------------
@@ -217,4 +314,4 @@ def test_a_pool_of_processes_installs_once(tmp_path: Path) -> None:
     wheel(tmp_path / "wheels", "greeting", greeting="text = 'hello'")
     with proxybox.Pool(size=2, processes=2, packages=[requirements(tmp_path, "greeting")]) as pool:
         assert pool.run("import greeting; print(greeting.text)", check=True).stdout == "hello\n"
-    assert len(list(installing.cached())) == 1
+    assert len(list(cache.cached())) == 1

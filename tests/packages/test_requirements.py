@@ -1,27 +1,44 @@
-"""What requirements files and inline metadata ask for, and what of it is refused before anything is installed."""
+"""What requirements files and inline metadata ask for, and what of it is refused before anything is installed.
 
+test_attacks.py has what somebody would write who wants to hurt.
+"""
+
+import re
 from pathlib import Path
 
 import pytest
 
 from proxybox.controller import find_guest
 from proxybox.errors import PackagesError
+from proxybox.packages.indexes import Indexes
 from proxybox.packages.requirements import wanted
 
 
 def test_a_requirements_file_says_the_same_as_its_lines(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
-    (tmp_path / "more/base.txt").write_text("idna==3.4 --hash=sha256:00 \\\n  --hash=sha256:11\n")
+    (tmp_path / "more/base.txt").write_text(f"idna==3.4 --hash=sha256:{'1' * 64} \\\n  --hash sha512:{'A' * 128}\n")
     file = tmp_path / "requirements.txt"
     file.write_text(
-        "# what it needs\n-i https://example.org/simple\n--pre\n-f wheels\n\n"
+        "# what it needs\n-i https://me:secret@example.org/simple\n--pre\n-fwheels\n--find-links=https://example.org/l\n"
         "attrs >= 23 ; python_version > '3'  # small\n"
         "-r more/base.txt\nrich[jupyter]\nx @ https://example.org/x-1-py3-none-any.whl\n"
     )
-    assert wanted(str(file), find_guest()).splitlines() == [
-        "-i https://example.org/simple", "--pre", f"-f {tmp_path}/wheels", "attrs >= 23 ; python_version > '3'",
-        "idna==3.4 --hash=sha256:00    --hash=sha256:11", "rich[jupyter]", "x @ https://example.org/x-1-py3-none-any.whl",
+    found = wanted(str(file), find_guest())
+    assert found.lines() == [
+        "--index-url https://example.org/simple", f"--find-links {tmp_path}/wheels", "--find-links https://example.org/l",
+        "--pre", "--require-hashes", 'attrs>=23 ; python_version > "3"',
+        f"idna==3.4 --hash=sha256:{'1' * 64} --hash=sha512:{'a' * 128}", "rich[jupyter]",
+        "x @ https://example.org/x-1-py3-none-any.whl",
     ]  # fmt: skip
+    assert found.indexes.default == "https://me:secret@example.org/simple"
+
+
+def test_of_several_indexes_the_last_one_counts(tmp_path: Path) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_text(
+        "--index-url=https://a/\n--extra-index-url https://b/\n-i https://c/\n--extra-index-url https://d/\n"
+    )
+    assert wanted(str(file), find_guest()).indexes == Indexes(default="https://c/", extra=("https://d/", "https://b/"))
 
 
 REFUSED = {
@@ -32,7 +49,18 @@ REFUSED = {
     "version control": ("git+https://example.org/x.git", "would be built here"),
     "version control with a name": ("x @ git+https://example.org/x.git", "would be built here"),
     "a build that is wanted": ("--no-binary :all:", "--no-binary: want a requirement"),
-    "options of a build": ("x --config-settings=a=b", "is no requirement"),
+    "options of a build": ("x --config-settings=a=b", "want a requirement, with --hash alone after it"),
+    "a wheel of the current folder": ("good-1.0-py3-none-any.whl", "names a file"),
+    "a query that looks like a wheel": ("x @ https://example.org/x.tar.gz?x=.whl", "would be built here"),
+    "an address of another kind": ("x @ ftp://example.org/x-1-py3-none-any.whl", "want https://HOST/"),
+    "an address without a host": ("-i https:///simple", "want https://HOST/"),
+    "a port that is none": ("-i https://host:x/simple", "Port could not be cast"),
+    "two options": ("-f wheels -e .", "want one option on a line"),
+    "an option without a value": ("--index-url", "want --index-url with a value"),
+    "an option with a value too many": ("--pre yes", "want --pre alone"),
+    "a hash of an old kind": (f"x --hash=md5:{'0' * 32}", "want --hash=sha256|sha384|sha512:DIGITS"),
+    "a hash that is cut off": ("x --hash=sha256:00", "want --hash=sha256|sha384|sha512:DIGITS"),
+    "a constraint": ("-c other.txt", "-c: want a requirement"),
     "no requirement": ("two words", "is no requirement"),
     "a file that is not there": ("-r none.txt", "none.txt: cannot be read"),
     "itself": ("-r requirements.txt", "name each other"),
@@ -44,7 +72,7 @@ def test_what_is_refused_names_the_line(name: str, tmp_path: Path) -> None:
     line, reason = REFUSED[name]
     file = tmp_path / "requirements.txt"
     file.write_text(f"attrs\n{line}\n")
-    with pytest.raises(PackagesError, match=reason) as caught:
+    with pytest.raises(PackagesError, match=re.escape(reason)) as caught:
         wanted(str(file), find_guest())
     assert "line 2" in str(caught.value) or line.startswith("-r")
 
@@ -57,8 +85,8 @@ def script(path: Path, *lines: str) -> str:
 
 def test_inline_metadata(tmp_path: Path) -> None:
     lines = ("/// script", 'requires-python = ">=3.9"', "dependencies = [", '  "attrs<99",', '  "rich",', "]", "///")
-    assert wanted(script(tmp_path, *lines), find_guest()) == "attrs<99\nrich\n"
-    assert wanted(script(tmp_path, "/// script", "///"), find_guest()) == "\n"
+    assert wanted(script(tmp_path, *lines), find_guest()).lines() == ["attrs<99", "rich"]
+    assert wanted(script(tmp_path, "/// script", "///"), find_guest()).lines() == []
 
 
 WRONG = {

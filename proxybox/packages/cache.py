@@ -1,0 +1,168 @@
+"""The cache of installed packages: a folder for each interpreter and each list of requirements, which never changes.
+
+$XDG_CACHE_HOME/proxybox/packages/NAME-DIGEST holds packages as pip's --target does, and `proxybox.json` beside them
+says for what. Folders are shared by all boxes, which see them read-only. A folder gets its name when it is whole. In
+proxybox/wheels are the wheels that were fetched, by their SHA-256, which is compared again when one is used.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from proxybox.controller.errors import PackagesError
+from proxybox.controller.statefolder import cache_folder
+
+#: The file beside packages that says what they are.
+TOLD = "proxybox.json"
+_UNFINISHED = ".new-"
+
+
+@attrs.frozen
+class Cached:
+    """Packages in the cache. used: when they were used last, in seconds since 1970. size: in bytes.
+
+    packages: what was installed, such as attrs==25.1.0.
+    """
+
+    folder: str
+    guest: str
+    requirements: tuple[str, ...]
+    used: float
+    size: int
+    packages: tuple[str, ...] = ()
+
+
+def place(name: str) -> str:
+    """Returns the path of a folder in the cache. Raises PackagesError for a user without one."""
+    parent = cache_folder("packages")
+    if parent is None:
+        raise PackagesError("there is no folder for packages: set XDG_CACHE_HOME, or HOME, to an absolute path")
+    return os.path.join(parent, name)
+
+
+def is_there(folder: str) -> bool:
+    """Whether a folder of packages is whole; then it is used now."""
+    if not os.path.isfile(os.path.join(folder, TOLD)):
+        return False
+    with contextlib.suppress(OSError):
+        os.utime(os.path.join(folder, TOLD))
+    return True
+
+
+@contextlib.contextmanager
+def work_for(folder: str) -> Iterator[str]:
+    """A folder to work in, beside the one that is to be made. It goes with the block, or when its process has ended."""
+    parent = os.path.dirname(folder)
+    os.makedirs(parent, exist_ok=True)
+    _sweep(parent)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=_UNFINISHED) as work:
+        held = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield work
+        finally:
+            os.close(held)
+
+
+def finish(made: str, folder: str, told: dict[str, Any]) -> None:
+    """Gives packages their place in the cache, unless another process was faster."""
+    with open(os.path.join(made, TOLD), "x", encoding="utf-8") as file:  # never through a link
+        json.dump(told, file)
+    try:
+        os.rename(made, folder)
+    except OSError:
+        if not is_there(folder):
+            raise
+
+
+def wheel(sha256: str) -> str:
+    """Returns the path of a wheel in the cache; "" where it is not there."""
+    path = os.path.join(cache_folder("wheels") or "", sha256)
+    try:
+        os.utime(path)
+    except OSError:
+        return ""
+    return path
+
+
+def keep_wheel(path: str, sha256: str) -> None:
+    """Moves a wheel into the cache."""
+    parent = cache_folder("wheels") or ""
+    with contextlib.suppress(OSError):  # it is fetched again the next time
+        os.makedirs(parent, exist_ok=True)
+        os.replace(path, os.path.join(parent, sha256))
+
+
+def cached() -> Iterator[Cached]:
+    """Yields what is in the cache, the least recently used first."""
+    found = []
+    for folder in _folders():
+        try:
+            used = os.stat(os.path.join(folder, TOLD)).st_mtime
+            with open(os.path.join(folder, TOLD), encoding="utf-8") as file:
+                told: dict[str, Any] = json.load(file)
+            named = tuple(told["requirements"]), used, _size(folder), tuple(told.get("packages", ()))
+            found.append(Cached(folder, told["guest"], *named))
+        except (OSError, ValueError, LookupError, TypeError):  # removed meanwhile, or not ours
+            continue
+    return iter(sorted(found, key=lambda each: each.used))
+
+
+def prune(older_than: float = 0) -> list[Cached]:
+    """Removes packages, and wheels, that were not used for that many seconds. Returns the packages that are gone.
+
+    Boxes that run meanwhile lose the files that they have not read yet.
+    """
+    gone = [each for each in cached() if time.time() - each.used >= older_than]
+    for each in gone:
+        shutil.rmtree(each.folder, ignore_errors=True)
+    _sweep(cache_folder("packages") or "")
+    wheels = cache_folder("wheels") or ""
+    with contextlib.suppress(OSError):
+        for path in [os.path.join(wheels, name) for name in os.listdir(wheels)]:
+            if time.time() - os.stat(path).st_mtime >= older_than:
+                os.unlink(path)
+    return gone
+
+
+def _sweep(parent: str) -> None:
+    """Removes what installations have left whose process was killed. Others hold a lock."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(parent):
+            if name.startswith(_UNFINISHED):
+                _remove(os.path.join(parent, name))
+
+
+def _remove(path: str) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        if time.time() - os.fstat(fd).st_mtime > 1:  # one that has just been made may not have its lock yet
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+    except OSError:  # somebody works there
+        pass
+    finally:
+        os.close(fd)
+
+
+def _folders() -> list[str]:
+    parent = cache_folder("packages") or ""
+    try:
+        return [os.path.join(parent, name) for name in sorted(os.listdir(parent)) if not name.startswith(".")]
+    except OSError:
+        return []
+
+
+def _size(folder: str) -> int:
+    return sum(os.lstat(os.path.join(place, name)).st_size for place, _, names in os.walk(folder) for name in names)

@@ -1,0 +1,69 @@
+"""The process that reads what strangers wrote: `python -I .../child.py`, with its task as JSON on standard input.
+
+It confines itself, and then either becomes uv, which finds out what to install (resolving.py), or fetches and unpacks
+wheels (fetching.py). helper.py starts it, and says what a task is.
+
+Rule: until the path has come, only Python's own library is imported.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+#: Bytes of memory and of a file, and seconds of CPU time.
+_LIMITS = {resource.RLIMIT_AS: 8 << 30, resource.RLIMIT_FSIZE: 8 << 30, resource.RLIMIT_CPU: 900}
+#: What programs of this system read that use the network: libraries, certificates, and how names are resolved.
+_SYSTEM = (
+    "/usr", "/lib", "/lib64", "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/ld.so.cache", "/etc/resolv.conf",
+    "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/services", "/etc/localtime",
+    "/etc/os-release", "/dev/urandom", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/version",
+    "/proc/sys/kernel", "/sys/fs/cgroup",
+)  # fmt: skip
+_LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.so.1")
+
+
+def main() -> None:
+    """Does the task. Standard error and the exit status tell what went wrong."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # whoever waits for it has ended
+    for kind, most in _LIMITS.items():
+        hard = resource.getrlimit(kind)[1]
+        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (least, least))
+    task = json.load(sys.stdin)
+    sys.path[:] = task["path"]
+    os.chdir(task["folder"])
+    os.environ.clear()
+    os.environ.update(task["environment"])
+    if program := task.get("program"):
+        from proxybox.controller.seal.confinement import run
+
+        _confine(task, (program, *_LOADERS))
+        run(program, task["arguments"], task["environment"])
+    else:
+        from proxybox.packages import fetching
+
+        _confine(task)
+        fetching.fetch(task)
+
+
+def _confine(task: Mapping[str, Any], programs: tuple[str, ...] = ()) -> None:
+    from proxybox.controller.seal.confinement import Confinement
+
+    reads = (*_SYSTEM, *task["reads"], *(() if programs else sys.path))
+    writes = (*task["writes"], "/dev/null")
+    confinement = Confinement(reads=reads, writes=writes, links=bool(programs), programs=programs)
+    if not confinement.enter() and not task["unconfined"]:
+        sys.exit(
+            "this kernel, or a filter around this process, allows neither Landlock nor seccomp, so that nothing holds "
+            "back what is installed. PROXYBOX_INSTALL_UNCONFINED=1 installs without"
+        )
+
+
+if __name__ == "__main__":
+    main()

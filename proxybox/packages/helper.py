@@ -1,0 +1,133 @@
+"""Starts the process that reads what strangers wrote (child.py), and watches it."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from proxybox.controller.errors import PackagesError
+from proxybox.modulepath import trusted_path
+
+_CHILD: Final = str(Path(__file__).with_name("child.py"))
+_SECONDS: Final = 900
+#: Bytes, and files, that it may have in its folder at once; this is looked at now and then.
+_MOST_BYTES: Final = 32 << 30
+_MOST_FILES: Final = 1_000_000
+_EACH: Final = 2.0
+#: Without this variable, some builds of Python do not start.
+_LOADERS: Final = ("LD_LIBRARY_PATH",)
+#: Bytes of its last words that are read.
+_MOST: Final = 1 << 16
+#: Variables that it gets, beside those below: how to reach the network.
+_PROXIES: Final = (
+    "http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
+)  # fmt: skip
+#: Where certificates are, as one program or another wants them named; the first that is set counts.
+_CERTIFICATES: Final = {
+    "SSL_CERT_FILE": ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    "SSL_CERT_DIR": ("SSL_CERT_DIR",),
+    "SSL_CLIENT_CERT": ("SSL_CLIENT_CERT", "PIP_CLIENT_CERT"),
+}  # fmt: skip
+
+
+def network() -> dict[str, str]:
+    """Returns the variables of this process that say how the network is reached."""
+    found = {name: os.environ[name] for name in _PROXIES if os.environ.get(name)}
+    for name, others in _CERTIFICATES.items():
+        named = next((os.environ[each] for each in others if os.environ.get(each)), None)
+        if named and os.path.isabs(named):
+            found[name] = named
+    return found
+
+
+def work_on(
+    task: dict[str, Any],
+    work: str,
+    *,
+    environment: dict[str, str],
+    reads: Sequence[str] = (),
+    writes: Sequence[str],
+    on_line: Callable[[Any], object] = lambda line: None,
+) -> None:
+    """Has a child do a task, and waits for it.
+
+    work: a folder of its own, which has the empty folder `empty`. reads, writes: what it may open. on_line: called with
+    each line of JSON that it tells.
+
+    Raises PackagesError with its last words when it fails.
+    """
+    certificates = [environment[name] for name in _CERTIFICATES if name in environment]
+    empty = os.path.join(work, "empty")
+    told = {
+        **task, "path": trusted_path(), "folder": empty, "environment": {**environment, "HOME": empty},
+        "reads": [*reads, *certificates, empty], "writes": list(writes),
+        "unconfined": os.environ.get("PROXYBOX_INSTALL_UNCONFINED") == "1",
+    }  # fmt: skip
+    with open(os.path.join(work, "stderr"), "w+b") as errors:
+        with _child(errors.fileno(), work) as process:
+            if process.stdin is not None:
+                with contextlib.suppress(BrokenPipeError), process.stdin:  # its last words say why
+                    process.stdin.write(json.dumps(told).encode())
+            for line in process.stdout or ():
+                on_line(json.loads(line))
+            status = process.wait()
+        if why := _too_much(work):
+            raise PackagesError(why)
+        if status:
+            errors.seek(max(0, errors.seek(0, os.SEEK_END) - _MOST))
+            raise PackagesError(errors.read().decode(errors="replace").strip() or _status(status))
+
+
+def _status(status: int) -> str:
+    if status == -signal.SIGKILL:
+        return f"ended after {_SECONDS} seconds, or by the kernel for want of memory"
+    return f"exit status {status}"
+
+
+def _too_much(work: str) -> str:
+    """Returns what of a folder is too much; "" where nothing is."""
+    size = files = 0
+    for place, _, names in os.walk(work):
+        for name in names:
+            with contextlib.suppress(OSError):  # it has gone
+                size += os.lstat(os.path.join(place, name)).st_size
+            files += 1
+        if size > _MOST_BYTES or files > _MOST_FILES:
+            return f"they take more than {_MOST_BYTES >> 30} GiB, or {_MOST_FILES:,} files, on the way"
+    return ""
+
+
+@contextlib.contextmanager
+def _child(errors: int, work: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """A child that ends with the block, and before it when it takes too long, or too much of the disk."""
+    process = subprocess.Popen(
+        [sys.executable, "-I", _CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd="/",
+        env={name: os.environ[name] for name in _LOADERS if name in os.environ}, start_new_session=True,
+    )  # fmt: skip
+    ended = threading.Event()
+
+    def watch() -> None:
+        until = time.monotonic() + _SECONDS
+        while not ended.wait(_EACH):
+            if time.monotonic() > until or _too_much(work):
+                process.kill()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()  # where it has not been waited for: an exception goes by
+    finally:
+        ended.set()
+        watcher.join()

@@ -1,0 +1,145 @@
+"""Unpacks wheels into a folder of packages: files and folders, nothing else, and nothing outside of it.
+
+Nothing is started and no program is made. What a wheel says of its files (RECORD) decides nothing; where it is wrong,
+that is told.
+"""
+
+import base64
+import csv
+import hashlib
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import attrs
+from installer.exceptions import InstallerError
+from installer.records import InvalidRecordEntry, parse_record_file
+from installer.sources import WheelFile
+
+from proxybox.packages.cache import TOLD
+
+#: Of all that is unpacked: bytes and files. Then bytes of a RECORD, of a name, and levels of folders.
+_MOST, _MOST_FILES = 16 << 30, 500_000
+_MOST_RECORD, _LONGEST, _DEEPEST = 64 << 20, 1000, 40
+_PIECE = 1 << 18
+#: Notes on one wheel; of more, their number.
+_MOST_NOTES = 3
+#: Which folders of NAME.data belong to the packages. Nothing starts in a box but the guest: it needs no scripts.
+_KEPT, _LEFT_OUT = ("purelib", "platlib", "data"), ("scripts", "headers")
+#: Others give more in one piece than is asked for.
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+#: What the libraries raise for an archive that is none, or not one that they know.
+_BROKEN = (
+    zipfile.BadZipFile, zlib.error, InstallerError, InvalidRecordEntry, csv.Error, ValueError, LookupError, EOFError,
+    AssertionError, RuntimeError, FileExistsError, NotADirectoryError,
+)  # fmt: skip
+
+
+class NoWheel(Exception):
+    """A file that is no wheel, or one that must not be unpacked; the text says why."""
+
+
+@attrs.define
+class Folder:
+    """A folder of packages. digests: of each file that was unpacked, by its place. room, files: what may still come."""
+
+    path: str
+    digests: dict[str, str] = attrs.field(factory=dict)
+    room: int = _MOST
+    files: int = _MOST_FILES
+
+    def unpack(self, wheel: Path) -> list[str]:
+        """Unpacks a wheel. Returns what is not as its RECORD says, or as others have it. Raises NoWheel."""
+        try:
+            with zipfile.ZipFile(wheel) as archive:
+                self._check(archive)
+                notes = list(self._unpack(WheelFile(archive)))
+        except NoWheel as error:
+            raise NoWheel(f"{wheel.name}: {error}") from None
+        except _BROKEN as error:
+            raise NoWheel(f"{wheel.name}: cannot be unpacked: {error or type(error).__name__}") from None
+        more = len(notes) - _MOST_NOTES
+        return notes[:_MOST_NOTES] + ([f"and {more} more"] if more > 0 else [])
+
+    def _check(self, archive: zipfile.ZipFile) -> None:
+        """Raises NoWheel for an archive with anything but files and folders of other names, or with too much."""
+        seen = set()
+        for each in archive.infolist():
+            name = each.filename.removesuffix("/")
+            if why := _why_not(each, name):
+                raise NoWheel(f"{each.orig_filename!r}: {why}")
+            if name in seen and not each.is_dir():
+                raise NoWheel(f"{name!r}: is there twice")
+            seen.add(name)
+            self.room -= each.file_size  # of more, zipfile reads nothing
+            self.files -= 1
+            if self.room < 0 or self.files < 0:
+                raise NoWheel(f"unpacks to more than {_MOST >> 30} GiB or {_MOST_FILES:,} files in all")
+
+    def _unpack(self, source: WheelFile) -> Iterator[str]:
+        record = f"{source.dist_info_dir}/RECORD"
+        listed = {row[0] for row in parse_record_file(source.read_dist_info("RECORD").splitlines())}
+        for (name, digest, _), stream, is_executable in source.get_contents():
+            listed.discard(name)
+            place = _place(name, source.data_dir)
+            if place is None:
+                continue
+            found, is_new = self._write(place, stream, is_executable, digest.partition("=")[0])
+            if not is_new and self.digests[place] != found:
+                yield f"{place}: another package has another file of this name, which stays"
+            elif name not in (record, f"{record}.jws", f"{record}.p7s") and found != digest:
+                yield f"{name}: is not what its RECORD says" if digest else f"{name}: its RECORD has no hash of it"
+        yield from (f"{name}: is in its RECORD alone" for name in sorted(listed))
+
+    def _write(self, place: str, stream: BinaryIO, is_executable: bool, kind: str) -> tuple[str, bool]:
+        """Writes a file where there is none. Returns its digest, as a RECORD has it, and whether there was none."""
+        path = os.path.join(self.path, place)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        digest = hashlib.new(kind if kind in ("sha384", "sha512") else "sha256")
+        is_new = place not in self.digests
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(path, flags, 0o755 if is_executable else 0o644) if is_new else os.open(os.devnull, os.O_WRONLY)
+        with open(fd, "wb") as file:
+            while piece := stream.read(_PIECE):
+                digest.update(piece)
+                file.write(piece)
+        found = f"{digest.name}={base64.urlsafe_b64encode(digest.digest()).decode().rstrip('=')}"
+        self.digests.setdefault(place, found)
+        return found, is_new
+
+
+def _why_not(each: zipfile.ZipInfo, name: str) -> str:
+    """Returns why an entry of an archive is not unpacked; "" where it is."""
+    kind = stat.S_IFMT(each.external_attr >> 16)
+    parts = name.split("/")
+    if each.filename != each.orig_filename or {"", ".", ".."} & set(parts) or "\\" in name or not name.isprintable():
+        return "want a plain path below the folder of packages"
+    if parts[0] == TOLD:
+        return "is a name that packages do not have here"
+    if len(os.fsencode(name)) > _LONGEST or len(parts) > _DEEPEST:
+        return f"want at most {_LONGEST} bytes, and {_DEEPEST} folders"
+    if kind not in (0, stat.S_IFDIR if each.is_dir() else stat.S_IFREG):
+        return "want files and folders alone: no links, no devices"
+    if each.compress_type not in _COMPRESSIONS:
+        return "want it compressed by deflate, or not at all"
+    return "is too large" if name.endswith(".dist-info/RECORD") and each.file_size > _MOST_RECORD else ""
+
+
+def _place(name: str, data: str) -> str | None:
+    """Returns where a file of a wheel belongs in the folder of packages; None for one that is left out."""
+    if "__pycache__" in name.split("/")[:-1]:
+        return None  # they are compiled in a box
+    if not name.startswith(f"{data}/"):
+        return name
+    kind, _, rest = name[len(data) + 1 :].partition("/")
+    if kind in _LEFT_OUT:
+        return None
+    if kind not in _KEPT or not rest:
+        raise NoWheel(f"{name!r}: {data} has {', '.join(_KEPT + _LEFT_OUT)}")
+    if rest.partition("/")[0] == TOLD:
+        raise NoWheel(f"{name!r}: is a name that packages do not have here")
+    return rest

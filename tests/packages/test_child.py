@@ -1,0 +1,91 @@
+"""The process that reads what strangers wrote: what ends it, and hosts that lack what confines it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from proxybox.errors import PackagesError
+from proxybox.packages import child, helper
+
+#: Refuses seccomp(2) and Landlock from here on, as a filter around a container may.
+WITHOUT = """
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None)
+libc.prctl(38, 1, 0, 0, 0)
+lines = (0x20, 0, 0, 0), (0x15, 1, 0, 317), (0x15, 0, 1, 444), (6, 0, 0, 0x50001), (6, 0, 0, 0x7FFF0000)
+code = b"".join(struct.pack("=HBBI", *line) for line in lines)
+class Filter(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+assert libc.syscall(317, 1, 0, ctypes.byref(Filter(5, code))) == 0
+os.execv(sys.executable, [sys.executable, "-I", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize("unconfined", [False, True])
+def test_where_nothing_confines_it(tmp_path: Path, unconfined: bool) -> None:
+    task = {
+        "path": sys.path, "folder": str(tmp_path), "environment": {}, "reads": [], "writes": [],
+        "unconfined": unconfined, "program": "/bin/echo", "arguments": ["started"],
+    }  # fmt: skip
+    words = [sys.executable, "-c", WITHOUT, child.__file__]
+    done = subprocess.run(words, input=json.dumps(task), capture_output=True, text=True, check=False, timeout=60)
+    if unconfined:
+        assert (done.stdout, done.returncode) == ("started\n", 0), done
+    else:
+        assert (done.stdout, done.returncode) == ("", 1)
+        assert "allows neither Landlock nor seccomp" in done.stderr
+        assert "PROXYBOX_INSTALL_UNCONFINED=1" in done.stderr
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> str:
+    for name in ("empty", "out"):
+        (tmp_path / name).mkdir()
+    return str(tmp_path)
+
+
+def sh(work: str, program: str) -> None:
+    """Has a shell in the place of uv."""
+    task = {"program": "/bin/sh", "arguments": ["-c", program]}
+    helper.work_on(task, work, environment={"HOST": "host"}, writes=[f"{work}/out"])
+
+
+def test_it_can_start_nothing_and_sees_nothing(work: str) -> None:
+    secret = Path(work, "secret")
+    secret.write_text("text")
+    with pytest.raises(PackagesError, match="true: Permission denied"):
+        sh(work, "/bin/true || exit 1")
+    with pytest.raises(PackagesError, match="secret: Permission denied"):
+        sh(work, f"read x <{secret}")
+    with pytest.raises(PackagesError, match="Permission denied"):
+        sh(work, f": >{work}/new")
+    sh(work, f'echo "$HOST $HOME $PWD" >{work}/out/told; for x in *; do echo $x >>{work}/out/told; done')
+    assert Path(work, "out/told").read_text() == f"host {work}/empty {work}/empty\n*\n"
+
+
+def test_its_last_words_are_told(work: str) -> None:
+    with pytest.raises(PackagesError, match=r"^last words$"):
+        sh(work, "echo last words >&2; exit 3")
+    with pytest.raises(PackagesError, match=r"^exit status 3$"):
+        sh(work, "exit 3")
+
+
+def test_what_takes_too_much_of_the_disk_is_ended(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(helper, "_EACH", 0.05)
+    monkeypatch.setattr(helper, "_MOST_BYTES", 1 << 20)
+    with pytest.raises(PackagesError, match="they take more than"):
+        sh(work, f"while :; do echo {'x' * 1000}; done >{work}/out/file")
+    monkeypatch.setattr(helper, "_MOST_BYTES", 1 << 40)
+    monkeypatch.setattr(helper, "_MOST_FILES", 100)
+    with pytest.raises(PackagesError, match="they take more than"):
+        sh(work, f"while :; do n=x$n; : >{work}/out/$n; done")
+
+
+def test_what_does_not_end_is_ended(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(helper, "_EACH", 0.05)
+    monkeypatch.setattr(helper, "_SECONDS", 0.1)
+    with pytest.raises(PackagesError, match="ended after"):
+        sh(work, "while :; do :; done")

@@ -1,0 +1,136 @@
+"""What a confined process can still do, by each of the two layers alone and by both."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from proxybox.controller.header import ROUTE
+from proxybox.controller.seal.confinement import exec_filter
+from tests.seal.bpf import Call, action, parse, run
+
+#: Without a layer, as on a host that does not have it: its call is refused by a filter around.
+PROGRAM = """
+import ctypes, json, os, struct, subprocess, sys
+from proxybox.controller.seal.confinement import Confinement, run
+
+task = json.load(sys.stdin)
+libc = ctypes.CDLL(None, use_errno=True)
+libc.prctl(38, 1, 0, 0, 0)
+lines = [(0x20, 0, 0, 0)]
+for number in task["without"]:
+    lines += [(0x15, 0, 1, number), (6, 0, 0, 0x50001)]
+code = b"".join(struct.pack("=HBBI", *line) for line in [*lines, (6, 0, 0, 0x7FFF0000)])
+class Filter(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+assert libc.syscall(317, 1, 0, ctypes.byref(Filter(len(code) // 8, code))) == 0
+
+here = os.getcwd()
+def tried(act):
+    try:
+        act()
+    except OSError as error:
+        return error.strerror
+    return "done"
+told = {"layers": Confinement(
+    reads=["/usr", "/lib", "/lib64", *sys.path, here + "/reads", here + "/none"], writes=[here + "/writes"],
+    links=task["links"], programs=["/bin/echo", "/lib64/ld-linux-x86-64.so.2"],
+).enter()}
+def started(*words):
+    return lambda: subprocess.run(words, check=True)
+def replaced(program):
+    child = os.fork()
+    if not child:
+        try:
+            os.execve(program, ["-n"], {})
+        except OSError as error:
+            os._exit(error.errno)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status:
+        raise OSError(status, os.strerror(status))
+told |= {
+    "start": tried(started("/bin/true")), "start by a descriptor": tried(lambda: replaced(os.open("/bin/true", 0))),
+    "start the program": tried(lambda: replaced("/bin/echo")),
+    "start a file of its own": tried(started(here + "/writes/program")),
+    "read": tried(lambda: open("reads/file").read()), "read another": tried(lambda: open("secret").read()),
+    "list": tried(lambda: os.listdir("reads")), "list another": tried(lambda: os.listdir(".")),
+    "write": tried(lambda: open("writes/new", "w").close()), "write another": tried(lambda: open("reads/file", "a")),
+    "make another": tried(lambda: open("new", "w")), "remove another": tried(lambda: os.unlink("reads/file")),
+    "rename": tried(lambda: os.rename("writes/new", "writes/folder/new")),
+    "rename away": tried(lambda: os.rename("writes/folder/new", "reads/new")),
+    "link": tried(lambda: os.symlink("/", "writes/link")),
+    "hard link": tried(lambda: os.link("reads/file", "writes/hard")),
+    "fifo": tried(lambda: os.mkfifo("writes/fifo")), "truncate": tried(lambda: os.truncate("secret", 0)),
+}
+print(json.dumps(told), flush=True)
+run("/bin/echo", ["still", "here"], {})
+"""
+CALLS = {"landlock": 444, "seccomp": 317}
+LANDLOCK, SECCOMP = CALLS.values()
+X86_64, I386 = 0xC000003E, 0x40000003
+DENIED = "Permission denied"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    for name in ("reads", "writes/folder"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("reads/file", "secret"):
+        (tmp_path / name).write_text("text")
+    (tmp_path / "writes/program").write_text("#!/bin/sh\n")
+    (tmp_path / "writes/program").chmod(0o755)
+    return tmp_path
+
+
+def confined(place: Path, *without: int, links: bool = False) -> tuple[dict[str, str], str]:
+    task = json.dumps({"without": without, "links": links})
+    words = [sys.executable, "-c", PROGRAM]
+    done = subprocess.run(words, input=task, cwd=place, capture_output=True, text=True, check=True, timeout=60)
+    *_, told, rest = done.stdout.splitlines()
+    return json.loads(told), rest
+
+
+@pytest.mark.parametrize("without", [(), (SECCOMP,), (LANDLOCK,)], ids=["both", "landlock", "seccomp"])
+def test_nothing_is_started(place: Path, without: tuple[int, ...]) -> None:
+    told, rest = confined(place, *without)
+    assert told["layers"] == [
+        name for name, call in (("landlock", LANDLOCK), ("seccomp", SECCOMP)) if call not in without
+    ]
+    for name in ("start", "start by a descriptor", "start a file of its own"):
+        assert told[name] == DENIED, name
+    assert told["start the program"] == (DENIED if SECCOMP not in without else "done")
+    assert rest == "still here"  # `run` starts the one program
+
+
+def test_files_that_can_be_opened(place: Path) -> None:
+    told, _ = confined(place)
+    done = {name for name, result in told.items() if result == "done"}
+    assert done == {"read", "list", "write", "rename"}
+    assert (place / "secret").read_text() == "text"
+    told, _ = confined(place, links=True)
+    assert told["link"] == "done"
+
+
+def test_without_both_layers_that_is_told(place: Path) -> None:
+    told, _ = confined(place, SECCOMP, LANDLOCK)
+    assert told["layers"] == []
+    assert told["start"] == "done"
+
+
+def test_the_filter() -> None:
+    program = parse(exec_filter())
+    execve, execveat, x32 = 59, 322, 0x40000000
+    for number, args, arch, expected in (
+        (execve, (), X86_64, "ERRNO"),
+        (execveat, (0,) * 6, X86_64, "ERRNO"),
+        (execveat, (3, 0, 0, ROUTE, ROUTE, 0), X86_64, "ERRNO"),
+        (execveat, (3, 0, 0, 0, 0x1000, ROUTE), X86_64, "ALLOW"),  # `run`
+        (0, (), X86_64, "ALLOW"),
+        (56, (), X86_64, "ALLOW"),
+        (x32 | 520, (), X86_64, "ERRNO"),
+        (x32 | 545, (0, 0, 0, 0, 0, ROUTE), X86_64, "ERRNO"),
+        (11, (), I386, "KILL_PROCESS"),
+    ):
+        assert action(run(program, Call(number, args, arch))) == expected, (number, args)
