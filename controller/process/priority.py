@@ -31,9 +31,14 @@ _TRIES: Final = 8
 
 
 def lower(steps: int) -> None:
-    """Lowers the priority of this process by so many steps, with what it starts from now on, and of its session."""
-    if steps:
-        os.nice(steps)
+    """Lowers the priority of this process by so many steps, with what it starts from now on.
+
+    Also that of its session, unless others are in it: in the session of who has started it.
+    """
+    if not steps:
+        return
+    os.nice(steps)
+    if os.getsid(0) == os.getpid():
         # A kernel without autogroups has no such file; others take only some changes a second from users (EAGAIN).
         with contextlib.suppress(OSError), open(f"/proc/{os.getpid()}/autogroup", "w") as file:
             file.write(str(min(os.getpriority(os.PRIO_PROCESS, 0), LOWEST)))

@@ -254,14 +254,17 @@ class Rotation:
         """Lets those boxes wait that are free and compute without credit.
 
         Where those that are free use too much together, only those with most credit go on, as many as there are places.
-        passed: CPU time since the last look.
+        One that computes while nobody has a turn gets one. passed: CPU time since the last look.
         """
+        is_vacant = not self._waiting and not self._going
         free, self._free = sorted(self._free, key=_credit, reverse=True), []
         most = self._places if sum(box.used_ns for box in free) > passed * _BESIDE else len(free)
         computing = 0
         for box in free:
             computing += box.used_ns > 0
-            if box.is_wanted() or not box.used_ns or (box.credit_ns > 0 and computing <= most):
+            takes_place = is_vacant and box.used_ns > passed * _BESIDE
+            has_credit = box.credit_ns > 0 and computing <= most and not takes_place
+            if box.is_wanted() or not box.used_ns or has_credit:
                 self._free.append(box)
             else:
                 self._waiting.append(box)

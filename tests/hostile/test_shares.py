@@ -48,6 +48,11 @@ async def _median(sandbox: proxybox.AsyncSandbox) -> float:
     return statistics.median(took)
 
 
+def _running() -> int:
+    """How many of the boxes in the rotation are not stopped."""
+    return sum(not watch.is_stopped for each in keeper()._rotations._by_cpu.values() for watch in tuple(each._known))
+
+
 async def _beside(kind: str, count: int) -> tuple[float, float]:
     """The neighbour's median, in seconds: alone, and beside so many boxes, which all have used their allowance."""
     files = {"raw.py": (GUEST / "raw.py").read_bytes()}
@@ -59,6 +64,9 @@ async def _beside(kind: str, count: int) -> tuple[float, float]:
             limit = time.monotonic() + 60
             while sum(len(each._known) for each in keeper()._rotations._by_cpu.values()) < count:
                 assert time.monotonic() < limit, "they did not come to the rotation"
+                await asyncio.sleep(0.02)
+            while kind != "bursts" and _running() > 2 * len(keeper()._rotations._by_cpu):
+                assert time.monotonic() < limit, "more compute than have turns"
                 await asyncio.sleep(0.02)
             return alone, await _median(good)
         finally:

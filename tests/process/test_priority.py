@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,11 @@ def niceness_of(pid: int) -> set[int]:
     return {os.getpriority(os.PRIO_PROCESS, tid) for tid in hostproc.threads(pid)}
 
 
+def _autogroup() -> str:
+    path = Path("/proc/self/autogroup")
+    return path.read_text() if path.exists() else ""
+
+
 def computing_until(session: Session, code: str, condition: Callable[[], bool]) -> None:
     """Runs code that does not end until the condition is met, and interrupts it then."""
     thread = threading.Thread(target=session.exec, args=(code,))
@@ -59,9 +65,11 @@ def computing_until(session: Session, code: str, condition: Callable[[], bool]) 
 
 @pytest.mark.parametrize("controller", [0, 10, 19])
 def test_boxes_are_a_small_step_below_their_controller(controller: int, guest_kind: str) -> None:
+    before = _autogroup()
     done = subprocess.run(
         [sys.executable, "-P", "-c", PROGRAM, str(controller)], stdout=subprocess.PIPE, text=True, check=True
     )
+    assert _autogroup() == before  # the session is ours
     first, second = done.stdout.splitlines()
     own, guest, layer = first.split(maxsplit=2)
     assert int(guest) == min(int(own) + priority.BELOW, 19)

@@ -11,6 +11,7 @@ import pytest
 
 import proxybox
 from proxybox.controller import hostproc
+from proxybox.controller.process import keeper as keepers
 from proxybox.controller.process import rotation
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.rotation import ALLOWANCE_NS, TURN_NS, WAY_NS, Rotation, Rotations
@@ -415,6 +416,7 @@ print(sum(os.path.getsize(f"/tmp/{name}") for name in "abcd") // 1000)
 def test_a_program_notices_nothing(sandbox: proxybox.Sandbox, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rotation, "TURN_NS", 0)  # it is stopped as often as the keeper looks
     monkeypatch.setattr(rotation, "ALLOWANCE_NS", 0)
+    monkeypatch.setattr(keepers, "ALLOWANCE_NS", 0)
     stopped: Counter[int] = Counter()
     wait = Watch.wait_for_turn
 
