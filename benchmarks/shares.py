@@ -3,7 +3,7 @@
 The neighbour's program takes 13 ms: a new box, 300 OS calls, the end. Each cell is a process of its own, in which the
 program runs 20 times alone, and then 20 times beside 1, 10 or 60 boxes of one kind, all of them in one event loop
 (engine) or in one pool of threads (pool). A cell is the median beside them over the median alone, and behind it the
-longest single OS call of all runs, in milliseconds.
+longest single OS call of all runs, in milliseconds. A cell that took more than two minutes is "-".
 
 `--kinds spin1,clone`, `--counts 10`, `--hows pool` and `--cold` choose a part. Inside a control group that this program
 is started in, the table is about shares within it (docs/benchmarks.md).
@@ -31,6 +31,8 @@ RUNS: Final = 20
 COUNTS: Final = (1, 10, 60)
 #: Seconds in which runs of a cell begin, and those that the hostile boxes have before: SETTLE, and BOX for each.
 _LONGEST, _SETTLE, _BOX = 15.0, 1.5, 0.05
+#: Seconds after which a cell is given up.
+_CELL: Final = 120
 
 _RAW = Path(__file__).parent.parent / "tests/hostile/guest/raw.py"
 _SPIN = "import raw, threading\nspin = raw.function(bytes.fromhex('ebfe'))\n"
@@ -185,7 +187,10 @@ def measure(kind: str, count: int, how: str, *, warm: bool = True) -> Cell | Non
     """One cell, in a process of its own; None where the neighbour did not end in time."""
     options = ["--cell", kind, str(count), how, *([] if warm else ["--cold"])]
     command = [sys.executable, "-m", "benchmarks.shares", *options]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=300)
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=_CELL)
+    except subprocess.TimeoutExpired:
+        return None
     return Cell(**json.loads(done.stdout)) if done.returncode == 0 and done.stdout else None
 
 
