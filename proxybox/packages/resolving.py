@@ -137,12 +137,14 @@ def _environment(indexes: Indexes) -> dict[str, str]:
 
 
 def local(wanted: Wanted, indexes: Indexes) -> Iterator[str]:
-    """Yields the files and folders of this machine where wheels are."""
+    """Yields the files and folders of this machine where wheels are, which children may read. Raises PackagesError."""
+    home = os.path.realpath(os.path.expanduser("~"))
     for each in (indexes.default or "", *indexes.extra, *indexes.folders, *(wish.url for wish in wanted.wishes)):
-        if each.startswith("file:"):
-            yield unquote(urlsplit(each).path)
-        elif each and "://" not in each:
-            yield each
+        if each and (each.startswith("file:") or "://" not in each):
+            path = unquote(urlsplit(each).path) if each.startswith("file:") else each
+            if f"{home}/".startswith(f"{os.path.realpath(path).rstrip('/')}/"):
+                raise PackagesError(f"{path}: want a folder of wheels alone: your home is in this one")
+            yield path
 
 
 # --- what uv answers --------------------------------------------------------------------------------------------------
