@@ -103,6 +103,8 @@ def _lines(told: IO[bytes] | None) -> Iterator[dict[str, Any]]:
 def _status(status: int) -> str:
     if status == -signal.SIGKILL:
         return f"ended after {_SECONDS} seconds, or by the kernel for want of memory"
+    if status == -signal.SIGXCPU:
+        return "took too much CPU time"
     return f"exit status {status}"
 
 

@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
 _SECONDS = 120
 _FILE, _SHA256 = re.compile(r"[A-Za-z0-9._+!-]{1,200}\.whl"), re.compile(r"sha256:[0-9a-f]{64}")
-_MOST, _MOST_PACKAGES = 64 << 20, 2000
+_MOST, _MOST_PACKAGES = 16 << 20, 2000
 #: Only wheels; no configuration; no Python of uv's own.
 _OPTIONS = (
     "pip", "compile", "--quiet", "--no-build", "--no-config", "--no-sources", "--no-python-downloads", "--no-header",
     "--no-annotate", "--generate-hashes", "--format", "pylock.toml",
 )  # fmt: skip
+#: Its memory is bounded (child.py), and each of its threads takes some: as many as on a small machine.
+_THREADS = {"TOKIO_WORKER_THREADS": "4", "RAYON_NUM_THREADS": "4"}
 #: How uv says that there is no wheel.
 _SAYS_NO_WHEEL = ("no wheels", "no usable wheels", "Building source distributions")
 _NO_WHEEL = (
@@ -128,7 +130,7 @@ def _ask(program: str, options: Sequence[str], work: str) -> None:
 
 def _environment(indexes: Indexes) -> dict[str, str]:
     """The indexes are variables, which other users do not see, since there may be passwords in them."""
-    found = {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1", "UV_NO_PROGRESS": "1"}
+    found = {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1", "UV_NO_PROGRESS": "1", **_THREADS}
     if indexes.default:
         found["UV_DEFAULT_INDEX"] = indexes.default
     if indexes.extra:
