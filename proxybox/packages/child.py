@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
-#: Bytes of a file, seconds of CPU time, and no core dumps. Then bytes of memory: an index may answer without end, and uv
-#: keeps what it is answered. Resolving takes it some hundred MB of addresses, by the number of its threads.
+#: Bytes of a file, seconds of CPU time, and no core dumps. Then bytes of memory: an index may answer without end, and
+#: uv keeps what it is answered. Resolving takes it some hundred MB of addresses, by the number of its threads.
 _LIMITS = {resource.RLIMIT_FSIZE: 8 << 30, resource.RLIMIT_CPU: 900, resource.RLIMIT_CORE: 0}
 _MEMORY, _MEMORY_OF_PROGRAM = 2 << 30, 3 << 30
 #: What programs of this system read that use the network: libraries, certificates (their folders have private keys,

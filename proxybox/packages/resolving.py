@@ -9,7 +9,6 @@ the form of PEP 751.
 import os
 import re
 import subprocess
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from proxybox.packages.helper import network, work_on
 from proxybox.packages.indexes import Indexes
 from proxybox.packages.parsing import address
 from proxybox.packages.requirements import Wanted
+from proxybox.policies import toml
 
 if TYPE_CHECKING:
     from proxybox.controller.guests.guest import Guest
@@ -156,8 +156,8 @@ def _read(path: str) -> list[Mapping[str, Any]]:
     try:
         with open(path, "rb") as file:
             text = file.read(_MOST + 1)
-        found = tomllib.loads(text.decode()).get("packages", []) if len(text) <= _MOST else None
-    except (OSError, ValueError, RecursionError) as error:
+        found = toml.loads(text.decode()).get("packages", []) if len(text) <= _MOST else None
+    except (OSError, ValueError) as error:
         raise PackagesError(f"uv has found no packages that can be read: {error}") from None
     if not isinstance(found, list) or len(found) > _MOST_PACKAGES:
         raise PackagesError(f"uv has found more than {_MOST_PACKAGES} packages")
