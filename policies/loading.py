@@ -7,7 +7,6 @@ key that does not exist is a fault. Host paths are relative to their file.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ import attrs
 import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
+from proxybox.policies import toml
 from proxybox.policies.building import check_field, check_keys, fields_of
 from proxybox.policies.checks import refusal
 from proxybox.policies.dumping import to_dict
@@ -77,12 +77,9 @@ def _layers_of_file(path: str, chain: tuple[str, ...]) -> list[Layer]:
 
 def _parsed(text: str, name: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
-    except RecursionError:
-        message = "nested too deeply"
-    except ValueError as error:  # TOMLDecodeError is one; so is that of an int of over 4,300 digits
-        message = f"not TOML: {error}"
-    raise PolicyError(Problem(key="", message=message, file=name))
+        return toml.loads(text)
+    except ValueError as error:
+        raise PolicyError(Problem(key="", message=f"not TOML: {error}", file=name)) from None
 
 
 def _layers(data: Mapping[str, Any], name: str, folder: str, chain: tuple[str, ...]) -> list[Layer]:

@@ -252,12 +252,12 @@ def _as_table(name: str, value: Any) -> dict[str, Any]:
 
 
 def _value(key: str, text: str) -> Any:
-    import tomllib  # only --set and files need it
+    from proxybox.policies import toml  # only --set and files need it
 
     text = text.strip()
     try:
-        parsed = tomllib.loads(f"value = {text}") if "\n" not in text and "\r" not in text else {}
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        parsed = toml.loads(f"value = {text}") if "\n" not in text and "\r" not in text else {}
+    except ValueError as error:
         if text[:1] in ("", '"', "'", "[", "{"):
             reason = f"not a TOML value ({error})" if text else "there is no value"
             raise PolicyError(Problem(key=key, message=reason, given=shown(text))) from None

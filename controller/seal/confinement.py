@@ -1,13 +1,15 @@
 """Confines this process, before it reads what strangers wrote: it starts no program, and writes where it was told.
 
 For helpers of the trusted side, such as the one that unpacks packages; guests have the seal (filters.py). Two layers of
-the kernel do it: seccomp(2) refuses execve(2), and landlock(7) opens only the files that are listed. Both are inherited
-by what the process starts, and neither can be taken off again.
+the kernel do it: seccomp(2) refuses to start programs and to reach other processes, and landlock(7) opens only the
+files that are listed. Both are inherited by what the process starts, and neither can be taken off again. Of root's
+capabilities, those over files alone are left.
 """
 
 import ctypes
 import os
 import stat
+import struct
 from collections.abc import Sequence
 
 import attrs
@@ -28,11 +30,22 @@ from proxybox.controller.seal.filters import (
 )
 
 _SECCOMP, _EXECVEAT, _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 317, 322, 444, 445, 446
-_EXECVE, _X32 = 59, 0x40000000
+_SOCKET, _EXECVE, _CAPGET, _CAPSET, _X32 = 41, 59, 125, 126, 0x40000000
+#: Calls by which a process reaches another one, or gets around this filter: none of them is needed to use the network.
+REFUSED = {
+    "kill": 62, "ptrace": 101, "rt_sigqueueinfo": 129, "tkill": 200, "tgkill": 234, "add_key": 248, "request_key": 249,
+    "keyctl": 250, "unshare": 272, "rt_tgsigqueueinfo": 297, "perf_event_open": 298, "setns": 308,
+    "process_vm_readv": 310, "process_vm_writev": 311, "bpf": 321, "userfaultfd": 323, "pidfd_send_signal": 424,
+    "io_uring_setup": 425, "pidfd_open": 434, "pidfd_getfd": 438, "process_madvise": 440,
+}  # fmt: skip
+#: What sockets may be of: AF_INET, AF_INET6, and AF_NETLINK, which getaddrinfo(3) asks for this machine's addresses.
+#: Through AF_UNIX, one can ask other programs to start something.
+FAMILIES = 2, 10, 16
 _PR_SET_NO_NEW_PRIVS, _SET_MODE_FILTER, _VERSION, _PATH_BENEATH = 38, 1, 1, 1
 _AT_EMPTY_PATH = 0x1000
 #: seccomp(2): the call fails with EACCES, as it does by Landlock.
 _REFUSE = 0x0005000D
+_NO = (RETURN, 0, 0, _REFUSE)
 #: The register of the sixth argument, which execveat(2) does not have. Ours carries ROUTE there, nobody else's does.
 _SIXTH = ARGS_AT + 8 * 5
 
@@ -46,6 +59,10 @@ _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 _OLDEST = 2
 #: By version, how many access rights the kernel knows; later versions know at least as many as the last one here.
 _RIGHTS = {2: 14, 3: 15, 4: 15, 5: 16}
+#: From this version on, signals and sockets of abstract names can be confined, too.
+_SCOPED_FROM, _SCOPED = 6, 3
+#: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: whoever is root reads Python and uv in the folders of other users.
+_KEPT_CAPABILITIES, _CAPABILITIES_VERSION = 0b110, 0x20080522
 
 
 @attrs.frozen(kw_only=True)
@@ -67,14 +84,22 @@ class Confinement:
         At least one of these refuses to start programs. With "seccomp" alone, files are opened as before.
         """
         _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        return [name for name, enter in (("landlock", self._landlock), ("seccomp", _refuse_programs)) if enter()]
+        _drop_capabilities()
+        return [name for name, enter in (("landlock", self._landlock), ("seccomp", self._seccomp)) if enter()]
+
+    def _seccomp(self) -> bool:
+        code = refusing_filter(runs=bool(self.programs))
+        program = _Program(len(code) // INSTRUCTION.size, code)
+        return bool(_libc.syscall(_SECCOMP, _SET_MODE_FILTER, 0, ctypes.byref(program)) == 0)
 
     def _landlock(self) -> bool:
         version = _libc.syscall(_CREATE_RULESET, None, 0, _VERSION)
         if version < _OLDEST:
             return False
         handled = (1 << _RIGHTS.get(version, _RIGHTS[max(_RIGHTS)])) - 1
-        rules = _libc.syscall(_CREATE_RULESET, ctypes.byref(ctypes.c_uint64(handled)), 8, 0)
+        attributes = (ctypes.c_uint64 * 3)(handled, 0, _SCOPED)
+        size = 24 if version >= _SCOPED_FROM else 8
+        rules = _libc.syscall(_CREATE_RULESET, attributes, size, 0)
         if rules < 0:
             return False
         try:
@@ -117,28 +142,31 @@ def _allow(rules: int, path: str, rights: int) -> None:
         os.close(fd)
 
 
-def exec_filter() -> bytes:
-    """The filter that refuses to start programs, but for `run`."""
+def _drop_capabilities() -> None:
+    """Gives up what root may do, but to files. By PR_SET_NO_NEW_PRIVS, no program gets it back."""
+    header = struct.pack("=Ii", _CAPABILITIES_VERSION, 0)
+    sets = ctypes.create_string_buffer(24)
+    if _libc.syscall(_CAPGET, header, sets) == 0:
+        effective, permitted, *_ = struct.unpack("=6I", sets.raw)
+        kept = effective & _KEPT_CAPABILITIES, permitted & _KEPT_CAPABILITIES
+        _libc.syscall(_CAPSET, header, struct.pack("=6I", *kept, 0, 0, 0, 0))
+
+
+def refusing_filter(*, runs: bool) -> bytes:
+    """The filter that refuses to start programs, and to reach other processes. runs: `run` starts one all the same."""
+    refused = (*REFUSED.values(), _EXECVE, *(() if runs else (_EXECVEAT,)))
+    by_run = ((IF_EQUAL, 0, 4, _EXECVEAT), (LOAD, 0, 0, _SIXTH), (IF_EQUAL, 0, 1, ROUTE), (RETURN, 0, 0, ALLOW), _NO)
     lines = (
-        (LOAD, 0, 0, ARCH_AT),
-        (IF_EQUAL, 1, 0, AUDIT_ARCH),
+        (LOAD, 0, 0, ARCH_AT), (IF_EQUAL, 1, 0, AUDIT_ARCH),
         (RETURN, 0, 0, KILL_PROCESS),  # another ABI, whose calls have other numbers
-        (LOAD, 0, 0, NR_AT),
-        (IF_AT_LEAST, 4, 0, _X32),
-        (IF_EQUAL, 3, 0, _EXECVE),
-        (IF_EQUAL, 0, 3, _EXECVEAT),
-        (LOAD, 0, 0, _SIXTH),
-        (IF_EQUAL, 1, 0, ROUTE),
-        (RETURN, 0, 0, _REFUSE),
+        (LOAD, 0, 0, NR_AT), (IF_AT_LEAST, 0, 1, _X32), _NO,
+        *(line for number in refused for line in ((IF_EQUAL, 0, 1, number), _NO)),
+        *(by_run if runs else ()),
+        (IF_EQUAL, 0, len(FAMILIES) + 2, _SOCKET), (LOAD, 0, 0, ARGS_AT),
+        *((IF_EQUAL, len(FAMILIES) - at, 0, family) for at, family in enumerate(FAMILIES)), _NO,
         (RETURN, 0, 0, ALLOW),
-    )
+    )  # fmt: skip
     return b"".join(INSTRUCTION.pack(*line) for line in lines)
-
-
-def _refuse_programs() -> bool:
-    code = exec_filter()
-    program = _Program(len(code) // INSTRUCTION.size, code)
-    return bool(_libc.syscall(_SECCOMP, _SET_MODE_FILTER, 0, ctypes.byref(program)) == 0)
 
 
 def run(program: str, arguments: Sequence[str], environment: dict[str, str]) -> None:

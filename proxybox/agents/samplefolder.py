@@ -9,6 +9,7 @@ import os
 import stat
 import tempfile
 
+from proxybox.controller.removal import remove_folder
 from proxybox.controller.vfs.host.boundary import HostRoot, change_mode
 from proxybox.policies import Environment, Mount, Policy, evolve
 from proxybox.program import BOX
@@ -62,12 +63,7 @@ class SampleFolder:
 
     def remove(self) -> None:
         """Removes the folders. No box may run any more."""
-        fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            _empty(fd, list(_NAMES))
-        finally:
-            os.close(fd)
-        os.rmdir(self._path)
+        remove_folder(self._path)
 
     def _used(self) -> tuple[int, int]:
         """Returns how many bytes and how many files there are; what is too deep to be looked at counts as all."""
@@ -112,22 +108,3 @@ def _size(root: HostRoot, path: bytes) -> int:
         return root.look(path).st_blocks * 512
     except (FileNotFoundError, NotADirectoryError):
         return 0
-
-
-def _empty(top: int, names: list[str]) -> None:
-    """Removes what has these names in the folder `top`, by moving folders up: how deep they lie does not matter."""
-    while names:
-        name = names.pop()
-        os.chmod(name, 0o700, dir_fd=top)
-        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
-        try:
-            for entry in os.listdir(fd):
-                try:
-                    os.unlink(entry, dir_fd=fd)
-                except IsADirectoryError:
-                    os.chmod(entry, 0o700, dir_fd=fd)  # a folder can be moved only if it can be written to
-                    names.append(f"{len(names)}.{os.urandom(8).hex()}")
-                    os.rename(entry, names[-1], src_dir_fd=fd, dst_dir_fd=top)
-        finally:
-            os.close(fd)
-        os.rmdir(name, dir_fd=top)

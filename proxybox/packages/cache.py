@@ -3,13 +3,15 @@
 $XDG_CACHE_HOME/proxybox/packages/NAME-DIGEST holds packages as pip's --target does, and `proxybox.json` beside them
 says for what. Folders are shared by all boxes, which see them read-only. A folder gets its name when it is whole. In
 proxybox/wheels are the wheels that were fetched, by their SHA-256, which is compared again when one is used.
+
+Rule: what lies in the cache is used where it is the user's or root's, and nobody else could have written it.
 """
 
 import contextlib
 import fcntl
 import json
 import os
-import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from typing import Any
 import attrs
 
 from proxybox.controller.errors import PackagesError
+from proxybox.controller.removal import remove_folder
 from proxybox.controller.statefolder import cache_folder
 
 #: The file beside packages that says what they are.
@@ -41,19 +44,48 @@ class Cached:
 
 
 def place(name: str) -> str:
-    """Returns the path of a folder in the cache. Raises PackagesError for a user without one."""
-    parent = cache_folder("packages")
-    if parent is None:
+    """Returns the path of a folder in the cache. Raises PackagesError for a user without one, or with others in it."""
+    return os.path.join(_own("packages"), name)
+
+
+def _own(name: str) -> str:
+    """Returns the path of a folder of the cache, which is made. Raises PackagesError where others can write to it."""
+    folder = cache_folder(name)
+    if folder is None:
         raise PackagesError("there is no folder for packages: set XDG_CACHE_HOME, or HOME, to an absolute path")
-    return os.path.join(parent, name)
+    above = os.path.dirname(folder)
+    try:
+        os.makedirs(os.path.dirname(above), exist_ok=True)
+        _check(os.path.dirname(above), may_be_shared=True)
+        for each in (above, folder):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(each, 0o755)
+            _check(each)
+    except OSError as error:
+        raise PackagesError(f"{error.filename}: {error.strerror}: set XDG_CACHE_HOME to a folder of your own") from None
+    return folder
+
+
+def _check(path: str, *, may_be_shared: bool = False) -> None:
+    """Raises PackagesError for a folder that is somebody else's, or that anybody may write to.
+
+    may_be_shared: as /tmp is (the sticky bit).
+    """
+    for seen in (os.lstat(path), os.stat(path)):  # a link, and what it leads to
+        is_open = seen.st_mode & stat.S_IWOTH and not stat.S_ISLNK(seen.st_mode)
+        is_shared = may_be_shared and seen.st_mode & stat.S_ISVTX
+        if seen.st_uid not in (os.geteuid(), 0) or (is_open and not is_shared):
+            raise PackagesError(f"{path}: other users can write there: set XDG_CACHE_HOME to a folder of your own")
 
 
 def is_there(folder: str) -> bool:
-    """Whether a folder of packages is whole; then it is used now."""
-    if not os.path.isfile(os.path.join(folder, TOLD)):
+    """Whether a folder of packages is whole; then it is used now. Raises PackagesError for one of another user."""
+    told = os.path.join(folder, TOLD)
+    if not os.path.isfile(told):
         return False
+    _check(folder)
     with contextlib.suppress(OSError):
-        os.utime(os.path.join(folder, TOLD))
+        os.utime(told)
     return True
 
 
@@ -61,15 +93,16 @@ def is_there(folder: str) -> bool:
 def work_for(folder: str) -> Iterator[str]:
     """A folder to work in, beside the one that is to be made. It goes with the block, or when its process has ended."""
     parent = os.path.dirname(folder)
-    os.makedirs(parent, exist_ok=True)
     _sweep(parent)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=_UNFINISHED) as work:
-        held = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX)
-            yield work
-        finally:
-            os.close(held)
+    work = tempfile.mkdtemp(dir=parent, prefix=_UNFINISHED)
+    held = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield work
+    finally:
+        with contextlib.suppress(OSError):  # the next installation tries again
+            remove_folder(work)
+        os.close(held)
 
 
 def finish(made: str, folder: str, told: dict[str, Any]) -> None:
@@ -85,8 +118,10 @@ def finish(made: str, folder: str, told: dict[str, Any]) -> None:
 
 def wheel(sha256: str) -> str:
     """Returns the path of a wheel in the cache; "" where it is not there."""
-    path = os.path.join(cache_folder("wheels") or "", sha256)
+    path = os.path.join(_own("wheels"), sha256)
     try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return ""
         os.utime(path)
     except OSError:
         return ""
@@ -95,16 +130,16 @@ def wheel(sha256: str) -> str:
 
 def keep_wheel(path: str, sha256: str) -> None:
     """Moves a wheel into the cache."""
-    parent = cache_folder("wheels") or ""
     with contextlib.suppress(OSError):  # it is fetched again the next time
-        os.makedirs(parent, exist_ok=True)
-        os.replace(path, os.path.join(parent, sha256))
+        os.replace(path, os.path.join(_own("wheels"), sha256))
 
 
 def cached() -> Iterator[Cached]:
     """Yields what is in the cache, the least recently used first."""
     found = []
-    for folder in _folders():
+    for folder in _entries(cache_folder("packages") or ""):
+        if os.path.basename(folder).startswith("."):
+            continue
         try:
             used = os.stat(os.path.join(folder, TOLD)).st_mtime
             with open(os.path.join(folder, TOLD), encoding="utf-8") as file:
@@ -123,22 +158,22 @@ def prune(older_than: float = 0) -> list[Cached]:
     """
     gone = [each for each in cached() if time.time() - each.used >= older_than]
     for each in gone:
-        shutil.rmtree(each.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove_folder(each.folder)
     _sweep(cache_folder("packages") or "")
     wheels = cache_folder("wheels") or ""
-    with contextlib.suppress(OSError):
-        for path in [os.path.join(wheels, name) for name in os.listdir(wheels)]:
-            if time.time() - os.stat(path).st_mtime >= older_than:
+    for path in _entries(wheels):
+        with contextlib.suppress(OSError):
+            if time.time() - os.lstat(path).st_mtime >= older_than:
                 os.unlink(path)
     return gone
 
 
 def _sweep(parent: str) -> None:
     """Removes what installations have left whose process was killed. Others hold a lock."""
-    with contextlib.suppress(OSError):
-        for name in os.listdir(parent):
-            if name.startswith(_UNFINISHED):
-                _remove(os.path.join(parent, name))
+    for path in _entries(parent):
+        if os.path.basename(path).startswith(_UNFINISHED):
+            _remove(path)
 
 
 def _remove(path: str) -> None:
@@ -149,17 +184,16 @@ def _remove(path: str) -> None:
     try:
         if time.time() - os.fstat(fd).st_mtime > 1:  # one that has just been made may not have its lock yet
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path, ignore_errors=True)
+            remove_folder(path)
     except OSError:  # somebody works there
         pass
     finally:
         os.close(fd)
 
 
-def _folders() -> list[str]:
-    parent = cache_folder("packages") or ""
+def _entries(folder: str) -> list[str]:
     try:
-        return [os.path.join(parent, name) for name in sorted(os.listdir(parent)) if not name.startswith(".")]
+        return [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
     except OSError:
         return []
 

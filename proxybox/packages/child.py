@@ -16,14 +16,19 @@ from collections.abc import Mapping
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
-#: Bytes of memory and of a file, and seconds of CPU time.
-_LIMITS = {resource.RLIMIT_AS: 8 << 30, resource.RLIMIT_FSIZE: 8 << 30, resource.RLIMIT_CPU: 900}
-#: What programs of this system read that use the network: libraries, certificates, and how names are resolved.
+#: Bytes of a file, seconds of CPU time, and no core dumps. Then bytes of memory: an index may answer without end, and
+#: uv keeps what it is answered. Resolving takes it some hundred MB of addresses, by the number of its threads.
+_LIMITS = {resource.RLIMIT_FSIZE: 8 << 30, resource.RLIMIT_CPU: 900, resource.RLIMIT_CORE: 0}
+_MEMORY, _MEMORY_OF_PROGRAM = 2 << 30, 3 << 30
+#: What programs of this system read that use the network: libraries, certificates (their folders have private keys,
+#: too), and how names are resolved.
 _SYSTEM = (
-    "/usr", "/lib", "/lib64", "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/ld.so.cache", "/etc/resolv.conf",
-    "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/services", "/etc/localtime",
-    "/etc/os-release", "/dev/urandom", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/version",
-    "/proc/sys/kernel", "/sys/fs/cgroup",
+    "/usr/bin", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share", "/lib", "/lib64", "/etc/ssl/certs",
+    "/etc/ssl/cert.pem", "/etc/ssl/openssl.cnf", "/etc/ssl/ca-bundle.pem", "/etc/pki/tls/certs",
+    "/etc/pki/tls/cert.pem", "/etc/pki/tls/openssl.cnf", "/etc/pki/ca-trust", "/etc/crypto-policies",
+    "/etc/ca-certificates", "/etc/ld.so.cache", "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf",
+    "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/services", "/etc/localtime", "/etc/os-release", "/dev/urandom",
+    "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/version", "/proc/sys/kernel", "/sys/fs/cgroup",
 )  # fmt: skip
 _LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.so.1")
 
@@ -31,11 +36,12 @@ _LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.so.1")
 def main() -> None:
     """Does the task. Standard error and the exit status tell what went wrong."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # whoever waits for it has ended
-    for kind, most in _LIMITS.items():
+    task = json.load(sys.stdin)
+    memory = _MEMORY_OF_PROGRAM if "program" in task else _MEMORY
+    for kind, most in {**_LIMITS, resource.RLIMIT_AS: memory}.items():
         hard = resource.getrlimit(kind)[1]
         least = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (least, least))
-    task = json.load(sys.stdin)
     sys.path[:] = task["path"]
     os.chdir(task["folder"])
     os.environ.clear()
@@ -46,7 +52,7 @@ def main() -> None:
         _confine(task, (program, *_LOADERS))
         run(program, task["arguments"], task["environment"])
     else:
-        from proxybox.packages import fetching
+        from proxybox.packages import fetching  # with all that it imports: later on, Python's own library is read alone
 
         _confine(task)
         fetching.fetch(task)
@@ -55,7 +61,7 @@ def main() -> None:
 def _confine(task: Mapping[str, Any], programs: tuple[str, ...] = ()) -> None:
     from proxybox.controller.seal.confinement import Confinement
 
-    reads = (*_SYSTEM, *task["reads"], *(() if programs else sys.path))
+    reads = (*_SYSTEM, *task["reads"], *(() if programs else _own_library()))
     writes = (*task["writes"], "/dev/null")
     confinement = Confinement(reads=reads, writes=writes, links=bool(programs), programs=programs)
     if not confinement.enter() and not task["unconfined"]:
@@ -63,6 +69,12 @@ def _confine(task: Mapping[str, Any], programs: tuple[str, ...] = ()) -> None:
             "this kernel, or a filter around this process, allows neither Landlock nor seccomp, so that nothing holds "
             "back what is installed. PROXYBOX_INSTALL_UNCONFINED=1 installs without"
         )
+
+
+def _own_library() -> list[str]:
+    """Returns the folders of Python's own library. sys.path has more: a script's folder may be somebody's home."""
+    library = os.path.dirname(os.__file__)
+    return [library, *(each for each in sys.path if os.path.basename(each) == "lib-dynload")]
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from proxybox.controller.errors import PackagesError
 from proxybox.modulepath import trusted_path
+from proxybox.terminal.harmless import harmless_lines
 
 _CHILD: Final = str(Path(__file__).with_name("child.py"))
 _SECONDS: Final = 900
@@ -23,8 +24,9 @@ _MOST_FILES: Final = 1_000_000
 _EACH: Final = 2.0
 #: Without this variable, some builds of Python do not start.
 _LOADERS: Final = ("LD_LIBRARY_PATH",)
-#: Bytes of its last words that are read.
+#: Bytes of its last words that are read, and of a line that it tells. Then levels of folders.
 _MOST: Final = 1 << 16
+_DEEPEST: Final = 100
 #: Variables that it gets, beside those below: how to reach the network.
 _PROXIES: Final = (
     "http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
@@ -54,7 +56,7 @@ def work_on(
     environment: dict[str, str],
     reads: Sequence[str] = (),
     writes: Sequence[str],
-    on_line: Callable[[Any], object] = lambda line: None,
+    on_line: Callable[[dict[str, Any]], object] = lambda line: None,
 ) -> None:
     """Has a child do a task, and waits for it.
 
@@ -75,32 +77,63 @@ def work_on(
             if process.stdin is not None:
                 with contextlib.suppress(BrokenPipeError), process.stdin:  # its last words say why
                     process.stdin.write(json.dumps(told).encode())
-            for line in process.stdout or ():
-                on_line(json.loads(line))
+            for line in _lines(process.stdout):
+                on_line(line)
             status = process.wait()
         if why := _too_much(work):
             raise PackagesError(why)
         if status:
             errors.seek(max(0, errors.seek(0, os.SEEK_END) - _MOST))
-            raise PackagesError(errors.read().decode(errors="replace").strip() or _status(status))
+            why = errors.read(_MOST).decode(errors="replace").strip()
+            raise PackagesError(harmless_lines(why) or _status(status))
+
+
+def _lines(told: IO[bytes] | None) -> Iterator[dict[str, Any]]:
+    """Yields what a child tells. Raises PackagesError where that is not what it should be: it may be subverted."""
+    while line := told.readline(_MOST) if told else b"":
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise PackagesError("what unpacks wheels tells something else than how far it is")
+        yield found
 
 
 def _status(status: int) -> str:
     if status == -signal.SIGKILL:
         return f"ended after {_SECONDS} seconds, or by the kernel for want of memory"
+    if status == -signal.SIGXCPU:
+        return "took too much CPU time"
     return f"exit status {status}"
 
 
 def _too_much(work: str) -> str:
-    """Returns what of a folder is too much; "" where nothing is."""
+    """Returns what of a folder is too much; "" where nothing is.
+
+    os.walk recurses, and ends where Python's stack does.
+    """
     size = files = 0
-    for place, _, names in os.walk(work):
-        for name in names:
-            with contextlib.suppress(OSError):  # it has gone
-                size += os.lstat(os.path.join(place, name)).st_size
-            files += 1
+    pending = [(work, 0)]
+    while pending:
+        place, depth = pending.pop()
+        try:
+            with os.scandir(place) as entries:
+                for each in entries:
+                    files += 1
+                    if each.is_dir(follow_symlinks=False):
+                        pending.append((each.path, depth + 1))
+                    else:
+                        with contextlib.suppress(FileNotFoundError):  # it has gone
+                            size += each.stat(follow_symlinks=False).st_size
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            return f"they have folders that cannot be looked into: {error.strerror}"
         if size > _MOST_BYTES or files > _MOST_FILES:
             return f"they take more than {_MOST_BYTES >> 30} GiB, or {_MOST_FILES:,} files, on the way"
+        if depth > _DEEPEST:
+            return f"they have folders that are more than {_DEEPEST} levels deep"
     return ""
 
 

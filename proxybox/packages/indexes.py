@@ -7,7 +7,6 @@ see neither: they would take more from there, and from the current folder, than 
 import configparser
 import os
 import sys
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ import attrs
 
 from proxybox.controller.errors import PackagesError
 from proxybox.packages.parsing import address, without_password
+from proxybox.policies import toml
 
 _MOST = 1 << 20
 
@@ -121,8 +121,8 @@ def _uv_files() -> Iterator[Indexes]:
         if text is None:
             continue
         try:
-            found = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            found = toml.loads(text)
+        except ValueError as error:
             raise PackagesError(f"{path}: {error}") from None
         for table in (found.get("pip"), found):
             if isinstance(table, dict):

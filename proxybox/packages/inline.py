@@ -1,6 +1,5 @@
 """The inline metadata of a script (PEP 723)."""
 
-import tomllib
 from typing import TYPE_CHECKING, Any
 
 from proxybox.controller.errors import PackagesError
@@ -9,7 +8,7 @@ if TYPE_CHECKING:
     from proxybox.controller.guests.guest import Guest
 
 
-#: Characters of a block: tomllib takes the square of the length of a key.
+#: Characters of a block.
 _MOST = 1 << 13
 
 
@@ -61,9 +60,9 @@ def _metadata(path: str, text: str) -> dict[str, Any]:
         raise PackagesError(f"{path}: {told} of inline metadata (PEP 723: # /// script ... # ///): want one")
     if len(blocks[0]) > _MOST:
         raise PackagesError(f"{path}: # /// script: {len(blocks[0])} characters of metadata: want at most {_MOST}")
+    from proxybox.policies import toml
+
     try:
-        return tomllib.loads(blocks[0])
-    except tomllib.TOMLDecodeError as error:
+        return toml.loads(blocks[0])
+    except ValueError as error:
         raise PackagesError(f"{path}: # /// script: {error}") from None
-    except RecursionError:
-        raise PackagesError(f"{path}: # /// script: TOML that is nested too deep") from None

@@ -25,6 +25,7 @@ from proxybox.packages.indexes import Indexes, configured
 from proxybox.packages.requirements import Wanted
 from proxybox.packages.resolving import Wheel, local, resolve
 from proxybox.packages.watching import Progress, Watcher
+from proxybox.terminal.harmless import on_one_line
 
 if TYPE_CHECKING:
     from proxybox.controller.guests.guest import Guest
@@ -84,12 +85,14 @@ def _fetch(wheels: list[Wheel], wanted: Wanted, indexes: Indexes, work: str, mad
     def on_line(line: dict[str, Any]) -> None:
         nonlocal progress, done
         if "note" in line:
-            warn(f"{line['note']}")
+            warn(on_one_line(f"{line['note']}"))  # its names come from a wheel
         elif "done" in line:
             done = True
-        else:
-            fetched = progress.fetched + line.get("fetched", 0)
-            progress = attrs.evolve(progress, fetched=fetched, file=line.get("unpacking", progress.file))
+        elif line.get("unpacking") in kept:
+            progress = attrs.evolve(progress, file=line["unpacking"])
+            watcher.advance(progress)
+        elif isinstance(line.get("fetched"), int):
+            progress = attrs.evolve(progress, fetched=progress.fetched + line["fetched"])
             watcher.advance(progress)
 
     downloads = os.path.join(work, "downloads")

@@ -80,7 +80,11 @@ def _parsed(where: str, text: str) -> "Requirement":
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
-        return Requirement(text)
+        found = Requirement(text)
+        str(found.marker)  # which recurses as reading does
+        return found
+    except RecursionError:
+        raise PackagesError(f"{where}: a marker with too many parentheses") from None
     except InvalidRequirement as error:
         if _LOOKS_LIKE_A_PLACE.match(text):
             raise PackagesError(f"{where}: {text}: {BUILDS}") from None

@@ -30,6 +30,10 @@ _HASHES = {"sha256": 64, "sha384": 96, "sha512": 128}
 #: What the extra `packages` brings.
 _LIBRARIES = ("installer", "packaging", "uv")
 _MOST, _DEEPEST, _MOST_FILES = 1 << 20, 8, 100
+#: Lines of all files together, and indexes and folders of wheels.
+_MOST_LINES, _MOST_INDEXES = 20_000, 50
+#: How a file that another one names must be called.
+_ENDINGS = (".txt", ".in")
 
 
 @attrs.frozen(kw_only=True)
@@ -60,7 +64,7 @@ def wanted(path: str, guest: "Guest") -> Wanted:
 
         text = dependencies(path, read(path), guest)
         return Wanted(wishes=tuple(wish(f"{path}: # /// script", each, is_script=True) for each in text))
-    reading = _Reading()
+    reading = _Reading(os.path.dirname(os.path.realpath(path)))
     reading.read(path, 0)
     return Wanted(
         wishes=tuple(reading.wishes), indexes=reading.indexes, pre="pre" in reading.flags,
@@ -82,12 +86,14 @@ def read(path: str) -> str:
 
 @attrs.define
 class _Reading:
-    """A requirements file that is being read, with those that it names."""
+    """A requirements file that is being read, with those that it names. top: the folder of the first one."""
 
+    top: str
     wishes: list[Wish] = attrs.field(factory=list)
     indexes: Indexes = attrs.field(factory=Indexes)
     flags: set[str] = attrs.field(factory=set)
     files: int = 0
+    lines: int = 0
 
     def read(self, path: str, depth: int) -> None:
         self.files += 1
@@ -95,6 +101,9 @@ class _Reading:
             raise PackagesError(f"{path}: files that name each other {_DEEPEST} levels deep, or {_MOST_FILES} of them")
         for number, line in _lines(read(path)):
             where = f"{path}, line {number}"
+            self.lines += 1
+            if self.lines > _MOST_LINES:
+                raise PackagesError(f"{where}: more than {_MOST_LINES:,} requirements and options")
             if line.startswith("-"):
                 self._option(where, path, line, depth)
             else:
@@ -112,8 +121,10 @@ class _Reading:
         if (meaning in _FLAGS) == bool(value):
             raise PackagesError(f"{where}: {line}: want {name} {'alone' if value else 'with a value'}")
         base = os.path.dirname(os.path.abspath(path))
+        if len(self.indexes.extra) + len(self.indexes.folders) > _MOST_INDEXES:
+            raise PackagesError(f"{where}: more than {_MOST_INDEXES} indexes and folders of wheels")
         if meaning == "file":
-            self.read(os.path.join(base, value), depth + 1)
+            self.read(self._beside(where, os.path.join(base, value)), depth + 1)
         elif meaning == "folder":
             self.indexes = self.indexes.over(Indexes(folders=(folder(where, value, base),)))
         elif meaning == "none":
@@ -125,6 +136,21 @@ class _Reading:
             # of several, pip takes the last one
             index = Indexes(default=value) if meaning == "index" else Indexes(extra=(value,))
             self.indexes = index.over(self.indexes)
+
+    def _beside(self, where: str, path: str) -> str:
+        """Returns the path of a file that another one names, which may be somebody else's.
+
+        What stands in a file goes to the index as names of packages, and the other one may name that, too: so it must
+        not be any file of the caller's, such as one with a password.
+        """
+        real = os.path.realpath(path) if path.isprintable() else ""
+        is_below = real.startswith(f"{self.top.rstrip('/')}/")
+        is_else = os.path.exists(real) and not os.path.isfile(real)
+        if not (is_below and real.endswith(_ENDINGS)) or is_else:
+            raise PackagesError(
+                f"{where}: {path!r}: want a file that ends with {' or '.join(_ENDINGS)}, below {self.top}"
+            )
+        return real
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:

@@ -9,7 +9,6 @@ the form of PEP 751.
 import os
 import re
 import subprocess
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,18 +22,21 @@ from proxybox.packages.helper import network, work_on
 from proxybox.packages.indexes import Indexes
 from proxybox.packages.parsing import address
 from proxybox.packages.requirements import Wanted
+from proxybox.policies import toml
 
 if TYPE_CHECKING:
     from proxybox.controller.guests.guest import Guest
 
 _SECONDS = 120
 _FILE, _SHA256 = re.compile(r"[A-Za-z0-9._+!-]{1,200}\.whl"), re.compile(r"sha256:[0-9a-f]{64}")
-_MOST, _MOST_PACKAGES = 64 << 20, 2000
+_MOST, _MOST_PACKAGES = 16 << 20, 2000
 #: Only wheels; no configuration; no Python of uv's own.
 _OPTIONS = (
     "pip", "compile", "--quiet", "--no-build", "--no-config", "--no-sources", "--no-python-downloads", "--no-header",
     "--no-annotate", "--generate-hashes", "--format", "pylock.toml",
 )  # fmt: skip
+#: Its memory is bounded (child.py), and each of its threads takes some: as many as on a small machine.
+_THREADS = {"TOKIO_WORKER_THREADS": "4", "RAYON_NUM_THREADS": "4"}
 #: How uv says that there is no wheel.
 _SAYS_NO_WHEEL = ("no wheels", "no usable wheels", "Building source distributions")
 _NO_WHEEL = (
@@ -128,7 +130,7 @@ def _ask(program: str, options: Sequence[str], work: str) -> None:
 
 def _environment(indexes: Indexes) -> dict[str, str]:
     """The indexes are variables, which other users do not see, since there may be passwords in them."""
-    found = {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1", "UV_NO_PROGRESS": "1"}
+    found = {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1", "UV_NO_PROGRESS": "1", **_THREADS}
     if indexes.default:
         found["UV_DEFAULT_INDEX"] = indexes.default
     if indexes.extra:
@@ -137,12 +139,14 @@ def _environment(indexes: Indexes) -> dict[str, str]:
 
 
 def local(wanted: Wanted, indexes: Indexes) -> Iterator[str]:
-    """Yields the files and folders of this machine where wheels are."""
+    """Yields the files and folders of this machine where wheels are, which children may read. Raises PackagesError."""
+    home = os.path.realpath(os.path.expanduser("~"))
     for each in (indexes.default or "", *indexes.extra, *indexes.folders, *(wish.url for wish in wanted.wishes)):
-        if each.startswith("file:"):
-            yield unquote(urlsplit(each).path)
-        elif each and "://" not in each:
-            yield each
+        if each and (each.startswith("file:") or "://" not in each):
+            path = unquote(urlsplit(each).path) if each.startswith("file:") else each
+            if f"{home}/".startswith(f"{os.path.realpath(path).rstrip('/')}/"):
+                raise PackagesError(f"{path}: want a folder of wheels alone: your home is in this one")
+            yield path
 
 
 # --- what uv answers --------------------------------------------------------------------------------------------------
@@ -152,8 +156,8 @@ def _read(path: str) -> list[Mapping[str, Any]]:
     try:
         with open(path, "rb") as file:
             text = file.read(_MOST + 1)
-        found = tomllib.loads(text.decode()).get("packages", []) if len(text) <= _MOST else None
-    except (OSError, ValueError, RecursionError) as error:
+        found = toml.loads(text.decode()).get("packages", []) if len(text) <= _MOST else None
+    except (OSError, ValueError) as error:
         raise PackagesError(f"uv has found no packages that can be read: {error}") from None
     if not isinstance(found, list) or len(found) > _MOST_PACKAGES:
         raise PackagesError(f"uv has found more than {_MOST_PACKAGES} packages")

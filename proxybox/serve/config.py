@@ -20,7 +20,6 @@ is a fault; host paths are relative to the file.
 import ipaddress
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -28,7 +27,7 @@ from typing import Any, Final, Literal, TypeVar
 import attrs
 
 from proxybox.controller.statefolder import state_folder
-from proxybox.policies import Policy, PolicyError, Problem, as_policy, evolve, preset
+from proxybox.policies import Policy, PolicyError, Problem, as_policy, evolve, preset, toml
 from proxybox.policies import loading as policy_files
 from proxybox.policies.building import build, model
 from proxybox.policies.checks import between, limited, one_of, refusal, to_modules, to_whole
@@ -386,10 +385,10 @@ def load_config(path: str | os.PathLike[str], **changes: Any) -> Config:
             data = file.read(_FILE_MAX + 1)
         if len(data) > _FILE_MAX:
             raise PolicyError(Problem(key="", message="larger than 1 MiB", file=name))
-        table = tomllib.loads(data.decode())
+        table = toml.loads(data.decode())
     except OSError as error:
         raise PolicyError(Problem(key="", message=f"cannot be read: {error.strerror}", file=name)) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise PolicyError(Problem(key="", message=f"not TOML: {error}", file=name)) from None
     folder = os.path.dirname(os.path.abspath(name))
     try:

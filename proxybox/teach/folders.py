@@ -8,14 +8,13 @@ from __future__ import annotations
 import functools
 import re
 import shutil
-import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeVar
 
 import attrs
 
-from proxybox.policies import Problem
+from proxybox.policies import Problem, toml
 from proxybox.policies.checks import refusal
 from proxybox.policies.errors import PolicyError, ProxyboxError, nearest, shown, unknown_key
 from proxybox.policies.overrides import find_key
@@ -92,12 +91,9 @@ def parsed(path: Path) -> dict[str, Any]:
     """Returns what is in a TOML file. Raises ExerciseError."""
     raw = read(path, MOST_SETTINGS)
     try:
-        return tomllib.loads(raw.decode())
-    except RecursionError:
-        message = "nested too deeply"
-    except ValueError as error:  # a TOMLDecodeError, bytes that are not UTF-8, an int of over 4,300 digits
-        message = f"not TOML: {error}"
-    raise ExerciseError.of("", message, path)
+        return toml.loads(raw.decode())
+    except ValueError as error:  # bytes that are not UTF-8 are one, too
+        raise ExerciseError.of("", f"not TOML: {error}", path) from None
 
 
 def read(path: Path, most: int) -> bytes:

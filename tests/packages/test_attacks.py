@@ -17,6 +17,7 @@ import proxybox
 from proxybox.controller import find_guest
 from proxybox.errors import PackagesError, ProxyboxWarning
 from proxybox.packages import cache
+from proxybox.packages.requirements import wanted
 from tests.packages.wheels import LINK, Index, source_archive, wheel
 
 pytestmark = pytest.mark.filterwarnings("ignore::proxybox.errors.ProxyboxWarning")
@@ -126,6 +127,40 @@ def test_a_script_that_would_run_something_or_tell_a_secret(place: Place, name: 
     assert place.index.asked == []
 
 
+def test_a_file_of_the_callers_is_not_read_as_requirements(place: Place) -> None:
+    """Its lines would be asked from the index, as names of packages."""
+    (place.folder / "project").mkdir()
+    for name in (".token", "token.txt", "project/.token"):
+        (place.folder / name).write_text(f"{SECRET}\n")
+    os.mkfifo(place.folder / "project/pipe.txt")
+    os.symlink("../token.txt", place.folder / "project/link.txt")
+    file = place.folder / "project/requirements.txt"
+    names = (
+        "../.token",
+        "../token.txt",
+        str(place.folder / "token.txt"),
+        ".token",
+        "link.txt",
+        "pipe.txt",
+        "/dev/null",
+    )
+    for name in (*names, "\0.txt"):
+        file.write_text(f"-i {place.index.url}\n-r {name}\n")
+        assert "requirements.txt, line 2: " in place.refused(file), name
+    assert place.index.asked == []
+    (place.folder / "project/more").mkdir()
+    (place.folder / "project/more/base.txt").write_text("good\n-r ../dev.in\n")
+    (place.folder / "project/dev.in").write_text("other\n")
+    file.write_text(f"-i {place.index.url}\n-r more/base.txt\n")
+    assert [str(each) for each in wanted(str(file), find_guest()).wishes] == ["good", "other"]
+
+
+@pytest.mark.parametrize("line", ["-f HOME", "-f /", "-f ~", "-i file:///", "--extra-index-url file://HOME/../"])
+def test_nothing_may_read_the_home_of_the_caller(place: Place, line: str) -> None:
+    line = line.replace("HOME", str(place.folder))
+    assert "your home is in this one" in place.refused(place.requirements(line, "good"))
+
+
 # --- what packages are ------------------------------------------------------------------------------------------------
 
 
@@ -199,6 +234,23 @@ def test_a_link_and_a_file_behind_it(place: Place) -> None:
     wheel(place.files, "good", files=files, modes={"out": LINK}, good="")
     assert "no links" in place.refused(place.requirements("good"))
     assert place.marks() == []
+
+
+def test_deeper_folders_than_python_recurses(place: Place, cache_folder: Path) -> None:
+    """uv unpacks a wheel that has an address, to find its hash: what it leaves must be counted and removed."""
+    wheel(place.files, "good", files={"a/" * 1900 + "x": ""}, good="")
+    address = f"http://{place.index.host}/files/good-1.0-py3-none-any.whl"
+    assert "levels deep" in place.refused(place.requirements(f"good @ {address}"))
+    assert os.listdir(cache_folder / "proxybox/packages") == []
+
+
+def test_names_that_would_act_on_a_terminal(place: Place) -> None:
+    wheel(place.files, "good", good="", listed="\x1b]0;title\x07.py,,\n")
+    with pytest.warns(ProxyboxWarning) as told:
+        proxybox.run("pass", packages=[place.requirements("good")])
+    (text,) = [str(each.message) for each in told]
+    assert text.isprintable()
+    assert "title" in text
 
 
 def test_what_differs_from_its_record_is_told(place: Place) -> None:
@@ -310,6 +362,10 @@ LONG = {
     "versions": "six " + ">=1," * 40_000 + "x",
     "extras": "six[" + "a," * 40_000 + "]x",
     "options": "--pre" + " " * 40_000 + "x",
+    "a deep marker": "six ; " + "(" * 900 + "os_name == 'x'" + ")" * 900,
+    "many indexes": "\n".join(f"--extra-index-url http://localhost/{n}/" for n in range(20_000)),
+    "many folders": "\n".join(f"-f {n}" for n in range(100_000)),
+    "many requirements": "\n".join(f"p{n}" for n in range(100_000)),
 }
 
 

@@ -1,6 +1,7 @@
 """The process that reads what strangers wrote: what ends it, and hosts that lack what confines it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -89,3 +90,55 @@ def test_what_does_not_end_is_ended(work: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(helper, "_SECONDS", 0.1)
     with pytest.raises(PackagesError, match="ended after"):
         sh(work, "while :; do :; done")
+
+
+@pytest.mark.parametrize(
+    "told", ["echo []", "echo no", "echo 1", "printf '%70000d' 1", "while :; do printf xxxxxxxx; done"]
+)
+def test_one_that_tells_something_else_is_ended(work: str, told: str) -> None:
+    """A wheel may have subverted it."""
+    with pytest.raises(PackagesError, match="something else than how far it is"):
+        sh(work, told)
+
+
+def test_its_last_words_do_not_act_on_a_terminal(work: str) -> None:
+    with pytest.raises(PackagesError) as caught:
+        sh(work, r"printf '\033]0;title\007' >&2; exit 1")
+    assert str(caught.value).isprintable()
+
+
+def test_folders_that_hide_what_is_in_them_are_refused(work: str) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root looks into each folder")
+    os.mkdir(f"{work}/out/hidden", 0)
+    with pytest.raises(PackagesError, match="cannot be looked into"):
+        sh(work, "exit 0")
+
+
+def test_its_bounds(work: str) -> None:
+    """An index that answers without end would take all memory of the host."""
+    sh(work, "ulimit -v >out; ulimit -c >>out".replace("out", f"{work}/out/bounds"))
+    assert Path(work, "out/bounds").read_text().split() == [str(3 << 20), "0"]
+
+
+def test_it_reads_no_private_key_and_no_folder_of_scripts(work: str, tmp_path: Path) -> None:
+    """The folders of certificates have keys beside them, and sys.path may begin with somebody's home."""
+    (tmp_path / "module.py").touch()
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from proxybox.packages import child, fetching\n"
+        "def read(task):\n"
+        "    for path in ('/etc/ssl/private', '/etc/pki/tls/private', sys.path[0] + '/module.py'):\n"
+        "        try: open(path)\n"
+        "        except (PermissionError, FileNotFoundError) as error: print(type(error).__name__)\n"
+        "        else: print('read', path)\n"
+        "fetching.fetch = read\n"
+        "child.main()\n"
+    )
+    task = {"path": [str(tmp_path), *sys.path], "folder": f"{work}/empty", "environment": {}, "reads": [], "writes": []}
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(
+        words, input=json.dumps({**task, "unconfined": False}), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout.splitlines()[-1:] == ["PermissionError"], done
+    assert "read" not in done.stdout

@@ -28,9 +28,12 @@ def digest(text: str | bytes) -> str:
 def wheel(
     folder: Path, name: str, tag: str = "py3-none-any", files: Mapping[str, str] | None = None, *,
     version: str = "1.0", requires: tuple[str, ...] = (), unlisted: Mapping[str, str] | None = None,
-    modes: Mapping[str, int] | None = None, **modules: str,
+    modes: Mapping[str, int] | None = None, listed: str = "", **modules: str,
 ) -> Path:  # fmt: skip
-    """Makes a wheel of modules and other files. unlisted: further ones, which its RECORD does not have."""
+    """Makes a wheel of modules and other files. unlisted: further ones, which its RECORD does not have.
+
+    listed: further lines of its RECORD.
+    """
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}-{version}-{tag}.whl"
     info = f"{name}-{version}.dist-info"
@@ -41,7 +44,7 @@ def wheel(
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: {tag}\n",
     }  # fmt: skip
     record = "".join(f"{file},{digest(text)},{len(text.encode())}\n" for file, text in content.items())
-    record += f"{info}/RECORD,,\n"
+    record += f"{info}/RECORD,,\n{listed}"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for file, text in {**content, **(unlisted or {}), f"{info}/RECORD": record}.items():
             entry = zipfile.ZipInfo(file)

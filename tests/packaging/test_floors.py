@@ -44,7 +44,7 @@ FLOORS = {
         seal
         roles
         callers errors
-        abi audit costs effects faults header hostproc pidfd statefolder status
+        abi audit costs effects faults header hostproc pidfd removal statefolder status
     """,
     "proxybox.controller.vfs": """
         commits pseudo

@@ -1,6 +1,9 @@
 """What a confined process can still do, by each of the two layers alone and by both."""
 
+import ctypes
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from proxybox.controller.header import ROUTE
-from proxybox.controller.seal.confinement import exec_filter
+from proxybox.controller.seal.confinement import FAMILIES, REFUSED, refusing_filter
 from tests.seal.bpf import Call, action, parse, run
 
 #: Without a layer, as on a host that does not have it: its call is refused by a filter around.
 PROGRAM = """
-import ctypes, json, os, struct, subprocess, sys
+import ctypes, json, os, socket, struct, subprocess, sys
 from proxybox.controller.seal.confinement import Confinement, run
 
 task = json.load(sys.stdin)
@@ -34,8 +37,13 @@ def tried(act):
     except OSError as error:
         return error.strerror
     return "done"
+def connected(address):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(address)
+status = open("/proc/self/status")
 told = {"layers": Confinement(
-    reads=["/usr", "/lib", "/lib64", *sys.path, here + "/reads", here + "/none"], writes=[here + "/writes"],
+    reads=["/usr", "/lib", "/lib64", "/etc/hosts", "/etc/nsswitch.conf", *sys.path,
+        here + "/reads", here + "/none"], writes=[here + "/writes"],
     links=task["links"], programs=["/bin/echo", "/lib64/ld-linux-x86-64.so.2"],
 ).enter()}
 def started(*words):
@@ -62,6 +70,10 @@ told |= {
     "rename away": tried(lambda: os.rename("writes/folder/new", "reads/new")),
     "link": tried(lambda: os.symlink("/", "writes/link")),
     "hard link": tried(lambda: os.link("reads/file", "writes/hard")),
+    "signal": tried(lambda: os.kill(os.getppid(), 0)), "pair": str(bool(socket.socketpair())),
+    "socket": tried(lambda: connected(here + "/socket")), "abstract": tried(lambda: connected(b"\\0" + here.encode())),
+    "network": tried(lambda: socket.socket().close()), "resolve": str(bool(socket.getaddrinfo("localhost", 80))),
+    "rights": [line.split()[1] for line in status if line[:6] in ("CapEff", "CapPrm", "CapInh")],
     "fifo": tried(lambda: os.mkfifo("writes/fifo")), "truncate": tried(lambda: os.truncate("secret", 0)),
 }
 print(json.dumps(told), flush=True)
@@ -87,7 +99,13 @@ def place(tmp_path: Path) -> Path:
 def confined(place: Path, *without: int, links: bool = False) -> tuple[dict[str, str], str]:
     task = json.dumps({"without": without, "links": links})
     words = [sys.executable, "-c", PROGRAM]
-    done = subprocess.run(words, input=task, cwd=place, capture_output=True, text=True, check=True, timeout=60)
+    with socket.socket(socket.AF_UNIX) as named, socket.socket(socket.AF_UNIX) as abstract:
+        named.bind(f"{place}/socket")
+        abstract.bind(f"\0{place}")
+        named.listen()
+        abstract.listen()
+        done = subprocess.run(words, input=task, cwd=place, capture_output=True, text=True, check=True, timeout=60)
+    os.unlink(place / "socket")
     *_, told, rest = done.stdout.splitlines()
     return json.loads(told), rest
 
@@ -107,10 +125,26 @@ def test_nothing_is_started(place: Path, without: tuple[int, ...]) -> None:
 def test_files_that_can_be_opened(place: Path) -> None:
     told, _ = confined(place)
     done = {name for name, result in told.items() if result == "done"}
-    assert done == {"read", "list", "write", "rename"}
+    assert done == {"read", "list", "write", "rename", "network"}
     assert (place / "secret").read_text() == "text"
     told, _ = confined(place, links=True)
     assert told["link"] == "done"
+
+
+@pytest.mark.parametrize("without", [(), (SECCOMP,), (LANDLOCK,)], ids=["both", "landlock", "seccomp"])
+def test_no_other_process_is_reached(place: Path, without: tuple[int, ...]) -> None:
+    """By a signal, or by a socket of one that starts programs for others."""
+    told, _ = confined(place, *without)
+    if SECCOMP not in without:
+        assert {told[name] for name in ("signal", "socket", "abstract")} == {DENIED}
+    elif landlock_version() >= 6:
+        assert {told[name] for name in ("signal", "abstract")} == {"Operation not permitted"}
+    assert (told["pair"], told["network"], told["resolve"]) == ("True", "done", "True")
+    assert {int(each, 16) & ~0b110 for each in told["rights"]} == {0}
+
+
+def landlock_version() -> int:
+    return int(ctypes.CDLL(None).syscall(CALLS["landlock"], None, 0, 1))
 
 
 def test_without_both_layers_that_is_told(place: Path) -> None:
@@ -120,7 +154,7 @@ def test_without_both_layers_that_is_told(place: Path) -> None:
 
 
 def test_the_filter() -> None:
-    program = parse(exec_filter())
+    program = parse(refusing_filter(runs=True))
     execve, execveat, x32 = 59, 322, 0x40000000
     for number, args, arch, expected in (
         (execve, (), X86_64, "ERRNO"),
@@ -134,3 +168,14 @@ def test_the_filter() -> None:
         (11, (), I386, "KILL_PROCESS"),
     ):
         assert action(run(program, Call(number, args, arch))) == expected, (number, args)
+
+    for number in REFUSED.values():
+        assert action(run(program, Call(number, (), X86_64))) == "ERRNO"
+    for family in range(64):
+        assert action(run(program, Call(41, (family,), X86_64))) == ("ALLOW" if family in FAMILIES else "ERRNO")
+
+
+def test_the_filter_of_what_starts_nothing() -> None:
+    program = parse(refusing_filter(runs=False))
+    for args in ((0,) * 6, (3, 0, 0, 0, 0x1000, ROUTE)):
+        assert action(run(program, Call(322, args, X86_64))) == "ERRNO"

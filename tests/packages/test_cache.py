@@ -1,0 +1,137 @@
+"""What others may have put into the cache, and what installations leave there that were killed."""
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from proxybox.controller.removal import remove_folder
+from proxybox.errors import PackagesError
+from proxybox.packages import cache
+
+SOMEBODY = 12345
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes folders of another user")
+
+
+def whole(folder: str) -> str:
+    """Makes a folder of packages in the cache."""
+    with cache.work_for(folder) as work:
+        os.mkdir(f"{work}/made", 0o755)
+        cache.finish(f"{work}/made", folder, {"guest": "pypy3.11", "requirements": []})
+    return folder
+
+
+def test_a_cache_of_our_own(cache_folder: Path) -> None:
+    folder = whole(cache.place("pypy3.11-0"))
+    assert cache.is_there(folder)
+    assert os.listdir(cache_folder / "proxybox/packages") == ["pypy3.11-0"]
+    assert not stat.S_IMODE(os.stat(cache_folder / "proxybox/packages").st_mode) & 0o022
+
+
+@pytest.mark.parametrize("name", ["", "proxybox", "proxybox/packages", "proxybox/wheels"])
+def test_a_cache_that_anybody_may_write_to(cache_folder: Path, name: str) -> None:
+    (cache_folder / "proxybox/packages").mkdir(parents=True)
+    (cache_folder / "proxybox/wheels").mkdir()
+    (cache_folder / name).chmod(0o777)
+    with pytest.raises(PackagesError, match="other users can write there: set XDG_CACHE_HOME"):
+        (cache.wheel if name == "proxybox/wheels" else cache.place)("0")
+
+
+def test_a_cache_beside_those_of_others(cache_folder: Path) -> None:
+    """As in /tmp: what is in there belongs to whoever made it."""
+    cache_folder.chmod(0o1777)
+    assert cache.is_there(whole(cache.place("pypy3.11-0")))
+
+
+@needs_root
+@pytest.mark.parametrize("name", ["proxybox", "proxybox/packages", "proxybox/packages/pypy3.11-0"])
+@pytest.mark.parametrize("by_link", [False, True])
+def test_a_cache_that_another_user_made(cache_folder: Path, name: str, by_link: bool, tmp_path: Path) -> None:
+    """Its packages would run in the boxes of whoever asks for the same requirements."""
+    cache_folder.chmod(0o1777)
+    whole(cache.place("pypy3.11-0"))
+    place = cache_folder / name
+    if by_link:
+        place.rename(tmp_path / "own")
+        place.symlink_to(tmp_path / "own")
+    os.chown(place, SOMEBODY, SOMEBODY, follow_symlinks=False)
+    with pytest.raises(PackagesError, match="other users can write there"):
+        cache.is_there(cache.place("pypy3.11-0"))
+
+
+@needs_root
+def test_a_cache_that_root_made_serves_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an image: they read what is there, and are told where they could install more."""
+    folder = tempfile.mkdtemp()  # the folders of tests are root's alone
+    os.chmod(folder, 0o755)
+    monkeypatch.setenv("XDG_CACHE_HOME", folder)
+    whole(cache.place("pypy3.11-0"))
+    os.seteuid(SOMEBODY)
+    try:
+        assert cache.is_there(cache.place("pypy3.11-0"))
+        with pytest.raises(PermissionError):
+            whole(cache.place("pypy3.11-1"))
+    finally:
+        os.seteuid(0)
+        remove_folder(folder)
+
+
+def test_a_fifo_in_the_place_of_a_wheel(cache_folder: Path) -> None:
+    assert cache.wheel("0" * 64) == ""
+    os.mkfifo(cache_folder / "proxybox/wheels" / ("0" * 64))
+    assert cache.wheel("0" * 64) == ""
+    (cache_folder / "proxybox/wheels" / ("1" * 64)).mkdir()
+    (cache_folder / "proxybox/wheels" / ("2" * 64)).touch()
+    cache.prune()
+    assert sorted(os.listdir(cache_folder / "proxybox/wheels")) == ["1" * 64]
+
+
+# --- what is left -----------------------------------------------------------------------------------------------------
+
+DEEP = 3000
+
+
+def deep(folder: Path) -> None:
+    """Makes more levels of folders than Python recurses, or a path has bytes."""
+    fd = os.open(folder, os.O_RDONLY)
+    for _ in range(DEEP):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(os.open("file", os.O_CREAT, dir_fd=fd))
+    os.fchmod(fd, 0)
+    os.close(fd)
+
+
+def test_deep_folders_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/file").touch()
+    (tmp_path / "outside").chmod(0o711)
+    deep(tmp_path / "outside")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/link").symlink_to(tmp_path / "outside")
+    deep(tmp_path / "folder")
+    remove_folder(str(tmp_path / "folder"))
+    assert not (tmp_path / "folder").exists()
+    assert (tmp_path / "outside/file").exists()
+    assert stat.S_IMODE((tmp_path / "outside").stat().st_mode) == 0o711
+    remove_folder(str(tmp_path / "outside"))
+
+
+def test_what_a_killed_installation_leaves_hinders_no_other(cache_folder: Path) -> None:
+    """Whatever a wheel has had unpacked there."""
+    program = (
+        "import os, signal; from pathlib import Path; from proxybox.packages import cache\n"
+        "from tests.packages.test_cache import deep\n"
+        "with cache.work_for(cache.place('x')) as work: deep(Path(work)); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == -9
+    (left,) = (cache_folder / "proxybox/packages").iterdir()
+    os.utime(left, (0, 0))
+    whole(cache.place("pypy3.11-0"))
+    assert os.listdir(cache_folder / "proxybox/packages") == ["pypy3.11-0"]
