@@ -124,17 +124,21 @@ class Jobs:
         on_event: Callable[[dict[str, Any]], Any] | None, on_begin: Callable[[Job], object] | None,
         worker: int | None, transfer: Transfer | None, is_repeatable: bool,
     ) -> bytes:  # fmt: skip
+        before: WorkerLost | None = None
         for left in reversed(range(_TRIES)):
             slot = await self._enter(kind, caller, worker)
+            if before is not None and before.shared:  # its caller has told it something since, which is lost
+                self._free(slot)
+                raise before
             try:
                 return await self.workers.ask(slot, job, on_event=on_event, on_begin=on_begin, transfer=transfer)
             except JobFailed as failed:
                 raise refusal_of(failed) from None
             except WorkerLost as lost:
-                if lost.begun and is_repeatable and not lost.shared:
-                    is_repeatable = False
-                elif lost.begun or not left or worker is not None:
+                if not left or worker is not None or lost.shared or (lost.begun and not is_repeatable):
                     raise
+                is_repeatable = is_repeatable and not lost.begun
+                before = lost
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(slot.worker.gone.wait(), _GOES)
         raise AssertionError

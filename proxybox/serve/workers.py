@@ -54,12 +54,18 @@ class Transfer:
 class WorkerLost(Exception):
     """A worker has ended in the middle of a job.
 
-    begun: whether the job may have begun. shared: whether its caller was told something of it, or told it something.
+    begun: whether the job may have begun.
     """
 
-    def __init__(self, *, begun: bool, shared: bool = False) -> None:
+    def __init__(self, *, begun: bool) -> None:
         super().__init__("the process that served the box has ended")
-        self.begun, self.shared = begun, shared
+        self.begun = begun
+        self.job: Job | None = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether the job's caller was told something of it, or has told it something by now."""
+        return self.job is not None and self.job.shared
 
 
 class JobFailed(Exception):
@@ -102,7 +108,7 @@ class WorkerProcess:
 
 
 class Job:
-    """One job while it runs. shared: as for WorkerLost."""
+    """One job while it runs. shared: whether its caller was told something of it, or has told it something."""
 
     def __init__(self, number: int, slot: Slot) -> None:
         self.number = number
@@ -228,7 +234,7 @@ class Workers:
                     if on_event is not None and inspect.isawaitable(told := on_event(json.loads(data))):
                         await told
         except WorkerLost as lost:
-            lost.shared = doing.shared
+            lost.job = doing
             raise
         except BaseException:  # the caller no longer waits, or its function has failed
             doing.cancel()

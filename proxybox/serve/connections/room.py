@@ -79,14 +79,15 @@ class Room:
 
     def _let_in(self) -> None:
         for waiting in tuple(self._waiting):
+            if waiting.ready.done():  # it was given up, and takes itself out
+                continue
             if not self._fits(waiting.who, waiting.size):
                 continue
             if not self._is_room(waiting.size):
                 return
             self._waiting.remove(waiting)
-            if not waiting.ready.done():
-                self._hold(waiting.who, waiting.size)
-                waiting.ready.set_result(None)
+            self._hold(waiting.who, waiting.size)
+            waiting.ready.set_result(None)
 
     def _no_room(self, who: str) -> Refusal:
         headers = {"Retry-After": _AGAIN}
