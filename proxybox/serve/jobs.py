@@ -34,9 +34,10 @@ class Jobs:
         self.on_lost: list[Callable[[WorkerProcess], object]] = []
         self.begun = 0
         limits = config.limits
-        self.gates: Mapping[LineKind, Gate] = {
-            "run": Gate("run", share=config.share, queue=limits.queue, patience=limits.queue_wait),
-            "live": Gate("live", share=config.live_share, queue=limits.queue, patience=limits.queue_wait),
+        shares: Mapping[LineKind, int] = {"run": config.share, "live": config.live_share, "file": config.live_share}
+        self.gates = {
+            kind: Gate(kind, share=share, queue=limits.queue, patience=limits.queue_wait)
+            for kind, share in shares.items()
         }
         setup = Setup(
             policies=dict(config.policies), slots=config.slots, input_wait=limits.input_wait,

@@ -1,5 +1,6 @@
 """Files of sessions over HTTP: refused before they come, whole or not at all, in parts, and never whole in memory."""
 
+import contextlib
 import hashlib
 import os
 import socket
@@ -274,3 +275,49 @@ def test_who_gives_up_a_download_interrupts_no_call(server: Server) -> None:
     assert patiently(lambda: f"GET {session}/files/large 200" in server.log.read_text())
     assert server.execute(session, "1")["error"] is None
     server.http.delete(session)
+
+
+# --- beside others ----------------------------------------------------------------------------------------------------
+
+
+def test_files_that_are_slow_on_their_way_hold_up_no_call(server: Server) -> None:
+    """Of whom they are makes no difference: calls of sessions have lines of their own."""
+    session = server.session(limits={"disk": "100M"})
+    begun = f"PUT {session}/files/f HTTP/1.1\r\nHost: localhost\r\nContent-Length: 70000000\r\n\r\nx".encode()
+    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+    with contextlib.ExitStack() as open_ones:
+        for _ in range(3):  # all that one key may have at once
+            open_ones.enter_context(socket.create_connection(address)).sendall(begun)
+        while 'proxybox_in_use{kind="file"} 3.0' not in server.http.get("/metrics").text:
+            pass
+        assert server.execute(session, "print('called')")["stdout"] == "called\n"
+    assert server.http.delete(session).status_code == 204
+
+
+def test_a_file_has_so_much_time(tmp_path: Path) -> None:
+    config = """listen = "127.0.0.1:0"
+workers = 1
+slots = 1
+live = 4
+[limits]
+file = "64K"
+[connections]
+time = "1s"
+"""
+    with serving(tmp_path, config) as server:
+        session = server.session()
+        address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+        with socket.create_connection(address, timeout=60) as line:
+            line.sendall(f"PUT {session}/files/f HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n".encode())
+            answer = b""
+            line.settimeout(0.1)
+            for _ in range(600):  # faster than connections.rate, and slower than a file may be
+                with contextlib.suppress(TimeoutError):
+                    answer += line.recv(1_000)
+                    break
+                line.sendall(b"x" * 300)
+            line.settimeout(60)
+            answer += read_all(line)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"too slow on its way" in answer
+        assert put(server, session, "f", b"x" * 60_000).status_code == 204
