@@ -1,13 +1,14 @@
 """Files of sessions over HTTP: refused before they come, whole or not at all, in parts, and never whole in memory."""
 
+import asyncio
 import contextlib
 import hashlib
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -15,8 +16,11 @@ import pytest
 pytest.importorskip("fastapi", reason="the service is served by FastAPI (extra server)")
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
 
-from proxybox.serve.downloads import _answer
+from proxybox.serve.downloads import _answer, download
+from proxybox.serve.workers import Transfer
 from tests.classroom.attacking import patiently, read_all
 from tests.serve.conftest import Server, serving
 
@@ -256,6 +260,40 @@ def test_a_client_that_reads_no_further_holds_nothing_up(server: Server) -> None
     server.http.delete(session)
 
 
+def test_the_end_of_a_download_that_nobody_reads_waits_for_nobody() -> None:
+    """Else a task is left for each of them, and a log line when it is collected."""
+    asyncio.run(asyncio.wait_for(_a_download_that_nobody_reads(), 20))
+
+
+async def _a_download_that_nobody_reads() -> None:
+    scope = {"type": "http", "method": "GET", "headers": [], "path": "/", "query_string": b""}
+
+    async def work(transfer: Transfer) -> bytes:
+        async for _ in transfer.on_ready({"size": 3, "digest": "x"}):
+            pass
+        while True:
+            await transfer.on_data(b"piece")
+
+    before = asyncio.all_tasks()
+    answer = await download(Request(scope), work)
+    assert isinstance(answer, StreamingResponse)
+    (doing,) = asyncio.all_tasks() - before
+    for _ in range(5):
+        await asyncio.sleep(0)
+    doing.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+    read = [piece async for piece in _until_cancelled(answer.body_iterator)]
+    assert read == [b"piece"] * 2
+
+
+async def _until_cancelled(pieces: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    with contextlib.suppress(asyncio.CancelledError):
+        async for piece in pieces:
+            yield piece
+
+
 def test_who_gives_up_a_download_interrupts_no_call(server: Server) -> None:
     session = server.session()
     put(server, session, "large", (bytes(_MIB) for _ in range(32)))
@@ -288,8 +326,7 @@ def test_files_that_are_slow_on_their_way_hold_up_no_call(server: Server) -> Non
     with contextlib.ExitStack() as open_ones:
         for _ in range(3):  # all that one key may have at once
             open_ones.enter_context(socket.create_connection(address)).sendall(begun)
-        while 'proxybox_in_use{kind="file"} 3.0' not in server.http.get("/metrics").text:
-            pass
+        assert patiently(lambda: 'proxybox_in_use{kind="file"} 3.0' in server.http.get("/metrics").text)
         assert server.execute(session, "print('called')")["stdout"] == "called\n"
     assert server.http.delete(session).status_code == 204
 
