@@ -117,7 +117,7 @@ class Keys:
         try:
             status = os.stat(self.path)
         except FileNotFoundError:
-            if self._seen is not None or self._mark.exists():
+            if self._seen is not None or os.path.lexists(self._mark):
                 raise KeysError(
                     f"{self.path}: the file of keys is missing, though keys were made: bring it back, "
                     "or make a key (proxybox serve keys add NAME)"
@@ -134,7 +134,7 @@ class Keys:
     def were_made(self) -> bool:
         """Whether there ever was a key, whatever has become of it. Raises KeysError when nobody can tell."""
         self.known()
-        return self._seen is not None or self._mark.exists()
+        return self._seen is not None or os.path.lexists(self._mark)
 
     # --- for whoever keeps them ---------------------------------------------------------------------------------------
 
