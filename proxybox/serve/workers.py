@@ -146,7 +146,8 @@ class Workers:
         on_free: Callable[[Slot], object], on_lost: Callable[[WorkerProcess], object],
     ) -> None:  # fmt: skip
         self._setup = setup
-        self._kinds: tuple[LineKind, ...] = (*["run"] * setup.slots, *["live"] * live, *["file"] * live)
+        counts: dict[LineKind, int] = {"run": setup.slots, "live": live, "file": live}
+        self._kinds = [kind for kind, count in counts.items() for _ in range(count)]
         self._express = count if express else None
         self._on_free, self._on_lost = on_free, on_lost
         self._numbers = itertools.count(1)
