@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -272,6 +273,15 @@ def test_a_client_that_leaves_in_the_middle_of_a_body_is_one_line(place: Place) 
     if place.name == "serve":
         assert len([line for line in new if "POST /v1/run 499" in line]) == 2, new
         assert len(new) == 2, new
+
+
+def test_what_is_no_request_fills_no_log(place: Place) -> None:
+    before = place.log.read_text().count("Invalid HTTP request")
+    began = time.monotonic()
+    for _ in range(100):
+        assert place.answers(b"no request\r\n\r\n") == [b"400"]
+    seconds = time.monotonic() - began
+    assert place.log.read_text().count("Invalid HTTP request") - before <= 10 * (int(seconds) + 2)
 
 
 # --- WebSockets -------------------------------------------------------------------------------------------------------
