@@ -15,6 +15,7 @@ import attrs
 
 from proxybox.controller import abi
 from proxybox.controller.vfs import namei
+from proxybox.controller.vfs.host.nodes import HostFile
 from proxybox.controller.vfs.memory import MemoryFile
 from proxybox.controller.vfs.nodes import Directory, Node, RegularFile, Symlink
 from proxybox.controller.vfs.openfiles import RegularOpenFile
@@ -96,8 +97,9 @@ def write(world: World, path: str, data: Iterable[bytes], size: int, *, parents:
     """Makes a regular file, or replaces its content. data: pieces, of so many bytes together.
 
     parents: makes missing folders above it too. What is there stays until all is written: then the new file takes its
-    name. A file is changed in place where it has another name, where the folder cannot be changed or there is no room
-    for both. Raises OSError as open(2) and write(2) do, and NoRoom before anything is changed.
+    name. A file is changed in place where it is the host's own, whose owner, ACL and extended attributes a new file
+    would not have; where it has another name; and where the folder cannot be changed or there is no room for both.
+    Raises OSError as open(2) and write(2) do, and NoRoom before anything is changed.
     """
     place = _place(world, path, parents=parents)
     place.check(size)
@@ -128,6 +130,8 @@ class _Place:
         else:
             namei.need(self.node, self.world.credentials, abi.W_OK)
         found = quota.free_pages() * PAGE + _given_back(self.node)
+        if isinstance(self.node, HostFile) and size > (there := self.node.room()):  # what is there is cut off first
+            raise OSError(errno.ENOSPC, f"the host's disk has room for {there:,} bytes", self.path)
         if left == 0:
             raise NoRoom("limits.files leaves no room for another file", self.path)
         if size > found:
@@ -137,7 +141,9 @@ class _Place:
     def is_replaced(self, size: int) -> bool:
         """Whether a new file can take the place of the one that is there."""
         quota, creds = self.directory.superblock.quota, self.world.credentials
-        if self.node is None or self.node.stat().nlink > 1 or self.node.superblock is not self.directory.superblock:
+        if self.node is None or isinstance(self.node, HostFile):
+            return False
+        if self.node.stat().nlink > 1 or self.node.superblock is not self.directory.superblock:
             return False
         try:
             namei.may_create(self.directory, creds)

@@ -61,6 +61,7 @@ def caller_by(connection: HTTPConnection, presented: str | None) -> Caller:
     here = visit(connection.scope)
     caller = service_of(connection).authority.caller(presented, connection.scope["path"], is_open=here.is_open)
     here.key, here.name = caller.key, caller.name
+    connection.scope["state"]["who"] = caller.key
     here.begun_for(caller)
     return caller
 

@@ -44,6 +44,8 @@ T = TypeVar("T")
 _MIB: Final = 1 << 20
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z")
 _FILE_MAX: Final = 1 << 20
+#: Bytes a second with which a file of a session comes or goes at least.
+_FILE_RATE: Final = 64 << 10
 #: The doors, by the names of their files.
 DOORS: Final = ("rest", "websocket", "status", "mcp", "codejail", "sandboxfusion", "jobe", "dify", "librechat")
 
@@ -353,6 +355,11 @@ class Config:
     def live_share(self) -> int:
         """How many calls of sessions, and runs that ask for input, of one key may go on at once."""
         return self.limits.live or max(1, self.workers * self.live * 3 // 4)
+
+    @property
+    def transfer_time(self) -> float:
+        """For how many seconds one file of a session may be on its way: it takes up a line of the session's worker."""
+        return self.connections.time + self.limits.file / _FILE_RATE
 
 
 def address_of(text: str) -> tuple[str, int] | str:

@@ -69,7 +69,8 @@ async def download(request: Request, work: Work) -> Response:
 
     Raises Refusal.
     """
-    pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_AHEAD)
+    pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+    room = asyncio.Semaphore(_AHEAD)
     answer: asyncio.Future[tuple[int, dict[str, str]]] = asyncio.get_running_loop().create_future()
 
     async def on_ready(ready: dict[str, Any]) -> AsyncIterator[bytes]:
@@ -79,8 +80,12 @@ async def download(request: Request, work: Work) -> Response:
             begin = end = 0
         yield json.dumps({"from": begin, "to": end}).encode()
 
-    doing = asyncio.ensure_future(work(Transfer(on_ready, pieces.put)))
-    doing.add_done_callback(lambda _: asyncio.ensure_future(pieces.put(None)))
+    async def on_data(piece: bytes) -> None:
+        await room.acquire()
+        pieces.put_nowait(piece)
+
+    doing = asyncio.ensure_future(work(Transfer(on_ready, on_data)))
+    doing.add_done_callback(lambda _: pieces.put_nowait(None))  # the end needs no room: maybe nobody reads any more
     try:
         await asyncio.wait((doing, answer), return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
@@ -91,11 +96,14 @@ async def download(request: Request, work: Work) -> Response:
     except BaseException:
         doing.cancel()
         raise
-    return _Download(_all(pieces, doing), doing, status, headers)
+    return _Download(_all(pieces, room, doing), doing, status, headers)
 
 
-async def _all(pieces: "asyncio.Queue[bytes | None]", doing: "asyncio.Future[bytes]") -> AsyncIterator[bytes]:
+async def _all(
+    pieces: "asyncio.Queue[bytes | None]", room: asyncio.Semaphore, doing: "asyncio.Future[bytes]"
+) -> AsyncIterator[bytes]:
     while (piece := await pieces.get()) is not None:
+        room.release()
         yield piece
     doing.result()  # what has failed breaks the answer off
 

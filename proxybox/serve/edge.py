@@ -27,7 +27,7 @@ from proxybox.serve.access import ALWAYS, is_health, may_use
 from proxybox.serve.authority import no_key, not_in_scope, unreadable
 from proxybox.serve.callers import Caller
 from proxybox.serve.config import is_loopback
-from proxybox.serve.connections.bodies import Body, NotRead, length
+from proxybox.serve.connections.bodies import SMALL, Body, NotRead, length
 from proxybox.serve.connections.room import Room
 from proxybox.serve.connections.turns import Turns
 from proxybox.serve.keys import Key, KeysError
@@ -80,6 +80,12 @@ def pass_on_body(scope: Scope) -> None:
     """Says that a door keeps nothing of the body of its request; to be called before it reads any of it."""
     body: Body = scope["state"]["body"]
     body.pass_on()
+
+
+def room_for(scope: Scope, caller: Caller, size: int) -> contextlib.AbstractContextManager[None]:
+    """Room for a message of a WebSocket, as bodies have it, while something is done with it. Raises Refusal."""
+    room: Room = scope["state"]["room"]
+    return room.at_once(caller.key or f"@{_address(scope)}", size) if size > SMALL else contextlib.nullcontext()
 
 
 class _WithoutKey(NotRead):
@@ -156,6 +162,7 @@ class Edge:
         self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], here: Visit
     ) -> None:
         began = time.perf_counter()
+        scope["state"]["room"] = self._room
         try:
             self._check(scope, headers, here)
             with contextlib.suppress(Refusal), self.service.authority.visiting() as here.begun_for:

@@ -1,9 +1,10 @@
 """The gate: who gets a worker's free line, who waits for one, and who is sent away at once.
 
 Rules: of the keys that wait, the one that holds the fewest lines is next, and among equals the one that was served
-longest ago. A key never holds more lines than its share, and of the express worker's only one that it holds beside no
-other. The queue is bounded; when it is full, the key of which the most requests wait loses its latest one. So a key
-that floods the service waits behind itself alone.
+longest ago. A key never holds more lines than its share; of the lines of one worker, which the sessions there have to
+wait for, three quarters, unless its share is a larger part of all; and of the express worker's only one that it holds
+beside no other. The queue is bounded; when it is full, the key of which the most requests wait loses its latest one.
+So a key that floods the service waits behind itself alone.
 """
 
 import asyncio
@@ -41,23 +42,29 @@ class _Waiting:
 
 @attrs.define(eq=False)
 class _Key:
-    """What one key holds, and what of it waits. turn: when it was served last."""
+    """What one key holds, and what of it waits. turn: when it was served last. of: how many lines of each worker."""
 
     share: int
     held: int = 0
+    of: "Counter[int]" = attrs.field(factory=Counter)
     turn: int = 0
     waiting: deque[_Waiting] = attrs.field(factory=deque)
 
-    def first(self, slot: Slot) -> _Waiting | None:
+    def first(self, slot: Slot, lines: "Counter[int]") -> _Waiting | None:
         """The first request that waits for such a line, and was not given up meanwhile."""
-        fitting = (each for each in self.waiting if self.can_use(slot, each.worker))
+        fitting = (each for each in self.waiting if self.can_use(slot, each.worker, lines))
         return next((each for each in fitting if not each.ready.done()), None)
 
-    def can_use(self, slot: Slot, worker: int | None) -> bool:
-        """Whether a request can have this line. worker: the number of the only one that can serve it; None for any."""
+    def can_use(self, slot: Slot, worker: int | None, lines: "Counter[int]") -> bool:
+        """Whether a request can have this line.
+
+        worker: the number of the only one that can serve it; None for any. lines: how many each worker has.
+        """
+        number = slot.worker.number
         if worker is None:
             return not (slot.worker.express and self.held)
-        return worker == slot.worker.number
+        part = max(0.75, self.share / lines.total())
+        return worker == number and self.of[number] < max(1, int(part * lines[number]))
 
 
 class Gate:
@@ -84,6 +91,10 @@ class Gate:
     def lines(self) -> int:
         """How many lines there are."""
         return len(self._holders) + len(self._free)
+
+    def _lines(self) -> "Counter[int]":
+        """How many lines each worker has."""
+        return Counter(slot.worker.number for slots in (self._holders, self._free) for slot in slots)
 
     # --- who comes ----------------------------------------------------------------------------------------------------
 
@@ -146,11 +157,12 @@ class Gate:
 
     def _hand_out(self) -> None:
         """Gives free lines to those that wait for one."""
+        lines = self._lines() if self.waiting else Counter()
         for slot in self._roomiest() if self.waiting else ():
             wanting = [(name, key) for name, key in self._keys.items() if key.waiting and key.held < key.share]
             if not wanting:
                 return
-            fitting = ((key.held, key.turn, name, key.first(slot)) for name, key in wanting)
+            fitting = ((key.held, key.turn, name, key.first(slot, lines)) for name, key in wanting)
             *_, name, waiting = min((each for each in fitting if each[-1] is not None), default=(None, None))
             if name is None or waiting is None:
                 continue
@@ -163,7 +175,8 @@ class Gate:
 
     def _take(self, key: _Key, worker: int | None) -> Slot | None:
         """Takes a free line for a key: of the worker that is wanted, or of the one that has the most."""
-        slot = next((slot for slot in self._roomiest() if key.can_use(slot, worker)), None)
+        lines = self._lines()
+        slot = next((slot for slot in self._roomiest() if key.can_use(slot, worker, lines)), None)
         if slot is not None:
             self._free.remove(slot)
         return slot
@@ -175,6 +188,7 @@ class Gate:
 
     def _give(self, name: str, key: _Key, slot: Slot) -> None:
         key.held += 1
+        key.of[slot.worker.number] += 1
         key.turn = next(self._turns)
         self._holders[slot] = name, time.monotonic()
 
@@ -185,6 +199,7 @@ class Gate:
         self._duration += _LATEST * (time.monotonic() - since - self._duration)
         key = self._keys[name]
         key.held -= 1
+        key.of[slot.worker.number] -= 1
         self._forget(name, key)
 
     def _forget(self, name: str, key: _Key) -> None:

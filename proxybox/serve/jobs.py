@@ -34,9 +34,10 @@ class Jobs:
         self.on_lost: list[Callable[[WorkerProcess], object]] = []
         self.begun = 0
         limits = config.limits
-        self.gates: Mapping[LineKind, Gate] = {
-            "run": Gate("run", share=config.share, queue=limits.queue, patience=limits.queue_wait),
-            "live": Gate("live", share=config.live_share, queue=limits.queue, patience=limits.queue_wait),
+        shares: Mapping[LineKind, int] = {"run": config.share, "live": config.live_share, "file": config.live_share}
+        self.gates = {
+            kind: Gate(kind, share=share, queue=limits.queue, patience=limits.queue_wait)
+            for kind, share in shares.items()
         }
         setup = Setup(
             policies=dict(config.policies), slots=config.slots, input_wait=limits.input_wait,
@@ -124,17 +125,21 @@ class Jobs:
         on_event: Callable[[dict[str, Any]], Any] | None, on_begin: Callable[[Job], object] | None,
         worker: int | None, transfer: Transfer | None, is_repeatable: bool,
     ) -> bytes:  # fmt: skip
+        before: WorkerLost | None = None
         for left in reversed(range(_TRIES)):
             slot = await self._enter(kind, caller, worker)
+            if before is not None and before.shared:  # its caller has told it something since, which is lost
+                self._free(slot)
+                raise before
             try:
                 return await self.workers.ask(slot, job, on_event=on_event, on_begin=on_begin, transfer=transfer)
             except JobFailed as failed:
                 raise refusal_of(failed) from None
             except WorkerLost as lost:
-                if lost.begun and is_repeatable and not lost.shared:
-                    is_repeatable = False
-                elif lost.begun or not left or worker is not None:
+                if not left or worker is not None or lost.shared or (lost.begun and not is_repeatable):
                     raise
+                is_repeatable = is_repeatable and not lost.begun
+                before = lost
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(slot.worker.gone.wait(), _GOES)
         raise AssertionError

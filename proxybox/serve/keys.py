@@ -28,7 +28,7 @@ import attrs
 
 from proxybox.policies.errors import ProxyboxError
 from proxybox.serve.access import SCOPES
-from proxybox.serve.replacing import give, read_rewritten, rewrite
+from proxybox.serve.replacing import give, is_of_folder, open_beside, read_rewritten, rewrite
 
 _PREFIX: Final = "pbx"
 _KEY: Final = re.compile(r"pbx_([0-9a-f]{12})_([A-Za-z0-9_-]{43})\Z")
@@ -117,7 +117,7 @@ class Keys:
         try:
             status = os.stat(self.path)
         except FileNotFoundError:
-            if self._seen is not None or self._mark.exists():
+            if self._seen is not None or os.path.lexists(self._mark):
                 raise KeysError(
                     f"{self.path}: the file of keys is missing, though keys were made: bring it back, "
                     "or make a key (proxybox serve keys add NAME)"
@@ -134,7 +134,7 @@ class Keys:
     def were_made(self) -> bool:
         """Whether there ever was a key, whatever has become of it. Raises KeysError when nobody can tell."""
         self.known()
-        return self._seen is not None or self._mark.exists()
+        return self._seen is not None or os.path.lexists(self._mark)
 
     # --- for whoever keeps them ---------------------------------------------------------------------------------------
 
@@ -187,15 +187,14 @@ class Keys:
                 self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             elif not self.path.exists():
                 raise KeysError(f"{self.path}: there is no such file of keys")
-            with open(self.path.with_name(self.path.name + ".lock"), "ab") as lock:
-                give(lock.fileno(), self.path.parent)
+            with open(open_beside(self.path.with_name(f"{self.path.name}.lock"), self.path.parent), "ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 known = dict(self.known()) if self.path.exists() else {}
                 yield known
                 self.has_room = _write(self.path, known)
                 mark(self._mark)  # after the file: one that is marked and missing is a fault
         except OSError as error:
-            raise KeysError(f"{self.path}: {error.strerror}") from None
+            raise KeysError(f"{error.filename or self.path}: {error.strerror}") from None
 
 
 def mark_of(path: str | os.PathLike[str]) -> Path:
@@ -239,6 +238,8 @@ def _read(path: Path) -> tuple[os.stat_result, dict[str, Key]]:
         raise KeysError(f"{path}: {error.strerror}") from None
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise KeysError(f"{path}: others may write to it (chmod 600 {path})")
+    if not is_of_folder(status, path):
+        raise KeysError(f"{path}: it belongs to another user than its folder (remove it, or chown it)")
     if len(data) > _MOST:
         raise KeysError(f"{path}: larger than {_MOST >> 20} MiB")
     try:

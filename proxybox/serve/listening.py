@@ -9,7 +9,7 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from proxybox.controller.costs.descriptorshare import raise_own_limit
@@ -17,6 +17,8 @@ from proxybox.policies.errors import ProxyboxError
 
 #: Seconds until a thread lets another one go on: the event loop must not wait for the thread that writes the audit.
 _SWITCH: Final = 0.0005
+#: How many warnings a second the server of HTTP may log: anybody can send it what is no request.
+_WARNINGS: Final = 10
 #: How many connections wait to be accepted.
 _BACKLOG: Final = 2048
 #: What is to be done about an address at which nobody can listen: for sockets in folders, and for ports.
@@ -127,6 +129,20 @@ def _log_to_stderr(name: str, form: str, level: int) -> None:
         logger = logging.getLogger(each)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(least)
+    handler.addFilter(_few_warnings_of_uvicorn())
+
+
+def _few_warnings_of_uvicorn() -> Callable[[logging.LogRecord], bool]:
+    second, logged = 0.0, 0
+
+    def let_through(record: logging.LogRecord) -> bool:
+        nonlocal second, logged
+        if record.levelno > logging.WARNING or record.name.partition(".")[0] != "uvicorn":
+            return True
+        second, logged = (second, logged + 1) if record.created - second < 1 else (record.created, 1)
+        return logged <= _WARNINGS
+
+    return let_through
 
 
 class _AsJson(logging.Formatter):

@@ -95,14 +95,39 @@ def read_rewritten(path: Path, most: int) -> tuple[os.stat_result, bytes]:
 
 def _open_spare(spare: Path, path: Path) -> int:
     """Opens the spare, which belongs to whom the file belongs, or else its folder."""
-    descriptor = os.open(spare, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = open_beside(spare, path if path.exists() else path.parent)
     try:
         _write_in_place(descriptor)
-        give(descriptor, path if path.exists() else path.parent)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def open_beside(path: Path, like: Path) -> int:
+    """Opens a file that this module's user writes, and makes it where it is missing: it belongs to whom `like` does.
+
+    Raises OSError for what somebody has put there to have root write somewhere else, or give that away, or to write to
+    it later: a link of any kind, what is no regular file, and a file of somebody else. The folder may belong to a user
+    who is less than root.
+    """
+    descriptor = regular(str(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+    try:
+        status = os.fstat(descriptor)
+        if status.st_nlink > 1:
+            raise OSError(errno.EMLINK, "it has another name, too (remove this one)", str(path))
+        if not is_of_folder(status, path):
+            raise OSError(errno.EPERM, "it belongs to another user than its folder (remove it, or chown it)", str(path))
+        give(descriptor, like)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def is_of_folder(status: os.stat_result, path: Path) -> bool:
+    """Whether a file belongs to who may write it anyway: root, this user, or the owner of its folder."""
+    return status.st_uid in {0, os.geteuid(), path.parent.stat().st_uid}
 
 
 def _write_in_place(descriptor: int) -> None:

@@ -21,7 +21,7 @@ from proxybox.serve.jobs import Jobs
 from proxybox.serve.problems import Refusal
 from proxybox.serve.sessionrecords import KeptRecord, SessionRecords, Take
 from proxybox.serve.store import LIVE, Store
-from proxybox.serve.workers import Job, Transfer, WorkerLost, WorkerProcess
+from proxybox.serve.workers import Job, LineKind, Transfer, WorkerLost, WorkerProcess
 
 #: How a session has ended whose worker has died.
 _LOST: Final = "the process that served it has ended"
@@ -250,10 +250,14 @@ class Sessions:
         on_event: Callable[[dict[str, Any]], Any] | None = None, on_begin: Callable[[Job], object] | None = None,
         transfer: Transfer | None = None,
     ) -> bytes:  # fmt: skip
+        kind: LineKind = "live" if transfer is None else "file"
         try:
-            return await self._jobs.ask(
-                "live", caller, job, on_event=on_event, on_begin=on_begin, worker=worker.number, transfer=transfer
-            )
+            async with asyncio.timeout(None if transfer is None else self._jobs.config.transfer_time):
+                return await self._jobs.ask(
+                    kind, caller, job, on_event=on_event, on_begin=on_begin, worker=worker.number, transfer=transfer
+                )
+        except TimeoutError:
+            raise Refusal("timeout", "the file was too slow on its way") from None
         except WorkerLost as error:
             if job["op"] == "open":
                 raise Refusal("worker-lost", headers={"Retry-After": "1"}) from None

@@ -2,8 +2,9 @@
 
     job ── a free line of a worker ── events, then a result ── the line is free again
 
-Each worker has lines of two kinds: for runs, and for what can wait long (calls of sessions, runs that ask for input),
-so that the second never take the place of the first. Who gets a line that is free is for the gate to say (gate.py).
+Each worker has lines of three kinds: for runs, for what can wait long (calls of sessions, runs that ask for input),
+and for files on their way, which may be slow. So none takes the place of what may be faster. Who gets a line that is
+free is for the gate to say (gate.py).
 
 One more worker is the express: it comes before the others on the CPUs, and a key has one line in it at most. So what a
 key asks for beside nothing else is not held up by keys that ask for much.
@@ -37,7 +38,7 @@ _PAUSE: Final = 1.0
 #: By how many steps of niceness the express comes before the other workers: about half of a CPU's time is theirs still.
 _NICE: Final = 3
 #: The kind of a line.
-LineKind = Literal["run", "live"]
+LineKind = Literal["run", "live", "file"]
 
 
 @attrs.frozen
@@ -54,12 +55,18 @@ class Transfer:
 class WorkerLost(Exception):
     """A worker has ended in the middle of a job.
 
-    begun: whether the job may have begun. shared: whether its caller was told something of it, or told it something.
+    begun: whether the job may have begun.
     """
 
-    def __init__(self, *, begun: bool, shared: bool = False) -> None:
+    def __init__(self, *, begun: bool) -> None:
         super().__init__("the process that served the box has ended")
-        self.begun, self.shared = begun, shared
+        self.begun = begun
+        self.job: Job | None = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether the job's caller was told something of it, or has told it something by now."""
+        return self.job is not None and self.job.shared
 
 
 class JobFailed(Exception):
@@ -102,7 +109,7 @@ class WorkerProcess:
 
 
 class Job:
-    """One job while it runs. shared: as for WorkerLost."""
+    """One job while it runs. shared: whether its caller was told something of it, or has told it something."""
 
     def __init__(self, number: int, slot: Slot) -> None:
         self.number = number
@@ -127,8 +134,10 @@ class Job:
 
 
 class Workers:
-    """All worker processes. count: how many share the CPUs. express: whether there is one more that comes before them.
+    """All worker processes.
 
+    count: how many share the CPUs. live: how many lines each has for what can wait long, and how many for files.
+    express: whether there is one more worker that comes before them.
     on_free: is called with a slot that can be used. on_lost: is called with a worker that has died.
     """
 
@@ -136,7 +145,9 @@ class Workers:
         self, setup: Setup, count: int, live: int, *, express: bool,
         on_free: Callable[[Slot], object], on_lost: Callable[[WorkerProcess], object],
     ) -> None:  # fmt: skip
-        self._setup, self._runs, self._live = setup, setup.slots, live
+        self._setup = setup
+        counts: dict[LineKind, int] = {"run": setup.slots, "live": live, "file": live}
+        self._kinds = [kind for kind, count in counts.items() for _ in range(count)]
         self._express = count if express else None
         self._on_free, self._on_lost = on_free, on_lost
         self._numbers = itertools.count(1)
@@ -157,13 +168,13 @@ class Workers:
         setup = attrs.evolve(self._setup, nice=0 if express or self._express is None else _NICE)
         process = await asyncio.to_thread(
             Worker, "proxybox.serve.worker", pickle.dumps(setup),
-            sockets=1 + self._runs + self._live, cpus=self._cpus[number], environment=environment,
+            sockets=1 + len(self._kinds), cpus=self._cpus[number], environment=environment,
         )  # fmt: skip
         ends = [socket.socket(fileno=os.dup(connection.fileno())) for connection in process.connections]
         process.close()
         control, *lines = [await Line.on(end) for end in ends]
         worker = WorkerProcess(number, process, control, express)
-        worker.slots = [Slot(worker, "run" if at < self._runs else "live", line) for at, line in enumerate(lines)]
+        worker.slots = [Slot(worker, kind, line) for kind, line in zip(self._kinds, lines, strict=True)]
         self.processes[number] = worker
         for slot in worker.slots:
             self._on_free(slot)
@@ -228,7 +239,7 @@ class Workers:
                     if on_event is not None and inspect.isawaitable(told := on_event(json.loads(data))):
                         await told
         except WorkerLost as lost:
-            lost.shared = doing.shared
+            lost.job = doing
             raise
         except BaseException:  # the caller no longer waits, or its function has failed
             doing.cancel()

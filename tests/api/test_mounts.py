@@ -8,6 +8,9 @@ import pytest
 
 import proxybox
 from proxybox import Filesystem, Mount, Status
+from proxybox.controller.vfs.host.attributes import ACCESS
+from proxybox.controller.vfs.host.nodes import HostFile
+from tests.vfs.rights import acl, why_not
 
 
 @pytest.fixture
@@ -143,6 +146,35 @@ print(sorted(os.listdir("/data")), os.stat("/data/new").st_uid == os.getuid())
     assert (data / "file.txt").read_text() == "FROM the host"
     assert (data / "made" / "moved").read_bytes() == b"\x00\xff"
     assert not (data / "link").is_symlink()
+
+
+def test_a_file_that_its_caller_writes_stays_the_host_s_own(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new file in its place would have neither its owner nor what else says who may use it."""
+    if why := why_not(data):
+        pytest.skip(why)
+    file = data / "file.txt"
+    os.setxattr(file, "user.note", b"kept")
+    os.setxattr(file, ACCESS, acl("user::rw-,user:1001:---,group::r--,mask::rw-,other::rw-"))
+    if os.getuid() == 0:
+        os.chown(file, 1001, 1002)
+    data.chmod(0o777)
+
+    def rights() -> list[object]:
+        status = file.stat()
+        attributes = {name: os.getxattr(file, name) for name in os.listxattr(file)}
+        return [status.st_ino, status.st_mode, status.st_uid, status.st_gid, attributes]
+
+    before = rights()
+    with proxybox.Sandbox(filesystem=[Mount("/data", data, mode="rw")]) as box, box.session() as session:
+        session.write_file("/data/link", b"written")
+        assert (file.read_text(), rights()) == ("written", before)
+        monkeypatch.setattr(HostFile, "room", lambda _: 10)
+        with pytest.raises(OSError, match="the host's disk has room for 10 bytes"):
+            session.write_file("/data/file.txt", b"too large for it")
+        assert (file.read_text(), rights()) == ("written", before)
+        session.write_file("/data/new", b"is made")
+    assert (data / "new").read_text() == "is made"
+    assert not list(data.glob("*.part"))
 
 
 def test_what_the_host_changes_is_seen(data: Path) -> None:

@@ -1,12 +1,14 @@
 """Files of sessions over HTTP: refused before they come, whole or not at all, in parts, and never whole in memory."""
 
+import asyncio
+import contextlib
 import hashlib
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -14,8 +16,11 @@ import pytest
 pytest.importorskip("fastapi", reason="the service is served by FastAPI (extra server)")
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
 
-from proxybox.serve.downloads import _answer
+from proxybox.serve.downloads import _answer, download
+from proxybox.serve.workers import Transfer
 from tests.classroom.attacking import patiently, read_all
 from tests.serve.conftest import Server, serving
 
@@ -255,6 +260,40 @@ def test_a_client_that_reads_no_further_holds_nothing_up(server: Server) -> None
     server.http.delete(session)
 
 
+def test_the_end_of_a_download_that_nobody_reads_waits_for_nobody() -> None:
+    """Else a task is left for each of them, and a log line when it is collected."""
+    asyncio.run(asyncio.wait_for(_a_download_that_nobody_reads(), 20))
+
+
+async def _a_download_that_nobody_reads() -> None:
+    scope = {"type": "http", "method": "GET", "headers": [], "path": "/", "query_string": b""}
+
+    async def work(transfer: Transfer) -> bytes:
+        async for _ in transfer.on_ready({"size": 3, "digest": "x"}):
+            pass
+        while True:
+            await transfer.on_data(b"piece")
+
+    before = asyncio.all_tasks()
+    answer = await download(Request(scope), work)
+    assert isinstance(answer, StreamingResponse)
+    (doing,) = asyncio.all_tasks() - before
+    for _ in range(5):
+        await asyncio.sleep(0)
+    doing.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+    read = [piece async for piece in _until_cancelled(answer.body_iterator)]
+    assert read == [b"piece"] * 2
+
+
+async def _until_cancelled(pieces: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    with contextlib.suppress(asyncio.CancelledError):
+        async for piece in pieces:
+            yield piece
+
+
 def test_who_gives_up_a_download_interrupts_no_call(server: Server) -> None:
     session = server.session()
     put(server, session, "large", (bytes(_MIB) for _ in range(32)))
@@ -274,3 +313,48 @@ def test_who_gives_up_a_download_interrupts_no_call(server: Server) -> None:
     assert patiently(lambda: f"GET {session}/files/large 200" in server.log.read_text())
     assert server.execute(session, "1")["error"] is None
     server.http.delete(session)
+
+
+# --- beside others ----------------------------------------------------------------------------------------------------
+
+
+def test_files_that_are_slow_on_their_way_hold_up_no_call(server: Server) -> None:
+    """Of whom they are makes no difference: calls of sessions have lines of their own."""
+    session = server.session(limits={"disk": "100M"})
+    begun = f"PUT {session}/files/f HTTP/1.1\r\nHost: localhost\r\nContent-Length: 70000000\r\n\r\nx".encode()
+    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+    with contextlib.ExitStack() as open_ones:
+        for _ in range(3):  # all that one key may have at once
+            open_ones.enter_context(socket.create_connection(address)).sendall(begun)
+        assert patiently(lambda: 'proxybox_in_use{kind="file"} 3.0' in server.http.get("/metrics").text)
+        assert server.execute(session, "print('called')")["stdout"] == "called\n"
+    assert server.http.delete(session).status_code == 204
+
+
+def test_a_file_has_so_much_time(tmp_path: Path) -> None:
+    config = """listen = "127.0.0.1:0"
+workers = 1
+slots = 1
+live = 4
+[limits]
+file = "64K"
+[connections]
+time = "1s"
+"""
+    with serving(tmp_path, config) as server:
+        session = server.session()
+        address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+        with socket.create_connection(address, timeout=60) as line:
+            line.sendall(f"PUT {session}/files/f HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n".encode())
+            answer = b""
+            line.settimeout(0.1)
+            for _ in range(600):  # faster than connections.rate, and slower than a file may be
+                with contextlib.suppress(TimeoutError):
+                    answer += line.recv(1_000)
+                    break
+                line.sendall(b"x" * 300)
+            line.settimeout(60)
+            answer += read_all(line)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"too slow on its way" in answer
+        assert put(server, session, "f", b"x" * 60_000).status_code == 204

@@ -232,3 +232,22 @@ async def test_nothing_is_kept_of_keys_that_have_left() -> None:
     for name in ("", *map(str, range(100))):
         gate.free(await gate.enter(name))
     assert not gate._keys
+
+
+@_in_a_loop
+async def test_a_key_leaves_lines_of_each_worker_to_the_sessions_of_others() -> None:
+    gate, _ = _gate(4, workers=2, share=6)
+    held = [await gate.enter("a", worker=1) for _ in range(3)]
+    waits = asyncio.create_task(gate.enter("a", worker=1))
+    await _waits(waits)
+    gate.free(await gate.enter("b", worker=1))
+    await _waits(waits)
+    gate.free(held[0])
+    assert (await waits).worker.number == 1
+    assert [await gate.enter("c", share=8, worker=0) for _ in range(4)]  # it may have all of them
+
+
+@_in_a_loop
+async def test_a_worker_with_one_line_has_it_for_all() -> None:
+    gate, _ = _gate(1, share=1)
+    assert await gate.enter("a", worker=0)

@@ -135,6 +135,15 @@ def test_that_keys_were_made_is_known_for_good(keys: Keys) -> None:
     assert Keys(keys.path).were_made
 
 
+def test_a_mark_that_leads_nowhere_is_one(keys: Keys) -> None:
+    keys.path.parent.mkdir()
+    os.symlink("nothing", f"{keys.path}.made")
+    keys.add("moodle")
+    keys.path.unlink()
+    with pytest.raises(KeysError, match="is missing"):
+        _ = Keys(keys.path).were_made
+
+
 def test_a_file_of_before_says_that_keys_were_made(keys: Keys) -> None:
     """Versions without a mark have made such files."""
     keys.path.parent.mkdir()

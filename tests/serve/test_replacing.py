@@ -177,7 +177,7 @@ def test_a_reader_takes_nothing_that_is_being_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["fifo", "folder"])
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "file")
-    with pytest.raises(OSError, match=r"not a regular file|Is a directory"):
+    with pytest.raises(OSError, match=r"no regular file|Is a directory"):
         read_rewritten(tmp_path / "file", 100)
 
 
@@ -191,3 +191,45 @@ def test_what_root_makes_belongs_to_the_owner_of_the_folder(tmp_path: Path) -> N
     keys.revoke("moodle")
     names = {name: ((tmp_path / name).stat().st_uid, (tmp_path / name).stat().st_gid) for name in os.listdir(tmp_path)}
     assert names == dict.fromkeys(("keys.json", "keys.json.spare", "keys.json.lock", "keys.json.made"), (1000, 1001))
+
+
+@pytest.mark.parametrize("beside", ["keys.json.lock", "keys.json.spare"])
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_what_lies_beside_the_keys_leads_nowhere(
+    tmp_path: Path, beside: str, link: Callable[[Path, Path], None]
+) -> None:
+    """Else the owner of the folder would have root give them any file, by the next change of the keys."""
+    from proxybox.serve.keys import Keys, KeysError
+
+    (folder := tmp_path / "data").mkdir()
+    keys = Keys(folder / "keys.json")
+    shown = keys.add("moodle")
+    other = tmp_path / "other"
+    other.write_text("of root alone")
+    (folder / beside).unlink()
+    link(other, folder / beside)
+    if os.getuid() == 0:
+        os.chown(folder, 1000, 1000)
+    before = other.stat()
+    with pytest.raises(KeysError, match=rf"{beside}: "):
+        keys.revoke("moodle")
+    after = other.stat()
+    assert (other.read_text(), after.st_uid, after.st_gid) == ("of root alone", before.st_uid, before.st_gid)
+    assert keys.find(shown) is not None
+    (folder / beside).unlink()
+    keys.revoke("moodle")
+    assert keys.find(shown) is None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root makes files for others")
+@pytest.mark.parametrize("name", ["keys.json", "keys.json.lock", "keys.json.spare"])
+def test_files_of_keys_that_others_have_made_are_refused(tmp_path: Path, name: str) -> None:
+    """Who made a file may have it open, and could write to it later."""
+    from proxybox.serve.keys import Keys, KeysError
+
+    keys = Keys(tmp_path / "keys.json")
+    shown = keys.add("moodle")
+    os.chown(tmp_path / name, 1000, 1000)
+    fresh = Keys(tmp_path / "keys.json")
+    with pytest.raises(KeysError, match=rf"{name}: it belongs to another user"):
+        fresh.find(shown) if name == "keys.json" else fresh.revoke("moodle")

@@ -240,6 +240,22 @@ async def test_one_client_has_half_of_the_queue() -> None:
 
 
 @in_a_loop
+async def test_room_that_comes_when_its_client_has_gone_is_the_next_ones() -> None:
+    """Whoever waited was cancelled, and has not yet seen it, when there is room."""
+    room = a_room()
+    await room.take("a", 50)
+    await room.take("b", 50)
+    waiting = [asyncio.create_task(room.take(who, 50)) for who in "cd"]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    room.give("b", 50)
+    told = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(each) for each in told] == [asyncio.CancelledError, type(None)]
+    assert (room.used, len(room._waiting), dict(room._held)) == (100, 0, {"a": 50, "d": 50})
+
+
+@in_a_loop
 async def test_clients_take_turns_however_much_one_of_them_asks_for() -> None:
     turns, order = Turns(), []
 

@@ -232,6 +232,12 @@ class HostFile(HostNode, RegularFile):
     def size(self) -> int:
         return self.look().st_size
 
+    def room(self) -> int:
+        """How many bytes the host's disk has for this file, when it is written anew in place."""
+        with self._mount.host.path_fd(self.relative()) as fd:
+            disk, own = os.fstatvfs(fd), os.fstat(fd).st_blocks * 512
+        return disk.f_bavail * disk.f_frsize + own
+
     def pread(self, size: int, offset: int) -> bytes:
         offset = min(offset, MAX_FILE_SIZE)
         if self._fd is not None:

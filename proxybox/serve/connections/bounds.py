@@ -40,7 +40,7 @@ class Bounds:
     most: connections at once. of_address: those of one address. head: bytes of what is no body: a request line with its
     header, the framing of chunks, trailers, and the first message of a WebSocket. time: seconds in which a header comes
     whole, and for which a body, or whoever reads an answer, may fall behind. rate: bytes a second with which they do
-    not. unread: bytes of one address that have come and that nothing has asked for yet.
+    not. unread: bytes of one address, or of all WebSockets of a key, that have come and that nothing has asked for yet.
     """
 
     most: int = attrs.field(default=4_000, converter=to_whole, validator=between(1, 1_000_000, _COUNT))

@@ -5,7 +5,9 @@ holds nothing is let in whatever it brings, as soon as all together have room: t
 """
 
 import asyncio
+import contextlib
 from collections import Counter, deque
+from collections.abc import Iterator
 from typing import Final
 
 import attrs
@@ -37,8 +39,7 @@ class Room:
 
     async def take(self, who: str, size: int) -> None:
         """Takes room for a body; it is given back with `give`. Raises Refusal."""
-        if not self._waiting and self._fits(who, size) and self._is_room(size):
-            self._hold(who, size)
+        if self._take_now(who, size):
             return
         own = sum(each.who == who for each in self._waiting)
         if len(self._waiting) >= self._queue or own >= max(1, self._queue // 2):
@@ -58,6 +59,22 @@ class Room:
             if isinstance(error, TimeoutError):
                 raise self._no_room(who) from None
             raise
+
+    @contextlib.contextmanager
+    def at_once(self, who: str, size: int) -> Iterator[None]:
+        """Room in a context for what is in memory already, and so cannot wait for it. Raises Refusal."""
+        if not self._take_now(who, size):
+            raise self._no_room(who)
+        try:
+            yield
+        finally:
+            self.give(who, size)
+
+    def _take_now(self, who: str, size: int) -> bool:
+        is_free = not self._waiting and self._fits(who, size) and self._is_room(size)
+        if is_free:
+            self._hold(who, size)
+        return is_free
 
     def give(self, who: str, size: int) -> None:
         """Gives room back."""
@@ -79,14 +96,15 @@ class Room:
 
     def _let_in(self) -> None:
         for waiting in tuple(self._waiting):
+            if waiting.ready.done():  # it was given up, and takes itself out
+                continue
             if not self._fits(waiting.who, waiting.size):
                 continue
             if not self._is_room(waiting.size):
                 return
             self._waiting.remove(waiting)
-            if not waiting.ready.done():
-                self._hold(waiting.who, waiting.size)
-                waiting.ready.set_result(None)
+            self._hold(waiting.who, waiting.size)
+            waiting.ready.set_result(None)
 
     def _no_room(self, who: str) -> Refusal:
         headers = {"Retry-After": _AGAIN}

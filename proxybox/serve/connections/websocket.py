@@ -3,6 +3,8 @@
 bound                                                      what happens beyond it
 bytes of what comes before the service has said anything   closed with 1009
 frames of one message                                      closed with 1008
+bytes that have come, for all sockets of its key, or       closed with 1008
+of its address, and that nothing has asked for
 the rate at which what is sent is taken                    it is ended, and what is left is let go
 
 Nothing is parsed while a message waits for whoever reads it, and nothing is read while the other side does not.
@@ -25,7 +27,11 @@ _POLICY_VIOLATION: Final = 1008
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
-    """One WebSocket. _left: what has come and is not parsed yet."""
+    """One WebSocket.
+
+    _left: what has come and is not parsed yet. _whole: bytes of a message that waits for its reader. _held: bytes that
+    are counted, and for whom: who has read the first message says by `who` in the state of the scope whose it is.
+    """
 
     def __init__(self, *args: Any, peers: Peers, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -34,6 +40,8 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self._left: deque[bytes] = deque()
         self._most, self.conn.max_message_size = self.conn.max_message_size, peers.bounds.head
         self._watch: Watch | None = None
+        self._whole = 0
+        self._held: tuple[str, int] = "", 0
 
     def connection_made(self, transport: Any) -> None:
         """See asyncio.Protocol."""
@@ -49,6 +57,8 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         if self._watch is not None:
             self._watch.stop()
         self._left.clear()
+        self._peers.hold(self._held[0], -self._held[1])
+        self._held = "", 0
         self._peers.leave(self._address)
         super().connection_lost(exc)
 
@@ -62,6 +72,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     async def receive(self) -> Any:
         """See ASGI."""
         message = await super().receive()
+        self._whole = 0
         self._feed()
         return message
 
@@ -71,12 +82,33 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             super().data_received(self._left.popleft())
         if not self.writable.is_set() and not self.transport.is_closing():
             self.transport.pause_reading()
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """Counts what waits of this socket, and ends it where whose it is may not have so much."""
+        if self.transport.is_closing():
+            return
+        waiting = self._whole + len(self.conn.reader.buffer) + sum(map(len, (*self._left, *self.frames)))
+        key = self.scope["state"].get("who") if self.handshake_initiated else None
+        name, held = self._held
+        self._held = f"key {key}" if key else self._address, waiting
+        self._peers.hold(name, -held)
+        if not self._peers.hold(*self._held):
+            self._end("too much of this client waits")
+
+    def send_receive_event_to_app(self) -> None:
+        """See WebSocketsSansIOProtocol."""
+        self._whole = sum(map(len, self.frames))
+        super().send_receive_event_to_app()
+
+    def _end(self, why: str) -> None:
+        self.conn.fail(_POLICY_VIOLATION, why)
+        self.handle_parser_exception()
 
     def handle_cont(self, event: Frame) -> None:
         """See WebSocketsSansIOProtocol."""
         if len(self.frames) >= _MOST_FRAMES:
-            self.conn.fail(_POLICY_VIOLATION, "too many frames")
-            self.handle_parser_exception()
+            self._end("too many frames")
             return
         super().handle_cont(event)
 

@@ -26,7 +26,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from proxybox.serve import models
 from proxybox.serve.asking import bearer, caller_by
 from proxybox.serve.callers import Caller
-from proxybox.serve.edge import visit
+from proxybox.serve.edge import room_for, visit
 from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
 from proxybox.serve.sessions import Sessions
@@ -118,7 +118,7 @@ class _Talk:
         """Takes the first message. Raises WebSocketDisconnect."""
         try:
             async with asyncio.timeout(self._patience):
-                first = await self._receive(_FIRST)
+                first, _ = await self._receive(_FIRST)
             self._caller = caller_by(self._websocket, first.key if first.key is not None else bearer(self._websocket))
             if isinstance(first, Open):
                 asked = first.model_dump(exclude_unset=True, exclude_none=True, exclude={"do", "key"})
@@ -147,27 +147,32 @@ class _Talk:
     async def _take(self) -> None:
         while True:
             try:
-                message = await self._receive(_LATER)
+                message, size = await self._receive(_LATER)
                 if isinstance(message, Execute):
-                    await self._execute(message)
-                elif isinstance(message, Complete):
-                    data = await self._sessions.command(
-                        self._caller, self._session, "complete", code=message.code, cursor=message.cursor
-                    )
-                    await self._send({"event": "completed", "id": message.id, **json.loads(data)})
-                elif isinstance(message, Input):
-                    await self._sessions.input(self._caller, self._session, message.text)
+                    await self._execute(message, size)
                 else:
-                    await self._sessions.interrupt(self._caller, self._session)
+                    with room_for(self._websocket.scope, self._caller, size):
+                        await self._do(message)
             except Refusal as refusal:
                 await self._fail("", refusal)
 
-    async def _execute(self, message: Execute) -> None:
+    async def _do(self, message: Complete | Input | Interrupt) -> None:
+        if isinstance(message, Complete):
+            data = await self._sessions.command(
+                self._caller, self._session, "complete", code=message.code, cursor=message.cursor
+            )
+            await self._send({"event": "completed", "id": message.id, **json.loads(data)})
+        elif isinstance(message, Input):
+            await self._sessions.input(self._caller, self._session, message.text)
+        else:
+            await self._sessions.interrupt(self._caller, self._session)
+
+    async def _execute(self, message: Execute, size: int) -> None:
         if self._call is not None and not self._call.done():
             raise Refusal("session-busy")
-        self._call = asyncio.create_task(self._run(message))
+        self._call = asyncio.create_task(self._run(message, size))
 
-    async def _run(self, message: Execute) -> None:
+    async def _run(self, message: Execute, size: int) -> None:
         asked = message.model_dump(exclude_unset=True, exclude_none=True, exclude={"do", "id", "mode"})
         mode = "eval" if message.mode == "eval" else "exec"
 
@@ -177,10 +182,11 @@ class _Talk:
 
         try:
             await self._send({"event": "started", "id": message.id})
-            data = await self._sessions.command(
-                self._caller, self._session, mode, on_event=tell, **asked, interactive=True,
-                echo=message.mode == "interactive",
-            )  # fmt: skip
+            with room_for(self._websocket.scope, self._caller, size):
+                data = await self._sessions.command(
+                    self._caller, self._session, mode, on_event=tell, **asked, interactive=True,
+                    echo=message.mode == "interactive",
+                )  # fmt: skip
             result = json.loads(data)
             if result["error"] is not None:
                 await self._send({"event": "error", "id": message.id, **result["error"]})
@@ -200,13 +206,14 @@ class _Talk:
             with contextlib.suppress(Refusal):
                 await self._sessions.end(self._caller, self._session)
 
-    async def _receive(self, form: TypeAdapter[Any]) -> Any:
+    async def _receive(self, form: TypeAdapter[Any]) -> tuple[Any, int]:
+        """Returns the next message, and its size."""
         text = await self._websocket.receive_text()
         if len(text) > _MOST:
             await self._websocket.close(_TOO_LARGE)
             raise WebSocketDisconnect(_TOO_LARGE)
         try:
-            return form.validate_json(text)
+            return form.validate_json(text), len(text)
         except ValidationError as error:
             faults = [{"loc": list(each["loc"]), "msg": each["msg"]} for each in error.errors(include_input=False)]
             raise Refusal("invalid", errors=faults[:100]) from None
