@@ -160,7 +160,7 @@ class Watch:
     def share(self, threads: int) -> None:
         """Gives so many threads that compute the weight of one, as far as the kernel lets this process do so."""
         with self.lock, contextlib.suppress(OSError):
-            if self.pidfd >= 0:
+            if self._has_its_pid():
                 priority.lower_all(self.pid, priority.of_long(self.niceness, threads))
 
     def free(self, seconds: float | None) -> None:
@@ -272,10 +272,12 @@ class Watch:
         run: of fifteen threads, each of which runs for a tick, after 60 ms. The one that runs now takes it at once.
         """
         with contextlib.suppress(OSError):
-            if self.pidfd < 0 or self.near is None:  # its pid may not be its own any more
-                return
-            if (tids := hostproc.threads(self.pid))[1:]:
+            if (tids := hostproc.threads(self.pid))[1:] and self._has_its_pid():
                 pidfd.stop_threads(self.pid, tids)
+
+    def _has_its_pid(self) -> bool:
+        """Whether its pid is its own. It is reaped after `release`, but other code of the caller may have done so."""
+        return self.pidfd >= 0 and self.near is not None and not pidfd.has_ended(self.pidfd)
 
     def send(self, number: int, value: int = 0) -> bool:
         """Sends a real signal, by pidfd, so that it cannot reach another process.

@@ -164,7 +164,7 @@ class Listener:
     def _receive(self) -> Knock | None:
         buffer = bytearray(_NOTIF.size)
         try:
-            fcntl.ioctl(self.fd, _RECV, buffer)
+            self._ask(_RECV, buffer)
         except OSError:  # the thread that made the call has gone meanwhile
             return None
         identifier, tid, _, number, _, _, first, second, _, _, fifth, _ = _NOTIF.unpack(buffer)
@@ -173,10 +173,17 @@ class Listener:
         is_birth = number == NUMBERS["prctl"]
         return Knock(identifier, tid, not is_birth and first == FORK_FLAGS, is_birth, stack=second)
 
+    def _ask(self, request: int, argument: bytes | bytearray) -> None:
+        """Makes an ioctl(2) on the listener, which another thread may have closed. Raises OSError then, too."""
+        fd = self.fd
+        if fd < 0:  # ioctl raises ValueError
+            raise OSError(errno.EBADF, "the guests of this listener have ended")
+        fcntl.ioctl(fd, request, argument)
+
     def is_there(self, knock: Knock) -> bool:
         """Whether the kernel still holds the call, so that the thread's id cannot belong to another thread."""
         try:
-            fcntl.ioctl(self.fd, _ID_VALID, struct.pack("=Q", knock.identifier))
+            self._ask(_ID_VALID, struct.pack("=Q", knock.identifier))
         except OSError:
             return False
         return True
@@ -194,7 +201,7 @@ class Listener:
     def give(self, knock: Knock, number: int, fd: int) -> bool:
         """Installs a descriptor of the controller's in the guest. Returns False where that fails."""
         try:
-            fcntl.ioctl(self.fd, _ADD, _ADDFD.pack(knock.identifier, _SETFD, fd, number, os.O_CLOEXEC))
+            self._ask(_ADD, _ADDFD.pack(knock.identifier, _SETFD, fd, number, os.O_CLOEXEC))
         except OSError:  # the guest has gone, or this kernel adds no descriptors
             return False
         return True
@@ -216,7 +223,7 @@ class Listener:
     def _respond(self, knock: Knock, error: int, flags: int) -> bool:
         while True:
             try:
-                fcntl.ioctl(self.fd, _SEND, bytearray(_RESPONSE.pack(knock.identifier, 0, error, flags)))
+                self._ask(_SEND, bytearray(_RESPONSE.pack(knock.identifier, 0, error, flags)))
             except InterruptedError:  # by a signal to this thread: the kernel still holds the call
                 continue
             except OSError:  # ENOENT

@@ -21,9 +21,9 @@ _SEALED = {
     "CapAmb": "0",
     "Threads": "1",
 }
-#: Those that some kernels do not tell (gVisor), and that follow from others. A capability is ambient only where it is
-#: permitted and inheritable (capabilities(7)); and of a process without capabilities, a kernel takes a filter only when
-#: it has no_new_privs (seccomp(2)), which the launcher has set before.
+#: Those that some kernels tell of no process (gVisor), and that follow from others. A capability is ambient only where
+#: it is permitted and inheritable (capabilities(7)); and of a process without capabilities, a kernel takes a filter
+#: only when it has no_new_privs (seccomp(2)), which the launcher has set before.
 _MAY_BE_UNTOLD = frozenset({"CapAmb", "NoNewPrivs"})
 #: The lines of /proc/PID/status that are read here, as key and value. The kernel escapes newlines in a process's name.
 _FACTS = re.compile(rf"\n({'|'.join((*_SEALED, 'Uid', 'Seccomp_filters'))}):[ \t]*(.*)").findall
@@ -59,7 +59,7 @@ def inspect_seal(pid: int, uid: int, niceness: int, filters: int | None) -> list
             f"the guest is not sealed: it has {status.get('Seccomp_filters')} seccomp filters, not {filters}"
         )
     for key, wanted in _SEALED.items():
-        if key not in status and key in _MAY_BE_UNTOLD:
+        if key not in status and key in _MAY_BE_UNTOLD and key not in _status("self"):
             continue
         if key not in status:
             raise SandboxStartError(
@@ -86,7 +86,7 @@ def inspect_seal(pid: int, uid: int, niceness: int, filters: int | None) -> list
     ]
 
 
-def _status(pid: int) -> dict[str, str]:
+def _status(pid: int | str) -> dict[str, str]:
     text = b""
     try:
         fd = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)

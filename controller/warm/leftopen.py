@@ -8,6 +8,7 @@ closed, and flushes what is open then. It does so after each later call, too, wi
 All of it is a part of the call: within its limits, and recorded. A call has two such rounds at most.
 """
 
+import itertools
 import marshal
 from collections.abc import Iterator
 
@@ -64,7 +65,8 @@ class LeftOpen:
         return tuple(path.decode("utf-8", "surrogateescape") for path in self._paths())
 
     def _paths(self) -> Iterator[bytes]:
-        for file in [file for file in self._new if file.references > 0][:_MOST_TOLD]:
+        still = {file.location: file for file in self._new if file.references > 0}  # one may be open many times
+        for file in itertools.islice(still.values(), _MOST_TOLD):
             try:
                 path = path_of(self._world.tree, file)
             except OSError:  # its folder is gone

@@ -78,6 +78,12 @@ def test_what_is_told_is_a_name_that_is_there(session: proxybox.Session) -> None
     )
 
 
+def test_a_file_that_is_open_many_times_is_told_once(session: proxybox.Session) -> None:
+    """Otherwise one file fills a model's answer, and hides the others."""
+    opened = "same = [open('same', 'w') for _ in range(60)]\nother = open('other', 'w')"
+    assert session.exec(opened, check=True).left_open == ("/box/same", "/box/other")
+
+
 @pytest.mark.parametrize("how", ["eval", "call", "get", "sys.exit", "echo"])
 def test_every_kind_of_call(session: proxybox.Session, how: str) -> None:
     session.exec(

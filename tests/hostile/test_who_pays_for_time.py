@@ -1,5 +1,6 @@
 """What the controller computes for a guest counts for that guest: programs whose calls cost more than they do themselves."""
 
+import itertools
 import os
 import time
 
@@ -180,7 +181,7 @@ def test_a_meter_counts_who_serves_and_not_the_caller():
 def test_what_is_free_is_carried_no_further(monkeypatch):
     """What one call was given and did not use is not the next one's."""
     watch = Watch(os.getpid(), -1)
-    spent = iter([0, 500] + 6 * [900])
+    spent = itertools.chain((0, 500), itertools.repeat(900))
     monkeypatch.setattr(Meter, "spent_ns", lambda _: next(spent))
     monkeypatch.setattr(Watch, "cpu_time_ns", lambda _: 0)
     watch.free(200e-9)

@@ -1,15 +1,20 @@
 """Descriptors are installed in guests by other threads than the one that serves many guests."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 import proxybox
+from proxybox.controller.costs import descriptorshare
+from proxybox.controller.drivers import serving
 from proxybox.controller.process import installing
 from proxybox.controller.process.installing import Installation, Installers
-from proxybox.controller.process.listener import Listener
+from proxybox.controller.process.listener import Knock, Listener
+from proxybox.controller.process.undertaker import settle
 
 EACH_GUEST = True
 
@@ -119,3 +124,43 @@ def _until(condition: Callable[[], bool]) -> None:
             return
         wait.wait(0.01)
     raise AssertionError("it never came")
+
+
+def test_a_listener_that_is_closed_meanwhile_gives_nothing() -> None:
+    """What ioctl(2) raises for a descriptor of -1 is no OSError: what was opened before was never given back."""
+    listener = Listener(os.eventfd(0, os.EFD_CLOEXEC))
+    listener.close()
+    knock = Knock(identifier=1, tid=os.getpid(), is_fork=False, is_birth=False)
+    before = len(os.listdir("/proc/self/fd"))
+    assert serving._opened(listener, knock, [1, 2]) == []
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert [listener.is_there(knock), listener.allow(knock), listener.refuse(knock)] == [False] * 3
+
+
+def test_a_box_that_has_ended_before_the_installation_begins_keeps_no_descriptors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A guest can see to that: it makes a thread, and ends, while the installing threads are taken by others."""
+    go, ended = threading.Event(), threading.Event()
+    opened = serving._opened
+
+    def late(*given: Any) -> list[Any]:
+        go.wait(60)
+        try:
+            return opened(*given)
+        finally:
+            ended.set()
+
+    async def main() -> proxybox.Result:
+        async with proxybox.AsyncSandbox(limits={"wall_time": 1}) as sandbox:
+            await sandbox.run(THREADS)
+            monkeypatch.setattr(serving, "_opened", late)
+            return await sandbox.run(THREADS)
+
+    held = descriptorshare._share._held
+    assert asyncio.run(main()).status == "time_limit"
+    settle()
+    assert descriptorshare._share._held > held
+    go.set()
+    assert ended.wait(60)
+    _until(lambda: descriptorshare._share._held == held)

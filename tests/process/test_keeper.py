@@ -4,6 +4,8 @@ import gc
 import itertools
 import os
 import queue
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from proxybox.controller import hostproc, pidfd
 from proxybox.controller.process import keeper as keepers
 from proxybox.controller.process import priority
 from proxybox.controller.process.keeper import Keeper, Watch
@@ -203,10 +206,29 @@ def test_a_guest_whose_priority_cannot_be_changed_goes_on(host: Host, monkeypatc
 
     monkeypatch.setattr(priority, "lower_all", refuse)
     guest = host.watch()
-    fd = guest.pidfd = os.open("/dev/null", os.O_RDONLY)
+    fd = guest.pidfd = os.eventfd(0)
     try:
         guest.share(15)
         assert not guest.fault
     finally:
         guest.pidfd = -1
         os.close(fd)
+
+
+def test_a_pid_that_is_another_process_s_by_now_is_not_stopped_and_not_lowered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code of the caller may wait for children of its own, and so for ours: then the kernel gives their pids anew."""
+    reached = []
+    monkeypatch.setattr(pidfd, "stop_threads", lambda pid, tids: reached.append(pid))
+    monkeypatch.setattr(priority, "lower_all", lambda pid, niceness: reached.append(pid))
+    monkeypatch.setattr(hostproc, "threads", lambda pid: [pid, pid + 1])
+    for program, is_reached in (("input()", True), ("", False)):
+        with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as guest:
+            watch = Watch(os.getpid(), pidfd.open_pidfd(guest.pid), near=set())
+            if not is_reached:
+                guest.wait()
+            watch.wait_for_turn()
+            watch.share(15)
+            assert reached == [os.getpid()] * 2 * is_reached
+            reached.clear()
+            watch.kill()
+            watch.close()

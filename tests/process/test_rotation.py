@@ -411,6 +411,18 @@ print(sum(os.path.getsize(f"/tmp/{name}") for name in "abcd") // 1000)
 }
 
 
+@pytest.mark.parametrize(("running", "least", "most"), [(1000, 960, 1024), (500, 250, 750), (0, 0, 0)])
+def test_threads_without_number_are_counted_by_a_few(
+    monkeypatch: pytest.MonkeyPatch, running: int, least: int, most: int
+) -> None:
+    """Four boxes of two hundred threads took a tenth of a CPU from the keeper, which enforces the limits of all."""
+    looks = []
+    monkeypatch.setattr(hostproc, "threads", lambda pid: list(range(1000)))
+    monkeypatch.setattr(hostproc, "state", lambda tid: looks.append(tid) or ("R" if tid * 7 % 1000 < running else "S"))
+    assert least <= count_runnable(1) <= most
+    assert len(looks) <= 32
+
+
 @pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize("what", BUSY)
 def test_a_program_notices_nothing(sandbox: proxybox.Sandbox, what: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,8 +29,8 @@ SEALED = {
 @pytest.fixture
 def process(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A process in the kernel's words, sealed as it should be, to be spoilt by a test."""
-    told = SimpleNamespace(status=dict(SEALED), owner=0, niceness=19, scheduler=os.SCHED_OTHER)
-    monkeypatch.setattr(inspection, "_status", lambda pid: told.status)
+    told = SimpleNamespace(status=dict(SEALED), own={}, owner=0, niceness=19, scheduler=os.SCHED_OTHER)
+    monkeypatch.setattr(inspection, "_status", lambda pid: told.own if pid == "self" else told.status)
     kernel = SimpleNamespace(
         stat=lambda path: SimpleNamespace(st_uid=told.owner),
         getpriority=lambda which, pid: told.niceness,
@@ -67,6 +67,15 @@ def test_a_kernel_that_does_not_show_what_follows(process: SimpleNamespace) -> N
     assert "this kernel does not show that" in privileges.told
     process.status["CapEff"] = "0000000000200000"
     with pytest.raises(SandboxStartError, match="CapEff"):
+        inspect_seal(GUEST, 65534, 19, 3)
+
+
+@pytest.mark.parametrize("key", UNTOLD)
+def test_a_kernel_that_tells_it_of_others_is_not_believed(process: SimpleNamespace, key: str) -> None:
+    """Linux tells it of every process: where it is missing for one, something is wrong with what was read."""
+    process.own[key] = "0"
+    del process.status[key]
+    with pytest.raises(SandboxStartError, match=f"no {key} in /proc/PID/status"):
         inspect_seal(GUEST, 65534, 19, 3)
 
 

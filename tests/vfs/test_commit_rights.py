@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from proxybox import commits
 from proxybox.controller.vfs.commits import recovering
 from proxybox.controller.vfs.commits.committing import Target, commit_and_keep
 from proxybox.controller.vfs.commits.refusals import CommitRefused
-from proxybox.controller.vfs.host import boundary
+from proxybox.controller.vfs.host import attributes, boundary
 from proxybox.controller.vfs.overlay.collecting import changes_of
 from tests import sweeps
 from tests.vfs import rights
@@ -309,6 +310,60 @@ def _copy(folder: Path, to: Path) -> None:
         for name in os.listxattr(path):
             os.setxattr(to / path.relative_to(folder), name, os.getxattr(path, name))
         (to / path.relative_to(folder)).chmod(path.stat().st_mode & 0o7777)
+
+
+ON_A_BOMB = {
+    "written": lambda guest: guest("write", "f"),
+    "moved": lambda guest: guest("rename", "f", "other"),
+    "moved with its folder": lambda guest: guest("rename", "d", "e"),
+    "changed in its mode": lambda guest: guest("chmod", "f", 0o600),
+}
+
+
+@pytest.fixture
+def bombs():
+    """A folder with two files that have more attributes than the kernel lists (E2BIG); most filesystems allow fewer."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as made:
+        folder = Path(made)
+        (folder / "d").mkdir()
+        for path in (folder / "f", folder / "d" / "f"):
+            path.write_text("old")
+            try:
+                for number in range(300):
+                    os.setxattr(path, f"user.{number}".ljust(250, "x"), b"")
+            except OSError as error:
+                pytest.skip(f"/dev/shm stores no attributes: {error}")
+            with pytest.raises(OSError, match="Argument list too long"):
+                os.listxattr(path)
+        yield folder
+
+
+@pytest.mark.parametrize("way", ON_A_BOMB)
+def test_attributes_without_number_are_refused_and_harm_nothing_else(bombs, way):
+    """The box itself got E2BIG from open(2) and its like, which no program expects."""
+    with overlay_over(bombs) as overlay:
+        assert ON_A_BOMB[way](Guest(overlay)) == 0
+        with pytest.raises(CommitRefused, match="more names than the kernel lists"):
+            commit_overlay(overlay)
+    with overlay_over(bombs) as overlay:
+        guest = Guest(overlay)
+        assert guest("unlink", "f") == guest("write", "new") == 0
+        commit_overlay(overlay)
+    assert sorted(os.listdir(bombs)) == ["d", "new"]
+
+
+def test_large_attributes_are_not_read_without_end(bombs, monkeypatch):
+    """Sixteen thousand names of large values would be a gigabyte for each look at a file."""
+    path = bombs / "many"
+    path.write_text("old")
+    for number in range(100):
+        os.setxattr(path, f"user.{number}", b"x" * 4000)
+    read = []
+    getxattr = os.getxattr
+    monkeypatch.setattr(os, "getxattr", lambda *given: read.append(given) or getxattr(*given))
+    with path.open() as file:
+        assert [value is None for _, value in attributes.read(file.fileno())].count(False) == 4
+    assert len(read) == 5
 
 
 def test_an_undo_brings_back_all_rights(folder, overlay):

@@ -22,6 +22,8 @@ GONE_ONCE_WRITTEN: Final = frozenset({"security.capability", "security.ima", "se
 """What the kernel takes away, or makes anew, when somebody writes to a file."""
 MAX_BYTES: Final = 16 << 10
 """Values of one file are read up to this size in all. ext4 stores 4 KiB at most, unless it is told otherwise."""
+UNLISTED: Final = "(more names than the kernel lists)"
+"""Stands for the attributes of a file whose names together have more than 64 KiB (listxattr(2), E2BIG)."""
 
 _HEADER: Final = struct.Struct("<I")  # posix_acl_xattr_header: the version
 _VERSION: Final = 2
@@ -53,16 +55,19 @@ def read(fd: int) -> Attributes:
     except OSError as error:
         if error.errno in _NONE_HERE:
             return ()
+        if error.errno == errno.E2BIG:
+            return ((UNLISTED, None),)
         raise
     found, left = [], MAX_BYTES
     for name in names:
         value: bytes | None = None
-        try:
-            value = os.getxattr(path, name)
-        except OSError as error:
-            if error.errno == errno.ENODATA:  # it was removed meanwhile
-                continue
-        left -= len(value or b"")
+        if left >= 0:  # otherwise thousands of large values would be read for nothing
+            try:
+                value = os.getxattr(path, name)
+            except OSError as error:
+                if error.errno == errno.ENODATA:  # it was removed meanwhile
+                    continue
+            left -= len(value or b"")
         found.append((name, value if left >= 0 else None))
     return tuple(found)
 
