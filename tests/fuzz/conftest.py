@@ -27,6 +27,8 @@ class FakeWatch:
     expired: str = ""
     fault: BaseException | None = None
     killed: bool = False
+    is_asked: bool = False
+    is_stopped: bool = False
     meter: Meter = attrs.field(factory=Meter)
     lock: threading.Lock = attrs.field(factory=threading.Lock)
 
