@@ -60,6 +60,8 @@ def why_no_start(said: str, ended_by: int, box_uid: int) -> str:
     if "Permission denied" in said and os.geteuid() == 0:
         return f"{said} ({_closed(said.partition(': ')[0], box_uid)})"
     step = said.partition(":")[0]
+    if step == "memory limit" and (why := _small_space()):
+        return why
     return _ADVICE[step].format(uid=box_uid) if step in _ADVICE else said or silent
 
 

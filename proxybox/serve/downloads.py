@@ -21,7 +21,7 @@ from proxybox.serve.workers import Transfer
 
 #: Pieces of a file that wait for a client that reads slowly.
 _AHEAD: Final = 2
-_RANGE: Final = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*\Z", re.IGNORECASE)
+_RANGE: Final = re.compile(r"\s*+bytes\s*+=\s*+(\d{0,18})\s*+-\s*+(\d{0,18})\s*+\Z", re.IGNORECASE)
 #: Untrusted: never a page.
 _HEADERS: Final = {
     "Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff", "Accept-Ranges": "bytes",

@@ -150,11 +150,9 @@ class Edge:
                     scope["state"]["body"] = body
                     is_read = here.is_open or length(headers) == 0 or _may_any(scopes, scope["path"])
                     await self._inner(scope, body if is_read else _unread, answer)
-        except Refusal as refusal:
+        except (Refusal, KeysError) as error:
             if not answered:  # else the connection is cut off
-                await refuse(refusal, here, answer)
-        except KeysError:
-            await refuse(unreadable(), here, answer)
+                await refuse(error if isinstance(error, Refusal) else unreadable(), here, answer)
         finally:
             self._note(scope, here, answered or 499, time.perf_counter() - began)
 

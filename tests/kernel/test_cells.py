@@ -431,4 +431,4 @@ def test_what_a_cell_wrote_and_did_not_close_is_there_for_the_next_one(shared: N
     assert shared.run("import json; json.dump({'a': 1}, open('r.json', 'w')); f = open('f', 'w'); f.write('abc')")
     assert shared.run("print(json.load(open('r.json')), open('f').read())")["status"] == "ok"
     assert shared.text() == "{'a': 1} abc\n"
-    shared.run("f.close()")
+    shared.run("import os; f.close(); os.remove('f'); os.remove('r.json')")  # others see the folder, too

@@ -1,5 +1,6 @@
 """proxybox kernel install, uninstall, run: what they write, and how they fail."""
 
+import copy
 import json
 import os
 import shutil
@@ -252,7 +253,7 @@ def test_what_is_written_is_what_is_read(
         value = chosen[option][0] if option in options else ""
         assert getattr(choice, option) == (tuple(filter(None, [value])) if option == "packages" else value)
     argv = json.loads((jupyter / "data/kernels/each/kernel.json").read_text())["argv"]
-    read = kernel_run.make_context("run", argv[argv.index("run") + 1 :]).params
+    read = copy.copy(kernel_run).make_context("run", argv[argv.index("run") + 1 :]).params
     given = {option: read[option] for option in OPTIONS if read[option]}
     assert attrs.evolve(Choice(), **given) == choice
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxybox.controller.callers import RaisedByCaller
 from proxybox.controller.effects import Blocked
 from proxybox.controller.world import output
 from proxybox.controller.world.output import OutputSink, TerminalFilter, Transcript, neutralise
@@ -137,8 +138,9 @@ def test_failing_callbacks_are_not_the_guests_errors():
     def fail(data):
         raise FileNotFoundError(2, "of the caller's")
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RaisedByCaller) as raised:
         OutputSink("stdout", Output(), callback=fail).write(b"x")
+    assert isinstance(raised.value.error, FileNotFoundError)
 
     def closed(data):
         raise BrokenPipeError(32, "head has seen enough")

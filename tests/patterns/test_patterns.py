@@ -28,8 +28,6 @@ COUNT, FACTOR = 24, 5.5
 BOUNDED = {
     "proxybox/commands.py: _WORD": "the 200 characters before a cursor",
     "proxybox/kernel/sanitising.py: _LAST_WORD": "40 characters",
-    "proxybox/packages/requirements.py: _HASHES": "a line of a file that the caller has named",
-    "proxybox/packages/requirements.py: '(^|\\\\s+)#.*$'": "a line of a file that the caller has named",
 }
 #: Patterns that are made when the program runs.
 MADE_LATER = {

@@ -207,7 +207,7 @@ print("done")
 """
 
 
-@pytest.mark.parametrize("late", [0.06, 1e9])
+@pytest.mark.parametrize("late", [0.4, 1e9])
 def test_a_driver_does_not_wait_for_the_end_of_a_thread(
     late: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,7 +233,7 @@ def test_a_driver_does_not_wait_for_the_end_of_a_thread(
     path = tmp_path / "run.pbx"
     result = proxybox.run(THREADS, record=path, policy=Policy(limits=Limits(wall_time=60)))
     assert (result.stdout, result.record_fault) == ("done\n", "")
-    assert 0 < longest < 0.04
+    assert 0 < longest < 0.3
     monkeypatch.setattr(recorded, "_threads_of", counted)
     assert proxybox.replay(path).ok
 

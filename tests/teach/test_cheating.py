@@ -120,7 +120,7 @@ def test_nothing_is_earned(verdicts: Any, cheat: str) -> None:
         ("exits well", "error", "Running the file ended the interpreter."),
         ("ends the interpreter in the function", "error", "double(20230601) ended the interpreter."),
         ("says what it is told to", "wrong_answer", "returned '40461202', and 40461202 was expected"),
-        ("has names that no disk takes", "error", "cannot be used: File name too long."),
+        ("has names that no disk takes", "error", "a name of more than 255 bytes."),
         ("has a file in a file", "error", "The file a/b cannot be used"),
         ("is no Python", "syntax_error", "on line 1"),
         ("is empty", "error", "The file solution.py is empty."),
