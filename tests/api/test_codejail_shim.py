@@ -18,7 +18,7 @@ from proxybox.shims.codejail import SafeExecException, json_safe, safe_exec
 
 @pytest.fixture(scope="module", autouse=True)
 def configured() -> Iterator[None]:
-    policy = evolve(preset("codejail"), limits={"wall_time": 5, "cpu_time": 2})
+    policy = evolve(preset("codejail"), limits={"wall_time": 100, "cpu_time": 2})
     codejail.configure(policy, overrides={"short": {"cpu_time": 0.2}})
     yield
     codejail.configure()

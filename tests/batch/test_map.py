@@ -23,6 +23,8 @@ from tests.pool.conftest import children
 SQUARE = "print(int(input()) ** 2)"
 #: A program that notes each of its runs.
 NOTES = "import os, sys\nos.write(os.open('/notes/' + sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND), b'x')\n"
+#: What lets a program wait for the test, under a condition.
+WAITS = "\nimport os, time\nwhile {} and not os.path.exists('/notes/go'): time.sleep(0.01)\n"
 
 
 def notes(folder: Path) -> dict[str, Any]:
@@ -36,13 +38,18 @@ def test_results_come_in_the_order_of_the_items() -> None:
 
 
 def test_results_come_as_they_are_there(tmp_path: Path) -> None:
-    """The first item waits until the last one has run."""
-    code = NOTES + "while sys.argv[1] == '0' and not os.path.exists('/notes/2'): pass"
+    """The first item waits until the caller has the results of the others."""
+    code = "import sys" + WAITS.format("sys.argv[1] == '0'")
     items = [{"args": [str(number)]} for number in range(3)]
-    found = list(proxybox.map(code, items, ordered=False, workers=2, size=1, filesystem=notes(tmp_path)))
-    assert sorted(number for number, _ in found) == [0, 1, 2]
-    assert found[0][0] != 0
-    assert all(result.ok for _, result in found)
+    found: list[int] = []
+    for number, result in proxybox.map(
+        code, items, ordered=False, workers=2, size=1, timeout=100, filesystem=notes(tmp_path)
+    ):
+        assert result.ok
+        found.append(number)
+        if len(found) == 2:
+            (tmp_path / "go").touch()
+    assert (sorted(found), found[-1]) == ([0, 1, 2], 0)
 
 
 def test_items_have_what_run_takes() -> None:
@@ -151,23 +158,32 @@ def workers() -> list[int]:
 
 
 def test_a_worker_that_is_killed(tmp_path: Path) -> None:
-    """Nothing is lost, and nothing runs again that has answered."""
+    """Nothing is lost, and nothing runs again that has answered. Both workers are in the middle of a chunk then."""
     lost: list[int] = []
     answered: set[int] = set()
     before: set[int] = set()
+
+    def kill() -> None:
+        while sum(int(path.name) >= 60 for path in tmp_path.iterdir()) < 2:
+            time.sleep(0.01)
+        before.update(answered)
+        os.kill(workers()[0], signal.SIGKILL)
+        (tmp_path / "go").touch()
+
+    killing = threading.Thread(target=kill, daemon=True)
+    killing.start()
     items = ({"args": [str(number)], "stdin": str(number)} for number in range(200))
     for number, result in proxybox.map(
-        NOTES + SQUARE, items, ordered=False, workers=2, on_lost=lambda number, _: lost.append(number),
-        filesystem=notes(tmp_path),
+        NOTES + WAITS.format("int(sys.argv[1]) >= 60") + SQUARE, items, ordered=False, workers=2, timeout=100,
+        on_lost=lambda number, _: lost.append(number), filesystem=notes(tmp_path),
     ):  # fmt: skip
         assert result.stdout == f"{number**2}\n"
         assert number not in answered
         answered.add(number)
-        if len(answered) == 60:
-            os.kill(workers()[0], signal.SIGKILL)
-            before = set(answered)
+    killing.join()
     assert answered == set(range(200))
-    runs = {int(path.name): len(path.read_bytes()) for path in tmp_path.iterdir()}
+    assert before
+    runs = {int(path.name): len(path.read_bytes()) for path in tmp_path.iterdir() if path.name != "go"}
     assert all(runs[number] == 1 for number in before | (answered - set(lost)))
     assert max(runs.values()) <= 2
     assert 0 < len(lost) <= 64
