@@ -206,8 +206,13 @@ def launch(spec: LaunchSpec) -> GuestProcess:
             process.cpu = spec.cpu
             keeper().watch(process.watch)
             process.channel.write(_config(spec, report))
-            _receive_listener(process, control, spec)
-            _greet(process, control, report, spec)
+            try:
+                _receive_listener(process, control, spec)
+                _greet(process, control, report, spec)
+            except SandboxStartError:
+                if process.watch.expired:  # it was ended while it was looked at
+                    raise _late() from None
+                raise
             if spec.bare:
                 process.last_words = control
             else:

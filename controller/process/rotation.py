@@ -329,7 +329,7 @@ def count_runnable(pid: int) -> int:
     count, step = 0, 1
     with contextlib.suppress(OSError):
         tids = hostproc.threads(pid)
-        step = -(-len(tids) // _LOOKS)
+        step = -(-len(tids) // _LOOKS) or 1  # none is left of a process that ends
         for tid in tids[random.randrange(step) :: step]:  # noqa: S311 - which ones is no secret
             with contextlib.suppress(OSError, ValueError):  # this one has ended
                 count += hostproc.state(tid) == "R"

@@ -423,6 +423,12 @@ def test_threads_without_number_are_counted_by_a_few(
     assert len(looks) <= 32
 
 
+def test_a_process_without_threads_has_none_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is ending: its folder in /proc is there, and empty."""
+    monkeypatch.setattr(hostproc, "threads", lambda pid: [])
+    assert count_runnable(1) == 0
+
+
 @pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize("what", BUSY)
 def test_a_program_notices_nothing(sandbox: proxybox.Sandbox, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
