@@ -423,7 +423,5 @@ def _start_error(
     with contextlib.suppress(OSError):
         while data := control.recv(4096):
             text += data
-    if process is not None and process.watch.expired:
-        return _late()
     said = text.decode("utf-8", "backslashreplace").strip()
     return SandboxStartError(f"the box could not be started: {why_no_start(said, signal_, BOX_UID)}")
