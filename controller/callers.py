@@ -22,6 +22,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Final, TypeVar
 
+from proxybox.controller.costs.interpreter import InterpreterShare
 from proxybox.controller.costs.meter import Meter
 
 T = TypeVar("T")
@@ -41,19 +42,26 @@ class RaisedByCaller(BaseException):
 class Callers:
     """The context in which functions of the caller are called.
 
-    Within it nothing is counted by the guest's meter. What is raised in it leaves it as a RaisedByCaller.
+    Within it nothing is counted by the guest's meter, and other boxes have their turns of the interpreter. What is
+    raised in it leaves it as a RaisedByCaller.
     """
 
-    __slots__ = ("_meter",)
+    __slots__ = ("_had_turn", "_interpreter", "_meter")
 
-    def __init__(self, meter: Meter | None = None) -> None:
+    def __init__(self, meter: Meter | None = None, interpreter: InterpreterShare | None = None) -> None:
         self._meter = Meter() if meter is None else meter
+        self._interpreter = InterpreterShare() if interpreter is None else interpreter
+        self._had_turn = False
 
     def __enter__(self) -> None:
+        self._had_turn = self._interpreter.is_in
+        self._interpreter.leave()
         self._meter.__enter__()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._meter.__exit__()
+        if self._had_turn:
+            self._interpreter.__enter__()
         if error is not None:
             raise RaisedByCaller(error)
 

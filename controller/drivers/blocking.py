@@ -52,6 +52,7 @@ class BlockingDriver(Serving):
         end = None
         self.meter.begin(thread_time_ns(), thread_clock())
         try:
+            self.interpreter.begin()
             with on_cpu(self.cpu, at_first=briefly) as place:
                 self.begin()
                 while not self.is_over:
@@ -67,6 +68,7 @@ class BlockingDriver(Serving):
         except (EndBox, GuestMisbehaved) as error:
             end = error
         finally:
+            self.interpreter.end()
             self.meter.end(thread_time_ns())
         return self.conclude(end) or self.reap()
 

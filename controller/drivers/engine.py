@@ -26,6 +26,7 @@ from collections.abc import Callable
 import attrs
 
 from proxybox.controller.callers import RaisedByCaller
+from proxybox.controller.costs.interpreter import InterpreterShare
 from proxybox.controller.costs.meter import thread_clock, thread_time_ns
 from proxybox.controller.drivers.serving import Outcome, Serving
 from proxybox.controller.drivers.turns import BURST, NOTICEABLE, QUANTUM, Turns, wait_readable
@@ -101,6 +102,7 @@ class Engine:
         self._deadlines: list[tuple[int, int, _Job]] = []
         self._numbers = itertools.count()
         self._served: _Job | None = None  # whose meter runs
+        self._interpreter = InterpreterShare()  # takes no turns, but threads that serve one guest leave time to it
         self._turns = Turns(lambda: self._jobs, self._mask, self._unmask, self._wait_shortly, current_cpu)  # type: ignore[arg-type, return-value]
         threading.Thread(target=self._run, name="proxybox-engine", daemon=True).start()
 
@@ -213,6 +215,7 @@ class Engine:
     def _begin_anew(self, error: BaseException) -> None:
         """Starts over after a fault of the engine: drops all jobs and what is watched, and tells every caller."""
         jobs, self._jobs = self._jobs, set()
+        self._interpreter.end()
         self._turn_to(None)
         self._take_wake()
         while self._new:
@@ -240,6 +243,8 @@ class Engine:
             self._turn_to(None)
         while self._new:
             job = self._new.popleft()
+            if not self._jobs:
+                self._interpreter.begin()
             self._jobs.add(job)
             self._guarded(job, lambda job=job: self._take_in(job))  # type: ignore[misc]
 
@@ -341,6 +346,8 @@ class Engine:
         except BaseException as another:  # `_round` unregisters what is still watched of it
             error = error or another
         self._jobs.discard(job)
+        if not self._jobs:
+            self._interpreter.end()
         _tell(job, outcome, error)
 
     # --- what is waited for -------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ import attrs
 
 from proxybox.controller.abi import SIG_DFL, SIG_IGN, SIGINT
 from proxybox.controller.callers import Callers
+from proxybox.controller.costs.interpreter import InterpreterShare
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import EndBox, GuestMisbehaved
@@ -56,6 +57,8 @@ _OFFER_AGAIN_NS = 20_000_000
 _INTERRUPT = Signal(SIGINT)
 #: Why a clone is refused where this process may not hold more descriptors for the guest.
 _NO_DESCRIPTORS = "descriptors of the controller"
+#: For guests that the engine serves: it has turns of its own (turns.py).
+_UNLIMITED = InterpreterShare()
 
 T = TypeVar("T")
 
@@ -144,7 +147,8 @@ class Serving:
         world.stdin.uncharged = process.watch.uncharged
         world.stdin.waiting = world.policy.limits.input_wait
         self.meter = process.watch.meter
-        dispatcher.callers = callers = Callers(self.meter)
+        self.interpreter = process.watch.interpreter
+        dispatcher.callers = callers = Callers(self.meter, self.interpreter)
         world.stdin.callers = world.stdout.callers = world.stderr.callers = callers
         if world.port is not None:
             world.port.callers = callers
@@ -170,6 +174,7 @@ class Serving:
         """Sets whether reading and writing wait. When they do, answers that the guest has not read yet are written."""
         if blocking != self._blocking:
             self._blocking = blocking
+            self.interpreter = self._process.watch.interpreter if blocking else _UNLIMITED
             for line in self._lines.values():
                 line.channel.set_blocking(blocking)
 
@@ -466,7 +471,7 @@ class Serving:
         request_fd, reply_fd, thread = channel.request_fd, channel.reply_fd, world.threads[0]
         read, write = os.read, os.write
         threads, outbox, timers = world.threads, world.signals.outbox, world.process.timers
-        libraries, due = self._libraries, self._due
+        libraries, due, interpreter = self._libraries, self._due, self.interpreter
         while True:
             try:
                 data = read(request_fd, READ)
@@ -477,7 +482,11 @@ class Serving:
                 if not data:
                     break
                 continue
-            reply = execute(thread, frame)
+            if interpreter.is_limited:
+                with interpreter:
+                    reply = execute(thread, frame)
+            else:
+                reply = execute(thread, frame)
             if world.ending is not None:
                 return False
             if outbox and reply.__class__ is not Blocked:
@@ -514,7 +523,8 @@ class Serving:
             if frame == b"":
                 break
             if frame is not None:
-                reply = execute(thread, frame)
+                with self.interpreter:
+                    reply = execute(thread, frame)
                 if world.ending is not None:
                     return False
                 if isinstance(reply, Blocked):
@@ -550,7 +560,8 @@ class Serving:
             if self._process.watch.pidfd not in ready:
                 return
             self._free = True  # it has ended: its earlier calls are still to be answered
-        self._answer_all(ready)
+        with self.interpreter:
+            self._answer_all(ready)
         if self.is_over:
             return
         if self._interrupted:
@@ -560,7 +571,8 @@ class Serving:
             if woken or door.listener.fd in ready:
                 self._answer_knocks(door)
             door.refuse_late()
-        self._settle()
+        with self.interpreter:
+            self._settle()
 
     def heed_interrupt(self) -> None:
         """After `interrupt`: answers with EINTR a call whose request was on its way when the signal came."""

@@ -24,6 +24,7 @@ from typing import Any
 import attrs
 
 from proxybox.controller import hostproc, pidfd
+from proxybox.controller.costs.interpreter import InterpreterShare
 from proxybox.controller.costs.meter import Meter
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.faults import fault
@@ -73,16 +74,16 @@ class Watch:
     pid: of the guest. pidfd: its pidfd, for signals, owned by this object; -1 once closed, so that a late `kill` from
     another thread reaches no process. deadline_ns: the end of its wall time on the host's monotonic clock; None while
     wall time is not charged. cpu_ns: the limit of `charged_ns`. meter: CPU time that the controller spends for the
-    guest. free_ns: how much of that is not charged. interrupt: called when the guest reaches a limit for the first
-    time; the guest is killed only grace_ns after that. interrupted: the limit for which `interrupt` was called.
-    expired: why the guest was killed: a limit, CANCELLED or FAULTED. fault: an exception of the controller while it
-    checked the guest; the guest has not caused it. unreachable: the kernel does not let this process send the guest
-    signals, so nobody may wait for it to end by one. offered: a mask of the signals that `offer` has sent, and that may
-    still be pending. near: the guests that the keeper checks at each tick; None while it does not watch this one.
-    cpu: on which it runs; None for any. niceness: its threads', as its launch has set it. shares_ns: the `spent_ns`
-    from which on it takes turns with others (rotation.py); None for never. is_asked: whether it has been given
-    something to do since it was last looked at. stops: how often it has been stopped. back_ns: when the keeper comes
-    back to it at the latest, if it is not near; 0 for no such time.
+    guest. interpreter: its turns, where a thread serves it. free_ns: how much of that is not charged. interrupt: called
+    when the guest reaches a limit for the first time; the guest is killed only grace_ns after that. interrupted: the
+    limit for which `interrupt` was called. expired: why the guest was killed: a limit, CANCELLED or FAULTED. fault: an
+    exception of the controller while it checked the guest; the guest has not caused it. unreachable: the kernel does
+    not let this process send the guest signals, so nobody may wait for it to end by one. offered: a mask of the signals
+    that `offer` has sent, and that may still be pending. near: the guests that the keeper checks at each tick; None
+    while it does not watch this one. cpu: on which it runs; None for any. niceness: its threads', as its launch has set
+    it. shares_ns: the `spent_ns` from which on it takes turns with others (rotation.py); None for never. is_asked:
+    whether it has been given something to do since it was last looked at. stops: how often it has been stopped.
+    back_ns: when the keeper comes back to it at the latest, if it is not near; 0 for no such time.
     """
 
     pid: int
@@ -90,6 +91,7 @@ class Watch:
     _deadline_ns: int | None = None
     _cpu_ns: int | None = None
     meter: Meter = attrs.field(factory=Meter)
+    interpreter: InterpreterShare = attrs.field(factory=InterpreterShare)
     free_ns: int = 0
     interrupt: Callable[[], None] | None = None
     grace_ns: int = 0
@@ -154,6 +156,7 @@ class Watch:
     def begin_sharing(self) -> None:
         """From now on it computes for a program: after its allowance it takes turns with others."""
         self.shares_ns = self.spent_ns() + ALLOWANCE_NS
+        self.interpreter.limit(False)
         if self.near is not None:
             self.near.add(self)
 
@@ -193,6 +196,7 @@ class Watch:
                     limit = cpu_end_ns
             self._deadline_ns, self._cpu_ns, self.is_asked = deadline_ns, limit, True
             self.shares_ns = own + self.meter.spent_ns() + ALLOWANCE_NS
+            self.interpreter.limit(False)
             self.take_turn()
             if self.near is not None:
                 self.near.add(self)
@@ -524,6 +528,7 @@ class Keeper:
         try:
             left = watch.check()
             if watch.takes_turns:
+                watch.interpreter.limit(True)
                 self._rotations.join(watch)
             if left > _NEAR:
                 self._put_off(watch, now + left)
