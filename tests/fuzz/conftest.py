@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
+from proxybox.controller.costs.interpreter import InterpreterShare
 from proxybox.controller.costs.meter import Meter
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
@@ -30,6 +31,7 @@ class FakeWatch:
     is_asked: bool = False
     is_stopped: bool = False
     meter: Meter = attrs.field(factory=Meter)
+    interpreter: InterpreterShare = attrs.field(factory=InterpreterShare)
     lock: threading.Lock = attrs.field(factory=threading.Lock)
 
     def kill(self) -> None:
