@@ -1,7 +1,8 @@
-"""Which processes come first on a CPU: a controller before its boxes, and boxes that begin before those that compute.
+"""Which processes come first on a CPU: a controller before its boxes, and a box with one thread before those with many.
 
-Every niceness is a step below the controller's own (sched(7)), and the steps are small: whoever has no share of the
-CPUs that is worth the name does not end before its limits.
+The niceness of boxes is one step below the controller's own (sched(7)). Whoever has no share of the CPUs that is worth
+the name does not end before its limits: a program with one thread takes at most 1.3 times as long as without a box,
+also beside programs that compute.
 
 The kernel gives shares to threads, and a box may have many. Each box has a session of its own: where the kernel shares
 CPUs between sessions (autogroups, sched(7)), that is a share for each box. In a control group it does not, unless each
@@ -18,10 +19,9 @@ from proxybox.controller import hostproc
 
 #: The lowest priority of the ordinary scheduler.
 LOWEST: Final = 19
-#: So much lower than their controller's is the priority of guests, so that controllers can answer first.
-BELOW: Final = 3
-#: And so much lower again is that of guests that compute for long (rotation.py), so that those that begin come first.
-LONG: Final = 3
+#: So much lower than their controller's is the priority of guests, so that controllers can answer first. At two steps
+#: a program has two thirds of what it would have without a box, beside other programs in its control group.
+BELOW: Final = 1
 #: What one step of niceness makes of a thread's weight (sched(7)).
 _STEP: Final = 1.25
 #: The weight of a guest in a control group of its own (cgroups(7), cpu.weight); its controller's is 100.
@@ -51,7 +51,7 @@ def of_guests(controller: int) -> int:
 
 def of_long(guest: int, threads: int) -> int:
     """The niceness of each of so many threads that compute for long, of a guest that began with niceness `guest`."""
-    return min(guest + LONG + round(math.log(max(threads, 1), _STEP)), LOWEST)
+    return min(guest + round(math.log(max(threads, 1), _STEP)), LOWEST)
 
 
 def lower_all(pid: int, niceness: int) -> None:

@@ -47,6 +47,8 @@ _BESIDE: Final = 1 / 2
 #: The most threads of a box that are looked at for one count: the keeper's thread does nothing else meanwhile, and
 #: enforces no limit.
 _LOOKS: Final = 32
+#: And the most boxes, where it looks whether other programs take their time.
+_LOOKED_AT: Final = 4
 
 
 class Turning(Protocol):
@@ -103,13 +105,16 @@ class _Box:
     used_ns: int = 0
     active_ns: int = 0
 
-    def look(self, now: int, earned_ns: int) -> None:
-        """Notes what it has used since the last look. earned_ns: its share of that time."""
+    def look(self, now: int) -> None:
+        """Notes what it has used since the last look."""
         spent = self.watch.spent_ns()
         self.used_ns = spent - self.spent_ns if self.active_ns else 0
         if self.used_ns or not self.active_ns:
             self.active_ns = now
         self.spent_ns = spent
+
+    def settle(self, earned_ns: int) -> None:
+        """Pays for what it has used since the last look. earned_ns: its share of that time."""
         self.credit_ns = max(min(self.credit_ns + earned_ns, ALLOWANCE_NS) - self.used_ns, -ALLOWANCE_NS)
 
     def is_wanted(self) -> bool:
@@ -149,6 +154,7 @@ class Rotation:
         self._going: list[_Box] = []
         self._waiting: deque[_Box] = deque()
         self._looked_ns = 0
+        self._available_ns = 0  # CPU time that there was for the boxes between the last two looks
         self._lock = threading.Lock()
         self._left_ns = 0  # for which those that have a turn may make way
         self._stopped_ns = 0  # when they have begun to make way; 0 where they do not
@@ -205,7 +211,7 @@ class Rotation:
         elif now >= self._until_ns:
             self._go_on(now)
         self._end_turns(now)
-        self._free_few(passed)
+        self._free_few()
         while self._waiting and len(self._going) < self._places and not self._stopped_ns:
             box = self._waiting.popleft()
             box.begin_turn(now)
@@ -220,14 +226,28 @@ class Rotation:
         """
         passed = (now - self._looked_ns) * self._places if self._looked_ns else 0
         self._looked_ns = now
+        boxes = (*self._waiting, *self._going, *self._free)
+        for box in boxes:
+            box.look(now)
+        self._available_ns = passed if self._has_room(passed) else max(sum(box.used_ns for box in boxes), 1)
         computing = len(self._waiting) + len(self._going) + sum(box.used_ns > 0 for box in self._free)
-        earned = passed // max(self._places, computing)
-        for box in (*self._waiting, *self._going, *self._free):
-            box.look(now, earned)
+        for box in boxes:
+            box.settle(self._available_ns // max(self._places, computing))
         self._free = self._staying(self._free, lambda box: box.rests(now))
         self._going = self._staying(self._going, _Box.has_ended)
         self._waiting = deque(self._staying(self._waiting, _Box.has_ended))
         return passed
+
+    def _has_room(self, passed: int) -> bool:
+        """Whether the boxes have had as much CPU time as they wanted, or nearly all that there was.
+
+        Else other programs have had it. passed: CPU time since the last look.
+        """
+        boxes = [box for box in (*self._going, *self._free) if box.used_ns]
+        if sum(box.used_ns for box in boxes) > passed * _BESIDE:
+            return True
+        boxes.sort(key=_used, reverse=True)
+        return not any(count_runnable(box.watch.pid) for box in boxes[:_LOOKED_AT])
 
     def _end_turns(self, now: int) -> None:
         """Ends the turns that are over, and lets those go on that are wanted."""
@@ -254,19 +274,19 @@ class Rotation:
         else:
             (self._waiting if waits else self._free).append(box)
 
-    def _free_few(self, passed: int) -> None:
+    def _free_few(self) -> None:
         """Lets those boxes wait that are free and compute without credit.
 
         Where those that are free use too much together, only those with most credit go on, as many as there are places.
-        One that computes while nobody has a turn gets one. passed: CPU time since the last look.
+        One that computes while nobody has a turn gets one.
         """
         is_vacant = not self._waiting and not self._going
         free, self._free = sorted(self._free, key=_credit, reverse=True), []
-        most = self._places if sum(box.used_ns for box in free) > passed * _BESIDE else len(free)
+        most = self._places if sum(box.used_ns for box in free) > self._available_ns * _BESIDE else len(free)
         computing = 0
         for box in free:
             computing += box.used_ns > 0
-            takes_place = is_vacant and box.used_ns > passed * _BESIDE
+            takes_place = is_vacant and box.used_ns > self._available_ns * _BESIDE
             has_credit = box.credit_ns > 0 and computing <= most and not takes_place
             if box.is_wanted() or not box.used_ns or has_credit:
                 self._free.append(box)
@@ -319,6 +339,10 @@ class Rotations:
 
 def _credit(box: _Box) -> int:
     return box.credit_ns
+
+
+def _used(box: _Box) -> int:
+    return box.used_ns
 
 
 def count_runnable(pid: int) -> int:

@@ -125,6 +125,19 @@ def test_who_has_no_cpu_in_its_turn_because_others_have_it_keeps_its_place_in_th
     assert clock.most == 1
 
 
+def test_those_that_are_free_take_turns_also_where_other_programs_have_most_of_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They use less than what would be their share of an idle CPU, and all want more."""
+    monkeypatch.setattr(rotation, "count_runnable", lambda pid: 1)
+    boxes = [Fake(is_asked=True) for _ in range(40)]
+    clock = Clock(1, boxes, cpus=0.2)
+    clock.tick()
+    assert not any(box.waits for box in boxes)  # each has been asked to do something
+    clock.tick(400)
+    assert sum(not box.waits for box in boxes) == 1
+
+
 @pytest.mark.parametrize("why", ["asked", "interrupted"])
 def test_who_is_wanted_goes_on_at_once_beside_those_that_have_rotation(why: str) -> None:
     boxes = [Fake() for _ in range(10)]
