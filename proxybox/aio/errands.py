@@ -18,8 +18,10 @@ import anyio.to_thread
 
 T = TypeVar("T")
 
-#: How many boxes are started at once: starting keeps a CPU busy.
-STARTS = 2 * (os.cpu_count() or 1)
+#: How many boxes are started at once by one sandbox, and by all: starting keeps a CPU busy. What one sandbox starts
+#: more waits in a line of its own, and not before the starts of another.
+STARTS_OF_ONE = os.cpu_count() or 1
+STARTS = 2 * STARTS_OF_ONE
 
 _limiters: "anyio.lowlevel.RunVar[anyio.CapacityLimiter]" = anyio.lowlevel.RunVar("proxybox-starts")
 
@@ -74,6 +76,7 @@ class Errands:
         self._group: anyio.abc.TaskGroup | None = None
         self._left = contextlib.AsyncExitStack()
         self._pending: set[threading.Event] = set()
+        self._starts: tuple[object, anyio.CapacityLimiter] | None = None  # of an event loop
 
     async def open_group(self) -> None:
         """Opens the task group: from now on coroutine functions can run."""
@@ -109,8 +112,12 @@ class Errands:
         except LookupError:
             limiter = anyio.CapacityLimiter(STARTS)
             _limiters.set(limiter)
+        loop = anyio.lowlevel.current_token()
+        if self._starts is None or self._starts[0] != loop:
+            self._starts = loop, anyio.CapacityLimiter(STARTS_OF_ONE)
         self._wait_for(errand.done)
-        await anyio.to_thread.run_sync(errand.work, limiter=limiter)
+        async with self._starts[1]:
+            await anyio.to_thread.run_sync(errand.work, limiter=limiter)
         return errand.made[0]
 
     def _wait_for(self, event: threading.Event) -> None:
