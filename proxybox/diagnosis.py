@@ -27,7 +27,7 @@ class Diagnosis:
     """Whether boxes can run here.
 
     guest: path and version of the interpreter, None when there is none. layers: the defences. problems: why no box can
-    run. warnings: settings that let code of the current folder run outside of boxes.
+    run. warnings: settings that let code of the current folder run outside of boxes, and what the interpreter lacks.
     """
 
     guest: str | None
@@ -55,7 +55,7 @@ def diagnose(guest: str | os.PathLike[str] | None = None) -> Diagnosis:
             f"a seccomp filter around this process ends a process at {', '.join(ended)}, instead of refusing the call"
         )
     layers = _probe(problems, "the list of layers", lambda: read(told)) or ()
-    return Diagnosis(guest=named, layers=layers, problems=tuple(problems), warnings=warnings)
+    return Diagnosis(guest=named, layers=layers, problems=tuple(problems), warnings=(*warnings, *found.warnings))
 
 
 def _probe(problems: list[str], what: str, look: Callable[[], _T]) -> _T | None:
@@ -79,7 +79,7 @@ class FoundGuest:
 
     path: where it was found. kind: "PyPy", "CPython" or "translated PyPy"; version: of the Python language; both are ""
     where it cannot be a guest. packages: host folders of its virtual environment's packages. sessions: whether it can
-    have sessions, pools and copies. problem: why no program runs in it; "" where one did.
+    have sessions, pools and copies. problem: why no program runs in it; "" where one did. warnings: what it lacks.
     """
 
     path: str
@@ -88,6 +88,7 @@ class FoundGuest:
     packages: tuple[str, ...] = ()
     sessions: bool = False
     problem: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def guests() -> Iterator[FoundGuest]:
@@ -101,7 +102,7 @@ def guests() -> Iterator[FoundGuest]:
             _, problem = _probe(problems, "the start of a box", functools.partial(_try, path)) or ({}, problems[0])
             yield FoundGuest(
                 path=path, kind=found.title, version=version, packages=found.packages,
-                sessions=not found.lacks_bootstrap, problem=problem,
+                sessions=not found.lacks_bootstrap, problem=problem, warnings=found.warnings,
             )  # fmt: skip
 
 

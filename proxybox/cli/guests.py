@@ -38,7 +38,7 @@ def draw(found: list[FoundGuest]) -> None:
         if not each.problem and not each.sessions:
             what.append("\nno sessions, pools and copies", style="dim")
         where = Text(each.path)
-        for words in (*each.packages, *([each.problem] if each.problem else [])):
+        for words in (*each.packages, *each.warnings, *([each.problem] if each.problem else [])):
             where.append(f"\n{words}", style="dim")
         table.add_row(mark, what, where)
     console(sys.stdout).print(table)
