@@ -13,6 +13,7 @@ import attrs
 
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests.finding import find_guest, find_guests
+from proxybox.controller.guests.guest import Guest
 from proxybox.controller.seal.layers import Layer as Layer
 from proxybox.controller.seal.layers import read
 from proxybox.controller.seal.outer import calls_that_end_a_process
@@ -94,16 +95,27 @@ class FoundGuest:
 def guests() -> Iterator[FoundGuest]:
     """Yields the interpreters that are found by name (find_guest), each when a program was tried in a box with it."""
     for path, found in find_guests():
-        if isinstance(found, SandboxStartError):
-            yield FoundGuest(path=path, problem=str(found))
-        else:
-            version = f"{found.version[0]}.{found.version[1]}"
-            problems: list[str] = []
-            _, problem = _probe(problems, "the start of a box", functools.partial(_try, path)) or ({}, problems[0])
-            yield FoundGuest(
-                path=path, kind=found.title, version=version, packages=found.packages,
-                sessions=not found.lacks_bootstrap, problem=problem, warnings=found.warnings,
-            )  # fmt: skip
+        yield _tried(path, found)
+
+
+def tried(path: str) -> FoundGuest:
+    """Returns the interpreter at a path, when a program was tried in a box with it."""
+    try:
+        return _tried(path, find_guest(path))
+    except SandboxStartError as error:
+        return _tried(path, error)
+
+
+def _tried(path: str, found: Guest | SandboxStartError) -> FoundGuest:
+    if isinstance(found, SandboxStartError):
+        return FoundGuest(path=path, problem=str(found))
+    version = f"{found.version[0]}.{found.version[1]}"
+    problems: list[str] = []
+    _, problem = _probe(problems, "the start of a box", functools.partial(_try, path)) or ({}, problems[0])
+    return FoundGuest(
+        path=path, kind=found.title, version=version, packages=found.packages,
+        sessions=not found.lacks_bootstrap, problem=problem, warnings=found.warnings,
+    )  # fmt: skip
 
 
 def _try(guest: str | os.PathLike[str] | None) -> tuple[dict[str, str], str]:

@@ -204,8 +204,8 @@ class TranslatedChannel(Channel):
         """
         if self._direct is not None:
             self._direct = None
-            if reply.__class__ is int and not -4095 <= reply < 0:  # type: ignore[operator]
-                self.write(b"i" + _WORD.pack(reply & MASK))  # type: ignore[operator]
+            if reply.__class__ is int and not -4095 <= reply < 0:
+                self.write(b"i" + _WORD.pack(reply & MASK))
             else:
                 self.write(_result("i", done(*_split(reply))))
         elif not self._has_begun:
