@@ -58,7 +58,7 @@ def packed(path: Path, files: dict[str, bytes], *members: tarfile.TarInfo, mode:
             member.uid = member.gid = 12345
             archive.addfile(member, io.BytesIO(data))
         for member in members:
-            archive.addfile(member, io.BytesIO(bytes(min(member.size, 1 << 16))))
+            archive.fileobj.write(member.tobuf(archive.format, archive.encoding, archive.errors))  # the header alone
     return path
 
 
@@ -70,11 +70,11 @@ def test_a_build_is_installed_and_run(
     client: dict[str, bytes], put: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: str, name: str
 ) -> None:
     archive = packed(tmp_path / name, client, mode=mode)
-    assert cli.main(["guests", "install", "translated", "--from", str(archive)]) == 125, "the client is no Python"
+    assert cli.main(["guests", "install", "translated", "--from", str(archive)]) == 0
     told = capsys.readouterr()
     assert hashlib.sha256(archive.read_bytes()).hexdigest() in told.err
     assert "translated PyPy 3.6" in told.out
-    assert sorted(os.listdir(put)) == [LIBRARY, "lib-python", "lib_pypy", "proxybox.json", PROGRAM]
+    assert sorted(os.listdir(put)) == ["lib-python", "lib_pypy", LIBRARY, "proxybox.json", PROGRAM]
     with Sandbox(guest="translated") as box:
         assert box.run("say hello").stdout == "hello\n"
 
@@ -174,7 +174,7 @@ def test_what_is_published_is_fetched_by_its_hash(
     data = packed(tmp_path / "build.tar.gz", client).read_bytes()
     right = installing.Archive(f"{server}/build.tar.gz", hashlib.sha256(data).hexdigest())
     monkeypatch.setattr(installing, "PUBLISHED", (right,))
-    assert cli.main(["guests", "install", "translated"]) == 125  # which is what became of its trial
+    assert cli.main(["guests", "install", "translated"]) == 0
     assert (put / PROGRAM).is_file()
     assert "fetching build.tar.gz" in capsys.readouterr().err
     shutil.rmtree(put)
@@ -213,7 +213,6 @@ HOSTILE: dict[str, tarfile.TarInfo] = {
     "a sparse file": member("lib_pypy/sparse", tarfile.GNUTYPE_SPARSE),
     "a name that climbs": member("lib_pypy/../../../x"),
     "a name that climbs to the program": member("x/../pypy3-c"),
-    "an absolute name": member("//lib_pypy/x"),
     "an empty part": member("lib_pypy//x"),
     "a backslash": member("lib_pypy/a\\b"),
     "a control character": member("lib_pypy/a\x1b[31mb"),
@@ -255,7 +254,10 @@ def test_a_hostile_archive_is_told_in_one_line(
 
 def test_what_lies_elsewhere_in_an_archive_is_passed_over(client: dict[str, bytes], tmp_path: Path) -> None:
     """An archive of sources has links, and names that mean nothing here."""
-    others = (member("../x"), member("/etc/x"), member("doc/link", tarfile.SYMTYPE, link="/"), member("dev/null", b"3"))
+    others = (
+        member("../x"), member("/etc/x"), member("//lib_pypy/x"), member("doc/link", tarfile.SYMTYPE, link="/"),
+        member("dev/null", tarfile.CHRTYPE),
+    )  # fmt: skip
     Tree(str(tmp_path)).unpack(packed(tmp_path / "b.tar.gz", client, *others))
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert found == {"b.tar.gz", PROGRAM, LIBRARY, "lib-python/3/os.py", "lib_pypy/_functools.py"}
@@ -264,7 +266,7 @@ def test_what_lies_elsewhere_in_an_archive_is_passed_over(client: dict[str, byte
 @pytest.mark.parametrize(
     ("bounds", "words"),
     [
-        ({"read": 1 << 16}, "unpacks to more than"), ({"room": 100}, "unpacks to more than"),
+        ({"read": 1 << 12}, "unpacks to more than"), ({"room": 100}, "unpacks to more than"),
         ({"files": 3}, "unpacks to more than"), ({"members": 3}, "has more than"),
     ],
 )  # fmt: skip
@@ -278,7 +280,7 @@ def test_its_bounds(client: dict[str, bytes], tmp_path: Path, bounds: dict[str, 
 def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
     """Zeros behind the last member, or in a member that is passed over, are bounded as well."""
     (tmp_path / "target").mkdir()
-    head = packed(tmp_path / "head.tar", {}, member("doc/zeros", size=1 << 33), mode="w").read_bytes()[:512]
+    head = packed(tmp_path / "head.tar", {}, member("doc/zeros", size=1 << 32), mode="w").read_bytes()[:512]
     with gzip.open(tmp_path / "b.tar.gz", "wb", compresslevel=1) as file:
         file.write(head)
         for _ in range(64):
@@ -289,11 +291,15 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
     assert tree.read > -(1 << 20), "it has stopped there"
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"x" * 2000, gzip.compress(b"x" * 5000), b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0"]
-)
-def test_what_is_no_archive(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / "b").write_bytes(data)
+NO_ARCHIVES = {
+    "nothing": b"", "text": b"x" * 2000, "gzip of no archive": gzip.compress(b"x" * 5000, mtime=0),
+    "the beginning of gzip": b"\x1f\x8b\x08", "of bzip2": b"BZh9", "of xz": b"\xfd7zXZ\0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", NO_ARCHIVES)
+def test_what_is_no_archive(tmp_path: Path, what: str) -> None:
+    (tmp_path / "b").write_bytes(NO_ARCHIVES[what])
     with pytest.raises(NoArchive, match="cannot be unpacked"):
         Tree(str(tmp_path)).unpack(tmp_path / "b")
 
@@ -348,7 +354,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: dict[str, byt
 def test_a_translation_is_installed(source: Path, tools: Path, put: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["guests", "build", str(source), "--check"]) == 0
     assert "can be translated by" in capfd.readouterr().err
-    assert cli.main(["guests", "build", str(source)]) == 125  # the client is no Python
+    assert cli.main(["guests", "build", str(source)]) == 0
     told = (source / "pypy/goal/told").read_text()
     assert told == "../../rpython/bin/rpython --batch -O2 --sandbox targetpypystandalone.py\n"
     assert find_guest("translated").library == str(put)
