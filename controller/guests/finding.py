@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests import programs
 from proxybox.controller.guests.guest import Guest
-from proxybox.controller.guests.programs import INSTALL, LIBRARY_VARIABLE, VARIABLE, to_install
+from proxybox.controller.guests.programs import INSTALL, LIBRARY_VARIABLE, TRANSLATED, VARIABLE, to_install
 from proxybox.controller.guests.pypy import PyPy, pypy_version
-from proxybox.controller.guests.translated import installed
 
 #: Programs that are looked for on PATH, in this order, for the name of a kind of guest.
 _PROGRAMS = {"pypy": ("pypy3",), "cpython": ("python3", *(f"python3.{minor}" for minor in range(14, 8, -1)))}
@@ -110,7 +109,9 @@ def _interpreters() -> Iterator[str]:
         for path in (os.path.join(folder, name) for name in names):
             if os.path.isfile(path) and not programs.is_script(path):
                 yield path
-    put = installed.installed()
+    from proxybox.controller.guests.translated.installed import installed
+
+    put = installed()
     if put is not None:
         yield put
 
@@ -142,11 +143,13 @@ def _variable(name: str, *, is_searched: bool = True) -> str | None:
 
 def _on_path(named: str) -> str:
     """Returns the path of the program that a name without "/" means. Raises SandboxStartError where there is none."""
-    if named == installed.NAME:
-        path = installed.installed()
-        if path is None:
-            raise SandboxStartError(f"no translated PyPy is installed: {installed.HOW}")
-        return path
+    if named == TRANSLATED:
+        from proxybox.controller.guests.translated.installed import HOW, installed
+
+        put = installed()
+        if put is None:
+            raise SandboxStartError(f"no translated PyPy is installed: {HOW}")
+        return put
     names = _PROGRAMS.get(named, (f"python{named}" if _VERSION.fullmatch(named) else named,))
     found = programs.on_path(*names)
     if found is None:

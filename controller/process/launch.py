@@ -25,8 +25,8 @@ import attrs
 from proxybox.controller import hostproc
 from proxybox.controller.dispatch import stub_table
 from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxStartError
-from proxybox.controller.guestfolder import guest_folder
 from proxybox.controller.guests.guest import Guest
+from proxybox.controller.guests.programs import guest_folder
 from proxybox.controller.header import (
     CALL_HELLO,
     CALL_SEALED,

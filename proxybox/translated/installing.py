@@ -18,7 +18,8 @@ import attrs
 from proxybox.controller.errors import PackagesError, SandboxStartError
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import Guest
-from proxybox.controller.guests.translated.installed import NAME, PROGRAMS, install_folder
+from proxybox.controller.guests.programs import TRANSLATED
+from proxybox.controller.guests.translated.installed import PROGRAMS, install_folder
 from proxybox.packages import cache
 from proxybox.packages.helper import network, work_on
 from proxybox.packages.watching import Watcher
@@ -118,7 +119,7 @@ def _folder() -> str:
         cache.check_owner(above, "XDG_STATE_HOME")
     except OSError as error:
         raise PackagesError(f"{error.filename}: {error.strerror}") from None
-    return os.path.join(above, NAME)
+    return os.path.join(above, TRANSLATED)
 
 
 def _unpack(archives: Sequence[Archive], work: str, watcher: Watcher) -> None:

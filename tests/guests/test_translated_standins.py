@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from proxybox import Sandbox
-from proxybox.controller.guestfolder import guest_folder
+from proxybox.controller.guests.programs import guest_folder
 from tests.guests.test_translated_genuine import ARCHIVE, genuine  # noqa: F401 - a fixture
 
 SIZES = (0, 1, 55, 63, 64, 65, 71, 72, 73, 127, 128, 129, 135, 136, 137, 143, 144, 145, 167, 168, 169, 256, 300)
@@ -306,7 +306,8 @@ def test_a_program_that_teaches(genuine: str) -> None:  # noqa: F811
         changed = box.run("open('/usr/lib/pypy/lib_pypy/__extensions__/_csv.py', 'w')")
     assert result.stderr.count("Warning") == 0
     assert result.stdout.splitlines() == [
-        "2 1", "TestResults(failed=1, attempted=2)", "[OrderedDict([('a', '1'), ('b', 'x, y')])]", "741efa31 0909377a sha256", "False False",
+        "2 1", "TestResults(failed=1, attempted=2)", "[OrderedDict([('a', '1'), ('b', 'x, y')])]",
+        "741efa31 0909377a sha256", "False False",
         "deadlock: there is one thread, and it waits for a lock that it holds",
         "can't start new thread: this interpreter has one", "False 1 MainThread", "1 Handlers.SIG_DFL True",
         "Point(x=1) True",

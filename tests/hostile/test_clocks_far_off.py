@@ -14,8 +14,8 @@ import time
 import pytest
 
 from proxybox import Time
-from proxybox.controller.guestfolder import guest_folder
 from proxybox.controller.guests.finding import find_guest
+from proxybox.controller.guests.programs import guest_folder
 
 YEAR = 365 * 86400
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from proxybox.controller.guestfolder import guest_folder
+from proxybox.controller.guests.programs import guest_folder
 from proxybox.controller.guests.pypy import PyPy
 
 if TYPE_CHECKING:

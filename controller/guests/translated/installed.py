@@ -6,10 +6,9 @@ Root's guests run as another user, who may not enter root's home: what root inst
 import os
 from typing import Final
 
+from proxybox.controller.guests.programs import TRANSLATED
 from proxybox.controller.statefolder import state_folder
 
-#: What names it, as a guest.
-NAME: Final = "translated"
 #: Where root installs it.
 ROOTS_FOLDER: Final = "/var/lib/proxybox/guests"
 #: The program, as upstream's makefile names it for each version of the language.
@@ -26,7 +25,7 @@ def installed() -> str | None:
     """Returns the program of the build that this user has installed, or else root; None where there is none."""
     for folder in dict.fromkeys((install_folder(), ROOTS_FOLDER)):
         for name in PROGRAMS if folder else ():
-            path = os.path.join(folder or "", NAME, name)
+            path = os.path.join(folder or "", TRANSLATED, name)
             if os.path.isfile(path):
                 return path
     return None
