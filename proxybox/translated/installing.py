@@ -115,8 +115,12 @@ def _folder() -> str:
     if above is None:
         raise PackagesError("there is no folder for guests: set XDG_STATE_HOME, or HOME, to an absolute path")
     try:
-        os.makedirs(above, mode=0o755, exist_ok=True)
-        cache.check_owner(above, "XDG_STATE_HOME")
+        os.makedirs(os.path.dirname(os.path.dirname(above)), exist_ok=True)
+        for each in (os.path.dirname(above), above):
+            if not os.path.isdir(each):
+                os.mkdir(each)
+                os.chmod(each, 0o755)  # noqa: S103 - the user of root's boxes goes through it, whatever the umask is
+            cache.check_owner(each, "XDG_STATE_HOME")
     except OSError as error:
         raise PackagesError(f"{error.filename}: {error.strerror}") from None
     return os.path.join(above, TRANSLATED)

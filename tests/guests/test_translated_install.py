@@ -79,11 +79,18 @@ def test_a_build_is_installed_and_run(
         assert box.run("say hello").stdout == "hello\n"
 
 
+@pytest.mark.parametrize("mask", [0o077, 0])
 def test_what_is_installed_has_our_rights_and_not_the_archive_s(
-    client: dict[str, bytes], put: Path, tmp_path: Path
+    client: dict[str, bytes], put: Path, tmp_path: Path, mask: int
 ) -> None:
-    installing.install(installing.local([packed(tmp_path / "b.tar.gz", client)]))
-    for path in (put, *put.rglob("*")):
+    before = os.umask(mask)
+    try:
+        installing.install(installing.local([packed(tmp_path / "b.tar.gz", client)]))
+    finally:
+        os.umask(before)
+    for path in (put.parent.parent, put.parent, put, *put.rglob("*")):
+        if path.name == "proxybox.json":
+            continue  # which is for us alone
         status = path.stat()
         is_open = path.is_dir() or path.name in (PROGRAM, LIBRARY)
         assert stat.S_IMODE(status.st_mode) == (0o755 if is_open else 0o644), path
