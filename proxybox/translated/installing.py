@@ -136,10 +136,7 @@ def _unpack(archives: Sequence[Archive], work: str, watcher: Watcher) -> None:
     for each in archives:
         watcher.tell(f"{'unpacking' if each.path else 'fetching'} {each.name} (SHA-256 {each.sha256})")
     made, downloads = os.path.join(work, "made"), os.path.join(work, "downloads")
-    wanted = [
-        {"file": f"{number}-{each.name}", "url": each.url, "hashes": [f"sha256:{each.sha256}"]}
-        for number, each in enumerate(archives, 1)
-    ]
+    wanted = [{"file": each.name, "url": each.url, "hashes": [f"sha256:{each.sha256}"]} for each in archives]
     task = {"archives": wanted, "size": _MOST, "target": made, "downloads": downloads}
     reads = [each.path for each in archives if each.path]
     work_on(task, work, environment=network(), reads=reads, writes=[made, downloads], on_line=on_line)

@@ -7,6 +7,7 @@ that PROXYBOX_TRANSLATED names.
 import hashlib
 import os
 import shutil
+import subprocess
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ from typing import Any
 import pytest
 
 from proxybox import Result, Sandbox
+from proxybox.controller import find_guest
 from proxybox.packages.tarballs import Tree
+from tests.guests.conftest import at_its_prompt
 
 HERE = Path(__file__).resolve().parent
 FOLDER = Path(os.environ.get("PROXYBOX_TRANSLATED", HERE.parents[1].parent / "shared/translated"))
@@ -68,3 +71,16 @@ def test_a_program(genuine: str, name: str, is_observed: bool) -> None:
     expected = {"ends": "ok", "changed": [], "denials": [], **wanted}
     found = shown(result, wanted)
     assert found == {key: expected[key] for key in found}, result.stderr
+
+
+def test_its_prompt(genuine: str) -> None:
+    shown = at_its_prompt(genuine, (b">>>> ", b"print(6 * 7)"), (b"42\r\n", b"raise SystemExit(5)"))
+    assert b"Python 3.6" in shown
+
+
+def test_what_it_is(genuine: str) -> None:
+    """All that it calls is known; what it tells of itself is what its own interpreter says."""
+    guest = find_guest(genuine)
+    assert (guest.version, len(guest.functions), guest.warnings) == ((3, 6), 157, ())
+    dump = subprocess.run([genuine], env={"RPY_SANDBOX_DUMP": "1"}, capture_output=True, text=True, check=True).stdout
+    assert set(guest.functions) == set(dump.partition("Funcs: ")[2].split())

@@ -187,7 +187,7 @@ def test_what_is_published_is_fetched_by_its_hash(
     shutil.rmtree(put)
     (tmp_path / "build.tar.gz").write_bytes(data + b"\0")
     assert cli.main(["guests", "install", "translated"]) == 125
-    assert "build.tar.gz: its hash is another one" in capsys.readouterr().err
+    assert "proxybox: build.tar.gz: its hash is another one" in capsys.readouterr().err
     assert not put.exists()
 
 
