@@ -99,9 +99,7 @@ def ours() -> ModuleType:
     return module
 
 
-AS_IN_3_6 = pytest.mark.skipif(
-    sys.version_info[:2] != (3, 11), reason="csv of later Pythons quotes and reads otherwise"
-)
+AS_IN_3_6 = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="csv of later Pythons quotes otherwise")
 
 
 @AS_IN_3_6
