@@ -414,3 +414,15 @@ def test_the_places_of_members() -> None:
         "a/b/lib_pypy/x": None, "lib_pypy2/x": None, "xlib_pypy/x": None, "pypy3-cc": None, "": None,
     }  # fmt: skip
     assert {name: tarballs._place(name) for name in taken} == taken
+
+
+def test_documents_tell_its_bounds() -> None:
+    root = Path(__file__).resolve().parents[2]
+    security, guests = (" ".join((root / name).read_text().split()) for name in ("SECURITY.md", "docs/guests.md"))
+    kept = (
+        f"at most {tarballs._MOST >> 20} MiB in {tarballs._MOST_FILES:,} files out of {tarballs._MOST_READ >> 30} GiB"
+    )
+    assert kept in security
+    assert f"{building._MEMORY >> 30} GiB of memory, {building._DISK >> 30} GiB of disk" in guests
+    assert all(each.name in guests for each in installing.PUBLISHED)
+    assert installed.ROOTS_FOLDER in guests
