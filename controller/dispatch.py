@@ -86,18 +86,25 @@ def _shown(value: Any) -> Any:
 TABLE: dict[int, Row] = {}
 """The row that answers each call, by the x86-64 number; `oscall` enters a handler here."""
 
+NUMBERS: dict[str, int] = {}
+"""The number of each call, by its name: the kernel's, whose handler takes the arguments that its manual page names."""
 
-def oscall(number: int, name: str = "", *, counted: bool = True) -> Callable[[Handler], Handler]:
-    """Enters a handler in the table under its x86-64 call number.
 
-    counted: whether the call counts in limits.calls and in usage.calls.
+def oscall(number: int, name: str = "", *, form_of: str = "", counted: bool = True) -> Callable[[Handler], Handler]:
+    """Enters a handler in the tables under its x86-64 call number and its name, which nothing else has.
+
+    form_of: the call of which this is another form, with other arguments, that the stub makes under a number of its
+    own; it is shown under that call's name. counted: whether the call counts in limits.calls and in usage.calls.
     """
 
     def enter(handler: Handler) -> Handler:
         if number in TABLE:
             raise ValueError(f"call {number} has two handlers: {TABLE[number].name}, {handler.__name__}")
+        shown = form_of or name or handler.__name__.rstrip("_")
+        if not form_of and NUMBERS.setdefault(shown, number) != number:
+            raise ValueError(f"{shown} has two numbers: {NUMBERS[shown]} and {number}; which is a form_of it?")
         family = handler.__module__.rpartition(".")[2]
-        TABLE[number] = Row(number, name or handler.__name__.rstrip("_"), family, handler, counted)
+        TABLE[number] = Row(number, shown, family, handler, counted)
         return handler
 
     return enter

@@ -13,6 +13,7 @@ import attrs
 
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests.finding import find_guest, find_guests
+from proxybox.controller.guests.guest import Guest
 from proxybox.controller.seal.layers import Layer as Layer
 from proxybox.controller.seal.layers import read
 from proxybox.controller.seal.outer import calls_that_end_a_process
@@ -27,7 +28,7 @@ class Diagnosis:
     """Whether boxes can run here.
 
     guest: path and version of the interpreter, None when there is none. layers: the defences. problems: why no box can
-    run. warnings: settings that let code of the current folder run outside of boxes.
+    run. warnings: settings that let code of the current folder run outside of boxes, and what the interpreter lacks.
     """
 
     guest: str | None
@@ -55,7 +56,7 @@ def diagnose(guest: str | os.PathLike[str] | None = None) -> Diagnosis:
             f"a seccomp filter around this process ends a process at {', '.join(ended)}, instead of refusing the call"
         )
     layers = _probe(problems, "the list of layers", lambda: read(told)) or ()
-    return Diagnosis(guest=named, layers=layers, problems=tuple(problems), warnings=warnings)
+    return Diagnosis(guest=named, layers=layers, problems=tuple(problems), warnings=(*warnings, *found.warnings))
 
 
 def _probe(problems: list[str], what: str, look: Callable[[], _T]) -> _T | None:
@@ -79,7 +80,7 @@ class FoundGuest:
 
     path: where it was found. kind: "PyPy", "CPython" or "translated PyPy"; version: of the Python language; both are ""
     where it cannot be a guest. packages: host folders of its virtual environment's packages. sessions: whether it can
-    have sessions, pools and copies. problem: why no program runs in it; "" where one did.
+    have sessions, pools and copies. problem: why no program runs in it; "" where one did. warnings: what it lacks.
     """
 
     path: str
@@ -88,21 +89,33 @@ class FoundGuest:
     packages: tuple[str, ...] = ()
     sessions: bool = False
     problem: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def guests() -> Iterator[FoundGuest]:
     """Yields the interpreters that are found by name (find_guest), each when a program was tried in a box with it."""
     for path, found in find_guests():
-        if isinstance(found, SandboxStartError):
-            yield FoundGuest(path=path, problem=str(found))
-        else:
-            version = f"{found.version[0]}.{found.version[1]}"
-            problems: list[str] = []
-            _, problem = _probe(problems, "the start of a box", functools.partial(_try, path)) or ({}, problems[0])
-            yield FoundGuest(
-                path=path, kind=found.title, version=version, packages=found.packages,
-                sessions=not found.lacks_bootstrap, problem=problem,
-            )  # fmt: skip
+        yield _tried(path, found)
+
+
+def tried(path: str) -> FoundGuest:
+    """Returns the interpreter at a path, when a program was tried in a box with it."""
+    try:
+        return _tried(path, find_guest(path))
+    except SandboxStartError as error:
+        return _tried(path, error)
+
+
+def _tried(path: str, found: Guest | SandboxStartError) -> FoundGuest:
+    if isinstance(found, SandboxStartError):
+        return FoundGuest(path=path, problem=str(found))
+    version = f"{found.version[0]}.{found.version[1]}"
+    problems: list[str] = []
+    _, problem = _probe(problems, "the start of a box", functools.partial(_try, path)) or ({}, problems[0])
+    return FoundGuest(
+        path=path, kind=found.title, version=version, packages=found.packages,
+        sessions=not found.lacks_bootstrap, problem=problem, warnings=found.warnings,
+    )  # fmt: skip
 
 
 def _try(guest: str | os.PathLike[str] | None) -> tuple[dict[str, str], str]:

@@ -1,6 +1,6 @@
 """Finds the interpreter that runs as guest.
 
-It is recognised by its files, without being run; only a translated PyPy is run once (translated/finding.py).
+It is recognised by its files, without being run.
 """
 
 import functools
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests import programs
 from proxybox.controller.guests.guest import Guest
-from proxybox.controller.guests.programs import INSTALL, LIBRARY_VARIABLE, VARIABLE, to_install
+from proxybox.controller.guests.programs import INSTALL, LIBRARY_VARIABLE, TRANSLATED, VARIABLE, to_install
 from proxybox.controller.guests.pypy import PyPy, pypy_version
 
 #: Programs that are looked for on PATH, in this order, for the name of a kind of guest.
@@ -25,7 +25,8 @@ def find_guest(path: str | os.PathLike[str] | None = None, library: str | os.Pat
     """Returns the interpreter at `path`, or else that of $PROXYBOX_GUEST, or else pypy3.
 
     path: a program, or the folder of an unpacked release or of a virtual environment. A name without "/" is looked up
-    in the absolute folders of PATH: that of a program, "pypy", "cpython", or a version such as "3.13" (of CPython).
+    in the absolute folders of PATH: that of a program, "pypy", "cpython", or a version such as "3.13" (of CPython);
+    "translated" is the translated PyPy that was installed.
     library: the library of a translated guest; without it, that of $PROXYBOX_GUEST_LIBRARY or the one beside the guest.
 
     Raises SandboxStartError with the reason and what to do, for anything that cannot be a guest.
@@ -80,7 +81,9 @@ def _recognised(found: str, executable: str, *_: int) -> tuple[type[Guest], tupl
 
 
 def find_guests() -> Iterator[tuple[str, Guest | SandboxStartError]]:
-    """Yields the interpreters in the folders of PATH, each once, with the path under which it was found.
+    """Yields the interpreters in the folders of PATH, and the translated PyPy that was installed.
+
+    Each comes once, with the path under which it was found.
 
     In the place of one that cannot be a guest is the error that says why.
     """
@@ -106,6 +109,11 @@ def _interpreters() -> Iterator[str]:
         for path in (os.path.join(folder, name) for name in names):
             if os.path.isfile(path) and not programs.is_script(path):
                 yield path
+    from proxybox.controller.guests.translated.installed import installed
+
+    put = installed()
+    if put is not None:
+        yield put
 
 
 def absolute_guest(path: str | os.PathLike[str]) -> str:
@@ -135,6 +143,13 @@ def _variable(name: str, *, is_searched: bool = True) -> str | None:
 
 def _on_path(named: str) -> str:
     """Returns the path of the program that a name without "/" means. Raises SandboxStartError where there is none."""
+    if named == TRANSLATED:
+        from proxybox.controller.guests.translated.installed import HOW, installed
+
+        put = installed()
+        if put is None:
+            raise SandboxStartError(f"no translated PyPy is installed: {HOW}")
+        return put
     names = _PROGRAMS.get(named, (f"python{named}" if _VERSION.fullmatch(named) else named,))
     found = programs.on_path(*names)
     if found is None:

@@ -82,6 +82,11 @@ class Guest:
 
         return folders_of(folder, self.name, self.site_packages(folder), self.installed_folders())
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Returns what its user should know of it, although boxes run."""
+        return ()
+
     # --- what a box sees of it ----------------------------------------------------------------------------------------
 
     def visible(self, path: str) -> str:

@@ -1,5 +1,6 @@
 """Programs on the host: where they are, and what stands beside them. None is run for it."""
 
+import functools
 import os
 import re
 import stat
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
     import mmap
 
 VARIABLE, LIBRARY_VARIABLE = "PROXYBOX_GUEST", "PROXYBOX_GUEST_LIBRARY"
+#: What names the translated PyPy that was installed (translated/installed.py), as a guest.
+TRANSLATED = "translated"
+
+
+@functools.cache
+def guest_folder() -> str:
+    """The folder of the programs and sources of the untrusted side."""
+    above = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+    installed = os.path.join(above, "guest")  # in an uninstalled checkout, controller/ is at the top of the tree
+    return installed if os.path.isdir(installed) else os.path.join(above, "proxybox", "guest")
 
 
 def to_install(package: str) -> str:

@@ -73,7 +73,7 @@ def mmap(
     return number
 
 
-@oscall(CALL_MAP, "mmap")
+@oscall(CALL_MAP, form_of="mmap")
 def mmap_library(
     world: World, thread: GuestThread, addr: Addr, length: Size, prot: Int, flags: Int, fd: Fd, offset: ULong
 ) -> Reply:

@@ -66,7 +66,7 @@ def _open(world: World, dirfd: int, path: bytes, flags: int, mode: int) -> int:
     return world.descriptors.enter(fd, file, bool(flags & abi.O_CLOEXEC))
 
 
-@oscall(CALL_OPEN, "openat")
+@oscall(CALL_OPEN, form_of="openat")
 def openat_whole(world: World, dirfd: Fd, path: Path, flags: Int, mode: ULong, place: Addr, room: Size) -> Reply:
     """openat(2), as the stub makes it where nobody observes the calls (stub_handed.c).
 
@@ -129,7 +129,7 @@ def newfstatat(world: World, dirfd: Fd, path: Path, statbuf: Addr, flags: Int) -
     return 0, (statbuf, node_at(world, dirfd, path, flags).stat_bytes())
 
 
-@oscall(CALL_STAT, "newfstatat")
+@oscall(CALL_STAT, form_of="newfstatat")
 def fstatat_lasting(world: World, path: Path, statbuf: Addr, flags: Int) -> Reply:
     """stat(2) or lstat(2), as the stub makes it where nobody observes the calls (stub_lasting.c).
 

@@ -465,7 +465,7 @@ def epoll_wait(world: World, epfd: Fd, events: Addr, maxevents: Int, timeout: In
     return _epoll_wait(world, epfd, events, maxevents, _milliseconds(timeout))
 
 
-@oscall(CALL_LOOK, "epoll_wait")
+@oscall(CALL_LOOK, form_of="epoll_wait")
 def epoll_look(world: World, epfd: Fd, events: Addr, maxevents: Int) -> Reply:
     """epoll_wait(2) with a timeout of 0, as the stub makes it where nobody observes the calls (stub_lasting.c).
 

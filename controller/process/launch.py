@@ -26,6 +26,7 @@ from proxybox.controller import hostproc
 from proxybox.controller.dispatch import stub_table
 from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxStartError
 from proxybox.controller.guests.guest import Guest
+from proxybox.controller.guests.programs import guest_folder
 from proxybox.controller.header import (
     CALL_HELLO,
     CALL_SEALED,
@@ -120,14 +121,6 @@ class LaunchSpec:
             threads=has_listener and self.threads > 1, forks=has_listener and self.forks, listener=has_listener,
             zygote=self.zygote, bare=self.bare, serial=self.serial,
         )  # fmt: skip
-
-
-@functools.cache
-def guest_folder() -> str:
-    """The folder of the programs and sources of the untrusted side."""
-    above = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-    installed = os.path.join(above, "guest")  # in an uninstalled checkout, controller/ is at the top of the tree
-    return installed if os.path.isdir(installed) else os.path.join(above, "proxybox", "guest")
 
 
 @functools.cache

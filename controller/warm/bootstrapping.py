@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 
 from proxybox.controller.exchange import values
-from proxybox.controller.process.launch import guest_folder
+from proxybox.controller.guests.programs import guest_folder
 from proxybox.controller.vfs.memory import from_tree
 from proxybox.controller.vfs.nodes import Superblock
 from proxybox.controller.world.state import World

@@ -40,7 +40,7 @@ from proxybox import given
 from proxybox.agents.samplefolder import SampleFolder
 from proxybox.aio.sandbox import AsyncSandbox
 from proxybox.aio.session import AsyncSession
-from proxybox.controller.process.launch import guest_folder
+from proxybox.controller.guests.programs import guest_folder
 from proxybox.errors import SandboxStartError
 from proxybox.policies import Policy, PolicyError, as_policy, evolve
 from proxybox.policies.sizes import spoken_size

@@ -168,8 +168,8 @@ def main_group() -> click.Group:
     group.add_command(mcp_command())
     group.add_command(batch_command())
     for command in (
-        serve_group, policy_group, doctor, guests, packages_group, kernel_group, grade, exercise_group, classroom_group,
-        commits_group, review, undo, explain, replay, diff, verify, completion,
+        serve_group, policy_group, doctor, guests_group, packages_group, kernel_group, grade, exercise_group,
+        classroom_group, commits_group, review, undo, explain, replay, diff, verify, completion,
     ):  # fmt: skip
         group.add_command(command)
     return group
@@ -450,16 +450,72 @@ def doctor(guest: str | None, as_json: bool) -> int:
     return report(guest, as_json=as_json)
 
 
-@click.command("guests", short_help="The interpreters of this machine, and whether boxes run with them.")
+@click.group(
+    "guests",
+    short_help="The interpreters of this machine, and whether boxes run with them.",
+    invoke_without_command=True,
+)
 @json_flag
-def guests(as_json: bool) -> int:
+@click.pass_context
+def guests_group(context: click.Context, as_json: bool) -> int | None:
     """The interpreters that --guest finds by name, each tried in a box.
 
     The exit status is 0 when a program ran in one of them, 125 otherwise.
+
+    \b
+    Examples:
+      proxybox guests
+      proxybox guests install translated
+      proxybox run --guest translated script.py
     """
+    if context.invoked_subcommand is not None:
+        return None
     from proxybox.cli.guests import report
 
     return report(as_json=as_json)
+
+
+TRANSLATED = click.argument("kind", type=click.Choice(["translated"]), metavar="translated")
+
+
+@guests_group.command("install", short_help="Install a PyPy that was translated with --sandbox.")
+@TRANSLATED
+@click.option(
+    "--from", "archives", metavar="FILE", multiple=True, type=Path, shell_complete=complete_file,
+    help="An archive of a build (.tar.gz, .tar.bz2, .tar.xz), or of the library for it, in the place of what is "
+    "published. May be repeated.",
+)  # fmt: skip
+def guests_install(kind: str, archives: tuple[Path, ...]) -> int:
+    """Install a PyPy that was translated with --sandbox, for --guest translated.
+
+    It is the published build, by its hash, or one from archives of yours. Its own start is not sealed yet:
+    use archives of those whom you trust.
+    """
+    from proxybox.cli import guests
+
+    return guests.install(archives)
+
+
+@guests_group.command("build", short_help="Translate one from PyPy's source, and install it.")
+@click.argument("source", type=Path, shell_complete=complete_file)
+@click.option("--check", is_flag=True, help="Only say what is missing for it.")
+def guests_build(source: Path, check: bool) -> int:
+    """Translate a PyPy with --sandbox from its source (an hour, 6 GiB of memory), and install it.
+
+    What it needs is looked at first. The translation is a program of that source, and runs outside of any box.
+    """
+    from proxybox.cli import guests
+
+    return guests.build(source, check_only=check)
+
+
+@guests_group.command("remove", short_help="Remove what was installed.")
+@TRANSLATED
+def guests_remove(kind: str) -> int:
+    """Remove the translated PyPy that was installed. End the boxes that use it before."""
+    from proxybox.cli import guests
+
+    return guests.remove()
 
 
 @click.group("kernel")

@@ -1,10 +1,18 @@
-"""`proxybox guests`: the interpreters of this machine, and whether boxes run with them."""
+"""`proxybox guests`: the interpreters of this machine, whether boxes run with them, and how one is installed."""
 
 import json
 import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from proxybox.cli.exits import EXIT_CANNOT_RUN
-from proxybox.diagnosis import FoundGuest, guests
+from proxybox.cli.run import interrupted, tell_failure
+from proxybox.diagnosis import FoundGuest, guests, tried
+
+if TYPE_CHECKING:
+    from proxybox.controller.guests.guest import Guest
+    from proxybox.packages.watching import Watcher
 
 
 def report(*, as_json: bool) -> int:
@@ -38,7 +46,67 @@ def draw(found: list[FoundGuest]) -> None:
         if not each.problem and not each.sessions:
             what.append("\nno sessions, pools and copies", style="dim")
         where = Text(each.path)
-        for words in (*each.packages, *([each.problem] if each.problem else [])):
+        for words in (*each.packages, *each.warnings, *([each.problem] if each.problem else [])):
             where.append(f"\n{words}", style="dim")
         table.add_row(mark, what, where)
     console(sys.stdout).print(table)
+
+
+def install(archives: Sequence[Path]) -> int:
+    """Installs a translated PyPy from these archives, or the published one, and tries it."""
+
+    def work(watcher: "Watcher") -> "Guest":
+        from proxybox.translated.installing import PUBLISHED, local
+        from proxybox.translated.installing import install as put
+
+        return put(local(archives) if archives else PUBLISHED, watcher)
+
+    return _install(work)
+
+
+def build(source: Path, *, check_only: bool) -> int:
+    """Translates a PyPy, installs and tries it. check_only: only says what is missing for that."""
+
+    def work(watcher: "Watcher") -> "Guest | None":
+        from proxybox.translated import building
+
+        plan = building.plan(source)
+        if check_only:
+            watcher.tell(f"{plan.source} can be translated by {plan.python}")
+            return None
+        return building.build(plan, watcher)
+
+    return _install(work)
+
+
+def _install(work: "Callable[[Watcher], Guest | None]") -> int:
+    """Returns 0 when a program runs in what was installed, else 125."""
+    from proxybox.cli.watching import watched
+
+    try:
+        with watched() as watcher:
+            made = work(watcher)
+        if made is None:
+            return 0
+        found = tried(made.executable)
+    except KeyboardInterrupt:
+        return interrupted()
+    except Exception as error:
+        return tell_failure(error)
+    draw([found])
+    if not found.problem:
+        print("proxybox run --guest translated script.py")
+    return EXIT_CANNOT_RUN if found.problem else 0
+
+
+def remove() -> int:
+    """Removes the translated PyPy that was installed."""
+    from proxybox.terminal.harmless import harmless_lines
+    from proxybox.translated import installing
+
+    try:
+        folder = installing.remove()
+    except Exception as error:
+        return tell_failure(error)
+    print(harmless_lines(f"removed {folder}") if folder else "none is installed")
+    return 0

@@ -56,26 +56,26 @@ def _own(name: str) -> str:
     above = os.path.dirname(folder)
     try:
         os.makedirs(os.path.dirname(above), exist_ok=True)
-        _check(os.path.dirname(above), may_be_shared=True)
+        check_owner(os.path.dirname(above), may_be_shared=True)
         for each in (above, folder):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(each, 0o755)
-            _check(each)
+            check_owner(each)
     except OSError as error:
         raise PackagesError(f"{error.filename}: {error.strerror}: set XDG_CACHE_HOME to a folder of your own") from None
     return folder
 
 
-def _check(path: str, *, may_be_shared: bool = False) -> None:
+def check_owner(path: str, variable: str = "XDG_CACHE_HOME", *, may_be_shared: bool = False) -> None:
     """Raises PackagesError for a folder that is somebody else's, or that anybody may write to.
 
-    may_be_shared: as /tmp is (the sticky bit).
+    variable: names another folder. may_be_shared: as /tmp is (the sticky bit).
     """
     for seen in (os.lstat(path), os.stat(path)):  # a link, and what it leads to
         is_open = seen.st_mode & stat.S_IWOTH and not stat.S_ISLNK(seen.st_mode)
         is_shared = may_be_shared and seen.st_mode & stat.S_ISVTX
         if seen.st_uid not in (os.geteuid(), 0) or (is_open and not is_shared):
-            raise PackagesError(f"{path}: other users can write there: set XDG_CACHE_HOME to a folder of your own")
+            raise PackagesError(f"{path}: other users can write there: set {variable} to a folder of your own")
 
 
 def is_there(folder: str) -> bool:
@@ -83,7 +83,7 @@ def is_there(folder: str) -> bool:
     told = os.path.join(folder, TOLD)
     if not os.path.isfile(told):
         return False
-    _check(folder)
+    check_owner(folder)
     with contextlib.suppress(OSError):
         os.utime(told)
     return True

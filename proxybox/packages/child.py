@@ -1,7 +1,7 @@
 """The process that reads what strangers wrote: `python -I .../child.py`, with its task as JSON on standard input.
 
 It confines itself, and then either becomes uv, which finds out what to install (resolving.py), or fetches and unpacks
-wheels (fetching.py). helper.py starts it, and says what a task is.
+wheels (fetching.py) or builds of a translated PyPy (tarballs.py). helper.py starts it, and says what a task is.
 
 Rule: until the path has come, only Python's own library is imported.
 """
@@ -51,11 +51,14 @@ def main() -> None:
 
         _confine(task, (program, *_LOADERS))
         run(program, task["arguments"], task["environment"])
-    else:
-        from proxybox.packages import fetching  # with all that it imports: later on, Python's own library is read alone
+    else:  # with all that it imports: later on, Python's own library is read alone
+        if "archives" in task:
+            from proxybox.packages import tarballs as work
+        else:
+            from proxybox.packages import fetching as work  # type: ignore[no-redef]
 
         _confine(task)
-        fetching.fetch(task)
+        work.fetch(task)
 
 
 def _confine(task: Mapping[str, Any], programs: tuple[str, ...] = ()) -> None:

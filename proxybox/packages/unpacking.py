@@ -21,10 +21,11 @@ from installer.records import InvalidRecordEntry, parse_record_file
 from installer.sources import WheelFile
 
 from proxybox.packages.cache import TOLD
+from proxybox.packages.refusing import NoArchive, why_no_path
 
-#: Of all that is unpacked: bytes and files. Then bytes of a RECORD, of a name, and levels of folders.
+#: Of all that is unpacked: bytes and files. Then bytes of a RECORD.
 _MOST, _MOST_FILES = 16 << 30, 500_000
-_MOST_RECORD, _LONGEST, _DEEPEST = 64 << 20, 1000, 40
+_MOST_RECORD = 64 << 20
 _PIECE = 1 << 18
 #: Notes on one wheel; of more, their number.
 _MOST_NOTES = 3
@@ -39,7 +40,7 @@ _BROKEN = (
 )  # fmt: skip
 
 
-class NoWheel(Exception):
+class NoWheel(NoArchive):
     """A file that is no wheel, or one that must not be unpacked; the text says why."""
 
 
@@ -115,13 +116,12 @@ class Folder:
 def _why_not(each: zipfile.ZipInfo, name: str) -> str:
     """Returns why an entry of an archive is not unpacked; "" where it is."""
     kind = stat.S_IFMT(each.external_attr >> 16)
-    parts = name.split("/")
-    if each.filename != each.orig_filename or {"", ".", ".."} & set(parts) or "\\" in name or not name.isprintable():
-        return "want a plain path below the folder of packages"
-    if parts[0] == TOLD:
+    if each.filename != each.orig_filename:
+        return "want a plain path below the folder"
+    if why := why_no_path(name):
+        return why
+    if name.partition("/")[0] == TOLD:
         return "is a name that packages do not have here"
-    if len(os.fsencode(name)) > _LONGEST or len(parts) > _DEEPEST:
-        return f"want at most {_LONGEST} bytes, and {_DEEPEST} folders"
     if kind not in (0, stat.S_IFDIR if each.is_dir() else stat.S_IFREG):
         return "want files and folders alone: no links, no devices"
     if each.compress_type not in _COMPRESSIONS:

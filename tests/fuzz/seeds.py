@@ -7,11 +7,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller import abi
-from proxybox.controller.dispatch import TABLE
+from proxybox.controller.dispatch import NUMBERS, TABLE
 from proxybox.controller.header import THREAD_FLAGS, Fetch
 from proxybox.controller.roles import Memory
 
-NUMBERS = {row.name: number for number, row in reversed(TABLE.items())}  # the stub opens by a number of its own, too
 AUDITED, TTY, COMMITS = 0x60, 0x10, 0x80
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import attrs
 
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
-from proxybox.controller.dispatch import TABLE, Dispatcher
+from proxybox.controller.dispatch import NUMBERS, TABLE, Dispatcher
 from proxybox.controller.effects import Blocked
 from proxybox.controller.roles import Memory, Scalar
 from proxybox.controller.vfs.descriptors import DescriptorTable
@@ -21,7 +21,6 @@ from proxybox.controller.world.clock import Clock
 from proxybox.controller.world.state import World
 from proxybox.policies import Policy
 
-NUMBERS = {row.name: number for number, row in reversed(TABLE.items())}  # the stub opens by a number of its own, too
 USER = 1000
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.syscall.restype = ctypes.c_long

@@ -20,9 +20,9 @@ import pytest
 import proxybox
 from proxybox import AsyncPool, AsyncSandbox, Pool, Result, Sandbox, SandboxStartError, Status, cli
 from proxybox.controller import OSCall, find_guest
-from proxybox.controller.dispatch import TABLE
 from proxybox.controller.guests.translated import libc
 from proxybox.controller.guests.translated.channel import TranslatedChannel
+from proxybox.diagnosis import guests
 from tests.guests.conftest import at_its_prompt, on_a_terminal, until
 
 Run = Callable[..., Result]
@@ -268,14 +268,13 @@ def test_what_is_kept_of_many_folders(pypy: str) -> None:
 
 def test_long_calls_are_made_in_turns(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A listing, or space for a file, may take the driver many: others have theirs in between."""
-    at_once: list[int] = []
+    at_once: list[str] = []
     call = TranslatedChannel._call
-    monkeypatch.setattr(TranslatedChannel, "_call", lambda self, it: at_once.append(it.number) or call(self, it))
+    monkeypatch.setattr(TranslatedChannel, "_call", lambda self, it: at_once.append(it.name) or call(self, it))
     told = answers(run(LIST.format(path="/") + 'f = open(pii)i "f" 0x42 0600\nposix_fallocate(iii)i $f 0 10'))
     assert told[-1] == "posix_fallocate 0"
-    names = {TABLE[number].name for number in at_once}
-    assert "close" in names
-    assert names.isdisjoint({"open", "getdents64", "fallocate"})
+    assert "close" in at_once
+    assert {"open", "getdents64", "fallocate"}.isdisjoint(at_once)
 
 
 def test_a_folder_that_is_used_after_its_end(run: Run) -> None:
@@ -291,6 +290,23 @@ def test_relative_paths_heed_the_working_folder(run: Run) -> None:
     told = answers(result)
     assert (told[1], told[2], told[3], told[5]) == ("/box", "chdir 0", "open 3", "/usr/lib")
     assert told[6] == "getcwd NULL errno 34"
+
+
+@pytest.mark.parametrize("audit", [None, lambda call: None], ids=["alone", "observed"])
+def test_paths_below_a_folder_that_is_open(pypy: str, audit: Callable[[OSCall], object] | None) -> None:
+    """openat and fstatat, which the stub of other guests makes under numbers of its own as well."""
+    program = (
+        'd = open(pii)i "/usr/lib" 0x10000 0\nbuffer s 144\nbuffer t 16\nfstatat64(ippi)i $d "pypy" @s 0\nshow s+24 4\n'
+        'f = openat(ipii)i $d "pypy/lib-python/3/os.py" 0 0\nread(ipi)i $f @t 12\ntext t\n'
+        'fstatat64(ippi)i -100 "/nowhere" @s 0\nfaccessat(ipii)i $d "pypy/lib_pypy" 0 0\n'
+        'openat(ipii)i -100 "new" 0x42 0600'
+    )
+    with Sandbox(guest=pypy, audit=audit) as box:
+        told = answers(box.run(program))
+    assert told == [
+        "open 3", "fstatat64 0", "ed410000", "openat 4", "read 12", "# lib-python", "fstatat64 -1 errno 2",
+        "faccessat 0", "openat 5",
+    ]  # fmt: skip
 
 
 def test_long_paths_are_an_error_and_not_cut(run: Run) -> None:
@@ -569,8 +585,8 @@ def test_another_library_beside_the_same_program_is_asked_anew(home: Path, tmp_p
         source, library = tmp_path / "library.c", tmp_path / "new.so"
         told = f"Version: 20001\\nPlatform: linux2\\nFuncs: {' '.join(functions)}\\n"
         source.write_text(
-            f'#include <stdio.h>\nconst char *mark = "{mark}";\n'
-            f'int {build.ENTRY}(void) {{ fputs("{told}", stdout); return 0; }}\n'
+            f'const char *mark = "{mark}", *told = "{told}", *python = "{PYTHON}";\n'
+            f"int {build.ENTRY}(void) {{ return 0; }}\n"
         )
         subprocess.run([*build.compiler(), "-shared", "-fPIC", "-o", library, source], check=True)
         library.replace(tmp_path / build.LIBRARY)
@@ -586,18 +602,22 @@ def test_another_library_beside_the_same_program_is_asked_anew(home: Path, tmp_p
         find_guest(program, home)
 
 
+#: The beginning of a sys.version, as C has it.
+PYTHON = r"3.6.9 (?, Apr 19 2020, 12:00:00)\n[PyPy 7.2.0 with GCC 12.2.0]"
+
+
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[..., Path]:
-    """A program that prints a dump of one's choice."""
+    """A program that tells of itself what one chooses."""
 
     def make(**changes: str) -> Path:
         lines = {"Version": "20001", "Platform": "linux2", "Funcs": "getuid()i", **changes}
+        python = lines.pop("Python", PYTHON)
         source = tmp_path / "fake.c"
         told = "".join(f"{key}: {value}\\n" for key, value in lines.items())
         source.write_text(
-            "#include <stdio.h>\n"
-            'const char *mark = "RPY_SANDBOX_DUMP";\n'
-            f'int main(void) {{ fputs("{told}", stdout); return !mark; }}\n'
+            f'const char *mark = "RPY_SANDBOX_DUMP", *told = "{told}", *python = "{python}";\n'
+            "int main(void) { return 7; }\n"
         )
         program = tmp_path / "fake"
         subprocess.run([*load_build().compiler(), "-o", program, source], check=True)
@@ -611,19 +631,54 @@ def made(tmp_path: Path) -> Callable[..., Path]:
     [
         ({"Version": "20000"}, "version '20000' of the sandbox's wire; known: 20001"),
         ({"Platform": "win32"}, "platform 'win32' of the sandbox's wire"),
-        (
-            {"Funcs": "getuid()i dlopen(p)p connect(ipi)i"},
-            "calls functions that are not known here: dlopen(p)p, connect(ipi)i",
-        ),
-        ({"Funcs": "getuid"}, "its list of functions (RPY_SANDBOX_DUMP=1) makes no sense"),
+        ({"Funcs": "getuid"}, "its list of functions (RPY_SANDBOX_DUMP) makes no sense"),
         ({"Funcs": ""}, "makes no sense"),
-        ({}, "its library (lib-python and lib_pypy) is not beside it or in a folder above"),
+        ({"Funcs": "getuid()i\\x1b[31m()i"}, "makes no sense"),
+        ({"Funcs": f"getuid()i {'f()i ' * 20_000}"}, "does not say which functions it can call"),
+        ({"Python": "3.6.9"}, "does not say which version of Python it is"),
+        ({"Python": r"4.0.0 (x)\n[PyPy 9"}, "does not say which version of Python it is"),
+        ({}, "its library (lib-python/3 and lib_pypy) is not beside it or in a folder above"),
+        ({"Python": r"2.7.18 (x)\n[PyPy 7"}, "its library (lib-python/2.7 and lib_pypy) is not beside it"),
     ],
 )
 def test_guests_that_cannot_be_served(made: Callable[..., Path], changes: dict[str, str], words: str) -> None:
     with pytest.raises(SandboxStartError) as caught:
         find_guest(made(**changes))
     assert words in str(caught.value)
+
+
+def test_functions_that_are_not_known_are_a_warning(made: Callable[..., Path], home: Path) -> None:
+    """It starts, and gets ENOSYS for them (test_a_function_of_no_list); it is told where people look."""
+    words = "it can call functions that are not known here, and are answered with ENOSYS: "
+    guest = find_guest(made(Funcs="getuid()i dlopen(p)p connect(ipi)i"), home)
+    assert guest.warnings == (f"{words}dlopen(p)p, connect(ipi)i",)
+    many = find_guest(made(Funcs=" ".join(f"f{number}()i" for number in range(50))), home)
+    assert many.warnings[0].endswith("f19()i, and 30 more")
+    assert find_guest(home / "pypy3-c").warnings == find_guest().warnings == ()
+
+
+def test_doctor_and_guests_tell_of_functions_that_are_not_known(
+    made: Callable[..., Path], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = made(Funcs="dlopen(p)p")
+    monkeypatch.setenv("PROXYBOX_GUEST_LIBRARY", str(home))
+    monkeypatch.setenv("PROXYBOX_GUEST", str(program))
+    told = proxybox.diagnose(str(program))
+    assert [each for each in told.warnings if "dlopen(p)p" in each]
+    assert [each.warnings for each in guests() if each.path == str(program)] == [find_guest(program).warnings]
+
+
+@pytest.mark.parametrize(("version", "library"), [((3, 6), "lib-python/3"), ((2, 7), "lib-python/2.7")])
+def test_its_version_is_that_of_the_build(
+    made: Callable[..., Path], tmp_path: Path, version: tuple[int, int], library: str
+) -> None:
+    """Whatever stands beside it."""
+    for name in ("lib-python/3", "lib-python/2.7", "lib_pypy"):
+        (tmp_path / name).mkdir(parents=True)
+    assert find_guest(made(Python=rf"{version[0]}.{version[1]}.1 (?, x)\n[PyPy 7.3.6 with")).version == version
+    shutil.rmtree(tmp_path / library)
+    with pytest.raises(SandboxStartError, match=f"{library} and lib_pypy"):
+        find_guest(made(Python=rf"{version[0]}.{version[1]}.1 (?, x)\n[PyPy 7.3.6 with"))
 
 
 def test_its_library_by_option(

@@ -176,14 +176,6 @@ def test_a_dump_names_every_call(program: Path) -> None:
     assert names == sorted(names, key=lambda name: name.partition("(")[0])
 
 
-def test_a_dump_says_what_a_test_wants_it_to_say(program: Path) -> None:
-    other = {"EXTRA": "brk(p)p vfork()i", "VERSION": "20002", "PLATFORM": "win32"}
-    env = {"RPY_SANDBOX_DUMP": "1", **{f"RPY_SANDBOX_DUMP_{name}": value for name, value in other.items()}}
-    dump = subprocess.run([program], env=env, capture_output=True, text=True, check=True).stdout
-    assert dump.startswith("Version: 20002\nPlatform: win32\nFuncs: _exit(i)v ")
-    assert dump.endswith(" write(ipi)i brk(p)p vfork()i\n")
-
-
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from proxybox import Time
 from proxybox.controller.guests.finding import find_guest
-from proxybox.controller.process.launch import guest_folder
+from proxybox.controller.guests.programs import guest_folder
 
 YEAR = 365 * 86400
 

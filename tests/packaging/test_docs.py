@@ -120,6 +120,18 @@ def _flags_of_reviews() -> set[str]:
     return {flag for option in options for flag in option.opts if option.param_type_name == "option"}
 
 
+def test_every_option_of_guests_is_documented() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text()
+    assert {flag for flag in _flags_of_guests() if f"{flag} " not in text and f"{flag}`" not in text} == set()
+
+
+def _flags_of_guests() -> set[str]:
+    from proxybox.cli.app import guests_group
+
+    options = [option for command in guests_group.commands.values() for option in command.params]
+    return {flag for option in options for flag in option.opts if option.param_type_name == "option"}
+
+
 def test_every_option_about_records_is_documented() -> None:
     text = (ROOT / "docs" / "cli.md").read_text()
     assert {flag for flag in _flags_of_records() if f"`{flag}" not in text} == set()
@@ -138,7 +150,7 @@ def _flags_of_records() -> set[str]:
 def test_no_option_is_documented_that_does_not_exist() -> None:
     options = (*RUN, *TRACE, *LEARN, *REPL, *PROGRAM)
     known = {flag for option in options for flag in option.flags} | _flags_of_classroom() | _flags_of_records()
-    known |= _flags_of_reviews()
+    known |= _flags_of_reviews() | _flags_of_guests()
     text = (ROOT / "docs" / "cli.md").read_text()
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known | {"--help"}
 

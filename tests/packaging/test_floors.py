@@ -19,6 +19,7 @@ FLOORS = {
         diagnosis kernel pool remote repl
         sandbox
         records
+        translated
         packages
         session
         commands errors learning telling

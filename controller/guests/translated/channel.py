@@ -1,24 +1,40 @@
 """The channel of a translated guest, in the place of channel.Channel: it produces frames for the dispatcher.
 
 A request names a function of libc. libc.py has a generator for it, which asks for what it needs: guest memory, an
-allocation there, OS calls. `Serve` is an OS call that the driver carries out, and that may wait. `SideCall` is one that
-never waits, and is carried out at once.
+allocation there, OS calls (asking.py). `Serve` is an OS call that the driver carries out, and that may wait. `SideCall`
+is one that never waits, and is carried out at once. Most functions need less, and no generator (direct.py).
 """
 
 import errno
+import struct
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import GuestMisbehaved
-from proxybox.controller.guests.translated import wire
-from proxybox.controller.guests.translated.libc import Allocate, Done, FetchMemory, Free, Libc, Serve, SideCall, Text
+from proxybox.controller.guests.translated import direct, wire
+from proxybox.controller.guests.translated.asking import (
+    MASK,
+    Allocate,
+    Done,
+    FetchMemory,
+    Free,
+    Serve,
+    SideCall,
+    Text,
+    Writes,
+    done,
+)
+from proxybox.controller.guests.translated.direct import Direct
+from proxybox.controller.guests.translated.libc import Libc
 from proxybox.controller.header import MAX_PAYLOAD
 from proxybox.controller.wire.channel import Channel
-from proxybox.controller.wire.protocol import encode_request
 
 if TYPE_CHECKING:
     from proxybox.controller.world.state import GuestThread
+
+_WORD: Final = struct.Struct("<Q")
+_NULL: Final = bytes(8)
 
 
 class TranslatedReader:
@@ -41,7 +57,10 @@ class TranslatedChannel(Channel):
     execute: the dispatcher's method of this name.
     """
 
-    __slots__ = ("_begun", "_execute", "_has_begun", "_libc", "_request", "_running", "_wanted")
+    __slots__ = (
+        "_arguments", "_begun", "_direct", "_directs", "_execute", "_has_begun", "_libc", "_request", "_running",
+        "_wanted",
+    )  # fmt: skip
 
     is_plain = False
 
@@ -57,6 +76,9 @@ class TranslatedChannel(Channel):
         self._request: wire.Request | None = None
         self._running: Generator[Any, Any, Done] | None = None
         self._wanted: FetchMemory | Text | Allocate | None = None  # what the guest has been asked for
+        self._directs = direct.table()
+        self._direct: Direct | None = None  # the call that takes the shorter way
+        self._arguments: bytes | None = None  # those of that call, while its string is awaited
 
     @property
     def is_inside(self) -> bool:
@@ -65,10 +87,44 @@ class TranslatedChannel(Channel):
 
     def understand(self, data: bytes) -> bytes | None:
         """Returns the next frame to execute, or None when there is none yet. Raises GuestMisbehaved."""
+        if not self._begun:
+            known = self._direct
+            if known is None:
+                if self._running is None:
+                    known = self._directs.get(data[: 1 + data[0]])
+                    if known is not None and len(data) == known.size:
+                        return self._begin(known, data)
+            elif self._arguments is not None and len(data) >= 8:
+                size = len(data) - 8
+                if size <= known.longest and size == _WORD.unpack_from(data)[0]:
+                    return self._with_string(known, data[8:])
         self._begun += data
+        return self._understand_pieces()
+
+    def _begin(self, known: Direct, data: bytes) -> bytes | None:
+        """Begins a call of the shorter way: returns its frame, or asks for its string."""
+        self._direct = known
+        arguments = data[known.begin :]
+        if not known.text:
+            return known.frame + arguments + known.padding
+        address = data[known.text : known.text + 8]
+        if address == _NULL:
+            return known.with_string(arguments, None)
+        self._arguments = arguments
+        self.write(b"Z" + address + known.limit)
+        return None
+
+    def _with_string(self, known: Direct, text: bytes) -> bytes:
+        arguments, self._arguments = self._arguments, None
+        return known.with_string(arguments or b"", text)
+
+    def _understand_pieces(self) -> bytes | None:
+        """Does what `understand` does, of what came in pieces, takes more than a string, or is wrong."""
+        if self._direct is not None and self._arguments is not None and self._wanted is None:
+            self._wanted = Text(0, self._direct.longest)
         if self._wanted is not None:
             return self._take_answer()
-        if self._running is not None:
+        if self._running is not None or self._direct is not None:
             raise GuestMisbehaved("a second call before the first was answered")
         parsed = wire.parse_request(self._begun)
         if parsed is None:
@@ -103,7 +159,7 @@ class TranslatedChannel(Channel):
         value: Any = bytes(begun[start:]) if not isinstance(wanted, Allocate) else wire.parse_word(begun)
         begun.clear()
         self._wanted = None
-        return self._go_on(value)
+        return self._go_on(value) if self._direct is None else self._with_string(self._direct, value)
 
     def _go_on(self, value: Any) -> bytes | None:
         """Lets the function go on until it needs an answer of the guest or a call of the driver.
@@ -124,7 +180,7 @@ class TranslatedChannel(Channel):
             if isinstance(wanted, Serve):
                 if commands:
                     self.write(bytes(commands))
-                return encode_request(wanted.number, wanted.registers, wanted.memory)
+                return wanted.frame()
             if isinstance(wanted, SideCall):
                 value = self._call(wanted)
             elif isinstance(wanted, Free):
@@ -135,10 +191,10 @@ class TranslatedChannel(Channel):
                 self.write(bytes(commands))
                 return None
 
-    def _call(self, call: SideCall) -> tuple[int, tuple[tuple[int, bytes], ...]]:
-        reply = self._execute(self._libc.world.threads[0], encode_request(call.number, call.registers, call.memory))
+    def _call(self, call: SideCall) -> tuple[int, Writes]:
+        reply = self._execute(self._libc.world.threads[0], call.frame())
         if isinstance(reply, Blocked):
-            raise RuntimeError(f"OS call {call.number} waits, and is not served")
+            raise RuntimeError(f"{call.name} waits, and is not served")
         return _split(reply)
 
     def send(self, reply: Reply) -> None:
@@ -146,32 +202,40 @@ class TranslatedChannel(Channel):
 
         The first answer goes to the stub instead, which waits for it before it lets `main` run.
         """
-        if not self._has_begun:
+        if self._direct is not None:
+            self._direct = None
+            if reply.__class__ is int and not -4095 <= reply < 0:
+                self.write(b"i" + _WORD.pack(reply & MASK))
+            else:
+                self.write(_result("i", done(*_split(reply))))
+        elif not self._has_begun:
             self._has_begun = True
             super().send(reply)
-            return
-        if isinstance(reply, Blocked):
-            raise RuntimeError("a wait is no answer")
-        frame = self._go_on(_split(reply))
-        if frame is not None:
-            raise RuntimeError("a function makes one call at the most that is served")
+        else:
+            frame = self._go_on(_split(reply))
+            if frame is not None:
+                raise RuntimeError("a function makes one call at the most that is served")
 
-    def _finish(self, commands: bytearray, done: Done) -> None:
+    def _finish(self, commands: bytearray, ended: Done) -> None:
         request = self._request
         if request is None:
             raise RuntimeError("nothing was asked")
-        if done.writes and not all(address for address, _ in done.writes):  # NULL: EFAULT, as from the kernel
-            done = Done(0 if request.result == "p" else -1, errno.EFAULT)
-        for address, data in done.writes:
-            commands += wire.store(address, data[:MAX_PAYLOAD])
-        if done.errno:
-            commands += wire.error(done.errno)
-        commands += wire.answer(request.result, done.value)
-        self._running = self._request = None
-        self.write(bytes(commands))
+        self._request = self._running = None
+        self.write(bytes(commands + _result(request.result, ended)))
 
 
-def _split(reply: Reply) -> tuple[int, tuple[tuple[int, bytes], ...]]:
+def _result(kind: str, ended: Done) -> bytes:
+    """Returns the end of an answer: what the guest stores, its errno, and the result, of the kind that it names."""
+    value, number, writes = ended.value, ended.errno, ended.writes
+    if writes and not all(address for address, _ in writes):  # NULL: EFAULT, as from the kernel
+        value, number, writes = 0 if kind == "p" else -1, errno.EFAULT, ()
+    parts = [wire.store(address, data[:MAX_PAYLOAD]) for address, data in writes]
+    if number:
+        parts.append(wire.error(number))
+    return b"".join((*parts, wire.answer(kind, value)))
+
+
+def _split(reply: Reply) -> tuple[int, Writes]:
     if isinstance(reply, Blocked):
         raise TypeError("a wait has no value yet")
     return (reply, ()) if isinstance(reply, int) else (reply[0], reply[1:])

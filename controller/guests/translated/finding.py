@@ -1,9 +1,8 @@
 """Recognises a translated guest, and checks before any start that it can be served.
 
-When such a program is started with RPY_SANDBOX_DUMP=1, it prints what it is and every function that it can call. The
-interpreter says this before it runs anything untrusted, so it is as reliable as any interpreter's version. The program
-runs outside of any box then. So only a file that the caller has named, or one in an absolute folder of PATH, is
-started, within limits that let it do little harm.
+RPython writes into such a program what it prints when it is started with RPY_SANDBOX_DUMP=1: the version of its wire,
+its platform, and every function of libc that it can call. That text is read from the file, so nothing of it runs for
+it: a program that lies there is answered as any other, by libc.py's tables.
 """
 
 import errno
@@ -11,43 +10,46 @@ import functools
 import mmap
 import os
 import re
-import signal
 import stat
 import struct
-import subprocess
-import sys
 from typing import Final
+
+import attrs
 
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.guests import programs
 from proxybox.controller.guests.pypy import VERSIONS
-from proxybox.controller.guests.translated.guest import TranslatedPyPy
+from proxybox.controller.guests.translated import functions as _functions  # noqa: F401 - fills libc's tables
+from proxybox.controller.guests.translated.guest import LIBRARIES, TranslatedPyPy
 from proxybox.controller.guests.translated.libc import is_answered
-from proxybox.controller.pidfd import has_ended, open_pidfd
 
-#: Whatever contains this understands the variable: the program, or the library beside it that holds all but its `main`.
-_MARK = b"RPY_SANDBOX_DUMP"
-_LIBRARY = re.compile(rb"libpypy([0-9.]*)-c\.so")
-_VERSIONS, _PLATFORMS = ("20001",), ("linux", "linux2")
-_DUMP_SECONDS, _MOST_TOLD, _MOST_NAMED = 20, 1 << 20, 20
-#: A separate process sets the limits, because between fork and exec no code of a process with threads may run.
-#: RLIMIT_FSIZE bounds the answer, which goes to a file in memory. RLIMIT_NPROC does not bind root.
-_ASK: Final = f"""\
-import os, sys
-from resource import *
-for kind, most in (RLIMIT_CPU, 10), (RLIMIT_AS, 4 << 30), (RLIMIT_FSIZE, {_MOST_TOLD}), (RLIMIT_NPROC, 0), \\
-                  (RLIMIT_NOFILE, 64), (RLIMIT_CORE, 0):
-    hard = getrlimit(kind)[1]
-    setrlimit(kind, (most, most) if hard == RLIM_INFINITY else (min(most, hard),) * 2)
-os.execve(sys.argv[1], sys.argv[1:], {{"RPY_SANDBOX_DUMP": "1"}})
-"""
-_FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\([ipf]*v?\)[ipfv]")
+#: Whatever contains this was translated so: the program, or the library beside it that holds all but its `main`.
+_MARK: Final = b"RPY_SANDBOX_DUMP"
+_LIBRARY: Final = re.compile(rb"libpypy([0-9.]*)-c\.so")
+#: What it would print, in one piece; and the beginning of its sys.version.
+_TOLD: Final = re.compile(rb"Version: (.{0,20})\nPlatform: (.{0,20})\nFuncs: ([^\n\0]*)[\n\0]")
+_TOLD_BEGINS: Final = b"Version: "
+_PYTHON: Final = re.compile(rb"(\d)\.(\d{1,2})\.\d{1,3} \([^()\n\0]*$")
+_PYTHON_ENDS, _PYTHON_LENGTH = b")\n[PyPy ", 100
+_VERSION, _PLATFORMS = "20001", ("linux", "linux2")
+_FUNCTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\([ipf]*v?\)[ipfv]")
+#: Bytes of its list of functions; upstream's has 3,000.
+_MOST: Final = 1 << 16
+#: Bytes of a program or library; upstream's have 30 to 60 million.
+_LARGEST: Final = 1 << 30
 #: Its library can be in the program's folder, or in one of this number of folders above it.
-_ABOVE = 6
+_ABOVE: Final = 6
 #: Versions in the names of libraries of ordinary PyPys, which are never translated with --sandbox: these libraries are
 #: not searched.
-_ORDINARY = {f"{major}.{minor}" for major, minor in VERSIONS}
-_PYTHONS = {"lib-python/3": (3, 6), "lib-python/2.7": (2, 7)}
+_ORDINARY: Final = {f"{major}.{minor}" for major, minor in VERSIONS}
+
+
+@attrs.frozen
+class Build:
+    """What a build tells of itself. version: of the Python language. functions: those of libc that it can call."""
+
+    version: tuple[int, int]
+    functions: tuple[str, ...]
 
 
 def find_translated(found: str, executable: str, library: str | None = None) -> TranslatedPyPy | None:
@@ -58,39 +60,36 @@ def find_translated(found: str, executable: str, library: str | None = None) -> 
     Raises SandboxStartError with what is missing, for a guest that cannot be served.
     """
     try:
-        parts = [_identity(executable)]
+        holder: tuple[str, int, int, int, int] | None = _identity(executable)
         with open(executable, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if data.find(_MARK) < 0:
-                beside = _library_beside(executable, data)
-                if beside is None:
-                    return None
-                parts.append(beside)
+                holder = _library_beside(executable, data)
             is_dynamic = programs.is_dynamic(data)
     except (OSError, ValueError, struct.error):
+        return None
+    if holder is None:
         return None
     if not is_dynamic:
         raise SandboxStartError(
             f"{found}: a statically linked program: it could not be sealed before its `main`. Link it dynamically"
         )
-    functions = _dump(executable, *parts)
-    missing = [each for each in functions if not is_answered(each)]
-    if missing:
-        more = f", and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
-        named = ", ".join(missing[:_MOST_NAMED])
-        raise SandboxStartError(f"{found}: calls functions that are not known here: {named}{more}")
-    home = _home(found, executable, library)
-    python = next(version for name, version in _PYTHONS.items() if os.path.isdir(os.path.join(home, name)))
-    return TranslatedPyPy(executable, python, home, functions=functions)
+    build = _build(*holder)
+    home = _home(found, executable, library, LIBRARIES[build.version[0]])
+    unknown = tuple(each for each in build.functions if not is_answered(each))
+    return TranslatedPyPy(executable, build.version, home, functions=build.functions, unknown=unknown)
 
 
 def _identity(path: str) -> tuple[str, int, int, int, int]:
     """Returns values that change when the file is replaced.
 
-    Raises OSError, also when it is not a regular file: opening another kind of file might wait.
+    Raises OSError, also when it is not a regular file, since opening another kind of file might wait, or when it has
+    more bytes than are searched.
     """
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", path)
+    if status.st_size > _LARGEST:
+        raise OSError(errno.EFBIG, "larger than any build", path)
     return path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -115,54 +114,46 @@ def _has_mark(library: str, *_: int) -> bool:
 
 
 @functools.lru_cache(maxsize=8)
-def _dump(executable: str, *_: tuple[str, int, int, int, int]) -> tuple[str, ...]:
-    """Returns the functions that the program can call; the answer is cached until one of its files changes."""
+def _build(holder: str, *_: int) -> Build:
+    """Returns what a build tells of itself; the answer is cached until the file changes. Raises SandboxStartError."""
     try:
-        text = _ask(executable).decode("ascii", "replace")
-    except OSError as error:
-        raise SandboxStartError(f"{executable}: does not say what it can call (RPY_SANDBOX_DUMP=1): {error}") from None
-    told = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
-    for key, known in (("Version", _VERSIONS), ("Platform", _PLATFORMS)):
-        if told.get(key, "").strip() not in known:
-            raise SandboxStartError(
-                f"{executable}: {key.lower()} {told.get(key, 'unknown')!r} of the sandbox's wire; "
-                f"known: {', '.join(known)}"
-            )
-    functions = tuple(dict.fromkeys(told.get("Funcs", "").split()))
+        with open(holder, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            told, python = _told(data), _python(data)
+    except (OSError, ValueError) as error:
+        raise SandboxStartError(f"{holder}: cannot be read: {error}") from None
+    if told is None:
+        raise SandboxStartError(f"{holder}: does not say which functions it can call (RPY_SANDBOX_DUMP)")
+    version, platform, listed = (each.decode("ascii", "backslashreplace") for each in told)
+    if version != _VERSION:
+        raise SandboxStartError(f"{holder}: version {version!r} of the sandbox's wire; known: {_VERSION}")
+    if platform not in _PLATFORMS:
+        raise SandboxStartError(f"{holder}: platform {platform!r} of the sandbox's wire; known: {_PLATFORMS[0]}")
+    functions = tuple(dict.fromkeys(listed.split()))
     if not functions or not all(map(_FUNCTION.fullmatch, functions)):
-        raise SandboxStartError(f"{executable}: its list of functions (RPY_SANDBOX_DUMP=1) makes no sense")
-    return functions
+        raise SandboxStartError(f"{holder}: its list of functions (RPY_SANDBOX_DUMP) makes no sense")
+    if python is None or python[0] not in LIBRARIES:
+        raise SandboxStartError(f"{holder}: does not say which version of Python it is")
+    return Build(python, functions)
 
 
-def _ask(executable: str) -> bytes:
-    """Returns what the program prints, run in / without the controller's environment. Raises OSError."""
-    with open(os.memfd_create("dump"), "w+b") as answer:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _ASK, executable], cwd="/", stdin=subprocess.DEVNULL, stdout=answer,
-            stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        try:
-            has_ended = _wait(process.pid)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)  # with any processes that it has started
-            process.wait()
-        if not has_ended:
-            raise TimeoutError(f"it has not ended in {_DUMP_SECONDS} s")
-        answer.seek(0)
-        return answer.read(_MOST_TOLD)
+def _told(data: mmap.mmap) -> tuple[bytes, bytes, bytes] | None:
+    at = data.find(_TOLD_BEGINS)
+    while at >= 0:
+        if found := _TOLD.match(data, at, min(len(data), at + _MOST)):
+            return found[1], found[2], found[3]
+        at = data.find(_TOLD_BEGINS, at + 1)
+    return None
 
 
-def _wait(pid: int) -> bool:
-    """Whether a child ends in time. The child is not reaped yet, so that its process id stays its own."""
-    pidfd = open_pidfd(pid)
-    try:
-        return has_ended(pidfd, _DUMP_SECONDS * 1000)
-    finally:
-        os.close(pidfd)
+def _python(data: mmap.mmap) -> tuple[int, int] | None:
+    """Returns the version in its sys.version, such as `3.6.9 (...)` before `[PyPy 7.2.0`."""
+    at = data.find(_PYTHON_ENDS)
+    found = _PYTHON.search(data[max(0, at - _PYTHON_LENGTH) : at]) if at >= 0 else None
+    return None if found is None else (int(found[1]), int(found[2]))
 
 
-def _home(found: str, executable: str, library: str | None) -> str:
-    """Returns the folder with lib-python and lib_pypy."""
+def _home(found: str, executable: str, library: str | None, name: str) -> str:
+    """Returns the folder with lib-python and lib_pypy. name: of the folder of Python's own library in there."""
     if library is not None:
         candidates = [os.path.realpath(library)]
     else:
@@ -170,10 +161,10 @@ def _home(found: str, executable: str, library: str | None) -> str:
         for _ in range(_ABOVE):
             candidates.append(os.path.dirname(candidates[-1]))
     for folder in candidates:
-        if any(os.path.isdir(os.path.join(folder, name)) for name in _PYTHONS) and os.path.isdir(f"{folder}/lib_pypy"):
+        if os.path.isdir(f"{folder}/{name}") and os.path.isdir(f"{folder}/lib_pypy"):
             return folder
     where = f"in {library}" if library is not None else "beside it or in a folder above"
     raise SandboxStartError(
-        f"{found}: its library (lib-python and lib_pypy) is not {where}: name the folder that holds both "
+        f"{found}: its library ({name} and lib_pypy) is not {where}: name the folder that holds both "
         "with --guest-library or PROXYBOX_GUEST_LIBRARY"
     )

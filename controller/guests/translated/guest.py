@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from proxybox.controller.guests.programs import guest_folder
 from proxybox.controller.guests.pypy import PyPy
 
 if TYPE_CHECKING:
@@ -15,13 +16,24 @@ if TYPE_CHECKING:
 
 #: The folder in which it finds its own program, with its library beside it.
 _HOME = "/usr/lib/pypy"
+#: Python's own library, by the major version of the language, below the folder of both libraries.
+LIBRARIES: Final = {3: "lib-python/3", 2: "lib-python/2.7"}
+#: The version of Python that proxybox/guest/translated has modules for: they are in the place of those that it lacks. A
+#: box sees them in the folder that comes first in such a PyPy's sys.path, and that nothing else is in.
+_STAND_INS = (3, 6)
+#: Functions that a warning names.
+_MOST_NAMED = 20
 
 
 @attrs.frozen
 class TranslatedPyPy(PyPy):
-    """library: the folder of lib-python and lib_pypy. functions: those of libc that it marshals."""
+    """library: the folder of lib-python and lib_pypy. functions: those of libc that it marshals.
+
+    unknown: those of them that are answered with ENOSYS, because libc.py does not know them.
+    """
 
     functions: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     title = "translated PyPy"
     lacks_bootstrap = (
@@ -31,6 +43,15 @@ class TranslatedPyPy(PyPy):
     reads_pth = False
     marshals = True
     loads_system_libraries = False
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """As Guest.warnings."""
+        if not self.unknown:
+            return ()
+        more = f", and {len(self.unknown) - _MOST_NAMED} more" if len(self.unknown) > _MOST_NAMED else ""
+        named = ", ".join(self.unknown[:_MOST_NAMED])
+        return (f"it can call functions that are not known here, and are answered with ENOSYS: {named}{more}",)
 
     def visible(self, path: str) -> str:
         """Always its program: all else is seen at fixed paths."""
@@ -46,6 +67,8 @@ class TranslatedPyPy(PyPy):
         """As Guest.files."""
         for name in ("lib-python", "lib_pypy"):
             yield os.path.join(self.library, name), f"{_HOME}/{name}"
+        if self.version == _STAND_INS:
+            yield os.path.join(guest_folder(), "translated"), f"{_HOME}/lib_pypy/__extensions__"
         yield self.executable, self.visible(self.executable)
 
     def links(self) -> dict[str, str]:

@@ -39,7 +39,9 @@ enum { MAX_SIGNATURE = 255, MAX_ARGUMENTS = 32, MAX_NAMES = 256, WORD = 320, MOS
 /* A call without arguments is given a 0 that is not sent. */
 #define CALL(signature, ...) call(signature, (const uint64_t[]){__VA_ARGS__})
 
-static const char functions[] =
+/* What a real build prints for RPY_SANDBOX_DUMP=1 lies in it in one piece, too; so does its sys.version. */
+static const char dump[] =
+    "Version: 20001\nPlatform: linux2\nFuncs: "
     "_exit(i)v _pypy_init_free(p)v _pypy_init_home()p access(pi)i chdir(p)i chmod(pi)i chown(pii)i chroot(p)i "
     "clock()i clock_getres(ip)i clock_gettime(ip)i clock_settime(ip)i close(i)i closedir(p)i confstr(ipi)i "
     "ctermid(p)p dirfd(p)i dup(i)i dup2(ii)i execv(pp)i execve(ppp)i faccessat(ipii)i fchdir(i)i fchmod(ii)i "
@@ -61,7 +63,8 @@ static const char functions[] =
     "setgroups(ip)i setpgid(ii)i setpgrp()i setpriority(iii)i setregid(ii)i setresgid(iii)i setresuid(iii)i "
     "setreuid(ii)i setsid()i setuid(i)i setxattr(pppii)i stat64(pp)i statvfs(pp)i symlink(pp)i symlinkat(pip)i "
     "sync()v sysconf(i)i system(p)i tcgetpgrp(i)i tcsetpgrp(ii)i time(p)i time(p)i times(p)i ttyname(i)p "
-    "umask(i)i uname(p)i unlink(p)i unlinkat(ipi)i unsetenv(p)i utimensat(ippi)i waitpid(ipi)i write(ipi)i";
+    "umask(i)i uname(p)i unlink(p)i unlinkat(ipi)i unsetenv(p)i utimensat(ippi)i waitpid(ipi)i write(ipi)i\n";
+const char client_version[] = "3.6.9 (the client, Jan 01 2020, 00:00:00)\n[PyPy 7.2.0 with a C compiler]";
 
 /* --- the wire --- */
 
@@ -865,22 +868,6 @@ static void run_file(const char *name)
 
 /* --- the start --- */
 
-static const char *from_environment(const char *name, const char *otherwise)
-{
-    const char *value = getenv(name);
-    return value ? value : otherwise;
-}
-
-static void dump(void)
-{
-    const char *extra = from_environment("RPY_SANDBOX_DUMP_EXTRA", "");
-    const char *parts[] = {"Version: ", from_environment("RPY_SANDBOX_DUMP_VERSION", "20001"), "\nPlatform: ",
-                           from_environment("RPY_SANDBOX_DUMP_PLATFORM", "linux2"), "\nFuncs: ", functions,
-                           *extra ? " " : "", extra, "\n"};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        send_bytes(parts[i], strlen(parts[i]));
-}
-
 static void find_home(void)
 {
     uint64_t home = CALL("_pypy_init_home()p", 0);
@@ -895,8 +882,9 @@ static void find_home(void)
 
 int main(int argc, char **argv)
 {
-    if (strcmp(from_environment("RPY_SANDBOX_DUMP", ""), "1") == 0) {
-        dump();
+    const char *asked = getenv("RPY_SANDBOX_DUMP");
+    if (asked && strcmp(asked, "1") == 0) {
+        send_bytes(dump, strlen(dump));
         _exit(0);
     }
     find_home();

@@ -1,0 +1,191 @@
+"""What a function of libc asks for while it works: memory of the guest, allocations there, and OS calls.
+
+A function is a generator (libc.py). It yields these requests, and returns a `Done`; channel.py carries them out.
+"""
+
+import functools
+import struct
+from collections.abc import Generator
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+import proxybox.controller.oscalls  # noqa: F401 - fills the tables
+from proxybox.controller.dispatch import NUMBERS, TABLE
+from proxybox.controller.guests.translated import wire
+from proxybox.controller.header import ABSENT, MAX_PAYLOAD, TOO_LONG
+from proxybox.controller.header import Fetch as Kind
+from proxybox.controller.roles import Memory, Scalar
+from proxybox.controller.wire.protocol import encode_request
+
+
+@attrs.define
+class FetchMemory:
+    """A request for guest memory, as bytes."""
+
+    address: int
+    size: int
+
+    def command(self) -> bytes:
+        """The command for the guest."""
+        return wire.read_memory(self.address, self.size)
+
+
+@attrs.define
+class Text:
+    """A request for a C string of the guest, as bytes, cut at `most`."""
+
+    address: int
+    most: int
+
+    def command(self) -> bytes:
+        """The command for the guest."""
+        return wire.read_string(self.address, self.most)
+
+
+@attrs.define
+class Allocate:
+    """A request for memory in the guest that holds these bytes; the answer is its address."""
+
+    data: bytes
+
+    def command(self) -> bytes:
+        """The command for the guest."""
+        return wire.allocate(self.data)
+
+
+@attrs.define
+class Free:
+    """A request to free memory that was allocated."""
+
+    address: int
+
+
+@attrs.define
+class SideCall:
+    """A request for an OS call that never waits; the answer is (value, writes)."""
+
+    name: str
+    registers: tuple[int, ...]
+    memory: tuple[bytes | int, ...] = ()
+
+    def frame(self) -> bytes:
+        """The call as the stub of another guest would send it."""
+        return encode_request(NUMBERS[self.name], self.registers, self.memory)
+
+
+@attrs.define
+class Serve(SideCall):
+    """A request for an OS call that may wait, or take several turns of the driver. A function makes at most one."""
+
+
+@attrs.define
+class Done:
+    """What the function returns.
+
+    writes: (address, bytes) to store in the guest.
+    """
+
+    value: float = 0
+    errno: int = 0
+    writes: "Writes" = ()
+
+
+Steps: TypeAlias = Generator[Any, Any, Done]
+Writes: TypeAlias = tuple[tuple[int, bytes], ...]
+
+MASK: Final = (1 << 64) - 1
+#: An address that no handler reads. What a handler would write there is used by the function here, or dropped.
+NOWHERE: Final = 0x1000
+#: Nothing is mapped below this (vm.mmap_min_addr): an argument smaller than this is a number, not an address.
+_LOWEST: Final = 1 << 16
+
+
+def written(writes: Writes) -> bytes:
+    """Returns what an OS call stores; b"" where an interceptor has answered the call with nothing."""
+    return writes[0][1] if writes else b""
+
+
+def failed(value: int) -> bool:
+    """Whether an OS call's value is -errno."""
+    return -4095 <= value < 0
+
+
+@functools.cache
+def _read_by(name: str) -> tuple[tuple[int, Memory, int, str], ...]:
+    """Returns what memory the handler of an OS call reads: the place of the argument with the address, and its role.
+
+    Where another argument counts it, the place of that and its type (a code of struct) follow; else -1 and "".
+    """
+    places = {parameter: place for place, (parameter, _) in enumerate(TABLE[NUMBERS[name]].parameters)}
+    roles = dict(TABLE[NUMBERS[name]].parameters)
+    found = []
+    for parameter, role in roles.items():
+        if isinstance(role, Memory):
+            counter = roles.get(role.length)
+            code = counter.code if isinstance(counter, Scalar) else "Q"
+            found.append((places[parameter], role, places.get(role.length, -1), code if role.length else ""))
+    return tuple(found)
+
+
+def fetched(name: str, registers: tuple[int, ...]) -> Generator[Any, Any, tuple[bytes | int, ...]]:
+    """Fetches the memory that the handler of an OS call reads, in the order of its arguments (roles.py)."""
+    memory: list[bytes | int] = []
+    for place, role, counter, code in _read_by(name):
+        address = _argument(registers, place) & MASK
+        if not address or (role.fetch is Kind.SOFT and address < _LOWEST):
+            memory.append(ABSENT)
+        elif role.fetch is Kind.STRING:
+            text: bytes = yield Text(address, role.size)
+            memory.append(text if len(text) < role.size and b"\0" not in text else TOO_LONG)
+        else:
+            size = _size(role, _argument(registers, counter), code)
+            memory.append((yield FetchMemory(address, size)) if size else b"")
+    return tuple(memory)
+
+
+def _argument(registers: tuple[int, ...], place: int) -> int:
+    """Returns an argument of an OS call; 0 where it has none in that place."""
+    return registers[place] if 0 <= place < len(registers) else 0
+
+
+def _size(role: Memory, counted: int, code: str) -> int:
+    """Returns how many bytes a handler reads. counted: the argument that counts them, of this type ("": none does)."""
+    size = role.size
+    if code:
+        (count,) = struct.unpack("<" + code, struct.pack("<Q", counted & MASK))
+        if role.fetch is Kind.BITS:
+            size = (min(max(count, 0), 1024) + 63) // 64 * 8
+        else:
+            size = min(max(count, 0) * role.size, MAX_PAYLOAD)
+    return size
+
+
+def os_call(name: str, *registers: int) -> Generator[Any, Any, tuple[int, Writes]]:
+    """Makes an OS call that never waits, after fetching what it reads from the guest."""
+    memory = yield from fetched(name, registers)
+    reply: tuple[int, Writes] = yield SideCall(name, registers, memory)
+    return reply
+
+
+def waited(name: str, *registers: int) -> Generator[Any, Any, tuple[int, Writes]]:
+    """Makes an OS call that may wait, after fetching what it reads from the guest."""
+    memory = (yield from fetched(name, registers)) if _read_by(name) else ()
+    reply: tuple[int, Writes] = yield Serve(name, registers, memory)
+    return reply
+
+
+def served(name: str, *registers: int) -> Steps:
+    """A function that is an OS call: returns its value, or -1 and errno, together with what the call writes."""
+    return done(*(yield from waited(name, *registers)))
+
+
+def done(value: int, writes: Writes) -> Done:
+    """What a function returns that is an OS call which was answered so."""
+    return Done(-1, -value) if failed(value) else Done(value, 0, writes)
+
+
+def failure(number: int, value: int = -1) -> Steps:
+    """A function that fails."""
+    yield from ()
+    return Done(value, number)

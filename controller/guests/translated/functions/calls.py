@@ -1,0 +1,156 @@
+"""OS calls with other arguments than the function of libc has."""
+
+import errno
+import struct
+
+from proxybox.controller.guests.translated.asking import (
+    Allocate,
+    Done,
+    Free,
+    Steps,
+    failed,
+    failure,
+    os_call,
+    served,
+    waited,
+)
+from proxybox.controller.guests.translated.libc import Libc, function
+from proxybox.controller.world.state import Ended
+
+_S_IFIFO = 0o010000
+_O_CLOEXEC = 0o2000000
+_F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL, _F_SETLK, _F_SETLKW, _F_GETLK = 1, 2, 3, 4, 6, 7, 5
+_F_DUPFD_CLOEXEC, _FD_CLOEXEC = 1030, 1
+_FLOCK = struct.Struct("<hh4xqqi4x")
+
+
+@function("_exit(i)v")
+def exit_(libc: Libc, status: int) -> Steps:
+    """Ends the world; the controller does not wait for what the process does afterwards."""
+    yield from os_call("exit_group", status)
+    libc.world.end(Ended(None))
+    return Done()
+
+
+@function("mkfifo(pi)i")
+def mkfifo(_: Libc, path: int, mode: int) -> Steps:
+    return served("mknod", path, mode & 0o7777 | _S_IFIFO, 0)
+
+
+@function("mkfifoat(ipi)i")
+def mkfifoat(_: Libc, fd: int, path: int, mode: int) -> Steps:
+    return served("mknodat", fd, path, mode & 0o7777 | _S_IFIFO, 0)
+
+
+@function("pipe(p)i")
+def pipe(_: Libc, fds: int) -> Steps:
+    return served("pipe2", fds, 0)
+
+
+@function("killpg(ii)i")
+def killpg(_: Libc, group: int, number: int) -> Steps:
+    return failure(errno.EINVAL) if group < 0 else served("kill", -group, number)
+
+
+@function("waitpid(ipi)i")
+def waitpid(_: Libc, pid: int, status: int, options: int) -> Steps:
+    return served("wait4", pid, status, options, 0)
+
+
+@function("setpgrp()i")
+def setpgrp(_: Libc) -> Steps:
+    return served("setpgid", 0, 0)
+
+
+@function("setegid(i)i")
+def setegid(_: Libc, gid: int) -> Steps:
+    return served("setresgid", -1, gid, -1)
+
+
+@function("seteuid(i)i")
+def seteuid(_: Libc, uid: int) -> Steps:
+    return served("setresuid", -1, uid, -1)
+
+
+@function("futimens(ip)i")
+def futimens(_: Libc, fd: int, times: int) -> Steps:
+    return served("utimensat", fd, 0, times, 0)
+
+
+@function("rpy_dup_noninheritable(i)i")
+def rpy_dup_noninheritable(_: Libc, fd: int) -> Steps:
+    return served("fcntl", fd, _F_DUPFD_CLOEXEC, 0)
+
+
+@function("rpy_dup2_noninheritable(ii)i")
+def rpy_dup2_noninheritable(_: Libc, old: int, new: int) -> Steps:
+    return served("dup3", old, new, _O_CLOEXEC)
+
+
+@function("rpy_get_status_flags(i)i")
+def rpy_get_status_flags(_: Libc, fd: int) -> Steps:
+    return served("fcntl", fd, _F_GETFL, 0)
+
+
+@function("rpy_set_status_flags(ii)i")
+def rpy_set_status_flags(_: Libc, fd: int, flags: int) -> Steps:
+    return served("fcntl", fd, _F_SETFL, flags)
+
+
+@function("rpy_get_inheritable(i)i")
+def rpy_get_inheritable(_: Libc, fd: int) -> Steps:
+    value, _writes = yield from os_call("fcntl", fd, _F_GETFD, 0)
+    return Done(-1, -value) if failed(value) else Done(int(not value & _FD_CLOEXEC))
+
+
+@function("rpy_set_inheritable(ii)i")
+def rpy_set_inheritable(_: Libc, fd: int, inheritable: int) -> Steps:
+    return served("fcntl", fd, _F_SETFD, 0 if inheritable else _FD_CLOEXEC)
+
+
+@function("posix_fadvise(iiii)i")
+def posix_fadvise(_: Libc, fd: int, offset: int, size: int, advice: int) -> Steps:
+    value, _writes = yield from os_call("fadvise64", fd, offset, size, advice)
+    return Done(-value)  # posix_fadvise returns the error, and leaves errno alone
+
+
+@function("posix_fallocate(iii)i")
+def posix_fallocate(_: Libc, fd: int, offset: int, size: int) -> Steps:
+    value, _writes = yield from waited("fallocate", fd, 0, offset, size)
+    return Done(-value)
+
+
+@function("getpriority(ii)i")
+def getpriority(_: Libc, which: int, who: int) -> Steps:
+    value, _writes = yield from os_call("getpriority", which, who)
+    return Done(-1, -value) if failed(value) else Done(20 - value)  # the kernel returns 20 - nice
+
+
+@function("nice(i)i")
+def nice(_: Libc, increment: int) -> Steps:
+    value, _writes = yield from os_call("getpriority", 0, 0)
+    wanted = max(-20, min(19, 20 - value + max(-40, min(40, increment))))
+    done = yield from served("setpriority", 0, 0, wanted)
+    return done if done.errno else Done(wanted)
+
+
+@function("lockf(iii)i")
+def lockf(_: Libc, fd: int, command: int, size: int) -> Steps:
+    """lockf(3): F_ULOCK, F_LOCK, F_TLOCK, F_TEST, from the current file offset."""
+    if not 0 <= command <= 3:
+        return (yield from failure(errno.EINVAL))
+    kind = 2 if command == 0 else 1  # F_UNLCK, F_WRLCK
+    operation = {0: _F_SETLK, 1: _F_SETLKW, 2: _F_SETLK, 3: _F_GETLK}[command]
+    lock = _FLOCK.pack(kind, 1, 0, size, 0)  # SEEK_CUR
+    return (yield from _fcntl_lock(fd, operation, lock))
+
+
+def _fcntl_lock(fd: int, operation: int, lock: bytes) -> Steps:
+    """Sets or tests a record lock whose struct flock is made here, in memory that is allocated in the guest."""
+    address: int = yield Allocate(lock)
+    done = yield from served("fcntl", fd, operation, address)
+    yield Free(address)
+    if operation == _F_GETLK and not done.errno:
+        found = next((data for at, data in done.writes if at == address), lock)
+        return Done(0) if found[:2] == b"\2\0" else Done(-1, errno.EACCES)
+    return Done(done.value, done.errno)

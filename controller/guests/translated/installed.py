@@ -1,0 +1,31 @@
+"""Where a translated PyPy lies that `proxybox guests install` has put there, for `--guest translated`.
+
+Root's guests run as another user, who may not enter root's home: what root installs lies where everybody can run it.
+"""
+
+import os
+from typing import Final
+
+from proxybox.controller.guests.programs import TRANSLATED
+from proxybox.controller.statefolder import state_folder
+
+#: Where root installs it.
+ROOTS_FOLDER: Final = "/var/lib/proxybox/guests"
+#: The program, as upstream's makefile names it for each version of the language.
+PROGRAMS: Final = ("pypy3-c", "pypy-c")
+HOW: Final = "proxybox guests install translated (docs/guests.md)"
+
+
+def install_folder() -> str | None:
+    """Returns the folder that this user installs guests in, which may not exist yet; None for one without a home."""
+    return ROOTS_FOLDER if os.geteuid() == 0 else state_folder("guests")
+
+
+def installed() -> str | None:
+    """Returns the program of the build that this user has installed, or else root; None where there is none."""
+    for folder in dict.fromkeys((install_folder(), ROOTS_FOLDER)):
+        for name in PROGRAMS if folder else ():
+            path = os.path.join(folder or "", TRANSLATED, name)
+            if os.path.isfile(path):
+                return path
+    return None

@@ -1,0 +1,137 @@
+"""Fetches and unpacks builds of a translated PyPy, in a process that cannot start anything (child.py).
+
+Of an archive, the program, the library beside it, and the folders lib-python and lib_pypy are taken, as plain files and
+folders; all else is passed over. What a member says of its owner, its rights and its kind decides nothing: a link or a
+device in one of these places is refused.
+"""
+
+import bz2
+import gzip
+import http.client
+import io
+import lzma
+import os
+import re
+import sys
+import tarfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any, Final
+
+import attrs
+
+from proxybox.packages.downloading import Network, fetched, tell
+from proxybox.packages.refusing import NoArchive, why_no_path
+
+#: Of all archives of a build: bytes that come out of the decompressor, bytes that are kept, files, and members at all.
+#: Upstream's whole source has 200 MB in 20,000 members, of which 70 MB in 4,000 files are kept.
+_MOST_READ, _MOST, _MOST_FILES, _MOST_MEMBERS = 2 << 30, 512 << 20, 20_000, 100_000
+_PIECE = 1 << 18
+_OPENERS: Final[dict[bytes, Callable[..., Any]]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+}
+#: The program and its library, in whatever folder; and the folders of Python's libraries, at most one folder deep.
+_PROGRAMS: Final = re.compile(r"(?:[^/]+/){0,3}(pypy3?-c|libpypy3?-c\.so)")
+_LIBRARIES: Final = re.compile(r"(?:[^/]+/)?((?:lib-python|lib_pypy)(?:/.*)?)")
+#: What is raised for an archive that is none, or not one that Python knows.
+_BROKEN = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, FileExistsError, NotADirectoryError)
+
+
+def fetch(task: Mapping[str, Any]) -> None:
+    """Fetches and unpacks the archives of a task. A failure ends the process with one line that says why."""
+    os.umask(0o022)  # boxes of other users see them
+    try:
+        tree, network = Tree(task["target"]), Network([])
+        for archive in task["archives"]:
+            path = fetched(network, {**archive, "size": task["size"], "kept": ""}, task["downloads"])
+            tell(unpacking=archive["file"])
+            tree.unpack(path)
+        tell(done=tree.kept)
+    except (NoArchive, OSError, http.client.HTTPException, MemoryError) as error:
+        sys.exit(str(error) or type(error).__name__)
+
+
+@attrs.define
+class Tree:
+    """A folder of a build. read, room, files, members: what may still be decompressed, and kept. kept: files so far."""
+
+    path: str
+    read: int = _MOST_READ
+    room: int = _MOST
+    files: int = _MOST_FILES
+    members: int = _MOST_MEMBERS
+    kept: int = 0
+
+    def unpack(self, archive: Path) -> None:
+        """Unpacks what belongs to a build. Raises NoArchive."""
+        try:
+            with archive.open("rb") as raw:
+                head = raw.read(6)
+                raw.seek(0)
+                opener = next((each for magic, each in _OPENERS.items() if head.startswith(magic)), None)
+                plain = raw if opener is None else opener(raw, "rb")
+                with tarfile.open(fileobj=_Bounded(self, plain), mode="r|") as members:
+                    for member in members:
+                        self._take(members, member)
+        except NoArchive as error:
+            raise NoArchive(f"{archive.name}: {error}") from None
+        except _BROKEN as error:
+            raise NoArchive(f"{archive.name}: cannot be unpacked: {error or type(error).__name__}") from None
+
+    def _take(self, members: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        self.members -= 1
+        if self.members < 0:
+            raise NoArchive(f"has more than {_MOST_MEMBERS:,} members")
+        name = member.name.removeprefix("./").removesuffix("/")
+        place = _place(name)
+        if place is None:
+            return
+        if why := why_no_path(name):
+            raise NoArchive(f"{name!r}: {why}")
+        if member.isdir():
+            os.makedirs(os.path.join(self.path, place), exist_ok=True)
+            return
+        source = members.extractfile(member) if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) else None
+        if source is None:
+            raise NoArchive(f"{name!r}: want files and folders alone: no links, no devices")
+        self.room -= max(member.size, 0)
+        self.files -= 1
+        if self.room < 0 or self.files < 0:
+            raise NoArchive(f"unpacks to more than {_MOST >> 20} MiB or {_MOST_FILES:,} files")
+        self._write(place, name, source)
+
+    def _write(self, place: str, name: str, source: IO[bytes]) -> None:
+        path = os.path.join(self.path, place)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(path, flags, 0o644 if "/" in place else 0o755)
+        except FileExistsError:
+            raise NoArchive(f"{name!r}: there is another {place}") from None
+        with open(fd, "wb") as file:
+            while piece := source.read(_PIECE):
+                file.write(piece)
+        self.kept += 1
+
+
+def _place(name: str) -> str | None:
+    """Returns where a member belongs in the folder of a build; None for one that is passed over."""
+    found = _PROGRAMS.fullmatch(name) or _LIBRARIES.fullmatch(name)
+    return None if found is None else found[1]
+
+
+class _Bounded(io.RawIOBase):
+    """What comes out of a decompressor, as far as its tree may still read."""
+
+    def __init__(self, tree: Tree, source: IO[bytes]) -> None:
+        self._tree, self._source = tree, source
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._source.read(_PIECE if size < 0 else min(size, _PIECE))
+        self._tree.read -= len(piece)
+        if self._tree.read < 0:
+            raise NoArchive(f"unpacks to more than {_MOST_READ >> 30} GiB")
+        return piece
