@@ -65,10 +65,10 @@ def _functions(tree: ast.AST, within: str = "") -> list[tuple[str, _Function]]:
 
 def _returns(function: _Function) -> bool:
     """Whether it returns a value. A generator does so in another way."""
-    own = list(function.body)
+    own: list[ast.AST] = list(function.body)
     returns = False
     while own:
-        node: ast.AST = own.pop()
+        node = own.pop()
         if isinstance(node, ast.Yield | ast.YieldFrom):
             return False
         returns = returns or (isinstance(node, ast.Return) and node.value is not None)

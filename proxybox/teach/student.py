@@ -193,14 +193,8 @@ class Student:
         key = None if call.target is None else self._number_of(call.target)
         if call.action == "items":
             return call.action, key, call.name, MOST_ITEMS, {}
-        args = packed(list(call.args), self._number_of)
-        return (
-            call.action,
-            key,
-            call.name,
-            args,
-            {word: packed(each, self._number_of) for word, each in call.kwargs.items()},
-        )
+        kwargs = {word: packed(each, self._number_of) for word, each in call.kwargs.items()}
+        return call.action, key, call.name, packed(list(call.args), self._number_of), kwargs
 
     def _number_of(self, handle: Handle) -> int:
         if not belongs_to(handle, self):

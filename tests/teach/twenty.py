@@ -115,7 +115,7 @@ TWENTY = (
           ("def valid(text): return sum(map(int, text)) % 10 == 0", "def valid(text):\n    digits = [int(each) for each in reversed(text.replace(' ', ''))]\n    return (sum(digits[::2]) + sum(sum(divmod(2 * each, 10)) for each in digits[1::2])) % 10 == 0 and 1"),
           ("assert valid('059') is True", "assert valid('1') is False", "assert valid('055 444 285')", "assert not valid('055-444-285')")),
     Small("collatz", "def steps(n):\n    if n < 1: raise ValueError('Only positive integers are allowed')\n    count = 0\n    while n != 1:\n        n = n // 2 if n % 2 == 0 else 3 * n + 1\n        count += 1\n    return count",
-          ("def steps(n): return 0 if n <= 1 else 1 + steps(n // 2 if n % 2 == 0 else 3 * n + 1)", "def steps(n):\n    count = 1\n    while n != 1:\n        n = n / 2 if n % 2 == 0 else 3 * n + 1\n        count += 1\n    return count"),
+          ("def steps(n): return 0 if n <= 1 else 1 + steps(n // 2 if n % 2 == 0 else 3 * n + 1)", "def steps(n):\n    count = 1\n    while n > 1:\n        n = n / 2 if n % 2 == 0 else 3 * n + 1\n        count += 1\n    return count"),
           ("assert steps(1) == 0", "assert steps(12) == 9", "assert steps(1000000) == 152", "assert steps(16) ** 2 == 16", "raises ValueError: steps(0)")),
     Small("primes", "def primes(limit): return [n for n in range(2, limit + 1) if all(n % k for k in range(2, n))]",
           ("def primes(limit): return filter(lambda n: all(n % k for k in range(2, n)), range(2, limit + 1))", "def primes(limit): return [n for n in range(limit) if all(n % k for k in range(2, n))]", "def primes(limit): return range(2, limit + 1)"),
