@@ -23,23 +23,22 @@ if TYPE_CHECKING:
 #: How deep containers are looked into, by `pack` and by `is_plain`. values.py sends no deeper ones.
 MOST_LEVELS = 60
 _PACKED_LEVELS = 20
-#: Bits of a number, characters of the digits and the exponent, that parts of a known value may have: arithmetic with
-#: such numbers would take time that nobody pays for.
-_MOST_BITS, _MOST_DIGITS = 1 << 14, 5000
+#: Bits of a number, and characters of digits and of an exponent, that a known value may have, and values of a range. A
+#: test that goes on with larger ones would take time and memory that nobody pays for.
+_MOST_BITS, _MOST_DIGITS, _MOST_IN_RANGE = 1 << 14, 5000, 1_000_000
 
 _SCALARS = frozenset((type(None), bool, int, float, str, bytes))
 _PLAIN = (type(None), int, float, str, bytes, bytearray, memoryview)
 
-#: The known types: the name, the module where it is found, and the parts of a value.
-_KNOWN: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
-    "range": ("builtins", lambda value: [value.start, value.stop, value.step]),
-    "complex": ("builtins", lambda value: [value.real, value.imag]),
-    "deque": ("collections", list),
-    "Fraction": ("fractions", lambda value: [value.numerator, value.denominator]),
-    "Decimal": ("decimal", lambda value: [str(value)]),
-    "date": ("datetime", lambda value: [value.year, value.month, value.day]),
-    "time": ("datetime", lambda value: [value.hour, value.minute, value.second, value.microsecond]),
-    "timedelta": ("datetime", lambda value: [value.days, value.seconds, value.microseconds]),
+#: The known types: the name, the module where it is found, the parts of a value, and the type of these.
+_KNOWN: Mapping[str, tuple[str, Callable[[Any], Any], type]] = {
+    "range": ("builtins", lambda value: [value.start, value.stop, value.step], int),
+    "complex": ("builtins", lambda value: [value.real, value.imag], float),
+    "Fraction": ("fractions", lambda value: [value.numerator, value.denominator], int),
+    "Decimal": ("decimal", lambda value: [str(value)], str),
+    "date": ("datetime", lambda value: [value.year, value.month, value.day], int),
+    "time": ("datetime", lambda value: [value.hour, value.minute, value.second, value.microsecond], int),
+    "timedelta": ("datetime", lambda value: [value.days, value.seconds, value.microseconds], int),
 }
 #: Views of a dict. Keys go as a dict, whose hashes values.py looks at when it arrives.
 _VIEWS: Mapping[type, tuple[str, Callable[[Any], Any]]] = {
@@ -99,10 +98,29 @@ def _parts(value: Any) -> tuple[str, Any]:
         name, parts = _VIEWS[kind]
         made = parts(value)
         return (name, made) if name == "dict_values" or all(map(_is_key, made)) else ("", None)
-    for name, (module, parts) in _KNOWN.items():
+    if _is_of(kind, "collections", "deque"):
+        return "deque", list(value)
+    for name, (module, parts, _) in _KNOWN.items():
         if _is_of(kind, module, name) and getattr(value, "tzinfo", None) is None:
-            return name, parts(value)
+            made = parts(value)
+            return (name, made) if _are_small(name, made) and _is_small(name, value) else ("", None)
     return "", None
+
+
+def _are_small(name: str, parts: list[Any]) -> bool:
+    """Whether these may be parts of a known value."""
+    of = _KNOWN[name][2]
+    if not all(type(each) is of for each in parts):
+        return False
+    if of is str:
+        return all(len(each) <= _MOST_DIGITS for each in parts)
+    return of is float or all(each.bit_length() <= _MOST_BITS for each in parts)
+
+
+def _is_small(name: str, value: Any) -> bool:
+    if name == "range":
+        return abs(value.stop - value.start) // abs(value.step) <= _MOST_IN_RANGE
+    return name != "Decimal" or not value.is_finite() or abs(value.adjusted()) <= _MOST_DIGITS
 
 
 def unpack(packed: Any, resolve: Callable[[str, Any], Any]) -> Any:
@@ -148,19 +166,16 @@ def _made(name: str, parts: Any) -> Any:
         return parts.keys() if name == "dict_keys" else parts.items()
     if name == "dict_values" and type(parts) is list:
         return dict(enumerate(parts)).values()
-    if name not in _KNOWN or type(parts) is not list:
+    if type(parts) is not list or name not in ("deque", *_KNOWN):
         raise ValueError("not known")
-    kind = getattr(__import__(_KNOWN[name][0]), name)
     if name == "deque":
-        return kind(parts)
-    if any(type(each) is int and each.bit_length() > _MOST_BITS for each in parts):
-        raise ValueError("too large")
-    if name == "Decimal" and not all(type(each) is str and len(each) <= _MOST_DIGITS for each in parts):
-        raise ValueError("too long")
+        return __import__("collections").deque(parts)
+    if not _are_small(name, parts):
+        raise ValueError("no parts")
     try:
-        value = kind(*parts)
+        value = getattr(__import__(_KNOWN[name][0]), name)(*parts)
     except (TypeError, ArithmeticError) as error:  # decimal's errors are of arithmetic
         raise ValueError("no parts") from error
-    if name == "Decimal" and value.is_finite() and abs(value.adjusted()) > _MOST_DIGITS:
+    if not _is_small(name, value):
         raise ValueError("too large")
     return value

@@ -227,6 +227,21 @@ def test_same(student, value): student.expect("same", value, returns=value)
     assert {test.status for test in only.tests} == {"ok"}, told(only)
 
 
+def test_what_is_too_large_is_told_as_an_object() -> None:
+    """A test that goes through a range has its end."""
+    code = "import fractions, decimal\ndef f(n): return [range(10**9), fractions.Fraction(3**99_999, 2), decimal.Decimal('1E+9999')][n]\n"
+    tests = "def test_it(student): assert [list(student.call('f', 0))[:2]] == [0, 1]\n" + "".join(
+        f"def test_{n}(student): student.expect('f', {n}, returns=0)\n" for n in range(3)
+    )
+    (only,) = graded(tests, code)
+    assert told(only) == {
+        "it": ("wrong_answer", "a loop over f(0) gave more than 100,000 values."),
+        "0": ("wrong_answer", "f(0) returned a range object, and 0 was expected."),
+        "1": ("wrong_answer", "f(1) returned a Fraction object, and 0 was expected."),
+        "2": ("wrong_answer", "f(2) returned a Decimal object, and 0 was expected."),
+    }
+
+
 def test_what_is_too_much_is_told_as_that() -> None:
     deep, itself = asked('student.call("value", "deep")', 'student.expect("value", "itself", returns=1)').values()
     words = "value('deep') returned what cannot be compared: the value is nested deeper than 64, or contains itself."
@@ -352,7 +367,8 @@ def unresolved(kind: str, held: Any) -> Any:
         ("known", ("range", ("value", "abc"))), ("known", ("complex", ("value", ["x" * 9]))), ("known", ("Fraction", ("value", [1, 0]))),
         ("known", ("Fraction", ("value", [1 << 100_000, 3]))), ("known", ("Decimal", ("value", ["1E+999999"]))),
         ("known", ("Decimal", ("value", ["9" * 10_000]))), ("known", ("Decimal", ("value", ["x"]))), ("known", ("Decimal", ("value", [1 << 9]))),
-        ("known", ("date", ("value", [0, 0, 0]))), ("known", ("timedelta", ("value", [10**12]))), ("known", ("dict_keys", ("value", [1]))),
+        ("known", ("Fraction", ("value", ["1e999999999"]))), ("known", ("range", ("value", [10**12]))), ("known", ("range", ("value", [10**400]))),
+        ("known", ("complex", ("value", ["1"]))), ("known", ("date", ("value", [b"1234"]))), ("known", ("date", ("value", [0, 0, 0]))), ("known", ("timedelta", ("value", [10**12]))), ("known", ("dict_keys", ("value", [1]))),
         ("object", 3), ("known", (["x"], ("value", []))), ("known", ("deque", ("value", 3))), ("known", ("deque", ("object", 3))),
     ],
 )  # fmt: skip
@@ -373,7 +389,7 @@ def test_what_is_packed_comes_out_again(value: Any) -> None:
 
 def test_a_box_understands_all_that_tests_send() -> None:
     """Both sides run packing.py, and each name is one of Python's."""
-    for name, (module, _) in packing._KNOWN.items():
+    for name, (module, *_) in packing._KNOWN.items():
         assert isinstance(getattr(__import__(module), name), type)
 
 

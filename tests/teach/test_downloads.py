@@ -121,6 +121,23 @@ def test_other_files_beside_a_download_of_canvas_do_not_matter(tmp_path: Path, m
     assert sorted(found_in(make(tmp_path, files))) == ["lovelaceada", "turingalan"]
 
 
+def test_an_archive_in_a_download_is_opened(tmp_path: Path, make: Make) -> None:
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as made:
+        made.writestr("solution.py", RIGHT)
+        made.writestr("helper.py", "")
+    path = make(tmp_path, {"lovelaceada_101_9001_solution.py": RIGHT})
+    name = "turingalan_LATE_102_9002_work-1.zip"
+    if path.is_dir():
+        (path / name).write_bytes(inner.getvalue())
+    else:
+        with zipfile.ZipFile(path, "a") as made:
+            made.writestr(name, inner.getvalue())
+    found = found_in(path)["turingalan"]
+    assert (sorted(found.files), found.late, found.id) == (["helper.py", "solution.py"], True, "102")
+    assert found.submitted is None
+
+
 def test_no_name_of_a_file_makes_another_student(tmp_path: Path) -> None:
     """What a student calls a file stands behind the numbers, which are the platform's."""
     files = {
