@@ -119,8 +119,8 @@ def _are_small(name: str, parts: list[Any]) -> bool:
 
 def _is_small(name: str, value: Any) -> bool:
     if name == "range":
-        return abs(value.stop - value.start) // abs(value.step) <= _MOST_IN_RANGE
-    return name != "Decimal" or not value.is_finite() or abs(value.adjusted()) <= _MOST_DIGITS
+        return bool(abs(value.stop - value.start) // abs(value.step) <= _MOST_IN_RANGE)
+    return bool(name != "Decimal" or not value.is_finite() or abs(value.adjusted()) <= _MOST_DIGITS)
 
 
 def unpack(packed: Any, resolve: Callable[[str, Any], Any]) -> Any:
