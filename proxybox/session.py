@@ -223,7 +223,7 @@ class Session(SessionBase):
         """Evaluates an expression. The Result has its value, if this is plain data."""
         return self._ask(commands.expression(self._source(code)), **options)
 
-    def call(self, name: str, *args: Any, **kwargs: Any) -> Result:
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Result:
         """Calls the object of this name (with dots) in the session; arguments and result are plain data."""
         return self._ask(commands.call_of(name, args, kwargs))
 

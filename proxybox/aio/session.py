@@ -51,7 +51,7 @@ class AsyncSession(SessionBase):
         """As `Session.eval`."""
         return await self._ask(commands.expression(self._source(code)), **options)
 
-    async def call(self, name: str, *args: Any, **kwargs: Any) -> Result:
+    async def call(self, name: str, /, *args: Any, **kwargs: Any) -> Result:
         """As `Session.call`."""
         return await self._ask(commands.call_of(name, args, kwargs))
 

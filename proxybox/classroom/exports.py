@@ -20,7 +20,7 @@ from proxybox.teach.grades import Grade, GradeBook
 from proxybox.teach.records import CONVERTER
 from proxybox.teach.similar import similar
 from proxybox.teach.writers import WRITERS
-from proxybox.teach.writers.csv import safe_cell
+from proxybox.teach.writers.csv import MARK, local_time, safe_cell
 
 
 async def book_of(lesson: Lesson, exercise: str) -> GradeBook:
@@ -117,10 +117,10 @@ def _table(runs: Sequence[Ran], names: Mapping[str, str]) -> bytes:
     writer = csv.writer(out)
     writer.writerow(["name", "exercise", "kind", "at", "seconds", "status", "error"])
     for ran in runs:
-        at = datetime.datetime.fromtimestamp(ran.at, datetime.UTC).isoformat(timespec="seconds")
+        at = local_time(datetime.datetime.fromtimestamp(ran.at, datetime.UTC))
         cells = (names.get(ran.seat, ran.seat), ran.exercise, ran.kind, at, ran.seconds, ran.status, ran.error)
         writer.writerow([safe_cell(cell) if isinstance(cell, str) else cell for cell in cells])
-    return out.getvalue().encode("utf-8", "backslashreplace")
+    return (MARK + out.getvalue()).encode("utf-8", "backslashreplace")
 
 
 def _plain(name: str) -> str:

@@ -20,7 +20,7 @@ from proxybox.terminal.text import Paint, has_colours
 
 if TYPE_CHECKING:
     from proxybox.teach.checking import Check
-    from proxybox.teach.grades import Grade
+    from proxybox.teach.grades import Grade, Verdict
 
 
 #: Characters that are shown in a cell of a table.
@@ -166,7 +166,7 @@ def _tell_faults(grades: "Iterable[Grade]") -> None:
     met: dict[tuple[str, str], list[str]] = {}
     for grade in grades:
         for test in grade.tests:
-            if test.fault:
+            if _is_at_fault(test):
                 met.setdefault((test.name, test.fault), []).append(on_one_line(grade.student))
     for (name, fault), students in met.items():
         more = f" and {len(students) - 1} more" if len(students) > 1 else ""
@@ -174,18 +174,43 @@ def _tell_faults(grades: "Iterable[Grade]") -> None:
         print(f"\n{told}\n{harmless_lines(fault)}")
 
 
+def _is_at_fault(test: "Verdict") -> bool:
+    return test.status == "internal_error" and bool(test.fault)
+
+
+def _tell_frail(mutants: "Iterable[Check]") -> None:
+    """Prints each test that has raised an exception with a changed solution, once, and what a student would read."""
+    from proxybox.teach.faults import summary_of
+
+    met: dict[str, list[tuple[Verdict, str]]] = {}
+    for each in mutants:
+        for test in each.grade.tests:
+            if test.fault:
+                met.setdefault(test.name, []).append((test, each.name))
+    if met:
+        print("\nTests that raise an exception themselves where a function returns something useless:")
+    for name, found in met.items():
+        # The worst first: where the student is told nothing of the mistake.
+        test, solution = min(found, key=lambda each: not _is_at_fault(each[0]))
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        print(f"  {on_one_line(name)}: {on_one_line(summary_of(test.fault))}")
+        print(f"    with {on_one_line(solution)}{more}; the student reads: {on_one_line(test.message)}")
+
+
 def tell_checks(name: str, title: str, checks: "Sequence[Check]") -> None:
     """Prints what came of an exercise's solutions."""
     paint = Paint(sys.stdout)
     print(f"{paint('bold', on_one_line(name))}: {on_one_line(title)}")
     rows: list[tuple[Cell, ...]] = []
-    for each in checks:
-        is_at_fault = any(test.fault for test in each.grade.tests)  # _tell_faults prints more about it
+    own = [each for each in checks if not each.is_mutant]
+    for each in own:
+        is_at_fault = any(map(_is_at_fault, each.grade.tests))  # _tell_faults prints more about it
         problem = "a test is at fault itself" if is_at_fault else on_one_line(each.problem)
         word = ("red", problem) if each.problem else ("green", "ok")
         score = f"{each.grade.points:g} / {each.grade.possible:g}"
         rows.append((on_one_line(each.name), score, word, on_one_line(each.why)[:_MOST_OF_LINE]))
     print(table(("Solution", "Score", "Verdict", "What fails"), rows, coloured=paint.wanted))
-    _tell_faults(check.grade for check in checks)
+    _tell_faults(check.grade for check in own)
+    _tell_frail(each for each in checks if each.is_mutant)
     if not any(each.name.startswith("wrong/") for each in checks):
         print("There are no wrong solutions: whether the tests find a mistake is not known.")

@@ -10,8 +10,8 @@ from click.shell_completion import CompletionItem
 GRADE_HELP = """Grade submissions by an exercise, each in boxes of its own.
 
 SUBMISSIONS are a folder of files (.py and .ipynb), folders and zip archives, each of which is one;
-or what Moodle and Gradescope give for download; or several paths, each one submission. What else
-lies there is named and passed over. The exercise is a folder, or the name of one that comes with
+or what Moodle, Canvas and Gradescope give for download; or several paths, each one submission. What
+else lies there is named and passed over. The exercise is a folder, or the name of one that comes with
 proxybox (./NAME is a folder of such a name). A table is printed, and the folder of --output has a
 page (report.html), grades.csv, grades.json and what --format names. Run it again to go on where it
 was cut off, or to grade what has changed.
@@ -19,7 +19,7 @@ was cut off, or to grade what has changed.
 \b
 Examples:
   proxybox grade 05-second-largest homework/
-  proxybox grade my-exercise moodle-download.zip --output graded
+  proxybox grade my-exercise moodle-download.zip --output graded --format moodle
   proxybox grade my-exercise homework/ --format feedback
   proxybox grade my-exercise submission/ --format gradescope
   proxybox grade my-exercise homework/ --cluster tcp://10.0.0.5:8786
@@ -79,7 +79,7 @@ records_option = click.option(
 @click.option("--output", "-o", type=Path, default=Path("grades"), metavar="DIR", help="Where files go (./grades).")
 @click.option("--format", "-f", "formats", multiple=True, metavar="NAME", shell_complete=complete_format,
               help="Write it, too: feedback (a text for each student), gradescope, prairielearn, exercism, dodona, "
-                   "check50, vpl, junit.")  # fmt: skip
+                   "check50, vpl, junit, moodle, canvas.")  # fmt: skip
 @jobs_option
 @click.option("--cluster", metavar="ADDRESS", help="Grade on the workers of a dask scheduler: tcp://HOST:PORT.")
 @click.option("--again", is_flag=True, help="Grade all of them, also those that were graded before.")

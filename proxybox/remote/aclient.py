@@ -239,7 +239,7 @@ class AsyncRemoteSession(RecordedSession):
         result = conversation.ended()
         yield Finished(result.check() if check else result)
 
-    async def call(self, name: str, *args: Any, **kwargs: Any) -> Result:
+    async def call(self, name: str, /, *args: Any, **kwargs: Any) -> Result:
         """As `AsyncSession.call`."""
         return await self._client.ask(asks.call_in(self.id, name, args, kwargs))
 

@@ -234,7 +234,7 @@ class RemoteSession(RecordedSession):
         result = conversation.ended()
         yield Finished(result.check() if check else result)
 
-    def call(self, name: str, *args: Any, **kwargs: Any) -> Result:
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Result:
         """As `Session.call`."""
         return self._client.ask(asks.call_in(self.id, name, args, kwargs))
 

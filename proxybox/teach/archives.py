@@ -3,6 +3,7 @@
 import datetime
 import functools
 import stat
+import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -81,12 +82,26 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
 
 
 def _date(info: zipfile.ZipInfo) -> datetime.datetime | None:
-    """The time of a member, taken as UTC; None where the archive has none, which it writes as 1980.
+    """The time of a member; None where the archive has none, which it writes as 1980.
 
-    An archive has local times and does not name their zone.
+    An archive has local times and does not name their zone, which is taken to be the one here. Some have a time in UTC
+    besides.
     """
+    if (stated := _stated(info.extra)) is not None:
+        return stated
     try:
-        time = datetime.datetime(*info.date_time, tzinfo=datetime.UTC)
+        time = datetime.datetime(*info.date_time)
     except ValueError:
         return None
-    return time if time.year > 1980 else None
+    return time.astimezone(datetime.UTC) if time.year > 1980 else None
+
+
+def _stated(extra: bytes) -> datetime.datetime | None:
+    """The time of last change in UTC, which Info-ZIP's extra field of the number 0x5455 has."""
+    while len(extra) >= 4:
+        number, size = struct.unpack_from("<HH", extra)
+        held, extra = extra[4 : 4 + size], extra[4 + size :]
+        if number == 0x5455 and len(held) >= 5 and held[0] & 1:
+            seconds: int = struct.unpack_from("<i", held, 1)[0]
+            return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return None

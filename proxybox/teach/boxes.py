@@ -16,8 +16,11 @@ from proxybox import Policy, Result, Sandbox, SandboxStartError, Session, Time
 from proxybox.policies import SessionLimits, preset
 from proxybox.teach.evidence import Evidence
 from proxybox.teach.grades import Verdict
+from proxybox.teach.handles import HELPER
+from proxybox.teach.heard import Heard
 from proxybox.teach.notebooks import SUFFIX
-from proxybox.teach.student import Failed, Student, StudentRun, failure, one_line
+from proxybox.teach.shown import one_line
+from proxybox.teach.student import Failed, Student, StudentRun, failure
 
 if TYPE_CHECKING:
     from proxybox.teach.submissions import Submission
@@ -98,7 +101,7 @@ class StudentBoxes:
             return None
         if self._base is None or not self._base.alive:
             self._base = self._sandbox.session()
-            self._base.exec("import sys")
+            self._base.exec(HELPER, name="<objects>", check=True)
         return self._base
 
     @contextlib.contextmanager
@@ -138,7 +141,7 @@ class StudentBoxes:
             session = self._sandbox.session(record=self.evidence.next())
         except OSError as error:
             raise SandboxStartError(f"the record cannot be written: {error.filename}: {error.strerror}") from None
-        session.exec("import sys")
+        session.exec(HELPER, name="<objects>", check=True)
         return session
 
     def begin(self, number: int, test: str) -> None:
@@ -202,8 +205,8 @@ class Loaded:
         self._is_loaded = True
 
     @contextlib.contextmanager
-    def student(self, seconds: float | None) -> Iterator[Student]:
-        """A fork of the submission's session for one test. seconds: the limit of each call."""
+    def student(self, seconds: float | None, heard: Heard) -> Iterator[Student]:
+        """A fork of the submission's session for one test. seconds: the limit of each call. heard: takes what comes."""
         self._check()
         if self._session is not None and not self._is_loaded:
             self._load(self._session)
@@ -218,7 +221,7 @@ class Loaded:
                 put(copy, self._files)
                 self._load(copy)
             copy.timeout = seconds
-            yield Student(copy, self._file)
+            yield Student(copy, self._file, heard)
 
     def run(
         self,
@@ -236,7 +239,7 @@ class Loaded:
         with self._boxes.opened(self._boxes.base()) as session:
             given = {**self._files, **files, self._file: self._main}
             put(session, given)
-            session.exec(f"sys.argv[:] = {[self._file, *args]!r}; del sys", check=True)
+            session.exec(f"__import__('sys').argv[:] = {[self._file, *args]!r}", check=True)
             if not prompts:
                 session.exec(_NO_PROMPTS, name="<input>", check=True)
             session.timeout = seconds

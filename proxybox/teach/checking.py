@@ -1,4 +1,8 @@
-"""Checks that an exercise works: its model solutions pass everything, and each of its wrong solutions fails."""
+"""Checks that an exercise works: its model solutions pass everything, and each of its wrong solutions fails.
+
+And its tests are tried with model solutions in which a function returns None, 0, "" or [] (mutants.py): none may be at
+fault itself.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +16,7 @@ from proxybox.teach.faults import summary_of
 from proxybox.teach.folders import copy_into
 from proxybox.teach.grades import Grade
 from proxybox.teach.grading import grade
+from proxybox.teach.mutants import mutants
 from proxybox.teach.submissions import Submission
 
 _SHIPPED: Final = Path(__file__).parent / "exercises"
@@ -22,13 +27,15 @@ _TEMPLATE: Final = Path(__file__).parent / "template"
 class Check:
     """The check of one solution.
 
-    name: such as "wrong/constant". why: what fails, in short. problem: what is not as it should be.
+    name: such as "wrong/constant". why: what fails, in short. problem: what is not as it should be. is_mutant: whether
+    it is a changed model solution, which is told only where a test has raised an exception of its own.
     """
 
     name: str
     grade: Grade
     why: str
     problem: str
+    is_mutant: bool = False
 
 
 def check_exercise(
@@ -38,14 +45,18 @@ def check_exercise(
 ) -> tuple[Check, ...]:  # fmt: skip
     """Grades the solutions of an exercise: the models, the wrong ones, and the starter, which must not pass either.
 
-    Raises ExerciseError, also where there is no model solution, and GradingError.
+    Mutants of the first model come last, those on which a test has raised an exception of its own. Raises
+    ExerciseError, also where there is no model solution, and GradingError.
     """
     solutions = tuple(_solutions(exercise))
-    if not any(each.student.startswith("model/") for each in solutions):
+    model = next((each for each in solutions if each.student.startswith("model/")), None)
+    if model is None:
         raise ExerciseError.of("solutions", "there is no model solution to check with", exercise.folder / FILE)
-    grades = grade(exercise, solutions, workers=workers, guest=guest, packages=packages, on_grade=on_grade,
+    changed = tuple(each.submission for each in mutants(model, exercise.file))
+    grades = grade(exercise, (*solutions, *changed), workers=workers, guest=guest, packages=packages, on_grade=on_grade,
                    on_interrupt=on_interrupt)  # fmt: skip
-    return tuple(_check(each) for each in grades)
+    own, others = grades[: len(solutions)], grades[len(solutions) :]
+    return (*map(_check, own), *(_check_mutant(each) for each in others if any(test.fault for test in each.tests)))
 
 
 def _solutions(exercise: Exercise) -> Iterator[Submission]:
@@ -72,6 +83,16 @@ def _check(grade: Grade) -> Check:
     elif not failed:
         problem = "it passes everything"
     return Check(grade.student, grade, why, problem)
+
+
+def _check_mutant(grade: Grade) -> Check:
+    """The check of a solution that is wrong on purpose: it may pass, where the function is not what is tested."""
+    raised = [test for test in grade.tests if test.fault]
+    at_fault = next((test for test in raised if test.status == "internal_error"), None)
+    problem = f"the test {at_fault.name!r} is at fault itself: {summary_of(at_fault.fault)}" if at_fault else ""
+    return Check(
+        grade.student, grade, "; ".join(f"{test.name}: {summary_of(test.fault)}" for test in raised), problem, True
+    )
 
 
 # --- shipped and new exercises ----------------------------------------------------------------------------------------

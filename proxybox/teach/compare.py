@@ -1,8 +1,14 @@
-"""Compares output as judges do: token by token, with a tolerance for numbers (Kattis problem package format)."""
+"""Compares output as judges do: token by token, with a tolerance for numbers (Kattis problem package format).
+
+And compares values as Python does, but for True, which is not 1.
+"""
 
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping, Set
 from itertools import zip_longest
+from numbers import Number
+from typing import Any
 
 _SHOWN = 60
 
@@ -62,3 +68,61 @@ def close(first: float, second: float, tolerance: float) -> bool:
 
 def _shown(token: str) -> str:
     return repr(token if len(token) <= _SHOWN else token[:_SHOWN] + "...")
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def alike(value: Any, expected: Any, tolerance: float | None) -> bool:
+    """Whether a value is what was expected: as == says, but True is not 1; numbers within a tolerance.
+
+    What arrives of an object of a subclass is one of the type that it is derived from, so the expected value is taken
+    as that, too: a Counter is a dict, a named tuple is a tuple, a frozenset is a set.
+    """
+    if isinstance(expected, bool) or isinstance(value, bool) or expected is None:
+        return value is expected
+    if isinstance(expected, Number) and isinstance(value, Number):
+        return _same_number(value, expected, tolerance)
+    for kind in (list, tuple, deque):
+        if isinstance(expected, kind):
+            return (
+                isinstance(value, kind)
+                and len(value) == len(expected)
+                and all(alike(one, other, tolerance) for one, other in zip(value, expected, strict=True))
+            )
+    if isinstance(expected, Set):
+        return isinstance(value, Set) and _same_members(value, expected)
+    if isinstance(expected, Mapping):
+        return (
+            isinstance(value, Mapping)
+            and _same_members(value, expected)
+            and all(alike(value[key], expected[key], tolerance) for key in expected)
+        )
+    if isinstance(expected, bytes | bytearray | memoryview):
+        return isinstance(value, bytes) and value == bytes(expected)
+    if isinstance(expected, str):
+        return isinstance(value, str) and value == str.__str__(expected)
+    return type(value) is type(expected) and bool(value == expected)
+
+
+def _same_number(value: Any, expected: Any, tolerance: float | None) -> bool:
+    try:
+        if value == expected or tolerance is None:
+            return bool(value == expected)
+        if isinstance(value, complex) or isinstance(expected, complex):
+            first, second = complex(value), complex(expected)
+            return close(first.real, second.real, tolerance) and close(first.imag, second.imag, tolerance)
+        return close(value, expected, tolerance)
+    except (ArithmeticError, TypeError):  # a signalling NaN, a number that is too large
+        return False
+
+
+def _same_members(value: Any, expected: Any) -> bool:
+    return len(value) == len(expected) and set(map(_exactly, value)) == set(map(_exactly, expected))
+
+
+def _exactly(value: Any) -> Any:
+    """A member of a set, or a key, so that True is not 1, though 1.0 is."""
+    if isinstance(value, tuple):
+        return tuple(map(_exactly, value))
+    return (bool, value) if isinstance(value, bool) else value

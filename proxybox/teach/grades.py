@@ -32,8 +32,10 @@ class Verdict:
     submission: what was called, what came back, what was expected; nothing of the teacher's source. output: what the
     submission printed during the test, made harmless. hidden: whether the submission's author may only see that the
     test exists. seconds: of wall time. line: of the submission, where the message points to one. fault: for teachers
-    alone, where the test itself is at fault: its lines, and what it raised. records: for teachers alone, the paths of
-    what was recorded of a test that failed. unrecorded: for teachers alone, why there is no record of a part of it.
+    alone, where the test itself has raised an exception: its lines, and what it raised; the status says whether it is
+    at fault, or could not use what the submission answered. answers: what that was, in words for its author. records:
+    for teachers alone, the paths of what was recorded of a test that failed. unrecorded: for teachers alone, why there
+    is no record of a part of it.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Verdict:
     seconds: float = 0.0
     line: int | None = None
     fault: str = ""
+    answers: str = ""
     records: tuple[str, ...] = ()
     unrecorded: str = ""
 
@@ -65,14 +68,15 @@ class Verdict:
 class Grade:
     """The grade of one submission.
 
-    student: its author, as the folder or the download names them. source: where it was found. message: what holds for
-    the whole submission, such as a syntax error. submitted: when, None where that is not known. late: after the
-    deadline. code: the main file's text, for reports and comparison. seconds: of wall time. failed: whether grading
-    itself failed; then no score is to be given. note: what else the reader should know, such as which lines of a
-    notebook were left out.
+    student: its author, as the folder or the download names them. id: the author's number or name on the platform that
+    it was downloaded from. source: where it was found. message: what holds for the whole submission, such as a syntax
+    error. submitted: when, None where that is not known. late: after the deadline, or as the platform says. code: the
+    main file's text, for reports and comparison. seconds: of wall time. failed: whether grading itself failed; then no
+    score is to be given. note: what else the reader should know, such as which lines of a notebook were left out.
     """
 
     student: str
+    id: str = ""
     source: str = ""
     tests: tuple[Verdict, ...] = ()
     message: str = ""

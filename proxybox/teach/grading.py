@@ -36,6 +36,7 @@ from proxybox.pool.executor import Processes
 from proxybox.teach.exercise import Exercise, ExerciseError, load_exercise
 from proxybox.teach.grades import Grade, Verdict
 from proxybox.teach.rules import Breach, RuleBox
+from proxybox.teach.settling import models_of, settled
 from proxybox.teach.student import Failed
 from proxybox.teach.submissions import Submission
 
@@ -146,19 +147,27 @@ def grade_some(task: Task) -> tuple[Grade, ...]:
     Raises GradingError when the exercise is at fault, SandboxStartError when no box starts.
     """
     with _ONE_RUN, unpacked(task.exercise) as exercise:
-        verdicts: list[list[Verdict]] = [[] for _ in task.submissions]
-        with (
-            boxes_of(
-                exercise, task.submissions, guest=task.guest, packages=task.packages, records=task.records
-            ) as boxes,
-            Surroundings(exercise.folder),
-        ):
-            run_tests(exercise, boxes, lambda number, verdict: verdicts[number].append(verdict))
+        verdicts = _verdicts(exercise, task, task.submissions, task.records)
+        models = functools.cache(lambda: _verdicts(exercise, task, models_of(exercise), None))
         with RuleBox(task.guest) as rules:
             return tuple(
-                grade_of(exercise, submission, found, task.timings, rules)
+                grade_of(exercise, submission, settled(found, models), task.timings, rules)
                 for submission, found in zip(task.submissions, verdicts, strict=True)
             )
+
+
+def _verdicts(
+    exercise: Exercise, task: Task, submissions: Sequence[Submission], records: str | None
+) -> list[list[Verdict]]:
+    """The verdicts of all tests, for each submission. records: as for a Task."""
+    found: list[list[Verdict]] = [[] for _ in submissions]
+    if submissions:
+        with (
+            boxes_of(exercise, submissions, guest=task.guest, packages=task.packages, records=records) as boxes,
+            Surroundings(exercise.folder),
+        ):
+            run_tests(exercise, boxes, lambda number, verdict: found[number].append(verdict))
+    return found
 
 
 @contextlib.contextmanager
@@ -302,10 +311,11 @@ def grade_of(
     deadline, submitted = exercise.deadline, submission.submitted
     return Grade(
         student=submission.student,
+        id=submission.id,
         source=submission.source,
         tests=tuple(tests),
         submitted=submitted,
-        late=deadline is not None and submitted is not None and submitted > deadline,
+        late=submission.late or (deadline is not None and submitted is not None and submitted > deadline),
         code=(code or "")[:_MOST_CODE],
         seconds=sum(test.seconds for test in tests),
         note=submission.note(exercise.file),
@@ -469,7 +479,7 @@ class _Grading:
 
 
 def _failed(submission: Submission, why: str) -> Grade:
-    return Grade(student=submission.student, source=submission.source, message=why, failed=True)
+    return Grade(student=submission.student, id=submission.id, source=submission.source, message=why, failed=True)
 
 
 @contextlib.contextmanager

@@ -8,73 +8,36 @@ submission.
 import ast
 import keyword
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn, Protocol
 
 import attrs
+
+from proxybox.teach.packing import pack
 
 #: pytest shows a test's own line, not lines of this file.
 __tracebackhide__ = True
 
-#: The name that `HELPER` defines among the submission's names.
-OBJECTS = "__proxybox_objects__"
-#: Runs in the box, and is no more trusted than the code already there. It holds the objects, and puts them where
-#: `packed` has left their numbers. names: the submission's namespace; this code has its own, since beginners call a
-#: list list.
-_HELPER = f"""
-held = []
-plain = (type(None), bool, int, float, str, bytes, list, tuple, set, frozenset, dict)
-
-def real(given):
-    kind, value = given
-    if kind == "value":
-        return value
-    if kind == "object":
-        return held[value]
-    if kind == "source":
-        text, name = value
-        own = {{"__name__": "source"}}
-        if not name:
-            return eval(text, own)
-        exec(text, own)
-        return own[name]
-    if kind == "dict":
-        return {{key: real(each) for key, each in value}}
-    made = [real(each) for each in value]
-    return tuple(made) if kind == "tuple" else made
-
-def answer(action, key, name, args, kwargs):
-    if key is None:
-        thing = eval(name, names)
-    else:
-        try:
-            thing = getattr(held[key], name)
-        except AttributeError:
-            return ("missing", None)
-    if action != "get":
-        if not callable(thing):
-            return ("uncallable", None)
-        thing = thing(*map(real, args), **{{word: real(each) for word, each in kwargs.items()}})
-    if action == "new":
-        held.append(thing)
-        return ("object", len(held) - 1)
-    if type(thing) not in plain:
-        for number, each in enumerate(held):
-            if each is thing:
-                return ("object", number)
-    return ("value", thing)
-
-names[{OBJECTS!r}] = answer
-"""
-HELPER = f"__import__('builtins').exec({_HELPER!r}, {{'names': __import__('builtins').globals()}})"
+#: The name that `HELPER` adds to the box's builtins, which a submission does not see among its own names.
+OBJECTS: Final = "__proxybox_objects__"
+_FILES: Final = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("packing.py", "objects.py")]
+#: Runs in a box before the submission does; it is one expression, and leaves no name behind.
+HELPER: Final = (
+    "(lambda run, own, own_builtins: ("
+    f"run({_FILES[0]!r}, own), run({_FILES[1]!r}, own), setattr(own_builtins, {OBJECTS!r}, own['answer'])))"
+    "(exec, {'__name__': 'objects', 'names': globals()}, __import__('builtins'))"
+)
+#: The most values that are taken of an object that gives values.
+MOST_ITEMS: Final = 100_000
 
 
 @attrs.frozen(kw_only=True)
 class Call:
     """What a test asks of a submission.
 
-    action: "call", "get" (the value of a name), or "new" (call, and hold the result). target: the object that is asked,
-    None for the module. is_plain: whether the call is sent without the helper.
+    action: "call", "get" (the value of a name), "new" (call, and hold the result), or "items" (the values that the
+    object gives). target: the object that is asked, None for the module.
     """
 
     action: str
@@ -82,16 +45,11 @@ class Call:
     name: str
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = attrs.field(factory=dict)
-    is_plain: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         parts = self.name.split(".") if isinstance(self.name, str) and self.target is None else [self.name]
         if not all(isinstance(each, str) and each.isidentifier() and not keyword.iskeyword(each) for each in parts):
             raise ValueError(f"{self.name!r} is no name of what a submission could have")
-
-    @is_plain.default
-    def _is_plain(self) -> bool:
-        return self.action == "call" and self.target is None and not _holds((self.args, self.kwargs))
 
 
 class Asked(Protocol):
@@ -132,15 +90,16 @@ class Handle:
     """An object of the submission, which stays in its box.
 
     `account.deposit(5)` calls its method, `get("balance")` reads an attribute. `call`, `expect`, `raises` and `new` are
-    as those of `student`, for the object's methods.
+    as those of `student`, for the object's methods. `list(account)` has the values that the object gives in a loop.
     """
 
-    __slots__ = ("_asked", "_key", "_told")
+    __slots__ = ("_asked", "_key", "_kind", "_told")
 
-    def __init__(self, asked: Asked, key: int, told: str) -> None:
+    def __init__(self, asked: Asked, key: int, told: str, kind: str) -> None:
         self._asked = asked
         self._key = key
         self._told = told
+        self._kind = kind
 
     def __repr__(self) -> str:
         return self._told
@@ -150,24 +109,27 @@ class Handle:
             raise AttributeError(name)
         return Method(self, name)
 
-    def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._asked.ask(Call(action="items", target=self, name="__iter__", args=(MOST_ITEMS,))))
+
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """What a method returns: `account.call("deposit", 5)`, `account.call("__len__")`."""
         return self._asked.ask(Call(action="call", target=self, name=name, args=args, kwargs=kwargs))
 
-    def get(self, name: str) -> Any:
-        """The value of an attribute."""
+    def get(self, name: str, /) -> Any:
+        """The value of an attribute; a handle where it is an object."""
         return self._asked.ask(Call(action="get", target=self, name=name))
 
-    def new(self, name: str, *args: Any, **kwargs: Any) -> "Handle":
-        """A handle for the object that a method returns."""
-        made: Handle = self._asked.ask(Call(action="new", target=self, name=name, args=args, kwargs=kwargs))
+    def new(self, name: str, /, *args: Any, **kwargs: Any) -> "Handle | None":
+        """A handle for the object that a method returns, whatever it is; None where it returns None."""
+        made: Handle | None = self._asked.ask(Call(action="new", target=self, name=name, args=args, kwargs=kwargs))
         return made
 
-    def expect(self, name: str, *args: Any, returns: Any, tolerance: float | None = None, **kwargs: Any) -> None:
+    def expect(self, name: str, /, *args: Any, returns: Any, tolerance: float | None = None, **kwargs: Any) -> None:
         """Fails the test unless the method returns that."""
         self._asked.compare(Call(action="call", target=self, name=name, args=args, kwargs=kwargs), returns, tolerance)
 
-    def raises(self, kind: Any, name: str, *args: Any, match: Any = None, **kwargs: Any) -> None:
+    def raises(self, kind: Any, name: str, /, *args: Any, match: Any = None, **kwargs: Any) -> None:
         """Fails the test unless the method raises such an exception."""
         self._asked.compare_raised(Call(action="call", target=self, name=name, args=args, kwargs=kwargs), kind, match)
 
@@ -178,8 +140,13 @@ def belongs_to(handle: Handle, asked: Asked) -> bool:
 
 
 def told_of(handle: Handle) -> str:
-    """What a handle is called in messages."""
+    """What a handle is called in messages: how the test came by it."""
     return handle._told
+
+
+def kind_of(handle: Handle) -> str:
+    """What the object is, in words of the submission."""
+    return handle._kind
 
 
 def key_of(handle: Handle) -> int:
@@ -197,9 +164,9 @@ class Method:
         self._handle = handle
         self._name = name
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the method of the object in the box."""
-        return self._handle.call(self._name, *args, **kwargs)
+        return Handle.call(self._handle, self._name, *args, **kwargs)
 
     def __repr__(self) -> str:
         return f"{self._handle!r}.{self._name}"
@@ -214,26 +181,19 @@ class Method:
 # --- how arguments are sent -------------------------------------------------------------------------------------------
 
 
-_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
-
-
-def _holds(value: Any) -> bool:
-    if isinstance(value, list | tuple | dict):
-        inner = value.values() if isinstance(value, dict) else value
-        return not set(map(type, inner)) <= _SCALARS and any(map(_holds, inner))
-    return isinstance(value, Handle | Source | Method)
-
-
 def packed(value: Any, number_of: Callable[[Handle], int]) -> tuple[str, Any]:
-    """A value with its handles and sources, in the form that `HELPER` unpacks."""
-    if isinstance(value, Handle):
-        return ("object", number_of(value))
-    if isinstance(value, Source):
-        return ("source", (value.text, value.name))
-    if isinstance(value, Method):
-        raise TypeError(f"{value!r} is a method of an object: want a value, an object or a source")
-    if not _holds(value):
-        return ("value", value)
-    if isinstance(value, dict):
-        return ("dict", [(key, packed(each, number_of)) for key, each in value.items()])
-    return ("tuple" if isinstance(value, tuple) else "list", [packed(each, number_of) for each in value])
+    """An argument with its handles and sources, as packing.py says. Raises TypeError for what cannot be sent."""
+
+    def refer(each: object) -> tuple[str, Any]:
+        if isinstance(each, Handle):
+            return "object", number_of(each)
+        if isinstance(each, Source):
+            return "source", (each.text, each.name)
+        if isinstance(each, Method):
+            raise TypeError(f"{each!r} is a method of an object: want a value, an object or a source")
+        raise TypeError(
+            f"a {type(each).__name__!r} object cannot be sent: "
+            "a function goes as student.source(...), an object as student.new(...)"
+        )
+
+    return pack(value, refer)

@@ -146,9 +146,11 @@ class Grader:
         """Runs the tests again and again, if there are rounds. All fixtures end with each round."""
         if self.rounds is None or session.testsfailed or not session.items:
             return None  # pytest itself runs them, or says why it does not
+        from proxybox.teach.heard import forget
+
         while self.rounds(self):
             for item, next_item in itertools.zip_longest(session.items, session.items[1:]):
-                vars(item).pop("proxybox_printed", None)  # by another submission
+                forget(item)
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=next_item)
         return True
 
@@ -259,8 +261,9 @@ def student(request: pytest.FixtureRequest, loaded: "Loaded") -> Iterator[Any]:
 
     Its methods are `call`, `expect`, `raises`, `new`, `source`, `get` and `expect_output`; it has `stdout`.
     """
-    with loaded.student(_seconds(request)) as made:
-        request.node.proxybox_printed = made.printed
+    from proxybox.teach.heard import heard_in
+
+    with loaded.student(_seconds(request), heard_in(request.node)) as made:
         yield made
 
 
@@ -271,15 +274,15 @@ def run_student(request: pytest.FixtureRequest, loaded: "Loaded") -> Callable[..
     What it returns has `expect_output`, `stdout` and `files`. prompts: whether the prompts of input() are part of the
     output.
     """
-    from proxybox.teach.student import keep
+    from proxybox.teach.heard import heard_in
 
-    printed: list[str] = []
-    request.node.proxybox_printed = printed
+    heard = heard_in(request.node)
 
     def run(stdin: str | bytes = "", args: Sequence[str] = (), files: Any = None, *, prompts: bool = True) -> Any:
         __tracebackhide__ = True
         done = loaded.run(stdin, args, files or {}, _seconds(request), prompts=prompts)
-        keep(printed, done.stdout, done.stderr)
+        heard.keep(done.stdout, done.stderr)
+        heard.ran(done.stdout, done.files)
         return done
 
     return run

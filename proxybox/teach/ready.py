@@ -26,6 +26,7 @@ from proxybox.teach.grading import (
 )
 from proxybox.teach.plugin import Grader
 from proxybox.teach.rules import RuleBox
+from proxybox.teach.settling import Verdicts, models_of, settled
 from proxybox.teach.submissions import Submission
 
 #: What the author of a submission is told about the test that ran when it was stopped.
@@ -46,6 +47,7 @@ class ReadyExercise:
         self._asks: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._verdicts: list[Verdict] = []
+        self._models: Sequence[Verdicts] | None = None
         self._ended = False
         with contextlib.ExitStack() as closing:
             self._exercise = closing.enter_context(unpacked(packed))
@@ -69,11 +71,10 @@ class ReadyExercise:
         """
         if self._ended:
             raise GradingError("this exercise is closed")
-        self._boxes.submissions = (submission,)
-        self._verdicts = []
-        self._asks.put(True)
-        self._answer()
-        return grade_of(self._exercise, submission, self._verdicts, False, self._rules), self._boxes.stopped
+        self._test(submission)
+        is_stopped = self._boxes.stopped
+        verdicts = self._verdicts if is_stopped else settled(self._verdicts, self._of_models)
+        return grade_of(self._exercise, submission, verdicts, False, self._rules), is_stopped
 
     def begin(self) -> None:
         """Takes back a `stop`, before the next submission."""
@@ -86,6 +87,24 @@ class ReadyExercise:
     def close(self) -> None:
         """Ends the boxes, and removes the folder."""
         self._closing.close()
+
+    def _test(self, submission: Submission) -> None:
+        self._boxes.submissions = (submission,)
+        self._verdicts = []
+        self._asks.put(True)
+        self._answer()
+
+    def _of_models(self) -> Sequence[Verdicts]:
+        """The verdicts of the model solutions, made when they are first needed; empty where that was stopped."""
+        if self._models is None:
+            found = []
+            for model in models_of(self._exercise):
+                self._test(model)
+                if self._boxes.stopped:
+                    return ()
+                found.append(self._verdicts)
+            self._models = found
+        return self._models
 
     def _answer(self) -> None:
         error = self._answers.get()
@@ -113,7 +132,7 @@ class ReadyExercise:
         if self._boxes.stopped and not verdict.passed:
             is_first = all(each.message != STOPPED for each in self._verdicts)
             status, message = ("time_limit", STOPPED) if is_first else ("skipped", NOT_RUN)
-            verdict = attrs.evolve(verdict, status=status, points=0.0, message=message, line=None, fault="")
+            verdict = attrs.evolve(verdict, status=status, points=0.0, message=message, line=None, fault="", answers="")
         self._verdicts.append(verdict)
 
     def _next(self, grader: Grader) -> bool:

@@ -40,6 +40,8 @@ def key_of(exercise: Packed, submission: Submission, *more: object) -> str:
         submission.student,
         submission.source,
         submission.submitted,
+        submission.late,
+        submission.id,
         submission.problem,
         *more,
     )

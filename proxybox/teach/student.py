@@ -7,26 +7,38 @@ nothing of the test's source.
 
 import builtins
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
-import attrs
-
 from proxybox import Result, Session, Status
-from proxybox.teach.compare import close, difference
+from proxybox.teach.compare import alike, difference
 from proxybox.teach.grades import PRINTED
-from proxybox.teach.handles import HELPER, OBJECTS, Call, Handle, Source, belongs_to, key_of, packed, told_of
-from proxybox.terminal.harmless import harmless_lines, on_one_line
+from proxybox.teach.handles import (
+    MOST_ITEMS,
+    OBJECTS,
+    Call,
+    Handle,
+    Source,
+    belongs_to,
+    key_of,
+    kind_of,
+    packed,
+    told_of,
+)
+from proxybox.teach.heard import Heard
+from proxybox.teach.packing import unpack
+from proxybox.teach.shown import call_text, one_line, shown
+from proxybox.terminal.harmless import harmless_lines
 
 #: pytest shows a test's own line, not lines of this file.
 __tracebackhide__ = True
 
-#: Characters of a value, and of an output, in a message.
-_MOST_OF_VALUE, _MOST_OF_OUTPUT = 200, 2000
+#: Characters of an output in a message.
+_MOST_OF_OUTPUT: Final = 2000
 #: Characters of an exception's message in which a pattern is looked for.
-_MOST_MATCHED = 1000
-#: Characters of what a submission prints in a test that are kept for its verdict.
-MOST_PRINTED = 10_000
+_MOST_MATCHED: Final = 1000
+#: Objects of a submission that have handles in one test.
+_MOST_OBJECTS: Final = 10_000
 
 
 class Failed(AssertionError):
@@ -58,29 +70,36 @@ _ENDS = {
 class Student:
     """A submission that was loaded, for a test to ask. `stdout`: what the last call has printed."""
 
-    def __init__(self, session: Session, file: str) -> None:
+    def __init__(self, session: Session, file: str, heard: Heard) -> None:
         self._session = session
         self._file = file
+        self._heard = heard
         self._handles: dict[int, Handle] = {}
-        self._has_helper = False
         self.stdout = ""
-        self.printed: list[str] = []
         self.last = ""
+
+    @property
+    def printed(self) -> list[str]:
+        """What the submission has printed in this test, as far as it is kept."""
+        return self._heard.printed
 
     # --- for teachers -------------------------------------------------------------------------------------------------
 
-    def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """What a function of the submission returns. Fails the test where it raises or does not return."""
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """What a function of the submission returns; a handle where it is an object.
+
+        Fails the test where the function raises or does not return.
+        """
         return self.ask(Call(action="call", target=None, name=name, args=args, kwargs=kwargs))
 
-    def expect(self, name: str, *args: Any, returns: Any, tolerance: float | None = None, **kwargs: Any) -> None:
+    def expect(self, name: str, /, *args: Any, returns: Any, tolerance: float | None = None, **kwargs: Any) -> None:
         """Fails the test unless the function returns that.
 
         tolerance: for numbers, alone and in lists and other containers.
         """
         self.compare(Call(action="call", target=None, name=name, args=args, kwargs=kwargs), returns, tolerance)
 
-    def raises(self, kind: Any, name: str, *args: Any, match: Any = None, **kwargs: Any) -> None:
+    def raises(self, kind: Any, name: str, /, *args: Any, match: Any = None, **kwargs: Any) -> None:
         """Fails the test unless the function raises such an exception.
 
         kind: a class, which includes its subclasses; a name, which means that class alone; or a tuple of these. match:
@@ -88,13 +107,13 @@ class Student:
         """
         self.compare_raised(Call(action="call", target=None, name=name, args=args, kwargs=kwargs), kind, match)
 
-    def new(self, name: str, *args: Any, **kwargs: Any) -> Handle:
+    def new(self, name: str, /, *args: Any, **kwargs: Any) -> Handle | None:
         """A handle for an object of the submission.
 
         `account = student.new("Account", 100)` calls the class, and `account.deposit(5)` the object's method. Any
-        function that returns an object may be called so.
+        function may be called so, and whatever it returns stays in the box; None is None, and no handle.
         """
-        made: Handle = self.ask(Call(action="new", target=None, name=name, args=args, kwargs=kwargs))
+        made: Handle | None = self.ask(Call(action="new", target=None, name=name, args=args, kwargs=kwargs))
         return made
 
     @staticmethod
@@ -107,10 +126,9 @@ class Student:
         """
         return Source(text)
 
-    def get(self, name: str) -> Any:
-        """The value of a variable of the submission."""
-        result = self._session.eval(name)
-        return self._value(f"the value of {name}", result)
+    def get(self, name: str, /) -> Any:
+        """The value of a variable of the submission; a handle where it is an object."""
+        return self.ask(Call(action="get", target=None, name=name))
 
     def expect_output(self, expected: str, *, tolerance: float | None = None) -> None:
         """Fails the test unless the last call has printed that; compares token by token."""
@@ -121,13 +139,14 @@ class Student:
     def ask(self, call: Call) -> Any:
         """The result of a call. Fails the test where the call did not end well."""
         told, result = self._result(call)
-        return self._answer(call, told, self._value(told, result))
+        return self._answer(call, told, result)
 
     def compare(self, call: Call, returns: Any, tolerance: float | None) -> None:
         """Fails the test unless that is the result of the call."""
         value = self.ask(call)
         if not alike(value, returns, tolerance):
-            raise Failed(f"{self.last} returned {shown(value)}, and {shown(returns)} was expected.")
+            wanted = "another one" if isinstance(value, Handle) and isinstance(returns, Handle) else shown(returns)
+            raise Failed(f"{self.last} returned {shown(value)}, and {wanted} was expected.")
 
     def compare_raised(self, call: Call, kind: Any, match: Any) -> None:
         """Fails the test unless the call raised that.
@@ -138,11 +157,9 @@ class Student:
         pattern = None if match is None else re.compile(match)
         wanted = " or ".join(each if isinstance(each, str) else each.__name__ for each in kinds)
         told, result = self._result(call)
-        if result.ok and result.error is None:
-            value = self._answer(call, told, result.value)
+        if result.ok and (result.error is None or _is_value(result)):
+            value = self._answer(call, told, result)
             raise Failed(f"{told} returned {shown(value)}, and {wanted} was to be raised.")
-        if _is_value(result):
-            raise Failed(f"{told} returned an object, and {wanted} was to be raised.")
         if result.error is None or not any(self._is_raised(result.error.type, each) for each in kinds):
             self._fail(told, result, f"; {wanted} was to be raised")
         if pattern is not None and not pattern.search(result.error.message[:_MOST_MATCHED]):
@@ -152,19 +169,14 @@ class Student:
 
     def _result(self, call: Call) -> tuple[str, Result]:
         """The call in words, and its result."""
-        told = self.last = _call_text(call)
-        if not call.is_plain:
-            self._help(told)
+        told = _told(call)
         try:
-            name, args, kwargs = (call.name, call.args, call.kwargs) if call.is_plain else self._packed(call)
-            result = self._session.call(name, *args, **kwargs)
+            result = self._session.call(OBJECTS, *self._packed(call))
         except (TypeError, ValueError) as error:  # raised before anything was called
-            words = str(error)
-            if "cannot cross" in words:
-                words += "; a function goes as student.source(...), an object as student.new(...)"
-            raise type(error)(f"{told}: {words}") from None
-        self.stdout = result.stdout
-        keep(self.printed, result.stdout, result.stderr)
+            raise type(error)(f"{told}: {error}") from None
+        if call.action != "get":
+            self.last, self.stdout = told, result.stdout
+        self._heard.keep(result.stdout, result.stderr)
         if result.ok and not self._session.alive:  # it exited with status 0, which is no answer
             raise Failed(f"{told} ended the interpreter.", "error")
         if (
@@ -173,43 +185,55 @@ class Student:
             and call.target is None
             and not self._defines(call.name)
         ):
-            what = "class" if call.action == "new" else "function"
+            what = {"new": "class", "get": "variable"}.get(call.action, "function")
             raise Failed(f"{call.name} is not defined: the submission needs a {what} of that name.")
         return told, result
 
-    def _help(self, told: str) -> None:
-        """Installs the helper that holds objects in the box, once."""
-        if not self._has_helper:
-            result = self._session.exec(HELPER, name="<objects>")
-            if not result.ok or result.error is not None:
-                self._fail(told, result)
-            self._has_helper = True
-
-    def _packed(self, call: Call) -> tuple[str, Sequence[Any], Mapping[str, Any]]:
-        args = [packed(each, self._number_of) for each in call.args]
-        kwargs = {name: packed(each, self._number_of) for name, each in call.kwargs.items()}
+    def _packed(self, call: Call) -> tuple[Any, ...]:
         key = None if call.target is None else self._number_of(call.target)
-        return OBJECTS, (call.action, key, call.name, args, kwargs), {}
+        if call.action == "items":
+            return call.action, key, call.name, MOST_ITEMS, {}
+        kwargs = {word: packed(each, self._number_of) for word, each in call.kwargs.items()}
+        return call.action, key, call.name, packed(list(call.args), self._number_of), kwargs
 
     def _number_of(self, handle: Handle) -> int:
         if not belongs_to(handle, self):
             raise ValueError(f"{handle!r} is an object of another test's submission")
         return key_of(handle)
 
-    def _answer(self, call: Call, told: str, value: Any) -> Any:
-        """The box's answer: a value, or the handle with the number that it names."""
-        if call.is_plain:
-            return value
-        kind, found = value if isinstance(value, tuple) and len(value) == 2 else ("", None)
-        if kind == "value" and call.action != "new":
-            return found
+    def _answer(self, call: Call, told: str, result: Result) -> Any:
+        """The box's answer: a value, in which objects are handles."""
+        if _is_value(result):
+            raise Failed(f"{told} returned what cannot be compared: {one_line(_why(result))}.")
+        if not result.ok or result.error is not None:
+            self._fail(told, result)
+        try:
+            value = unpack(result.value, lambda kind, held: self._object(call, told, kind, held))
+            if not _is_answer(call, value):
+                raise ValueError("another kind of answer")
+        except ValueError:
+            raise Failed(f"{told} gave no answer that makes sense.", "error") from None
+        if call.action == "items" and len(value) > MOST_ITEMS:
+            raise Failed(f"{told} gave more than {MOST_ITEMS:,} values.")
+        self._heard.answered(call, told, value, result.stdout)
+        return value
+
+    def _object(self, call: Call, told: str, kind: str, held: Any) -> Handle:
+        """The handle for an object; fails the test where there is none. Raises ValueError for what is no answer."""
         if kind == "missing" and call.target is not None:
+            if call.action == "items":
+                raise Failed(f"{told_of(call.target)} is {kind_of(call.target)}, which holds no values to go through.")
             raise Failed(f"{told_of(call.target)} has no {call.name}.")
         if kind == "uncallable":
             raise Failed(f"{call.name}{f' of {call.target!r}' if call.target is not None else ''} cannot be called.")
-        if kind != "object" or type(found) is not int or not 0 <= found < len(self._handles) + (call.action == "new"):
-            raise Failed(f"{told} gave no answer that makes sense.", "error")
-        return self._handles.setdefault(found, Handle(self, found, told))
+        if kind != "object" or not isinstance(held, tuple) or len(held) != 2:
+            raise ValueError("no object")
+        number, words = held
+        if type(number) is not int or number < 0 or type(words) is not str:
+            raise ValueError("no object")
+        if number >= _MOST_OBJECTS:
+            raise Failed(f"{told} returned more than {_MOST_OBJECTS:,} objects.")
+        return self._handles.setdefault(number, Handle(self, number, told, one_line(words)))
 
     def _is_raised(self, raised: str, wanted: str | type[BaseException]) -> bool:
         """Whether an exception is of a kind.
@@ -231,14 +255,6 @@ class Student:
         first = name.partition(".")[0]
         return self._session.alive and self._session.eval(f"{first!r} in globals()").value is True
 
-    def _value(self, told: str, result: Result) -> Any:
-        if result.error is not None and _is_value(result):
-            words = result.error.message.replace("value[1]", "value", 1)  # the value is part of the helper's answer
-            result = attrs.evolve(result, error=attrs.evolve(result.error, message=words))
-        if not result.ok or (result.error is not None):
-            self._fail(told, result)
-        return result.value
-
     def _fail(self, told: str, result: Result, more: str = "", status: str = "") -> NoReturn:
         message, own, line = failure(told, result, self._file, more)
         raise Failed(message, status or own, line)
@@ -247,6 +263,26 @@ class Student:
 def _is_value(result: Result) -> bool:
     """Whether something was returned that cannot be sent: such an error has no traceback."""
     return result.error is not None and result.error.type == "TypeError" and not result.error.traceback
+
+
+def _why(result: Result) -> str:
+    """Why it cannot be sent. Its place is left out: that is one in the helper's answer."""
+    message = result.error.message if result.error is not None else ""
+    return message.partition(": ")[2] or message
+
+
+def _is_answer(call: Call, value: Any) -> bool:
+    if call.action == "new":
+        return value is None or isinstance(value, Handle)
+    return call.action != "items" or isinstance(value, list)
+
+
+def _told(call: Call) -> str:
+    """A call in words."""
+    if call.action == "items" and call.target is not None:
+        return f"a loop over {told_of(call.target)}"
+    name = call.name if call.target is None else f"{told_of(call.target)}.{call.name}"
+    return name if call.action == "get" else call_text(name, call.args, call.kwargs)
 
 
 def _kinds(kind: Any) -> tuple[str | type[BaseException], ...]:
@@ -287,14 +323,6 @@ class StudentRun:
         _compare("the program", self.stdout, expected, tolerance)
 
 
-def keep(printed: list[str], *texts: str) -> None:
-    """Adds what was printed, as far as it is kept, and one character more, which shows that it was cut."""
-    left = MOST_PRINTED + 1 - sum(map(len, printed))
-    for text in texts:
-        printed.append(text[: max(left, 0)])
-        left -= len(text)
-
-
 def _compare(what: str, output: str, expected: str, tolerance: float | None) -> None:
     if found := difference(output, expected, tolerance=tolerance):
         printed = output if len(output) <= _MOST_OF_OUTPUT else output[:_MOST_OF_OUTPUT] + "..."
@@ -326,73 +354,3 @@ def line_of(traceback: str, file: str) -> int | None:
     digits = traceback[at + len(mark) : at + len(mark) + 9] if at >= 0 else ""
     number = digits[: len(digits) - len(digits.lstrip("0123456789"))]
     return int(number) if number else None
-
-
-def alike(value: Any, expected: Any, tolerance: float | None) -> bool:
-    """Whether a value is what was expected: of the same type, so that True is not 1; numbers within a tolerance."""
-    if isinstance(expected, bool) or isinstance(value, bool) or expected is None:
-        return value is expected
-    if isinstance(expected, int | float) and isinstance(value, int | float):
-        return value == expected or (tolerance is not None and close(value, expected, tolerance))
-    if type(value) is not type(expected):
-        return False
-    if isinstance(expected, list | tuple):
-        return len(value) == len(expected) and all(map(lambda a, b: alike(a, b, tolerance), value, expected))
-    if isinstance(expected, set | frozenset):
-        return len(value) == len(expected) and set(map(_exactly, value)) == set(map(_exactly, expected))
-    if isinstance(expected, dict):
-        same_keys = len(value) == len(expected) and set(map(_exactly, value)) == set(map(_exactly, expected))
-        return same_keys and all(alike(value[key], expected[key], tolerance) for key in expected)
-    return bool(value == expected)
-
-
-def _exactly(value: Any) -> Any:
-    """A member of a set, or a key, with its type, so that True is not 1."""
-    return (type(value), tuple(map(_exactly, value)) if isinstance(value, tuple) else value)
-
-
-def shown(value: Any) -> str:
-    """The beginning of a value for a message, on one line; the rest of the value is not converted to text."""
-    text = ""
-    try:
-        for piece in _pieces(value):
-            text += piece
-            if len(text) > 2 * _MOST_OF_VALUE:
-                break
-    except ValueError:  # an int of more than 4,300 digits (sys.set_int_max_str_digits)
-        return "a value with a number of thousands of digits"
-    return one_line(text)
-
-
-def _pieces(value: Any) -> Iterator[str]:
-    """The repr of a value, piece by piece."""
-    kind = type(value)
-    if kind in (str, bytes):
-        yield repr(value[: 4 * _MOST_OF_VALUE])
-    elif kind not in _BRACKETS or not value:
-        yield repr(value)
-    else:
-        begin, end = _BRACKETS[kind]
-        yield begin
-        for number, each in enumerate(value):
-            yield ", " if number else ""
-            yield from _pieces(each)
-            if kind is dict:
-                yield ": "
-                yield from _pieces(value[each])
-        yield ",)" if kind is tuple and len(value) == 1 else end
-
-
-_BRACKETS: Mapping[type, tuple[str, str]] = {list: ("[", "]"), tuple: ("(", ")"), set: ("{", "}"), dict: ("{", "}")}
-
-
-def one_line(text: str) -> str:
-    """A submission's text for a message: harmless, and of bounded length."""
-    told = on_one_line(text[: 2 * _MOST_OF_VALUE])
-    return told if len(told) <= _MOST_OF_VALUE else told[:_MOST_OF_VALUE] + "..."
-
-
-def _call_text(call: Call) -> str:
-    name = call.name if call.target is None else f"{told_of(call.target)}.{call.name}"
-    words = [shown(each) for each in call.args] + [f"{key}={shown(value)}" for key, value in call.kwargs.items()]
-    return name if call.action == "get" else f"{name}({', '.join(words)})"

@@ -1,4 +1,4 @@
-"""Where submissions come from: files, folders, archives, and downloads from Moodle and Gradescope.
+"""Where submissions come from: files, folders, archives, and downloads from Moodle, Canvas and Gradescope.
 
 Rules: nothing is unpacked onto the disk, symbolic links are not followed, and what is read of one submission is
 bounded. Only a path that the caller names is divided into many submissions: no student's submission can become another
@@ -14,14 +14,17 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 import attrs
 
 from proxybox.teach.archives import IGNORED, MOST_OF_DOWNLOAD, File, members, open_archive
 from proxybox.teach.archives import SubmissionError as SubmissionError
+from proxybox.teach.downloads import METADATA, Named, Told, canvas, gradescope, moodle
 from proxybox.teach.grades import PassedOver
 from proxybox.teach.notebooks import SUFFIX, NotebookError, read_notebook
-from proxybox.teach.student import Failed, one_line
+from proxybox.teach.shown import one_line
+from proxybox.teach.student import Failed
 
 #: Limits of one submission. Stored (packed) bytes count where they are more: unpacking takes time even where it yields
 #: nothing.
@@ -30,12 +33,6 @@ MOST_FILES, MOST_BYTES = 500, 20 << 20
 MOST_ENTRIES = 20_000
 #: Bytes of a file in which imports are looked for.
 _MOST_LOOKED_AT = 1 << 16
-#: The name that Moodle gives to a folder, and puts before the name of a loose file.
-_MOODLE = re.compile(r"\A(?P<name>[^/]+?)_(?P<id>\d{1,18})_assignsubmission_(?:file|onlinetext)(?:_|$)")
-#: Gradescope's metadata of its folders, in YAML as Ruby writes it: some megabytes where a class is large and its tests
-#: are verbose. More is not read: YAML takes a second for each megabyte.
-_METADATA = "submission_metadata.yml"
-_MOST_METADATA = 16 << 20
 #: How many passed-over files of one submission are named.
 _MOST_NAMED = 20
 #: The file that an earlier grading has left in its folder (records.py).
@@ -46,14 +43,17 @@ GRADES = ".grades.jsonl"
 class Submission:
     """What one student has handed in.
 
-    files: by their path below its folder. submitted: when, where that is known. problem: why it could not be read;
-    there are no files then.
+    files: by their path below its folder. submitted: when, where that is known. late: whether the platform says that it
+    came late. id: the author's number or name on the platform. problem: why it could not be read; there are no files
+    then.
     """
 
     student: str
     source: str = ""
+    id: str = ""
     files: Mapping[str, bytes] = attrs.field(factory=dict)
     submitted: datetime.datetime | None = None
+    late: bool = False
     problem: str = ""
 
     def main(self, name: str) -> bytes:
@@ -113,6 +113,7 @@ class Submission:
 
 #: A function that is called with a path, and why it is passed over.
 _Tell = Callable[[str, str], object]
+_NOTHING_TOLD: Final = Told()
 
 
 def find_submissions(
@@ -121,10 +122,10 @@ def find_submissions(
     """All submissions, by name; those with the same name are numbered: `bob`, `bob (2)`.
 
     file: the exercise's main file. If there are several paths, each is one submission. A single path, a folder or a
-    Moodle download, may hold many: each folder, .py, .ipynb and .zip in it is a submission, and with Moodle's names all
-    that belongs to one student. A folder is one submission itself if it has a Moodle name, or if it holds the main file
-    and beside it neither archives, nor folders with a main file of their own, nor other notebooks, nor .py files that
-    no other of its .py files imports.
+    download of Moodle or Canvas, may hold many: each folder, .py, .ipynb and .zip in it is a submission, and with the
+    names of Moodle or Canvas all that belongs to one student. A folder is one submission itself if it has a Moodle
+    name, or if it holds the main file and beside it neither archives, nor folders with a main file of their own, nor
+    other notebooks, nor .py files that no other of its .py files imports.
 
     What an earlier grading has written is no submission. on_passed_over: called for everything else that is none,
     except for what tools leave (.git, __pycache__ and the like). Raises SubmissionError for a path that does not exist.
@@ -137,24 +138,26 @@ def find_submissions(
         parts = _parts(list(paths), file, tell)
     except OSError as error:
         raise SubmissionError(f"{error.filename}: {error.strerror}") from None
-    owners: dict[tuple[str, int, str], list[_Part]] = {}
+    owners: dict[tuple[str, str, str], list[_Part]] = {}
     # Moodle's texts come before its files, which take precedence.
     for part in sorted(parts, key=lambda part: (part.name, part.source), reverse=True):
         owners.setdefault(part.owner, []).append(part)
     found: dict[str, Submission] = {}
     students = {student for student, _, _ in owners}
     for (student, number, _), parts in sorted(owners.items()):
-        others = (f"{student} ({n})" for n in itertools.count(number or 2))
+        number = number.lstrip("0")
+        others = (f"{student} ({n})" for n in itertools.chain([number] if number else [], itertools.count(2)))
         name = student if student not in found else next(each for each in others if each not in students | set(found))
         files = itertools.chain.from_iterable(_opened(part.files) for part in parts)
-        found[name] = _read(name, ", ".join(part.source for part in parts), files, tell)
+        read = _read(name, ", ".join(part.source for part in parts), files, tell, has_times=not parts[0].is_canvas)
+        found[name] = attrs.evolve(read, id=parts[0].id, late=any(part.late for part in parts))
     return [found[name] for name in sorted(found)]
 
 
 def read_submission(path: Path, student: str | None = None) -> Submission:
     """Reads one file, folder or archive as a submission. Raises SubmissionError when it cannot be read."""
-    part = _part(path, student)
-    submission = _read(part.owner[0], part.source, part.files)
+    part = _part(path, lambda *_: None)
+    submission = _read(student or part.owner[0], part.source, part.files)
     if submission.problem:
         raise SubmissionError(f"{path}: {submission.problem}")
     return submission
@@ -162,19 +165,36 @@ def read_submission(path: Path, student: str | None = None) -> Submission:
 
 @attrs.frozen
 class _Part:
-    """A submission, or a part of one that Moodle keeps apart. student: the author, where the name does not tell."""
+    """A submission, or a part of one that a platform keeps apart.
+
+    named: what its name says on Moodle or Canvas. told: what Gradescope says of it. is_canvas: Canvas gives all files
+    the time of the download.
+    """
 
     name: str
     source: str
     files: Iterable[File]
-    student: str | None = None
+    named: Named | None = None
+    told: Told = _NOTHING_TOLD
+    is_canvas: bool = False
 
     @property
-    def owner(self) -> tuple[str, int, str]:
-        """What parts of one submission have in common: (student, Moodle's number, folder), or (student, 0, source)."""
-        if self.student is None and (moodle := _MOODLE.match(self.name)):
-            return moodle["name"], int(moodle["id"]), os.path.dirname(self.source)
-        return self.student or re.sub(r"(?i)\.(py|ipynb|zip)$", "", self.name) or self.name, 0, self.source
+    def owner(self) -> tuple[str, str, str]:
+        """What parts of one submission have in common: (student, number, folder), or (student, "", source).
+
+        The number has zeros before it, so that the order is that of numbers.
+        """
+        if self.told.student is None and self.named is not None:
+            return self.named.student, self.named.id.zfill(20), os.path.dirname(self.source)
+        return self.told.student or re.sub(r"(?i)\.(py|ipynb|zip)$", "", self.name) or self.name, "", self.source
+
+    @property
+    def id(self) -> str:
+        return self.told.id or (self.named.id if self.named is not None else "")
+
+    @property
+    def late(self) -> bool:
+        return self.named is not None and self.named.late
 
 
 def _parts(paths: Sequence[Path], file: str, tell: _Tell) -> list[_Part]:
@@ -182,25 +202,41 @@ def _parts(paths: Sequence[Path], file: str, tell: _Tell) -> list[_Part]:
         path.stat()  # a path that does not exist is the caller's mistake, not a student's
     if len(paths) == 1 and not _is_output(paths[0]):
         if paths[0].is_dir() and not _is_one(paths[0], file):
-            known = _gradescope(paths[0], tell)
-            for child in sorted(paths[0].iterdir()):
-                if (why := _why_not(child)) and child.name not in (*IGNORED, _METADATA):
-                    tell(str(child), why)
-            return [_part(child, *known.get(child.name, (None, None)), tell) for child in _children(paths[0])]
-        if found := _moodle_parts(paths[0], file, tell):
+            return _in_folder(paths[0], tell)
+        if found := _in_download(paths[0], file, tell):
             return found
     for path in filter(_is_output, paths):
         tell(str(path), _OUTPUT)
-    return [_part(path, None, None, tell) for path in paths if not _is_output(path)]
+    return [_part(path, tell) for path in paths if not _is_output(path)]
 
 
-def _part(
-    path: Path, student: str | None = None, time: datetime.datetime | None = None, tell: _Tell = lambda *_: None
-) -> _Part:
-    """One path as a part. time: when it was handed in, where the platform says so."""
+def _in_folder(folder: Path, tell: _Tell) -> list[_Part]:
+    """The parts in a folder with many submissions, which may be a download that was unpacked."""
+    try:
+        told = gradescope(folder)
+    except SubmissionError as error:
+        tell(str(folder / METADATA), f"names and times in it are not known: {error}")
+        told = {}
+    why = {child: _why_not(child) for child in sorted(folder.iterdir())}
+    of_canvas = canvas(
+        (child.name for child in why if not why[child]), (child.name for child in why if why[child] == _KIND)
+    )
+    parts = []
+    for child in why:
+        if not why[child] or child.name in of_canvas:
+            parts.append(_part(child, tell, told.get(child.name, _NOTHING_TOLD), of_canvas.get(child.name)))
+        elif child.name not in (*IGNORED, METADATA):
+            tell(str(child), why[child])
+    return parts
+
+
+def _part(path: Path, tell: _Tell, told: Told = _NOTHING_TOLD, of_canvas: Named | None = None) -> _Part:
+    """One path as a part. told, of_canvas: what the platform says of it."""
     name = os.path.basename(os.path.abspath(path))  # also for "."
-    files = _files(path, tell)
-    return _Part(name, str(path), files if time is None else _at(time, files), student)
+    named = of_canvas or moodle(name)
+    files = _files(path, tell, named.file if named is not None else "")
+    dated = files if told.time is None else _at(told.time, files)
+    return _Part(name, str(path), dated, named, told, of_canvas is not None)
 
 
 def _at(time: datetime.datetime, files: Iterable[File]) -> Iterator[File]:
@@ -213,7 +249,7 @@ def _is_output(path: Path) -> bool:
 
 def _is_submitted(name: str) -> bool:
     """Whether a file of this name is a submission, as every folder is."""
-    return name.lower().endswith((".py", SUFFIX, ".zip")) or _MOODLE.match(name) is not None
+    return name.lower().endswith((".py", SUFFIX, ".zip")) or moodle(name) is not None
 
 
 _OUTPUT, _LINK = f"it holds the grades of an earlier grading ({GRADES})", "links are not followed"
@@ -244,12 +280,12 @@ def _notebook_of(file: str) -> str:
 
 def _is_one(folder: Path, file: str) -> bool:
     """Whether a folder is one submission; see find_submissions."""
-    if _MOODLE.match(folder.name):
+    if moodle(folder.name):
         return True
     children, mains = _children(folder), (file, _notebook_of(file))
     for each in children:
         suffix = each.suffix.lower()
-        if _MOODLE.match(each.name) or suffix == ".zip" or any((each / main).is_file() for main in mains):
+        if moodle(each.name) or suffix == ".zip" or any((each / main).is_file() for main in mains):
             return False
         if suffix == SUFFIX and each.is_file() and each.name not in mains:
             return False
@@ -277,83 +313,40 @@ def _imported(path: Path) -> set[str]:
     return {word for each in imports for word in re.findall(r"\w+", each)}
 
 
-def _moodle_parts(path: Path, file: str, tell: _Tell) -> list[_Part]:
-    """The parts in a Moodle download; empty where the path is none."""
+def _in_download(path: Path, file: str, tell: _Tell) -> list[_Part]:
+    """The parts in a download of Moodle or Canvas; empty where the path is none."""
     try:
         held = list(members(open_archive(path, MOST_OF_DOWNLOAD)))
     except Exception:  # no archive, or a damaged one: reading the submission itself reports this
         return []
+    names = dict.fromkeys(each.path.partition("/")[0] for each in held if not each.path.startswith((".", "__")))
+    of_canvas = canvas(filter(_is_submitted, names), itertools.filterfalse(_is_submitted, names))
     tops: dict[str, list[File]] = {}
     others: dict[str, str] = {}
     for each in held:
         top, _, below = each.path.partition("/")
+        named = of_canvas.get(top) or moodle(top)
         if top.startswith((".", "__")):
             others[top] = _NAME
-        elif top and (below or _is_submitted(top)):
-            tops.setdefault(top, []).append(attrs.evolve(each, path=below or _MOODLE.sub("", top, count=1) or top))
+        elif top and (below or named is not None or _is_submitted(top)):
+            own = named.file if named is not None else ""
+            tops.setdefault(top, []).append(attrs.evolve(each, path=below or own or top))
         else:
             others[top] = _KIND
-    if file in tops or not any(map(_MOODLE.match, tops)):
+    if file in tops or not (of_canvas or any(map(moodle, tops))):
         return []
     for top, why in others.items():
         tell(f"{path}:{top}", why)
-    return [_Part(top, f"{path}:{top}", files) for top, files in tops.items()]
+    return [
+        _Part(top, f"{path}:{top}", files, of_canvas.get(top) or moodle(top), is_canvas=top in of_canvas)
+        for top, files in tops.items()
+    ]
 
 
-def _gradescope(folder: Path, tell: _Tell) -> dict[str, tuple[str | None, datetime.datetime | None]]:
-    """For each folder of a Gradescope export: its student, and when it was handed in, as the file of metadata says."""
-    path = folder / _METADATA
-    if not path.is_file():
-        return {}
-    try:
-        said = _yaml(path)
-    except SubmissionError as error:
-        tell(str(path), f"names and times in it are not known: {error}")
-        return {}
-    if not isinstance(said, dict):
-        return {}
-    return {name: (_first_name(of), _created(of)) for name, of in said.items() if isinstance(of, dict)}
-
-
-def _yaml(path: Path) -> object:
-    """The content of a YAML file, as lists, dicts and strings alone: no tag makes another object.
-
-    Raises SubmissionError when it is too large or no YAML.
-    """
-    import yaml
-
-    with path.open("rb") as file:
-        data = file.read(_MOST_METADATA + 1)
-    if len(data) > _MOST_METADATA:
-        raise SubmissionError(f"more than {_MOST_METADATA >> 20} MiB")
-    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # BaseLoader: where PyYAML was built without libyaml
-    try:
-        return yaml.load(data.decode("utf-8", "replace"), loader)  # noqa: S506 - safer than SafeLoader
-    except (yaml.YAMLError, RecursionError) as error:
-        raise SubmissionError(one_line(f"no YAML: {getattr(error, 'problem', None) or error}")) from None
-
-
-def _first_name(said: Mapping[str, object]) -> str | None:
-    """The name of the first of the students who handed it in together."""
-    people = said.get(":submitters")
-    names = (each.get(":name") for each in people if isinstance(each, dict)) if isinstance(people, list) else ()
-    return next((name.strip() for name in names if isinstance(name, str) and name.strip()), None)
-
-
-def _created(said: Mapping[str, object]) -> datetime.datetime | None:
-    """When it was handed in; None for a time without a zone, which could mean any zone.
-
-    Ruby writes a space before the zone.
-    """
-    time = said.get(":created_at")
-    try:
-        found = datetime.datetime.fromisoformat(re.sub(r" (?=Z|[+-]\d\d:)", "", str(time)))
-    except ValueError:  # also for a day that does not exist
-        return None
-    return found.replace(microsecond=0) if found.tzinfo else None
-
-
-def _read(student: str, source: str, files: Iterable[File], tell: _Tell = lambda *_: None) -> Submission:
+def _read(
+    student: str, source: str, files: Iterable[File], tell: _Tell = lambda *_: None, *, has_times: bool = True
+) -> Submission:
+    """Reads a submission. has_times: whether the times of its files say when it was handed in."""
     found: dict[str, bytes] = {}
     links: list[str] = []
     times: list[datetime.datetime] = []
@@ -379,7 +372,7 @@ def _read(student: str, source: str, files: Iterable[File], tell: _Tell = lambda
         tell(source, f"{len(links) - _MOST_NAMED} more of what lies in it are links")
     if not times and os.path.isfile(source):
         times.append(_time(Path(source)))
-    newest = max(times, default=None)
+    newest = max(times, default=None) if has_times else None
     return Submission(student=student, source=source, files=found, submitted=newest, problem=problem)
 
 
@@ -394,15 +387,15 @@ def _bytes(file: File, most: int) -> bytes:
     return bytes(data)
 
 
-def _files(path: Path, tell: _Tell) -> Iterator[File]:
-    """The files of a file, folder or archive."""
+def _files(path: Path, tell: _Tell, own: str) -> Iterator[File]:
+    """The files of a file, folder or archive. own: the name of a file, where it is not that of the path."""
     if path.is_dir():
         yield from _files_below(path, tell)
     elif path.name.lower().endswith(".zip"):
         # The author of an archive chooses the times of its members: the archive's own time counts.
         yield from _at(_time(path), members(open_archive(path)))
     else:
-        yield File(_MOODLE.sub("", path.name, count=1) or path.name, functools.partial(io.FileIO, path), _time(path))
+        yield File(own or path.name, functools.partial(io.FileIO, path), _time(path))
 
 
 def _files_below(path: Path, tell: _Tell) -> Iterator[File]:

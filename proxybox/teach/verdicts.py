@@ -7,7 +7,9 @@ import pytest
 
 from proxybox.teach.faults import fault_of
 from proxybox.teach.grades import Verdict
-from proxybox.teach.student import MOST_PRINTED, Failed
+from proxybox.teach.heard import MOST_PRINTED, heard_in, is_of_use
+from proxybox.teach.settling import AT_FAULT, by_use
+from proxybox.teach.student import Failed
 from proxybox.terminal.harmless import harmless_lines
 
 #: Characters of a message, which may hold what a submission returned if the test's author puts it there.
@@ -26,7 +28,8 @@ def verdict_of(item: pytest.Item, call: pytest.CallInfo[Any], points: float) -> 
     status, message, line = _end(call)
     message = harmless_lines(message)  # a teacher's own words, too, may contain text of a submission
     error = None if call.excinfo is None else call.excinfo.value
-    return Verdict(
+    raised = error if status == "internal_error" else None
+    verdict = Verdict(
         name=name_of(item),
         status=status,
         points=possible if status == "ok" else 0.0,
@@ -36,7 +39,13 @@ def verdict_of(item: pytest.Item, call: pytest.CallInfo[Any], points: float) -> 
         hidden=item.get_closest_marker("hidden") is not None,
         seconds=call.duration,
         line=line,
-        fault="" if status != "internal_error" or error is None else fault_of(error, item.config.rootpath),
+        fault="" if raised is None else fault_of(raised, item.config.rootpath),
+        answers="" if raised is None else harmless_lines(heard_in(item).used_in(raised)),
+    )
+    return (
+        by_use(verdict)
+        if raised is not None and verdict.answers and is_of_use(raised, item.config.rootpath)
+        else verdict
     )
 
 
@@ -85,9 +94,9 @@ def _end(call: pytest.CallInfo[Any]) -> tuple[str, str, int | None]:
     if isinstance(error, AssertionError):
         # Only what the teacher wrote for students: with --assert=plain pytest adds no words that would show the source.
         return "wrong_answer", str(error).strip(), None
-    return "internal_error", f"The test itself is at fault ({type(error).__name__}). Tell your teacher.", None
+    return "internal_error", AT_FAULT, None
 
 
 def _printed(item: pytest.Item) -> str:
-    text = "".join(getattr(item, "proxybox_printed", ()))
+    text = "".join(heard_in(item).printed)
     return harmless_lines(text[:MOST_PRINTED]) + ("..." if len(text) > MOST_PRINTED else "")

@@ -115,6 +115,31 @@ def test_what_is_not_as_it_should_be(run: Run, tmp_path: Path, path: str, text: 
     assert (status, any(words in each for each in told)) == (1, True)
 
 
+def test_tests_are_tried_with_useless_returns(run: Run, tmp_path: Path) -> None:
+    """A test that falls over them is told once, with what a student would read; that is no mistake."""
+    run("exercise", "new", "mine")
+    tests = """
+def test_sum(student):
+    "A sum"
+    assert student.call("area", 3, 4) + 1 == 13
+"""
+    (tmp_path / "mine/tests/test_more.py").write_text(tests)
+    (tmp_path / "mine/solutions/product.py").write_text(
+        "class A:\n    def f(self): pass\ndef area(width, height):\n    return width * height\n"
+    )
+    status, out, _ = run("exercise", "check", "mine")
+    assert status == 0, out
+    told = out.partition("\nTests that raise an exception themselves where a function returns something useless:")[2]
+    words = "area(3, 4) returned None, and the test cannot go on with that (TypeError)."
+    assert told.splitlines()[1:3] == [
+        "  A sum: tests/test_more.py:4: TypeError: unsupported operand type(s) for +: 'NoneType' and 'int'",
+        f"    with model/product whose area returns None and 2 more; the student reads: {words}",
+    ]
+    found = json.loads(run("exercise", "check", "mine", "--json")[1])["mine"]
+    names = [each["solution"] for each in found if each["solution"].startswith("model/product whose")]
+    assert names == [f"model/product whose area returns {value}" for value in ("None", '""', "[]")]
+
+
 def test_where_a_test_is_at_fault(run: Run, homework: Path, tmp_path: Path) -> None:
     """Its text, line and traceback stand in all that is for teachers, and in nothing that is for students."""
     run("exercise", "new", "mine")

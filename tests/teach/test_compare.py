@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from proxybox.teach.compare import difference
-from proxybox.teach.student import alike, line_of, shown
+from proxybox.teach.compare import alike, difference
+from proxybox.teach.shown import shown
+from proxybox.teach.student import line_of
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from proxybox.teach import submissions
+from proxybox.teach import downloads
 from proxybox.teach.grades import PassedOver
 from proxybox.teach.student import Failed
 from proxybox.teach.submissions import (
@@ -136,7 +136,7 @@ def test_yaml_makes_nothing_but_texts(tmp_path: Path) -> None:
 
 
 def test_metadata_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submissions, "_MOST_METADATA", 100)
+    monkeypatch.setattr(downloads, "_MOST_METADATA", 100)
     assert export(tmp_path, "# " + "x" * 200) == (
         ["submission_1"], ["names and times in it are not known: more than 0 MiB"],
     )  # fmt: skip

@@ -37,8 +37,10 @@ def _read(name: str, text: str) -> object:
     text.encode()
     if name == "junit":
         return ET.fromstring(text.encode())
-    if name == "csv":
-        return list(csv.reader(io.StringIO(text, newline="")))
+    if name in ("csv", "moodle", "canvas"):
+        rows = list(csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True))
+        assert len({len(row) for row in rows}) == 1
+        return rows
     if name == "dodona":
         return [json.loads(line) for line in text.rstrip("\n").split("\n")]
     if name == "vpl":
@@ -86,7 +88,7 @@ def _one(name: str, book: GradeBook) -> str:
     return text
 
 
-@pytest.mark.parametrize("name", [name for name, writer in WRITERS.items() if writer.for_students])
+@pytest.mark.parametrize("name", [*(name for name, writer in WRITERS.items() if writer.for_students), "moodle"])
 def test_hidden(name: str) -> None:
     text = _one(name, _book())
     if name == "gradescope":

@@ -8,6 +8,7 @@ import attrs
 from proxybox.teach.filenames import no_device
 from proxybox.teach.grades import GradeBook
 from proxybox.teach.writers import (
+    canvas,
     check50,
     csv,
     dodona,
@@ -16,6 +17,7 @@ from proxybox.teach.writers import (
     feedback,
     gradescope,
     junit,
+    moodle,
     prairielearn,
     vpl,
 )
@@ -62,6 +64,8 @@ WRITERS: dict[str, Writer] = {
     "check50": Writer("check50.json", True, True, "check50's JSON", check50.render),
     "vpl": Writer("vpl.txt", True, True, "standard output for Moodle's VPL", vpl.render),
     "junit": Writer("junit.xml", False, True, "JUnit XML, for CI", junit.render),
+    "moodle": Writer("moodle.csv", False, False, "a grading worksheet for Moodle's assignments", moodle.render),
+    "canvas": Writer("canvas.csv", False, False, "scores for Canvas's gradebook", canvas.render),
     "csv": Writer("grades.csv", False, False, "a row per submission, for spreadsheets", csv.render),
     "json": Writer("grades.json", False, False, "everything, for programs", everything.render),
 }

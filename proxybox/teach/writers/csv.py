@@ -1,19 +1,33 @@
 """CSV (RFC 4180) for the teacher's spreadsheet: a row per submission, a column per test.
 
+It begins with a byte order mark: Excel takes a file without one for something else than UTF-8. Times are local, in a
+form that spreadsheets take for times.
+
 A cell that begins with = + - @ tab or CR gets an apostrophe in front, so that no spreadsheet takes it for a formula
 (https://owasp.org/www-community/attacks/CSV_Injection); so does a cell whose first character is a wide or small form of
 these, which some spreadsheets take for the same. Where a comma is the decimal point, spreadsheets split at semicolons:
 a cell with a semicolon is quoted, and the text after each semicolon is treated like the beginning of a cell.
 """
 
+import datetime
 import re
 import unicodedata
 from collections.abc import Iterable
+from typing import Final
 
 from proxybox.teach.grades import GradeBook
 from proxybox.teach.writers.common import line, number
 
 _SPECIAL = re.compile('[,;"\r\n\t]')
+
+
+#: The byte order mark.
+MARK: Final = "\ufeff"
+
+
+def local_time(time: datetime.datetime | None) -> str:
+    """A time as spreadsheets read it, in the zone here; empty for None."""
+    return "" if time is None else f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def safe_cell(text: str) -> str:
@@ -26,7 +40,8 @@ def _is_formula(text: str) -> bool:
     return unicodedata.normalize("NFKC", text.lstrip()[:1])[:1] in tuple("=+-@")
 
 
-def _row(cells: Iterable[object]) -> str:
+def row(cells: Iterable[object]) -> str:
+    """A line of the file."""
     texts = [str(cell) for cell in cells]
     return ",".join('"' + text.replace('"', '""') + '"' if _SPECIAL.search(text) else text for text in texts) + "\r\n"
 
@@ -34,12 +49,12 @@ def _row(cells: Iterable[object]) -> str:
 def render(book: GradeBook) -> str:
     """The whole book, with hidden tests: for teachers. The score is empty where grading failed."""
     names = book.test_names()
-    head = ["student", "score", "possible", "status", "late", "submitted"]
-    rows = [_row([*head, *(safe_cell(name) for name in names)])]
+    head = ["student", "id", "score", "possible", "status", "late", "submitted"]
+    rows = [row([*head, *(safe_cell(name) for name in names)])]
     for grade in book.grades:
         points = {test.name: number(test.points) for test in grade.tests}
-        when = grade.submitted.isoformat() if grade.submitted else ""
         score = "" if grade.failed else number(grade.points)
-        row = [safe_cell(grade.student), score, number(grade.possible), grade.status, "yes" if grade.late else "", when]
-        rows.append(_row([*row, *("" if grade.failed else points.get(name, "") for name in names)]))
-    return "".join(rows)
+        cells = [safe_cell(grade.student), safe_cell(grade.id), score, number(grade.possible), grade.status,
+                 "yes" if grade.late else "", local_time(grade.submitted)]  # fmt: skip
+        rows.append(row([*cells, *("" if grade.failed else points.get(name, "") for name in names)]))
+    return MARK + "".join(rows)

@@ -1,0 +1,111 @@
+"""What a submission has printed and answered in one test, for the verdict.
+
+A test that raises an exception of its own has not said what it thinks of the submission. Where the submission had
+answered before, its author is told the answers: mostly the test has used one that is not what it was meant to be, such
+as the None of a function that lacks its return. Whether that is so is decided in `settling`, where model solutions are.
+"""
+
+import dis
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, Final
+
+import attrs
+
+import proxybox
+from proxybox.teach.handles import Call
+from proxybox.teach.shown import shown
+
+#: Characters of what a submission prints in a test that are kept for its verdict.
+MOST_PRINTED: Final = 10_000
+#: How many of the last answers are told.
+_MOST_ANSWERS: Final = 3
+_MOST_FILES: Final = 5
+_OWN: Final = Path(proxybox.__file__).parent
+_RAISE: Final = dis.opmap["RAISE_VARARGS"]
+#: The attribute of a test's item that has its Heard, whichever fixtures the submission is asked by.
+_HEARD: Final = "proxybox_heard"
+
+
+@attrs.define
+class Heard:
+    """What came of a submission in one test. printed: texts, cut at MOST_PRINTED. answers: the last ones, in words."""
+
+    printed: list[str] = attrs.field(factory=list)
+    _answers: deque[Callable[[], str]] = attrs.field(factory=lambda: deque(maxlen=_MOST_ANSWERS))
+
+    def keep(self, *texts: str) -> None:
+        """Adds what was printed, as far as it is kept, and one character more, which shows that it was cut."""
+        left = MOST_PRINTED + 1 - sum(map(len, self.printed))
+        for text in texts:
+            self.printed.append(text[: max(left, 0)])
+            left -= len(text)
+
+    def answered(self, call: Call, told: str, value: Any, stdout: str) -> None:
+        """Notes what came of a call; not that an object was made, which is what `new` is for."""
+        if call.action == "new" and value is not None:
+            return
+        verb, more = (
+            ("is", "") if call.action == "get" else ("returned", f" and printed {shown(stdout)}" if stdout else "")
+        )
+        if call.action == "items":
+            verb = "gave"
+        self._answers.append(lambda: f"{told} {verb} {shown(value)}{more}")
+
+    def ran(self, stdout: str, files: Mapping[str, bytes]) -> None:
+        """Notes what a run of the whole program has printed and written."""
+        names = ", ".join(map(shown, sorted(files)[:_MOST_FILES])) or "no file"
+        printed = shown(stdout) if stdout else "nothing"
+        self._answers.append(lambda: f"the program printed {printed} and wrote {names}")
+
+    def used_in(self, error: BaseException) -> str:
+        """What the author is told where the test has used the answers and raised this; empty where there are none.
+
+        Nothing of the exception but its type: its text may be about what the test expects.
+        """
+        words = [answer() for answer in self._answers]
+        if not words:
+            return ""
+        end = f"the test cannot go on with that ({type(error).__name__})."
+        if len(words) == 1:
+            return f"{words[0]}, and {end}"
+        return "\n".join([*(f"{each}." for each in words), end[:1].upper() + end[1:]])
+
+
+def heard_in(item: Any) -> Heard:
+    """What the submission has printed and answered in a test so far."""
+    found: Heard = vars(item).setdefault(_HEARD, Heard())
+    return found
+
+
+def forget(item: Any) -> None:
+    """Begins anew, before the test runs for another submission."""
+    vars(item).pop(_HEARD, None)
+
+
+def is_of_use(error: BaseException, root: Path) -> bool:
+    """Whether an exception in a test may well come from the use of a value, where nothing else tells.
+
+    It does not where a name is missing, where the test raises it in so many words, where it is about a module, or about
+    the objects that a test asks, or where those refuse how they are asked. root: the folder with the exercise's.
+    """
+    if isinstance(error, NameError | ImportError | SyntaxError) and not isinstance(error, UnboundLocalError):
+        return False
+    of = getattr(error, "obj", None)  # of an AttributeError
+    if isinstance(of, ModuleType) or type(of).__module__.startswith(f"{__package__}."):
+        return False
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is not None and not _is_in(last, _OWN) and not (_is_in(last, root) and _is_raised_by_hand(last))
+
+
+def _is_raised_by_hand(at: TracebackType) -> bool:
+    return at.tb_frame.f_code.co_code[at.tb_lasti] == _RAISE
+
+
+def _is_in(at: TracebackType, folder: Path) -> bool:
+    return Path(os.path.realpath(at.tb_frame.f_code.co_filename)).is_relative_to(os.path.realpath(folder))

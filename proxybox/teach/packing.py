@@ -1,0 +1,181 @@
+"""How arguments and results are packed that are not plain data as a whole: between a test and a submission's box.
+
+    value               plain data, as it is
+    list, tuple, dict   one that holds something else; a dict is a dict of places, and a list of what is at these
+    known               a value of a type of Python's own, by what it is made of: (name of the type, parts)
+    object              what stays in its box: (number, what it is in words)
+    source              a function as text, for the box to make: (text, name)
+
+Both sides run this file: a test's process imports it, and in the box it is run before objects.py. So it uses only
+Python 3.9's language, and modules that are there anyway. What comes out of a box may be anything: `unpack` makes no
+objects but those of the types named here, and raises ValueError for all else.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False  # the box need not import typing
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+#: How deep containers are looked into, by `pack` and by `is_plain`. values.py sends no deeper ones.
+MOST_LEVELS = 60
+_PACKED_LEVELS = 20
+#: Bits of a number, and characters of digits and of an exponent, that a known value may have, and values of a range. A
+#: test that goes on with larger ones would take time and memory that nobody pays for.
+_MOST_BITS, _MOST_DIGITS, _MOST_IN_RANGE = 1 << 14, 5000, 1_000_000
+
+_SCALARS = frozenset((type(None), bool, int, float, str, bytes))
+_PLAIN = (type(None), int, float, str, bytes, bytearray, memoryview)
+
+#: The known types: the name, the module where it is found, the parts of a value, and the type of these.
+_KNOWN: Mapping[str, tuple[str, Callable[[Any], Any], type]] = {
+    "range": ("builtins", lambda value: [value.start, value.stop, value.step], int),
+    "complex": ("builtins", lambda value: [value.real, value.imag], float),
+    "Fraction": ("fractions", lambda value: [value.numerator, value.denominator], int),
+    "Decimal": ("decimal", lambda value: [str(value)], str),
+    "date": ("datetime", lambda value: [value.year, value.month, value.day], int),
+    "time": ("datetime", lambda value: [value.hour, value.minute, value.second, value.microsecond], int),
+    "timedelta": ("datetime", lambda value: [value.days, value.seconds, value.microseconds], int),
+}
+#: Views of a dict. Keys go as a dict, whose hashes values.py looks at when it arrives.
+_VIEWS: Mapping[type, tuple[str, Callable[[Any], Any]]] = {
+    type({}.keys()): ("dict_keys", dict.fromkeys),
+    type({}.values()): ("dict_values", list),
+    type({}.items()): ("dict_items", dict),
+}
+
+
+def is_plain(value: object, levels: int = MOST_LEVELS) -> bool:
+    """Whether values.py sends it as a whole; true for what is nested so deep that values.py says so itself."""
+    kind = type(value)
+    if kind in _SCALARS or not levels:
+        return True
+    if isinstance(value, dict):
+        return all(map(_is_key, value)) and _are_plain(value.values(), levels)
+    if isinstance(value, (list, tuple)):
+        return _are_plain(value, levels)
+    if isinstance(value, (set, frozenset)):
+        return all(map(_is_key, value))
+    return isinstance(value, _PLAIN) or _is_of(kind, "datetime", "datetime")
+
+
+def _are_plain(values: Any, levels: int) -> bool:
+    return _SCALARS.issuperset(map(type, values)) or all(is_plain(each, levels - 1) for each in values)
+
+
+def _is_key(value: object) -> bool:
+    """Whether it arrives as what can be a key. A frozenset arrives as a set."""
+    return type(value) in _SCALARS or (not isinstance(value, frozenset) and is_plain(value))
+
+
+def _is_of(kind: type, module: str, name: str) -> bool:
+    return getattr(sys.modules.get(module), name, None) is kind
+
+
+def pack(value: object, refer: Callable[[object], tuple[str, Any]], levels: int = _PACKED_LEVELS) -> tuple[str, Any]:
+    """A value in the form of this file. refer: packs what is neither plain nor known, or raises an exception."""
+    if is_plain(value):
+        return "value", value
+    if levels:
+        if isinstance(value, (list, tuple)):
+            return "tuple" if isinstance(value, tuple) else "list", [pack(each, refer, levels - 1) for each in value]
+        if isinstance(value, dict) and all(map(_is_key, value)):
+            places = {key: place for place, key in enumerate(value)}
+            return "dict", (places, [pack(each, refer, levels - 1) for each in value.values()])
+        name, parts = _parts(value)
+        if name:
+            return "known", (name, pack(parts, refer, levels - 1))
+    return refer(value)
+
+
+def _parts(value: Any) -> tuple[str, Any]:
+    """The name of a known type, and what the value is made of; ("", None) for another type."""
+    kind = type(value)
+    if kind in _VIEWS:
+        name, parts = _VIEWS[kind]
+        made = parts(value)
+        return (name, made) if name == "dict_values" or all(map(_is_key, made)) else ("", None)
+    if _is_of(kind, "collections", "deque"):
+        return "deque", list(value)
+    for name, (module, parts, _) in _KNOWN.items():
+        if _is_of(kind, module, name) and getattr(value, "tzinfo", None) is None:
+            made = parts(value)
+            return (name, made) if _are_small(name, made) and _is_small(name, value) else ("", None)
+    return "", None
+
+
+def _are_small(name: str, parts: list[Any]) -> bool:
+    """Whether these may be parts of a known value."""
+    of = _KNOWN[name][2]
+    if not all(type(each) is of for each in parts):
+        return False
+    if of is str:
+        return all(len(each) <= _MOST_DIGITS for each in parts)
+    return of is float or all(each.bit_length() <= _MOST_BITS for each in parts)
+
+
+def _is_small(name: str, value: Any) -> bool:
+    if name == "range":
+        return bool(abs(value.stop - value.start) // abs(value.step) <= _MOST_IN_RANGE)
+    return bool(name != "Decimal" or not value.is_finite() or abs(value.adjusted()) <= _MOST_DIGITS)
+
+
+def unpack(packed: Any, resolve: Callable[[str, Any], Any]) -> Any:
+    """The value that was packed. resolve: makes what `refer` has packed.
+
+    Raises ValueError for anything else than `pack` makes, and what `resolve` raises.
+    """
+    if not isinstance(packed, tuple) or len(packed) != 2 or not isinstance(packed[0], str):
+        raise ValueError("not packed")
+    kind, held = packed
+    if kind == "value":
+        return held
+    if kind in ("list", "tuple") and isinstance(held, list):
+        made = [unpack(each, resolve) for each in held]
+        return tuple(made) if kind == "tuple" else made
+    if kind == "dict":
+        places, inner = _pair(held, dict, list)
+        if sorted(places.values(), key=_number) != list(range(len(inner))):
+            raise ValueError("no places")
+        made = [unpack(each, resolve) for each in inner]
+        return {key: made[place] for key, place in places.items()}
+    if kind == "known":
+        name, inside = _pair(held, str, tuple)
+        return _made(name, unpack(inside, resolve))
+    return resolve(kind, held)
+
+
+def _pair(held: Any, first: type, second: type) -> Any:
+    if isinstance(held, tuple) and len(held) == 2 and isinstance(held[0], first) and isinstance(held[1], second):
+        return held
+    raise ValueError("no pair")
+
+
+def _number(value: object) -> int:
+    if type(value) is int:
+        return value
+    raise ValueError("no number")
+
+
+def _made(name: str, parts: Any) -> Any:
+    """The known value that has these parts. Raises ValueError."""
+    if name in ("dict_keys", "dict_items") and type(parts) is dict:
+        return parts.keys() if name == "dict_keys" else parts.items()
+    if name == "dict_values" and type(parts) is list:
+        return dict(enumerate(parts)).values()
+    if type(parts) is not list or name not in ("deque", *_KNOWN):
+        raise ValueError("not known")
+    if name == "deque":
+        return __import__("collections").deque(parts)
+    if not _are_small(name, parts):
+        raise ValueError("no parts")
+    try:
+        value = getattr(__import__(_KNOWN[name][0]), name)(*parts)
+    except (TypeError, ArithmeticError) as error:  # decimal's errors are of arithmetic
+        raise ValueError("no parts") from error
+    if not _is_small(name, value):
+        raise ValueError("too large")
+    return value

@@ -1,0 +1,33 @@
+"""CSV as Moodle's grading worksheet, which an assignment reads under "Upload grading worksheet".
+
+Moodle finds a submission by the first column, and takes "-" for a grade that was never given before: one that was given
+since is replaced only where the teacher ticks that. It reads the names of columns in its own language: these are
+English.
+"""
+
+import html
+
+from proxybox.teach.grades import GradeBook
+from proxybox.teach.writers import feedback
+from proxybox.teach.writers.common import number
+from proxybox.teach.writers.csv import MARK, local_time, row, safe_cell
+
+_HEAD = ("Identifier", "Full name", "Grade", "Maximum Grade", "Last modified (submission)", "Last modified (grade)",
+         "Feedback comments")  # fmt: skip
+
+
+def render(book: GradeBook) -> str:
+    """The whole book: for each submission its score, and as a comment what the format feedback says."""
+    rows = [row(_HEAD)]
+    for grade in book.grades:
+        user = f"Participant {grade.id}" if grade.id.isdecimal() else ""
+        score = "" if grade.failed else number(grade.points)
+        when = local_time(grade.submitted) or "-"
+        comment = "" if grade.failed else _comment(GradeBook(title=book.title, grades=(grade,)))
+        rows.append(row([user, safe_cell(grade.student), score, number(grade.possible), when, "-", comment]))
+    return MARK + "".join(rows)
+
+
+def _comment(book: GradeBook) -> str:
+    """The feedback in HTML, which Moodle shows it as; its text may be a submission's."""
+    return f"<pre>{html.escape(feedback.render(book).strip())}</pre>"
