@@ -23,8 +23,11 @@ from proxybox.teach.records import CONVERTER
 
 #: Seconds for all tests of what was handed in, which nobody waits for: right work that is slow is right.
 _PATIENCE: Final = 120.0
-#: How many hand-ins are graded at the same time: those who test their programs come in between.
-_AT_ONCE: Final = 4
+#: How many hand-ins are given to the tests at the same time, so that who tests a program comes in between; and the
+#: seconds after which the next one is, too: endless loops hold up only each other (checks.py).
+_AT_ONCE, _PLACE = 6, 2.0
+#: The most characters of a fault that are told.
+_MOST_FAULT: Final = 2_000
 
 
 class Grading:
@@ -71,16 +74,24 @@ class Grading:
 
     async def _grade(self, handin: str) -> None:
         self._under_way.add(handin)
+        grading: asyncio.Task[None] | None = None
         try:
             async with self._room:
-                handed = await self._store.do(Connected.handin, handin)
-                sheet = None if handed is None else self._sheets.get(handed.exercise)
-                if handed is not None and sheet is not None:  # else it is no longer there, or in the course
-                    await self._grade_by(handed, sheet)
+                grading = asyncio.create_task(self._grade_now(handin))
+                await asyncio.wait({grading}, timeout=_PLACE)
+            await grading
         except Refusal:  # a later one has taken its place; or the lesson ends, and it is graded the next time
             pass
         finally:
             self._under_way.discard(handin)
+            if grading is not None:
+                grading.cancel()
+
+    async def _grade_now(self, handin: str) -> None:
+        handed = await self._store.do(Connected.handin, handin)
+        sheet = None if handed is None else self._sheets.get(handed.exercise)
+        if handed is not None and sheet is not None:  # else it is no longer there, or in the course
+            await self._grade_by(handed, sheet)
 
     async def _grade_by(self, handed: HandIn, sheet: Sheet) -> None:
         while True:
@@ -96,6 +107,7 @@ class Grading:
 
     def _note(self, exercise: str, grade: Grade) -> None:
         if grade.failed:
-            self.faults[exercise] = next((test.fault for test in grade.tests if test.fault), grade.message)
+            fault = next((test.fault for test in grade.tests if test.fault), grade.message)
+            self.faults[exercise] = fault[:_MOST_FAULT]
         else:
             self.faults.pop(exercise, None)

@@ -27,12 +27,11 @@ from proxybox.classroom.models import Save, SeatChange, ShareRequest
 from proxybox.classroom.passes import Passes, new_code
 from proxybox.classroom.reading import (
     LANGUAGE,
+    CourseFiles,
     ReadAnew,
     course_of,
-    look,
     places_of,
     policies_of,
-    read_anew,
     sheets_of,
 )
 from proxybox.classroom.records import Class, HandIn, Ran, Saved, Seat, Text
@@ -46,8 +45,6 @@ from proxybox.serve import config as serving
 from proxybox.serve.database import StoreError
 from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
-from proxybox.teach.folders import ExerciseError
-from proxybox.teach.grading import GradingError
 from proxybox.teach.records import CONVERTER
 
 #: Seconds that a program waits for its student's input, and after which an unused box sleeps, and ends.
@@ -72,18 +69,19 @@ class Lesson:
         self.course = course_of(config, course)
         self._most_seats = config.seats or self.course.seats
         self.sheets: dict[str, Sheet] = sheets_of(self.course)
-        self._policies = policies_of(self.sheets)
-        self._places = places_of(self.sheets, self._policies)
-        self._looked, self._rereading, self.course_fault = look(self.course.folder), asyncio.Lock(), ""
+        policies = policies_of(self.sheets)
+        self._places = places_of(self.sheets, policies)
+        self.files, self._rereading = CourseFiles(config, self.course.folder, policies), asyncio.Lock()
         self.syllabus = _syllabus(self.course)
         self.hub, self.buckets = Hub(), Buckets()
         os.makedirs(config.data, mode=0o700, exist_ok=True)
         self.store = Store(os.path.join(config.data, "classroom.sqlite"))
-        self.service = _service(config.data, self.course, self._policies, self._most_seats)
+        self.service = _service(config.data, self.course, policies, self._most_seats)
         self.checks = Checks(guest=self.course.guest, packages=self.course.packages)
         self.work = Work(self.store, self.sheets)
         self.grading = Grading(self.store, self.work, self.checks, self.sheets)
         self.grading.on_graded.append(self._tell_graded)
+        self._faults_told: dict[str, str] = {}
         self.is_locked = self.is_frozen = False
         self.pushed: str | None = None
         self.code = self.teacher_key = ""
@@ -168,17 +166,13 @@ class Lesson:
 
     async def _look(self) -> None:
         """Reads the course anew when its files have changed and rest, and grades what is due, until it is cancelled."""
-        before = ""
         while True:
-            with contextlib.suppress(StoreError):
-                if await self.grading.has_due():  # as a command wants it, which has seen the files as they are now
+            with contextlib.suppress(StoreError):  # the next time, then
+                # What a command wants graded has to be graded by the files that it has seen.
+                if await self.files.have_changed() or await self.grading.has_due():
                     await self.reread()
             self._behind(self._grade_due())
             await asyncio.sleep(_LOOK)
-            found = await asyncio.to_thread(look, self.course.folder)
-            if found == before and found != self._looked:
-                await self.reread()
-            before = found
 
     async def _grade_due(self) -> None:
         with contextlib.suppress(StoreError):  # the next time, then
@@ -187,30 +181,27 @@ class Lesson:
     async def reread(self) -> None:
         """Takes over what has changed of the course's files. Where they have a fault, all stays, and that is told."""
         async with self._rereading:
-            found = await asyncio.to_thread(look, self.course.folder)
-            if found == self._looked:
-                return
-            self._looked = found
-            try:
-                anew = await asyncio.to_thread(read_anew, self.config, self.course, self.sheets, self._policies)
-            except (ExerciseError, GradingError, OSError) as error:
-                self.course_fault = str(error)
-            else:
+            before = self.files.fault
+            anew = await self.files.read(self.course, self.sheets)
+            if anew is not None:
                 await self._take_over(anew)
-            self.hub.tell(TEACHER, "state", self.state_as_json())
+            if anew is not None or self.files.fault != before:
+                self.hub.tell(TEACHER, "state", self.state_as_json())
 
     async def _take_over(self, anew: ReadAnew) -> None:
-        self.course, self.course_fault, self.syllabus = anew.course, "\n".join(anew.faults), _syllabus(anew.course)
-        if not anew.changed and list(anew.sheets) == list(self.sheets):
-            return
+        before = self.course_as_json()
+        self.course, self.syllabus = anew.course, _syllabus(anew.course)
         self.sheets.clear()
         self.sheets.update(anew.sheets)
         self._places.update(anew.places)  # those that are gone stay for what runs there
         self.pushed = self.pushed if self.pushed in self.sheets else None
+        for exercise in anew.changed:
+            self.grading.faults.pop(exercise, None)
         ungraded = [each for each in self.work.handed.values() if each.exercise in anew.changed and has_failed(each)]
         await self.grading.again(ungraded)
-        self.hub.tell(EVERYBODY, "course", {"changed": anew.changed})
-        self.hub.tell(TEACHER, "course", {"changed": anew.changed})
+        if anew.changed or before != self.course_as_json():
+            for topic in (EVERYBODY, TEACHER):
+                self.hub.tell(topic, "course", {"changed": anew.changed})
 
     # --- what a student sees ------------------------------------------------------------------------------------------
 
@@ -347,11 +338,16 @@ class Lesson:
 
     async def _tell_graded(self, graded: HandIn) -> None:
         """Tells the student what may be told of a grade, and the teacher."""
-        sheet = self.sheets[graded.exercise]
-        told = {"exercise": graded.exercise, "handed_in": handed_as_json(graded, sheet.basis)}
+        sheet = self.sheets.get(graded.exercise)
+        told = {
+            "exercise": graded.exercise,
+            "handed_in": handed_as_json(graded, None if sheet is None else sheet.basis),
+        }
         self.hub.tell(f"seat:{graded.seat}", "graded", told)
         self.grid.touch(graded.seat)
-        self.hub.tell(TEACHER, "state", self.state_as_json())
+        if self.grading.faults != self._faults_told:
+            self._faults_told = dict(self.grading.faults)
+            self.hub.tell(TEACHER, "state", self.state_as_json())
 
     async def grade_again(self, exercise: str | None) -> int:
         """Has the latest hand-ins of an exercise, or of all, graded once more, by the tests as they stand on the disk.
@@ -458,7 +454,7 @@ class Lesson:
         """Returns what holds for the whole class."""
         join = {"code": self.code, "addresses": list(self.addresses), "locked": self.is_locked}
         return {
-            "join": join, "frozen": self.is_frozen, "pushed": self.pushed, "course_fault": self.course_fault,
+            "join": join, "frozen": self.is_frozen, "pushed": self.pushed, "course_fault": self.files.fault,
             "grading_faults": self.grading.faults,
             "classes": [{"id": each.id, "title": each.title} for each in self.classes.values()],
         }  # fmt: skip

@@ -4,9 +4,11 @@ Rules: a course with a fault changes nothing, and the fault is told. What the bo
 packages and policies) stays until the classroom is started again.
 """
 
+import asyncio
 import hashlib
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -15,14 +17,18 @@ import attrs
 from proxybox.classroom.boxes import Place
 from proxybox.classroom.config import Config
 from proxybox.classroom.course import Course, find_course, load_course
-from proxybox.classroom.sheets import Sheet, sheet_of
+from proxybox.classroom.sheets import Sheet, is_of_an_editor, sheet_of
 from proxybox.policies import Policy
+from proxybox.policies.errors import ProxyboxError
+from proxybox.teach.exercise import FILE
 from proxybox.teach.folders import SKIPPED
 
 LANGUAGE: Final = "python"
 """The name of the one language of the service that has the boxes."""
 #: The most files of a course that are looked at for changes.
 _MOST_FILES: Final = 20_000
+#: The most characters of a fault that are told.
+_MOST_FAULT: Final = 10_000
 _AGAIN: Final = "end the classroom and start it again"
 
 
@@ -58,21 +64,33 @@ def places_of(sheets: Mapping[str, Sheet], policies: Mapping[str, Policy]) -> di
 
 
 def look(folder: Path) -> str:
-    """A digest of which files there are, how large they are and when they were written; it changes when they do."""
-    found, left = hashlib.sha256(), _MOST_FILES
-    for path, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith(SKIPPED))
-        for name in sorted(names)[:left]:
-            try:
-                status = os.stat(os.path.join(path, name))
-            except OSError:  # an editor has just taken it away
-                continue
-            told = path, name, status.st_size, status.st_mtime_ns, status.st_ino
-            found.update(repr(told).encode("utf-8", "surrogateescape"))
-        left -= len(names)
-        if left <= 0:
-            break
+    """A digest of which files a course has, how large they are and when they were written; it changes when they do."""
+    found = hashlib.sha256()
+    for path in itertools.islice(_files(folder), _MOST_FILES):
+        try:
+            status = os.stat(path)
+        except OSError:  # an editor has just taken it away
+            continue
+        told = path, status.st_size, status.st_mtime_ns, status.st_ino
+        found.update(repr(told).encode("utf-8", "surrogateescape"))
     return found.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """The files of a course: beside its exercises, and in them."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if not (is_of_an_editor(name) or name.startswith(SKIPPED)))
+    except OSError:
+        return
+    for name in names:
+        path = os.path.join(folder, name)
+        if not os.path.isdir(path):
+            yield path
+        elif FILE in names or os.path.isfile(os.path.join(path, FILE)):  # the folder is an exercise, or has some
+            for within, folders, files in os.walk(path, followlinks=True):
+                folders[:] = sorted(name for name in folders if not name.startswith(SKIPPED))
+                yield within  # so that folders are counted, too
+                yield from (os.path.join(within, name) for name in sorted(files) if not is_of_an_editor(name))
 
 
 @attrs.frozen
@@ -84,6 +102,41 @@ class ReadAnew:
     places: dict[str, Place]
     changed: tuple[str, ...]
     faults: tuple[str, ...]
+
+
+class CourseFiles:
+    """The files of a course, which are read anew when they change. fault: why something of them was not taken over.
+
+    policies: those for which boxes were started.
+    """
+
+    def __init__(self, config: Config, folder: Path, policies: Mapping[str, Policy]) -> None:
+        self._config, self._folder, self._policies = config, folder, policies
+        self._read = self._before = look(folder)
+        self.fault = ""
+
+    async def have_changed(self) -> bool:
+        """Whether they have changed since they were read, and rest since the last call."""
+        found, before = await asyncio.to_thread(look, self._folder), self._before
+        self._before = found
+        return found == before != self._read
+
+    async def read(self, course: Course, sheets: Mapping[str, Sheet]) -> ReadAnew | None:
+        """Reads them, where they have changed. None: they have not, or they have a fault.
+
+        course, sheets: as they were until now.
+        """
+        found = await asyncio.to_thread(look, self._folder)
+        if found == self._read:
+            return None
+        self._read = found
+        try:
+            anew = await asyncio.to_thread(read_anew, self._config, course, sheets, self._policies)
+        except (ProxyboxError, OSError, LookupError, ValueError) as error:  # also what changes while it is read
+            self.fault = (str(error) or type(error).__name__)[:_MOST_FAULT]
+            return None
+        self.fault = "\n".join(anew.faults)
+        return anew
 
 
 def read_anew(
@@ -113,4 +166,8 @@ def read_anew(
 
 
 def _is_same(one: Sheet, other: Sheet) -> bool:
-    return one is other or (one.packed.digest == other.packed.digest and one.as_json() == other.as_json())
+    """Whether nobody would see a difference between two sheets, neither a student nor a test."""
+    return all(
+        getattr(one, name) == getattr(other, name)
+        for name in ("basis", "title", "html", "main", "starter", "beside", "hints", "deadline")
+    )

@@ -85,7 +85,7 @@ async def _regrade(
         grading.cancel()
         await asyncio.gather(grading, return_exceptions=True)
         names = {seat.id: seat.name for seat in await store.do(Connected.seats)}
-        return [await _told(store, each, names.get(each.seat, each.seat)) for each in before]
+        return [await _outcome(store, each, names.get(each.seat, each.seat)) for each in before]
 
 
 async def _grade(config: Config, store: Store, work: Work, sheets: dict[str, Sheet]) -> None:
@@ -104,7 +104,7 @@ async def _grade(config: Config, store: Store, work: Work, sheets: dict[str, She
         await asyncio.sleep(_LOOK)
 
 
-async def _told(store: Store, before: HandIn, name: str) -> Regraded:
+async def _outcome(store: Store, before: HandIn, name: str) -> Regraded:
     now = await store.do(Connected.handin, before.id) or before
     fault = ""
     if has_failed(now):

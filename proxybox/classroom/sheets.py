@@ -86,10 +86,17 @@ def _basis(packed: Packed) -> str:
     files = {
         name: data
         for name, data in packed.files.items()
-        if name != FILE and (_is_in(name, graded) or not _is_in(name, shown))
+        if name != FILE
+        and (_is_in(name, graded) or not _is_in(name, shown))
+        and not any(map(is_of_an_editor, PurePosixPath(name).parts))
     }
     settings = {key: value for key, value in told.items() if key not in _ONLY_SHOWN}
     return digest_of(files, json.dumps(settings, sort_keys=True, default=str), repr(packed.over))
+
+
+def is_of_an_editor(name: str) -> bool:
+    """Whether a file is one that editors keep beside those that somebody edits, or is hidden for another reason."""
+    return name.startswith((".", "#")) or name.endswith("~")
 
 
 def _names(told: str | list[str]) -> list[str]:

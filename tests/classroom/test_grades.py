@@ -269,6 +269,8 @@ def test_a_command_for_what_is_not_there_says_so(tmp_path: Path) -> None:
         ("tests/test_double.py", TRUE_TESTS + "# mended\n", True),
         ("conftest.py", "", True),
         ("files/table.txt", "1\n", True),
+        ("tests/.test_double.py.swp", "what an editor keeps there", False),
+        ("tests/test_double.py~", "", False),
     ],
 )
 def test_only_what_a_grade_depends_on_marks_it(tmp_path: Path, file: str, text: str, changes: bool) -> None:

@@ -144,7 +144,7 @@ class Launches:
         claims = await self._claims(login.platform, token)
         if not hmac.compare_digest(str(claims.get("nonce", "")).encode("utf-8", "replace"), login.nonce.encode()):
             raise _not_believed("its nonce is another one")
-        return _told(login.platform, claims)
+        return _message(login.platform, claims)
 
     async def _claims(self, platform: Platform, token: str) -> dict[str, Any]:
         if len(token) > _MOST_TOKEN:
@@ -187,7 +187,7 @@ class Launches:
         return {str(each.key_id): each.key for each in told.keys if each.key_type == "RSA"}
 
 
-def _told(platform: Platform, claims: Mapping[str, Any]) -> Launch | Choice:
+def _message(platform: Platform, claims: Mapping[str, Any]) -> Launch | Choice:
     """What the claims of a token say. Raises Refusal."""
     if claims.get(f"{_CLAIM}/deployment_id") not in platform.deployments:
         raise _not_believed("its deployment is not in the list")

@@ -3,7 +3,7 @@
 
 import { make } from "../lib/dom.js";
 import { n, t } from "../lib/words.js";
-import { isDone, lasted, needs, needsText, progressOf, scoreOf, told } from "./help.js";
+import { gradeText, isDone, lasted, needs, needsText, progressOf, scoreOf } from "./help.js";
 import { choices, setText } from "./parts.js";
 
 const PAUSE = 2_500; // ms between two changes of the order
@@ -47,7 +47,7 @@ class Card {
     this.row = row;
     setText(this.name, row.name);
     setText(this.exercise, row.exercise ? room.title(row.exercise) : t("No exercise yet"));
-    setText(this.count, told(row));
+    setText(this.count, gradeText(row));
     this.bar.style.setProperty("--part", Math.max(0, part(row)));
     this.bar.classList.toggle("done", isDone(row));
     this.tick(room.now);

@@ -49,7 +49,7 @@ export function ofAll({ passed, total }) {
 }
 
 // The grade of what was handed in beside the state now, such as "4/4 in, now 0/4"; "" where there is neither.
-export function told(row, exercise = row.exercise) {
+export function gradeText(row, exercise = row.exercise) {
   const { now, handed_in: handed } = progressOf(row, exercise);
   if (!handed) return now ? ofAll(now) : "";
   const grade = handed.score ? t("{grade} in", { grade: ofAll(handed.score) }) : t("in");

@@ -2,7 +2,7 @@
 
 import { make } from "../lib/dom.js";
 import { n, t, when } from "../lib/words.js";
-import { isDone, ofAll, progressOf, told } from "./help.js";
+import { gradeText, isDone, ofAll, progressOf } from "./help.js";
 import { setText } from "./parts.js";
 
 const PAUSE = 1_000; // ms between two looks at what has changed
@@ -68,7 +68,7 @@ export class Progress {
   #cell(row, exercise) {
     const cell = this.cells.get(`${row.id} ${exercise}`);
     const { handed_in: handed } = progressOf(row, exercise);
-    const text = told(row, exercise);
+    const text = gradeText(row, exercise);
     setText(cell, text || "–");
     cell.title = handed ? about(handed) : "";
     cell.className = text === "" ? "none" : isDone(row, exercise) ? "done" : "part";

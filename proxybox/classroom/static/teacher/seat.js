@@ -5,7 +5,7 @@ import { ask, byId, make } from "../lib/dom.js";
 import { Terminal } from "../lib/terminal.js";
 import { n, number, t, when } from "../lib/words.js";
 import { Code } from "./code.js";
-import { isDone, lasted, needs, needsText, progressOf, told } from "./help.js";
+import { gradeText, isDone, lasted, needs, needsText, progressOf } from "./help.js";
 import { attempt, choices, field, formDialog, note, setText } from "./parts.js";
 
 const OUTPUT = new Set(["run", "out", "given", "display", "clear", "value", "finished"]);
@@ -127,7 +127,7 @@ export class SeatView {
     setText(byId("seat-name"), row.name);
     const current = row.exercise ? t("Open now: {title}", { title: room.title(row.exercise) }) : t("Open now");
     const all = room.course.exercises.map(({ id, title }) => {
-      const how = told(row, id);
+      const how = gradeText(row, id);
       return [id, how ? `${title} (${how})` : title];
     });
     choices(this.exercise, [["", current], ...all]);
