@@ -1,5 +1,7 @@
 """Grades of what was handed in: one for each, which all read, and which mended tests give once more."""
 
+import asyncio
+import contextlib
 import csv
 import io
 import json
@@ -15,8 +17,14 @@ import pytest
 
 pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
 
+from proxybox.classroom import grading
 from proxybox.classroom.course import load_course
+from proxybox.classroom.models import Save
 from proxybox.classroom.reading import sheets_of
+from proxybox.classroom.records import HandIn
+from proxybox.classroom.store import Connected, Store
+from proxybox.classroom.work import Work
+from proxybox.teach.grades import Grade
 from tests.classroom.attacking import Events, Student, Target, target, write_course
 
 RIGHT = "def double(n):\n    return 2 * n\n"
@@ -302,3 +310,41 @@ def test_hand_ins_that_are_the_same_are_told_however_short(group: Class) -> None
     assert {student.id for student in students} <= set(told["too_short"])
     files = group.teacher.get(f"/api/teacher/seats/{students[0].id}/exercises/one/handed-in").json()["files"]
     assert files == {"solution.py": short}
+
+
+# --- who waits for whom -----------------------------------------------------------------------------------------------
+
+
+def test_hand_ins_that_do_not_end_hold_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them than are given to the tests at the same time; and those that are closed stay due."""
+    monkeypatch.setattr(grading, "_PLACE", 0.01)
+    sheets = sheets_of(load_course(write_course(tmp_path / "course", course(one=exercise(TRUE_TESTS)))))
+
+    class Tests:
+        """In place of processes: a loop never ends."""
+
+        async def check(self, key: str, _: object, files: Mapping[str, bytes], *, deadline: float | None) -> Grade:
+            if b"while" in files["solution.py"]:
+                await asyncio.Event().wait()
+            return Grade(student=key)
+
+    async def grade(store: Store) -> tuple[str, set[str]]:
+        work = Work(store, sheets)
+        for number in range(3 * grading._AT_ONCE):
+            await work.hand_in(f"loop {number}", sheets["one"], Save(files={"solution.py": "while True: pass\n"}))
+        good, _ = await work.hand_in("good", sheets["one"], Save(files={"solution.py": RIGHT}))
+        tests: Any = Tests()
+        graded: asyncio.Queue[HandIn] = asyncio.Queue()
+        doing = grading.Grading(store, work, tests, sheets)
+        doing.on_graded.append(graded.put)
+        task = asyncio.create_task(doing.grade_due())
+        async with asyncio.timeout(60):
+            assert (await graded.get()).id == good.id
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return good.id, set(await store.do(Connected.due))
+
+    with contextlib.closing(Store(str(tmp_path / "class.sqlite"))) as store:
+        good, due = asyncio.run(grade(store))
+    assert len(due) == 3 * grading._AT_ONCE
+    assert good not in due
