@@ -476,8 +476,13 @@ def test_an_exercise_is_chosen_on_a_page(room: Room, platform: Double, exercise:
     ("settings", "form"),
     [
         ({"accept_types": ["html"]}, None),
+        ({"accept_types": 7}, None),
         ({"deep_link_return_url": "http://elsewhere.example/"}, None),
         ({"deep_link_return_url": "javascript:alert(1)"}, None),
+        ({"deep_link_return_url": "https://a.example;script-src *"}, None),
+        ({"deep_link_return_url": "https://a.example 'self'/"}, None),
+        ({"deep_link_return_url": "https://[::1"}, None),
+        ({"deep_link_return_url": 7}, None),
         ({}, {"exercise": "../none"}),
         ({}, {"word": "made up"}),
     ],

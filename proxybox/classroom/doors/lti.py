@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
@@ -131,8 +130,7 @@ async def choose(request: Request) -> Response:
 
 def _belong_to(request: Request, choice: Choice) -> None:
     """Has the platform's page show ours (edge.py)."""
-    told = urlsplit(choice.url)
-    request.scope["state"]["platform"] = f"{told.scheme}://{told.netloc}"
+    request.scope["state"]["platform"] = choice.origin
 
 
 def _refused(request: Request, refusal: Refusal) -> Response:

@@ -19,7 +19,7 @@ import attrs
 import httpx
 import jwt
 
-from proxybox.classroom.lti.platforms import Platform, to_url
+from proxybox.classroom.lti.platforms import Platform, origin_of, to_url
 from proxybox.policies.errors import PolicyError
 from proxybox.serve.problems import Refusal
 
@@ -63,12 +63,14 @@ class Launch:
 class Choice:
     """A platform asks which link is to stand in one of its courses (deep linking). url: where the answer goes.
 
-    data: goes back with it. takes_line: whether the link may bring a column of grades.
+    origin: of that; its pages may show the one to choose from. data: goes back with it. takes_line: whether the link may
+    bring a column of grades.
     """
 
     platform: Platform
     deployment: str
     url: str
+    origin: str
     data: str | None
     takes_line: bool
 
@@ -203,15 +205,16 @@ def _message(platform: Platform, claims: Mapping[str, Any]) -> Launch | Choice:
 
 def _choice(platform: Platform, claims: Mapping[str, Any]) -> Choice:
     settings = claims.get(f"{_DEEP}/deep_linking_settings")
-    if not isinstance(settings, dict) or "ltiResourceLink" not in (settings.get("accept_types") or ()):
+    if not isinstance(settings, dict) or "ltiResourceLink" not in _list(settings, "accept_types"):
         raise Refusal("invalid", "The platform takes no links here, and this classroom has nothing else.")
     try:
         url = to_url(settings.get("deep_link_return_url", ""))
+        origin = origin_of(url)
     except PolicyError:
         raise Refusal("invalid", "The platform does not say where the choice is to go.") from None
     data = settings.get("data")
     return Choice(
-        platform=platform, deployment=str(claims[f"{_CLAIM}/deployment_id"]), url=url,
+        platform=platform, deployment=str(claims[f"{_CLAIM}/deployment_id"]), url=url, origin=origin,
         data=data if isinstance(data, str) else None, takes_line=settings.get("accept_lineitem") is not False,
     )  # fmt: skip
 
@@ -248,6 +251,11 @@ def _text(told: Mapping[str, Any], name: str) -> str:
     return value[:_MOST_TEXT] if isinstance(value, str) else ""
 
 
+def _list(told: Mapping[str, Any], name: str) -> Sequence[Any]:
+    value = told.get(name)
+    return value if isinstance(value, list) else ()
+
+
 def _name(claims: Mapping[str, Any]) -> str:
     for claim in ("name", "given_name", "family_name"):
         if isinstance(name := claims.get(claim), str) and name.strip():
@@ -257,7 +265,7 @@ def _name(claims: Mapping[str, Any]) -> str:
 
 def _line(grades: Any) -> str:
     """Where the grades of a link go; "" where the platform takes none."""
-    if not isinstance(grades, dict) or SCORE not in (grades.get("scope") or ()):
+    if not isinstance(grades, dict) or SCORE not in _list(grades, "scope"):
         return ""
     try:
         return to_url(grades.get("lineitem", ""))
