@@ -63,8 +63,8 @@ class Launch:
 class Choice:
     """A platform asks which link is to stand in one of its courses (deep linking). url: where the answer goes.
 
-    origin: of that; its pages may show the one to choose from. data: goes back with it. takes_line: whether the link may
-    bring a column of grades.
+    origin: of that; its pages may show the one to choose from. data: goes back with it. takes_line: whether the link
+    may bring a column of grades.
     """
 
     platform: Platform
