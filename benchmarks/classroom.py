@@ -23,6 +23,7 @@ from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
 from proxybox.teach.checking import find_exercise
 from proxybox.teach.exercise import Exercise, load_exercise
+from proxybox.teach.grading import pack
 
 #: Hostile boxes; runs of the student of which the median is taken; seconds until hostile boxes have settled.
 BOXES, RUNS, SETTLING = 60, 20, 6.0
@@ -179,7 +180,7 @@ async def _check(exercise: Exercise, files: Mapping[str, bytes]) -> float:
     try:
         for _ in range(BEFORE + CHECKS):
             began = time.perf_counter()
-            grade = await checks.check("student", exercise, files)
+            grade = await checks.check("student", pack(exercise), files)
             times.append(time.perf_counter() - began)
             if grade.failed or not grade.tests:
                 raise RuntimeError(grade.message)

@@ -8,7 +8,7 @@ Rule: an answer is written by the guest, so its form is checked here.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, TypedDict, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar
 
 import attrs
 
@@ -19,6 +19,7 @@ from proxybox.controller.world.state import World
 from proxybox.result import ExecutionError, Result, Status
 
 T = TypeVar("T")
+Echo: TypeAlias = bool | Literal["display"]
 
 #: Seconds, and OS calls, for a command that looks at the live objects of a session: this runs the program's code.
 LOOK_LIMIT, LOOK_CALLS = 1.0, 5000
@@ -125,9 +126,11 @@ class Command(Generic[T]):
         return LOOK_CALLS if self.is_look else None
 
 
-def statements(code: str, name: str, echo: bool) -> Command[Result]:
+def statements(code: str, name: str, echo: Echo) -> Command[Result]:
     """Makes the command for `Session.exec`; the functions below do the same for the methods that they name."""
-    return Command(("exec", code, given.text("name", name), given.flag("echo", echo)), _result)
+    if not isinstance(echo, bool) and echo != "display":
+        given.wrong_kind("echo", 'True, False or "display"', echo)
+    return Command(("exec", code, given.text("name", name), echo), _result)
 
 
 def expression(code: str) -> Command[Result]:

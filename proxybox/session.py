@@ -23,6 +23,7 @@ from proxybox.commands import (
     Completeness,
     Completion,
     Displayed,
+    Echo,
     Inspection,
     StreamOptions,
     displayed_of,
@@ -206,12 +207,13 @@ class Session(SessionBase):
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
-    def exec(self, code: str, *, name: str = "", echo: bool = False, **options: Unpack[CallOptions]) -> Result:
+    def exec(self, code: str, *, name: str = "", echo: Echo = False, **options: Unpack[CallOptions]) -> Result:
         """Runs statements.
 
         name: the file name of the source in tracebacks. echo: whether to behave as a prompt does: the value of the
         expression at the end of the statements is shown (`on_display`) and kept as `_`, output comes line by line, and
-        the functions `display` and `clear_output` exist.
+        the functions `display` and `clear_output` exist. "display" is the same but for the value, which is not shown:
+        so runs a program.
 
         options, here and below: timeout (seconds, in place of the policy's limits.wall_time), stdin (from this call
         on), on_stdout, on_stderr, on_display (called with each `Displayed`), check, as for `run`. Raises
@@ -236,7 +238,7 @@ class Session(SessionBase):
         return self._ask(commands.getting(name))
 
     def stream(
-        self, code: str, *, name: str = "", echo: bool = False, **options: Unpack[StreamOptions]
+        self, code: str, *, name: str = "", echo: Echo = False, **options: Unpack[StreamOptions]
     ) -> Iterator[Printed | Displayed | Finished]:
         """Runs statements as `exec` does, and yields what is printed and shown; the last event has the Result.
 

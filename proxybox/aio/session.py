@@ -7,7 +7,7 @@ from proxybox.aio.feed import Feed, Over, Reader, ShownReader  # isort: skip - s
 from proxybox.aio.errands import Errands  # isort: skip
 
 from proxybox import commands, given
-from proxybox.commands import CallOptions, Command, Completeness, Completion, Displayed, Inspection, StreamOptions
+from proxybox.commands import CallOptions, Command, Completeness, Completion, Displayed, Echo, Inspection, StreamOptions
 from proxybox.controller.boxes.boxfiles import FileEntry
 from proxybox.controller.warm.session import LiveSession
 from proxybox.controller.world.state import World
@@ -43,7 +43,7 @@ class AsyncSession(SessionBase):
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
-    async def exec(self, code: str, *, name: str = "", echo: bool = False, **options: Unpack[CallOptions]) -> Result:
+    async def exec(self, code: str, *, name: str = "", echo: Echo = False, **options: Unpack[CallOptions]) -> Result:
         """As `Session.exec`. on_stdout, on_stderr and on_display may be coroutine functions."""
         return await self._ask(commands.statements(self._source(code), name, echo), **options)
 
@@ -64,7 +64,7 @@ class AsyncSession(SessionBase):
         return await self._ask(commands.getting(name))
 
     async def stream(
-        self, code: str, *, name: str = "", echo: bool = False, **options: Unpack[StreamOptions]
+        self, code: str, *, name: str = "", echo: Echo = False, **options: Unpack[StreamOptions]
     ) -> AsyncGenerator[Printed | Displayed | Finished]:
         """As `Session.stream`.
 

@@ -19,7 +19,8 @@ from typing import Any, Final, Literal
 import attrs
 
 from proxybox.classroom.hub import Hub
-from proxybox.classroom.store import Ran
+from proxybox.classroom.records import Ran
+from proxybox.commands import Echo
 from proxybox.serve.callers import Caller
 from proxybox.serve.problems import Refusal
 from proxybox.serve.sessions import Sessions
@@ -143,10 +144,8 @@ class Boxes:
 
         async def work(told: "_Telling") -> dict[str, Any]:
             place, desk = self._places[exercise], self.desk(seat)
-            code = files.get(place.main, "")
             await self._open(desk, exercise, files)
-            # What is shown comes as it does at a prompt, but for the value of a last expression: a program has none.
-            return await self._execute(desk, told, code=f"{code}\nNone\n", name=place.main)
+            return await self._execute(desk, told, code=files.get(place.main, ""), echo="display", name=place.main)
 
         return self._begin(seat, Run(exercise=exercise, kind="run"), work)
 
@@ -230,7 +229,9 @@ class Boxes:
             session = await self._sessions.open(desk.caller, asked)
             desk.session, desk.exercise = session.id, exercise
 
-    async def _execute(self, desk: Desk, told: "_Telling", *, code: str, name: str = "") -> dict[str, Any]:
+    async def _execute(
+        self, desk: Desk, told: "_Telling", *, code: str, echo: Echo = True, name: str = ""
+    ) -> dict[str, Any]:
         session = desk.session
         assert session is not None  # noqa: S101 - for mypy
         try:
@@ -241,7 +242,7 @@ class Boxes:
                 on_event=told.take,
                 code=code,
                 name=name,
-                echo=True,
+                echo=echo,
                 interactive=True,
                 weigh=True,
             )

@@ -29,9 +29,8 @@ from proxybox.classroom.checking import files_as_json, grade_of
 from proxybox.errors import ProxyboxError
 from proxybox.pool.workers import Worker
 from proxybox.serve.wire import Kind, Line
-from proxybox.teach.exercise import Exercise
 from proxybox.teach.grades import Grade, Verdict
-from proxybox.teach.grading import Packed, pack
+from proxybox.teach.grading import Packed
 
 LaneKind = Literal["quick", "slow"]
 #: The level of what is done in slow lanes; 0 and 1 are those of quick ones.
@@ -52,8 +51,8 @@ _TRIES: Final = 2
 _GRACE: Final = 10.0
 #: Seconds in which a process has to have an exercise ready; on a busy machine, a tenth of a second becomes many.
 _READY: Final = 300.0
-#: The most checks that wait for one key, and keys and exercises that are remembered.
-_MOST_WAITING, _MOST_KEYS, _MOST_EXERCISES = 32, 10_000, 100
+#: The most checks that wait for one key, and keys that are remembered.
+_MOST_WAITING, _MOST_KEYS = 32, 10_000
 
 AT_FAULT: Final = "The tests of this exercise cannot be run. That is not your mistake. Tell your teacher."
 DIED: Final = "The tests were ended before they were done. Try again. If it happens again, tell your teacher."
@@ -178,7 +177,6 @@ class Checks:
         self._running: dict[str, tuple[_Check, Lane]] = {}
         self._served: OrderedDict[str, int] = OrderedDict()
         self._levels: OrderedDict[tuple[str, str], int] = OrderedDict()
-        self._packed: OrderedDict[int, tuple[Exercise, Packed]] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._idling: dict[Lane, asyncio.TimerHandle] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -207,25 +205,23 @@ class Checks:
     # --- for callers --------------------------------------------------------------------------------------------------
 
     async def check(
-        self, key: str, exercise: Exercise, files: Mapping[str, bytes], *, deadline: float | None = None
+        self, key: str, exercise: Packed, files: Mapping[str, bytes], *, deadline: float | None = None
     ) -> Grade:
         """The grade of a submission. key: of whoever waits for it; it becomes the grade's student.
 
         deadline: seconds, in place of that of all. A grade says itself when the tests are at fault or could not be run
-        (`Grade.failed`). When the caller is cancelled, so is the check. Raises Superseded, TooManyChecks, ChecksClosed,
-        and GradingError for an exercise that is too large.
+        (`Grade.failed`). When the caller is cancelled, so is the check. Raises Superseded, TooManyChecks, ChecksClosed.
         """
-        packed = await self._pack(exercise)
         if self._closed:
             raise ChecksClosed("the classroom has ended")
         line = self._lines.setdefault(key, deque())
-        for older in [each for each in line if each.exercise.digest == packed.digest]:
+        for older in [each for each in line if each.exercise.digest == exercise.digest]:
             line.remove(older)
             _refuse(older, Superseded("a later check of the same exercise has taken its place"))
         if len(line) >= _MOST_WAITING:
             raise TooManyChecks(f"{len(line)} checks wait already")
         check = _Check(
-            next(self._numbers), key, packed, dict(files), self._deadline if deadline is None else deadline,
+            next(self._numbers), key, exercise, dict(files), self._deadline if deadline is None else deadline,
             asyncio.get_running_loop().create_future(),
         )  # fmt: skip
         check.level = self._levels.get(check.remembered, 0)
@@ -250,15 +246,6 @@ class Checks:
         running = self._running.get(check.key)
         if running is not None and running[0] is check:
             running[1].stop()
-
-    async def _pack(self, exercise: Exercise) -> Packed:
-        """The exercise as data, as it was when it was first asked for. Raises GradingError."""
-        found = self._packed.get(id(exercise))
-        if found is None or found[0] is not exercise:
-            found = self._packed[id(exercise)] = exercise, await asyncio.to_thread(pack, exercise)
-            while len(self._packed) > _MOST_EXERCISES:
-                self._packed.popitem(last=False)
-        return found[1]
 
     # --- who is next --------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@
     no name that others control leads to a class (DNS rebinding)    the Host header
     no script runs but our own files                                Content-Security-Policy
     no page shows a class within its own, but those that `embed`    frame-ancestors
-    names, under /embed/
+    names, under /embed/, and a platform in which links are chosen
     nobody sends more than is kept, nor for ever                    bounds of bodies and of connections
     no seat keeps the others waiting                                its bucket (buckets.py)
     nothing of a class stays in a browser's cache                   Cache-Control
@@ -22,7 +22,7 @@ from starlette.requests import HTTPConnection
 
 from proxybox.classroom.doors.asking import Asking, who_asks
 from proxybox.classroom.lesson import Lesson
-from proxybox.classroom.store import Seat
+from proxybox.classroom.records import Seat
 from proxybox.serve.connections.bodies import bounded
 from proxybox.serve.connections.turns import Turns
 from proxybox.serve.edge import ASGI, Receive, Scope, Send, Visit, log, refuse
@@ -43,13 +43,13 @@ _MOST_WITHOUT_PASS: Final = 4 << 10
 _JSON: Final = b"application/json"
 #: Where learning platforms send browsers, from pages of their own, with what they have signed (lti/launches.py); and
 #: what they ask for themselves. The bytes of a form with a signed token.
-_FROM_PLATFORMS: Final = frozenset({"/lti/login", "/lti/launch"})
+_FROM_PLATFORMS: Final = frozenset({"/lti/login", "/lti/launch", "/lti/choose"})
 _FOR_PLATFORMS: Final = frozenset({"/lti/keys", "/lti/config.json"})
 _MOST_OF_PLATFORM: Final = 128 << 10
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data: blob:; "
     "connect-src 'self'; font-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors {ancestors}"
+    "form-action 'self'{form}; frame-ancestors {ancestors}"
 )
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -78,17 +78,20 @@ class Edge:
         headers = dict(scope["headers"])
         here, nonce = Visit(id=secrets.token_hex(8)), secrets.token_urlsafe(16)
         asking = who_asks(self.lesson, HTTPConnection(scope))
-        scope.setdefault("state", {}).update(visit=here, nonce=nonce, asking=asking)
+        state = scope.setdefault("state", {})
+        state.update(visit=here, nonce=nonce, asking=asking, platform="")
         answered = False
         buckets, seat = self.lesson.buckets, asking.seat
         is_embedded = bool(self.lesson.config.embed) and scope["path"].startswith(EMBEDDED)
-        ancestors = " ".join(self.lesson.config.embed) if is_embedded else "'none'"
 
         async def answer(message: MutableMapping[str, Any]) -> None:
             nonlocal answered
             if message["type"] == "http.response.start":
                 answered = True
-                policy = (b"content-security-policy", _POLICY.format(nonce=nonce, ancestors=ancestors).encode())
+                platform = state["platform"]  # whose page shows ours, and gets what is chosen in it (doors/lti.py)
+                ancestors = platform or (" ".join(self.lesson.config.embed) if is_embedded else "'none'")
+                told = _POLICY.format(nonce=nonce, ancestors=ancestors, form=f" {platform}" if platform else "")
+                policy = (b"content-security-policy", told.encode())
                 own = [header for header in message.get("headers", ()) if header[0] != b"content-security-policy"]
                 if not any(name == b"cache-control" for name, _ in own):
                     own.append((b"cache-control", b"no-store"))

@@ -7,46 +7,65 @@ import io
 import unicodedata
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import attrs
 from starlette.responses import Response
 
 from proxybox.classroom.lesson import Lesson
-from proxybox.classroom.store import Connected, HandIn, Ran
+from proxybox.classroom.records import HandIn, Ran
+from proxybox.classroom.results import is_outdated
+from proxybox.classroom.store import Connected
 from proxybox.serve.problems import Refusal
 from proxybox.teach.filenames import no_device
 from proxybox.teach.grades import Grade, GradeBook
 from proxybox.teach.records import CONVERTER
-from proxybox.teach.similar import similar
+from proxybox.teach.similar import compare
 from proxybox.teach.writers import WRITERS
 from proxybox.teach.writers.csv import MARK, local_time, safe_cell
 
+#: What a grade says whose tests have changed since.
+_OUTDATED: Final = "The tests have changed since this grade was given."
+#: The most pairs of hand-ins that are told.
+_MOST_PAIRS: Final = 500
 
-async def book_of(lesson: Lesson, exercise: str) -> GradeBook:
-    """Returns the grades of what was handed in. Raises Refusal."""
+
+async def book_of(lesson: Lesson, exercise: str, of_class: str | None = None) -> GradeBook:
+    """Returns the grades of what was handed in, by all or by a class. Raises Refusal."""
     sheet = lesson.sheet(exercise)
-    handins = await lesson.store.do(Connected.handins, None, exercise)
-    names = _names(lesson.seats)
-    return GradeBook(title=sheet.title, grades=[_grade(each, names.get(each.seat, each.seat)) for each in handins])
+    handins = await _handins(lesson, exercise, of_class)
+    names = _names(lesson)
+    grades = [_grade(each, names.get(each.seat, each.seat), sheet.basis) for each in handins]
+    return GradeBook(title=sheet.title, grades=grades)
 
 
-def _names(seats: Any) -> dict[str, str]:
-    """The names of seats, each once: a seat that was removed may have the name of another one."""
+async def _handins(lesson: Lesson, exercise: str, of_class: str | None) -> list[HandIn]:
+    """The latest hand-ins of an exercise, by all seats or by those of a class. Raises Refusal."""
+    classes = {"", *lesson.classes}
+    if of_class is not None and of_class not in classes:
+        raise Refusal("not-found", "There is no such class.")
+    ours = {seat.id for seat in lesson.seats if of_class in (None, seat.class_id)}
+    return [each for each in await lesson.store.do(Connected.handins, None, exercise) if each.seat in ours]
+
+
+def _names(lesson: Lesson) -> dict[str, str]:
+    """The names of seats, each once: a seat that was removed, or of another class, may have the name of another one."""
     names: dict[str, str] = {}
-    for seat in sorted(seats, key=lambda seat: seat.removed):
-        name = seat.name
+    for seat in sorted(lesson.seats, key=lambda seat: seat.removed):
+        name, of_class = seat.name, lesson.classes.get(seat.class_id)
+        if name in names.values() and of_class is not None:
+            name += f" ({of_class.title})"
         while name in names.values():
             name += " (removed)" if seat.removed else "'"
         names[seat.id] = name
     return names
 
 
-def _folders(seats: Any) -> dict[str, str]:
+def _folders(lesson: Lesson) -> dict[str, str]:
     """The names of folders for seats, each once, also where small letters are the same as capitals."""
     folders: dict[str, str] = {}
     taken: set[str] = set()
-    for seat, name in _names(seats).items():
+    for seat, name in _names(lesson).items():
         folder, number = _plain(name), 1
         while _folded(folder) in taken:
             number += 1
@@ -60,33 +79,41 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
-def _grade(handed: HandIn, name: str) -> Grade:
+def _grade(handed: HandIn, name: str, basis: str) -> Grade:
     code = "\n".join(handed.files.values())
     at = datetime.datetime.fromtimestamp(handed.at, datetime.UTC)
     if handed.grade is None:
         grade = Grade(student=name, failed=True, message="It is not graded yet.")
     else:
         grade = CONVERTER.structure(handed.grade, Grade)
+    if is_outdated(handed, basis):
+        grade = attrs.evolve(grade, note="\n".join(filter(None, (grade.note, _OUTDATED))))
     return attrs.evolve(grade, student=name, source="", submitted=at, late=handed.late, code=grade.code or code)
 
 
-async def alike(lesson: Lesson, exercise: str) -> list[dict[str, Any]]:
-    """Returns pairs of seats whose hand-ins are nearly the same, the most alike first. Raises Refusal."""
+async def alike(lesson: Lesson, exercise: str, of_class: str | None = None) -> dict[str, Any]:
+    """Returns pairs of seats whose hand-ins are nearly the same, the most alike first, and whose are too short to say.
+
+    Raises Refusal.
+    """
     sheet = lesson.sheet(exercise)
-    handins = await lesson.store.do(Connected.handins, None, exercise)
+    handins = await _handins(lesson, exercise, of_class)
     book = GradeBook(
         title=sheet.title,
         grades=[Grade(student=each.seat, code=each.files.get(sheet.main, "")) for each in handins],
     )
-    pairs = await asyncio.to_thread(similar, book, sheet.starter.get(sheet.main, ""))
-    return [{"first": pair.first, "second": pair.second, "share": pair.share} for pair in pairs[:500]]
+    found = await asyncio.to_thread(compare, book, sheet.starter.get(sheet.main, ""))
+    return {
+        "pairs": [attrs.asdict(pair) for pair in found.pairs[:_MOST_PAIRS]], "count": len(handins),
+        "too_short": list(found.too_short),
+    }  # fmt: skip
 
 
-async def grades(lesson: Lesson, exercise: str, form: str) -> Response:
+async def grades(lesson: Lesson, exercise: str, form: str, of_class: str | None = None) -> Response:
     """Returns the grades of an exercise in one of the formats of `proxybox grade`. Raises Refusal."""
     if form not in WRITERS:
         raise Refusal("invalid", errors=[{"loc": ["query", "format"], "msg": f"allowed: {', '.join(WRITERS)}"}])
-    writer, book = WRITERS[form], await book_of(lesson, exercise)
+    writer, book = WRITERS[form], await book_of(lesson, exercise, of_class)
     files = await asyncio.to_thread(lambda: dict(writer.files(book)))
     if not writer.per_submission:
         return attached(files[writer.file].encode(), f"{exercise}-{writer.file}", "application/octet-stream")
@@ -95,7 +122,7 @@ async def grades(lesson: Lesson, exercise: str, form: str) -> Response:
 
 async def all_code(lesson: Lesson) -> Response:
     """Returns the files of all seats and exercises, and the hand-ins, as one archive."""
-    names = _folders(lesson.seats)
+    names = _folders(lesson)
     texts = await lesson.store.do(Connected.texts)
     handins = await lesson.store.do(Connected.handins)
     folders: dict[str, Mapping[str, str | bytes]] = {}
@@ -108,7 +135,7 @@ async def all_code(lesson: Lesson) -> Response:
 
 async def all_runs(lesson: Lesson) -> Response:
     """Returns the records of all runs as a table."""
-    names = _names(lesson.seats)
+    names = _names(lesson)
     return attached(_table(await lesson.store.do(Connected.runs), names), "runs.csv", "text/csv; charset=utf-8")
 
 

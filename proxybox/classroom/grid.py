@@ -14,8 +14,8 @@ import attrs
 
 from proxybox.classroom.boxes import Boxes, Run
 from proxybox.classroom.hub import Hub
+from proxybox.classroom.records import Ran, Seat
 from proxybox.classroom.seats import Seats
-from proxybox.classroom.store import Checked, Ran, Seat
 from proxybox.classroom.work import Work
 
 #: Seconds between two looks at what has changed.
@@ -59,12 +59,9 @@ class Grid:
     def row(self, seat: Seat) -> dict[str, Any]:
         """Returns the row of a seat."""
         life, work, exercise = self._life(seat.id), self._work, seat.exercise or ""
-        passed, total = counted(work.results.get((seat.id, exercise)))
-        progress = {of: counted(checked) for (whose, of), checked in work.results.items() if whose == seat.id}
         return {
-            "id": seat.id, "name": seat.name, "personal": seat.personal, "exercise": seat.exercise,
-            "passed": passed, "total": total, "progress": progress,
-            "handed_in": [of for whose, of in work.handed if whose == seat.id],
+            "id": seat.id, "name": seat.name, "personal": seat.personal, "class": seat.class_id,
+            "exercise": seat.exercise, "progress": work.progress(seat.id),
             "hints": work.hints.get((seat.id, exercise), 0),
             "error": life.error, "error_at": life.error_at, "active": life.active or seat.joined,
             "online": self._hub.count(f"seat:{seat.id}") > 0, "running": self.boxes.running(seat.id) is not None,
@@ -134,9 +131,3 @@ class Grid:
                 self._errors_changed = False
                 self._hub.tell(TEACHER, "errors", {})
             await asyncio.sleep(_RHYTHM)
-
-
-def counted(checked: Checked | None) -> list[int]:
-    """Returns how many tests have passed, and how many there are."""
-    tests = () if checked is None else checked.grade["tests"]
-    return [sum(test["status"] == "ok" for test in tests), len(tests)]

@@ -11,37 +11,46 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
-import attrs
-
-from proxybox.classroom.boxes import Boxes, Place, Run
+from proxybox.classroom.boxes import Boxes, Run
 from proxybox.classroom.buckets import Buckets
-from proxybox.classroom.checks import Checks, ChecksClosed, Superseded, TooManyChecks
+from proxybox.classroom.checks import Checks
 from proxybox.classroom.config import Config
-from proxybox.classroom.course import Course, check_preload, find_course
-from proxybox.classroom.grid import TEACHER, Grid, counted
+from proxybox.classroom.course import Course, check_preload
+from proxybox.classroom.grading import Grading
+from proxybox.classroom.grid import TEACHER, Grid
 from proxybox.classroom.hub import Hub
 from proxybox.classroom.markdown import to_html
 from proxybox.classroom.models import Save, SeatChange, ShareRequest
 from proxybox.classroom.passes import Passes, new_code
-from proxybox.classroom.results import bounded, results_of
+from proxybox.classroom.reading import (
+    LANGUAGE,
+    CourseFiles,
+    ReadAnew,
+    course_of,
+    places_of,
+    policies_of,
+    sheets_of,
+)
+from proxybox.classroom.records import Class, HandIn, Ran, Saved, Seat, Text
+from proxybox.classroom.results import handed_as_json, has_failed, results_as_json
 from proxybox.classroom.seats import Seats
-from proxybox.classroom.sheets import Sheet, sheet_of
-from proxybox.classroom.store import Checked, Connected, HandIn, Ran, Saved, Seat, Store, Text
+from proxybox.classroom.sheets import Sheet
+from proxybox.classroom.store import Connected, Store
 from proxybox.classroom.work import Work
 from proxybox.policies import Policy
 from proxybox.serve import config as serving
+from proxybox.serve.database import StoreError
 from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
-from proxybox.teach.grades import Grade
 from proxybox.teach.records import CONVERTER
 
 #: Seconds that a program waits for its student's input, and after which an unused box sleeps, and ends.
 _INPUT_WAIT, _SLEEP, _END = 600.0, 20.0, 300.0
-#: Seconds for all tests of what was handed in, which nobody waits for: right work that is slow is right.
-_FOR_A_GRADE: Final = 120.0
+#: Seconds between two looks at the course's files, and at what another process wants graded.
+_LOOK: Final = 1.0
 #: Lines of each worker beyond one for each seat.
 _SPARE: Final = 8
 #: How many pieces of code are shared at once, and the characters of one: all browsers get all of them.
@@ -57,25 +66,28 @@ class Lesson:
     def __init__(self, config: Config, course: Course | None = None) -> None:
         """Raises ExerciseError or PolicyError when the course makes no sense, and StoreError."""
         self.config = config
-        self.course = course or find_course(config.course)
-        if config.guest is not None or config.packages:
-            guest, packages = config.guest or self.course.guest, config.packages or self.course.packages
-            self.course = attrs.evolve(self.course, guest=guest, packages=packages)
+        self.course = course_of(config, course)
         self._most_seats = config.seats or self.course.seats
-        self.sheets: dict[str, Sheet] = {each.id: sheet_of(each) for each in self.course.lessons}
-        self.syllabus = to_html(self.course.syllabus, pictures=self.course.folder)
+        self.sheets: dict[str, Sheet] = sheets_of(self.course)
+        policies = policies_of(self.sheets)
+        self._places = places_of(self.sheets, policies)
+        self.files, self._rereading = CourseFiles(config, self.course.folder, policies), asyncio.Lock()
+        self.syllabus = _syllabus(self.course)
         self.hub, self.buckets = Hub(), Buckets()
         os.makedirs(config.data, mode=0o700, exist_ok=True)
         self.store = Store(os.path.join(config.data, "classroom.sqlite"))
-        self.service, self._places = _service(config.data, self.course, self.sheets, self._most_seats)
+        self.service = _service(config.data, self.course, policies, self._most_seats)
         self.checks = Checks(guest=self.course.guest, packages=self.course.packages)
         self.work = Work(self.store, self.sheets)
+        self.grading = Grading(self.store, self.work, self.checks, self.sheets)
+        self.grading.on_graded.append(self._tell_graded)
+        self._faults_told: dict[str, str] = {}
         self.is_locked = self.is_frozen = False
         self.pushed: str | None = None
         self.code = self.teacher_key = ""
         self.teacher_generation = 1
         self.addresses: tuple[str, ...] = ()
-        self.on_graded: list[Callable[[HandIn], Awaitable[object]]] = []
+        self.classes: dict[str, Class] = {}
         self.shares: dict[str, dict[str, Any]] = {}
         self.passes: Passes
         self.seats: Seats
@@ -99,13 +111,11 @@ class Lesson:
         self.grid.boxes = self.boxes
         await self.checks.start()
         self._behind(self.grid.watch())
-        for handed in self.work.handed.values():
-            if handed.grade is None:
-                self._behind(self._grade_later(handed))
         await self.service.tried()
         if self.service.state != "ready":
             raise OSError(f"the boxes do not work here: {self.service.why}")
         await self.boxes.warm_up()
+        self._behind(self._look())
 
     async def _load(self) -> None:
         facts = {"secret": secrets.token_urlsafe(32), "code": new_code(3, 3), "teacher_key": new_code(5, 5, 5)}
@@ -118,6 +128,7 @@ class Lesson:
         pushed = await self._fact("pushed", None)
         self.pushed = pushed if pushed in self.sheets else None
         self.shares = {each["id"]: each for each in await self.store.do(Connected.shares)}
+        self.classes = {each.id: each for each in await self.store.do(Connected.classes)}
         self.seats = Seats(self.store, await self.store.do(Connected.seats), self._most_seats)
         await self.work.load()
         self.grid = Grid(self.hub, self.seats, self.work)
@@ -151,6 +162,47 @@ class Lesson:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    # --- the course's files -------------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        """Reads the course anew when its files have changed and rest, and grades what is due, until it is cancelled."""
+        while True:
+            with contextlib.suppress(StoreError):  # the next time, then
+                # What a command wants graded has to be graded by the files that it has seen.
+                if await self.files.have_changed() or await self.grading.has_due():
+                    await self.reread()
+            self._behind(self._grade_due())
+            await asyncio.sleep(_LOOK)
+
+    async def _grade_due(self) -> None:
+        with contextlib.suppress(StoreError):  # the next time, then
+            await self.grading.grade_due()
+
+    async def reread(self) -> None:
+        """Takes over what has changed of the course's files. Where they have a fault, all stays, and that is told."""
+        async with self._rereading:
+            before = self.files.fault
+            anew = await self.files.read(self.course, self.sheets)
+            if anew is not None:
+                await self._take_over(anew)
+            if anew is not None or self.files.fault != before:
+                self.hub.tell(TEACHER, "state", self.state_as_json())
+
+    async def _take_over(self, anew: ReadAnew) -> None:
+        before = self.course_as_json()
+        self.course, self.syllabus = anew.course, _syllabus(anew.course)
+        self.sheets.clear()
+        self.sheets.update(anew.sheets)
+        self._places.update(anew.places)  # those that are gone stay for what runs there
+        self.pushed = self.pushed if self.pushed in self.sheets else None
+        for exercise in anew.changed:
+            self.grading.faults.pop(exercise, None)
+        ungraded = [each for each in self.work.handed.values() if each.exercise in anew.changed and has_failed(each)]
+        await self.grading.again(ungraded)
+        if anew.changed or before != self.course_as_json():
+            for topic in (EVERYBODY, TEACHER):
+                self.hub.tell(topic, "course", {"changed": anew.changed})
+
     # --- what a student sees ------------------------------------------------------------------------------------------
 
     def sheet(self, exercise: str) -> Sheet:
@@ -171,12 +223,11 @@ class Lesson:
     def course_as_json(self, seat: str | None = None) -> dict[str, Any]:
         """Returns what there is to do, and how far a seat has come with it."""
         exercises: list[dict[str, Any]] = []
+        progress = {} if seat is None else self.work.progress(seat)
         for sheet in self.sheets.values():
             told: dict[str, Any] = {"id": sheet.id, "title": sheet.title, "deadline": sheet.deadline}
             if seat is not None:
-                told["passed"], told["total"] = counted(self.work.results.get((seat, sheet.id)))
-                handed = self.work.handed.get((seat, sheet.id))
-                told["handed_in"] = None if handed is None else handed.at
+                told |= progress.get(sheet.id, {"now": None, "handed_in": None})
             exercises.append(told)
         return {"title": self.course.title, "syllabus_html": self.syllabus, "exercises": exercises}
 
@@ -189,8 +240,8 @@ class Lesson:
         return {
             **sheet.as_json(), "files": text.files, "version": text.version,
             "hints": {"total": len(sheet.hints), "shown": sheet.hints[:shown]},
-            "results": None if checked is None else results_as_json(checked),
-            "handed_in": None if handed is None else handed_as_json(handed),
+            "results": None if checked is None else results_as_json(checked, sheet.basis),
+            "handed_in": None if handed is None else handed_as_json(handed, sheet.basis),
             "output": self.boxes.output(seat.id, exercise), "event": self.hub.position,
         }  # fmt: skip
 
@@ -210,26 +261,29 @@ class Lesson:
         if why == "saved" and not body.files:
             raise Refusal("invalid", errors=[{"loc": ["body", "files"], "msg": "there are none"}])
         saved = await self.work.save(seat.id, sheet, body, why)
-        self._kept_version(seat, exercise, body.client, saved.version, saved.files)
+        self._kept_version(seat, exercise, body.client, saved)
         return saved
 
-    def _kept_version(self, seat: Seat, exercise: str, client: str, version: int, files: Mapping[str, str]) -> None:
+    def _kept_version(self, seat: Seat, exercise: str, client: str, saved: Saved) -> None:
         """Tells of a version that was kept, and takes it from the seat's bucket.
 
         A small change of large files keeps all of them once more.
         """
-        self.buckets.take(seat.id, sum(map(len, files.values())))
+        self.buckets.take(seat.id, sum(map(len, saved.files.values())))
         topic = f"seat:{seat.id}"
-        self.hub.tell(topic, "saved", {"exercise": exercise, "version": version, "client": client})
-        self.hub.show(topic, "text", {"exercise": exercise, "version": version, "files": files})
+        told = {"exercise": exercise, "version": saved.version, "client": client}
+        if saved.other is not None:
+            told["over"] = {"version": saved.other[0], "at": saved.other[1]}
+        self.hub.tell(topic, "saved", told)
+        self.hub.show(topic, "text", {"exercise": exercise, "version": saved.version, "files": saved.files})
         self.grid.active(seat.id)
 
-    async def run(self, seat: Seat, exercise: str, body: Save) -> tuple[Run, int]:
-        """Runs a student's program, and keeps it first; returns what was kept as which version. Raises Refusal."""
+    async def run(self, seat: Seat, exercise: str, body: Save) -> tuple[Run, Saved | Text]:
+        """Runs a student's program, and keeps it first; returns what was kept, too. Raises Refusal."""
         self._check_free(seat)
         kept = await self._kept(seat, exercise, body)
         self._check_free(seat)  # once more: meanwhile the teacher may have paused all, or taken the seat
-        return self.boxes.run(seat.id, exercise, kept.files), kept.version
+        return self.boxes.run(seat.id, exercise, kept.files), kept
 
     async def prompt(self, seat: Seat, exercise: str, code: str) -> Run:
         """Runs statements of a student. Raises Refusal."""
@@ -245,28 +299,21 @@ class Lesson:
             return {"start": cursor, "matches": []}
         return await self.boxes.complete(seat.id, exercise, code, cursor, text.files)
 
-    async def check(self, seat: Seat, exercise: str, body: Save) -> tuple[Run, int]:
+    async def check(self, seat: Seat, exercise: str, body: Save) -> tuple[Run, Saved | Text]:
         """Runs the tests of an exercise on a student's files, as `run` does with the program. Raises Refusal."""
         self._check_free(seat)
         sheet = self.sheet(exercise)
         kept = await self._kept(seat, exercise, body)
 
         async def work(run: Run) -> dict[str, Any]:
-            grade = await self._checked(seat.id, sheet, kept.files)
-            checked = await self.work.keep_result(seat.id, exercise, CONVERTER.unstructure(grade))
-            told = {"run": run.id, "exercise": exercise, "results": results_as_json(checked)}
+            grade = await self.grading.check(seat.id, sheet, kept.files)
+            checked = await self.work.keep_result(seat.id, exercise, CONVERTER.unstructure(grade), sheet.basis)
+            told = {"run": run.id, "exercise": exercise, "results": results_as_json(checked, sheet.basis)}
             self.hub.tell(f"seat:{seat.id}", "checked", told)
             return {"status": grade.status if grade.failed else "ok"}
 
         self._check_free(seat)
-        return self.boxes.begin_check(seat.id, exercise, work), kept.version
-
-    async def _checked(self, seat: str, sheet: Sheet, files: Mapping[str, str], deadline: float | None = None) -> Grade:
-        given = {name: text.encode() for name, text in files.items()}
-        try:
-            return bounded(await self.checks.check(seat, sheet.exercise, given, deadline=deadline))
-        except (Superseded, TooManyChecks, ChecksClosed) as error:
-            raise Refusal("overloaded", "The tests were not run.") from error
+        return self.boxes.begin_check(seat.id, exercise, work), kept
 
     async def _kept(self, seat: Seat, exercise: str, body: Save) -> Saved | Text:
         """The files of an exercise, with what the body changes, which is kept first."""
@@ -282,35 +329,40 @@ class Lesson:
         if self.boxes.running(seat.id) is not None:
             raise Refusal("session-busy", "Something runs already. Stop it first.")
 
-    async def hand_in(self, seat: Seat, exercise: str, body: Save) -> tuple[HandIn, int]:
-        """Keeps a hand-in, which is graded afterwards; returns it, and as which version. Raises Refusal."""
-        sheet = self.sheet(exercise)
-        handed, version = await self.work.hand_in(seat.id, sheet, body)
-        self._kept_version(seat, exercise, body.client, version, handed.files)
-        if handed.grade is None:
-            self._behind(self._grade(handed))
-        return handed, version
+    async def hand_in(self, seat: Seat, exercise: str, body: Save) -> tuple[HandIn, Saved]:
+        """Keeps a hand-in, which is graded afterwards; returns it, and what was saved. Raises Refusal."""
+        handed, saved = await self.work.hand_in(seat.id, self.sheet(exercise), body)
+        self._kept_version(seat, exercise, body.client, saved)
+        self._behind(self._grade_due())
+        return handed, saved
 
-    async def _grade_later(self, handed: HandIn) -> None:
-        """Grades what was handed in before the class was last closed."""
-        if (found := await self.work.handed_files(handed)) is not None:
-            await self._grade(found)
+    async def _tell_graded(self, graded: HandIn) -> None:
+        """Tells the student what may be told of a grade, and the teacher."""
+        sheet = self.sheets.get(graded.exercise)
+        told = {
+            "exercise": graded.exercise,
+            "handed_in": handed_as_json(graded, None if sheet is None else sheet.basis),
+        }
+        self.hub.tell(f"seat:{graded.seat}", "graded", told)
+        self.grid.touch(graded.seat)
+        if self.grading.faults != self._faults_told:
+            self._faults_told = dict(self.grading.faults)
+            self.hub.tell(TEACHER, "state", self.state_as_json())
 
-    async def _grade(self, handed: HandIn) -> None:
-        """Grades a hand-in, and tells the student what may be told of that."""
-        sheet = self.sheets.get(handed.exercise)
-        if sheet is None:  # it is no longer in the course
-            return
-        try:
-            grade = await self._checked(f"{handed.seat}/handed-in", sheet, handed.files, _FOR_A_GRADE)
-        except Refusal:  # a later one has taken its place; or the lesson ends, and it is graded the next time
-            return
-        graded = await self.work.grade(handed, CONVERTER.unstructure(grade))
-        for tell in self.on_graded:
-            await tell(graded)
-        told = {"exercise": handed.exercise, "handed_in": handed_as_json(graded)}
-        self.hub.tell(f"seat:{handed.seat}", "graded", told)
-        self.grid.touch(handed.seat)
+    async def grade_again(self, exercise: str | None) -> int:
+        """Has the latest hand-ins of an exercise, or of all, graded once more, by the tests as they stand on the disk.
+
+        Returns how many. Raises Refusal.
+        """
+        await self.reread()
+        if exercise is not None:
+            self.sheet(exercise)
+        latest = [each for (_, of), each in self.work.handed.items() if exercise in (None, of)]
+        count = await self.grading.again(latest)
+        for each in latest:
+            self.grid.touch(each.seat)
+        self._behind(self._grade_due())
+        return count
 
     async def hint(self, seat: Seat, exercise: str) -> dict[str, Any]:
         """Returns the next hint. Raises Refusal when there are no more."""
@@ -329,6 +381,17 @@ class Lesson:
     async def _ran(self, seat: str, run: Run, ran: Ran) -> None:
         self.grid.ran(run, ran)
         await self.store.do(Connected.keep_run, ran)
+
+    async def keep_class(self, kept: Class, seat: Seat) -> None:
+        """Keeps a class of a learning platform, and that a seat belongs to it."""
+        if self.classes.get(kept.id) != kept:
+            self.classes[kept.id] = kept
+            await self.store.do(Connected.keep_class, kept)
+            self.hub.tell(TEACHER, "state", self.state_as_json())
+        if seat.class_id != kept.id:
+            seat.class_id = kept.id
+            await self.seats.keep(seat)
+        self.grid.touch(seat.id)
 
     # --- what the teacher does ----------------------------------------------------------------------------------------
 
@@ -390,7 +453,11 @@ class Lesson:
     def state_as_json(self) -> dict[str, Any]:
         """Returns what holds for the whole class."""
         join = {"code": self.code, "addresses": list(self.addresses), "locked": self.is_locked}
-        return {"join": join, "frozen": self.is_frozen, "pushed": self.pushed}
+        return {
+            "join": join, "frozen": self.is_frozen, "pushed": self.pushed, "course_fault": self.files.fault,
+            "grading_faults": self.grading.faults,
+            "classes": [{"id": each.id, "title": each.title} for each in self.classes.values()],
+        }  # fmt: skip
 
     async def share(self, asked: ShareRequest) -> dict[str, Any]:
         """Shows code to all: the teacher's, or a student's without the name. Raises Refusal."""
@@ -423,16 +490,8 @@ class Lesson:
             self.hub.tell(topic, "unshare", {"id": identity})
 
 
-def results_as_json(checked: Checked, *, whole: bool = False) -> dict[str, Any]:
-    """Returns what came of tests, as pages are told. whole: with what is hidden from students."""
-    return results_of(CONVERTER.structure(checked.grade, Grade), whole=whole, at=checked.at)
-
-
-def handed_as_json(handed: HandIn, *, whole: bool = False) -> dict[str, Any]:
-    """Returns a hand-in, as pages are told. whole: with what is hidden from students."""
-    checked = None if handed.grade is None else Checked(handed.at, handed.grade)
-    results = None if checked is None else results_as_json(checked, whole=whole)
-    return {"id": handed.id, "at": handed.at, "late": handed.late, "results": results}
+def _syllabus(course: Course) -> str:
+    return to_html(course.syllabus, pictures=course.folder)
 
 
 def seat_as_json(seat: Seat) -> dict[str, Any]:
@@ -443,14 +502,8 @@ def seat_as_json(seat: Seat) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _service(data: str, course: Course, sheets: Mapping[str, Sheet], seats: int) -> tuple[Service, dict[str, Place]]:
-    """The service that has the boxes, and where each exercise runs in it: equal policies are one."""
-    policies: dict[str, Policy] = {}
-    places = {}
-    for sheet in sheets.values():
-        name = next((known for known, policy in policies.items() if policy == sheet.policy), f"policy-{len(policies)}")
-        policies[name] = sheet.policy
-        places[sheet.id] = Place(policy=name, language="python", main=sheet.main, files=sheet.beside)
+def _service(data: str, course: Course, policies: Mapping[str, Policy], seats: int) -> Service:
+    """The service that has the boxes."""
     language = serving.Language(guest=course.guest, packages=course.packages)
     workers = len(os.sched_getaffinity(0))
     limits = serving.ServiceLimits(input_wait=_INPUT_WAIT, live=seats, queue=8 * seats + 64)
@@ -458,6 +511,6 @@ def _service(data: str, course: Course, sheets: Mapping[str, Sheet], seats: int)
     config = serving.Config(
         listen="127.0.0.1:0", data=os.path.join(data, "boxes"), workers=workers, express=False, slots=1,
         live=seats // workers + _SPARE, policies=policies,
-        languages={"python": language}, drain=0.0, limits=limits, sessions=sessions,
+        languages={LANGUAGE: language}, drain=0.0, limits=limits, sessions=sessions,
     )  # fmt: skip
-    return Service(config, has_keys=False), places  # passes say who may (passes.py)
+    return Service(config, has_keys=False)  # passes say who may (passes.py)

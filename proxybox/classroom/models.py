@@ -207,6 +207,12 @@ class Push(Strict):
     exercise: Id | None
 
 
+class GradeAgain(Strict):
+    """The exercise whose hand-ins are to be graded once more; none: all of them."""
+
+    exercise: Id | None = None
+
+
 class ShareRequest(Strict):
     """Code for all to see: a student's, or the teacher's own. by: whose, as it is told."""
 

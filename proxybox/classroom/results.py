@@ -1,16 +1,98 @@
-"""What a grade says to a student, and to the teacher, as plain data for their pages."""
+"""What a grade says to a student, to the teacher and to a learning platform.
+
+Rule: what a grade comes to is its `Score`, and nothing else counts tests or points.
+"""
 
 import time
 from typing import Any
 
 import attrs
 
+from proxybox.classroom.records import Checked, HandIn
 from proxybox.teach.grades import Grade, Verdict
-from proxybox.teach.writers.common import FAILED, clean, line, number
+from proxybox.teach.records import CONVERTER
+from proxybox.teach.writers.common import FAILED, clean, line, number, share_of
 
 #: Characters of the output in a test that are told, and of its message that are kept.
 _MOST_PRINTED = 4000
 _MOST_MESSAGE = 8000
+
+
+@attrs.frozen(kw_only=True)
+class Score:
+    """What a grade comes to: how many tests have passed, of how many, and points, of those that could be had."""
+
+    passed: int
+    total: int
+    points: float
+    possible: float
+
+    @property
+    def share(self) -> float:
+        """The share of the points, 0 to 1."""
+        return share_of(self.points, self.possible)
+
+
+def score_of(grade: Any) -> Score | None:
+    """The score of a grade as it is kept (JSON); None for no grade, and where grading itself has failed."""
+    if grade is None or grade["failed"]:
+        return None
+    return _score([(test["status"], test["points"], test["possible"]) for test in grade["tests"]])
+
+
+def _score(tests: list[tuple[str, float, float]]) -> Score:
+    return Score(
+        passed=sum(status == "ok" for status, _, _ in tests),
+        total=len(tests),
+        points=number(sum(points for _, points, _ in tests)),
+        possible=number(sum(possible for _, _, possible in tests)),
+    )
+
+
+def score_as_json(grade: Any) -> dict[str, Any] | None:
+    """The score of a grade, as pages are told."""
+    score = score_of(grade)
+    return None if score is None else attrs.asdict(score)
+
+
+def mark_as_json(handed: HandIn, basis: str | None) -> dict[str, Any]:
+    """What holds of a hand-in, in short.
+
+    basis: of the exercise's tests now. `is_outdated`: the grade was given by tests that have changed since. `earlier`:
+    the grade by the tests of before, where there is another one now.
+    """
+    earlier = handed.earlier
+    return {
+        "at": handed.at, "late": handed.late, "score": score_as_json(handed.grade), "graded": handed.graded,
+        "is_due": handed.due, "has_failed": has_failed(handed),
+        "is_outdated": is_outdated(handed, basis),
+        "earlier": None if earlier is None else {"at": earlier.at, "score": score_as_json(earlier.grade)},
+    }  # fmt: skip
+
+
+def has_failed(handed: HandIn) -> bool:
+    """Whether grading itself has failed, so that there is no score."""
+    return handed.grade is not None and bool(handed.grade["failed"])
+
+
+def is_outdated(graded: HandIn | Checked, basis: str | None) -> bool:
+    """Whether the tests have changed since. Of grades that do not say by which tests they were given, nobody knows."""
+    return graded.grade is not None and None not in (graded.basis, basis) and graded.basis != basis
+
+
+def handed_as_json(handed: HandIn, basis: str | None, *, whole: bool = False) -> dict[str, Any]:
+    """A hand-in with the results of its tests, as pages are told. whole: with what is hidden from students."""
+    results = None
+    if handed.grade is not None:
+        at = handed.at if handed.graded is None else handed.graded
+        results = results_of(CONVERTER.structure(handed.grade, Grade), whole=whole, at=at)
+    return {"id": handed.id, **mark_as_json(handed, basis), "results": results}
+
+
+def results_as_json(checked: Checked, basis: str | None, *, whole: bool = False) -> dict[str, Any]:
+    """What came of the tests, as pages are told. whole: with what is hidden from students."""
+    results = results_of(CONVERTER.structure(checked.grade, Grade), whole=whole, at=checked.at)
+    return {**results, "is_outdated": is_outdated(checked, basis)}
 
 
 def results_of(grade: Grade, *, whole: bool = False, at: float | None = None) -> dict[str, Any]:
@@ -23,15 +105,12 @@ def results_of(grade: Grade, *, whole: bool = False, at: float | None = None) ->
     """
     tests = [] if grade.failed and not whole else [test for test in grade.tests if whole or not test.hidden]
     hidden = [] if grade.failed else [test for test in grade.tests if test.hidden]
-    counted = [] if grade.failed else grade.tests
+    counted = [] if grade.failed else [(test.status, test.points, test.possible) for test in grade.tests]
     shared = _shared(tests)
     message = "\n".join(filter(None, (grade.message or (FAILED if grade.failed else ""), shared, grade.note)))
     return {
         "at": time.time() if at is None else at,
-        "passed": sum(test.passed for test in counted),
-        "total": len(counted),
-        "points": number(grade.points),
-        "possible": number(grade.possible),
+        **attrs.asdict(_score(counted)),
         "tests": [_told(test, shared, whole) for test in tests],
         "hidden": {"passed": sum(test.passed for test in hidden), "total": len(hidden)},
         "message": clean(message),

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import signal
@@ -14,11 +13,12 @@ import time
 import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import attrs
 
 from proxybox.classroom.addresses import addresses
+from proxybox.classroom.alone import ClassroomError, alone
 from proxybox.classroom.app import app
 from proxybox.classroom.certificates import CertificateError
 from proxybox.classroom.config import LAN, Config
@@ -27,7 +27,6 @@ from proxybox.classroom.grid import TEACHER
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.place import Place
 from proxybox.classroom.showing import Told, as_json, show
-from proxybox.policies.errors import ProxyboxError
 from proxybox.serve.connections.bounds import Bounds
 from proxybox.serve.listening import ListenError, begin, listening, settle
 
@@ -50,10 +49,6 @@ _LOOK: Final = 10.0
 _EVERY_ADDRESS: Final = ""  # as sockets are told
 
 log = logging.getLogger("proxybox.classroom")
-
-
-class ClassroomError(ProxyboxError):
-    """The classroom cannot open, for a reason that its teacher can do something about."""
 
 
 @attrs.frozen(kw_only=True)
@@ -90,7 +85,7 @@ def run(config: Config, manner: Manner) -> int:
     begin("proxybox", level=logging.WARNING if manner.verbose else logging.ERROR)
     if manner.verbose:
         log.setLevel(logging.INFO)
-    with _alone(Path(config.data)) as held, _listening(config) as listener:
+    with alone(config.data) as held, _listening(config) as listener:
         place = Place(attrs.evolve(config, port=listener.getsockname()[1]))
         held.write(f"process {os.getpid()}, {place.addresses[0]}")
         held.flush()
@@ -171,37 +166,7 @@ def _back_up(lesson: Lesson) -> None:
         log.error("there is no backup of this lesson: %s", error)
 
 
-# --- one classroom at a time ------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[IO[str]]:
-    """Keeps others from this data: yields the file in which they read who has it. Raises ClassroomError.
-
-    The lock is of this process, and not of those that it starts (fcntl_locking(2)).
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = open(folder / "lock", "a+", opener=_own)  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise ClassroomError(f"{folder}: nothing can be kept there: {error.strerror} (--data PATH)") from None
-    with file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise ClassroomError(f"{folder}: cannot be locked: {error.strerror} (--data PATH)") from None
-            file.seek(0)
-            raise ClassroomError(
-                f"a classroom with this data runs already ({file.read(200).strip()}): end it there with Ctrl-C, or keep"
-                " this one's data elsewhere (--data PATH)"
-            ) from None
-        file.truncate(0)
-        yield file
-
-
-def _own(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+# --- where it listens -------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager

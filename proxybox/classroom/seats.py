@@ -1,7 +1,7 @@
 """Who sits where: joining with the class's code, coming back with a personal one, and what the teacher does to seats.
 
-Rules: a wrong code tells nothing, and few of them can be tried. A name is one seat's alone, however it is written. A
-seat that is removed keeps its work, and can be given back.
+Rules: a wrong code tells nothing, and few of them can be tried. A name is one seat's alone in its class, however it is
+written. A seat that is removed keeps its work, and can be given back.
 """
 
 import logging
@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from proxybox.classroom.passes import is_same, new_code
-from proxybox.classroom.store import Connected, Seat, Store
+from proxybox.classroom.records import Seat
+from proxybox.classroom.store import Connected, Store
 from proxybox.serve.problems import Refusal
 from proxybox.terminal.harmless import on_one_line
 
@@ -99,12 +100,14 @@ class Seats:
             raise _wrong(self._coming_back, address)
         return found[0]
 
-    async def add(self, name: str) -> Seat:
-        """Adds a seat. Raises Refusal when the name is taken, or all seats are."""
-        self._check_name(name)
+    async def add(self, name: str, class_id: str = "") -> Seat:
+        """Adds a seat of a class. Raises Refusal when the name is taken there, or all seats are."""
+        self._check_name(name, class_id)
         if sum(not seat.removed for seat in self) >= self._most:
             raise Refusal("forbidden", "All seats are taken. Ask your teacher.")
-        seat = Seat(id=secrets.token_urlsafe(9), name=name, personal=new_code(4, 4), joined=time.time())
+        seat = Seat(
+            id=secrets.token_urlsafe(9), name=name, personal=new_code(4, 4), joined=time.time(), class_id=class_id
+        )
         self._all[seat.id] = seat
         try:
             await self.keep(seat)
@@ -113,8 +116,8 @@ class Seats:
             raise
         return seat
 
-    def _check_name(self, name: str, own: str = "") -> None:
-        taken = (seat for seat in self if not seat.removed and seat.id != own)
+    def _check_name(self, name: str, class_id: str, own: str = "") -> None:
+        taken = (seat for seat in self if not seat.removed and seat.class_id == class_id and seat.id != own)
         if any(_folded(seat.name) == _folded(name) for seat in taken):
             raise Refusal(
                 "conflict", "Somebody has this name already. If that is you, use your personal code; else add a letter."
@@ -124,14 +127,14 @@ class Seats:
 
     async def rename(self, seat: Seat, name: str) -> None:
         """Gives a seat another name. Raises Refusal when it is taken."""
-        self._check_name(name, seat.id)
+        self._check_name(name, seat.class_id, seat.id)
         seat.name = name
         await self.keep(seat)
 
     async def remove(self, seat: Seat, removed: bool) -> None:
         """Takes a seat from who has it, or gives it back, with another personal code. Raises Refusal."""
         if not removed:
-            self._check_name(seat.name, seat.id)
+            self._check_name(seat.name, seat.class_id, seat.id)
         seat.removed = removed
         seat.hand = None
         if removed:

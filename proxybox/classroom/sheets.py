@@ -1,14 +1,24 @@
 """What students get of each exercise: its text, its files, its hints; nothing of its tests and its solutions."""
 
+import json
+import tomllib
 from collections.abc import Mapping
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, Final
 
 import attrs
 
 from proxybox.classroom import course
 from proxybox.classroom.markdown import to_html
 from proxybox.policies import Policy
-from proxybox.teach.exercise import Exercise
+from proxybox.teach.exercise import FILE, Exercise
+from proxybox.teach.grading import Packed, digest_of, pack
+
+#: Keys of an exercise's file on which no grade depends; those of them that name files, with the name that holds by
+#: default; and those whose files always count.
+_ONLY_SHOWN: Final = frozenset({"title", "text", "starter", "hints", "deadline", "solutions", "wrong"})
+_SHOWN_FILES: Final = {"text": "text.md", "starter": "starter", "solutions": "solutions", "wrong": "wrong"}
+_GRADED_FILES: Final = {"tests": "tests", "data": "data", "files": "files"}
 
 
 @attrs.frozen(kw_only=True)
@@ -16,7 +26,8 @@ class Sheet:
     """One exercise as a student sees it.
 
     id: its folder's name. main: the name of the file that runs. starter: the texts to begin with. beside: files that
-    lie in the box besides, which cannot be changed. deadline: in seconds since the epoch.
+    lie in the box besides, which cannot be changed. deadline: in seconds since the epoch. packed: the exercise as it
+    was when it was read, which is what grades. basis: a digest of what of it a grade depends on.
     """
 
     id: str
@@ -29,6 +40,8 @@ class Sheet:
     deadline: float | None
     exercise: Exercise
     policy: Policy
+    packed: Packed
+    basis: str
 
     def as_json(self) -> dict[str, Any]:
         """Returns what pages are told of it."""
@@ -39,8 +52,11 @@ class Sheet:
 
 
 def sheet_of(lesson: course.Lesson) -> Sheet:
-    """Returns the sheet of an exercise of a course. Raises ExerciseError when its files cannot be read."""
-    exercise = lesson.exercise
+    """Returns the sheet of an exercise of a course.
+
+    Raises ExerciseError when its files cannot be read, and GradingError when they are too large.
+    """
+    exercise, packed = lesson.exercise, pack(lesson.exercise)
     texts, beside = {}, dict(exercise.box_files())
     for name, data in exercise.starter_files().items():
         try:
@@ -58,4 +74,35 @@ def sheet_of(lesson: course.Lesson) -> Sheet:
         id=lesson.id, title=lesson.title, html=html(lesson.text), main=exercise.file, starter=texts, beside=beside,
         hints=tuple(map(html, exercise.hints)), exercise=exercise, policy=exercise.policy,
         deadline=None if exercise.deadline is None else exercise.deadline.timestamp(),
+        packed=packed, basis=_basis(packed),
     )  # fmt: skip
+
+
+def _basis(packed: Packed) -> str:
+    """A digest of what a grade depends on: all but texts, hints, the starter and solutions."""
+    told = tomllib.loads(packed.files[FILE].decode())
+    shown = [name for key, default in _SHOWN_FILES.items() for name in _names(told.get(key, default))]
+    graded = [name for key, default in _GRADED_FILES.items() for name in _names(told.get(key, default))]
+    files = {
+        name: data
+        for name, data in packed.files.items()
+        if name != FILE
+        and (_is_in(name, graded) or not _is_in(name, shown))
+        and not any(map(is_of_an_editor, PurePosixPath(name).parts))
+    }
+    settings = {key: value for key, value in told.items() if key not in _ONLY_SHOWN}
+    return digest_of(files, json.dumps(settings, sort_keys=True, default=str), repr(packed.over))
+
+
+def is_of_an_editor(name: str) -> bool:
+    """Whether a file is one that editors keep beside those that somebody edits, or is hidden for another reason."""
+    return name.startswith((".", "#")) or name.endswith("~")
+
+
+def _names(told: str | list[str]) -> list[str]:
+    return [told] if isinstance(told, str) else told
+
+
+def _is_in(name: str, places: list[str]) -> bool:
+    """Whether a file is one of these, or in one of these folders."""
+    return any(PurePosixPath(name).is_relative_to(place) for place in places)

@@ -13,8 +13,10 @@ from typing import Any
 import attrs
 
 from proxybox.classroom.models import MOST_FILES, MOST_TOGETHER, Save
+from proxybox.classroom.records import Checked, HandIn, Saved, Text
+from proxybox.classroom.results import mark_as_json, score_as_json
 from proxybox.classroom.sheets import Sheet
-from proxybox.classroom.store import Checked, Connected, HandIn, Saved, Store, Text
+from proxybox.classroom.store import Connected, Store
 from proxybox.serve.problems import Refusal
 
 #: How many saves of a seat and an exercise are remembered, so that one that comes twice is kept once; and of how many.
@@ -87,8 +89,8 @@ class Work:
 
     # --- hand-ins -----------------------------------------------------------------------------------------------------
 
-    async def hand_in(self, seat: str, sheet: Sheet, body: Save) -> tuple[HandIn, int]:
-        """Keeps the files as a hand-in; returns it, and the number of the version. Raises Refusal."""
+    async def hand_in(self, seat: str, sheet: Sheet, body: Save) -> tuple[HandIn, Saved]:
+        """Keeps the files as a hand-in; returns it, and what was saved. Raises Refusal."""
         saved = await self.save(seat, sheet, body, "handed in")
         now = time.time()
         handed = HandIn(
@@ -99,26 +101,45 @@ class Work:
         latest = self.handed.get((seat, sheet.id))
         if latest is None or kept.at >= latest.at:  # else it has come once more, after a later one
             self.handed[seat, sheet.id] = attrs.evolve(kept, files={})
-        return kept, saved.version
+        return kept, saved
 
-    async def handed_files(self, handed: HandIn) -> HandIn | None:
-        """Returns the latest hand-in with its files; None when it is no longer the latest."""
-        found = await self._store.do(Connected.handins, handed.seat, handed.exercise)
-        return next((each for each in found if each.id == handed.id), None)
+    async def grade(self, handed: HandIn, grade: Any, basis: str) -> HandIn:
+        """Keeps the grade of a hand-in by tests (sheets.py), and returns it with that."""
+        graded = await self._store.do(Connected.grade, handed.id, Checked(time.time(), grade, basis))
+        if graded is not None:
+            self._know(graded)
+        return graded or handed
 
-    async def grade(self, handed: HandIn, grade: Any) -> HandIn:
-        """Keeps the grade of a hand-in, and returns it with that."""
-        await self._store.do(Connected.grade, handed.id, grade)
-        graded = attrs.evolve(handed, grade=grade)
-        if (latest := self.handed.get((handed.seat, handed.exercise))) is not None and latest.id == handed.id:
-            self.handed[handed.seat, handed.exercise] = attrs.evolve(graded, files={})
-        return graded
+    async def grade_again(self, handed: Iterable[HandIn]) -> None:
+        """Has hand-ins graded once more, the next time or by who grades here: it is kept that they are due."""
+        again = [attrs.evolve(each, due=True) for each in handed]
+        await self._store.do(Connected.grade_again, [each.id for each in again])
+        for each in again:
+            self._know(each)
+
+    def _know(self, handed: HandIn) -> None:
+        """Takes a hand-in as it is now, where it is still the latest."""
+        key = handed.seat, handed.exercise
+        if (latest := self.handed.get(key)) is not None and latest.id == handed.id:
+            self.handed[key] = attrs.evolve(handed, files={})
+
+    def progress(self, seat: str) -> dict[str, dict[str, Any]]:
+        """How far a seat has come with each exercise that it has begun: what its tests say now, and of its hand-in."""
+        told = {}
+        for exercise, sheet in self._sheets.items():
+            now, handed = self.results.get((seat, exercise)), self.handed.get((seat, exercise))
+            if now is not None or handed is not None:
+                told[exercise] = {
+                    "now": None if now is None else score_as_json(now.grade),
+                    "handed_in": None if handed is None else mark_as_json(handed, sheet.basis),
+                }
+        return told
 
     # --- tests and hints ----------------------------------------------------------------------------------------------
 
-    async def keep_result(self, seat: str, exercise: str, grade: Any) -> Checked:
-        """Keeps what came of the tests, and returns it."""
-        checked = self.results[seat, exercise] = Checked(time.time(), grade)
+    async def keep_result(self, seat: str, exercise: str, grade: Any, basis: str) -> Checked:
+        """Keeps what came of tests (sheets.py), and returns it."""
+        checked = self.results[seat, exercise] = Checked(time.time(), grade, basis)
         await self._store.do(Connected.keep_result, seat, exercise, checked)
         return checked
 

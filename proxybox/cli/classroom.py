@@ -1,9 +1,13 @@
-"""`proxybox classroom`: teaches a class, makes courses and checks them."""
+"""`proxybox classroom`: teaches a class, makes courses and checks them, grades again what was handed in."""
 
+import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import attrs
 
 from proxybox.cli.exercise import checks_as_json, tell_checks
 from proxybox.cli.exits import EXIT_CANCELLED
@@ -12,9 +16,13 @@ from proxybox.cli.grade import check_needed, tell_waiting
 from proxybox.cli.run import tell_failure
 from proxybox.terminal.harmless import on_one_line
 from proxybox.terminal.progress import shown_progress
+from proxybox.terminal.tables import table
+from proxybox.terminal.text import has_colours
 
 if TYPE_CHECKING:
     from proxybox.classroom.course import Course
+    from proxybox.classroom.regrading import Regraded
+    from proxybox.classroom.results import Score
     from proxybox.teach.checking import Check
 
 
@@ -80,6 +88,52 @@ def check(courses: Sequence[str], *, jobs: int | None, as_json: bool) -> int:
     if as_json:
         print(checks_as_json(found))
     return 1 if any(each.problem for checks in found.values() for each in checks) else 0
+
+
+def regrade(
+    course: str | None, *, exercises: Sequence[str], outdated: bool, as_json: bool, **options: Any
+) -> int:  # fmt: skip
+    """Grades again what was handed in, and prints what has changed; returns 1 when something could not be graded."""
+    try:
+        check_needed()
+        from proxybox.classroom import regrading
+        from proxybox.classroom.config import Config  # isort: skip - the other one says what to install
+        from proxybox.classroom.course import EXAMPLE
+
+        given = {key: value for key, value in options.items() if value not in (None, ())}
+        if course and _named(course, EXAMPLE) != EXAMPLE:
+            given["course"] = course
+        with shown_progress("Grading again", None) as advance:
+            found = regrading.regrade(Config(**given), exercises, outdated=outdated, on_graded=advance)
+    except KeyboardInterrupt:
+        print("\nproxybox: interrupted; what is left is graded when the classroom opens", file=sys.stderr)
+        return EXIT_CANCELLED
+    except ImportError as error:
+        return tell_failure(_lacking(error))
+    except Exception as error:
+        return tell_failure(error)
+    if as_json:
+        print(json.dumps([attrs.asdict(each) for each in found]))
+    else:
+        _tell_regraded(found)
+    return 1 if any(each.fault for each in found) else 0
+
+
+def _tell_regraded(found: "Sequence[Regraded]") -> None:
+    changed = [each for each in found if each.now != each.before]
+    rows = [
+        [on_one_line(each.exercise), on_one_line(each.name), _score(each.before), _score(each.now)] for each in changed
+    ]
+    if rows:
+        print(table(("Exercise", "Name", "Before", "Now"), rows, coloured=has_colours(sys.stdout)))
+    count = "One hand-in was" if len(found) == 1 else f"{len(found)} hand-ins were"
+    print(f"{count} graded again; grades that are others now: {len(changed)}.")
+    for exercise, fault in {each.exercise: each.fault for each in found if each.fault}.items():
+        print(f"proxybox: {on_one_line(exercise)} could not be graded: {on_one_line(fault)}", file=sys.stderr)
+
+
+def _score(score: "Score | None") -> str:
+    return "none" if score is None else f"{score.points:g} / {score.possible:g}"
 
 
 def _checked(course: "Course", jobs: int | None, quietly: bool) -> "dict[str, tuple[Check, ...]]":

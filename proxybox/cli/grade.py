@@ -24,7 +24,7 @@ from proxybox.terminal.text import has_colours
 if TYPE_CHECKING:
     from proxybox.teach.exercise import Exercise
     from proxybox.teach.grades import Grade, GradeBook, PassedOver
-    from proxybox.teach.similar import Pair
+    from proxybox.teach.similar import Comparison
     from proxybox.teach.submissions import Submission
 
 #: Formats that are always written.
@@ -54,7 +54,7 @@ def grade(
     try:
         check_needed()
         from proxybox.teach.grades import GradeBook, PassedOver
-        from proxybox.teach.similar import similar
+        from proxybox.teach.similar import compare
         from proxybox.teach.submissions import find_submissions
 
         _check_formats(formats)
@@ -85,9 +85,9 @@ def grade(
                     f"grading stopped: {error.strerror or error}; run the same command to go on"
                 ) from None
         book = GradeBook(title=chosen.title, grades=grades, passed_over=tuple(passed_over))
-        pairs = similar(book, chosen.starter_files().get(chosen.file, b"").decode("utf-8", "replace"), alike)
-        _write(book, pairs, output, formats)
-        _tell(book, pairs, output, as_json=as_json)
+        found_alike = compare(book, chosen.starter_files().get(chosen.file, b"").decode("utf-8", "replace"), alike)
+        _write(book, found_alike, output, formats)
+        _tell(book, found_alike, output, as_json=as_json)
     except KeyboardInterrupt:
         print("\nproxybox: interrupted; run the same command to go on", file=sys.stderr)
         return EXIT_CANCELLED
@@ -249,12 +249,12 @@ def _write_below(output: Path, path: Path, text: str) -> None:
             raise
 
 
-def _write(book: "GradeBook", pairs: "Sequence[Pair]", output: Path, formats: Sequence[str]) -> None:
+def _write(book: "GradeBook", compared: "Comparison", output: Path, formats: Sequence[str]) -> None:
     from proxybox.teach.report import render
     from proxybox.teach.writers import WRITERS
 
     def texts() -> Iterator[tuple[str, str]]:
-        yield REPORT, render(book, pairs)
+        yield REPORT, render(book, compared.pairs, too_short=compared.too_short)
         for name in dict.fromkeys((*_FORMATS, *formats)):
             writer = WRITERS[name]
             folder = f"{name}/" if writer.per_submission else ""
@@ -267,16 +267,18 @@ def _write(book: "GradeBook", pairs: "Sequence[Pair]", output: Path, formats: Se
         raise CommandError(f"can't write {on_one_line(str(output))}: {error.strerror or error}") from None
 
 
-def _tell(book: "GradeBook", pairs: "Sequence[Pair]", output: Path, *, as_json: bool) -> None:
+def _tell(book: "GradeBook", compared: "Comparison", output: Path, *, as_json: bool) -> None:
     if as_json:
         from proxybox.teach.writers import WRITERS
 
         print(WRITERS["json"].render(book), end="")
         return
     alike: dict[str, str] = {}
-    for pair in pairs:
+    for pair in compared.pairs:
         alike.setdefault(pair.first, pair.second)
         alike.setdefault(pair.second, pair.first)
+    for student in compared.too_short:
+        alike.setdefault(student, "(too short to compare)")
     rows: list[list[Cell]] = []
     for each in book.grades:
         colour = "green" if each.status == "ok" else "red"

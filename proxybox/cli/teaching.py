@@ -187,6 +187,7 @@ Examples:
   proxybox classroom my-course --host lan --tls
   proxybox classroom new my-course
   proxybox classroom check my-course
+  proxybox classroom regrade my-course
 
 \b
 Exit status: 0 when it was ended, or
@@ -269,3 +270,22 @@ def classroom_check(courses: Sequence[str], **options: Any) -> int:
     from proxybox.cli import classroom
 
     return classroom.check(courses, **options)
+
+
+@classroom_group.command("regrade", short_help="Grade again what was handed in, after tests were mended.")
+@click.argument("course", required=False, metavar="[COURSE]", shell_complete=complete_course)
+@click.option("--exercise", "exercises", multiple=True, metavar="NAME", help="Of this exercise alone; can be repeated.")
+@click.option("--outdated", is_flag=True, help="Only what was graded by tests that have changed since.")
+@click.option("--data", metavar="PATH", help="The folder of the class, as the classroom was told.")
+@guest_option
+@packages_option
+@json_flag
+def classroom_regrade(course: str | None, **options: Any) -> int:
+    """Grade again what was handed in, of each student and exercise the latest.
+
+    It is done by the classroom when this is open, and here when it is not. Students see the grade of before, too.
+    The exit status is 0 when all was graded, 1 when something could not be.
+    """
+    from proxybox.cli import classroom
+
+    return classroom.regrade(course, **options)

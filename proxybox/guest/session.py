@@ -124,7 +124,7 @@ class Namespace:
             return
         self.screen.install()
         try:
-            for step in self.parts(source, name or self.sources.name()):
+            for step in self.parts(source, name or self.sources.name(), echo != "display"):
                 kind.result_of((yield step))
         except BaseException as error:
             step = self.screen.end_cell(error)
@@ -204,13 +204,14 @@ class Namespace:
         return code
 
     @hidden
-    def parts(self, source, name):
-        """The steps of statements, and of a last expression on its own, so that its value is shown."""
+    def parts(self, source, name, shows_value):
+        """The steps of statements, and of a last expression on its own where its value is shown."""
         tree, plain, asked = cells.parsed(source, name, self.flags | NULLS)
         self.sources.remember(source, name)
         for formats in asked:
             yield standins.set_up, (formats,)
-        has_value = tree.body and isinstance(tree.body[-1], ast.Expr) and not cells.is_hushed(plain, tree.body[-1])
+        has_value = shows_value and tree.body and isinstance(tree.body[-1], ast.Expr)
+        has_value = has_value and not cells.is_hushed(plain, tree.body[-1])
         last = tree.body.pop() if has_value else None
         for part, mode in ((tree, "exec"), (last and ast.Interactive([last]), "single")):
             if part is not None:

@@ -12,7 +12,7 @@ except ModuleNotFoundError as error:
 
 import anyio
 
-from proxybox.commands import Completeness, Completion, Displayed, Inspection
+from proxybox.commands import Completeness, Completion, Displayed, Echo, Inspection
 from proxybox.controller.boxes.boxfiles import FileEntry
 from proxybox.errors import ProxyboxError
 from proxybox.policies.checks import as_bytes
@@ -194,13 +194,13 @@ class AsyncRemoteSession(RecordedSession):
                 await self._client.ask(asks.giving_up(self.id))
 
     async def exec(
-        self, code: str, *, name: str = "", echo: bool = False, timeout: float | str | None = None, stdin: Any = None,
+        self, code: str, *, name: str = "", echo: Echo = False, timeout: float | str | None = None, stdin: Any = None,
         check: bool = False, on_stdout: Taker = None, on_stderr: Taker = None,
         on_display: Callable[[Displayed], object] | None = None,
     ) -> Result:  # fmt: skip
         """As `AsyncSession.exec`."""
         streams = any(taker is not None for taker in (on_stdout, on_stderr, on_display))
-        mode = "interactive" if echo else "exec"
+        mode = asks.mode_of(echo)
         ask = asks.code_in(self.id, mode, code, name=name, timeout=timeout, stdin=stdin, streams=streams)
         path = f"/v1/sessions/{self.id}"
         result = await self._client._result(ask, Conversation(path, stdin, on_stdout, on_stderr, on_display))
@@ -215,7 +215,7 @@ class AsyncRemoteSession(RecordedSession):
         return result.check() if check else result
 
     async def stream(
-        self, code: str, *, name: str = "", echo: bool = False, timeout: float | str | None = None, stdin: Any = None,
+        self, code: str, *, name: str = "", echo: Echo = False, timeout: float | str | None = None, stdin: Any = None,
         check: bool = False,
     ) -> AsyncGenerator[Printed | Displayed | Finished]:  # fmt: skip
         """As `AsyncSession.stream`.
@@ -223,7 +223,7 @@ class AsyncRemoteSession(RecordedSession):
         When its task is cancelled while it waits for an event, the service interrupts the program, and the session is
         busy until that has ended.
         """
-        mode = "interactive" if echo else "exec"
+        mode = asks.mode_of(echo)
         ask = asks.code_in(self.id, mode, code, name=name, timeout=timeout, stdin=stdin, streams=True)
         conversation = asks.for_stream(self.id, stdin)
         async with contextlib.aclosing(self._client._events(ask, conversation)) as events:

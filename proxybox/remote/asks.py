@@ -11,7 +11,7 @@ from urllib.parse import quote
 import attrs
 
 from proxybox import given
-from proxybox.commands import Completeness, Completion, Displayed, Inspection
+from proxybox.commands import Completeness, Completion, Displayed, Echo, Inspection
 from proxybox.controller.boxes.boxfiles import FileEntry
 from proxybox.jsonvalues import from_json, to_json
 from proxybox.policies.checks import as_bytes
@@ -155,10 +155,17 @@ def _nothing(_: bytes) -> None:
 # --- what a session is asked ------------------------------------------------------------------------------------------
 
 
+def mode_of(echo: Echo) -> str:
+    """The mode for `Session.exec`."""
+    if echo == "display":
+        return echo
+    return "interactive" if given.flag("echo", echo) else "exec"
+
+
 def code_in(
     session: str, mode: str, code: str, *, name: str = "", timeout: float | str | None, stdin: Any, streams: bool
 ) -> Ask[Result]:
-    """Asks for `Session.exec` (mode "exec", or "interactive" with echo) or `Session.eval` (mode "eval")."""
+    """Asks for `Session.exec` (mode "exec", "interactive" or "display") or `Session.eval` (mode "eval")."""
     body = _chosen(files=None, timeout=timeout, code=given.text("code", code), mode=mode, name=name or None)
     is_interactive = _put_stdin(body, stdin)
     return Ask("POST", f"/v1/sessions/{session}/execute", _read_result, body, stream=streams or is_interactive)

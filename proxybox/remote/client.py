@@ -10,7 +10,7 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError("a client of a service needs httpx: pip install 'proxybox[client]'") from error
 
-from proxybox.commands import Completeness, Completion, Displayed, Inspection
+from proxybox.commands import Completeness, Completion, Displayed, Echo, Inspection
 from proxybox.controller.boxes.boxfiles import FileEntry
 from proxybox.errors import ProxyboxError
 from proxybox.policies.checks import as_bytes
@@ -195,13 +195,13 @@ class RemoteSession(RecordedSession):
                 self._client.ask(asks.giving_up(self.id))
 
     def exec(
-        self, code: str, *, name: str = "", echo: bool = False, timeout: float | str | None = None, stdin: Any = None,
+        self, code: str, *, name: str = "", echo: Echo = False, timeout: float | str | None = None, stdin: Any = None,
         check: bool = False, on_stdout: Taker = None, on_stderr: Taker = None,
         on_display: Callable[[Displayed], object] | None = None,
     ) -> Result:  # fmt: skip
         """As `Session.exec`."""
         streams = any(taker is not None for taker in (on_stdout, on_stderr, on_display))
-        mode = "interactive" if echo else "exec"
+        mode = asks.mode_of(echo)
         ask = asks.code_in(self.id, mode, code, name=name, timeout=timeout, stdin=stdin, streams=streams)
         path = f"/v1/sessions/{self.id}"
         result = self._client._result(ask, Conversation(path, stdin, on_stdout, on_stderr, on_display))
@@ -214,11 +214,11 @@ class RemoteSession(RecordedSession):
         return result.check() if check else result
 
     def stream(
-        self, code: str, *, name: str = "", echo: bool = False, timeout: float | str | None = None, stdin: Any = None,
+        self, code: str, *, name: str = "", echo: Echo = False, timeout: float | str | None = None, stdin: Any = None,
         check: bool = False,
     ) -> Iterator[Printed | Displayed | Finished]:  # fmt: skip
         """As `Session.stream`."""
-        mode = "interactive" if echo else "exec"
+        mode = asks.mode_of(echo)
         ask = asks.code_in(self.id, mode, code, name=name, timeout=timeout, stdin=stdin, streams=True)
         conversation = asks.for_stream(self.id, stdin)
         events = self._client._events(ask, conversation)

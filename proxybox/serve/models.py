@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from proxybox.commands import Echo
+
 #: A path below /box, or a name.
 Path = Annotated[str, Field(min_length=1, max_length=4096)]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
@@ -134,17 +136,26 @@ class SessionRequest(Chosen):
 
 
 class ExecuteRequest(Strict):
-    """Code for a session. mode: statements ("exec"), an expression ("eval"), or as at a prompt ("interactive")."""
+    """Code for a session.
+
+    mode: statements ("exec"), those of a program that shows something ("display"), as at a prompt ("interactive"), or
+    an expression ("eval").
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"code": "x = 6 * 7\nx", "mode": "interactive"}]})
 
     code: Annotated[str, Field(max_length=64 << 20)]
-    mode: Literal["exec", "eval", "interactive"] = "exec"
+    mode: Literal["exec", "eval", "interactive", "display"] = "exec"
     name: Annotated[str, Field(max_length=256)] = Field("", description="The file name in tracebacks.")
     stdin: Content | None = None
     interactive: bool = Field(False, description="As for a run.")
     timeout: Seconds | None = None
     record: NoRecord = False
+
+    @property
+    def echo(self) -> Echo:
+        """As `Session.exec` wants it."""
+        return "display" if self.mode == "display" else self.mode == "interactive"
 
 
 class CallRequest(Strict):

@@ -449,7 +449,7 @@ def _source_command(method: Callable[..., Result], worker: _Worker, session: Ses
     elif asked.get("stdin") is not None:
         options["stdin"] = _data(asked["stdin"])
     if method is Session.exec:
-        options |= {"name": asked.get("name") or "", "echo": bool(asked.get("echo"))}
+        options |= {"name": asked.get("name") or "", "echo": asked.get("echo") or False}
 
     def take(displayed: Displayed) -> None:
         as_json = displayed_as_json(displayed)

@@ -111,16 +111,18 @@ def _counted(rows: Iterable[_Row]) -> Mapping[str, Counter[str]]:
     return {name: Counter({s: counts[s] for s in sorted(counts, key=order)}) for name, counts in found.items()}
 
 
-def _alike(pairs: Iterable[Pair]) -> dict[str, list[str]]:
+def _alike(pairs: Iterable[Pair], too_short: Iterable[str]) -> dict[str, list[str]]:
     """For each student, the others whose submissions are nearly the same, as far as they are named."""
     found: dict[str, list[str]] = {}
     for pair in pairs:
         for one, other in ((pair.first, pair.second), (pair.second, pair.first)):
             told = found.setdefault(one, [])
             if len(told) < _MOST_ALIKE:
-                told.append(f"{clean(other, 200)} ({pair.share:.0%})")
+                told.append(f"{clean(other, 200)} ({'identical' if pair.is_identical else f'{pair.share:.0%}'})")
             elif len(told) == _MOST_ALIKE:
                 told.append("others")
+    for student in too_short:
+        found.setdefault(student, ["too short to compare"])
     return found
 
 
@@ -143,12 +145,15 @@ def _inside(row: _Row, parts: Any, with_faults: bool) -> Iterator[tuple[Verdict,
         left -= len(told)
 
 
-def render(book: GradeBook, pairs: Iterable[Pair] = (), *, for_students: bool = False) -> str:
+def render(
+    book: GradeBook, pairs: Iterable[Pair] = (), *, too_short: Iterable[str] = (), for_students: bool = False
+) -> str:
     """The file's text.
 
-    pairs: the result of `similar`. for_students: no names and no near-duplicates, and hidden tests are only counted.
+    pairs, too_short: the result of `compare`. for_students: no names and no near-duplicates, and hidden tests are only
+    counted.
     """
-    alike = {} if for_students else _alike(pairs)
+    alike = {} if for_students else _alike(pairs, too_short)
     rows = [
         _Row(
             number=place,

@@ -1,7 +1,8 @@
 """Finds submissions that are nearly the same: a hint, not proof of anything. Short exercises have few solutions.
 
 It winnows token streams, after Schleimer, Wilkerson and Aiken, "Winnowing: Local Algorithms for Document
-Fingerprinting" (SIGMOD 2003). Names and literals do not count, and neither does what is in the starter.
+Fingerprinting" (SIGMOD 2003). Names and literals do not count, and neither does what is in the starter. What is the
+same word for word is found however short it is, unless it is the starter itself.
 """
 
 import builtins
@@ -11,7 +12,8 @@ import re
 import zlib
 from bisect import bisect
 from collections import Counter, defaultdict
-from itertools import accumulate
+from collections.abc import Iterator, Mapping
+from itertools import accumulate, combinations
 
 import attrs
 
@@ -51,12 +53,22 @@ _WORDS = re.compile(r"[A-Za-z_]\w*|\d+|[^\w\s]")
 class Pair:
     """Two submissions, by student.
 
-    share: of the smaller submission's fingerprints, those that both have, 0 to 1.
+    share: of the smaller submission's fingerprints, those that both have, 0 to 1. is_identical: whether they are the
+    same but for blanks at the ends of lines; then the share is 1.
     """
 
     first: str
     second: str
     share: float
+    is_identical: bool = False
+
+
+@attrs.frozen
+class Comparison:
+    """What came of comparing submissions: pairs, most alike first, and who has written too little to compare."""
+
+    pairs: tuple[Pair, ...]
+    too_short: tuple[str, ...]
 
 
 def tokens(source: str) -> list[str]:
@@ -118,18 +130,56 @@ _Group = tuple[tuple[int, ...], int]
 
 
 def similar(book: GradeBook, starter: str = "", threshold: float = 0.8, least: int = 8) -> tuple[Pair, ...]:
-    """The pairs that share `threshold` or more, most alike first.
+    """The pairs that share `threshold` or more, most alike first: those of `compare`."""
+    return compare(book, starter, threshold, least).pairs
 
-    A submission of fewer than `least` fingerprints is too short to compare.
+
+def compare(book: GradeBook, starter: str = "", threshold: float = 0.8, least: int = 8) -> Comparison:
+    """Compares all submissions with one another.
+
+    Of submissions of fewer than `least` fingerprints, only those that are identical are pairs.
     """
+    known = frozenset(_grams(starter))
+    marks = {index: _winnow(grade.code, known) for index, grade in enumerate(book.grades)}
+    long = {index: own for index, own in marks.items() if len(own) >= least}
+    shares = {both: (share, False) for both, share in _shared(long, threshold, least)}
+    shares |= dict.fromkeys(_identical(book, starter), (1.0, True))
     students = [grade.student for grade in book.grades]
-    groups = _groups(book, frozenset(_grams(starter)), least)
+    pairs = [
+        Pair(students[index], students[other], *told)
+        for (index, other), told in shares.items()
+        if students[index] != students[other]
+    ]
+    short = (students[index] for index in marks if index not in long)
+    return Comparison(
+        tuple(sorted(pairs, key=lambda pair: (not pair.is_identical, -pair.share, pair.first, pair.second))),
+        tuple(dict.fromkeys(short)),
+    )
+
+
+def _identical(book: GradeBook, starter: str) -> Iterator[tuple[int, int]]:
+    """The pairs of submissions that are the same text, and not the starter's."""
+    owners: defaultdict[str, list[int]] = defaultdict(list)
+    for index, grade in enumerate(book.grades):
+        owners[_trimmed(grade.code)].append(index)
+    for text, of in owners.items():
+        if text not in ("", _trimmed(starter)):
+            yield from combinations(of, 2)
+
+
+def _trimmed(source: str) -> str:
+    return "\n".join(line.rstrip() for line in source.splitlines()).strip("\n")
+
+
+def _shared(
+    marks: Mapping[int, frozenset[int]], threshold: float, least: int
+) -> Iterator[tuple[tuple[int, int], float]]:  # fmt: skip
+    """The pairs of submissions that have many fingerprints in common, and the share of these."""
     held: defaultdict[int, list[_Group]] = defaultdict(list)
-    for group in groups:
+    for group in _groups(marks):
         for index in group[0]:
             held[index].append(group)
     sizes = {index: sum(count for _, count in of) for index, of in held.items()}
-    pairs: list[Pair] = []
     for index, of in held.items():
         common: Counter[int] = Counter()
         for owners, count in of:
@@ -137,22 +187,19 @@ def similar(book: GradeBook, starter: str = "", threshold: float = 0.8, least: i
                 common[other] += count
         for other, count in common.items():
             size = min(sizes[index], sizes[other])
-            if size >= least and count >= threshold * size and students[index] != students[other]:
-                pairs.append(Pair(students[index], students[other], count / size))
-    return tuple(sorted(pairs, key=lambda pair: (-pair.share, pair.first, pair.second)))
+            if size >= least and count >= threshold * size:
+                yield (index, other), count / size
 
 
-def _groups(book: GradeBook, known: frozenset[int], least: int) -> list[_Group]:
+def _groups(marks: Mapping[int, frozenset[int]]) -> list[_Group]:
     """The groups of fingerprints, those of the fewest submissions first, as far as they are compared.
 
     Grouping makes 200 equal submissions cost only one walk over their pairs.
     """
     owners: defaultdict[int, list[int]] = defaultdict(list)
-    for index, grade in enumerate(book.grades):
-        marks = _winnow(grade.code, known)
-        if len(marks) >= least:
-            for mark in marks:
-                owners[mark].append(index)
+    for index, own in marks.items():
+        for mark in own:
+            owners[mark].append(index)
     groups = sorted(Counter(map(tuple, owners.values())).items(), key=lambda group: len(group[0]))
     costs = accumulate(len(of) * (len(of) - 1) // 2 for of, _ in groups)
     return [group for group, cost in zip(groups, costs, strict=True) if cost <= _MOST_COMPARED]

@@ -189,6 +189,8 @@ async def test_what_is_shown():
         await s.exec(code, echo=True, check=True, on_stdout=told.append, on_display=show)
         assert told == ["1", "2", "3\n", "4"]
         assert await s.get("_") == 4
+        assert (await s.exec("6", echo="display", on_display=show)).ok  # a program's last value is not shown
+        assert len(told) == 4
         kinds = []
         await s.exec("clear_output(wait=True)\n5", echo=True, on_display=lambda event: kinds.append(event.kind))
         assert kinds == ["clear", "value"]

@@ -74,6 +74,26 @@ def test_without_echo_nothing_is_shown(session: proxybox.Session) -> None:
     assert (events, result.stdout) == ([], "")
 
 
+def test_a_program_shows_what_it_displays_and_no_value_of_its_own(session: proxybox.Session) -> None:
+    told: list[object] = []
+    session.exec(
+        "print(1)\ndisplay(2)\n3", echo="display", check=True, on_stdout=told.append,
+        on_display=lambda event: told.append(event.data["text/plain"]),
+    )  # fmt: skip
+    assert told == ["1\n", "2"]
+    with pytest.raises(TypeError, match='echo: want True, False or "display"'):
+        session.exec("1", echo="no")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("code", ["x = \\", "if True:", "print(1)\nfor n in 1, 2:\n", "'''", "x = ("])
+def test_a_program_is_compiled_as_it_is(session: proxybox.Session, code: str) -> None:
+    shown = session.exec(code, name="solution.py", echo="display").error
+    plain = session.exec(code, name="solution.py").error
+    assert shown is not None
+    assert plain is not None
+    assert shown.traceback.splitlines()[1:] == plain.traceback.splitlines()[1:]
+
+
 def test_what_was_printed_before_comes_before(session: proxybox.Session) -> None:
     told: list[object] = []
     session.exec(

@@ -20,9 +20,10 @@ from proxybox.classroom.app import app
 from proxybox.classroom.boxes import Desk, Run
 from proxybox.classroom.config import Config
 from proxybox.classroom.models import Save
+from proxybox.classroom.records import HandIn
 from proxybox.classroom.results import bounded
 from proxybox.classroom.seats import Attempts, Seats
-from proxybox.classroom.store import Connected, HandIn, Store
+from proxybox.classroom.store import Connected, Store
 from proxybox.serve.callers import Caller
 from proxybox.serve.database import StoreError
 from proxybox.serve.problems import Refusal

@@ -444,7 +444,7 @@ def test_the_archive_of_all_code_stays_in_its_folder(handed: dict[str, Student],
     assert len({name.casefold() for name in names}) == len(names), "one file takes the place of another"
     folders = {name.partition("/")[0].casefold() for name in names if "double (handed in)/solution.py" in name}
     seats = teacher.get("/api/teacher/state").json()["seats"]
-    assert len(folders) == sum("double" in seat["handed_in"] for seat in seats) >= len(handed)
+    assert len(folders) == sum("double" in seat["progress"] for seat in seats) >= len(handed)
 
 
 def test_what_was_handed_in_cannot_be_forged_in_the_archive(handed: dict[str, Student], teacher: httpx.Client) -> None:

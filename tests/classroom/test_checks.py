@@ -36,7 +36,7 @@ from proxybox.teach.boxes import NOT_RUN
 from proxybox.teach.checking import find_exercise, shipped_exercises
 from proxybox.teach.exercise import Exercise, load_exercise
 from proxybox.teach.grades import Grade, Verdict
-from proxybox.teach.grading import grade, local_pool
+from proxybox.teach.grading import grade, local_pool, pack
 from proxybox.teach.ready import STOPPED
 from tests import sweeps
 
@@ -123,7 +123,7 @@ class Told:
 
     def ask(self, key: str, name: str, **options: Any) -> "asyncio.Task[Grade]":
         """A check that waits, or has begun, when the test goes on."""
-        work = self.checks.check(key, self.exercises[name], {"name": name.encode()}, **options)
+        work = self.checks.check(key, pack(self.exercises[name]), {"name": name.encode()}, **options)
         return asyncio.create_task(work)
 
     async def begun(self) -> tuple[Fake, str, "asyncio.Future[Done]"]:
@@ -349,7 +349,7 @@ def test_grades_are_those_of_grade(tmp_path: Path) -> None:
                     ]
                     wanted, *found = await asyncio.gather(
                         asyncio.to_thread(grade, exercise, given, executor=pool),
-                        *(checks.check(each.student, exercise, each.files) for each in given),
+                        *(checks.check(each.student, pack(exercise), each.files) for each in given),
                     )
                     assert found == list(wanted)
                     assert {each.status for each in wanted} - {"ok"}
@@ -383,7 +383,7 @@ def test_a_student_learns_nothing_of_hidden_tests(tmp_path: Path) -> None:
 
     async def main() -> Grade:
         async with started(brief_seconds=600.0, quick_seconds=600.0, deadline=600.0) as checks:
-            return await checks.check("ann", make(tmp_path), {"solution.py": textwrap.dedent(hostile).encode()})
+            return await checks.check("ann", pack(make(tmp_path)), {"solution.py": textwrap.dedent(hostile).encode()})
 
     found = asyncio.run(main())
     told = json.dumps(results_of(found))
@@ -407,9 +407,9 @@ def test_a_loop_without_end_costs_the_deadline_and_no_process(tmp_path: Path, mo
 
         async with started(brief_seconds=0.1, quick_seconds=0.2, deadline=0.4, make_lane=lane) as checks:
             exercise = make(tmp_path / "exercise")
-            ended = await checks.check("ann", exercise, {"solution.py": ENDLESS})
+            ended = await checks.check("ann", pack(exercise), {"solution.py": ENDLESS})
             pids = {each.pid for each in lanes}
-            done = await checks.check("ann", exercise, {"solution.py": RIGHT}, deadline=600.0)
+            done = await checks.check("ann", pack(exercise), {"solution.py": RIGHT}, deadline=600.0)
             return ended, done, pids ^ {each.pid for each in lanes}
 
     ended, done, others = asyncio.run(main())
@@ -434,8 +434,8 @@ def test_a_test_that_never_ends_is_ended_with_its_process(tmp_path: Path, monkey
         async with started(brief_seconds=0.1, quick_seconds=0.2, deadline=0.4) as checks:
             exercise = make(tmp_path / "fine")
             return (
-                await checks.check("ann", make(tmp_path / "stuck", STUCK), {"solution.py": RIGHT}),
-                await checks.check("ann", exercise, {"solution.py": RIGHT}, deadline=60.0),
+                await checks.check("ann", pack(make(tmp_path / "stuck", STUCK)), {"solution.py": RIGHT}),
+                await checks.check("ann", pack(exercise), {"solution.py": RIGHT}, deadline=60.0),
             )
 
     stuck, fine = asyncio.run(main())
@@ -462,7 +462,7 @@ def test_a_killed_process_costs_its_own_check_one_try(tmp_path: Path) -> None:
 
         async with started(make_lane=lane) as checks:
             exercise = make(tmp_path / "exercise")
-            asked = (checks.check(key, exercise, {"solution.py": RIGHT}) for key in ("ann", "bob", "eve"))
+            asked = (checks.check(key, pack(exercise), {"solution.py": RIGHT}) for key in ("ann", "bob", "eve"))
             return list(await asyncio.gather(*asked))
 
     ann, bob, eve = asyncio.run(main())
@@ -483,7 +483,7 @@ def test_processes_are_replaced_and_leave_nothing(tmp_path: Path) -> None:
         exercise = make(tmp_path / "exercise")
         async with started(make_lane=lane) as checks:
             for _ in range(3):
-                assert statuses(await checks.check("ann", exercise, {"solution.py": RIGHT})) == ["ok", "ok"]
+                assert statuses(await checks.check("ann", pack(exercise), {"solution.py": RIGHT})) == ["ok", "ok"]
                 pids.append(lanes[0].pid)
 
     asyncio.run(main())
@@ -503,7 +503,7 @@ def test_a_flood_is_cut(tmp_path: Path) -> None:
     async def main() -> Grade:
         async with started() as checks:
             return await checks.check(
-                "ann", make(tmp_path, settings="[limits]\ncpu_time = 1\n"), {"solution.py": flood}
+                "ann", pack(make(tmp_path, settings="[limits]\ncpu_time = 1\n")), {"solution.py": flood}
             )
 
     found = asyncio.run(main())
@@ -516,8 +516,8 @@ def test_what_the_teacher_did_wrong_is_told_to_the_teacher_alone(tmp_path: Path)
         async with started(quick=1) as checks:
             broken = make(tmp_path / "broken", "ANSWER = 4711\ndef test_double(student)\n")
             return (
-                await checks.check("ann", broken, {"solution.py": RIGHT}),
-                await checks.check("ann", make(tmp_path / "whole"), {"solution.py": RIGHT}),
+                await checks.check("ann", pack(broken), {"solution.py": RIGHT}),
+                await checks.check("ann", pack(make(tmp_path / "whole")), {"solution.py": RIGHT}),
             )
 
     found, other = asyncio.run(main())
@@ -552,7 +552,9 @@ def test_exercises_in_one_process_have_modules_of_their_own(tmp_path: Path) -> N
             }
             return [
                 statuses(
-                    await checks.check("ann", made[number], {"solution.py": f"def answer(): return {said}".encode()})
+                    await checks.check(
+                        "ann", pack(made[number]), {"solution.py": f"def answer(): return {said}".encode()}
+                    )
                 )
                 for number in (1, 2, 1, 2)
                 for said in (1, 2)
@@ -581,7 +583,7 @@ def test_nothing_of_a_submission_is_in_the_results_of_the_next(tmp_path: Path) -
         async with started(quick=1) as checks:
             exercise = make(tmp_path, tests)
             return [
-                await checks.check(key, exercise, {"solution.py": code})
+                await checks.check(key, pack(exercise), {"solution.py": code})
                 for key, code in (
                     ("ann", b"WHO = 'ann'\ndef double(n):\n    print('by ann')\n    return 3\n"),
                     ("bob", b""),

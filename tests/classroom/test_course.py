@@ -158,7 +158,7 @@ def test_what_is_checked_for_students_has_them_too(tmp_path: Path) -> None:
         checks = Checks(quick=1, slow=1)
         await checks.start()
         try:
-            grade = await checks.check("seat", load_course(tmp_path).lessons[0].exercise, {"solution.py": code})
+            grade = await checks.check("seat", pack(load_course(tmp_path).lessons[0].exercise), {"solution.py": code})
         finally:
             await checks.close()
         return [test.status for test in grade.tests]

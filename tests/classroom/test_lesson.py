@@ -74,8 +74,8 @@ class Student:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def run(self, code: str, exercise: str = GREETING) -> str:
-        return self.post(f"exercises/{exercise}/run", self.body(code), 202)["run"]
+    def run(self, code: str, exercise: str = GREETING, **more: Any) -> str:
+        return self.post(f"exercises/{exercise}/run", self.body(code, **more), 202)["run"]
 
     def texts(self, exercise: str = GREETING) -> dict[str, str]:
         return self.get(f"exercises/{exercise}")["files"]
@@ -180,6 +180,24 @@ def test_an_error_is_told_with_its_line(student: Student) -> None:
         student.run("print('so far')\n\n1 / 0\n")
         error = read.until("finished")["error"]
         assert (error["type"], error["line"]) == ("ZeroDivisionError", 3)
+
+
+@pytest.mark.parametrize(
+    ("code", "line"), [("print('so far')\nx = \\", 2), ("if True:", 1), ("def f():\n", 1), ("x = (1,\n", 1)]
+)
+def test_a_program_is_run_as_it_is(student: Student, code: str, line: int) -> None:
+    with events(student.http) as read:
+        student.run(code)
+        error = read.until("finished")["error"]
+        assert error["type"] in ("SyntaxError", "IndentationError")
+        assert error["line"] == line
+
+
+def test_a_program_has_no_value(student: Student) -> None:
+    with events(student.http) as read:
+        student.run("print('said')\n6 * 7")
+        assert read.until("finished")["status"] == "ok"
+        assert "value" not in [told.name for told in read.seen]
 
 
 def test_every_line_of_much_output_comes_once(student: Student) -> None:
@@ -307,7 +325,7 @@ def test_tests_are_run_and_their_results_kept(student: Student) -> None:
     assert right["passed"] == right["total"] > 0
     assert student.get(f"exercises/{GREETING}")["results"]["passed"] == right["passed"]
     mine = next(each for each in student.get("me")["course"]["exercises"] if each["id"] == GREETING)
-    assert (mine["passed"], mine["total"]) == (right["passed"], right["total"])
+    assert (mine["now"]["passed"], mine["now"]["total"]) == (right["passed"], right["total"])
 
 
 def test_what_is_handed_in_is_graded_and_kept_once(student: Student, teacher: httpx.Client) -> None:
@@ -322,7 +340,8 @@ def test_what_is_handed_in_is_graded_and_kept_once(student: Student, teacher: ht
     student.save("print('later')\n")
     seen = teacher.get(f"/api/teacher/seats/{student.seat['id']}", params={"exercise": GREETING}).json()
     assert seen["handed_in"]["id"] == first["id"]
-    assert seen["seat"]["handed_in"] == [GREETING]
+    assert list(seen["seat"]["progress"]) == [GREETING]
+    assert seen["seat"]["progress"][GREETING]["handed_in"]["at"] == first["at"]
     archive = zipfile.ZipFile(io.BytesIO(teacher.get("/api/teacher/export/code.zip").content))
     folder = f"{student.seat['name']}/{GREETING}"
     assert archive.read(f"{folder} (handed in)/solution.py") == b"print('mine')\n"
@@ -356,7 +375,7 @@ def test_two_pages_that_save_both_stay_in_the_history(student: Student) -> None:
         f"exercises/{GREETING}/run", student.body("there = 1\n", base=first["version"], client="two"), 202
     )
     assert student.texts()["solution.py"] == "there = 1\n"
-    assert student.save("so = 1\n", base=first["version"])["conflict"] is True
+    assert student.save("so = 1\n", base=first["version"])["conflict"]["version"] == late["version"]
     versions = student.get(f"exercises/{GREETING}/versions")["versions"]
     assert late["version"] in [each["version"] for each in versions]
     kept = student.get(f"exercises/{GREETING}/versions/{late['version']}")
@@ -364,9 +383,9 @@ def test_two_pages_that_save_both_stay_in_the_history(student: Student) -> None:
 
 
 def test_saves_that_follow_soon_are_one_version_but_not_what_took_much_away(student: Student) -> None:
-    student.save("a = 1\n" * 10)
-    grown = student.save("a = 1\n" * 11)
-    shorter = student.save("a = 1\n")
+    begun = student.save("a = 1\n" * 10)
+    grown = student.save("a = 1\n" * 11, base=begun["version"])
+    shorter = student.save("a = 1\n", base=grown["version"])
     versions = student.get(f"exercises/{GREETING}/versions")["versions"]
     assert [each["version"] for each in versions] == [shorter["version"], grown["version"], 0]
     kept = student.get(f"exercises/{GREETING}/versions/{grown['version']}")
@@ -374,11 +393,11 @@ def test_saves_that_follow_soon_are_one_version_but_not_what_took_much_away(stud
 
 
 def test_runs_stay_in_the_history(student: Student) -> None:
-    student.save("print(1)\n")
+    saved = student.save("print(1)\n")
     with events(student.http) as read:
-        student.run("print(2)\n")
+        student.run("print(2)\n", base=saved["version"])
         read.until("finished")
-    student.save("print(3)\n")
+    student.save("print(3)\n", base=saved["version"] + 1)
     whys = [each["why"] for each in student.get(f"exercises/{GREETING}/versions")["versions"]]
     assert whys == ["saved", "run", "saved", "starter"]
 
@@ -702,4 +721,4 @@ def test_everything_is_there_another_day(tmp_path: Path) -> None:
         assert mine["id"] == handed["id"]
         assert mine["results"] is not None
         row = row_of(teacher, student)
-        assert (row["name"], row["hand"], row["handed_in"]) == ("Ada", seat["hand"], [LEAP])
+        assert (row["name"], row["hand"], list(row["progress"])) == ("Ada", seat["hand"], [LEAP])

@@ -4,6 +4,8 @@ What a platform signs is right in every way but one in each of the attacks here.
 """
 
 import asyncio
+import datetime
+import html
 import http.server
 import json
 import re
@@ -27,6 +29,7 @@ from proxybox.classroom.edge import Edge  # noqa: E402
 from proxybox.classroom.lesson import Lesson  # noqa: E402
 from proxybox.classroom.lti.bridge import Bridge  # noqa: E402
 from proxybox.classroom.lti.platforms import Platform, load_platforms  # noqa: E402
+from proxybox.classroom.store import Connected  # noqa: E402
 from proxybox.policies import PolicyError  # noqa: E402
 from tests.classroom.attacking import write_course  # noqa: E402
 from tests.classroom.listening import within  # noqa: E402
@@ -34,6 +37,7 @@ from tests.classroom.listening import within  # noqa: E402
 CLAIM = "https://purl.imsglobal.org/spec/lti/claim"
 ROLE = "http://purl.imsglobal.org/vocab/lis/v2/membership#"
 SCORE = "https://purl.imsglobal.org/spec/lti-ags/scope/score"
+ENDPOINT = "https://purl.imsglobal.org/spec/lti-ags/claim/endpoint"
 HOST = "https://localhost:8443"
 COURSE = {
     "01-double/exercise.toml": 'title = "Twice"\n',
@@ -47,6 +51,9 @@ COURSE = {
     "02-half/text.md": "Write `half(n)`.\n",
     "02-half/starter/solution.py": "def half(n):\n    pass\n",
     "02-half/tests/test_half.py": "def test_two(student):\n    student.expect('half', 2, returns=1)\n",
+    "03-broken/exercise.toml": 'title = "Broken"\n',
+    "03-broken/text.md": "Write `x = 1`.\n",
+    "03-broken/tests/test_it.py": "def test(:\n",
 }
 
 
@@ -122,9 +129,7 @@ class Double:
             f"{CLAIM}/version": "1.3.0", f"{CLAIM}/message_type": "LtiResourceLinkRequest",
             f"{CLAIM}/deployment_id": "7", f"{CLAIM}/roles": [f"{ROLE}Learner"],
             f"{CLAIM}/custom": {"exercise": "01-double"},
-            "https://purl.imsglobal.org/spec/lti-ags/claim/endpoint": {
-                "scope": [SCORE], "lineitem": f"{self.url}/lines/5?page=1",
-            },
+            ENDPOINT: {"scope": [SCORE], "lineitem": f"{self.url}/lines/5?page=1"},
             **changes,
         }  # fmt: skip
         return {name: value for name, value in claims.items() if value is not None}
@@ -141,6 +146,11 @@ class Double:
         with self.got:
             assert self.got.wait_for(found, 60)
             return found()[0]
+
+
+def line(platform: "Double", name: str) -> dict[str, Any]:
+    """The claim of a link with a column of grades of its own."""
+    return {"scope": [SCORE], "lineitem": f"{platform.url}/lines/{name}"}
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +265,256 @@ def test_a_grade_that_the_platform_does_not_take_is_brought_when_the_class_opens
             assert [each for each in platform.scores if each[1]["userId"] == "user-2"] == []
             async with Bridge(room.lesson, load_platforms(Path(room.lesson.config.lti))).open():
                 _, score = await asyncio.to_thread(platform.wait_for_score, "user-2")
-            assert (score["userId"], score["scoreGiven"]) == ("user-2", 50.0)  # one of two exercises
+            assert (score["userId"], score["scoreGiven"]) == ("user-2", 33.33)  # one of three exercises
+
+    room.loop.run(lesson())
+
+
+async def hand_in(browser: Any, exercise: str, code: str) -> None:
+    """Hands in, and waits for the grade."""
+    body = {"files": {"solution.py": code}}
+    answer = await browser.post(f"/api/exercises/{exercise}/hand-in", json=body, headers={"Origin": HOST})
+    assert answer.status_code == 201, answer.text
+    await until(browser, exercise, lambda told: told["handed_in"]["score"] is not None)
+
+
+async def until(browser: Any, exercise: str, holds: Callable[[Any], bool]) -> None:
+    """Waits until something holds of what a student is told of an exercise."""
+    async with asyncio.timeout(60):
+        while not holds((await browser.get(f"/api/exercises/{exercise}")).json()):
+            await asyncio.sleep(0.02)
+
+
+def test_a_link_that_is_opened_after_the_hand_in_brings_its_grade(room: Room, platform: Double) -> None:
+    async def lesson() -> None:
+        async with room.browser() as browser:
+            await launched(browser, platform, sub="late", **{ENDPOINT: None})  # a link without a column of grades
+            await hand_in(browser, "01-double", "def double(n):\n    return 4\n")
+            await launched(browser, platform, sub="late")
+            _, score = await asyncio.to_thread(platform.wait_for_score, "late")
+            assert score["scoreGiven"] == 50.0
+
+    room.loop.run(lesson())
+
+
+def test_what_is_tested_after_the_hand_in_changes_no_grade(room: Room, platform: Double) -> None:
+    async def lesson() -> None:
+        async with room.browser() as browser:
+            await launched(browser, platform, sub="tester", **{ENDPOINT: None})
+            await hand_in(browser, "01-double", "def double(n):\n    return 2 * n\n")
+            body = {"files": {"solution.py": "def double(n):\n    return 0\n"}}
+            await browser.post("/api/exercises/01-double/check", json=body, headers={"Origin": HOST})
+            await until(browser, "01-double", lambda told: told["results"] is not None)
+            await launched(browser, platform, sub="tester")
+            _, score = await asyncio.to_thread(platform.wait_for_score, "tester")
+            assert score["scoreGiven"] == 100.0
+
+    room.loop.run(lesson())
+
+
+def test_a_grade_that_could_not_be_given_is_not_brought_as_none(room: Room, platform: Double) -> None:
+    """No points are told where the tests are at fault; once they are mended, the grade comes, later than any before."""
+
+    async def lesson() -> None:
+        tests = Path(room.lesson.config.course, "03-broken/tests/test_it.py")
+        async with room.browser() as browser:
+            await launched(browser, platform, sub="waits", **{f"{CLAIM}/custom": {"exercise": "03-broken"}})
+            answer = await browser.post(
+                "/api/exercises/03-broken/hand-in", json={"files": {"solution.py": "x = 1\n"}}, headers={"Origin": HOST}
+            )
+            handed = answer.json()["handed_in"]["at"]
+            await until(browser, "03-broken", lambda told: told["handed_in"]["has_failed"])
+            assert [each for each in platform.scores if each[1]["userId"] == "waits"] == []
+            tests.write_text("def test_it(student):\n    assert student.get('x') == 1\n")
+            _, score = await asyncio.to_thread(platform.wait_for_score, "waits")
+            assert score["scoreGiven"] == 100.0
+            assert datetime.datetime.fromisoformat(score["timestamp"]).timestamp() > handed
+
+    room.loop.run(lesson())
+
+
+@pytest.mark.parametrize("roles", [["Learner"], ["Instructor"]])
+def test_an_exercise_that_is_not_there_is_told_on_a_page(room: Room, platform: Double, roles: list[str]) -> None:
+    """For the teacher who has made the link; and nobody gets a seat, another exercise, or the mean of the course."""
+
+    async def lesson() -> None:
+        before = len(list(room.lesson.seats)), await room.lesson.store.do(Connected.lines)
+        async with room.browser() as browser:
+            claims = {f"{CLAIM}/custom": {"exercise": "01-duoble<b>"}, f"{CLAIM}/roles": [f"{ROLE}{roles[0]}"]}
+            answer = await launched(browser, platform, sub=f"lost {roles}", **claims)
+            assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+            for words in ("01-duoble&lt;b&gt;", "Did it mean 01-double?", "exercise=02-half"):
+                assert words in answer.text, words
+            assert "__Host-seat" not in str(answer.headers)
+            assert (await browser.get("/api/me")).status_code == 401
+        assert (len(list(room.lesson.seats)), await room.lesson.store.do(Connected.lines)) == before
+
+    room.loop.run(lesson())
+
+
+def test_what_is_refused_is_told_on_a_page(room: Room, platform: Double) -> None:
+    async def lesson() -> None:
+        async with room.browser() as browser:
+            asked = await login(browser, platform)
+            answer = await launch(browser, platform, "no token", asked["state"])
+            assert (answer.status_code, answer.headers["content-type"]) == (403, "text/html; charset=utf-8")
+            assert "is not believed" in answer.text
+
+    room.loop.run(lesson())
+
+
+# --- classes ----------------------------------------------------------------------------------------------------------
+
+
+def test_each_course_of_a_platform_is_a_class_of_its_own(room: Room, platform: Double) -> None:
+    """With seats, names and grades of its own, also for who is in two of them."""
+
+    async def lesson() -> None:
+        seats = {}
+        for context, title in (("c-7", "Class 7"), ("c-8", "Class 8"), ("c-7", "Class 7 now")):
+            told = {f"{CLAIM}/context": {"id": context, "title": title}, ENDPOINT: line(platform, context)}
+            async with room.browser() as browser:
+                await launched(browser, platform, sub="of two", name="Grace", **told)
+                me = (await browser.get("/api/me")).json()["seat"]
+                assert me["name"] == "Grace"  # in each of them
+                assert seats.setdefault(context, me["id"]) == me["id"]
+                if title == "Class 7":
+                    await hand_in(browser, "01-double", "def double(n):\n    return 2 * n\n")
+        path, score = await asyncio.to_thread(platform.wait_for_score, "of two")
+        assert (path, score["scoreGiven"]) == ("/lines/c-7/scores", 100.0)
+        assert [each[0] for each in platform.scores if each[1]["userId"] == "of two"] == ["/lines/c-7/scores"]
+
+        async with room.browser() as teacher:
+            await launched(teacher, platform, sub="user-3", **{f"{CLAIM}/roles": [f"{ROLE}Instructor"]})
+            state = (await teacher.get("/api/teacher/state")).json()
+            classes = {each["title"]: each["id"] for each in state["classes"]}
+            assert set(classes) == {"Class 7 now", "Class 8"}
+            of = {row["id"]: row["class"] for row in state["seats"]}
+            assert {title: of[seats[f"c-{title[6]}"]] for title in classes} == classes
+            query = {"exercise": "01-double", "format": "csv"}
+            for title, count in (("Class 7 now", 1), ("Class 8", 0)):
+                answer = await teacher.get("/api/teacher/export/grades", params={**query, "class": classes[title]})
+                assert answer.text.count("Grace") == count
+            answer = await teacher.get("/api/teacher/export/grades", params={**query, "class": "none"})
+            assert answer.status_code == 404
+
+    room.loop.run(lesson())
+
+
+def test_who_came_before_there_were_classes_keeps_the_seat_in_the_first_one(room: Room, platform: Double) -> None:
+    async def lesson() -> None:
+        found = []
+        for context in (None, {"id": "c-1", "label": "First"}, {"id": "c-2"}):
+            async with room.browser() as browser:
+                await launched(browser, platform, sub="old", name="Old", **{f"{CLAIM}/context": context})
+                found.append((await browser.get("/api/me")).json()["seat"]["id"])
+        assert found[0] == found[1] != found[2]
+
+    room.loop.run(lesson())
+
+
+# --- deep linking -----------------------------------------------------------------------------------------------------
+
+
+def choosing(platform: Double, **settings: Any) -> dict[str, Any]:
+    """The claims of a platform that asks which link is to stand in a course."""
+    told = {
+        "deep_link_return_url": f"{platform.url}/chosen?course=4", "accept_types": ["link", "ltiResourceLink"],
+        "accept_presentation_document_targets": ["iframe", "window"], "data": "opaque <data>", **settings,
+    }  # fmt: skip
+    return {
+        f"{CLAIM}/message_type": "LtiDeepLinkingRequest", f"{CLAIM}/roles": [f"{ROLE}Instructor"],
+        f"{CLAIM}/custom": None, "https://purl.imsglobal.org/spec/lti-dl/claim/deep_linking_settings": told,
+    }  # fmt: skip
+
+
+def policy_of(answer: Any) -> dict[str, str]:
+    told = answer.headers["content-security-policy"].split(";")
+    return dict(part.strip().partition(" ")[::2] for part in told)
+
+
+def field(answer: Any, name: str) -> str:
+    return html.unescape(re.search(f'name="{name}" value="([^"]*)"', answer.text)[1])
+
+
+@pytest.mark.parametrize(("exercise", "title"), [("02-half", "Half"), ("", "course")])
+def test_an_exercise_is_chosen_on_a_page(room: Room, platform: Double, exercise: str, title: str) -> None:
+    """Which may stand within the platform's, and whose answer goes there, signed by the classroom, once."""
+
+    async def lesson() -> None:
+        before = len(list(room.lesson.seats))
+        async with room.browser() as browser:
+            page = await launched(browser, platform, sub="chooser", **choosing(platform))
+            assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+            assert "Twice" in page.text
+            assert policy_of(page)["frame-ancestors"] == platform.url
+            assert "__Host-seat" not in str(page.headers)
+            form = {"word": field(page, "word"), "exercise": exercise}
+            answer = await browser.post("/lti/choose", data=form, headers={"Origin": HOST})
+            assert f'action="{platform.url}/chosen?course=4"' in answer.text
+            assert policy_of(answer)["form-action"] == f"'self' {platform.url}"
+            keys = jwt.PyJWKSet.from_dict((await browser.get("/lti/keys")).json()).keys
+            told = jwt.decode(
+                field(answer, "JWT"), keys[0].key, algorithms=["RS256"], audience=platform.url, issuer="tool-1",
+                options={"require": ["exp", "iat", "nonce"]},
+            )  # fmt: skip
+            assert told[f"{CLAIM}/message_type"] == "LtiDeepLinkingResponse"
+            assert (told[f"{CLAIM}/deployment_id"], told[f"{CLAIM}/version"]) == ("7", "1.3.0")
+            assert told["https://purl.imsglobal.org/spec/lti-dl/claim/data"] == "opaque <data>"
+            (item,) = told["https://purl.imsglobal.org/spec/lti-dl/claim/content_items"]
+            assert (item["type"], item["title"], item["url"]) == ("ltiResourceLink", title, f"{HOST}/lti/launch")
+            assert item.get("custom") == ({"exercise": exercise} if exercise else None)
+            assert item["lineItem"]["scoreMaximum"] == 100
+            again = await browser.post("/lti/choose", data=form, headers={"Origin": HOST})
+            assert again.status_code == 403
+        assert len(list(room.lesson.seats)) == before
+
+    room.loop.run(lesson())
+
+
+@pytest.mark.parametrize(
+    ("settings", "form"),
+    [
+        ({"accept_types": ["html"]}, None),
+        ({"accept_types": 7}, None),
+        ({"deep_link_return_url": "http://elsewhere.example/"}, None),
+        ({"deep_link_return_url": "javascript:alert(1)"}, None),
+        ({"deep_link_return_url": "https://a.example;script-src *"}, None),
+        ({"deep_link_return_url": "https://a.example 'self'/"}, None),
+        ({"deep_link_return_url": "https://[::1"}, None),
+        ({"deep_link_return_url": 7}, None),
+        ({}, {"exercise": "../none"}),
+        ({}, {"word": "made up"}),
+    ],
+)
+def test_what_cannot_be_chosen(room: Room, platform: Double, settings: Any, form: Any) -> None:
+    async def lesson() -> None:
+        async with room.browser() as browser:
+            page = await launched(browser, platform, sub="chooser", **choosing(platform, **settings))
+            if form is None:
+                assert page.status_code == 422
+                return
+            told = {"word": field(page, "word"), "exercise": "02-half", **form}
+            answer = await browser.post("/lti/choose", data=told, headers={"Origin": HOST})
+            assert answer.status_code in (403, 404)
+            assert "JWT" not in answer.text
+            assert policy_of(answer)["frame-ancestors"] == "'none'"
+
+    room.loop.run(lesson())
+
+
+def test_a_platform_that_takes_no_column_gets_none(room: Room, platform: Double) -> None:
+    async def lesson() -> None:
+        async with room.browser() as browser:
+            page = await launched(
+                browser, platform, sub="chooser", **choosing(platform, accept_lineitem=False, data=None)
+            )
+            form = {"word": field(page, "word"), "exercise": "02-half"}
+            answer = await browser.post("/lti/choose", data=form, headers={"Origin": HOST})
+            told = jwt.decode(field(answer, "JWT"), options={"verify_signature": False})
+            (item,) = told["https://purl.imsglobal.org/spec/lti-dl/claim/content_items"]
+            assert "lineItem" not in item
+            assert "https://purl.imsglobal.org/spec/lti-dl/claim/data" not in told
 
     room.loop.run(lesson())
 
@@ -293,7 +552,7 @@ FORGED: dict[str, Callable[[Double, Mapping[str, str]], str]] = {
     "without a user": lambda p, asked: p.sign(p.claims(asked, sub=None)),
     "of another deployment": lambda p, asked: p.sign(p.claims(asked, **{f"{CLAIM}/deployment_id": "8"})),
     "of another version": lambda p, asked: p.sign(p.claims(asked, **{f"{CLAIM}/version": "1.1"})),
-    "of another kind": lambda p, asked: p.sign(p.claims(asked, **{f"{CLAIM}/message_type": "LtiDeepLinkingRequest"})),
+    "of another kind": lambda p, asked: p.sign(p.claims(asked, **{f"{CLAIM}/message_type": "LtiSubmissionReview"})),
     "no token": lambda p, asked: "a.b.c",
     "empty": lambda p, asked: "",
     "too long": lambda p, asked: p.sign(p.claims(asked, name="x" * 100_000)),

@@ -103,6 +103,9 @@ def test_a_session(client: Client, session: RemoteSession) -> None:
 
 def test_what_a_session_shows(session: RemoteSession) -> None:
     shown = []
+    session.exec("display(1)\n2", echo="display", on_display=shown.append)
+    assert [each.kind for each in shown] == ["display"]
+    shown.clear()
     session.exec("display(1)\n2", echo=True, on_display=shown.append)
     assert [(each.kind, each.data["text/plain"]) for each in shown] == [("display", "1"), ("value", "2")]
 

@@ -30,6 +30,11 @@ def test_a_prompt_shows_the_value_at_the_end(server: Server, session: str) -> No
     assert (shown["kind"], shown["data"]["text/plain"]) == ("value", "42")
 
 
+def test_a_program_shows_what_it_displays_and_no_value(server: Server, session: str) -> None:
+    (shown,) = server.execute(session, "display(1)\n2", mode="display")["display"]
+    assert (shown["kind"], shown["data"]["text/plain"]) == ("display", "1")
+
+
 def test_values_cross_without_loss(server: Server, session: str) -> None:
     value = {"$dict": [[1, {"$tuple": [{"$bytes": "/w=="}, {"$float": "inf"}, {"$int": "0x20000000000000"}]}]]}
     assert server.http.put(f"{session}/variables/v", json={"value": value}).status_code == 204

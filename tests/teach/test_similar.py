@@ -8,7 +8,7 @@ import pytest
 
 from proxybox.teach import similar as module
 from proxybox.teach.grades import Grade, GradeBook
-from proxybox.teach.similar import fingerprints, similar, tokens
+from proxybox.teach.similar import Pair, compare, fingerprints, similar, tokens
 
 A = """
 def total(values, limit):
@@ -43,6 +43,22 @@ def _book(*codes: str) -> GradeBook:
 def test_renamed_copy() -> None:
     (pair,) = similar(_book(A, COPY, OTHER))
     assert (pair.first, pair.second, pair.share) == ("s0", "s1", 1.0)
+
+
+def test_what_is_the_same_is_found_however_short() -> None:
+    starter = "name = input()\n"
+    book = _book("print(1)\n", "print(1)  \r\n\n", "print(2)\n", starter, starter, "", "\n")
+    found = compare(book, starter)
+    assert found.pairs == (Pair("s0", "s1", 1.0, is_identical=True),)
+    assert found.too_short == tuple(f"s{i}" for i in range(7))
+
+
+def test_what_is_identical_comes_before_what_is_alike() -> None:
+    found = compare(_book(A, COPY, OTHER, OTHER, "x = 1\n"))
+    assert [(pair.first, pair.second, pair.is_identical) for pair in found.pairs] == [
+        ("s2", "s3", True), ("s0", "s1", False),
+    ]  # fmt: skip
+    assert found.too_short == ("s4",)
 
 
 def test_starter_does_not_count() -> None:
@@ -91,7 +107,7 @@ def test_fingerprints_of_one_are_bounded() -> None:
     assert len(fingerprints(noise(0))) == module._MOST_MARKS
     (pair,) = similar(_book(noise(0), noise(0), noise(1)))
     assert pair.share == 1
-    groups = module._groups(_book(*map(noise, range(4))), frozenset(), 8)
+    groups = module._groups({seed: fingerprints(noise(seed)) for seed in range(4)})
     assert sum(len(owners) * count for owners, count in groups) <= 4 * module._MOST_MARKS
 
 

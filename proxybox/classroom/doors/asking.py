@@ -7,7 +7,7 @@ from fastapi import Depends, Path, Request, Response
 from starlette.requests import HTTPConnection
 
 from proxybox.classroom.lesson import Lesson
-from proxybox.classroom.store import Seat
+from proxybox.classroom.records import Seat
 from proxybox.serve.problems import Refusal
 
 #: The cookie of a seat for pages within those of another site.

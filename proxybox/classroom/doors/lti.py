@@ -1,5 +1,6 @@
 """What platforms ask (lti/). Browsers come here from their pages, so no origin is checked: signatures are."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -7,20 +8,26 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
 
 from proxybox.classroom.doors.asking import lesson_of, set_cookie
+from proxybox.classroom.doors.pages import page
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.lti.bridge import Bridge
-from proxybox.classroom.lti.launches import SCORE
+from proxybox.classroom.lti.launches import SCORE, Choice
 from proxybox.classroom.lti.platforms import load_platforms
+from proxybox.policies.errors import nearest
 from proxybox.serve.asking import as_json
 from proxybox.serve.problems import Refusal
+from proxybox.terminal.harmless import on_one_line
 
 router = APIRouter(prefix="/lti")
 
 #: The cookie that says in which browser a login has begun. It comes back with a form of the platform's page.
 _COOKIE: Final = "__Host-lti"
+_LAUNCH: Final = "/lti/launch"
 _PATIENCE: Final = 600
 #: The most fields of a form.
 _MOST_FIELDS: Final = 50
+#: The most characters of an unknown exercise that are told.
+_MOST_TOLD: Final = 100
 #: A page that goes on by itself: a redirect would still count as the platform's, and bring no strict cookie.
 _ON: Final = (
     '<!doctype html><meta charset="utf-8"><title>proxybox</title><meta http-equiv="refresh" content="0;url={}">'
@@ -53,31 +60,82 @@ def _own(request: Request, path: str) -> str:
 @router.post("/login")
 async def login(request: Request) -> Response:
     """Begins a login."""
-    url, state = _bridge(request).launches.begin(await _fields(request), _own(request, "/lti/launch"))
+    try:
+        url, state = _bridge(request).launches.begin(await _fields(request), _own(request, _LAUNCH))
+    except Refusal as refusal:
+        return _refused(request, refusal)
     response = RedirectResponse(url, status_code=303)
-    response.set_cookie(_COOKIE, state, max_age=_PATIENCE, path="/", secure=True, httponly=True, samesite="none")
+    _keep_state(response, state, _PATIENCE)
     return response
+
+
+def _keep_state(response: Response, state: str, seconds: int) -> None:
+    """Has the browser keep the state of a login, also within the platform's page (Partitioned: CHIPS)."""
+    response.headers.append(
+        "set-cookie",
+        f"{_COOKIE}={state}; Max-Age={seconds}; Path=/; HttpOnly; Secure; SameSite=None; Partitioned",
+    )
 
 
 @router.post("/launch")
 async def launch(request: Request) -> Response:
-    """Ends a login: the browser gets its seat, or is the teacher's."""
-    bridge, fields = _bridge(request), await _fields(request)
+    """Ends a login: the browser gets its seat, is the teacher's, or may choose a link."""
+    try:
+        response = await _launched(request, await _fields(request))
+    except Refusal as refusal:
+        response = _refused(request, refusal)
+    _keep_state(response, "", 0)
+    return response
+
+
+async def _launched(request: Request, fields: Mapping[str, str]) -> Response:
     if "error" in fields:
         raise Refusal("forbidden", "The platform has refused the launch.")
+    bridge, lesson = _bridge(request), lesson_of(request)
     arrived = await bridge.launches.finish(
         fields.get("state", ""), request.cookies.get(_COOKIE), fields.get("id_token", "")
     )
-    lesson = lesson_of(request)
+    if isinstance(arrived, Choice):
+        _belong_to(request, arrived)
+        return page(
+            request, "lti-choose.html", word=bridge.launches.offer(arrived), exercises=list(lesson.sheets.values())
+        )
+    if arrived.exercise and arrived.exercise not in lesson.sheets:
+        return page(
+            request, "lti-unknown.html", status=404, exercise=on_one_line(arrived.exercise)[:_MOST_TOLD],
+            meant=nearest(arrived.exercise[:_MOST_TOLD], lesson.sheets) or "", exercises=list(lesson.sheets.values()),
+        )  # fmt: skip
     if arrived.is_teacher:
         response = Response(_ON.format("/teacher"), media_type="text/html")
         set_cookie(request, response, "teacher", lesson.passes.for_teacher(lesson.teacher_generation))
-    else:
-        seat = await bridge.arrive(arrived)
-        response = Response(_ON.format("/"), media_type="text/html")
-        set_cookie(request, response, "seat", lesson.passes.for_seat(seat.id, seat.generation))
-    response.delete_cookie(_COOKIE, path="/", secure=True, httponly=True, samesite="none")
+        return response
+    seat = await bridge.arrive(arrived)
+    response = Response(_ON.format("/"), media_type="text/html")
+    set_cookie(request, response, "seat", lesson.passes.for_seat(seat.id, seat.generation))
     return response
+
+
+@router.post("/choose")
+async def choose(request: Request) -> Response:
+    """Tells the platform which link was chosen: a page brings it there, signed."""
+    try:
+        bridge, fields = _bridge(request), await _fields(request)
+        choice = bridge.launches.chosen(fields.get("word", ""))
+        token = bridge.answer(choice, fields.get("exercise", ""), _own(request, _LAUNCH))
+    except Refusal as refusal:
+        return _refused(request, refusal)
+    _belong_to(request, choice)
+    return page(request, "lti-answer.html", url=choice.url, token=token)
+
+
+def _belong_to(request: Request, choice: Choice) -> None:
+    """Has the platform's page show ours (edge.py)."""
+    request.scope["state"]["platform"] = choice.origin
+
+
+def _refused(request: Request, refusal: Refusal) -> Response:
+    """A page that says why not, for people: browsers come here by links."""
+    return page(request, "lti-refused.html", status=refusal.status, why=refusal.detail)
 
 
 @router.get("/keys")
@@ -91,12 +149,12 @@ async def config(request: Request) -> Response:
     """What Canvas asks for when a tool is registered by its address."""
     lesson = lesson_of(request)
     placements = [
-        {"placement": placement, "message_type": "LtiResourceLinkRequest", "windowTarget": "_blank"}
+        {"placement": placement, "message_type": "LtiDeepLinkingRequest"}
         for placement in ("assignment_selection", "link_selection")
     ]
     told: dict[str, Any] = {
         "title": lesson.course.title, "description": "proxybox classroom", "scopes": [SCORE],
-        "oidc_initiation_url": _own(request, "/lti/login"), "target_link_uri": _own(request, "/lti/launch"),
+        "oidc_initiation_url": _own(request, "/lti/login"), "target_link_uri": _own(request, _LAUNCH),
         "public_jwk_url": _own(request, "/lti/keys"),
         "extensions": [
             {

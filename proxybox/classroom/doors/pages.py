@@ -56,7 +56,7 @@ async def embedded_page(request: Request, exercise: str) -> Response:
 @router.get("/teacher")
 async def teacher_page(request: Request) -> Response:
     """The teacher's page; who has not shown the key is asked for it."""
-    return _page(request, "teacher.html" if asking_of(request).is_teacher else "key.html")
+    return page(request, "teacher.html" if asking_of(request).is_teacher else "key.html")
 
 
 @router.get("/sw.js")
@@ -67,10 +67,11 @@ async def service_worker() -> Response:
 
 def _students(request: Request, exercise: str = "") -> Response:
     name = "join.html" if asking_of(request).seat is None else "student.html"
-    return _page(request, name, exercise=exercise, home=f"/embed/{exercise}" if exercise else "/")
+    return page(request, name, exercise=exercise, home=f"/embed/{exercise}" if exercise else "/")
 
 
-def _page(request: Request, name: str, **more: str) -> Response:
+def page(request: Request, name: str, *, status: int = 200, **more: Any) -> Response:
+    """Returns a page in the language of who asks. more: what its template is told."""
     lesson = lesson_of(request)
     words = Words(negotiate(request.cookies.get("language"), request.headers.get("accept-language", "")))
     text = _TEMPLATES.get_template(name).render(
@@ -78,4 +79,4 @@ def _page(request: Request, name: str, **more: str) -> Response:
         gettext=words.gettext, ngettext=words.ngettext, messages=words.messages(), languages=LANGUAGES,
         course=lesson.course.title, **more,
     )  # fmt: skip
-    return Response(text, media_type="text/html; charset=utf-8", headers={"Cache-Control": "no-store"})
+    return Response(text, status, media_type="text/html; charset=utf-8", headers={"Cache-Control": "no-store"})

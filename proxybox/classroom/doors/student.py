@@ -16,8 +16,9 @@ from proxybox.classroom.doors.asking import (
     set_cookie,
     set_framed_cookie,
 )
-from proxybox.classroom.lesson import Lesson, handed_as_json, seat_as_json
-from proxybox.classroom.store import Seat
+from proxybox.classroom.lesson import Lesson, seat_as_json
+from proxybox.classroom.records import Saved, Seat, Text
+from proxybox.classroom.results import handed_as_json
 from proxybox.serve.asking import as_json
 
 router = APIRouter(prefix="/api")
@@ -99,8 +100,15 @@ async def open_exercise(body: models.Open, lesson: Here, seat: Sitting) -> Respo
 async def save(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
     """Keeps files."""
     saved = await lesson.save(seat, exercise, body)
-    told: dict[str, Any] = {"version": saved.version, "at": saved.at}
-    return as_json({**told, "conflict": True} if saved.conflict else told)
+    return as_json({**saved_as_json(saved), "at": saved.at})
+
+
+def saved_as_json(saved: Saved | Text) -> dict[str, Any]:
+    """The version that was kept; and which one another page had kept meanwhile, where that is so."""
+    told: dict[str, Any] = {"version": saved.version}
+    if isinstance(saved, Saved) and saved.other is not None:
+        told["conflict"] = {"version": saved.other[0], "at": saved.other[1]}
+    return told
 
 
 @router.get(f"{_OF}/versions")
@@ -135,22 +143,23 @@ async def download(exercise: ExerciseId, lesson: Here, seat: Sitting) -> Respons
 @router.post(f"{_OF}/run")
 async def run(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
     """Runs the program."""
-    begun, version = await lesson.run(seat, exercise, body)
-    return as_json({"run": begun.id, "version": version}, 202)
+    begun, saved = await lesson.run(seat, exercise, body)
+    return as_json({"run": begun.id, **saved_as_json(saved)}, 202)
 
 
 @router.post(f"{_OF}/check")
 async def check(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
     """Runs the tests."""
-    begun, version = await lesson.check(seat, exercise, body)
-    return as_json({"run": begun.id, "version": version}, 202)
+    begun, saved = await lesson.check(seat, exercise, body)
+    return as_json({"run": begun.id, **saved_as_json(saved)}, 202)
 
 
 @router.post(f"{_OF}/hand-in")
 async def hand_in(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
     """Hands the files in."""
-    handed, version = await lesson.hand_in(seat, exercise, body)
-    return as_json({"handed_in": handed_as_json(handed), "version": version}, 201)
+    handed, saved = await lesson.hand_in(seat, exercise, body)
+    mark = handed_as_json(handed, lesson.sheet(exercise).basis)
+    return as_json({"handed_in": mark, **saved_as_json(saved)}, 201)
 
 
 @router.post(f"{_OF}/hint")

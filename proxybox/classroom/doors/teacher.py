@@ -18,8 +18,10 @@ from proxybox.classroom.doors.asking import (
     set_cookie,
 )
 from proxybox.classroom.grid import TEACHER
-from proxybox.classroom.lesson import Lesson, handed_as_json, results_as_json
+from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.passes import is_same
+from proxybox.classroom.results import handed_as_json, results_as_json
+from proxybox.classroom.store import Connected
 from proxybox.serve.asking import as_json
 from proxybox.serve.problems import Refusal
 from proxybox.teach.writers import WRITERS
@@ -30,6 +32,7 @@ guarded = APIRouter(prefix="/api/teacher", dependencies=[FOR_TEACHER])
 SeatId = Annotated[str, Path(max_length=64)]
 Exercise = Annotated[str, Query(max_length=64)]
 AnyExercise = Annotated[str | None, Query(max_length=64)]
+OfClass = Annotated[str | None, Query(max_length=64, alias="class")]
 
 
 @router.post("/login")
@@ -104,8 +107,9 @@ async def look_at_seat(seat: SeatId, lesson: Here, exercise: AnyExercise = None)
     return as_json(
         {
             "seat": lesson.grid.row(found), "exercise": sheet.id, "file": sheet.main, "files": text.files,
-            "version": text.version, "results": None if checked is None else results_as_json(checked, whole=True),
-            "handed_in": None if handed is None else handed_as_json(handed, whole=True),
+            "version": text.version,
+            "results": None if checked is None else results_as_json(checked, sheet.basis, whole=True),
+            "handed_in": None if handed is None else handed_as_json(handed, sheet.basis, whole=True),
             "output": lesson.boxes.output(found.id, sheet.id),
             "versions": await lesson.work.versions(found.id, sheet),
         }
@@ -117,6 +121,15 @@ async def version_of(seat: SeatId, exercise: SeatId, version: Version, lesson: H
     """One version of a student's files."""
     text = await lesson.work.text(lesson.seats.find(seat).id, lesson.sheet(exercise), version)
     return as_json({"version": text.version, "at": text.at, "files": text.files})
+
+
+@guarded.get("/seats/{seat}/exercises/{exercise}/handed-in")
+async def handed_in(seat: SeatId, exercise: SeatId, lesson: Here) -> Response:
+    """The files that a student has handed in."""
+    found = await lesson.store.do(Connected.handins, lesson.seats.find(seat).id, lesson.sheet(exercise).id)
+    if not found:
+        raise Refusal("not-found", "Nothing was handed in.")
+    return as_json({"at": found[0].at, "files": found[0].files})
 
 
 @guarded.post("/watch")
@@ -185,10 +198,16 @@ async def errors(lesson: Here, exercise: AnyExercise = None) -> Response:
     return as_json({"errors": lesson.grid.errors(exercise)})
 
 
+@guarded.post("/grade-again")
+async def grade_again(body: models.GradeAgain, lesson: Here) -> Response:
+    """Has hand-ins graded once more."""
+    return as_json({"count": await lesson.grade_again(body.exercise)}, 202)
+
+
 @guarded.get("/similar")
-async def similar(lesson: Here, exercise: Exercise) -> Response:
-    """Which hand-ins are nearly the same."""
-    return as_json({"pairs": await exports.alike(lesson, exercise)})
+async def similar(lesson: Here, exercise: Exercise, of_class: OfClass = None) -> Response:
+    """Which hand-ins are nearly the same, and which are too short to say."""
+    return as_json(await exports.alike(lesson, exercise, of_class))
 
 
 @guarded.get("/formats")
@@ -198,9 +217,11 @@ async def formats() -> Response:
 
 
 @guarded.get("/export/grades")
-async def export_grades(lesson: Here, exercise: Exercise, format: Annotated[str, Query(max_length=64)]) -> Response:  # noqa: A002
+async def export_grades(
+    lesson: Here, exercise: Exercise, format: Annotated[str, Query(max_length=64)], of_class: OfClass = None,  # noqa: A002
+) -> Response:  # fmt: skip
     """The grades of an exercise."""
-    return await exports.grades(lesson, exercise, format)
+    return await exports.grades(lesson, exercise, format, of_class)
 
 
 @guarded.get("/export/code.zip")

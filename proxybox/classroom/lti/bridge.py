@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import secrets
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -12,12 +13,15 @@ import attrs
 import httpx
 
 from proxybox.classroom.lesson import Lesson
-from proxybox.classroom.lti.grades import Grades, NotTaken, OwnKey
-from proxybox.classroom.lti.launches import Launch, Launches
+from proxybox.classroom.lti.grades import MAXIMUM, Grades, NotTaken, OwnKey
+from proxybox.classroom.lti.launches import Choice, Launch, Launches, answer_claims
 from proxybox.classroom.lti.platforms import Platform
 from proxybox.classroom.models import person
-from proxybox.classroom.store import Connected, GradeLine, HandIn, Seat
+from proxybox.classroom.records import Class, GradeLine, HandIn, Seat
+from proxybox.classroom.results import score_of
+from proxybox.classroom.store import Connected
 from proxybox.serve.problems import Refusal
+from proxybox.terminal.harmless import on_one_line
 
 log = logging.getLogger("proxybox.classroom")
 
@@ -40,16 +44,13 @@ class Bridge:
         self.launches = Launches(platforms, self._client)
         self.key = OwnKey(Path(lesson.config.data) / "lti-key.pem")
         self._grades = Grades(self.key, self._client)
-        self._lines: dict[tuple[str, str], GradeLine] = {}
         self._some = asyncio.Event()
         self._arriving = asyncio.Lock()
-        lesson.on_graded.append(self._graded)
+        lesson.grading.on_graded.append(self._graded)
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """A context in which grades are brought; those that are still due at its end are brought the next time."""
-        lines = await self._lesson.store.do(Connected.lines)
-        self._lines = {(each.seat, each.exercise): each for each in lines}
         self._some.set()
         bringing = asyncio.create_task(self._bring_all())
         try:
@@ -62,26 +63,44 @@ class Bridge:
     # --- who comes ----------------------------------------------------------------------------------------------------
 
     async def arrive(self, launch: Launch) -> Seat:
-        """Returns the seat of who launches, which is new the first time. Raises Refusal."""
+        """Returns the seat of who launches, which is new the first time in a class. Raises Refusal."""
         lesson, platform = self._lesson, launch.platform.name
         async with self._arriving:
-            known = await lesson.store.do(Connected.seat_of_user, platform, launch.user)
+            known, of_class = await self._known(launch), self._class(launch)
             seat = lesson.seats.find(known) if known is not None else None
             if seat is None:
-                seat = await self._new_seat(launch)
-                await lesson.store.do(Connected.keep_user, platform, launch.user, seat.id)
+                seat = await self._new_seat(launch, of_class)
+                await lesson.store.do(Connected.keep_user, platform, launch.context, launch.user, seat.id)
+            if of_class is not None:
+                await lesson.keep_class(of_class, seat)
         if seat.removed:
             raise Refusal("forbidden", "Your teacher has removed this seat.")
-        exercise = launch.exercise if launch.exercise in lesson.sheets else ""
-        if exercise:
-            await lesson.open(seat, exercise)
+        if launch.exercise:
+            await lesson.open(seat, launch.exercise)
         if launch.line:
             await self._keep(
-                GradeLine(seat=seat.id, exercise=exercise, platform=platform, user=launch.user, url=launch.line)
+                GradeLine(seat=seat.id, exercise=launch.exercise, platform=platform, user=launch.user, url=launch.line)
             )
         return seat
 
-    async def _new_seat(self, launch: Launch) -> Seat:
+    async def _known(self, launch: Launch) -> str | None:
+        """The seat that a user has in a class; one of before there were classes belongs to the first of them."""
+        store, platform = self._lesson.store, launch.platform.name
+        known = await store.do(Connected.seat_of_user, platform, launch.context, launch.user)
+        if known is None and launch.context:
+            known = await store.do(Connected.move_user, platform, launch.user, launch.context)
+        return known
+
+    def _class(self, launch: Launch) -> Class | None:
+        """The class of a launch as it is now; None for a launch from nowhere in particular."""
+        if not launch.context:
+            return None
+        key = launch.platform.name, launch.context
+        known = next((each.id for each in self._lesson.classes.values() if (each.platform, each.context) == key), None)
+        title = on_one_line(launch.title) or launch.context
+        return Class(id=known or secrets.token_urlsafe(9), platform=key[0], context=key[1], title=title)
+
+    async def _new_seat(self, launch: Launch, of_class: Class | None) -> Seat:
         seats = self._lesson.seats
         try:
             name = person(launch.name[:36])
@@ -89,65 +108,86 @@ class Bridge:
             name = "Student"
         for number in range(1, _MOST_NAMES):
             try:
-                return await seats.add(name if number == 1 else f"{name} {number}")
+                told = name if number == 1 else f"{name} {number}"
+                return await seats.add(told, "" if of_class is None else of_class.id)
             except Refusal as refusal:
                 if refusal.kind != "conflict":
                     raise
         raise Refusal("conflict")
 
+    # --- what is chosen -----------------------------------------------------------------------------------------------
+
+    def answer(self, choice: Choice, exercise: str, launch: str) -> str:
+        """Returns the token that says which link was chosen. exercise: ""; the whole course. launch: our address.
+
+        Raises Refusal.
+        """
+        lesson = self._lesson
+        title = lesson.sheet(exercise).title if exercise else lesson.course.title
+        item: dict[str, object] = {"type": "ltiResourceLink", "title": title, "url": launch}
+        if exercise:
+            item["custom"] = {"exercise": exercise}
+        if choice.takes_line:
+            item["lineItem"] = {"label": title, "scoreMaximum": MAXIMUM, "resourceId": exercise or "course"}
+        return self.key.sign(answer_claims(choice, [item]))
+
     # --- what goes back -----------------------------------------------------------------------------------------------
 
     async def _keep(self, line: GradeLine) -> None:
-        before = self._lines.get((line.seat, line.exercise))
-        if before is not None and attrs.evolve(before, due=False) == line:
+        """Keeps where grades go. What was graded before somebody came by this link is brought now."""
+        lines = await self._lesson.store.do(Connected.lines)
+        if any(attrs.evolve(each, brought="") == line for each in lines):
             return
-        self._lines[line.seat, line.exercise] = line
         await self._lesson.store.do(Connected.keep_line, line)
+        self._some.set()
 
-    async def _graded(self, handed: HandIn) -> None:
-        """Notes which grades are to be brought now."""
-        for exercise in (handed.exercise, ""):
-            line = self._lines.get((handed.seat, exercise))
-            if line is not None:
-                self._lines[line.seat, line.exercise] = due = attrs.evolve(line, due=True)
-                await self._lesson.store.do(Connected.keep_line, due)
+    async def _graded(self, _: HandIn) -> None:
         self._some.set()
 
     async def _bring_all(self) -> None:
-        """Brings grades that are due, until it is cancelled."""
+        """Brings grades that platforms do not have yet, until it is cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PAUSE):
                     await self._some.wait()
             self._some.clear()
-            for line in [line for line in self._lines.values() if line.due]:
-                await self._bring(line)
+            for line in await self._lesson.store.do(Connected.lines):
+                due = self._due(line)
+                if due is not None and due.word != line.brought:
+                    await self._bring(line, due)
 
-    async def _bring(self, line: GradeLine) -> None:
+    async def _bring(self, line: GradeLine, due: "_Due") -> None:
         platform = self._platforms.get(line.platform)
         if platform is None:  # it is no longer in the list
             return
-        share, at = self._share(line)
         try:
-            await self._grades.bring(platform, line.url, line.user, share, at)
+            await self._grades.bring(platform, line.url, line.user, due.share, due.at)
         except NotTaken as error:
             log.warning("a grade of seat %s was not taken by %s: %s", line.seat, platform.issuer, error)
             if not error.for_good:
                 return
-        if self._lines.get((line.seat, line.exercise)) is line:  # nothing was graded meanwhile
-            self._lines[line.seat, line.exercise] = brought = attrs.evolve(line, due=False)
-            await self._lesson.store.do(Connected.keep_line, brought)
+        await self._lesson.store.do(Connected.brought, line, due.word)
 
-    def _share(self, line: GradeLine) -> tuple[float, float]:
-        """The share of points of an exercise, or of all, and when the last of them was handed in."""
-        exercises = [line.exercise] if line.exercise else list(self._lesson.sheets)
-        handed = [self._lesson.work.handed.get((line.seat, exercise)) for exercise in exercises]
-        shares = [0.0 if each is None or each.grade is None else _share_of(each.grade) for each in handed]
-        return sum(shares) / len(shares), max(each.at for each in handed if each is not None)
+    def _due(self, line: GradeLine) -> "_Due | None":
+        """What a platform is to have of an exercise, or of all; None while something handed in has no score."""
+        work, exercises = self._lesson.work, [line.exercise] if line.exercise else list(self._lesson.sheets)
+        handed = [each for of in exercises if (each := work.handed.get((line.seat, of))) is not None]
+        scores = [score for each in handed if (score := score_of(each.grade)) is not None]
+        if not handed or len(scores) < len(handed):
+            return None
+        share = sum(score.share for score in scores) / len(exercises)
+        return _Due(share, max(each.graded or each.at for each in handed), max(each.at for each in handed))
 
 
-def _share_of(grade: dict[str, object]) -> float:
-    tests = grade["tests"]
-    assert isinstance(tests, list)  # noqa: S101 - for mypy: our own record
-    possible = sum(test["possible"] for test in tests)
-    return sum(test["points"] for test in tests) / possible if possible else 0.0
+@attrs.frozen
+class _Due:
+    """A grade to bring. share: of all points, 0 to 1. at: when it was given. handed: when its work was handed in."""
+
+    share: float
+    at: float
+    handed: float
+
+    @property
+    def word(self) -> str:
+        """What tells it from another one. One that was given once more and is the same need not be brought."""
+        return f"{self.share:.6f} {self.handed:.3f}"

@@ -22,6 +22,8 @@ from proxybox.policies.errors import ProxyboxError
 
 #: Seconds that what we sign holds, and before a token's end at which it is asked for anew.
 _HOLDS, _EARLY = 300, 60.0
+#: What points are scaled to.
+MAXIMUM: Final = 100
 _MEDIA_TYPE: Final = "application/vnd.ims.lis.v1.score+json"
 
 
@@ -68,10 +70,13 @@ class Grades:
         self._tokens: dict[str, tuple[float, str]] = {}
 
     async def bring(self, platform: Platform, line: str, user: str, share: float, at: float) -> None:
-        """Brings a grade. share: of all points, 0 to 1. at: seconds since the epoch. Raises NotTaken."""
+        """Brings a grade. share: of all points, 0 to 1. at: when it was given, since the epoch. Raises NotTaken.
+
+        A platform keeps the latest by this time: so a grade that was given once more is a later one.
+        """
         when = datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec="milliseconds")
         score = {
-            "userId": user, "scoreGiven": round(100 * share, 2), "scoreMaximum": 100, "timestamp": when,
+            "userId": user, "scoreGiven": round(MAXIMUM * share, 2), "scoreMaximum": MAXIMUM, "timestamp": when,
             "activityProgress": "Submitted", "gradingProgress": "FullyGraded",
         }  # fmt: skip
         parts = urlsplit(line)
@@ -86,7 +91,7 @@ class Grades:
             return
         if answer.status_code == 401:
             self._tokens.pop(platform.name, None)
-        lasting = answer.status_code in (400, 403, 404, 405, 415, 422)
+        lasting = answer.status_code in (400, 403, 404, 405, 409, 415, 422)  # 409: it has a later one
         raise NotTaken(f"it answered with {answer.status_code}", for_good=lasting)
 
     async def _token(self, platform: Platform) -> str:

@@ -2,7 +2,8 @@
 
     platform ── /lti/login ── its auth_login_url ── /lti/launch with an id_token ── a seat
 
-https://www.imsglobal.org/spec/security/v1p0 (section 5.1), https://www.imsglobal.org/spec/lti/v1p3 (section 5)
+https://www.imsglobal.org/spec/security/v1p0 (section 5.1), https://www.imsglobal.org/spec/lti/v1p3 (section 5),
+https://www.imsglobal.org/spec/lti-dl/v2p0
 """
 
 import asyncio
@@ -18,7 +19,7 @@ import attrs
 import httpx
 import jwt
 
-from proxybox.classroom.lti.platforms import Platform, to_url
+from proxybox.classroom.lti.platforms import Platform, origin_of, to_url
 from proxybox.policies.errors import PolicyError
 from proxybox.serve.problems import Refusal
 
@@ -29,7 +30,12 @@ _KEPT, _PAUSE, _LEEWAY = 3600.0, 30.0, 60
 #: Bytes of keys, and characters of a token.
 MOST_ANSWER: Final = 1 << 18
 _MOST_TOKEN: Final = 1 << 16
+#: Seconds that somebody may take to choose, and the characters of a context's id or title.
+_CHOOSING, _MOST_TEXT = 3600.0, 255
+#: Seconds for which the answer holds.
+_ANSWERED: Final = 300
 _CLAIM: Final = "https://purl.imsglobal.org/spec/lti/claim"
+_DEEP: Final = "https://purl.imsglobal.org/spec/lti-dl/claim"
 _GRADES: Final = "https://purl.imsglobal.org/spec/lti-ags/claim/endpoint"
 SCORE: Final = "https://purl.imsglobal.org/spec/lti-ags/scope/score"
 _TEACHERS: Final = ("membership#Instructor", "membership#Administrator")
@@ -37,14 +43,36 @@ _TEACHERS: Final = ("membership#Instructor", "membership#Administrator")
 
 @attrs.frozen(kw_only=True)
 class Launch:
-    """What a platform says. user: its id there. exercise: the one of its link; "". line: where its grades go; ""."""
+    """What a platform says. user: its id there. exercise: the one of its link; "". line: where its grades go; "".
+
+    context: the id of the platform's course that the link stands in, which is a class of its own here; "". title: of
+    that.
+    """
 
     platform: Platform
     user: str
     name: str
     exercise: str = ""
     line: str = ""
+    context: str = ""
+    title: str = ""
     is_teacher: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Choice:
+    """A platform asks which link is to stand in one of its courses (deep linking). url: where the answer goes.
+
+    origin: of that; its pages may show the one to choose from. data: goes back with it. takes_line: whether the link
+    may bring a column of grades.
+    """
+
+    platform: Platform
+    deployment: str
+    url: str
+    origin: str
+    data: str | None
+    takes_line: bool
 
 
 @attrs.frozen
@@ -62,6 +90,7 @@ class Launches:
     def __init__(self, platforms: Sequence[Platform], client: httpx.AsyncClient) -> None:
         self._platforms, self._client = platforms, client
         self._logins: OrderedDict[str, _Login] = OrderedDict()
+        self._choices: OrderedDict[str, tuple[Choice, float]] = OrderedDict()
         self._keys: dict[str, tuple[float, dict[str, Any]]] = {}
         self._looking = asyncio.Lock()
 
@@ -92,7 +121,22 @@ class Launches:
             raise Refusal("forbidden", "This classroom takes no launches from there.")
         return fitting[0]
 
-    async def finish(self, state: str, kept: str | None, token: str) -> Launch:
+    def offer(self, choice: Choice) -> str:
+        """Returns the word by which a page names what is to be chosen; `chosen` takes it, once."""
+        word = secrets.token_urlsafe(24)
+        self._choices[word] = choice, time.monotonic() + _CHOOSING
+        while len(self._choices) > _MOST_LOGINS:
+            self._choices.popitem(last=False)
+        return word
+
+    def chosen(self, word: str) -> Choice:
+        """Returns what was to be chosen. Raises Refusal."""
+        choice, until = self._choices.pop(word, (None, 0.0))
+        if choice is None or until < time.monotonic():
+            raise Refusal("forbidden", "This page is too old, or was used before. Choose once more in the course.")
+        return choice
+
+    async def finish(self, state: str, kept: str | None, token: str) -> Launch | Choice:
         """Returns what a platform has signed, once. kept: the state that the browser has kept. Raises Refusal."""
         login = self._logins.pop(state, None)
         if login is None or login.until < time.monotonic():
@@ -102,7 +146,7 @@ class Launches:
         claims = await self._claims(login.platform, token)
         if not hmac.compare_digest(str(claims.get("nonce", "")).encode("utf-8", "replace"), login.nonce.encode()):
             raise _not_believed("its nonce is another one")
-        return _launch(login.platform, claims)
+        return _message(login.platform, claims)
 
     async def _claims(self, platform: Platform, token: str) -> dict[str, Any]:
         if len(token) > _MOST_TOKEN:
@@ -145,23 +189,71 @@ class Launches:
         return {str(each.key_id): each.key for each in told.keys if each.key_type == "RSA"}
 
 
-def _launch(platform: Platform, claims: Mapping[str, Any]) -> Launch:
+def _message(platform: Platform, claims: Mapping[str, Any]) -> Launch | Choice:
     """What the claims of a token say. Raises Refusal."""
     if claims.get(f"{_CLAIM}/deployment_id") not in platform.deployments:
         raise _not_believed("its deployment is not in the list")
     if claims.get(f"{_CLAIM}/version") != "1.3.0":
         raise _not_believed("it is of another version of LTI")
-    if claims.get(f"{_CLAIM}/message_type") != "LtiResourceLinkRequest":
-        raise Refusal("invalid", "Links to this classroom open it; they cannot be chosen in it (deep linking).")
+    kind = claims.get(f"{_CLAIM}/message_type")
+    if kind == "LtiDeepLinkingRequest":
+        return _choice(platform, claims)
+    if kind != "LtiResourceLinkRequest":
+        raise Refusal("invalid", "The platform asks for something that this classroom does not know.")
+    return _launch(platform, claims)
+
+
+def _choice(platform: Platform, claims: Mapping[str, Any]) -> Choice:
+    settings = claims.get(f"{_DEEP}/deep_linking_settings")
+    if not isinstance(settings, dict) or "ltiResourceLink" not in _list(settings, "accept_types"):
+        raise Refusal("invalid", "The platform takes no links here, and this classroom has nothing else.")
+    try:
+        url = to_url(settings.get("deep_link_return_url", ""))
+        origin = origin_of(url)
+    except PolicyError:
+        raise Refusal("invalid", "The platform does not say where the choice is to go.") from None
+    data = settings.get("data")
+    return Choice(
+        platform=platform, deployment=str(claims[f"{_CLAIM}/deployment_id"]), url=url, origin=origin,
+        data=data if isinstance(data, str) else None, takes_line=settings.get("accept_lineitem") is not False,
+    )  # fmt: skip
+
+
+def answer_claims(choice: Choice, items: Sequence[Mapping[str, object]]) -> dict[str, Any]:
+    """The claims of the answer to a platform that has asked which links are to stand in a course."""
+    now = int(time.time())
+    claims = {
+        "iss": choice.platform.client_id, "aud": choice.platform.issuer, "iat": now, "exp": now + _ANSWERED,
+        "nonce": secrets.token_urlsafe(16), f"{_CLAIM}/deployment_id": choice.deployment,
+        f"{_CLAIM}/message_type": "LtiDeepLinkingResponse", f"{_CLAIM}/version": "1.3.0",
+        f"{_DEEP}/content_items": list(items),
+    }  # fmt: skip
+    return claims if choice.data is None else {**claims, f"{_DEEP}/data": choice.data}
+
+
+def _launch(platform: Platform, claims: Mapping[str, Any]) -> Launch:
     roles = claims.get(f"{_CLAIM}/roles")
     is_teacher = isinstance(roles, list) and any(str(role).endswith(_TEACHERS) for role in roles)
     custom = claims.get(f"{_CLAIM}/custom")
     exercise = custom.get("exercise") if isinstance(custom, dict) else None
+    context = claims.get(f"{_CLAIM}/context")
+    context = context if isinstance(context, dict) else {}
     return Launch(
         platform=platform, user=str(claims["sub"])[:255], name=_name(claims),
         exercise=exercise if isinstance(exercise, str) else "", line=_line(claims.get(_GRADES)),
+        context=_text(context, "id"), title=_text(context, "title") or _text(context, "label"),
         is_teacher=platform.teachers and is_teacher,
     )  # fmt: skip
+
+
+def _text(told: Mapping[str, Any], name: str) -> str:
+    value = told.get(name)
+    return value[:_MOST_TEXT] if isinstance(value, str) else ""
+
+
+def _list(told: Mapping[str, Any], name: str) -> Sequence[Any]:
+    value = told.get(name)
+    return value if isinstance(value, list) else ()
 
 
 def _name(claims: Mapping[str, Any]) -> str:
@@ -173,7 +265,7 @@ def _name(claims: Mapping[str, Any]) -> str:
 
 def _line(grades: Any) -> str:
     """Where the grades of a link go; "" where the platform takes none."""
-    if not isinstance(grades, dict) or SCORE not in (grades.get("scope") or ()):
+    if not isinstance(grades, dict) or SCORE not in _list(grades, "scope"):
         return ""
     try:
         return to_url(grades.get("lineitem", ""))

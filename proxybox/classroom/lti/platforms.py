@@ -9,9 +9,10 @@ auth_token_url = "https://moodle.school.example/mod/lti/token.php"
 key_set_url = "https://moodle.school.example/mod/lti/certs.php"
 """
 
+import re
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
@@ -22,16 +23,32 @@ from proxybox.serve.config import is_loopback, to_texts
 from proxybox.teach.folders import in_file, parsed
 
 _MOST_TEXT: Final = 2_000
+_ORIGIN: Final = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?", re.ASCII)
 
 
 def to_url(value: str) -> str:
     """Returns an address that nobody on the way can read or change. Raises PolicyError."""
-    parts = urlsplit(value) if isinstance(value, str) and len(value) <= _MOST_TEXT and value.isprintable() else None
+    parts = _parts(value) if isinstance(value, str) and len(value) <= _MOST_TEXT and value.isprintable() else None
     if parts is None or not parts.hostname or parts.username is not None or parts.fragment:
         raise refusal('want an address such as "https://moodle.school.example"', value)
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
         raise refusal("want an address that begins with https://", value)
     return value
+
+
+def origin_of(url: str) -> str:
+    """Returns the origin of an address, of signs alone that mean nothing in a header. Raises PolicyError."""
+    parts = _parts(url)
+    if parts is None or not _ORIGIN.fullmatch(origin := f"{parts.scheme}://{parts.netloc}"):
+        raise refusal("want a host name or an address, and a port", url)
+    return origin
+
+
+def _parts(url: str) -> SplitResult | None:
+    try:
+        return urlsplit(url)
+    except ValueError:  # such as an address of IPv6 without its end
+        return None
 
 
 def _to_text(value: str) -> str:

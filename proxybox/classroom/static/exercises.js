@@ -61,7 +61,8 @@ async function load(id, turn, focus) {
   const isBehind = exercise.version < page.drafts.base(id);
   page.exercise = exercise;
   page.me.seat.exercise = id;
-  page.drafts.setBase(id, exercise.version);
+  if (isBehind) page.drafts.setBase(id, exercise.version);
+  else page.drafts.learnBase(id, exercise.version);
   tell("exercise", { focus, again, isBehind });
   send("POST", "/api/open", { exercise: id }).catch(() => {});
   return true;
@@ -107,17 +108,24 @@ function drawFacts() {
   byId("facts").hidden = facts.length === 0;
 }
 
+// Tests that have passed, of all.
+function ofAll({ passed, total }) {
+  return `${number(passed)}/${number(total)}`;
+}
+
 function drawList() {
   const { course, pushed } = page.me;
   const open_ = page.exercise?.id;
   const rows = course.exercises.map((each) => {
     const facts = [];
-    if (each.total)
-      facts.push(t("{passed} of {total} tests", { passed: number(each.passed), total: number(each.total) }));
-    if (each.handed_in) facts.push(t("handed in"));
+    const { now, handed_in: handed } = each;
+    const done = handed?.score ?? now;
+    if (handed) facts.push(handed.score ? t("handed in: {grade}", { grade: ofAll(handed.score) }) : t("handed in"));
+    if (now && handed) facts.push(t("now {grade}", { grade: ofAll(now) }));
+    else if (now) facts.push(t("{passed} of {total} tests", { passed: number(now.passed), total: number(now.total) }));
     if (each.deadline) facts.push(t("due {time}", { time: when(each.deadline) }));
     if (each.id === pushed) facts.push(t("chosen by the teacher"));
-    const state = each.handed_in || (each.total && each.passed === each.total) ? "done" : each.passed ? "begun" : "new";
+    const state = handed || (done?.total && done.passed === done.total) ? "done" : done?.passed ? "begun" : "new";
     return make(
       "li",
       {},
@@ -167,9 +175,9 @@ export function start() {
     byId("syllabus").hidden = !html;
     setTrusted(byId("syllabus-text"), html ?? "");
   });
-  on("results", ({ exercise, results }) => know(exercise, { passed: results.passed, total: results.total }));
+  on("results", ({ exercise, results }) => know(exercise, { now: results }));
   on("handed-in", ({ exercise, handed_in }) => {
-    know(exercise, { handed_in: handed_in.at });
+    know(exercise, { handed_in });
     if (page.exercise?.id !== exercise) return;
     page.exercise.handed_in = handed_in;
     drawFacts();

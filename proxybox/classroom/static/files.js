@@ -2,7 +2,7 @@
 
 import { get, send } from "./lib/api.js";
 import { announce, arrows, ask, byId, make } from "./lib/dom.js";
-import { t } from "./lib/words.js";
+import { t, when } from "./lib/words.js";
 import { path } from "./exercises.js";
 import { complain, notice } from "./notices.js";
 import { isHeld, on, page } from "./page.js";
@@ -178,14 +178,32 @@ async function remove() {
   announce(t("{name} was deleted.", { name }));
 }
 
-// Another page of this student has saved: shown here, where nothing is unsaved.
-export async function savedElsewhere({ exercise, client }) {
+// Another page had saved meanwhile: what stands there is a version of its own.
+export function tellConflict({ at }) {
+  notice(
+    t("Also changed on another page: this is now the latest. The other one is in Versions: {time}, saved on another page.", {
+      time: when(at),
+    }),
+    { action: { text: t("Versions"), run: () => byId("versions").click() } },
+  );
+}
+
+// Another page of this student has saved: shown here, where nothing is unsaved. over: the version that it did not know.
+export async function savedElsewhere({ exercise, client, over }) {
   if (client === page.drafts.client || page.exercise?.id !== exercise || !page.drafts.isClean(exercise)) return;
+  const isOurs = over?.version === page.drafts.base(exercise);
   const told = await get(path(exercise)).catch(complain);
   if (!told || page.exercise?.id !== exercise || !page.drafts.isClean(exercise)) return;
   page.drafts.setBase(exercise, told.version);
   page.exercise.files = told.files;
   replace(told.files);
+  if (isOurs)
+    notice(
+      t("Changed on another page: that is now the latest. What stood here is in Versions: {time}, saved on another page.", {
+        time: when(over.at),
+      }),
+      { action: { text: t("Versions"), run: () => byId("versions").click() } },
+    );
 }
 
 export function start() {

@@ -13,6 +13,7 @@ const WHY = () => ({
   saved: t("saved"),
   run: t("run"),
   "handed in": t("handed in"),
+  elsewhere: t("saved on another page"),
   starter: t("as it was at the beginning"),
 });
 const AROUND = 3; // lines that are shown around a change

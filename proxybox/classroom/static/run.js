@@ -71,7 +71,7 @@ async function ask(kind, request) {
     const told = await request(id);
     if (current?.run === null) current.run = told.run;
     else if (current === null && !ended.has(told.run)) begin({ run: told.run, kind, exercise: id, asked: true });
-    if (told.version) page.drafts.setBase(id, told.version);
+    if (told.version) page.drafts.learnBase(id, told.version);
     return true;
   } catch (problem) {
     if (current?.run === null) end();

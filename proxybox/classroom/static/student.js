@@ -80,8 +80,7 @@ function makeDrafts() {
     onState: status.draftState,
     onSaved: (exercise, answer, sent) => {
       exercises.saved(exercise, answer, sent);
-      if (answer.conflict)
-        notice(t("Also changed on another device: this is now the latest. The other one is in Versions."));
+      if (answer.conflict) files.tellConflict(answer.conflict);
     },
   });
   const leave = () => page.drafts.leave();
@@ -126,6 +125,12 @@ const handlers = {
       };
       notice(t("Your teacher has opened: {title}", { title: page.exercise.title }), { action: back });
     });
+  },
+  // Exercises were mended: what is typed stays.
+  async course({ changed }) {
+    if (!(await loadMe())) return;
+    tell("me");
+    if (changed.includes(page.exercise?.id)) await openExercise(page.exercise.id);
   },
   freeze({ frozen }) {
     page.me.frozen = frozen;

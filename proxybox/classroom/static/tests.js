@@ -4,6 +4,7 @@ import { send } from "./lib/api.js";
 import { announce, ask, byId, make } from "./lib/dom.js";
 import { number, t, when } from "./lib/words.js";
 import { path } from "./exercises.js";
+import { tellConflict } from "./files.js";
 import { complain, notice } from "./notices.js";
 import { on, page, tell } from "./page.js";
 import { body, showResult } from "./run.js";
@@ -71,24 +72,40 @@ function summary(results) {
   return parts.join(" · ");
 }
 
+// What was handed in, with its grade: the one that the teacher has, too.
+function handedPart(handed) {
+  const late = handed.late ? ` ${t("(late)")}` : "";
+  let grade = t("It is kept, and will be graded.");
+  if (handed.score) grade = summary(handed.score);
+  else if (handed.has_failed) grade = t("It is kept. It could not be graded, which is not your mistake.");
+  const more = [];
+  if (handed.earlier?.score)
+    more.push(
+      t("The tests were mended, and it was graded again {time}. Before: {results}.", {
+        time: when(handed.graded),
+        results: summary(handed.earlier.score),
+      }),
+    );
+  if (handed.score && handed.is_due) more.push(t("It is being graded again."));
+  else if (handed.is_outdated) more.push(t("The tests have changed since. Your teacher can have it graded again."));
+  return make(
+    "div",
+    { class: "handed" },
+    make("p", {}, make("strong", { text: t("Handed in {time}", { time: when(handed.at) }) + late }), ` ${grade}`),
+    ...more.map((text) => make("p", { text })),
+  );
+}
+
 function draw() {
   const { results, handed_in: handed } = page.exercise;
   const parts = [];
-  if (handed) {
-    const late = handed.late ? ` ${t("(late)")}` : "";
-    parts.push(
-      make(
-        "p",
-        { class: "handed" },
-        make("strong", { text: t("Handed in {time}", { time: when(handed.at) }) + late }),
-        ` ${handed.results ? summary(handed.results) : t("It is kept, and will be graded.")}`,
-      ),
-    );
-  }
+  if (handed) parts.push(handedPart(handed));
   if (results) {
     const done = results.total > 0 && results.passed === results.total;
+    const text = handed ? t("Now: {results}", { results: summary(results) }) : summary(results);
     parts.push(
-      make("p", { class: `summary ${done ? "done" : ""}`, text: summary(results) }),
+      make("p", { class: `summary ${done ? "done" : ""}`, text }),
+      results.is_outdated ? make("p", { class: "quiet", text: t("The tests have changed since. Press Test.") }) : null,
       results.total
         ? make("progress", {
             max: String(results.total),
@@ -135,8 +152,12 @@ export const events = {
     if (page.exercise?.id !== exercise) return;
     page.exercise.handed_in = handed_in;
     draw();
-    if (handed_in.results)
-      notice(t("Your hand-in was tested: {results}.", { results: summary(handed_in.results) }), { kind: "good" });
+    if (!handed_in.score) return;
+    const told = { results: summary(handed_in.score) };
+    if (handed_in.earlier?.score) {
+      told.before = summary(handed_in.earlier.score);
+      notice(t("Your hand-in was graded again: {results}. Before: {before}.", told), { kind: "good", stays: true });
+    } else notice(t("Your hand-in was tested: {results}.", told), { kind: "good" });
   },
 };
 
@@ -156,6 +177,7 @@ async function handIn() {
     );
     const told = await send("POST", `${path(id)}/hand-in`, { ...body(), files }, { timeout: 30_000 });
     if (told.version) page.drafts.setBase(id, told.version);
+    if (told.conflict) tellConflict(told.conflict);
     tell("handed-in", { exercise: id, handed_in: told.handed_in });
     page.exercise.handed_in = told.handed_in;
     draw();

@@ -180,7 +180,7 @@ async def execute(request: Request, session: str, body: models.ExecuteRequest, w
     As for a run, the answer can be a stream of events; here also `display` and `result`, for what the program shows.
     """
     service, here = service_of(request), visit(request.scope)
-    asked = {**body.model_dump(exclude_unset=True, exclude_none=True), "echo": body.mode == "interactive"}
+    asked = {**body.model_dump(exclude_unset=True, exclude_none=True), "echo": body.echo}
     mode = "eval" if asked.pop("mode", "") == "eval" else "exec"
     served = await service.sessions.find(who, session)
     here.policy, here.language = served.policy, served.language

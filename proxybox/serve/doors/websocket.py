@@ -185,7 +185,7 @@ class _Talk:
             with room_for(self._websocket.scope, self._caller, size):
                 data = await self._sessions.command(
                     self._caller, self._session, mode, on_event=tell, **asked, interactive=True,
-                    echo=message.mode == "interactive",
+                    echo=message.echo,
                 )  # fmt: skip
             result = json.loads(data)
             if result["error"] is not None:

@@ -41,8 +41,13 @@ def number(value: float) -> float:
 
 def share(grade: Grade) -> float:
     """The share of the possible points that was earned, 0 to 1."""
-    possible = number(grade.possible)
-    return min(max(number(grade.points) / possible, 0.0), 1.0) if possible > 0 else 0.0
+    return share_of(grade.points, grade.possible)
+
+
+def share_of(points: float, possible: float) -> float:
+    """The same of points that were counted already."""
+    possible = number(possible)
+    return min(max(number(points) / possible, 0.0), 1.0) if possible > 0 else 0.0
 
 
 def shown(grade: Grade) -> list[Verdict]:

@@ -4,7 +4,7 @@ import contextlib
 import secrets
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from tests.classroom.attacking import write_course
 if TYPE_CHECKING:
     import subprocess
 
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 #: What browsers are called where systems have them; none is downloaded.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -168,6 +168,9 @@ class Visitor:
             each.wait_for_element_state("hidden")
 
 
+Newcomer = Callable[..., Visitor]
+
+
 @attrs.define
 class Teacher:
     """The teacher, without a page: what it asks of the server."""
@@ -220,6 +223,41 @@ def student(visitor: Visitor, classroom: Classroom) -> Visitor:
     """Somebody who has joined."""
     visitor.join(classroom)
     return visitor
+
+
+@pytest.fixture
+def newcomer(browser: "Browser") -> Iterator[Newcomer]:
+    """Makes somebody with a browser of their own; the test fails where their pages complain about themselves."""
+    everybody: list[Visitor] = []
+
+    def make(width: int = 1000, height: int = 700, scheme: str = "light") -> Visitor:
+        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        somebody = Visitor(context, context.new_page())
+        somebody.listen(somebody.page)
+        everybody.append(somebody)
+        return somebody
+
+    yield make
+    for each in everybody:
+        each.context.close()
+    assert [each.faults for each in everybody if each.faults] == []
+
+
+def enter(visitor: Visitor, address: str) -> Visitor:
+    """Opens the teacher's page, and waits until it is there, and hears the server."""
+    visitor.page.goto(address)
+    visitor.page.locator('body.teacher.ready #status[data-kind="saved"]').wait_for()
+    return visitor
+
+
+def card(teacher: Visitor, student: Visitor) -> "Locator":
+    """The card of a student."""
+    return teacher.page.locator(".card", has=teacher.page.get_by_text(student.name, exact=True))
+
+
+def dialog(page: "Page") -> "Locator":
+    """The dialog that is open."""
+    return page.locator("dialog[open]")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tests.classroom.browser.conftest import PATIENCE, Classroom, Visitor
+from tests.classroom.browser.conftest import PATIENCE, Classroom, Newcomer, Visitor, card, dialog, enter
 
 axe_module = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe checks pages (extra browser)")
 sync_api = pytest.importorskip("playwright.sync_api", reason="browsers are driven by Playwright (extra browser)")
@@ -35,35 +35,9 @@ LONG = """def double({n}):
         {total} = {total} - 1
     return {total}
 """
-Newcomer = Callable[..., Visitor]
 
 
 # --- who is there -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def newcomer(browser: "sync_api.Browser") -> Iterator[Newcomer]:
-    """Makes somebody with a browser of their own; the test fails where their pages complain about themselves."""
-    everybody: list[Visitor] = []
-
-    def make(width: int = 1000, height: int = 700, scheme: str = "light") -> Visitor:
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        somebody = Visitor(context, context.new_page())
-        somebody.listen(somebody.page)
-        everybody.append(somebody)
-        return somebody
-
-    yield make
-    for each in everybody:
-        each.context.close()
-    assert [each.faults for each in everybody if each.faults] == []
-
-
-def enter(visitor: Visitor, address: str) -> Visitor:
-    """Opens the teacher's page, and waits until it is there, and hears the server."""
-    visitor.page.goto(address)
-    visitor.page.locator('body.teacher.ready #status[data-kind="saved"]').wait_for()
-    return visitor
 
 
 @pytest.fixture
@@ -80,21 +54,11 @@ def student(newcomer: Newcomer, classroom: Classroom) -> Visitor:
     return student
 
 
-def card(teacher: Visitor, student: Visitor) -> "sync_api.Locator":
-    """The card of a student."""
-    return teacher.page.locator(".card", has=teacher.page.get_by_text(student.name, exact=True))
-
-
 def visit(teacher: Visitor, student: Visitor) -> "sync_api.Page":
     """Opens a student's seat."""
     card(teacher, student).click()
     expect(teacher.page.locator("#seat-name")).to_have_text(student.name)
     return teacher.page
-
-
-def dialog(page: "sync_api.Page") -> "sync_api.Locator":
-    """The dialog that is open."""
-    return page.locator("dialog[open]")
 
 
 def hand_in(student: Visitor, names: tuple[str, str, str]) -> None:

@@ -99,6 +99,11 @@ export class Drafts {
     this.#draft(exercise).base = version;
   }
 
+  // The same, of a version that may be another page's: what was typed and not sent does not stand on it.
+  learnBase(exercise, version) {
+    if (this.isClean(exercise)) this.setBase(exercise, version);
+  }
+
   base(exercise) {
     return this.#draft(exercise).base;
   }

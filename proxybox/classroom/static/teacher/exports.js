@@ -3,12 +3,15 @@
 import { get } from "../lib/api.js";
 import { byId } from "../lib/dom.js";
 import { attempt, choices } from "./parts.js";
+import { gradeAgain } from "./regrading.js";
 
 export class Exports {
   constructor(room) {
     this.exercise = byId("export-exercise");
     this.format = byId("export-format");
+    this.room = room;
     for (const select of [this.exercise, this.format]) select.addEventListener("change", () => this.#link());
+    byId("grade-again").addEventListener("click", () => gradeAgain(this.exercise.value));
     room.on("rows", () => {
       choices(
         this.exercise,
@@ -34,6 +37,7 @@ export class Exports {
 
   #link() {
     const query = new URLSearchParams({ exercise: this.exercise.value, format: this.format.value });
+    if (this.room.chosen !== null) query.set("class", this.room.chosen);
     byId("export-grades").href = `/api/teacher/export/grades?${query}`;
   }
 }

@@ -1,9 +1,10 @@
 // What goes on for all students at the moment, each with a button that ends it.
 
 import { ask, make } from "../lib/dom.js";
-import { t } from "../lib/words.js";
+import { n, t } from "../lib/words.js";
 import { setFrozen } from "./freeze.js";
 import { button } from "./parts.js";
+import { gradeAgain, outdated } from "./regrading.js";
 import { stopPushing } from "./pushing.js";
 import { unshare } from "./sharing.js";
 
@@ -27,6 +28,7 @@ export function going(room, { section, list }) {
         ),
       );
     }
+    items.push(...faults(room), ...regrading(room));
     if (room.join.locked) items.push(item(t("Nobody can join"), "", null));
     for (const share of room.shares.values()) {
       const kind = share.by === "student" ? t("Shared, a student’s") : t("Shared");
@@ -42,8 +44,40 @@ export function going(room, { section, list }) {
     section.hidden = items.length === 0;
     if (focused) list.querySelector("button")?.focus();
   };
+  let before = "";
   room.on("state", show);
   room.on("shares", show);
+  room.on("rows", () => {
+    const now = JSON.stringify(outdated(room));
+    if (now !== before) show();
+    before = now;
+  });
+}
+
+// What is wrong with the course's files, for who can mend them.
+function faults(room) {
+  const found = Object.entries(room.gradingFaults).map(([id, text]) => [t("Tests at fault"), room.title(id), text]);
+  if (room.courseFault) found.unshift([t("The course was not read anew"), "", room.courseFault]);
+  return found.map(([kind, title, text]) => {
+    const fields = [make("pre", { class: "program", tabindex: "0", text })];
+    const why = button(t("Why"), () => ask({ title: kind, fields, yes: t("Close") }), {
+      class: "plain small",
+      "aria-label": title ? `${t("Why")}: ${title}` : t("Why"),
+    });
+    return item(kind, title, why);
+  });
+}
+
+// Exercises whose tests have changed since hand-ins were graded.
+function regrading(room) {
+  return outdated(room).map(([id, count]) => {
+    const title = n("{title}: {count} grade", "{title}: {count} grades", count, { title: room.title(id) });
+    const again = button(t("Grade all again"), () => gradeAgain(id), {
+      class: "plain small",
+      "aria-label": t("Grade all again: {title}", { title: room.title(id) }),
+    });
+    return item(t("Tests have changed"), title, again);
+  });
 }
 
 function item(kind, what, stop) {

@@ -3,7 +3,7 @@
 
 import { make } from "../lib/dom.js";
 import { n, t } from "../lib/words.js";
-import { isDone, lasted, needs, needsText } from "./help.js";
+import { gradeText, isDone, lasted, needs, needsText, progressOf, scoreOf } from "./help.js";
 import { choices, setText } from "./parts.js";
 
 const PAUSE = 2_500; // ms between two changes of the order
@@ -47,8 +47,8 @@ class Card {
     this.row = row;
     setText(this.name, row.name);
     setText(this.exercise, row.exercise ? room.title(row.exercise) : t("No exercise yet"));
-    setText(this.count, row.total ? `${row.passed}/${row.total}` : "");
-    this.bar.style.setProperty("--part", row.total ? row.passed / row.total : 0);
+    setText(this.count, gradeText(row));
+    this.bar.style.setProperty("--part", Math.max(0, part(row)));
     this.bar.classList.toggle("done", isDone(row));
     this.tick(room.now);
   }
@@ -63,7 +63,7 @@ class Card {
     if (row.running) since = t("runs");
     setText(this.since, since);
     let state = row.error ?? "";
-    if (row.handed_in.includes(row.exercise)) state = t("Handed in");
+    if (progressOf(row).handed_in) state = t("Handed in");
     else if (state === "" && isDone(row)) state = t("All tests pass");
     if (!row.online) state = row.exercise ? t("Away") : t("Not here yet");
     else if (state === "" && why) state = needsText(why);
@@ -84,8 +84,10 @@ const ORDERS = {
   hand: (a, b) => (a.hand ?? Infinity) - (b.hand ?? Infinity) || 0,
 };
 
+// Of the tests those that pass; -1 where none have run.
 function part(row) {
-  return row.total ? row.passed / row.total : -1;
+  const score = scoreOf(row);
+  return score?.total ? score.passed / score.total : -1;
 }
 
 export class Grid {

@@ -27,14 +27,41 @@ export function lasted(seconds) {
   return unit(Math.floor(whole / 86_400), "day");
 }
 
-export function isDone(row) {
-  return row.total > 0 && row.passed >= row.total;
+// How far a seat has come with an exercise, the one that it has open by default: {now: what its tests say of the program as
+// it is; handed_in: what was handed in, with its grade}; each null where there is none.
+export function progressOf(row, exercise = row.exercise) {
+  return row.progress[exercise] ?? { now: null, handed_in: null };
+}
+
+// The score that counts: that of what was handed in, before that the one of now; null where there is none.
+export function scoreOf(row, exercise = row.exercise) {
+  const { now, handed_in: handed } = progressOf(row, exercise);
+  return handed ? handed.score : now;
+}
+
+export function isDone(row, exercise = row.exercise) {
+  const score = scoreOf(row, exercise);
+  return score !== null && score.total > 0 && score.passed >= score.total;
+}
+
+export function ofAll({ passed, total }) {
+  return `${passed}/${total}`;
+}
+
+// The grade of what was handed in beside the state now, such as "4/4 in, now 0/4"; "" where there is neither.
+export function gradeText(row, exercise = row.exercise) {
+  const { now, handed_in: handed } = progressOf(row, exercise);
+  if (!handed) return now ? ofAll(now) : "";
+  const grade = handed.score ? t("{grade} in", { grade: ofAll(handed.score) }) : t("in");
+  return now && (!handed.score || ofAll(now) !== ofAll(handed.score))
+    ? t("{handed}, now {now}", { handed: grade, now: ofAll(now) })
+    : grade;
 }
 
 // Why a seat needs help: "hand", "error", "still", or "" where it does not.
 export function needs(row, now) {
   if (row.hand) return "hand";
-  if (!row.online || isDone(row) || row.handed_in.includes(row.exercise)) return "";
+  if (!row.online || isDone(row) || progressOf(row).handed_in) return "";
   if (row.error && row.error_at && now - row.error_at > STUCK) return "error";
   if (row.active && now - row.active > STILL) return "still";
   return "";

@@ -1,7 +1,8 @@
 // How far each seat has come with each exercise: one table.
 
 import { make } from "../lib/dom.js";
-import { n, t } from "../lib/words.js";
+import { n, t, when } from "../lib/words.js";
+import { gradeText, isDone, ofAll, progressOf } from "./help.js";
 import { setText } from "./parts.js";
 
 const PAUSE = 1_000; // ms between two looks at what has changed
@@ -66,17 +67,28 @@ export class Progress {
 
   #cell(row, exercise) {
     const cell = this.cells.get(`${row.id} ${exercise}`);
-    const [passed, total] = row.progress[exercise] ?? [0, 0];
-    const handed = row.handed_in.includes(exercise);
-    setText(cell, total ? (handed ? `${passed}/${total} ${t("in")}` : `${passed}/${total}`) : handed ? t("in") : "–");
-    cell.title = handed ? t("Handed in") : "";
-    cell.className = total === 0 && !handed ? "none" : total && passed >= total ? "done" : "part";
+    const { handed_in: handed } = progressOf(row, exercise);
+    const text = gradeText(row, exercise);
+    setText(cell, text || "–");
+    cell.title = handed ? about(handed) : "";
+    cell.className = text === "" ? "none" : isDone(row, exercise) ? "done" : "part";
+    cell.classList.toggle("outdated", Boolean(handed?.is_outdated));
   }
 
   #sums(exercises, rows) {
     exercises.forEach(({ id }, index) => {
-      const done = rows.filter((row) => row.progress[id]?.[1] && row.progress[id][0] >= row.progress[id][1]).length;
+      const done = rows.filter((row) => isDone(row, id)).length;
       setText(this.sums[index], n("{count} student", "{count} students", done));
     });
   }
+}
+
+// What else there is to say of a hand-in.
+function about(handed) {
+  const facts = [handed.late ? t("Handed in {time}, late", { time: when(handed.at) }) : t("Handed in {time}", { time: when(handed.at) })];
+  if (handed.has_failed) facts.push(t("It could not be graded."));
+  if (handed.earlier?.score) facts.push(t("Graded again; before: {grade}", { grade: ofAll(handed.earlier.score) }));
+  if (handed.is_due) facts.push(t("It is being graded."));
+  else if (handed.is_outdated) facts.push(t("The tests have changed since."));
+  return facts.join("\n");
 }

@@ -6,7 +6,8 @@ import { subscribe } from "../lib/stream.js";
 const AGAIN = 3_000; // ms between two attempts to load the state
 const TOGETHER = 50; // ms within which changed rows are drawn together
 
-// What changes: "rows" (a set of ids, or null for all), "state" (frozen, pushed, joining), "shares", "errors", "watched"
+// What changes: "rows" (a set of ids, or null for all), "state" (frozen, pushed, joining, faults of the course, classes),
+// "shares", "errors", "watched"
 // ({seat, event, data}), "stream" (its id: a new one watches nobody), "status" ("open", "waiting", "closed"; HTTP status).
 export class Room {
   #listeners = new Map();
@@ -20,6 +21,10 @@ export class Room {
     this.join = { code: "", addresses: [], locked: false };
     this.frozen = false;
     this.pushed = null;
+    this.courseFault = "";
+    this.gradingFaults = {};
+    this.classes = []; // of learning platforms
+    this.chosen = null; // the id of the class that is shown; "": who joined by code; null: all
     this.stream = null;
     this.offset = 0;
   }
@@ -38,9 +43,15 @@ export class Room {
     return Date.now() / 1000 + this.offset;
   }
 
-  // Seats that somebody sits in, or may.
+  // Seats that somebody sits in, or may, of the class that is shown.
   get seats() {
-    return [...this.rows.values()].filter((row) => !row.removed);
+    return [...this.rows.values()].filter((row) => !row.removed && (this.chosen === null || row.class === this.chosen));
+  }
+
+  // Shows one class alone; null: all.
+  choose(id) {
+    this.chosen = id;
+    this.#tell("rows", null);
   }
 
   title(exercise) {
@@ -72,6 +83,7 @@ export class Room {
           this.#tell("shares");
         },
         errors: () => this.#tell("errors"),
+        course: () => this.#reload(),
         watched: (watched) => this.#tell("watched", watched),
         resync: () => this.#reload(),
       },
@@ -91,8 +103,8 @@ export class Room {
     }, TOGETHER);
   }
 
-  #take({ join, frozen, pushed }) {
-    Object.assign(this, { join, frozen, pushed });
+  #take({ join, frozen, pushed, course_fault: courseFault, grading_faults: gradingFaults, classes }) {
+    Object.assign(this, { join, frozen, pushed, courseFault, gradingFaults, classes });
     this.#tell("state");
   }
 

@@ -5,7 +5,7 @@ import { ask, byId, make } from "../lib/dom.js";
 import { Terminal } from "../lib/terminal.js";
 import { n, number, t, when } from "../lib/words.js";
 import { Code } from "./code.js";
-import { isDone, lasted, needs, needsText } from "./help.js";
+import { gradeText, isDone, lasted, needs, needsText, progressOf } from "./help.js";
 import { attempt, choices, field, formDialog, note, setText } from "./parts.js";
 
 const OUTPUT = new Set(["run", "out", "given", "display", "clear", "value", "finished"]);
@@ -127,8 +127,8 @@ export class SeatView {
     setText(byId("seat-name"), row.name);
     const current = row.exercise ? t("Open now: {title}", { title: room.title(row.exercise) }) : t("Open now");
     const all = room.course.exercises.map(({ id, title }) => {
-      const [passed, total] = row.progress[id] ?? [0, 0];
-      return [id, total ? `${title} (${passed}/${total})` : title];
+      const how = gradeText(row, id);
+      return [id, how ? `${title} (${how})` : title];
     });
     choices(this.exercise, [["", current], ...all]);
     // Whoever follows a seat sees what it opens.
@@ -157,8 +157,8 @@ export class SeatView {
         ? [t("Program runs"), "good"]
         : row.active && [t("Last change {time} ago", { time: lasted(now - row.active) }), ""],
       why && why !== "hand" && [needsText(why), "warn"],
-      row.handed_in.includes(this.opened) && [t("Handed in"), "good"],
-      isDone(row) && this.opened === row.exercise && [t("All tests pass"), "good"],
+      progressOf(row, this.opened).handed_in && [t("Handed in"), "good"],
+      isDone(row, this.opened) && [t("All tests pass"), "good"],
       row.hints > 0 && [n("{count} hint used", "{count} hints used", row.hints), ""],
     ].filter(Boolean);
     const place = byId("seat-facts");
@@ -173,6 +173,7 @@ export class SeatView {
       saved: t("saved"),
       run: t("run"),
       "handed in": t("handed in"),
+      elsewhere: t("saved on another page"),
       starter: t("as it was given"),
     };
     const pairs = this.listed.map((each) => {
@@ -205,16 +206,12 @@ export class SeatView {
 
   #results(results, handedIn) {
     const place = byId("seat-tests");
-    const parts = [];
-    if (handedIn) {
-      const late = handedIn.late
-        ? t("Handed in {time}, late", { time: when(handedIn.at) })
-        : t("Handed in {time}", { time: when(handedIn.at) });
-      parts.push(make("p", { class: "handed", text: late }));
-    }
+    const parts = handedIn ? handedParts(handedIn) : [];
     if (!results) parts.push(make("p", { class: "faint", text: t("The tests have not been run yet.") }));
     else {
-      setText(byId("seat-passed"), t("{passed} of {total} passed", { passed: results.passed, total: results.total }));
+      const passed = t("{passed} of {total} passed", { passed: results.passed, total: results.total });
+      setText(byId("seat-passed"), handedIn ? t("Now: {results}", { results: passed }) : passed);
+      if (results.is_outdated) parts.push(make("p", { class: "faint", text: t("The tests have changed since.") }));
       if (results.message) parts.push(make("p", { class: "message", text: results.message }));
       parts.push(make("ul", { class: "tests" }, ...results.tests.map(testOf)));
       if (results.hidden?.total) {
@@ -361,6 +358,34 @@ export class SeatView {
       },
     );
   }
+}
+
+// What was handed in, with its grade, which is another thing than what the tests say of the program now.
+function handedParts(handed) {
+  const time = when(handed.at);
+  const head = handed.late ? t("Handed in {time}, late", { time }) : t("Handed in {time}", { time });
+  const parts = [make("p", { class: "handed", text: handed.score ? `${head}: ${passedOf(handed.score)}` : head })];
+  if (handed.has_failed) parts.push(make("p", { class: "message", text: t("It could not be graded.") }));
+  if (handed.earlier?.score)
+    parts.push(make("p", { class: "faint", text: t("Graded again; before: {grade}", { grade: passedOf(handed.earlier.score) }) }));
+  if (handed.is_due) parts.push(make("p", { class: "faint", text: t("It is being graded.") }));
+  else if (handed.is_outdated) parts.push(make("p", { class: "faint", text: t("The tests have changed since.") }));
+  if (handed.results?.tests.length)
+    parts.push(
+      make(
+        "details",
+        {},
+        make("summary", { text: t("Tests of what was handed in") }),
+        make("ul", { class: "tests" }, ...handed.results.tests.map(testOf)),
+      ),
+    );
+  return parts;
+}
+
+function passedOf({ passed, total, points, possible }) {
+  const parts = [t("{passed} of {total} passed", { passed, total })];
+  if (possible) parts.push(t("{points} of {possible} points", { points: number(points), possible: number(possible) }));
+  return parts.join(" · ");
 }
 
 function testOf(test) {

@@ -3,7 +3,7 @@
 import { get } from "../lib/api.js";
 import { byId, make } from "../lib/dom.js";
 import { lines } from "../lib/diff.js";
-import { t } from "../lib/words.js";
+import { n, t } from "../lib/words.js";
 import { attempt, button, choices } from "./parts.js";
 
 const MOST = 50; // pairs that are listed
@@ -26,16 +26,32 @@ export class Similar {
 
   async #look() {
     const exercise = this.exercise.value;
+    const query = new URLSearchParams({ exercise });
+    if (this.room.chosen !== null) query.set("class", this.room.chosen);
     const place = byId("similar-pairs");
     place.replaceChildren(make("p", { class: "faint", text: t("Comparing…") }));
     const done = await attempt(
-      () => get(`/api/teacher/similar?exercise=${encodeURIComponent(exercise)}`, { timeout: 120_000 }),
-      ({ pairs }) => {
+      () => get(`/api/teacher/similar?${query}`, { timeout: 120_000 }),
+      ({ pairs, count, too_short: short }) => {
+        const compared = count - short.length;
         place.replaceChildren(
           pairs.length
             ? this.#table(pairs.slice(0, MOST), exercise)
-            : make("p", { text: t("No two hand-ins of this exercise are alike.") }),
+            : make("p", {
+                text: compared > 1 ? t("No two hand-ins of this exercise are alike.") : t("There is nothing to compare."),
+              }),
         );
+        if (short.length > 0)
+          place.append(
+            make("p", {
+              class: "quiet",
+              text: n(
+                "{count} hand-in is too short to compare: it is listed only where another one is the same.",
+                "{count} hand-ins are too short to compare: they are listed only where they are the same.",
+                short.length,
+              ),
+            }),
+          );
       },
     );
     if (!done) place.replaceChildren();
@@ -43,11 +59,11 @@ export class Similar {
 
   #table(pairs, exercise) {
     const { room } = this;
-    const body = pairs.map(({ first, second, share }) =>
+    const body = pairs.map(({ first, second, share, is_identical: same }) =>
       make(
         "tr",
         {},
-        make("td", { class: "share", text: this.percent.format(share) }),
+        make("td", { class: "share", text: same ? t("identical") : this.percent.format(share) }),
         make("td", { text: room.name(first) }),
         make("td", { text: room.name(second) }),
         make(
@@ -69,7 +85,8 @@ export class Similar {
   }
 
   #compare(first, second, exercise) {
-    const path = (seat) => `/api/teacher/seats/${encodeURIComponent(seat)}?exercise=${encodeURIComponent(exercise)}`;
+    const path = (seat) =>
+      `/api/teacher/seats/${encodeURIComponent(seat)}/exercises/${encodeURIComponent(exercise)}/handed-in`;
     return attempt(
       () => Promise.all([get(path(first)), get(path(second))]),
       ([one, other]) => {

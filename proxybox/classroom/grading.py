@@ -1,0 +1,113 @@
+"""Grades of what was handed in: given once, and once more where the tests were mended.
+
+    hand_in ── due ── the tests ── Connected.grade ── everybody who reads a grade
+    grade_again ─┘
+
+Rule: that a hand-in is to be graded stands in the database. So nothing is forgotten when the class ends meanwhile, and
+another process can have what it likes graded again (regrading.py).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final
+
+from proxybox.classroom.checks import Checks, ChecksClosed, Superseded, TooManyChecks
+from proxybox.classroom.records import HandIn
+from proxybox.classroom.results import bounded, is_outdated
+from proxybox.classroom.sheets import Sheet
+from proxybox.classroom.store import Connected, Store
+from proxybox.classroom.work import Work
+from proxybox.serve.problems import Refusal
+from proxybox.teach.grades import Grade
+from proxybox.teach.records import CONVERTER
+
+#: Seconds for all tests of what was handed in, which nobody waits for: right work that is slow is right.
+_PATIENCE: Final = 120.0
+#: How many hand-ins are given to the tests at the same time, so that who tests a program comes in between; and the
+#: seconds after which the next one is, too: endless loops hold up only each other (checks.py).
+_AT_ONCE, _PLACE = 6, 2.0
+#: The most characters of a fault that are told.
+_MOST_FAULT: Final = 2_000
+
+
+class Grading:
+    """Grades hand-ins. on_graded: is called with each that has been graded, whatever came of it."""
+
+    def __init__(self, store: Store, work: Work, checks: Checks, sheets: Mapping[str, Sheet]) -> None:
+        self._store, self._work, self._checks, self._sheets = store, work, checks, sheets
+        self.on_graded: list[Callable[[HandIn], Awaitable[object]]] = []
+        self.faults: dict[str, str] = {}
+        """By exercise, why grading has failed the last time; for teachers alone."""
+        self._under_way: set[str] = set()
+        self._room = asyncio.Semaphore(_AT_ONCE)
+
+    async def check(self, key: str, sheet: Sheet, files: Mapping[str, str], deadline: float | None = None) -> Grade:
+        """The grade of files by the tests of an exercise. Raises Refusal."""
+        given = {name: text.encode() for name, text in files.items()}
+        try:
+            return bounded(await self._checks.check(key, sheet.packed, given, deadline=deadline))
+        except (Superseded, TooManyChecks, ChecksClosed) as error:
+            raise Refusal("overloaded", "The tests were not run.") from error
+
+    async def grade_due(self) -> None:
+        """Grades all that is due, and that nobody grades already. What cannot be graded now stays due."""
+        due = await self._store.do(Connected.due)
+        await asyncio.gather(*(self._grade(handin) for handin in due if handin not in self._under_way))
+
+    async def has_due(self) -> bool:
+        """Whether something is due that nobody grades already."""
+        return any(handin not in self._under_way for handin in await self._store.do(Connected.due))
+
+    async def again(self, handed: Iterable[HandIn]) -> int:
+        """Has hand-ins graded once more, and returns how many; `grade_due` does it."""
+        ours = [each for each in handed if each.exercise in self._sheets]
+        await self._work.grade_again(ours)
+        return len(ours)
+
+    def outdated(self, exercise: str | None = None) -> list[HandIn]:
+        """The hand-ins, of an exercise or of all, whose grades are by tests that have changed since."""
+        return [
+            each
+            for (_, of), each in self._work.handed.items()
+            if of in self._sheets and exercise in (None, of) and is_outdated(each, self._sheets[of].basis)
+        ]
+
+    async def _grade(self, handin: str) -> None:
+        self._under_way.add(handin)
+        grading: asyncio.Task[None] | None = None
+        try:
+            async with self._room:
+                grading = asyncio.create_task(self._grade_now(handin))
+                await asyncio.wait({grading}, timeout=_PLACE)
+            await grading
+        except Refusal:  # a later one has taken its place; or the lesson ends, and it is graded the next time
+            pass
+        finally:
+            self._under_way.discard(handin)
+            if grading is not None:
+                grading.cancel()
+
+    async def _grade_now(self, handin: str) -> None:
+        handed = await self._store.do(Connected.handin, handin)
+        sheet = None if handed is None else self._sheets.get(handed.exercise)
+        if handed is not None and sheet is not None:  # else it is no longer there, or in the course
+            await self._grade_by(handed, sheet)
+
+    async def _grade_by(self, handed: HandIn, sheet: Sheet) -> None:
+        while True:
+            grade = await self.check(f"{handed.seat}/handed-in", sheet, handed.files, _PATIENCE)
+            now = self._sheets.get(sheet.id, sheet)
+            if now.basis == sheet.basis:
+                break
+            sheet = now  # its tests were mended meanwhile
+        self._note(sheet.id, grade)
+        graded = await self._work.grade(handed, CONVERTER.unstructure(grade), sheet.basis)
+        for tell in self.on_graded:
+            await tell(graded)
+
+    def _note(self, exercise: str, grade: Grade) -> None:
+        if grade.failed:
+            fault = next((test.fault for test in grade.tests if test.fault), grade.message)
+            self.faults[exercise] = fault[:_MOST_FAULT]
+        else:
+            self.faults.pop(exercise, None)

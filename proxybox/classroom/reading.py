@@ -1,0 +1,173 @@
+"""The course as it stands on the disk: read at the start, and anew when its files have changed.
+
+Rules: a course with a fault changes nothing, and the fault is told. What the boxes were started for (their interpreter,
+packages and policies) stays until the classroom is started again.
+"""
+
+import asyncio
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from proxybox.classroom.boxes import Place
+from proxybox.classroom.config import Config
+from proxybox.classroom.course import Course, find_course, load_course
+from proxybox.classroom.sheets import Sheet, is_of_an_editor, sheet_of
+from proxybox.policies import Policy
+from proxybox.policies.errors import ProxyboxError
+from proxybox.teach.exercise import FILE
+from proxybox.teach.folders import SKIPPED
+
+LANGUAGE: Final = "python"
+"""The name of the one language of the service that has the boxes."""
+#: The most files of a course that are looked at for changes.
+_MOST_FILES: Final = 20_000
+#: The most characters of a fault that are told.
+_MOST_FAULT: Final = 10_000
+_AGAIN: Final = "end the classroom and start it again"
+
+
+def course_of(config: Config, course: Course | None = None) -> Course:
+    """The course of a classroom, with the interpreter that it is to have. Raises CourseError."""
+    course = course or find_course(config.course)
+    guest, packages = config.guest or course.guest, config.packages or course.packages
+    return attrs.evolve(course, guest=guest, packages=packages)
+
+
+def sheets_of(course: Course) -> dict[str, Sheet]:
+    """The exercises by their ids, in their order. Raises ExerciseError, and GradingError for one that is too large."""
+    return {each.id: sheet_of(each) for each in course.lessons}
+
+
+def policies_of(sheets: Mapping[str, Sheet]) -> dict[str, Policy]:
+    """The policies of exercises, each once, by a name."""
+    policies: dict[str, Policy] = {}
+    for sheet in sheets.values():
+        if sheet.policy not in policies.values():
+            policies[f"policy-{len(policies)}"] = sheet.policy
+    return policies
+
+
+def places_of(sheets: Mapping[str, Sheet], policies: Mapping[str, Policy]) -> dict[str, Place]:
+    """Where the exercises run, of those whose policy is one of these."""
+    return {
+        sheet.id: Place(policy=name, language=LANGUAGE, main=sheet.main, files=sheet.beside)
+        for sheet in sheets.values()
+        for name, policy in policies.items()
+        if policy == sheet.policy
+    }
+
+
+def look(folder: Path) -> str:
+    """A digest of which files a course has, how large they are and when they were written; it changes when they do."""
+    found = hashlib.sha256()
+    for path in itertools.islice(_files(folder), _MOST_FILES):
+        try:
+            status = os.stat(path)
+        except OSError:  # an editor has just taken it away
+            continue
+        told = path, status.st_size, status.st_mtime_ns, status.st_ino
+        found.update(repr(told).encode("utf-8", "surrogateescape"))
+    return found.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """The files of a course: beside its exercises, and in them."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if not (is_of_an_editor(name) or name.startswith(SKIPPED)))
+    except OSError:
+        return
+    for name in names:
+        path = os.path.join(folder, name)
+        if not os.path.isdir(path):
+            yield path
+        elif FILE in names or os.path.isfile(os.path.join(path, FILE)):  # the folder is an exercise, or has some
+            for within, folders, files in os.walk(path, followlinks=True):
+                folders[:] = sorted(name for name in folders if not name.startswith(SKIPPED))
+                yield within  # so that folders are counted, too
+                yield from (os.path.join(within, name) for name in sorted(files) if not is_of_an_editor(name))
+
+
+@attrs.frozen
+class ReadAnew:
+    """What was found. changed: the ids of exercises that are other ones now. faults: why something stays as it was."""
+
+    course: Course
+    sheets: dict[str, Sheet]
+    places: dict[str, Place]
+    changed: tuple[str, ...]
+    faults: tuple[str, ...]
+
+
+class CourseFiles:
+    """The files of a course, which are read anew when they change. fault: why something of them was not taken over.
+
+    policies: those for which boxes were started.
+    """
+
+    def __init__(self, config: Config, folder: Path, policies: Mapping[str, Policy]) -> None:
+        self._config, self._folder, self._policies = config, folder, policies
+        self._read = self._before = look(folder)
+        self.fault = ""
+
+    async def have_changed(self) -> bool:
+        """Whether they have changed since they were read, and rest since the last call."""
+        found, before = await asyncio.to_thread(look, self._folder), self._before
+        self._before = found
+        return found == before != self._read
+
+    async def read(self, course: Course, sheets: Mapping[str, Sheet]) -> ReadAnew | None:
+        """Reads them, where they have changed. None: they have not, or they have a fault.
+
+        course, sheets: as they were until now.
+        """
+        found = await asyncio.to_thread(look, self._folder)
+        if found == self._read:
+            return None
+        self._read = found
+        try:
+            anew = await asyncio.to_thread(read_anew, self._config, course, sheets, self._policies)
+        except (ProxyboxError, OSError, LookupError, ValueError) as error:  # also what changes while it is read
+            self.fault = (str(error) or type(error).__name__)[:_MOST_FAULT]
+            return None
+        self.fault = "\n".join(anew.faults)
+        return anew
+
+
+def read_anew(
+    config: Config, before: Course, sheets: Mapping[str, Sheet], policies: Mapping[str, Policy]
+) -> ReadAnew:  # fmt: skip
+    """Reads a course once more.
+
+    before, sheets: the course and its exercises until now. policies: those for which boxes were started. Raises
+    CourseError, ExerciseError and GradingError.
+    """
+    course = course_of(config, load_course(before.folder))
+    faults = []
+    for name in ("guest", "packages", "preload"):
+        if getattr(course, name) != getattr(before, name):
+            course = attrs.evolve(course, **{name: getattr(before, name)})
+            faults.append(f"{name} has changed: {_AGAIN}")
+    found = sheets_of(course)
+    places = places_of(found, policies)
+    for name in [name for name in found if name not in places]:
+        faults.append(f"{name}: its policy has changed: {_AGAIN}")
+        if name in sheets:
+            found[name] = sheets[name]
+        else:
+            del found[name]
+    changed = [name for name, sheet in found.items() if name not in sheets or not _is_same(sheet, sheets[name])]
+    return ReadAnew(course, found, places, tuple(changed), tuple(faults))
+
+
+def _is_same(one: Sheet, other: Sheet) -> bool:
+    """Whether nobody would see a difference between two sheets, neither a student nor a test."""
+    return all(
+        getattr(one, name) == getattr(other, name)
+        for name in ("basis", "title", "html", "main", "starter", "beside", "hints", "deadline")
+    )

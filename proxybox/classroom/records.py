@@ -1,0 +1,111 @@
+"""What is kept of a class, as data: seats, texts, hand-ins with their grades, runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+
+@attrs.define(kw_only=True)
+class Seat:
+    """A seat. hand: since when it is raised. locked: whether its student may not change anything at the moment.
+
+    generation: counts how often its passes have been made void. class_id: of its class; "" for those who have joined
+    by code.
+    """
+
+    id: str
+    name: str
+    personal: str
+    joined: float
+    generation: int = 1
+    exercise: str | None = None
+    hand: float | None = None
+    locked: bool = False
+    removed: bool = False
+    class_id: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Text:
+    """One version of the files of an exercise."""
+
+    version: int
+    at: float
+    why: str
+    files: Mapping[str, str]
+
+
+@attrs.frozen(kw_only=True)
+class Saved:
+    """What came of a save. files: all of them. other: the version and time of what another page had saved meanwhile."""
+
+    version: int
+    at: float
+    files: Mapping[str, str]
+    other: tuple[int, float] | None = None
+
+
+@attrs.frozen
+class Checked:
+    """What came of the tests. grade: as JSON. basis: of the tests (sheets.py); None where it is not known."""
+
+    at: float
+    grade: Any
+    basis: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class HandIn:
+    """What was handed in.
+
+    grade: as JSON; None while there is none. graded: when it was given. basis: of its tests (sheets.py); None where it
+    is not known. earlier: the grade by the tests of before. due: whether it is to be graded, or graded again.
+    """
+
+    id: str
+    seat: str
+    exercise: str
+    at: float
+    late: bool
+    files: Mapping[str, str]
+    grade: Any = None
+    graded: float | None = None
+    basis: str | None = None
+    earlier: Checked | None = None
+    due: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class Ran:
+    """A run that has ended. error: its last line."""
+
+    seat: str
+    exercise: str
+    kind: str
+    at: float
+    seconds: float
+    status: str
+    error: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class GradeLine:
+    """Where grades of a seat go. exercise: which; "" for the whole course. brought: what was taken there last."""
+
+    seat: str
+    exercise: str
+    platform: str
+    user: str
+    url: str
+    brought: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Class:
+    """A class of a learning platform: one of its courses, which it calls a context. title: for people."""
+
+    id: str
+    platform: str
+    context: str
+    title: str

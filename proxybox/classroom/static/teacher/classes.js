@@ -1,0 +1,18 @@
+// Classes of learning platforms: which of them the teacher looks at.
+
+import { t } from "../lib/words.js";
+import { choices } from "./parts.js";
+
+const ALL = "all";
+const BY_CODE = "";
+
+export function choosingClass(room, { place, select }) {
+  room.on("state", () => {
+    const pairs = room.classes.map(({ id, title }) => [`class ${id}`, title]);
+    choices(select, [[ALL, t("All")], [BY_CODE, t("Joined by code")], ...pairs]);
+    place.hidden = pairs.length === 0;
+  });
+  select.addEventListener("change", () =>
+    room.choose(select.value === ALL ? null : select.value.replace(/^class /, "")),
+  );
+}
