@@ -345,7 +345,6 @@ def _overlay_symlink(copier: Copier, old: OverlaySymlink) -> Any:
 def _overlay_directory(copier: Copier, old: OverlayDirectory) -> Any:
     new = _layered(copier, _memory_directory(copier, old), old)
     new.whiteouts, new._gone, new._standing = dict(old.whiteouts), old._gone, WeakValueDictionary()
-    new.hidden = old.hidden
     copier.weakly(old._standing, new._standing)
     copier.later(_fill_lower, old, new)
     return new

@@ -451,15 +451,11 @@ class WorldBuilder:
         if box.folder is not None and box.single is not None:
             path = os.path.join(box.folder, box.single)
             tree.mount(os.fsencode(f"{BOX}/{box.single}"), self._host(path, f"{BOX}/{box.single}", mode == "rw"))
-        with contextlib.ExitStack() as laying:
-            for target, overlay, _ in self._overlays:
-                if _is_in_box(target):
-                    laying.enter_context(overlay.given_by_the_caller())
-            for name, data in box.files.items():
-                try:
-                    self._laid[name] = self._lay(tree, name, data, stands_alone and "/" not in name)
-                except OSError as error:
-                    raise SandboxStartError(f"files: {name}: {error.strerror}") from error
+        for name, data in box.files.items():
+            try:
+                self._laid[name] = self._lay(tree, name, data, stands_alone and "/" not in name)
+            except OSError as error:
+                raise SandboxStartError(f"files: {name}: {error.strerror}") from error
 
     def _root_of_box(self) -> Node | None:
         """Returns what the caller's folder is in the box; None where there is none: then /box is empty."""
