@@ -315,7 +315,7 @@ def _children_later(copier: Copier, old: MemoryDirectory) -> dict[bytes, Node]:
 def _overlay_mount(copier: Copier, old: OverlayMount) -> OverlayMount:
     new = object.__new__(OverlayMount)
     new.superblock, new.lower, new.root = copier.of(old.superblock), copier.of(old.lower), copier.of(old.root)
-    new.host, new.is_open, new.whiteouts = copier.of(old.host), False, old.whiteouts
+    new.host, new.whiteouts = copier.of(old.host), old.whiteouts
     return new
 
 

@@ -17,8 +17,8 @@ def test_a_failed_look_up_is_a_refusal(call: str) -> None:
 
 
 def test_names_that_the_box_has_need_no_network() -> None:
-    code = "import socket\nprint(socket.gethostbyname('localhost'), socket.getfqdn(), socket.getaddrinfo('10.0.0.1', 80)[0][4])"
-    result = proxybox.run(code, environment={"hostname": "here"})
+    looks = "socket.gethostbyname('localhost'), socket.getfqdn(), socket.getaddrinfo('10.0.0.1', 80)[0][4]"
+    result = proxybox.run(f"import socket\nprint({looks})", environment={"hostname": "here"})
     assert result.stdout == "127.0.0.1 here ('10.0.0.1', 80)\n", result.stderr
     assert not result.denials
 

@@ -368,12 +368,12 @@ def test_nothing_is_inherited() -> None:
         (
             ["--set", "output.on_excess=end", "-c", "while True: print('x' * 99)"],
             153,
-            "output limit",
+            "it printed more than 1 MiB",
         ),
         (
             ["--set", "on_denied=end", "-c", "import socket; socket.socket()"],
             126,
-            "refused call",
+            "a call that this box refuses",
         ),
         (["-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], 137, "Killed"),
         (["-c", "import ctypes; ctypes.memset(0, 1, 1)"], 139, "Segmentation fault"),
@@ -578,5 +578,5 @@ def test_the_limit_of_calls_has_its_own_word() -> None:
     done = proxybox("run", "--set", "limits.calls=3000", "-c", "import os\nwhile True: os.getppid()")
     assert (done.returncode, done.stderr) == (
         153,
-        "proxybox: ended: the limit of OS calls was reached (limits.calls)\n",
+        "proxybox: the limit of 3,000 OS calls was reached: read and write more at a time (limits.calls)\n",
     )

@@ -367,7 +367,7 @@ def test_hidden_names_cannot_be_made_where_the_host_is_written(folder):
     (folder / "main.py").write_text("open('.new', 'w')")
     result = proxybox.run(folder / "main.py", filesystem={"box": "rw"})
     assert [(denial.errno, denial.reason) for denial in result.denials] == [
-        ("EACCES", "dotfiles are hidden in this mount")
+        ("EACCES", "names that begin with a dot are hidden in this mount")
     ]
     assert not list(folder.rglob(".*"))
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from proxybox.repl.commands import COMMANDS, completions, size
+from tests.explained import PROGRAMS
 
 Make = Callable[..., Any]
 
@@ -42,16 +43,26 @@ def test_cells_of_notebooks(sitting: Make) -> None:
     assert box.do("%matplotlib qt").startswith("proxybox: a terminal shows no figures")
 
 
+@pytest.mark.parametrize("wants", PROGRAMS)
+def test_what_a_box_has_not_is_told_as_everywhere(sitting: Make, wants: str) -> None:
+    code, text = PROGRAMS[wants]
+    (line,) = (line for line in sitting().do(code).splitlines() if line.startswith("proxybox: "))
+    assert text in line
+
+
 def test_what_ends_is_told(sitting: Make) -> None:
     box = sitting(limits={"wall_time": 2}, session={"grace": 0})
     told = box.do("while True: pass")
-    assert "time limit (limits.wall_time; the session has ended)" in told
+    assert "the time limit of 2 s was reached: do less at a time (limits.wall_time)" in told
     assert "a new box was started" in told
     assert box.do("1") == "1\n"
 
 
 def test_memory(sitting: Make) -> None:
-    assert sitting(limits={"memory": "64M"}).do("bytes(10**9)").endswith("MemoryError\n")
+    told = sitting(limits={"memory": "64M"}).do("bytes(10**9)").splitlines()
+    assert told[-2:] == [
+        "MemoryError", "proxybox: the memory limit of 64 MiB was reached: hold less at a time (limits.memory)"
+    ]  # fmt: skip
 
 
 def test_a_shell_works_until_the_end_of_the_file(sitting: Make) -> None:

@@ -17,6 +17,7 @@ from proxybox.controller.abi import O_ACCMODE, O_RDONLY, O_TRUNC, RENAME_EXCHANG
 from proxybox.controller.effects import AnotherTurn
 from proxybox.controller.errors import Denied
 from proxybox.controller.vfs.host.directory import HostDirectory
+from proxybox.controller.vfs.host.filesystem import HIDDEN_NAMES
 from proxybox.controller.vfs.host.links import MAX_SEARCHED, refuse_behind_a_name, refuse_moving_links
 from proxybox.controller.vfs.host.nodes import HostNode
 from proxybox.controller.vfs.inodes import Inode
@@ -508,12 +509,14 @@ class OverlayDirectory(Layered, MemoryDirectory):
         host = self.mount.host
         if host is None or node is None:
             return
-        here: OverlayDirectory | None = self
-        while here is not None and not host.hides(name):
+        here = self
+        while not host.hides(name):
             self.superblock.steps.take(1)
+            if here.above is None:
+                return
             here, name = here.above, here.called
-        if here is not None and _has_what_is_below(node):
-            raise Denied(errno.EACCES, "what is on the host cannot be moved to a name that begins with a dot")
+        if _has_what_is_below(node):
+            raise Denied(errno.EACCES, HIDDEN_NAMES)
 
     def host_folder(self) -> HostDirectory | None:
         """The host's folder whose default ACL what is made in this one gets: a new folder has it from around it."""
