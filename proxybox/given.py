@@ -18,7 +18,7 @@ from proxybox.controller.guests.finding import absolute_guest
 from proxybox.controller.world.stdin import Source, Terminal
 from proxybox.controller.world.streams import NO_STREAMS, Streams
 from proxybox.policies import Limits, PolicyError
-from proxybox.policies.checks import NAME_MAX, PATH_MAX
+from proxybox.policies.checks import NAME_MAX, PATH_MAX, to_variables
 from proxybox.policies.checks import as_bytes as as_bytes
 from proxybox.policies.errors import shown
 from proxybox.policies.sizes import spoken_size, to_size
@@ -336,6 +336,18 @@ def functions(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         wrong_kind("functions", "a mapping of names to functions", value, 'write {"name": function}')
     return value
+
+
+def env(value: Any) -> Mapping[str, str]:
+    """Returns environment variables of one run. Raises TypeError or PolicyError."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        wrong_kind("env", "a mapping of names to texts", value, 'write {"NAME": "value"}')
+    try:
+        return to_variables(value)
+    except PolicyError as error:
+        raise error.under("env") from None
 
 
 def packages(value: Any) -> tuple[str, ...]:

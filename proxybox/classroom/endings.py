@@ -40,7 +40,7 @@ def in_a_line(end: Mapping[str, Any]) -> str:
     line = end.get("loop") or end.get("line")
     where = f" (line {line})" if line else ""
     if end["status"] not in _OF_PROGRAMS:
-        return end["status"].replace("_", " ") + where
+        return f"{end['status'].replace('_', ' ')}{where}"
     if (error := end.get("error")) is not None:
         return f"{error['type']}: {error['message']}".splitlines()[0][:300] + where
     return ""
