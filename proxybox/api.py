@@ -7,9 +7,10 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from proxybox import given
 from proxybox.controller.audit import Audit
 from proxybox.given import Content, Input
-from proxybox.policies import Policy
+from proxybox.policies import Policy, PolicyError
 from proxybox.program import Program
 from proxybox.result import Result
 from proxybox.sandbox import AsPath, Callback, Code, Variables
@@ -48,7 +49,11 @@ def run(
     Raises PolicyError for arguments or a policy that make no sense, SandboxStartError when no box can be started, and
     OSError for a script that cannot be read.
     """
-    with Sandbox(policy, **policy_fields) as box:
+    try:
+        sandbox = Sandbox(policy, **policy_fields)
+    except PolicyError as error:
+        raise given.meant(error, run) from None
+    with sandbox as box:
         return box.run(
             code, args, stdin, files, timeout=timeout, check=check, on_stdout=on_stdout, on_stderr=on_stderr,
             env=env, record=record,

@@ -95,7 +95,12 @@ class SandboxBase:
         record_required: bool = True,
         **policy_fields: Any,
     ) -> None:
-        self.policy = evolve(as_policy(policy), **policy_fields) if policy_fields else as_policy(policy)
+        self.policy = as_policy(policy)
+        if policy_fields:
+            try:
+                self.policy = evolve(self.policy, **policy_fields)
+            except PolicyError as error:
+                raise given.meant(error, SandboxBase.__init__) from None
         self._interceptors = given.interceptors(interceptors)
         self._audit = given.function("audit", audit)
         self._packages = given.packages(packages)

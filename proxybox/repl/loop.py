@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from proxybox import Displayed, OSCall, Result, SandboxClosedError, Session, Status
+from proxybox import Displayed, OSCall, Result, SandboxClosedError, Session, Status, explanations
 from proxybox.repl.console import Console, Told
 from proxybox.repl.screen import LEAVING, OURS, Screen, one_line
 
@@ -92,6 +92,8 @@ class Shell:
             return self.take(line)
         if line.startswith("%"):
             self._dispatch(self, line)
+        elif line.startswith("!"):
+            self.screen.fail(explanations.TABLE["programs"][0])
         elif line.endswith("?") and "\n" not in line and not line.startswith("#"):
             self.inspect(line.rstrip("?").strip(), source=line.endswith("??"))
         else:

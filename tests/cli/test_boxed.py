@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import pexpect
 import pytest
+import rich
 
 from proxybox.controller import find_guest
 
@@ -158,13 +159,34 @@ def terminal() -> Iterator[Any]:
     children = []
 
     def start(*words: str) -> Any:
-        child = pexpect.spawn(COMMAND[0], [*COMMAND[1:], *words], timeout=200, encoding="utf-8", echo=False)
+        environment = {**os.environ, "TERM": "xterm-256color"}
+        environment.pop("NO_COLOR", None)
+        child = pexpect.spawn(
+            COMMAND[0], [*COMMAND[1:], *words], timeout=200, encoding="utf-8", echo=False, env=environment
+        )
         children.append(child)
         return child
 
     yield start
     for child in children:
         child.close(force=True)
+
+
+def test_programs_know_a_terminal_on_which_escapes_would_be_text(terminal: Any) -> None:
+    """Otherwise `rich`, which sets bold type whatever NO_COLOR says, fills the screen with \\x1b[1m."""
+    code = "import os; print(*(f'{name}={os.environ.get(name)}' for name in ('TERM', 'NO_COLOR')))"
+    packages = str(Path(rich.__file__).parent.parent)
+    bold = "import sys; sys.path.append('/r'); from rich import print; print('[bold]' + 'b' + 'old[/], [link=x]u[/]')"
+    for words, shown in (
+        (["-c", code], "TERM=dumb NO_COLOR=1\r\n"),
+        (["--set", "output.escapes=raw", "-c", code], "TERM=xterm-256color NO_COLOR=None\r\n"),
+        (["--env", "TERM=vt100", "-c", code], "TERM=vt100 NO_COLOR=1\r\n"),
+        (["--mount", f"{packages}:/r", "-c", bold], "bold, u\r\n"),
+        (["--mount", f"{packages}:/r", "--set", "output.escapes=raw", "-c", bold], "\x1b[1mbold\x1b[0m, "),
+    ):
+        child = terminal("run", *words)
+        child.expect(pexpect.EOF)
+        assert child.before.startswith(shown)
 
 
 def test_a_dialogue_on_a_terminal(terminal: Any) -> None:

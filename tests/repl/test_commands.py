@@ -50,6 +50,16 @@ def test_what_a_box_has_not_is_told_as_everywhere(sitting: Make, wants: str) -> 
     assert text in line
 
 
+@pytest.mark.parametrize(("line", "words"), [
+    ("%timeit 6 * 7", "there is no command %timeit: %time? (%help lists them; IPython's other magics are not there)"),
+    ("%pip install numpy", "there is no command %pip (%help lists them; IPython's other magics are not there)"),
+    ("%%time\n6 * 7", "there are no magics of cells (%%) at this prompt (%help lists its commands)"),
+    ("!ls -l", PROGRAMS["a program"][1]),
+])  # fmt: skip
+def test_what_ipython_has_and_this_prompt_has_not_is_told(sitting: Make, line: str, words: str) -> None:
+    assert sitting().do(line) == f"proxybox: {words}\n"
+
+
 def test_what_ends_is_told(sitting: Make) -> None:
     box = sitting(limits={"wall_time": 2}, session={"grace": 0})
     told = box.do("while True: pass")
@@ -119,7 +129,7 @@ def test_help_lists_all_and_tells_of_one(sitting: Make) -> None:
 @pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize(
     ("line", "told"),
-    [("%nope", "there is no command %nope (%help lists them)"), ("%r", "%reset or %run?"), ("%", "there is no command"),
+    [("%nope", "there is no command %nope (%help lists them; "), ("%r", "%reset or %run?"), ("%", "there is no command"),
      ("%trace up", "usage: %trace on|off|denied"), ("%cat", "usage: %cat PATH"), ("%cat 'a", "No closing quotation"),
      ("%branch a b", "usage"), ("%branch -d main", "usage"), ("%branch 1", "usage"), ("%time", "usage"),
      ("%page", "nothing was cut"), ("%undo", "there is no earlier state"), ("%reset all", "usage"),
