@@ -98,13 +98,12 @@ def test_what_is_no_guest(name: str, tmp_path: Path) -> None:
     assert str(path) in str(caught.value)
 
 
-def test_a_virtual_environment_in_this_folder(
-    cpython: CPython, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_environment_of_this_folder(cpython: CPython, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`.venv` can only be a path. What could be the name of a program is not taken from the folder unasked."""
     monkeypatch.chdir(tmp_path)
     for name in (".venv", "venv"):
         (tmp_path / name / "bin").mkdir(parents=True)
+        (tmp_path / name / "lib" / cpython.name / "site-packages").mkdir(parents=True)
         (tmp_path / name / "pyvenv.cfg").write_text(f"home = {os.path.dirname(cpython.executable)}\n")
         (tmp_path / name / "bin" / "python3").symlink_to(cpython.executable)
     assert find_guest(".venv").executable == find_guest("./venv").executable == cpython.executable
