@@ -159,11 +159,7 @@ def terminal() -> Iterator[Any]:
     children = []
 
     def start(*words: str) -> Any:
-        environment = {**os.environ, "TERM": "xterm-256color"}
-        environment.pop("NO_COLOR", None)
-        child = pexpect.spawn(
-            COMMAND[0], [*COMMAND[1:], *words], timeout=200, encoding="utf-8", echo=False, env=environment
-        )
+        child = pexpect.spawn(COMMAND[0], [*COMMAND[1:], *words], timeout=200, encoding="utf-8", echo=False)
         children.append(child)
         return child
 
@@ -172,8 +168,12 @@ def terminal() -> Iterator[Any]:
         child.close(force=True)
 
 
-def test_programs_know_a_terminal_on_which_escapes_would_be_text(terminal: Any) -> None:
+def test_programs_know_a_terminal_on_which_escapes_would_be_text(
+    terminal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Otherwise `rich`, which sets bold type whatever NO_COLOR says, fills the screen with \\x1b[1m."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     code = "import os; print(*(f'{name}={os.environ.get(name)}' for name in ('TERM', 'NO_COLOR')))"
     packages = str(Path(rich.__file__).parent.parent)
     bold = "import sys; sys.path.append('/r'); from rich import print; print('[bold]' + 'b' + 'old[/], [link=x]u[/]')"
