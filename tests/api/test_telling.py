@@ -96,6 +96,13 @@ def test_files_are_told(box) -> None:
     assert marked(told(box.run(code), POLICY)) == ["files made or changed: b (1,500 bytes), d/a (0 bytes)"]
 
 
+def test_files_of_caches_do_not_hide_others() -> None:
+    made = [Made(f".cache/{n}", 1) for n in range(30)] + [Made("report.txt", 5), Made("d/.x/y", 1)]
+    (line,) = marked(told(Result(status=Status.OK), POLICY, files=made))
+    assert line.startswith("files made or changed: report.txt (5 bytes), .cache/0 (1 byte), ")
+    assert line.endswith(" and 12 more")
+
+
 def test_more_files_than_one_reads_are_counted(box) -> None:
     text = told(box.run("for n in range(40): open(f'{n:02}' * 100, 'w').close()"), POLICY)
     (line,) = marked(text)
