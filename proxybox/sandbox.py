@@ -194,7 +194,7 @@ class SandboxBase:
 
     def _has_own_variables(self, policy: Policy) -> bool:
         """Whether a run has other environment variables than the guests have that have started already."""
-        return policy.environment is not self.policy.environment
+        return policy.environment != self.policy.environment
 
     def _start(self, box: BoxSpec, capture: bool = True) -> Start | None:
         """How to start the program other than by starting an interpreter; None when there is no such way."""

@@ -97,7 +97,7 @@ class Boxes:
     def run(self, job: Job) -> Result:
         """Runs one program in one box."""
         policy, words, taking = job.policy, job.program.words, job.taking
-        is_own = taking is not None or policy.environment is not self.policy.environment
+        is_own = taking is not None or policy.environment != self.policy.environment
         box = attrs.evolve(self._box, policy=policy) if taking is None else taking.box(policy, self._box.guest)
         asked = time.monotonic_ns()
         if not self._slots.acquire(job.running):
