@@ -12,6 +12,7 @@ from proxybox.cli.failures import CommandError, UsageError, complain
 from proxybox.cli.repl import at_prompt
 from proxybox.cli.run import interrupted, tell_failure
 from proxybox.controller.audit import OSCall
+from proxybox.controller.errors import CannotCopy
 from proxybox.controller.record.replayer import Asked, Divergence
 from proxybox.policies import preset
 from proxybox.records.replaying import Replay, ReplayedCall
@@ -45,6 +46,9 @@ def replay(
         )  # fmt: skip
     except KeyboardInterrupt:
         return interrupted()
+    except CannotCopy as error:
+        told_by = "proxybox explain --lines tells which calls lines of the program make"
+        return tell_failure(CommandError(f"--at-call {at_call}: {error} ({told_by})"))
     except OSError as error:
         return tell_failure(CommandError(f"can't read {str(record)!r}: {error.strerror or error}"))
     except Exception as error:

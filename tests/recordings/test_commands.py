@@ -143,7 +143,8 @@ def test_code_runs_in_the_program_at_a_call(listed: tuple[Path, int]) -> None:
     failed = proxybox("replay", "--at-call", number, record, stdin="1/0", status=1)
     assert "ZeroDivisionError" in failed.stderr
     early = proxybox("replay", "--at-call", 1, record, stdin="1", status=125)
-    assert early.stderr.endswith("so no Python can run here: take another call\n")
+    assert "proxybox: --at-call 1: the interpreter makes this call by itself, so no Python can run here" in early.stderr
+    assert "(proxybox explain --lines tells which calls" in early.stderr
 
 
 def test_a_prompt_stands_in_the_program_at_a_call(listed: tuple[Path, int]) -> None:
