@@ -12,6 +12,7 @@ from typing import Any, Final
 import attrs
 
 _SHOWN: Final = 60
+NO_SUCH_KEY: Final = "there is no such key"
 
 
 class ProxyboxError(Exception):
@@ -88,11 +89,16 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
+#: Keys by what callers of other libraries call them.
+ALSO_CALLED: Final = {"timeout": "wall_time", "time_limit": "wall_time", "env": "variables"}
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """Returns the one of `names` that a misspelt `name` most likely means; empty when none is near."""
     import difflib  # only errors need it
 
     known = {candidate.lower().replace("-", "_"): candidate for candidate in names}
+    known = {**{also: key for also, key in ALSO_CALLED.items() if key in known}, **known}
     found = difflib.get_close_matches(name[:100].lower().replace("-", "_"), known, n=1, cutoff=0.6)
     return known[found[0]] if found else ""
 
@@ -104,7 +110,7 @@ def unknown_key(key: Any, names: Iterable[str], *, section: str = "") -> Problem
         return Problem(key=section, message="a key must be a text", given=shown(key))
     return Problem(
         key=key if key.isprintable() and 0 < len(key) <= _SHOWN else shown(key),
-        message="there is no such key",
+        message=NO_SUCH_KEY,
         meant=nearest(key, names),
         allowed=", ".join(names),
     ).under(section)

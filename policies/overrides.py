@@ -13,7 +13,7 @@ from typing import Any, Final
 import attrs
 
 from proxybox.policies.building import build, check_field, check_keys, fields_of
-from proxybox.policies.errors import PolicyError, Problem, shown, unknown_key
+from proxybox.policies.errors import ALSO_CALLED, NO_SUCH_KEY, PolicyError, Problem, shown, unknown_key
 from proxybox.policies.models import SECTIONS, Policy, Time
 from proxybox.policies.sizes import format_size, spoken_duration
 
@@ -152,7 +152,7 @@ def _looser_than(bound: Any, value: Any, told: Any) -> str:
 
 def _unknown(problem: Problem) -> Problem:
     """Suggests the key of a section: a caller who writes wall_time=3 most likely means limits.wall_time."""
-    found = find_key(problem.key)
+    found = find_key(ALSO_CALLED.get(problem.key, problem.key))
     return attrs.evolve(problem, meant=found) if found else problem
 
 
@@ -225,9 +225,9 @@ def _put(fields: dict[str, Any], setting: str) -> None:
         raise PolicyError(attrs.evolve(problem if rest else _unknown(problem), key=key))
     path = [first, *rest.split(".", 1)] if rest else [first]
     if len(path) == 3 and path[:2] != ["environment", "variables"]:
-        raise PolicyError(Problem(key=key, message="there is no such key"))
+        raise PolicyError(Problem(key=key, message=NO_SUCH_KEY))
     if len(path) > 1 and first not in SECTIONS:
-        raise PolicyError(Problem(key=key, message="there is no such key", meant=first))
+        raise PolicyError(Problem(key=key, message=NO_SUCH_KEY, meant=first))
     value = _value(key, text)
     if first == "environment" and (path[-1] in _TEXTS or len(path) == 3):
         value = value if isinstance(value, str) else text

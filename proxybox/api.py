@@ -7,12 +7,13 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from proxybox import given
 from proxybox.controller.audit import Audit
 from proxybox.given import Content, Input
-from proxybox.policies import Policy
+from proxybox.policies import Policy, PolicyError
 from proxybox.program import Program
 from proxybox.result import Result
-from proxybox.sandbox import AsPath, Callback, Code
+from proxybox.sandbox import AsPath, Callback, Code, Variables
 from proxybox.sandbox import Sandbox as Sandbox
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def run(
     check: bool = False,
     on_stdout: Callback = None,
     on_stderr: Callback = None,
+    env: Variables = None,
     record: str | os.PathLike[str] | None = None,
     **policy_fields: Any,
 ) -> Result:
@@ -41,15 +43,20 @@ def run(
     below /box with their content. policy: a Policy, the name of a preset or the path of a TOML file; `policy_fields`
     replace its sections (limits={"memory": "1G"}). timeout: seconds of wall time. check: whether to raise
     ExecutionError when the program does not end well. on_stdout, on_stderr: functions that are called with text as the
-    program prints it. record: a path for a record of the run, from which `replay` runs it again.
+    program prints it. env: environment variables besides the policy's. record: a path for a record of the run, from
+    which `replay` runs it again.
 
     Raises PolicyError for arguments or a policy that make no sense, SandboxStartError when no box can be started, and
     OSError for a script that cannot be read.
     """
-    with Sandbox(policy, **policy_fields) as box:
+    try:
+        sandbox = Sandbox(policy, **policy_fields)
+    except PolicyError as error:
+        raise given.meant(error, run) from None
+    with sandbox as box:
         return box.run(
             code, args, stdin, files, timeout=timeout, check=check, on_stdout=on_stdout, on_stderr=on_stderr,
-            record=record,
+            env=env, record=record,
         )  # fmt: skip
 
 

@@ -17,10 +17,10 @@ import attrs
 from proxybox.controller.guests.finding import absolute_guest
 from proxybox.controller.world.stdin import Source, Terminal
 from proxybox.controller.world.streams import NO_STREAMS, Streams
-from proxybox.policies import Limits, PolicyError
-from proxybox.policies.checks import NAME_MAX, PATH_MAX
+from proxybox.policies import Limits, Policy, PolicyError
+from proxybox.policies.checks import NAME_MAX, PATH_MAX, to_variables
 from proxybox.policies.checks import as_bytes as as_bytes
-from proxybox.policies.errors import shown
+from proxybox.policies.errors import NO_SUCH_KEY, nearest, shown
 from proxybox.policies.sizes import spoken_size, to_size
 
 Input: TypeAlias = str | bytes | IO[Any] | Callable[[int], bytes | str] | Terminal | None
@@ -336,6 +336,33 @@ def functions(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         wrong_kind("functions", "a mapping of names to functions", value, 'write {"name": function}')
     return value
+
+
+def meant(error: PolicyError, *functions: Callable[..., Any]) -> PolicyError:
+    """Returns the error with the parameters of functions among what a misspelt field of the policy can mean."""
+    import inspect  # only errors need it
+
+    names = {name for each in functions for name in inspect.signature(each).parameters if name != "policy_fields"}
+    names |= {field.name for field in attrs.fields(Policy)}
+    problems = [
+        attrs.evolve(each, meant=nearest(each.key, names) or each.meant)
+        if each.message == NO_SUCH_KEY and "." not in each.key + each.meant
+        else each
+        for each in error.problems
+    ]
+    return PolicyError(*problems)
+
+
+def env(value: Any) -> Mapping[str, str]:
+    """Returns environment variables of one run. Raises TypeError or PolicyError."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        wrong_kind("env", "a mapping of names to texts", value, 'write {"NAME": "value"}')
+    try:
+        return to_variables(value)
+    except PolicyError as error:
+        raise error.under("env") from None
 
 
 def packages(value: Any) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from proxybox.policies.errors import ProxyboxError
 from proxybox.terminal.harmless import on_one_line
 
 if TYPE_CHECKING:
+    from proxybox.explanations import Explanation
     from proxybox.review import Review
 
 #: How many bytes of output, and how many changes of files, a repr shows.
@@ -129,7 +130,8 @@ class Result:
     that a call of a session has left open for writing, and no call before it; 20 at most. layers: the defences that
     this box had, by name; a text that begins with "missing: " tells why the box did not have that one. record: the path
     of the run's record, None for a run that was not recorded. record_fault: why that record is not complete.
-    record_digest: the chain of the whole record (docs/record-format.md), in hexadecimal digits.
+    record_digest: the chain of the whole record (docs/record-format.md), in hexadecimal digits. explanations: what
+    limits, refusals and the exception mean, each as a text for anybody and a remedy for whoever chose the policy.
     """
 
     status: Status
@@ -151,6 +153,7 @@ class Result:
     record: Path | None = None
     record_fault: str = ""
     record_digest: str = ""
+    explanations: "tuple[Explanation, ...]" = ()
     _neutralised: bool = attrs.field(default=False, repr=False)
 
     def __repr__(self) -> str:
@@ -214,12 +217,8 @@ class Result:
 
     @property
     def hint(self) -> str:
-        """What may help with the exception, where it comes of the box or the interpreter; otherwise an empty text."""
-        if self.error is None:
-            return ""
-        from proxybox.hints import hint
-
-        return hint(self.error.type, self.error.message)
+        """The texts of `explanations`, a line for each; empty where the box had no part in how the program ended."""
+        return "\n".join(each.text for each in self.explanations)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all but `value` as JSON has it; the content of a file is text if it is UTF-8, else only its size."""
@@ -233,6 +232,7 @@ class Result:
             "truncated": self.truncated,
             "error": None if self.error is None else attrs.asdict(self.error),
             "hint": self.hint,
+            "explanations": [attrs.asdict(each) for each in self.explanations],
             "usage": attrs.asdict(self.usage),
             "files": [_change_to_dict(change) for change in self.files.changes],
             "denials": [{**attrs.asdict(denial), "count": count} for denial, count in self.denials.items()],
@@ -369,6 +369,21 @@ def read_error(stderr: str) -> tuple[GuestError | None, bool]:
     return None, False
 
 
+def explained(result: Result, policy: Policy, *, wall_time: float | None = None) -> Result:
+    """Returns the result with its explanations. policy: that of the run. wall_time: seconds that it had instead.
+
+    What a program was refused that has ended well all the same is in `denials`, and is not explained.
+    """
+    if result.ok and not result.truncated:
+        return result
+    from proxybox.explanations import explain
+
+    if wall_time is not None:
+        policy = attrs.evolve(policy, limits=attrs.evolve(policy.limits, wall_time=wall_time))
+    found = explain(result, policy)
+    return attrs.evolve(result, explanations=tuple(each for each in found if each.key == "cut" or not result.ok))
+
+
 def result_of(finished: Run, policy: Policy) -> Result:
     """Makes the Result of a program that has ended."""
     stdout, stderr = finished.stdout, finished.stderr
@@ -380,7 +395,7 @@ def result_of(finished: Run, policy: Policy) -> Result:
     if safe:
         stdout, stderr = neutralise(stdout), neutralise(stderr)
     status, why = _status(finished, error, is_syntax, printed)
-    return Result(
+    made = Result(
         status=status,
         exit_code=finished.outcome.exit_code,
         signal=finished.outcome.signal,
@@ -397,6 +412,7 @@ def result_of(finished: Run, policy: Policy) -> Result:
         unknown_calls=finished.unknown,
         layers=finished.layers,
     )
+    return explained(made, policy)
 
 
 _OF_MEMORY = Status.MEMORY_LIMIT, "limits.memory"

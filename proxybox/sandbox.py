@@ -40,6 +40,8 @@ Callback: TypeAlias = Callable[[str], object] | None
 NO_COPIES: Final = "a session that is recorded cannot be copied: start one without a record"
 #: Limits of one run in place of its policy's, none of them looser (`policies.tightened`).
 Tighter: TypeAlias = Mapping[str, Any] | None
+#: Environment variables of one run, besides those of its policy.
+Variables: TypeAlias = Mapping[str, str] | None
 OnStart: TypeAlias = Callable[[Running], object] | None
 Functions: TypeAlias = Mapping[str, "Callable[..., Any] | HostFunction"]
 
@@ -93,7 +95,12 @@ class SandboxBase:
         record_required: bool = True,
         **policy_fields: Any,
     ) -> None:
-        self.policy = evolve(as_policy(policy), **policy_fields) if policy_fields else as_policy(policy)
+        self.policy = as_policy(policy)
+        if policy_fields:
+            try:
+                self.policy = evolve(self.policy, **policy_fields)
+            except PolicyError as error:
+                raise given.meant(error, SandboxBase.__init__) from None
         self._interceptors = given.interceptors(interceptors)
         self._audit = given.function("audit", audit)
         self._packages = given.packages(packages)
@@ -178,12 +185,16 @@ class SandboxBase:
 
                 check_preload(BoxSpec(self.policy, guest))
             self._template = WorldTemplate(self.policy, guest)
-        guest = self._template.guest
+        guest, policy = self._template.guest, self.policy if policy is None else policy
         make: Callable[..., BoxSpec] = BoxSpec if taking is None else taking.box
         return make(
-            self.policy if policy is None else policy, guest,
-            interceptors=self._interceptors, audit=self._audit, template=self._template,
+            policy, guest, interceptors=self._interceptors, audit=self._audit,
+            template=None if self._has_own_variables(policy) else self._template,
         )  # fmt: skip
+
+    def _has_own_variables(self, policy: Policy) -> bool:
+        """Whether a run has other environment variables than the guests have that have started already."""
+        return policy.environment != self.policy.environment
 
     def _start(self, box: BoxSpec, capture: bool = True) -> Start | None:
         """How to start the program other than by starting an interpreter; None when there is no such way."""
@@ -196,7 +207,7 @@ class SandboxBase:
 
     def _zygote(self, box: BoxSpec) -> "Zygote | None":
         """Returns a zygote to copy; None where there is none yet, or can be none."""
-        if not self._warm or box.is_observed or box.guest.lacks_bootstrap:
+        if not self._warm or box.is_observed or box.guest.lacks_bootstrap or self._has_own_variables(box.policy):
             return None
         from proxybox.controller.warm.nursery import nursery
 
@@ -273,6 +284,7 @@ class Sandbox(SandboxBase):
         on_stderr: Callback = None,
         limits: Tighter = None,
         output: Tighter = None,
+        env: Variables = None,
         on_start: OnStart = None,
         record: str | os.PathLike[str] | None = None,
     ) -> Result:
@@ -284,12 +296,14 @@ class Sandbox(SandboxBase):
         (`limits={"memory": "64M"}`). None may be looser than the policy's. Of `limits.wall_time` and `timeout` the
         shorter one counts.
 
+        env: environment variables of this run, besides the policy's; a run with some starts its own interpreter.
+
         on_start: a function that is called once, before the program begins, with the Running by which other threads can
         cancel or interrupt it.
         """
         given.function("on_start", on_start)
         job = job_of(
-            policy_of_run(self.policy, timeout, limits, output), code, args, stdin, files, on_stdout, on_stderr
+            policy_of_run(self.policy, timeout, limits, output, env), code, args, stdin, files, on_stdout, on_stderr
         )
         job.tell(on_start)
         result = self._run(attrs.evolve(job, taking=self._taking(record)))
@@ -306,15 +320,16 @@ class Sandbox(SandboxBase):
         capture: bool = True,
         limits: Tighter = None,
         output: Tighter = None,
+        env: Variables = None,
         on_start: OnStart = None,
         record: str | os.PathLike[str] | None = None,
     ) -> Result:
         """Runs a `Program`. The callbacks get bytes; without `capture` the Result has no output.
 
-        limits, output, on_start, record: as for `run`.
+        limits, output, env, on_start, record: as for `run`.
         """
         given.function("on_start", on_start)
-        policy = policy_of_run(self.policy, timeout, limits, output)
+        policy = policy_of_run(self.policy, timeout, limits, output, env)
         job = job_of_program(policy, program, stdin, on_stdout, on_stderr, capture)
         job.tell(on_start)
         return self._run(attrs.evolve(job, taking=self._taking(record)))
@@ -348,13 +363,14 @@ class Sandbox(SandboxBase):
         timeout: float | str | None = None,
         limits: Tighter = None,
         output: Tighter = None,
+        env: Variables = None,
         record: str | os.PathLike[str] | None = None,
     ) -> "Session":
         """Starts a session: one guest that stays for many calls.
 
         files: names below /box with their content. folder: a host folder that is shown at /box, in the way that the
         policy's filesystem.box says. timeout: seconds of wall time for each call, in place of the policy's limit.
-        limits, output: of this session, as for `run`. record: a path for a record of the whole session, which is
+        limits, output, env: of this session, as for `run`. record: a path for a record of the whole session, which is
         complete when the session is closed; it cannot be copied meanwhile.
 
         Raises SandboxStartError when no guest can be started.
@@ -362,7 +378,7 @@ class Sandbox(SandboxBase):
         from proxybox.session import Session
 
         seconds = given.duration("timeout", timeout)
-        policy, taking = policy_of_run(self.policy, None, limits, output), self._taking(record)
+        policy, taking = policy_of_run(self.policy, None, limits, output, env), self._taking(record)
         return Session(self._open_session(files, folder, stdin, policy, taking), policy, seconds, taking)
 
 
@@ -453,8 +469,13 @@ def with_files(program: Program, files: Content | None) -> Program:
     return attrs.evolve(program, files={**program.files, **added}) if added else program
 
 
-def policy_of_run(policy: Policy, timeout: float | str | None, limits: Tighter, output: Tighter) -> Policy:
+def policy_of_run(
+    policy: Policy, timeout: float | str | None, limits: Tighter, output: Tighter, env: Variables = None
+) -> Policy:
     """Returns the policy of one run: the same object where nothing is given for it. Raises PolicyError."""
+    if variables := given.env(env):
+        own = policy.environment
+        policy = attrs.evolve(policy, environment=attrs.evolve(own, variables={**own.variables, **variables}))
     seconds = given.duration("timeout", timeout)
     if limits is not None or output is not None:
         policy = tightened(policy, limits=limits, output=output)

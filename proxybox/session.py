@@ -36,7 +36,17 @@ from proxybox.controller.warm.session import CommandResult, LiveSession
 from proxybox.controller.world.output import neutralise
 from proxybox.controller.world.state import World
 from proxybox.policies import Policy
-from proxybox.result import Files, GuestError, Result, Status, lacked_memory, status_of_end, told_by, with_threads
+from proxybox.result import (
+    Files,
+    GuestError,
+    Result,
+    Status,
+    explained,
+    lacked_memory,
+    status_of_end,
+    told_by,
+    with_threads,
+)
 
 T = TypeVar("T")
 
@@ -437,7 +447,7 @@ def session_result(answer: CommandResult, policy: Policy, layers: Mapping[str, s
     if status in (Status.CRASHED, Status.TIME_LIMIT):
         why = with_threads(why, answer.denials)
     safe = policy.output.escapes == "neutralise"
-    return Result(
+    made = Result(
         status=status,
         exit_code=exit_code,
         signal=signal,
@@ -455,6 +465,7 @@ def session_result(answer: CommandResult, policy: Policy, layers: Mapping[str, s
         left_open=answer.left_open,
         layers=layers,
     )
+    return explained(made, policy, wall_time=answer.wall_time)
 
 
 def _words(text: str) -> str:

@@ -315,7 +315,7 @@ def _children_later(copier: Copier, old: MemoryDirectory) -> dict[bytes, Node]:
 def _overlay_mount(copier: Copier, old: OverlayMount) -> OverlayMount:
     new = object.__new__(OverlayMount)
     new.superblock, new.lower, new.root = copier.of(old.superblock), copier.of(old.lower), copier.of(old.root)
-    new.host, new.is_open, new.whiteouts = copier.of(old.host), False, old.whiteouts
+    new.host, new.whiteouts = copier.of(old.host), old.whiteouts
     return new
 
 
@@ -345,7 +345,6 @@ def _overlay_symlink(copier: Copier, old: OverlaySymlink) -> Any:
 def _overlay_directory(copier: Copier, old: OverlayDirectory) -> Any:
     new = _layered(copier, _memory_directory(copier, old), old)
     new.whiteouts, new._gone, new._standing = dict(old.whiteouts), old._gone, WeakValueDictionary()
-    new.hidden = old.hidden
     copier.weakly(old._standing, new._standing)
     copier.later(_fill_lower, old, new)
     return new

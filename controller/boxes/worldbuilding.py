@@ -327,13 +327,15 @@ class WorldBuilder:
             variables["PYTHONHASHSEED"] = str(int(self._policy.randomness) % (1 << 32))
         if self._guest.packages and not self._guest.reads_pth:
             variables["PYTHONPATH"] = ":".join(map(_target, range(len(self._guest.packages))))
-        if self.world.stdout.is_tty and "TERM" in os.environ:
-            variables["TERM"] = os.environ["TERM"]
-        if (self.world.stdout.is_tty or self.world.stderr.is_tty) and (
-            self._policy.output.escapes != "raw" or os.environ.get("NO_COLOR")
-        ):
-            variables["NO_COLOR"] = "1"  # PyPy's tracebacks have colours, and escapes would be shown as text there
+        if self.world.stdout.is_tty or self.world.stderr.is_tty:
+            variables |= self._of_terminal()
         return {**variables, **who.variables}
+
+    def _of_terminal(self) -> dict[str, str]:
+        """What programs know of their terminal: where escapes are shown as text, one that has none, and no colours."""
+        if self._policy.output.escapes != "raw":
+            return {"TERM": "dumb", "NO_COLOR": "1"}
+        return {name: os.environ[name] for name in ("TERM", "NO_COLOR") if os.environ.get(name)}
 
     def _environ(self) -> bytes:
         return b"".join(os.fsencode(f"{name}={value}\0") for name, value in self.environment().items())
@@ -451,15 +453,11 @@ class WorldBuilder:
         if box.folder is not None and box.single is not None:
             path = os.path.join(box.folder, box.single)
             tree.mount(os.fsencode(f"{BOX}/{box.single}"), self._host(path, f"{BOX}/{box.single}", mode == "rw"))
-        with contextlib.ExitStack() as laying:
-            for target, overlay, _ in self._overlays:
-                if _is_in_box(target):
-                    laying.enter_context(overlay.given_by_the_caller())
-            for name, data in box.files.items():
-                try:
-                    self._laid[name] = self._lay(tree, name, data, stands_alone and "/" not in name)
-                except OSError as error:
-                    raise SandboxStartError(f"files: {name}: {error.strerror}") from error
+        for name, data in box.files.items():
+            try:
+                self._laid[name] = self._lay(tree, name, data, stands_alone and "/" not in name)
+            except OSError as error:
+                raise SandboxStartError(f"files: {name}: {error.strerror}") from error
 
     def _root_of_box(self) -> Node | None:
         """Returns what the caller's folder is in the box; None where there is none: then /box is empty."""

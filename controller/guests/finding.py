@@ -119,10 +119,11 @@ def _interpreters() -> Iterator[str]:
 def absolute_guest(path: str | os.PathLike[str]) -> str:
     """Makes what a caller has named independent of the working directory.
 
-    A str without "/" is returned as it is, because it is looked up on PATH. Anything else is a path and becomes
-    absolute.
+    A str without "/" is returned as it is, because it is looked up on PATH, unless it begins with a dot, as no program
+    does that is meant: `.venv`. Anything else is a path and becomes absolute.
     """
-    return path if isinstance(path, str) and "/" not in path else os.path.abspath(path)
+    is_name = isinstance(path, str) and "/" not in path and not path.startswith(".")
+    return str(path) if is_name else os.path.abspath(path)
 
 
 def _variable(name: str, *, is_searched: bool = True) -> str | None:
@@ -153,7 +154,9 @@ def _on_path(named: str) -> str:
     names = _PROGRAMS.get(named, (f"python{named}" if _VERSION.fullmatch(named) else named,))
     found = programs.on_path(*names)
     if found is None:
-        package = "pypy3" if names[0].startswith("pypy") else names[0]
+        if os.path.exists(named):  # a folder of others may have something of that name: it is not taken unasked
+            raise SandboxStartError(f"no {named} was found on PATH: for the one in this folder, name ./{named}")
+        package = names[0] if names[0].startswith("python") else "pypy3"
         raise SandboxStartError(f"no {names[0]} was found on PATH: {to_install(package)}")
     return found
 

@@ -103,6 +103,9 @@ def identity(found: str, executable: str) -> tuple[int, int, int]:
     """Returns values that change when the file is replaced. Raises SandboxStartError when it cannot be read."""
     try:
         status = os.stat(executable)
+    except FileNotFoundError as error:
+        what = "an interpreter, an unpacked release or a virtual environment"
+        raise SandboxStartError(f"there is no {found}: name {what} with --guest PATH or {VARIABLE}") from error
     except OSError as error:
         raise SandboxStartError(f"{found}: cannot be read ({error.strerror}): {INSTALL}") from error
     return status.st_ino, status.st_size, status.st_mtime_ns

@@ -78,6 +78,7 @@ class CommandResult:
     guest says; None where the guest has ended. outcome: how the guest ended, None while it lives. interrupted: the
     limit (a key of policy.limits) for which the call was interrupted. out_of_memory: whether the guest, if the call
     failed, had used most of its memory. left_open: the paths of files that the call has left open for writing.
+    wall_time: the seconds that the call had; None where it had no limit of its own.
     """
 
     claim: tuple[Any, ...] | None
@@ -92,6 +93,7 @@ class CommandResult:
     unknown: Mapping[int, int]
     left_open: tuple[str, ...]
     usage: Usage
+    wall_time: float | None
 
 
 class Copies:
@@ -348,7 +350,7 @@ class LiveSession:
         with watch.lock:
             watch.interrupted = ""
             cpu = self._renew(self._within(self._wall_end_ns, None if wall is None else now + int(wall * 1e9)))
-        return _Begun(now, cpu, watch.meter.spent_ns(), dispatcher.calls, transcript)
+        return _Begun(now, cpu, watch.meter.spent_ns(), dispatcher.calls, transcript, wall)
 
     def _stop_for_calls(self) -> None:
         """Called by the dispatcher when the call has used up its OS calls.
@@ -417,6 +419,7 @@ class LiveSession:
             denials=dispatcher.denials,
             unknown=dispatcher.unknown,
             left_open=() if claim is None else self._left_open.paths(),
+            wall_time=begun.wall_time,
             usage=Usage(
                 wall=(time.monotonic_ns() - begun.now) / 1e9,
                 cpu=max(0, cpu - begun.cpu) / 1e9,
@@ -731,13 +734,14 @@ def _end(live: LiveBox, at_end: list[Callable[[], object]], left: Callable[[], o
 
 @attrs.define
 class _Begun:
-    """The counts at the time when a command was begun."""
+    """The counts at the time when a command was begun, and the seconds of wall time that it has."""
 
     now: int
     cpu: int
     spent: int
     calls: int
     transcript: Transcript
+    wall_time: float | None
 
 
 def _port(live: LiveBox) -> Port:

@@ -107,7 +107,7 @@ class AsyncPool(AsyncSandbox):
         return self._slots
 
     def _open(self, box: BoxSpec, program: Program, streams: Streams) -> LiveBox:
-        if box.is_observed:  # a recorded run starts its own interpreter
+        if box.is_observed or self._has_own_variables(box.policy):  # such a run starts its own interpreter
             return super()._open(box, program, streams)
         return self._ready.take(box.policy).open(
             program.words, box, folder=folder_of(program, box.policy), streams=streams

@@ -29,7 +29,17 @@ from proxybox.given import Content, Input, as_source, as_text_callback
 from proxybox.policies import Policy
 from proxybox.program import Program
 from proxybox.result import Result, result_of
-from proxybox.sandbox import AsPath, Code, SandboxBase, Tighter, folder_of, policy_of_run, program_of, with_record
+from proxybox.sandbox import (
+    AsPath,
+    Code,
+    SandboxBase,
+    Tighter,
+    Variables,
+    folder_of,
+    policy_of_run,
+    program_of,
+    with_record,
+)
 
 #: A result of more bytes or more files than these is made in a worker thread.
 _SMALL_BYTES, _SMALL_FILES = 1 << 18, 256
@@ -82,6 +92,7 @@ class AsyncSandbox(SandboxBase):
         on_stderr: Reader = None,
         limits: Tighter = None,
         output: Tighter = None,
+        env: Variables = None,
         record: str | os.PathLike[str] | None = None,
     ) -> Result:
         """As `Sandbox.run`.
@@ -93,7 +104,7 @@ class AsyncSandbox(SandboxBase):
         CallbackError, where it is no Exception.
         """
         self._check_open()
-        policy = policy_of_run(self.policy, timeout, limits, output)
+        policy = policy_of_run(self.policy, timeout, limits, output, env)
         program = program_of(code, args, files)
         result = await self._run(program, policy, stdin, on_stdout, on_stderr, record)
         return result.check() if check else result
@@ -106,11 +117,12 @@ class AsyncSandbox(SandboxBase):
         timeout: float | str | None = None,
         limits: Tighter = None,
         output: Tighter = None,
+        env: Variables = None,
         record: str | os.PathLike[str] | None = None,
     ) -> Result:
         """As `Sandbox.run_program`, whose other arguments are for those who have no loop."""
         self._check_open()
-        policy = policy_of_run(self.policy, timeout, limits, output)
+        policy = policy_of_run(self.policy, timeout, limits, output, env)
         return await self._run(program, policy, stdin, record=record)
 
     async def _run(
@@ -168,13 +180,14 @@ class AsyncSandbox(SandboxBase):
         timeout: float | str | None = None,
         limits: Tighter = None,
         output: Tighter = None,
+        env: Variables = None,
         record: str | os.PathLike[str] | None = None,
     ) -> AsyncSession:
         """As `Sandbox.session`: `async with await box.session() as session`."""
         self._check_open()
         seconds = given.duration("timeout", timeout)
         given.stdin(stdin)
-        policy, taking = policy_of_run(self.policy, None, limits, output), self._taking(record)
+        policy, taking = policy_of_run(self.policy, None, limits, output, env), self._taking(record)
 
         def start() -> LiveSession:
             return self._open_session(files, folder, stdin, policy, taking)

@@ -10,7 +10,6 @@ import asyncio
 import base64
 import contextlib
 import json
-import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,6 +17,7 @@ from typing import Any, Final, Literal
 
 import attrs
 
+from proxybox.classroom.endings import ended, in_a_line
 from proxybox.classroom.hub import Hub
 from proxybox.classroom.records import Ran
 from proxybox.commands import Echo
@@ -34,8 +34,6 @@ _RHYTHM: Final = 0.04
 _MOST_TOLD, _EVENT = 400_000, 100
 #: Characters of a picture, of all pictures of one run, and of what is kept of all runs of a seat.
 _MOST_PICTURE, _MOST_PICTURES, _MOST_KEPT = 1 << 20, 4 << 20, 6 << 20
-#: Characters of an error's message, and of its traceback: of its beginning and its end.
-_MOST_MESSAGE, _MOST_TRACEBACK = 4_000, 20_000
 #: The kinds of what programs show that pages can show, the best first.
 _SHOWN: Final = ("image/png", "image/jpeg", "image/svg+xml", "text/plain")
 #: Bytes of memory of a box that has done little, nearly all of which it shares with others; and beyond that, what all
@@ -45,10 +43,6 @@ _SHARED, _TOGETHER = 48 << 20, 150 << 20
 _GONE: Final = frozenset({"session-ended", "not-found"})
 #: How a run ends that its student, or the teacher, has stopped.
 _STOPPED: Final[dict[str, Any]] = {"status": "cancelled", "why": "It was stopped."}
-#: The statuses of runs that ended by themselves, or were stopped; others tell of a limit, or of what went wrong here.
-_OF_PROGRAMS: Final = frozenset({"ok", "error", "syntax_error", "cancelled"})
-#: The frame of a traceback: a file and a line.
-_FRAME: Final = re.compile(r'^ *File "(?P<file>[^"\n]{1,200})", line (?P<line>\d{1,7})', re.MULTILINE)
 
 
 @attrs.define(eq=False)
@@ -200,12 +194,21 @@ class Boxes:
             desk.run = desk.task = desk.told = None
             desk.used = time.monotonic()
             self._make_room()
-            end = {"status": "cancelled", "why": "", "error": None, "truncated": False, "hint": "", **end}
+            end = {
+                "status": "cancelled",
+                "why": "",
+                "error": None,
+                "truncated": False,
+                "hint": "",
+                "line": None,
+                "loop": None,
+                **end,
+            }
             end["seconds"] = round(time.monotonic() - began, 3)
             told.end(end)
             ran = Ran(
                 seat=seat, exercise=run.exercise, kind=run.kind, at=run.at, seconds=end["seconds"],
-                status=end["status"], error=_in_a_line(end),
+                status=end["status"], error=in_a_line(end),
             )  # fmt: skip
             self._behind(self._on_end(seat, run, ran))
             self._on_change(seat)
@@ -257,12 +260,7 @@ class Boxes:
         error = result["error"]
         if error is not None and error["type"] == "KeyboardInterrupt" and told.is_stopped:
             return _STOPPED
-        if error is not None:
-            error = _cut(error, line_of(error["traceback"], told.main))
-        return {
-            "status": result["status"], "why": result["why"], "error": error, "truncated": bool(result["truncated"]),
-            "hint": result.get("hint") or "",
-        }  # fmt: skip
+        return ended(result, told.main, code if name else "")
 
     # --- while it runs ------------------------------------------------------------------------------------------------
 
@@ -466,31 +464,6 @@ class _Telling:
     def end(self, told: Mapping[str, Any]) -> None:
         """Tells how the run has ended."""
         self.tell("finished", run=self._run.id, kind=self._run.kind, exercise=self._run.exercise, **told)
-
-
-def line_of(traceback: str, main: str) -> int | None:
-    """Returns the line of the main file at which an error arose, as its traceback says."""
-    lines = [int(frame["line"]) for frame in _FRAME.finditer(traceback) if frame["file"] in (main, f"/box/{main}")]
-    return lines[-1] if lines else None
-
-
-def _cut(error: Mapping[str, Any], line: int | None) -> dict[str, Any]:
-    """An error as it is told, which its program may have made very long."""
-    traceback, half = error["traceback"], _MOST_TRACEBACK // 2
-    if len(traceback) > _MOST_TRACEBACK:
-        traceback = f"{traceback[:half]}\n...\n{traceback[-half:]}"
-    message = error["message"][:_MOST_MESSAGE]
-    return {**error, "type": error["type"][:200], "message": message, "traceback": traceback, "line": line}
-
-
-def _in_a_line(end: Mapping[str, Any]) -> str:
-    """The error of a run in one line."""
-    if end["status"] not in _OF_PROGRAMS:
-        return f"{end['status'].replace('_', ' ')}: {end['why'].partition(';')[0]}"[:300]
-    if (error := end.get("error")) is not None:
-        where = f" (line {error['line']})" if error.get("line") else ""
-        return f"{error['type']}: {error['message']}".splitlines()[0][:300] + where
-    return ""
 
 
 def _refused(refusal: Refusal, run: Run) -> dict[str, Any]:

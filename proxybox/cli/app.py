@@ -747,6 +747,14 @@ def completion(shell: str) -> int:
     return 0
 
 
+def name_the_nearest(error: click.ClickException) -> None:
+    """Has the error of an unknown option name the one that was most likely meant: click names three."""
+    from proxybox.policies.errors import nearest
+
+    if isinstance(error, click.NoSuchOption) and error.possibilities:
+        error.possibilities[:] = filter(None, [nearest(error.option_name, error.possibilities)])
+
+
 def run_command(words: list[str]) -> int:
     """Runs one command line with click and returns its exit status."""
     try:
@@ -754,6 +762,7 @@ def run_command(words: list[str]) -> int:
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:
+        name_the_nearest(error)
         from proxybox.terminal.harmless import harmless_lines
 
         said = io.StringIO()

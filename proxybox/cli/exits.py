@@ -27,18 +27,6 @@ BY_STATUS: Final = {
     "overloaded": EXIT_CANNOT_RUN,
 }
 
-SAID: Final = {
-    "time_limit": "ended: the time limit was reached",
-    "memory_limit": "ended: the memory limit was reached",
-    "output_limit": "ended: the output limit was reached",
-    "disk_limit": "ended: the disk limit was reached",
-    "call_limit": "ended: the limit of OS calls was reached",
-    "denied": "ended: a refused call ends the box under this policy",
-    "misbehaved": "ended: the interpreter broke the protocol of the box",
-    "internal_error": "ended: a fault of proxybox's own; please report it",
-    "overloaded": "not started: too many boxes",
-}
-
 
 def exit_status(result: "Result") -> int:
     """Returns the exit status for a result: the guest's own, or the one that says why the box ended."""
@@ -48,15 +36,3 @@ def exit_status(result: "Result") -> int:
     if status == "crashed" and result.signal is not None:
         return 128 + result.signal
     return 1 if result.exit_code is None else result.exit_code & 0xFF
-
-
-def ending(result: "Result") -> str:
-    """Returns a line for stderr when proxybox, and not the program, ended the run, or a limit has made it fail."""
-    said = SAID.get(str(result.status), "")
-    if str(result.status) == "error" and result.why:
-        said = "the program has failed"
-    if str(result.status) == "crashed" and result.signal is not None:
-        import signal
-
-        said = f"the interpreter crashed: {signal.strsignal(result.signal) or result.signal}"
-    return f"proxybox: {said}{f' ({result.why})' if result.why else ''}" if said else ""

@@ -62,11 +62,11 @@ def learned_from(parsed: Parsed) -> Learned:
     """Carries out what a command line asks for. Raises UsageError, CommandError and what a box raises."""
     if parsed.kind == "stdin":
         raise UsageError("learn runs a program several times: want a script, -c CODE or -m MODULE")
+    programs = [program_of(each) for each in argument_sets(parsed)]
     if not parsed.flag("accept_all") and not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
         raise CommandError(_NO_TERMINAL)
     check_output(parsed.text("output"))
     policy = first_policy(parsed)
-    programs = [program_of(each) for each in argument_sets(parsed)]
     runner = Boxes(programs=programs, stdin=standard_input(parsed), sandbox=sandboxes(parsed))
     allowed = tuple(os.path.realpath(os.path.expanduser(path)) for path in parsed.texts("allow"))
     learner = Learner(
@@ -325,9 +325,7 @@ def print_policy(output: str) -> None:
 def summary(learned: Learned) -> list[str]:
     """Returns in words what was learned, line by line."""
     lines = [f"let in: {each.told()}" for each in learned.lines]
-    lines += [
-        f"not let in: {each.told()}{f' (SECRET: {each.secret})' if each.secret else ''}" for each in learned.declined
-    ]
+    lines += [f"not let in: {each.told()}{_why_alone(each)}" for each in learned.declined]
     lines += [f"not needed, and left out: {each.told()}" for each in learned.dropped]
     lines += list(learned.told)
     if learned.passes:
@@ -338,6 +336,14 @@ def summary(learned: Learned) -> list[str]:
             lines += [f"| {shown(line)}" for line in last if line]
             lines.append(f"the program does not pass: {shown(run.result.summary())}")
     return lines
+
+
+def _why_alone(proposal: Proposal) -> str:
+    """Returns why something is not let in with all others, and how it can be: --accept-all is no such way."""
+    if not proposal.is_asked_alone:
+        return ""
+    why = f"SECRET: {proposal.secret}" if proposal.secret else "it changes the host"
+    return f" ({why}; with --accept-all it is let in by --allow {shlex.quote(on_one_line(proposal.source))})"
 
 
 def as_json(learned: Learned, text: str) -> dict[str, Any]:

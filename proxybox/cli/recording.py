@@ -48,15 +48,24 @@ Exit status: 0 when the program did the same in both, whatever it was answered, 
 record_argument = click.argument("record", type=Path, shell_complete=complete_file)
 
 
+class CallNumber(click.IntRange):
+    """The number of an OS call in a record, from 1 on."""
+
+    name = "number of a call"
+
+
+CALL = CallNumber(1)
+
+
 @click.command("replay", help=REPLAY_HELP, short_help="Run a recorded program again, from its record alone.")
 @record_argument
 @guest_option
 @click.option("--guest-library", metavar="DIR", help="As for run.", shell_complete=complete_file)
 @packages_option
-@click.option("--until", type=click.IntRange(1), metavar="N", help="Stop at call N; what was printed before is shown.")
+@click.option("--until", type=CALL, metavar="N", help="Stop at call N; what was printed before is shown.")
 @click.option(
     "--at-call",
-    type=click.IntRange(1),
+    type=CALL,
     metavar="N",
     help="Stop at call N, and look into a copy of the program: a prompt, or the code on standard input.",
 )

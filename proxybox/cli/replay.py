@@ -8,10 +8,11 @@ from typing import Any
 
 from proxybox.cli import streams
 from proxybox.cli.choosing import chosen_packages
-from proxybox.cli.failures import CommandError
+from proxybox.cli.failures import CommandError, UsageError, complain
 from proxybox.cli.repl import at_prompt
 from proxybox.cli.run import interrupted, tell_failure
 from proxybox.controller.audit import OSCall
+from proxybox.controller.errors import CannotCopy
 from proxybox.controller.record.replayer import Asked, Divergence
 from proxybox.policies import preset
 from proxybox.records.replaying import Replay, ReplayedCall
@@ -45,6 +46,9 @@ def replay(
         )  # fmt: skip
     except KeyboardInterrupt:
         return interrupted()
+    except CannotCopy as error:
+        told_by = "proxybox explain --lines tells which calls lines of the program make"
+        return tell_failure(CommandError(f"--at-call {at_call}: {error} ({told_by})"))
     except OSError as error:
         return tell_failure(CommandError(f"can't read {str(record)!r}: {error.strerror or error}"))
     except Exception as error:
@@ -54,6 +58,9 @@ def replay(
         sys.stdout.write("\n")
     else:
         sys.stderr.write(harmless_lines("\n".join(told(done, Paint(sys.stderr)))) + "\n")
+    if done.ok and not done.is_stopped and (wanted := at_call or until):
+        flag = "--until" if at_call is None else "--at-call"
+        return complain(UsageError(f"{flag}: there is no call {wanted:,}, the record has {done.calls:,}"))
     if stop is not None and stop.status is not None and done.is_stopped:
         return stop.status
     return 0 if done.ok or (done.is_stopped and done.divergence is None) else EXIT_PARTED

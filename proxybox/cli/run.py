@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from proxybox.cli import streams
 from proxybox.cli.arguments import Parsed
 from proxybox.cli.choosing import choose_policy, chosen_packages
-from proxybox.cli.exits import EXIT_CANCELLED, ending, exit_status
+from proxybox.cli.exits import EXIT_CANCELLED, exit_status
 from proxybox.cli.failures import CommandError, UsageError, complain
 from proxybox.terminal.settings import kept_terminal
 
@@ -211,11 +211,9 @@ def print_json(result: "Result") -> None:
 
 def tell(result: "Result", *, verbose: bool) -> None:
     """Says on stderr how the run ended if proxybox ended it, and what may help; with `verbose`, a summary too."""
-    lines = [line] if (line := ending(result)) else []
+    lines = [f"proxybox: {each}" for each in result.explanations]
     if result.record_fault:
         lines.append(f"proxybox: the record is not complete: {result.record_fault}")
-    if hint := result.hint:
-        lines.append(f"proxybox: {hint}")
     if verbose:
         lines += summary(result)
     if lines:
@@ -236,8 +234,6 @@ def summary(result: "Result") -> list[str]:
     lines += [
         f"proxybox: unknown call {number}: ENOSYS{often(count)}" for number, count in result.unknown_calls.items()
     ]
-    if result.truncated:
-        lines.append("proxybox: output beyond the limit was dropped")
     lines += [f"proxybox: {change.kind} {on_one_line(change.name)}" for change in result.files.changes]
     return lines
 

@@ -24,11 +24,15 @@ _LONGEST = 100 * 366 * 86_400.0
 
 def serve(
     *, config: Path | None, policies: Sequence[str], guest: str | None, packages: Sequence[str],
-    preload: Sequence[str], require_keys: bool, check: bool, **options: Any,
+    preload: Sequence[str], require_keys: bool, check: bool, port: int | None = None, **options: Any,
 ) -> int:  # fmt: skip
     """Serves until it is told to end. The exit status is 125 when it cannot, or when it does not stand its trial."""
     try:
         changes: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+        if port is not None:
+            if "listen" in changes:
+                raise UsageError("--listen and --port exclude each other: --listen has a port of its own")
+            changes["listen"] = f"127.0.0.1:{port}"
         if require_keys:
             changes["require_keys"] = True
         if policies:

@@ -18,6 +18,7 @@ keys_option = click.option("--keys", metavar="FILE", help="The file of keys (key
 @click.group("serve", invoke_without_command=True, short_help="Boxes as a service, over HTTP.")
 @config_option
 @click.option("--listen", "-l", metavar="ADDRESS", help="HOST:PORT or unix:PATH (127.0.0.1:8000).")
+@click.option("--port", type=click.IntRange(1, 65_535), metavar="PORT", help="The port alone: 127.0.0.1:PORT.")
 @data_option
 @keys_option
 @click.option("--database", metavar="URL", help="An SQLAlchemy URL, such as postgresql://... (SQLite in --data).")
@@ -41,7 +42,7 @@ def serve_group(context: click.Context, /, **options: Any) -> int | None:
 
     \b
     Examples:
-      proxybox serve
+      proxybox serve --port 9000
       proxybox serve --policy strict --policy lab=lab.toml --guest cpython --packages requirements.txt
       proxybox serve keys add moodle
       proxybox serve --config serve.toml --listen 0.0.0.0:8000

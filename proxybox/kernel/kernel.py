@@ -24,7 +24,7 @@ from proxybox.kernel.history import History
 from proxybox.kernel.sanitising import Sanitiser
 from proxybox.kernel.spec import Choice
 from proxybox.kernel.streams import Streams
-from proxybox.kernel.telling import NO_WIDGETS, Trouble, cut_off, trouble_of, with_hint
+from proxybox.kernel.telling import NO_WIDGETS, Trouble, cut_off, trouble_of
 from proxybox.terminal.harmless import on_one_line
 
 #: `name?` and `?name`; two marks ask for the source.
@@ -124,8 +124,7 @@ class ProxyboxKernel(Kernel):
             self._streams.flush()
         if result.truncated:
             self._send("display_data", {"data": {"text/plain": cut_off(self.policy)}, "metadata": {}})
-        trouble = trouble_of(result, self.policy, self._box.is_alive, self._no_input)
-        return with_hint(trouble, code) if trouble is not None else None
+        return trouble_of(result, self._box.is_alive, self._no_input, code)
 
     def _show(self, shown: Displayed) -> None:
         self._streams.flush()
@@ -175,7 +174,7 @@ class ProxyboxKernel(Kernel):
         except (proxybox.ProxyboxError, ValueError) as error:
             trouble: Trouble | None = Trouble.of(type(error).__name__, on_one_line(str(error)))
         else:
-            trouble = trouble_of(result, self.policy, self._box.is_alive, no_input=True)
+            trouble = trouble_of(result, self._box.is_alive, no_input=True)
             if trouble is None and isinstance(result.value, str):
                 return {"status": "ok", "data": {"text/plain": self._sanitiser.text(result.value)}, "metadata": {}}
         return {"status": "error", **(trouble or Trouble.of("TypeError", "no value")).content()}

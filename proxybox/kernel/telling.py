@@ -4,10 +4,11 @@ Names, values and tracebacks of the guest are made harmless before words of our 
 """
 
 import re
+from typing import Final
 
 import attrs
 
-from proxybox import Policy, Result, Status, hints
+from proxybox import Policy, Result, Status
 from proxybox.terminal.colouring import traceback
 from proxybox.terminal.harmless import harmless, on_one_line
 
@@ -31,17 +32,18 @@ _NOT_THERE = {"ipywidgets": NO_WIDGETS, "anywidget": NO_WIDGETS, "ipympl": NO_WI
 _MOST_TOLD = 1 << 16
 _NO_NAME = re.compile(r"cannot import name '\w+' from 'IPython(?:\.\w+)*'.*")
 _NO_MODULE = re.compile(r"No module named '(\w+)(?:\.[\w.]*)?'")
-_SAID = {
-    Status.TIME_LIMIT: ("TimeLimitExceeded", "the cell took longer than {why} allows ({limits})"),
-    Status.MEMORY_LIMIT: ("MemoryLimitExceeded", "the cell needed more memory than the policy gives ({limits})"),
-    Status.OUTPUT_LIMIT: ("OutputLimitExceeded", "the cell printed more than the policy allows ({limits})"),
-    Status.DISK_LIMIT: ("DiskLimitExceeded", "the cell's files need more than the policy gives ({limits})"),
-    Status.CALL_LIMIT: ("CallLimitExceeded", "the cell made more OS calls than the policy allows ({limits})"),
-    Status.DENIED: ("CallDenied", "a call was refused, for which this policy ends the box ({why})"),
-    Status.CRASHED: ("InterpreterCrashed", "the interpreter in the box has crashed ({why})"),
-    Status.MISBEHAVED: ("GuestMisbehaved", "the interpreter broke the protocol of the box ({why})"),
-    Status.CANCELLED: ("KeyboardInterrupt", "the cell did not heed the interrupt, so its box was ended"),
-    Status.OVERLOADED: ("Overloaded", "there are too many boxes"),
+#: The names of errors by how a cell has ended; what they mean is explained with the result.
+_NAMES: Final = {
+    Status.TIME_LIMIT: "TimeLimitExceeded",
+    Status.MEMORY_LIMIT: "MemoryLimitExceeded",
+    Status.OUTPUT_LIMIT: "OutputLimitExceeded",
+    Status.DISK_LIMIT: "DiskLimitExceeded",
+    Status.CALL_LIMIT: "CallLimitExceeded",
+    Status.DENIED: "CallDenied",
+    Status.CRASHED: "InterpreterCrashed",
+    Status.MISBEHAVED: "GuestMisbehaved",
+    Status.CANCELLED: "KeyboardInterrupt",
+    Status.OVERLOADED: "Overloaded",
 }
 
 
@@ -64,19 +66,20 @@ class Trouble:
         return {"ename": self.ename, "evalue": self.evalue, "traceback": list(self.traceback)}
 
 
-def trouble_of(result: Result, policy: Policy, alive: bool, no_input: bool) -> Trouble | None:
+def trouble_of(result: Result, alive: bool, no_input: bool, code: str = "") -> Trouble | None:
     """Returns what went wrong with a cell; None when nothing did.
 
-    alive: whether the session goes on. no_input: whether the cell asked for input that the front end cannot give.
+    code: of the cell. alive: whether the session goes on. no_input: whether the cell asked for input that the front end
+    cannot give.
     """
     error = result.error
     told = "" if error is None else error.traceback[-_MOST_TOLD:]
+    explained = "; ".join(map(str, result.explanations))
     if not alive:
-        name, words = _SAID.get(result.status, ("SessionEnded", "the interpreter has ended"))
-        return Trouble.of(name, f"{_filled(words, result, policy)}. {GONE}")
-    if result.status is Status.TIME_LIMIT:
-        name, words = _SAID[Status.TIME_LIMIT]
-        return Trouble.of(name, f"{_filled(words, result, policy)}. The names are kept.", told)
+        name = _NAMES.get(result.status, "SessionEnded")
+        return Trouble.of(name, f"{explained or 'the interpreter has ended'}. {GONE}")
+    if result.status in (Status.TIME_LIMIT, Status.CALL_LIMIT):
+        return Trouble.of(_NAMES[result.status], f"{explained}. The names are kept.", told)
     if error is None:
         return None
     if error.type == "SystemExit":
@@ -88,35 +91,20 @@ def trouble_of(result: Result, policy: Policy, alive: bool, no_input: bool) -> T
         evalue = f"{evalue}: {NO_INPUT}" if evalue else NO_INPUT
         text = f"{text.rstrip()}: {NO_INPUT}\n"
     name = on_one_line(error.type[:_MOST_TOLD])
-    return Trouble(name, evalue, coloured(text or f"{name}: {evalue}"))
-
-
-def with_hint(trouble: Trouble, code: str) -> Trouble:
-    """Adds what explains IPython's own syntax, or a missing module of Jupyter's; else the hint of any box."""
-    hint = ""
-    if trouble.ename == "SyntaxError" and any(line.lstrip().startswith(("%", "!")) for line in code.splitlines()):
-        hint = NO_MAGIC
-    elif trouble.ename == "ModuleNotFoundError" and (missing := _NO_MODULE.fullmatch(trouble.evalue)):
-        hint = _NOT_THERE.get(missing[1], "")
-    elif trouble.ename == "ImportError" and _NO_NAME.fullmatch(trouble.evalue):
-        hint = NO_IPYTHON
-    if not (hint := hint or hints.hint(trouble.ename, trouble.evalue)):
+    trouble = Trouble(name, evalue, coloured(text or f"{name}: {evalue}"))
+    hint = _of_jupyter(trouble, code) or explained
+    if not hint or (no_input and error.type == "EOFError"):
         return trouble
     return attrs.evolve(trouble, evalue=f"{trouble.evalue}; {hint}", traceback=(*trouble.traceback, f"({hint})"))
 
 
-def _filled(words: str, result: Result, policy: Policy) -> str:
-    limits, output = policy.limits, policy.output
-    why = on_one_line(result.why.partition(";")[0])
-    key = why.removeprefix("limits.")
-    values = {
-        Status.TIME_LIMIT: f"limits.{key} = {getattr(limits, key, None)}",
-        Status.MEMORY_LIMIT: f"limits.memory = {limits.memory}",
-        Status.OUTPUT_LIMIT: f"output.limit = {output.limit}, output.lines = {output.lines}",
-        Status.CALL_LIMIT: f"{why} = {policy.session.calls if why.startswith('session') else limits.calls}",
-        Status.DISK_LIMIT: f"limits.disk = {limits.disk}, limits.files = {limits.files}",
-    }
-    return words.format(why=why or "limits", limits=values.get(result.status, ""))
+def _of_jupyter(trouble: Trouble, code: str) -> str:
+    """Returns what explains IPython's own syntax, or a missing module of Jupyter's."""
+    if trouble.ename == "SyntaxError" and any(line.lstrip().startswith(("%", "!")) for line in code.splitlines()):
+        return NO_MAGIC
+    if trouble.ename == "ModuleNotFoundError" and (missing := _NO_MODULE.fullmatch(trouble.evalue)):
+        return _NOT_THERE.get(missing[1], "")
+    return NO_IPYTHON if trouble.ename == "ImportError" and _NO_NAME.fullmatch(trouble.evalue) else ""
 
 
 def cut_off(policy: Policy) -> str:

@@ -10,6 +10,8 @@ from typing import Final, Literal
 
 import attrs
 
+from proxybox.controller.vfs.host.filesystem import HIDDEN_NAMES
+from proxybox.explanations import OF_EXCEPTIONS, explain
 from proxybox.learning.hostfiles import BOX, Host, Shown, is_empty, is_private, shown_by, size_of
 from proxybox.learning.limits import reached
 from proxybox.learning.observing import WRITES, Asked, Kind, Observed
@@ -30,7 +32,9 @@ _OWN: Final = (
 )  # fmt: skip
 _MADE_OR_SEEN: Final = frozenset({"mkdir", "mkdirat", "stat", "lstat", "newfstatat", "statx", "access", "faccessat2"})
 _LOOKED: Final = _MADE_OR_SEEN - {"mkdir", "mkdirat"}
-_LOOSE_END: Final = frozenset({"mounted read-only", "limits.threads", "dotfiles are hidden in this mount"})
+_LOOSE_END: Final = frozenset({"mounted read-only", "limits.threads", HIDDEN_NAMES})
+#: What is explained of exceptions that no OS call shows.
+_UNSEEN: Final = frozenset({"module", "standard", *(row for _, _, row in OF_EXCEPTIONS)})
 #: A line of a traceback in os.environ, by a PyPy or a CPython.
 _OF_ENVIRON: Final = re.compile(r'File "(?:[^"]*/os\.py|<frozen os>)", line')
 _ENVIRONMENT: Final = re.compile(r"'([A-Za-z_][A-Za-z0-9_]{0,63})'")
@@ -66,7 +70,7 @@ class Search:
         for each in lacking:
             if not _comes_of(each, lacking):
                 found[each.name] = attrs.evolve(each, needed=not result.ok)
-        told.update(dict.fromkeys(claims(result)))
+        told.update(dict.fromkeys(claims(result, self.policy)))
         told.update(dict.fromkeys(for_ever(result.denials)))
         fresh = [each for each in found.values() if each.name not in self.answered]
         left = len(fresh) - MOST_PROPOSALS
@@ -282,7 +286,7 @@ def _secret_in(seen: Shown, hides: bool) -> str:
     return "" if seen.whole else "it is too large to be looked through"
 
 
-def claims(result: Result) -> Iterator[str]:
+def claims(result: Result, policy: Policy) -> Iterator[str]:
     """Yields what the program says that it lacks, where the controller cannot see it: its claims, as hints."""
     error = result.error
     if error is None:
@@ -293,8 +297,9 @@ def claims(result: Result) -> Iterator[str]:
             f"it says that it lacks the environment variable {named[1]}, which no OS call shows: "
             f"if you believe it, give it with --env {named[1]}"
         )
-    elif result.hint:
-        yield f"what may help, if it is right about its exception: {result.hint}"
+    for each in explain(result, policy):
+        if each.key in _UNSEEN:
+            yield f"what may help, if it is right about its exception: {each}"
 
 
 def for_ever(denials: Mapping[Denial, int]) -> Iterator[str]:

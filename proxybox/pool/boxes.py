@@ -97,6 +97,7 @@ class Boxes:
     def run(self, job: Job) -> Result:
         """Runs one program in one box."""
         policy, words, taking = job.policy, job.program.words, job.taking
+        is_own = taking is not None or policy.environment != self.policy.environment
         box = attrs.evolve(self._box, policy=policy) if taking is None else taking.box(policy, self._box.guest)
         asked = time.monotonic_ns()
         if not self._slots.acquire(job.running):
@@ -114,7 +115,7 @@ class Boxes:
                     if box.is_cancelled:
                         return cancelled()
                     folder = folder_of(job.program, policy)
-                    if taking is None:
+                    if not is_own:
                         finished = self.take(policy).run(words, box, folder=folder, streams=job.streams)
                     else:
                         start = (

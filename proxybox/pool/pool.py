@@ -42,6 +42,7 @@ from proxybox.sandbox import (
     Functions,
     OnStart,
     Tighter,
+    Variables,
     folder_of,
     job_of,
     job_of_program,
@@ -123,13 +124,14 @@ class Pool(Executor):
         on_stderr: Callback = None,
         limits: Tighter = None,
         output: Tighter = None,
+        env: Variables = None,
         on_start: OnStart = None,
         record: str | os.PathLike[str] | None = None,
     ) -> Result:
         """As `Sandbox.run`, in a box that stands ready. Waits while `size` programs run, after calling `on_start`."""
         self._check_open()
         given.function("on_start", on_start)
-        policy = policy_of_run(self.policy, timeout, limits, output)
+        policy = policy_of_run(self.policy, timeout, limits, output, env)
         job = job_of(policy, code, args, stdin, files, on_stdout, on_stderr)
         folder_of(job.program, self.policy)
         job.tell(on_start)
@@ -146,13 +148,14 @@ class Pool(Executor):
         on_stderr: Callable[[bytes], object] | None = None,
         limits: Tighter = None,
         output: Tighter = None,
+        env: Variables = None,
         on_start: OnStart = None,
         record: str | os.PathLike[str] | None = None,
     ) -> Result:
         """As `Sandbox.run_program`, in a box that stands ready."""
         self._check_open()
         given.function("on_start", on_start)
-        policy = policy_of_run(self.policy, timeout, limits, output)
+        policy = policy_of_run(self.policy, timeout, limits, output, env)
         job = job_of_program(policy, program, stdin, on_stdout, on_stderr)
         folder_of(program, self.policy)
         job.tell(on_start)

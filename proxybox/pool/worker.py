@@ -155,7 +155,8 @@ class _Jobs:
             )
             policy = self._boxes.policy
             if tighter is not None:
-                policy = attrs.evolve(policy, limits=tighter[0], output=tighter[1])
+                environment = tighter[2] or policy.environment  # the pool's own object where it is the same
+                policy = attrs.evolve(policy, limits=tighter[0], output=tighter[1], environment=environment)
             taking = self._taken(record)
             if taking is not None:
                 taking.on_file = functools.partial(self._tell, "record")

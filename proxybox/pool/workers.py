@@ -260,7 +260,8 @@ class Workers:
         if callable(stdin):
             stdin = _read_all(stdin)
         wanted = [stream for stream in ("stdout", "stderr") if takers[stream] is not None]
-        policy = None if job.policy is self._policy else (job.policy.limits, job.policy.output)
+        own, given = job.policy, None if job.policy.environment is self._policy.environment else job.policy.environment
+        policy = None if own is self._policy else (own.limits, own.output, given)
         record = None if job.taking is None else job.taking.named
         result = self._ask(("run", job.program, policy, stdin, wanted, record), takers, handle, job.running)
         if records and result.record is None:  # its process has ended, or was given up

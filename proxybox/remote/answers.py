@@ -23,6 +23,7 @@ from proxybox.errors import (
     SandboxStartError,
     SessionBusy,
 )  # fmt: skip
+from proxybox.explanations import Explanation
 from proxybox.jsonvalues import from_json
 from proxybox.policies import Problem
 from proxybox.records.taking import Taking
@@ -90,6 +91,7 @@ def result_of(data: Mapping[str, Any], taking: Taking | None = None) -> Result:
         unknown_calls={int(number): count for number, count in data["unknown_calls"].items()},
         left_open=tuple(data.get("left_open", ())),
         layers=data["layers"],
+        explanations=tuple(Explanation(**each) for each in data.get("explanations", ())),
         **({} if taking is None else attrs.asdict(record_of(data, taking))),
     )
 

@@ -17,6 +17,7 @@ import attrs
 from proxybox import ProxyboxError
 from proxybox.modulepath import programs_of_absolute_folders
 from proxybox.policies import explain_policy
+from proxybox.policies.errors import nearest
 from proxybox.repl.loop import Shell
 from proxybox.repl.screen import one_line
 
@@ -74,8 +75,7 @@ def dispatch(shell: Shell, line: str) -> None:
     if found is None:
         near = [each for each in COMMANDS if name and each.startswith(name)]
         if len(near) != 1:
-            meant = f": %{' or %'.join(near)}?" if near else ""
-            shell.screen.fail(f"there is no command %{one_line(name)}{meant} (%help lists them)")
+            shell.screen.fail(_unknown(name, near))
             return
         found = COMMANDS[near[0]]
     try:
@@ -91,6 +91,15 @@ def dispatch(shell: Shell, line: str) -> None:
     except OSError as error:
         where = f": {one_line(str(error.filename))}" if error.filename is not None else ""
         shell.screen.fail(f"{error.strerror or error}{where}")
+
+
+def _unknown(name: str, near: Sequence[str]) -> str:
+    """Returns what is said of a command that there is not. near: those that begin like it."""
+    if name.startswith("%"):
+        return "there are no magics of cells (%%) at this prompt (%help lists its commands)"
+    near = near or [each for each in (nearest(name, COMMANDS),) if each]
+    meant = f": %{' or %'.join(near)}?" if near else ""
+    return f"there is no command %{one_line(name)}{meant} (%help lists them; IPython's other magics are not there)"
 
 
 def words_of(text: str, least: int, most: int) -> list[str]:

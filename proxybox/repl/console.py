@@ -6,7 +6,7 @@ from collections.abc import Callable
 import attrs
 
 import proxybox
-from proxybox import CannotCopy, Denial, Displayed, Policy, Result, Session, Snapshot, Status
+from proxybox import CannotCopy, Denial, Displayed, Policy, Result, Session, Snapshot
 
 MAIN = "main"
 #: The most states that `%undo` can go back to.
@@ -141,13 +141,3 @@ class Console:
         for branch in self.branches.values():
             with contextlib.suppress(proxybox.ProxyboxError):
                 branch.close()
-
-
-def how_it_ended(result: Result) -> str:
-    """What a person should know about a block's end, besides its output and error; empty when there is nothing."""
-    status = str(result.status).replace("_", " ")
-    if result.status in (Status.OK, Status.ERROR, Status.SYNTAX_ERROR) and not result.why:
-        return ""
-    if result.status is Status.MEMORY_LIMIT and not result.why:
-        return ""  # it is a MemoryError, which is shown as an error
-    return f"{status} ({result.why})" if result.why else status

@@ -6,8 +6,8 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from proxybox import Displayed, OSCall, Result, SandboxClosedError, Session
-from proxybox.repl.console import Console, Told, how_it_ended
+from proxybox import Displayed, OSCall, Result, SandboxClosedError, Session, Status, explanations
+from proxybox.repl.console import Console, Told
 from proxybox.repl.screen import LEAVING, OURS, Screen, one_line
 
 _STILL_RUNNING = f"\n{OURS}it has been interrupted, and still runs. Ctrl-C once more ends the box.\n"
@@ -92,6 +92,8 @@ class Shell:
             return self.take(line)
         if line.startswith("%"):
             self._dispatch(self, line)
+        elif line.startswith("!"):
+            self.screen.fail(explanations.TABLE["programs"][0])
         elif line.endswith("?") and "\n" not in line and not line.startswith("#"):
             self.inspect(line.rstrip("?").strip(), source=line.endswith("??"))
         else:
@@ -118,12 +120,10 @@ class Shell:
         self.screen.finish_line()
         if result.error is not None and result.error.traceback:
             self.screen.error(result.error.traceback)
-        if result.hint:
-            self.screen.note(result.hint)
-        if result.truncated:
-            self.screen.note("the output was cut (output.limit)")
-        if ended := how_it_ended(result):
-            self.screen.note(one_line(ended))
+        for each in result.explanations:
+            self.screen.note(str(each))
+        if session.alive and result.status in (Status.TIME_LIMIT, Status.CALL_LIMIT):
+            self.screen.note("the block was interrupted; names and files are kept")
         if session.alive:
             with self._ctrl_c(lambda: None, session.close):
                 self.console.keep()

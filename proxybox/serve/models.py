@@ -218,6 +218,17 @@ class Error(BaseModel):
     traceback: str
 
 
+class Explanation(BaseModel):
+    """What a limit, a refusal or an exception means: a name for it, and a text for anybody.
+
+    remedy: what whoever chose the policy can change.
+    """
+
+    key: str
+    text: str
+    remedy: str
+
+
 class File(BaseModel):
     """A file that has changed. text or base64: its content, if that was asked for.
 
@@ -253,6 +264,7 @@ class RunResult(BaseModel):
     truncated: bool
     error: Error | None
     hint: str
+    explanations: list[Explanation]
     usage: Usage
     files: list[File]
     denials: list[dict[str, Any]]

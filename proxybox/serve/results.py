@@ -1,7 +1,7 @@
 """Results, and what programs show, as the JSON that clients get."""
 
 import base64
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 from proxybox.commands import Displayed
@@ -35,17 +35,6 @@ def result_as_json(
         made |= {"record_fault": result.record_fault, "record_digest": result.record_digest}
         made["record"] = {"base64": base64.b64encode(record).decode()} if record else None
     return made
-
-
-def ending(result: Mapping[str, Any]) -> str:
-    """Returns what has ended a run, as in "time limit: limits.cpu_time"; nothing where stderr says it, or all is well.
-
-    For clients that are told no status.
-    """
-    if result["status"] in ("ok", "error", "syntax_error"):
-        return ""
-    words = str(result["status"]).replace("_", " ")
-    return f"{words}: {result['why']}" if result["why"] else words
 
 
 def displayed_as_json(shown: Displayed) -> dict[str, Any]:

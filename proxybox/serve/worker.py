@@ -117,7 +117,6 @@ class _Worker:
         self._setup = setup
         self._pools: dict[tuple[str, str], Pool] = {}
         self._sandboxes: dict[tuple[str, str], Sandbox] = {}
-        self._own: dict[str, Sandbox] = {}  # by session: those that have one for themselves and their copies
         self._sessions: dict[str, Session] = {}
         self._records: dict[str, IO[bytes]] = {}  # by session
         self._snapshots: dict[str, Snapshot] = {}
@@ -138,7 +137,7 @@ class _Worker:
         self._moments.close()
         for pool in self._pools.values():
             pool.close()
-        for sandbox in (*self._sandboxes.values(), *self._own.values()):
+        for sandbox in self._sandboxes.values():
             sandbox.close()
 
     # --- orders -------------------------------------------------------------------------------------------------------
@@ -228,21 +227,13 @@ class _Worker:
     @contextlib.contextmanager
     def place(self, asked: Mapping[str, Any]) -> Iterator[Pool | Sandbox]:
         """Where a run belongs: into a pool; where that cannot take it, into a sandbox."""
-        if variables := asked.get("env"):
-            with self.sandbox_with(asked, variables) as own:
-                yield own
-        elif asked.get("folder") or asked.get("options"):
+        if asked.get("folder") or asked.get("options"):
             with self.sandbox_at(asked) as own:
                 yield own
-        elif asked.get("interactive"):
+        elif asked.get("interactive") or asked.get("env"):
             yield self.sandbox(asked["policy"], asked["language"])
         else:
             yield self.pool(asked["policy"], asked["language"])
-
-    def sandbox_with(self, asked: Mapping[str, Any], variables: Mapping[str, str]) -> Sandbox:
-        """A sandbox with these environment variables, for one run or session. The caller closes it."""
-        policy = evolve(self._setup.policies[asked["policy"]], environment={"variables": variables})
-        return self._sandbox(policy, asked["language"], warm=False)
 
     def sandbox_at(self, asked: Mapping[str, Any]) -> Sandbox:
         """A sandbox for one run that has its files at `folder`, or options of the interpreter. The caller closes it."""
@@ -263,7 +254,7 @@ class _Worker:
         if asked.get("stream"):
             for stream in ("stdout", "stderr"):
                 options[f"on_{stream}"] = given.as_text_callback(f"on_{stream}", job.printed(stream))
-        options |= {"limits": asked.get("limits"), "output": asked.get("output")}
+        options |= {name: asked.get(name) for name in ("limits", "output", "env")}
         contents = asked.get("return_files") or False
         with self.place(asked) as place:
             if not asked.get("record") or self._setup.record is None:
@@ -277,12 +268,9 @@ class _Worker:
     def open(self, job: "_Job") -> dict[str, Any]:
         """Starts a session."""
         asked = job.asked
-        options = {name: asked.get(name) for name in ("timeout", "limits", "output")}
+        options = {name: asked.get(name) for name in ("timeout", "limits", "output", "env")}
+        sandbox = self.sandbox(asked["policy"], asked["language"])
         with contextlib.ExitStack() as undo:
-            if variables := asked.get("env"):
-                sandbox = undo.enter_context(self.sandbox_with(asked, variables))
-            else:
-                sandbox = self.sandbox(asked["policy"], asked["language"])
             record: IO[bytes] | None = None
             if asked.get("record") and self._setup.record is not None:
                 record = undo.enter_context(tempfile.TemporaryFile())
@@ -290,8 +278,6 @@ class _Worker:
             session = sandbox.session(files=_files(asked.get("files")), **options)
             undo.pop_all()
         self._sessions[asked["session"]] = session
-        if variables:
-            self._own[asked["session"]] = sandbox
         if record is not None:
             self._records[asked["session"]] = record
         return {"layers": dict(session.layers)}
@@ -316,10 +302,7 @@ class _Worker:
 
     def fork(self, job: "_Job") -> dict[str, Any]:
         """Makes a copy of a session."""
-        original, copy = job.asked["session"], job.asked["copy"]
-        self._sessions[copy] = self.session(job.asked).fork()
-        if original in self._own:
-            self._own[copy] = self._own[original]
+        self._sessions[job.asked["copy"]] = self.session(job.asked).fork()
         return {}
 
     def snapshot(self, job: "_Job") -> dict[str, Any]:
@@ -347,9 +330,6 @@ class _Worker:
         session = self._sessions.pop(job.asked["session"], None)
         if session is not None:
             session.close()
-        own = self._own.pop(job.asked["session"], None)
-        if own is not None and own not in self._own.values():
-            own.close()
         record = self._records.pop(job.asked["session"], None)
         if session is None or session._taking is None or record is None:
             return {}

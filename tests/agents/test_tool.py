@@ -71,7 +71,7 @@ def test_a_session_that_has_ended_is_begun_anew(conversation) -> None:
     options = {"limits": {"wall_time": 0.5}, "session": {"grace": 0.1}, "files": {"data": "given"}}
     told = conversation("x = 1", "while True: pass", "x", ENDLESS, "x", "open('data').read()", **options)
     assert told[1].splitlines()[-2:] == [
-        f"{MARK}the time limit of 500 ms was reached: do less in one call",
+        f"{MARK}the time limit of 500 ms was reached: do less at a time",
         f"{MARK}this box goes on: names and files are kept",
     ]
     assert told[2] == "1"

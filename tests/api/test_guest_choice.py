@@ -73,7 +73,7 @@ def wrong(tmp_path: Path) -> dict[str, tuple[str, str]]:
     if pypy:
         shutil.copy(os.path.realpath(pypy), tmp_path / "alone" / "pypy3")
     return {
-        "missing": ("/nonexistent/pypy3", "cannot be read"),
+        "missing": ("/nonexistent/pypy3", "there is no"),
         "a text": (str(tmp_path / "text"), "not an x86-64 program"),
         "empty": (str(tmp_path / "empty"), "not an x86-64 program"),
         "a folder": (str(tmp_path), "a folder without bin/pypy3 or bin/python3"),

@@ -12,7 +12,7 @@ POLICY = Policy(limits={"memory": "128M", "disk": "1M", "files": 50})
 NO_NETWORK = "this box has no network: work with what is in it, or ask for the data as files"
 NO_PROGRAMS = "no other program can be started in this box, neither a shell nor a subprocess: do it in Python"
 NOT_INSTALLED = (
-    "nowhere is not part of this box and cannot be installed: use the standard library, or write it yourself"
+    "nowhere is not part of this box, and no program can install it: use the standard library, or write it yourself"
 )
 NO_MEMORY = "the memory limit of 128 MiB was reached: hold less at a time"
 NO_ROOM = "this box has no room left for files (limits: 1 MiB, 50 files): remove some, or write less"
@@ -52,7 +52,7 @@ def box():
         ("with open('f', 'wb') as f: f.write(bytes(1 << 21))", NO_ROOM),
         ("print('x' * (2 << 20))", "the output was cut after 1 MiB: print less"),
         ("import sys; sys.exit(3)", "the program ended with exit status 3"),
-        ("import os; os.abort()", "the interpreter crashed (signal 6): avoid deep recursion and ctypes"),
+        ("import os; os.abort()", "the interpreter crashed (signal 6: Aborted): avoid deep recursion and ctypes"),
     ],
 )  # fmt: skip
 def test_what_goes_wrong_is_told_in_words_to_act_on(box, code: str, remark: str) -> None:
@@ -61,7 +61,7 @@ def test_what_goes_wrong_is_told_in_words_to_act_on(box, code: str, remark: str)
 
 def test_a_time_limit_is_told_with_its_length(box) -> None:
     text = told(box.run("while True: pass", timeout=0.5), evolve(POLICY, limits={"wall_time": 0.5}))
-    assert marked(text) == ["the time limit of 500 ms was reached: do less in one call"]
+    assert marked(text) == ["the time limit of 500 ms was reached: do less at a time"]
 
 
 def test_places_that_can_be_written() -> None:
@@ -96,6 +96,13 @@ def test_files_are_told(box) -> None:
     assert marked(told(box.run(code), POLICY)) == ["files made or changed: b (1,500 bytes), d/a (0 bytes)"]
 
 
+def test_files_of_caches_do_not_hide_others() -> None:
+    made = [Made(f".cache/{n}", 1) for n in range(30)] + [Made("report.txt", 5), Made("d/.x/y", 1)]
+    (line,) = marked(told(Result(status=Status.OK), POLICY, files=made))
+    assert line.startswith("files made or changed: report.txt (5 bytes), .cache/0 (1 byte), ")
+    assert line.endswith(" and 12 more")
+
+
 def test_more_files_than_one_reads_are_counted(box) -> None:
     text = told(box.run("for n in range(40): open(f'{n:02}' * 100, 'w').close()"), POLICY)
     (line,) = marked(text)
@@ -121,9 +128,9 @@ def test_read_only_places_and_threads() -> None:
         (Status.OUTPUT_LIMIT, "", "the program was ended because it printed more than 1 MiB: print less"),
         (Status.CALL_LIMIT, "", "the limit of 1,000,000 OS calls was reached: read and write more at a time"),
         (Status.CALL_LIMIT, "session.calls", "the limit of OS calls was reached: read and write more at a time"),
-        (Status.TIME_LIMIT, "limits.cpu_time", "the processor time limit of 5 s was reached: do less in one call"),
-        (Status.TIME_LIMIT, "session.wall_time", "the time limit for all calls was reached: do less in one call"),
-        (Status.TIME_LIMIT, "anything else", "the time limit was reached: do less in one call"),
+        (Status.TIME_LIMIT, "limits.cpu_time", "the processor time limit of 5 s was reached: do less at a time"),
+        (Status.TIME_LIMIT, "session.wall_time", "the time limit for all calls was reached: do less at a time"),
+        (Status.TIME_LIMIT, "anything else", "the time limit was reached: do less at a time"),
         (Status.DENIED, "socket", "the program was ended for a call that this box refuses (socket): do without it"),
         (Status.MISBEHAVED, "a frame", "the program broke the rules of this box and was ended (a frame)"),
         (Status.CRASHED, "", "the interpreter crashed: avoid deep recursion and ctypes"),

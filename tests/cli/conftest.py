@@ -7,7 +7,9 @@ import attrs
 import pytest
 
 from proxybox import cli
-from proxybox.result import Files
+from proxybox.explanations import Explanation, explain
+from proxybox.policies import Policy
+from proxybox.result import Files, Result, Status
 
 
 @attrs.define
@@ -21,9 +23,13 @@ class FakeResult:
     files: Files = attrs.field(factory=Files)
     truncated: bool = False
     unknown_calls: dict[int, int] = attrs.field(factory=dict)
-    hint: str = ""
     record: None = None
     record_fault: str = ""
+
+    @property
+    def explanations(self) -> tuple[Explanation, ...]:
+        made = Result(status=Status(self.status), why=self.why, denials=self.denials)
+        return () if made.ok else explain(made, Policy())
 
     def to_dict(self) -> dict[str, Any]:
         return {"status": self.status, "stdout": self.stdout}

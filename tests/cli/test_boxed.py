@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import pexpect
 import pytest
+import rich
 
 from proxybox.controller import find_guest
 
@@ -165,6 +166,27 @@ def terminal() -> Iterator[Any]:
     yield start
     for child in children:
         child.close(force=True)
+
+
+def test_programs_know_a_terminal_on_which_escapes_would_be_text(
+    terminal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise `rich`, which sets bold type whatever NO_COLOR says, fills the screen with \\x1b[1m."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    code = "import os; print(*(f'{name}={os.environ.get(name)}' for name in ('TERM', 'NO_COLOR')))"
+    packages = str(Path(rich.__file__).parent.parent)
+    bold = "import sys; sys.path.append('/r'); from rich import print; print('[bold]' + 'b' + 'old[/], [link=x]u[/]')"
+    for words, shown in (
+        (["-c", code], "TERM=dumb NO_COLOR=1\r\n"),
+        (["--set", "output.escapes=raw", "-c", code], "TERM=xterm-256color NO_COLOR=None\r\n"),
+        (["--env", "TERM=vt100", "-c", code], "TERM=vt100 NO_COLOR=1\r\n"),
+        (["--mount", f"{packages}:/r", "-c", bold], "bold, u\r\n"),
+        (["--mount", f"{packages}:/r", "--set", "output.escapes=raw", "-c", bold], "\x1b[1mbold\x1b[0m, "),
+    ):
+        child = terminal("run", *words)
+        child.expect(pexpect.EOF)
+        assert child.before.startswith(shown)
 
 
 def test_a_dialogue_on_a_terminal(terminal: Any) -> None:
@@ -368,12 +390,12 @@ def test_nothing_is_inherited() -> None:
         (
             ["--set", "output.on_excess=end", "-c", "while True: print('x' * 99)"],
             153,
-            "output limit",
+            "it printed more than 1 MiB",
         ),
         (
             ["--set", "on_denied=end", "-c", "import socket; socket.socket()"],
             126,
-            "refused call",
+            "a call that this box refuses",
         ),
         (["-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], 137, "Killed"),
         (["-c", "import ctypes; ctypes.memset(0, 1, 1)"], 139, "Segmentation fault"),
@@ -578,5 +600,5 @@ def test_the_limit_of_calls_has_its_own_word() -> None:
     done = proxybox("run", "--set", "limits.calls=3000", "-c", "import os\nwhile True: os.getppid()")
     assert (done.returncode, done.stderr) == (
         153,
-        "proxybox: ended: the limit of OS calls was reached (limits.calls)\n",
+        "proxybox: the limit of 3,000 OS calls was reached: read and write more at a time (limits.calls)\n",
     )

@@ -58,6 +58,24 @@ def test_usage_errors(proxybox: Proxybox, line: str) -> None:
     assert "Usage: proxybox" in outcome.err
 
 
+@pytest.mark.parametrize(("line", "meant"), [
+    ("run --timeot 5 -c 1", "--timeout"), ("serve --prot 9", "--port"), ("learn --acept-all x.py", "--accept-all"),
+    ("replay --at-cal 5 x", "--at-call"), ("rnu x.py", "run"),
+])  # fmt: skip
+def test_a_misspelt_word_has_one_that_is_meant(proxybox: Proxybox, line: str, meant: str) -> None:
+    assert proxybox(*line.split()).err.endswith(f" Did you mean {meant!r}?\n")
+
+
+def test_the_port_of_a_service_is_asked_for_alone(proxybox: Proxybox, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = pytest.importorskip("proxybox.serve.running", reason="the service has an extra of its own (server)")
+    asked: list[Any] = []
+    monkeypatch.setattr(running, "run", lambda config, check: asked.append((config.listen, check)) or 0)
+    assert proxybox("serve", "--port", "9000").status == 0
+    assert asked == [("127.0.0.1:9000", False)]
+    outcome = proxybox("serve", "--port", "9000", "--listen", "0.0.0.0:80")
+    assert (outcome.status, outcome.err.startswith("proxybox: --listen and --port exclude each other")) == (2, True)
+
+
 def test_presets_can_be_listed_shown_checked_and_explained(proxybox: Proxybox, tmp_path: Path) -> None:
     presets = json.loads(proxybox("policy", "list", "--json").out)
     assert {"default", "strict", "classroom", "repl"} <= set(presets)

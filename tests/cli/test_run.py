@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from proxybox.cli.failures import tell_warning
+from proxybox.controller.audit import Denial
 from proxybox.policies import PolicyError
 
 Proxybox = Callable[..., Any]
@@ -80,22 +81,25 @@ def test_a_missing_script(api: Any, proxybox: Proxybox, tmp_path: Path) -> None:
     assert "__main__.py" in outcome.err
 
 
+THREAD = Denial("clone", "EAGAIN", "limits.threads")
+
+
 @pytest.mark.parametrize(
     ("result", "status", "said"),
     [
         ({"exit_code": 7, "status": "error"}, 7, ""),
         ({"exit_code": 300, "status": "error"}, 300 & 0xFF, ""),
-        ({"exit_code": 1, "status": "error", "why": "limits.threads refused a thread"}, 1, "limits.threads"),
+        ({"exit_code": 1, "status": "error", "denials": {THREAD: 1}}, 1, "threads at once: use fewer (limits.threads)"),
         ({"status": "time_limit", "exit_code": None}, 124, "time limit"),
         ({"status": "memory_limit", "exit_code": None}, 137, "memory limit"),
-        ({"status": "output_limit", "exit_code": None}, 153, "output limit"),
-        ({"status": "disk_limit", "exit_code": None}, 153, "disk limit"),
-        ({"status": "denied", "exit_code": None}, 126, "refused call"),
-        ({"status": "call_limit", "exit_code": None}, 153, "limit of OS calls"),
-        ({"status": "misbehaved", "exit_code": None}, 125, "protocol"),
-        ({"status": "internal_error", "exit_code": None}, 125, "fault of proxybox"),
-        ({"status": "crashed", "exit_code": None, "signal": 11}, 139, "Segmentation fault"),
-        ({"status": "cancelled", "exit_code": None}, 130, ""),
+        ({"status": "output_limit", "exit_code": None}, 153, "printed more than 1 MiB: print less (output.limit)"),
+        ({"status": "disk_limit", "exit_code": None}, 153, "no room left for files (limits: "),
+        ({"status": "denied", "exit_code": None}, 126, "a call that this box refuses"),
+        ({"status": "call_limit", "exit_code": None}, 153, "limit of 1,000,000 OS calls"),
+        ({"status": "misbehaved", "exit_code": None}, 125, "broke the rules of this box"),
+        ({"status": "internal_error", "exit_code": None}, 125, "no fault of the program: try again (please report it)"),
+        ({"status": "crashed", "exit_code": None, "signal": 11}, 139, "the interpreter crashed"),
+        ({"status": "cancelled", "exit_code": None}, 130, "cancelled from outside"),
     ],
 )
 def test_exit_statuses(api: Any, proxybox: Proxybox, result: dict[str, Any], status: int, said: str) -> None:
@@ -153,8 +157,6 @@ def test_our_own_faults_are_not_hidden(api: Any, proxybox: Proxybox) -> None:
 
 
 def test_verbose_says_what_was_refused(api: Any, proxybox: Proxybox) -> None:
-    from proxybox.controller.audit import Denial
-
     api.result.denials = {Denial("socket", "EPERM", "there is no network"): 3}
     outcome = proxybox("run", "-v", "-c", "pass")
     assert "refused socket: EPERM: there is no network, 3 times" in outcome.err

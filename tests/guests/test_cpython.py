@@ -98,6 +98,22 @@ def test_what_is_no_guest(name: str, tmp_path: Path) -> None:
     assert str(path) in str(caught.value)
 
 
+def test_an_environment_of_this_folder(cpython: CPython, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`.venv` can only be a path. What could be the name of a program is not taken from the folder unasked."""
+    monkeypatch.chdir(tmp_path)
+    for name in (".venv", "venv"):
+        (tmp_path / name / "bin").mkdir(parents=True)
+        (tmp_path / name / "lib" / cpython.name / "site-packages").mkdir(parents=True)
+        (tmp_path / name / "pyvenv.cfg").write_text(f"home = {os.path.dirname(cpython.executable)}\n")
+        (tmp_path / name / "bin" / "python3").symlink_to(cpython.executable)
+    assert find_guest(".venv").executable == find_guest("./venv").executable == cpython.executable
+    assert proxybox.run("import sys; print(sys.implementation.name)", guest=".venv").stdout == "cpython\n"
+    with pytest.raises(proxybox.SandboxStartError, match=r"no venv was found on PATH: .* name \./venv$"):
+        find_guest("venv")
+    with pytest.raises(proxybox.SandboxStartError, match=r"^there is no .*/\.env: name an interpreter, .*environment"):
+        find_guest(".env")
+
+
 def test_a_version_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(

@@ -226,36 +226,150 @@ def _engines(tmp_path_factory):
 
 
 FRONT_ENDS = [run_by_itself, run_in_a_pool, run_in_a_loop]
-HIDDEN = {
-    "renamed to a hidden name": "os.rename('file', '.file')",
+EXCHANGE = (
+    "import ctypes; e = ctypes.CDLL(None, use_errno=True); e.renameat2(-100, {0!r}, -100, {1!r}, 2) and "
+    "(_ for _ in ()).throw(OSError(ctypes.get_errno(), ''))"
+)
+#: What would have a commit lose a file of the host: it writes nothing with such a name.
+LOSING = {
+    "renamed": "os.rename('file', '.file')",
     "renamed over a hidden file": "os.rename('file', '.env')",
     "renamed into a new hidden folder": "os.mkdir('.d'); os.rename('file', '.d/file')",
+    "renamed to below a hidden folder": "os.makedirs('.d/e/f'); os.rename('file', '.d/e/f/file')",
+    "into a folder that is hidden later": "os.makedirs('d/e'); os.rename('d', '.d'); os.rename('file', '.d/e/file')",
     "renamed to a hidden name in a new folder": "os.mkdir('d'); os.rename('file', 'd/.file')",
-    "a folder renamed to a hidden name": "os.rename('sub', '.sub')",
-    "a hidden name by a link": "os.link('file', '.file')",
-    "a hidden name for a symbolic link": "os.symlink('file', '.file')",
-    "a hidden file made": "open('.file', 'w')",
+    "a folder": "os.rename('sub', '.sub')",
+    "in a new folder": "os.makedirs('d/e'); os.rename('file', 'd/e/file'); os.rename('d', '.d')",
+    "by a link": "os.link('file', '.file')",
+    "by a link to a copy": "open('file', 'a').close(); os.chmod('file', 0o600); os.link('file', '.file')",
     "into a hidden folder that was given": "os.rename('file', '.given/file')",
-    "a hidden folder that was given, away": "os.rename('.given', 'given')",
-    "a hidden file that was given for a shown one": "import ctypes; e = ctypes.CDLL(None, use_errno=True); e.renameat2(-100, b'file', -100, b'.given/one', 2) and (_ for _ in ()).throw(OSError(ctypes.get_errno(), ''))",
+    "exchanged with what was given": EXCHANGE.format(b"file", b".given/one"),
+    "exchanged with a hidden file of its own": "open('.own', 'w').close(); " + EXCHANGE.format(b".own", b"file"),
+    "in a folder of too many to look at": "os.mkdir('d'); [open(f'd/{n}', 'w').close() for n in range(2100)]; "
+    "os.rename('d', '.d')",
 }
 
 
 @pytest.mark.sweep("front_end", parts=3)
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
-@pytest.mark.parametrize("how", HIDDEN)
-def test_a_hidden_name_is_made_by_nobody(folder, how, front_end):
+@pytest.mark.parametrize("how", LOSING)
+def test_what_the_host_has_cannot_be_moved_to_a_hidden_name(folder, how, front_end):
     (folder / ".env").write_text("secret")
-    code = f"import errno, os\ntry: {HIDDEN[how]}\nexcept OSError as error: print(errno.errorcode[error.errno])"
+    code = f"import errno, os\ntry: {LOSING[how]}\nexcept OSError as error: print(errno.errorcode[error.errno])"
     (folder / "main.py").write_text(code)
     result = front_end(folder / "main.py", {".given/one": "1"})
     assert result.stdout == "EACCES\n", result
-    written = result.files.commit()
-    assert [change.type for change in written] in ([], ["dir"])  # what was made on the way there
-    assert (folder / "file").read_text() == "old"
-    assert (folder / "sub" / "file").read_text() == "old"
+    result.files.commit()
+    assert len([path for path in folder.rglob("file") if path.read_text() == "old"]) == 2
     assert (folder / ".env").read_text() == "secret"
-    assert not list(folder.rglob(".f*"))
+    assert [path.name for path in folder.rglob(".*")] == [".env"]
+
+
+#: Ways to a hidden file of the host, or to what stands in its place after a commit.
+REACHING = {
+    "opened": "open('.env').read()",
+    "listed": "os.listdir('.git')",
+    "by a new folder of its name": "os.mkdir('.git'); show(os.listdir('.git')); open('.git/config').read()",
+    "replaced": "put('.env'); show(os.path.getsize('.env')); os.truncate('.env', 0)",
+    "made anew and removed": "put('.env'); os.unlink('.env'); open('.env').read()",
+    "a folder made and removed": "os.mkdir('.git'); os.rmdir('.git'); os.listdir('.git')",
+    "renamed over": "put('x'); os.rename('x', '.env'); os.rename('.env', 'y')",
+    "a folder renamed over": "os.mkdir('x'); os.rename('x', '.git'); os.rename('.git', 'y')",
+    "renamed away": "os.rename('.env', 'x')",
+    "exchanged": "put('x'); " + EXCHANGE.format(b"x", b".env"),
+    "linked": "os.link('.env', 'x')",
+    "linked over": "put('x'); os.link('x', '.env'); show(open('.env').read())",
+    "by a link": "os.symlink('.env', 'x'); open('x').read()",
+    "by a hidden link": "os.symlink('.env', '.x'); open('.x').read()",
+    "by a hidden link in its place": "os.symlink('.env', '.git'); open('.git').read()",
+    "by a hidden folder beside it": "os.makedirs('.a/b'); open('.a/b/../../.env').read()",
+    "its folder renamed": "os.rename('sub', 'new'); open('new/.env').read()",
+    "its folder renamed over a hidden one": "os.mkdir('d'); os.rename('d', '.git'); os.rename('sub', '.git/sub')",
+    "its folder removed": "os.unlink('sub/file'); os.rmdir('sub'); os.mkdir('sub'); open('sub/.env').read()",
+    "removed": "os.unlink('.env')",
+    "its mode changed": "os.chmod('.env', 0o777)",
+    "by the descriptor of its folder": "fd = os.open('.', os.O_RDONLY); os.stat('.env', dir_fd=fd)",
+}
+
+
+HELPERS = """
+def put(name):
+    with open(name, "w") as file: file.write("mine")
+def show(seen):
+    assert "secret" not in str(seen) and seen != len("secret"), seen
+"""
+
+
+@pytest.mark.parametrize("how", REACHING)
+def test_a_hidden_file_of_the_host_is_neither_read_nor_replaced(folder, how):
+    (folder / ".git").mkdir()
+    for hidden in (".env", ".git/config", "sub/.env"):
+        (folder / hidden).write_text("secret")
+    before = {path: path.stat() for path in folder.rglob(".*")}
+    code = f"import os\n{HELPERS}try:\n    {REACHING[how]}\n    show([open(n).read() for n in ('x', '.env') if os.path.isfile(n)])"
+    result = run(folder, f"{code}\nexcept OSError as error: print(error)\n")
+    assert not any(b"secret" in (change.content or b"") + (change.old or b"") for change in result.files.changes)
+    commit(result)
+    assert {path: path.stat() for path in before} == before
+    assert all((folder / name).read_text() == "secret" for name in (".env", ".git/config", "sub/.env"))
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob(".*")} == {".env", ".git", "sub/.env"}
+
+
+def test_a_hidden_file_that_appears_meanwhile_is_not_seen(folder):
+    """The name decides, and nothing of the host: a file that comes while the box has one of that name is not met."""
+    (folder / "main.py").write_text(
+        f"import os\n{HELPERS}put('.env')\nos.mkdir('.git')\nprint('made', flush=True); input()\n"
+        "print(open('.env').read(), os.listdir('.git'))\nos.unlink('.env'); os.rmdir('.git')\nprint(os.listdir('.'))\n"
+    )
+
+    def appear(text):
+        if "made" in text:
+            (folder / ".env").write_text("secret")
+            (folder / ".git").mkdir()
+            (folder / ".git" / "config").write_text("secret")
+
+    result = proxybox.run(folder / "main.py", stdin="\n", on_stdout=appear)
+    assert result.stdout == "made\nmine []\n['file', 'main.py', 'sub']\n", result.stderr
+    assert result.files.commit() == []
+    assert (folder / ".env").read_text() == (folder / ".git" / "config").read_text() == "secret"
+
+
+@pytest.mark.sweep("front_end", parts=3)
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
+def test_hidden_names_are_made_in_the_box_alone(folder, front_end):
+    """As caches do it (mypy, pytest, sphinx): folders, files that are renamed in place, links; none is committed."""
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "hosts").write_text("secret")
+    code = """
+import os
+for name in (".cache", ".cache/deep", "d", "d/.in"): os.mkdir(name)
+with open("new.tmp", "w") as file: file.write("1")
+os.rename("new.tmp", ".cache/deep/new")
+os.link(".cache/deep/new", ".cache/linked"); os.symlink("new", ".cache/deep/link")
+os.mkdir("prepared"); open("prepared/README", "w").close(); os.rename("prepared", ".prepared")
+with open(".own", "w") as file: file.write("2")
+os.rename(".own", "kept"); os.rename("d/.in", "d/out")
+with open(".tmp", "w") as file: file.write("new")
+os.rename(".tmp", "file")
+print(sorted(os.listdir(".cache")), open(".cache/deep/link").read(), os.listdir(".prepared"))
+"""
+    (folder / "main.py").write_text(code)
+    result = front_end(folder / "main.py", {})
+    assert result.stdout == "['deep', 'linked'] 1 ['README']\n", result.stderr
+    assert ".cache/deep/new" in result.files
+    assert [change.name for change in result.files.commit()] == ["d", "d/out", "file", "kept"]
+    assert (folder / "file").read_text() == "new"
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob(".*")) == [".cache"]
+    assert os.listdir(folder / ".cache") == ["hosts"]
+
+
+def test_hidden_names_cannot_be_made_where_the_host_is_written(folder):
+    (folder / "main.py").write_text("open('.new', 'w')")
+    result = proxybox.run(folder / "main.py", filesystem={"box": "rw"})
+    assert [(denial.errno, denial.reason) for denial in result.denials] == [
+        ("EACCES", "names that begin with a dot are hidden in this mount")
+    ]
+    assert not list(folder.rglob(".*"))
 
 
 def test_hidden_files_that_were_given_can_be_used_and_are_not_committed(folder):

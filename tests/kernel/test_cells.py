@@ -12,6 +12,7 @@ import pytest
 
 import proxybox
 from proxybox.kernel.box import KernelBox, default_policy
+from tests.explained import PROGRAMS
 from tests.kernel.conftest import Notebook, opened
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
@@ -162,11 +163,20 @@ def test_widgets_are_said_not_to_be_there(shared: Notebook) -> None:
         assert "there are no widgets" in reply["traceback"][-1]
     for code in ("import IPython.core.magic", "from IPython.display import Video", "from IPython import embed"):
         assert "of that there is IPython.display" in shared.run(code)["evalue"]
-    assert "ipywidget is not in the box, which sees" in shared.run("import ipywidget")["evalue"]
+    assert "ipywidget is not part of this box" in shared.run("import ipywidget")["evalue"]
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "Button()"}
     shared.run(f"display({view!r}, raw=True)")
     words = "Button()\n[not shown: application/vnd.jupyter.widget-view+json (a box has no widgets)]"
     assert shared.messages == [("display_data", {"data": {"text/plain": words}, "metadata": {}})]
+
+
+@pytest.mark.parametrize("wants", PROGRAMS)
+def test_what_a_box_has_not_is_told_as_everywhere(shared: Notebook, wants: str) -> None:
+    code, text = PROGRAMS[wants]
+    reply = shared.run(code)
+    assert text in reply["evalue"]
+    assert text in reply["traceback"][-1]
+    assert shared.run("x = None")["status"] == "ok"
 
 
 def test_a_page_that_wants_a_connection_is_told_that_there_is_none(shared: Notebook) -> None:
@@ -204,7 +214,7 @@ def test_a_cell_that_takes_too_long(installed: Callable[..., str], tmp_path: Pat
     with opened(installed("short", "--policy", str(policy))) as notebook:
         reply = notebook.run("x = 1\nwhile True: pass")
         assert reply["ename"] == "TimeLimitExceeded"
-        assert "limits.wall_time = 0.5" in reply["evalue"]
+        assert "the time limit of 500 ms was reached: do less at a time (limits.wall_time)" in reply["evalue"]
         assert "names are kept" in reply["evalue"]
         notebook.run("x")
         assert notebook.kinds() == ["execute_result"]

@@ -45,6 +45,20 @@ def test_a_program_that_does_not_pass(place: Place) -> None:
     assert "the program does not pass: error (exit status 3)" in done.stderr
 
 
+def test_a_secret_is_told_with_the_option_that_lets_it_in(place: Place) -> None:
+    script, key = place.script(READS), place.home / ".ssh" / "id_rsa"
+    done = place.proxybox("learn", "--accept-all", script, key)
+    assert done.returncode == 1
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("proxybox: not let in: "))
+    assert line.endswith(f"; with --accept-all it is let in by --allow {key})")
+    assert place.proxybox("learn", "--accept-all", "--allow", key, script, key).returncode == 0
+
+
+def test_a_script_that_is_not_there_comes_before_the_terminal(place: Place) -> None:
+    done = place.proxybox("learn", "none.py")
+    assert (done.returncode, done.stderr) == (125, "proxybox: can't open file 'none.py': No such file or directory\n")
+
+
 @pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize(
     ("words", "status", "said"),

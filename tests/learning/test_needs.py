@@ -244,7 +244,7 @@ def test_claims_are_told_as_claims(host: Host) -> None:
     assert needs(host, result=failed("KeyError", "'TOKEN'", '  File "<frozen os>", line 1')).told == told
     assert needs(host, result=failed("KeyError", "'TOKEN'", 'File "/box/main.py", line 1')).told == ()
     told = needs(host, result=failed("ModuleNotFoundError", "No module named 'numpy'")).told
-    assert "if it is right about its exception: numpy is not in the box" in told[0]
+    assert "if it is right about its exception: numpy is not part of this box" in told[0]
 
 
 def test_refusals_for_ever_are_told(host: Host) -> None:

@@ -24,10 +24,10 @@ FLOORS = {
         session
         commands errors learning telling
         program result
-        review
+        explanations review
         commits given jsonvalues terminal
         controller
-        policies guest hints modulepath running worker
+        policies guest modulepath running worker
     """,
     "proxybox.controller": """
         warm

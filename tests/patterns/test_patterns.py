@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from proxybox import hints
+from proxybox import explanations
 from tests.patterns import steps, worst
 from tests.patterns.steps import Counting, TooManySteps
 from tests.patterns.tree import Use, uses
@@ -31,14 +31,16 @@ BOUNDED = {
 }
 #: Patterns that are made when the program runs.
 MADE_LATER = {
-    "proxybox/hints.py: pattern": "those of its table: below",
+    "proxybox/explanations.py: OF_EXCEPTIONS": "those of its table: below",
     "proxybox/teach/student.py: match": "written by whoever writes the tests, and used in their box",
     "controller/vfs/host/filesystem.py: '|'.join(map(fnmatch.translate, names))":
         "from a policy's own words, for names of at most 255 bytes",
 }  # fmt: skip
 FOUND = uses()
-HINTS = [Use(f"proxybox/hints.py: {pattern}", ("search",), re.compile(pattern)) for _, pattern, _ in hints._HINTS]
-PATTERNS = [use for use in (*FOUND, *HINTS) if use.pattern is not None]
+EXPLAINED = [
+    Use(f"proxybox/explanations.py: {found.pattern}", ("search",), found) for _, found, _ in explanations.OF_EXCEPTIONS
+]
+PATTERNS = [use for use in (*FOUND, *EXPLAINED) if use.pattern is not None]
 
 
 def deep(work: Callable[[], None]) -> None:

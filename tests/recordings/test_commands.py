@@ -50,6 +50,14 @@ def test_a_replay_is_stopped_where_that_is_asked_for(record: Path) -> None:
     assert proxybox("replay", "--speed", "100", record).stdout == "1\n2\n"
 
 
+def test_a_call_that_the_record_has_not_is_said(record: Path) -> None:
+    proxybox("run", "--record", record, "-c", "print(1)")
+    for flag in ("--at-call", "--until"):
+        done = proxybox("replay", flag, "99999", record, status=2)
+        assert done.stderr.splitlines()[-1].startswith(f"proxybox: {flag}: there is no call 99,999, the record has 1")
+        assert "'five' is not a valid number of a call." in proxybox("replay", flag, "five", record, status=2).stderr
+
+
 def test_what_cannot_be_replayed_is_said_in_one_line(record: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no record")
     for path, told in ((tmp_path / "text", "this is no record of a run"), (tmp_path / "none", "No such file")):
@@ -135,7 +143,8 @@ def test_code_runs_in_the_program_at_a_call(listed: tuple[Path, int]) -> None:
     failed = proxybox("replay", "--at-call", number, record, stdin="1/0", status=1)
     assert "ZeroDivisionError" in failed.stderr
     early = proxybox("replay", "--at-call", 1, record, stdin="1", status=125)
-    assert early.stderr.endswith("so no Python can run here: take another call\n")
+    assert "proxybox: --at-call 1: the interpreter makes this call by itself, so no Python can run here" in early.stderr
+    assert "(proxybox explain --lines tells which calls" in early.stderr
 
 
 def test_a_prompt_stands_in_the_program_at_a_call(listed: tuple[Path, int]) -> None:

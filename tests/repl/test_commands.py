@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from proxybox.repl.commands import COMMANDS, completions, size
+from tests.explained import PROGRAMS
 
 Make = Callable[..., Any]
 
@@ -42,16 +43,36 @@ def test_cells_of_notebooks(sitting: Make) -> None:
     assert box.do("%matplotlib qt").startswith("proxybox: a terminal shows no figures")
 
 
+@pytest.mark.parametrize("wants", PROGRAMS)
+def test_what_a_box_has_not_is_told_as_everywhere(sitting: Make, wants: str) -> None:
+    code, text = PROGRAMS[wants]
+    (line,) = (line for line in sitting().do(code).splitlines() if line.startswith("proxybox: "))
+    assert text in line
+
+
+@pytest.mark.parametrize(("line", "words"), [
+    ("%timeit 6 * 7", "there is no command %timeit: %time? (%help lists them; IPython's other magics are not there)"),
+    ("%pip install numpy", "there is no command %pip (%help lists them; IPython's other magics are not there)"),
+    ("%%time\n6 * 7", "there are no magics of cells (%%) at this prompt (%help lists its commands)"),
+    ("!ls -l", PROGRAMS["a program"][1]),
+])  # fmt: skip
+def test_what_ipython_has_and_this_prompt_has_not_is_told(sitting: Make, line: str, words: str) -> None:
+    assert sitting().do(line) == f"proxybox: {words}\n"
+
+
 def test_what_ends_is_told(sitting: Make) -> None:
     box = sitting(limits={"wall_time": 2}, session={"grace": 0})
     told = box.do("while True: pass")
-    assert "time limit (limits.wall_time; the session has ended)" in told
+    assert "the time limit of 2 s was reached: do less at a time (limits.wall_time)" in told
     assert "a new box was started" in told
     assert box.do("1") == "1\n"
 
 
 def test_memory(sitting: Make) -> None:
-    assert sitting(limits={"memory": "64M"}).do("bytes(10**9)").endswith("MemoryError\n")
+    told = sitting(limits={"memory": "64M"}).do("bytes(10**9)").splitlines()
+    assert told[-2:] == [
+        "MemoryError", "proxybox: the memory limit of 64 MiB was reached: hold less at a time (limits.memory)"
+    ]  # fmt: skip
 
 
 def test_a_shell_works_until_the_end_of_the_file(sitting: Make) -> None:
@@ -108,7 +129,7 @@ def test_help_lists_all_and_tells_of_one(sitting: Make) -> None:
 @pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize(
     ("line", "told"),
-    [("%nope", "there is no command %nope (%help lists them)"), ("%r", "%reset or %run?"), ("%", "there is no command"),
+    [("%nope", "there is no command %nope (%help lists "), ("%r", "%reset or %run?"), ("%", "there is no command"),
      ("%trace up", "usage: %trace on|off|denied"), ("%cat", "usage: %cat PATH"), ("%cat 'a", "No closing quotation"),
      ("%branch a b", "usage"), ("%branch -d main", "usage"), ("%branch 1", "usage"), ("%time", "usage"),
      ("%page", "nothing was cut"), ("%undo", "there is no earlier state"), ("%reset all", "usage"),

@@ -99,7 +99,7 @@ def test_the_paths_with_a_slash_at_the_end_are_the_same(client: Client) -> None:
     ("import sys; print('x', file=sys.stderr)", 15, "x\n"),
     ("1 / 0", 12, "ZeroDivisionError: division by zero\n"),
     ("raise SystemExit(3)", 12, ""),
-    ("import os; os.kill(os.getpid(), 9)", 12, "crashed: signal 9"),
+    ("import os; os.kill(os.getpid(), 9)", 12, "the interpreter crashed (signal 9: Killed"),
     ("print('on')\nwhile True: pass", 13, ""),
     ("kept = []\nwhile True: kept.append(bytearray(1 << 24))", 17, ""),
     ("while True: print('x' * 1000)", 30, ""),
@@ -108,7 +108,7 @@ def test_outcomes(client: Client, code: str, outcome: int, stderr: str) -> None:
     """What stands for itself comes without stderr: CodeRunner takes any for an error at run time."""
     told = client.run(code, parameters={"cputime": 0.5 if outcome == 13 else 10})
     assert (told["outcome"], told["cmpinfo"]) == (outcome, "")
-    assert told["stderr"].endswith(stderr) if stderr else told["stderr"] == ""
+    assert stderr in told["stderr"] if stderr else told["stderr"] == ""
 
 
 def test_a_syntax_error_is_one_of_the_compiler(client: Client) -> None:

@@ -155,7 +155,7 @@ def test_limits_are_told(model: Model) -> None:
     ("import socket; socket.create_connection(('192.0.2.1', 80))", "this box has no network"),
     ("import socket; socket.getaddrinfo('example.com', 80)", "this box has no network"),
     ("import subprocess; subprocess.run(['ls'])", "no other program can be started in this box"),
-    ("import numpy", "numpy is not part of this box and cannot be installed"),
+    ("import numpy", "numpy is not part of this box, and no program can install it"),
 ])  # fmt: skip
 def test_refusals_say_what_is_possible(model: Model, code: str, says: str) -> None:
     for result in (model.run(code), model.execute(code)):

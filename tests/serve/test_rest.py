@@ -102,7 +102,7 @@ def test_policies_and_languages_go_by_their_names(server: Server) -> None:
     ({"code": "1", "limits": {"wall": 1}}, ["body", "limits", "wall"]),
     ({"code": "1", "limits": {"cpu_time": "soon"}}, ["body", "limits", "cpu_time"]),
     ({"code": "1", "timeout": 0}, ["body", "timeout"]),
-    ({"code": "1", "env": {"LD_PRELOAD": "x"}}, ["body", "environment", "variables"]),
+    ({"code": "1", "env": {"LD_PRELOAD": "x"}}, ["body", "env"]),
     ({"code": "1", "interactive": True}, ["body", "interactive"]),
 ])  # fmt: skip
 def test_a_body_that_makes_no_sense_is_told_where(server: Server, body: dict, place: list) -> None:

@@ -171,8 +171,7 @@ def test_commit(layered):
 
 def test_commit_leaves_hidden_names_out(layered):
     box, overlay, folder = layered
-    with overlay.given_by_the_caller():
-        box.write(b".secret", b"mine")
+    box.write(b".secret", b"mine")
     box.write(b"shown", b"")
     assert [change.name for change in commit_overlay(overlay)] == ["shown"]
     assert (folder / ".secret").read_bytes() == b"secret\n"

@@ -14,7 +14,7 @@ import attrs
 from proxybox.controller.abi import O_RDWR, RENAME_EXCHANGE
 from proxybox.controller.errors import Denied
 from proxybox.controller.vfs.host import attributes, boundary, links
-from proxybox.controller.vfs.host.filesystem import HostFilesystem
+from proxybox.controller.vfs.host.filesystem import HIDDEN_NAMES, HostFilesystem
 from proxybox.controller.vfs.host.nodes import HostFile, HostNode, HostSymlink
 from proxybox.controller.vfs.host.use import identity
 from proxybox.controller.vfs.memory import SHORT_TARGET
@@ -114,7 +114,7 @@ class HostDirectory(HostNode, Directory):
     def _check_name(self, name: bytes) -> None:
         self.need_writable()
         if self._mount.hides(name):
-            raise Denied(errno.EACCES, "dotfiles are hidden in this mount")
+            raise Denied(errno.EACCES, HIDDEN_NAMES)
 
     def create(self, name: bytes, mode: int, creds: Credentials) -> Node:
         self._check_name(name)

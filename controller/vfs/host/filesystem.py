@@ -20,6 +20,8 @@ from proxybox.controller.vfs.quota import PAGE
 MAX_INODES = 200_000
 _SYSTEM = (b"usr", b"lib", b"lib32", b"lib64", b"bin", b"sbin", b"etc")
 _HIDDEN_TARGET = b"/(outside)"
+HIDDEN_NAMES = "names that begin with a dot are hidden in this mount"
+"""Why a name is refused that the mount hides."""
 
 
 def _names_of(path: bytes) -> list[bytes]:

@@ -3,21 +3,22 @@
 Rules: nothing below is ever changed, except by a commit (../commits), when the caller asks for it. A node stands for
 the one below until it is written; then it is copied up, whole, and charged. What was removed or renamed leaves a
 whiteout that remembers what it hides. Names, links, permissions and times work as in memory.py, from which everything
-here inherits.
+here inherits. A name that the mount below hides is free: what the box makes there is in this layer alone, nothing below
+is reached by it, and no commit writes it. So nothing of the host may be moved to such a name: a commit would lose it.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Generator
 from weakref import WeakValueDictionary
 
 from proxybox.controller.abi import O_ACCMODE, O_RDONLY, O_TRUNC, RENAME_EXCHANGE, S_IFDIR, pack_stat
 from proxybox.controller.effects import AnotherTurn
 from proxybox.controller.errors import Denied
 from proxybox.controller.vfs.host.directory import HostDirectory
-from proxybox.controller.vfs.host.links import refuse_behind_a_name, refuse_moving_links
+from proxybox.controller.vfs.host.filesystem import HIDDEN_NAMES
+from proxybox.controller.vfs.host.links import MAX_SEARCHED, refuse_behind_a_name, refuse_moving_links
 from proxybox.controller.vfs.host.nodes import HostNode
 from proxybox.controller.vfs.inodes import Inode
 from proxybox.controller.vfs.memory import MemoryDirectory, MemoryFile, MemorySymlink
@@ -51,8 +52,8 @@ class OverlayMount:
     """An overlay over `lower`, which may be any directory. root: the node to mount.
 
     superblock: a superblock for this overlay alone, whose quota pays for what is written. host: the mount below, when
-    that is a mount of the host and its changes may therefore be committed. Then the guest cannot make a name that the
-    mount hides, nor a link that a commit would refuse whatever else it finds.
+    that is a mount of the host and its changes may therefore be committed. Then the guest cannot make a link that a
+    commit would refuse whatever else it finds, nor move anything of the host to where a commit writes nothing.
     """
 
     def __init__(self, lower: Directory, superblock: Superblock) -> None:
@@ -60,18 +61,8 @@ class OverlayMount:
         superblock.last_ino = max(superblock.last_ino, FIRST_OWN_INO)
         self.lower = lower
         self.host = lower.mount if isinstance(lower, HostNode) else None
-        self.is_open = False
         self.whiteouts = 0  # the weight of the whiteouts of all folders; it never decreases
         self.root = OverlayDirectory(self, lower, None, b"")
-
-    @contextmanager
-    def given_by_the_caller(self) -> Iterator[None]:
-        """For the time of the context, the caller makes files here, and may use names that the mount below hides."""
-        self.is_open = True
-        try:
-            yield
-        finally:
-            self.is_open = False
 
     def check_whiteouts(self, *names: tuple[OverlayDirectory, bytes]) -> None:
         """Checks that there is room to remember what is removed at those names.
@@ -376,9 +367,7 @@ class OverlayDirectory(Layered, MemoryDirectory):
 
     lower: the folder below whose entries show through; None for a new folder. whiteouts: the names below that do not
     show through, with the origin of what they hide. displaced: the folders among them, which know which of their
-    entries the box was shown. heritage: the nearest host folder above a new folder. hidden: whether this folder's name,
-    or one above it, is hidden on the host. The caller has put such a folder there; the guest may read, write and remove
-    what is in it, but can neither make anything there nor move anything to it.
+    entries the box was shown. heritage: the nearest host folder above a new folder.
     """
 
     stable = False
@@ -407,7 +396,6 @@ class OverlayDirectory(Layered, MemoryDirectory):
             self.children = {}
             self.parent, self.name = above, name
         self.mount = mount
-        self.hidden = False
         self.lower = lower
         self.heritage: HostDirectory | None = None
         self.whiteouts: dict[bytes, Origin | None] = {}
@@ -516,14 +504,19 @@ class OverlayDirectory(Layered, MemoryDirectory):
 
     # --- changes ---
 
-    def _check_free(self, name: bytes) -> None:
-        self._check_shown(name)
-        super()._check_free(name)
-
-    def _check_shown(self, name: bytes) -> None:
+    def _check_committed(self, node: Node | None, name: bytes) -> None:
+        """Raises EACCES for a node of the host that would get a name here by which no commit writes it."""
         host = self.mount.host
-        if host is not None and (self.hidden or host.hides(name)) and not self.mount.is_open:
-            raise Denied(errno.EACCES, "dotfiles are hidden in this mount")
+        if host is None or node is None:
+            return
+        here = self
+        while not host.hides(name):
+            self.superblock.steps.take(1)
+            if here.above is None:
+                return
+            here, name = here.above, here.called
+        if _has_what_is_below(node):
+            raise Denied(errno.EACCES, HIDDEN_NAMES)
 
     def host_folder(self) -> HostDirectory | None:
         """The host's folder whose default ACL what is made in this one gets: a new folder has it from around it."""
@@ -541,6 +534,10 @@ class OverlayDirectory(Layered, MemoryDirectory):
             refuse_behind_a_name(target)
         return super().symlink(name, target, creds)
 
+    def link(self, name: bytes, node: Node) -> None:
+        self._check_committed(node, name)
+        super().link(name, node)
+
     def unlink(self, name: bytes) -> None:
         self.mount.check_whiteouts((self, name))
         super().unlink(name)
@@ -552,18 +549,16 @@ class OverlayDirectory(Layered, MemoryDirectory):
     def rename(self, name: bytes, newdir: Directory, newname: bytes, flags: int) -> None:
         if isinstance(newdir, OverlayDirectory):
             if self.mount.host is not None:
-                self._check_shown(name)
-                newdir._check_shown(newname)
-                if newdir is not self:
-                    self._check_moved(name)
-                    if flags & RENAME_EXCHANGE:
-                        newdir._check_moved(newname)
+                self._check_moved(name, newdir, newname)
+                if flags & RENAME_EXCHANGE:
+                    newdir._check_moved(newname, self, name)
             self.mount.check_whiteouts((self, name), (newdir, newname))
         super().rename(name, newdir, newname, flags)
 
-    def _check_moved(self, name: bytes) -> None:
+    def _check_moved(self, name: bytes, newdir: OverlayDirectory, newname: bytes) -> None:
         node = self.find(name)
-        if isinstance(node, Directory):
+        newdir._check_committed(node, newname)
+        if newdir is not self and isinstance(node, Directory):
             refuse_moving_links(node)
 
     def _place(self, name: bytes, node: Node) -> None:
@@ -571,8 +566,6 @@ class OverlayDirectory(Layered, MemoryDirectory):
         if isinstance(node, Layered) and node.above is None:  # a hard link does not change where the node is
             node.above, node.called, node.in_place = self, name, False
         if isinstance(node, OverlayDirectory):
-            host = self.mount.host
-            node.hidden = host is not None and (self.hidden or host.hides(name))
             node.heritage = self.host_folder()
 
     def leaves_whiteout(self, name: bytes) -> bool:
@@ -604,3 +597,18 @@ class OverlayDirectory(Layered, MemoryDirectory):
 
     def _new_directory(self, mode: int, uid: int, gid: int) -> MemoryDirectory:
         return OverlayDirectory(self.mount, None, None, b"", mode=mode, uid=uid, gid=gid)
+
+
+def _has_what_is_below(node: Node) -> bool:
+    """Whether a node is one of the folder below, or a folder of the box that has such a one, or too many to be sure."""
+    left, searched = [node], 0
+    while left:
+        each = left.pop()
+        if isinstance(each, Layered) and not (isinstance(each, OverlayDirectory) and each.lower is None):
+            return True
+        if isinstance(each, MemoryDirectory):
+            searched += len(each.children)
+            if searched > MAX_SEARCHED:
+                return True
+            left += each.children.values()
+    return False

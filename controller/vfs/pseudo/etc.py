@@ -55,7 +55,7 @@ def etc_directory(superblock: Superblock, identity: Identity) -> MemoryDirectory
             "group": group,
             "hostname": user.hostname + "\n",
             "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t{user.hostname}\n",
-            "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\nservices: files\nprotocols: files\n",
+            "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
             "services": "".join(f"{name}\t{place}\n" for name, *places in SERVICES for place in places),
             "protocols": "".join(f"{name}\t{number}\t{name.upper()}\n" for name, number in PROTOCOLS.items()),
             "os-release": 'NAME="Linux"\nID=linux\nPRETTY_NAME="Linux"\n',

@@ -106,6 +106,7 @@ export class Editor {
     this.name = null;
     this.fixed = new Set(); // files that cannot be changed
     this.isReadOnly = false;
+    this.marked = null; // {name, from, to}: the line that is marked
     this.access = new Compartment();
     this.view = new EditorView({ parent, state: this.#state("", "") });
   }
@@ -130,6 +131,7 @@ export class Editor {
   // Begins anew with these files.
   open(files, { fixed = [], show = null } = {}) {
     this.states.clear();
+    this.marked = null;
     this.fixed = new Set(fixed);
     this.name = null;
     for (const [name, text] of Object.entries(files)) this.states.set(name, this.#state(name, text));
@@ -167,7 +169,10 @@ export class Editor {
     if (state.doc.toString() === text) return;
     const change = { changes: difference(state.doc.toString(), text), annotations: external.of(true) };
     if (name === this.name) this.view.dispatch(change);
-    else this.states.set(name, state.update(change).state);
+    else {
+      this.states.set(name, state.update(change).state);
+      if (name === this.marked?.name) this.clearMarks();
+    }
   }
 
   setReadOnly(isReadOnly) {
@@ -185,16 +190,26 @@ export class Editor {
     return [EditorState.readOnly.of(fixed), EditorView.contentAttributes.of(fixed ? { "aria-readonly": "true" } : {})];
   }
 
-  // Marks the line of an error, in the gutter and in the text.
+  // Marks the line of an error, in the gutter and in the text, until that line is changed.
   mark(name, line, message) {
     const state = this.#stateOf(name);
     if (!state || line < 1 || line > state.doc.lines) return;
     const { from, to, text } = state.doc.line(line);
     const start = from + text.length - text.trimStart().length;
     this.#apply(name, setDiagnostics(state, [{ from: Math.min(start, to), to, severity: "error", message }]));
+    this.marked = { name, from, to };
+  }
+
+  // Follows the marked line through a change of the file that is seen; one that changes the line ends its mark.
+  #follow({ changes }) {
+    if (this.marked === null || this.marked.name !== this.name) return;
+    const { name, from, to } = this.marked;
+    if (changes.touchesRange(from, to)) this.clearMarks();
+    else this.marked = { name, from: changes.mapPos(from, 1), to: changes.mapPos(to, -1) };
   }
 
   clearMarks() {
+    this.marked = null;
     for (const name of this.names) this.#apply(name, setDiagnostics(this.#stateOf(name), []));
   }
 
@@ -273,7 +288,9 @@ export class Editor {
         return [];
       }),
       EditorView.updateListener.of((update) => {
-        if (!update.docChanged || update.transactions.some((change) => change.annotation(external))) return;
+        if (!update.docChanged) return;
+        this.#follow(update);
+        if (update.transactions.some((change) => change.annotation(external))) return;
         this.onChange(this.name, update.state.doc.toString());
       }),
     ];

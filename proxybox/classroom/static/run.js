@@ -2,6 +2,7 @@
 
 import { send } from "./lib/api.js";
 import { announce, byId, make, tabs } from "./lib/dom.js";
+import { endOf } from "./lib/ends.js";
 import * as local from "./lib/local.js";
 import { Terminal } from "./lib/terminal.js";
 import { number, t } from "./lib/words.js";
@@ -150,7 +151,7 @@ export const events = {
     const asked = mine && current.asked;
     if (mine) end();
     if (told.kind === "check" && ["cancelled", "overloaded", "internal_error", "crashed"].includes(told.status)) {
-      notice(endOf(told.status, told.why));
+      notice(endOf(told));
     }
     if (isShown || told.kind === "check" || shown?.run !== told.run) return;
     const { terminal, input } = place(told.kind);
@@ -168,31 +169,26 @@ function of(told, isShown, work) {
 }
 
 function finish(told, terminal, asked) {
-  const { status, error, why, hint, truncated, kind, seconds } = told;
+  const { status, error, hint, truncated, kind, seconds } = told;
   const isGood = status === "ok";
-  const isStopped = status === "cancelled" || error?.type === "KeyboardInterrupt";
+  const isStopped = status === "cancelled";
+  const isInterrupted = status === "time_limit" || status === "call_limit"; // its error is the interrupt
+  const line = told.loop ?? told.line ?? error?.line;
+  const what = error && !isInterrupted ? (error.message ? `${error.type}: ${error.message}` : error.type) : endOf(told);
   const lines = [];
   if (truncated) lines.push(make("p", { text: t("The output was too long: the rest was left out.") }));
   if (isStopped) lines.push(make("p", { class: "quiet", text: t("Stopped.") }));
-  else if (error && !isGood) {
-    const where = error.line
+  else if (!isGood) {
+    const where = line
       ? make("button", {
           type: "button",
           class: "link",
-          text: t("Line {line}", { line: number(error.line) }),
-          on: { click: () => goTo(error.line) },
+          text: t("Line {line}", { line: number(line) }),
+          on: { click: () => goTo(line) },
         })
       : null;
-    lines.push(
-      make(
-        "p",
-        { class: "error-line" },
-        make("strong", { text: error.message ? `${error.type}: ${error.message}` : error.type }),
-        where ? " " : null,
-        where,
-      ),
-    );
-  } else if (!isGood) lines.push(make("p", { class: "error-line" }, make("strong", { text: endOf(status, why) })));
+    lines.push(make("p", { class: "error-line" }, make("strong", { text: what }), where ? " " : null, where));
+  }
   if (error?.traceback && !isStopped) {
     lines.push(
       make(
@@ -203,29 +199,15 @@ function finish(told, terminal, asked) {
       ),
     );
   }
-  if (hint) lines.push(make("p", { class: "hint", text: hint }));
+  if (hint && !isInterrupted)
+    for (const text of hint.split("\n")) if (text !== what) lines.push(make("p", { class: "hint", text }));
   if (kind === "run" && isGood)
     lines.push(make("p", { class: "quiet", text: t("Finished after {seconds} s.", { seconds: number(seconds) }) }));
   if (lines.length > 0) terminal.add(make("div", { class: `end ${isGood || isStopped ? "good" : "bad"}` }, ...lines));
-  if (kind === "run" && error?.line && !isStopped)
-    page.editor.mark(page.exercise.file, error.line, `${error.type}: ${error.message}`);
+  if (kind === "run" && line && !isGood && !isStopped) page.editor.mark(page.exercise.file, line, what);
   if (!asked) return;
-  const said = isGood
-    ? t("Finished.")
-    : error && !isStopped
-      ? `${error.type}: ${error.message}${error.line ? `, ${t("Line {line}", { line: number(error.line) })}` : ""}`
-      : endOf(status, why);
+  const said = isGood || isStopped || !line ? what : `${what}, ${t("Line {line}", { line: number(line) })}`;
   announce(`${said} ${terminal.spoken}`);
-}
-
-function endOf(status, why) {
-  const known = {
-    cancelled: t("Stopped."),
-    time_limit: t("The time is over: the program was ended."),
-    memory_limit: t("The program needed too much memory, and was ended."),
-    output_limit: t("The program printed too much, and was ended."),
-  }[status];
-  return known ?? (why || status.replaceAll("_", " "));
 }
 
 function goTo(line) {

@@ -19,7 +19,6 @@ from proxybox.serve.asking import as_json, caller_by, in_words, parsed, run, ser
 from proxybox.serve.callers import Caller
 from proxybox.serve.guestfacts import facts_of, python3
 from proxybox.serve.problems import Refusal
-from proxybox.serve.results import ending
 
 
 def _refused(refusal: Refusal) -> Response:
@@ -74,7 +73,7 @@ def _data(result: Mapping[str, Any]) -> dict[str, Any]:
     """A result as Dify's sandbox tells it: what a process is ended by has the exit code -1."""
     status, stderr = result["status"], result["stderr"]
     code = -1 if result["exit_code"] is None else result["exit_code"]
-    why = "error: timeout" if status == "time_limit" else ending(result)
+    why = "error: timeout" if status == "time_limit" else result["hint"]
     parts = (f"process exited with code {code}", why, stderr)
     error = "\n".join(part for part in parts if part) if code else ""
     return {"stdout": result["stdout"], "stderr": stderr, "error": error, "exit_code": code}

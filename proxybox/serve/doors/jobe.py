@@ -26,7 +26,6 @@ from proxybox.serve.config import Config
 from proxybox.serve.edge import visit
 from proxybox.serve.guestfacts import facts_of, python3
 from proxybox.serve.problems import Refusal
-from proxybox.serve.results import ending
 from proxybox.serve.service import Service
 
 #: The shelf of the files that clients send.
@@ -280,6 +279,6 @@ def _result(result: Mapping[str, Any], *, is_coderunner: bool) -> dict[str, Any]
     cmpinfo = stderr if status == "syntax_error" else ""
     if outcome in _WITHOUT_STDERR:
         stderr = ""
-    elif not stderr.strip():
-        stderr = ending(result)
+    elif not stderr.strip() and status != "ok":  # CodeRunner takes whatever is there for an error
+        stderr = result["hint"]
     return {"outcome": outcome, "cmpinfo": cmpinfo, "stdout": result["stdout"], "stderr": stderr}

@@ -32,7 +32,6 @@ from proxybox.serve.asking import as_json, bearer, caller_by, content, in_words,
 from proxybox.serve.callers import Caller
 from proxybox.serve.guestfacts import python3
 from proxybox.serve.problems import Refusal
-from proxybox.serve.results import ending
 from proxybox.serve.service import Service
 
 #: Where programs find their files, and leave some.
@@ -157,7 +156,7 @@ def _free_name(files: Mapping[str, bytes]) -> str:
 
 def _told(result: Mapping[str, Any]) -> dict[str, Any]:
     """A result as the interpreter tells it, without files. The model sees stdout and stderr alone."""
-    stderr, why = result["stderr"], ending(result)
+    stderr, why = result["stderr"], result["hint"]
     if why:
         stderr = f"{stderr.rstrip()}\n{why}\n".lstrip()
     return {

@@ -14,10 +14,11 @@ import attrs
 import mcp_types as types
 from pydantic import BaseModel, Field
 
+from proxybox.explanations import name
 from proxybox.policies import Policy
 from proxybox.remote.answers import result_of
 from proxybox.sandbox import policy_of_run
-from proxybox.telling import NOTHING, Made, cut, marked, name, notes, of_files, together, trace_of
+from proxybox.telling import NOTHING, Made, cut, marked, notes, of_files, together, trace_of
 from proxybox.terminal.harmless import harmless_lines, on_one_line
 from proxybox.terminal.pictures import KINDS, NoPicture, picture
 

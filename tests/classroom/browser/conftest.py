@@ -4,7 +4,7 @@ import contextlib
 import secrets
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,11 +75,10 @@ class Classroom:
 
 
 @contextlib.contextmanager
-def open_classroom(folder: Path, *options: str) -> Iterator[Classroom]:
+def open_classroom(folder: Path, *options: str, course: Mapping[str, str] = COURSE) -> Iterator[Classroom]:
     """Opens a classroom with the course of these tests, and ends it."""
     pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
-    course = write_course(folder / "course", COURSE)
-    room = Classroom(course=course, data=folder / "data", options=options)
+    room = Classroom(course=write_course(folder / "course", course), data=folder / "data", options=options)
     try:
         room.open()
         yield room

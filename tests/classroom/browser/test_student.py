@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.classroom.browser.conftest import PATIENCE, Classroom, Teacher, Visitor
+from tests.classroom.browser.conftest import COURSE, PATIENCE, Classroom, Teacher, Visitor, open_classroom
+from tests.explained import PROGRAMS
 
 axe_module = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe checks pages (extra browser)")
 expect = pytest.importorskip("playwright.sync_api", reason="browsers are driven by Playwright (extra browser)").expect
@@ -136,6 +137,49 @@ def test_an_error_is_told_and_its_line_is_marked(student: Visitor) -> None:
     expect(page.locator(".cm-lint-marker-error")).to_have_count(1)
     page.get_by_role("button", name="Line 2").click()
     expect(page.locator("#editor .cm-activeLine")).to_have_text("b = a / 0")
+
+
+def test_the_mark_of_a_line_goes_when_the_line_is_changed(student: Visitor) -> None:
+    student.run("a = 1\nb = a / 0\n")
+    page, marks = student.page, student.page.locator(".cm-lint-marker-error")
+    expect(marks).to_have_count(1)
+    page.locator("#editor .cm-line").first.click()
+    page.keyboard.press("End")
+    page.keyboard.insert_text("0\nc = 2")
+    expect(marks).to_have_count(1)  # it has moved with its line
+    page.locator("#editor .cm-line").nth(2).click()
+    page.keyboard.press("End")
+    page.keyboard.press("Backspace")
+    expect(marks).to_have_count(0)
+
+
+def test_the_line_of_an_error_says_what_was_meant(student: Visitor) -> None:
+    student.run("pritn(1)\n")
+    expect(student.page.locator("#output .error-line")).to_contain_text(
+        "NameError: name 'pritn' is not defined. Did you mean: 'print'?"
+    )
+
+
+def test_a_program_whose_time_is_up_is_told_its_loop(visitor: Visitor, tmp_path: Path) -> None:
+    short = {**COURSE, "course.toml": f"{COURSE['course.toml']}[limits]\ncpu_time = 1\n"}
+    with open_classroom(tmp_path, course=short) as room:
+        page = visitor.join(room)
+        visitor.run("n = 0\nwhile True:\n    n += 1\n")
+        expect(page.locator("#output .error-line")).to_have_text(
+            re.compile(r"The time is over: after \d+ s the program was still in the loop of line 2\. Line 2")
+        )
+        expect(page.locator("#output .end")).not_to_contain_text("Stopped")
+        expect(page.locator("#output .end")).not_to_contain_text("limits.")
+        expect(page.locator(".cm-lint-marker-error")).to_have_count(1)
+
+
+@pytest.mark.parametrize("wants", PROGRAMS)
+def test_what_a_box_has_not_is_told_as_everywhere(student: Visitor, wants: str) -> None:
+    code, text = PROGRAMS[wants]
+    student.run(code)
+    told = student.page.locator("#output .end")
+    expect(told).to_contain_text(text)
+    assert not re.search(r"limits\.|--\w|pip|packages=", str(told.inner_text()).rpartition("Error")[2])
 
 
 def test_an_endless_loop_is_stopped_by_the_key(student: Visitor) -> None:

@@ -62,7 +62,8 @@ class Card {
     let since = row.active && row.exercise ? lasted(now - row.active) : "";
     if (row.running) since = t("runs");
     setText(this.since, since);
-    let state = row.error ?? "";
+const error = isDone(row) ? "" : (row.error ?? ""); // what came before all tests passed is over
+    let state = error;
     if (progressOf(row).handed_in) state = t("Handed in");
     else if (state === "" && isDone(row)) state = t("All tests pass");
     if (!row.online) state = row.exercise ? t("Away") : t("Not here yet");
@@ -70,8 +71,8 @@ class Card {
     if (row.hand) state = t("Hand raised, {time}", { time: lasted(now - row.hand) });
     if (row.locked) state = `${t("Locked")}. ${state}`;
     setText(this.state, state);
-    this.state.classList.toggle("error", state !== "" && state === row.error);
-    const about = [row.name, why && needsText(why), row.error].filter(Boolean).join("\n");
+    this.state.classList.toggle("error", state !== "" && state === error);
+    const about = [row.name, why && needsText(why), error].filter(Boolean).join("\n");
     if (this.button.title !== about) this.button.title = about;
     return why;
   }

@@ -2,6 +2,7 @@
 
 import { get, send } from "../lib/api.js";
 import { ask, byId, make } from "../lib/dom.js";
+import { endOf } from "../lib/ends.js";
 import { Terminal } from "../lib/terminal.js";
 import { n, number, t, when } from "../lib/words.js";
 import { Code } from "./code.js";
@@ -278,7 +279,7 @@ export class SeatView {
     else if (event === "finished" && data.kind !== "check") {
       if (data.error?.traceback) terminal.write("stderr", data.error.traceback);
       else if (data.error) terminal.write("stderr", `${data.error.type}: ${data.error.message}\n`);
-      setText(byId("seat-run"), data.why || data.status);
+      setText(byId("seat-run"), endOf(data));
     }
   }
 

@@ -1,0 +1,80 @@
+"""How a run has ended, as its student and the teacher are told: in which line, and without words of a policy."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+#: Characters of an error's message, and of its traceback: of its beginning and its end.
+_MOST_MESSAGE, _MOST_TRACEBACK = 4_000, 20_000
+#: The statuses of runs that ended by themselves, or were stopped; others tell of a limit, or of what went wrong here.
+_OF_PROGRAMS: Final = frozenset({"ok", "error", "syntax_error", "cancelled"})
+#: Those of runs that were interrupted at a limit: their error is the interrupt, and not the program's own.
+_INTERRUPTED: Final = frozenset({"time_limit", "call_limit"})
+#: The frame of a traceback: a file and a line.
+_FRAME: Final = re.compile(r'^ *File "(?P<file>[^"\n]{1,200})", line (?P<line>\d{1,7})', re.MULTILINE)
+#: What Python adds to a message where it prints a traceback.
+_MEANT: Final = re.compile(r"\. Did you (?:mean|forget to import)[^\n]{1,200}\?(?=\n|\Z)")
+_LOOP: Final = re.compile(r"(?:async\s+for|for|while)\b[^\n]*:")
+_BLOCK: Final = re.compile(r"(?:async\s+def|def|class)\b")
+
+
+def ended(result: Mapping[str, Any], main: str, code: str) -> dict[str, Any]:
+    """Returns what pages are told of how a run has ended. code: the text of its main file, of which `main` is the name.
+
+    line: where it was, or where its error arose; loop: the line of the loop around that, where time was up.
+    """
+    status, error = result["status"], result["error"]
+    lines = [] if error is None else list(_lines(error["traceback"], main))
+    told: dict[str, Any] = {
+        "status": status, "why": "", "hint": result.get("hint") or "", "truncated": bool(result["truncated"]),
+        "line": lines[-1] if lines else None, "loop": None,
+        "error": None if error is None else _shortened(error, lines[-1] if lines else None),
+    }  # fmt: skip
+    if status in _INTERRUPTED:
+        told["loop"] = next(filter(None, (loop_of(code, line) for line in reversed(lines))), None)
+    return told
+
+
+def in_a_line(end: Mapping[str, Any]) -> str:
+    """Returns the error of a run in one line, in words for the teacher; empty where there is none."""
+    line = end.get("loop") or end.get("line")
+    where = f" (line {line})" if line else ""
+    if end["status"] not in _OF_PROGRAMS:
+        return f"{end['status'].replace('_', ' ')}{where}"
+    if (error := end.get("error")) is not None:
+        return f"{error['type']}: {error['message']}".splitlines()[0][:300] + where
+    return ""
+
+
+def loop_of(code: str, line: int) -> int | None:
+    """Returns the line of the innermost loop that a line is in, by its indentation; None where it is in none."""
+    depth = None
+    for number, text in reversed(list(enumerate(code.split("\n")[:line], 1))):
+        words = text.strip()
+        here = len(text) - len(text.lstrip())
+        if not words or words.startswith("#") or (depth is not None and here >= depth):
+            continue
+        if _LOOP.match(words):
+            return number
+        if depth is not None and _BLOCK.match(words):
+            return None
+        depth = here
+    return None
+
+
+def _lines(traceback: str, main: str) -> Iterator[int]:
+    """Yields the lines of the main file that a traceback goes through, the innermost last."""
+    for frame in _FRAME.finditer(traceback):
+        if frame["file"] in (main, f"/box/{main}"):
+            yield int(frame["line"])
+
+
+def _shortened(error: Mapping[str, Any], line: int | None) -> dict[str, Any]:
+    """An error as it is told, which its program may have made very long, with what Python thinks was meant."""
+    traceback, half = error["traceback"], _MOST_TRACEBACK // 2
+    message = error["message"][:_MOST_MESSAGE]
+    if message and (at := traceback.rfind(message)) >= 0 and (meant := _MEANT.match(traceback, at + len(message))):
+        message += meant.group()
+    if len(traceback) > _MOST_TRACEBACK:
+        traceback = f"{traceback[:half]}\n...\n{traceback[-half:]}"
+    return {**error, "type": error["type"][:200], "message": message, "traceback": traceback, "line": line}

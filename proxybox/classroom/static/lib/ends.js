@@ -1,0 +1,24 @@
+// How a run has ended, in words for its student and for the teacher.
+
+import { number, t } from "./words.js";
+
+export function endOf({ status, why, hint, line, loop, seconds }) {
+  if (status === "time_limit" && loop)
+    return t("The time is over: after {seconds} s the program was still in the loop of line {line}.", {
+      seconds: number(Math.round(seconds)),
+      line: number(loop),
+    });
+  if (status === "time_limit" && line)
+    return t("The time is over: after {seconds} s the program was still in line {line}.", {
+      seconds: number(Math.round(seconds)),
+      line: number(line),
+    });
+  const known = {
+    ok: t("Finished."),
+    cancelled: t("Stopped."),
+    time_limit: t("The time is over: the program was ended."),
+    memory_limit: t("The program needed too much memory, and was ended."),
+    output_limit: t("The program printed too much, and was ended."),
+  }[status];
+  return known ?? (hint?.split("\n")[0] || why || status.replaceAll("_", " "));
+}
