@@ -133,8 +133,7 @@ class GuestProcess:
     def tighten(self, limits: Limits) -> bool:
         """Lowers what the kernel lets the guest have: memory beyond what it has now, and threads.
 
-        For a guest that has run nothing untrusted yet. Returns False where the kernel refuses: root needs
-        CAP_SYS_RESOURCE for this, because its guests are another user's (prlimit(2)).
+        For a guest that has run nothing untrusted yet. Returns False where the kernel refuses.
         """
         try:
             if limits.memory is not None:

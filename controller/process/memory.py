@@ -22,6 +22,7 @@ import attrs
 
 from proxybox.controller import hostproc
 from proxybox.controller.header import A_FILE, CODE, MOST_ROOM, RESERVED
+from proxybox.controller.process.spacelimits import set_space
 
 #: Bytes that a guest may use beyond its limit before it is ended: what was reserved can be used at any time.
 SPARE: Final = 16 << 20
@@ -101,7 +102,7 @@ class Memory:
 
     def enforce(self) -> None:
         """Sets the limit of a guest that has begun without one, or with a higher one. Raises OSError, ValueError."""
-        resource.prlimit(self.pid, resource.RLIMIT_AS, (self.soft, self.most()))
+        set_space(self.pid, self.soft, self.most())
 
     # --- one that asks ------------------------------------------------------------------------------------------------
 
@@ -119,7 +120,7 @@ class Memory:
                 if wanted <= self.soft or wanted > self.began.space + self.limit + MOST_ROOM:
                     return False
                 self._set(wanted)
-            except (OSError, ValueError):  # as root without CAP_SYS_RESOURCE; or the guest has gone
+            except (OSError, ValueError):  # the guest has gone, or a sandbox around this process refuses prlimit(2)
                 return False
         return True
 
@@ -163,11 +164,8 @@ class Memory:
         return space, self.limit - used
 
     def _set(self, soft: int) -> None:
-        _, hard = resource.prlimit(self.pid, resource.RLIMIT_AS)
-        if hard != resource.RLIM_INFINITY:
-            soft = min(soft, hard)
-        resource.prlimit(self.pid, resource.RLIMIT_AS, (soft, hard))
-        self.soft, self.highest = soft, max(soft, self.highest)
+        self.soft = set_space(self.pid, soft)
+        self.highest = max(self.soft, self.highest)
 
     # --- verdicts -----------------------------------------------------------------------------------------------------
 
