@@ -6,7 +6,7 @@ nobody looks at it. Where an allocation fails, the stub asks for room (stub_room
 
     asked      what is used, and what the allocation is for, decide whether the limit is raised or the allocation fails
     stretched  it has more address space than it may use. The keeper looks at it, the sooner the less it has left, and
-               lowers the limit again by what it uses of its reservations
+               has the limit follow: what it uses of its reservations, it can allocate no more
     ended      it has used more than its limit and SPARE
 
 The hard limit is MOST_ROOM above the first one. So a guest that nobody can look at uses no more than that, either.
@@ -30,6 +30,8 @@ SPARE: Final = 16 << 20
 UNWATCHED: Final = 96 << 20
 #: Bytes for the code of a JIT, when nothing else gets any more. Without them PyPy ends, instead of a MemoryError.
 OF_CODE: Final = 8 << 20
+#: Bytes by which a limit is not raised before it is asked for.
+STEP: Final = 1 << 20
 #: The part of its memory from which on a reservation counts like memory that is used.
 HALF: Final = 1 / 2
 #: A guest that died of a failed allocation has used at least this part of its memory.
@@ -135,7 +137,7 @@ class Memory:
     # --- one that is stretched ----------------------------------------------------------------------------------------
 
     def look(self, cpu_ns: int, cpus: int = _CPUS) -> int:
-        """Lowers the limit where reserved memory was used. Returns in how many nanoseconds to look again.
+        """Moves the limit to where what is used can grow to. Returns in how many nanoseconds to look again.
 
         0: it has used more than it may. cpu_ns: its CPU time; a guest that has spent none has used no memory. cpus: on
         how many it may run. Raises OSError, ValueError for one that has gone.
@@ -149,8 +151,9 @@ class Memory:
             space, self._left = self._measure()
             if self._left < -SPARE:
                 return 0
-            if self.soft - space > max(self._left, 0):
-                self._set(space + max(self._left, 0))
+            wanted = space + max(self._left, 0)
+            if wanted < self.soft or wanted > self.soft + STEP:
+                self._set(wanted)
         return max(self._until_full_ns(cpus), SHORTEST_NS)
 
     def _until_full_ns(self, cpus: int) -> int:

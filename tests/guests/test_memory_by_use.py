@@ -17,21 +17,22 @@ TIME = {"cpu_time": 60, "wall_time": 200}
 RESERVES = """
 import mmap
 def reserve(size):
-    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE)
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)  # MAP_NORESERVE
 def use(kept, size):
     for at in range(0, size, 1 << 20): kept[at:at + (1 << 20)] = ONE
 ONE = b"x" * (1 << 20)
 kept = reserve(1 << 30)
 """
 FILL = """
-kept = []
+filled = []
 try:
-    while True: kept.append(bytearray(1 << 20))
+    while True: filled.append(bytearray(1 << 20))
 except MemoryError:
-    count = len(kept)
-    kept = None
+    count, filled = len(filled), None
 print(count)
 """
+#: The part of its memory of which a guest can make such objects: PyPy keeps some for its garbage collector.
+PART = {"pypy": 0.6, "cpython": 0.9}
 
 Run = Callable[..., Result]
 
@@ -53,24 +54,24 @@ def run(request: pytest.FixtureRequest, guest_kind: str) -> Iterator[Run]:
     undertaker.settle()
 
 
-def test_a_reservation_is_free_and_all_of_the_memory_can_still_be_used(run: Run) -> None:
+def test_a_reservation_is_free_and_all_of_the_memory_can_still_be_used(run: Run, guest_kind: str) -> None:
     result = run(RESERVES + FILL, "256M")
     assert result.ok, result
-    assert 200 < int(result.stdout) <= 256
+    assert 256 * PART[guest_kind] < int(result.stdout) <= 256
 
 
-def test_more_memory_is_more(run: Run) -> None:
+def test_more_memory_is_more(run: Run, guest_kind: str) -> None:
     counts = [int(run(RESERVES + FILL, f"{size}M").stdout) for size in (200, 300, 600, 900, 1000, 1100, 1500)]
     assert counts == sorted(set(counts)), counts
-    assert counts[-1] > 1400, counts
+    assert counts[-1] > 1500 * PART[guest_kind], counts
 
 
-def test_what_is_reserved_counts_when_it_is_used(run: Run) -> None:
+def test_what_is_reserved_counts_when_it_is_used(run: Run, guest_kind: str) -> None:
     used = run(RESERVES + "use(kept, 150 << 20)" + FILL, "256M")
     assert used.ok, used
-    assert 40 < int(used.stdout) < 106, used
+    assert 100 * PART[guest_kind] - 20 < int(used.stdout) <= 106, used
     given_back = run(RESERVES + "use(kept, 150 << 20)\nkept.madvise(mmap.MADV_DONTNEED)" + FILL, "256M")
-    assert 200 < int(given_back.stdout) <= 256, given_back
+    assert 256 * PART[guest_kind] < int(given_back.stdout) <= 256, given_back
 
 
 def test_who_uses_too_much_of_a_reservation_is_ended(run: Run) -> None:
@@ -79,12 +80,12 @@ def test_who_uses_too_much_of_a_reservation_is_ended(run: Run) -> None:
     assert result.why.startswith("limits.memory")
 
 
-def test_pages_that_the_kernel_may_take_are_given_back(run: Run) -> None:
+def test_pages_that_the_kernel_may_take_are_given_back(run: Run, guest_kind: str) -> None:
     """MADV_FREE is MADV_DONTNEED: such pages are zeros at once, and do not count."""
     code = "use(kept, 150 << 20)\nkept.madvise(mmap.MADV_FREE)\nprint(kept[0])"
     result = run(RESERVES + code + FILL, "256M")
     zero, count = result.stdout.split()
-    assert (zero, int(count) > 200) == ("0", True), result
+    assert (zero, int(count) > 256 * PART[guest_kind]) == ("0", True), result
 
 
 def test_one_object_that_is_too_large_is_a_memory_error(run: Run) -> None:
@@ -105,7 +106,7 @@ for each in threads: each.join()
 """
     result = run(code + FILL, "256M")
     assert result.ok, result
-    assert 180 < int(result.stdout) <= 256
+    assert 200 < int(result.stdout) <= 256
 
 
 def test_nobody_looks_at_a_box_that_has_reserved_nothing(guest_kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +129,8 @@ def test_nobody_looks_at_a_box_that_has_reserved_nothing(guest_kind: str, monkey
 
 def test_who_has_reserved_much_and_waits_is_stopped_until_it_gets_an_answer(guest_kind: str) -> None:
     """So nobody looks at it, however long it waits."""
-    with Sandbox(warm=True, limits=TIME | {"memory": "256M"}) as box, box.session() as session:
+    memory = TIME | {"memory": "256M"}
+    with Sandbox(warm=True, limits=memory, session={"branches": 1}) as box, box.session() as session:
         session.exec(RESERVES, check=True)
         watch = session._live._live.process.watch
         assert watch.memory is not None
@@ -141,11 +143,11 @@ def test_who_has_reserved_much_and_waits_is_stopped_until_it_gets_an_answer(gues
         assert watch.is_parked
         assert hostproc.state(watch.pid) == "T"
         for _ in range(3):
-            assert session.eval("len(kept)") == 1 << 30
+            assert session.eval("len(kept)").value == 1 << 30
             assert not watch.is_parked
         with session.fork() as other:
             watch.park()
-            assert other.eval("len(kept)") == 1 << 30
-            assert session.eval("len(kept)") == 1 << 30
+            assert other.eval("len(kept)").value == 1 << 30
+            assert session.eval("len(kept)").value == 1 << 30
     nursery.close()
     undertaker.settle()

@@ -22,7 +22,7 @@ print(flush=True)
 for line in sys.stdin:
     what, size = line.split()
     size = int(size) << 20
-    if what == "map": kept = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE)
+    if what == "map": kept = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)
     elif what == "use":
         for at in range(0, size, 4096): kept[at] = 1
     else: kept.madvise(mmap.MADV_DONTNEED)
@@ -77,7 +77,7 @@ def test_it_begins_with_as_much_address_space_as_it_may_use(other: Other) -> Non
         (FOR_USE, LIMIT * 2, False), (FOR_USE, LIMIT + 1, False),
         (RESERVED, 1 << 30, True), (RESERVED, MOST_ROOM, True), (RESERVED, MOST_ROOM + LIMIT + 1, False),
         (RESERVED, 1 << 63, False), (RESERVED, 1 << 64, False),
-        (A_FILE, LIMIT * 2, True), (A_FILE, MOST_ROOM * 2, False),
+        (A_FILE, LIMIT * 2, True), (A_FILE, LIMIT * 4, True), (A_FILE, MOST_ROOM * 2, False),
         (CODE, OF_CODE, False), (CODE, LIMIT + 1, False),
     ],
 )  # fmt: skip
@@ -85,7 +85,7 @@ def test_what_is_given_to_one_that_uses_little(other: Other, kind: int, size: in
     """CODE and what fits already is worth no other try."""
     assert other.memory.ask(size, kind) is is_given
     assert other.room() == (max(size, LIMIT) if is_given else LIMIT)
-    assert other.memory.is_watched is (is_given and size >= LIMIT * 2)
+    assert other.memory.is_watched is (is_given and size >= LIMIT * 4)
 
 
 def test_what_was_reserved_and_is_not_used_does_not_count(other: Other) -> None:
@@ -98,7 +98,7 @@ def test_what_was_reserved_and_is_not_used_does_not_count(other: Other) -> None:
     assert not other.memory.ask(32 * M, RESERVED)  # more than half is used: it counts as if it were
     assert other.memory.refused is not None
     assert 20 * M < other.memory.refused < 24 * M
-    other.tell("give back")
+    other.tell("give-back")
     assert other.memory.ask(LIMIT - 2 * M, FOR_USE)
 
 
@@ -144,7 +144,7 @@ def test_one_that_costs_nothing_is_not_measured(other: Other, monkeypatch: pytes
 
 def test_pages_of_files_and_reservations_are_not_used_but_page_tables_are() -> None:
     space, used = hostproc.space_and_use(os.getpid())
-    with mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE) as kept:
+    with mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000) as kept:
         more_space, more_used = hostproc.space_and_use(os.getpid())
         assert more_space - space >= 1 << 30
         assert more_used - used < M
