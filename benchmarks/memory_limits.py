@@ -2,8 +2,8 @@
 
 For each program a row of a Markdown table: the MiB that it has got and used when an allocation fails, or when its box
 is ended, for each limit; and by which of the two it ends. Then by how much programs that use memory as fast as they can
-are beyond their limit when their box is ended. ENVIRONMENT is a virtual environment of a CPython with NumPy, pandas,
-pyarrow, polars and scikit-learn.
+are beyond their limit when their box is ended. ENVIRONMENT has NumPy, pandas, pyarrow,
+polars and scikit-learn: a virtual environment of the CPython on PATH, or a folder (`pip install --target`).
 """
 
 import argparse
@@ -149,7 +149,7 @@ def _rows(environment: Path, names: list[str]) -> Iterator[str]:
 def main() -> int:
     """Prints the tables, a row at a time."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory_limits", description=__doc__)
-    parser.add_argument("environment", metavar="ENVIRONMENT", type=Path, help="a virtual environment of a CPython")
+    parser.add_argument("environment", metavar="ENVIRONMENT", type=Path, help="a virtual environment, or a folder")
     parser.add_argument("names", metavar="NAME", nargs="*", help="those programs alone, such as numpy")
     options = parser.parse_args()
     for row in _rows(options.environment, options.names or [*PROGRAMS]):

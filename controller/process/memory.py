@@ -173,13 +173,21 @@ class Memory:
     # --- verdicts -----------------------------------------------------------------------------------------------------
 
     def is_nearly_full(self) -> bool:
-        """Whether it uses nearly all of what it may, now. Raises OSError, ValueError."""
+        """Whether it uses nearly all of what it may, now, or was refused some. Raises OSError, ValueError."""
+        if self._was_refused():
+            return True
         if self.soft > self.began.space + self.limit:
             return self._measure()[1] <= self.limit * (1 - NEARLY_ALL)
         return hostproc.memory(self.pid)[0] >= self.soft * NEARLY_ALL
 
+    def _was_refused(self) -> bool:
+        """Whether an allocation was refused when it used more than half of its memory: not because that one was huge."""
+        return self.refused is not None and self.refused <= self.limit * HALF
+
     def was_nearly_full(self, peak: int) -> bool:
-        """Whether it has used nearly all of what it may. peak: of its address space."""
+        """Whether it has used nearly all of what it may, or was refused some. peak: of its address space."""
+        if self._was_refused():
+            return True
         if self.highest > self.began.space + self.limit:
             return self.used >= self.limit * NEARLY_ALL
         return peak >= self.soft * NEARLY_ALL

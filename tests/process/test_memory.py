@@ -98,8 +98,11 @@ def test_what_was_reserved_and_is_not_used_does_not_count(other: Other) -> None:
     assert not other.memory.ask(32 * M, RESERVED)  # more than half is used: it counts as if it were
     assert other.memory.refused is not None
     assert 20 * M < other.memory.refused < 24 * M
+    assert other.memory.look(1)
     other.tell("give-back")
+    assert other.room() < 24 * M
     assert other.memory.ask(LIMIT - 2 * M, FOR_USE)
+    assert other.room() > LIMIT - 2 * M
 
 
 def test_code_has_something_when_nothing_else_has(other: Other) -> None:
