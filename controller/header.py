@@ -53,6 +53,14 @@ CALL_CLOCKS: Final = 509
 WITH_CLOCKS: Final = 0x80000000
 #: A thread that clone(2) was granted was not made.
 CALL_NO_THREAD: Final = 508
+#: An allocation has failed for lack of address space; the most bytes by which RLIMIT_AS is raised in all; and the kinds
+#: of allocations.
+CALL_ROOM: Final = 507
+MOST_ROOM: Final = 8 << 30
+FOR_USE: Final = 0
+RESERVED: Final = 1
+A_FILE: Final = 2
+CODE: Final = 3
 #: The answer to CALL_SEALED.
 SEALED_ANSWER: Final = 0x5EA1
 #: The answer to a call on a file with a writable shared mapping is this number less the mapping's number.
@@ -103,6 +111,7 @@ CONFIG_HUGE_PAGES: Final = 32
 CONFIG_HUGE_NURSERY: Final = 64
 CONFIG_RECORDED: Final = 128
 CONFIG_SERIAL: Final = 256
+CONFIG_ASKS_FOR_ROOM: Final = 512
 
 #: The steps into namespaces, of which the launcher reports one that has failed as its errno and this number times STEP.
 STEP_USER: Final = 0
@@ -134,7 +143,7 @@ INSPECT: Final = -(1 << 43)
 #: The value of the SIGCONT that lets a stopped guest go on, and of which its program knows nothing.
 WOKEN: Final = 0x3A9E
 
-NEWBORN: Final = struct.Struct("<QQq")
+NEWBORN: Final = struct.Struct("<QQQq")
 
 # --- what a guest is told ---------------------------------------------------------------------------------------------
 

@@ -84,6 +84,20 @@ def memory(pid: int) -> tuple[int, int]:
     return int(words[0]) * _PAGE, int(words[1]) * _PAGE
 
 
+def space_and_use(pid: int) -> tuple[int, int]:
+    """Returns the bytes of address space, and how many a process uses, of memory and swap (proc_pid_status(5)).
+
+    Used is what nobody else could have: not the pages of files, which the kernel can read again, but the page tables.
+    Pages that a process shares with its parent since fork(2) count, and so do those that it copies of them: once.
+    """
+    text = _read(pid, "status")
+    words = [_word(text, key) for key in ("VmSize", "RssAnon", "RssShmem", "VmSwap", "VmPTE")]
+    if not all(map(bytes.isdigit, words)):
+        raise ValueError(f"/proc/{pid}/status does not tell what memory is used for")
+    space, *used = map(int, words)
+    return space * 1024, sum(used) * 1024
+
+
 def peaks(pid: int) -> dict[str, int]:
     """Returns the most bytes that a living process has used, as far as /proc tells.
 

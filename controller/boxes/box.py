@@ -21,7 +21,7 @@ from proxybox.controller.dispatch import Dispatcher, is_unobserved
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.cpus import Share, cpus
-from proxybox.controller.process.guestprocess import NEARLY_ALL, GuestProcess
+from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.keeper import keeper
 from proxybox.controller.process.launch import LaunchSpec, launch
 from proxybox.controller.process.undertaker import undertaker
@@ -310,6 +310,7 @@ class BoxSpec:
             hide=guest.hidden,
             required=policy.require_layers,
             bare=guest.marshals,
+            asks_for_room=not guest.marshals,
         )
 
 
@@ -421,10 +422,7 @@ def is_out_of_memory(process: GuestProcess, said: bytes = b"") -> bool:
 
     said: the last words of an interpreter that marshals its own calls.
     """
-    used = process.peak_resident if process.peak_space is None else process.peak_space
-    limit = process.space_limit
-    is_nearly_all = used is not None and limit is not None and used >= limit * NEARLY_ALL
-    return process.ran_out_of_memory or is_nearly_all or _OUT_OF_MEMORY.search(said) is not None
+    return process.ran_out_of_memory or process.was_nearly_full() or _OUT_OF_MEMORY.search(said) is not None
 
 
 def _is_terminal(fd: int) -> bool:

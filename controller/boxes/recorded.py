@@ -108,8 +108,9 @@ class RecordedSpec(BoxSpec):
             raise SandboxStartError(f"{self.guest.executable} marshals its own calls, and cannot be recorded")
         usual = super().spec(words, builder)
         made = attrs.evolve(
-            usual, same_addresses=True, real_time=False, recorded=usual.real_time and usual.host_clocks, serial=True
-        )
+            usual, same_addresses=True, real_time=False, recorded=usual.real_time and usual.host_clocks, serial=True,
+            asks_for_room=False,  # what is used differs from run to run, and so would what is refused
+        )  # fmt: skip
         self._launched.append(made)
         return made
 
@@ -483,7 +484,7 @@ class ReplayedSpec(BoxSpec):
             raise RecordError(f"the record's environment makes no sense: {error}") from None
         made = attrs.evolve(
             super().spec(words, builder), argv=tuple(argv), env=environment, same_addresses=True, real_time=False,
-            rows=calls.stub_rows(self.record.rows), **_launch_of(start.get("launch")),
+            asks_for_room=False, rows=calls.stub_rows(self.record.rows), **_launch_of(start.get("launch")),
         )  # fmt: skip
         if self.on_call is not None and not made.wants_listener:  # with one, the guest would map files by itself
             raise RecordError("a program that may have no other thread (limits.threads) cannot be looked into")

@@ -44,7 +44,7 @@ from proxybox.controller.errors import EndBox, GuestMisbehaved
 from proxybox.controller.header import FIRST_CHANNEL_FD, FIRST_LIBRARY_FD, REPLY
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
 from proxybox.controller.process.installing import Installation, installers
-from proxybox.controller.process.keeper import CANCELLED, Waiting, Watch
+from proxybox.controller.process.keeper import CANCELLED, MEMORY, Waiting, Watch
 from proxybox.controller.process.listener import Door, Knock, Listener
 from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.status import Status
@@ -144,6 +144,8 @@ class Serving:
         self._wake = -1
         world.on_exit = process.measure
         world.grant_library = self._grant_library
+        world.make_room = process.make_room
+        process.watch.waits = self._waits_for_answers
         world.stdin.uncharged = process.watch.uncharged
         world.stdin.waiting = world.policy.limits.input_wait
         self.meter = process.watch.meter
@@ -224,7 +226,8 @@ class Serving:
         if expired == CANCELLED:
             return Outcome(exit_code, signal, Status.CANCELLED, "the caller ended it")
         if expired:
-            return Outcome(exit_code, signal, Status.TIME_LIMIT, f"limits.{expired}")
+            status = Status.MEMORY_LIMIT if expired == MEMORY else Status.TIME_LIMIT
+            return Outcome(exit_code, signal, status, f"limits.{expired}")
         if exit_code is None and signal is None:  # other code has waited for our child: believe the guest
             exit_code = self._world.exit_code
         return Outcome(exit_code, signal)
@@ -259,6 +262,8 @@ class Serving:
     def release(self, answer: int | None) -> None:
         """Ends the wait of the main thread. answer: of its call; None where that has been answered already."""
         self._main.blocked = None
+        if self._process.watch.is_parked:
+            self._process.watch.unpark()
         if answer is not None:
             self._main.channel.send(answer)
 
@@ -401,6 +406,10 @@ class Serving:
         """Whether the guest may be computing: not all of its threads wait for an answer, and it is not held."""
         lines = tuple(self._lines.values())  # `interrupt` asks from other threads, while lines are added
         return not self.is_held and any(line.thread is not None and line.blocked is None for line in lines)
+
+    def _waits_for_answers(self) -> bool:
+        """Whether none of the guest's threads has anything to do, as it says itself."""
+        return not self.computes and not self.is_held and not self._newborn
 
     @property
     def is_stopped(self) -> bool:
@@ -705,6 +714,8 @@ class Serving:
             line.blocked = reply
         elif reply is not None:
             line.blocked = None
+            if self._process.watch.is_parked:  # looked at after the line was changed: see `Watch.park`
+                self._process.watch.unpark()
             line.channel.send(reply)
 
     def _settle(self) -> None:

@@ -16,7 +16,7 @@ import attrs
 from proxybox.controller import abi
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Blocked, Reply
-from proxybox.controller.header import CALL_MAP, LIBRARY
+from proxybox.controller.header import A_FILE, CALL_MAP, CALL_ROOM, CODE, FOR_USE, LIBRARY, RESERVED
 from proxybox.controller.oscalls.clock import timeout
 from proxybox.controller.oscalls.stores import after_stores, identity
 from proxybox.controller.roles import Addr, Fd, Int, Size, Struct, UInt, ULong
@@ -118,6 +118,19 @@ def _mapped(world: World, length: int, prot: int, flags: int, fd: int, offset: i
     return file
 
 
+@oscall(CALL_ROOM, "room", counted=False)
+def room(world: World, size: Size, kind: UInt) -> Reply:
+    """A call of the stub, not of Linux: an allocation of so many bytes has failed, for lack of address space.
+
+    The answer is 0 where it is worth another try (process/memory.py).
+    """
+    if kind not in (FOR_USE, RESERVED, A_FILE, CODE):
+        raise OSError(errno.EINVAL, "no such kind")
+    if not world.make_room(size, kind):
+        raise OSError(errno.ENOMEM, "limits.memory")
+    return 0
+
+
 @oscall(11)
 def munmap(world: World, addr: Addr, length: Size) -> Reply:
     """munmap(2): the stub does the work; only what the kernel would refuse is refused here."""
@@ -148,7 +161,7 @@ def msync(world: World, addr: Addr, length: Size, flags: Int) -> Reply:
 
 @oscall(28)
 def madvise(world: World, addr: Addr, length: Size, advice: Int) -> Reply:
-    """madvise(2): hints change nothing; DONTNEED and FREE are native in the guest."""
+    """madvise(2): hints change nothing. DONTNEED is native in the guest, and FREE is DONTNEED there."""
     if addr % abi.PAGE_SIZE or advice not in _HINTS:
         raise OSError(errno.EINVAL, "not advice that is taken here")
     return 0

@@ -24,6 +24,7 @@ from proxybox.controller.process.guestprocess import GuestProcess, open_channel
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.launch import LaunchSpec, enter_cgroup, uid_of_guests
 from proxybox.controller.process.listener import Door, Knock, Nest
+from proxybox.controller.process.memory import Beginning, Memory
 from proxybox.controller.process.undertaker import undertaker
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import INSTRUCTION
@@ -143,17 +144,20 @@ def _at_the_door(
             raise SandboxStartError(f"its copy did not come within {BIRTH_LIMIT} seconds")
 
 
-def seal(child: GuestProcess, spec: LaunchSpec, born: tuple[int, int, int], space: int) -> None:
+def seal(child: GuestProcess, spec: LaunchSpec, born: tuple[int, int, int], began: Beginning) -> None:
     """Gives a zygote's child its limits and its final filter, and inspects it from outside.
 
-    space: bytes of address space that the zygote has. Raises SandboxStartError.
+    began: what the zygote has of memory. Raises SandboxStartError.
     """
     address, room, limits = born
     program = spec.filter(True)
     length = len(program) // INSTRUCTION.size
-    child.space_limit = None if spec.memory is None else space + spec.memory
+    space = most = 0
+    if spec.memory is not None:
+        child.watch.memory = memory = Memory(child.pid, spec.memory, began, spec.asks_for_room)
+        space, most = memory.soft, memory.most()
     child.cpu = spec.cpu
-    newborn = NEWBORN.pack(child.space_limit or 0, spec.cpu_seconds, -1 if spec.cpu is None else spec.cpu)
+    newborn = NEWBORN.pack(space, most, spec.cpu_seconds, -1 if spec.cpu is None else spec.cpu)
     child.channel.send((length, (address, program), (limits, newborn)) if length <= room else -1)
     if _frame(child)[0] != CALL_SEALED:
         raise SandboxStartError("the copy could not be sealed")

@@ -6,7 +6,6 @@ listener of their filters and the pid namespace. Each of them is a child of the 
 
 import contextlib
 import os
-import resource
 import signal
 import socket
 import threading
@@ -19,6 +18,7 @@ from proxybox.controller import hostproc, pidfd
 from proxybox.controller.header import SEALED_ANSWER
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.listener import Door, Knock, Listener
+from proxybox.controller.process.memory import Beginning, Memory
 from proxybox.controller.seal.layers import Layer
 from proxybox.controller.wire.channel import Channel
 from proxybox.policies import Limits
@@ -26,8 +26,6 @@ from proxybox.policies import Limits
 if TYPE_CHECKING:
     from proxybox.controller.seal.cgroups import Cgroup
 
-#: A guest that died of a failed allocation has used at least this part of its memory limit.
-NEARLY_ALL = 0.75
 #: The bits of the two signals that libc keeps for itself, 32 and 33.
 _OF_LIBC = 3 << 31
 #: The most bytes that `said_last` returns.
@@ -96,7 +94,6 @@ class GuestProcess:
     last_words: socket.socket | None = None
     filters: int | None = None
     ran_out_of_memory: bool = False
-    space_limit: int | None = None
     peak_space: int | None = None
     peak_resident: int | None = None
     cpu_ns: int = 0
@@ -117,6 +114,11 @@ class GuestProcess:
     def cpu(self, cpu: int | None) -> None:
         self.watch.cpu = cpu
 
+    @property
+    def memory(self) -> Memory | None:
+        """What it may have of memory; None for no limit."""
+        return self.watch.memory
+
     def note(self, *seen: Layer) -> None:
         """Records what was seen of its layers."""
         self.layers.update((layer.name, layer) for layer in seen)
@@ -131,15 +133,14 @@ class GuestProcess:
     def tighten(self, limits: Limits) -> bool:
         """Lowers what the kernel lets the guest have: memory beyond what it has now, and threads.
 
-        For a guest that has run nothing untrusted yet. Returns False where the kernel refuses: root needs
-        CAP_SYS_RESOURCE for this, because its guests are another user's (prlimit(2)).
+        For a guest that has run nothing untrusted yet. Returns False where the kernel refuses.
         """
         try:
             if limits.memory is not None:
-                space = hostproc.memory(self.pid)[0] + limits.memory
-                if self.space_limit is None or space < self.space_limit:
-                    resource.prlimit(self.pid, resource.RLIMIT_AS, (space, space))
-                    self.space_limit = space
+                memory = Memory(self.pid, limits.memory, Beginning.of(self.pid))
+                if self.memory is None or memory.soft < self.memory.soft:
+                    memory.enforce()
+                    self.watch.memory = memory
             if self.cgroup is not None:
                 self.cgroup.limit(limits.memory, limits.thread_count)
         except (OSError, ValueError):
@@ -157,17 +158,27 @@ class GuestProcess:
         self.peak_space = peaks.get("VmPeak", self.peak_space)
         self.peak_resident = peaks.get("VmHWM", self.peak_resident)
 
-    def is_nearly_full(self) -> bool:
-        """Whether it uses nearly all of the address space that it may have, now."""
-        try:
-            return self.space_limit is not None and hostproc.memory(self.pid)[0] >= self.space_limit * NEARLY_ALL
-        except (OSError, ValueError):
+    def make_room(self, size: int, kind: int) -> bool:
+        """Answers the stub, where an allocation has failed: whether it is worth another try (memory.py)."""
+        if self.memory is None or not self.memory.ask(size, kind):
             return False
+        self.watch.look_soon()
+        return True
+
+    def is_nearly_full(self) -> bool:
+        """Whether it uses nearly all of the memory that it may have, now."""
+        with contextlib.suppress(OSError, ValueError):
+            return self.memory is not None and self.memory.is_nearly_full()
+        return False
+
+    def was_nearly_full(self) -> bool:
+        """Whether it has used nearly all of that, as far as it was seen."""
+        peak = self.peak_resident if self.peak_space is None else self.peak_space
+        return peak is not None and self.memory is not None and self.memory.was_nearly_full(peak)
 
     def has_had_at_most(self, left: int) -> bool:
-        """Whether, at the peak that was measured, no more than so many bytes of its address space were left."""
-        peak, limit = self.peak_space, self.space_limit
-        return peak is not None and limit is not None and limit - peak <= left
+        """Whether it had no more than so many bytes left at some time."""
+        return self.memory is not None and self.memory.has_had_at_most(left, self.peak_space)
 
     def resident(self) -> int | None:
         """Its resident memory now, in bytes; None where /proc does not tell."""

@@ -31,28 +31,34 @@ from proxybox.controller.faults import fault
 from proxybox.controller.header import WOKEN
 from proxybox.controller.process import priority
 from proxybox.controller.process.cpus import allowed_cpus
+from proxybox.controller.process.memory import Memory
 from proxybox.controller.process.rotation import ALLOWANCE_NS, Rotations
 
 #: In `Watch.expired`: the caller has ended the guest.
 CANCELLED = "cancelled"
+#: In `Watch.expired`: the guest has used more memory than it may.
+MEMORY = "memory"
 #: In `Watch.expired`: the guest's limits could not be enforced; `Watch.fault` says why.
 FAULTED = "faulted"
 
 #: Seconds between two checks of the guests that are near a limit. So a time limit may be enforced this much too late.
 TICK = 0.02
+_TICK_NS = int(TICK * 1e9)
 #: A guest that cannot reach a limit within _NEAR nanoseconds is checked again only then, or after _LONGEST.
 _NEAR, _LONGEST = 50_000_000, 5_000_000_000
 #: A guest that is not in the rotation is looked at after at least this time, and after longer while it costs nothing.
 _SHORT, _IDLE = 10_000_000, 400_000_000
 #: The most CPU time that is charged to a guest per time of the clock: it computes on every CPU, and so does a thread of
 #: the controller for it.
-_FASTEST = (os.cpu_count() or 1) + 1
+_COUNT = os.cpu_count() or 1
+_FASTEST = _COUNT + 1
 
 #: The most signals, of those that a guest itself has caused, that are pending for it at one time. The kernel counts the
 #: pending signals of all processes of a user together (RLIMIT_SIGPENDING), so a guest that never takes its own signals
 #: would use up the share of others.
 SIGNALS_AT_ONCE = 8
 _FIRST_REAL_TIME = 32
+_OF_STOPS = (signal.SIGSTOP, signal.SIGCONT, signal.SIGKILL)
 
 
 @attrs.frozen(slots=True, eq=False)
@@ -108,6 +114,10 @@ class Watch:
     shares_ns: int | None = None
     is_asked: bool = False
     stops: int = 0
+    memory: Memory | None = None
+    full_ns: int = _LONGEST
+    waits: Callable[[], bool] = bool
+    is_parked: bool = False
     _seen_ns: int = -1
     _idle_ns: int = 0
     _sleeps: bool = False
@@ -124,8 +134,7 @@ class Watch:
     @deadline_ns.setter
     def deadline_ns(self, value: int | None) -> None:
         self._deadline_ns = value
-        if self.near is not None:
-            self.near.add(self)
+        self.look_soon()
 
     @property
     def cpu_ns(self) -> int | None:
@@ -135,8 +144,7 @@ class Watch:
     @cpu_ns.setter
     def cpu_ns(self, value: int | None) -> None:
         self._cpu_ns = value
-        if self.near is not None:
-            self.near.add(self)
+        self.look_soon()
 
     def cpu_time_ns(self) -> int:
         """CPU time that the guest has used, in nanoseconds; 0 when its clock cannot be read."""
@@ -157,8 +165,7 @@ class Watch:
         """From now on it computes for a program: after its allowance it takes turns with others."""
         self.shares_ns = self.spent_ns() + ALLOWANCE_NS
         self.interpreter.limit(False)
-        if self.near is not None:
-            self.near.add(self)
+        self.look_soon()
 
     def share(self, threads: int) -> None:
         """Gives so many threads that compute the weight of one, as far as the kernel lets this process do so."""
@@ -198,8 +205,7 @@ class Watch:
             self.shares_ns = own + self.meter.spent_ns() + ALLOWANCE_NS
             self.interpreter.limit(False)
             self.take_turn()
-            if self.near is not None:
-                self.near.add(self)
+            self.look_soon()
         return own
 
     def is_running(self) -> bool:
@@ -235,6 +241,19 @@ class Watch:
         """Lets the guest go on, unless it is stopped otherwise."""
         self._stop(waits_for_turn=False)
 
+    def park(self) -> None:
+        """Stops a guest that waits for answers until it gets one (`unpark`): so nobody has to look at its memory."""
+        with self.lock:
+            if not self._awake and self.waits():
+                self._stop(parks=True)
+                if not self.waits():  # it has been answered at this very moment
+                    self._stop(parks=False)
+
+    def unpark(self) -> None:
+        """Lets a guest go on that gets an answer now, or a signal."""
+        self._stop(parks=False)
+        self.look_soon()
+
     @property
     def takes_turns(self) -> bool:
         """Whether it has used more CPU time than it may before it takes turns."""
@@ -242,7 +261,7 @@ class Watch:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the guest is stopped."""
+        """Whether the guest is stopped, for another reason than that it waits for an answer."""
         return self._sleeps or self._waits_for_turn
 
     @contextlib.contextmanager
@@ -251,20 +270,25 @@ class Watch:
         with self.lock:
             self._awake += 1
             self.take_turn()
+            self.unpark()
         try:
             yield
         finally:
             with self.lock:
                 self._awake -= 1
 
-    def _stop(self, *, sleeps: bool | None = None, waits_for_turn: bool | None = None) -> None:
+    def _stop(
+        self, *, sleeps: bool | None = None, waits_for_turn: bool | None = None, parks: bool | None = None
+    ) -> None:
         with self.lock:
-            was = self.is_stopped
+            was = self.is_stopped or self.is_parked
+            self.is_parked = self.is_parked if parks is None else parks
             self._sleeps = self._sleeps if sleeps is None else sleeps
             self._waits_for_turn = self._waits_for_turn if waits_for_turn is None else waits_for_turn
-            if was and not self.is_stopped:
+            stops = self.is_stopped or self.is_parked
+            if was and not stops:
                 self.send(signal.SIGCONT, WOKEN)
-            elif self.is_stopped and not was:
+            elif stops and not was:
                 self.stops += 1
                 self.send(signal.SIGSTOP)
                 self._stop_each_thread()
@@ -293,6 +317,8 @@ class Watch:
         with self.lock:
             if self.pidfd < 0:
                 return True
+            if self.is_parked and number not in _OF_STOPS:
+                self.unpark()
             error = pidfd.send(self.pidfd, self.pid, number, value)
             self.unreachable = self.unreachable or error == errno.EPERM
             return error != errno.EAGAIN
@@ -304,6 +330,8 @@ class Watch:
         SIGNALS_AT_ONCE different signals in total.
         """
         wanted = queued = 0
+        if self.is_parked:
+            self.unpark()
         for number in numbers:
             wanted |= 1 << number - 1
             queued |= 1 << number - 1 if number >= _FIRST_REAL_TIME else 0
@@ -371,22 +399,52 @@ class Watch:
             if fd >= 0:
                 os.close(fd)
 
+    def look_soon(self) -> None:
+        """Has the keeper look at the guest at its next tick."""
+        if self.near is not None:
+            self.near.add(self)
+
     def check(self) -> int:
         """Enforces the limits, and returns in how many nanoseconds the guest can reach one at the earliest."""
         try:
             with self.lock:  # another thread may set new limits: they are set before this check or after it
                 self._enforce()
+                self._look_at_memory()
                 return self._left_ns()
         except BaseException as error:
-            self.fault = self.fault or error
-            self.expired = self.expired or FAULTED
-            self.kill()
+            self._fail(error)
             return _LONGEST
+
+    def check_memory(self) -> None:
+        """Enforces the limit of memory alone."""
+        try:
+            with self.lock:
+                self._look_at_memory()
+        except BaseException as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self.fault = self.fault or error
+        self.expired = self.expired or FAULTED
+        self.kill()
+
+    def _look_at_memory(self) -> None:
+        self.full_ns = _LONGEST
+        if self.memory is None or self.is_parked or not self.memory.is_watched:
+            return
+        with contextlib.suppress(OSError, ValueError):  # it has ended
+            self.full_ns = self.memory.look(self.cpu_time_ns(), _COUNT if self.cpu is None else 1)
+        if not self.full_ns:
+            self.expired = self.expired or MEMORY
+            self.kill()
+        elif self.memory.is_idle:
+            self.park()
+            self.full_ns = _LONGEST if self.is_parked else self.full_ns
 
     def _left_ns(self) -> int:
         if self._waiting is not None:
             return 0
-        left = _LONGEST
+        left = min(_LONGEST, self.full_ns)
         if self._deadline_ns is not None:
             left = min(left, self._deadline_ns - time.monotonic_ns())
         if self._cpu_ns is not None:
@@ -441,11 +499,14 @@ class Keeper:
     """The keeper thread. Use `keeper()`: there is one per process, and a new one after a fork.
 
     A guest is checked at each tick only while it is near a limit. Others are put off until they can be near one.
+    Between two ticks only those are looked at that could use up their memory before the next one.
     """
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._watched: set[Watch] = set()
+        self._filling: list[Watch] = []
+        self._tick_ns = 0  # when the next tick is
         self._near: set[Watch] = set()  # any thread adds to it; only this one, and `release`, take out of it
         self._later: list[tuple[int, int, weakref.ref[Watch]]] = []  # a heap: host time, a number, the guest
         self._numbers = itertools.count()
@@ -510,18 +571,32 @@ class Keeper:
 
     def _turn(self) -> None:
         try:
-            job = self._jobs.get(timeout=TICK if self._watched or self._rotations else None)
+            job = self._jobs.get(timeout=self._pause() if self._watched or self._rotations else None)
         except queue.Empty:
             job = None
         if job is not None:
             job()
         now = time.monotonic_ns()
+        if self._filling and job is None and now < self._tick_ns:
+            for watch in self._filling:
+                watch.check_memory()
+            self._filling = [watch for watch in self._filling if watch.near is not None and not watch.expired]
+            return
+        self._tick_ns = now + _TICK_NS
         self._come_back(now)
         for watch in tuple(self._near):
             self._near.discard(watch)  # before the check: a limit that is set from here on brings it back
             if not watch.expired:
                 self._check(watch, now)
+        self._filling = [watch for watch in self._near if watch.full_ns < _TICK_NS]
         self._rotations.pass_on(now)
+
+    def _pause(self) -> float:
+        """Seconds until the next tick, or until a guest may have used up its memory."""
+        if not self._filling:
+            return TICK
+        until_tick = self._tick_ns - time.monotonic_ns()
+        return max(0, min(until_tick, *(watch.full_ns for watch in self._filling))) / 1e9
 
     def _check(self, watch: Watch, now: int) -> None:
         is_near = True

@@ -31,6 +31,7 @@ from proxybox.controller.header import (
     CALL_HELLO,
     CALL_SEALED,
     CONFIG,
+    CONFIG_ASKS_FOR_ROOM,
     CONFIG_EMPTY_ROOT,
     CONFIG_HOST_CLOCKS,
     CONFIG_HUGE_NURSERY,
@@ -52,6 +53,7 @@ from proxybox.controller.pidfd import open_pidfd
 from proxybox.controller.process.guestprocess import Family, GuestProcess
 from proxybox.controller.process.keeper import Watch, keeper
 from proxybox.controller.process.listener import Door, Listener
+from proxybox.controller.process.memory import Beginning, Memory
 from proxybox.controller.process.priority import WEIGHT, of_guests
 from proxybox.controller.roles import ROW_SIZE
 from proxybox.controller.seal import layers
@@ -83,7 +85,8 @@ class LaunchSpec:
     not start. bare: it marshals its calls itself, and the stub only seals it. nursery: bytes of its garbage
     collector's nursery, 0 for PyPy's own choice. rows: what the stub is told of the calls, None for the controller's
     own table. recorded: whether its readings of clocks are recorded or replayed, where time is real. serial: whether
-    the controller lets one of its threads run at a time.
+    the controller lets one of its threads run at a time. asks_for_room: whether memory is what it uses, as far as the
+    host lets the controller see to that; else it is address space.
     """
 
     guest: Guest
@@ -108,6 +111,7 @@ class LaunchSpec:
     rows: bytes | None = None
     recorded: bool = False
     serial: bool = False
+    asks_for_room: bool = False
 
     @property
     def wants_listener(self) -> bool:
@@ -153,6 +157,7 @@ def _config(spec: LaunchSpec, report: LaunchReport) -> bytes:
         | (CONFIG_HOST_CLOCKS if spec.recorded or (spec.real_time and spec.host_clocks and not spec.bare) else 0)
         | (CONFIG_RECORDED if spec.recorded else 0)
         | (CONFIG_SERIAL if spec.serial else 0)
+        | (CONFIG_ASKS_FOR_ROOM if spec.asks_for_room else 0)
         | (CONFIG_EMPTY_ROOT if report.namespaces == 0 else 0)
         | (CONFIG_LANDLOCK if "landlock" in layers.USED else 0)
         | (CONFIG_SEAL_ONLY if spec.bare else 0)
@@ -339,7 +344,9 @@ def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, 
     if number != CALL_HELLO:
         raise _start_error(control, process=process)
     process.told_at = 0 if spec.bare else told_at
-    process.space_limit = space_limit or None
+    if spec.memory is not None:
+        began = Beginning(space_limit - spec.memory, Beginning.of(process.pid).used)
+        process.watch.memory = Memory(process.pid, spec.memory, began, spec.asks_for_room)
     process.note(inspect_descriptors(process.pid, _descriptors(spec)))
     landlock = landlock_errno if "landlock" in layers.USED else None
     process.note(*layers.look_from_outside(process.pid, report, root_errno, landlock))

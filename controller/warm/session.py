@@ -590,7 +590,10 @@ class LiveSession:
                     threads = self._box.spec((), live.builder).threads
                     child, _ = adopt(live.process, pid, threads, cpu=cpu, meanwhile=world.make)
                     undo.callback(child.close)
-                    child.space_limit, child.layers = live.process.space_limit, dict(live.process.layers)
+                    child.layers = dict(live.process.layers)
+                    if live.process.memory is not None:
+                        child.watch.memory = live.process.memory.of_copy(child.pid)
+                        child.watch.look_soon()
                     child.first_answer = 0  # its filter is in force already
                     inspect_seal(child.pid, uid_of_guests(), child.watch.niceness, child.filters)
                     copied = self._box.serve(child, world.made(), time.monotonic_ns(), undo)

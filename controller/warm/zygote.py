@@ -14,7 +14,6 @@ from typing import Any
 
 import attrs
 
-from proxybox.controller import hostproc
 from proxybox.controller.boxes.box import BoxSpec, LiveBox
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.controller.effects import Blocked, Reply
@@ -26,6 +25,7 @@ from proxybox.controller.process.birth import adopt, seal
 from proxybox.controller.process.cpus import on_cpu
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.keeper import keeper
+from proxybox.controller.process.memory import Beginning
 from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.warm.bootstrapping import bootstrap_words, mount_bootstrap
 from proxybox.controller.warm.leavings import SMALL, STANDARD, Leavings
@@ -76,7 +76,7 @@ class Zygote:
         self.started = time.monotonic()
         with Undisturbed():
             self._live = self._start()
-        self._space = hostproc.memory(self._live.process.pid)[0]
+        self._began = Beginning.of(self._live.process.pid)
 
     def _start(self) -> LiveBox:
         policy = self._policy
@@ -161,7 +161,7 @@ class Zygote:
                 self.forks += 1
             undo.callback(child.close)
             child.layers = {**self._live.process.layers, **child.layers}
-            seal(child, spec, born, self._space)
+            seal(child, spec, born, self._began)
             return box.serve(child, builder, started, undo)
 
     def _move(self, cpu: int | None) -> None:

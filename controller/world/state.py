@@ -281,9 +281,10 @@ class World:
     that may change a file, by its device and inode (oscalls/stores.py). epoll_watches: how many watches all epoll
     instances have. port: where a warm guest meets its caller. on_fork: answers a fork where copies are made; without
     it, a fork is refused. grant_library: allows the thread of a channel to map a file of the host once, and takes the
-    descriptor; false where it cannot. allotment: the box's part of the host's descriptors. thread: the one with which
-    the process began; a handler is told the thread that makes a call (dispatch.py). futexes: where one thread runs at a
-    time; else those of the process are its own.
+    descriptor; false where it cannot. make_room: gives it address space for an allocation that has failed, of so many
+    bytes and of a kind (header.py); false where it cannot. allotment: the box's part of the host's descriptors. thread:
+    the one with which the process began; a handler is told the thread that makes a call (dispatch.py). futexes: where
+    one thread runs at a time; else those of the process are its own.
     """
 
     policy: "Policy"
@@ -313,6 +314,7 @@ class World:
     exit_code: int | None = None
     on_exit: Callable[[], None] = lambda: None
     grant_library: Callable[[int, int], bool] = lambda channel, fd: False
+    make_room: Callable[[int, int], bool] = lambda size, kind: False
     steps: Steps = attrs.field(default=attrs.Factory(lambda world: world.tree.steps, takes_self=True))
     threads: list[GuestThread] = attrs.field(factory=list)
     thread: GuestThread = attrs.field(

@@ -95,15 +95,23 @@ static uint64_t address_space(void)
     return pages * 4096;
 }
 
-/* RLIMIT_AS, or 0 for no limit. It is what the interpreter uses already plus the memory that the policy gives to the
- * program. */
+/* The soft RLIMIT_AS, or 0 for no limit. It is what the interpreter uses already plus the memory that the policy gives to the
+ * program. The controller may raise it up to the hard one (process/memory.py); nothing in here can, once it is sealed. */
 static uint64_t limit_memory(void)
 {
     uint64_t limit = address_space() + config.memory;
-    struct rlimit space = {limit, limit};
-    if (config.memory && setrlimit(RLIMIT_AS, &space) < 0)
+    uint64_t most = limit + (config.flags & CONFIG_ASKS_FOR_ROOM ? MOST_ROOM : 0);
+    struct rlimit space;
+    if (!config.memory)
+        return 0;
+    if (getrlimit(RLIMIT_AS, &space) < 0)
         fail("memory limit", ERROR(errno));
-    return config.memory ? limit : 0;
+    space.rlim_cur = limit;
+    if (space.rlim_max > most || space.rlim_max < limit) /* else it is the controller's own */
+        space.rlim_max = space.rlim_max > most ? most : limit;
+    if (setrlimit(RLIMIT_AS, &space) < 0)
+        fail("memory limit", ERROR(errno));
+    return limit;
 }
 
 /* Without this, glibc would give every thread a stack as large as the main thread's limit. */
@@ -182,6 +190,7 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
     direct_prepare();
     end_prepare();
     yield_prepare();
+    room_prepare();
     /* The controller inspects this process from outside, and then gives it its filter or ends it. */
     long length = ASK(CALL_HELLO, limit, filter, MAX_FILTER, root, landlock, &told);
     if (length <= 0 || length > MAX_FILTER)

@@ -94,7 +94,15 @@ bool put_off(int signal, const siginfo_t *info, ucontext_t *context);
 bool call_begins(void);
 bool call_ends(bool outer);
 void deliver_put_off(ucontext_t *context);
+long ask_between(long number, const uint64_t args[6]); /* anywhere: -ENOSYS before the seal */
 void calls_begin_anew(void); /* in a copy that was made in the middle of a call, and never ends it */
+
+/* stub_room.c: whether there is room for an allocation that has failed with ENOMEM, so that it is to be made again. To be
+ * called before the interpreter's `main`: room_prepare. */
+void room_prepare(void);
+bool room_for(uint64_t size, enum room kind);
+void *libc_malloc(size_t size);
+long give_back(uint64_t address, uint64_t size); /* pages, to the kernel */
 
 /* stub_memory.c: file mappings are emulated by anonymous memory that the stub fills, but for files that never change, where
  * the kernel can ask the controller about a mapping of one (can_map_libraries). */

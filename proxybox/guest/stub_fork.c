@@ -20,10 +20,10 @@ static _Noreturn void fail(void)
         KERNEL(SYS_exit_group, 125, ROUTE);
 }
 
-static void limit(int resource, uint64_t value)
+static void limit(int resource, uint64_t soft, uint64_t hard)
 {
-    struct rlimit both = {value, value};
-    if (value && KERNEL(SYS_setrlimit, resource, &both) < 0)
+    struct rlimit both = {soft, hard};
+    if (soft && KERNEL(SYS_setrlimit, resource, &both) < 0)
         fail();
 }
 
@@ -38,8 +38,8 @@ static void seal(long length, const struct newborn *birth)
     }
     if (KERNEL(SYS_setsid) < 0) /* where the kernel shares CPUs between sessions, this box has a share of its own */
         fail();
-    limit(RLIMIT_CPU, birth->cpu_seconds);
-    limit(RLIMIT_AS, birth->space);
+    limit(RLIMIT_CPU, birth->cpu_seconds, birth->cpu_seconds);
+    limit(RLIMIT_AS, birth->space, birth->most_space);
     if (length > MAX_FILTER || install_filter(length, 0) < 0 || KERNEL(CALL_SEALED) != SEALED_ANSWER)
         fail();
 }
@@ -52,7 +52,7 @@ void be_adopted(void)
 
 static void be_born(const uint64_t args[6], long pid)
 {
-    struct newborn birth = {0, 0, -1};
+    struct newborn birth = {0, 0, 0, -1};
     int32_t id = (int32_t)pid;
     be_adopted();
     long length = ASK(CALL_BORN, filter, MAX_FILTER, &birth);

@@ -42,7 +42,11 @@ static uint64_t whole_pages(uint64_t length) { return (length + PAGE - 1) & ~(ui
 
 static long map_anonymous(uint64_t address, uint64_t length, int flags)
 {
-    return KERNEL(SYS_mmap, address, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+    int all = MAP_PRIVATE | MAP_ANONYMOUS | flags;
+    long result = KERNEL(SYS_mmap, address, length, PROT_READ | PROT_WRITE, all, -1, 0);
+    if (result == ERROR(ENOMEM) && room_for(length, FOR_USE))
+        result = KERNEL(SYS_mmap, address, length, PROT_READ | PROT_WRITE, all, -1, 0);
+    return result;
 }
 
 /* The memory must be readable. The sum of a page of zeros, with which a mapping begins, is 0. */
@@ -256,16 +260,26 @@ static long map_library(const uint64_t args[6])
     return KERNEL(SYS_mmap, args[0], args[1], args[2], flags, fd, args[5]);
 }
 
+/* Each try is granted anew. */
+static long map_library_with_room(const uint64_t args[6], long *hidden)
+{
+    long result = map_library(args);
+    if (result == ERROR(ENOMEM) && room_for(args[1], A_FILE) && (*hidden = coherent_trip(CALL_MAP, args)) == LIBRARY)
+        result = map_library(args);
+    return result;
+}
+
 long emulate_mmap(const uint64_t args[6])
 {
     int flags = (int)args[3], kind = flags & MAP_TYPE;
     bool may_be_library = can_map_libraries && kind == MAP_PRIVATE && !(flags & MAP_ANONYMOUS);
     long hidden = coherent_trip(may_be_library ? CALL_MAP : SYS_mmap, args);
     if (hidden == LIBRARY) {
-        long result = map_library(args);
-        if (result >= 0 || result == ERROR(ENOMEM))
+        long result = map_library_with_room(args, &hidden);
+        if (result >= 0 || (result == ERROR(ENOMEM) && hidden == LIBRARY))
             return result;
-        hidden = coherent_trip(SYS_mmap, args); /* it lies on a filesystem without PROT_EXEC, or could not be given */
+        if (hidden == LIBRARY)
+            hidden = coherent_trip(SYS_mmap, args); /* it lies on a filesystem without PROT_EXEC, or could not be given */
     }
     if (hidden == ERROR(ENFILE) && collecting_helps()) /* unused mappings keep files open until they are collected */
         hidden = coherent_trip(SYS_mmap, args);

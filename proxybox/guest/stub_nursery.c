@@ -7,7 +7,6 @@
  * Right after a garbage collection nothing in the nursery is of use any more, and guests that wait give its pages back:
  * else each copy costs 8,000 entries of the page table, which are made at the fork and taken apart at the copy's end.
  */
-#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -40,20 +39,11 @@ void nursery_asked(const char *name)
         nursery.is_expected = false;
 }
 
-/* Of whatever allocator this process has. */
-static void *next_malloc(size_t size)
-{
-    static void *(*next)(size_t);
-    if (!next)
-        *(void **)&next = dlsym(RTLD_NEXT, "malloc");
-    return next(size);
-}
-
 PUBLIC void *malloc(size_t size)
 {
     if (!nursery.is_expected || size < config.nursery || size > config.nursery + MORE)
-        return next_malloc(size);
-    char *made = nursery.reserved ? nursery.reserved : next_malloc(size);
+        return libc_malloc(size);
+    char *made = nursery.reserved ? nursery.reserved : libc_malloc(size);
     nursery.is_expected = false;
     if (made) {
         nursery.from = (uint64_t)made;

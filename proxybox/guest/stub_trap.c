@@ -4,6 +4,7 @@
  * The handler runs with every signal blocked but SIGSYS, SIGSEGV and SIGBUS, on the stack of the calling thread.
  */
 #include <errno.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -114,6 +115,8 @@ static long answer(siginfo_t *info, const uint64_t args[6], ucontext_t *context)
         return emulate_munmap(args);
     case SYS_mremap:
         return emulate_mremap(args);
+    case SYS_madvise:
+        return (int)args[2] == MADV_FREE ? give_back(args[0], args[1]) : plain_call(number, args, coherent_trip);
     case SYS_msync:
         return emulate_msync(args);
     case SYS_clone:

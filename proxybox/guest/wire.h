@@ -57,6 +57,12 @@ enum { CALL_CLOCKS = 509 };
 /* The thread with this id, which clone(2) was granted, was not made: the second argument is the error. The next call of the
  * thread that was to make it. */
 enum { CALL_NO_THREAD = 508 };
+/* An allocation of so many bytes has failed, of that kind: for lack of address space, as the stub sees it. The answer is 0
+ * where the controller has raised RLIMIT_AS, so that it is worth another try (controller/process/memory.py). FOR_USE: memory
+ * that will be used. RESERVED: of which it is not known how much will be. A_FILE: a file's content. CODE: of a JIT. */
+enum { CALL_ROOM = 507 };
+#define MOST_ROOM (8ll << 30) /* bytes by which the controller may raise it in all: the hard RLIMIT_AS */
+enum room { FOR_USE = 0, RESERVED, A_FILE, CODE };
 /* In the number of a request: behind its memory stand the readings of clocks that the thread has made since its last one:
  * a byte for the clock of each, an int64_t for the time of each, in nanoseconds, and a u16: how many they are. */
 #define WITH_CLOCKS 0x80000000u
@@ -133,12 +139,13 @@ enum { CONFIG_MAGIC = 0x32584250, MAX_ROWS = 515, MAX_HIDE = 16384, MAX_FILTER =
 /* SEAL_ONLY: the guest marshals its calls itself, over descriptors 0 and 1, which are then the first channel.
  * HOST_CLOCKS: where time is real, it may read the host's clocks. HUGE_PAGES: a zygote, where the kernel gives such pages
  * (stub_huge.c). HUGE_NURSERY: another guest there (stub_nursery.c). RECORDED: its calls are recorded or replayed, and
- * time is real. SERIAL: the controller lets one of its threads run at a time, and has its futexes. */
+ * time is real. SERIAL: the controller lets one of its threads run at a time, and has its futexes. ASKS_FOR_ROOM: makes
+ * CALL_ROOM. */
 enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_SEAL_ONLY = 8, CONFIG_HOST_CLOCKS = 16,
        CONFIG_HUGE_PAGES = 32, CONFIG_HUGE_NURSERY = 64, CONFIG_RECORDED = 128,
-       CONFIG_SERIAL = 256 };
+       CONFIG_SERIAL = 256, CONFIG_ASKS_FOR_ROOM = 512 };
 
-/* Arguments of CALL_HELLO: RLIMIT_AS or 0; where the filter's instructions are to be stored; for how many of them there
+/* Arguments of CALL_HELLO: the soft RLIMIT_AS or 0; where the filter's instructions are to be stored; for how many of them there
  * is room; the errno of the empty root; the errno of Landlock; where struct told is. The answer stores the filter,
  * and its value is the filter's length. */
 
@@ -196,10 +203,10 @@ enum { WOKEN = 0x3A9E };
 #define INSPECT (-(1ll << 43))
 
 /* Arguments of CALL_BORN: where the filter's instructions are to be stored, for how many there is room, and where this
- * struct is to be stored. The answer is the filter's length, or 0 for a child that already has its final filter. cpu:
- * -1 for any. */
+ * struct is to be stored. The answer is the filter's length, or 0 for a child that already has its final filter.
+ * space, most_space: the soft and the hard RLIMIT_AS. cpu: -1 for any. */
 struct newborn {
-    uint64_t space, cpu_seconds;
+    uint64_t space, most_space, cpu_seconds;
     int64_t cpu;
 };
 

@@ -41,7 +41,7 @@ class Host:
         self.keeper = object.__new__(Keeper)
         self.keeper._jobs, self.keeper._adding = queue.SimpleQueue(), threading.Lock()
         self.keeper._watched, self.keeper._near, self.keeper._later = set(), set(), []
-        self.keeper._rotations = Rotations(1)
+        self.keeper._rotations, self.keeper._filling, self.keeper._tick_ns = Rotations(1), [], 0
         self.keeper._numbers = itertools.count()
 
     def watch(self, **limits: Any) -> Watch:

@@ -109,8 +109,8 @@ def _munmap(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
 
 
 def _madvise(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
-    # madvise(unsigned long start, size_t len, int advice): MADV_DONTNEED, MADV_FREE.
-    return low(c) in (4, 8)
+    # madvise(unsigned long start, size_t len, int advice): MADV_DONTNEED; MADV_FREE where no stub changes it.
+    return low(c) == 4 or (kind.bare and low(c) == 8)
 
 
 def _futex(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:

@@ -62,7 +62,7 @@ class Card {
     let since = row.active && row.exercise ? lasted(now - row.active) : "";
     if (row.running) since = t("runs");
     setText(this.since, since);
-const error = isDone(row) ? "" : (row.error ?? ""); // what came before all tests passed is over
+    const error = isDone(row) ? "" : (row.error ?? ""); // what came before all tests passed is over
     let state = error;
     if (progressOf(row).handed_in) state = t("Handed in");
     else if (state === "" && isDone(row)) state = t("All tests pass");

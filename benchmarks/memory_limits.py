@@ -1,0 +1,161 @@
+"""python -m benchmarks.memory_limits ENVIRONMENT [NAME...]: how much of limits.memory programs can use.
+
+For each program a row of a Markdown table: the MiB that it has got and used when an allocation fails, or when its box
+is ended, for each limit; and by which of the two it ends. Then by how much programs that use memory as fast as they can
+are beyond their limit when their box is ended. ENVIRONMENT has NumPy, pandas, pyarrow,
+polars and scikit-learn: a virtual environment of the CPython on PATH, or a folder (`pip install --target`).
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from proxybox import Result, Sandbox, Status
+
+LIMITS = ("300M", "512M", "700M", "900M", "1G", "1200M", "1500M", "2G")
+_M = 1 << 20
+_TIME = {"wall_time": 120, "cpu_time": 60, "threads": 32}
+#: What each program keeps 4 MiB more of, with what it does before.
+PROGRAMS = {
+    "pypy: objects": ("", "[float(i) for i in range(1 << 19)]"),
+    "pypy: bytearrays": ("", "bytearray(4 << 20)"),
+    "pypy: bytearrays, in threads": ("THREADS", "bytearray(4 << 20)"),
+    "bytearrays": ("", "bytearray(4 << 20)"),
+    "objects": ("", "[float(i) for i in range(1 << 17)]"),
+    "bytearrays, in threads": ("THREADS", "bytearray(4 << 20)"),
+    "numpy": ("import numpy", "numpy.ones(1 << 19)"),
+    "pandas": (
+        "import numpy, pandas\nframe = pandas.DataFrame({'a': range(1000)}).groupby('a').sum()",
+        "pandas.DataFrame(numpy.ones((1 << 16, 8))) + 1",
+    ),
+    "pyarrow": (
+        "import pyarrow, pyarrow.compute\nones = pyarrow.array(range(1 << 19))", "pyarrow.compute.add(ones, 1)"
+    ),
+    "polars": ("import polars\nones = polars.Series(range(1 << 19))", "ones + 1"),
+    "sklearn": (
+        "import numpy, sklearn.datasets, sklearn.ensemble\n"
+        "sklearn.ensemble.RandomForestClassifier(20).fit(*sklearn.datasets.load_iris(return_X_y=True))",
+        "numpy.ones(1 << 19)",
+    ),
+    "all of them": (
+        "import numpy, pandas, pyarrow, polars, sklearn.ensemble, sklearn.datasets\n"
+        "pandas.DataFrame({'a': range(1000)}).groupby('a').sum()\npolars.DataFrame({'a': range(1000)}).to_pandas()\n"
+        "sklearn.ensemble.RandomForestClassifier(20).fit(*sklearn.datasets.load_iris(return_X_y=True))",
+        "numpy.ones(1 << 19)",
+    ),
+}  # fmt: skip
+_THREADS = """
+import threading
+lock, failed = threading.Lock(), []
+def run():
+    global kept
+    while not failed:
+        try: more = {more}
+        except MemoryError: failed.append(1); break
+        with lock: kept.append(more); print(len(kept), flush=True)
+threads = [threading.Thread(target=run) for _ in range(8)]
+for each in threads: each.start()
+for each in threads: each.join()
+kept = None
+print("MemoryError" if failed else "?")
+"""
+_ALONE = """
+try:
+    while True:
+        kept.append({more})
+        print(len(kept), flush=True)
+except BaseException as error:
+    kept = None
+    print(type(error).__name__)
+"""
+#: Programs in native code that use what they have reserved, or get it as fast as they can.
+HOSTILE = {
+    "memset of a reservation": """
+import ctypes, mmap
+kept = mmap.mmap(-1, 6 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE)
+print("begins", flush=True)
+ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(kept)), 1, 6 << 30)
+""",
+    "the same, in eight threads": """
+import ctypes, mmap, threading
+kept = mmap.mmap(-1, 6 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE)
+at = ctypes.addressof(ctypes.c_char.from_buffer(kept))
+print("begins", flush=True)
+for i in range(8): threading.Thread(target=ctypes.memset, args=(at + i * (700 << 20), 1, 700 << 20)).start()
+""",
+    "the same, after half a second of sleep": """
+import ctypes, mmap, threading
+kept = mmap.mmap(-1, 6 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE)
+at = ctypes.addressof(ctypes.c_char.from_buffer(kept))
+ctypes.memset(at, 1, 200 << 20)
+threading.Event().wait(0.5)
+ctypes.memset(at, 1, 6 << 30)
+""",
+    "maps and uses, by libc": """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+for size in [1 << 30] * 6 + [1 << 20] * 9000:
+    at = libc.mmap(None, size, 3, 0x4022, -1, 0)
+    if at != ctypes.c_void_p(-1).value: ctypes.memset(at, 1, size)
+""",
+}
+
+
+def _source(name: str) -> str:
+    before, more = PROGRAMS[name]
+    if before == "THREADS":
+        return f"kept = []{_THREADS.format(more=more)}"
+    return f"{before}\nkept = []{_ALONE.format(more=more)}"
+
+
+def _run(source: str, memory: str, environment: Path | None) -> Result:
+    guest = {} if environment is None else {"guest": "cpython", "packages": [environment]}
+    limits = {**_TIME, "memory": memory}
+    with Sandbox(warm=False, limits=limits, output={"limit": "64M"}, **guest) as box:  # type: ignore[arg-type]
+        return box.run(source)
+
+
+def usable(name: str, memory: str, environment: Path) -> tuple[int, str]:
+    """The MiB that a program could use with a limit, and how that ended: by an exception's name, or a status."""
+    result = _run(_source(name), memory, None if name.startswith("pypy") else environment)
+    words = result.stdout.split()
+    counts = [int(word) for word in words if word.isdigit()]
+    return 4 * max(counts, default=0), words[-1] if result.ok and words else result.status.value
+
+
+def beyond(source: str, memory: int, environment: Path) -> int:
+    """By how many MiB a hostile program's peak is beyond its limit, its interpreter included."""
+    result = _run(source, f"{memory}M", environment)
+    if result.status is not Status.MEMORY_LIMIT:
+        sys.exit(f"it ended as {result.status.value} {result.why} {result.stderr}")
+    return -(-(result.usage.memory or 0) // _M) - memory
+
+
+def _rows(environment: Path, names: list[str]) -> Iterator[str]:
+    yield f"| program | {' | '.join(LIMITS)} | ends by |"
+    yield f"|{' --- |' * (len(LIMITS) + 2)}"
+    for name in names:
+        found = [usable(name, memory, environment) for memory in LIMITS]
+        ends = ", ".join(sorted({end for _, end in found}))
+        yield f"| {name} | {' | '.join(str(count) for count, _ in found)} | {ends} |"
+    yield "\n| uses memory as fast as it can | MiB beyond 512M, of five runs |\n| --- | --- |"
+    for name, source in HOSTILE.items():
+        yield f"| {name} | {sorted(beyond(source, 512, environment) for _ in range(5))} |"
+
+
+def main() -> int:
+    """Prints the tables, a row at a time."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory_limits", description=__doc__)
+    parser.add_argument("environment", metavar="ENVIRONMENT", type=Path, help="a virtual environment, or a folder")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="those programs alone, such as numpy")
+    options = parser.parse_args()
+    for row in _rows(options.environment, options.names or [*PROGRAMS]):
+        print(row, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

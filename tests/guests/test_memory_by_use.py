@@ -1,0 +1,153 @@
+"""limits.memory is what a program uses: reservations are free, more memory is more, and too much ends in time."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import proxybox
+from proxybox import Result, Sandbox, Status
+from proxybox.controller import hostproc
+from proxybox.controller.process import undertaker
+from proxybox.controller.warm import nursery
+
+EACH_GUEST = True
+M = 1 << 20
+TIME = {"cpu_time": 60, "wall_time": 200}
+
+RESERVES = """
+import mmap
+def reserve(size):
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)  # MAP_NORESERVE
+def use(kept, size):
+    for at in range(0, size, 1 << 20): kept[at:at + (1 << 20)] = ONE
+ONE = b"x" * (1 << 20)
+kept = reserve(1 << 30)
+"""
+FILL = """
+filled = []
+try:
+    while True: filled.append(bytearray(1 << 20))
+except MemoryError:
+    count, filled = len(filled), None
+print(count)
+"""
+#: The part of its memory of which a guest can make such objects: PyPy keeps some for its garbage collector.
+PART = {"pypy": 0.6, "cpython": 0.9}
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module", params=["a box", "a warm box", "a session"])
+def run(request: pytest.FixtureRequest, guest_kind: str) -> Iterator[Run]:
+    """Runs a program with so much memory."""
+    with Sandbox(warm=request.param != "a box", limits=TIME | {"memory": "4G"}) as box:
+
+        def run(code: str, memory: str) -> Result:
+            limits = {"memory": memory}
+            if request.param != "a session":
+                return box.run(code, limits=limits)
+            with Sandbox(warm=True, limits=TIME | limits) as other, other.session() as session:
+                return session.exec(code)
+
+        yield run
+    nursery.close()
+    undertaker.settle()
+
+
+def test_a_reservation_is_free_and_all_of_the_memory_can_still_be_used(run: Run, guest_kind: str) -> None:
+    result = run(RESERVES + FILL, "256M")
+    assert result.ok, result
+    assert 256 * PART[guest_kind] < int(result.stdout) <= 256
+
+
+def test_more_memory_is_more(run: Run, guest_kind: str) -> None:
+    counts = [int(run(RESERVES + FILL, f"{size}M").stdout) for size in (200, 300, 600, 900, 1000, 1100, 1500)]
+    assert counts == sorted(set(counts)), counts
+    assert counts[-1] > 1500 * PART[guest_kind], counts
+
+
+def test_what_is_reserved_counts_when_it_is_used(run: Run, guest_kind: str) -> None:
+    used = run(RESERVES + "use(kept, 150 << 20)" + FILL, "256M")
+    assert used.ok, used
+    assert 100 * PART[guest_kind] - 20 < int(used.stdout) <= 106, used
+    given_back = run(RESERVES + "use(kept, 150 << 20)\nkept.madvise(mmap.MADV_DONTNEED)" + FILL, "256M")
+    assert 256 * PART[guest_kind] < int(given_back.stdout) <= 256, given_back
+
+
+def test_who_uses_too_much_of_a_reservation_is_ended(run: Run) -> None:
+    result = run(RESERVES + "print('so far', flush=True)\nuse(kept, 1 << 30)\nprint('too far')", "256M")
+    assert (result.status, result.stdout) == (Status.MEMORY_LIMIT, "so far\n"), result
+    assert result.why.startswith("limits.memory")
+
+
+def test_pages_that_the_kernel_may_take_are_given_back(run: Run, guest_kind: str) -> None:
+    """MADV_FREE is MADV_DONTNEED: such pages are zeros at once, and do not count."""
+    code = "use(kept, 150 << 20)\nkept.madvise(mmap.MADV_FREE)\nprint(kept[0])"
+    result = run(RESERVES + code + FILL, "256M")
+    zero, count = result.stdout.split()
+    assert (zero, int(count) > 256 * PART[guest_kind]) == ("0", True), result
+
+
+def test_one_object_that_is_too_large_is_a_memory_error(run: Run) -> None:
+    code = "\ntry: bytearray(300 << 20)\nexcept MemoryError: print('no')"
+    assert run(RESERVES + code, "256M").stdout == "no\n"
+
+
+@pytest.mark.cpython
+def test_stacks_of_threads_are_reservations(run: Run) -> None:
+    code = """
+import threading
+threading.stack_size(64 << 20)
+event = threading.Event()
+threads = [threading.Thread(target=event.wait) for _ in range(12)]
+for each in threads: each.start()
+event.set()
+for each in threads: each.join()
+"""
+    result = run(code + FILL, "256M")
+    assert result.ok, result
+    assert 200 < int(result.stdout) <= 256
+
+
+def test_nobody_looks_at_a_box_that_has_reserved_nothing(guest_kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its address space is what it may use."""
+    looks: list[int] = []
+    measure = hostproc.space_and_use
+
+    def counted(pid: int) -> tuple[int, int]:
+        looks.append(pid)
+        return measure(pid)
+
+    with Sandbox(warm=True, limits=TIME) as box, box.session() as session:
+        monkeypatch.setattr(hostproc, "space_and_use", counted)
+        session.exec("import time\nkept = bytearray(100 << 20)\nend = time.monotonic() + 0.3", check=True)
+        session.exec("while time.monotonic() < end: pass", check=True)
+    assert looks == []
+    nursery.close()
+    undertaker.settle()
+
+
+def test_who_has_reserved_much_and_waits_is_stopped_until_it_gets_an_answer(guest_kind: str) -> None:
+    """So nobody looks at it, however long it waits."""
+    memory = TIME | {"memory": "256M"}
+    with Sandbox(warm=True, limits=memory, session={"branches": 1}) as box, box.session() as session:
+        session.exec(RESERVES, check=True)
+        watch = session._live._live.process.watch
+        assert watch.memory is not None
+        assert watch.memory.is_watched
+        watch.memory._seen_ns -= 10**10  # as if it had waited so long
+        for _ in range(500):
+            if watch.is_parked:
+                break
+            proxybox.run("pass")  # some time of the keeper's
+        assert watch.is_parked
+        assert hostproc.state(watch.pid) == "T"
+        for _ in range(3):
+            assert session.eval("len(kept)").value == 1 << 30
+            assert not watch.is_parked
+        with session.fork() as other:
+            watch.park()
+            assert other.eval("len(kept)").value == 1 << 30
+            assert session.eval("len(kept)").value == 1 << 30
+    nursery.close()
+    undertaker.settle()
