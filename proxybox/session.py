@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, Unpack
 
 import attrs
 
@@ -36,6 +36,9 @@ from proxybox.controller.world.output import neutralise
 from proxybox.controller.world.state import World
 from proxybox.policies import Policy
 from proxybox.result import Files, GuestError, Result, Status, lacked_memory, status_of_end, told_by, with_threads
+
+if TYPE_CHECKING:
+    from proxybox.controller.record.exactness import Inexact
 
 T = TypeVar("T")
 
@@ -69,6 +72,10 @@ class Recording(Protocol):
     @property
     def fault(self) -> str:
         """Why it is not complete; empty where it is."""
+
+    @property
+    def inexact(self) -> "Inexact | None":
+        """From where on it cannot be replayed exactly; None where it can."""
 
     @property
     def digest(self) -> str:
@@ -151,6 +158,11 @@ class SessionBase:
     def record_fault(self) -> str:
         """Why the record of a session that was closed is not complete; empty where it is."""
         return "" if self._taking is None else self._taking.fault
+
+    @property
+    def record_inexact(self) -> "Inexact | None":
+        """From where on the session's record cannot be replayed exactly; None where it can, so far."""
+        return None if self._taking is None else self._taking.inexact
 
     @property
     def record_digest(self) -> str:
