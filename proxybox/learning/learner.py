@@ -319,7 +319,7 @@ def passes(runs: Sequence[Run], accepted: Container[int] = WELL) -> bool:
 
 
 def _ended_well(result: Result, accepted: Container[int]) -> bool:
-    return result.status in (Status.OK, Status.ERROR) and result.exit_code in accepted
+    return result.ok or (result.status is Status.ERROR and result.exit_code in accepted)
 
 
 def outcome(run: Run) -> tuple[object, ...]:

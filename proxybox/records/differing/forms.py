@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from proxybox.madeup import MADE_UP
 from proxybox.records.record import RecordedCall
 
 #: Times that calls pass: for how long, and until when.
@@ -21,18 +22,18 @@ _PATHS: Final = frozenset({"path", "old", "new", "target", "name"})
 #: Calls that write, and the descriptors that print.
 _WRITING: Final = frozenset({"write", "pwrite64", "writev", "pwritev", "pwritev2", "sendto", "sendmsg"})
 _PRINTING: Final = frozenset({1, 2})
-#: UUIDs, long hexadecimal numbers, names as Python's tempfile makes them, numbers.
-_MADE_UP: Final = re.compile(
-    rb"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b(?=[0-9a-f]*\d)[0-9a-f]{8,}\b|(?<=tmp)[a-z0-9_]{8}"
-    rb"|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
-)
+#: Numbers in what is printed.
+_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 #: Bytes of what is printed that are looked at for that.
 _MOST: Final = 1 << 16
 
 
-def without_made_up(text: bytes) -> bytes:
-    """Returns a text with # for each number and each made-up name."""
-    return _MADE_UP.sub(b"#", text[:_MOST]) + text[_MOST:]
+def _text(value: bytes) -> str:
+    return value[:_MOST].decode("latin-1")
+
+
+def _printed(value: bytes) -> tuple[str, bytes]:
+    return _NUMBER.sub("#", MADE_UP.sub("#", _text(value))), value[_MOST:]
 
 
 def form_of(call: RecordedCall) -> Mapping[str, Any]:
@@ -42,11 +43,11 @@ def form_of(call: RecordedCall) -> Mapping[str, Any]:
         return {name: bool(value) and name if name in _TIMES else value for name, value in asked.items()}
     if call.name in _WRITING:
         fd = asked.get("fd")
-        texts = tuple(without_made_up(each) for each in asked.values() if isinstance(each, bytes))
+        texts = tuple(_printed(each) for each in asked.values() if isinstance(each, bytes))
         return {"fd": fd, "texts": texts if fd in _PRINTING else ()}
     if not any(name in _PATHS for name in asked):
         return asked
     return {
-        name: without_made_up(value) if name in _PATHS and isinstance(value, bytes) else value
+        name: MADE_UP.sub("#", _text(value)) if name in _PATHS and isinstance(value, bytes) else value
         for name, value in asked.items()
     }
