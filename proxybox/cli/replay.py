@@ -111,7 +111,8 @@ def where(call: ReplayedCall) -> list[str]:
 
 def tell_replay(done: Replay) -> None:
     """Says on stderr what came of a replay."""
-    sys.stderr.write(harmless_lines("\n".join(told(done, Paint(sys.stderr)))) + "\n")
+    lines = harmless_lines("\n".join(told(done, Paint(sys.stderr))))
+    sys.stderr.write(f"{streams.line_break()}{lines}\n")
 
 
 def told(done: Replay, paint: Paint) -> list[str]:

@@ -247,7 +247,7 @@ def tell(result: "Result", *, verbose: bool) -> None:
     if lines:
         from proxybox.terminal.harmless import harmless_lines
 
-        sys.stderr.write(harmless_lines("\n".join(lines) + "\n"))
+        sys.stderr.write(streams.line_break() + harmless_lines("\n".join(lines) + "\n"))
 
 
 def summary(result: "Result") -> list[str]:

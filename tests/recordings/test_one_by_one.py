@@ -212,7 +212,7 @@ print("done")
 def test_a_driver_does_not_wait_for_the_end_of_a_thread(
     late: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel's count is late by some looks, as on a machine with much to do; a hostile thread does not end at all."""
+    """The kernel's count is late by some looks, as on a busy machine; a hostile thread does not end at all."""
     counted, ended, looks, most = recorded._threads_of, RecordingDispatcher._ended, 0, 0
 
     def count(process: GuestProcess) -> int:
