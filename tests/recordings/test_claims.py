@@ -153,7 +153,8 @@ WAYS = {
     "in folders": "import os; os.mkdir('g'); os.chdir('g'); open('h', 'w').write('h'); os.chmod('h', 0o600)",
     "removed": "import os, shutil; os.makedirs('i/j'); open('i/j/k', 'w').write('k'); shutil.rmtree('i')",
     "by descriptors": "import os; fd = os.open('.', os.O_RDONLY)\n"
-                      "n = os.open('l', os.O_WRONLY | os.O_CREAT, dir_fd=fd)\nos.write(n, b'l'); os.rename('l', 'm', src_dir_fd=fd, dst_dir_fd=fd)",
+                      "n = os.open('l', os.O_WRONLY | os.O_CREAT, dir_fd=fd)\n"
+                      "os.write(n, b'l'); os.rename('l', 'm', src_dir_fd=fd, dst_dir_fd=fd)",
     "zip": "import zipfile\nwith zipfile.ZipFile('n.zip', 'w') as z: z.writestr('a', 'x' * 1000)",
 }  # fmt: skip
 SURE = ("pieces", "copies", "removed", "zip")

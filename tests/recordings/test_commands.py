@@ -57,7 +57,7 @@ def test_a_record_is_replayed_at_once(record: Path) -> None:
 
 
 def test_a_message_begins_a_line(record: Path, tmp_path: Path) -> None:
-    """Where both streams lead to one place, and what the program has printed last, or was cut, ends without a newline."""
+    """Where both streams lead to one place, and what was printed, or cut, ends without a newline."""
     with (tmp_path / "both").open("w+") as file:
         for words in (
             ("run", "--record", record, "--check", "--set", "output.limit=10", "-c", "print('12345678901234')"),

@@ -239,7 +239,7 @@ def test_what_replays_cannot_tell(two: Two) -> None:
 #: What programs make up for themselves, before anything else differs.
 MADE_UP = {
     "a sleep": "import random, time; time.sleep(random.random() / 1000)",
-    "a timestamp": "import time; open('log', 'w').write(f'it began at {time.time()}')",
+    "a timestamp": "import time\nwith open('log', 'w') as log: log.write(f'it began at {time.time()}')",
     "a printed time": "import time; print('began', time.time(), flush=True)",
     "a name": "import tempfile; tempfile.mkdtemp()",
     "a path": "import os, time; os.mkdir(f'run-{time.time_ns()}')",

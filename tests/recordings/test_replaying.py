@@ -138,6 +138,23 @@ def test_the_counter_of_the_cpu_parts_a_replay_where_it_is_open(record: Path) ->
     assert (divergence.expected.name, divergence.got.name) == ("write", "write")
 
 
+@pytest.mark.pypy
+def test_the_profiler_of_pypy_reads_a_clock(record: Path) -> None:
+    code = """
+import cProfile, io, pstats
+def work(): return sum(sorted(range(1000)))
+profile = cProfile.Profile()
+profile.runcall(work)
+cProfile.Profile(lambda: 7, 0.5, subcalls=False).runcall(work)
+said = io.StringIO()
+pstats.Stats(profile, stream=said).print_stats()
+print(said.getvalue(), cProfile.run("work()"))
+"""
+    result = proxybox.run(code, record=record).check()
+    assert "function calls" in result.stdout
+    assert told(replayed(record).result) == told(result)
+
+
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Signals wait for the program's next call, however slow the machine is: so their place is exact."""

@@ -101,9 +101,9 @@ def _found(
     return spans
 
 
-def alike(first: "array[int]", second: "array[int]", a: int = 0, b: int = 0) -> int:
-    """Returns how many numbers two sequences have in common, from a and b on."""
-    most = min(len(first) - a, len(second) - b)
+def alike(first: "array[int]", second: "array[int]", a: int = 0, b: int = 0, end: int | None = None) -> int:
+    """Returns how many numbers two sequences have in common, from a and b on. end: of those of the first that count."""
+    most = min((len(first) if end is None else end) - a, len(second) - b)
     at, near = 0, min(most, _NEAR)
     while at < near and first[a + at] == second[b + at]:
         at += 1

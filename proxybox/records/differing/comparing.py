@@ -151,7 +151,7 @@ def _different(one: Track, other: Track, span: Span) -> Iterator[tuple[int, int,
     """Yields the places of a stretch where answers or readings of clocks differ."""
     a, b, end = span.a_from, span.b_from, span.a_to
     while a < end:
-        equal = min(alike(one.answers, other.answers, a, b), alike(one.clocks, other.clocks, a, b))
+        equal = min(alike(one.answers, other.answers, a, b, end), alike(one.clocks, other.clocks, a, b, end))
         a, b = a + equal, b + equal
         while a < end:
             answers, clocks = one.answers[a] != other.answers[b], one.clocks[a] != other.clocks[b]
@@ -167,7 +167,7 @@ def _derived(one: Track, other: Track, span: Span) -> Iterator[tuple[int, int]]:
     """Yields the places of a stretch where the questions have one form and differ nevertheless."""
     a, b, end = span.a_from, span.b_from, span.a_to
     while a < end:
-        equal = alike(one.asked, other.asked, a, b)
+        equal = alike(one.asked, other.asked, a, b, end)
         a, b = a + equal, b + equal
         while a < end and one.asked[a] != other.asked[b]:
             yield a, b
@@ -263,8 +263,10 @@ def _hunks(one: Track, other: Track, spans: list[Span], parted: int) -> Iterator
         differing = set(answered)
         for each in shown:
             a, b = span.a_from + each, span.b_from + each
-            how = "renamed" if each in renamed else "answer" if each in differing else "same"
-            yield Span(True, a, a + 1, b, b + 1), "asked" if one.numbers[a] == parted else how
+            how = "answer" if each in differing else "same"
+            if each in renamed:
+                how = "asked" if one.numbers[a] == parted else "renamed"
+            yield Span(True, a, a + 1, b, b + 1), how
 
 
 def _lines(ours: Outline, theirs: Outline) -> tuple[Line, ...]:

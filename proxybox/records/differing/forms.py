@@ -5,6 +5,7 @@ Two runs differ in that wherever they are otherwise the same, so calls are align
 that differs is decided by the questions themselves.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -24,30 +25,53 @@ _WRITING: Final = frozenset({"write", "pwrite64", "writev", "pwritev", "pwritev2
 _PRINTING: Final = frozenset({1, 2})
 #: Numbers in what is printed.
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
-#: Bytes of what is printed that are looked at for that.
-_MOST: Final = 1 << 16
+#: How Python's tempfile makes files and folders, whose names it has made up; how many such names are kept.
+_OF_TEMPORARY_FILES: Final = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_OF_TEMPORARY_FOLDERS: Final = 0o700
+_MOST_NAMES: Final = 10_000
+#: Bytes of what is printed that belong to the form, and of a path.
+_MOST: Final = 1 << 10
 
 
 def _text(value: bytes) -> str:
     return value[:_MOST].decode("latin-1")
 
 
-def _printed(value: bytes) -> tuple[str, bytes]:
-    return _NUMBER.sub("#", MADE_UP.sub("#", _text(value))), value[_MOST:]
+def _printed(value: bytes) -> str:
+    return _NUMBER.sub("#", MADE_UP.sub("#", _text(value)))
 
 
-def form_of(call: RecordedCall) -> Mapping[str, Any]:
-    """Returns the arguments of a question that belong to its form."""
-    asked: Mapping[str, Any] = call.asked
-    if call.name in _OF_TIME:
-        return {name: bool(value) and name if name in _TIMES else value for name, value in asked.items()}
-    if call.name in _WRITING:
-        fd = asked.get("fd")
-        texts = tuple(_printed(each) for each in asked.values() if isinstance(each, bytes))
-        return {"fd": fd, "texts": texts if fd in _PRINTING else ()}
-    if not any(name in _PATHS for name in asked):
-        return asked
-    return {
-        name: MADE_UP.sub("#", _text(value)) if name in _PATHS and isinstance(value, bytes) else value
-        for name, value in asked.items()
-    }
+class Forms:
+    """The forms of one run's questions. It keeps in mind which names the program has made up, as tempfile does."""
+
+    def __init__(self) -> None:
+        self._made: set[bytes] = set()
+
+    def of(self, call: RecordedCall) -> Mapping[str, Any]:
+        """Returns the arguments of a question that belong to its form."""
+        asked: Mapping[str, Any] = call.asked
+        if call.name in _OF_TIME:
+            return {name: bool(value) and name if name in _TIMES else value for name, value in asked.items()}
+        if call.name in _WRITING:
+            fd = asked.get("fd")
+            passed = [each for each in asked.values() if isinstance(each, bytes) and fd in _PRINTING]
+            return {"fd": fd, "text": tuple(map(_printed, passed))}
+        if not any(name in _PATHS for name in asked):
+            return asked
+        self._note(call)
+        return {
+            name: self._path(value) if name in _PATHS and isinstance(value, bytes) else value
+            for name, value in asked.items()
+        }
+
+    def _note(self, call: RecordedCall) -> None:
+        path, mode, flags = (call.asked.get(name) for name in ("path", "mode", "flags"))
+        is_folder = call.name in ("mkdir", "mkdirat") and mode == _OF_TEMPORARY_FOLDERS
+        is_file = isinstance(flags, int) and flags & _OF_TEMPORARY_FILES == _OF_TEMPORARY_FILES
+        if isinstance(path, bytes) and (is_folder or is_file) and len(self._made) < _MOST_NAMES:
+            self._made.add(path.rpartition(b"/")[2])
+
+    def _path(self, path: bytes) -> str:
+        if self._made:
+            path = b"/".join(b"#" if each in self._made else each for each in path[:_MOST].split(b"/"))
+        return MADE_UP.sub("#", _text(path))

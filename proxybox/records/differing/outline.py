@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import attrs
 
-from proxybox.records.differing.forms import form_of
+from proxybox.records.differing.forms import Forms
 from proxybox.records.record import RecordedCall
 
 #: Calls of a record that are compared, and bytes that it has printed to each stream.
@@ -74,9 +74,9 @@ class Digests:
     def __init__(self) -> None:
         self._key = os.urandom(16)
 
-    def asked(self, call: RecordedCall) -> tuple[int, int]:
+    def asked(self, call: RecordedCall, forms: Forms) -> tuple[int, int]:
         """Returns the number of a question, and that of its form."""
-        whole, form = self._question(call.name, call.asked), form_of(call)
+        whole, form = self._question(call.name, call.asked), forms.of(call)
         return whole, whole if form is call.asked else self._question(call.name, form)
 
     def _question(self, name: str, asked: Mapping[str, Any]) -> int:
@@ -145,7 +145,7 @@ def outline(calls: Iterable[RecordedCall], digests: Digests, script: bytes = b""
     call: how many such calls there are is no matter of the program's. Nor are waits for locks, which threads make that
     happen to be in each other's way, and the ends of threads, which the end of the process may overtake.
     """
-    made, threads = Outline(), Threads()
+    made, threads, forms = Outline(), Threads(), Forms()
     readings: dict[int, tuple[tuple[int, int], ...]] = {}
     named = prepared = 0
     for call in calls:
@@ -163,7 +163,7 @@ def outline(calls: Iterable[RecordedCall], digests: Digests, script: bytes = b""
         if track is None:
             track = made.tracks[thread] = Track()
         track.numbers.append(call.number)
-        whole, form = digests.asked(call)
+        whole, form = digests.asked(call, forms)
         track.asked.append(whole)
         track.forms.append(form)
         track.prints.append(bool(call.printed))
