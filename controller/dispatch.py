@@ -312,7 +312,7 @@ class Dispatcher:
         "unknown",
     )  # fmt: skip
 
-    #: How long a signal to a guest that computes waits for its next call, so that a record can tell where it came.
+    #: For how long a guest may compute while a signal waits for its next call, so that a record can tell where it came.
     patience_ns = 0
 
     def __init__(self, world: "World", interceptors: Sequence[Interceptor] = (), audit: Audit | None = None) -> None:
@@ -409,10 +409,18 @@ class Dispatcher:
             self._record(name, error)
         return _negative(error)
 
-    def _record(self, name: str, denied: Denied) -> None:
-        denial = denial_of(name, denied)
+    def count_denial(self, denial: Denial) -> None:
+        """Counts a refusal, for the Result."""
         if denial in self.denials or len(self.denials) < MAX_DENIALS:
             self.denials[denial] = self.denials.get(denial, 0) + 1
+
+    def count_unknown(self, number: int) -> None:
+        """Counts a call that nothing here knows, for the Result."""
+        if number in self.unknown or len(self.unknown) < MAX_DENIALS:
+            self.unknown[number] = self.unknown.get(number, 0) + 1
+
+    def _record(self, name: str, denied: Denied) -> None:
+        self.count_denial(denial_of(name, denied))
         if self._world.policy.on_denied == "end":
             raise EndBox(Status.DENIED, f"{name}: {denied.strerror}")
 
@@ -421,8 +429,7 @@ class Dispatcher:
 
         Only the number is known here, not the call's name.
         """
-        if number in self.unknown or len(self.unknown) < MAX_DENIALS:
-            self.unknown[number] = self.unknown.get(number, 0) + 1
+        self.count_unknown(number)
         if self.audit is not None:
             reason = f"no handler for call {number}: add one with @oscall({number}), or answer it with an interceptor"
             with self.callers:

@@ -28,6 +28,7 @@ from proxybox.policies.errors import ProxyboxError
 from proxybox.terminal.harmless import on_one_line
 
 if TYPE_CHECKING:
+    from proxybox.controller.record.exactness import Inexact
     from proxybox.explanations import Explanation
     from proxybox.review import Review
 
@@ -130,6 +131,7 @@ class Result:
     that a call of a session has left open for writing, and no call before it; 20 at most. layers: the defences that
     this box had, by name; a text that begins with "missing: " tells why the box did not have that one. record: the path
     of the run's record, None for a run that was not recorded. record_fault: why that record is not complete.
+    record_inexact: from which call on a replay of it may do something else, and why; None where none can.
     record_digest: the chain of the whole record (docs/record-format.md), in hexadecimal digits. explanations: what
     limits, refusals and the exception mean, each as a text for anybody and a remedy for whoever chose the policy.
     """
@@ -152,6 +154,7 @@ class Result:
     layers: Mapping[str, str] = attrs.field(factory=dict)
     record: Path | None = None
     record_fault: str = ""
+    record_inexact: "Inexact | None" = None
     record_digest: str = ""
     explanations: "tuple[Explanation, ...]" = ()
     _neutralised: bool = attrs.field(default=False, repr=False)
@@ -195,6 +198,11 @@ class Result:
         """Whether the program ended by itself with exit status 0."""
         return self.status is Status.OK
 
+    @property
+    def record_exact(self) -> bool:
+        """Whether there is a record of the run that is complete and can be replayed exactly, from its first call on."""
+        return self.record is not None and not self.record_fault and self.record_inexact is None
+
     def check(self) -> "Result":
         """Returns this result when it is ok; otherwise raises the ExecutionError for its status."""
         if not self.ok:
@@ -220,6 +228,14 @@ class Result:
         """The texts of `explanations`, a line for each; empty where the box had no part in how the program ended."""
         return "\n".join(each.text for each in self.explanations)
 
+    def _record_to_dict(self) -> dict[str, Any]:
+        from proxybox.controller.record.exactness import as_data
+
+        return {
+            "record": str(self.record), "record_fault": self.record_fault, "record_exact": self.record_exact,
+            "record_inexact": as_data(self.record_inexact),
+        }  # fmt: skip
+
     def to_dict(self) -> dict[str, Any]:
         """Returns all but `value` as JSON has it; the content of a file is text if it is UTF-8, else only its size."""
         return {
@@ -239,7 +255,7 @@ class Result:
             "left_open": list(self.left_open),
             "unknown_calls": {str(number): count for number, count in self.unknown_calls.items()},
             "layers": dict(self.layers),
-            **({} if self.record is None else {"record": str(self.record), "record_fault": self.record_fault}),
+            **({} if self.record is None else self._record_to_dict()),
         }
 
 

@@ -404,10 +404,13 @@ def _taking() -> "type[Taking]":
 
 
 def with_record(result: Result, taking: "Taking | None") -> Result:
-    """Returns the result of a run, with where its record is, and why it is not complete."""
+    """Returns the result of a run, with where its record is, and what it lacks."""
     if taking is None:
         return result
-    return attrs.evolve(result, record=taking.taken, record_fault=taking.fault, record_digest=taking.digest)
+    return attrs.evolve(
+        result, record=taking.taken, record_fault=taking.fault, record_inexact=taking.inexact,
+        record_digest=taking.digest,
+    )  # fmt: skip
 
 
 def folder_of(program: Program, policy: Policy) -> BoxFolder:

@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, Unpack
 
 import attrs
 
@@ -48,6 +48,9 @@ from proxybox.result import (
     with_threads,
 )
 
+if TYPE_CHECKING:
+    from proxybox.controller.record.exactness import Inexact
+
 T = TypeVar("T")
 
 #: Events that wait for the reader of `stream`. When there are more, the program waits.
@@ -80,6 +83,10 @@ class Recording(Protocol):
     @property
     def fault(self) -> str:
         """Why it is not complete; empty where it is."""
+
+    @property
+    def inexact(self) -> "Inexact | None":
+        """From where on it cannot be replayed exactly; None where it can."""
 
     @property
     def digest(self) -> str:
@@ -162,6 +169,11 @@ class SessionBase:
     def record_fault(self) -> str:
         """Why the record of a session that was closed is not complete; empty where it is."""
         return "" if self._taking is None else self._taking.fault
+
+    @property
+    def record_inexact(self) -> "Inexact | None":
+        """From where on the session's record cannot be replayed exactly; None where it can, so far."""
+        return None if self._taking is None else self._taking.inexact
 
     @property
     def record_digest(self) -> str:

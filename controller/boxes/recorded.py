@@ -11,7 +11,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from itertools import chain
 from signal import SIGKILL
 from typing import Any, BinaryIO, Final, TypeGuard
@@ -28,10 +28,13 @@ from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.errors import RecordError, SandboxStartError
 from proxybox.controller.guests.builds import builds_of
 from proxybox.controller.guests.guest import Guest
+from proxybox.controller.process.activity import Patience, all_wait
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.launch import LaunchSpec
 from proxybox.controller.record import calls, events
+from proxybox.controller.record.exactness import ADDRESSES, Inexact, read_inexact
 from proxybox.controller.record.format import MAJOR, Kind, frames
+from proxybox.controller.record.profiler import with_clock
 from proxybox.controller.record.recorder import Recorder, RecordingDispatcher
 from proxybox.controller.record.redacting import HOST, Redacted
 from proxybox.controller.record.replayer import Asked, Divergence, ReplayDriver, Replayer
@@ -102,10 +105,17 @@ class RecordedSpec(BoxSpec):
         """Why the record is not complete; None where it is."""
         return self._recorder[0].fault if self._recorder else "the box was not started"
 
+    @property
+    def inexact(self) -> Inexact | None:
+        """From where on the record cannot be replayed exactly; None where it can."""
+        return self._recorder[0].inexact if self._recorder else None
+
     def spec(self, words: Sequence[str], builder: WorldBuilder) -> LaunchSpec:
         """Returns how the guest is started: at the same addresses, and without clocks that it can read by itself."""
         if self.guest.marshals:
             raise SandboxStartError(f"{self.guest.executable} marshals its own calls, and cannot be recorded")
+        if self.guest.stem == "pypy":
+            builder.alter(f"{self.guest.library}/cProfile.py", with_clock)
         usual = super().spec(words, builder)
         made = attrs.evolve(
             usual, same_addresses=True, real_time=False, recorded=usual.real_time and usual.host_clocks, serial=True,
@@ -157,7 +167,9 @@ class RecordedSpec(BoxSpec):
             undo.pop_all()
         dispatcher = RecordingDispatcher(recorder, redacted, world, self.interceptors, self.audit)
         dispatcher.count_threads = functools.partial(_threads_of, process)
-        dispatcher.cpu_time = process.watch.cpu_time_ns
+        dispatcher.patience = Patience(process.watch.cpu_time_ns, functools.partial(all_wait, process.pid))
+        if not process.layers[SAME_ADDRESSES].available:
+            recorder.note("inexact", ADDRESSES)
         driver = BlockingDriver(process, world, dispatcher)
         if self.discard is None:
             recorder.meter = driver.meter
@@ -184,6 +196,7 @@ class RecordedSpec(BoxSpec):
             "session": self.is_session,
             "keeps_output": self.policy.output.limit is not None,
             "unobserved": is_unobserved(self.interceptors, self.audit),
+            "intercepted": bool(self.interceptors),
             "addresses": process.layers[SAME_ADDRESSES].told,
             "calls": _table(),
         }  # fmt: skip
@@ -344,7 +357,7 @@ class RecordReader:
     """A record, from its beginning to its end, once.
 
     start: what START tells. run: how the run has ended, when all events were read; None in a record that was cut off.
-    chain: of all that was read.
+    inexact: from where on it cannot be replayed exactly, as it says at its end. chain: of all that was read.
     """
 
     start: dict[str, Any]
@@ -352,6 +365,7 @@ class RecordReader:
     decoder: events.Decoder
     _frames: Iterator[Any]
     run: Run | None = None
+    inexact: Inexact | None = None
     end: dict[str, Any] | None = None
     chain: bytes = b""
     _ends_at: int = 0
@@ -387,7 +401,7 @@ class RecordReader:
                 pieces.append(frame.data)
             elif frame.kind == Kind.END:
                 self.end = _json(frame.data)
-                self.run = run_of_data(self.end, iter(pieces))
+                self.run, self.inexact = run_of_data(self.end, iter(pieces)), read_inexact(self.end.get("inexact"))
                 pieces.clear()
             elif frame.kind == Kind.SIGNATURE:
                 if len(self.signatures) >= _MOST_SIGNATURES or len(frame.data) > _LONGEST_SIGNATURE:
@@ -436,7 +450,7 @@ class ReplayedSpec(BoxSpec):
     """A box that is answered from a record. until: the number of the call at which to stop. speed: see `Replayer`.
 
     on_call: called with each call that is as recorded, or with call `at` alone, before it is answered; the guest can be
-    looked into then.
+    looked into then. loosely: see `Replayer`.
     """
 
     record: RecordReader
@@ -444,6 +458,7 @@ class ReplayedSpec(BoxSpec):
     speed: float | None = None
     on_call: Callable[[Standing], object] | None = None
     at: int | None = None
+    loosely: Set[int] = frozenset()
     _replayer: list[Replayer] = attrs.field(init=False, factory=list)
 
     @classmethod
@@ -466,6 +481,14 @@ class ReplayedSpec(BoxSpec):
     def is_observed(self) -> bool:
         """Always: a record begins with the guest's start."""
         return True
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether answers of the policy are compared with what this version answers."""
+        from proxybox import __version__
+
+        start = self.record.start
+        return start.get("proxybox") == __version__ and start.get("intercepted") is False
 
     @property
     def replayer(self) -> Replayer:
@@ -505,10 +528,12 @@ class ReplayedSpec(BoxSpec):
         """As `BoxSpec.served_by`, with a record."""
         record = self.record
         replayer = Replayer(builder.world, record.events(), record.rows, record.decoder.files, process.told_at)
-        replayer.speed = self.speed
+        replayer.speed, replayer.loosely = self.speed, self.loosely
         replayer.look_at(self.until)
         replayer.count_threads = functools.partial(_threads_of, process)
+        replayer.waits = functools.partial(all_wait, process.pid)
         replayer.is_unobserved = bool(record.start.get("unobserved"))
+        replayer.look_at_policy(does=self.is_checked)
         self._replayer.append(replayer)
         driver = ReplayDriver(process, builder.world, replayer)
         driver.follow(replayer)
@@ -582,15 +607,17 @@ def _alone(policy: Policy, timeout: float) -> Policy:
     )
 
 
-def outcome_differs(recorded: Run, replayed: Run, *, keeps_output: bool) -> str:
+def outcome_differs(recorded: Run, replayed: Run, *, keeps_output: bool, is_session: bool = False) -> str:
     """Returns in what a replayed run differs from the recorded one; "" where it does not.
 
-    keeps_output: false for a session, whose output belongs to its calls, and where the record has no output but in its
-    calls. All of these were compared.
+    keeps_output: false where the record has no output but in its calls. is_session: whether it is a session, whose
+    output and refusals belong to its calls. All calls were compared.
     """
     for name in ("stdout", "stderr", "truncated") if keeps_output else ():
         if getattr(recorded, name) != getattr(replayed, name):
             return name
+    if not is_session and (recorded.denials, recorded.unknown) != (replayed.denials, replayed.unknown):
+        return "what was refused"
     one, other = recorded.outcome, replayed.outcome
     pairs = {
         "how it ended": (one.status, other.status), "the reason": (one.why, other.why),

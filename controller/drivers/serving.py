@@ -42,6 +42,7 @@ from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import EndBox, GuestMisbehaved
 from proxybox.controller.header import FIRST_CHANNEL_FD, FIRST_LIBRARY_FD, REPLY
+from proxybox.controller.process.activity import Patience, all_wait
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
 from proxybox.controller.process.installing import Installation, installers
 from proxybox.controller.process.keeper import CANCELLED, MEMORY, Waiting, Watch
@@ -138,7 +139,10 @@ class Serving:
         # guest and any other may let it go for good. With one flag, a concurrent `hold` would undo this.
         self._holding = False
         self._free = False
-        self._held_until_ns: int | None = None  # signals wait until then, or for the guest's next call
+        self._look_ns: int | None = None  # signals wait for the guest's next call, and it is looked at again then
+        waits = partial(all_wait, process.pid)
+        self._patience = Patience(process.watch.cpu_time_ns, waits)  # of the serving thread, with those signals
+        self._asker_patience = Patience(process.watch.cpu_time_ns, waits)  # with an interrupt; under the watch's lock
         self._uncharged: Waiting | None = None
         self._verdict: Outcome | None = None
         self._wake = -1
@@ -309,18 +313,29 @@ class Serving:
         with self._process.watch.lock:
             if self._overdue is not None:
                 return
-            timer = threading.Timer(self._dispatcher.patience_ns / 1e9, self._interrupt_overdue)
-            timer.daemon = True
-            try:
-                timer.start()
-            except RuntimeError:  # the host has no room for one more thread
+            self._asker_patience.begin()
+            if not self._look_at_overdue():
                 self._interrupt_now()
                 return
-            self._overdue = timer
         self._world.signals.outbox.append(_INTERRUPT)
         self.wake()
 
+    def _look_at_overdue(self) -> bool:
+        """Has it looked at soon whether the interrupt still waits. False where the host has no room for a thread."""
+        timer = threading.Timer(self._dispatcher.patience_ns / 1e9, self._interrupt_overdue)
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:
+            return False
+        self._overdue = timer
+        return True
+
     def _interrupt_overdue(self) -> None:
+        with self._process.watch.lock:
+            waits = self.computes and not self._asker_patience.is_over(self._dispatcher.patience_ns)
+            if self._overdue is not None and waits and self._process.watch.is_running() and self._look_at_overdue():
+                return
         if self._takes_interrupt():
             self._interrupt_now()
 
@@ -642,7 +657,7 @@ class Serving:
             return
         if late and self._holds_back():
             return
-        self._held_until_ns = None
+        self._look_ns = None
         waiting = signals.outbox[:]
         del signals.outbox[: len(waiting)]  # another thread may have added an interrupt meanwhile
         if any(each is _INTERRUPT for each in waiting):
@@ -674,11 +689,14 @@ class Serving:
         patience, now = self._dispatcher.patience_ns, time.monotonic_ns()
         if not patience or not self.computes:
             return False
-        if self._held_until_ns is None:
-            self._held_until_ns = now + patience
-        if now >= self._held_until_ns:
-            return False
-        self._world.signals.offer_ns = self._held_until_ns
+        if self._look_ns is None:
+            self._patience.begin()
+            self._look_ns = now + patience
+        elif now >= self._look_ns:
+            if self._patience.is_over(patience):
+                return False
+            self._look_ns = now + patience
+        self._world.signals.offer_ns = self._look_ns
         return True
 
     def _after(self) -> None:

@@ -225,9 +225,10 @@ class Window:
 
 
 class Encoder:
-    """Makes bytes of events, one after another."""
+    """Makes bytes of events, one after another. calls: how many requests there were so far."""
 
     def __init__(self, started_ns: int) -> None:
+        self.calls = 0
         self._last_ns = self._started_ns = started_ns
         self._window: Window = Window()
         self._numbers: dict[tuple[int, bytes, bytes, bytes], int] = {}
@@ -259,7 +260,7 @@ class Encoder:
 
         It does what `call` does, in less time. other: called for each note of another kind.
         """
-        out, pack, last, size = self._out, _CALL.pack, self._last_ns, 0
+        out, pack, last, size, calls = self._out, _CALL.pack, self._last_ns, 0, 0
         for note in notes:
             if note[0] is None:
                 _, channel, now, frame, value = note
@@ -269,8 +270,10 @@ class Encoder:
                     out.append(pack(2, channel, passed, value, len(frame) - 4))
                     out.append(frame[4:])
                     size += len(frame) + _CALL.size - 4
+                    calls += 1
                     continue
             self._last_ns = last
+            self.calls, calls = self.calls + calls, 0
             if note[0] is None:
                 self.call(*note[1:])
             else:
@@ -278,9 +281,11 @@ class Encoder:
             last = self._last_ns
         self._last_ns = last
         self.size += size
+        self.calls += calls
 
     def call(self, channel: int, now: int, frame: bytes, value: int | None, stored: Sequence[Stored] = ()) -> None:
         """A request, with its answer where it was answered at once."""
+        self.calls += 1
         passed, size = self._passed(now), len(frame) - 4
         if value is not None and not stored and size < LARGE:  # nearly all
             self._put(_CALL.pack(2, channel, passed, value, size), frame[4:])

@@ -4,8 +4,9 @@ A thread runs from an answer to its next request, a new one from the answer to i
 another thread runs waits, and the record tells when it was given: a replay follows that order, and has the same threads
 run at the same times.
 
-A thread that computes for PATIENCE_NS while others wait has company from then on: one more runs beside it, as in a box
-without a record, and what both do with the same memory is in nobody's order.
+A thread that computes for long while others wait has company from then on: one more runs beside it, as in a box
+without a record, and what both do with the same memory is in nobody's order. How long is a matter of its CPU time: on a
+busy machine it may get none for a while.
 """
 
 import time
@@ -13,26 +14,33 @@ from collections import deque
 from collections.abc import Callable, Set
 from typing import Final
 
-#: How long an answer waits for a thread that computes, and how often it is looked whether that does; how long a thread
-#: goes on while others wait for their turn.
-PATIENCE_NS: Final = 5_000_000
-MOST_LOOKS: Final = 40
+#: Nanoseconds between two looks at the thread that runs, while an answer waits for it.
+LOOK_NS: Final = 5_000_000
+#: CPU time after which a thread has company: for the first time, from when on the record is inexact, and later.
+ALONE_NS: Final = 25_000_000
+BESIDE_NS: Final = 2_500_000
+#: How long a thread goes on that makes calls while others wait for their turn.
 SLICE_NS: Final = 1_000_000
 #: In the place of a channel: a thread that has ended for the program, and not yet for the kernel.
 _LINGERING: Final = -1
 
 
 class OneByOne:
-    """Which threads run, by their channels, and which ones have answers that wait, in the order of their turns."""
+    """Which threads run, by their channels, and which ones have answers that wait, in the order of their turns.
+
+    moves: how often a thread was answered, or has asked.
+    """
 
     def __init__(self, *running: int) -> None:
         self._running = set(running)
         self._mixed = set(running)
         self._queue: deque[int] = deque()
         self._since_ns = 0
+        self.moves = 0
 
     def stops(self, channel: int) -> None:
         """A thread has made a request."""
+        self.moves += channel in self._running
         self._running.discard(channel)
 
     def lingers(self) -> None:
@@ -71,6 +79,7 @@ class OneByOne:
 
     def goes(self, channel: int, now: int) -> None:
         """A thread is answered."""
+        self.moves += 1
         if channel in self._queue:
             self._queue.remove(channel)
             self._since_ns = now
@@ -81,11 +90,10 @@ class OneByOne:
         self._running.add(channel)
 
 
-def wait_for_end(count: Callable[[], int], left: int, seconds: float) -> bool:
-    """Waits until the kernel counts no more than so many threads. Returns False where that takes longer."""
-    until = time.monotonic() + seconds
-    while count() > left:
-        if time.monotonic() >= until:
-            return False
+def wait_for_end(count: Callable[[], int], left: int, looks: int) -> bool:
+    """Looks a few times whether the kernel counts no more than so many threads. Returns False where it counts more."""
+    for _ in range(looks):
+        if count() <= left:
+            return True
         time.sleep(0.00002)
-    return True
+    return False

@@ -25,10 +25,12 @@ from proxybox.controller.drivers.engine import served_here
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox, RecordError
 from proxybox.controller.header import CALL_MAP, CALL_NO_THREAD, CALL_OPEN, LIBRARY, RECORDED, TOLD
+from proxybox.controller.process.activity import Patience
 from proxybox.controller.record.calls import PASSING
 from proxybox.controller.record.events import MOST_FILES, Encoder, Ended, File, LeftOut, OfFile, Refused, placed
+from proxybox.controller.record.exactness import BESIDE, LATE, LEFT_OUT, Inexact, as_data
 from proxybox.controller.record.format import FrameWriter, Kind
-from proxybox.controller.record.onebyone import MOST_LOOKS, PATIENCE_NS, OneByOne, wait_for_end
+from proxybox.controller.record.onebyone import ALONE_NS, BESIDE_NS, LOOK_NS, OneByOne, wait_for_end
 from proxybox.controller.record.redacting import Redacted
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.host.library import AlteredFile, LibraryFile
@@ -55,9 +57,8 @@ _READ, _PREAD = 0, 17
 _HEAVY: Final = 4096
 _STATUS: Final = abi.STAT.size
 
-#: Seconds that a driver waits for the end of a thread, how long it then runs for the others, and how often it is looked
-#: for.
-_ENDS_SOON, _LINGERS_NS, _LOOK_NS = 0.001, 2_000_000_000, 500_000
+#: How often a driver looks at once whether a thread has ended, and nanoseconds between its later looks.
+_LOOKS_AT_END, _NEXT_LOOK_NS = 12, 500_000
 
 _now = time.monotonic_ns
 #: Events, and the files of the library that they are the first to name, by their numbers.
@@ -68,14 +69,16 @@ class Recorder:
     """The record of one run, in a file that it is given.
 
     limit: bytes that the file may have. A run that needs more is ended; with `discard`, the file is emptied instead,
-    and `discard` called. fault: why the record is not complete, None where it is. started_ns: host time. meter: of the
-    guest, on whose account the recorder's thread works. The methods can be called from any thread.
+    and `discard` called. fault: why the record is not complete, None where it is. inexact: from where on it cannot be
+    replayed exactly, None where it can. started_ns: host time. meter: of the guest, on whose account the recorder's
+    thread works. The methods can be called from any thread.
     """
 
     def __init__(self, file: BinaryIO, limit: int, discard: Callable[[], object] | None = None) -> None:
         self.limit = limit
         self._discard = discard
         self.fault: str | None = None
+        self.inexact: Inexact | None = None
         self.is_full = False
         self.notes: list[tuple[Any, ...]] = []
         self.started_ns = _now()
@@ -159,7 +162,7 @@ class Recorder:
         for content in contents:
             for at in range(0, len(content), _PIECE):
                 self._write(Kind.CONTENT, content[at : at + _PIECE])
-        self._write(Kind.END, json.dumps(end).encode())
+        self._write(Kind.END, json.dumps({**end, "inexact": as_data(self.inexact)}).encode())
 
     # --- the recorder's thread ----------------------------------------------------------------------------------------
 
@@ -268,8 +271,16 @@ class Recorder:
         self._encoder.mapped(number)
 
     def _sent(self, signal: int, late: bool, now: int) -> None:
-        if not self._has_ended:  # other threads interrupt, and may do so as the guest ends
-            self._encoder.sent(signal, late, now)
+        if self._has_ended:  # other threads interrupt, and may do so as the guest ends
+            return
+        self._encoder.sent(signal, late, now)
+        if late:
+            self._inexact(LATE)
+
+    def _inexact(self, why: str) -> None:
+        """From the next call on, the program may do something else in a replay."""
+        if self.inexact is None:
+            self.inexact = Inexact(self._encoder.calls + 1, why)
 
     def _clocks(self, channel: int, at_ns: int, readings: bytes) -> None:
         self._encoder.clocks(channel, at_ns, readings)
@@ -294,6 +305,10 @@ _NO_THREAD: Final = CALL_NO_THREAD.to_bytes(4, "little")
 #: What takes effect when it is asked for: clone, what it has come to, exit_group.
 _AT_ONCE: Final = (_CLONE, _NO_THREAD, (231).to_bytes(4, "little"))
 _digests: dict[LibraryFile, bytes] = {}
+
+
+def _goes_on_waiting() -> None:
+    """The answer of a wait that nothing interrupts."""
 
 
 def _size(data: Any) -> int:
@@ -331,12 +346,12 @@ def is_named(node: object) -> bool:
 class RecordingDispatcher(Dispatcher):
     """Answers the requests of one box, and notes them for its record.
 
-    count_threads: how many threads the kernel counts in the guest. cpu_time: what it has used, in nanoseconds.
+    count_threads: how many threads the kernel counts in the guest. patience: for the thread that has its turn.
     """
 
     __slots__ = (
-        "_frame", "_lingers_until_ns", "_look_at_ns", "_notes", "_recorder", "_redacted", "_turns", "count_threads",
-        "cpu_time",
+        "_frame", "_is_lingering", "_look_at_ns", "_notes", "_recorder", "_redacted", "_turns", "_watched",
+        "count_threads", "patience",
     )  # fmt: skip
 
     patience_ns = 5_000_000
@@ -348,10 +363,11 @@ class RecordingDispatcher(Dispatcher):
         self._notes = recorder.notes
         self._frame = b""
         self._turns: OneByOne | None = None  # while there is one thread
-        self._lingers_until_ns = 0  # where a thread has ended that the kernel still counts
+        self._is_lingering = False  # whether a thread has ended that the kernel still counts
         self._look_at_ns = 0
+        self._watched = -1  # `OneByOne.moves` for which `patience` was begun
         self.count_threads: Callable[[], int] = lambda: 0
-        self.cpu_time: Callable[[], int] = lambda: 0
+        self.patience = Patience(lambda: 0, lambda: False)
         for stream, sink in enumerate((world.stdout, world.stderr)):
             sink.watch = lambda data, stream=stream: self._prints(stream, data)
 
@@ -369,7 +385,7 @@ class RecordingDispatcher(Dispatcher):
         self._frame, number = frame, frame[4:8]
         if turns is not None:
             turns.stops(channel)
-            if self._lingers_until_ns:
+            if self._is_lingering:
                 self._look_for_end(turns, now)
         try:
             reply = super().execute(thread, frame)
@@ -411,6 +427,7 @@ class RecordingDispatcher(Dispatcher):
                 self._recorder.note("mapped", node)
             return (reply,), None
         if isinstance(reply, tuple) and self._redacted is not None and self._is_redacted(channel, frame, reply):
+            self._recorder.note("inexact", LEFT_OUT)
             return (reply[0], *((address, LeftOut(len(data))) for address, data in reply[1:])), None
         if isinstance(reply, tuple) and len(reply) > 1 and len(reply[-1][1]) >= _PART:
             return reply, self._part(frame, reply)
@@ -510,20 +527,34 @@ class RecordingDispatcher(Dispatcher):
             return self._goes(channel, frame, reply, noted)
 
         def attempt() -> Reply | None:
-            if self._lingers_until_ns:
+            if self._is_lingering:
                 self._look_for_end(turns, _now())
             return go() if turns.has_turn(channel) else None
 
-        def wait(looks: int = 0) -> Blocked:
-            before = self.cpu_time()
+        def look() -> Reply:
+            return go() if turns.has_turn(channel, overdue=True) and self._goes_beside(turns) else wait()
 
-            def overdue() -> Reply:
-                computes = self.cpu_time() - before > PATIENCE_NS // 2 or looks >= MOST_LOOKS
-                return go() if computes and turns.has_turn(channel, overdue=True) else wait(looks + 1)
-
-            return Blocked(attempt, _now() + PATIENCE_NS, overdue, go)
+        def wait() -> Blocked:
+            return Blocked(attempt, _now() + LOOK_NS, look, _goes_on_waiting)  # the thread that runs takes a signal
 
         return wait()
+
+    def _goes_beside(self, turns: OneByOne) -> bool:
+        """Whether the thread whose turn is next goes on although another one runs: that one has computed for long.
+
+        It may also wait for something of which nothing is known here. A first thread that goes beside another one makes
+        the record inexact, so that this is put off for longer.
+        """
+        if self._watched != turns.moves:
+            self._watched = turns.moves
+            self.patience.begin()
+            return False
+        if not self.patience.is_over(ALONE_NS if self._recorder.inexact is None else BESIDE_NS):
+            return False
+        self._recorder.note("inexact", BESIDE)
+        if self._is_lingering:
+            self._gone(turns)
+        return True
 
     def _cloned(self, channel: int, reply: Reply) -> None:
         """Counts the thread that a call is about to begin as one that runs."""
@@ -541,19 +572,23 @@ class RecordingDispatcher(Dispatcher):
         Where that takes longer than nearly always, the waits for turns look for it: other guests may have this driver,
         too, and a hostile thread does not end at all.
         """
-        if not wait_for_end(self.count_threads, len(self._world.threads), _ENDS_SOON):
+        if not wait_for_end(self.count_threads, len(self._world.threads), _LOOKS_AT_END):
             turns.lingers()
-            self._lingers_until_ns = now + _LINGERS_NS
+            self._is_lingering = True
         self._wake_shared()
 
     def _look_for_end(self, turns: OneByOne, now: int) -> None:
         if now < self._look_at_ns:  # hundreds of waits may be tried at a time, and each look reads a file
             return
-        self._look_at_ns = now + _LOOK_NS
-        if self.count_threads() <= len(self._world.threads) or now >= self._lingers_until_ns:
-            self._lingers_until_ns = 0
-            turns.has_gone()
-            self._wake_shared()
+        self._look_at_ns = now + _NEXT_LOOK_NS
+        if self.count_threads() <= len(self._world.threads):
+            self._gone(turns)
+
+    def _gone(self, turns: OneByOne) -> None:
+        """No thread that has ended runs any more, or none is waited for."""
+        self._is_lingering = False
+        turns.has_gone()
+        self._wake_shared()
 
     def _wake_shared(self) -> None:
         """Has those look at their words that wait for the end of a thread."""

@@ -11,19 +11,23 @@ request that differs, or does not come, is the divergence, and ends the box.
 """
 
 import math
+import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
+from errno import EPERM
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from proxybox.controller.dispatch import TABLE, Dispatcher
+from proxybox.controller.audit import Denial
+from proxybox.controller.dispatch import TABLE, Dispatcher, denial_of
 from proxybox.controller.drivers.blocking import BlockingDriver
+from proxybox.controller.drivers.serving import Phase
 from proxybox.controller.effects import Blocked, Reply
-from proxybox.controller.errors import GuestMisbehaved, RecordError
+from proxybox.controller.errors import Denied, GuestMisbehaved, RecordError
 from proxybox.controller.header import CALL_CLOCKS, CALL_NO_THREAD, CLOCK_RING, REPLAYED, RING, TOLD, UNOBSERVED
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.keeper import Watch
@@ -39,40 +43,44 @@ from proxybox.controller.world.state import PENDING_MAX, Ended, Signal
 if TYPE_CHECKING:
     from proxybox.controller.world.state import GuestThread, World
 
-#: After this time without a call, where one has to come and nobody computes, it does not come.
-PATIENCE_NS: Final = 2_000_000_000
-#: A guest that has used less CPU time than this in that time computes nothing.
-_IDLE_NS: Final = PATIENCE_NS // 4
-#: A guest that computes may take so many times as long as it took then, and this besides.
+#: A guest that computes may take so many times the CPU time that it took then in all, and this besides.
 _TIMES_LONGER: Final = 20
 _COMPUTES_NS: Final = 10_000_000_000
-_LOOK_SECONDS: Final = 0.25
+#: Seconds between two looks whether a call can still come.
+_LOOK_SECONDS: Final = 0.05
+#: How often the driver has to look for calls until all that were on their way have come: the first look may have begun
+#: before they were.
+_ROUNDS: Final = 2
 #: Events that are looked through for the next call of a thread.
 _MOST_AHEAD, _MOST_BYTES = 4096, 16 << 20
 _RING_SIZE: Final = CLOCK_RING.size + 8 * RING
 #: The calls by which threads come and go: the driver goes by what their handlers do.
 _CLONE, _EXIT, _EXIT_GROUP = 56, 60, 231
 _OF_THREADS = frozenset({_CLONE, _EXIT, _EXIT_GROUP})
-_NUMBERS_OF_THREADS = frozenset(number.to_bytes(4, "little") for number in _OF_THREADS)
+#: The families of calls that the policy answers alone, with what such calls of the program have set before.
+_OF_POLICY: Final = frozenset({"identity", "refused"})
 #: What threads may still ask when the process ends: exit, a slice of a wait, their readings of clocks.
 _AT_THE_END: Final = frozenset({_EXIT, 202, CALL_CLOCKS})
 #: The calls that print what they have from elsewhere: sendfile, splice, tee, copy_file_range.
 _MOVING: Final = frozenset({40, 275, 276, 326})
+#: The calls that write the bytes at their second argument, as many as the third one says: write, pwrite64.
+_WRITING: Final = frozenset({1, 18})
 #: From this signal on, several of a kind can wait for a program.
 _REAL_TIME: Final = 32
-#: Seconds that the kernel may take to end a thread.
-_END_SECONDS: Final = 1.0
+#: How often it is looked whether a thread has ended, before it is looked whether it does anything.
+_LOOKS_AT_END: Final = 12
 #: The longest time that a record is believed to have passed between two events.
 _LONGEST_NS: Final = 3_600_000_000_000
 
 
 @attrs.frozen
 class Asked:
-    """A request for people: the call's name and what it asks."""
+    """A request for people: the call's name and arguments. compared: those by which requests are told apart."""
 
     thread: int
     name: str
     arguments: dict[str, Any]
+    compared: dict[str, Any] = attrs.field(factory=dict, repr=False)
 
 
 @attrs.frozen
@@ -98,10 +106,23 @@ class Divergence:
     got: Asked | None = None
 
 
+@attrs.frozen
+class _Idle:
+    """A guest whose threads all wait. spent: its CPU time. until: the driver's rounds after which no call has come."""
+
+    spent: int
+    until: int
+
+
 class _Diverged(Exception):
-    def __init__(self, why: str, expected: events.Call | None = None, got: "tuple[int, bytes] | None" = None) -> None:
+    """The replay parts. is_answer: in the answer to the last call, and not with the next one."""
+
+    def __init__(
+        self, why: str, expected: events.Call | None = None, got: "tuple[int, bytes] | None" = None, *,
+        is_answer: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(why)
-        self.why, self.expected, self.got = why, expected, got
+        self.why, self.expected, self.got, self.is_answer = why, expected, got, is_answer
 
 
 class Replayer(Dispatcher):
@@ -109,14 +130,16 @@ class Replayer(Dispatcher):
 
     rows: the record's table of calls. divergence: where the guest has parted from the record; None where it has not.
     is_over: whether the whole record was followed. speed: how many seconds of the record go by in one second; None for
-    as fast as can be.
+    as fast as can be. waits: whether all threads of the guest wait. rounds: how often the driver has looked for calls.
+    has_deadline: whether the driver is to do something for the guest at some time. loosely: the numbers of calls of
+    which only the kind is compared: where other answers are tried, the program makes up other times and names.
     """
 
     __slots__ = (
-        "_ahead", "_answers", "_at", "_begun_ns", "_concluded", "_exits", "_files", "_first", "_frames", "_given_up",
-        "_on_call", "_pauses", "_pending", "_read", "_rows", "_told_at", "_until", "calls_followed", "count_threads",
-        "divergence", "due", "is_over", "is_stopped", "is_unobserved", "kill", "next", "rest", "seen", "speed", "steps",
-        "wake",
+        "_ahead", "_answers", "_at", "_begun_ns", "_checked", "_concluded", "_exits", "_files", "_first", "_frames",
+        "_given_up", "_on_call", "_pauses", "_pending", "_plain", "_read", "_rows", "_told_at", "_until",
+        "calls_followed", "count_threads", "divergence", "due", "has_deadline", "is_over", "is_stopped",
+        "is_unobserved", "kill", "loosely", "next", "rest", "rounds", "seen", "speed", "steps", "waits", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -129,12 +152,18 @@ class Replayer(Dispatcher):
         self.wake: Callable[[], None] = lambda: None  # has the driver look again
         self.kill: Callable[[], None] = lambda: None  # ends the guest
         self.speed: float | None = None
+        self.loosely: Set[int] = frozenset()
         self.count_threads: Callable[[], int] = lambda: 0
+        self.waits: Callable[[], bool] = lambda: False
+        self.rounds = 0
+        self.has_deadline = False
         self._begun_ns = time.monotonic_ns()
         self.is_unobserved = True
         self._ahead: deque[events.Event] = deque()
         self._read: dict[int, bytes] = {}  # by channel: the readings that came with a request
         self._rows = rows
+        self._checked = {number for number, row in TABLE.items() if row.family in _OF_POLICY and number in rows}
+        self._plain = frozenset(number.to_bytes(4, "little") for number in rows.keys() - _OF_THREADS - self._checked)
         self._files = files
         self.rest = recorded
         self.next: events.Event | None = None
@@ -174,7 +203,7 @@ class Replayer(Dispatcher):
             and event.answer is not None
             and event.frame == frame
             and event.channel == channel
-            and frame[4:8] not in _NUMBERS_OF_THREADS
+            and frame[4:8] in self._plain
             and self.speed is None
             and self.calls_followed + 1 < self._first
         ):
@@ -208,26 +237,38 @@ class Replayer(Dispatcher):
         threading.Thread(target=self._watch, args=(process.watch,), name="proxybox-replay", daemon=True).start()
 
     def _watch(self, watch: Watch) -> None:
-        since, seen, used = time.monotonic_ns(), -1, 0
+        seen, used, idle = -1, 0, None
         while not self._concluded.wait(_LOOK_SECONDS):
-            now = time.monotonic_ns()
             if self.steps != seen or self._pauses:
-                since, seen, used = now, self.steps, watch.cpu_time_ns()
+                seen, used, idle = self.steps, watch.cpu_time_ns(), None
                 continue
-            computed, event = watch.cpu_time_ns() - used, self.next
-            is_idle = now - since >= PATIENCE_NS and computed < _IDLE_NS
-            if is_idle and self.due and self.due[0] > now:
-                self.due[:] = [now]  # nobody computes, so the signal comes now
+            spent, event = watch.cpu_time_ns(), self.next
+            if not self.waits() or self.has_deadline:
+                idle = None
+                then = 0 if self.seen is None else self.seen.at_ns
+                took = event.at_ns - then if isinstance(event, events.Call) else 0
+                if spent - used > _COMPUTES_NS + _TIMES_LONGER * min(max(took, 0), _LONGEST_NS):
+                    self._give_up(watch)
+                    return
+            elif idle is None or idle.spent != spent:
+                idle = _Idle(spent, self.rounds + _ROUNDS)
                 self.wake()
-                since = now
-                continue
-            then = event.at_ns - (0 if self.seen is None else self.seen.at_ns) if isinstance(event, events.Call) else 0
-            if is_idle or computed > _COMPUTES_NS + _TIMES_LONGER * min(max(then, 0), _LONGEST_NS):
-                expected = event if isinstance(event, events.Call) else None
-                waiting = next(iter(self._pending.items()), None)
-                self._given_up = _Diverged("a call does not come", expected, waiting)
-                watch.kill()
+            elif self.rounds < idle.until:
+                self.wake()
+            elif self.due:
+                self.due[:] = [time.monotonic_ns()]  # nobody computes, so the signal comes now
+                idle = None
+                self.wake()
+            else:
+                self._give_up(watch)
                 return
+
+    def _give_up(self, watch: Watch) -> None:
+        """Ends the guest: the call that has to come does not."""
+        expected = self.next if isinstance(self.next, events.Call) else None
+        waiting = next(iter(self._pending.items()), None)
+        self._given_up = _Diverged("a call does not come", expected, waiting)
+        watch.kill()
 
     # --- following the record -----------------------------------------------------------------------------------------
 
@@ -293,6 +334,10 @@ class Replayer(Dispatcher):
             return TOLD.pack(0, 0)
         return TOLD.pack(0, UNOBSERVED | REPLAYED) + self._ring(0)
 
+    def _is_told(self, address: int, data: bytes) -> bool:
+        """Whether bytes are stored where the guest has what it is told."""
+        return bool(self._told_at) and address < self._told_at + TOLD.size and address + len(data) > self._told_at
+
     def _told_anew(self, address: int, data: bytes) -> bytes:
         """Returns what a guest is told that was told something in the middle of the run, as by a session's audit."""
         if address != self._told_at or len(data) != TOLD.size:
@@ -319,7 +364,8 @@ class Replayer(Dispatcher):
             frame = self._pending.pop(event.channel, None)
             if frame is None:
                 return False  # the call of this thread has to come first
-            self._compare(event, frame)
+            if not self._compare(event, frame):
+                event = _fitted(event, frame)
             self.calls_followed += 1
             self.seen = event
             if self._on_call is not None and self._at in (None, self.calls_followed):
@@ -333,7 +379,11 @@ class Replayer(Dispatcher):
                 return False
             self._step()
             self._carry_effects(event.channel, frame, event.effects)
+            if (number := number_of(frame)) not in self._rows:
+                self.count_unknown(number)
             if event.answer is not None:
+                if number in self._checked:
+                    self._check(event, frame, event.answer)
                 self._answer(event.channel, frame, event.answer, event.at_ns)
             else:
                 self._frames[event.channel] = frame
@@ -368,14 +418,20 @@ class Replayer(Dispatcher):
     def _wait(self, event: events.Sent) -> int:
         return min(max(0, event.at_ns - (0 if self.seen is None else self.seen.at_ns)), _LONGEST_NS)
 
-    def _compare(self, event: events.Call, frame: bytes) -> None:
-        """Raises _Diverged unless the guest asks what it asked then, and GuestMisbehaved for a malformed request."""
+    def _compare(self, event: events.Call, frame: bytes) -> bool:
+        """Raises _Diverged unless the guest asks what it asked then, and GuestMisbehaved for a malformed request.
+
+        Returns False where only the kind of the call was compared.
+        """
         if _readings(event) != self._read.pop(event.channel, b""):
             raise _Diverged("the program reads clocks at other times before this call", event, (event.channel, frame))
         number = number_of(frame)
         row = self._rows.get(number)
+        if number == number_of(event.frame) and self.calls_followed + 1 in self.loosely:
+            return False
         if number != number_of(event.frame) or (row is not None and not same(row, frame, event.frame)):
             raise _Diverged("the program asks something else", event, (event.channel, frame))
+        return True
 
     def _carry_effects(self, channel: int, frame: bytes, effects: tuple[events.Effect, ...]) -> None:
         world = self._world
@@ -385,6 +441,44 @@ class Replayer(Dispatcher):
                 sink.write(self._printed(frame, effect))
             elif isinstance(effect, events.Mapped):
                 self._map(channel, effect.file)
+            elif isinstance(effect, events.Refused):
+                self.count_denial(Denial(effect.call, effect.errno, effect.reason))
+
+    def look_at_policy(self, *, does: bool) -> None:
+        """Sets whether answers are compared with those of the policy: not where somebody else may have answered."""
+        self._checked = self._checked if does else set()
+
+    def _check(self, event: events.Call, frame: bytes, answer: events.Answer) -> None:
+        """Raises _Diverged unless a call was answered as the policy answers it."""
+        thread = next((each for each in self._world.threads if each.channel == event.channel), None)
+        row, refused = TABLE[number_of(frame)], None
+        if thread is None:
+            return
+        try:
+            reply = row.invoke(self._world, thread, frame)
+        except Denied as denied:
+            denial = denial_of(row.name, denied)
+            refused, reply = events.Refused(denial.call, denial.errno, denial.reason), -(denied.errno or EPERM)
+        except OSError as error:
+            reply = -(error.errno or 0)
+        value, *stored = reply if isinstance(reply, tuple) else (reply,)
+        then = next((each for each in event.effects if isinstance(each, events.Refused)), None)
+        if (value, refused) != (answer.value, then) or stored != self._writes(frame, answer):
+            why = f"the policy answers this call with {value}, and not with {answer.value}"
+            raise _Diverged(why, event, is_answer=True)
+
+    def _writes(self, frame: bytes, answer: events.Answer) -> list[tuple[int, bytes]]:
+        """Returns what an answer stores, each at its address."""
+        if not answer.stored:
+            return []
+        registers = events.REGISTERS(frame)
+        return [
+            (
+                ((0 if each.register == events.NO_REGISTER else registers[each.register]) + each.offset) % (1 << 64),
+                self._bytes(each.data),
+            )
+            for each in answer.stored
+        ]
 
     def _answer(self, channel: int, frame: bytes, answer: events.Answer, at_ns: int) -> None:
         value, number = answer.value, number_of(frame)
@@ -401,15 +495,10 @@ class Replayer(Dispatcher):
             self.steps += 1
         if number == _EXIT:
             return  # another thread may soon have its channel
-        writes: list[tuple[int, bytes]] = []
-        if answer.stored:
-            registers = events.REGISTERS(frame)
-            for each in answer.stored:
-                base = 0 if each.register == events.NO_REGISTER else registers[each.register]
-                address, data = (base + each.offset) % (1 << 64), self._bytes(each.data)
-                if self._told_at and address < self._told_at + TOLD.size and address + len(data) > self._told_at:
-                    data = self._told_anew(address, data)
-                writes.append((address, data))
+        writes = [
+            (address, self._told_anew(address, data) if self._is_told(address, data) else data)
+            for address, data in self._writes(frame, answer)
+        ]
         writes += self._given(channel)
         if number == _CLONE and value > 0:
             writes += self._given(value & 0xFFFF)
@@ -438,9 +527,17 @@ class Replayer(Dispatcher):
         except OSError as error:
             done = -(error.errno or 0)
         if thread.exited:
-            wait_for_end(self.count_threads, len(world.threads), _END_SECONDS)
+            self._await_end(len(world.threads))
         if done != value:
             raise RecordError(f"the thread that the record has cannot be made here ({TABLE[number].name})")
+
+    def _await_end(self, left: int) -> None:
+        """Waits until the kernel has ended a thread: it clears the word by which others wait for it.
+
+        A hostile thread that waits instead is not waited for, and one that computes is ended by `_watch`.
+        """
+        while not wait_for_end(self.count_threads, left, _LOOKS_AT_END) and not self.waits():
+            pass
 
     def _made(self, channel: int, granted: int) -> int:
         """Returns how a clone ended that was granted: where the kernel made no thread then, none is made now."""
@@ -456,6 +553,7 @@ class Replayer(Dispatcher):
             self._step()
         else:
             self._ahead.remove(coming)
+        self._carry_effects(channel, coming.frame, coming.effects)
         self.calls_followed += 1
         return int(error) - (1 << 64)
 
@@ -463,7 +561,8 @@ class Replayer(Dispatcher):
         if isinstance(data, bytes):
             return data
         if isinstance(data, events.LeftOut):
-            raise _Diverged(f"the record leaves out {data.size:,} bytes that the program reads here", self.seen)
+            why = f"the record leaves out {data.size:,} bytes that the program reads here"
+            raise _Diverged(why, self.seen, is_answer=True)
         return self._file(data.file).pread(data.size, data.offset)
 
     def _file(self, number: int) -> LibraryFile:
@@ -507,7 +606,7 @@ class Replayer(Dispatcher):
     def _diverge(self, parting: _Diverged) -> None:
         expected = parting.expected
         self.divergence = Divergence(
-            self.calls_followed + 1,
+            self.calls_followed + (not parting.is_answer),
             parting.why,
             None if expected is None else self.asked(expected.channel, expected.frame),
             None if parting.got is None else self.asked(*parting.got),
@@ -522,8 +621,8 @@ class Replayer(Dispatcher):
         if row is None:
             return Asked(thread, f"call_{number}", {})
         try:
-            return Asked(thread, row.name, row.arguments(frame))
-        except (OSError, GuestMisbehaved):
+            return Asked(thread, row.name, *row.both(frame))
+        except (GuestMisbehaved, RecordError):
             return Asked(thread, row.name, {})
 
 
@@ -531,6 +630,17 @@ def _readings(call: events.Call | None) -> bytes:
     """Returns the readings of clocks that came with a recorded call."""
     effects = () if call is None else call.effects
     return next((each.raw for each in effects if isinstance(each, events.Clocks)), b"") if effects else b""
+
+
+def _fitted(call: events.Call, frame: bytes) -> events.Call:
+    """Returns a recorded call as a request that was compared loosely is answered: what that writes is written whole."""
+    size, then = events.REGISTERS(frame)[2], events.REGISTERS(call.frame)[2]
+    if number_of(frame) not in _WRITING or call.answer is None or call.answer.value != then:
+        return call
+    effects = tuple(
+        events.Printed(each.stream, size) if isinstance(each, events.Printed) else each for each in call.effects
+    )
+    return attrs.evolve(call, answer=events.Answer(size), effects=effects)
 
 
 def _weight(event: events.Event) -> int:
@@ -562,7 +672,29 @@ class ReplayDriver(BlockingDriver):
     def waits(self) -> tuple[dict[int, int], list[int], int | None]:
         """As `Serving.waits`, with the time of the next signal."""
         fds, callers, due = super().waits()
+        self.replayer.has_deadline = due is not None
         return fds, callers, min((each for each in (due, *self._due) if each is not None), default=None)
+
+    def serve_alone(self, *, once: bool = False) -> bool:
+        """As `Serving.serve_alone`. It also looks whether it was woken, as `Replayer` does where no call comes."""
+        poll, main = select.poll(), self._main
+        self.replayer.has_deadline = False
+        for fd in (self.main_fd, self._wake):
+            poll.register(fd, select.POLLIN)
+        while self.is_alone and not self.is_over:
+            ready = dict(poll.poll())
+            if ready.keys() != {self.main_fd}:
+                self.step(ready)
+                continue
+            frame = main.channel.receive()
+            if frame == b"":
+                self._phase = Phase.GONE
+            elif frame is not None:
+                self._answer(main, frame)
+            self.replayer.rounds += 1
+            if once:
+                break
+        return self.is_alone
 
     def step(self, ready: Any) -> None:
         """As `Serving.step`, and sends a signal whose time has come."""
@@ -570,3 +702,4 @@ class ReplayDriver(BlockingDriver):
         if not self.is_over:
             self.replayer.look(time.monotonic_ns())
             self._after()
+        self.replayer.rounds += 1

@@ -32,11 +32,25 @@ from proxybox.controller.world.stdin import Stdin
 LIMIT_NS, _BEGIN_LIMIT, _MOST, _MOST_FRAMES, _TEXT = 300_000_000, 20, 1 << 16, 300, 400
 _WRITE, _EXIT, _EXIT_GROUP = 1, 60, 231
 
-#: Finds the program's innermost frame. Those of the source itself come before it; PyPy's embedding interface has one.
+#: Finds the program's innermost frame. Those of the source itself come before it; PyPy's embedding interface has one,
+#: and so has what PyPy starts a program with. Where none of the program's own functions runs any more, an exception has
+#: ended it, whose innermost frame this is then, or it prints what is left (None).
 _FRAME = """\
 import sys
 def of_the_program():
-    return sys._getframe(4 if sys.implementation.name == "pypy" else 3)
+    try:
+        frame = sys._getframe(4 if sys.implementation.name == "pypy" else 3)
+    except ValueError:
+        frame = None
+    own = frame
+    while own is not None and own.f_code.co_filename == "app_main.py":
+        own = own.f_back
+    if own is not None:
+        return frame
+    trace = getattr(sys, "last_traceback", None)
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return None if trace is None else trace.tb_frame
 """
 #: Tells the frames of the program, from the innermost one on.
 _STACK = (
@@ -59,7 +73,7 @@ _SESSION = (
     _FRAME
     + """\
 def enter():
-    sys.proxybox_frame = of_the_program()
+    sys.proxybox_frame, sys.proxybox_main = of_the_program(), sys.modules.get("__main__")
     posix, source, boot = __import__("posix"), b"", {"__name__": "bootstrap"}
     fd = posix.open("/usr/lib/proxybox/bootstrap.py", posix.O_RDONLY)
     piece = posix.read(fd, 65536)
@@ -78,8 +92,8 @@ enter()
 _NAMES = """\
 import sys
 frame = sys.__dict__.pop("proxybox_frame")
-globals().update(frame.f_globals)
-globals().update(frame.f_locals)
+globals().update(vars(sys.proxybox_main) if frame is None else {**frame.f_globals, **frame.f_locals})
+__import__("sys").__dict__.pop("proxybox_main")
 """
 
 

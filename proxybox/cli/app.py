@@ -44,12 +44,13 @@ Examples:
   proxybox run --policy strict --timeout 2 untrusted.py
   proxybox run --mount ./data:/data --set limits.threads=1 script.py
   proxybox run --record run.pbx script.py
+  proxybox run --record run.pbx --check script.py
 
 \b
 Exit status: the program's own, or
   124 time limit   137 memory limit   153 output, disk or call limit
   126 ended for a refused call        128 + N killed by signal N
-  130 interrupted  125 proxybox could not run it              2 usage"""
+  130 interrupted  125 proxybox could not run it, or the record does not replay   2 usage"""
 
 TRACE_HELP = """Run a program in a box and show each call it makes to the operating system.
 

@@ -67,6 +67,7 @@ def _told(found: Difference, paint: Paint) -> Iterator[str]:
         yield "The records have more calls than are compared: this is about the first of them."
     if not found.is_aligned:
         yield "Not all of their calls could be aligned and looked at: this is about the others."
+    yield from _outcome(found, paint)
     yield from _given(found, paint)
     if found.parting is not None:
         thread = f", in thread {found.parting.thread}" if found.parting.thread else ""
@@ -75,7 +76,6 @@ def _told(found: Difference, paint: Paint) -> Iterator[str]:
         yield from _pair(_numbered(found.parting.a.number, found.parting.a.line),
                          _numbered(found.parting.b.number, found.parting.b.line), paint)  # fmt: skip
     yield from _causes(found, paint)
-    yield from _outcome(found, paint)
     if found.first is not None:
         yield ""
         yield f"The first answer that differs is {found.first.kind.words}, {_shown(found.first.call)}:"
@@ -90,14 +90,14 @@ def _told(found: Difference, paint: Paint) -> Iterator[str]:
 
 
 def _outcome(found: Difference, paint: Paint) -> Iterator[str]:
-    for line in found.lines:
-        yield ""
-        yield f"The first line of {line.stream} that differs is line {line.number:,}:"
-        yield from _pair(line.ours, line.theirs, paint)
     if found.ends[0] != found.ends[1]:
         yield ""
         yield "They ended:"
         yield from _pair(ended(found.ends[0]), ended(found.ends[1]), paint)
+    for line in found.lines:
+        yield ""
+        yield f"The first line of {line.stream} that differs is line {line.number:,}:"
+        yield from _pair(line.ours, line.theirs, paint)
 
 
 def _given(found: Difference, paint: Paint) -> Iterator[str]:
@@ -157,7 +157,7 @@ def _row(row: Row, paint: Paint) -> Iterator[str]:
         ours, theirs = row.skipped
         yield paint("dim", f"... {ours:,} calls" if ours == theirs else f"... {ours:,} calls of a, {theirs:,} of b")
         return
-    if row.how == "same" and row.a is not None:
+    if row.how in ("same", "renamed") and row.a is not None:
         yield f"  {_shown(row.a.line)}"
         return
     for mark, colour, place in (("-", "red", row.a), ("+", "green", row.b)):

@@ -139,7 +139,10 @@ class _Making:
 
 
 class Strace:
-    """Prints calls as strace(1) would: seconds since the start, the thread, the call, how long it waited."""
+    """Prints calls as strace(1) would: their numbers, seconds since the start, the thread, how long each waited.
+
+    They come in the order of their answers, so that their numbers are not those of the lines where threads wait.
+    """
 
     def __init__(self, out: TextIO) -> None:
         self._out = Bounded(out)
@@ -154,7 +157,7 @@ class Strace:
         """Prints one call."""
         took = waited(call)
         self._out.write(
-            f"{call.at:11.6f} [{call.thread}] {line(as_oscall(call), self._paint)}"
+            f"{call.number:6} {call.at:11.6f} [{call.thread}] {line(as_oscall(call), self._paint)}"
             f"{f' <{took:.6f}>' if took else ''}{self._place(call)}\n"
         )
 
@@ -166,7 +169,7 @@ class Strace:
     def signals(self, received: list[RecordedSignal]) -> None:
         """Prints signals that came, as strace does."""
         for each in received:
-            self._out.write(f"{each.at:11.6f} --- {argument('kill', 'sig', each.signal)} ---\n")
+            self._out.write(f"{'':6} {each.at:11.6f} --- {argument('kill', 'sig', each.signal)} ---\n")
 
 
 def show(told: Sequence[Section], out: TextIO) -> None:

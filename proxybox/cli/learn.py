@@ -22,7 +22,7 @@ from proxybox.cli.failures import CommandError, UsageError
 from proxybox.cli.run import interrupted, program_of, tell_failure
 from proxybox.cli.streams import text_file
 from proxybox.learning.hostfiles import Host
-from proxybox.learning.learner import Enough, Learned, Learner, Run
+from proxybox.learning.learner import WELL, Enough, Learned, Learner, Run, passes
 from proxybox.learning.merging import merged
 from proxybox.learning.needs import Writes, counted
 from proxybox.learning.observing import Observed
@@ -39,6 +39,7 @@ _MOST_INPUT: Final = 64 << 20
 _WRITES: Final[tuple[Writes, ...]] = ("memory", "overlay", "rw")
 #: The end of what the program has printed to stderr, when it does not pass.
 _LINES_SHOWN: Final = 10
+_MOST_STATUSES: Final = 256
 _NO_TERMINAL: Final = (
     "learn asks before it lets anything in, and there is no terminal to ask at: run it at one, or give --accept-all "
     "(and --allow PATH for each secret)"
@@ -77,6 +78,7 @@ def learned_from(parsed: Parsed) -> Learned:
         writes=one_of("--writes", parsed.text("writes") or "memory"),
         rounds=rounds(parsed.text("rounds")),
         generalise=parsed.flag("generalise"),
+        accepted=accepted(parsed.texts("exit_status")),
         tell=lambda line: print(f"proxybox: {on_one_line(line)}", file=sys.stderr, flush=True),
     )
     return learner.learn()
@@ -120,6 +122,16 @@ def with_value(variable: str) -> str:
     if variable not in os.environ:
         raise UsageError(f"--env: there is no environment variable {variable!r} here; want NAME=VALUE, or one that is")
     return f"{variable}={os.environ[variable]}"
+
+
+def accepted(statuses: Sequence[str]) -> frozenset[int]:
+    """Returns the exit statuses with which the program ends well. Raises UsageError."""
+    found = set(WELL)
+    for each in statuses:
+        if not (each.isascii() and each.isdigit() and int(each) < _MOST_STATUSES):
+            raise UsageError(f"--exit-status: want a number from 0 to {_MOST_STATUSES - 1}, got {each!r}")
+        found.add(int(each))
+    return frozenset(found)
 
 
 def argument_sets(parsed: Parsed) -> list[Parsed]:
@@ -331,7 +343,7 @@ def summary(learned: Learned) -> list[str]:
     if learned.passes:
         return [*lines, f"the program passes under this policy, with {counted(len(learned.lines), 'line')} learned"]
     for run in learned.runs:
-        if not run.result.ok:
+        if not passes([run], learned.accepted):
             last = run.result.stderr.rstrip("\n").split("\n")[-_LINES_SHOWN:]
             lines += [f"| {shown(line)}" for line in last if line]
             lines.append(f"the program does not pass: {shown(run.result.summary())}")

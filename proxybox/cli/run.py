@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from proxybox.cli import streams
 from proxybox.cli.arguments import Parsed
 from proxybox.cli.choosing import choose_policy, chosen_packages
-from proxybox.cli.exits import EXIT_CANCELLED, exit_status
+from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN, exit_status
 from proxybox.cli.failures import CommandError, UsageError, complain
 from proxybox.terminal.settings import kept_terminal
 
 if TYPE_CHECKING:
     from proxybox.policies import Policy
     from proxybox.program import Program
+    from proxybox.records.replaying import Replay
     from proxybox.result import Result
     from proxybox.sandbox import Sandbox
 
@@ -26,20 +27,35 @@ def run(parsed: Parsed) -> int:
     """
     as_json = parsed.flag("json")
     try:
-        check_signing(parsed)
+        check_record(parsed)
         result = run_box(parsed, choose_policy(parsed), capture=as_json)
         sign_record(parsed, result)
+        checked = replayed(parsed, result)
     except KeyboardInterrupt:
         return interrupted()
     except Exception as error:
         return tell_failure(error)
     if as_json:
-        print_json(result)
+        print_json(result, checked)
     else:
         tell(result, verbose=parsed.flag("verbose"))
-    if parsed.flag("review"):
-        return reviewed(result)
-    return exit_status(result)
+        if checked is not None:
+            from proxybox.cli.replay import tell_replay
+
+            tell_replay(checked)
+    status = reviewed(result) if parsed.flag("review") else exit_status(result)
+    return status if checked is None or checked.ok else EXIT_CANNOT_RUN
+
+
+def replayed(parsed: Parsed, result: "Result") -> "Replay | None":
+    """Replays the record of a run, where --check asks for that. Raises RecordError where it cannot be replayed."""
+    if not parsed.flag("check") or result.record is None:
+        return None
+    from proxybox.records.replaying import replay
+
+    guest, library = parsed.text("guest"), parsed.text("guest_library")
+    packages = chosen_packages(parsed.texts("packages"), guest, library)
+    return replay(result.record, guest=guest, guest_library=library, packages=packages)
 
 
 def reviewed(result: "Result") -> int:
@@ -57,11 +73,14 @@ def reviewed(result: "Result") -> int:
     return exit_status(result)
 
 
-def check_signing(parsed: Parsed) -> None:
-    """Raises UsageError or CommandError where a record shall be signed and cannot be."""
+def check_record(parsed: Parsed) -> None:
+    """Raises UsageError or CommandError where a record shall be signed or replayed and cannot be."""
+    has_record = parsed.text("record") is not None
+    if parsed.flag("check") and not has_record:
+        raise UsageError("--check replays a record: name one with --record")
     if (key := parsed.text("sign")) is None:
         return
-    if parsed.text("record") is None:
+    if not has_record:
         raise UsageError("--sign signs a record: name one with --record")
     signing().public_key_id(key)
 
@@ -201,11 +220,16 @@ def interrupted() -> int:
     return EXIT_CANCELLED
 
 
-def print_json(result: "Result") -> None:
-    """Prints the result as one JSON object on stdout."""
+def print_json(result: "Result", checked: "Replay | None" = None) -> None:
+    """Prints the result as one JSON object on stdout, with what came of the replay of its record."""
     import json
 
-    json.dump(result.to_dict(), sys.stdout, indent=2, default=str)
+    told = result.to_dict()
+    if checked is not None:
+        from proxybox.cli.replay import as_data
+
+        told["check"] = as_data(checked)
+    json.dump(told, sys.stdout, indent=2, default=str)
     sys.stdout.write("\n")
 
 
@@ -214,12 +238,14 @@ def tell(result: "Result", *, verbose: bool) -> None:
     lines = [f"proxybox: {each}" for each in result.explanations]
     if result.record_fault:
         lines.append(f"proxybox: the record is not complete: {result.record_fault}")
+    if (inexact := result.record_inexact) is not None:
+        lines.append(f"proxybox: from call {inexact.call:,} on, a replay of the record may part: {inexact.why}")
     if verbose:
         lines += summary(result)
     if lines:
         from proxybox.terminal.harmless import harmless_lines
 
-        sys.stderr.write(harmless_lines("\n".join(lines) + "\n"))
+        sys.stderr.write(streams.line_break() + harmless_lines("\n".join(lines) + "\n"))
 
 
 def summary(result: "Result") -> list[str]:

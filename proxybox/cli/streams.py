@@ -88,9 +88,12 @@ def writer(fd: int, escapes: str) -> Write:
     escapes: the value of the policy's output.escapes: "raw", "neutralise", or "auto" (neutralise on terminals only).
     The function raises BrokenPipeError or WriteFailed; the program's own write then fails in the same way.
     """
+    place = _place(fd)
 
     def write_all(data: bytes) -> None:
         view = memoryview(data)
+        if data:
+            _last[place] = data[-1:]
         while view:
             try:
                 view = view[os.write(fd, view) :]
@@ -109,6 +112,23 @@ def writer(fd: int, escapes: str) -> Write:
 
     harmless = TerminalFilter()
     return lambda data: write_all(harmless.feed(data))
+
+
+#: The last byte that was written to each file, pipe or terminal, which several descriptors may share.
+_last: dict[tuple[int, int], bytes] = {}
+
+
+def _place(fd: int) -> tuple[int, int]:
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return -1, -1
+    return found.st_dev, found.st_ino
+
+
+def line_break() -> str:
+    """Returns what ends a line of the program's before a message on standard error; "" where none was begun."""
+    return "" if _last.pop(_place(2), b"\n") == b"\n" else "\n"
 
 
 def standard_input() -> Any:

@@ -2,11 +2,15 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from proxybox.cli.failures import CommandError
 from proxybox.cli.run import interrupted, signing, tell_failure
+from proxybox.controller.record.exactness import as_data
+from proxybox.policies import Policy
+from proxybox.policies.dumping import to_dict, toml_line
 from proxybox.records.record import Record
 from proxybox.terminal.harmless import harmless_lines, on_one_line
 
@@ -43,6 +47,7 @@ def checked(path: Path, keys: tuple[str, ...]) -> tuple[dict[str, Any], list[str
             "record": str(path), "guest": record.guest, "recorded": record.recorded, "argv": list(record.argv),
             "calls": calls, "status": None if result is None else str(result.status),
             "exit_code": None if result is None else result.exit_code, "signatures": [],
+            "inexact": as_data(record.reader.inexact), "policy": to_dict(record.policy),
         }  # fmt: skip
     if result is None:
         problems.append("the record is not complete: it does not tell how the run ended")
@@ -61,7 +66,26 @@ def in_words(told: dict[str, Any]) -> list[str]:
         f"{told['record']}: {told['guest']} {' '.join(told['argv'][1:])}",
         f"recorded {told['recorded']}, {told['calls']:,} OS calls{ended}",
     ]
+    lines += [f"under {line}" for line in _policy(told["policy"])[:1]]
+    lines += [f"  {line}" for line in _policy(told["policy"])[1:]]
+    if (inexact := told["inexact"]) is not None:
+        lines.append(f"inexact from call {inexact['call']:,} on: {inexact['why']}")
     lines += [f"signed by key {each['key_id'][:16]}" for each in told["signatures"] if each["valid"]]
     if not told["signatures"]:
         lines.append("not signed")
     return [on_one_line(line) for line in lines]
+
+
+def _policy(told: dict[str, Any]) -> list[str]:
+    """Returns in words what a policy is, by what it has otherwise than the default one."""
+    usual = set(_lines(to_dict(Policy())))
+    other = [line for line in _lines(told) if line not in usual]
+    return ["the default policy, but for:", *other] if other else ["the default policy"]
+
+
+def _lines(policy: dict[str, Any]) -> Iterator[str]:
+    for section, value in policy.items():
+        if isinstance(value, dict):
+            yield from (f"{section}.{toml_line(key, inner)}" for key, inner in value.items())
+        else:
+            yield toml_line(section, value)

@@ -5,7 +5,7 @@ there is kept apart while it is learned (`for_learning`).
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Final
 
 import attrs
@@ -17,8 +17,10 @@ from proxybox.learning.needs import MOST_TOLD, Needs, Search, Writes, counted
 from proxybox.learning.observing import Observed
 from proxybox.learning.proposals import Proposal, covers, shown, with_mount, without_mount
 from proxybox.policies import Mount, Policy, PolicyError, evolve
-from proxybox.result import Result
+from proxybox.result import Result, Status
 
+#: The exit statuses of programs that end well, where nothing else is said.
+WELL: Final = frozenset({0})
 #: Runs to find out what can be taken away again, and the seconds that they may take together.
 MOST_TRIALS: Final = 24
 _MOST_SECONDS: Final = 120.0
@@ -50,7 +52,7 @@ class Learned:
 
     policy: the one that was agreed to. lines: what it has beyond the first one. declined: what was not let in. dropped:
     what was let in and was not needed. told: what else is to be known, in words. runs: the last ones. rounds: how often
-    the program was run before it passed.
+    the program was run before it passed. accepted: the exit statuses with which it ends well.
     """
 
     policy: Policy
@@ -60,11 +62,12 @@ class Learned:
     told: tuple[str, ...] = ()
     runs: tuple[Run, ...] = ()
     rounds: int = 0
+    accepted: Container[int] = WELL
 
     @property
     def passes(self) -> bool:
         """Whether the program ended well with each set of its arguments."""
-        return passes(self.runs)
+        return passes(self.runs, self.accepted)
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -72,6 +75,7 @@ class Learner:
     """Learns a policy for one program.
 
     policy: the first one. run: runs the program. decide: says what is let in. tell: is told of each round, in a line.
+    accepted: the exit statuses with which the program ends well.
     """
 
     policy: Policy
@@ -81,11 +85,13 @@ class Learner:
     writes: Writes = "memory"
     rounds: int = 100
     generalise: bool = False
+    accepted: Container[int] = WELL
     tell: Callable[[str], object] = lambda _: None
     _first: Policy = attrs.field(default=attrs.Factory(lambda self: self.policy, takes_self=True), init=False)
     _lines: dict[str, Proposal] = attrs.field(factory=dict, init=False)
     _declined: dict[str, Proposal] = attrs.field(factory=dict, init=False)
     _told: dict[str, None] = attrs.field(factory=dict, init=False)
+    _passed: "tuple[Policy, dict[str, Proposal], tuple[Run, ...]] | None" = attrs.field(default=None, init=False)
 
     def learn(self) -> Learned:
         """Returns the policy that was agreed to, and how the program ends under it."""
@@ -101,6 +107,8 @@ class Learner:
                         raise
                     continue
                 self.tell(f"run {number}: {'; '.join(shown(run.result.summary()) for run in runs)}")
+                if self._passes(runs):
+                    self._passed = self.policy, dict(self._lines), runs
                 if not self._widen(runs):
                     break
                 if number >= self.rounds:
@@ -109,8 +117,9 @@ class Learner:
                     break
         except Enough:
             runs = self._run(self.policy)
-        dropped = self._drop(runs) if passes(runs) else ()
-        if self.generalise and passes(runs):
+        runs = self._as_it_passed(runs)
+        dropped = self._drop(runs) if self._passes(runs) else ()
+        if self.generalise and self._passes(runs):
             self._generalise()
         if dropped or self.generalise:
             runs = self._run(self.policy)
@@ -122,7 +131,23 @@ class Learner:
             told=self._told_in_all(),
             runs=runs,
             rounds=number,
+            accepted=self.accepted,
         )
+
+    def _passes(self, runs: Sequence[Run]) -> bool:
+        return passes(runs, self.accepted)
+
+    def _as_it_passed(self, runs: tuple[Run, ...]) -> tuple[Run, ...]:
+        """Returns the last runs. Where they fail, the last policy comes back under which the program has passed."""
+        if self._passes(runs) or self._passed is None:
+            return runs
+        policy, lines, passed = self._passed
+        for name, line in self._lines.items():
+            if name not in lines:
+                self._declined[name] = line
+                self._told[f"{shown(line.told())} is left out: with it the program does not pass any more"] = None
+        self.policy, self._lines = policy, lines
+        return passed
 
     def _run(self, policy: Policy) -> tuple[Run, ...]:
         return tuple(self.run(for_learning(policy)))
@@ -243,7 +268,7 @@ class Learner:
             except SandboxStartError:
                 continue
             found = [outcome(run) for run in without]
-            if passes(without) and (found == wanted or not is_same_each_time):
+            if self._passes(without) and (found == wanted or not is_same_each_time):
                 self.policy = narrower
                 del self._lines[line.name]
                 dropped.append(line)
@@ -288,9 +313,13 @@ def _place(mount: Mount) -> tuple[str, str, str, tuple[str, ...] | None]:
     return mount.target, repr(mount.source), mount.mode, mount.names
 
 
-def passes(runs: Sequence[Run]) -> bool:
-    """Whether all runs ended well, and nothing of their output was cut."""
-    return bool(runs) and all(run.result.ok and not run.result.truncated for run in runs)
+def passes(runs: Sequence[Run], accepted: Container[int] = WELL) -> bool:
+    """Whether all runs ended by themselves, with an accepted exit status, and nothing of their output was cut."""
+    return bool(runs) and all(_ended_well(run.result, accepted) and not run.result.truncated for run in runs)
+
+
+def _ended_well(result: Result, accepted: Container[int]) -> bool:
+    return result.ok or (result.status is Status.ERROR and result.exit_code in accepted)
 
 
 def outcome(run: Run) -> tuple[object, ...]:

@@ -2,7 +2,6 @@
 
 import glob
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -11,14 +10,13 @@ import attrs
 
 from proxybox.learning.limits import LADDERS, value_of
 from proxybox.learning.proposals import covers, with_mount
+from proxybox.madeup import MADE_UP
 from proxybox.policies import Mount, Policy, evolve
 from proxybox.policies.checks import MOST_PATTERNS, NAME_MAX
 
 _RANK: Final = ("ro", "memory", "overlay", "rw")
 #: Siblings from which on a folder is proposed in place of its files.
 FEWEST_SIBLINGS: Final = 3
-#: Names as programs make them for one run: tempfile's, hexadecimal ids, dates and long numbers.
-_TEMPORARY: Final = re.compile(r"(?<=tmp)[a-z0-9_]{6,}|[0-9a-f]{8,}|\d{4}-\d\d-\d\d|\d{5,}")
 
 
 def merged(first: Policy, second: Policy) -> Policy:
@@ -61,12 +59,12 @@ def _with(policy: Policy, mount: Mount) -> Policy:
 
 def is_temporary(name: str) -> bool:
     """Whether a file's name looks as if it were made for one run."""
-    return _TEMPORARY.search(name) is not None
+    return MADE_UP.search(name) is not None
 
 
 def pattern_of(name: str) -> str:
     """Returns a pattern, as fnmatch has them, with `*` for what looks temporary in a name."""
-    return "*".join(map(glob.escape, _TEMPORARY.split(name)))
+    return "*".join(map(glob.escape, MADE_UP.split(name)))
 
 
 @attrs.frozen

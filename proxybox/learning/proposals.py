@@ -101,11 +101,24 @@ def shown(text: str) -> str:
 
 
 def with_mount(policy: Policy, mount: Mount) -> Policy:
-    """Returns the policy with a mount in place of what it has at the same target, and of what the mount covers."""
+    """Returns the policy with a mount in place of what it has at the same target, and of what the mount covers.
+
+    A mount that another one covers changes nothing: within that, it would only take its mode away.
+    """
+    if any(covers(each, mount) and not _is_between(policy, each, mount) for each in policy.filesystem.mounts):
+        return policy
     kept = [each for each in policy.filesystem.mounts if each.target != mount.target and not covers(mount, each)]
     below = (at for at, each in enumerate(kept) if each.target.startswith(mount.target + "/"))
     kept.insert(next(below, len(kept)), mount)  # before what is mounted in it: a later mount hides an earlier one
     return evolve(policy, filesystem={"mounts": tuple(kept)})
+
+
+def _is_between(policy: Policy, wide: Mount, narrow: Mount) -> bool:
+    """Whether another mount hides a wide one at the place of a narrow one."""
+    return any(
+        f"{narrow.target}/".startswith(f"{each.target}/") and each.target.startswith(f"{wide.target}/")
+        for each in policy.filesystem.mounts
+    )
 
 
 def without_mount(policy: Policy, mount: Mount) -> Policy:

@@ -12,6 +12,7 @@ from proxybox.controller.boxes.recorded import RecordReader, policy_of
 from proxybox.controller.errors import GuestMisbehaved, RecordError
 from proxybox.controller.record import events
 from proxybox.controller.record.calls import number_of
+from proxybox.controller.record.exactness import Inexact
 from proxybox.controller.record.replayer import Frame
 from proxybox.policies import Policy
 from proxybox.result import Result, result_of
@@ -147,6 +148,13 @@ class Record:
         for _ in self.calls():
             pass
         return None if self.reader.run is None else result_of(self.reader.run, self.policy)
+
+    @property
+    def inexact(self) -> Inexact | None:
+        """From where on a replay may do something else, as the record says at its end; None where it does not."""
+        for _ in self.calls():
+            pass
+        return self.reader.inexact
 
     def calls(self) -> Iterator[RecordedCall]:
         """Yields each call with its answer, in the order of the answers."""

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence, Set
 
 import attrs
 
@@ -12,17 +12,28 @@ from proxybox.controller.boxes.recorded import ReplayedSpec, Standing, outcome_d
 from proxybox.controller.errors import RecordError
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import Guest
+from proxybox.controller.record.exactness import Inexact
 from proxybox.controller.record.replayer import Asked, Divergence, Frame
 from proxybox.controller.warm.inspecting import session, stack
 from proxybox.controller.world.streams import Streams
 from proxybox.policies import Policy
 from proxybox.records.record import Record
-from proxybox.result import Result, result_of
+from proxybox.records.writes import Writes
+from proxybox.result import Change, Files, Result, result_of
 from proxybox.session import Session
+from proxybox.terminal.harmless import on_one_line
 
 _NAME = re.compile(r"(pypy|python)3\.(\d{1,2})", re.ASCII)
 #: Seconds of wall time that a replay may take where nothing else is said.
 TIMEOUT = 3600.0
+#: What a record tells and no replay finds out.
+_CLAIMS = (
+    "when it was recorded, and by which version",
+    "what the host had: layers, usage",
+    "what files, clocks, randomness, input and functions of the caller have answered",
+)
+_OF_POLICY = "that the policy answers such calls in this way: interceptors or another version may have answered"
+_MOST_UNSURE = 10
 
 
 @attrs.frozen(kw_only=True)
@@ -30,10 +41,12 @@ class Replay:
     """What came of a replay.
 
     result: how the program has ended, as in the recorded run: what it printed and how it ended was found out anew, and
-    compared; usage, layers, refusals and files are those of the record. divergence: where the program has parted from
+    compared; so were refusals, and changed files with what was written. divergence: where the program has parted from
     the record; None where it has not. calls: those that were as recorded. is_complete: whether the record tells the
-    whole run, and it was followed to its end. is_stopped: whether it was stopped at `until`. Only a replay that is
-    `ok` has the result of the recorded run.
+    whole run, and it was followed to its end. is_stopped: whether it was stopped at `until`. inexact: from where on the
+    record says that a replay of it may part. claims: what is taken from the record, and was not found out anew, in
+    words.
+    Only a replay that is `ok` has the result of the recorded run.
     """
 
     result: Result
@@ -41,6 +54,8 @@ class Replay:
     calls: int
     is_complete: bool
     is_stopped: bool = False
+    inexact: Inexact | None = None
+    claims: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -118,6 +133,26 @@ def replay(
         given.count("at", at, 1)
     if speed is not None and not (isinstance(speed, int | float) and 0 < speed < 1e6):
         given.no_sense("speed", "a number above 0", speed)
+    return followed(path, guest=guest, guest_library=guest_library, packages=packages, on_stdout=on_stdout,
+                    on_stderr=on_stderr, until=until, speed=speed, timeout=timeout, on_call=on_call, at=at)  # fmt: skip
+
+
+def followed(
+    path: str | os.PathLike[str],
+    *,
+    guest: str | os.PathLike[str] | None = None,
+    guest_library: str | os.PathLike[str] | None = None,
+    packages: Sequence[str | os.PathLike[str]] = (),
+    on_stdout: Callable[[bytes], object] | None = None,
+    on_stderr: Callable[[bytes], object] | None = None,
+    until: int | None = None,
+    speed: float | None = None,
+    timeout: float | str | None = None,
+    on_call: Callable[[ReplayedCall], object] | None = None,
+    at: int | None = None,
+    loosely: Set[int] = frozenset(),
+) -> Replay:
+    """As `replay`. loosely: the numbers of calls of which only the kind is compared (`Replayer`)."""
     seconds = given.duration("timeout", timeout)
     with Record(path) as record:
         reader = record.reader
@@ -125,18 +160,24 @@ def replay(
         look = given.function("on_call", on_call)
         spec = ReplayedSpec.of(
             reader, found, until=until, speed=speed, timeout=TIMEOUT if seconds is None else seconds,
-            on_call=None if look is None else lambda here: look(ReplayedCall(here, found)), at=at,
+            on_call=None if look is None else lambda here: look(ReplayedCall(here, found)), at=at, loosely=loosely,
         )  # fmt: skip
         streams = Streams(stdout=given.function("on_stdout", on_stdout), stderr=given.function("on_stderr", on_stderr))
         replayed = spec.run((), streams=streams)
         replayer = spec.replayer
         divergence = replayer.divergence
         if divergence is None and reader.run is not None and not replayer.is_stopped:
-            keeps = bool(reader.start.get("keeps_output")) and not reader.start.get("session")
-            other = outcome_differs(reader.run, replayed, keeps_output=keeps)
+            is_session = bool(reader.start.get("session"))
+            keeps = bool(reader.start.get("keeps_output")) and not is_session
+            other = outcome_differs(reader.run, replayed, keeps_output=keeps, is_session=is_session)
             if other:
                 divergence = Divergence(replayer.calls_followed, f"{other} is another than in the recorded run")
         is_like_then = divergence is None and not replayer.is_stopped
+        files = Files(reader.run.changes).changes if reader.run is not None and is_like_then else ()
+        other, unsure = _written(path, record, files)
+        if other:
+            divergence = Divergence(replayer.calls_followed, f"the record tells of other changed files: {other}")
+            is_like_then = False
         made = _joined(reader.run, replayed) if is_like_then else replayed
         return Replay(
             result=result_of(made, record.policy),
@@ -144,7 +185,25 @@ def replay(
             calls=replayer.calls_followed,
             is_complete=reader.run is not None and replayer.is_over,
             is_stopped=replayer.is_stopped,
+            inexact=reader.inexact,
+            claims=(*_CLAIMS, *(() if spec.is_checked else (_OF_POLICY,)), *unsure),
         )
+
+
+def _written(
+    path: str | os.PathLike[str], record: Record, files: Collection[Change]
+) -> tuple[str, tuple[str, ...]]:  # fmt: skip
+    """Returns in what changed files differ from what the calls have written, and which of them these do not tell."""
+    if not files:
+        return "", ()
+    writes = Writes(record.policy.environment.cwd)
+    with Record(path) as again:
+        for call in again.calls():
+            writes.follow(call)
+    unsure = tuple(writes.unsure_of(files))
+    left = len(unsure) - _MOST_UNSURE
+    named = ", ".join(map(on_one_line, unsure[:_MOST_UNSURE])) + (f" and {left:,} more" if left > 0 else "")
+    return writes.differs(files), (f"the content of changed files: {named}",) if unsure else ()
 
 
 def _joined(recorded: Run | None, replayed: Run) -> Run:
@@ -153,7 +212,8 @@ def _joined(recorded: Run | None, replayed: Run) -> Run:
         return replayed
     return attrs.evolve(
         recorded, outcome=replayed.outcome, stdout=replayed.stdout, stderr=replayed.stderr, output=replayed.output,
-        truncated=replayed.truncated,
+        truncated=replayed.truncated, denials=replayed.denials or recorded.denials,
+        unknown=replayed.unknown or recorded.unknown,
     )  # fmt: skip
 
 

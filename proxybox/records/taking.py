@@ -11,6 +11,7 @@ import attrs
 
 from proxybox import given
 from proxybox.controller.boxes.recorded import LIMIT, RecordedSpec
+from proxybox.controller.record.exactness import Inexact
 from proxybox.policies import PolicyError
 
 #: The name's ending of a record.
@@ -140,6 +141,11 @@ class Taking:
     def fault(self) -> str:
         """Why the record of a run that has ended is not complete; empty where it is."""
         return (self._box and self._box.fault) or ""
+
+    @property
+    def inexact(self) -> Inexact | None:
+        """From where on the record cannot be replayed exactly; None where it can."""
+        return self._box.inexact if self._box else None
 
     @property
     def digest(self) -> str:

@@ -156,7 +156,7 @@ class AsyncClient:
 class AsyncRemoteSession(RecordedSession):
     """A session elsewhere, used as an `AsyncSession` is.
 
-    record, record_fault, record_digest: of a session that was recorded and closed, as in a Result.
+    record, record_fault, record_inexact, record_digest: of a session that was recorded and closed, as in a Result.
     """
 
     def __init__(self, client: AsyncClient, identity: str, taking: Taking | None = None) -> None:

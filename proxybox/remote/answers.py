@@ -1,6 +1,7 @@
 """What a service answers, as the objects that the API here has: results, what a session shows, errors."""
 
 import base64
+import contextlib
 import errno
 import io
 import json
@@ -12,6 +13,7 @@ import attrs
 
 from proxybox.commands import Displayed
 from proxybox.controller.audit import Denial
+from proxybox.controller.record.exactness import Inexact, read_inexact
 from proxybox.controller.status import Status
 from proxybox.controller.world.output import Transcript
 from proxybox.errors import (
@@ -19,6 +21,7 @@ from proxybox.errors import (
     ExecutionError,
     PolicyError,
     ProxyboxError,
+    RecordError,
     SandboxClosedError,
     SandboxStartError,
     SessionBusy,
@@ -92,7 +95,7 @@ def result_of(data: Mapping[str, Any], taking: Taking | None = None) -> Result:
         left_open=tuple(data.get("left_open", ())),
         layers=data["layers"],
         explanations=tuple(Explanation(**each) for each in data.get("explanations", ())),
-        **({} if taking is None else attrs.asdict(record_of(data, taking))),
+        **({} if taking is None else attrs.asdict(record_of(data, taking), recurse=False)),
     )
 
 
@@ -102,6 +105,7 @@ class Recorded:
 
     record: Path | None = None
     record_fault: str = ""
+    record_inexact: Inexact | None = None
     record_digest: str = ""
 
     @property
@@ -115,11 +119,13 @@ class RecordedSession:
 
     record: Path | None = None
     record_fault: str = ""
+    record_inexact: Inexact | None = None
     record_digest: str = ""
 
     def _tell(self, told: Recorded) -> None:
         """Sets what came of the record."""
         self.record, self.record_fault, self.record_digest = told.record, told.record_fault, told.record_digest
+        self.record_inexact = told.record_inexact
 
 
 def record_of(data: Mapping[str, Any], taking: Taking) -> Recorded:
@@ -134,7 +140,14 @@ def record_of(data: Mapping[str, Any], taking: Taking) -> Recorded:
             file.write(content)
     except OSError as error:
         fault = f"{_NOT_WRITTEN}: {error.strerror}"
-    return Recorded(taking.taken, fault, str(data.get("record_digest") or ""))
+    return Recorded(taking.taken, fault, _inexact(data), str(data.get("record_digest") or ""))
+
+
+def _inexact(data: Mapping[str, Any]) -> Inexact | None:
+    """Returns from where on a service says that a record is inexact: from its beginning on where it says nothing."""
+    with contextlib.suppress(KeyError, RecordError):
+        return read_inexact(data["record_inexact"])
+    return Inexact(1, "the service does not tell whether it can be replayed exactly")
 
 
 class _ReceivedFiles(Files):

@@ -157,7 +157,7 @@ class Client:
 class RemoteSession(RecordedSession):
     """A session elsewhere, used as a `Session` is.
 
-    record, record_fault, record_digest: of a session that was recorded and closed, as in a Result.
+    record, record_fault, record_inexact, record_digest: of a session that was recorded and closed, as in a Result.
     """
 
     def __init__(self, client: Client, identity: str, taking: Taking | None = None) -> None:

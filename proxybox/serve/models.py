@@ -245,10 +245,18 @@ class File(BaseModel):
     base64: str | None = None
 
 
+class Inexact(BaseModel):
+    """From which call on a replay of a record may do something else than the run, and why."""
+
+    call: int
+    why: str
+
+
 class RunResult(BaseModel):
     """How a program has ended, and what it left: `proxybox.Result` as JSON.
 
-    record, record_fault, record_digest: where a record was asked for; it, why it is not complete, and its digest.
+    record, record_fault, record_exact, record_inexact, record_digest: where a record was asked for; it, why it is not
+    complete, whether it can be replayed exactly, from where on not, and its digest.
     """
 
     model_config = ConfigDict(
@@ -276,6 +284,8 @@ class RunResult(BaseModel):
     value: Any = None
     record: Bytes | None = None
     record_fault: str | None = None
+    record_exact: bool | None = None
+    record_inexact: Inexact | None = None
     record_digest: str | None = None
 
 
@@ -303,10 +313,11 @@ class SessionInfo(BaseModel):
 
 
 class SessionRecord(BaseModel):
-    """The record of a session that has ended, why it is not complete, and its digest, as a run's result has them."""
+    """The record of a session that has ended, as a run's result tells of its record."""
 
     record: Bytes
     record_fault: str
+    record_inexact: Inexact | None = None
     record_digest: str
 
 

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 from proxybox.commands import Displayed
+from proxybox.controller.record.exactness import as_data
 from proxybox.jsonvalues import to_json
 from proxybox.result import Result
 
@@ -32,7 +33,10 @@ def result_as_json(
             else:
                 entry["text"] = text
     if record is not None:
-        made |= {"record_fault": result.record_fault, "record_digest": result.record_digest}
+        made |= {
+            "record_fault": result.record_fault, "record_exact": result.record_exact,
+            "record_inexact": as_data(result.record_inexact), "record_digest": result.record_digest,
+        }  # fmt: skip
         made["record"] = {"base64": base64.b64encode(record).decode()} if record else None
     return made
 

@@ -33,6 +33,7 @@ from proxybox.commands import Displayed
 from proxybox.controller.boxes.boxfiles import NoRoom
 from proxybox.controller.costs.descriptorshare import raise_own_limit
 from proxybox.controller.process import priority
+from proxybox.controller.record.exactness import as_data
 from proxybox.controller.record.redacting import HOST
 from proxybox.errors import (
     CannotCopy,
@@ -337,7 +338,10 @@ class _Worker:
             fault = "" if session._taking.wait(_LETS_GO) else "a call of the session had not ended"
             while piece := record.read(_PIECE):
                 job.tell("record", base64=base64.b64encode(piece).decode())
-        return {"record_fault": fault or session.record_fault, "record_digest": session.record_digest}
+        return {
+            "record_fault": fault or session.record_fault, "record_inexact": as_data(session.record_inexact),
+            "record_digest": session.record_digest,
+        }  # fmt: skip
 
     def sleep(self, job: "_Job") -> dict[str, Any]:
         """Puts a session to sleep; one that is busy stays awake."""

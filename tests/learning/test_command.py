@@ -192,3 +192,31 @@ def test_ways_of_writing_are_completed() -> None:
     learn = main_group().commands["learn"]
     option = next(each for each in learn.params if each.name == "writes")
     assert [item.value for item in complete_writes(None, option, "o")] == ["overlay"]  # type: ignore[arg-type]
+
+
+def test_exit_statuses_are_accepted(place: Place) -> None:
+    code = "import sys; sys.exit(3)"
+    assert place.proxybox("learn", "--accept-all", "-c", code).returncode == 1
+    assert place.proxybox("learn", "--accept-all", "--exit-status", "3", "-c", code).returncode == 0
+    for wrong in ("256", "-1", "x"):
+        done = place.proxybox("learn", "--accept-all", f"--exit-status={wrong}", "-c", code)
+        assert (done.returncode, "--exit-status: want a number from 0 to 255" in done.stderr) == (2, True)
+
+
+def test_a_file_that_is_rewritten_in_place(place: Place) -> None:
+    """As autopep8 -i does: it looks for settings beside the file, reads it, and writes it again."""
+    (place.data / "setup.cfg").write_text("[settings]\n")
+    (place.data / "code.py").write_text("a=1\n")
+    code = f"""
+import os
+os.path.exists({str(place.data / "setup.cfg")!r}) and open({str(place.data / "setup.cfg")!r}).read()
+text = open({str(place.data / "code.py")!r}).read()
+open({str(place.data / "code.py")!r}, "w").write(text.replace("=", " = "))
+"""
+    done = place.proxybox("learn", "--accept-all", "--json", "-c", code)
+    found = json.loads(done.stdout)
+    assert found["passes"], done.stderr
+    assert [(line["mount"]["target"], line["mount"]["mode"]) for line in found["lines"]] == [
+        (str(place.data), "overlay")
+    ]
+    assert (place.data / "code.py").read_text() == "a=1\n"

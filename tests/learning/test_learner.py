@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import attrs
 import pytest
 
 from proxybox.controller.audit import OSCall
@@ -10,9 +11,9 @@ from proxybox.controller.errors import SandboxStartError
 from proxybox.learning.hostfiles import Host
 from proxybox.learning.learner import Enough, Learner, Run, for_learning, passes
 from proxybox.learning.observing import Observed
-from proxybox.learning.proposals import Proposal
+from proxybox.learning.proposals import Proposal, with_mount
 from proxybox.policies import Mount, Policy, evolve, preset
-from proxybox.result import Result
+from proxybox.result import Result, Status
 from tests.learning.records import ended, failed, opened
 
 STRICT = preset("strict")
@@ -148,3 +149,43 @@ def test_cut_output_is_no_pass() -> None:
     assert not passes([run(ended(truncated=True))])
     assert not passes([run(ended()), run(ended("error"))])
     assert not passes([])
+
+
+def test_a_mount_that_another_one_covers_is_not_added(tmp_path: Path) -> None:
+    """As for `autopep8 -i`: its file is shown, then the folder with changes kept apart, which shows the file, too."""
+    file, folder = tmp_path / "code.py", str(tmp_path)
+    file.write_text("")
+    narrow, wide = Mount(str(file), str(file)), Mount(folder, folder, mode="overlay")
+    assert with_mount(with_mount(STRICT, narrow), wide).filesystem.mounts[-1:] == (wide,)
+    both = with_mount(with_mount(STRICT, wide), narrow)
+    assert narrow not in both.filesystem.mounts
+    for apart in (Mount(str(file), str(file), mode="rw"), Mount(str(file), b"other", mode="memory")):
+        assert apart in with_mount(both, apart).filesystem.mounts
+    hidden = with_mount(with_mount(with_mount(STRICT, wide), Mount(f"{folder}/inner", {}, mode="overlay")), narrow)
+    assert narrow not in hidden.filesystem.mounts
+    inner = Mount(f"{folder}/inner/x", f"{folder}/inner/x")
+    assert inner in with_mount(hidden, inner).filesystem.mounts  # an empty folder stands in between
+
+
+def test_a_policy_under_which_it_has_passed_is_not_given_up(files: list[Path]) -> None:
+    """What it asks for besides makes it fail when it is there."""
+
+    def play(policy: Policy) -> list[Run]:
+        there = {mount.target for mount in policy.filesystem.mounts}
+        calls = [opened(str(path), error="" if str(path) in there else "ENOENT") for path in files[:2]]
+        if str(files[0]) not in there:
+            return [run(failed("FileNotFoundError", ""), calls[0])]
+        return [run(failed("OSError", "") if str(files[1]) in there else ended(), *calls)]
+
+    found = Learner(policy=STRICT, host=HOST, run=play, decide=accept).learn()
+    assert found.passes
+    assert [line.source for line in found.lines] == [str(files[0])]
+    assert [line.source for line in found.declined] == [str(files[1])]
+    assert any("does not pass any more" in told for told in found.told)
+
+
+def test_exit_statuses_can_be_accepted() -> None:
+    found = run(attrs.evolve(failed("SystemExit", ""), exit_code=1, status=Status.ERROR))
+    assert not passes([found])
+    assert passes([found], {0, 1})
+    assert not passes([run(attrs.evolve(found.result, status=Status.TIME_LIMIT))], {0, 1})

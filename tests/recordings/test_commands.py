@@ -2,15 +2,19 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
+from proxybox.controller.record.events import Answer
 from proxybox.records.signing import public_key_id
 from tests.recordings.keys import made
+from tests.recordings.test_attacks_by_records import changed_calls, number
 
 COMMAND = (sys.executable, "-c", "from proxybox.cli import main; raise SystemExit(main())")
 
@@ -41,6 +45,60 @@ def test_a_run_is_recorded_and_replayed(record: Path, tmp_path: Path) -> None:
     told = json.loads(proxybox("replay", "--json", record).stdout)
     assert (told["ok"], told["divergence"], told["result"]["exit_code"]) == (True, None, 3)
     assert told["result"]["stdout"] == first.stdout
+
+
+def test_a_record_is_replayed_at_once(record: Path) -> None:
+    done = proxybox("run", "--record", record, "--check", "-c", "import sys; print('said'); sys.exit(3)", status=3)
+    assert done.stdout == "said\n"
+    assert done.stderr.startswith("proxybox: the same as recorded: ")
+    told = json.loads(proxybox("run", "--record", record, "--check", "--json", "-c", "1").stdout)
+    assert (told["check"]["ok"], told["record_exact"], told["record_inexact"]) == (True, True, None)
+    assert "--record" in proxybox("run", "--check", "-c", "1", status=2).stderr
+
+
+def test_a_message_begins_a_line(record: Path, tmp_path: Path) -> None:
+    """Where both streams lead to one place, and what was printed, or cut, ends without a newline."""
+    with (tmp_path / "both").open("w+") as file:
+        for words in (
+            ("run", "--record", record, "--check", "--set", "output.limit=10", "-c", "print('12345678901234')"),
+            ("replay", record),
+        ):
+            subprocess.run([*COMMAND, *map(str, words)], stdout=file, stderr=file, check=True)
+        file.seek(0)
+        said = file.read().splitlines()
+    assert [line.partition(":")[0] for line in said] == ["1234567890", "proxybox", "1234567890", "proxybox"]
+    done = proxybox(
+        "run", "--set", "output.limit=3", "--set", "output.on_excess=end", "-c", "print('12345')", status=153
+    )
+    assert (done.stdout, done.stderr.partition(":")[0]) == ("123", "proxybox")
+
+
+def test_a_record_that_does_not_replay_is_told(record: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("secret")
+    words = ("run", "--record", record, "--redact", "/data", "--mount", f"{tmp_path / 'file'}:/data", "-c")
+    code = "print(len(open('/data').read()))"
+    assert "a replay of the record may part: what the program read there is left out" in proxybox(*words, code).stderr
+    done = proxybox(*words[:-1], "--check", "-c", code, status=125)
+    assert "proxybox: the replay parts from its record at call" in done.stderr
+    assert "proxybox: the record says that it is inexact from call" in done.stderr
+
+
+def test_a_policy_is_told_with_its_record(record: Path) -> None:
+    proxybox("run", "--record", record, "-c", "1")
+    assert "\nunder the default policy\nnot signed\n" in proxybox("verify", record).stdout
+    proxybox("run", "--record", record, "--set", "limits.threads=3", "-c", "1")
+    assert "\nunder the default policy, but for:\n  limits.threads = 3\n" in proxybox("verify", record).stdout
+    assert json.loads(proxybox("verify", "--json", record).stdout)["policy"]["limits"]["threads"] == 3
+
+
+def test_a_parting_shows_what_differs(record: Path) -> None:
+    """Both calls look alike where what they pass differs far behind its beginning."""
+    code = "import os, _thread; os.write(1, b'x' * 300 + str(os.urandom(8)).encode())"
+    proxybox("run", "--record", record, "-c", code)
+    changed_calls(record, lambda call: number(call) == 318, lambda call: setattr(call, "answer", Answer(
+        8, (attrs.evolve(call.answer.stored[0], data=b"12345678"),))) if call.answer.value == 8 else None)  # fmt: skip
+    said = proxybox("replay", record, status=1).stderr.splitlines()
+    assert any(re.match(r"  buf: at byte 30\d of \d+ and \d+: \.\.\.b'xxx", line) for line in said), said
 
 
 def test_a_replay_is_stopped_where_that_is_asked_for(record: Path) -> None:

@@ -236,6 +236,34 @@ def test_what_replays_cannot_tell(two: Two) -> None:
     assert trying.tried(found).causes[0].tried == ""
 
 
+#: What programs make up for themselves, before anything else differs.
+MADE_UP = {
+    "a sleep": "import random, time; time.sleep(random.random() / 1000)",
+    "a timestamp": "import time\nwith open('log', 'w') as log: log.write(f'it began at {time.time()}')",
+    "a printed time": "import time; print('began', time.time(), flush=True)",
+    "a name": "import tempfile; tempfile.mkdtemp()",
+    "a path": "import os, time; os.mkdir(f'run-{time.time_ns()}')",
+}
+
+
+@pytest.mark.parametrize("name", MADE_UP)
+def test_what_a_program_makes_up_does_not_part_the_runs(name: str, tmp_path: Path) -> None:
+    """The outcome is explained: it failed, by chance, long after the first call that differs."""
+    code = f"{MADE_UP[name]}\nimport os, sys\nodd = os.urandom(1)[0] & 1\nsys.exit('it failed' if odd else 0)"
+    by_end: dict[int | None, Path] = {}
+    for number in range(64):
+        path = tmp_path / f"{number}.pbx"
+        by_end.setdefault(proxybox.run(code, record=path).exit_code, path)
+        if len(by_end) == 2:
+            break
+    found = diff(by_end[0], by_end[1])
+    assert found.parting is not None
+    assert "it failed" in found.parting.a.line + found.parting.b.line
+    assert found.derived or name == "a printed time"
+    found = trying.tried(found)
+    assert (cause(found).kind.name, cause(found).tried) == ("random", trying.LEADS), found.causes
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 

@@ -64,6 +64,43 @@ def test_the_same_calls_are_the_same() -> None:
     assert summary(found) == "The program did the same in both runs"
 
 
+MADE_UP = [
+    (call("mkdir", 0, path=b"/tmp/tmpk3j_x9ab"), call("mkdir", 0, path=b"/tmp/tmpq81zzy_0")),
+    (
+        call("clock_nanosleep", 0, clockid=1, request=b"1" * 16),
+        call("clock_nanosleep", 0, clockid=1, request=b"2" * 16),
+    ),
+    (call("write", 2, fd=5, buf=b"ab", count=2), call("write", 3, fd=5, buf=b"xyz", count=3)),
+    (printed("took 0.25 s\n"), printed("took 1e-05 s\n")),
+    (printed("6fa459ea-ee8a-3ca4-894e-db77e160355e"), printed("16fd2706-8baf-433b-82eb-8c7fada847da")),
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), MADE_UP, ids=lambda each: each.name)
+def test_what_is_made_up_parts_two_runs_only_where_nothing_else_does(ours: RecordedCall, theirs: RecordedCall) -> None:
+    found = compare(run(ours, printed("good")), run(theirs, printed("bad")))
+    assert found.parting is not None
+    assert ("good" in found.parting.a.line, "bad" in found.parting.b.line) == (True, True)
+    assert found.derived == {3}
+    assert [row.how for row in found.rows if row.a is not None and row.a.number == 3] == ["renamed"]
+    alone = compare(run(ours, printed("good")), run(theirs, printed("good")))
+    assert (alone.same, alone.parting is not None and alone.parting.a.number) == (False, 3)
+
+
+def test_what_is_printed_goes_before_what_else_is_made_up() -> None:
+    ours, theirs = (printed(f"took {number} s") for number in (1, 2))
+    found = compare(run(MADE_UP[0][0], ours), run(MADE_UP[0][1], theirs))
+    assert found.parting is not None
+    assert found.parting.a.number == 4
+
+
+def test_a_wait_with_a_time_and_one_without_are_no_same_form() -> None:
+    ours, theirs = (call("poll", 0, fds=(), nfds=0, timeout=each) for each in (0, 100))
+    found = compare(run(ours, printed("good")), run(theirs, printed("bad")))
+    assert found.parting is not None
+    assert found.parting.a.number == 3
+
+
 def test_answers_without_consequence_are_the_same() -> None:
     found = compare(run(opened("/data"), read(b"a")), run(opened("/data"), read(b"b")))
     assert found.same

@@ -56,7 +56,8 @@ def test_json(recorded: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_strace(recorded: Path, capfd: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capfd, "--strace", recorded)
     lines = out.splitlines()
-    assert all(re.match(r" *\d+\.\d{6} \[0\] \w+\(.*\) = ", line) for line in lines)
+    assert all(re.match(r" *\d+ +\d+\.\d{6} \[0\] \w+\(.*\) = ", line) for line in lines)
+    assert [int(line.split()[0]) for line in lines] == list(range(1, len(lines) + 1))
     assert any('write(1, "printed\\n", 8) = 8' in line for line in lines)
     assert any(re.search(r"nanosleep\(.*\) = 0 <0\.\d{6}>$", line) for line in lines)
     assert any(re.search(r"socket\(.* = -1 EPERM .*\[denied: network: none\]$", line) for line in lines)

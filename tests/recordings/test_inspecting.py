@@ -358,3 +358,53 @@ def test_an_interrupted_look_leaves_nothing_behind(tmp_path: Path) -> None:
         signal.signal(signal.SIGALRM, usual)
     settle()
     assert (children(), len(os.listdir("/proc/self/fd"))) == before
+
+
+# --- where no function of the program runs ----------------------------------------------------------------------------
+
+
+def numbers(path: Path, wanted: Callable[[Any], bool]) -> list[int]:
+    with proxybox.Record(path) as record:
+        return [call.number for call in record.calls() if wanted(call)]
+
+
+def seen(path: Path, number: int, name: str) -> Any:
+    """What a name of the program is in a session at a call."""
+    found: list[Any] = []
+
+    def look(call: ReplayedCall) -> None:
+        with call.session() as session:
+            found.append(session.eval(name).value)
+
+    assert replay(path, on_call=look, at=number).ok
+    return found[0]
+
+
+def test_a_session_at_the_print_with_which_a_program_ends(tmp_path: Path) -> None:
+    """What it has printed is written when it has run to its end: its names are those of its main module."""
+    path = tmp_path / "run.pbx"
+    proxybox.run("total = 42\nprint('the end')", record=path).check()
+    number = numbers(path, lambda call: call.name == "write" and call.asked["buf"] == b"the end\n")[-1]
+    assert seen(path, number, "total") == 42
+
+
+def test_a_session_at_an_exception_that_nobody_catches(tmp_path: Path) -> None:
+    """Its names are those of the function that has raised it."""
+    path = tmp_path / "run.pbx"
+    code = "total = 42\ndef broken(number):\n    inner = number * 2\n    raise ValueError('it broke')\nbroken(4)"
+    assert not proxybox.run(code, record=path).ok
+    for number in numbers(path, lambda call: call.name == "write" and call.asked["fd"] == 2)[-1:]:
+        assert seen(path, number, "(total, inner)") == (42, 8)
+
+
+def test_a_session_at_the_first_call_of_a_thread_says_why_there_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "run.pbx"
+    proxybox.run("import threading; t = threading.Thread(target=print); t.start(); t.join()", record=path).check()
+    first = numbers(path, lambda call: call.thread != 0)[0]
+
+    def look(call: ReplayedCall) -> None:
+        assert call.stack() == ()
+        with pytest.raises(CannotCopy, match=r"take another|cannot be looked into"):
+            call.session()
+
+    assert replay(path, on_call=look, at=first).ok

@@ -16,7 +16,9 @@ _WINDOWS: Final = ((64, 2), (512, 4), (4096, 8))
 #: Calls that are looked at in windows, and pieces of an alignment.
 MOST_WORK: Final = 3_000_000
 MOST_SPANS: Final = 20_000
+#: Numbers that are compared at once, and how many are compared one by one before that.
 _STEP: Final = 1 << 13
+_NEAR: Final = 16
 
 
 @attrs.frozen(slots=True)
@@ -99,10 +101,14 @@ def _found(
     return spans
 
 
-def alike(first: "array[int]", second: "array[int]", a: int = 0, b: int = 0) -> int:
-    """Returns how many numbers two sequences have in common, from a and b on."""
-    most = min(len(first) - a, len(second) - b)
-    at = 0
+def alike(first: "array[int]", second: "array[int]", a: int = 0, b: int = 0, end: int | None = None) -> int:
+    """Returns how many numbers two sequences have in common, from a and b on. end: of those of the first that count."""
+    most = min((len(first) if end is None else end) - a, len(second) - b)
+    at, near = 0, min(most, _NEAR)
+    while at < near and first[a + at] == second[b + at]:
+        at += 1
+    if at < near:
+        return at
     while at < most and first[a + at : a + at + _STEP] == second[b + at : b + at + _STEP]:
         at += _STEP
     while at < most and first[a + at] == second[b + at]:

@@ -7,7 +7,7 @@ those around them, in step with the other record, so that no more than a few cal
 import os
 from collections import Counter, deque
 from collections.abc import Iterator
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Final, TypeAlias
 
 from proxybox.records.differing.aligning import Alignment, Span, align, alike
@@ -46,8 +46,9 @@ def compare(a: Side, b: Side) -> Difference:
         thread: (ours.tracks.get(thread, none), theirs.tracks.get(thread, none))
         for thread in sorted({*ours.tracks, *theirs.tracks})
     }
-    aligned = {thread: align(one.asked, other.asked) for thread, (one, other) in tracks.items()}
-    parted, rows = _parted(tracks, aligned), _rows(tracks, aligned)
+    aligned = {thread: align(one.forms, other.forms) for thread, (one, other) in tracks.items()}
+    parted = _parted(tracks, aligned)
+    rows = _rows(tracks, aligned, parted)
     numbers: tuple[set[int], set[int]] = ({row[2] for row in rows if row[2]}, {row[3] for row in rows if row[3]})
     if parted is not None:
         numbers[0].add(parted[1])
@@ -84,6 +85,7 @@ def compare(a: Side, b: Side) -> Difference:
         calls=(ours.calls, theirs.calls),
         rows=tuple(reading.row(*row) for row in rows),
         pairs=tuple(search.pairs),
+        derived=frozenset(islice(_all_derived(tracks, aligned, parted), MOST_PAIRS)),
         is_aligned=not any(each.given_up for each in aligned.values()) and not left_out + reading.left_out,
         is_whole=ours.is_whole and theirs.is_whole,
     )
@@ -149,24 +151,60 @@ def _different(one: Track, other: Track, span: Span) -> Iterator[tuple[int, int,
     """Yields the places of a stretch where answers or readings of clocks differ."""
     a, b, end = span.a_from, span.b_from, span.a_to
     while a < end:
-        equal = min(alike(one.answers, other.answers, a, b), alike(one.clocks, other.clocks, a, b))
+        equal = min(alike(one.answers, other.answers, a, b, end), alike(one.clocks, other.clocks, a, b, end))
         a, b = a + equal, b + equal
         while a < end:
-            answers = one.answers[a] != other.answers[b]
-            if not answers and one.clocks[a] == other.clocks[b]:
+            answers, clocks = one.answers[a] != other.answers[b], one.clocks[a] != other.clocks[b]
+            if not answers and not clocks:
                 break
-            yield a, b, answers
+            answers = answers and one.asked[a] == other.asked[b]  # else the answers are to different questions
+            if answers or clocks:
+                yield a, b, answers
             a, b = a + 1, b + 1
 
 
-def _parted(tracks: _Tracks, aligned: dict[int, Alignment]) -> _Parted | None:
-    """Returns the first question that differs: its thread, and its numbers in both runs, 0 for none."""
-    found: list[_Parted] = []
+def _derived(one: Track, other: Track, span: Span) -> Iterator[tuple[int, int]]:
+    """Yields the places of a stretch where the questions have one form and differ nevertheless."""
+    a, b, end = span.a_from, span.b_from, span.a_to
+    while a < end:
+        equal = alike(one.asked, other.asked, a, b, end)
+        a, b = a + equal, b + equal
+        while a < end and one.asked[a] != other.asked[b]:
+            yield a, b
+            a, b = a + 1, b + 1
+
+
+def _all_derived(tracks: _Tracks, aligned: dict[int, Alignment], parted: _Parted | None) -> Iterator[int]:
+    """Yields the numbers of the first run's calls before the parting that differ, and have one form."""
     for thread, (one, other) in tracks.items():
-        span = next((each for each in aligned[thread].spans if not each.same), None)
-        if span is not None:
-            found.append((thread, _number(one, span.a_from), _number(other, span.b_from)))
-    return min(found, key=lambda each: min(filter(None, each[1:])), default=None)
+        for span in aligned[thread].spans:
+            for a, b in _derived(one, other, span) if span.same else ():
+                if parted is None or _is_before(one.numbers[a], other.numbers[b], parted):
+                    yield one.numbers[a]
+
+
+def _parted(tracks: _Tracks, aligned: dict[int, Alignment]) -> _Parted | None:
+    """Returns the question where both runs part: its thread, and its numbers in both runs, 0 for none.
+
+    It is the first one of another form. Where none is, it is the first one that prints something else, and then any
+    that differs: times and names that a program makes up differ for themselves.
+    """
+    found: list[_Parted] = []
+    printing: list[_Parted] = []
+    derived: list[_Parted] = []
+    for thread, (one, other) in tracks.items():
+        for span in aligned[thread].spans:
+            if not span.same:
+                found.append((thread, _number(one, span.a_from), _number(other, span.b_from)))
+                break
+            for a, b in _derived(one, other, span):
+                place = thread, one.numbers[a], other.numbers[b]
+                if not derived or derived[-1][0] != thread:
+                    derived.append(place)
+                if one.prints[a]:
+                    printing.append(place)
+                    break
+    return min(found or printing or derived, key=lambda each: min(filter(None, each[1:])), default=None)
 
 
 def _number(track: Track, at: int) -> int:
@@ -178,11 +216,11 @@ def _is_before(a: int, b: int, parted: _Parted) -> bool:
     return (not parted[1] or a < parted[1]) and (not parted[2] or b < parted[2])
 
 
-def _rows(tracks: _Tracks, aligned: dict[int, Alignment]) -> list[_Row]:
+def _rows(tracks: _Tracks, aligned: dict[int, Alignment], parted: _Parted | None) -> list[_Row]:
     """Returns what is shown side by side: how, thread, both numbers, and how many calls of each are left out."""
     rows: list[_Row] = []
     for thread, (one, other) in tracks.items():
-        hunks = _hunks(one, other, aligned[thread].spans)
+        hunks = _hunks(one, other, aligned[thread].spans, (parted or (0, 0, 0))[1])
         a = b = 0
         for span, how in hunks:
             if len(rows) >= MOST_ROWS:
@@ -204,23 +242,31 @@ def _rows(tracks: _Tracks, aligned: dict[int, Alignment]) -> list[_Row]:
     return rows
 
 
-def _hunks(one: Track, other: Track, spans: list[Span]) -> Iterator[tuple[Span, str]]:
-    """Yields the stretches that are shown, each of one kind: those that differ, and a few equal calls around them."""
+def _hunks(one: Track, other: Track, spans: list[Span], parted: int) -> Iterator[tuple[Span, str]]:
+    """Yields the stretches that are shown, each of one kind: those that differ, and a few equal calls around them.
+
+    parted: the number of the call where the runs part.
+    """
     for at, span in enumerate(spans):
         if not span.same:
             yield span, "asked"
             continue
-        apart = [i - span.a_from for i, _, answers in _different(one, other, span) if answers][:MOST_ROWS]
+        renamed = {i - span.a_from for i, _ in islice(_derived(one, other, span), MOST_ROWS)}
+        answered = [i - span.a_from for i, _, answers in _different(one, other, span) if answers][:MOST_ROWS]
+        apart = sorted({*answered, *renamed})
         size = span.a_to - span.a_from
         shown = sorted(
             {near for each in apart for near in range(max(0, each - AROUND), min(size, each + AROUND + 1))}
             | set(range(min(AROUND, size)) if at else ())
             | set(range(max(0, size - AROUND), size) if at < len(spans) - 1 else ())
         )
-        differing = set(apart)
+        differing = set(answered)
         for each in shown:
             a, b = span.a_from + each, span.b_from + each
-            yield Span(True, a, a + 1, b, b + 1), "answer" if each in differing else "same"
+            how = "answer" if each in differing else "same"
+            if each in renamed:
+                how = "asked" if one.numbers[a] == parted else "renamed"
+            yield Span(True, a, a + 1, b, b + 1), how
 
 
 def _lines(ours: Outline, theirs: Outline) -> tuple[Line, ...]:

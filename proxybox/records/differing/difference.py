@@ -29,7 +29,7 @@ class Place:
 
 @attrs.frozen
 class Parting:
-    """The first question that differs. thread: the channel of the thread that asks."""
+    """The question where the runs part. thread: the channel of the thread that asks."""
 
     thread: int
     a: Place
@@ -38,9 +38,10 @@ class Parting:
 
 @attrs.frozen
 class Row:
-    """Two calls side by side. how: same, answer (only that differs), asked (another question), left out, or thread.
+    """Two calls side by side.
 
-    skipped: how many calls of each are left out here.
+    how: same, answer (only that differs), asked (another question), renamed (it differs in nothing but times, numbers
+    or names that the program has made up), left out, or thread. skipped: how many calls of each are left out here.
     """
 
     how: str
@@ -84,7 +85,7 @@ class Difference:
 
     apart: what they were given otherwise. parting: the first question that differs; None where none does. causes: what
     may have led to it, the likeliest first. first: the first answer that differs. pairs: all that do, before the
-    parting.
+    parting. derived: the numbers of the first run's calls before it that differ in nothing but made-up values.
     counts: how many there are, by kind. lines: the first output that differs. ends: how both ended. calls: how many
     both made. rows: what differs, side by side. is_aligned, is_whole: whether all calls were aligned, and looked at.
     """
@@ -102,5 +103,6 @@ class Difference:
     calls: tuple[int, int]
     rows: tuple[Row, ...]
     pairs: tuple[Pair, ...] = attrs.field(default=(), repr=False)
+    derived: frozenset[int] = attrs.field(default=frozenset(), repr=False)
     is_aligned: bool = True
     is_whole: bool = True

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import attrs
 
+from proxybox.records.differing.forms import Forms
 from proxybox.records.record import RecordedCall
 
 #: Calls of a record that are compared, and bytes that it has printed to each stream.
@@ -38,14 +39,17 @@ LOCKING: Final = frozenset({"futex", "sched_yield"})
 class Track:
     """The calls of one thread, in their order.
 
-    For each it has its number, and numbers for what it asked, what it was answered, and what clocks and files' times it
-    was told, which are equal where two calls are the same in this.
+    For each it has its number, and numbers for the form of its question, the question itself, what it was answered, and
+    what clocks and files' times it was told, which are equal where two calls are the same in this. prints: whether it
+    prints, as 0 or 1.
     """
 
     numbers: "array[int]" = attrs.field(factory=lambda: array("Q"))
+    forms: "array[int]" = attrs.field(factory=lambda: array("Q"))
     asked: "array[int]" = attrs.field(factory=lambda: array("Q"))
     answers: "array[int]" = attrs.field(factory=lambda: array("Q"))
     clocks: "array[int]" = attrs.field(factory=lambda: array("Q"))
+    prints: "array[int]" = attrs.field(factory=lambda: array("B"))
 
 
 @attrs.define(eq=False)
@@ -70,9 +74,13 @@ class Digests:
     def __init__(self) -> None:
         self._key = os.urandom(16)
 
-    def asked(self, call: RecordedCall) -> int:
-        """Returns the number of a question."""
-        return self._of((call.name, *((name, self._short(value)) for name, value in call.asked.items())))
+    def asked(self, call: RecordedCall, forms: Forms) -> tuple[int, int]:
+        """Returns the number of a question, and that of its form."""
+        whole, form = self._question(call.name, call.asked), forms.of(call)
+        return whole, whole if form is call.asked else self._question(call.name, form)
+
+    def _question(self, name: str, asked: Mapping[str, Any]) -> int:
+        return self._of((name, *((key, self._short(value)) for key, value in asked.items())))
 
     def answer(self, call: RecordedCall) -> int:
         """Returns the number of an answer, without readings of clocks and times of files."""
@@ -137,7 +145,7 @@ def outline(calls: Iterable[RecordedCall], digests: Digests, script: bytes = b""
     call: how many such calls there are is no matter of the program's. Nor are waits for locks, which threads make that
     happen to be in each other's way, and the ends of threads, which the end of the process may overtake.
     """
-    made, threads = Outline(), Threads()
+    made, threads, forms = Outline(), Threads(), Forms()
     readings: dict[int, tuple[tuple[int, int], ...]] = {}
     named = prepared = 0
     for call in calls:
@@ -155,7 +163,10 @@ def outline(calls: Iterable[RecordedCall], digests: Digests, script: bytes = b""
         if track is None:
             track = made.tracks[thread] = Track()
         track.numbers.append(call.number)
-        track.asked.append(digests.asked(call))
+        whole, form = digests.asked(call, forms)
+        track.asked.append(whole)
+        track.forms.append(form)
+        track.prints.append(bool(call.printed))
         track.answers.append(digests.answer(call))
         track.clocks.append(digests.clocks(call, readings.pop(call.thread, ()) if readings else ()))
         made.order.append(thread & 0xFFFF)

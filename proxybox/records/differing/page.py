@@ -43,7 +43,8 @@ tr.asked td.none{background:var(--box)}.dim,.note{color:var(--dim)}.note{font-we
 """
 _TAIL: Final = "</main></body></html>\n"
 _NAMES: Final = {
-    "same": "the same", "answer": "another answer", "asked": "another question", "left out": "left out",
+    "same": "the same", "answer": "another answer", "asked": "another question",
+    "renamed": "the same question, with another time, number or name", "left out": "left out",
 }  # fmt: skip
 
 

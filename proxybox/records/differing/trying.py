@@ -24,7 +24,7 @@ from proxybox.records.differing.difference import Cause, Difference
 from proxybox.records.differing.judging import CLOCKS, Pair
 from proxybox.records.differing.kinds import Weight
 from proxybox.records.record import Record, RecordedCall
-from proxybox.records.replaying import replay
+from proxybox.records.replaying import followed
 
 #: What can come of it.
 LEADS, NEEDED, PART = "leads to it by itself", "it is needed", "may have a part in it"
@@ -46,7 +46,8 @@ def tried(difference: Difference, **how: Any) -> Difference:
         return difference
     groups = [_group(cause, difference) for cause in difference.causes]
     first, second = difference.names
-    trial = _Trial(first, second, _asked(first, parting.a.number), _asked(second, parting.b.number), how)
+    asked = _asked(first, parting.a.number), _asked(second, parting.b.number)
+    trial = _Trial(first, second, *asked, difference.derived, how)
     everything = _given(difference.pairs)
     is_told = trial.comes(everything) == _PARTS
     causes = []
@@ -105,12 +106,13 @@ _PARTS, _GOES_ON, _ELSEWHERE = "parts", "goes on", "elsewhere"
 
 @attrs.frozen
 class _Trial:
-    """Replays of the first record. usual, asked: what both ask where they part."""
+    """Replays of the first record. usual, asked: what both ask where they part. derived: as `Difference` has it."""
 
     first: str
     second: str
     usual: RecordedCall
     asked: RecordedCall
+    derived: frozenset[int]
     how: Mapping[str, Any]
 
     def comes(self, pairs: _Given) -> str:
@@ -127,7 +129,7 @@ class _Trial:
         os.close(handle)
         try:
             _write(path, self.first, given, self.usual.number)
-            divergence = replay(path, **self.how).divergence
+            divergence = followed(path, loosely=self.derived, **self.how).divergence
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(path)

@@ -1,0 +1,77 @@
+"""The form of a question: the question without what a program derives from clocks and random numbers.
+
+A program may sleep for a time that it has computed, write down when it began, or make a file with a name of its own.
+Two runs differ in that wherever they are otherwise the same, so calls are aligned by their forms. Whether more than
+that differs is decided by the questions themselves.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from proxybox.madeup import MADE_UP
+from proxybox.records.record import RecordedCall
+
+#: Times that calls pass: for how long, and until when.
+_TIMES: Final = frozenset({"request", "timeout", "time", "times", "new", "value"})
+_OF_TIME: Final = frozenset({
+    "nanosleep", "clock_nanosleep", "futex", "poll", "ppoll", "select", "pselect6", "epoll_wait", "epoll_pwait",
+    "epoll_pwait2", "rt_sigtimedwait", "setitimer", "timerfd_settime", "utimensat", "utime", "utimes", "futimesat",
+})  # fmt: skip
+_PATHS: Final = frozenset({"path", "old", "new", "target", "name"})
+#: Calls that write, and the descriptors that print.
+_WRITING: Final = frozenset({"write", "pwrite64", "writev", "pwritev", "pwritev2", "sendto", "sendmsg"})
+_PRINTING: Final = frozenset({1, 2})
+#: Numbers in what is printed.
+_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+#: How Python's tempfile makes files and folders, whose names it has made up; how many such names are kept.
+_OF_TEMPORARY_FILES: Final = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_OF_TEMPORARY_FOLDERS: Final = 0o700
+_MOST_NAMES: Final = 10_000
+#: Bytes of what is printed that belong to the form, and of a path.
+_MOST: Final = 1 << 10
+
+
+def _text(value: bytes) -> str:
+    return value[:_MOST].decode("latin-1")
+
+
+def _printed(value: bytes) -> str:
+    return _NUMBER.sub("#", MADE_UP.sub("#", _text(value)))
+
+
+class Forms:
+    """The forms of one run's questions. It keeps in mind which names the program has made up, as tempfile does."""
+
+    def __init__(self) -> None:
+        self._made: set[bytes] = set()
+
+    def of(self, call: RecordedCall) -> Mapping[str, Any]:
+        """Returns the arguments of a question that belong to its form."""
+        asked: Mapping[str, Any] = call.asked
+        if call.name in _OF_TIME:
+            return {name: bool(value) and name if name in _TIMES else value for name, value in asked.items()}
+        if call.name in _WRITING:
+            fd = asked.get("fd")
+            passed = [each for each in asked.values() if isinstance(each, bytes) and fd in _PRINTING]
+            return {"fd": fd, "text": tuple(map(_printed, passed))}
+        if not any(name in _PATHS for name in asked):
+            return asked
+        self._note(call)
+        return {
+            name: self._path(value) if name in _PATHS and isinstance(value, bytes) else value
+            for name, value in asked.items()
+        }
+
+    def _note(self, call: RecordedCall) -> None:
+        path, mode, flags = (call.asked.get(name) for name in ("path", "mode", "flags"))
+        is_folder = call.name in ("mkdir", "mkdirat") and mode == _OF_TEMPORARY_FOLDERS
+        is_file = isinstance(flags, int) and flags & _OF_TEMPORARY_FILES == _OF_TEMPORARY_FILES
+        if isinstance(path, bytes) and (is_folder or is_file) and len(self._made) < _MOST_NAMES:
+            self._made.add(path.rpartition(b"/")[2])
+
+    def _path(self, path: bytes) -> str:
+        if self._made:
+            path = b"/".join(b"#" if each in self._made else each for each in path[:_MOST].split(b"/"))
+        return MADE_UP.sub("#", _text(path))

@@ -1,0 +1,281 @@
+"""What a recorded program has written to its files, as its calls alone tell it.
+
+A file is known from when it was made or emptied, as long as it is written by calls that carry what they write. What it
+was before, what comes by a mapping of it or from another file, and what stands behind a symbolic link is not known:
+then nothing is said of it.
+"""
+
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import attrs
+
+from proxybox.controller import abi
+from proxybox.records.explaining.openfiles import OpenFiles, data, number, succeeded
+from proxybox.records.record import RecordedCall
+from proxybox.result import Change
+
+#: Bytes of all files that are kept, and how many files and names.
+_MOST_BYTES, _MOST_FILES = 256 << 20, 100_000
+_OPENING: Final = frozenset({"open", "openat", "openat2", "creat"})
+_ALTERING: Final = frozenset({
+    "chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat", "setxattr", "lsetxattr",
+    "fsetxattr", "removexattr", "lremovexattr", "fremovexattr", "utimensat", "utimes", "utime", "futimesat",
+})  # fmt: skip
+_SHARED: Final = 3  # MAP_SHARED, MAP_SHARED_VALIDATE
+_PROT_WRITE: Final = 2
+#: Folders of the box's own, whose files are no changes.
+_KEPT_BY_BOX: Final = ("/tmp/", "/dev/", "/proc/", "/run/", "/var/tmp/")  # noqa: S108 - of the box
+
+
+@attrs.define(eq=False)
+class _File:
+    """A file. content: what is known of it; None for nothing."""
+
+    content: bytearray | None = None
+
+
+@attrs.define(eq=False)
+class _Open:
+    """An open file, which descriptors can share."""
+
+    file: _File
+    appends: bool = False
+    offset: int = 0
+
+
+class Writes:
+    """The files that a program has written. `follow` takes its calls, in the order of their answers."""
+
+    def __init__(self, cwd: str) -> None:
+        self._paths = OpenFiles(cwd)
+        self._open: dict[int, _Open] = {}
+        self._names: dict[str, _File] = {}
+        self._folders: set[str] = set()  # that the program has made
+        self._gone: dict[str, bool] = {}  # names that were removed, with whether the program had made them
+        self._bytes = 0
+        self._is_sure = True  # no name leads elsewhere than it says, and nothing was left out
+
+    def follow(self, call: RecordedCall) -> None:
+        """Takes one call."""
+        if call.name == "openat" and "place" in call.arguments:  # the stub has closed this one before
+            self._open.pop((number(call, "mode") or 0) // (1 << 32) - 1, None)
+        act = _ACTS.get(call.name)
+        if act is not None and succeeded(call) and (call.result or 0) >= 0:
+            act(self, call, call.result or 0)
+        self._paths.follow(call)
+        known = len(self._names) + len(self._gone) + len(self._folders)
+        if known > _MOST_FILES or self._bytes > _MOST_BYTES:
+            self._names, self._gone, self._folders, self._is_sure = {}, {}, set(), False
+
+    def differs(self, changes: Collection[Change]) -> str:
+        """Returns in what changes differ from what was written; "" where nothing says so."""
+        if not self._is_sure:
+            return ""
+        paths = set(map(_path_of, changes))
+        touched = {*self._names, *(path for path, was_made in self._gone.items() if not was_made)}
+        has_strays = any(path not in paths and not path.startswith(_KEPT_BY_BOX) for path in touched)
+        return next((told for each in changes if (told := self._differs(each, has_strays=has_strays))), "")
+
+    def unsure_of(self, changes: Iterable[Change]) -> Iterator[str]:
+        """Yields the names of changed files of which the calls do not tell the content."""
+        for change in changes:
+            file = self._names.get(_path_of(change))
+            if change.content is not None and not (self._is_sure and file is not None and file.content is not None):
+                yield change.name
+
+    def _differs(self, change: Change, *, has_strays: bool) -> str:
+        """Says in what a change differs. has_strays: whether names may lead elsewhere, by links of the host's."""
+        path = _path_of(change)
+        if change.kind == "deleted":
+            is_gone = has_strays or any(f"{path}/".startswith(f"{each}/") for each in self._gone)
+            return "" if is_gone else f"{change.name} was not removed"
+        if change.content is None:
+            return ""
+        file = self._names.get(path)
+        if file is None:
+            return "" if has_strays else f"{change.name} was not written"
+        if file.content is not None and file.content != change.content:
+            return f"something else was written to {change.name}"
+        return ""
+
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    def _path(self, call: RecordedCall, argument: str = "path") -> str:
+        path = self._paths.path(call, argument) or ""
+        if "/.." in path or not path.startswith("/"):
+            self._is_sure = False  # it may be any
+        return path
+
+    def _opened(self, call: RecordedCall, fd: int) -> None:
+        flags = number(call, "flags") or 0
+        if call.name == "creat":
+            flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY
+        elif call.name == "openat2":
+            flags = int.from_bytes((data(call, "how") or b"")[:8], "little")
+        path, access = self._path(call), flags & os.O_ACCMODE
+        is_emptied = bool(flags & os.O_TRUNC and access)
+        is_made = is_emptied or bool(flags & os.O_CREAT and flags & os.O_EXCL)
+        if flags & abi.O_TMPFILE == abi.O_TMPFILE:
+            self._open[fd] = _Open(_File())
+            return
+        file = self._names.get(path)
+        if file is None:
+            file = _File(bytearray() if is_made else None)
+        elif is_emptied:
+            self._set(file, bytearray())
+        if access or flags & os.O_CREAT:
+            self._names[path] = file
+        self._open[fd] = _Open(file, bool(flags & os.O_APPEND))
+
+    def _set(self, file: _File, content: bytearray | None) -> None:
+        self._bytes += len(content or b"") - len(file.content or b"")
+        file.content = content
+
+    def _written(self, call: RecordedCall, count: int) -> None:
+        opened = self._open.get(number(call, "fd") or 0)
+        if opened is None:
+            return
+        offset = number(call, "offset")
+        passed = data(call, "buf")
+        passed = data(call, "iov") if passed is None else passed
+        content = opened.file.content
+        if content is None or passed is None:
+            self._set(opened.file, None)
+            opened.offset += count if offset is None else 0
+            return
+        at = len(content) if opened.appends else opened.offset if offset is None or offset < 0 else offset
+        size = len(content)
+        if at > size:
+            content.extend(bytes(min(at - size, _MOST_BYTES)))
+        content[at : at + count] = passed[:count]
+        self._bytes += len(content) - size
+        if offset is None or offset < 0:
+            opened.offset = at + count
+
+    def _moved_on(self, call: RecordedCall, count: int) -> None:
+        if (opened := self._open.get(number(call, "fd") or 0)) is not None:
+            opened.offset += count
+
+    def _sought(self, call: RecordedCall, offset: int) -> None:
+        if (opened := self._open.get(number(call, "fd") or 0)) is not None:
+            opened.offset = offset
+
+    def _cut(self, call: RecordedCall, _: int) -> None:
+        opened = self._open.get(number(call, "fd") or 0)
+        if call.name == "truncate":
+            file = self._names.setdefault(self._path(call), _File())
+        elif opened is None:
+            return
+        else:
+            file = opened.file
+        length = number(call, "length") or 0
+        if length == 0 and call.name != "fallocate":
+            self._set(file, bytearray())
+        elif file.content is not None and call.name != "fallocate" and length <= _MOST_BYTES:
+            self._set(file, file.content[:length].ljust(length, b"\0"))
+        else:
+            self._set(file, None)
+
+    def _closed(self, call: RecordedCall, _: int) -> None:
+        self._open.pop(number(call, "fd") or 0, None)
+
+    def _closed_range(self, call: RecordedCall, _: int) -> None:
+        first, last = number(call, "first") or 0, number(call, "last") or 0
+        for fd in [fd for fd in self._open if first <= fd <= last]:
+            del self._open[fd]
+
+    def _copied(self, call: RecordedCall, fd: int) -> None:
+        opened = self._open.get(number(call, "fd") or 0)
+        if opened is None:
+            self._open.pop(fd, None)
+        else:
+            self._open[fd] = opened
+
+    def _controlled(self, call: RecordedCall, result: int) -> None:
+        command, opened = number(call, "cmd"), self._open.get(number(call, "fd") or 0)
+        if command in (0, 1030):  # F_DUPFD, F_DUPFD_CLOEXEC
+            self._copied(call, result)
+        elif command == 4 and opened is not None:  # F_SETFL
+            argument = call.arguments.get("arg")
+            flags = argument[0] if isinstance(argument, tuple) else 0
+            opened.appends = bool(flags & os.O_APPEND)
+
+    def _mapped(self, call: RecordedCall, result: int) -> None:
+        opened = self._open.get(number(call, "fd") or 0)
+        is_shared = (number(call, "flags") or 0) & _SHARED in (1, 3)
+        if opened is not None and is_shared and (number(call, "prot") or 0) & _PROT_WRITE:
+            self._set(opened.file, None)
+
+    def _filled(self, call: RecordedCall, _: int) -> None:
+        """What comes from another file, pipe or socket is not in the call."""
+        for name in ("out_fd", "fd_out"):
+            if (opened := self._open.get(number(call, name) or 0)) is not None:
+                self._set(opened.file, None)
+
+    def _removed(self, call: RecordedCall, _: int) -> None:
+        path = self._path(call)
+        was_made = self._names.pop(path, None) is not None or path in self._folders
+        self._folders.discard(path)
+        self._gone[path] = was_made
+
+    def _renamed(self, call: RecordedCall, _: int) -> None:
+        old, new = self._path(call, "old"), self._path(call, "new")
+        if (number(call, "flags") or 0) & 2:  # RENAME_EXCHANGE
+            self._is_sure = False
+        moved = {path: file for path, file in self._names.items() if f"{path}/".startswith(f"{old}/")}
+        for path in [each for each in self._names if f"{each}/".startswith(f"{new}/")]:
+            del self._names[path]
+        for path, file in moved.items():
+            self._names.pop(path, None)
+            self._names[new + path[len(old) :]] = file
+        if old not in moved and old not in self._folders:  # a file that was there before, or a folder of such files
+            self._names[new] = _File()
+            self._is_sure = False
+        for folder in [each for each in self._folders if f"{each}/".startswith(f"{old}/")]:
+            self._folders.discard(folder)
+            self._folders.add(new + folder[len(old) :])
+        self._gone[old], self._gone[new] = True, True
+
+    def _linked(self, call: RecordedCall, _: int) -> None:
+        self._names[self._path(call, "new")] = self._names.setdefault(self._path(call, "old"), _File())
+
+    def _made_link(self, call: RecordedCall, _: int) -> None:
+        self._is_sure = False
+
+    def _made_folder(self, call: RecordedCall, _: int) -> None:
+        self._folders.add(self._path(call))
+
+    def _altered(self, call: RecordedCall, _: int) -> None:
+        """Its mode, owner or attributes: that is a change, too."""
+        fd = number(call, "fd")
+        opened = None if fd is None else self._open.get(fd)
+        path = self._path(call) if fd is None else self._paths.name(fd)
+        self._names.setdefault(path, _File() if opened is None else opened.file)
+
+
+def _path_of(change: Change) -> str:
+    name = change.name
+    return name if name.startswith("/") else f"/box/{name}"
+
+
+_ACTS: Final[Mapping[str, Callable[[Writes, RecordedCall, int], Any]]] = {
+    **dict.fromkeys(_OPENING, Writes._opened),
+    **dict.fromkeys(("write", "pwrite64", "writev", "pwritev", "pwritev2"), Writes._written),
+    **dict.fromkeys(("read", "readv"), Writes._moved_on),
+    **dict.fromkeys(("truncate", "ftruncate", "fallocate"), Writes._cut),
+    **dict.fromkeys(("sendfile", "splice", "tee", "copy_file_range"), Writes._filled),
+    **dict.fromkeys(("dup", "dup2", "dup3"), Writes._copied),
+    **dict.fromkeys(("unlink", "unlinkat", "rmdir"), Writes._removed),
+    **dict.fromkeys(("rename", "renameat", "renameat2"), Writes._renamed),
+    **dict.fromkeys(("link", "linkat"), Writes._linked),
+    **dict.fromkeys(("symlink", "symlinkat"), Writes._made_link),
+    **dict.fromkeys(("mkdir", "mkdirat"), Writes._made_folder),
+    **dict.fromkeys(_ALTERING, Writes._altered),
+    "lseek": Writes._sought,
+    "close": Writes._closed,
+    "close_range": Writes._closed_range,
+    "fcntl": Writes._controlled,
+    "mmap": Writes._mapped,
+}
