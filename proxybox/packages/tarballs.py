@@ -17,16 +17,21 @@ import tarfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Self
 
 import attrs
 
 from proxybox.packages.downloading import Network, fetched, tell
 from proxybox.packages.refusing import NoArchive, why_no_path
 
-#: Of all archives of a build: bytes that come out of the decompressor, bytes that are kept, files, and members at all.
+#: Of all archives of a build: bytes that come out of the decompressor, bytes that are kept, files and folders, and
+#: members at all.
 #: Upstream's whole source has 200 MB in 20,000 members, of which 70 MB in 4,000 files are kept.
 _MOST_READ, _MOST, _MOST_FILES, _MOST_MEMBERS = 2 << 30, 512 << 20, 20_000, 100_000
+#: Headers that say more of the next member (its long name, its time): bytes of one, bytes of all of an archive, and how
+#: many there may be for one member. tarfile reads each whole, and takes the square of its bytes for some; and it calls
+#: itself for each that follows another.
+_MOST_IN_ONE, _MOST_IN_ALL, _MOST_FOR_ONE = 4 << 10, 8 << 20, 4
 _PIECE = 1 << 18
 _OPENERS: Final[dict[bytes, Callable[..., Any]]] = {
     b"\x1f\x8b": gzip.open,
@@ -36,6 +41,10 @@ _OPENERS: Final[dict[bytes, Callable[..., Any]]] = {
 #: The program and its library, in whatever folder; and the folders of Python's libraries, at most one folder deep.
 _PROGRAMS: Final = re.compile(r"(?:[^/]+/){0,3}(pypy3?-c|libpypy3?-c\.so)")
 _LIBRARIES: Final = re.compile(r"(?:[^/]+/)?((?:lib-python|lib_pypy)(?:/.*)?)")
+#: Kinds of headers that are about the next member, or all of them.
+_SAYS_MORE: Final = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
 #: What is raised for an archive that is none, or not one that Python knows.
 _BROKEN = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, FileExistsError, NotADirectoryError)
 
@@ -56,7 +65,10 @@ def fetch(task: Mapping[str, Any]) -> None:
 
 @attrs.define
 class Tree:
-    """A folder of a build. read, room, files, members: what may still be decompressed, and kept. kept: files so far."""
+    """A folder of a build. read, room, files, members: what may still be decompressed, and kept. kept: files so far.
+
+    folders: those that were made.
+    """
 
     path: str
     read: int = _MOST_READ
@@ -64,6 +76,7 @@ class Tree:
     files: int = _MOST_FILES
     members: int = _MOST_MEMBERS
     kept: int = 0
+    folders: set[str] = attrs.field(factory=lambda: {""})
 
     def unpack(self, archive: Path) -> None:
         """Unpacks what belongs to a build. Raises NoArchive."""
@@ -73,7 +86,7 @@ class Tree:
                 raw.seek(0)
                 opener = next((each for magic, each in _OPENERS.items() if head.startswith(magic)), None)
                 plain = raw if opener is None else opener(raw, "rb")
-                with tarfile.open(fileobj=_Bounded(self, plain), mode="r|") as members:
+                with tarfile.open(fileobj=_Bounded(self, plain), mode="r|", tarinfo=_headers()) as members:
                     for member in members:
                         self._take(members, member)
         except NoArchive as error:
@@ -85,6 +98,8 @@ class Tree:
         self.members -= 1
         if self.members < 0:
             raise NoArchive(f"has more than {_MOST_MEMBERS:,} members")
+        if member.size > self.read:  # tarfile would look for the next one behind the end of the file, without an end
+            raise NoArchive(f"unpacks to more than {_MOST_READ >> 30} GiB")
         name = member.name.removeprefix("./").removesuffix("/")
         place = _place(name)
         if place is None:
@@ -92,20 +107,31 @@ class Tree:
         if why := why_no_path(name):
             raise NoArchive(f"{name!r}: {why}")
         if member.isdir():
-            os.makedirs(os.path.join(self.path, place), exist_ok=True)
+            self._make_folder(place)
             return
         source = members.extractfile(member) if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) else None
         if source is None:
             raise NoArchive(f"{name!r}: want files and folders alone: no links, no devices")
-        self.room -= max(member.size, 0)
+        self._charge(member.size)
+        self._write(place, name, source)
+
+    def _charge(self, size: int) -> None:
+        self.room -= max(size, 0)
         self.files -= 1
         if self.room < 0 or self.files < 0:
-            raise NoArchive(f"unpacks to more than {_MOST >> 20} MiB or {_MOST_FILES:,} files")
-        self._write(place, name, source)
+            raise NoArchive(f"unpacks to more than {_MOST >> 20} MiB or {_MOST_FILES:,} files and folders")
+
+    def _make_folder(self, place: str) -> None:
+        parts = place.split("/") if place else []
+        for each in ("/".join(parts[:end]) for end in range(1, len(parts) + 1)):
+            if each not in self.folders:
+                self._charge(0)
+                os.mkdir(os.path.join(self.path, each))
+                self.folders.add(each)
 
     def _write(self, place: str, name: str, source: IO[bytes]) -> None:
         path = os.path.join(self.path, place)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        self._make_folder(os.path.dirname(place))
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             fd = os.open(path, flags, 0o644 if "/" in place else 0o755)
@@ -121,6 +147,27 @@ def _place(name: str) -> str | None:
     """Returns where a member belongs in the folder of a build; None for one that is passed over."""
     found = _PROGRAMS.fullmatch(name) or _LIBRARIES.fullmatch(name)
     return None if found is None else found[1]
+
+
+def _headers() -> type[tarfile.TarInfo]:
+    """Returns a class of the headers of one archive, which are looked at before tarfile reads what they announce."""
+    left, together = _MOST_IN_ALL, 0
+
+    class Header(tarfile.TarInfo):
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+            nonlocal left, together
+            header = super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]  # None is what tarfile passes on
+            if header.type not in _SAYS_MORE:
+                together = 0
+                return header
+            left -= header.size
+            together += 1
+            if not 0 <= header.size <= _MOST_IN_ONE or left < 0 or together > _MOST_FOR_ONE:
+                raise NoArchive("says too much of a member: want plain names of files and folders")
+            return header
+
+    return Header
 
 
 class _Bounded(io.RawIOBase):

@@ -226,6 +226,9 @@ HOSTILE: dict[str, tarfile.TarInfo] = {
     "a long name": member("lib_pypy/" + "x" * 1000),
     "a deep name": member("lib_pypy/" + "x/" * 41 + "y"),
     "too much": member("lib_pypy/x", size=1 << 40),
+    "more than any file elsewhere": member("doc/x", size=1 << 60),
+    "a long header": member("x", tarfile.XHDTYPE, size=1 << 20),
+    "a long name of a name": member("x", tarfile.GNUTYPE_LONGNAME, size=1 << 40),
     "a second program": member(f"other/{PROGRAM}"),
     "a file in the place of a folder": member("lib_pypy"),
 }
@@ -282,6 +285,34 @@ def test_its_bounds(client: dict[str, bytes], tmp_path: Path, bounds: dict[str, 
     tree = Tree(str(tmp_path / "target"), **bounds)
     with pytest.raises(NoArchive, match=words):
         tree.unpack(packed(tmp_path / "b.tar.gz", client))
+
+
+@pytest.mark.parametrize("count", [5, 10_000])
+def test_headers_that_follow_each_other(tmp_path: Path, count: int) -> None:
+    """tarfile calls itself for each: of many, it has no room on its stack."""
+    (tmp_path / "target").mkdir()
+    archive = packed(tmp_path / "b.tar.gz", {}, *[member("x", tarfile.XHDTYPE)] * count)
+    with pytest.raises(NoArchive, match="says too much of a member"):
+        Tree(str(tmp_path / "target")).unpack(archive)
+
+
+def test_headers_that_are_read_slowly(tmp_path: Path) -> None:
+    """tarfile takes the square of the bytes of digits that lead nowhere: there are only so many in all."""
+    (tmp_path / "target").mkdir()
+    one = member("x", tarfile.XHDTYPE, size=4096).tobuf() + b"1" * 4096 + member("doc/x").tobuf()
+    (tmp_path / "b.tar").write_bytes(one * 30)
+    Tree(str(tmp_path / "target")).unpack(tmp_path / "b.tar")
+    (tmp_path / "b.tar").write_bytes(one.replace(b"1" * 4096, bytes(4096)) * 2100)
+    with pytest.raises(NoArchive, match="says too much of a member"):
+        Tree(str(tmp_path / "target")).unpack(tmp_path / "b.tar")
+
+
+def test_folders_count_as_files_do(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    deep = [member(f"lib_pypy/{number}{'/x' * 30}", tarfile.DIRTYPE) for number in range(10)]
+    with pytest.raises(NoArchive, match="files and folders"):
+        Tree(str(tmp_path / "target"), files=100).unpack(packed(tmp_path / "b.tar.gz", {}, *deep))
+    assert len([*(tmp_path / "target").rglob("*")]) == 100
 
 
 def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
