@@ -23,6 +23,9 @@ NAME_MAX: Final = 255
 MOST_PATTERNS: Final = 64
 PATH_MAX: Final = 4096
 _ARGUMENT_MAX: Final = 128 * 1024
+#: Bytes of all variables together, with what execve(2) needs for each: it takes 2 MiB, and arguments are among them.
+_VARIABLES_MAX: Final = 1 << 20
+_FOR_EACH: Final = len("=\0") + 8  # and a pointer
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 HOSTNAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 USER: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
@@ -191,7 +194,10 @@ class FrozenDict(dict[str, T]):
 
 
 def to_variables(value: Mapping[str, str]) -> FrozenDict[str]:
-    """Returns environment variables. Those that the dynamic linker obeys are refused."""
+    """Returns environment variables. Those that the dynamic linker obeys are refused.
+
+    No error shows a text: it may be a secret, and errors go to logs.
+    """
     if not isinstance(value, Mapping):
         raise refusal("want a table of names and texts", value)
     problems: list[Problem] = []
@@ -202,7 +208,13 @@ def to_variables(value: Mapping[str, str]) -> FrozenDict[str]:
             problems += error.under(name if isinstance(name, str) and name.isidentifier() else "").problems
     if problems:
         raise PolicyError(*problems)
+    if sum(_FOR_EACH + len(_bytes(name)) + len(_bytes(text)) for name, text in value.items()) > _VARIABLES_MAX:
+        raise refusal(f"want at most {_VARIABLES_MAX >> 20} MiB of names and texts in all: give the program a file")
     return FrozenDict(value)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _check_variable(name: object, text: object) -> None:
@@ -215,9 +227,13 @@ def _check_variable(name: object, text: object) -> None:
         )
     if not isinstance(text, str):
         raise refusal("want a text; put it in quotes", text)
-    _encodable(name + text, errors="surrogateescape")
-    if "\0" in text or len(name) + len(text) >= _ARGUMENT_MAX:
-        raise refusal("want a text without NUL, name and text shorter than 128 KiB", text)
+    _encodable(name, errors="surrogateescape")
+    try:
+        size = len(_bytes(name)) + len(_bytes(text))
+    except UnicodeEncodeError:
+        raise refusal("want text that can be written as UTF-8") from None
+    if "\0" in text or size >= _ARGUMENT_MAX - 1:
+        raise refusal("want a text without NUL, name and text shorter than 128 KiB")
 
 
 def to_statements(value: str) -> str:

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 import proxybox
-from proxybox import AsyncClient, AsyncPool, AsyncSandbox, Client, Policy, Pool, Program, Sandbox
+from proxybox import AsyncClient, AsyncPool, AsyncSandbox, Client, Policy, PolicyError, Pool, Program, Sandbox
 
 CODE = "import os; print(os.environ.get('OWN'), os.environ.get('TOLD'), os.environ['HOME'])"
 POLICY = Policy(session={"branches": 2}, environment={"variables": {"TOLD": "policy", "OWN": "policy"}})
@@ -99,3 +99,27 @@ def test_all_twins_take_them() -> None:
     taking += [getattr(kind, name) for kind in kinds for name in ("run", "session")]
     taking += [Sandbox.run_program, AsyncSandbox.run_program]
     assert {each.__qualname__ for each in taking if "env" not in inspect.signature(each).parameters} == set()
+
+
+def test_as_many_as_a_policy_takes_are_given_to_the_program() -> None:
+    """What the kernel would refuse, at the start of the interpreter, is refused before."""
+    each = "\u00e9" * 60_000  # bytes count, and not characters
+    most = {f"V{number}": each for number in range(8)}
+    many = dict.fromkeys(map("V{:06}".format, range(60_000)), "")
+    for variables in (most, many):
+        assert proxybox.run("import os; print(sum(name[0] == 'V' for name in os.environ))", env=variables).stdout == (
+            f"{len(variables)}\n"
+        )
+        for more in ({f"W{name}": text for name, text in variables.items()}, {"W": "\u00e9" * 65_600}):
+            with pytest.raises(PolicyError, match=r"at most 1 MiB of names|shorter than 128 KiB"):
+                proxybox.run("", env={**variables, **more})
+    with pytest.raises(PolicyError, match="at most 1 MiB"):  # together with those of the policy
+        Sandbox(environment={"variables": most}).run("", env={f"W{name}": text for name, text in most.items()})
+
+
+@pytest.mark.parametrize("text", ["a secret\0", "a secret\ud800", "a secret" * 20_000])
+def test_no_error_shows_the_text_of_a_variable(text: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        proxybox.run("", env={"TOKEN": text})
+    assert "env.TOKEN: want" in str(caught.value)
+    assert "secret" not in str(caught.value)
