@@ -21,6 +21,7 @@ from proxybox.controller.guests.guest import Guest
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.descriptors import DescriptorTable
 from proxybox.controller.vfs.host.boundary import why_no_mount
+from proxybox.controller.vfs.host.filesystem import is_dotted
 from proxybox.controller.vfs.host.library import altered_file, library, library_file
 from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.host.use import HostUse
@@ -86,6 +87,10 @@ class Changed:
     changes: tuple[Change, ...]
     left_out: int = 0
     identity: tuple[int, int] | None = None
+
+    def hides(self, name: bytes) -> bool:
+        """Whether entries of that name were hidden from the box."""
+        return self.hide_dotfiles and is_dotted(name)
 
     def commit(self) -> list[Change]:
         """Does what `commit_all` does, for this overlay alone."""

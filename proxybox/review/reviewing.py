@@ -246,7 +246,7 @@ class _Refusals:
         deleted = {change.path: change for change in overlay.changes if change.kind == "deleted"}
         root = HostRoot(overlay.source or "")
         try:
-            walk = LinkWalk(root, coming, deleted)
+            walk = LinkWalk(root, coming, deleted, overlay.hides)
             for change in coming.values():
                 if change.type == "symlink" and (why := walk.refusal(change)):
                     self._links[number, change.path] = why
@@ -266,11 +266,7 @@ class _Refusals:
 
 def _shown(overlay: Changed) -> tuple[Change, ...]:
     """The changes that a commit would write: none with a name that was hidden from the box."""
-    return tuple(
-        change
-        for change in overlay.changes
-        if not overlay.hide_dotfiles or not any(part.startswith(b".") for part in change.path.split(b"/"))
-    )
+    return tuple(change for change in overlay.changes if not any(map(overlay.hides, change.path.split(b"/"))))
 
 
 def _place(change: Change) -> list[tuple[int, bytes]]:

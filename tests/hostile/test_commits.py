@@ -1,6 +1,7 @@
 """What a guest leaves behind, written to the host on the caller's word: nothing outside the folder, nothing set-id."""
 
 import contextlib
+import errno
 import os
 import shutil
 import sys
@@ -313,6 +314,54 @@ def test_a_hidden_file_of_the_host_is_neither_read_nor_replaced(folder, how):
     assert {path: path.stat() for path in before} == before
     assert all((folder / name).read_text() == "secret" for name in (".env", ".git/config", "sub/.env"))
     assert {path.relative_to(folder).as_posix() for path in folder.rglob(".*")} == {".env", ".git", "sub/.env"}
+
+
+#: Links to what is hidden, which somebody on the host would follow, or mount for another box.
+LEADING = {
+    "to a file": "os.symlink('.env', 'x')",
+    "to a folder": "os.symlink('.git', 'x')",
+    "below a folder": "os.symlink('./.git/config', 'x')",
+    "in another folder": "os.mkdir('d'); os.symlink('../.git/config', 'd/x')",
+    "by another link": "os.symlink('y', 'x'); os.symlink('.env', 'y')",
+    "by the owner's link": "os.symlink('owners/config', 'x')",
+    "by a hidden link": "os.symlink('.env', '.y'); os.symlink('.y', 'x')",
+    "in the place of a folder": "os.unlink('sub/file'); os.rmdir('sub'); os.symlink('.git', 'sub')",
+    "in the place of a link": "os.unlink('owners'); os.symlink('.env', 'owners')",
+}
+
+
+@pytest.fixture
+def hiding(folder):
+    (folder / ".git").mkdir()
+    (folder / ".git" / "config").write_text("secret")
+    (folder / ".env").write_text("secret")
+    (folder / "owners").symlink_to(".git")
+    return folder
+
+
+@pytest.mark.parametrize("how", LEADING)
+def test_no_link_is_committed_that_leads_to_a_hidden_name(hiding, how):
+    result = run(hiding, f"import os\n{LEADING[how]}\nopen('new', 'w').close()")
+    assert result.ok, result.stderr
+    before = sorted(hiding.rglob("*"))
+    with pytest.raises(proxybox.CommitRefused, match="leads to a name that is hidden from the box"):
+        result.files.commit()
+    assert sorted(hiding.rglob("*")) == before
+    refused = [item for item in result.files.review().items if "is hidden from the box" in item.refusal]
+    assert refused, "a review says so before"
+
+
+@pytest.mark.parametrize("how", [how for how in LEADING if not how.startswith("by")])
+def test_no_link_is_made_that_leads_to_a_hidden_name_where_the_host_is_written(hiding, how):
+    (hiding / "main.py").write_text(f"import os\ntry: {LEADING[how]}\nexcept OSError as error: print(error.errno)")
+    result = proxybox.run(hiding / "main.py", filesystem={"box": "rw"})
+    assert result.stdout in (f"{errno.EACCES}\n", f"{errno.EPERM}\n"), result
+    assert [path.name for path in hiding.rglob("*") if path.is_symlink()] in ([], ["owners"])
+
+
+def test_links_to_hidden_names_are_made_in_the_box_and_those_of_nothing_hidden_are_committed(folder):
+    result = run(folder, "import os\nos.symlink('.env', '.x'); os.symlink('./file', 'y'); os.symlink('a.b', 'z')")
+    assert [change.name for change in result.files.commit()] == ["y", "z"]
 
 
 def test_a_hidden_file_that_appears_meanwhile_is_not_seen(folder):

@@ -603,6 +603,11 @@ def link(path: str, target: bytes) -> Change:
     return Change(name=path, path=path.encode(), kind="added", type="symlink", mode=0o777, target=target)
 
 
+def never(name):
+    """Hides no name."""
+    return False
+
+
 def test_links_through_many_names_cost_no_more_than_the_budget(folder, monkeypatch):
     """Forty links of 2,047 names each, for every link of the commit."""
     (folder / "d").mkdir()
@@ -617,7 +622,7 @@ def test_links_through_many_names_cost_no_more_than_the_budget(folder, monkeypat
     root = HostRoot(folder)
     look = HostRoot.path_fd
     monkeypatch.setattr(HostRoot, "path_fd", lambda self, path: looked.append(path) or look(self, path))
-    walk = LinkWalk(root, changes, {})
+    walk = LinkWalk(root, changes, {}, never)
     reasons = walk.refusals()
     assert any("too many names" in reason for reason in reasons)
     assert walk.steps <= leading.MAX_STEPS + 5000
@@ -631,7 +636,7 @@ def test_each_name_on_the_host_is_looked_up_once(folder, monkeypatch):
     root = HostRoot(folder)
     look = HostRoot.path_fd
     monkeypatch.setattr(HostRoot, "path_fd", lambda self, path: looked.append(path) or look(self, path))
-    walk = LinkWalk(root, {b"l%d" % n: link(f"l{n}", b"d/e/f") for n in range(1000)}, {})
+    walk = LinkWalk(root, {b"l%d" % n: link(f"l{n}", b"d/e/f") for n in range(1000)}, {}, never)
     assert walk.refusals() == []
     assert [path for path in looked if path.startswith(b"d/")] == [b"d/e", b"d/e/f", *[b"d", b"d/e"][1:]]
     root.close()

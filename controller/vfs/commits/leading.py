@@ -1,9 +1,9 @@
 """Whether the symbolic links of a commit lead out of its folder.
 
 Rules: all links of a commit share one budget of steps, whatever their texts are. A text must be relative, may have `..`
-only at its beginning, and may lead up no further than to the folder that is committed to; the same holds for every link
-that it leads through. Where a commit makes or removes links, the folder may contain no link with `..` behind a name,
-because the commit could change what that link means.
+only at its beginning, and may lead up no further than to the folder that is committed to; and it may not lead to a name
+that is hidden from the box. The same holds for every link that it leads through. Where a commit makes or removes links,
+the folder may contain no link with `..` behind a name, because the commit could change what that link means.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import contextlib
 import errno
 import os
 import stat as st
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from proxybox.controller.vfs.host import boundary
-from proxybox.controller.vfs.host.links import goes_up_behind_a_name, steps_up
+from proxybox.controller.vfs.host.links import goes_up_behind_a_name, names_in, steps_up
 from proxybox.controller.vfs.overlay.changes import Change
 
 MAX_LINKS: Final = 40
@@ -33,14 +33,19 @@ class TooManySteps(Exception):
 
 
 class LinkWalk:
-    """The links of one commit. coming, deleted: its changes by path."""
+    """The links of one commit. coming, deleted: its changes by path. hides: which names were hidden from the box."""
 
     def __init__(
-        self, root: boundary.HostRoot, coming: Mapping[bytes, Change], deleted: Mapping[bytes, Change]
+        self,
+        root: boundary.HostRoot,
+        coming: Mapping[bytes, Change],
+        deleted: Mapping[bytes, Change],
+        hides: Callable[[bytes], bool],
     ) -> None:
         self._root = root
         self._coming = coming
         self._deleted = deleted
+        self._hides = hides
         self._found: dict[bytes, bytes | None] = {}
         self.steps = 0
 
@@ -71,8 +76,11 @@ class LinkWalk:
             ups = steps_up(text)
             if text[:1] == b"/" or ups > len(here):
                 return "a symbolic link that leads out of the folder"
+            names = names_in(text)
+            if any(map(self._hides, names)):
+                return "a symbolic link that leads to a name that is hidden from the box"
             del here[len(here) - ups :]
-            pending.extend(name for name in reversed(text.split(b"/")) if name not in (b"", b".", b".."))
+            pending.extend(reversed(names))
             text = self._next_link(here, pending)
         return None  # it leads nowhere: nothing follows more links than that
 

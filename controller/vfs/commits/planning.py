@@ -89,7 +89,7 @@ class _Planner:
                 self.refuse(change, "too large to be kept, or not to be read")
             elif change.kind != "added":
                 self._look(change)
-        walk = LinkWalk(self.root, self.coming, self.deleted)
+        walk = LinkWalk(self.root, self.coming, self.deleted, self.hides)
         self.reasons += walk.refusals()
 
     def _look(self, change: Change) -> None:

@@ -149,6 +149,8 @@ class HostDirectory(HostNode, Directory):
     def symlink(self, name: bytes, target: bytes, creds: Credentials) -> Symlink:
         self._check_name(name)
         _refuse_leading_out(target)
+        if any(map(self._mount.hides, links.names_in(target))):
+            raise Denied(errno.EACCES, HIDDEN_NAMES)
         pages = 1 if len(target) > SHORT_TARGET else 0
         with self._mount.creating(pages=pages) as made, self.own_fd() as fd:
             os.symlink(target, name, dir_fd=fd)

@@ -35,6 +35,11 @@ class HoldsDescriptor(Protocol):
         """Closes the descriptor."""
 
 
+def is_dotted(name: bytes) -> bool:
+    """Whether a name is one that hide_dotfiles hides."""
+    return name[:1] == b"."
+
+
 def shown_mode(seen: os.stat_result) -> int:
     """The mode that a box sees: without set-id bits."""
     return seen.st_mode & (st.S_IFMT(seen.st_mode) | 0o1777)
@@ -69,7 +74,7 @@ class HostFilesystem:
 
     def hides(self, name: bytes) -> bool:
         """Whether entries of that name are hidden from the box."""
-        return self.hide_dotfiles and name[:1] == b"."
+        return self.hide_dotfiles and is_dotted(name)
 
     def shows_at_top(self, name: bytes) -> bool:
         """Whether the box sees an entry of that name directly in the mounted folder."""

@@ -3,7 +3,8 @@
 Rules: a text may go up only at its beginning. The meaning of `name/..` depends on what stands at that name, and a
 rename or another commit may change that later. `../..` at the beginning keeps its meaning as long as the link's folder
 stays as deep as it was. So a link with `..` behind a name is not made, and a folder is not moved whole when links in it
-go up out of it.
+go up out of it. Nor does a text lead to a name that is hidden from the box: whoever reads `notes.txt` on the host would
+read `.env`, and whoever mounts a folder that has become a link to `.git` would show it to a box.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ def steps_up(text: bytes) -> int:
 def goes_up_behind_a_name(text: bytes) -> bool:
     """Whether `..` follows a name in the text (`name/..`), so that the meaning depends on what stands at that name."""
     return text.split(b"/").count(b"..") > steps_up(text)
+
+
+def names_in(text: bytes) -> list[bytes]:
+    """Returns the names in a text, without those that stand for a folder itself or the one above."""
+    return [name for name in text.split(b"/") if name not in (b"", b".", b"..")]
 
 
 def refuse_behind_a_name(text: bytes) -> None:
