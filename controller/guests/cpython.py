@@ -2,6 +2,7 @@
 
 import os
 import re
+import struct
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -50,7 +51,11 @@ def cpython_version(found: str, executable: str, head: bytes) -> tuple[int, int]
     needed = _SHARED.search(head)
     if needed is None and _MARK not in head:
         return None
-    if not programs.is_dynamic(head):
+    try:
+        is_dynamic = programs.is_dynamic(head)
+    except struct.error as error:
+        raise SandboxStartError(f"{found}: not a program that the kernel could start (elf(5)): {error}") from None
+    if not is_dynamic:
         raise SandboxStartError(
             f"{found}: a statically linked CPython: it could not be sealed before its `main`. Name a dynamic build"
         )

@@ -108,6 +108,8 @@ def identity(found: str, executable: str) -> tuple[int, int, int]:
         raise SandboxStartError(f"there is no {found}: name {what} with --guest PATH or {VARIABLE}") from error
     except OSError as error:
         raise SandboxStartError(f"{found}: cannot be read ({error.strerror}): {INSTALL}") from error
+    if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for somebody who writes
+        raise SandboxStartError(f"{found}: not an x86-64 program of Linux: {INSTALL}")
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -133,6 +135,8 @@ def is_dynamic(data: "bytes | mmap.mmap") -> bool:
     """
     (table,) = struct.unpack_from("<Q", data, 32)
     size, count = struct.unpack_from("<HH", data, 54)
+    if table + size * count > len(data):
+        raise struct.error("its table of segments is not in the file")
     return any(struct.unpack_from("<I", data, table + size * number)[0] == _PT_INTERP for number in range(count))
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,12 +64,21 @@ def test_an_environment_of_pypy(tmp_path: Path) -> None:
         assert box.run("import installed; print(installed.name)").stdout == "installed\n"
 
 
+def headers_at(table: int, count: int = 1) -> bytes:
+    """The beginning of a program for this machine, whose table of segments is somewhere (elf(5))."""
+    begin = b"\x7fELF\x02\x01\x01" + bytes(9)
+    return begin + struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, table, 0, 0, 64, 56, count, 0, 0, 0)
+
+
 def wrong(tmp_path: Path) -> dict[str, tuple[str, str]]:
     """Paths that are no guest, with a part of what is said of them."""
     (tmp_path / "text").write_text("#!/bin/sh\nexec pypy3\n")
     (tmp_path / "text").chmod(0o755)
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "alone").mkdir()
+    os.mkfifo(tmp_path / "fifo")  # whoever opens one waits
+    for name, text in (("far", b"Py_BytesMain\0"), ("farther", b"RPY_SANDBOX_DUMP\0")):
+        (tmp_path / name).write_bytes(headers_at((1 << 64) - 1) + text)
     pypy = shutil.which("pypy3")
     if pypy:
         shutil.copy(os.path.realpath(pypy), tmp_path / "alone" / "pypy3")
@@ -78,11 +88,20 @@ def wrong(tmp_path: Path) -> dict[str, tuple[str, str]]:
         "empty": (str(tmp_path / "empty"), "not an x86-64 program"),
         "a folder": (str(tmp_path), "a folder without bin/pypy3 or bin/python3"),
         "another program": ("/bin/true", "neither a PyPy .* nor a CPython"),
+        "a FIFO": (str(tmp_path / "fifo"), "not an x86-64 program"),
+        "a CPython without segments": (str(tmp_path / "far"), "not a program that the kernel could start"),
+        "a translated one without segments": (str(tmp_path / "farther"), "neither a PyPy .* nor a CPython"),
         "a lone copy": (str(tmp_path / "alone" / "pypy3"), "standard library"),
     }
 
 
-@pytest.mark.parametrize("name", ["missing", "a text", "empty", "a folder", "another program", "a lone copy"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "missing", "a text", "empty", "a folder", "another program", "a FIFO", "a CPython without segments",
+        "a translated one without segments", "a lone copy",
+    ],
+)  # fmt: skip
 def test_what_is_no_guest(name: str, tmp_path: Path) -> None:
     path, reason = wrong(tmp_path)[name]
     with pytest.raises(proxybox.SandboxStartError, match=reason) as caught, proxybox.Sandbox(guest=path) as box:

@@ -20,7 +20,7 @@ import pytest
 from proxybox import Sandbox, cli
 from proxybox.controller import find_guest
 from proxybox.controller.errors import PackagesError, SandboxStartError
-from proxybox.controller.guests.translated import installed
+from proxybox.controller.guests.translated import finding, installed
 from proxybox.packages import tarballs
 from proxybox.packages.refusing import NoArchive
 from proxybox.packages.tarballs import Tree
@@ -124,6 +124,20 @@ def test_one_replaces_another_and_can_be_removed(
         assert cli.main(["guests", "remove", "translated"]) == 0
         assert capsys.readouterr().out == told
     assert not put.exists()
+
+
+def test_a_build_that_only_seems_to_tell_what_it_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The places where it could tell it are counted: each costs a step, and an archive packs a billion of them."""
+    monkeypatch.setattr(finding, "_MOST_PLACES", 100)
+    told = b"Version: 20001\nPlatform: linux\nFuncs: read(ipi)i\0"
+    for places, is_found in ((99, True), (100, False)):
+        path = tmp_path / f"with {places}"
+        path.write_bytes(b"Version: " * places + told + b"3.6.9 (x)\n[PyPy 7.3.3")
+        if is_found:
+            assert finding._build(str(path)).functions == ("read(ipi)i",)
+        else:
+            with pytest.raises(SandboxStartError, match="does not say which functions it can call"):
+                finding._build(str(path))
 
 
 def test_a_failure_leaves_what_was_installed(client: dict[str, bytes], put: Path, tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ _VERSION, _PLATFORMS = "20001", ("linux", "linux2")
 _FUNCTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\([ipf]*v?\)[ipfv]")
 #: Bytes of its list of functions; upstream's has 3,000.
 _MOST: Final = 1 << 16
+#: Places in a file where that text could begin; upstream's have fewer than ten.
+_MOST_PLACES: Final = 10_000
 #: Bytes of a program or library; upstream's have 30 to 60 million.
 _LARGEST: Final = 1 << 30
 #: Its library can be in the program's folder, or in one of this number of folders above it.
@@ -138,7 +140,9 @@ def _build(holder: str, *_: int) -> Build:
 
 def _told(data: mmap.mmap) -> tuple[bytes, bytes, bytes] | None:
     at = data.find(_TOLD_BEGINS)
-    while at >= 0:
+    for _ in range(_MOST_PLACES):
+        if at < 0:
+            break
         if found := _TOLD.match(data, at, min(len(data), at + _MOST)):
             return found[1], found[2], found[3]
         at = data.find(_TOLD_BEGINS, at + 1)
