@@ -4,6 +4,7 @@ Its archives are fetched and unpacked by a process that can start nothing (proxy
 build runs for it, but then in a box.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -115,7 +116,9 @@ def _folder() -> str:
     if above is None:
         raise PackagesError("there is no folder for guests: set XDG_STATE_HOME, or HOME, to an absolute path")
     try:
-        os.makedirs(os.path.dirname(os.path.dirname(above)), exist_ok=True)
+        place = os.path.dirname(os.path.dirname(above))
+        os.makedirs(place, exist_ok=True)
+        cache.check_owner(place, "XDG_STATE_HOME", may_be_shared=True)
         for each in (os.path.dirname(above), above):
             if not os.path.isdir(each):
                 os.mkdir(each)
@@ -162,6 +165,11 @@ def _check(made: str) -> None:
 
 
 def _replace(made: str, folder: str, work: str) -> None:
-    if os.path.lexists(folder):
-        os.rename(folder, os.path.join(work, "old"))
-    os.rename(made, folder)
+    above = os.open(os.path.dirname(folder), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(above, fcntl.LOCK_EX)  # of several installations, each finds the build of the one before
+        if os.path.lexists(folder):
+            os.rename(folder, os.path.join(work, "old"))
+        os.rename(made, folder)
+    finally:
+        os.close(above)

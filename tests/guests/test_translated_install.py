@@ -126,13 +126,41 @@ def test_one_replaces_another_and_can_be_removed(
     assert not put.exists()
 
 
+@pytest.mark.parametrize(("above", "mode"), [("", 0o777), ("proxybox", 0o777), ("proxybox/guests", 0o1777)])
+def test_nothing_is_installed_where_others_could_put_another_build(
+    client: dict[str, bytes], put: Path, tmp_path: Path, above: str, mode: int
+) -> None:
+    folder = put.parent.parent.parent
+    (folder / above).mkdir(parents=True, exist_ok=True)
+    (folder / above).chmod(mode)
+    with pytest.raises(PackagesError, match="other users can write there"):
+        installing.install(installing.local([packed(tmp_path / "b.tar.gz", client)]))
+    assert not put.exists()
+
+
+def test_a_build_that_others_could_have_put_there_is_not_used(put: Path) -> None:
+    put.mkdir(parents=True)
+    (put / PROGRAM).write_bytes(b"")
+    assert installed.installed() == str(put / PROGRAM)
+    for folder in (put, put.parent, put.parent.parent):
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        folder.chmod(0o777)
+        assert installed.installed() is None
+        folder.chmod(mode)
+        if os.geteuid() == 0:
+            os.chown(folder, 12345, 12345)
+            assert installed.installed() is None
+            os.chown(folder, 0, 0)
+    assert installed.installed() == str(put / PROGRAM)
+
+
 def test_a_build_that_only_seems_to_tell_what_it_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The places where it could tell it are counted: each costs a step, and an archive packs a billion of them."""
     monkeypatch.setattr(finding, "_MOST_PLACES", 100)
     told = b"Version: 20001\nPlatform: linux\nFuncs: read(ipi)i\0"
     for places, is_found in ((99, True), (100, False)):
         path = tmp_path / f"with {places}"
-        path.write_bytes(b"Version: " * places + told + b"3.6.9 (x)\n[PyPy 7.3.3")
+        path.write_bytes(b"Version: \n" * places + told + b"3.6.9 (x)\n[PyPy 7.3.3")
         if is_found:
             assert finding._build(str(path)).functions == ("read(ipi)i",)
         else:

@@ -4,6 +4,7 @@ Root's guests run as another user, who may not enter root's home: what root inst
 """
 
 import os
+import stat
 from typing import Final
 
 from proxybox.controller.guests.programs import TRANSLATED
@@ -22,10 +23,29 @@ def install_folder() -> str | None:
 
 
 def installed() -> str | None:
-    """Returns the program of the build that this user has installed, or else root; None where there is none."""
+    """Returns the program of the build that this user has installed, or else root; None where there is none.
+
+    One that another user could have put there is none.
+    """
     for folder in dict.fromkeys((install_folder(), ROOTS_FOLDER)):
         for name in PROGRAMS if folder else ():
             path = os.path.join(folder or "", TRANSLATED, name)
-            if os.path.isfile(path):
+            if os.path.isfile(path) and all(map(_is_ours, _folders_of(path))):
                 return path
     return None
+
+
+def _folders_of(path: str) -> list[str]:
+    """Returns the folders of a build: proxybox, guests and its own."""
+    own = os.path.dirname(path)
+    guests = os.path.dirname(own)
+    return [os.path.dirname(guests), guests, own]
+
+
+def _is_ours(folder: str) -> bool:
+    """Whether a folder is this user's or root's, and nobody else may write to it."""
+    try:
+        seen = os.stat(folder)
+    except OSError:
+        return False
+    return seen.st_uid in (os.geteuid(), 0) and not seen.st_mode & stat.S_IWOTH
