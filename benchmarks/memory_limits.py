@@ -13,7 +13,7 @@ from pathlib import Path
 
 from proxybox import Result, Sandbox, Status
 
-LIMITS = ("300M", "512M", "700M", "900M", "1G", "1200M", "1500M", "2G")
+LIMITS = ("300M", "512M", "900M", "1G", "1500M", "2G")
 _M = 1 << 20
 _TIME = {"wall_time": 120, "cpu_time": 60, "threads": 32}
 #: What each program keeps 4 MiB more of, with what it does before.

@@ -181,7 +181,7 @@ class Memory:
         return hostproc.memory(self.pid)[0] >= self.soft * NEARLY_ALL
 
     def _was_refused(self) -> bool:
-        """Whether an allocation was refused when it used more than half of its memory: not because that one was huge."""
+        """Whether an allocation was refused when it used more than half of its memory: not as a huge one is."""
         return self.refused is not None and self.refused <= self.limit * HALF
 
     def was_nearly_full(self, peak: int) -> bool:
