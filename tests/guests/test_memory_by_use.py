@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import proxybox
+from benchmarks import memory_limits
 from proxybox import Result, Sandbox, Status
 from proxybox.controller import hostproc
 from proxybox.controller.process import undertaker
@@ -91,6 +92,13 @@ def test_pages_that_the_kernel_may_take_are_given_back(run: Run, guest_kind: str
 def test_one_object_that_is_too_large_is_a_memory_error(run: Run) -> None:
     code = "\ntry: bytearray(300 << 20)\nexcept MemoryError: print('no')"
     assert run(RESERVES + code, "256M").stdout == "no\n"
+
+
+@pytest.mark.cpython
+@pytest.mark.parametrize("name", memory_limits.HOSTILE)
+def test_who_uses_memory_as_fast_as_it_can_is_ended_in_time(name: str, guest_kind: str) -> None:
+    """The bound is generous: it is some 25 MiB, the interpreter included."""
+    assert memory_limits.beyond(memory_limits.HOSTILE[name], 512) <= 128
 
 
 @pytest.mark.cpython
