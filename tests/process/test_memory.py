@@ -196,7 +196,7 @@ def test_where_proc_does_not_tell_address_space_is_the_limit(other: Other, monke
 def test_where_the_limit_may_not_be_changed_address_space_is_the_limit(
     other: Other, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As root without CAP_SYS_RESOURCE, whose guests are another user's."""
+    """A sandbox around the controller may refuse that."""
 
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
