@@ -6,7 +6,7 @@ import pytest
 
 import proxybox
 from benchmarks import memory_limits
-from proxybox import Result, Sandbox, Status
+from proxybox import AsyncSandbox, Result, Sandbox, Status
 from proxybox.controller import hostproc
 from proxybox.controller.process import undertaker
 from proxybox.controller.warm import nursery
@@ -137,7 +137,7 @@ def test_nobody_looks_at_a_box_that_has_reserved_nothing(guest_kind: str, monkey
 
 def test_who_has_reserved_much_and_waits_is_stopped_until_it_gets_an_answer(guest_kind: str) -> None:
     """So nobody looks at it, however long it waits."""
-    memory = TIME | {"memory": "256M"}
+    memory = {"memory": "256M", "wall_time": 20}
     with Sandbox(warm=True, limits=memory, session={"branches": 1}) as box, box.session() as session:
         session.exec(RESERVES, check=True)
         watch = session._live._live.process.watch
@@ -157,5 +157,22 @@ def test_who_has_reserved_much_and_waits_is_stopped_until_it_gets_an_answer(gues
             watch.park()
             assert other.eval("len(kept)").value == 1 << 30
             assert session.eval("len(kept)").value == 1 << 30
+    nursery.close()
+    undertaker.settle()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_session_in_an_event_loop_goes_on_likewise(guest_kind: str) -> None:
+    async with (
+        AsyncSandbox(warm=True, limits={"memory": "256M", "wall_time": 20}) as box,
+        await box.session() as session,
+    ):
+        await session.exec(RESERVES, check=True)
+        watch = session._live._live.process.watch
+        for _ in range(3):
+            watch.park()
+            assert watch.is_parked
+            assert (await session.eval("len(kept)")).value == 1 << 30
     nursery.close()
     undertaker.settle()
