@@ -202,13 +202,13 @@ class Memory:
         """Whether an allocation was refused when it used more than half of its memory: not as a huge one is."""
         return self.refused is not None and self.refused <= self.limit * HALF
 
-    def was_nearly_full(self, peak: int) -> bool:
+    def was_nearly_full(self, peak: int | None) -> bool:
         """Whether it has used nearly all of what it may, or was refused some. peak: of its address space."""
         if self._was_refused():
             return True
         if self.highest > self.began.space + self.limit:
             return self.used >= self.limit * NEARLY_ALL
-        return peak >= self.soft * NEARLY_ALL
+        return peak is not None and peak >= self.soft * NEARLY_ALL
 
     def has_had_at_most(self, left: int, peak: int | None) -> bool:
         """Whether an allocation of so many bytes was, or would have been, refused. peak: of its address space."""
