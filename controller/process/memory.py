@@ -30,6 +30,8 @@ SPARE: Final = 16 << 20
 UNWATCHED: Final = 96 << 20
 #: Bytes for the code of a JIT, when nothing else gets any more. Without them PyPy ends, instead of a MemoryError.
 OF_CODE: Final = 8 << 20
+#: CPU time in nanoseconds in which a guest makes the allocation for which it has asked.
+PROMISE_NS: Final = 50_000_000
 #: Bytes by which a limit is not raised before it is asked for.
 STEP: Final = 1 << 20
 #: The part of its memory from which on a reservation counts like memory that is used.
@@ -82,6 +84,8 @@ class Memory:
     refused: int | None = None
     is_idle: bool = False
     _for_code: int = OF_CODE
+    _promised: int = 0
+    _promised_cpu_ns: int | None = None
     _seen_cpu_ns: int = -1
     _seen_ns: int = 0
     _left: int = 0
@@ -109,7 +113,10 @@ class Memory:
     # --- one that asks ------------------------------------------------------------------------------------------------
 
     def ask(self, size: int, kind: int) -> bool:
-        """Raises the limit for an allocation that has failed, of so many bytes. Returns whether it is worth a try."""
+        """Raises the limit for an allocation that has failed, of so many bytes, where it lacks room.
+
+        Returns whether it has room now, so that it is worth another try.
+        """
         if not self.asks or self.began.used is None:
             return False
         with self._lock:
@@ -119,12 +126,15 @@ class Memory:
                     self.refused = min(max(left, 0), self.limit if self.refused is None else self.refused)
                     return False
                 wanted = space + max(size, left)
-                if wanted <= self.soft or wanted > self.began.space + self.limit + MOST_ROOM:
+                if wanted > self.began.space + self.limit + MOST_ROOM:
                     return False
-                self._set(wanted)
+                if wanted > self.soft:
+                    self._set(wanted)
+                if size > left:
+                    self._promised, self._promised_cpu_ns = space + size, None
+                return self.soft >= space + size
             except (OSError, ValueError):  # the guest has gone, or a sandbox around this process refuses prlimit(2)
                 return False
-        return True
 
     def _may_have(self, size: int, kind: int, left: int) -> bool:
         if size <= left or kind == A_FILE:
@@ -152,9 +162,17 @@ class Memory:
             if self._left < -SPARE:
                 return 0
             wanted = space + max(self._left, 0)
-            if wanted < self.soft or wanted > self.soft + STEP:
+            if not self._is_promised(space, cpu_ns) and (wanted < self.soft or wanted > self.soft + STEP):
                 self._set(wanted)
         return max(self._until_full_ns(cpus), SHORTEST_NS)
+
+    def _is_promised(self, space: int, cpu_ns: int) -> bool:
+        """Whether it has not made the allocation yet for which the limit was raised."""
+        if self._promised_cpu_ns is None:
+            self._promised_cpu_ns = cpu_ns
+        if space >= self._promised or cpu_ns - self._promised_cpu_ns > PROMISE_NS:
+            self._promised = 0
+        return bool(self._promised)
 
     def _until_full_ns(self, cpus: int) -> int:
         return (self._left + SPARE) // (_FASTEST * cpus)
@@ -181,16 +199,16 @@ class Memory:
         return hostproc.memory(self.pid)[0] >= self.soft * NEARLY_ALL
 
     def _was_refused(self) -> bool:
-        """Whether an allocation was refused while more than half was in use, and not because that one was huge."""
+        """Whether an allocation was refused when it used more than half of its memory: not as a huge one is."""
         return self.refused is not None and self.refused <= self.limit * HALF
 
-    def was_nearly_full(self, peak: int) -> bool:
+    def was_nearly_full(self, peak: int | None) -> bool:
         """Whether it has used nearly all of what it may, or was refused some. peak: of its address space."""
         if self._was_refused():
             return True
         if self.highest > self.began.space + self.limit:
             return self.used >= self.limit * NEARLY_ALL
-        return peak >= self.soft * NEARLY_ALL
+        return peak is not None and peak >= self.soft * NEARLY_ALL
 
     def has_had_at_most(self, left: int, peak: int | None) -> bool:
         """Whether an allocation of so many bytes was, or would have been, refused. peak: of its address space."""
