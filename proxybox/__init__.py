@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from proxybox.errors import TimeLimitExceeded as TimeLimitExceeded
     from proxybox.evaluating.evaluator import Evaluator as Evaluator
     from proxybox.evaluating.shared import evaluate as evaluate
+    from proxybox.explanations import Explanation as Explanation
     from proxybox.policies import Environment as Environment
     from proxybox.policies import Filesystem as Filesystem
     from proxybox.policies import Limits as Limits
@@ -106,6 +107,7 @@ _HOMES = {
     ),
     "proxybox.evaluating.evaluator": ("Evaluator",),
     "proxybox.evaluating.shared": ("evaluate",),
+    "proxybox.explanations": ("Explanation",),
     "proxybox.policies": (
         "Environment", "Filesystem", "Limits", "Mount", "Network", "Output", "Policy", "SessionLimits", "Time",
     ),

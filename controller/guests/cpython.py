@@ -34,6 +34,11 @@ class CPython(Guest):
         "POLARS_MAX_THREADS": "1",
         # joblib counts cores with lscpu, and warns where it cannot, unless it is told that there are fewer than CPUs
         "LOKY_MAX_CPU_COUNT": "0",
+        # joblib computes in this process, where its processes would be refused
+        "JOBLIB_MULTIPROCESSING": "0",
+        # an arena of pyarrow's allocator (mimalloc), in KiB: of the 1 GiB that is usual, it could use more than the box
+        # has, without a MemoryError
+        "MIMALLOC_ARENA_RESERVE": "65536",
         # the allocators of pyarrow and polars (jemalloc) start no thread when they are loaded: no guest with such a
         # thread could be copied
         "JE_ARROW_MALLOC_CONF": "background_thread:false",

@@ -49,8 +49,8 @@ class Patience:
 
     def is_over(self, most_ns: int) -> bool:
         """Whether it has computed for so long, or has waited both at the last question and now, and not run between."""
-        used_ns = self.cpu_time()
-        if self.waits():
+        waits, used_ns = self.waits(), self.cpu_time()  # in this order: it may go on meanwhile
+        if waits:
             before, self._waited_ns = self._waited_ns, used_ns
             return before == used_ns
         self._waited_ns = -1

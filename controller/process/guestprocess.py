@@ -174,7 +174,7 @@ class GuestProcess:
     def was_nearly_full(self) -> bool:
         """Whether it has used nearly all of that, as far as it was seen."""
         peak = self.peak_resident if self.peak_space is None else self.peak_space
-        return peak is not None and self.memory is not None and self.memory.was_nearly_full(peak)
+        return self.memory is not None and self.memory.was_nearly_full(peak)
 
     def has_had_at_most(self, left: int) -> bool:
         """Whether it had no more than so many bytes left at some time."""

@@ -507,7 +507,7 @@ class Keeper:
         self._watched: set[Watch] = set()
         self._filling: list[Watch] = []
         self._tick_ns = 0  # when the next tick is
-        self._near: set[Watch] = set()  # any thread adds to it; only this one, and `release`, take out of it
+        self._near: set[Watch] = set()  # any thread adds to it, so it is copied before it is looked through
         self._later: list[tuple[int, int, weakref.ref[Watch]]] = []  # a heap: host time, a number, the guest
         self._numbers = itertools.count()
         self._rotations = Rotations(_count_cpus())
@@ -588,7 +588,7 @@ class Keeper:
             self._near.discard(watch)  # before the check: a limit that is set from here on brings it back
             if not watch.expired:
                 self._check(watch, now)
-        self._filling = [watch for watch in self._near if watch.full_ns < _TICK_NS]
+        self._filling = [watch for watch in tuple(self._near) if watch.full_ns < _TICK_NS]
         self._rotations.pass_on(now)
 
     def _pause(self) -> float:

@@ -239,11 +239,16 @@ class Replayer(Dispatcher):
     def _watch(self, watch: Watch) -> None:
         seen, used, idle = -1, 0, None
         while not self._concluded.wait(_LOOK_SECONDS):
+            rounds, waits, spent = (
+                self.rounds,
+                self.waits(),
+                watch.cpu_time_ns(),
+            )  # in this order: it may go on meanwhile
             if self.steps != seen or self._pauses:
-                seen, used, idle = self.steps, watch.cpu_time_ns(), None
+                seen, used, idle = self.steps, spent, None
                 continue
-            spent, event = watch.cpu_time_ns(), self.next
-            if not self.waits() or self.has_deadline:
+            event = self.next
+            if not waits or self.has_deadline:
                 idle = None
                 then = 0 if self.seen is None else self.seen.at_ns
                 took = event.at_ns - then if isinstance(event, events.Call) else 0
@@ -253,7 +258,7 @@ class Replayer(Dispatcher):
             elif idle is None or idle.spent != spent:
                 idle = _Idle(spent, self.rounds + _ROUNDS)
                 self.wake()
-            elif self.rounds < idle.until:
+            elif rounds < idle.until:
                 self.wake()
             elif self.due:
                 self.due[:] = [time.monotonic_ns()]  # nobody computes, so the signal comes now

@@ -32,9 +32,9 @@ from proxybox.controller.world.stdin import Stdin
 LIMIT_NS, _BEGIN_LIMIT, _MOST, _MOST_FRAMES, _TEXT = 300_000_000, 20, 1 << 16, 300, 400
 _WRITE, _EXIT, _EXIT_GROUP = 1, 60, 231
 
-#: Finds the program's innermost frame. Those of the source itself come before it; PyPy's embedding interface has one,
-#: and so has what PyPy starts a program with. Where none of the program's own functions runs any more, an exception has
-#: ended it, whose innermost frame this is then, or it prints what is left (None).
+#: Finds the program's innermost frame. Those of the source itself come before it; PyPy's embedding interface has one.
+#: Where its main module runs no more, an exception has ended it, whose innermost frame this is then, or it prints what
+#: is left (None). PyPy's own start (app_main.py) is below all frames of its main thread.
 _FRAME = """\
 import sys
 def of_the_program():
@@ -42,12 +42,12 @@ def of_the_program():
         frame = sys._getframe(4 if sys.implementation.name == "pypy" else 3)
     except ValueError:
         frame = None
-    own = frame
-    while own is not None and own.f_code.co_filename == "app_main.py":
-        own = own.f_back
-    if own is not None:
-        return frame
+    own, outer, main = frame, "", vars(sys.modules.get("__main__", sys))
+    while own is not None and own.f_globals is not main:
+        outer, own = own.f_code.co_filename, own.f_back
     trace = getattr(sys, "last_traceback", None)
+    if own is not None or (trace is None and outer not in ("", "app_main.py")):
+        return frame
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return None if trace is None else trace.tb_frame

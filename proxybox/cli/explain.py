@@ -15,7 +15,6 @@ from proxybox.cli.streams import text_file
 from proxybox.cli.trace import line
 from proxybox.controller.record.events import Call
 from proxybox.records.explaining.markup import as_svg
-from proxybox.records.explaining.openfiles import waited
 from proxybox.records.explaining.page import page
 from proxybox.records.explaining.picture import draw
 from proxybox.records.explaining.profiles import Bounded, Folded, TraceEvents, as_oscall
@@ -24,6 +23,7 @@ from proxybox.records.explaining.reading import explain as read
 from proxybox.records.explaining.telling import LONGEST, Section, as_data, sections
 from proxybox.records.explaining.timeline import Timeline
 from proxybox.records.lines import MOST, Lines, at_line, lines_of
+from proxybox.records.openfiles import waited
 from proxybox.records.record import Record, RecordedCall, RecordedSignal
 from proxybox.terminal.harmless import on_one_line
 from proxybox.terminal.progress import shown_progress

@@ -40,7 +40,7 @@ def run(parsed: Parsed) -> int:
     else:
         tell(result, verbose=parsed.flag("verbose"))
         if checked is not None:
-            from proxybox.cli.replay import tell_replay
+            from proxybox.cli.replayed import tell_replay
 
             tell_replay(checked)
     status = reviewed(result) if parsed.flag("review") else exit_status(result)
@@ -226,7 +226,7 @@ def print_json(result: "Result", checked: "Replay | None" = None) -> None:
 
     told = result.to_dict()
     if checked is not None:
-        from proxybox.cli.replay import as_data
+        from proxybox.cli.replayed import as_data
 
         told["check"] = as_data(checked)
     json.dump(told, sys.stdout, indent=2, default=str)

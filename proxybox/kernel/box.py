@@ -12,16 +12,19 @@ from proxybox.kernel.spec import Choice
 #: Seconds for a cell under the default policy. A cell may compute for as long as a person may look at it: a person who
 #: does not want to wait interrupts it, and a forgotten cell ends. This time bounds the OS calls, too.
 _WALL_TIME, _CPU_TIME = 600.0, 300.0
+#: Bytes of memory under the default policy: a notebook keeps its tables, and each cell makes some more.
+_MEMORY = 1 << 30
 #: Seconds that a cell has to end after a second interrupt.
 GRACE = 2.0
 _NOTHING = Choice()
 
 
 def default_policy() -> Policy:
-    """Returns the policy of a kernel for which none was chosen: the preset `default`, with more time for a cell."""
+    """Returns the policy of a kernel for which none was chosen: the preset `default`, with more for a cell."""
     policy = Policy()
     return attrs.evolve(
-        policy, limits=attrs.evolve(policy.limits, wall_time=_WALL_TIME, cpu_time=_CPU_TIME, calls=None)
+        policy,
+        limits=attrs.evolve(policy.limits, wall_time=_WALL_TIME, cpu_time=_CPU_TIME, memory=_MEMORY, calls=None),
     )
 
 

@@ -13,6 +13,7 @@ from proxybox.terminal.colouring import traceback
 from proxybox.terminal.harmless import harmless, on_one_line
 
 GONE = "The names of earlier cells are gone: run those that you need once more."
+NOT_HEEDED = "the cell did not heed the interrupt, so its box was ended"
 NO_INPUT = "this front end takes no input (allow_stdin is false)"
 NO_MAGIC = (
     "IPython's %magics and !commands are not there, but for %matplotlib inline and "
@@ -77,6 +78,8 @@ def trouble_of(result: Result, alive: bool, no_input: bool, code: str = "") -> T
     explained = "; ".join(map(str, result.explanations))
     if not alive:
         name = _NAMES.get(result.status, "SessionEnded")
+        if result.status is Status.CANCELLED:  # by an interrupt that came twice, which no other front has
+            explained = NOT_HEEDED
         return Trouble.of(name, f"{explained or 'the interpreter has ended'}. {GONE}")
     if result.status in (Status.TIME_LIMIT, Status.CALL_LIMIT):
         return Trouble.of(_NAMES[result.status], f"{explained}. The names are kept.", told)

@@ -10,7 +10,7 @@ from proxybox.controller.audit import OSCall
 from proxybox.controller.errors import RecordError
 from proxybox.learning.usage import Unused, unused
 from proxybox.policies import Policy, evolve
-from proxybox.records.explaining.openfiles import OpenFiles
+from proxybox.records.openfiles import OpenFiles
 from proxybox.records.record import Record
 from proxybox.result import Result
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import attrs
 
 from proxybox.controller import abi
-from proxybox.records.explaining.openfiles import OpenFiles, data, number, succeeded
+from proxybox.records.openfiles import OpenFiles, data, number, succeeded
 from proxybox.records.record import RecordedCall
 from proxybox.result import Change
 

@@ -42,11 +42,9 @@ def verdict_of(item: pytest.Item, call: pytest.CallInfo[Any], points: float) -> 
         fault="" if raised is None else fault_of(raised, item.config.rootpath),
         answers="" if raised is None else harmless_lines(heard_in(item).used_in(raised)),
     )
-    return (
-        by_use(verdict)
-        if raised is not None and verdict.answers and is_of_use(raised, item.config.rootpath)
-        else verdict
-    )
+    if raised is None or not verdict.answers or not is_of_use(raised, item.config.rootpath):
+        return verdict
+    return by_use(verdict)
 
 
 def make_harmless(report: pytest.TestReport) -> None:

@@ -338,7 +338,11 @@ def test_an_exercise_that_is_not_there_is_told_on_a_page(room: Room, platform: D
     """For the teacher who has made the link; and nobody gets a seat, another exercise, or the mean of the course."""
 
     async def lesson() -> None:
-        before = len(list(room.lesson.seats)), await room.lesson.store.do(Connected.lines)
+        async def kept() -> Any:
+            lines = await room.lesson.store.do(Connected.lines)
+            return len(list(room.lesson.seats)), [(each.seat, each.exercise, each.url) for each in lines]
+
+        before = await kept()
         async with room.browser() as browser:
             claims = {f"{CLAIM}/custom": {"exercise": "01-duoble<b>"}, f"{CLAIM}/roles": [f"{ROLE}{roles[0]}"]}
             answer = await launched(browser, platform, sub=f"lost {roles}", **claims)
@@ -347,7 +351,7 @@ def test_an_exercise_that_is_not_there_is_told_on_a_page(room: Room, platform: D
                 assert words in answer.text, words
             assert "__Host-seat" not in str(answer.headers)
             assert (await browser.get("/api/me")).status_code == 401
-        assert (len(list(room.lesson.seats)), await room.lesson.store.do(Connected.lines)) == before
+        assert await kept() == before
 
     room.loop.run(lesson())
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import proxybox
-from proxybox import Result, Sandbox, Status
+from benchmarks import memory_limits
+from proxybox import AsyncSandbox, Result, Sandbox, Status
 from proxybox.controller import hostproc
 from proxybox.controller.process import undertaker
 from proxybox.controller.warm import nursery
@@ -94,6 +95,13 @@ def test_one_object_that_is_too_large_is_a_memory_error(run: Run) -> None:
 
 
 @pytest.mark.cpython
+@pytest.mark.parametrize("name", memory_limits.HOSTILE)
+def test_who_uses_memory_as_fast_as_it_can_is_ended_in_time(name: str, guest_kind: str) -> None:
+    """The bound is generous: it is some 25 MiB, the interpreter included."""
+    assert memory_limits.beyond(memory_limits.HOSTILE[name], 512) <= 128
+
+
+@pytest.mark.cpython
 def test_stacks_of_threads_are_reservations(run: Run) -> None:
     code = """
 import threading
@@ -129,7 +137,7 @@ def test_nobody_looks_at_a_box_that_has_reserved_nothing(guest_kind: str, monkey
 
 def test_who_has_reserved_much_and_waits_is_stopped_until_it_gets_an_answer(guest_kind: str) -> None:
     """So nobody looks at it, however long it waits."""
-    memory = TIME | {"memory": "256M"}
+    memory = {"memory": "256M", "wall_time": 20}
     with Sandbox(warm=True, limits=memory, session={"branches": 1}) as box, box.session() as session:
         session.exec(RESERVES, check=True)
         watch = session._live._live.process.watch
@@ -149,5 +157,22 @@ def test_who_has_reserved_much_and_waits_is_stopped_until_it_gets_an_answer(gues
             watch.park()
             assert other.eval("len(kept)").value == 1 << 30
             assert session.eval("len(kept)").value == 1 << 30
+    nursery.close()
+    undertaker.settle()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_session_in_an_event_loop_goes_on_likewise(guest_kind: str) -> None:
+    async with (
+        AsyncSandbox(warm=True, limits={"memory": "256M", "wall_time": 20}) as box,
+        await box.session() as session,
+    ):
+        await session.exec(RESERVES, check=True)
+        watch = session._live._live.process.watch
+        for _ in range(3):
+            watch.park()
+            assert watch.is_parked
+            assert (await session.eval("len(kept)")).value == 1 << 30
     nursery.close()
     undertaker.settle()

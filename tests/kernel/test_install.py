@@ -188,10 +188,10 @@ def test_metadata_that_was_edited(jupyter: Path, tmp_path: Path, capsys: pytest.
     assert choice_for(str(connection)) == Choice()
 
 
-def test_the_default_has_time_for_a_cell() -> None:
+def test_the_default_has_time_and_memory_for_a_cell() -> None:
     policy = default_policy()
     assert (policy.limits.wall_time, policy.limits.cpu_time, policy.limits.calls) == (600, 300, None)
-    assert policy.limits.memory == Policy().limits.memory
+    assert policy.limits.memory == 1 << 30
     assert policy.filesystem == Policy().filesystem
 
 

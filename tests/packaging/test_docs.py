@@ -104,7 +104,8 @@ def test_every_option_of_classroom_is_documented() -> None:
 def _flags_of_classroom() -> set[str]:
     from proxybox.cli.teaching import classroom_group
 
-    options = (*classroom_group.params, *classroom_group.commands["new"].params)
+    commands = (classroom_group.commands[name] for name in ("new", "regrade"))
+    options = (*classroom_group.params, *(option for command in commands for option in command.params))
     return {flag for option in options for flag in option.opts if option.param_type_name == "option"}
 
 

@@ -27,7 +27,7 @@ FLOORS = {
         explanations review
         commits given jsonvalues terminal
         controller
-        policies guest modulepath running worker
+        policies guest madeup modulepath running worker
     """,
     "proxybox.controller": """
         warm

@@ -11,7 +11,16 @@ import pytest
 
 from proxybox.controller import hostproc
 from proxybox.controller.header import A_FILE, CODE, FOR_USE, MOST_ROOM, RESERVED
-from proxybox.controller.process.memory import IDLE_NS, OF_CODE, SHORTEST_NS, SPARE, TICK_NS, Beginning, Memory
+from proxybox.controller.process.memory import (
+    IDLE_NS,
+    OF_CODE,
+    PROMISE_NS,
+    SHORTEST_NS,
+    SPARE,
+    TICK_NS,
+    Beginning,
+    Memory,
+)
 
 M = 1 << 20
 LIMIT = 64 * M
@@ -78,11 +87,10 @@ def test_it_begins_with_as_much_address_space_as_it_may_use(other: Other) -> Non
         (RESERVED, 1 << 30, True), (RESERVED, MOST_ROOM, True), (RESERVED, MOST_ROOM + LIMIT + 1, False),
         (RESERVED, 1 << 63, False), (RESERVED, 1 << 64, False),
         (A_FILE, LIMIT * 2, True), (A_FILE, LIMIT * 4, True), (A_FILE, MOST_ROOM * 2, False),
-        (CODE, OF_CODE, False), (CODE, LIMIT + 1, False),
+        (CODE, OF_CODE, True), (CODE, LIMIT + 1, False),
     ],
 )  # fmt: skip
 def test_what_is_given_to_one_that_uses_little(other: Other, kind: int, size: int, is_given: bool) -> None:
-    """CODE and what fits already is worth no other try."""
     assert other.memory.ask(size, kind) is is_given
     assert other.room() == (max(size, LIMIT) if is_given else LIMIT)
     assert other.memory.is_watched is (is_given and size >= LIMIT * 4)
@@ -112,8 +120,28 @@ def test_code_has_something_when_nothing_else_has(other: Other) -> None:
     assert other.memory.look(1)
     assert other.room() == 0
     assert not other.memory.ask(M, FOR_USE)
-    assert [other.memory.ask(OF_CODE // 2, CODE) for _ in range(3)] == [True, False, False]  # the second fits already
+    assert [other.memory.ask(OF_CODE // 2, CODE) for _ in range(3)] == [True, True, False]
     assert other.room() == OF_CODE // 2
+
+
+def test_what_was_given_is_not_taken_back_before_it_is_had(other: Other) -> None:
+    """The keeper may look between the answer and the next try."""
+    assert other.memory.ask(256 * M, RESERVED)
+    for cpu_ns in (10, 20, PROMISE_NS):
+        assert other.memory.look(cpu_ns)
+        assert other.room() == 256 * M
+    other.tell("map", 256)
+    assert other.memory.look(PROMISE_NS + 1)
+    assert LIMIT - 2 * M < other.room() <= LIMIT
+    other.memory.refused = None
+    assert other.memory.ask(M, FOR_USE)  # there is room already: the keeper has made some meanwhile
+
+
+def test_what_was_given_is_taken_back_where_nobody_wants_it(other: Other) -> None:
+    assert other.memory.ask(256 * M, RESERVED)
+    assert other.memory.look(10)
+    assert other.memory.look(PROMISE_NS + 11)
+    assert other.room() <= LIMIT
 
 
 def test_the_limit_follows_what_is_used_and_ends_what_uses_too_much(other: Other) -> None:
@@ -168,7 +196,7 @@ def test_where_proc_does_not_tell_address_space_is_the_limit(other: Other, monke
 def test_where_the_limit_may_not_be_changed_address_space_is_the_limit(
     other: Other, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As root without CAP_SYS_RESOURCE, whose guests are another user's."""
+    """A sandbox around the controller may refuse that."""
 
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")

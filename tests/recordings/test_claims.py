@@ -16,11 +16,11 @@ from proxybox.records.writes import Writes
 from tests.recordings.rewriting import changed, with_start
 from tests.recordings.test_attacks_by_records import changed_calls, number
 
-GETPPID, SETUID = 110, 105
+GETSID, SETUID = 124, 105
 PROGRAM = """
 import ctypes, os, shutil
 libc = ctypes.CDLL(None)
-libc.syscall(110), libc.syscall(105, 0), libc.syscall(165, 0, 0, 0, 0, 0), libc.syscall(451)
+libc.syscall(124, 0), libc.syscall(105, 0), libc.syscall(165, 0, 0, 0, 0, 0), libc.syscall(451)
 with open("made.txt", "w") as file: file.write("A" * 20)
 os.makedirs("folder/inner"); open("folder/inner/x", "wb").write(bytes(5000)); os.rename("folder", "moved")
 with open("moved/inner/x", "r+b") as file: file.seek(4990); file.write(b"end of file"); file.truncate(5010)
@@ -80,10 +80,11 @@ def test_unknown_calls_are_those_that_were_made(record: Path) -> None:
     assert parts(ended(record, lambda told: told.update(unknown=[[452, 1]]))).startswith("what was refused")
 
 
-@pytest.mark.parametrize("call", [GETPPID, SETUID])
+@pytest.mark.parametrize("call", [GETSID, SETUID])
 def test_what_the_policy_answers_is_its_answer(call: int, record: Path) -> None:
     def other(event: Call) -> None:
-        event.answer, event.effects = Answer(0), ()
+        event.answer = Answer(0)
+        event.effects = tuple(each for each in event.effects if not isinstance(each, Refused))
 
     changed_calls(record, lambda event: number(event) == call, other)
     assert "the policy answers this call with" in parts(record)
@@ -91,16 +92,16 @@ def test_what_the_policy_answers_is_its_answer(call: int, record: Path) -> None:
 
 def test_a_refusal_that_was_made_up_is_none(record: Path) -> None:
     def refused(event: Call) -> None:
-        event.effects = (*event.effects, Refused("getppid", "EPERM", "made up"))
+        event.effects = (*event.effects, Refused("getsid", "EPERM", "made up"))
 
-    changed_calls(record, lambda event: number(event) == GETPPID, refused)
+    changed_calls(record, lambda event: number(event) == GETSID, refused)
     assert "the policy answers this call with" in parts(record)
 
 
 @pytest.mark.parametrize("told", [{"proxybox": "0.0.9"}, {"intercepted": True}, {"intercepted": None}])
 def test_what_others_may_have_answered_is_a_claim(told: dict[str, Any], record: Path) -> None:
     with_start(record, lambda start: start.update(told))
-    changed_calls(record, lambda event: number(event) == GETPPID, lambda event: setattr(event, "answer", Answer(0)))
+    changed_calls(record, lambda event: number(event) == GETSID, lambda event: setattr(event, "answer", Answer(0)))
     done = proxybox.replay(record)
     assert done.ok, done.divergence
     assert any(each.startswith("that the policy answers") for each in done.claims)

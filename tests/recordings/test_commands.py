@@ -1,20 +1,20 @@
 """The commands about records, as a person types them."""
 
+import io
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
-from proxybox.controller.record.events import Answer
+from proxybox.cli.replayed import parting
+from proxybox.controller.record.replayer import Asked, Divergence
 from proxybox.records.signing import public_key_id
+from proxybox.terminal.text import Paint
 from tests.recordings.keys import made
-from tests.recordings.test_attacks_by_records import changed_calls, number
 
 COMMAND = (sys.executable, "-c", "from proxybox.cli import main; raise SystemExit(main())")
 
@@ -91,14 +91,17 @@ def test_a_policy_is_told_with_its_record(record: Path) -> None:
     assert json.loads(proxybox("verify", "--json", record).stdout)["policy"]["limits"]["threads"] == 3
 
 
-def test_a_parting_shows_what_differs(record: Path) -> None:
+def test_a_parting_shows_what_differs() -> None:
     """Both calls look alike where what they pass differs far behind its beginning."""
-    code = "import os, _thread; os.write(1, b'x' * 300 + str(os.urandom(8)).encode())"
-    proxybox("run", "--record", record, "-c", code)
-    changed_calls(record, lambda call: number(call) == 318, lambda call: setattr(call, "answer", Answer(
-        8, (attrs.evolve(call.answer.stored[0], data=b"12345678"),))) if call.answer.value == 8 else None)  # fmt: skip
-    said = proxybox("replay", record, status=1).stderr.splitlines()
-    assert any(re.match(r"  buf: at byte 30\d of \d+ and \d+: \.\.\.b'xxx", line) for line in said), said
+    passed = [b"x" * 300 + text for text in (b"one", b"two")]
+    expected, got = (Asked(1, "write", {"fd": 1, "buf": each}, {"fd": 1, "buf": each}) for each in passed)
+    lines = parting(Divergence(7, "the program asks something else", expected, got), Paint(io.StringIO()))
+    assert lines[1].startswith("  at        write(1, ")
+    assert lines[2:] == ["  buf: at byte 300 of 303 and 303: ...b'xxxxxxxxxxxxone' and ...b'xxxxxxxxxxxxtwo'"]
+    other = Asked(1, "write", {"fd": 2, "buf": passed[0]}, {"fd": 2, "buf": passed[0]})
+    lines = parting(Divergence(7, "the program asks something else", expected, other), Paint(io.StringIO()))
+    assert [line.split()[0] for line in lines[1:]] == ["expected", "got", "fd:"]
+    assert lines[3] == "  fd: 1 and 2"
 
 
 def test_a_replay_is_stopped_where_that_is_asked_for(record: Path) -> None:

@@ -30,7 +30,7 @@ done, lock = [], threading.Lock()
 def work(k):
     for n in range(40):
         with lock: done.append((k, n))
-        sum(range(2000))
+        sum(range(20_000))
 threads = [threading.Thread(target=work, args=[k]) for k in range(4)]
 for each in threads: each.start()
 for each in threads: each.join()
@@ -105,12 +105,12 @@ class Stopping:
         self._thread.start()
 
     def _run(self) -> None:
-        while self.stops < 3 and self._watch.is_running():
+        while self.stops < 8 and self._watch.is_running():
             self._watch.stop()
             self.stops += 1
-            time.sleep(0.3)
+            time.sleep(0.25)
             self._watch.go_on()
-            time.sleep(0.01)
+            time.sleep(0.03)
 
     def join(self) -> None:
         self._thread.join()

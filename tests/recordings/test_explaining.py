@@ -25,7 +25,6 @@ from proxybox.records.explaining import account as accounts
 from proxybox.records.explaining import openfiles, profiles, timeline
 from proxybox.records.explaining.account import Account
 from proxybox.records.explaining.markup import as_svg
-from proxybox.records.explaining.openfiles import OpenFiles
 from proxybox.records.explaining.page import page
 from proxybox.records.explaining.picture import MOST_DRAWN, draw
 from proxybox.records.explaining.profiles import Folded, TraceEvents, as_oscall
@@ -33,6 +32,7 @@ from proxybox.records.explaining.reading import Explanation, explain
 from proxybox.records.explaining.telling import as_data, is_of_interpreter, seconds, sections
 from proxybox.records.explaining.timeline import Timeline
 from proxybox.records.lines import Lines
+from proxybox.records.openfiles import OpenFiles
 from proxybox.records.record import Record, RecordedCall
 from proxybox.terminal import strace
 from tests.recordings.madeup import ADDRESS, made_up, openat, write

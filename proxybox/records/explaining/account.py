@@ -11,8 +11,8 @@ from proxybox.controller.exchange import values
 from proxybox.controller.record.events import Refused
 from proxybox.controller.record.replayer import Frame
 from proxybox.records.explaining.counting import Counts, Table
-from proxybox.records.explaining.openfiles import STANDARD, OpenFiles, data, number, succeeded, waited
 from proxybox.records.lines import at_line
+from proxybox.records.openfiles import STANDARD, OpenFiles, data, number, succeeded, waited
 from proxybox.records.record import RecordedCall, RecordedSignal
 from proxybox.terminal.strace import CLOCKS
 

@@ -8,8 +8,8 @@ from typing import Any, Final, TextIO
 
 from proxybox.controller.audit import Decision, OSCall
 from proxybox.controller.record.replayer import Frame
-from proxybox.records.explaining.openfiles import LONGEST_PATH, text_of, waited
 from proxybox.records.lines import at_line
+from proxybox.records.openfiles import LONGEST_PATH, text_of, waited
 from proxybox.records.record import RecordedCall, RecordedSignal
 from proxybox.terminal import strace
 from proxybox.terminal.harmless import on_one_line

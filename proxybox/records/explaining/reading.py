@@ -8,8 +8,8 @@ import attrs
 from proxybox.policies import Policy
 from proxybox.policies.dumping import to_dict
 from proxybox.records.explaining.account import Account
-from proxybox.records.explaining.openfiles import OpenFiles
 from proxybox.records.lines import Lines, own_frame
+from proxybox.records.openfiles import OpenFiles
 from proxybox.records.ownfiles import prefix_of
 from proxybox.records.record import Record, RecordedCall, RecordedSignal
 from proxybox.result import Result

@@ -11,8 +11,8 @@ from typing import Final
 import attrs
 
 from proxybox.records.explaining.account import signal_name
-from proxybox.records.explaining.openfiles import waited
 from proxybox.records.lines import at_line
+from proxybox.records.openfiles import waited
 from proxybox.records.record import RecordedCall, RecordedSignal
 
 #: Marks must be more than there can be at one time: each thread has eight kinds of them.

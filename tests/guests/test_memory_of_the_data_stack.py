@@ -1,0 +1,33 @@
+"""More of limits.memory is more for NumPy, pandas, pyarrow, polars and scikit-learn, and most of it can be used."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import memory_limits
+from proxybox.controller.guests.cpython import CPython
+from tests.wheels import unpacked
+
+pytestmark = [pytest.mark.seldom, pytest.mark.cpython, pytest.mark.filterwarnings("ignore:.*not compiled for")]
+EACH_GUEST = True
+WANTED = ("numpy", "pandas", "pyarrow", "polars", "scikit-learn")
+#: What a program of each has already when it begins, in MiB, at the most.
+BEFORE = {"numpy": 40, "pandas": 120, "pyarrow": 100, "polars": 100, "sklearn": 160}
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, cpython: CPython) -> Path:
+    """A folder of the packages. Their wheels are fetched once, and kept with pytest's cache."""
+    version = "{}.{}".format(*cpython.version)
+    return unpacked(request, tmp_path_factory, "memory", version, WANTED)
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_more_memory_is_more(name: str, packages: Path) -> None:
+    """At 900M there was more than at 1G, when the first allocator that saw room for it reserved 1 GiB."""
+    limits = (300, 900, 1024, 1500)
+    found = [memory_limits.usable(name, f"{limit}M", packages) for limit in limits]
+    for limit, (used, _) in zip(limits, found, strict=True):
+        assert limit - BEFORE[name] <= used <= limit, found
+    ends = {end for _, end in found}
+    assert ends == {"memory_limit" if name == "polars" else "ArrowMemoryError" if name == "pyarrow" else "MemoryError"}
