@@ -17,7 +17,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Final
 
 import attrs
 
@@ -154,18 +154,17 @@ def _headers() -> type[tarfile.TarInfo]:
     left, together = _MOST_IN_ALL, 0
 
     class Header(tarfile.TarInfo):
-        @classmethod
-        def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+        def _proc_member(self, archive: tarfile.TarFile) -> Any:
+            """Is called for each header; subclasses may have their own (tarfile's source says so)."""
             nonlocal left, together
-            header = super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]  # None is what tarfile passes on
-            if header.type not in _SAYS_MORE:
+            if self.type in _SAYS_MORE:
+                left -= self.size
+                together += 1
+                if not 0 <= self.size <= _MOST_IN_ONE or left < 0 or together > _MOST_FOR_ONE:
+                    raise NoArchive("says too much of a member: want plain names of files and folders")
+            else:
                 together = 0
-                return header
-            left -= header.size
-            together += 1
-            if not 0 <= header.size <= _MOST_IN_ONE or left < 0 or together > _MOST_FOR_ONE:
-                raise NoArchive("says too much of a member: want plain names of files and folders")
-            return header
+            return super()._proc_member(archive)  # type: ignore[misc]  # typeshed does not know it
 
     return Header
 
