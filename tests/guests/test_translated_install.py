@@ -338,15 +338,18 @@ def test_headers_that_follow_each_other(tmp_path: Path, count: int) -> None:
         Tree(str(tmp_path / "target")).unpack(archive)
 
 
-def test_headers_that_are_read_slowly(tmp_path: Path) -> None:
-    """tarfile takes the square of the bytes of digits that lead nowhere: there are only so many in all."""
+def test_headers_are_bounded_in_all(tmp_path: Path) -> None:
+    """tarfile takes the square of the bytes of one, if they are digits that lead nowhere."""
     (tmp_path / "target").mkdir()
-    one = member("x", tarfile.XHDTYPE, size=4096).tobuf() + b"1" * 4096 + member("doc/x").tobuf()
-    (tmp_path / "b.tar").write_bytes(one * 30)
-    Tree(str(tmp_path / "target")).unpack(tmp_path / "b.tar")
-    (tmp_path / "b.tar").write_bytes(one.replace(b"1" * 4096, bytes(4096)) * 2100)
-    with pytest.raises(NoArchive, match="says too much of a member"):
-        Tree(str(tmp_path / "target")).unpack(tmp_path / "b.tar")
+    one = member("x", tarfile.XHDTYPE, size=4096).tobuf() + bytes(4096) + member("doc/x").tobuf()
+    for count in (2000, 2100):
+        (tmp_path / "b.tar").write_bytes(one * count)
+        tree = Tree(str(tmp_path / "target"))
+        if count == 2000:
+            tree.unpack(tmp_path / "b.tar")
+        else:
+            with pytest.raises(NoArchive, match="says too much of a member"):
+                tree.unpack(tmp_path / "b.tar")
 
 
 def test_folders_count_as_files_do(tmp_path: Path) -> None:
