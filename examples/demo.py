@@ -79,7 +79,7 @@ SCENES = (
         "A babbler: prints for ever.",
         ["run", "--policy", "strict", "hostile/flood_output.py"],
         [153],
-        ["output limit"],
+        ["print less (output.limit)"],
         shown=3,
     ),
     Scene(

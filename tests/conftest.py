@@ -146,6 +146,13 @@ def _state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def other_runs_have_folders_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A pytest that starts closes the folder of all runs to other users, also when it is a test that has started it."""
+    own = tmp_path_factory.mktemp("runs")
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(own)
+
+
 @pytest.fixture(scope="session")
 def open_the_way() -> Callable[[Path], None]:
     """Lets other users, such as that which root's guests run as, pass through the test runner's own folders."""

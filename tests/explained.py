@@ -23,5 +23,5 @@ PROGRAMS: Final = {
     ),
     "a file of the host": ("open('/home/me/data.csv')", "/home/me/data.csv is not part of this box; writable: "),
     "to write anywhere": ("open('/etc/x', 'w')", "/etc is not part of this box; writable: "),
-    "too much memory": ("x = []\nwhile True: x.append(bytearray(1 << 24))", "MiB was reached: hold less at a time"),
+    "too much memory": ("x = []\nwhile True: x.append(bytearray(1 << 24))", "B was reached: hold less at a time"),
 }

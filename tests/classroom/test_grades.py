@@ -82,7 +82,7 @@ class Class:
 
     def csv(self, exercise: str) -> dict[str, dict[str, str]]:
         told = self.teacher.get("/api/teacher/export/grades", params={"exercise": exercise, "format": "csv"}).text
-        return {row["student"]: row for row in csv.DictReader(io.StringIO(told))}
+        return {row["student"]: row for row in csv.DictReader(io.StringIO(told.removeprefix("\ufeff")))}
 
     def hand_in(self, exercise: str, code: str) -> Student:
         """Somebody who has joined and handed in, and whose grade is there."""

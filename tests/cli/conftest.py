@@ -25,6 +25,7 @@ class FakeResult:
     unknown_calls: dict[int, int] = attrs.field(factory=dict)
     record: None = None
     record_fault: str = ""
+    record_inexact: None = None
 
     @property
     def explanations(self) -> tuple[Explanation, ...]:

@@ -66,7 +66,9 @@ def test_a_message_begins_a_line(record: Path, tmp_path: Path) -> None:
             subprocess.run([*COMMAND, *map(str, words)], stdout=file, stderr=file, check=True)
         file.seek(0)
         said = file.read().splitlines()
-    assert [line.partition(":")[0] for line in said] == ["1234567890", "proxybox", "1234567890", "proxybox"]
+    assert [line.partition(":")[0] for line in said] == [
+        "1234567890", "proxybox", "proxybox", "1234567890", "proxybox",  # what was cut, and whether it does the same
+    ]  # fmt: skip
     done = proxybox(
         "run", "--set", "output.limit=3", "--set", "output.on_excess=end", "-c", "print('12345')", status=153
     )

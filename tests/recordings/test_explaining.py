@@ -21,8 +21,9 @@ from proxybox.controller.record.events import Encoder, Refused
 from proxybox.controller.record.format import Kind
 from proxybox.controller.record.replayer import Frame
 from proxybox.controller.wire.protocol import encode_request
+from proxybox.records import openfiles
 from proxybox.records.explaining import account as accounts
-from proxybox.records.explaining import openfiles, profiles, timeline
+from proxybox.records.explaining import profiles, timeline
 from proxybox.records.explaining.account import Account
 from proxybox.records.explaining.markup import as_svg
 from proxybox.records.explaining.page import page

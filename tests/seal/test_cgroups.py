@@ -9,6 +9,7 @@ import pytest
 
 import proxybox
 from proxybox import Status
+from proxybox.controller.process.priority import WEIGHT
 from proxybox.controller.seal import cgroups
 from proxybox.controller.seal.cgroups import Cgroup, Unavailable, parent_for_boxes
 from proxybox.controller.seal.layers import is_missing
@@ -86,7 +87,7 @@ def test_a_box_is_moved_in_before_it_runs(host: Host) -> None:
     assert (box / "memory.swap.max").read_text() == "0"
     assert (box / "memory.oom.group").read_text() == "1"
     assert int((box / "pids.max").read_text()) == 5 + cgroups._TASKS
-    assert (box / "cpu.weight").read_text() == "51"
+    assert (box / "cpu.weight").read_text() == str(WEIGHT)
     assert (box / "cgroup.procs").read_text().isdigit()
     assert (box / "cgroup.kill").read_text() == "1"  # at the end
 
