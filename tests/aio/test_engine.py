@@ -29,9 +29,6 @@ class Watch(FakeWatch):
     unreachable: bool = True  # there is no process to wait for
     pidfd: int = -1
 
-    def cpu_time_ns(self) -> int:
-        return 0
-
 
 class Fake:
     """One guest's ends, and how the engine is done with it."""
