@@ -7,6 +7,7 @@ import threading
 import attrs
 import pytest
 
+import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.blocking import never

@@ -31,6 +31,7 @@ class FakeWatch:
     killed: bool = False
     is_asked: bool = False
     is_stopped: bool = False
+    is_parked: bool = False
     meter: Meter = attrs.field(factory=Meter)
     interpreter: InterpreterShare = attrs.field(factory=InterpreterShare)
     lock: threading.Lock = attrs.field(factory=threading.Lock)
