@@ -9,7 +9,8 @@ nobody looks at it. Where an allocation fails, the stub asks for room (stub_room
                has the limit follow: what it uses of its reservations, it can allocate no more
     ended      it has used more than its limit and SPARE
 
-The hard limit is MOST_ROOM above the first one. So a guest that nobody can look at uses no more than that, either.
+The hard limit is MOST_ROOM above the first one. So a guest that nobody can look at uses no more than that, either. The
+last OF_CODE of it is kept for the code of a JIT.
 """
 
 import os
@@ -21,7 +22,7 @@ from typing import Final
 import attrs
 
 from proxybox.controller import hostproc
-from proxybox.controller.header import A_FILE, CODE, MOST_ROOM, RESERVED
+from proxybox.controller.header import A_FILE, CODE, FOR_USE, MOST_ROOM, RESERVED
 from proxybox.controller.process.spacelimits import set_space
 
 #: Bytes that a guest may use beyond its limit before it is ended: what was reserved can be used at any time.
@@ -70,8 +71,9 @@ class Memory:
 
     pid: its process. limit: bytes that it may use beyond its beginning. asks: whether its stub asks for room. soft: its
     limit of address space (RLIMIT_AS), and highest: what that was at the most. used: the most that it was seen to use.
-    refused: the bytes that were left when an allocation was refused, at the least; None where none was. is_idle:
-    whether it has cost nothing for IDLE_NS.
+    refused: the bytes that were left when an allocation was refused, at the least; None where none was.
+    is_out_of_space: whether one was refused for lack of address space, when it had more than half of what it can get.
+    is_idle: whether it has cost nothing for IDLE_NS.
     """
 
     pid: int
@@ -82,6 +84,7 @@ class Memory:
     highest: int = attrs.field(default=attrs.Factory(lambda self: self.soft, takes_self=True))
     used: int = 0
     refused: int | None = None
+    is_out_of_space: bool = False
     is_idle: bool = False
     _for_code: int = OF_CODE
     _promised: int = 0
@@ -125,14 +128,16 @@ class Memory:
                 if not self._may_have(size, kind, left):
                     self.refused = min(max(left, 0), self.limit if self.refused is None else self.refused)
                     return False
-                wanted = space + max(size, left)
-                if wanted > self.began.space + self.limit + MOST_ROOM:
-                    return False
-                if wanted > self.soft:
+                most = self._highest(kind)
+                wanted = min(space + max(size, left), most)
+                if wanted > self.soft and space + size <= most:
                     self._set(wanted)
-                if size > left:
+                if self.soft < space + size:
+                    self.is_out_of_space |= space - self._first() > MOST_ROOM * HALF
+                    return False
+                if size > left or wanted > self._highest():
                     self._promised, self._promised_cpu_ns = space + size, None
-                return self.soft >= space + size
+                return True
             except (OSError, ValueError):  # the guest has gone, or a sandbox around this process refuses prlimit(2)
                 return False
 
@@ -143,6 +148,13 @@ class Memory:
             self._for_code -= size
             return True
         return kind == RESERVED and left > self.limit * HALF
+
+    def _first(self) -> int:
+        return self.began.space + self.limit
+
+    def _highest(self, kind: int = FOR_USE) -> int:
+        """The highest limit for allocations of that kind."""
+        return self._first() + MOST_ROOM - (0 if kind == CODE else OF_CODE)
 
     # --- one that is stretched ----------------------------------------------------------------------------------------
 
@@ -161,7 +173,7 @@ class Memory:
             space, self._left = self._measure()
             if self._left < -SPARE:
                 return 0
-            wanted = space + max(self._left, 0)
+            wanted = min(space + max(self._left, 0), self._highest())
             if not self._is_promised(space, cpu_ns) and (wanted < self.soft or wanted > self.soft + STEP):
                 self._set(wanted)
         return max(self._until_full_ns(cpus), SHORTEST_NS)
@@ -194,19 +206,22 @@ class Memory:
         """Whether it uses nearly all of what it may, now, or was refused some. Raises OSError, ValueError."""
         if self._was_refused():
             return True
-        if self.soft > self.began.space + self.limit:
+        if self.soft > self._first():
             return self._measure()[1] <= self.limit * (1 - NEARLY_ALL)
         return hostproc.memory(self.pid)[0] >= self.soft * NEARLY_ALL
 
     def _was_refused(self) -> bool:
-        """Whether an allocation was refused when it used more than half of its memory: not as a huge one is."""
-        return self.refused is not None and self.refused <= self.limit * HALF
+        """Whether an allocation was refused when more than half of its memory was used, or of its address space.
+
+        A huge one may be refused at any time, and says nothing.
+        """
+        return self.is_out_of_space or (self.refused is not None and self.refused <= self.limit * HALF)
 
     def was_nearly_full(self, peak: int | None) -> bool:
         """Whether it has used nearly all of what it may, or was refused some. peak: of its address space."""
         if self._was_refused():
             return True
-        if self.highest > self.began.space + self.limit:
+        if self.highest > self._first():
             return self.used >= self.limit * NEARLY_ALL
         return peak is not None and peak >= self.soft * NEARLY_ALL
 

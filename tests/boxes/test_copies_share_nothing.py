@@ -218,7 +218,7 @@ def test_every_field_is_copied(make_side: Any, tmp_path: Path, monkeypatch: pyte
 def test_somebody_has_thought_of_every_field_of_a_world(kind: type) -> None:
     """Worlds are made by their constructors, where a field that is forgotten gets its default."""
     text = inspect.getsource(world_copying)
-    drivers = {"on_exit", "on_fork", "grant_library", "port", "_world"}
+    drivers = {"on_exit", "on_fork", "grant_library", "make_room", "port", "_world"}
     fields = {field.name for field in attrs.fields(kind)} if attrs.has(kind) else set(kind.__slots__)  # type: ignore[attr-defined]
     assert {name for name in fields - drivers if not re.search(rf"\b{name}\b", text)} == set()
 

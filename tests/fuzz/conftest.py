@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+from collections.abc import Callable
 
 import attrs
 import pytest
@@ -30,12 +31,18 @@ class FakeWatch:
     killed: bool = False
     is_asked: bool = False
     is_stopped: bool = False
+    is_parked: bool = False
     meter: Meter = attrs.field(factory=Meter)
     interpreter: InterpreterShare = attrs.field(factory=InterpreterShare)
     lock: threading.Lock = attrs.field(factory=threading.Lock)
+    waits: Callable[[], bool] = bool
 
     def kill(self) -> None:
         self.killed = True
+
+    def cpu_time_ns(self) -> int:
+        """It uses none."""
+        return 0
 
     uncharged = staticmethod(contextlib.nullcontext)
 
@@ -60,6 +67,10 @@ class FakeProcess:
 
     def begin(self, told: bytes) -> None:
         """It speaks by itself."""
+
+    def make_room(self, size: int, kind: int) -> bool:
+        """It has no memory of its own."""
+        return False
 
     def measure(self) -> None:
         """Nothing to be measured."""

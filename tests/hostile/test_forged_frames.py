@@ -5,6 +5,8 @@ Each ends as an answer or as `misbehaved`; the controller never takes harm.
 
 import pytest
 
+from proxybox.controller.header import A_FILE, CALL_ROOM, CODE, FOR_USE, RESERVED
+
 EACH_GUEST = True
 
 LIES = {
@@ -54,12 +56,24 @@ for count in range(1, 7):
 
 def test_every_number_in_a_frame(hostile):
     """Numbers that mean nothing are ENOSYS, the greeting of the stub too, and the box lives on."""
-    out = hostile.ok("""
+    out = hostile.ok(f"""
 import raw
-numbers = [raw.HELLO, raw.FAILED, 0xFFFFFFFF, 0x80000000, 1 << 30, 100000, *range(470, 508), 509]
-print({raw.ask(number)[0] for number in numbers})
+numbers = [raw.HELLO, raw.FAILED, 0xFFFFFFFF, 0x80000000, 1 << 30, 100000, *range(470, {CALL_ROOM}), 509]
+print({{raw.ask(number)[0] for number in numbers}})
 """)
     assert out == "{-38}\n"
+
+
+def test_room_may_be_asked_for_by_anybody(hostile):
+    """What there is, is granted, as to the stub: no more, whatever it is said to be for, and nothing of an unknown kind."""
+    out = hostile.ok(f"""
+import raw
+def room(size, kind): return raw.ask({CALL_ROOM}, (size, kind))[0]
+kinds = {FOR_USE}, {RESERVED}, {A_FILE}, {CODE}
+print({{room(4096, kind) for kind in kinds}}, {{room(size, kind) for size in (1 << 40, (1 << 64) - 1) for kind in kinds}})
+print({{room(4096, kind) for kind in (4, 1 << 31, (1 << 64) - 1)}})
+""")
+    assert out == "{0} {-12}\n{-22}\n"
 
 
 def test_a_thread_that_was_not_made_has_to_be_one_that_was_granted(hostile):

@@ -32,6 +32,7 @@ for line in sys.stdin:
     what, size = line.split()
     size = int(size) << 20
     if what == "map": kept = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)
+    elif what == "map-more": more = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)
     elif what == "use":
         for at in range(0, size, 4096): kept[at] = 1
     else: kept.madvise(mmap.MADV_DONTNEED)
@@ -122,6 +123,28 @@ def test_code_has_something_when_nothing_else_has(other: Other) -> None:
     assert not other.memory.ask(M, FOR_USE)
     assert [other.memory.ask(OF_CODE // 2, CODE) for _ in range(3)] == [True, True, False]
     assert other.room() == OF_CODE // 2
+
+
+def test_code_has_something_when_all_other_address_space_is_used(other: Other) -> None:
+    assert other.memory.ask(MOST_ROOM, RESERVED)
+    other.tell("map", (MOST_ROOM - OF_CODE) // M)
+    assert other.memory.look(1)
+    assert other.memory.ask(LIMIT - 2 * M, FOR_USE)
+    assert not other.memory.ask(LIMIT + 1, RESERVED)  # by now the kernel gives it all that there is
+    assert other.memory.was_nearly_full(None)
+    other.tell("map-more", other.room() // M)
+    assert 0 <= other.room() < M
+    assert not other.memory.ask(M, FOR_USE)
+    assert other.memory.ask(OF_CODE // 2, CODE)
+    assert other.memory.look(2)  # it may have used some CPU time before it maps them
+    assert other.room() >= OF_CODE // 2
+    assert not other.memory.ask(OF_CODE * 2, CODE)
+
+
+def test_a_huge_reservation_that_is_refused_does_not_tell_what_a_crash_was_about(other: Other) -> None:
+    assert not other.memory.ask(MOST_ROOM * 2, RESERVED)
+    assert not other.memory.was_nearly_full(None)
+    assert not other.memory.is_nearly_full()
 
 
 def test_what_was_given_is_not_taken_back_before_it_is_had(other: Other) -> None:
