@@ -170,6 +170,7 @@ def main(words: list[str]) -> int:
     if "--init" in options and (pid := os.fork()):
         return reap_until(pid)
     os.environ.update(HOME="/nonexistent", PATH="/usr/local/bin:/usr/bin:/bin")
+    os.environ.pop("PYTEST_DEBUG_TEMPROOT", None)  # a folder of the host (tests/conftest.py)
     os.execv(command[0], command)
     return 1  # never: it is another program now
 
