@@ -19,7 +19,7 @@ from typing import Final
 #: takes.
 QUANTUM: Final = 1_000_000
 _LOOK: Final = 300_000
-#: For each nanosecond that they have used, others may use so many.
+#: For each nanosecond of CPU time that they have used, others have so many nanoseconds.
 _OTHERS: Final = 2
 #: They have it again when others have used less than this part of a look.
 _LITTLE: Final = 1 / 8
@@ -136,15 +136,14 @@ class _Queue:
                     self._waiting.pop(self._holder).release()
 
     def _leave_to_others(self) -> None:
-        """Waits until others have used the interpreter for as long as they may, or want it no more."""
-        left, self._debt_ns = self._debt_ns * _OTHERS, 0
-        while left > 0:
+        """Waits for as long as others may have the interpreter, or until they want it no more."""
+        until = time.monotonic_ns() + self._debt_ns * _OTHERS
+        self._debt_ns = 0
+        while time.monotonic_ns() < until:
             before = time.process_time_ns()
             time.sleep(_LOOK / 1e9)
-            used = time.process_time_ns() - before
-            if used < _LOOK * _LITTLE:
+            if time.process_time_ns() - before < _LOOK * _LITTLE:
                 return
-            left -= used
 
 
 def _used(share: InterpreterShare) -> int:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypeVar
 
 from proxybox import commands
 from proxybox.controller.boxes.boxfiles import PIECE
@@ -18,12 +18,13 @@ from proxybox.errors import SessionBusy
 from proxybox.serve.wire import Kind, Part, packed
 from proxybox.session import Session
 
-#: Seconds for which a file that has come waits for the end of a call, and between two tries.
+#: Seconds for which a file that comes waits for the end of a call, before and after, and between two tries.
 _PATIENCE: Final = 30.0
 _RHYTHM: Final = 0.02
 #: Bytes of the longest message of the service: a piece of a body.
 _MOST: Final = 16 << 20
 
+T = TypeVar("T")
 Give = Callable[[bytes, bytes], None]
 
 
@@ -37,7 +38,7 @@ def receive(session: Session, asked: Mapping[str, Any], line: Connection, give: 
     It is refused before any of it comes where there is no room. Raises OSError and GivenUp.
     """
     path, size, parents = asked["path"], asked["size"], bool(asked.get("parents"))
-    room = session._at_rest(commands.rooming(path, size, parents))
+    room = _when_at_rest(lambda: session._at_rest(commands.rooming(path, size, parents)))
     with tempfile.TemporaryFile() as file:
         give(Kind.READY, packed({"room": room}))
         for piece in _parts(line):
@@ -82,13 +83,12 @@ def _pieces(file: IO[bytes], begin: int, end: int) -> Iterator[bytes]:
         begin += len(piece)
 
 
-def _when_at_rest(work: Callable[[], None]) -> None:
+def _when_at_rest(work: Callable[[], T]) -> T:
     """Does `work` as soon as no call runs in its session. Raises SessionBusy when that takes too long."""
     until = time.monotonic() + _PATIENCE
     while True:
         try:
-            work()
-            return
+            return work()
         except SessionBusy:
             if time.monotonic() > until:
                 raise

@@ -1,5 +1,6 @@
 """The interpreter's share of boxes that threads serve: whose calls are answered one at a time, and in which order."""
 
+import itertools
 import os
 import threading
 
@@ -141,30 +142,50 @@ def test_what_a_signal_handler_raises_does_not_leave_the_turn_taken(queue, monke
         assert other.is_in
 
 
-def test_others_may_use_twice_as_much_as_those_that_have_turns(queue, monkeypatch):
-    """After each quantum they wait until others have had their part, or want it no more."""
-    looks, used = [], iter([400_000, 400_000, 400_000, 10_000])
-    clock = [0]
+@pytest.fixture
+def looks(queue, monkeypatch):
+    """Has each look take as long as it should, and others use so many nanoseconds meanwhile as `used` says."""
+    made = Looks()
+    monkeypatch.setattr(interpreter.time, "sleep", made.sleep)
+    monkeypatch.setattr(interpreter.time, "process_time_ns", lambda: made.used_ns)
+    monkeypatch.setattr(interpreter.time, "monotonic_ns", lambda: made.now_ns)
+    return made
 
-    def sleep(seconds):
-        looks.append(seconds)
-        clock[0] += next(used)
 
-    monkeypatch.setattr(interpreter.time, "sleep", sleep)
-    monkeypatch.setattr(interpreter.time, "process_time_ns", lambda: clock[0])
-    queue._debt_ns = 600_000 - 1
+class Looks:
+    def __init__(self):
+        self.number = self.used_ns = self.now_ns = 0
+        self.used = itertools.repeat(0)
+
+    def sleep(self, seconds):
+        self.number += 1
+        self.now_ns += round(seconds * 1e9)
+        self.used_ns += next(self.used)
+
+
+def test_less_than_a_quantum_is_no_reason_to_look(queue, looks):
+    queue._debt_ns = interpreter.QUANTUM - 1
     with long_box():
         pass
-    assert not looks, "less than a quantum"
-    queue._debt_ns = interpreter.QUANTUM
+    assert looks.number == 0
+
+
+@pytest.mark.parametrize("used", [interpreter._LOOK, interpreter._LOOK // 8 + 1])
+def test_others_have_twice_as_long_as_those_that_have_turns(queue, looks, used):
+    """Not longer, where the caller's program uses little of it and steadily."""
+    looks.used = itertools.repeat(used)
+    queue._debt_ns = 3 * interpreter.QUANTUM
     with long_box():
         pass
-    assert len(looks) == 4, "three times others have used it, and then they have not"
-    used = iter([5_000_000])
-    queue._debt_ns = interpreter.QUANTUM
+    assert looks.now_ns == 6 * interpreter.QUANTUM
+
+
+def test_others_have_no_more_than_they_want(queue, looks):
+    looks.used = iter([400_000, 400_000, 10_000])
+    queue._debt_ns = 9 * interpreter.QUANTUM
     with long_box():
         pass
-    assert len(looks) == 5, "they have had all of their part"
+    assert looks.number == 3, "two times others have used it, and then they have not"
 
 
 def test_a_forked_child_has_no_turns_of_its_parent(queue):

@@ -63,6 +63,12 @@ class Server:
         assert answer.status_code == 201, answer.text
         return f"/v1/sessions/{answer.json()['id']}"
 
+    def session_again(self) -> str:
+        """Starts a session as soon as the next worker is there."""
+        while (answer := self.post("/v1/sessions", {})).status_code == 503:
+            assert answer.headers["retry-after"]
+        return f"/v1/sessions/{answer.json()['id']}"
+
     def execute(self, session: str, code: str, **more: object) -> dict:
         answer = self.post(f"{session}/execute", {"code": code, **more})
         assert answer.status_code == 200, answer.text

@@ -18,7 +18,7 @@ from tests.serve.test_rest import events
 
 CONFIG = """
 workers = 1
-express = true
+express = {}
 slots = 6
 live = 2
 limits = {{ concurrency = 6 }}
@@ -38,7 +38,17 @@ mode = "rw"
 
 @pytest.fixture(scope="module")
 def doomed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("doomed"), CONFIG.format(tmp_path_factory.mktemp("out"))) as server:
+    """A service with one worker: so each kill ends what runs, and no other can take it over meanwhile."""
+    config = CONFIG.format("false", tmp_path_factory.mktemp("out"))
+    with serving(tmp_path_factory.mktemp("doomed"), config) as server:
+        yield server
+
+
+@pytest.fixture
+def doubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service with two workers, one of which is the express."""
+    config = CONFIG.format("true", tmp_path_factory.mktemp("out"))
+    with serving(tmp_path_factory.mktemp("doubled"), config) as server:
         yield server
 
 
@@ -170,9 +180,7 @@ def test_a_client_raises(doomed: Server) -> None:
 
 
 def test_a_session_whose_worker_dies_is_lost_and_says_so(doomed: Server) -> None:
-    while (answer := doomed.post("/v1/sessions", {})).status_code == 503:  # the last test has ended the worker
-        assert answer.headers["retry-after"]
-    session, asleep = f"/v1/sessions/{answer.json()['id']}", doomed.session()
+    session, asleep = doomed.session_again(), doomed.session()  # the last test has ended the worker
     for event in events(doomed, f"{session}/execute", {"code": "input()", "interactive": True}):
         if event["event"] == "input_request":
             for pid in workers(doomed):
@@ -182,17 +190,15 @@ def test_a_session_whose_worker_dies_is_lost_and_says_so(doomed: Server) -> None
     for lost in (session, asleep):
         answer = doomed.post(f"{lost}/execute", {"code": "1"})
         assert (answer.status_code, answer.json()["state"]) == (410, "lost")
-    while (answer := doomed.post("/v1/sessions", {})).status_code == 503:  # the next worker starts
-        assert answer.headers["retry-after"]
-    assert doomed.execute(f"/v1/sessions/{answer.json()['id']}", "1", mode="eval")["value"] == 1
+    assert doomed.execute(doomed.session_again(), "1", mode="eval")["value"] == 1
 
 
-def test_each_request_is_answered_while_workers_die(doomed: Server) -> None:
+def test_each_request_is_answered_while_workers_die(doubled: Server) -> None:
     answers: list[str] = []
     stop = threading.Event()
 
     def ask() -> None:
-        with Client("http://localhost", transport=doomed.transport()) as client:
+        with Client("http://localhost", transport=doubled.transport()) as client:
             for number in range(25):
                 try:
                     result = client.run(f"print({number})")
@@ -204,7 +210,7 @@ def test_each_request_is_answered_while_workers_die(doomed: Server) -> None:
 
     def kill() -> None:
         for _ in range(3):
-            for pid in workers(doomed)[:1]:
+            for pid in workers(doubled)[:1]:
                 os.kill(pid, signal.SIGKILL)
             stop.wait(0.3)
 
@@ -216,8 +222,8 @@ def test_each_request_is_answered_while_workers_die(doomed: Server) -> None:
         thread.join()
     assert len(answers) == 100
     assert set(answers) <= {"ok", "worker-lost"}
-    assert doomed.run("print('there is room')")["status"] == "ok"
-    metrics = doomed.http.get("/metrics").text
+    assert doubled.run("print('there is room')")["status"] == "ok"
+    metrics = doubled.http.get("/metrics").text
     assert 'proxybox_in_use{kind="run"} 0.0' in metrics
 
 
