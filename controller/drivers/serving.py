@@ -501,16 +501,17 @@ class Serving:
                 data = read(request_fd, READ)
             except BlockingIOError:
                 return True
-            frame = receive(data)
+            if interpreter.is_limited:
+                with interpreter:  # the pieces of a long request, too
+                    frame = receive(data)
+                    if frame is not None:
+                        reply = execute(thread, frame)
+            elif (frame := receive(data)) is not None:
+                reply = execute(thread, frame)
             if frame is None:
                 if not data:
                     break
                 continue
-            if interpreter.is_limited:
-                with interpreter:
-                    reply = execute(thread, frame)
-            else:
-                reply = execute(thread, frame)
             if world.ending is not None:
                 return False
             if outbox and reply.__class__ is not Blocked:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Union
@@ -178,9 +179,13 @@ class MemoryFile(Inode, RegularFile):
         quota = self.superblock.quota
         if last + 1 - first > quota.free_pages() + len(self._pages):
             quota.refuse("no space left in the box's memory filesystems")
-        missing = [index for index in range(first, last + 1) if index not in self._pages]
+        pages, wanted = self._own_pages(), range(first, last + 1)
+        missing = dict.fromkeys(itertools.filterfalse(pages.__contains__, wanted) if pages else wanted, _ZEROS)
         quota.charge_pages(len(missing))
-        self._own_pages().update(dict.fromkeys(missing, _ZEROS))
+        if pages:
+            pages.update(missing)
+        else:
+            self._pages = missing  # type: ignore[assignment]
         if not keep_size and offset + size > self._size:
             self._size = offset + size
         self._lose_privileges()
