@@ -4,8 +4,11 @@ Worker threads start boxes and make large reports, the engine serves guests, and
 """
 
 import contextlib
+import math
 import os
 import threading
+import time
+import weakref
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -22,20 +25,35 @@ T = TypeVar("T")
 #: more waits in a line of its own, and not before the starts of another.
 STARTS_OF_ONE = os.cpu_count() or 1
 STARTS = 2 * STARTS_OF_ONE
+#: A sandbox that has started more than others which want something waits, before the next start, for so many times the
+#: CPU time of its last one, and for so many seconds at the most: Python runs in one thread at a time, and a start is
+#: Python. Seconds for about which a start counts.
+_OTHERS, _LONGEST, _LATELY = 4, 0.1, 0.5
 
-_limiters: "anyio.lowlevel.RunVar[anyio.CapacityLimiter]" = anyio.lowlevel.RunVar("proxybox-starts")
+
+class _Loop:
+    """What the sandboxes of one event loop share: how many boxes they start at once, and who they are."""
+
+    def __init__(self) -> None:
+        self.limiter = anyio.CapacityLimiter(STARTS)
+        self.errands: weakref.WeakSet[Errands] = weakref.WeakSet()
+
+
+_loops: "anyio.lowlevel.RunVar[_Loop]" = anyio.lowlevel.RunVar("proxybox-starts")
 
 
 class Errand(Generic[T]):
     """Work that takes a while, in a worker thread.
 
     asyncio's own cancellation does not wait for threads. So a task that leaves while the work goes on passes to
-    `behind` what is to be done after it. done: set when the errand and that action have ended.
+    `behind` what is to be done after it. done: set when the errand and that action have ended. used: the CPU seconds
+    of the work.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
         self.made: list[T] = []
         self.done = threading.Event()
+        self.used = 0.0
         self._make = make
         self._lock = threading.Lock()
         self._is_running = self._is_left = False
@@ -47,9 +65,11 @@ class Errand(Generic[T]):
             if self._is_left:
                 return
             self._is_running = True
+        before = time.thread_time()
         try:
             self.made.append(self._make())
         finally:
+            self.used = time.thread_time() - before
             with self._lock:
                 self._is_running = False
                 behind = self._behind
@@ -76,6 +96,7 @@ class Errands:
         self._group: anyio.abc.TaskGroup | None = None
         self._left = contextlib.AsyncExitStack()
         self._pending: set[threading.Event] = set()
+        self._used, self._seen, self._last = 0.0, 0.0, 0.0  # CPU time of starts lately, when that was, and of the last
         self._starts: tuple[object, anyio.CapacityLimiter] | None = None  # of an event loop
 
     async def open_group(self) -> None:
@@ -108,17 +129,35 @@ class Errands:
     async def send(self, errand: Errand[T]) -> T:
         """Returns what an errand makes. A caller that is cancelled meanwhile has to call the errand's `behind`."""
         try:
-            limiter = _limiters.get()
+            shared = _loops.get()
         except LookupError:
-            limiter = anyio.CapacityLimiter(STARTS)
-            _limiters.set(limiter)
+            _loops.set(shared := _Loop())
+        shared.errands.add(self)
         loop = anyio.lowlevel.current_token()
         if self._starts is None or self._starts[0] != loop:
             self._starts = loop, anyio.CapacityLimiter(STARTS_OF_ONE)
         self._wait_for(errand.done)
         async with self._starts[1]:
-            await anyio.to_thread.run_sync(errand.work, limiter=limiter)
+            await self._leave_to_others(shared)
+            try:
+                await anyio.to_thread.run_sync(errand.work, limiter=shared.limiter)
+            finally:
+                self._last = errand.used
+                self._used = self._lately(time.monotonic()) + errand.used
         return errand.made[0]
+
+    async def _leave_to_others(self, shared: _Loop) -> None:
+        """Waits before a start, where other sandboxes want something and have started less lately."""
+        now = time.monotonic()
+        others = [each._lately(now) for each in shared.errands if each is not self and each.pending()]
+        if others and self._lately(now) > min(others):
+            await anyio.sleep(min(self._last * _OTHERS, _LONGEST))
+
+    def _lately(self, now: float) -> float:
+        """The CPU seconds that its starts have used lately."""
+        self._used *= math.exp((self._seen - now) / _LATELY)
+        self._seen = now
+        return self._used
 
     def _wait_for(self, event: threading.Event) -> None:
         self._pending = set(self.pending()) | {event}

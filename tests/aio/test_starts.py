@@ -1,10 +1,12 @@
 """Starts of many boxes by one sandbox do not stand before those of another."""
 
 import threading
+import time
 
 import anyio
 import pytest
 
+from proxybox.aio import errands
 from proxybox.aio.errands import STARTS, STARTS_OF_ONE, Errands
 
 pytestmark = pytest.mark.anyio
@@ -32,15 +34,49 @@ async def test_a_sandbox_that_starts_many_boxes_leaves_room_for_another(anyio_ba
     assert len(begun) == 4 * STARTS
 
 
+def _burn() -> None:
+    until = time.thread_time() + 0.01
+    while time.thread_time() < until:
+        pass
+
+
+@pytest.mark.parametrize("wants", [True, False])
+async def test_who_has_started_more_waits_where_another_wants_something(
+    anyio_backend_name: str, monkeypatch: pytest.MonkeyPatch, wants: bool
+) -> None:
+    """A tenth of a second at the most, however long its last start was. Nobody waits where only one has work."""
+    busy, other, waits = Errands(), Errands(), list[float]()
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(errands.anyio, "sleep", sleep)
+    await other.in_worker(str, bool)
+    for _ in range(3):
+        await busy.in_worker(_burn, bool)
+    assert not waits
+    end = threading.Event()
+    if wants:
+        other._wait_for(end)
+    await busy.in_worker(_burn, bool)
+    assert len(waits) == wants
+    assert all(0.04 <= seconds <= 0.1 for seconds in waits)
+    busy._last = 9.0
+    await busy.in_worker(str, bool)
+    assert waits[1:] == [0.1] * wants
+    await other.in_worker(str, bool)
+    assert len(waits) == 2 * wants, "who has started less does not wait"
+
+
 def test_errands_of_one_sandbox_in_one_event_loop_after_another() -> None:
-    errands = Errands()
+    sandbox = Errands()
     for backend in ("asyncio", "trio", "asyncio"):
 
         async def several() -> list[int]:
             found: list[int] = []
 
             async def one(number: int) -> None:
-                found.append(await errands.in_worker(lambda: number, bool))
+                found.append(await sandbox.in_worker(lambda: number, bool))
 
             async with anyio.create_task_group() as tasks:
                 for number in range(4 * STARTS):
