@@ -2,11 +2,12 @@
 
 The neighbour's program takes 13 ms: a new box, 300 OS calls, the end. Each cell is a process of its own, in which the
 program runs 20 times alone, and then 20 times beside 1, 10 or 60 boxes of one kind, all of them in one event loop
-(engine) or in one pool of threads (pool). A cell is the median beside them over the median alone, and behind it the
-longest single OS call of all runs, in milliseconds. A cell that took more than two minutes is "-".
+(engine) or in one pool of threads (pool), or they in an event loop and the program in a thread beside it (thread). A
+cell is the median beside them over the median alone, and behind it the longest single OS call of all runs, in
+milliseconds. A cell that took more than two minutes is "-".
 
-`--kinds spin1,clone`, `--counts 10`, `--hows pool` and `--cold` choose a part. Inside a control group that this program
-is started in, the table is about shares within it (docs/benchmarks.md).
+`--kinds spin1,clone`, `--counts 10`, `--hows pool`, `--cold` and `--guest` choose a part, or another. Inside a control
+group that this program is started in, the table is about shares within it (docs/benchmarks.md).
 """
 
 import argparse
@@ -21,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypedDict
 
 import attrs
 
@@ -100,6 +101,11 @@ print(longest * 1e3)
 """
 
 
+class _Options(TypedDict):
+    warm: bool
+    guest: str | None
+
+
 @attrs.frozen(kw_only=True)
 class Cell:
     """What was measured, in milliseconds: medians of the program alone and beside others, and its longest OS call."""
@@ -125,11 +131,17 @@ def _taken(runs: list[tuple[float, proxybox.Result]]) -> tuple[float, float]:
     return statistics.median(seconds for seconds, _ in runs) * 1e3, max(float(each.stdout) for _, each in runs)
 
 
-async def _engine(kind: str, count: int, warm: bool) -> Cell:
+async def _loop(kind: str, count: int, options: _Options, *, in_thread: bool) -> Cell:
     code, files = KINDS[kind], {"raw.py": _RAW.read_bytes()}
-    async with proxybox.AsyncSandbox(_policy(), warm=warm) as box, proxybox.AsyncSandbox(_policy(), warm=warm) as good:
+    async with (
+        proxybox.AsyncSandbox(_policy(), **options) as box,
+        proxybox.AsyncSandbox(_policy(), **options) as good,
+    ):
+        beside_it = proxybox.Sandbox(_policy(), **options)
 
         async def runs(most: int) -> list[tuple[float, proxybox.Result]]:
+            if in_thread:
+                return await asyncio.to_thread(_runs, functools.partial(beside_it.run, NEIGHBOUR), most)
             found, began = [], time.monotonic()
             while len(found) < most and (not found or time.monotonic() - began < _LONGEST):
                 before = time.monotonic()
@@ -153,17 +165,27 @@ async def _engine(kind: str, count: int, warm: bool) -> Cell:
         return Cell(alone=alone, beside=beside, longest_call=longest)
 
 
-def _pool(kind: str, count: int, warm: bool) -> Cell:
-    code, files = KINDS[kind], {"raw.py": _RAW.read_bytes()}
-    with proxybox.Pool(_policy(), size=count + 2, warm=warm) as pool:
+def _runs(run: Callable[[], proxybox.Result], most: int) -> list[tuple[float, proxybox.Result]]:
+    found, began = [], time.monotonic()
+    while len(found) < most and (not found or time.monotonic() - began < _LONGEST):
+        before = time.monotonic()
+        result = run()
+        found.append((time.monotonic() - before, result))
+    return found
 
-        def runs(most: int) -> list[tuple[float, proxybox.Result]]:
-            found, began = [], time.monotonic()
-            while len(found) < most and (not found or time.monotonic() - began < _LONGEST):
-                before = time.monotonic()
-                result = pool.run(NEIGHBOUR)
-                found.append((time.monotonic() - before, result))
-            return found
+
+def _engine(kind: str, count: int, options: _Options) -> Cell:
+    return asyncio.run(_loop(kind, count, options, in_thread=False))
+
+
+def _thread(kind: str, count: int, options: _Options) -> Cell:
+    return asyncio.run(_loop(kind, count, options, in_thread=True))
+
+
+def _pool(kind: str, count: int, options: _Options) -> Cell:
+    code, files = KINDS[kind], {"raw.py": _RAW.read_bytes()}
+    with proxybox.Pool(_policy(), size=count + 2, **options) as pool:
+        runs = functools.partial(_runs, functools.partial(pool.run, NEIGHBOUR))
 
         def hostile() -> None:
             while code is None:
@@ -180,13 +202,12 @@ def _pool(kind: str, count: int, warm: bool) -> Cell:
         os._exit(0)  # nothing waits for boxes that never end
 
 
-_HOWS: Final[dict[str, Callable[[str, int, bool], Any]]] = {"engine": _engine, "pool": _pool}
+_HOWS: Final[dict[str, Callable[[str, int, _Options], Cell]]] = {"engine": _engine, "pool": _pool, "thread": _thread}
 
 
-def measure(kind: str, count: int, how: str, *, warm: bool = True) -> Cell | None:
-    """One cell, in a process of its own; None where the neighbour did not end in time."""
-    options = ["--cell", kind, str(count), how, *([] if warm else ["--cold"])]
-    command = [sys.executable, "-m", "benchmarks.shares", *options]
+def measure(kind: str, count: int, how: str, *options: str) -> Cell | None:
+    """One cell, in a process of its own; None where the neighbour did not end in time. options: of this command."""
+    command = [sys.executable, "-m", "benchmarks.shares", "--cell", kind, str(count), how, *options]
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=_CELL)
     except subprocess.TimeoutExpired:
@@ -207,15 +228,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shares", description=__doc__)
     parser.add_argument("--kinds", type=functools.partial(_some, list(KINDS)), default=list(KINDS))
     parser.add_argument("--counts", type=functools.partial(_some, counts), default=counts)
-    parser.add_argument("--hows", type=functools.partial(_some, list(_HOWS)), default=list(_HOWS))
+    parser.add_argument("--hows", type=functools.partial(_some, list(_HOWS)), default=["engine", "pool"])
     parser.add_argument("--cold", action="store_true", help="each box starts an interpreter of its own")
+    parser.add_argument("--guest", help="the interpreter, in place of pypy3")
     parser.add_argument("--cell", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cell:
         kind, count, how = options.cell
-        cell = _HOWS[how](kind, int(count), not options.cold)
-        print(json.dumps(attrs.asdict(asyncio.run(cell))), flush=True)
+        cell = _HOWS[how](kind, int(count), {"warm": not options.cold, "guest": options.guest})
+        print(json.dumps(attrs.asdict(cell)), flush=True)
         os._exit(0)
+    passed = ["--cold"] * options.cold + (["--guest", options.guest] if options.guest else [])
     columns = [f"{how} {count}" for how in options.hows for count in options.counts]
     print("| beside boxes of |", " | ".join(columns), "|")
     print("| --- |" + " --- |" * len(columns), flush=True)
@@ -223,7 +246,7 @@ def main() -> None:
         print(f"| {kind} |", end="", flush=True)
         for how in options.hows:
             for count in options.counts:
-                print(f" {measure(kind, int(count), how, warm=not options.cold) or '-'} |", end="", flush=True)
+                print(f" {measure(kind, int(count), how, *passed) or '-'} |", end="", flush=True)
         print(flush=True)
 
 
