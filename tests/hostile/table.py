@@ -1,7 +1,7 @@
 """Runs tests/hostile four times (layers on and off, as root and as another user) and prints one table: attack by
 attack, what came of it. `make hostile` calls this.
 
-    python tests/hostile/table.py [--json] [-k WORDS] [--no-heavy]
+    python tests/hostile/table.py [--json] [-k WORDS] [-n WORKERS] [--no-heavy]
 
 Started by another user than root there are two runs, as that user. For the other user root copies the tree into a
 folder that everybody can read and gives it a .venv of its own by tools/setup. Exit status: 0 when every attack was held
@@ -310,9 +310,11 @@ def main() -> int:
     )
     parser.add_argument("--json", action="store_true", help="JSON on standard output in place of the table")
     parser.add_argument("-k", metavar="WORDS", help="as for pytest: some of the tests")
+    parser.add_argument("-n", metavar="WORKERS", help="as for pytest-xdist: so many tests at once; else one")
     parser.add_argument("--no-heavy", action="store_true", help="without the forms that take minutes")
     options = parser.parse_args()
     arguments = [*(["-k", options.k] if options.k else []), *([] if options.no_heavy else ["--heavy"])]
+    arguments += ["-n", options.n, "--dist", "loadfile"] if options.n else []
     runs = all_runs(arguments)
     say("")
     if options.json:
