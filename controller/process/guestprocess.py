@@ -137,7 +137,8 @@ class GuestProcess:
         """
         try:
             if limits.memory is not None:
-                memory = Memory(self.pid, limits.memory, Beginning.of(self.pid))
+                asks = self.memory is None or self.memory.asks
+                memory = self.watch.memory_of(limits.memory, Beginning.of(self.pid), asks)
                 if self.memory is None or memory.soft < self.memory.soft:
                     memory.enforce()
                     self.watch.memory = memory

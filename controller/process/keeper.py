@@ -31,7 +31,7 @@ from proxybox.controller.faults import fault
 from proxybox.controller.header import WOKEN
 from proxybox.controller.process import priority
 from proxybox.controller.process.cpus import allowed_cpus
-from proxybox.controller.process.memory import Memory
+from proxybox.controller.process.memory import Beginning, Memory
 from proxybox.controller.process.rotation import ALLOWANCE_NS, Rotations
 
 #: In `Watch.expired`: the caller has ended the guest.
@@ -82,8 +82,8 @@ class Watch:
     wall time is not charged. cpu_ns: the limit of `charged_ns`. meter: CPU time that the controller spends for the
     guest. interpreter: its turns, where a thread serves it. free_ns: how much of that is not charged. interrupt: called
     when the guest reaches a limit for the first time; the guest is killed only grace_ns after that. interrupted: the
-    limit for which `interrupt` was called. expired: why the guest was killed: a limit, CANCELLED or FAULTED. fault: an
-    exception of the controller while it checked the guest; the guest has not caused it. unreachable: the kernel does
+    limit for which `interrupt` was called. fault: an exception of the controller while it checked the guest; the guest
+    has not caused it. unreachable: the kernel does
     not let this process send the guest signals, so nobody may wait for it to end by one. offered: a mask of the signals
     that `offer` has sent, and that may still be pending. near: the guests that the keeper checks at each tick; None
     while it does not watch this one. cpu: on which it runs; None for any. niceness: its threads', as its launch has set
@@ -102,7 +102,7 @@ class Watch:
     interrupt: Callable[[], None] | None = None
     grace_ns: int = 0
     interrupted: str = ""
-    expired: str = ""
+    _expired: str = ""
     fault: BaseException | None = None
     unreachable: bool = False
     offered: int = 0
@@ -125,6 +125,15 @@ class Watch:
     _awake: int = 0
     _carried_ns: int = 0
     _waiting: "Waiting | None" = None
+
+    @property
+    def expired(self) -> str:
+        """Why the guest was ended: a limit, CANCELLED or FAULTED; "" where it was not."""
+        return self._expired or (MEMORY if self.memory is not None and self.memory.was_ended else "")
+
+    @expired.setter
+    def expired(self, value: str) -> None:
+        self._expired = value
 
     @property
     def deadline_ns(self) -> int | None:
@@ -160,6 +169,10 @@ class Watch:
         """
         own = self.cpu_time_ns() if cpu_ns is None else cpu_ns
         return own + self._carried_ns + max(0, self.meter.spent_ns() - self.free_ns)
+
+    def memory_of(self, limit: int, began: Beginning, asks: bool) -> Memory:
+        """The memory of this guest, with a limit in bytes: see `Memory`."""
+        return Memory(self.pid, limit, began, asks, self.pidfd, _COUNT if self.cpu is None else 1)
 
     def begin_sharing(self) -> None:
         """From now on it computes for a program: after its allowance it takes turns with others."""
@@ -248,9 +261,13 @@ class Watch:
                 self._stop(parks=True)
                 if not self.waits():  # it has been answered at this very moment
                     self._stop(parks=False)
+            if self.memory is not None:
+                self.memory.rest(self.is_parked)
 
     def unpark(self) -> None:
         """Lets a guest go on that gets an answer now, or a signal."""
+        if self.memory is not None:
+            self.memory.rest(False)
         self._stop(parks=False)
         self.look_soon()
 
@@ -393,8 +410,10 @@ class Watch:
                 self.deadline_ns = waiting.deadline_ns + time.monotonic_ns() - waiting.since_ns - computed
 
     def close(self) -> None:
-        """Closes the pidfd."""
+        """Closes the pidfd, after all that uses it."""
         with self.lock:
+            if self.memory is not None:
+                self.memory.close()
             fd, self.pidfd = self.pidfd, -1
             if fd >= 0:
                 os.close(fd)
@@ -433,7 +452,7 @@ class Watch:
         if self.memory is None or self.is_parked or not self.memory.is_watched:
             return
         with contextlib.suppress(OSError, ValueError):  # it has ended
-            self.full_ns = self.memory.look(self.cpu_time_ns(), _COUNT if self.cpu is None else 1)
+            self.full_ns = self.memory.look(self.cpu_time_ns())
         if not self.full_ns:
             self.expired = self.expired or MEMORY
             self.kill()

@@ -592,7 +592,7 @@ class LiveSession:
                     undo.callback(child.close)
                     child.layers = dict(live.process.layers)
                     if live.process.memory is not None:
-                        child.watch.memory = live.process.memory.of_copy(child.pid)
+                        child.watch.memory = live.process.memory.of_copy(child.pid, child.watch.pidfd)
                         child.watch.look_soon()
                     child.first_answer = 0  # its filter is in force already
                     inspect_seal(child.pid, uid_of_guests(), child.watch.niceness, child.filters)

@@ -1,5 +1,6 @@
 """limits.memory is what a program uses: reservations are free, more memory is more, and too much ends in time."""
 
+import ctypes
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -99,6 +100,32 @@ def test_one_object_that_is_too_large_is_a_memory_error(run: Run) -> None:
 def test_who_uses_memory_as_fast_as_it_can_is_ended_in_time(name: str, guest_kind: str) -> None:
     """The bound is generous: it is some 25 MiB, the interpreter included."""
     assert memory_limits.beyond(memory_limits.HOSTILE[name], 512) <= 128
+
+
+#: Tells the host, and uses memory as fast as it can, without waiting for the answer.
+TELLS_AND_USES = """
+import ctypes, mmap, threading
+kept = mmap.mmap(-1, 6 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE)
+at = ctypes.addressof(ctypes.c_char.from_buffer(kept))
+threading.Thread(target=print, args=("begins",), kwargs={"flush": True}).start()
+for _ in range(20): ctypes.memset(at, 1, 100 << 20)  # it takes a while until the host has been told
+ctypes.memset(at, 1, 6 << 30)
+"""
+
+
+@pytest.mark.cpython
+def test_that_needs_no_interpreter_of_the_host(guest_kind: str) -> None:
+    """Other threads of the program around it may hold the interpreter's lock. Here one does so for two seconds."""
+
+    def hold(text: str) -> None:
+        ctypes.PyDLL(None).poll(None, 0, 2000)
+
+    with Sandbox(limits={**TIME, "memory": "256M"}, guest="cpython") as box:
+        result = box.run(TELLS_AND_USES, on_stdout=hold)
+    assert (result.status, result.stdout) == (Status.MEMORY_LIMIT, "begins\n"), result
+    assert result.why.startswith("limits.memory")
+    assert result.usage.memory is not None
+    assert result.usage.memory < (256 + 128) * M
 
 
 @pytest.mark.cpython
