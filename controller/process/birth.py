@@ -164,7 +164,7 @@ def seal(child: GuestProcess, spec: LaunchSpec, born: tuple[int, int, int], bega
     child.filters = None if child.filters is None else child.filters + 1
     child.note(*inspect_seal(child.pid, uid_of_guests(), child.watch.niceness, child.filters))
     if "cgroup" in layers.USED:
-        child.note(enter_cgroup(child, spec))
+        child.note(enter_cgroup(child, spec, began.used or 0))
     layers.require(spec.required, child.layers)
 
 

@@ -136,14 +136,16 @@ class GuestProcess:
         For a guest that has run nothing untrusted yet. Returns False where the kernel refuses.
         """
         try:
+            memory_of_cgroup = None
             if limits.memory is not None:
                 asks = self.memory is None or self.memory.asks
                 memory = self.watch.memory_of(limits.memory, Beginning.of(self.pid), asks)
+                memory_of_cgroup = limits.memory + (memory.began.used or 0)
                 if self.memory is None or memory.soft < self.memory.soft:
                     memory.enforce()
                     self.watch.memory = memory
             if self.cgroup is not None:
-                self.cgroup.limit(limits.memory, limits.thread_count)
+                self.cgroup.limit(memory_of_cgroup, limits.thread_count)
         except (OSError, ValueError):
             return False
         if self.door is not None:

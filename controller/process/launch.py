@@ -363,12 +363,16 @@ def uid_of_guests() -> int:
     return BOX_UID if os.geteuid() == 0 else os.geteuid()
 
 
-def enter_cgroup(process: GuestProcess, spec: LaunchSpec) -> Layer:
-    """Puts a guest into a cgroup of its own with the limits of its policy, and returns what became of that layer."""
+def enter_cgroup(process: GuestProcess, spec: LaunchSpec, shared: int = 0) -> Layer:
+    """Puts a guest into a cgroup of its own with the limits of its policy, and returns what became of that layer.
+
+    shared: bytes that it has of the process of which it is a copy: they are charged to it when it writes there.
+    """
     from proxybox.controller.seal import cgroups
 
+    memory = None if spec.memory is None else spec.memory + shared
     try:
-        process.cgroup = cgroups.Cgroup.create(cgroups.parent_for_boxes(), spec.memory, spec.threads, WEIGHT)
+        process.cgroup = cgroups.Cgroup.create(cgroups.parent_for_boxes(), memory, spec.threads, WEIGHT)
         process.cgroup.add(process.pid)
     except cgroups.Unavailable as error:
         return layers.missing("cgroup", str(error))

@@ -115,7 +115,9 @@ def test_what_is_made_is_sealed_against_patching(name: str) -> None:
     """Relocations read-only, no executable stack, no runpath: as the linker flags ask."""
     build.build()
     assert (build.SOURCES / name).read_bytes()[:4] == b"\x7fELF"
-    dynamic = subprocess.run(["readelf", "-dlW", build.SOURCES / name], capture_output=True, text=True, check=False).stdout
+    dynamic = subprocess.run(
+        ["readelf", "-dlW", build.SOURCES / name], capture_output=True, text=True, check=False
+    ).stdout
     if not dynamic:
         pytest.skip("readelf is not installed")
     assert "BIND_NOW" in dynamic
