@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from proxybox.guest import build
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
