@@ -36,7 +36,7 @@ class Cgroup:
 
     @classmethod
     def create(cls, parent: str, memory: int | None, threads: int, weight: int) -> "Cgroup":
-        """An empty cgroup below `parent` with the limits of a box (`limit`). weight: of its CPU time. Raises OSError."""
+        """An empty cgroup below `parent` with the limits of a box. weight: of its CPU time. Raises OSError."""
         path = os.path.join(parent, f"proxybox-{os.getpid()}-{next(_numbers)}")
         os.mkdir(path)
         cgroup = cls(path)
