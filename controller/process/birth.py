@@ -21,11 +21,12 @@ from proxybox.controller.errors import GuestMisbehaved, SandboxStartError
 from proxybox.controller.header import CALL_BORN, CALL_SEALED, FIRST_CHANNEL_FD, FORK_AGAIN, INSPECT, NEWBORN, REQUEST
 from proxybox.controller.pidfd import open_pidfd
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
-from proxybox.controller.process.keeper import Watch, keeper
+from proxybox.controller.process.keeper import keeper
 from proxybox.controller.process.launch import LaunchSpec, enter_cgroup, uid_of_guests
 from proxybox.controller.process.listener import Door, Knock, Nest
 from proxybox.controller.process.memory import Beginning
 from proxybox.controller.process.undertaker import undertaker
+from proxybox.controller.process.watch import Watch
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import INSTRUCTION
 from proxybox.controller.seal.inspection import inspect_seal

@@ -16,9 +16,10 @@ import attrs
 
 from proxybox.controller import hostproc, pidfd
 from proxybox.controller.header import SEALED_ANSWER
-from proxybox.controller.process.keeper import Watch, keeper
+from proxybox.controller.process.keeper import keeper
 from proxybox.controller.process.listener import Door, Knock, Listener
 from proxybox.controller.process.memory import Beginning, Memory
+from proxybox.controller.process.watch import Watch
 from proxybox.controller.seal.layers import Layer
 from proxybox.controller.wire.channel import Channel
 from proxybox.policies import Limits

@@ -51,10 +51,11 @@ from proxybox.controller.header import (
 )  # fmt: skip
 from proxybox.controller.pidfd import open_pidfd
 from proxybox.controller.process.guestprocess import Family, GuestProcess
-from proxybox.controller.process.keeper import Watch, keeper
+from proxybox.controller.process.keeper import keeper
 from proxybox.controller.process.listener import Door, Listener
 from proxybox.controller.process.memory import Beginning
 from proxybox.controller.process.priority import WEIGHT, of_guests
+from proxybox.controller.process.watch import Watch
 from proxybox.controller.roles import ROW_SIZE
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import INSTRUCTION, listener_filter, seal_filter
