@@ -2,8 +2,9 @@
 
 For each program a row of a Markdown table: the MiB that it has got and used when an allocation fails, or when its box
 is ended, for each limit; and by which of the two it ends. Then by how much programs that use memory as fast as they can
-are beyond their limit when their box is ended, alone and beside eight threads that compute here. ENVIRONMENT has NumPy, pandas, pyarrow,
-polars and scikit-learn: a virtual environment of the CPython on PATH, or a folder (`pip install --target`).
+are beyond their limit when their box is ended, alone and beside eight threads that compute here. ENVIRONMENT has NumPy,
+pandas, pyarrow, polars and scikit-learn: a virtual environment of the CPython on PATH, or a folder
+(`pip install --target`).
 """
 
 import argparse
@@ -170,7 +171,8 @@ def _rows(environment: Path, names: list[str]) -> Iterator[str]:
         found = [usable(name, memory, environment) for memory in LIMITS]
         ends = ", ".join(sorted({end for _, end in found}))
         yield f"| {name} | {' | '.join(str(count) for count, _ in found)} | {ends} |"
-    yield "\n| uses memory as fast as it can | MiB beyond 512M, of three runs | beside eight threads |\n| --- | --- | --- |"
+    yield "\n| uses memory as fast as it can | MiB beyond 512M, of three runs | beside eight threads |"
+    yield "| --- | --- | --- |"
     for name, source in HOSTILE.items():
         alone = sorted(beyond(source, 512) for _ in range(3))
         with _computing(8):
