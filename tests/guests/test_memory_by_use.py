@@ -10,6 +10,7 @@ from benchmarks import memory_limits
 from proxybox import AsyncSandbox, Result, Sandbox, Status
 from proxybox.controller import hostproc
 from proxybox.controller.process import undertaker
+from proxybox.controller.process.overseer import Overseen
 from proxybox.controller.warm import nursery
 
 EACH_GUEST = True
@@ -162,8 +163,18 @@ def test_nobody_looks_at_a_box_that_has_reserved_nothing(guest_kind: str, monkey
     undertaker.settle()
 
 
-def test_who_has_reserved_much_and_waits_is_stopped_until_it_gets_an_answer(guest_kind: str) -> None:
+def test_who_has_reserved_much_and_waits_is_stopped_until_it_gets_an_answer(
+    guest_kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So nobody looks at it, however long it waits."""
+    rests: list[bool] = []
+    rest = Overseen.rest
+
+    def noted(overseen: Overseen, value: bool) -> None:
+        rests.append(value)
+        rest(overseen, value)
+
+    monkeypatch.setattr(Overseen, "rest", noted)
     memory = {"memory": "256M", "wall_time": 20}
     with Sandbox(warm=True, limits=memory, session={"branches": 1}) as box, box.session() as session:
         session.exec(RESERVES, check=True)
@@ -177,9 +188,11 @@ def test_who_has_reserved_much_and_waits_is_stopped_until_it_gets_an_answer(gues
             proxybox.run("pass")  # some time of the keeper's
         assert watch.is_parked
         assert hostproc.state(watch.pid) == "T"
+        assert rests[-1]
         for _ in range(3):
             assert session.eval("len(kept)").value == 1 << 30
             assert not watch.is_parked
+            assert not rests[-1]
         with session.fork() as other:
             watch.park()
             assert other.eval("len(kept)").value == 1 << 30
