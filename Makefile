@@ -122,4 +122,4 @@ dist: setup
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	rm -f proxybox/guest/_launcher proxybox/guest/_stub.so
+	rm -f proxybox/guest/_launcher proxybox/guest/_*.so

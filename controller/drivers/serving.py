@@ -45,9 +45,9 @@ from proxybox.controller.header import FIRST_CHANNEL_FD, FIRST_LIBRARY_FD, REPLY
 from proxybox.controller.process.activity import Patience, all_wait
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
 from proxybox.controller.process.installing import Installation, installers
-from proxybox.controller.process.keeper import CANCELLED, MEMORY, Waiting, Watch
 from proxybox.controller.process.listener import Door, Knock, Listener
 from proxybox.controller.process.undisturbed import Undisturbed
+from proxybox.controller.process.watch import CANCELLED, MEMORY, Waiting, Watch
 from proxybox.controller.status import Status
 from proxybox.controller.wire.channel import READ, Channel
 from proxybox.controller.world.state import Ended, GuestThread, Signal, World

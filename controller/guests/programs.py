@@ -25,6 +25,18 @@ def guest_folder() -> str:
     return installed if os.path.isdir(installed) else os.path.join(above, "proxybox", "guest")
 
 
+@functools.cache
+def guest_program(name: str) -> str:
+    """The path of one of the compiled programs. Raises SandboxStartError when it has not been compiled."""
+    path = os.path.join(guest_folder(), name)
+    if not os.path.isfile(path):
+        raise SandboxStartError(
+            f"{path} is missing: the guest's C programs have not been compiled. Run `python -m proxybox.guest.build` "
+            "(it needs gcc or clang and the C library's headers: apt install gcc libc6-dev)"
+        )
+    return path
+
+
 def to_install(package: str) -> str:
     """What to do where a guest is missing. package: what distributions call it."""
     return f"install it (Debian, Ubuntu: apt install {package}), or name one with --guest PATH or {VARIABLE}"

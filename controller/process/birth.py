@@ -21,11 +21,12 @@ from proxybox.controller.errors import GuestMisbehaved, SandboxStartError
 from proxybox.controller.header import CALL_BORN, CALL_SEALED, FIRST_CHANNEL_FD, FORK_AGAIN, INSPECT, NEWBORN, REQUEST
 from proxybox.controller.pidfd import open_pidfd
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
-from proxybox.controller.process.keeper import Watch, keeper
+from proxybox.controller.process.keeper import keeper
 from proxybox.controller.process.launch import LaunchSpec, enter_cgroup, uid_of_guests
 from proxybox.controller.process.listener import Door, Knock, Nest
-from proxybox.controller.process.memory import Beginning, Memory
+from proxybox.controller.process.memory import Beginning
 from proxybox.controller.process.undertaker import undertaker
+from proxybox.controller.process.watch import Watch
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import INSTRUCTION
 from proxybox.controller.seal.inspection import inspect_seal
@@ -152,11 +153,11 @@ def seal(child: GuestProcess, spec: LaunchSpec, born: tuple[int, int, int], bega
     address, room, limits = born
     program = spec.filter(True)
     length = len(program) // INSTRUCTION.size
+    child.cpu = spec.cpu
     space = most = 0
     if spec.memory is not None:
-        child.watch.memory = memory = Memory(child.pid, spec.memory, began, spec.asks_for_room)
+        child.watch.memory = memory = child.watch.memory_of(spec.memory, began, spec.asks_for_room)
         space, most = memory.soft, memory.most()
-    child.cpu = spec.cpu
     newborn = NEWBORN.pack(space, most, spec.cpu_seconds, -1 if spec.cpu is None else spec.cpu)
     child.channel.send((length, (address, program), (limits, newborn)) if length <= room else -1)
     if _frame(child)[0] != CALL_SEALED:
@@ -164,7 +165,7 @@ def seal(child: GuestProcess, spec: LaunchSpec, born: tuple[int, int, int], bega
     child.filters = None if child.filters is None else child.filters + 1
     child.note(*inspect_seal(child.pid, uid_of_guests(), child.watch.niceness, child.filters))
     if "cgroup" in layers.USED:
-        child.note(enter_cgroup(child, spec))
+        child.note(enter_cgroup(child, spec, began.used or 0))
     layers.require(spec.required, child.layers)
 
 

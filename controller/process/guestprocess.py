@@ -16,9 +16,10 @@ import attrs
 
 from proxybox.controller import hostproc, pidfd
 from proxybox.controller.header import SEALED_ANSWER
-from proxybox.controller.process.keeper import Watch, keeper
+from proxybox.controller.process.keeper import keeper
 from proxybox.controller.process.listener import Door, Knock, Listener
 from proxybox.controller.process.memory import Beginning, Memory
+from proxybox.controller.process.watch import Watch
 from proxybox.controller.seal.layers import Layer
 from proxybox.controller.wire.channel import Channel
 from proxybox.policies import Limits
@@ -136,13 +137,16 @@ class GuestProcess:
         For a guest that has run nothing untrusted yet. Returns False where the kernel refuses.
         """
         try:
+            memory_of_cgroup = None
             if limits.memory is not None:
-                memory = Memory(self.pid, limits.memory, Beginning.of(self.pid))
+                asks = self.memory is None or self.memory.asks
+                memory = self.watch.memory_of(limits.memory, Beginning.of(self.pid), asks)
+                memory_of_cgroup = limits.memory + (memory.began.used or 0)
                 if self.memory is None or memory.soft < self.memory.soft:
                     memory.enforce()
                     self.watch.memory = memory
             if self.cgroup is not None:
-                self.cgroup.limit(limits.memory, limits.thread_count)
+                self.cgroup.limit(memory_of_cgroup, limits.thread_count)
         except (OSError, ValueError):
             return False
         if self.door is not None:

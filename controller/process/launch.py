@@ -26,7 +26,7 @@ from proxybox.controller import hostproc
 from proxybox.controller.dispatch import stub_table
 from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxStartError
 from proxybox.controller.guests.guest import Guest
-from proxybox.controller.guests.programs import guest_folder
+from proxybox.controller.guests.programs import guest_program
 from proxybox.controller.header import (
     CALL_HELLO,
     CALL_SEALED,
@@ -51,10 +51,11 @@ from proxybox.controller.header import (
 )  # fmt: skip
 from proxybox.controller.pidfd import open_pidfd
 from proxybox.controller.process.guestprocess import Family, GuestProcess
-from proxybox.controller.process.keeper import Watch, keeper
+from proxybox.controller.process.keeper import keeper
 from proxybox.controller.process.listener import Door, Listener
-from proxybox.controller.process.memory import Beginning, Memory
+from proxybox.controller.process.memory import Beginning
 from proxybox.controller.process.priority import WEIGHT, of_guests
+from proxybox.controller.process.watch import Watch
 from proxybox.controller.roles import ROW_SIZE
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import INSTRUCTION, listener_filter, seal_filter
@@ -125,18 +126,6 @@ class LaunchSpec:
             threads=has_listener and self.threads > 1, forks=has_listener and self.forks, listener=has_listener,
             zygote=self.zygote, bare=self.bare, serial=self.serial,
         )  # fmt: skip
-
-
-@functools.cache
-def guest_program(name: str) -> str:
-    """The path of the compiled launcher or stub. Raises SandboxStartError when it has not been compiled."""
-    path = os.path.join(guest_folder(), name)
-    if not os.path.isfile(path):
-        raise SandboxStartError(
-            f"{path} is missing: the guest's C programs have not been compiled. Run `python -m proxybox.guest.build` "
-            "(it needs gcc or clang and the C library's headers: apt install gcc libc6-dev)"
-        )
-    return path
 
 
 @functools.cache
@@ -247,6 +236,7 @@ def _spawn(spec: LaunchSpec, niceness: int, undo: contextlib.ExitStack) -> tuple
     `undo` closes the channel and the socket. The child's ends are closed in this process before the function returns.
     """
     launcher = guest_program("_launcher")
+    guest_program("_overseer.so")  # memory.py needs it, but not yet
     with _forking, contextlib.ExitStack() as inherited:
         stub = _child_end(os.open(guest_program("_stub.so"), os.O_RDONLY | os.O_CLOEXEC), inherited)
         ours, theirs = socket.socketpair()
@@ -346,7 +336,7 @@ def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, 
     process.told_at = 0 if spec.bare else told_at
     if spec.memory is not None:
         began = Beginning(space_limit - spec.memory, Beginning.of(process.pid).used)
-        process.watch.memory = Memory(process.pid, spec.memory, began, spec.asks_for_room)
+        process.watch.memory = process.watch.memory_of(spec.memory, began, spec.asks_for_room)
     process.note(inspect_descriptors(process.pid, _descriptors(spec)))
     landlock = landlock_errno if "landlock" in layers.USED else None
     process.note(*layers.look_from_outside(process.pid, report, root_errno, landlock))
@@ -374,12 +364,16 @@ def uid_of_guests() -> int:
     return BOX_UID if os.geteuid() == 0 else os.geteuid()
 
 
-def enter_cgroup(process: GuestProcess, spec: LaunchSpec) -> Layer:
-    """Puts a guest into a cgroup of its own with the limits of its policy, and returns what became of that layer."""
+def enter_cgroup(process: GuestProcess, spec: LaunchSpec, shared: int = 0) -> Layer:
+    """Puts a guest into a cgroup of its own with the limits of its policy, and returns what became of that layer.
+
+    shared: bytes that it has of the process of which it is a copy: they are charged to it when it writes there.
+    """
     from proxybox.controller.seal import cgroups
 
+    memory = None if spec.memory is None else spec.memory + shared
     try:
-        process.cgroup = cgroups.Cgroup.create(cgroups.parent_for_boxes(), spec.memory, spec.threads, WEIGHT)
+        process.cgroup = cgroups.Cgroup.create(cgroups.parent_for_boxes(), memory, spec.threads, WEIGHT)
         process.cgroup.add(process.pid)
     except cgroups.Unavailable as error:
         return layers.missing("cgroup", str(error))

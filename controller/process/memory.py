@@ -7,7 +7,7 @@ nobody looks at it. Where an allocation fails, the stub asks for room (stub_room
     asked      what is used, and what the allocation is for, decide whether the limit is raised or the allocation fails
     stretched  it has more address space than it may use. The keeper looks at it, the sooner the less it has left, and
                has the limit follow: what it uses of its reservations, it can allocate no more
-    ended      it has used more than its limit and SPARE
+    ended      it has used more than its limit and SPARE. The overseer sees that in time, where the keeper would not
 
 The hard limit is MOST_ROOM above the first one. So a guest that nobody can look at uses no more than that, either. The
 last OF_CODE of it is kept for the code of a JIT.
@@ -21,8 +21,9 @@ from typing import Final
 
 import attrs
 
-from proxybox.controller import hostproc
+from proxybox.controller import hostproc, pidfd
 from proxybox.controller.header import A_FILE, CODE, FOR_USE, MOST_ROOM, RESERVED
+from proxybox.controller.process.overseer import Overseen
 from proxybox.controller.process.spacelimits import set_space
 
 #: Bytes that a guest may use beyond its limit before it is ended: what was reserved can be used at any time.
@@ -69,8 +70,9 @@ class Beginning:
 class Memory:
     """The memory of one guest.
 
-    pid: its process. limit: bytes that it may use beyond its beginning. asks: whether its stub asks for room. soft: its
-    limit of address space (RLIMIT_AS), and highest: what that was at the most. used: the most that it was seen to use.
+    pid: its process. limit: bytes that it may use beyond its beginning. asks: whether its stub asks for room. pidfd: by
+    which it can be ended; -1 for a process that nobody ends. cpus: on how many it may run. soft: its limit of address
+    space (RLIMIT_AS), and highest: what that was at the most. used: the most that it was seen to use.
     refused: the bytes that were left when an allocation was refused, at the least; None where none was.
     is_out_of_space: whether one was refused for lack of address space, when it had more than half of what it can get.
     is_idle: whether it has cost nothing for IDLE_NS.
@@ -80,6 +82,8 @@ class Memory:
     limit: int
     began: Beginning
     asks: bool = True
+    pidfd: int = -1
+    cpus: int = _CPUS
     soft: int = attrs.field(default=attrs.Factory(lambda self: self.began.space + self.limit, takes_self=True))
     highest: int = attrs.field(default=attrs.Factory(lambda self: self.soft, takes_self=True))
     used: int = 0
@@ -92,6 +96,7 @@ class Memory:
     _seen_cpu_ns: int = -1
     _seen_ns: int = 0
     _left: int = 0
+    _overseen: Overseen | None = None
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
 
     @property
@@ -99,9 +104,26 @@ class Memory:
         """Whether it could use so much more than it may that the keeper has to look at it."""
         return self.began.used is not None and self.soft - self.began.used > self.limit + UNWATCHED
 
-    def of_copy(self, pid: int) -> "Memory":
-        """Returns the memory of a copy of the guest, which has its limits."""
-        return attrs.evolve(self, pid=pid, seen_cpu_ns=-1, lock=threading.Lock())
+    @property
+    def was_ended(self) -> bool:
+        """Whether the overseer has ended it."""
+        return self._overseen is not None and self._overseen.has_ended
+
+    def of_copy(self, pid: int, pidfd: int) -> "Memory":
+        """Returns the memory of a copy of the guest, which has its limits. Raises OSError."""
+        copy = attrs.evolve(self, pid=pid, pidfd=pidfd, seen_cpu_ns=-1, overseen=None, lock=threading.Lock())
+        copy._oversee()
+        return copy
+
+    def rest(self, rests: bool) -> None:
+        """Has nobody look at it while it is stopped."""
+        if self._overseen is not None:
+            self._overseen.rest(rests)
+
+    def close(self) -> None:
+        """Has nobody look at it any more; to be called before its pidfd is closed."""
+        if self._overseen is not None:
+            self._overseen.close()
 
     def most(self) -> int:
         """The hard limit of address space for it (RLIMIT_AS): no higher than this process's own."""
@@ -158,16 +180,16 @@ class Memory:
 
     # --- one that is stretched ----------------------------------------------------------------------------------------
 
-    def look(self, cpu_ns: int, cpus: int = _CPUS) -> int:
+    def look(self, cpu_ns: int) -> int:
         """Moves the limit to where what is used can grow to. Returns in how many nanoseconds to look again.
 
-        0: it has used more than it may. cpu_ns: its CPU time; a guest that has spent none has used no memory. cpus: on
-        how many it may run. Raises OSError, ValueError for one that has gone.
+        0: it has used more than it may. cpu_ns: its CPU time; a guest that has spent none has used no memory. Raises
+        OSError, ValueError for one that has gone.
         """
         now = time.monotonic_ns()
         if cpu_ns == self._seen_cpu_ns:
             self.is_idle = now - self._seen_ns >= IDLE_NS
-            return max(self._until_full_ns(cpus), TICK_NS)
+            return max(self._until_full_ns(), TICK_NS)
         with self._lock:
             self._seen_cpu_ns, self._seen_ns, self.is_idle = cpu_ns, now, False
             space, self._left = self._measure()
@@ -176,7 +198,7 @@ class Memory:
             wanted = min(space + max(self._left, 0), self._highest())
             if not self._is_promised(space, cpu_ns) and (wanted < self.soft or wanted > self.soft + STEP):
                 self._set(wanted)
-        return max(self._until_full_ns(cpus), SHORTEST_NS)
+        return max(self._until_full_ns(), SHORTEST_NS)
 
     def _is_promised(self, space: int, cpu_ns: int) -> bool:
         """Whether it has not made the allocation yet for which the limit was raised."""
@@ -186,8 +208,8 @@ class Memory:
             self._promised = 0
         return bool(self._promised)
 
-    def _until_full_ns(self, cpus: int) -> int:
-        return (self._left + SPARE) // (_FASTEST * cpus)
+    def _until_full_ns(self) -> int:
+        return (self._left + SPARE) // (_FASTEST * self.cpus)
 
     def _measure(self) -> tuple[int, int]:
         """The address space that it has, and the bytes that it may still use."""
@@ -197,8 +219,18 @@ class Memory:
         return space, self.limit - used
 
     def _set(self, soft: int) -> None:
-        self.soft = set_space(self.pid, soft)
+        before, self.soft = self.soft, soft
+        try:
+            self._oversee()  # before it can use what it gets
+            self.soft = set_space(self.pid, soft)
+        except BaseException:
+            self.soft = before
+            raise
         self.highest = max(self.soft, self.highest)
+
+    def _oversee(self) -> None:
+        if self.is_watched and self._overseen is None and self.pidfd >= 0 and pidfd.has_pidfds():
+            self._overseen = Overseen(self.pid, self.pidfd, (self.began.used or 0) + self.limit + SPARE, self.cpus)
 
     # --- verdicts -----------------------------------------------------------------------------------------------------
 

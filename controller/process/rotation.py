@@ -229,7 +229,8 @@ class Rotation:
         boxes = (*self._waiting, *self._going, *self._free)
         for box in boxes:
             box.look(now)
-        self._available_ns = passed if self._has_room(passed) else max(sum(box.used_ns for box in boxes), 1)
+        used = sum(box.used_ns for box in boxes)
+        self._available_ns = passed if self._has_room(used, passed) else max(used, 1)
         computing = len(self._waiting) + len(self._going) + sum(box.used_ns > 0 for box in self._free)
         for box in boxes:
             box.settle(self._available_ns // max(self._places, computing))
@@ -238,15 +239,14 @@ class Rotation:
         self._waiting = deque(self._staying(self._waiting, _Box.has_ended))
         return passed
 
-    def _has_room(self, passed: int) -> bool:
+    def _has_room(self, used: int, passed: int) -> bool:
         """Whether the boxes have had as much CPU time as they wanted, or nearly all that there was.
 
-        Else other programs have had it. passed: CPU time since the last look.
+        Else other programs have had it. used: CPU time that they have used since the last look; passed: that there was.
         """
-        boxes = [box for box in (*self._going, *self._free) if box.used_ns]
-        if sum(box.used_ns for box in boxes) > passed * _BESIDE:
+        if used > passed * _BESIDE:
             return True
-        boxes.sort(key=_used, reverse=True)
+        boxes = sorted((box for box in (*self._going, *self._free) if box.used_ns), key=_used, reverse=True)
         return not any(count_runnable(box.watch.pid) for box in boxes[:_LOOKED_AT])
 
     def _end_turns(self, now: int) -> None:

@@ -30,7 +30,7 @@ from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied, GuestMisbehaved, RecordError
 from proxybox.controller.header import CALL_CLOCKS, CALL_NO_THREAD, CLOCK_RING, REPLAYED, RING, TOLD, UNOBSERVED
 from proxybox.controller.process.guestprocess import GuestProcess
-from proxybox.controller.process.keeper import Watch
+from proxybox.controller.process.watch import Watch
 from proxybox.controller.record import events
 from proxybox.controller.record.calls import PASSING, RecordedCall, number_of, same
 from proxybox.controller.record.onebyone import wait_for_end

@@ -12,7 +12,7 @@ import itertools
 import marshal
 from collections.abc import Iterator
 
-from proxybox.controller.process.keeper import Watch
+from proxybox.controller.process.watch import Watch
 from proxybox.controller.vfs.namei import path_of
 from proxybox.controller.vfs.openfiles import RegularOpenFile
 from proxybox.controller.warm.start import MARSHAL

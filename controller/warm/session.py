@@ -28,9 +28,10 @@ from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.exchange.port import ENVELOPE, Port
 from proxybox.controller.process.birth import adopt
 from proxybox.controller.process.cpus import on_cpu
-from proxybox.controller.process.keeper import CANCELLED, Watch, keeper
+from proxybox.controller.process.keeper import keeper
 from proxybox.controller.process.launch import uid_of_guests
 from proxybox.controller.process.undisturbed import Undisturbed
+from proxybox.controller.process.watch import CANCELLED, Watch
 from proxybox.controller.seal.inspection import inspect_seal
 from proxybox.controller.status import Status
 from proxybox.controller.warm.leftopen import LeftOpen
@@ -592,7 +593,7 @@ class LiveSession:
                     undo.callback(child.close)
                     child.layers = dict(live.process.layers)
                     if live.process.memory is not None:
-                        child.watch.memory = live.process.memory.of_copy(child.pid)
+                        child.watch.memory = live.process.memory.of_copy(child.pid, child.watch.pidfd)
                         child.watch.look_soon()
                     child.first_answer = 0  # its filter is in force already
                     inspect_seal(child.pid, uid_of_guests(), child.watch.niceness, child.filters)

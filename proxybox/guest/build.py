@@ -1,4 +1,4 @@
-"""Compile the guest's two C programs: the launcher and the stub.
+"""Compile the three C programs: the guest's launcher and stub, and the overseer of its memory.
 
 Rules: the standard library only, and nothing of proxybox is imported, because setup.py runs this
 file by its path before the package exists. Every compiler flag of the project is in this file.
@@ -32,16 +32,18 @@ LAUNCHER_FLAGS = (*COMMON_FLAGS, "-fPIE", "-pie")
 # The stack protector reads its canary through %fs, which a signal handler of the stub must be
 # able to do without.
 STUB_FLAGS = (*COMMON_FLAGS, "-fPIC", "-shared", "-fno-stack-protector")
+OVERSEER_FLAGS = (*COMMON_FLAGS, "-fPIC", "-shared")
 
 #: output file -> (pattern of its sources, flags)
 PROGRAMS = {
     "_launcher": ("launcher*.c", LAUNCHER_FLAGS),
     "_stub.so": ("stub*.c", STUB_FLAGS),
+    "_overseer.so": ("overseer*.c", OVERSEER_FLAGS),
 }
 
 NO_COMPILER = """\
 proxybox: no C compiler found (looked for $CC, then {tried}).
-proxybox compiles two small C programs when it is installed. Install a compiler and the C headers:
+proxybox compiles three small C programs when it is installed. Install a compiler and the C headers:
     Debian, Ubuntu:  apt install gcc libc6-dev
     Fedora:          dnf install gcc glibc-devel
     Alpine:          not supported (proxybox needs glibc)
@@ -161,7 +163,7 @@ def require_supported_machine() -> None:
 
 
 def build(into: Path = SOURCES, *, force: bool = False) -> list[Path]:
-    """Compile both programs into `into` (by default beside the sources); return their paths.
+    """Compile the programs into `into` (by default beside the sources); return their paths.
 
     A program that is newer than its sources is left alone unless `force`. Raises BuildError when one cannot be built.
     """
@@ -189,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line of this file; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m proxybox.guest.build",
-        description="Compile the guest's launcher and stub.",
+        description="Compile the guest's launcher and stub, and the overseer.",
     )
     parser.add_argument("--check", action="store_true", help="all warnings as errors, keep nothing")
     parser.add_argument("--force", action="store_true", help="compile what is up to date too")

@@ -14,7 +14,7 @@ from proxybox import Status
 from proxybox.controller import find_guest
 from proxybox.controller.boxes import copying
 from proxybox.controller.process import undertaker
-from proxybox.controller.process.keeper import Watch
+from proxybox.controller.process.watch import Watch
 from proxybox.controller.warm import nursery
 from tests import leavings
 

@@ -1,5 +1,6 @@
 """limits.memory is what a program uses: reservations are free, more memory is more, and too much ends in time."""
 
+import ctypes
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,6 +10,7 @@ from benchmarks import memory_limits
 from proxybox import AsyncSandbox, Result, Sandbox, Status
 from proxybox.controller import hostproc
 from proxybox.controller.process import undertaker
+from proxybox.controller.process.overseer import Overseen
 from proxybox.controller.warm import nursery
 
 EACH_GUEST = True
@@ -101,6 +103,32 @@ def test_who_uses_memory_as_fast_as_it_can_is_ended_in_time(name: str, guest_kin
     assert memory_limits.beyond(memory_limits.HOSTILE[name], 512) <= 128
 
 
+#: Tells the host, and uses memory as fast as it can, without waiting for the answer.
+TELLS_AND_USES = """
+import ctypes, mmap, threading
+kept = mmap.mmap(-1, 6 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE)
+at = ctypes.addressof(ctypes.c_char.from_buffer(kept))
+threading.Thread(target=print, args=("begins",), kwargs={"flush": True}).start()
+for _ in range(5): ctypes.memset(at, 1, 100 << 20)  # it takes a while until the host has been told
+ctypes.memset(at, 1, 6 << 30)
+"""
+
+
+@pytest.mark.cpython
+def test_that_needs_no_interpreter_of_the_host(guest_kind: str) -> None:
+    """Other threads of the program around it may hold the interpreter's lock. Here one does so for two seconds."""
+
+    def hold(text: str) -> None:
+        ctypes.PyDLL(None).poll(None, 0, 2000)
+
+    with Sandbox(limits={**TIME, "memory": "256M"}, guest="cpython") as box:
+        result = box.run(TELLS_AND_USES, on_stdout=hold)
+    assert (result.status, result.stdout) == (Status.MEMORY_LIMIT, "begins\n"), result
+    assert result.why.startswith("limits.memory")
+    assert result.usage.memory is not None
+    assert result.usage.memory < (256 + 80) * M
+
+
 @pytest.mark.cpython
 def test_stacks_of_threads_are_reservations(run: Run) -> None:
     code = """
@@ -135,8 +163,18 @@ def test_nobody_looks_at_a_box_that_has_reserved_nothing(guest_kind: str, monkey
     undertaker.settle()
 
 
-def test_who_has_reserved_much_and_waits_is_stopped_until_it_gets_an_answer(guest_kind: str) -> None:
+def test_who_has_reserved_much_and_waits_is_stopped_until_it_gets_an_answer(
+    guest_kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So nobody looks at it, however long it waits."""
+    rests: list[bool] = []
+    rest = Overseen.rest
+
+    def noted(overseen: Overseen, value: bool) -> None:
+        rests.append(value)
+        rest(overseen, value)
+
+    monkeypatch.setattr(Overseen, "rest", noted)
     memory = {"memory": "256M", "wall_time": 20}
     with Sandbox(warm=True, limits=memory, session={"branches": 1}) as box, box.session() as session:
         session.exec(RESERVES, check=True)
@@ -150,9 +188,11 @@ def test_who_has_reserved_much_and_waits_is_stopped_until_it_gets_an_answer(gues
             proxybox.run("pass")  # some time of the keeper's
         assert watch.is_parked
         assert hostproc.state(watch.pid) == "T"
+        assert rests[-1]
         for _ in range(3):
             assert session.eval("len(kept)").value == 1 << 30
             assert not watch.is_parked
+            assert not rests[-1]
         with session.fork() as other:
             watch.park()
             assert other.eval("len(kept)").value == 1 << 30

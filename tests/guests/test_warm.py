@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 import proxybox
-from proxybox.controller.process.launch import guest_program
+from proxybox.controller.guests.programs import guest_program
 from proxybox.program import Program
 
 EACH_GUEST = True

@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 
 import proxybox
+from proxybox.controller.guests.programs import guest_program
 from proxybox.controller.process import undertaker
-from proxybox.controller.process.launch import guest_program
 from proxybox.controller.seal import layers
 from proxybox.controller.vfs.host import library
 from proxybox.controller.warm import nursery

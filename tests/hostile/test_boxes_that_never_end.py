@@ -13,7 +13,7 @@ import pytest
 
 import proxybox
 from proxybox.controller.drivers.engine import the_engine
-from proxybox.controller.process.keeper import Watch
+from proxybox.controller.process.watch import Watch
 
 #: The only thread says that it exits, and waits in the kernel, or computes, for ever.
 GONE_AND_WAITING = "import raw; raw.exchange(raw.put(raw.frame(60, (7,))), raw.SLEEP)"

@@ -14,7 +14,7 @@ import pytest
 
 import proxybox
 from proxybox.controller.drivers.engine import the_engine
-from proxybox.controller.process import keeper
+from proxybox.controller.process import signalled
 from proxybox.controller.seal import layers
 
 #: Every signal that can be handled; the kernel keeps back all of them, and the controller sends them.
@@ -42,7 +42,7 @@ print(taken)
 
 
 #: What may wait for one guest: what it has caused, and the SIGCONT by which it goes on where it takes turns.
-MOST = keeper.SIGNALS_AT_ONCE + 1
+MOST = signalled.SIGNALS_AT_ONCE + 1
 #: Signals that waited for others of the user's before, where boxes have no namespace and run as this process does.
 before = [0]
 

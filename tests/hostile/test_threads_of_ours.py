@@ -15,8 +15,9 @@ import pytest
 import proxybox
 from proxybox.controller.drivers.engine import Engine, _Job, the_engine
 from proxybox.controller.process import undertaker
-from proxybox.controller.process.keeper import Keeper, Watch, keeper
+from proxybox.controller.process.keeper import Keeper, keeper
 from proxybox.controller.process.listener import Listener
+from proxybox.controller.process.watch import Watch
 from proxybox.program import Program
 from proxybox.sandbox import folder_of
 from tests.hostile.conftest import eventually

@@ -10,7 +10,7 @@ import pytest
 import proxybox
 from proxybox.controller.costs.meter import Meter, thread_clock, thread_time_ns
 from proxybox.controller.drivers.engine import the_engine
-from proxybox.controller.process.keeper import Watch
+from proxybox.controller.process.watch import Watch
 from proxybox.controller.world.randomness import MOST_AT_ONCE, Randomness
 
 #: Nearly all of the time of this program is the controller's.

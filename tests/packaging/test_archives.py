@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from proxybox.guest import build
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -68,7 +70,7 @@ def test_the_wheel_holds_everything_and_nothing_else(archives: Path) -> None:
     assert {name for name in names if name.endswith(".py")} == sources()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"proxybox"}
     presets = {f"proxybox/policies/presets/{p.name}" for p in (ROOT / "policies/presets").iterdir()}
-    binaries = {"proxybox/guest/_launcher", "proxybox/guest/_stub.so"}
+    binaries = {f"proxybox/guest/{name}" for name in build.PROGRAMS}
     templates = {f"proxybox/teach/page/{path.name}" for path in (ROOT / "proxybox/teach/page").iterdir()}
     assert names >= presets | binaries | templates | {"proxybox/py.typed"}
     (page,) = (name for name in names if name.endswith("/share/man/man1/proxybox.1"))

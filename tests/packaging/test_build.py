@@ -18,19 +18,20 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "launcher.c").write_text("int main(void) { return 3; }\n")
     (folder / "stub.c").write_text('#include "stub.h"\nint hidden(void) { return 0; }\n')
     (folder / "stub.h").write_text("int hidden(void);\n")
+    (folder / "overseer.c").write_text('#include "stub.h"\nint hidden(void) { return 1; }\n')
     monkeypatch.setattr(build, "SOURCES", folder)
     return folder
 
 
-def test_both_programs_are_made(sources: Path, tmp_path: Path) -> None:
+def test_each_program_is_made(sources: Path, tmp_path: Path) -> None:
     made = build.build(tmp_path / "out")
-    assert [path.name for path in made] == ["_launcher", "_stub.so"]
+    assert [path.name for path in made] == [*build.PROGRAMS]
     assert subprocess.run([made[0]], check=False).returncode == 3
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["_launcher", "_stub.so"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(build.PROGRAMS)
 
 
 def test_only_what_is_old_is_made_again(sources: Path, tmp_path: Path) -> None:
-    launcher, stub = build.build(tmp_path)
+    launcher, stub, _ = build.build(tmp_path)
     before = launcher.stat().st_ino, stub.stat().st_ino
     build.build(tmp_path)
     assert (launcher.stat().st_ino, stub.stat().st_ino) == before
@@ -109,12 +110,13 @@ def test_the_command_says_why_and_exits_125(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_stub_is_sealed_against_patching() -> None:
+@pytest.mark.parametrize("name", build.PROGRAMS)
+def test_what_is_made_is_sealed_against_patching(name: str) -> None:
     """Relocations read-only, no executable stack, no runpath: as the linker flags ask."""
-    stub = build.build()[1].read_bytes()
-    assert stub[:4] == b"\x7fELF"
+    build.build()
+    assert (build.SOURCES / name).read_bytes()[:4] == b"\x7fELF"
     dynamic = subprocess.run(
-        ["readelf", "-dlW", build.SOURCES / "_stub.so"], capture_output=True, text=True, check=False
+        ["readelf", "-dlW", build.SOURCES / name], capture_output=True, text=True, check=False
     ).stdout
     if not dynamic:
         pytest.skip("readelf is not installed")

@@ -16,8 +16,10 @@ import pytest
 from proxybox.controller import hostproc, pidfd
 from proxybox.controller.process import keeper as keepers
 from proxybox.controller.process import priority
-from proxybox.controller.process.keeper import Keeper, Watch
+from proxybox.controller.process import watch as watches
+from proxybox.controller.process.keeper import Keeper
 from proxybox.controller.process.rotation import ALLOWANCE_NS, Rotations
+from proxybox.controller.process.watch import Watch
 
 SECOND = 1_000_000_000
 
@@ -95,9 +97,9 @@ def test_cpu_time_that_is_used_as_fast_as_can_be_is_seen_within_a_tick(host: Hos
     guest = host.watch(cpu_ns=10 * SECOND)
     turns = 0
     while not guest.expired:
-        host.cpu += int(0.02 * SECOND) * keepers._FASTEST
+        host.cpu += int(0.02 * SECOND) * watches._FASTEST
         turns += host.turn()
-    assert host.cpu - 10 * SECOND <= 0.02 * SECOND * keepers._FASTEST
+    assert host.cpu - 10 * SECOND <= 0.02 * SECOND * watches._FASTEST
     assert turns < 30
 
 

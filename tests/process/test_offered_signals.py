@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from proxybox.controller import hostproc
-from proxybox.controller.process.keeper import SIGNALS_AT_ONCE, Watch
+from proxybox.controller.process.signalled import SIGNALS_AT_ONCE
+from proxybox.controller.process.watch import Watch
 
 #: RLIMIT_SIGPENDING, which Python has no name for.
 SIGPENDING = 11

@@ -13,7 +13,7 @@ import pytest
 import proxybox
 from proxybox.controller import hostproc
 from proxybox.controller.process import priority
-from proxybox.controller.process.keeper import Watch
+from proxybox.controller.process.watch import Watch
 from proxybox.session import Session
 
 RAW = Path(__file__).parents[1] / "hostile/guest/raw.py"

@@ -11,10 +11,11 @@ import pytest
 
 import proxybox
 from proxybox.controller import hostproc
-from proxybox.controller.process import keeper as keepers
 from proxybox.controller.process import rotation
-from proxybox.controller.process.keeper import Watch, keeper
+from proxybox.controller.process import watch as watches
+from proxybox.controller.process.keeper import keeper
 from proxybox.controller.process.rotation import ALLOWANCE_NS, TURN_NS, WAY_NS, Rotation, Rotations
+from proxybox.controller.process.watch import Watch
 from proxybox.session import Session
 
 TICK = 20_000_000
@@ -447,7 +448,7 @@ def test_a_process_without_threads_has_none_that_run(monkeypatch: pytest.MonkeyP
 def test_a_program_notices_nothing(sandbox: proxybox.Sandbox, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rotation, "TURN_NS", 0)  # it is stopped as often as the keeper looks
     monkeypatch.setattr(rotation, "ALLOWANCE_NS", 0)
-    monkeypatch.setattr(keepers, "ALLOWANCE_NS", 0)
+    monkeypatch.setattr(watches, "ALLOWANCE_NS", 0)
     stopped: Counter[int] = Counter()
     wait = Watch.wait_for_turn
 

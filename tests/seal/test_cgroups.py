@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 
 import proxybox
-from proxybox import Status
+from proxybox import Sandbox, Status
+from proxybox.controller.process import undertaker
 from proxybox.controller.process.priority import WEIGHT
 from proxybox.controller.seal import cgroups
 from proxybox.controller.seal.cgroups import Cgroup, Unavailable, parent_for_boxes
 from proxybox.controller.seal.layers import is_missing
+from proxybox.controller.warm import nursery
+
+#: What a box with five threads has for the kernel.
+OF_THE_KERNEL = cgroups._KERNELS + 5 * cgroups._OF_A_THREAD
 
 
 class Host:
@@ -83,13 +88,28 @@ def test_a_box_is_moved_in_before_it_runs(host: Host) -> None:
     result = proxybox.run("print(1)", limits={"memory": "100M", "threads": 5}, check=True)
     assert not is_missing(result.layers["cgroup"])
     (box,) = host.boxes()
-    assert int((box / "memory.max").read_text()) == (100 << 20) + cgroups._MEMORY_OF_THE_KERNEL
+    assert int((box / "memory.max").read_text()) == (100 << 20) + OF_THE_KERNEL
     assert (box / "memory.swap.max").read_text() == "0"
     assert (box / "memory.oom.group").read_text() == "1"
     assert int((box / "pids.max").read_text()) == 5 + cgroups._TASKS
     assert (box / "cpu.weight").read_text() == str(WEIGHT)
     assert (box / "cgroup.procs").read_text().isdigit()
     assert (box / "cgroup.kill").read_text() == "1"  # at the end
+
+
+def test_a_copy_may_copy_all_that_it_shares_with_its_template(host: Host) -> None:
+    """The kernel charges it what it writes there, and limits.memory does not count that."""
+    with Sandbox(warm=True, limits={"memory": "100M", "threads": 5}) as box:
+        for _ in range(50):  # until one is a copy
+            box.run("print(1)", check=True)
+            most = [int(path.read_text()) for path in host.root.glob("**/proxybox-*/memory.max")]
+            shared = {size - (100 << 20) - OF_THE_KERNEL for size in most}
+            if len(shared) > 1:
+                break
+    assert min(shared) == 0, "what has started by itself shares nothing"
+    assert 4 << 20 < max(shared) < 64 << 20
+    nursery.close()
+    undertaker.settle()
 
 
 def test_without_a_limit_of_memory_there_is_none_in_the_cgroup(host: Host) -> None:

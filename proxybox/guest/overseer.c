@@ -1,0 +1,209 @@
+/* The overseer: a thread of the controller that ends guests which use more memory than they may (memory.py).
+ *
+ * It is in C, and has no part in Python, because the memory that a guest has reserved can be used faster than Python gets
+ * to look: other threads of the program that the controller is part of may hold the interpreter's lock for long.
+ *
+ * It makes nothing and moves no limit. It reads how much memory a process uses, and ends it by its pidfd. What it reads
+ * is the kernel's; nothing that a guest says comes here.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PUBLIC __attribute__((visibility("default")))
+
+struct guest;
+
+/* What a process uses, in bytes: the same sum as `space_and_use` in hostproc.py. 0 where it has ended. status: its opened
+ * /proc/PID/status. */
+PUBLIC uint64_t overseer_use(int status);
+
+/* From now on a guest is looked at. most: bytes that it may use, with what its interpreter has had at its start. cpus: on
+ * how many it may run. has_ended: gets true before it is ended because it used too much. The descriptors and what the
+ * pointer leads to stay until `overseer_forget`. Returns what the functions below take, or NULL and an errno in *error. */
+PUBLIC struct guest *overseer_watch(int pid, int pidfd, int status, uint64_t most, int cpus, bool *has_ended, int *error);
+
+/* rests: the guest is stopped, and nobody looks at it. Else it goes on. */
+PUBLIC void overseer_rest(struct guest *guest, int rests);
+
+/* Looks at it no more. The guest must not be passed here again. */
+PUBLIC void overseer_forget(struct guest *guest);
+
+enum {
+    FASTEST = 6,             /* the most bytes that a CPU can use for the first time in a nanosecond: pages are cleared */
+    SHORTEST_NS = 1000000,   /* between two looks at a guest */
+    IDLE_NS = 4000000,       /* the same, at one that has cost nothing since the last */
+    LONGEST_NS = 50000000,   /* the same, at one that uses little, or has ended */
+    STACK = 64 << 10,
+    STATUS = 8192, /* bytes of proc_pid_status(5), at the beginning of which the lines are that count */
+};
+
+/* spent_ns: CPU time at the last look. look_ns: when to look again. */
+struct guest {
+    struct guest *before, *next;
+    uint64_t most, spent_ns, look_ns;
+    int pid, pidfd, status, cpus;
+    bool rests, *has_ended;
+};
+
+static struct guest all = {.before = &all, .next = &all};
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed;
+static bool runs;
+
+static uint64_t time_of(clockid_t clock)
+{
+    struct timespec at;
+    return clock_gettime(clock, &at) < 0 ? 0 : (uint64_t)at.tv_sec * 1000000000 + (uint64_t)at.tv_nsec;
+}
+
+static uint64_t least(uint64_t one, uint64_t other) { return one < other ? one : other; }
+static uint64_t greatest(uint64_t one, uint64_t other) { return one > other ? one : other; }
+
+uint64_t overseer_use(int status)
+{
+    static const char *const lines[] = {"\nRssAnon:", "\nRssShmem:", "\nVmSwap:", "\nVmPTE:"};
+    char text[STATUS];
+    uint64_t kilobytes = 0;
+    ssize_t count = pread(status, text, sizeof text - 1, 0);
+    text[count > 0 ? count : 0] = 0;
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        const char *line = strstr(text, lines[i]);
+        kilobytes += line ? strtoull(line + strlen(lines[i]), NULL, 10) : 0;
+    }
+    return kilobytes * 1024;
+}
+
+/* Looks at a guest, and returns in how many nanoseconds to look again. */
+static uint64_t look(struct guest *guest)
+{
+    uint64_t spent = time_of((clockid_t)(~(unsigned)guest->pid << 3 | 2)); /* clock_getcpuclockid(3) */
+    if (!spent)
+        return LONGEST_NS;
+    uint64_t shortest = spent == guest->spent_ns ? IDLE_NS : SHORTEST_NS;
+    guest->spent_ns = spent;
+    uint64_t used = overseer_use(guest->status);
+    if (used > guest->most) {
+        __atomic_store_n(guest->has_ended, true, __ATOMIC_RELEASE);
+        syscall(SYS_pidfd_send_signal, guest->pidfd, SIGKILL, NULL, 0);
+        return LONGEST_NS;
+    }
+    uint64_t until_full = (guest->most - used) / ((uint64_t)guest->cpus * FASTEST);
+    return least(greatest(until_full, shortest), LONGEST_NS);
+}
+
+static void *run(void *unused)
+{
+    (void)unused;
+    prctl(PR_SET_NAME, "proxybox-memory");
+    pthread_mutex_lock(&lock);
+    for (;;) {
+        uint64_t next = UINT64_MAX;
+        for (struct guest *guest = all.next; guest != &all; guest = guest->next) {
+            if (guest->rests)
+                continue;
+            uint64_t now = time_of(CLOCK_MONOTONIC);
+            if (guest->look_ns <= now)
+                guest->look_ns = now + look(guest);
+            next = least(next, guest->look_ns);
+        }
+        if (next == UINT64_MAX) {
+            pthread_cond_wait(&changed, &lock);
+        } else {
+            struct timespec until = {(time_t)(next / 1000000000), (long)(next % 1000000000)};
+            pthread_cond_timedwait(&changed, &lock, &until);
+        }
+    }
+    return NULL;
+}
+
+/* Between fork(2) and what follows, nothing here is being changed. The child has no such thread, and no guests. */
+static void before_fork(void) { pthread_mutex_lock(&lock); }
+static void in_parent(void) { pthread_mutex_unlock(&lock); }
+
+static void in_child(void)
+{
+    for (struct guest *guest = all.next, *next; guest != &all; guest = next) {
+        next = guest->next;
+        guest->before = guest->next = guest; /* so that it can still be forgotten */
+    }
+    all.before = all.next = &all;
+    runs = false;
+    pthread_mutex_init(&lock, NULL);
+}
+
+__attribute__((constructor)) static void prepare(void) { pthread_atfork(before_fork, in_parent, in_child); }
+
+/* Starts the thread, unless it runs. It takes no signals of the program. Returns 0, or an errno. */
+static int start(void)
+{
+    pthread_condattr_t monotonic;
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t every, before;
+    if (runs)
+        return 0;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&changed, &monotonic);
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, greatest(STACK, (uint64_t)PTHREAD_STACK_MIN));
+    sigfillset(&every);
+    pthread_sigmask(SIG_SETMASK, &every, &before);
+    int error = pthread_create(&thread, &attributes, run, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    runs = !error;
+    return error;
+}
+
+struct guest *overseer_watch(int pid, int pidfd, int status, uint64_t most, int cpus, bool *has_ended, int *error)
+{
+    struct guest *guest = calloc(1, sizeof *guest);
+    if (!guest) {
+        *error = ENOMEM;
+        return NULL;
+    }
+    *guest = (struct guest){
+        .most = most, .pid = pid, .pidfd = pidfd, .status = status, .cpus = cpus, .has_ended = has_ended};
+    pthread_mutex_lock(&lock);
+    *error = start();
+    if (!*error) {
+        guest->next = &all;
+        guest->before = all.before;
+        all.before = all.before->next = guest;
+        pthread_cond_signal(&changed);
+    }
+    pthread_mutex_unlock(&lock);
+    if (!*error)
+        return guest;
+    free(guest);
+    return NULL;
+}
+
+void overseer_rest(struct guest *guest, int rests)
+{
+    pthread_mutex_lock(&lock);
+    guest->rests = rests;
+    guest->look_ns = 0;
+    pthread_cond_signal(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
+void overseer_forget(struct guest *guest)
+{
+    pthread_mutex_lock(&lock);
+    guest->before->next = guest->next;
+    guest->next->before = guest->before;
+    pthread_mutex_unlock(&lock);
+    free(guest);
+}

@@ -1,0 +1,184 @@
+"""The overseer, on a real process: it ends who uses too much, in time also where nobody gets the interpreter."""
+
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import attrs
+import pytest
+
+from proxybox.controller import hostproc
+from proxybox.controller.process import overseer
+from proxybox.controller.process.overseer import Overseen
+
+M = 1 << 20
+#: Uses so many MiB more where it is told to, and says when it has done so.
+PROGRAM = """
+import sys
+kept = []
+print(flush=True)
+for line in sys.stdin:
+    kept.append(b"x" * (int(line) << 20))
+    print(flush=True)
+"""
+
+
+@attrs.define
+class Other:
+    """A process. used: the bytes that it uses at its start."""
+
+    process: "subprocess.Popen[bytes]"
+    pidfd: int
+    used: int
+
+    def tell(self, size: int) -> bool:
+        """Has it use so many MiB more. Returns whether it has, and lives."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{size}\n".encode())
+        self.process.stdin.flush()
+        return self.process.stdout.readline() == b"\n"
+
+    def watch(self, more: int) -> Overseen:
+        """Has it ended when it uses more than so many MiB more."""
+        return Overseen(self.process.pid, self.pidfd, self.used + more * M, 1)
+
+
+@pytest.fixture
+def other() -> Iterator[Other]:
+    with subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        pidfd = os.pidfd_open(process.pid)
+        yield Other(process, pidfd, hostproc.space_and_use(process.pid)[1])
+        process.kill()
+        os.close(pidfd)
+
+
+def test_it_counts_what_the_controller_counts(other: Other) -> None:
+    for _ in range(3):
+        assert other.tell(20)
+        assert overseer.used(other.process.pid) == hostproc.space_and_use(other.process.pid)[1] > 20 * M
+    other.process.kill()
+    select.select([other.pidfd], [], [])
+    assert overseer.used(other.process.pid) == 0
+
+
+def test_who_uses_too_much_is_ended(other: Other) -> None:
+    overseen = other.watch(100)
+    assert other.tell(60)
+    assert not overseen.has_ended
+    other.tell(60)  # it may be through before it is looked at
+    assert other.process.wait() == -signal.SIGKILL
+    assert overseen.has_ended
+    overseen.close()
+    assert overseen.has_ended, "the verdict stays"
+    overseen.close()
+
+
+def test_it_is_told_before_the_process_ends(other: Other) -> None:
+    """Who sees the end knows the reason, without waiting for anybody."""
+    overseen = other.watch(-1)
+    select.select([other.pidfd], [], [])
+    assert overseen.has_ended
+    overseen.close()
+
+
+def test_it_needs_no_interpreter(other: Other) -> None:
+    """Here this thread holds the interpreter's lock until the process has ended: no other Python runs meanwhile."""
+    held = ctypes.PyDLL(None)
+    events = (ctypes.c_int * 2)(other.pidfd, select.POLLIN)
+    overseen = other.watch(100)
+    assert other.process.stdin is not None
+    os.write(other.process.stdin.fileno(), b"200\n")
+    assert held.poll(events, 1, 30_000) == 1
+    assert overseen.has_ended
+    overseen.close()
+
+
+def test_nobody_looks_while_it_rests(other: Other) -> None:
+    overseen = other.watch(50)
+    overseen.rest(True)
+    assert other.tell(60)
+    assert not overseen.has_ended
+    overseen.rest(False)
+    assert other.process.wait() == -signal.SIGKILL
+    assert overseen.has_ended
+    overseen.close()
+
+
+def test_nobody_looks_at_one_that_was_given_up(other: Other) -> None:
+    other.watch(50).close()
+    second = other.watch(500)  # the overseer still runs, and looks at this one
+    assert other.tell(60)
+    assert other.tell(60)
+    assert not second.has_ended
+    second.close()
+
+
+def test_one_that_has_ended_does_no_harm(other: Other) -> None:
+    overseen = other.watch(0)
+    other.process.kill()
+    other.process.wait()
+    with pytest.raises(OSError, match="No such"):
+        other.watch(0)
+    overseen.close()
+
+
+def test_it_takes_no_signals_of_the_program(other: Other) -> None:
+    overseen = other.watch(100)
+    (thread,) = (tid for tid in hostproc.threads(os.getpid()) if _name(tid) == "proxybox-memory")
+    assert hostproc.status(thread, "SigBlk", 16) | 1 << 32 | 1 << 31 | 1 << 18 | 1 << 8 == (1 << 64) - 1
+    overseen.close()
+
+
+def _name(tid: int) -> str:
+    with open(f"/proc/self/task/{tid}/comm") as file:
+        return file.read().strip()
+
+
+FORKS = """
+import os, select, subprocess, sys
+from proxybox.controller.process.overseer import Overseen
+def child():
+    process = subprocess.Popen(["sleep", "1000"])
+    return process, Overseen(process.pid, os.pidfd_open(process.pid), int(sys.argv[1]), 1)
+process, overseen = child()
+pid = os.fork()
+if pid == 0:
+    overseen.rest(True)  # the parent's: that is not this process's matter any more
+    overseen.close()
+    other, mine = child()
+    if sys.argv[1] == "0":
+        assert other.wait() == -9 and mine.has_ended
+    else:
+        other.kill()
+    mine.close()
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+if sys.argv[1] == "0":
+    assert process.wait() == -9 and overseen.has_ended
+process.kill()
+"""
+
+
+@pytest.mark.parametrize("most", [0, 1 << 40])
+def test_a_fork_has_an_overseer_of_its_own(most: int) -> None:
+    subprocess.run([sys.executable, "-c", FORKS, str(most)], check=True, timeout=60)
+
+
+def test_where_it_cannot_be_started_that_is_an_error(other: Other, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overseer, "_open_status", lambda pid: os.open("/dev/null", os.O_RDONLY))
+    monkeypatch.setattr(overseer._library(), "overseer_watch", lambda *arguments: _set(arguments[-1], 11))
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="cannot be looked at"):
+        other.watch(0)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def _set(pointer: "ctypes._CArgObject", value: int) -> None:
+    pointer._obj.value = value  # type: ignore[attr-defined]
