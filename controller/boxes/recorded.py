@@ -34,7 +34,6 @@ from proxybox.controller.process.launch import LaunchSpec
 from proxybox.controller.record import calls, events
 from proxybox.controller.record.exactness import ADDRESSES, Inexact, read_inexact
 from proxybox.controller.record.format import MAJOR, Kind, frames
-from proxybox.controller.record.profiler import with_clock
 from proxybox.controller.record.recorder import Recorder, RecordingDispatcher
 from proxybox.controller.record.redacting import HOST, Redacted
 from proxybox.controller.record.replayer import Asked, Divergence, ReplayDriver, Replayer
@@ -114,8 +113,6 @@ class RecordedSpec(BoxSpec):
         """Returns how the guest is started: at the same addresses, and without clocks that it can read by itself."""
         if self.guest.marshals:
             raise SandboxStartError(f"{self.guest.executable} marshals its own calls, and cannot be recorded")
-        if self.guest.stem == "pypy":
-            builder.alter(f"{self.guest.library}/cProfile.py", with_clock)
         usual = super().spec(words, builder)
         made = attrs.evolve(
             usual, same_addresses=True, real_time=False, recorded=usual.real_time and usual.host_clocks, serial=True,
