@@ -84,7 +84,8 @@ class Rule:
     that may have several threads. "real_time": one that may know the host's time. "forks": one that may be copied (a
     zygote, some sessions). "listener": one about whose calls the kernel can ask. "zygote": a zygote, in which nothing
     untrusted has run. "bare": one that marshals its own calls (translated/), has descriptors 0 to 2, and uses the stub
-    for the seal only. "clocks": one whose readings of the host's clocks are recorded. asks: whether the kernel asks the controller each time, through the listener (listener.py).
+    for the seal only. "clocks": one whose readings of the host's clocks are recorded. asks: whether the kernel asks the
+    controller each time, through the listener (listener.py).
     """
 
     name: str
@@ -161,8 +162,7 @@ RULES = (
     # By this call the kernel continues a timed wait when another thread has taken the signal that woke this one. It
     # only repeats a call that has passed the filter already.
     Rule("restart_syscall", only="real_time"),
-    # The host's CLOCK_REALTIME and CLOCK_MONOTONIC, which the stub notes for the record. No other way to the time is open
-    # there.
+    # The host's CLOCK_REALTIME and CLOCK_MONOTONIC, which the stub notes for the record. No other clock is left there.
     Rule("clock_gettime", (low(0, 0, mask=_FULL & ~_CLOCK_MONOTONIC), low(2, ROUTE)), only="clocks"),
     # Threads: the controller is first asked for one, and then counts the clone through the listener (listener.py).
     Rule("clone", (low(0, THREAD_FLAGS), high(0, 0), low(5, ROUTE)), only="threads", asks=True),

@@ -17,7 +17,7 @@ import pytest
 import proxybox
 from proxybox import HostFunction, RecordError, Result, Status
 from proxybox.controller.process.undertaker import settle
-from proxybox.controller.record import recorder, replayer
+from proxybox.controller.record import recording, watching
 from proxybox.controller.record.format import FrameWriter, Kind
 from proxybox.records.replaying import Replay
 from tests import sweeps
@@ -171,7 +171,8 @@ libc = ctypes.CDLL(None)
 libc.getauxval.restype = ctypes.c_ulong
 vdso, (reading, writing) = libc.getauxval(33), os.pipe()
 for page in range(-32, 0):
-    if libc.write(writing, ctypes.c_void_p(vdso + page * 4096), 4096) == 4096: sys.stdout.buffer.write(os.read(reading, 4096))
+    if libc.write(writing, ctypes.c_void_p(vdso + page * 4096), 4096) == 4096:
+        sys.stdout.buffer.write(os.read(reading, 4096))
 """
     shown = proxybox.run(code, record=record).check().stdout_bytes
     assert not [word for (word,) in struct.iter_unpack("Q", shown) if abs(word - time.time()) < 100]
@@ -181,7 +182,7 @@ for page in range(-32, 0):
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Signals wait for the program's next call, however slow the machine is: so their place is exact."""
-    monkeypatch.setattr(recorder.RecordingDispatcher, "patience_ns", 10**11)
+    monkeypatch.setattr(recording.RecordingDispatcher, "patience_ns", 10**11)
 
 
 @pytest.mark.usefixtures("patient")
@@ -483,7 +484,7 @@ def test_output_comes_as_it_is_replayed(record: Path) -> None:
 
 def test_a_replay_at_the_recorded_speed_is_not_given_up(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     proxybox.run("import time; time.sleep(0.3); print(1)", record=record)
-    monkeypatch.setattr(replayer, "_LOOK_SECONDS", 0.002)
+    monkeypatch.setattr(watching, "_LOOK_SECONDS", 0.002)
     done = proxybox.replay(record, speed=1)
     assert done.ok, done.divergence
 
