@@ -11,6 +11,7 @@ import proxybox
 from proxybox import Status
 from proxybox.controller.boxes.recorded import RecordedSpec
 from proxybox.controller.drivers.serving import Serving
+from proxybox.controller.record import recording
 from proxybox.controller.record.recorder import Recorder
 
 #: Asks for an interrupt that comes while it computes.

@@ -10,6 +10,7 @@ LIMITS: Final[dict[str, Any]] = {"wall_time": 60, "cpu_time": 30, "disk": "8M"}
 
 #: What they print to a person, and how they end.
 ENDS: Final = {
+    "nothing": "pass",
     "a greeting": "name = input('Name? ')\nprint(f'Hello, {name}!')",
     "a prompt at the end": "print('working')\nprint('done? ', end='')\ninput()",
     "no newline at the end": "import os\nprint('pid', os.getpid(), end='')",
@@ -100,7 +101,7 @@ with open("marks.csv", newline="") as file: print(sum(int(row["mark"]) for row i
 """,
     "json": """
 import json, time
-json.dump({"at": time.time(), "list": [1, 2.5, None]}, open("state.json", "w"), indent=1)
+with open("state.json", "w") as file: json.dump({"at": time.time(), "list": [1, 2.5, None]}, file, indent=1)
 print(json.load(open("state.json")))
 """,
     "a database": """
@@ -179,7 +180,8 @@ with open("lock", "w") as file:
 """,
     "objects kept": """
 import pickle, shelve, dbm.dumb, datetime
-pickle.dump({"now": datetime.datetime.now(), "set": {1, 2}}, open("p", "wb")); print(pickle.load(open("p", "rb")))
+with open("p", "wb") as file: pickle.dump({"now": datetime.datetime.now(), "set": {1, 2}}, file)
+print(pickle.load(open("p", "rb")))
 with dbm.dumb.open("d", "c") as base: base[b"k"] = b"v"; print(base.keys())
 with shelve.Shelf(dict()) as kept: kept["a"] = [1]; print(kept["a"])
 """,
@@ -188,18 +190,21 @@ import importlib, pathlib, py_compile, sys, zipfile
 pathlib.Path("pack").mkdir(); pathlib.Path("pack/__init__.py").write_text("import time; at = time.time()")
 pathlib.Path("pack/part.py").write_text("from . import at; print('imported', at)")
 sys.path.insert(0, ""); importlib.invalidate_caches(); import pack.part
-zipfile.ZipFile("z.zip", "w").writestr("zipped.py", "x = 7"); sys.path.insert(0, "z.zip"); import zipped
+with zipfile.ZipFile("z.zip", "w") as made: made.writestr("zipped.py", "x = 7")
+sys.path.insert(0, "z.zip"); import zipped
 print(zipped.x, py_compile.compile("pack/part.py"), importlib.reload(pack).at > 0)
 """,
     "settings": """
 import configparser, tomllib, io, os
 made = configparser.ConfigParser(); made["a"] = {"home": os.environ.get("HOME", ""), "n": "3"}
-made.write(open("a.ini", "w")); read = configparser.ConfigParser(); read.read("a.ini"); print(dict(read["a"]))
+
+with open("a.ini", "w") as file: made.write(file)
+read = configparser.ConfigParser(); read.read("a.ini"); print(dict(read["a"]))
 print(tomllib.loads("x = 1979-05-27T07:32:00Z"))
 """,
     "a report in place": """
-import fileinput, glob, os
-for k in range(3): open(f"r{k}.txt", "w").write("old line\\n" * 3)
+import fileinput, glob, os, pathlib
+for k in range(3): pathlib.Path(f"r{k}.txt").write_text("old line\\n" * 3)
 for line in fileinput.input(sorted(glob.glob("r*.txt")), inplace=True): print(line.replace("old", "new"), end="")
 print(open("r1.txt").read(), len(os.listdir()))
 """,
@@ -213,6 +218,7 @@ print(time.time_ns(), time.perf_counter(), time.process_time(), time.thread_time
 print(datetime.datetime.now(), datetime.datetime.now(datetime.UTC).isoformat(), time.get_clock_info("monotonic"))
 began = time.monotonic(); time.sleep(0.01); print(time.monotonic() - began)
 """,
+    "many clocks": "import time\na = [time.monotonic() for _ in range(2000)]\nprint(a[0], a[-1], a == sorted(a))",
     "time zones": """
 import datetime, zoneinfo, calendar, time
 print(datetime.datetime.now(zoneinfo.ZoneInfo("Europe/Zurich")), calendar.month(2026, 11), time.tzname)
@@ -302,6 +308,7 @@ import ctypes
 libc = ctypes.CDLL(None); libc.time.restype = ctypes.c_long
 print(libc.getpid(), libc.time(None) > 0, libc.abs(-3), libc.rand(), ctypes.create_string_buffer(8).raw)
 """,
+    "libraries in C": "import ssl, hashlib, zlib, ctypes\nprint(hashlib.sha256(b'a').hexdigest(), ssl.OPENSSL_VERSION, ssl.RAND_bytes(8))",
     "a terminal": """
 import os, shutil, sys
 print(shutil.get_terminal_size(), sys.stdin.isatty())

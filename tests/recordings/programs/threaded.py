@@ -64,7 +64,7 @@ free, most, now = threading.BoundedSemaphore(2), 0, 0
 def work():
     global most, now
     with free: now += 1; most = max(most, now); time.sleep(0.001); now -= 1
-all_of(*[work] * 6); print(most); 
+all_of(*[work] * 6); print(most)
 try: free.release()
 except ValueError as error: print(error)
 """,
@@ -152,6 +152,21 @@ def work():
     while not stopped: time.sleep(0.0005); n += 1
     print("looked", n > 0)
 each = Thread(target=work); each.start(); time.sleep(0.01); stopped = True; each.join()
+""",
+    "a race": """
+seen = []
+def work(k):
+    for _ in range(40): os.stat("/box"); seen.append(k)
+all_of(*(lambda k=k: work(k) for k in range(4))); print(seen)
+""",
+    "turns": """
+condition, turns = threading.Condition(), []
+def work(k):
+    for _ in range(5):
+        with condition:
+            condition.wait_for(lambda: len(turns) % 3 == k, timeout=20)
+            turns.append((k, time.monotonic())); condition.notify_all()
+all_of(*(lambda k=k: work(k) for k in range(3))); print(turns)
 """,
     "a flag that is spun on": """
 go = False
@@ -286,6 +301,12 @@ import signal
 signal.signal(signal.SIGUSR1, lambda *_: print("handled in", threading.current_thread() is threading.main_thread()))
 all_of(lambda: os.kill(os.getpid(), signal.SIGUSR1)); time.sleep(0.002)
 signal.setitimer(signal.ITIMER_REAL, 0.003); signal.signal(signal.SIGALRM, lambda *_: print("rang")); all_of(lambda: time.sleep(0.01))
+""",
+    "an alarm in a join": """
+import signal
+signal.signal(signal.SIGALRM, lambda *_: print("rang", time.monotonic()))
+each = Thread(target=time.sleep, args=(0.02,)); each.start()
+signal.setitimer(signal.ITIMER_REAL, 0.005); each.join(); time.sleep(0.01); print("done")
 """,
     "a main thread that ends first": "Thread(target=lambda: (time.sleep(0.005), print('last', time.time()))).start()\nprint('first')",
     "a main thread that fails": "Thread(target=lambda: (time.sleep(0.003), print('still'))).start()\nraise ValueError(time.time())",
