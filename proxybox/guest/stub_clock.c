@@ -237,7 +237,8 @@ static const struct entry_point *entry_point(const char *name)
 }
 
 /* Overwrites every function that a vDSO's image exports, which is linked for any address (gVisor's is not linked for 0).
- * moved: where the kernel's own vDSO is now; NULL when there is none any more. */
+ * moved: where the kernel's own vDSO is now; NULL when
+ * there is none any more: in a recorded box the functions that stand here read the kernel's clocks then. */
 static bool patch_entry_points(char *image, const char *moved)
 {
     const Elf64_Ehdr *header = (const Elf64_Ehdr *)image;
@@ -274,7 +275,7 @@ static bool patch_entry_points(char *image, const char *moved)
         uint64_t at = symbols[i].st_value - linked_at;
         uint8_t *code = (uint8_t *)image + at;
         if (entry->box && (moved || config.flags & CONFIG_RECORDED)) {
-            const char *host = moved + at;
+            const char *host = moved ? moved + at : NULL;
             if (moved)
                 memcpy(entry->host, &host, sizeof host);
             code_for_jump(code, entry->box);
@@ -312,6 +313,22 @@ static bool find_part(const struct mapping *map, void *context)
     return true;
 }
 
+/* The address of a free place of so many bytes, behind a page without access: no text of the program's runs on into it. */
+static long free_place(uint64_t size)
+{
+    long place = KERNEL(SYS_mmap, 0, PAGE + size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return place < 0 ? place : place + PAGE;
+}
+
+/* In a recorded box, what is mapped later comes to the same addresses as in records of earlier versions, whose boxes had
+ * the moved vDSO there. */
+static bool keep_addresses(void)
+{
+    struct layout layout = {.count = 0};
+    return each_mapping(find_part, &layout) && layout.count &&
+           free_place(layout.part[layout.count - 1].to - layout.part[0].from) > 0;
+}
+
 /* Moves the vDSO with its data pages, and maps a copy of its image where it was. Returns the image's new address; NULL
  * when that fails. The distances stay, since the vDSO finds its data pages by them. */
 static const char *move_away(char *image)
@@ -322,11 +339,9 @@ static const char *move_away(char *image)
     uint64_t from = layout.part[0].from, to = layout.part[layout.count - 1].to, image_size = to - (uint64_t)image;
     if (layout.part[layout.count - 1].from != (uint64_t)image)
         return NULL; /* a kernel that lays them out otherwise */
-    /* The page before them stays without access: no text of the program's runs on into them. */
-    long place = KERNEL(SYS_mmap, 0, PAGE + to - from, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    long place = free_place(to - from);
     if (place < 0)
         return NULL;
-    place += PAGE;
     for (unsigned i = 0; i < layout.count; i++) {
         uint64_t at = layout.part[i].from, size = layout.part[i].to - at;
         if (KERNEL(SYS_mremap, at, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, (uint64_t)place + (at - from)) < 0)
@@ -349,6 +364,8 @@ bool clocks_cover(void)
     const char *moved = image && (config.flags & CONFIG_HOST_CLOCKS) ? move_away(image) : NULL;
     if (moved)
         return patch_entry_points(image, moved);
+    if (image && (config.flags & CONFIG_RECORDED) && !keep_addresses())
+        return false;
     return !image || (patch_entry_points(image, NULL) && each_mapping(unmap_clock_page, NULL));
 }
 
