@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from proxybox.controller.audit import OSCall as OSCall
     from proxybox.controller.exchange.hostfunctions import HostFunction as HostFunction
     from proxybox.controller.record.exactness import Inexact as Inexact
-    from proxybox.controller.record.replayer import Frame as Frame
+    from proxybox.controller.record.parting import Frame as Frame
     from proxybox.controller.world.stdin import Terminal as Terminal
     from proxybox.diagnosis import Diagnosis as Diagnosis
     from proxybox.diagnosis import Layer as Layer
@@ -115,7 +115,7 @@ _HOMES = {
     "proxybox.program": ("Program",),
     "proxybox.records.record": ("Record",),
     "proxybox.controller.record.exactness": ("Inexact",),
-    "proxybox.controller.record.replayer": ("Frame",),
+    "proxybox.controller.record.parting": ("Frame",),
     "proxybox.records.replaying": ("Replay", "ReplayedCall", "replay"),
     "proxybox.remote.aclient": ("AsyncClient",),
     "proxybox.remote.answers": ("ServiceError",),

@@ -34,10 +34,13 @@ from proxybox.controller.process.launch import LaunchSpec
 from proxybox.controller.record import calls, events
 from proxybox.controller.record.exactness import ADDRESSES, Inexact, read_inexact
 from proxybox.controller.record.format import MAJOR, Kind, frames
-from proxybox.controller.record.profiler import with_clock
-from proxybox.controller.record.recorder import Recorder, RecordingDispatcher
+from proxybox.controller.record.parting import Asked, Divergence
+from proxybox.controller.record.recorder import Recorder
+from proxybox.controller.record.recording import RecordingDispatcher
 from proxybox.controller.record.redacting import HOST, Redacted
-from proxybox.controller.record.replayer import Asked, Divergence, ReplayDriver, Replayer
+from proxybox.controller.record.replaydriver import ReplayDriver
+from proxybox.controller.record.replayer import Replayer
+from proxybox.controller.record.watching import watch
 from proxybox.controller.seal.layers import SAME_ADDRESSES
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.overlay.changes import Change
@@ -114,8 +117,6 @@ class RecordedSpec(BoxSpec):
         """Returns how the guest is started: at the same addresses, and without clocks that it can read by itself."""
         if self.guest.marshals:
             raise SandboxStartError(f"{self.guest.executable} marshals its own calls, and cannot be recorded")
-        if self.guest.stem == "pypy":
-            builder.alter(f"{self.guest.library}/cProfile.py", with_clock)
         usual = super().spec(words, builder)
         made = attrs.evolve(
             usual, same_addresses=True, real_time=False, recorded=usual.real_time and usual.host_clocks, serial=True,
@@ -544,7 +545,7 @@ class ReplayedSpec(BoxSpec):
                     on_call(Standing(process, driver, replayer.calls_followed, call))
 
             replayer.look_at(self.until, look, self.at)
-        replayer.watch(process)
+        watch(replayer, process)
         return replayer, driver
 
 

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -199,13 +199,6 @@ class WorldBuilder:
             self._facts.memory = _shown_memory(policy)
             self.world.tighten(policy)
         self._policy = policy
-
-    def alter(self, file: str, change: Callable[[bytes], bytes]) -> None:
-        """Shows a file of the interpreter's library with what `change` makes of its contents."""
-        target = os.fsencode(self._guest.visible(file))
-        node = altered_file(file, target, change) if os.path.isfile(file) else None
-        if node is not None:
-            self.world.tree.mount(target, node)
 
     def enter(self, box: BoxFolder) -> None:
         """Completes /box, and makes the policy's working directory the current one. From here on the quota counts."""

@@ -124,7 +124,7 @@ class LaunchSpec:
         return seal_filter(
             self.threads if has_listener else 1, real_time=self.real_time,
             threads=has_listener and self.threads > 1, forks=has_listener and self.forks, listener=has_listener,
-            zygote=self.zygote, bare=self.bare, serial=self.serial,
+            zygote=self.zygote, bare=self.bare, serial=self.serial, clocks=self.recorded and self.rows is None,
         )  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def _config(spec: LaunchSpec, report: LaunchReport) -> bytes:
     huge = hostproc.gives_huge_pages() and not spec.bare
     flags = (
         (CONFIG_REAL_TIME if spec.real_time else 0)
-        | (CONFIG_HOST_CLOCKS if spec.recorded or (spec.real_time and spec.host_clocks and not spec.bare) else 0)
+        | (CONFIG_HOST_CLOCKS if spec.real_time and spec.host_clocks and not spec.bare else 0)
         | (CONFIG_RECORDED if spec.recorded else 0)
         | (CONFIG_SERIAL if spec.serial else 0)
         | (CONFIG_ASKS_FOR_ROOM if spec.asks_for_room else 0)

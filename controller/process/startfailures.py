@@ -23,7 +23,7 @@ _ADVICE = {
     "or leave it the capabilities CAP_SETGID and CAP_SETUID",
     "setresgid": "there is no group {uid} in this user namespace for boxes of root's: run it as an ordinary user",
     "counter": "this kernel does not keep the time stamp counter from a process (prctl(2), PR_SET_TSC), and a program "
-    "could read the host's time by it. In gVisor this is so: only boxes with the real time start there",
+    "could read the host's time by it. In gVisor this is so: only boxes with the real time start there, unrecorded",
     "clocks": "the clock pages of this kernel's vDSO cannot be covered, so the host's clock would be seen in the box",
 }
 

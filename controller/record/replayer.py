@@ -11,30 +11,26 @@ request that differs, or does not come, is the divergence, and ends the box.
 """
 
 import math
-import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Set
 from errno import EPERM
 from signal import SIGKILL
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from proxybox.controller.audit import Denial
 from proxybox.controller.dispatch import TABLE, Dispatcher, denial_of
-from proxybox.controller.drivers.blocking import BlockingDriver
-from proxybox.controller.drivers.serving import Phase
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied, GuestMisbehaved, RecordError
 from proxybox.controller.header import CALL_CLOCKS, CALL_NO_THREAD, CLOCK_RING, REPLAYED, RING, TOLD, UNOBSERVED
-from proxybox.controller.process.guestprocess import GuestProcess
-from proxybox.controller.process.watch import Watch
 from proxybox.controller.record import events
 from proxybox.controller.record.calls import PASSING, RecordedCall, number_of, same
+from proxybox.controller.record.libraryfiles import digest_of
 from proxybox.controller.record.onebyone import wait_for_end
-from proxybox.controller.record.recorder import digest_of
+from proxybox.controller.record.parting import Asked, Diverged, Divergence
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.host.library import LibraryFile
 from proxybox.controller.wire.protocol import CLOCKS, without_clocks
@@ -43,14 +39,6 @@ from proxybox.controller.world.state import PENDING_MAX, Ended, Signal
 if TYPE_CHECKING:
     from proxybox.controller.world.state import GuestThread, World
 
-#: A guest that computes may take so many times the CPU time that it took then in all, and this besides.
-_TIMES_LONGER: Final = 20
-_COMPUTES_NS: Final = 10_000_000_000
-#: Seconds between two looks whether a call can still come.
-_LOOK_SECONDS: Final = 0.05
-#: How often the driver has to look for calls until all that were on their way have come: the first look may have begun
-#: before they were.
-_ROUNDS: Final = 2
 #: Events that are looked through for the next call of a thread.
 _MOST_AHEAD, _MOST_BYTES = 4096, 16 << 20
 _RING_SIZE: Final = CLOCK_RING.size + 8 * RING
@@ -70,59 +58,7 @@ _REAL_TIME: Final = 32
 #: How often it is looked whether a thread has ended, before it is looked whether it does anything.
 _LOOKS_AT_END: Final = 12
 #: The longest time that a record is believed to have passed between two events.
-_LONGEST_NS: Final = 3_600_000_000_000
-
-
-@attrs.frozen
-class Asked:
-    """A request for people: the call's name and arguments. compared: those by which requests are told apart."""
-
-    thread: int
-    name: str
-    arguments: dict[str, Any]
-    compared: dict[str, Any] = attrs.field(factory=dict, repr=False)
-
-
-@attrs.frozen
-class Frame:
-    """A frame of the program's stack, as the program says. line: None where it has none."""
-
-    file: str
-    line: int | None
-    function: str
-
-
-@attrs.frozen
-class Divergence:
-    """Where a replay parts from its record.
-
-    number: of the call, from 1 on. expected: what the record has there; None where it has ended. got: what the guest
-    asks; None where it asks nothing. why: what is wrong, in words.
-    """
-
-    number: int
-    why: str
-    expected: Asked | None = None
-    got: Asked | None = None
-
-
-@attrs.frozen
-class _Idle:
-    """A guest whose threads all wait. spent: its CPU time. until: the driver's rounds after which no call has come."""
-
-    spent: int
-    until: int
-
-
-class _Diverged(Exception):
-    """The replay parts. is_answer: in the answer to the last call, and not with the next one."""
-
-    def __init__(
-        self, why: str, expected: events.Call | None = None, got: "tuple[int, bytes] | None" = None, *,
-        is_answer: bool = False,
-    ) -> None:  # fmt: skip
-        super().__init__(why)
-        self.why, self.expected, self.got, self.is_answer = why, expected, got, is_answer
+LONGEST_NS: Final = 3_600_000_000_000
 
 
 class Replayer(Dispatcher):
@@ -131,15 +67,16 @@ class Replayer(Dispatcher):
     rows: the record's table of calls. divergence: where the guest has parted from the record; None where it has not.
     is_over: whether the whole record was followed. speed: how many seconds of the record go by in one second; None for
     as fast as can be. waits: whether all threads of the guest wait. rounds: how often the driver has looked for calls.
-    has_deadline: whether the driver is to do something for the guest at some time. loosely: the numbers of calls of
-    which only the kind is compared: where other answers are tried, the program makes up other times and names.
+    has_deadline: whether the driver is to do something for the guest at some time. steps: how often the replay has gone
+    on. pauses: whether somebody has an answer wait. concluded: set when the guest has ended. loosely: the numbers of
+    calls of which only the kind is compared: where other answers are tried, the program makes up other times and names.
     """
 
     __slots__ = (
-        "_ahead", "_answers", "_at", "_begun_ns", "_checked", "_concluded", "_exits", "_files", "_first", "_frames",
-        "_given_up", "_on_call", "_pauses", "_pending", "_plain", "_read", "_rows", "_told_at", "_until",
-        "calls_followed", "count_threads", "divergence", "due", "has_deadline", "is_over", "is_stopped",
-        "is_unobserved", "kill", "loosely", "next", "rest", "rounds", "seen", "speed", "steps", "waits", "wake",
+        "_ahead", "_answers", "_at", "_begun_ns", "_checked", "_exits", "_files", "_first", "_frames", "_given_up",
+        "_on_call", "_pending", "_plain", "_read", "_rows", "_told_at", "_until", "calls_followed", "concluded",
+        "count_threads", "divergence", "due", "has_deadline", "is_over", "is_stopped", "is_unobserved", "kill",
+        "loosely", "next", "pauses", "rest", "rounds", "seen", "speed", "steps", "waits", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -176,10 +113,10 @@ class Replayer(Dispatcher):
         self._frames: dict[int, bytes] = {}  # by channel: requests that were compared and are not answered yet
         self._pending: dict[int, bytes] = {}  # requests whose turn has not come
         self._answers: dict[int, Reply] = {}
-        self._concluded = threading.Event()
-        self._given_up: _Diverged | None = None
+        self.concluded = threading.Event()
+        self._given_up: Diverged | None = None
         self._exits = False  # exit_group was answered
-        self._pauses = False  # `speed` has an answer wait
+        self.pauses = False  # `speed` has an answer wait
         self.steps = 0
         self._step()
 
@@ -229,57 +166,18 @@ class Replayer(Dispatcher):
             self.due.clear()
             self.follow(late=True)
 
-    # --- calls that do not come ---------------------------------------------------------------------------------------
-
-    def watch(self, process: GuestProcess) -> None:
-        """Begins to watch whether the guest goes on, in a thread of its own, until `conclude`."""
-        self.kill = process.watch.kill
-        threading.Thread(target=self._watch, args=(process.watch,), name="proxybox-replay", daemon=True).start()
-
-    def _watch(self, watch: Watch) -> None:
-        seen, used, idle = -1, 0, None
-        while not self._concluded.wait(_LOOK_SECONDS):
-            rounds, waits, spent = (
-                self.rounds,
-                self.waits(),
-                watch.cpu_time_ns(),
-            )  # in this order: it may go on meanwhile
-            if self.steps != seen or self._pauses:
-                seen, used, idle = self.steps, spent, None
-                continue
-            event = self.next
-            if not waits or self.has_deadline:
-                idle = None
-                then = 0 if self.seen is None else self.seen.at_ns
-                took = event.at_ns - then if isinstance(event, events.Call) else 0
-                if spent - used > _COMPUTES_NS + _TIMES_LONGER * min(max(took, 0), _LONGEST_NS):
-                    self._give_up(watch)
-                    return
-            elif idle is None or idle.spent != spent:
-                idle = _Idle(spent, self.rounds + _ROUNDS)
-                self.wake()
-            elif rounds < idle.until:
-                self.wake()
-            elif self.due:
-                self.due[:] = [time.monotonic_ns()]  # nobody computes, so the signal comes now
-                idle = None
-                self.wake()
-            else:
-                self._give_up(watch)
-                return
-
-    def _give_up(self, watch: Watch) -> None:
+    def give_up(self) -> None:
         """Ends the guest: the call that has to come does not."""
         expected = self.next if isinstance(self.next, events.Call) else None
         waiting = next(iter(self._pending.items()), None)
-        self._given_up = _Diverged("a call does not come", expected, waiting)
-        watch.kill()
+        self._given_up = Diverged("a call does not come", expected, waiting)
+        self.kill()
 
     # --- following the record -----------------------------------------------------------------------------------------
 
     def conclude(self) -> None:
         """Called when the guest has ended. Reads the rest of the record."""
-        self._concluded.set()
+        self.concluded.set()
         if self._given_up is not None and self.divergence is None:
             self._diverge(self._given_up)
         if not self.is_over and self.divergence is None and self._world.ending is None:
@@ -290,7 +188,7 @@ class Replayer(Dispatcher):
                 self.is_over = True
             else:
                 expected = self.next if isinstance(self.next, events.Call) else None
-                self._diverge(_Diverged("the program has ended, where it went on", expected))
+                self._diverge(Diverged("the program has ended, where it went on", expected))
         for _ in self.rest:
             pass
 
@@ -301,7 +199,7 @@ class Replayer(Dispatcher):
         try:
             while self._follow(late):
                 late = False
-        except _Diverged as parting:
+        except Diverged as parting:
             self._diverge(parting)
         self._world.changes.everything = True  # the waits of other threads may be over
 
@@ -374,9 +272,9 @@ class Replayer(Dispatcher):
             self.calls_followed += 1
             self.seen = event
             if self._on_call is not None and self._at in (None, self.calls_followed):
-                self._pauses = True
+                self.pauses = True
                 self._on_call(event)
-                self._pauses = False
+                self.pauses = False
                 self.steps += 1
             if self.calls_followed >= self._until:
                 self.is_stopped = True
@@ -421,21 +319,21 @@ class Replayer(Dispatcher):
         return True
 
     def _wait(self, event: events.Sent) -> int:
-        return min(max(0, event.at_ns - (0 if self.seen is None else self.seen.at_ns)), _LONGEST_NS)
+        return min(max(0, event.at_ns - (0 if self.seen is None else self.seen.at_ns)), LONGEST_NS)
 
     def _compare(self, event: events.Call, frame: bytes) -> bool:
-        """Raises _Diverged unless the guest asks what it asked then, and GuestMisbehaved for a malformed request.
+        """Raises Diverged unless the guest asks what it asked then, and GuestMisbehaved for a malformed request.
 
         Returns False where only the kind of the call was compared.
         """
         if _readings(event) != self._read.pop(event.channel, b""):
-            raise _Diverged("the program reads clocks at other times before this call", event, (event.channel, frame))
+            raise Diverged("the program reads clocks at other times before this call", event, (event.channel, frame))
         number = number_of(frame)
         row = self._rows.get(number)
         if number == number_of(event.frame) and self.calls_followed + 1 in self.loosely:
             return False
         if number != number_of(event.frame) or (row is not None and not same(row, frame, event.frame)):
-            raise _Diverged("the program asks something else", event, (event.channel, frame))
+            raise Diverged("the program asks something else", event, (event.channel, frame))
         return True
 
     def _carry_effects(self, channel: int, frame: bytes, effects: tuple[events.Effect, ...]) -> None:
@@ -454,7 +352,7 @@ class Replayer(Dispatcher):
         self._checked = self._checked if does else set()
 
     def _check(self, event: events.Call, frame: bytes, answer: events.Answer) -> None:
-        """Raises _Diverged unless a call was answered as the policy answers it."""
+        """Raises Diverged unless a call was answered as the policy answers it."""
         thread = next((each for each in self._world.threads if each.channel == event.channel), None)
         row, refused = TABLE[number_of(frame)], None
         if thread is None:
@@ -470,7 +368,7 @@ class Replayer(Dispatcher):
         then = next((each for each in event.effects if isinstance(each, events.Refused)), None)
         if (value, refused) != (answer.value, then) or stored != self._writes(frame, answer):
             why = f"the policy answers this call with {value}, and not with {answer.value}"
-            raise _Diverged(why, event, is_answer=True)
+            raise Diverged(why, event, is_answer=True)
 
     def _writes(self, frame: bytes, answer: events.Answer) -> list[tuple[int, bytes]]:
         """Returns what an answer stores, each at its address."""
@@ -494,9 +392,9 @@ class Replayer(Dispatcher):
             reply = value = self._made(channel, value)
         if self.speed is not None:
             wait = self._begun_ns + at_ns / self.speed - time.monotonic_ns()
-            self._pauses = True
-            time.sleep(min(max(0, wait), _LONGEST_NS) / 1e9)
-            self._pauses = False
+            self.pauses = True
+            time.sleep(min(max(0, wait), LONGEST_NS) / 1e9)
+            self.pauses = False
             self.steps += 1
         if number == _EXIT:
             return  # another thread may soon have its channel
@@ -539,7 +437,7 @@ class Replayer(Dispatcher):
     def _await_end(self, left: int) -> None:
         """Waits until the kernel has ended a thread: it clears the word by which others wait for it.
 
-        A hostile thread that waits instead is not waited for, and one that computes is ended by `_watch`.
+        A hostile thread that waits instead is not waited for, and one that computes is ended (watching.py).
         """
         while not wait_for_end(self.count_threads, left, _LOOKS_AT_END) and not self.waits():
             pass
@@ -567,7 +465,7 @@ class Replayer(Dispatcher):
             return data
         if isinstance(data, events.LeftOut):
             why = f"the record leaves out {data.size:,} bytes that the program reads here"
-            raise _Diverged(why, self.seen, is_answer=True)
+            raise Diverged(why, self.seen, is_answer=True)
         return self._file(data.file).pread(data.size, data.offset)
 
     def _file(self, number: int) -> LibraryFile:
@@ -601,14 +499,14 @@ class Replayer(Dispatcher):
         elif self._exits and all(number_of(frame) in _AT_THE_END for frame in self._pending.values()):
             return False  # in the recorded run, the end of the process came before these
         elif self._pending:
-            raise _Diverged("the program goes on, where it had ended", None, next(iter(self._pending.items())))
+            raise Diverged("the program goes on, where it had ended", None, next(iter(self._pending.items())))
         return False
 
     def _cut_off(self) -> None:
         """The record ends before the run does: the controller was killed, or could not write any more."""
         self._world.end(Ended(Status.CANCELLED, "the record ends here, before the program did"))
 
-    def _diverge(self, parting: _Diverged) -> None:
+    def _diverge(self, parting: Diverged) -> None:
         expected = parting.expected
         self.divergence = Divergence(
             self.calls_followed + (not parting.is_answer),
@@ -663,48 +561,3 @@ def _status(name: str) -> Status:
         return Status(name)
     except ValueError:
         raise RecordError(f"the run has ended as {name!r}, which this proxybox does not know") from None
-
-
-class ReplayDriver(BlockingDriver):
-    """Serves a guest from a record. Besides what any driver does, it sends the signals that came while it computed."""
-
-    replayer: Replayer
-
-    def follow(self, replayer: Replayer) -> None:
-        """Serves what this answers."""
-        self.replayer, self._due, replayer.wake = replayer, replayer.due, self.wake
-
-    def waits(self) -> tuple[dict[int, int], list[int], int | None]:
-        """As `Serving.waits`, with the time of the next signal."""
-        fds, callers, due = super().waits()
-        self.replayer.has_deadline = due is not None
-        return fds, callers, min((each for each in (due, *self._due) if each is not None), default=None)
-
-    def serve_alone(self, *, once: bool = False) -> bool:
-        """As `Serving.serve_alone`. It also looks whether it was woken, as `Replayer` does where no call comes."""
-        poll, main = select.poll(), self._main
-        self.replayer.has_deadline = False
-        for fd in (self.main_fd, self._wake):
-            poll.register(fd, select.POLLIN)
-        while self.is_alone and not self.is_over:
-            ready = dict(poll.poll())
-            if ready.keys() != {self.main_fd}:
-                self.step(ready)
-                continue
-            frame = main.channel.receive()
-            if frame == b"":
-                self._phase = Phase.GONE
-            elif frame is not None:
-                self._answer(main, frame)
-            self.replayer.rounds += 1
-            if once:
-                break
-        return self.is_alone
-
-    def step(self, ready: Any) -> None:
-        """As `Serving.step`, and sends a signal whose time has come."""
-        super().step(ready)
-        if not self.is_over:
-            self.replayer.look(time.monotonic_ns())
-            self._after()
-        self.replayer.rounds += 1

@@ -34,7 +34,7 @@ AUDIT_ARCH = 0xC000003E  # linux/audit.h
 NUMBERS = {
     "read": 0, "write": 1, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigreturn": 15, "sched_yield": 24,
     "mremap": 25, "madvise": 28, "clone": 56, "exit": 60, "setsid": 112, "prctl": 157, "setrlimit": 160, "futex": 202,
-    "sched_setaffinity": 203, "restart_syscall": 219, "exit_group": 231, "seccomp": 317,
+    "sched_setaffinity": 203, "restart_syscall": 219, "clock_gettime": 228, "exit_group": 231, "seccomp": 317,
 }  # fmt: skip
 #: The offsets of the low and the high half of an argument in its eight bytes.
 _LOW, _HIGH = 0, 4
@@ -47,10 +47,11 @@ SHARED_HIGH, _SHARED_MASK = SHARED_BASE >> 32, 0xFFFFF000
 _PRIVATE, _FIXED, _ANONYMOUS, _NORESERVE, _STACK, _FIXED_NOREPLACE = 0x02, 0x10, 0x20, 0x4000, 0x20000, 0x100000
 _DONTNEED, _FREE = 4, 8
 _WAIT, _WAKE, _WAIT_BITSET, _FUTEX_PRIVATE, _CLOCK_REALTIME = 0, 1, 9, 0x80, 0x100
+_CLOCK_MONOTONIC = 1
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 _RLIMIT_CPU, _RLIMIT_AS, _SECCOMP_SET_MODE_FILTER = 0, 9, 1
 _FULL = 0xFFFFFFFF
-_KINDS = ("", "parallel", "threads", "real_time", "forks", "listener", "zygote", "bare")
+_KINDS = ("", "parallel", "threads", "real_time", "forks", "listener", "zygote", "bare", "clocks")
 
 
 @attrs.frozen(eq=False)
@@ -83,7 +84,8 @@ class Rule:
     that may have several threads. "real_time": one that may know the host's time. "forks": one that may be copied (a
     zygote, some sessions). "listener": one about whose calls the kernel can ask. "zygote": a zygote, in which nothing
     untrusted has run. "bare": one that marshals its own calls (translated/), has descriptors 0 to 2, and uses the stub
-    for the seal only. asks: whether the kernel asks the controller each time, through the listener (listener.py).
+    for the seal only. "clocks": one whose readings of the host's clocks are recorded. asks: whether the kernel asks the
+    controller each time, through the listener (listener.py).
     """
 
     name: str
@@ -160,6 +162,8 @@ RULES = (
     # By this call the kernel continues a timed wait when another thread has taken the signal that woke this one. It
     # only repeats a call that has passed the filter already.
     Rule("restart_syscall", only="real_time"),
+    # The host's CLOCK_REALTIME and CLOCK_MONOTONIC, which the stub notes for the record. No other clock is left there.
+    Rule("clock_gettime", (low(0, 0, mask=_FULL & ~_CLOCK_MONOTONIC), low(2, ROUTE)), only="clocks"),
     # Threads: the controller is first asked for one, and then counts the clone through the listener (listener.py).
     Rule("clone", (low(0, THREAD_FLAGS), high(0, 0), low(5, ROUTE)), only="threads", asks=True),
     # Copies of the process are asked for and counted in the same way. A copy is adopted at its first call, the prctl,
@@ -201,11 +205,12 @@ def seal_filter(
     zygote: bool = False,
     bare: bool = False,
     serial: bool = False,
+    clocks: bool = False,
 ) -> bytes:
     """The filter of a guest with `channels` channels, as an array of struct sock_filter (8 bytes each).
 
     The guest has a listener where it has threads or may be copied, and may have one besides. serial: one of its threads
-    runs at a time.
+    runs at a time. clocks: its readings of the host's clocks are recorded.
     """
     there = {
         "": True,
@@ -216,6 +221,7 @@ def seal_filter(
         "listener": listener or threads or forks or zygote,
         "zygote": zygote,
         "bare": bare,
+        "clocks": clocks,
     }
     rows = [_with_channels(row, channels) for row in RULES if there[row.only]]
     return _program(rows, hit=ALLOW, otherwise=TRAP, foreign=KILL_PROCESS)

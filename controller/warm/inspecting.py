@@ -21,7 +21,7 @@ from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.undertaker import undertaker
 from proxybox.controller.process.undisturbed import Closing, Undisturbed
 from proxybox.controller.record.calls import number_of
-from proxybox.controller.record.replayer import Frame
+from proxybox.controller.record.parting import Frame
 from proxybox.controller.warm.bootstrapping import mount_bootstrap
 from proxybox.controller.warm.session import LiveSession
 from proxybox.controller.world.output import OutputSink

@@ -7,7 +7,7 @@ from typing import Any
 from proxybox.cli import streams
 from proxybox.controller.audit import OSCall
 from proxybox.controller.record.exactness import as_data as inexact_as_data
-from proxybox.controller.record.replayer import Asked, Divergence
+from proxybox.controller.record.parting import Asked, Divergence
 from proxybox.records.replaying import Replay
 from proxybox.terminal import strace
 from proxybox.terminal.harmless import harmless_lines, on_one_line

@@ -185,6 +185,7 @@ void clocks_flush(void);
 extern const char *clock_pages, *moved_vdso;
 bool clocks_cover(void);
 long counter_covers(void);
+void counter_reads(struct timespec *time);
 long emulate_clock_gettime(const uint64_t args[6], const void *caller);
 
 /* stub_hide.c: removes launch strings, host paths and host ids from the guest's memory. */

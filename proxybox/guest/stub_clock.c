@@ -7,6 +7,10 @@
  * it. The copy's clock functions, which stand here, call the moved vDSO and add the box's offset, once the controller
  * has allowed that (`told`); before that, and for all other clocks, they are system calls. Where calls are observed from
  * the start, the vDSO is covered as in other boxes.
+ *
+ * In a recorded box with real time all is covered as where time is not real, so that nothing but these functions, which
+ * note what they read, tells the time: they read the kernel's clock by a system call that the filter lets pass for them.
+ * A replayed box has the same, without that call.
  */
 #include <elf.h>
 #include <errno.h>
@@ -27,9 +31,12 @@ struct told_and_rings told_and_rings;
  * none. */
 const char *clock_pages, *moved_vdso;
 static const char *moved_end;
-static int (*host_clock_gettime)(clockid_t, struct timespec *);
-static int (*host_gettimeofday)(struct timeval *, struct timezone *);
-static time_t (*host_time)(time_t *);
+static int read_clock(clockid_t, struct timespec *);
+static int read_time_of_day(struct timeval *, struct timezone *);
+static time_t read_seconds(time_t *);
+static int (*host_clock_gettime)(clockid_t, struct timespec *) = read_clock;
+static int (*host_gettimeofday)(struct timeval *, struct timezone *) = read_time_of_day;
+static time_t (*host_time)(time_t *) = read_seconds;
 
 /* --- readings that are recorded --- */
 
@@ -93,6 +100,28 @@ static bool was_read(clockid_t clock, int64_t *time)
 }
 
 enum { SECOND = 1000000000 };
+
+/* --- the kernel's clocks in a recorded box --- */
+
+static int read_clock(clockid_t clock, struct timespec *time) { return (int)KERNEL(SYS_clock_gettime, clock, time, ROUTE); }
+
+static int read_time_of_day(struct timeval *time, struct timezone *zone)
+{
+    struct timespec now;
+    (void)zone;
+    int result = read_clock(CLOCK_REALTIME, &now);
+    if (result == 0)
+        *time = (struct timeval){now.tv_sec, now.tv_nsec / 1000};
+    return result;
+}
+
+static time_t read_seconds(time_t *time)
+{
+    struct timespec now = {0};
+    (void)time;
+    read_clock(CLOCK_REALTIME, &now);
+    return now.tv_sec;
+}
 
 /* --- what stands in the place of the vDSO's functions --- */
 
@@ -163,6 +192,13 @@ static time_t box_time(time_t *time)
     return now;
 }
 
+void counter_reads(struct timespec *time)
+{
+    if ((config.flags & CONFIG_SEAL_ONLY) || (told.unobserved && box_clock_gettime(CLOCK_MONOTONIC, time) == 0))
+        return;
+    ASK(SYS_clock_gettime, CLOCK_MONOTONIC, time);
+}
+
 /* Where the kernel keeps no time that can be read by a program (the clock source of some virtual machines), the moved
  * vDSO makes a system call. Its caller then adds the offset once more, so that it is taken off here. */
 long emulate_clock_gettime(const uint64_t args[6], const void *caller)
@@ -200,8 +236,9 @@ static const struct entry_point *entry_point(const char *name)
     return &unknown;
 }
 
-/* Overwrites every function that a vDSO's image exports, which is linked for any address (gVisor's is not linked for 0). moved: where the kernel's own vDSO is now; NULL when there is
- * none any more. */
+/* Overwrites every function that a vDSO's image exports, which is linked for any address (gVisor's is not linked for 0).
+ * moved: where the kernel's own vDSO is now; NULL when
+ * there is none any more: in a recorded box the functions that stand here read the kernel's clocks then. */
 static bool patch_entry_points(char *image, const char *moved)
 {
     const Elf64_Ehdr *header = (const Elf64_Ehdr *)image;
@@ -237,9 +274,10 @@ static bool patch_entry_points(char *image, const char *moved)
         const struct entry_point *entry = entry_point(names + symbols[i].st_name);
         uint64_t at = symbols[i].st_value - linked_at;
         uint8_t *code = (uint8_t *)image + at;
-        if (moved && entry->box) {
-            const char *host = moved + at;
-            memcpy(entry->host, &host, sizeof host);
+        if (entry->box && (moved || config.flags & CONFIG_RECORDED)) {
+            const char *host = moved ? moved + at : NULL;
+            if (moved)
+                memcpy(entry->host, &host, sizeof host);
             code_for_jump(code, entry->box);
         } else {
             code_for_call(code, entry->number);
@@ -275,6 +313,22 @@ static bool find_part(const struct mapping *map, void *context)
     return true;
 }
 
+/* The address of a free place of so many bytes, behind a page without access: no text of the program's runs on into it. */
+static long free_place(uint64_t size)
+{
+    long place = KERNEL(SYS_mmap, 0, PAGE + size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return place < 0 ? place : place + PAGE;
+}
+
+/* In a recorded box, what is mapped later comes to the same addresses as in records of earlier versions, whose boxes had
+ * the moved vDSO there. */
+static bool keep_addresses(void)
+{
+    struct layout layout = {.count = 0};
+    return each_mapping(find_part, &layout) && layout.count &&
+           free_place(layout.part[layout.count - 1].to - layout.part[0].from) > 0;
+}
+
 /* Moves the vDSO with its data pages, and maps a copy of its image where it was. Returns the image's new address; NULL
  * when that fails. The distances stay, since the vDSO finds its data pages by them. */
 static const char *move_away(char *image)
@@ -285,11 +339,9 @@ static const char *move_away(char *image)
     uint64_t from = layout.part[0].from, to = layout.part[layout.count - 1].to, image_size = to - (uint64_t)image;
     if (layout.part[layout.count - 1].from != (uint64_t)image)
         return NULL; /* a kernel that lays them out otherwise */
-    /* The page before them stays without access: no text of the program's runs on into them. */
-    long place = KERNEL(SYS_mmap, 0, PAGE + to - from, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    long place = free_place(to - from);
     if (place < 0)
         return NULL;
-    place += PAGE;
     for (unsigned i = 0; i < layout.count; i++) {
         uint64_t at = layout.part[i].from, size = layout.part[i].to - at;
         if (KERNEL(SYS_mremap, at, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, (uint64_t)place + (at - from)) < 0)
@@ -312,10 +364,12 @@ bool clocks_cover(void)
     const char *moved = image && (config.flags & CONFIG_HOST_CLOCKS) ? move_away(image) : NULL;
     if (moved)
         return patch_entry_points(image, moved);
+    if (image && (config.flags & CONFIG_RECORDED) && !keep_addresses())
+        return false;
     return !image || (patch_entry_points(image, NULL) && each_mapping(unmap_clock_page, NULL));
 }
 
 long counter_covers(void)
 {
-    return config.flags & (CONFIG_REAL_TIME | CONFIG_RECORDED) ? 0 : KERNEL(SYS_prctl, PR_SET_TSC, PR_TSC_SIGSEGV);
+    return config.flags & CONFIG_REAL_TIME ? 0 : KERNEL(SYS_prctl, PR_SET_TSC, PR_TSC_SIGSEGV);
 }

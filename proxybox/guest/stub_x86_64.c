@@ -65,22 +65,21 @@ bool guard_repair(ucontext_t *context)
     return true;
 }
 
-/* rdtsc and rdtscp fault where time is not real. They then return the box's monotonic clock in nanoseconds or, in a
- * guest that marshals its own calls, the number of times that the counter was read. */
+/* rdtsc and rdtscp fault where time is not real, and where a run is recorded. They then return the box's monotonic clock
+ * in nanoseconds or, in a guest that marshals its own calls, the number of times that the counter was read. */
 bool clock_instruction(ucontext_t *context)
 {
     static const uint8_t rdtsc[] = {0x0f, 0x31}, rdtscp[] = {0x0f, 0x01, 0xf9};
     greg_t *gregs = context->uc_mcontext.gregs;
     uint8_t code[3] = {0};
-    if ((config.flags & (CONFIG_REAL_TIME | CONFIG_RECORDED)) || !guarded_copy(code, (const void *)gregs[REG_RIP], sizeof code))
+    if ((config.flags & CONFIG_REAL_TIME) || !guarded_copy(code, (const void *)gregs[REG_RIP], sizeof code))
         return false;
     bool with_cpu = !memcmp(code, rdtscp, sizeof rdtscp);
     if (!with_cpu && memcmp(code, rdtsc, sizeof rdtsc))
         return false;
     static struct timespec looks;
     struct timespec now = {0, ++looks.tv_nsec};
-    if (!(config.flags & CONFIG_SEAL_ONLY))
-        ASK(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+    counter_reads(&now);
     uint64_t ticks = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
     gregs[REG_RAX] = (greg_t)(ticks & 0xffffffff);
     gregs[REG_RDX] = (greg_t)(ticks >> 32);

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
-from proxybox.controller.record.replayer import Divergence, Frame
+from proxybox.controller.record.parting import Divergence, Frame
 from proxybox.controller.warm.inspecting import LIMIT_NS
 from proxybox.records.ownfiles import is_of_interpreter
 from proxybox.records.replaying import TIMEOUT, ReplayedCall, replay

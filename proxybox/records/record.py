@@ -13,7 +13,7 @@ from proxybox.controller.errors import GuestMisbehaved, RecordError
 from proxybox.controller.record import events
 from proxybox.controller.record.calls import number_of
 from proxybox.controller.record.exactness import Inexact
-from proxybox.controller.record.replayer import Frame
+from proxybox.controller.record.parting import Frame
 from proxybox.policies import Policy
 from proxybox.result import Result, result_of
 

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Collection, Sequence, Set
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import attrs
 
@@ -13,7 +14,7 @@ from proxybox.controller.errors import RecordError
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.record.exactness import Inexact
-from proxybox.controller.record.replayer import Asked, Divergence, Frame
+from proxybox.controller.record.parting import Asked, Divergence, Frame
 from proxybox.controller.warm.inspecting import session, stack
 from proxybox.controller.world.streams import Streams
 from proxybox.policies import Policy
@@ -133,37 +134,31 @@ def replay(
         given.count("at", at, 1)
     if speed is not None and not (isinstance(speed, int | float) and 0 < speed < 1e6):
         given.no_sense("speed", "a number above 0", speed)
-    return followed(path, guest=guest, guest_library=guest_library, packages=packages, on_stdout=on_stdout,
-                    on_stderr=on_stderr, until=until, speed=speed, timeout=timeout, on_call=on_call, at=at)  # fmt: skip
+    streams = Streams(stdout=given.function("on_stdout", on_stdout), stderr=given.function("on_stderr", on_stderr))
+    return followed(path, guest, guest_library, packages, timeout, streams, given.function("on_call", on_call),
+                    until=until, speed=speed, at=at)  # fmt: skip
 
 
 def followed(
     path: str | os.PathLike[str],
-    *,
     guest: str | os.PathLike[str] | None = None,
     guest_library: str | os.PathLike[str] | None = None,
     packages: Sequence[str | os.PathLike[str]] = (),
-    on_stdout: Callable[[bytes], object] | None = None,
-    on_stderr: Callable[[bytes], object] | None = None,
-    until: int | None = None,
-    speed: float | None = None,
     timeout: float | str | None = None,
-    on_call: Callable[[ReplayedCall], object] | None = None,
-    at: int | None = None,
-    loosely: Set[int] = frozenset(),
+    streams: Streams | None = None,
+    look: Callable[[ReplayedCall], object] | None = None,
+    **how: Any,
 ) -> Replay:
-    """As `replay`. loosely: the numbers of calls of which only the kind is compared (`Replayer`)."""
+    """As `replay`. look: its `on_call`. how: see `ReplayedSpec`."""
     seconds = given.duration("timeout", timeout)
     with Record(path) as record:
         reader = record.reader
         found = _guest(record, guest, guest_library, packages)
-        look = given.function("on_call", on_call)
         spec = ReplayedSpec.of(
-            reader, found, until=until, speed=speed, timeout=TIMEOUT if seconds is None else seconds,
-            on_call=None if look is None else lambda here: look(ReplayedCall(here, found)), at=at, loosely=loosely,
+            reader, found, timeout=TIMEOUT if seconds is None else seconds,
+            on_call=None if look is None else lambda here: look(ReplayedCall(here, found)), **how,
         )  # fmt: skip
-        streams = Streams(stdout=given.function("on_stdout", on_stdout), stderr=given.function("on_stderr", on_stderr))
-        replayed = spec.run((), streams=streams)
+        replayed = spec.run((), streams=Streams() if streams is None else streams)
         replayer = spec.replayer
         divergence = replayer.divergence
         if divergence is None and reader.run is not None and not replayer.is_stopped:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proxybox.cli.replayed import parting
-from proxybox.controller.record.replayer import Asked, Divergence
+from proxybox.controller.record.parting import Asked, Divergence
 from proxybox.records.signing import public_key_id
 from proxybox.terminal.text import Paint
 from tests.recordings.keys import made

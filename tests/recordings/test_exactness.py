@@ -18,7 +18,7 @@ from proxybox.controller.boxes import recorded
 from proxybox.controller.process import activity
 from proxybox.controller.process.activity import Patience
 from proxybox.controller.process.guestprocess import GuestProcess
-from proxybox.controller.record import exactness, recorder, replayer
+from proxybox.controller.record import exactness, recording, watching
 from proxybox.controller.record.replayer import Replayer
 from tests.soak.busy import busy_loops
 from tests.soak.records import generated
@@ -137,14 +137,14 @@ def test_a_replayed_guest_that_gets_no_cpu_has_not_parted(
     code: str, record: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = proxybox.run(code, record=record, limits=LIMITS).check()
-    stopping, watches = list[Stopping](), Replayer.watch
+    stopping, watches = list[Stopping](), watching.watch
 
     def watch(it: Replayer, process: GuestProcess) -> None:
         watches(it, process)
         stopping.append(Stopping(process))
 
-    monkeypatch.setattr(replayer, "_LOOK_SECONDS", 0.001)
-    monkeypatch.setattr(Replayer, "watch", watch)
+    monkeypatch.setattr(watching, "_LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(recorded, "watch", watch)
     done = proxybox.replay(record)
     stopping[0].join()
     assert (done.ok, done.divergence, done.result.stdout) == (True, None, result.stdout)
@@ -185,7 +185,7 @@ def test_a_thread_that_computes_beside_others_is_told(guest: str, record: Path) 
 
 
 def test_a_signal_that_comes_late_is_told(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder.RecordingDispatcher, "patience_ns", 1_000_000)
+    monkeypatch.setattr(recording.RecordingDispatcher, "patience_ns", 1_000_000)
     code = """
 import signal
 rang = []

@@ -19,7 +19,7 @@ from proxybox.cli.explain import Strace
 from proxybox.controller import abi
 from proxybox.controller.record.events import Encoder, Refused
 from proxybox.controller.record.format import Kind
-from proxybox.controller.record.replayer import Frame
+from proxybox.controller.record.parting import Frame
 from proxybox.controller.wire.protocol import encode_request
 from proxybox.records import openfiles
 from proxybox.records.explaining import account as accounts

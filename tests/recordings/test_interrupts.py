@@ -11,7 +11,7 @@ import proxybox
 from proxybox import Status
 from proxybox.controller.boxes.recorded import RecordedSpec
 from proxybox.controller.drivers.serving import Serving
-from proxybox.controller.record import recorder
+from proxybox.controller.record import recording
 from proxybox.controller.record.recorder import Recorder
 
 #: Asks for an interrupt that comes while it computes.
@@ -29,7 +29,7 @@ def record(tmp_path: Path) -> Path:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupts wait for the program's next call, however slow the machine is."""
-    monkeypatch.setattr(recorder.RecordingDispatcher, "patience_ns", 10**11)
+    monkeypatch.setattr(recording.RecordingDispatcher, "patience_ns", 10**11)
 
 
 def soon(does: Any) -> threading.Timer:

@@ -18,9 +18,9 @@ from proxybox.controller.oscalls.memory import futex
 from proxybox.controller.process.activity import Patience
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.listener import Door, Knock
-from proxybox.controller.record import recorder
+from proxybox.controller.record import recording
 from proxybox.controller.record.onebyone import SLICE_NS, OneByOne, wait_for_end
-from proxybox.controller.record.recorder import RecordingDispatcher
+from proxybox.controller.record.recording import RecordingDispatcher
 from proxybox.controller.world.futexes import Futexes
 
 
@@ -233,7 +233,7 @@ def test_a_driver_does_not_wait_for_the_end_of_a_thread(
     path = tmp_path / "run.pbx"
     result = proxybox.run(THREADS, record=path, policy=Policy(limits=Limits(wall_time=60)))
     assert (result.stdout, result.record_fault, result.record_exact) == ("done\n", "", late == 30)
-    assert most == recorder._LOOKS_AT_END
+    assert most == recording._LOOKS_AT_END
     monkeypatch.undo()
     assert proxybox.replay(path).ok
 

@@ -2,10 +2,13 @@
 
 import asyncio
 import errno
+import json
 import os
 import shutil
 import signal
+import struct
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,84 +17,20 @@ import pytest
 import proxybox
 from proxybox import HostFunction, RecordError, Result, Status
 from proxybox.controller.process.undertaker import settle
-from proxybox.controller.record import recorder, replayer
+from proxybox.controller.record import recording, watching
 from proxybox.controller.record.format import FrameWriter, Kind
-from proxybox.records.replaying import Replay
-from tests import sweeps
+from tests.recordings.replays import replayed, told
 from tests.recordings.rewriting import frames_of, written
 
 EACH_GUEST = True
 
-#: Programs that depend on what no two runs have in common.
-PROGRAMS = {
-    "nothing": "pass",
-    "randomness": "import random, os, uuid; print(random.random(), os.urandom(8), uuid.uuid4(), hash('x'))",
-    "clocks": "import time; print(time.time(), time.monotonic(), time.process_time()); time.sleep(0.02)",
-    "many clocks": "import time; a = [time.monotonic() for _ in range(2000)]; print(a[0], a[-1], a == sorted(a))",
-    "addresses": "print(id(object()), object())",
-    "files": """
-import os, tempfile, pathlib
-with tempfile.TemporaryDirectory() as folder:
-    path = pathlib.Path(folder, "a"); path.write_bytes(b"x" * 100_000)
-    print(os.stat(path), len(path.read_bytes()), os.listdir(folder))
-    os.rename(path, path.with_name("b")); os.symlink("b", path); print(os.readlink(path))
-open("left.txt", "w").write("kept")
-print(sorted(os.environ.items()))
-""",
-    "an exception": "import sys; print('out'); print('err', file=sys.stderr); 1 / 0",
-    "an exit status": "import os; print('x', flush=True); os._exit(7)",
-    "a signal to itself": """
-import os, signal
-signal.signal(signal.SIGUSR1, lambda *_: print("caught"))
-os.kill(os.getpid(), signal.SIGUSR1)
-signal.raise_signal(signal.SIGTERM)
-""",
-    "an alarm in a wait": """
-import signal, time
-signal.signal(signal.SIGALRM, lambda *_: print("rang"))
-signal.setitimer(signal.ITIMER_REAL, 0.02)
-time.sleep(0.1); print("slept")
-""",
-    "garbage": """
-import gc
-class A:
-    gone = 0
-    def __del__(self): A.gone += 1
-for _ in range(20_000):
-    a = A(); a.me = a
-gc.collect(); print(A.gone)
-""",
-    "memory": "x = bytearray(20 << 20)\ntry: bytearray(1 << 40)\nexcept MemoryError: print('none left')",
-    "recursion": "def f(): f()\ntry: f()\nexcept RecursionError: print('deep')",
-    "event loops": """
-import asyncio
-async def main():
-    print(await asyncio.gather(*(asyncio.sleep(0.001 * k, k) for k in range(5))))
-asyncio.run(main())
-""",
-    "a database": """
-import sqlite3
-rows = sqlite3.connect("/tmp/a.db"); rows.execute("create table t (a)"); rows.execute("insert into t values (7)")
-rows.commit(); print(rows.execute("select * from t").fetchall())
-""",
-    "libraries": "import ssl, hashlib, zlib, ctypes; print(hashlib.sha256(b'a').hexdigest(), ssl.OPENSSL_VERSION)",
-    "refusals": """
-import os, socket, subprocess
-for call in (lambda: os.fork(), lambda: socket.socket().connect(("1.2.3.4", 80)), lambda: os.setuid(0)):
-    try: call()
-    except OSError as error: print(type(error).__name__, error.errno)
-""",
-    "terminals": "import os, sys; print(os.isatty(0), sys.stdout.isatty()); print(input('? '))",
-}  # fmt: skip
-
-
-#: Reads the counter of the CPU, which no part of an interpreter does.
+#: Reads the counter of the CPU, as PyPy's profiler and OpenSSL do.
 COUNTER = """
-import ctypes, mmap
+import ctypes, mmap, time
 page = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=7)
 page.write(bytes.fromhex("0f31 48c1e220 4809d0 c3"))
 counter = ctypes.CFUNCTYPE(ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(page)))
-print([counter() for _ in range(3)])
+print([time.monotonic_ns(), [counter() for _ in range(600)], time.monotonic_ns()])
 """
 
 
@@ -100,65 +39,61 @@ def record(tmp_path: Path) -> Path:
     return tmp_path / "run.pbx"
 
 
-def told(result: Result) -> dict[str, Any]:
-    """All that a Result tells, but for where its record is."""
-    data = result.to_dict()
-    return {key: value for key, value in data.items() if not key.startswith("record")} | {"output": result.output}
-
-
-def replayed(record: Path) -> Replay:
-    """The replay, which must be as recorded."""
-    done = proxybox.replay(record)
-    assert done.divergence is None
-    assert done.is_complete
-    assert done.ok
-    return done
-
-
-@pytest.mark.parametrize("name", sweeps.part(PROGRAMS, 2))
-def test_a_program_is_replayed_to_the_byte(name: str, record: Path) -> None:
-    result = proxybox.run(PROGRAMS[name], stdin="typed\n", record=record)
-    assert result.record == record
-    assert not result.record_fault
-    done = replayed(record)
-    assert told(done.result) == told(result)
-    assert done.calls >= result.usage.calls
-
-
-def test_the_counter_of_the_cpu_is_recorded_where_it_is_closed(record: Path) -> None:
-    result = proxybox.run(COUNTER, time={"kind": "scaled"}, record=record)
+@pytest.mark.parametrize("kind", ["real", "scaled"])
+def test_the_counter_of_the_cpu_is_a_clock_that_is_recorded(kind: str, record: Path) -> None:
+    result = proxybox.run(COUNTER, time={"kind": kind}, record=record)
     assert result.ok
+    before, looks, after = json.loads(result.stdout)
+    assert before <= looks[0] < looks[-1] <= after
+    assert len(looks) > 256  # more than are shipped at a time
     assert told(replayed(record).result) == told(result)
 
 
-def test_the_counter_of_the_cpu_parts_a_replay_where_it_is_open(record: Path) -> None:
-    assert proxybox.run(COUNTER, record=record).ok
-    divergence = proxybox.replay(record).divergence
-    assert divergence is not None
-    assert (divergence.expected.name, divergence.got.name) == ("write", "write")
+def test_the_counter_of_an_observed_program_is_recorded(record: Path) -> None:
+    seen = set[str]()
+    result = proxybox.run(COUNTER, interceptors=[lambda call: seen.add(call.name)], record=record)
+    assert result.ok
+    assert "clock_gettime" in seen
+    assert told(replayed(record).result) == told(result)
 
 
 @pytest.mark.pypy
-def test_the_profiler_of_pypy_reads_a_clock(record: Path) -> None:
+def test_other_readers_of_the_counter_in_a_pypy(record: Path) -> None:
+    """Its profiler, without a timer, and its collector's hooks."""
     code = """
-import cProfile, io, pstats
+import _lsprof, cProfile, gc, io, pstats
 def work(): return sum(sorted(range(1000)))
-profile = cProfile.Profile()
-profile.runcall(work)
-cProfile.Profile(lambda: 7, 0.5, subcalls=False).runcall(work)
-said = io.StringIO()
-pstats.Stats(profile, stream=said).print_stats()
-print(said.getvalue(), cProfile.run("work()"))
+profile, bare, said, times = cProfile.Profile(), _lsprof.Profiler(), io.StringIO(), []
+profile.runcall(work); pstats.Stats(profile, stream=said).print_stats()
+bare.enable(); work(); bare.disable()
+gc.hooks.on_gc_minor = lambda stats: times.append(stats.duration)
+kept = [[k] for k in range(2_000_000)]
+print(said.getvalue(), [each.totaltime for each in bare.getstats()], times)
 """
     result = proxybox.run(code, record=record).check()
     assert "function calls" in result.stdout
     assert told(replayed(record).result) == told(result)
 
 
+def test_the_kernels_pages_with_the_time_are_gone_from_a_recorded_box(record: Path) -> None:
+    code = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+libc.getauxval.restype = ctypes.c_ulong
+vdso, (reading, writing) = libc.getauxval(33), os.pipe()
+for page in range(-32, 0):
+    if libc.write(writing, ctypes.c_void_p(vdso + page * 4096), 4096) == 4096:
+        sys.stdout.buffer.write(os.read(reading, 4096))
+"""
+    shown = proxybox.run(code, record=record).check().stdout_bytes
+    assert not [word for (word,) in struct.iter_unpack("Q", shown) if abs(word - time.time()) < 100]
+    assert replayed(record).result.stdout_bytes == shown
+
+
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Signals wait for the program's next call, however slow the machine is: so their place is exact."""
-    monkeypatch.setattr(recorder.RecordingDispatcher, "patience_ns", 10**11)
+    monkeypatch.setattr(recording.RecordingDispatcher, "patience_ns", 10**11)
 
 
 @pytest.mark.usefixtures("patient")
@@ -460,7 +395,7 @@ def test_output_comes_as_it_is_replayed(record: Path) -> None:
 
 def test_a_replay_at_the_recorded_speed_is_not_given_up(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     proxybox.run("import time; time.sleep(0.3); print(1)", record=record)
-    monkeypatch.setattr(replayer, "_LOOK_SECONDS", 0.002)
+    monkeypatch.setattr(watching, "_LOOK_SECONDS", 0.002)
     done = proxybox.replay(record, speed=1)
     assert done.ok, done.divergence
 
@@ -583,109 +518,6 @@ def test_what_is_no_record_is_refused(tmp_path: Path) -> None:
         proxybox.replay(tmp_path / "a")
     with pytest.raises(FileNotFoundError):
         proxybox.replay(tmp_path / "b")
-
-
-#: Programs with threads that use memory and locks in an order which only the run knows.
-THREADS = {
-    "one": "import threading; t = threading.Thread(target=print, args=('a',)); t.start(); t.join()",
-    "a queue": """
-import threading, queue, time
-todo, done = queue.Queue(), []
-def work():
-    while (item := todo.get()) is not None: done.append((item, threading.get_ident(), time.monotonic()))
-threads = [threading.Thread(target=work) for _ in range(3)]
-for thread in threads: thread.start()
-for item in range(50): todo.put(item)
-for _ in threads: todo.put(None)
-for thread in threads: thread.join()
-print(done)
-""",
-    "a race": """
-import os, threading
-seen = []
-def work(number):
-    for _ in range(40): os.stat("/box"); seen.append(number)
-threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-print(seen)
-""",
-    "locks and conditions": """
-import threading, time
-condition, turns = threading.Condition(), []
-def work(number):
-    for _ in range(5):
-        with condition:
-            condition.wait_for(lambda: len(turns) % 3 == number, timeout=10)
-            turns.append((number, time.monotonic()))
-            condition.notify_all()
-threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-print(turns)
-""",
-    "timers and events": """
-import threading, time
-for k in range(4):
-    event = threading.Event(); timer = threading.Timer(0.002 * k, event.set); timer.start()
-    print(event.wait(10), event.wait(0), time.monotonic()); timer.join()
-event = threading.Event(); print(event.wait(0.003), time.monotonic())
-""",
-    "a pool": """
-import concurrent.futures, os, time
-with concurrent.futures.ThreadPoolExecutor(3) as pool:
-    for done in concurrent.futures.as_completed([pool.submit(os.urandom, number) for number in range(8)]):
-        print(done.result(), time.monotonic())
-""",
-    "a loop with threads": """
-import asyncio, time
-async def main():
-    print(await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.001 * k) for k in range(4))), time.monotonic())
-asyncio.run(main())
-""",
-    "a thread that is left": """
-import threading, time
-threading.Thread(target=time.sleep, args=(100,), daemon=True).start()
-time.sleep(0.002); print(threading.active_count())
-""",
-    "many that come and go": """
-import threading
-for k in range(30):
-    t = threading.Thread(target=lambda: None); t.start(); t.join()
-print(k)
-""",
-    "signals": """
-import signal, threading, time
-signal.signal(signal.SIGALRM, lambda *_: print("rang", time.monotonic()))
-t = threading.Thread(target=time.sleep, args=(0.02,)); t.start()
-signal.setitimer(signal.ITIMER_REAL, 0.005); t.join(); time.sleep(0.01); print("done")
-""",
-}
-
-
-@pytest.mark.parametrize("name", THREADS)
-def test_threads_are_replayed_to_the_byte(name: str, record: Path) -> None:
-    result = proxybox.run(THREADS[name], record=record, limits={"wall_time": 120}).check()
-    assert result.record_exact, result.record_inexact
-    assert told(replayed(record).result) == told(result)
-
-
-def test_a_thread_that_computes_does_not_keep_others_waiting(record: Path) -> None:
-    code = """
-import threading, time
-computes = True
-def look():
-    global computes
-    for _ in range(3): time.sleep(0.001)
-    computes = False
-threading.Thread(target=look).start()
-n = 0
-while computes: n += 1
-print("ended")
-"""
-    result = proxybox.run(code, record=record, timeout=60).check()
-    done = proxybox.replay(record)
-    assert done.divergence is not None or told(done.result) == told(result)
 
 
 def test_the_random_bytes_of_the_process_are_no_others(record: Path) -> None:

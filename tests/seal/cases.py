@@ -53,6 +53,7 @@ def argument_sets(kind: Kind) -> dict[str, Registers]:
         "a death signal": (1, 9, 0, 0, 0, ROUTE),
         "a filter": (1, 0, 0x2000_0000, 0, 0, 0),
         "memory": (0, 4096, 7, 0x22, FULL, 0),
+        "a clock": (1, 0x7F00_0000_0000, ROUTE, 0, 0, 0),
         "a wait": (0x7F00_0000_0000, 0x80, 0, 0, 0, 0),
         "giving back": (0x1000_0000_0000, 4096, 8, 0x32, 0, ROUTE),
     }
@@ -100,6 +101,7 @@ LET_THROUGH: dict[int, list[Registers]] = {
     202: [(0, operation, 0, 0, 0, 0) for operation in (0x80, 0x81, 0x89, 0x189)],
     203: [same(0)],
     219: [same(0)],
+    228: [(0, 0, ROUTE, 0, 0, 0), (1, 0, ROUTE, 0, 0, 0)],
     231: [(0, ROUTE, 0, 0, 0, 0)],
     317: [(1, 0, 0, 0, 0, 0)],
 }

@@ -42,7 +42,7 @@ def programs() -> Iterator[tuple[str, Kind | None]]:
             if kind.listener
             else ""
         )
-        serial = "-serial" if kind.serial else ""
+        serial = "-serial" * kind.serial + "-clocks" * kind.clocks
         yield f"seal-{kind.channels:02}-{time}-{threads}{copies}{serial}.txt", kind
     yield "listener.txt", None
 

@@ -17,7 +17,8 @@ OTHER_ARCHES = (0xC00000B7, 0x40000028, 0xC00000F3, 0xC0000015, 0x80000016, 0x80
 class Kind(NamedTuple):
     """What a box's filter depends on, under the names of `seal_filter`. forks: it may be copied. zygote: that is all it
     is for. bare: it marshals its calls itself, on descriptors 0 and 1. listener: the kernel can ask about its calls,
-    though it has no threads (a copy of a zygote). serial: one of its threads runs at a time (records, replays)."""
+    though it has no threads (a copy of a zygote). serial: one of its threads runs at a time (records, replays).
+    clocks: it reads the host's clocks by calls, which are recorded."""
 
     channels: int
     real_time: bool
@@ -27,6 +28,7 @@ class Kind(NamedTuple):
     bare: bool = False
     listener: bool = False
     serial: bool = False
+    clocks: bool = False
 
     @property
     def asks(self) -> bool:
@@ -47,7 +49,7 @@ class Kind(NamedTuple):
             if self.listener
             else ""
         )
-        serial = ", one at a time" if self.serial else ""
+        serial = ", one at a time" * self.serial + ", recorded clocks" * self.clocks
         return f"{self.channels} channel{'s' * (self.channels > 1)}, {time}, {threads}{copies}{serial}"
 
 
@@ -59,6 +61,7 @@ KINDS = [
     *(Kind(1, real_time, False, bare=True) for real_time in (False, True)),
     *(Kind(1, real_time, False, listener=True) for real_time in (False, True)),
     *(Kind(17, False, True, forks=forks, serial=True) for forks in (False, True)),
+    Kind(17, False, True, serial=True, clocks=True),
 ]
 
 Predicate = Callable[[Kind, int, int, int, int, int, int], bool]
@@ -178,6 +181,10 @@ def _real_time(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bo
     return kind.real_time
 
 
+def _clock_gettime(kind: Kind, a: int, b: int, c: int, d: int, e: int, f: int) -> bool:
+    return kind.clocks and low(a) in (0, 1) and low(c) == ROUTE  # CLOCK_REALTIME, CLOCK_MONOTONIC
+
+
 #: number -> name, and when it is let through. Everything else is not.
 EXPECTED: dict[int, tuple[str, Predicate]] = {
     0: ("read", _read),
@@ -198,6 +205,7 @@ EXPECTED: dict[int, tuple[str, Predicate]] = {
     202: ("futex", _futex),
     203: ("sched_setaffinity", _sched_setaffinity),
     219: ("restart_syscall", _real_time),
+    228: ("clock_gettime", _clock_gettime),
     231: ("exit_group", _exit),
     317: ("seccomp", _seccomp),
 }
@@ -208,6 +216,7 @@ ONLY: dict[int, Callable[[Kind], bool]] = {
     202: lambda kind: not kind.serial,
     157: lambda kind: kind.forks,
     219: lambda kind: kind.real_time,
+    228: lambda kind: kind.clocks,
     **dict.fromkeys((112, 160, 203, 317), lambda kind: kind.zygote),
 }
 

@@ -419,6 +419,7 @@ def listed(kind: Kind) -> set[int]:
         "listener": kind.asks,
         "zygote": kind.zygote,
         "bare": kind.bare,
+        "clocks": kind.clocks,
     }
     return {NUMBERS[row.name] for row in RULES if there[row.only]}
 

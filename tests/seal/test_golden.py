@@ -39,6 +39,7 @@ def test_every_row_stands_in_a_golden_file() -> None:
         "listener",
         "zygote",
         "bare",
+        "clocks",
     }
     assert len({dumps.compiled(kind) for kind in KINDS}) == len(KINDS)
 

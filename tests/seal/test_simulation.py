@@ -44,6 +44,8 @@ LISTENER = parse(dumps.compiled(None))
 EVERYTHING = Kind(17, real_time=True, threads=True, forks=True, zygote=True)
 #: What only a guest has that marshals its own calls.
 BARE = Kind(1, real_time=True, threads=False, bare=True)
+#: What only a recorded box has.
+CLOCKS = Kind(17, real_time=False, threads=True, serial=True, clocks=True)
 
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
 some_kinds = pytest.mark.sweep("kind", parts=3)
@@ -136,7 +138,7 @@ def test_what_is_let_through_where_there_is_all(number: int) -> None:
     """LET_THROUGH speaks of the same calls as expected.py."""
     assert set(LET_THROUGH) == set(EXPECTED)
     for registers in LET_THROUGH[number]:
-        assert "ALLOW" in (answer(SEALS[kind], number, registers) for kind in (EVERYTHING, BARE)), registers
+        assert "ALLOW" in (answer(SEALS[kind], number, registers) for kind in (EVERYTHING, BARE, CLOCKS)), registers
 
 
 @pytest.mark.parametrize("number", EXPECTED, ids=lambda number: EXPECTED[number][0])
@@ -250,10 +252,11 @@ def test_what_a_session_has_more_than_other_boxes() -> None:
     assert listed(Kind(1, True, True, forks=True)) - listed(Kind(1, True, True)) == {157}
     assert listed(EVERYTHING) - listed(EVERYTHING._replace(zygote=False)) == {112, 160, 203, 317}
     assert listed(BARE) - listed(BARE._replace(bare=False)) == {25}
+    assert listed(CLOCKS) - listed(CLOCKS._replace(clocks=False)) == {228}
 
 
 @some_kinds
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.zygote and not kind.bare], ids=str)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not (kind.zygote or kind.bare or kind.clocks)], ids=str)
 def test_a_zygote_takes_nothing_from_its_boxes(kind: Kind) -> None:
     """Both filters are in force in a box that is a zygote's copy: it is as sealed as one that was started by itself."""
     zygote = parse(dumps.compiled(Kind(257, kind.real_time, kind.threads, forks=True, zygote=True)))

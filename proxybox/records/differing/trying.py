@@ -19,7 +19,7 @@ from proxybox.controller.boxes.recorded import RecordReader
 from proxybox.controller.errors import RecordError
 from proxybox.controller.record import events
 from proxybox.controller.record.format import FrameWriter, Kind, frames
-from proxybox.controller.record.replayer import Divergence
+from proxybox.controller.record.parting import Divergence
 from proxybox.records.differing.difference import Cause, Difference
 from proxybox.records.differing.judging import CLOCKS, Pair
 from proxybox.records.differing.kinds import Weight

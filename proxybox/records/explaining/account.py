@@ -9,7 +9,7 @@ import attrs
 from proxybox.controller import abi
 from proxybox.controller.exchange import values
 from proxybox.controller.record.events import Refused
-from proxybox.controller.record.replayer import Frame
+from proxybox.controller.record.parting import Frame
 from proxybox.records.explaining.counting import Counts, Table
 from proxybox.records.lines import at_line
 from proxybox.records.openfiles import STANDARD, OpenFiles, data, number, succeeded, waited

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, Final, TextIO
 
 from proxybox.controller.audit import Decision, OSCall
-from proxybox.controller.record.replayer import Frame
+from proxybox.controller.record.parting import Frame
 from proxybox.records.lines import at_line
 from proxybox.records.openfiles import LONGEST_PATH, text_of, waited
 from proxybox.records.record import RecordedCall, RecordedSignal
