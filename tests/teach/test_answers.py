@@ -12,6 +12,8 @@ from proxybox.teach import objects, packing
 from proxybox.teach.compare import alike
 from proxybox.teach.grades import Grade
 from proxybox.teach.grading import Packed, Task, grade_some
+from proxybox.teach.handles import Call
+from proxybox.teach.heard import Heard
 from proxybox.teach.packing import pack, unpack
 from proxybox.teach.settling import AT_FAULT
 from proxybox.teach.submissions import Submission
@@ -400,3 +402,10 @@ def test_a_box_understands_all_that_tests_send() -> None:
 )  # fmt: skip
 def test_equal_as_python_says(value: Any, expected: Any, same: bool) -> None:
     assert alike(value, expected, None) is same
+
+
+def test_an_answer_is_told_as_it_came() -> None:
+    heard, value = Heard(), [3, 1, 2]
+    heard.answered(Call(action="call", target=None, name="f"), "f()", value, "")
+    value.sort()
+    assert heard.used_in(IndexError()).startswith("f() returned [3, 1, 2], and")
