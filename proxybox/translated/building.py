@@ -30,7 +30,6 @@ _NEEDED: Final = ("rpython/bin/rpython", f"{_GOAL}/targetpypystandalone.py", "li
 #: What the translator of sandboxes contains in branches whose wire is known here.
 _SANDBOX, _MARK = "rpython/translator/sandbox", "RPY_SANDBOX_DUMP"
 _BRANCHES: Final = "https://foss.heptapod.net/pypy/pypy, branch py3.6-sandbox-2"
-_LIBRARY: Final = "libpypy3-c.so"
 
 
 @attrs.frozen
@@ -116,10 +115,10 @@ def build(made: Plan, watcher: Watcher | None = None) -> Guest:
 def _pack(source: str, archive: str) -> None:
     """Packs what belongs to a build, so that it is installed as one that comes from elsewhere."""
     goal = os.path.join(source, _GOAL)
-    programs = [name for name in (*PROGRAMS, _LIBRARY) if os.path.isfile(os.path.join(goal, name))]
     with tarfile.open(archive, "w") as packed:
-        for name in programs:
-            packed.add(os.path.join(goal, name), name)
+        for name in (each for program in PROGRAMS for each in (program, f"lib{program}.so")):
+            if os.path.isfile(os.path.join(goal, name)):
+                packed.add(os.path.join(goal, name), name)
         for name in ("lib-python", "lib_pypy"):
             packed.add(os.path.join(source, name), name, filter=_without_links)
 

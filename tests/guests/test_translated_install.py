@@ -1,5 +1,7 @@
 """`proxybox guests install`, `build` and `remove`: what a stranger's archive may do, and what comes of a good one."""
 
+import contextlib
+import fcntl
 import functools
 import gzip
 import hashlib
@@ -12,6 +14,7 @@ import stat
 import tarfile
 import tempfile
 import threading
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -124,6 +127,21 @@ def test_one_replaces_another_and_can_be_removed(
         assert cli.main(["guests", "remove", "translated"]) == 0
         assert capsys.readouterr().out == told
     assert not put.exists()
+
+
+def test_a_removal_takes_its_turn(put: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one may have removed it meanwhile."""
+
+    def in_turn(fd: int, how: int) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            put.rmdir()
+        fcntl.flock(fd, how)
+
+    put.mkdir(parents=True)
+    for folder in (put.parent, put.parent.parent):
+        folder.chmod(0o755)
+    monkeypatch.setattr(installing, "fcntl", types.SimpleNamespace(flock=in_turn, LOCK_EX=fcntl.LOCK_EX))
+    assert installing.remove() is None
 
 
 @pytest.mark.parametrize(("above", "mode"), [("", 0o777), ("proxybox", 0o777), ("proxybox/guests", 0o1777)])
@@ -442,6 +460,14 @@ def test_a_translation_is_installed(source: Path, tools: Path, put: Path, capfd:
     assert told == "../../rpython/bin/rpython --batch -O2 --sandbox targetpypystandalone.py\n"
     assert find_guest("translated").library == str(put)
     assert not list(source.rglob("*.tar"))
+
+
+def test_a_translation_of_python_2_has_its_library_too(source: Path, tmp_path: Path) -> None:
+    for name in ("pypy-c", "libpypy-c.so"):
+        (source / "pypy/goal" / name).write_bytes(b"")
+    building._pack(str(source), str(tmp_path / "b.tar"))
+    with tarfile.open(tmp_path / "b.tar") as archive:
+        assert {"pypy-c", "libpypy-c.so", "lib_pypy/x.py", "lib-python/3/os.py"} <= set(archive.getnames())
 
 
 MISSING: dict[str, tuple[Callable[[Path, Path], object], str]] = {
