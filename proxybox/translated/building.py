@@ -47,11 +47,24 @@ class Plan:
 def plan(source: str | os.PathLike[str]) -> Plan:
     """Returns the plan of a translation. Raises PackagesError with all that is missing for it."""
     folder = os.path.abspath(source)
-    python = on_path(*_PYTHON_2)
+    python = _python_2()
     missing = list(_missing(folder, python))
     if missing:
         raise PackagesError(f"{folder} cannot be translated here:\n" + "\n".join(f"  - {each}" for each in missing))
     return Plan(folder, python or "")
+
+
+def _python_2() -> str | None:
+    """Returns an interpreter of Python 2. A name alone says little: `pypy` may be a PyPy of Python 3.
+
+    And managers of versions have scripts of such names which start nothing.
+    """
+    found = filter(None, map(on_path, _PYTHON_2))
+    return next((each for each in found if _runs(each, "import sys; sys.exit(sys.version_info[0] != 2)")), None)
+
+
+def _runs(python: str, code: str) -> bool:
+    return not subprocess.run([python, "-c", code], capture_output=True, check=False, cwd="/").returncode
 
 
 def _missing(folder: str, python: str | None) -> Iterator[str]:
@@ -62,7 +75,7 @@ def _missing(folder: str, python: str | None) -> Iterator[str]:
         yield f"its RPython does not say what it calls ({_MARK}): want {_BRANCHES}"
     if python is None:
         yield f"there is no Python 2 to translate it with: install one of {', '.join(_PYTHON_2[:4])}"
-    elif subprocess.run([python, "-c", "import cffi, pycparser"], capture_output=True, check=False, cwd="/").returncode:
+    elif not _runs(python, "import cffi, pycparser"):
         yield f"{python} has no cffi: {python} -m ensurepip && {python} -m pip install cffi"
     if on_path(*_COMPILERS) is None:
         yield "there is no C compiler: apt install gcc libffi-dev pkg-config"

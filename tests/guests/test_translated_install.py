@@ -415,6 +415,11 @@ def test_a_folder_where_others_can_write_is_refused(client: dict[str, bytes], pu
 # --- building ---------------------------------------------------------------------------------------------------------
 
 #: What stands for a Python 2 and for a translation that it runs.
+NO_CFFI = """#!/bin/sh
+case "$2" in
+*cffi*) exit 1 ;;
+esac
+"""
 PYTHON_2 = """#!/bin/sh
 case "$1" in
 -c) exit 0 ;;
@@ -475,7 +480,9 @@ MISSING: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "another branch": (lambda source, tools: (source / "rpython/translator/sandbox/rsandbox.py").write_text(""),
                        "does not say what it calls"),
     "no Python 2": (lambda source, tools: (tools / "pypy2.7").unlink(), "there is no Python 2"),
-    "no cffi": (lambda source, tools: (tools / "pypy2.7").write_text("#!/bin/sh\nexit 1\n"), "has no cffi"),
+    "another Python": (lambda source, tools: (tools / "pypy2.7").write_text("#!/bin/sh\nexit 1\n"),
+                       "there is no Python 2"),
+    "no cffi": (lambda source, tools: (tools / "pypy2.7").write_text(NO_CFFI), "has no cffi"),
     "no compiler": (lambda source, tools: (tools / "gcc").unlink(), "there is no C compiler"),
     "no make": (lambda source, tools: (tools / "make").unlink(), "there is no make"),
 }  # fmt: skip
