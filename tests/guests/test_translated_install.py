@@ -248,6 +248,12 @@ def test_what_is_published_is_fetched_by_its_hash(
     (tmp_path / "build.tar.gz").write_bytes(data + b"\0")
     assert cli.main(["guests", "install", "translated"]) == 125
     assert "proxybox: build.tar.gz: its hash is another one" in capsys.readouterr().err
+    monkeypatch.setattr(installing, "_MOST", 1000)
+    assert cli.main(["guests", "install", "translated"]) == 125
+    assert "proxybox: build.tar.gz: has more than 1,000 bytes" in capsys.readouterr().err
+    (tmp_path / "build.tar.gz").unlink()
+    assert cli.main(["guests", "install", "translated"]) == 125
+    assert "proxybox: build.tar.gz: the server says 404" in capsys.readouterr().err
     assert not put.exists()
 
 
