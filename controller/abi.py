@@ -288,6 +288,9 @@ IOV_MAX: Final = 1024
 PIPE_BUF: Final = 4096
 CLK_TCK: Final = 100
 NS: Final = 1_000_000_000
+# statfs(2)
+ST_RDONLY: Final = 1
+ST_VALID: Final = 0x20
 TMPFS_MAGIC: Final = 0x01021994
 PROC_SUPER_MAGIC: Final = 0x9FA0
 
@@ -387,7 +390,7 @@ def pack_statfs(
     read_only: bool = False,
 ) -> bytes:
     """Returns the struct statfs of statfs(2), 120 bytes. `blocks` and `free` count blocks, not bytes."""
-    flags = 0x20 | (1 if read_only else 0)  # ST_VALID, ST_RDONLY
+    flags = ST_VALID | (ST_RDONLY if read_only else 0)
     return STATFS.pack(
         kind, block_size, blocks, free, free, files, files_free, 0,
         NAME_MAX, block_size, flags, 0, 0, 0, 0,

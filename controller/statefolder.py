@@ -4,6 +4,7 @@ They are $XDG_STATE_HOME/proxybox and $XDG_CACHE_HOME/proxybox.
 """
 
 import os
+import stat
 
 
 def state_folder(name: str) -> str | None:
@@ -17,6 +18,19 @@ def state_folder(name: str) -> str | None:
 def cache_folder(name: str) -> str | None:
     """Returns the same for what can be made anew, in $XDG_CACHE_HOME."""
     return _folder("XDG_CACHE_HOME", (".cache",), name)
+
+
+def is_ours(path: str, *, may_be_shared: bool = False) -> bool:
+    """Whether a folder is this user's or root's, and not anybody may write to it. Raises OSError.
+
+    So of a link and what it leads to. may_be_shared: as /tmp is (the sticky bit).
+    """
+    for seen in (os.lstat(path), os.stat(path)):
+        is_open = seen.st_mode & stat.S_IWOTH and not stat.S_ISLNK(seen.st_mode)
+        is_shared = may_be_shared and seen.st_mode & stat.S_ISVTX
+        if seen.st_uid not in (os.geteuid(), 0) or (is_open and not is_shared):
+            return False
+    return True
 
 
 def _folder(variable: str, default: tuple[str, ...], name: str) -> str | None:

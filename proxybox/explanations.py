@@ -26,6 +26,8 @@ from proxybox.terminal.harmless import on_one_line
 #: How many refusals are explained, and how many characters a name or a reason has at most.
 _MOST_REFUSALS, LONGEST = 20, 200
 
+#: The row for output that is missing, which the program is not ended for.
+CUT: Final = "cut"
 #: By a name of our own: the text, and the remedy.
 TABLE: Final[Mapping[str, tuple[str, str]]] = {
     # limits
@@ -37,7 +39,7 @@ TABLE: Final[Mapping[str, tuple[str, str]]] = {
     "memory": ("the memory limit{of} was reached: hold less at a time", "limits.memory"),
     "threads": ("this box has no more than {of} threads at once: use fewer", "limits.threads"),
     "output": ("the program was ended because it printed more than {of}: print less", "output.limit"),
-    "cut": ("the output was cut after {of}: print less", "output.limit"),
+    CUT: ("the output was cut after {of}: print less", "output.limit"),
     "disk": ("this box has no room left for files{of}: remove some, or write less", "limits.disk, limits.files"),
     "calls": ("the limit of {of} was reached: read and write more at a time", "limits.calls"),
     "session.calls": ("the limit of {of} was reached: read and write more at a time", "session.calls"),
@@ -177,7 +179,7 @@ def explain(ending: Ending, policy: Policy) -> tuple[Explanation, ...]:
     """Returns what limits, refusals and the exception mean; each once. policy: the one of the run."""
     found = [*_of_end(ending, policy), *_of_refusals(ending, policy), *_of_error(ending, policy)]
     if ending.truncated and ending.status is not Status.OUTPUT_LIMIT:
-        found.append(_row("cut", of=_printable(policy)))
+        found.append(_row(CUT, of=_printable(policy)))
     return tuple(dict.fromkeys(found))
 
 

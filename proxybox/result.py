@@ -392,12 +392,12 @@ def explained(result: Result, policy: Policy, *, wall_time: float | None = None)
     """
     if result.ok and not result.truncated:
         return result
-    from proxybox.explanations import explain
+    from proxybox.explanations import CUT, explain
 
     if wall_time is not None:
         policy = attrs.evolve(policy, limits=attrs.evolve(policy.limits, wall_time=wall_time))
     found = explain(result, policy)
-    return attrs.evolve(result, explanations=tuple(each for each in found if each.key == "cut" or not result.ok))
+    return attrs.evolve(result, explanations=tuple(each for each in found if each.key == CUT or not result.ok))
 
 
 def result_of(finished: Run, policy: Policy) -> Result:

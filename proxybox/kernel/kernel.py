@@ -122,8 +122,8 @@ class ProxyboxKernel(Kernel):
         finally:
             self._in_cell = False
             self._streams.flush()
-        if result.truncated:
-            self._send("display_data", {"data": {"text/plain": cut_off(self.policy)}, "metadata": {}})
+        for text in cut_off(result):
+            self._send("display_data", {"data": {"text/plain": text}, "metadata": {}})
         return trouble_of(result, self._box.is_alive, self._no_input, code)
 
     def _show(self, shown: Displayed) -> None:

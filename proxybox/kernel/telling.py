@@ -4,11 +4,13 @@ Names, values and tracebacks of the guest are made harmless before words of our 
 """
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 import attrs
 
-from proxybox import Policy, Result, Status
+from proxybox import Result, Status
+from proxybox.explanations import CUT
 from proxybox.terminal.colouring import traceback
 from proxybox.terminal.harmless import harmless, on_one_line
 
@@ -75,7 +77,7 @@ def trouble_of(result: Result, alive: bool, no_input: bool, code: str = "") -> T
     """
     error = result.error
     told = "" if error is None else error.traceback[-_MOST_TOLD:]
-    explained = "; ".join(map(str, result.explanations))
+    explained = "; ".join(str(each) for each in result.explanations if each.key != CUT)
     if not alive:
         name = _NAMES.get(result.status, "SessionEnded")
         if result.status is Status.CANCELLED:  # by an interrupt that came twice, which no other front has
@@ -98,7 +100,8 @@ def trouble_of(result: Result, alive: bool, no_input: bool, code: str = "") -> T
     hint = _of_jupyter(trouble, code) or explained
     if not hint or (no_input and error.type == "EOFError"):
         return trouble
-    return attrs.evolve(trouble, evalue=f"{trouble.evalue}; {hint}", traceback=(*trouble.traceback, f"({hint})"))
+    evalue = "; ".join(filter(None, (trouble.evalue, hint)))
+    return attrs.evolve(trouble, evalue=evalue, traceback=(*trouble.traceback, f"({hint})"))
 
 
 def _of_jupyter(trouble: Trouble, code: str) -> str:
@@ -110,11 +113,9 @@ def _of_jupyter(trouble: Trouble, code: str) -> str:
     return NO_IPYTHON if trouble.ename == "ImportError" and _NO_NAME.fullmatch(trouble.evalue) else ""
 
 
-def cut_off(policy: Policy) -> str:
-    """Returns the text that is shown when output was left out."""
-    output = policy.output
-    lines = "" if output.lines is None else f", output.lines = {output.lines}"
-    return f"[output beyond the policy's limit was left out: output.limit = {output.limit}{lines}]"
+def cut_off(result: Result) -> Iterator[str]:
+    """Yields the text that is shown where output is missing."""
+    yield from (f"[{each}]" for each in result.explanations if each.key == CUT)
 
 
 def coloured(text: str) -> tuple[str, ...]:

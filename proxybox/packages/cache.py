@@ -21,7 +21,7 @@ import attrs
 
 from proxybox.controller.errors import PackagesError
 from proxybox.controller.removal import remove_folder
-from proxybox.controller.statefolder import cache_folder
+from proxybox.controller.statefolder import cache_folder, is_ours
 
 #: The file beside packages that says what they are.
 TOLD = "proxybox.json"
@@ -67,15 +67,12 @@ def _own(name: str) -> str:
 
 
 def check_owner(path: str, variable: str = "XDG_CACHE_HOME", *, may_be_shared: bool = False) -> None:
-    """Raises PackagesError for a folder that is somebody else's, or that anybody may write to.
+    """Raises PackagesError for a folder that is somebody else's, or that anybody may write to (`is_ours`).
 
-    variable: names another folder. may_be_shared: as /tmp is (the sticky bit).
+    variable: names another folder.
     """
-    for seen in (os.lstat(path), os.stat(path)):  # a link, and what it leads to
-        is_open = seen.st_mode & stat.S_IWOTH and not stat.S_ISLNK(seen.st_mode)
-        is_shared = may_be_shared and seen.st_mode & stat.S_ISVTX
-        if seen.st_uid not in (os.geteuid(), 0) or (is_open and not is_shared):
-            raise PackagesError(f"{path}: other users can write there: set {variable} to a folder of your own")
+    if not is_ours(path, may_be_shared=may_be_shared):
+        raise PackagesError(f"{path}: other users can write there: set {variable} to a folder of your own")
 
 
 def is_there(folder: str) -> bool:

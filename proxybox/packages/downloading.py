@@ -53,7 +53,7 @@ def fetched(network: "Network", wanted: Mapping[str, Any], folder: str) -> Path:
             return path
         except urllib.error.HTTPError as error:
             if tried + 1 == _TRIES or error.code not in _WORTH_ANOTHER_TRY:
-                raise NoArchive(f"{wanted['file']}: the index says {error.code} {error.reason}") from None
+                raise NoArchive(f"{wanted['file']}: the server says {error.code} {error.reason}") from None
         except (OSError, http.client.HTTPException) as error:
             if tried + 1 == _TRIES or wanted["url"].startswith("file:"):
                 raise NoArchive(f"{wanted['file']}: {getattr(error, 'reason', error)}") from None
@@ -69,7 +69,7 @@ def _write(source: IO[bytes], wanted: Mapping[str, Any], path: Path) -> None:
         while piece := source.read(_PIECE):
             size += len(piece)
             if size > most:
-                raise NoArchive(f"{wanted['file']}: is larger than its index says, or than {_MOST >> 30} GiB")
+                raise NoArchive(f"{wanted['file']}: has more than {most:,} bytes, which is the most that it may have")
             for each in hashes.values():
                 each.update(piece)
             file.write(piece)

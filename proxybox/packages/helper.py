@@ -96,7 +96,7 @@ def _lines(told: IO[bytes] | None) -> Iterator[dict[str, Any]]:
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            raise PackagesError("what unpacks wheels tells something else than how far it is")
+            raise PackagesError("what unpacks archives tells something else than how far it is")
         yield found
 
 

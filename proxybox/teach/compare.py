@@ -5,7 +5,7 @@ And compares values as Python does, but for True, which is not 1.
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import ItemsView, Iterator, Mapping, Set, ValuesView
 from itertools import zip_longest
 from numbers import Number
 from typing import Any
@@ -90,6 +90,10 @@ def alike(value: Any, expected: Any, tolerance: float | None) -> bool:
                 and len(value) == len(expected)
                 and all(alike(one, other, tolerance) for one, other in zip(value, expected, strict=True))
             )
+    if isinstance(expected, ValuesView):  # which is equal to itself alone
+        return isinstance(value, ValuesView) and alike(list(value), list(expected), tolerance)
+    if isinstance(expected, ItemsView) and isinstance(value, ItemsView):
+        return alike(dict(value), dict(expected), tolerance)
     if isinstance(expected, Set):
         return isinstance(value, Set) and _same_members(value, expected)
     if isinstance(expected, Mapping):
@@ -118,7 +122,10 @@ def _same_number(value: Any, expected: Any, tolerance: float | None) -> bool:
 
 
 def _same_members(value: Any, expected: Any) -> bool:
-    return len(value) == len(expected) and set(map(_exactly, value)) == set(map(_exactly, expected))
+    try:
+        return len(value) == len(expected) and set(map(_exactly, value)) == set(map(_exactly, expected))
+    except TypeError:  # items of a dict whose values have no hash: no set has those
+        return False
 
 
 def _exactly(value: Any) -> Any:

@@ -110,7 +110,7 @@ class Handle:
         return Method(self, name)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._asked.ask(Call(action="items", target=self, name="__iter__", args=(MOST_ITEMS,))))
+        return iter(self._asked.ask(Call(action="items", target=self, name="__iter__")))
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """What a method returns: `account.call("deposit", 5)`, `account.call("__len__")`."""

@@ -8,7 +8,7 @@ as the None of a function that lacks its return. Whether that is so is decided i
 import dis
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Final
@@ -35,7 +35,7 @@ class Heard:
     """What came of a submission in one test. printed: texts, cut at MOST_PRINTED. answers: the last ones, in words."""
 
     printed: list[str] = attrs.field(factory=list)
-    _answers: deque[Callable[[], str]] = attrs.field(factory=lambda: deque(maxlen=_MOST_ANSWERS))
+    _answers: deque[str] = attrs.field(factory=lambda: deque(maxlen=_MOST_ANSWERS))
 
     def keep(self, *texts: str) -> None:
         """Adds what was printed, as far as it is kept, and one character more, which shows that it was cut."""
@@ -45,7 +45,10 @@ class Heard:
             left -= len(text)
 
     def answered(self, call: Call, told: str, value: Any, stdout: str) -> None:
-        """Notes what came of a call; not that an object was made, which is what `new` is for."""
+        """Notes what came of a call; not that an object was made, which is what `new` is for.
+
+        It is put into words at once: a test may sort the list that it gets.
+        """
         if call.action == "new" and value is not None:
             return
         verb, more = (
@@ -53,20 +56,20 @@ class Heard:
         )
         if call.action == "items":
             verb = "gave"
-        self._answers.append(lambda: f"{told} {verb} {shown(value)}{more}")
+        self._answers.append(f"{told} {verb} {shown(value)}{more}")
 
     def ran(self, stdout: str, files: Mapping[str, bytes]) -> None:
         """Notes what a run of the whole program has printed and written."""
         names = ", ".join(map(shown, sorted(files)[:_MOST_FILES])) or "no file"
         printed = shown(stdout) if stdout else "nothing"
-        self._answers.append(lambda: f"the program printed {printed} and wrote {names}")
+        self._answers.append(f"the program printed {printed} and wrote {names}")
 
     def used_in(self, error: BaseException) -> str:
         """What the author is told where the test has used the answers and raised this; empty where there are none.
 
         Nothing of the exception but its type: its text may be about what the test expects.
         """
-        words = [answer() for answer in self._answers]
+        words = self._answers
         if not words:
             return ""
         end = f"the test cannot go on with that ({type(error).__name__})."

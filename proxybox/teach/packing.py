@@ -48,22 +48,29 @@ _VIEWS: Mapping[type, tuple[str, Callable[[Any], Any]]] = {
 }
 
 
-def is_plain(value: object, levels: int = MOST_LEVELS) -> bool:
-    """Whether values.py sends it as a whole; true for what is nested so deep that values.py says so itself."""
+def is_plain(value: object, levels: int = MOST_LEVELS, seen: set[int] | None = None) -> bool:
+    """Whether values.py sends it as a whole; true for what is nested so deep that values.py says so itself.
+
+    seen: the containers that were looked at before, by id: what refers to itself is looked at once.
+    """
     kind = type(value)
     if kind in _SCALARS or not levels:
         return True
+    seen = set() if seen is None else seen
     if isinstance(value, dict):
-        return all(map(_is_key, value)) and _are_plain(value.values(), levels)
+        return all(map(_is_key, value)) and _are_plain(value, value.values(), levels, seen)
     if isinstance(value, (list, tuple)):
-        return _are_plain(value, levels)
+        return _are_plain(value, value, levels, seen)
     if isinstance(value, (set, frozenset)):
         return all(map(_is_key, value))
     return isinstance(value, _PLAIN) or _is_of(kind, "datetime", "datetime")
 
 
-def _are_plain(values: Any, levels: int) -> bool:
-    return _SCALARS.issuperset(map(type, values)) or all(is_plain(each, levels - 1) for each in values)
+def _are_plain(container: object, values: Any, levels: int, seen: set[int]) -> bool:
+    if _SCALARS.issuperset(map(type, values)) or id(container) in seen:
+        return True
+    seen.add(id(container))
+    return all(is_plain(each, levels - 1, seen) for each in values)
 
 
 def _is_key(value: object) -> bool:
@@ -75,19 +82,25 @@ def _is_of(kind: type, module: str, name: str) -> bool:
     return getattr(sys.modules.get(module), name, None) is kind
 
 
-def pack(value: object, refer: Callable[[object], tuple[str, Any]], levels: int = _PACKED_LEVELS) -> tuple[str, Any]:
-    """A value in the form of this file. refer: packs what is neither plain nor known, or raises an exception."""
+def pack(
+    value: object, refer: Callable[[object], tuple[str, Any]], within: frozenset[int] = frozenset()
+) -> tuple[str, Any]:  # fmt: skip
+    """A value in the form of this file. refer: packs what is neither plain nor known, or raises an exception.
+
+    within: the containers that it lies in, by id. One that lies in itself is referred to there, as is what lies deep.
+    """
     if is_plain(value):
         return "value", value
-    if levels:
+    if len(within) < _PACKED_LEVELS and id(value) not in within:
+        inside = within | {id(value)}
         if isinstance(value, (list, tuple)):
-            return "tuple" if isinstance(value, tuple) else "list", [pack(each, refer, levels - 1) for each in value]
+            return "tuple" if isinstance(value, tuple) else "list", [pack(each, refer, inside) for each in value]
         if isinstance(value, dict) and all(map(_is_key, value)):
             places = {key: place for place, key in enumerate(value)}
-            return "dict", (places, [pack(each, refer, levels - 1) for each in value.values()])
+            return "dict", (places, [pack(each, refer, inside) for each in value.values()])
         name, parts = _parts(value)
         if name:
-            return "known", (name, pack(parts, refer, levels - 1))
+            return "known", (name, pack(parts, refer, inside))
     return refer(value)
 
 

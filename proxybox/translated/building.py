@@ -30,7 +30,6 @@ _NEEDED: Final = ("rpython/bin/rpython", f"{_GOAL}/targetpypystandalone.py", "li
 #: What the translator of sandboxes contains in branches whose wire is known here.
 _SANDBOX, _MARK = "rpython/translator/sandbox", "RPY_SANDBOX_DUMP"
 _BRANCHES: Final = "https://foss.heptapod.net/pypy/pypy, branch py3.6-sandbox-2"
-_LIBRARY: Final = "libpypy3-c.so"
 
 
 @attrs.frozen
@@ -48,11 +47,24 @@ class Plan:
 def plan(source: str | os.PathLike[str]) -> Plan:
     """Returns the plan of a translation. Raises PackagesError with all that is missing for it."""
     folder = os.path.abspath(source)
-    python = on_path(*_PYTHON_2)
+    python = _python_2()
     missing = list(_missing(folder, python))
     if missing:
         raise PackagesError(f"{folder} cannot be translated here:\n" + "\n".join(f"  - {each}" for each in missing))
     return Plan(folder, python or "")
+
+
+def _python_2() -> str | None:
+    """Returns an interpreter of Python 2. A name alone says little: `pypy` may be a PyPy of Python 3.
+
+    And managers of versions have scripts of such names which start nothing.
+    """
+    found = filter(None, map(on_path, _PYTHON_2))
+    return next((each for each in found if _runs(each, "import sys; sys.exit(sys.version_info[0] != 2)")), None)
+
+
+def _runs(python: str, code: str) -> bool:
+    return not subprocess.run([python, "-c", code], capture_output=True, check=False, cwd="/").returncode
 
 
 def _missing(folder: str, python: str | None) -> Iterator[str]:
@@ -63,7 +75,7 @@ def _missing(folder: str, python: str | None) -> Iterator[str]:
         yield f"its RPython does not say what it calls ({_MARK}): want {_BRANCHES}"
     if python is None:
         yield f"there is no Python 2 to translate it with: install one of {', '.join(_PYTHON_2[:4])}"
-    elif subprocess.run([python, "-c", "import cffi, pycparser"], capture_output=True, check=False, cwd="/").returncode:
+    elif not _runs(python, "import cffi, pycparser"):
         yield f"{python} has no cffi: {python} -m ensurepip && {python} -m pip install cffi"
     if on_path(*_COMPILERS) is None:
         yield "there is no C compiler: apt install gcc libffi-dev pkg-config"
@@ -116,10 +128,10 @@ def build(made: Plan, watcher: Watcher | None = None) -> Guest:
 def _pack(source: str, archive: str) -> None:
     """Packs what belongs to a build, so that it is installed as one that comes from elsewhere."""
     goal = os.path.join(source, _GOAL)
-    programs = [name for name in (*PROGRAMS, _LIBRARY) if os.path.isfile(os.path.join(goal, name))]
     with tarfile.open(archive, "w") as packed:
-        for name in programs:
-            packed.add(os.path.join(goal, name), name)
+        for name in (each for program in PROGRAMS for each in (program, f"lib{program}.so")):
+            if os.path.isfile(os.path.join(goal, name)):
+                packed.add(os.path.join(goal, name), name)
         for name in ("lib-python", "lib_pypy"):
             packed.add(os.path.join(source, name), name, filter=_without_links)
 

@@ -4,12 +4,13 @@ Its archives are fetched and unpacked by a process that can start nothing (proxy
 build runs for it, but then in a box.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
@@ -103,11 +104,11 @@ def install(archives: Sequence[Archive] = PUBLISHED, watcher: Watcher | None = N
 def remove() -> str | None:
     """Removes what was installed, and returns its folder; None where there was nothing."""
     folder = _folder()
-    if not os.path.isdir(folder):
-        return None
-    with cache.work_for(folder) as work:
-        os.rename(folder, os.path.join(work, "old"))
-    return folder
+    try:
+        with cache.work_for(folder) as work, _alone(folder):
+            return folder if _moved_away(folder, work) else None
+    except OSError as error:
+        raise PackagesError(f"{folder}: {error.strerror or error}") from None
 
 
 def _folder() -> str:
@@ -165,11 +166,25 @@ def _check(made: str) -> None:
 
 
 def _replace(made: str, folder: str, work: str) -> None:
+    with _alone(folder):
+        _moved_away(folder, work)
+        os.rename(made, folder)
+
+
+def _moved_away(folder: str, work: str) -> bool:
+    """Moves a build that is there to where it goes with the work, and returns whether there was one."""
+    if not os.path.lexists(folder):
+        return False
+    os.rename(folder, os.path.join(work, "old"))
+    return True
+
+
+@contextlib.contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    """Waits until nobody else changes what is installed: each finds the build of the one before."""
     above = os.open(os.path.dirname(folder), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(above, fcntl.LOCK_EX)  # of several installations, each finds the build of the one before
-        if os.path.lexists(folder):
-            os.rename(folder, os.path.join(work, "old"))
-        os.rename(made, folder)
+        fcntl.flock(above, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(above)

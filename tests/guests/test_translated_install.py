@@ -1,5 +1,7 @@
 """`proxybox guests install`, `build` and `remove`: what a stranger's archive may do, and what comes of a good one."""
 
+import contextlib
+import fcntl
 import functools
 import gzip
 import hashlib
@@ -12,6 +14,7 @@ import stat
 import tarfile
 import tempfile
 import threading
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -126,6 +129,21 @@ def test_one_replaces_another_and_can_be_removed(
     assert not put.exists()
 
 
+def test_a_removal_takes_its_turn(put: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one may have removed it meanwhile."""
+
+    def in_turn(fd: int, how: int) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            put.rmdir()
+        fcntl.flock(fd, how)
+
+    put.mkdir(parents=True)
+    for folder in (put.parent, put.parent.parent):
+        folder.chmod(0o755)
+    monkeypatch.setattr(installing, "fcntl", types.SimpleNamespace(flock=in_turn, LOCK_EX=fcntl.LOCK_EX))
+    assert installing.remove() is None
+
+
 @pytest.mark.parametrize(("above", "mode"), [("", 0o777), ("proxybox", 0o777), ("proxybox/guests", 0o1777)])
 def test_nothing_is_installed_where_others_could_put_another_build(
     client: dict[str, bytes], put: Path, tmp_path: Path, above: str, mode: int
@@ -230,6 +248,12 @@ def test_what_is_published_is_fetched_by_its_hash(
     (tmp_path / "build.tar.gz").write_bytes(data + b"\0")
     assert cli.main(["guests", "install", "translated"]) == 125
     assert "proxybox: build.tar.gz: its hash is another one" in capsys.readouterr().err
+    monkeypatch.setattr(installing, "_MOST", 1000)
+    assert cli.main(["guests", "install", "translated"]) == 125
+    assert "proxybox: build.tar.gz: has more than 1,000 bytes" in capsys.readouterr().err
+    (tmp_path / "build.tar.gz").unlink()
+    assert cli.main(["guests", "install", "translated"]) == 125
+    assert "proxybox: build.tar.gz: the server says 404" in capsys.readouterr().err
     assert not put.exists()
 
 
@@ -397,6 +421,11 @@ def test_a_folder_where_others_can_write_is_refused(client: dict[str, bytes], pu
 # --- building ---------------------------------------------------------------------------------------------------------
 
 #: What stands for a Python 2 and for a translation that it runs.
+NO_CFFI = """#!/bin/sh
+case "$2" in
+*cffi*) exit 1 ;;
+esac
+"""
 PYTHON_2 = """#!/bin/sh
 case "$1" in
 -c) exit 0 ;;
@@ -444,12 +473,22 @@ def test_a_translation_is_installed(source: Path, tools: Path, put: Path, capfd:
     assert not list(source.rglob("*.tar"))
 
 
+def test_a_translation_of_python_2_has_its_library_too(source: Path, tmp_path: Path) -> None:
+    for name in ("pypy-c", "libpypy-c.so"):
+        (source / "pypy/goal" / name).write_bytes(b"")
+    building._pack(str(source), str(tmp_path / "b.tar"))
+    with tarfile.open(tmp_path / "b.tar") as archive:
+        assert {"pypy-c", "libpypy-c.so", "lib_pypy/x.py", "lib-python/3/os.py"} <= set(archive.getnames())
+
+
 MISSING: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "no source": (lambda source, tools: shutil.rmtree(source / "rpython"), "it has no rpython/bin/rpython"),
     "another branch": (lambda source, tools: (source / "rpython/translator/sandbox/rsandbox.py").write_text(""),
                        "does not say what it calls"),
     "no Python 2": (lambda source, tools: (tools / "pypy2.7").unlink(), "there is no Python 2"),
-    "no cffi": (lambda source, tools: (tools / "pypy2.7").write_text("#!/bin/sh\nexit 1\n"), "has no cffi"),
+    "another Python": (lambda source, tools: (tools / "pypy2.7").write_text("#!/bin/sh\nexit 1\n"),
+                       "there is no Python 2"),
+    "no cffi": (lambda source, tools: (tools / "pypy2.7").write_text(NO_CFFI), "has no cffi"),
     "no compiler": (lambda source, tools: (tools / "gcc").unlink(), "there is no C compiler"),
     "no make": (lambda source, tools: (tools / "make").unlink(), "there is no make"),
 }  # fmt: skip

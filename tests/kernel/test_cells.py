@@ -86,7 +86,8 @@ def test_what_is_beyond_the_limit_is_said_once_and_not_on_stderr(shared: Noteboo
     assert reply["status"] == "ok"
     assert len(shared.text()) == 1 << 20
     assert [kind for kind in shared.kinds() if kind != "stream"] == ["display_data"]
-    assert "output.limit = 1048576" in shared.messages[-1][1]["data"]["text/plain"]
+    text = shared.messages[-1][1]["data"]["text/plain"]
+    assert text == "[the output was cut after 1 MiB: print less (output.limit)]"
     assert shared.text("stderr") == ""
 
 
@@ -442,3 +443,9 @@ def test_what_a_cell_wrote_and_did_not_close_is_there_for_the_next_one(shared: N
     assert shared.run("print(json.load(open('r.json')), open('f').read())")["status"] == "ok"
     assert shared.text() == "{'a': 1} abc\n"
     shared.run("import os; f.close(); os.remove('f'); os.remove('r.json')")  # others see the folder, too
+
+
+def test_an_exception_without_a_text_is_told_by_what_it_means(shared: Notebook) -> None:
+    reply = shared.run("bytearray(10**11)")
+    assert reply["ename"] == "MemoryError"
+    assert reply["evalue"] == "the memory limit of 1 GiB was reached: hold less at a time (limits.memory)"

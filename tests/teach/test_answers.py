@@ -1,6 +1,7 @@
 """What a test makes of what a submission answers: a missing return, objects and generators, and whose mistake it was."""
 
 import datetime
+import itertools
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,8 @@ from proxybox.teach import objects, packing
 from proxybox.teach.compare import alike
 from proxybox.teach.grades import Grade
 from proxybox.teach.grading import Packed, Task, grade_some
+from proxybox.teach.handles import Call
+from proxybox.teach.heard import Heard
 from proxybox.teach.packing import pack, unpack
 from proxybox.teach.settling import AT_FAULT
 from proxybox.teach.submissions import Submission
@@ -246,8 +249,8 @@ def test_what_is_too_much_is_told_as_that() -> None:
     deep, itself = asked('student.call("value", "deep")', 'student.expect("value", "itself", returns=1)').values()
     words = "value('deep') returned what cannot be compared: the value is nested deeper than 64, or contains itself."
     assert deep == ("wrong_answer", words)
-    assert itself[0] == "wrong_answer"
-    assert itself[1].startswith("value('itself') returned [a Dog object, [a Dog object, ")
+    told = "value('itself') returned [a Dog object, a list object], and 1 was expected."
+    assert itself == ("wrong_answer", told)
 
 
 # --- objects ----------------------------------------------------------------------------------------------------------
@@ -400,3 +403,50 @@ def test_a_box_understands_all_that_tests_send() -> None:
 )  # fmt: skip
 def test_equal_as_python_says(value: Any, expected: Any, same: bool) -> None:
     assert alike(value, expected, None) is same
+
+
+def test_an_answer_is_told_as_it_came() -> None:
+    heard, value = Heard(), [3, 1, 2]
+    heard.answered(Call(action="call", target=None, name="f"), "f()", value, "")
+    value.sort()
+    assert heard.used_in(IndexError()).startswith("f() returned [3, 1, 2], and")
+
+
+class Counted(list[Any]):
+    """A list that counts how often it is gone through."""
+
+    times = 0
+
+    def __iter__(self) -> Any:
+        Counted.times += 1
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("inside", [(), (object(),)])
+def test_what_refers_to_itself_is_looked_at_once(monkeypatch: pytest.MonkeyPatch, inside: tuple[object, ...]) -> None:
+    """As the nodes of a list do that know the one before and the one behind."""
+    monkeypatch.setattr(packing, "_PACKED_LEVELS", 12)
+    nodes = [Counted() for _ in range(12)]
+    for one, other in itertools.pairwise(nodes):
+        one += [other, *inside]
+        other.append(one)
+    assert packing.is_plain(nodes[0], 12) is (not inside)
+    pack(nodes[0], lambda each: ("object", (id(each), "")))
+    assert Counted.times < 1000
+
+
+def test_nodes_that_know_each_other() -> None:
+    code = (
+        "class P: pass\n"
+        "def f(n):\n    a, b = {'value': 1, 'before': None}, {'value': 2}\n    a['behind'] = b\n    b['before'] = a\n"
+        "    b['behind'] = a\n    if n: b['who'] = P()\n    return a\n"
+    )
+    tests = (
+        "def test_plain(student): student.expect('f', 0, returns=1)\n"
+        "def test_objects(student): assert student.call('f', 1)['behind']['value'] == 2\n"
+    )
+    (grade,) = graded(tests, code)
+    found = told(grade)
+    assert found["plain"][0] == "wrong_answer"
+    assert "contains itself" in found["plain"][1]
+    assert found["objects"] == ("ok", "")

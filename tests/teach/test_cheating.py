@@ -3,6 +3,7 @@
 All of them are graded in one run, between two honest ones, by tests whose answers are in no box.
 """
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,6 +108,25 @@ def test_nothing_is_earned(verdicts: Any, cheat: str) -> None:
         assert len(each.message) < 3000
         assert not set(each.message + each.output) & set("\x1b\x00\x07")
         assert "student.expect" not in each.message
+
+
+#: Which limit ends these first depends on the machine.
+_BY_LIMITS = ("starts threads", "prints for ever", "fills the memory")
+
+
+@pytest.mark.pypy
+def test_the_documents_show_these_verdicts(verdicts: Any) -> None:
+    """The table in docs/teaching.md. It cuts long messages."""
+    text = (Path(__file__).parents[2] / "docs/teaching.md").read_text().partition("## Cheating")[2]
+    rows = [row.strip("| ").split(" | ") for row in text.split("\n") if row.startswith("| ")][2:]
+    assert [name for name, _, _ in rows] == list(CHEATS)
+    assert f"These are {len(CHEATS)} attempts" in text
+    for name, status, words in rows:
+        first = verdicts[name][0]
+        if name not in _BY_LIMITS:
+            beginning = words.removesuffix("...")
+            told = first.message[: len(beginning)] if words.endswith("...") else first.message
+            assert (status, beginning) == (first.status, told), f"{name}: correct docs/teaching.md"
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,12 @@ def test_lines() -> None:
         ({"a": 0.3}, {"a": 0.1 + 0.2}, 1e-9, True), ({"a": 1}, {"b": 1}, None, False), ([1, 2], [1], None, False),
         (float("nan"), float("nan"), 1e-9, False), ({1, 2}, {2, 1}, None, True),
         (b"a", "a", None, False), (float("inf"), float("inf"), None, True),
+        ({"a": [1]}.items(), {"a": [1]}.items(), None, True), ({"a": [1]}.items(), {"a": [2]}.items(), None, False),
+        ({"a": [1]}.items(), {("a", 1)}, None, False), ({("a", 1)}, {"a": [1]}.items(), None, False),
+        ({("a", 1)}, {"a": 1}.items(), None, True), ({"a": 0.3}.items(), {"a": 0.1 + 0.2}.items(), 1e-9, True),
+        ({"a": 1, "b": 2}.values(), {"c": 1, "d": 2}.values(), None, True),
+        ({"a": 1, "b": 2}.values(), {"a": 2, "b": 1}.values(), None, False),
+        ({"a": True}.values(), {"a": 1}.values(), None, False), ([1], {"a": 1}.values(), None, False),
     ],
 )  # fmt: skip
 def test_values(value: Any, expected: Any, tolerance: float | None, same: bool) -> None:

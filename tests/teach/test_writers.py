@@ -1,6 +1,7 @@
 """The writers: valid for any text, hidden tests hidden, each against a reader."""
 
 import csv
+import html
 import io
 import json
 import math
@@ -14,6 +15,7 @@ from proxybox.teach.filenames import is_device
 from proxybox.teach.grades import STATUSES, Grade, GradeBook, Verdict
 from proxybox.teach.writers import WRITERS
 from proxybox.teach.writers.common import clean
+from proxybox.teach.writers.csv import is_formula
 
 TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=60)
 VERDICTS = st.builds(
@@ -164,6 +166,19 @@ def test_spreadsheets_that_split_at_semicolons() -> None:
     assert text.splitlines()[1].startswith('"ada;')
     apart = next(csv.reader(io.StringIO(text.splitlines()[1], newline=""), delimiter=";"))
     assert apart[0].startswith("ada;'=cmd()")
+
+
+def test_comments_for_moodle_in_such_a_spreadsheet() -> None:
+    """HTML's entities end with semicolons, and in there the quotes of the cell do not hold its lines together."""
+    evil = "<=cmd()\n=cmd()\n& \t+cmd()\n>==cmd();\uff1dcmd()"
+    test = Verdict(name=evil, status="wrong_answer", message=evil, output=evil)
+    text = _one("moodle", _book(student=evil, note=evil, tests=(test,))).removeprefix("\ufeff")
+    assert "cmd()" in text
+    cells = [cell for line in text.splitlines() for cell in line.split(";")]
+    assert not [cell for cell in cells if is_formula(cell)]
+    comment = next(csv.DictReader(io.StringIO(text, newline="")))["Feedback comments"]
+    shown = html.unescape(comment.removeprefix("<pre>").removesuffix("</pre>").replace("<br>", "\n"))
+    assert shown == _one("feedback", _book(student=evil, note=evil, tests=(test,))).strip()
 
 
 def test_clean() -> None:

@@ -4,11 +4,10 @@ Root's guests run as another user, who may not enter root's home: what root inst
 """
 
 import os
-import stat
 from typing import Final
 
 from proxybox.controller.guests.programs import TRANSLATED
-from proxybox.controller.statefolder import state_folder
+from proxybox.controller.statefolder import is_ours, state_folder
 
 #: Where root installs it.
 ROOTS_FOLDER: Final = "/var/lib/proxybox/guests"
@@ -30,7 +29,7 @@ def installed() -> str | None:
     for folder in dict.fromkeys((install_folder(), ROOTS_FOLDER)):
         for name in PROGRAMS if folder else ():
             path = os.path.join(folder or "", TRANSLATED, name)
-            if os.path.isfile(path) and all(map(_is_ours, _folders_of(path))):
+            if os.path.isfile(path) and _are_ours(_folders_of(path)):
                 return path
     return None
 
@@ -42,10 +41,8 @@ def _folders_of(path: str) -> list[str]:
     return [os.path.dirname(guests), guests, own]
 
 
-def _is_ours(folder: str) -> bool:
-    """Whether a folder is this user's or root's, and nobody else may write to it."""
+def _are_ours(folders: list[str]) -> bool:
     try:
-        seen = os.stat(folder)
+        return all(map(is_ours, folders))
     except OSError:
         return False
-    return seen.st_uid in (os.geteuid(), 0) and not seen.st_mode & stat.S_IWOTH

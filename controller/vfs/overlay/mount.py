@@ -52,8 +52,8 @@ class OverlayMount:
     """An overlay over `lower`, which may be any directory. root: the node to mount.
 
     superblock: a superblock for this overlay alone, whose quota pays for what is written. host: the mount below, when
-    that is a mount of the host and its changes may therefore be committed. Then the guest cannot make a link that a
-    commit would refuse whatever else it finds, nor move anything of the host to where a commit writes nothing.
+    that is a mount of the host and its changes may therefore be committed. Then the guest cannot make a link with `..`
+    behind a name (../host/links.py), nor move anything of the host to where a commit writes nothing.
     """
 
     def __init__(self, lower: Directory, superblock: Superblock) -> None:

@@ -32,11 +32,12 @@ def local_time(time: datetime.datetime | None) -> str:
 
 def safe_cell(text: str) -> str:
     """The text as a cell that no spreadsheet takes for a formula."""
-    shown = ";".join(f"'{part}" if _is_formula(part) else part for part in line(text).split(";"))
+    shown = ";".join(f"'{part}" if is_formula(part) else part for part in line(text).split(";"))
     return "'" + shown if text[:1] in ("\t", "\r") and not shown.startswith("'") else shown
 
 
-def _is_formula(text: str) -> bool:
+def is_formula(text: str) -> bool:
+    """Whether a cell that begins so may be taken for a formula."""
     return unicodedata.normalize("NFKC", text.lstrip()[:1])[:1] in tuple("=+-@")
 
 

@@ -6,14 +6,16 @@ English.
 """
 
 import html
+import re
 
 from proxybox.teach.grades import GradeBook
 from proxybox.teach.writers import feedback
 from proxybox.teach.writers.common import number
-from proxybox.teach.writers.csv import MARK, local_time, row, safe_cell
+from proxybox.teach.writers.csv import MARK, is_formula, local_time, row, safe_cell
 
 _HEAD = ("Identifier", "Full name", "Grade", "Maximum Grade", "Last modified (submission)", "Last modified (grade)",
          "Feedback comments")  # fmt: skip
+_BEHIND_A_SEMICOLON = re.compile(r";[^\w;]+")
 
 
 def render(book: GradeBook) -> str:
@@ -29,5 +31,14 @@ def render(book: GradeBook) -> str:
 
 
 def _comment(book: GradeBook) -> str:
-    """The feedback in HTML, which Moodle shows it as; its text may be a submission's."""
-    return f"<pre>{html.escape(feedback.render(book).strip())}</pre>"
+    """The feedback in HTML, which Moodle shows it as; its text may be a submission's.
+
+    A spreadsheet that splits at semicolons (csv.py) sees cells of its own behind those of HTML's entities, and a row of
+    its own behind each end of a line. So there are no ends of lines, and behind a semicolon comes no formula.
+    """
+    text = html.escape(feedback.render(book).strip()).replace("\n", "<br>")
+    return f"<pre>{_BEHIND_A_SEMICOLON.sub(_without_formulas, text)}</pre>"
+
+
+def _without_formulas(signs: re.Match[str]) -> str:
+    return "".join(f"&#{ord(each)};" if is_formula(each) else each for each in signs[0])

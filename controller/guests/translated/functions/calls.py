@@ -1,8 +1,10 @@
 """OS calls with other arguments than the function of libc has."""
 
 import errno
+import os
 import struct
 
+from proxybox.controller import abi
 from proxybox.controller.guests.translated.asking import (
     Allocate,
     Done,
@@ -17,12 +19,6 @@ from proxybox.controller.guests.translated.asking import (
 from proxybox.controller.guests.translated.libc import Libc, function
 from proxybox.controller.world.state import Ended
 
-_S_IFIFO = 0o010000
-_O_CLOEXEC = 0o2000000
-_F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL, _F_SETLK, _F_SETLKW, _F_GETLK = 1, 2, 3, 4, 6, 7, 5
-_F_DUPFD_CLOEXEC, _FD_CLOEXEC = 1030, 1
-_FLOCK = struct.Struct("<hh4xqqi4x")
-
 
 @function("_exit(i)v")
 def exit_(libc: Libc, status: int) -> Steps:
@@ -34,12 +30,12 @@ def exit_(libc: Libc, status: int) -> Steps:
 
 @function("mkfifo(pi)i")
 def mkfifo(_: Libc, path: int, mode: int) -> Steps:
-    return served("mknod", path, mode & 0o7777 | _S_IFIFO, 0)
+    return served("mknod", path, mode & 0o7777 | abi.S_IFIFO, 0)
 
 
 @function("mkfifoat(ipi)i")
 def mkfifoat(_: Libc, fd: int, path: int, mode: int) -> Steps:
-    return served("mknodat", fd, path, mode & 0o7777 | _S_IFIFO, 0)
+    return served("mknodat", fd, path, mode & 0o7777 | abi.S_IFIFO, 0)
 
 
 @function("pipe(p)i")
@@ -79,33 +75,33 @@ def futimens(_: Libc, fd: int, times: int) -> Steps:
 
 @function("rpy_dup_noninheritable(i)i")
 def rpy_dup_noninheritable(_: Libc, fd: int) -> Steps:
-    return served("fcntl", fd, _F_DUPFD_CLOEXEC, 0)
+    return served("fcntl", fd, abi.F_DUPFD_CLOEXEC, 0)
 
 
 @function("rpy_dup2_noninheritable(ii)i")
 def rpy_dup2_noninheritable(_: Libc, old: int, new: int) -> Steps:
-    return served("dup3", old, new, _O_CLOEXEC)
+    return served("dup3", old, new, abi.O_CLOEXEC)
 
 
 @function("rpy_get_status_flags(i)i")
 def rpy_get_status_flags(_: Libc, fd: int) -> Steps:
-    return served("fcntl", fd, _F_GETFL, 0)
+    return served("fcntl", fd, abi.F_GETFL, 0)
 
 
 @function("rpy_set_status_flags(ii)i")
 def rpy_set_status_flags(_: Libc, fd: int, flags: int) -> Steps:
-    return served("fcntl", fd, _F_SETFL, flags)
+    return served("fcntl", fd, abi.F_SETFL, flags)
 
 
 @function("rpy_get_inheritable(i)i")
 def rpy_get_inheritable(_: Libc, fd: int) -> Steps:
-    value, _writes = yield from os_call("fcntl", fd, _F_GETFD, 0)
-    return Done(-1, -value) if failed(value) else Done(int(not value & _FD_CLOEXEC))
+    value, _writes = yield from os_call("fcntl", fd, abi.F_GETFD, 0)
+    return Done(-1, -value) if failed(value) else Done(int(not value & abi.FD_CLOEXEC))
 
 
 @function("rpy_set_inheritable(ii)i")
 def rpy_set_inheritable(_: Libc, fd: int, inheritable: int) -> Steps:
-    return served("fcntl", fd, _F_SETFD, 0 if inheritable else _FD_CLOEXEC)
+    return served("fcntl", fd, abi.F_SETFD, 0 if inheritable else abi.FD_CLOEXEC)
 
 
 @function("posix_fadvise(iiii)i")
@@ -139,9 +135,9 @@ def lockf(_: Libc, fd: int, command: int, size: int) -> Steps:
     """lockf(3): F_ULOCK, F_LOCK, F_TLOCK, F_TEST, from the current file offset."""
     if not 0 <= command <= 3:
         return (yield from failure(errno.EINVAL))
-    kind = 2 if command == 0 else 1  # F_UNLCK, F_WRLCK
-    operation = {0: _F_SETLK, 1: _F_SETLKW, 2: _F_SETLK, 3: _F_GETLK}[command]
-    lock = _FLOCK.pack(kind, 1, 0, size, 0)  # SEEK_CUR
+    kind = abi.F_UNLCK if command == 0 else abi.F_WRLCK
+    operation = {0: abi.F_SETLK, 1: abi.F_SETLKW, 2: abi.F_SETLK, 3: abi.F_GETLK}[command]
+    lock = abi.FLOCK.pack(kind, os.SEEK_CUR, 0, 0, size, 0, 0)
     return (yield from _fcntl_lock(fd, operation, lock))
 
 
@@ -150,7 +146,8 @@ def _fcntl_lock(fd: int, operation: int, lock: bytes) -> Steps:
     address: int = yield Allocate(lock)
     done = yield from served("fcntl", fd, operation, address)
     yield Free(address)
-    if operation == _F_GETLK and not done.errno:
+    if operation == abi.F_GETLK and not done.errno:
         found = next((data for at, data in done.writes if at == address), lock)
-        return Done(0) if found[:2] == b"\2\0" else Done(-1, errno.EACCES)
+        (kind,) = struct.unpack_from("<h", found.ljust(2, b"\0"))
+        return Done(0) if kind == abi.F_UNLCK else Done(-1, errno.EACCES)
     return Done(done.value, done.errno)

@@ -3,6 +3,7 @@
 import errno
 import struct
 
+from proxybox.controller import abi
 from proxybox.controller.guests.translated.asking import (
     NOWHERE,
     Allocate,
@@ -18,10 +19,7 @@ from proxybox.controller.guests.translated.asking import (
 )
 from proxybox.controller.guests.translated.libc import DirStream, Libc, function
 
-_O_CLOEXEC, _O_DIRECTORY = 0o2000000, 0o200000
-
 #: struct dirent of glibc: inode, offset, length, type, name[256]; padded to eight bytes.
-_DIRENT = struct.Struct("<QqHB")
 _DIRENT_SIZE = 280
 _MOST_FOLDERS = 1024
 #: Bytes of entries that are kept for each open folder until the guest reads them. With many open folders it is less:
@@ -39,7 +37,7 @@ def _open_folder(libc: Libc, fd: int) -> Steps:
 
 @function("opendir(p)p")
 def opendir(libc: Libc, path: int) -> Steps:
-    value, _writes = yield from waited("open", path, _O_DIRECTORY | _O_CLOEXEC, 0)
+    value, _writes = yield from waited("open", path, abi.O_DIRECTORY | abi.O_CLOEXEC, 0)
     if failed(value):
         return Done(0, -value)
     done = yield from _open_folder(libc, value)
@@ -53,7 +51,7 @@ def fdopendir(libc: Libc, fd: int) -> Steps:
     value, writes = yield SideCall("fstat", (fd, NOWHERE))
     if failed(value):
         return Done(0, -value)
-    if struct.unpack_from("<I", written(writes).ljust(28, b"\0"), 24)[0] & 0o170000 != 0o040000:
+    if struct.unpack_from("<I", written(writes).ljust(28, b"\0"), 24)[0] & abi.S_IFMT != abi.S_IFDIR:
         return Done(0, errno.ENOTDIR)
     return (yield from _open_folder(libc, fd))
 
@@ -72,10 +70,10 @@ def readdir(libc: Libc, pointer: int) -> Steps:
         if not folder.data:
             return Done(0)
     # struct linux_dirent64
-    inode, offset, length, kind = _DIRENT.unpack_from(folder.data, folder.at)
-    name = folder.data[folder.at + _DIRENT.size : folder.at + length].partition(b"\0")[0]
+    inode, offset, length, kind = abi.DIRENT_HEAD.unpack_from(folder.data, folder.at)
+    name = folder.data[folder.at + abi.DIRENT_HEAD.size : folder.at + length].partition(b"\0")[0]
     folder.at += length
-    entry = (_DIRENT.pack(inode, offset, _DIRENT_SIZE, kind) + name[:255]).ljust(_DIRENT_SIZE, b"\0")
+    entry = (abi.DIRENT_HEAD.pack(inode, offset, _DIRENT_SIZE, kind) + name[:255]).ljust(_DIRENT_SIZE, b"\0")
     return Done(pointer, 0, ((pointer, entry),))
 
 

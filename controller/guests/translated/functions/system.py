@@ -3,6 +3,7 @@
 import errno
 import struct
 
+from proxybox.controller import abi
 from proxybox.controller.guests.translated.asking import (
     NOWHERE,
     Done,
@@ -16,8 +17,6 @@ from proxybox.controller.guests.translated.asking import (
 from proxybox.controller.guests.translated.libc import Libc, function
 from proxybox.controller.header import ABSENT, MAX_PATH
 
-_F_GETFD = 1
-
 
 @function("getcwd(pi)p")
 def getcwd(_: Libc, at: int, size: int) -> Steps:
@@ -25,11 +24,8 @@ def getcwd(_: Libc, at: int, size: int) -> Steps:
     return Done(0, -value) if failed(value) else Done(at, 0, writes)
 
 
-#: struct statfs of the kernel: type, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen, frsize, flags.
-_STATFS = struct.Struct("<QQQQQQQQQQQ")
 #: struct statvfs of glibc: bsize, frsize, blocks, bfree, bavail, files, ffree, favail, fsid, flag, namemax, 6 ints.
 _STATVFS = struct.Struct("<QQQQQQQQQQQ24x")
-_ST_VALID = 0x20
 
 
 def _statvfs(name: str, what: int, at: int) -> Steps:
@@ -37,11 +33,11 @@ def _statvfs(name: str, what: int, at: int) -> Steps:
     value, writes = yield SideCall(name, (what, NOWHERE), memory)
     if failed(value):
         return Done(-1, -value)
-    _, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen, frsize, flags = _STATFS.unpack_from(
-        written(writes).ljust(_STATFS.size, b"\0")
+    _, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen, frsize, flags, *_ = abi.STATFS.unpack_from(
+        written(writes).ljust(abi.STATFS.size, b"\0")
     )
     told = _STATVFS.pack(
-        bsize, frsize or bsize, blocks, bfree, bavail, files, ffree, ffree, fsid, flags & ~_ST_VALID, namelen
+        bsize, frsize or bsize, blocks, bfree, bavail, files, ffree, ffree, fsid, flags & ~abi.ST_VALID, namelen
     )
     return Done(0, 0, ((at, told),))
 
@@ -69,7 +65,7 @@ def pathconf(_: Libc, path: int, name: int) -> Steps:
 
 @function("fpathconf(ii)i")
 def fpathconf(_: Libc, fd: int, name: int) -> Steps:
-    value, _writes = yield SideCall("fcntl", (fd, _F_GETFD, 0), (ABSENT,))
+    value, _writes = yield SideCall("fcntl", (fd, abi.F_GETFD, 0), (ABSENT,))
     if failed(value):
         return Done(-1, -value)
     return Done(_PATHCONF[name]) if name in _PATHCONF else Done(-1, errno.EINVAL)
@@ -97,7 +93,7 @@ def rpy_cpu_count(libc: Libc) -> Steps:
 @function("clock()i")
 def clock(_: Libc) -> Steps:
     """clock(3): the CPU time of the process, in microseconds."""
-    value, writes = yield SideCall("clock_gettime", (2, NOWHERE))  # CLOCK_PROCESS_CPUTIME_ID
+    value, writes = yield SideCall("clock_gettime", (abi.CLOCK_PROCESS_CPUTIME_ID, NOWHERE))
     if failed(value):
         return Done(-1, -value)
     seconds, nanoseconds = struct.unpack("<qq", written(writes).ljust(16, b"\0")[:16])

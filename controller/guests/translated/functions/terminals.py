@@ -4,18 +4,17 @@ import struct
 from collections.abc import Generator
 from typing import Any
 
+from proxybox.controller import abi
 from proxybox.controller.guests.translated.asking import NOWHERE, Done, SideCall, Steps, failed, written
 from proxybox.controller.guests.translated.libc import Libc, function
 from proxybox.controller.header import MAX_PATH
-
-_TCGETS, _TIOCGPGRP, _TIOCSPGRP = 0x5401, 0x540F, 0x5410
 
 #: What an ioctl(2) made here reads, because the guest has given no memory for it.
 _NOTHING = bytes(44)
 
 
 def _terminal(fd: int) -> Generator[Any, Any, int]:
-    value, _writes = yield SideCall("ioctl", (fd, _TCGETS, NOWHERE), (_NOTHING,))
+    value, _writes = yield SideCall("ioctl", (fd, abi.TCGETS, NOWHERE), (_NOTHING,))
     return int(value)
 
 
@@ -44,7 +43,7 @@ def ctermid(libc: Libc, at: int) -> Steps:
 
 @function("tcgetpgrp(i)i")
 def tcgetpgrp(_: Libc, fd: int) -> Steps:
-    value, writes = yield SideCall("ioctl", (fd, _TIOCGPGRP, NOWHERE), (_NOTHING,))
+    value, writes = yield SideCall("ioctl", (fd, abi.TIOCGPGRP, NOWHERE), (_NOTHING,))
     if failed(value):
         return Done(-1, -value)
     return Done(struct.unpack("<i", written(writes).ljust(4, b"\0")[:4])[0])
@@ -53,5 +52,5 @@ def tcgetpgrp(_: Libc, fd: int) -> Steps:
 @function("tcsetpgrp(ii)i")
 def tcsetpgrp(_: Libc, fd: int, group: int) -> Steps:
     given = struct.pack("<i40x", max(-1, min(group, 2**31 - 1)))
-    value, _writes = yield SideCall("ioctl", (fd, _TIOCSPGRP, NOWHERE), (given,))
+    value, _writes = yield SideCall("ioctl", (fd, abi.TIOCSPGRP, NOWHERE), (given,))
     return Done(-1, -value) if failed(value) else Done(0)
