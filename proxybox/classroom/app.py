@@ -44,7 +44,7 @@ def app(config: Config) -> Edge:
         openapi_url=None, redirect_slashes=False,
     )  # fmt: skip
     inner.state.lesson = lesson
-    for router in (pages.router, student.router, teacher.router, teacher.guarded, events.router):
+    for router in (pages.router, student.router, teacher.router, teacher.guarded, teacher.whole, events.router):
         inner.include_router(router)
     bridge = None
     if config.lti:

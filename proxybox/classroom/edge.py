@@ -138,9 +138,9 @@ class Edge:
             return _MOST_WITHOUT_PASS
         if self.lesson.config.lti and (path in _FROM_PLATFORMS or path in _FOR_PLATFORMS):
             return _MOST_OF_PLATFORM
-        if asking.seat is None and not asking.is_teacher:
+        if asking.seat is None and asking.authority is None:
             raise Refusal("unauthorized", "This browser has no seat here.")
-        if asking.seat is not None and not asking.is_teacher:
+        if asking.seat is not None and asking.authority is None:
             self.lesson.buckets.enter(asking.seat.id)
         return MOST_BODY
 

@@ -170,6 +170,13 @@ class Connected:
         value = self._connection.execute(sql.select(FACTS.c.value).where(FACTS.c.key == key)).scalar()
         return default if value is None else json.loads(value)
 
+    def settled_fact(self, key: str, fresh: Any) -> Any:
+        """Returns what is kept under a key; where nothing is, keeps what is given, and returns that."""
+        kept = self.fact(key)
+        if kept is None:
+            self.set_fact(key, fresh)
+        return fresh if kept is None else kept
+
     def set_fact(self, key: str, value: Any) -> None:
         """Keeps a value of JSON under a key."""
         self._put(FACTS, {"key": key}, {"value": json.dumps(value)})

@@ -55,8 +55,11 @@ async def embedded_page(request: Request, exercise: str) -> Response:
 
 @router.get("/teacher")
 async def teacher_page(request: Request) -> Response:
-    """The teacher's page; who has not shown the key is asked for it."""
-    return page(request, "teacher.html" if asking_of(request).is_teacher else "key.html")
+    """The teacher's page; who teaches nobody here is asked for the key."""
+    authority = asking_of(request).authority
+    if authority is None:
+        return page(request, "key.html", has_platforms=bool(lesson_of(request).config.lti))
+    return page(request, "teacher.html", is_whole=authority.is_whole)
 
 
 @router.get("/sw.js")

@@ -34,7 +34,10 @@ _OF = "/exercises/{exercise}"
 async def join(request: Request, body: models.Join) -> Response:
     """Takes a seat."""
     lesson = lesson_of(request)
-    seat = await lesson.seats.join(address_of(request), body.name, body.code, lesson.code, locked=lesson.is_locked)
+    seat = await lesson.seats.join(
+        address_of(request), body.name, body.code, lesson.everybody.code,
+        locked=lesson.everybody.is_locked,
+    )  # fmt: skip
     return _seated(request, lesson, seat, 201, framed=body.framed)
 
 
