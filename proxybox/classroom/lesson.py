@@ -289,6 +289,8 @@ class Lesson:
 
         async def work(run: Run) -> dict[str, Any]:
             grade = await self.grading.check(seat.id, sheet, kept.files)
+            self.grading.note_fault(exercise, grade)
+            self._tell_faults()
             checked = await self.work.keep_result(seat.id, exercise, CONVERTER.unstructure(grade), sheet.basis)
             told = {"run": run.id, "exercise": exercise, "results": results_as_json(checked, sheet.basis)}
             self.hub.tell(f"seat:{seat.id}", "checked", told)
@@ -327,6 +329,9 @@ class Lesson:
         }
         self.hub.tell(f"seat:{graded.seat}", "graded", told)
         self.grid.touch(graded.seat)
+        self._tell_faults()
+
+    def _tell_faults(self) -> None:
         if self.grading.faults != self._faults_told:
             self._faults_told = dict(self.grading.faults)
             self.tell_state()

@@ -47,7 +47,7 @@ async def embedded_page(request: Request, exercise: str) -> Response:
     """The same within a page of another site (edge.py), at one exercise. Without a seat, any name is taken for one."""
     lesson = lesson_of(request)
     if not lesson.config.embed:
-        raise Refusal("not-found", "This classroom stands in no other pages (proxybox classroom --embed).")
+        raise Refusal("not-found", "This classroom stands in no other pages.")
     if asking_of(request).seat is not None or not ID.fullmatch(exercise):
         lesson.sheet(exercise)
     return _students(request, exercise)
