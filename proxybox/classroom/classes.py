@@ -3,8 +3,9 @@
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.records import Class
-from proxybox.classroom.store import Connected, Store
+from proxybox.classroom.store import Store
 
 
 class Classes:

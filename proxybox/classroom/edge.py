@@ -117,7 +117,9 @@ class Edge:
         host = headers.get(b"host", b"").decode("latin-1")
         if not self.lesson.config.answers_to(_without_port(host)):
             log.warning("a request for the host %r was refused (--name adds a name)", host[:200])
-            raise Refusal("forbidden", "This classroom is not reached under this name. Open the address that your teacher shows.")
+            raise Refusal(
+                "forbidden", "This classroom is not reached under this name. Open the address that your teacher shows."
+            )
         if headers.get(b"sec-fetch-site") == b"cross-site" and scope["path"].startswith(_ASKED_BY_PAGES):
             raise Refusal("forbidden", "Only pages of this classroom can ask this.")
         if scope["method"] in _SAFE or scope["path"] in _FROM_PLATFORMS:

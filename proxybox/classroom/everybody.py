@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.hub import EVERYBODY, TEACHERS, Hub
 from proxybox.classroom.models import ShareRequest
 from proxybox.classroom.passes import new_code
 from proxybox.classroom.seats import Seats
 from proxybox.classroom.sheets import Sheet, find_sheet
-from proxybox.classroom.store import Connected, Store
+from proxybox.classroom.store import Store
 from proxybox.classroom.work import Work
 from proxybox.serve.problems import Refusal
 

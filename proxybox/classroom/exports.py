@@ -13,10 +13,10 @@ import attrs
 from starlette.responses import Response
 
 from proxybox.classroom.authority import Authority
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.records import HandIn, Ran
 from proxybox.classroom.results import is_outdated
-from proxybox.classroom.store import Connected
 from proxybox.serve.problems import Refusal
 from proxybox.teach.filenames import no_device
 from proxybox.teach.grades import Grade, GradeBook

@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
 from proxybox.classroom.checks import AT_FAULT, Checks, ChecksClosed, Superseded, TooManyChecks
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.records import HandIn
 from proxybox.classroom.results import bounded, is_outdated
 from proxybox.classroom.sheets import Sheet
-from proxybox.classroom.store import Connected, Store
+from proxybox.classroom.store import Store
 from proxybox.classroom.work import Work
 from proxybox.serve.problems import Refusal
 from proxybox.teach.grades import Grade

@@ -12,7 +12,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from typing import Any, Final
 
 from proxybox.classroom.authority import WHOLE, Authority, Instructors
@@ -21,6 +21,7 @@ from proxybox.classroom.buckets import Buckets
 from proxybox.classroom.checks import Checks
 from proxybox.classroom.classes import Classes
 from proxybox.classroom.config import Config
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.course import Course, check_preload
 from proxybox.classroom.everybody import Everybody
 from proxybox.classroom.grading import Grading
@@ -30,7 +31,6 @@ from proxybox.classroom.markdown import to_html
 from proxybox.classroom.models import Save, SeatChange
 from proxybox.classroom.passes import Passes, new_code
 from proxybox.classroom.reading import (
-    LANGUAGE,
     CourseFiles,
     ReadAnew,
     course_of,
@@ -40,23 +40,17 @@ from proxybox.classroom.reading import (
 )
 from proxybox.classroom.records import HandIn, Ran, Saved, Seat, Text
 from proxybox.classroom.results import handed_as_json, has_failed, results_as_json
-from proxybox.classroom.seats import Seats
+from proxybox.classroom.seats import Seats, seat_as_json
+from proxybox.classroom.service import service_of
 from proxybox.classroom.sheets import Sheet, find_sheet
-from proxybox.classroom.store import Connected, Store
+from proxybox.classroom.store import Store
 from proxybox.classroom.work import Work
-from proxybox.policies import Policy
-from proxybox.serve import config as serving
 from proxybox.serve.database import StoreError
 from proxybox.serve.problems import Refusal
-from proxybox.serve.service import Service
 from proxybox.teach.records import CONVERTER
 
-#: Seconds that a program waits for its student's input, and after which an unused box sleeps, and ends.
-_INPUT_WAIT, _SLEEP, _END = 600.0, 20.0, 300.0
 #: Seconds between two looks at the course's files, and at what another process wants graded.
 _LOOK: Final = 1.0
-#: Lines of each worker beyond one for each seat.
-_SPARE: Final = 8
 
 
 class Lesson:
@@ -75,7 +69,7 @@ class Lesson:
         self.hub, self.buckets = Hub(), Buckets()
         os.makedirs(config.data, mode=0o700, exist_ok=True)
         self.store = Store(os.path.join(config.data, "classroom.sqlite"))
-        self.service = _service(config.data, self.course, policies, self._most_seats)
+        self.service = service_of(config.data, self.course, policies, self._most_seats)
         self.checks = Checks(guest=self.course.guest, packages=self.course.packages)
         self.work = Work(self.store, self.sheets)
         self.grading = Grading(self.store, self.work, self.checks, self.sheets)
@@ -432,25 +426,3 @@ class Lesson:
 
 def _syllabus(course: Course) -> str:
     return to_html(course.syllabus, pictures=course.folder)
-
-
-def seat_as_json(seat: Seat) -> dict[str, Any]:
-    """Returns what a student is told of the own seat."""
-    return {
-        "id": seat.id, "name": seat.name, "personal": seat.personal, "hand": seat.hand, "exercise": seat.exercise,
-        "locked": seat.locked,
-    }  # fmt: skip
-
-
-def _service(data: str, course: Course, policies: Mapping[str, Policy], seats: int) -> Service:
-    """The service that has the boxes."""
-    language = serving.Language(guest=course.guest, packages=course.packages)
-    workers = len(os.sched_getaffinity(0))
-    limits = serving.ServiceLimits(input_wait=_INPUT_WAIT, live=seats, queue=8 * seats + 64)
-    sessions = serving.ServiceSessions(most=3 * seats + 8, share=3, sleep_after=_SLEEP, end_after=_END, records=False)
-    config = serving.Config(
-        listen="127.0.0.1:0", data=os.path.join(data, "boxes"), workers=workers, express=False, slots=1,
-        live=seats // workers + _SPARE, policies=policies,
-        languages={LANGUAGE: language}, drain=0.0, limits=limits, sessions=sessions,
-    )  # fmt: skip
-    return Service(config, has_keys=False)  # passes say who may (passes.py)

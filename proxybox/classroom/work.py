@@ -12,11 +12,12 @@ from typing import Any
 
 import attrs
 
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.models import MOST_FILES, MOST_TOGETHER, Save
 from proxybox.classroom.records import Checked, HandIn, Saved, Text
 from proxybox.classroom.results import mark_as_json, score_as_json
 from proxybox.classroom.sheets import Sheet
-from proxybox.classroom.store import Connected, Store
+from proxybox.classroom.store import Store
 from proxybox.serve.problems import Refusal
 
 #: How many saves of a seat and an exercise are remembered, so that one that comes twice is kept once; and of how many.

@@ -18,11 +18,12 @@ import pytest
 pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
 
 from proxybox.classroom import grading
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.course import load_course
 from proxybox.classroom.models import Save
 from proxybox.classroom.reading import sheets_of
 from proxybox.classroom.records import HandIn
-from proxybox.classroom.store import Connected, Store
+from proxybox.classroom.store import Store
 from proxybox.classroom.work import Work
 from proxybox.teach.grades import Grade
 from tests.classroom.attacking import Events, Student, Target, target, write_course

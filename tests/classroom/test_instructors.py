@@ -20,9 +20,9 @@ pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra c
 from itsdangerous import URLSafeSerializer  # noqa: E402
 
 from proxybox.classroom.authority import _MOST, HOLDS, Instructors  # noqa: E402
+from proxybox.classroom.connected import Connected  # noqa: E402
 from proxybox.classroom.doors import events, teacher  # noqa: E402
 from proxybox.classroom.hub import Hub  # noqa: E402
-from proxybox.classroom.store import Connected  # noqa: E402
 from tests.classroom.launching import (  # noqa: E402
     CLAIM,
     HOST,

@@ -20,9 +20,9 @@ pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra c
 from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
 
 from proxybox.classroom.config import Config  # noqa: E402
+from proxybox.classroom.connected import Connected  # noqa: E402
 from proxybox.classroom.lti.bridge import Bridge  # noqa: E402
 from proxybox.classroom.lti.platforms import Platform, load_platforms  # noqa: E402
-from proxybox.classroom.store import Connected  # noqa: E402
 from proxybox.policies import PolicyError  # noqa: E402
 from tests.classroom.launching import (  # noqa: E402
     CLAIM,

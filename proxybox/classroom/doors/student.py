@@ -16,9 +16,10 @@ from proxybox.classroom.doors.asking import (
     set_cookie,
     set_framed_cookie,
 )
-from proxybox.classroom.lesson import Lesson, seat_as_json
+from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.records import Saved, Seat, Text
 from proxybox.classroom.results import handed_as_json
+from proxybox.classroom.seats import seat_as_json
 from proxybox.serve.asking import as_json
 
 router = APIRouter(prefix="/api")

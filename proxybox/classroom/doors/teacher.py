@@ -12,6 +12,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from proxybox.classroom import exports, models
 from proxybox.classroom.authority import WHOLE
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.doors.asking import (
     FOR_TEACHERS,
     FOR_WHOLE,
@@ -29,7 +30,6 @@ from proxybox.classroom.doors.asking import (
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.passes import is_same
 from proxybox.classroom.results import handed_as_json, results_as_json
-from proxybox.classroom.store import Connected
 from proxybox.serve.asking import as_json
 from proxybox.serve.problems import Refusal
 from proxybox.teach.writers import WRITERS

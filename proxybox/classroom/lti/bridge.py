@@ -11,6 +11,7 @@ from typing import Final
 import attrs
 import httpx
 
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.lti.grades import MAXIMUM, Grades, NotTaken, OwnKey
 from proxybox.classroom.lti.launches import Choice, Launch, Launches, answer_claims
@@ -18,7 +19,6 @@ from proxybox.classroom.lti.platforms import Platform
 from proxybox.classroom.models import person
 from proxybox.classroom.records import GradeLine, HandIn, Seat
 from proxybox.classroom.results import score_of
-from proxybox.classroom.store import Connected
 from proxybox.serve.problems import Refusal
 from proxybox.terminal.harmless import on_one_line
 
