@@ -317,10 +317,10 @@ class Lesson:
     async def _tell_graded(self, graded: HandIn) -> None:
         """Tells the student what may be told of a grade, and the teacher."""
         sheet = self.sheets.get(graded.exercise)
-        told = {
-            "exercise": graded.exercise,
-            "handed_in": handed_as_json(graded, None if sheet is None else sheet.basis),
-        }
+        basis = None if sheet is None else sheet.basis
+        told = {"exercise": graded.exercise, "handed_in": handed_as_json(graded, basis)}
+        if self.work.is_now(graded):
+            told["results"] = results_as_json(self.work.results[graded.seat, graded.exercise], basis)
         self.hub.tell(f"seat:{graded.seat}", "graded", told)
         self.grid.touch(graded.seat)
         self._tell_faults()
