@@ -289,6 +289,29 @@ def test_nothing(student): assert 1 == 2
     }
 
 
+#: What a function does that a box has not, and what is told of it everywhere (endings of runs, kernel, prompt).
+LACKING = {
+    "__import__('socket').create_connection(('a.example', 80))": "this box has no network",
+    "__import__('subprocess').run(['ls'])": "no other program can be started in this box",
+    "__import__('numpy')": "numpy is not part of this box",
+    "open('/etc/x', 'w')": "/etc is not part of this box",
+}
+
+
+def test_what_a_box_has_not_is_told_in_a_verdict_too() -> None:
+    code = "def own(): return [][1]\n" + "".join(f"def f{at}(): {each}\n" for at, each in enumerate(LACKING))
+    tests = "def test_own(student): student.expect('own', returns=1)\n" + "".join(
+        f"def test_{at}(student): student.expect('f{at}', returns=1)\n" for at in range(len(LACKING))
+    )
+    (only,) = graded(tests, code)
+    own, *others = (message for _, message in told(only).values())
+    assert own == "own() raised IndexError: list index out of range, on line 1."
+    for (_, words), message in zip(LACKING.items(), others, strict=True):
+        first, last = message.split("\n")
+        assert " raised " in first
+        assert last.startswith(words)
+
+
 def test_arguments_of_pythons_own_types() -> None:
     tests = """
 import collections, datetime, decimal, fractions
