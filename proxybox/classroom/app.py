@@ -44,7 +44,7 @@ def app(config: Config) -> Edge:
         openapi_url=None, redirect_slashes=False,
     )  # fmt: skip
     inner.state.lesson = lesson
-    for router in (pages.router, student.router, teacher.router, teacher.guarded, events.router):
+    for router in (pages.router, student.router, teacher.router, teacher.guarded, teacher.whole, events.router):
         inner.include_router(router)
     bridge = None
     if config.lti:
@@ -61,5 +61,5 @@ def app(config: Config) -> Edge:
 async def _not_kept(request: fastapi.Request, error: Exception) -> fastapi.Response:
     """What a page is told of what could not be kept: nothing of it is kept then, and the page tries again."""
     log.error("%s: nothing can be kept: %s", visit(request.scope).id, error)
-    detail = "Nothing can be kept at the moment: tell your teacher. Is the disk of the teacher's computer full?"
+    detail = "Nothing can be kept at the moment. Is the disk of the teacher's computer full?"
     return await refused(request, Refusal("not-ready", detail, headers={"Retry-After": "2"}))

@@ -54,8 +54,8 @@ _READY: Final = 300.0
 #: The most checks that wait for one key, and keys that are remembered.
 _MOST_WAITING, _MOST_KEYS = 32, 10_000
 
-AT_FAULT: Final = "The tests of this exercise cannot be run. That is not your mistake. Tell your teacher."
-DIED: Final = "The tests were ended before they were done. Try again. If it happens again, tell your teacher."
+AT_FAULT: Final = "The tests of this exercise cannot be run. That is not your mistake."
+DIED: Final = "The tests were ended before they were done. Try again."
 TOO_LONG: Final = "The tests took too much time and were ended. Is there a loop that goes on for ever?"
 
 

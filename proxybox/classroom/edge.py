@@ -117,7 +117,9 @@ class Edge:
         host = headers.get(b"host", b"").decode("latin-1")
         if not self.lesson.config.answers_to(_without_port(host)):
             log.warning("a request for the host %r was refused (--name adds a name)", host[:200])
-            raise Refusal("forbidden", "This classroom is not reached under this name (proxybox classroom --name).")
+            raise Refusal(
+                "forbidden", "This classroom is not reached under this name. Open the address that your teacher shows."
+            )
         if headers.get(b"sec-fetch-site") == b"cross-site" and scope["path"].startswith(_ASKED_BY_PAGES):
             raise Refusal("forbidden", "Only pages of this classroom can ask this.")
         if scope["method"] in _SAFE or scope["path"] in _FROM_PLATFORMS:
@@ -138,9 +140,9 @@ class Edge:
             return _MOST_WITHOUT_PASS
         if self.lesson.config.lti and (path in _FROM_PLATFORMS or path in _FOR_PLATFORMS):
             return _MOST_OF_PLATFORM
-        if asking.seat is None and not asking.is_teacher:
+        if asking.seat is None and asking.authority is None:
             raise Refusal("unauthorized", "This browser has no seat here.")
-        if asking.seat is not None and not asking.is_teacher:
+        if asking.seat is not None and asking.authority is None:
             self.lesson.buckets.enter(asking.seat.id)
         return MOST_BODY
 

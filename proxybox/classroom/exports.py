@@ -12,10 +12,11 @@ from typing import Any, Final
 import attrs
 from starlette.responses import Response
 
+from proxybox.classroom.authority import Authority
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.records import HandIn, Ran
 from proxybox.classroom.results import is_outdated
-from proxybox.classroom.store import Connected
 from proxybox.serve.problems import Refusal
 from proxybox.teach.filenames import no_device
 from proxybox.teach.grades import Grade, GradeBook
@@ -30,42 +31,42 @@ _OUTDATED: Final = "The tests have changed since this grade was given."
 _MOST_PAIRS: Final = 500
 
 
-async def book_of(lesson: Lesson, exercise: str, of_class: str | None = None) -> GradeBook:
-    """Returns the grades of what was handed in, by all or by a class. Raises Refusal."""
+async def book_of(lesson: Lesson, authority: Authority, exercise: str, of_class: str | None = None) -> GradeBook:
+    """Returns the grades of what was handed in, by all that a teacher teaches or by a class. Raises Refusal."""
     sheet = lesson.sheet(exercise)
-    handins = await _handins(lesson, exercise, of_class)
-    names = _names(lesson)
-    grades = [_grade(each, names.get(each.seat, each.seat), sheet.basis) for each in handins]
+    handins = await _handins(lesson, authority, exercise, of_class)
+    names = _names(lesson, authority)
+    grades = [_grade(each, names[each.seat], sheet.basis) for each in handins]
     return GradeBook(title=sheet.title, grades=grades)
 
 
-async def _handins(lesson: Lesson, exercise: str, of_class: str | None) -> list[HandIn]:
-    """The latest hand-ins of an exercise, by all seats or by those of a class. Raises Refusal."""
-    classes = {"", *lesson.classes}
-    if of_class is not None and of_class not in classes:
+async def _handins(lesson: Lesson, authority: Authority, exercise: str, of_class: str | None) -> list[HandIn]:
+    """The latest hand-ins of an exercise, by all that a teacher teaches or by those of a class. Raises Refusal."""
+    known = {None, *filter(authority.covers_class, ("", *(each.id for each in lesson.classes)))}
+    if of_class not in known:
         raise Refusal("not-found", "There is no such class.")
-    ours = {seat.id for seat in lesson.seats if of_class in (None, seat.class_id)}
+    ours = {seat.id for seat in authority.seats(lesson.seats) if of_class in (None, seat.class_id)}
     return [each for each in await lesson.store.do(Connected.handins, None, exercise) if each.seat in ours]
 
 
-def _names(lesson: Lesson) -> dict[str, str]:
+def _names(lesson: Lesson, authority: Authority) -> dict[str, str]:
     """The names of seats, each once: a seat that was removed, or of another class, may have the name of another one."""
     names: dict[str, str] = {}
-    for seat in sorted(lesson.seats, key=lambda seat: seat.removed):
-        name, of_class = seat.name, lesson.classes.get(seat.class_id)
-        if name in names.values() and of_class is not None:
-            name += f" ({of_class.title})"
+    for seat in sorted(authority.seats(lesson.seats), key=lambda seat: seat.removed):
+        name, title = seat.name, lesson.classes.title(seat.class_id)
+        if name in names.values() and title:
+            name += f" ({title})"
         while name in names.values():
             name += " (removed)" if seat.removed else "'"
         names[seat.id] = name
     return names
 
 
-def _folders(lesson: Lesson) -> dict[str, str]:
+def _folders(lesson: Lesson, authority: Authority) -> dict[str, str]:
     """The names of folders for seats, each once, also where small letters are the same as capitals."""
     folders: dict[str, str] = {}
     taken: set[str] = set()
-    for seat, name in _names(lesson).items():
+    for seat, name in _names(lesson, authority).items():
         folder, number = _plain(name), 1
         while _folded(folder) in taken:
             number += 1
@@ -91,13 +92,13 @@ def _grade(handed: HandIn, name: str, basis: str) -> Grade:
     return attrs.evolve(grade, student=name, source="", submitted=at, late=handed.late, code=grade.code or code)
 
 
-async def alike(lesson: Lesson, exercise: str, of_class: str | None = None) -> dict[str, Any]:
+async def alike(lesson: Lesson, authority: Authority, exercise: str, of_class: str | None = None) -> dict[str, Any]:
     """Returns pairs of seats whose hand-ins are nearly the same, the most alike first, and whose are too short to say.
 
     Raises Refusal.
     """
     sheet = lesson.sheet(exercise)
-    handins = await _handins(lesson, exercise, of_class)
+    handins = await _handins(lesson, authority, exercise, of_class)
     book = GradeBook(
         title=sheet.title,
         grades=[Grade(student=each.seat, code=each.files.get(sheet.main, "")) for each in handins],
@@ -109,34 +110,39 @@ async def alike(lesson: Lesson, exercise: str, of_class: str | None = None) -> d
     }  # fmt: skip
 
 
-async def grades(lesson: Lesson, exercise: str, form: str, of_class: str | None = None) -> Response:
+async def grades(
+    lesson: Lesson, authority: Authority, exercise: str, form: str, of_class: str | None = None
+) -> Response:
     """Returns the grades of an exercise in one of the formats of `proxybox grade`. Raises Refusal."""
     if form not in WRITERS:
         raise Refusal("invalid", errors=[{"loc": ["query", "format"], "msg": f"allowed: {', '.join(WRITERS)}"}])
-    writer, book = WRITERS[form], await book_of(lesson, exercise, of_class)
+    writer, book = WRITERS[form], await book_of(lesson, authority, exercise, of_class)
     files = await asyncio.to_thread(lambda: dict(writer.files(book)))
     if not writer.per_submission:
         return attached(files[writer.file].encode(), f"{exercise}-{writer.file}", "application/octet-stream")
     return attached(zipped({f"{exercise}-{form}": files}), f"{exercise}-{form}.zip", "application/zip")
 
 
-async def all_code(lesson: Lesson) -> Response:
-    """Returns the files of all seats and exercises, and the hand-ins, as one archive."""
-    names = _folders(lesson)
+async def all_code(lesson: Lesson, authority: Authority) -> Response:
+    """Returns the files of all seats that a teacher teaches, and their hand-ins, as one archive."""
+    names = _folders(lesson, authority)
     texts = await lesson.store.do(Connected.texts)
     handins = await lesson.store.do(Connected.handins)
     folders: dict[str, Mapping[str, str | bytes]] = {}
     for seat, exercise, text in texts:
-        folders[f"{names[seat]}/{exercise}"] = text.files
+        if seat in names:
+            folders[f"{names[seat]}/{exercise}"] = text.files
     for each in handins:  # beside the folder with the student's own files: no name of an exercise has a space
-        folders[f"{names[each.seat]}/{each.exercise} (handed in)"] = each.files
+        if each.seat in names:
+            folders[f"{names[each.seat]}/{each.exercise} (handed in)"] = each.files
     return attached(await asyncio.to_thread(zipped, folders), "code.zip", "application/zip")
 
 
-async def all_runs(lesson: Lesson) -> Response:
-    """Returns the records of all runs as a table."""
-    names = _names(lesson)
-    return attached(_table(await lesson.store.do(Connected.runs), names), "runs.csv", "text/csv; charset=utf-8")
+async def all_runs(lesson: Lesson, authority: Authority) -> Response:
+    """Returns the records of all runs of seats that a teacher teaches, as a table."""
+    names = _names(lesson, authority)
+    runs = [ran for ran in await lesson.store.do(Connected.runs) if ran.seat in names]
+    return attached(_table(runs, names), "runs.csv", "text/csv; charset=utf-8")
 
 
 def _table(runs: Sequence[Ran], names: Mapping[str, str]) -> bytes:
@@ -145,7 +151,7 @@ def _table(runs: Sequence[Ran], names: Mapping[str, str]) -> bytes:
     writer.writerow(["name", "exercise", "kind", "at", "seconds", "status", "error"])
     for ran in runs:
         at = local_time(datetime.datetime.fromtimestamp(ran.at, datetime.UTC))
-        cells = (names.get(ran.seat, ran.seat), ran.exercise, ran.kind, at, ran.seconds, ran.status, ran.error)
+        cells = (names[ran.seat], ran.exercise, ran.kind, at, ran.seconds, ran.status, ran.error)
         writer.writerow([safe_cell(cell) if isinstance(cell, str) else cell for cell in cells])
     return (MARK + out.getvalue()).encode("utf-8", "backslashreplace")
 

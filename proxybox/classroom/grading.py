@@ -11,11 +11,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
-from proxybox.classroom.checks import Checks, ChecksClosed, Superseded, TooManyChecks
+from proxybox.classroom.checks import AT_FAULT, Checks, ChecksClosed, Superseded, TooManyChecks
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.records import HandIn
 from proxybox.classroom.results import bounded, is_outdated
 from proxybox.classroom.sheets import Sheet
-from proxybox.classroom.store import Connected, Store
+from proxybox.classroom.store import Store
 from proxybox.classroom.work import Work
 from proxybox.serve.problems import Refusal
 from proxybox.teach.grades import Grade
@@ -104,6 +105,11 @@ class Grading:
         graded = await self._work.grade(handed, CONVERTER.unstructure(grade), sheet.basis)
         for tell in self.on_graded:
             await tell(graded)
+
+    def note_fault(self, exercise: str, grade: Grade) -> None:
+        """Notes where it was the tests' fault that a student was told nothing: students need not say so."""
+        if grade.failed and (grade.message == AT_FAULT or any(test.fault for test in grade.tests)):
+            self._note(exercise, grade)
 
     def _note(self, exercise: str, grade: Grade) -> None:
         if grade.failed:

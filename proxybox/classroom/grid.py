@@ -7,13 +7,13 @@ import asyncio
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Final
 
 import attrs
 
 from proxybox.classroom.boxes import Boxes, Run
-from proxybox.classroom.hub import Hub
+from proxybox.classroom.hub import TEACHER, TEACHERS, Hub, topic_of_class
 from proxybox.classroom.records import Ran, Seat
 from proxybox.classroom.seats import Seats
 from proxybox.classroom.work import Work
@@ -24,7 +24,6 @@ _RHYTHM: Final = 0.5
 _MOST_KINDS, _MOST_TEXT = 500, 300
 #: What differs between errors of the same kind: quoted names, and numbers.
 _OWN: Final = re.compile(r"'[^']{0,200}'|\"[^\"]{0,200}\"|\b\d[\w.]*")
-TEACHER: Final = "teacher"
 
 
 @attrs.define
@@ -68,10 +67,6 @@ class Grid:
             "hand": seat.hand, "locked": seat.locked, "removed": seat.removed,
         }  # fmt: skip
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Returns the rows of all seats."""
-        return [self.row(seat) for seat in self._seats]
-
     # --- what happens -------------------------------------------------------------------------------------------------
 
     def touch(self, seat: str) -> None:
@@ -104,16 +99,17 @@ class Grid:
         self._errors_changed = True
         self._some.set()
 
-    def errors(self, exercise: str | None) -> list[dict[str, Any]]:
-        """Returns the commonest errors of an exercise, or of all, by how many seats had them."""
+    def errors(self, exercise: str | None, seats: Container[str]) -> list[dict[str, Any]]:
+        """Returns the commonest errors of an exercise, or of all, by how many of these seats had them."""
         found: dict[str, dict[str, str]] = {}
         for of, kinds in self._errors.items():
             if exercise is None or of == exercise:
-                for kind, seats in kinds.items():
-                    found.setdefault(kind, {}).update(seats)
+                for kind, errors in kinds.items():
+                    if theirs := {seat: error for seat, error in errors.items() if seat in seats}:
+                        found.setdefault(kind, {}).update(theirs)
         told: list[dict[str, Any]] = [
-            {"error": kind, "count": len(seats), "seats": list(seats), "example": next(iter(seats.values()))}
-            for kind, seats in found.items()
+            {"error": kind, "count": len(errors), "seats": list(errors), "example": next(iter(errors.values()))}
+            for kind, errors in found.items()
         ]
         return sorted(told, key=lambda each: -len(each["seats"]))[:100]
 
@@ -126,8 +122,15 @@ class Grid:
             self._some.clear()
             changed, self._changed = self._changed, set()
             for identity in changed:
-                self._hub.tell(TEACHER, "row", self.row(self._seats.find(identity)))
+                self._tell_row(self._seats.find(identity))
             if self._errors_changed:
                 self._errors_changed = False
-                self._hub.tell(TEACHER, "errors", {})
+                for topic in TEACHERS:
+                    self._hub.tell(topic, "errors", {})
             await asyncio.sleep(_RHYTHM)
+
+    def _tell_row(self, seat: Seat) -> None:
+        row = self.row(seat)
+        self._hub.tell(TEACHER, "row", row)
+        if seat.class_id:
+            self._hub.tell(topic_of_class(seat.class_id), "row", row)

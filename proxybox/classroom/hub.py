@@ -28,6 +28,17 @@ _SENT: Final = 1 << 16
 _SHOWN: Final = 1 << 19
 #: Seconds of silence after which a comment is sent, so that both sides notice when the other one is gone.
 _PULSE: Final = 15.0
+#: Topics: what all seats are told; what who has the key is told, of all seats; and what all instructors are.
+EVERYBODY: Final = "everybody"
+TEACHER: Final = "teacher"
+INSTRUCTORS: Final = "instructors"
+#: What concerns all who teach here.
+TEACHERS: Final = (TEACHER, INSTRUCTORS)
+
+
+def topic_of_class(class_id: str) -> str:
+    """What those are told who teach a class and not all, of its seats."""
+    return f"class:{class_id}"
 
 
 @attrs.frozen
@@ -173,6 +184,11 @@ class Hub:
         """Ends the streams of a topic, after what waits for them."""
         for reader in self._readers.get(topic, {}).values():
             reader.finish()
+
+    def forget(self, topic: str) -> None:
+        """Ends the streams of a topic that nobody will read again, after what waits for them."""
+        self.finish(topic)
+        self._topics.pop(topic, None)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 

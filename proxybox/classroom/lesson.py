@@ -1,7 +1,8 @@
 """A lesson: all that is going on in a class, in one object that the doors ask.
 
     doors ── Lesson ─┬─ seats: who is there         ├─ boxes: what they run      ├─ grid: what the teacher sees
-                     ├─ work: what they have made   ├─ checks: tests             └─ hub: who is told
+                     ├─ work: what they have made   ├─ checks: tests             ├─ instructors: who teaches whom
+                     ├─ everybody: what all do      ├─ classes: of platforms     └─ hub: who is told
 
 Rule: what a student asks for concerns the student's own seat, which a signed pass names, and never the request.
 """
@@ -11,22 +12,25 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from typing import Any, Final
 
+from proxybox.classroom.authority import WHOLE, Authority, Instructors
 from proxybox.classroom.boxes import Boxes, Run
 from proxybox.classroom.buckets import Buckets
 from proxybox.classroom.checks import Checks
+from proxybox.classroom.classes import Classes
 from proxybox.classroom.config import Config
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.course import Course, check_preload
+from proxybox.classroom.everybody import Everybody
 from proxybox.classroom.grading import Grading
-from proxybox.classroom.grid import TEACHER, Grid
-from proxybox.classroom.hub import Hub
+from proxybox.classroom.grid import Grid
+from proxybox.classroom.hub import EVERYBODY, INSTRUCTORS, TEACHER, TEACHERS, Hub
 from proxybox.classroom.markdown import to_html
-from proxybox.classroom.models import Save, SeatChange, ShareRequest
+from proxybox.classroom.models import Save, SeatChange
 from proxybox.classroom.passes import Passes, new_code
 from proxybox.classroom.reading import (
-    LANGUAGE,
     CourseFiles,
     ReadAnew,
     course_of,
@@ -34,30 +38,19 @@ from proxybox.classroom.reading import (
     policies_of,
     sheets_of,
 )
-from proxybox.classroom.records import Class, HandIn, Ran, Saved, Seat, Text
+from proxybox.classroom.records import HandIn, Ran, Saved, Seat, Text
 from proxybox.classroom.results import handed_as_json, has_failed, results_as_json
-from proxybox.classroom.seats import Seats
-from proxybox.classroom.sheets import Sheet
-from proxybox.classroom.store import Connected, Store
+from proxybox.classroom.seats import Seats, seat_as_json
+from proxybox.classroom.service import service_of
+from proxybox.classroom.sheets import Sheet, find_sheet
+from proxybox.classroom.store import Store
 from proxybox.classroom.work import Work
-from proxybox.policies import Policy
-from proxybox.serve import config as serving
 from proxybox.serve.database import StoreError
 from proxybox.serve.problems import Refusal
-from proxybox.serve.service import Service
 from proxybox.teach.records import CONVERTER
 
-#: Seconds that a program waits for its student's input, and after which an unused box sleeps, and ends.
-_INPUT_WAIT, _SLEEP, _END = 600.0, 20.0, 300.0
 #: Seconds between two looks at the course's files, and at what another process wants graded.
 _LOOK: Final = 1.0
-#: Lines of each worker beyond one for each seat.
-_SPARE: Final = 8
-#: How many pieces of code are shared at once, and the characters of one: all browsers get all of them.
-_MOST_SHARES: Final = 50
-_MOST_SHARED: Final = 100_000
-#: Topics that all seats read.
-EVERYBODY: Final = "everybody"
 
 
 class Lesson:
@@ -76,19 +69,17 @@ class Lesson:
         self.hub, self.buckets = Hub(), Buckets()
         os.makedirs(config.data, mode=0o700, exist_ok=True)
         self.store = Store(os.path.join(config.data, "classroom.sqlite"))
-        self.service = _service(config.data, self.course, policies, self._most_seats)
+        self.service = service_of(config.data, self.course, policies, self._most_seats)
         self.checks = Checks(guest=self.course.guest, packages=self.course.packages)
         self.work = Work(self.store, self.sheets)
         self.grading = Grading(self.store, self.work, self.checks, self.sheets)
         self.grading.on_graded.append(self._tell_graded)
         self._faults_told: dict[str, str] = {}
-        self.is_locked = self.is_frozen = False
-        self.pushed: str | None = None
-        self.code = self.teacher_key = ""
+        self.everybody = Everybody(self.store, self.hub, self.sheets, self.work, self.tell_state)
+        self.instructors = Instructors(self.hub)
+        self.teacher_key = ""
         self.teacher_generation = 1
-        self.addresses: tuple[str, ...] = ()
-        self.classes: dict[str, Class] = {}
-        self.shares: dict[str, dict[str, Any]] = {}
+        self.classes: Classes
         self.passes: Passes
         self.seats: Seats
         self.grid: Grid
@@ -118,28 +109,15 @@ class Lesson:
         self._behind(self._look())
 
     async def _load(self) -> None:
-        facts = {"secret": secrets.token_urlsafe(32), "code": new_code(3, 3), "teacher_key": new_code(5, 5, 5)}
-        for name, fresh in facts.items():
-            facts[name] = await self._fact(name, fresh)
-        self.code, self.teacher_key = facts["code"], facts["teacher_key"]
-        self.passes = Passes(facts["secret"])
-        self.teacher_generation = await self._fact("teacher_generation", 1)
-        self.is_locked, self.is_frozen = await self._fact("locked", False), await self._fact("frozen", False)
-        pushed = await self._fact("pushed", None)
-        self.pushed = pushed if pushed in self.sheets else None
-        self.shares = {each["id"]: each for each in await self.store.do(Connected.shares)}
-        self.classes = {each.id: each for each in await self.store.do(Connected.classes)}
+        self.passes = Passes(await self.store.do(Connected.settled_fact, "secret", secrets.token_urlsafe(32)))
+        self.teacher_key = await self.store.do(Connected.settled_fact, "teacher_key", new_code(5, 5, 5))
+        self.teacher_generation = await self.store.do(Connected.settled_fact, "teacher_generation", 1)
+        await self.everybody.load()
+        self.classes = Classes(self.store, await self.store.do(Connected.classes), self.tell_state)
         self.seats = Seats(self.store, await self.store.do(Connected.seats), self._most_seats)
         await self.work.load()
         self.grid = Grid(self.hub, self.seats, self.work)
         self.grid.load(await self.store.do(Connected.last_errors))
-
-    async def _fact(self, name: str, fresh: Any) -> Any:
-        """What is kept under a name; where nothing is, something fresh, which is kept from now on."""
-        kept = await self.store.do(Connected.fact, name)
-        if kept is None:
-            await self.store.do(Connected.set_fact, name, fresh)
-        return fresh if kept is None else kept
 
     async def close(self) -> None:
         """Ends all streams and boxes, and closes the database; to be called once or more often."""
@@ -186,7 +164,7 @@ class Lesson:
             if anew is not None:
                 await self._take_over(anew)
             if anew is not None or self.files.fault != before:
-                self.hub.tell(TEACHER, "state", self.state_as_json())
+                self.tell_state()
 
     async def _take_over(self, anew: ReadAnew) -> None:
         before = self.course_as_json()
@@ -194,29 +172,27 @@ class Lesson:
         self.sheets.clear()
         self.sheets.update(anew.sheets)
         self._places.update(anew.places)  # those that are gone stay for what runs there
-        self.pushed = self.pushed if self.pushed in self.sheets else None
+        self.everybody.keep_known()
         for exercise in anew.changed:
             self.grading.faults.pop(exercise, None)
         ungraded = [each for each in self.work.handed.values() if each.exercise in anew.changed and has_failed(each)]
         await self.grading.again(ungraded)
         if anew.changed or before != self.course_as_json():
-            for topic in (EVERYBODY, TEACHER):
+            for topic in (EVERYBODY, *TEACHERS):
                 self.hub.tell(topic, "course", {"changed": anew.changed})
 
     # --- what a student sees ------------------------------------------------------------------------------------------
 
     def sheet(self, exercise: str) -> Sheet:
         """Returns an exercise. Raises Refusal."""
-        if exercise not in self.sheets:
-            raise Refusal("not-found", "There is no such exercise.")
-        return self.sheets[exercise]
+        return find_sheet(self.sheets, exercise)
 
     def me(self, seat: Seat) -> dict[str, Any]:
         """Returns what a seat's page begins with."""
         run = self.boxes.running(seat.id)
         return {
-            "seat": seat_as_json(seat), "course": self.course_as_json(seat.id), "frozen": self.is_frozen,
-            "pushed": self.pushed, "shares": list(self.shares.values()), "run": None if run is None else run.as_json(),
+            "seat": seat_as_json(seat), "course": self.course_as_json(seat.id), **self.everybody.as_json(),
+            "shares": list(self.everybody.shares.values()), "run": None if run is None else run.as_json(),
             "event": self.hub.position, "time": time.time(),
         }  # fmt: skip
 
@@ -295,7 +271,7 @@ class Lesson:
     async def complete(self, seat: Seat, exercise: str, code: str, cursor: int) -> dict[str, Any]:
         """Returns what may stand at the cursor. Raises Refusal."""
         text = await self.work.text(seat.id, self.sheet(exercise))
-        if self.is_frozen or seat.locked or seat.removed:  # what completes names runs the program's code
+        if self.everybody.is_frozen or seat.locked or seat.removed:  # what completes names runs the program's code
             return {"start": cursor, "matches": []}
         return await self.boxes.complete(seat.id, exercise, code, cursor, text.files)
 
@@ -307,6 +283,8 @@ class Lesson:
 
         async def work(run: Run) -> dict[str, Any]:
             grade = await self.grading.check(seat.id, sheet, kept.files)
+            self.grading.note_fault(exercise, grade)
+            self._tell_faults()
             checked = await self.work.keep_result(seat.id, exercise, CONVERTER.unstructure(grade), sheet.basis)
             told = {"run": run.id, "exercise": exercise, "results": results_as_json(checked, sheet.basis)}
             self.hub.tell(f"seat:{seat.id}", "checked", told)
@@ -322,7 +300,7 @@ class Lesson:
         return await self.work.text(seat.id, self.sheet(exercise))
 
     def _check_free(self, seat: Seat) -> None:
-        if self.is_frozen:
+        if self.everybody.is_frozen:
             raise Refusal("locked", "Your teacher has paused all programs. Look at the teacher.")
         if seat.locked or seat.removed:
             raise Refusal("locked", "Your teacher has locked this seat.")
@@ -339,25 +317,29 @@ class Lesson:
     async def _tell_graded(self, graded: HandIn) -> None:
         """Tells the student what may be told of a grade, and the teacher."""
         sheet = self.sheets.get(graded.exercise)
-        told = {
-            "exercise": graded.exercise,
-            "handed_in": handed_as_json(graded, None if sheet is None else sheet.basis),
-        }
+        basis = None if sheet is None else sheet.basis
+        told = {"exercise": graded.exercise, "handed_in": handed_as_json(graded, basis)}
+        if self.work.is_now(graded):
+            told["results"] = results_as_json(self.work.results[graded.seat, graded.exercise], basis)
         self.hub.tell(f"seat:{graded.seat}", "graded", told)
         self.grid.touch(graded.seat)
+        self._tell_faults()
+
+    def _tell_faults(self) -> None:
         if self.grading.faults != self._faults_told:
             self._faults_told = dict(self.grading.faults)
-            self.hub.tell(TEACHER, "state", self.state_as_json())
+            self.tell_state()
 
-    async def grade_again(self, exercise: str | None) -> int:
+    async def grade_again(self, exercise: str | None, authority: Authority) -> int:
         """Has the latest hand-ins of an exercise, or of all, graded once more, by the tests as they stand on the disk.
 
-        Returns how many. Raises Refusal.
+        Returns how many; they are of seats that this teacher teaches. Raises Refusal.
         """
         await self.reread()
         if exercise is not None:
             self.sheet(exercise)
-        latest = [each for (_, of), each in self.work.handed.items() if exercise in (None, of)]
+        ours = {seat.id for seat in authority.seats(self.seats)}
+        latest = [each for (seat, of), each in self.work.handed.items() if exercise in (None, of) and seat in ours]
         count = await self.grading.again(latest)
         for each in latest:
             self.grid.touch(each.seat)
@@ -382,14 +364,10 @@ class Lesson:
         self.grid.ran(run, ran)
         await self.store.do(Connected.keep_run, ran)
 
-    async def keep_class(self, kept: Class, seat: Seat) -> None:
-        """Keeps a class of a learning platform, and that a seat belongs to it."""
-        if self.classes.get(kept.id) != kept:
-            self.classes[kept.id] = kept
-            await self.store.do(Connected.keep_class, kept)
-            self.hub.tell(TEACHER, "state", self.state_as_json())
-        if seat.class_id != kept.id:
-            seat.class_id = kept.id
+    async def belongs_to(self, seat: Seat, class_id: str) -> None:
+        """Notes of which class a seat is."""
+        if seat.class_id != class_id:
+            seat.class_id = class_id
             await self.seats.keep(seat)
         self.grid.touch(seat.id)
 
@@ -419,98 +397,32 @@ class Lesson:
         await self.store.do(Connected.set_fact, "teacher_generation", self.teacher_generation)
         self.hub.finish(TEACHER)
 
-    async def lock(self, locked: bool) -> None:
-        """Keeps others from joining."""
-        self.is_locked = locked
-        await self._note("locked", locked)
-
     async def freeze(self, frozen: bool) -> None:
-        """Pauses everybody: nothing can be run, and what runs is stopped. What is typed is kept."""
-        self.is_frozen = frozen
-        await self._note("frozen", frozen)
+        """Pauses everybody, and stops what runs."""
+        await self.everybody.freeze(frozen)
         if frozen:
             for seat in self.seats:
                 if (run := self.boxes.running(seat.id)) is not None:
                     with contextlib.suppress(Refusal):
                         await self.boxes.stop(seat.id, run.id)
-        self.hub.tell(EVERYBODY, "freeze", {"frozen": frozen})
 
-    async def push(self, exercise: str | None) -> None:
-        """Has all open an exercise; None: each the own one again. Raises Refusal."""
-        self.pushed = None if exercise is None else self.sheet(exercise).id
-        await self._note("pushed", self.pushed)
-        self.hub.tell(EVERYBODY, "push", {"exercise": self.pushed})
+    def tell_state(self) -> None:
+        """Tells all who teach here what holds now."""
+        if hasattr(self, "classes"):  # else nobody is there yet
+            self.hub.tell(TEACHER, "state", self.state_as_json(WHOLE))
+            self.hub.tell(INSTRUCTORS, "state", self._state_of_all())
 
-    async def new_code(self) -> None:
-        """Makes another join code; who has joined stays."""
-        self.code = new_code(3, 3)
-        await self._note("code", self.code)
+    def _state_of_all(self) -> dict[str, Any]:
+        return {**self.everybody.as_json(), "grading_faults": self.grading.faults}
 
-    async def _note(self, fact: str, value: Any) -> None:
-        await self.store.do(Connected.set_fact, fact, value)
-        self.hub.tell(TEACHER, "state", self.state_as_json())
-
-    def state_as_json(self) -> dict[str, Any]:
-        """Returns what holds for the whole class."""
-        join = {"code": self.code, "addresses": list(self.addresses), "locked": self.is_locked}
-        return {
-            "join": join, "frozen": self.is_frozen, "pushed": self.pushed, "course_fault": self.files.fault,
-            "grading_faults": self.grading.faults,
-            "classes": [{"id": each.id, "title": each.title} for each in self.classes.values()],
-        }  # fmt: skip
-
-    async def share(self, asked: ShareRequest) -> dict[str, Any]:
-        """Shows code to all: the teacher's, or a student's without the name. Raises Refusal."""
-        sheet = self.sheet(asked.exercise)
-        files: Mapping[str, str] | None = asked.files
-        if asked.seat is not None:
-            files = (await self.work.text(self.seats.find(asked.seat).id, sheet)).files
-        if not files:
-            raise Refusal("invalid", errors=[{"loc": ["body", "files"], "msg": "there are none"}])
-        if sum(map(len, files.values())) > _MOST_SHARED:
-            raise Refusal("too-large", "This is too much code to show to all.")
-        if len(self.shares) >= _MOST_SHARES:
-            raise Refusal("conflict", "Too many pieces of code are shared. Stop sharing some.")
-        share: dict[str, Any] = {
-            "id": secrets.token_urlsafe(9), "title": asked.title, "exercise": sheet.id, "files": dict(files),
-            "by": "teacher" if asked.seat is None else "student", "at": time.time(),
-        }  # fmt: skip
-        await self.store.do(Connected.keep_share, share)
-        self.shares[share["id"]] = share
-        for topic in (EVERYBODY, TEACHER):
-            self.hub.tell(topic, "share", share)
-        return share
-
-    async def unshare(self, identity: str) -> None:
-        """Stops showing code. Raises Refusal."""
-        if self.shares.pop(identity, None) is None:
-            raise Refusal("not-found", "This is not shared.")
-        await self.store.do(Connected.remove_share, identity)
-        for topic in (EVERYBODY, TEACHER):
-            self.hub.tell(topic, "unshare", {"id": identity})
+    def state_as_json(self, authority: Authority) -> dict[str, Any]:
+        """Returns what a teacher is told of what holds: an instructor nothing of how one joins, and of files here."""
+        classes = [{"id": each.id, "title": each.title} for each in self.classes if authority.covers_class(each.id)]
+        told = {**self._state_of_all(), "classes": classes, "whole": authority.is_whole}
+        if authority.is_whole:
+            told |= {"join": self.everybody.joining_as_json(), "course_fault": self.files.fault}
+        return told
 
 
 def _syllabus(course: Course) -> str:
     return to_html(course.syllabus, pictures=course.folder)
-
-
-def seat_as_json(seat: Seat) -> dict[str, Any]:
-    """Returns what a student is told of the own seat."""
-    return {
-        "id": seat.id, "name": seat.name, "personal": seat.personal, "hand": seat.hand, "exercise": seat.exercise,
-        "locked": seat.locked,
-    }  # fmt: skip
-
-
-def _service(data: str, course: Course, policies: Mapping[str, Policy], seats: int) -> Service:
-    """The service that has the boxes."""
-    language = serving.Language(guest=course.guest, packages=course.packages)
-    workers = len(os.sched_getaffinity(0))
-    limits = serving.ServiceLimits(input_wait=_INPUT_WAIT, live=seats, queue=8 * seats + 64)
-    sessions = serving.ServiceSessions(most=3 * seats + 8, share=3, sleep_after=_SLEEP, end_after=_END, records=False)
-    config = serving.Config(
-        listen="127.0.0.1:0", data=os.path.join(data, "boxes"), workers=workers, express=False, slots=1,
-        live=seats // workers + _SPARE, policies=policies,
-        languages={LANGUAGE: language}, drain=0.0, limits=limits, sessions=sessions,
-    )  # fmt: skip
-    return Service(config, has_keys=False)  # passes say who may (passes.py)

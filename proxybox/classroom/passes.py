@@ -1,4 +1,4 @@
-"""Who a browser is: a signed cookie for a seat, and one for the teacher.
+"""Who a browser is: a signed cookie for a seat, and one for the teacher who has the key. (Instructors: authority.py.)
 
 A pass names its seat and that seat's generation, so that all passes of a seat can be made void at once. It holds no
 secret, and nobody can make one without the key, which never leaves the class's database.
@@ -36,7 +36,8 @@ class Passes:
 
     def __init__(self, secret: str) -> None:
         self._seats = URLSafeSerializer(secret, salt="proxybox.classroom.seat")
-        self._teachers = URLSafeSerializer(secret, salt="proxybox.classroom.teacher")
+        # The salt of before was that of instructors, too, who were given the pass of the whole classroom.
+        self._teachers = URLSafeSerializer(secret, salt="proxybox.classroom.teacher.key")
 
     def for_seat(self, seat: str, generation: int) -> str:
         """Returns the pass of a seat."""
@@ -50,11 +51,11 @@ class Passes:
         return None
 
     def for_teacher(self, generation: int) -> str:
-        """Returns the teacher's pass."""
+        """Returns the pass of who has the key."""
         return str(self._teachers.dumps(generation))
 
     def is_teacher(self, told: str | None, generation: int) -> bool:
-        """Whether this is the teacher's pass."""
+        """Whether this is the pass of who has the key."""
         return bool(_loaded(self._teachers, told) == generation)
 
 

@@ -14,12 +14,13 @@ import attrs
 from proxybox.classroom.alone import ClassroomError, alone
 from proxybox.classroom.checks import Checks
 from proxybox.classroom.config import Config
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.grading import Grading
 from proxybox.classroom.reading import course_of, sheets_of
 from proxybox.classroom.records import HandIn
 from proxybox.classroom.results import Score, has_failed, is_outdated, score_of
 from proxybox.classroom.sheets import Sheet
-from proxybox.classroom.store import Connected, Store
+from proxybox.classroom.store import Store
 from proxybox.classroom.work import Work
 from proxybox.policies.errors import nearest
 

@@ -23,7 +23,6 @@ from proxybox.classroom.app import app
 from proxybox.classroom.certificates import CertificateError
 from proxybox.classroom.config import LAN, Config
 from proxybox.classroom.edge import Edge
-from proxybox.classroom.grid import TEACHER
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.place import Place
 from proxybox.classroom.showing import Told, as_json, show
@@ -90,7 +89,7 @@ def run(config: Config, manner: Manner) -> int:
         held.write(f"process {os.getpid()}, {place.addresses[0]}")
         held.flush()
         edge = app(place.config)
-        edge.lesson.addresses = place.addresses
+        edge.lesson.everybody.addresses = place.addresses
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(edge, listener, place, manner))
     return 0
@@ -141,15 +140,15 @@ async def _watch(lesson: Lesson, place: Place, manner: Manner) -> None:
             log.warning("the certificate stays as it was: %s", error)
             continue
         if has_moved:
-            lesson.addresses = place.addresses
-            lesson.hub.tell(TEACHER, "state", lesson.state_as_json())
+            lesson.everybody.addresses = place.addresses
+            lesson.tell_state()
             told = f"; the certificate's SHA-256 is {place.fingerprint}" if place.fingerprint else ""
             manner.say(f"Students open {place.addresses[0]} now{told}.")
 
 
 def _told(lesson: Lesson, place: Place) -> Told:
     return Told(
-        title=lesson.course.title, addresses=place.addresses, code=lesson.code,
+        title=lesson.course.title, addresses=place.addresses, code=lesson.everybody.code,
         teacher=f"{place.teacher}/teacher#{lesson.teacher_key}", course=str(lesson.course.folder),
         data=lesson.config.data, fingerprint=place.fingerprint, is_local=lesson.config.is_local,
     )  # fmt: skip

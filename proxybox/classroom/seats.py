@@ -10,11 +10,12 @@ import time
 import unicodedata
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.passes import is_same, new_code
 from proxybox.classroom.records import Seat
-from proxybox.classroom.store import Connected, Store
+from proxybox.classroom.store import Store
 from proxybox.serve.problems import Refusal
 from proxybox.terminal.harmless import on_one_line
 
@@ -26,6 +27,14 @@ log = logging.getLogger("proxybox.classroom")
 _MOST_WRONG, _MOST_WRONG_OF_ALL, _MINUTE = 60, 1_000, 60.0
 #: Addresses whose wrong codes are counted.
 _MOST_ADDRESSES: Final = 10_000
+
+
+def seat_as_json(seat: Seat) -> dict[str, Any]:
+    """Returns what a student is told of the own seat."""
+    return {
+        "id": seat.id, "name": seat.name, "personal": seat.personal, "hand": seat.hand, "exercise": seat.exercise,
+        "locked": seat.locked,
+    }  # fmt: skip
 
 
 class Attempts:

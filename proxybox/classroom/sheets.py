@@ -11,6 +11,7 @@ import attrs
 from proxybox.classroom import course
 from proxybox.classroom.markdown import to_html
 from proxybox.policies import Policy
+from proxybox.serve.problems import Refusal
 from proxybox.teach.exercise import FILE, Exercise
 from proxybox.teach.grading import Packed, digest_of, pack
 
@@ -49,6 +50,13 @@ class Sheet:
             "id": self.id, "title": self.title, "text_html": self.html, "file": self.main, "deadline": self.deadline,
             "others": sorted(self.beside),
         }  # fmt: skip
+
+
+def find_sheet(sheets: Mapping[str, Sheet], exercise: str) -> Sheet:
+    """Returns an exercise of a course. Raises Refusal."""
+    if exercise not in sheets:
+        raise Refusal("not-found", "There is no such exercise.")
+    return sheets[exercise]
 
 
 def sheet_of(lesson: course.Lesson) -> Sheet:

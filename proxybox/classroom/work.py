@@ -12,11 +12,12 @@ from typing import Any
 
 import attrs
 
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.models import MOST_FILES, MOST_TOGETHER, Save
 from proxybox.classroom.records import Checked, HandIn, Saved, Text
-from proxybox.classroom.results import mark_as_json, score_as_json
+from proxybox.classroom.results import has_failed, mark_as_json, score_as_json
 from proxybox.classroom.sheets import Sheet
-from proxybox.classroom.store import Connected, Store
+from proxybox.classroom.store import Store
 from proxybox.serve.problems import Refusal
 
 #: How many saves of a seat and an exercise are remembered, so that one that comes twice is kept once; and of how many.
@@ -108,6 +109,7 @@ class Work:
         graded = await self._store.do(Connected.grade, handed.id, Checked(time.time(), grade, basis))
         if graded is not None:
             self._know(graded)
+            await self._take_over(graded)
         return graded or handed
 
     async def grade_again(self, handed: Iterable[HandIn]) -> None:
@@ -139,9 +141,30 @@ class Work:
 
     async def keep_result(self, seat: str, exercise: str, grade: Any, basis: str) -> Checked:
         """Keeps what came of tests (sheets.py), and returns it."""
-        checked = self.results[seat, exercise] = Checked(time.time(), grade, basis)
-        await self._store.do(Connected.keep_result, seat, exercise, checked)
+        checked = Checked(time.time(), grade, basis)
+        await self._keep_result(seat, exercise, checked)
         return checked
+
+    async def _keep_result(self, seat: str, exercise: str, checked: Checked) -> None:
+        self.results[seat, exercise] = checked
+        await self._store.do(Connected.keep_result, seat, exercise, checked)
+
+    async def _take_over(self, graded: HandIn) -> None:
+        """Keeps a hand-in's grade as what the tests say now, where nothing was tested since.
+
+        Else the state before the hand-in would stand beside its grade as that of now. It has the time of the hand-in,
+        so that the grade by mended tests takes its place, too.
+        """
+        key = graded.seat, graded.exercise
+        before, latest = self.results.get(key), self.handed.get(key)
+        is_latest = latest is not None and latest.id == graded.id and not has_failed(graded)
+        if is_latest and graded.grade is not None and (before is None or before.at <= graded.at):
+            await self._keep_result(*key, Checked(graded.at, graded.grade, graded.basis))
+
+    def is_now(self, graded: HandIn) -> bool:
+        """Whether a hand-in's grade is what the tests say now: nothing was tested since."""
+        now = self.results.get((graded.seat, graded.exercise))
+        return now is not None and now.at == graded.at
 
     async def next_hint(self, seat: str, sheet: Sheet) -> int:
         """Counts one more hint, and returns its number, from 1. Raises Refusal when there are no more."""

@@ -1,8 +1,9 @@
 """What a submission has printed and answered in one test, for the verdict.
 
-A test that raises an exception of its own has not said what it thinks of the submission. Where the submission had
-answered before, its author is told the answers: mostly the test has used one that is not what it was meant to be, such
-as the None of a function that lacks its return. Whether that is so is decided in `settling`, where model solutions are.
+A test that raises an exception of its own, or whose assertion has no message, has not said what it thinks of the
+submission. Where the submission had answered before, its author is told the answers: mostly one of them is not what it
+was meant to be, such as the None of a function that lacks its return. Whether an exception comes from that is decided
+in `settling`, where model solutions are.
 """
 
 import dis
@@ -63,6 +64,11 @@ class Heard:
         names = ", ".join(map(shown, sorted(files)[:_MOST_FILES])) or "no file"
         printed = shown(stdout) if stdout else "nothing"
         self._answers.append(f"the program printed {printed} and wrote {names}")
+
+    def refused(self) -> str:
+        """What the author is told where an assertion without words has failed; empty where nothing was answered."""
+        words = [f"{answer}." for answer in self._answers]
+        return "\n".join([*words, "The test expects something else."]) if words else ""
 
     def used_in(self, error: BaseException) -> str:
         """What the author is told where the test has used the answers and raised this; empty where there are none.

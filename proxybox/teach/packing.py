@@ -2,6 +2,8 @@
 
     value               plain data, as it is
     list, tuple, dict   one that holds something else; a dict is a dict of places, and a list of what is at these
+    set, frozenset      one whose members are not plain, such as dates or frozensets: a list of them
+    pairs               a dict with such keys: a list of these, and a list of what is at them
     known               a value of a type of Python's own, by what it is made of: (name of the type, parts)
     object              what stays in its box: (number, what it is in words)
     source              a function as text, for the box to make: (text, name)
@@ -26,6 +28,10 @@ _PACKED_LEVELS = 20
 #: Bits of a number, and characters of digits and of an exponent, that a known value may have, and values of a range. A
 #: test that goes on with larger ones would take time and memory that nobody pays for.
 _MOST_BITS, _MOST_DIGITS, _MOST_IN_RANGE = 1 << 14, 5000, 1_000_000
+
+#: Members of a set, or keys, that are not plain, and those of them that may have the same hash. What is built of more
+#: could be made slow by hashes that were chosen for it (values.py looks at those of plain ones).
+_MOST_KEYS, _MOST_OF_HASH = 1000, 16
 
 _SCALARS = frozenset((type(None), bool, int, float, str, bytes))
 _PLAIN = (type(None), int, float, str, bytes, bytearray, memoryview)
@@ -73,9 +79,13 @@ def _are_plain(container: object, values: Any, levels: int, seen: set[int]) -> b
     return all(is_plain(each, levels - 1, seen) for each in values)
 
 
-def _is_key(value: object) -> bool:
+def _is_key(value: object, levels: int = MOST_LEVELS) -> bool:
     """Whether it arrives as what can be a key. A frozenset arrives as a set."""
-    return type(value) in _SCALARS or (not isinstance(value, frozenset) and is_plain(value))
+    if type(value) in _SCALARS or not levels:
+        return True
+    if isinstance(value, tuple):
+        return all(_is_key(each, levels - 1) for each in value)
+    return not isinstance(value, frozenset) and is_plain(value)
 
 
 def _is_of(kind: type, module: str, name: str) -> bool:
@@ -98,10 +108,34 @@ def pack(
         if isinstance(value, dict) and all(map(_is_key, value)):
             places = {key: place for place, key in enumerate(value)}
             return "dict", (places, [pack(each, refer, inside) for each in value.values()])
+        if isinstance(value, (dict, set, frozenset)):
+            keys = _pack_keys(value, _PACKED_LEVELS - len(inside))
+            if keys is not None and isinstance(value, dict):
+                return "pairs", (keys, [pack(each, refer, inside) for each in value.values()])
+            if keys is not None:
+                return "set", keys
         name, parts = _parts(value)
         if name:
             return "known", (name, pack(parts, refer, inside))
     return refer(value)
+
+
+def _pack_keys(values: Any, levels: int) -> list[tuple[str, Any]] | None:
+    """Members of a set, or keys; None where one of them is an object, or where they are too many."""
+    if len(values) > _MOST_KEYS:
+        return None
+    packed = [_pack_key(each, levels) for each in values]
+    return None if None in packed else [each for each in packed if each is not None]
+
+
+def _pack_key(value: Any, levels: int) -> tuple[str, Any] | None:
+    if _is_key(value):
+        return "value", value
+    if levels and isinstance(value, (tuple, frozenset)):
+        inner = _pack_keys(value, levels - 1)
+        return None if inner is None else ("tuple" if isinstance(value, tuple) else "frozenset", inner)
+    name, parts = _parts(value)
+    return ("known", (name, ("value", parts))) if name in _KNOWN else None
 
 
 def _parts(value: Any) -> tuple[str, Any]:
@@ -110,7 +144,8 @@ def _parts(value: Any) -> tuple[str, Any]:
     if kind in _VIEWS:
         name, parts = _VIEWS[kind]
         made = parts(value)
-        return (name, made) if name == "dict_values" or all(map(_is_key, made)) else ("", None)
+        can_be = name == "dict_values" or all(map(_is_key, made)) or _pack_keys(made, _PACKED_LEVELS) is not None
+        return (name, made) if can_be else ("", None)
     if _is_of(kind, "collections", "deque"):
         return "deque", list(value)
     for name, (module, parts, _) in _KNOWN.items():
@@ -155,6 +190,15 @@ def unpack(packed: Any, resolve: Callable[[str, Any], Any]) -> Any:
             raise ValueError("no places")
         made = [unpack(each, resolve) for each in inner]
         return {key: made[place] for key, place in places.items()}
+    if kind in ("set", "frozenset") and isinstance(held, list):
+        members = _keys([unpack(each, _no_object) for each in held])
+        return set(members) if kind == "set" else frozenset(members)
+    if kind == "pairs":
+        keys, inner = _pair(held, list, list)
+        if len(keys) != len(inner):
+            raise ValueError("no pairs")
+        made = _keys([unpack(each, _no_object) for each in keys])
+        return dict(zip(made, [unpack(each, resolve) for each in inner]))  # noqa: B905 - Python 3.9
     if kind == "known":
         name, inside = _pair(held, str, tuple)
         return _made(name, unpack(inside, resolve))
@@ -165,6 +209,26 @@ def _pair(held: Any, first: type, second: type) -> Any:
     if isinstance(held, tuple) and len(held) == 2 and isinstance(held[0], first) and isinstance(held[1], second):
         return held
     raise ValueError("no pair")
+
+
+def _no_object(kind: str, held: Any) -> Any:
+    raise ValueError("no key")
+
+
+def _keys(made: list[Any]) -> list[Any]:
+    """What may become the members of a set, or keys: different ones, and few of one hash. Raises ValueError."""
+    if len(made) > _MOST_KEYS:
+        raise ValueError("too many keys")
+    counts: dict[int, int] = {}
+    try:
+        for each in made:
+            own = hash(each)
+            counts[own] = counts.get(own, 0) + 1
+    except (TypeError, RecursionError) as error:  # a list, a signalling NaN
+        raise ValueError("no keys") from error
+    if max(counts.values(), default=0) > _MOST_OF_HASH or len(set(made)) < len(made):
+        raise ValueError("no keys")
+    return made
 
 
 def _number(value: object) -> int:

@@ -15,7 +15,7 @@ from proxybox.teach.exercise import Exercise, ExerciseError
 from proxybox.teach.grades import Verdict
 from proxybox.teach.submissions import Submission
 
-AT_FAULT: Final = "The test itself is at fault. Tell your teacher."
+AT_FAULT: Final = "The test itself is at fault, and not this program."
 #: The most model solutions that are tried.
 _MOST_MODELS = 3
 #: The verdicts of one submission, in the order of the tests.

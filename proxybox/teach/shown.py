@@ -11,6 +11,7 @@ from proxybox.terminal.harmless import on_one_line
 MOST_OF_VALUE: Final = 200
 _BRACKETS: Final[Mapping[type, tuple[str, str]]] = {
     list: ("[", "]"), tuple: ("(", ")"), set: ("{", "}"), dict: ("{", "}"), deque: ("deque([", "])"),
+    frozenset: ("frozenset({", "})"),
     type({}.keys()): ("dict_keys([", "])"), type({}.values()): ("dict_values([", "])"),
     type({}.items()): ("dict_items([", "])"),
 }  # fmt: skip

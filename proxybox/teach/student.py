@@ -344,7 +344,8 @@ def failure(told: str, result: Result, file: str, more: str = "") -> tuple[str, 
     words = one_line(error.message.replace(f" ({file}, line {line})", ""))
     what = f"raised {one_line(error.type)}{f': {words}' if words else ''}"
     meant = f" {_NO_MORE}" if error.type == "EOFError" else ""
-    return f"{told} {what}{where}{more}.{meant}", str(result.status), line
+    why = "".join(f"\n{one_line(each.text)}" for each in result.explanations)  # where the box had a part in it
+    return f"{told} {what}{where}{more}.{meant}{why}", str(result.status), line
 
 
 def line_of(traceback: str, file: str) -> int | None:

@@ -26,6 +26,7 @@ def verdict_of(item: pytest.Item, call: pytest.CallInfo[Any], points: float) -> 
     mark = item.get_closest_marker("points")
     possible = float(mark.args[0]) if mark is not None and mark.args else points
     status, message, line = _end(call)
+    message = message or (heard_in(item).refused() if status == "wrong_answer" else "")
     message = harmless_lines(message)  # a teacher's own words, too, may contain text of a submission
     error = None if call.excinfo is None else call.excinfo.value
     raised = error if status == "internal_error" else None
@@ -91,6 +92,7 @@ def _end(call: pytest.CallInfo[Any]) -> tuple[str, str, int | None]:
         return "wrong_answer", str(error), None
     if isinstance(error, AssertionError):
         # Only what the teacher wrote for students: with --assert=plain pytest adds no words that would show the source.
+        # Where that is nothing, the student is told the answers (Heard.refused).
         return "wrong_answer", str(error).strip(), None
     return "internal_error", AT_FAULT, None
 

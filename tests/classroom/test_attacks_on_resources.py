@@ -19,11 +19,12 @@ from proxybox.classroom import buckets, hub, store
 from proxybox.classroom.app import app
 from proxybox.classroom.boxes import Desk, Run
 from proxybox.classroom.config import Config
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.models import Save
 from proxybox.classroom.records import HandIn
 from proxybox.classroom.results import bounded
 from proxybox.classroom.seats import Attempts, Seats
-from proxybox.classroom.store import Connected, Store
+from proxybox.classroom.store import Store
 from proxybox.serve.callers import Caller
 from proxybox.serve.database import StoreError
 from proxybox.serve.problems import Refusal

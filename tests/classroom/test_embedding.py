@@ -31,7 +31,7 @@ class Room:
     async def join(self, name: str, *, framed: bool = True) -> list[str]:
         """Takes a seat, and returns the cookies that come."""
         async with self.browser() as browser:
-            body = {"name": name, "code": self.edge.lesson.code, "framed": framed}
+            body = {"name": name, "code": self.edge.lesson.everybody.code, "framed": framed}
             answer = await browser.post("/api/join", json=body)
             assert answer.status_code == 201, answer.text
             return answer.headers.get_list("set-cookie")

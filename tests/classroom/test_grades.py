@@ -18,11 +18,12 @@ import pytest
 pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
 
 from proxybox.classroom import grading
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.course import load_course
 from proxybox.classroom.models import Save
 from proxybox.classroom.reading import sheets_of
 from proxybox.classroom.records import HandIn
-from proxybox.classroom.store import Connected, Store
+from proxybox.classroom.store import Store
 from proxybox.classroom.work import Work
 from proxybox.teach.grades import Grade
 from tests.classroom.attacking import Events, Student, Target, target, write_course
@@ -115,7 +116,8 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Class]:
     """One for all tests: each mends an exercise of its own."""
     folder = tmp_path_factory.mktemp("class")
     files = course(one=exercise(TRUE_TESTS), mended=exercise(FALSE_TESTS), broken=exercise("def test(:\n"),
-                   toml=exercise(TRUE_TESTS), policy=exercise(TRUE_TESTS), command=exercise(FALSE_TESTS))  # fmt: skip
+                   toml=exercise(TRUE_TESTS), policy=exercise(TRUE_TESTS), command=exercise(FALSE_TESTS),
+                   now=exercise(TRUE_TESTS))  # fmt: skip
     with target(folder, files=files) as room:
         yield Class(room, folder / "course", room.teacher())
 
@@ -134,6 +136,32 @@ def test_a_hand_in_has_one_grade_which_all_read(group: Class) -> None:
     assert (scores(looked["handed_in"]["score"]), scores(looked["results"])) == ((2, 2), (0, 2))
     told = group.csv("one")[student.me["name"]]
     assert (float(told["score"]), float(told["possible"]), told["status"]) == (2.0, 2.0, "ok")
+
+
+def test_what_was_tested_before_the_hand_in_is_not_the_state_now(group: Class) -> None:
+    """Where nothing was tested since, the state now is that of what was handed in, also once it is graded again."""
+    student = group.room.join()
+    ask(student, "check", "now", WRONG)
+    with student.events() as events:
+        assert student.ask("hand-in", {"solution.py": RIGHT}, "now").status_code == 201
+        told = events.until("graded")[-1][1]
+    assert (scores(told["handed_in"]["score"]), scores(told["results"])) == ((2, 2), (2, 2))
+
+    def states() -> tuple[Any, Any, Any]:
+        row = next(row for row in group.state()["seats"] if row["id"] == student.id)["progress"]["now"]
+        page = student.http.get("/api/exercises/now").json()
+        return scores(row["handed_in"]["score"]), scores(row["now"]), scores(page["results"])
+
+    assert states() == ((2, 2), (2, 2), (2, 2))
+    group.mend("now/tests/test_double.py", FALSE_TESTS)
+    with student.events() as events:
+        group.teacher.post("/api/teacher/grade-again", json={"exercise": "now"})
+        assert scores(events.until("graded")[-1][1]["results"]) == (0, 2)
+    assert states() == ((0, 2), (0, 2), (0, 2))
+    ask(student, "check", "now", WRONG)
+    with student.events() as events:
+        group.teacher.post("/api/teacher/grade-again", json={"exercise": "now"})
+        assert "results" not in events.until("graded")[-1][1]  # what was tested since stays
 
 
 def test_mended_tests_are_read_anew_and_grade_again(group: Class) -> None:

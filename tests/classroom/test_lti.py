@@ -1,4 +1,4 @@
-"""Launches from learning platforms and grades that go back, with a platform's double that speaks real HTTP.
+"""Launches from learning platforms and grades that go back, with a platform's double (launching.py).
 
 What a platform signs is right in every way but one in each of the attacks here.
 """
@@ -6,17 +6,12 @@ What a platform signs is right in every way but one in each of the attacks here.
 import asyncio
 import datetime
 import html
-import http.server
-import json
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl, urlsplit
 
-import attrs
 import pytest
 
 jwt = pytest.importorskip("jwt", reason="tokens are PyJWT's (extra classroom)")
@@ -25,190 +20,40 @@ pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra c
 from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
 
 from proxybox.classroom.config import Config  # noqa: E402
-from proxybox.classroom.edge import Edge  # noqa: E402
-from proxybox.classroom.lesson import Lesson  # noqa: E402
+from proxybox.classroom.connected import Connected  # noqa: E402
 from proxybox.classroom.lti.bridge import Bridge  # noqa: E402
 from proxybox.classroom.lti.platforms import Platform, load_platforms  # noqa: E402
-from proxybox.classroom.store import Connected  # noqa: E402
 from proxybox.policies import PolicyError  # noqa: E402
-from tests.classroom.attacking import write_course  # noqa: E402
-from tests.classroom.listening import within  # noqa: E402
-
-CLAIM = "https://purl.imsglobal.org/spec/lti/claim"
-ROLE = "http://purl.imsglobal.org/vocab/lis/v2/membership#"
-SCORE = "https://purl.imsglobal.org/spec/lti-ags/scope/score"
-ENDPOINT = "https://purl.imsglobal.org/spec/lti-ags/claim/endpoint"
-HOST = "https://localhost:8443"
-COURSE = {
-    "01-double/exercise.toml": 'title = "Twice"\n',
-    "01-double/text.md": "Write `double(n)`.\n",
-    "01-double/starter/solution.py": "def double(n):\n    pass\n",
-    "01-double/tests/test_double.py": (
-        "def test_two(student):\n    student.expect('double', 2, returns=4)\n\n\n"
-        "def test_three(student):\n    student.expect('double', 3, returns=6)\n"
-    ),
-    "02-half/exercise.toml": 'title = "Half"\n',
-    "02-half/text.md": "Write `half(n)`.\n",
-    "02-half/starter/solution.py": "def half(n):\n    pass\n",
-    "02-half/tests/test_half.py": "def test_two(student):\n    student.expect('half', 2, returns=1)\n",
-    "03-broken/exercise.toml": 'title = "Broken"\n',
-    "03-broken/text.md": "Write `x = 1`.\n",
-    "03-broken/tests/test_it.py": "def test(:\n",
-}
-
-
-class Double:
-    """A platform: its keys, its tokens for tools, and its list of grades. down: whether it takes none at the moment."""
-
-    def __init__(self) -> None:
-        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        self.scores: list[tuple[str, dict[str, Any]]] = []
-        self.got = threading.Condition()
-        self.assertions: list[str] = []
-        self.down = False
-        self.asked_for_keys = 0
-        double = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                double.asked_for_keys += 1
-                told = jwt.algorithms.RSAAlgorithm.to_jwk(double.key.public_key(), as_dict=True)
-                self.answer(200, {"keys": [{**told, "kid": "one", "alg": "RS256", "use": "sig"}]})
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.path == "/token":
-                    fields = parse_qs(body.decode())
-                    double.assertions += fields["client_assertion"]
-                    assert fields["scope"] == [SCORE]
-                    self.answer(200, {"access_token": "for-grades", "expires_in": 3600})
-                elif double.down:
-                    with double.got:
-                        double.down = False
-                        double.got.notify_all()
-                    self.answer(503, {})
-                else:
-                    assert self.headers["Authorization"] == "Bearer for-grades"
-                    assert self.headers["Content-Type"] == "application/vnd.ims.lis.v1.score+json"
-                    self.answer(200, {})
-                    with double.got:
-                        double.scores.append((self.path, json.loads(body)))
-                        double.got.notify_all()
-
-            def answer(self, status: int, told: Mapping[str, Any]) -> None:
-                data = json.dumps(told).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-    def settings(self, **more: str) -> str:
-        told = {
-            "issuer": self.url, "client_id": "tool-1", "auth_login_url": f"{self.url}/auth",
-            "auth_token_url": f"{self.url}/token", "key_set_url": f"{self.url}/keys", **more,
-        }  # fmt: skip
-        lines = [f'{key} = "{value}"' for key, value in told.items()]
-        return "\n".join(["[[platforms]]", 'deployments = ["7"]', "teachers = true", *lines, ""])
-
-    def claims(self, asked: Mapping[str, str], **changes: Any) -> dict[str, Any]:
-        now = int(time.time())
-        claims = {
-            "iss": self.url, "aud": asked["client_id"], "sub": "user-1", "name": "Ada Lovelace",
-            "iat": now, "exp": now + 300, "nonce": asked["nonce"],
-            f"{CLAIM}/version": "1.3.0", f"{CLAIM}/message_type": "LtiResourceLinkRequest",
-            f"{CLAIM}/deployment_id": "7", f"{CLAIM}/roles": [f"{ROLE}Learner"],
-            f"{CLAIM}/custom": {"exercise": "01-double"},
-            ENDPOINT: {"scope": [SCORE], "lineitem": f"{self.url}/lines/5?page=1"},
-            **changes,
-        }  # fmt: skip
-        return {name: value for name, value in claims.items() if value is not None}
-
-    def sign(self, claims: Mapping[str, Any], key: Any = None, **headers: Any) -> str:
-        return jwt.encode(dict(claims), key or self.key, algorithm="RS256", headers={"kid": "one", **headers})
-
-    def wait_for_score(self, user: str) -> tuple[str, dict[str, Any]]:
-        """The path and the score of the first one of a user; those of earlier tests may come as late as now."""
-
-        def found() -> list[tuple[str, dict[str, Any]]]:
-            return [each for each in self.scores if each[1]["userId"] == user]
-
-        with self.got:
-            assert self.got.wait_for(found, 60)
-            return found()[0]
-
-
-def line(platform: "Double", name: str) -> dict[str, Any]:
-    """The claim of a link with a column of grades of its own."""
-    return {"scope": [SCORE], "lineitem": f"{platform.url}/lines/{name}"}
+from tests.classroom.launching import (  # noqa: E402
+    CLAIM,
+    ENDPOINT,
+    HOST,
+    ROLE,
+    Double,
+    Room,
+    a_platform,
+    a_room,
+    hand_in,
+    instructed,
+    launch,
+    launched,
+    line,
+    login,
+    until,
+)
 
 
 @pytest.fixture(scope="module")
 def platform() -> Iterator[Double]:
-    double = Double()
-    yield double
-    double.close()
-
-
-@attrs.frozen
-class Room:
-    """A class that is open, and the loop that serves it."""
-
-    edge: Edge
-    loop: asyncio.Runner
-
-    def browser(self) -> Any:
-        """A new one each time."""
-        return httpx.AsyncClient(transport=httpx.ASGITransport(self.edge), base_url=HOST, timeout=60)
-
-    @property
-    def lesson(self) -> Lesson:
-        return self.edge.lesson
+    with a_platform() as double:
+        yield double
 
 
 @pytest.fixture(scope="module")
 def room(platform: Double, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
     """One for all tests: each has users of its own."""
-    folder = tmp_path_factory.mktemp("class")
-    course = write_course(folder / "course", COURSE)
-    (folder / "lti.toml").write_text(platform.settings())
-    with within(
-        course=str(course), data=str(folder / "data"), tls="self", lti=str(folder / "lti.toml")
-    ) as (edge, loop):  # fmt: skip
-        yield Room(edge, loop)
-
-
-async def login(browser: Any, platform: Double) -> dict[str, str]:
-    """Begins a login as the platform's page does, and returns what the platform is asked."""
-    form = {"iss": platform.url, "login_hint": "someone", "client_id": "tool-1", "lti_message_hint": "link-9"}
-    answer = await browser.post("/lti/login", data=form, headers={"Origin": platform.url})
-    assert answer.status_code == 303, answer.text
-    told = urlsplit(answer.headers["location"])
-    asked = dict(parse_qsl(told.query))
-    assert f"{told.scheme}://{told.netloc}{told.path}" == f"{platform.url}/auth"
-    assert asked["redirect_uri"] == f"{HOST}/lti/launch"
-    assert (asked["login_hint"], asked["lti_message_hint"]) == ("someone", "link-9")
-    return asked
-
-
-async def launch(browser: Any, platform: Double, token: str, state: str) -> Any:
-    form = {"id_token": token, "state": state}
-    return await browser.post("/lti/launch", data=form, headers={"Origin": platform.url})
-
-
-async def launched(browser: Any, platform: Double, **changes: Any) -> Any:
-    asked = await login(browser, platform)
-    return await launch(browser, platform, platform.sign(platform.claims(asked, **changes)), asked["state"])
+    with a_room(tmp_path_factory.mktemp("class"), platform) as made:
+        yield made
 
 
 def test_a_student_has_the_same_seat_each_time_and_the_grade_goes_back(room: Room, platform: Double) -> None:
@@ -268,21 +113,6 @@ def test_a_grade_that_the_platform_does_not_take_is_brought_when_the_class_opens
             assert (score["userId"], score["scoreGiven"]) == ("user-2", 33.33)  # one of three exercises
 
     room.loop.run(lesson())
-
-
-async def hand_in(browser: Any, exercise: str, code: str) -> None:
-    """Hands in, and waits for the grade."""
-    body = {"files": {"solution.py": code}}
-    answer = await browser.post(f"/api/exercises/{exercise}/hand-in", json=body, headers={"Origin": HOST})
-    assert answer.status_code == 201, answer.text
-    await until(browser, exercise, lambda told: told["handed_in"]["score"] is not None)
-
-
-async def until(browser: Any, exercise: str, holds: Callable[[Any], bool]) -> None:
-    """Waits until something holds of what a student is told of an exercise."""
-    async with asyncio.timeout(60):
-        while not holds((await browser.get(f"/api/exercises/{exercise}")).json()):
-            await asyncio.sleep(0.02)
 
 
 def test_a_link_that_is_opened_after_the_hand_in_brings_its_grade(room: Room, platform: Double) -> None:
@@ -389,7 +219,8 @@ def test_each_course_of_a_platform_is_a_class_of_its_own(room: Room, platform: D
         assert [each[0] for each in platform.scores if each[1]["userId"] == "of two"] == ["/lines/c-7/scores"]
 
         async with room.browser() as teacher:
-            await launched(teacher, platform, sub="user-3", **{f"{CLAIM}/roles": [f"{ROLE}Instructor"]})
+            for context, title in (("c-7", "Class 7 now"), ("c-8", "Class 8")):
+                await instructed(teacher, platform, context, sub="user-3", title=title)
             state = (await teacher.get("/api/teacher/state")).json()
             titles = ("Class 7 now", "Class 8")
             classes = {each["title"]: each["id"] for each in state["classes"] if each["title"] in titles}
@@ -521,20 +352,6 @@ def test_a_platform_that_takes_no_column_gets_none(room: Room, platform: Double)
             (item,) = told["https://purl.imsglobal.org/spec/lti-dl/claim/content_items"]
             assert "lineItem" not in item
             assert "https://purl.imsglobal.org/spec/lti-dl/claim/data" not in told
-
-    room.loop.run(lesson())
-
-
-def test_only_instructors_of_a_platform_that_may_make_teachers_are_teachers(room: Room, platform: Double) -> None:
-    async def lesson() -> None:
-        async with room.browser() as teacher, room.browser() as student:
-            answer = await launched(teacher, platform, sub="user-3", **{f"{CLAIM}/roles": [f"{ROLE}Instructor"]})
-            assert 'content="0;url=/teacher"' in answer.text
-            assert (await teacher.get("/api/teacher/state")).status_code == 200
-            await launched(
-                student, platform, sub="user-3", **{f"{CLAIM}/roles": [f"{ROLE}Learner", "x#Instructor-not"]}
-            )
-            assert (await student.get("/api/teacher/state")).status_code == 401
 
     room.loop.run(lesson())
 

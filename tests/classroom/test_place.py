@@ -79,8 +79,8 @@ def test_a_teacher_is_told_once_of_a_new_address(
 ) -> None:
     place, told = Place(Config(host="lan", data=str(tmp_path))), []
     lesson: Any = SimpleNamespace(
-        addresses=place.addresses, state_as_json=lambda: {"addresses": lesson.addresses},
-        hub=SimpleNamespace(tell=lambda *event: told.append(event)),
+        everybody=SimpleNamespace(addresses=place.addresses),
+        tell_state=lambda: told.append(lesson.everybody.addresses),
     )  # fmt: skip
     looks = iter([None, lambda: network.insert(0, "10.0.0.7"), None])
 
@@ -95,7 +95,7 @@ def test_a_teacher_is_told_once_of_a_new_address(
     with pytest.raises(Waited):
         asyncio.run(running._watch(lesson, place, running.Manner()))
     assert capsys.readouterr().out == "Students open http://10.0.0.7:8080 now.\n"
-    assert told == [("teacher", "state", {"addresses": ("http://10.0.0.7:8080", "http://192.168.1.4:8080")})]
+    assert told == [("http://10.0.0.7:8080", "http://192.168.1.4:8080")]
 
 
 def test_a_certificate_that_is_being_replaced_stays_as_it_was(tmp_path: Path, network: list[str]) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 pytest.importorskip("sqlalchemy", reason="the extra classroom is not installed")
 
+from proxybox.classroom.connected import ELSEWHERE, MERGED, Connected
 from proxybox.classroom.records import Checked, HandIn, Saved
-from proxybox.classroom.store import ELSEWHERE, MERGED, Connected, Store
+from proxybox.classroom.store import Store
 
 LONG = "x = 1\n" * 10
 

@@ -14,8 +14,9 @@ import pytest
 
 pytest.importorskip("sqlalchemy", reason="the extra classroom is not installed")
 
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.records import Checked
-from proxybox.classroom.store import Connected, Store
+from proxybox.classroom.store import Store
 from proxybox.classroom.tables import STEPS
 from proxybox.serve.database import StoreError
 

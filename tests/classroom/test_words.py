@@ -38,6 +38,17 @@ def test_nothing_lacks_a_translation(language: str, source: Catalog) -> None:
     assert [message.id for message in tool.missing(catalogue)] == [], "translate it: make words"
 
 
+def test_no_two_languages_say_the_same() -> None:
+    """A text that was taken over from another language's catalogue lacks a translation, though it has a text."""
+    said: dict[object, list[str]] = {}
+    for language in TRANSLATED:
+        for message in words._catalogue(language):
+            text = forms(message.string)
+            if message.id and " " in PLACEHOLDER.sub("", text[0]).strip():
+                said.setdefault((message.id, text), []).append(language)
+    assert {text: languages for text, languages in said.items() if len(languages) > 1} == {}
+
+
 @pytest.mark.parametrize("language", TRANSLATED)
 def test_catalogues_have_the_texts_of_the_sources_and_where_they_stand(language: str, source: Catalog) -> None:
     def places(catalogue: Catalog) -> dict[object, set[str]]:

@@ -12,7 +12,7 @@ import pytest
 from proxybox.teach import objects, packing
 from proxybox.teach.compare import alike
 from proxybox.teach.grades import Grade
-from proxybox.teach.grading import Packed, Task, grade_some
+from proxybox.teach.grading import Packed, Task, grade_some, local_pool
 from proxybox.teach.handles import Call
 from proxybox.teach.heard import Heard
 from proxybox.teach.packing import pack, unpack
@@ -219,6 +219,102 @@ def test_values_of_pythons_own_types_are_compared_by_value() -> None:
     assert {status for status, _ in wrong.values()} == {"wrong_answer"}
 
 
+#: Sets and dicts, equal and not, as a submission returns them and as a test expects them.
+KEYED = {
+    "{frozenset([1, 2]), frozenset([2, 3])}": "{frozenset([1, 2])}",
+    "{frozenset([frozenset([1])])}": "{frozenset([frozenset([2])])}",
+    "{datetime.date(2026, 1, 1): 2}": "{datetime.date(2026, 1, 2): 2}",
+    "{datetime.date(2026, 1, 1)}": "{datetime.date(2026, 1, 1), 1}",
+    "{fractions.Fraction(1, 2): [fractions.Fraction(1, 3)]}": "{fractions.Fraction(1, 2): [fractions.Fraction(1, 4)]}",
+    "{decimal.Decimal('1.5'), 1j, range(3)}": "{decimal.Decimal('1.5'), 1j, range(4)}",
+    "[{(1, frozenset([2])): datetime.timedelta(3)}]": "[{(1, frozenset([2])): datetime.timedelta(4)}]",
+    "{datetime.date(2026, 1, 1): 2}.keys()": "{datetime.date(2026, 1, 3): 2}.keys()",
+}
+
+
+def test_sets_and_dicts_with_keys_that_are_not_plain_are_compared_by_value() -> None:
+    """Such as days and sets of sets: by == in the test, and by `expect`; in both directions."""
+    code = (
+        "import datetime, decimal, fractions\ndef same(value): return value\n"
+        f"def value(n): return [{', '.join(f'lambda: {each}' for each in KEYED)}][n]()\n"
+    )
+    right, wrong = [], []
+    for place, (value, another) in enumerate(KEYED.items()):
+        right += [
+            f"assert student.call('value', {place}) == {value}",
+            f"student.expect('value', {place}, returns={value})",
+        ]
+        wrong += [f"assert student.call('value', {place}) == {another}"]
+        wrong += [f"student.expect('value', {place}, returns={another})"]
+        if "keys()" not in value:
+            right += [f"student.expect('same', {value}, returns={value})"]
+    tests = "import datetime, decimal, fractions\n" + "\n".join(
+        f"def test_{place}(student): {each}" for place, each in enumerate([*right, *wrong])
+    )
+    (only,) = graded(tests, code)
+    statuses = [status for status, _ in told(only).values()]
+    assert statuses == ["ok"] * len(right) + ["wrong_answer"] * len(wrong), told(only)
+
+
+def test_many_members_of_a_set_that_are_not_plain_are_one_object() -> None:
+    code = "import datetime\ndef f(n): return {datetime.date.fromordinal(1 + day) for day in range(n)}\n"
+    tests = (
+        "def test_some(student): assert len(student.call('f', 1000)) == 1000\n"
+        "def test_many(student): student.expect('f', 1001, returns={1})\n"
+    )
+    (only,) = graded(tests, code)
+    assert list(told(only).values()) == [
+        ("ok", ""), ("wrong_answer", "f(1001) returned a set object, and {1} was expected."),
+    ]  # fmt: skip
+
+
+def test_an_assertion_without_words_tells_what_was_answered() -> None:
+    """For a range, a generator and so on as for any value. A message of the teacher stands alone."""
+    tests = """
+def test_range(student): assert student.call("f", 3) == [0, 1, 2]
+def test_generator(student): assert student.call("g", 3) == [0, 1, 2]
+def test_two(student): assert student.call("f", 2) == student.call("g", 2)
+def test_words(student): assert student.call("f", 3) == [0, 1, 2], "A list is wanted."
+def test_nothing(student): assert 1 == 2
+"""
+    code = "def f(n): return range(n)\ndef g(n): yield from range(n)\n"
+    packed = Packed({"exercise.toml": b"title = 'T'\ntext = 'T.'\n", "tests/test_it.py": tests.encode()})
+    task = Task(exercise=packed, submissions=(Submission(student="a", files={"solution.py": code.encode()}),))
+    with local_pool(1) as pool:  # in this process, the pytest that runs this would rewrite the tests' assertions
+        (only,) = pool.submit(grade_some, task).result()
+    else_ = "The test expects something else."
+    assert told(only) == {
+        "range": ("wrong_answer", f"f(3) returned range(0, 3).\n{else_}"),
+        "generator": ("wrong_answer", f"g(3) returned a generator.\n{else_}"),
+        "two": ("wrong_answer", f"f(2) returned range(0, 2).\ng(2) returned a generator.\n{else_}"),
+        "words": ("wrong_answer", "A list is wanted."),
+        "nothing": ("wrong_answer", ""),
+    }
+
+
+#: What a function does that a box has not, and what is told of it everywhere (endings of runs, kernel, prompt).
+LACKING = {
+    "__import__('socket').create_connection(('a.example', 80))": "this box has no network",
+    "__import__('subprocess').run(['ls'])": "no other program can be started in this box",
+    "__import__('numpy')": "numpy is not part of this box",
+    "open('/etc/x', 'w')": "/etc is not part of this box",
+}
+
+
+def test_what_a_box_has_not_is_told_in_a_verdict_too() -> None:
+    code = "def own(): return [][1]\n" + "".join(f"def f{at}(): {each}\n" for at, each in enumerate(LACKING))
+    tests = "def test_own(student): student.expect('own', returns=1)\n" + "".join(
+        f"def test_{at}(student): student.expect('f{at}', returns=1)\n" for at in range(len(LACKING))
+    )
+    (only,) = graded(tests, code)
+    own, *others = (message for _, message in told(only).values())
+    assert own == "own() raised IndexError: list index out of range, on line 1."
+    for (_, words), message in zip(LACKING.items(), others, strict=True):
+        first, last = message.split("\n")
+        assert " raised " in first
+        assert last.startswith(words)
+
+
 def test_arguments_of_pythons_own_types() -> None:
     tests = """
 import collections, datetime, decimal, fractions
@@ -372,6 +468,11 @@ def unresolved(kind: str, held: Any) -> Any:
         ("known", ("Decimal", ("value", ["9" * 10_000]))), ("known", ("Decimal", ("value", ["x"]))), ("known", ("Decimal", ("value", [1 << 9]))),
         ("known", ("Fraction", ("value", ["1e999999999"]))), ("known", ("range", ("value", [10**12]))), ("known", ("range", ("value", [10**400]))),
         ("known", ("complex", ("value", ["1"]))), ("known", ("date", ("value", [b"1234"]))), ("known", ("date", ("value", [0, 0, 0]))), ("known", ("timedelta", ("value", [10**12]))), ("known", ("dict_keys", ("value", [1]))),
+        ("set", 3), ("set", [3]), ("set", [("value", [1])]), ("set", [("value", 1), ("value", 1)]), ("set", [("object", (0, "x"))]),
+        ("frozenset", [("list", [])]), ("set", [("value", place) for place in range(1001)]),
+        ("set", [("value", place * ((1 << 61) - 1)) for place in range(17)]), ("set", [("known", ("Decimal", ("value", ["sNaN"])))]),
+        ("pairs", 3), ("pairs", ([("value", 1)], [])), ("pairs", ([("value", [])], [("value", 1)])),
+        ("pairs", ([("value", 1), ("value", 1.0)], [("value", 1), ("value", 2)])),
         ("object", 3), ("known", (["x"], ("value", []))), ("known", ("deque", ("value", 3))), ("known", ("deque", ("object", 3))),
     ],
 )  # fmt: skip
@@ -383,7 +484,8 @@ def test_what_a_box_answers_may_be_anything(packed: Any) -> None:
 @pytest.mark.parametrize(
     "value",
     [range(5), 1j, Fraction(1, 3), Decimal("NaN"), Decimal("0.10"), datetime.date(2026, 1, 1), datetime.time(1, 2, 3, 4),
-     datetime.timedelta(-1, 2, 3), [range(2), (1j,)], {"a": range(1), 2: [1j]}, {1: 2}, [[[]]], {(1, 2): range(1)}],
+     datetime.timedelta(-1, 2, 3), [range(2), (1j,)], {"a": range(1), 2: [1j]}, {1: 2}, [[[]]], {(1, 2): range(1)},
+     {frozenset({1})}, {(1, frozenset({2})): {1j}}, {Fraction(1, 2): 3}, {frozenset({frozenset({1j})})}],
 )  # fmt: skip
 def test_what_is_packed_comes_out_again(value: Any) -> None:
     again = unpack(pack(value, objects.hold), unresolved)

@@ -119,7 +119,7 @@ def test_faults_of_a_test_are_told_to_its_author_alone() -> None:
     (only,) = graded(FAULTS, "def f(*a, **k): pass\nclass A:\n    def size(self): return 3\n")
     tests = {test.name: test for test in only.tests}
     assert {test.status for test in only.tests} == {"internal_error"}
-    assert tests["hidden"].message == "The test itself is at fault. Tell your teacher."
+    assert tests["hidden"].message == "The test itself is at fault, and not this program."
     assert tests["hidden"].fault == (
         "tests/test_it.py:8: ValueError: \\x1b]0;x\n"
         "  tests/test_it.py:9: in test_hidden\n    def test_hidden(student): inner(student)\n"
@@ -159,7 +159,7 @@ def test_first(student, once_more): student.expect("f", 1, returns=3)
 
 def test_what_a_fixture_raises_behind_its_test_counts() -> None:
     right, wrong = graded(BEHIND, "def f(n): return n\n", "def f(n): return 1\n")
-    fault = "The test itself is at fault. Tell your teacher."
+    fault = "The test itself is at fault, and not this program."
     first = ("wrong_answer", "f(1) returned 1, and 3 was expected.")
     assert told(right) == {
         "fault": ("internal_error", fault), "fault of a wrong one": ("internal_error", fault), "last": ("ok", ""), "first": first,

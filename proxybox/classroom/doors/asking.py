@@ -6,12 +6,15 @@ import attrs
 from fastapi import Depends, Path, Request, Response
 from starlette.requests import HTTPConnection
 
+from proxybox.classroom.authority import WHOLE, Authority
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.records import Seat
 from proxybox.serve.problems import Refusal
 
-#: The cookie of a seat for pages within those of another site.
+#: The cookie of a seat for pages within those of another site; of who has the key; and of an instructor.
 FRAMED: Final = "framed"
+TEACHER: Final = "teacher"
+INSTRUCTOR: Final = "instructor"
 #: Seconds that a browser keeps a cookie: a term.
 _KEPT: Final = 200 * 86_400
 
@@ -35,10 +38,10 @@ def _name(connection: HTTPConnection, what: str) -> str:
     return f"__Host-{what}" if connection.scope["scheme"] == "https" else what
 
 
-def set_cookie(request: Request, response: Response, what: str, value: str) -> None:
-    """Gives a browser a pass."""
+def set_cookie(request: Request, response: Response, what: str, value: str, *, kept: int = _KEPT) -> None:
+    """Gives a browser a pass. kept: seconds."""
     response.set_cookie(
-        _name(request, what), value, max_age=_KEPT, path="/", httponly=True, samesite="strict",
+        _name(request, what), value, max_age=kept, path="/", httponly=True, samesite="strict",
         secure=request.url.scheme == "https",
     )  # fmt: skip
 
@@ -63,10 +66,10 @@ def forget_cookie(request: Request, response: Response, what: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class Asking:
-    """Who a browser is by its cookies: a seat, the teacher, both, or nobody."""
+    """Who a browser is by its cookies: a seat, a teacher of some or all, both, or nobody."""
 
     seat: Seat | None
-    is_teacher: bool
+    authority: Authority | None
 
 
 def who_asks(lesson: Lesson, connection: HTTPConnection) -> Asking:
@@ -74,8 +77,19 @@ def who_asks(lesson: Lesson, connection: HTTPConnection) -> Asking:
     cookies = connection.cookies
     passes = [cookies.get(_name(connection, what)) for what in (("seat", FRAMED) if lesson.config.embed else ("seat",))]
     seat = next(filter(None, (lesson.seats.of_pass(lesson.passes.seat(told)) for told in passes)), None)
-    teacher = lesson.passes.is_teacher(cookies.get(_name(connection, "teacher")), lesson.teacher_generation)
-    return Asking(seat=seat, is_teacher=teacher)
+    return Asking(seat=seat, authority=_authority(lesson, connection))
+
+
+def _authority(lesson: Lesson, connection: HTTPConnection) -> Authority | None:
+    cookies = connection.cookies
+    if lesson.passes.is_teacher(cookies.get(_name(connection, TEACHER)), lesson.teacher_generation):
+        return WHOLE
+    return lesson.instructors.authority(cookies.get(_name(connection, INSTRUCTOR)))
+
+
+def instructor_pass(request: Request) -> str | None:
+    """What a browser has for an instructor's pass."""
+    return request.cookies.get(_name(request, INSTRUCTOR))
 
 
 def asking_of(request: Request) -> Asking:
@@ -98,14 +112,23 @@ async def _seat(request: Request) -> Seat:
     return seat
 
 
-async def _teacher(request: Request) -> None:
-    if not asking_of(request).is_teacher:
+async def _teaching(request: Request) -> Authority:
+    authority = asking_of(request).authority
+    if authority is None:
         raise Refusal("unauthorized", "This is for the teacher.")
+    return authority
 
 
-#: Parameters of routes: the seat that asks, the number of a version, and the lesson. `FOR_TEACHER` is for routers. They
-#: raise Refusal.
+async def _whole(request: Request) -> None:
+    if not (await _teaching(request)).is_whole:
+        raise Refusal("forbidden", "This concerns the whole classroom: it is for who has its key.")
+
+
+#: Parameters of routes: the seat that asks, whom the teacher who asks teaches, the number of a version, and the lesson.
+#: `FOR_TEACHERS` and `FOR_WHOLE` are for routers: all who teach here, and who has the key. They raise Refusal.
 Sitting: TypeAlias = Annotated[Seat, Depends(_seat)]
+Teaching: TypeAlias = Annotated[Authority, Depends(_teaching)]
 Version: TypeAlias = Annotated[int, Path(ge=0, le=1 << 40)]
 Here: TypeAlias = Annotated[Lesson, Depends(_here)]
-FOR_TEACHER: Final[Any] = Depends(_teacher)
+FOR_TEACHERS: Final[Any] = Depends(_teaching)
+FOR_WHOLE: Final[Any] = Depends(_whole)

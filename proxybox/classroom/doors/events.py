@@ -1,4 +1,4 @@
-"""Streams of events (hub.py): one for a seat, and one for the teacher."""
+"""Streams of events (hub.py): one for a seat, and one for a teacher."""
 
 import asyncio
 import contextlib
@@ -10,15 +10,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from proxybox.classroom.doors.asking import FOR_TEACHER, Here, Sitting
-from proxybox.classroom.grid import TEACHER
-from proxybox.classroom.hub import Hub, Reader
-from proxybox.classroom.lesson import EVERYBODY
+from proxybox.classroom.doors.asking import Here, Sitting, Teaching
+from proxybox.classroom.hub import EVERYBODY, Hub, Reader
 from proxybox.serve.problems import Refusal
 
 router = APIRouter()
 
-#: How many streams a seat may have, one for each browser of its student; and the teacher.
+#: How many streams a seat may have, one for each browser of its student; and so a teacher.
 _MOST: Final = 6
 _MOST_OF_TEACHER: Final = 20
 #: How the id of the last event is told: by browsers that come back, and by pages that begin where others have ended.
@@ -34,10 +32,12 @@ async def seat_events(request: Request, lesson: Here, seat: Sitting) -> Response
     return _Stream(lesson.hub, reader, lambda: lesson.grid.touch(seat.id))
 
 
-@router.get("/api/teacher/events", dependencies=[FOR_TEACHER])
-async def teacher_events(request: Request, lesson: Here) -> Response:
-    """What concerns the class."""
-    return _Stream(lesson.hub, _read(lesson.hub, request, (TEACHER,), TEACHER, _MOST_OF_TEACHER), lambda: None)
+@router.get("/api/teacher/events")
+async def teacher_events(request: Request, lesson: Here, authority: Teaching) -> Response:
+    """What concerns those whom a teacher teaches, for as long as that holds."""
+    topics = authority.topics
+    reader = _read(lesson.hub, request, topics, topics[0], _MOST_OF_TEACHER)
+    return _Stream(lesson.hub, reader, lambda: None, authority.seconds)
 
 
 def _read(hub: Hub, request: Request, topics: tuple[str, ...], own: str, most: int) -> Reader:
@@ -48,13 +48,16 @@ def _read(hub: Hub, request: Request, topics: tuple[str, ...], own: str, most: i
 
 
 class _Stream(Response):
-    """The answer that goes on until one of both sides ends it. A browser that does not read is not waited for."""
+    """The answer that goes on until one of both sides ends it. A browser that does not read is not waited for.
+
+    seconds: after which it ends in any case, and the browser asks anew; None: never.
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(self, hub: Hub, reader: Reader, on_end: Any) -> None:
+    def __init__(self, hub: Hub, reader: Reader, on_end: Any, seconds: float | None = None) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-        self._hub, self._reader, self._on_end = hub, reader, on_end
+        self._hub, self._reader, self._on_end, self._seconds = hub, reader, on_end, seconds
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,7 +66,7 @@ class _Stream(Response):
         sending = asyncio.create_task(self._send(send))
         ends = [asyncio.create_task(_gone(receive)), asyncio.create_task(self._reader.ended.wait())]
         try:
-            await asyncio.wait({sending, *ends}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sending, *ends}, timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED)
             if not sending.done() and self._reader.ended.is_set():  # it sends its last piece, if somebody reads it
                 await asyncio.wait({sending}, timeout=0.2)
         finally:

@@ -7,7 +7,8 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
 
-from proxybox.classroom.doors.asking import lesson_of, set_cookie
+from proxybox.classroom.authority import HOLDS
+from proxybox.classroom.doors.asking import INSTRUCTOR, lesson_of, set_cookie
 from proxybox.classroom.doors.pages import page
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.lti.bridge import Bridge
@@ -79,7 +80,7 @@ def _keep_state(response: Response, state: str, seconds: int) -> None:
 
 @router.post("/launch")
 async def launch(request: Request) -> Response:
-    """Ends a login: the browser gets its seat, is the teacher's, or may choose a link."""
+    """Ends a login: the browser gets its seat, or is that of a class's teacher, or may choose a link."""
     try:
         response = await _launched(request, await _fields(request))
     except Refusal as refusal:
@@ -105,9 +106,9 @@ async def _launched(request: Request, fields: Mapping[str, str]) -> Response:
             request, "lti-unknown.html", status=404, exercise=on_one_line(arrived.exercise)[:_MOST_TOLD],
             meant=nearest(arrived.exercise[:_MOST_TOLD], lesson.sheets) or "", exercises=list(lesson.sheets.values()),
         )  # fmt: skip
-    if arrived.is_teacher:
+    if arrived.is_instructor:
         response = Response(_ON.format("/teacher"), media_type="text/html")
-        set_cookie(request, response, "teacher", lesson.passes.for_teacher(lesson.teacher_generation))
+        set_cookie(request, response, INSTRUCTOR, await bridge.arrive_teaching(arrived), kept=int(HOLDS))
         return response
     seat = await bridge.arrive(arrived)
     response = Response(_ON.format("/"), media_type="text/html")

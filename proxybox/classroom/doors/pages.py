@@ -47,7 +47,7 @@ async def embedded_page(request: Request, exercise: str) -> Response:
     """The same within a page of another site (edge.py), at one exercise. Without a seat, any name is taken for one."""
     lesson = lesson_of(request)
     if not lesson.config.embed:
-        raise Refusal("not-found", "This classroom stands in no other pages (proxybox classroom --embed).")
+        raise Refusal("not-found", "This classroom stands in no other pages.")
     if asking_of(request).seat is not None or not ID.fullmatch(exercise):
         lesson.sheet(exercise)
     return _students(request, exercise)
@@ -55,8 +55,11 @@ async def embedded_page(request: Request, exercise: str) -> Response:
 
 @router.get("/teacher")
 async def teacher_page(request: Request) -> Response:
-    """The teacher's page; who has not shown the key is asked for it."""
-    return page(request, "teacher.html" if asking_of(request).is_teacher else "key.html")
+    """The teacher's page; who teaches nobody here is asked for the key."""
+    authority = asking_of(request).authority
+    if authority is None:
+        return page(request, "key.html", has_platforms=bool(lesson_of(request).config.lti))
+    return page(request, "teacher.html", is_whole=authority.is_whole)
 
 
 @router.get("/sw.js")

@@ -16,9 +16,10 @@ from proxybox.classroom.doors.asking import (
     set_cookie,
     set_framed_cookie,
 )
-from proxybox.classroom.lesson import Lesson, seat_as_json
+from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.records import Saved, Seat, Text
 from proxybox.classroom.results import handed_as_json
+from proxybox.classroom.seats import seat_as_json
 from proxybox.serve.asking import as_json
 
 router = APIRouter(prefix="/api")
@@ -34,7 +35,10 @@ _OF = "/exercises/{exercise}"
 async def join(request: Request, body: models.Join) -> Response:
     """Takes a seat."""
     lesson = lesson_of(request)
-    seat = await lesson.seats.join(address_of(request), body.name, body.code, lesson.code, locked=lesson.is_locked)
+    seat = await lesson.seats.join(
+        address_of(request), body.name, body.code, lesson.everybody.code,
+        locked=lesson.everybody.is_locked,
+    )  # fmt: skip
     return _seated(request, lesson, seat, 201, framed=body.framed)
 
 

@@ -1,4 +1,7 @@
-"""What the teacher's page asks. Everything here but the login needs the teacher's pass."""
+"""What the teacher's page asks. Everything here but the login needs a teacher's pass.
+
+What concerns everybody is for who has the key (`whole`); what concerns seats, for who teaches them (`guarded`).
+"""
 
 import io
 import time
@@ -8,26 +11,32 @@ import segno
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from proxybox.classroom import exports, models
+from proxybox.classroom.authority import WHOLE
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.doors.asking import (
-    FOR_TEACHER,
+    FOR_TEACHERS,
+    FOR_WHOLE,
+    INSTRUCTOR,
+    TEACHER,
     Here,
+    Teaching,
     Version,
     address_of,
     forget_cookie,
+    instructor_pass,
     lesson_of,
     set_cookie,
 )
-from proxybox.classroom.grid import TEACHER
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.passes import is_same
 from proxybox.classroom.results import handed_as_json, results_as_json
-from proxybox.classroom.store import Connected
 from proxybox.serve.asking import as_json
 from proxybox.serve.problems import Refusal
 from proxybox.teach.writers import WRITERS
 
 router = APIRouter(prefix="/api/teacher")
-guarded = APIRouter(prefix="/api/teacher", dependencies=[FOR_TEACHER])
+guarded = APIRouter(prefix="/api/teacher", dependencies=[FOR_TEACHERS])
+whole = APIRouter(prefix="/api/teacher", dependencies=[FOR_WHOLE])
 
 SeatId = Annotated[str, Path(max_length=64)]
 Exercise = Annotated[str, Query(max_length=64)]
@@ -44,44 +53,49 @@ async def login(request: Request, body: models.Key) -> Response:
         attempts.note(address_of(request))
         raise Refusal("forbidden", "This key is not right. It stands where the classroom was started.")
     response = Response(status_code=204)
-    set_cookie(request, response, "teacher", lesson.passes.for_teacher(lesson.teacher_generation))
+    set_cookie(request, response, TEACHER, lesson.passes.for_teacher(lesson.teacher_generation))
     return response
 
 
 @guarded.post("/logout")
-async def logout(request: Request, _: models.Nothing) -> Response:
-    """Makes all browsers of the teacher anybody's again: no pass that somebody has kept holds any longer."""
-    await lesson_of(request).forget_teacher()
+async def logout(request: Request, _: models.Nothing, authority: Teaching) -> Response:
+    """Makes all browsers of a teacher anybody's again: no pass that somebody has kept holds any longer."""
+    lesson = lesson_of(request)
+    if authority.is_whole:
+        await lesson.forget_teacher()
+    lesson.instructors.leave(instructor_pass(request))
     response = Response(status_code=204)
-    forget_cookie(request, response, "teacher")
+    for what in (TEACHER, INSTRUCTOR):
+        forget_cookie(request, response, what)
     return response
 
 
 @guarded.get("/state")
-async def state(lesson: Here) -> Response:
+async def state(lesson: Here, authority: Teaching) -> Response:
     """What the page begins with."""
     return as_json(
         {
-            "course": lesson.course_as_json(), **lesson.state_as_json(), "seats": lesson.grid.rows(),
-            "shares": list(lesson.shares.values()), "event": lesson.hub.position, "time": time.time(),
+            "course": lesson.course_as_json(), **lesson.state_as_json(authority),
+            "seats": [lesson.grid.row(seat) for seat in authority.seats(lesson.seats)],
+            "shares": list(lesson.everybody.shares.values()), "event": lesson.hub.position, "time": time.time(),
         }
     )  # fmt: skip
 
 
-@guarded.get("/qr.svg")
+@whole.get("/qr.svg")
 async def qr_code(lesson: Here) -> Response:
     """The address of the class as a QR code (ISO/IEC 18004)."""
-    if not lesson.addresses:
+    if not lesson.everybody.addresses:
         raise Refusal("not-found", "No address is known.")
     out = io.BytesIO()
-    segno.make(lesson.addresses[0], error="m").save(out, kind="svg", border=4, xmldecl=False, svgclass=None)
+    segno.make(lesson.everybody.addresses[0], error="m").save(out, kind="svg", border=4, xmldecl=False, svgclass=None)
     return Response(out.getvalue(), media_type="image/svg+xml", headers={"Cache-Control": "no-store"})
 
 
 # --- seats ------------------------------------------------------------------------------------------------------------
 
 
-@guarded.post("/seats")
+@whole.post("/seats")
 async def add_seat(body: models.NewSeat, lesson: Here) -> Response:
     """Keeps a seat for somebody."""
     seat = await lesson.seats.add(body.name)
@@ -90,17 +104,17 @@ async def add_seat(body: models.NewSeat, lesson: Here) -> Response:
 
 
 @guarded.patch("/seats/{seat}")
-async def change_seat(seat: SeatId, body: models.SeatChange, lesson: Here) -> Response:
+async def change_seat(seat: SeatId, body: models.SeatChange, lesson: Here, authority: Teaching) -> Response:
     """Renames, locks, removes or gives back a seat, or lowers its hand."""
-    found = lesson.seats.find(seat)
+    found = authority.find(lesson.seats, seat)
     await lesson.change_seat(found, body)
     return as_json(lesson.grid.row(found))
 
 
 @guarded.get("/seats/{seat}")
-async def look_at_seat(seat: SeatId, lesson: Here, exercise: AnyExercise = None) -> Response:
+async def look_at_seat(seat: SeatId, lesson: Here, authority: Teaching, exercise: AnyExercise = None) -> Response:
     """What a student has made of an exercise, and what runs there."""
-    found = lesson.seats.find(seat)
+    found = authority.find(lesson.seats, seat)
     sheet = lesson.sheet(exercise or found.exercise or next(iter(lesson.sheets)))
     text = await lesson.work.text(found.id, sheet)
     checked, handed = lesson.work.results.get((found.id, sheet.id)), lesson.work.handed.get((found.id, sheet.id))
@@ -117,26 +131,26 @@ async def look_at_seat(seat: SeatId, lesson: Here, exercise: AnyExercise = None)
 
 
 @guarded.get("/seats/{seat}/exercises/{exercise}/versions/{version}")
-async def version_of(seat: SeatId, exercise: SeatId, version: Version, lesson: Here) -> Response:
+async def version_of(seat: SeatId, exercise: SeatId, version: Version, lesson: Here, authority: Teaching) -> Response:
     """One version of a student's files."""
-    text = await lesson.work.text(lesson.seats.find(seat).id, lesson.sheet(exercise), version)
+    text = await lesson.work.text(authority.find(lesson.seats, seat).id, lesson.sheet(exercise), version)
     return as_json({"version": text.version, "at": text.at, "files": text.files})
 
 
 @guarded.get("/seats/{seat}/exercises/{exercise}/handed-in")
-async def handed_in(seat: SeatId, exercise: SeatId, lesson: Here) -> Response:
+async def handed_in(seat: SeatId, exercise: SeatId, lesson: Here, authority: Teaching) -> Response:
     """The files that a student has handed in."""
-    found = await lesson.store.do(Connected.handins, lesson.seats.find(seat).id, lesson.sheet(exercise).id)
-    if not found:
+    kept = await lesson.store.do(Connected.handins, authority.find(lesson.seats, seat).id, lesson.sheet(exercise).id)
+    if not kept:
         raise Refusal("not-found", "Nothing was handed in.")
-    return as_json({"at": found[0].at, "files": found[0].files})
+    return as_json({"at": kept[0].at, "files": kept[0].files})
 
 
 @guarded.post("/watch")
-async def watch(body: models.Watch, lesson: Here) -> Response:
-    """Has a stream of events bring those of a seat, too."""
-    topic = None if body.seat is None else f"seat:{lesson.seats.find(body.seat).id}"
-    if not lesson.hub.watch(body.stream, topic, within=TEACHER, page=body.page):
+async def watch(body: models.Watch, lesson: Here, authority: Teaching) -> Response:
+    """Has a stream of events bring those of a seat, too. It has to be a stream of this teacher."""
+    topic = None if body.seat is None else f"seat:{authority.find(lesson.seats, body.seat).id}"
+    if not lesson.hub.watch(body.stream, topic, within=authority.topics[0], page=body.page):
         raise Refusal("not-found", "There is no such stream.")
     return Response(status_code=204)
 
@@ -144,48 +158,48 @@ async def watch(body: models.Watch, lesson: Here) -> Response:
 # --- the class --------------------------------------------------------------------------------------------------------
 
 
-@guarded.post("/lock")
+@whole.post("/lock")
 async def lock(body: models.Lock, lesson: Here) -> Response:
     """Keeps others from joining."""
-    await lesson.lock(body.locked)
+    await lesson.everybody.lock(body.locked)
     return _state(lesson)
 
 
-@guarded.post("/freeze")
+@whole.post("/freeze")
 async def freeze(body: models.Freeze, lesson: Here) -> Response:
     """Pauses everybody."""
     await lesson.freeze(body.frozen)
     return _state(lesson)
 
 
-@guarded.post("/push")
+@whole.post("/push")
 async def push(body: models.Push, lesson: Here) -> Response:
     """Has all open an exercise."""
-    await lesson.push(body.exercise)
+    await lesson.everybody.push(body.exercise)
     return _state(lesson)
 
 
-@guarded.post("/code")
+@whole.post("/code")
 async def new_code(_: models.Nothing, lesson: Here) -> Response:
     """Makes another join code."""
-    await lesson.new_code()
+    await lesson.everybody.new_code()
     return _state(lesson)
 
 
 def _state(lesson: Lesson) -> Response:
-    return as_json(lesson.state_as_json())
+    return as_json(lesson.state_as_json(WHOLE))
 
 
-@guarded.post("/share")
+@whole.post("/share")
 async def share(body: models.ShareRequest, lesson: Here) -> Response:
     """Shows code to all."""
-    return as_json(await lesson.share(body), 201)
+    return as_json(await lesson.everybody.share(body, lesson.seats), 201)
 
 
-@guarded.delete("/share/{identity}")
+@whole.delete("/share/{identity}")
 async def unshare(identity: SeatId, lesson: Here) -> Response:
     """Stops showing code."""
-    await lesson.unshare(identity)
+    await lesson.everybody.unshare(identity)
     return Response(status_code=204)
 
 
@@ -193,21 +207,22 @@ async def unshare(identity: SeatId, lesson: Here) -> Response:
 
 
 @guarded.get("/errors")
-async def errors(lesson: Here, exercise: AnyExercise = None) -> Response:
+async def errors(lesson: Here, authority: Teaching, exercise: AnyExercise = None) -> Response:
     """The commonest errors."""
-    return as_json({"errors": lesson.grid.errors(exercise)})
+    seats = {seat.id for seat in authority.seats(lesson.seats)}
+    return as_json({"errors": lesson.grid.errors(exercise, seats)})
 
 
 @guarded.post("/grade-again")
-async def grade_again(body: models.GradeAgain, lesson: Here) -> Response:
+async def grade_again(body: models.GradeAgain, lesson: Here, authority: Teaching) -> Response:
     """Has hand-ins graded once more."""
-    return as_json({"count": await lesson.grade_again(body.exercise)}, 202)
+    return as_json({"count": await lesson.grade_again(body.exercise, authority)}, 202)
 
 
 @guarded.get("/similar")
-async def similar(lesson: Here, exercise: Exercise, of_class: OfClass = None) -> Response:
+async def similar(lesson: Here, authority: Teaching, exercise: Exercise, of_class: OfClass = None) -> Response:
     """Which hand-ins are nearly the same, and which are too short to say."""
-    return as_json(await exports.alike(lesson, exercise, of_class))
+    return as_json(await exports.alike(lesson, authority, exercise, of_class))
 
 
 @guarded.get("/formats")
@@ -218,19 +233,20 @@ async def formats() -> Response:
 
 @guarded.get("/export/grades")
 async def export_grades(
-    lesson: Here, exercise: Exercise, format: Annotated[str, Query(max_length=64)], of_class: OfClass = None,  # noqa: A002
+    lesson: Here, authority: Teaching, exercise: Exercise,
+    format: Annotated[str, Query(max_length=64)], of_class: OfClass = None,  # noqa: A002
 ) -> Response:  # fmt: skip
     """The grades of an exercise."""
-    return await exports.grades(lesson, exercise, format, of_class)
+    return await exports.grades(lesson, authority, exercise, format, of_class)
 
 
 @guarded.get("/export/code.zip")
-async def export_code(lesson: Here) -> Response:
+async def export_code(lesson: Here, authority: Teaching) -> Response:
     """All code."""
-    return await exports.all_code(lesson)
+    return await exports.all_code(lesson, authority)
 
 
 @guarded.get("/export/runs.csv")
-async def export_runs(lesson: Here) -> Response:
+async def export_runs(lesson: Here, authority: Teaching) -> Response:
     """The records of runs."""
-    return await exports.all_runs(lesson)
+    return await exports.all_runs(lesson, authority)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import secrets
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -12,14 +11,14 @@ from typing import Final
 import attrs
 import httpx
 
+from proxybox.classroom.connected import Connected
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.lti.grades import MAXIMUM, Grades, NotTaken, OwnKey
 from proxybox.classroom.lti.launches import Choice, Launch, Launches, answer_claims
 from proxybox.classroom.lti.platforms import Platform
 from proxybox.classroom.models import person
-from proxybox.classroom.records import Class, GradeLine, HandIn, Seat
+from proxybox.classroom.records import GradeLine, HandIn, Seat
 from proxybox.classroom.results import score_of
-from proxybox.classroom.store import Connected
 from proxybox.serve.problems import Refusal
 from proxybox.terminal.harmless import on_one_line
 
@@ -66,13 +65,14 @@ class Bridge:
         """Returns the seat of who launches, which is new the first time in a class. Raises Refusal."""
         lesson, platform = self._lesson, launch.platform.name
         async with self._arriving:
-            known, of_class = await self._known(launch), self._class(launch)
+            known, of_class = await self._known(launch), await self._class(launch)
+            lesson.instructors.teaches_no_longer(platform, launch.user, of_class)
             seat = lesson.seats.find(known) if known is not None else None
             if seat is None:
                 seat = await self._new_seat(launch, of_class)
                 await lesson.store.do(Connected.keep_user, platform, launch.context, launch.user, seat.id)
-            if of_class is not None:
-                await lesson.keep_class(of_class, seat)
+            if of_class:
+                await lesson.belongs_to(seat, of_class)
         if seat.removed:
             raise Refusal("forbidden", "Your teacher has removed this seat.")
         if launch.exercise:
@@ -83,6 +83,14 @@ class Bridge:
             )
         return seat
 
+    async def arrive_teaching(self, launch: Launch) -> str:
+        """Returns the pass of an instructor, who is the teacher of the class of this launch now. Raises Refusal."""
+        async with self._arriving:
+            of_class = await self._class(launch)
+        if not of_class:
+            raise Refusal("forbidden", "The platform does not say in which course this link stands.")
+        return self._lesson.instructors.teaches(launch.platform.name, launch.user, of_class)
+
     async def _known(self, launch: Launch) -> str | None:
         """The seat that a user has in a class; one of before there were classes belongs to the first of them."""
         store, platform = self._lesson.store, launch.platform.name
@@ -91,16 +99,14 @@ class Bridge:
             known = await store.do(Connected.move_user, platform, launch.user, launch.context)
         return known
 
-    def _class(self, launch: Launch) -> Class | None:
-        """The class of a launch as it is now; None for a launch from nowhere in particular."""
+    async def _class(self, launch: Launch) -> str:
+        """The id of the class of a launch; "" for one from nowhere in particular."""
         if not launch.context:
-            return None
-        key = launch.platform.name, launch.context
-        known = next((each.id for each in self._lesson.classes.values() if (each.platform, each.context) == key), None)
+            return ""
         title = on_one_line(launch.title) or launch.context
-        return Class(id=known or secrets.token_urlsafe(9), platform=key[0], context=key[1], title=title)
+        return (await self._lesson.classes.keep(launch.platform.name, launch.context, title)).id
 
-    async def _new_seat(self, launch: Launch, of_class: Class | None) -> Seat:
+    async def _new_seat(self, launch: Launch, of_class: str) -> Seat:
         seats = self._lesson.seats
         try:
             name = person(launch.name[:36])
@@ -109,7 +115,7 @@ class Bridge:
         for number in range(1, _MOST_NAMES):
             try:
                 told = name if number == 1 else f"{name} {number}"
-                return await seats.add(told, "" if of_class is None else of_class.id)
+                return await seats.add(told, of_class)
             except Refusal as refusal:
                 if refusal.kind != "conflict":
                     raise

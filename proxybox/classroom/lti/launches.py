@@ -38,7 +38,9 @@ _CLAIM: Final = "https://purl.imsglobal.org/spec/lti/claim"
 _DEEP: Final = "https://purl.imsglobal.org/spec/lti-dl/claim"
 _GRADES: Final = "https://purl.imsglobal.org/spec/lti-ags/claim/endpoint"
 SCORE: Final = "https://purl.imsglobal.org/spec/lti-ags/scope/score"
-_TEACHERS: Final = ("membership#Instructor", "membership#Administrator")
+#: Roles within a context (https://www.imsglobal.org/spec/lti/v1p3, A.2.2) of those who teach there.
+_ROLE: Final = "http://purl.imsglobal.org/vocab/lis/v2/membership"
+_TEACHING: Final = frozenset({f"{_ROLE}#Instructor", f"{_ROLE}#Administrator"})
 
 
 @attrs.frozen(kw_only=True)
@@ -46,7 +48,7 @@ class Launch:
     """What a platform says. user: its id there. exercise: the one of its link; "". line: where its grades go; "".
 
     context: the id of the platform's course that the link stands in, which is a class of its own here; "". title: of
-    that.
+    that. is_instructor: whether who launches teaches there, of a platform whose instructors may teach here.
     """
 
     platform: Platform
@@ -56,7 +58,7 @@ class Launch:
     line: str = ""
     context: str = ""
     title: str = ""
-    is_teacher: bool = False
+    is_instructor: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -233,7 +235,7 @@ def answer_claims(choice: Choice, items: Sequence[Mapping[str, object]]) -> dict
 
 def _launch(platform: Platform, claims: Mapping[str, Any]) -> Launch:
     roles = claims.get(f"{_CLAIM}/roles")
-    is_teacher = isinstance(roles, list) and any(str(role).endswith(_TEACHERS) for role in roles)
+    is_instructor = isinstance(roles, list) and any(str(role) in _TEACHING for role in roles)
     custom = claims.get(f"{_CLAIM}/custom")
     exercise = custom.get("exercise") if isinstance(custom, dict) else None
     context = claims.get(f"{_CLAIM}/context")
@@ -242,7 +244,7 @@ def _launch(platform: Platform, claims: Mapping[str, Any]) -> Launch:
         platform=platform, user=str(claims["sub"])[:255], name=_name(claims),
         exercise=exercise if isinstance(exercise, str) else "", line=_line(claims.get(_GRADES)),
         context=_text(context, "id"), title=_text(context, "title") or _text(context, "label"),
-        is_teacher=platform.teachers and is_teacher,
+        is_instructor=platform.teachers and is_instructor,
     )  # fmt: skip
 
 

@@ -81,7 +81,7 @@ class Platform:
 
     issuer, client_id, deployments: who it is, what we are to it, and where in it. auth_login_url, auth_token_url,
     key_set_url: its addresses. auth_audience: for whom requests of tokens are, where that is not auth_token_url.
-    teachers: whether its instructors become teachers here.
+    teachers: whether its instructors become the teachers of the classes of their courses.
     """
 
     issuer: str = attrs.field(converter=to_url)

@@ -28,7 +28,7 @@ ARGUMENTS = (
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 #: Milliseconds for what a page is to do, on a machine that does other things, too.
-PATIENCE = 30_000
+PATIENCE = 60_000
 
 COURSE = {
     "course.toml": 'title = "A course of tests"\n',

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
 
 CLAIM, DEEP = "https://purl.imsglobal.org/spec/lti/claim", "https://purl.imsglobal.org/spec/lti-dl/claim"
+ROLE = "http://purl.imsglobal.org/vocab/lis/v2/membership"
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
@@ -36,6 +37,7 @@ class Platform:
     url: str
     keys: str
     room: str = ""
+    code: str = ""
     chosen: list[str] = attrs.field(factory=list)
 
     def login(self, hint: str) -> str:
@@ -45,9 +47,12 @@ class Platform:
         now = int(time.time())
         claims: dict[str, Any] = {
             "iss": self.url, "aud": "tool-1", "sub": "ada", "name": "Ada", "iat": now, "exp": now + 300,
-            "nonce": asked["nonce"], f"{CLAIM}/version": "1.3.0", f"{CLAIM}/deployment_id": "7",
+            "nonce": asked["nonce"], f"{CLAIM}/context": {"id": "c-7", "title": "Class 7"},
+            f"{CLAIM}/version": "1.3.0", f"{CLAIM}/deployment_id": "7",
             f"{CLAIM}/message_type": "LtiResourceLinkRequest", f"{CLAIM}/custom": {"exercise": "02-echo"},
         }  # fmt: skip
+        if asked["login_hint"] == "teach":
+            claims |= {"sub": "grace", f"{CLAIM}/roles": [f"{ROLE}#Instructor"]}
         if asked["login_hint"] == "choose":
             claims[f"{CLAIM}/message_type"] = "LtiDeepLinkingRequest"
             claims[f"{DEEP}/deep_linking_settings"] = {
@@ -105,10 +110,15 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
             "issuer": made.url, "client_id": "tool-1", "auth_login_url": f"{made.url}/auth",
             "auth_token_url": f"{made.url}/token", "key_set_url": made.keys,
         }  # fmt: skip
-        lines = ["[[platforms]]", 'deployments = ["7"]', *(f'{name} = "{value}"' for name, value in settings.items())]
+        lines = [
+            "[[platforms]]",
+            'deployments = ["7"]',
+            "teachers = true",
+            *(f'{name} = "{value}"' for name, value in settings.items()),
+        ]
         (folder / "lti.toml").write_text("\n".join([*lines, ""]))
         room: Classroom = ending.enter_context(open_classroom(folder, "--tls", "--lti", str(folder / "lti.toml")))
-        made.room = room.url
+        made.room, made.code = room.url, room.code
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(room.data / "certificate.pem")
         site.socket = context.wrap_socket(site.socket, server_side=True)
@@ -148,3 +158,47 @@ def test_a_link_opens_its_exercise_in_a_window_of_its_own(context: "BrowserConte
     page.goto(platform.login("open"))
     page.locator("body.ready").wait_for()
     assert page.locator("#title").inner_text() == "Echo <b>bold</b>"
+
+
+def test_an_instructor_has_a_page_for_the_own_class(
+    browser: "Browser", context: "BrowserContext", platform: Platform
+) -> None:
+    """With the seats of that class, and without what concerns everybody; and it follows what happens there."""
+    student = context.new_page()
+    student.goto(platform.login("open"))
+    student.locator("body.ready").wait_for()
+    others = browser.new_context(ignore_https_errors=True)
+    by_code = others.new_page()
+    by_code.set_default_timeout(PATIENCE)
+    by_code.goto(platform.room)
+    by_code.get_by_label("Your name").fill("Bo by code")
+    by_code.get_by_label("Code of the class").fill(platform.code)
+    by_code.get_by_role("button", name="Join").click()
+    by_code.locator("body.ready").wait_for()
+
+    page = others.new_page()
+    page.set_default_timeout(PATIENCE)
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(platform.login("teach"))
+    page.locator('body.teacher.ready #status[data-kind="saved"]').wait_for()
+    assert page.locator(".card").count() == 1
+    for name in ("Joining", "Freeze all", "Push exercise …", "Share code …"):
+        assert page.get_by_role("button", name=name).count() == 0
+    assert page.locator("#chosen-class option").all_inner_texts() == ["All", "Class 7"]
+    student.locator("#hand").click()
+    page.locator("#hands li").wait_for()
+    page.locator(".card", has_text="Ada").click()
+    page.locator("#seat-code .cm-content").wait_for()
+    assert page.get_by_role("button", name="Rename …").is_visible()
+    assert page.get_by_role("button", name="Share …").count() == 0
+    page.get_by_role("button", name="Lower hand").click()
+    page.locator("#hands-empty").wait_for()
+    page.get_by_role("link", name="Results").click()
+    page.locator("#progress tr", has_text="Ada").wait_for()
+    assert page.locator("#progress tr", has_text="Bo by code").count() == 0
+    with page.expect_download() as began:
+        page.get_by_role("link", name="All code (zip)").click()
+    assert began.value.failure() is None
+    others.close()
+    assert faults == []

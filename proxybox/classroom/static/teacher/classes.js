@@ -9,7 +9,8 @@ const BY_CODE = "";
 export function choosingClass(room, { place, select }) {
   room.on("state", () => {
     const pairs = room.classes.map(({ id, title }) => [`class ${id}`, title]);
-    choices(select, [[ALL, t("All")], [BY_CODE, t("Joined by code")], ...pairs]);
+    const byCode = room.whole ? [[BY_CODE, t("Joined by code")]] : [];
+    choices(select, [[ALL, t("All")], ...byCode, ...pairs]);
     place.hidden = pairs.length === 0;
   });
   select.addEventListener("change", () =>

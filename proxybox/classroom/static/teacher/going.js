@@ -1,4 +1,4 @@
-// What goes on for all students at the moment, each with a button that ends it.
+// What goes on for all students at the moment, each with a button that ends it for who may.
 
 import { ask, make } from "../lib/dom.js";
 import { n, t } from "../lib/words.js";
@@ -16,7 +16,7 @@ export function going(room, { section, list }) {
         item(
           t("Frozen"),
           "",
-          button(t("Unfreeze"), () => setFrozen(room, false), { class: "plain small" }),
+          room.whole && button(t("Unfreeze"), () => setFrozen(room, false), { class: "plain small" }),
         ),
       );
     if (room.pushed) {
@@ -24,7 +24,7 @@ export function going(room, { section, list }) {
         item(
           t("Pushed"),
           room.title(room.pushed),
-          button(t("Stop"), stopPushing, { class: "plain small", "aria-label": t("Stop pushing") }),
+          room.whole && button(t("Stop"), stopPushing, { class: "plain small", "aria-label": t("Stop pushing") }),
         ),
       );
     }
@@ -32,10 +32,9 @@ export function going(room, { section, list }) {
     if (room.join.locked) items.push(item(t("Nobody can join"), "", null));
     for (const share of room.shares.values()) {
       const kind = share.by === "student" ? t("Shared, a student’s") : t("Shared");
-      const stop = button(t("Stop"), () => unshare(share), {
-        class: "plain small",
-        "aria-label": t("Stop sharing {title}", { title: share.title }),
-      });
+      const label = t("Stop sharing {title}", { title: share.title });
+      const stop =
+        room.whole && button(t("Stop"), () => unshare(share), { class: "plain small", "aria-label": label });
       const title = button(share.title, () => look(share), { class: "link" });
       items.push(item(kind, title, stop));
     }
@@ -81,7 +80,7 @@ function regrading(room) {
 }
 
 function item(kind, what, stop) {
-  return make("li", {}, make("span", { class: "what" }, make("span", { class: "kind", text: kind }), what || null), stop);
+  return make("li", {}, make("span", { class: "what" }, make("span", { class: "kind", text: kind }), what || null), stop || null);
 }
 
 function look(share) {

@@ -6,8 +6,8 @@ import { subscribe } from "../lib/stream.js";
 const AGAIN = 3_000; // ms between two attempts to load the state
 const TOGETHER = 50; // ms within which changed rows are drawn together
 
-// What changes: "rows" (a set of ids, or null for all), "state" (frozen, pushed, joining, faults of the course, classes),
-// "shares", "errors", "watched"
+// What changes: "rows" (a set of ids, or null for all), "state" (frozen, pushed, joining, faults of the course, classes,
+// whether this is the teacher of the whole classroom), "shares", "errors", "watched"
 // ({seat, event, data}), "stream" (its id: a new one watches nobody), "status" ("open", "waiting", "closed"; HTTP status).
 export class Room {
   #listeners = new Map();
@@ -18,6 +18,7 @@ export class Room {
     this.rows = new Map();
     this.shares = new Map();
     this.course = { title: "", exercises: [] };
+    this.whole = true; // else the teacher of these classes alone, who is told nothing of how one joins
     this.join = { code: "", addresses: [], locked: false };
     this.frozen = false;
     this.pushed = null;
@@ -103,8 +104,15 @@ export class Room {
     }, TOGETHER);
   }
 
-  #take({ join, frozen, pushed, course_fault: courseFault, grading_faults: gradingFaults, classes }) {
-    Object.assign(this, { join, frozen, pushed, courseFault, gradingFaults, classes });
+  // An event for all instructors has only what holds for each of them.
+  #take(state) {
+    this.whole = state.whole ?? this.whole;
+    this.join = state.join ?? this.join;
+    this.classes = state.classes ?? this.classes;
+    this.frozen = state.frozen;
+    this.pushed = state.pushed;
+    this.courseFault = state.course_fault ?? "";
+    this.gradingFaults = state.grading_faults;
     this.#tell("state");
   }
 

@@ -1,0 +1,34 @@
+"""Classes of learning platforms: each of their courses (contexts) is a class of its own here."""
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+
+from proxybox.classroom.connected import Connected
+from proxybox.classroom.records import Class
+from proxybox.classroom.store import Store
+
+
+class Classes:
+    """All classes. on_change: called when teachers are to be told anew which there are."""
+
+    def __init__(self, store: Store, known: Iterable[Class], on_change: Callable[[], object]) -> None:
+        self._store, self._on_change = store, on_change
+        self._all = {each.id: each for each in known}
+
+    def __iter__(self) -> Iterator[Class]:
+        return iter(tuple(self._all.values()))
+
+    def title(self, class_id: str) -> str | None:
+        """Returns a class's title; None where there is no such class."""
+        found = self._all.get(class_id)
+        return None if found is None else found.title
+
+    async def keep(self, platform: str, context: str, title: str) -> Class:
+        """Returns the class of a platform's course, which is new the first time. title: the one that it has now."""
+        known = next((each.id for each in self if (each.platform, each.context) == (platform, context)), None)
+        kept = Class(id=known or secrets.token_urlsafe(9), platform=platform, context=context, title=title)
+        if self._all.get(kept.id) != kept:
+            self._all[kept.id] = kept
+            await self._store.do(Connected.keep_class, kept)
+            self._on_change()
+        return kept

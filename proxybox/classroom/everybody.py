@@ -1,0 +1,117 @@
+"""What holds for everybody: how one joins, whether all is paused, which exercise is pushed, what code is shared.
+
+It is kept, and holds the next time, too.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from proxybox.classroom.connected import Connected
+from proxybox.classroom.hub import EVERYBODY, TEACHERS, Hub
+from proxybox.classroom.models import ShareRequest
+from proxybox.classroom.passes import new_code
+from proxybox.classroom.seats import Seats
+from proxybox.classroom.sheets import Sheet, find_sheet
+from proxybox.classroom.store import Store
+from proxybox.classroom.work import Work
+from proxybox.serve.problems import Refusal
+
+#: How many pieces of code are shared at once, and the characters of one: all browsers get all of them.
+_MOST_SHARES: Final = 50
+_MOST_SHARED: Final = 100_000
+
+
+class Everybody:
+    """What holds for all seats of a lesson. on_change: called when teachers are to be told anew what holds.
+
+    code: by which one joins. addresses: where. pushed: the exercise that all have open; None: each the own one.
+    """
+
+    def __init__(
+        self, store: Store, hub: Hub, sheets: Mapping[str, Sheet], work: Work, on_change: Callable[[], object]
+    ) -> None:
+        self._store, self._hub, self._sheets, self._work, self._on_change = store, hub, sheets, work, on_change
+        self.code = ""
+        self.addresses: tuple[str, ...] = ()
+        self.is_locked = self.is_frozen = False
+        self.pushed: str | None = None
+        self.shares: dict[str, dict[str, Any]] = {}
+
+    async def load(self) -> None:
+        """Reads what was kept before; where there is no code yet, makes one."""
+        self.code = await self._store.do(Connected.settled_fact, "code", new_code(3, 3))
+        self.is_locked = await self._store.do(Connected.settled_fact, "locked", False)
+        self.is_frozen = await self._store.do(Connected.settled_fact, "frozen", False)
+        self.pushed = await self._store.do(Connected.fact, "pushed")
+        self.keep_known()
+        self.shares = {each["id"]: each for each in await self._store.do(Connected.shares)}
+
+    def keep_known(self) -> None:
+        """Lets go of a pushed exercise that is no longer in the course."""
+        self.pushed = self.pushed if self.pushed in self._sheets else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what all teachers are told of it."""
+        return {"frozen": self.is_frozen, "pushed": self.pushed}
+
+    def joining_as_json(self) -> dict[str, Any]:
+        """Returns what the teacher of the whole classroom is told of how one joins."""
+        return {"code": self.code, "addresses": list(self.addresses), "locked": self.is_locked}
+
+    async def lock(self, locked: bool) -> None:
+        """Keeps others from joining."""
+        self.is_locked = locked
+        await self._note("locked", locked)
+
+    async def new_code(self) -> None:
+        """Makes another join code; who has joined stays."""
+        self.code = new_code(3, 3)
+        await self._note("code", self.code)
+
+    async def freeze(self, frozen: bool) -> None:
+        """Pauses everybody: nothing can be run. What is typed is kept."""
+        self.is_frozen = frozen
+        await self._note("frozen", frozen)
+        self._hub.tell(EVERYBODY, "freeze", {"frozen": frozen})
+
+    async def push(self, exercise: str | None) -> None:
+        """Has all open an exercise; None: each the own one again. Raises Refusal."""
+        self.pushed = None if exercise is None else find_sheet(self._sheets, exercise).id
+        await self._note("pushed", self.pushed)
+        self._hub.tell(EVERYBODY, "push", {"exercise": self.pushed})
+
+    async def _note(self, fact: str, value: Any) -> None:
+        await self._store.do(Connected.set_fact, fact, value)
+        self._on_change()
+
+    async def share(self, asked: ShareRequest, seats: Seats) -> dict[str, Any]:
+        """Shows code to all: the teacher's, or a student's without the name. Raises Refusal."""
+        sheet = find_sheet(self._sheets, asked.exercise)
+        files: Mapping[str, str] | None = asked.files
+        if asked.seat is not None:
+            files = (await self._work.text(seats.find(asked.seat).id, sheet)).files
+        if not files:
+            raise Refusal("invalid", errors=[{"loc": ["body", "files"], "msg": "there are none"}])
+        if sum(map(len, files.values())) > _MOST_SHARED:
+            raise Refusal("too-large", "This is too much code to show to all.")
+        if len(self.shares) >= _MOST_SHARES:
+            raise Refusal("conflict", "Too many pieces of code are shared. Stop sharing some.")
+        share: dict[str, Any] = {
+            "id": secrets.token_urlsafe(9), "title": asked.title, "exercise": sheet.id, "files": dict(files),
+            "by": "teacher" if asked.seat is None else "student", "at": time.time(),
+        }  # fmt: skip
+        await self._store.do(Connected.keep_share, share)
+        self.shares[share["id"]] = share
+        for topic in (EVERYBODY, *TEACHERS):
+            self._hub.tell(topic, "share", share)
+        return share
+
+    async def unshare(self, identity: str) -> None:
+        """Stops showing code. Raises Refusal."""
+        if self.shares.pop(identity, None) is None:
+            raise Refusal("not-found", "This is not shared.")
+        await self._store.do(Connected.remove_share, identity)
+        for topic in (EVERYBODY, *TEACHERS):
+            self._hub.tell(topic, "unshare", {"id": identity})
