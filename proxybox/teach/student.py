@@ -26,8 +26,9 @@ from proxybox.teach.handles import (
     told_of,
 )
 from proxybox.teach.heard import Heard
+from proxybox.teach.operators import is_infix, may_return, words
 from proxybox.teach.packing import unpack
-from proxybox.teach.shown import call_text, one_line, shown
+from proxybox.teach.shown import argument_text, call_text, one_line, shown
 from proxybox.terminal.harmless import harmless_lines
 
 #: pytest shows a test's own line, not lines of this file.
@@ -174,7 +175,7 @@ class Student:
             result = self._session.call(OBJECTS, *self._packed(call))
         except (TypeError, ValueError) as error:  # raised before anything was called
             raise type(error)(f"{told}: {error}") from None
-        if call.action != "get":
+        if call.action not in ("get", "value"):
             self.last, self.stdout = told, result.stdout
         self._heard.keep(result.stdout, result.stderr)
         if result.ok and not self._session.alive:  # it exited with status 0, which is no answer
@@ -183,6 +184,7 @@ class Student:
             result.error is not None
             and result.error.type == "NameError"
             and call.target is None
+            and call.action != "operator"
             and not self._defines(call.name)
         ):
             what = {"new": "class", "get": "variable"}.get(call.action, "function")
@@ -198,7 +200,7 @@ class Student:
 
     def _number_of(self, handle: Handle) -> int:
         if not belongs_to(handle, self):
-            raise ValueError(f"{handle!r} is an object of another test's submission")
+            raise ValueError(f"{told_of(handle)} is an object of another test's submission")
         return key_of(handle)
 
     def _answer(self, call: Call, told: str, result: Result) -> Any:
@@ -225,15 +227,17 @@ class Student:
                 raise Failed(f"{told_of(call.target)} is {kind_of(call.target)}, which holds no values to go through.")
             raise Failed(f"{told_of(call.target)} has no {call.name}.")
         if kind == "uncallable":
-            raise Failed(f"{call.name}{f' of {call.target!r}' if call.target is not None else ''} cannot be called.")
+            of = "" if call.target is None else f" of {told_of(call.target)}"
+            raise Failed(f"{call.name}{of} cannot be called.")
         if kind != "object" or not isinstance(held, tuple) or len(held) != 2:
             raise ValueError("no object")
-        number, words = held
-        if type(number) is not int or number < 0 or type(words) is not str:
+        number, what = held
+        if type(number) is not int or number < 0 or type(what) is not str:
             raise ValueError("no object")
         if number >= _MOST_OBJECTS:
             raise Failed(f"{told} returned more than {_MOST_OBJECTS:,} objects.")
-        return self._handles.setdefault(number, Handle(self, number, told, one_line(words)))
+        infix = call.action == "operator" and is_infix(call.name)
+        return self._handles.setdefault(number, Handle(self, number, f"({told})" if infix else told, one_line(what)))
 
     def _is_raised(self, raised: str, wanted: str | type[BaseException]) -> bool:
         """Whether an exception is of a kind.
@@ -274,13 +278,19 @@ def _why(result: Result) -> str:
 def _is_answer(call: Call, value: Any) -> bool:
     if call.action == "new":
         return value is None or isinstance(value, Handle)
+    if call.action == "operator":
+        return may_return(call.name, value)
     return call.action != "items" or isinstance(value, list)
 
 
 def _told(call: Call) -> str:
     """A call in words."""
-    if call.action == "items" and call.target is not None:
-        return f"a loop over {told_of(call.target)}"
+    if call.action in ("items", "value") and call.target is not None:
+        return f"{'a loop over ' if call.action == 'items' else ''}{told_of(call.target)}"
+    if call.action == "operator":
+        attribute = call.name == "setattr"  # its name is written without quotes
+        told = [each if attribute and place == 1 else argument_text(each) for place, each in enumerate(call.args)]
+        return words(call.name, told)
     name = call.name if call.target is None else f"{told_of(call.target)}.{call.name}"
     return name if call.action == "get" else call_text(name, call.args, call.kwargs)
 
