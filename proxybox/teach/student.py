@@ -55,6 +55,10 @@ class Failed(AssertionError):
         self.line = line
 
 
+class NoLength(Failed, TypeError):
+    """An object has no len(). `list(handle)` asks for it as well, and goes on where that raises a TypeError."""
+
+
 _NO_MORE: Final = "It asks for more input than there is."
 _ENDS = {
     Status.TIME_LIMIT: "did not end in time. Is there a loop that goes on for ever, or does it wait for input?",
@@ -208,6 +212,9 @@ class Student:
         if _is_value(result):
             raise Failed(f"{told} returned what cannot be compared: {one_line(_why(result))}.")
         if not result.ok or result.error is not None:
+            is_length = call.action == "operator" and call.name == "len"
+            if is_length and result.error is not None and result.error.type == "TypeError":
+                raise NoLength(*failure(told, result, self._file))
             self._fail(told, result)
         try:
             value = unpack(result.value, lambda kind, held: self._object(call, told, kind, held))

@@ -124,6 +124,26 @@ def test_operators_are_those_of_the_class() -> None:
     assert told["reflected"].message.startswith("4 - Clock(3) raised TypeError: unsupported operand")
 
 
+LISTS = """
+class NoLength:
+    def __iter__(self): return iter([1, 2])
+class WrongLength(NoLength):
+    def __len__(self): return "2"
+"""
+
+
+def test_lists_are_made_of_what_has_no_length() -> None:
+    tests = "".join(
+        f"def test_{name}(student): assert list(student.new('{name}')) == [1, 2]\n"
+        f"def test_len_of_{name}(student): len(student.new('{name}'))\n"
+        for name in ("NoLength", "WrongLength")
+    )
+    found = by_name(graded(tests, LISTS)[0])
+    assert {name: test.status for name, test in found.items()} == {
+        "NoLength": "ok", "WrongLength": "ok", "len of NoLength": "error", "len of WrongLength": "error",
+    }  # fmt: skip
+
+
 ATTRIBUTES = """
 def test_set(student):
     clock = student.new("Clock", 1)
