@@ -201,6 +201,35 @@ def test_what_claims_to_be_everything_gains_nothing() -> None:
         assert test.message, test
 
 
+def test_arguments_are_copies_and_lists_in_the_box_are_not() -> None:
+    tests = """
+def test_copy(student):
+    numbers = [3, 1]
+    student.call("sort", numbers)
+    assert numbers == [3, 1]
+def test_in_the_box(student):
+    numbers = student.new("list", [3, 1])
+    student.call("sort", numbers)
+    assert list(numbers) == [1, 3]
+    assert numbers == [1, 3]
+"""
+    (grade,) = graded(tests, "def sort(numbers): numbers.sort()")
+    assert {test.status for test in by_name(grade).values()} == {"ok"}
+
+
+def test_what_an_operator_raises_here_is_the_submissions() -> None:
+    tests = """
+def test_division(student): assert 1 / student.new("Number", 0) == 1
+def test_no_number(student): assert student.new("Number", 0) + "x" == 1
+def test_no_value(student): assert student.new("sorted", [3]) < 5
+def test_no_name(student): assert student.new("Number", 0) == fuor
+"""
+    (grade,) = graded(tests, "Number = int")
+    found = {name: test.status for name, test in by_name(grade).items()}
+    assert found.pop("no name") == "internal_error"
+    assert set(found.values()) == {"wrong_answer"}
+
+
 #: What a box may claim of an operation that Python itself keeps to a type.
 CLAIMS = """
 import builtins
