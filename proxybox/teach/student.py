@@ -149,9 +149,12 @@ class Student:
     def compare(self, call: Call, returns: Any, tolerance: float | None) -> None:
         """Fails the test unless that is the result of the call."""
         value = self.ask(call)
-        if not alike(value, returns, tolerance):
+        last, stdout = self.last, self.stdout
+        is_alike = alike(value, returns, tolerance)  # asks the box whether two objects are equal
+        self.last, self.stdout = last, stdout
+        if not is_alike:
             wanted = "another one" if isinstance(value, Handle) and isinstance(returns, Handle) else shown(returns)
-            raise Failed(f"{self.last} returned {shown(value)}, and {wanted} was expected.")
+            raise Failed(f"{last} returned {shown(value)}, and {wanted} was expected.")
 
     def compare_raised(self, call: Call, kind: Any, match: Any) -> None:
         """Fails the test unless the call raised that.

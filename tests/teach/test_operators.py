@@ -217,6 +217,25 @@ def test_in_the_box(student):
     assert {test.status for test in by_name(grade).values()} == {"ok"}
 
 
+def test_the_output_of_a_comparison_is_not_that_of_the_call() -> None:
+    code = """
+class A:
+    def __eq__(self, other):
+        print("==")
+        return True
+def f():
+    print("f")
+    return A()
+"""
+    tests = """
+def test_output(student):
+    student.expect("f", returns=student.new("A"))
+    student.expect_output("f")
+"""
+    (grade,) = graded(tests, code)
+    assert by_name(grade)["output"].passed, grade
+
+
 def test_what_an_operator_raises_here_is_the_submissions() -> None:
     tests = """
 def test_division(student): assert 1 / student.new("Number", 0) == 1
