@@ -53,6 +53,8 @@ _VIEWS: Mapping[type, tuple[str, Callable[[Any], Any]]] = {
     type({}.items()): ("dict_items", dict),
 }
 
+_READ_ONLY = type(type.__dict__)
+
 
 def is_plain(value: object, levels: int = MOST_LEVELS, seen: set[int] | None = None) -> bool:
     """Whether values.py sends it as a whole; true for what is nested so deep that values.py says so itself.
@@ -110,6 +112,8 @@ def pack(
 
     within: the containers that it lies in, by id. One that lies in itself is referred to there, as is what lies deep.
     """
+    if type(value) is _READ_ONLY:  # is equal to a dict
+        value = dict(value)
     if is_plain(value):
         return "value", value
     if len(within) < _PACKED_LEVELS and id(value) not in within:

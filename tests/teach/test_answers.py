@@ -238,6 +238,7 @@ kinds = [datetime.datetime, datetime.date, datetime.time, datetime.timedelta, de
 derived = {kind.__name__: type("Own", (kind,), {}) for kind in kinds}
 def f(name, *given): return derived[name](*given)
 def keys(*given): return {derived["datetime"](*given): 1}
+def read_only(): return [__import__("types").MappingProxyType({1: {2}})]
 """
 
 
@@ -253,6 +254,7 @@ def test_fraction(student): student.expect("f", "Fraction", 1, 3, returns=fracti
 def test_complex(student): student.expect("f", "complex", 1, 2, returns=1 + 2j)
 def test_deque(student): student.expect("f", "deque", [1, 2], returns=collections.deque([1, 2]))
 def test_key(student): student.expect("keys", 2026, 1, 2, returns={datetime.datetime(2026, 1, 2): 1})
+def test_read_only(student): student.expect("read_only", returns=[{1: {2}}])
 def test_no_date(student): student.raises("X", "f", "datetime", 2026, 1, 2)
 """
     found = told(graded(tests, DERIVED)[0])
