@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn, Protocol
 
 import attrs
 
+from proxybox.teach.operators import Operators, operation
 from proxybox.teach.packing import pack
 
 #: pytest shows a test's own line, not lines of this file.
@@ -36,8 +37,9 @@ MOST_ITEMS: Final = 100_000
 class Call:
     """What a test asks of a submission.
 
-    action: "call", "get" (the value of a name), "new" (call, and hold the result), or "items" (the values that the
-    object gives). target: the object that is asked, None for the module.
+    action: "call", "get" (the value of a name), "new" (call, and hold the result), "items" (the values that the object
+    gives), "value" (of the object itself), or "operator" (operators.py; all operands are arguments). target: the object
+    that is asked, None for the module.
     """
 
     action: str
@@ -86,35 +88,51 @@ class Source:
         return self.name or self.text
 
 
-class Handle:
+class Handle(Operators):
     """An object of the submission, which stays in its box.
 
-    `account.deposit(5)` calls its method, `get("balance")` reads an attribute. `call`, `expect`, `raises` and `new` are
-    as those of `student`, for the object's methods. `list(account)` has the values that the object gives in a loop.
+    `account.deposit(5)` calls its method, `get("balance")` reads an attribute, `account.balance = 5` sets it. `call`,
+    `expect`, `raises` and `new` are as those of `student`, for the object's methods. `list(account)` has the values
+    that the object gives in a loop. Operators are the object's own (operators.py).
     """
 
     __slots__ = ("_asked", "_key", "_kind", "_told")
+    _asked: Asked
+    _key: int
+    _kind: str
+    _told: str
 
     def __init__(self, asked: Asked, key: int, told: str, kind: str) -> None:
-        self._asked = asked
-        self._key = key
-        self._told = told
-        self._kind = kind
-
-    def __repr__(self) -> str:
-        return self._told
+        own = {"_asked": asked, "_key": key, "_told": told, "_kind": kind}
+        for name, value in own.items():
+            object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> "Method":
         if name.startswith("__") and name.endswith("__"):  # Python itself looks for such names
             raise AttributeError(name)
         return Method(self, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._operate("setattr", self, name, value)
+
     def __iter__(self) -> Iterator[Any]:
         return iter(self._asked.ask(Call(action="items", target=self, name="__iter__")))
 
+    def _operate(self, name: str, *operands: Any) -> Any:
+        return self._asked.ask(Call(action="operator", target=None, name=name, args=operands))
+
+    def _value(self) -> Any:
+        return self._asked.ask(Call(action="value", target=self, name="value"))
+
+    def _method(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
+        """The call of a method; of one such as `__add__`, the operator that Python calls it by."""
+        if isinstance(name, str) and not kwargs and (found := operation(name, self, args)):
+            return Call(action="operator", target=None, name=found[0], args=found[1])
+        return Call(action="call", target=self, name=name, args=args, kwargs=kwargs)
+
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """What a method returns: `account.call("deposit", 5)`, `account.call("__len__")`."""
-        return self._asked.ask(Call(action="call", target=self, name=name, args=args, kwargs=kwargs))
+        """What a method returns: `account.call("deposit", 5)`, `account.call("__add__", 3)`."""
+        return self._asked.ask(self._method(name, args, kwargs))
 
     def get(self, name: str, /) -> Any:
         """The value of an attribute; a handle where it is an object."""
@@ -127,11 +145,11 @@ class Handle:
 
     def expect(self, name: str, /, *args: Any, returns: Any, tolerance: float | None = None, **kwargs: Any) -> None:
         """Fails the test unless the method returns that."""
-        self._asked.compare(Call(action="call", target=self, name=name, args=args, kwargs=kwargs), returns, tolerance)
+        self._asked.compare(self._method(name, args, kwargs), returns, tolerance)
 
     def raises(self, kind: Any, name: str, /, *args: Any, match: Any = None, **kwargs: Any) -> None:
         """Fails the test unless the method raises such an exception."""
-        self._asked.compare_raised(Call(action="call", target=self, name=name, args=args, kwargs=kwargs), kind, match)
+        self._asked.compare_raised(self._method(name, args, kwargs), kind, match)
 
 
 def belongs_to(handle: Handle, asked: Asked) -> bool:
@@ -169,7 +187,7 @@ class Method:
         return Handle.call(self._handle, self._name, *args, **kwargs)
 
     def __repr__(self) -> str:
-        return f"{self._handle!r}.{self._name}"
+        return f"{told_of(self._handle)}.{self._name}"
 
     def _no_value(self, *_: object) -> NoReturn:
         raise TypeError(f"{self!r} is a method, to be called; an attribute is read by .get({self._name!r})")

@@ -7,6 +7,9 @@ answers is a claim of the submission.
 
 from __future__ import annotations
 
+import builtins
+import operator
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -59,6 +62,10 @@ def answer(action: str, key: int | None, name: str, args: Any, kwargs: dict[str,
     """Does what a `handles.Call` says, and packs the result. "missing", "uncallable": it cannot be done."""
     if action == "items":
         return items(held[key or 0], args)
+    if action == "value":
+        return pack(held[key or 0], hold)
+    if action == "operator":
+        return pack((getattr(operator, name, None) or getattr(builtins, name))(*unpack(args, real)), hold)
     if key is None:
         thing = eval(name, names)
     else:

@@ -53,6 +53,8 @@ _VIEWS: Mapping[type, tuple[str, Callable[[Any], Any]]] = {
     type({}.items()): ("dict_items", dict),
 }
 
+_READ_ONLY = type(type.__dict__)
+
 
 def is_plain(value: object, levels: int = MOST_LEVELS, seen: set[int] | None = None) -> bool:
     """Whether values.py sends it as a whole; true for what is nested so deep that values.py says so itself.
@@ -88,8 +90,19 @@ def _is_key(value: object, levels: int = MOST_LEVELS) -> bool:
     return not isinstance(value, frozenset) and is_plain(value)
 
 
-def _is_of(kind: type, module: str, name: str) -> bool:
-    return getattr(sys.modules.get(module), name, None) is kind
+def _is_of(kind: type, module: str, name: str, *, derived: bool = False) -> bool:
+    """Whether this is the type, or derived from it. A module that nothing has imported has made no value."""
+    known = getattr(sys.modules.get(module), name, None)
+    return known is kind or (derived and isinstance(known, type) and issubclass(kind, known))
+
+
+def _datetime_of(value: Any) -> Any:
+    """A datetime for one of a derived type, which is a date as well; None for all else."""
+    if not _is_of(type(value), "datetime", "datetime", derived=True):
+        return None
+    own = sys.modules["datetime"].datetime
+    clock = (value.hour, value.minute, value.second, value.microsecond)
+    return own(value.year, value.month, value.day, *clock, value.tzinfo, fold=value.fold)
 
 
 def pack(
@@ -99,6 +112,8 @@ def pack(
 
     within: the containers that it lies in, by id. One that lies in itself is referred to there, as is what lies deep.
     """
+    if type(value) is _READ_ONLY:  # is equal to a dict
+        value = dict(value)
     if is_plain(value):
         return "value", value
     if len(within) < _PACKED_LEVELS and id(value) not in within:
@@ -114,6 +129,8 @@ def pack(
                 return "pairs", (keys, [pack(each, refer, inside) for each in value.values()])
             if keys is not None:
                 return "set", keys
+        if (moment := _datetime_of(value)) is not None:
+            return "value", moment
         name, parts = _parts(value)
         if name:
             return "known", (name, pack(parts, refer, inside))
@@ -134,6 +151,8 @@ def _pack_key(value: Any, levels: int) -> tuple[str, Any] | None:
     if levels and isinstance(value, (tuple, frozenset)):
         inner = _pack_keys(value, levels - 1)
         return None if inner is None else ("tuple" if isinstance(value, tuple) else "frozenset", inner)
+    if (moment := _datetime_of(value)) is not None:
+        return "value", moment
     name, parts = _parts(value)
     return ("known", (name, ("value", parts))) if name in _KNOWN else None
 
@@ -146,10 +165,10 @@ def _parts(value: Any) -> tuple[str, Any]:
         made = parts(value)
         can_be = name == "dict_values" or all(map(_is_key, made)) or _pack_keys(made, _PACKED_LEVELS) is not None
         return (name, made) if can_be else ("", None)
-    if _is_of(kind, "collections", "deque"):
+    if _is_of(kind, "collections", "deque", derived=True):
         return "deque", list(value)
     for name, (module, parts, _) in _KNOWN.items():
-        if _is_of(kind, module, name) and getattr(value, "tzinfo", None) is None:
+        if _is_of(kind, module, name, derived=True) and getattr(value, "tzinfo", None) is None:
             made = parts(value)
             return (name, made) if _are_small(name, made) and _is_small(name, value) else ("", None)
     return "", None

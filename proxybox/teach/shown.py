@@ -25,10 +25,15 @@ def shown(value: Any) -> str:
     return _beginning(_pieces(value, is_argument=False))
 
 
+def argument_text(value: Any) -> str:
+    """The beginning of an argument, as the test has it."""
+    return _beginning(_pieces(value, is_argument=True))
+
+
 def call_text(name: str, args: Any, kwargs: Mapping[str, Any]) -> str:
     """A call as the test has written it, with what the arguments were."""
-    words = [_beginning(_pieces(each, is_argument=True)) for each in args]
-    words += [f"{key}={_beginning(_pieces(each, is_argument=True))}" for key, each in kwargs.items()]
+    words = [argument_text(each) for each in args]
+    words += [f"{key}={argument_text(each)}" for key, each in kwargs.items()]
     return f"{name}({', '.join(words)})"
 
 

@@ -26,8 +26,9 @@ from proxybox.teach.handles import (
     told_of,
 )
 from proxybox.teach.heard import Heard
+from proxybox.teach.operators import is_infix, may_return, words
 from proxybox.teach.packing import unpack
-from proxybox.teach.shown import call_text, one_line, shown
+from proxybox.teach.shown import argument_text, call_text, one_line, shown
 from proxybox.terminal.harmless import harmless_lines
 
 #: pytest shows a test's own line, not lines of this file.
@@ -52,6 +53,10 @@ class Failed(AssertionError):
         super().__init__(harmless_lines(message))
         self.status = status
         self.line = line
+
+
+class NoLength(Failed, TypeError):
+    """An object has no len(). `list(handle)` asks for it as well, and goes on where that raises a TypeError."""
 
 
 _NO_MORE: Final = "It asks for more input than there is."
@@ -144,9 +149,12 @@ class Student:
     def compare(self, call: Call, returns: Any, tolerance: float | None) -> None:
         """Fails the test unless that is the result of the call."""
         value = self.ask(call)
-        if not alike(value, returns, tolerance):
+        last, stdout = self.last, self.stdout
+        is_alike = alike(value, returns, tolerance)  # asks the box whether two objects are equal
+        self.last, self.stdout = last, stdout
+        if not is_alike:
             wanted = "another one" if isinstance(value, Handle) and isinstance(returns, Handle) else shown(returns)
-            raise Failed(f"{self.last} returned {shown(value)}, and {wanted} was expected.")
+            raise Failed(f"{last} returned {shown(value)}, and {wanted} was expected.")
 
     def compare_raised(self, call: Call, kind: Any, match: Any) -> None:
         """Fails the test unless the call raised that.
@@ -174,7 +182,7 @@ class Student:
             result = self._session.call(OBJECTS, *self._packed(call))
         except (TypeError, ValueError) as error:  # raised before anything was called
             raise type(error)(f"{told}: {error}") from None
-        if call.action != "get":
+        if call.action not in ("get", "value"):
             self.last, self.stdout = told, result.stdout
         self._heard.keep(result.stdout, result.stderr)
         if result.ok and not self._session.alive:  # it exited with status 0, which is no answer
@@ -183,6 +191,7 @@ class Student:
             result.error is not None
             and result.error.type == "NameError"
             and call.target is None
+            and call.action != "operator"
             and not self._defines(call.name)
         ):
             what = {"new": "class", "get": "variable"}.get(call.action, "function")
@@ -198,7 +207,7 @@ class Student:
 
     def _number_of(self, handle: Handle) -> int:
         if not belongs_to(handle, self):
-            raise ValueError(f"{handle!r} is an object of another test's submission")
+            raise ValueError(f"{told_of(handle)} is an object of another test's submission")
         return key_of(handle)
 
     def _answer(self, call: Call, told: str, result: Result) -> Any:
@@ -206,6 +215,9 @@ class Student:
         if _is_value(result):
             raise Failed(f"{told} returned what cannot be compared: {one_line(_why(result))}.")
         if not result.ok or result.error is not None:
+            is_length = call.action == "operator" and call.name == "len"
+            if is_length and result.error is not None and result.error.type == "TypeError":
+                raise NoLength(*failure(told, result, self._file))
             self._fail(told, result)
         try:
             value = unpack(result.value, lambda kind, held: self._object(call, told, kind, held))
@@ -225,15 +237,17 @@ class Student:
                 raise Failed(f"{told_of(call.target)} is {kind_of(call.target)}, which holds no values to go through.")
             raise Failed(f"{told_of(call.target)} has no {call.name}.")
         if kind == "uncallable":
-            raise Failed(f"{call.name}{f' of {call.target!r}' if call.target is not None else ''} cannot be called.")
+            of = "" if call.target is None else f" of {told_of(call.target)}"
+            raise Failed(f"{call.name}{of} cannot be called.")
         if kind != "object" or not isinstance(held, tuple) or len(held) != 2:
             raise ValueError("no object")
-        number, words = held
-        if type(number) is not int or number < 0 or type(words) is not str:
+        number, what = held
+        if type(number) is not int or number < 0 or type(what) is not str:
             raise ValueError("no object")
         if number >= _MOST_OBJECTS:
             raise Failed(f"{told} returned more than {_MOST_OBJECTS:,} objects.")
-        return self._handles.setdefault(number, Handle(self, number, told, one_line(words)))
+        infix = call.action == "operator" and is_infix(call.name)
+        return self._handles.setdefault(number, Handle(self, number, f"({told})" if infix else told, one_line(what)))
 
     def _is_raised(self, raised: str, wanted: str | type[BaseException]) -> bool:
         """Whether an exception is of a kind.
@@ -274,13 +288,19 @@ def _why(result: Result) -> str:
 def _is_answer(call: Call, value: Any) -> bool:
     if call.action == "new":
         return value is None or isinstance(value, Handle)
+    if call.action == "operator":
+        return may_return(call.name, value)
     return call.action != "items" or isinstance(value, list)
 
 
 def _told(call: Call) -> str:
     """A call in words."""
-    if call.action == "items" and call.target is not None:
-        return f"a loop over {told_of(call.target)}"
+    if call.action in ("items", "value") and call.target is not None:
+        return f"{'a loop over ' if call.action == 'items' else ''}{told_of(call.target)}"
+    if call.action == "operator":
+        attribute = call.name == "setattr"  # its name is written without quotes
+        told = [each if attribute and place == 1 else argument_text(each) for place, each in enumerate(call.args)]
+        return words(call.name, told)
     name = call.name if call.target is None else f"{told_of(call.target)}.{call.name}"
     return name if call.action == "get" else call_text(name, call.args, call.kwargs)
 

@@ -232,6 +232,40 @@ KEYED = {
 }
 
 
+DERIVED = """
+import collections, datetime, decimal, fractions
+kinds = [datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, fractions.Fraction, complex, collections.deque]
+derived = {kind.__name__: type("Own", (kind,), {}) for kind in kinds}
+def f(name, *given): return derived[name](*given)
+def keys(*given): return {derived["datetime"](*given): 1}
+def read_only(): return [__import__("types").MappingProxyType({1: {2}})]
+"""
+
+
+def test_of_a_derived_type_comes_the_type_that_it_is_derived_from() -> None:
+    tests = """
+import collections, datetime, decimal, fractions
+def test_datetime(student): student.expect("f", "datetime", 2026, 1, 2, 3, 4, 5, 6, returns=datetime.datetime(2026, 1, 2, 3, 4, 5, 6))
+def test_date(student): student.expect("f", "date", 2026, 1, 2, returns=datetime.date(2026, 1, 2))
+def test_time(student): student.expect("f", "time", 1, 2, 3, 4, returns=datetime.time(1, 2, 3, 4))
+def test_timedelta(student): student.expect("f", "timedelta", 1, 2, 3, returns=datetime.timedelta(1, 2, 3))
+def test_decimal(student): student.expect("f", "Decimal", "0.10", returns=decimal.Decimal("0.10"))
+def test_fraction(student): student.expect("f", "Fraction", 1, 3, returns=fractions.Fraction(1, 3))
+def test_complex(student): student.expect("f", "complex", 1, 2, returns=1 + 2j)
+def test_deque(student): student.expect("f", "deque", [1, 2], returns=collections.deque([1, 2]))
+def test_key(student): student.expect("keys", 2026, 1, 2, returns={datetime.datetime(2026, 1, 2): 1})
+def test_read_only(student): student.expect("read_only", returns=[{1: {2}}])
+def test_no_date(student): student.raises("X", "f", "datetime", 2026, 1, 2)
+"""
+    found = told(graded(tests, DERIVED)[0])
+    last = found.pop("no date")
+    assert found == dict.fromkeys(found, ("ok", ""))
+    assert last == (
+        "wrong_answer",
+        "f('datetime', 2026, 1, 2) returned datetime.datetime(2026, 1, 2, 0, 0), and X was to be raised.",
+    )
+
+
 def test_sets_and_dicts_with_keys_that_are_not_plain_are_compared_by_value() -> None:
     """Such as days and sets of sets: by == in the test, and by `expect`; in both directions."""
     code = (
