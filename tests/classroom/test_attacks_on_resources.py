@@ -289,7 +289,7 @@ def test_versions_of_a_seat_are_bounded_however_they_are_made(
     tmp_path: Path, kept: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also by who arranges that no version is new whose number is a multiple of eight."""
-    monkeypatch.setattr(store, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(connected, "MOST_BYTES", 1 << 20)
 
     async def fill() -> None:
         for number in range(200):

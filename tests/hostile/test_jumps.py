@@ -180,7 +180,7 @@ batch = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_void_p, ctypes.c_long)(place)
     "mprotect": lambda: raw.check(raw.syscall(10, place, 4096, 7)),
     "munmap and mmap": lambda: raw.syscalls([(11, place, 4096), (9, place, 4096, 7, 0x32, -1, 0)]),
 }}[{way!r}]()
-ctypes.memmove(place, text.ljust(4096, b"\\x90"), 4096)
+ctypes.memmove(place, text.ljust(4096, b"\\xcc"), 4096)
 batch(ctypes.addressof(made), len(calls))
 print("returned")
 """

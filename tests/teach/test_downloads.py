@@ -247,7 +247,7 @@ def test_moodle_reads_its_worksheet() -> None:
     comment = found["Participant 102"]["Feedback comments"]
     assert "&lt;script&gt;" in comment
     assert "<script" not in comment
-    assert comment.startswith("<pre>Week 1, leaps\nSubmission: ")
+    assert comment.startswith("<pre>Week 1, leaps<br>Submission: ")
 
 
 @pytest.mark.usefixtures("in_india")
