@@ -13,7 +13,7 @@ from typing import Any, Final
 import attrs
 
 from proxybox.classroom.boxes import Boxes, Run
-from proxybox.classroom.hub import TEACHER, TEACHERS, Hub, topic_of_class
+from proxybox.classroom.hub import TEACHER, Hub, topic_of_class
 from proxybox.classroom.records import Ran, Seat
 from proxybox.classroom.seats import Seats
 from proxybox.classroom.work import Work
@@ -45,7 +45,7 @@ class Grid:
         self._changed: set[str] = set()
         self._some = asyncio.Event()
         self._errors: dict[str, OrderedDict[str, dict[str, str]]] = {}
-        self._errors_changed = False
+        self._errors_changed: set[str] = set()
 
     def _life(self, seat: str) -> _Life:
         return self._lives.setdefault(seat, _Life())
@@ -96,7 +96,8 @@ class Grid:
         kinds.move_to_end(kind)
         while len(kinds) > _MOST_KINDS:
             kinds.popitem(last=False)
-        self._errors_changed = True
+        class_id = self._seats.find(ran.seat).class_id
+        self._errors_changed |= {TEACHER, topic_of_class(class_id)} if class_id else {TEACHER}
         self._some.set()
 
     def errors(self, exercise: str | None, seats: Container[str]) -> list[dict[str, Any]]:
@@ -123,10 +124,9 @@ class Grid:
             changed, self._changed = self._changed, set()
             for identity in changed:
                 self._tell_row(self._seats.find(identity))
-            if self._errors_changed:
-                self._errors_changed = False
-                for topic in TEACHERS:
-                    self._hub.tell(topic, "errors", {})
+            topics, self._errors_changed = self._errors_changed, set()
+            for topic in topics:
+                self._hub.tell(topic, "errors", {})
             await asyncio.sleep(_RHYTHM)
 
     def _tell_row(self, seat: Seat) -> None:

@@ -364,8 +364,9 @@ def failure(told: str, result: Result, file: str, more: str = "") -> tuple[str, 
     words = one_line(error.message.replace(f" ({file}, line {line})", ""))
     what = f"raised {one_line(error.type)}{f': {words}' if words else ''}"
     meant = f" {_NO_MORE}" if error.type == "EOFError" else ""
-    why = "".join(f"\n{one_line(each.text)}" for each in result.explanations)  # where the box had a part in it
-    return f"{told} {what}{where}{more}.{meant}{why}", str(result.status), line
+    # Where the box had a part in it, it is told as everywhere; who writes tests gives the input, and no box has it.
+    why = meant or "".join(f"\n{one_line(each.text)}" for each in result.explanations)
+    return f"{told} {what}{where}{more}.{why}", str(result.status), line
 
 
 def line_of(traceback: str, file: str) -> int | None:

@@ -378,7 +378,10 @@ def test_local_processes(expected: Any) -> None:
 
 
 def test_asserts_say_what_their_author_wrote(tmp_path: Path) -> None:
-    """pytest does not rewrite them, so that messages are the same in each of its versions, and show no source."""
+    """pytest does not rewrite them, so that messages are the same in each of its versions, and show no source.
+
+    One without a message tells what the submission has answered.
+    """
     tests = """
     import pytest
     def test_words(student): assert student.call("double", 1) == 3, "assert that one is doubled\\nassert two"
@@ -390,7 +393,8 @@ def test_asserts_say_what_their_author_wrote(tmp_path: Path) -> None:
     """
     (only,) = grade(make(tmp_path / "e", tests), CLASS[1:2], workers=1)
     assert [test.status for test in only.tests] == ["wrong_answer"] * 3
-    assert [test.message for test in only.tests] == ["assert that one is doubled\nassert two", "", "[]"]
+    answered = "double(1) returned 2.\nThe test expects something else."
+    assert [test.message for test in only.tests] == ["assert that one is doubled\nassert two", answered, "[]"]
 
 
 def test_threads_of_one_process(expected: Any) -> None:
