@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
 
-from proxybox.classroom import buckets, hub, store
+from proxybox.classroom import buckets, connected, hub
 from proxybox.classroom.app import app
 from proxybox.classroom.boxes import Desk, Run
 from proxybox.classroom.config import Config
@@ -466,11 +466,11 @@ def test_nothing_begins_in_a_class_that_is_paused_meanwhile(tmp_path: Path) -> N
                 with pytest.raises(Refusal) as refused:
                     await do(seat, "double", Save(files={"solution.py": "1"}))
                 found.append(refused.value.kind)
-        made.is_frozen = False
+        made.everybody.is_frozen = False
         return " ".join(found)
 
     def freeze(_: Any) -> None:
-        made.is_frozen = True
+        made.everybody.is_frozen = True
 
     def remove(seat: Any) -> None:
         seat.removed = True

@@ -273,15 +273,15 @@ def test_who_is_no_longer_an_instructor_loses_the_class_and_its_stream(classes: 
             await instructed(teacher, platform, "seven", sub="changing")
             await instructed(teacher, platform, "eight", sub="changing")
             rows = (await teacher.get("/api/teacher/state")).json()["seats"]
-            assert {row["id"] for row in rows} == set(classes.seats.values())
+            assert {row["id"] for row in rows} >= set(classes.seats.values())
             async with asyncio.timeout(60):
                 told = stream(room, teacher)
                 await anext(told)
                 as_learner = {f"{CLAIM}/context": {"id": "eight", "title": "eight"}}
                 await launched(elsewhere, platform, sub="changing", name="Changed", **as_learner)
                 assert [name async for name, _ in told] == ["course"]  # it loads anew; and the stream has ended
-            rows = (await teacher.get("/api/teacher/state")).json()["seats"]
-            assert [row["id"] for row in rows] == [classes.seats["seven"]]
+            left = {row["id"] for row in (await teacher.get("/api/teacher/state")).json()["seats"]}
+            assert left & set(classes.seats.values()) == {classes.seats["seven"]}
             assert (await elsewhere.get("/api/teacher/state")).status_code == 401
 
     classes.room.loop.run(lesson())
