@@ -8,6 +8,7 @@ import io
 import json
 import zipfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -46,6 +47,13 @@ def platform() -> Iterator[Double]:
         yield double
 
 
+@pytest.fixture(scope="module")
+def room(platform: Double, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    """For tests that do not ask who else is there."""
+    with a_room(tmp_path_factory.mktemp("room"), platform) as room:
+        yield room
+
+
 @attrs.frozen
 class Classes:
     """A classroom with two classes, in each of which Ada has handed in. seats: of both, by the course."""
@@ -54,9 +62,10 @@ class Classes:
     seats: dict[str, str]
 
 
-@pytest.fixture(scope="module")
-def classes(platform: Double, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Classes]:
-    with a_room(tmp_path_factory.mktemp("class"), platform) as room:
+@pytest.fixture
+def classes(platform: Double, tmp_path: Path) -> Iterator[Classes]:
+    """New ones for each test: who has taught in a class, or has a seat there, is part of what others are told."""
+    with a_room(tmp_path, platform) as room:
         yield room.loop.run(_with_students(room, platform))
 
 
@@ -287,9 +296,8 @@ def test_who_is_no_longer_an_instructor_loses_the_class_and_its_stream(classes: 
     classes.room.loop.run(lesson())
 
 
-def test_logging_out_ends_all_passes_of_an_instructor_and_no_others(classes: Classes, platform: Double) -> None:
+def test_logging_out_ends_all_passes_of_an_instructor_and_no_others(room: Room, platform: Double) -> None:
     async def lesson() -> None:
-        room = classes.room
         async with room.browser() as one, room.browser() as two, room.browser() as other:
             for browser, user in ((one, "leaving"), (two, "leaving"), (other, "staying")):
                 await instructed(browser, platform, "seven", sub=user)
@@ -301,7 +309,7 @@ def test_logging_out_ends_all_passes_of_an_instructor_and_no_others(classes: Cla
             page = (await one.get("/teacher")).text
             assert "Open the link there once more." in page
 
-    classes.room.loop.run(lesson())
+    room.loop.run(lesson())
 
 
 def test_who_has_the_key_stays_the_teacher_of_all_after_a_launch(classes: Classes, platform: Double) -> None:
@@ -322,25 +330,25 @@ def test_who_has_the_key_stays_the_teacher_of_all_after_a_launch(classes: Classe
     ["http://purl.imsglobal.org/vocab/lis/v2/institution/person#Instructor"], f"{ROLE}Instructor",
     [[f"{ROLE}Instructor"]],
 ])  # fmt: skip
-def test_who_does_not_teach_in_the_course_is_a_student(classes: Classes, platform: Double, roles: Any) -> None:
+def test_who_does_not_teach_in_the_course_is_a_student(room: Room, platform: Double, roles: Any) -> None:
     async def lesson() -> None:
-        async with classes.room.browser() as browser:
+        async with room.browser() as browser:
             told = {f"{CLAIM}/context": {"id": "seven"}, f"{CLAIM}/roles": roles}
             await launched(browser, platform, sub="no instructor", **told)
             statuses = [(await browser.get(path)).status_code for path in ("/api/teacher/state", "/api/me")]
             assert statuses == [401, 200]
 
-    classes.room.loop.run(lesson())
+    room.loop.run(lesson())
 
 
-def test_a_link_that_stands_in_no_course_makes_nobody_a_teacher(classes: Classes, platform: Double) -> None:
+def test_a_link_that_stands_in_no_course_makes_nobody_a_teacher(room: Room, platform: Double) -> None:
     async def lesson() -> None:
-        async with classes.room.browser() as browser:
+        async with room.browser() as browser:
             answer = await launched(browser, platform, sub="nowhere", **{f"{CLAIM}/roles": [f"{ROLE}Instructor"]})
             assert (answer.status_code, "in which course" in answer.text) == (403, True)
             assert (await browser.get("/api/teacher/state")).status_code == 401
 
-    classes.room.loop.run(lesson())
+    room.loop.run(lesson())
 
 
 def test_instructors_are_students_where_the_list_does_not_say_teachers(
@@ -357,18 +365,18 @@ def test_instructors_are_students_where_the_list_does_not_say_teachers(
         room.loop.run(lesson())
 
 
-def test_a_pass_of_before_which_instructors_had_too_opens_nothing(classes: Classes) -> None:
+def test_a_pass_of_before_which_instructors_had_too_opens_nothing(room: Room) -> None:
     """They were given the one for the whole classroom, for 200 days."""
 
     async def lesson() -> None:
-        secret = await classes.room.lesson.store.do(Connected.fact, "secret")
+        secret = await room.lesson.store.do(Connected.fact, "secret")
         old = URLSafeSerializer(secret, salt="proxybox.classroom.teacher").dumps(1)
-        async with classes.room.browser() as browser:
+        async with room.browser() as browser:
             for name in ("__Host-teacher", "__Host-instructor"):
                 browser.cookies.set(name, str(old))
             assert (await browser.get("/api/teacher/state")).status_code == 401
 
-    classes.room.loop.run(lesson())
+    room.loop.run(lesson())
 
 
 # --- instructors, without a classroom ---------------------------------------------------------------------------------
