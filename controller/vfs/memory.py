@@ -32,6 +32,7 @@ from proxybox.controller.vfs.nodes import (
     Symlink,
     in_portions,
 )
+from proxybox.controller.vfs.pageset import PageSet
 from proxybox.controller.vfs.quota import PAGE
 
 if TYPE_CHECKING:
@@ -49,10 +50,11 @@ class MemoryFile(Inode, RegularFile):
     """A sparse regular file: a dict of the pages that were written.
 
     _shared: whether another file uses the same dict, which must then be copied before it changes. _own: the pages that
-    belong to this file alone since that copy, and may be changed in place; None when all do.
+    belong to this file alone since that copy, and may be changed in place; None when all do. _charged: the pages that
+    were written or set aside (fallocate(2)); None when nothing was set aside.
     """
 
-    __slots__ = ("_own", "_pages", "_shared", "_size")
+    __slots__ = ("_charged", "_own", "_pages", "_shared", "_size")
 
     def __init__(self, superblock: Superblock, mode: int, uid: int, gid: int) -> None:
         superblock.quota.charge_inode()
@@ -64,10 +66,12 @@ class MemoryFile(Inode, RegularFile):
         self._pages: dict[int, bytes | bytearray] = {}
         self._shared = False
         self._own: set[int] | None = None
+        self._charged: PageSet | None = None
 
     def share_pages(self, other: MemoryFile) -> None:
         """Gives `other` the same contents. Later writes to one of the two files do not change the other."""
         other._pages, other._size, other._own = self._pages, self._size, None
+        other._charged = None if self._charged is None else self._charged.copy()
         self._shared = other._shared = True
 
     def _own_pages(self) -> dict[int, bytes | bytearray]:
@@ -80,7 +84,11 @@ class MemoryFile(Inode, RegularFile):
         return self._size
 
     def _extent(self) -> tuple[int, int]:
-        return self._size, len(self._pages) * (PAGE // 512)
+        return self._size, self._count() * (PAGE // 512)
+
+    def _count(self) -> int:
+        """How many pages are charged."""
+        return len(self._pages) if self._charged is None else self._charged.count
 
     open = RegularFile.open  # not Inode's
 
@@ -142,9 +150,12 @@ class MemoryFile(Inode, RegularFile):
 
         Raises ENOSPC when there is no space for any of it.
         """
-        pages = self._pages
+        pages, charged = self._pages, self._charged
         first, last = offset // PAGE, (offset + len(data) - 1) // PAGE
-        missing = [index for index in range(first, last + 1) if index not in pages]
+        if charged is None:
+            missing = [index for index in range(first, last + 1) if index not in pages]
+        else:
+            missing = charged.missing(first, last)
         if not missing:
             return data
         quota = self.superblock.quota
@@ -153,9 +164,10 @@ class MemoryFile(Inode, RegularFile):
             room = missing[free] * PAGE - offset
             if room <= 0:
                 quota.refuse("no space left in the box's memory filesystems")
-            quota.charge_pages(free)
-            return data[:room]
+            data, missing = data[:room], missing[:free]
         quota.charge_pages(len(missing))
+        if charged is not None:
+            charged.add(missing)
         return data
 
     def truncate(self, size: int) -> None:
@@ -175,17 +187,15 @@ class MemoryFile(Inode, RegularFile):
         if offset + size > MAX_FILE_SIZE:
             raise OSError(errno.EFBIG, "past the largest offset")
         first, last = offset // PAGE, (offset + size - 1) // PAGE
-        # A file cannot have more pages than the quota allows, so the count is checked before the pages are listed.
+        # A file cannot have more pages than the quota allows, so the range is bounded before it is looked at.
         quota = self.superblock.quota
-        if last + 1 - first > quota.free_pages() + len(self._pages):
+        if last + 1 - first > quota.free_pages() + self._count():
             quota.refuse("no space left in the box's memory filesystems")
-        pages, wanted = self._own_pages(), range(first, last + 1)
-        missing = dict.fromkeys(itertools.filterfalse(pages.__contains__, wanted) if pages else wanted, _ZEROS)
-        quota.charge_pages(len(missing))
-        if pages:
-            pages.update(missing)
-        else:
-            self._pages = missing  # type: ignore[assignment]
+        if self._charged is None:
+            self._charged = PageSet()
+            self._charged.add(self._pages)
+        quota.charge_pages(self._charged.count_missing(first, last))
+        self._charged.fill(first, last)
         if not keep_size and offset + size > self._size:
             self._size = offset + size
         self._lose_privileges()
@@ -194,27 +204,21 @@ class MemoryFile(Inode, RegularFile):
     def seek_data(self, offset: int, hole: bool) -> int:
         if offset >= self._size:
             raise OSError(errno.ENXIO, "past the end of the file")
-        index = offset // PAGE
+        pages, index = self._pages, offset // PAGE
         if hole:
-            while self._is_written(index):
-                index += 1
+            index = next(itertools.filterfalse(pages.__contains__, itertools.count(index)))
             return min(self._size, max(offset, index * PAGE))
-        if not self._is_written(index):
-            later = [page for page in self._pages if page > index and self._is_written(page)]
-            index = min(later, default=-1)
+        if index not in pages:
+            index = min(filter(index.__lt__, pages), default=-1)
             if index < 0 or index * PAGE >= self._size:
                 raise OSError(errno.ENXIO, "no data after that offset")
         return max(offset, index * PAGE)
 
-    def _is_written(self, index: int) -> bool:
-        """Whether a page was written. An allocated page that was not written yet is a hole."""
-        return self._pages.get(index, _ZEROS) is not _ZEROS
-
     def _drop_pages(self, first: int) -> None:
-        pages = self._pages
+        pages, count = self._pages, self._count()
         if first == 0:
             self._no_pages()
-            self.superblock.quota.credit_pages(len(pages))
+            self.superblock.quota.credit_pages(count)
             return
         last = self._size // PAGE
         if last - first < len(pages):
@@ -225,7 +229,9 @@ class MemoryFile(Inode, RegularFile):
             pages = self._own_pages()
         for index in gone:
             del pages[index]
-        self.superblock.quota.credit_pages(len(gone))
+        if self._charged is not None:
+            self._charged.cut(first)
+        self.superblock.quota.credit_pages(count - self._count())
 
     def _lose_privileges(self) -> None:
         if self.mode & 0o6000:

@@ -14,7 +14,7 @@ import pytest
 
 from proxybox.controller.abi import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, S_IFDIR, S_IFLNK, S_IFMT, STAT
 from proxybox.controller.vfs.host.mount import HostMount
-from proxybox.controller.vfs.host.pageset import PageSet
+from proxybox.controller.vfs.pageset import PageSet
 
 MakeSide = Callable[..., Any]
 PAGE = 4096
@@ -413,7 +413,8 @@ def test_pages_are_counted_as_a_set_is() -> None:
             last = first + dice.choice([0, 1, 300, 600])
             missing = pages.missing(first, last)
             assert missing == [page for page in range(first, last + 1) if page not in model]
-            match dice.randrange(4):
+            assert pages.count_missing(first, last) == len(missing)
+            match dice.randrange(5):
                 case 0:
                     assert pages.cut(first) == len({page for page in model if page >= first})
                     model = {page for page in model if page < first}
@@ -421,6 +422,9 @@ def test_pages_are_counted_as_a_set_is() -> None:
                     gone = sorted(model)[:: dice.choice([1, 2, 7])]
                     pages.remove(gone)
                     model -= set(gone)
+                case 2:
+                    pages.fill(first, last)
+                    model |= set(missing)
                 case _:
                     pages.add(missing)
                     model |= set(missing)

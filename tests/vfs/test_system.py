@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import random
 import stat as st
 import struct
 
@@ -20,7 +22,7 @@ from proxybox.controller.vfs.pseudo.devices import dev_directory, open_standard
 from proxybox.controller.vfs.pseudo.etc import Identity, etc_directory
 from proxybox.controller.vfs.pseudo.generated import GeneratedFile
 from proxybox.controller.vfs.pseudo.proc import ProcFacts, proc_directory
-from proxybox.controller.vfs.quota import Quota
+from proxybox.controller.vfs.quota import PAGE, Quota
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.stdin import Stdin
 
@@ -177,6 +179,53 @@ def test_what_is_allocated_and_not_written_is_a_hole():
     assert caught.value.errno == errno.ENXIO
     node.pwrite(b"x", 13000)
     assert (node.seek_data(8192, False), node.seek_data(8192, True)) == (12288, 8192)
+
+
+def test_pages_set_aside_are_charged_once_wherever_files_are_written_cut_and_copied():
+    """Against sets of page numbers, with a quota that is often full."""
+    dice = random.Random(0)
+    for _ in range(300):
+        quota = Quota(bytes=24 * PAGE)
+        files = [MemoryFile(Superblock(quota=quota), 0o644, 0, 0) for _ in range(2)]
+        charged: list[set[int]] = [set(), set()]
+        sizes = [0, 0]
+        for _ in range(20):
+            which = dice.randrange(2)
+            file, pages = files[which], charged[which]
+            first, count = dice.choice([0, 3, 509, 1 << 40]) + dice.randrange(4), dice.randrange(1, 6)
+            wanted = set(range(first, first + count))
+            free = 24 - len(charged[0]) - len(charged[1])
+            match dice.randrange(4):
+                case 0:
+                    with contextlib.suppress(OSError):
+                        file.allocate(first * PAGE, count * PAGE, keep_size=dice.random() < 0.5)
+                        pages |= wanted
+                case 1:
+                    written, room = set(), free
+                    for page in sorted(wanted):
+                        if page not in pages and not room:
+                            break
+                        room -= page not in pages
+                        written.add(page)
+                    with contextlib.suppress(OSError):
+                        assert file.pwrite(b"x" * count * PAGE, first * PAGE) == len(written) * PAGE
+                    pages |= written
+                case 2 if first * PAGE < sizes[which]:
+                    file.truncate(first * PAGE)
+                    charged[which] = {page for page in pages if page < first}
+                case 3 if quota.used_bytes + len(pages) * PAGE <= 24 * PAGE:
+                    quota.credit_pages(len(charged[1 - which]))
+                    quota.charge_pages(len(pages))
+                    file.share_pages(files[1 - which])
+                    charged[1 - which] = set(pages)
+            sizes = [each.size() for each in files]
+            assert [each.stat().blocks * 512 for each in files] == [len(each) * PAGE for each in charged]
+            assert quota.used_bytes == sum(map(len, charged)) * PAGE
+        for each in files:
+            each.truncate(0)
+            each.allocate(0, PAGE, keep_size=True)
+            each.free()
+        assert quota.used_bytes == 0
 
 
 def test_sparse_files_cost_nothing():

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from proxybox.controller.abi import O_RDONLY, O_RDWR, O_WRONLY
 from proxybox.controller.costs.descriptorshare import Allotment
-from proxybox.controller.vfs.host.pageset import PageSet
+from proxybox.controller.vfs.pageset import PageSet
 from proxybox.controller.vfs.quota import PAGE, Quota
 
 FileId = tuple[int, int]

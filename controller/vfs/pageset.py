@@ -1,9 +1,9 @@
-"""Which pages of a file were written: a set that stays small, wherever a guest writes."""
+"""Which pages of a file are charged: a set that stays small, wherever a guest writes."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 _WORD = 512
 
@@ -30,16 +30,27 @@ class PageSet:
     def missing(self, first: int, last: int) -> list[int]:
         """The pages from `first` to `last` that are not in the set."""
         found: list[int] = []
-        for word in range(first // _WORD, last // _WORD + 1):
-            base = word * _WORD
-            low, high = max(first - base, 0), min(last - base, _WORD - 1)
-            wanted = (2 << high) - (1 << low)
+        for word, low, high in _words_of(first, last):
+            base, wanted = word * _WORD, _bits(low, high)
             absent = wanted & ~self._words.get(word, 0)
             if absent == wanted:
                 found += range(base + low, base + high + 1)
             elif absent:
                 found += [base + bit for bit in range(low, high + 1) if absent >> bit & 1]
         return found
+
+    def count_missing(self, first: int, last: int) -> int:
+        """How many pages from `first` to `last` are not in the set."""
+        get = self._words.get
+        return sum((_bits(low, high) & ~get(word, 0)).bit_count() for word, low, high in _words_of(first, last))
+
+    def fill(self, first: int, last: int) -> None:
+        """Adds all pages from `first` to `last`, whether they are in the set or not."""
+        self.count += self.count_missing(first, last)
+        for word, low, high in _words_of(first, last):
+            if word not in self._words:
+                insort(self._starts, word)
+            self._words[word] = self._words.get(word, 0) | _bits(low, high)
 
     def add(self, pages: Iterable[int]) -> None:
         """Adds pages that are not in the set."""
@@ -71,3 +82,13 @@ class PageSet:
             self.count -= rest.bit_count()
             self._words[word] &= (1 << bit) - 1
         return before - self.count
+
+
+def _words_of(first: int, last: int) -> Iterator[tuple[int, int, int]]:
+    """The words that have the pages from `first` to `last`, each with the first and the last bit that is meant."""
+    for word in range(first // _WORD, last // _WORD + 1):
+        yield word, max(first - word * _WORD, 0), min(last - word * _WORD, _WORD - 1)
+
+
+def _bits(low: int, high: int) -> int:
+    return (2 << high) - (1 << low)
