@@ -10,7 +10,7 @@ from itertools import zip_longest
 from numbers import Number
 from typing import Any
 
-from proxybox.teach.operators import Operators
+from proxybox.teach.operators import Operators, own_value
 
 _SHOWN = 60
 
@@ -85,6 +85,8 @@ def alike(value: Any, expected: Any, tolerance: float | None) -> bool:
         return bool(value == expected)
     if isinstance(expected, bool) or isinstance(value, bool) or expected is None:
         return value is expected
+    if isinstance(value, Operators):  # a container with attributes
+        value = own_value(value)
     if isinstance(expected, Number) and isinstance(value, Number):
         return _same_number(value, expected, tolerance)
     for kind in (list, tuple, deque):

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from proxybox.teach.packing import pack, unpack
+    from proxybox.teach.packing import content, pack, unpack
 
     names: dict[str, Any] = {}
 
@@ -36,6 +36,11 @@ def hold(value: Any) -> tuple[str, Any]:
     if number == len(held):
         held.append(value)
     return "object", (number, described(value))
+
+
+def packed(value: object) -> tuple[str, Any]:
+    """Packs what is sent to the test."""
+    return pack(value, hold, attributes=True)
 
 
 def described(value: object) -> str:
@@ -63,9 +68,9 @@ def answer(action: str, key: int | None, name: str, args: Any, kwargs: dict[str,
     if action == "items":
         return items(held[key or 0], args)
     if action == "value":
-        return pack(held[key or 0], hold)
+        return packed(content(held[key or 0]))
     if action == "operator":
-        return pack((getattr(operator, name, None) or getattr(builtins, name))(*unpack(args, real)), hold)
+        return packed((getattr(operator, name, None) or getattr(builtins, name))(*unpack(args, real)))
     if key is None:
         thing = eval(name, names)
     else:
@@ -80,7 +85,7 @@ def answer(action: str, key: int | None, name: str, args: Any, kwargs: dict[str,
         thing = thing(*given, **{word: unpack(each, real) for word, each in kwargs.items()})
     if action == "new" and thing is not None:
         return hold(thing)
-    return pack(thing, hold)
+    return packed(thing)
 
 
 def items(thing: Any, most: int) -> tuple[str, Any]:
@@ -94,4 +99,4 @@ def items(thing: Any, most: int) -> tuple[str, Any]:
         found.append(each)
         if len(found) > most:
             break
-    return pack(found, hold)
+    return packed(found)

@@ -135,3 +135,8 @@ class Operators:
     __len__, __bool__, __hash__ = map(_alone, ("len", "bool", "hash"))
     __int__, __float__, __round__ = map(_alone, ("int", "float", "round"))
     __getitem__, __setitem__, __delitem__ = map(_alone, ("getitem", "setitem", "delitem"))
+
+
+def own_value(thing: Operators) -> Any:
+    """What an object of the submission holds, as a value; the object where it cannot be sent."""
+    return thing._value()

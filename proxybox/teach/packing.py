@@ -33,6 +33,7 @@ _MOST_BITS, _MOST_DIGITS, _MOST_IN_RANGE = 1 << 14, 5000, 1_000_000
 #: could be made slow by hashes that were chosen for it (values.py looks at those of plain ones).
 _MOST_KEYS, _MOST_OF_HASH = 1000, 16
 
+_CONTAINERS = (dict, list, tuple, set, frozenset)
 _SCALARS = frozenset((type(None), bool, int, float, str, bytes))
 _PLAIN = (type(None), int, float, str, bytes, bytearray, memoryview)
 
@@ -56,29 +57,49 @@ _VIEWS: Mapping[type, tuple[str, Callable[[Any], Any]]] = {
 _READ_ONLY = type(type.__dict__)
 
 
-def is_plain(value: object, levels: int = MOST_LEVELS, seen: set[int] | None = None) -> bool:
+def is_plain(
+    value: object, levels: int = MOST_LEVELS, seen: set[int] | None = None, *, attributes: bool = False
+) -> bool:
     """Whether values.py sends it as a whole; true for what is nested so deep that values.py says so itself.
 
-    seen: the containers that were looked at before, by id: what refers to itself is looked at once.
+    seen: the containers that were looked at before, by id: what refers to itself is looked at once. attributes: whether
+    one with attributes is not plain (`has_attributes`).
     """
     kind = type(value)
     if kind in _SCALARS or not levels:
         return True
-    seen = set() if seen is None else seen
-    if isinstance(value, dict):
-        return all(map(_is_key, value)) and _are_plain(value, value.values(), levels, seen)
-    if isinstance(value, (list, tuple)):
-        return _are_plain(value, value, levels, seen)
+    if attributes and has_attributes(value):
+        return False
     if isinstance(value, (set, frozenset)):
         return all(map(_is_key, value))
-    return isinstance(value, _PLAIN) or _is_of(kind, "datetime", "datetime")
-
-
-def _are_plain(container: object, values: Any, levels: int, seen: set[int]) -> bool:
-    if _SCALARS.issuperset(map(type, values)) or id(container) in seen:
+    if not isinstance(value, (dict, list, tuple)):
+        return isinstance(value, _PLAIN) or _is_of(kind, "datetime", "datetime")
+    if isinstance(value, dict) and not all(map(_is_key, value)):
+        return False
+    values: Any = value.values() if isinstance(value, dict) else value
+    seen = set() if seen is None else seen
+    if _SCALARS.issuperset(map(type, values)) or id(value) in seen:
         return True
-    seen.add(id(container))
-    return all(is_plain(each, levels - 1, seen) for each in values)
+    seen.add(id(value))
+    return all(is_plain(each, levels - 1, seen, attributes=attributes) for each in values)
+
+
+def has_attributes(value: object) -> bool:
+    """Whether it is a container of a derived class with attributes of its own, for which somebody may ask."""
+    if type(value) in _CONTAINERS or not isinstance(value, _CONTAINERS):
+        return False
+    try:
+        return bool(object.__getattribute__(value, "__dict__"))
+    except AttributeError:
+        return False
+
+
+def content(value: object) -> object:
+    """What a container of a derived class holds; all else as it is."""
+    for kind in _CONTAINERS:
+        if isinstance(value, kind):
+            return kind(value)
+    return value
 
 
 def _is_key(value: object, levels: int = MOST_LEVELS) -> bool:
@@ -106,34 +127,42 @@ def _datetime_of(value: Any) -> Any:
 
 
 def pack(
-    value: object, refer: Callable[[object], tuple[str, Any]], within: frozenset[int] = frozenset()
-) -> tuple[str, Any]:  # fmt: skip
+    value: object,
+    refer: Callable[[object], tuple[str, Any]],
+    within: frozenset[int] = frozenset(),
+    *,
+    attributes: bool = False,
+) -> tuple[str, Any]:
     """A value in the form of this file. refer: packs what is neither plain nor known, or raises an exception.
 
     within: the containers that it lies in, by id. One that lies in itself is referred to there, as is what lies deep.
+    attributes: whether containers with attributes are referred to (`has_attributes`), and not sent without these.
     """
+
+    def all_of(values: Any) -> list[tuple[str, Any]]:
+        inside = within | {id(value)}
+        return [pack(each, refer, inside, attributes=attributes) for each in values]
+
     if type(value) is _READ_ONLY:  # is equal to a dict
         value = dict(value)
-    if is_plain(value):
+    if is_plain(value, attributes=attributes):
         return "value", value
-    if len(within) < _PACKED_LEVELS and id(value) not in within:
-        inside = within | {id(value)}
+    if len(within) < _PACKED_LEVELS and id(value) not in within and not (attributes and has_attributes(value)):
         if isinstance(value, (list, tuple)):
-            return "tuple" if isinstance(value, tuple) else "list", [pack(each, refer, inside) for each in value]
+            return "tuple" if isinstance(value, tuple) else "list", all_of(value)
         if isinstance(value, dict) and all(map(_is_key, value)):
-            places = {key: place for place, key in enumerate(value)}
-            return "dict", (places, [pack(each, refer, inside) for each in value.values()])
+            return "dict", ({key: place for place, key in enumerate(value)}, all_of(value.values()))
         if isinstance(value, (dict, set, frozenset)):
-            keys = _pack_keys(value, _PACKED_LEVELS - len(inside))
+            keys = _pack_keys(value, _PACKED_LEVELS - len(within) - 1)
             if keys is not None and isinstance(value, dict):
-                return "pairs", (keys, [pack(each, refer, inside) for each in value.values()])
+                return "pairs", (keys, all_of(value.values()))
             if keys is not None:
                 return "set", keys
         if (moment := _datetime_of(value)) is not None:
             return "value", moment
         name, parts = _parts(value)
         if name:
-            return "known", (name, pack(parts, refer, inside))
+            return "known", (name, pack(parts, refer, within | {id(value)}, attributes=attributes))
     return refer(value)
 
 

@@ -274,3 +274,56 @@ def test_operators_have_pythons_names(name: str) -> None:
         operands: list[Any] = [1] * (operators._OPERANDS[name][0] - 1)
         assert operators.operation(each, 0, operands) == (name, (0, *operands))
         assert name == "contains" or hasattr(operators.Operators, each)
+
+
+CONTAINERS = """
+from collections import Counter, OrderedDict, defaultdict, deque
+class Node(dict):
+    def __init__(self, name, *nodes):
+        super().__init__({node.name: node for node in nodes})
+        self.name, self.nodes = name, list(nodes)
+class Pile(list):
+    pass
+class Liar(Pile):
+    def __eq__(self, other): return True
+    __hash__ = None
+def tree(): return Node("root", Node("left"), Node("right"))
+def pile(*given, kind=Pile):
+    made = kind(given)
+    made.name = "pile"
+    return made
+def liar(*given): return pile(*given, kind=Liar)
+def plain(): return [Counter("a"), OrderedDict(a=1), defaultdict(int, a=1), Pile([1]), deque([1])]
+"""
+WITH_ATTRIBUTES = """
+from collections import Counter
+def test_attributes(student):
+    tree = student.call("tree")
+    assert tree.get("name") == "root"
+    assert [node.get("name") for node in tree.get("nodes")] == ["left", "right"]
+    assert tree.get("nodes")[0].get("nodes") == []
+def test_contents(student):
+    student.expect("tree", returns={"left": {}, "right": {}})
+    assert student.call("tree") == {"left": {}, "right": {}}
+    assert {"left": {}, "right": {}} == student.call("tree")
+    assert list(student.call("tree")) == ["left", "right"]
+    assert student.call("tree")["left"].get("name") == "left"
+def test_others(student):
+    student.expect("pile", 1, [2], returns=[1, [2]])
+    assert student.call("pile", 1, 2) + [3] == [1, 2, 3]
+    assert len(student.call("pile", 1, 2)) == 2
+def test_plain(student):
+    assert student.call("plain") == [Counter("a"), {"a": 1}, {"a": 1}, [1], __import__("collections").deque([1])]
+def test_kind(student): student.expect("pile", 1, returns=(1,))
+def test_liar(student): assert student.call("liar", 1) == [2]
+def test_liar_expected(student): student.expect("liar", 1, returns=[2])
+"""
+
+
+def test_containers_with_attributes_have_these_and_what_they_hold() -> None:
+    told = by_name(graded(WITH_ATTRIBUTES, CONTAINERS)[0])
+    assert {name: test.status for name, test in told.items()} == {
+        "attributes": "ok", "contents": "ok", "others": "ok", "plain": "ok",
+        "kind": "wrong_answer", "liar": "wrong_answer", "liar expected": "wrong_answer",
+    }, told  # fmt: skip
+    assert told["kind"].message == "pile(1) returned a Pile object, and (1,) was expected."
