@@ -19,10 +19,10 @@ _POINTER = ctypes.c_void_p
 def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(guest_program("_overseer.so"))
     library.overseer_use.argtypes, library.overseer_use.restype = [ctypes.c_int], ctypes.c_uint64
-    library.overseer_watch.argtypes = [*[ctypes.c_int] * 3, ctypes.c_uint64, ctypes.c_int, _POINTER, _POINTER]
+    library.overseer_watch.argtypes = [*[ctypes.c_int] * 3, ctypes.c_uint64, ctypes.c_int, _POINTER]
     library.overseer_watch.restype = _POINTER
     library.overseer_rest.argtypes, library.overseer_rest.restype = [_POINTER, ctypes.c_int], None
-    library.overseer_forget.argtypes, library.overseer_forget.restype = [_POINTER], None
+    library.overseer_has_ended.argtypes = library.overseer_forget.argtypes = [_POINTER]
     return library
 
 
@@ -43,13 +43,11 @@ class Overseen:
     """
 
     def __init__(self, pid: int, pidfd: int, most: int, cpus: int) -> None:
-        self._ended = ctypes.c_bool()
+        self._has_ended = False
         self._lock = threading.RLock()  # signal handlers re-enter it
         self._status = _open_status(pid)
         error = ctypes.c_int()
-        self._guest = _library().overseer_watch(
-            pid, pidfd, self._status, max(most, 0), cpus, ctypes.byref(self._ended), ctypes.byref(error)
-        )
+        self._guest = _library().overseer_watch(pid, pidfd, self._status, max(most, 0), cpus, ctypes.byref(error))
         if not self._guest:
             os.close(self._status)
             raise OSError(error.value, "the memory of a guest cannot be looked at")
@@ -57,7 +55,10 @@ class Overseen:
     @property
     def has_ended(self) -> bool:
         """Whether it was ended because it used too much."""
-        return self._ended.value
+        with self._lock:
+            if self._guest:
+                self._has_ended = bool(_library().overseer_has_ended(self._guest))
+            return self._has_ended
 
     def rest(self, rests: bool) -> None:
         """Has nobody look at it while it is stopped."""
@@ -70,7 +71,7 @@ class Overseen:
         with self._lock:
             guest, self._guest = self._guest, None
             if guest:
-                _library().overseer_forget(guest)
+                self._has_ended = bool(_library().overseer_forget(guest))
                 os.close(self._status)
 
 

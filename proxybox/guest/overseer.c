@@ -28,15 +28,18 @@ struct guest;
 PUBLIC uint64_t overseer_use(int status);
 
 /* From now on a guest is looked at. most: bytes that it may use, with what its interpreter has had at its start. cpus: on
- * how many it may run. has_ended: gets true before it is ended because it used too much. The descriptors and what the
- * pointer leads to stay until `overseer_forget`. Returns what the functions below take, or NULL and an errno in *error. */
-PUBLIC struct guest *overseer_watch(int pid, int pidfd, int status, uint64_t most, int cpus, bool *has_ended, int *error);
+ * how many it may run. The descriptors stay until `overseer_forget`. Returns what the functions below take, or NULL and an
+ * errno in *error. */
+PUBLIC struct guest *overseer_watch(int pid, int pidfd, int status, uint64_t most, int cpus, int *error);
+
+/* Whether it was ended because it used too much: true before it is. */
+PUBLIC int overseer_has_ended(const struct guest *guest);
 
 /* rests: the guest is stopped, and nobody looks at it. Else it goes on. */
 PUBLIC void overseer_rest(struct guest *guest, int rests);
 
-/* Looks at it no more. The guest must not be passed here again. */
-PUBLIC void overseer_forget(struct guest *guest);
+/* Looks at it no more, and returns whether it was ended. The guest must not be passed here again. */
+PUBLIC int overseer_forget(struct guest *guest);
 
 enum {
     FASTEST = 6,             /* the most bytes that a CPU can use for the first time in a nanosecond: pages are cleared */
@@ -52,7 +55,7 @@ struct guest {
     struct guest *before, *next;
     uint64_t most, spent_ns, look_ns;
     int pid, pidfd, status, cpus;
-    bool rests, *has_ended;
+    bool rests, has_ended;
 };
 
 static struct guest all = {.before = &all, .next = &all};
@@ -93,7 +96,7 @@ static uint64_t look(struct guest *guest)
     guest->spent_ns = spent;
     uint64_t used = overseer_use(guest->status);
     if (used > guest->most) {
-        __atomic_store_n(guest->has_ended, true, __ATOMIC_RELEASE);
+        __atomic_store_n(&guest->has_ended, true, __ATOMIC_RELEASE);
         syscall(SYS_pidfd_send_signal, guest->pidfd, SIGKILL, NULL, 0);
         return LONGEST_NS;
     }
@@ -166,15 +169,14 @@ static int start(void)
     return error;
 }
 
-struct guest *overseer_watch(int pid, int pidfd, int status, uint64_t most, int cpus, bool *has_ended, int *error)
+struct guest *overseer_watch(int pid, int pidfd, int status, uint64_t most, int cpus, int *error)
 {
     struct guest *guest = calloc(1, sizeof *guest);
     if (!guest) {
         *error = ENOMEM;
         return NULL;
     }
-    *guest = (struct guest){
-        .most = most, .pid = pid, .pidfd = pidfd, .status = status, .cpus = cpus, .has_ended = has_ended};
+    *guest = (struct guest){.most = most, .pid = pid, .pidfd = pidfd, .status = status, .cpus = cpus};
     pthread_mutex_lock(&lock);
     *error = start();
     if (!*error) {
@@ -190,6 +192,8 @@ struct guest *overseer_watch(int pid, int pidfd, int status, uint64_t most, int 
     return NULL;
 }
 
+int overseer_has_ended(const struct guest *guest) { return __atomic_load_n(&guest->has_ended, __ATOMIC_ACQUIRE); }
+
 void overseer_rest(struct guest *guest, int rests)
 {
     pthread_mutex_lock(&lock);
@@ -199,11 +203,13 @@ void overseer_rest(struct guest *guest, int rests)
     pthread_mutex_unlock(&lock);
 }
 
-void overseer_forget(struct guest *guest)
+int overseer_forget(struct guest *guest)
 {
     pthread_mutex_lock(&lock);
     guest->before->next = guest->next;
     guest->next->before = guest->before;
     pthread_mutex_unlock(&lock);
+    bool has_ended = guest->has_ended;
     free(guest);
+    return has_ended;
 }
