@@ -50,7 +50,7 @@ for _ in range(3):
     try: socket.socket()
     except OSError: pass
 time.monotonic(); os.urandom(100)
-thread = threading.Thread(target=time.sleep, args=(0.05,)); thread.start(); thread.join()
+thread = threading.Thread(target=time.sleep, args=(0.2,)); thread.start(); thread.join()
 signal.signal(signal.SIGUSR1, lambda *_: None); os.kill(os.getpid(), signal.SIGUSR1)
 print("to the one"); os.write(2, b"to the other\\n")
 """
@@ -123,6 +123,7 @@ def test_what_was_printed_asked_and_refused(recorded: Path) -> None:
 
 
 def test_where_a_thread_waited(recorded: Path) -> None:
+    """It sleeps until a time, so the wait is shorter than the sleep by what went by before the call came."""
     account = told(recorded).account
     slept = [wait for (name, _), wait in account.waits.items() if name in ("clock_nanosleep", "nanosleep")]
     assert sum(wait.total for wait in slept) >= 0.05
