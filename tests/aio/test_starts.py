@@ -64,6 +64,7 @@ async def test_who_has_started_more_waits_where_another_wants_something(
     busy._last = 9.0
     await busy.in_worker(str, bool)
     assert waits[1:] == [0.1] * wants
+    busy._wait_for(end)
     await other.in_worker(str, bool)
     assert len(waits) == 2 * wants, "who has started less does not wait"
 
