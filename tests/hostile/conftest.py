@@ -39,12 +39,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "heavy: takes long, and has a smaller twin; runs with --heavy")
+    config.addinivalue_line("markers", "outer_layers: is about the layers themselves; does not run with --layers=off")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # The options are unknown where tests are collected from further above: layers are on then.
     if not config.getoption("--heavy", False):
         items[:] = [item for item in items if item.get_closest_marker("heavy") is None]
+    if config.getoption("--layers", "on") == "off":
+        items[:] = [item for item in items if item.get_closest_marker("outer_layers") is None]
 
 
 @pytest.fixture(scope="session")

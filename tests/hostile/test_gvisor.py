@@ -65,6 +65,7 @@ def why_not() -> str:
 
 @pytest.mark.seldom
 @pytest.mark.pypy
+@pytest.mark.outer_layers
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("user", [0, 1000])
 def test_boxes_in_gvisor(user: int) -> None:

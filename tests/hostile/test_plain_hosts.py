@@ -189,6 +189,7 @@ def layers_under(outer):
     return json.loads(ended.stdout)
 
 
+@pytest.mark.outer_layers
 @pytest.mark.parametrize("outer", LACKING)
 def test_what_a_box_lacks_under_a_filter(outer):
     """Against the layers of a box in the same container without one: what is not lacking is the same, word for word."""
