@@ -126,3 +126,15 @@ def test_comparisons_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     rest = [A + OTHER + noise(number, 400) for number in range(60)]
     found = similar(_book(noise(99, 4_000), *rest, noise(99, 4_000)))
     assert [(pair.first, pair.second, pair.share) for pair in found] == [("s0", "s61", 1)]
+
+
+def test_pairs_are_bounded_and_nobody_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs grow with the square of a class that all hands in the same."""
+    monkeypatch.setattr(module, "_MOST_PAIRS", 20)
+    pairs = similar(_book(*["x = 1"] * 30, *["y = 2"] * 3))
+    assert len(pairs) == 29 + 3
+    assert all(pair.is_identical for pair in pairs)
+    assert len({name for pair in pairs for name in (pair.first, pair.second)}) == 33
+    told = similar(_book(*[f"{noise(0, 500)}\n# {number}\n" for number in range(10)]))
+    assert len(told) == 20
+    assert {(pair.share, pair.is_identical) for pair in told} == {(1, False)}
