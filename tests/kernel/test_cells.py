@@ -69,7 +69,7 @@ def test_streams_and_values_keep_their_order(shared: Notebook) -> None:
 def test_a_flood_is_few_messages(shared: Notebook) -> None:
     shared.run("for _ in range(10_000): print('a' * 99)")
     assert len(shared.text()) == 1_000_000
-    assert len(shared.messages) < 40
+    assert len(shared.messages) < 500  # one in so many milliseconds, of 10,000 lines
     assert shared.text("stderr") == ""
 
 
