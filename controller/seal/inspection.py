@@ -25,6 +25,8 @@ _SEALED = {
 #: it is permitted and inheritable (capabilities(7)); and of a process without capabilities, a kernel takes a filter
 #: only when it has no_new_privs (seccomp(2)), which the launcher has set before.
 _MAY_BE_UNTOLD = frozenset({"CapAmb", "NoNewPrivs"})
+#: What user_namespaces(7) show in place of users that they do not know, such as root.
+_OVERFLOW_USER = 65534
 #: The lines of /proc/PID/status that are read here, as key and value. The kernel escapes newlines in a process's name.
 _FACTS = re.compile(rf"\n({'|'.join((*_SEALED, 'Uid', 'Seccomp_filters'))}):[ \t]*(.*)").findall
 
@@ -75,7 +77,10 @@ def inspect_seal(pid: int, uid: int, niceness: int, filters: int | None) -> list
     except OSError as error:
         raise _unseen(f"/proc/{pid}", error) from error
     if owner == uid:  # root owns the /proc files of a process that is not dumpable
-        raise SandboxStartError("the guest is dumpable: others could trace it")
+        unsure = "; or this user namespace shows root as the same user: use one that maps root, or another user"
+        raise SandboxStartError(
+            f"the guest is dumpable: others could trace it{unsure if uid == _OVERFLOW_USER else ''}"
+        )
     if seen < niceness or scheduler not in (os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE):
         raise SandboxStartError(f"the guest runs at niceness {seen}, not {niceness}, by sched(7) policy {scheduler}")
     untold = "" if "NoNewPrivs" in status else " (this kernel does not show that; it takes no filter otherwise)"

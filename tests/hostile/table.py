@@ -25,7 +25,8 @@ from typing import Any, TextIO
 from proxybox.terminal.tables import table
 
 ROOT = Path(__file__).resolve().parents[2]
-OTHER_USER = 65534
+#: Not 65534: a user namespace shows root as that one, so that no box starts there (inspection.py).
+OTHER_USER = 60001
 #: Seconds that one run, or the setting up of a copy, may take.
 LONGEST = 3600
 

@@ -120,8 +120,12 @@ def test_one_privilege_that_is_left_is_a_failure(process: SimpleNamespace, key: 
 
 def test_a_process_that_can_be_traced_is_a_failure(process: SimpleNamespace) -> None:
     process.owner = 65534
-    with pytest.raises(SandboxStartError, match="dumpable"):
+    with pytest.raises(SandboxStartError, match=r"dumpable.*; or this user namespace shows root as the same user"):
         inspect_seal(GUEST, 65534, 19, 3)
+    process.owner = 1000
+    process.status["Uid"] = "1000\t1000\t1000\t1000"
+    with pytest.raises(SandboxStartError, match=r"dumpable: others could trace it$"):
+        inspect_seal(GUEST, 1000, 19, 3)
 
 
 def test_a_process_of_higher_priority_is_a_failure(process: SimpleNamespace) -> None:
