@@ -27,6 +27,7 @@ from proxybox.controller.process import undertaker
 from proxybox.controller.seal import layers
 from proxybox.controller.vfs.host import library
 from proxybox.controller.warm import nursery
+from tests.hostile.table import what_stood
 
 HERE = Path(__file__).parent
 GUEST = HERE / "guest"
@@ -48,6 +49,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item.get_closest_marker("heavy") is None]
     if config.getoption("--layers", "on") == "off":
         items[:] = [item for item in items if item.get_closest_marker("outer_layers") is None]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker without layers says so itself, for the table."""
+    if session.config.getoption("--layers", "on") == "off" and hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["stood"] = what_stood()
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,7 @@ class Outcomes:
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self._seen: dict[str, dict[str, Any]] = {}
+        self._stood: dict[str, str] = {}
 
     def _write(self, record: dict[str, Any]) -> None:
         self._file.write(json.dumps(record) + "\n")
@@ -61,15 +62,25 @@ class Outcomes:
         if report.outcome == "failed":
             self._write({"test": report.nodeid, "outcome": "failed", "why": str(report.longrepr)[-2000:], "seconds": 0})
 
+    def pytest_testnodedown(self, node: Any) -> None:
+        """With workers, theirs are the boxes (conftest.py)."""
+        self._stood |= getattr(node, "workeroutput", {}).get("stood", {})
+
     def pytest_sessionfinish(self) -> None:
-        import proxybox
-        from proxybox.controller.seal.layers import is_missing
         from proxybox.policies import LAYERS
 
-        stood = {name: told for name, told in proxybox.run("1").layers.items() if not is_missing(told)}
+        stood = self._stood or what_stood()
         self._write({"stood": stood, "outer": sorted(stood.keys() & set(LAYERS))})
         for record in self._seen.values():  # begun, and not ended
             self._write({**record, "outcome": "failed"})
+
+
+def what_stood() -> dict[str, str]:
+    """The layers around a box of this process, by name, as its Result tells them."""
+    import proxybox
+    from proxybox.controller.seal.layers import is_missing
+
+    return {name: told for name, told in proxybox.run("1").layers.items() if not is_missing(told)}
 
 
 def run_here(path: str, arguments: list[str]) -> int:
