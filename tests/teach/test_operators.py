@@ -327,3 +327,34 @@ def test_containers_with_attributes_have_these_and_what_they_hold() -> None:
         "kind": "wrong_answer", "liar": "wrong_answer", "liar expected": "wrong_answer",
     }, told  # fmt: skip
     assert told["kind"].message == "pile(1) returned a Pile object, and (1,) was expected."
+
+
+SLOW = """
+class Slow(list):
+    def __iter__(self):
+        x = 0
+        for i in range(25000000): x += i
+        return super().__iter__()
+def row(number):
+    made = Slow([number])
+    made.name = "row"
+    return made
+def rows(): return [row(number) for number in range(500)]
+"""
+
+
+@pytest.mark.parametrize("test", [
+    "def test_slow(student): student.expect('rows', returns=[[number] for number in range(500)])",
+    "def test_slow(student): assert student.call('rows') == [[number] for number in range(500)]",
+])  # fmt: skip
+def test_the_values_of_many_objects_take_no_more_time_than_one_call(test: str) -> None:
+    """Each is asked for, and comes in time. A right answer would show that all of them have been."""
+    (told,) = graded(test, SLOW)[0].tests
+    assert (told.status, told.fault) == ("time_limit", ""), told
+    assert "did not end in time" in told.message
+
+
+def test_many_objects_that_tell_their_values_at_once_are_compared() -> None:
+    quick = SLOW.replace("range(25000000)", "()")
+    (told,) = graded("def test_it(student): student.expect('rows', returns=[[n] for n in range(500)])", quick)[0].tests
+    assert told.status == "ok", told
