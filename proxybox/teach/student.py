@@ -316,10 +316,18 @@ def _told(call: Call) -> str:
         return f"{'a loop over ' if call.action == 'items' else ''}{told_of(call.target)}"
     if call.action == "operator":
         attribute = call.name == "setattr"  # its name is written without quotes
-        told = [each if attribute and place == 1 else argument_text(each) for place, each in enumerate(call.args)]
+        told = [each if attribute and place == 1 else _operand_text(each) for place, each in enumerate(call.args)]
         return words(call.name, told)
     name = call.name if call.target is None else f"{told_of(call.target)}.{call.name}"
     return name if call.action == "get" else call_text(name, call.args, call.kwargs)
+
+
+def _operand_text(value: Any) -> str:
+    """An operand as the test has it: a slice as it is written."""
+    if not isinstance(value, slice):
+        return argument_text(value)
+    begin, end, step = ("" if each is None else argument_text(each) for each in (value.start, value.stop, value.step))
+    return f"{begin}:{end}:{step}" if step else f"{begin}:{end}"
 
 
 def _kinds(kind: Any) -> tuple[str | type[BaseException], ...]:

@@ -358,3 +358,25 @@ def test_many_objects_that_tell_their_values_at_once_are_compared() -> None:
     quick = SLOW.replace("range(25000000)", "()")
     (told,) = graded("def test_it(student): student.expect('rows', returns=[[n] for n in range(500)])", quick)[0].tests
     assert told.status == "ok", told
+
+
+SLICES = """
+def test_some(student): assert student.call("pile", 1, 2, 3)[1:] == [2, 3]
+def test_every_other(student): assert student.call("pile", 1, 2, 3)[::2] == [1, 3]
+def test_set(student):
+    made = student.call("pile", 1, 2)
+    made[:1] = [5, 6]
+    assert made == [5, 6, 2]
+def test_to_a_number_of_the_submission(student): assert student.call("pile", 1, 2)[:student.new("one")] == [1]
+def test_no_list(student): assert student.call("pile", 1, kind=student.new("Thing"))[1:2] == [2]
+"""
+SLICED = f"{CONTAINERS}\ndef one(): return 1\ndef Thing(): return lambda given: thing\nclass thing: pass\n"
+
+
+def test_an_object_that_a_test_slices_is_not_the_tests_fault() -> None:
+    told = by_name(graded(SLICES, SLICED)[0])
+    assert {name: (test.status, test.fault) for name, test in told.items()} == {
+        "some": ("ok", ""), "every other": ("ok", ""), "set": ("ok", ""),
+        "to a number of the submission": ("ok", ""), "no list": ("error", ""),
+    }, told  # fmt: skip
+    assert "[1:2] raised TypeError: " in told["no list"].message
