@@ -2,6 +2,8 @@
 
     promise                                                         by
     nobody without a pass sees more than how to join                OPEN: every other path needs one
+    a pass that has become void changes nothing, however slowly     doors ask once more (asking.py)
+    its request came
     no page of another origin changes anything                      Origin, JSON bodies alone, strict cookies
     no name that others control leads to a class (DNS rebinding)    the Host header
     no script runs but our own files                                Content-Security-Policy
@@ -79,7 +81,7 @@ class Edge:
         here, nonce = Visit(id=secrets.token_hex(8)), secrets.token_urlsafe(16)
         asking = who_asks(self.lesson, HTTPConnection(scope))
         state = scope.setdefault("state", {})
-        state.update(visit=here, nonce=nonce, asking=asking, platform="")
+        state.update(visit=here, nonce=nonce, platform="")
         answered = False
         buckets, seat = self.lesson.buckets, asking.seat
         is_embedded = bool(self.lesson.config.embed) and scope["path"].startswith(EMBEDDED)

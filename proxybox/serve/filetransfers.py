@@ -4,6 +4,7 @@ What comes is written to the session when it is whole, and what goes is what the
 session waits for a slow client, nor has a client half of one file and half of another.
 """
 
+import contextlib
 import hashlib
 import json
 import tempfile
@@ -29,41 +30,73 @@ Give = Callable[[bytes, bytes], None]
 
 
 class GivenUp(Exception):
-    """The service has nothing more to give: its client has gone away, or sent too much."""
+    """The service has nothing more to give: its client has gone away, or sent too much, or may no longer do this."""
 
 
-def receive(session: Session, asked: Mapping[str, Any], line: Connection, give: Give) -> None:
+class HostIsFull(Exception):
+    """A file on its way cannot be kept on the host, which is no matter of its session."""
+
+
+def receive(
+    session: Session, asked: Mapping[str, Any], line: Connection, give: Give, is_given_up: Callable[[], bool]
+) -> None:
     """Takes a file and writes it into a session. asked: path, size (0 where nobody knows), parents.
 
-    It is refused before any of it comes where there is no room. Raises OSError and GivenUp.
+    It is refused before any of it comes where there is no room. is_given_up: whether nobody waits for it any more, or
+    may have it written. Raises OSError, GivenUp and HostIsFull.
     """
     path, size, parents = asked["path"], asked["size"], bool(asked.get("parents"))
-    room = _when_at_rest(lambda: session._at_rest(commands.rooming(path, size, parents)))
-    with tempfile.TemporaryFile() as file:
+    room = _when_at_rest(lambda: session._at_rest(commands.rooming(path, size, parents)), is_given_up)
+    with tempfile.TemporaryFile(buffering=0) as file:
         give(Kind.READY, packed({"room": room}))
-        for piece in _parts(line):
-            file.write(piece)
+        with _parts_of(line) as parts:
+            for piece in parts:
+                _keep(file, piece)
         size = file.tell()
-        _when_at_rest(lambda: session._at_rest(commands.writing_pieces(path, _pieces(file, 0, size), size, parents)))
+        _when_at_rest(
+            lambda: session._at_rest(commands.writing_pieces(path, _pieces(file, 0, size), size, parents)), is_given_up
+        )
 
 
 def send(session: Session, asked: Mapping[str, Any], line: Connection, give: Give) -> None:
     """Hands over a part of a file, which the service names when it knows the file's size and its SHA-256.
 
-    asked: path, limit (bytes of the file). Raises OSError and GivenUp.
+    asked: path, limit (bytes of the file). Raises OSError, GivenUp and HostIsFull.
     """
     digest = hashlib.sha256()
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile(buffering=0) as file:
 
         def take(piece: bytes) -> None:
             digest.update(piece)
-            file.write(piece)
+            _keep(file, piece)
 
         session._at_rest(commands.copying(asked["path"], asked["limit"], take))
         give(Kind.READY, packed({"size": file.tell(), "digest": digest.hexdigest()}))
         part = json.loads(b"".join(_parts(line)))
         for piece in _pieces(file, part["from"], part["to"]):
             give(Kind.DATA, piece)
+
+
+def _keep(file: IO[bytes], piece: bytes) -> None:
+    """Writes a piece to a file without a buffer. Raises HostIsFull."""
+    left = memoryview(piece)
+    while left:
+        try:
+            left = left[file.write(left) :]
+        except OSError as error:
+            raise HostIsFull(f"a file on its way could not be kept: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _parts_of(line: Connection) -> Iterator[Iterator[bytes]]:
+    """The parts that the service gives. All are read, whatever fails: what is left would be the next job."""
+    parts = _parts(line)
+    try:
+        yield parts
+    finally:
+        with contextlib.suppress(GivenUp):
+            for _ in parts:
+                pass
 
 
 def _parts(line: Connection) -> Iterator[bytes]:
@@ -83,10 +116,12 @@ def _pieces(file: IO[bytes], begin: int, end: int) -> Iterator[bytes]:
         begin += len(piece)
 
 
-def _when_at_rest(work: Callable[[], T]) -> T:
-    """Does `work` as soon as no call runs in its session. Raises SessionBusy when that takes too long."""
+def _when_at_rest(work: Callable[[], T], is_given_up: Callable[[], bool]) -> T:
+    """Does `work` as soon as no call runs in its session. Raises SessionBusy when that takes too long, and GivenUp."""
     until = time.monotonic() + _PATIENCE
     while True:
+        if is_given_up():
+            raise GivenUp
         try:
             return work()
         except SessionBusy:

@@ -490,7 +490,9 @@ def _write_file(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
 
 
 def _receive_file(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
-    filetransfers.receive(session, job.asked, job.line, job.give)
+    given_up = threading.Event()
+    job.running.begin(given_up.set, given_up.set)
+    filetransfers.receive(session, job.asked, job.line, job.give, given_up.is_set)
     return {}
 
 

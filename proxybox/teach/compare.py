@@ -123,7 +123,7 @@ def _same_number(value: Any, expected: Any, tolerance: float | None) -> bool:
             first, second = complex(value), complex(expected)
             return close(first.real, second.real, tolerance) and close(first.imag, second.imag, tolerance)
         return close(value, expected, tolerance)
-    except (ArithmeticError, TypeError):  # a signalling NaN, a number that is too large
+    except (ArithmeticError, TypeError, ValueError):  # a signalling NaN, a number that is too large
         return False
 
 

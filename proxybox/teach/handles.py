@@ -207,6 +207,8 @@ def packed(value: Any, number_of: Callable[[Handle], int]) -> tuple[str, Any]:
             return "object", number_of(each)
         if isinstance(each, Source):
             return "source", (each.text, each.name)
+        if isinstance(each, slice):  # of a list's place: what a test slices may be an object
+            return "slice", [pack(part, refer) for part in (each.start, each.stop, each.step)]
         if isinstance(each, Method):
             raise TypeError(f"{each!r} is a method of an object: want a value, an object or a source")
         raise TypeError(

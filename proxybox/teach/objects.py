@@ -52,9 +52,11 @@ def described(value: object) -> str:
 
 
 def real(kind: str, given: Any) -> Any:
-    """The object, or the function, that an argument names."""
+    """The object, or the function, that an argument names; and a slice."""
     if kind == "object":
         return held[given]
+    if kind == "slice":
+        return slice(*[unpack(part, real) for part in given])
     text, name = given
     own: dict[str, Any] = {"__name__": "source"}
     if not name:

@@ -7,6 +7,7 @@
     known               a value of a type of Python's own, by what it is made of: (name of the type, parts)
     object              what stays in its box: (number, what it is in words)
     source              a function as text, for the box to make: (text, name)
+    slice               as an argument: a list of its three parts
 
 Both sides run this file: a test's process imports it, and in the box it is run before objects.py. So it uses only
 Python 3.9's language, and modules that are there anyway. What comes out of a box may be anything: `unpack` makes no

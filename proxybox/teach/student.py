@@ -40,6 +40,8 @@ _MOST_OF_OUTPUT: Final = 2000
 _MOST_MATCHED: Final = 1000
 #: Objects of a submission that have handles in one test.
 _MOST_OBJECTS: Final = 10_000
+#: Seconds of the box's CPU time in which an object can tell its value, which count for nothing.
+_AT_ONCE: Final = 0.002
 
 
 class Failed(AssertionError):
@@ -80,6 +82,7 @@ class Student:
         self._file = file
         self._heard = heard
         self._handles: dict[int, Handle] = {}
+        self._spent = 0.0
         self.stdout = ""
         self.last = ""
 
@@ -144,6 +147,7 @@ class Student:
     def ask(self, call: Call) -> Any:
         """The result of a call. Fails the test where the call did not end well."""
         told, result = self._result(call)
+        self._spend(call, told, result)
         return self._answer(call, told, result)
 
     def compare(self, call: Call, returns: Any, tolerance: float | None) -> None:
@@ -174,6 +178,19 @@ class Student:
             self._fail(told, result, f"; its message was to match {pattern.pattern!r}", "wrong_answer")
 
     # --- internal -----------------------------------------------------------------------------------------------------
+
+    def _spend(self, call: Call, told: str, result: Result) -> None:
+        """Fails the test where the values of objects take as much time as one call may.
+
+        A comparison asks for the value of each object in a list, of which the submission says how many there are.
+        """
+        if call.action != "value":
+            self._spent = 0.0
+            return
+        self._spent += max(0.0, result.usage.cpu - _AT_ONCE)
+        most = (self._session.policy.limits.cpu_time, self._session.timeout)
+        if any(each is not None and self._spent > each for each in most):
+            raise Failed(f"{told} {_ENDS[Status.TIME_LIMIT]}", str(Status.TIME_LIMIT))
 
     def _result(self, call: Call) -> tuple[str, Result]:
         """The call in words, and its result."""
@@ -299,10 +316,18 @@ def _told(call: Call) -> str:
         return f"{'a loop over ' if call.action == 'items' else ''}{told_of(call.target)}"
     if call.action == "operator":
         attribute = call.name == "setattr"  # its name is written without quotes
-        told = [each if attribute and place == 1 else argument_text(each) for place, each in enumerate(call.args)]
+        told = [each if attribute and place == 1 else _operand_text(each) for place, each in enumerate(call.args)]
         return words(call.name, told)
     name = call.name if call.target is None else f"{told_of(call.target)}.{call.name}"
     return name if call.action == "get" else call_text(name, call.args, call.kwargs)
+
+
+def _operand_text(value: Any) -> str:
+    """An operand as the test has it: a slice as it is written."""
+    if not isinstance(value, slice):
+        return argument_text(value)
+    begin, end, step = ("" if each is None else argument_text(each) for each in (value.start, value.stop, value.step))
+    return f"{begin}:{end}:{step}" if step else f"{begin}:{end}"
 
 
 def _kinds(kind: Any) -> tuple[str | type[BaseException], ...]:

@@ -4,10 +4,11 @@ Each door of the teacher's page is tried with the pass of an instructor of anoth
 """
 
 import asyncio
+import functools
 import io
 import json
 import zipfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from proxybox.classroom.authority import _MOST, HOLDS, Instructors  # noqa: E402
 from proxybox.classroom.connected import Connected  # noqa: E402
 from proxybox.classroom.doors import events, teacher  # noqa: E402
 from proxybox.classroom.hub import Hub  # noqa: E402
+from proxybox.classroom.models import SeatChange  # noqa: E402
 from tests.classroom.launching import (  # noqa: E402
     CLAIM,
     HOST,
@@ -39,6 +41,8 @@ from tests.classroom.launching import (  # noqa: E402
 
 RIGHT = "def double(n):\n    return 2 * n\n"
 OWN = {"Origin": HOST}
+#: Bytes of a body that is held back.
+_LONG = 200
 
 
 @pytest.fixture(scope="module")
@@ -294,6 +298,66 @@ def test_who_is_no_longer_an_instructor_loses_the_class_and_its_stream(classes: 
             left = {row["id"] for row in (await teacher.get("/api/teacher/state")).json()["seats"]}
             assert left & set(classes.seats.values()) == {classes.seats["seven"]}
             assert (await elsewhere.get("/api/teacher/state")).status_code == 401
+
+    classes.room.loop.run(lesson())
+
+
+async def held_back(browser: Any, method: str, path: str, body: dict[str, Any], until: Awaitable[Any]) -> int:
+    """Sends a request whose body comes only after `until`, which may complete it; returns the status of the answer."""
+
+    async def content() -> AsyncIterator[bytes]:
+        await until
+        yield json.dumps(body).encode().ljust(_LONG)
+
+    headers = {**OWN, "Content-Type": "application/json", "Content-Length": str(_LONG)}
+    answer = await browser.request(method, path, headers=headers, content=content())
+    return int(answer.status_code)
+
+
+def test_a_request_that_was_begun_in_time_and_held_back_changes_nothing(classes: Classes, platform: Double) -> None:
+    """Whoever loses a class, logs out or is removed has begun requests, of whose bodies a byte comes now and then."""
+
+    async def lesson() -> None:
+        room, seats, lesson = classes.room, classes.seats, classes.room.lesson
+        of_eight = {f"{CLAIM}/context": {"id": "eight", "title": "eight"}}
+        seat = lesson.seats.find(seats["eight"])
+        async with room.browser() as teacher, room.browser() as elsewhere, room.browser() as student:
+
+            async def teaches() -> None:
+                for course in ("seven", "eight"):
+                    await instructed(teacher, platform, course, sub="changing")
+
+            loses = functools.partial(launched, elsewhere, platform, sub="changing", name="Changed", **of_eight)
+            await teaches()
+            path = filled("/api/teacher/seats/{seat}", seat.id)
+            assert (await held_back(teacher, "PATCH", path, {"locked": True}, loses()), seat.locked) == (404, False)
+            await teaches()
+            watch = {"seat": seat.id, "page": "p"}
+            told: list[AsyncIterator[tuple[str, Any]]] = []
+
+            async def loses_and_reads() -> None:
+                await loses()
+                told.append(stream(room, teacher))
+                watch["stream"] = (await anext(told[0]))[1]["stream"]
+
+            assert await held_back(teacher, "POST", "/api/teacher/watch", watch, loses_and_reads()) == 404
+            await told[0].aclose()  # type: ignore[attr-defined]
+
+            key = {"key": lesson.teacher_key}
+            for browser in (teacher, elsewhere):
+                await browser.post("/api/teacher/login", headers=OWN, json=key)
+            leaves = elsewhere.post("/api/teacher/logout", headers=OWN, json={})
+            push = {"exercise": "02-half"}
+            teacher.cookies.delete("__Host-instructor")
+            assert await held_back(teacher, "POST", "/api/teacher/push", push, leaves) == 401
+            assert lesson.everybody.pushed is None
+
+            await launched(student, platform, sub="ada of eight", name="Ada", **of_eight)
+            removed = lesson.change_seat(seat, SeatChange(removed=True))
+            body = {"files": {"solution.py": "after = 1\n"}}
+            assert await held_back(student, "POST", "/api/exercises/01-double/hand-in", body, removed) == 401
+            (handed,) = await lesson.store.do(Connected.handins, seat.id, "01-double")
+            assert "after" not in handed.files["solution.py"]
 
     classes.room.loop.run(lesson())
 

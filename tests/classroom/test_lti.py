@@ -8,9 +8,11 @@ import datetime
 import html
 import re
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -22,8 +24,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
 from proxybox.classroom.config import Config  # noqa: E402
 from proxybox.classroom.connected import Connected  # noqa: E402
 from proxybox.classroom.lti.bridge import Bridge  # noqa: E402
+from proxybox.classroom.lti.launches import Launches  # noqa: E402
 from proxybox.classroom.lti.platforms import Platform, load_platforms  # noqa: E402
 from proxybox.policies import PolicyError  # noqa: E402
+from proxybox.serve.problems import Refusal  # noqa: E402
 from tests.classroom.launching import (  # noqa: E402
     CLAIM,
     ENDPOINT,
@@ -396,6 +400,45 @@ def test_what_is_not_signed_for_this_login_gives_no_seat(room: Room, platform: D
         assert platform.asked_for_keys < 5  # keys that do not exist are not asked for each time
 
     room.loop.run(lesson())
+
+
+def test_a_platform_that_does_not_answer_keeps_no_launch_waiting(platform: Double) -> None:
+    """Nobody needs a pass to have its keys looked for, with tokens that nobody has signed, as often as one likes."""
+    given = tomllib.loads(platform.settings())["platforms"][0]
+    silent = Platform(**{**given, "issuer": "https://silent.example", "key_set_url": "https://silent.example/keys"})
+    asked: list[str] = []
+
+    async def lesson() -> None:
+        answering, looking = asyncio.Event(), asyncio.Event()
+
+        async def answer(request: Any) -> Any:
+            asked.append(request.url.host)
+            if request.url.host == "silent.example":
+                looking.set()
+                await answering.wait()
+                return httpx.Response(503)
+            key = jwt.algorithms.RSAAlgorithm.to_jwk(platform.key.public_key(), as_dict=True)
+            return httpx.Response(200, json={"keys": [{**key, "kid": "one"}]})
+
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+            launches = Launches([Platform(**given), silent], client)
+
+            async def forged() -> None:
+                _, state = launches.begin({"iss": silent.issuer}, HOST)
+                with pytest.raises(Refusal, match="cannot be had"):
+                    await launches.finish(state, state, platform.sign({}))
+
+            async with asyncio.timeout(60), asyncio.TaskGroup() as attack:
+                for _ in range(9):
+                    attack.create_task(forged())
+                await looking.wait()
+                url, state = launches.begin({"iss": platform.url}, HOST)
+                claims = platform.claims(dict(parse_qsl(urlsplit(url).query)))
+                assert (await launches.finish(state, state, platform.sign(claims))).platform.issuer == platform.url
+                answering.set()  # not before: the honest launch has not waited for it
+
+    asyncio.run(lesson())
+    assert sorted(asked) == ["127.0.0.1", "silent.example"]  # those who waited have not asked once more
 
 
 def test_a_launch_is_good_once_and_in_the_browser_in_which_it_began(room: Room, platform: Double) -> None:

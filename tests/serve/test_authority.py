@@ -258,6 +258,49 @@ def test_what_a_former_secret_began_ends_with_it_and_the_session_stays(keyed: tu
     keys.revoke("rotated")
 
 
+def test_a_file_that_waits_for_the_end_of_a_call_is_not_written_for_a_former_secret(
+    keyed: tuple[Server, Keys],
+) -> None:
+    """It has come whole, and its client was told that it may no longer do this."""
+    server, keys = keyed
+    former, now, meter = keys.add("waits"), keys.rotate("waits", grace=60)[0], keys.add("meter", scope="metrics")
+    session = server.http.post("/v1/sessions", json={}, headers=bearer(now)).json()["id"]
+    path, begun, answers = f"/v1/sessions/{session}", threading.Event(), []
+
+    def call() -> None:
+        with streaming(server, f"{path}/execute", {"code": "print('on', flush=True)\nwhile True: pass"}, now) as events:
+            until(events, "stdout")
+            begun.set()
+            until(events, "finished")
+
+    calling = threading.Thread(target=call)
+
+    def content() -> Iterator[bytes]:
+        yield from [bytes(1 << 20)] * 16  # more than waits on the way: it is taken, so the worker is ready for it
+        calling.start()
+        begun.wait()
+        yield b"the end"
+
+    def put() -> None:
+        with server.client() as http:
+            answers.append(http.put(f"{path}/files/late", content=content(), headers=bearer(former)))
+
+    putting = threading.Thread(target=put)
+    putting.start()
+    begun.wait()
+    keys.rotate("waits", grace=60)  # a secret before the former one ends at once
+    putting.join()
+    assert answers[0].status_code == 401
+    assert server.http.post(f"{path}/interrupt", headers=bearer(now)).status_code == 204
+    calling.join()
+    in_use = 'proxybox_in_use{kind="file"} 0.0'
+    eventually(lambda: in_use in server.http.get("/metrics", headers=bearer(meter)).text)
+    listed = server.http.get(f"{path}/files", headers=bearer(now)).json()["entries"]
+    assert "late" not in [each["name"] for each in listed]
+    for name in ("waits", "meter"):
+        keys.revoke(name)
+
+
 def test_what_an_expired_key_began_ends_with_it(keyed: tuple[Server, Keys]) -> None:
     server, keys = keyed
     key = keys.add("expires", expires=time.time() + 3)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import resource
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -23,6 +24,7 @@ from proxybox.serve.downloads import _answer, download
 from proxybox.serve.workers import Transfer
 from tests.classroom.attacking import patiently, read_all
 from tests.serve.conftest import Server, serving
+from tests.serve.test_kills import workers
 
 _MIB: Final = 1 << 20
 
@@ -159,6 +161,23 @@ def test_a_file_comes_while_a_call_runs_and_is_there_when_it_has_ended(server: S
         answer = http.put(f"{session}/files/data", content=content())
     assert answer.status_code == 204
     assert server.execute(session, "print(seen, open('data').read())")["stdout"] == "[] first, second\n"
+
+
+def test_a_full_disk_of_the_host_takes_no_line_of_a_worker(server: Server, session: str) -> None:
+    """What still came of a file that could not be kept would be the worker's next job."""
+    (worker,) = workers(server)
+    former = resource.prlimit(worker, resource.RLIMIT_FSIZE)
+    resource.prlimit(worker, resource.RLIMIT_FSIZE, (_MIB, former[1]))
+    try:
+        large = server.session(limits={"disk": "100M"})
+        told = [put(server, large, "f", bytes(8 * _MIB)) for _ in range(4)]  # as many as the worker has lines
+    finally:
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, former)
+    assert [answer.status_code for answer in told] == [500] * 4
+    assert "internal-error" in told[0].text
+    assert [put(server, large, "f", b"small").status_code for _ in range(4)] == [204] * 4
+    assert server.http.get(f"{large}/files/f").content == b"small"
+    server.http.delete(large)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -541,6 +541,13 @@ def test_equal_as_python_says(value: Any, expected: Any, same: bool) -> None:
     assert alike(value, expected, None) is same
 
 
+@pytest.mark.parametrize("value", [Decimal("sNaN"), Decimal("NaN"), 10**400, float("nan"), True, "1"], ids=str)
+@pytest.mark.parametrize("expected", [1, 1.0, 1 + 2j, Fraction(1, 3), Decimal(1), Decimal("sNaN"), 10**401], ids=str)
+def test_no_value_makes_a_comparison_of_numbers_raise(value: Any, expected: Any) -> None:
+    """The test would seem to be at fault."""
+    assert not alike(value, expected, 0.1)
+
+
 def test_an_answer_is_told_as_it_came() -> None:
     heard, value = Heard(), [3, 1, 2]
     heard.answered(Call(action="call", target=None, name="f"), "f()", value, "")

@@ -327,3 +327,56 @@ def test_containers_with_attributes_have_these_and_what_they_hold() -> None:
         "kind": "wrong_answer", "liar": "wrong_answer", "liar expected": "wrong_answer",
     }, told  # fmt: skip
     assert told["kind"].message == "pile(1) returned a Pile object, and (1,) was expected."
+
+
+SLOW = """
+class Slow(list):
+    def __iter__(self):
+        x = 0
+        for i in range(25000000): x += i
+        return super().__iter__()
+def row(number):
+    made = Slow([number])
+    made.name = "row"
+    return made
+def rows(): return [row(number) for number in range(500)]
+"""
+
+
+@pytest.mark.parametrize("test", [
+    "def test_slow(student): student.expect('rows', returns=[[number] for number in range(500)])",
+    "def test_slow(student): assert student.call('rows') == [[number] for number in range(500)]",
+])  # fmt: skip
+def test_the_values_of_many_objects_take_no_more_time_than_one_call(test: str) -> None:
+    """Each is asked for, and comes in time. A right answer would show that all of them have been."""
+    (told,) = graded(test, SLOW)[0].tests
+    assert (told.status, told.fault) == ("time_limit", ""), told
+    assert "did not end in time" in told.message
+
+
+def test_many_objects_that_tell_their_values_at_once_are_compared() -> None:
+    quick = SLOW.replace("range(25000000)", "()")
+    (told,) = graded("def test_it(student): student.expect('rows', returns=[[n] for n in range(500)])", quick)[0].tests
+    assert told.status == "ok", told
+
+
+SLICES = """
+def test_some(student): assert student.call("pile", 1, 2, 3)[1:] == [2, 3]
+def test_every_other(student): assert student.call("pile", 1, 2, 3)[::2] == [1, 3]
+def test_set(student):
+    made = student.call("pile", 1, 2)
+    made[:1] = [5, 6]
+    assert made == [5, 6, 2]
+def test_to_a_number_of_the_submission(student): assert student.call("pile", 1, 2)[:student.new("one")] == [1]
+def test_no_list(student): assert student.call("pile", 1, kind=student.new("Thing"))[1:2] == [2]
+"""
+SLICED = f"{CONTAINERS}\ndef one(): return 1\ndef Thing(): return lambda given: thing\nclass thing: pass\n"
+
+
+def test_an_object_that_a_test_slices_is_not_the_tests_fault() -> None:
+    told = by_name(graded(SLICES, SLICED)[0])
+    assert {name: (test.status, test.fault) for name, test in told.items()} == {
+        "some": ("ok", ""), "every other": ("ok", ""), "set": ("ok", ""),
+        "to a number of the submission": ("ok", ""), "no list": ("error", ""),
+    }, told  # fmt: skip
+    assert "[1:2] raised TypeError: " in told["no list"].message

@@ -73,7 +73,7 @@ class Asking:
 
 
 def who_asks(lesson: Lesson, connection: HTTPConnection) -> Asking:
-    """Returns who a browser is. The edge asks once for each request; doors are told by `asking_of`."""
+    """Returns who a browser is at this moment."""
     cookies = connection.cookies
     passes = [cookies.get(_name(connection, what)) for what in (("seat", FRAMED) if lesson.config.embed else ("seat",))]
     seat = next(filter(None, (lesson.seats.of_pass(lesson.passes.seat(told)) for told in passes)), None)
@@ -93,9 +93,8 @@ def instructor_pass(request: Request) -> str | None:
 
 
 def asking_of(request: Request) -> Asking:
-    """Who has made a request."""
-    asking: Asking = request.scope["state"]["asking"]
-    return asking
+    """Who has made a request, as it holds now: its body, which is whole, may have come for an hour since the edge."""
+    return who_asks(lesson_of(request), request)
 
 
 # --- who may ask ------------------------------------------------------------------------------------------------------

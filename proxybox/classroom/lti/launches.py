@@ -8,6 +8,7 @@ https://www.imsglobal.org/spec/lti-dl/v2p0
 
 import asyncio
 import hmac
+import math
 import secrets
 import time
 from collections import OrderedDict
@@ -27,6 +28,8 @@ from proxybox.serve.problems import Refusal
 _PATIENCE, _MOST_LOGINS = 600.0, 10_000
 #: Seconds for which a platform's keys are believed, between two looks for a new one, and that clocks may differ.
 _KEPT, _PAUSE, _LEEWAY = 3600.0, 30.0, 60
+#: Seconds between two looks at a platform that has not told its keys: who waited for the first one is told at once.
+_AGAIN: Final = 2.0
 #: Bytes of keys, and characters of a token.
 MOST_ANSWER: Final = 1 << 18
 _MOST_TOKEN: Final = 1 << 16
@@ -86,6 +89,23 @@ class _Login:
     until: float
 
 
+@attrs.define(eq=False)
+class _KeySet:
+    """The keys of a platform by their ids. at: when it has told them; failed: when it last has not (monotonic).
+
+    looking: held by whoever asks it. Neither other platforms nor who shows a key that is known are kept waiting.
+    """
+
+    keys: Mapping[str, Any] = attrs.field(factory=dict)
+    at: float = -math.inf
+    failed: float = -math.inf
+    looking: asyncio.Lock = attrs.field(factory=asyncio.Lock)
+
+    def has(self, identity: str) -> bool:
+        """Whether it has a key that is still believed."""
+        return identity in self.keys and time.monotonic() - self.at <= _KEPT
+
+
 class Launches:
     """The logins that are under way, and the keys of platforms. client: for requests to platforms."""
 
@@ -93,8 +113,7 @@ class Launches:
         self._platforms, self._client = platforms, client
         self._logins: OrderedDict[str, _Login] = OrderedDict()
         self._choices: OrderedDict[str, tuple[Choice, float]] = OrderedDict()
-        self._keys: dict[str, tuple[float, dict[str, Any]]] = {}
-        self._looking = asyncio.Lock()
+        self._sets = {each.key_set_url: _KeySet() for each in platforms}
 
     def begin(self, told: Mapping[str, str], redirect: str) -> tuple[str, str]:
         """Begins a login; returns where the browser is sent, and the state that it is to keep. Raises Refusal.
@@ -169,15 +188,24 @@ class Launches:
 
     async def _key(self, platform: Platform, identity: str) -> Any:
         """The platform's key of this id; keys that are not known are looked for now and then."""
-        async with self._looking:
-            at, keys = self._keys.get(platform.key_set_url, (-_KEPT, {}))
-            age = time.monotonic() - at
-            if age > _KEPT or (identity not in keys and age > _PAUSE):
-                keys = await self._fetch(platform.key_set_url)
-                self._keys[platform.key_set_url] = time.monotonic(), keys
-        if identity not in keys:
+        known = self._sets[platform.key_set_url]
+        if not known.has(identity):
+            async with known.looking:
+                if not known.has(identity) and time.monotonic() - known.at > _PAUSE:
+                    await self._look(platform.key_set_url, known)
+        if not known.has(identity):
             raise _not_believed("the platform has no such key")
-        return keys[identity]
+        return known.keys[identity]
+
+    async def _look(self, url: str, known: _KeySet) -> None:
+        if time.monotonic() - known.failed < _AGAIN:
+            raise Refusal("not-ready", "The platform's keys cannot be had at the moment. Open the link once more.")
+        try:
+            known.keys = await self._fetch(url)
+        except Refusal:
+            known.failed = time.monotonic()
+            raise
+        known.at = time.monotonic()
 
     async def _fetch(self, url: str) -> dict[str, Any]:
         try:
