@@ -1,5 +1,6 @@
 """Where the records of a sandbox's runs go."""
 
+import contextlib
 import errno
 import os
 import stat
@@ -56,9 +57,16 @@ def _opened(path: str, flag: int) -> BinaryIO:
     Something else than a file could make the program's controller wait, and others with it.
     """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | flag, 0o600)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    try:
+        seen = os.fstat(fd)
+        if not stat.S_ISREG(seen.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        if stat.S_IMODE(seen.st_mode) & 0o077:  # it was there before, or its filesystem has no modes
+            with contextlib.suppress(PermissionError) if seen.st_uid == os.geteuid() else contextlib.nullcontext():
+                os.fchmod(fd, 0o600)
+    except OSError:
         os.close(fd)
-        raise OSError(errno.EINVAL, "it is no regular file")
+        raise
     return open(fd, "wb", buffering=0)
 
 
