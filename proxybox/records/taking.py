@@ -1,6 +1,5 @@
 """Where the records of a sandbox's runs go."""
 
-import contextlib
 import errno
 import os
 import stat
@@ -13,6 +12,7 @@ import attrs
 from proxybox import given
 from proxybox.controller.boxes.recorded import LIMIT, RecordedSpec
 from proxybox.controller.record.exactness import Inexact
+from proxybox.controller.statefolder import make_ours_alone
 from proxybox.policies import PolicyError
 
 #: The name's ending of a record.
@@ -58,12 +58,9 @@ def _opened(path: str, flag: int) -> BinaryIO:
     """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | flag, 0o600)
     try:
-        seen = os.fstat(fd)
-        if not stat.S_ISREG(seen.st_mode):
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file")
-        if stat.S_IMODE(seen.st_mode) & 0o077:  # it was there before, or its filesystem has no modes
-            with contextlib.suppress(PermissionError) if seen.st_uid == os.geteuid() else contextlib.nullcontext():
-                os.fchmod(fd, 0o600)
+        make_ours_alone(fd)
     except OSError:
         os.close(fd)
         raise
