@@ -1,8 +1,9 @@
-"""Folders of what is kept for a user, by the XDG base directory specification.
+"""Folders of what is kept for a user, by the XDG base directory specification; files and folders of a user alone.
 
 They are $XDG_STATE_HOME/proxybox and $XDG_CACHE_HOME/proxybox.
 """
 
+import contextlib
 import os
 import stat
 
@@ -31,6 +32,17 @@ def is_ours(path: str, *, may_be_shared: bool = False) -> bool:
         if seen.st_uid not in (os.geteuid(), 0) or (is_open and not is_shared):
             return False
     return True
+
+
+def make_ours_alone(fd: int) -> None:
+    """Takes a file from all but its owner, before anything is written: one that was there before may be open to others.
+
+    Raises OSError for a file of somebody else's. A filesystem without modes keeps its own; so does a terminal.
+    """
+    seen = os.fstat(fd)
+    if stat.S_ISREG(seen.st_mode) and stat.S_IMODE(seen.st_mode) & 0o077:
+        with contextlib.suppress(PermissionError) if seen.st_uid == os.geteuid() else contextlib.nullcontext():
+            os.fchmod(fd, 0o600)
 
 
 def _folder(variable: str, default: tuple[str, ...], name: str) -> str | None:

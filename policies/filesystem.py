@@ -160,9 +160,10 @@ def _conflicts(mounts: Iterable[Mount]) -> list[Problem]:
             problems.append(Problem(key=key, message=f"{mount.target} is the target of two mounts"))
         seen[mount.target] = mount
     for index, mount in enumerate(mounts):
-        for above, other in seen.items():
-            is_file = isinstance(other.source, bytes) or callable(other.source)
-            if is_file and mount.target.startswith(above + "/"):
+        above = mount.target
+        while above := above.rpartition("/")[0]:  # a policy may have many mounts, and come from anybody (a record)
+            other = seen.get(above)
+            if other is not None and (isinstance(other.source, bytes) or callable(other.source)):
                 message = f"{mount.target} is below {above}, which is a file"
                 problems.append(Problem(key=f"[{index}].target", message=message))
     return problems

@@ -28,6 +28,7 @@ from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.errors import RecordError, SandboxStartError
 from proxybox.controller.guests.builds import builds_of
 from proxybox.controller.guests.guest import Guest
+from proxybox.controller.pidfd import has_ended
 from proxybox.controller.process.activity import Patience, all_wait
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.launch import LaunchSpec
@@ -63,6 +64,8 @@ _LAUNCH: Final[Mapping[str, tuple[int, int]]] = {
 _UNTOLD: Final = {"serial": 0}
 #: The most bytes of all contents that END names, and of one text of START.
 _MOST_CONTENT, _MOST_TEXT = 512 << 20, 1 << 20
+#: The most bytes of the list of changed files, and values in it: each takes a hundred bytes when it is read.
+_MOST_LIST, _MOST_VALUES = 128 << 20, 2 << 20
 #: Bytes of each stream that a replay keeps.
 _MOST_OUTPUT: Final = 64 << 20
 #: The most signatures of a record, and bytes of one.
@@ -314,7 +317,7 @@ def _index(number: Any) -> int:
 def _run_of_data(end: Any, content: Callable[[Any], Any]) -> Run:
     told = end["outcome"]
     status = None if told["status"] is None else Status(told["status"])
-    usage, printed, told_changes = end["usage"], end["printed"], json.loads(content(end["changes"]))
+    usage, printed, told_changes = end["usage"], end["printed"], _listed(content(end["changes"]))
     fields = {each.name for each in attrs.fields(Usage)}
     changed = [
         Changed(None, False, tuple(_change(each, content) for each in overlay), int(left_out))
@@ -332,8 +335,23 @@ def _run_of_data(end: Any, content: Callable[[Any], Any]) -> Run:
         denials={Denial(str(call), str(number), str(why)): int(count) for call, number, why, count in end["denials"]},
         unknown={int(number): int(count) for number, count in end["unknown"]},
         layers={str(name): str(told) for name, told in end["layers"].items()},
-        usage=Usage(**{name: value for name, value in usage.items() if name in fields}),
+        usage=Usage(**{name: _amount(name, value) for name, value in usage.items() if name in fields}),
     )
+
+
+def _listed(data: bytes) -> Any:
+    """Returns what the list of changed files has, which may be small as it is packed."""
+    if len(data) > _MOST_LIST or sum(map(data.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise ValueError("more changed files than are read")
+    return json.loads(data)
+
+
+def _amount(name: str, value: Any) -> Any:
+    if value is None and name == "memory":
+        return None
+    if type(value) not in (int, float) or not abs(value) < 1 << 63:
+        raise ValueError(f"no amount of {name}")
+    return value
 
 
 def _number(value: Any) -> int | None:
@@ -533,6 +551,7 @@ class ReplayedSpec(BoxSpec):
         replayer.look_at(self.until)
         replayer.count_threads = functools.partial(_threads_of, process)
         replayer.waits = functools.partial(all_wait, process.pid)
+        replayer.has_ended = functools.partial(has_ended, process.watch.pidfd)
         replayer.is_unobserved = bool(record.start.get("unobserved"))
         replayer.look_at_policy(does=self.is_checked)
         self._replayer.append(replayer)

@@ -66,7 +66,8 @@ class Replayer(Dispatcher):
 
     rows: the record's table of calls. divergence: where the guest has parted from the record; None where it has not.
     is_over: whether the whole record was followed. speed: how many seconds of the record go by in one second; None for
-    as fast as can be. waits: whether all threads of the guest wait. rounds: how often the driver has looked for calls.
+    as fast as can be. has_ended: waits so many milliseconds until the guest has ended, and tells whether it has. waits:
+    whether all threads of the guest wait. rounds: how often the driver has looked for calls.
     has_deadline: whether the driver is to do something for the guest at some time. steps: how often the replay has gone
     on. pauses: whether somebody has an answer wait. concluded: set when the guest has ended. loosely: the numbers of
     calls of which only the kind is compared: where other answers are tried, the program makes up other times and names.
@@ -75,8 +76,8 @@ class Replayer(Dispatcher):
     __slots__ = (
         "_ahead", "_answers", "_at", "_begun_ns", "_checked", "_exits", "_files", "_first", "_frames", "_given_up",
         "_on_call", "_pending", "_plain", "_read", "_rows", "_told_at", "_until", "calls_followed", "concluded",
-        "count_threads", "divergence", "due", "has_deadline", "is_over", "is_stopped", "is_unobserved", "kill",
-        "loosely", "next", "pauses", "rest", "rounds", "seen", "speed", "steps", "waits", "wake",
+        "count_threads", "divergence", "due", "has_deadline", "has_ended", "is_over", "is_stopped", "is_unobserved",
+        "kill", "loosely", "next", "pauses", "rest", "rounds", "seen", "speed", "steps", "waits", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +90,7 @@ class Replayer(Dispatcher):
         self.wake: Callable[[], None] = lambda: None  # has the driver look again
         self.kill: Callable[[], None] = lambda: None  # ends the guest
         self.speed: float | None = None
+        self.has_ended: Callable[[int], object] = lambda wait_ms: False
         self.loosely: Set[int] = frozenset()
         self.count_threads: Callable[[], int] = lambda: 0
         self.waits: Callable[[], bool] = lambda: False
@@ -393,7 +395,7 @@ class Replayer(Dispatcher):
         if self.speed is not None:
             wait = self._begun_ns + at_ns / self.speed - time.monotonic_ns()
             self.pauses = True
-            time.sleep(min(max(0, wait), LONGEST_NS) / 1e9)
+            self.has_ended(int(min(max(0, wait), LONGEST_NS)) // 1_000_000)  # a limit of time may end it meanwhile
             self.pauses = False
             self.steps += 1
         if number == _EXIT:

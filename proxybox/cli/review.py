@@ -26,11 +26,13 @@ def review(ident: str | None, *, accept: Sequence[str], discard: bool, page: str
         waiting = kept.load(ident)
         if page is not None:
             from proxybox.cli.streams import text_file
+            from proxybox.controller.statefolder import make_ours_alone
             from proxybox.review.page import page_of
 
             # It shows what files hold that not everybody may read.
             fd = os.open(page, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOCTTY | os.O_CLOEXEC, 0o600)
             try:
+                make_ours_alone(fd)
                 with text_file(fd, page) as file:
                     file.write(page_of(waiting))
             finally:

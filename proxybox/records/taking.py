@@ -12,6 +12,7 @@ import attrs
 from proxybox import given
 from proxybox.controller.boxes.recorded import LIMIT, RecordedSpec
 from proxybox.controller.record.exactness import Inexact
+from proxybox.controller.statefolder import make_ours_alone
 from proxybox.policies import PolicyError
 
 #: The name's ending of a record.
@@ -56,9 +57,13 @@ def _opened(path: str, flag: int) -> BinaryIO:
     Something else than a file could make the program's controller wait, and others with it.
     """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | flag, 0o600)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        make_ours_alone(fd)
+    except OSError:
         os.close(fd)
-        raise OSError(errno.EINVAL, "it is no regular file")
+        raise
     return open(fd, "wb", buffering=0)
 
 

@@ -12,12 +12,13 @@ from typing import Any, Final
 import attrs
 
 from proxybox.controller import abi
-from proxybox.records.openfiles import OpenFiles, data, number, succeeded
+from proxybox.records.openfiles import LONGEST_PATH, OpenFiles, data, number, succeeded
 from proxybox.records.record import RecordedCall
 from proxybox.result import Change
 
-#: Bytes of all files that are kept, and how many files and names.
-_MOST_BYTES, _MOST_FILES = 256 << 20, 100_000
+#: Bytes of all files that are kept, how many files, names and descriptors, and names that are looked at to follow all
+#: calls that move folders or close ranges.
+_MOST_BYTES, _MOST_FILES, _MOST_STEPS = 256 << 20, 100_000, 20_000_000
 _OPENING: Final = frozenset({"open", "openat", "openat2", "creat"})
 _ALTERING: Final = frozenset({
     "chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat", "setxattr", "lsetxattr",
@@ -53,21 +54,25 @@ class Writes:
         self._open: dict[int, _Open] = {}
         self._names: dict[str, _File] = {}
         self._folders: set[str] = set()  # that the program has made
+        self._above: set[str] = set()  # folders in which files or folders of these have been
         self._gone: dict[str, bool] = {}  # names that were removed, with whether the program had made them
-        self._bytes = 0
+        self._bytes = self._steps = 0
         self._is_sure = True  # no name leads elsewhere than it says, and nothing was left out
 
     def follow(self, call: RecordedCall) -> None:
-        """Takes one call."""
+        """Takes one call. Where nothing can be said any more, nothing is kept."""
+        if not self._is_sure:
+            self._open, self._names, self._gone, self._folders, self._above = {}, {}, {}, set(), set()
+            return
         if call.name == "openat" and "place" in call.arguments:  # the stub has closed this one before
             self._open.pop((number(call, "mode") or 0) // (1 << 32) - 1, None)
         act = _ACTS.get(call.name)
         if act is not None and succeeded(call) and (call.result or 0) >= 0:
             act(self, call, call.result or 0)
         self._paths.follow(call)
-        known = len(self._names) + len(self._gone) + len(self._folders)
-        if known > _MOST_FILES or self._bytes > _MOST_BYTES:
-            self._names, self._gone, self._folders, self._is_sure = {}, {}, set(), False
+        known = len(self._names) + len(self._gone) + len(self._folders) + len(self._above) + len(self._open)
+        if known > _MOST_FILES or self._steps > _MOST_STEPS:
+            self._is_sure = False
 
     def differs(self, changes: Collection[Change]) -> str:
         """Returns in what changes differ from what was written; "" where nothing says so."""
@@ -126,8 +131,32 @@ class Writes:
         elif is_emptied:
             self._set(file, bytearray())
         if access or flags & os.O_CREAT:
-            self._names[path] = file
+            self._name(path, file)
         self._open[fd] = _Open(file, bool(flags & os.O_APPEND))
+
+    def _name(self, path: str, file: _File) -> None:
+        self._names[path] = file
+        self._place(path)
+
+    def _known(self, path: str, file: _File | None = None) -> _File:
+        """Returns the file of a name, which has it from now on. file: what it is if none is known."""
+        if path not in self._names:
+            self._name(path, _File() if file is None else file)
+        return self._names[path]
+
+    def _make(self, folder: str) -> None:
+        self._folders.add(folder)
+        self._place(folder)
+
+    def _place(self, path: str) -> None:
+        """Takes note of a path's folders. One that was cut may be any."""
+        self._is_sure = self._is_sure and len(path) < LONGEST_PATH
+        while (path := path.rpartition("/")[0]) and path not in self._above:
+            self._above.add(path)
+
+    def _has_room(self, file: _File, size: int) -> bool:
+        """Whether a file can be kept that has so many bytes."""
+        return self._bytes + size - len(file.content or b"") <= _MOST_BYTES
 
     def _set(self, file: _File, content: bytearray | None) -> None:
         self._bytes += len(content or b"") - len(file.content or b"")
@@ -147,10 +176,12 @@ class Writes:
             return
         at = len(content) if opened.appends else opened.offset if offset is None or offset < 0 else offset
         size = len(content)
-        if at > size:
-            content.extend(bytes(min(at - size, _MOST_BYTES)))
-        content[at : at + count] = passed[:count]
-        self._bytes += len(content) - size
+        if self._has_room(opened.file, max(size, at + count)):
+            content.extend(bytes(max(at - size, 0)))
+            content[at : at + count] = passed[:count]
+            self._bytes += len(content) - size
+        else:
+            self._set(opened.file, None)
         if offset is None or offset < 0:
             opened.offset = at + count
 
@@ -165,7 +196,7 @@ class Writes:
     def _cut(self, call: RecordedCall, _: int) -> None:
         opened = self._open.get(number(call, "fd") or 0)
         if call.name == "truncate":
-            file = self._names.setdefault(self._path(call), _File())
+            file = self._known(self._path(call))
         elif opened is None:
             return
         else:
@@ -173,7 +204,7 @@ class Writes:
         length = number(call, "length") or 0
         if length == 0 and call.name != "fallocate":
             self._set(file, bytearray())
-        elif file.content is not None and call.name != "fallocate" and length <= _MOST_BYTES:
+        elif file.content is not None and call.name != "fallocate" and self._has_room(file, length):
             self._set(file, file.content[:length].ljust(length, b"\0"))
         else:
             self._set(file, None)
@@ -183,6 +214,7 @@ class Writes:
 
     def _closed_range(self, call: RecordedCall, _: int) -> None:
         first, last = number(call, "first") or 0, number(call, "last") or 0
+        self._steps += len(self._open)
         for fd in [fd for fd in self._open if first <= fd <= last]:
             del self._open[fd]
 
@@ -224,35 +256,42 @@ class Writes:
         old, new = self._path(call, "old"), self._path(call, "new")
         if (number(call, "flags") or 0) & 2:  # RENAME_EXCHANGE
             self._is_sure = False
-        moved = {path: file for path, file in self._names.items() if f"{path}/".startswith(f"{old}/")}
-        for path in [each for each in self._names if f"{each}/".startswith(f"{new}/")]:
+        moved = self._below(self._names, old)
+        for path in self._below(self._names, new):
             del self._names[path]
         for path, file in moved.items():
             self._names.pop(path, None)
-            self._names[new + path[len(old) :]] = file
+            self._name(new + path[len(old) :], file)
         if old not in moved and old not in self._folders:  # a file that was there before, or a folder of such files
-            self._names[new] = _File()
+            self._name(new, _File())
             self._is_sure = False
-        for folder in [each for each in self._folders if f"{each}/".startswith(f"{old}/")]:
+        for folder in self._below(dict.fromkeys(self._folders), old):
             self._folders.discard(folder)
-            self._folders.add(new + folder[len(old) :])
+            self._make(new + folder[len(old) :])
         self._gone[old], self._gone[new] = True, True
 
+    def _below(self, names: Mapping[str, Any], path: str) -> dict[str, Any]:
+        """Returns the name of a path, and all below it."""
+        if path not in self._above:  # nearly always: programs move files
+            return {path: names[path]} if path in names else {}
+        self._steps += len(names)
+        return {name: what for name, what in names.items() if f"{name}/".startswith(f"{path}/")}
+
     def _linked(self, call: RecordedCall, _: int) -> None:
-        self._names[self._path(call, "new")] = self._names.setdefault(self._path(call, "old"), _File())
+        self._name(self._path(call, "new"), self._known(self._path(call, "old")))
 
     def _made_link(self, call: RecordedCall, _: int) -> None:
         self._is_sure = False
 
     def _made_folder(self, call: RecordedCall, _: int) -> None:
-        self._folders.add(self._path(call))
+        self._make(self._path(call))
 
     def _altered(self, call: RecordedCall, _: int) -> None:
         """Its mode, owner or attributes: that is a change, too."""
         fd = number(call, "fd")
         opened = None if fd is None else self._open.get(fd)
         path = self._path(call) if fd is None else self._paths.name(fd)
-        self._names.setdefault(path, _File() if opened is None else opened.file)
+        self._known(path, None if opened is None else opened.file)
 
 
 def _path_of(change: Change) -> str:

@@ -163,6 +163,7 @@ def test_without_a_terminal_a_page_is_written_and_the_review_waits(folder: Path)
     assert ident in ended.stderr
     assert ident in proxybox("review").stdout
     other = folder.parent / "page.html"
+    other.touch(0o644)
     assert proxybox("review", ident, "--page", other).returncode == 0
     assert other.read_text() == page.read_text()
     assert other.stat().st_mode & 0o777 == 0o600, "it shows what files hold that not everybody may read"

@@ -4,6 +4,7 @@ import copy
 import datetime
 import os
 import pickle
+import time
 from pathlib import Path
 
 import pytest
@@ -483,6 +484,16 @@ def test_conflicts_between_mounts():
         )
     )
     assert set(found) == {"filesystem.mounts[1].target", "filesystem.mounts[3].target"}
+
+
+def test_many_mounts_are_not_compared_with_each_other():
+    """A policy may come from anybody: a record has one."""
+    begun = time.process_time()
+    found = problems_of(
+        lambda: Filesystem(mounts=[Mount("/f", b"x"), *(Mount(f"/{at}/a") for at in range(20_000)), Mount("/f/g/h")])
+    )
+    assert set(found) == {"filesystem.mounts[20001].target"}
+    assert time.process_time() - begun < 10
 
 
 def test_wrong_arguments_are_python_s_own_error():

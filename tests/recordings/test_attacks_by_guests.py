@@ -132,3 +132,10 @@ def test_an_interrupt_in_the_middle_of_a_note_does_no_harm(record: Path) -> None
         assert session.exec("print(1)").stdout in ("1\n", "")
         assert time.monotonic() - begun < 30
     assert frames_of(record)
+
+
+def test_a_record_is_its_owners_alone_where_a_file_was_there(record: Path) -> None:
+    record.write_text("open to all")
+    record.chmod(0o666)
+    run("print(1)", record)
+    assert record.stat().st_mode & 0o777 == 0o600

@@ -2,8 +2,10 @@
 
 import contextlib
 import copy
+import json
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from proxybox.controller.record.events import Answer, Call, Encoder, Stored
 from proxybox.controller.record.format import Kind
 from proxybox.controller.wire.protocol import encode_request
 from tests.hostile.conftest import children
+from tests.recordings.madeup import made_up
 from tests.recordings.rewriting import changed, frames_of, with_start, written
 
 
@@ -466,3 +469,60 @@ def test_a_signature_has_its_size(record: Path) -> None:
         path = written(record.with_name("a.pbx"), [*whole, *((int(Kind.SIGNATURE), each) for each in signatures)])
         with proxybox.Record(path) as read, pytest.raises(RecordError, match="signature"):
             list(read.calls())
+
+
+# --- small files that take much to read -------------------------------------------------------------------------------
+
+
+def ended(record: Path, change: Callable[[dict[str, Any]], object], *contents: bytes) -> Path:
+    """Changes what END tells, in place, and puts contents behind those that it names."""
+    whole = [(each.kind, each.data) for each in frames_of(record)]
+    at = next(at for at, (kind, _) in enumerate(whole) if kind == Kind.END)
+    told = json.loads(whole[at][1])
+    told["sizes"] += map(len, contents)
+    change(told)
+    pieces = [(int(Kind.CONTENT), each) for each in contents]
+    return written(record, [*whole[:at], *pieces, (int(Kind.END), json.dumps(told).encode()), *whole[at + 1 :]])
+
+
+def test_a_list_of_changed_files_is_no_bomb(record: Path) -> None:
+    """Three bytes of it are an empty list of 56, and a thousand of them are one byte of the file."""
+    bomb = b"[" + b"[]," * (2 << 20) + b"[]]"
+    ended(record, lambda end: end.update(changes=len(end["sizes"]) - 1), bomb)
+    assert record.stat().st_size < 100_000
+    with proxybox.Record(record) as read, pytest.raises(RecordError, match="more changed files than are read"):
+        _ = read.result
+
+
+@pytest.mark.parametrize("amount", ["1", None, [1], {}, float("nan"), float("inf"), 1 << 70, True])
+@pytest.mark.parametrize("name", ["wall", "calls"])
+def test_usage_is_numbers(name: str, amount: Any, record: Path) -> None:
+    ended(record, lambda end: end["usage"].update({name: amount}))
+    with proxybox.Record(record) as read, pytest.raises(RecordError, match="no amount of"):
+        _ = read.result
+
+
+def test_any_number_of_signals_can_be_read(tmp_path: Path) -> None:
+    """A program sends itself as many as it likes, and has its record read nevertheless."""
+
+    def fill(encoder: Encoder) -> Iterator[None]:
+        encoder.call(0, 0, encode_request(39), 5)
+        for _ in range(100_010):
+            encoder.sent(10, False, 0)
+            yield
+
+    with proxybox.Record(made_up(tmp_path / "run.pbx", fill)) as read:
+        assert len(list(read.calls())) == 1
+        assert len(read.signals) == 100_000
+
+
+def test_a_replay_at_a_speed_ends_in_its_time(record: Path) -> None:
+    """The record tells that a minute has passed before an answer."""
+    found = copy.deepcopy(events_of(record))
+    for event in found[len(found) // 2 :]:
+        if isinstance(event, Call | events.Answered):
+            event.at_ns += 60 * 10**9
+    begun = time.monotonic()
+    done = proxybox.replay(rewritten(record, found), speed=1, timeout=2)
+    assert done.result.status is Status.TIME_LIMIT
+    assert time.monotonic() - begun < 40

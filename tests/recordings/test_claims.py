@@ -1,7 +1,9 @@
 """What a replay finds out anew of a Result, and what it says that it has taken from the record."""
 
 import json
-from collections.abc import Callable
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,13 @@ import pytest
 
 import proxybox
 from proxybox.controller.audit import Denial
-from proxybox.controller.record.events import Answer, Call, Refused
+from proxybox.controller.record.events import Answer, Call, Encoder, Refused
 from proxybox.controller.record.format import Kind
+from proxybox.controller.wire.protocol import encode_request
 from proxybox.records.record import Record
 from proxybox.records.writes import Writes
+from proxybox.result import Change
+from tests.recordings.madeup import ADDRESS, made_up, openat
 from tests.recordings.rewriting import changed, with_start
 from tests.recordings.test_attacks_by_records import changed_calls, number
 
@@ -192,3 +197,83 @@ open("b", "w").write("through a link")
     assert writes.differs(result.files.changes) == ""
     assert "a" in list(writes.unsure_of(result.files.changes))
     assert proxybox.replay(tmp_path / "run.pbx").ok
+
+
+# --- programs that write much, or in an odd way -----------------------------------------------------------------------
+
+MAKE, CLOSE_RANGE, RENAME = 0o301, 436, 82  # O_WRONLY, O_CREAT and O_EXCL
+
+
+def followed(path: Path, fill: Callable[[Encoder], Iterator[None]]) -> tuple[Writes, float]:
+    """What made-up calls tell of files, and the CPU time that it took."""
+    writes, begun = Writes("/box"), time.process_time()
+    with Record(made_up(path, fill)) as read:
+        for call in read.calls():
+            writes.follow(call)
+    return writes, time.process_time() - begun
+
+
+def added(name: str, content: bytes = b"") -> Change:
+    return Change(name=name, path=name.encode(), kind="added", type="file", mode=0o644, content=content)
+
+
+def test_files_with_holes_are_not_kept_whole(tmp_path: Path) -> None:
+    """Each of them is one page in a box, and its size is what the program wants."""
+
+    def fill(encoder: Encoder) -> Iterator[None]:
+        for at in range(40):
+            encoder.call(0, 0, openat(b"/box/%d" % at, MAKE), 9)
+            encoder.call(0, 0, encode_request(18, (9, ADDRESS, 1, 32 << 20), (b"x",)), 1)
+            encoder.call(0, 0, encode_request(77, (9, 60 << 20)), 0)
+            yield
+
+    tracemalloc.start()
+    try:
+        writes, _ = followed(tmp_path / "run.pbx", fill)
+        assert tracemalloc.get_traced_memory()[1] < 600 << 20
+    finally:
+        tracemalloc.stop()
+    changes = [added("1"), added("39")]
+    assert writes.differs(changes) == "something else was written to 1"
+    assert list(writes.unsure_of(changes)) == ["39"]
+
+
+def test_many_descriptors_are_not_kept(tmp_path: Path) -> None:
+    def fill(encoder: Encoder) -> Iterator[None]:
+        for at in range(120_000):
+            encoder.call(0, 0, openat(b"/box/a", MAKE), 3 + at)
+            yield
+
+    writes, _ = followed(tmp_path / "run.pbx", fill)
+    assert list(writes.unsure_of([added("a")])) == ["a"]
+
+
+def test_to_rename_a_file_does_not_take_longer_where_there_are_many(tmp_path: Path) -> None:
+    def fill(encoder: Encoder) -> Iterator[None]:
+        for at in range(15_000):
+            encoder.call(0, 0, openat(b"/box/%d" % at, MAKE), 9)
+            yield
+        for at in range(6000):
+            encoder.call(0, 0, encode_request(RENAME, (ADDRESS, ADDRESS), (b"/box/%d" % at, b"/box/new%d" % at)), 0)
+            yield
+
+    writes, took = followed(tmp_path / "run.pbx", fill)
+    assert writes.differs([added("new7", b"other")]) == "something else was written to new7"
+    assert took < 10
+
+
+@pytest.mark.parametrize("way", ["folders", "ranges"])
+def test_moves_of_large_folders_are_followed_so_far(way: str, tmp_path: Path) -> None:
+    def fill(encoder: Encoder) -> Iterator[None]:
+        encoder.call(0, 0, openat(b"/box/a", MAKE), 8)
+        for at in range(9000):
+            encoder.call(0, 0, openat(b"/box/0/%d" % at, MAKE), 9 + at)
+            yield
+        for at in range(9000):
+            names = b"/box/%d" % at, b"/box/%d" % (at + 1)
+            moves = encode_request(RENAME, (ADDRESS, ADDRESS), names)
+            encoder.call(0, 0, moves if way == "folders" else encode_request(CLOSE_RANGE, (5, 4, 0)), 0)
+            yield
+
+    writes, _ = followed(tmp_path / "run.pbx", fill)
+    assert list(writes.unsure_of([added("a")])) == ["a"]
