@@ -53,7 +53,7 @@ FLOORS = {
         host snapshot tree
         descriptors memory streams
         inodes nodes openfiles
-        quota
+        pageset quota
     """,
 }
 #: Rooms that lead back to themselves, with the file whose comment says why.
