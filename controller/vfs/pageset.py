@@ -47,20 +47,32 @@ class PageSet:
     def fill(self, first: int, last: int) -> None:
         """Adds all pages from `first` to `last`, whether they are in the set or not."""
         self.count += self.count_missing(first, last)
+        get, new = self._words.get, []
         for word, low, high in _words_of(first, last):
             if word not in self._words:
-                insort(self._starts, word)
-            self._words[word] = self._words.get(word, 0) | _bits(low, high)
+                new.append(word)
+            self._words[word] = get(word, 0) | _bits(low, high)
+        self._begin(new)
 
     def add(self, pages: Iterable[int]) -> None:
         """Adds pages that are not in the set."""
+        new = []
         for page in pages:
             word, bit = divmod(page, _WORD)
             if word not in self._words:
                 self._words[word] = 0
-                insort(self._starts, word)
+                new.append(word)
             self._words[word] |= 1 << bit
             self.count += 1
+        self._begin(new)
+
+    def _begin(self, words: list[int]) -> None:
+        """Notes words that are new. Inserting each would take time by the square of how many there are."""
+        if len(words) == 1:
+            insort(self._starts, words[0])
+        elif words:
+            self._starts += words
+            self._starts.sort()
 
     def remove(self, pages: Iterable[int]) -> None:
         """Removes pages that are in the set."""

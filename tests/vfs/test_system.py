@@ -210,7 +210,7 @@ def test_pages_set_aside_are_charged_once_wherever_files_are_written_cut_and_cop
                     with contextlib.suppress(OSError):
                         assert file.pwrite(b"x" * count * PAGE, first * PAGE) == len(written) * PAGE
                     pages |= written
-                case 2 if first * PAGE < sizes[which]:
+                case 2 if first * PAGE <= sizes[which]:
                     file.truncate(first * PAGE)
                     charged[which] = {page for page in pages if page < first}
                 case 3 if quota.used_bytes + len(pages) * PAGE <= 24 * PAGE:
@@ -226,6 +226,17 @@ def test_pages_set_aside_are_charged_once_wherever_files_are_written_cut_and_cop
             each.allocate(0, PAGE, keep_size=True)
             each.free()
         assert quota.used_bytes == 0
+
+
+def test_truncating_a_file_to_its_size_gives_back_what_is_set_aside_beyond_it():
+    """As tmpfs(5) does."""
+    quota = Quota(bytes=1 << 20)
+    node = MemoryFile(Superblock(quota=quota), 0o644, 0, 0)
+    node.pwrite(b"x" * 5000, 0)
+    node.allocate(0, 10 * PAGE, keep_size=True)
+    assert quota.used_bytes == 10 * PAGE
+    node.truncate(5000)
+    assert (quota.used_bytes, node.pread(9999, 0)) == (2 * PAGE, b"x" * 5000)
 
 
 def test_sparse_files_cost_nothing():
