@@ -184,6 +184,24 @@ def test_one_that_has_ended_does_no_harm(other: Other) -> None:
     overseen.close()
 
 
+def test_another_process_that_has_got_its_number_decides_nothing(
+    other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here `other` has the number of a process that has ended, and been reaped, before it is looked at no more."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pidfd, status = os.pidfd_open(ended.pid), os.open(f"/proc/{ended.pid}/status", os.O_RDONLY)
+    with monkeypatch.context() as patch:
+        patch.setattr(overseer, "_open_status", lambda _: status)
+        overseen = Overseen(other.process.pid, pidfd, 0, 1)
+    assert other.tell(100)
+    later = other.watch(-1)
+    select.select([other.pidfd], [], [])
+    assert later.has_ended, "it has looked at both"
+    assert not overseen.has_ended
+    overseen.close()
+    os.close(pidfd)
+
+
 def test_it_takes_no_signals_of_the_program(other: Other) -> None:
     overseen = other.watch(100)
     (thread,) = (tid for tid in hostproc.threads(os.getpid()) if _name(tid) == "proxybox-memory")
