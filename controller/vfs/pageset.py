@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 
+from proxybox.controller.vfs.quota import shrunk
+
 _WORD = 512
 
 
@@ -80,6 +82,9 @@ class PageSet:
             word, bit = divmod(page, _WORD)
             self._words[word] &= ~(1 << bit)
             self.count -= 1
+            if not self._words[word]:
+                del self._words[word], self._starts[bisect_left(self._starts, word)]
+        self._words = shrunk(self._words)
 
     def cut(self, first: int) -> int:
         """Removes all pages from `first` on, and returns how many there were."""
@@ -89,6 +94,7 @@ class PageSet:
         for number in self._starts[kept:]:
             self.count -= self._words.pop(number).bit_count()
         del self._starts[kept:]
+        self._words = shrunk(self._words)
         if bit and word in self._words:
             rest = self._words[word] >> bit
             self.count -= rest.bit_count()

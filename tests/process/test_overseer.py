@@ -184,9 +184,7 @@ def test_one_that_has_ended_does_no_harm(other: Other) -> None:
     overseen.close()
 
 
-def test_another_process_that_has_got_its_number_decides_nothing(
-    other: Other, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_process_that_has_got_its_number_decides_nothing(other: Other, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here `other` has the number of a process that has ended, and been reaped, before it is looked at no more."""
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pidfd, status = os.pidfd_open(ended.pid), os.open(f"/proc/{ended.pid}/status", os.O_RDONLY)
