@@ -52,7 +52,7 @@ FLOORS = {
         overlay namei
         host snapshot tree
         descriptors memory streams
-        inodes nodes openfiles
+        inodes nodes openfiles pageset
         quota
     """,
 }
