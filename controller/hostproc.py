@@ -6,9 +6,11 @@ Each function raises OSError where the process has gone or /proc cannot be read,
 missing.
 """
 
+import contextlib
 import functools
 import os
 import resource
+from collections.abc import Iterator
 
 _PAGE = resource.getpagesize()
 
@@ -76,12 +78,27 @@ def threads(pid: int) -> list[int]:
     return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
 
 
+def _of_memory(pid: int, name: str) -> Iterator[bytes]:
+    """Yields what a file says of a process: where it tells nothing of its memory, the next text does.
+
+    The kernel tells it by a thread. The first one may have ended before the others (pthread_exit(3)).
+    """
+    yield _read(pid, name)
+    for tid in threads(pid):
+        if tid != pid:
+            with contextlib.suppress(OSError):  # this thread has ended meanwhile
+                yield _read(f"{pid}/task/{tid}", name)
+
+
 def memory(pid: int) -> tuple[int, int]:
-    """Returns the bytes of address space, and how many of them are in memory (proc_pid_statm(5))."""
-    words = _read(pid, "statm").split()
-    if len(words) < 2:
-        raise ValueError(f"/proc/{pid}/statm is empty")
-    return int(words[0]) * _PAGE, int(words[1]) * _PAGE
+    """Returns the bytes of address space, and how many are in memory (proc_pid_statm(5)); 0 where it has ended."""
+    for text in _of_memory(pid, "statm"):
+        words = text.split()
+        if len(words) < 2:
+            raise ValueError(f"/proc/{pid}/statm is empty")
+        if int(words[0]):
+            return int(words[0]) * _PAGE, int(words[1]) * _PAGE
+    return 0, 0
 
 
 def space_and_use(pid: int) -> tuple[int, int]:
@@ -90,12 +107,12 @@ def space_and_use(pid: int) -> tuple[int, int]:
     Used is what nobody else could have: not the pages of files, which the kernel can read again, but the page tables.
     Pages that a process shares with its parent since fork(2) count, and so do those that it copies of them: once.
     """
-    text = _read(pid, "status")
-    words = [_word(text, key) for key in ("VmSize", "RssAnon", "RssShmem", "VmSwap", "VmPTE")]
-    if not all(map(bytes.isdigit, words)):
-        raise ValueError(f"/proc/{pid}/status does not tell what memory is used for")
-    space, *used = map(int, words)
-    return space * 1024, sum(used) * 1024
+    for text in _of_memory(pid, "status"):
+        words = [_word(text, key) for key in ("VmSize", "RssAnon", "RssShmem", "VmSwap", "VmPTE")]
+        if all(map(bytes.isdigit, words)):
+            space, *used = map(int, words)
+            return space * 1024, sum(used) * 1024
+    raise ValueError(f"/proc/{pid}/status does not tell what memory is used for")
 
 
 def peaks(pid: int) -> dict[str, int]:
@@ -103,9 +120,11 @@ def peaks(pid: int) -> dict[str, int]:
 
     The keys are VmPeak (address space) and VmHWM (in memory) of proc_pid_status(5).
     """
-    text = _read(pid, "status")
-    words = {key: _word(text, key) for key in ("VmPeak", "VmHWM")}
-    return {key: int(word) * 1024 for key, word in words.items() if word.isdigit()}
+    for text in _of_memory(pid, "status"):
+        words = {key: _word(text, key) for key in ("VmPeak", "VmHWM")}
+        if found := {key: int(word) * 1024 for key, word in words.items() if word.isdigit()}:
+            return found
+    return {}
 
 
 @functools.cache

@@ -77,7 +77,7 @@ cpus = _Cpus()
 
 
 class _Affinity(threading.local):
-    """The affinity that this thread had before it entered `on_cpu`; None outside of it."""
+    """The affinity that this thread had before `on_cpu` or `Stand` placed it; None where neither does."""
 
     allowed: set[int] | None = None
 
@@ -86,7 +86,7 @@ _here = _Affinity()
 
 
 def allowed_cpus() -> set[int]:
-    """The CPUs on which the calling thread may run, apart from a pinning by `on_cpu`. Raises OSError."""
+    """The CPUs on which the calling thread may run, apart from its place by a guest. Raises OSError."""
     return os.sched_getaffinity(0) if _here.allowed is None else _here.allowed
 
 
@@ -185,4 +185,4 @@ class Stand:
         self._from, self._calls = cpu, 0
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, self._all if cpu is None else (cpu,))
-            self.cpu = cpu
+            self.cpu, _here.allowed = cpu, None if cpu is None else self._all

@@ -11,6 +11,7 @@ import os
 import threading
 
 from proxybox.controller.guests.programs import guest_program
+from proxybox.controller.process.cpus import allowed_cpus
 
 _POINTER = ctypes.c_void_p
 
@@ -18,9 +19,10 @@ _POINTER = ctypes.c_void_p
 @functools.cache
 def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(guest_program("_overseer.so"))
-    library.overseer_use.argtypes, library.overseer_use.restype = [ctypes.c_int], ctypes.c_uint64
-    library.overseer_watch.argtypes = [*[ctypes.c_int] * 3, ctypes.c_uint64, ctypes.c_int, _POINTER]
-    library.overseer_watch.restype = _POINTER
+    library.overseer_use.argtypes, library.overseer_use.restype = [ctypes.c_int] * 2, ctypes.c_uint64
+    library.overseer_watch.argtypes = [
+        *[ctypes.c_int] * 3, ctypes.c_uint64, ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, _POINTER
+    ]  # fmt: skip
     library.overseer_rest.argtypes, library.overseer_rest.restype = [_POINTER, ctypes.c_int], None
     library.overseer_has_ended.argtypes = library.overseer_forget.argtypes = [_POINTER]
     return library
@@ -30,7 +32,7 @@ def used(pid: int) -> int:
     """The bytes that a process uses, as the overseer counts them; 0 where it has ended. Raises OSError."""
     status = _open_status(pid)
     try:
-        return int(_library().overseer_use(status))
+        return int(_library().overseer_use(pid, status))
     finally:
         os.close(status)
 
@@ -42,37 +44,60 @@ class Overseen:
     how many it may run. Raises OSError where it has ended, or no thread, descriptor or memory is left.
     """
 
+    # A signal handler may run behind any call, close this object, and raise. So each of these functions gets the guest
+    # as it is when it is called, and does nothing where there is none any more.
+
     def __init__(self, pid: int, pidfd: int, most: int, cpus: int) -> None:
         self._has_ended = False
         self._lock = threading.RLock()  # signal handlers re-enter it
+        self._guest = _POINTER()
         self._status = _open_status(pid)
-        error = ctypes.c_int()
-        self._guest = _library().overseer_watch(pid, pidfd, self._status, max(most, 0), cpus, ctypes.byref(error))
-        if not self._guest:
-            os.close(self._status)
-            raise OSError(error.value, "the memory of a guest cannot be looked at")
+        try:
+            places, guest = _places(), ctypes.byref(self._guest)
+            arguments = pid, pidfd, self._status, max(most, 0), cpus, places, len(places or b""), guest
+            if error := _library().overseer_watch(*arguments):
+                raise OSError(error, "the memory of a guest cannot be looked at")
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def has_ended(self) -> bool:
         """Whether it was ended because it used too much."""
         with self._lock:
-            if self._guest:
-                self._has_ended = bool(_library().overseer_has_ended(self._guest))
+            if _library().overseer_has_ended(self._guest):
+                self._has_ended = True
             return self._has_ended
 
     def rest(self, rests: bool) -> None:
         """Has nobody look at it while it is stopped."""
         with self._lock:
-            if self._guest:
-                _library().overseer_rest(self._guest, rests)
+            _library().overseer_rest(self._guest, rests)
 
     def close(self) -> None:
         """Has nobody look at it any more."""
         with self._lock:
-            guest, self._guest = self._guest, None
-            if guest:
-                self._has_ended = bool(_library().overseer_forget(guest))
-                os.close(self._status)
+            library, none = _library(), _POINTER()
+            guest, self._guest, status, self._status = self._guest, none, self._status, -1
+            if status >= 0:
+                try:
+                    if library.overseer_forget(guest):
+                        self._has_ended = True
+                finally:
+                    os.close(status)
+
+    def __del__(self) -> None:  # an interrupt may come before anybody has got it
+        if getattr(self, "_status", -1) >= 0:
+            self.close()
+
+
+def _places() -> bytes | None:
+    """Where this process's threads may run, as a cpu_set_t: this one may be on a guest's CPU for a while (cpus.py)."""
+    try:
+        places = sum(1 << cpu for cpu in allowed_cpus())
+    except OSError:
+        return None
+    return places.to_bytes(-(-places.bit_length() // 64) * 8, "little")
 
 
 def _open_status(pid: int) -> int:

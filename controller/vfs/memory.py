@@ -33,7 +33,7 @@ from proxybox.controller.vfs.nodes import (
     in_portions,
 )
 from proxybox.controller.vfs.pageset import PageSet
-from proxybox.controller.vfs.quota import PAGE
+from proxybox.controller.vfs.quota import PAGE, shrunk
 
 if TYPE_CHECKING:
     from proxybox.controller.vfs.openfiles import OpenFile
@@ -173,7 +173,7 @@ class MemoryFile(Inode, RegularFile):
     def truncate(self, size: int) -> None:
         if size > MAX_FILE_SIZE:
             raise OSError(errno.EFBIG, "past the largest offset")
-        if size < self._size:
+        if size < self._size or (size == self._size and self._charged is not None):  # what is set aside beyond it, too
             keep, rest = divmod(size, PAGE)
             self._drop_pages(keep + 1 if rest else keep)
             page = self._pages.get(keep) if rest else None
@@ -229,6 +229,11 @@ class MemoryFile(Inode, RegularFile):
             pages = self._own_pages()
         for index in gone:
             del pages[index]
+        if gone:
+            self._pages = shrunk(pages)
+        if self._own:
+            self._own.difference_update(gone)
+            self._own = shrunk(self._own)
         if self._charged is not None:
             self._charged.cut(first)
         self.superblock.quota.credit_pages(count - self._count())
@@ -382,6 +387,7 @@ class MemoryDirectory(Inode, Directory):
 
     def _displace(self, name: bytes) -> None:
         del self.children[name]
+        self.children = shrunk(self.children)
 
     def _check_free(self, name: bytes) -> None:
         if self.is_removed():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 
+from proxybox.controller.vfs.quota import shrunk
+
 _WORD = 512
 
 
@@ -47,20 +49,32 @@ class PageSet:
     def fill(self, first: int, last: int) -> None:
         """Adds all pages from `first` to `last`, whether they are in the set or not."""
         self.count += self.count_missing(first, last)
+        get, new = self._words.get, []
         for word, low, high in _words_of(first, last):
             if word not in self._words:
-                insort(self._starts, word)
-            self._words[word] = self._words.get(word, 0) | _bits(low, high)
+                new.append(word)
+            self._words[word] = get(word, 0) | _bits(low, high)
+        self._begin(new)
 
     def add(self, pages: Iterable[int]) -> None:
         """Adds pages that are not in the set."""
+        new = []
         for page in pages:
             word, bit = divmod(page, _WORD)
             if word not in self._words:
                 self._words[word] = 0
-                insort(self._starts, word)
+                new.append(word)
             self._words[word] |= 1 << bit
             self.count += 1
+        self._begin(new)
+
+    def _begin(self, words: list[int]) -> None:
+        """Notes words that are new. Inserting each would take time by the square of how many there are."""
+        if len(words) == 1:
+            insort(self._starts, words[0])
+        elif words:
+            self._starts += words
+            self._starts.sort()
 
     def remove(self, pages: Iterable[int]) -> None:
         """Removes pages that are in the set."""
@@ -68,6 +82,9 @@ class PageSet:
             word, bit = divmod(page, _WORD)
             self._words[word] &= ~(1 << bit)
             self.count -= 1
+            if not self._words[word]:
+                del self._words[word], self._starts[bisect_left(self._starts, word)]
+        self._words = shrunk(self._words)
 
     def cut(self, first: int) -> int:
         """Removes all pages from `first` on, and returns how many there were."""
@@ -77,6 +94,7 @@ class PageSet:
         for number in self._starts[kept:]:
             self.count -= self._words.pop(number).bit_count()
         del self._starts[kept:]
+        self._words = shrunk(self._words)
         if bit and word in self._words:
             rest = self._words[word] >> bit
             self.count -= rest.bit_count()

@@ -6,12 +6,17 @@
  * It makes nothing and moves no limit. It reads how much memory a process uses, and ends it by its pidfd. What it reads
  * is the kernel's; nothing that a guest says comes here.
  */
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdalign.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -25,12 +30,16 @@ struct guest;
 
 /* What a process uses, in bytes: the same sum as `space_and_use` in hostproc.py. 0 where it has ended. status: its opened
  * /proc/PID/status. */
-PUBLIC uint64_t overseer_use(int status);
+PUBLIC uint64_t overseer_use(int pid, int status);
 
 /* From now on a guest is looked at. most: bytes that it may use, with what its interpreter has had at its start. cpus: on
- * how many it may run. The descriptors stay until `overseer_forget`. Returns what the functions below take, or NULL and an
- * errno in *error. */
-PUBLIC struct guest *overseer_watch(int pid, int pidfd, int status, uint64_t most, int cpus, int *error);
+ * how many it may run. places: as a cpu_set_t of so many bytes, where the overseer may run if it begins now; NULL for where
+ * the caller does. The descriptors stay until `overseer_forget`. Returns 0, and in *watched what the functions below take,
+ * or an errno. */
+PUBLIC int overseer_watch(int pid, int pidfd, int status, uint64_t most, int cpus, const void *places, size_t size,
+                          struct guest **watched);
+
+/* The functions below do nothing, and return 0, where there is no guest (any more): NULL. */
 
 /* Whether it was ended because it used too much: true before it is. */
 PUBLIC int overseer_has_ended(const struct guest *guest);
@@ -48,6 +57,7 @@ enum {
     LONGEST_NS = 50000000,   /* the same, at one that uses little, or has ended */
     STACK = 64 << 10,
     STATUS = 8192, /* bytes of proc_pid_status(5), at the beginning of which the lines are that count */
+    NAMES = 4096,  /* bytes of the names of threads that are asked for at once */
 };
 
 /* spent_ns: CPU time at the last look. look_ns: when to look again. */
@@ -72,7 +82,7 @@ static uint64_t time_of(clockid_t clock)
 static uint64_t least(uint64_t one, uint64_t other) { return one < other ? one : other; }
 static uint64_t greatest(uint64_t one, uint64_t other) { return one > other ? one : other; }
 
-uint64_t overseer_use(int status)
+static uint64_t told_by(int status)
 {
     static const char *const lines[] = {"\nRssAnon:", "\nRssShmem:", "\nVmSwap:", "\nVmPTE:"};
     char text[STATUS];
@@ -86,6 +96,33 @@ uint64_t overseer_use(int status)
     return kilobytes * 1024;
 }
 
+/* The kernel tells it by a thread, and the first one may have ended before the others (pthread_exit(3)). */
+uint64_t overseer_use(int pid, int status)
+{
+    char path[NAME_MAX + 16];
+    alignas(struct dirent64) char names[NAMES];
+    uint64_t used = told_by(status);
+    if (used)
+        return used;
+    snprintf(path, sizeof path, "/proc/%d/task", pid);
+    int threads = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (ssize_t count; !used && threads >= 0 && (count = getdents64(threads, names, sizeof names)) > 0;) {
+        for (ssize_t at = 0; !used && at < count; at += ((struct dirent64 *)(names + at))->d_reclen) {
+            snprintf(path, sizeof path, "%s/status", ((struct dirent64 *)(names + at))->d_name);
+            int other = openat(threads, path, O_RDONLY | O_CLOEXEC);
+            used = other < 0 ? 0 : told_by(other);
+            if (other >= 0)
+                close(other);
+        }
+    }
+    if (threads >= 0)
+        close(threads);
+    return used;
+}
+
+/* Then the number of a process may be another one's, and so may be what it uses. */
+static bool is_gone(int pidfd) { return poll(&(struct pollfd){.fd = pidfd, .events = POLLIN}, 1, 0) > 0; }
+
 /* Looks at a guest, and returns in how many nanoseconds to look again. */
 static uint64_t look(struct guest *guest)
 {
@@ -94,13 +131,13 @@ static uint64_t look(struct guest *guest)
         return LONGEST_NS;
     uint64_t shortest = spent == guest->spent_ns ? IDLE_NS : SHORTEST_NS;
     guest->spent_ns = spent;
-    uint64_t used = overseer_use(guest->status);
-    if (used > guest->most) {
+    uint64_t used = overseer_use(guest->pid, guest->status);
+    if (used > guest->most && !is_gone(guest->pidfd)) {
         __atomic_store_n(&guest->has_ended, true, __ATOMIC_RELEASE);
         syscall(SYS_pidfd_send_signal, guest->pidfd, SIGKILL, NULL, 0);
         return LONGEST_NS;
     }
-    uint64_t until_full = (guest->most - used) / ((uint64_t)guest->cpus * FASTEST);
+    uint64_t until_full = (guest->most - least(used, guest->most)) / ((uint64_t)guest->cpus * FASTEST);
     return least(greatest(until_full, shortest), LONGEST_NS);
 }
 
@@ -147,7 +184,7 @@ static void in_child(void)
 __attribute__((constructor)) static void prepare(void) { pthread_atfork(before_fork, in_parent, in_child); }
 
 /* Starts the thread, unless it runs. It takes no signals of the program. Returns 0, or an errno. */
-static int start(void)
+static int start(const void *places, size_t size)
 {
     pthread_condattr_t monotonic;
     pthread_attr_t attributes;
@@ -161,41 +198,46 @@ static int start(void)
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, greatest(STACK, (uint64_t)PTHREAD_STACK_MIN));
+    if (places)
+        pthread_attr_setaffinity_np(&attributes, size, places);
     sigfillset(&every);
     pthread_sigmask(SIG_SETMASK, &every, &before);
     int error = pthread_create(&thread, &attributes, run, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
     runs = !error;
     return error;
 }
 
-struct guest *overseer_watch(int pid, int pidfd, int status, uint64_t most, int cpus, int *error)
+int overseer_watch(int pid, int pidfd, int status, uint64_t most, int cpus, const void *places, size_t size,
+                   struct guest **watched)
 {
     struct guest *guest = calloc(1, sizeof *guest);
-    if (!guest) {
-        *error = ENOMEM;
-        return NULL;
-    }
+    if (!guest)
+        return ENOMEM;
     *guest = (struct guest){.most = most, .pid = pid, .pidfd = pidfd, .status = status, .cpus = cpus};
     pthread_mutex_lock(&lock);
-    *error = start();
-    if (!*error) {
+    int error = start(places, size);
+    if (!error) {
         guest->next = &all;
         guest->before = all.before;
         all.before = all.before->next = guest;
         pthread_cond_signal(&changed);
     }
     pthread_mutex_unlock(&lock);
-    if (!*error)
-        return guest;
-    free(guest);
-    return NULL;
+    if (error)
+        free(guest);
+    else
+        *watched = guest;
+    return error;
 }
 
-int overseer_has_ended(const struct guest *guest) { return __atomic_load_n(&guest->has_ended, __ATOMIC_ACQUIRE); }
+int overseer_has_ended(const struct guest *guest) { return guest && __atomic_load_n(&guest->has_ended, __ATOMIC_ACQUIRE); }
 
 void overseer_rest(struct guest *guest, int rests)
 {
+    if (!guest)
+        return;
     pthread_mutex_lock(&lock);
     guest->rests = rests;
     guest->look_ns = 0;
@@ -205,6 +247,8 @@ void overseer_rest(struct guest *guest, int rests)
 
 int overseer_forget(struct guest *guest)
 {
+    if (!guest)
+        return 0;
     pthread_mutex_lock(&lock);
     guest->before->next = guest->next;
     guest->next->before = guest->before;

@@ -129,6 +129,32 @@ def test_that_needs_no_interpreter_of_the_host(guest_kind: str) -> None:
     assert result.usage.memory < (256 + 80) * M
 
 
+#: Its first thread ends, and another one goes on.
+ENDS_ITS_FIRST_THREAD = """
+import ctypes, mmap, threading
+kept = mmap.mmap(-1, 2 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE)
+at = ctypes.addressof(ctypes.c_char.from_buffer(kept))
+def use():
+    while not ended: pass
+    for i in range(20): sum(range(1 << 16))  # it has ended in the kernel, too
+    print("begins", flush=True)
+    ctypes.memset(at, 1, 2 << 30)
+    print("too far", flush=True)
+ended = []
+threading.Thread(target=use).start()
+ended.append(1)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@pytest.mark.cpython
+def test_who_ends_its_first_thread_is_looked_at(guest_kind: str) -> None:
+    with Sandbox(limits={**TIME, "memory": "256M"}, guest="cpython") as box:
+        result = box.run(ENDS_ITS_FIRST_THREAD)
+    assert (result.status, result.stdout) == (Status.MEMORY_LIMIT, "begins\n"), result
+    assert result.why.startswith("limits.memory")
+
+
 @pytest.mark.cpython
 def test_stacks_of_threads_are_reservations(run: Run) -> None:
     code = """

@@ -29,6 +29,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     for name in ("sched_getaffinity", "sched_setaffinity"):
         monkeypatch.setattr(cpus.os, name, getattr(host, name))
     monkeypatch.setattr(cpus.time, "monotonic_ns", lambda: host.now)
+    monkeypatch.setattr(cpus._here, "allowed", None)
     return host
 
 
@@ -154,8 +155,10 @@ def test_a_real_thread_stands_where_it_is_called_from() -> None:
         for _ in range(FOLLOWED):
             stand.called_from(cpu)
         assert os.sched_getaffinity(0) == {cpu}
+        assert cpus.allowed_cpus() == before
     finally:
-        os.sched_setaffinity(0, before)
+        stand.begin()
+    assert os.sched_getaffinity(0) == cpus.allowed_cpus() == before
 
 
 @pytest.mark.parametrize(

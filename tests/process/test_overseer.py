@@ -1,6 +1,7 @@
 """The overseer, on a real process: it ends who uses too much, in time also where nobody gets the interpreter."""
 
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -18,12 +19,15 @@ from proxybox.controller.process.overseer import Overseen
 M = 1 << 20
 #: Uses so many MiB more where it is told to, and says when it has done so.
 PROGRAM = """
-import sys
+import ctypes, sys, threading
 kept = []
-print(flush=True)
-for line in sys.stdin:
-    kept.append(b"x" * (int(line) << 20))
+def run():
     print(flush=True)
+    for line in sys.stdin:
+        if line == "first thread ends\\n": threading.Thread(target=run).start(); ctypes.CDLL(None).pthread_exit(None)
+        kept.append(b"x" * (int(line) << 20))
+        print(flush=True)
+run()
 """
 
 
@@ -35,7 +39,7 @@ class Other:
     pidfd: int
     used: int
 
-    def tell(self, size: int) -> bool:
+    def tell(self, size: int | str) -> bool:
         """Has it use so many MiB more. Returns whether it has, and lives."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -78,6 +82,57 @@ def test_who_uses_too_much_is_ended(other: Other) -> None:
     overseen.close()
     assert overseen.has_ended, "the verdict stays"
     overseen.close()
+
+
+def test_who_uses_too_much_is_ended_also_when_its_first_thread_has_ended_before(other: Other) -> None:
+    """The kernel tells what a process uses by a thread: nothing by the first one, then, while others go on."""
+    used = hostproc.space_and_use(other.process.pid)[1]
+    overseen = other.watch(100)
+    assert other.tell("first thread ends")
+    while hostproc.state(other.process.pid) != "Z":
+        pass
+    assert other.tell(60)
+    assert overseer.used(other.process.pid) == hostproc.space_and_use(other.process.pid)[1] > used + 60 * M
+    assert hostproc.memory(other.process.pid)[1] > 60 * M
+    assert hostproc.peaks(other.process.pid)["VmHWM"] > 60 * M
+    assert not overseen.has_ended
+    other.tell(60)
+    assert other.process.wait() == -signal.SIGKILL
+    assert overseen.has_ended
+    overseen.close()
+
+
+@pytest.mark.parametrize("ask", ["has_ended", "rest", "close"])
+def test_a_signal_handler_may_close_it_behind_any_call(ask: str, other: Other, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here one runs when the library has been looked up: behind each call, Python may run handlers."""
+    overseen = other.watch(-1 if ask == "has_ended" else 1000)
+    if ask == "has_ended":
+        other.process.wait()
+    library, calls = overseer._library, [overseen.close]
+
+    def looked_up() -> ctypes.CDLL:
+        if calls:
+            calls.pop()()
+        return library()
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(overseer, "_library", looked_up)
+    if ask == "has_ended":
+        assert overseen.has_ended, "the verdict stays"
+    elif ask == "rest":
+        overseen.rest(True)
+    else:
+        overseen.close()
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+    assert calls == []
+
+
+def test_an_interrupt_before_anybody_has_got_it_leaves_nothing(other: Other) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    other.watch(50)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert other.tell(60)
+    assert other.tell(1), "nobody looks at it"
 
 
 def test_it_is_told_before_the_process_ends(other: Other) -> None:
@@ -129,6 +184,22 @@ def test_one_that_has_ended_does_no_harm(other: Other) -> None:
     overseen.close()
 
 
+def test_another_process_that_has_got_its_number_decides_nothing(other: Other, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here `other` has the number of a process that has ended, and been reaped, before it is looked at no more."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pidfd, status = os.pidfd_open(ended.pid), os.open(f"/proc/{ended.pid}/status", os.O_RDONLY)
+    with monkeypatch.context() as patch:
+        patch.setattr(overseer, "_open_status", lambda _: status)
+        overseen = Overseen(other.process.pid, pidfd, 0, 1)
+    assert other.tell(100)
+    later = other.watch(-1)
+    select.select([other.pidfd], [], [])
+    assert later.has_ended, "it has looked at both"
+    assert not overseen.has_ended
+    overseen.close()
+    os.close(pidfd)
+
+
 def test_it_takes_no_signals_of_the_program(other: Other) -> None:
     overseen = other.watch(100)
     (thread,) = (tid for tid in hostproc.threads(os.getpid()) if _name(tid) == "proxybox-memory")
@@ -139,6 +210,30 @@ def test_it_takes_no_signals_of_the_program(other: Other) -> None:
 def _name(tid: int) -> str:
     with open(f"/proc/self/task/{tid}/comm") as file:
         return file.read().strip()
+
+
+#: It begins in a thread that is on the CPU of its guest.
+PLACED = """
+import os, sys
+from proxybox.controller import hostproc
+from proxybox.controller.process.cpus import Stand, on_cpu
+from proxybox.controller.process.overseer import Overseen
+every = os.sched_getaffinity(0)
+if sys.argv[1] == "on_cpu":
+    on_cpu(min(every)).stay()
+else:
+    Stand()._move(min(every))
+assert os.sched_getaffinity(0) == {min(every)}
+overseen = Overseen(os.getpid(), os.pidfd_open(os.getpid()), 1 << 40, 1)
+(thread,) = set(hostproc.threads(os.getpid())) - {os.getpid()}
+assert os.sched_getaffinity(thread) == every, os.sched_getaffinity(thread)
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+@pytest.mark.parametrize("by", ["on_cpu", "Stand"])
+def test_it_stays_on_no_guests_cpu(by: str) -> None:
+    subprocess.run([sys.executable, "-c", PLACED, by], check=True, timeout=60)
 
 
 FORKS = """
@@ -173,12 +268,8 @@ def test_a_fork_has_an_overseer_of_its_own(most: int) -> None:
 
 def test_where_it_cannot_be_started_that_is_an_error(other: Other, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overseer, "_open_status", lambda pid: os.open("/dev/null", os.O_RDONLY))
-    monkeypatch.setattr(overseer._library(), "overseer_watch", lambda *arguments: _set(arguments[-1], 11))
+    monkeypatch.setattr(overseer._library(), "overseer_watch", lambda *arguments: errno.EAGAIN)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="cannot be looked at"):
         other.watch(0)
     assert len(os.listdir("/proc/self/fd")) == before
-
-
-def _set(pointer: "ctypes._CArgObject", value: int) -> None:
-    pointer._obj.value = value  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from proxybox.controller.abi import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, S_IFDIR, S_IFLNK, S_IFMT, STAT
+from proxybox.controller.vfs import pageset
 from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.pageset import PageSet
 
@@ -402,6 +403,17 @@ def test_appending_moves_the_offset_behind_what_was_appended(account: Account, t
     assert account.call("lseek", fd, 0, os.SEEK_CUR) == 8
     assert account.side.read(fd, 100) == b"def"
     assert (tmp_path / "log").read_bytes() == b"12345abcdef"
+
+
+def test_pages_far_from_each_other_are_noted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest may write them in descending order: to insert each would take seconds, for 512 MiB."""
+    inserted: list[int] = []
+    monkeypatch.setattr(pageset, "insort", lambda starts, word: inserted.append(word))
+    pages = PageSet()
+    pages.add(range(1 << 19, 0, -1024))
+    pages.fill(1 << 20, 1 << 21)
+    assert inserted == []
+    assert pages.cut(1024) == (1 << 9) + (1 << 20) + 1
 
 
 def test_pages_are_counted_as_a_set_is() -> None:

@@ -37,7 +37,7 @@ from proxybox.controller.vfs.nodes import (
 from proxybox.controller.vfs.openfiles import OpenFile, RegularOpenFile
 from proxybox.controller.vfs.overlay.changes import Change as Change
 from proxybox.controller.vfs.overlay.changes import Origin
-from proxybox.controller.vfs.quota import PAGE
+from proxybox.controller.vfs.quota import PAGE, shrunk
 
 COPY_PIECE = 1 << 18
 FIRST_OWN_INO = 1 << 32
@@ -592,6 +592,7 @@ class OverlayDirectory(Layered, MemoryDirectory):
                 self.displaced[name] = home
         self.children.pop(name, None)
         self._standing.pop(name, None)
+        self.children = shrunk(self.children)
         if home is not None:
             home.above, home.in_place = None, False
 
