@@ -53,7 +53,8 @@ FLOORS = {
         host snapshot tree
         descriptors memory streams
         inodes nodes openfiles
-        pageset quota
+        pageset
+        quota
     """,
 }
 #: Rooms that lead back to themselves, with the file whose comment says why.
