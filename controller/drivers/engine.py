@@ -57,8 +57,8 @@ class _Job:
     cpu: the CPU on which it runs. fds: descriptors of the controller that are watched for it, with their events.
     callers: descriptors of the caller, each with the copy of it that is watched. due_ns: its next deadline. is_alone,
     computes: what its driver has said last. is_ending: the engine only waits for the end of its process. is_over:
-    `done` was called. credit_ns, is_resting, dormant: see turns.py. overdue_ns: when the engine has seen a deadline of
-    it pass while it rested.
+    `done` was called. credit_ns, step_ns, is_resting, dormant: see turns.py. overdue_ns: when the engine has seen a
+    deadline of it pass while it rested.
     """
 
     driver: Serving
@@ -73,6 +73,7 @@ class _Job:
     is_ending: bool = False
     is_over: bool = False
     credit_ns: int = BURST
+    step_ns: int = 0
     is_resting: bool = False
     dormant: int = 0
     overdue_ns: int | None = None
@@ -155,8 +156,9 @@ class Engine:
             else:  # the way of nearly every OS call
                 self._step(job, None)
             before, now = now, time.monotonic_ns()
-            job.credit_ns -= now - before
-            if now - before > NOTICEABLE:  # look for new requests; epoll reports the remaining ones again
+            job.step_ns = now - before
+            job.credit_ns -= job.step_ns
+            if job.step_ns > NOTICEABLE:  # look for new requests; epoll reports the remaining ones again
                 break
         self._look_at_the_clock(now)
         self._begin()
@@ -192,10 +194,10 @@ class Engine:
         if job.overdue_ns is not None:
             self._set_due(job, job.overdue_ns)
 
-    def _wait_shortly(self, ns: int) -> None:
+    def _wait_shortly(self, ns: int) -> bool:
         if self._deadlines:
             ns = min(ns, max(0, self._deadlines[0][0] - time.monotonic_ns()))
-        wait_readable(self._epoll.fileno(), ns)
+        return wait_readable(self._epoll.fileno(), ns)
 
     def _sort(self, fd: int) -> None:
         """Handles a descriptor that no job owns: a family's listener, or the one that announces new jobs."""

@@ -7,9 +7,10 @@ computing itself. So a guest that asks for less than its share, and has saved up
 the one step that is under way, and not for all guests that ask for more.
 
 Rules: a guest never rests when it is alone, or when all others only wait. The engine waits only for guests that
-compute, and not for long for those on another CPU, where the engine is not in their way. What a guest has used is read
-from the kernel's clock of its process. When a wait has left the CPU idle, the guests that the engine waited for are
-dormant: for a while they get their share by their requests alone.
+compute, for as long as a step takes of who would be next, and not for long for those on another CPU, where the engine
+is not in their way. What a guest has used is read from the kernel's clock of its process. When a wait in vain has left
+the CPU idle, the guests that the engine waited for are dormant: for a while they get their share by their requests
+alone.
 """
 
 import ctypes
@@ -21,12 +22,15 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 #: In nanoseconds: the credit that each guest gets when none has any; the most credit that a guest can save, or owe; how
-#: long the engine waits for guests that compute.
+#: long the engine waits for guests that compute, at least and at the most: as long as the last steps took of those that
+#: would be next.
 QUANTUM: Final = 200_000
 BURST: Final = 30_000_000
 PATIENCE: Final = 200_000
-#: When the engine has waited for NOTICEABLE nanoseconds or longer, and the guests have used too little of that time, it
-#: does not wait for them in the next DORMANT rounds.
+LONGEST_PATIENCE: Final = 2_000_000
+#: When the engine has waited in vain for NOTICEABLE nanoseconds or longer, and the guests have used too little of that
+#: time, it does not wait for them in the next DORMANT rounds. One that has come at last may have been woken slowly: in
+#: a virtual machine, a CPU that idles takes 0.1 ms for that.
 NOTICEABLE: Final = 50_000
 DORMANT: Final = 16
 #: For this many rounds it does not wait for a guest on another CPU, when it has waited for PATIENCE in vain.
@@ -41,20 +45,24 @@ def _ppoll() -> "ctypes._NamedFuncPointer":
 _POLLFD, _TIMESPEC = struct.Struct("=ihh"), struct.Struct("=qq")
 
 
-def wait_readable(fd: int, ns: int) -> None:
-    """Waits until `fd` is readable, for `ns` nanoseconds at the most. Python's poll and epoll count in milliseconds."""
-    _ppoll()(_POLLFD.pack(fd, select.POLLIN, 0), 1, _TIMESPEC.pack(0, min(ns, 999_999_999)), None)
+def wait_readable(fd: int, ns: int) -> bool:
+    """Waits until `fd` is readable, for `ns` nanoseconds at the most, and returns whether it is.
+
+    Python's poll and epoll count in milliseconds.
+    """
+    return bool(_ppoll()(_POLLFD.pack(fd, select.POLLIN, 0), 1, _TIMESPEC.pack(0, min(ns, 999_999_999)), None) > 0)
 
 
 class Turn(Protocol):
     """What `Turns` knows of one guest; the engine's jobs have these attributes.
 
-    cpu: the guest's; None for any. credit_ns: its credit. is_resting: whether its requests are left for later. dormant:
-    in so many rounds the engine does not wait for it.
+    cpu: the guest's; None for any. credit_ns: its credit. step_ns: what its last step took. is_resting: whether its
+    requests are left for later. dormant: in so many rounds the engine does not wait for it.
     """
 
     cpu: int | None
     credit_ns: int
+    step_ns: int
     is_resting: bool
     dormant: int
 
@@ -74,8 +82,8 @@ class Turns:
     """The guests of an engine, and which of them rest.
 
     turns: returns all of them. mask, unmask: stop and begin to read the requests of one guest. wait: waits until a
-    guest has a request, for so many nanoseconds at the most. cpu: returns the CPU that runs the engine; -1: not known.
-    now_ns: the clock.
+    guest has a request, for so many nanoseconds at the most, and returns whether one has. cpu: returns the CPU that
+    runs the engine; -1: not known. now_ns: the clock.
     """
 
     def __init__(
@@ -83,7 +91,7 @@ class Turns:
         turns: Callable[[], set[Turn]],
         mask: Callable[[Turn], None],
         unmask: Callable[[Turn], None],
-        wait: Callable[[int], object],
+        wait: Callable[[int], bool],
         cpu: Callable[[], int],
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
@@ -128,16 +136,17 @@ class Turns:
             self._draw_line()
 
     def _let_compute(self, others: list[Turn]) -> None:
+        patience = min(max(PATIENCE, *(each.step_ns for each in self.resting)), LONGEST_PATIENCE)
         before = [each.guest_cpu_ns() for each in others]
         began = self._now_ns()
-        self._wait(PATIENCE)
+        came = self._wait(patience)
         waited = self._now_ns() - began
         used = [max(0, each.guest_cpu_ns() - cpu) for each, cpu in zip(others, before, strict=True)]
-        is_idle = waited >= NOTICEABLE and sum(used) < waited // 2
+        is_idle = not came and waited >= NOTICEABLE and sum(used) < waited // 2
         here = self._cpu()
         for each, cpu in zip(others, used, strict=True):
             each.credit_ns -= max(cpu, waited // len(others))
-            if waited >= PATIENCE and here >= 0 and each.cpu not in (here, None):
+            if not came and waited >= PATIENCE and here >= 0 and each.cpu not in (here, None):
                 each.dormant = LONG_DORMANT
             elif is_idle and cpu < waited // 2:
                 each.dormant = DORMANT

@@ -4,8 +4,9 @@ import os
 import time
 
 import attrs
+import pytest
 
-from proxybox.controller.drivers.turns import BURST, PATIENCE, QUANTUM, Turns, wait_readable
+from proxybox.controller.drivers.turns import BURST, LONGEST_PATIENCE, PATIENCE, QUANTUM, Turns, wait_readable
 
 
 @attrs.define(eq=False)
@@ -18,6 +19,7 @@ class Guest:
     waits_natively: bool = False
     cpu: int | None = 0
     credit_ns: int = BURST
+    step_ns: int = 0
     is_resting: bool = False
     is_stopped: bool = False
     dormant: int = 0
@@ -49,17 +51,17 @@ class Cpu:
             lambda: self.guests, self.masked.add, self.masked.discard, self.idle, lambda: 0, lambda: self.now
         )
 
-    def idle(self, ns: int) -> None:
-        """The engine waits: guests run, until one that is looked at has a request."""
+    def idle(self, ns: int) -> bool:
+        """The engine waits: guests run, until one that is looked at has a request. Whether one has."""
         end = self.now + ns
         while self.now < end:
             if any(each.has_request and each not in self.masked for each in self.guests):
-                return
+                return True
             running = [each for each in self.guests if not each.has_request and each.computes]
             running = [each for each in running if not each.waits_natively]
             if not running:
                 self.now = end
-                return
+                break
             step = min([end - self.now, *(each.left_ns * len(running) for each in running if each.left_ns > 0)])
             self.now += step
             for each in running:
@@ -67,6 +69,7 @@ class Cpu:
                 each.left_ns -= step // len(running)
                 if each.has_request:
                     each.asked_at = self.now
+        return False
 
     def round(self) -> None:
         if self.turns.resting:
@@ -85,6 +88,7 @@ class Cpu:
                 self.turns.came(guest)
             guest.longest_ns = max(guest.longest_ns, self.now - guest.asked_at)
             self.now += guest.cost_ns
+            guest.step_ns = guest.cost_ns
             guest.credit_ns -= guest.cost_ns
             guest.served_ns += guest.cost_ns
             guest.asks -= 1
@@ -150,10 +154,11 @@ def test_who_sips_is_not_waited_for():
     sipper, asking = Guest(think_ns=None), Guest(cost_ns=10_000, think_ns=1000)
     now = 0
 
-    def wait(ns: int) -> None:
+    def wait(ns: int) -> bool:
         nonlocal now
         now += ns
         sipper.cpu_ns += ns // 10
+        return False
 
     turns = Turns(lambda: {sipper, asking}, lambda _: None, lambda _: None, wait, lambda: 0, lambda: now)
     turns.rest(asking)
@@ -165,15 +170,40 @@ def test_who_sips_is_not_waited_for():
     assert not asking.is_resting
 
 
+@pytest.mark.parametrize(
+    ("step_ns", "patience_ns"),
+    [(0, PATIENCE), (700_000, 700_000), (10**9, LONGEST_PATIENCE)],
+)
+def test_who_is_woken_slowly_is_waited_for_as_long_as_the_next_step_would_take(step_ns: int, patience_ns: int):
+    """It has hardly run when its request comes, and is waited for the next time, too."""
+    slow, asking, asked = Guest(think_ns=None, cpu=1), Guest(step_ns=step_ns), list[int]()
+    now = 0
+
+    def wait(ns: int) -> bool:
+        nonlocal now
+        asked.append(ns)
+        now += min(ns, 180_000)
+        slow.cpu_ns += 5_000
+        return True
+
+    turns = Turns(lambda: {slow, asking}, lambda _: None, lambda _: None, wait, lambda: 0, lambda: now)
+    turns.rest(asking)
+    for _ in range(3):
+        turns.go_on()
+    assert asked == [patience_ns] * 3
+    assert not slow.dormant
+
+
 def test_who_computes_on_another_cpu_is_not_waited_for_for_long():
     """It gets no more of that one by the engine's rest."""
     elsewhere, asking = Guest(think_ns=None, cpu=1), Guest(cost_ns=10_000, think_ns=1000)
     now = waited = 0
 
-    def wait(ns: int) -> None:
+    def wait(ns: int) -> bool:
         nonlocal now, waited
         now, waited = now + ns, waited + ns
         elsewhere.cpu_ns += ns
+        return False
 
     turns = Turns(lambda: {elsewhere, asking}, lambda _: None, lambda _: None, wait, lambda: 0, lambda: now)
     for _ in range(10_000):
@@ -193,10 +223,11 @@ def test_who_computes_where_the_engine_comes_to_is_waited_for_at_once():
     elsewhere, asking = Guest(think_ns=None, cpu=1), Guest(cost_ns=10_000, think_ns=1000)
     now = here = 0
 
-    def wait(ns: int) -> None:
+    def wait(ns: int) -> bool:
         nonlocal now
         now += ns
         elsewhere.cpu_ns += ns
+        return False
 
     turns = Turns(lambda: {elsewhere, asking}, lambda _: None, lambda _: None, wait, lambda: here, lambda: now)
     turns.rest(asking)
@@ -228,9 +259,9 @@ def test_debts_are_bounded():
 def test_a_short_wait_ends_when_there_is_something():
     reading, writing = os.pipe()
     began = time.monotonic()
-    wait_readable(reading, 1000)
+    assert not wait_readable(reading, 1000)
     os.write(writing, b"x")
-    wait_readable(reading, 10**12)
+    assert wait_readable(reading, 10**12)
     os.close(reading)
     os.close(writing)
     assert time.monotonic() - began < 100
