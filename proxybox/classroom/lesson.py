@@ -413,7 +413,8 @@ class Lesson:
             self.hub.tell(INSTRUCTORS, "state", self._state_of_all())
 
     def _state_of_all(self) -> dict[str, Any]:
-        return {**self.everybody.as_json(), "grading_faults": self.grading.faults}
+        """Of faults of tests instructors are told where they are: what they say may quote a submission of any class."""
+        return {**self.everybody.as_json(), "grading_faults": dict.fromkeys(self.grading.faults, "")}
 
     def state_as_json(self, authority: Authority) -> dict[str, Any]:
         """Returns what a teacher is told of what holds: an instructor nothing of how one joins, and of files here."""
@@ -421,6 +422,7 @@ class Lesson:
         told = {**self._state_of_all(), "classes": classes, "whole": authority.is_whole}
         if authority.is_whole:
             told |= {"join": self.everybody.joining_as_json(), "course_fault": self.files.fault}
+            told["grading_faults"] = self.grading.faults
         return told
 
 

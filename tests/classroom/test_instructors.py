@@ -186,6 +186,31 @@ def test_what_is_taken_home_is_of_the_own_class(classes: Classes, platform: Doub
     classes.room.loop.run(lesson())
 
 
+def test_what_tests_say_of_a_submission_of_another_class_is_not_told(classes: Classes, platform: Double) -> None:
+    """Where tests are at fault they may quote what a submission has returned."""
+
+    async def lesson() -> None:
+        lesson = classes.room.lesson
+        async with classes.room.browser() as seven:
+            await instructed(seven, platform, "seven", sub="teacher of seven")
+            lesson.grading.faults["01-double"] = "TypeError: 'secret of eight'"
+            told = stream(classes.room, seven)
+            async with asyncio.timeout(60):
+                await anext(told)
+                lesson.tell_state()
+                state = {}
+                while "grading_faults" not in state:
+                    _, state = await anext(told)
+            await told.aclose()
+            for each in (state, (await seven.get("/api/teacher/state")).json()):
+                assert each["grading_faults"] == {"01-double": ""}
+            key = {"key": lesson.teacher_key}
+            await seven.post("/api/teacher/login", headers=OWN, json=key)
+            assert "secret of eight" in (await seven.get("/api/teacher/state")).text
+
+    classes.room.loop.run(lesson())
+
+
 def test_runs_and_errors_are_of_the_own_class(classes: Classes, platform: Double) -> None:
     async def lesson() -> None:
         room = classes.room
@@ -360,6 +385,18 @@ def test_a_request_that_was_begun_in_time_and_held_back_changes_nothing(classes:
             assert "after" not in handed.files["solution.py"]
 
     classes.room.loop.run(lesson())
+
+
+def test_a_launch_that_leads_nowhere_takes_a_class_as_well(room: Room, platform: Double) -> None:
+    async def lesson() -> None:
+        async with room.browser() as browser:
+            await instructed(browser, platform, "seven", sub="changing elsewhere")
+            assert (await browser.get("/api/teacher/state")).status_code == 200
+            told = {f"{CLAIM}/context": {"id": "seven"}, f"{CLAIM}/custom": {"exercise": "none"}}
+            assert (await launched(browser, platform, sub="changing elsewhere", **told)).status_code == 404
+            assert (await browser.get("/api/teacher/state")).status_code == 401
+
+    room.loop.run(lesson())
 
 
 def test_logging_out_ends_all_passes_of_an_instructor_and_no_others(room: Room, platform: Double) -> None:

@@ -101,6 +101,8 @@ async def _launched(request: Request, fields: Mapping[str, str]) -> Response:
         return page(
             request, "lti-choose.html", word=bridge.launches.offer(arrived), exercises=list(lesson.sheets.values())
         )
+    if not arrived.is_instructor:
+        await bridge.teaches_no_longer(arrived)
     if arrived.exercise and arrived.exercise not in lesson.sheets:
         return page(
             request, "lti-unknown.html", status=404, exercise=on_one_line(arrived.exercise)[:_MOST_TOLD],

@@ -66,7 +66,6 @@ class Bridge:
         lesson, platform = self._lesson, launch.platform.name
         async with self._arriving:
             known, of_class = await self._known(launch), await self._class(launch)
-            lesson.instructors.teaches_no_longer(platform, launch.user, of_class)
             seat = lesson.seats.find(known) if known is not None else None
             if seat is None:
                 seat = await self._new_seat(launch, of_class)
@@ -82,6 +81,12 @@ class Bridge:
                 GradeLine(seat=seat.id, exercise=launch.exercise, platform=platform, user=launch.user, url=launch.line)
             )
         return seat
+
+    async def teaches_no_longer(self, launch: Launch) -> None:
+        """Takes the class of this launch from somebody who may have been its instructor, and is not. Raises Refusal."""
+        async with self._arriving:
+            of_class = await self._class(launch)
+            self._lesson.instructors.teaches_no_longer(launch.platform.name, launch.user, of_class)
 
     async def arrive_teaching(self, launch: Launch) -> str:
         """Returns the pass of an instructor, who is the teacher of the class of this launch now. Raises Refusal."""
