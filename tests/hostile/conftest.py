@@ -51,12 +51,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item.get_closest_marker("outer_layers") is None]
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker without layers says so itself, for the table."""
-    if session.config.getoption("--layers", "on") == "off" and hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["stood"] = what_stood()
-
-
 @pytest.fixture(scope="session")
 def without_layers(request: pytest.FixtureRequest) -> bool:
     """Whether this session runs with the seal alone."""
@@ -64,12 +58,18 @@ def without_layers(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _layers(without_layers: bool) -> None:
-    """With --layers=off no box of this process, or of a Python that it starts, has an outer layer."""
+def _layers(without_layers: bool, request: pytest.FixtureRequest) -> Iterator[None]:
+    """With --layers=off no box of this process, or of a Python that it starts, has an outer layer.
+
+    A worker says so itself, for the table.
+    """
     if without_layers:
         layers.USED.clear()
         path = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE / "without_layers"), *([path] if path else [])])
+    yield
+    if without_layers and hasattr(request.config, "workeroutput"):
+        request.config.workeroutput["stood"] = what_stood()
 
 
 def descriptors() -> dict[int, str]:
