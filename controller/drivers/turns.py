@@ -136,7 +136,7 @@ class Turns:
             self._draw_line()
 
     def _let_compute(self, others: list[Turn]) -> None:
-        patience = min(max(PATIENCE, *(each.step_ns for each in self.resting)), LONGEST_PATIENCE)
+        patience = min(max([PATIENCE, *(each.step_ns for each in self.resting)]), LONGEST_PATIENCE)
         before = [each.guest_cpu_ns() for each in others]
         began = self._now_ns()
         came = self._wait(patience)
