@@ -1,4 +1,4 @@
-"""A rule about paths that the README gives, and programs that go around it: by other spellings, links, descriptors."""
+"""A rule about paths that the tour gives, and programs that go around it: by other spellings, links, descriptors."""
 
 import re
 import textwrap
@@ -8,7 +8,7 @@ from typing import Any
 import proxybox
 from proxybox.policies import Mount
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+TOUR = Path(__file__).resolve().parents[2] / "docs/tour.md"
 FILES = {".secret": "S", ".folder/file": "S", "plain": "P", "d/file": "F"}
 #: Each tries to read or to change a dotfile; none may come back.
 WAYS = {
@@ -67,8 +67,8 @@ print(read("plain"), read("d/file"), read("d/../plain"), os.listdir("d"), os.pat
 
 
 def rule() -> Any:
-    """As the README has it."""
-    text = README.read_text()
+    """As the tour has it."""
+    text = TOUR.read_text()
     found = re.search(r"^    def no_dotfiles.*?(?=\n\n    proxybox\.Sandbox)", text, re.DOTALL | re.MULTILINE)
     assert found is not None
     names: dict[str, Any] = {"proxybox": proxybox}
@@ -76,7 +76,7 @@ def rule() -> Any:
     return names["no_dotfiles"]
 
 
-def test_no_other_spelling_goes_around_the_rule_of_the_readme(hostile):
+def test_no_other_spelling_goes_around_the_rule_of_the_tour(hostile):
     result = proxybox.run(
         f"WAYS = {WAYS!r}\n{HELD}", files=FILES, interceptors=[rule()], limits={"wall_time": 120, "cpu_time": 60}
     )

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import proxybox
 from proxybox.classroom.course import CourseError, check_preload, find_course, new_course
 from proxybox.controller.process import undertaker
 from proxybox.controller.warm import nursery
@@ -90,7 +91,7 @@ def hold(block: str) -> None:
 
 
 def test_the_tour(folder: Path) -> None:
-    text = page("README.md").partition("## A tour")[2].partition("## In Python")[0]
+    text = page("docs/tour.md").partition("## In Python")[0]
     program, *blocks = indented(text)
     (folder / "count.py").write_text(program)
     (folder / "data").mkdir()
@@ -158,19 +159,27 @@ except OSError: pass
 """
 
 
-def test_the_readmes_python(folder: Path) -> None:
-    class Database:
-        get = staticmethod({"a": 1, "b": 2, "c": 3}.get)
-        price = staticmethod({"tea": 3, "cake": 5}.get)
+class Database:
+    get = staticmethod({"a": 1, "b": 2, "c": 3}.get)
+    price = staticmethod({"tea": 3, "cake": 5}.get)
 
+
+def test_the_readmes_python(folder: Path) -> None:
+    (block,) = (block for block in indented(page("README.md")) if "import proxybox" in block)
+    names: dict[str, Any] = {"database": Database}
+    exec(compile(block.replace("session.eval", "count = session.eval"), "README.md", "exec"), names)
+    assert (names["result"].status, names["result"].stdout, names["count"]) == (proxybox.Status.OK, "42\n", 3)
+
+
+def test_the_tours_python(folder: Path) -> None:
     names: dict[str, Any] = {"function": double, "inputs": range(3), "database": Database}
     (folder / "homework").mkdir()
     (folder / "homework/main.py").write_text(HOMEWORK)
     (folder / "mine.toml").write_text('extends = "strict"\n')
-    blocks = [block for block in indented(page("README.md")) if "proxybox." in block and "\n" in block.strip()]
+    blocks = [block for block in indented(page("docs/tour.md")) if "proxybox." in block and "\n" in block.strip()]
     assert len(blocks) == 6
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
+        exec(compile(block, "tour.md", "exec"), names)
     names["rules"].close()
     result, session = names["result"], names["session"]
     assert (result.ok, result.stdout) == (True, "3 4 ['--fast']\n")
