@@ -70,6 +70,7 @@ check: setup
 	$(PY) -m mypy
 	$(PY) proxybox/guest/build.py --check
 	@tools/tidy
+	@tools/javascript/check
 
 format: setup
 	$(PY) -m ruff check --fix .

@@ -136,7 +136,7 @@ export const events = {
     of(told, isShown, ({ terminal }) => terminal.display(told.data, told.display_id, told.update)),
   clear: (told, isShown) => of(told, isShown, ({ terminal }) => terminal.clear(told.wait)),
   input: (told, isShown) =>
-    of(told, isShown, ({ terminal, input }) => {
+    of(told, isShown, ({ input }) => {
       if (!replaying && current?.run !== told.run) return;
       showResult(shown.kind === "repl" ? "prompt-panel" : "output-panel");
       input.open(told.run, {

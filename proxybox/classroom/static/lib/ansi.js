@@ -22,11 +22,11 @@ const PLACES = [
 ];
 const LONGEST = 4096; // characters of a sequence that is not complete
 // A CSI, OSC (or DCS, PM, APC, SOS), other escape, or a control that is not a newline, return or tab.
-// eslint-disable-next-line no-control-regex
+/* eslint-disable no-control-regex */
 const SEQUENCE =
   /\x1b\[([\d;:]*)([ -/<-?]*[\d;:]*)([@-~])|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-Z\\^-~]|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]/g;
-// eslint-disable-next-line no-control-regex
 const BEGUN = /\x1b(?:\[[\d;:<-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)$/;
+/* eslint-enable no-control-regex */
 
 export class Ansi {
   constructor() {

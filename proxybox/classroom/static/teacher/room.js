@@ -96,7 +96,8 @@ export class Room {
   put(row) {
     this.rows.set(row.id, row);
     this.#changed.add(row.id);
-    this.#soon ??= setTimeout(() => {
+    if (this.#soon !== null) return;
+    this.#soon = setTimeout(() => {
       this.#soon = null;
       const changed = this.#changed;
       this.#changed = new Set();

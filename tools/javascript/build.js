@@ -14,7 +14,7 @@ const { metafile } = await build({
   minify: true,
   target: "es2022",
   banner: {
-    js: "// CodeMirror 6, bundled by tools/codemirror; what is in it, and under which licence: codemirror.txt",
+    js: "// CodeMirror 6, bundled by tools/javascript; what is in it, and under which licence: codemirror.txt",
   },
 });
 
@@ -33,7 +33,7 @@ for (const { name, text } of packages) texts.set(text, [...(texts.get(text) ?? [
 writeFileSync(
   `${out}codemirror.txt`,
   [
-    "codemirror.js is a bundle of these packages, made by tools/codemirror:",
+    "codemirror.js is a bundle of these packages, made by tools/javascript:",
     "",
     ...rows,
     ...[...texts].flatMap(([text, names]) => ["", "-".repeat(80), names.join(", "), "", text]),
