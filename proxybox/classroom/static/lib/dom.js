@@ -1,25 +1,40 @@
 // Elements of the page. What comes from a person or a program is set as text, never as HTML.
 
+/**
+ * An element of the page, of the kind that the page has under this id.
+ * @template {keyof import("types").Ids} Id
+ * @param {Id} id
+ * @returns {import("types").Ids[Id]}
+ */
 export function byId(id) {
-  return document.getElementById(id);
+  return /** @type {any} */ (document.getElementById(id));
 }
+
+/** @typedef {Node | string | null | undefined} Child */
 
 // make("button", {class: "quiet", text: "Run", type: "button", on: {click}}, ...children): an element. Attributes that are
 // null or false are left out, true ones are empty.
+/**
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {import("types").Attributes} attributes
+ * @param {Child[]} children
+ */
 export function make(tag, { text, on = {}, ...attributes } = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (value === true) element.setAttribute(name, "");
-    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value);
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, String(value));
   }
   if (text !== undefined) element.textContent = text;
-  for (const [name, call] of Object.entries(on)) element.addEventListener(name, call);
-  element.append(...children.filter((child) => child !== null && child !== undefined));
+  for (const [name, call] of Object.entries(on)) element.addEventListener(name, /** @type {EventListener} */ (call));
+  for (const child of children) if (child !== null && child !== undefined) element.append(child);
   return element;
 }
 
 // HTML that the server has made from Markdown, with HTML in it disabled: values whose keys end in `_html`, and nothing else.
 // Its highest headings get the level `top`.
+/** @param {HTMLElement} element @param {string} html */
 export function setTrusted(element, html, { top = 3 } = {}) {
   element.innerHTML = html;
   const headings = [...element.querySelectorAll("h1, h2, h3, h4, h5, h6")];
@@ -29,14 +44,15 @@ export function setTrusted(element, html, { top = 3 } = {}) {
     moved.append(...heading.childNodes);
     heading.replaceWith(moved);
   }
-  for (const table of element.querySelectorAll("table, pre")) table.tabIndex = 0; // they may scroll
-  for (const link of element.querySelectorAll("a[href]")) {
+  for (const table of /** @type {NodeListOf<HTMLElement>} */ (element.querySelectorAll("table, pre"))) table.tabIndex = 0; // they may scroll
+  for (const link of /** @type {NodeListOf<HTMLAnchorElement>} */ (element.querySelectorAll("a[href]"))) {
     link.target = "_blank";
     link.rel = "noopener noreferrer";
   }
 }
 
 // Says something to those who do not see the page; `assertive` at once.
+/** @param {string} text */
 export function announce(text, { assertive = false } = {}) {
   const region = byId(assertive ? "alert" : "announcer");
   if (region === null) return;
@@ -48,36 +64,62 @@ export function announce(text, { assertive = false } = {}) {
 
 // A list of tabs (https://www.w3.org/WAI/ARIA/apg/patterns/tabs/): arrow keys move, and what they move to is shown. Returns
 // a function that shows the tab of an id. `onShow` gets the id of its panel.
+/**
+ * @param {HTMLElement} list
+ * @param {(panel: string) => void} onShow
+ */
 export function tabs(list, onShow = () => {}) {
-  const all = () => [...list.querySelectorAll('[role="tab"]')];
+  const all = () => [.../** @type {NodeListOf<HTMLElement>} */ (list.querySelectorAll('[role="tab"]'))];
+  /** @param {HTMLElement} tab */
+  const panelOf = (tab) => tab.getAttribute("aria-controls") ?? "";
+  /** @param {HTMLElement | undefined} tab */
   const show = (tab, focus = false) => {
+    if (tab === undefined) return;
     for (const each of all()) {
       const chosen = each === tab;
       each.setAttribute("aria-selected", String(chosen));
       each.tabIndex = chosen ? 0 : -1;
-      const panel = byId(each.getAttribute("aria-controls"));
+      const panel = document.getElementById(panelOf(each));
       if (panel) panel.hidden = !chosen;
     }
     if (focus) tab.focus();
-    onShow(tab.getAttribute("aria-controls"));
+    onShow(panelOf(tab));
   };
   list.addEventListener("click", (event) => {
-    const tab = event.target.closest('[role="tab"]');
-    if (tab) show(tab);
+    show(closest(event, '[role="tab"]') ?? undefined);
   });
   arrows(list, all, (tab) => show(tab, true));
-  return (panel) => show(all().find((tab) => tab.getAttribute("aria-controls") === panel));
+  /** @param {string} panel */
+  return (panel) => show(all().find((tab) => panelOf(tab) === panel));
+}
+
+// The nearest element that matches, from where an event has happened.
+/**
+ * @param {Event} event
+ * @param {string} selector
+ * @returns {HTMLElement | null}
+ */
+export function closest(event, selector) {
+  return event.target instanceof Element ? event.target.closest(selector) : null;
 }
 
 // Arrow keys, Home and End move along a row of elements.
+/**
+ * @param {HTMLElement} list
+ * @param {() => HTMLElement[]} all
+ * @param {(element: HTMLElement) => void} go
+ */
 export function arrows(list, all, go) {
   list.addEventListener("keydown", (event) => {
     const row = all();
-    const at = row.indexOf(event.target.closest('[role="tab"]'));
+    const tab = closest(event, '[role="tab"]');
+    const at = tab === null ? -1 : row.indexOf(tab);
     if (at < 0 || event.ctrlKey || event.altKey || event.metaKey) return;
     const forward = getComputedStyle(list).direction === "rtl" ? "ArrowLeft" : "ArrowRight";
     const backward = forward === "ArrowLeft" ? "ArrowRight" : "ArrowLeft";
-    const to = { [forward]: at + 1, [backward]: at - 1 + row.length, Home: 0, End: row.length - 1 }[event.key];
+    /** @type {Record<string, number>} */
+    const places = { [forward]: at + 1, [backward]: at - 1 + row.length, Home: 0, End: row.length - 1 };
+    const to = places[event.key];
     if (to === undefined) return;
     event.preventDefault();
     go(row[to % row.length]);
@@ -85,6 +127,10 @@ export function arrows(list, all, go) {
 }
 
 // Asks something in a dialog of its own. fields: elements to show. Resolves to whether the first button was chosen.
+/**
+ * @param {{title: string, fields?: Child[], yes: string, no?: string, danger?: boolean}} what
+ * @returns {Promise<boolean>}
+ */
 export function ask({ title, fields = [], yes, no, danger = false }) {
   return new Promise((resolve) => {
     const form = make("form", { method: "dialog" });
@@ -95,8 +141,8 @@ export function ask({ title, fields = [], yes, no, danger = false }) {
       make("button", { class: danger ? "danger" : "primary", value: "yes", text: yes }),
       no ? make("button", { type: "button", text: no, on: { click: () => dialog.close("") } }) : null,
     );
-    form.append(heading, ...fields, buttons);
     const dialog = make("dialog", { class: "ask", "aria-labelledby": "ask-title" }, form);
+    for (const child of [heading, ...fields, buttons]) if (child) form.append(child);
     dialog.addEventListener("close", () => {
       dialog.remove();
       resolve(dialog.returnValue === "yes");

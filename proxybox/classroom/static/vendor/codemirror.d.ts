@@ -1,0 +1,1 @@
+export * from "../../../../tools/javascript/entry.js";
