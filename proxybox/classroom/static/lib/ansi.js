@@ -29,13 +29,16 @@ const BEGUN = /\x1b(?:\[[\d;:<-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)$/;
 /* eslint-enable no-control-regex */
 
 export class Ansi {
-  constructor() {
-    this.rest = "";
-    this.#reset();
-  }
+  rest = "";
+  /** @type {Set<string>} */
+  styles = new Set();
+  /** @type {string | null} */
+  colour = null;
+  /** @type {string | null} */
+  ground = null;
 
   #reset() {
-    this.styles = new Set();
+    this.styles.clear();
     this.colour = null;
     this.ground = null;
   }
@@ -49,13 +52,16 @@ export class Ansi {
   }
 
   // Takes a piece of text; returns [{text, classes}]. A sequence that is not complete waits for the next piece.
+  /** @param {string} piece */
   read(piece) {
     let text = this.rest + piece;
     const begun = text.match(BEGUN);
     this.rest = begun && begun[0].length < LONGEST ? begun[0] : "";
     if (begun) text = text.slice(0, begun.index);
+    /** @type {{text: string, classes: string}[]} */
     const parts = [];
     let at = 0;
+    /** @param {number} end */
     const add = (end) => {
       if (end > at) parts.push({ text: text.slice(at, end), classes: this.classes });
     };
@@ -68,6 +74,7 @@ export class Ansi {
     return parts;
   }
 
+  /** @param {string} parameters */
   #select(parameters) {
     const codes = parameters.split(/[;:]/).map(Number);
     for (let i = 0; i < codes.length; i += 1) {
@@ -102,12 +109,15 @@ export class Ansi {
 }
 
 // The nearest of the sixteen colours: of 5;N or 2;R;G;B.
-function named([form, ...values]) {
+/** @param {number[]} code */
+function named(code) {
+  const [form, ...values] = code;
   let place = values;
   if (form === 5) {
     const [index] = values;
     if (!(index >= 0 && index <= 255)) return null;
     if (index < 16) return index < 8 ? NAMES[index] : `bright-${NAMES[index - 8]}`;
+    /** @param {number} digit */
     const cube = (digit) => (digit ? 55 + 40 * digit : 0);
     const six = index - 16;
     place =

@@ -2,11 +2,19 @@
 
 import { t } from "./words.js";
 
+/** @typedef {{timeout?: number, keepalive?: boolean}} Options */
+
 // Why something was not done. status: the HTTP status, or 0 where the server was not reached. retryAfter: seconds, or 0.
 export class Problem extends Error {
+  /** @param {number} status @param {{title?: string, detail?: string, errors?: unknown[]}} body @param {number} retryAfter */
   constructor(status, { title = "", detail = "", errors = [] } = {}, retryAfter = 0) {
     super(t(detail || title) || t("The classroom's computer cannot be reached."));
-    Object.assign(this, { name: "Problem", status, title, detail, errors, retryAfter });
+    this.name = "Problem";
+    this.status = status;
+    this.title = title;
+    this.detail = detail;
+    this.errors = errors;
+    this.retryAfter = retryAfter;
   }
 
   // Whether the same request may succeed later.
@@ -15,19 +23,23 @@ export class Problem extends Error {
   }
 }
 
+/** @param {string} path @param {Options} [options] @returns {Promise<any>} what the server sends (types/server.d.ts) */
 export function get(path, options) {
   return request("GET", path, undefined, options);
 }
 
+/** @param {string} method @param {string} path @param {unknown} body @param {Options} [options] @returns {Promise<any>} what the server sends */
 export function send(method, path, body = {}, options) {
   return request(method, path, body, options);
 }
 
 // timeout: ms. keepalive: the request outlives the page (bodies up to 64 KiB).
+/** @param {string} method @param {string} path @param {unknown} body @param {Options} options @returns {Promise<any>} */
 async function request(method, path, body, { timeout = 15_000, keepalive = false } = {}) {
   const abort = new AbortController();
   const timer = setTimeout(() => abort.abort(), timeout);
   try {
+    /** @type {RequestInit} */
     const init = { method, cache: "no-store", credentials: "same-origin", keepalive, signal: abort.signal };
     if (body !== undefined) {
       init.headers = { "Content-Type": "application/json" };
@@ -46,6 +58,7 @@ async function request(method, path, body, { timeout = 15_000, keepalive = false
   }
 }
 
+/** @param {Response} response */
 async function problemOf(response) {
   const told = await response.json().catch(() => ({}));
   return new Problem(response.status, told ?? {}, Number(response.headers.get("Retry-After")) || 0);

@@ -1,8 +1,11 @@
 // What changed between two texts, line by line (Myers, "An O(ND) Difference Algorithm and Its Variations", 1986).
 
+/** @typedef {{kind: "same" | "gone" | "new", text: string, before?: number, after?: number}} Line */
+
 const MOST_EDITS = 1_500; // beyond these, everything in between counts as changed
 
 // Returns [{kind: "same" | "gone" | "new", text, before, after}]: before and after are the lines' numbers, from 1.
+/** @param {string} before @param {string} after @returns {Line[]} */
 export function lines(before, after) {
   const a = before.split("\n");
   const b = after.split("\n");
@@ -10,10 +13,9 @@ export function lines(before, after) {
   while (start < a.length && start < b.length && a[start] === b[start]) start += 1;
   let end = 0;
   while (end < a.length - start && end < b.length - start && a[a.length - 1 - end] === b[b.length - 1 - end]) end += 1;
+  /** @param {number} from @param {number} count @returns {Line[]} */
   const same = (from, count) =>
-    Array(count)
-      .fill()
-      .map((_, i) => ({ kind: "same", text: a[from + i] }));
+    a.slice(from, from + count).map((text) => ({ kind: "same", text }));
   const rows = [
     ...same(0, start),
     ...middle(a.slice(start, a.length - end), b.slice(start, b.length - end)),
@@ -27,17 +29,22 @@ export function lines(before, after) {
   return rows;
 }
 
+/** @param {string[]} a @param {string[]} b @returns {Line[]} */
 function middle(a, b) {
-  const all = () => [...a.map((text) => ({ kind: "gone", text })), ...b.map((text) => ({ kind: "new", text }))];
+  /** @param {"gone" | "new"} kind @param {string[]} texts @returns {Line[]} */
+  const changed = (kind, texts) => texts.map((text) => ({ kind, text }));
+  const all = () => [...changed("gone", a), ...changed("new", b)];
   if (a.length === 0 || b.length === 0) return all();
   const trace = [];
   const most = Math.min(a.length + b.length, MOST_EDITS);
   const far = new Map([[1, 0]]);
+  /** @param {number} k */
+  const at = (k) => far.get(k) ?? 0;
   for (let edits = 0; edits <= most; edits += 1) {
     trace.push(new Map(far));
     for (let k = -edits; k <= edits; k += 2) {
-      const down = k === -edits || (k !== edits && far.get(k - 1) < far.get(k + 1));
-      let x = down ? far.get(k + 1) : far.get(k - 1) + 1;
+      const down = k === -edits || (k !== edits && at(k - 1) < at(k + 1));
+      let x = down ? at(k + 1) : at(k - 1) + 1;
       while (x < a.length && x - k < b.length && a[x] === b[x - k]) x += 1;
       far.set(k, x);
       if (x >= a.length && x - k >= b.length) return path(a, b, trace);
@@ -46,15 +53,18 @@ function middle(a, b) {
   return all();
 }
 
+/** @param {string[]} a @param {string[]} b @param {Map<number, number>[]} trace @returns {Line[]} */
 function path(a, b, trace) {
+  /** @type {Line[]} */
   const rows = [];
   let [x, y] = [a.length, b.length];
   for (let edits = trace.length - 1; edits >= 0; edits -= 1) {
-    const far = trace[edits];
+    /** @param {number} diagonal */
+    const far = (diagonal) => trace[edits].get(diagonal) ?? 0;
     const k = x - y;
-    const down = k === -edits || (k !== edits && far.get(k - 1) < far.get(k + 1));
+    const down = k === -edits || (k !== edits && far(k - 1) < far(k + 1));
     const from = down ? k + 1 : k - 1;
-    const fromX = edits === 0 ? 0 : far.get(from);
+    const fromX = edits === 0 ? 0 : far(from);
     const fromY = edits === 0 ? 0 : fromX - from;
     while (x > fromX && y > fromY && (edits === 0 || x > (down ? fromX : fromX + 1))) {
       rows.push({ kind: "same", text: a[x - 1] });

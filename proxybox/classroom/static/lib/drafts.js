@@ -9,6 +9,12 @@
 import { Problem } from "./api.js";
 import * as local from "./local.js";
 
+/** @typedef {Record<string, string | null>} Files texts by name; null for a file that was deleted */
+/** @typedef {{version: number, at: number, conflict?: {at: number} | null}} Saved the server's answer to a save */
+/** @typedef {{client: string, save: string, base: number, files: Files}} Save */
+/** @typedef {(exercise: string, save: Save, last: boolean) => Promise<Saved>} Send */
+/** @typedef {{state: "saved" | "typing" | "sending" | "unsent" | "refused", problem: Problem | null, at: number | null}} DraftState */
+
 const PAUSE = 500;
 const LONGEST = 2_000;
 const FIRST_RETRY = 1_000;
@@ -18,18 +24,25 @@ const ALIVE = 200; // ms that other tabs have to say that they live
 
 // One exercise's changes. changes: name -> text, or null for a file that was deleted. sending: what is on its way.
 class Draft {
+  /** @param {string} exercise */
   constructor(exercise) {
     this.exercise = exercise;
     this.base = 0;
+    /** @type {Map<string, string | null>} */
     this.changes = new Map();
+    /** @type {{save: string, base: number, files: Files} | null} */
     this.sending = null; // {save, base, files}
     this.since = 0; // when the oldest change was made that is not on its way; 0: none
-    this.timer = null;
+    /** @type {number | undefined} */
+    this.timer = undefined;
     this.failures = 0;
     this.writes = 0; // to IndexedDB, that have not ended
+    /** @type {Promise<unknown> | null} */
     this.written = null; // the promise of the latest of them
     this.late = false; // whether there is more to write
+    /** @type {Promise<void> | null} */
     this.busy = null; // the promise of what is being sent
+    /** @type {Problem | null} */
     this.refused = null; // the Problem because of which the server does not take it
   }
 
@@ -46,18 +59,26 @@ class Draft {
 export class Drafts {
   // send(exercise, {client, base, files, save}) -> {version, at, conflict?}, or it throws a Problem.
   // onState({state: "saved" | "typing" | "sending" | "unsent" | "refused", problem, at}), whenever it changes.
+  /** @param {{seat: string, send: Send, onState?: (state: DraftState) => void, onSaved?: (exercise: string, answer: Saved, files: Files) => void}} options */
   constructor({ seat, send, onState = () => {}, onSaved = () => {} }) {
-    Object.assign(this, { seat, send, onState, onSaved });
+    this.seat = seat;
+    this.send = send;
+    this.onState = onState;
+    this.onSaved = onSaved;
     this.client = local.newId();
+    /** @type {Map<string, Draft>} */
     this.drafts = new Map();
+    /** @type {number | null} */
     this.at = null;
     this.channel = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel(`drafts ${seat}`);
     this.channel?.addEventListener("message", ({ data }) => this.#heard(data));
+    /** @type {Set<string>} */
     this.alive = new Set();
   }
 
+  /** @param {{ask?: string, alive?: string}} message */
   #heard({ ask, alive }) {
-    if (ask && ask !== this.client) this.channel.postMessage({ alive: this.client });
+    if (ask && ask !== this.client) this.channel?.postMessage({ alive: this.client });
     if (alive) this.alive.add(alive);
   }
 
@@ -84,40 +105,49 @@ export class Drafts {
     return left.length > 0;
   }
 
+  /** @param {Draft} draft @param {Files} files */
   #add(draft, files) {
     for (const [name, text] of Object.entries(files)) draft.changes.set(name, text);
     if (draft.changes.size > 0 && draft.since === 0) draft.since = Date.now();
   }
 
+  /** @param {string} exercise @returns {Draft} */
   #draft(exercise) {
-    if (!this.drafts.has(exercise)) this.drafts.set(exercise, new Draft(exercise));
-    return this.drafts.get(exercise);
+    const draft = this.drafts.get(exercise) ?? new Draft(exercise);
+    this.drafts.set(exercise, draft);
+    return draft;
   }
 
   // The version on which the texts of an exercise stand, as the server said.
+  /** @param {string} exercise @param {number} version */
   setBase(exercise, version) {
     this.#draft(exercise).base = version;
   }
 
   // The same, of a version that may be another page's: what was typed and not sent does not stand on it.
+  /** @param {string} exercise @param {number} version */
   learnBase(exercise, version) {
     if (this.isClean(exercise)) this.setBase(exercise, version);
   }
 
+  /** @param {string} exercise */
   base(exercise) {
     return this.#draft(exercise).base;
   }
 
   // The files that the server may not have yet: {name: text | null}.
+  /** @param {string} exercise */
   unsent(exercise) {
     return this.#draft(exercise).files;
   }
 
+  /** @param {string} exercise */
   isClean(exercise) {
     return this.#draft(exercise).isEmpty;
   }
 
   // A file has changed; null: it was deleted.
+  /** @param {string} exercise @param {string} name @param {string | null} text */
   change(exercise, name, text) {
     const draft = this.#draft(exercise);
     draft.refused = null;
@@ -128,6 +158,7 @@ export class Drafts {
   }
 
   // Sends what there is now. Resolves when the server has all of it; throws the Problem because of which it has not.
+  /** @param {string} exercise */
   async flush(exercise) {
     const draft = this.#draft(exercise);
     while (!draft.isEmpty) await (draft.busy ?? this.#go(draft));
@@ -153,6 +184,7 @@ export class Drafts {
     }
   }
 
+  /** @param {Draft} draft @param {number} pause */
   #later(draft, pause) {
     clearTimeout(draft.timer);
     draft.timer = setTimeout(() => {
@@ -160,6 +192,7 @@ export class Drafts {
     }, pause);
   }
 
+  /** @param {Draft} draft */
   #go(draft, last = false) {
     clearTimeout(draft.timer);
     draft.busy = this.#send(draft, last).finally(() => {
@@ -171,6 +204,7 @@ export class Drafts {
     return draft.busy;
   }
 
+  /** @param {Draft} draft @param {boolean} last */
   async #send(draft, last) {
     if (draft.sending === null) {
       if (draft.changes.size === 0) return;
@@ -192,9 +226,10 @@ export class Drafts {
   }
 
   // The server has what was on its way.
+  /** @param {string} exercise @param {Saved} answer */
   #saved(exercise, answer) {
     const draft = this.#draft(exercise);
-    const { files } = draft.sending;
+    const files = draft.sending?.files ?? {};
     draft.sending = null;
     draft.failures = 0;
     draft.refused = null;
@@ -204,6 +239,7 @@ export class Drafts {
     this.onSaved(exercise, answer, files);
   }
 
+  /** @param {Draft} draft @param {Problem} problem */
   #again(draft, problem) {
     const pause = Math.min(LONGEST_RETRY, FIRST_RETRY * 2 ** draft.failures) * (0.75 + Math.random() / 2);
     draft.failures = Math.min(draft.failures + 1, 8);
@@ -211,6 +247,7 @@ export class Drafts {
   }
 
   // What the server will not take stays in the browser, and goes with the next change.
+  /** @param {Draft} draft @param {Problem} problem */
   #refuse(draft, problem) {
     draft.changes = new Map(Object.entries(draft.files));
     draft.sending = null;
@@ -221,6 +258,7 @@ export class Drafts {
 
   // Keeps a draft in the browser as it is. Each is handed to the browser at once, which keeps their order: a page that ends
   // the next moment has kept it.
+  /** @param {Draft} draft @returns {Promise<unknown>} */
   async #write(draft) {
     if (draft.writes >= MOST_WRITES) {
       draft.late = true; // a disk that does not follow: what comes meanwhile is one write
@@ -236,6 +274,7 @@ export class Drafts {
     return draft.written;
   }
 
+  /** @param {Draft} draft @returns {Promise<unknown>} */
   #record(draft) {
     const key = `${this.seat}/${draft.exercise}/${this.client}`;
     if (draft.isEmpty) return local.drop("drafts", key);
@@ -256,6 +295,7 @@ export class Drafts {
   #tell() {
     const all = [...this.drafts.values()];
     const refused = all.find((draft) => draft.refused !== null);
+    /** @type {DraftState["state"]} */
     let state = "saved";
     if (refused) state = "refused";
     else if (all.some((draft) => draft.failures > 0)) state = "unsent";

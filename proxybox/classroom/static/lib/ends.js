@@ -2,6 +2,7 @@
 
 import { number, t } from "./words.js";
 
+/** @param {import("types").Ended} end */
 export function endOf({ status, why, hint, line, loop, seconds }) {
   if (status === "time_limit" && loop)
     return t("The time is over: after {seconds} s the program was still in the loop of line {line}.", {
@@ -13,12 +14,13 @@ export function endOf({ status, why, hint, line, loop, seconds }) {
       seconds: number(Math.round(seconds)),
       line: number(line),
     });
+  /** @type {Record<string, string>} */
   const known = {
     ok: t("Finished."),
     cancelled: t("Stopped."),
     time_limit: t("The time is over: the program was ended."),
     memory_limit: t("The program needed too much memory, and was ended."),
     output_limit: t("The program printed too much, and was ended."),
-  }[status];
-  return known ?? (hint?.split("\n")[0] || why || status.replaceAll("_", " "));
+  };
+  return known[status] ?? (hint?.split("\n")[0] || why || status.replaceAll("_", " "));
 }

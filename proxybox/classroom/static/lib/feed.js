@@ -11,12 +11,14 @@ const FOR_EVER = new Set([204, 401, 403, 404, 410]); // answers that another att
 
 // Whether an event is among those up to `last`. An id is the name of the server's life in which it was given, and a number
 // that grows in it: "3fa9-17".
+/** @param {string | null} id @param {string | null} last */
 export function isCovered(id, last) {
   if (id === null || last === null) return false;
   const [[life, number], [lastLife, lastNumber]] = [split(id), split(last)];
   return life === lastLife && number <= lastNumber;
 }
 
+/** @param {string} id @returns {[string, number]} */
 function split(id) {
   const at = id.lastIndexOf("-");
   return [id.slice(0, Math.max(at, 0)), Number(id.slice(at + 1))];
@@ -25,15 +27,19 @@ function split(id) {
 export class Feed {
   // `since` is the id of the last event that is already known (null: begin with what comes next).
   // onEvent({id: string|null, event, data}); onStatus("open" | "waiting" | "closed", HTTP status or 0).
+  /** @param {string} url @param {import("types").Ears} ears */
   constructor(url, { since = null, onEvent, onStatus }) {
     this.url = url;
     this.last = since;
+    /** @type {import("types").Status} */
     this.status = "waiting";
     this.answer = 0;
     this.onEvent = onEvent;
     this.onStatus = onStatus;
     this.failures = 0;
+    /** @type {(() => void) | null} */
     this.pause = null; // wakes the loop early
+    /** @type {AbortController | null} */
     this.abort = null; // ends the connection that is open
     this.ended = false;
     this.#run();
@@ -50,6 +56,7 @@ export class Feed {
     this.pause?.();
   }
 
+  /** @param {import("types").Status} status */
   #tell(status, answer = 0) {
     if (this.ended || (this.status === status && this.answer === answer)) return;
     this.status = status;
@@ -74,6 +81,7 @@ export class Feed {
     }
   }
 
+  /** @param {number} ms @returns {Promise<void>} */
   #wait(ms) {
     return new Promise((resolve) => {
       const done = () => {
@@ -95,6 +103,7 @@ export class Feed {
       watch = setTimeout(() => abort.abort(), SILENCE);
     };
     try {
+      /** @type {Record<string, string>} */
       const headers = { Accept: "text/event-stream" };
       if (this.last !== null) headers["Last-Event-ID"] = this.last;
       const response = await fetch(this.url, { headers, cache: "no-store", signal: abort.signal });
@@ -105,7 +114,7 @@ export class Feed {
       }
       this.failures = 0;
       this.#tell("open", response.status);
-      await this.#read(response.body, alive);
+      if (response.body !== null) await this.#read(response.body, alive);
       return { status: 0, after: 0 };
     } finally {
       clearTimeout(watch);
@@ -113,6 +122,7 @@ export class Feed {
     }
   }
 
+  /** @param {ReadableStream<Uint8Array<ArrayBuffer>>} body @param {() => void} alive */
   async #read(body, alive) {
     const parser = new Parser((event) => {
       if (this.ended) return;
@@ -131,11 +141,16 @@ export class Feed {
 
 // Text in pieces of any size in, events out.
 export class Parser {
+  /** @param {(event: import("types").StreamEvent) => void} onEvent */
   constructor(onEvent) {
     this.onEvent = onEvent;
     this.rest = "";
+    this.event = "";
+    /** @type {string | null} */
+    this.id = null;
+    /** @type {string[]} */
+    this.data = [];
     this.size = 0;
-    this.#clear();
   }
 
   #clear() {
@@ -145,14 +160,16 @@ export class Parser {
     this.size = 0;
   }
 
+  /** @param {string} text */
   feed(text) {
     const lines = (this.rest + text).split("\n");
-    this.rest = lines.pop();
+    this.rest = lines.pop() ?? "";
     this.size += text.length;
     for (const line of lines) this.#line(line.endsWith("\r") ? line.slice(0, -1) : line);
     if (this.size > LONGEST_EVENT) throw new RangeError("an event is longer than any that this server sends");
   }
 
+  /** @param {string} line */
   #line(line) {
     if (line === "") {
       this.#dispatch();

@@ -2,12 +2,16 @@
 // Without IndexedDB everything stays in memory alone, and the page works as long as it is open.
 
 const NAME = "proxybox-classroom";
+/** @typedef {{key: string, seat: string, [field: string]: any}} Kept what a store has under a key */
+
 const STORES = ["drafts", "answers"];
 
+/** @type {Promise<IDBDatabase | null> | null} */
 let opened = null;
 
 function open() {
   opened ??= new Promise((resolve) => {
+    /** @type {IDBOpenDBRequest} */
     let request;
     try {
       request = indexedDB.open(NAME, 1);
@@ -29,6 +33,7 @@ function open() {
 }
 
 // Does `work(store)` in a transaction, and resolves to the result of the request that it returns once all is kept.
+/** @template T @param {string} store @param {IDBTransactionMode} mode @param {(store: IDBObjectStore) => IDBRequest<T> | undefined} work @returns {Promise<T | undefined>} */
 async function within(store, mode, work) {
   const database = await open();
   if (database === null) return undefined;
@@ -41,23 +46,28 @@ async function within(store, mode, work) {
   }).catch(() => undefined);
 }
 
+/** @param {string} store @returns {Promise<Kept[] | undefined>} */
 export function all(store) {
   return within(store, "readonly", (records) => records.getAll());
 }
 
+/** @param {string} store @param {string} key @returns {Promise<Kept | undefined>} */
 export function read(store, key) {
   return within(store, "readonly", (records) => records.get(key));
 }
 
+/** @param {string} store @param {Kept} record */
 export function keep(store, record) {
   return within(store, "readwrite", (records) => records.put(record));
 }
 
+/** @param {string} store @param {string[]} keys */
 export function drop(store, ...keys) {
   return within(store, "readwrite", (records) => keys.map((key) => records.delete(key)).at(-1));
 }
 
 // Forgets what belongs to a seat.
+/** @param {string} seat */
 export async function forget(seat) {
   for (const store of STORES) {
     const records = (await all(store)) ?? [];

@@ -3,6 +3,8 @@
 
 import { Feed, isCovered } from "./feed.js";
 
+/** @typedef {(status: import("types").Status, answer: number) => void} OnStatus */
+
 const WORKER = new URL("../stream-worker.js", import.meta.url);
 const LOOK = 15_000; // ms between two looks whether the worker still pings
 const SILENT = 60_000; // a worker that has not pinged for so long is gone
@@ -21,21 +23,27 @@ const SILENT = 60_000; // a worker that has not pinged for so long is gone
 // Different seats in one browser: give the URL a query of its own (`/api/events?seat=ID`), which keeps their streams apart.
 //
 // Returns {close(), wake()}: `wake` tries to connect now instead of at the next attempt.
+/** @param {string} url @param {import("types").Handlers} handlers @param {{since?: string | null, onStatus?: OnStatus}} options */
 export function subscribe(url, handlers, { since = null, onStatus = () => {} } = {}) {
   const listener = new Listener(new URL(url, location.href).href, handlers, since, onStatus);
   return { close: () => listener.close(), wake: () => listener.wake() };
 }
 
 class Listener {
+  /** @param {string} url @param {import("types").Handlers} handlers @param {string | null} since @param {OnStatus} onStatus */
   constructor(url, handlers, since, onStatus) {
     this.url = url;
     this.handlers = handlers;
     this.last = since;
     this.onStatus = onStatus;
+    /** @type {import("types").Status | null} */
     this.status = null;
     this.answer = 0;
+    /** @type {import("types").StreamEvent[] | null} */
     this.waiting = null; // events that arrived while the page loads its state again
+    /** @type {Feed | SharedLine | null} */
     this.line = null; // {close(), wake()}: the way to the server
+    /** @type {[EventTarget, string, (event: any) => void][]} */
     this.listeners = [
       [window, "pagehide", () => this.#leave()],
       [window, "pageshow", (event) => event.persisted && this.#open()],
@@ -62,6 +70,7 @@ class Listener {
 
   #open() {
     this.#leave();
+    /** @type {import("types").Ears} */
     const ears = {
       since: this.last,
       onEvent: (event) => this.#arrived(event),
@@ -75,15 +84,17 @@ class Listener {
         () => this.last,
         () => this.#direct(ears),
       );
-    this.#tell(this.line.status ?? "waiting", 0);
+    this.#tell(this.line instanceof Feed ? this.line.status : "waiting", 0);
   }
 
   // The worker cannot be started: this page has a connection of its own.
+  /** @param {import("types").Ears} ears */
   #direct(ears) {
     this.#leave();
     this.line = new Feed(this.url, { ...ears, since: this.last });
   }
 
+  /** @param {import("types").Status} status @param {number} answer */
   #tell(status, answer) {
     if (this.status === status && this.answer === answer) return;
     this.status = status;
@@ -91,12 +102,14 @@ class Listener {
     this.onStatus(status, answer);
   }
 
+  /** @param {import("types").StreamEvent} event */
   #arrived(event) {
     if (event.event === "resync") this.#resync(event);
     else if (this.waiting !== null) this.waiting.push(event);
     else this.#give(event);
   }
 
+  /** @param {import("types").StreamEvent} event */
   #give(event) {
     if (event.id !== null) {
       if (isCovered(event.id, this.last)) return;
@@ -109,6 +122,7 @@ class Listener {
     }
   }
 
+  /** @param {import("types").StreamEvent} event */
   async #resync(event) {
     this.last = null;
     if (this.waiting !== null) {
@@ -131,17 +145,21 @@ class Listener {
 
 // The way through the worker.
 class SharedLine {
+  /** @param {string} url @param {import("types").Ears} ears @param {() => string | null} last @param {() => void} onBroken */
   constructor(url, ears, last, onBroken) {
     this.url = url;
     this.ears = ears;
     this.last = last;
     this.onBroken = onBroken;
     this.heard = Date.now();
+    /** @type {number | null} */
     this.looking = setInterval(() => this.#look(), LOOK);
+    /** @type {SharedWorker | null} */
     this.worker = null;
-    this.#start(ears.since);
+    this.#start(ears.since ?? null);
   }
 
+  /** @param {string | null} since */
   #start(since) {
     try {
       this.worker = new SharedWorker(WORKER, { type: "module", name: "proxybox events" });
@@ -155,10 +173,12 @@ class SharedLine {
     this.#say({ say: "hear", url: this.url, since });
   }
 
+  /** @param {import("types").FromTab} message */
   #say(message) {
     this.worker?.port.postMessage(message);
   }
 
+  /** @param {import("types").ToTab} message */
   #said(message) {
     this.heard = Date.now();
     if (message.say === "event") this.ears.onEvent(message);
@@ -186,7 +206,7 @@ class SharedLine {
   }
 
   close() {
-    clearInterval(this.looking);
+    if (this.looking !== null) clearInterval(this.looking);
     this.looking = null;
     this.#say({ say: "bye" });
     this.worker?.port.close();

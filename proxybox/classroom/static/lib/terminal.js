@@ -4,6 +4,13 @@ import { Ansi } from "./ansi.js";
 import { make } from "./dom.js";
 import { t } from "./words.js";
 
+/** @typedef {Record<string, string>} Shown what a program shows, by its MIME type */
+/**
+ * What waits to be drawn.
+ * @typedef {{text: string, stream: string} | {element: HTMLElement} | {clear: true, wait: boolean} |
+ *   {data: Shown, id: string | null, update: boolean}} Waiting
+ */
+
 const MOST_LINES = 5_000;
 const LONGEST_LINE = 4_000; // characters; a longer one goes on in the next line
 const MOST_WAITING = 2_000_000; // characters that may wait to be drawn
@@ -12,9 +19,26 @@ const FRAME = 10; // ms of drawing in one frame
 const PICTURES = ["image/png", "image/jpeg", "image/svg+xml"];
 
 export class Terminal {
+  /** @param {HTMLElement} element */
   constructor(element) {
     this.element = element;
-    this.reset();
+    this.ansi = new Ansi();
+    /** @type {Waiting[]} */
+    this.waiting = [];
+    this.size = 0;
+    this.lines = 0;
+    /** @type {HTMLElement | null} */
+    this.line = null;
+    this.length = 0;
+    this.again = false; // a carriage return came: the line is written anew
+    this.cleared = false; // what comes next replaces everything
+    /** @type {Map<string, HTMLElement>} */
+    this.shown = new Map(); // display id -> figure
+    this.lost = false;
+    this.tail = "";
+    /** @type {number | null} */
+    this.frame = null;
+    this.element.replaceChildren();
   }
 
   reset() {
@@ -25,9 +49,9 @@ export class Terminal {
     this.lines = 0;
     this.line = null;
     this.length = 0;
-    this.again = false; // a carriage return came: the line is written anew
-    this.cleared = false; // what comes next replaces everything
-    this.shown = new Map(); // display id -> figure
+    this.again = false;
+    this.cleared = false;
+    this.shown.clear();
     this.lost = false;
     this.tail = "";
   }
@@ -37,41 +61,48 @@ export class Terminal {
     return this.tail.trim();
   }
 
+  /** @param {string} stream @param {string} text */
   write(stream, text) {
     for (let at = 0; at < text.length; at += PIECE) this.#wait({ stream, text: text.slice(at, at + PIECE) });
     this.tail = (this.tail + text).slice(-400);
   }
 
   // What was typed for the program; an empty text is the end of its input.
+  /** @param {string} text */
   given(text) {
     this.write("typed", text === "" ? `${t("(end of input)")}\n` : text);
   }
 
+  /** @param {Shown} data @param {string | null} id */
   display(data, id = null, update = false) {
     this.#wait({ data, id, update });
   }
 
+  /** @param {string} text */
   value(text) {
     this.#wait({ stream: "value", text: `${text}\n` });
     this.tail = text.slice(-400);
   }
 
   // Something of the page between the program's output: an element.
+  /** @param {HTMLElement} element */
   add(element) {
     this.#wait({ element });
   }
 
+  /** @param {boolean} wait */
   clear(wait) {
     this.#wait({ clear: true, wait });
   }
 
+  /** @param {Waiting} what */
   #wait(what) {
     this.waiting.push(what);
-    this.size += what.text?.length ?? 0;
+    if ("text" in what) this.size += what.text.length;
     while (this.size > MOST_WAITING) {
-      const index = this.waiting.findIndex((each) => each.text !== undefined);
-      this.size -= this.waiting[index].text.length;
-      this.waiting.splice(index, 1);
+      const index = this.waiting.findIndex((each) => "text" in each);
+      const [left] = this.waiting.splice(index, 1);
+      if ("text" in left) this.size -= left.text.length;
       this.lost = true;
     }
     this.#schedule();
@@ -91,16 +122,15 @@ export class Terminal {
     const { element } = this;
     const atEnd = element.scrollHeight - element.scrollTop - element.clientHeight < 40;
     const until = performance.now() + FRAME;
-    while (this.waiting.length > 0) {
-      const what = this.waiting.shift();
-      if (what.clear && what.wait) this.cleared = true;
-      else if (what.clear) this.#empty();
+    for (let what = this.waiting.shift(); what !== undefined; what = this.waiting.shift()) {
+      if ("clear" in what && what.wait) this.cleared = true;
+      else if ("clear" in what) this.#empty();
       else {
         if (this.cleared) this.#empty();
-        if (what.text !== undefined) {
+        if ("text" in what) {
           this.size -= what.text.length;
           this.#print(what.stream, what.text);
-        } else if (what.element) this.#block(what.element);
+        } else if ("element" in what) this.#block(what.element);
         else this.#picture(what);
       }
       if (performance.now() > until) break;
@@ -123,7 +153,7 @@ export class Terminal {
     if (gone > 0) this.lost = true;
     for (; gone > 0; gone -= 1, this.lines -= 1) {
       const first = this.element.firstElementChild;
-      (first.classList.contains("lost") ? first.nextElementSibling : first).remove();
+      (first?.classList.contains("lost") ? first.nextElementSibling : first)?.remove();
     }
     if (this.lost && !this.element.firstElementChild?.classList.contains("lost")) {
       this.element.prepend(make("div", { class: "lost", text: t("Earlier lines are not shown.") }));
@@ -131,25 +161,29 @@ export class Terminal {
   }
 
   #begin() {
-    this.line = make("div", { class: "line" });
+    const line = make("div", { class: "line" });
+    this.line = line;
     this.length = 0;
     this.again = false;
     this.lines += 1;
-    this.element.append(this.line);
+    this.element.append(line);
+    return line;
   }
 
+  /** @param {HTMLElement} element */
   #block(element) {
     this.line = null;
     this.lines += 1;
     this.element.append(element);
   }
 
+  /** @param {string} stream @param {string} piece */
   #print(stream, piece) {
     for (const { text, classes } of this.ansi.read(piece)) {
       for (const part of text.split(/(\n|\r)/)) {
         if (part === "\n") {
-          if (this.line === null) this.#begin();
-          if (!this.line.hasChildNodes()) this.line.append(make("br"));
+          const line = this.line ?? this.#begin();
+          if (!line.hasChildNodes()) line.append(make("br"));
           this.line = null;
         } else if (part === "\r") this.again = true;
         else if (part !== "") this.#put(stream, part, classes);
@@ -157,6 +191,7 @@ export class Terminal {
     }
   }
 
+  /** @param {string} stream @param {string} text @param {string} classes */
   #put(stream, text, classes) {
     if (this.line !== null && this.again) {
       this.line.replaceChildren();
@@ -164,17 +199,18 @@ export class Terminal {
     }
     this.again = false;
     for (let at = 0; at < text.length;) {
-      if (this.line === null || this.length >= LONGEST_LINE) this.#begin();
+      const line = this.line === null || this.length >= LONGEST_LINE ? this.#begin() : this.line;
       const part = text.slice(at, at + LONGEST_LINE - this.length);
       const name = `${stream} ${classes}`.trim();
-      const last = this.line.lastChild;
-      if (last !== null && last.className === name) last.firstChild.appendData(part);
-      else this.line.append(make("span", { class: name, text: part }));
+      const last = line.lastElementChild;
+      if (last?.className === name && last.firstChild instanceof Text) last.firstChild.appendData(part);
+      else line.append(make("span", { class: name, text: part }));
       this.length += part.length;
       at += part.length;
     }
   }
 
+  /** @param {{data: Shown, id: string | null, update: boolean}} what */
   #picture({ data, id, update }) {
     const figure = pictureOf(data);
     const before = id === null ? undefined : this.shown.get(id);
@@ -185,6 +221,7 @@ export class Terminal {
 }
 
 // What a program shows, from {mime: text}: a picture, or its text. Pictures are data: they load nothing, and run nothing.
+/** @param {Shown} data */
 function pictureOf(data) {
   const kind = PICTURES.find((each) => typeof data[each] === "string");
   const said = data["text/plain"] ?? "";

@@ -1,5 +1,6 @@
 // The choice between light, dark, and what the system has; it is kept in localStorage. theme.js applies it.
 
+/** @param {HTMLSelectElement} select */
 export function themeChoice(select) {
   try {
     select.value = localStorage.getItem("theme") ?? "";
@@ -14,6 +15,7 @@ export function themeChoice(select) {
 }
 
 // The language: a plain cookie, and the page anew.
+/** @param {HTMLSelectElement | null} select */
 export function languageChoice(select) {
   if (select === null) return;
   select.addEventListener("change", () => {
