@@ -67,6 +67,7 @@ const highlighting = HighlightStyle.define([
 ]);
 
 // The tab key goes to the next stop of four; with a selection, it moves the lines.
+/** @param {EditorView} view */
 function indent(view) {
   const { state } = view;
   if (state.readOnly) return false;
@@ -86,6 +87,7 @@ function indent(view) {
 }
 
 // The one change that leads from a text to another: what is the same at both ends stays, and the cursor in it.
+/** @param {string} before @param {string} after */
 function difference(before, after) {
   let from = 0;
   while (from < before.length && before[from] === after[from]) from += 1;
@@ -94,18 +96,45 @@ function difference(before, after) {
   return { from, to, insert: after.slice(from, end) };
 }
 
+/**
+ * @typedef {object} EditorOptions
+ * @property {string} nonce
+ * @property {(name: string) => string} label
+ * @property {string | null} [describedBy]
+ * @property {((where: {code: string, cursor: number}) => Promise<{start: number, matches: string[]} | null>) | null} [complete]
+ * @property {(name: string, text: string) => void} [onChange]
+ * @property {(name: string) => void} [onTooLong]
+ * @property {import("./vendor/codemirror.js").KeyBinding[]} [keys]
+ */
+
+// The nonce that the page's policy asks of style elements.
+export function nonce() {
+  return /** @type {HTMLMetaElement | null} */ (document.querySelector('meta[name="csp-nonce"]'))?.content ?? "";
+}
+
 export class Editor {
   // nonce: for the editor's style element. label(name): what the field is called. complete({code, cursor}) -> {start, matches}
   // in code points, or null. onChange(name, text): somebody typed. keys: [{key, run}] that come before the editor's own.
+  /** @param {HTMLElement} parent @param {EditorOptions} options */
   constructor(
     parent,
     { nonce, label, describedBy = null, complete = null, onChange = () => {}, onTooLong = () => {}, keys = [] },
   ) {
-    Object.assign(this, { nonce, label, describedBy, complete, onChange, onTooLong, keys });
+    this.nonce = nonce;
+    this.label = label;
+    this.describedBy = describedBy;
+    this.complete = complete;
+    this.onChange = onChange;
+    this.onTooLong = onTooLong;
+    this.keys = keys;
+    /** @type {Map<string, EditorState>} */
     this.states = new Map(); // name -> EditorState of the files that are not seen
+    /** @type {string | null} */
     this.name = null;
+    /** @type {Set<string>} */
     this.fixed = new Set(); // files that cannot be changed
     this.isReadOnly = false;
+    /** @type {{name: string, from: number, to: number} | null} */
     this.marked = null; // {name, from, to}: the line that is marked
     this.access = new Compartment();
     this.view = new EditorView({ parent, state: this.#state("", "") });
@@ -120,37 +149,45 @@ export class Editor {
     return Object.fromEntries(this.names.map((name) => [name, this.text(name)]));
   }
 
+  /** @param {string} name */
   text(name) {
-    return this.#stateOf(name)?.doc.toString();
+    return this.#stateOf(name)?.doc.toString() ?? "";
   }
 
+  /** @param {string} name @returns {EditorState | undefined} */
   #stateOf(name) {
     return name === this.name ? this.view.state : this.states.get(name);
   }
 
   // Begins anew with these files.
+  /** @param {Record<string, string>} files @param {{fixed?: string[], show?: string | null}} options */
   open(files, { fixed = [], show = null } = {}) {
     this.states.clear();
     this.marked = null;
     this.fixed = new Set(fixed);
     this.name = null;
     for (const [name, text] of Object.entries(files)) this.states.set(name, this.#state(name, text));
-    const first = show !== null && this.states.has(show) ? show : this.names[0];
+    const first = show !== null && this.states.has(show) ? show : this.names.at(0);
     if (first === undefined) this.view.setState(this.#state("", ""));
     else this.show(first);
   }
 
+  /** @param {string} name */
   show(name) {
+    const state = this.states.get(name);
+    if (state === undefined) return;
     if (this.name !== null) this.states.set(this.name, this.view.state);
     this.name = name;
-    this.view.setState(this.states.get(name));
+    this.view.setState(this.states.get(name) ?? state);
     this.#setAccess();
   }
 
+  /** @param {string} name */
   add(name, text = "") {
     this.states.set(name, this.#state(name, text));
   }
 
+  /** @param {string} name */
   remove(name) {
     this.states.delete(name);
     if (this.name !== name) return;
@@ -160,12 +197,13 @@ export class Editor {
   }
 
   // The text of a file from elsewhere; it can be undone, and `onChange` is not called.
+  /** @param {string} name @param {string} text */
   set(name, text) {
-    if (!this.states.has(name)) {
+    const state = this.states.has(name) ? this.#stateOf(name) : undefined;
+    if (state === undefined) {
       this.add(name, text);
       return;
     }
-    const state = this.#stateOf(name);
     if (state.doc.toString() === text) return;
     const change = { changes: difference(state.doc.toString(), text), annotations: external.of(true) };
     if (name === this.name) this.view.dispatch(change);
@@ -175,6 +213,7 @@ export class Editor {
     }
   }
 
+  /** @param {boolean} isReadOnly */
   setReadOnly(isReadOnly) {
     this.isReadOnly = isReadOnly;
     this.#setAccess();
@@ -184,13 +223,15 @@ export class Editor {
     this.view.dispatch({ effects: this.access.reconfigure(this.#accessOf(this.name)) });
   }
 
+  /** @param {string | null} name */
   #accessOf(name) {
-    const fixed = this.isReadOnly || this.fixed.has(name);
+    const fixed = this.isReadOnly || (name !== null && this.fixed.has(name));
     // It can still be focused, read and copied from.
     return [EditorState.readOnly.of(fixed), EditorView.contentAttributes.of(fixed ? { "aria-readonly": "true" } : {})];
   }
 
   // Marks the line of an error, in the gutter and in the text, until that line is changed.
+  /** @param {string} name @param {number} line @param {string} message */
   mark(name, line, message) {
     const state = this.#stateOf(name);
     if (!state || line < 1 || line > state.doc.lines) return;
@@ -201,6 +242,7 @@ export class Editor {
   }
 
   // Follows the marked line through a change of the file that is seen; one that changes the line ends its mark.
+  /** @param {import("./vendor/codemirror.js").ViewUpdate} update */
   #follow({ changes }) {
     if (this.marked === null || this.marked.name !== this.name) return;
     const { name, from, to } = this.marked;
@@ -210,15 +252,21 @@ export class Editor {
 
   clearMarks() {
     this.marked = null;
-    for (const name of this.names) this.#apply(name, setDiagnostics(this.#stateOf(name), []));
+    for (const name of this.names) {
+      const state = this.#stateOf(name);
+      if (state !== undefined) this.#apply(name, setDiagnostics(state, []));
+    }
   }
 
+  /** @param {string} name @param {import("./vendor/codemirror.js").TransactionSpec} change */
   #apply(name, change) {
+    const state = this.states.get(name);
     if (name === this.name) this.view.dispatch(change);
-    else this.states.set(name, this.states.get(name).update(change).state);
+    else if (state !== undefined) this.states.set(name, state.update(change).state);
   }
 
   // Shows a line, with the cursor in it.
+  /** @param {string} name @param {number} line */
   goTo(name, line) {
     if (!this.states.has(name)) return;
     if (name !== this.name) this.show(name);
@@ -232,12 +280,15 @@ export class Editor {
     this.view.focus();
   }
 
+  /** @param {string} name @param {string} text */
   #state(name, text) {
     return EditorState.create({ doc: text, extensions: this.#extensions(name) });
   }
 
+  /** @param {string} name @returns {import("./vendor/codemirror.js").Extension} */
   #extensions(name) {
     const isPython = /\.pyi?$/.test(name);
+    /** @type {Record<string, string>} */
     const attributes = { "aria-label": name ? this.label(name) : t("Editor"), spellcheck: "false", tabindex: "0" };
     if (this.describedBy) attributes["aria-describedby"] = this.describedBy;
     return [
@@ -291,19 +342,20 @@ export class Editor {
         if (!update.docChanged) return;
         this.#follow(update);
         if (update.transactions.some((change) => change.annotation(external))) return;
-        this.onChange(this.name, update.state.doc.toString());
+        if (this.name !== null) this.onChange(this.name, update.state.doc.toString());
       }),
     ];
   }
 
   // The names of the box come from the server; those that the file itself makes are known here.
   // The server counts code points, and the editor UTF-16 units.
+  /** @param {import("./vendor/codemirror.js").CompletionContext} context */
   async #complete(context) {
     const before = context.matchBefore(/[\w.]+$/);
     if (!context.explicit && (before === null || !/[A-Za-z_]\w*\.\w*$|\w{2}$/.test(before.text))) return null;
     const code = context.state.doc.toString();
     const cursor = [...code.slice(0, context.pos)].length;
-    const found = await this.complete({ code, cursor });
+    const found = (await this.complete?.({ code, cursor })) ?? null;
     if (found === null || context.aborted || found.matches.length === 0) return null;
     const from = [...code].slice(0, found.start).join("").length;
     return { from, options: found.matches.map((label) => ({ label })), validFor: /^\w*$/ };

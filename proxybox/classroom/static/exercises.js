@@ -1,13 +1,14 @@
 // The list of exercises with one's progress, and the text of the one that is open.
 
-import { get, send } from "./lib/api.js";
+import { Problem, get, send } from "./lib/api.js";
 import { announce, byId, make, setTrusted, tabs } from "./lib/dom.js";
 import * as local from "./lib/local.js";
 import { number, t, when } from "./lib/words.js";
 import { complain } from "./notices.js";
-import { on, page, tell } from "./page.js";
+import { exercise as opened, on, page, tell } from "./page.js";
 
-let showTab = null;
+/** @type {(panel: string) => void} */
+let showTab = () => {};
 let asked = 0;
 let loading = 0;
 
@@ -17,6 +18,7 @@ export function isLoading() {
 }
 
 // The answer of the server, or the one of last time where it cannot be reached.
+/** @param {string} path @returns {Promise<any>} */
 export async function answer(path) {
   const seat = page.me?.seat.id ?? "";
   try {
@@ -24,7 +26,7 @@ export async function answer(path) {
     await local.keep("answers", { key: path, seat: path === "/api/me" ? told.seat.id : seat, told });
     return told;
   } catch (problem) {
-    if (!problem.passes) throw problem;
+    if (!(problem instanceof Problem && problem.passes)) throw problem;
     const kept = await local.read("answers", path);
     if (kept === undefined || (seat && kept.seat !== seat)) throw problem;
     return kept.told;
@@ -33,6 +35,7 @@ export async function answer(path) {
 
 // Opens an exercise. The one before stays as it is: its changes are sent on their own. One that is open already is loaded
 // anew, and what is being typed stays.
+/** @param {string} id */
 export async function open(id, { focus = false } = {}) {
   const turn = (asked += 1);
   loading += 1;
@@ -44,14 +47,14 @@ export async function open(id, { focus = false } = {}) {
   }
 }
 
+/** @param {string} id @param {number} turn @param {boolean} focus */
 async function load(id, turn, focus) {
+  /** @type {import("types").Exercise} */
   let exercise;
   try {
     // An answer that is older than what was saved meanwhile is not what one has.
-    for (let tries = 0; tries < 3; tries += 1) {
-      exercise = await answer(path(id));
-      if (exercise.version >= page.drafts.base(id)) break;
-    }
+    exercise = await answer(path(id));
+    for (let tries = 1; tries < 3 && exercise.version < page.drafts.base(id); tries += 1) exercise = await answer(path(id));
   } catch (problem) {
     complain(problem);
     return false;
@@ -69,6 +72,7 @@ async function load(id, turn, focus) {
 }
 
 // What was saved is also what one finds without a connection.
+/** @param {string} id @param {{version: number}} answer @param {import("./lib/drafts.js").Files} files */
 export async function saved(id, { version }, files) {
   const kept = await local.read("answers", path(id));
   if (kept === undefined || kept.seat !== page.me.seat.id || kept.told.version > version) return;
@@ -80,12 +84,13 @@ export async function saved(id, { version }, files) {
   await local.keep("answers", kept);
 }
 
-export function path(id = page.exercise.id) {
+export function path(id = opened().id) {
   return `/api/exercises/${encodeURIComponent(id)}`;
 }
 
+/** @param {{focus: boolean, again: boolean}} how */
 function drawText({ focus, again }) {
-  const { exercise } = page;
+  const exercise = opened();
   byId("title").textContent = exercise.title;
   document.title = `${exercise.title} · ${page.me.course.title}`;
   setTrusted(byId("text"), exercise.text_html);
@@ -98,7 +103,7 @@ function drawText({ focus, again }) {
 }
 
 function drawFacts() {
-  const { exercise } = page;
+  const exercise = opened();
   const facts = [];
   if (exercise.handed_in) facts.push(t("Handed in {time}", { time: when(exercise.handed_in.at) }));
   if (exercise.deadline) facts.push(t("Due {time}", { time: when(exercise.deadline) }));
@@ -109,6 +114,7 @@ function drawFacts() {
 }
 
 // Tests that have passed, of all.
+/** @param {{passed: number, total: number}} score */
 function ofAll({ passed, total }) {
   return `${number(passed)}/${number(total)}`;
 }
@@ -125,7 +131,7 @@ function drawList() {
     else if (now) facts.push(t("{passed} of {total} tests", { passed: number(now.passed), total: number(now.total) }));
     if (each.deadline) facts.push(t("due {time}", { time: when(each.deadline) }));
     if (each.id === pushed) facts.push(t("chosen by the teacher"));
-    const state = handed || (done?.total && done.passed === done.total) ? "done" : done?.passed ? "begun" : "new";
+    const state = handed || (done && done.total > 0 && done.passed === done.total) ? "done" : done?.passed ? "begun" : "new";
     return make(
       "li",
       {},
@@ -150,13 +156,15 @@ function drawList() {
   byId("next").disabled = at < 0 || at >= course.exercises.length - 1;
 }
 
+/** @param {number} by */
 function step(by) {
   const { exercises } = page.me.course;
-  const to = exercises[exercises.findIndex((each) => each.id === page.exercise.id) + by];
+  const to = exercises[exercises.findIndex((each) => each.id === opened().id) + by];
   if (to) open(to.id, { focus: true });
 }
 
 // What is known of one exercise in the list has changed.
+/** @param {string} id @param {Partial<import("types").Listed>} facts */
 function know(id, facts) {
   const row = page.me.course.exercises.find((each) => each.id === id);
   if (row) Object.assign(row, facts);
@@ -164,7 +172,7 @@ function know(id, facts) {
 }
 
 export function start() {
-  showTab = tabs(document.querySelector(".guide .tabs"));
+  showTab = tabs(/** @type {HTMLElement} */ (document.querySelector(".guide .tabs")));
   byId("previous").addEventListener("click", () => step(-1));
   byId("next").addEventListener("click", () => step(1));
   on("exercise", drawText);
@@ -179,7 +187,7 @@ export function start() {
   on("handed-in", ({ exercise, handed_in }) => {
     know(exercise, { handed_in });
     if (page.exercise?.id !== exercise) return;
-    page.exercise.handed_in = handed_in;
+    opened().handed_in = handed_in;
     drawFacts();
   });
 }

@@ -1,11 +1,11 @@
 // The files of the open exercise: their tabs, new ones, other names, and what comes from elsewhere.
 
 import { get, send } from "./lib/api.js";
-import { announce, arrows, ask, byId, make } from "./lib/dom.js";
+import { announce, arrows, ask, byId, closest, make } from "./lib/dom.js";
 import { t, when } from "./lib/words.js";
 import { path } from "./exercises.js";
 import { complain, notice } from "./notices.js";
-import { isHeld, on, page } from "./page.js";
+import { exercise as opened, isHeld, on, page } from "./page.js";
 
 const PLAIN = /^[\p{L}\p{N}_][\p{L}\p{N}_ .+-]{0,63}$/u; // one part of a path; the server decides
 const MOST = 50;
@@ -14,23 +14,28 @@ export function names() {
   return page.editor.names;
 }
 
+/** @param {string} name */
 function isFixed(name) {
-  return page.exercise.read_only?.includes(name);
+  return opened().read_only?.includes(name) ?? false;
 }
 
 // Saves what somebody typed.
+/** @param {string} name @param {string | null} text */
 export function changed(name, text) {
-  page.drafts.change(page.exercise.id, name, text);
+  page.drafts.change(opened().id, name, text);
 }
 
 // PUT, for the drafts.
+/** @param {string} exercise @param {import("./lib/drafts.js").Save} body @param {boolean} last */
 export function put(exercise, body, last) {
   return send("PUT", `${path(exercise)}/files`, body, { keepalive: last, timeout: 10_000 });
 }
 
 // What the server has, and over it what it does not have yet.
+/** @param {{again: boolean, isBehind: boolean}} how */
 function load({ again, isBehind }) {
-  const { exercise, editor, drafts } = page;
+  const { editor, drafts } = page;
+  const exercise = opened();
   const files = { ...exercise.files };
   for (const [name, text] of Object.entries(drafts.unsent(exercise.id))) {
     if (text === null) delete files[name];
@@ -45,19 +50,23 @@ function load({ again, isBehind }) {
   draw();
 }
 
+/** @param {Record<string, string>} files @returns {Record<string, string>} */
 function inOrder(files) {
-  const main = page.exercise.file;
-  const sorted = Object.keys(files).sort((one, other) => (other === main) - (one === main) || one.localeCompare(other));
+  const main = opened().file;
+  const sorted = Object.keys(files).sort(
+    (one, other) => Number(other === main) - Number(one === main) || one.localeCompare(other),
+  );
   return Object.fromEntries(sorted.map((name) => [name, files[name]]));
 }
 
 // The files as they are now elsewhere: another tab or device has saved, or an older version was brought back.
+/** @param {Record<string, string>} files */
 export function replace(files) {
   const { editor } = page;
   const shown = editor.name;
   for (const name of editor.names) if (!(name in files)) editor.remove(name);
   for (const [name, text] of Object.entries(inOrder(files))) editor.set(name, text);
-  if (shown in files && editor.name !== shown) editor.show(shown);
+  if (shown !== null && shown in files && editor.name !== shown) editor.show(shown);
   if (editor.name === null && editor.names.length > 0) editor.show(editor.names[0]);
   draw();
 }
@@ -79,23 +88,25 @@ function draw() {
     }),
   );
   byId("files").replaceChildren(...tabs);
-  const at = editor.names.indexOf(editor.name);
+  const at = editor.name === null ? -1 : editor.names.indexOf(editor.name);
   if (at >= 0) byId("editor").setAttribute("aria-labelledby", `file-${at}`);
   const held = isHeld();
   byId("add-file").disabled = held || editor.names.length >= MOST;
   byId("rename-file").disabled = byId("delete-file").disabled =
-    held || isFixed(editor.name) || editor.name === page.exercise.file;
+    held || editor.name === null || isFixed(editor.name) || editor.name === opened().file;
 }
 
+/** @param {string} name */
 export function show(name, { focus = true } = {}) {
   page.editor.show(name);
   draw();
-  if (focus) byId("files").querySelector('[aria-selected="true"]')?.focus();
+  if (focus) /** @type {HTMLElement | null} */ (byId("files").querySelector('[aria-selected="true"]'))?.focus();
 }
 
 // A name that no file has yet: "notes.py", "notes_2.py", ...
+/** @param {string} wanted */
 export function freeName(wanted) {
-  const [, stem, ending] = wanted.match(/^(.*?)(\.[^.]*)?$/);
+  const [, stem, ending] = wanted.match(/^(.*?)(\.[^.]*)?$/) ?? ["", wanted];
   for (let i = 1; ; i += 1) {
     const name = i === 1 ? wanted : `${stem}_${i}${ending ?? ""}`;
     if (!names().includes(name)) return name;
@@ -103,6 +114,7 @@ export function freeName(wanted) {
 }
 
 // A new file, saved and shown.
+/** @param {string} name */
 export function add(name, text = "") {
   page.editor.add(name, text);
   changed(name, text);
@@ -110,6 +122,7 @@ export function add(name, text = "") {
   page.editor.focus();
 }
 
+/** @param {string} title @param {string} value @param {string} yes */
 async function askName(title, value, yes) {
   const field = make("input", {
     id: "file-name",
@@ -130,7 +143,7 @@ async function askName(title, value, yes) {
     });
     return null;
   }
-  if (names().includes(name) || page.exercise.others?.includes(name)) {
+  if (names().includes(name) || opened().others?.includes(name)) {
     notice(t("There is a file {name} already.", { name }), { kind: "bad" });
     return null;
   }
@@ -145,7 +158,7 @@ async function addFile() {
 async function rename() {
   const { editor } = page;
   const old = editor.name;
-  if (byId("rename-file").disabled) return;
+  if (byId("rename-file").disabled || old === null) return;
   const name = await askName(t("Rename {name}", { name: old }), old, t("Rename"));
   if (name === null) return;
   const text = editor.text(old);
@@ -160,7 +173,7 @@ async function rename() {
 async function remove() {
   const { editor } = page;
   const { name } = editor;
-  if (byId("delete-file").disabled) return;
+  if (byId("delete-file").disabled || name === null) return;
   const text = make("p", { text: t("It stays in Versions, from where it can be brought back.") });
   if (
     !(await ask({
@@ -179,6 +192,7 @@ async function remove() {
 }
 
 // Another page had saved meanwhile: what stands there is a version of its own.
+/** @param {{at: number}} other */
 export function tellConflict({ at }) {
   notice(
     t("Also changed on another page: this is now the latest. The other one is in Versions: {time}, saved on another page.", {
@@ -189,15 +203,16 @@ export function tellConflict({ at }) {
 }
 
 // Another page of this student has saved: shown here, where nothing is unsaved. over: the version that it did not know.
+/** @param {{exercise: string, client: string, over?: {version: number, at: number}}} saved */
 export async function savedElsewhere({ exercise, client, over }) {
   if (client === page.drafts.client || page.exercise?.id !== exercise || !page.drafts.isClean(exercise)) return;
   const isOurs = over?.version === page.drafts.base(exercise);
   const told = await get(path(exercise)).catch(complain);
   if (!told || page.exercise?.id !== exercise || !page.drafts.isClean(exercise)) return;
   page.drafts.setBase(exercise, told.version);
-  page.exercise.files = told.files;
+  opened().files = told.files;
   replace(told.files);
-  if (isOurs)
+  if (over && isOurs)
     notice(
       t("Changed on another page: that is now the latest. What stood here is in Versions: {time}, saved on another page.", {
         time: when(over.at),
@@ -209,13 +224,13 @@ export async function savedElsewhere({ exercise, client, over }) {
 export function start() {
   const list = byId("files");
   list.addEventListener("click", (event) => {
-    const tab = event.target.closest('[role="tab"]');
-    if (tab) show(tab.dataset.name);
+    const tab = closest(event, '[role="tab"]');
+    if (tab?.dataset.name) show(tab.dataset.name);
   });
   arrows(
     list,
-    () => [...list.children],
-    (tab) => show(tab.dataset.name),
+    () => [.../** @type {HTMLCollectionOf<HTMLElement>} */ (list.children)],
+    (tab) => show(tab.dataset.name ?? ""),
   );
   list.addEventListener("keydown", (event) => {
     if (event.key === "F2") rename();
@@ -226,7 +241,7 @@ export function start() {
   byId("delete-file").addEventListener("click", remove);
   byId("download").addEventListener("click", async () => {
     try {
-      await page.drafts.flush(page.exercise.id);
+      await page.drafts.flush(opened().id);
       make("a", { href: `${path()}/download`, download: true }).click();
     } catch (problem) {
       complain(problem);

@@ -5,8 +5,9 @@ import { announce, byId, make, setTrusted } from "./lib/dom.js";
 import { number, t } from "./lib/words.js";
 import { path } from "./exercises.js";
 import { complain } from "./notices.js";
-import { on, page } from "./page.js";
+import { exercise as openExercise, on, page } from "./page.js";
 
+/** @param {string} html */
 function item(html) {
   const row = make("li", { class: "prose" });
   setTrusted(row, html, { top: 4 });
@@ -14,7 +15,7 @@ function item(html) {
 }
 
 function draw() {
-  const { total, shown } = page.exercise.hints;
+  const { total, shown } = openExercise().hints;
   byId("hints").hidden = total === 0;
   byId("hints-list").replaceChildren(...shown.map(item));
   const button = byId("hint");
@@ -26,7 +27,7 @@ function draw() {
 }
 
 async function next() {
-  const { exercise } = page;
+  const exercise = openExercise();
   const button = byId("hint");
   button.disabled = true;
   try {
@@ -36,8 +37,9 @@ async function next() {
     if (page.exercise !== exercise) return;
     draw();
     const row = byId("hints-list").lastElementChild;
+    if (!(row instanceof HTMLElement)) return;
     row.scrollIntoView({ block: "nearest" });
-    announce(row.textContent);
+    announce(row.textContent ?? "");
     if (button.hidden) {
       row.tabIndex = -1;
       row.focus();

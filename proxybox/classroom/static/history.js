@@ -7,8 +7,9 @@ import { n, t, when } from "./lib/words.js";
 import { path } from "./exercises.js";
 import { changed, replace } from "./files.js";
 import { complain, notice } from "./notices.js";
-import { isHeld, page } from "./page.js";
+import { exercise, isHeld, page } from "./page.js";
 
+/** @returns {Record<string, string>} */
 const WHY = () => ({
   saved: t("saved"),
   run: t("run"),
@@ -18,12 +19,13 @@ const WHY = () => ({
 });
 const AROUND = 3; // lines that are shown around a change
 
+/** @type {import("types").Text | null} */
 let chosen = null; // {version, at, files}
 
 async function open() {
   const dialog = byId("history");
   try {
-    await page.drafts.flush(page.exercise.id).catch(() => {});
+    await page.drafts.flush(exercise().id).catch(() => {});
     const { versions } = await get(`${path()}/versions`);
     byId("history-list").replaceChildren(...versions.map(row));
   } catch (problem) {
@@ -39,8 +41,10 @@ async function open() {
   (buttons[1] ?? buttons[0])?.click();
 }
 
+/** @param {import("types").Version} version */
 function row({ version, at, why, size }) {
   const reason = version === 0 ? WHY().starter : (WHY()[why] ?? why);
+  /** @type {HTMLButtonElement} */
   const button = make(
     "button",
     { type: "button", class: "version", on: { click: () => choose(version, button) } },
@@ -53,6 +57,7 @@ function row({ version, at, why, size }) {
   return make("li", {}, button);
 }
 
+/** @param {number} version @param {HTMLButtonElement} button */
 async function choose(version, button) {
   for (const each of byId("history-list").querySelectorAll("button")) each.removeAttribute("aria-current");
   button.setAttribute("aria-current", "true");
@@ -69,11 +74,14 @@ async function choose(version, button) {
 
 function draw() {
   if (chosen === null) return;
+  const { files } = chosen;
   const view = byId("history-view").value;
   const now = page.editor.files;
-  const names = [...new Set([...Object.keys(chosen.files), ...Object.keys(now)])];
+  const names = [...new Set([...Object.keys(files), ...Object.keys(now)])];
   const parts = names.flatMap((name) => {
-    const before = chosen.files[name];
+    /** @type {string | undefined} */
+    const before = files[name];
+    /** @type {string | undefined} */
     const after = now[name];
     if (view === "text")
       return before === undefined ? [] : [make("h3", { text: name }), make("pre", { class: "code", text: before })];
@@ -85,16 +93,19 @@ function draw() {
   byId("history-shown").replaceChildren(...parts);
 }
 
+/** @type {Record<string, string>} */
 const SIGNS = { same: " ", gone: "−", new: "+" };
 
+/** @param {string} kind @param {number} [number] @param {string} [text] */
 function cell(kind, number, text) {
   return [
-    make("td", { class: "number", text: number ?? "" }),
+    make("td", { class: "number", text: number === undefined ? "" : String(number) }),
     make("td", { class: `code ${kind}` }, make("span", { class: "sign", text: SIGNS[kind] ?? " " }), text ?? ""),
   ];
 }
 
 // Only what has changed, with some lines around it.
+/** @param {import("./lib/diff.js").Line[]} rows */
 function changes(rows) {
   const near = rows.map((_, i) =>
     rows.slice(Math.max(0, i - AROUND), i + AROUND + 1).some((row) => row.kind !== "same"),
@@ -113,6 +124,7 @@ function changes(rows) {
 }
 
 // Then at the left, now at the right.
+/** @param {import("./lib/diff.js").Line[]} rows */
 function sides(rows) {
   const body = make("tbody");
   for (let i = 0; i < rows.length;) {
@@ -123,6 +135,7 @@ function sides(rows) {
       i += 1;
       continue;
     }
+    /** @type {import("./lib/diff.js").Line[][]} */
     const [gone, fresh] = [[], []];
     for (; i < rows.length && rows[i].kind !== "same"; i += 1) (rows[i].kind === "gone" ? gone : fresh).push(rows[i]);
     for (let j = 0; j < Math.max(gone.length, fresh.length); j += 1) {
@@ -147,7 +160,8 @@ function sides(rows) {
 
 function restore() {
   const now = page.editor.files;
-  const fixed = new Set(page.exercise.read_only);
+  if (chosen === null) return;
+  const fixed = new Set(exercise().read_only);
   const files = { ...chosen.files };
   for (const name of fixed) if (name in now) files[name] = now[name];
   for (const [name, text] of Object.entries(files)) if (now[name] !== text) changed(name, text);

@@ -1,16 +1,18 @@
 // The line in which a program's input is typed. It is there while the program waits for it.
 
-import { send } from "./lib/api.js";
+import { Problem, send } from "./lib/api.js";
 import { announce, byId } from "./lib/dom.js";
 import { t } from "./lib/words.js";
 import { complain } from "./notices.js";
 
 export class InputLine {
   // id: of the form; its field is `${id}-text`, its button that ends the input `${id}-end`. terminal: where it is shown.
+  /** @param {"input" | "prompt-input"} id @param {import("./lib/terminal.js").Terminal} terminal */
   constructor(id, terminal) {
     this.form = byId(id);
     this.field = byId(`${id}-text`);
     this.terminal = terminal;
+    /** @type {string | null} */
     this.run = null;
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -25,6 +27,7 @@ export class InputLine {
   }
 
   // The program asks. focus: the field gets it.
+  /** @param {string} run @param {{focus: boolean}} options */
   open(run, { focus }) {
     this.run = run;
     this.form.hidden = false;
@@ -40,6 +43,7 @@ export class InputLine {
     return hadFocus;
   }
 
+  /** @param {string} text */
   async #send(text) {
     const { run } = this;
     if (run === null) return;
@@ -50,7 +54,7 @@ export class InputLine {
       await send("POST", "/api/input", { run, text });
     } catch (problem) {
       complain(problem);
-      if (!problem.passes) return;
+      if (!(problem instanceof Problem && problem.passes)) return;
       this.open(run, { focus: true });
       this.field.value = value;
     }

@@ -9,34 +9,38 @@ const problem = byId("problem");
 const { home } = document.body.dataset;
 const isFramed = home !== "/" && window !== window.top; // within a page of another site
 
+/** @param {string} text */
 function tell(text) {
   problem.textContent = text;
   problem.hidden = text === "";
 }
 
 // Sends a form's fields, and goes to the student's page when there is a seat.
+/** @param {HTMLFormElement} form @param {string} path */
 function sends(form, path) {
+  const button = /** @type {HTMLButtonElement} */ (form.querySelector("button"));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const fields = [...form.querySelectorAll("input")];
     for (const field of fields) field.removeAttribute("aria-invalid");
     const empty = fields.find((field) => field.value.trim() === "");
     if (empty) {
-      complain(empty, t("Please fill in: {field}", { field: empty.labels[0].textContent }));
+      complain(empty, t("Please fill in: {field}", { field: empty.labels?.[0]?.textContent ?? empty.name }));
       return;
     }
     tell("");
-    const button = form.querySelector("button");
     button.disabled = true;
     try {
       const told = Object.fromEntries(fields.map((field) => [field.name, field.value.trim()]));
       await send("POST", path, isFramed ? { ...told, framed: true } : told);
-      location.assign(home);
-    } catch (reason) {
-      const named = fields.find((field) => reason.errors?.some((error) => error.loc?.includes(field.name)));
-      const text = reason.errors?.length ? reason.errors.map((error) => error.msg).join(" ") : reason.message;
+      location.assign(home ?? "/");
+    } catch (error) {
+      const reason = /** @type {import("./lib/api.js").Problem} */ (error);
+      const errors = /** @type {{loc?: unknown[], msg: string}[]} */ (reason.errors ?? []);
+      const named = fields.find((field) => errors.some((each) => each.loc?.includes(field.name)));
+      const text = errors.length ? errors.map((each) => each.msg).join(" ") : reason.message;
       complain(
-        named ?? fields.at(-1),
+        named ?? fields[fields.length - 1],
         reason.retryAfter ? `${text} ${t("Try again in {seconds} s.", { seconds: reason.retryAfter })}` : text,
       );
       if (reason.status === 409) byId("again").open = true;
@@ -46,6 +50,7 @@ function sends(form, path) {
   });
 }
 
+/** @param {HTMLInputElement} field @param {string} text */
 function complain(field, text) {
   tell(text);
   field.setAttribute("aria-invalid", "true");

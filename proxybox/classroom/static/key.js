@@ -8,16 +8,18 @@ const form = byId("key-form");
 const input = byId("key");
 const said = byId("key-problem");
 
+/** @param {string} key */
 async function enter(key) {
+  const button = /** @type {HTMLButtonElement} */ (form.querySelector("button"));
   said.hidden = true;
-  form.querySelector("button").disabled = true;
+  button.disabled = true;
   try {
     await send("POST", "/api/teacher/login", { key });
     location.replace("/teacher");
   } catch (error) {
-    said.textContent = error.message;
+    said.textContent = error instanceof Error ? error.message : String(error);
     said.hidden = false;
-    form.querySelector("button").disabled = false;
+    button.disabled = false;
     input.select();
   }
 }

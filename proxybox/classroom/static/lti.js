@@ -1,3 +1,3 @@
 // Pages for learning platforms: what was chosen goes back to the platform by itself.
 
-document.getElementById("answer")?.submit();
+/** @type {HTMLFormElement | null} */ (document.getElementById("answer"))?.submit();

@@ -1,12 +1,12 @@
 // The menu: another device, help, leaving. Menus close as one expects.
 
 import { send } from "./lib/api.js";
-import { ask, byId, make } from "./lib/dom.js";
+import { ask, byId, closest, make } from "./lib/dom.js";
 import * as local from "./lib/local.js";
 import { languageChoice, themeChoice } from "./lib/theme.js";
 import { t } from "./lib/words.js";
 import { complain } from "./notices.js";
-import { on, page } from "./page.js";
+import { exercise, on, page } from "./page.js";
 
 function help() {
   byId("menu").open = false;
@@ -29,7 +29,7 @@ async function leave() {
       code: page.me.seat.personal,
     }),
   ];
-  const unsent = await page.drafts.flush(page.exercise.id).then(
+  const unsent = await page.drafts.flush(exercise().id).then(
     () => false,
     () => true,
   );
@@ -43,7 +43,7 @@ async function leave() {
     return;
   }
   await forget();
-  location.assign(document.body.dataset.home);
+  location.assign(document.body.dataset.home ?? "/");
 }
 
 // Nothing of this seat stays in the browser.
@@ -73,21 +73,22 @@ export function start() {
       if (!document.querySelector("dialog[open]")) help();
     }
     if (event.key !== "Escape") return;
-    const menu = event.target.closest?.(".menu[open]");
-    if (menu) {
+    const menu = closest(event, ".menu[open]");
+    if (menu instanceof HTMLDetailsElement) {
       menu.open = false;
-      menu.querySelector("summary").focus();
+      menu.querySelector("summary")?.focus();
     }
   });
+  const menus = /** @type {NodeListOf<HTMLDetailsElement>} */ (document.querySelectorAll(".menu"));
   document.addEventListener("click", (event) => {
-    for (const menu of document.querySelectorAll(".menu[open]")) {
-      const within = menu.contains(event.target);
-      if (!within || event.target.closest(".sheet button")) menu.open = false;
+    for (const menu of menus) {
+      const within = event.target instanceof Node && menu.contains(event.target);
+      if (menu.open && (!within || closest(event, ".sheet button"))) menu.open = false;
     }
   });
-  for (const menu of document.querySelectorAll(".menu")) {
+  for (const menu of menus) {
     menu.addEventListener("focusout", (event) => {
-      if (event.relatedTarget !== null && !menu.contains(event.relatedTarget)) menu.open = false;
+      if (event.relatedTarget instanceof Node && !menu.contains(event.relatedTarget)) menu.open = false;
     });
   }
 }

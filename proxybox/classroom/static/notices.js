@@ -7,9 +7,14 @@ const MOST = 4;
 const WHILE = 12_000; // ms; faults stay until they are closed
 
 // action: {text, run}. stays: until it is closed.
+/**
+ * @param {string} text
+ * @param {{action?: {text: string, run: () => unknown} | null, stays?: boolean, kind?: string}} options
+ */
 export function notice(text, { action = null, stays = false, kind = "" } = {}) {
   const box = byId("notices");
   const close = () => card.remove();
+  /** @type {HTMLElement} */
   const card = make(
     "div",
     { class: `notice ${kind}` },
@@ -34,14 +39,15 @@ export function notice(text, { action = null, stays = false, kind = "" } = {}) {
     }),
   );
   box.append(card);
-  while (box.children.length > MOST) box.firstElementChild.remove();
+  while (box.children.length > MOST) box.firstElementChild?.remove();
   if (!stays && !action && kind !== "bad") setTimeout(close, WHILE);
   return close;
 }
 
 // Why something was not done.
+/** @param {any} problem what was caught */
 export function complain(problem) {
-  notice(problem.errors?.length ? problem.errors.map((error) => error.msg).join(" ") : problem.message, {
+  notice(problem.errors?.length ? problem.errors.map((/** @type {{msg: string}} */ error) => error.msg).join(" ") : problem.message, {
     kind: "bad",
   });
 }

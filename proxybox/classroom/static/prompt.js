@@ -8,14 +8,17 @@ import { t } from "./lib/words.js";
 const MOST = 200;
 const ROWS = 8;
 
+/** @type {string[]} */
 const entered = []; // what was entered before, the latest at the end
 let at = 0; // which of them is seen; entered.length: the new one
 let begun = ""; // the new one, while another is seen
 
+/** @param {HTMLTextAreaElement} field */
 function fit(field) {
   field.rows = Math.min(ROWS, field.value.split("\n").length);
 }
 
+/** @param {HTMLTextAreaElement} field @param {number} to */
 function recall(field, to) {
   if (at === entered.length) begun = field.value;
   at = to;
@@ -24,6 +27,7 @@ function recall(field, to) {
   field.setSelectionRange(field.value.length, field.value.length);
 }
 
+/** @param {HTMLTextAreaElement} field */
 async function enter(field) {
   const code = field.value;
   if (code.trim() === "") return;

@@ -1,6 +1,6 @@
 // What runs: the program, its tests, or a statement of the prompt. One thing at a time; its events come by the stream.
 
-import { send } from "./lib/api.js";
+import { Problem, send } from "./lib/api.js";
 import { announce, byId, make, tabs } from "./lib/dom.js";
 import { endOf } from "./lib/ends.js";
 import * as local from "./lib/local.js";
@@ -9,32 +9,43 @@ import { number, t } from "./lib/words.js";
 import { path } from "./exercises.js";
 import { InputLine } from "./inputline.js";
 import { complain, notice } from "./notices.js";
-import { isHeld, on, page } from "./page.js";
+import { exercise, isHeld, on, page } from "./page.js";
 
-const places = {}; // kind of run -> {terminal, input}
-let current = null; // {run: id | null, kind, exercise, stops, asked: this page began it, at}
-let ticking = null;
+/** @typedef {{terminal: Terminal, input: InputLine}} Place where a kind of run shows its output, and takes its input */
+/** @typedef {import("types").RunKind} Kind */
+/**
+ * asked: this page began it.
+ * @typedef {{run: string | null, kind: Kind, exercise: string, stops: number, asked: boolean, at: number}} Current
+ */
+
+const places = /** @type {{run: Place, repl: Place}} */ ({}); // set by start()
+/** @type {Current | null} */
+let current = null;
+/** @type {number | undefined} */
+let ticking;
 let typedAt = 0;
 
-export let showResult = null; // shows the panel of an id: "output-panel", "prompt-panel", "tests-panel"
+/** @type {(panel: string) => void} */
+export let showResult = () => {}; // shows the panel of an id: "output-panel", "prompt-panel", "tests-panel"
 
 export function isBusy() {
   return current !== null;
 }
 
+/** @param {Kind} kind */
 function place(kind) {
   return kind === "repl" ? places.repl : places.run;
 }
 
 function draw() {
   const held = isHeld() || page.exercise === null;
-  for (const id of ["run", "check"]) byId(id).disabled = held || isBusy();
+  byId("run").disabled = byId("check").disabled = held || isBusy();
   byId("hand-in").disabled = held;
   byId("stop").disabled = !isBusy();
-  byId("prompt").querySelector("button").disabled = held || isBusy();
+  /** @type {HTMLButtonElement} */ (byId("prompt").querySelector("button")).disabled = held || isBusy();
   document.body.classList.toggle("running", isBusy());
   let text = "";
-  if (isBusy()) {
+  if (current !== null) {
     const seconds = Math.floor((Date.now() - current.at) / 1000);
     if (current.stops > 0) text = t("Stopping …");
     else if (current.kind === "check") text = t("Testing …");
@@ -45,6 +56,7 @@ function draw() {
 }
 
 // since: when it began, by this browser's clock.
+/** @param {{run: string | null, kind: Kind, exercise: string, asked?: boolean}} what */
 function begin({ run: id, kind, exercise, asked = false }, since = Date.now()) {
   current = { run: id, kind, exercise, asked, stops: 0, at: since };
   clearInterval(ticking);
@@ -59,13 +71,14 @@ function end() {
 }
 
 // Sends what was typed, then has it run. `body` is sent besides what every request of this kind has.
+/** @param {Kind} kind @param {(exercise: string) => Promise<{run: string, version?: number}>} request */
 async function ask(kind, request) {
   if (isBusy()) {
     notice(t("Something runs already. Stop it first."));
     return false;
   }
   if (isHeld()) return false;
-  const { id } = page.exercise;
+  const { id } = exercise();
   begin({ run: null, kind, exercise: id, asked: true });
   try {
     await page.drafts.flush(id);
@@ -76,7 +89,7 @@ async function ask(kind, request) {
     return true;
   } catch (problem) {
     if (current?.run === null) end();
-    if (problem.status === 0)
+    if (problem instanceof Problem && problem.status === 0)
       notice(t("Not connected: your program can run when the connection is back. Your code is kept."), { kind: "bad" });
     else complain(problem);
     return false;
@@ -85,7 +98,7 @@ async function ask(kind, request) {
 
 // The part of a request that saves; all was sent before.
 export function body() {
-  const { id } = page.exercise;
+  const { id } = exercise();
   return { client: page.drafts.client, base: page.drafts.base(id), save: local.newId(), files: {} };
 }
 
@@ -99,6 +112,7 @@ export function check() {
   return ask("check", (id) => send("POST", `${path(id)}/check`, body()));
 }
 
+/** @param {string} code */
 export function statement(code) {
   return ask("repl", (exercise) => send("POST", "/api/repl", { code, exercise }));
 }
@@ -108,15 +122,22 @@ export async function stop() {
   current.stops += 1;
   draw();
   if (current.stops > 1) announce(t("The program is ended."));
-  await send("POST", "/api/stop", { run: current.run }).catch((problem) => problem.status !== 404 && complain(problem));
+  await send("POST", "/api/stop", { run: current.run }).catch(
+    (problem) => problem.status !== 404 && complain(problem),
+  );
 }
 
 // --- events ---------------------------------------------------------------------------------------------------------
 
+/** @type {Set<string>} */
 const ended = new Set(); // runs that have ended, the latest ones
 
 // isShown: what was loaded contains the event already; it says only whether something runs.
+/** @typedef {(told: any, isShown: boolean) => void} Handler */
+
+/** @satisfies {Record<string, Handler>} */
 export const events = {
+  /** @param {import("types").RunBegun} told @param {boolean} isShown */
   run(told, isShown) {
     page.me.run = told;
     if (current?.run === null && current.kind === told.kind) current.run = told.run;
@@ -129,26 +150,37 @@ export const events = {
     }
     if (told.kind !== "check") shown = told;
   },
+  /** @param {{run: string, stream: string, text: string}} told @param {boolean} isShown */
   out: (told, isShown) => of(told, isShown, ({ terminal }) => terminal.write(told.stream, told.text)),
+  /** @param {{run: string, text: string}} told @param {boolean} isShown */
   given: (told, isShown) => of(told, isShown, ({ terminal }) => terminal.given(told.text)),
+  /** @param {{run: string, text: string}} told @param {boolean} isShown */
   value: (told, isShown) => of(told, isShown, ({ terminal }) => terminal.value(told.text)),
+  /**
+   * @param {{run: string, data: Record<string, string>, display_id?: string | null, update?: boolean}} told
+   * @param {boolean} isShown
+   */
   display: (told, isShown) =>
     of(told, isShown, ({ terminal }) => terminal.display(told.data, told.display_id, told.update)),
+  /** @param {{run: string, wait: boolean}} told @param {boolean} isShown */
   clear: (told, isShown) => of(told, isShown, ({ terminal }) => terminal.clear(told.wait)),
+  /** @param {{run: string}} told @param {boolean} isShown */
   input: (told, isShown) =>
     of(told, isShown, ({ input }) => {
       if (!replaying && current?.run !== told.run) return;
-      showResult(shown.kind === "repl" ? "prompt-panel" : "output-panel");
+      showResult(shown?.kind === "repl" ? "prompt-panel" : "output-panel");
       input.open(told.run, {
-        focus: !replaying && current.asked && typedAt < current.at && !document.querySelector("dialog[open]"),
+        focus: !replaying && current !== null && current.asked && typedAt < current.at && !document.querySelector("dialog[open]"),
       });
     }),
+  /** @param {import("types").Finished} told @param {boolean} isShown */
   finished(told, isShown) {
     page.me.run = null;
     ended.add(told.run);
-    if (ended.size > 100) ended.delete(ended.values().next().value);
+    const [oldest] = ended;
+    if (ended.size > 100) ended.delete(oldest);
     const mine = current !== null && (current.run === told.run || (current.run === null && current.kind === told.kind));
-    const asked = mine && current.asked;
+    const asked = mine && current !== null && current.asked;
     if (mine) end();
     if (told.kind === "check" && ["cancelled", "overloaded", "internal_error", "crashed"].includes(told.status)) {
       notice(endOf(told));
@@ -160,14 +192,17 @@ export const events = {
   },
 };
 
+/** @type {import("types").RunBegun | null} */
 let shown = null; // the run whose output is shown: {run, kind, exercise}
 let replaying = false;
 
 // Does something with the place of a run, where that is what is shown.
+/** @param {{run: string}} told @param {boolean} isShown @param {(place: Place) => void} work */
 function of(told, isShown, work) {
-  if (!isShown && shown?.run === told.run) work(place(shown.kind));
+  if (!isShown && shown !== null && shown.run === told.run) work(place(shown.kind));
 }
 
+/** @param {import("types").Finished} told @param {Terminal} terminal @param {boolean} asked */
 function finish(told, terminal, asked) {
   const { status, error, hint, truncated, kind, seconds } = told;
   const isGood = status === "ok";
@@ -204,14 +239,15 @@ function finish(told, terminal, asked) {
   if (kind === "run" && isGood)
     lines.push(make("p", { class: "quiet", text: t("Finished after {seconds} s.", { seconds: number(seconds) }) }));
   if (lines.length > 0) terminal.add(make("div", { class: `end ${isGood || isStopped ? "good" : "bad"}` }, ...lines));
-  if (kind === "run" && line && !isGood && !isStopped) page.editor.mark(page.exercise.file, line, what);
+  if (kind === "run" && line && !isGood && !isStopped) page.editor.mark(exercise().file, line, what);
   if (!asked) return;
   const said = isGood || isStopped || !line ? what : `${what}, ${t("Line {line}", { line: number(line) })}`;
   announce(`${said} ${terminal.spoken}`);
 }
 
+/** @param {number} line */
 function goTo(line) {
-  page.editor.goTo(page.exercise.file, line);
+  page.editor.goTo(exercise().file, line);
 }
 
 // The output of what ran last in the exercise that was opened.
@@ -222,10 +258,11 @@ function replay() {
     each.input.close();
   }
   shown = null;
-  const told = page.exercise.output ?? [];
+  const told = exercise().output ?? [];
   byId("output-empty").hidden = told.some((each) => each.data.kind === "run");
   replaying = true;
   try {
+    /** @type {{run: string} | null} */
     let asks = null;
     for (const { event, data } of told) {
       if (event === "run") {
@@ -234,7 +271,7 @@ function replay() {
       } else if (event === "input") asks = data;
       else {
         if (event === "out" || event === "given" || event === "finished") asks = null;
-        if (event !== "finished") events[event]?.(data, false);
+        if (event !== "finished") /** @type {Record<string, Handler>} */ (events)[event]?.(data, false);
         else finish(data, place(data.kind).terminal, false);
       }
     }
@@ -245,11 +282,10 @@ function replay() {
 }
 
 export function start() {
-  places.run = { terminal: new Terminal(byId("output")) };
-  places.repl = { terminal: new Terminal(byId("prompt-output")) };
-  places.run.input = new InputLine("input", places.run.terminal);
-  places.repl.input = new InputLine("prompt-input", places.repl.terminal);
-  showResult = tabs(document.querySelector(".result .tabs"));
+  const [output, prompted] = [new Terminal(byId("output")), new Terminal(byId("prompt-output"))];
+  places.run = { terminal: output, input: new InputLine("input", output) };
+  places.repl = { terminal: prompted, input: new InputLine("prompt-input", prompted) };
+  showResult = tabs(/** @type {HTMLElement} */ (document.querySelector(".result .tabs")));
   byId("run").addEventListener("click", run);
   byId("check").addEventListener("click", check);
   byId("stop").addEventListener("click", stop);

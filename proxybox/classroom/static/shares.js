@@ -2,12 +2,14 @@
 
 import { byId, make, tabs } from "./lib/dom.js";
 import { number, t, when } from "./lib/words.js";
-import { Editor } from "./editor.js";
+import { Editor, nonce } from "./editor.js";
 import { add, freeName } from "./files.js";
 import { notice } from "./notices.js";
 import { isHeld, on, page } from "./page.js";
 
+/** @type {Editor | null} */
 let editor = null;
+/** @type {import("types").Share | null} */
 let shown = null;
 
 function draw() {
@@ -36,11 +38,12 @@ function draw() {
   count.textContent = number(shares.length);
 }
 
+/** @param {import("types").Share} share */
 function open(share) {
   shown = share;
   byId("share-title").textContent = share.title;
   editor ??= new Editor(byId("share-editor"), {
-    nonce: document.querySelector('meta[name="csp-nonce"]').content,
+    nonce: nonce(),
     label: (name) => t("{name}, to read only", { name }),
   });
   editor.setReadOnly(true);
@@ -64,12 +67,14 @@ function open(share) {
 
 function copy() {
   byId("share").close();
+  if (editor === null || editor.name === null) return;
   const name = freeName(`shared_${editor.name.replaceAll("/", "_")}`);
   add(name, editor.text(editor.name));
   notice(t("Copied into a new file: {name}", { name }));
 }
 
 export const events = {
+  /** @param {import("types").Share} share */
   share(share) {
     page.me.shares = [share, ...page.me.shares.filter((each) => each.id !== share.id)];
     draw();
@@ -77,6 +82,7 @@ export const events = {
       action: { text: t("Look at it"), run: () => open(share) },
     });
   },
+  /** @param {{id: string}} share */
   unshare({ id }) {
     page.me.shares = page.me.shares.filter((each) => each.id !== id);
     draw();
@@ -87,8 +93,8 @@ export const events = {
 export function start() {
   const list = byId("share-files");
   tabs(list, () => {
-    const name = list.querySelector('[aria-selected="true"]')?.dataset.name;
-    if (name) editor.show(name);
+    const tab = list.querySelector('[aria-selected="true"]');
+    if (tab instanceof HTMLElement && tab.dataset.name) editor?.show(tab.dataset.name);
     byId("share-editor").hidden = false;
   });
   byId("share-copy").addEventListener("click", copy);

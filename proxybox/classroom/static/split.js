@@ -12,6 +12,7 @@ const SIZES = [USUAL, 65, 20];
 let share = USUAL; // per cent that the output has
 let before = USUAL; // the same, when the edge was taken
 
+/** @param {number} value */
 function set(value) {
   share = Math.min(100 - LEAST, Math.max(LEAST, Math.round(value)));
   const { style } = byId("main");
@@ -30,8 +31,8 @@ function keep() {
 
 export function start() {
   const edge = byId("split");
-  const work = document.querySelector(".work");
-  const result = document.querySelector(".result");
+  const work = /** @type {HTMLElement} */ (document.querySelector(".work"));
+  const result = /** @type {HTMLElement} */ (document.querySelector(".result"));
   const beside = matchMedia("(min-width: 88rem)"); // as in student.css
   const turn = () => edge.setAttribute("aria-orientation", beside.matches ? "vertical" : "horizontal");
   beside.addEventListener("change", turn);
@@ -61,7 +62,8 @@ export function start() {
     keep();
   });
   edge.addEventListener("keydown", (event) => {
-    const to = {
+    /** @type {Record<string, number>} */
+    const places = {
       ArrowUp: share + STEP,
       ArrowLeft: share + STEP,
       ArrowDown: share - STEP,
@@ -69,7 +71,8 @@ export function start() {
       Home: 0,
       End: 100,
       Enter: USUAL,
-    }[event.key];
+    };
+    const to = places[event.key];
     if (to === undefined || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     set(to);

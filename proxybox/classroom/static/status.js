@@ -4,9 +4,12 @@ import { announce, byId } from "./lib/dom.js";
 import { t, when } from "./lib/words.js";
 import { isHeld, on, page, tell } from "./page.js";
 
+/** @type {import("./lib/drafts.js").DraftState} */
 let draft = { state: "saved", problem: null, at: null };
+/** @type {boolean | null} */
 let wasAway = null; // null: there was no connection yet
 
+/** @param {string} kind @param {string} text */
 function show(kind, text, title = "") {
   const element = byId("status");
   if (element.dataset.kind === kind && byId("status-text").textContent === text) return;
@@ -18,8 +21,10 @@ function show(kind, text, title = "") {
 function update() {
   const { state, problem, at } = draft;
   const away = state === "unsent" || !page.isConnected;
-  if (state === "refused") show("bad", t("Not saved: {why}", { why: problem.message }), problem.message);
-  else if (state === "unsent" || (!page.isConnected && state !== "saved")) {
+  if (state === "refused") {
+    const why = problem?.message ?? "";
+    show("bad", t("Not saved: {why}", { why }), why);
+  } else if (state === "unsent" || (!page.isConnected && state !== "saved")) {
     show("away", t("Not sent yet"), t("Your work is kept in this browser, and sent when the connection is back."));
   } else if (!page.isConnected)
     show("away", t("Not connected"), t("You can go on typing: it is kept in this browser."));
@@ -32,6 +37,7 @@ function update() {
   wasAway = away;
 }
 
+/** @param {import("./lib/drafts.js").DraftState} told */
 export function draftState(told) {
   draft = told;
   update();

@@ -7,17 +7,24 @@
 
 import { Feed, isCovered } from "./lib/feed.js";
 
+/** @typedef {import("types").StreamEvent} StreamEvent */
+
 const KEPT = 400; // events that a tab which opens later can still be given
 const PING = 15_000;
 const SILENT = 3 * PING; // a tab that answers no ping for so long is gone, or frozen: it is asked to hear again
 
+/** @type {Map<string, SharedFeed>} */
 const shared = new Map(); // url -> SharedFeed
 
 class SharedFeed {
+  /** @param {string} url @param {string | null} since */
   constructor(url, since) {
     this.url = url;
+    /** @type {Set<Tab>} */
     this.tabs = new Set();
+    /** @type {StreamEvent | null} */
     this.hello = null;
+    /** @type {StreamEvent[]} */
     this.kept = [];
     this.from = since; // everything after this id is in `kept`; null before the first hello of a stream that began now
     this.feed = new Feed(url, {
@@ -27,10 +34,12 @@ class SharedFeed {
     });
   }
 
+  /** @param {import("types").ToTab} message */
   #tell(message) {
     for (const tab of this.tabs) tab.port.postMessage(message);
   }
 
+  /** @param {StreamEvent} event */
   #arrived(event) {
     if (event.event === "hello") {
       this.hello = event;
@@ -40,11 +49,12 @@ class SharedFeed {
       this.from = this.hello?.data?.event ?? null;
     } else if (event.id !== null) {
       this.kept.push(event);
-      if (this.kept.length > KEPT) this.from = this.kept.shift().id;
+      if (this.kept.length > KEPT) this.from = this.kept.shift()?.id ?? null;
     }
     for (const tab of this.tabs) tab.give(event);
   }
 
+  /** @param {Tab} tab */
   add(tab) {
     this.tabs.add(tab);
     tab.port.postMessage({ say: "status", status: this.feed.status, answer: this.feed.answer });
@@ -54,6 +64,7 @@ class SharedFeed {
     else for (const event of this.kept) if (!isCovered(event.id, tab.since)) tab.give(event);
   }
 
+  /** @param {Tab} tab */
   remove(tab) {
     this.tabs.delete(tab);
     if (this.tabs.size > 0) return;
@@ -63,14 +74,18 @@ class SharedFeed {
 }
 
 class Tab {
+  /** @param {MessagePort} port */
   constructor(port) {
     this.port = port;
+    /** @type {SharedFeed | null} */
     this.feed = null;
+    /** @type {string | null} */
     this.since = null;
     this.heard = Date.now();
     port.onmessage = ({ data }) => this.#said(data);
   }
 
+  /** @param {StreamEvent} event */
   give({ id, event, data }) {
     this.port.postMessage({ say: "event", id, event, data });
   }
@@ -81,6 +96,7 @@ class Tab {
     tabs.delete(this);
   }
 
+  /** @param {import("types").FromTab} message */
   #said(message) {
     this.heard = Date.now();
     if (message.say === "hear") this.#hear(message);
@@ -89,6 +105,7 @@ class Tab {
     else if (message.say === "wake") this.feed.feed.wake();
   }
 
+  /** @param {{url: string, since: string | null}} what */
   #hear({ url, since }) {
     this.leave();
     tabs.add(this);
@@ -107,9 +124,10 @@ class Tab {
   }
 }
 
+/** @type {Set<Tab>} */
 const tabs = new Set();
 
-self.onconnect = ({ ports: [port] }) => {
+/** @type {SharedWorkerGlobalScope} */ (/** @type {unknown} */ (self)).onconnect = ({ ports: [port] }) => {
   new Tab(port);
   port.start();
 };

@@ -1,11 +1,11 @@
 // The student's page: it loads what there is, puts the parts together, and listens to the server.
 
-import { send } from "./lib/api.js";
+import { Problem, send } from "./lib/api.js";
 import { byId } from "./lib/dom.js";
 import { Drafts } from "./lib/drafts.js";
 import { subscribe } from "./lib/stream.js";
 import { t } from "./lib/words.js";
-import { Editor } from "./editor.js";
+import { Editor, nonce } from "./editor.js";
 import * as exercises from "./exercises.js";
 import * as files from "./files.js";
 import * as hand from "./hand.js";
@@ -13,7 +13,7 @@ import * as hints from "./hints.js";
 import * as versions from "./history.js";
 import * as menu from "./menu.js";
 import { complain, notice } from "./notices.js";
-import { on, page, tell } from "./page.js";
+import { exercise as opened, on, page, tell } from "./page.js";
 import * as prompt from "./prompt.js";
 import * as run from "./run.js";
 import * as shares from "./shares.js";
@@ -24,18 +24,21 @@ import * as tests from "./tests.js";
 const PAUSE = 3_000; // ms before the page tries again to load itself
 
 // Events of what runs, which came while an exercise is loaded.
+/** @type {[string, any, string | null][]} */
 const held = [];
 
 // Whether the output that was loaded contains an event. Ids are "boot-number".
+/** @param {string | null} id */
 function isShown(id) {
   const [boot, number] = String(id).split("-");
   const [loadedBoot, loaded] = String(page.exercise?.event).split("-");
   return boot === loadedBoot && Number(number) <= Number(loaded);
 }
 
+/** @param {string} name @param {any} data @param {string | null} id */
 function ofRun(name, data, id) {
   if (exercises.isLoading()) held.push([name, data, id]);
-  else run.events[name](data, isShown(id));
+  else /** @type {Record<string, run.Handler>} */ (run.events)[name](data, isShown(id));
 }
 
 async function loadMe() {
@@ -43,8 +46,9 @@ async function loadMe() {
     page.me = await exercises.answer("/api/me");
     return true;
   } catch (problem) {
-    if (problem.status === 401 || problem.status === 403) await gone();
-    else status.draftState({ state: "unsent", problem, at: null });
+    const known = problem instanceof Problem ? problem : null;
+    if (known?.status === 401 || known?.status === 403) await gone();
+    else status.draftState({ state: "unsent", problem: known, at: null });
     return false;
   }
 }
@@ -57,14 +61,14 @@ async function gone() {
 
 function makeEditor() {
   page.editor = new Editor(byId("editor"), {
-    nonce: document.querySelector('meta[name="csp-nonce"]').content,
+    nonce: nonce(),
     label: (name) => t("Code of {name}", { name }),
     describedBy: "editor-help",
     onChange: files.changed,
     onTooLong: (name) =>
       notice(t("{name} would become too long: a file may have 1,048,576 characters.", { name }), { kind: "bad" }),
     complete: ({ code, cursor }) =>
-      send("POST", "/api/complete", { exercise: page.exercise.id, code, cursor }, { timeout: 4_000 }).catch(() => null),
+      send("POST", "/api/complete", { exercise: opened().id, code, cursor }, { timeout: 4_000 }).catch(() => null),
     // Before the editor's own keys, which mean something else by them; the page listens to these.
     keys: [
       { key: "Mod-Enter", run: () => Boolean(run.run()) },
@@ -100,15 +104,23 @@ async function reload() {
   return page.me.event;
 }
 
+/** @param {string | null | undefined} id */
 async function openExercise(id) {
   const { course, pushed, seat } = page.me;
+  /** @param {string} wanted */
   const known = (wanted) => course.exercises.some((each) => each.id === wanted);
-  const wanted = [id, seat.exercise, pushed, course.exercises[0]?.id].find((each) => each && known(each));
+  const wanted = [id, seat.exercise, pushed, course.exercises.at(0)?.id].find((each) => each && known(each));
   if (wanted) await exercises.open(wanted);
 }
 
+/** @type {import("types").Handlers} */
 const handlers = {
-  ...Object.fromEntries(Object.keys(run.events).map((name) => [name, (data, { id }) => ofRun(name, data, id)])),
+  ...Object.fromEntries(
+    Object.keys(run.events).map((name) => [
+      name,
+      /** @type {import("types").Handlers[string]} */ ((data, { id }) => ofRun(name, data, id)),
+    ]),
+  ),
   ...tests.events,
   ...shares.events,
   saved: files.savedElsewhere,
@@ -117,20 +129,20 @@ const handlers = {
     tell("me");
     if (exercise === null || exercise === page.exercise?.id) return;
     const before = page.exercise;
-    exercises.open(exercise, { focus: true }).then((opened) => {
-      if (!opened) return;
-      const back = before && {
+    exercises.open(exercise, { focus: true }).then((isOpen) => {
+      if (!isOpen) return;
+      const back = before !== null && {
         text: t("Back to {title}", { title: before.title }),
         run: () => exercises.open(before.id, { focus: true }),
       };
-      notice(t("Your teacher has opened: {title}", { title: page.exercise.title }), { action: back });
+      notice(t("Your teacher has opened: {title}", { title: opened().title }), { action: back || null });
     });
   },
   // Exercises were mended: what is typed stays.
   async course({ changed }) {
     if (!(await loadMe())) return;
     tell("me");
-    if (changed.includes(page.exercise?.id)) await openExercise(page.exercise.id);
+    if (page.exercise !== null && changed.includes(page.exercise.id)) await openExercise(page.exercise.id);
   },
   freeze({ frozen }) {
     page.me.frozen = frozen;
@@ -162,7 +174,7 @@ async function keepShell() {
     await navigator.serviceWorker.register("/sw.js");
     const { active } = await navigator.serviceWorker.ready;
     const loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
-    active.postMessage({ keep: ["/", "/static/stream-worker.js", ...loaded] });
+    active?.postMessage({ keep: ["/", "/static/stream-worker.js", ...loaded] });
   } catch {
     // a browser that does not want one
   }

@@ -1,29 +1,33 @@
 // Keeps the files of the student's page, so that it can be loaded again without a connection. Nothing else goes through here:
 // neither the teacher's page nor any request for data.
 
+const worker = /** @type {ServiceWorkerGlobalScope} */ (/** @type {unknown} */ (self));
 const CACHE = "classroom";
 const PATIENCE = 4_000; // ms for the server, before the kept file is taken
 
-self.addEventListener("install", () => self.skipWaiting());
-self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
+worker.addEventListener("install", () => worker.skipWaiting());
+worker.addEventListener("activate", (event) => event.waitUntil(worker.clients.claim()));
 
-self.addEventListener("message", (event) => {
+worker.addEventListener("message", (event) => {
   const keep = event.data?.keep;
-  if (Array.isArray(keep)) event.waitUntil(Promise.all([...new Set(keep)].filter(isOurs).map(fresh)));
+  if (Array.isArray(keep)) event.waitUntil(Promise.all([...new Set(keep)].filter(isOurs).map((address) => fresh(address))));
 });
 
-self.addEventListener("fetch", (event) => {
+worker.addEventListener("fetch", (event) => {
   if (event.request.method === "GET" && isOurs(event.request.url)) event.respondWith(answer(event.request));
 });
 
+/** @param {string} address */
 function isOurs(address) {
-  const url = new URL(address, self.location.origin);
-  return url.origin === self.location.origin && (url.pathname === "/" || url.pathname.startsWith("/static/"));
+  const { origin } = worker.location;
+  const url = new URL(address, origin);
+  return url.origin === origin && (url.pathname === "/" || url.pathname.startsWith("/static/"));
 }
 
 // The server's file, kept for later.
+/** @param {string | Request} request */
 async function fresh(request) {
-  const url = new URL(request.url ?? request, self.location.origin);
+  const url = new URL(typeof request === "string" ? request : request.url, worker.location.origin);
   // A request of the browser's own goes as it is: one to open a page cannot be made anew.
   const response = await (typeof request === "string" ? fetch(request, { cache: "no-cache" }) : fetch(request));
   if (response.ok && !response.redirected && url.search === "") {
@@ -34,11 +38,13 @@ async function fresh(request) {
 }
 
 // The server's file; where it does not come in time, the kept one. Files of two releases are so mixed only while it is away.
+/** @param {Request} request @returns {Promise<Response>} */
 async function answer(request) {
   const url = new URL(request.url);
   const loading = fresh(request);
   const kept = await caches.match(url.origin + url.pathname, { cacheName: CACHE });
   if (kept === undefined) return loading;
+  /** @type {Promise<Response>} */
   const late = new Promise((resolve) => setTimeout(() => resolve(kept), PATIENCE));
   return Promise.race([loading.catch(() => kept), late]);
 }

@@ -1,7 +1,7 @@
 // The teacher's page: its parts, and which of them is seen.
 
 import { send } from "./lib/api.js";
-import { byId } from "./lib/dom.js";
+import { byId, closest } from "./lib/dom.js";
 import { languageChoice, themeChoice } from "./lib/theme.js";
 import { t } from "./lib/words.js";
 import { choosingClass } from "./teacher/classes.js";
@@ -24,6 +24,7 @@ import { Similar } from "./teacher/similar.js";
 const PATIENCE = 1_500; // ms without a connection before it is told
 
 const room = new Room();
+/** @param {string} seat */
 const open = (seat) => {
   location.hash = `seat=${encodeURIComponent(seat)}`;
 };
@@ -63,7 +64,7 @@ byId("only-all").addEventListener("click", () => {
 const seat = new SeatView(room, {
   open,
   close,
-  steps: (id) => {
+  steps: (/** @type {string} */ id) => {
     const order = grid.order;
     const at = order.indexOf(id);
     return at < 0 ? [null, order[0] ?? null] : [order[at - 1] ?? null, order[at + 1] ?? null];
@@ -88,25 +89,26 @@ function view() {
   return name === "seat" || name === "results" ? name : "class";
 }
 
+/** @type {{view: string, seat: string | null}} */
 let before = { view: "class", seat: null };
 
 function show() {
   const now = view();
   const id = now === "seat" ? decodeURIComponent(location.hash.slice(1).split("=")[1] ?? "") : null;
-  if (now === "seat" && !room.rows.has(id)) {
+  if (id !== null && !room.rows.has(id)) {
     close();
     return;
   }
   byId("class").hidden = now !== "class";
   byId("seat").hidden = now !== "seat";
   byId("results").hidden = now !== "results";
-  for (const [link, name] of [
-    ["to-class", "class"],
-    ["to-results", "results"],
-  ]) {
+  for (const [link, name] of /** @type {const} */ ([
+    [byId("to-class"), "class"],
+    [byId("to-results"), "results"],
+  ])) {
     if (now === name || (name === "class" && now === "seat"))
-      byId(link).setAttribute("aria-current", now === name ? "page" : "true");
-    else byId(link).removeAttribute("aria-current");
+      link.setAttribute("aria-current", now === name ? "page" : "true");
+    else link.removeAttribute("aria-current");
   }
   seat.show(id);
   if (now === "results") {
@@ -115,9 +117,9 @@ function show() {
   }
   if (now === "class") {
     grid.arrange(true);
-    if (before.view === "seat") grid.focus(before.seat);
+    if (before.seat !== null) grid.focus(before.seat);
   } else if (before.view !== now) byId(now === "seat" ? "seat-name" : "results-title").focus();
-  const title = now === "seat" ? room.name(id) : now === "results" ? t("Results") : room.course.title;
+  const title = id !== null ? room.name(id) : now === "results" ? t("Results") : room.course.title;
   document.title = `${title} – ${t("Teacher")}`;
   before = { view: now, seat: id };
 }
@@ -125,12 +127,13 @@ function show() {
 addEventListener("hashchange", show);
 addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
-  if (view() === "seat" && !event.target.closest(".cm-search")) close();
+  if (view() === "seat" && !closest(event, ".cm-search")) close();
 });
 
 // --- whether the server is there --------------------------------------------------------------------------------------
 
-let late = null;
+/** @type {number | undefined} */
+let late;
 room.on("status", (status, answer) => {
   clearTimeout(late);
   if (status === "closed" && (answer === 401 || answer === 403)) {
@@ -153,10 +156,11 @@ menu.addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || !menu.open) return;
   event.preventDefault();
   menu.open = false;
-  menu.querySelector("summary").focus();
+  menu.querySelector("summary")?.focus();
 });
 document.addEventListener("click", (event) => {
-  if (menu.open && (!menu.contains(event.target) || event.target.closest("button"))) menu.open = false;
+  const isWithin = event.target instanceof Node && menu.contains(event.target);
+  if (menu.open && (!isWithin || closest(event, "button"))) menu.open = false;
 });
 themeChoice(byId("theme"));
 languageChoice(byId("language"));

@@ -1,14 +1,15 @@
 // The results of an exercise's tests, and handing in.
 
-import { send } from "./lib/api.js";
+import { Problem, send } from "./lib/api.js";
 import { announce, ask, byId, make } from "./lib/dom.js";
 import { number, t, when } from "./lib/words.js";
 import { path } from "./exercises.js";
 import { tellConflict } from "./files.js";
 import { complain, notice } from "./notices.js";
-import { on, page, tell } from "./page.js";
+import { exercise as opened, on, page, tell } from "./page.js";
 import { body, showResult } from "./run.js";
 
+/** @returns {Record<string, string>} */
 const WORDS = () => ({
   ok: t("passed"),
   wrong_answer: t("not yet"),
@@ -22,6 +23,7 @@ const WORDS = () => ({
   output_limit: t("too much output"),
 });
 
+/** @param {import("types").TestResult} test */
 function testRow(test) {
   const state = test.status === "ok" ? "passed" : test.status === "skipped" ? "skipped" : "failed";
   const head = make(
@@ -38,13 +40,14 @@ function testRow(test) {
   );
   const row = make("li", { class: `test ${state}` }, head);
   if (test.message) row.append(make("p", { class: "message", text: test.message }));
-  if (test.line) {
+  const { line } = test;
+  if (line) {
     row.append(
       make("button", {
         type: "button",
         class: "link",
-        text: t("Go to line {line}", { line: number(test.line) }),
-        on: { click: () => page.editor.goTo(page.exercise.file, test.line) },
+        text: t("Go to line {line}", { line: number(line) }),
+        on: { click: () => page.editor.goTo(opened().file, line) },
       }),
     );
   }
@@ -61,6 +64,7 @@ function testRow(test) {
   return row;
 }
 
+/** @param {import("types").Score} results */
 function summary(results) {
   const parts = [
     t("{passed} of {total} tests passed", { passed: number(results.passed), total: number(results.total) }),
@@ -73,6 +77,7 @@ function summary(results) {
 }
 
 // What was handed in, with its grade: the one that the teacher has, too.
+/** @param {import("types").HandedIn} handed */
 function handedPart(handed) {
   const late = handed.late ? ` ${t("(late)")}` : "";
   let grade = t("It is kept, and will be graded.");
@@ -82,7 +87,7 @@ function handedPart(handed) {
   if (handed.earlier?.score)
     more.push(
       t("The tests were mended, and it was graded again {time}. Before: {results}.", {
-        time: when(handed.graded),
+        time: when(handed.graded ?? handed.at),
         results: summary(handed.earlier.score),
       }),
     );
@@ -97,7 +102,8 @@ function handedPart(handed) {
 }
 
 function draw() {
-  const { results, handed_in: handed } = page.exercise;
+  const { results, handed_in: handed } = opened();
+  /** @type {(HTMLElement | null)[]} */
   const parts = [];
   if (handed) parts.push(handedPart(handed));
   if (results) {
@@ -132,13 +138,14 @@ function draw() {
         text: t("The tests have not run yet. Press Test to see what your program does already."),
       }),
     );
-  byId("tests").replaceChildren(...parts.filter((part) => part !== null));
+  byId("tests").replaceChildren(...parts.filter((part) => part instanceof HTMLElement));
   const count = byId("tests-count");
   count.hidden = !results?.total;
   count.textContent = results?.total ? `${number(results.passed)}/${number(results.total)}` : "";
 }
 
 export const events = {
+  /** @param {{exercise: string, results: import("types").Results}} told */
   checked({ exercise, results }) {
     tell("results", { exercise, results });
     if (page.exercise?.id !== exercise) return;
@@ -148,6 +155,7 @@ export const events = {
     announce(summary(results));
   },
   // results: what its tests say, where nothing was tested since.
+  /** @param {{exercise: string, handed_in: import("types").HandedIn, results?: import("types").Results}} told */
   graded({ exercise, handed_in, results }) {
     tell("handed-in", { exercise, handed_in });
     if (results) tell("results", { exercise, results });
@@ -156,16 +164,16 @@ export const events = {
     if (results) page.exercise.results = results;
     draw();
     if (!handed_in.score) return;
-    const told = { results: summary(handed_in.score) };
+    const told = summary(handed_in.score);
     if (handed_in.earlier?.score) {
-      told.before = summary(handed_in.earlier.score);
-      notice(t("Your hand-in was graded again: {results}. Before: {before}.", told), { kind: "good", stays: true });
-    } else notice(t("Your hand-in was tested: {results}.", told), { kind: "good" });
+      const before = summary(handed_in.earlier.score);
+      notice(t("Your hand-in was graded again: {results}. Before: {before}.", { results: told, before }), { kind: "good", stays: true });
+    } else notice(t("Your hand-in was tested: {results}.", { results: told }), { kind: "good" });
   },
 };
 
 async function handIn() {
-  const { id, title } = page.exercise;
+  const { id, title, read_only: fixed = [] } = opened();
   const names = page.editor.names.join(", ");
   const text = make("p", {
     text: t("Your teacher gets these files as they are now: {names}. You can go on, and hand in again.", { names }),
@@ -176,13 +184,13 @@ async function handIn() {
   try {
     await page.drafts.flush(id);
     const files = Object.fromEntries(
-      Object.entries(page.editor.files).filter(([name]) => !page.exercise.read_only?.includes(name)),
+      Object.entries(page.editor.files).filter(([name]) => !fixed.includes(name)),
     );
     const told = await send("POST", `${path(id)}/hand-in`, { ...body(), files }, { timeout: 30_000 });
     if (told.version) page.drafts.setBase(id, told.version);
     if (told.conflict) tellConflict(told.conflict);
     tell("handed-in", { exercise: id, handed_in: told.handed_in });
-    page.exercise.handed_in = told.handed_in;
+    opened().handed_in = told.handed_in;
     draw();
     const late = told.handed_in.late ? ` ${t("It came after the deadline.")}` : "";
     notice(t("Handed in {time}: {names}.", { time: when(told.handed_in.at), names }) + late, {
@@ -190,7 +198,7 @@ async function handIn() {
       stays: true,
     });
   } catch (problem) {
-    if (problem.status === 0)
+    if (problem instanceof Problem && problem.status === 0)
       notice(
         t("Not handed in: there is no connection. Your code is kept in this browser; hand in again when it is back."),
         { kind: "bad", stays: true },

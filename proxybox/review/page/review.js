@@ -1,7 +1,7 @@
 
 "use strict";
-const command = document.getElementById("command");
-const boxes = [...document.querySelectorAll("input[type=checkbox]")];
+const command = /** @type {HTMLElement} */ (document.getElementById("command"));
+const boxes = /** @type {HTMLInputElement[]} */ ([...document.querySelectorAll("input[type=checkbox]")]);
 function tell() {
   const items = new Map();
   for (const box of boxes) {

@@ -6,7 +6,11 @@ import { t } from "./words.js";
 
 // Why something was not done. status: the HTTP status, or 0 where the server was not reached. retryAfter: seconds, or 0.
 export class Problem extends Error {
-  /** @param {number} status @param {{title?: string, detail?: string, errors?: unknown[]}} body @param {number} retryAfter */
+  /**
+   * @param {number} status
+   * @param {{title?: string, detail?: string, errors?: unknown[]}} body
+   * @param {number} retryAfter
+   */
   constructor(status, { title = "", detail = "", errors = [] } = {}, retryAfter = 0) {
     super(t(detail || title) || t("The classroom's computer cannot be reached."));
     this.name = "Problem";
@@ -28,13 +32,25 @@ export function get(path, options) {
   return request("GET", path, undefined, options);
 }
 
-/** @param {string} method @param {string} path @param {unknown} body @param {Options} [options] @returns {Promise<any>} what the server sends */
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {unknown} body
+ * @param {Options} [options]
+ * @returns {Promise<any>} what the server sends
+ */
 export function send(method, path, body = {}, options) {
   return request(method, path, body, options);
 }
 
 // timeout: ms. keepalive: the request outlives the page (bodies up to 64 KiB).
-/** @param {string} method @param {string} path @param {unknown} body @param {Options} options @returns {Promise<any>} */
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {unknown} body
+ * @param {Options} options
+ * @returns {Promise<any>}
+ */
 async function request(method, path, body, { timeout = 15_000, keepalive = false } = {}) {
   const abort = new AbortController();
   const timer = setTimeout(() => abort.abort(), timeout);

@@ -13,7 +13,9 @@ import * as local from "./local.js";
 /** @typedef {{version: number, at: number, conflict?: {at: number} | null}} Saved the server's answer to a save */
 /** @typedef {{client: string, save: string, base: number, files: Files}} Save */
 /** @typedef {(exercise: string, save: Save, last: boolean) => Promise<Saved>} Send */
-/** @typedef {{state: "saved" | "typing" | "sending" | "unsent" | "refused", problem: Problem | null, at: number | null}} DraftState */
+/**
+ * @typedef {{state: "saved" | "typing" | "sending" | "unsent" | "refused", problem: Problem | null, at: number | null}} DraftState
+ */
 
 const PAUSE = 500;
 const LONGEST = 2_000;
@@ -59,7 +61,9 @@ class Draft {
 export class Drafts {
   // send(exercise, {client, base, files, save}) -> {version, at, conflict?}, or it throws a Problem.
   // onState({state: "saved" | "typing" | "sending" | "unsent" | "refused", problem, at}), whenever it changes.
-  /** @param {{seat: string, send: Send, onState?: (state: DraftState) => void, onSaved?: (exercise: string, answer: Saved, files: Files) => void}} options */
+  /**
+   * @param {{seat: string, send: Send, onState?: (state: DraftState) => void, onSaved?: (exercise: string, answer: Saved, files: Files) => void}} options
+   */
   constructor({ seat, send, onState = () => {}, onSaved = () => {} }) {
     this.seat = seat;
     this.send = send;

@@ -33,7 +33,13 @@ function open() {
 }
 
 // Does `work(store)` in a transaction, and resolves to the result of the request that it returns once all is kept.
-/** @template T @param {string} store @param {IDBTransactionMode} mode @param {(store: IDBObjectStore) => IDBRequest<T> | undefined} work @returns {Promise<T | undefined>} */
+/**
+ * @template T
+ * @param {string} store
+ * @param {IDBTransactionMode} mode
+ * @param {(store: IDBObjectStore) => IDBRequest<T> | undefined} work
+ * @returns {Promise<T | undefined>}
+ */
 async function within(store, mode, work) {
   const database = await open();
   if (database === null) return undefined;

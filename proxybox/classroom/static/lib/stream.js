@@ -23,14 +23,23 @@ const SILENT = 60_000; // a worker that has not pinged for so long is gone
 // Different seats in one browser: give the URL a query of its own (`/api/events?seat=ID`), which keeps their streams apart.
 //
 // Returns {close(), wake()}: `wake` tries to connect now instead of at the next attempt.
-/** @param {string} url @param {import("types").Handlers} handlers @param {{since?: string | null, onStatus?: OnStatus}} options */
+/**
+ * @param {string} url
+ * @param {import("types").Handlers} handlers
+ * @param {{since?: string | null, onStatus?: OnStatus}} options
+ */
 export function subscribe(url, handlers, { since = null, onStatus = () => {} } = {}) {
   const listener = new Listener(new URL(url, location.href).href, handlers, since, onStatus);
   return { close: () => listener.close(), wake: () => listener.wake() };
 }
 
 class Listener {
-  /** @param {string} url @param {import("types").Handlers} handlers @param {string | null} since @param {OnStatus} onStatus */
+  /**
+   * @param {string} url
+   * @param {import("types").Handlers} handlers
+   * @param {string | null} since
+   * @param {OnStatus} onStatus
+   */
   constructor(url, handlers, since, onStatus) {
     this.url = url;
     this.handlers = handlers;
@@ -145,7 +154,12 @@ class Listener {
 
 // The way through the worker.
 class SharedLine {
-  /** @param {string} url @param {import("types").Ears} ears @param {() => string | null} last @param {() => void} onBroken */
+  /**
+   * @param {string} url
+   * @param {import("types").Ears} ears
+   * @param {() => string | null} last
+   * @param {() => void} onBroken
+   */
   constructor(url, ears, last, onBroken) {
     this.url = url;
     this.ears = ears;

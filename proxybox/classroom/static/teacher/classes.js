@@ -6,6 +6,7 @@ import { choices } from "./parts.js";
 const ALL = "all";
 const BY_CODE = "";
 
+/** @param {import("./room.js").Room} room @param {{place: HTMLElement, select: HTMLSelectElement}} elements */
 export function choosingClass(room, { place, select }) {
   room.on("state", () => {
     const pairs = room.classes.map(({ id, title }) => [`class ${id}`, title]);

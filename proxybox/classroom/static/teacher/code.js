@@ -2,17 +2,19 @@
 
 import { make } from "../lib/dom.js";
 import { t } from "../lib/words.js";
-import { Editor } from "../editor.js";
-
-const nonce = document.querySelector('meta[name="csp-nonce"]')?.content ?? "";
+import { Editor, nonce } from "../editor.js";
 
 export class Code {
   // place: an element. label(name): what the text is called; describedBy: the id of more about it. isReadOnly: false where it may be changed.
+  /**
+   * @param {HTMLElement} place
+   * @param {{label: (name: string) => string, describedBy?: string | null, isReadOnly?: boolean}} options
+   */
   constructor(place, { label, describedBy = null, isReadOnly = true }) {
     this.names = make("div", { class: "file-names", role: "group", "aria-label": t("Files"), hidden: true });
     const box = make("div", { class: "editor" });
     place.append(this.names, box);
-    this.editor = new Editor(box, { nonce, label, describedBy });
+    this.editor = new Editor(box, { nonce: nonce(), label, describedBy });
     this.isReadOnly = isReadOnly;
   }
 
@@ -21,6 +23,7 @@ export class Code {
   }
 
   // Other files, from the beginning.
+  /** @param {Record<string, string>} files @param {string | null} main */
   open(files, main = null) {
     this.editor.open(files, { show: main });
     this.editor.setReadOnly(this.isReadOnly);
@@ -28,6 +31,7 @@ export class Code {
   }
 
   // The same files as they are now: where the reader looks, and what is selected, stays.
+  /** @param {Record<string, string>} files */
   update(files) {
     const { editor } = this;
     const known = editor.names;
@@ -41,6 +45,7 @@ export class Code {
   }
 
   // Changes what differs alone, so that the place on the screen stays.
+  /** @param {string} text */
   #change(text) {
     const { view } = this.editor;
     const before = view.state.doc.toString();

@@ -5,15 +5,30 @@ import { make } from "../lib/dom.js";
 import { n } from "../lib/words.js";
 import { setText } from "./parts.js";
 
+/** @typedef {import("types").ClassError} ClassError */
+/**
+ * @typedef {{count: HTMLElement, text: HTMLElement, button: HTMLElement, element: HTMLElement, seats: string[]}} Item
+ */
+
 const PAUSE = 2_000; // ms between two looks
 const SHOWN = 8;
 
 export class Errors {
   // elements: list, empty, exercise (the select that chooses one). show(seat ids | null, text).
+  /**
+   * @param {import("./room.js").Room} room
+   * @param {{list: HTMLElement, empty: HTMLElement, exercise: HTMLSelectElement}} elements
+   * @param {(seats: string[] | null, text: string) => void} show
+   */
   constructor(room, elements, show) {
-    Object.assign(this, { room, elements, show });
+    this.elements = elements;
+    this.show = show;
+    this.loaded = false;
+    /** @type {Map<string, Item>} */
     this.items = new Map();
+    /** @type {string | null} */
     this.chosen = null;
+    /** @type {number | null} */
     this.timer = null;
     room.on("errors", () => this.#soon());
     elements.exercise.addEventListener("input", () => this.#load());
@@ -42,6 +57,7 @@ export class Errors {
     if (exercise === this.elements.exercise.value) this.#show(told.errors.slice(0, SHOWN));
   }
 
+  /** @param {ClassError[]} errors */
   #show(errors) {
     const { list, empty } = this.elements;
     const kept = new Set(errors.map((each) => each.error));
@@ -71,6 +87,7 @@ export class Errors {
     empty.hidden = errors.length > 0;
   }
 
+  /** @param {string} error @returns {Item} */
   #make(error) {
     const count = make("span", { class: "times" });
     const text = make("span", { class: "error" });
@@ -80,22 +97,25 @@ export class Errors {
       count,
       text,
     );
-    return { count, text, button: control, element: make("li", {}, control) };
+    return { count, text, button: control, element: make("li", {}, control), seats: [] };
   }
 
+  /** @param {string} error */
   #choose(error) {
-    const seats = this.chosen === error ? null : this.items.get(error).seats;
+    const item = this.items.get(error);
+    if (item === undefined) return;
+    const seats = this.chosen === error ? null : item.seats;
     this.clear();
     if (seats !== null) {
       this.chosen = error;
-      this.items.get(error).button.setAttribute("aria-pressed", "true");
+      item.button.setAttribute("aria-pressed", "true");
     }
     this.show(seats, error);
   }
 
   // Nothing is chosen any more.
   clear() {
-    this.items.get(this.chosen)?.button.setAttribute("aria-pressed", "false");
+    if (this.chosen !== null) this.items.get(this.chosen)?.button.setAttribute("aria-pressed", "false");
     this.chosen = null;
   }
 }

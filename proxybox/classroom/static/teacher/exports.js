@@ -6,6 +6,7 @@ import { attempt, choices } from "./parts.js";
 import { gradeAgain } from "./regrading.js";
 
 export class Exports {
+  /** @param {import("./room.js").Room} room */
   constructor(room) {
     this.exercise = byId("export-exercise");
     this.format = byId("export-format");
@@ -29,7 +30,7 @@ export class Exports {
       ({ formats }) =>
         choices(
           this.format,
-          formats.map(({ name, title }) => [name, title]),
+          formats.map((/** @type {{name: string, title: string}} */ { name, title }) => [name, title]),
         ),
     );
     this.#link();

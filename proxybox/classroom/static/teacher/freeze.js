@@ -4,6 +4,7 @@ import { send } from "../lib/api.js";
 import { t } from "../lib/words.js";
 import { attempt, setText } from "./parts.js";
 
+/** @param {import("./room.js").Room} room @param {HTMLElement} control */
 export function freezing(room, control) {
   const show = () => {
     control.setAttribute("aria-pressed", String(room.frozen));
@@ -13,6 +14,7 @@ export function freezing(room, control) {
   room.on("state", show);
 }
 
+/** @param {import("./room.js").Room} room @param {boolean} frozen */
 export function setFrozen(room, frozen) {
   return attempt(() => send("POST", "/api/teacher/freeze", { frozen }));
 }

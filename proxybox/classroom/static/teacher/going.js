@@ -8,8 +8,10 @@ import { gradeAgain, outdated } from "./regrading.js";
 import { stopPushing } from "./pushing.js";
 import { unshare } from "./sharing.js";
 
+/** @param {import("./room.js").Room} room @param {{section: HTMLElement, list: HTMLElement}} elements */
 export function going(room, { section, list }) {
   const show = () => {
+    /** @type {HTMLElement[]} */
     const items = [];
     if (room.frozen)
       items.push(
@@ -54,6 +56,7 @@ export function going(room, { section, list }) {
 }
 
 // What is wrong with the course's files, for who can mend them.
+/** @param {import("./room.js").Room} room */
 function faults(room) {
   const found = Object.entries(room.gradingFaults).map(([id, text]) => [t("Tests at fault"), room.title(id), text]);
   if (room.courseFault) found.unshift([t("The course was not read anew"), "", room.courseFault]);
@@ -69,6 +72,7 @@ function faults(room) {
 }
 
 // Exercises whose tests have changed since hand-ins were graded.
+/** @param {import("./room.js").Room} room */
 function regrading(room) {
   return outdated(room).map(([id, count]) => {
     const title = n("{title}: {count} grade", "{title}: {count} grades", count, { title: room.title(id) });
@@ -80,10 +84,12 @@ function regrading(room) {
   });
 }
 
+/** @param {string} kind @param {string | HTMLElement} what @param {HTMLElement | false | null} [stop] */
 function item(kind, what, stop) {
   return make("li", {}, make("span", { class: "what" }, make("span", { class: "kind", text: kind }), what || null), stop || null);
 }
 
+/** @param {import("types").Share} share */
 function look(share) {
   const files = Object.entries(share.files).flatMap(([name, text]) => [
     make("h3", { text: name }),

@@ -1,10 +1,27 @@
 // All seats on one screen. Cards are made once and changed in place; they change their order only while nobody points at
 // them or has the focus in them.
 
-import { make } from "../lib/dom.js";
+import { closest, make } from "../lib/dom.js";
 import { n, t } from "../lib/words.js";
 import { gradeText, isDone, lasted, needs, needsText, progressOf, scoreOf } from "./help.js";
 import { choices, setText } from "./parts.js";
+
+/** @typedef {import("types").Row} Row */
+/** @typedef {import("./room.js").Room} Room */
+/**
+ * @typedef {object} Elements
+ * @property {HTMLElement} list
+ * @property {HTMLInputElement} find
+ * @property {HTMLSelectElement} sort
+ * @property {HTMLSelectElement} exercise
+ * @property {HTMLInputElement} help
+ * @property {HTMLElement} helpCount
+ * @property {HTMLElement} count
+ * @property {HTMLElement} empty
+ * @property {HTMLElement} only
+ * @property {HTMLElement} all
+ * @property {HTMLElement} room
+ */
 
 const PAUSE = 2_500; // ms between two changes of the order
 const REST = 4_000; // ms after the pointer last moved over the cards until their order may change
@@ -17,8 +34,10 @@ const LOOKS = [
 ];
 
 class Card {
-  constructor(id, open) {
-    this.id = id;
+  /** @param {Row} row @param {(seat: string) => void} open */
+  constructor(row, open) {
+    const { id } = row;
+    this.row = row;
     this.name = make("span", { class: "name" });
     this.since = make("span", { class: "since" });
     this.exercise = make("span", { class: "exercise" });
@@ -43,17 +62,19 @@ class Card {
     this.element = make("li", {}, this.button);
   }
 
+  /** @param {Row} row @param {Room} room */
   update(row, room) {
     this.row = row;
     setText(this.name, row.name);
     setText(this.exercise, row.exercise ? room.title(row.exercise) : t("No exercise yet"));
     setText(this.count, gradeText(row));
-    this.bar.style.setProperty("--part", Math.max(0, part(row)));
+    this.bar.style.setProperty("--part", String(Math.max(0, part(row))));
     this.bar.classList.toggle("done", isDone(row));
     this.tick(room.now);
   }
 
   // What changes with time alone. Returns why this seat needs help.
+  /** @param {number} now */
   tick(now) {
     const { row } = this;
     const why = needs(row, now);
@@ -78,6 +99,7 @@ class Card {
   }
 }
 
+/** @type {Record<string, (a: Row, b: Row) => number>} */
 const ORDERS = {
   name: () => 0,
   idle: (a, b) => (a.active ?? 0) - (b.active ?? 0),
@@ -86,6 +108,7 @@ const ORDERS = {
 };
 
 // Of the tests those that pass; -1 where none have run.
+/** @param {Row} row */
 function part(row) {
   const score = scoreOf(row);
   return score?.total ? score.passed / score.total : -1;
@@ -93,9 +116,15 @@ function part(row) {
 
 export class Grid {
   // elements: list, find, sort, exercise, help (a checkbox), helpCount, count, empty, only, all, room. open(seat id).
+  /** @param {Room} room @param {Elements} elements @param {(seat: string) => void} open */
   constructor(room, elements, open) {
-    Object.assign(this, { room, elements, open });
+    this.room = room;
+    this.elements = elements;
+    this.open = open;
+    this.columns = 1;
+    /** @type {Map<string, Card>} */
     this.cards = new Map();
+    /** @type {string[] | null} */
     this.only = null; // ids that a click on an error has chosen
     this.moved = 0;
     this.names = new Intl.Collator(document.documentElement.lang || "en", { numeric: true });
@@ -106,7 +135,7 @@ export class Grid {
       this.moved = performance.now();
     });
     list.addEventListener("keydown", (event) => this.#keys(event));
-    list.addEventListener("focusin", (event) => this.#rove(event.target.closest(".card")));
+    list.addEventListener("focusin", (event) => this.#rove(closest(event, ".card")));
     new ResizeObserver(() => this.#fit()).observe(elements.room);
     room.on("rows", (changed) => this.#changed(changed));
     room.on("state", () => this.#exercises());
@@ -115,18 +144,21 @@ export class Grid {
   }
 
   // Shows some seats alone, told as `text`; null: all of them.
+  /** @param {string[] | null} seats */
   showOnly(seats, text = "") {
     this.only = seats;
     setText(this.elements.only, text);
-    this.elements.only.parentElement.hidden = seats === null;
+    if (this.elements.only.parentElement) this.elements.only.parentElement.hidden = seats === null;
     this.arrange(true);
   }
 
   // The seats in the order in which they are shown.
   get order() {
-    return [...this.elements.list.children].map((item) => item.firstElementChild.dataset.seat);
+    const cards = /** @type {NodeListOf<HTMLElement>} */ (this.elements.list.querySelectorAll(".card"));
+    return [...cards].map((card) => card.dataset.seat ?? "");
   }
 
+  /** @param {string} seat */
   focus(seat) {
     this.cards.get(seat)?.button.focus();
   }
@@ -136,13 +168,16 @@ export class Grid {
     choices(this.elements.exercise, [["", t("All exercises")], ...all]);
   }
 
+  /** @param {Set<string> | null} changed */
   #changed(changed) {
     const { room } = this;
     if (changed === null) this.#exercises();
     for (const id of changed ?? room.rows.keys()) {
       const row = room.rows.get(id);
-      if (!this.cards.has(id)) this.cards.set(id, new Card(id, this.open));
-      this.cards.get(id).update(row, room);
+      if (row === undefined) continue;
+      const card = this.cards.get(id) ?? new Card(row, this.open);
+      this.cards.set(id, card);
+      card.update(row, room);
     }
     // Who comes or goes is seen at once; who only moves waits for a moment of rest.
     const wanted = this.#wanted();
@@ -170,7 +205,9 @@ export class Grid {
     const { find, exercise, help } = this.elements;
     const { now } = this.room;
     const text = find.value.trim().toLocaleLowerCase();
-    const held = document.activeElement?.closest(".card")?.dataset.seat; // who has the focus does not go away under it
+    /** @type {HTMLElement | null | undefined} */
+    const focused = document.activeElement?.closest(".card");
+    const held = focused?.dataset.seat; // who has the focus does not go away under it
     const drawn = this.room.seats.filter(({ id }) => this.cards.has(id)); // others come in a moment
     return drawn.filter(
       (row) =>
@@ -189,8 +226,10 @@ export class Grid {
 
   // Puts the cards in order: at once, where somebody has asked for it, else at a moment of rest; until then those that
   // are seen stay where they are, and others come behind them.
+  /** @param {boolean} atOnce */
   arrange(atOnce) {
     const { list, sort, empty } = this.elements;
+    const card = () => /** @type {HTMLElement | null} */ (list.querySelector(".card"));
     const order = ORDERS[sort.value] ?? ORDERS.name;
     let ids = this.#wanted()
       .sort((a, b) => order(a, b) || this.names.compare(a.name, b.name))
@@ -199,42 +238,48 @@ export class Grid {
       const shown = this.order;
       ids = [...shown.filter((id) => ids.includes(id)), ...ids.filter((id) => !shown.includes(id))];
     }
-    const wanted = ids.map((id) => this.cards.get(id).element);
+    const wanted = ids.flatMap((id) => this.cards.get(id)?.element ?? []);
+    /** @type {Set<Element>} */
     const kept = new Set(wanted);
-    const focused = list.contains(document.activeElement) ? document.activeElement : null;
+    const active = document.activeElement;
+    const focused = active instanceof HTMLElement && list.contains(active) ? active : null;
     for (const item of [...list.children]) if (!kept.has(item)) item.remove();
     wanted.forEach((item, index) => {
       if (list.children[index] !== item) list.insertBefore(item, list.children[index] ?? null);
     });
     if (focused !== null && focused !== document.activeElement) {
       if (focused.isConnected) focused.focus({ preventScroll: true });
-      else list.querySelector(".card")?.focus();
+      else card()?.focus();
     }
     empty.hidden = wanted.length > 0;
     setText(empty, this.room.seats.length ? t("No seat fits what you have chosen above.") : t("Nobody has joined yet."));
-    if (!list.querySelector('.card[tabindex="0"]')) this.#rove(list.querySelector(".card"));
+    if (!list.querySelector('.card[tabindex="0"]')) this.#rove(card());
     this.#fit();
   }
 
   // One of the cards is in the order of the Tab key; arrow keys lead to the others.
+  /** @param {HTMLElement | null} card */
   #rove(card) {
     if (!card) return;
     for (const each of this.cards.values()) each.button.tabIndex = each.button === card ? 0 : -1;
   }
 
+  /** @param {KeyboardEvent} event */
   #keys(event) {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
-    const cards = [...this.elements.list.querySelectorAll(".card")];
-    const at = cards.indexOf(event.target);
+    const cards = [.../** @type {NodeListOf<HTMLElement>} */ (this.elements.list.querySelectorAll(".card"))];
+    const at = cards.findIndex((card) => card === event.target);
     const forward = document.documentElement.dir === "rtl" ? -1 : 1;
-    const to = {
+    /** @type {Record<string, number>} */
+    const places = {
       ArrowRight: at + forward,
       ArrowLeft: at - forward,
       ArrowDown: at + this.columns,
       ArrowUp: at - this.columns,
       Home: 0,
       End: cards.length - 1,
-    }[event.key];
+    };
+    const to = places[event.key];
     if (at < 0 || to === undefined) return;
     event.preventDefault();
     cards[to]?.focus();
@@ -247,13 +292,15 @@ export class Grid {
     const height = place.getBoundingClientRect().bottom - list.getBoundingClientRect().top - GAP;
     const count = list.children.length;
     if (width === 0) return;
+    /** @param {{width: number}} look */
     const most = (look) => Math.max(1, Math.floor((width + GAP) / (look.width + GAP)));
+    /** @param {{height: number}} look @param {number} columns */
     const fits = (look, columns) => Math.ceil(count / columns) * (look.height + GAP) - GAP <= height;
-    const look = LOOKS.find((each) => fits(each, most(each))) ?? LOOKS.at(-1);
+    const look = LOOKS.find((each) => fits(each, most(each))) ?? LOOKS[LOOKS.length - 1];
     let columns = Math.min(most(LOOKS[0]), most(look));
     while (columns < most(look) && !fits(look, columns)) columns += 1;
     this.columns = columns;
     list.dataset.look = look.name;
-    list.style.setProperty("--columns", columns);
+    list.style.setProperty("--columns", String(columns));
   }
 }

@@ -2,23 +2,26 @@
 
 import { t } from "../lib/words.js";
 
+/** @typedef {import("types").Row} Row */
+
 const STUCK = 120; // seconds with the same error
 const STILL = 300; // seconds without a change or a run, before all tests have passed
 
 const language = document.documentElement.lang || "en";
+/** @type {Map<string, Intl.NumberFormat>} */
 const units = new Map();
 
+/** @param {number} value @param {string} name */
 function unit(value, name) {
-  if (!units.has(name)) {
-    units.set(
-      name,
-      new Intl.NumberFormat(language, { style: "unit", unit: name, unitDisplay: "narrow", maximumFractionDigits: 0 }),
-    );
-  }
-  return units.get(name).format(value);
+  const format =
+    units.get(name) ??
+    new Intl.NumberFormat(language, { style: "unit", unit: name, unitDisplay: "narrow", maximumFractionDigits: 0 });
+  units.set(name, format);
+  return format.format(value);
 }
 
 // How long something has lasted, in its largest unit; seconds in steps, so that a page full of clocks stays calm.
+/** @param {number} seconds */
 export function lasted(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
   if (whole < 60) return unit(whole < 10 ? whole : whole - (whole % 5), "second");
@@ -29,26 +32,31 @@ export function lasted(seconds) {
 
 // How far a seat has come with an exercise, the one that it has open by default: {now: what its tests say of the program as
 // it is; handed_in: what was handed in, with its grade}; each null where there is none.
+/** @param {Row} row */
 export function progressOf(row, exercise = row.exercise) {
-  return row.progress[exercise] ?? { now: null, handed_in: null };
+  return row.progress[exercise ?? ""] ?? { now: null, handed_in: null };
 }
 
 // The score that counts: that of what was handed in, before that the one of now; null where there is none.
+/** @param {Row} row */
 export function scoreOf(row, exercise = row.exercise) {
   const { now, handed_in: handed } = progressOf(row, exercise);
   return handed ? handed.score : now;
 }
 
+/** @param {Row} row */
 export function isDone(row, exercise = row.exercise) {
   const score = scoreOf(row, exercise);
   return score !== null && score.total > 0 && score.passed >= score.total;
 }
 
+/** @param {import("types").Score} score */
 export function ofAll({ passed, total }) {
   return `${passed}/${total}`;
 }
 
 // The grade of what was handed in beside the state now, such as "4/4 in, now 0/4"; "" where there is neither.
+/** @param {Row} row */
 export function gradeText(row, exercise = row.exercise) {
   const { now, handed_in: handed } = progressOf(row, exercise);
   if (!handed) return now ? ofAll(now) : "";
@@ -59,6 +67,7 @@ export function gradeText(row, exercise = row.exercise) {
 }
 
 // Why a seat needs help: "hand", "error", "still", or "" where it does not.
+/** @param {Row} row @param {number} now */
 export function needs(row, now) {
   if (row.hand) return "hand";
   if (!row.online || isDone(row) || progressOf(row).handed_in) return "";
@@ -67,6 +76,7 @@ export function needs(row, now) {
   return "";
 }
 
+/** @param {string} why */
 export function needsText(why) {
   if (why === "hand") return t("Hand raised");
   if (why === "error") return t("The same error for a while");

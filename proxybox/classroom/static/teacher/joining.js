@@ -6,6 +6,7 @@ import { n, t } from "../lib/words.js";
 import { attempt, note, setText } from "./parts.js";
 
 export class Joining {
+  /** @param {import("./room.js").Room} room */
   constructor(room) {
     this.room = room;
     this.dialog = byId("join");
@@ -30,7 +31,7 @@ export class Joining {
     setText(byId("join-code"), code);
     const address = (addresses[0] ?? "").replace(/\/$/, "");
     setText(byId("join-address"), address);
-    byId("join-address").style.setProperty("--letters", Math.max(1, address.length));
+    byId("join-address").style.setProperty("--letters", String(Math.max(1, address.length)));
     const others = addresses.slice(1);
     byId("join-others").hidden = others.length === 0;
     byId("join-others").replaceChildren(

@@ -5,20 +5,28 @@ import { t } from "../lib/words.js";
 import { complain, notice } from "../notices.js";
 
 // Sets a text only where it changes: what reads the page aloud, and the selection, are left in peace.
+/** @param {Element} element @param {string} text */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** @param {string} text @param {() => unknown} click @param {import("types").Attributes} attributes */
 export function button(text, click, attributes = {}) {
   return make("button", { type: "button", text, ...attributes, on: { click } });
 }
 
 // Says what has happened, with a button to undo it where that is possible.
+/** @param {string} text @param {{undo?: (() => unknown) | null}} options */
 export function note(text, { undo = null } = {}) {
   notice(text, { kind: "good", action: undo && { text: t("Undo"), run: undo } });
 }
 
 // Does something that asks the server, and tells what was wrong where it fails. Returns whether it was done.
+/**
+ * @template T
+ * @param {() => Promise<T>} doing
+ * @param {((answer: T) => unknown) | null} then
+ */
 export async function attempt(doing, then = null) {
   try {
     const answer = await doing();
@@ -31,12 +39,14 @@ export async function attempt(doing, then = null) {
 }
 
 // What was wrong with a request, in words.
+/** @param {any} problem what was caught */
 export function reason(problem) {
-  return problem.errors?.length ? problem.errors.map((each) => each.msg).join(" ") : problem.message;
+  return problem.errors?.length ? problem.errors.map((/** @type {{msg: string}} */ each) => each.msg).join(" ") : problem.message;
 }
 
 // A dialog with fields, that does something when its form is sent, and stays open while that fails. `fields` are elements
 // within the form. doing(): a promise.
+/** @param {{title: string, fields: HTMLElement[], yes: string, doing: () => Promise<unknown>, wide?: boolean}} what */
 export function formDialog({ title, fields, yes, doing, wide = false }) {
   const said = make("p", { class: "problem", role: "alert" });
   const heading = make("h2", { id: "dialog-title", text: title });
@@ -54,6 +64,7 @@ export function formDialog({ title, fields, yes, doing, wide = false }) {
       button(t("Cancel"), () => dialog.close()),
     ),
   );
+  /** @type {HTMLDialogElement} */
   const dialog = make("dialog", { class: wide ? "ask wide" : "ask", "aria-labelledby": "dialog-title" }, form);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -77,6 +88,7 @@ export function formDialog({ title, fields, yes, doing, wide = false }) {
 let fields = 0;
 
 // A labelled control: field(t("Name"), make("input", {...})).
+/** @param {string} label @param {HTMLElement} control */
 export function field(label, control, hint = "") {
   fields += 1;
   control.id ||= `field-${fields}`;
@@ -86,6 +98,7 @@ export function field(label, control, hint = "") {
 }
 
 // Sets the choices of a select, and keeps what was chosen where it is still there.
+/** @param {HTMLSelectElement} select @param {string[][]} pairs */
 export function choices(select, pairs) {
   const chosen = select.value;
   const told = JSON.stringify(pairs);

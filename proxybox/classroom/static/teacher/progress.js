@@ -5,14 +5,26 @@ import { n, t, when } from "../lib/words.js";
 import { gradeText, isDone, ofAll, progressOf } from "./help.js";
 import { setText } from "./parts.js";
 
+/** @typedef {import("./room.js").Room} Room */
+/** @typedef {import("types").Row} Row */
+/** @typedef {import("types").Listed} Listed */
+
 const PAUSE = 1_000; // ms between two looks at what has changed
 
 export class Progress {
   // table: an empty one. open(seat id, exercise id | null).
+  /** @param {Room} room @param {HTMLTableElement} table @param {(seat: string) => void} open */
   constructor(room, table, open) {
-    Object.assign(this, { room, table, open });
+    this.room = room;
+    this.table = table;
+    this.open = open;
+    this.layout = "";
+    /** @type {HTMLElement[]} */
+    this.sums = [];
+    /** @type {Map<string, HTMLElement>} */
     this.cells = new Map();
     this.names = new Intl.Collator(document.documentElement.lang || "en", { numeric: true });
+    /** @type {number | null} */
     this.timer = null;
     room.on("rows", () => {
       if (!table.closest("[hidden]")) this.timer ??= setTimeout(() => this.show(), PAUSE);
@@ -20,7 +32,7 @@ export class Progress {
   }
 
   show() {
-    clearTimeout(this.timer);
+    if (this.timer !== null) clearTimeout(this.timer);
     this.timer = null;
     const { exercises } = this.room.course;
     const rows = this.room.seats.sort((a, b) => this.names.compare(a.name, b.name));
@@ -31,6 +43,7 @@ export class Progress {
     this.#sums(exercises, rows);
   }
 
+  /** @param {Listed[]} exercises @param {Row[]} rows */
   #build(exercises, rows) {
     this.cells.clear();
     const head = make(
@@ -65,8 +78,10 @@ export class Progress {
     );
   }
 
+  /** @param {Row} row @param {string} exercise */
   #cell(row, exercise) {
     const cell = this.cells.get(`${row.id} ${exercise}`);
+    if (cell === undefined) return;
     const { handed_in: handed } = progressOf(row, exercise);
     const text = gradeText(row, exercise);
     setText(cell, text || "–");
@@ -75,6 +90,7 @@ export class Progress {
     cell.classList.toggle("outdated", Boolean(handed?.is_outdated));
   }
 
+  /** @param {Listed[]} exercises @param {Row[]} rows */
   #sums(exercises, rows) {
     exercises.forEach(({ id }, index) => {
       const done = rows.filter((row) => isDone(row, id)).length;
@@ -84,6 +100,7 @@ export class Progress {
 }
 
 // What else there is to say of a hand-in.
+/** @param {import("types").Mark} handed */
 function about(handed) {
   const facts = [handed.late ? t("Handed in {time}, late", { time: when(handed.at) }) : t("Handed in {time}", { time: when(handed.at) })];
   if (handed.has_failed) facts.push(t("It could not be graded."));

@@ -5,6 +5,7 @@ import { make } from "../lib/dom.js";
 import { t } from "../lib/words.js";
 import { attempt, field, formDialog } from "./parts.js";
 
+/** @param {import("./room.js").Room} room @param {HTMLElement} control */
 export function pushing(room, control) {
   control.addEventListener("click", () => {
     const select = make(
@@ -28,13 +29,16 @@ export function pushing(room, control) {
 }
 
 // The exercise that most seats have open: the one that a class is at.
+/** @param {import("./room.js").Room} room */
 function next(room) {
+  /** @type {Map<string, number>} */
   const counts = new Map();
   for (const { exercise } of room.seats) if (exercise) counts.set(exercise, (counts.get(exercise) ?? 0) + 1);
   const [most] = [...counts].sort((a, b) => b[1] - a[1]);
   return most?.[0] ?? room.course.exercises[0]?.id ?? "";
 }
 
+/** @param {string | null} exercise */
 function push(exercise) {
   return send("POST", "/api/teacher/push", { exercise });
 }

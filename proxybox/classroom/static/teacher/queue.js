@@ -6,10 +6,20 @@ import { t } from "../lib/words.js";
 import { lasted } from "./help.js";
 import { attempt, button, setText } from "./parts.js";
 
+/** @typedef {import("./room.js").Room} Room */
+/** @typedef {import("types").Row} Row */
+/** @typedef {{row: Row, name: HTMLElement, time: HTMLElement, lower: HTMLElement, element: HTMLElement}} Item */
+/** @typedef {{list: HTMLElement, count: HTMLElement, empty: HTMLElement}} Elements */
+
 export class Queue {
   // elements: list, count, empty. open(seat id).
+  /** @param {Room} room @param {Elements} elements @param {(seat: string) => void} open */
   constructor(room, elements, open) {
-    Object.assign(this, { room, elements, open });
+    this.room = room;
+    this.elements = elements;
+    this.open = open;
+    this.started = false;
+    /** @type {Map<string, Item>} */
     this.items = new Map();
     room.on("rows", () => this.#show());
     setInterval(() => this.#tick(), 1_000);
@@ -17,7 +27,7 @@ export class Queue {
 
   #show() {
     const { list, count, empty } = this.elements;
-    const rows = this.room.seats.filter((row) => row.hand).sort((a, b) => a.hand - b.hand);
+    const rows = this.room.seats.filter((row) => row.hand).sort((a, b) => (a.hand ?? 0) - (b.hand ?? 0));
     const kept = new Set(rows.map((row) => row.id));
     for (const [id, item] of this.items) {
       if (kept.has(id)) continue;
@@ -45,6 +55,7 @@ export class Queue {
     this.#tick();
   }
 
+  /** @param {Row} row @returns {Item} */
   #make(row) {
     const name = button("", () => this.open(row.id), { class: "link" });
     const time = make("span", { class: "time" });
@@ -54,11 +65,12 @@ export class Queue {
 
   #tick() {
     for (const { row, time, lower } of this.items.values()) {
-      setText(time, lasted(this.room.now - row.hand));
+      setText(time, lasted(this.room.now - (row.hand ?? this.room.now)));
       lower.setAttribute("aria-label", t("Lower the hand of {name}", { name: row.name }));
     }
   }
 
+  /** @param {string} id */
   #lower(id) {
     return attempt(
       () => send("PATCH", `/api/teacher/seats/${encodeURIComponent(id)}`, { hand: false }),

@@ -5,7 +5,9 @@ import { n } from "../lib/words.js";
 import { attempt, note } from "./parts.js";
 
 // [exercise, how many grades are by earlier tests], of those that are not being graded already.
+/** @param {import("./room.js").Room} room */
 export function outdated(room) {
+  /** @type {Map<string, number>} */
   const counts = new Map();
   for (const row of room.rows.values())
     for (const [id, { handed_in: handed }] of Object.entries(row.progress))
@@ -13,6 +15,7 @@ export function outdated(room) {
   return [...counts];
 }
 
+/** @param {string} exercise */
 export function gradeAgain(exercise) {
   return attempt(
     () => send("POST", "/api/teacher/grade-again", { exercise }, { timeout: 60_000 }),

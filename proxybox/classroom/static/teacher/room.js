@@ -1,6 +1,6 @@
 // What the teacher's browser knows of the class: the state that it has loaded, kept up by the event stream.
 
-import { get } from "../lib/api.js";
+import { Problem, get } from "../lib/api.js";
 import { subscribe } from "../lib/stream.js";
 
 const AGAIN = 3_000; // ms between two attempts to load the state
@@ -10,31 +10,45 @@ const TOGETHER = 50; // ms within which changed rows are drawn together
 // whether this is the teacher of the whole classroom), "shares", "errors", "watched"
 // ({seat, event, data}), "stream" (its id: a new one watches nobody), "status" ("open", "waiting", "closed"; HTTP status).
 export class Room {
+  /** @type {Map<string, ((...values: any[]) => unknown)[]>} */
   #listeners = new Map();
+  /** @type {Set<string>} */
   #changed = new Set();
+  /** @type {number | null} */
   #soon = null;
 
   constructor() {
+    /** @type {Map<string, import("types").Row>} */
     this.rows = new Map();
+    /** @type {Map<string, import("types").Share>} */
     this.shares = new Map();
-    this.course = { title: "", exercises: [] };
+    /** @type {import("types").Course} */
+    this.course = { title: "", syllabus_html: null, exercises: [] };
     this.whole = true; // else the teacher of these classes alone, who is told nothing of how one joins
+    /** @type {{code: string, addresses: string[], locked: boolean}} */
     this.join = { code: "", addresses: [], locked: false };
     this.frozen = false;
+    /** @type {string | null} */
     this.pushed = null;
     this.courseFault = "";
+    /** @type {Record<string, string>} */
     this.gradingFaults = {};
+    /** @type {{id: string, title: string}[]} */
     this.classes = []; // of learning platforms
+    /** @type {string | null} */
     this.chosen = null; // the id of the class that is shown; "": who joined by code; null: all
+    /** @type {string | null} */
     this.stream = null;
     this.offset = 0;
   }
 
+  /** @param {string} name @param {(...values: any[]) => unknown} call */
   on(name, call) {
     const calls = this.#listeners.get(name) ?? [];
     this.#listeners.set(name, [...calls, call]);
   }
 
+  /** @param {string} name @param {any[]} values */
   #tell(name, ...values) {
     for (const call of this.#listeners.get(name) ?? []) call(...values);
   }
@@ -50,22 +64,25 @@ export class Room {
   }
 
   // Shows one class alone; null: all.
+  /** @param {string | null} id */
   choose(id) {
     this.chosen = id;
     this.#tell("rows", null);
   }
 
+  /** @param {string | null | undefined} exercise */
   title(exercise) {
     return this.course.exercises.find((each) => each.id === exercise)?.title ?? exercise ?? "";
   }
 
+  /** @param {string} seat */
   name(seat) {
     return this.rows.get(seat)?.name ?? "";
   }
 
   async start() {
     const since = await this.#reload();
-    this.line = subscribe(
+    subscribe(
       "/api/teacher/events",
       {
         hello: (data) => {
@@ -93,6 +110,7 @@ export class Room {
   }
 
   // A row as the server has told it, by an event or as an answer; drawn with others that come at the same time.
+  /** @param {import("types").Row} row */
   put(row) {
     this.rows.set(row.id, row);
     this.#changed.add(row.id);
@@ -106,6 +124,7 @@ export class Room {
   }
 
   // An event for all instructors has only what holds for each of them.
+  /** @param {import("types").RoomState} state */
   #take(state) {
     this.whole = state.whole ?? this.whole;
     this.join = state.join ?? this.join;
@@ -121,8 +140,8 @@ export class Room {
     const state = await get("/api/teacher/state");
     this.offset = state.time - Date.now() / 1000;
     this.course = state.course;
-    this.rows = new Map(state.seats.map((row) => [row.id, row]));
-    this.shares = new Map(state.shares.map((share) => [share.id, share]));
+    this.rows = new Map(state.seats.map((/** @type {import("types").Row} */ row) => [row.id, row]));
+    this.shares = new Map(state.shares.map((/** @type {import("types").Share} */ share) => [share.id, share]));
     this.#take(state);
     this.#tell("rows", null);
     this.#tell("shares");
@@ -136,7 +155,8 @@ export class Room {
       try {
         return await this.#load();
       } catch (problem) {
-        this.#tell("status", problem.passes ? "waiting" : "closed", problem.status);
+        const known = problem instanceof Problem ? problem : new Problem(0);
+        this.#tell("status", known.passes ? "waiting" : "closed", known.status);
         await new Promise((resolve) => setTimeout(resolve, AGAIN));
       }
     }

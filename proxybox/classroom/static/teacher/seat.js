@@ -9,6 +9,10 @@ import { Code } from "./code.js";
 import { gradeText, isDone, lasted, needs, needsText, progressOf } from "./help.js";
 import { attempt, choices, field, formDialog, note, setText } from "./parts.js";
 
+/** @typedef {import("types").Row} Row */
+/** @typedef {import("types").Watched} Watched */
+/** @typedef {import("./room.js").Room} Room */
+
 const OUTPUT = new Set(["run", "out", "given", "display", "clear", "value", "finished"]);
 const PAGE = Math.random().toString(36).slice(2); // tells the tabs apart that share one stream
 const REFRESH = 3_000; // ms until the list of versions is loaded after a save
@@ -16,9 +20,29 @@ const LOADS = 3; // how often a seat is loaded while its output changes at the s
 
 export class SeatView {
   // steps(seat): the seats before and after this one. close(): back to all.
+  /**
+   * @param {Room} room
+   * @param {{steps: (seat: string) => (string | null)[], open: (seat: string) => void, close: () => void}} ways
+   */
   constructor(room, { steps, open, close }) {
-    Object.assign(this, { room, steps, open });
+    this.room = room;
+    this.steps = steps;
+    this.open = open;
+    /** @type {string | null} */
     this.id = null;
+    /** @type {string | null} */
+    this.opened = null; // the exercise that is seen
+    this.version = 0;
+    /** @type {Record<string, string>} */
+    this.files = {};
+    /** @type {import("types").Version[]} */
+    this.listed = [];
+    /** @type {import("types").HandedIn | null} */
+    this.handedIn = null;
+    this.kind = "";
+    /** @type {number | null} */
+    this.refreshing = null;
+    /** @type {Watched[] | null} */
     this.loading = null; // events that arrive while the seat is loaded
     this.code = new Code(byId("seat-code"), { label: (name) => t("{file}, as it is now; read-only", { file: name }) });
     this.terminal = new Terminal(byId("seat-output"));
@@ -41,10 +65,11 @@ export class SeatView {
   }
 
   get row() {
-    return this.room.rows.get(this.id);
+    return this.id === null ? undefined : this.room.rows.get(this.id);
   }
 
   // Shows a seat; null: none any more.
+  /** @param {string | null} id */
   async show(id) {
     if (id === this.id) return;
     this.id = id;
@@ -64,17 +89,20 @@ export class SeatView {
     await attempt(() => this.#tell(this.id));
   }
 
+  /** @param {string | null} seat */
   #tell(seat, options = {}) {
     return send("POST", "/api/teacher/watch", { stream: this.room.stream, seat, page: PAGE }, options);
   }
 
+  /** @param {0 | 1} which */
   #step(which) {
-    const seat = this.steps(this.id)[which];
+    const seat = this.id === null ? null : this.steps(this.id)[which];
     if (seat) this.open(seat);
   }
 
   // --- what is shown ------------------------------------------------------------------------------------------------
 
+  /** @param {string} id @param {string | null} exercise */
   #path(id, exercise) {
     const query = exercise ? `?exercise=${encodeURIComponent(exercise)}` : "";
     return `/api/teacher/seats/${encodeURIComponent(id)}${query}`;
@@ -82,28 +110,30 @@ export class SeatView {
 
   async #load() {
     const { id } = this;
+    if (id === null) return;
     const exercise = this.exercise.value;
     for (let time = 0; time < LOADS; time += 1) {
+      /** @type {Watched[]} */
       const held = [];
       this.loading = held;
-      let told = null;
+      /** @type {import("types").SeatSeen[]} */
+      const answers = [];
       const done = await attempt(
         () => get(this.#path(id, exercise)),
-        (answer) => {
-          told = answer;
-        },
+        (answer) => answers.push(answer),
       );
       if (this.loading !== held) return; // another load has begun meanwhile
       this.loading = null;
       if (id !== this.id) return;
       if (!done) return;
-      this.#take(told);
+      this.#take(answers[0]);
       const again = held.some(({ event }) => OUTPUT.has(event));
       for (const each of held) if (!again || !OUTPUT.has(each.event)) this.#watched(each);
       if (!again) return;
     }
   }
 
+  /** @param {import("types").SeatSeen} told */
   #take(told) {
     const fresh = this.opened !== told.exercise;
     this.opened = told.exercise;
@@ -123,13 +153,13 @@ export class SeatView {
   }
 
   #row() {
-    const { row, room } = this;
-    if (!row) return;
+    const { row, room, id } = this;
+    if (!row || id === null) return;
     setText(byId("seat-name"), row.name);
     const current = row.exercise ? t("Open now: {title}", { title: room.title(row.exercise) }) : t("Open now");
-    const all = room.course.exercises.map(({ id, title }) => {
-      const how = gradeText(row, id);
-      return [id, how ? `${title} (${how})` : title];
+    const all = room.course.exercises.map(({ id: exercise, title }) => {
+      const how = gradeText(row, exercise);
+      return [exercise, how ? `${title} (${how})` : title];
     });
     choices(this.exercise, [["", current], ...all]);
     // Whoever follows a seat sees what it opens.
@@ -138,7 +168,7 @@ export class SeatView {
     byId("seat-share").disabled = !this.opened;
     setText(byId("seat-lock"), row.locked ? t("Unlock") : t("Lock"));
     setText(byId("seat-remove"), row.removed ? t("Restore") : t("Remove…"));
-    const [before, after] = this.steps(this.id);
+    const [before, after] = this.steps(id);
     byId("seat-before").disabled = !before;
     byId("seat-after").disabled = !after;
     this.#facts();
@@ -149,7 +179,8 @@ export class SeatView {
     if (!row) return;
     const { now } = this.room;
     const why = needs(row, now);
-    const facts = [
+    /** @type {(string[] | false | "" | null | 0)[]} */
+    const possible = [
       row.removed && [t("Removed"), "bad"],
       row.locked && [t("Locked"), "bad"],
       row.hand && [t("Hand raised for {time}", { time: lasted(now - row.hand) }), "hand"],
@@ -161,7 +192,8 @@ export class SeatView {
       progressOf(row, this.opened).handed_in && [t("Handed in"), "good"],
       isDone(row, this.opened) && [t("All tests pass"), "good"],
       row.hints > 0 && [n("{count} hint used", "{count} hints used", row.hints), ""],
-    ].filter(Boolean);
+    ];
+    const facts = possible.filter((fact) => Array.isArray(fact));
     const place = byId("seat-facts");
     const told = JSON.stringify(facts);
     if (place.dataset.told === told) return;
@@ -170,6 +202,7 @@ export class SeatView {
   }
 
   #listVersions() {
+    /** @type {Record<string, string>} */
     const why = {
       saved: t("saved"),
       run: t("run"),
@@ -192,21 +225,25 @@ export class SeatView {
   }
 
   async #showVersion() {
-    const { value } = this.versions;
+    const { id, opened, versions } = this;
+    const { value } = versions;
+    if (id === null || opened === null) return;
     this.#old();
     if (value === "") {
       this.code.update(this.files);
       return;
     }
-    const path = `/api/teacher/seats/${encodeURIComponent(this.id)}/exercises/${encodeURIComponent(this.opened)}/versions/${value}`;
+    const path = `/api/teacher/seats/${encodeURIComponent(id)}/exercises/${encodeURIComponent(opened)}/versions/${value}`;
     await attempt(
       () => get(path),
       ({ files }) => this.versions.value === value && this.code.update(files),
     );
   }
 
+  /** @param {import("types").Results | null} results @param {import("types").HandedIn | null} handedIn */
   #results(results, handedIn) {
     const place = byId("seat-tests");
+    /** @type {HTMLElement[]} */
     const parts = handedIn ? handedParts(handedIn) : [];
     if (!results) parts.push(make("p", { class: "faint", text: t("The tests have not been run yet.") }));
     else {
@@ -231,6 +268,7 @@ export class SeatView {
 
   // --- what happens -------------------------------------------------------------------------------------------------
 
+  /** @param {Watched} watched */
   #watched({ seat, event, data }) {
     if (seat !== this.id) return;
     if (this.loading !== null) {
@@ -264,6 +302,7 @@ export class SeatView {
     }, REFRESH);
   }
 
+  /** @param {string} event @param {any} data */
   #output(event, data) {
     const { terminal } = this;
     if (event === "run") {
@@ -285,25 +324,27 @@ export class SeatView {
 
   // --- what can be done ---------------------------------------------------------------------------------------------
 
+  /** @param {Partial<Omit<Row, "hand">> & {hand?: false}} changes */
   #change(changes, id = this.id) {
-    return send("PATCH", `/api/teacher/seats/${encodeURIComponent(id)}`, changes).then((row) => this.room.put(row));
+    return send("PATCH", `/api/teacher/seats/${encodeURIComponent(id ?? "")}`, changes).then((row) => this.room.put(row));
   }
 
   #actions() {
-    const on = (id, call) => byId(id).addEventListener("click", call);
+    /** @param {keyof import("types").Ids} id @param {(row: Row) => unknown} call */
+    const on = (id, call) => byId(id).addEventListener("click", () => this.row && call(this.row));
     on("seat-lower", () => attempt(() => this.#change({ hand: false })));
-    on("seat-rename", () => this.#rename());
-    on("seat-personal", () => showPersonal(this.row));
+    on("seat-rename", (row) => this.#rename(row));
+    on("seat-personal", showPersonal);
     on("seat-share", () => this.#share());
-    on("seat-lock", () => this.#lock());
-    on("seat-remove", () => (this.row.removed ? restore(this.room, this.id) : this.#remove()));
+    on("seat-lock", (row) => this.#lock(row));
+    on("seat-remove", (row) => (row.removed ? restore(this.room, row.id) : this.#remove(row)));
   }
 
-  #rename() {
-    const input = make("input", { value: this.row.name, required: true, maxlength: 40, autocomplete: "off" });
-    const { id } = this;
+  /** @param {Row} row */
+  #rename({ id, name }) {
+    const input = make("input", { value: name, required: true, maxlength: 40, autocomplete: "off" });
     formDialog({
-      title: t("Rename {name}", { name: this.row.name }),
+      title: t("Rename {name}", { name }),
       yes: t("Rename"),
       fields: [field(t("Name"), input)],
       doing: () => this.#change({ name: input.value }, id),
@@ -328,8 +369,9 @@ export class SeatView {
     input.select();
   }
 
-  async #lock() {
-    const { id, row } = this;
+  /** @param {Row} row */
+  async #lock(row) {
+    const { id } = row;
     const locked = !row.locked;
     const text = locked
       ? t("{name} is locked: nothing can be run.", { name: row.name })
@@ -341,8 +383,10 @@ export class SeatView {
     );
   }
 
-  async #remove() {
-    const { id, row, room } = this;
+  /** @param {Row} row */
+  async #remove(row) {
+    const { room } = this;
+    const { id } = row;
     const about = make("p", { text: t("The student has to join again. All work is kept, and you can restore the seat.") });
     const sure = await ask({
       title: t("Remove {name}?", { name: row.name }),
@@ -362,9 +406,11 @@ export class SeatView {
 }
 
 // What was handed in, with its grade, which is another thing than what the tests say of the program now.
+/** @param {import("types").HandedIn} handed */
 function handedParts(handed) {
   const time = when(handed.at);
   const head = handed.late ? t("Handed in {time}, late", { time }) : t("Handed in {time}", { time });
+  /** @type {HTMLElement[]} */
   const parts = [make("p", { class: "handed", text: handed.score ? `${head}: ${passedOf(handed.score)}` : head })];
   if (handed.has_failed) parts.push(make("p", { class: "message", text: t("It could not be graded.") }));
   if (handed.earlier?.score)
@@ -383,12 +429,14 @@ function handedParts(handed) {
   return parts;
 }
 
+/** @param {import("types").Score} score */
 function passedOf({ passed, total, points, possible }) {
   const parts = [t("{passed} of {total} passed", { passed, total })];
   if (possible) parts.push(t("{points} of {possible} points", { points: number(points), possible: number(possible) }));
   return parts.join(" · ");
 }
 
+/** @param {import("types").TestResult} test */
 function testOf(test) {
   const passed = test.status === "ok" || test.status === "passed";
   const details = [test.message, test.output].filter(Boolean).join("\n");
@@ -410,6 +458,7 @@ function testOf(test) {
 }
 
 // The code by which a student comes back to this seat on another device.
+/** @param {Row} row */
 export function showPersonal(row) {
   ask({
     title: t("Personal code of {name}", { name: row.name }),
@@ -422,6 +471,7 @@ export function showPersonal(row) {
 }
 
 // Gives a seat back that was removed.
+/** @param {Room} room @param {string} id */
 export function restore(room, id) {
   return attempt(
     () => send("PATCH", `/api/teacher/seats/${encodeURIComponent(id)}`, { removed: false }),

@@ -7,6 +7,7 @@ import { button, reason } from "./parts.js";
 import { restore, showPersonal } from "./seat.js";
 
 export class Seats {
+  /** @param {import("./room.js").Room} room */
   constructor(room) {
     this.room = room;
     this.dialog = byId("seats");
@@ -39,7 +40,8 @@ export class Seats {
 
   #show() {
     const { seats, rows } = this.room;
-    const focused = this.dialog.contains(document.activeElement) ? document.activeElement.dataset.seat : undefined;
+    const active = document.activeElement;
+    const focused = active instanceof HTMLElement && this.dialog.contains(active) ? active.dataset.seat : undefined;
     const kept = seats.filter((row) => !row.online && !row.exercise);
     const gone = [...rows.values()].filter((row) => row.removed);
     this.#list("seats-kept", kept, (row) =>
@@ -56,9 +58,15 @@ export class Seats {
         "aria-label": t("Restore {name}", { name: row.name }),
       }),
     );
-    if (focused) this.dialog.querySelector(`[data-seat="${CSS.escape(focused)}"]`)?.focus();
+    if (!focused) return;
+    /** @type {HTMLElement | null} */ (this.dialog.querySelector(`[data-seat="${CSS.escape(focused)}"]`))?.focus();
   }
 
+  /**
+   * @param {"seats-kept" | "seats-gone"} id
+   * @param {import("types").Row[]} rows
+   * @param {(row: import("types").Row) => HTMLElement} control
+   */
   #list(id, rows, control) {
     byId(id).replaceChildren(...rows.map((row) => make("li", {}, make("span", { text: row.name }), control(row))));
     byId(`${id}-empty`).hidden = rows.length > 0;

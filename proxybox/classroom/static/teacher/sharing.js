@@ -9,10 +9,12 @@ import { attempt, choices, note, reason } from "./parts.js";
 const FILE = "shared.py";
 
 export class Sharing {
+  /** @param {import("./room.js").Room} room */
   constructor(room) {
     this.room = room;
     this.dialog = byId("share");
     this.said = byId("share-problem");
+    /** @type {Code | null} */
     this.code = null;
     byId("share-open").addEventListener("click", () => this.#open());
     byId("share-cancel").addEventListener("click", () => this.dialog.close());
@@ -42,6 +44,7 @@ export class Sharing {
   }
 
   async #send() {
+    if (this.code === null) return;
     const title = byId("share-title");
     const text = this.code.files[FILE];
     if (text.trim() === "") {
@@ -64,6 +67,7 @@ export class Sharing {
 }
 
 // Stops sharing, with a way back.
+/** @param {import("types").Share} share */
 export function unshare(share) {
   const again = () =>
     attempt(() =>

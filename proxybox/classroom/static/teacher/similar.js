@@ -6,9 +6,13 @@ import { lines } from "../lib/diff.js";
 import { n, t } from "../lib/words.js";
 import { attempt, button, choices } from "./parts.js";
 
+/** @typedef {import("types").Pair} Pair */
+/** @typedef {import("../lib/diff.js").Line} Line */
+
 const MOST = 50; // pairs that are listed
 
 export class Similar {
+  /** @param {import("./room.js").Room} room */
   constructor(room) {
     this.room = room;
     this.exercise = byId("similar-exercise");
@@ -32,7 +36,7 @@ export class Similar {
     place.replaceChildren(make("p", { class: "faint", text: t("Comparing…") }));
     const done = await attempt(
       () => get(`/api/teacher/similar?${query}`, { timeout: 120_000 }),
-      ({ pairs, count, too_short: short }) => {
+      (/** @type {{pairs: Pair[], count: number, too_short: string[]}} */ { pairs, count, too_short: short }) => {
         const compared = count - short.length;
         place.replaceChildren(
           pairs.length
@@ -57,6 +61,7 @@ export class Similar {
     if (!done) place.replaceChildren();
   }
 
+  /** @param {Pair[]} pairs @param {string} exercise */
   #table(pairs, exercise) {
     const { room } = this;
     const body = pairs.map(({ first, second, share, is_identical: same }) =>
@@ -84,7 +89,9 @@ export class Similar {
     return make("table", { class: "pairs" }, make("thead", {}, head), make("tbody", {}, ...body));
   }
 
+  /** @param {string} first @param {string} second @param {string} exercise */
   #compare(first, second, exercise) {
+    /** @param {string} seat */
     const path = (seat) =>
       `/api/teacher/seats/${encodeURIComponent(seat)}/exercises/${encodeURIComponent(exercise)}/handed-in`;
     return attempt(
@@ -101,15 +108,20 @@ export class Similar {
 }
 
 // All files in one text, each below its name where there are several.
+/** @param {Record<string, string>} files */
 function together(files) {
   const all = Object.entries(files).filter(([name]) => name.endsWith(".py"));
   if (all.length === 1) return all[0][1];
   return all.map(([name, text]) => `# ${name}\n${text}`).join("\n");
 }
 
+/** @param {string} left @param {string} right */
 function sideBySide(left, right) {
+  /** @type {HTMLElement[]} */
   const rows = [];
+  /** @type {Line[]} */
   let gone = [];
+  /** @type {Line[]} */
   let fresh = [];
   const flush = () => {
     for (let i = 0; i < Math.max(gone.length, fresh.length); i += 1) rows.push(row(gone[i], fresh[i], "differs"));
@@ -128,7 +140,9 @@ function sideBySide(left, right) {
   return rows;
 }
 
+/** @param {Line | undefined} left @param {Line | undefined} right @param {string} kind */
 function row(left, right, kind) {
+  /** @param {Line | undefined} line @param {"before" | "after"} number */
   const cells = (line, number) => [
     make("td", { class: "number", text: line ? String(line[number]) : "" }),
     make("td", { class: line ? "" : "nothing" }, make("code", { text: line ? line.text : "" })),
