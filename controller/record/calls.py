@@ -13,14 +13,15 @@ from typing import Any, Final
 import attrs
 
 from proxybox.controller import abi
+from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import TABLE, compile_invoke
 from proxybox.controller.errors import GuestMisbehaved, RecordError
 from proxybox.controller.header import CALL_OPEN, MAX_PAYLOAD, Fetch
+from proxybox.controller.oscalls.rows import numbers_of
 from proxybox.controller.roles import ROW_SIZE, Memory, Scalar, stub_row
 
-#: The calls that can print what they pass, which stands right behind the registers of their requests: write, pwrite64,
-#: writev, pwritev, pwritev2.
-PASSING: Final = frozenset({1, 18, 20, 296, 328})
+#: The calls that can print what they pass, which stands right behind the registers of their requests.
+PASSING: Final = numbers_of(CallEffect.WRITES, but_not=CallEffect.READS | CallEffect.SOCKETS)
 _CODES: Final = frozenset({"i4x", "I4x", "q", "Q"})
 _MOST_ROWS: Final = 1024
 
