@@ -6,6 +6,7 @@ proxybox.controller.abi.
 """
 
 import errno
+import functools
 import os
 import re
 import signal
@@ -16,7 +17,6 @@ from typing import Any, Final
 from proxybox.controller import abi
 from proxybox.controller.audit import OSCall
 from proxybox.controller.calleffects import CallEffect
-from proxybox.controller.oscalls.rows import meaning_of, row_of
 from proxybox.controller.roles import Meaning
 
 SHOWN_BYTES: Final = 32
@@ -155,11 +155,29 @@ PRINTERS: Final[Mapping[Meaning, Callable[[int], str]]] = {
 _WHOLE: Final = (Meaning.PATH, Meaning.TEXT)
 
 
+# The rows are imported when a call is printed: a box has run by then, which needs them, too.
+
+
+@functools.lru_cache(4096)
+def _meaning(call: str, argument: str) -> Meaning:
+    from proxybox.controller.oscalls.rows import meaning_of
+
+    return meaning_of(call, argument)
+
+
+@functools.cache
+def _with_address() -> frozenset[str]:
+    """Returns the calls whose result is an address."""
+    from proxybox.controller.oscalls.rows import names_of
+
+    return names_of(CallEffect.MAPS)
+
+
 def argument(call: str, name: str, value: Any) -> str:
     """One argument in strace's notation."""
     if value is None:
         return "NULL"
-    meaning = meaning_of(call, name)
+    meaning = _meaning(call, name)
     if isinstance(value, bytes):
         return quoted(value, None if meaning in _WHOLE else SHOWN_BYTES)
     if not isinstance(value, int):
@@ -174,9 +192,7 @@ def outcome(call: OSCall) -> str:
     if call.errno is not None:
         number = getattr(errno, call.errno, -call.result)
         return f"= -1 {call.errno} ({os.strerror(number)})"
-    row = row_of(call.name)
-    is_address = row is not None and CallEffect.MAPS in row.effect
-    return f"= {_address(call.result) if is_address else call.result}"
+    return f"= {_address(call.result) if call.name in _with_address() else call.result}"
 
 
 def arguments(call: OSCall) -> str:
