@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from proxybox.controller.world.state import GuestThread, World
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
+AskedOf: TypeAlias = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
 Invoke: TypeAlias = Callable[["World", "GuestThread", bytes], Reply]
 
 _NUMBER = struct.Struct("<4xI")
@@ -51,23 +52,26 @@ _U32 = struct.Struct("<I")
 class Row:
     """One OS call: its name, what it does, its handler, and the function that calls the handler with a request.
 
-    support, reason: how far it is supported, and why not in full.
+    support, reason: how far it is supported, and why not in full. asked: what it reads of its arguments, where that is
+    not all of them (oscalls/asked.py).
     """
 
     __slots__ = (
-        "_decode", "_meanings", "counted", "effect", "family", "handler", "invoke", "name", "number", "parameters",
-        "reason", "support",
+        "_decode", "_meanings", "asked", "counted", "effect", "family", "handler", "invoke", "name", "number",
+        "parameters", "reason", "support",
     )  # fmt: skip
 
     def __init__(
         self, number: int, name: str, handler: Callable[..., Reply], counted: bool = True, *,
         effect: CallEffect = CallEffect.NONE, support: Support = Support.FULL, reason: str = "",
+        asked: AskedOf | None = None,
     ) -> None:  # fmt: skip
         self.number = number
         self.name = name
         self.family = handler.__module__.rpartition(".")[2]
         self.handler = handler
         self.counted = counted
+        self.asked = asked
         self.effect = effect
         self.support = support
         self.reason = reason
@@ -130,29 +134,31 @@ UNANSWERED: dict[int, str] = {}
 
 def oscall(
     number: int, name: str = "", *, effect: CallEffect | None = None, partial: str = "", refused: str = "",
-    form_of: str = "", counted: bool = True,
+    asked: AskedOf | None = None, form_of: str = "", counted: bool = True,
 ) -> Callable[[Handler], Handler]:  # fmt: skip
     """Enters a handler in the tables under its x86-64 call number and its name, which nothing else has.
 
-    effect: what the call does; each row says it. partial, refused: why the call is not supported in full, or not at
-    all, in one line. form_of: the call of which this is another form, with other arguments, that the stub makes under a
-    number of its own; it is shown under that call's name and does what that call does. counted: whether the call counts
-    in limits.calls and in usage.calls.
+    effect: what the call does, which each row in `oscalls/` says; nothing where a handler of somebody else's leaves it
+    out. partial, refused: why the call is not supported in full, or not at all, in one line. asked: what it reads of
+    its arguments, where that is not all of them (oscalls/asked.py). form_of: the call of which this is another form,
+    with other arguments, that the stub makes under a number of its own; it is shown under that call's name and does
+    what that call does. counted: whether the call counts in limits.calls and in usage.calls.
     """
 
     def enter(handler: Handler) -> Handler:
         if number in TABLE:
             raise ValueError(f"call {number} has two handlers: {TABLE[number].name}, {handler.__name__}")
-        if number in UNANSWERED:
-            raise ValueError(f"call {number} has a handler now: take it out of UNANSWERED in oscalls/refused.py")
+        if UNANSWERED.pop(number, None) and _is_own(handler):
+            raise ValueError(_ANSWERED.format(number))
         shown = form_of or name or handler.__name__.rstrip("_")
         if not form_of and NUMBERS.setdefault(shown, number) != number:
             raise ValueError(f"{shown} has two numbers: {NUMBERS[shown]} and {number}; which is a form_of it?")
         does = TABLE[NUMBERS[form_of]].effect if form_of else effect
-        if does is None:
+        if does is None and _is_own(handler):
             raise TypeError(f"{shown}: say what it does, @oscall({number}, effect=...), in words of calleffects.py")
         support = Support.REFUSED if refused else Support.PARTIAL if partial else Support.FULL
-        TABLE[number] = Row(number, shown, handler, counted, effect=does, support=support, reason=refused or partial)
+        TABLE[number] = Row(number, shown, handler, counted, effect=does or CallEffect.NONE, support=support,
+                            reason=refused or partial, asked=asked)  # fmt: skip
         return handler
 
     return enter
@@ -160,9 +166,18 @@ def oscall(
 
 def unanswered(number: int, name: str) -> None:
     """Says how a call is named that no handler answers, so that it is shown by its name."""
-    if number in TABLE:
-        raise ValueError(f"call {number} has a handler now: take it out of UNANSWERED in oscalls/refused.py")
-    UNANSWERED[number] = name
+    if number not in TABLE:
+        UNANSWERED[number] = name
+    elif _is_own(TABLE[number].handler):
+        raise ValueError(_ANSWERED.format(number))
+
+
+_ANSWERED = "call {} has a handler now: take it out of UNANSWERED in oscalls/refused.py"
+
+
+def _is_own(handler: Callable[..., Any]) -> bool:
+    """Whether a handler is of `oscalls/`: what a user enters for a world of theirs is none."""
+    return handler.__module__.startswith("proxybox.controller.oscalls.")
 
 
 def unknown_name(number: int) -> str:

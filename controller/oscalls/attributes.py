@@ -7,6 +7,7 @@ from proxybox.controller import abi
 from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
+from proxybox.controller.oscalls import asked
 from proxybox.controller.oscalls.paths import check_flags, node_at
 from proxybox.controller.roles import AtFlags, DirFd, Fd, Mode, OptionalPath, Path, TimeStruct, UInt
 from proxybox.controller.vfs import namei
@@ -89,7 +90,7 @@ def _chown(world: World, node: Node, owner: int, group: int) -> Reply:
     return 0
 
 
-@oscall(280, effect=CallEffect.ALTERS)
+@oscall(280, effect=CallEffect.ALTERS, asked=asked.timing)
 def utimensat(
     world: World,
     dirfd: DirFd,

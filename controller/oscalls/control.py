@@ -13,6 +13,7 @@ from proxybox.controller import abi
 from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
+from proxybox.controller.oscalls import asked
 from proxybox.controller.roles import FcntlCommand, Fd, FlockKind, IoctlRequest, Soft
 from proxybox.controller.vfs.streams import PipeEnd
 from proxybox.controller.world.state import World
@@ -42,6 +43,7 @@ def _int(register: int) -> int:
     72,
     effect=CallEffect.DUPLICATES,
     partial="without open file description locks, leases and signals",
+    asked=asked.controlling,
 )
 def fcntl(world: World, fd: Fd, cmd: FcntlCommand, arg: Annotated[Pointer, Soft(32)]) -> Reply:
     """fcntl(2): flags, duplicates and locks of a descriptor."""
@@ -213,7 +215,12 @@ def flock(world: World, fd: Fd, operation: FlockKind) -> Reply:
 # --- ioctl ----------------------------------------------------------------------------------------
 
 
-@oscall(16, effect=CallEffect.NONE, partial="of terminals, and FIOCLEX, FIONREAD, FIONBIO and FIOASYNC")
+@oscall(
+    16,
+    effect=CallEffect.NONE,
+    partial="of terminals, and FIOCLEX, FIONREAD, FIONBIO and FIOASYNC",
+    asked=asked.to_device,
+)
 def ioctl(world: World, fd: Fd, request: IoctlRequest, arg: Annotated[Pointer, Soft(44)]) -> Reply:
     """ioctl(2): the requests of isatty(3) and similar functions; everything else is ENOTTY."""
     file = world.descriptors.get(fd)

@@ -18,6 +18,7 @@ from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.header import A_FILE, CALL_MAP, CALL_ROOM, CODE, FOR_USE, LIBRARY, RESERVED
+from proxybox.controller.oscalls import asked
 from proxybox.controller.oscalls.clock import timeout
 from proxybox.controller.oscalls.stores import after_stores, identity
 from proxybox.controller.roles import (
@@ -208,7 +209,9 @@ class Slice:
     ends_ns: int = 0
 
 
-@oscall(202, effect=CallEffect.WAITS | CallEffect.LOCKS, counted=False, partial="WAIT and WAKE only")
+@oscall(
+    202, effect=CallEffect.WAITS | CallEffect.LOCKS, counted=False, partial="WAIT and WAKE only", asked=asked.waiting
+)
 def futex(
     world: World,
     thread: GuestThread,

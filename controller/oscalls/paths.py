@@ -13,6 +13,7 @@ from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.header import CALL_OPEN, CALL_STAT
+from proxybox.controller.oscalls import asked
 from proxybox.controller.oscalls.descriptors import check_length
 from proxybox.controller.roles import (
     AccessMode,
@@ -71,7 +72,7 @@ def check_flags(flags: int, known: int) -> None:
 # --- open -----------------------------------------------------------------------------------------
 
 
-@oscall(257, effect=CallEffect.OPENS)
+@oscall(257, effect=CallEffect.OPENS, asked=asked.opening)
 def openat(world: World, dirfd: DirFd, path: Path, flags: OpenFlags, mode: Mode) -> Reply:
     """openat(2): a new descriptor. As in Linux, unknown flags are ignored."""
     return _open(world, dirfd, path, flags, mode)
@@ -85,7 +86,7 @@ def _open(world: World, dirfd: int, path: bytes, flags: int, mode: int) -> int:
     return world.descriptors.enter(fd, file, bool(flags & abi.O_CLOEXEC))
 
 
-@oscall(CALL_OPEN, form_of="openat")
+@oscall(CALL_OPEN, form_of="openat", asked=asked.opening_whole)
 def openat_whole(
     world: World, dirfd: DirFd, path: Path, flags: OpenFlags, mode: ULong, place: Addr, room: Size
 ) -> Reply:
@@ -106,7 +107,7 @@ def openat_whole(
     return fd if content is None else (fd, (place, file.stat_bytes() + content))
 
 
-@oscall(2, effect=CallEffect.OPENS)
+@oscall(2, effect=CallEffect.OPENS, asked=asked.opening)
 def open_(world: World, path: Path, flags: OpenFlags, mode: Mode) -> Reply:
     """open(2): openat from the current directory."""
     return openat(world, _CWD, path, flags, mode)

@@ -17,6 +17,7 @@ from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply, Write
 from proxybox.controller.header import CALL_LOOK, LASTS
+from proxybox.controller.oscalls import asked
 from proxybox.controller.oscalls.clock import timeout as time_of
 from proxybox.controller.oscalls.signals import MASKED, check_set_size, wait_masked
 from proxybox.controller.roles import Addr, Bits, Buffer, Fd, Int, Milliseconds, Size, Struct, TimeStruct, UInt
@@ -117,13 +118,13 @@ def _milliseconds(timeout: int) -> int | None:
 # --- poll -----------------------------------------------------------------------------------------
 
 
-@oscall(7, effect=CallEffect.WAITS, partial="8,192 entries at the most")
+@oscall(7, effect=CallEffect.WAITS, partial="8,192 entries at the most", asked=asked.polling)
 def poll(world: World, fds: Annotated[InOut, Buffer("nfds", 8)], nfds: UInt, timeout: Milliseconds) -> Reply:
     """poll(2): waits for events; the timeout is in milliseconds."""
     return _poll(world, fds, nfds, _milliseconds(timeout))
 
 
-@oscall(271, effect=CallEffect.WAITS, partial=f"8,192 entries at the most; {MASKED}")
+@oscall(271, effect=CallEffect.WAITS, partial=f"8,192 entries at the most; {MASKED}", asked=asked.polling)
 def ppoll(
     world: World,
     thread: GuestThread,
@@ -405,7 +406,7 @@ def _epoll(world: World, fd: int) -> EpollFile:
     return file
 
 
-@oscall(233, effect=CallEffect.NONE, partial="an epoll descriptor cannot be watched")
+@oscall(233, effect=CallEffect.NONE, partial="an epoll descriptor cannot be watched", asked=asked.watching)
 def epoll_ctl(world: World, epfd: Fd, op: Int, fd: Fd, event: Annotated[bytes | None, Struct(12)]) -> Reply:
     """epoll_ctl(2): changes what an epoll descriptor watches."""
     target = world.descriptors.get(fd)

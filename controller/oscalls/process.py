@@ -12,6 +12,7 @@ from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.header import CALL_NO_THREAD, FORK_ASKED, THREAD_FLAGS
+from proxybox.controller.oscalls import asked
 from proxybox.controller.oscalls.identity import check_own
 from proxybox.controller.roles import Addr, Buffer, Int, Size, Soft, Struct, UInt, ULong
 from proxybox.controller.world.state import HIDDEN, Ended, GuestThread, World
@@ -316,7 +317,12 @@ def waitid(world: World, idtype: Int, id_: UInt, info: Addr, options: Int, usage
     raise OSError(errno.ECHILD, "no children")
 
 
-@oscall(157, effect=CallEffect.NONE, partial="the name of a thread, and options that tell that nothing is privileged")
+@oscall(
+    157,
+    effect=CallEffect.NONE,
+    partial="the name of a thread, and options that tell that nothing is privileged",
+    asked=asked.process_control,
+)
 def prctl(world: World, thread: GuestThread, option: Int, arg: Annotated[tuple[int, bytes | None], Soft(16)]) -> Reply:
     """prctl(2): the calling thread's name, and options that tell that nothing is privileged."""
     address, data = arg

@@ -17,6 +17,7 @@ from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.header import CALL_FAULTED
+from proxybox.controller.oscalls import asked
 from proxybox.controller.oscalls.clock import timeout
 from proxybox.controller.roles import Addr, Int, SignalNumber, Size, Struct, TimeStruct, UInt
 from proxybox.controller.world.clock import FOREVER_NS
@@ -53,7 +54,12 @@ def _check_number(number: int) -> None:
         raise OSError(errno.EINVAL, "no such signal")
 
 
-@oscall(13, effect=CallEffect.SIGNALS, partial="a handler runs with all signals blocked, on its thread's stack")
+@oscall(
+    13,
+    effect=CallEffect.SIGNALS,
+    partial="a handler runs with all signals blocked, on its thread's stack",
+    asked=asked.acting,
+)
 def rt_sigaction(
     world: World, sig: SignalNumber, act: Annotated[bytes | None, Struct(32)], oldact: Addr, sigsetsize: Size
 ) -> Reply:
@@ -145,7 +151,12 @@ def rt_sigtimedwait(
     return world.wait(attempt, timeout(time), lambda: -errno.EAGAIN)
 
 
-@oscall(131, effect=CallEffect.SIGNALS, partial="kept and not used: handlers run on the stack of their thread")
+@oscall(
+    131,
+    effect=CallEffect.SIGNALS,
+    partial="kept and not used: handlers run on the stack of their thread",
+    asked=asked.stacking,
+)
 def sigaltstack(world: World, thread: GuestThread, stack: Annotated[bytes | None, Struct(24)], old: Addr) -> Reply:
     """sigaltstack(2): the calling thread's stack for handlers."""
     before = thread.altstack
@@ -255,7 +266,7 @@ def _queued(info: bytes | None) -> tuple[int, int]:
     return int.from_bytes(info[8:12], "little", signed=True), int.from_bytes(info[24:32], "little")
 
 
-@oscall(129, effect=CallEffect.SENDS, partial="signals to the box's own process only")
+@oscall(129, effect=CallEffect.SENDS, partial="signals to the box's own process only", asked=asked.queueing)
 def rt_sigqueueinfo(world: World, pid: Int, sig: SignalNumber, info: Annotated[bytes | None, Struct(128)]) -> Reply:
     """rt_sigqueueinfo(2): to the guest's own process, with a value."""
     code, value = _queued(info)
@@ -264,7 +275,7 @@ def rt_sigqueueinfo(world: World, pid: Int, sig: SignalNumber, info: Annotated[b
     return _send(world, sig, None, code, value)
 
 
-@oscall(297, effect=CallEffect.SENDS)
+@oscall(297, effect=CallEffect.SENDS, asked=asked.queueing)
 def rt_tgsigqueueinfo(
     world: World, tgid: Int, tid: Int, sig: SignalNumber, info: Annotated[bytes | None, Struct(128)]
 ) -> Reply:
