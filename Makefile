@@ -22,7 +22,8 @@ HOSTILE_FLAGS ?=
 SOAK_FLAGS ?=
 FUZZ_FLAGS ?=
 
-.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz agents browser man words dist clean
+.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz agents browser man words calls \
+	dist clean
 
 help:
 	@echo 'make demo       set up, then run untrusted programs in boxes and show what happens'
@@ -40,6 +41,7 @@ help:
 	@echo 'make browser    the pages of the classroom in Chromium and Firefox, as they are installed here'
 	@echo 'make man        write the manual page anew, from the commands (share/man/man1/proxybox.1)'
 	@echo 'make words      bring the translations of the classroom up to date with its texts, and tell what lacks one'
+	@echo 'make calls      write the table of OS calls anew, from their rows (docs/calls.md)'
 	@echo 'make dist       source distribution and wheel, in dist/'
 	@echo 'make clean      remove what was built (.venv stays)'
 
@@ -117,6 +119,9 @@ man: setup
 
 words: setup
 	@$(PY) tools/words.py
+
+calls: setup
+	@$(PY) tools/calls.py
 
 dist: setup
 	$(PY) -m build

@@ -1,9 +1,9 @@
 """The table of OS calls, the decoders of their requests, and the one function that every call passes.
 
-A handler is a function decorated with `@oscall(number)` in `oscalls/`; its annotations (see `roles`) say what it
-takes. `Dispatcher.execute` counts the call against its limit, asks the interceptors, and then calls the handler,
-which applies the policy. It turns an OSError into -errno, records denials, and calls the audit. Nothing outside this
-file does any of that.
+A handler is a function decorated with `@oscall(number, effect=...)` in `oscalls/`; its annotations (see `roles`) say
+what it takes. `Dispatcher.execute` counts the call against its limit, asks the interceptors, and then calls the
+handler, which applies the policy. It turns an OSError into -errno, records denials, and calls the audit. Nothing
+outside this file does any of that.
 """
 
 import errno
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_origin
 import attrs
 
 from proxybox.controller.audit import Answer, Audit, Decision, Denial, Deny, Interceptor, OSCall
+from proxybox.controller.calleffects import CallEffect, Support
 from proxybox.controller.callers import Callers
 from proxybox.controller.costs.steps import CALL
 from proxybox.controller.effects import AnotherTurn, Blocked, Reply
@@ -32,7 +33,7 @@ from proxybox.controller.header import (
     TOO_LONG,
     Fetch,
 )
-from proxybox.controller.roles import Memory, Scalar, stub_row
+from proxybox.controller.roles import Meaning, Memory, Scalar, stub_row
 from proxybox.controller.status import Status
 from proxybox.controller.wire.protocol import MEMORY, REGISTERS
 from proxybox.controller.world.calledpaths import called_paths
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from proxybox.controller.world.state import GuestThread, World
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
+AskedOf: TypeAlias = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
 Invoke: TypeAlias = Callable[["World", "GuestThread", bytes], Reply]
 
 _NUMBER = struct.Struct("<4xI")
@@ -48,21 +50,57 @@ _U32 = struct.Struct("<I")
 
 
 class Row:
-    """One OS call: its name, its handler, and the function that calls the handler with a request."""
+    """One OS call: its name, what it does, its handler, and the function that calls the handler with a request.
 
-    __slots__ = ("_decode", "counted", "family", "handler", "invoke", "name", "number", "parameters")
+    support, reason: how far it is supported, and why not in full. asked: what it reads of its arguments, where that is
+    not all of them (oscalls/asked.py).
+    """
+
+    __slots__ = (
+        "_decode", "_meanings", "asked", "counted", "effect", "family", "handler", "invoke", "name", "number",
+        "parameters", "reason", "support",
+    )  # fmt: skip
 
     def __init__(
-        self, number: int, name: str, family: str, handler: Callable[..., Reply], counted: bool = True
-    ) -> None:
+        self, number: int, name: str, handler: Callable[..., Reply], counted: bool = True, *,
+        effect: CallEffect = CallEffect.NONE, support: Support = Support.FULL, reason: str = "",
+        asked: AskedOf | None = None,
+    ) -> None:  # fmt: skip
         self.number = number
         self.name = name
-        self.family = family
+        self.family = handler.__module__.rpartition(".")[2]
         self.handler = handler
         self.counted = counted
+        self.asked = asked
+        self.effect = effect
+        self.support = support
+        self.reason = reason
         self.parameters = _parameters(handler)
         self.invoke: Invoke = self._compile_first
         self._decode: Invoke | None = None
+        self._meanings: dict[str, Meaning] | None = None
+
+    @property
+    def meanings(self) -> dict[str, Meaning]:
+        """What the values of its arguments mean, by their names: of those alone where there is more than a number."""
+        if self._meanings is None:
+            found = {
+                name: Meaning.ADDRESS if isinstance(role, Scalar) and role.is_address else role.meaning
+                for name, role in self.parameters
+            }
+            self._meanings = {name: each for name, each in found.items() if each is not Meaning.NOTHING}
+        return self._meanings
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """The arguments that are paths, each with the argument that says where it begins; "" where none does."""
+        found, start = {}, ""
+        for name, _ in self.parameters:
+            meaning = self.meanings.get(name)
+            if meaning is Meaning.PATH:
+                found[name] = start
+            start = name if meaning is Meaning.DIRECTORY else ""
+        return found
 
     def _compile_first(self, world: "World", thread: "GuestThread", frame: bytes) -> Reply:
         """Compiles the decoder when the call is first made: a run uses about sixty calls of three hundred."""
@@ -90,24 +128,61 @@ NUMBERS: dict[str, int] = {}
 """The number of each call, by its name: the kernel's, whose handler takes the arguments that its manual page names."""
 
 
-def oscall(number: int, name: str = "", *, form_of: str = "", counted: bool = True) -> Callable[[Handler], Handler]:
+UNANSWERED: dict[int, str] = {}
+"""The names of the kernel's calls that no row answers, by number: they are ENOSYS (oscalls/refused.py)."""
+
+
+def oscall(
+    number: int, name: str = "", *, effect: CallEffect | None = None, partial: str = "", refused: str = "",
+    asked: AskedOf | None = None, form_of: str = "", counted: bool = True,
+) -> Callable[[Handler], Handler]:  # fmt: skip
     """Enters a handler in the tables under its x86-64 call number and its name, which nothing else has.
 
-    form_of: the call of which this is another form, with other arguments, that the stub makes under a number of its
-    own; it is shown under that call's name. counted: whether the call counts in limits.calls and in usage.calls.
+    effect: what the call does, which each row in `oscalls/` says; nothing where a handler of somebody else's leaves it
+    out. partial, refused: why the call is not supported in full, or not at all, in one line. asked: what it reads of
+    its arguments, where that is not all of them (oscalls/asked.py). form_of: the call of which this is another form,
+    with other arguments, that the stub makes under a number of its own; it is shown under that call's name and does
+    what that call does. counted: whether the call counts in limits.calls and in usage.calls.
     """
 
     def enter(handler: Handler) -> Handler:
         if number in TABLE:
             raise ValueError(f"call {number} has two handlers: {TABLE[number].name}, {handler.__name__}")
+        if UNANSWERED.pop(number, None) and _is_own(handler):
+            raise ValueError(_ANSWERED.format(number))
         shown = form_of or name or handler.__name__.rstrip("_")
         if not form_of and NUMBERS.setdefault(shown, number) != number:
             raise ValueError(f"{shown} has two numbers: {NUMBERS[shown]} and {number}; which is a form_of it?")
-        family = handler.__module__.rpartition(".")[2]
-        TABLE[number] = Row(number, shown, family, handler, counted)
+        does = TABLE[NUMBERS[form_of]].effect if form_of else effect
+        if does is None and _is_own(handler):
+            raise TypeError(f"{shown}: say what it does, @oscall({number}, effect=...), in words of calleffects.py")
+        support = Support.REFUSED if refused else Support.PARTIAL if partial else Support.FULL
+        TABLE[number] = Row(number, shown, handler, counted, effect=does or CallEffect.NONE, support=support,
+                            reason=refused or partial, asked=asked)  # fmt: skip
         return handler
 
     return enter
+
+
+def unanswered(number: int, name: str) -> None:
+    """Says how a call is named that no handler answers, so that it is shown by its name."""
+    if number not in TABLE:
+        UNANSWERED[number] = name
+    elif _is_own(TABLE[number].handler):
+        raise ValueError(_ANSWERED.format(number))
+
+
+_ANSWERED = "call {} has a handler now: take it out of UNANSWERED in oscalls/refused.py"
+
+
+def _is_own(handler: Callable[..., Any]) -> bool:
+    """Whether a handler is of `oscalls/`: what a user enters for a world of theirs is none."""
+    return handler.__module__.startswith("proxybox.controller.oscalls.")
+
+
+def unknown_name(number: int) -> str:
+    """Returns the name under which a call is shown that no row answers: the kernel's, where it has one."""
+    return UNANSWERED.get(number, f"call_{number}")
 
 
 def takes_thread(handler: Callable[..., Any]) -> bool:
@@ -425,15 +500,12 @@ class Dispatcher:
             raise EndBox(Status.DENIED, f"{name}: {denied.strerror}")
 
     def _unknown(self, thread: "GuestThread", number: int) -> int:
-        """Answers an unknown call number with ENOSYS, counts it, and calls the audit.
-
-        Only the number is known here, not the call's name.
-        """
+        """Answers an unknown call number with ENOSYS, counts it, and calls the audit."""
         self.count_unknown(number)
         if self.audit is not None:
             reason = f"no handler for call {number}: add one with @oscall({number}), or answer it with an interceptor"
             with self.callers:
-                self.audit(OSCall(f"call_{number}", number, "unknown", {}, thread.tid, Decision.UNKNOWN,
+                self.audit(OSCall(unknown_name(number), number, "unknown", {}, thread.tid, Decision.UNKNOWN,
                                    -errno.ENOSYS, "ENOSYS", reason))  # fmt: skip
         return -errno.ENOSYS
 
@@ -447,7 +519,7 @@ class Dispatcher:
             arguments = {}
         call = OSCall(row.name, 9 if row.number == CALL_MAP else row.number, row.family, arguments, thread.tid)
         if self._interceptors:
-            call.paths = called_paths(self._world, arguments)
+            call.paths = called_paths(self._world, row.paths, arguments)
         for intercept in self._interceptors:
             with self.callers:
                 verdict = intercept(call)
@@ -475,7 +547,7 @@ class Dispatcher:
 
             The program then makes the call again, and the interceptors are asked again.
             """
-            if called_paths(self._world, call.arguments) != call.paths:
+            if called_paths(self._world, row.paths, call.arguments) != call.paths:
                 raise OSError(errno.EINTR, "its paths lead elsewhere than they did")
             return later.attempt()
 

@@ -2,14 +2,47 @@
 
 An annotation on a handler says how a register is to be read and what the stub must fetch from guest memory.
 `dispatch` compiles decoders from these annotations, and the stub receives the same facts in the compact form of
-`stub_row`. So a new call needs no C.
+`stub_row`. So a new call needs no C. They also say what an argument means: by that, a trace prints it, and whoever
+reads calls finds their paths and descriptors.
 """
 
+import enum
 from typing import Annotated
 
 import attrs
 
 from proxybox.controller.header import CALL_ROLES, LENGTH_INT, LENGTH_LONG, LENGTH_UNSIGNED, MAX_PATH, ROLE, Fetch
+
+
+class Meaning(enum.Enum):
+    """What the value of an argument means, where its type alone does not say it."""
+
+    NOTHING = enum.auto()
+    ADDRESS = enum.auto()
+    DESCRIPTOR = enum.auto()
+    DIRECTORY = enum.auto()  # the descriptor from which the path behind it counts
+    PATH = enum.auto()
+    TEXT = enum.auto()  # a name that no tree of files has
+    TIME = enum.auto()  # for how long, or until when
+    MODE = enum.auto()
+    OPEN_FLAGS = enum.auto()
+    AT_FLAGS = enum.auto()
+    UNLINK_FLAGS = enum.auto()
+    RENAME_FLAGS = enum.auto()
+    CLOSE_FLAGS = enum.auto()
+    ACCESS = enum.auto()
+    PROTECTION = enum.auto()
+    MAP_FLAGS = enum.auto()
+    REMAP_FLAGS = enum.auto()
+    SYNC_FLAGS = enum.auto()
+    WHENCE = enum.auto()
+    COMMAND = enum.auto()  # of fcntl(2)
+    REQUEST = enum.auto()  # of ioctl(2)
+    LOCK = enum.auto()
+    CLOCK_ID = enum.auto()
+    SIGNAL = enum.auto()
+    FAMILY = enum.auto()
+    SOCKET_KIND = enum.auto()
 
 
 @attrs.frozen(eq=False)
@@ -21,6 +54,7 @@ class Scalar:
 
     code: str
     is_address: bool = False
+    meaning: Meaning = Meaning.NOTHING
 
 
 @attrs.frozen(eq=False)
@@ -39,6 +73,7 @@ class Memory:
     length: str = ""
     optional: bool = False
     with_address: bool = False
+    meaning: Meaning = Meaning.NOTHING
 
 
 def Buffer(length: str, size: int = 1, *, optional: bool = False) -> Memory:  # noqa: N802 - reads as a type
@@ -46,9 +81,14 @@ def Buffer(length: str, size: int = 1, *, optional: bool = False) -> Memory:  # 
     return Memory(Fetch.BUFFER, size, length, optional)
 
 
-def Struct(size: int) -> Memory:  # noqa: N802
+def Struct(size: int, meaning: Meaning = Meaning.NOTHING) -> Memory:  # noqa: N802
     """Exactly `size` bytes, or None for NULL."""
-    return Memory(Fetch.STRUCT, size, optional=True)
+    return Memory(Fetch.STRUCT, size, optional=True, meaning=meaning)
+
+
+def TimeStruct(size: int) -> Memory:  # noqa: N802
+    """A struct timespec or timeval, or two of them, or None for NULL."""
+    return Struct(size, Meaning.TIME)
 
 
 def Soft(size: int) -> Memory:  # noqa: N802
@@ -67,14 +107,38 @@ def Bits(length: str) -> Memory:  # noqa: N802
 
 
 Int = Annotated[int, Scalar("i4x")]
-Fd = Annotated[int, Scalar("i4x")]
 UInt = Annotated[int, Scalar("I4x")]
 Long = Annotated[int, Scalar("q")]
 ULong = Annotated[int, Scalar("Q")]
 Size = Annotated[int, Scalar("Q")]
 Addr = Annotated[int, Scalar("Q", is_address=True)]
-Path = Annotated[bytes, Memory(Fetch.STRING, MAX_PATH)]
-OptionalPath = Annotated[bytes | None, Memory(Fetch.STRING, MAX_PATH, optional=True)]
+Fd = Annotated[int, Scalar("i4x", meaning=Meaning.DESCRIPTOR)]
+#: The descriptor of a directory, or AT_FDCWD. The path that stands behind it counts from there.
+DirFd = Annotated[int, Scalar("i4x", meaning=Meaning.DIRECTORY)]
+Path = Annotated[bytes, Memory(Fetch.STRING, MAX_PATH, meaning=Meaning.PATH)]
+OptionalPath = Annotated[bytes | None, Memory(Fetch.STRING, MAX_PATH, optional=True, meaning=Meaning.PATH)]
+#: A string that is no path of the box: the target of a symbolic link, a name for programs that look at memory.
+Text = Annotated[bytes, Memory(Fetch.STRING, MAX_PATH, meaning=Meaning.TEXT)]
+Milliseconds = Annotated[int, Scalar("i4x", meaning=Meaning.TIME)]
+Mode = Annotated[int, Scalar("I4x", meaning=Meaning.MODE)]
+OpenFlags = Annotated[int, Scalar("i4x", meaning=Meaning.OPEN_FLAGS)]
+AtFlags = Annotated[int, Scalar("i4x", meaning=Meaning.AT_FLAGS)]
+UnlinkFlags = Annotated[int, Scalar("i4x", meaning=Meaning.UNLINK_FLAGS)]
+RenameFlags = Annotated[int, Scalar("I4x", meaning=Meaning.RENAME_FLAGS)]
+CloseFlags = Annotated[int, Scalar("I4x", meaning=Meaning.CLOSE_FLAGS)]
+AccessMode = Annotated[int, Scalar("i4x", meaning=Meaning.ACCESS)]
+Protection = Annotated[int, Scalar("i4x", meaning=Meaning.PROTECTION)]
+MapFlags = Annotated[int, Scalar("i4x", meaning=Meaning.MAP_FLAGS)]
+RemapFlags = Annotated[int, Scalar("I4x", meaning=Meaning.REMAP_FLAGS)]
+SyncFlags = Annotated[int, Scalar("i4x", meaning=Meaning.SYNC_FLAGS)]
+Whence = Annotated[int, Scalar("i4x", meaning=Meaning.WHENCE)]
+FcntlCommand = Annotated[int, Scalar("i4x", meaning=Meaning.COMMAND)]
+IoctlRequest = Annotated[int, Scalar("I4x", meaning=Meaning.REQUEST)]
+FlockKind = Annotated[int, Scalar("i4x", meaning=Meaning.LOCK)]
+ClockId = Annotated[int, Scalar("i4x", meaning=Meaning.CLOCK_ID)]
+SignalNumber = Annotated[int, Scalar("i4x", meaning=Meaning.SIGNAL)]
+SocketFamily = Annotated[int, Scalar("i4x", meaning=Meaning.FAMILY)]
+SocketKind = Annotated[int, Scalar("i4x", meaning=Meaning.SOCKET_KIND)]
 
 #: Bytes of one row of the stub's table: call number, number of roles, six roles.
 ROW_SIZE = CALL_ROLES.size + 6 * ROLE.size

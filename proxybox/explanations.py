@@ -115,7 +115,6 @@ _MODULE: Final = re.compile(r"No module named '(\w++)([\w.]*+)'")
 _NOT_THERE, _NOT_ALLOWED, _READ_ONLY = (2, 20), (1, 13), 30
 #: What a CPython and a PyPy say of input() where there is none.
 _NO_INPUT: Final = ("EOF when reading a line", "")
-_OF_PROGRAMS: Final = ("clone", "clone3", "fork", "vfork", "execve", "execveat")
 _PLAIN: Final = re.compile(r"[\w./~+@%=,:-]+", re.ASCII)
 
 
@@ -268,6 +267,13 @@ def _number(count: int | None, of_what: str) -> str:
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
+def _starts_a_program(call: str) -> bool:
+    from proxybox.controller.calleffects import CallEffect
+    from proxybox.controller.oscalls.rows import names_of  # only here: a client of a service has no other need of them
+
+    return call in names_of(CallEffect.STARTS)
+
+
 def _of_refusals(ending: Ending, policy: Policy) -> Iterator[Explanation]:
     """Yields what each refused call means."""
     for denial in list(ending.denials)[:_MOST_REFUSALS]:
@@ -277,7 +283,7 @@ def _of_refusals(ending: Ending, policy: Policy) -> Iterator[Explanation]:
             yield _row("threads", of=str(policy.limits.thread_count))
         elif denial.reason == HIDDEN_NAMES:
             yield _row("hidden")
-        elif denial.call in _OF_PROGRAMS:
+        elif _starts_a_program(denial.call):
             yield _row("programs")
         elif denial.errno != "EROFS":
             yield _row("refused", what=line(denial.call), errno=denial.errno, reason=line(denial.reason))

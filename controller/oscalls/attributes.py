@@ -4,10 +4,12 @@ import errno
 from typing import TYPE_CHECKING, Annotated
 
 from proxybox.controller import abi
+from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
+from proxybox.controller.oscalls import asked
 from proxybox.controller.oscalls.paths import check_flags, node_at
-from proxybox.controller.roles import Fd, Int, OptionalPath, Path, Struct, UInt
+from proxybox.controller.roles import AtFlags, DirFd, Fd, Mode, OptionalPath, Path, TimeStruct, UInt
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.nodes import Node
 from proxybox.controller.world.state import World
@@ -26,27 +28,27 @@ def _own_node(file: "OpenFile") -> Node:
     return file.node
 
 
-@oscall(90)
-def chmod(world: World, path: Path, mode: UInt) -> Reply:
+@oscall(90, effect=CallEffect.ALTERS)
+def chmod(world: World, path: Path, mode: Mode) -> Reply:
     """chmod(2): permission bits."""
     return fchmodat(world, _CWD, path, mode)
 
 
-@oscall(91)
-def fchmod(world: World, fd: Fd, mode: UInt) -> Reply:
+@oscall(91, effect=CallEffect.ALTERS)
+def fchmod(world: World, fd: Fd, mode: Mode) -> Reply:
     """fchmod(2): permission bits of an open file."""
     namei.chmod(_own_node(world.descriptors.get(fd)), world.credentials, mode & 0o7777)
     return 0
 
 
-@oscall(268)
-def fchmodat(world: World, dirfd: Fd, path: Path, mode: UInt) -> Reply:
+@oscall(268, effect=CallEffect.ALTERS)
+def fchmodat(world: World, dirfd: DirFd, path: Path, mode: Mode) -> Reply:
     """fchmodat(2), as the kernel has it: without flags."""
     return fchmodat2(world, dirfd, path, mode, 0)
 
 
-@oscall(452)
-def fchmodat2(world: World, dirfd: Fd, path: Path, mode: UInt, flags: Int) -> Reply:
+@oscall(452, effect=CallEffect.ALTERS)
+def fchmodat2(world: World, dirfd: DirFd, path: Path, mode: Mode, flags: AtFlags) -> Reply:
     """fchmodat2(2): permission bits; symbolic links have none."""
     check_flags(flags, abi.AT_SYMLINK_NOFOLLOW | abi.AT_EMPTY_PATH)
     node = node_at(world, dirfd, path, flags)
@@ -56,26 +58,26 @@ def fchmodat2(world: World, dirfd: Fd, path: Path, mode: UInt, flags: Int) -> Re
     return 0
 
 
-@oscall(92)
+@oscall(92, effect=CallEffect.ALTERS)
 def chown(world: World, path: Path, owner: UInt, group: UInt) -> Reply:
     """chown(2): owner and group."""
     return fchownat(world, _CWD, path, owner, group, 0)
 
 
-@oscall(94)
+@oscall(94, effect=CallEffect.ALTERS)
 def lchown(world: World, path: Path, owner: UInt, group: UInt) -> Reply:
     """lchown(2): owner and group of a symbolic link itself."""
     return fchownat(world, _CWD, path, owner, group, abi.AT_SYMLINK_NOFOLLOW)
 
 
-@oscall(93)
+@oscall(93, effect=CallEffect.ALTERS)
 def fchown(world: World, fd: Fd, owner: UInt, group: UInt) -> Reply:
     """fchown(2): owner and group of an open file."""
     return _chown(world, _own_node(world.descriptors.get(fd)), owner, group)
 
 
-@oscall(260)
-def fchownat(world: World, dirfd: Fd, path: Path, owner: UInt, group: UInt, flags: Int) -> Reply:
+@oscall(260, effect=CallEffect.ALTERS)
+def fchownat(world: World, dirfd: DirFd, path: Path, owner: UInt, group: UInt, flags: AtFlags) -> Reply:
     """fchownat(2): owner and group."""
     check_flags(flags, abi.AT_SYMLINK_NOFOLLOW | abi.AT_EMPTY_PATH)
     return _chown(world, node_at(world, dirfd, path, flags), owner, group)
@@ -88,13 +90,13 @@ def _chown(world: World, node: Node, owner: int, group: int) -> Reply:
     return 0
 
 
-@oscall(280)
+@oscall(280, effect=CallEffect.ALTERS, asked=asked.timing)
 def utimensat(
     world: World,
-    dirfd: Fd,
+    dirfd: DirFd,
     path: OptionalPath,
-    times: Annotated[bytes | None, Struct(32)],
-    flags: Int,
+    times: Annotated[bytes | None, TimeStruct(32)],
+    flags: AtFlags,
 ) -> Reply:
     """utimensat(2): access and modification times; without a path, those of the open file dirfd (futimens(3))."""
     if times is not None and times[8:16] == times[24:] == _OMIT:
@@ -139,8 +141,8 @@ def _utimens(world: World, node: Node, atime: int | None, mtime: int | None, tou
     return 0
 
 
-@oscall(132)
-def utime(world: World, path: Path, times: Annotated[bytes | None, Struct(16)]) -> Reply:
+@oscall(132, effect=CallEffect.ALTERS)
+def utime(world: World, path: Path, times: Annotated[bytes | None, TimeStruct(16)]) -> Reply:
     """utime(2): access and modification times in seconds."""
     now = world.clock.wall_ns()
     atime = mtime = now
@@ -150,14 +152,14 @@ def utime(world: World, path: Path, times: Annotated[bytes | None, Struct(16)]) 
     return _utimens(world, node_at(world, _CWD, path, 0), atime, mtime, times is None)
 
 
-@oscall(235)
-def utimes(world: World, path: Path, times: Annotated[bytes | None, Struct(32)]) -> Reply:
+@oscall(235, effect=CallEffect.ALTERS)
+def utimes(world: World, path: Path, times: Annotated[bytes | None, TimeStruct(32)]) -> Reply:
     """utimes(2): access and modification times in microseconds."""
     return futimesat(world, _CWD, path, times)
 
 
-@oscall(261)
-def futimesat(world: World, dirfd: Fd, path: Path, times: Annotated[bytes | None, Struct(32)]) -> Reply:
+@oscall(261, effect=CallEffect.ALTERS)
+def futimesat(world: World, dirfd: DirFd, path: Path, times: Annotated[bytes | None, TimeStruct(32)]) -> Reply:
     """futimesat(2): access and modification times in microseconds."""
     atime = mtime = world.clock.wall_ns()
     if times is not None:

@@ -4,15 +4,18 @@ Reads of a clock are not counted: in a box with real time most of them do not co
 """
 
 import errno
-from typing import Annotated
+from typing import Annotated, Final
 
 from proxybox.controller import abi
+from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.header import CALL_CLOCKS
-from proxybox.controller.roles import Addr, Int, Struct
+from proxybox.controller.roles import Addr, ClockId, Int, TimeStruct
 from proxybox.controller.world.state import World
+
+_POLICYS: Final = "the clock is the policy's"
 
 
 def clock_of(world: World, clock_id: int) -> int:
@@ -48,21 +51,21 @@ def timeout(time: bytes | None) -> int | None:
     return None if time is None else duration(time)
 
 
-@oscall(228, counted=False)
-def clock_gettime(world: World, clock_id: Int, timespec: Addr) -> Reply:
+@oscall(228, effect=CallEffect.CLOCK, counted=False)
+def clock_gettime(world: World, clock_id: ClockId, timespec: Addr) -> Reply:
     """clock_gettime(2): the time of a clock."""
     now = world.clock.now_ns(clock_id if clock_id >= 0 else clock_of(world, clock_id))
     return 0, (timespec, abi.pack_timespec(now))
 
 
-@oscall(229, counted=False)
-def clock_getres(world: World, clock_id: Int, timespec: Addr) -> Reply:
+@oscall(229, effect=CallEffect.NONE, counted=False)
+def clock_getres(world: World, clock_id: ClockId, timespec: Addr) -> Reply:
     """clock_getres(2): the resolution of a clock."""
     resolution = world.clock.resolution_ns(clock_of(world, clock_id))
     return 0 if timespec == 0 else (0, (timespec, abi.pack_timespec(resolution)))
 
 
-@oscall(96, counted=False)
+@oscall(96, effect=CallEffect.CLOCK, counted=False, partial="the timezone is always UTC")
 def gettimeofday(world: World, timeval: Addr, timezone: Addr) -> Reply:
     """gettimeofday(2): the wall clock; the timezone is always UTC."""
     writes = []
@@ -73,31 +76,31 @@ def gettimeofday(world: World, timeval: Addr, timezone: Addr) -> Reply:
     return 0, *writes
 
 
-@oscall(201, counted=False)
+@oscall(201, effect=CallEffect.CLOCK, counted=False)
 def time(world: World, tloc: Addr) -> Reply:
     """time(2): the wall clock in seconds."""
     seconds = world.clock.now_ns(abi.CLOCK_REALTIME) // abi.NS
     return seconds if tloc == 0 else (seconds, (tloc, abi.U64.pack(seconds & abi.RLIM_INFINITY)))
 
 
-@oscall(CALL_CLOCKS, "clocks", counted=False)
+@oscall(CALL_CLOCKS, "clocks", effect=CallEffect.NONE, counted=False)
 def clocks(world: World) -> Reply:
     """A call of the stub, not of Linux: readings of clocks come with it, where a run is recorded. No answer is used."""
     raise OSError(errno.ENOSYS, "only the readings that come with it matter")
 
 
-@oscall(35)
-def nanosleep(world: World, request: Annotated[bytes | None, Struct(16)], remain: Addr) -> Reply:
+@oscall(35, effect=CallEffect.SLEEPS)
+def nanosleep(world: World, request: Annotated[bytes | None, TimeStruct(16)], remain: Addr) -> Reply:
     """nanosleep(2): waits by the monotonic clock."""
     return _sleep(world, abi.CLOCK_MONOTONIC, 0, duration(request), remain)
 
 
-@oscall(230)
+@oscall(230, effect=CallEffect.SLEEPS, partial="CPU clocks cannot be waited for")
 def clock_nanosleep(
     world: World,
-    clock_id: Int,
+    clock_id: ClockId,
     flags: Int,
-    request: Annotated[bytes | None, Struct(16)],
+    request: Annotated[bytes | None, TimeStruct(16)],
     remain: Addr,
 ) -> Reply:
     """clock_nanosleep(2): waits for a time, or with TIMER_ABSTIME until a time."""
@@ -121,25 +124,25 @@ def _sleep(world: World, clock_id: int, flags: int, ns: int, remain: int) -> Rep
     return world.wait(lambda: None, ns, clock_id=clock_id, absolute=absolute, on_interrupt=interrupted, only_time=True)
 
 
-@oscall(227)
-def clock_settime(world: World, clock_id: Int, timespec: Addr) -> Reply:
+@oscall(227, effect=CallEffect.SYSTEM, refused=_POLICYS)
+def clock_settime(world: World, clock_id: ClockId, timespec: Addr) -> Reply:
     """clock_settime(2): refused, as for any ordinary user."""
-    raise Denied(errno.EPERM, "the clock is the policy's")
+    raise Denied(errno.EPERM, _POLICYS)
 
 
-@oscall(164)
+@oscall(164, effect=CallEffect.SYSTEM, refused=_POLICYS)
 def settimeofday(world: World, timeval: Addr, timezone: Addr) -> Reply:
     """settimeofday(2): refused, as for any ordinary user."""
-    raise Denied(errno.EPERM, "the clock is the policy's")
+    raise Denied(errno.EPERM, _POLICYS)
 
 
-@oscall(305)
-def clock_adjtime(world: World, clock_id: Int, timex: Addr) -> Reply:
+@oscall(305, effect=CallEffect.SYSTEM, refused=_POLICYS)
+def clock_adjtime(world: World, clock_id: ClockId, timex: Addr) -> Reply:
     """clock_adjtime(2): refused."""
-    raise Denied(errno.EPERM, "the clock is the policy's")
+    raise Denied(errno.EPERM, _POLICYS)
 
 
-@oscall(159)
+@oscall(159, effect=CallEffect.SYSTEM, refused=_POLICYS)
 def adjtimex(world: World, timex: Addr) -> Reply:
     """adjtimex(2): refused."""
-    raise Denied(errno.EPERM, "the clock is the policy's")
+    raise Denied(errno.EPERM, _POLICYS)

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 from proxybox.controller import abi
+from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
-from proxybox.controller.roles import Fd, Int, Soft, UInt
+from proxybox.controller.oscalls import asked
+from proxybox.controller.roles import FcntlCommand, Fd, FlockKind, IoctlRequest, Soft
 from proxybox.controller.vfs.streams import PipeEnd
 from proxybox.controller.world.state import World
 
@@ -37,8 +39,13 @@ def _int(register: int) -> int:
 # --- fcntl ----------------------------------------------------------------------------------------
 
 
-@oscall(72)
-def fcntl(world: World, fd: Fd, cmd: Int, arg: Annotated[Pointer, Soft(32)]) -> Reply:
+@oscall(
+    72,
+    effect=CallEffect.DUPLICATES,
+    partial="without open file description locks, leases and signals",
+    asked=asked.controlling,
+)
+def fcntl(world: World, fd: Fd, cmd: FcntlCommand, arg: Annotated[Pointer, Soft(32)]) -> Reply:
     """fcntl(2): flags, duplicates and locks of a descriptor."""
     file = world.descriptors.get(fd)
     command = _FCNTL.get(cmd)
@@ -174,8 +181,8 @@ _ON_PATHS = frozenset({abi.F_DUPFD, abi.F_DUPFD_CLOEXEC, abi.F_GETFD, abi.F_SETF
 # --- flock ----------------------------------------------------------------------------------------
 
 
-@oscall(73)
-def flock(world: World, fd: Fd, operation: Int) -> Reply:
+@oscall(73, effect=CallEffect.NONE)
+def flock(world: World, fd: Fd, operation: FlockKind) -> Reply:
     """flock(2): a lock of a whole file, between open file descriptions."""
     file = world.descriptors.get(fd)
     kind = operation & ~abi.LOCK_NB
@@ -208,8 +215,13 @@ def flock(world: World, fd: Fd, operation: Int) -> Reply:
 # --- ioctl ----------------------------------------------------------------------------------------
 
 
-@oscall(16)
-def ioctl(world: World, fd: Fd, request: UInt, arg: Annotated[Pointer, Soft(44)]) -> Reply:
+@oscall(
+    16,
+    effect=CallEffect.NONE,
+    partial="of terminals, and FIOCLEX, FIONREAD, FIONBIO and FIOASYNC",
+    asked=asked.to_device,
+)
+def ioctl(world: World, fd: Fd, request: IoctlRequest, arg: Annotated[Pointer, Soft(44)]) -> Reply:
     """ioctl(2): the requests of isatty(3) and similar functions; everything else is ENOTTY."""
     file = world.descriptors.get(fd)
     if file.is_path_only:

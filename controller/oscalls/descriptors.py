@@ -12,11 +12,25 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import attrs
 
 from proxybox.controller import abi
+from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Blocked, Reply, Write
 from proxybox.controller.header import MAX_PAYLOAD
 from proxybox.controller.oscalls.stores import after_stores, forget
-from proxybox.controller.roles import Addr, Buffer, Fd, Gather, Int, Long, Size, UInt, ULong
+from proxybox.controller.roles import (
+    Addr,
+    Buffer,
+    CloseFlags,
+    Fd,
+    Gather,
+    Int,
+    Long,
+    OpenFlags,
+    Size,
+    UInt,
+    ULong,
+    Whence,
+)
 from proxybox.controller.world.state import HIDDEN, GuestThread, World
 
 if TYPE_CHECKING:
@@ -89,7 +103,7 @@ def written(world: World, thread: GuestThread, file: "OpenFile", data: bytes) ->
     return later(world, wait, int)
 
 
-@oscall(0)
+@oscall(0, effect=CallEffect.READS)
 @after_stores(0)
 def read(world: World, thread: GuestThread, fd: Fd, buf: Addr, count: Size) -> Reply:
     """read(2): bytes from the offset on; of more than 1 MiB only a part is read."""
@@ -101,7 +115,7 @@ def read(world: World, thread: GuestThread, fd: Fd, buf: Addr, count: Size) -> R
     return len(data), (buf, bytes(data))
 
 
-@oscall(1)
+@oscall(1, effect=CallEffect.WRITES)
 @after_stores(0)
 def write(world: World, thread: GuestThread, fd: Fd, buf: Annotated[bytes, Buffer("count")], count: Size) -> Reply:
     """write(2): bytes at the offset; of more than 1 MiB only a part is written."""
@@ -111,7 +125,7 @@ def write(world: World, thread: GuestThread, fd: Fd, buf: Annotated[bytes, Buffe
     return written(world, thread, file, buf)
 
 
-@oscall(17)
+@oscall(17, effect=CallEffect.READS)
 @after_stores(0)
 def pread64(world: World, thread: GuestThread, fd: Fd, buf: Addr, count: Size, offset: Long) -> Reply:
     """pread(2): bytes at an offset."""
@@ -124,7 +138,7 @@ def pread64(world: World, thread: GuestThread, fd: Fd, buf: Addr, count: Size, o
     return len(data), (buf, data)
 
 
-@oscall(18)
+@oscall(18, effect=CallEffect.WRITES)
 @after_stores(0)
 def pwrite64(
     world: World, thread: GuestThread, fd: Fd, buf: Annotated[bytes, Buffer("count")], count: Size, offset: Long
@@ -195,7 +209,7 @@ def scattered(pieces: list[tuple[int, int]], data: bytes, *more: Write) -> Reply
     return len(data), *writes
 
 
-@oscall(19)
+@oscall(19, effect=CallEffect.READS)
 @after_stores(0)
 def readv(world: World, thread: GuestThread, fd: Fd, iov: Annotated[bytes, Buffer("iovcnt", 16)], iovcnt: Int) -> Reply:
     """readv(2): read, spread over several pieces of memory."""
@@ -207,7 +221,7 @@ def readv(world: World, thread: GuestThread, fd: Fd, iov: Annotated[bytes, Buffe
     return scattered(pieces, data)
 
 
-@oscall(20)
+@oscall(20, effect=CallEffect.WRITES)
 @after_stores(0)
 def writev(world: World, thread: GuestThread, fd: Fd, iov: Annotated[bytes, Gather("iovcnt")], iovcnt: Int) -> Reply:
     """writev(2): write, gathered from several pieces of memory."""
@@ -215,7 +229,7 @@ def writev(world: World, thread: GuestThread, fd: Fd, iov: Annotated[bytes, Gath
     return written(world, thread, world.descriptors.get(fd), iov)
 
 
-@oscall(295)
+@oscall(295, effect=CallEffect.READS)
 @after_stores(0)
 def preadv(
     world: World,
@@ -234,7 +248,7 @@ def preadv(
     return scattered(pieces, data)
 
 
-@oscall(296)
+@oscall(296, effect=CallEffect.WRITES)
 @after_stores(0)
 def pwritev(
     world: World,
@@ -259,7 +273,7 @@ def _check_rwf(flags: int) -> None:
         raise OSError(errno.EOPNOTSUPP, "unknown flags")
 
 
-@oscall(327)
+@oscall(327, effect=CallEffect.READS, partial="RWF_NOWAIT is not offered")
 def preadv2(
     world: World,
     thread: GuestThread,
@@ -277,7 +291,7 @@ def preadv2(
     return preadv(world, thread, fd, iov, iovcnt, offset, high)
 
 
-@oscall(328)
+@oscall(328, effect=CallEffect.WRITES, partial="RWF_APPEND and RWF_NOWAIT are not offered")
 def pwritev2(
     world: World,
     thread: GuestThread,
@@ -298,7 +312,7 @@ def pwritev2(
 # --- the file behind the descriptor ---------------------------------------------------------------
 
 
-@oscall(5)
+@oscall(5, effect=CallEffect.STATUS)
 def fstat(world: World, fd: Fd, statbuf: Addr) -> Reply:
     """fstat(2): status of an open file."""
     if fd >= HIDDEN:
@@ -306,13 +320,13 @@ def fstat(world: World, fd: Fd, statbuf: Addr) -> Reply:
     return 0, (statbuf, world.descriptors.get(fd).stat_bytes())
 
 
-@oscall(8)
-def lseek(world: World, fd: Fd, offset: Long, whence: Int) -> Reply:
+@oscall(8, effect=CallEffect.SEEKS)
+def lseek(world: World, fd: Fd, offset: Long, whence: Whence) -> Reply:
     """lseek(2): moves the offset."""
     return world.descriptors.get(fd).seek(offset, whence)
 
 
-@oscall(77)
+@oscall(77, effect=CallEffect.RESIZES)
 @after_stores(0)
 def ftruncate(world: World, thread: GuestThread, fd: Fd, length: Long) -> Reply:
     """ftruncate(2): sets the length of an open file."""
@@ -325,7 +339,7 @@ def ftruncate(world: World, thread: GuestThread, fd: Fd, length: Long) -> Reply:
     return 0
 
 
-@oscall(285)
+@oscall(285, effect=CallEffect.RESIZES, partial="only the default mode and KEEP_SIZE")
 def fallocate(world: World, thread: GuestThread, fd: Fd, mode: Int, offset: Long, length: Long) -> Reply:
     """fallocate(2): reserves space; punching holes and moving ranges are not offered."""
     file = world.descriptors.get(fd)
@@ -343,34 +357,34 @@ def fallocate(world: World, thread: GuestThread, fd: Fd, mode: Int, offset: Long
     return 0
 
 
-@oscall(74)
+@oscall(74, effect=CallEffect.NONE, partial="changes nothing")
 def fsync(world: World, fd: Fd) -> Reply:
     """fsync(2): changes nothing, since written data is kept already."""
     world.descriptors.get(fd).fsync()
     return 0
 
 
-@oscall(75)
+@oscall(75, effect=CallEffect.NONE, partial="changes nothing")
 def fdatasync(world: World, fd: Fd) -> Reply:
     """fdatasync(2): as fsync."""
     world.descriptors.get(fd).fsync()
     return 0
 
 
-@oscall(162)
+@oscall(162, effect=CallEffect.NONE, partial="changes nothing")
 def sync(world: World) -> Reply:
     """sync(2): changes nothing; nothing of the host's is flushed for a guest."""
     return 0
 
 
-@oscall(306)
+@oscall(306, effect=CallEffect.NONE, partial="changes nothing")
 def syncfs(world: World, fd: Fd) -> Reply:
     """syncfs(2): as sync."""
     world.descriptors.get(fd)
     return 0
 
 
-@oscall(277)
+@oscall(277, effect=CallEffect.NONE, partial="changes nothing")
 def sync_file_range(world: World, fd: Fd, offset: Long, count: Long, flags: UInt) -> Reply:
     """sync_file_range(2): as fsync, of a range."""
     file = world.descriptors.get(fd)
@@ -380,7 +394,7 @@ def sync_file_range(world: World, fd: Fd, offset: Long, count: Long, flags: UInt
     return 0
 
 
-@oscall(221)
+@oscall(221, effect=CallEffect.NONE, partial="a hint that changes nothing")
 def fadvise64(world: World, fd: Fd, offset: Long, length: Long, advice: Int) -> Reply:
     """posix_fadvise(2): a hint that changes nothing."""
     file = world.descriptors.get(fd)
@@ -391,7 +405,7 @@ def fadvise64(world: World, fd: Fd, offset: Long, length: Long, advice: Int) -> 
     return 0
 
 
-@oscall(187)
+@oscall(187, effect=CallEffect.NONE, partial="a hint that changes nothing")
 def readahead(world: World, fd: Fd, offset: Long, count: Size) -> Reply:
     """readahead(2): a hint that changes nothing."""
     file = world.descriptors.get(fd)
@@ -404,7 +418,7 @@ def readahead(world: World, fd: Fd, offset: Long, count: Size) -> Reply:
 # --- numbers --------------------------------------------------------------------------------------
 
 
-@oscall(3)
+@oscall(3, effect=CallEffect.CLOSES)
 def close(world: World, fd: Fd) -> Reply:
     """close(2): closes a descriptor, or a mapping that the stub does not need any more."""
     if fd >= HIDDEN:
@@ -417,8 +431,8 @@ def close(world: World, fd: Fd) -> Reply:
     return 0
 
 
-@oscall(436)
-def close_range(world: World, first: UInt, last: UInt, flags: UInt) -> Reply:
+@oscall(436, effect=CallEffect.CLOSES)
+def close_range(world: World, first: UInt, last: UInt, flags: CloseFlags) -> Reply:
     """close_range(2): closes descriptors, or marks them close-on-exec.
 
     CLOSE_RANGE_UNSHARE changes nothing, since there is no other process that shares the descriptors.
@@ -432,20 +446,20 @@ def close_range(world: World, first: UInt, last: UInt, flags: UInt) -> Reply:
     return 0
 
 
-@oscall(32)
+@oscall(32, effect=CallEffect.DUPLICATES)
 def dup(world: World, fd: Fd) -> Reply:
     """dup(2): another descriptor for the same description."""
     return world.descriptors.dup(fd)
 
 
-@oscall(33)
+@oscall(33, effect=CallEffect.DUPLICATES)
 def dup2(world: World, fd: Fd, newfd: Fd) -> Reply:
     """dup2(2): dup, with a number that the guest chooses."""
     return world.descriptors.dup2(fd, newfd)
 
 
-@oscall(292)
-def dup3(world: World, fd: Fd, newfd: Fd, flags: Int) -> Reply:
+@oscall(292, effect=CallEffect.DUPLICATES)
+def dup3(world: World, fd: Fd, newfd: Fd, flags: OpenFlags) -> Reply:
     """dup3(2): dup2 with O_CLOEXEC; equal numbers are an error."""
     if flags & ~abi.O_CLOEXEC or fd == newfd:
         raise OSError(errno.EINVAL, "unknown flags, or the same number twice")

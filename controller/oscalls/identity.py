@@ -1,75 +1,77 @@
 """The identity that the guest is told: made-up process ids, and the policy's user, group and host name."""
 
 import errno
-from typing import Annotated
+from typing import Annotated, Final
 
 from proxybox.controller import abi
+from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
-from proxybox.controller.roles import Addr, Int, Struct, UInt
+from proxybox.controller.roles import Addr, Int, Mode, Struct, UInt
 from proxybox.controller.world.state import GuestThread, World
 
 _SAME = 0xFFFFFFFF
+_USER: Final = "the user is the policy's"
 
 
-@oscall(39)
+@oscall(39, effect=CallEffect.IDENTITY)
 def getpid(world: World) -> Reply:
     """getpid(2): the process id."""
     return world.process.pid
 
 
-@oscall(110)
+@oscall(110, effect=CallEffect.IDENTITY)
 def getppid(world: World) -> Reply:
     """getppid(2): the made-up id of a parent, which is not in the box."""
     return world.process.ppid
 
 
-@oscall(186)
+@oscall(186, effect=CallEffect.IDENTITY)
 def gettid(world: World, thread: GuestThread) -> Reply:
     """gettid(2): the calling thread's id."""
     return thread.tid
 
 
-@oscall(102)
+@oscall(102, effect=CallEffect.NONE)
 def getuid(world: World) -> Reply:
     """getuid(2): the user id."""
     return world.credentials.uid
 
 
-@oscall(107)
+@oscall(107, effect=CallEffect.NONE)
 def geteuid(world: World) -> Reply:
     """geteuid(2): the same user id."""
     return world.credentials.uid
 
 
-@oscall(104)
+@oscall(104, effect=CallEffect.NONE)
 def getgid(world: World) -> Reply:
     """getgid(2): the group id."""
     return world.credentials.gid
 
 
-@oscall(108)
+@oscall(108, effect=CallEffect.NONE)
 def getegid(world: World) -> Reply:
     """getegid(2): the same group id."""
     return world.credentials.gid
 
 
-@oscall(118)
+@oscall(118, effect=CallEffect.NONE)
 def getresuid(world: World, ruid: Addr, euid: Addr, suid: Addr) -> Reply:
     """getresuid(2): the user id, three times."""
     uid = abi.UINT.pack(world.credentials.uid)
     return 0, (ruid, uid), (euid, uid), (suid, uid)
 
 
-@oscall(120)
+@oscall(120, effect=CallEffect.NONE)
 def getresgid(world: World, rgid: Addr, egid: Addr, sgid: Addr) -> Reply:
     """getresgid(2): the group id, three times."""
     gid = abi.UINT.pack(world.credentials.gid)
     return 0, (rgid, gid), (egid, gid), (sgid, gid)
 
 
-@oscall(115)
+@oscall(115, effect=CallEffect.NONE)
 def getgroups(world: World, size: Int, list_: Addr) -> Reply:
     """getgroups(2): the supplementary groups."""
     groups = sorted(world.credentials.groups)
@@ -84,10 +86,10 @@ def _stay(wanted: tuple[int, ...], own: int) -> Reply:
     """Answers a change of ids: they can only be set to what they are. Raises Denied."""
     if all(each in (own, _SAME) for each in wanted):
         return 0
-    raise Denied(errno.EPERM, "the user is the policy's")
+    raise Denied(errno.EPERM, _USER)
 
 
-@oscall(105)
+@oscall(105, effect=CallEffect.NONE, partial="to the id that it is")
 def setuid(world: World, uid: UInt) -> Reply:
     """setuid(2): the id can only be set to what it is."""
     if uid == _SAME:
@@ -95,7 +97,7 @@ def setuid(world: World, uid: UInt) -> Reply:
     return _stay((uid,), world.credentials.uid)
 
 
-@oscall(106)
+@oscall(106, effect=CallEffect.NONE, partial="to the id that it is")
 def setgid(world: World, gid: UInt) -> Reply:
     """setgid(2): the id can only be set to what it is."""
     if gid == _SAME:
@@ -103,46 +105,46 @@ def setgid(world: World, gid: UInt) -> Reply:
     return _stay((gid,), world.credentials.gid)
 
 
-@oscall(113)
+@oscall(113, effect=CallEffect.NONE, partial="to the ids that they are")
 def setreuid(world: World, ruid: UInt, euid: UInt) -> Reply:
     """setreuid(2): the ids can only be set to what they are."""
     return _stay((ruid, euid), world.credentials.uid)
 
 
-@oscall(114)
+@oscall(114, effect=CallEffect.NONE, partial="to the ids that they are")
 def setregid(world: World, rgid: UInt, egid: UInt) -> Reply:
     """setregid(2): the ids can only be set to what they are."""
     return _stay((rgid, egid), world.credentials.gid)
 
 
-@oscall(117)
+@oscall(117, effect=CallEffect.NONE, partial="to the ids that they are")
 def setresuid(world: World, ruid: UInt, euid: UInt, suid: UInt) -> Reply:
     """setresuid(2): the ids can only be set to what they are."""
     return _stay((ruid, euid, suid), world.credentials.uid)
 
 
-@oscall(119)
+@oscall(119, effect=CallEffect.NONE, partial="to the ids that they are")
 def setresgid(world: World, rgid: UInt, egid: UInt, sgid: UInt) -> Reply:
     """setresgid(2): the ids can only be set to what they are."""
     return _stay((rgid, egid, sgid), world.credentials.gid)
 
 
-@oscall(122)
+@oscall(122, effect=CallEffect.NONE, partial="changes nothing")
 def setfsuid(world: World, uid: UInt) -> Reply:
     """setfsuid(2): changes nothing and returns the id, as the kernel does where a change is not permitted."""
     return world.credentials.uid
 
 
-@oscall(123)
+@oscall(123, effect=CallEffect.NONE, partial="changes nothing")
 def setfsgid(world: World, gid: UInt) -> Reply:
     """setfsgid(2): changes nothing and returns the id."""
     return world.credentials.gid
 
 
-@oscall(116)
+@oscall(116, effect=CallEffect.NONE, refused=_USER)
 def setgroups(world: World, size: Int, list_: Addr) -> Reply:
     """setgroups(2): refused, as for any ordinary user."""
-    raise Denied(errno.EPERM, "the user is the policy's")
+    raise Denied(errno.EPERM, _USER)
 
 
 def check_own(world: World, pid: int) -> None:
@@ -151,20 +153,20 @@ def check_own(world: World, pid: int) -> None:
         raise OSError(errno.ESRCH, "there is no other process")
 
 
-@oscall(111)
+@oscall(111, effect=CallEffect.IDENTITY)
 def getpgrp(world: World) -> Reply:
     """getpgrp(2): the process group."""
     return world.process.pgid
 
 
-@oscall(121)
+@oscall(121, effect=CallEffect.IDENTITY)
 def getpgid(world: World, pid: Int) -> Reply:
     """getpgid(2): the process group."""
     check_own(world, pid)
     return world.process.pgid
 
 
-@oscall(109)
+@oscall(109, effect=CallEffect.NONE)
 def setpgid(world: World, pid: Int, pgid: Int) -> Reply:
     """setpgid(2): makes the process the leader of its own group."""
     if pgid < 0:
@@ -180,14 +182,14 @@ def setpgid(world: World, pid: Int, pgid: Int) -> Reply:
     return 0
 
 
-@oscall(124)
+@oscall(124, effect=CallEffect.IDENTITY)
 def getsid(world: World, pid: Int) -> Reply:
     """getsid(2): the session."""
     check_own(world, pid)
     return world.process.sid
 
 
-@oscall(112)
+@oscall(112, effect=CallEffect.NONE)
 def setsid(world: World) -> Reply:
     """setsid(2): a new session; refused for a process group leader."""
     if world.process.pgid == world.process.pid:
@@ -196,7 +198,7 @@ def setsid(world: World) -> Reply:
     return world.process.sid
 
 
-@oscall(125)
+@oscall(125, effect=CallEffect.NONE, partial="there are no capabilities")
 def capget(world: World, header: Annotated[bytes | None, Struct(8)], data: Addr) -> Reply:
     """capget(2): no capabilities."""
     if header is None:
@@ -206,15 +208,15 @@ def capget(world: World, header: Annotated[bytes | None, Struct(8)], data: Addr)
     return (0, (data, bytes(24))) if data else 0
 
 
-@oscall(63)
+@oscall(63, effect=CallEffect.NONE, partial="the host name is the policy's, the rest is made up")
 def uname(world: World, buf: Addr) -> Reply:
     """uname(2): Linux, with the policy's host name."""
     host = world.policy.environment.hostname
     return 0, (buf, abi.pack_utsname("Linux", host, "6.1.0-proxybox", "#1 SMP", "x86_64", "(none)"))
 
 
-@oscall(95)
-def umask(world: World, mask: UInt) -> Reply:
+@oscall(95, effect=CallEffect.NONE)
+def umask(world: World, mask: Mode) -> Reply:
     """umask(2): sets the file mode creation mask and returns the old one."""
     old, world.umask = world.umask, mask & 0o777
     return old

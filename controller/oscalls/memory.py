@@ -14,12 +14,26 @@ from typing import TYPE_CHECKING, Annotated, Final
 import attrs
 
 from proxybox.controller import abi
+from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.header import A_FILE, CALL_MAP, CALL_ROOM, CODE, FOR_USE, LIBRARY, RESERVED
+from proxybox.controller.oscalls import asked
 from proxybox.controller.oscalls.clock import timeout
 from proxybox.controller.oscalls.stores import after_stores, identity
-from proxybox.controller.roles import Addr, Fd, Int, Size, Struct, UInt, ULong
+from proxybox.controller.roles import (
+    Addr,
+    Fd,
+    Int,
+    MapFlags,
+    Protection,
+    RemapFlags,
+    Size,
+    SyncFlags,
+    TimeStruct,
+    UInt,
+    ULong,
+)
 from proxybox.controller.vfs.openfiles import OpenFile
 from proxybox.controller.world.clock import Wait
 from proxybox.controller.world.state import HIDDEN, GuestThread, World
@@ -50,11 +64,18 @@ NEXT_SLICE: Final = 1
 """What the stub may put into the unused fifth argument of a sliced wait; with 0, the controller guesses."""
 
 
-@oscall(9)
+@oscall(9, effect=CallEffect.MAPS | CallEffect.MEMORY, partial="without locked, huge and growing mappings")
 @after_stores(4)
 def mmap(
-    world: World, thread: GuestThread, addr: Addr, length: Size, prot: Int, flags: Int, fd: Fd, offset: ULong
-) -> Reply:
+    world: World,
+    thread: GuestThread,
+    addr: Addr,
+    length: Size,
+    prot: Protection,
+    flags: MapFlags,
+    fd: Fd,
+    offset: ULong,
+) -> Reply:  # fmt: skip
     """mmap(2): a hidden descriptor for a file that may be mapped in this way; 0 for anonymous memory."""
     file = _mapped(world, length, prot, flags, fd, offset)
     if file is None:
@@ -75,8 +96,15 @@ def mmap(
 
 @oscall(CALL_MAP, form_of="mmap")
 def mmap_library(
-    world: World, thread: GuestThread, addr: Addr, length: Size, prot: Int, flags: Int, fd: Fd, offset: ULong
-) -> Reply:
+    world: World,
+    thread: GuestThread,
+    addr: Addr,
+    length: Size,
+    prot: Protection,
+    flags: MapFlags,
+    fd: Fd,
+    offset: ULong,
+) -> Reply:  # fmt: skip
     """mmap(2), as the stub makes it where it can map by itself: LIBRARY where it shall (stub_memory.c).
 
     The guest's next mapping of this thread's library descriptor is then allowed, and finds the file there.
@@ -118,7 +146,7 @@ def _mapped(world: World, length: int, prot: int, flags: int, fd: int, offset: i
     return file
 
 
-@oscall(CALL_ROOM, "room", counted=False)
+@oscall(CALL_ROOM, "room", effect=CallEffect.NONE, counted=False)
 def room(world: World, size: Size, kind: UInt) -> Reply:
     """A call of the stub, not of Linux: an allocation of so many bytes has failed, for lack of address space.
 
@@ -131,7 +159,7 @@ def room(world: World, size: Size, kind: UInt) -> Reply:
     return 0
 
 
-@oscall(11)
+@oscall(11, effect=CallEffect.MEMORY)
 def munmap(world: World, addr: Addr, length: Size) -> Reply:
     """munmap(2): the stub does the work; only what the kernel would refuse is refused here."""
     if addr % abi.PAGE_SIZE or length == 0:
@@ -139,8 +167,8 @@ def munmap(world: World, addr: Addr, length: Size) -> Reply:
     return 0
 
 
-@oscall(25)
-def mremap(world: World, addr: Addr, old_size: Size, new_size: Size, flags: UInt, new_addr: Addr) -> Reply:
+@oscall(25, effect=CallEffect.MAPS | CallEffect.MEMORY, partial="MREMAP_DONTUNMAP is not offered")
+def mremap(world: World, addr: Addr, old_size: Size, new_size: Size, flags: RemapFlags, new_addr: Addr) -> Reply:
     """mremap(2): the stub does the work; only what the kernel would refuse is refused here."""
     known = abi.MREMAP_MAYMOVE | abi.MREMAP_FIXED
     if flags & ~known or (flags & abi.MREMAP_FIXED and not flags & abi.MREMAP_MAYMOVE):
@@ -150,8 +178,8 @@ def mremap(world: World, addr: Addr, old_size: Size, new_size: Size, flags: UInt
     return 0
 
 
-@oscall(26)
-def msync(world: World, addr: Addr, length: Size, flags: Int) -> Reply:
+@oscall(26, effect=CallEffect.MEMORY)
+def msync(world: World, addr: Addr, length: Size, flags: SyncFlags) -> Reply:
     """msync(2): the stub writes back; only what the kernel would refuse is refused here."""
     both = abi.MS_ASYNC | abi.MS_SYNC
     if flags & ~(both | abi.MS_INVALIDATE) or flags & both == both or addr % abi.PAGE_SIZE:
@@ -159,7 +187,7 @@ def msync(world: World, addr: Addr, length: Size, flags: Int) -> Reply:
     return 0
 
 
-@oscall(28)
+@oscall(28, effect=CallEffect.MEMORY, partial="hints change nothing, but for DONTNEED and FREE")
 def madvise(world: World, addr: Addr, length: Size, advice: Int) -> Reply:
     """madvise(2): hints change nothing. DONTNEED is native in the guest, and FREE is DONTNEED there."""
     if addr % abi.PAGE_SIZE or advice not in _HINTS:
@@ -181,14 +209,16 @@ class Slice:
     ends_ns: int = 0
 
 
-@oscall(202, counted=False)
+@oscall(
+    202, effect=CallEffect.WAITS | CallEffect.LOCKS, counted=False, partial="WAIT and WAKE only", asked=asked.waiting
+)
 def futex(
     world: World,
     thread: GuestThread,
     uaddr: Addr,
     op: Int,
     value: UInt,
-    time: Annotated[bytes | None, Struct(16)],
+    time: Annotated[bytes | None, TimeStruct(16)],
     uaddr2: Addr,
     value3: UInt,
 ) -> Reply:

@@ -8,12 +8,32 @@ import errno
 from typing import Annotated
 
 from proxybox.controller import abi
+from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.header import CALL_OPEN, CALL_STAT
+from proxybox.controller.oscalls import asked
 from proxybox.controller.oscalls.descriptors import check_length
-from proxybox.controller.roles import Addr, Fd, Int, Long, Path, Size, Struct, UInt, ULong
+from proxybox.controller.roles import (
+    AccessMode,
+    Addr,
+    AtFlags,
+    DirFd,
+    Fd,
+    Int,
+    Long,
+    Mode,
+    OpenFlags,
+    Path,
+    RenameFlags,
+    Size,
+    Struct,
+    Text,
+    UInt,
+    ULong,
+    UnlinkFlags,
+)
 from proxybox.controller.vfs import namei
 from proxybox.controller.vfs.nodes import Directory, Node, RegularFile, Symlink
 from proxybox.controller.world.state import GuestThread, World
@@ -52,8 +72,8 @@ def check_flags(flags: int, known: int) -> None:
 # --- open -----------------------------------------------------------------------------------------
 
 
-@oscall(257)
-def openat(world: World, dirfd: Fd, path: Path, flags: Int, mode: UInt) -> Reply:
+@oscall(257, effect=CallEffect.OPENS, asked=asked.opening)
+def openat(world: World, dirfd: DirFd, path: Path, flags: OpenFlags, mode: Mode) -> Reply:
     """openat(2): a new descriptor. As in Linux, unknown flags are ignored."""
     return _open(world, dirfd, path, flags, mode)
 
@@ -66,8 +86,10 @@ def _open(world: World, dirfd: int, path: bytes, flags: int, mode: int) -> int:
     return world.descriptors.enter(fd, file, bool(flags & abi.O_CLOEXEC))
 
 
-@oscall(CALL_OPEN, form_of="openat")
-def openat_whole(world: World, dirfd: Fd, path: Path, flags: Int, mode: ULong, place: Addr, room: Size) -> Reply:
+@oscall(CALL_OPEN, form_of="openat", asked=asked.opening_whole)
+def openat_whole(
+    world: World, dirfd: DirFd, path: Path, flags: OpenFlags, mode: ULong, place: Addr, room: Size
+) -> Reply:
     """openat(2), as the stub makes it where nobody observes the calls (stub_handed.c).
 
     The status and the content of a file that never changes are stored at `place`, if they fit. The high half of the
@@ -85,20 +107,20 @@ def openat_whole(world: World, dirfd: Fd, path: Path, flags: Int, mode: ULong, p
     return fd if content is None else (fd, (place, file.stat_bytes() + content))
 
 
-@oscall(2)
-def open_(world: World, path: Path, flags: Int, mode: UInt) -> Reply:
+@oscall(2, effect=CallEffect.OPENS, asked=asked.opening)
+def open_(world: World, path: Path, flags: OpenFlags, mode: Mode) -> Reply:
     """open(2): openat from the current directory."""
     return openat(world, _CWD, path, flags, mode)
 
 
-@oscall(85)
-def creat(world: World, path: Path, mode: UInt) -> Reply:
+@oscall(85, effect=CallEffect.OPENS)
+def creat(world: World, path: Path, mode: Mode) -> Reply:
     """creat(2): opens a file for writing, after it was created or emptied."""
     return openat(world, _CWD, path, abi.O_CREAT | abi.O_WRONLY | abi.O_TRUNC, mode)
 
 
-@oscall(437)
-def openat2(world: World, dirfd: Fd, path: Path, how: Annotated[bytes | None, Struct(24)], size: Size) -> Reply:
+@oscall(437, effect=CallEffect.OPENS, partial="of the RESOLVE flags only NO_MAGICLINKS is offered")
+def openat2(world: World, dirfd: DirFd, path: Path, how: Annotated[bytes | None, Struct(24)], size: Size) -> Reply:
     """openat2(2): openat that refuses unknown flags. Of the RESOLVE flags only NO_MAGICLINKS is offered."""
     if how is None:
         raise OSError(errno.EFAULT, "no open_how")
@@ -117,8 +139,8 @@ def openat2(world: World, dirfd: Fd, path: Path, how: Annotated[bytes | None, St
 # --- status ---------------------------------------------------------------------------------------
 
 
-@oscall(262)
-def newfstatat(world: World, dirfd: Fd, path: Path, statbuf: Addr, flags: Int) -> Reply:
+@oscall(262, effect=CallEffect.LOOKS | CallEffect.STATUS)
+def newfstatat(world: World, dirfd: DirFd, path: Path, statbuf: Addr, flags: AtFlags) -> Reply:
     """fstatat(2): status of a file."""
     if flags == 0 and path[:1] == b"/":
         node = world.tree.resolve(path, world.cwd, world.credentials)
@@ -130,7 +152,7 @@ def newfstatat(world: World, dirfd: Fd, path: Path, statbuf: Addr, flags: Int) -
 
 
 @oscall(CALL_STAT, form_of="newfstatat")
-def fstatat_lasting(world: World, path: Path, statbuf: Addr, flags: Int) -> Reply:
+def fstatat_lasting(world: World, path: Path, statbuf: Addr, flags: AtFlags) -> Reply:
     """stat(2) or lstat(2), as the stub makes it where nobody observes the calls (stub_lasting.c).
 
     The answer is 1 where nothing but calls that make or change something changes the status.
@@ -141,22 +163,22 @@ def fstatat_lasting(world: World, path: Path, statbuf: Addr, flags: Int) -> Repl
     return int(node.lasts and tree.is_kept(path, follow)), (statbuf, node.stat_bytes())
 
 
-@oscall(4)
+@oscall(4, effect=CallEffect.LOOKS | CallEffect.STATUS)
 def stat(world: World, path: Path, statbuf: Addr) -> Reply:
     """stat(2): status of a file."""
     node = world.tree.resolve(path, world.cwd, world.credentials)
     return 0, (statbuf, node.stat_bytes())
 
 
-@oscall(6)
+@oscall(6, effect=CallEffect.LOOKS | CallEffect.STATUS)
 def lstat(world: World, path: Path, statbuf: Addr) -> Reply:
     """lstat(2): status of a file or of a symbolic link itself."""
     node = world.tree.resolve(path, world.cwd, world.credentials, follow=False)
     return 0, (statbuf, node.stat_bytes())
 
 
-@oscall(332)
-def statx(world: World, dirfd: Fd, path: Path, flags: Int, mask: UInt, statxbuf: Addr) -> Reply:
+@oscall(332, effect=CallEffect.LOOKS | CallEffect.STATUS, partial="without a birth time")
+def statx(world: World, dirfd: DirFd, path: Path, flags: AtFlags, mask: UInt, statxbuf: Addr) -> Reply:
     """statx(2): status of a file, without a birth time."""
     check_flags(flags, _STATX_FLAGS)
     if mask >> 31 or flags & 0x6000 == 0x6000:
@@ -185,32 +207,32 @@ def _statfs(node: Node) -> bytes:
     )
 
 
-@oscall(137)
+@oscall(137, effect=CallEffect.LOOKS | CallEffect.STATUS, partial="tells the box's quota as a filesystem in memory")
 def statfs(world: World, path: Path, buf: Addr) -> Reply:
     """statfs(2): the box's quota, as the size of a filesystem in memory."""
     return 0, (buf, _statfs(node_at(world, _CWD, path, 0)))
 
 
-@oscall(138)
+@oscall(138, effect=CallEffect.STATUS, partial="tells the box's quota as a filesystem in memory")
 def fstatfs(world: World, fd: Fd, buf: Addr) -> Reply:
     """fstatfs(2): as statfs, for an open file."""
     return 0, (buf, _statfs(world.descriptors.get(fd).node))
 
 
-@oscall(21)
-def access(world: World, path: Path, mode: Int) -> Reply:
+@oscall(21, effect=CallEffect.LOOKS)
+def access(world: World, path: Path, mode: AccessMode) -> Reply:
     """access(2): whether a file may be read, written, executed."""
     return faccessat2(world, _CWD, path, mode, 0)
 
 
-@oscall(269)
-def faccessat(world: World, dirfd: Fd, path: Path, mode: Int) -> Reply:
+@oscall(269, effect=CallEffect.LOOKS)
+def faccessat(world: World, dirfd: DirFd, path: Path, mode: AccessMode) -> Reply:
     """faccessat(2), as the kernel has it: without flags."""
     return faccessat2(world, dirfd, path, mode, 0)
 
 
-@oscall(439)
-def faccessat2(world: World, dirfd: Fd, path: Path, mode: Int, flags: Int) -> Reply:
+@oscall(439, effect=CallEffect.LOOKS)
+def faccessat2(world: World, dirfd: DirFd, path: Path, mode: AccessMode, flags: AtFlags) -> Reply:
     """faccessat2(2): as access, with flags; real and effective ids are the same here."""
     check_flags(mode, abi.R_OK | abi.W_OK | abi.X_OK)
     check_flags(flags, abi.AT_SYMLINK_NOFOLLOW | abi.AT_EACCESS | abi.AT_EMPTY_PATH)
@@ -218,14 +240,14 @@ def faccessat2(world: World, dirfd: Fd, path: Path, mode: Int, flags: Int) -> Re
     return 0
 
 
-@oscall(89)
+@oscall(89, effect=CallEffect.LOOKS)
 def readlink(world: World, path: Path, buf: Addr, size: Int) -> Reply:
     """readlink(2): the target of a symbolic link."""
     return readlinkat(world, _CWD, path, buf, size)
 
 
-@oscall(267)
-def readlinkat(world: World, dirfd: Fd, path: Path, buf: Addr, size: Int) -> Reply:
+@oscall(267, effect=CallEffect.LOOKS)
+def readlinkat(world: World, dirfd: DirFd, path: Path, buf: Addr, size: Int) -> Reply:
     """readlinkat(2): as readlink; an empty path stands for the link that dirfd was opened on (O_PATH)."""
     if size <= 0:
         raise OSError(errno.EINVAL, "no room")
@@ -240,28 +262,28 @@ def readlinkat(world: World, dirfd: Fd, path: Path, buf: Addr, size: Int) -> Rep
 # --- names ----------------------------------------------------------------------------------------
 
 
-@oscall(83)
-def mkdir(world: World, path: Path, mode: UInt) -> Reply:
+@oscall(83, effect=CallEffect.MAKES | CallEffect.DIRECTORY)
+def mkdir(world: World, path: Path, mode: Mode) -> Reply:
     """mkdir(2): a new directory."""
     return mkdirat(world, _CWD, path, mode)
 
 
-@oscall(258)
-def mkdirat(world: World, dirfd: Fd, path: Path, mode: UInt) -> Reply:
+@oscall(258, effect=CallEffect.MAKES | CallEffect.DIRECTORY)
+def mkdirat(world: World, dirfd: DirFd, path: Path, mode: Mode) -> Reply:
     """mkdirat(2): a new directory."""
     start = start_of(world, dirfd, path)
     namei.mkdir(world.tree, path, start, world.credentials, mode & 0o1777, world.umask)
     return 0
 
 
-@oscall(133)
-def mknod(world: World, path: Path, mode: UInt, device: UInt) -> Reply:
+@oscall(133, effect=CallEffect.MAKES, partial="regular files only")
+def mknod(world: World, path: Path, mode: Mode, device: UInt) -> Reply:
     """mknod(2): regular files only."""
     return mknodat(world, _CWD, path, mode, device)
 
 
-@oscall(259)
-def mknodat(world: World, dirfd: Fd, path: Path, mode: UInt, device: UInt) -> Reply:
+@oscall(259, effect=CallEffect.MAKES, partial="regular files only")
+def mknodat(world: World, dirfd: DirFd, path: Path, mode: Mode, device: UInt) -> Reply:
     """mknodat(2): regular files only; devices, FIFOs and sockets are refused."""
     kind = mode & abi.S_IFMT
     if kind not in (0, abi.S_IFREG):
@@ -271,20 +293,20 @@ def mknodat(world: World, dirfd: Fd, path: Path, mode: UInt, device: UInt) -> Re
     return 0
 
 
-@oscall(84)
+@oscall(84, effect=CallEffect.REMOVES | CallEffect.DIRECTORY)
 def rmdir(world: World, path: Path) -> Reply:
     """rmdir(2): removes an empty directory."""
     return unlinkat(world, _CWD, path, abi.AT_REMOVEDIR)
 
 
-@oscall(87)
+@oscall(87, effect=CallEffect.REMOVES)
 def unlink(world: World, path: Path) -> Reply:
     """unlink(2): removes a name."""
     return unlinkat(world, _CWD, path, 0)
 
 
-@oscall(263)
-def unlinkat(world: World, dirfd: Fd, path: Path, flags: Int) -> Reply:
+@oscall(263, effect=CallEffect.REMOVES)
+def unlinkat(world: World, dirfd: DirFd, path: Path, flags: UnlinkFlags) -> Reply:
     """unlinkat(2): removes a name, or an empty directory with AT_REMOVEDIR."""
     check_flags(flags, abi.AT_REMOVEDIR)
     remove = namei.rmdir if flags else namei.unlink
@@ -292,20 +314,20 @@ def unlinkat(world: World, dirfd: Fd, path: Path, flags: Int) -> Reply:
     return 0
 
 
-@oscall(82)
+@oscall(82, effect=CallEffect.RENAMES)
 def rename(world: World, old: Path, new: Path) -> Reply:
     """rename(2): moves a file, over another one if there is one."""
     return renameat2(world, _CWD, old, _CWD, new, 0)
 
 
-@oscall(264)
-def renameat(world: World, olddirfd: Fd, old: Path, newdirfd: Fd, new: Path) -> Reply:
+@oscall(264, effect=CallEffect.RENAMES)
+def renameat(world: World, olddirfd: DirFd, old: Path, newdirfd: DirFd, new: Path) -> Reply:
     """renameat(2): moves a file."""
     return renameat2(world, olddirfd, old, newdirfd, new, 0)
 
 
-@oscall(316)
-def renameat2(world: World, olddirfd: Fd, old: Path, newdirfd: Fd, new: Path, flags: UInt) -> Reply:
+@oscall(316, effect=CallEffect.RENAMES)
+def renameat2(world: World, olddirfd: DirFd, old: Path, newdirfd: DirFd, new: Path, flags: RenameFlags) -> Reply:
     """renameat2(2): renameat with RENAME_NOREPLACE or RENAME_EXCHANGE."""
     namei.check_rename_flags(flags)
     old_start = start_of(world, olddirfd, old)
@@ -318,14 +340,14 @@ def renameat2(world: World, olddirfd: Fd, old: Path, newdirfd: Fd, new: Path, fl
     return 0
 
 
-@oscall(86)
+@oscall(86, effect=CallEffect.LINKS)
 def link(world: World, old: Path, new: Path) -> Reply:
     """link(2): another name for a file."""
     return linkat(world, _CWD, old, _CWD, new, 0)
 
 
-@oscall(265)
-def linkat(world: World, olddirfd: Fd, old: Path, newdirfd: Fd, new: Path, flags: Int) -> Reply:
+@oscall(265, effect=CallEffect.LINKS)
+def linkat(world: World, olddirfd: DirFd, old: Path, newdirfd: DirFd, new: Path, flags: AtFlags) -> Reply:
     """linkat(2): another name for a file; a final symbolic link is followed only with AT_SYMLINK_FOLLOW."""
     check_flags(flags, abi.AT_SYMLINK_FOLLOW | abi.AT_EMPTY_PATH)
     nofollow = 0 if flags & abi.AT_SYMLINK_FOLLOW else abi.AT_SYMLINK_NOFOLLOW
@@ -334,20 +356,20 @@ def linkat(world: World, olddirfd: Fd, old: Path, newdirfd: Fd, new: Path, flags
     return 0
 
 
-@oscall(88)
-def symlink(world: World, target: Path, path: Path) -> Reply:
+@oscall(88, effect=CallEffect.MAKES | CallEffect.SYMLINK)
+def symlink(world: World, target: Text, path: Path) -> Reply:
     """symlink(2): a new symbolic link."""
     return symlinkat(world, target, _CWD, path)
 
 
-@oscall(266)
-def symlinkat(world: World, target: Path, dirfd: Fd, path: Path) -> Reply:
+@oscall(266, effect=CallEffect.MAKES | CallEffect.SYMLINK)
+def symlinkat(world: World, target: Text, dirfd: DirFd, path: Path) -> Reply:
     """symlinkat(2): a new symbolic link."""
     namei.symlink(world.tree, target, path, start_of(world, dirfd, path), world.credentials)
     return 0
 
 
-@oscall(76)
+@oscall(76, effect=CallEffect.RESIZES)
 def truncate(world: World, thread: GuestThread, path: Path, length: Long) -> Reply:
     """truncate(2): sets the length of a file."""
     if length < 0:
@@ -362,13 +384,13 @@ def truncate(world: World, thread: GuestThread, path: Path, length: Long) -> Rep
 # --- the current directory ------------------------------------------------------------------------
 
 
-@oscall(80)
+@oscall(80, effect=CallEffect.LOOKS | CallEffect.ENTERS)
 def chdir(world: World, path: Path) -> Reply:
     """chdir(2): sets the current directory."""
     return _enter(world, node_at(world, _CWD, path, 0))
 
 
-@oscall(81)
+@oscall(81, effect=CallEffect.ENTERS)
 def fchdir(world: World, fd: Fd) -> Reply:
     """fchdir(2): sets the current directory, by descriptor."""
     return _enter(world, world.descriptors.get(fd).node)
@@ -382,7 +404,7 @@ def _enter(world: World, node: Node) -> Reply:
     return 0
 
 
-@oscall(79)
+@oscall(79, effect=CallEffect.NONE)
 def getcwd(world: World, buf: Addr, size: Size) -> Reply:
     """getcwd(2): stores the path, and returns its length with the NUL, as the kernel does."""
     path = world.tree.path_of(world.cwd) + b"\0"

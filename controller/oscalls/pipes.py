@@ -5,9 +5,10 @@ import struct
 from collections.abc import Callable
 
 from proxybox.controller import abi
+from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
-from proxybox.controller.roles import Addr, Int, UInt
+from proxybox.controller.roles import Addr, Int, OpenFlags, UInt
 from proxybox.controller.vfs.nodes import Superblock
 from proxybox.controller.vfs.openfiles import OpenFile
 from proxybox.controller.vfs.streams import EventFile
@@ -25,27 +26,27 @@ def install_pair(
     return 0, (address, struct.pack("<ii", one, other))
 
 
-@oscall(22)
+@oscall(22, effect=CallEffect.CREATES)
 def pipe(world: World, fds: Addr) -> Reply:
     """pipe(2): a reading and a writing end."""
     return pipe2(world, fds, 0)
 
 
-@oscall(293)
-def pipe2(world: World, fds: Addr, flags: Int) -> Reply:
+@oscall(293, effect=CallEffect.CREATES, partial="without O_DIRECT")
+def pipe2(world: World, fds: Addr, flags: OpenFlags) -> Reply:
     """pipe2(2): pipe with O_CLOEXEC and O_NONBLOCK; packet mode (O_DIRECT) is not offered."""
     if flags & ~(abi.O_CLOEXEC | abi.O_NONBLOCK):
         raise OSError(errno.EINVAL, "unknown flags")
     return install_pair(world, fds, flags, make_pipe)
 
 
-@oscall(284)
+@oscall(284, effect=CallEffect.CREATES)
 def eventfd(world: World, count: UInt) -> Reply:
     """eventfd(2): a counter."""
     return eventfd2(world, count, 0)
 
 
-@oscall(290)
+@oscall(290, effect=CallEffect.CREATES)
 def eventfd2(world: World, count: UInt, flags: Int) -> Reply:
     """eventfd2(2): eventfd with O_CLOEXEC, O_NONBLOCK and EFD_SEMAPHORE."""
     if flags & ~(abi.O_CLOEXEC | abi.O_NONBLOCK | abi.EFD_SEMAPHORE):

@@ -13,12 +13,14 @@ from typing import Annotated, Final
 import attrs
 
 from proxybox.controller import abi
+from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply, Write
 from proxybox.controller.header import CALL_LOOK, LASTS
+from proxybox.controller.oscalls import asked
 from proxybox.controller.oscalls.clock import timeout as time_of
-from proxybox.controller.oscalls.signals import check_set_size, wait_masked
-from proxybox.controller.roles import Addr, Bits, Buffer, Fd, Int, Size, Struct, UInt
+from proxybox.controller.oscalls.signals import MASKED, check_set_size, wait_masked
+from proxybox.controller.roles import Addr, Bits, Buffer, Fd, Int, Milliseconds, Size, Struct, TimeStruct, UInt
 from proxybox.controller.vfs.openfiles import OpenFile
 from proxybox.controller.vfs.streams import AnonymousNode
 from proxybox.controller.world.state import GuestThread, World
@@ -116,19 +118,19 @@ def _milliseconds(timeout: int) -> int | None:
 # --- poll -----------------------------------------------------------------------------------------
 
 
-@oscall(7)
-def poll(world: World, fds: Annotated[InOut, Buffer("nfds", 8)], nfds: UInt, timeout: Int) -> Reply:
+@oscall(7, effect=CallEffect.WAITS, partial="8,192 entries at the most", asked=asked.polling)
+def poll(world: World, fds: Annotated[InOut, Buffer("nfds", 8)], nfds: UInt, timeout: Milliseconds) -> Reply:
     """poll(2): waits for events; the timeout is in milliseconds."""
     return _poll(world, fds, nfds, _milliseconds(timeout))
 
 
-@oscall(271)
+@oscall(271, effect=CallEffect.WAITS, partial=f"8,192 entries at the most; {MASKED}", asked=asked.polling)
 def ppoll(
     world: World,
     thread: GuestThread,
     fds: Annotated[InOut, Buffer("nfds", 8)],
     nfds: UInt,
-    timeout: Annotated[bytes | None, Struct(16)],
+    timeout: Annotated[bytes | None, TimeStruct(16)],
     sigmask: Annotated[bytes | None, Struct(8)],
     sigsetsize: Size,
 ) -> Reply:
@@ -173,14 +175,14 @@ def _revents(states: _States, fd: int, wanted: int, file: OpenFile | None) -> in
 # --- select ---------------------------------------------------------------------------------------
 
 
-@oscall(23)
+@oscall(23, effect=CallEffect.WAITS, partial="the time that is left is not written back")
 def select(
     world: World,
     nfds: Int,
     readfds: Annotated[OptionalInOut, Bits("nfds")],
     writefds: Annotated[OptionalInOut, Bits("nfds")],
     exceptfds: Annotated[OptionalInOut, Bits("nfds")],
-    timeout: Annotated[bytes | None, Struct(16)],
+    timeout: Annotated[bytes | None, TimeStruct(16)],
 ) -> Reply:
     """select(2): poll for sets; unlike on Linux, the timeout is not changed."""
     ns = None if timeout is None else abi.unpack_timeval(timeout)
@@ -189,7 +191,7 @@ def select(
     return _select(world, nfds, (readfds, writefds, exceptfds), ns)
 
 
-@oscall(270)
+@oscall(270, effect=CallEffect.WAITS, partial=MASKED)
 def pselect6(
     world: World,
     thread: GuestThread,
@@ -197,7 +199,7 @@ def pselect6(
     readfds: Annotated[OptionalInOut, Bits("nfds")],
     writefds: Annotated[OptionalInOut, Bits("nfds")],
     exceptfds: Annotated[OptionalInOut, Bits("nfds")],
-    timeout: Annotated[bytes | None, Struct(16)],
+    timeout: Annotated[bytes | None, TimeStruct(16)],
     sigmask: Annotated[bytes | None, Struct(8)],
 ) -> Reply:
     """pselect(2): select with a timespec and under another signal mask.
@@ -381,7 +383,7 @@ def _fresh(watch: Interest, states: _States, *, peek: bool = False) -> int:
     return new
 
 
-@oscall(213)
+@oscall(213, effect=CallEffect.CREATES)
 def epoll_create(world: World, size: Int) -> Reply:
     """epoll_create(2): an epoll descriptor; the size is a hint that has no effect."""
     if size <= 0:
@@ -389,7 +391,7 @@ def epoll_create(world: World, size: Int) -> Reply:
     return epoll_create1(world, 0)
 
 
-@oscall(291)
+@oscall(291, effect=CallEffect.CREATES)
 def epoll_create1(world: World, flags: Int) -> Reply:
     """epoll_create1(2): an epoll descriptor."""
     if flags & ~abi.EPOLL_CLOEXEC:
@@ -404,7 +406,7 @@ def _epoll(world: World, fd: int) -> EpollFile:
     return file
 
 
-@oscall(233)
+@oscall(233, effect=CallEffect.NONE, partial="an epoll descriptor cannot be watched", asked=asked.watching)
 def epoll_ctl(world: World, epfd: Fd, op: Int, fd: Fd, event: Annotated[bytes | None, Struct(12)]) -> Reply:
     """epoll_ctl(2): changes what an epoll descriptor watches."""
     target = world.descriptors.get(fd)
@@ -459,8 +461,8 @@ def _epoll_wait(world: World, epfd: int, events: int, maximum: int, timeout_ns: 
     return world.wait(attempt, timeout_ns, host_fd=_host_fd(files), sources=_sources([instance]))
 
 
-@oscall(232)
-def epoll_wait(world: World, epfd: Fd, events: Addr, maxevents: Int, timeout: Int) -> Reply:
+@oscall(232, effect=CallEffect.WAITS)
+def epoll_wait(world: World, epfd: Fd, events: Addr, maxevents: Int, timeout: Milliseconds) -> Reply:
     """epoll_wait(2): waits for events; the timeout is in milliseconds."""
     return _epoll_wait(world, epfd, events, maxevents, _milliseconds(timeout))
 
@@ -477,14 +479,14 @@ def epoll_look(world: World, epfd: Fd, events: Addr, maxevents: Int) -> Reply:
     return reply
 
 
-@oscall(281)
+@oscall(281, effect=CallEffect.WAITS, partial=MASKED)
 def epoll_pwait(
     world: World,
     thread: GuestThread,
     epfd: Fd,
     events: Addr,
     maxevents: Int,
-    timeout: Int,
+    timeout: Milliseconds,
     sigmask: Annotated[bytes | None, Struct(8)],
     sigsetsize: Size,
 ) -> Reply:
@@ -493,14 +495,14 @@ def epoll_pwait(
     return _masked(world, thread, sigmask, sigsetsize, lambda: _epoll_wait(world, epfd, events, maxevents, ns))
 
 
-@oscall(441)
+@oscall(441, effect=CallEffect.WAITS, partial=MASKED)
 def epoll_pwait2(
     world: World,
     thread: GuestThread,
     epfd: Fd,
     events: Addr,
     maxevents: Int,
-    timeout: Annotated[bytes | None, Struct(16)],
+    timeout: Annotated[bytes | None, TimeStruct(16)],
     sigmask: Annotated[bytes | None, Struct(8)],
     sigsetsize: Size,
 ) -> Reply:

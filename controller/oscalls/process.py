@@ -4,18 +4,21 @@ All ids are made up.
 """
 
 import errno
-from typing import Annotated
+from typing import Annotated, Final
 
 from proxybox.controller import abi
+from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.header import CALL_NO_THREAD, FORK_ASKED, THREAD_FLAGS
+from proxybox.controller.oscalls import asked
 from proxybox.controller.oscalls.identity import check_own
 from proxybox.controller.roles import Addr, Buffer, Int, Size, Soft, Struct, UInt, ULong
 from proxybox.controller.world.state import HIDDEN, Ended, GuestThread, World
 
 _RUSAGE_KINDS = frozenset({-1, 0, 1})  # CHILDREN, SELF, THREAD
+_STARTED: Final = "not after the start"
 _RSS_KIB = 50 * 1024
 _PR_GET_PDEATHSIG, _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 2, 3, 4
 _PR_SET_NAME, _PR_GET_NAME, _PR_SET_NO_NEW_PRIVS, _PR_GET_NO_NEW_PRIVS = 15, 16, 38, 39
@@ -24,7 +27,7 @@ _PR_SET_NAME, _PR_GET_NAME, _PR_SET_NO_NEW_PRIVS, _PR_GET_NO_NEW_PRIVS = 15, 16,
 # --- usage and limits -----------------------------------------------------------------------------
 
 
-@oscall(98)
+@oscall(98, effect=CallEffect.CLOCK, partial="CPU time alone; the memory is a constant")
 def getrusage(world: World, who: Int, usage: Addr) -> Reply:
     """getrusage(2): CPU time by the box's CPU clock; the memory is a constant."""
     if who not in _RUSAGE_KINDS:
@@ -35,7 +38,7 @@ def getrusage(world: World, who: Int, usage: Addr) -> Reply:
     return 0, (usage, abi.pack_rusage(cpu, 0, _RSS_KIB))
 
 
-@oscall(100)
+@oscall(100, effect=CallEffect.CLOCK)
 def times(world: World, buf: Addr) -> Reply:
     """times(2): CPU time and uptime in ticks of 10 ms."""
     ticks = world.clock.now_ns(abi.CLOCK_MONOTONIC) * abi.CLK_TCK // abi.NS
@@ -43,7 +46,7 @@ def times(world: World, buf: Addr) -> Reply:
     return (ticks, (buf, abi.TMS.pack(cpu, 0, 0, 0))) if buf else ticks
 
 
-@oscall(99)
+@oscall(99, effect=CallEffect.CLOCK, partial="made up of the policy's limits, but for the uptime")
 def sysinfo(world: World, info: Addr) -> Reply:
     """sysinfo(2): the box's uptime, and its memory limit as the machine's memory."""
     memory = int(world.policy.limits.memory or 1 << 30)
@@ -71,7 +74,7 @@ def _set_limit(world: World, resource: int, new: bytes) -> None:
         world.descriptors.open_files = min(soft, HIDDEN)
 
 
-@oscall(302)
+@oscall(302, effect=CallEffect.NONE, partial="limits are lowered only")
 def prlimit64(world: World, pid: Int, resource: UInt, new: Annotated[bytes | None, Struct(16)], old: Addr) -> Reply:
     """prlimit(2): what the policy allows; the guest may lower it for itself."""
     check_own(world, pid)
@@ -81,13 +84,13 @@ def prlimit64(world: World, pid: Int, resource: UInt, new: Annotated[bytes | Non
     return (0, (old, abi.RLIMIT.pack(*before))) if old else 0
 
 
-@oscall(97)
+@oscall(97, effect=CallEffect.NONE)
 def getrlimit(world: World, resource: UInt, limit: Addr) -> Reply:
     """getrlimit(2): what the policy allows."""
     return 0, (limit, abi.RLIMIT.pack(*_limit(world, resource)))
 
 
-@oscall(160)
+@oscall(160, effect=CallEffect.NONE, partial="limits are lowered only")
 def setrlimit(world: World, resource: UInt, limit: Annotated[bytes | None, Struct(16)]) -> Reply:
     """setrlimit(2): the guest may lower its limits."""
     if limit is None:
@@ -103,7 +106,7 @@ def _every_cpu(world: World) -> int:
     return (1 << world.policy.environment.cpu_count) - 1
 
 
-@oscall(204)
+@oscall(204, effect=CallEffect.NONE)
 def sched_getaffinity(world: World, thread: GuestThread, pid: Int, size: Size, mask: Addr) -> Reply:
     """sched_getaffinity(2): as many cpus as the policy says, or those of them that the thread has named."""
     check_own(world, pid)
@@ -115,7 +118,7 @@ def sched_getaffinity(world: World, thread: GuestThread, pid: Int, size: Size, m
     return needed, (mask, chosen.to_bytes(needed, "little"))
 
 
-@oscall(203)
+@oscall(203, effect=CallEffect.NONE, partial="which CPUs a thread is told of")
 def sched_setaffinity(
     world: World, thread: GuestThread, pid: Int, size: Size, mask: Annotated[bytes, Buffer("size")]
 ) -> Reply:
@@ -128,20 +131,20 @@ def sched_setaffinity(
     return 0
 
 
-@oscall(309)
+@oscall(309, effect=CallEffect.NONE, partial="always the first CPU")
 def getcpu(world: World, cpu: Addr, node: Addr) -> Reply:
     """getcpu(2): always the first cpu."""
     return 0, *((address, bytes(4)) for address in (cpu, node) if address)
 
 
-@oscall(145)
+@oscall(145, effect=CallEffect.NONE, partial="always SCHED_OTHER")
 def sched_getscheduler(world: World, pid: Int) -> Reply:
     """sched_getscheduler(2): SCHED_OTHER."""
     check_own(world, pid)
     return 0
 
 
-@oscall(144)
+@oscall(144, effect=CallEffect.NONE, partial="SCHED_OTHER with priority 0 only")
 def sched_setscheduler(world: World, pid: Int, policy: Int, param: Annotated[bytes | None, Struct(4)]) -> Reply:
     """sched_setscheduler(2): SCHED_OTHER with priority 0, or refused."""
     check_own(world, pid)
@@ -154,14 +157,14 @@ def sched_setscheduler(world: World, pid: Int, policy: Int, param: Annotated[byt
     raise Denied(errno.EPERM, "no real-time scheduling")
 
 
-@oscall(143)
+@oscall(143, effect=CallEffect.NONE, partial="always priority 0")
 def sched_getparam(world: World, pid: Int, param: Addr) -> Reply:
     """sched_getparam(2): priority 0."""
     check_own(world, pid)
     return 0, (param, bytes(4))
 
 
-@oscall(142)
+@oscall(142, effect=CallEffect.NONE, partial="priority 0 only")
 def sched_setparam(world: World, pid: Int, param: Annotated[bytes | None, Struct(4)]) -> Reply:
     """sched_setparam(2): priority 0 only."""
     check_own(world, pid)
@@ -170,13 +173,13 @@ def sched_setparam(world: World, pid: Int, param: Annotated[bytes | None, Struct
     return 0
 
 
-@oscall(146)
+@oscall(146, effect=CallEffect.NONE)
 def sched_get_priority_max(world: World, policy: Int) -> Reply:
     """sched_get_priority_max(2): 99 for real-time policies, else 0."""
     return _priority(policy, 99)
 
 
-@oscall(147)
+@oscall(147, effect=CallEffect.NONE)
 def sched_get_priority_min(world: World, policy: Int) -> Reply:
     """sched_get_priority_min(2): 1 for real-time policies, else 0."""
     return _priority(policy, 1)
@@ -190,20 +193,20 @@ def _priority(policy: int, real_time: int) -> int:
     raise OSError(errno.EINVAL, "no such policy")
 
 
-@oscall(148)
+@oscall(148, effect=CallEffect.NONE, partial="always 4 ms")
 def sched_rr_get_interval(world: World, pid: Int, timespec: Addr) -> Reply:
     """sched_rr_get_interval(2): 4 ms."""
     check_own(world, pid)
     return 0, (timespec, abi.pack_timespec(4_000_000))
 
 
-@oscall(24)
+@oscall(24, effect=CallEffect.LOCKS)
 def sched_yield(world: World) -> Reply:
     """sched_yield(2): native in the guest; answered here for calls that reach the controller all the same."""
     return 0
 
 
-@oscall(140)
+@oscall(140, effect=CallEffect.NONE)
 def getpriority(world: World, which: Int, who: Int) -> Reply:
     """getpriority(2): the kernel answers 20 minus the nice value."""
     if which not in (0, 1, 2):
@@ -213,7 +216,7 @@ def getpriority(world: World, which: Int, who: Int) -> Reply:
     return 20 - world.process.nice
 
 
-@oscall(141)
+@oscall(141, effect=CallEffect.NONE, partial="only upwards, and without an effect")
 def setpriority(world: World, which: Int, who: Int, nice: Int) -> Reply:
     """setpriority(2): the nice value may rise; it is only a number, without an effect."""
     if which not in (0, 1, 2):
@@ -230,7 +233,7 @@ def setpriority(world: World, which: Int, who: Int, nice: Int) -> Reply:
 # --- threads and the end --------------------------------------------------------------------------
 
 
-@oscall(56)
+@oscall(56, effect=CallEffect.STARTS | CallEffect.IDENTITY, partial="threads as pthread_create(3) makes them only")
 def clone(
     world: World, thread: GuestThread, flags: ULong, stack: Addr, parent_tid: Addr, child_tid: Addr, tls: Addr
 ) -> Reply:
@@ -247,7 +250,7 @@ def clone(
     return child.tid << 16 | child.channel
 
 
-@oscall(CALL_NO_THREAD, "no_thread", counted=False)
+@oscall(CALL_NO_THREAD, "no_thread", effect=CallEffect.NONE, counted=False)
 def no_thread(world: World, tid: Int, error: Int) -> Reply:
     """A call of the stub, not of Linux: the thread that clone(2) was granted was not made, for that error."""
     thread = world.thread_by_tid(tid)
@@ -257,13 +260,13 @@ def no_thread(world: World, tid: Int, error: Int) -> Reply:
     return 0
 
 
-@oscall(218)
+@oscall(218, effect=CallEffect.IDENTITY)
 def set_tid_address(world: World, thread: GuestThread, address: Addr) -> Reply:
     """set_tid_address(2): the stub clears the word itself."""
     return thread.tid
 
 
-@oscall(273)
+@oscall(273, effect=CallEffect.NONE, partial="accepted; robust mutexes end with the process")
 def set_robust_list(world: World, head: Addr, size: Size) -> Reply:
     """set_robust_list(2): accepted; robust mutexes end with the process."""
     if size != 24:
@@ -271,7 +274,7 @@ def set_robust_list(world: World, head: Addr, size: Size) -> Reply:
     return 0
 
 
-@oscall(60)
+@oscall(60, effect=CallEffect.ENDS)
 def exit_(world: World, thread: GuestThread, status: Int) -> Reply:
     """exit(2): ends the calling thread.
 
@@ -285,7 +288,7 @@ def exit_(world: World, thread: GuestThread, status: Int) -> Reply:
     return 0
 
 
-@oscall(231)
+@oscall(231, effect=CallEffect.ENDS)
 def exit_group(world: World, status: Int) -> Reply:
     """exit_group(2): notes the exit status that the guest claims.
 
@@ -298,7 +301,7 @@ def exit_group(world: World, status: Int) -> Reply:
     return 0
 
 
-@oscall(61)
+@oscall(61, effect=CallEffect.WAITS, partial="there are no children")
 def wait4(world: World, pid: Int, status: Addr, options: Int, usage: Addr) -> Reply:
     """wait4(2): there are no children."""
     if options & ~0xE000000B:
@@ -306,7 +309,7 @@ def wait4(world: World, pid: Int, status: Addr, options: Int, usage: Addr) -> Re
     raise OSError(errno.ECHILD, "no children")
 
 
-@oscall(247)
+@oscall(247, effect=CallEffect.WAITS, partial="there are no children")
 def waitid(world: World, idtype: Int, id_: UInt, info: Addr, options: Int, usage: Addr) -> Reply:
     """waitid(2): there are no children."""
     if options & ~0xEF00000F & 0xFFFFFFFF or not options & 0xE or not 0 <= idtype <= 3:
@@ -314,7 +317,12 @@ def waitid(world: World, idtype: Int, id_: UInt, info: Addr, options: Int, usage
     raise OSError(errno.ECHILD, "no children")
 
 
-@oscall(157)
+@oscall(
+    157,
+    effect=CallEffect.NONE,
+    partial="the name of a thread, and options that tell that nothing is privileged",
+    asked=asked.process_control,
+)
 def prctl(world: World, thread: GuestThread, option: Int, arg: Annotated[tuple[int, bytes | None], Soft(16)]) -> Reply:
     """prctl(2): the calling thread's name, and options that tell that nothing is privileged."""
     address, data = arg
@@ -336,13 +344,13 @@ def prctl(world: World, thread: GuestThread, option: Int, arg: Annotated[tuple[i
     raise OSError(errno.EINVAL, "no such option here")
 
 
-@oscall(158)
+@oscall(158, effect=CallEffect.NONE, refused=_STARTED)
 def arch_prctl(world: World, code: Int, address: ULong) -> Reply:
     """arch_prctl(2): refused; the loader has set everything already."""
-    raise OSError(errno.EINVAL, "not after the start")
+    raise OSError(errno.EINVAL, _STARTED)
 
 
-@oscall(135)
+@oscall(135, effect=CallEffect.NONE, partial="PER_LINUX, which cannot be changed")
 def personality(world: World, persona: ULong) -> Reply:
     """personality(2): PER_LINUX, which cannot be changed."""
     if persona in (0, 0xFFFFFFFF):

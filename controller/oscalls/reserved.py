@@ -3,13 +3,14 @@
 import errno
 from typing import Annotated
 
+from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.roles import Addr, Buffer, Size
 from proxybox.controller.world.state import GuestThread, World
 
 
-@oscall(511)
+@oscall(511, effect=CallEffect.CALLER)
 def exchange(
     world: World, thread: GuestThread, message: Annotated[bytes, Buffer("size")], size: Size, answer: Addr, room: Size
 ) -> Reply:

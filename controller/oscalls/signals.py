@@ -7,17 +7,19 @@ that are put on `SignalState.outbox`. SIGKILL, SIGSTOP and SIGSYS can be neither
 import errno
 import struct
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Final
 
 import attrs
 
 from proxybox.controller import abi
+from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied
 from proxybox.controller.header import CALL_FAULTED
+from proxybox.controller.oscalls import asked
 from proxybox.controller.oscalls.clock import timeout
-from proxybox.controller.roles import Addr, Int, Size, Struct, UInt
+from proxybox.controller.roles import Addr, Int, SignalNumber, Size, Struct, TimeStruct, UInt
 from proxybox.controller.world.clock import FOREVER_NS
 from proxybox.controller.world.state import (
     SI_TKILL,
@@ -31,6 +33,8 @@ from proxybox.controller.world.state import (
 _SET_SIZE = 8
 _SIGINFO = struct.Struct("<iii4xiI")
 _DEFAULT_ACTION = bytes(32)
+#: What signal masks of calls that wait lack.
+MASKED: Final = "the handler runs when the ordinary mask allows it"
 _SS_AUTODISARM = -(1 << 31)  # bit 31 of an int
 
 
@@ -50,9 +54,14 @@ def _check_number(number: int) -> None:
         raise OSError(errno.EINVAL, "no such signal")
 
 
-@oscall(13)
+@oscall(
+    13,
+    effect=CallEffect.SIGNALS,
+    partial="a handler runs with all signals blocked, on its thread's stack",
+    asked=asked.acting,
+)
 def rt_sigaction(
-    world: World, sig: Int, act: Annotated[bytes | None, Struct(32)], oldact: Addr, sigsetsize: Size
+    world: World, sig: SignalNumber, act: Annotated[bytes | None, Struct(32)], oldact: Addr, sigsetsize: Size
 ) -> Reply:
     """rt_sigaction(2): the disposition of a signal."""
     check_set_size(sigsetsize)
@@ -66,7 +75,7 @@ def rt_sigaction(
     return (0, (oldact, old)) if oldact else 0
 
 
-@oscall(14)
+@oscall(14, effect=CallEffect.SIGNALS)
 def rt_sigprocmask(
     world: World, thread: GuestThread, how: Int, set_: Annotated[bytes | None, Struct(8)], oldset: Addr,
     sigsetsize: Size,
@@ -88,14 +97,14 @@ def rt_sigprocmask(
     return (0, (oldset, abi.U64.pack(old))) if oldset else 0
 
 
-@oscall(127)
+@oscall(127, effect=CallEffect.SIGNALS)
 def rt_sigpending(world: World, thread: GuestThread, set_: Addr, sigsetsize: Size) -> Reply:
     """rt_sigpending(2): the signals that are blocked and wait."""
     check_set_size(sigsetsize)
     return 0, (set_, abi.U64.pack(world.signals.pending_mask(thread)))
 
 
-@oscall(130)
+@oscall(130, effect=CallEffect.WAITS | CallEffect.SIGNALS, partial=MASKED)
 def rt_sigsuspend(
     world: World, thread: GuestThread, mask: Annotated[bytes | None, Struct(8)], sigsetsize: Size
 ) -> Reply:
@@ -106,19 +115,19 @@ def rt_sigsuspend(
     return wait_masked(world, thread, mask, lambda: world.wait(lambda: None))
 
 
-@oscall(34)
+@oscall(34, effect=CallEffect.WAITS | CallEffect.SIGNALS)
 def pause(world: World) -> Reply:
     """pause(2): waits for a signal."""
     return world.wait(lambda: None)
 
 
-@oscall(128)
+@oscall(128, effect=CallEffect.WAITS | CallEffect.SIGNALS)
 def rt_sigtimedwait(
     world: World,
     thread: GuestThread,
     set_: Annotated[bytes | None, Struct(8)],
     info: Addr,
-    time: Annotated[bytes | None, Struct(16)],
+    time: Annotated[bytes | None, TimeStruct(16)],
     sigsetsize: Size,
 ) -> Reply:
     """rt_sigtimedwait(2): takes a pending signal of a set, or waits for one."""
@@ -142,7 +151,12 @@ def rt_sigtimedwait(
     return world.wait(attempt, timeout(time), lambda: -errno.EAGAIN)
 
 
-@oscall(131)
+@oscall(
+    131,
+    effect=CallEffect.SIGNALS,
+    partial="kept and not used: handlers run on the stack of their thread",
+    asked=asked.stacking,
+)
 def sigaltstack(world: World, thread: GuestThread, stack: Annotated[bytes | None, Struct(24)], old: Addr) -> Reply:
     """sigaltstack(2): the calling thread's stack for handlers."""
     before = thread.altstack
@@ -209,8 +223,8 @@ def _check_target(world: World, pid: int) -> None:
         raise OSError(errno.ESRCH, "there is no other process")
 
 
-@oscall(62)
-def kill(world: World, pid: Int, sig: Int) -> Reply:
+@oscall(62, effect=CallEffect.SENDS, partial="signals to the box's own process only")
+def kill(world: World, pid: Int, sig: SignalNumber) -> Reply:
     """kill(2): to the guest's own process or group; there is no other."""
     _check_number(sig)
     _check_target(world, pid)
@@ -226,15 +240,15 @@ def _thread(world: World, tid: int) -> GuestThread:
     return thread
 
 
-@oscall(200)
-def tkill(world: World, tid: Int, sig: Int) -> Reply:
+@oscall(200, effect=CallEffect.SENDS)
+def tkill(world: World, tid: Int, sig: SignalNumber) -> Reply:
     """tkill(2): to one of the guest's own threads."""
     _check_number(sig)
     return _send(world, sig, _thread(world, tid), SI_TKILL)
 
 
-@oscall(234)
-def tgkill(world: World, tgid: Int, tid: Int, sig: Int) -> Reply:
+@oscall(234, effect=CallEffect.SENDS)
+def tgkill(world: World, tgid: Int, tid: Int, sig: SignalNumber) -> Reply:
     """tgkill(2): to one of the guest's own threads."""
     _check_number(sig)
     thread = _thread(world, tid)
@@ -252,8 +266,8 @@ def _queued(info: bytes | None) -> tuple[int, int]:
     return int.from_bytes(info[8:12], "little", signed=True), int.from_bytes(info[24:32], "little")
 
 
-@oscall(129)
-def rt_sigqueueinfo(world: World, pid: Int, sig: Int, info: Annotated[bytes | None, Struct(128)]) -> Reply:
+@oscall(129, effect=CallEffect.SENDS, partial="signals to the box's own process only", asked=asked.queueing)
+def rt_sigqueueinfo(world: World, pid: Int, sig: SignalNumber, info: Annotated[bytes | None, Struct(128)]) -> Reply:
     """rt_sigqueueinfo(2): to the guest's own process, with a value."""
     code, value = _queued(info)
     _check_number(sig)
@@ -261,8 +275,10 @@ def rt_sigqueueinfo(world: World, pid: Int, sig: Int, info: Annotated[bytes | No
     return _send(world, sig, None, code, value)
 
 
-@oscall(297)
-def rt_tgsigqueueinfo(world: World, tgid: Int, tid: Int, sig: Int, info: Annotated[bytes | None, Struct(128)]) -> Reply:
+@oscall(297, effect=CallEffect.SENDS, asked=asked.queueing)
+def rt_tgsigqueueinfo(
+    world: World, tgid: Int, tid: Int, sig: SignalNumber, info: Annotated[bytes | None, Struct(128)]
+) -> Reply:
     """rt_tgsigqueueinfo(2): to one of the guest's own threads, with a value."""
     code, value = _queued(info)
     _check_number(sig)
@@ -274,7 +290,7 @@ def rt_tgsigqueueinfo(world: World, tgid: Int, tid: Int, sig: Int, info: Annotat
 # --- alarms ---------------------------------------------------------------------------------------
 
 
-@oscall(37)
+@oscall(37, effect=CallEffect.TIMERS)
 def alarm(world: World, seconds: UInt) -> Reply:
     """alarm(2): SIGALRM after some seconds of the box's time."""
     left, _ = world.timer_left(abi.ITIMER_REAL)
@@ -288,7 +304,7 @@ def _itimerval(world: World, which: int) -> bytes:
     return abi.pack_timeval(interval) + abi.pack_timeval(left)
 
 
-@oscall(36)
+@oscall(36, effect=CallEffect.CLOCK)
 def getitimer(world: World, which: Int, value: Addr) -> Reply:
     """getitimer(2): the time that is left of an interval timer."""
     if not abi.ITIMER_REAL <= which <= abi.ITIMER_PROF:
@@ -296,8 +312,8 @@ def getitimer(world: World, which: Int, value: Addr) -> Reply:
     return 0, (value, _itimerval(world, which))
 
 
-@oscall(38)
-def setitimer(world: World, which: Int, new: Annotated[bytes | None, Struct(32)], old: Addr) -> Reply:
+@oscall(38, effect=CallEffect.TIMERS, partial="the timers of CPU time run roughly")
+def setitimer(world: World, which: Int, new: Annotated[bytes | None, TimeStruct(32)], old: Addr) -> Reply:
     """setitimer(2): ITIMER_REAL runs by the box's clock, the others by CPU time, roughly."""
     if not abi.ITIMER_REAL <= which <= abi.ITIMER_PROF:
         raise OSError(errno.EINVAL, "no such timer")
@@ -312,8 +328,8 @@ def setitimer(world: World, which: Int, new: Annotated[bytes | None, Struct(32)]
 # --- the stub's own ---------------------------------------------------------------------------------------------------
 
 
-@oscall(CALL_FAULTED)
-def fault(world: World, signal: Int) -> Reply:
+@oscall(CALL_FAULTED, effect=CallEffect.NONE)
+def fault(world: World, signal: SignalNumber) -> Reply:
     """A call of the stub's, not of Linux: a fault without a handler is about to end the process."""
     world.on_exit()
     return 0

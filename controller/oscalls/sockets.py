@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Annotated, Final
 
 from proxybox.controller import abi
+from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Blocked, Reply, Write
 from proxybox.controller.oscalls.control import Pointer
 from proxybox.controller.oscalls.descriptors import iovec, later, scattered
 from proxybox.controller.oscalls.pipes import install_pair
-from proxybox.controller.roles import Addr, Buffer, Fd, Gather, Int, Size, Soft, UInt, ULong
+from proxybox.controller.roles import Addr, Buffer, Fd, Gather, Int, Size, SocketFamily, SocketKind, Soft, UInt, ULong
 from proxybox.controller.vfs.openfiles import MAX_TRANSFER
 from proxybox.controller.vfs.streams import PairEnd, stream_pair
 from proxybox.controller.world.state import GuestThread, World
@@ -36,8 +37,8 @@ def _end(world: World, fd: int) -> PairEnd:
     return file
 
 
-@oscall(53)
-def socketpair(world: World, domain: Int, kind: Int, protocol: Int, sv: Addr) -> Reply:
+@oscall(53, effect=CallEffect.CREATES | CallEffect.SOCKETS, partial="streams of AF_UNIX only")
+def socketpair(world: World, domain: SocketFamily, kind: SocketKind, protocol: Int, sv: Addr) -> Reply:
     """socketpair(2): two connected AF_UNIX streams inside the box."""
     if domain != abi.AF_UNIX:
         raise OSError(errno.EOPNOTSUPP, "only AF_UNIX")
@@ -50,7 +51,7 @@ def socketpair(world: World, domain: Int, kind: Int, protocol: Int, sv: Addr) ->
     return install_pair(world, sv, kind, stream_pair)
 
 
-@oscall(48)
+@oscall(48, effect=CallEffect.SOCKETS)
 def shutdown(world: World, fd: Fd, how: Int) -> Reply:
     """shutdown(2): ends one direction, or both."""
     end = _end(world, fd)
@@ -60,7 +61,7 @@ def shutdown(world: World, fd: Fd, how: Int) -> Reply:
     return 0
 
 
-@oscall(44)
+@oscall(44, effect=CallEffect.WRITES | CallEffect.SOCKETS, partial="into pairs only, without an address")
 def sendto(
     world: World,
     thread: GuestThread,
@@ -75,7 +76,11 @@ def sendto(
     return _sent(world, thread, fd, buf, flags, is_addressed=address != 0)
 
 
-@oscall(46)
+@oscall(
+    46,
+    effect=CallEffect.WRITES | CallEffect.SOCKETS,
+    partial="into pairs only, with neither address nor ancillary data",
+)
 def sendmsg(
     world: World,
     thread: GuestThread,
@@ -128,7 +133,7 @@ def _now(wait: Blocked) -> Reply:
     return -errno.EAGAIN if reply == -errno.EINTR else reply
 
 
-@oscall(45)
+@oscall(45, effect=CallEffect.READS | CallEffect.SOCKETS, partial="from pairs only, with MSG_PEEK and MSG_DONTWAIT")
 def recvfrom(
     world: World,
     fd: Fd,
@@ -148,7 +153,7 @@ def recvfrom(
     return _received(world, fd, min(count, MAX_TRANSFER), flags, received)
 
 
-@oscall(47)
+@oscall(47, effect=CallEffect.READS | CallEffect.SOCKETS, partial="from pairs only, without ancillary data")
 def recvmsg(
     world: World,
     fd: Fd,
@@ -191,14 +196,14 @@ def _received(world: World, fd: int, size: int, flags: int, received: Callable[[
     return world.wait(attempt, sources=(end.sources(),))
 
 
-@oscall(51)
+@oscall(51, effect=CallEffect.SOCKETS, partial="an address without a name")
 def getsockname(world: World, fd: Fd, address: Addr, length: Annotated[Pointer, Soft(4)]) -> Reply:
     """getsockname(2): an address without a name."""
     _end(world, fd)
     return _sized(address, length, _ADDRESS)
 
 
-@oscall(52)
+@oscall(52, effect=CallEffect.SOCKETS, partial="an address without a name")
 def getpeername(world: World, fd: Fd, address: Addr, length: Annotated[Pointer, Soft(4)]) -> Reply:
     """getpeername(2): an address without a name."""
     end = _end(world, fd)
@@ -221,7 +226,7 @@ def _sized(address: int, length: Pointer, data: bytes, *, option: bool = False) 
     return 0, *writes
 
 
-@oscall(55)
+@oscall(55, effect=CallEffect.SOCKETS, partial="of SOL_SOCKET only")
 def getsockopt(world: World, fd: Fd, level: Int, name: Int, value: Addr, length: Annotated[Pointer, Soft(4)]) -> Reply:
     """getsockopt(2): the options of a connected stream."""
     _end(world, fd)
@@ -245,7 +250,7 @@ def getsockopt(world: World, fd: Fd, level: Int, name: Int, value: Addr, length:
     return _sized(value, length, data, option=True)
 
 
-@oscall(54)
+@oscall(54, effect=CallEffect.SOCKETS, partial="accepts options that make no difference")
 def setsockopt(world: World, fd: Fd, level: Int, name: Int, value: Addr, length: UInt) -> Reply:
     """setsockopt(2): accepts options that make no difference."""
     _end(world, fd)

@@ -4,13 +4,14 @@ import errno
 from typing import TYPE_CHECKING, Annotated
 
 from proxybox.controller import abi
+from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply, Write
 from proxybox.controller.header import MAX_PAYLOAD
 from proxybox.controller.oscalls.control import Pointer
 from proxybox.controller.oscalls.descriptors import room
 from proxybox.controller.oscalls.stores import after_stores
-from proxybox.controller.roles import Fd, Path, Size, Soft, UInt
+from proxybox.controller.roles import Fd, Size, Soft, Text, UInt
 from proxybox.controller.vfs.memory import MemoryFile
 from proxybox.controller.world.state import GuestThread, World
 
@@ -64,7 +65,7 @@ def _check_regular(*files: "OpenFile") -> None:
         raise OSError(errno.EINVAL, "only between regular files")
 
 
-@oscall(40)
+@oscall(40, effect=CallEffect.READS | CallEffect.WRITES, partial="between regular files only")
 @after_stores(0, 1)
 def sendfile(
     world: World, thread: GuestThread, out_fd: Fd, in_fd: Fd, offset: Annotated[Pointer, Soft(8)], count: Size
@@ -83,7 +84,7 @@ def sendfile(
     return done, *_moved(offset, start, done)
 
 
-@oscall(326)
+@oscall(326, effect=CallEffect.READS | CallEffect.WRITES, partial="between regular files only")
 @after_stores(0, 2)
 def copy_file_range(
     world: World,
@@ -118,8 +119,8 @@ def copy_file_range(
     return done, *moved
 
 
-@oscall(319)
-def memfd_create(world: World, name: Path, flags: UInt) -> Reply:
+@oscall(319, effect=CallEffect.CREATES, partial="without seals and huge pages")
+def memfd_create(world: World, name: Text, flags: UInt) -> Reply:
     """memfd_create(2): a file in memory without a name, within the box's disk limit; no seals."""
     known = _MFD_CLOEXEC | _MFD_ALLOW_SEALING | _MFD_NOEXEC_SEAL | _MFD_EXEC
     if flags & ~known or len(name) > _MEMFD_NAME_MAX:

@@ -2,8 +2,8 @@
 
 The registers and bytes of a request also hold what no handler reads: addresses, registers that the call does not use,
 structures that are only written to. `Recorded.asked` leaves that out. It goes by the roles of the handlers' arguments
-(roles.py), as they were when the run was recorded, and by `_ONLY_AT_TIMES` for the calls that read an argument only
-where another one says so.
+(roles.py), as they were when the run was recorded, and by `Row.asked` for the calls that read an argument only where
+another one says so.
 """
 
 import struct
@@ -12,15 +12,15 @@ from typing import Any, Final
 
 import attrs
 
-from proxybox.controller import abi
+from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import TABLE, compile_invoke
 from proxybox.controller.errors import GuestMisbehaved, RecordError
-from proxybox.controller.header import CALL_OPEN, MAX_PAYLOAD, Fetch
+from proxybox.controller.header import MAX_PAYLOAD, Fetch
+from proxybox.controller.oscalls.rows import numbers_of
 from proxybox.controller.roles import ROW_SIZE, Memory, Scalar, stub_row
 
-#: The calls that can print what they pass, which stands right behind the registers of their requests: write, pwrite64,
-#: writev, pwritev, pwritev2.
-PASSING: Final = frozenset({1, 18, 20, 296, 328})
+#: The calls that can print what they pass, which stands right behind the registers of their requests.
+PASSING: Final = numbers_of(CallEffect.WRITES, but_not=CallEffect.READS | CallEffect.SOCKETS)
 _CODES: Final = frozenset({"i4x", "I4x", "q", "Q"})
 _MOST_ROWS: Final = 1024
 
@@ -84,7 +84,8 @@ class RecordedCall:
                 asked[name] = value
             if name == "iov" and isinstance(role, Memory) and role.fetch is Fetch.BUFFER and value is not None:
                 asked[name] = _lengths(value)
-        only = _ONLY_AT_TIMES.get(self.number)
+        row = TABLE.get(self.number)
+        only = None if row is None else row.asked
         try:
             return asked if only is None else only(asked, arguments)
         except (KeyError, TypeError, ValueError, struct.error):
@@ -160,118 +161,8 @@ def stub_rows(rows: Mapping[int, RecordedCall]) -> bytes:
     return made
 
 
-# --- calls that read an argument only at times ------------------------------------------------------------------------
-
-_SET_NAME, _SET_NO_NEW_PRIVS, _SET_DUMPABLE = 15, 38, 4
-_OP_DEL = 2
-_UTIMES = (0x3FFFFFFF, 0x3FFFFFFE)  # UTIME_NOW, UTIME_OMIT
-_FLAG_ARGUMENT = frozenset(
-    {0, 1030, 2, 4, 8, 1031}
-)  # F_DUPFD, F_DUPFD_CLOEXEC, F_SETFD, F_SETFL, F_SETOWN, F_SETPIPE_SZ
-_LOCKS = frozenset({5, 6, 7, 36, 37, 38})
-_TO_TERMINAL = {0x5402: 36, 0x5403: 36, 0x5404: 36, 0x402C542B: 44, 0x402C542C: 44, 0x402C542D: 44, 0x5414: 8}
-_Asked = dict[str, Any]
-
-
 def _lengths(vector: bytes) -> tuple[int, ...]:
     return tuple(size for _, size in struct.iter_unpack("<QQ", vector[: len(vector) // 16 * 16]))
-
-
-def _opening(asked: _Asked, given: _Asked) -> _Asked:
-    creates = asked["flags"] & (abi.O_CREAT | abi.O_TMPFILE & ~abi.O_DIRECTORY)
-    return asked if creates else {**asked, "mode": 0}
-
-
-def _opening_whole(asked: _Asked, given: _Asked) -> _Asked:
-    closed = asked["mode"] >> 32
-    return {**_opening(asked, given), "closed": closed}
-
-
-def _controlling(asked: _Asked, given: _Asked) -> _Asked:
-    address, data = given["arg"]
-    command, kept = asked["cmd"], None
-    if command in _FLAG_ARGUMENT:
-        kept = address & 0xFFFFFFFF
-    elif command in _LOCKS and data is not None:
-        kind, whence, _, start, length, _, _ = abi.FLOCK.unpack(data)
-        kept = kind, whence, start, length
-    return {**asked, "arg": kept}
-
-
-def _to_device(asked: _Asked, given: _Asked) -> _Asked:
-    _, data = given["arg"]
-    request = asked["request"]
-    size = 4 if request in (abi.FIONBIO, abi.FIOASYNC) else _TO_TERMINAL.get(request, 0)
-    return {**asked, "arg": None if data is None else data[:size]}
-
-
-def _process_control(asked: _Asked, given: _Asked) -> _Asked:
-    address, data = given["arg"]
-    kept = None
-    if asked["option"] == _SET_NAME and data is not None:
-        kept = data[:15].partition(b"\0")[0]
-    elif asked["option"] in (_SET_NO_NEW_PRIVS, _SET_DUMPABLE):
-        kept = address
-    return {**asked, "arg": kept}
-
-
-def _polling(asked: _Asked, given: _Asked) -> _Asked:
-    data = asked["fds"]
-    if data is None:
-        return asked
-    return {**asked, "fds": tuple((fd, events) for fd, events, _ in struct.iter_unpack("<iHH", data[: len(data) & ~7]))}
-
-
-def _watching(asked: _Asked, given: _Asked) -> _Asked:
-    event = asked["event"]
-    return {**asked, "event": None if event is None or asked["op"] == _OP_DEL else event[:8]}
-
-
-def _waiting(asked: _Asked, given: _Asked) -> _Asked:
-    is_for_bits = given["op"] & abi.FUTEX_CMD_MASK == abi.FUTEX_WAIT_BITSET
-    return {**asked, "uaddr2": None, "value3": given["value3"] if is_for_bits else None}
-
-
-def _acting(asked: _Asked, given: _Asked) -> _Asked:
-    if asked["act"] is None:
-        return asked
-    handler, flags, _, mask = abi.SIGACTION.unpack(asked["act"])
-    return {**asked, "act": (min(handler, 2), flags, mask)}
-
-
-def _stacking(asked: _Asked, given: _Asked) -> _Asked:
-    return {**asked, "stack": None if asked["stack"] is None else asked["stack"][8:]}
-
-
-def _queueing(asked: _Asked, given: _Asked) -> _Asked:
-    info = asked["info"]
-    return {**asked, "info": None if info is None else (info[8:12], info[24:32])}
-
-
-def _timing(asked: _Asked, given: _Asked) -> _Asked:
-    if asked["times"] is None:
-        return asked
-    pairs = struct.iter_unpack("<qq", asked["times"])
-    return {**asked, "times": tuple((0 if ns in _UTIMES else seconds, ns) for seconds, ns in pairs)}
-
-
-_ONLY_AT_TIMES: Final[Mapping[int, Callable[[_Asked, _Asked], _Asked]]] = {
-    2: _opening,
-    257: _opening,
-    CALL_OPEN: _opening_whole,
-    72: _controlling,
-    16: _to_device,
-    157: _process_control,
-    7: _polling,
-    271: _polling,
-    233: _watching,
-    202: _waiting,
-    13: _acting,
-    131: _stacking,
-    129: _queueing,
-    297: _queueing,
-    280: _timing,
-}
 
 
 def same(one: RecordedCall, ours: bytes, theirs: bytes) -> bool:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller import abi
-from proxybox.controller.dispatch import Dispatcher, denial_of
+from proxybox.controller.dispatch import NUMBERS, Dispatcher, denial_of
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox
 from proxybox.controller.header import CALL_MAP, CALL_NO_THREAD, CALL_OPEN, LIBRARY, RECORDED, TOLD
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
     from proxybox.controller.world.state import GuestThread, World
 
 _MAPPING: Final = CALL_MAP.to_bytes(4, "little")
-_CLONE: Final = (56).to_bytes(4, "little")
+_CLONE: Final = NUMBERS["clone"].to_bytes(4, "little")
 _NO_THREAD: Final = CALL_NO_THREAD.to_bytes(4, "little")
 #: What takes effect when it is asked for: clone, what it has come to, exit_group.
-_AT_ONCE: Final = (_CLONE, _NO_THREAD, (231).to_bytes(4, "little"))
+_AT_ONCE: Final = (_CLONE, _NO_THREAD, NUMBERS["exit_group"].to_bytes(4, "little"))
 #: From this size on, what is read of the interpreter's library is told by its place there.
 _PART: Final = 256
-_READ, _PREAD = 0, 17
+_READ: Final = NUMBERS["read"]
+_PREAD: Final = NUMBERS["pread64"]
 #: Requests and answers that are larger are made events at once: BATCH of them would not go into a frame.
 _HEAVY: Final = 4096
 _STATUS: Final = abi.STAT.size

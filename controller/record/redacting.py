@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from proxybox.controller.header import CALL_OPEN
+from proxybox.controller.calleffects import OF_NO_FILE, ON_NAMES, CallEffect
+from proxybox.controller.dispatch import TABLE, Row
+from proxybox.controller.oscalls.rows import by_effect
+from proxybox.controller.roles import Meaning
+from proxybox.controller.wire.protocol import REGISTERS
 from proxybox.policies import PolicyError
 
 if TYPE_CHECKING:
@@ -17,9 +21,20 @@ if TYPE_CHECKING:
 
 #: The name by which a policy's mounts are recorded without the host's paths.
 HOST: Final = "@host"
-#: read, pread64, readv, preadv, preadv2, exchange.
-_READING: Final = frozenset({0, 17, 19, 295, 327})
-_EXCHANGE: Final = 511
+#: Where the descriptor stands of the file that an answer has something of. It is known by what a call does; other
+#: effects store nothing of a file's content.
+_IN_THE_ANSWER, _IN_THE_REQUEST, _NO_FILE, _OF_THE_CALLER = "answer", "request", "", "caller"
+_HOLDING: Final = by_effect(
+    {
+        CallEffect.OPENS: _IN_THE_ANSWER,  # with the content of a small file (CALL_OPEN)
+        CallEffect.READS: _IN_THE_REQUEST,
+        CallEffect.READS | CallEffect.WRITES: _NO_FILE,
+        CallEffect.CALLER: _OF_THE_CALLER,
+    },
+    nothing=ON_NAMES | CallEffect.LISTS | CallEffect.LOOKS | CallEffect.STATUS | CallEffect.SEEKS
+    | CallEffect.RESIZES | CallEffect.ALTERS | CallEffect.CREATES | CallEffect.DUPLICATES | CallEffect.CLOSES
+    | CallEffect.ENTERS | CallEffect.MAPS | OF_NO_FILE,
+)  # fmt: skip
 #: A value of so many bytes or fewer stands in too much else to be looked for.
 _SHORT: Final = 3
 #: Bytes of a message in which the name of the function is looked for.
@@ -62,11 +77,13 @@ class Redacted:
         """Whether what an answer stores is left out. node: gives that of a descriptor."""
         if any(value in data for _, data in reply[1:] for value in self.values):
             return True
-        if number == _EXCHANGE:
+        row = TABLE.get(number)
+        holds = _HOLDING.get(row.name, _NO_FILE) if row is not None else _NO_FILE
+        if holds == _OF_THE_CALLER:
             return bool(self.functions) and self._is_of_function(channel, frame[60:])
-        if not self.mounts or number not in (*_READING, CALL_OPEN):
+        if not self.mounts or row is None or holds == _NO_FILE:
             return False
-        fd = reply[0] if number == CALL_OPEN else int.from_bytes(frame[8:12], "little", signed=True)
+        fd = reply[0] if holds == _IN_THE_ANSWER else _descriptor(row, frame)
         try:
             return id(node(fd).superblock) in self.mounts
         except OSError:
@@ -81,6 +98,12 @@ class Redacted:
         elif kind not in (b"+", b".", b"-", b"w"):
             self._lines[channel] = False
         return self._lines.get(channel, False)
+
+
+def _descriptor(row: Row, frame: bytes) -> int:
+    """Returns the descriptor that a request names: the first one, which is a 32-bit register."""
+    place = next(at for at, (name, _) in enumerate(row.parameters) if row.meanings.get(name) is Meaning.DESCRIPTOR)
+    return int.from_bytes(frame[REGISTERS + 8 * place :][:4], "little", signed=True)
 
 
 def _mount(world: "World", path: str) -> int:

@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from proxybox.controller.audit import Denial
-from proxybox.controller.dispatch import TABLE, Dispatcher, denial_of
+from proxybox.controller.calleffects import CallEffect
+from proxybox.controller.dispatch import NUMBERS, TABLE, Dispatcher, denial_of, unknown_name
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied, GuestMisbehaved, RecordError
 from proxybox.controller.header import CALL_CLOCKS, CALL_NO_THREAD, CLOCK_RING, REPLAYED, RING, TOLD, UNOBSERVED
+from proxybox.controller.oscalls.rows import numbers_of
 from proxybox.controller.record import events
 from proxybox.controller.record.calls import PASSING, RecordedCall, number_of, same
 from proxybox.controller.record.libraryfiles import digest_of
@@ -43,16 +45,18 @@ if TYPE_CHECKING:
 _MOST_AHEAD, _MOST_BYTES = 4096, 16 << 20
 _RING_SIZE: Final = CLOCK_RING.size + 8 * RING
 #: The calls by which threads come and go: the driver goes by what their handlers do.
-_CLONE, _EXIT, _EXIT_GROUP = 56, 60, 231
+_CLONE: Final = NUMBERS["clone"]
+_EXIT: Final = NUMBERS["exit"]
+_EXIT_GROUP: Final = NUMBERS["exit_group"]
 _OF_THREADS = frozenset({_CLONE, _EXIT, _EXIT_GROUP})
 #: The families of calls that the policy answers alone, with what such calls of the program have set before.
 _OF_POLICY: Final = frozenset({"identity", "refused"})
 #: What threads may still ask when the process ends: exit, a slice of a wait, their readings of clocks.
-_AT_THE_END: Final = frozenset({_EXIT, 202, CALL_CLOCKS})
-#: The calls that print what they have from elsewhere: sendfile, splice, tee, copy_file_range.
-_MOVING: Final = frozenset({40, 275, 276, 326})
-#: The calls that write the bytes at their second argument, as many as the third one says: write, pwrite64.
-_WRITING: Final = frozenset({1, 18})
+_AT_THE_END: Final = frozenset({_EXIT, NUMBERS["futex"], CALL_CLOCKS})
+#: The calls that print what they have from elsewhere.
+_MOVING: Final = numbers_of(CallEffect.READS) & numbers_of(CallEffect.WRITES)
+#: The calls that write the bytes at their second argument, as many as the third one says.
+_WRITING: Final = frozenset(number for number in PASSING if "buf" in dict(TABLE[number].parameters))
 #: From this signal on, several of a kind can wait for a program.
 _REAL_TIME: Final = 32
 #: How often it is looked whether a thread has ended, before it is looked whether it does anything.
@@ -524,7 +528,7 @@ class Replayer(Dispatcher):
         number = number_of(frame)
         row = self._rows.get(number)
         if row is None:
-            return Asked(thread, f"call_{number}", {})
+            return Asked(thread, unknown_name(number), {})
         try:
             return Asked(thread, row.name, *row.both(frame))
         except (GuestMisbehaved, RecordError):

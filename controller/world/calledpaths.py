@@ -7,7 +7,7 @@ does.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from proxybox.controller import abi
 from proxybox.controller.vfs import namei
@@ -17,18 +17,16 @@ from proxybox.controller.vfs.tree import MAX_SYMLINKS
 if TYPE_CHECKING:
     from proxybox.controller.world.state import World
 
-#: The arguments that are paths, each with the argument that says where it begins. The target of symlink(2) is a text.
-_PATHS: Final = {"path": "dirfd", "old": "olddirfd", "new": "newdirfd"}
 
-
-def called_paths(world: "World", arguments: Mapping[str, Any]) -> tuple[bytes, ...]:
+def called_paths(world: "World", paths: Mapping[str, str], arguments: Mapping[str, Any]) -> tuple[bytes, ...]:
     """Returns the absolute paths in the box that a call is about, each once.
 
+    paths: the arguments that are paths, each with the argument that says where it begins (`Row.paths`).
     For each path argument these are the path as it is written, each symbolic link on its way, and the place where it
     leads in the end, with a link at its end followed.
     """
     found: dict[bytes, None] = {}
-    for name, beginning in _PATHS.items():
+    for name, beginning in paths.items():
         path = arguments.get(name)
         if isinstance(path, bytes):
             found.update(dict.fromkeys(_places(world, path, arguments.get(beginning, abi.AT_FDCWD))))

@@ -6,6 +6,8 @@ Rule: no limit is ever proposed to be removed, and none beyond the last step of 
 from collections.abc import Container, Iterator
 from typing import Any, Final
 
+from proxybox.controller.calleffects import CallEffect
+from proxybox.controller.oscalls.rows import names_of
 from proxybox.controller.status import Status
 from proxybox.learning.observing import Observed
 from proxybox.learning.proposals import Proposal, told_value
@@ -26,6 +28,8 @@ LADDERS: Final[dict[str, tuple[int, ...]]] = {
     "output.limit": (64 * _K, 256 * _K, 1 * _M, 4 * _M, 16 * _M, 64 * _M),
     "output.lines": (2_000, 10_000, 50_000, 200_000, 1_000_000),
 }
+#: Calls that have no room for another file, where others have none for more bytes.
+_ADDS_A_FILE: Final = names_of(CallEffect.OPENS | CallEffect.MAKES | CallEffect.LINKS)
 #: Readings of a clock after which a program that used up its time may have waited for time to pass.
 _WAITS: Final = 5_000
 _LETS_IN: Final = {
@@ -79,7 +83,7 @@ def reached(policy: Policy, result: Result, observed: Observed, answered: Contai
     if status is Status.CALL_LIMIT:
         yield from _step(policy, "limits.calls", "the run was ended by limits.calls")
     if names := observed.short.get("ENOSPC"):
-        of_files = {name: count for name, count in names.items() if name.startswith(("open", "mk", "symlink", "link"))}
+        of_files = {name: count for name, count in names.items() if name in _ADDS_A_FILE}
         of_bytes = {name: count for name, count in names.items() if name not in of_files}
         if of_bytes:
             yield from _step(policy, "limits.disk", "no space was left", of_bytes)

@@ -10,6 +10,8 @@ from typing import Final, Literal
 
 import attrs
 
+from proxybox.controller.calleffects import CallEffect
+from proxybox.controller.oscalls.rows import names_of
 from proxybox.controller.vfs.host.filesystem import HIDDEN_NAMES
 from proxybox.explanations import OF_EXCEPTIONS, explain
 from proxybox.learning.hostfiles import BOX, Host, Shown, is_empty, is_private, shown_by, size_of
@@ -30,8 +32,8 @@ _OWN: Final = (
     "/", "/proc", "/dev", "/sys", "/etc", "/usr", "/usr/lib", "/usr/bin", "/usr/share", "/lib", "/lib64", "/bin",
     "/tmp", "/home", BOX,  # noqa: S108 - the box's own
 )  # fmt: skip
-_MADE_OR_SEEN: Final = frozenset({"mkdir", "mkdirat", "stat", "lstat", "newfstatat", "statx", "access", "faccessat2"})
-_LOOKED: Final = _MADE_OR_SEEN - {"mkdir", "mkdirat"}
+_LOOKED: Final = names_of(CallEffect.LOOKS)
+_MADE: Final = names_of(CallEffect.MAKES) & names_of(CallEffect.DIRECTORY)
 _LOOSE_END: Final = frozenset({"mounted read-only", "limits.threads", HIDDEN_NAMES})
 #: What is explained of exceptions that no OS call shows.
 _UNSEEN: Final = frozenset({"module", "standard", *(row for _, _, row in OF_EXCEPTIONS)})
@@ -188,12 +190,12 @@ class Search:
         parent = os.path.dirname(path)
         if self._is_own(parent):
             # A folder that is made in /, as os.makedirs does, can be there from the start.
-            made = asked.calls.keys() & {"mkdir", "mkdirat"}
+            made = asked.calls.keys() & _MADE
             return None if not made or parent != "/" else self._empty_folder(path)
         if "ENOENT" not in asked.errors and not self._is_ours(parent):
             told[f"{shown(path)} is not proposed: it would be in a folder of the box's own"] = None
             return None
-        if source is not None and os.path.isdir(source) and asked.calls.keys() <= _MADE_OR_SEEN:
+        if source is not None and os.path.isdir(source) and asked.calls.keys() <= _MADE | _LOOKED:
             return self._empty_folder(path)  # a folder that is there on the host already
         beside = self.host.source_of(self.policy, parent)
         if beside is None or not os.path.isdir(beside):

@@ -1,14 +1,17 @@
 """What a program has asked the box for: its calls with paths, by path, within bounds."""
 
 import enum
+import itertools
 import os
 import struct
-from collections.abc import Iterable, Iterator
-from typing import Any, Final, Self
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Self, TypeAlias
 
 import attrs
 
 from proxybox.controller.audit import OSCall
+from proxybox.controller.calleffects import OF_NO_FILE, ON_DESCRIPTORS, CallEffect
+from proxybox.controller.oscalls.rows import by_effect, names_of, paths_of
 
 #: Distinct paths that are kept of one run, and distinct names of calls for each. Further ones are counted alone.
 MOST_PATHS: Final = 2_000
@@ -28,24 +31,13 @@ class Kind(enum.StrEnum):
 
 WRITES: Final = frozenset({Kind.ALTER, Kind.MAKE, Kind.REMOVE})
 
-_LOOKS = frozenset({
-    "stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink", "readlinkat", "statfs",
-    "chdir",
-})  # fmt: skip
-_ALTERS = frozenset({
-    "truncate", "chmod", "fchmodat", "fchmodat2", "utime", "utimes", "utimensat", "futimesat", "chown", "lchown",
-    "fchownat",
-})  # fmt: skip
-_MAKES = frozenset({"mkdir", "mkdirat", "mknod", "mknodat", "symlink", "symlinkat"})
-_REMOVES = frozenset({"unlink", "unlinkat", "rmdir"})
-_MOVES = frozenset({"rename", "renameat", "renameat2"})
-_LINKS = frozenset({"link", "linkat"})
-_OPENS = frozenset({"open", "openat", "openat2", "creat"})
 #: How a call fails that the policy, or what it mounts, does not let through.
 REFUSED: Final = frozenset({"ENOENT", "ENOTDIR", "EACCES", "EPERM", "EROFS", "EBUSY", "EXDEV"})
+_CLOCKS: Final = names_of(CallEffect.CLOCK)
 _HOW = struct.Struct("<Q")
 _O_PATH = 0o10000000
 _O_TMPFILE = 0o20000000
+_Wanted: TypeAlias = Iterator[tuple["Kind", bytes]]
 
 
 @attrs.define(slots=True)
@@ -95,7 +87,7 @@ class Observed:
 
     def add(self, call: OSCall) -> None:
         """Takes one call, after it was decided."""
-        if call.family == "clock":
+        if call.name in _CLOCKS:
             self.clock += 1
         if call.errno in ("EMFILE", "ENOSPC"):
             names = self.short.setdefault(call.errno, {})
@@ -122,20 +114,9 @@ class Observed:
 
 def wanted(call: OSCall) -> Iterator[tuple[Kind, bytes]]:
     """Yields what a call wants of which absolute paths in the box."""
-    name = call.name
-    if name in _OPENS:
-        yield from ((_opened(call), path) for path in _last(call, "path"))
-    elif name in _LOOKS:
-        yield from ((Kind.LOOK, path) for path in _last(call, "path"))
-    elif name in _ALTERS:
-        yield from ((Kind.ALTER, path) for path in _last(call, "path"))
-    elif name in _MAKES:
-        yield from ((Kind.MAKE, path) for path in _last(call, "path"))
-    elif name in _REMOVES:
-        yield from ((Kind.REMOVE, path) for path in _first(call, "path"))
-    elif name in _MOVES or name in _LINKS:
-        yield from ((Kind.REMOVE if name in _MOVES else Kind.READ, path) for path in _first(call, "old"))
-        yield from ((Kind.MAKE, path) for path in _last(call, "new"))
+    wants = _WANTS.get(call.name)
+    if wants is not None:
+        yield from wants(call)
 
 
 def _opened(call: OSCall) -> Kind:
@@ -158,24 +139,56 @@ def _flags(arguments: dict[str, Any]) -> int:
     return flags if isinstance(flags, int) else 0
 
 
-def _first(call: OSCall, name: str) -> Iterator[bytes]:
+def _last(call: OSCall) -> Iterator[bytes]:
+    """Yields the place where the path leads in the end."""
+    if call.paths:
+        yield call.paths[-1]
+    else:
+        yield from _written(call, -1)
+
+
+def _first(call: OSCall) -> Iterator[bytes]:
     """Yields the path as it was written: calls that remove a name follow no link at its end."""
     if call.paths:
         yield call.paths[0]
     else:
-        yield from _written(call, name)
+        yield from _written(call, 0)
 
 
-def _last(call: OSCall, name: str) -> Iterator[bytes]:
-    """Yields the place where a path leads in the end."""
-    if call.paths:
-        yield call.paths[-1]
-    else:
-        yield from _written(call, name)
-
-
-def _written(call: OSCall, name: str) -> Iterator[bytes]:
+def _written(call: OSCall, which: int) -> Iterator[bytes]:
     """Yields an absolute path that a record without `paths` has; a relative one is not known without its folder."""
-    path = call.arguments.get(name)
+    names = list(paths_of(call.name))
+    path = call.arguments.get(names[which]) if names else None
     if isinstance(path, bytes) and path.startswith(b"/"):
         yield os.path.normpath(path)
+
+
+def _opens(call: OSCall) -> _Wanted:
+    return ((_opened(call), path) for path in _last(call))
+
+
+def _at_the_end(kind: Kind) -> Callable[[OSCall], _Wanted]:
+    return lambda call: ((kind, path) for path in _last(call))
+
+
+def _from_to(kind: Kind) -> Callable[[OSCall], _Wanted]:
+    """What a call wants that gives a file another name. kind: what it wants of the old one."""
+    return lambda call: itertools.chain(
+        ((kind, path) for path in _first(call)), ((Kind.MAKE, path) for path in _last(call))
+    )
+
+
+_WANTS: Final = by_effect(
+    {
+        CallEffect.OPENS: _opens,
+        CallEffect.LOOKS: _at_the_end(Kind.LOOK),
+        CallEffect.ALTERS: _at_the_end(Kind.ALTER),
+        CallEffect.RESIZES: _at_the_end(Kind.ALTER),
+        CallEffect.MAKES: _at_the_end(Kind.MAKE),
+        CallEffect.REMOVES: lambda call: ((Kind.REMOVE, path) for path in _first(call)),
+        CallEffect.RENAMES: _from_to(Kind.REMOVE),
+        CallEffect.LINKS: _from_to(Kind.READ),
+    },
+    nothing=ON_DESCRIPTORS | CallEffect.STATUS | CallEffect.DIRECTORY | CallEffect.SYMLINK | CallEffect.ENTERS
+    | CallEffect.MAPS | OF_NO_FILE,
+)  # fmt: skip

@@ -10,11 +10,14 @@ from typing import Any, Final
 import attrs
 
 from proxybox.controller.audit import OSCall
+from proxybox.controller.calleffects import CallEffect
+from proxybox.controller.oscalls.rows import names_of
 from proxybox.learning.limits import LADDERS, value_of
 from proxybox.learning.observing import REFUSED, WRITES, wanted
 from proxybox.policies import Policy
 from proxybox.result import Result
 
+_STARTS: Final = names_of(CallEffect.STARTS)
 #: A limit is called wide when it is at least this many times what the runs have used.
 MARGIN: Final = 2
 
@@ -61,7 +64,7 @@ class Used:
 
     def add(self, call: OSCall) -> None:
         """Takes one call, after it was decided."""
-        if call.name in ("clone", "clone3") and call.errno is None:
+        if call.name in _STARTS and call.errno is None:
             self._threads = True
         for kind, path in wanted(call):
             at = self._mount_of(path)

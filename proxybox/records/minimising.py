@@ -8,14 +8,12 @@ import attrs
 
 from proxybox.controller.audit import OSCall
 from proxybox.controller.errors import RecordError
+from proxybox.controller.oscalls.rows import paths_of
 from proxybox.learning.usage import Unused, unused
 from proxybox.policies import Policy, evolve
 from proxybox.records.openfiles import OpenFiles
 from proxybox.records.record import Record
 from proxybox.result import Result
-
-#: The arguments of calls that are paths.
-_PATHS = ("path", "old", "new")
 
 
 def minimised(policy: Policy, records: Iterable[str | os.PathLike[str]]) -> tuple[Policy, list[Unused]]:
@@ -37,7 +35,7 @@ def _calls(records: Iterable[str | os.PathLike[str]], results: list[Result]) -> 
         with Record(path) as record:
             files = OpenFiles(record.policy.environment.cwd)
             for call in record.calls():
-                places = {name: place for name in _PATHS if (place := files.path(call, name)) is not None}
+                places = {name: place for name in paths_of(call.name) if (place := files.path(call, name)) is not None}
                 arguments = {**call.arguments, **{name: os.fsencode(place) for name, place in places.items()}}
                 files.follow(call)
                 yield OSCall(

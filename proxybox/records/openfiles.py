@@ -5,12 +5,14 @@ path is what the program has written, below the directory from which it counts.
 """
 
 import posixpath
+import re
 import struct
-from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from proxybox.controller import abi
+from proxybox.controller.calleffects import OF_NO_FILE, ON_NAMES, CallEffect
+from proxybox.controller.oscalls.rows import by_effect, paths_of
 from proxybox.records.record import RecordedCall
 
 #: Descriptors that are known at a time, and characters of a path: a record can name many of the longest there can be.
@@ -20,10 +22,8 @@ STANDARD: Final = {0: "<stdin>", 1: "<stdout>", 2: "<stderr>"}
 _NO_DESCRIPTOR: Final = 1 << 40
 _CLOSE_RANGE_CLOEXEC: Final = 4
 _DUPLICATING: Final = frozenset({0, 1030})  # F_DUPFD, F_DUPFD_CLOEXEC
-#: The arguments that name a directory, by the path that counts from it.
-_STARTS: Final = {
-    "path": "dirfd", "old": "olddirfd", "new": "newdirfd",
-}  # fmt: skip
+#: What follows in the name of a call upon what it makes: pipe2, epoll_create1, memfd_create.
+_KIND: Final = re.compile(r"(_create)?\d*$")
 
 
 def number(call: RecordedCall, name: str) -> int | None:
@@ -36,6 +36,12 @@ def data(call: RecordedCall, name: str) -> bytes | None:
     """Returns an argument that is bytes; None where there is none."""
     value = call.arguments.get(name)
     return value if isinstance(value, bytes) else None
+
+
+def duplicates(call: RecordedCall) -> bool:
+    """Whether a call that can make another descriptor for the same file, as fcntl(2) can, is to make one."""
+    command = number(call, "cmd")
+    return command is None or command in _DUPLICATING
 
 
 def text_of(path: bytes) -> str:
@@ -77,9 +83,10 @@ class OpenFiles:
         path = data(call, argument)
         if path is None:
             return None
-        if not path and (fd := number(call, _STARTS.get(argument, ""))) is not None:  # AT_EMPTY_PATH
-            return self.name(fd)
-        return self._from(number(call, _STARTS.get(argument, "")), text_of(path))
+        start = number(call, paths_of(call.name).get(argument, ""))
+        if not path and start is not None:  # AT_EMPTY_PATH
+            return self.name(start)
+        return self._from(start, text_of(path))
 
     def _from(self, dirfd: int | None, path: str) -> str:
         if not path.startswith("/"):
@@ -120,56 +127,45 @@ class OpenFiles:
         self._enter(fd, self.path(call) or "<unknown>")
 
     def _closed(self, call: RecordedCall, _: int) -> None:
-        self._close(number(call, "fd"))
-
-    def _closed_range(self, call: RecordedCall, _: int) -> None:
         first, last = number(call, "first"), number(call, "last")
-        if first is not None and last is not None and not (number(call, "flags") or 0) & _CLOSE_RANGE_CLOEXEC:
+        if first is None or last is None:
+            self._close(number(call, "fd"))
+        elif not (number(call, "flags") or 0) & _CLOSE_RANGE_CLOEXEC:
             self._names = {fd: name for fd, name in self._names.items() if not first <= fd <= last}
 
     def _copied(self, call: RecordedCall, fd: int) -> None:
-        self._enter(fd, self.name(number(call, "fd")))
-
-    def _controlled(self, call: RecordedCall, fd: int) -> None:
-        if number(call, "cmd") in _DUPLICATING:
-            self._copied(call, fd)
+        if duplicates(call):
+            self._enter(fd, self.name(number(call, "fd")))
 
     def _mapped(self, call: RecordedCall, result: int) -> None:
         file = number(call, "fd")
         if file is not None and file >= 0 and 0 < result < _NO_DESCRIPTOR:  # a hidden one, by which its pages are read
-            self._copied(call, result)
+            self._enter(result, self.name(file))
 
-    def _pair(self, call: RecordedCall, _: int) -> None:
-        name = "<socket pair>" if call.name == "socketpair" else "<pipe>"
+    def _created(self, call: RecordedCall, fd: int) -> None:
+        name = _KIND.sub("", call.name)
         stored = call.stored[0].data if call.stored else None
-        if stored is not None and len(stored) == 8:
-            for fd in struct.unpack("<ii", stored):
-                self._enter(fd, name)
+        if stored is not None and len(stored) == 8:  # two at once
+            for each in struct.unpack("<ii", stored):
+                self._enter(each, "<socket pair>" if name == "socketpair" else f"<{name}>")
+        elif not call.stored:
+            of = data(call, "name")
+            self._enter(fd, f"<{name}>" if of is None else f"<{name} {text_of(of)[:256]}>")
 
-    def _made(self, call: RecordedCall, fd: int) -> None:
-        self._enter(fd, "<epoll>" if call.name.startswith("epoll") else "<eventfd>")
-
-    def _made_in_memory(self, call: RecordedCall, fd: int) -> None:
-        self._enter(fd, f"<memfd {text_of(data(call, 'name') or b'')[:256]}>")
-
-    def _moved(self, call: RecordedCall, _: int) -> None:
-        self.cwd = self.path(call) or self.cwd
-
-    def _moved_to(self, call: RecordedCall, _: int) -> None:
-        name = self.name(number(call, "fd"))
-        self.cwd = name if name.startswith("/") else self.cwd
+    def _entered(self, call: RecordedCall, _: int) -> None:
+        path = self.path(call) or self.name(number(call, "fd"))
+        self.cwd = path if path.startswith("/") else self.cwd
 
 
-_FOLLOWED: Final[Mapping[str, Callable[[OpenFiles, RecordedCall, int], Any]]] = {
-    **dict.fromkeys(("open", "openat", "openat2", "creat"), OpenFiles._opened),
-    "close": OpenFiles._closed,
-    "close_range": OpenFiles._closed_range,
-    **dict.fromkeys(("dup", "dup2", "dup3"), OpenFiles._copied),
-    "fcntl": OpenFiles._controlled,
-    "mmap": OpenFiles._mapped,
-    **dict.fromkeys(("pipe", "pipe2", "socketpair"), OpenFiles._pair),
-    **dict.fromkeys(("eventfd", "eventfd2", "epoll_create", "epoll_create1"), OpenFiles._made),
-    "memfd_create": OpenFiles._made_in_memory,
-    "chdir": OpenFiles._moved,
-    "fchdir": OpenFiles._moved_to,
-}
+_FOLLOWED: Final = by_effect(
+    {
+        CallEffect.OPENS: OpenFiles._opened,
+        CallEffect.CREATES: OpenFiles._created,
+        CallEffect.DUPLICATES: OpenFiles._copied,
+        CallEffect.CLOSES: OpenFiles._closed,
+        CallEffect.MAPS: OpenFiles._mapped,
+        CallEffect.ENTERS: OpenFiles._entered,
+    },
+    nothing=ON_NAMES | OF_NO_FILE | CallEffect.READS | CallEffect.WRITES | CallEffect.LISTS | CallEffect.LOOKS
+    | CallEffect.STATUS | CallEffect.SEEKS | CallEffect.RESIZES | CallEffect.ALTERS,
+)  # fmt: skip

@@ -9,6 +9,7 @@ import attrs
 
 from proxybox import given
 from proxybox.controller.boxes.recorded import RecordReader, policy_of
+from proxybox.controller.dispatch import unknown_name
 from proxybox.controller.errors import GuestMisbehaved, RecordError
 from proxybox.controller.record import events
 from proxybox.controller.record.calls import number_of
@@ -185,7 +186,7 @@ class Record:
         row = self.reader.rows.get(number_of(event.frame))
         at = event.at_ns / 1e9
         if row is None:
-            return RecordedCall(number, event.channel, at, f"call_{number_of(event.frame)}", "unknown", {}, {})
+            return RecordedCall(number, event.channel, at, unknown_name(number_of(event.frame)), "unknown", {}, {})
         try:
             arguments, asked = row.both(event.frame)
         except GuestMisbehaved:

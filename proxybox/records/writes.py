@@ -6,24 +6,21 @@ then nothing is said of it.
 """
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
 
 from proxybox.controller import abi
-from proxybox.records.openfiles import LONGEST_PATH, OpenFiles, data, number, succeeded
+from proxybox.controller.calleffects import OF_NO_FILE, CallEffect
+from proxybox.controller.oscalls.rows import by_effect
+from proxybox.records.openfiles import LONGEST_PATH, OpenFiles, data, duplicates, number, succeeded
 from proxybox.records.record import RecordedCall
 from proxybox.result import Change
 
 #: Bytes of all files that are kept, how many files, names and descriptors, and names that are looked at to follow all
 #: calls that move folders or close ranges.
 _MOST_BYTES, _MOST_FILES, _MOST_STEPS = 256 << 20, 100_000, 20_000_000
-_OPENING: Final = frozenset({"open", "openat", "openat2", "creat"})
-_ALTERING: Final = frozenset({
-    "chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat", "setxattr", "lsetxattr",
-    "fsetxattr", "removexattr", "lremovexattr", "fremovexattr", "utimensat", "utimes", "utime", "futimesat",
-})  # fmt: skip
 _SHARED: Final = 3  # MAP_SHARED, MAP_SHARED_VALIDATE
 _PROT_WRITE: Final = 2
 #: Folders of the box's own, whose files are no changes.
@@ -186,7 +183,9 @@ class Writes:
             opened.offset = at + count
 
     def _moved_on(self, call: RecordedCall, count: int) -> None:
-        if (opened := self._open.get(number(call, "fd") or 0)) is not None:
+        offset = number(call, "offset")
+        opened = self._open.get(number(call, "fd") or 0)
+        if opened is not None and (offset is None or offset < 0):
             opened.offset += count
 
     def _sought(self, call: RecordedCall, offset: int) -> None:
@@ -210,26 +209,25 @@ class Writes:
             self._set(file, None)
 
     def _closed(self, call: RecordedCall, _: int) -> None:
-        self._open.pop(number(call, "fd") or 0, None)
-
-    def _closed_range(self, call: RecordedCall, _: int) -> None:
-        first, last = number(call, "first") or 0, number(call, "last") or 0
+        first, last = number(call, "first"), number(call, "last")
+        if first is None or last is None:
+            self._open.pop(number(call, "fd") or 0, None)
+            return
         self._steps += len(self._open)
         for fd in [fd for fd in self._open if first <= fd <= last]:
             del self._open[fd]
 
     def _copied(self, call: RecordedCall, fd: int) -> None:
         opened = self._open.get(number(call, "fd") or 0)
-        if opened is None:
+        if not duplicates(call):
+            self._controlled(call, opened)
+        elif opened is None:
             self._open.pop(fd, None)
         else:
             self._open[fd] = opened
 
-    def _controlled(self, call: RecordedCall, result: int) -> None:
-        command, opened = number(call, "cmd"), self._open.get(number(call, "fd") or 0)
-        if command in (0, 1030):  # F_DUPFD, F_DUPFD_CLOEXEC
-            self._copied(call, result)
-        elif command == 4 and opened is not None:  # F_SETFL
+    def _controlled(self, call: RecordedCall, opened: _Open | None) -> None:
+        if opened is not None and number(call, "cmd") == abi.F_SETFL:
             argument = call.arguments.get("arg")
             flags = argument[0] if isinstance(argument, tuple) else 0
             opened.appends = bool(flags & os.O_APPEND)
@@ -280,6 +278,9 @@ class Writes:
     def _linked(self, call: RecordedCall, _: int) -> None:
         self._name(self._path(call, "new"), self._known(self._path(call, "old")))
 
+    def _made(self, call: RecordedCall, _: int) -> None:
+        """An empty file, which says nothing of what is written to it later."""
+
     def _made_link(self, call: RecordedCall, _: int) -> None:
         self._is_sure = False
 
@@ -299,22 +300,25 @@ def _path_of(change: Change) -> str:
     return name if name.startswith("/") else f"/box/{name}"
 
 
-_ACTS: Final[Mapping[str, Callable[[Writes, RecordedCall, int], Any]]] = {
-    **dict.fromkeys(_OPENING, Writes._opened),
-    **dict.fromkeys(("write", "pwrite64", "writev", "pwritev", "pwritev2"), Writes._written),
-    **dict.fromkeys(("read", "readv"), Writes._moved_on),
-    **dict.fromkeys(("truncate", "ftruncate", "fallocate"), Writes._cut),
-    **dict.fromkeys(("sendfile", "splice", "tee", "copy_file_range"), Writes._filled),
-    **dict.fromkeys(("dup", "dup2", "dup3"), Writes._copied),
-    **dict.fromkeys(("unlink", "unlinkat", "rmdir"), Writes._removed),
-    **dict.fromkeys(("rename", "renameat", "renameat2"), Writes._renamed),
-    **dict.fromkeys(("link", "linkat"), Writes._linked),
-    **dict.fromkeys(("symlink", "symlinkat"), Writes._made_link),
-    **dict.fromkeys(("mkdir", "mkdirat"), Writes._made_folder),
-    **dict.fromkeys(_ALTERING, Writes._altered),
-    "lseek": Writes._sought,
-    "close": Writes._closed,
-    "close_range": Writes._closed_range,
-    "fcntl": Writes._controlled,
-    "mmap": Writes._mapped,
-}
+_ACTS: Final = by_effect(
+    {
+        CallEffect.OPENS: Writes._opened,
+        CallEffect.WRITES: Writes._written,
+        CallEffect.READS: Writes._moved_on,
+        CallEffect.READS | CallEffect.WRITES: Writes._filled,
+        CallEffect.SEEKS: Writes._sought,
+        CallEffect.RESIZES: Writes._cut,
+        CallEffect.ALTERS: Writes._altered,
+        CallEffect.MAKES: Writes._made,
+        CallEffect.MAKES | CallEffect.DIRECTORY: Writes._made_folder,
+        CallEffect.MAKES | CallEffect.SYMLINK: Writes._made_link,
+        CallEffect.REMOVES: Writes._removed,
+        CallEffect.RENAMES: Writes._renamed,
+        CallEffect.LINKS: Writes._linked,
+        CallEffect.DUPLICATES: Writes._copied,
+        CallEffect.CLOSES: Writes._closed,
+        CallEffect.MAPS: Writes._mapped,
+    },
+    nothing=OF_NO_FILE | CallEffect.DIRECTORY | CallEffect.SYMLINK | CallEffect.LISTS | CallEffect.LOOKS
+    | CallEffect.STATUS | CallEffect.CREATES | CallEffect.ENTERS,
+)  # fmt: skip

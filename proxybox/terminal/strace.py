@@ -1,10 +1,12 @@
 """OS calls, printed as strace(1) would print them.
 
 Rules: all that the guest has put into arguments is printed as ASCII without controls, on one line, so that a trace is
-safe in a terminal. Names of flags come from proxybox.controller.abi.
+safe in a terminal. What an argument is stands on the row of its call; names of flags come from
+proxybox.controller.abi.
 """
 
 import errno
+import functools
 import os
 import re
 import signal
@@ -14,6 +16,8 @@ from typing import Any, Final
 
 from proxybox.controller import abi
 from proxybox.controller.audit import OSCall
+from proxybox.controller.calleffects import CallEffect
+from proxybox.controller.roles import Meaning
 
 SHOWN_BYTES: Final = 32
 _UNPRINTABLE: Final = re.compile(rb'[^ -~]|["\\]')
@@ -119,71 +123,66 @@ def _dirfd(value: int) -> str:
     return "AT_FDCWD" if value == abi.AT_FDCWD else str(value)
 
 
-_open = _open_flags()
-_at = flags_of(constants("AT_", "AT_FDCWD", "AT_STATX_SYNC_TYPE", "AT_EACCESS"))
+#: How an argument is printed: by what its value means, as its call's row says.
+PRINTERS: Final[Mapping[Meaning, Callable[[int], str]]] = {
+    Meaning.NOTHING: str,
+    Meaning.ADDRESS: _address,
+    Meaning.DESCRIPTOR: str,
+    Meaning.DIRECTORY: _dirfd,
+    Meaning.PATH: _address,  # what could not be read is shown by its address
+    Meaning.TEXT: _address,
+    Meaning.TIME: str,
+    Meaning.MODE: _octal,
+    Meaning.OPEN_FLAGS: _open_flags(),
+    Meaning.AT_FLAGS: flags_of(constants("AT_", "AT_FDCWD", "AT_STATX_SYNC_TYPE", "AT_EACCESS")),
+    Meaning.UNLINK_FLAGS: flags_of({0x200: "AT_REMOVEDIR"}),
+    Meaning.RENAME_FLAGS: flags_of(constants("RENAME_")),
+    Meaning.CLOSE_FLAGS: flags_of(constants("CLOSE_RANGE_")),
+    Meaning.ACCESS: flags_of({4: "R_OK", 2: "W_OK", 1: "X_OK"}, "F_OK"),
+    Meaning.PROTECTION: flags_of(constants("PROT_"), "PROT_NONE"),
+    Meaning.MAP_FLAGS: _map_flags(),
+    Meaning.REMAP_FLAGS: flags_of(constants("MREMAP_")),
+    Meaning.SYNC_FLAGS: flags_of(constants("MS_")),
+    Meaning.WHENCE: choice_of(constants("SEEK_")),
+    Meaning.COMMAND: choice_of(constants("F_", "F_OK", "F_RDLCK", "F_WRLCK", "F_UNLCK")),
+    Meaning.REQUEST: choice_of({**constants("TC"), **constants("TIOC"), **constants("FIO")}),
+    Meaning.LOCK: flags_of(constants("LOCK_")),
+    Meaning.CLOCK_ID: _clock,
+    Meaning.SIGNAL: _signal,
+    Meaning.FAMILY: choice_of({int(name): name.name for name in socket.AddressFamily}),
+    Meaning.SOCKET_KIND: _socket_kind,
+}
+_WHOLE: Final = (Meaning.PATH, Meaning.TEXT)
 
-#: How an argument is printed: by call and name, where the name alone is ambiguous.
-BY_CALL: Final[dict[tuple[str, str], Callable[[int], str]]] = {
-    ("open", "flags"): _open,
-    ("openat", "flags"): _open,
-    ("pipe2", "flags"): _open,
-    ("dup3", "flags"): _open,
-    ("mmap", "flags"): _map_flags(),
-    ("mremap", "flags"): flags_of(constants("MREMAP_")),
-    ("msync", "flags"): flags_of(constants("MS_")),
-    ("renameat2", "flags"): flags_of(constants("RENAME_")),
-    ("close_range", "flags"): flags_of(constants("CLOSE_RANGE_")),
-    ("access", "mode"): flags_of({4: "R_OK", 2: "W_OK", 1: "X_OK"}, "F_OK"),
-    ("faccessat", "mode"): flags_of({4: "R_OK", 2: "W_OK", 1: "X_OK"}, "F_OK"),
-    ("faccessat2", "mode"): flags_of({4: "R_OK", 2: "W_OK", 1: "X_OK"}, "F_OK"),
-    ("newfstatat", "flags"): _at,
-    ("fstatat", "flags"): _at,
-    ("statx", "flags"): _at,
-    ("faccessat2", "flags"): _at,
-    ("unlinkat", "flags"): flags_of({0x200: "AT_REMOVEDIR"}),
-    ("linkat", "flags"): _at,
-    ("utimensat", "flags"): _at,
-    ("fchownat", "flags"): _at,
-    ("socket", "domain"): choice_of({int(name): name.name for name in socket.AddressFamily}),
-    ("socketpair", "domain"): choice_of({int(name): name.name for name in socket.AddressFamily}),
-    ("socket", "kind"): _socket_kind,
-    ("socketpair", "kind"): _socket_kind,
-    ("flock", "operation"): flags_of(constants("LOCK_")),
-    ("ioctl", "request"): choice_of({**constants("TC"), **constants("TIOC"), **constants("FIO")}),
-}
-BY_NAME: Final[dict[str, Callable[[int], str]]] = {
-    "dirfd": _dirfd,
-    "olddirfd": _dirfd,
-    "newdirfd": _dirfd,
-    "mode": _octal,
-    "mask": _octal,
-    "prot": flags_of(constants("PROT_"), "PROT_NONE"),
-    "whence": choice_of(constants("SEEK_")),
-    "cmd": choice_of(constants("F_", "F_OK", "F_RDLCK", "F_WRLCK", "F_UNLCK")),
-    "clock_id": _clock,
-    "clockid": _clock,
-    "sig": _signal,
-    "signum": _signal,
-}
-ADDRESS: Final = re.compile(r"addr|buf|ptr|stat(x|fs)?|time(spec|val|zone)|tloc|remain|.*_address")
-WHOLE: Final = re.compile(r".*(path|name|target)|target|linkpath")
-RETURNS_ADDRESS: Final = frozenset({"mmap", "brk", "mremap"})
+
+# The rows are imported when a call is printed: a box has run by then, which needs them, too.
+
+
+@functools.lru_cache(4096)
+def _meaning(call: str, argument: str) -> Meaning:
+    from proxybox.controller.oscalls.rows import meaning_of
+
+    return meaning_of(call, argument)
+
+
+@functools.cache
+def _with_address() -> frozenset[str]:
+    """Returns the calls whose result is an address."""
+    from proxybox.controller.oscalls.rows import names_of
+
+    return names_of(CallEffect.MAPS)
 
 
 def argument(call: str, name: str, value: Any) -> str:
     """One argument in strace's notation."""
     if value is None:
         return "NULL"
+    meaning = _meaning(call, name)
     if isinstance(value, bytes):
-        return quoted(value, None if WHOLE.fullmatch(name) else SHOWN_BYTES)
+        return quoted(value, None if meaning in _WHOLE else SHOWN_BYTES)
     if not isinstance(value, int):
         return ascii(value)
-    printer = BY_CALL.get((call, name)) or BY_NAME.get(name)
-    if printer is not None:
-        return printer(value)
-    if ADDRESS.fullmatch(name) or value > 1 << 32:
-        return _address(value)
-    return str(value)
+    return _address(value) if meaning is Meaning.NOTHING and value > 1 << 32 else PRINTERS[meaning](value)
 
 
 def outcome(call: OSCall) -> str:
@@ -193,7 +192,7 @@ def outcome(call: OSCall) -> str:
     if call.errno is not None:
         number = getattr(errno, call.errno, -call.result)
         return f"= -1 {call.errno} ({os.strerror(number)})"
-    return f"= {_address(call.result) if call.name in RETURNS_ADDRESS else call.result}"
+    return f"= {_address(call.result) if call.name in _with_address() else call.result}"
 
 
 def arguments(call: OSCall) -> str:

@@ -41,7 +41,12 @@ def call(name: str, result: int | None = 0, errno: str | None = None, **argument
         (call("kill", None, pid=1, sig=9), "kill(1, SIGKILL) = ?"),
         (call("fcntl", 0, fd=1, cmd=1, arg=0), "fcntl(1, F_GETFD, 0) = 0"),
         (call("access", -13, "EACCES", path=b"/", mode=4), 'access("/", R_OK) = -1 EACCES'),
-        (call("mprotect", 0, addr=4096, length=1, prot=0), "mprotect(0x1000, 1, PROT_NONE) = 0"),
+        (call("munmap", 0, addr=4096, length=1), "munmap(0x1000, 1) = 0"),
+        (
+            call("rename", 0, old=b"/box/" + b"o" * 40, new=b"/box/" + b"n" * 40),
+            f'rename("/box/{"o" * 40}", "/box/{"n" * 40}") = 0',
+        ),
+        (call("frobnicate", 0, path=b"x" * 40, mode=8), f'frobnicate("{"x" * 32}"..., 8) = 0'),
         (
             call("socket", -1, "EPERM", domain=2, kind=0o2000001, protocol=0),
             "socket(AF_INET, SOCK_STREAM|SOCK_CLOEXEC, 0) = -1 EPERM",

@@ -108,7 +108,7 @@ def test_there_are_no_children(box):
 
 
 def test_every_refusal_has_its_number_once_and_its_reason(box):
-    for number, name, code, reason in refused.DENIED + refused.ABSENT:
+    for number, name, _, code, reason in refused.DENIED + refused.ABSENT:
         row = TABLE[number]
         assert row.name == name
         with pytest.raises(OSError) as error:

@@ -45,7 +45,7 @@ FLOORS = {
         seal
         roles
         callers errors
-        abi audit costs effects faults header hostproc pidfd removal statefolder status
+        abi audit calleffects costs effects faults header hostproc pidfd removal statefolder status
     """,
     "proxybox.controller.vfs": """
         commits pseudo

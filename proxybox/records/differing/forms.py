@@ -5,23 +5,23 @@ Two runs differ in that wherever they are otherwise the same, so calls are align
 that differs is decided by the questions themselves.
 """
 
+import functools
 import os
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from proxybox.controller.calleffects import CallEffect
+from proxybox.controller.oscalls.rows import names_of, row_of
+from proxybox.controller.roles import Meaning
 from proxybox.madeup import MADE_UP
 from proxybox.records.record import RecordedCall
 
-#: Times that calls pass: for how long, and until when.
-_TIMES: Final = frozenset({"request", "timeout", "time", "times", "new", "value"})
-_OF_TIME: Final = frozenset({
-    "nanosleep", "clock_nanosleep", "futex", "poll", "ppoll", "select", "pselect6", "epoll_wait", "epoll_pwait",
-    "epoll_pwait2", "rt_sigtimedwait", "setitimer", "timerfd_settime", "utimensat", "utime", "utimes", "futimesat",
-})  # fmt: skip
-_PATHS: Final = frozenset({"path", "old", "new", "target", "name"})
+#: What the values of arguments mean that a program may derive from a clock, or make up.
+_DERIVED: Final = (Meaning.TIME, Meaning.PATH, Meaning.TEXT)
 #: Calls that write, and the descriptors that print.
-_WRITING: Final = frozenset({"write", "pwrite64", "writev", "pwritev", "pwritev2", "sendto", "sendmsg"})
+_WRITING: Final = names_of(CallEffect.WRITES, but_not=CallEffect.READS)
+_DIRECTORIES: Final = names_of(CallEffect.MAKES) & names_of(CallEffect.DIRECTORY)
 _PRINTING: Final = frozenset({1, 2})
 #: Numbers in what is printed.
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
@@ -31,6 +31,13 @@ _OF_TEMPORARY_FOLDERS: Final = 0o700
 _MOST_NAMES: Final = 10_000
 #: Bytes of what is printed that belong to the form, and of a path.
 _MOST: Final = 1 << 10
+
+
+@functools.lru_cache(1024)
+def _derived(call: str) -> Mapping[str, Meaning]:
+    """Returns the arguments of a call that a program may derive."""
+    row = row_of(call)
+    return {} if row is None else {name: each for name, each in row.meanings.items() if each in _DERIVED}
 
 
 def _text(value: bytes) -> str:
@@ -50,23 +57,25 @@ class Forms:
     def of(self, call: RecordedCall) -> Mapping[str, Any]:
         """Returns the arguments of a question that belong to its form."""
         asked: Mapping[str, Any] = call.asked
-        if call.name in _OF_TIME:
-            return {name: bool(value) and name if name in _TIMES else value for name, value in asked.items()}
         if call.name in _WRITING:
             fd = asked.get("fd")
             passed = [each for each in asked.values() if isinstance(each, bytes) and fd in _PRINTING]
             return {"fd": fd, "text": tuple(map(_printed, passed))}
-        if not any(name in _PATHS for name in asked):
+        derived = _derived(call.name)
+        if not derived:
             return asked
         self._note(call)
-        return {
-            name: self._path(value) if name in _PATHS and isinstance(value, bytes) else value
-            for name, value in asked.items()
-        }
+        return {name: self._formed(derived.get(name), value) for name, value in asked.items()}
+
+    def _formed(self, meaning: Meaning | None, value: Any) -> Any:
+        """Returns what of a value belongs to the form: of a time whether there is one."""
+        if meaning is Meaning.TIME:
+            return bool(value)
+        return value if meaning is None or not isinstance(value, bytes) else self._path(value)
 
     def _note(self, call: RecordedCall) -> None:
         path, mode, flags = (call.asked.get(name) for name in ("path", "mode", "flags"))
-        is_folder = call.name in ("mkdir", "mkdirat") and mode == _OF_TEMPORARY_FOLDERS
+        is_folder = call.name in _DIRECTORIES and mode == _OF_TEMPORARY_FOLDERS
         is_file = isinstance(flags, int) and flags & _OF_TEMPORARY_FILES == _OF_TEMPORARY_FILES
         if isinstance(path, bytes) and (is_folder or is_file) and len(self._made) < _MOST_NAMES:
             self._made.add(path.rpartition(b"/")[2])

@@ -10,9 +10,12 @@ from typing import Final
 
 import attrs
 
+from proxybox.controller.calleffects import ON_NAMES, CallEffect
+from proxybox.controller.oscalls.rows import by_effect, names_of
 from proxybox.records.differing.kinds import KINDS, Kind
 from proxybox.records.differing.outline import STAT_SIZE, without_times
 from proxybox.records.differing.showing import Tokens, asked, entries_of, of_time, reading, shown
+from proxybox.records.openfiles import duplicates
 from proxybox.records.record import RecordedCall
 
 #: Files whose descriptors are known, and entries of directories that are counted.
@@ -23,17 +26,32 @@ _MOST_READINGS: Final = 4
 _ENOENT: Final = -2
 _OWN_CLOCKS: Final = frozenset({200, 201})  # gettimeofday and time, which PyPy reads for itself
 
-_OPENING = frozenset({"open", "openat", "openat2", "creat", "open_tree"})
-_READING = frozenset({"read", "pread64", "readv", "preadv", "preadv2", "recvfrom", "recvmsg"})
-_LISTING = frozenset({"getdents", "getdents64"})
-CLOCKS = frozenset({"clock_gettime", "gettimeofday", "time", "times", "getrusage", "clock_getres", "getitimer",
-                    "timer_gettime", "timerfd_gettime", "sysinfo", "clock_nanosleep", "nanosleep"})  # fmt: skip
-_WAITING = frozenset({"poll", "ppoll", "select", "pselect6", "epoll_wait", "epoll_pwait", "epoll_pwait2", "futex",
-                      "futex_waitv", "rt_sigtimedwait", "wait4", "waitid"})  # fmt: skip
-_IDENTITY = frozenset({"getpid", "getppid", "gettid", "clone", "clone3", "fork", "vfork", "set_tid_address", "getsid",
-                       "getpgrp", "getpgid"})  # fmt: skip
-_MAKING = frozenset({"socket", "accept", "accept4", "eventfd2", "epoll_create1", "memfd_create", "timerfd_create"})
-_STATUS = frozenset({"stat", "lstat", "fstat", "newfstatat", "statx", "lseek", "statfs", "fstatfs"})
+_OPENING: Final = names_of(CallEffect.OPENS)
+_DUPLICATING: Final = names_of(CallEffect.DUPLICATES)
+_CREATING: Final = names_of(CallEffect.CREATES)
+CLOCKS: Final = names_of(CallEffect.CLOCK | CallEffect.SLEEPS)
+#: The calls whose answers may hold a struct stat.
+_WITH_STATUS: Final = names_of(CallEffect.OPENS | CallEffect.STATUS)
+#: Of which kind a difference is, at first sight: by what the call does. Others are an "answer".
+_AT_FIRST: Final = by_effect(
+    {
+        CallEffect.CALLER: "command",
+        CallEffect.RANDOMNESS: "random",
+        CallEffect.CLOCK: "clock",
+        CallEffect.SLEEPS: "clock",
+        CallEffect.WAITS: "waiting",
+        CallEffect.IDENTITY: "identity",
+        CallEffect.LISTS: "directory",
+        CallEffect.STATUS: "status",
+        CallEffect.SEEKS: "status",
+        CallEffect.OPENS: "content",
+        CallEffect.READS: "content",
+    },
+    nothing=ON_NAMES | CallEffect.WRITES | CallEffect.LOOKS | CallEffect.RESIZES | CallEffect.ALTERS
+    | CallEffect.CREATES | CallEffect.DUPLICATES | CallEffect.CLOSES | CallEffect.ENTERS | CallEffect.LOCKS
+    | CallEffect.TIMERS | CallEffect.STARTS | CallEffect.ENDS | CallEffect.SENDS | CallEffect.SIGNALS
+    | CallEffect.MEMORY | CallEffect.MAPS | CallEffect.SOCKETS | CallEffect.SYSTEM,
+)  # fmt: skip
 _RANDOM_FILES = (b"/dev/urandom", b"/dev/random")
 _STDIN = b"standard input"
 
@@ -51,14 +69,14 @@ class Descriptors:
             return
         if call.name in _OPENING:
             self._set(result, asked.get("path"))
-        elif call.name in ("dup", "dup2", "dup3") or (call.name == "fcntl" and asked.get("cmd") in (0, 1030)):
+        elif call.name in _DUPLICATING and duplicates(call):
             old = next((asked[name] for name in ("fd", "oldfd", "fildes") if name in asked), None)
             self._set(result, self.paths.get(old) if isinstance(old, int) else None)
-        elif call.name in ("pipe", "pipe2", "socketpair") and call.stored and call.stored[0].data:
+        elif call.name in _CREATING and call.stored and call.stored[0].data:
             data = call.stored[0].data[:8]
             for at in range(0, len(data), 4):
                 self._set(int.from_bytes(data[at : at + 4], "little"), b"a pipe")
-        elif call.name in _MAKING:
+        elif call.name in _CREATING:
             self._set(result, call.name.encode())
 
     def _set(self, fd: int, path: object) -> None:
@@ -170,42 +188,38 @@ class Judge:
 
     def _kind(self, one: Seen, other: Seen) -> str:
         ours, theirs, path = one.call, other.call, one.path
-        name = ours.name
-        if name == "exchange":
+        kind = _AT_FIRST.get(ours.name, "answer")
+        if kind == "command":
             message = ours.asked.get("message")
             return "host function" if isinstance(message, bytes) and message[:1] in (b"h", b"w", b"-") else "command"
         if ours.refusals != theirs.refusals:
             return "refusal"
-        if name == "getrandom":
+        if kind == "random":
             if not self.is_early(one, other):
                 return "random"
             return "hash seed" if ours.asked.get("count") in (16, 24) else "start"
-        if path in _RANDOM_FILES and name in (*_READING, *_OPENING):
+        if path in _RANDOM_FILES and kind == "content":
             return "random"
-        if name in CLOCKS:
+        if kind == "clock":
             return "clock" if not self.is_early(one, other) else "interpreter's clock"
-        if name in _WAITING:
-            return "waiting"
-        if name in _IDENTITY:
-            return "identity"
+        if kind in ("waiting", "identity"):
+            return kind
         if _are_only_times(ours, theirs):
             return "times"
         if path.startswith((b"/proc/", b"/sys/")):
             return "system"
-        if name in _LISTING:
+        if kind == "directory":
             return self._listing(path, ours, theirs)
-        return self._of_file(name, path, ours, theirs)
+        return self._of_file(kind, path, ours, theirs)
 
-    def _of_file(self, name: str, path: bytes, ours: RecordedCall, theirs: RecordedCall) -> str:
+    def _of_file(self, kind: str, path: bytes, ours: RecordedCall, theirs: RecordedCall) -> str:
         if path == _STDIN:
             return "stdin"
         if path and (path == self.script or path.endswith((b".py", b".pyc"))):
             return "code"
         if path and (ours.result == _ENOENT) != (theirs.result == _ENOENT):
             return "existence"
-        if name in _STATUS and path:
-            return "status"
-        return "content" if path and name in (*_READING, *_OPENING) else "answer"
+        return kind if path else "answer"
 
     def _listing(self, path: bytes, ours: RecordedCall, theirs: RecordedCall) -> str:
         first, second = (entries_of(each) for each in (ours, theirs))
@@ -233,7 +247,7 @@ def with_path(seen: Descriptors, call: RecordedCall, before: tuple[tuple[int, in
 
 def _are_only_times(ours: RecordedCall, theirs: RecordedCall) -> bool:
     """Whether two answers differ in nothing but the times and numbers of files, and do in these."""
-    if ours.result != theirs.result or len(ours.stored) != len(theirs.stored) or ours.name not in _STATUS | _OPENING:
+    if ours.result != theirs.result or len(ours.stored) != len(theirs.stored) or ours.name not in _WITH_STATUS:
         return False
     for one, other in zip(ours.stored, theirs.stored, strict=True):
         first, second = one.data or b"", other.data or b""

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import attrs
 
+from proxybox.controller.calleffects import CallEffect
+from proxybox.controller.oscalls.rows import names_of
 from proxybox.records.differing.forms import Forms
 from proxybox.records.record import RecordedCall
 
@@ -26,13 +28,13 @@ _SIGINT: Final = 2
 #: A struct stat, and what is in it besides the device, the inode number, the blocks and the times.
 STAT_SIZE: Final = 144
 _LASTING: Final = slice(16, 64)
-CLONES: Final = frozenset({"clone", "clone3"})
+CLONES: Final = names_of(CallEffect.STARTS)
 #: What a clone is answered with: the thread's number, and its channel.
 _TID, _CHANNEL = 16, 0xFFFF
 #: Threads that are told apart; what comes after them is taken for the last one.
 _MOST_THREADS: Final = 10_000
 #: Calls by which threads wait for each other.
-LOCKING: Final = frozenset({"futex", "sched_yield"})
+LOCKING: Final = names_of(CallEffect.LOCKS)
 
 
 @attrs.define(eq=False)

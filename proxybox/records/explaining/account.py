@@ -1,13 +1,15 @@
 """What a recorded program read, wrote, printed, asked for and was refused: counted call by call."""
 
 import signal
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 import attrs
 
 from proxybox.controller import abi
+from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.exchange import values
+from proxybox.controller.oscalls.rows import by_effect
 from proxybox.controller.record.events import Refused
 from proxybox.controller.record.parting import Frame
 from proxybox.records.explaining.counting import Counts, Table
@@ -285,18 +287,31 @@ class Account:
             if number(call, target) not in STANDARD:
                 self.files.of(self._open.name(number(call, target))).written += call.result or 0
 
-    def _moved(self, call: RecordedCall, subject: str) -> None:
-        target = self._open.path(call, "new")
-        if succeeded(call) and target is not None:
-            is_link = call.name.startswith("link")
-            if not is_link:
-                self.files.of(subject).changes.add(f"renamed to {target[:_LONGEST_NAME]}")
-            came = "linked" if is_link else "renamed"
-            self.files.of(target).changes.add(f"{came} from {subject[:_LONGEST_NAME]}")
+    def _renamed(self, call: RecordedCall, subject: str) -> None:
+        if (target := self._named_anew(call, subject, "renamed")) is not None:
+            self.files.of(subject).changes.add(f"renamed to {target[:_LONGEST_NAME]}")
 
-    def _changed(self, call: RecordedCall, subject: str) -> None:
+    def _linked(self, call: RecordedCall, subject: str) -> None:
+        self._named_anew(call, subject, "linked")
+
+    def _named_anew(self, call: RecordedCall, subject: str, came: str) -> str | None:
+        """Counts how the new name came, and returns it; None where nothing has come."""
+        target = self._open.path(call, "new")
+        if not succeeded(call) or target is None:
+            return None
+        self.files.of(target).changes.add(f"{came} from {subject[:_LONGEST_NAME]}")
+        return target
+
+    def _resized(self, call: RecordedCall, subject: str) -> None:
+        self.changed(call, subject, "made longer" if "mode" in call.arguments else "cut")
+
+    def _altered(self, call: RecordedCall, subject: str) -> None:
+        self.changed(call, subject, next((word for word in _ALTERED if word in call.arguments), "attributes"))
+
+    def changed(self, call: RecordedCall, subject: str, word: str) -> None:
+        """Counts a change, under the word for it."""
         if succeeded(call):
-            self.files.of(subject).changes.add(_CHANGES[call.name])
+            self.files.of(subject).changes.add(word)
 
     # --- the rest
 
@@ -347,38 +362,49 @@ def _clock(number: int) -> str:
     return CLOCKS[number] if 0 <= number < len(CLOCKS) else f"clock {number}"
 
 
+#: What is said of a change, by what the call does; of what it alters, by the argument that has the new value.
 _CHANGES: Final = {
-    "mkdir": "folder made", "mkdirat": "folder made", "rmdir": "folder removed", "unlink": "removed",
-    "unlinkat": "removed", "symlink": "link made", "symlinkat": "link made", "mknod": "made", "mknodat": "made",
-    "truncate": "cut", "ftruncate": "cut", "fallocate": "made longer", "chmod": "mode", "fchmod": "mode",
-    "fchmodat": "mode", "fchmodat2": "mode", "chown": "owner", "lchown": "owner", "fchown": "owner",
-    "fchownat": "owner", "utime": "times", "utimes": "times", "futimesat": "times", "utimensat": "times",
-}  # fmt: skip
-_Count = Callable[[Account, RecordedCall, str], Any]
-_COUNTED: Final[Mapping[str, _Count]] = {
-    **dict.fromkeys(("open", "openat", "openat2", "creat"), Account._opened),
-    **dict.fromkeys(("read", "pread64", "readv", "preadv", "preadv2", "recvfrom", "recvmsg"), Account._read),
-    **dict.fromkeys(("write", "pwrite64", "writev", "pwritev", "pwritev2", "sendto", "sendmsg"), Account._wrote),
-    **dict.fromkeys(("getdents", "getdents64"), Account._listed),
-    "mmap": Account._mapped,
-    **dict.fromkeys(
-        ("stat", "lstat", "newfstatat", "access", "faccessat", "faccessat2", "statx", "readlink", "readlinkat",
-         "statfs", "chdir"), Account._looked,
-    ),
-    **dict.fromkeys(("sendfile", "copy_file_range"), Account._transferred),
-    **dict.fromkeys(("rename", "renameat", "renameat2", "link", "linkat"), Account._moved),
-    **dict.fromkeys(_CHANGES, Account._changed),
-    **dict.fromkeys(("clock_gettime", "gettimeofday", "time"), Account._clock),
-    **dict.fromkeys(("nanosleep", "clock_nanosleep"), Account._slept),
-    **dict.fromkeys(("alarm", "setitimer"), Account._timed),
-    "getrandom": Account._random,
-    "clone": Account._cloned,
-    **dict.fromkeys(
-        ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"), Account._sent
-    ),
-    "rt_sigaction": Account._handled,
-    "exchange": Account._exchanged,
-}  # fmt: skip
+    CallEffect.MAKES: "made",
+    CallEffect.MAKES | CallEffect.DIRECTORY: "folder made",
+    CallEffect.MAKES | CallEffect.SYMLINK: "link made",
+    CallEffect.REMOVES: "removed",
+    CallEffect.REMOVES | CallEffect.DIRECTORY: "folder removed",
+}
+_ALTERED: Final = ("mode", "owner", "times")
+
+
+def _changed(word: str) -> Callable[[Account, RecordedCall, str], None]:
+    """Returns what counts a change of that word."""
+    return lambda account, call, subject: account.changed(call, subject, word)
+
+
+_COUNTED: Final = by_effect(
+    {
+        CallEffect.OPENS: Account._opened,
+        CallEffect.READS: Account._read,
+        CallEffect.WRITES: Account._wrote,
+        CallEffect.READS | CallEffect.WRITES: Account._transferred,
+        CallEffect.LISTS: Account._listed,
+        CallEffect.MAPS: Account._mapped,
+        CallEffect.LOOKS: Account._looked,
+        CallEffect.RENAMES: Account._renamed,
+        CallEffect.LINKS: Account._linked,
+        CallEffect.RESIZES: Account._resized,
+        CallEffect.ALTERS: Account._altered,
+        **{effect: _changed(word) for effect, word in _CHANGES.items()},
+        CallEffect.CLOCK: Account._clock,
+        CallEffect.SLEEPS: Account._slept,
+        CallEffect.TIMERS: Account._timed,
+        CallEffect.RANDOMNESS: Account._random,
+        CallEffect.STARTS: Account._cloned,
+        CallEffect.SENDS: Account._sent,
+        CallEffect.SIGNALS: Account._handled,
+        CallEffect.CALLER: Account._exchanged,
+    },
+    nothing=CallEffect.DIRECTORY | CallEffect.SYMLINK | CallEffect.STATUS | CallEffect.SEEKS | CallEffect.CREATES
+    | CallEffect.DUPLICATES | CallEffect.CLOSES | CallEffect.ENTERS | CallEffect.WAITS | CallEffect.LOCKS
+    | CallEffect.ENDS | CallEffect.IDENTITY | CallEffect.MEMORY | CallEffect.SOCKETS | CallEffect.SYSTEM,
+)  # fmt: skip
 
 
 def kind_of_error(name: str) -> str:

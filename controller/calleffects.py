@@ -1,0 +1,82 @@
+"""The words in which the row of an OS call says what the call does, and how far it is supported.
+
+`@oscall(257, effect=CallEffect.OPENS)` is the one place that says so. Whoever reads calls (trace, learn, explain, diff,
+redaction) asks by these words, through oscalls/rows.py, and never by the names or numbers of calls.
+"""
+
+import enum
+from typing import Final
+
+
+class CallEffect(enum.Flag):
+    """What a call does. A row has all the words that fit; NONE where nobody who reads calls has to know it."""
+
+    NONE = 0
+    # Files, by a path or a descriptor.
+    OPENS = enum.auto()  # a path; the result is its descriptor
+    READS = enum.auto()  # bytes of a descriptor; with WRITES: into another descriptor, not into memory
+    WRITES = enum.auto()  # to a descriptor, the bytes that the call carries
+    LISTS = enum.auto()  # the entries of an open directory
+    LOOKS = enum.auto()  # whether a path is there, and what it is
+    STATUS = enum.auto()  # answers with the status of a file or filesystem
+    SEEKS = enum.auto()
+    RESIZES = enum.auto()
+    ALTERS = enum.auto()  # mode, owner, times or extended attributes
+    # Names of files.
+    MAKES = enum.auto()
+    REMOVES = enum.auto()
+    RENAMES = enum.auto()  # the path `old` to `new`
+    LINKS = enum.auto()  # gives the file at `old` the further name `new`
+    DIRECTORY = enum.auto()  # what is made or removed is a directory
+    SYMLINK = enum.auto()  # what is made is a symbolic link
+    # Descriptors, and the current directory.
+    CREATES = enum.auto()  # descriptors that no path names, such as pipes
+    DUPLICATES = enum.auto()
+    CLOSES = enum.auto()
+    ENTERS = enum.auto()  # a directory, which becomes the current one
+    # Time and chance.
+    CLOCK = enum.auto()  # tells a time: another one at each call
+    SLEEPS = enum.auto()
+    WAITS = enum.auto()  # for an event
+    LOCKS = enum.auto()  # lets another thread go on, or waits for one
+    TIMERS = enum.auto()
+    RANDOMNESS = enum.auto()
+    # Processes, threads and memory.
+    STARTS = enum.auto()  # a thread, a process or a program
+    ENDS = enum.auto()  # the thread or the process
+    IDENTITY = enum.auto()  # tells the number of a process or thread
+    SENDS = enum.auto()  # a signal
+    SIGNALS = enum.auto()  # what is done about signals
+    MEMORY = enum.auto()
+    MAPS = enum.auto()  # memory; the result is its address
+    # Others.
+    SOCKETS = enum.auto()
+    CALLER = enum.auto()  # talks to the caller of the box
+    SYSTEM = enum.auto()  # would reach the kernel's settings, mounts, namespaces or other processes
+
+
+#: Effects on the names of files.
+ON_NAMES: Final = (
+    CallEffect.MAKES | CallEffect.REMOVES | CallEffect.RENAMES | CallEffect.LINKS | CallEffect.DIRECTORY
+    | CallEffect.SYMLINK
+)  # fmt: skip
+#: Effects on files that were opened before, and on descriptors.
+ON_DESCRIPTORS: Final = (
+    CallEffect.READS | CallEffect.WRITES | CallEffect.LISTS | CallEffect.SEEKS | CallEffect.CREATES
+    | CallEffect.DUPLICATES | CallEffect.CLOSES
+)  # fmt: skip
+#: Effects that have to do with neither files nor descriptors.
+OF_NO_FILE: Final = (
+    CallEffect.CLOCK | CallEffect.SLEEPS | CallEffect.WAITS | CallEffect.LOCKS | CallEffect.TIMERS
+    | CallEffect.RANDOMNESS | CallEffect.STARTS | CallEffect.ENDS | CallEffect.IDENTITY | CallEffect.SENDS
+    | CallEffect.SIGNALS | CallEffect.MEMORY | CallEffect.SOCKETS | CallEffect.CALLER
+    | CallEffect.SYSTEM
+)  # fmt: skip
+
+
+class Support(enum.StrEnum):
+    """How far a call is supported."""
+
+    FULL = "full"
+    PARTIAL = "partial"
+    REFUSED = "refused"
