@@ -317,13 +317,13 @@ def complete_family(_: click.Context, __: click.Parameter, text: str) -> list[Co
 
 def complete_setting(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
     """The keys of a policy that begin with `text`; after "=", the words that the key takes."""
-    from proxybox.policies.overrides import setting_keys
+    from proxybox.policies.keys import keys
 
-    key, equals, value = text.partition("=")
-    keys = setting_keys()
-    if equals:
-        return [CompletionItem(f"{key}={word}") for word in keys.get(key, ()) if word.startswith(value)]
-    return [CompletionItem(f"{name}=") for name in keys if name.startswith(key)]
+    name, equals, value = text.partition("=")
+    if not equals:
+        return [CompletionItem(f"{each}=") for each in keys() if each.startswith(name)]
+    words = keys()[name].choices if name in keys() else ()
+    return [CompletionItem(f"{name}={word}") for word in words if word.startswith(value)]
 
 
 def _run(parsed: Parsed) -> int:

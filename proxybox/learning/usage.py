@@ -10,9 +10,10 @@ from typing import Any, Final
 import attrs
 
 from proxybox.controller.audit import OSCall
-from proxybox.learning.limits import LADDERS, value_of
+from proxybox.learning.limits import LADDERS
 from proxybox.learning.observing import REFUSED, WRITES, wanted
 from proxybox.policies import Policy
+from proxybox.policies.keys import keys
 from proxybox.result import Result
 
 #: A limit is called wide when it is at least this many times what the runs have used.
@@ -106,6 +107,6 @@ def _limits(policy: Policy, results: list[Result]) -> Iterator[Unused]:
     }
     for key, used in most.items():
         enough = next((step for step in LADDERS[key] if step >= used * MARGIN), None)
-        limit = value_of(policy, key)
+        limit = keys()[key].of(policy)
         if enough is not None and (limit is None or enough < limit):
             yield Unused(key, f"{used:,.6g} were used at the most", enough)
