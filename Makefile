@@ -22,7 +22,7 @@ HOSTILE_FLAGS ?=
 SOAK_FLAGS ?=
 FUZZ_FLAGS ?=
 
-.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz agents browser man words dist clean
+.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz agents browser man policies words dist clean
 
 help:
 	@echo 'make demo       set up, then run untrusted programs in boxes and show what happens'
@@ -39,6 +39,7 @@ help:
 	@echo 'make agents     install the libraries that agents are built with, and test our tools and executors with them'
 	@echo 'make browser    the pages of the classroom in Chromium and Firefox, as they are installed here'
 	@echo 'make man        write the manual page anew, from the commands (share/man/man1/proxybox.1)'
+	@echo 'make policies   write the tables of docs/policies.md anew, from what is declared of each field of a policy'
 	@echo 'make words      bring the translations of the classroom up to date with its texts, and tell what lacks one'
 	@echo 'make dist       source distribution and wheel, in dist/'
 	@echo 'make clean      remove what was built (.venv stays)'
@@ -113,6 +114,9 @@ browser: setup
 
 man: setup
 	@$(PY) tools/manpage.py
+
+policies: setup
+	@$(PY) tools/policytables.py
 
 words: setup
 	@$(PY) tools/words.py

@@ -27,8 +27,6 @@ _VARIABLES_MAX: Final = 1 << 20
 _FOR_EACH: Final = len("=\0") + 8  # and a pointer
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 HOSTNAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
-USER: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
-LOCALE: Final = re.compile(r"(?:C|POSIX|[a-z]{2,3}(?:_[A-Z]{2})?)(?:\.[A-Za-z0-9-]{1,20})?(?:@[a-z]{1,20})?", re.ASCII)
 LOADER_VARIABLES: Final = (
     "LD_",
     "GLIBC_TUNABLES",

@@ -27,6 +27,7 @@ class Measure(enum.Enum):
     WORD = "one of a few words"
     FLAG = "true or false"
     TEXT = "a text"
+    PATH = "an absolute path in the box"
     TEXTS = "a list of texts"
     MOUNTS = "a list of mounts"
     SOURCE = "what a mount shows"

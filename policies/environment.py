@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 import attrs
 
 from proxybox.policies import checks
@@ -9,6 +12,8 @@ from proxybox.policies.building import model
 from proxybox.policies.checks import FrozenDict, between, matches
 from proxybox.policies.declaring import Measure, declare
 
+_USER: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
+_LOCALE: Final = re.compile(r"(?:C|POSIX|[a-z]{2,3}(?:_[A-Z]{2})?)(?:\.[A-Za-z0-9-]{1,20})?(?:@[a-z]{1,20})?", re.ASCII)
 _id = between(1, (1 << 31) - 1, "an id from 1 to 2,147,483,647", "0 is root, which programs treat specially")
 
 
@@ -29,7 +34,7 @@ class Environment:
     )  # fmt: skip
     user: str = attrs.field(
         default="user",
-        validator=matches(checks.USER, "a user name: a-z, 0-9, _ and -, no digit first, at most 32 characters", 32),
+        validator=matches(_USER, "a user name: a-z, 0-9, _ and -, no digit first, at most 32 characters", 32),
         metadata=declare(Measure.TEXT, "the name of its user", example="ann"),
     )
     uid: int = attrs.field(
@@ -47,7 +52,7 @@ class Environment:
     )
     locale: str = attrs.field(
         default="C.UTF-8",
-        validator=matches(checks.LOCALE, 'a locale such as "C.UTF-8", "de_DE.UTF-8" or "C"', 64),
+        validator=matches(_LOCALE, 'a locale such as "C.UTF-8", "de_DE.UTF-8" or "C"', 64),
         metadata=declare(Measure.TEXT, "what LANG says", example="de_DE.UTF-8"),
     )
     cpu_count: int = attrs.field(
@@ -60,11 +65,11 @@ class Environment:
         default="/box",
         converter=checks.to_virtual_path,
         metadata=declare(
-            Measure.TEXT, "where the program starts", values=checks.PATH, example="/data", explain="It starts in {}."
+            Measure.PATH, "where the program starts", values=checks.PATH, example="/data", explain="It starts in {}."
         ),
     )
     home: str = attrs.field(
         default="/home/user",
         converter=checks.to_virtual_path,
-        metadata=declare(Measure.TEXT, "its home folder", values=checks.PATH, example="/home/ann"),
+        metadata=declare(Measure.PATH, "its home folder", values=checks.PATH, example="/home/ann"),
     )

@@ -16,6 +16,7 @@ from proxybox.policies.building import build, model, rename
 from proxybox.policies.checks import between, one_of, refusal
 from proxybox.policies.declaring import Measure, declare
 from proxybox.policies.errors import PolicyError, Problem
+from proxybox.policies.limits import EVER
 from proxybox.policies.sizes import to_size
 from proxybox.policies.trees import MODES, Tree, split_mount, to_content, to_tree
 
@@ -24,7 +25,6 @@ Source: TypeAlias = str | bytes | Tree | Generator | None
 GivenSource: TypeAlias = "str | os.PathLike[str] | bytes | Mapping[str, Any] | Generator | None"
 Mode: TypeAlias = Literal["ro", "rw", "overlay", "memory"]
 
-_EVER: Final = float(1 << 62)
 _SOURCES: Final = "a path on the host, a table of files, bytes, or a function"
 _MOUNTS: Final = "a list of mounts"
 
@@ -94,7 +94,7 @@ class Mount:
     target: str = attrs.field(
         converter=_to_target,
         metadata=declare(
-            Measure.TEXT, "where it is; not `/`, nothing in `/proc` or `/dev`, none twice, none below a file",
+            Measure.PATH, "where it is; not `/`, nothing in `/proc` or `/dev`, none twice, none below a file",
             values=checks.PATH, default="needed", example="/data",
         ),
     )  # fmt: skip
@@ -114,7 +114,7 @@ class Mount:
     size: int | None = attrs.field(
         default=None,
         converter=to_size,
-        validator=between(0, _EVER, "a size of 0 bytes or more, or none"),
+        validator=between(0, EVER, "a size of 0 bytes or more, or none"),
         kw_only=True,
         metadata=declare(
             Measure.SIZE, "how much may be added (`overlay` and `memory`)", default="all that the box may use"
@@ -123,7 +123,7 @@ class Mount:
     files: int | None = attrs.field(
         default=None,
         converter=checks.to_count,
-        validator=between(0, _EVER, "0 files or more, or none"),
+        validator=between(0, EVER, "0 files or more, or none"),
         kw_only=True,
         metadata=declare(
             Measure.COUNT, "how many files may be added (`overlay` and `memory`)", default="all that the box may use"

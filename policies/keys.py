@@ -43,6 +43,11 @@ class PolicyKey:
         return self.facts.values or getattr(self.field.validator, "words", "")
 
     @property
+    def described(self) -> str:
+        """What it means and takes, as plain text."""
+        return f"{self.facts.means}. Values: {self.values}.".replace("`", "")
+
+    @property
     def choices(self) -> tuple[str, ...]:
         """The words that it takes, where it takes nothing else."""
         if self.facts.measure is Measure.FLAG:
@@ -57,7 +62,7 @@ class PolicyKey:
     @property
     def is_optional(self) -> bool:
         """Whether it takes "none": no limit."""
-        return "None" in str(self.field.type)
+        return "None" in str(self.field.type) and self.facts.measure not in (Measure.MOMENT, Measure.SOURCE)
 
     def of(self, policy: Policy) -> Any:
         """Returns its value in a policy."""

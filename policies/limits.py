@@ -16,7 +16,8 @@ from proxybox.policies.sizes import to_duration, to_size
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
-_EVER: Final = float(1 << 62)
+EVER: Final = float(1 << 62)
+"""Where the range of a number has no end that anybody could mean."""
 _YEAR: Final = 366 * 86_400.0
 
 DISPLAY: Final = (
@@ -24,7 +25,7 @@ DISPLAY: Final = (
 )  # fmt: skip
 """The default of `Output.display`: MIME types that a page can show without trust in their author."""
 
-_bytes = between(0, _EVER, "a size of 0 bytes or more, or none")
+_bytes = between(0, EVER, "a size of 0 bytes or more, or none")
 
 
 @model("output")
@@ -49,7 +50,7 @@ class Output:
     lines: int | None = attrs.field(
         default=None,
         converter=checks.to_count,
-        validator=between(0, _EVER, "0 lines or more, or none"),
+        validator=between(0, EVER, "0 lines or more, or none"),
         metadata=declare(
             Measure.COUNT, "how many lines, for each of them", tightens=True, noun="line",
             steps=(2_000, 10_000, 50_000, 200_000, 1_000_000),
@@ -83,7 +84,7 @@ class Output:
 # --- limits ---------------------------------------------------------------------------------------
 
 _duration = between(0, _YEAR, "a duration above 0 and of at most 366 days, or none", above=True)
-_calls = between(1, _EVER, "1 call or more, or none")
+_calls = between(1, EVER, "1 call or more, or none")
 _NURSERY: Final = '"auto", or a size from 1M to 1G'
 NURSERY_MOST: Final = 32 * MIB
 """The most that `Limits.nursery` is when it is "auto"."""
@@ -125,7 +126,7 @@ class Limits:
     memory: int | None = attrs.field(
         default=512 * MIB,
         converter=to_size,
-        validator=between(16 * MIB, _EVER, "a size of 16M or more, or none", "PyPy does not start in less"),
+        validator=between(16 * MIB, EVER, "a size of 16M or more, or none", "PyPy does not start in less"),
         metadata=declare(
             Measure.SIZE,
             "memory that the program uses, not what it reserves; it gets a `MemoryError` first, then the box ends",
@@ -146,7 +147,7 @@ class Limits:
     files: int | None = attrs.field(
         default=10_000,
         converter=checks.to_count,
-        validator=between(0, _EVER, "0 files or more, or none"),
+        validator=between(0, EVER, "0 files or more, or none"),
         metadata=declare(
             Measure.COUNT, "how many files, folders and links it adds there", tightens=True, noun="file",
             steps=(500, 2_000, 10_000, 50_000, 200_000),

@@ -129,7 +129,7 @@ class Policy:
             Measure.COUNT,
             "where random bytes come from; a number is a seed that makes the box repeatable, with time that is "
             "`virtual` or `frozen`",
-            values=_RANDOMNESS, example=42, schema={"anyOf": [{"const": "system"}, {"type": "integer", "minimum": 0}]},
+            values=_RANDOMNESS, example=42, schema={"type": ["integer", "string"], "minimum": 0, "pattern": "^system$"},
         ),
     )  # fmt: skip
     on_denied: Literal["errno", "end"] = attrs.field(

@@ -203,7 +203,7 @@ def _put(fields: dict[str, Any], setting: str) -> None:
     if len(path) > 1 and first not in SECTIONS:
         raise PolicyError(Problem(key=key, message=NO_SUCH_KEY, meant=first))
     value = _value(key, text)
-    if len(path) == 3 or (key in keys() and keys()[key].facts.measure is Measure.TEXT):
+    if len(path) == 3 or (key in keys() and keys()[key].facts.measure in (Measure.TEXT, Measure.PATH)):
         value = value if isinstance(value, str) else text
     table = fields
     for name in path[:-1]:

@@ -370,6 +370,7 @@ def policy_group() -> None:
       proxybox policy check data.toml --guest cpython --packages ~/project/.venv
       proxybox policy explain mine.toml
       proxybox policy minimise mine.toml run.pbx > smaller.toml
+      proxybox policy schema > policy.schema.json
     """
 
 
@@ -433,6 +434,14 @@ def policy_explain(policy: str, settings: tuple[str, ...], as_json: bool) -> int
     from proxybox.cli import policy as work
 
     return work.explain(policy, settings, as_json=as_json)
+
+
+@policy_group.command("schema")
+def policy_schema() -> int:
+    """The JSON Schema of policy files, for editors."""
+    from proxybox.cli import policy
+
+    return policy.print_schema()
 
 
 # --- the rest -----------------------------------------------------------------------------------

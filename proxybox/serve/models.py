@@ -48,8 +48,7 @@ def _of_one_run(section: str, doc: str) -> Any:
     fields: dict[str, Any] = {}
     for name, key in of_one_run(section).items():
         kind = Literal[key.choices] if key.choices else kinds[key.facts.measure]
-        description = f"{key.facts.means}: {key.values}."
-        fields[name] = (Annotated[kind | None, Field(description=description)], None)
+        fields[name] = (Annotated[kind | None, Field(description=key.described)], None)
     return create_model(section.title(), __base__=Strict, __doc__=doc, **fields)
 
 
