@@ -13,23 +13,16 @@ from proxybox.policies import PRESETS, Mount, Policy, preset, to_dict
 from proxybox.policies.dumping import toml_line
 from proxybox.policies.keys import PolicyKey, keys
 from proxybox.policies.models import SECTIONS
+from tools.tables import filled, table
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/policies.md"
-#: A table stands between these lines, of which the first names it.
-_BEGIN, _END = "<!-- made by tools/policytables.py: {} -->", "<!-- end -->"
 #: What of the words for values is written so in a file: texts and lists.
 _CODE = re.compile(r'"[^"]*"|\[[^\]]*\]')
 
 
 def page(text: str) -> str:
-    """Returns the page with its tables made anew. Raises KeyError for a table that nobody makes."""
-    made = tables()
-    begin = re.escape(_BEGIN).replace(r"\{\}", r"([\w.]+)")
-    missing = made.keys() - set(re.findall(begin, text))
-    if missing:
-        raise KeyError(f"docs/policies.md has no line {_BEGIN.format(missing.pop())}")
-    place = re.compile(rf"^{begin}$\n.*?^{re.escape(_END)}$", re.MULTILINE | re.DOTALL)
-    return place.sub(lambda match: f"{_BEGIN.format(match[1])}\n\n{made[match[1]]}\n{_END}", text)
+    """Returns the page with its tables made anew."""
+    return filled(text, "tools/policytables.py", tables())
 
 
 def tables() -> dict[str, str]:
@@ -49,7 +42,7 @@ def _of_keys(found: list[PolicyKey]) -> str:
                          for part in re.split(f"({_CODE.pattern})", key.values))  # fmt: skip
         row = [f"`{key.field.name}`", values, key.facts.default or f"`{_default(key)}`", key.facts.means]
         rows.append([*row, _order(key)] if has_order else row)
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _default(key: PolicyKey) -> str:
@@ -70,18 +63,13 @@ def _of_presets() -> str:
         for key in keys().values()
         if len({key.of(policy) for policy in policies.values()}) > 1 and key.name != "time.start"
     ]
-    return _table(["Key", *policies], rows)
+    return table(["Key", *policies], rows)
 
 
 def _short(key: PolicyKey, policy: Policy) -> str:
     """A value as the table has it: mounts by their targets."""
     value = to_dict(policy)[key.section][key.field.name] if key.section else key.of(policy)
     return (", ".join(mount["target"] for mount in value) or "none") if isinstance(value, list) else str(value)
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 if __name__ == "__main__":

@@ -279,20 +279,22 @@ def batch_command() -> click.Command:
 
 def click_option(option: Option) -> click.Option:
     """Makes click's form of one option."""
-    completers = {
-        "policy": complete_policy, "from": complete_policy, "guest": complete_file, "guest_library": complete_file,
-        "packages": complete_file, "output": complete_file, "folder": complete_file, "record": complete_file,
-        "sign": complete_file, "family": complete_family, "set": complete_setting, "merge": complete_file,
-        "allow": complete_file, "input": complete_file, "writes": complete_writes,
-    }  # fmt: skip
     return click.Option(
         [*option.flags, option.name],
         metavar=option.metavar,
         is_flag=True if option.metavar is None else None,  # False would make the option's value optional
         multiple=option.many,
-        help=option.help,
-        shell_complete=completers.get(option.name),
+        help=f"{option.help.removesuffix('.')} ({option.sets})." if option.sets else option.help,
+        shell_complete=completers().get(option.metavar or ""),
     )
+
+
+def completers() -> dict[str, Callable[[click.Context, click.Parameter, str], list[CompletionItem]]]:
+    """What completes the value of an option, by its metavar. Other values are texts of the user's own."""
+    return {
+        "NAME|FILE": complete_policy, "KEY=VALUE": complete_setting, "FAMILY": complete_family, "MODE": complete_writes,
+        **dict.fromkeys(("FILE", "DIR", "PATH", "GUEST", "KEY"), complete_file),
+    }  # fmt: skip
 
 
 def complete_policy(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:

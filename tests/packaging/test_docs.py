@@ -88,14 +88,6 @@ def test_the_site_has_every_document() -> None:
     assert all((ROOT / place).exists() for place in listed)
 
 
-def test_every_option_is_documented() -> None:
-    text = (ROOT / "docs" / "cli.md").read_text()
-    for option in (*RUN, *TRACE, *LEARN, *REPL):
-        for flag in option.flags:
-            assert f"`{flag}" in text, flag
-    assert all(option.flags[1] in text for option in PROGRAM)
-
-
 def test_every_option_of_classroom_is_documented() -> None:
     text = (ROOT / "docs" / "cli.md").read_text()
     assert {flag for flag in _flags_of_classroom() if f"`{flag}" not in text} == set()
@@ -153,7 +145,7 @@ def test_no_option_is_documented_that_does_not_exist() -> None:
     known = {flag for option in options for flag in option.flags} | _flags_of_classroom() | _flags_of_records()
     known |= _flags_of_reviews() | _flags_of_guests()
     text = (ROOT / "docs" / "cli.md").read_text()
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known | {"--help"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known | {"--help", "--sandbox"}  # PyPy's
 
 
 def test_every_option_of_grade_is_documented() -> None:
