@@ -51,7 +51,8 @@ def choose_policy(parsed: Parsed) -> Policy:
 def _with(policy: Policy, given: Option, text: str) -> Policy:
     """Returns a policy with the key that an option is another name for."""
     section, _, name = given.sets.partition(".")
-    changes = {section: {name: text}}
+    value = int(text) if given.metavar == "N" and text.isascii() and text.isdecimal() else text
+    changes = {section: {name: value} if name else value}
     return option(given.flags[0], lambda: evolve(policy, **changes))
 
 

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from proxybox.cli import app
 from proxybox.cli.arguments import BATCH, BOX, LEARN, PROGRAM, REPL, RUN, TRACE, Option, Parsed, parse
 from proxybox.cli.choosing import choose_policy
-from proxybox.policies import Policy, evolve
 from proxybox.policies.declaring import Measure
 from proxybox.policies.keys import keys
 
@@ -67,10 +66,10 @@ def test_an_option_that_is_another_name_for_a_key(option: Option) -> None:
     assert option.sets in keys(), f"there is no such key of a policy: {option.sets}"
     key = keys()[option.sets]
     assert option.metavar == {Measure.SIZE: "SIZE", Measure.DURATION: "DURATION", Measure.COUNT: "N"}[key.facts.measure]
-    given = {"SIZE": "77M", "DURATION": "77s", "N": "77"}[option.metavar]
+    given, value = {"SIZE": ("77M", 77 << 20), "DURATION": ("77s", 77), "N": ("77", 77)}[option.metavar]
     parsed = parse([option.flags[0], given, "x.py"], RUN)
     assert parsed is not None
-    assert choose_policy(parsed) == evolve(Policy(), **{key.section: {key.field.name: given}})
+    assert key.of(choose_policy(parsed)) == value
 
 
 @pytest.mark.parametrize("table", [RUN, TRACE])
