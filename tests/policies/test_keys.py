@@ -1,6 +1,7 @@
 """Keys of a policy that texts name exist, wherever they are named."""
 
 import ast
+import functools
 import re
 import time
 from collections.abc import Iterator
@@ -26,12 +27,17 @@ OTHERS |= {f"session.{name}" for cls in (Session, AsyncSession) for name in dir(
 OTHERS |= {f"time.{name}" for name in dir(time)}
 
 
+@functools.cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
 def texts(path: Path) -> Iterator[str]:
     """What a file says: texts of a program, what a document has in backquotes."""
     if path.suffix == ".md":
         yield from re.findall(r"`([^`\n]+)`", path.read_text())
         return
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
 
@@ -71,12 +77,22 @@ def test_declarations(key):
         assert facts.steps, "say with steps what `proxybox learn` proposes, one at a time"
 
 
+def test_each_key_is_obeyed_and_tested():
+    """Nothing but a reader knows what a field should do; that nobody reads it, or that no test names it, is found."""
+    obeying = [path for path in SOURCES if ROOT / "policies" not in path.parents]
+    read = {node.attr for path in obeying for node in nodes(path) if isinstance(node, ast.Attribute)}
+    tests = " ".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for key in keys().values():
+        name = key.field.name
+        assert name in read | {"access"}, f"{key.name}: nothing in controller/ or proxybox/ reads it"
+        assert re.search(rf"\b{name}\b", tests), f"{key.name}: no test names it; show in a box what it does"
+
+
 def test_what_one_run_can_have():
-    assert OF_ONE_RUN == ("output", "limits")
-    assert [name for section in OF_ONE_RUN for name in of_one_run(section)] == [
-        "limit", "lines", "on_excess", "wall_time", "cpu_time", "memory", "disk", "files", "open_files", "threads",
-        "calls", "input_wait",
-    ]  # fmt: skip
+    assert OF_ONE_RUN == ("output", "limits"), "tightened() takes these two sections"
+    found = {key.name for section in OF_ONE_RUN for key in of_one_run(section).values()}
+    assert {"limits.memory", "limits.input_wait", "output.lines", "output.on_excess"} <= found
+    assert not {"limits.nursery", "output.escapes", "output.display"} & found
     assert LADDERS.keys() == {key.name for key in keys().values() if key.facts.steps}
 
 
