@@ -39,10 +39,9 @@ class Time:
     """The box's clocks. Build one with `real`, `frozen`, `virtual` or `scaled`."""
 
     kind: Literal["real", "frozen", "virtual", "scaled"] = attrs.field(
-        default="real",
-        validator=one_of("real", "frozen", "virtual", "scaled"),
+        default="real", validator=one_of("real", "frozen", "virtual", "scaled"),
         metadata=declare(Measure.WORD, "whether the clocks are the host's, stand still, move by sleeps, or run faster"),
-    )
+    )  # fmt: skip
     start: float | None = attrs.field(
         default=attrs.Factory(lambda self: VIRTUAL_START if self.kind == "virtual" else None, takes_self=True),
         converter=to_moment,
@@ -54,18 +53,14 @@ class Time:
         ),
     )  # fmt: skip
     rate: float = attrs.field(
-        default=1.0,
-        converter=_to_rate,
-        validator=between(0, 1e6, "a rate above 0, at most 1,000,000", above=True),
+        default=1.0, converter=_to_rate, validator=between(0, 1e6, "a rate above 0, at most 1,000,000", above=True),
         metadata=declare(Measure.NUMBER, "for `scaled`: how many seconds of the box are in a real one"),
-    )
+    )  # fmt: skip
     sleep: Literal["real", "skip"] = attrs.field(
-        default=attrs.Factory(_sleeps, takes_self=True),
-        validator=one_of("real", "skip"),
-        metadata=declare(
+        default=attrs.Factory(_sleeps, takes_self=True), validator=one_of("real", "skip"), metadata=declare(
             Measure.WORD, "whether a sleep waits, or returns at once and moves the clock on", default="by kind"
         ),
-    )
+    )  # fmt: skip
 
     def __attrs_post_init__(self) -> None:
         if self.kind == "frozen" and self.start is None:

@@ -23,20 +23,17 @@ class Environment:
     """What the program is told about its user, its machine and its place in the filesystem."""
 
     variables: FrozenDict[str] = attrs.field(
-        factory=FrozenDict,
-        converter=checks.to_variables,
-        metadata=declare(
+        factory=FrozenDict, converter=checks.to_variables, metadata=declare(
             Measure.VARIABLES,
             "environment variables besides those that follow from the other keys (HOME, USER, LANG, PATH): each at "
-            "most 128 KiB, and all of them 1 MiB",
-            values=checks.VARIABLES, example={"TZ": "UTC"},
+            "most 128 KiB, and all of them 1 MiB", values=checks.VARIABLES, example={"TZ": "UTC"},
         ),
     )  # fmt: skip
     user: str = attrs.field(
         default="user",
         validator=matches(_USER, "a user name: a-z, 0-9, _ and -, no digit first, at most 32 characters", 32),
         metadata=declare(Measure.TEXT, "the name of its user", example="ann"),
-    )
+    )  # fmt: skip
     uid: int = attrs.field(
         default=1000, converter=checks.to_whole, validator=_id, metadata=declare(Measure.COUNT, "its user's number")
     )
@@ -51,25 +48,19 @@ class Environment:
         metadata=declare(Measure.TEXT, "the name of its machine", example="worker-1"),
     )
     locale: str = attrs.field(
-        default="C.UTF-8",
-        validator=matches(_LOCALE, 'a locale such as "C.UTF-8", "de_DE.UTF-8" or "C"', 64),
+        default="C.UTF-8", validator=matches(_LOCALE, 'a locale such as "C.UTF-8", "de_DE.UTF-8" or "C"', 64),
         metadata=declare(Measure.TEXT, "what LANG says", example="de_DE.UTF-8"),
-    )
+    )  # fmt: skip
     cpu_count: int = attrs.field(
-        default=1,
-        converter=checks.to_whole,
-        validator=between(1, 1024, "1 to 1,024 processors"),
+        default=1, converter=checks.to_whole, validator=between(1, 1024, "1 to 1,024 processors"),
         metadata=declare(Measure.COUNT, "how many processors it is told of", noun="processor"),
-    )
+    )  # fmt: skip
     cwd: str = attrs.field(
-        default="/box",
-        converter=checks.to_virtual_path,
-        metadata=declare(
+        default="/box", converter=checks.to_virtual_path, metadata=declare(
             Measure.PATH, "where the program starts", values=checks.PATH, example="/data", explain="It starts in {}."
         ),
-    )
+    )  # fmt: skip
     home: str = attrs.field(
-        default="/home/user",
-        converter=checks.to_virtual_path,
+        default="/home/user", converter=checks.to_virtual_path,
         metadata=declare(Measure.PATH, "its home folder", values=checks.PATH, example="/home/ann"),
-    )
+    )  # fmt: skip

@@ -92,48 +92,35 @@ class Mount:
     """
 
     target: str = attrs.field(
-        converter=_to_target,
-        metadata=declare(
+        converter=_to_target, metadata=declare(
             Measure.PATH, "where it is; not `/`, nothing in `/proc` or `/dev`, none twice, none below a file",
             values=checks.PATH, default="needed", example="/data",
         ),
     )  # fmt: skip
     source: Source = attrs.field(
-        default=None,
-        converter=_to_source,
-        metadata=declare(
+        default=None, converter=_to_source, metadata=declare(
             Measure.SOURCE, "what it is: see below", values=_SOURCES, default="nothing: an empty folder", example="data"
         ),
-    )
+    )  # fmt: skip
     mode: Mode = attrs.field(
         default=attrs.Factory(lambda self: "memory" if self.source is None else "ro", takes_self=True),
-        validator=one_of(*MODES),
-        kw_only=True,
+        validator=one_of(*MODES), kw_only=True,
         metadata=declare(Measure.WORD, "how it is mounted: see below", default='`"ro"`; without a source `"memory"`'),
-    )
+    )  # fmt: skip
     size: int | None = attrs.field(
-        default=None,
-        converter=to_size,
-        validator=between(0, EVER, "a size of 0 bytes or more, or none"),
-        kw_only=True,
+        default=None, converter=to_size, validator=between(0, EVER, "a size of 0 bytes or more, or none"), kw_only=True,
         metadata=declare(
             Measure.SIZE, "how much may be added (`overlay` and `memory`)", default="all that the box may use"
         ),
-    )
+    )  # fmt: skip
     files: int | None = attrs.field(
-        default=None,
-        converter=checks.to_count,
-        validator=between(0, EVER, "0 files or more, or none"),
-        kw_only=True,
+        default=None, converter=checks.to_count, validator=between(0, EVER, "0 files or more, or none"), kw_only=True,
         metadata=declare(
             Measure.COUNT, "how many files may be added (`overlay` and `memory`)", default="all that the box may use"
         ),
-    )
+    )  # fmt: skip
     names: tuple[str, ...] | None = attrs.field(
-        default=None,
-        converter=checks.to_patterns,
-        kw_only=True,
-        metadata=declare(
+        default=None, converter=checks.to_patterns, kw_only=True, metadata=declare(
             Measure.TEXTS,
             "of a folder of the host with the mode `ro`: patterns (as fnmatch has them) of the names directly in it "
             "that are shown; what matches none of them is not there for the box",
@@ -211,20 +198,17 @@ class Filesystem:
         default=(), converter=_to_mounts, metadata=declare(Measure.MOUNTS, "further files and folders", values=_MOUNTS)
     )
     box: Mode = attrs.field(
-        default="overlay",
-        validator=one_of(*MODES),
+        default="overlay", validator=one_of(*MODES),
         metadata=declare(Measure.WORD, "how the script's folder is mounted at `/box`; the modes are those of mounts"),
-    )
+    )  # fmt: skip
     hide_dotfiles: bool = attrs.field(
-        default=True,
-        converter=checks.to_flag,
-        metadata=declare(
+        default=True, converter=checks.to_flag, metadata=declare(
             Measure.FLAG,
             "files and folders of the host whose names begin with a dot are hidden; what a box makes with such a name "
             "in an `overlay` stays there and is never committed, and in `rw` such names cannot be made",
             values=checks.FLAG,
         ),
-    )
+    )  # fmt: skip
 
     @property
     def changes_host(self) -> bool:

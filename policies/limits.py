@@ -39,44 +39,33 @@ class Output:
     """
 
     limit: int | None = attrs.field(
-        default=MIB,
-        converter=to_size,
-        validator=_bytes,
-        metadata=declare(
+        default=MIB, converter=to_size, validator=_bytes, metadata=declare(
             Measure.SIZE, "how much may be printed, for each of stdout and stderr", tightens=True,
             steps=(64 * KIB, 256 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB),
         ),
     )  # fmt: skip
     lines: int | None = attrs.field(
-        default=None,
-        converter=checks.to_count,
-        validator=between(0, EVER, "0 lines or more, or none"),
+        default=None, converter=checks.to_count, validator=between(0, EVER, "0 lines or more, or none"),
         metadata=declare(
             Measure.COUNT, "how many lines, for each of them", tightens=True, noun="line",
             steps=(2_000, 10_000, 50_000, 200_000, 1_000_000),
         ),
     )  # fmt: skip
     on_excess: Literal["truncate", "end"] = attrs.field(
-        default="truncate",
-        validator=one_of("truncate", "end"),
+        default="truncate", validator=one_of("truncate", "end"),
         metadata=declare(Measure.WORD, "beyond the limit: drop the rest, or end the box", tightens=("truncate", "end")),
-    )
+    )  # fmt: skip
     escapes: Literal["auto", "neutralise", "raw"] = attrs.field(
-        default="auto",
-        validator=one_of("auto", "neutralise", "raw"),
-        metadata=declare(
+        default="auto", validator=one_of("auto", "neutralise", "raw"), metadata=declare(
             Measure.WORD,
             "when terminal escape sequences are turned into visible text: on terminals only, always, or never",
         ),
-    )
+    )  # fmt: skip
     display: tuple[str, ...] = attrs.field(
-        default=DISPLAY,
-        converter=checks.to_mime_types,
-        metadata=declare(
+        default=DISPLAY, converter=checks.to_mime_types, metadata=declare(
             Measure.TEXTS,
             "MIME types that a notebook shows of what is displayed, besides plain text, which is always shown, and "
-            "tables and text of HTML",
-            values=checks.MIME_TYPES, example=["text/plain", "text/html"],
+            "tables and text of HTML", values=checks.MIME_TYPES, example=["text/plain", "text/html"],
         ),
     )  # fmt: skip
 
@@ -106,26 +95,19 @@ class Limits:
     """
 
     wall_time: float | None = attrs.field(
-        default=10.0,
-        converter=to_duration,
-        validator=_duration,
-        metadata=declare(
+        default=10.0, converter=to_duration, validator=_duration, metadata=declare(
             Measure.DURATION, "real time from the start of the program to its end; see `input_wait`", tightens=True,
             steps=(5, 10, 20, 60, 120),
         ),
     )  # fmt: skip
     cpu_time: float | None = attrs.field(
-        default=5.0,
-        converter=to_duration,
-        validator=_duration,
-        metadata=declare(
+        default=5.0, converter=to_duration, validator=_duration, metadata=declare(
             Measure.DURATION, "processor time; may be more than `wall_time`", tightens=True,
             steps=(2, 5, 10, 20, 60, 120),
         ),
     )  # fmt: skip
     memory: int | None = attrs.field(
-        default=512 * MIB,
-        converter=to_size,
+        default=512 * MIB, converter=to_size,
         validator=between(16 * MIB, EVER, "a size of 16M or more, or none", "PyPy does not start in less"),
         metadata=declare(
             Measure.SIZE,
@@ -135,19 +117,13 @@ class Limits:
         ),
     )  # fmt: skip
     disk: int | None = attrs.field(
-        default=64 * MIB,
-        converter=to_size,
-        validator=_bytes,
-        metadata=declare(
-            Measure.SIZE,
-            "what it writes in memory, overlays and `rw` mounts, all together; deleting gives space back",
+        default=64 * MIB, converter=to_size, validator=_bytes, metadata=declare(
+            Measure.SIZE, "what it writes in memory, overlays and `rw` mounts, all together; deleting gives space back",
             tightens=True, steps=(8 * MIB, 16 * MIB, 64 * MIB, 256 * MIB, GIB, 4 * GIB),
         ),
     )  # fmt: skip
     files: int | None = attrs.field(
-        default=10_000,
-        converter=checks.to_count,
-        validator=between(0, EVER, "0 files or more, or none"),
+        default=10_000, converter=checks.to_count, validator=between(0, EVER, "0 files or more, or none"),
         metadata=declare(
             Measure.COUNT, "how many files, folders and links it adds there", tightens=True, noun="file",
             steps=(500, 2_000, 10_000, 50_000, 200_000),
@@ -167,9 +143,7 @@ class Limits:
         ),
     )  # fmt: skip
     threads: int | None = attrs.field(
-        default=16,
-        converter=checks.to_count,
-        validator=between(0, 1 << 15, "0 to 32,768 threads, or none"),
+        default=16, converter=checks.to_count, validator=between(0, 1 << 15, "0 to 32,768 threads, or none"),
         metadata=declare(
             Measure.COUNT,
             "threads at once, the main one among them: 0 and 1 allow no other, and there are never more than 256. "
@@ -178,10 +152,7 @@ class Limits:
         ),
     )  # fmt: skip
     calls: int | None = attrs.field(
-        default=1_000_000,
-        converter=checks.to_count,
-        validator=_calls,
-        metadata=declare(
+        default=1_000_000, converter=checks.to_count, validator=_calls, metadata=declare(
             Measure.COUNT,
             "OS calls in all, readings of clocks left out; starting PyPy takes some hundreds. Beyond it the box is "
             "ended (`call_limit`)",
@@ -190,21 +161,15 @@ class Limits:
         ),
     )  # fmt: skip
     input_wait: Literal["auto", "free", "counted"] = attrs.field(
-        default="auto",
-        validator=one_of("auto", "free", "counted"),
-        metadata=declare(
+        default="auto", validator=one_of("auto", "free", "counted"), metadata=declare(
             Measure.WORD,
             "whether `wall_time` stops while the program waits for standard input. `auto`: only when a person (a "
             "terminal) or a function of the caller's provides it; `free`: always; `counted`: never. What other "
-            "threads compute in this time counts",
-            tightens=("free", "auto", "counted"),
+            "threads compute in this time counts", tightens=("free", "auto", "counted"),
         ),
     )  # fmt: skip
     nursery: int | str = attrs.field(
-        default="auto",
-        converter=_to_nursery,
-        validator=between(MIB, GIB, _NURSERY, besides="auto"),
-        metadata=declare(
+        default="auto", converter=_to_nursery, validator=between(MIB, GIB, _NURSERY, besides="auto"), metadata=declare(
             Measure.SIZE,
             "the memory in which new objects are made (PyPy's PYPY_GC_NURSERY), before the garbage collector moves "
             "those that are still used: at most half of `memory`, and part of it. `auto`: an eighth of `memory`, at "
@@ -251,48 +216,36 @@ class SessionLimits:
     """What all calls of a session together may use, besides the limits of each call in `Limits`. None: no limit."""
 
     wall_time: float | None = attrs.field(
-        default=None,
-        converter=to_duration,
-        validator=_duration,
+        default=None, converter=to_duration, validator=_duration,
         metadata=declare(Measure.DURATION, "real time from the start of the session to its end"),
-    )
+    )  # fmt: skip
     cpu_time: float | None = attrs.field(
         default=None, converter=to_duration, validator=_duration, metadata=declare(Measure.DURATION, "processor time")
     )
     calls: int | None = attrs.field(
-        default=None,
-        converter=checks.to_count,
-        validator=_calls,
+        default=None, converter=checks.to_count, validator=_calls,
         metadata=declare(Measure.COUNT, "OS calls; then it is ended (`call_limit`)", noun="OS call"),
-    )
+    )  # fmt: skip
     branches: int = attrs.field(
-        default=0,
-        converter=checks.to_whole,
-        validator=between(0, 1_000, "0 to 1,000 copies at once"),
+        default=0, converter=checks.to_whole, validator=between(0, 1_000, "0 to 1,000 copies at once"),
         metadata=declare(
             Measure.COUNT,
             "how many copies of the session (`fork()`, `snapshot()`) may exist at once besides it; with 0 it cannot "
             "be copied",
         ),
-    )
+    )  # fmt: skip
     value_size: int = attrs.field(
-        default=MIB,
-        converter=_to_value_size,
-        validator=between(KIB, 64 * MIB, _VALUE_SIZE),
-        metadata=declare(
+        default=MIB, converter=_to_value_size, validator=between(KIB, 64 * MIB, _VALUE_SIZE), metadata=declare(
             Measure.SIZE,
             "largest encoded size of one value that crosses the boundary: arguments and results of `eval`, `call`, "
             "`set`, `get` and of host functions",
             explain="A value that goes in or comes out takes at most {}, encoded.",
         ),
-    )
+    )  # fmt: skip
     grace: float = attrs.field(
-        default=0.5,
-        converter=_to_grace,
-        validator=between(0, 60, _GRACE),
-        metadata=declare(
+        default=0.5, converter=_to_grace, validator=between(0, 60, _GRACE), metadata=declare(
             Measure.DURATION,
             "at a time limit the call is interrupted; if it has not ended after this time, the session ends. With 0 "
             "it ends at once",
         ),
-    )
+    )  # fmt: skip

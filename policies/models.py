@@ -47,10 +47,9 @@ class Network:
     """What the box may reach: nothing."""
 
     access: Literal["none"] = attrs.field(
-        default="none",
-        validator=one_of("none"),
+        default="none", validator=one_of("none"),
         metadata=declare(Measure.WORD, 'a box has no network; `network = "none"` is short for it'),
-    )
+    )  # fmt: skip
 
 
 # --- the policy -----------------------------------------------------------------------------------
@@ -123,9 +122,7 @@ class Policy:
     environment: Environment = attrs.field(factory=Environment, converter=_to_environment)
     network: Network = attrs.field(factory=Network, converter=_to_network)
     randomness: str | int = attrs.field(
-        default="system",
-        converter=_to_randomness,
-        metadata=declare(
+        default="system", converter=_to_randomness, metadata=declare(
             Measure.COUNT,
             "where random bytes come from; a number is a seed that makes the box repeatable, with time that is "
             "`virtual` or `frozen`",
@@ -133,41 +130,31 @@ class Policy:
         ),
     )  # fmt: skip
     on_denied: Literal["errno", "end"] = attrs.field(
-        default="errno",
-        validator=one_of("errno", "end"),
-        metadata=declare(
+        default="errno", validator=one_of("errno", "end"), metadata=declare(
             Measure.WORD,
             "what happens at a denied call: it fails as it would on Linux, or the box ends with the status `denied`",
         ),
-    )
+    )  # fmt: skip
     require_layers: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=_to_layers,
-        metadata=declare(
+        default=(), converter=_to_layers, metadata=declare(
             Measure.TEXTS,
             f"defences without which the box does not start: {', '.join(f'`{layer}`' for layer in LAYERS)}",
             values=_LAYERS, example=["landlock"], schema={"items": {"enum": list(LAYERS)}},
         ),
     )  # fmt: skip
     preload: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=checks.to_modules,
-        metadata=declare(
+        default=(), converter=checks.to_modules, metadata=declare(
             Measure.TEXTS,
             "modules that warm guests import, in this order, before any untrusted code runs; none that leaves threads "
-            "or open files behind",
-            values=checks.MODULES, example=["json", "xml.dom"],
+            "or open files behind", values=checks.MODULES, example=["json", "xml.dom"],
         ),
     )  # fmt: skip
     warm_up: str = attrs.field(
-        default="",
-        converter=checks.to_statements,
-        metadata=declare(
+        default="", converter=checks.to_statements, metadata=declare(
             Measure.TEXT,
             "Python statements that warm guests run after that, in a namespace of their own: what a library does at "
             "its first use is done once, and not in each box. They run in the box, and programs can find them in its "
-            "memory",
-            values=checks.STATEMENTS, example="import json; json.loads('[]')",
+            "memory", values=checks.STATEMENTS, example="import json; json.loads('[]')",
         ),
     )  # fmt: skip
 
