@@ -22,7 +22,7 @@ HOSTILE_FLAGS ?=
 SOAK_FLAGS ?=
 FUZZ_FLAGS ?=
 
-.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz agents browser man words calls \
+.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz agents browser man policies words calls \
 	dist clean
 
 help:
@@ -39,7 +39,8 @@ help:
 	@echo 'make fuzz       fuzz for ten minutes (FUZZ_FLAGS="--seconds 3600" for an hour)'
 	@echo 'make agents     install the libraries that agents are built with, and test our tools and executors with them'
 	@echo 'make browser    the pages of the classroom in Chromium and Firefox, as they are installed here'
-	@echo 'make man        write the manual page anew, from the commands (share/man/man1/proxybox.1)'
+	@echo 'make man        write the manual page and the tables of docs/cli.md anew, from the commands'
+	@echo 'make policies   write the tables of docs/policies.md anew, from what is declared of each field of a policy'
 	@echo 'make words      bring the translations of the classroom up to date with its texts, and tell what lacks one'
 	@echo 'make calls      write the table of OS calls anew, from their rows (docs/calls.md)'
 	@echo 'make dist       source distribution and wheel, in dist/'
@@ -115,7 +116,10 @@ browser: setup
 	@$(PY) -m pytest -q -n auto --dist loadfile $(PYTEST_FLAGS) tests/classroom/browser
 
 man: setup
-	@$(PY) tools/manpage.py
+	@$(PY) -m tools.manpage
+
+policies: setup
+	@$(PY) -m tools.policytables
 
 words: setup
 	@$(PY) tools/words.py

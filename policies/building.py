@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import attrs
 
 from proxybox.policies.checks import refusal
+from proxybox.policies.declaring import described
 from proxybox.policies.errors import PolicyError, Problem, shown, unknown_key
 
 T = TypeVar("T")
@@ -93,6 +94,7 @@ def model(section: str, form: Form | None = None) -> Callable[[type[T]], type[T]
 
         functools.update_wrapper(construct, build)
         cls.__init__ = construct  # type: ignore[assignment, method-assign]
+        cls.__doc__ = described(cls.__doc__, fields)
         if form is not None:
             _forms[cls] = form
         return cls

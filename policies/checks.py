@@ -16,7 +16,6 @@ import attrs
 
 from proxybox.policies.errors import PolicyError, Problem, nearest, shown
 
-Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 T = TypeVar("T")
 
 NAME_MAX: Final = 255
@@ -28,8 +27,6 @@ _VARIABLES_MAX: Final = 1 << 20
 _FOR_EACH: Final = len("=\0") + 8  # and a pointer
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 HOSTNAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
-USER: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
-LOCALE: Final = re.compile(r"(?:C|POSIX|[a-z]{2,3}(?:_[A-Z]{2})?)(?:\.[A-Za-z0-9-]{1,20})?(?:@[a-z]{1,20})?", re.ASCII)
 LOADER_VARIABLES: Final = (
     "LD_",
     "GLIBC_TUNABLES",
@@ -39,6 +36,15 @@ LOADER_VARIABLES: Final = (
     "PROXYBOX_",
 )
 
+
+# What a field takes, in the words of its errors, of the documentation and of the schema.
+FLAG: Final = "true or false"
+PATH: Final = 'an absolute path inside the box, such as "/data"'
+VARIABLES: Final = "a table of names and texts"
+STATEMENTS: Final = "Python statements as a text, such as \"import json; json.loads('[]')\""
+MIME_TYPES: Final = 'a list of MIME types, such as ["text/plain", "image/png"]'
+MODULES: Final = 'a list of module names, such as ["json", "xml.dom"]'
+PATTERNS: Final = f'a list of 1 to {MOST_PATTERNS} patterns of names, such as ["job-*.csv"]'
 
 _NOTHING: Final = object()
 
@@ -54,47 +60,80 @@ def refusal(
 # --- validators -----------------------------------------------------------------------------------
 
 
-def between(low: float, high: float, unit: str, why: str = "", *, above: bool = False) -> Validator:
+@attrs.frozen
+class NumberRange:
+    """A validator for None (no limit) or a number from `low` to `high`; see `between`."""
+
+    low: float
+    high: float
+    words: str
+    why: str
+    above: bool
+    besides: str
+
+    def __call__(self, _instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
+        """Raises PolicyError for a value that is not in the range."""
+        if value is None or (self.besides and value == self.besides):
+            return
+        if self.low < value <= self.high or (value == self.low and not self.above):
+            return
+        reason = f": {self.why}" if self.why else ""
+        raise refusal(f"want {self.words}{reason}", value, key=field.name)
+
+
+def between(
+    low: float, high: float, words: str, why: str = "", *, above: bool = False, besides: str = ""
+) -> NumberRange:
     """Returns a validator for None (no limit) or a number from `low` to `high`.
 
-    unit: that range in words. why: the reason for it. above: the number must be greater than `low`.
+    words: that range in words. why: the reason for it. above: the number must be greater than `low`. besides: a word
+    that is taken, too.
     """
-    reason = f": {why}" if why else ""
+    return NumberRange(low, high, words, why, above, besides)
 
-    def check(_instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
-        if value is None or (low < value <= high if above else low <= value <= high):
+
+@attrs.frozen
+class OneOfWords:
+    """A validator for one of a few words."""
+
+    choices: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        """The choices, in quotes."""
+        return ", ".join(f'"{choice}"' for choice in self.choices)
+
+    def __call__(self, _instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
+        """Raises PolicyError for another value, with the word that was probably meant."""
+        if isinstance(value, str) and value in self.choices:
             return
-        raise refusal(f"want {unit}{reason}", value, key=field.name)
+        meant = nearest(value, self.choices) if isinstance(value, str) else ""
+        meant = f'"{meant}"' if meant else ""
+        raise refusal("not one of the choices", value, key=field.name, meant=meant, allowed=self.words)
 
-    return check
 
-
-def one_of(*choices: str) -> Validator:
+def one_of(*choices: str) -> OneOfWords:
     """Returns a validator for one of a few words."""
-
-    def check(_instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
-        if isinstance(value, str) and value in choices:
-            return
-        meant = nearest(value, choices) if isinstance(value, str) else ""
-        raise refusal(
-            "not one of the choices",
-            value,
-            key=field.name,
-            meant=f'"{meant}"' if meant else "",
-            allowed=", ".join(f'"{choice}"' for choice in choices),
-        )
-
-    return check
+    return OneOfWords(choices)
 
 
-def matches(pattern: re.Pattern[str], words: str, maximum: int) -> Validator:
+@attrs.frozen
+class TextPattern:
+    """A validator for a text; see `matches`."""
+
+    pattern: re.Pattern[str]
+    words: str
+    maximum: int
+
+    def __call__(self, _instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
+        """Raises PolicyError for a value that the pattern does not match."""
+        if not isinstance(value, str) or len(value) > self.maximum or not self.pattern.fullmatch(value):
+            raise refusal(f"want {self.words}", value, key=field.name)
+
+
+def matches(pattern: re.Pattern[str], words: str, maximum: int) -> TextPattern:
     """Returns a validator for a text of at most `maximum` characters that the pattern matches as a whole."""
-
-    def check(_instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
-        if not isinstance(value, str) or len(value) > maximum or not pattern.fullmatch(value):
-            raise refusal(f"want {words}", value, key=field.name)
-
-    return check
+    return TextPattern(pattern, words, maximum)
 
 
 # --- converters -----------------------------------------------------------------------------------
@@ -134,13 +173,13 @@ def to_flag(value: bool) -> bool:
     """Returns true or false. Other values are refused."""
     if isinstance(value, bool):
         return value
-    raise refusal("want true or false", value)
+    raise refusal(f"want {FLAG}", value)
 
 
 def to_virtual_path(value: str) -> str:
     """Returns an absolute path inside the box, normalised: "/data//x/" becomes "/data/x". `..` is refused."""
     if not isinstance(value, str) or not value.startswith("/"):
-        raise refusal('want an absolute path inside the box, such as "/data"', value)
+        raise refusal(f"want {PATH}", value)
     names = [name for name in value.split("/") if name not in ("", ".")]
     if ".." in names:
         raise refusal('want a path without ".."', value)
@@ -199,7 +238,7 @@ def to_variables(value: Mapping[str, str]) -> FrozenDict[str]:
     No error shows a text: it may be a secret, and errors go to logs.
     """
     if not isinstance(value, Mapping):
-        raise refusal("want a table of names and texts", value)
+        raise refusal(f"want {VARIABLES}", value)
     problems: list[Problem] = []
     for name, text in value.items():
         try:
@@ -239,14 +278,13 @@ def _check_variable(name: object, text: object) -> None:
 def to_statements(value: str) -> str:
     """Returns Python statements. Whether they make sense is for the guest to say: it may have another version."""
     if not isinstance(value, str):
-        raise refusal("want Python statements as a text, such as \"import json; json.loads('[]')\"", value)
+        raise refusal(f"want {STATEMENTS}", value)
     _encodable(value)
     if "\0" in value or len(value.encode()) >= _ARGUMENT_MAX:
         raise refusal("want a text without NUL, shorter than 128 KiB", value)
     return value
 
 
-_MIME_TYPES: Final = 'want a list of MIME types, such as ["text/plain", "image/png"]'
 _MIME_TYPE: Final = re.compile(r"[a-z]{1,32}/[a-z0-9][a-z0-9.+_-]{0,126}", re.ASCII)
 
 
@@ -254,9 +292,9 @@ def to_mime_types(value: list[str] | tuple[str, ...]) -> tuple[str, ...]:
     """Returns MIME types, each once, in the order given."""
     if isinstance(value, str):
         likely = _MIME_TYPE.fullmatch(value)
-        raise refusal(_MIME_TYPES, value, meant=f'["{value}"]' if likely else "")
+        raise refusal(f"want {MIME_TYPES}", value, meant=f'["{value}"]' if likely else "")
     if not isinstance(value, list | tuple):
-        raise refusal(_MIME_TYPES, value)
+        raise refusal(f"want {MIME_TYPES}", value)
     problems: list[Problem] = []
     for at, name in enumerate(value):
         if not isinstance(name, str) or not _MIME_TYPE.fullmatch(name):
@@ -268,7 +306,6 @@ def to_mime_types(value: list[str] | tuple[str, ...]) -> tuple[str, ...]:
 
 
 _HINT_MAX: Final = 100
-_MODULES: Final = 'want a list of module names, such as ["json", "xml.dom"]'
 _MODULE: Final = 'want the dotted name of a module, such as "xml.dom": identifiers that are no keywords'
 
 
@@ -278,9 +315,7 @@ def to_patterns(value: list[str] | tuple[str, ...] | str | None) -> tuple[str, .
         return None
     if not isinstance(value, list | tuple) or not 1 <= len(value) <= MOST_PATTERNS:
         meant = f'["{value}"]' if _is_pattern(value) else ""
-        raise refusal(
-            f'want a list of 1 to {MOST_PATTERNS} patterns of names, such as ["job-*.csv"]', value, meant=meant
-        )
+        raise refusal(f"want {PATTERNS}", value, meant=meant)
     problems: list[Problem] = []
     for at, pattern in enumerate(value):
         if not _is_pattern(pattern):
@@ -303,9 +338,9 @@ def to_modules(value: list[str] | tuple[str, ...]) -> tuple[str, ...]:
         names = value[:_HINT_MAX].replace(",", " ").split()
         quoted = ", ".join(f'"{name}"' for name in names)
         likely = names and len(value) <= _HINT_MAX and all(map(_is_module, names))
-        raise refusal(_MODULES, value, meant=f"[{quoted}]" if likely else "")
+        raise refusal(f"want {MODULES}", value, meant=f"[{quoted}]" if likely else "")
     if not isinstance(value, list | tuple):  # a set would have another order in each run
-        raise refusal(_MODULES, value)
+        raise refusal(f"want {MODULES}", value)
     problems: list[Problem] = []
     for at, name in enumerate(value):
         if not _is_module(name):

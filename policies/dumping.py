@@ -9,14 +9,13 @@ from typing import Any, Final
 
 import attrs
 
+from proxybox.policies.declaring import Measure, declared
 from proxybox.policies.errors import PolicyError, Problem
 from proxybox.policies.models import SECTIONS, Mount, Policy
 from proxybox.policies.moments import format_moment
 from proxybox.policies.sizes import format_size
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
-_SIZES: Final = frozenset({"limits.memory", "limits.disk", "limits.nursery", "output.limit", "session.value_size"})
-_OPTIONAL: Final = frozenset({"time.start"})
 
 
 def to_dict(policy: Policy) -> dict[str, Any]:
@@ -38,11 +37,11 @@ def _section(section: str, value: Any) -> dict[str, Any]:
         item = getattr(value, field.name)
         if key == "filesystem.mounts":
             data["mounts"] = [_mount(mount, f"{key}[{at}]") for at, mount in enumerate(item)]
-        elif key == "time.start" and item is not None:
-            data["start"] = format_moment(item)
-        elif key in _SIZES:
+        elif (measure := declared(field).measure) is Measure.MOMENT:
+            data |= {} if item is None else {field.name: format_moment(item)}
+        elif measure is Measure.SIZE:
             data[field.name] = item if isinstance(item, str) else format_size(item)
-        elif item is not None or key not in _OPTIONAL:
+        else:
             data[field.name] = _plain(item)
     return data
 

@@ -1,14 +1,18 @@
 """A policy in plain words, in sections: what `proxybox policy explain` prints.
 
-Rule: every key of a policy is explained, and nothing is said that does not follow from the policy.
+Rule: every key of a policy is explained, and nothing is said that does not follow from the policy. What is said of one
+key alone is in its declaration; here is what follows from several.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import attrs
 
+from proxybox.policies.declaring import Measure
+from proxybox.policies.keys import PolicyKey, keys
 from proxybox.policies.models import Filesystem, Limits, Mount, Output, Policy, SessionLimits, Time
 from proxybox.policies.moments import spoken_moment
 from proxybox.policies.sizes import spoken_duration, spoken_size
@@ -70,6 +74,7 @@ def _reads(policy: Policy) -> Iterator[str]:
         yield "Of folders of the host, files and folders that begin with a dot are hidden."
     else:
         yield "Of folders of the host, files and folders that begin with a dot are seen too."
+    yield from _declared("filesystem", filesystem)
 
 
 def _source(mount: Mount) -> str:
@@ -142,6 +147,7 @@ def _time(time: Time) -> Iterator[str]:
         yield "A sleep returns at once."
     else:
         yield "A sleep returns at once, with the clocks moved on by its length."
+    yield from _declared("time", time)
 
 
 def _randomness(randomness: str | int) -> str:
@@ -177,23 +183,26 @@ def _durations(limits: Limits, time: Time) -> Iterator[str]:
 
 
 def _amounts(limits: Limits) -> Iterator[str]:
-    if limits.memory is None:
-        yield "Any amount of memory."
-    else:
-        yield f"{spoken_size(limits.memory)} of memory; more is a MemoryError, then the end."
-    yield f"Of it {spoken_size(limits.nursery_size)} for new objects, between two collections of garbage."
+    yield from _declared("limits", limits)
+    yield f"Of the memory {spoken_size(limits.nursery_size)} for new objects, between two collections of garbage."
     if limits.thread_count == 1:
         yield "One thread: no other can be started."
     else:
         yield f"{limits.thread_count} threads at once, the main one among them."
-    if limits.open_files is None:
-        yield "Any number of open files."
-    else:
-        yield f"{_count(limits.open_files, 'open file')} at once; more fail with EMFILE."
-    if limits.calls is None:
-        yield "Any number of OS calls."
-    else:
-        yield f"{_count(limits.calls, 'OS call')} in all; then it is ended (call_limit)."
+
+
+def _declared(name: str, section: Any) -> Iterator[str]:
+    """Yields the sentences that fields of a section have in their declarations."""
+    for key in keys().values():
+        if key.section == name and key.facts.explain:
+            value = getattr(section, key.field.name)
+            yield key.facts.explain_none if value is None else key.facts.explain.format(_amount(key, value))
+
+
+def _amount(key: PolicyKey, value: Any) -> str:
+    if key.facts.measure is Measure.SIZE:
+        return spoken_size(value)
+    return _count(value, key.facts.noun) if key.facts.noun else key.told(value)
 
 
 def _output(output: Output) -> Iterator[str]:
@@ -219,6 +228,7 @@ def _output(output: Output) -> Iterator[str]:
     obeyed = [name for name in named if name in ("text/html", "text/markdown", "application/javascript")]
     if obeyed:
         yield f"With {' and '.join(obeyed)} it can do on that page whatever its reader can: read, write and run."
+    yield from _declared("output", output)
 
 
 # --- sessions -------------------------------------------------------------------------------------
@@ -249,7 +259,7 @@ def _session(session: SessionLimits, limits: Limits) -> Iterator[str]:
         yield f"{session.branches:,} {copies} of it may live at once besides it."
     else:
         yield "It cannot be copied."
-    yield f"A value that goes in or comes out takes at most {spoken_size(session.value_size)}, encoded."
+    yield from _declared("session", session)
 
 
 # --- the rest -------------------------------------------------------------------------------------
@@ -260,7 +270,7 @@ def _environment(policy: Policy) -> Iterator[str]:
     yield f"User {it.user} (uid {it.uid}, gid {it.gid}) with the home folder {it.home}."
     processors = _count(it.cpu_count, "processor")
     yield f"On a host named {it.hostname} with {processors}, locale {it.locale}."
-    yield f"It starts in {it.cwd}."
+    yield from _declared("environment", it)
     if it.variables:
         yield f"Environment variables besides the usual ones: {', '.join(sorted(it.variables))}."
     else:

@@ -14,7 +14,9 @@ import attrs
 from proxybox.policies import checks
 from proxybox.policies.building import build, model, rename
 from proxybox.policies.checks import between, one_of, refusal
+from proxybox.policies.declaring import Measure, declare
 from proxybox.policies.errors import PolicyError, Problem
+from proxybox.policies.limits import EVER
 from proxybox.policies.sizes import to_size
 from proxybox.policies.trees import MODES, Tree, split_mount, to_content, to_tree
 
@@ -23,7 +25,8 @@ Source: TypeAlias = str | bytes | Tree | Generator | None
 GivenSource: TypeAlias = "str | os.PathLike[str] | bytes | Mapping[str, Any] | Generator | None"
 Mode: TypeAlias = Literal["ro", "rw", "overlay", "memory"]
 
-_EVER: Final = float(1 << 62)
+_SOURCES: Final = "a path on the host, a table of files, bytes, or a function"
+_MOUNTS: Final = "a list of mounts"
 
 
 def _to_target(value: str) -> str:
@@ -47,7 +50,7 @@ def _to_source(value: GivenSource) -> Source:
         return to_tree(value)
     if callable(value):
         return value
-    raise refusal("want a path on the host, a table of files, bytes, or a function", value)
+    raise refusal(f"want {_SOURCES}", value)
 
 
 def _kind(source: Source) -> str:
@@ -82,35 +85,48 @@ def _mount_form(value: Any) -> Any:
 class Mount:
     """One place in the box's filesystem.
 
-    target: where in the box, an absolute path. source: a path on the host; or a tree of files as a dict (names to text,
-    bytes or dicts); or bytes, the content of one file; or a function without arguments that gives the content whenever
-    the file is opened; or None, an empty folder in memory. mode: "ro" cannot be written; "rw" writes to the host;
-    "overlay" keeps changes beside the source; "memory" is a copy that is lost with the box. Default: "ro", and "memory"
-    without a source. size, files: bytes and number of files that may be added (overlay and memory). None: what the
-    whole box may use. names: of a folder of the host with the mode "ro", patterns (as fnmatch has them) of the names
-    directly in it that are shown; what matches none of them is not there for the box. None: all.
+    A source is a path on the host; or a tree of files as a dict (names to text, bytes or dicts); or bytes, the content
+    of one file; or a function without arguments that gives the content whenever the file is opened; or None, an empty
+    folder in memory. The mode "ro" cannot be written; "rw" writes to the host; "overlay" keeps changes beside the
+    source; "memory" is a copy that is lost with the box.
     """
 
-    target: str = attrs.field(converter=_to_target)
-    source: Source = attrs.field(default=None, converter=_to_source)
+    target: str = attrs.field(
+        converter=_to_target, metadata=declare(
+            Measure.PATH, "where it is; not `/`, nothing in `/proc` or `/dev`, none twice, none below a file",
+            values=checks.PATH, default="needed", example="/data",
+        ),
+    )  # fmt: skip
+    source: Source = attrs.field(
+        default=None, converter=_to_source, metadata=declare(
+            Measure.SOURCE, "what it is: see below", values=_SOURCES, default="nothing: an empty folder", example="data"
+        ),
+    )  # fmt: skip
     mode: Mode = attrs.field(
         default=attrs.Factory(lambda self: "memory" if self.source is None else "ro", takes_self=True),
-        validator=one_of(*MODES),
-        kw_only=True,
-    )
+        validator=one_of(*MODES), kw_only=True,
+        metadata=declare(Measure.WORD, "how it is mounted: see below", default='`"ro"`; without a source `"memory"`'),
+    )  # fmt: skip
     size: int | None = attrs.field(
-        default=None,
-        converter=to_size,
-        validator=between(0, _EVER, "a size of 0 bytes or more, or none"),
-        kw_only=True,
-    )
+        default=None, converter=to_size, validator=between(0, EVER, "a size of 0 bytes or more, or none"), kw_only=True,
+        metadata=declare(
+            Measure.SIZE, "how much may be added (`overlay` and `memory`)", default="all that the box may use"
+        ),
+    )  # fmt: skip
     files: int | None = attrs.field(
-        default=None,
-        converter=checks.to_count,
-        validator=between(0, _EVER, "0 files or more, or none"),
-        kw_only=True,
-    )
-    names: tuple[str, ...] | None = attrs.field(default=None, converter=checks.to_patterns, kw_only=True)
+        default=None, converter=checks.to_count, validator=between(0, EVER, "0 files or more, or none"), kw_only=True,
+        metadata=declare(
+            Measure.COUNT, "how many files may be added (`overlay` and `memory`)", default="all that the box may use"
+        ),
+    )  # fmt: skip
+    names: tuple[str, ...] | None = attrs.field(
+        default=None, converter=checks.to_patterns, kw_only=True, metadata=declare(
+            Measure.TEXTS,
+            "of a folder of the host with the mode `ro`: patterns (as fnmatch has them) of the names directly in it "
+            "that are shown; what matches none of them is not there for the box",
+            values=checks.PATTERNS, default="all names", example=["job-*.csv"],
+        ),
+    )  # fmt: skip
 
     def __attrs_post_init__(self) -> None:
         kind = _kind(self.source)
@@ -135,7 +151,7 @@ def parse_mount(text: str) -> Mount:
 
 def _to_mounts(value: Iterable[Mount | Mapping[str, Any] | str]) -> tuple[Mount, ...]:
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise refusal("want a list of mounts", value)
+        raise refusal(f"want {_MOUNTS}", value)
     mounts: list[Mount] = []
     problems: list[Problem] = []
     for index, item in enumerate(value):
@@ -176,16 +192,23 @@ def _filesystem_form(value: Any) -> Any:
 @model("filesystem", _filesystem_form)
 @attrs.frozen(kw_only=True)
 class Filesystem:
-    """What the box sees of files.
+    """What the box sees of files, besides its own (the interpreter's library, /tmp, /etc, /dev, /proc)."""
 
-    mounts: further places besides the box's own (the interpreter's library, /tmp, /etc, /dev, /proc). box: how the
-    script's folder is mounted at /box; the modes are those of `Mount`. hide_dotfiles: names that begin with a dot are
-    left out of host folders, at /box too.
-    """
-
-    mounts: tuple[Mount, ...] = attrs.field(default=(), converter=_to_mounts)
-    box: Mode = attrs.field(default="overlay", validator=one_of(*MODES))
-    hide_dotfiles: bool = attrs.field(default=True, converter=checks.to_flag)
+    mounts: tuple[Mount, ...] = attrs.field(
+        default=(), converter=_to_mounts, metadata=declare(Measure.MOUNTS, "further files and folders", values=_MOUNTS)
+    )
+    box: Mode = attrs.field(
+        default="overlay", validator=one_of(*MODES),
+        metadata=declare(Measure.WORD, "how the script's folder is mounted at `/box`; the modes are those of mounts"),
+    )  # fmt: skip
+    hide_dotfiles: bool = attrs.field(
+        default=True, converter=checks.to_flag, metadata=declare(
+            Measure.FLAG,
+            "files and folders of the host whose names begin with a dot are hidden; what a box makes with such a name "
+            "in an `overlay` stays there and is never committed, and in `rw` such names cannot be made",
+            values=checks.FLAG,
+        ),
+    )  # fmt: skip
 
     @property
     def changes_host(self) -> bool:

@@ -13,7 +13,7 @@ Moment: TypeAlias = "float | str | datetime.datetime | datetime.date"
 EARLIEST: Final = 0.0
 LATEST: Final = 7_258_118_400.0
 """2200-01-01. The kernel's 64-bit nanoseconds end in 2262."""
-_WANT: Final = 'want a time from 1970-01-01 to 2200-01-01 UTC, such as "2026-01-01T12:00:00Z"'
+MOMENTS: Final = 'a time from 1970-01-01 to 2200-01-01 UTC, such as "2026-01-01T12:00:00Z"'
 
 
 def to_moment(value: Moment | None) -> float | None:
@@ -26,7 +26,7 @@ def to_moment(value: Moment | None) -> float | None:
     seconds = _seconds(value)
     if EARLIEST <= seconds <= LATEST:
         return seconds
-    raise PolicyError(Problem(key="", message=_WANT, given=shown(value)))
+    raise PolicyError(Problem(key="", message=f"want {MOMENTS}", given=shown(value)))
 
 
 def _seconds(value: object) -> float:

@@ -1,7 +1,7 @@
 """The policies that come with proxybox, as objects, so that using one reads no file.
 
-Rule: for each of them there is an equal policy in presets/*.toml, to copy from; the tests check that they are equal.
-The reasons for the numbers are in those files.
+Rule: "default" has the default of every field, which stands with the field. For each of the others there is an equal
+policy in presets/*.toml, to copy from, with the reasons for the numbers; the tests check that they are equal.
 """
 
 from __future__ import annotations

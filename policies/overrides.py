@@ -6,27 +6,16 @@ both ways, and in a file that extends another (loading.py).
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
 from proxybox.policies.building import build, check_field, check_keys, fields_of
+from proxybox.policies.declaring import Measure
 from proxybox.policies.errors import ALSO_CALLED, NO_SUCH_KEY, PolicyError, Problem, shown, unknown_key
+from proxybox.policies.keys import OF_ONE_RUN, PolicyKey, keys, of_one_run
 from proxybox.policies.models import SECTIONS, Policy, Time
-from proxybox.policies.sizes import format_size, spoken_duration
-
-#: The keys that one run can have for itself, with how their values are told; words come in order, the loosest first.
-_OF_A_RUN: Final[Mapping[str, Mapping[str, Any]]] = {
-    "limits": {
-        "wall_time": spoken_duration, "cpu_time": spoken_duration, "memory": format_size, "disk": format_size,
-        "files": "{:,}".format, "open_files": "{:,}".format, "threads": "{:,}".format, "calls": "{:,}".format,
-        "input_wait": ("free", "auto", "counted"),
-    },
-    "output": {"limit": format_size, "lines": "{:,}".format, "on_excess": ("truncate", "end")},
-}  # fmt: skip
-_TEXTS = frozenset({"user", "hostname", "locale", "cwd", "home"})
 
 
 def is_file_name(text: str) -> bool:
@@ -78,15 +67,16 @@ def _merged(section: Any, value: Any) -> Any:
 def tightened(policy: Policy, /, *, limits: Any = None, output: Any = None) -> Policy:
     """Returns `policy` with limits of one run in place of its own: tables of keys of `Limits` and of `Output`.
 
-    None may be looser than the policy's. Where the policy has no limit, any is tighter. `limits.nursery`,
-    `output.escapes` and `output.display` are no limits of a run. Raises PolicyError with all faults.
+    None may be looser than the policy's. Where the policy has no limit, any is tighter. Keys of which the declaration
+    does not say that one run may tighten them (`limits.nursery`, `output.escapes`) are no limits of a run. Raises
+    PolicyError with all faults.
     """
     sections: dict[str, Any] = {}
     problems: list[Problem] = []
     for name, given in (("limits", limits), ("output", output)):
         if given is not None:
             try:
-                sections[name] = _tighter(getattr(policy, name), given, _OF_A_RUN[name])
+                sections[name] = _tighter(getattr(policy, name), given, of_one_run(name))
             except PolicyError as error:
                 problems += error.under(name, assumed=True).problems
     if problems:
@@ -104,15 +94,32 @@ def restricted(policy: Policy, /, **policy_fields: Any) -> Policy:
     kept: dict[str, Any] = {}
     for name in ("preload", "require_layers"):
         kept[name] = tuple(dict.fromkeys((*getattr(policy, name), *getattr(changed, name))))
-    for name, keys in _OF_A_RUN.items():
-        before, after = getattr(policy, name), getattr(changed, name)
-        bounds = {key: getattr(before, key) for key in keys}
-        looser = {key: bound for key, bound in bounds.items() if _looser_than(bound, getattr(after, key), keys[key])}
-        kept[name] = attrs.evolve(after, **looser)
+    for section in OF_ONE_RUN:
+        looser = {
+            name: key.of(policy)
+            for name, key in of_one_run(section).items()
+            if key.looser(key.of(policy), key.of(changed))
+        }
+        kept[section] = attrs.evolve(getattr(changed, section), **looser)
     return attrs.evolve(changed, **kept)
 
 
-def _tighter(section: Any, value: Any, keys: Mapping[str, Any]) -> Any:
+def within(policy: Policy, wanted: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Returns tables for `tightened`: what is wanted of one run, or the policy's limit where that is tighter.
+
+    wanted: by keys such as "limits.memory" that take numbers; what is less than the least that a key takes becomes
+    that.
+    """
+    tables: dict[str, dict[str, float]] = {}
+    for name, value in wanted.items():
+        key = keys()[name]
+        most, numbers = key.of(policy), key.range
+        value = value if numbers is None else max(value, numbers.low)
+        tables.setdefault(key.section, {})[key.field.name] = value if most is None else min(value, most)
+    return tables
+
+
+def _tighter(section: Any, value: Any, keys: Mapping[str, PolicyKey]) -> Any:
     """Returns a section with other values for some of its `keys`. Raises PolicyError, with keys as in the section."""
     if not isinstance(value, Mapping):
         raise PolicyError(
@@ -127,9 +134,9 @@ def _tighter(section: Any, value: Any, keys: Mapping[str, Any]) -> Any:
         if key not in keys
     ]
     for field in (fields[key] for key in keys if key in value):
-        given, bound, told = value[field.name], getattr(section, field.name), keys[field.name]
+        given, bound = value[field.name], getattr(section, field.name)
         try:
-            allowed = _looser_than(bound, check_field(field, given), told)
+            allowed = keys[field.name].looser(bound, check_field(field, given))
         except PolicyError as error:
             problems += error.problems
             continue
@@ -139,15 +146,6 @@ def _tighter(section: Any, value: Any, keys: Mapping[str, Any]) -> Any:
     if problems:
         raise PolicyError(*problems)
     return attrs.evolve(section, **value)
-
-
-def _looser_than(bound: Any, value: Any, told: Any) -> str:
-    """Returns what is allowed, where a value is looser than the policy's; otherwise an empty text."""
-    if isinstance(told, tuple):
-        allowed = told[told.index(bound) :]
-        return "" if value in allowed else ", ".join(allowed)
-    is_looser = bound is not None and (value is None or value > bound)
-    return f"at most {told(bound)}" if is_looser else ""
 
 
 def _unknown(problem: Problem) -> Problem:
@@ -161,31 +159,7 @@ def find_key(name: str) -> str:
 
     A key that both `limits` and `session` have is taken for that of `limits`, which comes first.
     """
-    paths = (
-        f"{section}.{name}"
-        for section, cls in SECTIONS.items()
-        if any(field.name == name for field in attrs.fields(cls))
-    )
-    return next(paths, "")
-
-
-def setting_keys() -> dict[str, tuple[str, ...]]:
-    """Returns the keys that a setting can name, each with the words that it takes where these are few."""
-    keys: dict[str, tuple[str, ...]] = {}
-    for field in attrs.fields(Policy):
-        if field.name not in SECTIONS:
-            keys[field.name] = _words_of(Policy, field.name)
-            continue
-        for below in attrs.fields(SECTIONS[field.name]):
-            keys[f"{field.name}.{below.name}"] = _words_of(SECTIONS[field.name], below.name)
-    return keys
-
-
-def _words_of(cls: type[Any], name: str) -> tuple[str, ...]:
-    kind = typing.get_type_hints(cls)[name]
-    if kind is bool:
-        return "true", "false"
-    return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
+    return next((key.name for key in keys().values() if key.section and key.field.name == name), "")
 
 
 # --- --set ----------------------------------------------------------------------------------------
@@ -229,7 +203,7 @@ def _put(fields: dict[str, Any], setting: str) -> None:
     if len(path) > 1 and first not in SECTIONS:
         raise PolicyError(Problem(key=key, message=NO_SUCH_KEY, meant=first))
     value = _value(key, text)
-    if first == "environment" and (path[-1] in _TEXTS or len(path) == 3):
+    if len(path) == 3 or (key in keys() and keys()[key].facts.measure in (Measure.TEXT, Measure.PATH)):
         value = value if isinstance(value, str) else text
     table = fields
     for name in path[:-1]:

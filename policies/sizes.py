@@ -19,15 +19,15 @@ DURATIONS: Final = 'a duration such as 2.5 (seconds), "500ms", "2s" or "1m30s", 
 _MAXIMUM: Final = 1 << 63
 _NO_LIMIT: Final = frozenset({"none", "unlimited"})
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-_SIZE: Final = re.compile(r"([0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?) ?([kmgt]?)(i?)(b?)", re.ASCII | re.IGNORECASE)
+SIZE: Final = re.compile(r"([0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?) ?([kKmMgGtT]?)([iI]?)([bB]?)", re.ASCII)
 _PIECE: Final = r"([0-9]+(?:\.[0-9]+)?)"
-_DURATION: Final = re.compile(
+DURATION: Final = re.compile(
     rf"(?:{_PIECE} ?d)? ?(?:{_PIECE} ?h)? ?(?:{_PIECE} ?(?:m|min))?"
     rf" ?(?:{_PIECE} ?s)? ?(?:{_PIECE} ?ms)?",
     re.ASCII,
 )
 _SECONDS: Final = (86_400.0, 3_600.0, 60.0, 1.0, 0.001)
-_NUMBER: Final = re.compile(r"[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
+NUMBER: Final = re.compile(r"[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
 
 
 def to_size(value: int | str | None) -> int | None:
@@ -41,7 +41,7 @@ def to_size(value: int | str | None) -> int | None:
         text = value.strip()
         if text.lower() in _NO_LIMIT:
             return None
-        match = _SIZE.fullmatch(text)
+        match = SIZE.fullmatch(text)
         if match is not None and (match[2] or not match[3]):
             base = 1000 if match[4] and match[2] and not match[3] else 1024
             number = match[1].replace("_", "")
@@ -78,9 +78,9 @@ def _seconds(value: object) -> float | None:
     text = value.strip()
     if text.lower() in _NO_LIMIT:
         return None
-    if _NUMBER.fullmatch(text):
+    if NUMBER.fullmatch(text):
         return float(text)
-    match = _DURATION.fullmatch(text) if text else None
+    match = DURATION.fullmatch(text) if text else None
     if match is None:
         return math.nan
     pieces = zip(match.groups(), _SECONDS, strict=True)

@@ -25,8 +25,16 @@ class OurDocstrings(griffe.Extension):
             if found.is_class:
                 _give_arguments(found)
             if found.docstring is not None:
-                text = DUNDER.sub(r"`\g<0>`", found.docstring.value)  # no emphasis
+                text = DUNDER.sub(r"`\g<0>`", _docstring(found))  # no emphasis
                 found.docstring.value = listed(text, _names(found)) + _values(found)
+
+
+def _docstring(found: griffe.Object) -> str:
+    """As it is written; that of a class of a policy ends with the list of its fields, which their declarations make."""
+    if any(str(each.value).startswith("model(") for each in getattr(found, "decorators", ())):
+        value = getattr(import_module(found.module.path), found.name)
+        return inspect.cleandoc(value.__doc__)
+    return found.docstring.value if found.docstring else ""
 
 
 def listed(text: str, names: set[str]) -> str:

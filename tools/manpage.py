@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Writes share/man/man1/proxybox.1 from the commands themselves: what click knows of them, which `--help` and the
-shells' completions are made of, too. `make man` calls this; a test fails where the page says anything else.
+"""Writes share/man/man1/proxybox.1, and the tables of options in docs/cli.md, from the commands themselves: what click
+knows of them, which `--help` and the shells' completions are made of, too. `make man` calls this; tests fail where they
+say anything else.
 
 The page is man(7), for man-db and mandoc alike.
 """
@@ -14,12 +15,25 @@ from pathlib import Path
 import click
 from jinja2 import Environment, StrictUndefined
 
+from proxybox.cli import arguments
 from proxybox.cli.app import main_group
+from tools.tables import filled, table
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "share/man/man1/proxybox.1"
+DOCUMENT = ROOT / "docs/cli.md"
+#: The tables in that document. `trace`, `learn` and `repl` have the options of `run` that describe the box, too.
+TABLES = {
+    "run": arguments.RUN,
+    **{
+        name: tuple(each for each in table if each not in arguments.BOX)
+        for name, table in (("trace", arguments.TRACE), ("learn", arguments.LEARN), ("repl", arguments.REPL))
+    },
+}
 #: A paragraph that begins so stays as it stands (click's own mark).
 AS_IT_STANDS = "\b\n"
+#: What of a help text is written so on a command line, and not in backquotes yet.
+_WRITTEN = re.compile(r"(?<![\w`-])--[a-z][a-z-]*|(?<!\w)[@$%]\w+|(?<![\w`])/\w+\b|\w+\.\w+=\w+")
 _SPECIAL = {"\\": r"\e", "-": r"\-", "'": r"\(aq", '"': r"\(dq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}
 _TEMPLATE = r"""
 .\" Made by tools/manpage.py from the commands: make man
@@ -108,7 +122,27 @@ def page() -> str:
     return re.sub(r"\n{2,}", "\n", made)
 
 
+def document(text: str) -> str:
+    """docs/cli.md with its tables made anew."""
+    tables = {name: table(("option", "meaning"), map(_row, found)) for name, found in TABLES.items()}
+    return filled(text, "tools/manpage.py", tables)
+
+
+def _row(option: arguments.Option) -> tuple[str, str]:
+    *others, last = sorted(option.flags, key=len)
+    flags = [*others, f"{last} {option.metavar}" if option.metavar else last]
+    more = (
+        f"sets [`{option.sets}`](policies.md#{option.sets.partition('.')[0]})" if option.sets else "",
+        "may be repeated" if option.many else "",
+        f"[more]({option.see})" if option.see else "",
+    )
+    notes = "; ".join(filter(None, more))
+    meaning = _WRITTEN.sub(r"`\g<0>`", option.help.removesuffix(".")) + (f" ({notes})" if notes else "")
+    return ", ".join(f"`{flag}`" for flag in flags).replace("|", r"\|"), meaning.replace("|", r"\|")
+
+
 if __name__ == "__main__":
     PAGE.parent.mkdir(parents=True, exist_ok=True)
     PAGE.write_text(page())
-    print(PAGE.relative_to(ROOT))
+    DOCUMENT.write_text(document(DOCUMENT.read_text()))
+    print(PAGE.relative_to(ROOT), DOCUMENT.relative_to(ROOT), sep="\n")

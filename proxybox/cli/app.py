@@ -279,20 +279,22 @@ def batch_command() -> click.Command:
 
 def click_option(option: Option) -> click.Option:
     """Makes click's form of one option."""
-    completers = {
-        "policy": complete_policy, "from": complete_policy, "guest": complete_file, "guest_library": complete_file,
-        "packages": complete_file, "output": complete_file, "folder": complete_file, "record": complete_file,
-        "sign": complete_file, "family": complete_family, "set": complete_setting, "merge": complete_file,
-        "allow": complete_file, "input": complete_file, "writes": complete_writes,
-    }  # fmt: skip
     return click.Option(
         [*option.flags, option.name],
         metavar=option.metavar,
         is_flag=True if option.metavar is None else None,  # False would make the option's value optional
         multiple=option.many,
-        help=option.help,
-        shell_complete=completers.get(option.name),
+        help=f"{option.help.removesuffix('.')} ({option.sets})." if option.sets else option.help,
+        shell_complete=completers().get(option.metavar or ""),
     )
+
+
+def completers() -> dict[str, Callable[[click.Context, click.Parameter, str], list[CompletionItem]]]:
+    """What completes the value of an option, by its metavar. Other values are texts of the user's own."""
+    return {
+        "NAME|FILE": complete_policy, "KEY=VALUE": complete_setting, "FAMILY": complete_family, "MODE": complete_writes,
+        **dict.fromkeys(("FILE", "DIR", "PATH", "GUEST", "KEY"), complete_file),
+    }  # fmt: skip
 
 
 def complete_policy(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
@@ -317,13 +319,13 @@ def complete_family(_: click.Context, __: click.Parameter, text: str) -> list[Co
 
 def complete_setting(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
     """The keys of a policy that begin with `text`; after "=", the words that the key takes."""
-    from proxybox.policies.overrides import setting_keys
+    from proxybox.policies.keys import keys
 
-    key, equals, value = text.partition("=")
-    keys = setting_keys()
-    if equals:
-        return [CompletionItem(f"{key}={word}") for word in keys.get(key, ()) if word.startswith(value)]
-    return [CompletionItem(f"{name}=") for name in keys if name.startswith(key)]
+    name, equals, value = text.partition("=")
+    if not equals:
+        return [CompletionItem(f"{each}=") for each in keys() if each.startswith(name)]
+    words = keys()[name].choices if name in keys() else ()
+    return [CompletionItem(f"{name}={word}") for word in words if word.startswith(value)]
 
 
 def _run(parsed: Parsed) -> int:
@@ -370,6 +372,7 @@ def policy_group() -> None:
       proxybox policy check data.toml --guest cpython --packages ~/project/.venv
       proxybox policy explain mine.toml
       proxybox policy minimise mine.toml run.pbx > smaller.toml
+      proxybox policy schema > policy.schema.json
     """
 
 
@@ -433,6 +436,14 @@ def policy_explain(policy: str, settings: tuple[str, ...], as_json: bool) -> int
     from proxybox.cli import policy as work
 
     return work.explain(policy, settings, as_json=as_json)
+
+
+@policy_group.command("schema")
+def policy_schema() -> int:
+    """The JSON Schema of policy files, for editors."""
+    from proxybox.cli import policy
+
+    return policy.print_schema()
 
 
 # --- the rest -----------------------------------------------------------------------------------

@@ -10,12 +10,18 @@ from typing import Final, NamedTuple
 
 
 class Option(NamedTuple):
-    """One option: its spellings, its kind of value (None for a flag), and its help text."""
+    """One option: all that `--help`, completion, the manual page and docs/cli.md say of it.
+
+    flags: its spellings. metavar: its kind of value, which completion goes by; None for a flag. many: whether it may be
+    repeated. sets: the key of a policy that it is another name for, and nothing else. see: a page with more, in docs/.
+    """
 
     flags: tuple[str, ...]
     metavar: str | None
     help: str
     many: bool = False
+    sets: str = ""
+    see: str = ""
 
     @property
     def name(self) -> str:
@@ -52,7 +58,7 @@ PROGRAM: Final = (
 )
 
 BOX: Final = (
-    Option(("--policy", "-p"), "NAME|FILE", "A preset (proxybox policy list) or a TOML file."),
+    Option(("--policy", "-p"), "NAME|FILE", "A preset (proxybox policy list) or a TOML file.", see="policies.md"),
     Option(("--set", "-s"), "KEY=VALUE", "Change one key of the policy: limits.threads=4.", True),
     Option(
         ("--mount",),
@@ -60,41 +66,62 @@ BOX: Final = (
         "Show a host file or folder at DST; MODE is ro (the default), rw, overlay or memory.",
         True,
     ),
-    Option(("--timeout",), "DURATION", "End the program after this time: 2.5, 500ms, 1m."),
-    Option(("--memory",), "SIZE", "The most memory it may use: 256M."),
-    Option(("--env",), "NAME=VALUE", "Set an environment variable in the box.", True),
+    Option(("--timeout",), "DURATION", "End the program after this time: 2.5, 500ms, 1m.", sets="limits.wall_time"),
+    Option(("--memory",), "SIZE", "The most memory it may use: 256M.", sets="limits.memory"),
+    Option(("--env",), "NAME=VALUE", "Set an environment variable in the box; nothing is inherited.", True),
     Option(("--rw",), None, "Let the program change its own folder (mounted at /box)."),
-    Option(("--guest",), "GUEST", "The interpreter: pypy, cpython, 3.13, a path (default: $PROXYBOX_GUEST, or pypy)."),
+    Option(
+        ("--guest",),
+        "GUEST",
+        "The interpreter: pypy, cpython, 3.13, a path (default: $PROXYBOX_GUEST, or pypy).",
+        see="guests.md#naming-a-guest",
+    ),
     Option(
         ("--packages",),
         "PATH",
         "Packages to import: a virtual environment, a folder, a requirements file, or a script with PEP 723 metadata.",
         True,
+        see="packages.md",
     ),
-    Option(("--guest-library",), "DIR", "Where lib-python and lib_pypy of a PyPy translated with --sandbox are."),
+    Option(
+        ("--guest-library",),
+        "DIR",
+        "Where lib-python and lib_pypy of a PyPy translated with --sandbox are.",
+        see="guests.md",
+    ),
 )
 
 RUN: Final = (
     *BOX,
-    Option(("--review",), None, "Show the changes of its own folder at the end, and write those that you accept."),
-    Option(("--record",), "FILE", "Write a record of the run, for `proxybox replay FILE`."),
+    Option(
+        ("--review",),
+        None,
+        "Show the changes of its own folder at the end, and write those that you accept.",
+        see="review.md",
+    ),
+    Option(("--record",), "FILE", "Write a record of the run, for `proxybox replay FILE`.", see="records.md"),
     Option(
         ("--redact",),
         "NAME",
         "Leave out of the record: contents of a mount, a variable of --env, @host for mounts' paths.",
         True,
     ),
-    Option(("--check",), None, "Replay the record at once, and say on stderr whether it does the same."),
-    Option(("--sign",), "KEY", "Sign the record with this private key (ssh-keygen -t ed25519)."),
-    Option(("--record-limit",), "SIZE", "The most bytes that the record may have (1G)."),
+    Option(("--check",), None, "Replay the record at once, and say on stderr whether it does the same; 125 if not."),
+    Option(
+        ("--sign",),
+        "KEY",
+        "Sign the record with this private key (ssh-keygen -t ed25519).",
+        see="records.md#signatures",
+    ),
+    Option(("--record-limit",), "SIZE", "The most bytes that the record may have (1G); the program is ended there."),
     Option(("--json",), None, "Print the result as JSON in place of the program's output."),
-    Option(("--verbose", "-v"), None, "Say on stderr how it ended, and what was refused."),
+    Option(("--verbose", "-v"), None, "Say on stderr how it ended, what was refused, and which files it changed."),
 )
 
 TRACE: Final = (
     *BOX,
     Option(("--family", "-f"), "FAMILY", "Only calls of this family: paths, clock, memory...", True),
-    Option(("--denied", "-d"), None, "Only calls that were refused."),
+    Option(("--denied", "-d"), None, "Only calls that were refused, or that nothing answers."),
     Option(("--summary",), None, "A table of calls, errors and time in place of the calls."),
     Option(("--output", "-o"), "FILE", "Write the trace to FILE, not to stderr."),
     Option(("--json",), None, "One JSON object a line in place of strace's form."),
@@ -103,14 +130,25 @@ TRACE: Final = (
 
 #: As for `run`, with the policy to begin with in place of the one to run under.
 LEARN: Final = (
-    Option(("--from",), "NAME|FILE", "The policy to begin with: a preset (strict) or a TOML file."),
+    Option(("--from",), "NAME|FILE", "The policy to begin with: a preset (strict) or a TOML file.", see="policies.md"),
     *BOX[1:],
     Option(("--output", "-o"), "FILE", "Write the policy to FILE, not to stdout."),
-    Option(("--accept-all",), None, "Ask nothing; let in all but secrets and what changes the host."),
+    Option(
+        ("--accept-all",),
+        None,
+        "Ask nothing; let in all but secrets and what changes the host.",
+        see="learn.md#secrets",
+    ),
     Option(("--allow",), "PATH", "Let this file or folder in without a question, even if it looks secret.", True),
-    Option(("--writes",), "MODE", "Where it may write: memory (nothing of the host), overlay or rw."),
+    Option(
+        ("--writes",),
+        "MODE",
+        "Where it may write: memory (the default; nothing of the host), overlay (changes are kept apart) or rw.",
+    ),
     Option(("--also",), "ARGS", "Run it with these arguments, too, split as a shell does.", True),
-    Option(("--input",), "FILE", "What each run reads as standard input; - for that of this command."),
+    Option(
+        ("--input",), "FILE", "What each run reads as standard input; - for that of this command, with --accept-all."
+    ),
     Option(("--exit-status",), "N", "The program passes with this exit status, too.", True),
     Option(("--merge",), "FILE", "Begin with what this policy lets in, too.", True),
     Option(("--generalise",), None, "Propose folders for files that lie together, and patterns for temporary names."),

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import attrs
 
-from proxybox.cli.arguments import Parsed
+from proxybox.cli.arguments import BOX, Option, Parsed
 from proxybox.cli.failures import CommandError, UsageError
 from proxybox.policies import (
     PRESETS,
@@ -35,14 +35,10 @@ def choose_policy(parsed: Parsed) -> Policy:
         if parsed.flag("review") and parsed.flag(other):
             raise UsageError(f"--review and --{other} exclude each other")
     policy = named_policy(parsed.text("policy") or "default", parsed.texts("set"))
-    limits = policy.limits
-    if (timeout := parsed.text("timeout")) is not None:
-        limits = option("--timeout", lambda: attrs.evolve(limits, wall_time=timeout))
-    if (memory := parsed.text("memory")) is not None:
-        limits = option("--memory", lambda: attrs.evolve(limits, memory=memory))
+    for each in BOX:
+        if each.sets and (text := parsed.text(each.name)) is not None:
+            policy = _with(policy, each, text)
     changes: dict[str, object] = {}
-    if limits is not policy.limits:
-        changes["limits"] = limits
     if variables := parsed.texts("env"):
         added = dict(pair("--env", text) for text in variables)
         environment, merged = policy.environment, {**policy.environment.variables, **added}
@@ -50,6 +46,14 @@ def choose_policy(parsed: Parsed) -> Policy:
     if (mounts := parsed.texts("mount")) or parsed.flag("rw") or parsed.flag("review"):
         changes["filesystem"] = option("--mount", lambda: with_mounts(policy, parsed, mounts))
     return evolve(policy, **changes) if changes else policy
+
+
+def _with(policy: Policy, given: Option, text: str) -> Policy:
+    """Returns a policy with the key that an option is another name for."""
+    section, _, name = given.sets.partition(".")
+    value = int(text) if given.metavar == "N" and text.isascii() and text.isdecimal() else text
+    changes = {section: {name: value} if name else value}
+    return option(given.flags[0], lambda: evolve(policy, **changes))
 
 
 def with_mounts(policy: Policy, parsed: Parsed, mounts: Sequence[str]) -> Filesystem:

@@ -145,3 +145,11 @@ def explain(name: str, settings: Sequence[str], *, as_json: bool) -> int:
     else:
         print(harmless_lines(explain_text(policy).rstrip("\n")))
     return 0
+
+
+def print_schema() -> int:
+    """Prints the JSON Schema of policy files."""
+    from proxybox.policies.schema import schema
+
+    print(json.dumps(schema(), indent=2))
+    return 0

@@ -4,30 +4,19 @@ Rule: no limit is ever proposed to be removed, and none beyond the last step of 
 """
 
 from collections.abc import Container, Iterator
-from typing import Any, Final
+from typing import Final
 
 from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.oscalls.rows import names_of
 from proxybox.controller.status import Status
 from proxybox.learning.observing import Observed
-from proxybox.learning.proposals import Proposal, told_value
+from proxybox.learning.proposals import Proposal
 from proxybox.policies import Policy
+from proxybox.policies.keys import keys
 from proxybox.result import Result
 
-_K, _M, _G = 1 << 10, 1 << 20, 1 << 30
-#: What is proposed, one step at a time.
-LADDERS: Final[dict[str, tuple[int, ...]]] = {
-    "limits.wall_time": (5, 10, 20, 60, 120),
-    "limits.cpu_time": (2, 5, 10, 20, 60, 120),
-    "limits.memory": (256 * _M, 512 * _M, 1 * _G, 2 * _G, 4 * _G),
-    "limits.disk": (8 * _M, 16 * _M, 64 * _M, 256 * _M, 1 * _G, 4 * _G),
-    "limits.files": (500, 2_000, 10_000, 50_000, 200_000),
-    "limits.open_files": (64, 256, 1_024, 4_096, 16_384),
-    "limits.threads": (2, 4, 8, 16, 32, 64, 128, 256),
-    "limits.calls": (200_000, 1_000_000, 5_000_000, 20_000_000, 100_000_000),
-    "output.limit": (64 * _K, 256 * _K, 1 * _M, 4 * _M, 16 * _M, 64 * _M),
-    "output.lines": (2_000, 10_000, 50_000, 200_000, 1_000_000),
-}
+#: What is proposed for each limit, one step at a time: it is declared with the limit.
+LADDERS: Final = {name: key.facts.steps for name, key in keys().items() if key.facts.steps}
 #: Calls that have no room for another file, where others have none for more bytes.
 _ADDS_A_FILE: Final = names_of(CallEffect.OPENS | CallEffect.MAKES | CallEffect.LINKS)
 #: Readings of a clock after which a program that used up its time may have waited for time to pass.
@@ -38,12 +27,6 @@ _LETS_IN: Final = {
     "limits.disk": "this much of the controller's memory, for what it writes",
     "time.kind": "the host's time, and how long things take",
 }
-
-
-def value_of(policy: Policy, key: str) -> Any:
-    """Returns the value of a key such as "limits.memory"."""
-    section, _, field = key.partition(".")
-    return getattr(getattr(policy, section), field)
 
 
 def next_step(key: str, value: float | None) -> int | None:
@@ -96,9 +79,11 @@ def reached(policy: Policy, result: Result, observed: Observed, answered: Contai
 
 
 def _step(policy: Policy, key: str, why: str, calls: dict[str, int] | None = None) -> Iterator[Proposal]:
-    now = value_of(policy, key)
+    now = keys()[key].of(policy)
     further = next_step(key, now)
     if further is None:
         return
     lets_in = (_LETS_IN[key],) if key in _LETS_IN else ()
-    yield Proposal(key=key, value=further, why=f"{why} (at {told_value(key, now)})", calls=calls or {}, lets_in=lets_in)
+    yield Proposal(
+        key=key, value=further, why=f"{why} (at {keys()[key].told(now)})", calls=calls or {}, lets_in=lets_in
+    )

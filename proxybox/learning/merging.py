@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import attrs
 
-from proxybox.learning.limits import LADDERS, value_of
 from proxybox.learning.proposals import covers, with_mount
 from proxybox.madeup import MADE_UP
 from proxybox.policies import Mount, Policy, evolve
 from proxybox.policies.checks import MOST_PATTERNS, NAME_MAX
+from proxybox.policies.keys import OF_ONE_RUN, of_one_run
 
 _RANK: Final = ("ro", "memory", "overlay", "rw")
 #: Siblings from which on a folder is proposed in place of its files.
@@ -28,10 +28,10 @@ def merged(first: Policy, second: Policy) -> Policy:
     for mount in second.filesystem.mounts:
         policy = _with(policy, mount)
     changes: dict[str, dict[str, Any]] = {}
-    for key in LADDERS:
-        section, _, field = key.partition(".")
-        values = value_of(first, key), value_of(second, key)
-        changes.setdefault(section, {})[field] = None if None in values else max(values)
+    for section in OF_ONE_RUN:
+        for name, key in of_one_run(section).items():
+            mine, other = key.of(first), key.of(second)
+            changes.setdefault(section, {})[name] = other if key.looser(mine, other) else mine
     changes["filesystem"] = {
         "box": max(first.filesystem.box, second.filesystem.box, key=_RANK.index),
         "hide_dotfiles": first.filesystem.hide_dotfiles and second.filesystem.hide_dotfiles,
@@ -40,8 +40,6 @@ def merged(first: Policy, second: Policy) -> Policy:
     changes["environment"] = {"variables": {**second.environment.variables, **first.environment.variables}}
     if second.time.kind == "real":
         changes["time"] = {"kind": "real"}
-    if first.output.on_excess == "end" and second.output.on_excess == "truncate":
-        changes["output"]["on_excess"] = "truncate"
     return evolve(policy, **changes)
 
 

@@ -8,11 +8,9 @@ import attrs
 
 from proxybox.learning.hostfiles import matches
 from proxybox.policies import Mount, Policy, evolve
-from proxybox.policies.sizes import format_size, spoken_duration
+from proxybox.policies.keys import keys
 from proxybox.terminal.harmless import on_one_line
 
-_SIZES: Final = frozenset({"limits.memory", "limits.disk", "output.limit"})
-_DURATIONS: Final = frozenset({"limits.wall_time", "limits.cpu_time"})
 #: Characters of one name or path in a line for people.
 MOST_SHOWN: Final = 160
 
@@ -56,7 +54,7 @@ class Proposal:
     def told(self) -> str:
         """Returns in words, on one line, what it changes."""
         if self.mount is None:
-            return f"{self.key} = {told_value(self.key, self.value)}"
+            return f"{self.key} = {keys()[self.key].told(self.value)}"
         target, mode = on_one_line(self.mount.target), self.mount.mode
         if not self.source:
             return f"an empty folder at {target} (what is written there is kept apart and reported)"
@@ -81,17 +79,6 @@ class Proposal:
             return with_mount(policy, self.mount)
         section, _, field = self.key.partition(".")
         return evolve(policy, **{section: {field: self.value}})
-
-
-def told_value(key: str, value: Any) -> str:
-    """Returns the value of a key for people."""
-    if value is None:
-        return "none"
-    if key in _SIZES:
-        return str(format_size(value))
-    if key in _DURATIONS:
-        return spoken_duration(value)
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value).lower()
 
 
 def shown(text: str) -> str:

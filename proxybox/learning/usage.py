@@ -12,9 +12,10 @@ import attrs
 from proxybox.controller.audit import OSCall
 from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.oscalls.rows import names_of
-from proxybox.learning.limits import LADDERS, value_of
+from proxybox.learning.limits import LADDERS
 from proxybox.learning.observing import REFUSED, WRITES, wanted
 from proxybox.policies import Policy
+from proxybox.policies.keys import keys
 from proxybox.result import Result
 
 _STARTS: Final = names_of(CallEffect.STARTS)
@@ -109,6 +110,6 @@ def _limits(policy: Policy, results: list[Result]) -> Iterator[Unused]:
     }
     for key, used in most.items():
         enough = next((step for step in LADDERS[key] if step >= used * MARGIN), None)
-        limit = value_of(policy, key)
+        limit = keys()[key].of(policy)
         if enough is not None and (limit is None or enough < limit):
             yield Unused(key, f"{used:,.6g} were used at the most", enough)

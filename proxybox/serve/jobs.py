@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from proxybox.policies.overrides import within
 from proxybox.serve.authority import Authority
 from proxybox.serve.callers import ITSELF, Caller
 from proxybox.serve.config import Config
@@ -92,12 +93,9 @@ class Jobs:
             raise Refusal("invalid", errors=[_fault("record", why)])
         return limit
 
-    def within(self, policy: str, wanted: Mapping[str, float]) -> dict[str, float]:
-        """Returns limits by the keys of `Limits`: those that are wanted, or the policy's where these are tighter."""
-        limits = self.config.policies[policy].limits
-        return {
-            key: value if (most := getattr(limits, key)) is None else min(value, most) for key, value in wanted.items()
-        }
+    def within(self, policy: str, wanted: Mapping[str, float]) -> dict[str, dict[str, float]]:
+        """Returns `limits` and `output` of a run: what is wanted, by keys such as "limits.memory", within a policy."""
+        return within(self.config.policies[policy], wanted)
 
     # --- doing it -----------------------------------------------------------------------------------------------------
 

@@ -2,11 +2,13 @@
 
 import base64
 import binascii
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 
 from proxybox.commands import Echo
+from proxybox.policies.declaring import Measure
+from proxybox.policies.keys import of_one_run
 
 #: A path below /box, or a name.
 Path = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -40,24 +42,24 @@ class Bytes(Strict):
 Content = str | Bytes
 
 
-class Limits(Strict):
-    """Limits of one run or session, none looser than the policy's. Sizes are bytes or such as "64M"."""
-
-    wall_time: Duration | None = None
-    cpu_time: Duration | None = None
-    memory: Size | None = None
-    disk: Size | None = None
-    files: int | None = None
-    open_files: int | None = None
-    threads: int | None = None
-    calls: int | None = None
+def _of_one_run(section: str, doc: str) -> Any:
+    """Makes the model of the keys of a section that one run may tighten, from their declarations."""
+    kinds: dict[Measure, Any] = {Measure.SIZE: Size, Measure.DURATION: Duration, Measure.COUNT: int}
+    fields: dict[str, Any] = {}
+    for name, key in of_one_run(section).items():
+        kind = Literal[key.choices] if key.choices else kinds[key.facts.measure]
+        fields[name] = (Annotated[kind | None, Field(description=key.described)], None)
+    return create_model(section.title(), __base__=Strict, __doc__=doc, **fields)
 
 
-class Output(Strict):
-    """Limits of what is printed to each stream, none looser than the policy's."""
-
-    limit: Size | None = None
-    lines: int | None = None
+if TYPE_CHECKING:
+    Limits: TypeAlias = Strict
+    Output: TypeAlias = Strict
+else:
+    Limits = _of_one_run(
+        "limits", 'Limits of one run or session, none looser than the policy\'s. Sizes are bytes or such as "64M".'
+    )
+    Output = _of_one_run("output", "Limits of what is printed to each stream, none looser than the policy's.")
 
 
 def _not_here(wanted: bool) -> bool:

@@ -81,7 +81,13 @@ def trials(secret_file: str, port: int) -> tuple[Trial, ...]:
         ),
         Trial("no network is reached", _NO_NETWORK.format(port=port)),
         Trial("no program is started", _NO_EXEC),
-        Trial("an endless loop ends", "while True: pass", ("time_limit",), "", {"cpu_time": 0.2, "wall_time": 2}),
+        Trial(
+            "an endless loop ends",
+            "while True: pass",
+            ("time_limit",),
+            "",
+            {"limits.cpu_time": 0.2, "limits.wall_time": 2},
+        ),
         Trial(
             "the memory is bounded",
             "kept = []\nwhile True: kept.append(bytearray(1 << 24))",
@@ -111,7 +117,7 @@ async def _try(jobs: Jobs, policy: str, language: str, trial: Trial) -> None:
     where = f"{trial.name} (policy {policy}, language {language})"
     job = {
         "op": "run", "policy": policy, "language": language, "code": trial.code,
-        "limits": jobs.within(policy, trial.limits),
+        **jobs.within(policy, trial.limits),
     }  # fmt: skip
     try:
         result = await jobs.ask_itself(job)

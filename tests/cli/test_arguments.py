@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxybox.cli import app
-from proxybox.cli.arguments import BOX, PROGRAM, RUN, TRACE, Parsed, parse
+from proxybox.cli.arguments import BATCH, BOX, LEARN, PROGRAM, REPL, RUN, TRACE, Option, Parsed, parse
+from proxybox.cli.choosing import choose_policy
+from proxybox.policies.declaring import Measure
+from proxybox.policies.keys import keys
+
+ALL = {option.flags: option for option in (*RUN, *TRACE, *LEARN, *REPL, *BATCH, *PROGRAM)}.values()
+#: Values that nothing can complete: texts of the user's own.
+OWN_TEXTS = {"CODE", "MODULE", "SRC:DST[:MODE]", "DURATION", "SIZE", "NAME=VALUE", "NAME", "ARGS", "N", "ADDRESS"}
 
 
 @pytest.mark.parametrize(
@@ -41,6 +48,28 @@ def test_repeated_options_are_kept_in_order() -> None:
     assert parsed.text("timeout") == "2"
     assert parsed.text("memory") is None
     assert not parsed.flag("json")
+
+
+@pytest.mark.parametrize("option", ALL, ids=lambda option: option.flags[0])
+def test_what_is_declared_of_an_option(option: Option) -> None:
+    assert option.help.endswith((".", "...")), "a sentence"
+    assert option.metavar is None or option.metavar in app.completers().keys() | OWN_TEXTS, (
+        f"say in app.completers() what completes {option.metavar}, or add it to OWN_TEXTS here"
+    )
+    made = app.click_option(option)
+    assert made.help is not None
+    assert option.sets in made.help
+
+
+@pytest.mark.parametrize("option", [each for each in ALL if each.sets], ids=lambda option: option.flags[0])
+def test_an_option_that_is_another_name_for_a_key(option: Option) -> None:
+    assert option.sets in keys(), f"there is no such key of a policy: {option.sets}"
+    key = keys()[option.sets]
+    assert option.metavar == {Measure.SIZE: "SIZE", Measure.DURATION: "DURATION", Measure.COUNT: "N"}[key.facts.measure]
+    given, value = {"SIZE": ("77M", 77 << 20), "DURATION": ("77s", 77), "N": ("77", 77)}[option.metavar]
+    parsed = parse([option.flags[0], given, "x.py"], RUN)
+    assert parsed is not None
+    assert key.of(choose_policy(parsed)) == value
 
 
 @pytest.mark.parametrize("table", [RUN, TRACE])

@@ -112,6 +112,12 @@ def test_sessions_and_preloads_are_shown_checked_and_explained(proxybox: Proxybo
     assert "session.branch: there is no such key; did you mean branches?" in outcome.out
 
 
+def test_the_schema_of_policies(proxybox: Proxybox) -> None:
+    told = json.loads(proxybox("policy", "schema").out)
+    assert told["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert told["properties"]["limits"]["properties"]["input_wait"]["enum"] == ["auto", "free", "counted"]
+
+
 def test_check_tells_every_fault(proxybox: Proxybox, tmp_path: Path) -> None:
     bad, good = tmp_path / "bad.toml", tmp_path / "good.toml"
     bad.write_text("colour = 1\n[limits]\nwall_time = -1\nmemori = 5\n")

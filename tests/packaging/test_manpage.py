@@ -2,7 +2,6 @@
 
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -14,8 +13,8 @@ import click
 import pexpect
 import pytest
 
-from proxybox.cli import arguments
 from proxybox.cli.app import main_group
+from tools import manpage
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "share/man/man1/proxybox.1"
@@ -42,8 +41,12 @@ def flags_of(command: click.Command) -> set[str]:
 
 
 def test_the_page_is_what_the_commands_say() -> None:
-    made = runpy.run_path(str(ROOT / "tools/manpage.py"))["page"]()
-    assert PAGE.read_text() == made, "it is stale: make man"
+    assert PAGE.read_text() == manpage.page(), "it is stale: make man"
+
+
+def test_the_tables_of_the_document_are_what_the_commands_say() -> None:
+    text = manpage.DOCUMENT.read_text()
+    assert text == manpage.document(text), "its tables are stale: make man"
 
 
 def plain(roff: str) -> str:
@@ -65,25 +68,6 @@ def test_each_command_has_its_options_and_no_others(path: str) -> None:
     told = re.findall(r"^\.TP\n(.+)\n(.+)$", text, re.MULTILINE)
     assert {flag for flags, _ in told for flag in re.findall(r"(?<!\S)--?[\w-]+", flags)} == flags_of(COMMANDS[path])
     assert all(what.strip() for _, what in told)
-
-
-@pytest.mark.parametrize(
-    ("path", "table", "program"),
-    [
-        ("proxybox run", arguments.RUN, arguments.PROGRAM),
-        ("proxybox trace", arguments.TRACE, arguments.PROGRAM),
-        ("proxybox repl", arguments.REPL, ()),
-    ],
-)
-def test_what_is_parsed_without_click_is_told_too(
-    path: str, table: tuple[arguments.Option, ...], program: tuple[arguments.Option, ...]
-) -> None:
-    text = sections()[path.upper()]
-    for option in (*table, *program):
-        assert option.help in text
-        assert all(re.search(rf"(?<!\S){re.escape(flag)}(?![\w-])", text) for flag in option.flags)
-        assert option.metavar is None or option.metavar in text
-    assert flags_of(COMMANDS[path]) - {"-h", "--help"} == {flag for each in (*table, *program) for flag in each.flags}
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")

@@ -3,7 +3,6 @@
 import json
 import tomllib
 
-import attrs
 import pytest
 
 from proxybox.policies import (
@@ -19,69 +18,52 @@ from proxybox.policies import (
     to_dict,
     to_toml,
 )
-from proxybox.policies.models import SECTIONS
+from proxybox.policies.declaring import Measure
+from proxybox.policies.keys import keys
 
-OTHER_VALUES = {
-    "filesystem.mounts": [
-        [Mount("/m", {"f": "x"}, mode="overlay", size="1M")],
-        [Mount("/g", print)],
-        [Mount("/n", "/srv", names=["*.csv"])],
-    ],
-    "filesystem.box": ["ro", "rw", "memory"],
-    "filesystem.hide_dotfiles": [False],
-    "time.kind": ["virtual"],
-    "time.sleep": ["skip"],
-    "output.limit": [None, "2M"],
-    "output.lines": [10],
-    "output.on_excess": ["end"],
-    "output.escapes": ["raw", "neutralise"],
-    "output.display": [["text/plain"], ["text/html"], ["image/png", "application/javascript"]],
-    "limits.wall_time": [None, 7],
-    "limits.cpu_time": [None, 7],
-    "limits.memory": [None, "99M"],
-    "limits.disk": [None, "99M"],
-    "limits.files": [None, 7],
-    "limits.open_files": [None, 9],
-    "limits.threads": [None, 0, 7],
-    "limits.calls": [None, 7],
-    "limits.input_wait": ["free", "counted"],
-    "limits.nursery": ["4M"],
-    "session.wall_time": [3600],
-    "session.cpu_time": [7],
-    "session.calls": [7],
-    "session.branches": [1, 7],
-    "session.value_size": ["2M"],
-    "session.grace": [0, 7],
-    "environment.variables": [{"A": "1"}],
-    "environment.user": ["ann"],
-    "environment.uid": [7],
-    "environment.gid": [7],
-    "environment.hostname": ["host"],
-    "environment.locale": ["de_DE.UTF-8"],
-    "environment.cpu_count": [2],
-    "environment.cwd": ["/"],
-    "environment.home": ["/h"],
-    "randomness": [1],
-    "on_denied": ["end"],
-    "require_layers": [["landlock"]],
-    "preload": [["json"]],
-    "warm_up": ["import json"],
-}
+MOUNTS = [
+    [Mount("/m", {"f": "x"}, mode="overlay", size="1M")],
+    [Mount("/g", print)],
+    [Mount("/n", "/srv", names=["*.csv"])],
+]
 ALONE = {"time.start", "time.rate", "network.access"}  # these have no other value on their own
 
 
-def test_the_table_above_has_every_key():
-    keys = {field.name for field in attrs.fields(Policy)} - SECTIONS.keys()
-    for section, cls in SECTIONS.items():
-        keys |= {f"{section}.{field.name}" for field in attrs.fields(cls)}
-    assert keys == OTHER_VALUES.keys() | ALONE
+def other_values(key):
+    """Values that are not the default, from what is declared of a key."""
+    if key.facts.measure is Measure.MOUNTS:
+        return MOUNTS
+    default = key.of(Policy())
+    values = [*key.choices, key.facts.example, *([None] if key.is_optional else []), not default]
+    if key.range is not None:
+        values += [
+            key.range.low,
+            3 * (key.range.low or 1),
+            default + 1 if isinstance(default, int | float) else default,
+        ]
+    return [value for value in values if value != default and is_one(key, value)]
 
 
-@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in OTHER_VALUES.items() for value in values])
-def test_every_key_is_told_of(key, value):
-    section, _, name = key.rpartition(".")
-    policy = Policy(**({section: {name: value}} if section else {name: value}))
-    assert explain_text(policy) != explain_text(Policy())
+def with_value(key, value):
+    return Policy(**({key.section: {key.field.name: value}} if key.section else {key.field.name: value}))
+
+
+def is_one(key, value):
+    try:
+        with_value(key, value)
+    except PolicyError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("key", keys().values(), ids=lambda key: key.name)
+def test_every_key_is_told_of(key):
+    values = other_values(key)
+    assert bool(values) is (key.name not in ALONE), "give it an example in its declaration"
+    for value in values:
+        assert explain_text(with_value(key, value)) != explain_text(Policy()), (
+            f"proxybox policy explain says nothing of {key.name} = {value!r}: declare(..., explain=...) has a sentence"
+        )
 
 
 @pytest.mark.parametrize("name", PRESETS)

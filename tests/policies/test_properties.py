@@ -5,6 +5,7 @@ import string
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from proxybox.policies import (
     LAYERS,
@@ -27,8 +28,10 @@ from proxybox.policies import (
 )
 from proxybox.policies.models import SECTIONS
 from proxybox.policies.moments import LATEST
+from proxybox.policies.schema import schema
 from tests import sweeps
 
+VALIDATOR = Draft202012Validator(schema())
 FEW = settings(max_examples=sweeps.few(150), deadline=None)
 
 # --- policies -------------------------------------------------------------------------------------
@@ -136,7 +139,9 @@ def test_a_policy_survives_being_written(policy):
     data = to_dict(policy)
     assert from_dict(data) == policy
     assert Policy(**data) == policy
-    assert from_dict(json.loads(json.dumps(data))) == policy
+    as_json = json.loads(json.dumps(data))
+    assert from_dict(as_json) == policy
+    assert not list(VALIDATOR.iter_errors(as_json)), "policies/schema.py refuses what proxybox takes"
     assert from_toml(to_toml(policy)) == policy
     assert explain_text(policy)
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from proxybox.policies import preset
+from proxybox.policies.keys import OF_ONE_RUN, of_one_run
 from tests.serve.conftest import Server
 
 
@@ -75,6 +77,20 @@ def test_limits_can_be_tightened_and_not_loosened(server: Server) -> None:
         ("body", "limits", "wall_time"), ("body", "limits", "memory"), ("body", "output", "limit"),
     }  # fmt: skip
     assert "at most" in problem["errors"][0]["msg"]
+
+
+def test_each_key_that_one_run_may_tighten_is_taken(server: Server) -> None:
+    """Each as it is in the policy, which is not looser."""
+    policy = server.http.get("/v1/openapi.json").json()["components"]["schemas"]
+    for section in OF_ONE_RUN:
+        wanted = {name: key.of(preset("default")) for name, key in of_one_run(section).items()}
+        assert policy[section.title()]["properties"].keys() == wanted.keys()
+        result = server.run("print(1)", **{section: {name: value for name, value in wanted.items() if value}})
+        assert (result["status"], result["stdout"]) == ("ok", "1\n")
+    ended = server.run("print('x' * 100)", output={"limit": 10, "on_excess": "end"})
+    assert ended["status"] == "output_limit"
+    assert server.post("/v1/run", {"code": "1", "limits": {"input_wait": "free"}}).status_code == 422
+    assert server.post("/v1/run", {"code": "1", "limits": {"nursery": "4M"}}).status_code == 422
 
 
 def test_policies_and_languages_go_by_their_names(server: Server) -> None:

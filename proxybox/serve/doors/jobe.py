@@ -19,6 +19,8 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
+from proxybox.policies.declaring import Measure
+from proxybox.policies.keys import keys
 from proxybox.serve import kept
 from proxybox.serve.asking import as_json, bearer, caller_by, in_words, run, service_of, shaped
 from proxybox.serve.callers import Caller
@@ -40,6 +42,14 @@ _OUTCOMES: Final[Mapping[str, int]] = {
 #: Outcomes that stand for themselves: a client takes anything in stderr for an error at run time.
 _WITHOUT_STDERR: Final = frozenset({11, 13, 17, _OUTPUT_LIMIT})
 _MB: Final = 1_000_000
+#: Jobe's parameters: the keys of a policy that each is, with the unit that it is told in.
+_LIMITS: Final[Mapping[str, Mapping[str, int]]] = {
+    "cputime": {"limits.cpu_time": 1, "limits.wall_time": 2},  # as Jobe does
+    "memorylimit": {"limits.memory": _MB},
+    "disklimit": {"limits.disk": _MB},
+    "streamsize": {"output.limit": _MB},
+    "numprocs": {"limits.threads": 1},
+}
 #: Statuses of refusals that Jobe has others for.
 _STATUSES: Final[Mapping[int, int]] = {401: 403, 422: 400}
 
@@ -245,29 +255,24 @@ def _words(parameters: Mapping[str, Any], key: str) -> list[str]:
 
 def _limits(service: Service, policy: str, parameters: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """What a client wants of limits, within the policy's. What is no number, or 0 or less, is the policy's limit."""
-    wanted = dict(_numbers(parameters))
-    limits: dict[str, float] = {}
-    if cputime := wanted.get("cputime"):
-        limits |= {"cpu_time": cputime, "wall_time": 2 * cputime}  # as Jobe does
-    for key, name, unit in (("memorylimit", "memory", _MB), ("disklimit", "disk", _MB), ("numprocs", "threads", 1)):
-        if number := wanted.get(key):
-            limits[name] = max(int(number * unit), 16 << 20 if name == "memory" else 0)
-    most, size = service.config.policies[policy].output.limit, int(wanted.get("streamsize", 0) * _MB)
-    return {
-        "limits": service.jobs.within(policy, limits),
-        "output": {} if not size else {"limit": size if most is None else min(size, most)},
-    }
+    wanted: dict[str, float] = {}
+    for name, number in _numbers(parameters):
+        for key, unit in _LIMITS[name].items():
+            is_seconds = keys()[key].facts.measure is Measure.DURATION
+            if value := unit * number if is_seconds else int(unit * number):
+                wanted[key] = value
+    return service.jobs.within(policy, wanted)
 
 
 def _numbers(parameters: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for key in ("cputime", "memorylimit", "disklimit", "streamsize", "numprocs"):
-        value = parameters.get(key)
+    for name in _LIMITS:
+        value = parameters.get(name)
         try:
             number = float(value) if isinstance(value, int | float | str) else 0.0
         except (ValueError, OverflowError):
             continue
         if 0 < number < math.inf:
-            yield key, min(number, 1e6)
+            yield name, min(number, 1e6)
 
 
 def _result(result: Mapping[str, Any], *, is_coderunner: bool) -> dict[str, Any]:

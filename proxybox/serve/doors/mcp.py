@@ -119,7 +119,7 @@ class _ServiceBoxes:
         self._check_files(asked["files"])
         job = {
             **asked, "return_files": True,
-            "limits": service.jobs.within(service.jobs.policy(caller, None), {"disk": _MOST_WRITTEN}),
+            **service.jobs.within(service.jobs.policy(caller, None), {"limits.disk": _MOST_WRITTEN}),
         }  # fmt: skip
         asking.note(self._request, service, caller, job)
         identity = visit(self._request.scope).id

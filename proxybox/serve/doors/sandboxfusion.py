@@ -27,7 +27,6 @@ from proxybox.serve.problems import Refusal
 
 _MIB: Final = 1 << 20
 #: The least memory that a policy can allow (policies.Limits).
-_LEAST_MEMORY: Final = 16 * _MIB
 #: The most bytes of the files that one request fetches, and of what its cells show.
 _MOST_FETCHED: Final = 64 << 20
 _MOST_SHOWN: Final = 64 << 20
@@ -110,7 +109,7 @@ def _files(body: RunCode | RunJupyter, most: int) -> dict[str, dict[str, str]]:
 
 def _wanted(body: RunCode | RunJupyter) -> dict[str, float]:
     """The limits that are asked for besides times."""
-    return {"memory": max(_LEAST_MEMORY, body.memory_limit * _MIB)} if body.memory_limit > 0 else {}
+    return {"limits.memory": body.memory_limit * _MIB} if body.memory_limit > 0 else {}
 
 
 def _answer(status: str, message: str = "", files: Mapping[str, str] | None = None, **more: Any) -> Response:
@@ -143,10 +142,10 @@ async def run_code(request: Request, body: RunCode, who: Who) -> Response:
         entry = _free("program.py", files)
         programs = {entry: body.code}
     paths = {name: _box_path(name) for name in body.fetch_files}
-    limits = {"wall_time": body.run_timeout, **_wanted(body)} if body.run_timeout else _wanted(body)
+    limits = {"limits.wall_time": body.run_timeout, **_wanted(body)} if body.run_timeout else _wanted(body)
     data = await asking.run(request, who, {
         **asked, "files": {**files, **programs}, "entry": entry, "stdin": body.stdin,
-        "limits": service.jobs.within(asked["policy"], limits), "return_files": list(paths.values()),
+        **service.jobs.within(asked["policy"], limits), "return_files": list(paths.values()),
     })  # fmt: skip
     return await asyncio.to_thread(_of_run, body, paths, files, json.loads(data))
 
@@ -237,7 +236,7 @@ async def _notebook(request: Request, body: RunJupyter, who: Caller) -> Response
     most = service.config.policies[asked["policy"]].limits.wall_time or math.inf
     session = await service.sessions.open(who, {
         **asked, "files": _files(body, service.config.limits.files),
-        "limits": service.jobs.within(asked["policy"], _wanted(body)),
+        **service.jobs.within(asked["policy"], _wanted(body)),
     })  # fmt: skip
     driver: dict[str, Any] = {"status": "Finished", "return_code": 0, "stdout": "", "stderr": ""}
     cells: list[dict[str, Any]] = []

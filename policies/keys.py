@@ -1,0 +1,113 @@
+"""The keys of a policy, such as "limits.memory", with what is declared of each (declaring.py).
+
+Whoever needs a list of keys, or how the value of one is told, takes it from here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from proxybox.policies.checks import NumberRange, OneOfWords
+from proxybox.policies.declaring import FieldFacts, Measure, declared
+from proxybox.policies.models import SECTIONS, Policy
+from proxybox.policies.sizes import format_size, spoken_duration
+
+
+@attrs.frozen
+class PolicyKey:
+    """One key.
+
+    section: empty at the top level. field: the attribute of the section's class.
+    """
+
+    section: str
+    field: attrs.Attribute[Any]
+
+    @property
+    def name(self) -> str:
+        """The key as it stands in files: "limits.memory"."""
+        return f"{self.section}.{self.field.name}" if self.section else self.field.name
+
+    @property
+    def facts(self) -> FieldFacts:
+        """What is declared of it."""
+        return declared(self.field)
+
+    @property
+    def values(self) -> str:
+        """What it takes, in words."""
+        return self.facts.values or getattr(self.field.validator, "words", "")
+
+    @property
+    def described(self) -> str:
+        """What it means and takes, as plain text."""
+        return f"{self.facts.means}. Values: {self.values}.".replace("`", "")
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that it takes, where it takes nothing else."""
+        if self.facts.measure is Measure.FLAG:
+            return "true", "false"
+        return self.field.validator.choices if isinstance(self.field.validator, OneOfWords) else ()
+
+    @property
+    def range(self) -> NumberRange | None:
+        """The numbers that it takes; None where it takes none."""
+        return self.field.validator if isinstance(self.field.validator, NumberRange) else None
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether it takes "none": no limit."""
+        return "None" in str(self.field.type) and self.facts.measure not in (Measure.MOMENT, Measure.SOURCE)
+
+    def of(self, policy: Policy) -> Any:
+        """Returns its value in a policy."""
+        return getattr(getattr(policy, self.section) if self.section else policy, self.field.name)
+
+    def told(self, value: Any) -> str:
+        """Returns a value for people, who can write it so: "512M", "1 min 30 s", "1,000", "none"."""
+        if value is None:
+            return "none"
+        if self.facts.measure is Measure.SIZE:
+            return str(format_size(value))
+        if self.facts.measure is Measure.DURATION:
+            return spoken_duration(value)
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        return f"{value:,}" if isinstance(value, int) else str(value)
+
+    def looser(self, bound: Any, value: Any) -> str:
+        """Returns what is allowed, where `value` is looser than `bound`; otherwise an empty text.
+
+        For keys that one run may tighten.
+        """
+        order = self.facts.tightens
+        if isinstance(order, tuple):
+            allowed = order[order.index(bound) :]
+            return "" if value in allowed else ", ".join(allowed)
+        is_looser = bound is not None and (value is None or value > bound)
+        return f"at most {self.told(bound)}" if is_looser else ""
+
+
+@functools.cache
+def keys() -> Mapping[str, PolicyKey]:
+    """Returns all keys by their names: those of sections in the order of files, then those of the top level."""
+    found = [PolicyKey(section, field) for section, cls in SECTIONS.items() for field in attrs.fields(cls)]
+    found += [PolicyKey("", field) for field in attrs.fields(Policy) if field.name not in SECTIONS]
+    return {key.name: key for key in found}
+
+
+@functools.cache
+def of_one_run(section: str) -> Mapping[str, PolicyKey]:
+    """Returns the keys of a section that one run may have tighter than its policy, by their names in the section."""
+    return {
+        key.field.name: key for key in keys().values() if key.section == section and key.facts.tightens is not False
+    }
+
+
+#: The sections of these.
+OF_ONE_RUN = tuple(dict.fromkeys(key.section for key in keys().values() if key.facts.tightens))

@@ -1,0 +1,87 @@
+"""The JSON Schema of policies takes what proxybox takes, and refuses what a schema can refuse."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from proxybox.policies import PRESETS, PolicyError, from_dict, preset, to_dict
+from proxybox.policies.declaring import Measure
+from proxybox.policies.keys import keys
+from proxybox.policies.schema import schema
+
+SCHEMA = json.loads(json.dumps(schema()))
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+
+def takes(policy):
+    """Whether proxybox takes it; the schema has to agree."""
+    as_json = json.loads(json.dumps(policy, default=str))  # editors pass the times of TOML on as texts
+    by_schema = VALIDATOR.is_valid(as_json)
+    try:
+        from_dict(policy)
+        fault = ""
+    except PolicyError as error:
+        fault = str(error)
+    assert by_schema is not bool(fault), (
+        f"of {policy} proxybox says {fault!r}, and policies/schema.py {list(VALIDATOR.iter_errors(as_json))}"
+    )
+    return by_schema
+
+
+def with_value(key, value):
+    return {key.section: {key.field.name: value}} if key.section else {key.field.name: value}
+
+
+def test_it_is_a_schema():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets(name):
+    assert takes(to_dict(preset(name)))
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "policies/presets").iterdir()), ids=str)
+def test_the_files_of_presets(path):
+    assert takes(tomllib.loads(path.read_text()))
+
+
+@pytest.mark.parametrize("key", keys().values(), ids=lambda key: key.name)
+def test_values_of_each_key(key):
+    facts, numbers = key.facts, key.range
+    if key.name == "time.start":
+        assert takes({"time": {"kind": "virtual", "start": facts.example}})
+    elif facts.example is not None:
+        assert takes(with_value(key, facts.example)), "its example"
+    for word in key.choices if facts.measure is Measure.WORD else ():
+        if key.name != "time.kind":  # a frozen time needs more
+            assert takes(with_value(key, word))
+    assert not takes(with_value(key, [[]]))
+    assert not takes(with_value(key, True)) or facts.measure is Measure.FLAG
+    if facts.measure is not Measure.TEXT:
+        assert takes(with_value(key, "none")) is (key.is_optional or "none" in key.choices)
+    if numbers is not None and key.name != "time.rate":
+        assert takes(with_value(key, numbers.low)) is not numbers.above
+        assert not takes(with_value(key, numbers.low - 1))
+    if facts.measure is Measure.SIZE:
+        assert takes(with_value(key, "32M"))
+    if facts.measure is Measure.DURATION:
+        assert all(takes(with_value(key, text)) for text in ("500ms", "2.5", "1 s"))
+        assert not takes(with_value(key, "soon"))
+
+
+@pytest.mark.parametrize(("policy", "is_one"), [
+    ({"time": "virtual"}, True), ({"time": {"kind": "frozen", "at": "2026-01-01"}}, True), ({"time": "warped"}, False),
+    ({"network": "none"}, True), ({"filesystem": ["a:/b", {"target": "/c"}]}, True),
+    ({"filesystem": {"mounts": [{"target": "/t", "source": {"a": "x", "b": {"c": "y"}}}]}}, True),
+    ({"filesystem": {"mounts": [{"target": "/t", "content": "x"}]}}, True),
+    ({"filesystem": {"mounts": [{"source": "x"}]}}, False), ({"limits": {"wal_time": 3}}, False), ({"x": 1}, False),
+    ({"environment": {"variables": {"A": "1"}}}, True), ({"environment": {"variables": {"LD_PRELOAD": "x"}}}, False),
+    ({"environment": {"user": "Bad User"}}, False), ({"limits": {"memory": "1 parsec"}}, False),
+    ({"limits": {"wall_time": "1d2h3m4s5ms"}}, True), ({"limits": {"disk": "1_000KiB"}}, True), ({"extends": 3}, False),
+])  # fmt: skip
+def test_forms(policy, is_one):
+    assert takes(policy) is is_one
