@@ -24,6 +24,7 @@ from proxybox.commands import Echo
 from proxybox.serve.callers import Caller
 from proxybox.serve.problems import Refusal
 from proxybox.serve.sessions import Sessions
+from proxybox.streamevents import DisplayEvent, InputRequestEvent, TextEvent, WorkerEvent
 
 Kind = Literal["run", "repl", "check"]
 
@@ -391,15 +392,14 @@ class _Telling:
             self._run.size += len(text)
             self.tell("given", run=self._run.id, text=text)
 
-    async def take(self, event: Mapping[str, Any]) -> None:
+    async def take(self, event: WorkerEvent) -> None:
         """Takes an event of the box. While this lasts, the program waits."""
-        what, run = event["event"], self._run
-        if what in ("stdout", "stderr"):
-            self._print(what, event["text"])
-        elif what == "input_request":
-            self.tell("input", run=run.id)
-            run.size += _EVENT
-        elif what == "display":
+        if isinstance(event, TextEvent):
+            self._print(event.event, event.text)
+        elif isinstance(event, InputRequestEvent):
+            self.tell("input", run=self._run.id)
+            self._run.size += _EVENT
+        elif isinstance(event, DisplayEvent):
             self._show(event)
         await asyncio.sleep(0)
 
@@ -436,29 +436,29 @@ class _Telling:
             self._run.told.append({"event": "out", "data": data})
             self._hub.tell(self._topic, "out", data)
 
-    def _show(self, event: Mapping[str, Any]) -> None:
+    def _show(self, event: DisplayEvent) -> None:
         run = self._run
         if run.size >= _MOST_TOLD:
             return
         run.size += _EVENT
-        if event["kind"] == "clear":
-            self.tell("clear", run=run.id, wait=event["wait"])
+        if event.kind == "clear":
+            self.tell("clear", run=run.id, wait=event.wait)
             return
-        data = {kind: text for kind in _SHOWN if isinstance(text := event["data"].get(kind), str)}
-        if event["kind"] == "value":
+        data = {kind: text for kind in _SHOWN if isinstance(text := event.data.get(kind), str)}
+        if event.kind == "value":
             text = data.get("text/plain", "")[: max(0, _MOST_TOLD - run.size)]
             run.size += len(text)
             self.tell("value", run=run.id, text=text)
         size = sum(map(len, data.values()))
-        if not any(kind.startswith("image/") for kind in data) and event["kind"] == "value":
+        if not any(kind.startswith("image/") for kind in data) and event.kind == "value":
             return
         if not data or size > _MOST_PICTURE or run.pictures + size > _MOST_PICTURES:
             return
         run.pictures += size
-        known = event["metadata"].get("display_id")
+        known = event.metadata.get("display_id")
         self.tell(
             "display", run=run.id, data=data, display_id=known[:100] if isinstance(known, str) else None,
-            update=event["kind"] == "update",
+            update=event.kind == "update",
         )  # fmt: skip
 
     def end(self, told: Mapping[str, Any]) -> None:

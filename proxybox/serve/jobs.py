@@ -13,7 +13,7 @@ from proxybox.serve.config import Config
 from proxybox.serve.gate import Gate, Overloaded
 from proxybox.serve.problems import Refusal
 from proxybox.serve.setup import Setup
-from proxybox.serve.workers import Job, JobFailed, LineKind, Slot, Transfer, WorkerLost, WorkerProcess, Workers
+from proxybox.serve.workers import Job, JobFailed, LineKind, OnEvent, Slot, Transfer, WorkerLost, WorkerProcess, Workers
 
 log = logging.getLogger("proxybox.serve")
 
@@ -103,7 +103,7 @@ class Jobs:
 
     async def ask(
         self, kind: LineKind, caller: Caller, job: Mapping[str, Any], *,
-        on_event: Callable[[dict[str, Any]], Any] | None = None, on_begin: Callable[[Job], object] | None = None,
+        on_event: OnEvent | None = None, on_begin: Callable[[Job], object] | None = None,
         worker: int | None = None, transfer: Transfer | None = None, is_repeatable: bool = False,
     ) -> bytes:  # fmt: skip
         """Has a job done when it is this caller's turn, as `Workers.ask` does, and as long as they may.
@@ -122,7 +122,7 @@ class Jobs:
 
     async def _ask(
         self, kind: LineKind, caller: Caller, job: Mapping[str, Any], *,
-        on_event: Callable[[dict[str, Any]], Any] | None, on_begin: Callable[[Job], object] | None,
+        on_event: OnEvent | None, on_begin: Callable[[Job], object] | None,
         worker: int | None, transfer: Transfer | None, is_repeatable: bool,
     ) -> bytes:  # fmt: skip
         before: WorkerLost | None = None

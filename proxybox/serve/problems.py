@@ -33,6 +33,7 @@ KINDS: Final[Mapping[str, tuple[int, str]]] = {
     "file-error": (409, "The file cannot be used like that"),
     "session-ended": (410, "The session has ended"),
     "locked": (423, "This cannot be changed at the moment"),
+    "upgrade-required": (426, "This is a WebSocket"),
     "rate-limited": (429, "Too many requests of this key"),
     "internal-error": (500, "A fault of the service"),
     "cannot-start": (503, "No box can be started"),

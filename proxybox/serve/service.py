@@ -21,7 +21,7 @@ from proxybox.serve.problems import Refusal
 from proxybox.serve.sessions import Sessions
 from proxybox.serve.store import Store
 from proxybox.serve.trial import TrialFailed, try_out
-from proxybox.serve.workers import Job, LineKind, WorkerLost
+from proxybox.serve.workers import Job, LineKind, OnEvent, WorkerLost
 
 #: Seconds without a job after which memory is given back.
 _CALM: Final = 3.0
@@ -136,7 +136,7 @@ class Service:
         asked: Mapping[str, Any],
         *,
         identity: str = "",
-        on_event: Callable[[dict[str, Any]], Any] | None = None,
+        on_event: OnEvent | None = None,
     ) -> bytes:
         """Runs a program and returns its Result as JSON.
 

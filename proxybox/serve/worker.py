@@ -24,7 +24,7 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
-from typing import IO, Any, Final, Literal
+from typing import IO, Any, Final, Literal, get_args
 
 import attrs
 
@@ -33,7 +33,7 @@ from proxybox.commands import Displayed
 from proxybox.controller.boxes.boxfiles import NoRoom
 from proxybox.controller.costs.descriptorshare import raise_own_limit
 from proxybox.controller.process import priority
-from proxybox.controller.record.exactness import as_data
+from proxybox.controller.record.exactness import as_data as inexact_as_data
 from proxybox.controller.record.redacting import HOST
 from proxybox.errors import (
     CannotCopy,
@@ -43,7 +43,7 @@ from proxybox.errors import (
     SandboxStartError,
     SessionBusy,
 )  # fmt: skip
-from proxybox.jsonvalues import from_json, to_json
+from proxybox.jsonvalues import JSONObject, from_json, to_json
 from proxybox.policies import Mount, Policy, Problem, evolve
 from proxybox.pool.pool import Pool
 from proxybox.program import MAIN, Program
@@ -52,11 +52,12 @@ from proxybox.sandbox import Sandbox
 from proxybox.serve import filetransfers
 from proxybox.serve.filetransfers import GivenUp
 from proxybox.serve.memory import give_back
-from proxybox.serve.results import displayed_as_json, result_as_json
+from proxybox.serve.results import display_event, result_as_json
 from proxybox.serve.setup import Setup
 from proxybox.serve.telling import Moments, Telling
 from proxybox.serve.wire import Kind, answer
 from proxybox.session import Session, Snapshot
+from proxybox.streamevents import InputRequestEvent, RecordPieceEvent, Stream, as_data
 
 #: Seconds until a thread lets another one go on: an answer must not wait for the thread that makes the next box.
 _SWITCH: Final = 0.0002
@@ -253,7 +254,8 @@ class _Worker:
         asked, program = job.asked, _program(job.asked)
         options: dict[str, Any] = {"timeout": asked.get("timeout"), "stdin": job.stdin(self._setup.input_wait)}
         if asked.get("stream"):
-            for stream in ("stdout", "stderr"):
+            streams: tuple[Stream, ...] = get_args(Stream)
+            for stream in streams:
                 options[f"on_{stream}"] = given.as_text_callback(f"on_{stream}", job.printed(stream))
         options |= {name: asked.get(name) for name in ("limits", "output", "env")}
         contents = asked.get("return_files") or False
@@ -337,9 +339,9 @@ class _Worker:
         with record:
             fault = "" if session._taking.wait(_LETS_GO) else "a call of the session had not ended"
             while piece := record.read(_PIECE):
-                job.tell("record", base64=base64.b64encode(piece).decode())
+                job.tell(RecordPieceEvent(base64=base64.b64encode(piece).decode()))
         return {
-            "record_fault": fault or session.record_fault, "record_inexact": as_data(session.record_inexact),
+            "record_fault": fault or session.record_fault, "record_inexact": inexact_as_data(session.record_inexact),
             "record_digest": session.record_digest,
         }  # fmt: skip
 
@@ -375,13 +377,9 @@ class _Job:
     def __init__(self, asked: Mapping[str, Any], telling: Telling, running: _Running, line: Connection) -> None:
         self.asked, self.running, self.line = asked, running, line
         self._telling = telling
-        self.give = telling.give
+        self.give, self.tell = telling.give, telling.tell
 
-    def tell(self, event: str, **more: Any) -> None:
-        """Tells the service what happens."""
-        self._telling.tell(event, more)
-
-    def printed(self, stream: str) -> Callable[[str], None]:
+    def printed(self, stream: Stream) -> Callable[[str], None]:
         """A callback for what is printed to a stream."""
         return functools.partial(self._telling.print, stream)
 
@@ -406,7 +404,7 @@ class _Job:
         def read(size: int) -> bytes:
             buffer = rest[0]
             if not buffer and not ended:
-                self.tell("input_request")
+                self.tell(InputRequestEvent())
                 try:
                     text = self.running.given.get(timeout=patience)
                 except queue.Empty:
@@ -426,7 +424,8 @@ class _Job:
 
 
 def _source_command(method: Callable[..., Result], worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
-    asked, shown = job.asked, []
+    asked = job.asked
+    shown: list[JSONObject] = []
     options: dict[str, Any] = {"timeout": asked.get("timeout")}
     if asked.get("interactive"):
         options["stdin"] = job.stdin(worker._setup.input_wait)
@@ -436,11 +435,11 @@ def _source_command(method: Callable[..., Result], worker: _Worker, session: Ses
         options |= {"name": asked.get("name") or "", "echo": asked.get("echo") or False}
 
     def take(displayed: Displayed) -> None:
-        as_json = displayed_as_json(displayed)
+        event = display_event(displayed)
         if asked.get("stream"):
-            job.tell("display", **as_json)
+            job.tell(event)
         else:
-            shown.append(as_json)
+            shown.append({key: value for key, value in as_data(event).items() if key != "event"})
 
     if asked.get("stream"):
         options |= {"on_stdout": job.printed("stdout"), "on_stderr": job.printed("stderr")}

@@ -27,6 +27,7 @@ from proxybox.controller.process.cpus import shares_of_cpus
 from proxybox.pool.workers import Worker
 from proxybox.serve.setup import Setup
 from proxybox.serve.wire import Kind, Line, Part
+from proxybox.streamevents import WorkerEvent, read_worker_event
 
 T = TypeVar("T")
 
@@ -37,6 +38,8 @@ _OURS: Final = ("PROXYBOX_GUEST", "PROXYBOX_GUEST_LIBRARY", "PROXYBOX_WARM")
 _PAUSE: Final = 1.0
 #: By how many steps of niceness the express comes before the other workers: about half of a CPU's time is theirs still.
 _NICE: Final = 3
+#: Takes what happens while a job is done: a function, or a coroutine function while whose call the program waits.
+OnEvent = Callable[[WorkerEvent], Any]
 #: The kind of a line.
 LineKind = Literal["run", "live", "file"]
 
@@ -210,14 +213,14 @@ class Workers:
         slot: Slot,
         job: Mapping[str, Any],
         *,
-        on_event: Callable[[dict[str, Any]], Any] | None = None,
+        on_event: OnEvent | None = None,
         on_begin: Callable[[Job], object] | None = None,
         transfer: Transfer | None = None,
     ) -> bytes:
         """Has a job done and returns its result as JSON. The slot is given back to `on_free`.
 
-        on_event: a function, or a coroutine function while whose call the program waits. transfer: the file that the
-        job takes or hands over. When the task is cancelled, so is the job. Raises JobFailed and WorkerLost.
+        transfer: the file that the job takes or hands over. When the task is cancelled, so is the job. Raises JobFailed
+        and WorkerLost.
         """
         doing = Job(next(self._numbers), slot)
         if on_begin is not None:
@@ -236,7 +239,8 @@ class Workers:
                     break
                 else:
                     doing.shared = True
-                    if on_event is not None and inspect.isawaitable(told := on_event(json.loads(data))):
+                    event = _read_event(data, slot.worker)
+                    if on_event is not None and inspect.isawaitable(told := on_event(event)):
                         await told
         except WorkerLost as lost:
             lost.job = doing
@@ -289,6 +293,15 @@ async def _give(line: Line, transfer: Transfer | None, ready: dict[str, Any]) ->
     finally:
         with contextlib.suppress(OSError):
             line.tell_part(Part.END if is_whole else Part.GIVEN_UP)
+
+
+def _read_event(data: bytes, worker: WorkerProcess) -> WorkerEvent:
+    """The event that a worker has told. One that tells what is none is ended. Raises WorkerLost."""
+    try:
+        return read_worker_event(data)
+    except (ValueError, TypeError):
+        worker.process.process.kill()
+        raise WorkerLost(begun=True) from None
 
 
 async def _or_lost(work: Awaitable[T], begun: bool) -> T:

@@ -30,6 +30,7 @@ from proxybox.serve.config import ServiceSessions
 from proxybox.serve.problems import Refusal
 from proxybox.serve.sessionrecords import SessionRecords, Take
 from proxybox.serve.store import Store
+from proxybox.streamevents import RecordPieceEvent
 from tests.serve.conftest import CONFIG, Server, serving, serving_two
 from tests.serve.test_kills import workers
 from tests.serve.test_rest import events
@@ -364,7 +365,7 @@ def told_in(*pieces: bytes, ends: bool = True) -> Callable[[Take], Any]:
 
     async def hand_over(take: Take) -> bytes:
         for piece in pieces:
-            await take({"base64": base64.b64encode(piece).decode()})
+            await take(RecordPieceEvent(base64=base64.b64encode(piece).decode()))
         return json.dumps({"record_fault": "", "record_digest": "d"} if ends else {}).encode()
 
     return hand_over

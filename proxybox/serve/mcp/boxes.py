@@ -6,9 +6,10 @@ from typing import Any, Protocol, TypeAlias
 import attrs
 
 from proxybox.policies import Policy
+from proxybox.streamevents import WorkerEvent
 
-#: Takes what happens while a program runs, as a worker tells it (worker.py): stdout, stderr, display.
-OnEvent: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
+#: Takes what happens while a program runs.
+OnEvent: TypeAlias = Callable[[WorkerEvent], Awaitable[None]]
 
 
 class Boxes(Protocol):

@@ -20,7 +20,8 @@ from proxybox.errors import ProxyboxError, SandboxClosedError, SandboxStartError
 from proxybox.policies import Policy
 from proxybox.serve.mcp.boxes import Client, OnEvent
 from proxybox.serve.problems import Refusal
-from proxybox.serve.results import displayed_as_json, result_as_json
+from proxybox.serve.results import display_event, result_as_json
+from proxybox.streamevents import Stream, TextEvent
 
 #: The most sessions at once; the client of a lasting connection needs one.
 _MOST_SESSIONS: Final = 4
@@ -104,7 +105,7 @@ class LocalBoxes:
 async def _exec(session: AsyncSession, asked: Mapping[str, Any], on_event: OnEvent | None) -> dict[str, Any]:
     async def show(shown: Displayed) -> None:
         if on_event is not None:
-            await on_event({"event": "display", **displayed_as_json(shown)})
+            await on_event(display_event(shown))
 
     result = await session.exec(
         asked["code"], echo=True, stdin=asked["stdin"], timeout=asked["timeout"], on_display=show,
@@ -126,13 +127,13 @@ _COMMANDS: Final[
 ] = {"exec": _exec, "list_files": _list_files, "read_file": _read_file}
 
 
-def _reader(stream: str, on_event: OnEvent | None) -> Callable[[str], Awaitable[None]] | None:
+def _reader(stream: Stream, on_event: OnEvent | None) -> Callable[[str], Awaitable[None]] | None:
     """What takes the pieces that a program prints to a stream."""
     if on_event is None:
         return None
 
     async def read(text: str) -> None:
-        await on_event({"event": stream, "text": text})
+        await on_event(TextEvent(stream, text))
 
     return read
 

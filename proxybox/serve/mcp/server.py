@@ -36,6 +36,7 @@ from proxybox.serve.mcp.answers import Answer, Displays, answer_of
 from proxybox.serve.mcp.boxes import Client, OnEvent
 from proxybox.serve.models import Path, Strict
 from proxybox.serve.problems import Refusal
+from proxybox.streamevents import DisplayEvent, TextEvent, WorkerEvent
 from proxybox.telling import about, safe
 from proxybox.terminal.harmless import on_one_line
 
@@ -388,13 +389,13 @@ def _progress(ctx: Context, shown: Displays | None) -> OnEvent | None:
         return None
     told = 0
 
-    async def take(event: dict[str, Any]) -> None:
+    async def take(event: WorkerEvent) -> None:
         nonlocal told
-        if event["event"] == "display" and shown is not None:
+        if isinstance(event, DisplayEvent) and shown is not None:
             shown.take(event)
-        elif wants and event["event"] in ("stdout", "stderr") and told < _MOST_PROGRESS:
+        elif wants and isinstance(event, TextEvent) and told < _MOST_PROGRESS:
             told += 1
-            await ctx.session.report_progress(told, message=safe(event["text"][-_PROGRESS_TEXT:]))
+            await ctx.session.report_progress(told, message=safe(event.text[-_PROGRESS_TEXT:]))
 
     return take
 
