@@ -5,7 +5,7 @@ import binascii
 import functools
 import inspect
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, model_validator
@@ -16,8 +16,8 @@ from proxybox.result import Result, Status
 from proxybox.resultjson import KEYS, RECORD_KEYS, SERVED_KEYS, ChangedFile, JsonKey, written
 from proxybox.serve.describing import model_of, model_of_keys
 from proxybox.serve.sessionstate import SessionState
+from proxybox.streamevents import DisplayEvent, FinishedEvent, StreamEvent
 from proxybox.streamevents import SocketEvent as AnySocketEvent
-from proxybox.streamevents import StreamEvent
 
 #: A path below /box, or a name.
 Path = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -273,7 +273,11 @@ class Fault(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why something was not done (RFC 9457)."""
+    """Why something was not done (RFC 9457).
+
+    errors: where a request is at fault. errno: of a file's error, by its name. state, reason: how a session has ended.
+    result: of a command that has failed in the program.
+    """
 
     type: str
     title: str
@@ -281,6 +285,10 @@ class Problem(BaseModel):
     detail: str
     errors: list[Fault] | None = None
     request_id: str | None = None
+    errno: str | None = None
+    state: str | None = None
+    reason: str | None = None
+    result: RunResult | None = None  # type: ignore[valid-type]
 
 
 class Health(BaseModel):
@@ -294,19 +302,37 @@ class Health(BaseModel):
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
-def _events(union: Any, prefix: str, more: Mapping[str, Any], absent: tuple[str, ...] = ()) -> Any:
-    """The models of events (streamevents.py), each with what a door adds to it, as a union."""
-    made = []
-    for kind in get_args(union):
-        keys = {**more, **get_type_hints(kind)}
-        keys |= {key: model for key, model in (("result", RunResult), ("problem", Problem)) if key in keys}
-        made.append(model_of_keys(f"{prefix}{kind.__name__}", inspect.getdoc(kind) or "", keys, absent=absent))
+def _event(kind: Any, name: str, more: Mapping[str, Any], result: Any, absent: tuple[str, ...] = ()) -> Any:
+    """The model of an event (streamevents.py), with what a door adds to it. result: the model of its result."""
+    keys = {**more, **get_type_hints(kind)}
+    keys |= {key: model for key, model in (("result", result), ("problem", Problem)) if key in keys}
+    return model_of_keys(name, inspect.getdoc(kind) or "", keys, absent=absent)
+
+
+def _one_of(made: Iterable[Any]) -> Any:
     return Annotated[functools.reduce(operator.or_, made), Field(discriminator="event")]
 
 
-class RunEvent(RootModel[_events(StreamEvent, "", {"seq": int})]):  # type: ignore[misc]
-    """An event of a stream. seq: its number, from 0 on."""
+_OF_RUNS: Final = {
+    kind: _event(kind, kind.__name__, {"seq": int}, RunResult) for kind in get_args(StreamEvent) if kind != DisplayEvent
+}
+_OF_CALLS: Final = {
+    **_OF_RUNS,
+    FinishedEvent: _event(FinishedEvent, "ExecuteFinishedEvent", {"seq": int}, ExecuteResult),
+    DisplayEvent: _event(DisplayEvent, "DisplayEvent", {"seq": int}, None),
+}
+_OF_SOCKETS: Final = [
+    _event(kind, f"Socket{kind.__name__}", {"id": str}, ExecuteResult, ("id",)) for kind in get_args(AnySocketEvent)
+]
 
 
-class SocketEvent(RootModel[_events(AnySocketEvent, "Socket", {"id": str}, ("id",))]):  # type: ignore[misc]
+class RunEvent(RootModel[_one_of(_OF_RUNS.values())]):  # type: ignore[misc]
+    """What is told of a run. seq: the number of the event, from 0 on."""
+
+
+class ExecuteEvent(RootModel[_one_of(_OF_CALLS.values())]):  # type: ignore[misc]
+    """What is told of a session's call. seq: the number of the event, from 0 on."""
+
+
+class SocketEvent(RootModel[_one_of(_OF_SOCKETS)]):  # type: ignore[misc]
     """What a WebSocket tells. id: that of the message which it answers."""

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import anyio
 import attrs
-import httpx
 import pytest
 
 import proxybox
@@ -166,7 +165,7 @@ def test_clients_keep_records_as_sandboxes_do(recording: Server, tmp_path: Path)
 
 def test_a_client_in_a_loop_keeps_records(recording: Server, tmp_path: Path) -> None:
     async def run() -> proxybox.Result:
-        transport = httpx.AsyncHTTPTransport(uds=recording.url.removeprefix("unix:"))
+        transport = recording.async_transport()
         async with AsyncClient(recording.address, transport=transport, record=tmp_path) as client:
             await client.run(CODE)
             return await client.run(CODE, on_stdout=lambda _: None)

@@ -524,7 +524,7 @@ def test_a_client_keeps_records_of_sessions_as_a_sandbox_does(
 
 def test_a_client_in_a_loop_does_so_too(place: Place, recording: Server, tmp_path: Path) -> None:
     async def work() -> None:
-        transport = httpx.AsyncHTTPTransport(uds=recording.url.removeprefix("unix:"))
+        transport = recording.async_transport()
         async with AsyncClient(recording.address, place.one, transport=transport) as client:
             async with await client.session() as plain:
                 pass

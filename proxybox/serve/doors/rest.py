@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, TypeAlias
 import attrs
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
 
 import proxybox
 from proxybox.jsonvalues import JSONObject
@@ -34,7 +35,7 @@ from proxybox.streamevents import (
 
 router = APIRouter(prefix="/v1")
 #: What OpenAPI tells of besides the routes' own models.
-MODELS: Final = (models.Problem, models.RunEvent)
+MODELS: Final = (models.Problem, models.RunEvent, models.ExecuteEvent)
 
 Who = Annotated[Caller, Depends(caller_of)]
 #: Has something done, and told while it is.
@@ -50,8 +51,15 @@ _SESSION_PROBLEMS = _PROBLEMS | problems(404, 409, 410)
 #: The forms of a stream: each event is a line, or the `data` of an event.
 _LINES, _SSE = "application/x-ndjson", "text/event-stream"
 _WANT_STREAM: Final = f"want an Accept header of {_SSE} or {_LINES} with it"
-_EVENTS: Final = {"schema": {"type": "string"}, "x-itemSchema": {"$ref": reference(models.RunEvent)}}
-_STREAM: Final[Any] = {200: {"description": "What happens.", "content": {_SSE: _EVENTS, _LINES: _EVENTS}}}
+
+
+#: Of operations that answer nothing but that they are done.
+_NOTHING: Final[Any] = {"status_code": 204, "response_class": Response}
+
+
+def _stream_of(event: type[BaseModel]) -> dict[int | str, Any]:
+    told = {"schema": {"type": "string"}, "x-itemSchema": {"$ref": reference(event)}}
+    return {200: {"description": "What happens.", "content": {_SSE: told, _LINES: told}}}
 
 
 def _as_json(data: bytes | JSONObject | list[JSONObject], status: int = 200) -> Response:
@@ -101,7 +109,7 @@ async def run(request: Request, body: models.RunRequest, who: Who) -> Response:
 
 @asking.directly(
     router, "/run/stream", tags=["runs"], summary="Run a program, and be told what happens", response_class=Response,
-    responses={**_RUNS, **_STREAM},
+    responses={**_RUNS, **_stream_of(models.RunEvent)},
 )  # fmt: skip
 async def run_stream(request: Request, body: models.RunRequest, who: Who) -> Response:
     """Runs a program as `/v1/run` does, and tells what happens: the first event is `started`.
@@ -132,7 +140,11 @@ def _run_stream(request: Request, body: models.RunRequest, who: Caller, kind: st
 
 
 @router.post(
-    "/runs/{run}/input", status_code=204, tags=["runs"], summary="Answer an input_request", responses=_RUN_PROBLEMS
+    "/runs/{run}/input",
+    **_NOTHING,
+    tags=["runs"],
+    summary="Answer an input_request",
+    responses=_RUN_PROBLEMS,
 )
 async def run_input(request: Request, run: str, body: models.Input, who: Who) -> None:
     """Gives a program that asks for input a piece of it, with its newline; an empty text is the end of the input."""
@@ -140,14 +152,18 @@ async def run_input(request: Request, run: str, body: models.Input, who: Who) ->
 
 
 @router.post(
-    "/runs/{run}/interrupt", status_code=204, tags=["runs"], summary="Interrupt a run", responses=_RUN_PROBLEMS
+    "/runs/{run}/interrupt",
+    **_NOTHING,
+    tags=["runs"],
+    summary="Interrupt a run",
+    responses=_RUN_PROBLEMS,
 )
 async def run_interrupt(request: Request, run: str, who: Who) -> None:
     """Interrupts a program that runs, as Ctrl-C does."""
     service_of(request).running(who, run).interrupt()
 
 
-@router.delete("/runs/{run}", status_code=204, tags=["runs"], summary="End a run", responses=_RUN_PROBLEMS)
+@router.delete("/runs/{run}", **_NOTHING, tags=["runs"], summary="End a run", responses=_RUN_PROBLEMS)
 async def run_cancel(request: Request, run: str, who: Who) -> None:
     """Ends a program that runs: its result has the status "cancelled"."""
     service_of(request).running(who, run).cancel()
@@ -185,7 +201,7 @@ async def show_session(request: Request, session: str, who: Who) -> Response:
     return _info(await _sessions(request).find(who, session))
 
 
-@_session_route("/{session}", "DELETE", status_code=204, summary="End a session")
+@_session_route("/{session}", "DELETE", **_NOTHING, summary="End a session")
 async def end_session(request: Request, session: str, who: Who) -> None:
     """Ends a session, and its kept states."""
     await _sessions(request).end(who, session)
@@ -208,7 +224,8 @@ async def execute(request: Request, session: str, body: models.ExecuteRequest, w
 
 @asking.directly(
     router, "/sessions/{session}/execute/stream", tags=["sessions"], response_class=Response,
-    summary="Run code in a session, and be told what happens", responses={**_SESSION_PROBLEMS, **_STREAM},
+    summary="Run code in a session, and be told what happens",
+    responses={**_SESSION_PROBLEMS, **_stream_of(models.ExecuteEvent)},
 )  # fmt: skip
 async def execute_stream(request: Request, session: str, body: models.ExecuteRequest, who: Who) -> Response:
     """Runs code as `/execute` does, and tells what happens as `/v1/run/stream` does.
@@ -238,13 +255,13 @@ async def _execute(
     return _as_json(data)
 
 
-@_session_route("/{session}/input", status_code=204, summary="Answer an input_request")
+@_session_route("/{session}/input", **_NOTHING, summary="Answer an input_request")
 async def session_input(request: Request, session: str, body: models.Input, who: Who) -> None:
     """Gives the call of a session that asks for input a piece of it."""
     await _sessions(request).input(who, session, body.text)
 
 
-@_session_route("/{session}/interrupt", status_code=204, summary="Interrupt a session's call")
+@_session_route("/{session}/interrupt", **_NOTHING, summary="Interrupt a session's call")
 async def interrupt(request: Request, session: str, who: Who) -> None:
     """Interrupts the call that runs, as Ctrl-C does. Without one, nothing happens."""
     await _sessions(request).interrupt(who, session)
@@ -264,7 +281,7 @@ async def get_variable(request: Request, session: str, name: str, who: Who) -> R
     return await _command(request, who, session, "get", name=name)
 
 
-@_session_route("/{session}/variables/{name}", "PUT", status_code=204, summary="Set a variable")
+@_session_route("/{session}/variables/{name}", "PUT", **_NOTHING, summary="Set a variable")
 async def set_variable(request: Request, session: str, name: str, body: models.Variable, who: Who) -> None:
     """Sets a variable to a value of plain data."""
     await _command(request, who, session, "set", name=name, value=body.value)
@@ -288,7 +305,7 @@ async def is_complete(request: Request, session: str, body: models.CodeRequest, 
     return await _command(request, who, session, "is_complete", code=body.code)
 
 
-@_session_route("/{session}/reset", status_code=204, summary="Empty a session's namespace")
+@_session_route("/{session}/reset", **_NOTHING, summary="Empty a session's namespace")
 async def reset(request: Request, session: str, who: Who) -> None:
     """Empties the namespace; modules and files stay."""
     await _command(request, who, session, "reset")
@@ -306,13 +323,18 @@ async def snapshot(request: Request, session: str, who: Who) -> Response:
     return _as_json({"snapshot": await _sessions(request).snapshot(who, session)}, 201)
 
 
-@_session_route("/{session}/snapshots/{snapshot}", "DELETE", status_code=204, summary="Give up a kept state")
+@_session_route(
+    "/{session}/snapshots/{snapshot}",
+    "DELETE",
+    **_NOTHING,
+    summary="Give up a kept state",
+)
 async def forget(request: Request, session: str, snapshot: str, who: Who) -> None:
     """Gives up a kept state."""
     await _sessions(request).forget(who, session, snapshot)
 
 
-@_session_route("/{session}/restore", status_code=204, summary="Go back to a kept state")
+@_session_route("/{session}/restore", **_NOTHING, summary="Go back to a kept state")
 async def restore(request: Request, session: str, body: models.SnapshotRequest, who: Who) -> None:
     """Goes back to a kept state, which stays."""
     await _sessions(request).restore(who, session, body.snapshot)
@@ -331,7 +353,7 @@ async def read_record(request: Request, session: str, who: Who) -> Response:
     return StreamingResponse(pieces, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-@_session_route("/{session}/record", "DELETE", status_code=204, summary="Give up a session's record")
+@_session_route("/{session}/record", "DELETE", **_NOTHING, summary="Give up a session's record")
 async def forget_record(request: Request, session: str, who: Who) -> None:
     """Gives up the record of a session that has ended."""
     await _sessions(request).forget_record(who, session)
@@ -390,7 +412,7 @@ async def _download(request: Request, session: str, path: str, who: Caller) -> R
 
 
 @_session_route(
-    "/{session}/files/{path:path}", "PUT", status_code=204, summary="Write a file",
+    "/{session}/files/{path:path}", "PUT", **_NOTHING, summary="Write a file",
     responses={**_SESSION_PROBLEMS, **problems(507)},
     openapi_extra={"requestBody": _FILE},
 )  # fmt: skip
