@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from proxybox.jsonvalues import JSONObject
 from proxybox.serve.authority import Authority
 from proxybox.serve.callers import ITSELF, Caller
 from proxybox.serve.config import Config
@@ -158,12 +159,12 @@ class Jobs:
 
 def refusal_of(failed: JobFailed) -> Refusal:
     """Returns the refusal for a job that a worker could not do."""
-    more = {key: value for key, value in failed.told.items() if key not in ("type", "message", "errors")}
-    errors: Sequence[Mapping[str, Any]] = failed.told.get("errors") or ()
-    errors = [{"loc": ["body", *error["loc"]], "msg": error["msg"]} for error in errors]
-    if failed.type == "invalid" and not errors:
+    told = failed.failure
+    errors = [{"loc": ["body", *fault.loc], "msg": fault.msg} for fault in told.errors]
+    if told.type == "invalid" and not errors:
         errors = [{"loc": ["body"], "msg": str(failed)}]
-    kind = "disk-limit" if more.get("errno") == "ENOSPC" else failed.type.replace("_", "-")
+    more: JSONObject = {key: value for key, value in (("errno", told.errno), ("result", told.result)) if value}
+    kind = "disk-limit" if told.errno == "ENOSPC" else told.type.replace("_", "-")
     if kind in ("internal-error", "cannot-start"):  # the reason is the service's own affair
         log.error("a worker failed: %s", failed)
         return Refusal(kind, headers={"Retry-After": "5"} if kind == "cannot-start" else None)

@@ -16,6 +16,7 @@ from proxybox.result import Result, Status
 from proxybox.resultjson import KEYS, RECORD_KEYS, SERVED_KEYS, ChangedFile, JsonKey, written
 from proxybox.serve.describing import model_of, model_of_keys
 from proxybox.serve.sessionstate import SessionState
+from proxybox.serve.wiredata import RequestFault
 from proxybox.streamevents import DisplayEvent, FinishedEvent, StreamEvent
 from proxybox.streamevents import SocketEvent as AnySocketEvent
 
@@ -265,13 +266,6 @@ class PoliciesAndLanguages(BaseModel):
     languages: list[str]
 
 
-class Fault(BaseModel):
-    """A fault of a request: where, and what."""
-
-    loc: list[str | int]
-    msg: str
-
-
 class Problem(BaseModel):
     """Why something was not done (RFC 9457).
 
@@ -283,7 +277,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    errors: list[Fault] | None = None
+    errors: list[model_of(RequestFault, "Fault")] | None = None  # type: ignore[valid-type]
     request_id: str | None = None
     errno: str | None = None
     state: str | None = None

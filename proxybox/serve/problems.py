@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
+from proxybox.jsonvalues import JSONObject
+
 MEDIA_TYPE: Final = "application/problem+json"
 
 #: Every kind of problem, with its HTTP status and its title. It is the last part of the problem's type.
@@ -57,7 +59,7 @@ class Refusal(Exception):
         self.headers = dict(headers or {})
         Exception.__init__(self, self.detail)
 
-    def body(self, request_id: str = "") -> dict[str, Any]:
+    def body(self, request_id: str = "") -> JSONObject:
         """Returns the problem's details."""
         body = {
             "type": f"urn:proxybox:{self.kind}", "title": self.title, "status": self.status, "detail": self.detail,

@@ -2,10 +2,9 @@
 
 import base64
 from collections.abc import Collection
-from typing import Any
 
 from proxybox.commands import Displayed
-from proxybox.jsonvalues import to_json
+from proxybox.jsonvalues import JSONObject, to_json
 from proxybox.result import Result
 from proxybox.resultjson import KEYS, RECORD_KEYS, SERVED_KEYS, written
 from proxybox.streamevents import DisplayEvent
@@ -13,7 +12,7 @@ from proxybox.streamevents import DisplayEvent
 
 def result_as_json(
     result: Result, *, contents: bool | Collection[str] = False, record: bytes | None = None
-) -> dict[str, Any]:
+) -> JSONObject:
     """Returns a result as clients get it, with the contents of all files, of none, or of those named.
 
     record: the bytes of its record, where it was asked for.

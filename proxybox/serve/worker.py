@@ -56,6 +56,7 @@ from proxybox.serve.results import display_event, result_as_json
 from proxybox.serve.setup import Setup
 from proxybox.serve.telling import Moments, Telling
 from proxybox.serve.wire import Kind, answer
+from proxybox.serve.wiredata import JobFailure, JobOrder, PoolState, RequestFault, WorkerState, read
 from proxybox.session import Session, Snapshot
 from proxybox.streamevents import InputRequestEvent, RecordPieceEvent, Stream, as_data
 
@@ -87,7 +88,7 @@ def serve(connections: list[Connection], setup: bytes) -> None:
         threading.Thread(target=worker.serve, args=(line,), name="proxybox-serve", daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
         while True:
-            worker.obey(json.loads(control.recv_bytes()))
+            worker.obey(read(JobOrder, control.recv_bytes()))
     worker.close()
 
 
@@ -123,7 +124,7 @@ class _Worker:
         self._records: dict[str, IO[bytes]] = {}  # by session
         self._snapshots: dict[str, Snapshot] = {}
         self._running: dict[int, _Running] = {}
-        self._early: OrderedDict[int, list[Mapping[str, Any]]] = OrderedDict()
+        self._early: OrderedDict[int, list[JobOrder]] = OrderedDict()
         self._moments = Moments()
         self._ordering = threading.Lock()
         self._making = threading.Lock()
@@ -144,16 +145,16 @@ class _Worker:
 
     # --- orders -------------------------------------------------------------------------------------------------------
 
-    def obey(self, order: Mapping[str, Any]) -> None:
+    def obey(self, order: JobOrder) -> None:
         """Carries out an order about a job.
 
         One about a job that has ended is too late, and does nothing. One about a job that has not been read yet, since
         that comes by another socket, waits for it.
         """
         with self._ordering:
-            running = self._running.get(order["job"])
+            running = self._running.get(order.job)
             if running is None:
-                early = self._early.setdefault(order["job"], [])
+                early = self._early.setdefault(order.job, [])
                 if len(early) < _MOST_GIVEN:
                     early.append(order)
                 if len(self._early) > _MOST_EARLY:
@@ -162,12 +163,12 @@ class _Worker:
         self._order(running, order)
 
     @staticmethod
-    def _order(running: _Running, order: Mapping[str, Any]) -> None:
-        if order["do"] == "input":
+    def _order(running: _Running, order: JobOrder) -> None:
+        if order.do == "input":
             if running.given.qsize() < _MOST_GIVEN:
-                running.given.put(order["text"])
+                running.given.put(order.text)
             return
-        running.order(order["do"])
+        running.order(order.do)
         running.given.put(None)  # who waits for input gets none
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
@@ -249,7 +250,7 @@ class _Worker:
 
     # --- runs ---------------------------------------------------------------------------------------------------------
 
-    def run(self, job: "_Job") -> dict[str, Any]:
+    def run(self, job: "_Job") -> JSONObject:
         """Runs one program."""
         asked, program = job.asked, _program(job.asked)
         options: dict[str, Any] = {"timeout": asked.get("timeout"), "stdin": job.stdin(self._setup.input_wait)}
@@ -268,7 +269,7 @@ class _Worker:
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 
-    def open(self, job: "_Job") -> dict[str, Any]:
+    def open(self, job: "_Job") -> JSONObject:
         """Starts a session."""
         asked = job.asked
         options = {name: asked.get(name) for name in ("timeout", "limits", "output", "env")}
@@ -292,7 +293,7 @@ class _Worker:
             raise SandboxClosedError("the session has ended")
         return session
 
-    def command(self, job: "_Job") -> dict[str, Any]:
+    def command(self, job: "_Job") -> JSONObject:
         """Carries out one command of a session. asked: with `weigh`, the answer has the bytes that it has in memory."""
         asked = job.asked
         session = self.session(asked)
@@ -303,17 +304,17 @@ class _Worker:
             done["memory"] = session.usage.memory
         return {**done, "alive": session.alive}
 
-    def fork(self, job: "_Job") -> dict[str, Any]:
+    def fork(self, job: "_Job") -> JSONObject:
         """Makes a copy of a session."""
         self._sessions[job.asked["copy"]] = self.session(job.asked).fork()
         return {}
 
-    def snapshot(self, job: "_Job") -> dict[str, Any]:
+    def snapshot(self, job: "_Job") -> JSONObject:
         """Keeps the state of a session."""
         self._snapshots[job.asked["snapshot"]] = self.session(job.asked).snapshot()
         return {}
 
-    def restore(self, job: "_Job") -> dict[str, Any]:
+    def restore(self, job: "_Job") -> JSONObject:
         """Goes back to a kept state."""
         snapshot = self._snapshots.get(job.asked["snapshot"])
         if snapshot is None:
@@ -321,14 +322,14 @@ class _Worker:
         self.session(job.asked).restore(snapshot)
         return {}
 
-    def forget(self, job: "_Job") -> dict[str, Any]:
+    def forget(self, job: "_Job") -> JSONObject:
         """Gives up a kept state."""
         snapshot = self._snapshots.pop(job.asked["snapshot"], None)
         if snapshot is not None:
             snapshot.close()
         return {}
 
-    def end(self, job: "_Job") -> dict[str, Any]:
+    def end(self, job: "_Job") -> JSONObject:
         """Ends a session, and tells its record, if it has one, in pieces."""
         session = self._sessions.pop(job.asked["session"], None)
         if session is not None:
@@ -345,26 +346,26 @@ class _Worker:
             "record_digest": session.record_digest,
         }  # fmt: skip
 
-    def sleep(self, job: "_Job") -> dict[str, Any]:
+    def sleep(self, job: "_Job") -> JSONObject:
         """Puts a session to sleep; one that is busy stays awake."""
         self.session(job.asked).sleep()
         return {}
 
-    def state(self, job: "_Job") -> dict[str, Any]:
+    def state(self, job: "_Job") -> JSONObject:
         """How many boxes stand ready, by policy and language, and how many sessions live."""
         pools = [
-            {"policy": policy, "language": language, "ready": pool.ready, "size": pool.size}
+            PoolState(policy=policy, language=language, ready=pool.ready, size=pool.size)
             for (policy, language), pool in tuple(self._pools.items())
         ]
-        return {"pid": os.getpid(), "pools": pools, "sessions": len(self._sessions)}
+        return attrs.asdict(WorkerState(pid=os.getpid(), pools=pools, sessions=len(self._sessions)))
 
-    def give_back(self, job: "_Job") -> dict[str, Any]:
+    def give_back(self, job: "_Job") -> JSONObject:
         """Gives back memory that is not needed now."""
         give_back()
         return {}
 
 
-_DOES: Final[Mapping[str, Callable[[_Worker, "_Job"], dict[str, Any]]]] = {
+_DOES: Final[Mapping[str, Callable[[_Worker, "_Job"], JSONObject]]] = {
     "run": _Worker.run, "open": _Worker.open, "command": _Worker.command, "fork": _Worker.fork,
     "snapshot": _Worker.snapshot, "restore": _Worker.restore, "forget": _Worker.forget, "end": _Worker.end,
     "sleep": _Worker.sleep, "state": _Worker.state, "give_back": _Worker.give_back,
@@ -423,7 +424,7 @@ class _Job:
 # --- commands of a session --------------------------------------------------------------------------------------------
 
 
-def _source_command(method: Callable[..., Result], worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _source_command(method: Callable[..., Result], worker: _Worker, session: Session, job: _Job) -> JSONObject:
     asked = job.asked
     shown: list[JSONObject] = []
     options: dict[str, Any] = {"timeout": asked.get("timeout")}
@@ -447,68 +448,68 @@ def _source_command(method: Callable[..., Result], worker: _Worker, session: Ses
     return {**result_as_json(result), "display": shown}
 
 
-def _call(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _call(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     args, kwargs = from_json(job.asked["args"]), from_json(job.asked["kwargs"])
     return {**result_as_json(session.call(job.asked["name"], *args, **kwargs)), "display": []}
 
 
-def _set(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _set(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     session.set(job.asked["name"], from_json(job.asked["value"]))
     return {}
 
 
-def _get(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _get(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     return {"value": to_json(session.get(job.asked["name"]))}
 
 
-def _complete(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _complete(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     return attrs.asdict(session.complete(job.asked["code"], job.asked.get("cursor")))
 
 
-def _inspect(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _inspect(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     found = session.inspect(job.asked["code"], job.asked.get("cursor"), job.asked.get("detail") or 0)
     return {"found": None if found is None else attrs.asdict(found)}
 
 
-def _is_complete(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _is_complete(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     return attrs.asdict(session.is_complete(job.asked["code"]))
 
 
-def _reset(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _reset(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     session.reset()
     return {}
 
 
-def _read_file(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _read_file(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     return {"base64": base64.b64encode(session.read_file(job.asked["path"], job.asked["limit"])).decode()}
 
 
-def _write_file(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _write_file(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     session.write_file(job.asked["path"], base64.b64decode(job.asked["base64"]), parents=bool(job.asked.get("parents")))
     return {}
 
 
-def _receive_file(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _receive_file(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     given_up = threading.Event()
     job.running.begin(given_up.set, given_up.set)
     filetransfers.receive(session, job.asked, job.line, job.give, given_up.is_set)
     return {}
 
 
-def _send_file(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _send_file(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     filetransfers.send(session, job.asked, job.line, job.give)
     return {}
 
 
-def _list_files(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _list_files(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     return {"entries": [attrs.asdict(entry) for entry in session.list_files(job.asked["path"])]}
 
 
-def _changes(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _changes(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     return {"files": result_as_json(Result(status=Status.OK, files=session.files))["files"]}
 
 
-_COMMANDS: Final[Mapping[str, Callable[[_Worker, Session, _Job], dict[str, Any]]]] = {
+_COMMANDS: Final[Mapping[str, Callable[[_Worker, Session, _Job], JSONObject]]] = {
     "exec": functools.partial(_source_command, Session.exec),
     "eval": functools.partial(_source_command, Session.eval),
     "call": _call, "set": _set, "get": _get, "complete": _complete, "inspect": _inspect, "is_complete": _is_complete,
@@ -547,7 +548,7 @@ def _files(asked: Mapping[str, Any] | None) -> dict[str, bytes]:
     return given.files({name: _data(content) or b"" for name, content in (asked or {}).items()})
 
 
-def _tree(files: Mapping[str, bytes]) -> dict[str, Any]:
+def _tree(files: Mapping[str, bytes]) -> JSONObject:
     """Files by their paths as the tree of a `Mount`."""
     tree: dict[str, Any] = {}
     for path, content in files.items():
@@ -576,32 +577,33 @@ def _data(content: Any) -> bytes | None:
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 
-def _failure(error: Exception) -> dict[str, Any]:
+def _failure(error: Exception) -> JobFailure:
     """What the service is told of an exception."""
     for kind, name in _FAILURES:
         if isinstance(error, kind):
-            return {"type": name, "message": str(error), **_details(error)}
+            return _detailed(error, JobFailure(type=name, message=str(error)))
     traceback.print_exception(error)
-    return {"type": "internal_error", "message": type(error).__name__}
+    return JobFailure(type="internal_error", message=type(error).__name__)
 
 
-def _details(error: Exception) -> dict[str, Any]:
+def _detailed(error: Exception, failure: JobFailure) -> JobFailure:
     if isinstance(error, PolicyError):
-        return {"errors": [{"loc": _place(problem), "msg": str(problem)} for problem in error.problems]}
+        faults = [RequestFault(loc=_place(problem), msg=str(problem)) for problem in error.problems]
+        return attrs.evolve(failure, errors=faults)
     if isinstance(error, OSError):
         number = error.errno or errno.EIO
         message = str(error.strerror) if isinstance(error, NoRoom) else os.strerror(number)
-        return {"errno": errno.errorcode.get(number, "EIO"), "message": message}
+        return attrs.evolve(failure, errno=errno.errorcode.get(number, "EIO"), message=message)
     if isinstance(error, ExecutionError):
-        return {"result": result_as_json(error.result)}
-    return {}
+        return attrs.evolve(failure, result=result_as_json(error.result))
+    return failure
 
 
-def _place(problem: Problem) -> list[str]:
+def _place(problem: Problem) -> list[str | int]:
     """Where a request is at fault: the key of a policy, or the parameter with which a message begins (given.py)."""
     named = _PARAMETER.match(problem.message)
     key = problem.key or (named.group(1) if named else "")
-    return key.split(".") if key else []
+    return [*key.split(".")] if key else []
 
 
 _FAILURES: Final[tuple[tuple[type[Exception], str], ...]] = (

@@ -139,7 +139,7 @@ def test_without_the_operators_word_there_are_no_records(server: Server) -> None
 
 def test_the_api_is_described_with_it(server: Server) -> None:
     described = server.http.get("/v1/openapi.json").json()["components"]["schemas"]
-    assert "limits.record" in described["RunRequest"]["properties"]["record"]["description"]
+    assert "limits.record" in described["RunOfCode"]["properties"]["record"]["description"]
     assert {"record", "record_fault", "record_digest"} <= {*described["RunResult"]["properties"]}
 
 

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
+from proxybox.jsonvalues import JSONObject
 from proxybox.serve import kept
 from proxybox.serve.asking import as_json, bearer, caller_by, in_words, run, service_of, shaped
 from proxybox.serve.callers import Caller
@@ -64,7 +65,7 @@ class RunSpec(BaseModel):
     sourcefilename: str | None = None
     input: str | None = None
     file_list: list[list[Any]] | None = None
-    parameters: dict[str, Any] | list[Any] | None = None  # an empty table is a list in PHP
+    parameters: JSONObject | list[Any] | None = None  # an empty table is a list in PHP
 
 
 class RunBody(BaseModel):
@@ -202,7 +203,7 @@ async def post_run(request: Request) -> Response:
     return as_json({"run_id": identity, **_result(json.loads(data), is_coderunner=is_coderunner)})
 
 
-async def _asked(service: Service, caller: Caller, spec: RunSpec) -> dict[str, Any]:
+async def _asked(service: Service, caller: Caller, spec: RunSpec) -> JSONObject:
     """What the service is asked for. Raises Refusal."""
     language = languages_of(service.config).get(spec.language_id.lower())
     if language is None:
@@ -270,7 +271,7 @@ def _numbers(parameters: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             yield key, min(number, 1e6)
 
 
-def _result(result: Mapping[str, Any], *, is_coderunner: bool) -> dict[str, Any]:
+def _result(result: Mapping[str, Any], *, is_coderunner: bool) -> JSONObject:
     """A result as Jobe tells it."""
     status, stderr = result["status"], result["stderr"]
     outcome = _OUTCOMES[status]
