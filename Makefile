@@ -22,7 +22,7 @@ HOSTILE_FLAGS ?=
 SOAK_FLAGS ?=
 FUZZ_FLAGS ?=
 
-.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz agents browser man policies words calls \
+.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz agents browser clients man policies words calls \
 	dist clean
 
 help:
@@ -39,6 +39,7 @@ help:
 	@echo 'make fuzz       fuzz for ten minutes (FUZZ_FLAGS="--seconds 3600" for an hour)'
 	@echo 'make agents     install the libraries that agents are built with, and test our tools and executors with them'
 	@echo 'make browser    the pages of the classroom in Chromium and Firefox, as they are installed here'
+	@echo 'make clients    clients that generators make of the service'\''s description (npm): checked, and run'
 	@echo 'make man        write the manual page and the tables of docs/cli.md anew, from the commands'
 	@echo 'make policies   write the tables of docs/policies.md anew, from what is declared of each field of a policy'
 	@echo 'make words      bring the translations of the classroom up to date with its texts, and tell what lacks one'
@@ -114,6 +115,10 @@ browser: setup
 		command -v $$each >/dev/null && exit 0; done; \
 		echo 'browser: there is no Chromium here: apt install chromium, or the package of it that your system has'; exit 1
 	@$(PY) -m pytest -q -n auto --dist loadfile $(PYTEST_FLAGS) tests/classroom/browser
+
+# Generators and what they need come from PyPI and npm, into a folder that is removed afterwards.
+clients: setup
+	@nice $(PY) -m tests.clients.run
 
 man: setup
 	@$(PY) -m tools.manpage

@@ -14,9 +14,12 @@ import binascii
 import datetime
 import math
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from proxybox.policies.errors import shown
+
+#: An object of JSON, which a door sends or a client has sent: between our own modules there are classes.
+JSONObject: TypeAlias = dict[str, Any]
 
 #: Integers of a smaller size are exact in every reader of JSON (RFC 8259, section 6).
 _EXACT: Final = 1 << 53

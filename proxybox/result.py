@@ -20,9 +20,9 @@ from proxybox.controller.boxes.box import Usage as Usage
 from proxybox.controller.boxes.worldbuilding import Changed, commit_all
 from proxybox.controller.drivers.blocking import Outcome
 from proxybox.controller.status import Status as Status
-from proxybox.controller.vfs.host.attributes import texts
 from proxybox.controller.vfs.overlay.changes import Change as Change
 from proxybox.controller.world.output import Interleaved, neutralise
+from proxybox.guesterror import GuestError as GuestError
 from proxybox.policies import Policy
 from proxybox.policies.errors import ProxyboxError
 from proxybox.terminal.harmless import on_one_line
@@ -36,15 +36,6 @@ if TYPE_CHECKING:
 _SHOWN, _MOST_FILES = 60, 10
 _VALUES = reprlib.Repr()
 _VALUES.maxstring = _VALUES.maxother = _SHOWN
-
-
-@attrs.frozen
-class GuestError:
-    """The uncaught exception that the program ended with, as it printed it. Untrusted text."""
-
-    type: str
-    message: str
-    traceback: str
 
 
 class Files(Mapping[str, bytes]):
@@ -228,35 +219,11 @@ class Result:
         """The texts of `explanations`, a line for each; empty where the box had no part in how the program ended."""
         return "\n".join(each.text for each in self.explanations)
 
-    def _record_to_dict(self) -> dict[str, Any]:
-        from proxybox.controller.record.exactness import as_data
-
-        return {
-            "record": str(self.record), "record_fault": self.record_fault, "record_exact": self.record_exact,
-            "record_inexact": as_data(self.record_inexact),
-        }  # fmt: skip
-
     def to_dict(self) -> dict[str, Any]:
         """Returns all but `value` as JSON has it; the content of a file is text if it is UTF-8, else only its size."""
-        return {
-            "status": self.status.value,
-            "exit_code": self.exit_code,
-            "signal": self.signal,
-            "why": self.why,
-            "stdout": self.stdout,
-            "stderr": self.stderr,
-            "truncated": self.truncated,
-            "error": None if self.error is None else attrs.asdict(self.error),
-            "hint": self.hint,
-            "explanations": [attrs.asdict(each) for each in self.explanations],
-            "usage": attrs.asdict(self.usage),
-            "files": [_change_to_dict(change) for change in self.files.changes],
-            "denials": [{**attrs.asdict(denial), "count": count} for denial, count in self.denials.items()],
-            "left_open": list(self.left_open),
-            "unknown_calls": {str(number): count for number, count in self.unknown_calls.items()},
-            "layers": dict(self.layers),
-            **({} if self.record is None else self._record_to_dict()),
-        }
+        from proxybox.resultjson import KEYS, RECORD_KEYS, written
+
+        return written(self, KEYS if self.record is None else (*KEYS, *RECORD_KEYS))
 
 
 def cancelled() -> Result:
@@ -310,19 +277,6 @@ _EXCEPTIONS: dict[Status, type[ExecutionError]] = {
 
 
 # --- how a result is made ---------------------------------------------------------------------------------------------
-
-
-def _change_to_dict(change: Change) -> dict[str, Any]:
-    item: dict[str, Any] = {"path": change.name, "kind": change.kind, "type": change.type, "mode": change.mode}
-    if change.attributes:
-        item["attributes"] = texts(change.attributes)
-    if change.content is not None:
-        item["size"] = len(change.content)
-        try:
-            item["text"] = change.content.decode()
-        except UnicodeDecodeError:
-            item["text"] = None
-    return item
 
 
 def status_of_end(outcome: Outcome) -> tuple[Status, str]:

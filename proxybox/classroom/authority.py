@@ -16,6 +16,7 @@ from typing import Final
 import attrs
 
 from proxybox.classroom.hub import INSTRUCTORS, TEACHER, Hub, topic_of_class
+from proxybox.classroom.pageevents import CourseEvent
 from proxybox.classroom.records import Seat
 from proxybox.classroom.seats import Seats
 from proxybox.serve.problems import Refusal
@@ -138,5 +139,5 @@ class Instructors:
 
     def _changed(self, known: _Instructor) -> None:
         """Has pages that are open load anew, and begin a stream that has what they may know now."""
-        self._hub.tell(known.topic, "course", {})
+        self._hub.tell(known.topic, CourseEvent())
         self._hub.finish(known.topic)

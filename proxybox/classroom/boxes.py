@@ -19,11 +19,24 @@ import attrs
 
 from proxybox.classroom.endings import ended, in_a_line
 from proxybox.classroom.hub import Hub
+from proxybox.classroom.pageevents import (
+    ClearEvent,
+    GivenEvent,
+    InputEvent,
+    OutEvent,
+    PageEvent,
+    PictureEvent,
+    RunBeginsEvent,
+    RunEndsEvent,
+    ValueEvent,
+)  # fmt: skip
 from proxybox.classroom.records import Ran
 from proxybox.commands import Echo
+from proxybox.jsonvalues import JSONObject
 from proxybox.serve.callers import Caller
 from proxybox.serve.problems import Refusal
 from proxybox.serve.sessions import Sessions
+from proxybox.streamevents import DisplayEvent, InputRequestEvent, TextEvent, WorkerEvent
 
 Kind = Literal["run", "repl", "check"]
 
@@ -61,9 +74,10 @@ class Run:
     pictures: int = 0
     stops: int = 0
 
-    def as_json(self) -> dict[str, Any]:
-        """Returns what pages are told of it."""
-        return {"run": self.id, "kind": self.kind, "exercise": self.exercise, "at": self.at}
+    @property
+    def begins(self) -> RunBeginsEvent:
+        """What pages are told of it."""
+        return RunBeginsEvent(run=self.id, kind=self.kind, exercise=self.exercise, at=self.at)
 
 
 @attrs.define(eq=False)
@@ -178,7 +192,7 @@ class Boxes:
         self, seat: str, desk: Desk, run: Run, work: Callable[["_Telling"], Awaitable[dict[str, Any]]]
     ) -> None:
         told = desk.told = _Telling(self._hub, f"seat:{seat}", run, self._places[run.exercise].main)
-        told.tell("run", **run.as_json())
+        told.tell(run.begins)
         self._on_change(seat)
         began = time.monotonic()
         try:
@@ -379,27 +393,29 @@ class _Telling:
         """Whether the run was to be stopped."""
         return self._run.stops > 0
 
-    def tell(self, event: str, **data: Any) -> None:
+    def tell(self, event: PageEvent) -> None:
         """Tells an event, after all text that came before it."""
         self._flush()
-        self._run.told.append({"event": event, "data": data})
-        self._hub.tell(self._topic, event, data)
+        self._put(event)
+
+    def _put(self, event: PageEvent) -> None:
+        self._run.told.append({"event": event.NAME, "data": event.data})
+        self._hub.tell(self._topic, event)
 
     def give(self, text: str) -> None:
         """Tells what was typed for the program, which stands where it asked for it."""
         if self._run.size < _MOST_TOLD:
             self._run.size += len(text)
-            self.tell("given", run=self._run.id, text=text)
+            self.tell(GivenEvent(run=self._run.id, text=text))
 
-    async def take(self, event: Mapping[str, Any]) -> None:
+    async def take(self, event: WorkerEvent) -> None:
         """Takes an event of the box. While this lasts, the program waits."""
-        what, run = event["event"], self._run
-        if what in ("stdout", "stderr"):
-            self._print(what, event["text"])
-        elif what == "input_request":
-            self.tell("input", run=run.id)
-            run.size += _EVENT
-        elif what == "display":
+        if isinstance(event, TextEvent):
+            self._print(event.event, event.text)
+        elif isinstance(event, InputRequestEvent):
+            self.tell(InputEvent(run=self._run.id))
+            self._run.size += _EVENT
+        elif isinstance(event, DisplayEvent):
             self._show(event)
         await asyncio.sleep(0)
 
@@ -432,38 +448,37 @@ class _Telling:
             else:
                 pieces.append([stream, text])
         for stream, *texts in pieces:
-            data = {"run": self._run.id, "stream": stream, "text": "".join(texts)}
-            self._run.told.append({"event": "out", "data": data})
-            self._hub.tell(self._topic, "out", data)
+            self._put(OutEvent(run=self._run.id, stream=stream, text="".join(texts)))
 
-    def _show(self, event: Mapping[str, Any]) -> None:
+    def _show(self, event: DisplayEvent) -> None:
         run = self._run
         if run.size >= _MOST_TOLD:
             return
         run.size += _EVENT
-        if event["kind"] == "clear":
-            self.tell("clear", run=run.id, wait=event["wait"])
+        if event.kind == "clear":
+            self.tell(ClearEvent(run=run.id, wait=event.wait))
             return
-        data = {kind: text for kind in _SHOWN if isinstance(text := event["data"].get(kind), str)}
-        if event["kind"] == "value":
+        data = {kind: text for kind in _SHOWN if isinstance(text := event.data.get(kind), str)}
+        if event.kind == "value":
             text = data.get("text/plain", "")[: max(0, _MOST_TOLD - run.size)]
             run.size += len(text)
-            self.tell("value", run=run.id, text=text)
+            self.tell(ValueEvent(run=run.id, text=text))
         size = sum(map(len, data.values()))
-        if not any(kind.startswith("image/") for kind in data) and event["kind"] == "value":
+        if not any(kind.startswith("image/") for kind in data) and event.kind == "value":
             return
         if not data or size > _MOST_PICTURE or run.pictures + size > _MOST_PICTURES:
             return
         run.pictures += size
-        known = event["metadata"].get("display_id")
-        self.tell(
-            "display", run=run.id, data=data, display_id=known[:100] if isinstance(known, str) else None,
-            update=event["kind"] == "update",
-        )  # fmt: skip
+        known = event.metadata.get("display_id")
+        self.tell(PictureEvent(
+            run=run.id, content=data, display_id=known[:100] if isinstance(known, str) else None,
+            update=event.kind == "update",
+        ))  # fmt: skip
 
-    def end(self, told: Mapping[str, Any]) -> None:
+    def end(self, told: JSONObject) -> None:
         """Tells how the run has ended."""
-        self.tell("finished", run=self._run.id, kind=self._run.kind, exercise=self._run.exercise, **told)
+        run = self._run
+        self.tell(RunEndsEvent(run=run.id, kind=run.kind, exercise=run.exercise, end=told))
 
 
 def _refused(refusal: Refusal, run: Run) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.hub import EVERYBODY, TEACHERS, Hub
 from proxybox.classroom.models import ShareRequest
+from proxybox.classroom.pageevents import FreezeEvent, PushEvent, ShareEvent, UnshareEvent
 from proxybox.classroom.passes import new_code
 from proxybox.classroom.seats import Seats
 from proxybox.classroom.sheets import Sheet, find_sheet
@@ -74,13 +75,13 @@ class Everybody:
         """Pauses everybody: nothing can be run. What is typed is kept."""
         self.is_frozen = frozen
         await self._note("frozen", frozen)
-        self._hub.tell(EVERYBODY, "freeze", {"frozen": frozen})
+        self._hub.tell(EVERYBODY, FreezeEvent(frozen=frozen))
 
     async def push(self, exercise: str | None) -> None:
         """Has all open an exercise; None: each the own one again. Raises Refusal."""
         self.pushed = None if exercise is None else find_sheet(self._sheets, exercise).id
         await self._note("pushed", self.pushed)
-        self._hub.tell(EVERYBODY, "push", {"exercise": self.pushed})
+        self._hub.tell(EVERYBODY, PushEvent(exercise=self.pushed))
 
     async def _note(self, fact: str, value: Any) -> None:
         await self._store.do(Connected.set_fact, fact, value)
@@ -105,7 +106,7 @@ class Everybody:
         await self._store.do(Connected.keep_share, share)
         self.shares[share["id"]] = share
         for topic in (EVERYBODY, *TEACHERS):
-            self._hub.tell(topic, "share", share)
+            self._hub.tell(topic, ShareEvent(share))
         return share
 
     async def unshare(self, identity: str) -> None:
@@ -114,4 +115,4 @@ class Everybody:
             raise Refusal("not-found", "This is not shared.")
         await self._store.do(Connected.remove_share, identity)
         for topic in (EVERYBODY, *TEACHERS):
-            self._hub.tell(topic, "unshare", {"id": identity})
+            self._hub.tell(topic, UnshareEvent(id=identity))

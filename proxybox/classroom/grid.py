@@ -14,6 +14,7 @@ import attrs
 
 from proxybox.classroom.boxes import Boxes, Run
 from proxybox.classroom.hub import TEACHER, Hub, topic_of_class
+from proxybox.classroom.pageevents import ErrorsEvent, RowEvent
 from proxybox.classroom.records import Ran, Seat
 from proxybox.classroom.seats import Seats
 from proxybox.classroom.work import Work
@@ -126,11 +127,11 @@ class Grid:
                 self._tell_row(self._seats.find(identity))
             topics, self._errors_changed = self._errors_changed, set()
             for topic in topics:
-                self._hub.tell(topic, "errors", {})
+                self._hub.tell(topic, ErrorsEvent())
             await asyncio.sleep(_RHYTHM)
 
     def _tell_row(self, seat: Seat) -> None:
         row = self.row(seat)
-        self._hub.tell(TEACHER, "row", row)
+        self._hub.tell(TEACHER, RowEvent(row))
         if seat.class_id:
-            self._hub.tell(topic_of_class(seat.class_id), "row", row)
+            self._hub.tell(topic_of_class(seat.class_id), RowEvent(row))

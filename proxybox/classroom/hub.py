@@ -1,6 +1,6 @@
 """Events, from whatever happens in the class to the browsers that show it: server-sent events.
 
-    Hub.tell(topic, event, data) ── the topic's recent events ── each reader's queue ── one stream of a browser
+    Hub.tell(topic, event) ── the topic's recent events ── each reader's queue ── one stream of a browser
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html
 
@@ -12,11 +12,14 @@ tells, and never takes up more memory than its bound.
 import asyncio
 import json
 import secrets
+import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Iterable
-from typing import Any, Final
+from typing import Final
 
 import attrs
+
+from proxybox.classroom.pageevents import HelloEvent, PageEvent, ResyncEvent, WatchedEvent
 
 #: What is kept of a topic, and what may wait for one reader: events, and bytes.
 _KEPT, _KEPT_BYTES = 2_000, 1 << 19
@@ -48,6 +51,11 @@ class Event:
     number: int
     name: str
     data: str
+
+    @classmethod
+    def of(cls, told: PageEvent, number: int = 0) -> "Event":
+        """Returns an event as it is sent; 0: it has no place among them, and is not kept."""
+        return cls(number, told.NAME, json.dumps(told.data))
 
     @property
     def size(self) -> int:
@@ -161,22 +169,22 @@ class Hub:
 
     # --- telling ------------------------------------------------------------------------------------------------------
 
-    def tell(self, topic: str, name: str, data: Any) -> None:
+    def tell(self, topic: str, told: PageEvent) -> None:
         """Tells those who read a topic, and keeps it for those who come back."""
         self._number += 1
-        event = Event(self._number, name, json.dumps(data))
+        event = Event.of(told, self._number)
         self._topics.setdefault(topic, _Topic()).keep(event)
         for reader in self._readers.get(topic, {}).values():
             reader.put(event)
-        self.show(topic, name, data)
+        self.show(topic, told)
 
-    def show(self, topic: str, name: str, data: Any) -> None:
+    def show(self, topic: str, event: PageEvent) -> None:
         """Tells only those who watch a topic. In place of what is too large they get `resync`."""
         if watchers := self._watchers.get(topic):
             seat = topic.partition(":")[2]
-            told = Event(0, "watched", json.dumps({"seat": seat, "event": name, "data": data}))
+            told = Event.of(WatchedEvent(seat=seat, event=event.NAME, data_of_event=event.data))
             if told.size > _SHOWN:  # it would cut off the stream by which the teacher sees the whole class
-                told = Event(0, "watched", json.dumps({"seat": seat, "event": "resync", "data": {}}))
+                told = Event.of(WatchedEvent(seat=seat, event=ResyncEvent.NAME, data_of_event={}))
             for reader in watchers.values():
                 reader.put(told)
 
@@ -192,10 +200,10 @@ class Hub:
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def read(self, topics: Iterable[str], seen: str | None, hello: Any) -> Reader:
+    def read(self, topics: Iterable[str], seen: str | None) -> Reader:
         """Begins a stream. seen: the id of the last event that its page has had. `close` ends it."""
         reader = Reader(self, topics)
-        reader.put(Event(0, "hello", json.dumps({**hello, "stream": reader.id, "event": self.position})))
+        reader.put(Event.of(HelloEvent(time=time.time(), stream=reader.id, event=self.position)))
         for event in self._missed(reader.topics, seen):
             reader.put(event)
         self._all[reader.id] = reader
@@ -207,7 +215,7 @@ class Hub:
         if not seen:
             return []
         boot, _, told = seen.partition("-")
-        resync = [Event(0, "resync", "{}")]
+        resync = [Event.of(ResyncEvent())]
         if boot != self._boot or not told.isdecimal() or len(told) > 18 or int(told) > self._number:
             return resync
         known = [topic for name in topics if (topic := self._topics.get(name)) is not None]

@@ -15,6 +15,8 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Final
 
+import attrs
+
 from proxybox.classroom.authority import WHOLE, Authority, Instructors
 from proxybox.classroom.boxes import Boxes, Run
 from proxybox.classroom.buckets import Buckets
@@ -29,6 +31,16 @@ from proxybox.classroom.grid import Grid
 from proxybox.classroom.hub import EVERYBODY, INSTRUCTORS, TEACHER, TEACHERS, Hub
 from proxybox.classroom.markdown import to_html
 from proxybox.classroom.models import Save, SeatChange
+from proxybox.classroom.pageevents import (
+    CheckedEvent,
+    CourseEvent,
+    FilesEvent,
+    GradedEvent,
+    RemovedEvent,
+    SavedEvent,
+    SeatEvent,
+    StateEvent,
+)  # fmt: skip
 from proxybox.classroom.passes import Passes, new_code
 from proxybox.classroom.reading import (
     CourseFiles,
@@ -179,7 +191,7 @@ class Lesson:
         await self.grading.again(ungraded)
         if anew.changed or before != self.course_as_json():
             for topic in (EVERYBODY, *TEACHERS):
-                self.hub.tell(topic, "course", {"changed": anew.changed})
+                self.hub.tell(topic, CourseEvent(changed=anew.changed))
 
     # --- what a student sees ------------------------------------------------------------------------------------------
 
@@ -192,7 +204,7 @@ class Lesson:
         run = self.boxes.running(seat.id)
         return {
             "seat": seat_as_json(seat), "course": self.course_as_json(seat.id), **self.everybody.as_json(),
-            "shares": list(self.everybody.shares.values()), "run": None if run is None else run.as_json(),
+            "shares": list(self.everybody.shares.values()), "run": None if run is None else run.begins.data,
             "event": self.hub.position, "time": time.time(),
         }  # fmt: skip
 
@@ -247,11 +259,9 @@ class Lesson:
         """
         self.buckets.take(seat.id, sum(map(len, saved.files.values())))
         topic = f"seat:{seat.id}"
-        told = {"exercise": exercise, "version": saved.version, "client": client}
-        if saved.other is not None:
-            told["over"] = {"version": saved.other[0], "at": saved.other[1]}
-        self.hub.tell(topic, "saved", told)
-        self.hub.show(topic, "text", {"exercise": exercise, "version": saved.version, "files": saved.files})
+        over = None if saved.other is None else {"version": saved.other[0], "at": saved.other[1]}
+        self.hub.tell(topic, SavedEvent(exercise=exercise, version=saved.version, client=client, over=over))
+        self.hub.show(topic, FilesEvent(exercise=exercise, version=saved.version, files=saved.files))
         self.grid.active(seat.id)
 
     async def run(self, seat: Seat, exercise: str, body: Save) -> tuple[Run, Saved | Text]:
@@ -286,8 +296,8 @@ class Lesson:
             self.grading.note_fault(exercise, grade)
             self._tell_faults()
             checked = await self.work.keep_result(seat.id, exercise, CONVERTER.unstructure(grade), sheet.basis)
-            told = {"run": run.id, "exercise": exercise, "results": results_as_json(checked, sheet.basis)}
-            self.hub.tell(f"seat:{seat.id}", "checked", told)
+            results = results_as_json(checked, sheet.basis)
+            self.hub.tell(f"seat:{seat.id}", CheckedEvent(run=run.id, exercise=exercise, results=results))
             return {"status": grade.status if grade.failed else "ok"}
 
         self._check_free(seat)
@@ -318,10 +328,11 @@ class Lesson:
         """Tells the student what may be told of a grade, and the teacher."""
         sheet = self.sheets.get(graded.exercise)
         basis = None if sheet is None else sheet.basis
-        told = {"exercise": graded.exercise, "handed_in": handed_as_json(graded, basis)}
+        told = GradedEvent(exercise=graded.exercise, handed_in=handed_as_json(graded, basis))
         if self.work.is_now(graded):
-            told["results"] = results_as_json(self.work.results[graded.seat, graded.exercise], basis)
-        self.hub.tell(f"seat:{graded.seat}", "graded", told)
+            results = results_as_json(self.work.results[graded.seat, graded.exercise], basis)
+            told = attrs.evolve(told, results=results)
+        self.hub.tell(f"seat:{graded.seat}", told)
         self.grid.touch(graded.seat)
         self._tell_faults()
 
@@ -357,7 +368,7 @@ class Lesson:
         """Raises or lowers a hand."""
         seat.hand = (seat.hand or time.time()) if up else None
         await self.seats.keep(seat)
-        self.hub.tell(f"seat:{seat.id}", "seat", seat_as_json(seat))
+        self.hub.tell(f"seat:{seat.id}", SeatEvent(seat_as_json(seat)))
         self.grid.touch(seat.id)
 
     async def _ran(self, seat: str, run: Run, ran: Ran) -> None:
@@ -386,7 +397,7 @@ class Lesson:
         await self.seats.keep(seat)
         if change.removed or change.locked:
             self.boxes.leave(seat.id)
-        self.hub.tell(f"seat:{seat.id}", "removed" if seat.removed else "seat", seat_as_json(seat))
+        self.hub.tell(f"seat:{seat.id}", (RemovedEvent if seat.removed else SeatEvent)(seat_as_json(seat)))
         if seat.removed:
             self.hub.finish(f"seat:{seat.id}")
         self.grid.touch(seat.id)
@@ -409,8 +420,8 @@ class Lesson:
     def tell_state(self) -> None:
         """Tells all who teach here what holds now."""
         if hasattr(self, "classes"):  # else nobody is there yet
-            self.hub.tell(TEACHER, "state", self.state_as_json(WHOLE))
-            self.hub.tell(INSTRUCTORS, "state", self._state_of_all())
+            self.hub.tell(TEACHER, StateEvent(self.state_as_json(WHOLE)))
+            self.hub.tell(INSTRUCTORS, StateEvent(self._state_of_all()))
 
     def _state_of_all(self) -> dict[str, Any]:
         """Of faults of tests instructors are told where they are: what they say may quote a submission of any class."""

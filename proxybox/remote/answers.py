@@ -12,9 +12,7 @@ from typing import Any, Final
 import attrs
 
 from proxybox.commands import Displayed
-from proxybox.controller.audit import Denial
 from proxybox.controller.record.exactness import Inexact, read_inexact
-from proxybox.controller.status import Status
 from proxybox.controller.world.output import Transcript
 from proxybox.errors import (
     CannotCopy,
@@ -26,11 +24,12 @@ from proxybox.errors import (
     SandboxStartError,
     SessionBusy,
 )  # fmt: skip
-from proxybox.explanations import Explanation
 from proxybox.jsonvalues import from_json
 from proxybox.policies import Problem
 from proxybox.records.taking import Taking
-from proxybox.result import Files, GuestError, Result, Usage
+from proxybox.result import Files, Result
+from proxybox.resultjson import fields_of
+from proxybox.streamevents import DisplayEvent
 
 from proxybox.controller.vfs.overlay.changes import Change  # isort: skip
 
@@ -72,31 +71,13 @@ def result_of(data: Mapping[str, Any], taking: Taking | None = None) -> Result:
 
     taking: where the record that came with it goes.
     """
-    error = data["error"]
-    transcript = Transcript()
+    fields, transcript = fields_of(data), Transcript()
     alone = (("stdout", data["stdout"]), ("stderr", data["stderr"]))
     for stream, text in data.get("output") or alone:
         transcript.append(stream, text.encode("utf-8", "surrogatepass"))
-    return Result(
-        status=Status(data["status"]),
-        exit_code=data["exit_code"],
-        signal=data["signal"],
-        why=data["why"],
-        stdout_bytes=data["stdout"].encode("utf-8", "surrogatepass"),
-        stderr_bytes=data["stderr"].encode("utf-8", "surrogatepass"),
-        printed=transcript.interleaved(),
-        value=from_json(data.get("value")),
-        error=None if error is None else GuestError(error["type"], error["message"], error["traceback"]),
-        usage=Usage(**data["usage"]),
-        truncated=data["truncated"],
-        files=_ReceivedFiles([_change(entry) for entry in data["files"]]),
-        denials={Denial(each["call"], each["errno"], each["reason"]): each["count"] for each in data["denials"]},
-        unknown_calls={int(number): count for number, count in data["unknown_calls"].items()},
-        left_open=tuple(data.get("left_open", ())),
-        layers=data["layers"],
-        explanations=tuple(Explanation(**each) for each in data.get("explanations", ())),
-        **({} if taking is None else attrs.asdict(record_of(data, taking), recurse=False)),
-    )
+    if taking is not None:
+        fields |= attrs.asdict(record_of(data, taking), recurse=False)
+    return Result(**{**fields, "files": _ReceivedFiles(fields["files"])}, printed=transcript.interleaved())
 
 
 @attrs.frozen
@@ -153,9 +134,9 @@ def _inexact(data: Mapping[str, Any]) -> Inexact | None:
 class _ReceivedFiles(Files):
     """Files of a run elsewhere: they can be read, and not be committed."""
 
-    def __init__(self, changes: list[Change]) -> None:
+    def __init__(self, changes: tuple[Change, ...]) -> None:
         super().__init__()
-        self.changes = tuple(changes)
+        self.changes = changes
         self._content = {
             change.name: change.content for change in changes if change.content is not None and change.kind != "deleted"
         }
@@ -165,19 +146,9 @@ class _ReceivedFiles(Files):
         raise TypeError("the files of a run elsewhere cannot be committed: write them where they are wanted")
 
 
-def _change(entry: Mapping[str, Any]) -> Change:
-    content = entry.get("text")
-    data = base64.b64decode(entry["base64"]) if "base64" in entry else None
-    return Change(
-        name=entry["path"], path=entry["path"].encode("utf-8", "surrogateescape"), kind=entry["kind"],
-        type=entry["type"], mode=entry["mode"],
-        content=data if content is None else content.encode("utf-8", "surrogatepass"),
-    )  # fmt: skip
-
-
-def displayed_of(event: Mapping[str, Any]) -> Displayed:
+def displayed_of(event: DisplayEvent) -> Displayed:
     """Returns what a session has shown. Pictures are base64."""
-    return Displayed(event["kind"], from_json(event["data"]), from_json(event["metadata"]), event["wait"])
+    return Displayed(event.kind, from_json(event.data), from_json(event.metadata), event.wait)
 
 
 def is_gone(error: Exception) -> bool:

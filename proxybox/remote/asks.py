@@ -26,6 +26,16 @@ from proxybox.remote.answers import (
 )  # fmt: skip
 from proxybox.result import Result
 from proxybox.session import Printed
+from proxybox.streamevents import (
+    DisplayEvent,
+    FailedEvent,
+    FinishedEvent,
+    InputRequestEvent,
+    StartedEvent,
+    Stream,
+    TextEvent,
+    read_stream_event,
+)  # fmt: skip
 
 T = TypeVar("T")
 
@@ -308,7 +318,7 @@ class Conversation:
         self.answers_to = answers_to
         self._taking = taking
         self._stdin = stdin
-        self._takers = {"stdout": on_stdout, "stderr": on_stderr}
+        self._takers: dict[Stream, Callable[[str], Any] | None] = {"stdout": on_stdout, "stderr": on_stderr}
         self._on_display = on_display
         self._result: Result | None = None
 
@@ -317,22 +327,20 @@ class Conversation:
 
         Raises the exception for a run that could not be.
         """
-        event = json.loads(line)
-        kind = event["event"]
-        if kind == "started" and not self.answers_to:
-            self.answers_to = f"/v1/runs/{event['run']}"
-        elif kind in self._takers:
-            return self._takers[kind], (event["text"],), False
-        elif kind in ("display", "result"):
-            return self._on_display, (displayed_of(event),), False
-        elif kind == "input_request":
-            return self._stdin, (1 << 16,), True
-        elif kind == "failed":
-            problem = event["problem"]
-            name = problem["type"].rpartition(":")[2]
-            raise exception_of_problem(problem, name, problem["detail"], problem["status"], None)
-        elif kind == "finished":
-            self._result = result_of(event["result"], self._taking)
+        match read_stream_event(json.loads(line)):
+            case StartedEvent(run=run) if not self.answers_to:
+                self.answers_to = f"/v1/runs/{run}"
+            case TextEvent(stream, text):
+                return self._takers[stream], (text,), False
+            case DisplayEvent() as event:
+                return self._on_display, (displayed_of(event),), False
+            case InputRequestEvent():
+                return self._stdin, (1 << 16,), True
+            case FailedEvent(problem=problem):
+                name = problem["type"].rpartition(":")[2]
+                raise exception_of_problem(problem, name, problem["detail"], problem["status"], None)
+            case FinishedEvent(result=result):
+                self._result = result_of(result, self._taking)
         return None, (), False
 
     def ended(self) -> Result:

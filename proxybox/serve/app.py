@@ -16,6 +16,7 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(f"the service needs {error.name}: pip install 'proxybox[server]'") from error
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
@@ -26,6 +27,7 @@ from proxybox.serve import asking
 from proxybox.serve.asking import ClientGone, invalid
 from proxybox.serve.config import Config
 from proxybox.serve.edge import Edge, log, visit
+from proxybox.serve.openapi import describe, operation_id
 from proxybox.serve.problems import MEDIA_TYPE, Refusal, of_status
 from proxybox.serve.service import Service
 
@@ -51,11 +53,15 @@ def app(config: Config | None = None) -> Edge:
     inner = fastapi.FastAPI(
         title="proxybox", version=proxybox.__version__, description=_DESCRIPTION, lifespan=lifespan,
         docs_url=None, redoc_url=None,  # their pages load scripts from elsewhere
-        openapi_url="/v1/openapi.json",
+        openapi_url="/v1/openapi.json", generate_unique_id_function=operation_id,
     )  # fmt: skip
     inner.state.service = service
-    for door in service.config.doors:
-        inner.include_router(import_module(f"proxybox.serve.doors.{door}").router)
+    told: list[type[BaseModel]] = []
+    for name in service.config.doors:
+        door = import_module(f"proxybox.serve.doors.{name}")
+        inner.include_router(door.router)
+        told += getattr(door, "MODELS", ())
+    inner.openapi = lambda: describe(inner, told)  # type: ignore[method-assign]
     tell_faults(inner)
     if service.config.origins:
         inner.add_middleware(

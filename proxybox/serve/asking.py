@@ -18,6 +18,7 @@ from proxybox.serve.callers import Caller
 from proxybox.serve.edge import visit
 from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
+from proxybox.serve.workers import OnEvent
 
 T = TypeVar("T")
 B = TypeVar("B", bound=BaseModel)
@@ -89,7 +90,7 @@ async def run(
     caller: Caller,
     asked: Mapping[str, Any],
     *,
-    on_event: Callable[[dict[str, Any]], Any] | None = None,
+    on_event: OnEvent | None = None,
 ) -> bytes:
     """Runs a program for a request, and returns its Result as JSON; a client that goes away has its box ended."""
     service, here = service_of(request), visit(request.scope)

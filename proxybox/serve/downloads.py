@@ -5,7 +5,6 @@ answered; a request for several gets the whole file, as that section allows.
 """
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final
@@ -17,6 +16,8 @@ from starlette.responses import StreamingResponse
 from proxybox.serve.connections.bodies import TooLarge, length
 from proxybox.serve.edge import pass_on_body
 from proxybox.serve.problems import Refusal
+from proxybox.serve.wire import packed
+from proxybox.serve.wiredata import FilePart, Ready, ReadyToGive, ReadyToTake
 from proxybox.serve.workers import Transfer
 
 #: Pieces of a file that wait for a client that reads slowly.
@@ -44,8 +45,8 @@ def upload(request: Request, most: int) -> tuple[int, Transfer]:
         raise TooLarge(most)
     pass_on_body(request.scope)
 
-    async def on_ready(ready: dict[str, Any]) -> AsyncIterator[bytes]:
-        taken, room = 0, ready["room"]
+    async def on_ready(ready: Ready) -> AsyncIterator[bytes]:
+        taken, room = 0, ready.room if isinstance(ready, ReadyToTake) else 0
         async for piece in request.stream():
             taken += len(piece)
             if taken > most:
@@ -73,12 +74,13 @@ async def download(request: Request, work: Work) -> Response:
     room = asyncio.Semaphore(_AHEAD)
     answer: asyncio.Future[tuple[int, dict[str, str]]] = asyncio.get_running_loop().create_future()
 
-    async def on_ready(ready: dict[str, Any]) -> AsyncIterator[bytes]:
-        status, headers, begin, end = _answer(request.method, request.headers, ready["size"], f'"{ready["digest"]}"')
+    async def on_ready(ready: Ready) -> AsyncIterator[bytes]:
+        assert isinstance(ready, ReadyToGive)  # noqa: S101 - what takes a file hands none over
+        status, headers, begin, end = _answer(request.method, request.headers, ready.size, f'"{ready.digest}"')
         answer.set_result((status, headers))
         if request.method == "HEAD":
             begin = end = 0
-        yield json.dumps({"from": begin, "to": end}).encode()
+        yield packed(FilePart(begin=begin, end=end))
 
     async def on_data(piece: bytes) -> None:
         await room.acquire()

@@ -6,7 +6,6 @@ session waits for a slow client, nor has a client half of one file and half of a
 
 import contextlib
 import hashlib
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from proxybox import commands
 from proxybox.controller.boxes.boxfiles import PIECE
 from proxybox.errors import SessionBusy
 from proxybox.serve.wire import Kind, Part, packed
+from proxybox.serve.wiredata import FilePart, ReadyToGive, ReadyToTake, read
 from proxybox.session import Session
 
 #: Seconds for which a file that comes waits for the end of a call, before and after, and between two tries.
@@ -48,7 +48,7 @@ def receive(
     path, size, parents = asked["path"], asked["size"], bool(asked.get("parents"))
     room = _when_at_rest(lambda: session._at_rest(commands.rooming(path, size, parents)), is_given_up)
     with tempfile.TemporaryFile(buffering=0) as file:
-        give(Kind.READY, packed({"room": room}))
+        give(Kind.READY, packed(ReadyToTake(room=room)))
         with _parts_of(line) as parts:
             for piece in parts:
                 _keep(file, piece)
@@ -71,9 +71,9 @@ def send(session: Session, asked: Mapping[str, Any], line: Connection, give: Giv
             _keep(file, piece)
 
         session._at_rest(commands.copying(asked["path"], asked["limit"], take))
-        give(Kind.READY, packed({"size": file.tell(), "digest": digest.hexdigest()}))
-        part = json.loads(b"".join(_parts(line)))
-        for piece in _pieces(file, part["from"], part["to"]):
+        give(Kind.READY, packed(ReadyToGive(size=file.tell(), digest=digest.hexdigest())))
+        part = read(FilePart, b"".join(_parts(line)))
+        for piece in _pieces(file, part.begin, part.end):
             give(Kind.DATA, piece)
 
 

@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from proxybox.jsonvalues import JSONObject
 from proxybox.policies.overrides import within
 from proxybox.serve.authority import Authority
 from proxybox.serve.callers import ITSELF, Caller
@@ -14,7 +15,7 @@ from proxybox.serve.config import Config
 from proxybox.serve.gate import Gate, Overloaded
 from proxybox.serve.problems import Refusal
 from proxybox.serve.setup import Setup
-from proxybox.serve.workers import Job, JobFailed, LineKind, Slot, Transfer, WorkerLost, WorkerProcess, Workers
+from proxybox.serve.workers import Job, JobFailed, LineKind, OnEvent, Slot, Transfer, WorkerLost, WorkerProcess, Workers
 
 log = logging.getLogger("proxybox.serve")
 
@@ -101,7 +102,7 @@ class Jobs:
 
     async def ask(
         self, kind: LineKind, caller: Caller, job: Mapping[str, Any], *,
-        on_event: Callable[[dict[str, Any]], Any] | None = None, on_begin: Callable[[Job], object] | None = None,
+        on_event: OnEvent | None = None, on_begin: Callable[[Job], object] | None = None,
         worker: int | None = None, transfer: Transfer | None = None, is_repeatable: bool = False,
     ) -> bytes:  # fmt: skip
         """Has a job done when it is this caller's turn, as `Workers.ask` does, and as long as they may.
@@ -120,7 +121,7 @@ class Jobs:
 
     async def _ask(
         self, kind: LineKind, caller: Caller, job: Mapping[str, Any], *,
-        on_event: Callable[[dict[str, Any]], Any] | None, on_begin: Callable[[Job], object] | None,
+        on_event: OnEvent | None, on_begin: Callable[[Job], object] | None,
         worker: int | None, transfer: Transfer | None, is_repeatable: bool,
     ) -> bytes:  # fmt: skip
         before: WorkerLost | None = None
@@ -156,12 +157,12 @@ class Jobs:
 
 def refusal_of(failed: JobFailed) -> Refusal:
     """Returns the refusal for a job that a worker could not do."""
-    more = {key: value for key, value in failed.told.items() if key not in ("type", "message", "errors")}
-    errors: Sequence[Mapping[str, Any]] = failed.told.get("errors") or ()
-    errors = [{"loc": ["body", *error["loc"]], "msg": error["msg"]} for error in errors]
-    if failed.type == "invalid" and not errors:
+    told = failed.failure
+    errors = [{"loc": ["body", *fault.loc], "msg": fault.msg} for fault in told.errors]
+    if told.type == "invalid" and not errors:
         errors = [{"loc": ["body"], "msg": str(failed)}]
-    kind = "disk-limit" if more.get("errno") == "ENOSPC" else failed.type.replace("_", "-")
+    more: JSONObject = {key: value for key, value in (("errno", told.errno), ("result", told.result)) if value}
+    kind = "disk-limit" if told.errno == "ENOSPC" else told.type.replace("_", "-")
     if kind in ("internal-error", "cannot-start"):  # the reason is the service's own affair
         log.error("a worker failed: %s", failed)
         return Refusal(kind, headers={"Retry-After": "5"} if kind == "cannot-start" else None)

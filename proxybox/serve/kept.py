@@ -6,8 +6,8 @@ send again what is gone.
 
 import base64
 from collections.abc import Iterable, Mapping
-from typing import Any
 
+from proxybox.jsonvalues import JSONObject
 from proxybox.serve.callers import Caller
 from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
@@ -47,6 +47,6 @@ async def collect(service: Service, caller: Caller, wanted: Iterable[tuple[str, 
     return found
 
 
-def for_worker(files: Mapping[str, bytes]) -> dict[str, Any]:
+def for_worker(files: Mapping[str, bytes]) -> JSONObject:
     """Returns files in the form in which a run is asked for."""
     return {path: {"base64": base64.b64encode(content).decode()} for path, content in files.items()}

@@ -2,13 +2,25 @@
 
 import base64
 import binascii
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+import functools
+import inspect
+import operator
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, get_args, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, create_model, model_validator
 
-from proxybox.commands import Echo
+from proxybox.commands import Completeness, Completion, Displayed, Echo, Inspection
+from proxybox.controller.boxes.boxfiles import FileEntry
 from proxybox.policies.declaring import Measure
 from proxybox.policies.keys import of_one_run
+from proxybox.result import Result, Status
+from proxybox.resultjson import KEYS, RECORD_KEYS, SERVED_KEYS, ChangedFile, JsonKey, written
+from proxybox.serve.describing import model_of, model_of_keys
+from proxybox.serve.sessionstate import SessionState
+from proxybox.serve.wiredata import RequestFault
+from proxybox.streamevents import DisplayEvent, FinishedEvent, StreamEvent
+from proxybox.streamevents import SocketEvent as AnySocketEvent
 
 #: A path below /box, or a name.
 Path = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -121,6 +133,10 @@ class RunRequest(Chosen):
         return self
 
 
+#: The forms of RunRequest in OpenAPI: a name, the fields that it has to have, and those of other forms.
+RUN_FORMS: Final = (("RunOfCode", ("code",), ("entry",)), ("RunOfFiles", ("entry", "files"), ("code",)))
+
+
 class Input(Strict):
     """A piece of standard input. An empty one is its end."""
 
@@ -174,12 +190,6 @@ class Variable(Strict):
     value: Any
 
 
-class VariableRead(Variable):
-    """The value of a variable, and whether the session still lives."""
-
-    alive: bool
-
-
 class CodeRequest(Strict):
     """Source text and a place in it, in characters."""
 
@@ -197,148 +207,84 @@ class SnapshotRequest(Strict):
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
-class Usage(BaseModel):
-    """What a run has cost: seconds, bytes and counts (docs/api.md)."""
-
-    queue: float
-    start: float
-    wall: float
-    cpu: float
-    controller: float
-    calls: int
-    memory: int | None
-    input: int
-    output: int
-    disk: int
+def _types(*keys: JsonKey) -> dict[str, Any]:
+    return {key.name: key.type for key in keys}
 
 
-class Error(BaseModel):
-    """The exception that a program has ended with, as it printed it. Untrusted text."""
-
-    type: str
-    message: str
-    traceback: str
-
-
-class Explanation(BaseModel):
-    """What a limit, a refusal or an exception means: a name for it, and a text for anybody.
-
-    remedy: what whoever chose the policy can change.
-    """
-
-    key: str
-    text: str
-    remedy: str
-
-
-class File(BaseModel):
-    """A file that has changed. text or base64: its content, if that was asked for.
-
-    attributes: a text for each extended attribute that a commit gives to it, ACLs among them.
-    """
-
-    path: str
-    kind: str
-    type: str
-    mode: int
-    attributes: list[str] | None = None
-    size: int | None = None
-    text: str | None = None
-    base64: str | None = None
-
-
-class Inexact(BaseModel):
-    """From which call on a replay of a record may do something else than the run, and why."""
-
-    call: int
-    why: str
-
-
-class RunResult(BaseModel):
-    """How a program has ended, and what it left: `proxybox.Result` as JSON.
+#: `proxybox.Result` as JSON, made from its keys (resultjson.py).
+RunResult = model_of_keys(
+    "RunResult",
+    """How a program has ended, and what it left.
 
     record, record_fault, record_exact, record_inexact, record_digest: where a record was asked for; it, why it is not
     complete, whether it can be replayed exactly, from where on not, and its digest.
-    """
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"status": "ok", "exit_code": 0, "stdout": "42\n", "stderr": "", "ok": True}]},
-    )
-
-    status: str
-    exit_code: int | None
-    signal: int | None
-    why: str
-    stdout: str
-    stderr: str
-    truncated: bool
-    error: Error | None
-    hint: str
-    explanations: list[Explanation]
-    usage: Usage
-    files: list[File]
-    denials: list[dict[str, Any]]
-    left_open: list[str]
-    unknown_calls: dict[str, int]
-    layers: dict[str, str]
-    ok: bool
-    output: list[tuple[str, str]] | None
-    value: Any = None
-    record: Bytes | None = None
-    record_fault: str | None = None
-    record_exact: bool | None = None
-    record_inexact: Inexact | None = None
-    record_digest: str | None = None
+    """,
+    _types(*KEYS, *SERVED_KEYS, *RECORD_KEYS), absent=tuple(_types(*RECORD_KEYS)),
+)  # fmt: skip
+#: An example of it.
+RUN_RESULT: Final = written(Result(status=Status.OK, exit_code=0, stdout_bytes=b"42\n"), (*KEYS, *SERVED_KEYS))
+#: The result of a session's call.
+ExecuteResult = model_of_keys(
+    "ExecuteResult",
+    "The result of a session's call. display: what it has shown. alive: whether the session goes on.",
+    {"display": list[Displayed], "alive": bool}, base=RunResult,
+)  # fmt: skip
+SessionInfo = model_of(SessionState, "SessionInfo")
+SessionInfos: Final[Any] = list[SessionInfo]  # type: ignore[valid-type]
 
 
-class ExecuteResult(RunResult):
-    """The result of a session's call. display: what it has shown. alive: whether the session goes on."""
-
-    display: list[dict[str, Any]]
-    alive: bool
-
-
-class SessionInfo(BaseModel):
-    """A session: its age and the time since it was used, in seconds; its state, and the ids of its kept states.
-
-    recorded: whether there is a record of it when it has ended.
-    """
-
-    id: str
-    policy: str
-    language: str
-    age: float
-    idle: float
-    state: Literal["awake", "busy", "asleep"]
-    snapshots: list[str]
-    recorded: bool
+SessionRecord = model_of_keys(
+    "SessionRecord",
+    "The record of a session that has ended, as a run's result tells of its record.",
+    {key: kind for key, kind in _types(*RECORD_KEYS).items() if key != "record_exact"}, absent=("record_inexact",),
+)  # fmt: skip
 
 
-class SessionRecord(BaseModel):
-    """The record of a session that has ended, as a run's result tells of its record."""
-
-    record: Bytes
-    record_fault: str
-    record_inexact: Inexact | None = None
-    record_digest: str
+def _of_session(name: str, doc: str, keys: Mapping[str, Any], base: type[BaseModel] | None = None) -> type[BaseModel]:
+    """The model of what a session answers: it always says whether it goes on."""
+    return model_of_keys(name, doc, {**keys, "alive": bool}, base=base)
 
 
-class Fault(BaseModel):
-    """A fault of a request: where, and what."""
+Completions = _of_session(
+    "Completions", "The names that may stand at the cursor. Untrusted text.", {}, model_of(Completion)
+)
+Inspected = _of_session(
+    "Inspected", "What is known of an object; null when nothing is. Untrusted text.", {"found": Inspection | None}
+)
+WholeOrNot = _of_session(
+    "WholeOrNot", "Whether statements are complete, and the next line's indent.", {}, model_of(Completeness)
+)
+FolderEntries = _of_session("FolderEntries", "The entries of a folder, by name.", {"entries": list[FileEntry]})
+SessionChanges = _of_session(
+    "SessionChanges", "The files that a session has changed, without contents.", {"files": list[ChangedFile]}
+)
+VariableRead = _of_session("VariableRead", "The value of a variable.", {"value": Any})
 
-    loc: list[str | int]
-    msg: str
+
+class PoliciesAndLanguages(BaseModel):
+    """The names that requests may have; the first of each is for those that name none."""
+
+    policies: list[str]
+    languages: list[str]
 
 
 class Problem(BaseModel):
-    """Why something was not done (RFC 9457)."""
+    """Why something was not done (RFC 9457).
+
+    errors: where a request is at fault. errno: of a file's error, by its name. state, reason: how a session has ended.
+    result: of a command that has failed in the program.
+    """
 
     type: str
     title: str
     status: int
     detail: str
-    errors: list[Fault] | None = None
+    errors: list[model_of(RequestFault, "Fault")] | None = None  # type: ignore[valid-type]
     request_id: str | None = None
+    errno: str | None = None
+    state: str | None = None
+    reason: str | None = None
+    result: RunResult | None = None  # type: ignore[valid-type]
 
 
 class Health(BaseModel):
@@ -347,3 +293,42 @@ class Health(BaseModel):
     status: Literal["starting", "ready", "draining", "failed"]
     why: str
     version: str
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+def _event(kind: Any, name: str, more: Mapping[str, Any], result: Any, absent: tuple[str, ...] = ()) -> Any:
+    """The model of an event (streamevents.py), with what a door adds to it. result: the model of its result."""
+    keys = {**more, **get_type_hints(kind)}
+    keys |= {key: model for key, model in (("result", result), ("problem", Problem)) if key in keys}
+    return model_of_keys(name, inspect.getdoc(kind) or "", keys, absent=absent)
+
+
+def _one_of(made: Iterable[Any]) -> Any:
+    return Annotated[functools.reduce(operator.or_, made), Field(discriminator="event")]
+
+
+_OF_RUNS: Final = {
+    kind: _event(kind, kind.__name__, {"seq": int}, RunResult) for kind in get_args(StreamEvent) if kind != DisplayEvent
+}
+_OF_CALLS: Final = {
+    **_OF_RUNS,
+    FinishedEvent: _event(FinishedEvent, "ExecuteFinishedEvent", {"seq": int}, ExecuteResult),
+    DisplayEvent: _event(DisplayEvent, "DisplayEvent", {"seq": int}, None),
+}
+_OF_SOCKETS: Final = [
+    _event(kind, f"Socket{kind.__name__}", {"id": str}, ExecuteResult, ("id",)) for kind in get_args(AnySocketEvent)
+]
+
+
+class RunEvent(RootModel[_one_of(_OF_RUNS.values())]):  # type: ignore[misc]
+    """What is told of a run. seq: the number of the event, from 0 on."""
+
+
+class ExecuteEvent(RootModel[_one_of(_OF_CALLS.values())]):  # type: ignore[misc]
+    """What is told of a session's call. seq: the number of the event, from 0 on."""
+
+
+class SocketEvent(RootModel[_one_of(_OF_SOCKETS)]):  # type: ignore[misc]
+    """What a WebSocket tells. id: that of the message which it answers."""

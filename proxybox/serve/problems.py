@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
+from proxybox.jsonvalues import JSONObject
+
 MEDIA_TYPE: Final = "application/problem+json"
 
 #: Every kind of problem, with its HTTP status and its title. It is the last part of the problem's type.
@@ -33,6 +35,7 @@ KINDS: Final[Mapping[str, tuple[int, str]]] = {
     "file-error": (409, "The file cannot be used like that"),
     "session-ended": (410, "The session has ended"),
     "locked": (423, "This cannot be changed at the moment"),
+    "upgrade-required": (426, "This is a WebSocket"),
     "rate-limited": (429, "Too many requests of this key"),
     "internal-error": (500, "A fault of the service"),
     "cannot-start": (503, "No box can be started"),
@@ -56,7 +59,7 @@ class Refusal(Exception):
         self.headers = dict(headers or {})
         Exception.__init__(self, self.detail)
 
-    def body(self, request_id: str = "") -> dict[str, Any]:
+    def body(self, request_id: str = "") -> JSONObject:
         """Returns the problem's details."""
         body = {
             "type": f"urn:proxybox:{self.kind}", "title": self.title, "status": self.status, "detail": self.detail,

@@ -21,7 +21,8 @@ from proxybox.serve.problems import Refusal
 from proxybox.serve.sessions import Sessions
 from proxybox.serve.store import Store
 from proxybox.serve.trial import TrialFailed, try_out
-from proxybox.serve.workers import Job, LineKind, WorkerLost
+from proxybox.serve.wiredata import WorkerState
+from proxybox.serve.workers import Job, LineKind, OnEvent, WorkerLost
 
 #: Seconds without a job after which memory is given back.
 _CALM: Final = 3.0
@@ -114,19 +115,19 @@ class Service:
         await self.jobs.workers.close()
         await asyncio.to_thread(self.store.close)
 
-    async def look(self) -> list[dict[str, Any]]:
+    async def look(self) -> dict[int, WorkerState]:
         """Returns what each worker says of its pools and sessions; nothing for one that does not answer soon."""
 
-        async def ask(number: int) -> dict[str, Any] | None:
+        async def ask(number: int) -> WorkerState | None:
             try:
                 async with asyncio.timeout(_SOON):
-                    state: dict[str, Any] = await self.jobs.ask_itself({"op": "state"}, number)
-                    return {"worker": number, **state}
-            except (TimeoutError, Refusal, WorkerLost):
+                    return WorkerState(**await self.jobs.ask_itself({"op": "state"}, number))
+            except (TimeoutError, TypeError, Refusal, WorkerLost):
                 return None
 
-        found = await asyncio.gather(*(ask(number) for number in sorted(self.jobs.workers.processes)))
-        return [state for state in found if state is not None]
+        numbers = sorted(self.jobs.workers.processes)
+        found = await asyncio.gather(*map(ask, numbers))
+        return {number: state for number, state in zip(numbers, found, strict=True) if state is not None}
 
     # --- what doors ask -----------------------------------------------------------------------------------------------
 
@@ -136,7 +137,7 @@ class Service:
         asked: Mapping[str, Any],
         *,
         identity: str = "",
-        on_event: Callable[[dict[str, Any]], Any] | None = None,
+        on_event: OnEvent | None = None,
     ) -> bytes:
         """Runs a program and returns its Result as JSON.
 

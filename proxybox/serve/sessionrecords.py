@@ -17,6 +17,7 @@ import attrs
 from proxybox.serve.problems import Refusal
 from proxybox.serve.store import NoRoom, Store
 from proxybox.serve.workers import WorkerLost
+from proxybox.streamevents import RecordPieceEvent, WorkerEvent
 
 #: How the names of the shelves begin, and the name of the last file; those of the pieces are numbers.
 _SHELVES: Final = "record/"
@@ -25,7 +26,7 @@ _END: Final = "end"
 _BEYOND: Final = 2 << 20
 
 #: A function that takes a piece of a record, and one that has a worker tell all of them, and then returns what it says.
-Take = Callable[[Mapping[str, Any]], Awaitable[object]]
+Take = Callable[[WorkerEvent], Awaitable[object]]
 HandOver = Callable[[Take], Awaitable[bytes]]
 
 
@@ -57,8 +58,9 @@ class SessionRecords:
         async def put(name: str, content: bytes) -> None:
             await self._store.ask(self._store.put, key, shelf, name, content, room=self._room)
 
-        async def take(event: Mapping[str, Any]) -> None:
-            await put(f"{next(numbers):06}", base64.b64decode(event["base64"]))
+        async def take(event: WorkerEvent) -> None:
+            if isinstance(event, RecordPieceEvent):
+                await put(f"{next(numbers):06}", base64.b64decode(event.base64))
 
         try:
             if not (told := json.loads(await hand_over(take))):  # of another worker, in the place of one that has died

@@ -20,8 +20,9 @@ from proxybox.serve.config import ServiceSessions
 from proxybox.serve.jobs import Jobs
 from proxybox.serve.problems import Refusal
 from proxybox.serve.sessionrecords import KeptRecord, SessionRecords, Take
+from proxybox.serve.sessionstate import SessionState
 from proxybox.serve.store import LIVE, Store
-from proxybox.serve.workers import Job, LineKind, Transfer, WorkerLost, WorkerProcess
+from proxybox.serve.workers import Job, LineKind, OnEvent, Transfer, WorkerLost, WorkerProcess
 
 #: How a session has ended whose worker has died.
 _LOST: Final = "the process that served it has ended"
@@ -59,15 +60,16 @@ class Served:
     recorded: bool = False
     end: asyncio.Task[None] | None = None
 
-    def as_json(self) -> dict[str, Any]:
-        """Returns what its owner is told."""
+    @property
+    def state(self) -> SessionState:
+        """What its owner is told."""
         now = time.monotonic()
-        return {
-            "id": self.id, "policy": self.policy, "language": self.language, "age": round(now - self.made, 3),
-            "idle": 0.0 if self.busy else round(now - self.used, 3),
-            "state": "busy" if self.busy else "asleep" if self.asleep else "awake",
-            "snapshots": sorted(self.snapshots), "recorded": self.recorded,
-        }  # fmt: skip
+        return SessionState(
+            id=self.id, policy=self.policy, language=self.language, age=round(now - self.made, 3),
+            idle=0.0 if self.busy else round(now - self.used, 3),
+            state="busy" if self.busy else "asleep" if self.asleep else "awake",
+            snapshots=sorted(self.snapshots), recorded=self.recorded,
+        )  # fmt: skip
 
 
 class Sessions:
@@ -232,7 +234,7 @@ class Sessions:
 
     async def command(
         self, caller: Caller, identity: str, command: str, *,
-        on_event: Callable[[dict[str, Any]], Any] | None = None, transfer: Transfer | None = None, **asked: Any,
+        on_event: OnEvent | None = None, transfer: Transfer | None = None, **asked: Any,
     ) -> bytes:  # fmt: skip
         """Has a session carry out a command (worker.py), and returns the answer as JSON. Raises Refusal."""
         async with self._using(caller, identity) as session:
@@ -247,7 +249,7 @@ class Sessions:
 
     async def _ask(
         self, caller: Caller, job: Mapping[str, Any], worker: WorkerProcess, *,
-        on_event: Callable[[dict[str, Any]], Any] | None = None, on_begin: Callable[[Job], object] | None = None,
+        on_event: OnEvent | None = None, on_begin: Callable[[Job], object] | None = None,
         transfer: Transfer | None = None,
     ) -> bytes:  # fmt: skip
         kind: LineKind = "live" if transfer is None else "file"

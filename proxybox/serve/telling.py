@@ -7,11 +7,11 @@ line cost the program. The first text after a pause is told at once. While the s
 import select
 import threading
 import time
-from collections.abc import Mapping
 from multiprocessing.connection import Connection
-from typing import Any, Final
+from typing import Final
 
 from proxybox.serve.wire import Kind, answer
+from proxybox.streamevents import Stream, TextEvent, WorkerEvent, as_data
 
 #: Seconds for which text is gathered, and the characters that are gathered at most.
 _MOMENT: Final = 0.02
@@ -65,16 +65,16 @@ class Telling:
     def __init__(self, line: Connection, moments: Moments) -> None:
         self._line, self._moments = line, moments
         self._telling = threading.Lock()
-        self._pieces: list[tuple[str, str]] = []
+        self._pieces: list[tuple[Stream, str]] = []
         self._size = 0
         self._last = 0.0
         self._is_awaited = False
 
-    def tell(self, event: str, more: Mapping[str, Any]) -> None:
+    def tell(self, event: WorkerEvent) -> None:
         """Tells an event, after the text before it."""
         with self._telling:
             self._flush()
-            self._line.send_bytes(answer(Kind.EVENT, {"event": event, **more}))
+            self._line.send_bytes(answer(Kind.EVENT, as_data(event)))
 
     def give(self, kind: bytes, data: bytes) -> None:
         """Tells something of another kind, after the text before it."""
@@ -82,7 +82,7 @@ class Telling:
             self._flush()
             self._line.send_bytes(kind + data)
 
-    def print(self, stream: str, text: str) -> None:
+    def print(self, stream: Stream, text: str) -> None:
         """Tells a text, now or with what follows soon."""
         with self._telling:
             self._pieces.append((stream, text))
@@ -120,7 +120,7 @@ class Telling:
         for at in range(1, len(pieces) + 1):
             if at == len(pieces) or pieces[at][0] != pieces[begin][0]:
                 text = "".join(text for _, text in pieces[begin:at])
-                self._line.send_bytes(answer(Kind.EVENT, {"event": pieces[begin][0], "text": text}))
+                self._line.send_bytes(answer(Kind.EVENT, as_data(TextEvent(pieces[begin][0], text))))
                 begin = at
         if pieces:
             self._last = time.monotonic()

@@ -20,6 +20,8 @@ import socket
 import struct
 from typing import Any, Final
 
+import attrs
+
 _SIZE: Final = struct.Struct("!i")
 #: The most bytes of one message: a result with its files.
 MOST: Final = 256 << 20
@@ -46,8 +48,11 @@ class Part:
 
 
 def packed(message: Any) -> bytes:
-    """Returns a message as JSON in ASCII: lone surrogates, which a program can print, have no other form."""
-    return json.dumps(message, separators=(",", ":")).encode()
+    """Returns a message, an object of attrs or plain data, as JSON.
+
+    It is in ASCII: lone surrogates, which a program can print, have no other form.
+    """
+    return json.dumps(message, separators=(",", ":"), default=attrs.asdict).encode()
 
 
 def answer(kind: bytes, message: Any) -> bytes:

@@ -24,7 +24,7 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
-from typing import IO, Any, Final, Literal
+from typing import IO, Any, Final, Literal, get_args
 
 import attrs
 
@@ -33,7 +33,7 @@ from proxybox.commands import Displayed
 from proxybox.controller.boxes.boxfiles import NoRoom
 from proxybox.controller.costs.descriptorshare import raise_own_limit
 from proxybox.controller.process import priority
-from proxybox.controller.record.exactness import as_data
+from proxybox.controller.record.exactness import as_data as inexact_as_data
 from proxybox.controller.record.redacting import HOST
 from proxybox.errors import (
     CannotCopy,
@@ -43,7 +43,7 @@ from proxybox.errors import (
     SandboxStartError,
     SessionBusy,
 )  # fmt: skip
-from proxybox.jsonvalues import from_json, to_json
+from proxybox.jsonvalues import JSONObject, from_json, to_json
 from proxybox.policies import Mount, Policy, Problem, evolve
 from proxybox.pool.pool import Pool
 from proxybox.program import MAIN, Program
@@ -52,11 +52,13 @@ from proxybox.sandbox import Sandbox
 from proxybox.serve import filetransfers
 from proxybox.serve.filetransfers import GivenUp
 from proxybox.serve.memory import give_back
-from proxybox.serve.results import displayed_as_json, result_as_json
+from proxybox.serve.results import display_event, result_as_json
 from proxybox.serve.setup import Setup
 from proxybox.serve.telling import Moments, Telling
 from proxybox.serve.wire import Kind, answer
+from proxybox.serve.wiredata import JobFailure, JobOrder, PoolState, RequestFault, WorkerState, read
 from proxybox.session import Session, Snapshot
+from proxybox.streamevents import InputRequestEvent, RecordPieceEvent, Stream, as_data
 
 #: Seconds until a thread lets another one go on: an answer must not wait for the thread that makes the next box.
 _SWITCH: Final = 0.0002
@@ -86,7 +88,7 @@ def serve(connections: list[Connection], setup: bytes) -> None:
         threading.Thread(target=worker.serve, args=(line,), name="proxybox-serve", daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
         while True:
-            worker.obey(json.loads(control.recv_bytes()))
+            worker.obey(read(JobOrder, control.recv_bytes()))
     worker.close()
 
 
@@ -122,7 +124,7 @@ class _Worker:
         self._records: dict[str, IO[bytes]] = {}  # by session
         self._snapshots: dict[str, Snapshot] = {}
         self._running: dict[int, _Running] = {}
-        self._early: OrderedDict[int, list[Mapping[str, Any]]] = OrderedDict()
+        self._early: OrderedDict[int, list[JobOrder]] = OrderedDict()
         self._moments = Moments()
         self._ordering = threading.Lock()
         self._making = threading.Lock()
@@ -143,16 +145,16 @@ class _Worker:
 
     # --- orders -------------------------------------------------------------------------------------------------------
 
-    def obey(self, order: Mapping[str, Any]) -> None:
+    def obey(self, order: JobOrder) -> None:
         """Carries out an order about a job.
 
         One about a job that has ended is too late, and does nothing. One about a job that has not been read yet, since
         that comes by another socket, waits for it.
         """
         with self._ordering:
-            running = self._running.get(order["job"])
+            running = self._running.get(order.job)
             if running is None:
-                early = self._early.setdefault(order["job"], [])
+                early = self._early.setdefault(order.job, [])
                 if len(early) < _MOST_GIVEN:
                     early.append(order)
                 if len(self._early) > _MOST_EARLY:
@@ -161,12 +163,12 @@ class _Worker:
         self._order(running, order)
 
     @staticmethod
-    def _order(running: _Running, order: Mapping[str, Any]) -> None:
-        if order["do"] == "input":
+    def _order(running: _Running, order: JobOrder) -> None:
+        if order.do == "input":
             if running.given.qsize() < _MOST_GIVEN:
-                running.given.put(order["text"])
+                running.given.put(order.text)
             return
-        running.order(order["do"])
+        running.order(order.do)
         running.given.put(None)  # who waits for input gets none
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
@@ -248,12 +250,13 @@ class _Worker:
 
     # --- runs ---------------------------------------------------------------------------------------------------------
 
-    def run(self, job: "_Job") -> dict[str, Any]:
+    def run(self, job: "_Job") -> JSONObject:
         """Runs one program."""
         asked, program = job.asked, _program(job.asked)
         options: dict[str, Any] = {"timeout": asked.get("timeout"), "stdin": job.stdin(self._setup.input_wait)}
         if asked.get("stream"):
-            for stream in ("stdout", "stderr"):
+            streams: tuple[Stream, ...] = get_args(Stream)
+            for stream in streams:
                 options[f"on_{stream}"] = given.as_text_callback(f"on_{stream}", job.printed(stream))
         options |= {name: asked.get(name) for name in ("limits", "output", "env")}
         contents = asked.get("return_files") or False
@@ -266,7 +269,7 @@ class _Worker:
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 
-    def open(self, job: "_Job") -> dict[str, Any]:
+    def open(self, job: "_Job") -> JSONObject:
         """Starts a session."""
         asked = job.asked
         options = {name: asked.get(name) for name in ("timeout", "limits", "output", "env")}
@@ -290,7 +293,7 @@ class _Worker:
             raise SandboxClosedError("the session has ended")
         return session
 
-    def command(self, job: "_Job") -> dict[str, Any]:
+    def command(self, job: "_Job") -> JSONObject:
         """Carries out one command of a session. asked: with `weigh`, the answer has the bytes that it has in memory."""
         asked = job.asked
         session = self.session(asked)
@@ -301,17 +304,17 @@ class _Worker:
             done["memory"] = session.usage.memory
         return {**done, "alive": session.alive}
 
-    def fork(self, job: "_Job") -> dict[str, Any]:
+    def fork(self, job: "_Job") -> JSONObject:
         """Makes a copy of a session."""
         self._sessions[job.asked["copy"]] = self.session(job.asked).fork()
         return {}
 
-    def snapshot(self, job: "_Job") -> dict[str, Any]:
+    def snapshot(self, job: "_Job") -> JSONObject:
         """Keeps the state of a session."""
         self._snapshots[job.asked["snapshot"]] = self.session(job.asked).snapshot()
         return {}
 
-    def restore(self, job: "_Job") -> dict[str, Any]:
+    def restore(self, job: "_Job") -> JSONObject:
         """Goes back to a kept state."""
         snapshot = self._snapshots.get(job.asked["snapshot"])
         if snapshot is None:
@@ -319,14 +322,14 @@ class _Worker:
         self.session(job.asked).restore(snapshot)
         return {}
 
-    def forget(self, job: "_Job") -> dict[str, Any]:
+    def forget(self, job: "_Job") -> JSONObject:
         """Gives up a kept state."""
         snapshot = self._snapshots.pop(job.asked["snapshot"], None)
         if snapshot is not None:
             snapshot.close()
         return {}
 
-    def end(self, job: "_Job") -> dict[str, Any]:
+    def end(self, job: "_Job") -> JSONObject:
         """Ends a session, and tells its record, if it has one, in pieces."""
         session = self._sessions.pop(job.asked["session"], None)
         if session is not None:
@@ -337,32 +340,32 @@ class _Worker:
         with record:
             fault = "" if session._taking.wait(_LETS_GO) else "a call of the session had not ended"
             while piece := record.read(_PIECE):
-                job.tell("record", base64=base64.b64encode(piece).decode())
+                job.tell(RecordPieceEvent(base64=base64.b64encode(piece).decode()))
         return {
-            "record_fault": fault or session.record_fault, "record_inexact": as_data(session.record_inexact),
+            "record_fault": fault or session.record_fault, "record_inexact": inexact_as_data(session.record_inexact),
             "record_digest": session.record_digest,
         }  # fmt: skip
 
-    def sleep(self, job: "_Job") -> dict[str, Any]:
+    def sleep(self, job: "_Job") -> JSONObject:
         """Puts a session to sleep; one that is busy stays awake."""
         self.session(job.asked).sleep()
         return {}
 
-    def state(self, job: "_Job") -> dict[str, Any]:
+    def state(self, job: "_Job") -> JSONObject:
         """How many boxes stand ready, by policy and language, and how many sessions live."""
         pools = [
-            {"policy": policy, "language": language, "ready": pool.ready, "size": pool.size}
+            PoolState(policy=policy, language=language, ready=pool.ready, size=pool.size)
             for (policy, language), pool in tuple(self._pools.items())
         ]
-        return {"pid": os.getpid(), "pools": pools, "sessions": len(self._sessions)}
+        return attrs.asdict(WorkerState(pid=os.getpid(), pools=pools, sessions=len(self._sessions)))
 
-    def give_back(self, job: "_Job") -> dict[str, Any]:
+    def give_back(self, job: "_Job") -> JSONObject:
         """Gives back memory that is not needed now."""
         give_back()
         return {}
 
 
-_DOES: Final[Mapping[str, Callable[[_Worker, "_Job"], dict[str, Any]]]] = {
+_DOES: Final[Mapping[str, Callable[[_Worker, "_Job"], JSONObject]]] = {
     "run": _Worker.run, "open": _Worker.open, "command": _Worker.command, "fork": _Worker.fork,
     "snapshot": _Worker.snapshot, "restore": _Worker.restore, "forget": _Worker.forget, "end": _Worker.end,
     "sleep": _Worker.sleep, "state": _Worker.state, "give_back": _Worker.give_back,
@@ -375,13 +378,9 @@ class _Job:
     def __init__(self, asked: Mapping[str, Any], telling: Telling, running: _Running, line: Connection) -> None:
         self.asked, self.running, self.line = asked, running, line
         self._telling = telling
-        self.give = telling.give
+        self.give, self.tell = telling.give, telling.tell
 
-    def tell(self, event: str, **more: Any) -> None:
-        """Tells the service what happens."""
-        self._telling.tell(event, more)
-
-    def printed(self, stream: str) -> Callable[[str], None]:
+    def printed(self, stream: Stream) -> Callable[[str], None]:
         """A callback for what is printed to a stream."""
         return functools.partial(self._telling.print, stream)
 
@@ -406,7 +405,7 @@ class _Job:
         def read(size: int) -> bytes:
             buffer = rest[0]
             if not buffer and not ended:
-                self.tell("input_request")
+                self.tell(InputRequestEvent())
                 try:
                     text = self.running.given.get(timeout=patience)
                 except queue.Empty:
@@ -425,8 +424,9 @@ class _Job:
 # --- commands of a session --------------------------------------------------------------------------------------------
 
 
-def _source_command(method: Callable[..., Result], worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
-    asked, shown = job.asked, []
+def _source_command(method: Callable[..., Result], worker: _Worker, session: Session, job: _Job) -> JSONObject:
+    asked = job.asked
+    shown: list[JSONObject] = []
     options: dict[str, Any] = {"timeout": asked.get("timeout")}
     if asked.get("interactive"):
         options["stdin"] = job.stdin(worker._setup.input_wait)
@@ -436,11 +436,11 @@ def _source_command(method: Callable[..., Result], worker: _Worker, session: Ses
         options |= {"name": asked.get("name") or "", "echo": asked.get("echo") or False}
 
     def take(displayed: Displayed) -> None:
-        as_json = displayed_as_json(displayed)
+        event = display_event(displayed)
         if asked.get("stream"):
-            job.tell("display", **as_json)
+            job.tell(event)
         else:
-            shown.append(as_json)
+            shown.append({key: value for key, value in as_data(event).items() if key != "event"})
 
     if asked.get("stream"):
         options |= {"on_stdout": job.printed("stdout"), "on_stderr": job.printed("stderr")}
@@ -448,68 +448,68 @@ def _source_command(method: Callable[..., Result], worker: _Worker, session: Ses
     return {**result_as_json(result), "display": shown}
 
 
-def _call(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _call(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     args, kwargs = from_json(job.asked["args"]), from_json(job.asked["kwargs"])
     return {**result_as_json(session.call(job.asked["name"], *args, **kwargs)), "display": []}
 
 
-def _set(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _set(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     session.set(job.asked["name"], from_json(job.asked["value"]))
     return {}
 
 
-def _get(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _get(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     return {"value": to_json(session.get(job.asked["name"]))}
 
 
-def _complete(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _complete(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     return attrs.asdict(session.complete(job.asked["code"], job.asked.get("cursor")))
 
 
-def _inspect(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _inspect(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     found = session.inspect(job.asked["code"], job.asked.get("cursor"), job.asked.get("detail") or 0)
     return {"found": None if found is None else attrs.asdict(found)}
 
 
-def _is_complete(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _is_complete(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     return attrs.asdict(session.is_complete(job.asked["code"]))
 
 
-def _reset(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _reset(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     session.reset()
     return {}
 
 
-def _read_file(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _read_file(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     return {"base64": base64.b64encode(session.read_file(job.asked["path"], job.asked["limit"])).decode()}
 
 
-def _write_file(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _write_file(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     session.write_file(job.asked["path"], base64.b64decode(job.asked["base64"]), parents=bool(job.asked.get("parents")))
     return {}
 
 
-def _receive_file(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _receive_file(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     given_up = threading.Event()
     job.running.begin(given_up.set, given_up.set)
     filetransfers.receive(session, job.asked, job.line, job.give, given_up.is_set)
     return {}
 
 
-def _send_file(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _send_file(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     filetransfers.send(session, job.asked, job.line, job.give)
     return {}
 
 
-def _list_files(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _list_files(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     return {"entries": [attrs.asdict(entry) for entry in session.list_files(job.asked["path"])]}
 
 
-def _changes(worker: _Worker, session: Session, job: _Job) -> dict[str, Any]:
+def _changes(worker: _Worker, session: Session, job: _Job) -> JSONObject:
     return {"files": result_as_json(Result(status=Status.OK, files=session.files))["files"]}
 
 
-_COMMANDS: Final[Mapping[str, Callable[[_Worker, Session, _Job], dict[str, Any]]]] = {
+_COMMANDS: Final[Mapping[str, Callable[[_Worker, Session, _Job], JSONObject]]] = {
     "exec": functools.partial(_source_command, Session.exec),
     "eval": functools.partial(_source_command, Session.eval),
     "call": _call, "set": _set, "get": _get, "complete": _complete, "inspect": _inspect, "is_complete": _is_complete,
@@ -548,7 +548,7 @@ def _files(asked: Mapping[str, Any] | None) -> dict[str, bytes]:
     return given.files({name: _data(content) or b"" for name, content in (asked or {}).items()})
 
 
-def _tree(files: Mapping[str, bytes]) -> dict[str, Any]:
+def _tree(files: Mapping[str, bytes]) -> JSONObject:
     """Files by their paths as the tree of a `Mount`."""
     tree: dict[str, Any] = {}
     for path, content in files.items():
@@ -577,32 +577,33 @@ def _data(content: Any) -> bytes | None:
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 
-def _failure(error: Exception) -> dict[str, Any]:
+def _failure(error: Exception) -> JobFailure:
     """What the service is told of an exception."""
     for kind, name in _FAILURES:
         if isinstance(error, kind):
-            return {"type": name, "message": str(error), **_details(error)}
+            return _detailed(error, JobFailure(type=name, message=str(error)))
     traceback.print_exception(error)
-    return {"type": "internal_error", "message": type(error).__name__}
+    return JobFailure(type="internal_error", message=type(error).__name__)
 
 
-def _details(error: Exception) -> dict[str, Any]:
+def _detailed(error: Exception, failure: JobFailure) -> JobFailure:
     if isinstance(error, PolicyError):
-        return {"errors": [{"loc": _place(problem), "msg": str(problem)} for problem in error.problems]}
+        faults = [RequestFault(loc=_place(problem), msg=str(problem)) for problem in error.problems]
+        return attrs.evolve(failure, errors=faults)
     if isinstance(error, OSError):
         number = error.errno or errno.EIO
         message = str(error.strerror) if isinstance(error, NoRoom) else os.strerror(number)
-        return {"errno": errno.errorcode.get(number, "EIO"), "message": message}
+        return attrs.evolve(failure, errno=errno.errorcode.get(number, "EIO"), message=message)
     if isinstance(error, ExecutionError):
-        return {"result": result_as_json(error.result)}
-    return {}
+        return attrs.evolve(failure, result=result_as_json(error.result))
+    return failure
 
 
-def _place(problem: Problem) -> list[str]:
+def _place(problem: Problem) -> list[str | int]:
     """Where a request is at fault: the key of a policy, or the parameter with which a message begins (given.py)."""
     named = _PARAMETER.match(problem.message)
     key = problem.key or (named.group(1) if named else "")
-    return key.split(".") if key else []
+    return [*key.split(".")] if key else []
 
 
 _FAILURES: Final[tuple[tuple[type[Exception], str], ...]] = (

@@ -14,11 +14,11 @@ import asyncio
 import contextlib
 import inspect
 import itertools
-import json
 import os
 import pickle
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
 import attrs
@@ -27,6 +27,8 @@ from proxybox.controller.process.cpus import shares_of_cpus
 from proxybox.pool.workers import Worker
 from proxybox.serve.setup import Setup
 from proxybox.serve.wire import Kind, Line, Part
+from proxybox.serve.wiredata import JobFailure, JobOrder, Ready, read, read_ready
+from proxybox.streamevents import WorkerEvent, read_worker_event
 
 T = TypeVar("T")
 
@@ -37,6 +39,8 @@ _OURS: Final = ("PROXYBOX_GUEST", "PROXYBOX_GUEST_LIBRARY", "PROXYBOX_WARM")
 _PAUSE: Final = 1.0
 #: By how many steps of niceness the express comes before the other workers: about half of a CPU's time is theirs still.
 _NICE: Final = 3
+#: Takes what happens while a job is done: a function, or a coroutine function while whose call the program waits.
+OnEvent = Callable[[WorkerEvent], Any]
 #: The kind of a line.
 LineKind = Literal["run", "live", "file"]
 
@@ -48,7 +52,7 @@ class Transfer:
     on_data: gets the pieces that the job has; the job waits while it does.
     """
 
-    on_ready: Callable[[dict[str, Any]], AsyncIterator[bytes]]
+    on_ready: Callable[[Ready], AsyncIterator[bytes]]
     on_data: Callable[[bytes], Awaitable[None]]
 
 
@@ -70,12 +74,11 @@ class WorkerLost(Exception):
 
 
 class JobFailed(Exception):
-    """A worker could not do a job. told: its type, its message, and what belongs to them."""
+    """A worker could not do a job."""
 
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        super().__init__(told["message"])
-        self.told = told
-        self.type: str = told["type"]
+    def __init__(self, failure: JobFailure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
 
 
 @attrs.define(eq=False)
@@ -102,10 +105,10 @@ class WorkerProcess:
     ended: bool = False
     gone: asyncio.Event = attrs.field(factory=asyncio.Event)
 
-    def order(self, job: int, what: str, **more: Any) -> None:
-        """Sends an order about a job (worker.py); a worker that has ended has nothing left to do."""
+    def order(self, order: JobOrder) -> None:
+        """Sends an order about a job; a worker that has ended has nothing left to do."""
         with contextlib.suppress(OSError):
-            self.control.tell({"job": job, "do": what, **more})
+            self.control.tell(order)
 
 
 class Job:
@@ -118,7 +121,7 @@ class Job:
 
     def input(self, text: str) -> None:
         """Gives the program a piece of standard input; an empty one is its end."""
-        self._order("input", text=text)
+        self._order("input", text)
 
     def interrupt(self) -> None:
         """Interrupts the program as Ctrl-C does."""
@@ -128,9 +131,9 @@ class Job:
         """Ends the program; in a session, interrupts it."""
         self._order("cancel")
 
-    def _order(self, what: str, **more: Any) -> None:
+    def _order(self, what: Literal["cancel", "interrupt", "input"], text: str = "") -> None:
         self.shared = True
-        self._slot.worker.order(self.number, what, **more)
+        self._slot.worker.order(JobOrder(job=self.number, do=what, text=text))
 
 
 class Workers:
@@ -210,14 +213,14 @@ class Workers:
         slot: Slot,
         job: Mapping[str, Any],
         *,
-        on_event: Callable[[dict[str, Any]], Any] | None = None,
+        on_event: OnEvent | None = None,
         on_begin: Callable[[Job], object] | None = None,
         transfer: Transfer | None = None,
     ) -> bytes:
         """Has a job done and returns its result as JSON. The slot is given back to `on_free`.
 
-        on_event: a function, or a coroutine function while whose call the program waits. transfer: the file that the
-        job takes or hands over. When the task is cancelled, so is the job. Raises JobFailed and WorkerLost.
+        transfer: the file that the job takes or hands over. When the task is cancelled, so is the job. Raises JobFailed
+        and WorkerLost.
         """
         doing = Job(next(self._numbers), slot)
         if on_begin is not None:
@@ -231,12 +234,13 @@ class Workers:
                 if kind == Kind.DATA and transfer is not None:
                     await transfer.on_data(data)
                 elif kind == Kind.READY:
-                    await _give(slot.line, transfer, json.loads(data))
+                    await _give(slot.line, transfer, _read(read_ready, data, slot.worker))
                 elif kind != Kind.EVENT:
                     break
                 else:
                     doing.shared = True
-                    if on_event is not None and inspect.isawaitable(told := on_event(json.loads(data))):
+                    event = _read(read_worker_event, data, slot.worker)
+                    if on_event is not None and inspect.isawaitable(told := on_event(event)):
                         await told
         except WorkerLost as lost:
             lost.job = doing
@@ -248,14 +252,14 @@ class Workers:
         self._give_back(slot)
         if kind == Kind.RESULT:
             return data
-        raise JobFailed(json.loads(data))
+        raise JobFailed(_read(partial(read, JobFailure), data, slot.worker))
 
     async def _drain(self, slot: Slot) -> None:
         """Reads to the end what a job tells that nobody waits for."""
         with contextlib.suppress(WorkerLost):
             while (kind := (await _or_lost(slot.line.receive(), True))[0]) in Kind.MEANWHILE:
                 if kind == Kind.READY:
-                    await _give(slot.line, None, {})
+                    await _give(slot.line, None, None)
             self._give_back(slot)
 
     def _give_back(self, slot: Slot) -> None:
@@ -278,17 +282,26 @@ class Workers:
                 await task
 
 
-async def _give(line: Line, transfer: Transfer | None, ready: dict[str, Any]) -> None:
+async def _give(line: Line, transfer: Transfer | None, ready: Ready | None) -> None:
     """Gives a job the file that it is ready for, or tells it that none comes."""
     is_whole = False
     try:
-        if transfer is not None:
+        if transfer is not None and ready is not None:
             async for piece in transfer.on_ready(ready):
                 await _or_lost(line.give(Part.PIECE, piece), True)
             is_whole = True
     finally:
         with contextlib.suppress(OSError):
             line.tell_part(Part.END if is_whole else Part.GIVEN_UP)
+
+
+def _read(form: Callable[[bytes], T], data: bytes, worker: WorkerProcess) -> T:
+    """What a worker has told. One that tells what has no such form is ended. Raises WorkerLost."""
+    try:
+        return form(data)
+    except (ValueError, TypeError):
+        worker.process.process.kill()
+        raise WorkerLost(begun=True) from None
 
 
 async def _or_lost(work: Awaitable[T], begun: bool) -> T:

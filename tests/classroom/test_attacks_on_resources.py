@@ -21,6 +21,7 @@ from proxybox.classroom.boxes import Desk, Run
 from proxybox.classroom.config import Config
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.models import Save
+from proxybox.classroom.pageevents import FilesEvent, OutEvent
 from proxybox.classroom.records import HandIn
 from proxybox.classroom.results import bounded
 from proxybox.classroom.seats import Attempts, Seats
@@ -146,7 +147,7 @@ def read_later(topics: Any, told: Any, *, until: Any) -> list[bytes]:
 
     async def read() -> list[bytes]:
         all_of_them = hub.Hub()
-        reader = all_of_them.read(topics, None, {})
+        reader = all_of_them.read(topics, None)
         pieces = reader.pieces()
         found = [await anext(pieces)]
         told(all_of_them)
@@ -157,10 +158,14 @@ def read_later(topics: Any, told: Any, *, until: Any) -> list[bytes]:
     return asyncio.run(read())
 
 
+def printed(text: str) -> OutEvent:
+    return OutEvent(run="r", stream="stdout", text=text)
+
+
 def test_a_slow_reader_is_cut_off_and_what_waited_is_let_go() -> None:
     def tell(all_of_them: hub.Hub) -> None:
         for _ in range(100):
-            all_of_them.tell("topic", "out", {"text": "x" * 100_000})
+            all_of_them.tell("topic", printed("x" * 100_000))
 
     def until(_: hub.Hub, reader: hub.Reader) -> None:
         assert reader.ended.is_set()
@@ -172,7 +177,7 @@ def test_a_slow_reader_is_cut_off_and_what_waited_is_let_go() -> None:
 def test_what_waits_is_sent_in_small_pieces_and_counted_until_then() -> None:
     def tell(all_of_them: hub.Hub) -> None:
         for _ in range(100):
-            all_of_them.tell("topic", "out", {"text": "x" * 10_000})
+            all_of_them.tell("topic", printed("x" * 10_000))
 
     pieces = read_later(("topic",), tell, until=lambda *_: None)
     assert max(map(len, pieces)) < 80_000
@@ -183,12 +188,12 @@ def test_many_readers_of_a_topic_share_what_waits_and_the_topic_forgets() -> Non
     async def tell() -> None:
         all_of_them = hub.Hub()
         for number in range(20_000):
-            all_of_them.tell("topic", "out", {"text": "x" * 1_000, "number": number})
+            all_of_them.tell("topic", printed("x" * 1_000 + str(number)))
         topic = all_of_them._topics["topic"]
         assert topic.bytes == sum(event.size for event in topic.kept) <= 1 << 19
-        all_of_them.tell("topic", "out", {"text": "y" * 3_000_000})
+        all_of_them.tell("topic", printed("y" * 3_000_000))
         assert not topic.kept
-        assert all_of_them.read(("topic",), f"{all_of_them._boot}-5", {})._waiting[-1].name == "resync"
+        assert all_of_them.read(("topic",), f"{all_of_them._boot}-5")._waiting[-1].name == "resync"
 
     asyncio.run(tell())
 
@@ -198,10 +203,10 @@ def test_a_student_does_not_cut_off_the_teacher_who_watches() -> None:
 
     async def watch() -> list[Any]:
         all_of_them = hub.Hub()
-        reader = all_of_them.read(("teacher",), None, {})
+        reader = all_of_them.read(("teacher",), None)
         assert all_of_them.watch(reader.id, "seat:x", within="teacher")
         for _ in range(20):
-            all_of_them.show("seat:x", "text", {"files": {"solution.py": "\u2028" * 2_000_000}})
+            all_of_them.show("seat:x", FilesEvent(exercise="a", version=1, files={"solution.py": "\u2028" * 2_000_000}))
         assert not reader.ended.is_set()
         return [json.loads(event.data) for event in reader._waiting if event.name == "watched"]
 

@@ -26,6 +26,7 @@ from proxybox.classroom.connected import Connected  # noqa: E402
 from proxybox.classroom.doors import events, teacher  # noqa: E402
 from proxybox.classroom.hub import Hub  # noqa: E402
 from proxybox.classroom.models import SeatChange  # noqa: E402
+from proxybox.classroom.pageevents import FilesEvent  # noqa: E402
 from tests.classroom.launching import (  # noqa: E402
     CLAIM,
     HOST,
@@ -286,7 +287,8 @@ def test_a_stream_tells_of_the_own_class_alone(classes: Classes, platform: Doubl
                     body = {"stream": at["stream"], "seat": seat, "page": "p"}
                     answer = await who.post("/api/teacher/watch", headers=OWN, json=body)
                     assert answer.status_code == status
-                lesson.hub.show(f"seat:{seats['eight']}", "text", {"secret": "of eight"})
+                secret = FilesEvent(exercise="a", version=1, files={"secret": "of eight"})
+                lesson.hub.show(f"seat:{seats['eight']}", secret)
                 lesson.grid.touch(seats["eight"])
                 assert (await anext(others))[1]["id"] == seats["eight"]  # it was told to whom it concerns
                 lesson.grid.touch(seats["seven"])

@@ -24,10 +24,11 @@ FLOORS = {
         session
         commands errors learning telling
         program result
-        explanations review
+        resultjson
+        explanations review streamevents
         commits given jsonvalues terminal
         controller
-        policies guest madeup modulepath running worker
+        policies guest guesterror madeup modulepath running worker
     """,
     "proxybox.controller": """
         warm

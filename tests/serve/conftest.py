@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from proxybox.serve.keys import Keys
+from tests.serve.declared import CheckedAsyncTransport, CheckedTransport
 from tests.serve.listening import listening, service
 
 #: What each service of a test has; more is added in front of it.
@@ -44,7 +45,15 @@ class Server:
         return httpx.Client(base_url=self.address, transport=self.transport(), timeout=60)
 
     def transport(self) -> httpx.HTTPTransport:
-        return httpx.HTTPTransport(uds=self.url.removeprefix("unix:") if self.url.startswith("unix:") else None)
+        return CheckedTransport(uds=self.socket)
+
+    def async_transport(self) -> httpx.AsyncHTTPTransport:
+        return CheckedAsyncTransport(uds=self.socket)
+
+    @property
+    def socket(self) -> str | None:
+        """The path of its socket, where it has one."""
+        return self.url.removeprefix("unix:") if self.url.startswith("unix:") else None
 
     @property
     def address(self) -> str:

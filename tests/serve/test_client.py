@@ -242,7 +242,7 @@ def test_the_key_and_the_address_of_the_environment(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_the_same_for_an_event_loop(server: Server, backend: str) -> None:
     async def use() -> None:
-        transport = httpx.AsyncHTTPTransport(uds=server.url.removeprefix("unix:"))
+        transport = server.async_transport()
         async with AsyncClient("http://localhost", transport=transport) as client:
             assert (await client.run("print(6 * 7)")).stdout == "42\n"
             told: list[str] = []

@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from proxybox.serve.downloads import _answer, download
+from proxybox.serve.wiredata import ReadyToGive
 from proxybox.serve.workers import Transfer
 from tests.classroom.attacking import patiently, read_all
 from tests.serve.conftest import Server, serving
@@ -289,7 +290,7 @@ async def _a_download_that_nobody_reads() -> None:
     scope = {"type": "http", "method": "GET", "headers": [], "path": "/", "query_string": b""}
 
     async def work(transfer: Transfer) -> bytes:
-        async for _ in transfer.on_ready({"size": 3, "digest": "x"}):
+        async for _ in transfer.on_ready(ReadyToGive(size=3, digest="x")):
             pass
         while True:
             await transfer.on_data(b"piece")

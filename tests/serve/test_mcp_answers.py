@@ -13,6 +13,7 @@ from proxybox.serve.mcp.answers import Displays, answer_of
 from proxybox.serve.mcp.boxes import Client
 from proxybox.serve.mcp.server import Tools
 from proxybox.serve.results import result_as_json
+from proxybox.streamevents import DisplayEvent
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 POLICY = Policy()
@@ -21,7 +22,7 @@ POLICY = Policy()
 def shown(*events: dict[str, Any]) -> Displays:
     displays = Displays()
     for event in events:
-        displays.take({"kind": "display", "data": {}, "metadata": {}, "wait": False, **event})
+        displays.take(DisplayEvent(**{"kind": "display", "data": {}, "metadata": {}, "wait": False, **event}))
     return displays
 
 
@@ -36,7 +37,7 @@ def test_updates_replace_and_clearing_removes() -> None:
     assert shown(text("1"), {"kind": "clear"}).texts(values=False) == ""
     waiting = shown(text("1"), {"kind": "clear", "wait": True})
     assert waiting.texts(values=False) == "1"
-    waiting.take({"kind": "display", "metadata": {}, "wait": False, **text("2")})
+    waiting.take(DisplayEvent(kind="display", metadata={}, wait=False, **text("2")))
     assert waiting.texts(values=False) == "2"
 
 
@@ -52,13 +53,13 @@ def test_values_and_what_is_not_shown() -> None:
 def test_what_is_shown_is_bounded() -> None:
     displays = Displays()
     for _ in range(40):
-        displays.take({"kind": "display", "metadata": {}, "wait": False, **text("x" * (1 << 20))})
+        displays.take(DisplayEvent(kind="display", metadata={}, wait=False, **text("x" * (1 << 20))))
     assert displays.missed == 24
     answer = answer_of(result_as_json(Result(status=Status.OK)), POLICY, None, shown=displays)
     assert answer.structured_content["notes"] == ["24 more of what was shown is left out: show less"]
     assert len(answer.content[1].text) < 21_000
     for _ in range(5_000):
-        displays.take({"kind": "display", "metadata": {}, "wait": False, **text("")})
+        displays.take(DisplayEvent(kind="display", metadata={}, wait=False, **text("")))
     assert len(displays.texts(values=False)) < 17 << 20
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import anyio
 import attrs
-import httpx
 import pytest
 
 import proxybox
@@ -140,7 +139,7 @@ def test_without_the_operators_word_there_are_no_records(server: Server) -> None
 
 def test_the_api_is_described_with_it(server: Server) -> None:
     described = server.http.get("/v1/openapi.json").json()["components"]["schemas"]
-    assert "limits.record" in described["RunRequest"]["properties"]["record"]["description"]
+    assert "limits.record" in described["RunOfCode"]["properties"]["record"]["description"]
     assert {"record", "record_fault", "record_digest"} <= {*described["RunResult"]["properties"]}
 
 
@@ -166,7 +165,7 @@ def test_clients_keep_records_as_sandboxes_do(recording: Server, tmp_path: Path)
 
 def test_a_client_in_a_loop_keeps_records(recording: Server, tmp_path: Path) -> None:
     async def run() -> proxybox.Result:
-        transport = httpx.AsyncHTTPTransport(uds=recording.url.removeprefix("unix:"))
+        transport = recording.async_transport()
         async with AsyncClient(recording.address, transport=transport, record=tmp_path) as client:
             await client.run(CODE)
             return await client.run(CODE, on_stdout=lambda _: None)

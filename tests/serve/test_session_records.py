@@ -30,6 +30,7 @@ from proxybox.serve.config import ServiceSessions
 from proxybox.serve.problems import Refusal
 from proxybox.serve.sessionrecords import SessionRecords, Take
 from proxybox.serve.store import Store
+from proxybox.streamevents import RecordPieceEvent
 from tests.serve.conftest import CONFIG, Server, serving, serving_two
 from tests.serve.test_kills import workers
 from tests.serve.test_rest import events
@@ -364,7 +365,7 @@ def told_in(*pieces: bytes, ends: bool = True) -> Callable[[Take], Any]:
 
     async def hand_over(take: Take) -> bytes:
         for piece in pieces:
-            await take({"base64": base64.b64encode(piece).decode()})
+            await take(RecordPieceEvent(base64=base64.b64encode(piece).decode()))
         return json.dumps({"record_fault": "", "record_digest": "d"} if ends else {}).encode()
 
     return hand_over
@@ -523,7 +524,7 @@ def test_a_client_keeps_records_of_sessions_as_a_sandbox_does(
 
 def test_a_client_in_a_loop_does_so_too(place: Place, recording: Server, tmp_path: Path) -> None:
     async def work() -> None:
-        transport = httpx.AsyncHTTPTransport(uds=recording.url.removeprefix("unix:"))
+        transport = recording.async_transport()
         async with AsyncClient(recording.address, place.one, transport=transport) as client:
             async with await client.session() as plain:
                 pass

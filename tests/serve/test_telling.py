@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("fastapi", reason="the service is made of FastAPI (extra server)")
 
 from proxybox.serve.telling import Moments, Telling
+from proxybox.streamevents import InputRequestEvent
 
 
 def told(line: Any) -> list[dict[str, Any]]:
@@ -38,7 +39,7 @@ def test_events_come_in_their_order_whatever_was_gathered() -> None:
     telling.print("stdout", "one\n")
     telling.print("stdout", "two\n")
     telling.print("stderr", "no\n")
-    telling.tell("input_request", {})
+    telling.tell(InputRequestEvent())
     telling.print("stdout", "three\n")
     telling.print("stdout", "four\n")
     telling.flush()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.serve.conftest import Server, serving
+from tests.serve.declared import check_message
 
 websockets = pytest.importorskip("websockets", reason="the WebSocket needs the package websockets")
 
@@ -23,7 +24,9 @@ class Talk:
         await self.connection.send(json.dumps(message))
 
     async def next(self) -> dict:
-        return json.loads(await self.connection.recv())
+        message = json.loads(await self.connection.recv())
+        check_message(message)
+        return message
 
     async def until(self, event: str) -> list[dict]:
         told = [await self.next()]

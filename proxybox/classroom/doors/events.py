@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import MutableMapping
 from typing import Any, Final
 
@@ -44,7 +43,7 @@ def _read(hub: Hub, request: Request, topics: tuple[str, ...], own: str, most: i
     if hub.count(own) >= most:
         raise Refusal("rate-limited", "Too many pages are open.", headers={"Retry-After": "5"})
     seen = request.headers.get(_HEADER) or request.query_params.get(_QUERY)
-    return hub.read(topics, seen, {"time": time.time()})
+    return hub.read(topics, seen)
 
 
 class _Stream(Response):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, StrictBool, StrictStr, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from proxybox.jsonvalues import JSONObject
 from proxybox.result import Status
 from proxybox.serve import asking
 from proxybox.serve.problems import Refusal
@@ -36,7 +37,7 @@ class Payload(BaseModel):
     unsafely: StrictBool = False
 
 
-def _answer(told: dict[str, Any], status: int = 200) -> Response:
+def _answer(told: JSONObject, status: int = 200) -> Response:
     return Response(json.dumps(told), status, media_type="application/json")
 
 
@@ -98,7 +99,7 @@ def _result(payload: Payload, data: bytes) -> Response:
     return _answer({"globals_dict": payload.globals_dict, "emsg": message or CORRUPTED})
 
 
-def _left(files: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _left(files: list[JSONObject]) -> JSONObject | None:
     """The variables that the code has left, among the files that have changed; None without any."""
     for file in files:
         if file["path"] == LEFT and isinstance(text := file.get("text"), str):

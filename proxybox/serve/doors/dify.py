@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from proxybox.jsonvalues import JSONObject
 from proxybox.serve.asking import as_json, caller_by, in_words, parsed, run, service_of, shaped
 from proxybox.serve.callers import Caller
 from proxybox.serve.guestfacts import facts_of, python3
@@ -69,7 +70,7 @@ async def post_run(request: Request) -> Response:
     return _answer(0, "success", _data(result))
 
 
-def _data(result: Mapping[str, Any]) -> dict[str, Any]:
+def _data(result: Mapping[str, Any]) -> JSONObject:
     """A result as Dify's sandbox tells it: what a process is ended by has the exit code -1."""
     status, stderr = result["status"], result["stderr"]
     code = -1 if result["exit_code"] is None else result["exit_code"]

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
+from proxybox.jsonvalues import JSONObject
 from proxybox.policies.declaring import Measure
 from proxybox.policies.keys import keys
 from proxybox.serve import kept
@@ -74,7 +75,7 @@ class RunSpec(BaseModel):
     sourcefilename: str | None = None
     input: str | None = None
     file_list: list[list[Any]] | None = None
-    parameters: dict[str, Any] | list[Any] | None = None  # an empty table is a list in PHP
+    parameters: JSONObject | list[Any] | None = None  # an empty table is a list in PHP
 
 
 class RunBody(BaseModel):
@@ -212,7 +213,7 @@ async def post_run(request: Request) -> Response:
     return as_json({"run_id": identity, **_result(json.loads(data), is_coderunner=is_coderunner)})
 
 
-async def _asked(service: Service, caller: Caller, spec: RunSpec) -> dict[str, Any]:
+async def _asked(service: Service, caller: Caller, spec: RunSpec) -> JSONObject:
     """What the service is asked for. Raises Refusal."""
     language = languages_of(service.config).get(spec.language_id.lower())
     if language is None:
@@ -275,7 +276,7 @@ def _numbers(parameters: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             yield name, min(number, 1e6)
 
 
-def _result(result: Mapping[str, Any], *, is_coderunner: bool) -> dict[str, Any]:
+def _result(result: Mapping[str, Any], *, is_coderunner: bool) -> JSONObject:
     """A result as Jobe tells it."""
     status, stderr = result["status"], result["stderr"]
     outcome = _OUTCOMES[status]

@@ -26,6 +26,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from proxybox import given
+from proxybox.jsonvalues import JSONObject
 from proxybox.policies import PolicyError
 from proxybox.serve import kept
 from proxybox.serve.asking import as_json, bearer, caller_by, content, in_words, parsed, run, service_of, shaped
@@ -49,7 +50,7 @@ _STATUSES: Final[Mapping[str, str | None]] = {
 
 
 def _refused(refusal: Refusal) -> Response:
-    told: dict[str, Any] = {"error": in_words(refusal), **refusal.more}
+    told: JSONObject = {"error": in_words(refusal), **refusal.more}
     if refusal.status == 429:
         wait = int(refusal.headers.get("Retry-After", "1"))
         told = {"error": "rate_limited", "message": told["error"], "retry_after_seconds": wait}
@@ -154,7 +155,7 @@ def _free_name(files: Mapping[str, bytes]) -> str:
     return next(name for number in range(len(taken) + 1) if (name := f"main{number or ''}.py") not in taken)
 
 
-def _told(result: Mapping[str, Any]) -> dict[str, Any]:
+def _told(result: Mapping[str, Any]) -> JSONObject:
     """A result as the interpreter tells it, without files. The model sees stdout and stderr alone."""
     stderr, why = result["stderr"], result["hint"]
     if why:
@@ -177,7 +178,7 @@ def _signal_name(number: int | None) -> str | None:
 
 async def _keep_changes(
     service: Service, caller: Caller, session: str, changes: Sequence[Mapping[str, Any]], refs: Mapping[str, FileRef]
-) -> dict[str, Any]:
+) -> JSONObject:
     """Keeps what a program has left in its folder, and returns what is told of that."""
     left = {
         change["path"].removeprefix(f"{FOLDER}/"): change
@@ -191,18 +192,18 @@ async def _keep_changes(
         for name, change in left.items()
         if name not in fixed and ("text" in change or "base64" in change)
     ]
-    files: list[dict[str, Any]] = []
+    files: list[JSONObject] = []
     for name, change in made[: service.config.limits.files]:
         identity, data = _new_id(), content(change.get("text", change))
         try:
             await kept.keep(service, caller, f"{_SHELVES}{session}", name, data, identity=identity, evict=_SHELVES)
         except Refusal:
             continue
-        told: dict[str, Any] = {"id": identity, "name": name, "storage_session_id": session}
+        told: JSONObject = {"id": identity, "name": name, "storage_session_id": session}
         if name in refs:
             told["modified_from"] = {"id": refs[name].id, "storage_session_id": refs[name].session}
         files.append(told)
-    answer: dict[str, Any] = {}
+    answer: JSONObject = {}
     if len(files) < len(made):
         answer["artifact_delivery"] = {
             "code": "artifact_delivery_failed", "status": "partial" if files else "failed", "attempted": len(made),
@@ -240,7 +241,7 @@ async def upload_batch(request: Request) -> Response:
     })  # fmt: skip
 
 
-async def _upload(request: Request) -> tuple[str, list[dict[str, Any]]]:
+async def _upload(request: Request) -> tuple[str, list[JSONObject]]:
     """Keeps the files of a multipart body (RFC 7578). Raises Refusal."""
     caller, service = _caller(request), service_of(request)
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
@@ -252,7 +253,7 @@ async def _upload(request: Request) -> tuple[str, list[dict[str, Any]]]:
         raise _wrong(str(error.detail)) from None
 
 
-async def _keep_sent(service: Service, caller: Caller, form: FormData) -> tuple[str, list[dict[str, Any]]]:
+async def _keep_sent(service: Service, caller: Caller, form: FormData) -> tuple[str, list[JSONObject]]:
     sent = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
     if not sent:
         raise _wrong("No files provided")
@@ -260,7 +261,7 @@ async def _keep_sent(service: Service, caller: Caller, form: FormData) -> tuple[
     _paths(names)
     kind = "r" if str(form.get("read_only")).lower() == "true" else "w"
     session = _new_id()
-    files: list[dict[str, Any]] = []
+    files: list[JSONObject] = []
     for name, file in zip(names, sent, strict=True):
         identity = _new_id(kind)
         await kept.keep(

@@ -14,6 +14,8 @@ import json
 from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, MutableMapping
 from typing import Any, Final, TypeVar
 
+from proxybox.jsonvalues import JSONObject
+
 from proxybox.serve.mcp.server import Context, Tools  # isort: skip - says what to install
 
 import attrs
@@ -113,7 +115,7 @@ class _ServiceBoxes:
         """As `Boxes.policy`: the first one that the caller may use."""
         return self._service.config.policies[self._service.jobs.policy(self._caller, None)]
 
-    async def run(self, asked: Mapping[str, Any], on_event: OnEvent | None) -> dict[str, Any]:
+    async def run(self, asked: Mapping[str, Any], on_event: OnEvent | None) -> JSONObject:
         """As `Boxes.run`."""
         service, caller = self._service, self._caller
         self._check_files(asked["files"])
@@ -129,13 +131,11 @@ class _ServiceBoxes:
         """As `Boxes.open`."""
         return (await _apart(self._service.sessions.open(self._caller, {}))).id
 
-    async def command(
-        self, session: str, command: str, on_event: OnEvent | None = None, **asked: Any
-    ) -> dict[str, Any]:
+    async def command(self, session: str, command: str, on_event: OnEvent | None = None, **asked: Any) -> JSONObject:
         """As `Boxes.command`."""
         work = self._service.sessions.command(self._caller, session, command, on_event=on_event, **asked)
         if command != "exec":
-            made: dict[str, Any] = json.loads(await _apart(work))
+            made: JSONObject = json.loads(await _apart(work))
             return made
         asking.note(self._request, self._service, self._caller, asked)
         return self._noted(await _apart(work))
@@ -153,9 +153,9 @@ class _ServiceBoxes:
         if len(files) > most:
             raise Refusal("invalid", f"files: want at most {most:,} files, got {len(files):,}")
 
-    def _noted(self, data: bytes) -> dict[str, Any]:
+    def _noted(self, data: bytes) -> JSONObject:
         asking.note_result(self._request, data)
-        result: dict[str, Any] = json.loads(data)
+        result: JSONObject = json.loads(data)
         return result
 
 

@@ -6,61 +6,70 @@ Answers of a worker are JSON already, and are passed on as they are.
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, TypeAlias
 
+import attrs
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
 
 import proxybox
+from proxybox.jsonvalues import JSONObject
 from proxybox.serve import asking, downloads, models
 from proxybox.serve.asking import caller_of, service_of
 from proxybox.serve.callers import Caller
 from proxybox.serve.edge import visit
-from proxybox.serve.problems import MEDIA_TYPE, Refusal
+from proxybox.serve.openapi import ANYWHERE, problems, reference
+from proxybox.serve.problems import Refusal
 from proxybox.serve.sessions import Served, Sessions
-from proxybox.serve.workers import Transfer
+from proxybox.serve.workers import OnEvent, Transfer
+from proxybox.streamevents import (
+    FailedEvent,
+    StartedEvent,
+    StreamEvent,
+    WorkerEvent,
+    as_data,
+    ends_of,
+    for_clients,
+)  # fmt: skip
 
 router = APIRouter(prefix="/v1")
+#: What OpenAPI tells of besides the routes' own models.
+MODELS: Final = (models.Problem, models.RunEvent, models.ExecuteEvent)
 
 Who = Annotated[Caller, Depends(caller_of)]
+#: Has something done, and told while it is.
+Work: TypeAlias = Callable[[OnEvent], Coroutine[Any, Any, bytes]]
 #: What is told before the program waits for its reader.
 _BACKLOG = 16
 
 
-def _problems(texts: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
-    """How OpenAPI tells problems by their status."""
-    return {
-        status: {"model": models.Problem, "description": text, "content": {MEDIA_TYPE: {}}}
-        for status, text in texts.items()
-    }
+_PROBLEMS = problems(*ANYWHERE)
+_RUNS = _PROBLEMS | problems(409)
+_RUN_PROBLEMS = _PROBLEMS | problems(404)
+_SESSION_PROBLEMS = _PROBLEMS | problems(404, 409, 410)
+#: The forms of a stream: each event is a line, or the `data` of an event.
+_LINES, _SSE = "application/x-ndjson", "text/event-stream"
+_WANT_STREAM: Final = f"want an Accept header of {_SSE} or {_LINES} with it"
 
 
-_PROBLEMS = _problems({
-    401: "A key is needed.", 403: "This key may not do that.", 413: "The request is too large.",
-    422: "The request makes no sense: `errors` says where.", 429: "Too many requests of this key.",
-    503: "The service is full, or takes no requests now.",
-})  # fmt: skip
-_RUN_PROBLEMS = _PROBLEMS | _problems({404: "There is no such run, or it has ended."})
-_SESSION_PROBLEMS = _PROBLEMS | _problems({
-    404: "There is no such session.", 409: "The session is busy, or cannot do that.",
-    410: "The session has ended: `detail` says how.",
-})  # fmt: skip
-_STREAMS = {
-    "text/event-stream": {"schema": {"type": "string"}, "example": 'event: stdout\nid: 1\ndata: {"text": "42\\n"}\n\n'},
-    "application/x-ndjson": {
-        "schema": {"type": "string"},
-        "example": '{"event": "stdout", "seq": 1, "text": "42\\n"}\n',
-    },
-}
+#: Of operations that answer nothing but that they are done.
+_NOTHING: Final[Any] = {"status_code": 204, "response_class": Response}
 
 
-def _as_json(data: bytes | Mapping[str, Any], status: int = 200) -> Response:
+def _stream_of(event: type[BaseModel]) -> dict[int | str, Any]:
+    told = {"schema": {"type": "string"}, "x-itemSchema": {"$ref": reference(event)}}
+    return {200: {"description": "What happens.", "content": {_SSE: told, _LINES: told}}}
+
+
+def _as_json(data: bytes | JSONObject | list[JSONObject], status: int = 200) -> Response:
     body = data if isinstance(data, bytes) else json.dumps(data).encode()
     return Response(body, status, media_type="application/json")
 
 
 @router.get(
-    "/health", response_model=models.Health, responses={503: {"model": models.Health}}, tags=["service"],
+    "/health", response_model=models.Health, tags=["service"], openapi_extra={"security": []},
+    responses={**problems(400, 403, 431, 500), 503: {"model": models.Health}},
     summary="Whether the service takes requests",
 )  # fmt: skip
 async def health(request: Request) -> Response:
@@ -71,47 +80,71 @@ async def health(request: Request) -> Response:
 
 
 @router.get("/policies", tags=["service"], summary="The policies and languages", responses=_PROBLEMS)
-async def policies(request: Request, who: Who) -> dict[str, Any]:
+async def policies(request: Request, who: Who) -> models.PoliciesAndLanguages:
     """Returns the names that `policy` and `language` may have; the first of each is for requests that name none."""
     config = service_of(request).config
     allowed = [name for name in config.policies if who.policies is None or name in who.policies]
-    return {"policies": allowed, "languages": list(config.languages)}
+    return models.PoliciesAndLanguages(policies=allowed, languages=list(config.languages))
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
 @asking.directly(
-    router, "/run", tags=["runs"], summary="Run a program", response_model=models.RunResult,
-    responses={200: {"content": _STREAMS, "description": "How the program has ended."}, **_PROBLEMS},
+    router, "/run", tags=["runs"], summary="Run a program", response_model=models.RunResult, responses=_RUNS,
 )  # fmt: skip
 async def run(request: Request, body: models.RunRequest, who: Who) -> Response:
     """Runs a program in a box of its own.
 
     The answer is 200 whenever the program ran, however it ended. With `Accept: text/event-stream` or
-    `application/x-ndjson` it is a stream of events: started, stdout, stderr, input_request, error, finished.
+    `application/x-ndjson` it is the one of `/v1/run/stream`.
     """
+    if (kind := _stream_kind(request)) is not None:
+        return _run_stream(request, body, who, kind)
+    asked = _asked(request, body)
+    if body.interactive:
+        _fault("interactive", _WANT_STREAM)
+    return _as_json(await asking.run(request, who, asked))
+
+
+@asking.directly(
+    router, "/run/stream", tags=["runs"], summary="Run a program, and be told what happens", response_class=Response,
+    responses={**_RUNS, **_stream_of(models.RunEvent)},
+)  # fmt: skip
+async def run_stream(request: Request, body: models.RunRequest, who: Who) -> Response:
+    """Runs a program as `/v1/run` does, and tells what happens: the first event is `started`.
+
+    `finished` or `failed` is the last one. `Accept` says which form the stream has: that of server-sent events, unless
+    it wants `application/x-ndjson`.
+    """
+    return _run_stream(request, body, who, _stream_kind(request) or _SSE)
+
+
+def _asked(request: Request, body: models.RunRequest) -> dict[str, Any]:
     asked = body.asked()
     _check_files(request, asked)
     if body.record:
         service_of(request).jobs.record_limit()
-    kind = _stream_kind(request)
-    if kind is None:
-        if body.interactive:
-            _fault("interactive", "want an Accept header of text/event-stream or application/x-ndjson with it")
-        return _as_json(await asking.run(request, who, asked))
-    service, here = service_of(request), visit(request.scope)
+    return asked
+
+
+def _run_stream(request: Request, body: models.RunRequest, who: Caller, kind: str) -> Response:
+    asked, service, here = _asked(request, body), service_of(request), visit(request.scope)
     asking.note(request, service, who, asked)
     service.check_free(who, here.id)
 
-    def work(on_event: Callable[[dict[str, Any]], Any]) -> Coroutine[Any, Any, bytes]:
+    def work(on_event: OnEvent) -> Coroutine[Any, Any, bytes]:
         return service.run(who, asked, identity=here.id, on_event=on_event)
 
     return _stream(request, kind, here.id, work)
 
 
 @router.post(
-    "/runs/{run}/input", status_code=204, tags=["runs"], summary="Answer an input_request", responses=_RUN_PROBLEMS
+    "/runs/{run}/input",
+    **_NOTHING,
+    tags=["runs"],
+    summary="Answer an input_request",
+    responses=_RUN_PROBLEMS,
 )
 async def run_input(request: Request, run: str, body: models.Input, who: Who) -> None:
     """Gives a program that asks for input a piece of it, with its newline; an empty text is the end of the input."""
@@ -119,14 +152,18 @@ async def run_input(request: Request, run: str, body: models.Input, who: Who) ->
 
 
 @router.post(
-    "/runs/{run}/interrupt", status_code=204, tags=["runs"], summary="Interrupt a run", responses=_RUN_PROBLEMS
+    "/runs/{run}/interrupt",
+    **_NOTHING,
+    tags=["runs"],
+    summary="Interrupt a run",
+    responses=_RUN_PROBLEMS,
 )
 async def run_interrupt(request: Request, run: str, who: Who) -> None:
     """Interrupts a program that runs, as Ctrl-C does."""
     service_of(request).running(who, run).interrupt()
 
 
-@router.delete("/runs/{run}", status_code=204, tags=["runs"], summary="End a run", responses=_RUN_PROBLEMS)
+@router.delete("/runs/{run}", **_NOTHING, tags=["runs"], summary="End a run", responses=_RUN_PROBLEMS)
 async def run_cancel(request: Request, run: str, who: Who) -> None:
     """Ends a program that runs: its result has the status "cancelled"."""
     service_of(request).running(who, run).cancel()
@@ -152,10 +189,10 @@ async def open_session(request: Request, body: models.SessionRequest, who: Who) 
     return _info(await _sessions(request).open(who, asked), 201)
 
 
-@_session_route("", "GET", response_model=list[models.SessionInfo], summary="The sessions of this key")
-async def list_sessions(request: Request, who: Who) -> Any:
+@_session_route("", "GET", response_model=models.SessionInfos, summary="The sessions of this key")
+async def list_sessions(request: Request, who: Who) -> Response:
     """Returns the sessions that live, the oldest first."""
-    return [session.as_json() for session in _sessions(request).of(who)]
+    return _as_json([attrs.asdict(session.state) for session in _sessions(request).of(who)])
 
 
 @_session_route("/{session}", "GET", response_model=models.SessionInfo, summary="A session")
@@ -164,7 +201,7 @@ async def show_session(request: Request, session: str, who: Who) -> Response:
     return _info(await _sessions(request).find(who, session))
 
 
-@_session_route("/{session}", "DELETE", status_code=204, summary="End a session")
+@_session_route("/{session}", "DELETE", **_NOTHING, summary="End a session")
 async def end_session(request: Request, session: str, who: Who) -> None:
     """Ends a session, and its kept states."""
     await _sessions(request).end(who, session)
@@ -177,35 +214,54 @@ async def end_session(request: Request, session: str, who: Who) -> None:
 async def execute(request: Request, session: str, body: models.ExecuteRequest, who: Who) -> Response:
     """Runs statements, or evaluates an expression, in a session.
 
-    As for a run, the answer can be a stream of events; here also `display` and `result`, for what the program shows.
+    As for a run, `Accept` can ask for the answer of `/execute/stream`.
     """
+    kind = _stream_kind(request)
+    if kind is None and body.interactive:
+        _fault("interactive", _WANT_STREAM)
+    return await _execute(request, session, body, who, kind)
+
+
+@asking.directly(
+    router, "/sessions/{session}/execute/stream", tags=["sessions"], response_class=Response,
+    summary="Run code in a session, and be told what happens",
+    responses={**_SESSION_PROBLEMS, **_stream_of(models.ExecuteEvent)},
+)  # fmt: skip
+async def execute_stream(request: Request, session: str, body: models.ExecuteRequest, who: Who) -> Response:
+    """Runs code as `/execute` does, and tells what happens as `/v1/run/stream` does.
+
+    Here there are also `display` and `result`, for what the program shows.
+    """
+    return await _execute(request, session, body, who, _stream_kind(request) or _SSE)
+
+
+async def _execute(
+    request: Request, session: str, body: models.ExecuteRequest, who: Caller, kind: str | None
+) -> Response:
     service, here = service_of(request), visit(request.scope)
     asked = {**body.model_dump(exclude_unset=True, exclude_none=True), "echo": body.echo}
     mode = "eval" if asked.pop("mode", "") == "eval" else "exec"
     served = await service.sessions.find(who, session)
     here.policy, here.language = served.policy, served.language
     asking.note_code(request, body.code)
-    kind = _stream_kind(request)
 
-    def work(on_event: Callable[[dict[str, Any]], Any] | None) -> Coroutine[Any, Any, bytes]:
+    def work(on_event: OnEvent | None) -> Coroutine[Any, Any, bytes]:
         return service.sessions.command(who, session, mode, on_event=on_event, **asked)
 
     if kind is not None:
         return _stream(request, kind, here.id, work)
-    if body.interactive:
-        _fault("interactive", "want an Accept header of text/event-stream or application/x-ndjson with it")
     data = await asking.until_gone(request, work(None))
     asking.note_result(request, data)
     return _as_json(data)
 
 
-@_session_route("/{session}/input", status_code=204, summary="Answer an input_request")
+@_session_route("/{session}/input", **_NOTHING, summary="Answer an input_request")
 async def session_input(request: Request, session: str, body: models.Input, who: Who) -> None:
     """Gives the call of a session that asks for input a piece of it."""
     await _sessions(request).input(who, session, body.text)
 
 
-@_session_route("/{session}/interrupt", status_code=204, summary="Interrupt a session's call")
+@_session_route("/{session}/interrupt", **_NOTHING, summary="Interrupt a session's call")
 async def interrupt(request: Request, session: str, who: Who) -> None:
     """Interrupts the call that runs, as Ctrl-C does. Without one, nothing happens."""
     await _sessions(request).interrupt(who, session)
@@ -225,31 +281,31 @@ async def get_variable(request: Request, session: str, name: str, who: Who) -> R
     return await _command(request, who, session, "get", name=name)
 
 
-@_session_route("/{session}/variables/{name}", "PUT", status_code=204, summary="Set a variable")
+@_session_route("/{session}/variables/{name}", "PUT", **_NOTHING, summary="Set a variable")
 async def set_variable(request: Request, session: str, name: str, body: models.Variable, who: Who) -> None:
     """Sets a variable to a value of plain data."""
     await _command(request, who, session, "set", name=name, value=body.value)
 
 
-@_session_route("/{session}/complete", summary="Names that may stand at the cursor")
+@_session_route("/{session}/complete", response_model=models.Completions, summary="Names that may stand at the cursor")
 async def complete(request: Request, session: str, body: models.CodeRequest, who: Who) -> Response:
     """Returns `start`, the place where the word begins, and `matches`. Untrusted: the guest wrote them."""
     return await _command(request, who, session, "complete", code=body.code, cursor=body.cursor)
 
 
-@_session_route("/{session}/inspect", summary="What is at the cursor")
+@_session_route("/{session}/inspect", response_model=models.Inspected, summary="What is at the cursor")
 async def inspect(request: Request, session: str, body: models.CodeRequest, who: Who) -> Response:
     """Returns `found`: name, type, signature, doc, source and text of the object; null when nothing is known."""
     return await _command(request, who, session, "inspect", code=body.code, cursor=body.cursor, detail=body.detail)
 
 
-@_session_route("/{session}/is_complete", summary="Whether statements are complete")
+@_session_route("/{session}/is_complete", response_model=models.WholeOrNot, summary="Whether statements are complete")
 async def is_complete(request: Request, session: str, body: models.CodeRequest, who: Who) -> Response:
     """Returns `status` (complete, incomplete, invalid or unknown), and the `indent` of the next line."""
     return await _command(request, who, session, "is_complete", code=body.code)
 
 
-@_session_route("/{session}/reset", status_code=204, summary="Empty a session's namespace")
+@_session_route("/{session}/reset", **_NOTHING, summary="Empty a session's namespace")
 async def reset(request: Request, session: str, who: Who) -> None:
     """Empties the namespace; modules and files stay."""
     await _command(request, who, session, "reset")
@@ -267,13 +323,18 @@ async def snapshot(request: Request, session: str, who: Who) -> Response:
     return _as_json({"snapshot": await _sessions(request).snapshot(who, session)}, 201)
 
 
-@_session_route("/{session}/snapshots/{snapshot}", "DELETE", status_code=204, summary="Give up a kept state")
+@_session_route(
+    "/{session}/snapshots/{snapshot}",
+    "DELETE",
+    **_NOTHING,
+    summary="Give up a kept state",
+)
 async def forget(request: Request, session: str, snapshot: str, who: Who) -> None:
     """Gives up a kept state."""
     await _sessions(request).forget(who, session, snapshot)
 
 
-@_session_route("/{session}/restore", status_code=204, summary="Go back to a kept state")
+@_session_route("/{session}/restore", **_NOTHING, summary="Go back to a kept state")
 async def restore(request: Request, session: str, body: models.SnapshotRequest, who: Who) -> None:
     """Goes back to a kept state, which stays."""
     await _sessions(request).restore(who, session, body.snapshot)
@@ -292,7 +353,7 @@ async def read_record(request: Request, session: str, who: Who) -> Response:
     return StreamingResponse(pieces, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-@_session_route("/{session}/record", "DELETE", status_code=204, summary="Give up a session's record")
+@_session_route("/{session}/record", "DELETE", **_NOTHING, summary="Give up a session's record")
 async def forget_record(request: Request, session: str, who: Who) -> None:
     """Gives up the record of a session that has ended."""
     await _sessions(request).forget_record(who, session)
@@ -301,7 +362,7 @@ async def forget_record(request: Request, session: str, who: Who) -> None:
 # --- files of a session -----------------------------------------------------------------------------------------------
 
 
-@_session_route("/{session}/files", "GET", summary="The entries of a folder")
+@_session_route("/{session}/files", "GET", response_model=models.FolderEntries, summary="The entries of a folder")
 async def list_files(
     request: Request, session: str, who: Who, path: Annotated[str, Query(max_length=4096)] = "."
 ) -> Response:
@@ -316,7 +377,7 @@ _FILE_ROUTE: dict[str, Any] = {
         200: {**_FILE, "description": "The file."},
         206: {**_FILE, "description": "The part that `Range` names."},
         304: {"description": "The file is the one whose tag `If-None-Match` has."},
-        **_SESSION_PROBLEMS, **_problems({416: "The file has no such part."}),
+        **_SESSION_PROBLEMS, **problems(416),
     },
 }  # fmt: skip
 
@@ -351,8 +412,8 @@ async def _download(request: Request, session: str, path: str, who: Caller) -> R
 
 
 @_session_route(
-    "/{session}/files/{path:path}", "PUT", status_code=204, summary="Write a file",
-    responses={**_SESSION_PROBLEMS, **_problems({507: "The session has no room for it: `detail` names the limit."})},
+    "/{session}/files/{path:path}", "PUT", **_NOTHING, summary="Write a file",
+    responses={**_SESSION_PROBLEMS, **problems(507)},
     openapi_extra={"requestBody": _FILE},
 )  # fmt: skip
 async def write_file(request: Request, session: str, path: str, who: Who, parents: bool = False) -> None:
@@ -366,7 +427,9 @@ async def write_file(request: Request, session: str, path: str, who: Who, parent
     )
 
 
-@_session_route("/{session}/changes", "GET", summary="The files that a session has changed")
+@_session_route(
+    "/{session}/changes", "GET", response_model=models.SessionChanges, summary="The files that a session has changed"
+)
 async def changes(request: Request, session: str, who: Who) -> Response:
     """Returns `files`: each change since the session began, without contents."""
     return await _command(request, who, session, "changes")
@@ -378,7 +441,7 @@ async def _command(request: Request, who: Caller, session: str, command: str, **
 
 
 def _info(session: Served, status: int = 200) -> Response:
-    return _as_json(session.as_json(), status)
+    return _as_json(attrs.asdict(session.state), status)
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------
@@ -387,14 +450,12 @@ def _info(session: Served, status: int = 200) -> Response:
 def _stream_kind(request: Request) -> str | None:
     """The form of stream that the client wants; None for one answer."""
     accepted = request.headers.get("accept", "")
-    return next((kind for kind in _STREAMS if kind in accepted), None)
+    return next((kind for kind in (_SSE, _LINES) if kind in accepted), None)
 
 
-def _stream(
-    request: Request, kind: str, run: str, work: Callable[[Callable[[dict[str, Any]], Any]], Coroutine[Any, Any, bytes]]
-) -> StreamingResponse:
+def _stream(request: Request, kind: str, run: str, work: Work) -> StreamingResponse:
     """Answers with what happens. A client that goes away has its program ended."""
-    form = _as_sse if kind == "text/event-stream" else _as_line
+    form = _as_sse if kind == _SSE else _as_line
     events = _events(request, run, work)
 
     async def lines() -> AsyncIterator[bytes]:
@@ -404,45 +465,40 @@ def _stream(
     return StreamingResponse(lines(), media_type=kind, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
-async def _numbered(events: AsyncGenerator[dict[str, Any]]) -> AsyncGenerator[tuple[int, dict[str, Any]]]:
+async def _numbered(events: AsyncGenerator[StreamEvent]) -> AsyncGenerator[tuple[int, StreamEvent]]:
     number = 0
     async for event in events:
         yield number, event
         number += 1
 
 
-def _as_sse(number: int, event: dict[str, Any]) -> bytes:
+def _as_sse(number: int, event: StreamEvent) -> bytes:
     """An event as in https://html.spec.whatwg.org/multipage/server-sent-events.html."""
-    return f"event: {event['event']}\nid: {number}\ndata: {json.dumps({'seq': number, **event})}\n\n".encode()
+    return b"event: %b\nid: %d\ndata: %b\n" % (event.event.encode(), number, _as_line(number, event))
 
 
-def _as_line(number: int, event: dict[str, Any]) -> bytes:
-    return json.dumps({"seq": number, **event}).encode() + b"\n"
+def _as_line(number: int, event: StreamEvent) -> bytes:
+    return json.dumps({"seq": number, **as_data(event)}).encode() + b"\n"
 
 
-async def _events(
-    request: Request, run: str, work: Callable[[Callable[[dict[str, Any]], Any]], Coroutine[Any, Any, bytes]]
-) -> AsyncGenerator[dict[str, Any]]:
+async def _events(request: Request, run: str, work: Work) -> AsyncGenerator[StreamEvent]:
     """Yields what happens, from `started` to `finished`, or to `failed` when there is no result."""
-    queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(_BACKLOG)
+    queue: asyncio.Queue[WorkerEvent | None] = asyncio.Queue(_BACKLOG)
     doing = asyncio.ensure_future(work(queue.put))
     doing.add_done_callback(lambda _: asyncio.ensure_future(queue.put(None)))
     try:
-        yield {"event": "started", "run": run}
+        yield StartedEvent(run=run)
         while (event := await queue.get()) is not None:
-            if event["event"] == "display" and event["kind"] == "value":
-                event["event"] = "result"
-            yield event
+            for told in for_clients(event):
+                yield told
         try:
             data = doing.result()
         except Refusal as refusal:
-            yield {"event": "failed", "problem": refusal.body(run)}
+            yield FailedEvent(problem=refusal.body(run))
             return
         asking.note_result(request, data)
-        result = json.loads(data)
-        if result["error"] is not None:
-            yield {"event": "error", **result["error"]}
-        yield {"event": "finished", "result": result}
+        for last in ends_of(data):
+            yield last
     finally:
         doing.cancel()
 

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import AfterValidator, BaseModel, Field
 
+from proxybox.jsonvalues import JSONObject
 from proxybox.result import Status
 from proxybox.serve import asking
 from proxybox.serve.asking import service_of
@@ -130,7 +131,7 @@ async def ping() -> str:
 async def run_code(request: Request, body: RunCode, who: Who) -> Response:
     """Runs a program. The answer is 200 whenever the service has done its part, however the program has ended."""
     service = service_of(request)
-    asked: dict[str, Any] = asking.of_door(service, who, "sandboxfusion")
+    asked: JSONObject = asking.of_door(service, who, "sandboxfusion")
     if body.language not in ("python", "pytest"):
         return _no_run(f"there is no language {body.language[:60]!r} here: want python or pytest")
     files = _files(body, service.config.limits.files)
@@ -186,7 +187,7 @@ def _of_run(
     return _answer("Success" if is_success else "Failed", files=fetched, compile_result=None, run_result=ran)
 
 
-def _ran(result: Mapping[str, Any]) -> dict[str, Any]:
+def _ran(result: Mapping[str, Any]) -> JSONObject:
     """A result as a command's: Finished whenever the program has ended by itself or by a signal."""
     usage, status = result["usage"] or {}, result["status"]
     ran = {
@@ -238,8 +239,8 @@ async def _notebook(request: Request, body: RunJupyter, who: Caller) -> Response
         **asked, "files": _files(body, service.config.limits.files),
         **service.jobs.within(asked["policy"], _wanted(body)),
     })  # fmt: skip
-    driver: dict[str, Any] = {"status": "Finished", "return_code": 0, "stdout": "", "stderr": ""}
-    cells: list[dict[str, Any]] = []
+    driver: JSONObject = {"status": "Finished", "return_code": 0, "stdout": "", "stderr": ""}
+    cells: list[JSONObject] = []
     room = _MOST_SHOWN
     try:
         for cell in body.cells:
@@ -277,7 +278,7 @@ async def _end(request: Request, who: Caller, session: str) -> None:
             raise
 
 
-def _cell(result: Mapping[str, Any]) -> dict[str, Any]:
+def _cell(result: Mapping[str, Any]) -> JSONObject:
     """The outputs of a cell, as a notebook has them."""
     errors, error = [], result["error"]
     if error is not None:

@@ -7,7 +7,7 @@ import functools
 import statistics
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -18,6 +18,7 @@ import proxybox
 from proxybox.serve.asking import caller_by, password, service_of
 from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
+from proxybox.serve.wiredata import WorkerState
 
 router = APIRouter(include_in_schema=False)
 
@@ -48,7 +49,7 @@ async def metrics(request: Request) -> Response:
     asleep = service.sessions.asleep()
     counted.sessions.labels("asleep").set(asleep)
     counted.sessions.labels("awake").set(len(service.sessions) - asleep)
-    for policy, language, ready, _ in _pools(looked):
+    for policy, language, ready, _ in _pools(looked.values()):
         counted.ready.labels(policy, language).set(ready)
     return Response(counted.text(), media_type=_TEXT)
 
@@ -70,7 +71,7 @@ def _template() -> jinja2.Template:
     return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(text)
 
 
-def _facts(service: Service, looked: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _facts(service: Service, looked: Mapping[int, WorkerState]) -> dict[str, Any]:
     latest = list(service.metrics.latest)
     verdicts = Counter(run["status"] for run in latest)
     asleep = service.sessions.asleep()
@@ -79,9 +80,9 @@ def _facts(service: Service, looked: Sequence[Mapping[str, Any]]) -> dict[str, A
         "state": service.state,
         "why": service.why,
         "up": _spoken(time.time() - service.began),
-        "workers": [(state["worker"], state["pid"], state["sessions"]) for state in looked],
+        "workers": [(number, state.pid, state.sessions) for number, state in looked.items()],
         "missing": len(service.jobs.workers.processes) - len(looked),
-        "pools": _pools(looked),
+        "pools": _pools(looked.values()),
         "gates": [(kind, gate.held, gate.lines, gate.waiting) for kind, gate in service.jobs.gates.items()],
         "sessions": {"awake": len(service.sessions) - asleep, "asleep": asleep},
         "verdicts": [(status, count, 100 * count / len(latest)) for status, count in verdicts.most_common()],
@@ -94,14 +95,14 @@ def _facts(service: Service, looked: Sequence[Mapping[str, Any]]) -> dict[str, A
     }
 
 
-def _pools(looked: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, int, int]]:
+def _pools(looked: Iterable[WorkerState]) -> list[tuple[str, str, int, int]]:
     """Policy, language, how many boxes stand ready and how many may, of all workers."""
     ready: Counter[tuple[str, str]] = Counter()
     size: Counter[tuple[str, str]] = Counter()
     for state in looked:
-        for pool in state["pools"]:
-            ready[pool["policy"], pool["language"]] += pool["ready"]
-            size[pool["policy"], pool["language"]] += pool["size"]
+        for pool in state.pools:
+            ready[pool.policy, pool.language] += pool.ready
+            size[pool.policy, pool.language] += pool.size
     return [(policy, language, ready[policy, language], count) for (policy, language), count in sorted(size.items())]
 
 

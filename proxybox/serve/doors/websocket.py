@@ -17,19 +17,30 @@ Nobody knows whose the socket is before its first message, so that has to come s
 import asyncio
 import contextlib
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, WebSocket, WebSocketDisconnect
-from pydantic import Field, TypeAdapter, ValidationError
+from fastapi import APIRouter, Depends, Response, WebSocket, WebSocketDisconnect
+from pydantic import ConfigDict, Field, RootModel, TypeAdapter, ValidationError
 
 from proxybox.serve import models
-from proxybox.serve.asking import bearer, caller_by
+from proxybox.serve.asking import bearer, caller_by, caller_of
 from proxybox.serve.callers import Caller
 from proxybox.serve.edge import room_for, visit
+from proxybox.serve.openapi import ANYWHERE, problems, reference
 from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
 from proxybox.serve.sessions import Sessions
+from proxybox.streamevents import (
+    CallStartedEvent,
+    CompletedEvent,
+    FailedEvent,
+    OpenedEvent,
+    SocketEvent,
+    WorkerEvent,
+    as_data,
+    ends_of,
+    for_clients,
+)  # fmt: skip
 
 router = APIRouter()
 
@@ -61,6 +72,8 @@ class Attach(models.Strict):
 class Execute(models.ExecuteRequest, _Numbered):
     """Runs code. A program that reads asks for input."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"do": "execute", "id": "1", "code": "6 * 7"}]})
+
     do: Literal["execute"]
 
 
@@ -86,6 +99,29 @@ _First = Annotated[Open | Attach, Field(discriminator="do")]
 _Later = Annotated[Execute | Complete | Input | Interrupt, Field(discriminator="do")]
 _FIRST: TypeAdapter[Open | Attach] = TypeAdapter(_First)
 _LATER: TypeAdapter[Execute | Complete | Input | Interrupt] = TypeAdapter(_Later)
+
+
+class SocketMessage(
+    RootModel[Annotated[Open | Attach | Execute | Complete | Input | Interrupt, Field(discriminator="do")]]
+):
+    """What a WebSocket takes: first `open` or `attach`."""
+
+
+#: What OpenAPI tells of besides the routes' own models.
+MODELS: Final = (models.Problem, models.SocketEvent, SocketMessage)
+
+
+_MESSAGES: Final = {"receives": {"$ref": reference(SocketMessage)}, "sends": {"$ref": reference(models.SocketEvent)}}
+
+
+@router.get(
+    "/v1/socket", tags=["sessions"], summary="A WebSocket for one session", response_class=Response, status_code=101,
+    responses={101: {"description": "It is open: messages follow (x-messages)."}, **problems(*ANYWHERE, 426)},
+    openapi_extra={"x-messages": _MESSAGES},
+)  # fmt: skip
+async def open_socket(who: Annotated[Caller, Depends(caller_of)]) -> None:
+    """Opens a WebSocket (RFC 6455), whose messages are JSON. What asks for none is refused."""
+    raise Refusal("upgrade-required", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
 
 
 @router.websocket("/v1/socket")
@@ -134,7 +170,7 @@ class _Talk:
             raise WebSocketDisconnect(_REFUSED) from None
         self._session, here = served.id, visit(self._websocket.scope)
         here.policy, here.language = served.policy, served.language
-        await self._send({"event": "opened", "session": self._session})
+        await self._send(OpenedEvent(session=self._session))
 
     async def go_on(self) -> None:
         """Takes further messages, until the socket is closed, or its key is no longer good."""
@@ -161,7 +197,7 @@ class _Talk:
             data = await self._sessions.command(
                 self._caller, self._session, "complete", code=message.code, cursor=message.cursor
             )
-            await self._send({"event": "completed", "id": message.id, **json.loads(data)})
+            await self._send(CompletedEvent(**json.loads(data)), message.id)
         elif isinstance(message, Input):
             await self._sessions.input(self._caller, self._session, message.text)
         else:
@@ -176,21 +212,19 @@ class _Talk:
         asked = message.model_dump(exclude_unset=True, exclude_none=True, exclude={"do", "id", "mode"})
         mode = "eval" if message.mode == "eval" else "exec"
 
-        async def tell(event: Mapping[str, Any]) -> None:
-            is_value = event["event"] == "display" and event["kind"] == "value"
-            await self._send({**event, "id": message.id, **({"event": "result"} if is_value else {})})
+        async def tell(event: WorkerEvent) -> None:
+            for told in for_clients(event):
+                await self._send(told, message.id)
 
         try:
-            await self._send({"event": "started", "id": message.id})
+            await self._send(CallStartedEvent(), message.id)
             with room_for(self._websocket.scope, self._caller, size):
                 data = await self._sessions.command(
                     self._caller, self._session, mode, on_event=tell, **asked, interactive=True,
                     echo=message.echo,
                 )  # fmt: skip
-            result = json.loads(data)
-            if result["error"] is not None:
-                await self._send({"event": "error", "id": message.id, **result["error"]})
-            await self._send({"event": "finished", "id": message.id, "result": result})
+            for last in ends_of(data):
+                await self._send(last, message.id)
         except Refusal as refusal:
             await self._fail(message.id, refusal)
         except (WebSocketDisconnect, RuntimeError):  # the page is gone, and with it this call
@@ -219,8 +253,9 @@ class _Talk:
             raise Refusal("invalid", errors=faults[:100]) from None
 
     async def _fail(self, identity: str, refusal: Refusal) -> None:
-        await self._send({"event": "failed", "id": identity, "problem": refusal.body()})
+        await self._send(FailedEvent(problem=refusal.body()), identity)
 
-    async def _send(self, event: Mapping[str, Any]) -> None:
+    async def _send(self, event: SocketEvent, identity: str | None = None) -> None:
+        told = as_data(event) if identity is None else {**as_data(event), "id": identity}
         async with self._sending:
-            await self._websocket.send_text(json.dumps(event))
+            await self._websocket.send_text(json.dumps(told))

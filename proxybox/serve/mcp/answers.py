@@ -18,6 +18,7 @@ from proxybox.explanations import name
 from proxybox.policies import Policy
 from proxybox.remote.answers import result_of
 from proxybox.sandbox import policy_of_run
+from proxybox.streamevents import DisplayEvent
 from proxybox.telling import NOTHING, Made, cut, marked, notes, of_files, together, trace_of
 from proxybox.terminal.harmless import harmless_lines, on_one_line
 from proxybox.terminal.pictures import KINDS, NoPicture, picture
@@ -95,21 +96,21 @@ class Displays:
         self._is_to_clear = False
         self.missed = 0  # how many things there was no room for
 
-    def take(self, event: Mapping[str, Any]) -> None:
-        """Takes one thing, as `displayed_as_json` tells it."""
-        if event["kind"] == "clear":
+    def take(self, event: DisplayEvent) -> None:
+        """Takes one thing."""
+        if event.kind == "clear":
             self._is_to_clear = True
-            if not event["wait"]:
+            if not event.wait:
                 self._clear()
             return
         if self._is_to_clear:
             self._clear()
-        data = event["data"]
+        data = event.data
         kept = {kind: text for kind in (*KINDS, "text/plain") if isinstance(text := data.get(kind), str)}
         untold = () if kept else tuple(kind[:_NAME] for kind in islice(data, _MOST_TYPES))
-        new = _Shown(kept, untold, event["metadata"].get("display_id"), event["kind"] == "value")
+        new = _Shown(kept, untold, event.metadata.get("display_id"), event.kind == "value")
         shown = [*self._shown, new]
-        if event["kind"] == "update":
+        if event.kind == "update":
             is_same = [new.identity is not None and each.identity == new.identity for each in self._shown]
             shown = [new if same else each for each, same in zip(self._shown, is_same, strict=True)]
         if len(shown) > _MOST_SHOWN or sum(each.size for each in shown) > _SHOWN_SIZE:

@@ -5,10 +5,12 @@ from typing import Any, Protocol, TypeAlias
 
 import attrs
 
+from proxybox.jsonvalues import JSONObject
 from proxybox.policies import Policy
+from proxybox.streamevents import WorkerEvent
 
-#: Takes what happens while a program runs, as a worker tells it (worker.py): stdout, stderr, display.
-OnEvent: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
+#: Takes what happens while a program runs.
+OnEvent: TypeAlias = Callable[[WorkerEvent], Awaitable[None]]
 
 
 class Boxes(Protocol):
@@ -21,15 +23,13 @@ class Boxes(Protocol):
     def policy(self) -> Policy:
         """What the client's programs may do."""
 
-    async def run(self, asked: Mapping[str, Any], on_event: OnEvent | None) -> dict[str, Any]:
+    async def run(self, asked: Mapping[str, Any], on_event: OnEvent | None) -> JSONObject:
         """Runs a program in a fresh box. asked: code, stdin, files, timeout."""
 
     async def open(self) -> str:
         """Starts a session, and returns its id."""
 
-    async def command(
-        self, session: str, command: str, on_event: OnEvent | None = None, **asked: Any
-    ) -> dict[str, Any]:
+    async def command(self, session: str, command: str, on_event: OnEvent | None = None, **asked: Any) -> JSONObject:
         """Has a session of this client carry out a command: exec, list_files or read_file."""
 
     async def end(self, session: str) -> None:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any, Final
 
+from proxybox.jsonvalues import JSONObject
+
 from proxybox.serve.mcp.server import Tools  # isort: skip - says what to install
 
 import anyio
@@ -20,7 +22,8 @@ from proxybox.errors import ProxyboxError, SandboxClosedError, SandboxStartError
 from proxybox.policies import Policy
 from proxybox.serve.mcp.boxes import Client, OnEvent
 from proxybox.serve.problems import Refusal
-from proxybox.serve.results import displayed_as_json, result_as_json
+from proxybox.serve.results import display_event, result_as_json
+from proxybox.streamevents import Stream, TextEvent
 
 #: The most sessions at once; the client of a lasting connection needs one.
 _MOST_SESSIONS: Final = 4
@@ -56,7 +59,7 @@ class LocalBoxes:
         """As `Boxes.policy`."""
         return self._sandbox.policy
 
-    async def run(self, asked: Mapping[str, Any], on_event: OnEvent | None) -> dict[str, Any]:
+    async def run(self, asked: Mapping[str, Any], on_event: OnEvent | None) -> JSONObject:
         """As `Boxes.run`."""
         with _refusing():
             result = await self._sandbox.run(
@@ -75,9 +78,7 @@ class LocalBoxes:
         self._sessions[name] = session
         return name
 
-    async def command(
-        self, session: str, command: str, on_event: OnEvent | None = None, **asked: Any
-    ) -> dict[str, Any]:
+    async def command(self, session: str, command: str, on_event: OnEvent | None = None, **asked: Any) -> JSONObject:
         """As `Boxes.command`."""
         found = self._sessions.get(session)
         if found is None:
@@ -101,10 +102,10 @@ class LocalBoxes:
         return self._sessions.keys()
 
 
-async def _exec(session: AsyncSession, asked: Mapping[str, Any], on_event: OnEvent | None) -> dict[str, Any]:
+async def _exec(session: AsyncSession, asked: Mapping[str, Any], on_event: OnEvent | None) -> JSONObject:
     async def show(shown: Displayed) -> None:
         if on_event is not None:
-            await on_event({"event": "display", **displayed_as_json(shown)})
+            await on_event(display_event(shown))
 
     result = await session.exec(
         asked["code"], echo=True, stdin=asked["stdin"], timeout=asked["timeout"], on_display=show,
@@ -113,26 +114,28 @@ async def _exec(session: AsyncSession, asked: Mapping[str, Any], on_event: OnEve
     return {**result_as_json(result), "alive": session.alive}
 
 
-async def _list_files(session: AsyncSession, asked: Mapping[str, Any], _: OnEvent | None) -> dict[str, Any]:
+async def _list_files(session: AsyncSession, asked: Mapping[str, Any], _: OnEvent | None) -> JSONObject:
     return {"entries": [attrs.asdict(entry) for entry in await session.list_files(asked["path"])]}
 
 
-async def _read_file(session: AsyncSession, asked: Mapping[str, Any], _: OnEvent | None) -> dict[str, Any]:
+async def _read_file(session: AsyncSession, asked: Mapping[str, Any], _: OnEvent | None) -> JSONObject:
     return {"base64": base64.b64encode(await session.read_file(asked["path"], asked["limit"])).decode()}
 
 
-_COMMANDS: Final[
-    Mapping[str, Callable[[AsyncSession, Mapping[str, Any], OnEvent | None], Awaitable[dict[str, Any]]]]
-] = {"exec": _exec, "list_files": _list_files, "read_file": _read_file}
+_COMMANDS: Final[Mapping[str, Callable[[AsyncSession, Mapping[str, Any], OnEvent | None], Awaitable[JSONObject]]]] = {
+    "exec": _exec,
+    "list_files": _list_files,
+    "read_file": _read_file,
+}
 
 
-def _reader(stream: str, on_event: OnEvent | None) -> Callable[[str], Awaitable[None]] | None:
+def _reader(stream: Stream, on_event: OnEvent | None) -> Callable[[str], Awaitable[None]] | None:
     """What takes the pieces that a program prints to a stream."""
     if on_event is None:
         return None
 
     async def read(text: str) -> None:
-        await on_event({"event": stream, "text": text})
+        await on_event(TextEvent(stream, text))
 
     return read
 

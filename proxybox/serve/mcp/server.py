@@ -31,11 +31,13 @@ except ModuleNotFoundError as error:
     raise ImportError(f"the Model Context Protocol needs {error.name}: pip install 'proxybox[mcp]'") from error
 
 import proxybox
+from proxybox.jsonvalues import JSONObject
 from proxybox.policies import Policy
 from proxybox.serve.mcp.answers import Answer, Displays, answer_of
 from proxybox.serve.mcp.boxes import Client, OnEvent
 from proxybox.serve.models import Path, Strict
 from proxybox.serve.problems import Refusal
+from proxybox.streamevents import DisplayEvent, TextEvent, WorkerEvent
 from proxybox.telling import about, safe
 from proxybox.terminal.harmless import on_one_line
 
@@ -208,13 +210,13 @@ class Tools:
         except Refusal as refusal:
             return _failed(_said(refusal))
 
-    async def _run_python(self, ctx: Context, client: Client, arguments: dict[str, Any]) -> types.CallToolResult:
+    async def _run_python(self, ctx: Context, client: Client, arguments: JSONObject) -> types.CallToolResult:
         asked = RunPython.model_validate(arguments)
         timeout = _within(asked.timeout, client.boxes.policy)
         result = await client.boxes.run({**asked.model_dump(), "timeout": timeout}, _progress(ctx, None))
         return answer_of(result, client.boxes.policy, timeout)
 
-    async def _execute(self, ctx: Context, client: Client, arguments: dict[str, Any]) -> types.CallToolResult:
+    async def _execute(self, ctx: Context, client: Client, arguments: JSONObject) -> types.CallToolResult:
         asked = (ExecuteIn if client.connection is None else Execute).model_validate(arguments)
         timeout = _within(asked.timeout, client.boxes.policy)
         async with self._session(client, getattr(asked, "session", "")) as own:
@@ -234,7 +236,7 @@ class Tools:
             session=session if client.connection is None and result["alive"] else None,
         )  # fmt: skip
 
-    async def _reset(self, _: Context, client: Client, arguments: dict[str, Any]) -> types.CallToolResult:
+    async def _reset(self, _: Context, client: Client, arguments: JSONObject) -> types.CallToolResult:
         asked = (ResetIn if client.connection is None else Reset).model_validate(arguments)
         async with self._session(client, getattr(asked, "session", ""), is_new=False) as own:
             if own.session:
@@ -315,7 +317,7 @@ class Tools:
 
 async def _command(
     client: Client, session: str, command: str, on_event: OnEvent | None = None, **asked: Any
-) -> dict[str, Any]:
+) -> JSONObject:
     """Has a session carry out a command when it is its turn: a call that was cancelled may still be ending."""
     patience = anyio.current_time() + (client.boxes.policy.limits.wall_time or _PATIENCE)
     while True:
@@ -344,7 +346,7 @@ async def _files_of(client: Client, session: str) -> list[types.Resource]:
     return found
 
 
-def _name_of(entry: dict[str, Any]) -> str:
+def _name_of(entry: JSONObject) -> str:
     return on_one_line(entry["name"]) + ("/" if entry["type"] == "directory" else "")
 
 
@@ -388,13 +390,13 @@ def _progress(ctx: Context, shown: Displays | None) -> OnEvent | None:
         return None
     told = 0
 
-    async def take(event: dict[str, Any]) -> None:
+    async def take(event: WorkerEvent) -> None:
         nonlocal told
-        if event["event"] == "display" and shown is not None:
+        if isinstance(event, DisplayEvent) and shown is not None:
             shown.take(event)
-        elif wants and event["event"] in ("stdout", "stderr") and told < _MOST_PROGRESS:
+        elif wants and isinstance(event, TextEvent) and told < _MOST_PROGRESS:
             told += 1
-            await ctx.session.report_progress(told, message=safe(event["text"][-_PROGRESS_TEXT:]))
+            await ctx.session.report_progress(told, message=safe(event.text[-_PROGRESS_TEXT:]))
 
     return take
 

@@ -1,0 +1,296 @@
+"""What pages are told by their streams (hub.py): each event is declared once, with its name and what it has.
+
+Pages find the names in static/lib/events.js, which a test compares with these.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+import attrs
+
+from proxybox.jsonvalues import JSONObject
+
+
+@attrs.frozen(kw_only=True)
+class PageEvent:
+    """The base of all. NAME: by which pages know it."""
+
+    NAME: ClassVar[str]
+
+    @property
+    def data(self) -> JSONObject:
+        """What it has, as JSON."""
+        return attrs.asdict(self, recurse=False)
+
+
+@attrs.frozen
+class _Whole(PageEvent):
+    """An event that is an object of JSON which the page could also ask for."""
+
+    _data: JSONObject
+
+    @property
+    def data(self) -> JSONObject:
+        """That object."""
+        return self._data
+
+
+# --- of the stream itself ---------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class HelloEvent(PageEvent):
+    """The first one. stream: by which its pages can name it. event: the last one before it. time: on this computer."""
+
+    NAME: ClassVar = "hello"
+    time: float
+    stream: str
+    event: str
+
+
+@attrs.frozen(kw_only=True)
+class ResyncEvent(PageEvent):
+    """What came meanwhile is not known any more: a page has to load everything anew."""
+
+    NAME: ClassVar = "resync"
+
+
+@attrs.frozen(kw_only=True)
+class WatchedEvent(PageEvent):
+    """An event of a seat, for the teacher who watches it."""
+
+    NAME: ClassVar = "watched"
+    seat: str
+    event: str
+    data_of_event: JSONObject
+
+    @property
+    def data(self) -> JSONObject:
+        """See PageEvent."""
+        return {"seat": self.seat, "event": self.event, "data": self.data_of_event}
+
+
+# --- of what runs at a seat -------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class RunBeginsEvent(PageEvent):
+    """Something begins to run. kind: "run", "repl" or "check". at: seconds since 1970."""
+
+    NAME: ClassVar = "run"
+    run: str
+    kind: str
+    exercise: str
+    at: float
+
+
+@attrs.frozen(kw_only=True)
+class OutEvent(PageEvent):
+    """Text that was printed to a stream."""
+
+    NAME: ClassVar = "out"
+    run: str
+    stream: str
+    text: str
+
+
+@attrs.frozen(kw_only=True)
+class GivenEvent(PageEvent):
+    """Text that was typed for the program."""
+
+    NAME: ClassVar = "given"
+    run: str
+    text: str
+
+
+@attrs.frozen(kw_only=True)
+class InputEvent(PageEvent):
+    """The program waits for input."""
+
+    NAME: ClassVar = "input"
+    run: str
+
+
+@attrs.frozen(kw_only=True)
+class ClearEvent(PageEvent):
+    """What was shown before is to be removed. wait: as soon as something new is shown."""
+
+    NAME: ClassVar = "clear"
+    run: str
+    wait: bool
+
+
+@attrs.frozen(kw_only=True)
+class ValueEvent(PageEvent):
+    """The value of the expression at the end."""
+
+    NAME: ClassVar = "value"
+    run: str
+    text: str
+
+
+@attrs.frozen(kw_only=True)
+class PictureEvent(PageEvent):
+    """Something that the program shows, by its types. update: whether it takes the place of what has this id."""
+
+    NAME: ClassVar = "display"
+    run: str
+    content: Mapping[str, str]
+    display_id: str | None
+    update: bool
+
+    @property
+    def data(self) -> JSONObject:
+        """See PageEvent."""
+        told = attrs.asdict(self, recurse=False)
+        return {"run": told.pop("run"), "data": told.pop("content"), **told}
+
+
+@attrs.frozen(kw_only=True)
+class RunEndsEvent(PageEvent):
+    """What ran has ended. end: how (endings.py)."""
+
+    NAME: ClassVar = "finished"
+    run: str
+    kind: str
+    exercise: str
+    end: JSONObject
+
+    @property
+    def data(self) -> JSONObject:
+        """See PageEvent."""
+        return {"run": self.run, "kind": self.kind, "exercise": self.exercise, **self.end}
+
+
+# --- of a seat's work -------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class SavedEvent(PageEvent):
+    """A version was kept. client: the page that has sent it. over: another page's version that it did not know of."""
+
+    NAME: ClassVar = "saved"
+    exercise: str
+    version: int
+    client: str
+    over: JSONObject | None = None
+
+    @property
+    def data(self) -> JSONObject:
+        """See PageEvent."""
+        return attrs.asdict(self, recurse=False, filter=lambda _, value: value is not None)
+
+
+@attrs.frozen(kw_only=True)
+class FilesEvent(PageEvent):
+    """The files of a version, for who watches."""
+
+    NAME: ClassVar = "text"
+    exercise: str
+    version: int
+    files: Mapping[str, str]
+
+
+@attrs.frozen(kw_only=True)
+class CheckedEvent(PageEvent):
+    """What came of the tests."""
+
+    NAME: ClassVar = "checked"
+    run: str
+    exercise: str
+    results: JSONObject
+
+
+@attrs.frozen(kw_only=True)
+class GradedEvent(PageEvent):
+    """A hand-in was graded. results: of the tests, where they are the latest."""
+
+    NAME: ClassVar = "graded"
+    exercise: str
+    handed_in: JSONObject
+    results: JSONObject | None = None
+
+    @property
+    def data(self) -> JSONObject:
+        """See PageEvent."""
+        return attrs.asdict(self, recurse=False, filter=lambda _, value: value is not None)
+
+
+class SeatEvent(_Whole):
+    """A seat has changed."""
+
+    NAME: ClassVar = "seat"
+
+
+class RemovedEvent(_Whole):
+    """A seat was taken away."""
+
+    NAME: ClassVar = "removed"
+
+
+# --- of the class -----------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class FreezeEvent(PageEvent):
+    """All are paused, or not any more."""
+
+    NAME: ClassVar = "freeze"
+    frozen: bool
+
+
+@attrs.frozen(kw_only=True)
+class PushEvent(PageEvent):
+    """All have an exercise opened; None: each the own one again."""
+
+    NAME: ClassVar = "push"
+    exercise: str | None
+
+
+class ShareEvent(_Whole):
+    """Code is shown to all."""
+
+    NAME: ClassVar = "share"
+
+
+@attrs.frozen(kw_only=True)
+class UnshareEvent(PageEvent):
+    """Code is shown no longer."""
+
+    NAME: ClassVar = "unshare"
+    id: str
+
+
+@attrs.frozen(kw_only=True)
+class CourseEvent(PageEvent):
+    """The course was changed. changed: the exercises whose text or files were."""
+
+    NAME: ClassVar = "course"
+    changed: Sequence[str] = ()
+
+
+class StateEvent(_Whole):
+    """What holds for the class has changed."""
+
+    NAME: ClassVar = "state"
+
+
+class RowEvent(_Whole):
+    """The teacher's row of a seat has changed."""
+
+    NAME: ClassVar = "row"
+
+
+@attrs.frozen(kw_only=True)
+class ErrorsEvent(PageEvent):
+    """The commonest errors have changed."""
+
+    NAME: ClassVar = "errors"
+
+
+def _below(kind: Any) -> list[Any]:
+    return [each for below in kind.__subclasses__() for each in (below, *_below(below))]
+
+
+#: Every event by its name.
+EVENTS: Final[Mapping[str, type[PageEvent]]] = {kind.NAME: kind for kind in _below(PageEvent) if "NAME" in vars(kind)}

@@ -1,0 +1,172 @@
+"""What is told while code runs elsewhere: the events of a service's streams and WebSockets, and of its workers.
+
+Each is declared once. A worker tells its service those of `WorkerEvent` (serve/wire.py). Doors pass them on to clients,
+among events of their own, with a number or an id. OpenAPI's models are made from these classes (serve/models.py), and
+clients read with `read_event`.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal, TypeAlias, get_args, get_type_hints
+
+import attrs
+
+from proxybox.jsonvalues import JSONObject
+
+#: The streams of a program.
+Stream: TypeAlias = Literal["stdout", "stderr"]
+
+_is_text: Final = attrs.validators.instance_of(str)
+_is_object: Final = attrs.validators.instance_of(dict)
+
+
+@attrs.frozen
+class TextEvent:
+    """Text that the program has printed to one of its streams."""
+
+    event: Stream
+    text: str = attrs.field(validator=_is_text)
+
+
+@attrs.frozen
+class InputRequestEvent:
+    """The program waits for input."""
+
+    event: Literal["input_request"] = "input_request"
+
+
+@attrs.frozen(kw_only=True)
+class DisplayEvent:
+    """Something that the program has shown (`Displayed`), with bytes in base64. "result": the value of the code."""
+
+    event: Literal["display", "result"] = "display"
+    kind: str = attrs.field(validator=_is_text)
+    data: JSONObject = attrs.field(validator=_is_object)
+    metadata: JSONObject = attrs.field(validator=_is_object)
+    wait: bool
+
+
+@attrs.frozen(kw_only=True)
+class RecordPieceEvent:
+    """A piece of the record of a session that has ended."""
+
+    event: Literal["record"] = "record"
+    base64: str = attrs.field(validator=_is_text)
+
+
+@attrs.frozen(kw_only=True)
+class StartedEvent:
+    """The first event of a stream. run: by which a run is given input, interrupted and ended."""
+
+    event: Literal["started"] = "started"
+    run: str
+
+
+@attrs.frozen(kw_only=True)
+class ErrorEvent:
+    """The exception that has ended the program, as it printed it. Untrusted text."""
+
+    event: Literal["error"] = "error"
+    type: str
+    message: str
+    traceback: str
+
+
+@attrs.frozen(kw_only=True)
+class FinishedEvent:
+    """The last event: how it has ended."""
+
+    event: Literal["finished"] = "finished"
+    result: JSONObject
+
+
+@attrs.frozen(kw_only=True)
+class FailedEvent:
+    """The last event, where there is no result: why not."""
+
+    event: Literal["failed"] = "failed"
+    problem: JSONObject
+
+
+@attrs.frozen(kw_only=True)
+class OpenedEvent:
+    """The session of a WebSocket is there."""
+
+    event: Literal["opened"] = "opened"
+    session: str
+
+
+@attrs.frozen(kw_only=True)
+class CallStartedEvent:
+    """A call in the session of a WebSocket has begun."""
+
+    event: Literal["started"] = "started"
+
+
+@attrs.frozen(kw_only=True)
+class CompletedEvent:
+    """The names that may stand at the cursor. Untrusted text. start: where the word begins."""
+
+    event: Literal["completed"] = "completed"
+    start: int
+    matches: list[str]
+    alive: bool
+
+
+WorkerEvent: TypeAlias = TextEvent | InputRequestEvent | DisplayEvent | RecordPieceEvent
+StreamEvent: TypeAlias = (
+    TextEvent | InputRequestEvent | DisplayEvent | StartedEvent | ErrorEvent | FinishedEvent | FailedEvent
+)
+SocketEvent: TypeAlias = (
+    TextEvent | InputRequestEvent | DisplayEvent | CallStartedEvent | ErrorEvent | FinishedEvent | FailedEvent
+    | OpenedEvent | CompletedEvent
+)  # fmt: skip
+
+
+def _by_name(union: Any) -> dict[str, type[Any]]:
+    return {name: kind for kind in get_args(union) for name in get_args(get_type_hints(kind)["event"])}
+
+
+_OF_WORKERS: Final = _by_name(WorkerEvent)
+_OF_STREAMS: Final = _by_name(StreamEvent)
+
+
+def as_data(event: WorkerEvent | StreamEvent | SocketEvent) -> JSONObject:
+    """Returns an event as JSON has it."""
+    return attrs.asdict(event, recurse=False)
+
+
+def read_worker_event(data: bytes) -> WorkerEvent:
+    """Returns the event that a worker has told. Raises ValueError or TypeError: a worker serves hostile guests."""
+    told: JSONObject = json.loads(data)
+    try:
+        event: WorkerEvent = _OF_WORKERS[told["event"]](**told)
+    except KeyError as error:
+        raise ValueError(f"there is no such event: {error}") from None
+    return event
+
+
+def for_clients(event: WorkerEvent) -> Iterator[TextEvent | InputRequestEvent | DisplayEvent]:
+    """Yields what clients are told of an event of a worker: a value is a result, and a record is not for streams."""
+    if isinstance(event, DisplayEvent) and event.kind == "value":
+        yield attrs.evolve(event, event="result")
+    elif not isinstance(event, RecordPieceEvent):
+        yield event
+
+
+def ends_of(data: bytes) -> Iterator[ErrorEvent | FinishedEvent]:
+    """Yields the last events of what has a result, which is JSON."""
+    result: JSONObject = json.loads(data)
+    if result["error"] is not None:
+        yield ErrorEvent(**result["error"])
+    yield FinishedEvent(result=result)
+
+
+def read_stream_event(told: Mapping[str, Any]) -> StreamEvent | None:
+    """Returns the event that a service has sent; None for one that a later service may have."""
+    kind = _OF_STREAMS.get(told["event"])
+    if kind is None:
+        return None
+    names = [field.name for field in attrs.fields(kind)]
+    event: StreamEvent = kind(**{name: told[name] for name in names if name in told})
+    return event

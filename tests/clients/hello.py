@@ -1,0 +1,15 @@
+"""A program for the client that openapi-python-client makes: mypy --strict checks it, and it is run (run.py)."""
+
+import sys
+
+from service import Client
+from service.api.runs import run
+from service.models import Problem, RunOfCode, RunResult
+
+client = Client(base_url=sys.argv[1])
+result = run.sync(client=client, body=RunOfCode(code="print('hello')"))
+assert isinstance(result, RunResult), result
+print(result.status, result.stdout, end="")
+refused = run.sync(client=client, body=RunOfCode(code="", policy="none"))
+assert isinstance(refused, Problem), refused
+print(refused.status, refused.type_)
