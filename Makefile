@@ -22,7 +22,7 @@ HOSTILE_FLAGS ?=
 SOAK_FLAGS ?=
 FUZZ_FLAGS ?=
 
-.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz agents browser man words dist clean
+.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz agents browser man words twins dist clean
 
 help:
 	@echo 'make demo       set up, then run untrusted programs in boxes and show what happens'
@@ -40,6 +40,7 @@ help:
 	@echo 'make browser    the pages of the classroom in Chromium and Firefox, as they are installed here'
 	@echo 'make man        write the manual page anew, from the commands (share/man/man1/proxybox.1)'
 	@echo 'make words      bring the translations of the classroom up to date with its texts, and tell what lacks one'
+	@echo 'make twins      write proxybox/remote/client.py anew, from what aclient.py has for event loops'
 	@echo 'make dist       source distribution and wheel, in dist/'
 	@echo 'make clean      remove what was built (.venv stays)'
 
@@ -116,6 +117,9 @@ man: setup
 
 words: setup
 	@$(PY) tools/words.py
+
+twins: setup
+	@$(PY) tools/unasync.py
 
 dist: setup
 	$(PY) -m build
