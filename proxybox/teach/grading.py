@@ -30,6 +30,7 @@ from proxybox.batch.clusters import Dask, client_of
 from proxybox.batch.engine import Carrier, Engine
 from proxybox.controller.guests.finding import absolute_guest, find_guest
 from proxybox.controller.guests.guest import require_bootstrap
+from proxybox.controller.perprocess import PerProcess
 from proxybox.errors import BatchError
 from proxybox.policies.errors import ProxyboxError
 from proxybox.pool.executor import Processes
@@ -138,7 +139,7 @@ class Task:
 # --- in a worker ------------------------------------------------------------------------------------------------------
 
 #: At most one run of pytest at a time in a process: workers may be threads.
-_ONE_RUN = threading.Lock()
+_one_run = PerProcess(threading.Lock)
 
 
 def grade_some(task: Task) -> tuple[Grade, ...]:
@@ -146,7 +147,7 @@ def grade_some(task: Task) -> tuple[Grade, ...]:
 
     Raises GradingError when the exercise is at fault, SandboxStartError when no box starts.
     """
-    with _ONE_RUN, unpacked(task.exercise) as exercise:
+    with _one_run(), unpacked(task.exercise) as exercise:
         verdicts = _verdicts(exercise, task, task.submissions, task.records)
         models = functools.cache(lambda: _verdicts(exercise, task, models_of(exercise), None))
         with RuleBox(task.guest) as rules:

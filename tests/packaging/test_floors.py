@@ -46,6 +46,7 @@ FLOORS = {
         roles
         callers errors
         abi audit costs effects faults header hostproc pidfd removal statefolder status
+        perprocess
     """,
     "proxybox.controller.vfs": """
         commits pseudo
