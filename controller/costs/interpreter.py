@@ -8,6 +8,9 @@ they have used it, as long as somebody uses it: another box, or the caller's own
 
 A box that is served alone has no turns. Functions of the caller run outside of turns (callers.py): they may take as
 long as they like.
+
+This schedule shares nothing with drivers/turns.py and process/rotation.py: those that wait are threads, and they wait
+for a lock; and what they leave to others is for threads that ask nobody for a turn.
 """
 
 import threading
