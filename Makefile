@@ -22,7 +22,7 @@ HOSTILE_FLAGS ?=
 SOAK_FLAGS ?=
 FUZZ_FLAGS ?=
 
-.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz agents browser clients man policies words calls \
+.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz agents browser clients man policies words calls twins \
 	dist clean
 
 help:
@@ -44,6 +44,7 @@ help:
 	@echo 'make policies   write the tables of docs/policies.md anew, from what is declared of each field of a policy'
 	@echo 'make words      bring the translations of the classroom up to date with its texts, and tell what lacks one'
 	@echo 'make calls      write the table of OS calls anew, from their rows (docs/calls.md)'
+	@echo 'make twins      write proxybox/remote/client.py anew, from what aclient.py has for event loops'
 	@echo 'make dist       source distribution and wheel, in dist/'
 	@echo 'make clean      remove what was built (.venv stays)'
 
@@ -131,6 +132,8 @@ words: setup
 
 calls: setup
 	@$(PY) tools/calls.py
+twins: setup
+	@$(PY) tools/unasync.py
 
 dist: setup
 	$(PY) -m build

@@ -10,10 +10,11 @@ it, the next leaves half of that, and later boxes are not shut out.
 from __future__ import annotations
 
 import errno
-import os
 import resource
 import threading
 from collections.abc import Callable
+
+from proxybox.controller.perprocess import PerProcess
 
 FLOOR = 8
 _NO_LIMIT = 1 << 30
@@ -34,6 +35,10 @@ def raise_own_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+#: Reentrant: the garbage collector may close a file of a dead box while this thread holds the lock.
+_counting = PerProcess(threading.RLock)
+
+
 class DescriptorShare:
     """The descriptors that all boxes of this process may hold for their guests; any thread may use it.
 
@@ -42,15 +47,13 @@ class DescriptorShare:
 
     def __init__(self, soft: Callable[[], int] = soft_limit) -> None:
         self._soft = soft
-        # Reentrant: the garbage collector may close a file of a dead box while this thread holds the lock.
-        self._lock = threading.RLock()
         self._held = 0
         self._beyond_floors = 0
 
     def take(self, box: Allotment, count: int) -> None:
         """Gives a box `count` descriptors more. Raises OSError (ENFILE)."""
         limit = self._soft() // 2
-        with self._lock:
+        with _counting():
             held = box.held + count
             beyond = 0 if held <= FLOOR else held - max(FLOOR, box.held)
             free = limit // 2 - self._beyond_floors - beyond
@@ -62,7 +65,7 @@ class DescriptorShare:
 
     def give_back(self, box: Allotment, count: int) -> None:
         """Takes `count` descriptors of a box back."""
-        with self._lock:
+        with _counting():
             held = box.held - count
             if box.held > FLOOR:
                 self._beyond_floors -= box.held - max(FLOOR, held)
@@ -96,11 +99,3 @@ class Allotment:
     def give_back(self, count: int = 1) -> None:
         """Gives `count` descriptors back, which have been closed."""
         self._share.give_back(self, count)
-
-
-def _unlock() -> None:
-    """Makes a new lock in a forked child: the thread that held the old one does not exist there."""
-    _share._lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_unlock)

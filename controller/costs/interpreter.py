@@ -8,12 +8,16 @@ they have used it, as long as somebody uses it: another box, or the caller's own
 
 A box that is served alone has no turns. Functions of the caller run outside of turns (callers.py): they may take as
 long as they like.
+
+This schedule shares nothing with drivers/turns.py and process/rotation.py: those that wait are threads, and they wait
+for a lock; and what they leave to others is for threads that ask nobody for a turn.
 """
 
-import os
 import threading
 import time
 from typing import Final
+
+from proxybox.controller.perprocess import PerProcess
 
 #: In nanoseconds: what boxes use together before they look whether others want the interpreter, and how long one look
 #: takes.
@@ -44,25 +48,25 @@ class InterpreterShare:
     def limit(self, is_long: bool) -> None:
         """Sets whether the box has used its allowance."""
         self.is_long = is_long
-        self.is_limited = is_long and _queue.is_shared
+        self.is_limited = is_long and _queue().is_shared
 
     def begin(self) -> None:
         """Notes that a thread begins to serve. `end` has to follow."""
-        _queue.begin(self)
+        _queue().begin(self)
 
     def end(self) -> None:
         """Notes that the thread has stopped serving."""
         self.leave()
-        _queue.end(self)
+        _queue().end(self)
 
     def __enter__(self) -> None:
         if self.is_limited:
             try:
-                _queue.enter(self)
+                _queue().enter(self)
                 self._began_ns = time.thread_time_ns()
                 self.is_in = True
             except BaseException:  # a signal handler of the caller's has raised it
-                _queue.leave(self, 0)
+                _queue().leave(self, 0)
                 raise
 
     def __exit__(self, *_: object) -> None:
@@ -71,7 +75,7 @@ class InterpreterShare:
     def leave(self) -> None:
         """Ends the box's turn, where it has one."""
         if self.is_in:
-            _queue.leave(self, time.thread_time_ns() - self._began_ns)
+            _queue().leave(self, time.thread_time_ns() - self._began_ns)
             self.is_in = False
 
 
@@ -150,13 +154,5 @@ def _used(share: InterpreterShare) -> int:
     return share.used_ns
 
 
-_queue = _Queue()
-
-
-def _forget() -> None:
-    """Forgets the threads that serve in a forked child: they are its parent's."""
-    global _queue
-    _queue = _Queue()
-
-
-os.register_at_fork(after_in_child=_forget)
+#: The queue of this process: the threads of a parent do not serve here.
+_queue = PerProcess(_Queue)

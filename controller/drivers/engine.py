@@ -32,6 +32,7 @@ from proxybox.controller.drivers.serving import Outcome, Serving
 from proxybox.controller.drivers.turns import BURST, NOTICEABLE, QUANTUM, Turns, wait_readable
 from proxybox.controller.errors import EndBox, GuestMisbehaved
 from proxybox.controller.faults import fault
+from proxybox.controller.perprocess import PerProcess
 from proxybox.controller.process.cpus import Stand, current_cpu
 from proxybox.controller.process.listener import Listener
 
@@ -471,28 +472,11 @@ def served_here() -> Serving | None:
     return None if _here.job is None else _here.job.driver
 
 
-_engine: Engine | None = None
-_making = threading.Lock()
+def _forget(engine: Engine) -> None:
+    """Closes what a forked child has of its parent's engine."""
+    engine._epoll.close()
+    os.close(engine._wake)
 
 
-def the_engine() -> Engine:
-    """The engine of this process. Raises OSError and RuntimeError where it cannot be started."""
-    global _engine
-    if _engine is None:
-        with _making:
-            if _engine is None:
-                _engine = Engine()
-    return _engine
-
-
-def _forget() -> None:
-    """Forgets the engine in a forked child: it has no such thread, and its parent's guests are not its own."""
-    global _engine, _making
-    _making = threading.Lock()
-    if _engine is not None:
-        _engine._epoll.close()
-        os.close(_engine._wake)
-        _engine = None
-
-
-os.register_at_fork(after_in_child=_forget)
+#: The engine of this process. Raises OSError and RuntimeError where it cannot be started.
+the_engine = PerProcess(Engine, _forget)

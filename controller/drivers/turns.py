@@ -11,6 +11,9 @@ compute, for as long as a step takes of who would be next, and not for long for 
 is not in their way. What a guest has used is read from the kernel's clock of its process. When a wait in vain has left
 the CPU idle, the guests that the engine waited for are dormant: for a while they get their share by their requests
 alone.
+
+This schedule shares nothing with rotation.py and costs/interpreter.py: it makes a guest wait by leaving its requests
+unread, at no cost for the others, and reads its credit at each request.
 """
 
 import ctypes

@@ -8,13 +8,13 @@ Of each guest one call is worked on at a time. Where all threads are taken, othe
 keeps one for longer than until it runs, is stopped, or ends.
 """
 
-import os
 import queue
 import threading
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 from proxybox.controller.faults import fault
+from proxybox.controller.perprocess import PerProcess
 
 T = TypeVar("T")
 
@@ -124,25 +124,7 @@ class Installers:
                 self._wanted -= 1
 
 
-_installers: Installers | None = None
-_making = threading.Lock()
-
-
+@PerProcess
 def installers() -> Installers:
     """The threads of this process."""
-    global _installers
-    if _installers is None:
-        with _making:
-            if _installers is None:
-                _installers = Installers()
-    return _installers
-
-
-def _forget() -> None:
-    """Forgets the threads in a forked child, which has none."""
-    global _installers, _making
-    _installers = None
-    _making = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget)
+    return Installers()

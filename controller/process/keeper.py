@@ -20,6 +20,7 @@ from typing import Any
 
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.faults import fault
+from proxybox.controller.perprocess import PerProcess
 from proxybox.controller.process.cpus import allowed_cpus
 from proxybox.controller.process.rotation import Rotations
 from proxybox.controller.process.watch import NEAR, Watch
@@ -167,28 +168,10 @@ class Keeper:
                 self._near.add(watch)
 
 
-_keeper: Keeper | None = None
-_making = threading.Lock()
-
-
+@PerProcess
 def keeper() -> Keeper:
     """The keeper of this process. Raises SandboxStartError where its thread cannot be started."""
-    global _keeper
-    if _keeper is None:
-        with _making:
-            if _keeper is None:
-                try:
-                    _keeper = Keeper()
-                except RuntimeError as error:  # threading raises it for EAGAIN
-                    raise SandboxStartError(f"the box could not be started: {error} (RLIMIT_NPROC)") from error
-    return _keeper
-
-
-def _forget() -> None:
-    """Forgets the keeper in a forked child: it has no keeper thread, and its parent's guests are not its own."""
-    global _keeper, _making
-    _keeper = None
-    _making = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget)
+    try:
+        return Keeper()
+    except RuntimeError as error:  # threading raises it for EAGAIN
+        raise SandboxStartError(f"the box could not be started: {error} (RLIMIT_NPROC)") from error

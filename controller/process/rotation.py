@@ -17,6 +17,9 @@ compute for long make way on its CPU: they are stopped for a moment, though for 
 
 The keeper's thread passes turns on, at its ticks. This counts for the boxes of one controller: of several controllers,
 each has a box of its own on a CPU.
+
+This schedule shares nothing with drivers/turns.py and costs/interpreter.py: the kernel runs what has its turn, several
+at once, so that who waits has to be stopped, and what was used is only known from time to time.
 """
 
 import contextlib

@@ -4,12 +4,13 @@ The kernel needs about a millisecond to free a guest's memory; the Result is com
 all boxes are closed: sandboxes and pools call it when they are closed.
 """
 
-import os
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+
+from proxybox.controller.perprocess import PerProcess
 
 #: Seconds to wait before each closing, in which the caller can finish its work: a dying process occupies its CPU.
 PAUSE = 0.001
@@ -56,30 +57,13 @@ class Undertaker:
         close()
 
 
-_undertaker: Undertaker | None = None
-_making = threading.Lock()
-
-
+@PerProcess
 def undertaker() -> Undertaker:
     """The undertaker of this process."""
-    global _undertaker
-    if _undertaker is None:
-        with _making:
-            if _undertaker is None:
-                _undertaker = Undertaker()
-    return _undertaker
+    return Undertaker()
 
 
 def settle() -> None:
     """Waits for the undertaker, where there is one: see `Undertaker.settle`."""
-    if _undertaker is not None:
-        _undertaker.settle()
-
-
-def _forget() -> None:
-    global _undertaker, _making
-    _undertaker = None
-    _making = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget)
+    if undertaker.made is not None:
+        undertaker.made.settle()

@@ -19,6 +19,7 @@ from proxybox.controller.abi import (
     RENAME_NOREPLACE,
     S_IFDIR,
 )
+from proxybox.controller.perprocess import PerProcess
 from proxybox.controller.vfs.inodes import Inode, node_ino
 from proxybox.controller.vfs.nodes import (
     D_TYPES,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 SHORT_TARGET = 128
 _ZEROS = bytes(PAGE)
-_filling = threading.RLock()
+_filling = PerProcess(threading.RLock)
 
 TreeSource = Mapping[str, Union[str, bytes, "TreeSource"]]
 """A folder as Python data: a mapping of names to text, bytes, or further folders."""
@@ -329,7 +330,7 @@ class MemoryDirectory(Inode, Directory):
             """Fills the directory: Python asks here for `children` when there are none."""
             if name != "children":
                 raise AttributeError(f"a {type(self).__name__} has no {name}")
-            with _filling:
+            with _filling():
                 with contextlib.suppress(AttributeError):  # another thread has filled it meanwhile
                     return object.__getattribute__(self, name)
                 self.children = self._fill()

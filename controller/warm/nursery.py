@@ -18,6 +18,7 @@ from proxybox.controller.boxes.box import BoxSpec
 from proxybox.controller.boxes.worldbuilding import WorldTemplate
 from proxybox.controller.errors import CannotCopy, SandboxStartError, warn
 from proxybox.controller.guests.guest import Guest
+from proxybox.controller.perprocess import PerProcess
 from proxybox.controller.process.undertaker import undertaker
 from proxybox.controller.warm.leavings import LeavesBehind
 from proxybox.controller.warm.zygote import Zygote, essence
@@ -199,37 +200,19 @@ def _fingerprint(guest: Guest) -> tuple[int, ...]:
     return tuple(found)
 
 
-_nursery: Nursery | None = None
-_making = threading.Lock()
-
-
+@PerProcess
 def nursery() -> Nursery:
     """The nursery of this process."""
-    global _nursery
-    if _nursery is None:
-        with _making:
-            if _nursery is None:
-                _nursery = Nursery()
-    return _nursery
+    return Nursery()
 
 
 def sweep() -> None:
     """See Nursery.sweep."""
-    if _nursery is not None:
-        _nursery.sweep()
+    if nursery.made is not None:
+        nursery.made.sweep()
 
 
 def close() -> None:
     """Ends the zygotes of this process. New ones are started when they are needed again."""
-    if _nursery is not None:
-        _nursery.close()
-
-
-def _forget() -> None:
-    """In a forked child: forgets the nursery, because its zygotes belong to the parent process."""
-    global _nursery, _making
-    _nursery = None
-    _making = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget)
+    if nursery.made is not None:
+        nursery.made.close()

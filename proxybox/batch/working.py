@@ -10,7 +10,6 @@ import atexit
 import contextlib
 import gc
 import hashlib
-import os
 import pickle
 import socket
 import threading
@@ -24,6 +23,7 @@ import attrs
 
 from proxybox import __version__
 from proxybox.controller.exchange.hostfunctions import HostFunctions
+from proxybox.controller.perprocess import PerProcess
 from proxybox.controller.process.undertaker import settle
 from proxybox.controller.world.streams import Streams
 from proxybox.errors import BatchError, SandboxStartError
@@ -103,7 +103,7 @@ def run_some(chunk: Chunk) -> list[bytes | Exception]:
     if version != __version__:
         raise BatchError(f"{_here()} has proxybox {__version__}, and the batch comes from {version}")
     items: Sequence[Run | Call] = pickle.loads(packed)  # noqa: S301 - from whoever has begun the batch
-    with _ROOM.lent(setup, size) as warm, _begun(batch) as running:
+    with _room().lent(setup, size) as warm, _begun(batch) as running:
         return warm.run_some(items, running)
 
 
@@ -232,24 +232,16 @@ class _Room:
                 self._watch()
 
 
-_ROOM = _Room()
 #: What a process had when it was forked: not its own, so it must not be closed by it.
 _INHERITED: list[_Room] = []
+_room = PerProcess(_Room, _INHERITED.append)
 
 
 def close_unused() -> None:
     """Closes boxes of this process that no chunk uses."""
-    _ROOM.close_unused()
+    _room().close_unused()
 
 
-def _after_fork() -> None:
-    global _ROOM, _CHANGE
-    _INHERITED.append(_ROOM)
-    _ROOM, _CHANGE = _Room(), threading.Condition()
-    _RUNNING.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 atexit.register(close_unused)
 
 
@@ -278,26 +270,26 @@ class _Batch:
             one.cancel()
 
 
-_CHANGE = threading.Condition()
-_RUNNING: dict[str, _Batch] = {}
+_change = PerProcess(threading.Condition)
+_running = PerProcess(dict[str, _Batch])
 _ENDED: deque[str] = deque(maxlen=_MOST_ENDED)
 
 
 @contextlib.contextmanager
 def _begun(batch: str) -> Iterator[_Batch]:
-    with _CHANGE:
+    with _change():
         if batch in _ENDED:
             raise ItemFailed("the batch has ended")
-        running = _RUNNING.setdefault(batch, _Batch())
+        running = _running().setdefault(batch, _Batch())
         running.chunks += 1
     try:
         yield running
     finally:
-        with _CHANGE:
+        with _change():
             running.chunks -= 1
             if not running.chunks:
-                _RUNNING.pop(batch, None)
-                _CHANGE.notify_all()
+                _running().pop(batch, None)
+                _change().notify_all()
 
 
 def end_batch(batch: str, *, wait: bool = True) -> None:
@@ -305,11 +297,11 @@ def end_batch(batch: str, *, wait: bool = True) -> None:
 
     It has no effect on other processes.
     """
-    with _CHANGE:
+    with _change():
         _ENDED.append(batch)
-        running = _RUNNING.get(batch)
+        running = _running().get(batch)
     if running is not None:
         running.end()
     if wait:
-        with _CHANGE:
-            _CHANGE.wait_for(lambda: batch not in _RUNNING, _PATIENCE)
+        with _change():
+            _change().wait_for(lambda: batch not in _running(), _PATIENCE)

@@ -3,7 +3,7 @@
     check ── the line of its key ── a free lane: a process ── the grade
                   │                     │
                   │      not done in time, in a quick lane: again, for longer; then in a slow one
-                  └─ a key has one check at a time; of keys that wait, who was served longest ago is next
+                  └─ a key has one check at a time; of keys that wait, who was served longest ago is next (fairqueue.py)
 
 Quick lanes end what takes long, and slow lanes do it, so that endless loops hold up only each other. What nobody knows
 yet is tried briefly, and one quick lane does nothing else: sixty loops hold up a good check for some seconds. A check
@@ -19,7 +19,7 @@ import shutil
 import socket
 import tempfile
 from bisect import bisect
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
@@ -28,6 +28,7 @@ import attrs
 from proxybox.classroom.checking import files_as_json, grade_of
 from proxybox.errors import ProxyboxError
 from proxybox.pool.workers import Worker
+from proxybox.serve.fairqueue import MOST_KEYS, FairQueue
 from proxybox.serve.wire import Kind, Line
 from proxybox.teach.grades import Grade, Verdict
 from proxybox.teach.grading import Packed
@@ -51,8 +52,8 @@ _TRIES: Final = 2
 _GRACE: Final = 10.0
 #: Seconds in which a process has to have an exercise ready; on a busy machine, a tenth of a second becomes many.
 _READY: Final = 300.0
-#: The most checks that wait for one key, and keys that are remembered.
-_MOST_WAITING, _MOST_KEYS = 32, 10_000
+#: The most checks that wait for one key.
+_MOST_WAITING: Final = 32
 
 AT_FAULT: Final = "The tests of this exercise cannot be run. That is not your mistake."
 DIED: Final = "The tests were ended before they were done. Try again."
@@ -173,9 +174,8 @@ class Checks:
         self._make_lane = make_lane or self._process
         self._free: dict[LaneKind, list[Lane]] = {"quick": [], "slow": []}
         self._numbers = itertools.count(1)
-        self._lines: dict[str, deque[_Check]] = {}
+        self._waiting: FairQueue[_Check] = FairQueue()
         self._running: dict[str, tuple[_Check, Lane]] = {}
-        self._served: OrderedDict[str, int] = OrderedDict()
         self._levels: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._idling: dict[Lane, asyncio.TimerHandle] = {}
@@ -189,9 +189,9 @@ class Checks:
     async def close(self) -> None:
         """Ends everything; who waits for a check gets ChecksClosed."""
         self._closed = True
-        for check in [*itertools.chain(*self._lines.values()), *(check for check, _ in self._running.values())]:
+        for check in [*self._waiting, *(check for check, _ in self._running.values())]:
             _refuse(check, ChecksClosed("the classroom has ended"))
-        self._lines.clear()
+        self._waiting = FairQueue()
         for handle in self._idling.values():
             handle.cancel()
         self._idling.clear()
@@ -214,18 +214,17 @@ class Checks:
         """
         if self._closed:
             raise ChecksClosed("the classroom has ended")
-        line = self._lines.setdefault(key, deque())
-        for older in [each for each in line if each.exercise.digest == exercise.digest]:
-            line.remove(older)
+        for older in [each for each in self._waiting.line(key) if each.exercise.digest == exercise.digest]:
+            self._waiting.remove(key, older)
             _refuse(older, Superseded("a later check of the same exercise has taken its place"))
-        if len(line) >= _MOST_WAITING:
-            raise TooManyChecks(f"{len(line)} checks wait already")
+        if len(self._waiting.line(key)) >= _MOST_WAITING:
+            raise TooManyChecks(f"{_MOST_WAITING} checks wait already")
         check = _Check(
             next(self._numbers), key, exercise, dict(files), self._deadline if deadline is None else deadline,
             asyncio.get_running_loop().create_future(),
         )  # fmt: skip
         check.level = self._levels.get(check.remembered, 0)
-        line.append(check)
+        self._waiting.put(key, check)
         self._assign()
         try:
             return await check.future
@@ -235,14 +234,11 @@ class Checks:
 
     def waiting(self) -> int:
         """How many checks wait."""
-        return sum(map(len, self._lines.values()))
+        return len(self._waiting)
 
     def _drop(self, check: _Check) -> None:
         """Gives up a check that nobody waits for."""
-        line = self._lines.get(check.key)
-        if line is not None and check in line:
-            line.remove(check)
-            self._tidy(check.key)
+        self._waiting.remove(check.key, check)
         running = self._running.get(check.key)
         if running is not None and running[0] is check:
             running[1].stop()
@@ -255,14 +251,15 @@ class Checks:
                 self._begin(check, self._lane(kind))
 
     def _next(self, kind: LaneKind) -> _Check | None:
-        """The check that is next in lanes of a kind: that of the key that was served longest ago, then the oldest."""
-        heads = [line[0] for key, line in self._lines.items() if line and key not in self._running]
-        for level in (_SLOW,) if kind == "slow" else (1, 0) if self._may_be_longer() else (0,):
-            ours = (check for check in heads if check.level == level)
-            found = min(ours, key=lambda check: (self._served.get(check.key, 0), check.number), default=None)
-            if found is not None:
-                return found
-        return None
+        """Takes out the check that is next in lanes of a kind."""
+        levels = (_SLOW,) if kind == "slow" else (1, 0) if self._may_be_longer() else (0,)
+
+        def choose(key: str, checks: Sequence[_Check]) -> tuple[int, _Check] | None:
+            level = checks[0].level
+            return (levels.index(level), checks[0]) if level in levels and key not in self._running else None
+
+        found = self._waiting.next(choose)
+        return None if found is None else found[1]
 
     def _may_be_longer(self) -> bool:
         """Whether a quick lane may be used for more than a brief try: all but one of them may, so that none waits."""
@@ -290,13 +287,7 @@ class Checks:
         self._spawn(lane.close())
 
     def _begin(self, check: _Check, lane: Lane) -> None:
-        line = self._lines[check.key]
-        line.popleft()
         self._running[check.key] = check, lane
-        self._served[check.key] = next(self._numbers)
-        self._served.move_to_end(check.key)
-        while len(self._served) > _MOST_KEYS:
-            self._served.popitem(last=False)
         self._spawn(self._run(check, lane))
 
     async def _run(self, check: _Check, lane: Lane) -> None:
@@ -313,17 +304,15 @@ class Checks:
             self._again(check)
         elif not check.future.done():
             check.future.set_result(grade)
-        self._tidy(check.key)
         self._rest(kind, lane)
         self._assign()
 
     def _again(self, check: _Check) -> None:
         """Has a check wait for another try, unless nobody waits for it, or a later one has taken its place."""
-        line = self._lines.setdefault(check.key, deque())
-        if any(later.exercise.digest == check.exercise.digest for later in line):
+        if any(later.exercise.digest == check.exercise.digest for later in self._waiting.line(check.key)):
             _refuse(check, Superseded("a later check of the same exercise has taken its place"))
         elif not check.future.done():
-            line.appendleft(check)
+            self._waiting.put(check.key, check, first=True)
 
     async def _graded(self, check: _Check, lane: Lane) -> Grade | None:
         """The grade of a check; None where it is to be done again."""
@@ -349,12 +338,8 @@ class Checks:
         self._levels.pop(check.remembered, None)
         if level:
             self._levels[check.remembered] = level
-            while len(self._levels) > _MOST_KEYS:
+            while len(self._levels) > MOST_KEYS:
                 self._levels.popitem(last=False)
-
-    def _tidy(self, key: str) -> None:
-        if not self._lines.get(key, True):
-            del self._lines[key]
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -23,11 +23,16 @@ class Classes:
         found = self._all.get(class_id)
         return None if found is None else found.title
 
+    def of(self, platform: str, context: str) -> Class | None:
+        """Returns the class of a platform's course; None where there is none yet."""
+        return next((each for each in self if (each.platform, each.context) == (platform, context)), None)
+
     async def keep(self, platform: str, context: str, title: str) -> Class:
         """Returns the class of a platform's course, which is new the first time. title: the one that it has now."""
-        known = next((each.id for each in self if (each.platform, each.context) == (platform, context)), None)
-        kept = Class(id=known or secrets.token_urlsafe(9), platform=platform, context=context, title=title)
-        if self._all.get(kept.id) != kept:
+        known = self.of(platform, context)
+        identity = secrets.token_urlsafe(9) if known is None else known.id
+        kept = Class(id=identity, platform=platform, context=context, title=title)
+        if kept != known:
             self._all[kept.id] = kept
             await self._store.do(Connected.keep_class, kept)
             self._on_change()

@@ -12,7 +12,7 @@ from proxybox.controller.errors import CannotCopy, SandboxStartError
 from proxybox.controller.warm.nursery import MOST_FORKS, OLDEST
 from proxybox.evaluating.session import ExpressionSession
 from proxybox.evaluating.supply import Supply, closed, late
-from proxybox.evaluating.turns import Turns
+from proxybox.pool.slots import Slots
 
 #: To make a copy takes time from expressions that are evaluated meanwhile. So none is made, while there are some, for
 #: this number of seconds after the last expression has begun or ended: where one is still evaluated, and where none is.
@@ -35,7 +35,7 @@ class Copied(Supply):
         self._copies, self._since = 0, time.monotonic()
         self._can_copy = True
         self._stock: deque[ExpressionSession] = deque()
-        self._stocked = Turns(0)  # a turn for each in stock
+        self._stocked = Slots(0)  # one for each in stock
         self._change = threading.Condition()
         self._wanted = self._used = 0
         self._changed = 0.0  # when a session was taken or given back last
@@ -57,7 +57,7 @@ class Copied(Supply):
 
     def _take(self, deadline: float | None) -> tuple[ExpressionSession, float]:
         while True:
-            if not self._stocked.take(0):
+            if not self._stocked.acquire(0):
                 self._wait(deadline)
             try:
                 session = self._stock.popleft()
@@ -76,7 +76,7 @@ class Copied(Supply):
             self._wanted += 1
             self._change.notify()
         try:
-            if not self._stocked.take(None if deadline is None else deadline - time.monotonic()):
+            if not self._stocked.acquire(None if deadline is None else deadline - time.monotonic()):
                 raise late("no copy stood ready")
         finally:
             with self._change:
@@ -121,7 +121,7 @@ class Copied(Supply):
 
     def _add(self, session: ExpressionSession) -> None:
         self._stock.append(session)
-        self._stocked.give()
+        self._stocked.release()
 
     def _pause(self) -> float:
         """Seconds until a copy has to be made."""

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from proxybox.controller.perprocess import PerProcess
 from proxybox.evaluating.evaluator import NONE, Evaluator
 from proxybox.policies import Policy, as_policy
 from proxybox.sandbox import Functions
@@ -15,7 +16,7 @@ MOST = 4
 
 _Kind: TypeAlias = tuple[Policy | str | None, str | os.PathLike[str] | None]
 _kept: OrderedDict[_Kind, Evaluator] = OrderedDict()
-_lock = threading.Lock()
+_lock = PerProcess(threading.Lock)
 
 
 def evaluate(
@@ -43,7 +44,7 @@ def evaluate(
 def _evaluator(policy: Any, guest: Any) -> Evaluator:
     """Returns the evaluator of this kind."""
     kind = (policy if policy is None or isinstance(policy, str) else as_policy(policy)), guest
-    with _lock:
+    with _lock():
         found = _kept.get(kind)
         if found is None:
             found = _kept[kind] = Evaluator(kind[0], guest=guest, size=max(4, os.cpu_count() or 1))
@@ -55,17 +56,8 @@ def _evaluator(policy: Any, guest: Any) -> Evaluator:
 
 def close() -> None:
     """Ends the boxes that `evaluate` keeps. It starts new ones when it is called again."""
-    with _lock:
+    with _lock():
         evaluators = tuple(_kept.values())
         _kept.clear()
     for each in evaluators:
         each.close()
-
-
-def _forget() -> None:
-    """In a forked child: another thread may have held the lock. The evaluators look after themselves."""
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget)

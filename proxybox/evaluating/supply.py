@@ -8,7 +8,7 @@ from typing import Any
 from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.status import Status
 from proxybox.evaluating.session import ExpressionSession, has_spoilt
-from proxybox.evaluating.turns import Turns
+from proxybox.pool.slots import Slots
 from proxybox.result import Result, TimeLimitExceeded
 
 
@@ -17,7 +17,7 @@ class Supply(ABC):
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._turns = Turns(size)
+        self._slots = Slots(size)
         self._closed = False
 
     def use(self, work: Callable[[ExpressionSession, float | None], Any], seconds: float | None, beyond: bool) -> Any:
@@ -29,7 +29,7 @@ class Supply(ABC):
         Raises TimeLimitExceeded when the time is over, SandboxClosedError, SandboxStartError.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
-        if not beyond and not self._turns.take(seconds):
+        if not beyond and not self._slots.acquire(seconds):
             raise late(f"{self._size} expressions were being evaluated all the time")
         try:
             session, started = self._take(deadline)
@@ -46,7 +46,7 @@ class Supply(ABC):
                 self._give(session, not is_spoilt and session.alive and not self._closed)
         finally:
             if not beyond:
-                self._turns.give()
+                self._slots.release()
 
     @property
     @abstractmethod
@@ -64,7 +64,7 @@ class Supply(ABC):
     def retire(self) -> None:
         """Ends sessions that wait, and those in use after their use. Whoever asks for one gets SandboxClosedError."""
         self._closed = True
-        self._turns.end(closed)
+        self._slots.end(closed)
 
     @abstractmethod
     def join(self) -> None:

@@ -100,7 +100,7 @@ class Boxes:
         is_own = taking is not None or policy.environment != self.policy.environment
         box = attrs.evolve(self._box, policy=policy) if taking is None else taking.box(policy, self._box.guest)
         asked = time.monotonic_ns()
-        if not self._slots.acquire(job.running):
+        if not self._slots.acquire(running=job.running):
             return cancelled()
         try:
             queued = time.monotonic_ns() - asked

@@ -1,39 +1,93 @@
-"""Room for so many programs at once."""
+"""Room for so many threads at once, in the order in which they ask.
 
+`threading.Semaphore` makes no such promise: a thread that gives its room back and asks again at once gets it again.
+"""
+
+import contextlib
 import threading
+from collections import deque
+from collections.abc import Callable
+
+import attrs
 
 from proxybox.running import Running
 
 
+@attrs.define(eq=False)
+class _Waiter:
+    """A thread that waits. woken: released when it has its answer: whether there is room for it, or what it raises."""
+
+    woken: threading.Lock = attrs.field(factory=threading.Lock)
+    answer: bool | BaseException | None = None
+
+
 class Slots:
-    """A semaphore for runs: a wait for it ends when the run is cancelled."""
+    """free: for how many threads there is room now."""
 
-    def __init__(self, size: int) -> None:
-        self._free = size
-        self._change = threading.Condition()
+    def __init__(self, free: int) -> None:
+        self._free = free
+        self._lock = threading.RLock()  # the handler of a signal may cancel a run
+        self._waiting: deque[_Waiter] = deque()
+        self._end: Callable[[], BaseException] | None = None
 
-    def acquire(self, running: Running | None = None) -> bool:
-        """Waits for room and takes it. Returns False for a run that was cancelled before it had any."""
-        with self._change:
-            if self._free and not (running and running.is_cancelled):
+    @property
+    def waiting(self) -> int:
+        """How many threads wait."""
+        return len(self._waiting)
+
+    def acquire(self, seconds: float | None = None, running: Running | None = None) -> bool:
+        """Waits for room and takes it. Returns False where there was none in time, or the run was cancelled before.
+
+        seconds: how long it waits; None: as long as it takes.
+        """
+        with self._lock:
+            if self._end is not None:
+                raise self._end()
+            if running is not None and running.is_cancelled:
+                return False
+            if self._free:
                 self._free -= 1
                 return True
-        running = running or Running()
-        with running.reached_by(self._look), self._change:
-            while not self._free and not running.is_cancelled:
-                self._change.wait()
-            if running.is_cancelled:
-                self._change.notify()  # it may have been woken in place of one that waits
-                return False
-            self._free -= 1
-            return True
+            waiter = _Waiter()
+            waiter.woken.acquire()
+            self._waiting.append(waiter)
+        timeout = -1 if seconds is None else min(max(0.0, seconds), threading.TIMEOUT_MAX)
+        try:
+            with contextlib.nullcontext() if running is None else running.reached_by(lambda: self._wake(waiter, False)):
+                waiter.woken.acquire(timeout=timeout)
+        except BaseException:  # raised by the handler of a signal
+            if self._wake(waiter, False) is True:
+                self.release()
+            raise
+        answer = self._wake(waiter, False)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
 
     def release(self) -> None:
-        """Gives room back."""
-        with self._change:
-            self._free += 1
-            self._change.notify()
+        """Gives room back: to the thread that has waited longest, or to the next that asks."""
+        with self._lock:
+            if self._waiting:
+                self._wake(self._waiting[0], True)
+            else:
+                self._free += 1
 
-    def _look(self) -> None:
-        with self._change:
-            self._change.notify_all()
+    def fail(self, fault: Callable[[], BaseException]) -> None:
+        """Has every thread that waits now raise an exception of its own."""
+        with self._lock:
+            for waiter in tuple(self._waiting):
+                self._wake(waiter, fault())
+
+    def end(self, fault: Callable[[], BaseException]) -> None:
+        """Has every thread that waits, or asks later, raise an exception."""
+        self._end = fault
+        self.fail(fault)
+
+    def _wake(self, waiter: _Waiter, answer: bool | BaseException) -> bool | BaseException:
+        """Ends the wait of a thread, unless it has its answer. Returns that which it has."""
+        with self._lock:
+            if waiter.answer is None:
+                waiter.answer = answer
+                self._waiting.remove(waiter)
+                waiter.woken.release()
+            return waiter.answer

@@ -3,6 +3,6 @@
     client = proxybox.Client("http://127.0.0.1:8000")
     client.run("print(6 * 7)").stdout
 
-Rule: what is asked, and how an answer is read, stands in asks.py and answers.py, once. client.py and aclient.py only
-carry it.
+Rule: what is asked, and how an answer is read, stands in asks.py and answers.py, once. aclient.py only carries it, and
+client.py is made of that (tools/unasync.py).
 """

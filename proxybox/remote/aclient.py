@@ -1,4 +1,4 @@
-"""A client of a service for event loops: the twin of client.py."""
+"""A client of a service, for event loops. client.py, which is for threads, is made of this file: `make twins`."""
 
 import contextlib
 import inspect
@@ -20,7 +20,6 @@ from proxybox.records.taking import Taking, Where
 from proxybox.remote import asks
 from proxybox.remote.answers import Recorded, RecordedSession, ServiceError, exception_of, is_gone
 from proxybox.remote.asks import Ask, Conversation
-from proxybox.remote.client import LONGEST_PAUSE
 from proxybox.result import Result
 from proxybox.sandbox import AsPath, Code, takes
 from proxybox.session import Finished, Printed
@@ -28,11 +27,21 @@ from proxybox.session import Finished, Printed
 T = TypeVar("T")
 Taker = Callable[[str], Any] | None
 
+#: The most seconds that a client waits before another try.
+LONGEST_PAUSE = 10.0
+
 
 class AsyncClient:
-    """`Client` for an event loop: a service elsewhere, used as an `AsyncSandbox` is.
+    """A service elsewhere, used as an `AsyncSandbox` is.
 
-    The arguments are those of `Client`. Callbacks may be coroutine functions.
+    url: of the service; by default that of $PROXYBOX_URL, or a service on this machine. key: a bearer key; by default
+    that of $PROXYBOX_KEY. policy, language: names that the service knows. retries: how often a request that the
+    service has refused for lack of room is tried again, after the time that it asks for. record: a folder in which each
+    run and each session leaves a record. A client can be used from many tasks.
+
+    Methods raise what the same methods raise here, and ServiceError for what only a service does.
+
+    In an event loop: callbacks may be coroutine functions.
     """
 
     def __init__(
@@ -220,8 +229,8 @@ class AsyncRemoteSession(RecordedSession):
     ) -> AsyncGenerator[Printed | Displayed | Finished]:  # fmt: skip
         """As `AsyncSession.stream`.
 
-        When its task is cancelled while it waits for an event, the service interrupts the program, and the session is
-        busy until that has ended.
+        In an event loop: when its task is cancelled while it waits for an event, the service interrupts the program,
+        and the session is busy until that has ended.
         """
         mode = asks.mode_of(echo)
         ask = asks.code_in(self.id, mode, code, name=name, timeout=timeout, stdin=stdin, streams=True)

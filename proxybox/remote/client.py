@@ -1,8 +1,8 @@
-"""A client of a service for ordinary programs. `aclient.py` is its twin for event loops."""
+"""What aclient.py is, for threads, and is made of: change that file, and then `make twins`."""
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 try:
@@ -23,7 +23,7 @@ from proxybox.sandbox import AsPath, Code, takes
 from proxybox.session import Finished, Printed
 
 T = TypeVar("T")
-Taker = Callable[[str], object] | None
+Taker = Callable[[str], Any] | None
 
 #: The most seconds that a client waits before another try.
 LONGEST_PAUSE = 10.0
@@ -130,18 +130,19 @@ class Client:
             pass
         return conversation.ended()
 
-    def _events(self, ask: Ask[Any], conversation: Conversation) -> Iterator[Any]:
+    def _events(self, ask: Ask[Any], conversation: Conversation) -> Generator[Any]:
         """Carries on a conversation to its end, and yields what its functions have returned, apart from input."""
-        for line in self._lines(ask):
-            function, arguments, is_input = conversation.take(line)
-            told = None if function is None else function(*arguments)
-            if is_input:
-                text = as_bytes("stdin: what its function returned", told).decode("utf-8", "surrogateescape")
-                self.ask(asks.input_for(conversation.answers_to, text))
-            elif function is not None:
-                yield told
+        with contextlib.closing(self._lines(ask)) as lines:
+            for line in lines:
+                function, arguments, is_input = conversation.take(line)
+                told = None if function is None else function(*arguments)
+                if is_input:
+                    text = as_bytes("stdin: what its function returned", told).decode("utf-8", "surrogateescape")
+                    self.ask(asks.input_for(conversation.answers_to, text))
+                elif function is not None:
+                    yield told
 
-    def _lines(self, ask: Ask[Any]) -> Iterator[str]:
+    def _lines(self, ask: Ask[Any]) -> Generator[str]:
         for left in reversed(range(self._retries + 1)):
             try:
                 with self._http.stream(ask.method, ask.path, content=ask.body, headers=ask.headers) as answer:
@@ -216,21 +217,21 @@ class RemoteSession(RecordedSession):
     def stream(
         self, code: str, *, name: str = "", echo: Echo = False, timeout: float | str | None = None, stdin: Any = None,
         check: bool = False,
-    ) -> Iterator[Printed | Displayed | Finished]:  # fmt: skip
+    ) -> Generator[Printed | Displayed | Finished]:  # fmt: skip
         """As `Session.stream`."""
         mode = asks.mode_of(echo)
         ask = asks.code_in(self.id, mode, code, name=name, timeout=timeout, stdin=stdin, streams=True)
         conversation = asks.for_stream(self.id, stdin)
-        events = self._client._events(ask, conversation)
-        for event in events:
-            try:
-                yield event
-            except BaseException:  # the reader has left; the session is free again when its call has ended
-                with contextlib.suppress(ProxyboxError):
-                    self.interrupt()
-                    for _ in events:
-                        pass
-                raise
+        with contextlib.closing(self._client._events(ask, conversation)) as events:
+            for event in events:
+                try:
+                    yield event
+                except BaseException:  # the reader has left; the session is free again when its call has ended
+                    with contextlib.suppress(ProxyboxError):
+                        self.interrupt()
+                        for _ in events:
+                            pass
+                    raise
         result = conversation.ended()
         yield Finished(result.check() if check else result)
 

@@ -1,21 +1,22 @@
 """The gate: who gets a worker's free line, who waits for one, and who is sent away at once.
 
 Rules: of the keys that wait, the one that holds the fewest lines is next, and among equals the one that was served
-longest ago. A key never holds more lines than its share; of the lines of one worker, which the sessions there have to
-wait for, three quarters, unless its share is a larger part of all; and of the express worker's only one that it holds
-beside no other. The queue is bounded; when it is full, the key of which the most requests wait loses its latest one.
-So a key that floods the service waits behind itself alone.
+longest ago (fairqueue.py). A key never holds more lines than its share; of the lines of one worker, which the sessions
+there have to wait for, three quarters, unless its share is a larger part of all; and of the express worker's only one
+that it holds beside no other. The queue is bounded; when it is full, the key of which the most requests wait loses its
+latest one.
 """
 
 import asyncio
-import itertools
 import math
 import time
-from collections import Counter, deque
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 import attrs
 
+from proxybox.serve.fairqueue import FairQueue
 from proxybox.serve.workers import LineKind, Slot, WorkerLost, WorkerProcess
 
 #: How much the latest job counts in the average duration of all.
@@ -42,17 +43,17 @@ class _Waiting:
 
 @attrs.define(eq=False)
 class _Key:
-    """What one key holds, and what of it waits. turn: when it was served last. of: how many lines of each worker."""
+    """What one key holds. of: how many lines of each worker."""
 
     share: int
     held: int = 0
     of: "Counter[int]" = attrs.field(factory=Counter)
-    turn: int = 0
-    waiting: deque[_Waiting] = attrs.field(factory=deque)
 
-    def first(self, slot: Slot, lines: "Counter[int]") -> _Waiting | None:
-        """The first request that waits for such a line, and was not given up meanwhile."""
-        fitting = (each for each in self.waiting if self.can_use(slot, each.worker, lines))
+    def first(self, waiting: Sequence[_Waiting], slot: Slot, lines: "Counter[int]") -> _Waiting | None:
+        """The first of its requests that waits for such a line, and was not given up meanwhile."""
+        if self.held >= self.share:
+            return None
+        fitting = (each for each in waiting if self.can_use(slot, each.worker, lines))
         return next((each for each in fitting if not each.ready.done()), None)
 
     def can_use(self, slot: Slot, worker: int | None, lines: "Counter[int]") -> bool:
@@ -74,13 +75,17 @@ class Gate:
     """
 
     def __init__(self, kind: LineKind, *, share: int, queue: int, patience: float) -> None:
-        self.kind, self._share, self._queue, self._patience = kind, share, queue, patience
+        self.kind, self._share, self._most_waiting, self._patience = kind, share, queue, patience
         self._free: list[Slot] = []
         self._keys: dict[str, _Key] = {}
         self._holders: dict[Slot, tuple[str, float]] = {}
-        self._turns = itertools.count(1)
+        self._queue: FairQueue[_Waiting] = FairQueue()
         self._duration = 0.05
-        self.waiting = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._queue)
 
     @property
     def held(self) -> int:
@@ -106,14 +111,14 @@ class Gate:
         """
         key = self._keys.setdefault(name, _Key(self._share))
         key.share = self._share if share is None else share
-        slot = self._take(key, worker) if key.held < key.share and not key.waiting else None
+        slot = self._take(key, worker) if key.held < key.share and not self._queue.line(name) else None
         if slot is not None:
+            self._queue.serve(name)
             self._give(name, key, slot)
             return slot
-        self._make_room(key)
+        self._make_room(name, key)
         waiting = _Waiting(worker, asyncio.get_running_loop().create_future())
-        key.waiting.append(waiting)
-        self.waiting += 1
+        self._queue.put(name, waiting)
         try:
             async with asyncio.timeout(self._patience):
                 return await waiting.ready
@@ -121,30 +126,30 @@ class Gate:
             if waiting.ready.done() and not waiting.ready.cancelled() and waiting.ready.exception() is None:
                 self.free(waiting.ready.result())  # it was given a line that it does not use
             if isinstance(error, TimeoutError):
-                raise self._overloaded(key, "no box became free in time") from None
+                raise self._overloaded(name, key, "no box became free in time") from None
             raise
         finally:
-            if waiting in key.waiting:
-                key.waiting.remove(waiting)
-                self.waiting -= 1
+            self._queue.remove(name, waiting)
             self._forget(name, key)
 
-    def _make_room(self, key: _Key) -> None:
+    def _make_room(self, name: str, key: _Key) -> None:
         """Makes room in the queue for one more request of a key. Raises Overloaded."""
-        if self.waiting < self._queue:
+        if len(self._queue) < self._most_waiting:
             return
-        longest = max(self._keys.values(), key=lambda each: len(each.waiting))
-        if len(longest.waiting) <= len(key.waiting) + 1:
-            raise self._overloaded(key, "too many requests wait")
-        latest = longest.waiting.pop()
-        self.waiting -= 1
+        longest = self._queue.longest() if self._queue else name
+        if len(self._queue.line(longest)) <= len(self._queue.line(name)) + 1:
+            raise self._overloaded(name, key, "too many requests wait")
+        latest = self._queue.line(longest)[-1]
+        self._queue.remove(longest, latest)
         if not latest.ready.done():
-            latest.ready.set_exception(self._overloaded(longest, "too many of this key's requests wait"))
+            why = "too many of this key's requests wait"
+            latest.ready.set_exception(self._overloaded(longest, self._keys[longest], why))
 
-    def _overloaded(self, key: _Key, message: str) -> Overloaded:
-        ahead = len(key.waiting) / max(1, min(key.share, self.lines))
+    def _overloaded(self, name: str, key: _Key, message: str) -> Overloaded:
+        waiting = len(self._queue.line(name))
+        ahead = waiting / max(1, min(key.share, self.lines))
         seconds = math.ceil(min(_LONGEST, max(1.0, ahead * self._duration)))
-        return Overloaded(message, is_own=key.held >= key.share or len(key.waiting) > 1, retry_after=seconds)
+        return Overloaded(message, is_own=key.held >= key.share or waiting > 1, retry_after=seconds)
 
     # --- who is next --------------------------------------------------------------------------------------------------
 
@@ -157,21 +162,19 @@ class Gate:
 
     def _hand_out(self) -> None:
         """Gives free lines to those that wait for one."""
-        lines = self._lines() if self.waiting else Counter()
-        for slot in self._roomiest() if self.waiting else ():
-            wanting = [(name, key) for name, key in self._keys.items() if key.waiting and key.held < key.share]
-            if not wanting:
-                return
-            fitting = ((key.held, key.turn, name, key.first(slot, lines)) for name, key in wanting)
-            *_, name, waiting = min((each for each in fitting if each[-1] is not None), default=(None, None))
-            if name is None or waiting is None:
-                continue
-            key = self._keys[name]
-            key.waiting.remove(waiting)
-            self.waiting -= 1
-            self._free.remove(slot)
-            self._give(name, key, slot)
-            waiting.ready.set_result(slot)
+        lines = self._lines() if self._queue else Counter()
+        for slot in self._roomiest() if self._queue else ():
+
+            def choose(name: str, waiting: Sequence[_Waiting], slot: Slot = slot) -> tuple[int, _Waiting] | None:
+                key = self._keys[name]
+                first = key.first(waiting, slot, lines)
+                return None if first is None else (key.held, first)
+
+            if (found := self._queue.next(choose)) is not None:
+                name, waiting = found
+                self._free.remove(slot)
+                self._give(name, self._keys[name], slot)
+                waiting.ready.set_result(slot)
 
     def _take(self, key: _Key, worker: int | None) -> Slot | None:
         """Takes a free line for a key: of the worker that is wanted, or of the one that has the most."""
@@ -189,7 +192,6 @@ class Gate:
     def _give(self, name: str, key: _Key, slot: Slot) -> None:
         key.held += 1
         key.of[slot.worker.number] += 1
-        key.turn = next(self._turns)
         self._holders[slot] = name, time.monotonic()
 
     def _let_go(self, slot: Slot) -> None:
@@ -204,7 +206,7 @@ class Gate:
 
     def _forget(self, name: str, key: _Key) -> None:
         """Keeps nothing of a key that neither holds nor waits."""
-        if not key.held and not key.waiting:
+        if not key.held and not self._queue.line(name):
             self._keys.pop(name, None)
 
     # --- workers ------------------------------------------------------------------------------------------------------
@@ -215,9 +217,8 @@ class Gate:
         for slot in [slot for slot in self._holders if slot.worker is worker]:
             self._let_go(slot)
         for name, key in tuple(self._keys.items()):
-            for waiting in [each for each in key.waiting if each.worker == worker.number]:
-                key.waiting.remove(waiting)
-                self.waiting -= 1
+            for waiting in [each for each in self._queue.line(name) if each.worker == worker.number]:
+                self._queue.remove(name, waiting)
                 if not waiting.ready.done():
                     waiting.ready.set_exception(WorkerLost(begun=False))
             self._forget(name, key)

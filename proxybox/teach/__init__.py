@@ -5,6 +5,7 @@
     checking.py     whether an exercise accepts its right solutions and rejects its wrong ones; mutants.py: and what its
                     tests make of functions that return nothing
     grading.py      grades many submissions with any Executor; records.py: what was graded before
+    pytestrun.py    the run of pytest by which submissions are graded; ready.py: one that waits for the next submission
     data_tests.py   the test of exercises that have inputs and outputs
     plugin.py       the fixtures and marks of a teacher's tests
     boxes.py        the boxes that submissions run in

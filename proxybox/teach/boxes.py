@@ -70,22 +70,22 @@ def grading_policy(policy: Policy) -> Policy:
 class StudentBoxes:
     """Makes boxes for the submissions of one exercise.
 
-    submissions: may be replaced by others between two runs of the tests. evidence: where tests are recorded; each has
-    interpreters of its own then, since what is recorded cannot be copied. stopped: whether no submission is asked
+    submission: may be replaced by another one between two rounds of the tests. evidence: where tests are recorded; each
+    has interpreters of its own then, since what is recorded cannot be copied. stopped: whether no submission is asked
     anything more.
     """
 
     def __init__(
         self,
         sandbox: Sandbox,
-        submissions: Sequence["Submission"],
+        submission: "Submission",
         *,
         file: str,
         files: Mapping[str, bytes],
         points: float,
         evidence: Evidence | None = None,
     ) -> None:
-        self.submissions = submissions
+        self.submission = submission
         self.evidence = evidence
         self.exercise_points = points
         self._sandbox = sandbox
@@ -105,9 +105,9 @@ class StudentBoxes:
         return self._base
 
     @contextlib.contextmanager
-    def load(self, number: int) -> Iterator["Loaded"]:
-        """A submission in a session of its own."""
-        submission = self.submissions[number]
+    def load(self) -> Iterator["Loaded"]:
+        """The submission in a session of its own."""
+        submission = self.submission
         main = submission.main(self._file)
         files = {**submission.beside(self._file), **self._files, self._file: main}
         if (base := self.base()) is None:
@@ -144,10 +144,10 @@ class StudentBoxes:
         session.exec(HELPER, name="<objects>", check=True)
         return session
 
-    def begin(self, number: int, test: str) -> None:
-        """Takes the submission and the name of the test that is about to run."""
+    def begin(self, test: str) -> None:
+        """Takes the name of the test that is about to run."""
         if self.evidence is not None:
-            self.evidence.begin(self.submissions[number].student, test)
+            self.evidence.begin(self.submission.student, test)
 
     def settle(self, verdict: Verdict) -> Verdict:
         """The verdict of the test that has run, with its records where it has failed."""
@@ -290,6 +290,6 @@ def boxes_by_hand(submission: str | None) -> Iterator[StudentBoxes]:
         file = f"{file[: -len(SUFFIX)]}.py"
     with (
         Sandbox(grading_policy(preset("classroom"))) as sandbox,
-        contextlib.closing(StudentBoxes(sandbox, [found], file=file, files={}, points=1)) as boxes,
+        contextlib.closing(StudentBoxes(sandbox, found, file=file, files={}, points=1)) as boxes,
     ):
         yield boxes

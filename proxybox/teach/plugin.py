@@ -78,10 +78,10 @@ _VERDICT = pytest.StashKey["Verdict"]()
 class Grader:
     """Grades many submissions in one pytest run.
 
-    tell: called with (submission's number, verdict) for each test. cases: those of data_tests.py. faults: what is wrong
-    with the tests themselves, for their author. broken: the errors of boxes that could not be had, for which no
-    submission is to blame. rounds: called with this before the tests run, and again after each time that they have
-    run; they run while it says so, and each time boxes.submissions may hold others.
+    tell: called with the verdict of each test. rounds: called with this before the tests run, and again after each time
+    that they have run; they run while it says so, each time for what is the boxes' submission then. cases: those of
+    data_tests.py. faults: what is wrong with the tests themselves, for their author. broken: the errors of boxes that
+    could not be had, for which no submission is to blame.
 
     Without a Grader, a run by hand grades the submission that --submission names.
     """
@@ -89,9 +89,9 @@ class Grader:
     def __init__(
         self,
         boxes: "StudentBoxes",
-        tell: Callable[[int, "Verdict"], object],
+        tell: Callable[["Verdict"], object],
+        rounds: Callable[["Grader"], bool],
         cases: Sequence["DataCase"] = (),
-        rounds: Callable[["Grader"], bool] | None = None,
     ) -> None:
         self.boxes = boxes
         self.tell = tell
@@ -107,12 +107,7 @@ class Grader:
 
     @pytest.hookimpl
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Runs each test for each submission, all tests of one submission together."""
-        if "loaded" in metafunc.fixturenames:
-            numbers = range(len(self.boxes.submissions))
-            from proxybox.teach.verdicts import id_of
-
-            metafunc.parametrize("loaded", numbers, indirect=True, scope="session", ids=map(id_of, numbers))
+        """Runs the test of data_tests.py for each case."""
         if metafunc.module.__name__.endswith("data_tests") and "case" in metafunc.fixturenames:
             hidden = pytest.mark.hidden
             cases = [pytest.param(each, id=each.name, marks=hidden if each.secret else ()) for each in self._cases]
@@ -138,14 +133,14 @@ class Grader:
         """
         for item in items:
             self.faults += [f"{item.nodeid}: {fault}" for fault in _wrong_marks(item)]
-            if "loaded" not in getattr(item, "fixturenames", ()):
+            if not _takes_submission(item):
                 self.faults.append(f"{item.nodeid} takes neither student nor run_student")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
-        """Runs the tests again and again, if there are rounds. All fixtures end with each round."""
-        if self.rounds is None or session.testsfailed or not session.items:
-            return None  # pytest itself runs them, or says why it does not
+        """Runs the tests again and again. All fixtures end with each round."""
+        if session.testsfailed or not session.items:
+            return None  # pytest says why it does not run them
         from proxybox.teach.heard import forget
 
         while self.rounds(self):
@@ -156,11 +151,11 @@ class Grader:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Tells the boxes which test of which submission comes now."""
+        """Tells the boxes which test comes now."""
         from proxybox.teach.verdicts import name_of
 
-        if (number := _submission_of(item)) is not None:
-            self.boxes.begin(number, name_of(item))
+        if _takes_submission(item):
+            self.boxes.begin(name_of(item))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
@@ -170,8 +165,7 @@ class Grader:
             self.faults.append(f"{item.nodeid}: {call.excinfo.value.argname!r} is no fixture")
         if call.excinfo is not None and isinstance(call.excinfo.value, ProxyboxError):
             self.broken.append(call.excinfo.value)
-        number = _submission_of(item)
-        if number is not None and (call.when != "setup" or call.excinfo is not None):
+        if _takes_submission(item) and (call.when != "setup" or call.excinfo is not None):
             from proxybox.teach.verdicts import verdict_of
 
             found = verdict_of(item, call, self.boxes.exercise_points)
@@ -180,13 +174,12 @@ class Grader:
             else:  # a fixture may compare something after its test, and may be at fault itself
                 before = item.stash[_VERDICT]
                 last = found if found.fault or (before.passed and not found.passed) else before
-                self.tell(number, self.boxes.settle(last))
+                self.tell(self.boxes.settle(last))
         return report
 
 
-def _submission_of(item: pytest.Item) -> int | None:
-    callspec = getattr(item, "callspec", None)
-    return None if callspec is None else callspec.params.get("loaded")
+def _takes_submission(item: pytest.Item) -> bool:
+    return "loaded" in getattr(item, "fixturenames", ())
 
 
 class ByHand:
@@ -249,9 +242,9 @@ def proxybox_boxes(pytestconfig: pytest.Config) -> Iterator["StudentBoxes"]:
 
 
 @pytest.fixture(scope="session")
-def loaded(request: pytest.FixtureRequest, proxybox_boxes: "StudentBoxes") -> Iterator["Loaded"]:
+def loaded(proxybox_boxes: "StudentBoxes") -> Iterator["Loaded"]:
     """One submission, in a session that is forked for each test."""
-    with proxybox_boxes.load(getattr(request, "param", 0)) as submission:
+    with proxybox_boxes.load() as submission:
         yield submission
 
 

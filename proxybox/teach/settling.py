@@ -6,7 +6,7 @@ has no model solution leaves the verdict as `verdicts` has given it, by what was
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import attrs
@@ -30,15 +30,13 @@ def models_of(exercise: Exercise) -> tuple[Submission, ...]:
 
 
 def is_open(verdicts: Verdicts) -> bool:
-    """Whether there is anything to settle."""
+    """Whether there is anything to settle, for which the tests have to run with the model solutions."""
     return any(each.fault and each.answers for each in verdicts)
 
 
-def settled(verdicts: Verdicts, models: Callable[[], Sequence[Verdicts]]) -> Verdicts:
-    """The verdicts, settled. models: the verdicts of the model solutions, which costs a run of the tests."""
-    if not is_open(verdicts):
-        return verdicts
-    known = [each for each in models() if [test.name for test in each] == [test.name for test in verdicts]]
+def settled(verdicts: Verdicts, models: Sequence[Verdicts]) -> Verdicts:
+    """The verdicts, settled. models: those of the model solutions."""
+    known = [each for each in models if [test.name for test in each] == [test.name for test in verdicts]]
     return [_settled(test, [each[place] for each in known]) for place, test in enumerate(verdicts)]
 
 

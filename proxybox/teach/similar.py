@@ -14,6 +14,7 @@ from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import accumulate, combinations
+from typing import Final
 
 import attrs
 
@@ -28,7 +29,7 @@ _LIMIT, _MOST_MARKS = 200_000, 4096
 #: left out.
 _MOST_COMPARED = 20_000_000
 #: The most pairs that are told.
-_MOST_PAIRS = 100_000
+MOST_PAIRS: Final = 100_000
 _KEPT = frozenset(keyword.kwlist) | frozenset(dir(builtins))
 #: Python's tokens, approximately. It looks at each character of any source once. (The tokenizer of some versions of
 #: Python takes minutes for a long line.)
@@ -139,13 +140,13 @@ def similar(book: GradeBook, starter: str = "", threshold: float = 0.8, least: i
 def compare(book: GradeBook, starter: str = "", threshold: float = 0.8, least: int = 8) -> Comparison:
     """Compares all submissions with one another.
 
-    Of submissions of fewer than `least` fingerprints, only those that are identical are pairs. Of more than 100,000
-    pairs the most alike are told, and of identical submissions that make more, each with the first.
+    Of submissions of fewer than `least` fingerprints, only those that are identical are pairs. Of more than
+    MOST_PAIRS pairs the most alike are told, and of identical submissions that make more, each with the first.
     """
     known = frozenset(_grams(starter))
     marks = {index: _winnow(grade.code, known) for index, grade in enumerate(book.grades)}
     long = {index: own for index, own in marks.items() if len(own) >= least}
-    alike = heapq.nlargest(_MOST_PAIRS, _shared(long, threshold, least), key=lambda told: told[1])
+    alike = heapq.nlargest(MOST_PAIRS, _shared(long, threshold, least), key=lambda told: told[1])
     shares = {both: (share, False) for both, share in alike}
     shares |= dict.fromkeys(_identical(book, starter), (1.0, True))
     students = [grade.student for grade in book.grades]
@@ -162,11 +163,11 @@ def compare(book: GradeBook, starter: str = "", threshold: float = 0.8, least: i
 
 
 def _identical(book: GradeBook, starter: str) -> Iterator[tuple[int, int]]:
-    """The pairs of submissions that are the same text, and not the starter's: not many more than _MOST_PAIRS."""
+    """The pairs of submissions that are the same text, and not the starter's: not many more than MOST_PAIRS."""
     owners: defaultdict[str, list[int]] = defaultdict(list)
     for index, grade in enumerate(book.grades):
         owners[_trimmed(grade.code)].append(index)
-    left = _MOST_PAIRS
+    left = MOST_PAIRS
     for text, of in sorted(owners.items(), key=lambda group: len(group[1])):
         if text not in ("", _trimmed(starter)):
             count = len(of) * (len(of) - 1) // 2

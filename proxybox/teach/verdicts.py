@@ -16,11 +16,6 @@ from proxybox.terminal.harmless import harmless_lines
 _MOST_MESSAGE = 10_000
 
 
-def id_of(number: int) -> str:
-    """The name of a submission in the id of a test."""
-    return f"submission{number}"
-
-
 def verdict_of(item: pytest.Item, call: pytest.CallInfo[Any], points: float) -> Verdict:
     """The verdict of one test. points: for a test without the mark points."""
     mark = item.get_closest_marker("points")
@@ -72,12 +67,8 @@ def name_of(item: pytest.Item) -> str:
     function = getattr(item, "function", None)
     words = (getattr(function, "__doc__", None) or "").strip().split("\n")[0].rstrip(".")
     callspec = getattr(item, "callspec", None)
-    own = "" if callspec is None or "loaded" not in callspec.params else id_of(callspec.params["loaded"])
-    others = (
-        "" if callspec is None else f"-{callspec.id}-".replace(f"-{own}-", "-", 1).removeprefix("-").removesuffix("-")
-    )
     name = words or getattr(item, "originalname", item.name).removeprefix("test_").replace("_", " ")
-    return f"{name} ({others})" if others else name
+    return f"{name} ({callspec.id})" if callspec is not None and callspec.id else name
 
 
 def _end(call: pytest.CallInfo[Any]) -> tuple[str, str, int | None]:

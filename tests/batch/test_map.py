@@ -338,21 +338,21 @@ def test_boxes_are_kept_for_the_next_chunk_and_not_too_many_kinds() -> None:
         for size in range(1, 7):
             version, batch, setup, _, items = chunk(1)
             assert len(working.run_some((version, batch, setup, size, items))) == 1
-        assert len(working._ROOM._kept) == working._MOST_KEPT
-        kept = dict(working._ROOM._kept)
+        assert len(working._room()._kept) == working._MOST_KEPT
+        kept = dict(working._room()._kept)
         working.run_some((version, batch, setup, 6, items))
-        assert working._ROOM._kept == kept
+        assert working._room()._kept == kept
     finally:
         working.close_unused()
-    assert not working._ROOM._kept
+    assert not working._room()._kept
 
 
 def test_boxes_that_are_idle_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(working, "_IDLE", 0.01)
     working.run_some(chunk(1))
-    while (timer := working._ROOM._timer) is not None:
+    while (timer := working._room()._timer) is not None:
         timer.join()
-    assert not working._ROOM._kept
+    assert not working._room()._kept
 
 
 def test_a_worker_that_has_not_the_functions_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ from proxybox.teach.checking import find_exercise, shipped_exercises
 from proxybox.teach.exercise import Exercise, load_exercise
 from proxybox.teach.grades import Grade, Verdict
 from proxybox.teach.grading import grade, local_pool, pack
-from proxybox.teach.ready import STOPPED
+from proxybox.teach.pytestrun import STOPPED
 from tests import sweeps
 
 TESTS = """

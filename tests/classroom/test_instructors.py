@@ -394,9 +394,12 @@ def test_a_launch_that_leads_nowhere_takes_a_class_as_well(room: Room, platform:
         async with room.browser() as browser:
             await instructed(browser, platform, "seven", sub="changing elsewhere")
             assert (await browser.get("/api/teacher/state")).status_code == 200
-            told = {f"{CLAIM}/context": {"id": "seven"}, f"{CLAIM}/custom": {"exercise": "none"}}
-            assert (await launched(browser, platform, sub="changing elsewhere", **told)).status_code == 404
+            before = list(room.lesson.classes)
+            for course in ("seven", "a course that nobody has come from"):
+                told = {f"{CLAIM}/context": {"id": course}, f"{CLAIM}/custom": {"exercise": "none"}}
+                assert (await launched(browser, platform, sub="changing elsewhere", **told)).status_code == 404
             assert (await browser.get("/api/teacher/state")).status_code == 401
+            assert list(room.lesson.classes) == before, "a class is made and named by who arrives in it"
 
     room.loop.run(lesson())
 

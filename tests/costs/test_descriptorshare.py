@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from proxybox.controller.costs import descriptorshare
 from proxybox.controller.costs.descriptorshare import FLOOR, Allotment, DescriptorShare, soft_limit
 
 
@@ -86,7 +87,7 @@ def test_a_collector_in_the_middle_does_not_wait_for_itself() -> None:
             self.box.give_back()
 
     Held()
-    with share._lock:
+    with descriptorshare._counting():
         Held()
         gc.collect()
     assert share._held == 0
@@ -99,6 +100,7 @@ def test_no_limit_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 RAISING = """
 import resource
+from proxybox.controller.costs import descriptorshare
 from proxybox.controller.costs.descriptorshare import raise_own_limit
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))

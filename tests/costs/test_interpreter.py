@@ -16,7 +16,7 @@ from proxybox.controller.costs.interpreter import InterpreterShare
 def queue(monkeypatch):
     """A queue of its own, with one thread that serves besides those of the test."""
     fresh = interpreter._Queue()
-    monkeypatch.setattr(interpreter, "_queue", fresh)
+    monkeypatch.setattr(interpreter._queue, "made", fresh)
     InterpreterShare().begin()
     return fresh
 
@@ -52,7 +52,7 @@ def test_a_box_that_has_used_little_has_no_turns(queue):
 
 
 def test_a_box_that_is_served_alone_has_no_turns(monkeypatch):
-    monkeypatch.setattr(interpreter, "_queue", interpreter._Queue())
+    monkeypatch.setattr(interpreter._queue, "made", interpreter._Queue())
     share = long_box()
     with share:
         assert not share.is_in
@@ -220,5 +220,5 @@ def test_boxes_of_a_pool_whose_calls_cost_much_are_answered_in_turn():
         results = [each.result() for each in futures]
     assert [each.status for each in results] == ["ok", "ok"]
     assert len(set(turns)) == 2
-    assert interpreter._queue._holder is None
-    assert not interpreter._queue._waiting
+    assert interpreter._queue()._holder is None
+    assert not interpreter._queue()._waiting

@@ -282,7 +282,7 @@ def test_closing_while_expressions_run_and_wait(is_fresh: bool) -> None:
         runs = threads.submit(evaluator, "[begin(), *iter(int, 1)]")
         assert began.wait(60)
         waits = threads.submit(evaluator, "1")
-        while not evaluator._supply._turns.waiting:  # type: ignore[union-attr]
+        while not evaluator._supply._slots.waiting:  # type: ignore[union-attr]
             assert not waits.done()
         evaluator.close()
         with pytest.raises(ExecutionError) as caught:

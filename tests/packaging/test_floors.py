@@ -47,6 +47,7 @@ FLOORS = {
         roles
         callers errors
         abi audit calleffects costs effects faults header hostproc pidfd removal statefolder status
+        perprocess
     """,
     "proxybox.controller.vfs": """
         commits pseudo

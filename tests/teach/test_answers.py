@@ -154,6 +154,18 @@ def test_exercises_that_stay_ready_settle_as_well(tmp_path: Path) -> None:
         ready.close()
 
 
+def test_tests_of_the_model_solutions_leave_no_records(tmp_path: Path) -> None:
+    files = {
+        "exercise.toml": b"title = 'T'\ntext = 'T.'\n",
+        "tests/test_it.py": f"import math, json, pytest\n{FAULTS}".encode(),
+        "solutions/model.py": b"",  # with which every test fails
+    }
+    given = tuple(Submission(student=name, files={"solution.py": MISSING.encode()}) for name in ("a", "b"))
+    grades = grade_some(Task(exercise=Packed(files), submissions=given, records=str(tmp_path)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert {len(test.records) for grade in grades for test in grade.tests if not test.passed} == {1}
+
+
 # --- what cannot be sent ----------------------------------------------------------------------------------------------
 
 KINDS = """

@@ -13,7 +13,8 @@ from proxybox.teach.boxes import NOT_RUN
 from proxybox.teach.exercise import load_exercise
 from proxybox.teach.grades import Grade
 from proxybox.teach.grading import GradingError, Packed, Task, grade_some, pack
-from proxybox.teach.ready import STOPPED, ReadyExercise
+from proxybox.teach.pytestrun import STOPPED
+from proxybox.teach.ready import ReadyExercise
 from proxybox.teach.submissions import Submission
 
 
@@ -64,6 +65,35 @@ def test_grades_are_those_of_a_task(tmp_path: Path) -> None:
     with contextlib.closing(ReadyExercise(exercise)) as ready:
         found = [ready.grade(each) for each in (*given, *reversed(given))]
     assert found == [(each, False) for each in (*wanted, *reversed(wanted))]
+
+
+def test_fixtures_of_a_session_begin_anew_with_each_submission(tmp_path: Path) -> None:
+    exercise = packed(
+        tmp_path,
+        """
+        import pytest
+
+        BEGUN, ENDED = [], []
+
+        @pytest.fixture(scope="session")
+        def number():
+            BEGUN.append(1)
+            yield len(BEGUN)
+            ENDED.append(1)
+
+        def test_number(student, number):
+            assert len(ENDED) == number - 1
+            student.expect("number", returns=number)
+
+        def test_number_again(student, number):
+            student.expect("number", returns=number)
+        """,
+    )
+    given = [submission(f"def number(): return {count}") for count in (1, 2, 3)]
+    grades = grade_some(Task(exercise=exercise, submissions=tuple(given)))
+    with contextlib.closing(ReadyExercise(exercise)) as ready:
+        assert [ready.grade(each) for each in given] == [(each, False) for each in grades]
+    assert [told(each) for each in grades] == [[("ok", "")] * 2] * 3
 
 
 def test_tests_that_have_not_ended_when_it_is_stopped_have_not_passed(tmp_path: Path) -> None:

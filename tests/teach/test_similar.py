@@ -3,6 +3,7 @@
 import random
 import time
 import tokenize
+from pathlib import Path
 
 import pytest
 
@@ -128,9 +129,15 @@ def test_comparisons_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(pair.first, pair.second, pair.share) for pair in found] == [("s0", "s61", 1)]
 
 
+def test_the_documentation_says_how_many_pairs_are_told() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs/grades.md"
+    bound = f"At most {module.MOST_PAIRS:,} pairs are told"
+    assert bound in page.read_text(), f"docs/grades.md: say {bound!r}, as MOST_PAIRS in proxybox/teach/similar.py does"
+
+
 def test_pairs_are_bounded_and_nobody_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs grow with the square of a class that all hands in the same."""
-    monkeypatch.setattr(module, "_MOST_PAIRS", 20)
+    monkeypatch.setattr(module, "MOST_PAIRS", 20)
     pairs = similar(_book(*["x = 1"] * 30, *["y = 2"] * 3))
     assert len(pairs) == 29 + 3
     assert all(pair.is_identical for pair in pairs)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 import attrs
 
 from proxybox.controller.abi import pack_stat
+from proxybox.controller.perprocess import PerProcess
 from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.inodes import ino_of
 from proxybox.controller.vfs.nodes import (
@@ -53,14 +54,13 @@ class _Contents:
     """Contents and descriptors kept for all libraries of this process; the least recently used are dropped first."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
         self._whole: OrderedDict[LibraryFile, bytes] = OrderedDict()
         self._bytes = 0
         self._fds: OrderedDict[LibraryFile, int] = OrderedDict()
 
     def whole(self, file: LibraryFile) -> bytes:
         """All contents of a small file."""
-        with self.lock:
+        with _contents_lock():
             data = self._whole.get(file)
             if data is not None:
                 self._whole.move_to_end(file)
@@ -70,7 +70,7 @@ class _Contents:
             data = _read_all(fd, file.length)
         finally:
             os.close(fd)
-        with self.lock:
+        with _contents_lock():
             if file not in self._whole:
                 self._whole[file] = data
                 self._bytes += len(data)
@@ -83,12 +83,12 @@ class _Contents:
 
     def part(self, file: LibraryFile, size: int, offset: int) -> bytes:
         """A part of a large file. It is read under the lock, so that no descriptor is closed while it is being read."""
-        with self.lock:
+        with _contents_lock():
             return os.pread(self._opened(file), size, offset)
 
     def descriptor(self, file: LibraryFile) -> int | None:
         """A new descriptor of a file, open for reading; None for one that was replaced since it was looked at."""
-        with self.lock:
+        with _contents_lock():
             fd = self._opened(file)
             seen, known = os.fstat(fd), file.stat()
             return os.dup(fd) if (seen.st_size, seen.st_mtime_ns) == (known.size, known.mtime_ns) else None
@@ -105,8 +105,9 @@ class _Contents:
 
 
 _contents = _Contents()
+_contents_lock = PerProcess(threading.Lock)
 _libraries: dict[tuple[bytes, bytes, int, int, bool], LibraryMount] = {}
-_libraries_lock = threading.Lock()
+_libraries_lock = PerProcess(threading.Lock)
 
 
 class LibraryMount:
@@ -140,7 +141,7 @@ def library(
     Raises SandboxStartError when the folder is missing or must not be shown.
     """
     key = (os.path.realpath(os.fsencode(source)), target, uid, gid, may_be_mapped)
-    with _libraries_lock:
+    with _libraries_lock():
         found = _libraries.get(key)
         if found is None:
             found = _libraries[key] = LibraryMount(*key)

@@ -102,7 +102,7 @@ async def _launched(request: Request, fields: Mapping[str, str]) -> Response:
             request, "lti-choose.html", word=bridge.launches.offer(arrived), exercises=list(lesson.sheets.values())
         )
     if not arrived.is_instructor:
-        await bridge.teaches_no_longer(arrived)
+        bridge.teaches_no_longer(arrived)
     if arrived.exercise and arrived.exercise not in lesson.sheets:
         return page(
             request, "lti-unknown.html", status=404, exercise=on_one_line(arrived.exercise)[:_MOST_TOLD],

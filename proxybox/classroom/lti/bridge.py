@@ -82,11 +82,11 @@ class Bridge:
             )
         return seat
 
-    async def teaches_no_longer(self, launch: Launch) -> None:
-        """Takes the class of this launch from somebody who may have been its instructor, and is not. Raises Refusal."""
-        async with self._arriving:
-            of_class = await self._class(launch)
-            self._lesson.instructors.teaches_no_longer(launch.platform.name, launch.user, of_class)
+    def teaches_no_longer(self, launch: Launch) -> None:
+        """Takes the class of this launch from somebody who may have been its instructor, and is not."""
+        of_class = self._lesson.classes.of(launch.platform.name, launch.context)
+        if of_class is not None:
+            self._lesson.instructors.teaches_no_longer(launch.platform.name, launch.user, of_class.id)
 
     async def arrive_teaching(self, launch: Launch) -> str:
         """Returns the pass of an instructor, who is the teacher of the class of this launch now. Raises Refusal."""

@@ -2,6 +2,8 @@
 
 What a request costs before it waits for something (reading its JSON above all) costs all others that time. Three
 hundred connections of one client would otherwise begin three hundred requests before anybody else's goes on.
+
+This is no `FairQueue`: there are thousands of turns in a second, and the order of a dict says at once who is next.
 """
 
 import asyncio
