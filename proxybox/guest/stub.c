@@ -19,6 +19,7 @@
 #include "stub.h"
 
 struct config config;
+char outside_proc[MAX_OUTSIDE_PROC];
 bool can_map_libraries;
 
 static _Noreturn void fail(const char *step, long error)
@@ -37,7 +38,8 @@ static void read_config(void)
 {
     struct call_roles row;
     if (!wire_read_exactly(FIRST_CHANNEL_FD, &config, sizeof config) || config.magic != CONFIG_MAGIC ||
-        config.hide > MAX_HIDE || config.rows > MAX_ROWS || config.listener > MAX_FILTER)
+        config.hide > MAX_HIDE || config.outside_proc > MAX_OUTSIDE_PROC || config.rows > MAX_ROWS ||
+        config.listener > MAX_FILTER)
         fail("configuration", ERROR(EPROTO));
     for (uint32_t i = 0; i < config.rows; i++) {
         if (!wire_read_exactly(FIRST_CHANNEL_FD, &row, sizeof row))
@@ -45,6 +47,8 @@ static void read_config(void)
         wire_learn(&row);
     }
     if (!wire_read_exactly(FIRST_CHANNEL_FD, hide, config.hide) ||
+        !wire_read_exactly(FIRST_CHANNEL_FD, outside_proc, config.outside_proc) ||
+        (config.outside_proc && outside_proc[config.outside_proc - 1]) ||
         !wire_read_exactly(FIRST_CHANNEL_FD, filter, config.listener * sizeof *filter))
         fail("configuration", ERROR(EPROTO));
 }

@@ -24,6 +24,7 @@
     kernel_call(number, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
 extern struct config config;
+extern char outside_proc[MAX_OUTSIDE_PROC]; /* config.outside_proc bytes */
 
 /* stub_wire.c: each OS call is one round trip on the calling thread's channel. */
 extern __thread int channel_index;

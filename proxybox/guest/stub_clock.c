@@ -48,7 +48,7 @@ struct clock_ring *own_ring(void)
 
 void clocks_flush(void)
 {
-    if (told.unobserved & (RECORDED | REPLAYED) && own_ring()->count)
+    if (told.readings && own_ring()->count)
         KERNEL(CALL_CLOCKS);
 }
 
@@ -61,7 +61,7 @@ struct reading {
 
 static struct reading reading_begins(void)
 {
-    if (!(told.unobserved & RECORDED))
+    if (told.readings != RECORDED)
         return (struct reading){false, false, 0};
     bool outer = call_begins();
     return (struct reading){true, outer, calls_of_thread()};
@@ -131,7 +131,7 @@ static int box_clock_gettime(clockid_t clock, struct timespec *time)
     int64_t then;
     if (!told.unobserved || !(is_monotonic || clock == CLOCK_REALTIME))
         return (int)KERNEL(SYS_clock_gettime, clock, time);
-    if (told.unobserved & REPLAYED) {
+    if (told.readings == REPLAYED) {
         if (!was_read(clock, &then))
             return (int)KERNEL(SYS_clock_gettime, clock, time);
         *time = (struct timespec){then / SECOND, then % SECOND};
@@ -157,7 +157,7 @@ static int box_gettimeofday(struct timeval *time, struct timezone *zone)
     int64_t then;
     if (!told.unobserved || zone || !time)
         return (int)KERNEL(SYS_gettimeofday, time, zone);
-    if (told.unobserved & REPLAYED) {
+    if (told.readings == REPLAYED) {
         if (!was_read(TIME_OF_DAY, &then))
             return (int)KERNEL(SYS_gettimeofday, time, zone);
         *time = (struct timeval){then / SECOND, then % SECOND / 1000};
@@ -178,7 +178,7 @@ static time_t box_time(time_t *time)
     int64_t now;
     if (!told.unobserved)
         return KERNEL(SYS_time, time);
-    if (told.unobserved & REPLAYED) {
+    if (told.readings == REPLAYED) {
         if (!was_read(SECONDS, &now))
             return KERNEL(SYS_time, time);
         now /= SECOND;
