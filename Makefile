@@ -69,6 +69,7 @@ check: setup
 	$(PY) -m ruff format --check --quiet --output-format concise .
 	$(PY) -m mypy
 	$(PY) proxybox/guest/build.py --check
+	$(PY) tools/stublayers.py >/dev/null
 	@tools/tidy
 
 format: setup

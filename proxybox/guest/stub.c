@@ -16,11 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "stub.h"
-
-struct config config;
-char outside_proc[MAX_OUTSIDE_PROC];
-bool can_map_libraries;
+#include "stub_start.h"
 
 static _Noreturn void fail(const char *step, long error)
 {
@@ -31,7 +27,6 @@ static _Noreturn void fail(const char *step, long error)
 }
 
 static char hide[MAX_HIDE];
-struct sock_filter filter[MAX_FILTER];
 
 /* The configuration comes first on the main channel. */
 static void read_config(void)
@@ -51,12 +46,6 @@ static void read_config(void)
         (config.outside_proc && outside_proc[config.outside_proc - 1]) ||
         !wire_read_exactly(FIRST_CHANNEL_FD, filter, config.listener * sizeof *filter))
         fail("configuration", ERROR(EPROTO));
-}
-
-long install_filter(long length, unsigned flags)
-{
-    struct sock_fprog program = {.len = (unsigned short)length, .filter = filter};
-    return KERNEL(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
 }
 
 /* The controller counts threads: each clone with THREAD_FLAGS asks the controller through this listener, and so does each
@@ -164,6 +153,7 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
     (void)argc;
     (void)argv;
     long covered;
+    when_inspected = inspect;
     read_config();
     give_listener();
     if (config.flags & CONFIG_HUGE_PAGES)
@@ -184,7 +174,7 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
     if (config.flags & CONFIG_SEAL_ONLY)
         signals_install_sealed();
     else
-        signals_install();
+        signals_install(on_sigsys);
     int root = config.flags & CONFIG_EMPTY_ROOT ? enter_empty_root() : 0;
     int landlock = config.flags & CONFIG_LANDLOCK ? enter_landlock() : 0;
     drop_capabilities();
@@ -208,6 +198,5 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
      * controller inspects the process once more before it answers. */
     if (KERNEL(CALL_SEALED) != SEALED_ANSWER)
         fail("seccomp", ERROR(ENOSYS));
-    if (!(config.flags & CONFIG_SEAL_ONLY))
-        direct_begin();
+    is_sealed = !(config.flags & CONFIG_SEAL_ONLY);
 }

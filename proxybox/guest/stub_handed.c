@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "stub.h"
+#include "stub_answers.h"
 
 static struct {
     int fd;      /* or NO_DESCRIPTOR */

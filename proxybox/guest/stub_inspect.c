@@ -4,7 +4,7 @@
  * The copy is made and adopted like that of fork(2) (stub_fork.c). Its calls are answered by a world of its own. It has
  * one thread: where another one held the interpreter's lock, the copy waits for it in vain, and the controller ends it.
  */
-#include "stub.h"
+#include "stub_threads.h"
 
 /* What an interpreter exports; NULL in others. */
 extern int pypy_execute_source_ptr(const char *source, void *argument) __attribute__((weak));

@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include <sys/mman.h>
 
-#include "stub.h"
+#include "stub_memory.h"
 
 enum { PAGE = 4096, MAX_SHARED = 4096, MAX_MET = 64 };
 

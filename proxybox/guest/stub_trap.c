@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include "stub.h"
+#include "stub_trap.h"
 
 enum { MAX_RANDOM = (1 << 25) - 1, MAX_READ = 0x7ffff000 };
 
