@@ -37,9 +37,8 @@ static void read_config(void)
         config.listener > MAX_FILTER)
         fail("configuration", ERROR(EPROTO));
     for (uint32_t i = 0; i < config.rows; i++) {
-        if (!wire_read_exactly(FIRST_CHANNEL_FD, &row, sizeof row))
+        if (!wire_read_exactly(FIRST_CHANNEL_FD, &row, sizeof row) || !wire_learn(&row))
             fail("configuration", ERROR(EPROTO));
-        wire_learn(&row);
     }
     if (!wire_read_exactly(FIRST_CHANNEL_FD, hide, config.hide) ||
         !wire_read_exactly(FIRST_CHANNEL_FD, outside_proc, config.outside_proc) ||

@@ -22,10 +22,20 @@ static struct channel {
 static struct call_roles roles[MAX_ROWS];
 void (*when_inspected)(void);
 
-void wire_learn(const struct call_roles *row)
+static bool makes_sense(const struct role *role)
 {
-    if (row->number < MAX_ROWS && row->count <= 6)
+    return role->arg < 6 && role->length_arg < 6 && role->fetch >= FETCH_STRING && role->fetch <= FETCH_BITS && role->size &&
+           role->size <= MAX_PAYLOAD;
+}
+
+bool wire_learn(const struct call_roles *row)
+{
+    bool all = row->count <= 6;
+    for (unsigned i = 0; i < row->count && all; i++)
+        all = makes_sense(&row->role[i]);
+    if (all && row->number < MAX_ROWS) /* a record may have calls that this stub does not make */
         roles[row->number] = *row;
+    return all;
 }
 
 /* The controller or the channel has ended: nothing would answer this process's calls any more. */

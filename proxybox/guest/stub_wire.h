@@ -7,7 +7,7 @@
 /* stub_wire.c: each OS call is one round trip on the calling thread's channel. when_inspected: what INSPECT asks for. It
  * needs layers further up, and is set at the start (stub_inspect.c). */
 extern void (*when_inspected)(void);
-void wire_learn(const struct call_roles *row);
+bool wire_learn(const struct call_roles *row); /* false for one that makes no sense */
 long round_trip(long number, const uint64_t args[6]);
 #define ASK(number, ...) ASK_(number, ##__VA_ARGS__, 0, 0, 0, 0, 0, 0)
 #define ASK_(number, a, b, c, d, e, f, ...)                                                                       \
