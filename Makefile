@@ -74,6 +74,7 @@ check: setup
 	$(PY) -m ruff format --check --quiet --output-format concise .
 	$(PY) -m mypy
 	$(PY) proxybox/guest/build.py --check
+	$(PY) tools/stublayers.py >/dev/null
 	@tools/tidy
 	@tools/javascript/check
 

@@ -29,6 +29,7 @@ from proxybox.controller.header import (
     CALL_STAT,
     LIBRARY,
     MAX_PAYLOAD,
+    NOT_RECORDED,
     TOLD,
     TOO_LONG,
     Fetch,
@@ -434,7 +435,8 @@ class Dispatcher:
 
     def told(self) -> bytes:
         """Returns what the guest is told (struct told in wire.h)."""
-        return TOLD.pack(self._world.clock.offset_ns() or 0, is_unobserved(self._interceptors, self.audit))
+        is_free = is_unobserved(self._interceptors, self.audit)
+        return TOLD.pack(self._world.clock.offset_ns() or 0, is_free, NOT_RECORDED)
 
     def _going_on(self, row: Row, thread: "GuestThread", frame: bytes) -> Blocked:
         """Returns the wait of a call that takes several turns.

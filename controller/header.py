@@ -36,8 +36,11 @@ CALL_FAILED: Final = OWN_CALLS + 2
 CALL_FAULTED: Final = OWN_CALLS + 3
 CALL_SEALED: Final = OWN_CALLS + 4
 CALL_BORN: Final = OWN_CALLS + 5
-#: openat(2), for a stub that takes the whole file where it never changes.
+#: openat(2), for a stub that takes the whole file where it never changes and has at most so many bytes; and what stands
+#: in place of the descriptor that it has closed meanwhile, where there is none.
 CALL_OPEN: Final = 510
+WHOLE_FILE: Final = 256 << 10
+NO_DESCRIPTOR: Final = -1
 #: epoll_wait(2) that only looks, for a stub that remembers that nothing was ready.
 CALL_LOOK: Final = 514
 #: The answer to CALL_LOOK where nothing is ready unless the guest makes a call: more than there can be events.
@@ -113,15 +116,14 @@ CONFIG_RECORDED: Final = 128
 CONFIG_SERIAL: Final = 256
 CONFIG_ASKS_FOR_ROOM: Final = 512
 
-#: The steps into namespaces, of which the launcher reports one that has failed as its errno and this number times STEP.
+#: The steps into namespaces. The launcher reports which one has failed, and its errno.
 STEP_USER: Final = 0
 STEP_UID_MAP: Final = 1
 STEP_SETGROUPS: Final = 2
 STEP_GID_MAP: Final = 3
 STEP_OTHERS: Final = 4
-STEP: Final = 1 << 16
-LAUNCH_REPORT: Final = struct.Struct("<Iiiiiiii")
-CONFIG: Final = struct.Struct("<IIIIIIIIQQ")
+LAUNCH_REPORT: Final = struct.Struct("<Iiiiiiiii")
+CONFIG: Final = struct.Struct("<IIIIIIIIIQQ")
 
 # --- the seal, threads and copies -------------------------------------------------------------------------------------
 
@@ -147,12 +149,12 @@ NEWBORN: Final = struct.Struct("<QQQq")
 
 # --- what a guest is told ---------------------------------------------------------------------------------------------
 
-#: What it adds to the host's CLOCK_MONOTONIC, and whether nobody observes its calls, so that it may answer some itself.
-TOLD: Final = struct.Struct("<qQ")
-#: The bits of the second number. A recorded guest ships its readings of clocks, a replayed one gets those of then.
-UNOBSERVED: Final = 1
-RECORDED: Final = 2
-REPLAYED: Final = 4
+#: What it adds to the host's CLOCK_MONOTONIC; whether nobody observes its calls, so that it may answer some itself; and
+#: what becomes of its readings of clocks: a recorded guest ships them, a replayed one gets those of then.
+TOLD: Final = struct.Struct("<qII")
+NOT_RECORDED: Final = 0
+RECORDED: Final = 1
+REPLAYED: Final = 2
 #: The most readings of one thread between two of its requests; and where they stand: how many were made, and given, the
 #: clock of each; then the time of each in nanoseconds.
 RING: Final = 256

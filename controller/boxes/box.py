@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from proxybox.controller.audit import Audit, Denial, Interceptor
-from proxybox.controller.boxes.worldbuilding import BoxFolder, Changed, WorldBuilder, WorldTemplate
+from proxybox.controller.boxes.worldbuilding import OUTSIDE_PROC, BoxFolder, Changed, WorldBuilder, WorldTemplate
 from proxybox.controller.callers import as_raised
 from proxybox.controller.dispatch import Dispatcher, is_unobserved
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
@@ -308,6 +308,7 @@ class BoxSpec:
             cpu_seconds=0 if cpu is None else int(cpu) + 2,
             same_addresses=seeded,
             hide=guest.hidden,
+            outside_proc=OUTSIDE_PROC,
             required=policy.require_layers,
             bare=guest.marshals,
             asks_for_room=not guest.marshals,

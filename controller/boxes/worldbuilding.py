@@ -59,6 +59,9 @@ LOADER_CACHE = "/etc/ld.so.cache"
 #: Old names of folders that are in /usr today, as symbolic links.
 USR_LINKS = {"/lib": "usr/lib", "/lib64": "usr/lib64", "/bin": "usr/bin"}
 PACKAGES = "/packages"
+#: What a program that imports looks at, and that does not lead into /proc: all below the interpreter's folders and the
+#: first one of packages, and /box itself, which PyPy looks at for each import.
+OUTSIDE_PROC = ("/usr/", PACKAGES, f"{PACKAGES}/", BOX)
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -32,8 +32,11 @@ def opening(asked: Arguments, arguments: Arguments) -> Arguments:
 
 def opening_whole(asked: Arguments, arguments: Arguments) -> Arguments:
     """As `opening`, and which descriptor the stub has closed meanwhile."""
-    closed = asked["mode"] >> 32
-    return {**opening(asked, arguments), "closed": closed}
+    asked = dict(asked)
+    if "room" in asked:  # as stubs asked once: the descriptor to be closed, plus one, was in the upper half of the mode
+        del asked["room"]
+        asked["mode"], asked["closed"] = asked["mode"] & 0xFFFFFFFF, (asked["mode"] >> 32) - 1
+    return opening(asked, arguments)
 
 
 def controlling(asked: Arguments, arguments: Arguments) -> Arguments:

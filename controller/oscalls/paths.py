@@ -12,7 +12,7 @@ from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import oscall
 from proxybox.controller.effects import Reply
 from proxybox.controller.errors import Denied
-from proxybox.controller.header import CALL_OPEN, CALL_STAT
+from proxybox.controller.header import CALL_OPEN, CALL_STAT, WHOLE_FILE
 from proxybox.controller.oscalls import asked
 from proxybox.controller.oscalls.descriptors import check_length
 from proxybox.controller.roles import (
@@ -31,7 +31,6 @@ from proxybox.controller.roles import (
     Struct,
     Text,
     UInt,
-    ULong,
     UnlinkFlags,
 )
 from proxybox.controller.vfs import namei
@@ -41,8 +40,6 @@ from proxybox.controller.world.state import GuestThread, World
 _CWD = abi.AT_FDCWD
 _STATX_FLAGS = abi.AT_SYMLINK_NOFOLLOW | abi.AT_NO_AUTOMOUNT | abi.AT_EMPTY_PATH | 0x6000
 _OPEN_HOW = 24
-#: The most bytes of a file that come with the answer to its open, as much as 25 ordinary calls cost.
-_MOST_WHOLE = 1 << 18
 
 
 def start_of(world: World, dirfd: int, path: bytes) -> Directory:
@@ -88,20 +85,19 @@ def _open(world: World, dirfd: int, path: bytes, flags: int, mode: int) -> int:
 
 @oscall(CALL_OPEN, form_of="openat", asked=asked.opening_whole)
 def openat_whole(
-    world: World, dirfd: DirFd, path: Path, flags: OpenFlags, mode: ULong, place: Addr, room: Size
+    world: World, dirfd: DirFd, path: Path, flags: OpenFlags, mode: Mode, place: Addr, closed: Fd
 ) -> Reply:
     """openat(2), as the stub makes it where nobody observes the calls (stub_handed.c).
 
-    The status and the content of a file that never changes are stored at `place`, if they fit. The high half of the
-    mode says which descriptor the stub has closed meanwhile.
+    The status and the content of a file that never changes are stored at `place`, unless it has more than WHOLE_FILE
+    bytes. closed: a descriptor that the stub has closed meanwhile, or NO_DESCRIPTOR.
     """
-    closed = (mode >> 32) - 1
     if closed in world.descriptors:  # not when the call goes on after a turn
         world.descriptors.close(closed)
-    fd = _open(world, dirfd, path, flags, mode & 0xFFFFFFFF)
+    fd = _open(world, dirfd, path, flags, mode)
     file = world.descriptors.get(fd)
     try:
-        content = None if file.is_path_only else file.node.unchanging(min(room - abi.STAT.size, _MOST_WHOLE))
+        content = None if file.is_path_only else file.node.unchanging(WHOLE_FILE)
     except OSError:  # the host's file has gone: to read it is an error, to open it is none
         content = None
     return fd if content is None else (fd, (place, file.stat_bytes() + content))

@@ -82,12 +82,13 @@ class LaunchSpec:
     pid, uid, gid: what it is told about itself. memory: bytes beyond what the interpreter has, None for no limit.
     threads: the most that it may have, the main thread included, 1 to MOST_THREADS. cpu_seconds: at which the kernel
     ends it (RLIMIT_CPU). host_clocks: whether it may read the host's clocks, where time is real. hide: pairs of a host
-    prefix and what the guest sees instead. cpu: it is pinned to, None for any. required: layers without which it does
-    not start. bare: it marshals its calls itself, and the stub only seals it. nursery: bytes of its garbage
-    collector's nursery, 0 for PyPy's own choice. rows: what the stub is told of the calls, None for the controller's
-    own table. recorded: whether its readings of clocks are recorded or replayed, where time is real. serial: whether
-    the controller lets one of its threads run at a time. asks_for_room: whether memory is what it uses, as far as the
-    host lets the controller see to that; else it is address space.
+    prefix and what the guest sees instead. outside_proc: paths of the box that do not lead into /proc; one that ends in
+    a slash stands for all below it. cpu: it is pinned to, None for any. required: layers without which it does not
+    start. bare: it marshals its calls itself, and the stub only seals it. nursery: bytes of its garbage collector's
+    nursery, 0 for PyPy's own choice. rows: what the stub is told of the calls, None for the controller's own table.
+    recorded: whether its readings of clocks are recorded or replayed, where time is real. serial: whether the
+    controller lets one of its threads run at a time. asks_for_room: whether memory is what it uses, as far as the host
+    lets the controller see to that; else it is address space.
     """
 
     guest: Guest
@@ -103,6 +104,7 @@ class LaunchSpec:
     cpu_seconds: int = 0
     same_addresses: bool = False
     hide: Sequence[tuple[str, str]] = ()
+    outside_proc: Sequence[str] = ()
     cpu: int | None = None
     required: Sequence[str] = ()
     forks: bool = False
@@ -139,6 +141,7 @@ def _config(spec: LaunchSpec, report: LaunchReport) -> bytes:
     """The configuration, which the stub reads first."""
     rows = b"" if spec.bare else _rows() if spec.rows is None else spec.rows
     hide = b"".join(os.fsencode(host) + b"\0" + os.fsencode(seen) + b"\0" for host, seen in spec.hide)
+    outside_proc = b"".join(os.fsencode(path) + b"\0" for path in spec.outside_proc)
     listener = listener_filter() if spec.wants_listener else b""
     huge = hostproc.gives_huge_pages() and not spec.bare
     flags = (
@@ -153,9 +156,9 @@ def _config(spec: LaunchSpec, report: LaunchReport) -> bytes:
         | (CONFIG_HUGE_PAGES if huge and spec.zygote else 0)
         | (CONFIG_HUGE_NURSERY if huge and not spec.zygote else 0)
     )
-    sizes = len(rows) // ROW_SIZE, len(hide), len(listener) // INSTRUCTION.size
+    sizes = len(rows) // ROW_SIZE, len(hide), len(outside_proc), len(listener) // INSTRUCTION.size
     head = CONFIG.pack(CONFIG_MAGIC, flags, *sizes, spec.pid, spec.uid, spec.gid, spec.memory or 0, spec.nursery)
-    return head + rows + hide + listener
+    return head + rows + hide + outside_proc + listener
 
 
 def _launcher_argv(spec: LaunchSpec, niceness: int) -> list[str]:

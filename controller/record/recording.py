@@ -316,9 +316,9 @@ class RecordingDispatcher(Dispatcher):
 
     def told(self) -> bytes:
         """As `Dispatcher.told`: where time is real, the guest ships its readings of clocks."""
-        offset, unobserved = TOLD.unpack(super().told())
+        offset, unobserved, readings = TOLD.unpack(super().told())
         is_real = self._world.clock.offset_ns() is not None
-        return TOLD.pack(offset, unobserved | RECORDED if unobserved and is_real else unobserved)
+        return TOLD.pack(offset, unobserved, RECORDED if unobserved and is_real else readings)
 
     def sent(self, signal: int, late: bool) -> None:
         """Notes a signal. It may be called from a handler of a signal, in the middle of `encode`."""

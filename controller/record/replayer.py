@@ -26,7 +26,7 @@ from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import NUMBERS, TABLE, Dispatcher, denial_of, unknown_name
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied, GuestMisbehaved, RecordError
-from proxybox.controller.header import CALL_CLOCKS, CALL_NO_THREAD, CLOCK_RING, REPLAYED, RING, TOLD, UNOBSERVED
+from proxybox.controller.header import CALL_CLOCKS, CALL_NO_THREAD, CLOCK_RING, NOT_RECORDED, REPLAYED, RING, TOLD
 from proxybox.controller.oscalls.rows import numbers_of
 from proxybox.controller.record import events
 from proxybox.controller.record.calls import PASSING, RecordedCall, number_of, same
@@ -240,8 +240,8 @@ class Replayer(Dispatcher):
     def told(self) -> bytes:
         """What the guest is told (struct told in wire.h), and the readings that the main thread begins with."""
         if not self.is_unobserved:
-            return TOLD.pack(0, 0)
-        return TOLD.pack(0, UNOBSERVED | REPLAYED) + self._ring(0)
+            return TOLD.pack(0, False, NOT_RECORDED)
+        return TOLD.pack(0, True, REPLAYED) + self._ring(0)
 
     def _is_told(self, address: int, data: bytes) -> bool:
         """Whether bytes are stored where the guest has what it is told."""
@@ -252,7 +252,7 @@ class Replayer(Dispatcher):
         if address != self._told_at or len(data) != TOLD.size:
             raise RecordError("an answer changes what the guest was told: the record is damaged")
         self.is_unobserved = bool(TOLD.unpack(data)[1])
-        return TOLD.pack(0, UNOBSERVED | REPLAYED if self.is_unobserved else 0)
+        return TOLD.pack(0, self.is_unobserved, REPLAYED if self.is_unobserved else NOT_RECORDED)
 
     def _ring(self, channel: int) -> bytes:
         """Returns the ring of a thread with the readings that it makes before its next call; b"" without any."""

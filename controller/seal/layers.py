@@ -21,7 +21,6 @@ from proxybox.controller.header import (
     LAUNCH_SPECULATION,
     NOT_ASKED,
     REPORT_MAGIC,
-    STEP,
     STEP_GID_MAP,
     STEP_OTHERS,
     STEP_SETGROUPS,
@@ -129,9 +128,8 @@ def _because(what: str, number: int) -> str:
     return _REASONS[what].format(os.strerror(number))
 
 
-def _failed_step(number: int) -> str:
+def _failed_step(step: int, error: int) -> str:
     """What the launcher reports of its way into namespaces: the call and why it failed."""
-    step, error = divmod(number, STEP)
     return f"{_STEPS.get(step, f'step {step}')}: {os.strerror(error)}"
 
 
@@ -168,7 +166,8 @@ def require(names: Iterable[str], around: Mapping[str, Layer]) -> None:
 class LaunchReport:
     """What the launcher did: pids on the host (0 where the launcher itself became the guest), an errno for each layer.
 
-    The errno is 0 for a layer that was set up, and NOT_ASKED for one that was not asked for.
+    The errno is 0 for a layer that was set up, and NOT_ASKED for one that was not asked for. namespace_step: the step
+    into namespaces that has failed.
     """
 
     guest: int
@@ -176,6 +175,7 @@ class LaunchReport:
     limits: int
     same_addresses: int
     namespaces: int
+    namespace_step: int
     speculation: int
     core_scheduling: int
 
@@ -200,7 +200,7 @@ def look_from_outside(pid: int, report: LaunchReport, root_errno: int, landlock_
     """
     seen = [_unless(report.limits, "kernel limits", KINDS["kernel limits"].detail)]
     if report.namespaces != NOT_ASKED:
-        seen.append(_namespaces(pid, report.namespaces, root_errno))
+        seen.append(_namespaces(pid, report, root_errno))
     if landlock_errno is not None:
         seen.append(_unless(landlock_errno, "landlock", "a domain without any right"))
     if report.speculation != NOT_ASKED:
@@ -216,9 +216,10 @@ def _unless(refused: int, name: str, detail: str) -> Layer:
     return missing(name, refused) if refused else stands(name, detail)
 
 
-def _namespaces(pid: int, refused: int, root_errno: int) -> Layer:
-    if refused:
-        return missing("namespaces", _REASONS["namespaces"].format(_failed_step(refused)))
+def _namespaces(pid: int, report: LaunchReport, root_errno: int) -> Layer:
+    if report.namespaces:
+        why = _failed_step(report.namespace_step, report.namespaces)
+        return missing("namespaces", _REASONS["namespaces"].format(why))
     if root_errno:
         return missing("namespaces", _because("root", root_errno))
     try:

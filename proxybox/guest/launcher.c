@@ -159,24 +159,29 @@ static int map_own_id(const char *path, unsigned id)
     return write_text(path, line);
 }
 
-/* Enters all the namespaces as a user without privileges. Returns 0, or the errno and the step that failed. The ids stay
+/* Enters all the namespaces as a user without privileges. Returns 0, or the errno of the step that has failed. The ids stay
  * what they are, and no others are mapped. The user namespace comes first and alone: some hosts allow its creation but
  * no operation in it, and this is found out before there is a pid namespace that waits for children. */
-static int enter_namespaces(void)
+static int enter_namespaces(int32_t *step)
 {
     int error;
     unsigned uid = geteuid(), gid = getegid();
+    *step = STEP_USER;
     if (unshare(CLONE_NEWUSER) < 0)
-        return errno | STEP_USER * STEP;
+        return errno;
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* the change of ids has made the files in /proc/self root's */
+    *step = STEP_UID_MAP;
     if ((error = map_own_id("/proc/self/uid_map", uid)))
-        return error | STEP_UID_MAP * STEP;
+        return error;
+    *step = STEP_SETGROUPS;
     if ((error = write_text("/proc/self/setgroups", "deny")))
-        return error | STEP_SETGROUPS * STEP;
+        return error;
+    *step = STEP_GID_MAP;
     if ((error = map_own_id("/proc/self/gid_map", gid)))
-        return error | STEP_GID_MAP * STEP;
+        return error;
+    *step = STEP_OTHERS;
     if (unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) < 0)
-        return errno | STEP_OTHERS * STEP;
+        return errno;
     /* Also forbids user namespaces below this one, where that is possible: in a container /proc/sys may be
      * read-only. */
     write_text("/proc/sys/user/max_user_namespaces", "0");
@@ -263,7 +268,7 @@ static _Noreturn void become_two(struct start *start)
 
 int main(int argc, char **argv)
 {
-    struct start start = {.report = {REPORT_MAGIC, 0, 0, 0, NOT_ASKED, NOT_ASKED, NOT_ASKED, NOT_ASKED}};
+    struct start start = {.report = {REPORT_MAGIC, 0, 0, 0, NOT_ASKED, NOT_ASKED, 0, NOT_ASKED, NOT_ASKED}};
     if (argc < 10)
         return 2;
     pid_t parent = atoi(argv[1]);
@@ -292,7 +297,7 @@ int main(int argc, char **argv)
     setenv("GLIBC_TUNABLES", "glibc.pthread.rseq=0", 1);
     setenv("MALLOC_ARENA_MAX", "1", 1);
     if (flags & LAUNCH_NAMESPACES)
-        start.report.namespaces = enter_namespaces();
+        start.report.namespaces = enter_namespaces(&start.report.namespace_step);
     if (start.report.namespaces == 0) {
         /* The kernel counts pending signals for a user in a user namespace, and again for the user outside it against
          * the limit of the process that made the namespace. So this limit is set after the namespace is made, and

@@ -16,10 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "stub.h"
-
-struct config config;
-bool can_map_libraries;
+#include "stub_start.h"
 
 static _Noreturn void fail(const char *step, long error)
 {
@@ -30,29 +27,24 @@ static _Noreturn void fail(const char *step, long error)
 }
 
 static char hide[MAX_HIDE];
-struct sock_filter filter[MAX_FILTER];
 
 /* The configuration comes first on the main channel. */
 static void read_config(void)
 {
     struct call_roles row;
     if (!wire_read_exactly(FIRST_CHANNEL_FD, &config, sizeof config) || config.magic != CONFIG_MAGIC ||
-        config.hide > MAX_HIDE || config.rows > MAX_ROWS || config.listener > MAX_FILTER)
+        config.hide > MAX_HIDE || config.outside_proc > MAX_OUTSIDE_PROC || config.rows > MAX_ROWS ||
+        config.listener > MAX_FILTER)
         fail("configuration", ERROR(EPROTO));
     for (uint32_t i = 0; i < config.rows; i++) {
-        if (!wire_read_exactly(FIRST_CHANNEL_FD, &row, sizeof row))
+        if (!wire_read_exactly(FIRST_CHANNEL_FD, &row, sizeof row) || !wire_learn(&row))
             fail("configuration", ERROR(EPROTO));
-        wire_learn(&row);
     }
     if (!wire_read_exactly(FIRST_CHANNEL_FD, hide, config.hide) ||
+        !wire_read_exactly(FIRST_CHANNEL_FD, outside_proc, config.outside_proc) ||
+        (config.outside_proc && outside_proc[config.outside_proc - 1]) ||
         !wire_read_exactly(FIRST_CHANNEL_FD, filter, config.listener * sizeof *filter))
         fail("configuration", ERROR(EPROTO));
-}
-
-long install_filter(long length, unsigned flags)
-{
-    struct sock_fprog program = {.len = (unsigned short)length, .filter = filter};
-    return KERNEL(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
 }
 
 /* The controller counts threads: each clone with THREAD_FLAGS asks the controller through this listener, and so does each
@@ -160,6 +152,7 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
     (void)argc;
     (void)argv;
     long covered;
+    when_inspected = inspect;
     read_config();
     give_listener();
     if (config.flags & CONFIG_HUGE_PAGES)
@@ -180,7 +173,7 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
     if (config.flags & CONFIG_SEAL_ONLY)
         signals_install_sealed();
     else
-        signals_install();
+        signals_install(on_sigsys);
     int root = config.flags & CONFIG_EMPTY_ROOT ? enter_empty_root() : 0;
     int landlock = config.flags & CONFIG_LANDLOCK ? enter_landlock() : 0;
     drop_capabilities();
@@ -204,6 +197,5 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
      * controller inspects the process once more before it answers. */
     if (KERNEL(CALL_SEALED) != SEALED_ANSWER)
         fail("seccomp", ERROR(ENOSYS));
-    if (!(config.flags & CONFIG_SEAL_ONLY))
-        direct_begin();
+    is_sealed = !(config.flags & CONFIG_SEAL_ONLY);
 }

@@ -21,16 +21,12 @@
 #include <sys/time.h>
 #include <time.h>
 
-#include "stub.h"
+#include "stub_clocks.h"
 
 enum { PAGE = 4096 };
 
-struct told_and_rings told_and_rings;
-
-/* Where the kernel's vDSO is after its move, with its data pages before it, and its own functions; NULL where there is
- * none. */
-const char *clock_pages, *moved_vdso;
-static const char *moved_end;
+/* Where the kernel's vDSO is after its move, and its own functions; NULL where there is none. */
+static const char *moved_vdso, *moved_end;
 static int read_clock(clockid_t, struct timespec *);
 static int read_time_of_day(struct timeval *, struct timezone *);
 static time_t read_seconds(time_t *);
@@ -40,15 +36,9 @@ static time_t (*host_time)(time_t *) = read_seconds;
 
 /* --- readings that are recorded --- */
 
-struct clock_ring *own_ring(void)
+static void clocks_flush(void)
 {
-    unsigned index = (unsigned)channel_index;
-    return &told_and_rings.ring[index < MAX_CHANNELS ? index : 0];
-}
-
-void clocks_flush(void)
-{
-    if (told.unobserved & (RECORDED | REPLAYED) && own_ring()->count)
+    if (told.readings && own_ring()->count)
         KERNEL(CALL_CLOCKS);
 }
 
@@ -61,7 +51,7 @@ struct reading {
 
 static struct reading reading_begins(void)
 {
-    if (!(told.unobserved & RECORDED))
+    if (told.readings != RECORDED)
         return (struct reading){false, false, 0};
     bool outer = call_begins();
     return (struct reading){true, outer, calls_of_thread()};
@@ -131,7 +121,7 @@ static int box_clock_gettime(clockid_t clock, struct timespec *time)
     int64_t then;
     if (!told.unobserved || !(is_monotonic || clock == CLOCK_REALTIME))
         return (int)KERNEL(SYS_clock_gettime, clock, time);
-    if (told.unobserved & REPLAYED) {
+    if (told.readings == REPLAYED) {
         if (!was_read(clock, &then))
             return (int)KERNEL(SYS_clock_gettime, clock, time);
         *time = (struct timespec){then / SECOND, then % SECOND};
@@ -157,7 +147,7 @@ static int box_gettimeofday(struct timeval *time, struct timezone *zone)
     int64_t then;
     if (!told.unobserved || zone || !time)
         return (int)KERNEL(SYS_gettimeofday, time, zone);
-    if (told.unobserved & REPLAYED) {
+    if (told.readings == REPLAYED) {
         if (!was_read(TIME_OF_DAY, &then))
             return (int)KERNEL(SYS_gettimeofday, time, zone);
         *time = (struct timeval){then / SECOND, then % SECOND / 1000};
@@ -178,7 +168,7 @@ static time_t box_time(time_t *time)
     int64_t now;
     if (!told.unobserved)
         return KERNEL(SYS_time, time);
-    if (told.unobserved & REPLAYED) {
+    if (told.readings == REPLAYED) {
         if (!was_read(SECONDS, &now))
             return KERNEL(SYS_time, time);
         now /= SECOND;
@@ -192,11 +182,25 @@ static time_t box_time(time_t *time)
     return now;
 }
 
-void counter_reads(struct timespec *time)
+static void counter_reads(struct timespec *time)
 {
     if ((config.flags & CONFIG_SEAL_ONLY) || (told.unobserved && box_clock_gettime(CLOCK_MONOTONIC, time) == 0))
         return;
     ASK(SYS_clock_gettime, CLOCK_MONOTONIC, time);
+}
+
+/* rdtsc and rdtscp fault where time is not real, and where a run is recorded. They then return the box's monotonic clock
+ * in nanoseconds or, in a guest that marshals its own calls, the number of times that the counter was read. */
+bool emulate_counter(ucontext_t *context)
+{
+    static long readings;
+    int length = config.flags & CONFIG_REAL_TIME ? 0 : counter_instruction(context);
+    if (!length)
+        return false;
+    struct timespec now = {0, ++readings};
+    counter_reads(&now);
+    counter_returns(context, length, (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec);
+    return true;
 }
 
 /* Where the kernel keeps no time that can be read by a program (the clock source of some virtual machines), the moved
@@ -347,13 +351,14 @@ static const char *move_away(char *image)
         if (KERNEL(SYS_mremap, at, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, (uint64_t)place + (at - from)) < 0)
             return NULL;
     }
-    clock_pages = (const char *)place;
+    unreadable_from = (const char *)place;
     long copy =
         KERNEL(SYS_mmap, image, image_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     if (copy != (long)image)
         return NULL;
     moved_vdso = (char *)place + ((uint64_t)image - from);
     moved_end = moved_vdso + image_size;
+    unreadable_to = moved_vdso;
     memcpy(image, moved_vdso, image_size);
     return moved_vdso;
 }

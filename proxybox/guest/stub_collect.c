@@ -8,7 +8,7 @@
  */
 #include <errno.h>
 
-#include "stub.h"
+#include "stub_memory.h"
 
 /* From libpypy (its embedding API); absent in other interpreters. PyPyGILState_Check: whether this thread holds the
  * lock. */

@@ -3,11 +3,7 @@
  *
  * All other functions, libc's own uses of these, and raw system calls trap, as they do where this file is left out:
  * it routes calls and protects nothing.
- *
- * Signals. In the handler of a trap every signal but SIGSEGV and SIGBUS is blocked, and here none is. A handler of the
- * program's that ran in the middle of a call could make a call of its own, on the same channel. So a signal that comes
- * meanwhile is put off (`put_off`): it is kept, all others are blocked, and at the end of the call a trap runs its handler,
- * which also restores the mask. A trapped call does the same for those two, at its own end.
+ * Signals that come in the middle of such a call are put off (stub_calls.c).
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -18,97 +14,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "stub.h"
-
-/* What has come in the middle of a call: one signal, with which all others were blocked, and SIGSEGV and SIGBUS, which
- * never are. */
-static __thread struct {
-    bool in_call;
-    int signal;    /* 0: none */
-    uint64_t mask; /* as it was before that signal */
-    siginfo_t info;
-    struct fault {
-        int signal; /* 0: none */
-        siginfo_t info;
-    } faults[2];
-} here __attribute__((tls_model("initial-exec")));
-
-/* Whether the process is sealed, and its calls go to the controller. Before that these functions are libc's. */
-static bool sealed = false;
+#include "stub_trap.h"
 
 static char *(*libc_getcwd)(char *, size_t);
 
 void direct_prepare(void) { libc_getcwd = (char *(*)(char *, size_t))dlsym(RTLD_NEXT, "getcwd"); }
-
-void direct_begin(void) { sealed = true; }
-
-bool put_off(int signal, const siginfo_t *info, ucontext_t *context)
-{
-    uint64_t *mask = (uint64_t *)&context->uc_sigmask;
-    if (!here.in_call)
-        return false;
-    if (signal == SIGSEGV || signal == SIGBUS) { /* of several one is delivered, as on Linux while the first is pending */
-        here.faults[signal == SIGBUS] = (struct fault){signal, *info};
-        return true;
-    }
-    here.info = *info;
-    here.mask = *mask;
-    here.signal = signal;
-    *mask = ~never_blocked;
-    return true;
-}
-
-bool call_begins(void)
-{
-    bool outer = here.in_call;
-    here.in_call = true;
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    return outer;
-}
-
-bool call_ends(bool outer)
-{
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    here.in_call = outer;
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    return !outer && (here.signal || here.faults[0].signal || here.faults[1].signal);
-}
-
-void calls_begin_anew(void)
-{
-    here.in_call = false;
-    here.signal = here.faults[0].signal = here.faults[1].signal = 0;
-}
-
-/* In the handler of a trap at the end of a call. */
-void deliver_put_off(ucontext_t *context)
-{
-    siginfo_t info = here.info;
-    int signal = here.signal;
-    here.signal = 0;
-    if (signal) {
-        *(uint64_t *)&context->uc_sigmask = here.mask;
-        deliver(signal, &info, context);
-    }
-    for (struct fault *each = here.faults; each < here.faults + 2; each++) {
-        struct fault fault = *each;
-        each->signal = 0;
-        if (fault.signal)
-            deliver(fault.signal, &fault.info, context);
-    }
-}
-
-/* A round trip that is no OS call of the program's. */
-long ask_between(long number, const uint64_t args[6])
-{
-    if (!sealed)
-        return ERROR(ENOSYS);
-    bool outer = call_begins();
-    long result = round_trip(number, args);
-    if (call_ends(outer))
-        KERNEL(CALL_PUT_OFF);
-    return result;
-}
 
 static long trip(long number, const uint64_t args[6])
 {
@@ -119,7 +29,7 @@ static long trip(long number, const uint64_t args[6])
 static long direct(long number, const uint64_t args[6])
 {
     long result;
-    if (sealed) {
+    if (is_sealed) {
         bool outer = call_begins();
         result = plain_call(number, args, trip);
         if (call_ends(outer))

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "stub.h"
+#include "stub_start.h"
 
 static int take_count(struct dl_phdr_info *info, size_t size, void *count)
 {

@@ -12,7 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
-#include "stub.h"
+#include "stub_threads.h"
 
 static _Noreturn void fail(void)
 {

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "stub.h"
+#include "stub_start.h"
 
 /* A Python object. */
 typedef void *object;

@@ -1,5 +1,5 @@
 /* Whether memory can be read. */
-#include "stub.h"
+#include "stub_ground.h"
 
 bool guarded_range(const void *from, size_t size)
 {

@@ -14,26 +14,26 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "stub.h"
+#include "stub_answers.h"
 
 static struct {
-    int fd;      /* -1: none */
-    int closing; /* closed for the program, and not by the controller yet; -1: none */
+    int fd;      /* or NO_DESCRIPTOR */
+    int closing; /* closed for the program, and not by the controller yet; or NO_DESCRIPTOR */
     int64_t at;
     struct { /* which the controller stores */
         struct stat status;
-        char content[256 * 1024];
+        char content[WHOLE_FILE];
     } file;
-} handed = {.fd = -1, .closing = -1};
+} handed = {.fd = NO_DESCRIPTOR, .closing = NO_DESCRIPTOR};
 
 void handed_give_back(void)
 {
     int fd = handed.fd;
-    handed.fd = -1;
+    handed.fd = NO_DESCRIPTOR;
     if (fd >= 0 && handed.at)
         ASK(SYS_lseek, fd, handed.at, SEEK_SET);
     fd = handed.closing;
-    handed.closing = -1;
+    handed.closing = NO_DESCRIPTOR;
     if (fd >= 0)
         ASK(SYS_close, fd);
 }
@@ -43,11 +43,10 @@ static long open_file(const uint64_t args[6])
     if (may_change_a_status(SYS_openat, args))
         lasting_forget();
     int closing = handed.closing;
-    handed.closing = -1;
+    handed.closing = NO_DESCRIPTOR;
     handed_give_back();
     handed.file.status.st_size = -1; /* a size that the controller does not store */
-    uint64_t mode = (uint32_t)args[3] | (uint64_t)(closing + 1) << 32;
-    long fd = ASK(CALL_OPEN, args[0], args[1], args[2], mode, &handed.file, sizeof handed.file);
+    long fd = ASK(CALL_OPEN, args[0], args[1], args[2], args[3], &handed.file, closing);
     /* A path that could not be sent, or a box that is observed since: nothing was closed. */
     if (closing >= 0 && (fd == ERROR(EFAULT) || fd == ERROR(ENAMETOOLONG) || fd == ERROR(ENOSYS)))
         ASK(SYS_close, closing);
@@ -82,21 +81,21 @@ static bool seek_file(int64_t to, int whence)
     return true;
 }
 
-static bool begins_with(const char *path, const char *start, size_t size)
-{
-    char text[16];
-    return guarded_copy(text, path, size) && !memcmp(text, start, size);
-}
-
-/* Whether a path may lead to /proc/self/fd: it does not below /usr, where packages are (but others may be mounted at
- * /packages9), and at /box itself, which PyPy looks at for each import. */
+/* Whether a path may lead to /proc/self/fd, as far as the controller has said. */
 static bool may_lead_to_it(long number, const uint64_t args[6])
 {
+    char text[MAX_OUTSIDE_PROC];
     if (number != SYS_newfstatat && number != SYS_access)
         return false;
     const char *path = (const char *)args[number == SYS_newfstatat];
-    return !begins_with(path, "/usr/", 5) && !begins_with(path, "/packages/", 10) && !begins_with(path, "/packages", 10) &&
-           !begins_with(path, "/box", 5);
+    for (size_t at = 0; at < config.outside_proc;) {
+        size_t size = strlen(outside_proc + at), next = at + size + 1;
+        bool all_below = size && outside_proc[next - 2] == '/';
+        if (guarded_copy(text, path, size + !all_below) && !memcmp(text, outside_proc + at, size + !all_below))
+            return false;
+        at = next;
+    }
+    return true;
 }
 
 bool handed_answers(long number, const uint64_t args[6], long *result)
@@ -131,7 +130,7 @@ bool handed_answers(long number, const uint64_t args[6], long *result)
         return true;
     case SYS_close:
         handed.closing = fd;
-        handed.fd = -1;
+        handed.fd = NO_DESCRIPTOR;
         *result = 0;
         return true;
     default:

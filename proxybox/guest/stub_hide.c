@@ -3,7 +3,7 @@
 #include <elf.h>
 #include <string.h>
 
-#include "stub.h"
+#include "stub_start.h"
 
 static const char *const launch_variables[] = {"LD_PRELOAD=", "GLIBC_TUNABLES=", "MALLOC_ARENA_MAX="};
 

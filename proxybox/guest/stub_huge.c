@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "stub.h"
+#include "stub_memory.h"
 
 enum { HUGE_PAGE = 2 << 20 };
 

@@ -4,7 +4,7 @@
  * The copy is made and adopted like that of fork(2) (stub_fork.c). Its calls are answered by a world of its own. It has
  * one thread: where another one held the interpreter's lock, the copy waits for it in vain, and the controller ends it.
  */
-#include "stub.h"
+#include "stub_threads.h"
 
 /* What an interpreter exports; NULL in others. */
 extern int pypy_execute_source_ptr(const char *source, void *argument) __attribute__((weak));
@@ -37,7 +37,7 @@ void inspect(void)
     channel_index = 0;
     wire_begin();
     be_adopted();
-    told.unobserved = 0; /* clocks are asked for from here on */
+    told.unobserved = told.readings = 0; /* clocks are asked for from here on */
     uint64_t room = can_run() ? MAX_FILTER : 0;
     if (ASK(CALL_BORN, filter, room) == 0 && ASK(CALL_BORN) == 0) { /* the source; that it may begin */
         calls_begin_anew();

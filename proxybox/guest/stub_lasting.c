@@ -13,7 +13,7 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "stub.h"
+#include "stub_answers.h"
 
 /* A call of another thread may make something ready as soon as it has begun, and a long one again and again until it is
  * answered. So what was seen holds where no call was under way, and none has begun since. */

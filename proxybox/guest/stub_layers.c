@@ -8,7 +8,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 
-#include "stub.h"
+#include "stub_start.h"
 
 /* These are from headers that some systems do not have yet: linux/mount.h, linux/landlock.h. */
 enum { FSCONFIG_CREATE = 6, FSOPEN_CLOSE_ON_EXEC = 1, FSMOUNT_CLOSE_ON_EXEC = 1, MOVE_MOUNT_EMPTY_FROM = 4 };

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "stub.h"
+#include "stub_start.h"
 
 static bool is_zone_of_the_system(const char *name)
 {

@@ -1,7 +1,7 @@
 /* This process's own mappings, as /proc/self/maps lists them. For use before the seal only. */
 #include <string.h>
 
-#include "stub.h"
+#include "stub_ground.h"
 
 static char text[256 * 1024];
 

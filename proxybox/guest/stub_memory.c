@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include <sys/mman.h>
 
-#include "stub.h"
+#include "stub_memory.h"
 
 enum { PAGE = 4096, MAX_SHARED = 4096, MAX_MET = 64 };
 
@@ -49,11 +49,13 @@ static long map_anonymous(uint64_t address, uint64_t length, int flags)
     return result;
 }
 
-/* The memory must be readable. The sum of a page of zeros, with which a mapping begins, is 0. */
+/* The sum of a page of zeros, with which a mapping begins, is 0; that of one which the program has unmapped is, too. */
 static uint64_t page_sum(uint64_t address)
 {
     const uint64_t *word = (const uint64_t *)address;
     uint64_t sum = 0;
+    if (!guarded_range(word, PAGE))
+        return 0;
     for (size_t i = 0; i < PAGE / sizeof *word; i++) {
         sum = (sum ^ word[i]) * 0x9e3779b97f4a7c15u;
         sum ^= sum >> 29;
@@ -92,6 +94,8 @@ static long fill(uint64_t address, uint64_t length, int fd, uint64_t offset)
             return got == ERROR(EINTR) ? ERROR(EAGAIN) : got;
         if (got == 0)
             break;
+        if ((uint64_t)got > piece)
+            return ERROR(EIO); /* what comes behind the mapping is not looked at */
         done += (uint64_t)got;
     }
     return (long)done;
@@ -374,7 +378,7 @@ long emulate_mremap(const uint64_t args[6])
         return allowed;
     struct shared *map = find_shared(address);
     if (length <= old_length) {
-        if (map && map->address == address && length < old_length) {
+        if (map && map->address == address && length < map->length) {
             write_back(map, 0, map->length);
             drop_sums(map);
             map->length = length;

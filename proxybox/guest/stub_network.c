@@ -4,12 +4,14 @@
 #include <net/if.h>
 #include <stdlib.h>
 
-__attribute__((visibility("default"))) struct if_nameindex *if_nameindex(void)
+#include "stub_start.h"
+
+PUBLIC struct if_nameindex *if_nameindex(void)
 {
     return calloc(1, sizeof(struct if_nameindex)); /* the entry that ends a list; if_freenameindex frees it */
 }
 
-__attribute__((visibility("default"))) unsigned if_nametoindex(const char *name)
+PUBLIC unsigned if_nametoindex(const char *name)
 {
     (void)name;
     errno = ENODEV;

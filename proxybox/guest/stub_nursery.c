@@ -1,5 +1,5 @@
 /* The nursery is the memory in which PyPy makes new objects: 32 MB, of which its start touches every page. PyPy allocates
- * it right after it has asked for the policy's size (stub_environment.c), with one malloc(3) of a little more.
+ * it right after it has asked for the policy's size by getenv(3), with one malloc(3) of a little more.
  *
  * On transparent huge pages (madvise(2), MADV_HUGEPAGE) it takes 16 page faults instead of 8,000. A zygote's is on small
  * ones, since each of its copies touches little of it, and would pay for whole huge pages.
@@ -7,11 +7,13 @@
  * Right after a garbage collection nothing in the nursery is of use any more, and guests that wait give its pages back:
  * else each copy costs 8,000 entries of the page table, which are made at the fork and taken apart at the copy's end.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
-#include "stub.h"
+#include "stub_memory.h"
 
 /* MORE: the most that PyPy asks for beyond the nursery itself. KEPT: what is never given back. A smaller nursery than LEAST
  * stays as it is. */
@@ -23,6 +25,16 @@ static struct {
     uint64_t from, to;
 } nursery;
 
+/* The value of a variable; NULL where there is none of that name. */
+static char *variable(char **environment, const char *name)
+{
+    size_t size = strlen(name);
+    for (char **each = environment; each && *each; each++)
+        if (!strncmp(*each, name, size) && (*each)[size] == '=')
+            return *each + size + 1;
+    return NULL;
+}
+
 void nursery_prepare(char **environment)
 {
     if (!(config.flags & CONFIG_HUGE_NURSERY) || config.nursery < LEAST || variable(environment, "PYPY_GC_NURSERY"))
@@ -31,12 +43,29 @@ void nursery_prepare(char **environment)
 }
 
 /* PyPy asks for the size, allocates the nursery, and asks how many objects may be pinned. */
-void nursery_asked(const char *name)
+static void look_for_nursery(const char *name)
 {
     if (!strcmp(name, "PYPY_GC_NURSERY"))
         nursery.is_expected = config.nursery >= LEAST && !nursery.from;
     else if (!strcmp(name, "PYPY_GC_MAX_PINNED"))
         nursery.is_expected = false;
+}
+
+/* With this PyPy's garbage collector reads its sizes before any program runs. The policy sets the size of the nursery. PyPy
+ * would otherwise take it from the processor's cache, which would tell the guest about the processor. The value is in no
+ * environment that a program can see. The policy's own environment variables come first. PYPY_GC_MIN gets the same value:
+ * its default is eight nurseries, all of which could be garbage. */
+PUBLIC char *getenv(const char *name)
+{
+    static char size[24];
+    char *own = variable(environ, name);
+    if (own)
+        return own;
+    look_for_nursery(name);
+    if (!config.nursery || (strcmp(name, "PYPY_GC_NURSERY") && strcmp(name, "PYPY_GC_MIN")))
+        return NULL;
+    snprintf(size, sizeof size, "%llu", (unsigned long long)config.nursery);
+    return size;
 }
 
 PUBLIC void *malloc(size_t size)

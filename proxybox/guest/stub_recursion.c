@@ -13,7 +13,7 @@
 #include <pthread.h>
 #include <sys/resource.h>
 
-#include "stub.h"
+#include "stub_memory.h"
 
 /* getrlimit(RLIMIT_AS) returns the policy's memory. A level needs 768 bytes of the C stack. */
 const char make_recursion[] =

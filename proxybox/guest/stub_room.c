@@ -14,7 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "stub.h"
+#include "stub_memory.h"
 
 enum { OF_MALLOC = 256 << 10 }; /* what malloc(3) may map beside what it is asked for */
 

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "stub.h"
+#include "stub_signals.h"
 
 enum { LAST_SIGNAL = 64, SIGNAL_CANCEL = 32, SIGNAL_SETXID = 33 };
 
@@ -21,8 +21,6 @@ struct kernel_sigaction {
 static struct kernel_sigaction actions[LAST_SIGNAL + 1];
 
 #define BIT(signal) (1ul << ((signal)-1))
-/* If these were blocked, a trapped call or a guarded copy would end the process. */
-const uint64_t never_blocked = BIT(SIGSYS) | BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGKILL) | BIT(SIGSTOP);
 
 static bool is_fault(int signal, const siginfo_t *info)
 {
@@ -39,7 +37,7 @@ static void die_of(int signal, ucontext_t *context)
     *(uint64_t *)&context->uc_sigmask |= BIT(signal);
 }
 
-void deliver(int signal, siginfo_t *info, void *context)
+static void deliver(int signal, siginfo_t *info, void *context)
 {
     struct kernel_sigaction action = actions[signal];
     if (signal == SIGCONT && info->si_value.sival_int == WOKEN)
@@ -60,17 +58,28 @@ void deliver(int signal, siginfo_t *info, void *context)
     ((void (*)(int, siginfo_t *, void *))action.handler)(signal, info, context);
 }
 
+void deliver_put_off(ucontext_t *context)
+{
+    for (enum put_off kind = ORDINARY; kind < KINDS_PUT_OFF; kind++) {
+        struct put_off_signal taken = take_put_off(kind);
+        if (kind == ORDINARY && taken.signal)
+            *(uint64_t *)&context->uc_sigmask = taken.mask;
+        if (taken.signal)
+            deliver(taken.signal, &taken.info, context);
+    }
+}
+
 static void on_bad_memory(int signal, siginfo_t *info, void *context)
 {
     bool outer = call_begins();
-    bool is_done = is_fault(signal, info) && (guard_repair(context) || clock_instruction(context));
+    bool is_done = is_fault(signal, info) && (guard_repair(context) || emulate_counter(context));
     if (call_ends(outer))
         deliver_put_off(context);
     if (!is_done)
         deliver(signal, info, context);
 }
 
-void signals_install(void)
+void signals_install(void (*on_sigsys)(int, siginfo_t *, void *))
 {
     struct sigaction native = {.sa_flags = SA_SIGINFO | SA_NODEFER | SA_RESTART};
     sigfillset(&native.sa_mask);
@@ -126,7 +135,7 @@ static void on_segv_sealed(int signal, siginfo_t *info, void *opaque)
 {
     ucontext_t *context = opaque;
     (void)info;
-    if (!guard_repair(context) && !clock_instruction(context))
+    if (!guard_repair(context) && !emulate_counter(context))
         sigaddset(&context->uc_sigmask, signal);
 }
 

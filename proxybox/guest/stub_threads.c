@@ -6,9 +6,7 @@
 #include <string.h>
 #include <sched.h>
 
-#include "stub.h"
-
-bool has_had_threads = false;
+#include "stub_threads.h"
 
 /* Stored below the new thread's stack pointer: what the thread needs before its first instruction. */
 struct birth {

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "stub.h"
+#include "stub_wire.h"
 
 enum { STAGE = 16 * 1024, MAX_IOVEC = 1024 };
 
@@ -20,12 +20,22 @@ static struct channel {
 } channels[MAX_CHANNELS];
 
 static struct call_roles roles[MAX_ROWS];
-__thread int channel_index __attribute__((tls_model("initial-exec"))) = 0;
+void (*when_inspected)(void);
 
-void wire_learn(const struct call_roles *row)
+static bool makes_sense(const struct role *role)
 {
-    if (row->number < MAX_ROWS && row->count <= 6)
+    return role->arg < 6 && role->length_arg < 6 && role->fetch >= FETCH_STRING && role->fetch <= FETCH_BITS && role->size &&
+           role->size <= MAX_PAYLOAD;
+}
+
+bool wire_learn(const struct call_roles *row)
+{
+    bool all = row->count <= 6;
+    for (unsigned i = 0; i < row->count && all; i++)
+        all = makes_sense(&row->role[i]);
+    if (all && row->number < MAX_ROWS) /* a record may have calls that this stub does not make */
         roles[row->number] = *row;
+    return all;
 }
 
 /* The controller or the channel has ended: nothing would answer this process's calls any more. */
@@ -144,7 +154,7 @@ static void send_request(struct channel *channel, long number, const uint64_t ar
         head.size += 4 + (sizes[i] >= TOO_LONG ? 0 : sizes[i]);
     }
     struct clock_ring *ring = own_ring();
-    const uint16_t clocks = told.unobserved & (RECORDED | REPLAYED) ? (uint16_t)(ring->count < RING ? ring->count : RING) : 0;
+    const uint16_t clocks = told.readings ? (uint16_t)(ring->count < RING ? ring->count : RING) : 0;
     if (clocks) {
         head.number |= WITH_CLOCKS;
         head.size += sizeof clocks + clocks * (1 + (uint32_t)sizeof *ring->time);
@@ -273,7 +283,7 @@ long round_trip(long number, const uint64_t args[6])
     send_request(channel, number, args);
     long value;
     while ((value = receive_reply(channel)) == INSPECT)
-        inspect();
+        when_inspected();
     __atomic_fetch_add(&answered, 1, __ATOMIC_SEQ_CST);
     return value;
 }

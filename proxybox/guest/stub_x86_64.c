@@ -1,7 +1,7 @@
 /* The code that depends on x86-64 instructions. */
 #include <string.h>
 
-#include "stub.h"
+#include "stub_ground.h"
 
 /* Reading and writing memory that may not be mapped: a fault inside one of these loops is a result, not a crash. Each
  * loop is one range of instructions with a repair address; the handler of SIGSEGV and SIGBUS calls `guard_repair` first.
@@ -10,16 +10,17 @@
  * The vDSO's data pages count as unreadable: some of them may not exist, and they show the host's time. */
 extern const char guard_copy_start[], guard_copy_end[], guard_copy_fault[];
 extern const char guard_scan_start[], guard_scan_end[], guard_scan_fault[];
+const char *unreadable_from, *unreadable_to;
 
-static bool meets_clock_pages(const char *from, size_t size)
+static bool is_withheld(const char *from, size_t size)
 {
-    return from < moved_vdso && (size > (size_t)(clock_pages - from) || from >= clock_pages);
+    return from < unreadable_to && (size > (size_t)(unreadable_from - from) || from >= unreadable_from);
 }
 
 __attribute__((noinline)) bool guarded_copy(void *to, const void *from, size_t size)
 {
     bool fault;
-    if (meets_clock_pages(from, size))
+    if (is_withheld(from, size))
         return false;
     __asm__ volatile("guard_copy_start: rep movsb\n"
                      "guard_copy_end: xor %%eax, %%eax\n"
@@ -35,7 +36,7 @@ __attribute__((noinline)) bool guarded_copy(void *to, const void *from, size_t s
 __attribute__((noinline)) long guarded_length(const char *text, size_t max)
 {
     long result;
-    if (meets_clock_pages(text, 1))
+    if (is_withheld(text, 1))
         return -1;
     __asm__ volatile("xor %%eax, %%eax\n"
                      "guard_scan_start: cmp %2, %%rax\n"
@@ -65,28 +66,23 @@ bool guard_repair(ucontext_t *context)
     return true;
 }
 
-/* rdtsc and rdtscp fault where time is not real, and where a run is recorded. They then return the box's monotonic clock
- * in nanoseconds or, in a guest that marshals its own calls, the number of times that the counter was read. */
-bool clock_instruction(ucontext_t *context)
+int counter_instruction(const ucontext_t *context)
 {
     static const uint8_t rdtsc[] = {0x0f, 0x31}, rdtscp[] = {0x0f, 0x01, 0xf9};
-    greg_t *gregs = context->uc_mcontext.gregs;
     uint8_t code[3] = {0};
-    if ((config.flags & CONFIG_REAL_TIME) || !guarded_copy(code, (const void *)gregs[REG_RIP], sizeof code))
-        return false;
-    bool with_cpu = !memcmp(code, rdtscp, sizeof rdtscp);
-    if (!with_cpu && memcmp(code, rdtsc, sizeof rdtsc))
-        return false;
-    static struct timespec looks;
-    struct timespec now = {0, ++looks.tv_nsec};
-    counter_reads(&now);
-    uint64_t ticks = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    if (!guarded_copy(code, (const void *)context->uc_mcontext.gregs[REG_RIP], sizeof code))
+        return 0;
+    return !memcmp(code, rdtscp, sizeof rdtscp) ? sizeof rdtscp : !memcmp(code, rdtsc, sizeof rdtsc) ? sizeof rdtsc : 0;
+}
+
+void counter_returns(ucontext_t *context, int length, uint64_t ticks)
+{
+    greg_t *gregs = context->uc_mcontext.gregs;
     gregs[REG_RAX] = (greg_t)(ticks & 0xffffffff);
     gregs[REG_RDX] = (greg_t)(ticks >> 32);
-    if (with_cpu)
-        gregs[REG_RCX] = 0;
-    gregs[REG_RIP] += with_cpu ? 3 : 2;
-    return true;
+    if (length == 3)
+        gregs[REG_RCX] = 0; /* rdtscp's number of the processor */
+    gregs[REG_RIP] += length;
 }
 
 /* `mov $number, %eax; syscall; ret` */

@@ -8,7 +8,7 @@
 #include <dlfcn.h>
 #include <pthread.h>
 
-#include "stub.h"
+#include "stub_threads.h"
 
 enum { YIELDS = 16 }; /* between two waits of a thread */
 

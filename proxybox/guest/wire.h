@@ -31,10 +31,10 @@ enum { ABSENT = 0xFFFFFFFF, FAULT = 0xFFFFFFFE, TOO_LONG = 0xFFFFFFFD };
 enum { OWN_CALLS = 0x20420000, OWN_CALLS_END = OWN_CALLS + 256 };
 enum { CALL_HELLO = OWN_CALLS + 1, CALL_FAILED, CALL_FAULTED, CALL_SEALED, CALL_BORN };
 
-/* openat(2) with two arguments more: where the file's struct stat and then its content are to be stored, and how much room
- * there is. They are stored where the content never changes and fits. The high half of the mode is the number of a
- * descriptor to be closed first, plus one; 0 for none. */
-enum { CALL_OPEN = 510 };
+/* openat(2) with two arguments more: where the file's struct stat and then its content are to be stored, and a descriptor
+ * to be closed first, or NO_DESCRIPTOR. The two are stored where the content never changes and has at most WHOLE_FILE
+ * bytes, for which there is room. */
+enum { CALL_OPEN = 510, WHOLE_FILE = 256 << 10, NO_DESCRIPTOR = -1 };
 
 /* epoll_wait(2) that only looks. LASTS, more than there can be events, is the answer where nothing is ready, and nothing
  * will be unless this process makes a call, or has one under way. */
@@ -111,31 +111,32 @@ struct call_roles {
     struct role role[6];
 };
 
-/* The steps into namespaces, in their order; what the launcher reports of one that has failed is its errno, and this times
- * STEP. */
-enum { STEP_USER = 0, STEP_UID_MAP, STEP_SETGROUPS, STEP_GID_MAP, STEP_OTHERS, STEP = 1 << 16 };
+/* The steps into namespaces, in their order. */
+enum { STEP_USER = 0, STEP_UID_MAP, STEP_SETGROUPS, STEP_GID_MAP, STEP_OTHERS };
 
 /* What the launcher writes on CONTROL_FD when the guest's process exists. guest, init: host process ids, or 0 where the
- * launcher itself becomes the guest. The fields after them: 0 for done, an errno, or NOT_ASKED. */
+ * launcher itself becomes the guest. namespace_step: the step into namespaces that has failed with the errno `namespaces`.
+ * The other fields: 0 for done, an errno, or NOT_ASKED. */
 struct launch_report {
     uint32_t magic;
-    int32_t guest, init, limits, same_addresses, namespaces, speculation, core_scheduling;
+    int32_t guest, init, limits, same_addresses, namespaces, namespace_step, speculation, core_scheduling;
 };
 
 enum { REPORT_MAGIC = 0x4c584250, NOT_ASKED = -1 };
 enum { LAUNCH_SAME_ADDRESSES = 1, LAUNCH_NAMESPACES = 2, LAUNCH_SPECULATION = 4, LAUNCH_CORE_SCHEDULING = 8 };
 
 /* The first bytes on the main channel, from the controller. After them come `rows` times struct call_roles; `hide`
- * bytes of NUL-terminated pairs (a host path prefix, the path that the guest may see in its place); and `listener`
- * instructions of a filter. When `listener` is not 0, the controller wants that filter's listener, and the stub answers
- * on CONTROL_FD. */
-struct config {
-    uint32_t magic, flags, rows, hide, listener;
+ * bytes of NUL-terminated pairs (a host path prefix, the path that the guest may see in its place); `outside_proc` bytes of
+ * NUL-terminated paths of the box that do not lead into /proc, of which one that ends in a slash stands for all below it;
+ * and `listener` instructions of a filter. When `listener` is not 0, the controller wants that filter's listener, and the
+ * stub answers on CONTROL_FD. */
+struct __attribute__((packed)) config {
+    uint32_t magic, flags, rows, hide, outside_proc, listener;
     uint32_t pid, uid, gid;
     uint64_t memory, nursery;
 };
 
-enum { CONFIG_MAGIC = 0x32584250, MAX_ROWS = 515, MAX_HIDE = 16384, MAX_FILTER = 1024 };
+enum { CONFIG_MAGIC = 0x32584250, MAX_ROWS = 515, MAX_HIDE = 16384, MAX_OUTSIDE_PROC = 1024, MAX_FILTER = 1024 };
 /* SEAL_ONLY: the guest marshals its calls itself, over descriptors 0 and 1, which are then the first channel.
  * HOST_CLOCKS: where time is real, it may read the host's clocks. HUGE_PAGES: a zygote, where the kernel gives such pages
  * (stub_huge.c). HUGE_NURSERY: another guest there (stub_nursery.c). RECORDED: its calls are recorded or replayed, and
@@ -152,15 +153,16 @@ enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_
 /* What the guest is told with the answer that lets it begin, and with a session's commands. clock_offset: where time is
  * real, what is to be added to the host's CLOCK_MONOTONIC, in nanoseconds. unobserved: whether nobody wants to see each
  * call, so that the guest may answer some itself: readings of the host's clocks (stub_clock.c), of files that do not
- * change (stub_handed.c), and calls whose answers last (stub_lasting.c). Only the controller stores here. */
+ * change (stub_handed.c), and calls whose answers last (stub_lasting.c). readings: what becomes of the clocks that it
+ * reads itself. Only the controller stores here. */
 struct told {
     int64_t clock_offset;
-    uint64_t unobserved;
+    uint32_t unobserved, readings;
 };
 
-/* In `unobserved`, which is 0 or has the first bit. RECORDED: the guest's readings of clocks are shipped with the next
- * request of the thread. REPLAYED: it reads no clock, but what the controller has stored in the thread's ring. */
-enum { UNOBSERVED = 1, RECORDED = 2, REPLAYED = 4 };
+/* NOT_RECORDED: they stay with it. RECORDED: they are shipped with the next request of the thread. REPLAYED: the guest reads
+ * no clock, but what the controller has stored in the thread's ring. The last two only where nobody observes the calls. */
+enum { NOT_RECORDED = 0, RECORDED, REPLAYED };
 
 /* A thread's readings of clocks since its last request, or to its next one; those of channel k stand k rings behind struct
  * told. count: how many it has made. given: how many there are in a replay. */

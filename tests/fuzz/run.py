@@ -1,8 +1,9 @@
 """Fuzzes for a bounded time and prints figures: `make fuzz`, or `python tests/fuzz/run.py --help`.
 
 Each target runs under atheris (libFuzzer), guided by the coverage of `proxybox.controller`, from the kept corpus in
-corpus/<target>/. What it learns is in build/fuzz/<target>/, from which `--keep` chooses a new corpus. What it finds is
-in findings/<target>/, where the tests of test_corpus.py replay it for good. At last the filesystem machine runs.
+corpus/<target>/; `stub` is C (stub_harness.py) under libFuzzer itself, where clang is there. What it learns is in
+build/fuzz/<target>/, from which `--keep` chooses a new corpus. What it finds is in findings/<target>/, where the tests
+replay it for good. At last the filesystem machine runs.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 WORK = HERE.parent.parent / "build" / "fuzz"
 #: How the time is shared.
-SHARES = {"framing": 0.05, "decoders": 0.1, "calls": 0.5, "translated": 0.1, "machine": 0.25}
+SHARES = {"framing": 0.05, "decoders": 0.1, "calls": 0.4, "translated": 0.1, "stub": 0.1, "machine": 0.25}
 LONGEST_INPUT = 4096
 ADDRESS_SPACE = 6 << 30
 FINDINGS_MAX = 5
@@ -75,6 +76,8 @@ def fuzz(name: str, seconds: float, runs: int, seed: int) -> int:
     new = len(set(findings.glob("*")) - known)
     took = time.monotonic() - started
     print(f"{name}: {executions} executions, {executions / took:.0f}/s, {coverage}, {new} findings", flush=True)
+    if name == "stub":
+        return new
     covered, lines = _lines(name)
     print(f"{name}: {covered} of {lines} lines of the controller's covered by what is known", flush=True)
     return new
@@ -96,8 +99,20 @@ def _child(name: str, seconds: int, runs: int, seed: int) -> str:
         f"-artifact_prefix={HERE / 'findings' / name}/", str(WORK / name),
     ]  # fmt: skip
     command = [sys.executable, str(HERE / "run.py"), "--child", name, *arguments]
+    if name == "stub":
+        program = _compiled(libfuzzer=True) or _compiled(libfuzzer=False)
+        if program is None:
+            return "no compiler here has AddressSanitizer (apt install gcc, or clang and libclang-rt-dev)"
+        command = [str(program), *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     return done.stdout.decode(errors="replace")
+
+
+def _compiled(*, libfuzzer: bool) -> Path | None:
+    """The stub's harness."""
+    from stub_harness import compile_harness
+
+    return compile_harness(WORK / "stub-harness", libfuzzer=libfuzzer)
 
 
 def child(name: str, arguments: list[str]) -> None:
@@ -132,11 +147,14 @@ def _lines(name: str) -> tuple[int, int]:
 
 def keep() -> int:
     """Chooses the kept corpus: few inputs that together cover nearly all that is known."""
-    for name in ("framing", "decoders", "calls", "translated"):
-        done = subprocess.run(
-            [sys.executable, str(HERE / "lines.py"), "--choose", name, *map(str, _inputs(name))],
-            stdout=subprocess.PIPE, check=True,
-        )  # fmt: skip
+    for name in ("framing", "decoders", "calls", "translated", "stub"):
+        command = [sys.executable, str(HERE / "lines.py"), "--choose", name]
+        if name == "stub":
+            program = _compiled(libfuzzer=False)
+            if program is None:
+                continue
+            command = [str(program), "-choose=1"]
+        done = subprocess.run([*command, *map(str, _inputs(name))], stdout=subprocess.PIPE, check=True)
         chosen = {Path(line).name: Path(line).read_bytes() for line in done.stdout.decode().splitlines()}
         folder = HERE / "corpus" / name
         for old in folder.glob("*"):

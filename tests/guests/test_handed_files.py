@@ -317,3 +317,23 @@ def test_copies_of_a_session_read_on_where_it_stood() -> None:
         with session.fork() as copy:
             for each in (copy, session):
                 each.exec("assert os.read(fd, 5) == data[5:10]", check=True)
+
+
+def _is_outside(path: str) -> bool:
+    """Whether files that a program has closed stay open while it looks at a path: it makes fewer calls then."""
+    program = """
+import os, sys
+for _ in range(50): os.close(os.open(os.__file__, os.O_RDONLY)); os.access(sys.argv[1], os.F_OK)
+"""
+    with proxybox.Sandbox(warm=False) as box:
+        calls = [box.run(program, args=[each], check=True).usage.calls for each in (path, "/etc/none")]
+    return calls[1] - calls[0] > 40
+
+
+def test_the_controller_says_which_paths_are_outside_of_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stub has no list of its own. Before any other path is looked at, it closes what the program has closed."""
+    paths = ("/usr/lib", "/packages", "/packages/x", "/box")
+    assert [_is_outside(path) for path in (*paths, "/box/x", "/usr")] == [True, True, True, True, False, False]
+    others = ("/box/", "/packages/x/", "/packagesx", "/usr/libx", "/u", "")
+    monkeypatch.setattr("proxybox.controller.boxes.box.OUTSIDE_PROC", others)
+    assert [_is_outside(path) for path in (*paths, "/box/x")] == [False, False, False, False, True]

@@ -161,3 +161,23 @@ print(grown != place, again == grown, ctypes.string_at(again, 8 * MIB) == b"A" *
 """
     for guest in ("pypy", "cpython"):
         assert proxybox.run(program, guest=guest).stdout == "True True True\n"
+
+
+def test_a_shared_mapping_that_is_cut_where_it_has_nothing() -> None:
+    """As on Linux nothing happens: what a mapping has not is not read to find out whether it has changed."""
+    program = """
+import ctypes, os
+libc = ctypes.CDLL(None)
+for name in ("mmap", "mremap"): getattr(libc, name).restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+fd = os.open("/box/file", os.O_RDWR | os.O_CREAT)
+os.ftruncate(fd, 1 << 16)
+place = libc.mmap(0, 8192, 3, 1, fd, 0)
+print(libc.mremap(place, 16384, 12288, 1) == place)
+print(libc.munmap(place + 4096, 4096), libc.mremap(place, 8192, 6000, 1) == place)
+ctypes.memset(place, 65, 5)
+print(libc.munmap(place, 8192), os.pread(fd, 6, 0))
+"""
+    assert proxybox.run(program).stdout == "True\n0 True\n0 b'AAAAA\\x00'\n"

@@ -339,7 +339,7 @@ def test_what_lies_beside_the_moved_vdso(hostile):
         f"""
 import ctypes, os, raw, signal
 libc = ctypes.CDLL(None, use_errno=True)
-pages, moved = (ctypes.c_ulong.from_address(raw.stub() + at).value for at in ({hostile.symbol("clock_pages")}, {hostile.symbol("moved_vdso")}))
+pages, moved = (ctypes.c_ulong.from_address(raw.stub() + at).value for at in ({hostile.symbol("unreadable_from")}, {hostile.symbol("moved_vdso")}))
 null, seen = os.open("/dev/null", os.O_WRONLY), set()
 def tried(call, *words): seen.add((call(*words), ctypes.get_errno()))
 for _ in range(2):
@@ -372,7 +372,7 @@ def test_where_calls_are_observed_there_is_no_clock_but_the_boxs(hostile, observ
         f"""
 import ctypes, raw
 libc = ctypes.CDLL(None)
-at = [{", ".join(str(hostile.symbol(name)) for name in ("moved_vdso", "clock_pages"))}]
+at = [{", ".join(str(hostile.symbol(name)) for name in ("moved_vdso", "unreadable_from"))}]
 print([ctypes.c_ulong.from_address(raw.stub() + each).value for each in at])
 spec = (ctypes.c_long * 2)(); libc.clock_gettime(0, spec); print(spec[0] == 43200)
 """,

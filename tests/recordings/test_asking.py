@@ -43,7 +43,7 @@ OTHER_ACTION = abi.SIGACTION.pack(GARBAGE + 16, 4, 3, 2)
         (39, ((GARBAGE,),), ((0,),)),
         (0, ((3 | 7 << 32, 0x5000, 10),), ((3, 0x6000, 10, GARBAGE),)),
         (257, ((0, 1, 0, GARBAGE), (b"/a",)), ((0, 2, 0, 0), (b"/a",))),
-        (CALL_OPEN, ((0, 1, 0, 5 << 32 | 7, 1, 9), (b"/a",)), ((0, 2, 0, 5 << 32, 2, 9), (b"/a",))),
+        (CALL_OPEN, ((0, 1, 0, 7, 1, 5), (b"/a",)), ((0, 2, 0, 0, 2, 5), (b"/a",))),
         (72, ((3, 1, GARBAGE), (ABSENT,)), ((3, 1, 0), (ABSENT,))),
         (72, ((3, 6, 0x5000), (FLOCK,)), ((3, 6, 0x6000), (OTHER_FLOCK,))),
         (16, ((1, abi.TCGETS, 0x5000), (b"s" * 44,)), ((1, abi.TCGETS, 0x6000), (b"t" * 44,))),
@@ -74,7 +74,7 @@ def test_what_is_not_read_is_not_compared(number: int, one: Any, other: Any) -> 
         (257, ((0, 1, 0, 0), (b"/a",)), ((0, 1, 0, 0), (b"/b",))),
         (257, ((0, 1, 0x40, 0o600), (b"/a",)), ((0, 1, 0x40, 0o644), (b"/a",))),
         (257, ((0, 1, 0, 0), (b"/a",)), ((0, 1, 0, 0), (FAULT,))),
-        (CALL_OPEN, ((0, 1, 0, 5 << 32, 1, 9), (b"/a",)), ((0, 1, 0, 6 << 32, 1, 9), (b"/a",))),
+        (CALL_OPEN, ((0, 1, 0, 0, 1, 5), (b"/a",)), ((0, 1, 0, 0, 1, 6), (b"/a",))),
         (72, ((3, 2, 1), (ABSENT,)), ((3, 2, 0), (ABSENT,))),
         (72, ((3, 6, 1), (FLOCK,)), ((3, 6, 1), (abi.FLOCK.pack(1, 0, 0, 5, 7, 77, 88),))),
         (16, ((1, abi.FIONBIO, 0x5000), (bytes(44),)), ((1, abi.FIONBIO, 0x5000), (b"\1" + bytes(43),))),
@@ -87,6 +87,19 @@ def test_what_is_not_read_is_not_compared(number: int, one: Any, other: Any) -> 
 )  # fmt: skip
 def test_what_is_read_is_compared(number: int, one: Any, other: Any) -> None:
     assert not same(number, one, other)
+
+
+def test_an_open_of_an_earlier_stub_is_compared_with_todays() -> None:
+    """It had the descriptor to be closed, plus one, in the upper half of the mode, and said how much room there was."""
+    row = next(row for row in calls.table() if row[0] == CALL_OPEN)
+    path = row[3][1]
+    parameters = [row[3][0], path, row[3][2], ["mode", "Q", False], ["place", "Q", True], ["room", "Q", False]]
+    earlier = calls.read_table([[*row[:3], parameters]])[CALL_OPEN]
+    for closed, flags in ((5, 0), (-1, abi.O_CREAT)):
+        theirs = encode_request(CALL_OPEN, (1, 2, flags, closed + 1 << 32 | 0o644, 3, 9), (b"/a",))
+        ours = [encode_request(CALL_OPEN, (1, 4, flags, 0o644, 5, each), (b"/a",)) for each in (closed, 6)]
+        assert [calls.same(earlier, each, theirs) for each in ours] == [True, False]
+        assert not calls.same(earlier, encode_request(CALL_OPEN, (1, 4, flags, 0o644, 5, closed), (b"/b",)), theirs)
 
 
 def test_a_malformed_request_is_the_guests_fault() -> None:

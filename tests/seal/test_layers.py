@@ -18,7 +18,7 @@ from proxybox.controller.seal.layers import LaunchReport, is_missing, look_from_
 from proxybox.policies.models import LAYERS
 
 NOT_ASKED = -1
-NOTHING = LaunchReport(0, 0, 0, NOT_ASKED, NOT_ASKED, NOT_ASKED, NOT_ASKED)
+NOTHING = LaunchReport(0, 0, 0, NOT_ASKED, NOT_ASKED, 0, NOT_ASKED, NOT_ASKED)
 
 
 def told(report: LaunchReport, pid: int = os.getpid(), root: int = 0, landlock: int | None = None) -> dict[str, str]:
@@ -49,7 +49,7 @@ def test_a_refusal_is_told_with_its_reason(name: str) -> None:
     ],
 )
 def test_the_step_into_namespaces_that_was_refused_is_told(step: int, call: str) -> None:
-    text = told(attrs.evolve(NOTHING, namespaces=step * header.STEP | errno.ENOENT))["namespaces"]
+    text = told(attrs.evolve(NOTHING, namespaces=errno.ENOENT, namespace_step=step))["namespaces"]
     assert call in text
     assert os.strerror(errno.ENOENT) in text
 
@@ -135,8 +135,8 @@ def test_core_scheduling_is_what_the_kernel_tells(
 
 
 def test_only_words_of_the_launchers_own_are_a_report() -> None:
-    good = LAUNCH_REPORT.pack(REPORT_MAGIC, 7, 6, 0, 0, 0, 0, 0)
-    assert LaunchReport.unpack(good) == LaunchReport(7, 6, 0, 0, 0, 0, 0)
+    good = LAUNCH_REPORT.pack(REPORT_MAGIC, 7, 6, 0, 0, 0, 0, 0, 0)
+    assert LaunchReport.unpack(good) == LaunchReport(7, 6, 0, 0, 0, 0, 0, 0)
     for other in (b"", b"capset: Operation not permitted", good[:-1], b"\0" + good[1:]):
         assert LaunchReport.unpack(other) is None
 

@@ -14,7 +14,7 @@ WIRE = Path(build.SOURCES) / "wire.h"
 #: Names that the C side needs alone.
 OF_THE_STUB = {
     "MAX_PENDING_SIGNALS", "MANY_DESCRIPTORS", "MAIN_STACK", "THREAD_STACK", "MAX_ROWS", "MAX_HIDE",
-    "MAX_FILTER", "PROXYBOX_WIRE_H",
+    "MAX_OUTSIDE_PROC", "MAX_FILTER", "PROXYBOX_WIRE_H",
 }  # fmt: skip
 #: Structs whose size is that of their Python twin; of call_roles, the six roles come behind.
 STRUCTS = {

@@ -1,0 +1,14 @@
+/* The clocks of the process. */
+#ifndef PROXYBOX_STUB_CLOCKS_H
+#define PROXYBOX_STUB_CLOCKS_H
+
+#include "stub_memory.h"
+
+/* stub_clock.c: leaves the guest no clock but those that the box may have; clocks_cover is false when that fails.
+ * emulate_counter: whether it was the reading of a covered counter that has faulted. */
+bool clocks_cover(void);
+long counter_covers(void);
+bool emulate_counter(ucontext_t *context);
+long emulate_clock_gettime(const uint64_t args[6], const void *caller);
+
+#endif
