@@ -6,7 +6,6 @@ proxybox.serve.app.app(config)      for uvicorn, or any other server of ASGI
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from importlib import import_module
 
 try:
     import fastapi
@@ -23,9 +22,11 @@ from starlette.responses import Response
 
 import proxybox
 from proxybox.serve import asking
+from proxybox.serve.access import AccessTable
 from proxybox.serve.asking import ClientGone, invalid
 from proxybox.serve.config import Config
 from proxybox.serve.edge import Edge, log, visit
+from proxybox.serve.opening import OPENAPI, opened
 from proxybox.serve.problems import MEDIA_TYPE, Refusal, of_status
 from proxybox.serve.service import Service
 
@@ -36,8 +37,13 @@ Errors are problem details (RFC 9457); `errors` of a 422 says where the request 
 
 
 def app(config: Config | None = None) -> Edge:
-    """Returns the application of a service, which starts with the server's lifespan, and tries itself out first."""
+    """Returns the application of a service, which starts with the server's lifespan, and tries itself out first.
+
+    Raises PolicyError for a door that cannot be opened.
+    """
     service = Service(config or Config())
+    routers, doors = opened(service.config.doors)
+    service.authority.access = AccessTable(doors)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: fastapi.FastAPI) -> AsyncIterator[None]:
@@ -51,11 +57,11 @@ def app(config: Config | None = None) -> Edge:
     inner = fastapi.FastAPI(
         title="proxybox", version=proxybox.__version__, description=_DESCRIPTION, lifespan=lifespan,
         docs_url=None, redoc_url=None,  # their pages load scripts from elsewhere
-        openapi_url="/v1/openapi.json",
+        openapi_url=OPENAPI,
     )  # fmt: skip
     inner.state.service = service
-    for door in service.config.doors:
-        inner.include_router(import_module(f"proxybox.serve.doors.{door}").router)
+    for router in (*routers, *(door.router for door in doors)):
+        inner.include_router(router)
     tell_faults(inner)
     if service.config.origins:
         inner.add_middleware(

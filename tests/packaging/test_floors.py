@@ -1,34 +1,28 @@
 """Who may import whom: each folder's rooms stand on floors, and imports go down. See tools/imports.py."""
 
 import functools
+import re
 
 import pytest
 
 from tools import imports
 
+README = imports.ROOT / "proxybox" / "README.md"
+#: A row of its table: the floor, the room, and what it is for.
+_ROW = re.compile(r"^\| (\d+) \| `([\w.]+/?)` \| (.+) \|$", re.MULTILINE)
+
+
+def _floors_of_readme() -> str:
+    """The floors of the package itself, which its README tells, in the form of those below."""
+    floors: dict[int, list[str]] = {}
+    for number, room, _ in _ROW.findall(README.read_text()):
+        floors.setdefault(int(number), []).append(room.removesuffix(".py").removesuffix("/"))
+    return "\n".join(" ".join(floors[number]) for number in sorted(floors, reverse=True))
+
+
 #: From the top floor down; rooms of one line do not import each other.
 FLOORS = {
-    "proxybox": """
-        __main__
-        cli
-        classroom
-        serve
-        agents
-        aio api evaluating shims teach
-        batch
-        diagnosis kernel pool remote repl
-        sandbox
-        records
-        translated
-        packages
-        session
-        commands errors learning telling
-        program result
-        explanations review
-        commits given jsonvalues terminal
-        controller
-        policies guest madeup modulepath running worker
-    """,
+    "proxybox": _floors_of_readme(),
     "proxybox.controller": """
         warm
         boxes
@@ -74,7 +68,10 @@ def test_imports_go_down(folder: str) -> None:
     floors = [line.split() for line in FLOORS[folder].strip().splitlines()]
     height = {room: -floor for floor, line in enumerate(floors) for room in line}
     rooms = imports.rooms(graph(), folder)
-    assert set(height) == set(rooms), "the floors above name every room"
+    where = "proxybox/README.md" if folder == "proxybox" else "FLOORS in this file"
+    missing, gone = sorted(set(rooms) - set(height)), sorted(set(height) - set(rooms))
+    assert not missing, f"{where}: give {', '.join(missing)} a line, on a floor above all that it imports"
+    assert not gone, f"{where}: delete the line of {', '.join(gone)}, which is no longer there"
     excused = {room for (where, group), _ in CIRCLES.items() if where == folder for room in group}
     wrong = [
         f"{folder}: {room} imports {below}"
