@@ -1,21 +1,16 @@
-"""Which paths a key may use, by its scope, and which need none.
+"""Which paths of the service's own doors a key may use, by its scope, and which need none. Other doors: paths.py.
 
-Deny by default: a path that stands nowhere is refused without a key, and with any. The paths of the service's own doors
-stand here; those of other systems' doors are declared by the doors (`ServiceDoor`). A test walks all routes.
+Deny by default: a path that stands nowhere is refused without a key, and with any. A test walks all routes. This file
+imports no library: the help of the command line has the names of the scopes from here.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import Final
 
-import attrs
-
-if TYPE_CHECKING:
-    from fastapi import APIRouter
-
-#: What load balancers and supervisors ask of the service's own doors; it is answered also while the service takes no
-#: requests.
-_HEALTH: Final = frozenset({"/v1/health"})
-_ALWAYS: Final = frozenset({"/", "/v1/health", "/metrics"})
+#: What load balancers and supervisors ask, who have no key: whether the service takes requests.
+HEALTH: Final = frozenset({"/v1/health"})
+#: What is answered also while the service takes no requests.
+ALWAYS: Final = frozenset({"/", "/v1/health", "/metrics"})
 #: The paths of each scope. One that ends in "/" stands for all below it, but "/" itself, which is a page.
 SCOPES: Final[Mapping[str, tuple[str, ...]]] = {
     "client": ("/v1/", "/mcp"),
@@ -27,54 +22,3 @@ SCOPES: Final[Mapping[str, tuple[str, ...]]] = {
 def covers(declared: str, path: str) -> bool:
     """Whether a path that was declared stands for another one: for itself, or, with a "/" at its end, for all below."""
     return path == declared or (len(declared) > 1 and declared[-1] == "/" and path.startswith(declared))
-
-
-def _to_paths(paths: Iterable[str]) -> tuple[str, ...]:
-    found = tuple(paths)
-    if any(len(path) < 2 or path[0] != "/" for path in found):
-        raise ValueError(f'want paths such as "/jobe/", got {found}')
-    return found
-
-
-@attrs.frozen(kw_only=True)
-class ServiceDoor:
-    """The protocol of another system: what an entry point of the group `proxybox.serve.doors` leads to.
-
-    router: its routes. clients: the paths that keys of the scope "client" may use; one that ends in "/" stands for all
-    below it. health: paths that need no key, because they say no more than whether requests are taken. always: those of
-    `health` that are answered by the door also while the service takes none; the others get a 503.
-
-    A route whose path is in none of these is refused to everybody. Raises ValueError.
-    """
-
-    router: "APIRouter"
-    clients: tuple[str, ...] = attrs.field(converter=_to_paths)
-    health: tuple[str, ...] = attrs.field(default=(), converter=_to_paths)
-    always: tuple[str, ...] = attrs.field(default=(), converter=_to_paths)
-
-    def __attrs_post_init__(self) -> None:
-        if not {*self.always} <= {*self.health}:
-            raise ValueError(f"always: want some of {self.health}, got {self.always}")
-
-
-@attrs.frozen
-class AccessTable:
-    """The paths of a service with these doors besides its own.
-
-    health: paths that need no key. always: what is answered also while the service takes no requests.
-    """
-
-    doors: tuple[ServiceDoor, ...] = ()
-    health: frozenset[str] = attrs.field(init=False)
-    always: frozenset[str] = attrs.field(init=False)
-    scopes: Mapping[str, tuple[str, ...]] = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        clients = (*SCOPES["client"], *(path for door in self.doors for path in door.clients))
-        object.__setattr__(self, "health", _HEALTH.union(*(door.health for door in self.doors)))
-        object.__setattr__(self, "always", _ALWAYS.union(*(door.always for door in self.doors)))
-        object.__setattr__(self, "scopes", {**SCOPES, "client": clients})
-
-    def may_use(self, scope: str, path: str) -> bool:
-        """Whether a key of this scope may use a path."""
-        return any(covers(each, path) for each in self.scopes[scope])

@@ -22,11 +22,11 @@ from starlette.responses import Response
 
 import proxybox
 from proxybox.serve import asking
-from proxybox.serve.access import AccessTable
 from proxybox.serve.asking import ClientGone, invalid
 from proxybox.serve.config import Config
 from proxybox.serve.edge import Edge, log, visit
 from proxybox.serve.opening import OPENAPI, opened
+from proxybox.serve.paths import AccessTable
 from proxybox.serve.problems import MEDIA_TYPE, Refusal, of_status
 from proxybox.serve.service import Service
 

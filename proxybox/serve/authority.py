@@ -17,10 +17,10 @@ from typing import Final
 
 import attrs
 
-from proxybox.serve.access import AccessTable
 from proxybox.serve.callers import ANONYMOUS, ITSELF, Caller
 from proxybox.serve.config import Config
 from proxybox.serve.keys import Keys, KeysError, mark
+from proxybox.serve.paths import AccessTable
 from proxybox.serve.problems import Refusal
 
 #: Seconds between two looks at what goes on.

@@ -23,7 +23,6 @@ from typing import Any, Final
 import attrs
 from starlette.requests import HTTPConnection
 
-from proxybox.serve.access import AccessTable
 from proxybox.serve.authority import no_key, not_in_scope, unreadable
 from proxybox.serve.callers import Caller
 from proxybox.serve.config import is_loopback
@@ -31,6 +30,7 @@ from proxybox.serve.connections.bodies import SMALL, Body, NotRead, length
 from proxybox.serve.connections.room import Room
 from proxybox.serve.connections.turns import Turns
 from proxybox.serve.keys import Key, KeysError
+from proxybox.serve.paths import AccessTable
 from proxybox.serve.problems import MEDIA_TYPE, Refusal
 from proxybox.serve.service import Service
 from proxybox.terminal.harmless import on_one_line

@@ -22,7 +22,6 @@ from starlette.requests import HTTPConnection
 
 from proxybox import given
 from proxybox.policies import PolicyError
-from proxybox.serve.access import ServiceDoor as ServiceDoor
 from proxybox.serve.asking import as_json as as_json
 from proxybox.serve.asking import bearer as bearer
 from proxybox.serve.asking import caller_by as caller_by
@@ -47,6 +46,7 @@ from proxybox.serve.kept import for_worker as for_worker
 from proxybox.serve.kept import keep as keep
 from proxybox.serve.kept import remove as remove
 from proxybox.serve.kept import shelf as shelf
+from proxybox.serve.paths import ServiceDoor as ServiceDoor
 from proxybox.serve.problems import Refusal as Refusal
 from proxybox.serve.service import Service as Service
 

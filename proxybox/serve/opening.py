@@ -13,15 +13,18 @@ registers that name. No door takes a path of another one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from proxybox.modulepath import trusted_path
 from proxybox.policies.checks import refusal
 from proxybox.policies.errors import PolicyError, Problem
-from proxybox.serve.access import ServiceDoor, covers
+from proxybox.serve.access import covers
+from proxybox.serve.paths import ServiceDoor
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from fastapi import APIRouter
 
 #: The group of entry points.
@@ -98,16 +101,20 @@ def _paths(router: "APIRouter") -> list[str]:
     return [str(getattr(route, "path", "")) for route in router.routes]
 
 
-def _of_this_distribution() -> dict[str, metadata.EntryPoint]:
-    for own in metadata.distributions(name="proxybox", path=trusted_path()):
+def _of_this_distribution() -> "dict[str, EntryPoint]":
+    from importlib.metadata import distributions  # here, because it loads a third of what a configuration needs
+
+    for own in distributions(name="proxybox", path=trusted_path()):
         return {entry.name: entry for entry in own.entry_points.select(group=GROUP)}
     return {}  # a copy of the sources that is not installed
 
 
-def _of_others() -> dict[str, dict[str, metadata.EntryPoint]]:
+def _of_others() -> "dict[str, dict[str, EntryPoint]]":
     """The doors of other distributions: by their name, and by that of the distribution."""
-    found: dict[str, dict[str, metadata.EntryPoint]] = {}
-    for distribution in metadata.distributions(path=trusted_path()):
+    from importlib.metadata import distributions
+
+    found: dict[str, dict[str, EntryPoint]] = {}
+    for distribution in distributions(path=trusted_path()):
         owner = (distribution.metadata["Name"] or "").lower()
         for entry in distribution.entry_points.select(group=GROUP):
             if owner != "proxybox":

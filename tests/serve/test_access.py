@@ -12,11 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
-from proxybox.serve.access import SCOPES, AccessTable
+from proxybox.serve.access import SCOPES
 from proxybox.serve.app import app
 from proxybox.serve.config import Config
 from proxybox.serve.keys import Keys
 from proxybox.serve.opening import opened, own_doors
+from proxybox.serve.paths import AccessTable
 from tests.serve.conftest import Server, serving
 
 websockets = pytest.importorskip("websockets", reason="the WebSocket needs the package websockets")

@@ -11,9 +11,9 @@ from fastapi import APIRouter
 
 from proxybox.policies import PolicyError
 from proxybox.serve import opening
-from proxybox.serve.access import AccessTable, ServiceDoor
 from proxybox.serve.config import Config
 from proxybox.serve.keys import Keys
+from proxybox.serve.paths import AccessTable, ServiceDoor
 from tests.serve.conftest import serving
 
 ROOT = Path(__file__).parents[2]
