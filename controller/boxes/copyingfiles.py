@@ -39,14 +39,9 @@ from proxybox.controller.vfs.openfiles import (
     RegularOpenFile,
 )
 from proxybox.controller.vfs.overlay.changes import Origin
-from proxybox.controller.vfs.overlay.mount import (
-    Layered,
-    OverlayDirectory,
-    OverlayFile,
-    OverlayMount,
-    OverlayOpenFile,
-    OverlaySymlink,
-)
+from proxybox.controller.vfs.overlay.files import OverlayFile, OverlayOpenFile, OverlaySymlink
+from proxybox.controller.vfs.overlay.layered import Layered
+from proxybox.controller.vfs.overlay.mount import OverlayDirectory, OverlayMount
 from proxybox.controller.vfs.pseudo.devices import (
     MemoryDevice,
     MemoryDeviceFile,

@@ -19,19 +19,16 @@ process has to end first. Besides, a guest in SERVED is either answered or held:
     held      let_go, an interrupt, the process's end  answered
     held      begin                                    answered
 
-The calls of a held guest wait in its pipes. The driver looks only for its end and for interrupts.
+The calls of a held guest wait in its pipes. The driver looks only for its end and for interrupts. Signals have a room
+of their own (signalling.py), and so have new threads (admission.py).
 """
 
 import contextlib
 import enum
-import errno
 import os
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
-from functools import partial
+from collections.abc import Mapping, Set
 from select import POLLIN, POLLOUT
-from typing import Any, TypeVar
 
 import attrs
 
@@ -39,29 +36,22 @@ from proxybox.controller.abi import SIG_DFL, SIG_IGN, SIGINT
 from proxybox.controller.callers import Callers
 from proxybox.controller.costs.interpreter import InterpreterShare
 from proxybox.controller.dispatch import Dispatcher
+from proxybox.controller.drivers.admission import ThreadAdmission
+from proxybox.controller.drivers.lines import Line, any_waits
+from proxybox.controller.drivers.signalling import SignalDelivery
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import EndBox, GuestMisbehaved
-from proxybox.controller.header import FIRST_CHANNEL_FD, FIRST_LIBRARY_FD, REPLY
-from proxybox.controller.process.activity import Patience, all_wait
-from proxybox.controller.process.guestprocess import GuestProcess, open_channel
-from proxybox.controller.process.installing import Installation, installers
-from proxybox.controller.process.listener import Door, Knock, Listener
+from proxybox.controller.header import FIRST_LIBRARY_FD, REPLY
+from proxybox.controller.process.guestprocess import GuestProcess
+from proxybox.controller.process.listener import Listener
 from proxybox.controller.process.undisturbed import Undisturbed
-from proxybox.controller.process.watch import CANCELLED, MEMORY, Waiting, Watch
+from proxybox.controller.process.watch import CANCELLED, MEMORY, Waiting
 from proxybox.controller.status import Status
 from proxybox.controller.wire.channel import READ, Channel
-from proxybox.controller.world.state import Ended, GuestThread, Signal, World
+from proxybox.controller.world.state import Ended, World
 
-#: After this time, signals that exceed what may be pending for a guest are offered again, if it makes no call before.
-_OFFER_AGAIN_NS = 20_000_000
-#: What `interrupt` puts among the guest's signals where it waits for a call (`Dispatcher.patience_ns`).
-_INTERRUPT = Signal(SIGINT)
-#: Why a clone is refused where this process may not hold more descriptors for the guest.
-_NO_DESCRIPTORS = "descriptors of the controller"
 #: For guests that the engine serves: it has turns of its own (turns.py).
 _UNLIMITED = InterpreterShare()
-
-T = TypeVar("T")
 
 
 @attrs.frozen
@@ -85,35 +75,6 @@ class Phase(enum.Enum):
     GONE = enum.auto()
 
 
-@attrs.define(eq=False)
-class Line:
-    """A channel and its thread.
-
-    thread: None where the last one has ended and no other has taken its place. blocked: what the thread's call waits
-    for; None where no call waits.
-    """
-
-    channel: Channel
-    thread: GuestThread | None = None
-    blocked: Blocked | None = None
-
-
-@attrs.frozen
-class LetIn:
-    """A clone that was allowed. thread: the one that it makes, on that stack. stops: of the guest, before.
-
-    The kernel begins a clone again when its process is stopped in the middle of it (ERESTARTNOINTR in copy_process).
-    """
-
-    thread: GuestThread
-    stack: int
-    stops: int
-
-    def is_begun_again(self, knock: Knock, watch: Watch) -> bool:
-        """Whether this is the same clone, for which the guest was stopped; else a thread's stack is its own."""
-        return knock.stack == self.stack and watch.stops > self.stops
-
-
 class Serving:
     """One guest, and what its calls wait for.
 
@@ -128,21 +89,16 @@ class Serving:
         self._libraries: dict[int, int] = {} if process.door is None else process.door.libraries
         self._due: list[int] = []  # when to look at something of which nothing else tells (ReplayDriver)
         self._lines: dict[int, Line] = {0: self._main}
-        self._newborn: list[GuestThread] = []  # granted; the listener has not let their clones through yet
-        self._installing: Installation[Any] | None = None  # for the first of the calls that the kernel holds
-        self._let_in: dict[int, LetIn] = {}  # by the host's id of the thread that makes them: the last clones
+        self._threads = ThreadAdmission(process, world, dispatcher, self._lines, self.wake)
+        self._signals = SignalDelivery(
+            process, world, dispatcher, self._lines,
+            computes=lambda: self.computes, release=self._release, wake=self.wake,
+        )  # fmt: skip
         self._phase = Phase.NEW
-        self._blocking = True
-        self._interrupted = False  # an interrupt was sent, and no call has been answered EINTR for it yet
-        self._overdue: threading.Timer | None = None  # while an interrupt waits for the guest's next call
         # The guest is held while `_holding and not _free`. There are two flags, since the serving thread holds the
         # guest and any other may let it go for good. With one flag, a concurrent `hold` would undo this.
         self._holding = False
         self._free = False
-        self._look_ns: int | None = None  # signals wait for the guest's next call, and it is looked at again then
-        waits = partial(all_wait, process.pid)
-        self._patience = Patience(process.watch.cpu_time_ns, waits)  # of the serving thread, with those signals
-        self._asker_patience = Patience(process.watch.cpu_time_ns, waits)  # with an interrupt; under the watch's lock
         self._uncharged: Waiting | None = None
         self._verdict: Outcome | None = None
         self._wake = -1
@@ -178,8 +134,8 @@ class Serving:
 
     def set_blocking(self, blocking: bool) -> None:
         """Sets whether reading and writing wait. When they do, answers that the guest has not read yet are written."""
-        if blocking != self._blocking:
-            self._blocking = blocking
+        if blocking != self._threads.is_blocking:
+            self._threads.is_blocking = blocking
             self.interpreter = self._process.watch.interpreter if blocking else _UNLIMITED
             for line in self._lines.values():
                 line.channel.set_blocking(blocking)
@@ -246,14 +202,10 @@ class Serving:
                 self._process.door.wake = -1
             if wake >= 0:
                 os.close(wake)
-        if self._installing is not None:
-            self._installing.abandon()
-            self._installing = None
-        others, self._lines = self._lines, {0: self._main}
-        for line in others.values():
-            if line is not self._main:
-                line.channel.close()
-                self._world.allotment.give_back(2)
+        self._threads.abandon()
+        for number in [*self._lines][1:]:  # all but the main thread's
+            self._lines.pop(number).channel.close()
+            self._world.allotment.give_back(2)
 
     # --- what the caller asks for -------------------------------------------------------------------------------------
 
@@ -294,62 +246,15 @@ class Serving:
             self._process.watch.kill()
         elif disposition != SIG_IGN:
             self._free = True
-            if self._dispatcher.patience_ns and self.computes:
-                self._interrupt_soon()
-            else:
-                self._interrupt_now()
+            self._signals.interrupt()
 
-    def _interrupt_now(self) -> None:
-        self._dispatcher.sent(SIGINT, True)  # before it is: what it leads to is noted after it
-        self._process.watch.send(SIGINT)
-        self._interrupted = True  # not before: whoever sees this looks whether the signal is pending
-        self.wake()
-
-    def _interrupt_soon(self) -> None:
-        """Has SIGINT come with the guest's next call; without one in time, while it computes.
-
-        Interrupts that come meanwhile are the same one, as a signal is that is pending (signal(7)).
-        """
-        with self._process.watch.lock:
-            if self._overdue is not None:
-                return
-            self._asker_patience.begin()
-            if not self._look_at_overdue():
-                self._interrupt_now()
-                return
-        self._world.signals.outbox.append(_INTERRUPT)
-        self.wake()
-
-    def _look_at_overdue(self) -> bool:
-        """Has it looked at soon whether the interrupt still waits. False where the host has no room for a thread."""
-        timer = threading.Timer(self._dispatcher.patience_ns / 1e9, self._interrupt_overdue)
-        timer.daemon = True
-        try:
-            timer.start()
-        except RuntimeError:
-            return False
-        self._overdue = timer
-        return True
-
-    def _interrupt_overdue(self) -> None:
-        with self._process.watch.lock:
-            waits = self.computes and not self._asker_patience.is_over(self._dispatcher.patience_ns)
-            if self._overdue is not None and waits and self._process.watch.is_running() and self._look_at_overdue():
-                return
-        if self._takes_interrupt():
-            self._interrupt_now()
-
-    def _takes_interrupt(self) -> bool:
-        """Whether the interrupt that waits for a call is the asker's to send: one asker is told so."""
-        with self._process.watch.lock:
-            overdue, self._overdue = self._overdue, None
-        if overdue is not None:
-            overdue.cancel()
-        return overdue is not None
+    def heed_interrupt(self) -> None:
+        """After `interrupt`: answers with EINTR a call whose request was on its way when the signal came."""
+        self._signals.heed_interrupt()
 
     def forget_interrupt(self) -> None:
         """Drops an interrupt that waits for a call of the guest: what it was to interrupt is over."""
-        self._takes_interrupt()
+        self._signals.forget_interrupt()
 
     def hold(self) -> None:
         """Lets the guest's next calls wait, for readers of its output, until `let_go`. For the serving thread only."""
@@ -409,7 +314,7 @@ class Serving:
             and world.threads[0] is main.thread
             and main.blocked is None
             and not main.channel.unsent
-            and not self._newborn
+            and not self._threads.newborn
             and not self._libraries
             and not self._due
             and not self.is_held
@@ -424,7 +329,7 @@ class Serving:
 
     def _waits_for_answers(self) -> bool:
         """Whether none of the guest's threads has anything to do, as it says itself."""
-        return not self.computes and not self.is_held and not self._newborn
+        return not self.computes and not self.is_held and not self._threads.newborn
 
     @property
     def is_stopped(self) -> bool:
@@ -475,7 +380,7 @@ class Serving:
         waits = [line.blocked for line in self._lines.values() if line.thread is not None]
         return (
             bool(waits)
-            and not self._newborn
+            and not self._threads.newborn
             and all(wait is not None and wait.host_fd is not None and wait.deadline_ns is None for wait in waits)
             and self._world.stdin.is_given_time
         )
@@ -515,7 +420,7 @@ class Serving:
             if world.ending is not None:
                 return False
             if outbox and reply.__class__ is not Blocked:
-                self._send_signals()
+                self._signals.send()
             if reply.__class__ is int:
                 try:
                     write(reply_fd, pack(16, 0, reply))
@@ -556,7 +461,7 @@ class Serving:
                     main.blocked = reply
                     return False
                 if outbox:
-                    self._send_signals()
+                    self._signals.send()
                 channel.send(reply)
             if world.ending is not None:
                 return False
@@ -578,9 +483,7 @@ class Serving:
             self._world.changes.everything = True
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
-            if self._interrupted and self._waits():
-                self._interrupted = False
-                self._answer_interrupted(Signal(SIGINT))
+            self._signals.heed_wake()
         if self.is_held:
             if self._process.watch.pidfd not in ready:
                 return
@@ -589,25 +492,14 @@ class Serving:
             self._answer_all(ready)
         if self.is_over:
             return
-        if self._interrupted:
-            self.heed_interrupt()
+        self._signals.heed_interrupt()
         door = self._process.door
         if door is not None:
             if woken or door.listener.fd in ready:
-                self._answer_knocks(door)
+                self._threads.answer(door)
             door.refuse_late()
         with self.interpreter:
             self._settle()
-
-    def heed_interrupt(self) -> None:
-        """After `interrupt`: answers with EINTR a call whose request was on its way when the signal came."""
-        if self._interrupted and self._waits():
-            self._interrupted = False
-            if self._process.has_pending(SIGINT):
-                self._answer_interrupted(Signal(SIGINT))
-
-    def _waits(self) -> bool:
-        return any(line.blocked is not None for line in self._lines.values())
 
     def _answer_all(self, ready: Mapping[int, int]) -> None:
         for line in tuple(self._lines.values()):
@@ -638,94 +530,19 @@ class Serving:
         if isinstance(reply, Blocked):
             line.blocked = reply
         else:
-            self._send_signals()
+            self._signals.send()
             if not line.thread.exited:  # no answer for an ended thread: another may soon have its channel
                 line.channel.send(reply)
         self._after()
 
-    def _send_signals(self, *, late: bool = False) -> None:
-        """Sends the guest's signals, before the answer of the call that has caused them.
-
-        So their handlers run before the call returns, as with kill(2). Signals that exceed what may be pending stay in
-        the outbox, and are sent after a later call, or after _OFFER_AGAIN_NS.
-
-        After a signal was sent, a call that waits is answered with EINTR. The guest blocks the signal while the call is
-        under way, so the handler runs before the interrupted code goes on. late: whether no call is being answered.
-        """
-        signals = self._world.signals
-        signals.offer_ns = None
-        if not signals.outbox:
-            return
-        if late and self._holds_back():
-            return
-        self._look_ns = None
-        waiting = signals.outbox[:]
-        del signals.outbox[: len(waiting)]  # another thread may have added an interrupt meanwhile
-        if any(each is _INTERRUPT for each in waiting):
-            waiting = [each for each in waiting if each is not _INTERRUPT]
-            if self._takes_interrupt():
-                self._interrupt_here(late)
-        kept = []
-        for signal, is_sent in zip(waiting, self._process.watch.offer([each.number for each in waiting]), strict=True):
-            if is_sent:
-                self._dispatcher.sent(signal.number, late and self.computes)
-                self._answer_interrupted(signal)
-            else:
-                kept.append(signal)
-        if kept:
-            signals.outbox[:0] = kept
-            signals.offer_ns = time.monotonic_ns() + _OFFER_AGAIN_NS
-
-    def _interrupt_here(self, late: bool) -> None:
-        """Sends the interrupt that has waited for a call. late: as for `_send_signals`."""
-        if late and self.computes:  # its next call may be on its way
-            self._interrupt_now()
-            return
-        self._dispatcher.sent(SIGINT, False)
-        self._process.watch.send(SIGINT)
-        self._answer_interrupted(_INTERRUPT)
-
-    def _holds_back(self) -> bool:
-        """Whether signals wait a little for the next call of a guest that computes (`Dispatcher.patience_ns`)."""
-        patience, now = self._dispatcher.patience_ns, time.monotonic_ns()
-        if not patience or not self.computes:
-            return False
-        if self._look_ns is None:
-            self._patience.begin()
-            self._look_ns = now + patience
-        elif now >= self._look_ns:
-            if self._patience.is_over(patience):
-                return False
-            self._look_ns = now + patience
-        self._world.signals.offer_ns = self._look_ns
-        return True
-
     def _after(self) -> None:
         """Handles what a call may have caused besides its answer: signals to send, threads that have come or gone."""
         world = self._world
-        self._send_signals(late=True)
+        self._signals.send(late=True)
         if len(world.threads) == 1 and world.threads[0] is self._main.thread and len(self._lines) == 1:
-            self._newborn.clear()
+            self._threads.newborn.clear()
             return
-        live = set(map(id, world.threads))
-        self._newborn = [each for each in self._newborn if id(each) in live]
-        for line in self._lines.values():
-            if line.thread is not None and id(line.thread) not in live:
-                line.thread = line.blocked = None
-        for thread in world.threads:
-            known = self._lines.get(thread.channel)
-            if (known is None or known.thread is None) and thread not in self._newborn:
-                self._newborn.append(thread)
-
-    def _answer_interrupted(self, signal: Signal) -> None:
-        waiting = [line for line in self._lines.values() if line.blocked is not None]
-        for line in waiting:
-            thread = line.thread
-            if thread is None or thread.blocks(signal.number) or signal.thread not in (None, thread):
-                continue
-            on_interrupt = line.blocked.on_interrupt  # type: ignore[union-attr]
-            self._release(line, -errno.EINTR if on_interrupt is None else self._dispatcher.settle(on_interrupt))
-            return
+        self._threads.note_threads()
 
     def _release(self, line: Line, reply: Reply | None) -> None:
         """Answers a call that has waited. reply: None where it still waits, `Blocked` where it now waits otherwise."""
@@ -743,7 +560,7 @@ class Serving:
         alarm = world.next_alarm_ns()
         if alarm is not None and alarm <= time.monotonic_ns():
             world.fire_alarms()
-        if world.stdin.host_fd is not None and self._waits() and world.stdin.readable():
+        if world.stdin.host_fd is not None and any_waits(self._lines.values()) and world.stdin.readable():
             changes.tell(world.stdin)
         self._try_waits(changes.take())
         for _ in self._lines:  # an answered call may bring what another one waits for
@@ -773,127 +590,3 @@ class Serving:
         """Allows the thread of a channel to map a file of the host once. Takes the descriptor where it returns True."""
         door = self._process.door
         return door is not None and door.grant_library(FIRST_LIBRARY_FD + channel, fd)
-
-    # --- threads ------------------------------------------------------------------------------------------------------
-
-    def _answer_knocks(self, door: Door) -> None:
-        door.listener.sort()
-        if self._installing is not None and self._installing.is_done:
-            done, self._installing = self._installing, None
-            done.finish()
-        while self._installing is None and (knock := door.next_knock()) is not None:
-            if knock.maps is not None:
-                self._install(partial(door.answer_mapping, knock, knock.maps), _nothing, _nothing)
-            else:
-                self._admit_thread(door, knock)
-
-    def _install(self, work: Callable[[], T], then: Callable[[T], object], discard: Callable[[T], object]) -> None:
-        """Does what installs descriptors in the guest, and then `then`.
-
-        It takes until a thread of the guest runs. Whoever serves this guest alone waits for that; the engine, which
-        does not block, goes on later, when it is woken. discard: for what comes too late.
-        """
-        if self._blocking:
-            with Undisturbed():  # until the channels are in _lines, so that `close` can close them
-                then(work())
-        else:
-            self._installing = Installation(work, then, self.wake, discard)
-            installers().submit(self._installing.run)
-
-    def _admit_thread(self, door: Door, knock: Knock) -> None:
-        """Allows or refuses a clone that the kernel holds.
-
-        It is allowed when the handler has granted it, the kernel's count of threads is within the limit, and the guest
-        was given the channels that it lacks.
-        """
-        watch, before = self._process.watch, self._let_in.get(knock.tid)
-        is_again = before is not None and before.is_begun_again(knock, watch) and before.thread in self._world.threads
-        if not is_again and not self._newborn:
-            door.refuse(knock)
-            return
-        thread = before.thread if before is not None and is_again else self._newborn[0]
-        clone = _Clone(door, knock, thread, is_again)
-        if not door.admits(knock.tid):
-            self._refuse_thread(clone, "limits.threads")
-            return
-        lacking = [each.channel for each in self._newborn if each.channel not in self._lines]
-        if not lacking:
-            self._let_thread_in(clone)
-            return
-        try:
-            self._world.allotment.take(2 * len(lacking))
-        except OSError:
-            self._refuse_thread(clone, _NO_DESCRIPTORS)
-            return
-        self._install(
-            lambda: _opened(door.listener, knock, lacking),
-            lambda opened: self._enter_channels(clone, lacking, opened),
-            lambda opened: self._drop_channels(lacking, opened),
-        )
-
-    def _enter_channels(self, clone: "_Clone", lacking: list[int], opened: list[Channel]) -> None:
-        """Takes over the channels that were opened, as many as the guest could be given, and lets the thread in."""
-        for number, channel in zip(lacking, opened, strict=False):
-            self._lines[number] = Line(channel)
-        self._world.allotment.give_back(2 * (len(lacking) - len(opened)))
-        if not self._blocking:
-            for channel in opened:
-                channel.set_blocking(False)
-        if len(opened) == len(lacking):
-            self._let_thread_in(clone)
-        elif clone.door.listener.is_there(clone.knock):  # else the thread was stopped and comes again, or has ended
-            self._refuse_thread(clone, _NO_DESCRIPTORS)
-
-    def _drop_channels(self, lacking: list[int], opened: list[Channel]) -> None:
-        for channel in opened:
-            channel.close()
-        self._world.allotment.give_back(2 * len(lacking))
-
-    def _refuse_thread(self, clone: "_Clone", why: str) -> None:
-        clone.door.listener.refuse(clone.knock)
-        for each in [clone.thread] if clone.is_again else self._newborn:
-            self._world.end_thread(each)
-        if not clone.is_again:
-            self._newborn.clear()
-        self._dispatcher.refuse("clone", why, errno.EAGAIN)
-
-    def _let_thread_in(self, clone: "_Clone") -> None:
-        watch, thread, knock = self._process.watch, clone.thread, clone.knock
-        if thread not in self._world.threads:  # it was ended while its channel was opened
-            clone.door.listener.refuse(knock)
-            return
-        self._lines[thread.channel].thread = thread
-        with watch.lock:
-            if not clone.door.allow_thread(knock):
-                return
-            self._let_in[knock.tid] = LetIn(thread, knock.stack, watch.stops - watch.is_stopped)
-        if not clone.is_again:
-            self._newborn.remove(thread)
-        if len(self._let_in) > len(self._world.threads):  # some of these threads have ended
-            live = set(map(id, self._world.threads))
-            self._let_in = {tid: each for tid, each in self._let_in.items() if id(each.thread) in live}
-
-
-@attrs.frozen
-class _Clone:
-    """A clone that the kernel holds. thread: the one that it makes. is_again: whether it was allowed before."""
-
-    door: Door
-    knock: Knock
-    thread: GuestThread
-    is_again: bool
-
-
-def _opened(listener: Listener, knock: Knock, numbers: Sequence[int]) -> list[Channel]:
-    """Opens the channels of these numbers, and installs their far ends in the guest, until one cannot be had."""
-    opened: list[Channel] = []
-    for number in numbers:
-        channel = open_channel(listener, knock, FIRST_CHANNEL_FD + 2 * number)
-        if channel is None:
-            break
-        opened.append(channel)
-    return opened
-
-
-def _nothing(_: object) -> None:
-    pass

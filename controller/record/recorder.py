@@ -18,7 +18,8 @@ from proxybox.controller.costs.meter import Meter
 from proxybox.controller.drivers.engine import served_here
 from proxybox.controller.errors import RecordError
 from proxybox.controller.record.calls import PASSING
-from proxybox.controller.record.events import MOST_FILES, Encoder, Ended, File, OfFile, Refused, placed
+from proxybox.controller.record.encoding import Encoder, placed
+from proxybox.controller.record.events import MOST_FILES, Ended, File, OfFile, Refused
 from proxybox.controller.record.exactness import LATE, Inexact, as_data
 from proxybox.controller.record.format import FrameWriter, Kind
 from proxybox.controller.record.libraryfiles import digest_of, path_of

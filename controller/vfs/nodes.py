@@ -39,8 +39,7 @@ from proxybox.controller.effects import Changes
 from proxybox.controller.errors import Denied
 from proxybox.controller.vfs.quota import Quota
 
-# This circle stays: a node makes its open file descriptions (open(2)), and a description belongs to a node. Both halves
-# would be one file of 900 lines. At run time openfiles.py imports this file, and not the reverse.
+# For types alone: README.md in this folder says why this circle stays.
 if TYPE_CHECKING:
     from proxybox.controller.vfs.openfiles import DirectoryOpenFile, OpenFile, RegularOpenFile
 

@@ -10,7 +10,7 @@ import functools
 import time
 
 from proxybox.controller.boxes.box import BoxSpec
-from proxybox.controller.boxes.recorded import Standing
+from proxybox.controller.boxes.replayed import Standing
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.controller.errors import CannotCopy, GuestMisbehaved
 from proxybox.controller.exchange.port import Port

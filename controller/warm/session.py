@@ -6,7 +6,6 @@ guest has ended, and all numbers are known to the controller itself.
 
 import contextlib
 import errno
-import marshal
 import math
 import threading
 import time
@@ -21,54 +20,29 @@ from proxybox.controller.boxes.box import BoxSpec, LiveBox, Usage, is_out_of_mem
 from proxybox.controller.boxes.copying import check_copyable
 from proxybox.controller.boxes.worldbuilding import BoxFolder, Changed, WorldBuilder
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
-from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxClosedError, SessionBusy
-from proxybox.controller.exchange import values
 from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.exchange.port import ENVELOPE, Port
-from proxybox.controller.process.birth import adopt
 from proxybox.controller.process.cpus import on_cpu
 from proxybox.controller.process.keeper import keeper
-from proxybox.controller.process.launch import uid_of_guests
 from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.process.watch import CANCELLED, Watch
-from proxybox.controller.seal.inspection import inspect_seal
 from proxybox.controller.status import Status
+from proxybox.controller.warm.copies import COPY_LIMIT, AtFork, copy_guest
+from proxybox.controller.warm.copies import Copies as Copies
 from proxybox.controller.warm.leftopen import LeftOpen
-from proxybox.controller.warm.start import MARSHAL, WarmStart
+from proxybox.controller.warm.messages import RESULTS, SHOWN, encoded, form_of
+from proxybox.controller.warm.start import WarmStart
 from proxybox.controller.world.output import Interleaved, OutputSink, Transcript
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Source, Stdin
 from proxybox.controller.world.streams import NO_STREAMS, Streams
 from proxybox.policies import SessionLimits
 
-#: Seconds that a guest has to let itself be copied, whatever its policy says: functions of the guest's own
-#: (os.register_at_fork) may run then, in the guest and in the copy.
-COPY_LIMIT = 3.0
-#: Copies have process ids greater than this.
-_BEFORE_COPIES = 1000
-#: Seconds to wait for threads that have ended for the program but not yet for the kernel (join returns earlier).
-THREADS_END = 0.05
-#: The kinds of result that a guest may send, and the types of the parts of each.
-_FORMS: Mapping[str, tuple[type, ...]] = {"ok": (object,), "value": (str,), "error": (str, str, str), "exit": (int,)}
-#: How the form "ok" begins.
-_OK = values.encode(("ok", None))[:-1]
-#: What a guest may send to be shown besides its printed output: the value of an expression, an object to display, or
-#: one in place of an earlier one (each as data by MIME type and metadata), or the wish to clear what was shown.
-_SHOWN: Mapping[str, tuple[type, ...]] = {
-    "value": (dict, dict), "display": (dict, dict), "update": (dict, dict), "clear": (bool,),
-}  # fmt: skip
 #: A function that is given what the guest shows, and the number of bytes that it counts as.
 OnShown: TypeAlias = Callable[[tuple[Any, ...], int], object]
 #: What is shown counts as at least this number of bytes, because a message to a front end is at least that long.
 _LEAST_SHOWN = 256
-#: The types of what a command's parts are, or hold, when they cross as marshal.
-_IN_C = frozenset({str, int, bool, float, type(None)})
-#: Names of the parts of a command, as the caller who gives them knows them.
-_PARTS: Mapping[str, tuple[str, ...]] = {
-    "call": ("", "", "args", "kwargs"), "set": ("", "value"),
-    "evaluate": ("", "", "names", ""), "lend": ("", "names", ""),
-}  # fmt: skip
 
 
 @attrs.define(kw_only=True)
@@ -95,59 +69,6 @@ class CommandResult:
     left_open: tuple[str, ...]
     usage: Usage
     wall_time: float | None
-
-
-class Copies:
-    """Counts the copies of a session, and the copies of its copies.
-
-    limit: the most copies that may live at once. living: the session and its copies. next_pid: the process id of the
-    copy made last. refused: why no copies can be made; empty where they can.
-
-    A copy that takes the place of a session (`restore`) does not count as an additional one. It takes over the place of
-    the session that it replaces, and is counted as that session was.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.living: weakref.WeakSet[LiveSession] = weakref.WeakSet()
-        self.next_pid = _BEFORE_COPIES
-        self.refused = ""
-        self._counted = 0
-        self._made = 0
-        self._lock = threading.Lock()
-
-    def take(self, counted: bool = True) -> int:
-        """Reserves a place for one more copy, and returns the copy's process id in the box.
-
-        counted: whether the copy counts against the limit. Raises CannotCopy.
-        """
-        if self.refused:
-            raise CannotCopy(self.refused)
-        with self._lock:
-            if counted and self._counted >= self.limit:
-                raise CannotCopy(
-                    f"{self._counted} copies of this session live, and the policy allows {self.limit} "
-                    "(session.branches): close some, or allow more"
-                )
-            self._counted += counted
-            self._made += 1
-            self.next_pid += 1
-            return self.next_pid
-
-    def give_back(self) -> None:
-        """Frees one place that counted against the limit."""
-        with self._lock:
-            self._counted -= 1
-
-    def left(self) -> None:
-        """Notes that a copy has ended.
-
-        After the last one the process ids start again, so that later copies cannot tell how many there were.
-        """
-        with self._lock:
-            self._made -= 1
-            if not self._made:
-                self.next_pid = _BEFORE_COPIES
 
 
 class LiveSession:
@@ -278,7 +199,7 @@ class LiveSession:
 
         timeout: seconds of wall time; None means the policy's limit, infinity means no limit. calls: the number of OS
         calls after which the command is interrupted, as it is at the end of its time. streams: without a stdin, the
-        session keeps its standard input. on_shown: is given what the guest shows, in the forms of `_SHOWN`.
+        session keeps its standard input. on_shown: is given what the guest shows, in the forms of messages.SHOWN.
 
         Raises SandboxClosedError for a session that has ended, TypeError and ValueError for arguments that cannot
         cross.
@@ -311,7 +232,7 @@ class LiveSession:
 
         blocking: whether serving may wait for a guest that does not read.
         """
-        encoded = _encoded(command, self._port.value_size + ENVELOPE)
+        message = encoded(command, self._port.value_size + ENVELOPE)
         if not self._lock.acquire(blocking=False):
             raise SessionBusy("the session is in a call already: one at a time")
         if not self.is_alive:
@@ -325,7 +246,7 @@ class LiveSession:
                 self._live.world.stdin.feed(streams.stdin)
             begun = self._count_anew(timeout, calls, streams)
             self._port.show = None if on_shown is None else self._taker(on_shown)
-            self._port.post(encoded, self._live.process.tell(self._live.dispatcher.told()))
+            self._port.post(message, self._live.process.tell(self._live.dispatcher.told()))
         except BaseException:
             self.abandon()
             raise
@@ -380,7 +301,7 @@ class LiveSession:
                 sink.cut()
                 return
             left = None if left is None else left - size
-            shown = _form_of(data, self._port.value_size, _SHOWN)
+            shown = form_of(data, self._port.value_size, SHOWN)
             with self._port.callers:
                 on_shown(shown, size)
 
@@ -392,7 +313,7 @@ class LiveSession:
         interrupted, claim = process.watch.interrupted, None
         if outcome is None:
             try:
-                claim = _form_of(self._port.take_result(), self._port.value_size, _FORMS)
+                claim = form_of(self._port.take_result(), self._port.value_size, RESULTS)
             except GuestMisbehaved as breach:
                 outcome = Outcome(None, None, Status.MISBEHAVED, str(breach))
         if outcome is None:
@@ -580,29 +501,16 @@ class LiveSession:
         live = self._live
         with contextlib.ExitStack() as undo:
             mark = live.world.clock.mark() if len(live.world.threads) == 1 else None
-            self._reach_fork()
-            answer: int | None = -errno.EAGAIN
+            fork = self._reach_fork()
             try:
                 check_copyable(live.world)  # before the guest is copied for nothing
                 cpu = undo.enter_context(self._box.cpu())
                 with on_cpu(cpu):
-                    world = _Making(lambda: self._copy_world(pid), undo)
-                    answer = None  # from here on, adopt sends the answer
-                    threads = self._box.spec((), live.builder).threads
-                    child, _ = adopt(live.process, pid, threads, cpu=cpu, meanwhile=world.make)
-                    undo.callback(child.close)
-                    child.layers = dict(live.process.layers)
-                    if live.process.memory is not None:
-                        child.watch.memory = live.process.memory.of_copy(child.pid, child.watch.pidfd)
-                        child.watch.look_soon()
-                    child.first_answer = 0  # its filter is in force already
-                    inspect_seal(child.pid, uid_of_guests(), child.watch.niceness, child.filters)
-                    copied = self._box.serve(child, world.made(), time.monotonic_ns(), undo)
-                    undo.callback(copied.close)
-                    child.watch.deadline_ns = time.monotonic_ns() + int(COPY_LIMIT * 1e9)
+                    copied = copy_guest(self._box, live, fork, pid, lambda: self._copy_world(pid), cpu, undo)
+                    copied.process.watch.deadline_ns = time.monotonic_ns() + int(COPY_LIMIT * 1e9)
                     ended = copied.driver.serve(_port(copied).is_idle)
             finally:
-                self._leave_fork(answer)
+                self._leave_fork(fork.answer)
                 if mark is not None:  # CPython 3.11 reads a clock for itself, and the next copy would be later for it
                     live.world.clock.back_to(mark)
             if ended is not None:
@@ -620,32 +528,19 @@ class LiveSession:
         builder.world.port = Port(own.value_size, own.functions)
         return builder
 
-    def _reach_fork(self) -> None:
-        """Brings the guest to fork(2), where its world is at rest.
-
-        Threads that the program has joined may not have ended yet; they get a moment (THREADS_END).
-        """
+    def _reach_fork(self) -> AtFork:
+        """Brings the guest to fork(2). Raises CannotCopy."""
         live = self._live
-        parked: list[Blocked] = []
-
-        def rest() -> Reply:
-            parked.append(Blocked(lambda: None))
-            return parked[0]
-
-        def park() -> Reply:
-            def attempt() -> Reply | None:
-                return rest() if len(live.world.threads) == 1 else None
-
-            return attempt() or Blocked(attempt, time.monotonic_ns() + int(THREADS_END * 1e9), rest)
-
+        fork = AtFork(live.world, -errno.EAGAIN)
         begun = self.begin(("fork",), timeout=COPY_LIMIT)
-        live.world.on_fork = park  # only after `begin`, which has locked the session: another thread may be copying it
-        outcome = self._serve(lambda: bool(parked) or self.is_idle())
+        live.world.on_fork = fork.park  # only after `begin`, which has locked the session: another thread may copy it
+        outcome = self._serve(lambda: fork.is_parked or self.is_idle())
         live.world.on_fork = None
-        if outcome is not None or not parked:
+        if outcome is not None or not fork.is_parked:
             self.end(begun, outcome)
             raise CannotCopy("the program has ended, or does not let itself be copied")
         self._begun = begun
+        return fork
 
     def _leave_fork(self, answer: int | None) -> None:
         """Lets the guest go on, back to where it takes commands.
@@ -683,51 +578,6 @@ class LiveSession:
             self._lock.release()
 
 
-class _Making:
-    """A world that is made within a call that must not fail for it: what goes wrong is raised by `made`."""
-
-    def __init__(self, make: Callable[[], WorldBuilder], undo: contextlib.ExitStack) -> None:
-        self._make = make
-        self._undo = undo
-        self._made: WorldBuilder | BaseException = CannotCopy("the world was not copied")
-
-    def make(self) -> None:
-        """Makes the world; `undo` closes it."""
-        try:
-            self._made = self._make()
-            self._undo.callback(self._made.close)
-        except BaseException as error:
-            self._made = error
-
-    def made(self) -> WorldBuilder:
-        """The world. Raises what has kept it from being made."""
-        if isinstance(self._made, BaseException):
-            raise self._made
-        return self._made
-
-
-def _encoded(command: tuple[Any, ...], limit: int) -> bytes:
-    """Encodes a command.
-
-    One of texts and numbers, and of flat containers of these, goes as marshal, which both sides do in C; others go as
-    values. What a guest sends is never read as marshal. Raises TypeError and ValueError for what cannot cross.
-    """
-    if all(map(_is_in_c, command)):
-        data = b"m" + marshal.dumps(command, MARSHAL)
-        if len(data) <= limit:
-            return data
-    return b"v" + values.encode(command, limit, _PARTS.get(command[0], ()))
-
-
-def _is_in_c(part: Any) -> bool:
-    kind = type(part)
-    if kind in _IN_C:
-        return True
-    if kind is dict:
-        return _IN_C.issuperset(map(type, part)) and _IN_C.issuperset(map(type, part.values()))
-    return kind is tuple and _IN_C.issuperset(map(type, part))
-
-
 def _end(live: LiveBox, at_end: list[Callable[[], object]], left: Callable[[], object] | None) -> None:
     live.close()
     for call in at_end:
@@ -752,17 +602,3 @@ def _port(live: LiveBox) -> Port:
     if live.world.port is None:
         raise SandboxClosedError("this guest takes no commands")
     return live.world.port
-
-
-def _form_of(data: bytes, value_size: int, forms: Mapping[str, tuple[type, ...]]) -> tuple[Any, ...]:
-    """Returns what a guest has sent, as one of these forms. Raises GuestMisbehaved when it has none of them."""
-    if forms is _FORMS and data.startswith(_OK) and (value := values.scalar(data, len(_OK))) is not None:
-        return "ok", *value  # the most frequent claim by far
-    try:
-        claim = values.decode(data, value_size + ENVELOPE)
-        form = forms[claim[0]]
-        if len(claim) != len(form) + 1 or not all(map(isinstance, claim[1:], form)):
-            raise ValueError("another form")
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise GuestMisbehaved(f"what a session gives is nothing that it may be: {error}") from error
-    return tuple(claim)

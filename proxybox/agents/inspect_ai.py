@@ -36,18 +36,19 @@ except ModuleNotFoundError as error:
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict
 
-from proxybox import given
-from proxybox.agents.samplefolder import SampleFolder
-from proxybox.aio.sandbox import AsyncSandbox
-from proxybox.aio.session import AsyncSession
-from proxybox.controller.guests.programs import guest_folder
-from proxybox.errors import SandboxStartError
-from proxybox.policies import Policy, PolicyError, as_policy, evolve
-from proxybox.policies.sizes import spoken_size
-from proxybox.program import BOX, Program
-from proxybox.result import Result, Status
-from proxybox.sandbox import policy_of_run
-from proxybox.telling import marked, remarks, safe
+from proxybox import AsyncSandbox, AsyncSession, Policy, PolicyError, Program, Result, SandboxStartError, Status
+from proxybox.agents.interface import (
+    BOX,
+    SampleFolder,
+    arguments,
+    guest_folder,
+    marked,
+    policy_of_run,
+    remarks,
+    safe,
+    spoken_size,
+)  # fmt: skip
+from proxybox.policies import as_policy, evolve
 
 #: The limits of a sample whose task names no policy: time for what evaluations compute, and room for their files.
 DEFAULTS: Final = {"wall_time": "3m", "cpu_time": "3m", "disk": "256M"}
@@ -144,14 +145,14 @@ class BoxSandboxEnvironment(SandboxEnvironment):
         if words is None:
             return await self._not_run(cmd, place)
         try:
-            arguments = given.arguments(words)
+            checked = arguments(words)
         except PolicyError as error:
             return _failed(CANNOT_RUN, f"{cmd[0]}: {error}")
         environment = {**({"cwd": place} if cwd else {}), **({"variables": env} if env else {})}
-        async with _turn(concurrency), self._sandbox(environment, warm=_can_be_copied(arguments)) as box:
+        async with _turn(concurrency), self._sandbox(environment, warm=_can_be_copied(checked)) as box:
             try:
                 result = await box.run_program(
-                    Program(words=arguments, folder=self._folder.box), stdin=input, timeout=timeout
+                    Program(words=checked, folder=self._folder.box), stdin=input, timeout=timeout
                 )
             except SandboxStartError as error:
                 if "environment.cwd" not in str(error):

@@ -15,7 +15,7 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError("python_tool needs langchain-core: pip install langchain-core") from error
 
-from proxybox.agents.tool import CODE, NAME, PythonTool
+from proxybox.agents.interface import CODE, NAME, PythonTool
 
 
 def python_tool(python: PythonTool, *, name: str = NAME, description: str | None = None) -> StructuredTool:

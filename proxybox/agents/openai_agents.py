@@ -17,8 +17,7 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError("python_tool needs openai-agents: pip install openai-agents") from error
 
-from proxybox.agents.tool import NAME, SCHEMA, AsyncPythonTool
-from proxybox.telling import marked
+from proxybox.agents.interface import NAME, SCHEMA, AsyncPythonTool, marked
 
 
 def python_tool(python: AsyncPythonTool, *, name: str = NAME, description: str | None = None) -> FunctionTool:

@@ -16,7 +16,7 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError("python_tool needs pydantic-ai: pip install pydantic-ai-slim") from error
 
-from proxybox.agents.tool import CODE, NAME, AsyncPythonTool
+from proxybox.agents.interface import CODE, NAME, AsyncPythonTool
 
 
 def python_tool(python: AsyncPythonTool, *, name: str = NAME, description: str | None = None) -> Tool[Any]:

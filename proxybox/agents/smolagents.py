@@ -20,12 +20,8 @@ except ModuleNotFoundError as error:
 
 import attrs
 
-from proxybox.agents.tool import PythonTool, Ran
-from proxybox.errors import ExecutionError
-from proxybox.result import Status
-from proxybox.session import Session
-from proxybox.telling import MOST, NOTHING
-from proxybox.terminal.harmless import harmless
+from proxybox import ExecutionError, Session, Status
+from proxybox.agents.interface import MOST, NOTHING, PythonTool, Ran, harmless
 
 FINAL_ANSWER: Final = "final_answer"
 

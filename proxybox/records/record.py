@@ -8,7 +8,8 @@ from typing import Any, BinaryIO, Self
 import attrs
 
 from proxybox import given
-from proxybox.controller.boxes.recorded import RecordReader, policy_of
+from proxybox.controller.boxes.reading import RecordReader
+from proxybox.controller.boxes.replayed import policy_of
 from proxybox.controller.dispatch import unknown_name
 from proxybox.controller.errors import GuestMisbehaved, RecordError
 from proxybox.controller.record import events

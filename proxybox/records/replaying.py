@@ -9,7 +9,7 @@ import attrs
 
 from proxybox import given
 from proxybox.controller.boxes.box import BoxSpec, Run
-from proxybox.controller.boxes.recorded import ReplayedSpec, Standing, outcome_differs
+from proxybox.controller.boxes.replayed import ReplayedSpec, Standing, outcome_differs
 from proxybox.controller.errors import RecordError
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import Guest

@@ -6,7 +6,6 @@ proxybox.serve.app.app(config)      for uvicorn, or any other server of ASGI
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from importlib import import_module
 
 try:
     import fastapi
@@ -16,7 +15,6 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(f"the service needs {error.name}: pip install 'proxybox[server]'") from error
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
@@ -28,6 +26,8 @@ from proxybox.serve.asking import ClientGone, invalid
 from proxybox.serve.config import Config
 from proxybox.serve.edge import Edge, log, visit
 from proxybox.serve.openapi import describe, operation_id
+from proxybox.serve.opening import OPENAPI, opened
+from proxybox.serve.paths import AccessTable
 from proxybox.serve.problems import MEDIA_TYPE, Refusal, of_status
 from proxybox.serve.service import Service
 
@@ -38,8 +38,13 @@ Errors are problem details (RFC 9457); `errors` of a 422 says where the request 
 
 
 def app(config: Config | None = None) -> Edge:
-    """Returns the application of a service, which starts with the server's lifespan, and tries itself out first."""
+    """Returns the application of a service, which starts with the server's lifespan, and tries itself out first.
+
+    Raises PolicyError for a door that cannot be opened.
+    """
     service = Service(config or Config())
+    own, doors = opened(service.config.doors)
+    service.authority.access = AccessTable(doors)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: fastapi.FastAPI) -> AsyncIterator[None]:
@@ -53,15 +58,13 @@ def app(config: Config | None = None) -> Edge:
     inner = fastapi.FastAPI(
         title="proxybox", version=proxybox.__version__, description=_DESCRIPTION, lifespan=lifespan,
         docs_url=None, redoc_url=None,  # their pages load scripts from elsewhere
-        openapi_url="/v1/openapi.json", generate_unique_id_function=operation_id,
+        openapi_url=OPENAPI, generate_unique_id_function=operation_id,
     )  # fmt: skip
     inner.state.service = service
-    told: list[type[BaseModel]] = []
-    for name in service.config.doors:
-        door = import_module(f"proxybox.serve.doors.{name}")
-        inner.include_router(door.router)
-        told += getattr(door, "MODELS", ())
-    inner.openapi = lambda: describe(inner, told)  # type: ignore[method-assign]
+    for router in (*(module.router for module in own), *(door.router for door in doors)):
+        inner.include_router(router)
+    models = [model for module in own for model in getattr(module, "MODELS", ())]
+    inner.openapi = lambda: describe(inner, models)  # type: ignore[method-assign]
     tell_faults(inner)
     if service.config.origins:
         inner.add_middleware(

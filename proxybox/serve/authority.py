@@ -17,10 +17,10 @@ from typing import Final
 
 import attrs
 
-from proxybox.serve.access import may_use
 from proxybox.serve.callers import ANONYMOUS, ITSELF, Caller
 from proxybox.serve.config import Config
 from proxybox.serve.keys import Keys, KeysError, mark
+from proxybox.serve.paths import AccessTable
 from proxybox.serve.problems import Refusal
 
 #: Seconds between two looks at what goes on.
@@ -48,11 +48,13 @@ class _Use:
 class Authority:
     """Who may use one service. on_look: functions that are called now and then, with a test of keys by their ids.
 
-    decides: whether keys say who may; else whoever asks the service has seen to that, and goes on doing so.
+    access: which paths keys of each scope may use. decides: whether keys say who may; else whoever asks the service has
+    seen to that, and goes on doing so.
     """
 
     def __init__(self, config: Config, *, decides: bool = True) -> None:
         self._decides = decides
+        self.access = AccessTable()
         self.keys = Keys(config.keys_file)
         self.on_look: list[Callable[[Callable[[str], bool]], object]] = []
         self._may_be_open = config.is_local and not config.require_keys and config.keys is None
@@ -91,7 +93,7 @@ class Authority:
                 found = self.keys.find(presented)
             if found is not None:
                 caller = Caller.of(*found)
-                if not may_use(caller.scope, path):
+                if not self.access.may_use(caller.scope, path):
                     raise not_in_scope()
                 return caller
         elif is_open:

@@ -36,6 +36,7 @@ from proxybox.policies.regularfiles import regular
 from proxybox.policies.sizes import to_duration, to_size
 from proxybox.serve.connections.bounds import Bounds
 from proxybox.serve.keys import mark_of
+from proxybox.serve.opening import checked, own_doors
 from proxybox.serve.retention import Retention
 from proxybox.serve.setup import Interpreter
 
@@ -46,9 +47,6 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z")
 _FILE_MAX: Final = 1 << 20
 #: Bytes a second with which a file of a session comes or goes at least.
 _FILE_RATE: Final = 64 << 10
-#: The doors, by the names of their files.
-DOORS: Final = ("rest", "websocket", "status", "mcp", "codejail", "sandboxfusion", "jobe", "dify", "librechat")
-
 
 _BODY: Final = 'a size from 1K to 1G, such as "8M"'
 _BODIES: Final = 'a size from 1K to 1T, such as "32M"'
@@ -246,11 +244,7 @@ def _to_retention(value: Retention | Mapping[str, Any]) -> Retention:
 
 
 def _to_doors(value: Any) -> tuple[str, ...]:
-    doors = to_texts(value, "doors")
-    for door in doors:
-        if door not in DOORS:
-            raise refusal("there is no such door", door, allowed=", ".join(DOORS))
-    return doors
+    return checked(to_texts(value, "doors"))
 
 
 def _check_listen(_: object, field: "attrs.Attribute[Any]", value: Any) -> None:
@@ -282,8 +276,8 @@ class Config:
     have the boxes. express: whether there is one more, for what a key asks for beside nothing else; it comes before the
     others on the CPUs. slots, live: how many runs, and how many calls of sessions and runs that ask for
     input, go on at once in each. log: the form of log lines. origins: web pages that may use the service (CORS). doors:
-    which protocols are spoken. drain: seconds that a service which is told to end (SIGTERM) waits for what runs.
-    policies, languages: by the names that clients use; the first of each is the one for requests that name none.
+    which protocols are spoken (opening.py). drain: seconds that a service waits for what runs when it is told to end
+    (SIGTERM). policies, languages: by the names that clients use; the first of each is for requests that name none.
     """
 
     listen: str = attrs.field(default="127.0.0.1:8000", validator=_check_listen)
@@ -297,7 +291,7 @@ class Config:
     live: int = attrs.field(default=16, converter=to_whole, validator=between(1, 1024, "1 to 1,024 calls"))
     log: Literal["text", "json"] = attrs.field(default="text", validator=one_of("text", "json"))
     origins: tuple[str, ...] = attrs.field(default=(), converter=_to_origins)
-    doors: tuple[str, ...] = attrs.field(default=DOORS, converter=_to_doors)
+    doors: tuple[str, ...] = attrs.field(factory=own_doors, converter=_to_doors)
     drain: float = attrs.field(default=30.0, converter=_to_seconds, validator=between(0, 86_400, _SOON))
     limits: ServiceLimits = attrs.field(factory=ServiceLimits, converter=_to_limits)
     sessions: ServiceSessions = attrs.field(factory=ServiceSessions, converter=_to_sessions)

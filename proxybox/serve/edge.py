@@ -23,7 +23,6 @@ from typing import Any, Final
 import attrs
 from starlette.requests import HTTPConnection
 
-from proxybox.serve.access import ALWAYS, is_health, may_use
 from proxybox.serve.authority import no_key, not_in_scope, unreadable
 from proxybox.serve.callers import Caller
 from proxybox.serve.config import is_loopback
@@ -31,6 +30,7 @@ from proxybox.serve.connections.bodies import SMALL, Body, NotRead, length
 from proxybox.serve.connections.room import Room
 from proxybox.serve.connections.turns import Turns
 from proxybox.serve.keys import Key, KeysError
+from proxybox.serve.paths import AccessTable
 from proxybox.serve.problems import MEDIA_TYPE, Refusal
 from proxybox.serve.service import Service
 from proxybox.terminal.harmless import on_one_line
@@ -123,13 +123,14 @@ class Edge:
     async def _http(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], here: Visit) -> None:
         began = time.perf_counter()
         answered, is_stopped = 0, False
+        access = self.service.authority.access
 
         async def answer(message: MutableMapping[str, Any]) -> None:
             nonlocal answered, is_stopped
             if is_stopped:
                 return
             if message["type"] == "http.response.start":
-                if refusal := _not_to_be_told(scope, here, message["status"], scopes):
+                if refusal := _not_to_be_told(access, scope, here, message["status"], scopes):
                     await refuse(refusal, here, answer)
                     is_stopped = True
                     return
@@ -148,7 +149,7 @@ class Edge:
                 most = self.service.config.limits.body
                 async with Body(receive, headers, who=who, most=most, room=self._room, turns=self._turns) as body:
                     scope["state"]["body"] = body
-                    is_read = here.is_open or length(headers) == 0 or _may_any(scopes, scope["path"])
+                    is_read = here.is_open or length(headers) == 0 or _may_any(access, scopes, scope["path"])
                     await self._inner(scope, body if is_read else _unread, answer)
         except (Refusal, KeysError) as error:
             if not answered:  # else the connection is cut off
@@ -177,7 +178,7 @@ class Edge:
     def _check(self, scope: Scope, headers: dict[bytes, bytes], here: Visit) -> None:
         """Raises Refusal for a request that no door sees."""
         service = self.service
-        if service.state != "ready" and scope["path"] not in ALWAYS:
+        if service.state != "ready" and scope["path"] not in service.authority.access.always:
             raise Refusal("not-ready", service.why, headers={"Retry-After": "5"})
         here.is_open = service.authority.is_open
         origin = headers.get(b"origin", b"").decode("latin-1")
@@ -207,7 +208,7 @@ class Edge:
             "seconds": round(seconds, 6), "policy": here.policy, "language": here.language,
             "code_sha256": here.code_sha256, "status": here.status, "cpu": here.cpu,
         }  # fmt: skip
-        if here.name and path not in ALWAYS:
+        if here.name and path not in service.authority.access.always:
             service.store.note(record)
         if log.isEnabledFor(logging.INFO) and (here.name or self._may_log()):
             log.info(
@@ -225,21 +226,23 @@ class Edge:
         return self._refused <= _REFUSED_LINES
 
 
-def _may_any(scopes: Sequence[str], path: str) -> bool:
-    return any(may_use(each, path) for each in scopes)
+def _may_any(access: AccessTable, scopes: Sequence[str], path: str) -> bool:
+    return any(access.may_use(each, path) for each in scopes)
 
 
-def _not_to_be_told(scope: Scope, here: Visit, status: int, scopes: Sequence[str]) -> Refusal | None:
+def _not_to_be_told(
+    access: AccessTable, scope: Scope, here: Visit, status: int, scopes: Sequence[str]
+) -> Refusal | None:
     """What is told in place of an answer that a door has for who it has neither let in nor refused.
 
     scopes: of the keys that were presented.
     """
     path, is_preflight = scope["path"], scope["method"] == "OPTIONS"  # browsers send no key before a request (CORS)
-    if here.is_open or here.name or is_health(path) or is_preflight or status in (401, 403, 413) or status >= 500:
+    if here.is_open or here.name or path in access.health or is_preflight or status in (401, 403, 413) or status >= 500:
         return None
     if not scopes:
         return no_key()
-    return None if status == 404 or _may_any(scopes, path) else not_in_scope()
+    return None if status == 404 or _may_any(access, scopes, path) else not_in_scope()
 
 
 def _address(scope: Scope) -> str:

@@ -5,7 +5,8 @@ send again what is gone.
 """
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from proxybox.jsonvalues import JSONObject
 from proxybox.serve.callers import Caller
@@ -27,6 +28,21 @@ async def keep(
         raise Refusal("too-large", str(error)) from None
 
 
+async def find(service: Service, caller: Caller, shelf: str, identity: str) -> tuple[str, bytes] | None:
+    """Returns the name and the content of a file that is kept; None when it is not."""
+    return await service.store.ask(service.store.get, caller.key, shelf, identity)
+
+
+async def shelf(service: Service, caller: Caller, name: str) -> Sequence[Mapping[str, Any]]:
+    """Returns what is told of the files of a shelf: `id`, `name`, `size`, `made` and `sha256`."""
+    return await service.store.ask(service.store.shelf, caller.key, name)
+
+
+async def remove(service: Service, caller: Caller, shelf: str, identity: str) -> bool:
+    """Gives up a file. Returns whether it was kept."""
+    return await service.store.ask(service.store.remove, caller.key, shelf, identity)
+
+
 async def collect(service: Service, caller: Caller, wanted: Iterable[tuple[str, str, str]]) -> dict[str, bytes]:
     """Returns the files for a run: wanted has a path, a shelf and an id for each.
 
@@ -37,7 +53,7 @@ async def collect(service: Service, caller: Caller, wanted: Iterable[tuple[str, 
     for number, (path, shelf, identity) in enumerate(wanted):
         if number >= service.config.limits.files:
             raise Refusal("too-large", f"a run may have {service.config.limits.files:,} files")
-        file = await service.store.ask(service.store.get, caller.key, shelf, identity)
+        file = await find(service, caller, shelf, identity)
         if file is None:
             raise Refusal("not-found", "One or more of the specified files is missing/unavailable")
         left -= len(file[1])

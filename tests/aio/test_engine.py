@@ -170,7 +170,7 @@ def test_deadlines_that_nobody_waits_for_are_not_kept(fake):
         sleeper.say(encode_request(35, (4096, 0), (long,)))
         while sleeper.driver._main.blocked is None:
             pass
-        sleeper.driver._interrupted = True
+        sleeper.driver._signals.is_interrupted = True
         sleeper.driver.wake()
         assert REPLY.unpack(sleeper.hear(16))[2] == -4
     assert len(engine._deadlines) <= len(engine._jobs) + 257

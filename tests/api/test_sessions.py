@@ -13,6 +13,7 @@ import proxybox
 from proxybox import Status
 from proxybox.controller import find_guest
 from proxybox.controller.boxes import copying
+from proxybox.controller.drivers.lines import any_waits
 from proxybox.controller.process import undertaker
 from proxybox.controller.process.watch import Watch
 from proxybox.controller.warm import nursery
@@ -712,7 +713,7 @@ def test_an_interrupt_is_not_lost_to_a_call_that_has_just_begun_to_wait(monkeypa
 
         def interrupt() -> None:
             begun.wait()
-            while not driver._waits():
+            while not any_waits(driver._lines.values()):
                 pass
             session.interrupt()
 

@@ -25,7 +25,7 @@ from proxybox.controller.vfs.inodes import Inode
 from proxybox.controller.vfs.memory import MemoryFile
 from proxybox.controller.vfs.nodes import Directory, Node, RegularFile, Symlink
 from proxybox.controller.vfs.openfiles import OpenFile, StreamOpenFile
-from proxybox.controller.vfs.overlay.mount import Layered
+from proxybox.controller.vfs.overlay.layered import Layered, LayeredDirectory
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.state import Ended
 from proxybox.controller.world.stdin import Stdin
@@ -943,7 +943,18 @@ def test_a_function_that_may_lead_back_fails_loudly(side: Any) -> None:
 
 
 def test_every_class_of_nodes_and_descriptions_is_known() -> None:
-    abstract = {Node, RegularFile, Symlink, Directory, Inode, Layered, HostNode, library.LibraryNode, OpenFile}
+    abstract = {
+        Node,
+        RegularFile,
+        Symlink,
+        Directory,
+        Inode,
+        Layered,
+        LayeredDirectory,
+        HostNode,
+        library.LibraryNode,
+        OpenFile,
+    }
     abstract |= {StreamOpenFile, next(kind for kind in Inode.__subclasses__() if kind.__name__ == "Device")}
     kinds: list[type] = [Node, OpenFile]
     for kind in kinds:

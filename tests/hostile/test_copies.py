@@ -16,7 +16,7 @@ import pytest
 import proxybox
 from proxybox.controller.errors import CannotCopy
 from proxybox.controller.process import birth
-from proxybox.controller.warm import session as sessions
+from proxybox.controller.warm import copies
 
 EACH_GUEST = True
 pytestmark = pytest.mark.sweep("make", parts=2)
@@ -484,7 +484,7 @@ def facts_of(pid):
 
 # --- ends -------------------------------------------------------------------------------------------------------------
 
-MOMENTS = [(birth, "_at_the_door"), (birth, "open_channel"), (birth, "_frame"), (sessions, "inspect_seal")]
+MOMENTS = [(birth, "_at_the_door"), (birth, "open_channel"), (birth, "_frame"), (copies, "inspect_seal")]
 
 
 @pytest.mark.sweep("make", "victim", "behind", parts=4)

@@ -22,7 +22,7 @@ from proxybox.controller.vfs import openfiles
 from proxybox.controller.vfs.host import boundary, links
 from proxybox.controller.vfs.host.boundary import HostRoot
 from proxybox.controller.vfs.nodes import PORTION
-from proxybox.controller.vfs.overlay import mount
+from proxybox.controller.vfs.overlay import files
 from proxybox.controller.world.output import OutputSink
 
 DEEP = 500
@@ -691,7 +691,7 @@ def check(path):
 def test_a_large_file_is_copied_up_in_portions(run, large, monkeypatch):
     """Holes are not read, and a turn copies a MiB. Signals come behind the call."""
     sizes: list[list[int]] = []
-    copy_up, pages = mount.OverlayFile.copy_up, mount.MemoryFile.pwrite
+    copy_up, pages = files.OverlayFile.copy_up, files.MemoryFile.pwrite
 
     def turn(file: Any, keep_data: bool = True) -> None:
         sizes.append([])
@@ -702,8 +702,8 @@ def test_a_large_file_is_copied_up_in_portions(run, large, monkeypatch):
             sizes[-1].append(len(data))
         return pages(file, data, offset)
 
-    monkeypatch.setattr(mount.OverlayFile, "copy_up", turn)
-    monkeypatch.setattr(mount.MemoryFile, "pwrite", written)
+    monkeypatch.setattr(files.OverlayFile, "copy_up", turn)
+    monkeypatch.setattr(files.MemoryFile, "pwrite", written)
     result = run(f"""{COPIED}
 alarms = []
 signal.signal(signal.SIGALRM, lambda *told: alarms.append(1))

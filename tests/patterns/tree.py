@@ -12,7 +12,7 @@ import attrs
 ROOT = Path(__file__).resolve().parents[2]
 _CALLS = ("match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer")
 #: Runs in boxes alone: what is slow there is the program's own time.
-_IN_BOXES = ("proxybox/guest/", "proxybox/shims/jailed.py")
+_IN_BOXES = ("proxybox/guest/", "proxybox/shims/codejail/jailed.py")
 _NO_MODULES = (
     "proxybox/controller",
     "proxybox/policies",

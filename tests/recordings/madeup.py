@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from proxybox.controller import abi
-from proxybox.controller.boxes.recorded import run_as_data
+from proxybox.controller.boxes.runsasdata import run_as_data
 from proxybox.controller.record.calls import table
-from proxybox.controller.record.events import Encoder
+from proxybox.controller.record.encoding import Encoder
 from proxybox.controller.record.format import FrameWriter, Kind
 from proxybox.controller.wire.protocol import encode_request
 

@@ -17,7 +17,9 @@ from proxybox import RecordError, SandboxStartError, Status
 from proxybox.controller.header import CALL_NO_THREAD, INSPECT
 from proxybox.controller.process.undertaker import settle
 from proxybox.controller.record import events
-from proxybox.controller.record.events import Answer, Call, Encoder, Stored
+from proxybox.controller.record.decoding import Decoder
+from proxybox.controller.record.encoding import Encoder
+from proxybox.controller.record.events import Answer, Call, Stored
 from proxybox.controller.record.format import Kind
 from proxybox.controller.wire.protocol import encode_request
 from tests.hostile.conftest import children
@@ -42,7 +44,7 @@ def record(taken: Path, tmp_path: Path) -> Path:
 
 
 def events_of(path: Path) -> list[events.Event]:
-    decoder = events.Decoder()
+    decoder = Decoder()
     return [event for frame in frames_of(path) if frame.kind == Kind.EVENTS for event in decoder.events(frame.data)]
 
 

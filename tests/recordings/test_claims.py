@@ -11,7 +11,8 @@ import pytest
 
 import proxybox
 from proxybox.controller.audit import Denial
-from proxybox.controller.record.events import Answer, Call, Encoder, Refused
+from proxybox.controller.record.encoding import Encoder
+from proxybox.controller.record.events import Answer, Call, Refused
 from proxybox.controller.record.format import Kind
 from proxybox.controller.wire.protocol import encode_request
 from proxybox.records.record import Record

@@ -14,7 +14,7 @@ from proxybox import cli
 from proxybox.controller.errors import RecordError
 from proxybox.controller.guests.cpython import CPython
 from proxybox.controller.record import calls
-from proxybox.controller.record.events import Encoder
+from proxybox.controller.record.encoding import Encoder
 from proxybox.controller.record.format import FrameWriter, Kind
 from proxybox.policies import Environment, Limits, Mount, Policy, Time
 from proxybox.policies.models import Filesystem

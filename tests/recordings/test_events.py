@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from proxybox.controller.errors import RecordError
 from proxybox.controller.record import events
-from proxybox.controller.record.events import LARGE, Answer, Call, Decoder, Encoder, Stored
+from proxybox.controller.record.decoding import Decoder
+from proxybox.controller.record.encoding import Encoder
+from proxybox.controller.record.events import LARGE, Answer, Call, Stored
 from proxybox.controller.wire.protocol import encode_request
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import proxybox
 from proxybox import Inexact
-from proxybox.controller.boxes import recorded
+from proxybox.controller.boxes import recorded, replayed
 from proxybox.controller.process import activity
 from proxybox.controller.process.activity import Patience
 from proxybox.controller.process.guestprocess import GuestProcess
@@ -144,7 +144,7 @@ def test_a_replayed_guest_that_gets_no_cpu_has_not_parted(
         stopping.append(Stopping(process))
 
     monkeypatch.setattr(watching, "_LOOK_SECONDS", 0.001)
-    monkeypatch.setattr(recorded, "watch", watch)
+    monkeypatch.setattr(replayed, "watch", watch)
     done = proxybox.replay(record)
     stopping[0].join()
     assert (done.ok, done.divergence, done.result.stdout) == (True, None, result.stdout)

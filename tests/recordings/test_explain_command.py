@@ -12,7 +12,7 @@ import pytest
 import proxybox
 from proxybox import cli
 from proxybox.cli.recording import explain
-from proxybox.controller.record.events import Encoder
+from proxybox.controller.record.encoding import Encoder
 from proxybox.controller.wire.protocol import encode_request
 from proxybox.records.explaining import profiles
 from tests.recordings.madeup import made_up, openat, write

@@ -17,7 +17,8 @@ import proxybox
 from proxybox import HostFunction, RecordError
 from proxybox.cli.explain import Strace
 from proxybox.controller import abi
-from proxybox.controller.record.events import Encoder, Refused
+from proxybox.controller.record.encoding import Encoder
+from proxybox.controller.record.events import Refused
 from proxybox.controller.record.format import Kind
 from proxybox.controller.record.parting import Frame
 from proxybox.controller.wire.protocol import encode_request

@@ -11,6 +11,7 @@ import proxybox
 from proxybox import Status
 from proxybox.controller.boxes.recorded import RecordedSpec
 from proxybox.controller.drivers.serving import Serving
+from proxybox.controller.drivers.signalling import SignalDelivery
 from proxybox.controller.record import recording
 from proxybox.controller.record.recorder import Recorder
 
@@ -77,7 +78,8 @@ def test_an_interrupt_that_waits_no_longer_ends_the_wait_of_a_call_on_its_way(
 ) -> None:
     """SIGINT comes when the program has just asked to sleep: it is pending, and the sleep has to be interrupted."""
 
-    def holds_back(driver: Serving) -> bool:
+    def holds_back(delivery: SignalDelivery) -> bool:
+        (driver,) = (driver for spec in box._boxes for driver in spec._running)
         if driver.computes:
             select.select([driver.main_fd], [], [], 60)
         return False
@@ -93,7 +95,7 @@ except KeyboardInterrupt: print("interrupted")
     with proxybox.Sandbox(functions={"begins": lambda: others.append(soon(interrupt))}, limits=FEW) as box:
 
         def interrupt() -> None:
-            monkeypatch.setattr(Serving, "_holds_back", holds_back)
+            monkeypatch.setattr(SignalDelivery, "_holds_back", holds_back)
             box.interrupt()
 
         result = box.run(code, record=record)
@@ -136,7 +138,7 @@ def test_an_interrupt_as_the_program_ends_leaves_the_record_whole(
     def interrupted(self: Recorder, *what: Any) -> None:
         note(self, *what)
         if what[0] == "ended":
-            drivers[0]._interrupt_now()
+            drivers[0]._signals._interrupt_now()
 
     monkeypatch.setattr(Recorder, "note", interrupted)
     drivers: list[Serving] = []

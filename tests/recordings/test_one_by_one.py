@@ -213,7 +213,7 @@ def test_a_driver_does_not_wait_for_the_end_of_a_thread(
     late: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel's count is late by some looks, as on a busy machine; a hostile thread does not end at all."""
-    counted, ended, looks, most = recorded._threads_of, RecordingDispatcher._ended, 0, 0
+    counted, ended, looks, most = recorded.threads_of, RecordingDispatcher._ended, 0, 0
 
     def count(process: GuestProcess) -> int:
         nonlocal looks
@@ -226,7 +226,7 @@ def test_a_driver_does_not_wait_for_the_end_of_a_thread(
         ended(*args)
         most = max(most, looks)
 
-    monkeypatch.setattr(recorded, "_threads_of", count)
+    monkeypatch.setattr(recorded, "threads_of", count)
     monkeypatch.setattr(RecordingDispatcher, "_ended", looked)
     if late == 30:  # such a thread is about to run, which this test's threads are not
         monkeypatch.setattr(recorded, "all_wait", lambda pid: False)

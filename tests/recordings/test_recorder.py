@@ -9,7 +9,8 @@ import pytest
 
 import proxybox
 from proxybox.controller.record import recorder
-from proxybox.controller.record.events import Call, Decoder
+from proxybox.controller.record.decoding import Decoder
+from proxybox.controller.record.events import Call
 from proxybox.controller.record.format import Kind, frames
 from proxybox.controller.record.recorder import Recorder
 from proxybox.controller.wire.protocol import encode_request

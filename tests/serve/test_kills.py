@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from proxybox import Client, ServiceError
+from proxybox.serve.opening import OWN, own_doors
 from tests.serve.conftest import Server, serving
 from tests.serve.test_rest import events
 
@@ -149,25 +150,28 @@ def test_a_run_that_was_given_input_is_not_tried_again(doomed: Server) -> None:
     assert doomed.run("print('again')")["stdout"] == "again\n"
 
 
-#: A run for each of the other doors, as httpx sends it.
-DOORS: dict[str, dict[str, Any]] = {
-    "/jobe/index.php/restapi/runs": {
+#: A run for each of the other doors: its path, and what httpx sends.
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "jobe": ("/jobe/index.php/restapi/runs", {
         "json": {"run_spec": {"language_id": "python3", "sourcecode": ENDLESS["code"], "parameters": {"cputime": 9}}}
-    },
-    "/v1/sandbox/run": {"json": {"language": "python3", "code": ENDLESS["code"]}},  # Dify
-    "/librechat/exec": {"json": {"lang": "py", "code": ENDLESS["code"]}},
-    "/run_code": {"json": {"language": "python", "code": ENDLESS["code"]}},  # SandboxFusion
-    "/api/v0/code-exec": {"data": {"payload": json.dumps({"code": ENDLESS["code"], "globals_dict": {}})}},  # codejail
-}
+    }),
+    "dify": ("/v1/sandbox/run", {"json": {"language": "python3", "code": ENDLESS["code"]}}),
+    "librechat": ("/librechat/exec", {"json": {"lang": "py", "code": ENDLESS["code"]}}),
+    "sandboxfusion": ("/run_code", {"json": {"language": "python", "code": ENDLESS["code"]}}),
+    "codejail": ("/api/v0/code-exec", {
+        "data": {"payload": json.dumps({"code": ENDLESS["code"], "globals_dict": {}})}
+    }),
+}  # fmt: skip
 
 
 def test_every_door_tells_it(doomed: Server) -> None:
+    runs = dict(RUNS[name] for name in own_doors() if name not in OWN)
     with ThreadPoolExecutor() as threads, doomed.client() as client:
-        answers = {path: threads.submit(client.post, path, **sent) for path, sent in DOORS.items()}
+        answers = {path: threads.submit(client.post, path, **sent) for path, sent in runs.items()}
         assert kill_while(doomed, [*answers.values()], 9) == 2
         told = {path: (answer.result().status_code, answer.result().headers.get("retry-after"))
                 for path, answer in answers.items()}  # fmt: skip
-    assert told == dict.fromkeys(DOORS, (503, "1"))
+    assert told == dict.fromkeys(runs, (503, "1"))
 
 
 def test_a_client_raises(doomed: Server) -> None:

@@ -17,7 +17,9 @@ from proxybox.controller.abi import PATH_MAX
 from proxybox.controller.vfs.host.directory import HostDirectory
 from proxybox.controller.vfs.nodes import Directory, Node, RegularFile, Symlink
 from proxybox.controller.vfs.overlay.changes import MAX_DIFF_BYTES, Change, Origin
-from proxybox.controller.vfs.overlay.mount import Layered, OverlayDirectory, OverlayFile, OverlayMount, origin_of
+from proxybox.controller.vfs.overlay.files import OverlayFile
+from proxybox.controller.vfs.overlay.layered import Layered, origin_of
+from proxybox.controller.vfs.overlay.mount import OverlayDirectory, OverlayMount
 from proxybox.controller.vfs.quota import Quota
 
 SPARE_BYTES = 256 << 20

@@ -13,15 +13,13 @@ import errno
 from collections.abc import Collection, Generator
 from weakref import WeakValueDictionary
 
-from proxybox.controller.abi import O_ACCMODE, O_RDONLY, O_TRUNC, RENAME_EXCHANGE, S_IFDIR, pack_stat
-from proxybox.controller.effects import AnotherTurn
+from proxybox.controller.abi import RENAME_EXCHANGE, S_IFDIR, pack_stat
 from proxybox.controller.errors import Denied
 from proxybox.controller.vfs.host.directory import HostDirectory
 from proxybox.controller.vfs.host.filesystem import HIDDEN_NAMES
 from proxybox.controller.vfs.host.links import MAX_SEARCHED, refuse_behind_a_name, refuse_moving_links
 from proxybox.controller.vfs.host.nodes import HostNode
-from proxybox.controller.vfs.inodes import Inode
-from proxybox.controller.vfs.memory import MemoryDirectory, MemoryFile, MemorySymlink
+from proxybox.controller.vfs.memory import MemoryDirectory
 from proxybox.controller.vfs.nodes import (
     Credentials,
     Directory,
@@ -34,12 +32,12 @@ from proxybox.controller.vfs.nodes import (
     finished,
     in_portions,
 )
-from proxybox.controller.vfs.openfiles import OpenFile, RegularOpenFile
 from proxybox.controller.vfs.overlay.changes import Change as Change
 from proxybox.controller.vfs.overlay.changes import Origin
-from proxybox.controller.vfs.quota import PAGE, shrunk
+from proxybox.controller.vfs.overlay.files import OverlayFile, OverlaySymlink
+from proxybox.controller.vfs.overlay.layered import Layered, LayeredDirectory, identity_of, origin_of
+from proxybox.controller.vfs.quota import shrunk
 
-COPY_PIECE = 1 << 18
 FIRST_OWN_INO = 1 << 32
 """Inode numbers from here on are the overlay's own; smaller ones belong to the folder below."""
 WHITEOUTS_IN_A_PAGE = 6
@@ -82,287 +80,7 @@ class OverlayMount:
         return -(-(self.whiteouts + more) // WHITEOUTS_IN_A_PAGE) - -(-self.whiteouts // WHITEOUTS_IN_A_PAGE)
 
 
-def origin_of(node: Node) -> Origin | None:
-    """What identifies a node below on the host; None when it is not on the host."""
-    return Origin.of(node.look(), node.attributes()) if isinstance(node, HostNode) else None
-
-
-def identity_of(node: Node) -> Origin | None:
-    """The same without what is only needed to write it anew: cheaper, for a folder that is only walked through."""
-    return Origin.of(node.look(), ()) if isinstance(node, HostNode) else None
-
-
-class Layered(Inode):
-    """A node that stands for one below until it is changed.
-
-    below: that node; None once it was copied up. above, called: the folder and name where this node is; above is None
-    when it was removed. in_place: whether this node is where the node below is. charged: whether the quota has paid for
-    it.
-    """
-
-    # No slots: Python cannot join two bases that both have slots.
-
-    above: OverlayDirectory | None
-    below: Node | None
-    called: bytes
-    charged: bool
-    in_place: bool
-    origin: Origin | None
-
-    def _stand_for(self, below: Node, above: OverlayDirectory | None, name: bytes) -> None:
-        self.below, self.above, self.called = below, above, name
-        self.charged = False
-        self.in_place = True
-        self.origin = None
-        self.nlink = 1
-        self.opens = self.ino = self.mode = self.uid = self.gid = 0
-        self.atime_ns = self.mtime_ns = self.ctime_ns = 0
-
-    def _take_status(self, shown: Stat) -> None:
-        """Makes the status that was shown of the node below this node's own status."""
-        self.ino, self.mode, self.uid, self.gid = shown.ino, shown.mode, shown.uid, shown.gid
-        self.atime_ns, self.mtime_ns, self.ctime_ns = shown.atime_ns, shown.mtime_ns, shown.ctime_ns
-        self.below = None
-        self.pin()
-
-    def is_at(self, above: OverlayDirectory, name: bytes) -> bool:
-        """Whether that is this node's first name, and not a hard link to it."""
-        return self.above is above and self.called == name
-
-    def copy_up(self) -> None:
-        """Stops standing for the node below: copies it, and charges the copy. Raises ENOSPC."""
-        raise NotImplementedError
-
-    def pin(self) -> None:
-        """Enters this node and the folders above it in their parents, because its own state must now be kept."""
-        node: Layered = self
-        while node.above is not None and node.above.children.get(node.called) is not node:
-            node.above.children[node.called] = node
-            node = node.above
-
-    def stat(self) -> Stat:
-        if self.below is None:
-            return super().stat()
-        shown = self.below.stat()
-        return Stat(
-            self.superblock.dev, shown.ino, shown.mode, 1, shown.uid, shown.gid, 0, shown.size,
-            shown.blocks, shown.atime_ns, shown.mtime_ns, shown.ctime_ns,
-        )  # fmt: skip
-
-    def stat_bytes(self) -> bytes:
-        return super().stat_bytes() if self.below is None else pack_stat(self.stat())
-
-    def permits(self, creds: Credentials, mask: int) -> bool:
-        return super().permits(creds, mask) if self.below is None else self.below.permits(creds, mask)
-
-    def owned_by(self, creds: Credentials) -> bool:
-        return super().owned_by(creds) if self.below is None else self.below.owned_by(creds)
-
-    def chmod(self, mode: int) -> None:
-        self.copy_up()
-        super().chmod(mode)
-
-    def chown(self, uid: int, gid: int) -> None:
-        self.copy_up()
-        super().chown(uid, gid)
-
-    def utimens(self, atime_ns: int | None, mtime_ns: int | None) -> None:
-        self.copy_up()
-        super().utimens(atime_ns, mtime_ns)
-
-    def linked(self) -> None:
-        self.copy_up()
-        super().linked()
-
-    def free(self) -> None:
-        if self.charged:
-            super().free()
-
-
-def _next_data(file: Node, offset: int, size: int) -> int:
-    """The offset of the next byte that is not in a hole; `size` when there is none."""
-    try:
-        return file.seek_data(offset, hole=False) if isinstance(file, RegularFile) else offset
-    except OSError as error:
-        return size if error.errno == errno.ENXIO else offset
-
-
-class OverlayFile(Layered, MemoryFile):
-    """A file of the folder below, or its copy in memory. _copying: a copy that is being made."""
-
-    def __init__(self, below: RegularFile, above: OverlayDirectory, name: bytes) -> None:
-        self.superblock = above.superblock
-        self._stand_for(below, above, name)
-        self._no_pages()
-        self._size = 0
-        self._copying: Generator[None, None, None] | None = None
-
-    @property
-    def file_below(self) -> RegularFile | None:
-        """The file below that is read, as long as it was not copied up."""
-        return self.below if isinstance(self.below, RegularFile) else None
-
-    def copy_up(self, keep_data: bool = True) -> None:
-        """Stops standing for the file below. Raises ENOSPC, and AnotherTurn while there is more to copy."""
-        below = self.file_below
-        if below is None:
-            return
-        if not keep_data:
-            self._stop_copying()
-        if self._copying is None:
-            self._copying = self._copy(below, keep_data)
-            self.superblock.in_the_making.add(self)
-        try:
-            next(self._copying)
-        except StopIteration:
-            self._stop_copying()
-        except OSError:
-            self._stop_copying()
-            raise
-        else:
-            raise AnotherTurn
-
-    def _stop_copying(self) -> None:
-        copying, self._copying = self._copying, None
-        self.superblock.in_the_making.discard(self)
-        if copying is not None:
-            copying.close()
-
-    def _copy(self, below: RegularFile, keep_data: bool) -> Generator[None, None, None]:
-        """Does the work of `copy_up`. Yields where a turn may end; when it is stopped there, it undoes everything."""
-        shown = below.stat()
-        source = below.open(O_RDONLY)
-        quota = self.superblock.quota
-        try:
-            origin = origin_of(source.node)
-            quota.charge_inode()
-            try:
-                if keep_data:
-                    yield from self._copy_pages(source)
-                if origin is not None and origin_of(source.node) != origin:
-                    raise OSError(errno.EIO, "the file changed on the host while it was copied")
-            except (OSError, GeneratorExit):
-                self._drop_pages(0)
-                self._size = 0
-                quota.credit_inode()
-                raise
-        finally:
-            source.close()
-        self.charged = True
-        self.origin = origin
-        self._take_status(shown)
-
-    def free(self) -> None:
-        self._stop_copying()
-        super().free()
-
-    def _copy_pages(self, source: OpenFile) -> Generator[None, None, None]:
-        quota = self.superblock.quota
-        size = self.size()
-        if size > quota.free_pages() * PAGE:  # checked before reading: the file may be huge and consist of holes
-            quota.refuse("no space left to copy a file that is changed")
-        offset = 0
-        while (offset := _next_data(source.node, offset, size)) < size and (piece := source.pread(COPY_PIECE, offset)):
-            holds_data = piece != bytes(len(piece))
-            if holds_data and MemoryFile.pwrite(self, piece, offset) < len(piece):
-                quota.refuse("no space left to copy a file that is changed")
-            offset += len(piece)
-            if offset < size:
-                yield
-        self._size = size
-
-    def size(self) -> int:
-        below = self.file_below
-        return self._size if below is None else below.size()
-
-    def open(self, flags: int) -> OpenFile:
-        if flags & (O_ACCMODE | O_TRUNC):
-            self.copy_up(keep_data=not flags & O_TRUNC)
-        below = self.file_below
-        if below is None:
-            return super().open(flags)
-        return OverlayOpenFile(self, flags, below.open(O_RDONLY))
-
-    def pread(self, size: int, offset: int) -> bytes:
-        below = self.file_below
-        return super().pread(size, offset) if below is None else below.pread(size, offset)
-
-    def pwrite(self, data: bytes, offset: int) -> int:
-        self.copy_up()
-        return super().pwrite(data, offset)
-
-    def truncate(self, size: int) -> None:
-        self.copy_up(keep_data=size > 0)
-        super().truncate(size)
-
-    def allocate(self, offset: int, size: int, keep_size: bool) -> None:
-        self.copy_up()
-        super().allocate(offset, size, keep_size)
-
-    def seek_data(self, offset: int, hole: bool) -> int:
-        below = self.file_below
-        return super().seek_data(offset, hole) if below is None else below.seek_data(offset, hole)
-
-
-class OverlayOpenFile(RegularOpenFile):
-    """A file opened for reading while it stood for one below. It also sees what is written to the file later."""
-
-    __slots__ = ("_lower", "_overlay")
-
-    def __init__(self, node: OverlayFile, flags: int, lower: OpenFile) -> None:
-        super().__init__(node, flags)
-        self._overlay = node
-        self._lower: OpenFile | None = lower
-        if isinstance(lower.node, RegularFile):
-            self._file = lower.node
-
-    def _follow(self) -> None:
-        if self._lower is not None and self._overlay.below is None:
-            self._lower.close()
-            self._lower = None
-            self._file = self._overlay
-
-    def read(self, size: int) -> bytes:
-        self._follow()
-        return super().read(size)
-
-    def pread(self, size: int, offset: int) -> bytes:
-        self._follow()
-        return super().pread(size, offset)
-
-    def seek(self, offset: int, whence: int) -> int:
-        self._follow()
-        return super().seek(offset, whence)
-
-    def size(self) -> int:
-        self._follow()
-        return super().size()
-
-    def close(self) -> None:
-        super().close()
-        if self._lower is not None:
-            self._lower.close()
-            self._lower = None
-
-
-class OverlaySymlink(Layered, MemorySymlink):
-    """A symlink of the folder below; its text cannot change."""
-
-    def __init__(self, below: Symlink, above: OverlayDirectory, name: bytes) -> None:
-        self.superblock = above.superblock
-        self._stand_for(below, above, name)
-        self._target = below.target
-
-    def copy_up(self) -> None:
-        if self.below is not None:
-            self.origin = origin_of(self.below)
-            self._take_status(self.below.stat())
-
-    def permits(self, creds: Credentials, mask: int) -> bool:
-        return True
-
-
-class OverlayDirectory(Layered, MemoryDirectory):
+class OverlayDirectory(LayeredDirectory):
     """A folder of the overlay.
 
     lower: the folder below whose entries show through; None for a new folder. whiteouts: the names below that do not
@@ -509,7 +227,7 @@ class OverlayDirectory(Layered, MemoryDirectory):
         host = self.mount.host
         if host is None or node is None:
             return
-        here = self
+        here: LayeredDirectory = self
         while not host.hides(name):
             self.superblock.steps.take(1)
             if here.above is None:

@@ -15,9 +15,10 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from proxybox.controller.boxes.recorded import RecordReader
+from proxybox.controller.boxes.reading import RecordReader
 from proxybox.controller.errors import RecordError
 from proxybox.controller.record import events
+from proxybox.controller.record.encoding import Encoder
 from proxybox.controller.record.format import FrameWriter, Kind, frames
 from proxybox.controller.record.parting import Divergence
 from proxybox.records.differing.difference import Cause, Difference
@@ -197,7 +198,7 @@ def _write(path: str, first: str, others: Mapping[int, _Other], end: int) -> Non
     """Writes the first record up to the call with number `end`, with other answers."""
     with open(first, "rb") as file:
         start = next(frames(file)).data
-    encoder = events.Encoder(0)
+    encoder = Encoder(0)
     with open(first, "rb") as source, open(path, "wb") as target:
         writer = FrameWriter(target)
         writer.write(Kind.START, start)
@@ -216,7 +217,7 @@ def _can_be_given(other: _Other) -> bool:
     return other.answer is None or all(isinstance(each.data, bytes) for each in other.answer.stored)
 
 
-def _encode(encoder: events.Encoder, event: events.Event, other: _Other | None) -> None:
+def _encode(encoder: Encoder, event: events.Event, other: _Other | None) -> None:
     if isinstance(event, events.Call | events.Answered):
         answer = event.answer
         for effect in event.effects:

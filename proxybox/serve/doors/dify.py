@@ -15,11 +15,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from proxybox.jsonvalues import JSONObject
-from proxybox.serve.asking import as_json, caller_by, in_words, parsed, run, service_of, shaped
-from proxybox.serve.callers import Caller
-from proxybox.serve.guestfacts import facts_of, python3
-from proxybox.serve.problems import Refusal
+from proxybox.serve.interface import (
+    Caller,
+    JSONObject,
+    Refusal,
+    ServiceDoor,
+    as_json,
+    caller_by,
+    facts_of,
+    in_words,
+    parsed,
+    python3,
+    run,
+    service_of,
+    shaped,
+)  # fmt: skip
 
 
 def _refused(refusal: Refusal) -> Response:
@@ -38,6 +48,7 @@ def _answer(
 
 
 router = APIRouter(route_class=shaped(_refused), include_in_schema=False)
+door = ServiceDoor(router=router, clients=("/v1/sandbox/",), health=("/health",), always=("/health",))
 
 
 class RunBody(BaseModel):

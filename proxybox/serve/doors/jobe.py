@@ -19,17 +19,29 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
-from proxybox.jsonvalues import JSONObject
-from proxybox.policies.declaring import Measure
-from proxybox.policies.keys import keys
-from proxybox.serve import kept
-from proxybox.serve.asking import as_json, bearer, caller_by, in_words, run, service_of, shaped
-from proxybox.serve.callers import Caller
-from proxybox.serve.config import Config
-from proxybox.serve.edge import visit
-from proxybox.serve.guestfacts import facts_of, python3
-from proxybox.serve.problems import Refusal
-from proxybox.serve.service import Service
+from proxybox.serve.interface import (
+    Caller,
+    Config,
+    JSONObject,
+    Measure,
+    Refusal,
+    Service,
+    ServiceDoor,
+    as_json,
+    bearer,
+    caller_by,
+    collect,
+    facts_of,
+    for_worker,
+    in_words,
+    keep,
+    keys,
+    python3,
+    request_id,
+    run,
+    service_of,
+    shaped,
+)  # fmt: skip
 
 #: The shelf of the files that clients send.
 _SHELF: Final = "jobe"
@@ -65,6 +77,7 @@ def _refused(refusal: Refusal) -> Response:
 
 
 router = APIRouter(prefix="/jobe/index.php/restapi", route_class=shaped(_refused), include_in_schema=False)
+door = ServiceDoor(router=router, clients=("/jobe/",))
 
 
 class RunSpec(BaseModel):
@@ -165,14 +178,14 @@ async def post_file(request: Request) -> Response:
 async def head_file(request: Request, identity: str) -> Response:
     """Tells whether a file is kept."""
     caller = _caller(request)
-    await kept.collect(service_of(request), caller, [("", _SHELF, _key_of(caller, identity))])
+    await collect(service_of(request), caller, [("", _SHELF, _key_of(caller, identity))])
     return Response(status_code=204)
 
 
 async def _keep(service: Service, caller: Caller, identity: str, content: bytes) -> None:
     if not _ID.match(identity):
         raise _wrong("put: want a file id of at least 8 letters and digits")
-    await kept.keep(service, caller, _SHELF, identity, content, identity=_key_of(caller, identity), evict=_SHELF)
+    await keep(service, caller, _SHELF, identity, content, identity=_key_of(caller, identity), evict=_SHELF)
 
 
 def _key_of(caller: Caller, identity: str) -> str:
@@ -201,7 +214,7 @@ async def post_run(request: Request) -> Response:
     caller, service = _caller(request), service_of(request)
     spec: RunSpec = _parsed(RunBody, await request.body()).run_spec
     asked = await _asked(service, caller, spec)
-    identity = visit(request.scope).id
+    identity = request_id(request)
     try:
         data = await run(request, caller, asked)
     except Refusal as refusal:
@@ -230,7 +243,7 @@ async def _asked(service: Service, caller: Caller, spec: RunSpec) -> JSONObject:
         if file[1] == name:
             raise _wrong(f"Invalid file specifier: {name!r} is the name of the program itself")
         wanted.append((file[1], _SHELF, _key_of(caller, file[0])))
-    files = kept.for_worker(await kept.collect(service, caller, wanted))
+    files = for_worker(await collect(service, caller, wanted))
     parameters = spec.parameters if isinstance(spec.parameters, dict) else {}
     policy = service.jobs.policy(caller, None)
     return {

@@ -25,15 +25,30 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from proxybox import given
-from proxybox.jsonvalues import JSONObject
-from proxybox.policies import PolicyError
-from proxybox.serve import kept
-from proxybox.serve.asking import as_json, bearer, caller_by, content, in_words, parsed, run, service_of, shaped
-from proxybox.serve.callers import Caller
-from proxybox.serve.guestfacts import python3
-from proxybox.serve.problems import Refusal
-from proxybox.serve.service import Service
+from proxybox.serve.interface import (
+    Caller,
+    JSONObject,
+    Refusal,
+    Service,
+    ServiceDoor,
+    as_json,
+    bearer,
+    caller_by,
+    check_names,
+    collect,
+    content,
+    find,
+    for_worker,
+    in_words,
+    keep,
+    parsed,
+    python3,
+    run,
+    service_of,
+    shaped,
+    shelf,
+)  # fmt: skip
+from proxybox.serve.interface import remove as give_up
 
 #: Where programs find their files, and leave some.
 FOLDER: Final = "/mnt/data"
@@ -58,6 +73,9 @@ def _refused(refusal: Refusal) -> Response:
 
 
 router = APIRouter(prefix="/librechat", route_class=shaped(_refused), include_in_schema=False)
+door = ServiceDoor(
+    router=router, clients=("/librechat/",), health=("/librechat/health",), always=("/librechat/health",)
+)
 
 
 class FileRef(BaseModel):
@@ -97,14 +115,6 @@ def _wrong(text: str) -> Refusal:
     return Refusal("invalid", text)
 
 
-def _paths(names: Sequence[str]) -> None:
-    """Checks that names are paths below a folder, and none the folder of another. Raises Refusal."""
-    try:
-        given.files(dict.fromkeys(names, b""))
-    except PolicyError as error:
-        raise _wrong(str(error)) from None
-
-
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
@@ -116,10 +126,10 @@ async def execute(request: Request) -> Response:
     if body.lang.lower() not in _PYTHON:
         return _unsupported(f"Unsupported language: {body.lang} (allowed: py)")
     refs = {ref.name: ref for ref in body.files or ()}
-    _paths(tuple(refs))
+    check_names(refs)
     try:
         wanted = [(name, f"{_SHELVES}{_session(ref.session)}", ref.id) for name, ref in refs.items()]
-        files = await kept.collect(service, caller, wanted)
+        files = await collect(service, caller, wanted)
     except Refusal as refusal:
         if refusal.kind != "not-found":
             raise
@@ -127,7 +137,7 @@ async def execute(request: Request) -> Response:
     entry = _free_name(files)
     asked = {
         "language": python3(service.config), "folder": FOLDER, "entry": entry, "args": body.args or [],
-        "files": {**kept.for_worker(files), entry: body.code}, "return_files": True,
+        "files": {**for_worker(files), entry: body.code}, "return_files": True,
     }  # fmt: skip
     data = await run(request, caller, asked)
     result = await asyncio.to_thread(json.loads, data)
@@ -196,7 +206,7 @@ async def _keep_changes(
     for name, change in made[: service.config.limits.files]:
         identity, data = _new_id(), content(change.get("text", change))
         try:
-            await kept.keep(service, caller, f"{_SHELVES}{session}", name, data, identity=identity, evict=_SHELVES)
+            await keep(service, caller, f"{_SHELVES}{session}", name, data, identity=identity, evict=_SHELVES)
         except Refusal:
             continue
         told: JSONObject = {"id": identity, "name": name, "storage_session_id": session}
@@ -258,15 +268,13 @@ async def _keep_sent(service: Service, caller: Caller, form: FormData) -> tuple[
     if not sent:
         raise _wrong("No files provided")
     names = [file.filename or "" for file in sent]
-    _paths(names)
+    check_names(names)
     kind = "r" if str(form.get("read_only")).lower() == "true" else "w"
     session = _new_id()
     files: list[JSONObject] = []
     for name, file in zip(names, sent, strict=True):
         identity = _new_id(kind)
-        await kept.keep(
-            service, caller, f"{_SHELVES}{session}", name, await file.read(), identity=identity, evict=_SHELVES
-        )
+        await keep(service, caller, f"{_SHELVES}{session}", name, await file.read(), identity=identity, evict=_SHELVES)
         files.append({"fileId": identity, "filename": name})
     return session, files
 
@@ -275,7 +283,7 @@ async def _keep_sent(service: Service, caller: Caller, form: FormData) -> tuple[
 async def download(request: Request, session: str, identity: str) -> Response:
     """Answers with the bytes of a file."""
     caller, service = _caller(request), service_of(request)
-    found = await service.store.ask(service.store.get, caller.key, f"{_SHELVES}{_session(session)}", identity)
+    found = await find(service, caller, f"{_SHELVES}{_session(session)}", identity)
     if found is None:
         raise _not_found()
     name = quote(found[0].rpartition("/")[2], safe="", errors="surrogateescape")
@@ -287,8 +295,8 @@ async def download(request: Request, session: str, identity: str) -> Response:
 async def describe(request: Request, session: str, identity: str) -> Response:
     """Tells what is known of a file: clients look whether it is still kept."""
     caller, service = _caller(request), service_of(request)
-    shelf = await service.store.ask(service.store.shelf, caller.key, f"{_SHELVES}{_session(session)}")
-    file = next((each for each in shelf if each["id"] == identity), None)
+    files = await shelf(service, caller, f"{_SHELVES}{_session(session)}")
+    file = next((each for each in files if each["id"] == identity), None)
     if file is None:
         raise _not_found()
     return as_json({
@@ -302,7 +310,7 @@ async def describe(request: Request, session: str, identity: str) -> Response:
 async def remove(request: Request, session: str, identity: str) -> Response:
     """Gives up a file."""
     caller, service = _caller(request), service_of(request)
-    if not await service.store.ask(service.store.remove, caller.key, f"{_SHELVES}{_session(session)}", identity):
+    if not await give_up(service, caller, f"{_SHELVES}{_session(session)}", identity):
         raise _not_found()
     return as_json({"message": "success"})
 

@@ -19,12 +19,21 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import AfterValidator, BaseModel, Field
 
-from proxybox.jsonvalues import JSONObject
-from proxybox.result import Status
-from proxybox.serve import asking
-from proxybox.serve.asking import service_of
-from proxybox.serve.callers import Caller
-from proxybox.serve.problems import Refusal
+from proxybox import Status
+from proxybox.serve.interface import (
+    Caller,
+    JSONObject,
+    Refusal,
+    ServiceDoor,
+    caller_by,
+    note,
+    of_door,
+    password,
+    run,
+    service_of,
+    shaped,
+    until_gone,
+)  # fmt: skip
 
 _MIB: Final = 1 << 20
 #: The least memory that a policy can allow (policies.Limits).
@@ -45,11 +54,12 @@ def _shape(refusal: Refusal) -> Response:
     return Response(body, refusal.status, refusal.headers, media_type="application/json")
 
 
-router = APIRouter(route_class=asking.shaped(_shape), tags=["SandboxFusion"], include_in_schema=False)
+router = APIRouter(route_class=shaped(_shape), tags=["SandboxFusion"], include_in_schema=False)
+door = ServiceDoor(router=router, clients=("/run_code", "/run_jupyter"), health=("/v1/ping",))
 
 
 async def _caller(request: Request) -> Caller:
-    return asking.caller_by(request, asking.password(request))
+    return caller_by(request, password(request))
 
 
 Who = Annotated[Caller, Depends(_caller)]
@@ -131,7 +141,7 @@ async def ping() -> str:
 async def run_code(request: Request, body: RunCode, who: Who) -> Response:
     """Runs a program. The answer is 200 whenever the service has done its part, however the program has ended."""
     service = service_of(request)
-    asked: JSONObject = asking.of_door(service, who, "sandboxfusion")
+    asked: JSONObject = of_door(service, who, "sandboxfusion")
     if body.language not in ("python", "pytest"):
         return _no_run(f"there is no language {body.language[:60]!r} here: want python or pytest")
     files = _files(body, service.config.limits.files)
@@ -144,7 +154,7 @@ async def run_code(request: Request, body: RunCode, who: Who) -> Response:
         programs = {entry: body.code}
     paths = {name: _box_path(name) for name in body.fetch_files}
     limits = {"limits.wall_time": body.run_timeout, **_wanted(body)} if body.run_timeout else _wanted(body)
-    data = await asking.run(request, who, {
+    data = await run(request, who, {
         **asked, "files": {**files, **programs}, "entry": entry, "stdin": body.stdin,
         **service.jobs.within(asked["policy"], limits), "return_files": list(paths.values()),
     })  # fmt: skip
@@ -154,7 +164,7 @@ async def run_code(request: Request, body: RunCode, who: Who) -> Response:
 @router.post("/run_jupyter", summary="Run the cells of a notebook")
 async def run_jupyter(request: Request, body: RunJupyter, who: Who) -> Response:
     """Runs cells in one session, which ends after them. A cell that fails does not keep the next ones from running."""
-    return await asking.until_gone(request, _notebook(request, body, who))
+    return await until_gone(request, _notebook(request, body, who))
 
 
 # --- a program --------------------------------------------------------------------------------------------------------
@@ -232,8 +242,8 @@ def _encoded(text: str) -> bytes:
 
 async def _notebook(request: Request, body: RunJupyter, who: Caller) -> Response:
     service, began = service_of(request), time.monotonic()
-    asked = asking.of_door(service, who, "sandboxfusion")
-    asking.note(request, service, who, {**asked, "code": "\n".join(body.cells)})
+    asked = of_door(service, who, "sandboxfusion")
+    note(request, service, who, {**asked, "code": "\n".join(body.cells)})
     most = service.config.policies[asked["policy"]].limits.wall_time or math.inf
     session = await service.sessions.open(who, {
         **asked, "files": _files(body, service.config.limits.files),

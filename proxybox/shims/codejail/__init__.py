@@ -25,10 +25,9 @@ from typing import Any, Final
 
 import attrs
 
-from proxybox.policies import Policy, as_policy, evolve
-from proxybox.result import Result, Status
-from proxybox.sandbox import Sandbox
-from proxybox.shims.jailed import json_safe as json_safe
+from proxybox import Policy, Result, Sandbox, Status
+from proxybox.policies import as_policy, evolve
+from proxybox.shims.codejail.jailed import json_safe as json_safe
 
 #: What runs the code, as tracebacks show it; the names are those of jailed.py.
 _JAILED_CODE: Final = b"# codejail's part of this program is in /box/main.py.\nexec(code, g_dict)\n"
@@ -53,7 +52,7 @@ class SafeExecException(Exception):
 
 @functools.cache
 def _main() -> bytes:
-    return (resources("proxybox.shims") / "jailed.py").read_bytes()
+    return (resources("proxybox.shims.codejail") / "jailed.py").read_bytes()
 
 
 def jail(

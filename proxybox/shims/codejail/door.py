@@ -16,10 +16,18 @@ from pydantic import BaseModel, StrictBool, StrictStr, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from proxybox.jsonvalues import JSONObject
-from proxybox.result import Status
-from proxybox.serve import asking
-from proxybox.serve.problems import Refusal
+from proxybox import Status
+from proxybox.serve.interface import (
+    JSONObject,
+    Refusal,
+    ServiceDoor,
+    caller_by,
+    of_door,
+    password,
+    run,
+    service_of,
+    shaped,
+)
 from proxybox.shims.codejail import CORRUPTED, LEFT, MAIN, failure, jail, variables_of
 
 #: The only file that may come with the code, and the only place besides the standard ones to import from.
@@ -49,7 +57,8 @@ def _shape(refusal: Refusal) -> Response:
     return answer
 
 
-router = APIRouter(route_class=asking.shaped(_shape), include_in_schema=False)
+router = APIRouter(route_class=shaped(_shape), include_in_schema=False)
+door = ServiceDoor(router=router, clients=("/api/v0/",), health=("/health/",))
 
 
 def _refuse(words: str) -> Refusal:
@@ -65,14 +74,14 @@ async def health(request: Request) -> Response:
 @router.post("/api/v0/code-exec", tags=["codejail"], summary="Run the code of a problem")
 async def code_exec(request: Request) -> Response:
     """Runs code with variables, and answers with those that it leaves, or with an `emsg` of how it has failed."""
-    caller = asking.caller_by(request, asking.password(request))
-    service = asking.service_of(request)
+    caller = caller_by(request, password(request))
+    service = service_of(request)
     payload, library = await _read(request, service.config.limits.body)
-    asked = asking.of_door(service, caller, "codejail")
+    asked = of_door(service, caller, "codejail")
     most = service.config.policies[asked["policy"]].limits.disk
     files = {} if library is None else {_LIBRARY: library}
     program = await asyncio.to_thread(_program, payload, files, most)
-    data = await asking.run(request, caller, {**asked, "files": program, "entry": MAIN, "return_files": [LEFT]})
+    data = await run(request, caller, {**asked, "files": program, "entry": MAIN, "return_files": [LEFT]})
     return await asyncio.to_thread(_result, payload, data)
 
 

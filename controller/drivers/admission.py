@@ -1,0 +1,207 @@
+"""New threads of a guest that is served: the kernel holds each clone until it is allowed here.
+
+A clone is allowed when the handler of clone(2) has granted it, and when the guest was given the channels that it lacks.
+"""
+
+import errno
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import attrs
+
+from proxybox.controller.dispatch import Dispatcher
+from proxybox.controller.drivers.lines import Line
+from proxybox.controller.header import FIRST_CHANNEL_FD
+from proxybox.controller.process.guestprocess import GuestProcess, open_channel
+from proxybox.controller.process.installing import Installation, installers
+from proxybox.controller.process.listener import Door, Knock, Listener
+from proxybox.controller.process.undisturbed import Undisturbed
+from proxybox.controller.process.watch import Watch
+from proxybox.controller.wire.channel import Channel
+from proxybox.controller.world.state import GuestThread, World
+
+#: Why a clone is refused where this process may not hold more descriptors for the guest.
+_NO_DESCRIPTORS = "descriptors of the controller"
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class LetIn:
+    """A clone that was allowed. thread: the one that it makes, on that stack. stops: of the guest, before.
+
+    The kernel begins a clone again when its process is stopped in the middle of it (ERESTARTNOINTR in copy_process).
+    """
+
+    thread: GuestThread
+    stack: int
+    stops: int
+
+    def is_begun_again(self, knock: Knock, watch: Watch) -> bool:
+        """Whether this is the same clone, for which the guest was stopped; else a thread's stack is its own."""
+        return knock.stack == self.stack and watch.stops > self.stops
+
+
+@attrs.frozen
+class _Clone:
+    """A clone that the kernel holds. thread: the one that it makes. is_again: whether it was allowed before."""
+
+    door: Door
+    knock: Knock
+    thread: GuestThread
+    is_again: bool
+
+
+class ThreadAdmission:
+    """The threads that a guest makes.
+
+    lines: the guest's; the channels of new threads are put there. wake: has the driver look again. newborn: the threads
+    that were granted, and whose clones were not let through yet. is_blocking: whether serving may wait for the guest.
+    """
+
+    def __init__(
+        self,
+        process: GuestProcess,
+        world: World,
+        dispatcher: Dispatcher,
+        lines: dict[int, Line],
+        wake: Callable[[], None],
+    ) -> None:
+        self._process, self._world, self._dispatcher, self._lines = process, world, dispatcher, lines
+        self._wake = wake
+        self.newborn: list[GuestThread] = []
+        self.is_blocking = True
+        self._installing: Installation[Any] | None = None  # for the first of the calls that the kernel holds
+        self._let_in: dict[int, LetIn] = {}  # by the host's id of the thread that makes them: the last clones
+
+    def abandon(self) -> None:
+        """Gives up what is being installed in the guest, which is about to end."""
+        if self._installing is not None:
+            self._installing.abandon()
+            self._installing = None
+
+    def note_threads(self) -> None:
+        """Notes threads that a call has brought or ended."""
+        live = set(map(id, self._world.threads))
+        self.newborn = [each for each in self.newborn if id(each) in live]
+        for line in self._lines.values():
+            if line.thread is not None and id(line.thread) not in live:
+                line.thread = line.blocked = None
+        for thread in self._world.threads:
+            known = self._lines.get(thread.channel)
+            if (known is None or known.thread is None) and thread not in self.newborn:
+                self.newborn.append(thread)
+
+    def answer(self, door: Door) -> None:
+        """Answers what the kernel holds: clones, and mappings of libraries."""
+        door.listener.sort()
+        if self._installing is not None and self._installing.is_done:
+            done, self._installing = self._installing, None
+            done.finish()
+        while self._installing is None and (knock := door.next_knock()) is not None:
+            if knock.maps is not None:
+                self._install(partial(door.answer_mapping, knock, knock.maps), _nothing, _nothing)
+            else:
+                self._admit_thread(door, knock)
+
+    def _install(self, work: Callable[[], T], then: Callable[[T], object], discard: Callable[[T], object]) -> None:
+        """Does what installs descriptors in the guest, and then `then`.
+
+        It takes until a thread of the guest runs. Whoever serves this guest alone waits for that; the engine, which
+        does not block, goes on later, when it is woken. discard: for what comes too late.
+        """
+        if self.is_blocking:
+            with Undisturbed():  # until the channels are in _lines, so that `close` can close them
+                then(work())
+        else:
+            self._installing = Installation(work, then, self._wake, discard)
+            installers().submit(self._installing.run)
+
+    def _admit_thread(self, door: Door, knock: Knock) -> None:
+        """Allows or refuses a clone that the kernel holds.
+
+        It is allowed when the handler has granted it, the kernel's count of threads is within the limit, and the guest
+        was given the channels that it lacks.
+        """
+        watch, before = self._process.watch, self._let_in.get(knock.tid)
+        is_again = before is not None and before.is_begun_again(knock, watch) and before.thread in self._world.threads
+        if not is_again and not self.newborn:
+            door.refuse(knock)
+            return
+        thread = before.thread if before is not None and is_again else self.newborn[0]
+        clone = _Clone(door, knock, thread, is_again)
+        if not door.admits(knock.tid):
+            self._refuse_thread(clone, "limits.threads")
+            return
+        lacking = [each.channel for each in self.newborn if each.channel not in self._lines]
+        if not lacking:
+            self._let_thread_in(clone)
+            return
+        try:
+            self._world.allotment.take(2 * len(lacking))
+        except OSError:
+            self._refuse_thread(clone, _NO_DESCRIPTORS)
+            return
+        self._install(
+            lambda: _opened(door.listener, knock, lacking),
+            lambda opened: self._enter_channels(clone, lacking, opened),
+            lambda opened: self._drop_channels(lacking, opened),
+        )
+
+    def _enter_channels(self, clone: "_Clone", lacking: list[int], opened: list[Channel]) -> None:
+        """Takes over the channels that were opened, as many as the guest could be given, and lets the thread in."""
+        for number, channel in zip(lacking, opened, strict=False):
+            self._lines[number] = Line(channel)
+        self._world.allotment.give_back(2 * (len(lacking) - len(opened)))
+        if not self.is_blocking:
+            for channel in opened:
+                channel.set_blocking(False)
+        if len(opened) == len(lacking):
+            self._let_thread_in(clone)
+        elif clone.door.listener.is_there(clone.knock):  # else the thread was stopped and comes again, or has ended
+            self._refuse_thread(clone, _NO_DESCRIPTORS)
+
+    def _drop_channels(self, lacking: list[int], opened: list[Channel]) -> None:
+        for channel in opened:
+            channel.close()
+        self._world.allotment.give_back(2 * len(lacking))
+
+    def _refuse_thread(self, clone: "_Clone", why: str) -> None:
+        clone.door.listener.refuse(clone.knock)
+        for each in [clone.thread] if clone.is_again else self.newborn:
+            self._world.end_thread(each)
+        if not clone.is_again:
+            self.newborn.clear()
+        self._dispatcher.refuse("clone", why, errno.EAGAIN)
+
+    def _let_thread_in(self, clone: "_Clone") -> None:
+        watch, thread, knock = self._process.watch, clone.thread, clone.knock
+        if thread not in self._world.threads:  # it was ended while its channel was opened
+            clone.door.listener.refuse(knock)
+            return
+        self._lines[thread.channel].thread = thread
+        with watch.lock:
+            if not clone.door.allow_thread(knock):
+                return
+            self._let_in[knock.tid] = LetIn(thread, knock.stack, watch.stops - watch.is_stopped)
+        if not clone.is_again:
+            self.newborn.remove(thread)
+        if len(self._let_in) > len(self._world.threads):  # some of these threads have ended
+            live = set(map(id, self._world.threads))
+            self._let_in = {tid: each for tid, each in self._let_in.items() if id(each.thread) in live}
+
+
+def _opened(listener: Listener, knock: Knock, numbers: Sequence[int]) -> list[Channel]:
+    """Opens the channels of these numbers, and installs their far ends in the guest, until one cannot be had."""
+    opened: list[Channel] = []
+    for number in numbers:
+        channel = open_channel(listener, knock, FIRST_CHANNEL_FD + 2 * number)
+        if channel is None:
+            break
+        opened.append(channel)
+    return opened
+
+
+def _nothing(_: object) -> None:
+    pass

@@ -1,0 +1,24 @@
+"""What an adapter of an agents' library may import of proxybox besides `proxybox` and `proxybox.policies`.
+
+Each adapter is one module here. Nothing in proxybox imports it: who uses the library does, or the library itself by an
+entry point of its own (inspect_ai). To remove an adapter, delete its file, its tests and its line in pyproject.toml.
+"""
+
+from proxybox.agents.samplefolder import SampleFolder as SampleFolder
+from proxybox.agents.tool import CODE as CODE
+from proxybox.agents.tool import NAME as NAME
+from proxybox.agents.tool import SCHEMA as SCHEMA
+from proxybox.agents.tool import AsyncPythonTool as AsyncPythonTool
+from proxybox.agents.tool import PythonTool as PythonTool
+from proxybox.agents.tool import Ran as Ran
+from proxybox.controller.guests.programs import guest_folder as guest_folder
+from proxybox.given import arguments as arguments
+from proxybox.policies.sizes import spoken_size as spoken_size
+from proxybox.program import BOX as BOX
+from proxybox.sandbox import policy_of_run as policy_of_run
+from proxybox.telling import MOST as MOST
+from proxybox.telling import NOTHING as NOTHING
+from proxybox.telling import marked as marked
+from proxybox.telling import remarks as remarks
+from proxybox.telling import safe as safe
+from proxybox.terminal.harmless import harmless as harmless

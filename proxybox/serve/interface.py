@@ -1,0 +1,67 @@
+"""All that doors of other systems may import of the service. It stays compatible (docs/serve-doors.md).
+
+A door is an APIRouter of FastAPI, in a `ServiceDoor` to which an entry point of the group `proxybox.serve.doors` leads:
+
+    router = APIRouter(prefix="/mine", route_class=shaped(_refused), include_in_schema=False)
+    door = ServiceDoor(router=router, clients=("/mine/",))
+
+    @router.post("/run")
+    async def post_run(request: Request) -> Response:
+        caller = caller_by(request, bearer(request))        # who asks; before anything else
+        body = parsed(RunBody, await request.body())
+        return as_json(json.loads(await run(request, caller, {"code": body.code})))
+
+What a door may use of a `Service`: `config`, `state` and `why`; `jobs.policy`, `jobs.language` and `jobs.within`; and
+`sessions.open`, `.command` and `.end`. All else of the service may change. A door has no other way to a box, and keeps
+files of its clients by `keep` and its like alone.
+"""
+
+from collections.abc import Iterable
+
+from starlette.requests import HTTPConnection
+
+from proxybox import given
+from proxybox.jsonvalues import JSONObject as JSONObject
+from proxybox.policies import PolicyError
+from proxybox.policies.declaring import Measure as Measure
+from proxybox.policies.keys import keys as keys
+from proxybox.serve.asking import as_json as as_json
+from proxybox.serve.asking import bearer as bearer
+from proxybox.serve.asking import caller_by as caller_by
+from proxybox.serve.asking import content as content
+from proxybox.serve.asking import in_words as in_words
+from proxybox.serve.asking import note as note
+from proxybox.serve.asking import of_door as of_door
+from proxybox.serve.asking import parsed as parsed
+from proxybox.serve.asking import password as password
+from proxybox.serve.asking import run as run
+from proxybox.serve.asking import service_of as service_of
+from proxybox.serve.asking import shaped as shaped
+from proxybox.serve.asking import until_gone as until_gone
+from proxybox.serve.callers import Caller as Caller
+from proxybox.serve.config import Config as Config
+from proxybox.serve.edge import visit
+from proxybox.serve.guestfacts import facts_of as facts_of
+from proxybox.serve.guestfacts import python3 as python3
+from proxybox.serve.kept import collect as collect
+from proxybox.serve.kept import find as find
+from proxybox.serve.kept import for_worker as for_worker
+from proxybox.serve.kept import keep as keep
+from proxybox.serve.kept import remove as remove
+from proxybox.serve.kept import shelf as shelf
+from proxybox.serve.paths import ServiceDoor as ServiceDoor
+from proxybox.serve.problems import Refusal as Refusal
+from proxybox.serve.service import Service as Service
+
+
+def request_id(connection: HTTPConnection) -> str:
+    """Returns the id of a request, by which its run is known while it goes on."""
+    return visit(connection.scope).id
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Checks that names of files are paths below a folder, and none the folder of another. Raises Refusal."""
+    try:
+        given.files(dict.fromkeys(names, b""))
+    except PolicyError as error:
+        raise Refusal("invalid", str(error)) from None

@@ -1,0 +1,62 @@
+"""The paths of other systems' doors, as each door declares them, and of a whole service."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+
+from proxybox.serve.access import ALWAYS, HEALTH, SCOPES, covers
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+
+def _to_paths(paths: Iterable[str]) -> tuple[str, ...]:
+    found = tuple(paths)
+    if any(len(path) < 2 or path[0] != "/" for path in found):
+        raise ValueError(f'want paths such as "/jobe/", got {found}')
+    return found
+
+
+@attrs.frozen(kw_only=True)
+class ServiceDoor:
+    """The protocol of another system: what an entry point of the group `proxybox.serve.doors` leads to.
+
+    router: its routes. clients: the paths that keys of the scope "client" may use; one that ends in "/" stands for all
+    below it. health: paths that need no key, because they say no more than whether requests are taken. always: those of
+    `health` that are answered by the door also while the service takes none; the others get a 503.
+
+    A route whose path is in none of these is refused to everybody. Raises ValueError.
+    """
+
+    router: "APIRouter"
+    clients: tuple[str, ...] = attrs.field(converter=_to_paths)
+    health: tuple[str, ...] = attrs.field(default=(), converter=_to_paths)
+    always: tuple[str, ...] = attrs.field(default=(), converter=_to_paths)
+
+    def __attrs_post_init__(self) -> None:
+        if not {*self.always} <= {*self.health}:
+            raise ValueError(f"always: want some of {self.health}, got {self.always}")
+
+
+@attrs.frozen
+class AccessTable:
+    """The paths of a service with these doors besides its own.
+
+    health: paths that need no key. always: what is answered also while the service takes no requests.
+    """
+
+    doors: tuple[ServiceDoor, ...] = ()
+    health: frozenset[str] = attrs.field(init=False)
+    always: frozenset[str] = attrs.field(init=False)
+    scopes: Mapping[str, tuple[str, ...]] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        clients = (*SCOPES["client"], *(path for door in self.doors for path in door.clients))
+        object.__setattr__(self, "health", HEALTH.union(*(door.health for door in self.doors)))
+        object.__setattr__(self, "always", ALWAYS.union(*(door.always for door in self.doors)))
+        object.__setattr__(self, "scopes", {**SCOPES, "client": clients})
+
+    def may_use(self, scope: str, path: str) -> bool:
+        """Whether a key of this scope may use a path."""
+        return any(covers(each, path) for each in self.scopes[scope])
