@@ -19,7 +19,7 @@ from proxybox.controller.process import birth
 from proxybox.controller.warm import session as sessions
 
 EACH_GUEST = True
-pytestmark = pytest.mark.sweep("make", parts=2)
+pytestmark = pytest.mark.cover(2)
 
 #: A session's own words for a copy that could not be made.
 REFUSED = (CannotCopy, proxybox.SandboxStartError)
@@ -487,7 +487,6 @@ def facts_of(pid):
 MOMENTS = [(birth, "_at_the_door"), (birth, "open_channel"), (birth, "_frame"), (sessions, "inspect_seal")]
 
 
-@pytest.mark.sweep("make", "victim", "behind", parts=4)
 @pytest.mark.parametrize("victim", ["parent", "copy"])
 @pytest.mark.parametrize(("module", "name"), MOMENTS, ids=[name for _, name in MOMENTS])
 @pytest.mark.parametrize("behind", [False, True], ids=["before", "behind"])

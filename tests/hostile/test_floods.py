@@ -57,7 +57,7 @@ LINES = {
 }
 
 
-@pytest.mark.sweep("name", parts=2)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
 @pytest.mark.parametrize("code", LINES.values(), ids=LINES.keys())
 def test_a_line_of_a_gigabyte(hostile, code, name):
@@ -195,7 +195,7 @@ MAKE = {
 }
 
 
-@pytest.mark.sweep("folder", parts=2)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("folder", ["/tmp", "/box"])
 @pytest.mark.parametrize("make", MAKE.values(), ids=MAKE.keys())
 def test_a_million_entries_under_the_default_limit(hostile, make, folder):

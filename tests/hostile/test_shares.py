@@ -14,8 +14,6 @@ from benchmarks.shares import KINDS, NEIGHBOUR
 from proxybox.controller.process.keeper import keeper
 from tests.hostile.conftest import GUEST
 
-pytestmark = pytest.mark.sweep(parts=3)
-
 LIMITS = {"wall_time": 120, "cpu_time": 60, "calls": None}
 #: Kinds, and how many boxes of each.
 BESIDE = {
