@@ -48,16 +48,17 @@ THREADS = "import threading\nfor _ in range(4): threading.Thread(target=threadin
 
 
 @pytest.fixture(scope="module")
-def _busy(_warm):
-    """What lasts of a box that does much is there before the first look."""
-    proxybox.run(BUSY, check=True, timeout=200)
+def _busy(_warm, tmp_path_factory):
+    """A folder of its own for temporary files. What stays of a box that does much is there before the first look."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+        patch.setattr(tempfile, "tempdir", None)
+        proxybox.run(BUSY, check=True, timeout=200)
+        yield
 
 
 @pytest.fixture(autouse=True)
-def _flat(_busy, _unharmed, tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    proxybox.run("1", check=True, timeout=200)
+def _flat(_busy, _unharmed):
     before = Counts.take()
     yield
     end = time.monotonic() + 60

@@ -6,7 +6,7 @@ import pytest
 
 from tests import sizes, sweeps
 
-HOW = "see CONTRIBUTING.md: share a set-up, take pairs, delete what proves nothing more, or raise it in tests/budgets.toml"
+HOW = "see CONTRIBUTING.md: share a set-up, take pairs, delete what proves nothing more, or raise tests/budgets.toml"
 
 
 @pytest.fixture
