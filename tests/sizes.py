@@ -28,7 +28,7 @@ LONG = 15
 
 @attrs.frozen
 class Budget:
-    """What a part may have. seconds: of all processes together, on two CPUs of 2024 with nothing beside them."""
+    """What a part may have. seconds: what it is to take, of all processes together."""
 
     tests: int
     lines: int
