@@ -14,7 +14,7 @@ QUICK = $(addprefix tests/,policies vfs oscalls controller boxes costs drivers e
 INNER = $(QUICK) $(addprefix tests/,smoke terminal cli seal/test_bpf.py api/test_run.py kernel/test_sanitising.py \
 	repl/test_start.py packaging teach) \
 	$(addprefix --ignore=tests/,cli/test_boxed.py oscalls/test_memory_attacks.py vfs/test_commit_places.py) \
-	$(patsubst %,--ignore=tests/packaging/test_%.py,archives build setup snippets) \
+	$(patsubst %,--ignore=tests/packaging/test_%.py,archives build setup sizes snippets) \
 	$(patsubst %,--ignore=tests/teach/test_%.py,asking cheating cluster commands exercise exercises grading \
 	hostile_archives hostile_rules notebooks plugin)
 SHUFFLE = $(if $(ORDER),--random-order-bucket=module --random-order-seed=$(ORDER))
@@ -26,8 +26,7 @@ FUZZ_FLAGS ?=
 AGENTS = agents, inspect_ai, langchain_core, pydantic_ai, smolagents
 BROWSERS = axe_playwright_python, playwright
 
-.PHONY: help setup demo test test-quick full orders hostile check format docs bench soak fuzz extras agents browser sizes \
-	man words dist clean
+.PHONY: help setup demo test test-quick full orders hostile check format docs bench soak fuzz extras agents browser sizes man words dist clean
 
 help:
 	@echo 'make demo       set up, then run untrusted programs in boxes and show what happens'
