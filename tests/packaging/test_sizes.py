@@ -18,6 +18,7 @@ def tests(request: pytest.FixtureRequest) -> list[str]:
     return here if sizes.tests_by_part(here).keys() >= sizes.budgets().keys() - {"agents"} else sizes.collected()
 
 
+@pytest.mark.timeout(1200)  # by itself it has another process collect the whole suite
 def test_each_part_has_at_most_so_many_tests(tests: list[str]) -> None:
     may_have, found = sizes.budgets(), sizes.tests_by_part(tests)
     new = found.keys() - may_have.keys()
