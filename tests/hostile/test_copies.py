@@ -31,7 +31,8 @@ def make(request, sandbox, warm, hostile):
 
     def session(branches=3, **options):
         maker = warm if request.param == "warm" else sandbox
-        box = maker(session={"branches": branches, **options.pop("session", {})}, **options)
+        limits = {"wall_time": 40, **options.pop("limits", {})}  # on a busy machine a start takes long, too
+        box = maker(session={"branches": branches, **options.pop("session", {})}, limits=limits, **options)
         made = box.session(files=hostile.files, timeout=200)
         made.exec("import raw, copies, os", check=True)
         return made

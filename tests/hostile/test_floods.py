@@ -64,7 +64,7 @@ def test_a_line_of_a_gigabyte(hostile, code, name):
     before, got = hostile.resident(), []
     result = hostile.run(
         code.format(name=name, fd=1 if name == "stdout" else 2),
-        timeout=60,
+        timeout=250,
         limits={"cpu_time": 60, "memory": "1G"},
         **{f"on_{name}": got.append},
     )
