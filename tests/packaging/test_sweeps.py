@@ -39,13 +39,17 @@ def test_long(): pass
 """
 
 
+_collected: list[pytest.Item] = []
+
+
 @pytest.fixture
 def names(pytester: pytest.Pytester) -> set[str]:
-    """Of the tests of MODULE that come at each commit."""
-    pytester.makeini("[pytest]\nmarkers =\n cover\n sized\n full")
-    pytester.makepyfile(MODULE)
-    items, _ = pytester.inline_genitems()
-    return {item.name for item in items} - {item.name for item in left_for_the_full_run(items[::-1])}
+    """Of the tests of MODULE that come at each commit. It is collected once: that takes a second."""
+    if not _collected:
+        pytester.makeini("[pytest]\nmarkers =\n cover\n sized\n full")
+        pytester.makepyfile(MODULE)
+        _collected.extend(pytester.inline_genitems()[0])
+    return {item.name for item in _collected} - {item.name for item in left_for_the_full_run(_collected[::-1])}
 
 
 def values(names: set[str], test: str) -> list[set[str]]:
