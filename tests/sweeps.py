@@ -32,8 +32,11 @@ def spread(items: Iterable[T], size: int) -> list[T]:
 
 
 def every(step: int, end: int, first: int = 1) -> range:
-    """Numbers below `end`, where nobody knows before at which one a sweep is over."""
-    return range(1, end) if FULL else range(first, end, step)
+    """Numbers below `end`, where nobody knows before at which one a sweep is over.
+
+    first: 0, or another one for each example, so that together they come to all numbers.
+    """
+    return range(min(first, 1), end) if FULL else range(first, end, step)
 
 
 def tries(size: int, full: int) -> int:

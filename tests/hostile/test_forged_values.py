@@ -77,7 +77,7 @@ def test_every_unknown_tag() -> None:
 
 def test_every_byte_changed_to_every_byte() -> None:
     data = bytearray(encode(A_BIT_OF_ALL))
-    for at in range(0, len(data), 1 if sweeps.FULL else 3):
+    for at in sweeps.every(3, len(data), first=0):
         before = data[at]
         for byte in range(256):
             data[at] = byte

@@ -91,4 +91,5 @@ def test_the_full_run_has_all(pytester: pytest.Pytester, monkeypatch: pytest.Mon
     monkeypatch.setattr(sweeps, "FULL", True)
     assert sweeps.spread("abc", 1) == ["a", "b", "c"]
     assert [*sweeps.every(4, 5, first=2)] == [1, 2, 3, 4]
+    assert [*sweeps.every(4, 3, first=0)] == [0, 1, 2]
     assert sweeps.tries(3, full=9) == 9

@@ -91,7 +91,7 @@ def after_of(top: Path, seed: int):
 def test_a_kill_at_every_call_of_a_commit_in_part_is_resumed_or_undone_whole(top, seeds, resumes, is_lower):
     for seed in seeds:
         before, after = after_of(top, seed)
-        for number in sweeps.every(5, 1000):
+        for number in sweeps.every(5, 1000, first=1 + seed % 5):
             case = whole(top, seed)
             with lower_layer(case.folder) if is_lower else as_user(os.geteuid()):
                 was_killed = killed_at(number, case.review.commit)
@@ -117,7 +117,7 @@ def test_a_kill_at_every_call_of_a_commit_in_part_is_resumed_or_undone_whole(top
 def test_a_kill_at_every_call_of_an_undo_is_gone_on_with_or_taken_back_whole(top, seeds, resumes, is_lower):
     for seed in seeds:
         before, after = after_of(top, seed)
-        for number in sweeps.every(5, 1000):
+        for number in sweeps.every(5, 1000, first=1 + seed % 5):
             case = whole(top, seed)
             with lower_layer(case.folder) if is_lower else as_user(os.geteuid()):
                 ident = case.review.commit().id
@@ -141,7 +141,7 @@ def test_a_kill_at_every_call_of_an_undo_is_gone_on_with_or_taken_back_whole(top
 def test_an_error_at_every_call_of_an_undo_leaves_the_commit_done_or_to_be_gone_on_with(top, seeds):
     for seed in seeds:
         before, after = after_of(top, seed)
-        for number in sweeps.every(5, 1000):
+        for number in sweeps.every(5, 1000, first=1 + seed % 5):
             case = whole(top, seed)
             ident = case.review.commit().id
             with each_call(failing_at(number)) as count:
