@@ -1,10 +1,10 @@
-# One command each: demo, test, test-quick, hostile, check, docs, bench. Each sets up what it needs first (see tools/setup).
+# One command each: demo, test, test-quick, full, hostile, check, docs, bench. Each sets up what it needs first (see tools/setup).
 
 PY := .venv/bin/python
 # Python keeps what it compiles: the workers of a test run share it, and benchmarks measure starts as users meet them.
 export PYTHONDONTWRITEBYTECODE :=
 PYTEST_FLAGS ?=
-# Tests come in an order that is this commit's own. ORDER=word: another one. ORDER=: as they stand in their files.
+# The same tests come at every commit, in an order that is its own. ORDER=word: another one. ORDER=: as in their files.
 ORDER ?= $(or $(shell git rev-parse --short=10 HEAD 2>/dev/null),release)
 # Two workers for each CPU: many tests wait, for a limit of time or for another process to end.
 WORKERS ?= $(shell echo $$((2 * $$(nproc) < 8 ? 2 * $$(nproc) : 8)))
@@ -14,7 +14,7 @@ QUICK = $(addprefix tests/,policies vfs oscalls controller boxes costs drivers e
 INNER = $(QUICK) $(addprefix tests/,smoke terminal cli seal/test_bpf.py api/test_run.py kernel/test_sanitising.py \
 	repl/test_start.py packaging teach) \
 	$(addprefix --ignore=tests/,cli/test_boxed.py oscalls/test_memory_attacks.py vfs/test_commit_places.py) \
-	$(patsubst %,--ignore=tests/packaging/test_%.py,archives build setup snippets) \
+	$(patsubst %,--ignore=tests/packaging/test_%.py,archives build setup sizes snippets) \
 	$(patsubst %,--ignore=tests/teach/test_%.py,asking cheating cluster commands exercise exercises grading \
 	hostile_archives hostile_rules notebooks plugin)
 SHUFFLE = $(if $(ORDER),--random-order-bucket=module --random-order-seed=$(ORDER))
@@ -22,13 +22,18 @@ HOSTILE_FLAGS ?=
 SOAK_FLAGS ?=
 FUZZ_FLAGS ?=
 
-.PHONY: help setup demo test test-quick orders hostile check format docs bench soak fuzz agents browser clients man policies words calls twins \
-	dist clean
+#: What the tests of agents' libraries, and those in browsers, need.
+AGENTS = agents, inspect_ai, langchain_core, pydantic_ai, smolagents
+BROWSERS = axe_playwright_python, playwright
+
+.PHONY: help setup demo test test-quick full orders hostile check format docs bench soak fuzz extras agents browser sizes \
+	clients man policies words calls twins dist clean
 
 help:
 	@echo 'make demo       set up, then run untrusted programs in boxes and show what happens'
 	@echo 'make test       set up, then run the tests (PYTEST_FLAGS="-k word" for some of them; ORDER=word for another order)'
 	@echo 'make test-quick those for the inner loop: two minutes at the most, with one run of each kind'
+	@echo 'make full       before a release: all of each sweep, whole tables, every attack, the tests of the standard library'
 	@echo 'make orders     some of them that need few boxes, in another order: ORDER=word'
 	@echo 'make hostile    every attack with the layers on and off, as root and as another user; one table'
 	@echo 'make check      linters, types and compiler warnings'
@@ -37,9 +42,11 @@ help:
 	@echo 'make bench      measure'
 	@echo 'make soak       2,000 boxes in one controller, and what it holds of the host'
 	@echo 'make fuzz       fuzz for ten minutes (FUZZ_FLAGS="--seconds 3600" for an hour)'
-	@echo 'make agents     install the libraries that agents are built with, and test our tools and executors with them'
-	@echo 'make browser    the pages of the classroom in Chromium and Firefox, as they are installed here'
+	@echo 'make extras     install what some tests need besides: the libraries of agents, Playwright'
+	@echo 'make agents     the same, and test our tools and executors for agents'
+	@echo 'make browser    the same, and test the pages of the classroom in Chromium and Firefox, which must be here'
 	@echo 'make clients    clients that generators make of the service'\''s description (npm): checked, and run'
+	@echo 'make sizes      tests and lines of each part of the suite, and what it may have'
 	@echo 'make man        write the manual page and the tables of docs/cli.md anew, from the commands'
 	@echo 'make policies   write the tables of docs/policies.md anew, from what is declared of each field of a policy'
 	@echo 'make words      bring the translations of the classroom up to date with its texts, and tell what lacks one'
@@ -55,12 +62,21 @@ demo: setup
 	@$(PY) examples/demo.py
 
 test: setup
-	@PROXYBOX_SWEEP=$(ORDER) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) $(PYTEST_FLAGS) || \
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) $(PYTEST_FLAGS) || \
 		{ status=$$?; echo 'this order again: make test ORDER=$(ORDER)'; exit $$status; }
 
 test-quick: setup
 	@$(PY) -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(SHUFFLE) $(PYTEST_FLAGS) $(INNER) || \
 		{ status=$$?; echo 'this order again: make test-quick ORDER=$(ORDER)'; exit $$status; }
+
+# With the extras. What follows the tests are tables: each says what is not as it is to be, and all are made.
+full: extras
+	@status=0; \
+	PROXYBOX_FULL=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) --sizes $(PYTEST_FLAGS) || status=1; \
+	$(PY) tests/hostile/table.py $(HOSTILE_FLAGS) || status=1; \
+	for guest in pypy cpython; do $(PY) tests/stdlib/compare.py --guest $$guest || status=1; done; \
+	nice $(PY) -m tests.clients.run || status=1; \
+	exit $$status
 
 orders: setup
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) $(PYTEST_FLAGS) $(QUICK) || \
@@ -102,17 +118,16 @@ fuzz: setup
 	@$(PY) tests/fuzz/run.py $(FUZZ_FLAGS)
 
 # Some 400 MB of libraries, which proxybox itself does not need: `make test` leaves out what they are not there for.
-agents: setup
-	@$(PY) -c 'import agents, inspect_ai, langchain_core, pydantic_ai, smolagents' 2>/dev/null || { \
-		echo 'agents: installing smolagents, inspect_ai, openai-agents, pydantic-ai and langchain-core into .venv'; \
-		$(PY) -m pip install --quiet --disable-pip-version-check -e '.[agents-tests]'; }
+# Playwright drives the browsers of this machine, and downloads none.
+extras: setup
+	@$(PY) -c 'import $(AGENTS), $(BROWSERS)' 2>/dev/null || { \
+		echo 'extras: installing the libraries of agents, and Playwright, into .venv'; \
+		$(PY) -m pip install --quiet --disable-pip-version-check -e '.[agents-tests,browser]'; }
+
+agents: extras
 	@$(PY) -m pytest -q -n auto --dist loadfile $(PYTEST_FLAGS) tests/agents
 
-# Playwright drives the browsers of this machine, and downloads none.
-browser: setup
-	@$(PY) -c 'import axe_playwright_python, playwright' 2>/dev/null || { \
-		echo 'browser: installing playwright and axe-playwright-python into .venv'; \
-		$(PY) -m pip install --quiet --disable-pip-version-check -e '.[browser]'; }
+browser: extras
 	@for each in chromium chromium-browser google-chrome google-chrome-stable; do \
 		command -v $$each >/dev/null && exit 0; done; \
 		echo 'browser: there is no Chromium here: apt install chromium, or the package of it that your system has'; exit 1

@@ -25,7 +25,7 @@ from proxybox.controller.header import WRITE_BACK
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.stdin import Stdin
 from proxybox.policies import Policy
-from tests import leavings, sweeps
+from tests import leavings, sizes, sweeps
 
 # A shell has its background jobs ignore SIGINT and SIGQUIT, nohup(1) SIGHUP, and what they start does so, too: the
 # tests send them, or look.
@@ -37,32 +37,26 @@ for number, handler in (
             signal.signal(number, handler)
 
 
-#: Files of few tests that take minutes. Each comes whole to one of the processes, so they begin first.
-LONG = (
-    "hostile/test_plain_hosts.py", "pool/test_chaos.py", "teach/test_plugin.py", "teach/test_commands.py",
-    "vfs/test_commits_cut_off.py", "teach/test_cluster.py", "hostile/test_floods.py", "hostile/test_ends.py",
-    "hostile/test_the_trusted_side.py", "hostile/test_callers.py", "teach/test_exercises.py", "soak/test_soak.py",
-    "classroom/test_attacks_by_programs.py", "classroom/test_checks.py", "classroom/test_first_steps.py",
-    "classroom/browser/test_student.py", "classroom/browser/test_teacher.py",
-)  # fmt: skip
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kind", choices=("pypy", "cpython"), help="run all tests with guests of this kind alone")
+    parser.addoption("--sizes", action="store_true", help="end with a table of the suite's parts (sizes.py)")
+    parser.addoption("--record-longest", action="store_true", help="write down which files take long (longest.txt)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # what the workers of xdist do is reported to the process that started them
+        config.pluginmanager.register(sizes.Durations())
     config.addinivalue_line("markers", "pypy: of what only a PyPy has, or says so")
     config.addinivalue_line("markers", "cpython: of what only a CPython has, or says so")
-    config.addinivalue_line("markers", "sweep(*names, parts=6): arguments that are ways of one thing (sweeps.py)")
-    config.addinivalue_line("markers", "seldom(parts=3): comes at one commit out of so many (sweeps.py)")
+    config.addinivalue_line("markers", "cover(strength): combinations in which all values, or pairs, come (sweeps.py)")
+    config.addinivalue_line("markers", "sized(number): so many of a test's combinations (sweeps.py)")
+    config.addinivalue_line("markers", "full: comes with `make full` alone (sweeps.py)")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Files with EACH_GUEST = True are for guests of both kinds; half of them at each commit."""
+    """Files with EACH_GUEST = True are for guests of both kinds."""
     if getattr(metafunc.module, "EACH_GUEST", False) and not metafunc.config.getoption("--kind", None):
-        kinds = ["pypy", "cpython"] if sweeps.comes(metafunc.module.__name__) else ["pypy"]
-        metafunc.parametrize("guest_kind", kinds, indirect=True, scope="module")
+        metafunc.parametrize("guest_kind", ["pypy", "cpython"], indirect=True, scope="module")
 
 
 def _is_of_another_kind(item: pytest.Item) -> bool:
@@ -72,51 +66,50 @@ def _is_of_another_kind(item: pytest.Item) -> bool:
     return item.get_closest_marker({"pypy": "cpython", "cpython": "pypy"}[kind]) is not None
 
 
-def left_for_another_commit(items: list[pytest.Item]) -> set[pytest.Item]:
-    """What does not come this time: see sweeps.py."""
-    return _ways_left(items) | {item for item in items if not _has_come_round(item)}
-
-
-def _has_come_round(item: pytest.Item) -> bool:
-    mark = item.get_closest_marker("seldom")
-    if mark is None:
-        return True
-    name = item.nodeid.partition("[" if mark in item.own_markers else "::")[0]  # the test's, or its file's
-    return sweeps.comes(name, mark.kwargs.get("parts", sweeps.SELDOM))
-
-
-def _ways_left(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Ways in which a test, or what its other arguments are, is not tried."""
-    values: dict[tuple[str, str], dict[int, int]] = {}  # of an argument of a test: each has a number
-    families: dict[str, dict[pytest.Function, list[int]]] = {}
-    parts: dict[str, int] = {}
+def left_for_the_full_run(items: list[pytest.Item]) -> set[pytest.Item]:
+    """What comes with `make full` alone: see sweeps.py."""
+    left = {item for item in items if item.get_closest_marker("full")}
+    families: dict[str, list[pytest.Function]] = {}
     for item in sorted(items, key=lambda item: item.nodeid):
-        if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
-            continue
-        mark, test, found = item.get_closest_marker("sweep"), item.nodeid.partition("[")[0], {}
-        for name, value in item.callspec.params.items():
-            known = values.setdefault((test, name), {})
-            found[name] = known.setdefault(id(value), len(known))
-        ways = {"guest_kind"} if mark is None else {"guest_kind", *(mark.args or found)}
-        what = f"{test} {sorted(each for each in found.items() if each[0] not in ways)}"
-        families.setdefault(what, {})[item] = [found[name] for name in sorted(ways & set(found))]
-        parts[what] = 1 if mark is None else mark.kwargs.get("parts", sweeps.PARTS)
-    left: set[pytest.Item] = set()
-    for what, family in families.items():
-        ordered = sorted(family, key=family.__getitem__)
-        kinds = {item.callspec.params.get("guest_kind") for item in family}
-        left |= {*ordered}.difference(sweeps.part(ordered, parts[what] * len(kinds), what))
+        if isinstance(item, pytest.Function) and (item.get_closest_marker("cover") or item.get_closest_marker("sized")):
+            families.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for family in families.values():
+        family.sort(key=_place)
+        cover, sized = family[0].get_closest_marker("cover"), family[0].get_closest_marker("sized")
+        if cover:
+            chosen = [family[at] for at in sweeps.covering(_rows(family), *cover.args)]
+        else:
+            chosen = sweeps.spread(family, *sized.args)
+        left |= {*family}.difference(chosen)
     return left
+
+
+def _place(item: pytest.Function) -> list[tuple[str, int]]:
+    """Where it stands among the combinations of its arguments, whatever the order in which tests run."""
+    return sorted(item.callspec.indices.items()) if hasattr(item, "callspec") else []
+
+
+def _rows(family: list[pytest.Function]) -> list[tuple[int, ...]]:
+    """A number for each value of each argument."""
+    known: dict[str, dict[int, int]] = {}
+    rows = []
+    for item in family:
+        values = sorted(item.callspec.params.items()) if hasattr(item, "callspec") else []
+        found = [(known.setdefault(name, {}), id(value)) for name, value in values]
+        rows.append(tuple(numbers.setdefault(value, len(numbers)) for numbers, value in found))
+    return rows
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Behind the shuffle, which is kept otherwise."""
     items[:] = [item for item in items if not _is_of_another_kind(item)]
-    left = left_for_another_commit(items)
+    left = set[pytest.Item]() if sweeps.FULL else left_for_the_full_run(items)
     # Once more, as before the shuffle: what a module makes for each of some values is made once for each.
     items[:] = reorder_items([item for item in items if item not in left])
-    items.sort(key=lambda item: not str(item.path).endswith(LONG))
+    # A file comes whole to one process, so those that take longest begin first.
+    longest = sizes.longest()
+    items.sort(key=lambda item: -longest.get(item.nodeid.partition("::")[0], 0))
 
 
 def pytest_collection_finish() -> None:

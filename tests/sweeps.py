@@ -1,54 +1,64 @@
-"""Sweeps: something happens at every line, or every call, of something else, or is tried in many ways.
+"""How much of a sweep comes. A sweep tries something at every line or call of something else, or in many ways.
 
-All of one takes half a minute and more. So a run of the whole suite (`make test`) takes a sixth of them, another sixth
-for each commit; where PROXYBOX_SWEEP is not set, as by hand, all of them come.
+The same tests come at every commit: `make test` and CI have a part of each sweep that is spread evenly over it.
+`make full` sets PROXYBOX_FULL, and has all of it.
 
-A test whose arguments are ways of trying one and the same thing says so: `@pytest.mark.sweep("layer", "moment")`. For
-each value of its other arguments one of so many parts of these ways comes, and one way at the least; without names, all
-of its arguments are ways. What its arguments attack or check is thus tried at every commit, each in another way. In
-files with EACH_GUEST the kind of guest is such a way for every test, and each test comes with one of the two.
+    @pytest.mark.cover(2)   of all combinations of a test's arguments come so many that each two values meet once
+    @pytest.mark.cover(1)   so many that each value comes once
+    @pytest.mark.sized(20)  20 of them, evenly
+    @pytest.mark.full       comes with `make full` alone: programs of others, and whole tables
 
-What takes long and tries us with programs of others (JupyterLab, nbgrader, Dask, matplotlib, browsers) is marked
-`@pytest.mark.seldom`: it comes at one commit out of so many. A file that is marked comes as a whole. No attack is; in
-folders where all tests are, an attack has `parts=1`.
+An attack is a value of an argument, or a test of its own: it comes at every commit.
 """
 
+import itertools
 import os
-import random
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
 
-PARTS = 6
-SELDOM = 3
+#: Whether all comes.
+FULL = bool(os.environ.get("PROXYBOX_FULL"))
 
 
-def _drawn(text: str, parts: int) -> int:
-    """A number below `parts`, which is always the same one for a text."""
-    return random.Random(text).randrange(parts)
+def spread(items: Iterable[T], size: int) -> list[T]:
+    """So many of the items, evenly over all of them, the first and the last among them."""
+    known = list(items)
+    if FULL or size >= len(known):
+        return known
+    return [known[round(at * (len(known) - 1) / max(1, size - 1))] for at in range(size)]
 
 
-def part(items: Iterable[T], parts: int = PARTS, name: str = "") -> list[T]:
-    """Those of the items that are tried: one of so many parts, and one item at the least. With another name, another
-    part."""
-    word, all_of_them = os.environ.get("PROXYBOX_SWEEP", ""), list(items)
-    if not word:
-        return all_of_them
-    return all_of_them[_drawn(f"{word} {name}", min(parts, len(all_of_them))) :: parts]
+def every(step: int, end: int, first: int = 1) -> range:
+    """Numbers below `end`, where nobody knows before at which one a sweep is over.
+
+    first: 0, or another one for each example, so that together they come to all numbers.
+    """
+    return range(min(first, 1), end) if FULL else range(first, end, step)
 
 
-def comes(name: str, parts: int = 2) -> bool:
-    """Whether what has this name is in this commit's part of so many."""
-    word = os.environ.get("PROXYBOX_SWEEP", "")
-    return not word or _drawn(f"{word} {name}", parts) == 0
+def tries(size: int, full: int) -> int:
+    """How many examples are tried of those that are made at random."""
+    return full if FULL else size
 
 
-def few(tries: int, parts: int = 3) -> int:
-    """How many tries there are of what is tried at random."""
-    return tries // parts if os.environ.get("PROXYBOX_SWEEP", "") else tries
+def covering(rows: Sequence[tuple[int, ...]], strength: int) -> list[int]:
+    """Places of rows in which each `strength` values that stand together anywhere do so: all pairs, where it is 2.
 
+    rows: the number of the value of each argument. Of rows that bring as much that is new, one comes whose values have
+    come least often.
+    """
+    brings = [set(itertools.combinations(enumerate(row), min(strength, len(row)))) for row in rows]
+    missing, used, chosen = set().union(*brings), Counter[tuple[int, int]](), list[int]()
 
-def numbers(end: int) -> list[int]:
-    """Those from 1 to `end` that are tried."""
-    return part(range(1, end))
+    def merit(at: int) -> tuple[int, int]:
+        return len(brings[at] & missing), -sum(used[each] for each in enumerate(rows[at]))
+
+    while missing:
+        best = max(range(len(rows)), key=merit)
+        chosen.append(best)
+        missing -= brings[best]
+        used.update(enumerate(rows[best]))
+    return sorted(chosen)

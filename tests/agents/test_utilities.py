@@ -67,7 +67,7 @@ def lines(text: str) -> list[list[str]]:
     return [each.split() for each in text.replace("\n", ";").split(";") if each.strip()]
 
 
-@pytest.mark.sweep(parts=3)
+@pytest.mark.sized(40)
 @pytest.mark.parametrize("words", lines(COMMANDS + OTHER_WORDS), ids=" ".join)
 def test_a_command_does_what_the_hosts_does(box: proxybox.Sandbox, tmp_path: Path, words: list[str]) -> None:
     for name in ("boxed", "bare"):

@@ -12,7 +12,7 @@ import pytest
 import proxybox
 from proxybox import AsyncSandbox, Status
 
-pytestmark = [pytest.mark.anyio, pytest.mark.sweep("anyio_backend", parts=2)]
+pytestmark = pytest.mark.anyio
 
 #: Speaks, and then waits for nothing that ever comes.
 HANGS = "import time\nprint('here', flush=True)\ntime.sleep(1000)"

@@ -13,7 +13,7 @@ import pytest
 import proxybox
 from proxybox import AsyncPool, AsyncSandbox, Displayed, Finished, HostFunction, Printed, Status
 
-pytestmark = [pytest.mark.anyio, pytest.mark.sweep("anyio_backend", parts=2)]
+pytestmark = pytest.mark.anyio
 LOOPS = "print('here', flush=True)\nwhile True: pass"
 DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n" + LOOPS
 

@@ -102,7 +102,6 @@ def run_whole(box: Sandbox | Pool, kind: str, raiser: Raiser) -> None:
     box.run(SPEAKS, **raiser.arguments(kind))
 
 
-@pytest.mark.sweep("driver", "kind", parts=3)
 @pytest.mark.parametrize("kind", [*FUNCTIONS, *STREAMS, "stdin", *OBSERVERS, "on_display"])
 @pytest.mark.parametrize("driver", ["runs", "sessions", "pool"])
 def test_blocking(driver: str, kind: str) -> None:
@@ -301,7 +300,7 @@ async def expect(run: Callable[[], Awaitable[str]], kind: str, name: str, raiser
         assert got.value.__cause__ is raiser.error, name
 
 
-@pytest.mark.sweep("driver", "backend", parts=3)
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("kind", ASYNC_KINDS)
 @pytest.mark.parametrize("driver", ["runs", "sessions", "pool"])

@@ -14,8 +14,6 @@ import pytest
 import proxybox
 from proxybox import PolicyError, Result, Status
 
-pytestmark = pytest.mark.sweep("run", parts=3)
-
 KINDS = ("new", "copied", "ready", "another process", "event loop")
 POLICY = {"limits": {"memory": "256M"}}
 

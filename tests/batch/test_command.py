@@ -84,7 +84,6 @@ def test_nothing_runs_while_a_line_is_wrong(batch: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "results.jsonl").exists()
 
 
-@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [

@@ -322,7 +322,6 @@ def big(count: int) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize("what", big(1))
 def test_bodies_that_are_too_much_are_refused(room: Target, what: str) -> None:
     student = room.join()

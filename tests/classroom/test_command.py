@@ -316,7 +316,6 @@ def test_data_that_cannot_be_kept(said: Said, tmp_path: Path) -> None:
     assert (status, "nothing can be kept there: Not a directory (--data PATH)" in told) == (125, True)
 
 
-@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize("package", ["fastapi", "segno", "babel", "cryptography", "markdown_it"])
 def test_what_is_not_installed_is_named(package: str, tmp_path: Path) -> None:
     code = f"import sys; sys.modules[{package!r}] = None; from proxybox.cli import main; sys.exit(main(sys.argv[1:]))"

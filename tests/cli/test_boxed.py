@@ -527,7 +527,6 @@ OURS = (
 )  # fmt: skip
 
 
-@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize("command", OURS)
 def test_what_cannot_be_written_is_told_in_one_line(command: str) -> None:
     for stream, reason in (("> /dev/full", "No space left on device"), (">&-", "Bad file descriptor")):

@@ -81,7 +81,7 @@ def test_new_inputs(name: str) -> None:
     target: Callable[[bytes], None] = TARGETS[name]
 
     @settings(
-        max_examples=sweeps.few(NEW[name]),
+        max_examples=sweeps.tries(NEW[name] // 3, NEW[name]),
         derandomize=True,
         database=None,
         deadline=None,

@@ -58,7 +58,7 @@ def machine_of(kind: str) -> type[FilesystemMachine]:
 
 LONG = "PROXYBOX_FUZZ_SEED" in os.environ
 SETTINGS = settings(
-    max_examples=int(os.environ.get("PROXYBOX_EXAMPLES", "500" if LONG else sweeps.few(40, 2))),
+    max_examples=int(os.environ.get("PROXYBOX_EXAMPLES", "500" if LONG else sweeps.tries(20, 40))),
     stateful_step_count=60,
     deadline=None,
     derandomize=not LONG,

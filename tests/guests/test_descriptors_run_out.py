@@ -7,7 +7,7 @@ import pytest
 
 import proxybox
 
-pytestmark = [pytest.mark.pypy, pytest.mark.sweep("box", parts=2)]
+pytestmark = pytest.mark.pypy
 
 FEW = {"open_files": 32, "calls": None, "cpu_time": 30}
 

@@ -62,7 +62,7 @@ def run(request: pytest.FixtureRequest, guest_kind: str) -> Iterator[Run]:
         yield box.run
 
 
-@pytest.mark.sweep(parts=2)
+@pytest.mark.cover(2)
 @pytest.mark.parametrize(
     "case", [pytest.param(case, marks=pytest.mark.pypy if case in OF_PYPY else ()) for case in CASES]
 )

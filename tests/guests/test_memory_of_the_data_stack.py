@@ -8,7 +8,7 @@ from benchmarks import memory_limits
 from proxybox.controller.guests.cpython import CPython
 from tests.wheels import unpacked
 
-pytestmark = [pytest.mark.seldom, pytest.mark.cpython, pytest.mark.filterwarnings("ignore:.*not compiled for")]
+pytestmark = [pytest.mark.cpython, pytest.mark.filterwarnings("ignore:.*not compiled for")]
 EACH_GUEST = True
 WANTED = ("numpy", "pandas", "pyarrow", "polars", "scikit-learn")
 #: What a program of each has already when it begins, in MiB, at the most.

@@ -53,7 +53,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtur
     return made
 
 
-@pytest.mark.seldom
 def test_matrices_with_packages_of_an_environment(environment: Path) -> None:
     with proxybox.Sandbox(packages=[environment], limits=LIMITS) as box:
         result = box.run(MATRICES)
@@ -61,7 +60,6 @@ def test_matrices_with_packages_of_an_environment(environment: Path) -> None:
     assert list(result.files) == ["product.npy"]
 
 
-@pytest.mark.seldom
 def test_matrices_with_the_interpreter_of_an_environment(environment: Path) -> None:
     with proxybox.Sandbox(guest=environment / "bin" / "pypy3", limits=LIMITS) as box:
         result = box.run(MATRICES)

@@ -57,7 +57,7 @@ def test_a_zygote_gives_the_pages_of_its_nursery_back() -> None:
     assert resident("32M") - resident("4M") < 6 << 20
 
 
-@pytest.mark.sweep(parts=3)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("kind", ["bytes", "bytearray"])
 @pytest.mark.parametrize("variables", [{}, {"PYPY_GC_NURSERY": "3M"}, {"PYPY_GC_NURSERY": "33M"}])
 def test_other_memory_of_that_size_is_left_alone(variables: dict[str, str], kind: str, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -174,6 +174,34 @@ class Hostile:
 @pytest.fixture
 def hostile() -> Hostile:
     return Hostile()
+
+
+class GuestObserver(threading.Thread):
+    """Looks at the guests of this process from outside, again and again, while its context lasts."""
+
+    def __init__(self, hostile: Hostile) -> None:
+        super().__init__()
+        self.most_guests, self._guests, self._over = 0, hostile.guests, threading.Event()
+
+    def look(self, pid: int) -> None:
+        """At a guest. OSError is that it has ended meanwhile."""
+        raise NotImplementedError
+
+    def run(self) -> None:
+        while not self._over.wait(0.004):
+            pids = self._guests()
+            self.most_guests = max(self.most_guests, len(pids))
+            for pid in pids:
+                with contextlib.suppress(OSError):
+                    self.look(pid)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def report(place, before, seconds=0.1):
 
 
 def at_every_line(act, check):
-    for nth in sweeps.part(range(1, 2000), 12):
+    for nth in sweeps.every(12, 2000):
         before = Counts.take()
         at_line = AtLine(nth, act)
         sys.settrace(at_line)

@@ -87,6 +87,7 @@ def run_here(path: str, arguments: list[str]) -> int:
     """What a run's own process does."""
     import pytest
 
+    os.environ["PROXYBOX_FULL"] = "1"  # each attack in all ways: tests/sweeps.py
     sys.path.pop(0)  # this folder: its modules are tests' own
     with open(path, "w", encoding="utf-8") as file:
         return int(

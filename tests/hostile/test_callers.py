@@ -185,7 +185,6 @@ proxybox.run({code!r}, on_stdout=told, timeout=100, limits={{"cpu_time": 100, "t
 """
 
 
-@pytest.mark.sweep("number", parts=2)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize(
     "code",

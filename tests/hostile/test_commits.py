@@ -251,7 +251,7 @@ LOSING = {
 }
 
 
-@pytest.mark.sweep("front_end", parts=3)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 @pytest.mark.parametrize("how", LOSING)
 def test_what_the_host_has_cannot_be_moved_to_a_hidden_name(folder, how, front_end):
@@ -389,7 +389,7 @@ def test_a_hidden_file_that_appears_meanwhile_is_not_seen(folder):
     assert (folder / ".env").read_text() == (folder / ".git" / "config").read_text() == "secret"
 
 
-@pytest.mark.sweep("front_end", parts=3)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 def test_hidden_names_are_made_in_the_box_alone(folder, front_end):
     """As caches do it (mypy, pytest, sphinx): folders, files that are renamed in place, links; none is committed."""
@@ -546,7 +546,7 @@ LARGE = {
 }
 
 
-@pytest.mark.sweep("front_end", parts=3)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("front_end", [*FRONT_ENDS, "session"])
 @pytest.mark.parametrize("how", LARGE)
 def test_a_folder_with_more_files_than_one_call_looks_at(folder, how, front_end):
@@ -645,7 +645,7 @@ SAME = {
 }
 
 
-@pytest.mark.sweep("front_end", parts=3)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 @pytest.mark.parametrize("how", SAME)
 def test_a_file_of_the_hosts_moved_over_a_given_one_that_holds_the_same(folder, how, front_end):
@@ -679,7 +679,7 @@ PLACES = {
 }
 
 
-@pytest.mark.sweep("front_end", parts=3)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 @pytest.mark.parametrize("place", PLACES)
 def test_another_folder_at_the_path_by_the_time_of_the_commit(folder, place, front_end):

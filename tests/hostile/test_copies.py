@@ -19,7 +19,7 @@ from proxybox.controller.process import birth
 from proxybox.controller.warm import copies
 
 EACH_GUEST = True
-pytestmark = pytest.mark.sweep("make", parts=2)
+pytestmark = pytest.mark.cover(2)
 
 #: A session's own words for a copy that could not be made.
 REFUSED = (CannotCopy, proxybox.SandboxStartError)
@@ -31,7 +31,8 @@ def make(request, sandbox, warm, hostile):
 
     def session(branches=3, **options):
         maker = warm if request.param == "warm" else sandbox
-        box = maker(session={"branches": branches, **options.pop("session", {})}, **options)
+        limits = {"wall_time": 40, **options.pop("limits", {})}  # on a busy machine a start takes long, too
+        box = maker(session={"branches": branches, **options.pop("session", {})}, limits=limits, **options)
         made = box.session(files=hostile.files, timeout=200)
         made.exec("import raw, copies, os", check=True)
         return made
@@ -487,7 +488,6 @@ def facts_of(pid):
 MOMENTS = [(birth, "_at_the_door"), (birth, "open_channel"), (birth, "_frame"), (copies, "inspect_seal")]
 
 
-@pytest.mark.sweep("make", "victim", "behind", parts=4)
 @pytest.mark.parametrize("victim", ["parent", "copy"])
 @pytest.mark.parametrize(("module", "name"), MOMENTS, ids=[name for _, name in MOMENTS])
 @pytest.mark.parametrize("behind", [False, True], ids=["before", "behind"])

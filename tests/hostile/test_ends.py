@@ -48,16 +48,17 @@ THREADS = "import threading\nfor _ in range(4): threading.Thread(target=threadin
 
 
 @pytest.fixture(scope="module")
-def _busy(_warm):
-    """What lasts of a box that does much is there before the first look."""
-    proxybox.run(BUSY, check=True, timeout=200)
+def _busy(_warm, tmp_path_factory):
+    """A folder of its own for temporary files. What stays of a box that does much is there before the first look."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+        patch.setattr(tempfile, "tempdir", None)
+        proxybox.run(BUSY, check=True, timeout=200)
+        yield
 
 
 @pytest.fixture(autouse=True)
-def _flat(_busy, _unharmed, tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    proxybox.run("1", check=True, timeout=200)
+def _flat(_busy, _unharmed):
     before = Counts.take()
     yield
     end = time.monotonic() + 60
@@ -106,7 +107,7 @@ def calls_of(code):
 def test_killed_in_the_middle_of_a_call(code):
     """The guest is gone when its answer is written."""
     calls, picks = calls_of(code), random.Random(code)
-    for pick in picks.sample(range(calls * 9 // 10), sweeps.few(8, 2)):
+    for pick in picks.sample(range(calls * 9 // 10), sweeps.tries(4, 8)):
         left = [pick]
 
         def strike(call, left=left):
@@ -123,7 +124,7 @@ def test_killed_in_the_middle_of_a_call(code):
 def test_killed_at_random_moments(code):
     """By another process, at whatever it does."""
     moments = random.Random(code)
-    for _ in range(sweeps.few(8, 2)):
+    for _ in range(sweeps.tries(4, 8)):
         moment = moments.uniform(0.0, 0.2)
         over = threading.Event()
         timer = threading.Timer(moment, kill_who_comes, [over])
@@ -414,7 +415,7 @@ def survivors(seconds=10):
     return left
 
 
-@pytest.mark.sweep("end", parts=3)
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM", "_exit"])
 @pytest.mark.parametrize("code", WAITS.values(), ids=WAITS.keys())
 def test_the_controller_dies(nursery, code, end):
@@ -434,9 +435,9 @@ def test_the_controller_dies(nursery, code, end):
 
 def test_the_controller_dies_while_a_box_starts(nursery):
     """At moments from before the launcher until after the first call."""
-    moments = random.Random(os.environ.get("PROXYBOX_SWEEP", "11"))
+    moments = random.Random(11)
     script = CONTROLLER.format(code=SPIN, end="", early=True, stdin=None)
-    for _ in range(sweeps.few(12)):
+    for _ in range(sweeps.tries(4, 12)):
         moment = moments.uniform(0.0, 0.15)
         with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as controller:
             assert controller.stdout.readline() == b"ready\n"
@@ -491,7 +492,6 @@ CALLBACKS = {
 ALL_STREAMS = "import sys, threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\nprint('out', flush=True)\nprint('err', file=sys.stderr, flush=True)\ninput()\nwhile True: pass"
 
 
-@pytest.mark.sweep("options", parts=3)
 @pytest.mark.parametrize("error", [LookupError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError])
 @pytest.mark.parametrize("options", CALLBACKS.values(), ids=CALLBACKS.keys())
 def test_a_callback_raises(options, error):
@@ -501,7 +501,6 @@ def test_a_callback_raises(options, error):
     assert not descendants()
 
 
-@pytest.mark.sweep("options", parts=3)
 @pytest.mark.parametrize("error", [OSError, FileNotFoundError, BlockingIOError])
 @pytest.mark.parametrize("options", CALLBACKS.values(), ids=CALLBACKS.keys())
 def test_a_callback_raises_an_error_of_the_system(options, error):
@@ -519,7 +518,7 @@ def test_a_callback_that_nobody_reads(stream):
     assert result.exit_code == 7, result
 
 
-@pytest.mark.sweep("kind", "nth", parts=4)
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("error", [LookupError, KeyboardInterrupt, SystemExit, OSError, BrokenPipeError])
 @pytest.mark.parametrize("kind", ["interceptors", "audit"])
 @pytest.mark.parametrize("nth", [0, 1, 100, 450])
@@ -538,11 +537,10 @@ def test_an_observer_raises_at_the_nth_call(kind, nth, error):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.sweep("seed", parts=2)
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", sweeps.spread([1, 2], 1))
 def test_ctrl_c_at_random_moments(seed):
     """KeyboardInterrupt from a real signal, anywhere between a start and an end."""
-    ended = program(HERE / "interrupted.py", "random", seed, sweeps.few(60), timeout=800)
+    ended = program(HERE / "interrupted.py", "random", seed, sweeps.tries(20, 60), timeout=800)
     assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
 
 
@@ -565,7 +563,6 @@ def test_ctrl_c_at_the_door_of_the_end():
     assert not descendants()
 
 
-@pytest.mark.sweep("phase", parts=2)
 @pytest.mark.parametrize("raising_one", HELD_BACK)
 @pytest.mark.parametrize("phase", ["enter", "release"])
 def test_a_signal_while_handlers_change_hands(monkeypatch, raising_one, phase):

@@ -5,41 +5,27 @@ Were one of them not bounded, this process would grow by what was asked for, the
 would be seen with more memory than it may have.
 """
 
-import contextlib
 import os
 import shutil
 import tempfile
-import threading
 from pathlib import Path
 
 import pytest
 
 import proxybox
 from proxybox import Mount
+from tests.hostile.conftest import GuestObserver
 
 
-class Peak(threading.Thread):
-    """The most memory that any guest of this process had, in bytes, seen by the kernel."""
+class Peak(GuestObserver):
+    """resident: the most memory that any guest had, in bytes, seen by the kernel."""
 
-    def __init__(self, hostile):
-        super().__init__()
-        self.resident, self._guests, self._over = 0, hostile.guests, threading.Event()
+    resident = 0
 
-    def run(self):
-        while not self._over.wait(0.004):
-            for pid in self._guests():
-                with contextlib.suppress(OSError, StopIteration):
-                    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-                    peak = next(line for line in lines if line.startswith("VmHWM"))
-                    self.resident = max(self.resident, int(peak.split()[1]) << 10)
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        self.join()
+    def look(self, pid):
+        status = Path(f"/proc/{pid}/status").read_text()
+        peak = next((line for line in status.splitlines() if line.startswith("VmHWM")), "VmHWM: 0")
+        self.resident = max(self.resident, int(peak.split()[1]) << 10)
 
 
 @pytest.fixture
@@ -57,14 +43,14 @@ LINES = {
 }
 
 
-@pytest.mark.sweep("name", parts=2)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
 @pytest.mark.parametrize("code", LINES.values(), ids=LINES.keys())
 def test_a_line_of_a_gigabyte(hostile, code, name):
     before, got = hostile.resident(), []
     result = hostile.run(
         code.format(name=name, fd=1 if name == "stdout" else 2),
-        timeout=60,
+        timeout=250,
         limits={"cpu_time": 60, "memory": "1G"},
         **{f"on_{name}": got.append},
     )
@@ -195,7 +181,7 @@ MAKE = {
 }
 
 
-@pytest.mark.sweep("folder", parts=2)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("folder", ["/tmp", "/box"])
 @pytest.mark.parametrize("make", MAKE.values(), ids=MAKE.keys())
 def test_a_million_entries_under_the_default_limit(hostile, make, folder):

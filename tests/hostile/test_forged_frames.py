@@ -41,7 +41,7 @@ raw.exchange(raw.put({lie}), raw.SLEEP)
     assert result.stdout == result.stderr == ""
 
 
-@pytest.mark.sweep("marker", parts=5)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("marker", ["0xFFFFFFFF", "0xFFFFFFFE", "0xFFFFFFFD", "0xFFFFFFFC", "0x80000000"])
 @pytest.mark.parametrize("number", [1, 2, 7, 20, 23, 35, 59, 72, 16, 257, 332])
 def test_markers_in_place_of_memory(hostile, number, marker):
@@ -202,7 +202,6 @@ print("done")
 @pytest.mark.parametrize(
     "call", ["(271, page, 0, page, 0, 8)", "(23, 0, 0, 0, 0, page)", "(35, page, 0)", "(230, 1, 0, page, 0)"]
 )
-@pytest.mark.sweep("seconds", parts=2)
 @pytest.mark.parametrize("seconds", [1 << 40, 1 << 62])
 def test_waits_that_outlast_the_universe(hostile, call, seconds):
     """ppoll, select, nanosleep and clock_nanosleep for more time than a host call can be given."""

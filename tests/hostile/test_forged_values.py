@@ -77,7 +77,7 @@ def test_every_unknown_tag() -> None:
 
 def test_every_byte_changed_to_every_byte() -> None:
     data = bytearray(encode(A_BIT_OF_ALL))
-    for at in sweeps.part(range(len(data)), 3):
+    for at in sweeps.every(3, len(data), first=0):
         before = data[at]
         for byte in range(256):
             data[at] = byte
@@ -212,7 +212,7 @@ def chosen(count: int) -> dict[str, list[bytes]]:
     }
 
 
-@pytest.mark.sweep("form", "count", parts=3)
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("kind", chosen(1))
 @pytest.mark.parametrize("form", [dict_of, set_of])
 @pytest.mark.parametrize("count", [SHARED_HASH + 1, 1000, 8192])
@@ -518,7 +518,6 @@ SWOLLEN = {
 WORST_FACTOR = 64
 
 
-@pytest.mark.sweep(parts=2)
 @pytest.mark.parametrize("kind", SWOLLEN)
 def test_swollen_memory(kind: str) -> None:
     count = (200_000 - 5) // len(SWOLLEN[kind])

@@ -63,7 +63,6 @@ def why_not() -> str:
     return "" if ended.stdout.strip() == "runs" else ended.stderr or ended.stdout or "it says nothing"
 
 
-@pytest.mark.seldom
 @pytest.mark.pypy
 @pytest.mark.outer_layers
 @pytest.mark.timeout(300)

@@ -96,7 +96,6 @@ anyio.run(main, *sys.argv[1:])
 ENFILE = 23
 
 
-@pytest.mark.sweep("driver", "mode", parts=3)
 @pytest.mark.parametrize(
     ("driver", "mode"),
     [("blocking", "ro"), ("pool", "ro"), ("asyncio", "ro"), ("blocking", "rw"), ("blocking", "overlay")],

@@ -69,7 +69,7 @@ def _engines():
     the_engine()
 
 
-pytestmark = pytest.mark.sweep("spaced", "start", parts=2)
+pytestmark = pytest.mark.cover(2)
 
 
 @pytest.fixture(params=["a namespace of its own", "no namespace"])

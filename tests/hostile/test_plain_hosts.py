@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from proxybox.controller.seal.layers import is_missing
-from tests import sweeps
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parent.parent
@@ -168,7 +167,6 @@ LACKING = {
 }
 
 
-@pytest.mark.sweep("outer", parts=2)
 @pytest.mark.parametrize(
     ("outer", "writable"),
     [("docker", True), ("docker", False), ("containerd", True), ("podman", False), ("systemd", True)],
@@ -215,7 +213,7 @@ def test_hostile_code_in_an_ordinary_container():
     """Those hostile tests that rest on what the kernel gives. All of them: python tests/hostile/container.py --init
     $PWD/.venv/bin/python -m pytest -c $PWD/pyproject.toml --rootdir $PWD -p no:cacheprovider $PWD/tests/hostile"""
     names = ("raw_system_calls", "stub_overwritten", "threads_and_forks", "own_memory", "paths_out_of_mounts")
-    files = [str(HERE / f"test_{name}.py") for name in sweeps.part(names)]
+    files = [str(HERE / f"test_{name}.py") for name in names]
     options = ["-q", "-p", "no:cacheprovider", "-c", str(CHECKOUT / "pyproject.toml"), f"--rootdir={CHECKOUT}"]
     # Half a minute more in which the kernel gives nothing special; and to the kernel both kinds of guest are the same.
     # Nothing that is unpacked in /tmp can be executed there.

@@ -37,7 +37,7 @@ def let_through(hostile):
     return probe
 
 
-@pytest.mark.sweep("thread", parts=2)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("thread", [False, True], ids=["main thread", "another thread"])
 @pytest.mark.parametrize("box", sweep.BOXES)
 def test_every_number_of_x86_64_and_x32(hostile, box, thread):
@@ -52,7 +52,7 @@ def test_every_number_of_x86_64_and_x32(hostile, box, thread):
     assert total.numbers == len(TABLE) - len(sweep.EXEMPT) + len(BEYOND) + len(TABLE)  # x32's
 
 
-@pytest.mark.sweep(parts=3)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("box", sweep.BOXES)
 def test_every_number_of_i386(box):
     """A process each, under the filters of a box: killed before the kernel has looked at the number. They are forked by

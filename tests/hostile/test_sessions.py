@@ -9,7 +9,7 @@ import pytest
 
 import proxybox
 
-pytestmark = pytest.mark.sweep("make", parts=2)
+pytestmark = pytest.mark.cover(2)
 
 
 @pytest.fixture(params=["cold", "warm"])
@@ -394,7 +394,6 @@ def test_looks_at_objects(make, monkeypatch, code):
     works(session)
 
 
-@pytest.mark.sweep("cursor", parts=4)
 @pytest.mark.parametrize("cursor", [-1, 0, 10**6, 1 << 70])
 @pytest.mark.parametrize(
     "text", ["", "o", "\x00", "\ud800", "(" * 1000, "x." * 5000, "lambda: " * 2000, "'" * 99, "\n" * 5000]

@@ -12,14 +12,17 @@ import pytest
 import proxybox
 from benchmarks.shares import KINDS, NEIGHBOUR
 from proxybox.controller.process.keeper import keeper
+from tests import sweeps
 from tests.hostile.conftest import GUEST
 
-pytestmark = pytest.mark.sweep(parts=3)
-
 LIMITS = {"wall_time": 120, "cpu_time": 60, "calls": None}
-#: Kinds, and how many boxes of each.
+#: Kinds, and how many boxes of each: a third of them, unless all of each sweep is asked for.
 BESIDE = {
-    "one loop": 40, "15 loops": 10, "access": 20, "threads and 10 loops": 10, "mappings and 14 loops": 8, "bursts": 20,
+    kind: sweeps.tries(count // 3, count)
+    for kind, count in (
+        ("one loop", 40), ("15 loops", 12), ("access", 20), ("threads and 10 loops", 12), ("mappings and 14 loops", 12),
+        ("bursts", 20),
+    )
 }  # fmt: skip
 #: Those that wait for the controller, or rest, most of the time: they are free (rotation.py).
 FREE = ("access", "bursts")

@@ -5,7 +5,6 @@ A call lost or made twice would be missing from what the box has left or stand t
 too many is counted from outside by the kernel.
 """
 
-import contextlib
 import os
 import threading
 import time
@@ -15,34 +14,25 @@ import pytest
 
 import proxybox
 from proxybox import Mount
+from tests.hostile.conftest import GuestObserver
 
 
-class Tasks(threading.Thread):
+class Tasks(GuestObserver):
     """The most tasks that a guest of this process had, and the namespaces that any task of it was in."""
 
     def __init__(self, hostile):
-        super().__init__()
-        self.most, self.namespaces, self._guests, self._over = 0, set(), hostile.guests, threading.Event()
+        super().__init__(hostile)
+        self.most, self.namespaces = 0, set()
 
-    def run(self):
-        while not self._over.wait(0.003):
-            for pid in self._guests():
-                with contextlib.suppress(OSError):
-                    tasks = os.listdir(f"/proc/{pid}/task")
-                    self.most = max(self.most, len(tasks))
-                    if "Seccomp:\t2" not in Path(f"/proc/{pid}/status").read_text():
-                        continue  # still the launcher, on its way to them
-                    for task in tasks:
-                        for kind in ("user", "mnt", "net", "pid", "uts", "ipc"):
-                            self.namespaces.add((kind, os.readlink(f"/proc/{pid}/task/{task}/ns/{kind}")))
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        self.join()
+    def look(self, pid):
+        tasks = os.listdir(f"/proc/{pid}/task")
+        self.most = max(self.most, len(tasks))
+        if (
+            "Seccomp:\t2" in Path(f"/proc/{pid}/status").read_text()
+        ):  # else it is still the launcher, on its way to them
+            for task in tasks:
+                for kind in ("user", "mnt", "net", "pid", "uts", "ipc"):
+                    self.namespaces.add((kind, os.readlink(f"/proc/{pid}/task/{task}/ns/{kind}")))
 
 
 @pytest.fixture

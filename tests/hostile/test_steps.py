@@ -34,9 +34,6 @@ def _engines() -> None:
     the_engine()
 
 
-pytestmark = pytest.mark.sweep("run", parts=3)
-
-
 @pytest.fixture(params=["blocking", "asyncio", "pool"])
 def run(request: pytest.FixtureRequest, hostile: Any) -> Callable[..., proxybox.Result]:
     """Runs a program by either driver, or in a warm box of a pool; all are served in this process."""

@@ -24,7 +24,6 @@ def make() -> Iterator[Any]:
         yield make
 
 
-@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize("way", attacks.WAYS)
 def test_every_sequence_by_every_way(make: Any, way: str) -> None:
     shell, terminal = make()
@@ -53,7 +52,6 @@ def test_with_colours_there_are_no_others_than_ours(make: Any, monkeypatch: pyte
     assert "\x1b[8m" not in text
 
 
-@pytest.mark.sweep("colours", parts=2)
 @pytest.mark.parametrize("colours", ["NO_COLOR", "FORCE_COLOR"])
 @pytest.mark.parametrize(
     "text",

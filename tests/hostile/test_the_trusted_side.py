@@ -93,7 +93,6 @@ COMMANDS = {
 
 
 @pytest.mark.pypy  # a CPython itself imports such modules for -c, in its box
-@pytest.mark.sweep("command", parts=3)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_modules_of_the_current_folder(full: Trap, command: str) -> None:
     words, wanted = COMMANDS[command]
@@ -102,7 +101,7 @@ def test_modules_of_the_current_folder(full: Trap, command: str) -> None:
     assert full.sprung == []
 
 
-@pytest.mark.sweep(parts=6)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("command", ["run", "grade", "exercise check", "doctor"])
 @pytest.mark.parametrize(
     "words", [[SCRIPT], [sys.executable, "-m", "proxybox"], [sys.executable, "-m", "proxybox.cli"]]
@@ -122,7 +121,6 @@ def test_modules_that_an_empty_entry_of_pythonpath_would_find(
 
 
 @pytest.mark.pypy
-@pytest.mark.sweep("command", parts=3)
 @pytest.mark.parametrize("name", ["purelib", "stdlib"])
 @pytest.mark.parametrize("command", ["run -c", "grade", "doctor"])
 def test_who_stands_where_modules_are_installed_has_them(trap: Trap, name: str, command: str) -> None:
@@ -209,7 +207,6 @@ def settle(trap: Trap, folder: Path) -> None:
     (folder / "pytest.ini").write_text("[pytest]\naddopts = -p evil\npythonpath = .\n")
 
 
-@pytest.mark.sweep("name", parts=2)
 @pytest.mark.parametrize("name", [EXERCISE, "10-weather"], ids=["tests", "data"])
 def test_a_conftest_for_everybody(trap: Trap, temporary: dict[str, str], tmp_path: Path, name: str) -> None:
     """In the folder for temporary files, above the exercise, in that of the submission, in the current one, and above
@@ -269,7 +266,7 @@ def test_a_program_of_the_current_folder_in_the_place_of_the_guest(
     assert trap.sprung == []
 
 
-@pytest.mark.sweep("command", parts=4)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("named", ["pypy3", "./pypy3", "bin/pypy3", "bin", "../trap", ".", "missing"])
 @pytest.mark.parametrize("command", ["run", "doctor", "repl", "exercise test"])
 def test_a_program_of_the_current_folder_that_a_variable_names(
@@ -355,7 +352,6 @@ def test_a_program_of_a_terabyte(program: Callable[[str], Path]) -> None:
 # --- who is warned ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.sweep(parts=2)
 @pytest.mark.parametrize(
     ("words", "environment", "told"),
     [

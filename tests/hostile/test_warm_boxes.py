@@ -96,7 +96,7 @@ def _libraries():
     proxybox.run(_IMPORTS, check=True)
 
 
-@pytest.mark.sweep("preloaded", parts=2)
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("preloaded", [False, True], ids=["imported", "preloaded"])
 @pytest.mark.parametrize("what", RANDOM)
 def test_random_numbers(run, what, preloaded):

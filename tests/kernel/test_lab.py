@@ -22,8 +22,6 @@ from tornado.websocket import websocket_connect
 from tests.kernel.test_cells import STUBBORN
 from tests.soak.counts import descendants
 
-pytestmark = pytest.mark.seldom
-
 LONG = 120
 
 

@@ -1,8 +1,14 @@
 """jupyter-kernel-test's whole suite: every kind of request, none of its tests skipped."""
 # ruff: noqa: RUF012 - samples are class attributes there
 
-import jupyter_kernel_test
+import sys
+
 import pytest
+
+with pytest.MonkeyPatch.context() as patch:
+    # jsonschema would compile grammars of addresses with it: a second in each process that collects tests.
+    patch.setitem(sys.modules, "rfc3987_syntax", None)
+    import jupyter_kernel_test
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 

@@ -19,7 +19,6 @@ from tests.kernel.conftest import opened
 from tests.wheels import unpacked
 
 pytestmark = [
-    pytest.mark.seldom,
     pytest.mark.cpython,
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:There is no current event loop:DeprecationWarning"),

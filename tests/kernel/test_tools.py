@@ -124,7 +124,6 @@ def assignment(double: str, half: str) -> Any:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.seldom
 def test_nbgrader_grades_with_it(tmp_path: Path) -> None:
     """Right answers, a wrong one, and one that never ends."""
     (tmp_path / "nbgrader_config.py").write_text(

@@ -45,7 +45,6 @@ def test_secrets_are_not_let_in_with_all(place: Place) -> None:
     assert all(each["secret"] for each in found["declined"])
 
 
-@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize(
     "place_of_host", ["/", "/etc", "/root", "/home", "/proc", "/sys", "/dev", "/usr", "/var", "/run"]
 )
@@ -155,7 +154,6 @@ def test_a_claim_of_a_variable_is_only_told(place: Place) -> None:
     assert found["told"] == []
 
 
-@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize("writes", ["memory", "overlay", "rw"])
 def test_nothing_of_the_host_is_changed_by_learning(place: Place, writes: str) -> None:
     code = (

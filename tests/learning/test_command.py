@@ -59,7 +59,6 @@ def test_a_script_that_is_not_there_comes_before_the_terminal(place: Place) -> N
     assert (done.returncode, done.stderr) == (125, "proxybox: can't open file 'none.py': No such file or directory\n")
 
 
-@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
@@ -155,7 +154,6 @@ def test_a_box_that_changes_its_folder_does_so_only_afterwards(place: Place) -> 
     assert (script.parent / "made.txt").exists()
 
 
-@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize(
     "code",
     [

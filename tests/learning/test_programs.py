@@ -7,7 +7,6 @@ import time
 import attrs
 import pytest
 
-from tests import sweeps
 from tests.learning.hosts import PROGRAMS, SECRET, Place
 
 #: What is added to a program by somebody else: ways to read secrets, to change the host, to get out.
@@ -94,7 +93,7 @@ def test_there_are_ten_kinds() -> None:
     assert len(re.findall("^planted", PLANTED, re.MULTILINE)) >= 10
 
 
-@pytest.mark.parametrize("kind", sweeps.part(KINDS), ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_it_passes_again_and_what_is_planted_gets_nothing(kind: Kind, place: Place) -> None:
     script, policy = place.copied(f"{kind.name}.py"), place.root / "learned.toml"
     before = place.snapshot()

@@ -107,7 +107,7 @@ def step(box, reply):
                 assert result is None or is_reply(result)
 
 
-@settings(max_examples=sweeps.few(750), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=sweeps.tries(250, 750), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(requests(), min_size=1, max_size=8))
 def test_any_arguments_at_all(make_box, calls):
     box = make_box()

@@ -78,7 +78,6 @@ def test_the_wheel_holds_everything_and_nothing_else(archives: Path) -> None:
     assert modes["proxybox/guest/_launcher"] & 0o111
 
 
-@pytest.mark.seldom
 def test_the_source_distribution_can_be_built_and_tested(archives: Path) -> None:
     (sdist,) = archives.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:

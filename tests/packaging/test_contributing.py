@@ -23,9 +23,10 @@ EXAMPLES = dict(part.split("\n", 1) for part in re.split(r"^### ", CHAPTER, flag
 PART = re.compile(r"^```(\w+)\n((?s:.*?))^```$|((?:^    .+\n)+)|^(.+)$", re.MULTILINE)
 #: What the examples need of this tree.
 COPIED = ("controller", "policies", "proxybox", "pyproject.toml", "docs/policies.md", "docs/grades.md",
-          "docs/cli.md", "docs/calls.md", "tools", "share", "tests/conftest.py", "tests/leavings.py", "tests/sweeps.py",
-          "tests/controller", "tests/oscalls/conftest.py", "tests/policies", "tests/teach/test_writers.py",
-          "tests/packaging/test_manpage.py", "tests/cli/test_arguments.py")  # fmt: skip
+          "docs/cli.md", "docs/calls.md", "tools", "share", "tests/conftest.py", "tests/leavings.py", "tests/longest.txt",
+          "tests/sizes.py", "tests/sweeps.py", "tests/controller", "tests/oscalls/conftest.py", "tests/policies",
+          "tests/teach/test_writers.py", "tests/packaging/test_manpage.py",
+          "tests/cli/test_arguments.py")  # fmt: skip
 
 
 @attrs.frozen
@@ -90,7 +91,6 @@ def run(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.seldom
 @pytest.mark.skipif(not (ROOT / "proxybox/controller").is_symlink(), reason="not a checkout")
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_what_the_page_says(name: str, copy: Path) -> None:

@@ -1,9 +1,11 @@
-"""What comes of a sweep at one commit: each thing in one way at the least; and at some commit each way."""
+"""What comes of a sweep: the same at each commit, each value and where it is asked for each pair; and all of it."""
+
+import itertools
 
 import pytest
 
 from tests import sweeps
-from tests.conftest import left_for_another_commit
+from tests.conftest import left_for_the_full_run
 
 MODULE = """
 import pytest
@@ -11,66 +13,83 @@ import pytest
 @pytest.fixture(params=["cold", "warm"])
 def make(request): return request.param
 
-@pytest.mark.sweep("moment", "make", parts=3)
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("moment", ["before", "behind"])
 @pytest.mark.parametrize("attack", ["one", "two", "three"])
-def test_ways(attack, moment, make): pass
+@pytest.mark.parametrize("guest_kind", ["pypy", "cpython"])
+def test_pairs(attack, moment, make, guest_kind): pass
 
-@pytest.mark.sweep(parts=2)
-@pytest.mark.parametrize(("a", "b"), [(1, 2), (3, 4), (5, 6), (7, 8)])
-def test_all_are_ways(a, b): pass
+@pytest.mark.cover(1)
+@pytest.mark.parametrize("attack", ["one", "two", "three", "four"])
+def test_values(attack, make): pass
 
-@pytest.mark.parametrize("attack", ["one", "two"])
-def test_no_sweep(attack): pass
+@pytest.mark.sized(3)
+@pytest.mark.parametrize(("a", "b"), [(1, 2), (3, 4), (5, 6), (7, 8), (9, 10)])
+def test_size(a, b): pass
+
+@pytest.mark.cover(2)
+def test_no_arguments(): pass
 
 @pytest.mark.parametrize("guest_kind", ["pypy", "cpython"])
 @pytest.mark.parametrize("attack", ["one", "two"])
-def test_guests(attack, guest_kind): pass
+def test_all(attack, guest_kind): pass
 
-@pytest.mark.seldom
-@pytest.mark.parametrize("a", [1, 2])
-def test_long(a): pass
-
-@pytest.mark.seldom(parts=2)
-def test_longer(): pass
+@pytest.mark.full
+def test_long(): pass
 """
-WORDS = [f"commit {number}" for number in range(40)]
 
 
-def test_what_comes_at_each_commit(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytester.makeini("[pytest]\nmarkers =\n sweep\n seldom")
-    pytester.makepyfile(MODULE)
-    monkeypatch.delenv("PROXYBOX_SWEEP", raising=False)
-    items, _ = pytester.inline_genitems()
-    whole, each = {item.name for item in items}, []
-    assert len(whole) == 12 + 4 + 2 + 4 + 2 + 1
-    for word in WORDS:
-        monkeypatch.setenv("PROXYBOX_SWEEP", word)
-        each.append(whole - {item.name for item in left_for_another_commit(items)})
-    assert set[str]().union(*each) == whole
-    for names in each:
-        for attack in ("one", "two", "three"):
-            ways = {name for name in whole if name.startswith("test_ways") and attack in name}
-            assert len(ways) == 4
-            assert 1 <= len(ways & names) <= 2
-        assert sum(name.startswith("test_all_are_ways") for name in names) == 2
-        assert {"test_no_sweep[one]", "test_no_sweep[two]"} <= names
-        for attack in ("one", "two"):
-            assert sum(name.startswith("test_guests") and attack in name for name in names) == 1
-        assert ("test_long[1]" in names) == ("test_long[2]" in names)
-    assert 5 < sum("test_long[1]" in names for names in each) < sum("test_longer" in names for names in each) < 30
-    assert len({frozenset(names) for names in each}) > 20, "things are swept apart from each other"
+_collected: list[pytest.Item] = []
 
 
-def test_parts_are_all_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = []
-    for word in WORDS:
-        monkeypatch.setenv("PROXYBOX_SWEEP", word)
-        tried.append(sweeps.part(range(20), 3))
-        assert sweeps.part(["one"], 3) == ["one"]
-        assert sweeps.few(90) == 30
-    assert {len(part) for part in tried} == {6, 7}
-    assert set[int]().union(*tried) == set(range(20))
-    monkeypatch.setenv("PROXYBOX_SWEEP", "")
-    assert sweeps.part(range(20), 3) == [*range(20)]
-    assert sweeps.few(90) == 90
+@pytest.fixture
+def names(pytester: pytest.Pytester) -> set[str]:
+    """Of the tests of MODULE that come at each commit. It is collected once: that takes a second."""
+    if not _collected:
+        pytester.makeini("[pytest]\nmarkers =\n cover\n sized\n full")
+        pytester.makepyfile(MODULE)
+        _collected.extend(pytester.inline_genitems()[0])
+    return {item.name for item in _collected} - {item.name for item in left_for_the_full_run(_collected[::-1])}
+
+
+def values(names: set[str], test: str) -> list[set[str]]:
+    return [set(name[:-1].partition("[")[2].split("-")) for name in names if name.startswith(f"{test}[")]
+
+
+def test_each_two_values_of_different_arguments_meet(names: set[str]) -> None:
+    arguments = (["before", "behind"], ["one", "two", "three"], ["cold", "warm"], ["pypy", "cpython"])
+    came = values(names, "test_pairs")
+    assert 6 <= len(came) <= 8 < 24
+    for one, another in itertools.combinations(arguments, 2):
+        for pair in itertools.product(one, another):
+            assert any(each.issuperset(pair) for each in came), f"{pair} do not meet: look at sweeps.covering"
+
+
+def test_each_value_comes_and_none_much_more_often_than_another(names: set[str]) -> None:
+    came = values(names, "test_values")
+    assert sorted(min(each & {"one", "two", "three", "four"}) for each in came) == ["four", "one", "three", "two"]
+    assert sum("cold" in each for each in came) == 2
+
+
+def test_sizes_are_spread_over_all(names: set[str]) -> None:
+    assert {"test_size[1-2]", "test_size[5-6]", "test_size[9-10]"} <= names
+    assert len(values(names, "test_size")) == 3
+
+
+def test_what_has_no_mark_comes_whole_and_what_is_marked_full_does_not(names: set[str]) -> None:
+    assert len(values(names, "test_all")) == 4
+    assert "test_no_arguments" in names
+    assert "test_long" not in names
+
+
+def test_the_full_run_has_all(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sweeps.spread(range(101), 3) == [0, 50, 100]
+    assert sweeps.spread("ab", 1) == ["a"]
+    assert sweeps.spread("ab", 3) == ["a", "b"]
+    assert [*sweeps.every(4, 10, first=2)] == [2, 6]
+    assert sweeps.tries(3, full=9) == 3
+    monkeypatch.setattr(sweeps, "FULL", True)
+    assert sweeps.spread("abc", 1) == ["a", "b", "c"]
+    assert [*sweeps.every(4, 5, first=2)] == [1, 2, 3, 4]
+    assert [*sweeps.every(4, 3, first=0)] == [0, 1, 2]
+    assert sweeps.tries(3, full=9) == 9

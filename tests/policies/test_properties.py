@@ -32,7 +32,7 @@ from proxybox.policies.schema import schema
 from tests import sweeps
 
 VALIDATOR = Draft202012Validator(schema())
-FEW = settings(max_examples=sweeps.few(150), deadline=None)
+FEW = settings(max_examples=sweeps.tries(50, 150), deadline=None)
 
 # --- policies -------------------------------------------------------------------------------------
 
@@ -225,7 +225,7 @@ def outcome(build):
     return policy
 
 
-@settings(max_examples=sweeps.few(400), deadline=None)
+@settings(max_examples=sweeps.tries(130, 400), deadline=None)
 @given(near)
 def test_anything_is_a_policy_or_a_policy_error(data):
     loaded = outcome(lambda: from_dict(data))

@@ -59,7 +59,6 @@ class Killer:
             return False
 
 
-@pytest.mark.sweep("processes", parts=2)
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("processes", [0, 2], ids=["here", "processes"])
 def test_processes_are_killed_at_random(processes: int) -> None:

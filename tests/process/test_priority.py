@@ -92,6 +92,8 @@ def test_threads_that_compute_for_long_come_lower_together() -> None:
     limits = {"wall_time": 60, "cpu_time": 60, "threads": 8}
     with proxybox.Sandbox(limits=limits) as sandbox, sandbox.session() as busy, sandbox.session() as other:
         pid, before = watch_of(busy).pid, watch_of(busy).niceness
+        if before == priority.LOWEST:
+            pytest.skip("these tests run with a niceness below which there is none")
         assert niceness_of(pid) == {before}
         assert busy.exec(spin).ok
         computing_until(busy, "while True: pass", lambda: min(niceness_of(pid)) > before)

@@ -443,7 +443,6 @@ def test_a_process_without_threads_has_none_that_run(monkeypatch: pytest.MonkeyP
     assert count_runnable(1) == 0
 
 
-@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize("what", BUSY)
 def test_a_program_notices_nothing(sandbox: proxybox.Sandbox, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rotation, "TURN_NS", 0)  # it is stopped as often as the keeper looks

@@ -6,12 +6,11 @@ import pytest
 
 import proxybox
 from proxybox.controller.guests.cpython import CPython
-from tests import sweeps
 from tests.recordings import tables
 from tests.soak.suite import told
 from tests.wheels import unpacked
 
-pytestmark = [pytest.mark.seldom, pytest.mark.cpython, pytest.mark.filterwarnings("ignore:.*not compiled for")]
+pytestmark = [pytest.mark.full, pytest.mark.cpython, pytest.mark.filterwarnings("ignore:.*not compiled for")]
 EACH_GUEST = True
 LIMITS = {"wall_time": 100, "cpu_time": 100, "memory": "2G"}
 
@@ -23,7 +22,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
     return unpacked(request, tmp_path_factory, "tables", version, tables.WANTED)
 
 
-@pytest.mark.parametrize("name", sweeps.part(tables.PROGRAMS, 5))
+@pytest.mark.parametrize("name", tables.PROGRAMS)
 def test_a_program_on_tables_is_replayed_to_the_byte(name: str, packages: Path, tmp_path: Path) -> None:
     inputs, record = tmp_path / "inputs", tmp_path / "a.pbx"
     inputs.mkdir()

@@ -126,7 +126,6 @@ def test_help_lists_all_and_tells_of_one(sitting: Make) -> None:
     assert "there is no command %nope" in box.do("%help nope")
 
 
-@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize(
     ("line", "told"),
     [("%nope", "there is no command %nope (%help lists "), ("%r", "%reset or %run?"), ("%", "there is no command"),

@@ -349,7 +349,7 @@ def test_a_long_value_is_cut_and_paged(terminal: Make) -> None:
     term.see("19998, 19999]")
 
 
-@pytest.mark.sweep("path", parts=3)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("path", [":{}", ".:bin:{}", "{}:"])
 @pytest.mark.parametrize(
     ("typed", "named"), [("%page", {}), ("%page", {"PAGER": "mine"}), ("%edit", {}), ("%edit x.py", {"VISUAL": "mine"})]

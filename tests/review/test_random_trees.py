@@ -26,7 +26,7 @@ def top(request, monkeypatch):
 
 
 def test_nothing_is_lost_and_nothing_is_written_that_was_not_accepted(top):
-    ends = {one(top, seed) for seed in sweeps.part(range(300), 3)}
+    ends = {one(top, seed) for seed in sweeps.spread(range(300), 100)}
     assert {"written, undone", "written, undo refused", "refused", "killed", "nothing accepted"} <= ends
 
 
@@ -85,13 +85,13 @@ def after_of(top: Path, seed: int):
     return before, after
 
 
-@pytest.mark.sweep("top", "is_lower", parts=4)
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("resumes", [True, False])
 @pytest.mark.parametrize("is_lower", [False, True], ids=["plain", "lower layer"])
 def test_a_kill_at_every_call_of_a_commit_in_part_is_resumed_or_undone_whole(top, seeds, resumes, is_lower):
     for seed in seeds:
         before, after = after_of(top, seed)
-        for number in sweeps.numbers(1000):
+        for number in sweeps.every(5, 1000, first=1 + seed % 5):
             case = whole(top, seed)
             with lower_layer(case.folder) if is_lower else as_user(os.geteuid()):
                 was_killed = killed_at(number, case.review.commit)
@@ -111,13 +111,13 @@ def test_a_kill_at_every_call_of_a_commit_in_part_is_resumed_or_undone_whole(top
                 break
 
 
-@pytest.mark.sweep("top", "is_lower", parts=4)
+@pytest.mark.cover(2)
 @pytest.mark.parametrize("resumes", [True, False])
 @pytest.mark.parametrize("is_lower", [False, True], ids=["plain", "lower layer"])
 def test_a_kill_at_every_call_of_an_undo_is_gone_on_with_or_taken_back_whole(top, seeds, resumes, is_lower):
     for seed in seeds:
         before, after = after_of(top, seed)
-        for number in sweeps.numbers(1000):
+        for number in sweeps.every(5, 1000, first=1 + seed % 5):
             case = whole(top, seed)
             with lower_layer(case.folder) if is_lower else as_user(os.geteuid()):
                 ident = case.review.commit().id
@@ -141,7 +141,7 @@ def test_a_kill_at_every_call_of_an_undo_is_gone_on_with_or_taken_back_whole(top
 def test_an_error_at_every_call_of_an_undo_leaves_the_commit_done_or_to_be_gone_on_with(top, seeds):
     for seed in seeds:
         before, after = after_of(top, seed)
-        for number in sweeps.numbers(1000):
+        for number in sweeps.every(5, 1000, first=1 + seed % 5):
             case = whole(top, seed)
             ident = case.review.commit().id
             with each_call(failing_at(number)) as count:

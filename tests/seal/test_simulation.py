@@ -48,7 +48,7 @@ BARE = Kind(1, real_time=True, threads=False, bare=True)
 CLOCKS = Kind(17, real_time=False, threads=True, serial=True, clocks=True)
 
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
-some_kinds = pytest.mark.sweep("kind", parts=3)
+some_kinds = pytest.mark.sized(8)
 
 
 def answer(program: list[Instruction], number: int, registers: Registers, arch: int = ARCH_X86_64) -> str:
@@ -142,7 +142,7 @@ def test_what_is_let_through_where_there_is_all(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", EXPECTED, ids=lambda number: EXPECTED[number][0])
-@pytest.mark.parametrize("kind", sweeps.part(KINDS), ids=str)
+@pytest.mark.parametrize("kind", sweeps.spread(KINDS, 4), ids=str)
 def test_the_edges_of_every_condition(kind: Kind, number: int) -> None:
     for registers in around(number, kind):
         assert answer(SEALS[kind], number, registers) == expected(kind, ARCH_X86_64, number, registers), registers
@@ -275,13 +275,13 @@ register = st.one_of(
 registers = st.tuples(*[register] * 6)
 
 
-@settings(max_examples=sweeps.few(1000), derandomize=True, deadline=None)
+@settings(max_examples=sweeps.tries(330, 1000), derandomize=True, deadline=None)
 @given(st.sampled_from(KINDS), st.one_of(st.sampled_from(list(EXPECTED)), st.integers(0, FULL)), registers)
 def test_any_call(kind: Kind, number: int, chosen: Registers) -> None:
     assert answer(SEALS[kind], number, chosen) == expected(kind, ARCH_X86_64, number, chosen)
 
 
-@settings(max_examples=sweeps.few(1000), derandomize=True, deadline=None)
+@settings(max_examples=sweeps.tries(330, 1000), derandomize=True, deadline=None)
 @given(st.sampled_from(KINDS), st.sampled_from(sorted(LET_THROUGH)), st.data())
 def test_any_call_near_one_that_is_let_through(kind: Kind, number: int, data: st.DataObject) -> None:
     base = data.draw(st.sampled_from(LET_THROUGH[number]))

@@ -36,7 +36,7 @@ def dropped() -> Iterator[tuple[str, int]]:
             yield f"{row.name}, row {row_at}, condition {at}", row_at * 100 + at
 
 
-DROPPED = dict(sweeps.part(dropped()))
+DROPPED = dict(sweeps.spread(dropped(), 12))
 
 
 @pytest.mark.parametrize("where", DROPPED.values(), ids=DROPPED.keys())
@@ -48,7 +48,7 @@ def test_a_condition_is_dropped(monkeypatch: pytest.MonkeyPatch, where: int) -> 
     assert next(differences([filters.NUMBERS[row.name]]))[2] == filters.NUMBERS[row.name]
 
 
-@pytest.mark.sweep(parts=3)
+@pytest.mark.sized(8)
 @pytest.mark.parametrize("row_at", [at for at, row in enumerate(filters.RULES) if row.only])
 def test_a_row_is_there_for_every_box(monkeypatch: pytest.MonkeyPatch, row_at: int) -> None:
     row = attrs.evolve(filters.RULES[row_at], only="")
@@ -56,7 +56,7 @@ def test_a_row_is_there_for_every_box(monkeypatch: pytest.MonkeyPatch, row_at: i
     assert next(differences([filters.NUMBERS[row.name]]))[2] == filters.NUMBERS[row.name]
 
 
-@pytest.mark.sweep(parts=3)
+@pytest.mark.sized(8)
 @pytest.mark.parametrize("number", [number for number in range(460) if number not in EXPECTED][::50])
 def test_a_row_more(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setitem(filters.NUMBERS, "one more", number)
@@ -76,4 +76,4 @@ def test_the_architecture_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_table_as_it_is() -> None:
-    assert list(differences(sweeps.part([0, 28, 39, 56, 112, 157, 160, 203, 219, 317], 3))) == []
+    assert list(differences(sweeps.spread([0, 28, 39, 56, 112, 157, 160, 203, 219, 317], 4))) == []

@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import httpx
@@ -123,3 +124,16 @@ def serving_two(folder: Path, config: str, env: dict[str, str] | None = None) ->
     one, other = keys.add("one"), keys.add("other")
     with serving(folder, config, env=env) as server:
         yield server, one, other
+
+
+@pytest.fixture(scope="module")
+def clients(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
+    """Two of the file's own `Client`, each with a key, of a service that has the file's CONFIG."""
+    with serving_two(tmp_path_factory.mktemp("two"), request.module.CONFIG) as (server, *keys):
+        one, other = (request.module.Client(server, key) for key in keys)
+        yield one, other
+
+
+@pytest.fixture
+def client(clients: tuple[Any, Any]) -> Any:
+    return clients[0]

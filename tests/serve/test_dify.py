@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterator
 
 import attrs
 import httpx
@@ -10,7 +9,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra server is not installed")
 
-from tests.serve.conftest import Server, serving_two
+from tests.serve.conftest import Server
 
 CONFIG = """
 workers = 1
@@ -45,17 +44,6 @@ class Client:
         assert (told["code"], told["message"], set(told)) == (0, "success", {"code", "message", "data"})
         assert set(told["data"]) == {"stdout", "stderr", "error", "exit_code"}
         return told["data"]
-
-
-@pytest.fixture(scope="module")
-def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, Client]]:
-    with serving_two(tmp_path_factory.mktemp("dify"), CONFIG) as (server, one, other):
-        yield Client(server, one), Client(server, other)
-
-
-@pytest.fixture
-def client(clients: tuple[Client, Client]) -> Client:
-    return clients[0]
 
 
 def test_a_code_node(client: Client) -> None:

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
 
 import attrs
 import httpx
@@ -13,7 +12,7 @@ pytest.importorskip("fastapi", reason="the extra server is not installed")
 
 from proxybox.serve.config import Config
 from proxybox.serve.doors.jobe import languages_of
-from tests.serve.conftest import Server, serving_two
+from tests.serve.conftest import Server
 
 BASE = "/jobe/index.php/restapi"
 CONFIG = """
@@ -54,17 +53,6 @@ class Client:
         answer = self.ask("PUT", f"files/{identity}", {"file_contents": base64.b64encode(content).decode()})
         assert (answer.status_code, answer.content) == (204, b"")
         return identity
-
-
-@pytest.fixture(scope="module")
-def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, Client]]:
-    with serving_two(tmp_path_factory.mktemp("jobe"), CONFIG) as (server, one, other):
-        yield Client(server, one), Client(server, other)
-
-
-@pytest.fixture
-def client(clients: tuple[Client, Client]) -> Client:
-    return clients[0]
 
 
 def test_languages_with_the_versions_of_their_interpreters(client: Client) -> None:

@@ -1,7 +1,6 @@
 """The code interpreter of LibreChat: requests as @librechat/agents and LibreChat send them."""
 
 import json
-from collections.abc import Iterator
 from datetime import datetime
 
 import attrs
@@ -15,7 +14,7 @@ from proxybox.policies import Mount, PolicyError, evolve, preset
 from proxybox.serve import worker
 from proxybox.serve.setup import Interpreter, Setup
 from tests.explained import PROGRAMS
-from tests.serve.conftest import Server, serving_two
+from tests.serve.conftest import Server
 
 CONFIG = """
 workers = 1
@@ -65,17 +64,6 @@ class Client:
 
 def ref(session: str, identity: str, name: str) -> dict:
     return {"id": identity, "resource_id": "u", "storage_session_id": session, "name": name, "kind": "user"}
-
-
-@pytest.fixture(scope="module")
-def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, Client]]:
-    with serving_two(tmp_path_factory.mktemp("librechat"), CONFIG) as (server, one, other):
-        yield Client(server, one), Client(server, other)
-
-
-@pytest.fixture
-def client(clients: tuple[Client, Client]) -> Client:
-    return clients[0]
 
 
 def test_a_program_runs_in_its_folder(client: Client) -> None:

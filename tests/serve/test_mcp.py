@@ -26,8 +26,6 @@ from mcp.client.streamable_http import streamable_http_client
 from proxybox.serve.keys import Keys
 from tests.serve.conftest import Server, serving
 
-pytestmark = pytest.mark.sweep("model", parts=2)
-
 PNG = b"\x89PNG\r\n\x1a\n"
 MODES = {"stdio": "auto", "http": "auto", "handshake": "legacy"}
 PAGE = Path(__file__).resolve().parents[2] / "docs/mcp.md"
@@ -608,7 +606,6 @@ def fenced(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.seldom
 def test_the_pages_client() -> None:
     (program,), (shown,) = fenced("python"), fenced("text")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -105,7 +105,6 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != FILE}
 
 
-@pytest.mark.sweep("environment", parts=2)
 @pytest.mark.parametrize("environment", [{}, {"PYTHONSAFEPATH": "1", "PYTHONPATH": ":"}], ids=["", "PYTHONPATH"])
 def test_workers_that_take_modules_from_where_they_were_started(
     start: Callable[..., Cluster], tmp_path: Path, environment: dict[str, str]
@@ -132,7 +131,6 @@ def test_workers_that_take_modules_from_where_they_were_started(
     assert not mark.exists()
 
 
-@pytest.mark.seldom
 def test_a_worker_is_killed_in_the_middle(start: Callable[..., Cluster], tmp_path: Path) -> None:
     """Its tasks go to another one, and what comes is the same, byte for byte, as on one machine."""
     cluster = start(PYTHONSAFEPATH="1")

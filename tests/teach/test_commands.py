@@ -105,7 +105,7 @@ def test_a_new_one_replaces_nothing(run: Run, tmp_path: Path) -> None:
         ("tests/test_more.py", "def test_it(student):\n    1 / 0\n", "is at fault itself"),
     ],
 )
-@pytest.mark.sweep("is_json", parts=2)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("is_json", [False, True])
 def test_what_is_not_as_it_should_be(run: Run, tmp_path: Path, path: str, text: str, words: str, is_json: bool) -> None:
     run("exercise", "new", "mine")
@@ -581,7 +581,6 @@ def test_a_key_that_is_being_written_when_something_ends(
     assert [path.name for path in folder.iterdir()] == ["key"]
 
 
-@pytest.mark.sweep("unsigned", parts=2)
 @pytest.mark.parametrize("unsigned", [False, True])
 def test_grades_that_somebody_else_has_written_down_count_for_nothing(
     run: Run, homework: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unsigned: bool
@@ -605,7 +604,6 @@ def test_grades_that_somebody_else_has_written_down_count_for_nothing(
     }
 
 
-@pytest.mark.sweep(parts=2)
 @pytest.mark.parametrize(
     ("command", "end"), [("grade", ""), ("exercise check", "/"), ("exercise test", ""), ("exercise test", "//")]
 )

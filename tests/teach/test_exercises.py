@@ -10,7 +10,6 @@ import proxybox
 from proxybox.teach.checking import check_exercise
 from proxybox.teach.exercise import Exercise, load_exercise
 from proxybox.teach.rules import check_rules
-from tests import sweeps
 
 ROOT = Path(__file__).parents[2]
 EXERCISES = Path(proxybox.__file__).parent / "teach" / "exercises"
@@ -18,7 +17,7 @@ TEMPLATE = EXERCISES.parent / "template"
 FOLDERS = sorted(path for path in EXERCISES.iterdir() if path.is_dir())
 
 
-@pytest.fixture(params=sweeps.part(FOLDERS), ids=lambda folder: folder.name)
+@pytest.fixture(params=FOLDERS, ids=lambda folder: folder.name)
 def exercise(request: pytest.FixtureRequest) -> Exercise:
     return load_exercise(request.param)
 

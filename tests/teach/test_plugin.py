@@ -318,7 +318,7 @@ SHADOW = "random.py lies beside it, and is imported instead of the module random
         (["pytest.ini"], None),
     ],
 )
-@pytest.mark.sweep("root", parts=2)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("root", ["repository", "the-repository"])
 def test_what_came_with_a_submission_above_the_tests(
     pytester: pytest.Pytester, names: list[str], told: str | None, root: str

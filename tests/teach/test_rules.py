@@ -64,7 +64,6 @@ WORDS = {
 }
 
 
-@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize("word", WORDS)
 def test_each_word_both_ways(word: str) -> None:
     has, line, has_not = WORDS[word]
@@ -231,7 +230,6 @@ def test_five_megabytes() -> None:
     assert breach.message == "The file is too long: more than 256 KiB."
 
 
-@pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize(
     ("unit", "end"),
     [

@@ -25,8 +25,6 @@ from tests.vfs.rights import ACCESS, CAPABILITY, FOR_NEW, NET_RAW, SOME_REFUSED,
 sys.path.insert(0, str(Path(__file__).parent))
 from commitscenes import Guest, as_user, overlay_over
 
-pytestmark = pytest.mark.sweep("disk", parts=2)
-
 
 @pytest.fixture
 def folder(folder_with_rights):

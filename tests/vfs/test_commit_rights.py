@@ -26,7 +26,6 @@ from tests.vfs.rights import ACCESS, DEFAULT, FOR_NEW, SOME_REFUSED, acl, as_roo
 sys.path.insert(0, str(Path(__file__).parent))
 from commitscenes import Guest, as_user, each_call, killed_at, lower_layer, overlay_over
 
-pytestmark = pytest.mark.sweep("disk", parts=2)
 IS_ROOT = os.geteuid() == 0
 TIGHTENED = "user::rw-,user:1003:---,group::---,mask::---,other::---"
 
@@ -228,7 +227,7 @@ def test_an_acl_that_is_set_at_any_call_is_never_lost(disk, folder, uid, what):
             os.chown(path, uid, uid)
     ended = set()
     with as_user(uid):
-        for number in sweeps.numbers(1000):
+        for number in sweeps.every(5, 1000):
             (folder / "f").write_text("f of the host")
             os.setxattr(folder / "f", ACCESS, acl(SOME_REFUSED))
             with overlay_over(folder) as overlay:
@@ -285,7 +284,7 @@ def test_a_kill_at_every_call_loses_no_rights(disk, folder, uid, way):
             os.chown(path, uid, uid)
     with as_user(uid):
         before = rights.of_all(folder)
-        for number in sweeps.numbers(1000):
+        for number in sweeps.every(5, 1000):
             shutil.rmtree(disk / "again", ignore_errors=True)
             _copy(folder, disk / "again")
             with overlay_over(disk / "again") as overlay:

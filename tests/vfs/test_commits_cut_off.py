@@ -198,7 +198,7 @@ def test_a_commit_makes_the_folder_what_the_box_saw(uid, refused, tree, steps):
 @examples
 def test_an_error_at_every_call_undoes_the_commit(uid, tree, steps):
     with folders(uid) as top:
-        for number in sweeps.numbers(1000):
+        for number in sweeps.every(5, 1000, first=1 + len(steps) % 5):
             with scene(top, tree, steps) as made:
                 with each_call(failing_at(number)) as count:
                     failed = False
@@ -221,7 +221,7 @@ def test_an_error_at_every_call_undoes_the_commit(uid, tree, steps):
 def test_an_error_at_every_call_and_at_all_after_it_leaves_a_journal(uid, tree, steps):
     with folders(uid) as top:
         told: list[bool] = []
-        for number in sweeps.numbers(1000):
+        for number in sweeps.every(5, 1000, first=1 + len(steps) % 5):
             with scene(top, tree, steps) as made:
                 with each_call(failing_from(number)) as count:
                     try:
@@ -237,13 +237,12 @@ def test_an_error_at_every_call_and_at_all_after_it_leaves_a_journal(uid, tree, 
                 return
 
 
-@pytest.mark.sweep("uid", "refused", parts=2)
 @pytest.mark.parametrize(("uid", "refused"), [(USERS[0], 3), (USERS[-1], 0)], ids=["no flags", "all flags"])
 @examples
 def test_a_kill_at_every_call_loses_nothing(uid, refused, tree, steps):
     with folders(uid) as top, pytest.MonkeyPatch.context() as patch:
         without_flags(patch, refused)
-        for number in sweeps.numbers(1000):
+        for number in sweeps.every(5, 1000, first=1 + len(steps) % 5):
             with scene(top, tree, steps) as made:
                 was_killed = killed_at(number, made.commit)
                 made.nothing_is_lost(gaps=bool(refused))
@@ -287,7 +286,7 @@ def test_folders_of_a_lower_layer_are_taken_apart(uid, steps):
 @pytest.mark.parametrize("steps", LOWER_STEPS)
 def test_an_error_at_every_call_while_folders_are_taken_apart_undoes_the_commit(steps):
     with folders(USERS[-1]) as top:
-        for number in sweeps.numbers(1000):
+        for number in sweeps.every(5, 1000, first=1 + LOWER_STEPS.index(steps)):
             with scene(top, LOWER, steps) as made, lower_layer(made.folder):
                 with each_call(failing_at(number)) as count:
                     failed = False
@@ -302,11 +301,10 @@ def test_an_error_at_every_call_while_folders_are_taken_apart_undoes_the_commit(
                 return
 
 
-@pytest.mark.sweep("steps", parts=2)
 @pytest.mark.parametrize("steps", LOWER_STEPS)
 def test_a_kill_at_every_call_while_folders_are_taken_apart_loses_nothing(steps):
     with folders(USERS[0]) as top:
-        for number in sweeps.numbers(1000):
+        for number in sweeps.every(5, 1000, first=1 + LOWER_STEPS.index(steps)):
             with scene(top, LOWER, steps) as made, lower_layer(made.folder):
                 was_killed = killed_at(number, made.commit)
                 made.nothing_is_lost(gaps=True)
@@ -315,12 +313,12 @@ def test_a_kill_at_every_call_while_folders_are_taken_apart_loses_nothing(steps)
                 return
 
 
-@pytest.mark.sweep("steps", parts=3)
+@pytest.mark.cover(1)
 @pytest.mark.parametrize("go_on", [recovering.undo, recovering.resume])
 @pytest.mark.parametrize("steps", LOWER_STEPS)
 def test_an_undo_that_is_cut_off_while_folders_are_made_again_can_be_gone_on_with_or_taken_back(steps, go_on):
     with folders(USERS[0]) as top:
-        for number in sweeps.numbers(1000):
+        for number in sweeps.every(5, 1000, first=1 + LOWER_STEPS.index(steps)):
             with scene(top, LOWER, steps) as made, lower_layer(made.folder), pytest.MonkeyPatch.context() as patch:
                 patch.setattr(committing.Commit, "close", lambda _: os.kill(os.getpid(), signal.SIGKILL))
                 assert killed_at(10_000, made.commit)

@@ -223,7 +223,7 @@ def _remove(folder: Path) -> None:
 
 
 SETTINGS = settings(
-    max_examples=int(os.environ.get("PROXYBOX_EXAMPLES", sweeps.few(100))),
+    max_examples=int(os.environ.get("PROXYBOX_EXAMPLES", sweeps.tries(33, 100))),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -257,8 +257,3 @@ def card(teacher: Visitor, student: Visitor) -> "Locator":
 def dialog(page: "Page") -> "Locator":
     """The dialog that is open."""
     return page.locator("dialog[open]")
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Half of them come where CI has browsers: all take five minutes."""
-    item.add_marker(pytest.mark.seldom(parts=2))

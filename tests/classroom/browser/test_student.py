@@ -118,7 +118,6 @@ def test_the_end_of_input_is_a_button(student: Visitor) -> None:
     expect(student.page.locator("#output")).to_contain_text("0")
 
 
-@pytest.mark.seldom(parts=1)
 def test_pictures_are_shown_and_run_nothing(student: Visitor) -> None:
     student.run(PICTURES)
     images = student.page.locator("#output img")
@@ -214,7 +213,6 @@ def test_a_flood_of_output_leaves_the_page_alive_and_bounded(student: Visitor) -
     expect(page.locator("#editor .cm-content")).to_contain_text("typed = True")
 
 
-@pytest.mark.seldom(parts=1)
 def test_names_and_output_with_markup_stay_text(visitor: Visitor, classroom: Classroom) -> None:
     page = visitor.join(classroom, name="<b>Bob</b>")
     page.get_by_text("Menu", exact=True).click()
@@ -499,7 +497,6 @@ def test_while_all_look_at_the_teacher_nothing_can_be_typed_or_run(student: Visi
     assert "42" in student.run("print(42)")
 
 
-@pytest.mark.seldom(parts=1)
 def test_code_that_is_shared_is_read_and_copied_as_text(student: Visitor, teacher: Teacher) -> None:
     page = student.page
     files = {"solution.py": f"shared = {MARKUP!r}\n"}
