@@ -148,6 +148,7 @@ words: setup
 
 calls: setup
 	@$(PY) tools/calls.py
+
 twins: setup
 	@$(PY) tools/unasync.py
 
