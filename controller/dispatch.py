@@ -199,7 +199,7 @@ def _parameters(handler: Callable[..., Any]) -> list[tuple[str, Scalar | Memory]
         metadata = getattr(annotations[name], "__metadata__", ())
         role = next((item for item in metadata if isinstance(item, Scalar | Memory)), None)
         if role is None:
-            raise TypeError(f"{handler.__name__}: argument {name} has no role")
+            raise TypeError(f"{handler.__name__}: argument {name} has no role: annotate it with one of roles.py")
         if isinstance(role, Memory) and get_origin(annotations[name].__origin__) is tuple:
             role = attrs.evolve(role, with_address=True)
         roles.append((name, role))

@@ -20,7 +20,6 @@ MOST_DESCRIPTORS, LONGEST_PATH = 1 << 12, 1000
 STANDARD: Final = {0: "<stdin>", 1: "<stdout>", 2: "<stderr>"}
 #: Beyond all descriptors and mappings: mmap's answers from here on are no hidden descriptors.
 _NO_DESCRIPTOR: Final = 1 << 40
-_CLOSE_RANGE_CLOEXEC: Final = 4
 _DUPLICATING: Final = frozenset({0, 1030})  # F_DUPFD, F_DUPFD_CLOEXEC
 #: What follows in the name of a call upon what it makes: pipe2, epoll_create1, memfd_create.
 _KIND: Final = re.compile(r"(_create)?\d*$")
@@ -42,6 +41,15 @@ def duplicates(call: RecordedCall) -> bool:
     """Whether a call that can make another descriptor for the same file, as fcntl(2) can, is to make one."""
     command = number(call, "cmd")
     return command is None or command in _DUPLICATING
+
+
+def closed(call: RecordedCall) -> tuple[int, int]:
+    """Returns the first and the last of the descriptors that a call closes; the last is less where it closes none."""
+    first, last = number(call, "first"), number(call, "last")
+    if first is None or last is None:
+        fd = number(call, "fd")
+        return (0, -1) if fd is None else (fd, fd)
+    return (0, -1) if (number(call, "flags") or 0) & abi.CLOSE_RANGE_CLOEXEC else (first, last)
 
 
 def text_of(path: bytes) -> str:
@@ -127,10 +135,10 @@ class OpenFiles:
         self._enter(fd, self.path(call) or "<unknown>")
 
     def _closed(self, call: RecordedCall, _: int) -> None:
-        first, last = number(call, "first"), number(call, "last")
-        if first is None or last is None:
-            self._close(number(call, "fd"))
-        elif not (number(call, "flags") or 0) & _CLOSE_RANGE_CLOEXEC:
+        first, last = closed(call)
+        if first == last:
+            self._close(first)
+        else:
             self._names = {fd: name for fd, name in self._names.items() if not first <= fd <= last}
 
     def _copied(self, call: RecordedCall, fd: int) -> None:

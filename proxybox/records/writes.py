@@ -14,7 +14,7 @@ import attrs
 from proxybox.controller import abi
 from proxybox.controller.calleffects import OF_NO_FILE, CallEffect
 from proxybox.controller.oscalls.rows import by_effect
-from proxybox.records.openfiles import LONGEST_PATH, OpenFiles, data, duplicates, number, succeeded
+from proxybox.records.openfiles import LONGEST_PATH, OpenFiles, closed, data, duplicates, number, succeeded
 from proxybox.records.record import RecordedCall
 from proxybox.result import Change
 
@@ -209,9 +209,9 @@ class Writes:
             self._set(file, None)
 
     def _closed(self, call: RecordedCall, _: int) -> None:
-        first, last = number(call, "first"), number(call, "last")
-        if first is None or last is None:
-            self._open.pop(number(call, "fd") or 0, None)
+        first, last = closed(call)
+        if first == last:
+            self._open.pop(first, None)
             return
         self._steps += len(self._open)
         for fd in [fd for fd in self._open if first <= fd <= last]:
@@ -279,7 +279,7 @@ class Writes:
         self._name(self._path(call, "new"), self._known(self._path(call, "old")))
 
     def _made(self, call: RecordedCall, _: int) -> None:
-        """An empty file, which says nothing of what is written to it later."""
+        self._name(self._path(call), _File(bytearray()))
 
     def _made_link(self, call: RecordedCall, _: int) -> None:
         self._is_sure = False

@@ -116,6 +116,10 @@ def test_where_a_path_begins() -> None:
     assert rows.paths_of("symlinkat") == {"path": "dirfd"}, "the target is a text"
     assert rows.paths_of("stat") == {"path": ""}
     assert rows.paths_of("setitimer") == rows.paths_of("frobnicate") == {}
+    starting = {start for row in TABLE.values() for start in row.paths.values()}
+    for row in TABLE.values():
+        for name, meaning in row.meanings.items():
+            assert (meaning is Meaning.DIRECTORY) == (name in starting - {""}), f"{row.name}: is {name} a DirFd?"
 
 
 def words() -> Iterator[str]:

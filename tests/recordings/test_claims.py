@@ -162,9 +162,12 @@ WAYS = {
     "by descriptors": "import os; fd = os.open('.', os.O_RDONLY)\n"
                       "n = os.open('l', os.O_WRONLY | os.O_CREAT, dir_fd=fd)\n"
                       "os.write(n, b'l'); os.rename('l', 'm', src_dir_fd=fd, dst_dir_fd=fd)",
+    "made empty": "import os; os.mknod('o', 0o600)",
+    "left open": "import ctypes, os; fd = os.open('p', os.O_WRONLY | os.O_CREAT | os.O_EXCL)\n"
+                 "ctypes.CDLL(None).syscall(436, 3, 99, 4); os.write(fd, b'p')",  # CLOSE_RANGE_CLOEXEC
     "zip": "import zipfile\nwith zipfile.ZipFile('n.zip', 'w') as z: z.writestr('a', 'x' * 1000)",
 }  # fmt: skip
-SURE = ("pieces", "copies", "removed", "zip")
+SURE = ("pieces", "copies", "removed", "made empty", "left open", "zip")
 
 
 @pytest.mark.parametrize("way", WAYS)
