@@ -14,7 +14,7 @@ from proxybox.policies import (
     tightened,
     with_settings,
 )
-from proxybox.policies.overrides import restricted
+from proxybox.policies.overrides import restricted, within
 
 
 def test_a_dict_changes_the_keys_it_names():
@@ -167,6 +167,14 @@ def test_one_run_can_be_held_tighter_and_never_looser():
     assert tightened(base, limits={"memory": base.limits.memory}) == base
     assert tightened(base) is base
     assert tightened(evolve(base, limits={"calls": None}), limits={"calls": 1 << 40}).limits.calls == 1 << 40
+
+
+def test_what_is_wanted_of_one_run_is_held_within_the_policy():
+    base = evolve(preset("default"), limits={"calls": None})
+    wanted = {"limits.memory": 1, "limits.cpu_time": 99.0, "limits.calls": 5, "output.limit": 10}
+    held = {"limits": {"memory": 16 << 20, "cpu_time": 5.0, "calls": 5}, "output": {"limit": 10}}
+    assert within(base, wanted) == held, "the least that the key takes, the policy's limit, or what is wanted"
+    assert tightened(base, **held) == evolve(base, **held)
 
 
 def test_all_faults_of_what_one_run_wants_are_reported():
