@@ -25,7 +25,7 @@ from proxybox.errors import (
     SandboxClosedError,
     SandboxStartError,
     SessionBusy,
-)
+)  # fmt: skip
 from proxybox.explanations import Explanation
 from proxybox.jsonvalues import from_json
 from proxybox.policies import Problem

@@ -23,7 +23,7 @@ from proxybox.remote.answers import (
     exception_of_problem,
     record_of,
     result_of,
-)
+)  # fmt: skip
 from proxybox.result import Result
 from proxybox.session import Printed
 

@@ -42,7 +42,7 @@ from proxybox.errors import (
     SandboxClosedError,
     SandboxStartError,
     SessionBusy,
-)
+)  # fmt: skip
 from proxybox.jsonvalues import from_json, to_json
 from proxybox.policies import Mount, Policy, Problem, evolve
 from proxybox.pool.pool import Pool
