@@ -47,7 +47,7 @@ from proxybox.agents.interface import (
     remarks,
     safe,
     spoken_size,
-)  # fmt: skip
+)
 from proxybox.policies import as_policy, evolve
 
 #: The limits of a sample whose task names no policy: time for what evaluations compute, and room for their files.

@@ -29,7 +29,7 @@ from proxybox.serve.interface import (
     run,
     service_of,
     shaped,
-)  # fmt: skip
+)
 
 
 def _refused(refusal: Refusal) -> Response:

@@ -41,7 +41,7 @@ from proxybox.serve.interface import (
     run,
     service_of,
     shaped,
-)  # fmt: skip
+)
 
 #: The shelf of the files that clients send.
 _SHELF: Final = "jobe"

@@ -47,7 +47,7 @@ from proxybox.serve.interface import (
     service_of,
     shaped,
     shelf,
-)  # fmt: skip
+)
 from proxybox.serve.interface import remove as give_up
 
 #: Where programs find their files, and leave some.

@@ -33,7 +33,7 @@ from proxybox.serve.interface import (
     service_of,
     shaped,
     until_gone,
-)  # fmt: skip
+)
 
 _MIB: Final = 1 << 20
 #: The least memory that a policy can allow (policies.Limits).
