@@ -459,7 +459,7 @@ def test_a_program_notices_nothing(sandbox: proxybox.Sandbox, what: str, monkeyp
     results: list[proxybox.Result] = []
     with sandbox.session() as session, sandbox.session() as other:
         thread = start(other, "while True: pass", results)
-        result = session.exec(BUSY[what])
+        result = session.exec(BUSY[what], timeout=200)  # on a busy machine it takes long
         assert (result.stdout, result.error) == ("1600\n", None)
         assert stopped[watch_of(session).pid] >= 2
         other.interrupt()
