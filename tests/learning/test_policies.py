@@ -23,7 +23,8 @@ STRICT = preset("strict")
 
 def test_the_looser_limit_counts() -> None:
     first = evolve(STRICT, limits={"memory": "1G", "calls": None}, output={"lines": 10})
-    both = merged(first, evolve(STRICT, limits={"cpu_time": 60}))
+    both = merged(first, evolve(STRICT, limits={"cpu_time": 60, "input_wait": "auto"}))
+    assert both.limits.input_wait == "auto", "the looser word, as the declaration orders them"
     assert (both.limits.memory, both.limits.calls, both.limits.cpu_time) == (1 << 30, None, 60)
     assert both.output.lines == 2_000
 
