@@ -26,7 +26,7 @@ COPIED = ("controller", "policies", "proxybox", "pyproject.toml", "docs/policies
           "docs/cli.md", "docs/calls.md", "tools", "share", "tests/conftest.py", "tests/leavings.py",
           "tests/longest.txt", "tests/sizes.py", "tests/sweeps.py", "tests/controller", "tests/oscalls/conftest.py",
           "tests/policies", "tests/teach/test_writers.py", "tests/packaging/test_manpage.py",
-          "tests/cli/test_arguments.py")  # fmt: skip
+          "tests/cli/test_arguments.py", "tests/serve/declared.py", "tests/serve/test_described.py")  # fmt: skip
 
 
 @attrs.frozen
@@ -133,5 +133,7 @@ def same(path: Path, copy: Path) -> bool:
     return original.exists() and original.read_bytes() == path.read_bytes()
 
 
-def test_there_are_four() -> None:
-    assert list(EXAMPLES) == ["An OS call", "A field of a policy", "An option of `run`", "A format of grades"]
+def test_there_are_five() -> None:
+    assert list(EXAMPLES) == [
+        "An OS call", "A field of a policy", "An option of `run`", "A format of grades", "A field of an answer",
+    ]  # fmt: skip

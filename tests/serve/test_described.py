@@ -41,7 +41,8 @@ RESULT = Result(
     status=Status.ERROR, exit_code=3, signal=9, why="why", stdout_bytes=b"out", stderr_bytes=b"err", value=(1, b"\xff"),
     error=GuestError("ValueError", "no", "Traceback"),
     usage=Usage(**{field.name: number for number, field in enumerate(attrs.fields(Usage), 1)}),
-    truncated=True, denials={Denial("openat", "EACCES", "mounts"): 2}, unknown_calls={451: 3}, left_open=("/box/a",),
+    truncated=True,
+    denials={Denial("openat", "EACCES", "mounts"): 2}, unknown_calls={451: 3}, left_open=("/box/a",),
     files=ChangedFiles(
         Change(name="a", path=b"a", kind="added", type="file", mode=0o644, content=b"text"),
         Change(name="b", path=b"b", kind="modified", type="file", mode=0o600, content=b"\xff"),

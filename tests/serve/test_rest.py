@@ -152,15 +152,31 @@ def test_what_does_not_exist(server: Server) -> None:
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["application/x-ndjson", "text/event-stream"])
-def test_a_stream_tells_what_happens(server: Server, kind: str) -> None:
+@pytest.mark.parametrize(("path", "kind"), [
+    ("/v1/run", "application/x-ndjson"), ("/v1/run", "text/event-stream"), ("/v1/run/stream", "application/x-ndjson"),
+])  # fmt: skip
+def test_a_stream_tells_what_happens(server: Server, path: str, kind: str) -> None:
     code = "import sys\nprint('out')\nprint('err', file=sys.stderr)\n1 / 0"
-    told = list(events(server, "/v1/run", {"code": code}, kind))
+    told = list(events(server, path, {"code": code}, kind))
     assert [event["seq"] for event in told] == list(range(len(told)))
     assert [told[0]["event"], told[-2]["event"], told[-1]["event"]] == ["started", "error", "finished"]
     assert "".join(event["text"] for event in told if event["event"] == "stdout") == "out\n"
     assert told[-2]["type"] == "ZeroDivisionError"
     assert told[-1]["result"]["status"] == "error"
+
+
+def test_streams_are_operations_of_their_own(server: Server) -> None:
+    """Without an Accept header they are server-sent events."""
+    session = server.session()
+    for path, body, told in (
+        ("/v1/run/stream", {"code": "print(6)", "interactive": True}, "stdout"),
+        (f"{session}/execute/stream", {"code": "6", "mode": "interactive"}, "result"),
+    ):
+        answer = server.post(path, body)
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        names = [line[7:] for line in answer.text.split("\n") if line.startswith("event: ")]
+        assert names == ["started", told, "finished"]
+    assert server.post(f"{session}/execute/stream", {}).status_code == 422
 
 
 def test_what_is_printed_comes_as_it_is_printed(server: Server) -> None:
@@ -213,13 +229,6 @@ def test_a_client_that_goes_away_has_its_box_ended(server: Server) -> None:
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------
-
-
-def test_openapi_tells_bodies_with_examples(server: Server) -> None:
-    told = server.http.get("/v1/openapi.json").json()
-    assert told["paths"]["/v1/run"]["post"]["responses"].keys() >= {"200", "401", "422", "429", "503"}
-    assert told["components"]["schemas"]["RunRequest"]["examples"][0]["code"]
-    assert "HTTPValidationError" not in told["components"]["schemas"]
 
 
 def test_health(server: Server) -> None:

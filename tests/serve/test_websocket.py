@@ -154,3 +154,9 @@ def test_a_key_in_the_first_message(tmp_path: Any) -> None:
 
         asyncio.run(talk())
         assert key not in server.log.read_text()
+
+
+def test_what_asks_for_no_websocket(server: Server) -> None:
+    answer = server.http.get("/v1/socket")
+    assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
+    assert answer.json()["type"] == "urn:proxybox:upgrade-required"

@@ -14,8 +14,6 @@ import json
 from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, MutableMapping
 from typing import Any, Final, TypeVar
 
-from proxybox.jsonvalues import JSONObject
-
 from proxybox.serve.mcp.server import Context, Tools  # isort: skip - says what to install
 
 import attrs
@@ -26,6 +24,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.routing import Route
 
+from proxybox.jsonvalues import JSONObject
 from proxybox.policies import Policy
 from proxybox.serve import asking
 from proxybox.serve.asking import bearer, caller_by, service_of

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any, Final
 
-from proxybox.jsonvalues import JSONObject
-
 from proxybox.serve.mcp.server import Tools  # isort: skip - says what to install
 
 import anyio
@@ -19,6 +17,7 @@ from proxybox.aio.sandbox import AsyncSandbox
 from proxybox.aio.session import AsyncSession
 from proxybox.commands import Displayed
 from proxybox.errors import ProxyboxError, SandboxClosedError, SandboxStartError, SessionBusy
+from proxybox.jsonvalues import JSONObject
 from proxybox.policies import Policy
 from proxybox.serve.mcp.boxes import Client, OnEvent
 from proxybox.serve.problems import Refusal
