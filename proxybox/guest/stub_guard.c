@@ -3,14 +3,14 @@
 
 bool guarded_range(const void *from, size_t size)
 {
-    const char *at = from;
+    uint64_t at = (uint64_t)from;
     char probe;
     if (!size)
         return true;
-    if ((uintptr_t)at + size < (uintptr_t)at)
+    if (at + size < at)
         return false;
     for (size_t offset = 0; offset < size; offset += 4096)
-        if (!guarded_copy(&probe, at + offset, 1))
+        if (!guarded_copy(&probe, (const void *)(at + offset), 1))
             return false;
-    return guarded_copy(&probe, at + size - 1, 1);
+    return guarded_copy(&probe, (const void *)(at + size - 1), 1);
 }

@@ -52,7 +52,7 @@ static long open_file(const uint64_t args[6])
         ASK(SYS_close, closing);
     if (fd == ERROR(ENOSYS))
         return ASK(SYS_openat, args[0], args[1], args[2], args[3]);
-    if (fd >= 0 && (int64_t)handed.file.status.st_size >= 0) {
+    if (fd >= 0 && (uint64_t)handed.file.status.st_size <= WHOLE_FILE) {
         handed.fd = (int)fd;
         handed.at = 0;
     }

@@ -25,9 +25,9 @@ static long make_thread(const uint64_t args[6], const ucontext_t *context, long 
     birth.context.uc_stack = (stack_t){.ss_flags = SS_DISABLE};
     struct birth *place = (struct birth *)((args[1] - RED_ZONE - sizeof birth) & ~15ul);
     int child_channel = granted & 0xffff;
-    ptrdiff_t channel_offset = (char *)&channel_index - thread_pointer();
+    uint64_t channel = args[4] + (uint64_t)((char *)&channel_index - thread_pointer()); /* where the child has its own */
     if (!guarded_copy(place, &birth, sizeof birth) ||
-        !guarded_copy((char *)args[4] + channel_offset, &child_channel, sizeof child_channel))
+        !guarded_copy((void *)channel, &child_channel, sizeof child_channel))
         return ERROR(EFAULT);
     return clone_into(args, &place->context);
 }

@@ -17,7 +17,7 @@ import attrs
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CHAPTER = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## Four changes")[2].partition("\n## ")[0]
+CHAPTER = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## Five changes")[2].partition("\n## ")[0]
 EXAMPLES = dict(part.split("\n", 1) for part in re.split(r"^### ", CHAPTER, flags=re.MULTILINE)[1:])
 #: Code in a fence; commands, which are moved in; a line of words.
 PART = re.compile(r"^```(\w+)\n((?s:.*?))^```$|((?:^    .+\n)+)|^(.+)$", re.MULTILINE)

@@ -342,6 +342,8 @@ static void begin_calls(void)
     wire_begin();
 }
 
+static void look_at_nothing(void) {}
+
 static void begin(void)
 {
     static uint8_t blank[sizeof roles];
@@ -360,6 +362,7 @@ static void begin(void)
     handed.fd = handed.closing = NO_DESCRIPTOR;
     begun = answered = own_calls = 0;
     has_had_threads = false;
+    when_inspected = look_at_nothing;
     told.unobserved = 1;
     told.readings = NOT_RECORDED;
     own_ring()->count = own_ring()->given = 0;
