@@ -65,6 +65,18 @@ async def test_a_key_holds_no_more_than_its_share() -> None:
 
 
 @_in_a_loop
+async def test_who_holds_fewer_lines_is_next_even_if_it_was_served_later() -> None:
+    gate, _ = _gate(4, share=3)
+    _, _, _, other = [await gate.enter(name) for name in ("a", "a", "b", "c")]
+    more, fewer = [asyncio.create_task(gate.enter(name)) for name in ("a", "b")]
+    await _waits(more, fewer)
+    gate.free(other)
+    await fewer
+    await _waits(more)
+    more.cancel()
+
+
+@_in_a_loop
 async def test_a_share_of_its_own() -> None:
     gate, _ = _gate(4, share=1)
     assert [await gate.enter("a", share=3) for _ in range(3)]
