@@ -28,7 +28,7 @@ FLOORS = {
         explanations review streamevents
         commits given jsonvalues terminal
         controller
-        policies guest guesterror madeup modulepath running worker
+        policies guest madeup modulepath running worker
     """,
     "proxybox.controller": """
         warm
