@@ -1,6 +1,8 @@
-"""How a run ended, in one word that is the same from the driver to the Result."""
+"""How a run ended: in one word that is the same from the driver to the Result, and by which exception."""
 
 import enum
+
+import attrs
 
 
 class Status(enum.StrEnum):
@@ -20,3 +22,12 @@ class Status(enum.StrEnum):
     CANCELLED = "cancelled"
     INTERNAL_ERROR = "internal_error"
     OVERLOADED = "overloaded"
+
+
+@attrs.frozen
+class GuestError:
+    """The uncaught exception that the program ended with, as it printed it. Untrusted text."""
+
+    type: str
+    message: str
+    traceback: str

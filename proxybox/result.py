@@ -19,10 +19,10 @@ from proxybox.controller.boxes.box import Run
 from proxybox.controller.boxes.box import Usage as Usage
 from proxybox.controller.boxes.worldbuilding import Changed, commit_all
 from proxybox.controller.drivers.blocking import Outcome
+from proxybox.controller.status import GuestError as GuestError
 from proxybox.controller.status import Status as Status
 from proxybox.controller.vfs.overlay.changes import Change as Change
 from proxybox.controller.world.output import Interleaved, neutralise
-from proxybox.guesterror import GuestError as GuestError
 from proxybox.policies import Policy
 from proxybox.policies.errors import ProxyboxError
 from proxybox.terminal.harmless import on_one_line

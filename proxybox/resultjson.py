@@ -19,11 +19,10 @@ import attrs
 from proxybox.controller.audit import Denial
 from proxybox.controller.boxes.box import Usage
 from proxybox.controller.record.exactness import Inexact, as_data, read_inexact
-from proxybox.controller.status import Status
+from proxybox.controller.status import GuestError, Status
 from proxybox.controller.vfs.host.attributes import texts
 from proxybox.controller.vfs.overlay.changes import Change
 from proxybox.explanations import Explanation
-from proxybox.guesterror import GuestError
 from proxybox.jsonvalues import from_json, to_json
 
 T = TypeVar("T")
