@@ -260,7 +260,7 @@ def test_an_open_that_wants_the_whole_file_made_by_hand(hostile):
         """
 import ctypes, os, raw
 page, name = raw.code(bytes(1 << 20)), lambda text: raw.code(text + bytes(1))
-def whole(path, flags=0, place=page, room=1 << 20): return raw.syscall(510, -100, name(path), flags, 0, place, room)
+def whole(path, flags=0, place=page, closed=-1): return raw.syscall(510, -100, name(path), flags, 0, place, closed)
 size, status = os.path.getsize(os.__file__), os.stat(os.__file__)
 fd = whole(os.__file__.encode())
 print(fd > 2, ctypes.string_at(page + 144, size) == open(os.__file__, "rb").read(), raw.syscall(8, fd, 0, 1))
@@ -269,16 +269,16 @@ untouched = lambda: ctypes.string_at(page, 1 << 20) == bytes(1 << 20)
 open("/box/own", "w").write("own")
 print(whole(b"/etc/shadow"), whole(b"/none"), whole(b"/box/own") > 2, whole(b"/etc/passwd") > 2, untouched())
 print(whole(os.__file__.encode(), os.O_WRONLY), whole(os.__file__.encode(), 0o10000000) > 2, whole(b"/usr/lib") > 2, untouched())
-print([whole(os.__file__.encode(), room=room) > 2 for room in (0, 1, 143, 144, 144 + size - 1)], untouched())
-print(whole(os.__file__.encode(), place=8), raw.syscall(510, -100, 8, 0, 0, page, 1 << 20), raw.syscall(510, 99, name(b"x"), 0, 0, page, 1 << 20))
-print(whole(os.__file__.encode(), room=-1) > 2 and ctypes.string_at(page + 144 + size, 4096) == bytes(4096))
+print([whole(b"/none", closed=fd) for fd in (99, -2, 1 << 31, (1 << 64) - 1)], untouched())
+print(whole(os.__file__.encode(), place=8), raw.syscall(510, -100, 8, 0, 0, page, -1), raw.syscall(510, 99, name(b"x"), 0, 0, page, -1))
+print(whole(os.__file__.encode(), closed=fd) == fd and ctypes.string_at(page + 144 + size, 4096) == bytes(4096))
 """
     )
     lines = out.splitlines()
     assert lines[0] == "True True 0"
     assert lines[1] == "-2 -2 True True True"
     assert lines[2] == "-30 True True True"
-    assert lines[3] == "[True, True, True, True, True] True"
+    assert lines[3] == "[-2, -2, -2, -2] True"
     assert lines[4] == "-14 -14 -9"
     assert lines[5] == "True"
 
