@@ -21,7 +21,8 @@ from tools import publicnames
 ROOT = Path(__file__).resolve().parent.parent
 #: Documents outside of docs/.
 OTHERS = [*sorted(ROOT.glob("*.md")), *(ROOT / name for name in (
-    "controller/README.md", "controller/vfs/README.md", "deploy/README.md", "proxybox/guest/README.md",
+    "controller/README.md", "controller/vfs/README.md", "deploy/README.md", "proxybox/README.md",
+    "proxybox/guest/README.md",
 ))]  # fmt: skip
 #: With an optional title behind the target.
 LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
