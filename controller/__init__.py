@@ -1,6 +1,6 @@
 """The trusted side of a box, and what a user may build on.
 
-OSCall, Deny and Answer are for a user's own rules, `@oscall` is for OS calls, and `BoxSpec` for worlds. README.md in
+OSCall, Deny and Answer are for a user's own rules, `@oscall` is for OS calls, and `BoxRunner` for worlds. README.md in
 this folder follows one call through the code.
 
 The package is installed as `proxybox.controller`. A bare `import controller` from a checkout would make a second
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from proxybox.controller.audit import Deny as Deny
     from proxybox.controller.audit import Interceptor as Interceptor
     from proxybox.controller.audit import OSCall as OSCall
-    from proxybox.controller.boxes.box import BoxSpec as BoxSpec
-    from proxybox.controller.boxes.box import Run as Run
+    from proxybox.controller.boxes.box import BoxResult as BoxResult
+    from proxybox.controller.boxes.box import BoxRunner as BoxRunner
     from proxybox.controller.dispatch import TABLE as TABLE
     from proxybox.controller.dispatch import Dispatcher as Dispatcher
     from proxybox.controller.dispatch import oscall as oscall

@@ -357,7 +357,7 @@ class Dispatcher:
         except AnotherTurn:
             return self._going_on(row, thread, frame)
 
-    def told(self) -> bytes:
+    def stub_config(self) -> bytes:
         """Returns what the guest is told (struct told in wire.h)."""
         return TOLD.pack(self._world.clock.offset_ns() or 0, is_unobserved(self._interceptors, self.audit))
 

@@ -127,9 +127,9 @@ def _tighter(section: Any, value: Any, keys: Mapping[str, Any]) -> Any:
         if key not in keys
     ]
     for field in (fields[key] for key in keys if key in value):
-        given, bound, told = value[field.name], getattr(section, field.name), keys[field.name]
+        given, bound, written = value[field.name], getattr(section, field.name), keys[field.name]
         try:
-            allowed = _looser_than(bound, check_field(field, given), told)
+            allowed = _looser_than(bound, check_field(field, given), written)
         except PolicyError as error:
             problems += error.problems
             continue
@@ -141,13 +141,13 @@ def _tighter(section: Any, value: Any, keys: Mapping[str, Any]) -> Any:
     return attrs.evolve(section, **value)
 
 
-def _looser_than(bound: Any, value: Any, told: Any) -> str:
+def _looser_than(bound: Any, value: Any, written: Any) -> str:
     """Returns what is allowed, where a value is looser than the policy's; otherwise an empty text."""
-    if isinstance(told, tuple):
-        allowed = told[told.index(bound) :]
+    if isinstance(written, tuple):
+        allowed = written[written.index(bound) :]
         return "" if value in allowed else ", ".join(allowed)
     is_looser = bound is not None and (value is None or value > bound)
-    return f"at most {told(bound)}" if is_looser else ""
+    return f"at most {written(bound)}" if is_looser else ""
 
 
 def _unknown(problem: Problem) -> Problem:

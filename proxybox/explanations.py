@@ -135,7 +135,7 @@ class Explanation:
         return f"{self.text} ({self.remedy})" if self.remedy else self.text
 
 
-class Error(Protocol):
+class ClaimedError(Protocol):
     """The exception that a program has ended with: its claim."""
 
     @property
@@ -163,7 +163,7 @@ class Ending(Protocol):
         """The signal that killed it."""
 
     @property
-    def error(self) -> Error | None:
+    def error(self) -> ClaimedError | None:
         """The exception that it ended with."""
 
     @property
@@ -312,7 +312,7 @@ def _of_error(ending: Ending, policy: Policy) -> Iterator[Explanation]:
             yield _row("standard", what=name(module[1]))
 
 
-def _fault_of_a_file(error: Error | None) -> tuple[int, str]:
+def _fault_of_a_file(error: ClaimedError | None) -> tuple[int, str]:
     """Returns the errno and the path that an exception tells; 0 and an empty path where it tells none."""
     found = None if error is None else _OF_A_FILE.match(error.message)
     return (0, "") if found is None else (int(found[1]), found[2])

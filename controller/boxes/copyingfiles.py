@@ -26,7 +26,7 @@ from proxybox.controller.vfs.host.boundary import HostRoot
 from proxybox.controller.vfs.host.directory import HostDirectory
 from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.host.nodes import HostFile, HostNode, HostSymlink
-from proxybox.controller.vfs.host.use import Account, HostUse
+from proxybox.controller.vfs.host.use import FileCharge, HostUse
 from proxybox.controller.vfs.inodes import Inode
 from proxybox.controller.vfs.memory import MemoryDirectory, MemoryFile, MemorySymlink
 from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Superblock
@@ -372,7 +372,7 @@ def _allotment(copier: Copier, old: Allotment) -> Allotment:
 def _host_use(copier: Copier, old: HostUse) -> HostUse:
     """The charges of the copy continue from the original's. Descriptors are counted as the files are copied."""
     new = HostUse(copier.of(old.quota), copier.of(old.allotment))
-    new._accounts = {file: Account(account.names, account.pages.copy()) for file, account in old._accounts.items()}
+    new._accounts = {file: FileCharge(account.names, account.pages.copy()) for file, account in old._accounts.items()}
     return new
 
 

@@ -1,7 +1,7 @@
 """Boxes whose runs are recorded, and boxes that are answered from a record.
 
-RecordedSpec   a BoxSpec that writes START when its guest is sealed, and END when it has ended
-ReplayedSpec   a BoxSpec that starts the same guest in a world with nothing but its library, and answers it by events
+RecordedRunner   a BoxRunner that writes START when its guest is sealed, and END when it has ended
+ReplayedRunner   a BoxRunner that starts the same guest in a world with nothing but its library, and answers it by events
 """
 
 import contextlib
@@ -21,7 +21,7 @@ import attrs
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller import hostproc
 from proxybox.controller.audit import Denial
-from proxybox.controller.boxes.box import BoxSpec, LiveBox, Run, Usage
+from proxybox.controller.boxes.box import BoxResult, BoxRunner, LiveBox, Usage
 from proxybox.controller.boxes.worldbuilding import Changed, WorldBuilder
 from proxybox.controller.dispatch import Dispatcher, is_unobserved
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
@@ -34,8 +34,8 @@ from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.launch import LaunchSpec
 from proxybox.controller.record import calls, events
 from proxybox.controller.record.exactness import ADDRESSES, Inexact, read_inexact
-from proxybox.controller.record.format import MAJOR, Kind, frames
-from proxybox.controller.record.parting import Asked, Divergence
+from proxybox.controller.record.format import MAJOR, FrameKind, frames
+from proxybox.controller.record.parting import Divergence, RequestText
 from proxybox.controller.record.recorder import Recorder
 from proxybox.controller.record.recording import RecordingDispatcher
 from proxybox.controller.record.redacting import HOST, Redacted
@@ -47,7 +47,7 @@ from proxybox.controller.status import Status
 from proxybox.controller.vfs.overlay.changes import Change
 from proxybox.controller.wire.channel import Channel
 from proxybox.controller.world.output import Interleaved, OutputSink
-from proxybox.controller.world.streams import Streams
+from proxybox.controller.world.streams import StandardStreams
 from proxybox.policies import Mount, Policy, PolicyError
 from proxybox.policies.checks import to_variables
 from proxybox.policies.dumping import to_dict
@@ -76,7 +76,7 @@ _MOST_SIGNATURES, _LONGEST_SIGNATURE = 64, 64 << 10
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class RecordedSpec(BoxSpec):
+class RecordedRunner(BoxRunner):
     """A box whose one run is recorded.
 
     open_record: returns the file to write, when the guest is sealed. limit: bytes that it may have. discard: removes a
@@ -128,8 +128,8 @@ class RecordedSpec(BoxSpec):
         self._launched.append(made)
         return made
 
-    def _sinks(self, streams: Streams) -> tuple[OutputSink, OutputSink]:
-        """As `BoxSpec._sinks`. Both keep what is printed, which the record tells, too."""
+    def _sinks(self, streams: StandardStreams) -> tuple[OutputSink, OutputSink]:
+        """As `BoxRunner._sinks`. Both keep what is printed, which the record tells, too."""
         sinks = super()._sinks(streams)
         if self.policy.output.limit is not None:  # else it could be more than there is memory
             for sink in sinks:
@@ -137,11 +137,11 @@ class RecordedSpec(BoxSpec):
         return sinks
 
     def start(self, words: Sequence[str], builder: WorldBuilder, started: int, **changes: Any) -> LiveBox:
-        """As `BoxSpec.start`. Nothing that is recorded is copied."""
+        """As `BoxRunner.start`. Nothing that is recorded is copied."""
         return super().start(words, builder, started, **{**changes, "forks": False})
 
     def serve(self, process: GuestProcess, builder: WorldBuilder, started: int, undo: contextlib.ExitStack) -> LiveBox:
-        """As `BoxSpec.serve`, with what comes at the end of a record."""
+        """As `BoxRunner.serve`, with what comes at the end of a record."""
         live = super().serve(process, builder, started, undo)
         live.on_report = self._conclude
         live.undo.callback(self._close, live)
@@ -157,7 +157,7 @@ class RecordedSpec(BoxSpec):
             self.concluded.set()
 
     def served_by(self, process: GuestProcess, builder: WorldBuilder) -> tuple[Dispatcher, BlockingDriver]:
-        """As `BoxSpec.served_by`, with a record."""
+        """As `BoxRunner.served_by`, with a record."""
         world = builder.world
         redacted = Redacted.of(self.redact, world, builder.environment()) if self.redact else None
         with contextlib.ExitStack() as undo:
@@ -201,16 +201,16 @@ class RecordedSpec(BoxSpec):
             "keeps_output": self.policy.output.limit is not None,
             "unobserved": is_unobserved(self.interceptors, self.audit),
             "intercepted": bool(self.interceptors),
-            "addresses": process.layers[SAME_ADDRESSES].told,
+            "addresses": process.layers[SAME_ADDRESSES].text,
             "calls": _table(),
         }  # fmt: skip
 
-    def _conclude(self, live: LiveBox, run: Run) -> Run:
+    def _conclude(self, live: LiveBox, run: BoxResult) -> BoxResult:
         live.on_report = None
         run = attrs.evolve(run, usage=attrs.evolve(run.usage, queue=self.queued()))
         recorder, outcome = self._recorder[0], run.outcome
         status = "" if outcome.status is None else str(outcome.status)
-        recorder.note("ended", events.Ended(status, outcome.why, outcome.exit_code, outcome.signal))
+        recorder.note("ended", events.EndEvent(status, outcome.why, outcome.exit_code, outcome.signal))
         recorder.close(*run_as_data(run))
         return run
 
@@ -250,7 +250,7 @@ def _policy_as_data(policy: Policy, redact: tuple[str, ...]) -> dict[str, Any]:
 # --- a Run as data ----------------------------------------------------------------------------------------------------
 
 
-def run_as_data(run: Run) -> tuple[dict[str, Any], list[bytes]]:
+def run_as_data(run: BoxResult) -> tuple[dict[str, Any], list[bytes]]:
     """Returns a Run as JSON has it, and the contents that it names, in order."""
     contents: list[bytes] = []
 
@@ -290,7 +290,7 @@ def run_as_data(run: Run) -> tuple[dict[str, Any], list[bytes]]:
     return end, contents
 
 
-def run_of_data(end: Any, pieces: Iterator[bytes]) -> Run:
+def run_of_data(end: Any, pieces: Iterator[bytes]) -> BoxResult:
     """Returns the Run that END tells. Raises RecordError for what `run_as_data` does not make."""
     try:
         sizes = [int(size) for size in end["sizes"]]
@@ -314,17 +314,17 @@ def _index(number: Any) -> int:
     return number
 
 
-def _run_of_data(end: Any, content: Callable[[Any], Any]) -> Run:
-    told = end["outcome"]
-    status = None if told["status"] is None else Status(told["status"])
+def _run_of_data(end: Any, content: Callable[[Any], Any]) -> BoxResult:
+    stored = end["outcome"]
+    status = None if stored["status"] is None else Status(stored["status"])
     usage, printed, told_changes = end["usage"], end["printed"], _listed(content(end["changes"]))
     fields = {each.name for each in attrs.fields(Usage)}
     changed = [
         Changed(None, False, tuple(_change(each, content) for each in overlay), int(left_out))
         for overlay, left_out in zip(told_changes, end["left_out"], strict=True)
     ]
-    return Run(
-        outcome=Outcome(_number(told["exit_code"]), _number(told["signal"]), status, str(told["why"])),
+    return BoxResult(
+        outcome=Outcome(_number(stored["exit_code"]), _number(stored["signal"]), status, str(stored["why"])),
         stdout=content(end["stdout"]),
         stderr=content(end["stderr"]),
         output=Interleaved(content(printed[0]), content(printed[1]), [int(each) for each in end["turns"]]),
@@ -334,7 +334,7 @@ def _run_of_data(end: Any, content: Callable[[Any], Any]) -> Run:
         changes=tuple(changed),
         denials={Denial(str(call), str(number), str(why)): int(count) for call, number, why, count in end["denials"]},
         unknown={int(number): int(count) for number, count in end["unknown"]},
-        layers={str(name): str(told) for name, told in end["layers"].items()},
+        layers={str(name): str(stored) for name, stored in end["layers"].items()},
         usage=Usage(**{name: _amount(name, value) for name, value in usage.items() if name in fields}),
     )
 
@@ -360,11 +360,11 @@ def _number(value: Any) -> int | None:
     return value
 
 
-def _change(told: Any, content: Callable[[Any], Any]) -> Change:
+def _change(stored: Any, content: Callable[[Any], Any]) -> Change:
     return Change(
-        name=bytes.fromhex(told["name"]).decode("utf-8", "surrogateescape"), path=bytes.fromhex(told["path"]),
-        kind=str(told["kind"]), type=str(told["type"]), mode=int(told["mode"]), content=content(told["content"]),
-        target=content(told["target"]), old=content(told["old"]),
+        name=bytes.fromhex(stored["name"]).decode("utf-8", "surrogateescape"), path=bytes.fromhex(stored["path"]),
+        kind=str(stored["kind"]), type=str(stored["type"]), mode=int(stored["mode"]), content=content(stored["content"]),
+        target=content(stored["target"]), old=content(stored["old"]),
     )  # fmt: skip
 
 
@@ -380,10 +380,10 @@ class RecordReader:
     """
 
     start: dict[str, Any]
-    rows: dict[int, calls.RecordedCall]
+    rows: dict[int, calls.CallForm]
     decoder: events.Decoder
     _frames: Iterator[Any]
-    run: Run | None = None
+    run: BoxResult | None = None
     inexact: Inexact | None = None
     end: dict[str, Any] | None = None
     chain: bytes = b""
@@ -396,7 +396,7 @@ class RecordReader:
         """Begins to read a record. Raises RecordError."""
         rest = frames(file)
         first = next(rest, None)
-        if first is None or first.kind != Kind.START:
+        if first is None or first.kind != FrameKind.START:
             raise RecordError("the record ends before it tells what was run")
         start = _json(first.data)
         made = cls(start, calls.read_table(start.get("calls")), events.Decoder(), rest, chain=first.chain)
@@ -408,21 +408,21 @@ class RecordReader:
         pieces: list[bytes] = []
         size = 0
         for frame in self._frames:
-            if self.end is not None and frame.kind != Kind.SIGNATURE:
+            if self.end is not None and frame.kind != FrameKind.SIGNATURE:
                 raise RecordError("something follows the end of the record")
             before, self.chain = self.chain, frame.chain
-            if frame.kind == Kind.EVENTS:
+            if frame.kind == FrameKind.EVENTS:
                 yield from self.decoder.events(frame.data)
-            elif frame.kind == Kind.CONTENT:
+            elif frame.kind == FrameKind.CONTENT:
                 size += len(frame.data)
                 if size > _MOST_CONTENT:
                     raise RecordError("the contents of the record are larger than any record's")
                 pieces.append(frame.data)
-            elif frame.kind == Kind.END:
+            elif frame.kind == FrameKind.END:
                 self.end = _json(frame.data)
                 self.run, self.inexact = run_of_data(self.end, iter(pieces)), read_inexact(self.end.get("inexact"))
                 pieces.clear()
-            elif frame.kind == Kind.SIGNATURE:
+            elif frame.kind == FrameKind.SIGNATURE:
                 if len(self.signatures) >= _MOST_SIGNATURES or len(frame.data) > _LONGEST_SIGNATURE:
                     raise RecordError("a signature that is too long, or one too many")
                 self.signatures.append((before, _json(frame.data)))
@@ -451,7 +451,7 @@ class Standing:
     process: GuestProcess
     driver: ReplayDriver
     number: int
-    call: events.Call
+    call: events.CallEvent
 
     @property
     def channel(self) -> Channel:
@@ -459,13 +459,13 @@ class Standing:
         return self.driver.channel_of(self.call.channel)
 
     @property
-    def asked(self) -> Asked:
+    def asked(self) -> RequestText:
         """The call, for people."""
         return self.driver.replayer.asked(self.call.channel, self.call.frame)
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class ReplayedSpec(BoxSpec):
+class ReplayedRunner(BoxRunner):
     """A box that is answered from a record. until: the number of the call at which to stop. speed: see `Replayer`.
 
     on_call: called with each call that is as recorded, or with call `at` alone, before it is answered; the guest can be
@@ -481,17 +481,17 @@ class ReplayedSpec(BoxSpec):
     _replayer: list[Replayer] = attrs.field(init=False, factory=list)
 
     @classmethod
-    def of(cls, record: RecordReader, guest: Guest, timeout: float = math.inf, **fields: Any) -> "ReplayedSpec":
+    def of(cls, record: RecordReader, guest: Guest, timeout: float = math.inf, **fields: Any) -> "ReplayedRunner":
         """Returns the box for a record. Raises RecordError where this interpreter is not the one that was recorded."""
-        told = record.start.get("guest")
-        builds = told.get("builds") if isinstance(told, dict) else None
-        if not isinstance(told, dict) or not isinstance(builds, dict):
+        stored = record.start.get("guest")
+        builds = stored.get("builds") if isinstance(stored, dict) else None
+        if not isinstance(stored, dict) or not isinstance(builds, dict):
             raise RecordError("the record does not tell by which interpreter it was made")
         here = builds_of(guest)
         other = sorted(name for name in {*builds, *here} if builds.get(name) != here.get(name))
         if other:
             raise RecordError(
-                f"the record was made by another build of {told.get('name')}: {', '.join(map(str, other[:4]))} "
+                f"the record was made by another build of {stored.get('name')}: {', '.join(map(str, other[:4]))} "
                 f"differ{'s' if len(other) == 1 else ''} from {guest.executable}'s. Name the same one with --guest"
             )
         return cls(policy=_alone(policy_of(record.start), timeout), guest=guest, record=record, **fields)
@@ -533,20 +533,20 @@ class ReplayedSpec(BoxSpec):
         return attrs.evolve(made, forks=self.on_call is not None)
 
     def serve(self, process: GuestProcess, builder: WorldBuilder, started: int, undo: contextlib.ExitStack) -> LiveBox:
-        """As `BoxSpec.serve`, with what comes at the end of a record."""
+        """As `BoxRunner.serve`, with what comes at the end of a record."""
         live = super().serve(process, builder, started, undo)
         live.on_report = self._conclude
         live.undo.callback(self.replayer.conclude)
         return live
 
-    def _conclude(self, live: LiveBox, run: Run) -> Run:
+    def _conclude(self, live: LiveBox, run: BoxResult) -> BoxResult:
         self.replayer.conclude()
         return run
 
     def served_by(self, process: GuestProcess, builder: WorldBuilder) -> tuple[Dispatcher, BlockingDriver]:
-        """As `BoxSpec.served_by`, with a record."""
+        """As `BoxRunner.served_by`, with a record."""
         record = self.record
-        replayer = Replayer(builder.world, record.events(), record.rows, record.decoder.files, process.told_at)
+        replayer = Replayer(builder.world, record.events(), record.rows, record.decoder.files, process.config_at)
         replayer.speed, replayer.loosely = self.speed, self.loosely
         replayer.look_at(self.until)
         replayer.count_threads = functools.partial(_threads_of, process)
@@ -559,7 +559,7 @@ class ReplayedSpec(BoxSpec):
         driver.follow(replayer)
         if (on_call := self.on_call) is not None:
 
-            def look(call: events.Call) -> None:
+            def look(call: events.CallEvent) -> None:
                 with process.watch.uncharged():
                     on_call(Standing(process, driver, replayer.calls_followed, call))
 
@@ -568,9 +568,9 @@ class ReplayedSpec(BoxSpec):
         return replayer, driver
 
 
-def _launch_of(told: Any) -> dict[str, Any]:
+def _launch_of(stored: Any) -> dict[str, Any]:
     """Returns the fields of a LaunchSpec that a record tells. Raises RecordError for values that cannot be."""
-    launch = {name: told.get(name, _UNTOLD.get(name)) if isinstance(told, dict) else None for name in _LAUNCH}
+    launch = {name: stored.get(name, _UNTOLD.get(name)) if isinstance(stored, dict) else None for name in _LAUNCH}
     for name, value in launch.items():
         if name == "memory" and value is None:
             launch[name] = _memory_here()
@@ -603,11 +603,11 @@ def _can_be_written(text: str) -> bool:
 
 def policy_of(start: Mapping[str, Any]) -> Policy:
     """Returns the recorded policy, whose mounts lack contents that were given as data. Raises RecordError."""
-    told = start.get("policy")
-    if isinstance(told, dict) and "extends" in told:
+    stored = start.get("policy")
+    if isinstance(stored, dict) and "extends" in stored:
         raise RecordError("the record's policy extends another one: a record names no file of the host")
     try:
-        return from_dict(told if isinstance(told, dict) else {}, name="the record's policy")
+        return from_dict(stored if isinstance(stored, dict) else {}, name="the record's policy")
     except PolicyError as error:
         raise RecordError(f"the record's policy makes no sense: {error}") from None
 
@@ -627,7 +627,7 @@ def _alone(policy: Policy, timeout: float) -> Policy:
     )
 
 
-def outcome_differs(recorded: Run, replayed: Run, *, keeps_output: bool, is_session: bool = False) -> str:
+def outcome_differs(recorded: BoxResult, replayed: BoxResult, *, keeps_output: bool, is_session: bool = False) -> str:
     """Returns in what a replayed run differs from the recorded one; "" where it does not.
 
     keeps_output: false where the record has no output but in its calls. is_session: whether it is a session, whose
@@ -646,4 +646,4 @@ def outcome_differs(recorded: Run, replayed: Run, *, keeps_output: bool, is_sess
     return next((name for name, (first, second) in pairs.items() if first != second), "")
 
 
-__all__ = ["Divergence", "RecordReader", "RecordedSpec", "ReplayedSpec", "outcome_differs"]
+__all__ = ["Divergence", "RecordReader", "RecordedRunner", "ReplayedRunner", "outcome_differs"]

@@ -45,9 +45,9 @@ from proxybox.controller.header import FIRST_CHANNEL_FD, FIRST_LIBRARY_FD, REPLY
 from proxybox.controller.process.activity import Patience, all_wait
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
 from proxybox.controller.process.installing import Installation, installers
-from proxybox.controller.process.listener import Door, Knock, Listener
+from proxybox.controller.process.listener import GuestListener, Listener, Notification
 from proxybox.controller.process.undisturbed import Undisturbed
-from proxybox.controller.process.watch import CANCELLED, MEMORY, Waiting, Watch
+from proxybox.controller.process.watch import CANCELLED, MEMORY, SuspendedWait, Watch
 from proxybox.controller.status import Status
 from proxybox.controller.wire.channel import READ, Channel
 from proxybox.controller.world.state import Ended, GuestThread, Signal, World
@@ -77,7 +77,7 @@ class Outcome:
     why: str = ""
 
 
-class Phase(enum.Enum):
+class GuestPhase(enum.Enum):
     """The states in the first table of the module's docstring."""
 
     NEW = enum.auto()
@@ -86,7 +86,7 @@ class Phase(enum.Enum):
 
 
 @attrs.define(eq=False)
-class Line:
+class ThreadChannel:
     """A channel and its thread.
 
     thread: None where the last one has ended and no other has taken its place. blocked: what the thread's call waits
@@ -109,9 +109,9 @@ class LetIn:
     stack: int
     stops: int
 
-    def is_begun_again(self, knock: Knock, watch: Watch) -> bool:
+    def is_begun_again(self, notification: Notification, watch: Watch) -> bool:
         """Whether this is the same clone, for which the guest was stopped; else a thread's stack is its own."""
-        return knock.stack == self.stack and watch.stops > self.stops
+        return notification.stack == self.stack and watch.stops > self.stops
 
 
 class Serving:
@@ -124,14 +124,14 @@ class Serving:
         self._process = process
         self._world = world
         self._dispatcher = dispatcher
-        self._main = Line(process.channel, world.threads[0])
-        self._libraries: dict[int, int] = {} if process.door is None else process.door.libraries
+        self._main = ThreadChannel(process.channel, world.threads[0])
+        self._libraries: dict[int, int] = {} if process.guest_listener is None else process.guest_listener.libraries
         self._due: list[int] = []  # when to look at something of which nothing else tells (ReplayDriver)
-        self._lines: dict[int, Line] = {0: self._main}
+        self._lines: dict[int, ThreadChannel] = {0: self._main}
         self._newborn: list[GuestThread] = []  # granted; the listener has not let their clones through yet
         self._installing: Installation[Any] | None = None  # for the first of the calls that the kernel holds
         self._let_in: dict[int, LetIn] = {}  # by the host's id of the thread that makes them: the last clones
-        self._phase = Phase.NEW
+        self._phase = GuestPhase.NEW
         self._blocking = True
         self._interrupted = False  # an interrupt was sent, and no call has been answered EINTR for it yet
         self._overdue: threading.Timer | None = None  # while an interrupt waits for the guest's next call
@@ -143,7 +143,7 @@ class Serving:
         waits = partial(all_wait, process.pid)
         self._patience = Patience(process.watch.cpu_time_ns, waits)  # of the serving thread, with those signals
         self._asker_patience = Patience(process.watch.cpu_time_ns, waits)  # with an interrupt; under the watch's lock
-        self._uncharged: Waiting | None = None
+        self._uncharged: SuspendedWait | None = None
         self._verdict: Outcome | None = None
         self._wake = -1
         world.on_exit = process.measure
@@ -168,11 +168,11 @@ class Serving:
         if self._wake < 0:
             with Undisturbed():
                 self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-                if self._process.door is not None:
-                    self._process.door.wake = self._wake
-        if self._phase is Phase.NEW:
-            self._phase = Phase.SERVED
-            self._process.begin(self._dispatcher.told())
+                if self._process.guest_listener is not None:
+                    self._process.guest_listener.wake = self._wake
+        if self._phase is GuestPhase.NEW:
+            self._phase = GuestPhase.SERVED
+            self._process.begin(self._dispatcher.stub_config())
         else:
             self.resume()
 
@@ -187,7 +187,7 @@ class Serving:
     @property
     def is_over(self) -> bool:
         """Whether the guest has ended or is to be ended, so that `conclude` has to be called next."""
-        return self._phase is Phase.GONE or self._world.ending is not None
+        return self._phase is GuestPhase.GONE or self._world.ending is not None
 
     def conclude(self, end: EndBox | GuestMisbehaved | None = None) -> Outcome | None:
         """Ends the serving; no call is answered any more. end: the exception that has ended it, if any.
@@ -242,8 +242,8 @@ class Serving:
         self.forget_interrupt()
         with self._process.watch.lock:
             wake, self._wake = self._wake, -1
-            if self._process.door is not None:
-                self._process.door.wake = -1
+            if self._process.guest_listener is not None:
+                self._process.guest_listener.wake = -1
             if wake >= 0:
                 os.close(wake)
         if self._installing is not None:
@@ -389,7 +389,7 @@ class Serving:
 
         When `Listener.sort` finds a clone of this guest, it wakes this driver.
         """
-        return None if self._process.door is None else self._process.door.listener
+        return None if self._process.guest_listener is None else self._process.guest_listener.listener
 
     @property
     def cpu(self) -> int | None:
@@ -444,8 +444,8 @@ class Serving:
         fds, callers = {self._wake: POLLIN}, []
         if self.is_held:
             return {**fds, self._process.watch.pidfd: POLLIN}, [], None
-        door, stdin = self._process.door, self._world.stdin
-        deadlines = [self._world.next_alarm_ns(), None if door is None else door.late_ns]
+        guest_listener, stdin = self._process.guest_listener, self._world.stdin
+        deadlines = [self._world.next_alarm_ns(), None if guest_listener is None else guest_listener.late_ns]
         for line in self._lines.values():
             if line.channel.unsent:  # no further request is read before the answer is sent
                 fds[line.channel.reply_fd] = POLLOUT
@@ -535,7 +535,7 @@ class Serving:
                 return False
             if once:
                 return not channel.unsent and not self._holding
-        self._phase = Phase.GONE
+        self._phase = GuestPhase.GONE
         return False
 
     def _serve_by_channel(self, once: bool) -> bool:
@@ -565,7 +565,7 @@ class Serving:
                 return False
             if once:
                 return not channel.unsent and not self._holding
-        self._phase = Phase.GONE
+        self._phase = GuestPhase.GONE
         return False
 
     # --- several threads, waits, alarms -------------------------------------------------------------------------------
@@ -591,11 +591,11 @@ class Serving:
             return
         if self._interrupted:
             self.heed_interrupt()
-        door = self._process.door
-        if door is not None:
-            if woken or door.listener.fd in ready:
-                self._answer_knocks(door)
-            door.refuse_late()
+        guest_listener = self._process.guest_listener
+        if guest_listener is not None:
+            if woken or guest_listener.listener.fd in ready:
+                self._answer_knocks(guest_listener)
+            guest_listener.refuse_late()
         with self.interpreter:
             self._settle()
 
@@ -622,14 +622,14 @@ class Serving:
                 raise GuestMisbehaved("a second call on a channel before the first was answered")
             frame = channel.receive()
             if frame == b"":
-                self._phase = Phase.GONE
+                self._phase = GuestPhase.GONE
                 return
             if frame is not None:
                 self._answer(line, frame)
             if self._world.ending is not None:
                 return
 
-    def _answer(self, line: Line, frame: bytes) -> None:
+    def _answer(self, line: ThreadChannel, frame: bytes) -> None:
         if line.thread is None:
             raise GuestMisbehaved("a call on a channel that no thread has")
         reply = self._dispatcher.execute(line.thread, frame)
@@ -727,7 +727,7 @@ class Serving:
             self._release(line, -errno.EINTR if on_interrupt is None else self._dispatcher.settle(on_interrupt))
             return
 
-    def _release(self, line: Line, reply: Reply | None) -> None:
+    def _release(self, line: ThreadChannel, reply: Reply | None) -> None:
         """Answers a call that has waited. reply: None where it still waits, `Blocked` where it now waits otherwise."""
         if isinstance(reply, Blocked):
             line.blocked = reply
@@ -771,21 +771,23 @@ class Serving:
 
     def _grant_library(self, channel: int, fd: int) -> bool:
         """Allows the thread of a channel to map a file of the host once. Takes the descriptor where it returns True."""
-        door = self._process.door
-        return door is not None and door.grant_library(FIRST_LIBRARY_FD + channel, fd)
+        guest_listener = self._process.guest_listener
+        return guest_listener is not None and guest_listener.grant_library(FIRST_LIBRARY_FD + channel, fd)
 
     # --- threads ------------------------------------------------------------------------------------------------------
 
-    def _answer_knocks(self, door: Door) -> None:
-        door.listener.sort()
+    def _answer_knocks(self, guest_listener: GuestListener) -> None:
+        guest_listener.listener.sort()
         if self._installing is not None and self._installing.is_done:
             done, self._installing = self._installing, None
             done.finish()
-        while self._installing is None and (knock := door.next_knock()) is not None:
-            if knock.maps is not None:
-                self._install(partial(door.answer_mapping, knock, knock.maps), _nothing, _nothing)
+        while self._installing is None and (notification := guest_listener.next_notification()) is not None:
+            if notification.maps is not None:
+                self._install(
+                    partial(guest_listener.answer_mapping, notification, notification.maps), _nothing, _nothing
+                )
             else:
-                self._admit_thread(door, knock)
+                self._admit_thread(guest_listener, notification)
 
     def _install(self, work: Callable[[], T], then: Callable[[T], object], discard: Callable[[T], object]) -> None:
         """Does what installs descriptors in the guest, and then `then`.
@@ -800,20 +802,22 @@ class Serving:
             self._installing = Installation(work, then, self.wake, discard)
             installers().submit(self._installing.run)
 
-    def _admit_thread(self, door: Door, knock: Knock) -> None:
+    def _admit_thread(self, guest_listener: GuestListener, notification: Notification) -> None:
         """Allows or refuses a clone that the kernel holds.
 
         It is allowed when the handler has granted it, the kernel's count of threads is within the limit, and the guest
         was given the channels that it lacks.
         """
-        watch, before = self._process.watch, self._let_in.get(knock.tid)
-        is_again = before is not None and before.is_begun_again(knock, watch) and before.thread in self._world.threads
+        watch, before = self._process.watch, self._let_in.get(notification.tid)
+        is_again = (
+            before is not None and before.is_begun_again(notification, watch) and before.thread in self._world.threads
+        )
         if not is_again and not self._newborn:
-            door.refuse(knock)
+            guest_listener.refuse(notification)
             return
         thread = before.thread if before is not None and is_again else self._newborn[0]
-        clone = _Clone(door, knock, thread, is_again)
-        if not door.admits(knock.tid):
+        clone = _Clone(guest_listener, notification, thread, is_again)
+        if not guest_listener.admits(notification.tid):
             self._refuse_thread(clone, "limits.threads")
             return
         lacking = [each.channel for each in self._newborn if each.channel not in self._lines]
@@ -826,7 +830,7 @@ class Serving:
             self._refuse_thread(clone, _NO_DESCRIPTORS)
             return
         self._install(
-            lambda: _opened(door.listener, knock, lacking),
+            lambda: _opened(guest_listener.listener, notification, lacking),
             lambda opened: self._enter_channels(clone, lacking, opened),
             lambda opened: self._drop_channels(lacking, opened),
         )
@@ -834,14 +838,16 @@ class Serving:
     def _enter_channels(self, clone: "_Clone", lacking: list[int], opened: list[Channel]) -> None:
         """Takes over the channels that were opened, as many as the guest could be given, and lets the thread in."""
         for number, channel in zip(lacking, opened, strict=False):
-            self._lines[number] = Line(channel)
+            self._lines[number] = ThreadChannel(channel)
         self._world.allotment.give_back(2 * (len(lacking) - len(opened)))
         if not self._blocking:
             for channel in opened:
                 channel.set_blocking(False)
         if len(opened) == len(lacking):
             self._let_thread_in(clone)
-        elif clone.door.listener.is_there(clone.knock):  # else the thread was stopped and comes again, or has ended
+        elif clone.guest_listener.listener.is_there(
+            clone.notification
+        ):  # else the thread was stopped and comes again, or has ended
             self._refuse_thread(clone, _NO_DESCRIPTORS)
 
     def _drop_channels(self, lacking: list[int], opened: list[Channel]) -> None:
@@ -850,7 +856,7 @@ class Serving:
         self._world.allotment.give_back(2 * len(lacking))
 
     def _refuse_thread(self, clone: "_Clone", why: str) -> None:
-        clone.door.listener.refuse(clone.knock)
+        clone.guest_listener.listener.refuse(clone.notification)
         for each in [clone.thread] if clone.is_again else self._newborn:
             self._world.end_thread(each)
         if not clone.is_again:
@@ -858,15 +864,15 @@ class Serving:
         self._dispatcher.refuse("clone", why, errno.EAGAIN)
 
     def _let_thread_in(self, clone: "_Clone") -> None:
-        watch, thread, knock = self._process.watch, clone.thread, clone.knock
+        watch, thread, notification = self._process.watch, clone.thread, clone.notification
         if thread not in self._world.threads:  # it was ended while its channel was opened
-            clone.door.listener.refuse(knock)
+            clone.guest_listener.listener.refuse(notification)
             return
         self._lines[thread.channel].thread = thread
         with watch.lock:
-            if not clone.door.allow_thread(knock):
+            if not clone.guest_listener.allow_thread(notification):
                 return
-            self._let_in[knock.tid] = LetIn(thread, knock.stack, watch.stops - watch.is_stopped)
+            self._let_in[notification.tid] = LetIn(thread, notification.stack, watch.stops - watch.is_stopped)
         if not clone.is_again:
             self._newborn.remove(thread)
         if len(self._let_in) > len(self._world.threads):  # some of these threads have ended
@@ -878,17 +884,17 @@ class Serving:
 class _Clone:
     """A clone that the kernel holds. thread: the one that it makes. is_again: whether it was allowed before."""
 
-    door: Door
-    knock: Knock
+    guest_listener: GuestListener
+    notification: Notification
     thread: GuestThread
     is_again: bool
 
 
-def _opened(listener: Listener, knock: Knock, numbers: Sequence[int]) -> list[Channel]:
+def _opened(listener: Listener, notification: Notification, numbers: Sequence[int]) -> list[Channel]:
     """Opens the channels of these numbers, and installs their far ends in the guest, until one cannot be had."""
     opened: list[Channel] = []
     for number in numbers:
-        channel = open_channel(listener, knock, FIRST_CHANNEL_FD + 2 * number)
+        channel = open_channel(listener, notification, FIRST_CHANNEL_FD + 2 * number)
         if channel is None:
             break
         opened.append(channel)

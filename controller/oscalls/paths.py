@@ -68,7 +68,7 @@ def _open(world: World, dirfd: int, path: bytes, flags: int, mode: int) -> int:
 
 @oscall(CALL_OPEN, form_of="openat")
 def openat_whole(world: World, dirfd: Fd, path: Path, flags: Int, mode: ULong, place: Addr, room: Size) -> Reply:
-    """openat(2), as the stub makes it where nobody observes the calls (stub_handed.c).
+    """openat(2), as the stub makes it where nobody observes the calls (stub_prefetched.c).
 
     The status and the content of a file that never changes are stored at `place`, if they fit. The high half of the
     mode says which descriptor the stub has closed meanwhile.
@@ -130,8 +130,8 @@ def newfstatat(world: World, dirfd: Fd, path: Path, statbuf: Addr, flags: Int) -
 
 
 @oscall(CALL_STAT, form_of="newfstatat")
-def fstatat_lasting(world: World, path: Path, statbuf: Addr, flags: Int) -> Reply:
-    """stat(2) or lstat(2), as the stub makes it where nobody observes the calls (stub_lasting.c).
+def fstatat_cached(world: World, path: Path, statbuf: Addr, flags: Int) -> Reply:
+    """stat(2) or lstat(2), as the stub makes it where nobody observes the calls (stub_statcache.c).
 
     The answer is 1 where nothing but calls that make or change something changes the status.
     """

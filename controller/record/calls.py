@@ -26,7 +26,7 @@ _MOST_ROWS: Final = 1024
 
 
 @attrs.define(eq=False)
-class RecordedCall:
+class CallForm:
     """A row of the table of calls, as a record has it."""
 
     number: int
@@ -104,12 +104,11 @@ def _packed(role: Scalar | Memory) -> tuple[Any, ...]:
 def table() -> list[Any]:
     """Returns the table of all calls, as a record has it."""
     return [
-        RecordedCall(number, row.name, row.family, tuple(row.parameters)).pack()
-        for number, row in sorted(TABLE.items())
+        CallForm(number, row.name, row.family, tuple(row.parameters)).pack() for number, row in sorted(TABLE.items())
     ]
 
 
-def read_table(data: Any) -> dict[int, RecordedCall]:
+def read_table(data: Any) -> dict[int, CallForm]:
     """Returns the rows of a record's table, by number. Raises RecordError for one that makes no sense."""
     if not isinstance(data, list) or len(data) > _MOST_ROWS:
         raise RecordError("the record has no table of calls")
@@ -120,7 +119,7 @@ def read_table(data: Any) -> dict[int, RecordedCall]:
     return {row.number: row for row in rows}
 
 
-def _read_row(number: Any, name: Any, family: Any, parameters: Any) -> RecordedCall:
+def _read_row(number: Any, name: Any, family: Any, parameters: Any) -> CallForm:
     if not isinstance(number, int) or not 0 <= number < 1 << 32 or len(parameters) > 6:
         raise ValueError("no such call")
     made: list[tuple[str, Scalar | Memory]] = []
@@ -131,7 +130,7 @@ def _read_row(number: Any, name: Any, family: Any, parameters: Any) -> RecordedC
     scalars = {each for each, role in made if isinstance(role, Scalar)}
     if len(set(names)) != len(names) or not set(counting) <= scalars:
         raise ValueError("arguments that are not told apart")
-    return RecordedCall(number, _name(name), _name(family), tuple(made))
+    return CallForm(number, _name(name), _name(family), tuple(made))
 
 
 def _name(name: Any) -> str:
@@ -152,7 +151,7 @@ def _role(*role: Any) -> Scalar | Memory:
     return Memory(Fetch(fetch), size, _name(length) if length else "", bool(optional), bool(with_address))
 
 
-def stub_rows(rows: Mapping[int, RecordedCall]) -> bytes:
+def stub_rows(rows: Mapping[int, CallForm]) -> bytes:
     """Returns what the stub is told of these calls, as `dispatch.stub_table` does of the controller's own."""
     made = b"".join(stub_row(number, list(row.parameters)) for number, row in sorted(rows.items()) if number <= 0xFFFF)
     if len(made) // ROW_SIZE > _MOST_ROWS:
@@ -274,7 +273,7 @@ _ONLY_AT_TIMES: Final[Mapping[int, Callable[[_Asked, _Asked], _Asked]]] = {
 }
 
 
-def same(one: RecordedCall, ours: bytes, theirs: bytes) -> bool:
+def same(one: CallForm, ours: bytes, theirs: bytes) -> bool:
     """Whether two requests of a call ask the same. Raises GuestMisbehaved for a malformed one."""
     return ours == theirs or one.asked(ours) == one.asked(theirs)
 

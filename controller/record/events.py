@@ -12,7 +12,7 @@
     9  sent             u8 signal, u8 late                                    a signal to the guest
     10 no thread        -                                                     the kernel was told to refuse a clone
     11 file             u16 number, u64 size, 32 bytes SHA-256, text path
-    12 ended            text status, text why, i32 exit code, i32 signal      by whom, see `Ended`
+    12 ended            text status, text why, i32 exit code, i32 signal      by whom, see `EndEvent`
     13 time             u64 nanoseconds since the start
     14 clocks           head, u16 n, n x u8 clock, n x i64 nanoseconds
 
@@ -85,7 +85,7 @@ Data: TypeAlias = bytes | OfFile | LeftOut
 
 
 @attrs.frozen(slots=True)
-class Stored:
+class StoredData:
     """What an answer stores in the guest: at the value of a register of the request plus offset, or at an address."""
 
     register: int
@@ -94,15 +94,15 @@ class Stored:
 
 
 @attrs.define(slots=True)
-class Answer:
+class RecordedAnswer:
     """What a call returned (>= 0 or -errno), and stored."""
 
     value: int
-    stored: tuple[Stored, ...] = ()
+    stored: tuple[StoredData, ...] = ()
 
 
 @attrs.frozen(slots=True)
-class Printed:
+class PrintedData:
     """What a call printed. data: None for the first `size` bytes that it passed."""
 
     stream: int
@@ -111,7 +111,7 @@ class Printed:
 
 
 @attrs.frozen(slots=True)
-class Refused:
+class DenialEvent:
     """A refusal by policy, as `audit.Denial` has it."""
 
     call: str
@@ -138,11 +138,11 @@ class Clocks:
         return tuple(zip(self.raw[:count], struct.unpack_from(f"<{count}q", self.raw, count), strict=True))
 
 
-Effect: TypeAlias = Printed | Refused | Mapped | Clocks
+Effect: TypeAlias = PrintedData | DenialEvent | Mapped | Clocks
 
 
 @attrs.define(slots=True)
-class Call:
+class CallEvent:
     """A request of the thread on a channel. answer: None where another event answers it.
 
     is_plain: whether it was answered at once, by a number alone, and had no effects.
@@ -151,7 +151,7 @@ class Call:
     channel: int
     at_ns: int
     frame: bytes
-    answer: Answer | None = None
+    answer: RecordedAnswer | None = None
     effects: tuple[Effect, ...] = ()
     is_plain: bool = attrs.field(default=False, eq=False)
 
@@ -162,7 +162,7 @@ class Answered:
 
     channel: int
     at_ns: int
-    answer: Answer
+    answer: RecordedAnswer
     effects: tuple[Effect, ...] = ()
 
 
@@ -176,7 +176,7 @@ class Sent:
 
 
 @attrs.frozen(slots=True)
-class File:
+class LibraryFileEvent:
     """A file of the interpreter's library, by its path in the box."""
 
     number: int
@@ -186,7 +186,7 @@ class File:
 
 
 @attrs.frozen(slots=True)
-class Ended:
+class EndEvent:
     """How the guest ended. status: "" where it did so itself; else why the controller ended it."""
 
     status: str
@@ -195,7 +195,7 @@ class Ended:
     signal: int | None
 
 
-Event: TypeAlias = Call | Answered | Sent | File | Ended
+Event: TypeAlias = CallEvent | Answered | Sent | LibraryFileEvent | EndEvent
 
 
 class Window:
@@ -283,7 +283,7 @@ class Encoder:
         self.size += size
         self.calls += calls
 
-    def call(self, channel: int, now: int, frame: bytes, value: int | None, stored: Sequence[Stored] = ()) -> None:
+    def call(self, channel: int, now: int, frame: bytes, value: int | None, stored: Sequence[StoredData] = ()) -> None:
         """A request, with its answer where it was answered at once."""
         self.calls += 1
         passed, size = self._passed(now), len(frame) - 4
@@ -304,12 +304,12 @@ class Encoder:
         if stored:
             self._stored(stored)
 
-    def answer(self, channel: int, now: int, value: int, stored: Sequence[Stored]) -> None:
+    def answer(self, channel: int, now: int, value: int, stored: Sequence[StoredData]) -> None:
         """The answer to a call that had to wait."""
         self._put(_HEAD.pack(4, channel, self._passed(now)), _VALUE.pack(value))
         self._stored(stored)
 
-    def _stored(self, stored: Sequence[Stored]) -> None:
+    def _stored(self, stored: Sequence[StoredData]) -> None:
         self._put(_U16.pack(len(stored)))
         for each in stored:
             self._put(_PLACE.pack(each.register, each.offset))
@@ -341,7 +341,7 @@ class Encoder:
             self._put(bytes([6, stream]))
             self._segment(data)
 
-    def refused(self, refused: Refused) -> None:
+    def refused(self, refused: DenialEvent) -> None:
         """A refusal of the call that follows."""
         self._put(b"\x07", _text(refused.call), _text(refused.errno), _text(refused.reason))
 
@@ -356,7 +356,7 @@ class Encoder:
             self._last_ns = now
         self._put(bytes([9, signal, late]))
 
-    def file(self, file: File) -> None:
+    def file(self, file: LibraryFileEvent) -> None:
         """A file of the library, before the first event that names it."""
         self._put(b"\x0b", _FILE.pack(file.number, file.size, file.digest), _bytes(file.path))
 
@@ -364,7 +364,7 @@ class Encoder:
         """Readings of clocks before the call that follows."""
         self._put(_HEAD.pack(14, channel, self._passed(now)), _U16.pack(len(readings) // 9), readings)
 
-    def ended(self, ended: Ended) -> None:
+    def ended(self, ended: EndEvent) -> None:
         """The end of the guest."""
         numbers = (_NONE if each is None else each for each in (ended.exit_code, ended.signal))
         self._put(b"\x0c", _text(ended.status), _text(ended.why), _END.pack(*numbers))
@@ -385,17 +385,17 @@ def _text(text: str) -> bytes:
     return _bytes(text.encode("utf-8", "backslashreplace")[:0xFFF0])
 
 
-def placed(frame: bytes, writes: Iterable[tuple[int, Data]]) -> list[Stored]:
+def placed(frame: bytes, writes: Iterable[tuple[int, Data]]) -> list[StoredData]:
     """Returns what an answer stores, each by the register of its request that points there or just before it."""
     registers = REGISTERS(frame)
     found = []
     for address, data in writes:
         if address in registers:
-            found.append(Stored(registers.index(address), 0, data))
+            found.append(StoredData(registers.index(address), 0, data))
             continue
         below = max((each for each in registers if each <= address < each + MAX_FRAME), default=None)
         register = NO_REGISTER if below is None or below < _LOWEST else registers.index(below)
-        found.append(Stored(register, address - (0 if register == NO_REGISTER else registers[register]), data))
+        found.append(StoredData(register, address - (0 if register == NO_REGISTER else registers[register]), data))
     return found
 
 
@@ -418,8 +418,8 @@ class Decoder:
         self._effects: list[Effect] = []
         self._effects_size = 0
         self._has_ended = False
-        self._answers: dict[int, Answer] = {}  # those that stand for many calls
-        self.files: dict[int, File] = {}
+        self._answers: dict[int, RecordedAnswer] = {}  # those that stand for many calls
+        self.files: dict[int, LibraryFileEvent] = {}
 
     def events(self, data: bytes) -> Iterator[Event]:
         """Yields the events of a frame's bytes."""
@@ -439,10 +439,10 @@ class Decoder:
                         at = end
                         answer = answers.get(value)
                         if answer is None:
-                            answer = Answer(value)
+                            answer = RecordedAnswer(value)
                             if len(answers) < _MOST_ANSWERS:
                                 answers[value] = answer
-                        yield Call(channel, now, sizes[size] + data[begins:end], answer, (), True)
+                        yield CallEvent(channel, now, sizes[size] + data[begins:end], answer, (), True)
                         continue
                 event, at = self._event(data, at)
             except (struct.error, IndexError):
@@ -464,7 +464,7 @@ class Decoder:
 
     def _of_thread(self, code: int, channel: int, data: bytes, at: int) -> tuple[Event | None, int]:
         value, frame = None, b""
-        stored: tuple[Stored, ...] = ()
+        stored: tuple[StoredData, ...] = ()
         if code == 14:
             (count,) = _U16.unpack_from(data, at)
             raw = data[at + 2 : at + 2 + 9 * count]
@@ -485,12 +485,12 @@ class Decoder:
         effects = tuple(self._effects)
         self._effects.clear()
         self._effects_size = 0
-        answer = None if value is None else Answer(value, stored)
+        answer = None if value is None else RecordedAnswer(value, stored)
         if code == 4:
-            return Answered(channel, self._now, Answer(value or 0, stored), effects), at
-        return Call(channel, self._now, frame, answer, effects), at
+            return Answered(channel, self._now, RecordedAnswer(value or 0, stored), effects), at
+        return CallEvent(channel, self._now, frame, answer, effects), at
 
-    def _stored(self, data: bytes, at: int) -> tuple[tuple[Stored, ...], int]:
+    def _stored(self, data: bytes, at: int) -> tuple[tuple[StoredData, ...], int]:
         (count,), stored, size = _U16.unpack_from(data, at), [], 0
         at += 2
         for _ in range(count):
@@ -501,7 +501,7 @@ class Decoder:
             size += len(piece) if isinstance(piece, bytes) else piece.size
             if size > MAX_FRAME:
                 raise RecordError("an answer that stores more than any does: the record is damaged")
-            stored.append(Stored(register, offset, piece))
+            stored.append(StoredData(register, offset, piece))
         return tuple(stored), at
 
     def _segment(self, data: bytes, at: int) -> tuple[Data, int]:
@@ -542,19 +542,19 @@ class Decoder:
             raise RecordError("a call with more effects than any has: the record is damaged")
 
     def _printed_argument(self, data: bytes, at: int) -> tuple[None, int]:
-        self._has(Printed(data[at] & 1, _U32.unpack_from(data, at + 1)[0]))
+        self._has(PrintedData(data[at] & 1, _U32.unpack_from(data, at + 1)[0]))
         return None, at + 5
 
     def _printed(self, data: bytes, at: int) -> tuple[None, int]:
         piece, end = self._segment(data, at + 1)
-        self._has(Printed(data[at] & 1, len(piece) if isinstance(piece, bytes) else piece.size, piece))
+        self._has(PrintedData(data[at] & 1, len(piece) if isinstance(piece, bytes) else piece.size, piece))
         return None, end
 
     def _refused(self, data: bytes, at: int) -> tuple[None, int]:
         name, at = _read_text(data, at)
         number, at = _read_text(data, at)
         reason, at = _read_text(data, at)
-        self._has(Refused(name, number, reason))
+        self._has(DenialEvent(name, number, reason))
         return None, at
 
     def _mapped(self, data: bytes, at: int) -> tuple[None, int]:
@@ -575,7 +575,7 @@ class Decoder:
         path, at = _read_bytes(data, at + _FILE.size)
         if len(path) > MAX_PATH or len(self.files) >= MOST_FILES:
             raise RecordError("a file with a path that is too long, or one too many: the record is damaged")
-        file = self.files[number] = File(number, size, digest, path)
+        file = self.files[number] = LibraryFileEvent(number, size, digest, path)
         return file, at
 
     def _ended(self, data: bytes, at: int) -> tuple[Event, int]:
@@ -583,7 +583,7 @@ class Decoder:
         why, at = _read_text(data, at)
         code, signal = (None if each == _NONE else each for each in _END.unpack_from(data, at))
         self._has_ended = True
-        return Ended(status, why, code, signal), at + _END.size
+        return EndEvent(status, why, code, signal), at + _END.size
 
     def _time(self, data: bytes, at: int) -> tuple[None, int]:
         self._now = max(self._now, _U64.unpack_from(data, at)[0])
@@ -594,9 +594,9 @@ def held_by(effect: Effect) -> int:
     """Returns how many bytes, or characters, an effect keeps in memory, besides itself."""
     if isinstance(effect, Clocks):
         return len(effect.raw)
-    if isinstance(effect, Refused):
+    if isinstance(effect, DenialEvent):
         return len(effect.call) + len(effect.errno) + len(effect.reason)
-    return len(effect.data) if isinstance(effect, Printed) and isinstance(effect.data, bytes) else 0
+    return len(effect.data) if isinstance(effect, PrintedData) and isinstance(effect.data, bytes) else 0
 
 
 _READERS: Final[dict[int, Callable[[Decoder, bytes, int], tuple[Event | None, int]]]] = {

@@ -36,18 +36,18 @@ except ModuleNotFoundError as error:
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict
 
-from proxybox import given
+from proxybox import argumentchecks
 from proxybox.agents.samplefolder import SampleFolder
 from proxybox.aio.sandbox import AsyncSandbox
 from proxybox.aio.session import AsyncSession
 from proxybox.controller.guests.programs import guest_folder
 from proxybox.errors import SandboxStartError
+from proxybox.modelsummary import marked, remarks, safe
 from proxybox.policies import Policy, PolicyError, as_policy, evolve
 from proxybox.policies.sizes import spoken_size
 from proxybox.program import BOX, Program
 from proxybox.result import Result, Status
 from proxybox.sandbox import policy_of_run
-from proxybox.telling import marked, remarks, safe
 
 #: The limits of a sample whose task names no policy: time for what evaluations compute, and room for their files.
 DEFAULTS: Final = {"wall_time": "3m", "cpu_time": "3m", "disk": "256M"}
@@ -144,7 +144,7 @@ class BoxSandboxEnvironment(SandboxEnvironment):
         if words is None:
             return await self._not_run(cmd, place)
         try:
-            arguments = given.arguments(words)
+            arguments = argumentchecks.arguments(words)
         except PolicyError as error:
             return _failed(CANNOT_RUN, f"{cmd[0]}: {error}")
         environment = {**({"cwd": place} if cwd else {}), **({"variables": env} if env else {})}
@@ -299,15 +299,15 @@ def _failed(status: int, text: str) -> ExecResult[str]:
 
 def _as_exec(result: Result, policy: Policy) -> ExecResult[str]:
     """Returns a result as inspect_ai has it; what limits and refusals mean is told after standard error."""
-    told = remarks(result, policy)
+    lines = remarks(result, policy)
     stdout, stderr = (data.decode(errors="replace") for data in (result.stdout_bytes, result.stderr_bytes))
     if result.status is Status.TIME_LIMIT:
-        raise TimeoutError("; ".join(told))
+        raise TimeoutError("; ".join(lines))
     if result.status is Status.OUTPUT_LIMIT:
         raise OutputLimitExceededError(spoken_size(policy.output.limit or 0), stdout or stderr)
     status = 128 + (result.signal or signal.SIGKILL) if result.exit_code is None else result.exit_code
     if status:
         stderr = safe(stderr)
         end = "\n" if stderr and not stderr.endswith("\n") else ""
-        stderr += f"{end}{marked(told)}\n" if told else ""
+        stderr += f"{end}{marked(lines)}\n" if lines else ""
     return ExecResult(success=status == 0, returncode=status, stdout=stdout, stderr=stderr)

@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:
     raise ImportError("python_tool needs openai-agents: pip install openai-agents") from error
 
 from proxybox.agents.tool import NAME, SCHEMA, AsyncPythonTool
-from proxybox.telling import marked
+from proxybox.modelsummary import marked
 
 
 def python_tool(python: AsyncPythonTool, *, name: str = NAME, description: str | None = None) -> FunctionTool:

@@ -20,11 +20,11 @@ except ModuleNotFoundError as error:
 
 import attrs
 
-from proxybox.agents.tool import PythonTool, Ran
+from proxybox.agents.tool import PythonTool, ToolResult
 from proxybox.errors import ExecutionError
+from proxybox.modelsummary import MOST, NOTHING
 from proxybox.result import Status
 from proxybox.session import Session
-from proxybox.telling import MOST, NOTHING
 from proxybox.terminal.harmless import harmless
 
 FINAL_ANSWER: Final = "final_answer"
@@ -158,7 +158,7 @@ class BoxExecutor(PythonExecutor):
             return None
         return str(value) if isinstance(value, str) else value  # AgentText is a str; only plain ones cross
 
-    def _logs(self, ran: Ran) -> str:
+    def _logs(self, ran: ToolResult) -> str:
         told = self._python.told(ran, with_value=False)
         return "" if told == NOTHING else f"{told}\n"
 
@@ -177,7 +177,7 @@ def _description(tool: object) -> str:
     return str(words) if isinstance(words, str) else ""
 
 
-def _value(ran: Ran, session: Session) -> Any:
+def _value(ran: ToolResult, session: Session) -> Any:
     """Returns the last expression's value, if it is plain data; else its text. Untrusted: the program wrote it."""
     if not any(each.kind == "value" for each in ran.shown) or not session.alive:
         return None

@@ -165,7 +165,7 @@ class Dask:
     def _fetch(self, future: "Future[Any]", there: Any, address: str) -> None:
         """Takes the result of a task; in a thread of its own."""
         try:
-            kind, told = there.result()
+            kind, outcome = there.result()
         except BaseException as error:
             is_cancelled = isinstance(error, CancelledError) or not isinstance(error, Exception)
             is_dasks = is_cancelled or type(error).__module__ == "distributed.scheduler"  # KilledWorker and the like
@@ -174,11 +174,11 @@ class Dask:
         finally:
             there.release()
         if kind == "answer":
-            _settle(future, None, told)
+            _settle(future, None, outcome)
         elif kind == "unsafe":
             _settle(future, unsafe_error("Workers that have joined the cluster meanwhile take"))
         else:
-            _settle(future, BatchError(told))
+            _settle(future, BatchError(outcome))
 
 
 def _settle(future: "Future[Any]", error: BaseException | None, value: Any = None) -> None:

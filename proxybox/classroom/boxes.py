@@ -19,7 +19,7 @@ import attrs
 
 from proxybox.classroom.endings import ended, in_a_line
 from proxybox.classroom.hub import Hub
-from proxybox.classroom.records import Ran
+from proxybox.classroom.records import EndedRun
 from proxybox.commands import Echo
 from proxybox.serve.callers import Caller
 from proxybox.serve.problems import Refusal
@@ -46,8 +46,8 @@ _STOPPED: Final[dict[str, Any]] = {"status": "cancelled", "why": "It was stopped
 
 
 @attrs.define(eq=False)
-class Run:
-    """One thing that runs. told: its events, for who comes later. size: their characters; pictures: those of pictures.
+class SeatRun:
+    """One thing that runs. events: its events, for who comes later. size: their characters; pictures: those of pictures.
 
     stops: how often it was to be stopped.
     """
@@ -56,7 +56,7 @@ class Run:
     kind: Kind
     id: str = attrs.field(factory=lambda: secrets.token_urlsafe(9))
     at: float = attrs.field(factory=time.time)
-    told: list[dict[str, Any]] = attrs.field(factory=list)
+    events: list[dict[str, Any]] = attrs.field(factory=list)
     size: int = 0
     pictures: int = 0
     stops: int = 0
@@ -68,7 +68,7 @@ class Run:
 
 @attrs.define(eq=False)
 class Desk:
-    """The desk of a seat. session: the id of its box. run: what runs; told: what is told of it.
+    """The desk of a seat. session: the id of its box. run: what runs; events: what is told of it.
 
     last: what ran last, by exercise. opening: is held while a box is opened. memory: bytes that the box does not share;
     used: when something ended in it.
@@ -77,16 +77,16 @@ class Desk:
     caller: Caller
     session: str | None = None
     exercise: str | None = None
-    run: Run | None = None
+    run: SeatRun | None = None
     task: "asyncio.Task[None] | None" = None
-    told: "_Telling | None" = None
-    last: dict[str, Run] = attrs.field(factory=dict)
+    events: "_EventSink | None" = None
+    last: dict[str, SeatRun] = attrs.field(factory=dict)
     opening: asyncio.Lock = attrs.field(factory=asyncio.Lock)
     is_completing: bool = False
     memory: int = 0
     used: float = 0.0
 
-    def keep(self, run: Run) -> None:
+    def keep(self, run: SeatRun) -> None:
         """Keeps a run as the last one of its exercise, and lets go of those before it that are too large together."""
         self.last.pop(run.exercise, None)
         self.last[run.exercise] = run
@@ -95,7 +95,7 @@ class Desk:
 
 
 @attrs.frozen(kw_only=True)
-class Place:
+class RunSettings:
     """Where an exercise's programs run. policy, language: names of the service. files: what lies beside them."""
 
     policy: str
@@ -104,12 +104,12 @@ class Place:
     files: Mapping[str, bytes]
 
 
-class Boxes:
+class ClassBoxes:
     """The desks of a class. on_end: is called with the seat, the run and its record."""
 
     def __init__(
-        self, sessions: Sessions, hub: Hub, places: Mapping[str, Place],
-        on_change: Callable[[str], object], on_end: Callable[[str, Run, Ran], Awaitable[object]],
+        self, sessions: Sessions, hub: Hub, places: Mapping[str, RunSettings],
+        on_change: Callable[[str], object], on_end: Callable[[str, SeatRun, EndedRun], Awaitable[object]],
     ) -> None:  # fmt: skip
         self._sessions, self._hub, self._places = sessions, hub, places
         self._on_change, self._on_end = on_change, on_end
@@ -122,49 +122,49 @@ class Boxes:
             self._desks[seat] = Desk(Caller(key=seat, name="seat", concurrency=2))
         return self._desks[seat]
 
-    def running(self, seat: str) -> Run | None:
+    def running(self, seat: str) -> SeatRun | None:
         """Returns what runs at a seat."""
         return self.desk(seat).run
 
     def output(self, seat: str, exercise: str) -> list[dict[str, Any]]:
         """Returns the events of what ran last in an exercise."""
         run = self.desk(seat).last.get(exercise)
-        return run.told if run is not None else []
+        return run.events if run is not None else []
 
     # --- running ------------------------------------------------------------------------------------------------------
 
-    def run(self, seat: str, exercise: str, files: Mapping[str, str]) -> Run:
+    def run(self, seat: str, exercise: str, files: Mapping[str, str]) -> SeatRun:
         """Runs the main file of an exercise in a new box. Raises Refusal while something runs."""
 
-        async def work(told: "_Telling") -> dict[str, Any]:
+        async def work(events: "_EventSink") -> dict[str, Any]:
             place, desk = self._places[exercise], self.desk(seat)
             await self._open(desk, exercise, files)
-            return await self._execute(desk, told, code=files.get(place.main, ""), echo="display", name=place.main)
+            return await self._execute(desk, events, code=files.get(place.main, ""), echo="display", name=place.main)
 
-        return self._begin(seat, Run(exercise=exercise, kind="run"), work)
+        return self._begin(seat, SeatRun(exercise=exercise, kind="run"), work)
 
-    def prompt(self, seat: str, exercise: str, code: str, files: Mapping[str, str]) -> Run:
+    def prompt(self, seat: str, exercise: str, code: str, files: Mapping[str, str]) -> SeatRun:
         """Runs statements in the box of the last run; in a new one where there is none. Raises Refusal."""
 
-        async def work(told: "_Telling") -> dict[str, Any]:
+        async def work(events: "_EventSink") -> dict[str, Any]:
             desk = self.desk(seat)
             await self._have_box(desk, exercise, files)
             try:
-                return await self._execute(desk, told, code=code)
+                return await self._execute(desk, events, code=code)
             except Refusal as refusal:
                 if refusal.kind not in _GONE:
                     raise
             await self._open(desk, exercise, files)
-            return await self._execute(desk, told, code=code)
+            return await self._execute(desk, events, code=code)
 
-        return self._begin(seat, Run(exercise=exercise, kind="repl"), work)
+        return self._begin(seat, SeatRun(exercise=exercise, kind="repl"), work)
 
-    def begin_check(self, seat: str, exercise: str, work: Callable[[Run], Awaitable[dict[str, Any]]]) -> Run:
+    def begin_check(self, seat: str, exercise: str, work: Callable[[SeatRun], Awaitable[dict[str, Any]]]) -> SeatRun:
         """Begins to run the tests of an exercise, which `work` does. Raises Refusal while something runs."""
-        run = Run(exercise=exercise, kind="check")
+        run = SeatRun(exercise=exercise, kind="check")
         return self._begin(seat, run, lambda _: work(run))
 
-    def _begin(self, seat: str, run: Run, work: Callable[["_Telling"], Awaitable[dict[str, Any]]]) -> Run:
+    def _begin(self, seat: str, run: SeatRun, work: Callable[["_EventSink"], Awaitable[dict[str, Any]]]) -> SeatRun:
         desk = self.desk(seat)
         if desk.run is not None:
             raise Refusal("session-busy", "Something runs already. Stop it first.")
@@ -175,14 +175,14 @@ class Boxes:
         return run
 
     async def _carry_out(
-        self, seat: str, desk: Desk, run: Run, work: Callable[["_Telling"], Awaitable[dict[str, Any]]]
+        self, seat: str, desk: Desk, run: SeatRun, work: Callable[["_EventSink"], Awaitable[dict[str, Any]]]
     ) -> None:
-        told = desk.told = _Telling(self._hub, f"seat:{seat}", run, self._places[run.exercise].main)
-        told.tell("run", **run.as_json())
+        events = desk.events = _EventSink(self._hub, f"seat:{seat}", run, self._places[run.exercise].main)
+        events.tell("run", **run.as_json())
         self._on_change(seat)
         began = time.monotonic()
         try:
-            end = await work(told)
+            end = await work(events)
         except Refusal as refusal:
             end = _refused(refusal, run)
         except asyncio.CancelledError:
@@ -191,7 +191,7 @@ class Boxes:
             end = {"status": "internal_error", "why": "Something went wrong on the teacher's computer. Try again."}
             raise
         finally:
-            desk.run = desk.task = desk.told = None
+            desk.run = desk.task = desk.events = None
             desk.used = time.monotonic()
             self._make_room()
             end = {
@@ -205,8 +205,8 @@ class Boxes:
                 **end,
             }
             end["seconds"] = round(time.monotonic() - began, 3)
-            told.end(end)
-            ran = Ran(
+            events.end(end)
+            ran = EndedRun(
                 seat=seat, exercise=run.exercise, kind=run.kind, at=run.at, seconds=end["seconds"],
                 status=end["status"], error=in_a_line(end),
             )  # fmt: skip
@@ -233,7 +233,7 @@ class Boxes:
             desk.session, desk.exercise = session.id, exercise
 
     async def _execute(
-        self, desk: Desk, told: "_Telling", *, code: str, echo: Echo = True, name: str = ""
+        self, desk: Desk, events: "_EventSink", *, code: str, echo: Echo = True, name: str = ""
     ) -> dict[str, Any]:
         session = desk.session
         assert session is not None  # noqa: S101 - for mypy
@@ -242,7 +242,7 @@ class Boxes:
                 desk.caller,
                 session,
                 "exec",
-                on_event=told.take,
+                on_event=events.take,
                 code=code,
                 name=name,
                 echo=echo,
@@ -258,9 +258,9 @@ class Boxes:
             desk.session = None
         desk.memory = max(0, (result.get("memory") or 0) - _SHARED)
         error = result["error"]
-        if error is not None and error["type"] == "KeyboardInterrupt" and told.is_stopped:
+        if error is not None and error["type"] == "KeyboardInterrupt" and events.is_stopped:
             return _STOPPED
-        return ended(result, told.main, code if name else "")
+        return ended(result, events.main, code if name else "")
 
     # --- while it runs ------------------------------------------------------------------------------------------------
 
@@ -275,10 +275,10 @@ class Boxes:
     async def input(self, seat: str, run: str, text: str) -> None:
         """Gives a program what it reads. Raises Refusal."""
         desk = self._desk_of(seat, run)
-        if desk.session is None or desk.told is None:
+        if desk.session is None or desk.events is None:
             raise Refusal("session-busy")  # its box is not there yet
         await self._sessions.input(desk.caller, desk.session, text)
-        desk.told.give(text)
+        desk.events.give(text)
 
     async def stop(self, seat: str, run: str) -> None:
         """Interrupts a run; one that goes on loses its box the second time. Raises Refusal."""
@@ -365,10 +365,10 @@ class Boxes:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-class _Telling:
+class _EventSink:
     """What is told of one run, and when: text is gathered for a moment, so that a flood is few events."""
 
-    def __init__(self, hub: Hub, topic: str, run: Run, main: str) -> None:
+    def __init__(self, hub: Hub, topic: str, run: SeatRun, main: str) -> None:
         self._hub, self._topic, self._run, self.main = hub, topic, run, main
         self._gathered: list[tuple[str, str]] = []
         self._last = 0.0
@@ -382,7 +382,7 @@ class _Telling:
     def tell(self, event: str, **data: Any) -> None:
         """Tells an event, after all text that came before it."""
         self._flush()
-        self._run.told.append({"event": event, "data": data})
+        self._run.events.append({"event": event, "data": data})
         self._hub.tell(self._topic, event, data)
 
     def give(self, text: str) -> None:
@@ -433,7 +433,7 @@ class _Telling:
                 pieces.append([stream, text])
         for stream, *texts in pieces:
             data = {"run": self._run.id, "stream": stream, "text": "".join(texts)}
-            self._run.told.append({"event": "out", "data": data})
+            self._run.events.append({"event": "out", "data": data})
             self._hub.tell(self._topic, "out", data)
 
     def _show(self, event: Mapping[str, Any]) -> None:
@@ -461,12 +461,12 @@ class _Telling:
             update=event["kind"] == "update",
         )  # fmt: skip
 
-    def end(self, told: Mapping[str, Any]) -> None:
+    def end(self, events: Mapping[str, Any]) -> None:
         """Tells how the run has ended."""
-        self.tell("finished", run=self._run.id, kind=self._run.kind, exercise=self._run.exercise, **told)
+        self.tell("finished", run=self._run.id, kind=self._run.kind, exercise=self._run.exercise, **events)
 
 
-def _refused(refusal: Refusal, run: Run) -> dict[str, Any]:
+def _refused(refusal: Refusal, run: SeatRun) -> dict[str, Any]:
     if run.stops:
         return _STOPPED
     if refusal.kind == "session-ended":

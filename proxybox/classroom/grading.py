@@ -16,8 +16,8 @@ from proxybox.classroom.connected import Connected
 from proxybox.classroom.records import HandIn
 from proxybox.classroom.results import bounded, is_outdated
 from proxybox.classroom.sheets import Sheet
-from proxybox.classroom.store import Store
-from proxybox.classroom.work import Work
+from proxybox.classroom.store import ClassStore
+from proxybox.classroom.work import StudentWork
 from proxybox.serve.problems import Refusal
 from proxybox.teach.grades import Grade
 from proxybox.teach.records import CONVERTER
@@ -34,7 +34,7 @@ _MOST_FAULT: Final = 2_000
 class Grading:
     """Grades hand-ins. on_graded: is called with each that has been graded, whatever came of it."""
 
-    def __init__(self, store: Store, work: Work, checks: Checks, sheets: Mapping[str, Sheet]) -> None:
+    def __init__(self, store: ClassStore, work: StudentWork, checks: Checks, sheets: Mapping[str, Sheet]) -> None:
         self._store, self._work, self._checks, self._sheets = store, work, checks, sheets
         self.on_graded: list[Callable[[HandIn], Awaitable[object]]] = []
         self.faults: dict[str, str] = {}

@@ -174,11 +174,11 @@ class Hub:
         """Tells only those who watch a topic. In place of what is too large they get `resync`."""
         if watchers := self._watchers.get(topic):
             seat = topic.partition(":")[2]
-            told = Event(0, "watched", json.dumps({"seat": seat, "event": name, "data": data}))
-            if told.size > _SHOWN:  # it would cut off the stream by which the teacher sees the whole class
-                told = Event(0, "watched", json.dumps({"seat": seat, "event": "resync", "data": {}}))
+            relayed = Event(0, "watched", json.dumps({"seat": seat, "event": name, "data": data}))
+            if relayed.size > _SHOWN:  # it would cut off the stream by which the teacher sees the whole class
+                relayed = Event(0, "watched", json.dumps({"seat": seat, "event": "resync", "data": {}}))
             for reader in watchers.values():
-                reader.put(told)
+                reader.put(relayed)
 
     def finish(self, topic: str) -> None:
         """Ends the streams of a topic, after what waits for them."""
@@ -206,14 +206,14 @@ class Hub:
     def _missed(self, topics: Iterable[str], seen: str | None) -> list[Event]:
         if not seen:
             return []
-        boot, _, told = seen.partition("-")
+        boot, _, relayed = seen.partition("-")
         resync = [Event(0, "resync", "{}")]
-        if boot != self._boot or not told.isdecimal() or len(told) > 18 or int(told) > self._number:
+        if boot != self._boot or not relayed.isdecimal() or len(relayed) > 18 or int(relayed) > self._number:
             return resync
         known = [topic for name in topics if (topic := self._topics.get(name)) is not None]
-        if any(topic.lost > int(told) for topic in known):
+        if any(topic.lost > int(relayed) for topic in known):
             return resync
-        missed = [event for topic in known for event in topic.kept if event.number > int(told)]
+        missed = [event for topic in known for event in topic.kept if event.number > int(relayed)]
         return sorted(missed, key=lambda event: event.number)
 
     def watch(self, stream: str, topic: str | None, *, within: str, page: str = "") -> bool:

@@ -118,7 +118,7 @@ def results_of(grade: Grade, *, whole: bool = False, at: float | None = None) ->
 
 
 def _told(test: Verdict, shared: str, whole: bool) -> dict[str, Any]:
-    told = {
+    body = {
         "name": line(test.name),
         "status": test.status,
         "message": "" if shared and test.message == shared else clean(test.message),
@@ -127,7 +127,7 @@ def _told(test: Verdict, shared: str, whole: bool) -> dict[str, Any]:
         "points": number(test.points),
         "possible": number(test.possible),
     }
-    return {**told, "hidden": test.hidden, "fault": clean(test.fault)} if whole else told
+    return {**body, "hidden": test.hidden, "fault": clean(test.fault)} if whole else body
 
 
 def _shared(tests: list[Verdict]) -> str:

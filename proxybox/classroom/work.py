@@ -14,10 +14,10 @@ import attrs
 
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.models import MOST_FILES, MOST_TOGETHER, Save
-from proxybox.classroom.records import Checked, HandIn, Saved, Text
+from proxybox.classroom.records import Checked, HandIn, Saved, SavedText
 from proxybox.classroom.results import has_failed, mark_as_json, score_as_json
 from proxybox.classroom.sheets import Sheet
-from proxybox.classroom.store import Store
+from proxybox.classroom.store import ClassStore
 from proxybox.serve.problems import Refusal
 
 #: How many saves of a seat and an exercise are remembered, so that one that comes twice is kept once; and of how many.
@@ -26,7 +26,7 @@ _REMEMBERED, _MOST_KEYS = 50, 2_000
 Key = tuple[str, str]
 
 
-class Work:
+class StudentWork:
     """What students of a class have made.
 
     results: what came of tests last. handed: the latest hand-ins, without their files.
@@ -34,7 +34,7 @@ class Work:
     What is here has no text of a student, which may be large: those are in the store alone.
     """
 
-    def __init__(self, store: Store, sheets: Mapping[str, Sheet]) -> None:
+    def __init__(self, store: ClassStore, sheets: Mapping[str, Sheet]) -> None:
         self._store, self._sheets = store, sheets
         self.results: dict[Key, Checked] = {}
         self.handed: dict[Key, HandIn] = {}
@@ -52,14 +52,14 @@ class Work:
 
     # --- files --------------------------------------------------------------------------------------------------------
 
-    async def text(self, seat: str, sheet: Sheet, version: int | None = None) -> Text:
+    async def text(self, seat: str, sheet: Sheet, version: int | None = None) -> SavedText:
         """Returns a version of the files; None: the latest; 0: the starter. Raises Refusal."""
         found = await self._store.do(Connected.text, seat, sheet.id, version) if version != 0 else None
         if found is not None:
             return found
         if version:
             raise Refusal("not-found", "There is no such version.")
-        return Text(version=0, at=0.0, why="starter", files=sheet.starter)
+        return SavedText(version=0, at=0.0, why="starter", files=sheet.starter)
 
     async def versions(self, seat: str, sheet: Sheet) -> list[dict[str, Any]]:
         """Returns what versions there are, the latest first; the last one is the starter."""
@@ -127,15 +127,15 @@ class Work:
 
     def progress(self, seat: str) -> dict[str, dict[str, Any]]:
         """How far a seat has come with each exercise that it has begun: what its tests say now, and of its hand-in."""
-        told = {}
+        by_seat = {}
         for exercise, sheet in self._sheets.items():
             now, handed = self.results.get((seat, exercise)), self.handed.get((seat, exercise))
             if now is not None or handed is not None:
-                told[exercise] = {
+                by_seat[exercise] = {
                     "now": None if now is None else score_as_json(now.grade),
                     "handed_in": None if handed is None else mark_as_json(handed, sheet.basis),
                 }
-        return told
+        return by_seat
 
     # --- tests and hints ----------------------------------------------------------------------------------------------
 

@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Callable
 
 from proxybox.controller.errors import CannotCopy, SandboxStartError
-from proxybox.controller.warm.nursery import MOST_FORKS, OLDEST
+from proxybox.controller.warm.zygotepool import MOST_FORKS, OLDEST
 from proxybox.evaluating.session import ExpressionSession
 from proxybox.evaluating.supply import Supply, closed, late
-from proxybox.evaluating.turns import Turns
+from proxybox.evaluating.turns import EvaluationTurns
 
 #: To make a copy takes time from expressions that are evaluated meanwhile. So none is made, while there are some, for
 #: this number of seconds after the last expression has begun or ended: where one is still evaluated, and where none is.
@@ -35,7 +35,7 @@ class Copied(Supply):
         self._copies, self._since = 0, time.monotonic()
         self._can_copy = True
         self._stock: deque[ExpressionSession] = deque()
-        self._stocked = Turns(0)  # a turn for each in stock
+        self._stocked = EvaluationTurns(0)  # a turn for each in stock
         self._change = threading.Condition()
         self._wanted = self._used = 0
         self._changed = 0.0  # when a session was taken or given back last

@@ -8,7 +8,7 @@ from typing import Any
 from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.status import Status
 from proxybox.evaluating.session import ExpressionSession, has_spoilt
-from proxybox.evaluating.turns import Turns
+from proxybox.evaluating.turns import EvaluationTurns
 from proxybox.result import Result, TimeLimitExceeded
 
 
@@ -17,7 +17,7 @@ class Supply(ABC):
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._turns = Turns(size)
+        self._turns = EvaluationTurns(size)
         self._closed = False
 
     def use(self, work: Callable[[ExpressionSession, float | None], Any], seconds: float | None, beyond: bool) -> Any:

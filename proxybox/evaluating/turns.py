@@ -1,4 +1,4 @@
-"""Turns: a semaphore that serves threads in the order in which they asked, each until its deadline.
+"""EvaluationTurns: a semaphore that serves threads in the order in which they asked, each until its deadline.
 
 `threading.Semaphore` makes no such promise: a thread that gives its turn back and asks again at once gets it again.
 """
@@ -18,7 +18,7 @@ class _Waiter:
     fault: BaseException | None = None
 
 
-class Turns:
+class EvaluationTurns:
     """free: how many threads can be served now."""
 
     def __init__(self, free: int) -> None:

@@ -113,7 +113,7 @@ long ask_between(long number, const uint64_t args[6])
 static long trip(long number, const uint64_t args[6])
 {
     long result;
-    return handed_answers(number, args, &result) ? result : coherent_trip(number, args);
+    return prefetched_answers(number, args, &result) ? result : coherent_trip(number, args);
 }
 
 static long direct(long number, const uint64_t args[6])

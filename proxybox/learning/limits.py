@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from proxybox.controller.status import Status
 from proxybox.learning.observing import Observed
-from proxybox.learning.proposals import Proposal, told_value
+from proxybox.learning.proposals import Proposal, written_value
 from proxybox.policies import Policy
 from proxybox.result import Result
 
@@ -67,8 +67,8 @@ def reached(policy: Policy, result: Result, observed: Observed, answered: Contai
         return  # whatever else has ended it, it may have waited for this thread
     if status is Status.TIME_LIMIT:
         if policy.time.kind in ("virtual", "frozen") and observed.clock > _WAITS:
-            told = f"it read the clock {observed.clock:,} times: it may wait for time to pass"
-            real = Proposal(key="time.kind", value="real", why=told, lets_in=(_LETS_IN["time.kind"],))
+            note = f"it read the clock {observed.clock:,} times: it may wait for time to pass"
+            real = Proposal(key="time.kind", value="real", why=note, lets_in=(_LETS_IN["time.kind"],))
             if real.name not in answered:
                 yield real
                 return
@@ -97,4 +97,6 @@ def _step(policy: Policy, key: str, why: str, calls: dict[str, int] | None = Non
     if further is None:
         return
     lets_in = (_LETS_IN[key],) if key in _LETS_IN else ()
-    yield Proposal(key=key, value=further, why=f"{why} (at {told_value(key, now)})", calls=calls or {}, lets_in=lets_in)
+    yield Proposal(
+        key=key, value=further, why=f"{why} (at {written_value(key, now)})", calls=calls or {}, lets_in=lets_in
+    )

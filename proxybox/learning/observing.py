@@ -15,7 +15,7 @@ MOST_PATHS: Final = 2_000
 MOST_NAMES: Final = 20
 
 
-class Kind(enum.StrEnum):
+class PathAccess(enum.StrEnum):
     """What a call wants of a path."""
 
     LOOK = "look"
@@ -26,7 +26,7 @@ class Kind(enum.StrEnum):
     REMOVE = "remove"
 
 
-WRITES: Final = frozenset({Kind.ALTER, Kind.MAKE, Kind.REMOVE})
+WRITES: Final = frozenset({PathAccess.ALTER, PathAccess.MAKE, PathAccess.REMOVE})
 
 _LOOKS = frozenset({
     "stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink", "readlinkat", "statfs",
@@ -49,7 +49,7 @@ _O_TMPFILE = 0o20000000
 
 
 @attrs.define(slots=True)
-class Asked:
+class PathUse:
     """One path that a program asked for.
 
     kinds: what it wanted of it. calls: how often it asked, by the names of the calls. errors: the names of the errors
@@ -57,11 +57,11 @@ class Asked:
     """
 
     path: bytes
-    kinds: set[Kind] = attrs.field(factory=set)
+    kinds: set[PathAccess] = attrs.field(factory=set)
     calls: dict[str, int] = attrs.field(factory=dict)
     errors: set[str] = attrs.field(factory=set)
 
-    def count(self, kind: Kind, call: OSCall) -> None:
+    def count(self, kind: PathAccess, call: OSCall) -> None:
         """Counts one call for this path."""
         self.kinds.add(kind)
         if call.name in self.calls or len(self.calls) < MOST_NAMES:
@@ -79,8 +79,8 @@ class Observed:
     errors that come of a limit (EMFILE, ENOSPC), by the names of calls.
     """
 
-    refused: dict[bytes, Asked] = attrs.field(factory=dict)
-    reached: dict[bytes, Asked] = attrs.field(factory=dict)
+    refused: dict[bytes, PathUse] = attrs.field(factory=dict)
+    reached: dict[bytes, PathUse] = attrs.field(factory=dict)
     more: int = 0
     clock: int = 0
     short: dict[str, dict[str, int]] = attrs.field(factory=dict)
@@ -110,7 +110,7 @@ class Observed:
                 if len(kept) >= MOST_PATHS:
                     self.more += 1
                     continue
-                asked = Asked(path)
+                asked = PathUse(path)
             kept[path] = asked  # behind those that were asked for before
             asked.count(kind, call)
 
@@ -120,35 +120,35 @@ class Observed:
         return attrs.evolve(self, refused=refused, clock=max(0, self.clock - other.clock))
 
 
-def wanted(call: OSCall) -> Iterator[tuple[Kind, bytes]]:
+def wanted(call: OSCall) -> Iterator[tuple[PathAccess, bytes]]:
     """Yields what a call wants of which absolute paths in the box."""
     name = call.name
     if name in _OPENS:
         yield from ((_opened(call), path) for path in _last(call, "path"))
     elif name in _LOOKS:
-        yield from ((Kind.LOOK, path) for path in _last(call, "path"))
+        yield from ((PathAccess.LOOK, path) for path in _last(call, "path"))
     elif name in _ALTERS:
-        yield from ((Kind.ALTER, path) for path in _last(call, "path"))
+        yield from ((PathAccess.ALTER, path) for path in _last(call, "path"))
     elif name in _MAKES:
-        yield from ((Kind.MAKE, path) for path in _last(call, "path"))
+        yield from ((PathAccess.MAKE, path) for path in _last(call, "path"))
     elif name in _REMOVES:
-        yield from ((Kind.REMOVE, path) for path in _first(call, "path"))
+        yield from ((PathAccess.REMOVE, path) for path in _first(call, "path"))
     elif name in _MOVES or name in _LINKS:
-        yield from ((Kind.REMOVE if name in _MOVES else Kind.READ, path) for path in _first(call, "old"))
-        yield from ((Kind.MAKE, path) for path in _last(call, "new"))
+        yield from ((PathAccess.REMOVE if name in _MOVES else PathAccess.READ, path) for path in _first(call, "old"))
+        yield from ((PathAccess.MAKE, path) for path in _last(call, "new"))
 
 
-def _opened(call: OSCall) -> Kind:
+def _opened(call: OSCall) -> PathAccess:
     flags = _flags(call.arguments)
     if call.name == "creat" or flags & _O_TMPFILE == _O_TMPFILE:
-        return Kind.MAKE
+        return PathAccess.MAKE
     if flags & _O_PATH:
-        return Kind.LOOK
+        return PathAccess.LOOK
     if flags & os.O_ACCMODE:
-        return Kind.MAKE if flags & os.O_CREAT and flags & (os.O_TRUNC | os.O_EXCL) else Kind.ALTER
+        return PathAccess.MAKE if flags & os.O_CREAT and flags & (os.O_TRUNC | os.O_EXCL) else PathAccess.ALTER
     if flags & os.O_CREAT:
-        return Kind.ALTER
-    return Kind.LIST if flags & os.O_DIRECTORY else Kind.READ
+        return PathAccess.ALTER
+    return PathAccess.LIST if flags & os.O_DIRECTORY else PathAccess.READ
 
 
 def _flags(arguments: dict[str, Any]) -> int:

@@ -53,10 +53,10 @@ class Proposal:
         """Whether it is not let in with all others: what may be secret, and what changes the host."""
         return bool(self.secret) or (self.mount is not None and self.mount.mode == "rw")
 
-    def told(self) -> str:
+    def described(self) -> str:
         """Returns in words, on one line, what it changes."""
         if self.mount is None:
-            return f"{self.key} = {told_value(self.key, self.value)}"
+            return f"{self.key} = {written_value(self.key, self.value)}"
         target, mode = on_one_line(self.mount.target), self.mount.mode
         if not self.source:
             return f"an empty folder at {target} (what is written there is kept apart and reported)"
@@ -83,7 +83,7 @@ class Proposal:
         return evolve(policy, **{section: {field: self.value}})
 
 
-def told_value(key: str, value: Any) -> str:
+def written_value(key: str, value: Any) -> str:
     """Returns the value of a key for people."""
     if value is None:
         return "none"

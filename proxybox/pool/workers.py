@@ -35,7 +35,7 @@ from proxybox.policies import Policy, PolicyError
 from proxybox.policies.checks import as_bytes
 from proxybox.result import Result, Status, cancelled
 from proxybox.running import Running
-from proxybox.sandbox import Job
+from proxybox.sandbox import PreparedRun
 
 _PROGRAM: Final = Path(__file__).parent.with_name("worker.py")
 #: The most bytes that a `stdin` function may return in all.
@@ -211,11 +211,11 @@ class _Slot:
         return False
 
     def _message(self) -> tuple[str, Any]:
-        kind, told = pickle.loads(self.connection.recv_bytes())  # noqa: S301 - from our own worker
-        return kind, told
+        kind, answer = pickle.loads(self.connection.recv_bytes())  # noqa: S301 - from our own worker
+        return kind, answer
 
 
-class Workers:
+class PoolWorkers:
     """The processes of a Pool with `processes`, among which the CPUs are divided.
 
     A box is made and served by hand-overs between its controller, its zygote and itself, which are dearer between CPUs.
@@ -248,7 +248,7 @@ class Workers:
 
     # --- use ----------------------------------------------------------------------------------------------------------
 
-    def run(self, job: Job) -> Result:
+    def run(self, job: PreparedRun) -> Result:
         """Runs one program in one of the workers."""
         stdin, records = job.streams.stdin, list[str]()
         takers: dict[str, Callable[[Any], object] | None] = {
@@ -289,19 +289,19 @@ class Workers:
             try:
                 slot.jobs += 1
                 with running.reached_by(slot.cancel, slot.interrupt):
-                    kind, told = slot.begin(data, handle)
+                    kind, answer = slot.begin(data, handle)
                     while kind in callbacks:
                         try:
                             if (callback := callbacks[kind]) is not None:
-                                callback(told)
+                                callback(answer)
                         except BaseException:
                             whole = slot.leave(callbacks)
                             raise
-                        kind, told = slot.receive()
+                        kind, answer = slot.receive()
                 whole = True
                 if kind == "error":
-                    raise told
-                result: Result = told
+                    raise answer
+                result: Result = answer
                 return attrs.evolve(result, usage=attrs.evolve(result.usage, queue=queued))
             except _LostError as lost:
                 if running.is_cancelled:

@@ -47,11 +47,11 @@ def bearer(connection: HTTPConnection) -> str | None:
 
 def password(connection: HTTPConnection) -> str | None:
     """Returns the key of a request from a browser, which sends it as a password (RFC 7617), or as `bearer` does."""
-    scheme, _, told = connection.headers.get("authorization", "").partition(" ")
+    scheme, _, encoded = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "basic":
         return bearer(connection)
     try:
-        return base64.b64decode(told, validate=True).decode().partition(":")[2]
+        return base64.b64decode(encoded, validate=True).decode().partition(":")[2]
     except ValueError:
         return ""
 

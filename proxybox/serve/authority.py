@@ -19,7 +19,7 @@ import attrs
 
 from proxybox.serve.access import may_use
 from proxybox.serve.callers import ANONYMOUS, ITSELF, Caller
-from proxybox.serve.config import Config
+from proxybox.serve.config import ServiceConfig
 from proxybox.serve.keys import Keys, KeysError, mark
 from proxybox.serve.problems import Refusal
 
@@ -51,7 +51,7 @@ class Authority:
     decides: whether keys say who may; else whoever asks the service has seen to that, and goes on doing so.
     """
 
-    def __init__(self, config: Config, *, decides: bool = True) -> None:
+    def __init__(self, config: ServiceConfig, *, decides: bool = True) -> None:
         self._decides = decides
         self.keys = Keys(config.keys_file)
         self.on_look: list[Callable[[Callable[[str], bool]], object]] = []

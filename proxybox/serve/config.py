@@ -273,7 +273,7 @@ def _cpus() -> int:
 
 @model("")
 @attrs.frozen(kw_only=True)
-class Config:
+class ServiceConfig:
     """A service. Each section may be given as its class or as a table.
 
     listen: an address, or "unix:PATH". data: the folder for what is kept: the database and the file of keys. database:
@@ -384,7 +384,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def load_config(path: str | os.PathLike[str], **changes: Any) -> Config:
+def load_config(path: str | os.PathLike[str], **changes: Any) -> ServiceConfig:
     """Returns the service in a TOML file, with some keys replaced. Raises PolicyError with all faults."""
     name = os.fspath(path)
     try:
@@ -399,7 +399,7 @@ def load_config(path: str | os.PathLike[str], **changes: Any) -> Config:
         raise PolicyError(Problem(key="", message=f"not TOML: {error}", file=name)) from None
     folder = os.path.dirname(os.path.abspath(name))
     try:
-        return Config(**{**_anchored(table, folder), **changes})
+        return ServiceConfig(**{**_anchored(table, folder), **changes})
     except PolicyError as error:
         raise PolicyError(*(attrs.evolve(problem, file=problem.file or name) for problem in error.problems)) from None
 

@@ -328,7 +328,7 @@ class Fault(BaseModel):
     msg: str
 
 
-class Problem(BaseModel):
+class ProblemDetails(BaseModel):
     """Why something was not done (RFC 9457)."""
 
     type: str

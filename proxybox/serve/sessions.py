@@ -17,11 +17,11 @@ import attrs
 
 from proxybox.serve.callers import ITSELF, Caller, new_id
 from proxybox.serve.config import ServiceSessions
-from proxybox.serve.jobs import Jobs
+from proxybox.serve.jobs import ServiceJobs
 from proxybox.serve.problems import Refusal
 from proxybox.serve.sessionrecords import KeptRecord, SessionRecords, Take
-from proxybox.serve.store import LIVE, Store
-from proxybox.serve.workers import Job, LineKind, Transfer, WorkerLost, WorkerProcess
+from proxybox.serve.store import LIVE, ServiceStore
+from proxybox.serve.workers import LineKind, Transfer, WorkerJob, WorkerLost, WorkerProcess
 
 #: How a session has ended whose worker has died.
 _LOST: Final = "the process that served it has ended"
@@ -55,7 +55,7 @@ class Served:
     asleep: bool = False
     snapshots: set[str] = attrs.field(factory=set)
     has_call: bool = False
-    call: Job | None = None
+    call: WorkerJob | None = None
     recorded: bool = False
     end: asyncio.Task[None] | None = None
 
@@ -73,7 +73,7 @@ class Served:
 class Sessions:
     """All sessions of a service."""
 
-    def __init__(self, limits: ServiceSessions, jobs: Jobs, store: Store) -> None:
+    def __init__(self, limits: ServiceSessions, jobs: ServiceJobs, store: ServiceStore) -> None:
         self._limits, self._jobs, self._store = limits, jobs, store
         self._records = SessionRecords(store, jobs.config.limits.artefacts, limits.end_after)
         jobs.on_lost.append(self._lost)
@@ -247,7 +247,7 @@ class Sessions:
 
     async def _ask(
         self, caller: Caller, job: Mapping[str, Any], worker: WorkerProcess, *,
-        on_event: Callable[[dict[str, Any]], Any] | None = None, on_begin: Callable[[Job], object] | None = None,
+        on_event: Callable[[dict[str, Any]], Any] | None = None, on_begin: Callable[[WorkerJob], object] | None = None,
         transfer: Transfer | None = None,
     ) -> bytes:  # fmt: skip
         kind: LineKind = "live" if transfer is None else "file"
@@ -474,7 +474,7 @@ class Sessions:
 
 
 @contextlib.contextmanager
-def _calling(session: Served) -> Iterator[Callable[[Job], object]]:
+def _calling(session: Served) -> Iterator[Callable[[WorkerJob], object]]:
     """A context in which code of a session runs; the function notes the job that can be interrupted. Raises Refusal."""
     if session.has_call:
         raise Refusal("session-busy")

@@ -28,9 +28,9 @@ from typing import IO, Any, Final, Literal
 
 import attrs
 
-from proxybox import given
+from proxybox import argumentchecks
 from proxybox.commands import Displayed
-from proxybox.controller.boxes.boxfiles import NoRoom
+from proxybox.controller.boxes.boxfiles import DiskLimitReached
 from proxybox.controller.costs.descriptorshare import raise_own_limit
 from proxybox.controller.process import priority
 from proxybox.controller.record.exactness import as_data
@@ -51,11 +51,11 @@ from proxybox.result import Result, Status
 from proxybox.sandbox import Sandbox
 from proxybox.serve import filetransfers
 from proxybox.serve.filetransfers import GivenUp
+from proxybox.serve.jobevents import JobEvents, Moments
 from proxybox.serve.memory import give_back
 from proxybox.serve.results import displayed_as_json, result_as_json
 from proxybox.serve.setup import Setup
-from proxybox.serve.telling import Moments, Telling
-from proxybox.serve.wire import Kind, answer
+from proxybox.serve.wire import AnswerKind, answer
 from proxybox.session import Session, Snapshot
 
 #: Seconds until a thread lets another one go on: an answer must not wait for the thread that makes the next box.
@@ -78,9 +78,9 @@ def serve(connections: list[Connection], setup: bytes) -> None:
     raise_own_limit()
     sys.setswitchinterval(_SWITCH)
     gc.freeze()  # modules are not looked at again: a full collection would hold up all boxes
-    told: Setup = pickle.loads(setup)  # noqa: S301 - from our own parent
-    priority.lower(told.nice)
-    worker = _Worker(told)
+    reply: Setup = pickle.loads(setup)  # noqa: S301 - from our own parent
+    priority.lower(reply.nice)
+    worker = _Worker(reply)
     worker.start()
     for line in lines:
         threading.Thread(target=worker.serve, args=(line,), name="proxybox-serve", daemon=True).start()
@@ -184,16 +184,16 @@ class _Worker:
             early = self._early.pop(number, ())
         for order in early:
             self._order(running, order)
-        telling = Telling(line, self._moments)
+        events = JobEvents(line, self._moments)
         try:
-            told = answer(Kind.RESULT, _DOES[job["op"]](self, _Job(job, telling, running, line)))
+            reply = answer(AnswerKind.RESULT, _DOES[job["op"]](self, _Job(job, events, running, line)))
         except Exception as error:
-            told = answer(Kind.FAILURE, _failure(error))
+            reply = answer(AnswerKind.FAILURE, _failure(error))
         finally:
             with self._ordering:
                 del self._running[number]
-        telling.flush()  # nothing is told after the answer
-        return told
+        events.flush()  # nothing is told after the answer
+        return reply
 
     def pool(self, policy: str, language: str) -> Pool:
         """The pool of one policy and one language; it is made at the first request."""
@@ -254,7 +254,7 @@ class _Worker:
         options: dict[str, Any] = {"timeout": asked.get("timeout"), "stdin": job.stdin(self._setup.input_wait)}
         if asked.get("stream"):
             for stream in ("stdout", "stderr"):
-                options[f"on_{stream}"] = given.as_text_callback(f"on_{stream}", job.printed(stream))
+                options[f"on_{stream}"] = argumentchecks.as_text_callback(f"on_{stream}", job.printed(stream))
         options |= {name: asked.get(name) for name in ("limits", "output", "env")}
         contents = asked.get("return_files") or False
         with self.place(asked) as place:
@@ -372,10 +372,10 @@ _DOES: Final[Mapping[str, Callable[[_Worker, "_Job"], dict[str, Any]]]] = {
 class _Job:
     """One job: what was asked, and how what happens meanwhile is told."""
 
-    def __init__(self, asked: Mapping[str, Any], telling: Telling, running: _Running, line: Connection) -> None:
+    def __init__(self, asked: Mapping[str, Any], events: JobEvents, running: _Running, line: Connection) -> None:
         self.asked, self.running, self.line = asked, running, line
-        self._telling = telling
-        self.give = telling.give
+        self._telling = events
+        self.give = events.give
 
     def tell(self, event: str, **more: Any) -> None:
         """Tells the service what happens."""
@@ -535,7 +535,7 @@ def _program(asked: Mapping[str, Any]) -> Program:
         program = Program.of_files(files, entry, args)
         if folder := asked.get("folder"):
             program = Program(words=(f"{folder}/{entry}", *program.words[1:]))
-        return attrs.evolve(program, words=(*given.arguments(asked.get("options") or ()), *program.words))
+        return attrs.evolve(program, words=(*argumentchecks.arguments(asked.get("options") or ()), *program.words))
     program = Program.source(asked["code"], args)
     if MAIN in files:
         raise PolicyError(
@@ -545,7 +545,7 @@ def _program(asked: Mapping[str, Any]) -> Program:
 
 
 def _files(asked: Mapping[str, Any] | None) -> dict[str, bytes]:
-    return given.files({name: _data(content) or b"" for name, content in (asked or {}).items()})
+    return argumentchecks.files({name: _data(content) or b"" for name, content in (asked or {}).items()})
 
 
 def _tree(files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -591,7 +591,7 @@ def _details(error: Exception) -> dict[str, Any]:
         return {"errors": [{"loc": _place(problem), "msg": str(problem)} for problem in error.problems]}
     if isinstance(error, OSError):
         number = error.errno or errno.EIO
-        message = str(error.strerror) if isinstance(error, NoRoom) else os.strerror(number)
+        message = str(error.strerror) if isinstance(error, DiskLimitReached) else os.strerror(number)
         return {"errno": errno.errorcode.get(number, "EIO"), "message": message}
     if isinstance(error, ExecutionError):
         return {"result": result_as_json(error.result)}
@@ -599,7 +599,7 @@ def _details(error: Exception) -> dict[str, Any]:
 
 
 def _place(problem: Problem) -> list[str]:
-    """Where a request is at fault: the key of a policy, or the parameter with which a message begins (given.py)."""
+    """Where a request is at fault: the key of a policy, or the parameter with which a message begins (argumentchecks.py)."""
     named = _PARAMETER.match(problem.message)
     key = problem.key or (named.group(1) if named else "")
     return key.split(".") if key else []

@@ -26,7 +26,7 @@ import attrs
 from proxybox.controller.process.cpus import shares_of_cpus
 from proxybox.pool.workers import Worker
 from proxybox.serve.setup import Setup
-from proxybox.serve.wire import Kind, Line, Part
+from proxybox.serve.wire import AnswerKind, InputKind, WorkerSocket
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class WorkerLost(Exception):
     def __init__(self, *, begun: bool) -> None:
         super().__init__("the process that served the box has ended")
         self.begun = begun
-        self.job: Job | None = None
+        self.job: WorkerJob | None = None
 
     @property
     def shared(self) -> bool:
@@ -70,12 +70,12 @@ class WorkerLost(Exception):
 
 
 class JobFailed(Exception):
-    """A worker could not do a job. told: its type, its message, and what belongs to them."""
+    """A worker could not do a job. failure: its type, its message, and what belongs to them."""
 
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        super().__init__(told["message"])
-        self.told = told
-        self.type: str = told["type"]
+    def __init__(self, failure: Mapping[str, Any]) -> None:
+        super().__init__(failure["message"])
+        self.failure = failure
+        self.type: str = failure["type"]
 
 
 @attrs.define(eq=False)
@@ -84,7 +84,7 @@ class Slot:
 
     worker: "WorkerProcess"
     kind: LineKind
-    line: Line
+    line: WorkerSocket
 
 
 @attrs.define(eq=False)
@@ -96,7 +96,7 @@ class WorkerProcess:
 
     number: int
     process: Worker
-    control: Line
+    control: WorkerSocket
     express: bool = False
     slots: list[Slot] = attrs.field(factory=list)
     ended: bool = False
@@ -108,7 +108,7 @@ class WorkerProcess:
             self.control.tell({"job": job, "do": what, **more})
 
 
-class Job:
+class WorkerJob:
     """One job while it runs. shared: whether its caller was told something of it, or has told it something."""
 
     def __init__(self, number: int, slot: Slot) -> None:
@@ -133,7 +133,7 @@ class Job:
         self._slot.worker.order(self.number, what, **more)
 
 
-class Workers:
+class ServiceWorkers:
     """All worker processes.
 
     count: how many share the CPUs. live: how many lines each has for what can wait long, and how many for files.
@@ -172,7 +172,7 @@ class Workers:
         )  # fmt: skip
         ends = [socket.socket(fileno=os.dup(connection.fileno())) for connection in process.connections]
         process.close()
-        control, *lines = [await Line.on(end) for end in ends]
+        control, *lines = [await WorkerSocket.on(end) for end in ends]
         worker = WorkerProcess(number, process, control, express)
         worker.slots = [Slot(worker, kind, line) for kind, line in zip(self._kinds, lines, strict=True)]
         self.processes[number] = worker
@@ -211,7 +211,7 @@ class Workers:
         job: Mapping[str, Any],
         *,
         on_event: Callable[[dict[str, Any]], Any] | None = None,
-        on_begin: Callable[[Job], object] | None = None,
+        on_begin: Callable[[WorkerJob], object] | None = None,
         transfer: Transfer | None = None,
     ) -> bytes:
         """Has a job done and returns its result as JSON. The slot is given back to `on_free`.
@@ -219,7 +219,7 @@ class Workers:
         on_event: a function, or a coroutine function while whose call the program waits. transfer: the file that the
         job takes or hands over. When the task is cancelled, so is the job. Raises JobFailed and WorkerLost.
         """
-        doing = Job(next(self._numbers), slot)
+        doing = WorkerJob(next(self._numbers), slot)
         if on_begin is not None:
             on_begin(doing)
         begun = False
@@ -228,16 +228,16 @@ class Workers:
             while True:
                 kind, data = await _or_lost(slot.line.receive(), begun)
                 begun = True
-                if kind == Kind.DATA and transfer is not None:
+                if kind == AnswerKind.DATA and transfer is not None:
                     await transfer.on_data(data)
-                elif kind == Kind.READY:
+                elif kind == AnswerKind.READY:
                     await _give(slot.line, transfer, json.loads(data))
-                elif kind != Kind.EVENT:
+                elif kind != AnswerKind.EVENT:
                     break
                 else:
                     doing.shared = True
-                    if on_event is not None and inspect.isawaitable(told := on_event(json.loads(data))):
-                        await told
+                    if on_event is not None and inspect.isawaitable(failure := on_event(json.loads(data))):
+                        await failure
         except WorkerLost as lost:
             lost.job = doing
             raise
@@ -246,15 +246,15 @@ class Workers:
             self._spawn(self._drain(slot))
             raise
         self._give_back(slot)
-        if kind == Kind.RESULT:
+        if kind == AnswerKind.RESULT:
             return data
         raise JobFailed(json.loads(data))
 
     async def _drain(self, slot: Slot) -> None:
         """Reads to the end what a job tells that nobody waits for."""
         with contextlib.suppress(WorkerLost):
-            while (kind := (await _or_lost(slot.line.receive(), True))[0]) in Kind.MEANWHILE:
-                if kind == Kind.READY:
+            while (kind := (await _or_lost(slot.line.receive(), True))[0]) in AnswerKind.MEANWHILE:
+                if kind == AnswerKind.READY:
                     await _give(slot.line, None, {})
             self._give_back(slot)
 
@@ -278,17 +278,17 @@ class Workers:
                 await task
 
 
-async def _give(line: Line, transfer: Transfer | None, ready: dict[str, Any]) -> None:
+async def _give(line: WorkerSocket, transfer: Transfer | None, ready: dict[str, Any]) -> None:
     """Gives a job the file that it is ready for, or tells it that none comes."""
     is_whole = False
     try:
         if transfer is not None:
             async for piece in transfer.on_ready(ready):
-                await _or_lost(line.give(Part.PIECE, piece), True)
+                await _or_lost(line.give(InputKind.PIECE, piece), True)
             is_whole = True
     finally:
         with contextlib.suppress(OSError):
-            line.tell_part(Part.END if is_whole else Part.GIVEN_UP)
+            line.tell_part(InputKind.END if is_whole else InputKind.GIVEN_UP)
 
 
 async def _or_lost(work: Awaitable[T], begun: bool) -> T:

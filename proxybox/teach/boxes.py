@@ -14,13 +14,13 @@ import attrs
 import proxybox
 from proxybox import Policy, Result, Sandbox, SandboxStartError, Session, Time
 from proxybox.policies import SessionLimits, preset
-from proxybox.teach.evidence import Evidence
+from proxybox.teach.evidence import GradingRecords
 from proxybox.teach.grades import Verdict
 from proxybox.teach.handles import HELPER
-from proxybox.teach.heard import Heard
 from proxybox.teach.notebooks import SUFFIX
 from proxybox.teach.shown import one_line
 from proxybox.teach.student import Failed, Student, StudentRun, failure
+from proxybox.teach.testoutput import SubmissionOutput
 
 if TYPE_CHECKING:
     from proxybox.teach.submissions import Submission
@@ -83,7 +83,7 @@ class StudentBoxes:
         file: str,
         files: Mapping[str, bytes],
         points: float,
-        evidence: Evidence | None = None,
+        evidence: GradingRecords | None = None,
     ) -> None:
         self.submissions = submissions
         self.evidence = evidence
@@ -205,7 +205,7 @@ class Loaded:
         self._is_loaded = True
 
     @contextlib.contextmanager
-    def student(self, seconds: float | None, heard: Heard) -> Iterator[Student]:
+    def student(self, seconds: float | None, heard: SubmissionOutput) -> Iterator[Student]:
         """A fork of the submission's session for one test. seconds: the limit of each call. heard: takes what comes."""
         self._check()
         if self._session is not None and not self._is_loaded:

@@ -27,7 +27,7 @@ import attrs
 
 from proxybox.batch.carriers import Executors, cpu_count
 from proxybox.batch.clusters import Dask, client_of
-from proxybox.batch.engine import Carrier, Engine
+from proxybox.batch.engine import BatchEngine, Carrier
 from proxybox.controller.guests.finding import absolute_guest, find_guest
 from proxybox.controller.guests.guest import require_bootstrap
 from proxybox.errors import BatchError
@@ -192,9 +192,9 @@ def boxes_of(
     """The boxes of an exercise's submissions. guest, packages: as for `Sandbox`. records: as for a Task."""
     from proxybox import Sandbox
     from proxybox.teach.boxes import StudentBoxes, grading_policy
-    from proxybox.teach.evidence import LIMIT, Evidence
+    from proxybox.teach.evidence import LIMIT, GradingRecords
 
-    evidence = None if records is None else Evidence(records)
+    evidence = None if records is None else GradingRecords(records)
     policy = grading_policy(exercise.policy)
     with (
         Sandbox(policy, guest=guest, packages=packages, record_limit=LIMIT, record_required=False) as sandbox,
@@ -242,8 +242,8 @@ def run_tests(
     grader = plugin.Grader(boxes, tell, exercise.data_cases(), rounds)
     status = pytest.main(words, plugins=[plugin, grader])
     if grader.faults:
-        told = "\n".join(grader.faults).replace(f"{exercise.folder}/", "").replace(f"{exercise.folder.name}/", "")
-        raise GradingError(f"the tests are at fault:\n{told}")
+        messages = "\n".join(grader.faults).replace(f"{exercise.folder}/", "").replace(f"{exercise.folder.name}/", "")
+        raise GradingError(f"the tests are at fault:\n{messages}")
     if grader.broken:
         raise grader.broken[0]
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
@@ -330,8 +330,10 @@ def _rules_verdict(
         return Verdict(name=RULES, status="ok", possible=0.0)
     if all(test.status == "syntax_error" for test in tests) and any(not each.rule for each in breaches):
         return _NO_CODE  # it is no Python, as all the tests say
-    told = dict.fromkeys(f"{each.message}{'' if each.line is None else f' See line {each.line}.'}" for each in breaches)
-    words = "\n".join([*itertools.islice(told, _MOST_BREACHES), _NO_POINTS])
+    messages = dict.fromkeys(
+        f"{each.message}{'' if each.line is None else f' See line {each.line}.'}" for each in breaches
+    )
+    words = "\n".join([*itertools.islice(messages, _MOST_BREACHES), _NO_POINTS])
     return Verdict(name=RULES, status="forbidden", possible=0.0, message=words, line=breaches[0].line)
 
 
@@ -440,7 +442,7 @@ class _Grading:
 
     def work(self, carrier: Carrier) -> None:
         """Grades until there is nothing to do, or the executor is broken."""
-        engine: Engine[Submission, Grade] = Engine(
+        engine: BatchEngine[Submission, Grade] = BatchEngine(
             items=iter(self.submissions),
             carrier=carrier,
             work=grade_some,

@@ -122,9 +122,9 @@ class Grader:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Notes what cannot be collected or holds no test: the file, and the error without pytest's own frames."""
         if report.failed:
-            told = report.longreprtext.splitlines()
-            error = [line.removeprefix("E").strip() for line in told if line.startswith("E ")]
-            self.faults.append("\n    ".join([f"{report.nodeid}:", *(error or told)]))
+            lines = report.longreprtext.splitlines()
+            error = [line.removeprefix("E").strip() for line in lines if line.startswith("E ")]
+            self.faults.append("\n    ".join([f"{report.nodeid}:", *(error or lines)]))
         elif report.skipped:
             self.faults.append(f"{report.nodeid}: is skipped: nothing of it would be graded")
         elif report.nodeid.endswith(".py") and not report.result:
@@ -146,7 +146,7 @@ class Grader:
         """Runs the tests again and again, if there are rounds. All fixtures end with each round."""
         if self.rounds is None or session.testsfailed or not session.items:
             return None  # pytest itself runs them, or says why it does not
-        from proxybox.teach.heard import forget
+        from proxybox.teach.testoutput import forget
 
         while self.rounds(self):
             for item, next_item in itertools.zip_longest(session.items, session.items[1:]):
@@ -261,9 +261,9 @@ def student(request: pytest.FixtureRequest, loaded: "Loaded") -> Iterator[Any]:
 
     Its methods are `call`, `expect`, `raises`, `new`, `source`, `get` and `expect_output`; it has `stdout`.
     """
-    from proxybox.teach.heard import heard_in
+    from proxybox.teach.testoutput import output_of
 
-    with loaded.student(_seconds(request), heard_in(request.node)) as made:
+    with loaded.student(_seconds(request), output_of(request.node)) as made:
         yield made
 
 
@@ -274,9 +274,9 @@ def run_student(request: pytest.FixtureRequest, loaded: "Loaded") -> Callable[..
     What it returns has `expect_output`, `stdout` and `files`. prompts: whether the prompts of input() are part of the
     output.
     """
-    from proxybox.teach.heard import heard_in
+    from proxybox.teach.testoutput import output_of
 
-    heard = heard_in(request.node)
+    heard = output_of(request.node)
 
     def run(stdin: str | bytes = "", args: Sequence[str] = (), files: Any = None, *, prompts: bool = True) -> Any:
         __tracebackhide__ = True

@@ -1,4 +1,4 @@
-"""Turns: in the order of asking, each until its deadline."""
+"""EvaluationTurns: in the order of asking, each until its deadline."""
 
 import threading
 from collections.abc import Callable
@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from proxybox.evaluating import turns
-from proxybox.evaluating.turns import Turns
+from proxybox.evaluating.turns import EvaluationTurns
 
 
-def asking(of: Turns, then: Callable[[], object], seconds: float | None = None) -> threading.Thread:
+def asking(of: EvaluationTurns, then: Callable[[], object], seconds: float | None = None) -> threading.Thread:
     """A thread that asks for a turn, and is waiting for it now."""
     before = of.waiting
 
@@ -25,7 +25,7 @@ def asking(of: Turns, then: Callable[[], object], seconds: float | None = None) 
 
 
 def test_they_come_in_the_order_of_asking() -> None:
-    free, came = Turns(1), list[int]()
+    free, came = EvaluationTurns(1), list[int]()
     assert free.take(0)
     threads = [asking(free, lambda n=n: came.append(n) or free.give()) for n in range(5)]  # type: ignore[misc]
     free.give()
@@ -37,7 +37,7 @@ def test_they_come_in_the_order_of_asking() -> None:
 
 
 def test_who_gives_its_turn_back_and_asks_again_is_the_last() -> None:
-    free, came = Turns(1), list[str]()
+    free, came = EvaluationTurns(1), list[str]()
     free.take(None)
     thread = asking(free, lambda: came.append("other") or free.give())  # type: ignore[func-returns-value]
     free.give()
@@ -48,7 +48,7 @@ def test_who_gives_its_turn_back_and_asks_again_is_the_last() -> None:
 
 
 def test_who_waits_in_vain_takes_nothing() -> None:
-    free = Turns(0)
+    free = EvaluationTurns(0)
     assert not free.take(0)
     assert not free.take(0.001)
     assert not free.take(-1)
@@ -57,7 +57,7 @@ def test_who_waits_in_vain_takes_nothing() -> None:
 
 
 def test_faults_and_the_end() -> None:
-    free, raised = Turns(0), list[BaseException]()
+    free, raised = EvaluationTurns(0), list[BaseException]()
 
     def work() -> None:
         try:
@@ -84,7 +84,7 @@ def test_faults_and_the_end() -> None:
 @pytest.mark.parametrize("comes", [False, True])
 def test_an_interrupted_wait_takes_no_turn(monkeypatch: pytest.MonkeyPatch, comes: bool) -> None:
     """By the handler of a signal that raises, before the turn has come or just after."""
-    free = Turns(0)
+    free = EvaluationTurns(0)
 
     class Interrupted:
         fault = None

@@ -14,7 +14,7 @@ import pytest
 
 from proxybox.serve.access import HEALTH, SCOPES, may_use
 from proxybox.serve.app import app
-from proxybox.serve.config import DOORS, Config
+from proxybox.serve.config import DOORS, ServiceConfig
 from proxybox.serve.keys import Keys
 from tests.serve.conftest import Server, serving
 
@@ -41,7 +41,7 @@ def _routes() -> list[tuple[str, str]]:
     """Methods and paths of all routes, and paths that are none."""
     found = [(method, path) for path in NOWHERE for method in ("GET", "POST")]
     of_doors = [route for door in DOORS for route in import_module(f"proxybox.serve.doors.{door}").router.routes]
-    inner: Any = app(Config(data="/nowhere"))._inner
+    inner: Any = app(ServiceConfig(data="/nowhere"))._inner
     for route in [*of_doors, *(route for route in inner.routes if hasattr(route, "path"))]:
         path = re.sub(r"\{[^}]*\}", "12345678", route.path)
         found += [(method, path) for method in sorted(getattr(route, "methods", None) or ("GET", "POST", "DELETE"))]
@@ -93,9 +93,9 @@ def test_a_websocket_is_for_clients(keyed: tuple[Server, dict[str, str]], scope:
             await connection.send(json.dumps({"do": "open", "key": made[scope]}))
             return json.loads(await connection.recv())
 
-    told = asyncio.run(asyncio.wait_for(talk(), 60))
-    assert told["event"] == ("opened" if scope == "client" else "failed")
-    assert scope == "client" or told["problem"]["status"] == 403
+    seen = asyncio.run(asyncio.wait_for(talk(), 60))
+    assert seen["event"] == ("opened" if scope == "client" else "failed")
+    assert scope == "client" or seen["problem"]["status"] == 403
 
 
 def test_every_route_stands_in_the_table() -> None:
@@ -136,8 +136,8 @@ def test_a_browser_that_has_the_password_brings_it_to_no_other_page(
     server, made = keyed
     headers = {"Origin": origin} if origin else {}
     for path, scope in (("/", "operator"), ("/metrics", "operator"), ("/v1/policies", "client")):
-        told = f"Bearer {made[scope]}" if scope == "client" else _basic(made[scope])
-        assert server.http.get(path, headers={**headers, "Authorization": told}).status_code == status, path
+        seen = f"Bearer {made[scope]}" if scope == "client" else _basic(made[scope])
+        assert server.http.get(path, headers={**headers, "Authorization": seen}).status_code == status, path
     form = {"payload": (None, json.dumps({"code": "x = 1", "globals_dict": {}}))}
     headers["Authorization"] = _basic(made["client"])
     assert server.http.post("/api/v0/code-exec", files=form, headers=headers).status_code == status

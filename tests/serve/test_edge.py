@@ -189,8 +189,8 @@ def test_requests_that_are_refused_are_counted_and_fill_no_disk(keyed: tuple[Ser
     wrong = _with("pbx_000000000000_" + "A" * 43)
 
     def counted() -> float:
-        told = server.http.get("/metrics", headers=_with(operator)).text
-        found = re.findall(r'^proxybox_requests_total\{route="[^"]*",status="401"\} (.*)$', told, re.MULTILINE)
+        seen = server.http.get("/metrics", headers=_with(operator)).text
+        found = re.findall(r'^proxybox_requests_total\{route="[^"]*",status="401"\} (.*)$', seen, re.MULTILINE)
         return sum(map(float, found))
 
     before, began = counted(), time.monotonic()
@@ -257,13 +257,13 @@ def test_no_body_is_waited_for_without_a_key(
 
 def test_who_has_no_key_is_told_so_whatever_the_body_is(keyed: tuple[Server, Keys]) -> None:
     server, _ = keyed
-    told = server.http.get("/v1/policies").json()
+    seen = server.http.get("/v1/policies").json()
     for body in (b"", b"{", b'{"code": 5}', b'{"code": "1"}'):
         answer = server.http.post("/v1/run", content=body, headers={"Content-Type": "application/json"})
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
-        assert {**answer.json(), "request_id": ""} == {**told, "request_id": ""}
+        assert {**answer.json(), "request_id": ""} == {**seen, "request_id": ""}
         answer = server.http.post("/run_code", content=body, headers={"Content-Type": "application/json"})
-        assert (answer.status_code, answer.json()) == (401, {"detail": told["detail"]})
+        assert (answer.status_code, answer.json()) == (401, {"detail": seen["detail"]})
 
 
 # --- pages of other origins -------------------------------------------------------------------------------------------

@@ -78,8 +78,8 @@ def test_limits_can_be_tightened_and_not_loosened(server: Server) -> None:
 
 
 def test_policies_and_languages_go_by_their_names(server: Server) -> None:
-    told = server.http.get("/v1/policies").json()
-    assert told == {"policies": ["default", "strict"], "languages": ["python"]}
+    seen = server.http.get("/v1/policies").json()
+    assert seen == {"policies": ["default", "strict"], "languages": ["python"]}
     code = "import threading; threading.Thread(target=print).start()"
     assert server.run(code)["status"] == "ok"
     assert server.run(code, policy="strict")["status"] == "error"
@@ -137,12 +137,12 @@ def test_what_does_not_exist(server: Server) -> None:
 @pytest.mark.parametrize("kind", ["application/x-ndjson", "text/event-stream"])
 def test_a_stream_tells_what_happens(server: Server, kind: str) -> None:
     code = "import sys\nprint('out')\nprint('err', file=sys.stderr)\n1 / 0"
-    told = list(events(server, "/v1/run", {"code": code}, kind))
-    assert [event["seq"] for event in told] == list(range(len(told)))
-    assert [told[0]["event"], told[-2]["event"], told[-1]["event"]] == ["started", "error", "finished"]
-    assert "".join(event["text"] for event in told if event["event"] == "stdout") == "out\n"
-    assert told[-2]["type"] == "ZeroDivisionError"
-    assert told[-1]["result"]["status"] == "error"
+    seen = list(events(server, "/v1/run", {"code": code}, kind))
+    assert [event["seq"] for event in seen] == list(range(len(seen)))
+    assert [seen[0]["event"], seen[-2]["event"], seen[-1]["event"]] == ["started", "error", "finished"]
+    assert "".join(event["text"] for event in seen if event["event"] == "stdout") == "out\n"
+    assert seen[-2]["type"] == "ZeroDivisionError"
+    assert seen[-1]["result"]["status"] == "error"
 
 
 def test_what_is_printed_comes_as_it_is_printed(server: Server) -> None:
@@ -198,10 +198,10 @@ def test_a_client_that_goes_away_has_its_box_ended(server: Server) -> None:
 
 
 def test_openapi_tells_bodies_with_examples(server: Server) -> None:
-    told = server.http.get("/v1/openapi.json").json()
-    assert told["paths"]["/v1/run"]["post"]["responses"].keys() >= {"200", "401", "422", "429", "503"}
-    assert told["components"]["schemas"]["RunRequest"]["examples"][0]["code"]
-    assert "HTTPValidationError" not in told["components"]["schemas"]
+    seen = server.http.get("/v1/openapi.json").json()
+    assert seen["paths"]["/v1/run"]["post"]["responses"].keys() >= {"200", "401", "422", "429", "503"}
+    assert seen["components"]["schemas"]["RunRequest"]["examples"][0]["code"]
+    assert "HTTPValidationError" not in seen["components"]["schemas"]
 
 
 def test_health(server: Server) -> None:

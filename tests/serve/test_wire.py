@@ -5,14 +5,14 @@ import socket
 
 import pytest
 
-from proxybox.serve.wire import Line
+from proxybox.serve.wire import WorkerSocket
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_a_line_whose_other_end_has_gone_says_so(loop: str) -> None:
     async def use() -> None:
         end, other = socket.socketpair()
-        line = await Line.on(end)
+        line = await WorkerSocket.on(end)
         other.close()
         with pytest.raises(EOFError):
             await line.receive()

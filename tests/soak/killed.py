@@ -101,8 +101,8 @@ class Patient:
 
     async def join(self) -> None:
         """Takes a seat."""
-        told = await self._sure("POST", "/api/join", {"name": self._name, "code": self._server.here.code})
-        self.seat = told["seat"]["id"]
+        seen = await self._sure("POST", "/api/join", {"name": self._name, "code": self._server.here.code})
+        self.seat = seen["seat"]["id"]
         self.exercise = self._chance.choice((await self._sure("GET", "/api/me"))["course"]["exercises"][:3])["id"]
         self._main = (await self._sure("GET", f"/api/exercises/{self.exercise}"))["file"]
 
@@ -141,18 +141,18 @@ class Patient:
                 await self._run(body)
             else:
                 await self._sure("PUT", f"/api/exercises/{self.exercise}/files", body)
-            told = await self._sure("GET", f"/api/exercises/{self.exercise}")
-            if number_in(told["files"][self._main]) != number or told["version"] < self._version:
-                self._count.faults.append(f"{self._name}: {told['files'][self._main][:50]!r} in place of {number}")
-            self._version, self.answered = told["version"], number
+            seen = await self._sure("GET", f"/api/exercises/{self.exercise}")
+            if number_in(seen["files"][self._main]) != number or seen["version"] < self._version:
+                self._count.faults.append(f"{self._name}: {seen['files'][self._main][:50]!r} in place of {number}")
+            self._version, self.answered = seen["version"], number
             self._count.saves += 1
         watching.cancel()
 
     async def _hand_in(self, body: dict[str, Any]) -> None:
         self.handing.add(body["save"])
-        told = await self._sure("POST", f"/api/exercises/{self.exercise}/hand-in", body)
-        if told is not None:
-            self.handed.append(told["handed_in"]["id"])
+        seen = await self._sure("POST", f"/api/exercises/{self.exercise}/hand-in", body)
+        if seen is not None:
+            self.handed.append(seen["handed_in"]["id"])
             self._count.hand_ins += 1
 
     async def _run(self, body: dict[str, Any]) -> None:

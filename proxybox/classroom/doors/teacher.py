@@ -45,7 +45,7 @@ OfClass = Annotated[str | None, Query(max_length=64, alias="class")]
 
 
 @router.post("/login")
-async def login(request: Request, body: models.Key) -> Response:
+async def login(request: Request, body: models.KeyBody) -> Response:
     """Makes a browser the teacher's."""
     lesson, attempts = lesson_of(request), lesson_of(request).seats.teaching
     attempts.check(address_of(request))
@@ -147,7 +147,7 @@ async def handed_in(seat: SeatId, exercise: SeatId, lesson: Here, authority: Tea
 
 
 @guarded.post("/watch")
-async def watch(body: models.Watch, lesson: Here, authority: Teaching) -> Response:
+async def watch(body: models.WatchBody, lesson: Here, authority: Teaching) -> Response:
     """Has a stream of events bring those of a seat, too. It has to be a stream of this teacher."""
     topic = None if body.seat is None else f"seat:{authority.find(lesson.seats, body.seat).id}"
     if not lesson.hub.watch(body.stream, topic, within=authority.topics[0], page=body.page):

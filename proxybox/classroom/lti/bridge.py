@@ -14,7 +14,7 @@ import httpx
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.lti.grades import MAXIMUM, Grades, NotTaken, OwnKey
-from proxybox.classroom.lti.launches import Choice, Launch, Launches, answer_claims
+from proxybox.classroom.lti.launches import DeepLinkRequest, Launch, Launches, answer_claims
 from proxybox.classroom.lti.platforms import Platform
 from proxybox.classroom.models import person
 from proxybox.classroom.records import GradeLine, HandIn, Seat
@@ -119,8 +119,8 @@ class Bridge:
             name = "Student"
         for number in range(1, _MOST_NAMES):
             try:
-                told = name if number == 1 else f"{name} {number}"
-                return await seats.add(told, of_class)
+                full_name = name if number == 1 else f"{name} {number}"
+                return await seats.add(full_name, of_class)
             except Refusal as refusal:
                 if refusal.kind != "conflict":
                     raise
@@ -128,7 +128,7 @@ class Bridge:
 
     # --- what is chosen -----------------------------------------------------------------------------------------------
 
-    def answer(self, choice: Choice, exercise: str, launch: str) -> str:
+    def answer(self, choice: DeepLinkRequest, exercise: str, launch: str) -> str:
         """Returns the token that says which link was chosen. exercise: ""; the whole course. launch: our address.
 
         Raises Refusal.

@@ -8,7 +8,7 @@ import attrs
 
 from proxybox.controller import abi
 from proxybox.controller.exchange import values
-from proxybox.controller.record.events import Refused
+from proxybox.controller.record.events import DenialEvent
 from proxybox.controller.record.parting import Frame
 from proxybox.records.explaining.counting import Counts, Table
 from proxybox.records.lines import at_line
@@ -61,7 +61,7 @@ class FileUse:
 
 
 @attrs.define
-class Refusal:
+class RefusalCount:
     """How often something was refused, since when, for what, and to which lines of the program."""
 
     count: int = 0
@@ -72,7 +72,7 @@ class Refusal:
 
 
 @attrs.define
-class Wait:
+class WaitSummary:
     """The waiting for one thing, in seconds."""
 
     count: int = 0
@@ -108,7 +108,7 @@ class LineUse:
 
 
 @attrs.define
-class Printed:
+class StreamSummary:
     """What went to one stream. head: its beginning."""
 
     size: int = 0
@@ -116,18 +116,18 @@ class Printed:
 
 
 @attrs.define
-class Asked:
+class ResourceCounts:
     """What was asked for besides files: each a count, or a sum where its name says so."""
 
     clocks: Counts[str] = attrs.field(factory=lambda: Counts(64, "other clocks"))
-    sleeps: Wait = attrs.field(factory=Wait)
+    sleeps: WaitSummary = attrs.field(factory=WaitSummary)
     timers: int = 0
     random_bytes: int = 0
     randomness: int = 0
     threads: int = 0
     identity: int = 0
     sockets: int = 0
-    host: Table[str, Wait] = attrs.field(factory=lambda: Table(Wait, MOST_NAMES))
+    host: Table[str, WaitSummary] = attrs.field(factory=lambda: Table(WaitSummary, MOST_NAMES))
     commands: int = 0
     shown: int = 0
     signals_sent: Counts[str] = attrs.field(factory=lambda: Counts(100, "other signals"))
@@ -143,18 +143,18 @@ def signal_name(value: int | None) -> str:
         return f"signal {value}"
 
 
-class Account:
+class CallSummary:
     """Counts what the calls of a program did. `files` is told first of each call what its descriptors stand for."""
 
     def __init__(self, files: OpenFiles) -> None:
         self._open = files
         self.files: Table[str, FileUse] = Table(FileUse, MOST_FILES)
-        self.refusals: Table[Refused, Refusal] = Table(Refusal, MOST_NAMES)
-        self.waits: Table[tuple[str, str], Wait] = Table(Wait, MOST_WAITS)
+        self.refusals: Table[DenialEvent, RefusalCount] = Table(RefusalCount, MOST_NAMES)
+        self.waits: Table[tuple[str, str], WaitSummary] = Table(WaitSummary, MOST_WAITS)
         self.threads: Table[int, ThreadUse] = Table(ThreadUse, MOST_NAMES)
         self.lines: Table[tuple[str, int | None], LineUse] = Table(LineUse, MOST_LINES)
-        self.printed: tuple[Printed, ...] = tuple(Printed() for _ in STREAMS)
-        self.asked = Asked()
+        self.printed: tuple[StreamSummary, ...] = tuple(StreamSummary() for _ in STREAMS)
+        self.asked = ResourceCounts()
         self.by_name: Counts[str] = Counts(MOST_NAMES, "others")
         self.unknown: Counts[str] = Counts(MOST_NAMES, "others")
         self.calls = 0
@@ -216,13 +216,13 @@ class Account:
         if took > 0:
             self.waits.of((call.name, subject)).add(took)
 
-    def _refused(self, call: RecordedCall, refused: Refused, subject: str) -> None:
+    def _refused(self, call: RecordedCall, refused: DenialEvent, subject: str) -> None:
         call_name, error, reason = (
             refused.call[:_LONGEST_NAME],
             refused.errno[:_LONGEST_NAME],
             refused.reason[:_LONGEST],
         )
-        kept = self.refusals.of(Refused(call_name, error, reason))
+        kept = self.refusals.of(DenialEvent(call_name, error, reason))
         if not kept.count:
             kept.first_call, kept.first_at = call.number, call.at
         kept.count += 1
@@ -354,30 +354,30 @@ _CHANGES: Final = {
     "fchmodat": "mode", "fchmodat2": "mode", "chown": "owner", "lchown": "owner", "fchown": "owner",
     "fchownat": "owner", "utime": "times", "utimes": "times", "futimesat": "times", "utimensat": "times",
 }  # fmt: skip
-_Count = Callable[[Account, RecordedCall, str], Any]
+_Count = Callable[[CallSummary, RecordedCall, str], Any]
 _COUNTED: Final[Mapping[str, _Count]] = {
-    **dict.fromkeys(("open", "openat", "openat2", "creat"), Account._opened),
-    **dict.fromkeys(("read", "pread64", "readv", "preadv", "preadv2", "recvfrom", "recvmsg"), Account._read),
-    **dict.fromkeys(("write", "pwrite64", "writev", "pwritev", "pwritev2", "sendto", "sendmsg"), Account._wrote),
-    **dict.fromkeys(("getdents", "getdents64"), Account._listed),
-    "mmap": Account._mapped,
+    **dict.fromkeys(("open", "openat", "openat2", "creat"), CallSummary._opened),
+    **dict.fromkeys(("read", "pread64", "readv", "preadv", "preadv2", "recvfrom", "recvmsg"), CallSummary._read),
+    **dict.fromkeys(("write", "pwrite64", "writev", "pwritev", "pwritev2", "sendto", "sendmsg"), CallSummary._wrote),
+    **dict.fromkeys(("getdents", "getdents64"), CallSummary._listed),
+    "mmap": CallSummary._mapped,
     **dict.fromkeys(
         ("stat", "lstat", "newfstatat", "access", "faccessat", "faccessat2", "statx", "readlink", "readlinkat",
-         "statfs", "chdir"), Account._looked,
+         "statfs", "chdir"), CallSummary._looked,
     ),
-    **dict.fromkeys(("sendfile", "copy_file_range"), Account._transferred),
-    **dict.fromkeys(("rename", "renameat", "renameat2", "link", "linkat"), Account._moved),
-    **dict.fromkeys(_CHANGES, Account._changed),
-    **dict.fromkeys(("clock_gettime", "gettimeofday", "time"), Account._clock),
-    **dict.fromkeys(("nanosleep", "clock_nanosleep"), Account._slept),
-    **dict.fromkeys(("alarm", "setitimer"), Account._timed),
-    "getrandom": Account._random,
-    "clone": Account._cloned,
+    **dict.fromkeys(("sendfile", "copy_file_range"), CallSummary._transferred),
+    **dict.fromkeys(("rename", "renameat", "renameat2", "link", "linkat"), CallSummary._moved),
+    **dict.fromkeys(_CHANGES, CallSummary._changed),
+    **dict.fromkeys(("clock_gettime", "gettimeofday", "time"), CallSummary._clock),
+    **dict.fromkeys(("nanosleep", "clock_nanosleep"), CallSummary._slept),
+    **dict.fromkeys(("alarm", "setitimer"), CallSummary._timed),
+    "getrandom": CallSummary._random,
+    "clone": CallSummary._cloned,
     **dict.fromkeys(
-        ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"), Account._sent
+        ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"), CallSummary._sent
     ),
-    "rt_sigaction": Account._handled,
-    "exchange": Account._exchanged,
+    "rt_sigaction": CallSummary._handled,
+    "exchange": CallSummary._exchanged,
 }  # fmt: skip
 
 

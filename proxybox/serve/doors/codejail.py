@@ -36,8 +36,8 @@ class Payload(BaseModel):
     unsafely: StrictBool = False
 
 
-def _answer(told: dict[str, Any], status: int = 200) -> Response:
-    return Response(json.dumps(told), status, media_type="application/json")
+def _answer(reply: dict[str, Any], status: int = 200) -> Response:
+    return Response(json.dumps(reply), status, media_type="application/json")
 
 
 def _shape(refusal: Refusal) -> Response:

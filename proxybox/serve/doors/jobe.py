@@ -19,10 +19,10 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
-from proxybox.serve import kept
+from proxybox.serve import clientfiles
 from proxybox.serve.asking import as_json, bearer, caller_by, in_words, run, service_of, shaped
 from proxybox.serve.callers import Caller
-from proxybox.serve.config import Config
+from proxybox.serve.config import ServiceConfig
 from proxybox.serve.edge import visit
 from proxybox.serve.guestfacts import facts_of, python3
 from proxybox.serve.problems import Refusal
@@ -67,7 +67,7 @@ class RunSpec(BaseModel):
     parameters: dict[str, Any] | list[Any] | None = None  # an empty table is a list in PHP
 
 
-class RunBody(BaseModel):
+class JobeRunBody(BaseModel):
     """The body of POST runs."""
 
     run_spec: RunSpec
@@ -113,7 +113,7 @@ def _parsed(kind: type[BaseModel], data: bytes) -> Any:
 # --- languages --------------------------------------------------------------------------------------------------------
 
 
-def languages_of(config: Config) -> dict[str, str]:
+def languages_of(config: ServiceConfig) -> dict[str, str]:
     """Returns the languages of the service by the ids that clients use."""
     meant = python3(config)
     return {"python3": meant} | {name.lower(): name for name in config.languages if name != meant}
@@ -154,14 +154,14 @@ async def post_file(request: Request) -> Response:
 async def head_file(request: Request, identity: str) -> Response:
     """Tells whether a file is kept."""
     caller = _caller(request)
-    await kept.collect(service_of(request), caller, [("", _SHELF, _key_of(caller, identity))])
+    await clientfiles.collect(service_of(request), caller, [("", _SHELF, _key_of(caller, identity))])
     return Response(status_code=204)
 
 
 async def _keep(service: Service, caller: Caller, identity: str, content: bytes) -> None:
     if not _ID.match(identity):
         raise _wrong("put: want a file id of at least 8 letters and digits")
-    await kept.keep(service, caller, _SHELF, identity, content, identity=_key_of(caller, identity), evict=_SHELF)
+    await clientfiles.keep(service, caller, _SHELF, identity, content, identity=_key_of(caller, identity), evict=_SHELF)
 
 
 def _key_of(caller: Caller, identity: str) -> str:
@@ -188,7 +188,7 @@ def _content(data: bytes, what: str) -> bytes:
 async def post_run(request: Request) -> Response:
     """Runs a program."""
     caller, service = _caller(request), service_of(request)
-    spec: RunSpec = _parsed(RunBody, await request.body()).run_spec
+    spec: RunSpec = _parsed(JobeRunBody, await request.body()).run_spec
     asked = await _asked(service, caller, spec)
     identity = visit(request.scope).id
     try:
@@ -196,8 +196,8 @@ async def post_run(request: Request) -> Response:
     except Refusal as refusal:
         if refusal.kind != "overloaded":
             raise
-        told = {"run_id": identity, "outcome": _OVERLOAD, "cmpinfo": "", "stdout": "", "stderr": ""}
-        return as_json(told, headers=refusal.headers)
+        payload = {"run_id": identity, "outcome": _OVERLOAD, "cmpinfo": "", "stdout": "", "stderr": ""}
+        return as_json(payload, headers=refusal.headers)
     is_coderunner = request.headers.get("user-agent", "").startswith("CodeRunner")
     return as_json({"run_id": identity, **_result(json.loads(data), is_coderunner=is_coderunner)})
 
@@ -219,7 +219,7 @@ async def _asked(service: Service, caller: Caller, spec: RunSpec) -> dict[str, A
         if file[1] == name:
             raise _wrong(f"Invalid file specifier: {name!r} is the name of the program itself")
         wanted.append((file[1], _SHELF, _key_of(caller, file[0])))
-    files = kept.for_worker(await kept.collect(service, caller, wanted))
+    files = clientfiles.for_worker(await clientfiles.collect(service, caller, wanted))
     parameters = spec.parameters if isinstance(spec.parameters, dict) else {}
     policy = service.jobs.policy(caller, None)
     return {

@@ -25,9 +25,9 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from proxybox import given
+from proxybox import argumentchecks
 from proxybox.policies import PolicyError
-from proxybox.serve import kept
+from proxybox.serve import clientfiles
 from proxybox.serve.asking import as_json, bearer, caller_by, content, in_words, parsed, run, service_of, shaped
 from proxybox.serve.callers import Caller
 from proxybox.serve.guestfacts import python3
@@ -49,11 +49,11 @@ _STATUSES: Final[Mapping[str, str | None]] = {
 
 
 def _refused(refusal: Refusal) -> Response:
-    told: dict[str, Any] = {"error": in_words(refusal), **refusal.more}
+    payload: dict[str, Any] = {"error": in_words(refusal), **refusal.more}
     if refusal.status == 429:
         wait = int(refusal.headers.get("Retry-After", "1"))
-        told = {"error": "rate_limited", "message": told["error"], "retry_after_seconds": wait}
-    return as_json(told, 400 if refusal.status == 422 else refusal.status, refusal.headers)
+        payload = {"error": "rate_limited", "message": payload["error"], "retry_after_seconds": wait}
+    return as_json(payload, 400 if refusal.status == 422 else refusal.status, refusal.headers)
 
 
 router = APIRouter(prefix="/librechat", route_class=shaped(_refused), include_in_schema=False)
@@ -99,7 +99,7 @@ def _wrong(text: str) -> Refusal:
 def _paths(names: Sequence[str]) -> None:
     """Checks that names are paths below a folder, and none the folder of another. Raises Refusal."""
     try:
-        given.files(dict.fromkeys(names, b""))
+        argumentchecks.files(dict.fromkeys(names, b""))
     except PolicyError as error:
         raise _wrong(str(error)) from None
 
@@ -118,7 +118,7 @@ async def execute(request: Request) -> Response:
     _paths(tuple(refs))
     try:
         wanted = [(name, f"{_SHELVES}{_session(ref.session)}", ref.id) for name, ref in refs.items()]
-        files = await kept.collect(service, caller, wanted)
+        files = await clientfiles.collect(service, caller, wanted)
     except Refusal as refusal:
         if refusal.kind != "not-found":
             raise
@@ -126,14 +126,14 @@ async def execute(request: Request) -> Response:
     entry = _free_name(files)
     asked = {
         "language": python3(service.config), "folder": FOLDER, "entry": entry, "args": body.args or [],
-        "files": {**kept.for_worker(files), entry: body.code}, "return_files": True,
+        "files": {**clientfiles.for_worker(files), entry: body.code}, "return_files": True,
     }  # fmt: skip
     data = await run(request, caller, asked)
     result = await asyncio.to_thread(json.loads, data)
-    told = _told(result)
+    payload = _told(result)
     if result["status"] == "ok":
-        told |= await _keep_changes(service, caller, told["session_id"], result["files"], refs)
-    return as_json(told)
+        payload |= await _keep_changes(service, caller, payload["session_id"], result["files"], refs)
+    return as_json(payload)
 
 
 @router.post("/exec/programmatic")
@@ -195,13 +195,15 @@ async def _keep_changes(
     for name, change in made[: service.config.limits.files]:
         identity, data = _new_id(), content(change.get("text", change))
         try:
-            await kept.keep(service, caller, f"{_SHELVES}{session}", name, data, identity=identity, evict=_SHELVES)
+            await clientfiles.keep(
+                service, caller, f"{_SHELVES}{session}", name, data, identity=identity, evict=_SHELVES
+            )
         except Refusal:
             continue
-        told: dict[str, Any] = {"id": identity, "name": name, "storage_session_id": session}
+        payload: dict[str, Any] = {"id": identity, "name": name, "storage_session_id": session}
         if name in refs:
-            told["modified_from"] = {"id": refs[name].id, "storage_session_id": refs[name].session}
-        files.append(told)
+            payload["modified_from"] = {"id": refs[name].id, "storage_session_id": refs[name].session}
+        files.append(payload)
     answer: dict[str, Any] = {}
     if len(files) < len(made):
         answer["artifact_delivery"] = {
@@ -225,8 +227,8 @@ async def _keep_changes(
 async def upload(request: Request) -> Response:
     """Keeps files as those of a new session."""
     session, files = await _upload(request)
-    told = {"message": "success", "storage_session_id": session, "session_id": session, "files": files}
-    return as_json(told)
+    payload = {"message": "success", "storage_session_id": session, "session_id": session, "files": files}
+    return as_json(payload)
 
 
 @router.post("/upload/batch")
@@ -263,7 +265,7 @@ async def _keep_sent(service: Service, caller: Caller, form: FormData) -> tuple[
     files: list[dict[str, Any]] = []
     for name, file in zip(names, sent, strict=True):
         identity = _new_id(kind)
-        await kept.keep(
+        await clientfiles.keep(
             service, caller, f"{_SHELVES}{session}", name, await file.read(), identity=identity, evict=_SHELVES
         )
         files.append({"fileId": identity, "filename": name})

@@ -30,7 +30,7 @@ _BACKLOG = 16
 def _problems(texts: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
     """How OpenAPI tells problems by their status."""
     return {
-        status: {"model": models.Problem, "description": text, "content": {MEDIA_TYPE: {}}}
+        status: {"model": models.ProblemDetails, "description": text, "content": {MEDIA_TYPE: {}}}
         for status, text in texts.items()
     }
 
@@ -66,8 +66,8 @@ def _as_json(data: bytes | Mapping[str, Any], status: int = 200) -> Response:
 async def health(request: Request) -> Response:
     """Answers 200 when the service has tried itself out and takes requests, and 503 before that and when it ends."""
     service = service_of(request)
-    told = {"status": service.state, "why": service.why, "version": proxybox.__version__}
-    return _as_json(told, 200 if service.state == "ready" else 503)
+    payload = {"status": service.state, "why": service.why, "version": proxybox.__version__}
+    return _as_json(payload, 200 if service.state == "ready" else 503)
 
 
 @router.get("/policies", tags=["service"], summary="The policies and languages", responses=_PROBLEMS)

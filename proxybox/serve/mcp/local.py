@@ -18,7 +18,7 @@ from proxybox.aio.session import AsyncSession
 from proxybox.commands import Displayed
 from proxybox.errors import ProxyboxError, SandboxClosedError, SandboxStartError, SessionBusy
 from proxybox.policies import Policy
-from proxybox.serve.mcp.boxes import Client, OnEvent
+from proxybox.serve.mcp.boxes import McpClient, OnEvent
 from proxybox.serve.problems import Refusal
 from proxybox.serve.results import displayed_as_json, result_as_json
 
@@ -38,7 +38,7 @@ def serve(sandbox: AsyncSandbox) -> None:
 
 async def _serve(sandbox: AsyncSandbox) -> None:
     async with sandbox, stdio_server() as (received, sent):
-        client = Client(boxes=LocalBoxes(sandbox), connection="stdio")
+        client = McpClient(boxes=LocalBoxes(sandbox), connection="stdio")
         server = Tools(lambda _: client).server
         await server.run(received, sent, server.create_initialization_options())
 

@@ -18,13 +18,13 @@ def clone():
     return raw.signed(made[7])
 
 
-def knock():
+def notification():
     return raw.syscall(*KNOCK)
 
 
 def be_born():
     """What an honest child does."""
-    raw.check(knock())
+    raw.check(notification())
     return raw.ask(BORN, (0, 0, 0))[0]
 
 

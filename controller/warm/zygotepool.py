@@ -14,12 +14,12 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from proxybox.controller.boxes.box import BoxSpec
+from proxybox.controller.boxes.box import BoxRunner
 from proxybox.controller.boxes.worldbuilding import WorldTemplate
 from proxybox.controller.errors import CannotCopy, SandboxStartError, warn
 from proxybox.controller.guests.guest import Guest
-from proxybox.controller.process.undertaker import undertaker
-from proxybox.controller.warm.leavings import LeavesBehind
+from proxybox.controller.process.reaper import reaper
+from proxybox.controller.warm.copyable import NotCopyable
 from proxybox.controller.warm.zygote import Zygote, essence
 from proxybox.policies import Policy
 
@@ -61,7 +61,7 @@ class _Place:
     seen: float = 0.0
 
 
-class Nursery:
+class ZygotePool:
     """Keeps zygotes. Can be used from any thread."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Nursery:
         self._kinds: WeakKeyDictionary[WorldTemplate, _Kind | None] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
-    def find(self, box: BoxSpec, *, now: bool = False) -> Zygote | None:
+    def find(self, box: BoxRunner, *, now: bool = False) -> Zygote | None:
         """Returns a zygote for boxes like this one, or None where there is none yet or there can be none.
 
         now: starts a zygote at the first request already.
@@ -91,7 +91,7 @@ class Nursery:
                 self._shrink(kind)
             return place.zygote
 
-    def _kind(self, box: BoxSpec) -> _Kind | None:
+    def _kind(self, box: BoxRunner) -> _Kind | None:
         """Returns the kind of a box; None where kinds cannot be compared.
 
         It is found out once for each template: the boxes of a template differ in limits alone, which are no part of it.
@@ -104,7 +104,7 @@ class Nursery:
             return self._kinds.setdefault(box.template, _kind_of(box))
 
     @staticmethod
-    def _start(place: _Place, box: BoxSpec) -> bool:
+    def _start(place: _Place, box: BoxRunner) -> bool:
         """Starts a zygote, and returns whether that succeeded.
 
         Where this host cannot copy guests, or a module of `preload` leaves something behind, no further start is tried.
@@ -118,7 +118,7 @@ class Nursery:
             place.zygote = Zygote(box.policy, box)
         except CannotCopy as error:
             place.refused = str(error)
-        except LeavesBehind as error:
+        except NotCopyable as error:
             place.refused = str(error)
             warn(f"boxes are not warm, each starts anew: {error}")
         except (OSError, SandboxStartError) as error:
@@ -177,10 +177,10 @@ def is_worn(zygote: Zygote) -> bool:
 def _retire(place: _Place) -> None:
     zygote, place.zygote = place.zygote, None
     if zygote is not None:
-        undertaker().bury(zygote.close)
+        reaper().bury(zygote.close)
 
 
-def _kind_of(box: BoxSpec) -> _Kind | None:
+def _kind_of(box: BoxRunner) -> _Kind | None:
     kind = _Kind(essence(box.policy), box.guest)
     try:
         hash(kind)
@@ -199,36 +199,36 @@ def _fingerprint(guest: Guest) -> tuple[int, ...]:
     return tuple(found)
 
 
-_nursery: Nursery | None = None
+_pool: ZygotePool | None = None
 _making = threading.Lock()
 
 
-def nursery() -> Nursery:
+def zygote_pool() -> ZygotePool:
     """The nursery of this process."""
-    global _nursery
-    if _nursery is None:
+    global _pool
+    if _pool is None:
         with _making:
-            if _nursery is None:
-                _nursery = Nursery()
-    return _nursery
+            if _pool is None:
+                _pool = ZygotePool()
+    return _pool
 
 
 def sweep() -> None:
     """See Nursery.sweep."""
-    if _nursery is not None:
-        _nursery.sweep()
+    if _pool is not None:
+        _pool.sweep()
 
 
 def close() -> None:
     """Ends the zygotes of this process. New ones are started when they are needed again."""
-    if _nursery is not None:
-        _nursery.close()
+    if _pool is not None:
+        _pool.close()
 
 
 def _forget() -> None:
     """In a forked child: forgets the nursery, because its zygotes belong to the parent process."""
-    global _nursery, _making
-    _nursery = None
+    global _pool, _making
+    _pool = None
     _making = threading.Lock()
 
 

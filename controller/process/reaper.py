@@ -1,4 +1,4 @@
-"""The undertaker: a thread that never ends and closes ended boxes, so that no caller waits for the kernel to do so.
+"""The reaper: a thread that never ends and closes ended boxes, so that no caller waits for the kernel to do so.
 
 The kernel needs about a millisecond to free a guest's memory; the Result is complete before that. `settle` waits until
 all boxes are closed: sandboxes and pools call it when they are closed.
@@ -17,16 +17,16 @@ PAUSE = 0.001
 MOST_FAULTS = 16
 
 
-class Undertaker:
-    """The undertaker thread. Use `undertaker()`: there is one per process, and a new one after a fork."""
+class Reaper:
+    """The reaper thread. Use `reaper()`: there is one per process, and a new one after a fork."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._failed: deque[BaseException] = deque(maxlen=MOST_FAULTS)
-        threading.Thread(target=self._run, name="proxybox-undertaker", daemon=True).start()
+        threading.Thread(target=self._run, name="proxybox-reaper", daemon=True).start()
 
     def bury(self, close: Callable[[], object]) -> None:
-        """Has `close` called soon, in the undertaker's thread."""
+        """Has `close` called soon, in the reaper's thread."""
         self._jobs.put(close)
 
     def settle(self) -> None:
@@ -56,29 +56,29 @@ class Undertaker:
         close()
 
 
-_undertaker: Undertaker | None = None
+_reaper: Reaper | None = None
 _making = threading.Lock()
 
 
-def undertaker() -> Undertaker:
-    """The undertaker of this process."""
-    global _undertaker
-    if _undertaker is None:
+def reaper() -> Reaper:
+    """The reaper of this process."""
+    global _reaper
+    if _reaper is None:
         with _making:
-            if _undertaker is None:
-                _undertaker = Undertaker()
-    return _undertaker
+            if _reaper is None:
+                _reaper = Reaper()
+    return _reaper
 
 
 def settle() -> None:
-    """Waits for the undertaker, where there is one: see `Undertaker.settle`."""
-    if _undertaker is not None:
-        _undertaker.settle()
+    """Waits for the reaper, where there is one: see `Reaper.settle`."""
+    if _reaper is not None:
+        _reaper.settle()
 
 
 def _forget() -> None:
-    global _undertaker, _making
-    _undertaker = None
+    global _reaper, _making
+    _reaper = None
     _making = threading.Lock()
 
 
