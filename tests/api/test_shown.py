@@ -25,7 +25,7 @@ def box() -> Iterator[proxybox.Sandbox]:
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "seen"),
     [
         ("'a' * 900_000", "value 'aaaa"),
         ("10 ** 100_000", "value of type int" if sys.version_info < (3, 14) else "<int instance"),

@@ -55,7 +55,7 @@ def test_passing_addresses_are_not_told() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("host", "port", "tls", "told"), [
+@pytest.mark.parametrize(("host", "port", "tls", "seen"), [
     ("192.168.1.4", 8080, False, "http://192.168.1.4:8080"), ("192.168.1.4", 80, False, "http://192.168.1.4"),
     ("fd00::2", 8443, True, "https://[fd00::2]:8443"), ("class.example", 443, True, "https://class.example"),
     ("class.example", 80, True, "https://class.example:80"),

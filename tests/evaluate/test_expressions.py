@@ -302,7 +302,7 @@ def test_a_value_that_is_no_plain_data(kept: Evaluator, expression: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "told"),
+    ("arguments", "error", "seen"),
     [
         ((1,), TypeError, r"expression: want an expression \(str\), got 1"),
         (("1", [1]), TypeError, r'names: want a mapping of names to values, got \[1\]: write {"name": value}'),
@@ -326,7 +326,7 @@ def test_arguments_that_make_no_sense(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "seen"),
     [
         ({"size": 0}, "size: want a whole number of 1 or more"),
         ({"fresh": 1}, "fresh: want True or False"),

@@ -166,7 +166,7 @@ def test_variables_that_it_sets(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "told"),
+    ("environment", "seen"),
     [
         ({}, "C.UTF-8 UTF-8 1"),
         ({"locale": "C"}, "C ANSI_X3.4-1968 -1"),
@@ -183,7 +183,7 @@ def test_its_locale(run: Run, monkeypatch: pytest.MonkeyPatch, environment: dict
 
 @pytest.mark.skipif(not os.path.exists("/usr/share/zoneinfo/Europe/Berlin"), reason="the host has no time zones")
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "seen"),
     [
         ({}, ["00:00 UTC", "09:46 UTC"]),
         ({"TZ": "Europe/Berlin"}, ["01:00 CET", "11:46 CEST"]),

@@ -357,7 +357,7 @@ def test_a_program_of_a_terabyte(program: Callable[[str], Path]) -> None:
 
 @pytest.mark.sweep(parts=2)
 @pytest.mark.parametrize(
-    ("words", "environment", "told"),
+    ("words", "environment", "seen"),
     [
         ([SCRIPT], {}, []),
         ([SCRIPT], {"PYTHONPATH": ":"}, ["PYTHONPATH has an empty entry"]),

@@ -93,7 +93,7 @@ def test_what_does_not_end_is_ended(work: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    "told", ["echo []", "echo no", "echo 1", "printf '%70000d' 1", "while :; do printf xxxxxxxx; done"]
+    "seen", ["echo []", "echo no", "echo 1", "printf '%70000d' 1", "while :; do printf xxxxxxxx; done"]
 )
 def test_one_that_tells_something_else_is_ended(work: str, seen: str) -> None:
     """A wheel may have subverted it."""

@@ -127,7 +127,7 @@ def test_a_session_is_told_of():
 
 
 @pytest.mark.parametrize(
-    ("limit", "told"),
+    ("limit", "seen"),
     [({}, False), ({"limits.cpu_time": 1}, True), ({"session.wall_time": 1}, True), ({"session.cpu_time": 1}, True)],
 )
 def test_grace_is_told_of_where_a_limit_of_time_can_interrupt(limit, seen):

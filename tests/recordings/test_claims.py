@@ -103,7 +103,7 @@ def test_a_refusal_that_was_made_up_is_none(record: Path) -> None:
     assert "the policy answers this call with" in parts(record)
 
 
-@pytest.mark.parametrize("told", [{"proxybox": "0.0.9"}, {"intercepted": True}, {"intercepted": None}])
+@pytest.mark.parametrize("seen", [{"proxybox": "0.0.9"}, {"intercepted": True}, {"intercepted": None}])
 def test_what_others_may_have_answered_is_a_claim(seen: dict[str, Any], record: Path) -> None:
     with_start(record, lambda start: start.update(seen))
     changed_calls(

@@ -221,7 +221,7 @@ def test_an_exact_record_says_so(record: Path) -> None:
     assert not proxybox.run("print(1)").record_exact  # there is no record
 
 
-@pytest.mark.parametrize("told", [3, {}, {"call": 0, "why": ""}, {"call": True, "why": ""}, {"call": 1, "why": 2},
+@pytest.mark.parametrize("seen", [3, {}, {"call": 0, "why": ""}, {"call": True, "why": ""}, {"call": 1, "why": 2},
                                   {"call": 1, "why": "x" * 2000}])  # fmt: skip
 def test_what_makes_no_sense_is_refused(seen: Any) -> None:
     with pytest.raises(proxybox.RecordError, match="inexact"):

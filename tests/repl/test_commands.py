@@ -128,7 +128,7 @@ def test_help_lists_all_and_tells_of_one(sitting: Make) -> None:
 
 @pytest.mark.sweep(parts=3)
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "seen"),
     [("%nope", "there is no command %nope (%help lists "), ("%r", "%reset or %run?"), ("%", "there is no command"),
      ("%trace up", "usage: %trace on|off|denied"), ("%cat", "usage: %cat PATH"), ("%cat 'a", "No closing quotation"),
      ("%branch a b", "usage"), ("%branch -d main", "usage"), ("%branch 1", "usage"), ("%time", "usage"),

@@ -271,7 +271,7 @@ def test_one_submission_as_json(run: Run, homework: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "told"),
+    ("words", "status", "seen"),
     [
         (("02-leap-year", "homework/nobody.py"), 125, "homework/nobody.py: No such file or directory"),
         (("no-such", "homework/ada.py"), 125, "no-such/exercise.toml: cannot be read: No such file or directory"),
@@ -370,7 +370,7 @@ def test_alike(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "told"),
+    ("words", "status", "seen"),
     [
         (("02-leap-year", "homework", "-f", "gradescop"), 2, "did you mean gradescope?"),
         (("02-leap-year", "empty"), 125, "there are no submissions in empty"),

@@ -199,7 +199,7 @@ SETTINGS: list[tuple[str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "told"), SETTINGS, ids=lambda text: text[:40])
+@pytest.mark.parametrize(("settings", "seen"), SETTINGS, ids=lambda text: text[:40])
 def test_a_fault_is_told_with_its_place(tmp_path: Path, settings: str, seen: str) -> None:
     (found,) = faults(tmp_path, settings)
     assert seen in found
@@ -246,7 +246,7 @@ MISSING: list[tuple[dict[str, Any], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("files", "told"), MISSING)
+@pytest.mark.parametrize(("files", "seen"), MISSING)
 def test_what_is_missing(tmp_path: Path, files: dict[str, str | None], seen: list[str]) -> None:
     write(tmp_path, {name: text for name, text in {**SMALL, **files}.items() if text is not None})
     with pytest.raises(ExerciseError) as caught:

@@ -148,7 +148,7 @@ def test_a_notebook_by_hand(pytester: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "seen"),
     [((), "pytest --submission=FILE"), (("--submission", "nothing.py"), "nothing.py: No such file or directory")],
 )
 def test_what_is_missing(pytester: pytest.Pytester, words: tuple[str, ...], seen: str) -> None:
@@ -191,7 +191,7 @@ def ran(pytester: pytest.Pytester) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "seen"),
     [
         ("submissions/ada", "lies in what is to be collected"),
         ("submissions/ada submissions", "lies in what is to be collected"),
@@ -306,7 +306,7 @@ SHADOW = "random.py lies beside it, and is imported instead of the module random
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "seen"),
     [
         (["random.py", "tests/__init__.py"], SHADOW),
         (["random/__init__.py", "tests/__init__.py"], SHADOW.replace(".py", "")),

@@ -261,7 +261,7 @@ def test_without_rules_nothing_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "seen"),
     [
         (["improt"], "rules.forbid[0]: there is no such rule, got 'improt'; did you mean \"import\"?"),
         (["loop", "loops"], "rules.forbid[1]: there is no such rule, got 'loops'; did you mean \"loop\"?"),
