@@ -111,7 +111,7 @@ def _ways_left(items: list[pytest.Item]) -> set[pytest.Item]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Behind the shuffle, which is kept otherwise."""
+    """Leaves out what another commit runs. Comes after the plugin that shuffles, and keeps its order otherwise."""
     items[:] = [item for item in items if not _is_of_another_kind(item)]
     left = left_for_another_commit(items)
     # Once more, as before the shuffle: what a module makes for each of some values is made once for each.

@@ -1,6 +1,7 @@
 """A box: one program, the world that it sees, the guest that runs it, and the result.
 
-`BoxRunner.run` reads as a table of contents. Of a guest that has ended, nothing remains but the `BoxResult` that it returns.
+`BoxRunner.run` reads as a table of contents. Of a guest that has ended, nothing remains but the `BoxResult` that it
+returns.
 """
 
 import contextlib

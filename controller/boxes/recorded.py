@@ -1,7 +1,7 @@
 """Boxes whose runs are recorded, and boxes that are answered from a record.
 
-RecordedRunner   a BoxRunner that writes START when its guest is sealed, and END when it has ended
-ReplayedRunner   a BoxRunner that starts the same guest in a world with nothing but its library, and answers it by events
+RecordedRunner  a BoxRunner that writes START when its guest is sealed, and END when it has ended
+ReplayedRunner  a BoxRunner that starts the same guest in a world with nothing but its library, and answers by events
 """
 
 import contextlib
@@ -363,8 +363,8 @@ def _number(value: Any) -> int | None:
 def _change(stored: Any, content: Callable[[Any], Any]) -> Change:
     return Change(
         name=bytes.fromhex(stored["name"]).decode("utf-8", "surrogateescape"), path=bytes.fromhex(stored["path"]),
-        kind=str(stored["kind"]), type=str(stored["type"]), mode=int(stored["mode"]), content=content(stored["content"]),
-        target=content(stored["target"]), old=content(stored["old"]),
+        kind=str(stored["kind"]), type=str(stored["type"]), mode=int(stored["mode"]),
+        content=content(stored["content"]), target=content(stored["target"]), old=content(stored["old"]),
     )  # fmt: skip
 
 

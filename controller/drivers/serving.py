@@ -300,7 +300,7 @@ class Serving:
                 self._interrupt_now()
 
     def _interrupt_now(self) -> None:
-        self._dispatcher.sent(SIGINT, True)  # before it is: what it leads to is noted after it
+        self._dispatcher.sent(SIGINT, True)  # a record has the signal before the calls that its handler makes
         self._process.watch.send(SIGINT)
         self._interrupted = True  # not before: whoever sees this looks whether the signal is pending
         self.wake()

@@ -75,12 +75,12 @@ class Family:
 class GuestProcess:
     """One guest process. After its launch it is sealed, and waits for `begin`.
 
-    launcher: pid of the child of the controller that has started the guest, where that is another process. guest_listener: its
-    part of the listener, None where there is no listener. births: held while a guest of its process group is copied.
-    layers: those that are used, by name, with what was seen of each. config_at: where it keeps its struct told; 0
-    for guests without one. filters: how many seccomp filters it has; None
-    where the kernel does not say. last_words: the socket on which a guest that marshals its own calls says why it ends;
-    None for other guests.
+    launcher: pid of the child of the controller that has started the guest, where that is another process.
+    guest_listener: its part of the listener, None where there is no listener. births: held while a guest of its
+    process group is copied. layers: those that are used, by name, with what was seen of each. config_at: where it
+    keeps its struct told; 0 for guests without one. filters: how many seccomp filters it has; None where the kernel
+    does not say. last_words: the socket on which a guest that marshals its own calls says why it ends; None for other
+    guests.
     """
 
     pid: int
@@ -225,7 +225,7 @@ class GuestProcess:
         self.ran_out_of_memory = self.cgroup is not None and self.cgroup.ran_out_of_memory()
         code = os.waitstatus_to_exitcode(status)
         if code == -signal.SIGTRAP and self.last_words is not None:
-            code = -signal.SIGABRT  # stub_signals.c: the guest cannot send itself SIGABRT, so abort(3) ends by SIGTRAP
+            code = -signal.SIGABRT  # it cannot send itself one: abort(3) ends with a trap (stub_signals.c)
         return (code, None) if code >= 0 else (None, -code)
 
     def begin(self, config: bytes) -> None:
@@ -247,7 +247,7 @@ class GuestProcess:
             self.launcher = None
 
     def _close_guest_listener(self) -> None:
-        """Forgets its door, before the guest is reaped: then a newborn may get its pid."""
+        """Gives up its part of the listener before the guest is reaped: afterwards a new guest may get its pid."""
         if self.guest_listener is not None:
             self.guest_listener.listener.discard(self.guest_listener)
 

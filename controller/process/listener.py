@@ -6,8 +6,8 @@ EAGAIN; register arguments cannot change in between. What a guest says about its
 are counted by the kernel. The registers tell the clone of a thread from that of a copy: a grant of one does not allow
 the other.
 
-Promise: the only file that a guest ever holds is one that `GuestListener.grant_library` was given, and each grant is for one
-mapping.
+Promise: the only file that a guest ever holds is one that `GuestListener.grant_library` was given, and each grant is
+for one mapping.
 
 A chain of filters has one listener, and guests that were forked from one another share it. Whichever thread reads it
 sorts each notification to the `GuestListener` of the guest that it comes from.
@@ -85,12 +85,12 @@ class Listener:
         self._lock = threading.RLock()
 
     def add(self, guest_listener: "GuestListener") -> None:
-        """Begins to sort the calls of the guest of that door."""
+        """Begins to sort the calls of that guest."""
         with self._lock:
             self._doors[guest_listener.pid] = guest_listener
 
     def knows(self, guest_listener: "GuestListener") -> bool:
-        """Whether the guest of that door has not ended."""
+        """Whether that guest has not ended."""
         return self._doors.get(guest_listener.pid) is guest_listener
 
     def discard(self, guest_listener: "GuestListener") -> None:
@@ -125,7 +125,7 @@ class Listener:
                 os.close(fd)
 
     def sort(self) -> None:
-        """Reads the notifications that have come, and hands each to the door of its guest. From any thread."""
+        """Reads the notifications that have come, and hands each to its guest's part. From any thread."""
         with self._lock:
             for _ in range(_AT_ONCE):
                 if not self._has_come():
@@ -265,12 +265,12 @@ class ExpectedCopy:
 
 
 class GuestListener:
-    """One guest's part of a listener.
+    """The part of a listener that is one guest's.
 
     limit: the most threads of the guest, the main thread included. may_fork: whether its next clone of a copy is
     allowed. given: descriptors that were installed in the guest, besides those of its first channel; its copies would
-    inherit them. libraries: files that it may map once, by the descriptors of the guest at which it will find them. The
-    door owns them.
+    inherit them. libraries: files that it may map once, by the descriptors of the guest at which it will find them;
+    they are closed with it.
     """
 
     def __init__(self, listener: Listener, pid: int, limit: int) -> None:

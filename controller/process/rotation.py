@@ -8,15 +8,15 @@ Left to itself the kernel divides the CPUs among all threads of all boxes, and w
 them, the longer the more there are, in spite of the priorities (EEVDF, sched(7): a thread that wakes up runs when it is
 eligible, which each of those that compute may put off). A process that is stopped makes nobody wait.
 
-A box comes here when it has used its allowance of CPU time (watchdog.py). Its credit grows by what its fair share of the
-CPU is, up to the allowance, and it pays with what it uses. So a box that uses less than its share is not stopped. While
-it has its turn, its threads together have the weight of one (priority.py).
+A box comes here when it has used its allowance of CPU time (watchdog.py). Its credit grows by what its fair share of
+the CPU is, up to the allowance, and it pays with what it uses. So a box that uses less than its share is not stopped.
+While it has its turn, its threads together have the weight of one (priority.py).
 
 Who is asked to do something, or is interrupted, goes on at once. Where a box begins, or gets a command, those that
 compute for long make way on its CPU: they are stopped for a moment, though for no more than half of all time.
 
-The watchdog's thread passes turns on, at its ticks. This counts for the boxes of one controller: of several controllers,
-each has a box of its own on a CPU.
+The watchdog's thread passes turns on, at its ticks. This counts for the boxes of one controller: of several
+controllers, each has a box of its own on a CPU.
 """
 
 import contextlib

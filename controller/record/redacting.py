@@ -20,7 +20,7 @@ HOST: Final = "@host"
 #: read, pread64, readv, preadv, preadv2, exchange.
 _READING: Final = frozenset({0, 17, 19, 295, 327})
 _EXCHANGE: Final = 511
-#: A value of so many bytes or fewer stands in too much else to be looked for.
+#: Values of at most this many bytes are not searched for: other data would contain them by chance.
 _SHORT: Final = 3
 #: Bytes of a message in which the name of the function is looked for.
 _NAME: Final = 4096

@@ -47,7 +47,7 @@ _STOPPED: Final[dict[str, Any]] = {"status": "cancelled", "why": "It was stopped
 
 @attrs.define(eq=False)
 class SeatRun:
-    """One thing that runs. events: its events, for who comes later. size: their characters; pictures: those of pictures.
+    """One thing that runs. events: for pages that open later. size: their characters; pictures: those of pictures.
 
     stops: how often it was to be stopped.
     """

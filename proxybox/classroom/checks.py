@@ -278,7 +278,7 @@ class Checks:
         return lane
 
     def _rest(self, kind: LaneKind, lane: Lane) -> None:
-        """Keeps a lane for the next check; after some time without one, it is closed."""
+        """Leaves a lane open for the next check. Without a check for some time (`_KEPT`) it is closed."""
         self._free[kind].append(lane)
         idle = self._idle * _KEPT[kind]
         self._idling[lane] = asyncio.get_running_loop().call_later(idle, self._leave, kind, lane)

@@ -616,13 +616,13 @@ def packages_group(context: click.Context, as_json: bool) -> int | None:
     return packages.show(as_json=as_json)
 
 
-@packages_group.command("compile", short_help="Compile packages that are not, once for all boxes.")
+@packages_group.command("compile", short_help="Compile packages once, for all boxes.")
 @click.argument("path", type=Path, shell_complete=complete_file)
 @guest_option
 def packages_compile(path: Path, guest: str | None) -> int:
-    """Compile the packages of a virtual environment or a folder, by an interpreter in a box.
+    """Write the missing .pyc files of a virtual environment or a folder; the interpreter that does it runs in a box.
 
-    Boxes cannot write there, so what is not compiled is compiled anew by each program.
+    Boxes cannot write there: without these files each program compiles what it imports again.
     """
     from proxybox.cli import packages
 
@@ -643,11 +643,12 @@ def packages_prune(older_than: str, as_json: bool) -> int:
 @json_flag
 @click.pass_context
 def commits_group(context: click.Context, as_json: bool) -> int | None:
-    """Commits (written files of a box) that were cut off, and those that can be undone.
+    """List commits that were interrupted, and those that can be undone. A commit writes a box's files to the host.
 
-    Nothing is lost meanwhile; what is on its way, and what was replaced, is in a folder .proxybox-commit-ID beside it.
-    Where the host has changed since, `resume` and `undo` stop before they change anything, and say what has changed.
-    What the commit of a review has replaced is kept for 30 days, of 20 commits and 1 GiB at most.
+    An interrupted commit loses nothing: new files that are not in place yet, and old ones that were replaced, are in
+    a folder .proxybox-commit-ID beside the target. If the target was changed by others since, `resume` and `undo`
+    change nothing and say what differs. Files that the commit of a review has replaced are kept for 30 days, of at
+    most 20 commits and 1 GiB.
 
     \b
     Examples:

@@ -51,8 +51,8 @@ class Learned:
     """What was learned.
 
     policy: the one that was agreed to. lines: what it has beyond the first one. declined: what was not let in. dropped:
-    what was let in and was not needed. notes: what else is to be known, in words. runs: the last ones. rounds: how often
-    the program was run before it passed. accepted: the exit statuses with which it ends well.
+    what was let in and was not needed. notes: what else is to be known, in words. runs: the last ones. rounds: how
+    often the program was run before it passed. accepted: the exit statuses with which it ends well.
     """
 
     policy: Policy

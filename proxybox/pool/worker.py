@@ -65,7 +65,7 @@ def _boxes(setup: bytes, size: int) -> "tuple[PoolBoxes, Taken]":
 
 
 def _watch(jobs: "list[_Jobs]", cancellations: Connection) -> None:
-    """Waits for sockets whose other end is closed, and cancels their jobs. cancellations: the socket by which more is told."""
+    """Waits for sockets whose other end is closed, and cancels their jobs. cancellations: names further ones."""
     poll = select.poll()
     poll.register(cancellations.fileno(), select.POLLIN)
     left = {job.connection.fileno(): job for job in jobs}

@@ -36,7 +36,7 @@ Errors are problem details (RFC 9457); `errors` of a 422 says where the request 
 
 
 def app(config: ServiceConfig | None = None) -> ServiceMiddleware:
-    """Returns the application of a service, which starts with the server's lifespan, and tries itself out first."""
+    """Returns the application of a service, which starts with the server's lifespan, and tests its boxes first."""
     service = Service(config or ServiceConfig())
 
     @contextlib.asynccontextmanager

@@ -20,7 +20,7 @@ CANNOT_SERVE: Final = 125
 
 
 def run(config: ServiceConfig, *, check: bool = False) -> int:
-    """Serves until a signal ends it, and returns the exit status. check: tries itself out, and serves nothing.
+    """Serves until a signal ends it, and returns the exit status. check: tests the boxes, and serves nothing.
 
     Raises ListenError, and StoreError when it cannot open its database.
     """

@@ -37,7 +37,7 @@ class Service:
 
     def __init__(self, config: ServiceConfig, *, has_keys: bool = True) -> None:
         self.config = config
-        self.state, self.why = "starting", "the service tries itself out"
+        self.state, self.why = "starting", "the service tests its boxes"
         self.began = time.time()
         self.has_started = self._has_ended = False
         self.authority = Authority(config, decides=has_keys)

@@ -175,7 +175,9 @@ class Sessions:
         task.add_done_callback(self._tasks.discard)
 
     def _least_used(self, caller: Caller) -> WorkerProcess:
-        """The worker of the fewest sessions that are used now, and of the fewest; the express is for who has none.
+        """The worker with the fewest sessions in use, and of several such the one with the fewest sessions.
+
+        The express worker is left to callers that have no session yet, as long as there is another one.
 
         Raises Refusal.
         """

@@ -1,4 +1,4 @@
-"""The service tries itself out before it serves: with each policy and language, by the way that requests go.
+"""The service tests its own boxes before it serves: with each policy and language, as requests would use them.
 
 A program runs; it does not see a file of the host, reaches no network, starts no program; and limits end an endless
 loop, one that fills the memory, and one that starts processes. Only what is seen to hold is relied on.

@@ -3,10 +3,10 @@
     service ── a control socket, and a socket for each job that may run at once ── worker process
 
 A message is one frame of multiprocessing.Connection: its size as a 32-bit big-endian number, then so many bytes. The
-service sends JSON. A worker answers a job with messages that begin with one byte of `AnswerKind` and go on with JSON, or with
-bytes of a file; the last of them is a result or a failure.
+service sends JSON. A worker answers a job with messages that begin with a byte of `AnswerKind` and go on with JSON, or
+with bytes of a file; the last of them is a result or a failure.
 
-A job that takes a file says that it is ready. The service gives it messages then that begin with one byte of `InputKind`.
+A job that takes a file says that it is ready. The service then gives it messages that begin with a byte of `InputKind`.
 
 Rule: nothing here is pickled. A worker serves hostile guests, and the service, which has the keys, does not let it do
 more than answer.

@@ -599,7 +599,7 @@ def _details(error: Exception) -> dict[str, Any]:
 
 
 def _place(problem: Problem) -> list[str]:
-    """Where a request is at fault: the key of a policy, or the parameter with which a message begins (argumentchecks.py)."""
+    """Where a request is at fault: a policy's key, or the parameter that a message begins with (argumentchecks.py)."""
     named = _PARAMETER.match(problem.message)
     key = problem.key or (named.group(1) if named else "")
     return key.split(".") if key else []

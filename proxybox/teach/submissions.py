@@ -167,8 +167,8 @@ def read_submission(path: Path, student: str | None = None) -> Submission:
 class _Part:
     """A submission, or a part of one that a platform keeps apart.
 
-    named: what its name says on Moodle or Canvas. metadata: what Gradescope says of it. is_canvas: Canvas gives all files
-    the time of the download.
+    named: what its name says on Moodle or Canvas. metadata: what Gradescope says of it. is_canvas: Canvas gives all
+    files the time of the download.
     """
 
     name: str

@@ -224,6 +224,6 @@ def test_where_it_cannot_be_given_it_is_copied(hostile, guest_kind, monkeypatch,
 
 
 def test_a_box_of_one_thread_copies_them(hostile, guest_kind):
-    """There the kernel asks nobody, where it was not started from a zygote."""
+    """Its filter has no listener that the kernel could ask about a mapping, unless it is a copy of a zygote."""
     code = "import sqlite3; print(sqlite3.connect(':memory:').execute('select 1').fetchone())"
     assert hostile.ok(code, guest=guest_kind, limits={"threads": 1}) == "(1,)\n"

@@ -58,9 +58,10 @@ def numbered(calls: Iterable[RecordedCall]) -> list[RecordedCall]:
     return [attrs.evolve(each, number=number) for number, each in enumerate(calls, 1)]
 
 
-def run(
-    *calls: RecordedCall, inputs: RunInputs = RunInputs(argv=("/usr/bin/pypy3", SCRIPT)), **fields: Any
-) -> ComparedRun:  # noqa: B008
+INPUTS = RunInputs(argv=("/usr/bin/pypy3", SCRIPT))
+
+
+def run(*calls: RecordedCall, inputs: RunInputs = INPUTS, **fields: Any) -> ComparedRun:
     """A run that begins with its script, and then makes these calls."""
     made = numbered([call("getrandom", 16, b"0" * 16, count=16, buf=True, flags=1), opened(SCRIPT), *calls])
     return ComparedRun("run", inputs, lambda: made, **fields)

@@ -1,6 +1,7 @@
 """What a function of libc asks for while it works: memory of the guest, allocations there, and OS calls.
 
-A function is a generator (libc.py). It yields these requests, and returns a `FunctionResult`; channel.py carries them out.
+A function is a generator (libc.py). It yields these requests, which channel.py carries out, and returns a
+`FunctionResult`.
 """
 
 import functools

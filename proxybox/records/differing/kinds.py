@@ -78,11 +78,15 @@ KINDS: Final = {
         DifferenceKind("threads", Group.ANSWER, Weight.CHANCE, "the order in which threads went on",
              "run with --set limits.threads=1, or let threads wait for each other where their order matters"),
         DifferenceKind("hash seed", Group.ANSWER, Weight.BACKGROUND, "the seed of hashes", _HASHES),
-        DifferenceKind("imports", Group.INPUT, Weight.BACKGROUND, "which entries the folder has in which modules are looked for"),
+        DifferenceKind(
+            "imports", Group.INPUT, Weight.BACKGROUND, "which entries the folder has in which modules are looked for"
+        ),
         DifferenceKind("times", Group.ANSWER, Weight.BACKGROUND, "a file's times or inode number"),
         DifferenceKind("system", Group.ANSWER, Weight.BACKGROUND, "what /proc or /sys tells"),
         DifferenceKind("start", Group.ANSWER, Weight.NOISE, "random bytes for the interpreter's own start"),
-        DifferenceKind("interpreter's clock", Group.ANSWER, Weight.NOISE, "a clock that the interpreter reads for itself"),
+        DifferenceKind(
+            "interpreter's clock", Group.ANSWER, Weight.NOISE, "a clock that the interpreter reads for itself"
+        ),
         DifferenceKind("unseen", Group.UNSEEN, Weight.NOISE,
              "all answers before were the same, and so was the program, as far as the record tells. Left are the "
              "addresses of objects (id, the default hash) and the order of threads",

@@ -114,8 +114,8 @@ def _run(record_summary: RecordSummary, most: int | None) -> SummarySection:
 def _ending(record_summary: RecordSummary) -> Iterator[str]:
     if record_summary.result is None:
         yield (
-            f"The record was cut off after {_count(record_summary.account.calls, 'call')}: it does not tell how the program has "
-            "ended, and what follows goes as far as the record does."
+            f"The record was cut off after {_count(record_summary.account.calls, 'call')}: it does not tell how the "
+            "program has ended, and what follows goes as far as the record does."
         )
     else:
         yield record_summary.result.summary()[:LONGEST]

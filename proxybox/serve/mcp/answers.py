@@ -1,8 +1,8 @@
 """What a client gets of a result: structured content, and blocks for its model.
 
-The first block has our own words (proxybox/modelsummary.py): how the code has ended, and what the box has to say. The second
-has what the program printed and showed as text. Pictures follow, each checked to begin as such a file does. All of it
-is bounded, so that a program cannot fill a model's context.
+The first block has our own words (proxybox/modelsummary.py): how the code has ended, and what the box has to say. The
+second has what the program printed and showed as text. Pictures follow, each checked to begin as such a file does. All
+of it is bounded, so that a program cannot fill a model's context.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
