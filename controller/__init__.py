@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "audit": ("Answer", "Audit", "Decision", "Denial", "Deny", "Interceptor", "OSCall"),
-    "boxes.box": ("BoxSpec", "Run"),
+    "boxes.box": ("BoxResult", "BoxRunner"),
     "dispatch": ("TABLE", "Dispatcher", "oscall"),
     "effects": ("Blocked", "Reply"),
     "errors": ("Denied", "EndBox", "GuestMisbehaved", "SandboxClosedError", "SandboxStartError"),
@@ -47,6 +47,8 @@ _HOMES = {
     "guests.guest": ("Guest",),
     "world.state": ("World",),
 }
+#: Names of before, which users' code may have.
+_OLD = {"BoxSpec": "BoxRunner", "Run": "BoxResult"}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME_OF)
@@ -54,10 +56,11 @@ __all__ = sorted(_HOME_OF)
 
 def __getattr__(name: str) -> Any:
     if name == "Box":
-        raise AttributeError("module 'proxybox.controller' has no attribute 'Box': it is BoxSpec now")
-    if name not in _HOME_OF:
+        raise AttributeError("module 'proxybox.controller' has no attribute 'Box': it is BoxRunner now")
+    here = _OLD.get(name, name)
+    if here not in _HOME_OF:
         raise AttributeError(f"module 'proxybox.controller' has no attribute {name!r}")
-    value = getattr(import_module(f"proxybox.controller.{_HOME_OF[name]}"), name)
+    value = getattr(import_module(f"proxybox.controller.{_HOME_OF[here]}"), here)
     globals()[name] = value
     return value
 

@@ -159,8 +159,8 @@ class BoxExecutor(PythonExecutor):
         return str(value) if isinstance(value, str) else value  # AgentText is a str; only plain ones cross
 
     def _logs(self, ran: ToolResult) -> str:
-        told = self._python.told(ran, with_value=False)
-        return "" if told == NOTHING else f"{told}\n"
+        printed = self._python.told(ran, with_value=False)
+        return "" if printed == NOTHING else f"{printed}\n"
 
     def _check_imports(self, modules: Sequence[str]) -> None:
         names = [module.partition(".")[0] for module in modules if module != "*"]

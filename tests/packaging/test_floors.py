@@ -22,10 +22,10 @@ FLOORS = {
         translated
         packages
         session
-        commands errors learning telling
+        commands errors learning modelsummary
         program result
         explanations review
-        commits given jsonvalues terminal
+        argumentchecks commits jsonvalues terminal
         controller
         policies guest madeup modulepath running worker
     """,
