@@ -83,10 +83,10 @@ def tightened(policy: Policy, /, *, limits: Any = None, output: Any = None) -> P
     """
     sections: dict[str, Any] = {}
     problems: list[Problem] = []
-    for name, given in (("limits", limits), ("output", output)):
-        if given is not None:
+    for name, chosen in (("limits", limits), ("output", output)):
+        if chosen is not None:
             try:
-                sections[name] = _tighter(getattr(policy, name), given, _OF_A_RUN[name])
+                sections[name] = _tighter(getattr(policy, name), chosen, _OF_A_RUN[name])
             except PolicyError as error:
                 problems += error.under(name, assumed=True).problems
     if problems:
@@ -127,14 +127,14 @@ def _tighter(section: Any, value: Any, keys: Mapping[str, Any]) -> Any:
         if key not in keys
     ]
     for field in (fields[key] for key in keys if key in value):
-        given, bound, written = value[field.name], getattr(section, field.name), keys[field.name]
+        chosen, bound, written = value[field.name], getattr(section, field.name), keys[field.name]
         try:
-            allowed = _looser_than(bound, check_field(field, given), written)
+            allowed = _looser_than(bound, check_field(field, chosen), written)
         except PolicyError as error:
             problems += error.problems
             continue
         if allowed:
-            what = given if isinstance(given, str) else shown(given)
+            what = chosen if isinstance(chosen, str) else shown(chosen)
             problems.append(Problem(key=field.name, message="looser than the policy", given=what, allowed=allowed))
     if problems:
         raise PolicyError(*problems)

@@ -251,8 +251,8 @@ def _of(size: str | None) -> str:
 def _room(policy: Policy) -> str:
     limits = policy.limits
     sizes = ("" if limits.disk is None else spoken_size(limits.disk), _number(limits.files, "files"))
-    given = ", ".join(filter(None, sizes))
-    return f" (limits: {given})" if given else ""
+    sizes_text = ", ".join(filter(None, sizes))
+    return f" (limits: {sizes_text})" if sizes_text else ""
 
 
 def _printable(policy: Policy) -> str:

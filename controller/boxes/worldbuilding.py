@@ -213,7 +213,7 @@ class WorldBuilder:
         self.quota.allow(policy.limits.disk, policy.limits.files)
         self.steps.lift()
 
-    def given(self, path: str) -> tuple[bytes | None, str | None]:
+    def program_at(self, path: str) -> tuple[bytes | None, str | None]:
         """Returns what the caller has given as the file of this path in /box, and its folder without symbolic links.
 
         Both are None where they are not known: the caller has given no such file, or one of the policy's mounts could

@@ -177,10 +177,10 @@ class Port:
 
     def _refused(self, size: int) -> bytes | None:
         """The answer to a call of that size when too many calls still run; None when it may be made."""
-        self._running = [(pending, given) for pending, given in self._running if pending.take() is None]
+        self._running = [(pending, item_size) for pending, item_size in self._running if pending.take() is None]
         if len(self._running) >= MOST_RUNNING:
             return failed(RuntimeError(f"{MOST_RUNNING} calls of host functions still run"))
-        if size > MOST_LARGE * (self.value_size + ENVELOPE) - sum(given for _, given in self._running):
+        if size > MOST_LARGE * (self.value_size + ENVELOPE) - sum(item_size for _, item_size in self._running):
             return failed(RuntimeError("calls of host functions still run that were given all that they may be"))
         return None
 

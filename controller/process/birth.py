@@ -75,7 +75,7 @@ def adopt(
     if not again:
         child.births = parent.births
     child.guest_listener = GuestListener(listener, child.pid, threads)
-    child.guest_listener.given.update(parent.guest_listener.given)
+    child.guest_listener.installed.update(parent.guest_listener.installed)
     child.cpu, child.watch.niceness = parent.cpu, parent.watch.niceness
     if cpu not in (None, parent.cpu):
         with contextlib.suppress(OSError):
@@ -120,7 +120,7 @@ def _take_in(
     if guest_listener.listener.is_there(
         notification
     ):  # it still waits, so its pid cannot belong to another process by now
-        channel = open_channel(guest_listener.listener, notification, FIRST_CHANNEL_FD, guest_listener.given)
+        channel = open_channel(guest_listener.listener, notification, FIRST_CHANNEL_FD, guest_listener.installed)
     if channel is None:
         watch.close()
         raise SandboxStartError("its copy has ended, or descriptors have run out")

@@ -199,7 +199,7 @@ class Listener:
         """
         guest_listener = self._guest_listener_of(notification)
         if guest_listener is not None:
-            guest_listener.given.update(descriptors)
+            guest_listener.installed.update(descriptors)
         return all(self.give(notification, number, fd) for number, fd in descriptors.items())
 
     def give(self, notification: Notification, number: int, fd: int) -> bool:
@@ -268,8 +268,8 @@ class GuestListener:
     """The part of a listener that is one guest's.
 
     limit: the most threads of the guest, the main thread included. may_fork: whether its next clone of a copy is
-    allowed. given: descriptors that were installed in the guest, besides those of its first channel; its copies would
-    inherit them. libraries: files that it may map once, by the descriptors of the guest at which it will find them;
+    allowed. installed: descriptors that the guest has got besides those of its first channel; its copies would inherit
+    them. libraries: files that it may map once, by the descriptors of the guest at which it will find them;
     they are closed with it.
     """
 
@@ -277,7 +277,7 @@ class GuestListener:
         self.listener = listener
         self.pid = pid
         self.may_fork = False
-        self.given: set[int] = set()
+        self.installed: set[int] = set()
         self.libraries: dict[int, int] = {}
         self._wake = -1
         self._limit = limit

@@ -176,18 +176,18 @@ def _lengths(vector: bytes) -> tuple[int, ...]:
     return tuple(size for _, size in struct.iter_unpack("<QQ", vector[: len(vector) // 16 * 16]))
 
 
-def _opening(asked: _Asked, given: _Asked) -> _Asked:
+def _opening(asked: _Asked, answered: _Asked) -> _Asked:
     creates = asked["flags"] & (abi.O_CREAT | abi.O_TMPFILE & ~abi.O_DIRECTORY)
     return asked if creates else {**asked, "mode": 0}
 
 
-def _opening_whole(asked: _Asked, given: _Asked) -> _Asked:
+def _opening_whole(asked: _Asked, answered: _Asked) -> _Asked:
     closed = asked["mode"] >> 32
-    return {**_opening(asked, given), "closed": closed}
+    return {**_opening(asked, answered), "closed": closed}
 
 
-def _controlling(asked: _Asked, given: _Asked) -> _Asked:
-    address, data = given["arg"]
+def _controlling(asked: _Asked, answered: _Asked) -> _Asked:
+    address, data = answered["arg"]
     command, kept = asked["cmd"], None
     if command in _FLAG_ARGUMENT:
         kept = address & 0xFFFFFFFF
@@ -197,15 +197,15 @@ def _controlling(asked: _Asked, given: _Asked) -> _Asked:
     return {**asked, "arg": kept}
 
 
-def _to_device(asked: _Asked, given: _Asked) -> _Asked:
-    _, data = given["arg"]
+def _to_device(asked: _Asked, answered: _Asked) -> _Asked:
+    _, data = answered["arg"]
     request = asked["request"]
     size = 4 if request in (abi.FIONBIO, abi.FIOASYNC) else _TO_TERMINAL.get(request, 0)
     return {**asked, "arg": None if data is None else data[:size]}
 
 
-def _process_control(asked: _Asked, given: _Asked) -> _Asked:
-    address, data = given["arg"]
+def _process_control(asked: _Asked, answered: _Asked) -> _Asked:
+    address, data = answered["arg"]
     kept = None
     if asked["option"] == _SET_NAME and data is not None:
         kept = data[:15].partition(b"\0")[0]
@@ -214,40 +214,40 @@ def _process_control(asked: _Asked, given: _Asked) -> _Asked:
     return {**asked, "arg": kept}
 
 
-def _polling(asked: _Asked, given: _Asked) -> _Asked:
+def _polling(asked: _Asked, answered: _Asked) -> _Asked:
     data = asked["fds"]
     if data is None:
         return asked
     return {**asked, "fds": tuple((fd, events) for fd, events, _ in struct.iter_unpack("<iHH", data[: len(data) & ~7]))}
 
 
-def _watching(asked: _Asked, given: _Asked) -> _Asked:
+def _watching(asked: _Asked, answered: _Asked) -> _Asked:
     event = asked["event"]
     return {**asked, "event": None if event is None or asked["op"] == _OP_DEL else event[:8]}
 
 
-def _waiting(asked: _Asked, given: _Asked) -> _Asked:
-    is_for_bits = given["op"] & abi.FUTEX_CMD_MASK == abi.FUTEX_WAIT_BITSET
-    return {**asked, "uaddr2": None, "value3": given["value3"] if is_for_bits else None}
+def _waiting(asked: _Asked, answered: _Asked) -> _Asked:
+    is_for_bits = answered["op"] & abi.FUTEX_CMD_MASK == abi.FUTEX_WAIT_BITSET
+    return {**asked, "uaddr2": None, "value3": answered["value3"] if is_for_bits else None}
 
 
-def _acting(asked: _Asked, given: _Asked) -> _Asked:
+def _acting(asked: _Asked, answered: _Asked) -> _Asked:
     if asked["act"] is None:
         return asked
     handler, flags, _, mask = abi.SIGACTION.unpack(asked["act"])
     return {**asked, "act": (min(handler, 2), flags, mask)}
 
 
-def _stacking(asked: _Asked, given: _Asked) -> _Asked:
+def _stacking(asked: _Asked, answered: _Asked) -> _Asked:
     return {**asked, "stack": None if asked["stack"] is None else asked["stack"][8:]}
 
 
-def _queueing(asked: _Asked, given: _Asked) -> _Asked:
+def _queueing(asked: _Asked, answered: _Asked) -> _Asked:
     info = asked["info"]
     return {**asked, "info": None if info is None else (info[8:12], info[24:32])}
 
 
-def _timing(asked: _Asked, given: _Asked) -> _Asked:
+def _timing(asked: _Asked, answered: _Asked) -> _Asked:
     if asked["times"] is None:
         return asked
     pairs = struct.iter_unpack("<qq", asked["times"])

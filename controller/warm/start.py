@@ -115,9 +115,9 @@ class WarmStart:
 
         A program that the caller has given as data is sent with the task.
         """
-        given, folder = live.builder.given(words[0]) if words else (None, None)
+        main_source, folder = live.builder.program_at(words[0]) if words else (None, None)
         names = () if self.functions is None else self.functions.names
-        task = what, names, self.box.policy.session.value_size, tuple(words), given, folder
+        task = what, names, self.box.policy.session.value_size, tuple(words), main_source, folder
         post(live, marshal.dumps(task, MARSHAL))
 
 

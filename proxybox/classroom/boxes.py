@@ -221,11 +221,11 @@ class ClassBoxes:
     async def _open(self, desk: Desk, exercise: str, files: Mapping[str, str]) -> None:
         """Opens a box in place of the one that the desk has."""
         place = self._places[exercise]
-        given: dict[str, Any] = {
+        options: dict[str, Any] = {
             name: {"base64": base64.b64encode(data).decode()} for name, data in place.files.items()
         }
-        given |= files
-        asked = {"policy": place.policy, "language": place.language, "files": given}
+        options |= files
+        asked = {"policy": place.policy, "language": place.language, "files": options}
         self._leave(desk)  # at once: what is asked of the desk from now on does not concern the old box
         async with desk.opening:  # a completion may have begun to open one: the desk has one box, and no other
             self._leave(desk)

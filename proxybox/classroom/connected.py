@@ -175,20 +175,20 @@ class Connected:
 
     # --- hand-ins -----------------------------------------------------------------------------------------------------
 
-    def hand_in(self, handed: HandIn, save: str) -> HandIn:
+    def hand_in(self, handed_in: HandIn, save: str) -> HandIn:
         """Keeps what was handed in; the same save is kept once. Returns what is kept."""
-        mine = (HANDINS.c.seat == handed.seat, HANDINS.c.exercise == handed.exercise)
+        mine = (HANDINS.c.seat == handed_in.seat, HANDINS.c.exercise == handed_in.exercise)
         known = self._connection.execute(sql.select(HANDINS).where(*mine, HANDINS.c.save == save)).mappings().first()
         if known is not None:
             return _handin(known)
         self._connection.execute(HANDINS.update().where(*mine).values(due=False))  # the latest is graded, and no other
-        row = {"files": json.dumps(handed.files), "save": save}
-        row |= {name: getattr(handed, name) for name in ("id", "seat", "exercise", "at", "late", "due")}
+        row = {"files": json.dumps(handed_in.files), "save": save}
+        row |= {name: getattr(handed_in, name) for name in ("id", "seat", "exercise", "at", "late", "due")}
         self._connection.execute(HANDINS.insert().values(**row))
         most = max(1, min(_MOST_HANDINS, _MOST_HANDED_IN // len(row["files"])))  # of large ones there are fewer
         beyond = sql.select(HANDINS.c.id).where(*mine).order_by(HANDINS.c.at.desc()).offset(most)
         self._connection.execute(HANDINS.delete().where(HANDINS.c.id.in_(beyond)))
-        return handed
+        return handed_in
 
     def grade(self, handin: str, checked: Checked) -> HandIn | None:
         """Keeps the grade of a hand-in, and returns this with it; None when it is no longer there.

@@ -231,8 +231,8 @@ def _of_one(folder: Path) -> Course:
 
 
 def _language(data: Mapping[str, Any], folder: Path) -> Language:
-    given = {key: data[key] for key in _LANGUAGE_KEYS if key in data}
-    language = build(Language, anchored_language(given, str(folder.absolute())))
+    language_table = {key: data[key] for key in _LANGUAGE_KEYS if key in data}
+    language = build(Language, anchored_language(language_table, str(folder.absolute())))
     missing = [at for at, path in enumerate(language.packages) if not Path(path).exists()]
     if missing:
         reason = "there is no such file or folder"

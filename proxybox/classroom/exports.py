@@ -80,16 +80,16 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
-def _grade(handed: HandIn, name: str, basis: str) -> Grade:
-    code = "\n".join(handed.files.values())
-    at = datetime.datetime.fromtimestamp(handed.at, datetime.UTC)
-    if handed.grade is None:
+def _grade(handed_in: HandIn, name: str, basis: str) -> Grade:
+    code = "\n".join(handed_in.files.values())
+    at = datetime.datetime.fromtimestamp(handed_in.at, datetime.UTC)
+    if handed_in.grade is None:
         grade = Grade(student=name, failed=True, message="It is not graded yet.")
     else:
-        grade = CONVERTER.structure(handed.grade, Grade)
-    if is_outdated(handed, basis):
+        grade = CONVERTER.structure(handed_in.grade, Grade)
+    if is_outdated(handed_in, basis):
         grade = attrs.evolve(grade, note="\n".join(filter(None, (grade.note, _OUTDATED))))
-    return attrs.evolve(grade, student=name, source="", submitted=at, late=handed.late, code=grade.code or code)
+    return attrs.evolve(grade, student=name, source="", submitted=at, late=handed_in.late, code=grade.code or code)
 
 
 async def alike(lesson: Lesson, authority: TeachingScope, exercise: str, of_class: str | None = None) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from proxybox.classroom.reading import (
     sheets_of,
 )
 from proxybox.classroom.records import EndedRun, HandIn, Saved, SavedText, Seat
-from proxybox.classroom.results import handed_as_json, has_failed, results_as_json
+from proxybox.classroom.results import hand_in_as_json, has_failed, results_as_json
 from proxybox.classroom.seats import Seats, seat_as_json
 from proxybox.classroom.service import service_of
 from proxybox.classroom.sheets import Sheet, find_sheet
@@ -175,7 +175,7 @@ class Lesson:
         self.everybody.keep_known()
         for exercise in anew.changed:
             self.grading.faults.pop(exercise, None)
-        ungraded = [each for each in self.work.handed.values() if each.exercise in anew.changed and has_failed(each)]
+        ungraded = [each for each in self.work.handed_in.values() if each.exercise in anew.changed and has_failed(each)]
         await self.grading.again(ungraded)
         if anew.changed or before != self.course_as_json():
             for topic in (EVERYBODY, *TEACHERS):
@@ -212,12 +212,12 @@ class Lesson:
         sheet = self.sheet(exercise)
         text = await self.work.text(seat.id, sheet)
         shown = self.work.hints.get((seat.id, exercise), 0)
-        checked, handed = self.work.results.get((seat.id, exercise)), self.work.handed.get((seat.id, exercise))
+        checked, handed_in = self.work.results.get((seat.id, exercise)), self.work.handed_in.get((seat.id, exercise))
         return {
             **sheet.as_json(), "files": text.files, "version": text.version,
             "hints": {"total": len(sheet.hints), "shown": sheet.hints[:shown]},
             "results": None if checked is None else results_as_json(checked, sheet.basis),
-            "handed_in": None if handed is None else handed_as_json(handed, sheet.basis),
+            "handed_in": None if handed_in is None else hand_in_as_json(handed_in, sheet.basis),
             "output": self.boxes.output(seat.id, exercise), "event": self.hub.position,
         }  # fmt: skip
 
@@ -309,16 +309,16 @@ class Lesson:
 
     async def hand_in(self, seat: Seat, exercise: str, body: Save) -> tuple[HandIn, Saved]:
         """Keeps a hand-in, which is graded afterwards; returns it, and what was saved. Raises Refusal."""
-        handed, saved = await self.work.hand_in(seat.id, self.sheet(exercise), body)
+        handed_in, saved = await self.work.hand_in(seat.id, self.sheet(exercise), body)
         self._kept_version(seat, exercise, body.client, saved)
         self._behind(self._grade_due())
-        return handed, saved
+        return handed_in, saved
 
     async def _tell_graded(self, graded: HandIn) -> None:
         """Tells the student what may be told of a grade, and the teacher."""
         sheet = self.sheets.get(graded.exercise)
         basis = None if sheet is None else sheet.basis
-        payload = {"exercise": graded.exercise, "handed_in": handed_as_json(graded, basis)}
+        payload = {"exercise": graded.exercise, "handed_in": hand_in_as_json(graded, basis)}
         if self.work.is_now(graded):
             payload["results"] = results_as_json(self.work.results[graded.seat, graded.exercise], basis)
         self.hub.tell(f"seat:{graded.seat}", "graded", payload)
@@ -339,7 +339,7 @@ class Lesson:
         if exercise is not None:
             self.sheet(exercise)
         ours = {seat.id for seat in authority.seats(self.seats)}
-        latest = [each for (seat, of), each in self.work.handed.items() if exercise in (None, of) and seat in ours]
+        latest = [each for (seat, of), each in self.work.handed_in.items() if exercise in (None, of) and seat in ours]
         count = await self.grading.again(latest)
         for each in latest:
             self.grid.touch(each.seat)

@@ -26,9 +26,9 @@ def normal(code: str) -> str:
     return "".join(sign for sign in code.upper() if sign.isalnum())
 
 
-def is_same(given: str, code: str) -> bool:
+def is_same(attempt: str, code: str) -> bool:
     """Whether what somebody has typed is this code, in a time that does not tell how much of it is right."""
-    return bool(hmac.compare_digest(normal(given).encode("utf-8", "replace"), normal(code).encode()))
+    return bool(hmac.compare_digest(normal(attempt).encode("utf-8", "replace"), normal(code).encode()))
 
 
 class Passes:

@@ -69,7 +69,7 @@ async def _regrade(
         await work.load()
         before = [
             each
-            for each in work.handed.values()
+            for each in work.handed_in.values()
             if each.exercise in exercises and (not outdated or is_outdated(each, sheets[each.exercise].basis))
         ]
         await work.grade_again(before)

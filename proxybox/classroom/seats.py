@@ -90,10 +90,10 @@ class Seats:
 
     # --- coming -------------------------------------------------------------------------------------------------------
 
-    async def join(self, address: str, name: str, given: str, code: str, *, locked: bool) -> Seat:
+    async def join(self, address: str, name: str, attempt: str, code: str, *, locked: bool) -> Seat:
         """Takes a new seat. Raises Refusal."""
         self._joining.check(address)
-        if not is_same(given, code):
+        if not is_same(attempt, code):
             raise _wrong(self._joining, address)
         if locked:
             raise Refusal("forbidden", "Nobody can join at the moment. Ask your teacher.")

@@ -182,16 +182,16 @@ def program_command(
     """Makes a command that runs a program, from a table of options."""
 
     def callback(words: tuple[str, ...], **values: Any) -> int:
-        given = {key: value for key, value in values.items() if value not in (None, False, ())}
+        set_options = {key: value for key, value in values.items() if value not in (None, False, ())}
         for kind in ("code", "module"):
-            if (program := given.pop(kind, None)) is not None:
-                return work(Parsed(given, kind, program, words))
+            if (program := set_options.pop(kind, None)) is not None:
+                return work(Parsed(set_options, kind, program, words))
         if words:
             kind = "stdin" if words[0] == "-" else "script"
-            return work(Parsed(given, kind, words[0], words[1:]))
+            return work(Parsed(set_options, kind, words[0], words[1:]))
         if sys.stdin is not None and sys.stdin.isatty():
             raise click.UsageError("name a program: a script, -c CODE, -m MODULE, or - for stdin")
-        return work(Parsed(given, "stdin", "-", ()))
+        return work(Parsed(set_options, "stdin", "-", ()))
 
     command = ProgramCommand(
         name,
@@ -253,8 +253,8 @@ def batch_command() -> click.Command:
     def callback(jobs: str, output: str, processes: int | None, check: bool, as_json: bool, **values: Any) -> int:
         from proxybox.cli.batch import batch
 
-        given = {key: value for key, value in values.items() if value not in (None, False, ())}
-        parsed = Parsed(given, "", "", ())
+        set_options = {key: value for key, value in values.items() if value not in (None, False, ())}
+        parsed = Parsed(set_options, "", "", ())
         return batch(jobs, parsed, output=output, processes=processes, check=check, as_json=as_json)
 
     own = [

@@ -58,8 +58,8 @@ def in_words(found: Difference, paint: Paint) -> list[str]:
 
 def _told(found: Difference, paint: Paint) -> Iterator[str]:
     for side, name in enumerate("ab"):
-        given = found.inputs[side]
-        parts = found.names[side], given.guest, given.recorded, f"{found.calls[side]:,} calls", ended(found.ends[side])
+        one = found.inputs[side]
+        parts = found.names[side], one.guest, one.recorded, f"{found.calls[side]:,} calls", ended(found.ends[side])
         yield f"{name}  {_shown('  '.join(parts))}"
     yield ""
     yield paint("bold", _shown(summary(found)))

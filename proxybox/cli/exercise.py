@@ -98,11 +98,11 @@ def test(
         from proxybox.teach.writers import WRITERS
 
         chosen = chosen_exercise(exercise)
-        given = read_submission(submission)
+        submitted = read_submission(submission)
         check_records(records, (submission,))
         seen = ready_guest(chosen, guest, packages)
         (found,) = grade(
-            chosen, (given,), workers=1, guest=guest, packages=seen, records=records, on_interrupt=tell_waiting
+            chosen, (submitted,), workers=1, guest=guest, packages=seen, records=records, on_interrupt=tell_waiting
         )
     except KeyboardInterrupt:
         return EXIT_CANCELLED

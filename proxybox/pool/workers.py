@@ -57,7 +57,7 @@ class Worker:
     ) -> None:  # fmt: skip
         self.cpus = cpus
         self._telling = threading.RLock()
-        given = os.environ if environment is None else environment
+        variables = os.environ if environment is None else environment
         job = pickle.dumps(arguments)
         ours, theirs = zip(*(socket.socketpair() for _ in range(sockets)), strict=True)
         fds = [end.fileno() for end in theirs]
@@ -66,7 +66,7 @@ class Worker:
             self.process = subprocess.Popen(
                 [sys.executable, *_python_options(), str(_PROGRAM), *map(str, fds)],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=fds, start_new_session=True,
-                env={name: value for name, value in given.items() if name != "PYTHONPATH"},
+                env={name: value for name, value in variables.items() if name != "PYTHONPATH"},
             )  # fmt: skip
         except BaseException:
             self.close()
@@ -112,8 +112,8 @@ class Worker:
 
 def _python_options() -> list[str]:
     """The options that this process was given, and -P: no imports from the program's folder or the current one."""
-    given = {"-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site, "-S": sys.flags.no_site}
-    return ["-P", *(option for option, is_given in given.items() if is_given)]
+    variables = {"-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site, "-S": sys.flags.no_site}
+    return ["-P", *(option for option, is_given in variables.items() if is_given)]
 
 
 def packed_setup(policy: Policy, options: dict[str, Any]) -> bytes:
@@ -260,8 +260,11 @@ class PoolWorkers:
         if callable(stdin):
             stdin = _read_all(stdin)
         wanted = [stream for stream in ("stdout", "stderr") if takers[stream] is not None]
-        own, given = job.policy, None if job.policy.environment is self._policy.environment else job.policy.environment
-        policy = None if own is self._policy else (own.limits, own.output, given)
+        own, variables = (
+            job.policy,
+            None if job.policy.environment is self._policy.environment else job.policy.environment,
+        )
+        policy = None if own is self._policy else (own.limits, own.output, variables)
         record = None if job.taking is None else job.taking.named
         result = self._ask(("run", job.program, policy, stdin, wanted, record), takers, handle, job.running)
         if records and result.record is None:  # its process has ended, or was given up

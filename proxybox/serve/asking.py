@@ -139,12 +139,12 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def content(given: str | Mapping[str, Any]) -> bytes:
+def content(data_or_text: str | Mapping[str, Any]) -> bytes:
     """Returns the bytes of a file that was sent as text, or in base64. Raises Refusal."""
-    if isinstance(given, str):
-        return given.encode("utf-8", "surrogatepass")
+    if isinstance(data_or_text, str):
+        return data_or_text.encode("utf-8", "surrogatepass")
     try:
-        return base64.b64decode(given["base64"], validate=True)
+        return base64.b64decode(data_or_text["base64"], validate=True)
     except (ValueError, KeyError, TypeError) as error:
         raise Refusal("invalid", errors=[{"loc": ["body", "files"], "msg": f"not base64: {error}"}]) from None
 

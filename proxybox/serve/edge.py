@@ -112,8 +112,8 @@ class ServiceMiddleware:
             await self._inner(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"")
-        here = Visit(id=given.decode() if _ID.match(given) else secrets.token_hex(8))
+        request_id = headers.get(b"x-request-id", b"")
+        here = Visit(id=request_id.decode() if _ID.match(request_id) else secrets.token_hex(8))
         scope.setdefault("state", {})["visit"] = here
         if scope["type"] == "websocket":
             await self._websocket(scope, receive, send, headers, here)

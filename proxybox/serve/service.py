@@ -77,17 +77,17 @@ class Service:
 
     async def _give_back_memory(self) -> None:
         """Gives back, once after each rush of requests, what it has left behind."""
-        seen = given = 0
+        seen = counted = 0
         while True:
             await asyncio.sleep(_CALM)
             began, seen = seen, self.jobs.begun
-            if seen == began != given and not self.jobs.are_any:
-                given = seen
+            if seen == began != counted and not self.jobs.are_any:
+                counted = seen
                 give_back()
                 for number in tuple(self.jobs.workers.processes):
                     with contextlib.suppress(Refusal, WorkerLost):
                         await self.jobs.ask_itself({"op": "give_back"}, number)
-                given = seen = self.jobs.begun
+                counted = seen = self.jobs.begun
 
     async def tried(self) -> None:
         """Waits until it has tried itself out."""

@@ -94,7 +94,7 @@ class _Running:
     """One job that runs: what the control socket can do to it, even before it has begun."""
 
     def __init__(self) -> None:
-        self.given: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.input_queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._orders: list[str] = []
         self._can: dict[str, Callable[[], object]] = {}
 
@@ -163,11 +163,11 @@ class _Worker:
     @staticmethod
     def _order(running: _Running, order: Mapping[str, Any]) -> None:
         if order["do"] == "input":
-            if running.given.qsize() < _MOST_GIVEN:
-                running.given.put(order["text"])
+            if running.input_queue.qsize() < _MOST_GIVEN:
+                running.input_queue.put(order["text"])
             return
         running.order(order["do"])
-        running.given.put(None)  # who waits for input gets none
+        running.input_queue.put(None)  # who waits for input gets none
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
@@ -408,7 +408,7 @@ class _Job:
             if not buffer and not ended:
                 self.tell("input_request")
                 try:
-                    text = self.running.given.get(timeout=patience)
+                    text = self.running.input_queue.get(timeout=patience)
                 except queue.Empty:
                     text = None
                 if text is None or text == "":

@@ -69,8 +69,8 @@ def jail(
     that one file may have.
     """
     beside = {f"jail/{name}": content for name, content in files.items() if name != "jailed_code"}
-    given = json.dumps([code, variables, list(path), most]).encode()
-    return {**beside, "jail/jailed_code": _JAILED_CODE, _GIVEN: given, MAIN: _main()}
+    job = json.dumps([code, variables, list(path), most]).encode()
+    return {**beside, "jail/jailed_code": _JAILED_CODE, _GIVEN: job, MAIN: _main()}
 
 
 def failure(status: str, exit_code: int | None, signal: int | None, stdout: bytes, stderr: bytes) -> str | None:

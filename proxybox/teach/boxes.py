@@ -237,14 +237,16 @@ class Loaded:
         prompts: whether input() prints its prompt.
         """
         with self._boxes.opened(self._boxes.base()) as session:
-            given = {**self._files, **files, self._file: self._main}
-            put(session, given)
+            all_files = {**self._files, **files, self._file: self._main}
+            put(session, all_files)
             session.exec(f"__import__('sys').argv[:] = {[self._file, *args]!r}", check=True)
             if not prompts:
                 session.exec(_NO_PROMPTS, name="<input>", check=True)
             session.timeout = seconds
             result = session.exec(_text(self._main, session.policy), name=self._file, stdin=stdin)
-            found = {name: data for name, data in session.files.items() if name not in given or data != given[name]}
+            found = {
+                name: data for name, data in session.files.items() if name not in all_files or data != all_files[name]
+            }
             return StudentRun(result, found, self._file)
 
 

@@ -342,11 +342,11 @@ def _breaches(exercise: Exercise, submission: Submission, code: str, box: RuleBo
 
     What is forbidden must be in none of them; what is required may be in any of them.
     """
-    given = exercise.box_files()
+    provided = exercise.box_files()
     others = [
         data.decode("utf-8-sig", "replace")
         for name, data in sorted(submission.files.items())
-        if name.endswith(".py") and given.get(name) != data
+        if name.endswith(".py") and provided.get(name) != data
     ]
     found = box.check_all(dict.fromkeys((code, *others)), exercise.rules)
     missing = [{each.rule for each in one if each.rule.startswith("require")} for one in found]

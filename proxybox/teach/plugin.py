@@ -211,14 +211,17 @@ class ByHand:
 
 #: For each mark, its form in words, and a function that tells whether arguments are right.
 _WANTED: dict[str, tuple[str, Callable[[tuple[Any, ...]], bool]]] = {
-    "points": ("points(NUMBER), from 0 to 1,000,000", lambda given: _is_number(given) and 0 <= given[0] <= 1e6),
-    "timeout": ("timeout(SECONDS), more than 0", lambda given: _is_number(given) and 0 < given[0] <= 1e6),
-    "hidden": ("hidden, without anything", lambda given: not given),
+    "points": (
+        "points(NUMBER), from 0 to 1,000,000",
+        lambda mark_args: _is_number(mark_args) and 0 <= mark_args[0] <= 1e6,
+    ),
+    "timeout": ("timeout(SECONDS), more than 0", lambda mark_args: _is_number(mark_args) and 0 < mark_args[0] <= 1e6),
+    "hidden": ("hidden, without anything", lambda mark_args: not mark_args),
 }
 
 
-def _is_number(given: tuple[Any, ...]) -> bool:
-    return len(given) == 1 and isinstance(given[0], int | float) and not isinstance(given[0], bool)
+def _is_number(mark_args: tuple[Any, ...]) -> bool:
+    return len(mark_args) == 1 and isinstance(mark_args[0], int | float) and not isinstance(mark_args[0], bool)
 
 
 def _wrong_marks(item: pytest.Item) -> Iterator[str]:

@@ -246,7 +246,7 @@ def test_what_is_remembered_of_saves_and_hand_ins_has_no_texts(tmp_path: Path) -
     made.store.close()
     assert all(not saved.files for saves in made.work._saves.values() for _, saved in saves)
     assert sum(map(len, made.work._saves.values())) <= 50
-    assert all(not handed.files for handed in made.work.handed.values())
+    assert all(not handed.files for handed in made.work.handed_in.values())
 
 
 def test_a_save_of_one_exercise_is_not_taken_for_one_of_another(tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def test_a_hand_in_that_comes_again_is_not_the_latest(tmp_path: Path) -> None:
         second, _ = await made.work.hand_in("seat", sheet, Save(save="two", files={"solution.py": "2"}))
         again, _ = await made.work.hand_in("seat", sheet, Save(save="one", files={"solution.py": "1"}))
         assert again.id == first.id
-        return [second.id, made.work.handed["seat", "double"].id]
+        return [second.id, made.work.handed_in["seat", "double"].id]
 
     second, latest = asyncio.run(hand_in())
     made.store.close()

@@ -18,7 +18,7 @@ from proxybox.classroom.doors.asking import (
 )
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.records import Saved, SavedText, Seat
-from proxybox.classroom.results import handed_as_json
+from proxybox.classroom.results import hand_in_as_json
 from proxybox.classroom.seats import seat_as_json
 from proxybox.serve.asking import as_json
 
@@ -53,11 +53,11 @@ async def back(request: Request, body: models.Return) -> Response:
 def _seated(request: Request, lesson: Lesson, seat: Seat, status: int, *, framed: bool) -> Response:
     lesson.grid.active(seat.id)
     response = as_json({"seat": seat_as_json(seat)}, status)
-    given = lesson.passes.for_seat(seat.id, seat.generation)
+    seat_pass = lesson.passes.for_seat(seat.id, seat.generation)
     if framed and lesson.config.embed:
-        set_framed_cookie(request, response, given)
+        set_framed_cookie(request, response, seat_pass)
     else:
-        set_cookie(request, response, "seat", given)
+        set_cookie(request, response, "seat", seat_pass)
     return response
 
 
@@ -161,8 +161,8 @@ async def check(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sit
 @router.post(f"{_OF}/hand-in")
 async def hand_in(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
     """Hands the files in."""
-    handed, saved = await lesson.hand_in(seat, exercise, body)
-    mark = handed_as_json(handed, lesson.sheet(exercise).basis)
+    handed_in, saved = await lesson.hand_in(seat, exercise, body)
+    mark = hand_in_as_json(handed_in, lesson.sheet(exercise).basis)
     return as_json({"handed_in": mark, **saved_as_json(saved)}, 201)
 
 

@@ -131,11 +131,11 @@ async def _read(request: Request, most: int) -> tuple[Payload, bytes | None]:
 
 def _parsed(text: str) -> Payload:
     try:
-        given = json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _refuse(f"Unable to parse payload JSON: {error}") from None
     try:
-        return Payload.model_validate(given)
+        return Payload.model_validate(document)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         place = list(fault["loc"])

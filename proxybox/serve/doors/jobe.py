@@ -232,13 +232,13 @@ async def _asked(service: Service, caller: Caller, spec: RunSpec) -> dict[str, A
 
 def _words(parameters: Mapping[str, Any], key: str) -> list[str]:
     """Arguments, which Jobe puts into a line of a shell. Raises Refusal."""
-    given = parameters.get(key) or []
-    if isinstance(given, str):
-        given = [given]
-    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+    values = parameters.get(key) or []
+    if isinstance(values, str):
+        values = [values]
+    if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
         raise _wrong(f"parameters: {key}: want a list of texts")
     try:
-        return shlex.split(" ".join(given))
+        return shlex.split(" ".join(values))
     except ValueError as error:
         raise _wrong(f"parameters: {key}: {error}") from None
 

@@ -70,7 +70,7 @@ class _Endpoint:
         body: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": await request.body()}]
         answered = 0
 
-        async def given() -> MutableMapping[str, Any]:
+        async def next_message() -> MutableMapping[str, Any]:
             return body.pop() if body else await receive()
 
         async def answer(message: Any) -> None:
@@ -78,7 +78,7 @@ class _Endpoint:
             answered = message.get("status", answered)
             await send(message)
 
-        await manager.handle_request(scope, given, answer)
+        await manager.handle_request(scope, next_message, answer)
         if request.method == "DELETE" and answered == 200:
             await tools.forget(_client(request, caller, request.headers.get(_HEADER)))
 

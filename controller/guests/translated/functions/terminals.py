@@ -55,6 +55,6 @@ def tcgetpgrp(_: Libc, fd: int) -> Steps:
 
 @function("tcsetpgrp(ii)i")
 def tcsetpgrp(_: Libc, fd: int, group: int) -> Steps:
-    given = struct.pack("<i40x", max(-1, min(group, 2**31 - 1)))
-    value, _writes = yield SideCall("ioctl", (fd, abi.TIOCSPGRP, NOWHERE), (given,))
+    packed = struct.pack("<i40x", max(-1, min(group, 2**31 - 1)))
+    value, _writes = yield SideCall("ioctl", (fd, abi.TIOCSPGRP, NOWHERE), (packed,))
     return FunctionResult(-1, -value) if failed(value) else FunctionResult(0)
