@@ -18,13 +18,13 @@ def clone():
     return raw.signed(made[7])
 
 
-def notification():
+def knock():
     return raw.syscall(*KNOCK)
 
 
 def be_born():
     """What an honest child does."""
-    raw.check(notification())
+    raw.check(knock())
     return raw.ask(BORN, (0, 0, 0))[0]
 
 
