@@ -90,8 +90,8 @@ def main() -> int:
         print(json.dumps(report, indent=2))
     if old is None:
         return 0
-    told, slower = compare(old, report, options.noise)
-    print(f"\n{told}", file=sys.stderr if options.json else sys.stdout)
+    reported, slower = compare(old, report, options.noise)
+    print(f"\n{reported}", file=sys.stderr if options.json else sys.stdout)
     return 1 if slower else 0
 
 

@@ -18,7 +18,7 @@ from benchmarks.figures import Figure, Target
 from proxybox.classroom.checks import Checks
 from proxybox.policies import evolve, preset
 from proxybox.serve.callers import Caller
-from proxybox.serve.config import Config
+from proxybox.serve.config import ServiceConfig
 from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
 from proxybox.teach.checking import find_exercise
@@ -86,7 +86,7 @@ async def classroom() -> AsyncIterator[Service]:
         preset("default"), limits={"wall_time": 30, "calls": None, "cpu_time": 10, "memory": "128M", "threads": 16}
     )
     with tempfile.TemporaryDirectory() as folder:
-        config = Config(
+        config = ServiceConfig(
             data=folder, workers=2, express=False, slots=1, live=BOXES, limits={"live": 4, "queue_wait": 60},
             sessions={"most": 4 * BOXES, "share": 4}, policies={"default": policy},
         )  # fmt: skip
@@ -110,13 +110,13 @@ async def first_output(service: Service, somebody: Caller, code: str) -> float:
     """Runs a program in a fresh session, to its end, and returns the seconds to its first output."""
     began, first = time.perf_counter(), 0.0
 
-    def told(event: Mapping[str, Any]) -> None:
+    def reported(event: Mapping[str, Any]) -> None:
         nonlocal first
         first = first or time.perf_counter() - began
 
     session = await service.sessions.open(somebody, {})
     try:
-        await service.sessions.command(somebody, session.id, "exec", on_event=told, code=code)
+        await service.sessions.command(somebody, session.id, "exec", on_event=reported, code=code)
         return first
     finally:
         with contextlib.suppress(Refusal):

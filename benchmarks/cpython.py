@@ -14,7 +14,7 @@ import proxybox
 from benchmarks import computing
 from benchmarks.figures import Figure, Target, interleaved, medians
 from proxybox.controller import find_guest
-from proxybox.controller.warm import nursery
+from proxybox.controller.warm import zygotepool
 
 ROUNDS = 11
 HELLO = "print(1)"
@@ -54,7 +54,7 @@ def run(say: Callable[[str], None]) -> list[Figure]:
             ("warm, PyPy", lambda: _timed(lambda: pypy.run(HELLO, check=True))),
         ]
         middle = medians(interleaved(sides, ROUNDS, say))
-    nursery.close()
+    zygotepool.close()
     figures = [
         Figure(name="API, to the Result", value=middle["hello, boxed"], unit="ms", floor="bare python3",
                floor_value=middle["hello, bare"], target=Target(of="ratio", at_most=1.8)),
@@ -90,7 +90,7 @@ def _pandas(environment: str, say: Callable[[str], None]) -> list[Figure]:
             ROUNDS,
             say,
         )
-    nursery.close()
+    zygotepool.close()
     middle = medians(taken)
     memory = proxybox.run(IMPORT, check=True, warm=False, **options).usage.memory or 0
     return [

@@ -17,7 +17,7 @@ import attrs
 
 from proxybox import Result, Sandbox
 from proxybox.controller import find_guest
-from proxybox.controller.warm import nursery
+from proxybox.controller.warm import zygotepool
 
 PROGRAMS = Path(__file__).resolve().parent / "programs" / "data_stack"
 MEMORY = ("64M", "128M", "256M", "512M", "1G", "2G")
@@ -66,7 +66,7 @@ class Measured:
             warnings.simplefilter("always")
             box.run("")
             calls = box.run(source, check=True).usage.calls
-        nursery.close()
+        zygotepool.close()
         return ("no", "-") if seen else ("yes", f"{calls:,}")
 
     def _run(self, source: str, **limits: Any) -> Result:

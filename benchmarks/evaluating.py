@@ -8,7 +8,7 @@ import proxybox
 from benchmarks.figures import Figure, Target
 from benchmarks.peers import EXPRESSION, NAMES
 from benchmarks.warm import peers_of, timed
-from proxybox.controller.warm import nursery
+from proxybox.controller.warm import zygotepool
 from proxybox.evaluating import shared
 
 #: Calls of each kind, and how many of them do not count.
@@ -68,7 +68,7 @@ def _kept() -> dict[str, float]:
             "bare": median(lambda: eval(EXPRESSION, {**NAMES})),
         }
     shared.close()
-    nursery.close()
+    zygotepool.close()
     return found
 
 
@@ -85,5 +85,5 @@ def _fresh() -> tuple[float, float]:
         for _ in range(10 * READY):
             evaluator(EXPRESSION, NAMES)
         each = (time.perf_counter() - began) / (10 * READY)
-    nursery.close()
+    zygotepool.close()
     return 1e3 * statistics.median(taken), 1e6 * each

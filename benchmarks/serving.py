@@ -59,7 +59,9 @@ def run(say: Callable[[str], None]) -> list[Figure]:
             plain_alone = _client(port, ALONE // 4, 1, pause=0.01)
             plain = _client(port, RUNS // 8, CLIENTS)
     above = statistics.median(seconds - wall for seconds, wall in alone["times"])
-    one, plain_one = (1e3 * statistics.median(each[0] for each in told["times"]) for told in (alone, plain_alone))
+    one, plain_one = (
+        1e3 * statistics.median(each[0] for each in reported["times"]) for reported in (alone, plain_alone)
+    )
     return [
         Figure(name="POST /v1/run of hello, above its box", value=1e3 * above, unit="ms",
                target=Target(of="value", at_most=2)),
@@ -75,10 +77,10 @@ def run(say: Callable[[str], None]) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _rate(told: dict, *, apart: bool = False) -> float:
+def _rate(reported: dict, *, apart: bool = False) -> float:
     """Runs a second; apart: as if the client had had CPUs of its own."""
-    seconds = told["seconds"] - (told["cpu"] / len(os.sched_getaffinity(0)) if apart else 0)
-    return len(told["times"]) / seconds
+    seconds = reported["seconds"] - (reported["cpu"] / len(os.sched_getaffinity(0)) if apart else 0)
+    return len(reported["times"]) / seconds
 
 
 def _pool() -> float:
@@ -120,8 +122,8 @@ def _client(port: int, runs: int, clients: int, pause: float = 0.0) -> dict:
     """Sends runs, and returns their times, each with the box's own, the seconds of all, and the client's CPU time."""
     command = [sys.executable, "-m", "benchmarks.serving", str(port), str(runs), str(clients), str(pause)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-    told: dict = json.loads(done.stdout)
-    return told
+    reported: dict = json.loads(done.stdout)
+    return reported
 
 
 async def _ask(port: int, runs: int, pause: float) -> list[tuple[float, float]]:

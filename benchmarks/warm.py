@@ -13,7 +13,7 @@ from typing import Any
 import proxybox
 from benchmarks.bare import pypy
 from benchmarks.figures import Figure, Target
-from proxybox.controller.warm import nursery
+from proxybox.controller.warm import zygotepool
 
 PROGRAM = "print(1)"
 ROUNDS = 300
@@ -98,7 +98,7 @@ def _ready() -> list[float]:
 def _on_demand() -> float:
     with proxybox.Sandbox(warm=True) as box:
         taken = [timed(lambda: box.run(PROGRAM, check=True)) for _ in range(ROUNDS)]
-    nursery.close()
+    zygotepool.close()
     return statistics.median(taken[10:])
 
 
@@ -121,7 +121,7 @@ def _session() -> dict[str, float]:
             copies: list[proxybox.Session] = []
             forks.append(timed(lambda copies=copies: copies.append(session.fork())))  # type: ignore[misc]
             copies[0].close()
-    nursery.close()
+    zygotepool.close()
     return {
         "eval": statistics.median(evals[1000:]),
         "function": statistics.median(calls[2:]),
@@ -144,8 +144,8 @@ def peers_of(*names: str) -> dict[str, Any]:
     if not _PEERS.is_file():
         return {}
     script = Path(__file__).with_name("peers.py")
-    told = subprocess.run([str(_PEERS), str(script), *names], stdout=subprocess.PIPE, check=False).stdout
-    found: dict[str, Any] = json.loads(told or b"{}")
+    reported = subprocess.run([str(_PEERS), str(script), *names], stdout=subprocess.PIPE, check=False).stdout
+    found: dict[str, Any] = json.loads(reported or b"{}")
     return found
 
 

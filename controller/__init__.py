@@ -1,6 +1,6 @@
 """The trusted side of a box, and what a user may build on.
 
-OSCall, Deny and Answer are for a user's own rules, `@oscall` is for OS calls, and `BoxSpec` for worlds. README.md in
+OSCall, Deny and Answer are for a user's own rules, `@oscall` is for OS calls, and `BoxRunner` for worlds. README.md in
 this folder follows one call through the code.
 
 The package is installed as `proxybox.controller`. A bare `import controller` from a checkout would make a second
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from proxybox.controller.audit import Deny as Deny
     from proxybox.controller.audit import Interceptor as Interceptor
     from proxybox.controller.audit import OSCall as OSCall
-    from proxybox.controller.boxes.box import BoxSpec as BoxSpec
-    from proxybox.controller.boxes.box import Run as Run
+    from proxybox.controller.boxes.box import BoxResult as BoxResult
+    from proxybox.controller.boxes.box import BoxRunner as BoxRunner
     from proxybox.controller.dispatch import TABLE as TABLE
     from proxybox.controller.dispatch import Dispatcher as Dispatcher
     from proxybox.controller.dispatch import oscall as oscall
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "audit": ("Answer", "Audit", "Decision", "Denial", "Deny", "Interceptor", "OSCall"),
-    "boxes.box": ("BoxSpec", "Run"),
+    "boxes.box": ("BoxResult", "BoxRunner"),
     "dispatch": ("TABLE", "Dispatcher", "oscall"),
     "effects": ("Blocked", "Reply"),
     "errors": ("Denied", "EndBox", "GuestMisbehaved", "SandboxClosedError", "SandboxStartError"),
@@ -47,6 +47,8 @@ _HOMES = {
     "guests.guest": ("Guest",),
     "world.state": ("World",),
 }
+#: Names of before, which users' code may have.
+_OLD = {"BoxSpec": "BoxRunner", "Run": "BoxResult"}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME_OF)
@@ -54,10 +56,11 @@ __all__ = sorted(_HOME_OF)
 
 def __getattr__(name: str) -> Any:
     if name == "Box":
-        raise AttributeError("module 'proxybox.controller' has no attribute 'Box': it is BoxSpec now")
-    if name not in _HOME_OF:
+        raise AttributeError("module 'proxybox.controller' has no attribute 'Box': it is BoxRunner now")
+    here = _OLD.get(name, name)
+    if here not in _HOME_OF:
         raise AttributeError(f"module 'proxybox.controller' has no attribute {name!r}")
-    value = getattr(import_module(f"proxybox.controller.{_HOME_OF[name]}"), name)
+    value = getattr(import_module(f"proxybox.controller.{_HOME_OF[here]}"), here)
     globals()[name] = value
     return value
 

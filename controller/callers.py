@@ -98,8 +98,8 @@ def is_of_signal(error: BaseException) -> bool:
 
 
 def _is_interrupted_by(frame: FrameType, handler: FrameType) -> bool:
-    given = handler.f_locals.values()
-    return any(each is frame or (type(each) is tuple and frame in each) for each in given)
+    frame_values = handler.f_locals.values()
+    return any(each is frame or (type(each) is tuple and frame in each) for each in frame_values)
 
 
 def _is_in_raise(at: TracebackType) -> bool:

@@ -238,14 +238,14 @@ def _compile_one_string(
     codes = "".join(role.code if isinstance(role, Scalar) else "8x" for _, role in parameters)
     unpack = struct.Struct(f"<{codes}{MEMORY - REGISTERS - 8 * len(parameters)}xI").unpack_from
     registers = [name for name, role in parameters if isinstance(role, Scalar)]
-    given = ", ".join(["world", *["thread"] * takes_thread(handler), *(name for name, _ in parameters)])
+    argument_names = ", ".join(["world", *["thread"] * takes_thread(handler), *(name for name, _ in parameters)])
     lines = [
         "def invoke(world, thread, frame):",
         f"    if len(frame) >= {MEMORY + 4}:",
         f"        {', '.join([*registers, '_bytes'])}, = unpack(frame, {REGISTERS})",
         f"        {text} = frame[{MEMORY + 4}:]",
         f"        if _bytes == len({text}) < {role.size} and 0 not in {text}:",
-        f"            return handler({given})",
+        f"            return handler({argument_names})",
         "    return other(world, thread, frame)",
     ]
     names: dict[str, Any] = {"unpack": unpack, "handler": handler, "other": other}
@@ -433,7 +433,7 @@ class Dispatcher:
         except AnotherTurn:
             return self._going_on(row, thread, frame)
 
-    def told(self) -> bytes:
+    def stub_config(self) -> bytes:
         """Returns what the guest is told (struct told in wire.h)."""
         is_free = is_unobserved(self._interceptors, self.audit)
         return TOLD.pack(self._world.clock.offset_ns() or 0, is_free, NOT_RECORDED)

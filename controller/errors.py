@@ -19,12 +19,12 @@ class ProxyboxWarning(UserWarning):
     """Something works, but not as well as it could; the text says why, and what to do."""
 
 
-def warn(told: str) -> None:
+def warn(message: str) -> None:
     """Warns whoever has called proxybox (ProxyboxWarning), once for each place that calls it."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("proxybox."):
         frame, level = frame.f_back, level + 1
-    warnings.warn(told, ProxyboxWarning, stacklevel=level)
+    warnings.warn(message, ProxyboxWarning, stacklevel=level)
 
 
 class RecordError(ProxyboxError):

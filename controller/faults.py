@@ -6,6 +6,6 @@ import threading
 
 def fault(error: BaseException) -> None:
     """Reports an exception that no caller waits for to threading.excepthook, as an uncaught one in any thread."""
-    told = threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
+    hook_args = threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
     with contextlib.suppress(BaseException):  # the hook may be the caller's own, and fail
-        threading.excepthook(told)
+        threading.excepthook(hook_args)

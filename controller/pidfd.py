@@ -90,13 +90,13 @@ def send(pidfd: int, pid: int, number: int, value: int) -> int:
 
     Its siginfo tells nothing about the sender, which may write its own for SI_QUEUE (pidfd_send_signal(2)).
     """
-    told = _SIGINFO.pack(number, 0, _SI_QUEUE, value)
+    siginfo = _SIGINFO.pack(number, 0, _SI_QUEUE, value)
     if has_pidfds():
-        result = _libc().syscall(_PIDFD_SEND_SIGNAL, pidfd, number, told, 0)
+        result = _libc().syscall(_PIDFD_SEND_SIGNAL, pidfd, number, siginfo, 0)
     elif has_ended(pidfd):
         return errno.ESRCH
     else:
-        result = _libc().syscall(_RT_SIGQUEUEINFO, pid, number, told)
+        result = _libc().syscall(_RT_SIGQUEUEINFO, pid, number, siginfo)
     return ctypes.get_errno() if result < 0 else 0
 
 

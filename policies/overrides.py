@@ -73,10 +73,10 @@ def tightened(policy: Policy, /, *, limits: Any = None, output: Any = None) -> P
     """
     sections: dict[str, Any] = {}
     problems: list[Problem] = []
-    for name, given in (("limits", limits), ("output", output)):
-        if given is not None:
+    for name, chosen in (("limits", limits), ("output", output)):
+        if chosen is not None:
             try:
-                sections[name] = _tighter(getattr(policy, name), given, of_one_run(name))
+                sections[name] = _tighter(getattr(policy, name), chosen, of_one_run(name))
             except PolicyError as error:
                 problems += error.under(name, assumed=True).problems
     if problems:
@@ -134,14 +134,14 @@ def _tighter(section: Any, value: Any, keys: Mapping[str, PolicyKey]) -> Any:
         if key not in keys
     ]
     for field in (fields[key] for key in keys if key in value):
-        given, bound = value[field.name], getattr(section, field.name)
+        chosen, bound = value[field.name], getattr(section, field.name)
         try:
-            allowed = keys[field.name].looser(bound, check_field(field, given))
+            allowed = keys[field.name].looser(bound, check_field(field, chosen))
         except PolicyError as error:
             problems += error.problems
             continue
         if allowed:
-            what = given if isinstance(given, str) else shown(given)
+            what = chosen if isinstance(chosen, str) else shown(chosen)
             problems.append(Problem(key=field.name, message="looser than the policy", given=what, allowed=allowed))
     if problems:
         raise PolicyError(*problems)

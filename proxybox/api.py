@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from proxybox import given
+from proxybox import argumentchecks
+from proxybox.argumentchecks import Content, Input
 from proxybox.controller.audit import Audit
-from proxybox.given import Content, Input
 from proxybox.policies import Policy, PolicyError
 from proxybox.program import Program
 from proxybox.result import Result
@@ -52,7 +52,7 @@ def run(
     try:
         sandbox = Sandbox(policy, **policy_fields)
     except PolicyError as error:
-        raise given.meant(error, run) from None
+        raise argumentchecks.meant(error, run) from None
     with sandbox as box:
         return box.run(
             code, args, stdin, files, timeout=timeout, check=check, on_stdout=on_stdout, on_stderr=on_stderr,

@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar
 
 import attrs
 
-from proxybox import given
+from proxybox import argumentchecks
 from proxybox.controller.boxes import boxfiles
 from proxybox.controller.boxes.boxfiles import FileEntry
 from proxybox.controller.world.state import World
@@ -129,8 +129,8 @@ class Command(Generic[T]):
 def statements(code: str, name: str, echo: Echo) -> Command[Result]:
     """Makes the command for `Session.exec`; the functions below do the same for the methods that they name."""
     if not isinstance(echo, bool) and echo != "display":
-        given.wrong_kind("echo", 'True, False or "display"', echo)
-    return Command(("exec", code, given.text("name", name), echo), _result)
+        argumentchecks.wrong_kind("echo", 'True, False or "display"', echo)
+    return Command(("exec", code, argumentchecks.text("name", name), echo), _result)
 
 
 def expression(code: str) -> Command[Result]:
@@ -153,19 +153,19 @@ def lending(names: Mapping[str, Any], functions: tuple[str, ...]) -> Command[Non
 
 def call_of(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Command[Result]:
     """Makes the command for `Session.call`."""
-    return Command(("call", given.text("name", name), args, dict(kwargs)), _result)
+    return Command(("call", argumentchecks.text("name", name), args, dict(kwargs)), _result)
 
 
 def setting(name: str, value: Any) -> Command[None]:
     """Makes the command for `Session.set`. Raises TypeError or ValueError when `name` cannot name a variable."""
-    if not given.text("name", name).isidentifier():
+    if not argumentchecks.text("name", name).isidentifier():
         raise ValueError(f"{name!r} is no name of a variable")
     return Command(("set", {name: value}), _checked)
 
 
 def getting(name: str) -> Command[Any]:
     """Makes the command for `Session.get`."""
-    return Command(("get", given.text("name", name)), lambda result: result.check().value)
+    return Command(("get", argumentchecks.text("name", name)), lambda result: result.check().value)
 
 
 def resetting() -> Command[None]:
@@ -183,7 +183,7 @@ def inspection(code: str, cursor: int | None, detail: int) -> Command[Inspection
     """Makes the command for `Session.inspect`."""
     at = _cursor(code, cursor)
     return Command(
-        ("inspect", code, at, given.count("detail", detail, 0)),
+        ("inspect", code, at, argumentchecks.count("detail", detail, 0)),
         lambda result: inspection_of(_seen(result)),
         is_look=True,
     )
@@ -192,7 +192,7 @@ def inspection(code: str, cursor: int | None, detail: int) -> Command[Inspection
 def completeness(code: str) -> Command[Completeness]:
     """Makes the command for `Session.is_complete`."""
     return Command(
-        ("is_complete", given.text("code", code, given.SOURCE)),
+        ("is_complete", argumentchecks.text("code", code, argumentchecks.SOURCE)),
         lambda result: completeness_of(_seen(result)),
         is_look=True,
     )
@@ -200,8 +200,8 @@ def completeness(code: str) -> Command[Completeness]:
 
 def _cursor(code: str, cursor: int | None) -> int:
     """The cursor's place in the text. Raises TypeError or PolicyError when it is not a whole number of 0 or more."""
-    size = len(given.text("code", code, given.SOURCE))
-    return size if cursor is None else given.count("cursor", cursor, 0)
+    size = len(argumentchecks.text("code", code, argumentchecks.SOURCE))
+    return size if cursor is None else argumentchecks.count("cursor", cursor, 0)
 
 
 def _result(result: Result) -> Result:
@@ -228,19 +228,19 @@ def _seen(result: Result | None) -> Any:
 
 def reading(path: str, limit: int | str) -> Callable[[World], bytes]:
     """Makes the function for `Session.read_file`."""
-    size, name = given.size("limit", limit), given.box_path("path", path)
+    size, name = argumentchecks.size("limit", limit), argumentchecks.box_path("path", path)
     return lambda world: boxfiles.read(world, name, MOST_READ if size is None else size)
 
 
 def writing(path: str, data: bytes | str, parents: bool) -> Callable[[World], None]:
     """Makes the function for `Session.write_file`."""
-    content, name = given.as_bytes("data", data), given.box_path("path", path)
+    content, name = argumentchecks.as_bytes("data", data), argumentchecks.box_path("path", path)
     return lambda world: boxfiles.write(world, name, (content,), len(content), parents=parents)
 
 
 def copying(path: str, limit: int, to: Callable[[bytes], object]) -> Callable[[World], None]:
     """Makes the function that hands the content of a file over in pieces, all of the same moment."""
-    name = given.box_path("path", path)
+    name = argumentchecks.box_path("path", path)
 
     def copy(world: World) -> None:
         for piece in boxfiles.pieces(world, name, limit):
@@ -251,19 +251,19 @@ def copying(path: str, limit: int, to: Callable[[bytes], object]) -> Callable[[W
 
 def rooming(path: str, size: int, parents: bool) -> Callable[[World], int]:
     """Makes the function that tells how many bytes a file may be given (`boxfiles.room`)."""
-    name = given.box_path("path", path)
+    name = argumentchecks.box_path("path", path)
     return lambda world: boxfiles.room(world, name, size, parents=parents)
 
 
 def writing_pieces(path: str, pieces: Iterable[bytes], size: int, parents: bool) -> Callable[[World], None]:
     """Makes the function that writes a file that comes in pieces."""
-    name = given.box_path("path", path)
+    name = argumentchecks.box_path("path", path)
     return lambda world: boxfiles.write(world, name, pieces, size, parents=parents)
 
 
 def listing(path: str) -> Callable[[World], list[FileEntry]]:
     """Makes the function for `Session.list_files`."""
-    name = given.box_path("path", path)
+    name = argumentchecks.box_path("path", path)
     return lambda world: boxfiles.listing(world, name)
 
 

@@ -16,7 +16,7 @@ The commit of a review keeps what it has replaced in that folder for some time (
 import attrs
 
 from proxybox.controller.vfs.commits import keeping, recovering
-from proxybox.controller.vfs.commits.journal import Act, Journal, Phase
+from proxybox.controller.vfs.commits.journal import Act, CommitPhase, Journal
 from proxybox.controller.vfs.commits.refusals import CommitFailed as CommitFailed
 from proxybox.controller.vfs.commits.refusals import CommitRefused as CommitRefused
 from proxybox.controller.vfs.commits.refusals import CommitUnfinished as CommitUnfinished
@@ -110,8 +110,8 @@ def _shown(journal: Journal) -> Unfinished:
         kept=f"{journal.folder}/{journal.staging}",
         started=journal.started,
         paths=_paths(journal),
-        can_resume=journal.phase in (Phase.APPLYING, Phase.DONE),
-        can_undo=journal.phase is not Phase.DONE,
+        can_resume=journal.phase in (CommitPhase.APPLYING, CommitPhase.DONE),
+        can_undo=journal.phase is not CommitPhase.DONE,
     )
 
 

@@ -48,14 +48,14 @@ def diagnose(guest: str | os.PathLike[str] | None = None) -> Diagnosis:
     if found is None:
         return Diagnosis(guest=None, problems=tuple(problems), warnings=warnings)
     named = f"{found.executable} ({found.title}, Python {found.version[0]}.{found.version[1]})"
-    told, problem = _probe(problems, "the start of a box", lambda: _try(guest)) or ({}, "")
+    found_layers, problem = _probe(problems, "the start of a box", lambda: _try(guest)) or ({}, "")
     if problem:
         problems.append(problem)
-    if problems and not told and (ended := _probe(problems, "the trial of calls", calls_that_end_a_process)):
+    if problems and not found_layers and (ended := _probe(problems, "the trial of calls", calls_that_end_a_process)):
         problems.append(
             f"a seccomp filter around this process ends a process at {', '.join(ended)}, instead of refusing the call"
         )
-    layers = _probe(problems, "the list of layers", lambda: read(told)) or ()
+    layers = _probe(problems, "the list of layers", lambda: read(found_layers)) or ()
     return Diagnosis(guest=named, layers=layers, problems=tuple(problems), warnings=(*warnings, *found.warnings))
 
 

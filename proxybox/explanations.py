@@ -134,7 +134,7 @@ class Explanation:
         return f"{self.text} ({self.remedy})" if self.remedy else self.text
 
 
-class Error(Protocol):
+class ClaimedError(Protocol):
     """The exception that a program has ended with: its claim."""
 
     @property
@@ -162,7 +162,7 @@ class Ending(Protocol):
         """The signal that killed it."""
 
     @property
-    def error(self) -> Error | None:
+    def error(self) -> ClaimedError | None:
         """The exception that it ended with."""
 
     @property
@@ -250,8 +250,8 @@ def _of(size: str | None) -> str:
 def _room(policy: Policy) -> str:
     limits = policy.limits
     sizes = ("" if limits.disk is None else spoken_size(limits.disk), _number(limits.files, "files"))
-    given = ", ".join(filter(None, sizes))
-    return f" (limits: {given})" if given else ""
+    sizes_text = ", ".join(filter(None, sizes))
+    return f" (limits: {sizes_text})" if sizes_text else ""
 
 
 def _printable(policy: Policy) -> str:
@@ -318,7 +318,7 @@ def _of_error(ending: Ending, policy: Policy) -> Iterator[Explanation]:
             yield _row("standard", what=name(module[1]))
 
 
-def _fault_of_a_file(error: Error | None) -> tuple[int, str]:
+def _fault_of_a_file(error: ClaimedError | None) -> tuple[int, str]:
     """Returns the errno and the path that an exception tells; 0 and an empty path where it tells none."""
     found = None if error is None else _OF_A_FILE.match(error.message)
     return (0, "") if found is None else (int(found[1]), found[2])

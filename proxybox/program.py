@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from proxybox import given
+from proxybox import argumentchecks
 from proxybox.policies import PolicyError
 from proxybox.policies.errors import shown
 
@@ -35,35 +35,38 @@ class Program:
     @classmethod
     def source(cls, text: str, arguments: Sequence[str] = ()) -> "Program":
         """Makes a program from source text, which becomes the file main.py in an empty folder."""
-        return cls.content(given.source(text).encode("utf-8", "surrogatepass"), arguments)
+        return cls.content(argumentchecks.source(text).encode("utf-8", "surrogatepass"), arguments)
 
     @classmethod
     def content(cls, data: bytes, arguments: Sequence[str] = ()) -> "Program":
         """Makes a program from the content of a script, which becomes the file main.py in an empty folder."""
-        return cls(words=(f"{BOX}/{MAIN}", *given.arguments(arguments)), files={MAIN: data})
+        return cls(words=(f"{BOX}/{MAIN}", *argumentchecks.arguments(arguments)), files={MAIN: data})
 
     @classmethod
     def of_files(cls, files: Mapping[str, bytes], entry: str, arguments: Sequence[str] = ()) -> "Program":
         """Makes a program from files, by their paths below /box; `entry` is the one to run."""
         if entry not in files:
             raise PolicyError(f"entry: want one of the files, got {shown(entry)}")
-        return cls(words=(f"{BOX}/{entry}", *given.arguments(arguments)), files=given.files(files))
+        return cls(words=(f"{BOX}/{entry}", *argumentchecks.arguments(arguments)), files=argumentchecks.files(files))
 
     @classmethod
     def code(cls, text: str, arguments: Sequence[str] = ()) -> "Program":
         """Makes a program from source text for -c; the working folder is at /box."""
-        words = ("-c", given.word_of_code(text), *given.arguments(arguments))
+        words = ("-c", argumentchecks.word_of_code(text), *argumentchecks.arguments(arguments))
         return cls(words=words, folder=_working_folder(), holds_program=False)
 
     @classmethod
     def module(cls, name: str, arguments: Sequence[str] = ()) -> "Program":
         """Makes a program from a module for -m, of the standard library or the working folder, which is at /box."""
-        return cls(words=("-m", given.text("module", name), *given.arguments(arguments)), folder=_working_folder())
+        return cls(
+            words=("-m", argumentchecks.text("module", name), *argumentchecks.arguments(arguments)),
+            folder=_working_folder(),
+        )
 
     @classmethod
     def stdin(cls, arguments: Sequence[str] = ()) -> "Program":
         """Makes a program that is read from standard input; the working folder is at /box."""
-        return cls(words=("-", *given.arguments(arguments)), folder=_working_folder(), holds_program=False)
+        return cls(words=("-", *argumentchecks.arguments(arguments)), folder=_working_folder(), holds_program=False)
 
     @classmethod
     def file(cls, path: str | os.PathLike[str], arguments: Sequence[str] = ()) -> "Program":
@@ -73,12 +76,12 @@ class Program:
         else that can be read, such as a pipe, is read, and becomes main.py in an empty folder. Raises OSError when
         there is nothing to read.
         """
-        name = given.path("code", path)
+        name = argumentchecks.path("code", path)
         if not stat.S_ISREG(mode := os.stat(name).st_mode) and not stat.S_ISDIR(mode):
             return cls.content(_read_whole(name), arguments)
         place = os.path.realpath(name)
         folder, name = (place, "") if os.path.isdir(place) else os.path.split(place)
-        words = (f"{BOX}/{name}" if name else BOX, *given.arguments(arguments))
+        words = (f"{BOX}/{name}" if name else BOX, *argumentchecks.arguments(arguments))
         if name and _is_private(folder):
             return cls(words=words, folder=folder, single=name)
         return cls(words=words, folder=folder)
@@ -86,8 +89,8 @@ class Program:
 
 def _read_whole(path: str) -> bytes:
     with open(path, "rb") as file:
-        content = file.read(given.MOST_CODE + 1)
-    if len(content) > given.MOST_CODE:
+        content = file.read(argumentchecks.MOST_CODE + 1)
+    if len(content) > argumentchecks.MOST_CODE:
         raise PolicyError(f"code: {path!r} has more than 64 MiB: want a program that is smaller, or a file")
     return content
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from proxybox.controller.audit import Denial as Denial
-from proxybox.controller.boxes.box import Run
+from proxybox.controller.boxes.box import BoxResult
 from proxybox.controller.boxes.box import Usage as Usage
 from proxybox.controller.boxes.worldbuilding import Changed, commit_all
 from proxybox.controller.drivers.blocking import Outcome
@@ -80,10 +80,10 @@ class Files(Mapping[str, bytes]):
         return Review(self._overlays)
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{change.kind} {on_one_line(change.name[:256])}" for change in self.changes[:_MOST_FILES])
+        words = ", ".join(f"{change.kind} {on_one_line(change.name[:256])}" for change in self.changes[:_MOST_FILES])
         if len(self.changes) > _MOST_FILES:
-            told += f" and {len(self.changes) - _MOST_FILES:,} more"
-        return f"<Files: {told or 'nothing changed'}>"
+            words += f" and {len(self.changes) - _MOST_FILES:,} more"
+        return f"<Files: {words or 'nothing changed'}>"
 
 
 def _text(data: bytes) -> str:
@@ -208,8 +208,8 @@ class Result:
         elif self.signal is not None:
             parts.append(f"(signal {self.signal})")
         elif self.error is not None:
-            told = f"{self.error.type}: {self.error.message}" if self.error.message else self.error.type
-            parts.append(f"({on_one_line(told)})")
+            words = f"{self.error.type}: {self.error.message}" if self.error.message else self.error.type
+            parts.append(f"({on_one_line(words)})")
         elif self.exit_code:
             parts.append(f"(exit status {self.exit_code})")
         return " ".join(parts)
@@ -354,7 +354,7 @@ def explained(result: Result, policy: Policy, *, wall_time: float | None = None)
     return attrs.evolve(result, explanations=tuple(each for each in found if each.key == CUT or not result.ok))
 
 
-def result_of(finished: Run, policy: Policy) -> Result:
+def result_of(finished: BoxResult, policy: Policy) -> Result:
     """Makes the Result of a program that has ended."""
     stdout, stderr = finished.stdout, finished.stderr
     error, is_syntax, printed = None, False, ""
@@ -434,7 +434,7 @@ def _causes(printed: str) -> Iterator[GuestError]:
             yield error
 
 
-def _status(finished: Run, error: GuestError | None, is_syntax: bool, printed: str) -> tuple[Status, str]:
+def _status(finished: BoxResult, error: GuestError | None, is_syntax: bool, printed: str) -> tuple[Status, str]:
     """The status and the reason. Limits that the controller knows of come before what the guest has printed."""
     status, why = status_of_end(finished.outcome)
     if status is Status.CRASHED and lacked_memory(finished.out_of_memory, finished.stderr):
@@ -443,9 +443,9 @@ def _status(finished: Run, error: GuestError | None, is_syntax: bool, printed: s
         return status, with_threads(why, finished.denials)
     if status is not Status.ERROR:
         return status, why
-    told = None if error is None else told_by(error, printed, finished.denials, finished.out_of_memory)
-    if told is not None:
-        return told
+    words = None if error is None else told_by(error, printed, finished.denials, finished.out_of_memory)
+    if words is not None:
+        return words
     if "disk" in finished.exceeded and error is not None and error.type == "OSError":
         return Status.DISK_LIMIT, "limits.disk or limits.files"
     if is_syntax:

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import attrs
 
-from proxybox import given
+from proxybox import argumentchecks
+from proxybox.argumentchecks import Content, Input, as_source
 from proxybox.controller.audit import Audit, Interceptor
-from proxybox.controller.boxes.box import BoxSpec, Start
+from proxybox.controller.boxes.box import BoxRunner, Start
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldTemplate
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import Guest
-from proxybox.controller.process.undertaker import settle
-from proxybox.controller.world.streams import Streams
+from proxybox.controller.process.reaper import settle
+from proxybox.controller.world.streams import StandardStreams
 from proxybox.errors import SandboxClosedError
-from proxybox.given import Content, Input, as_source
 from proxybox.policies import Policy, PolicyError, as_policy, evolve, tightened
 from proxybox.program import BOX, MAIN, Program
 from proxybox.result import Result, cancelled, result_of
@@ -47,14 +47,14 @@ Functions: TypeAlias = Mapping[str, "Callable[..., Any] | HostFunction"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Job:
+class PreparedRun:
     """The parts of a run, for whichever class carries it out.
 
     policy: of this run (`policy_of_run`). running: by which others can end it. taking: its record, where one is wanted.
     """
 
     program: Program
-    streams: Streams
+    streams: StandardStreams
     policy: Policy
     taking: "Taking | None" = None
     running: Running = attrs.field(factory=Running)
@@ -100,19 +100,19 @@ class SandboxBase:
             try:
                 self.policy = evolve(self.policy, **policy_fields)
             except PolicyError as error:
-                raise given.meant(error, SandboxBase.__init__) from None
-        self._interceptors = given.interceptors(interceptors)
-        self._audit = given.function("audit", audit)
-        self._packages = given.packages(packages)
-        self._guest_path = given.guest(guest)
+                raise argumentchecks.meant(error, SandboxBase.__init__) from None
+        self._interceptors = argumentchecks.interceptors(interceptors)
+        self._audit = argumentchecks.function("audit", audit)
+        self._packages = argumentchecks.packages(packages)
+        self._guest_path = argumentchecks.guest(guest)
         self._guest_library = (
-            None if guest_library is None else os.path.abspath(given.path("guest_library", guest_library))
+            None if guest_library is None else os.path.abspath(argumentchecks.path("guest_library", guest_library))
         )
-        self._warm = warm_is_wanted() if warm is None else given.flag("warm", warm)
-        self._functions = self._host_functions(given.functions(functions))
+        self._warm = warm_is_wanted() if warm is None else argumentchecks.flag("warm", warm)
+        self._functions = self._host_functions(argumentchecks.functions(functions))
         self._taking = takes(record, record_limit, record_redact, record_required)
         self._closed = False
-        self._boxes: set[BoxSpec] = set()
+        self._boxes: set[BoxRunner] = set()
         self._template: WorldTemplate | None = None
         self._copies: weakref.WeakSet[Copies] = weakref.WeakSet()
         self._has_nursery = False
@@ -137,8 +137,8 @@ class SandboxBase:
 
         Can be called from any thread, and from signal handlers. Returns whether there was such a program.
         """
-        told = [box.interrupt() for box in tuple(self._boxes)]
-        return any(told)
+        interrupted = [box.interrupt() for box in tuple(self._boxes)]
+        return any(interrupted)
 
     def guest(self) -> Guest:
         """Returns the interpreter that is used here. Raises SandboxStartError when there is none."""
@@ -162,7 +162,7 @@ class SandboxBase:
     def _settle(self) -> None:
         """Waits until the resources of ended boxes are released."""
         if self._has_nursery:
-            from proxybox.controller.warm.nursery import sweep
+            from proxybox.controller.warm.zygotepool import sweep
 
             sweep()
         settle()
@@ -171,7 +171,7 @@ class SandboxBase:
         if self._closed:
             raise SandboxClosedError("the sandbox is closed: make another one for further runs")
 
-    def _box(self, policy: Policy | None, taking: "Taking | None" = None) -> BoxSpec:
+    def _box(self, policy: Policy | None, taking: "Taking | None" = None) -> BoxRunner:
         """Makes the box of one run. policy: of this run; None for the sandbox's."""
         self._check_open()
         if self._template is None:  # made once: PATH and the interpreter's files are the same for all runs
@@ -183,10 +183,10 @@ class SandboxBase:
             if self.policy.preload:
                 from proxybox.controller.warm.preloading import check_preload
 
-                check_preload(BoxSpec(self.policy, guest))
+                check_preload(BoxRunner(self.policy, guest))
             self._template = WorldTemplate(self.policy, guest)
         guest, policy = self._template.guest, self.policy if policy is None else policy
-        make: Callable[..., BoxSpec] = BoxSpec if taking is None else taking.box
+        make: Callable[..., BoxRunner] = BoxRunner if taking is None else taking.box
         return make(
             policy, guest, interceptors=self._interceptors, audit=self._audit,
             template=None if self._has_own_variables(policy) else self._template,
@@ -196,7 +196,7 @@ class SandboxBase:
         """Whether a run has other environment variables than the guests have that have started already."""
         return policy.environment != self.policy.environment
 
-    def _start(self, box: BoxSpec, capture: bool = True) -> Start | None:
+    def _start(self, box: BoxRunner, capture: bool = True) -> Start | None:
         """How to start the program other than by starting an interpreter; None when there is no such way."""
         zygote = self._zygote(box) if capture else None
         if zygote is None and self._functions is None:
@@ -205,14 +205,14 @@ class SandboxBase:
 
         return WarmStart(box=box, zygote=zygote, functions=self._functions).program
 
-    def _zygote(self, box: BoxSpec) -> "Zygote | None":
+    def _zygote(self, box: BoxRunner) -> "Zygote | None":
         """Returns a zygote to copy; None where there is none yet, or can be none."""
         if not self._warm or box.is_observed or box.guest.lacks_bootstrap or self._has_own_variables(box.policy):
             return None
-        from proxybox.controller.warm.nursery import nursery
+        from proxybox.controller.warm.zygotepool import zygote_pool
 
         self._has_nursery = True
-        return nursery().find(box if box.policy is self.policy else attrs.evolve(box, policy=self.policy))
+        return zygote_pool().find(box if box.policy is self.policy else attrs.evolve(box, policy=self.policy))
 
     def _open_session(
         self, files: Content | None, folder: str | os.PathLike[str] | None, stdin: Input, policy: Policy | None = None,
@@ -222,7 +222,7 @@ class SandboxBase:
         from proxybox.controller.warm.session import LiveSession
         from proxybox.controller.warm.start import WarmStart
 
-        place = None if folder is None else os.path.realpath(given.folder("folder", folder))
+        place = None if folder is None else os.path.realpath(argumentchecks.folder("folder", folder))
         program = with_files(Program(words=(), folder=place), files)
         source = as_source(stdin)
         if taking is not None:
@@ -301,7 +301,7 @@ class Sandbox(SandboxBase):
         on_start: a function that is called once, before the program begins, with the Running by which other threads can
         cancel or interrupt it.
         """
-        given.function("on_start", on_start)
+        argumentchecks.function("on_start", on_start)
         job = job_of(
             policy_of_run(self.policy, timeout, limits, output, env), code, args, stdin, files, on_stdout, on_stderr
         )
@@ -328,13 +328,13 @@ class Sandbox(SandboxBase):
 
         limits, output, env, on_start, record: as for `run`.
         """
-        given.function("on_start", on_start)
+        argumentchecks.function("on_start", on_start)
         policy = policy_of_run(self.policy, timeout, limits, output, env)
         job = job_of_program(policy, program, stdin, on_stdout, on_stderr, capture)
         job.tell(on_start)
         return self._run(attrs.evolve(job, taking=self._taking(record)))
 
-    def _run(self, job: Job) -> Result:
+    def _run(self, job: PreparedRun) -> Result:
         box = self._box(job.policy, job.taking)
         folder = folder_of(job.program, box.policy)
         self._boxes.add(box)
@@ -377,7 +377,7 @@ class Sandbox(SandboxBase):
         """
         from proxybox.session import Session
 
-        seconds = given.duration("timeout", timeout)
+        seconds = argumentchecks.duration("timeout", timeout)
         policy, taking = policy_of_run(self.policy, None, limits, output, env), self._taking(record)
         return Session(self._open_session(files, folder, stdin, policy, taking), policy, seconds, taking)
 
@@ -391,9 +391,9 @@ def takes(
     """
     if folder is None:
         return lambda path: None if path is None else _taking().to(path, limit, redact, required)
-    from proxybox.records.taking import Records
+    from proxybox.records.taking import NumberedRecords
 
-    records = Records.at(folder)
+    records = NumberedRecords.at(folder)
     return lambda path: _taking().to(records if path is None else path, limit, redact, required)
 
 
@@ -438,35 +438,35 @@ def warm_is_wanted() -> bool:
 def job_of(
     policy: Policy, code: Code, args: Sequence[str], stdin: Input, files: Content | None,
     on_stdout: Callback, on_stderr: Callback,
-) -> Job:  # fmt: skip
+) -> PreparedRun:  # fmt: skip
     """Checks the arguments of `run`. Raises TypeError, PolicyError or OSError."""
-    return Job(
+    return PreparedRun(
         program=program_of(code, args, files),
         policy=policy,
-        streams=given.streams(stdin, on_stdout, on_stderr),
+        streams=argumentchecks.streams(stdin, on_stdout, on_stderr),
     )
 
 
 def job_of_program(
     policy: Policy, program: Program, stdin: Input,
     on_stdout: Callable[[bytes], object] | None, on_stderr: Callable[[bytes], object] | None, capture: bool = True,
-) -> Job:  # fmt: skip
+) -> PreparedRun:  # fmt: skip
     """Checks the arguments of `run_program`. Raises TypeError or PolicyError."""
-    takers = given.function("on_stdout", on_stdout), given.function("on_stderr", on_stderr)
-    streams = Streams(stdin=as_source(stdin), stdout=takers[0], stderr=takers[1], keep=capture)
-    return Job(program=program, streams=streams, policy=policy)
+    takers = argumentchecks.function("on_stdout", on_stdout), argumentchecks.function("on_stderr", on_stderr)
+    streams = StandardStreams(stdin=as_source(stdin), stdout=takers[0], stderr=takers[1], keep=capture)
+    return PreparedRun(program=program, streams=streams, policy=policy)
 
 
 def program_of(code: Code, args: Sequence[str] = (), files: Content | None = None) -> Program:
     """Makes a program from source text or the path of a script. Raises TypeError, PolicyError or OSError."""
-    given.program(code)
+    argumentchecks.program(code)
     program = Program.source(code, args) if isinstance(code, str) else Program.file(code, args)
     return with_files(program, files)
 
 
 def with_files(program: Program, files: Content | None) -> Program:
     """Returns a program with more files below /box. Raises TypeError or PolicyError."""
-    added = given.files(files)
+    added = argumentchecks.files(files)
     if MAIN in program.files and any(name == MAIN or name.startswith(f"{MAIN}/") for name in added):
         raise PolicyError(f"files: {MAIN!r} is the name of the code itself: give the file another name")
     return attrs.evolve(program, files={**program.files, **added}) if added else program
@@ -476,10 +476,10 @@ def policy_of_run(
     policy: Policy, timeout: float | str | None, limits: Tighter, output: Tighter, env: Variables = None
 ) -> Policy:
     """Returns the policy of one run: the same object where nothing is given for it. Raises PolicyError."""
-    if variables := given.env(env):
+    if variables := argumentchecks.env(env):
         own = policy.environment
         policy = attrs.evolve(policy, environment=attrs.evolve(own, variables={**own.variables, **variables}))
-    seconds = given.duration("timeout", timeout)
+    seconds = argumentchecks.duration("timeout", timeout)
     if limits is not None or output is not None:
         policy = tightened(policy, limits=limits, output=output)
     if seconds is None:

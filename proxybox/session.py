@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, Unpack
 
 import attrs
 
-from proxybox import commands, given
+from proxybox import argumentchecks, commands
 from proxybox.commands import (
     CallOptions,
     Command,
@@ -148,7 +148,7 @@ class SessionBase:
 
     @timeout.setter
     def timeout(self, seconds: float | str | None) -> None:
-        self._timeout = given.duration("timeout", seconds)
+        self._timeout = argumentchecks.duration("timeout", seconds)
 
     @property
     def policy(self) -> Policy:
@@ -187,7 +187,7 @@ class SessionBase:
 
         In an AsyncSession it is called by the thread that serves all boxes.
         """
-        self._live.audit(given.function("audit", audit))
+        self._live.audit(argumentchecks.function("audit", audit))
 
     def _at_rest(self, work: Callable[[World], T]) -> T:
         """Calls `work` with the world of the session, between two calls."""
@@ -203,16 +203,16 @@ class SessionBase:
         on_stderr: Callable[[str], object] | None,
     ) -> dict[str, Any]:
         """Returns the arguments of LiveSession.begin for a command."""
-        seconds = command.timeout if timeout is None else given.duration("timeout", timeout)
+        seconds = command.timeout if timeout is None else argumentchecks.duration("timeout", timeout)
         return {
             "timeout": self._timeout if seconds is None else seconds,
             "calls": command.calls,
-            "streams": given.streams(stdin, on_stdout, on_stderr),
+            "streams": argumentchecks.streams(stdin, on_stdout, on_stderr),
         }
 
     def _source(self, code: str) -> str:
         """Checks source text. Raises TypeError, or ValueError when it is larger than session.value_size."""
-        return given.source(code, self._policy.session.value_size, limit="session.value_size")
+        return argumentchecks.source(code, self._policy.session.value_size, limit="session.value_size")
 
 
 class Session(SessionBase):
@@ -388,7 +388,7 @@ class Session(SessionBase):
         on_stderr: Callable[[str], object] | None = None,
         on_display: Callable[[Displayed], object] | None = None,
     ) -> Result:
-        given.function("on_display", on_display)
+        argumentchecks.function("on_display", on_display)
         answer = self._live.call(
             command.words,
             **self._arguments(command, timeout, stdin, on_stdout, on_stderr),
@@ -422,9 +422,9 @@ def state_of(snapshot: Snapshot, live: LiveSession) -> LiveSession:
     the snapshot was closed.
     """
     if not isinstance(snapshot, Snapshot):
-        given.wrong_kind("snapshot", "a Snapshot, as snapshot() gives it", snapshot)
+        argumentchecks.wrong_kind("snapshot", "a Snapshot, as snapshot() gives it", snapshot)
     if snapshot._live.copies is not live.copies:
-        given.no_sense("snapshot", "one of this session, or of a copy of it", snapshot)
+        argumentchecks.no_sense("snapshot", "one of this session, or of a copy of it", snapshot)
     if not snapshot._live.is_alive:
         raise SandboxClosedError("the snapshot was closed, or has ended: make another one before")
     return snapshot._live
@@ -450,8 +450,8 @@ def session_result(answer: CommandResult, policy: Policy, layers: Mapping[str, s
         status, error = Status.ERROR, GuestError("TypeError", _words(claim[1]), "")
     elif claim is not None:
         error = GuestError(*map(_words, claim[1:]))
-        told = told_by(error, error.traceback, answer.denials, answer.out_of_memory)
-        status, why = told or (_status_of_error(error), "")
+        trace = told_by(error, error.traceback, answer.denials, answer.out_of_memory)
+        status, why = trace or (_status_of_error(error), "")
         why = "" if status is Status.MEMORY_LIMIT else why  # the error says so
     if answer.interrupted and answer.outcome is None:
         status = Status.CALL_LIMIT if answer.interrupted == "calls" else Status.TIME_LIMIT

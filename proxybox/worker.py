@@ -28,14 +28,14 @@ def main(fds: list[int]) -> None:
         os.set_inheritable(fd, False)  # so that processes started by a worker do not keep its sockets open
     connections = [Connection(fd) for fd in fds]
     try:
-        told = json.loads(connections[0].recv_bytes())
+        setup = json.loads(connections[0].recv_bytes())
         arguments = connections[0].recv_bytes()
     except (EOFError, OSError):
         return
-    own = (entry for entry in sys.path if os.path.isabs(entry) and entry not in told["path"])
-    sys.path[:] = [*told["path"], *own]
+    own = (entry for entry in sys.path if os.path.isabs(entry) and entry not in setup["path"])
+    sys.path[:] = [*setup["path"], *own]
     _load_proxybox(os.path.dirname(os.path.abspath(__file__)))
-    serve = importlib.import_module(told["module"]).serve
+    serve = importlib.import_module(setup["module"]).serve
     serve(connections, *pickle.loads(arguments))  # noqa: S301 - from our own parent
 
 

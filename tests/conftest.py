@@ -25,7 +25,7 @@ from proxybox.controller.header import WRITE_BACK
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.stdin import Stdin
 from proxybox.policies import Policy
-from tests import leavings, sizes, sweeps
+from tests import leaks, sizes, sweeps
 
 # A shell has its background jobs ignore SIGINT and SIGQUIT, nohup(1) SIGHUP, and what they start does so, too: the
 # tests send them, or look.
@@ -102,7 +102,7 @@ def _rows(family: list[pytest.Function]) -> list[tuple[int, ...]]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Behind the shuffle, which is kept otherwise."""
+    """Leaves out what another commit runs. Comes after the plugin that shuffles, and keeps its order otherwise."""
     items[:] = [item for item in items if not _is_of_another_kind(item)]
     left = set[pytest.Item]() if sweeps.FULL else left_for_the_full_run(items)
     # Once more, as before the shuffle: what a module makes for each of some values is made once for each.
@@ -125,9 +125,9 @@ _BUFFER = 0x1000  # where the guest's memory would be
 @pytest.fixture(scope="module", autouse=True)
 def _ends_what_it_starts(request: pytest.FixtureRequest) -> Iterator[None]:
     """What a module leaves behind, another one's tests would be blamed for."""
-    threads, children = leavings.threads(), leavings.children()
+    threads, children = leaks.threads(), leaks.children()
     yield
-    left = leavings.threads_since(threads), leavings.children_since(children)
+    left = leaks.threads_since(threads), leaks.children_since(children)
     assert left == ([], {}), f"{request.node.nodeid} leaves threads or processes behind"
 
 

@@ -79,10 +79,10 @@ def argument(text: str) -> str:
     return f'"{roff(text)}"'
 
 
-def text(given: str) -> str:
+def text(source: str) -> str:
     """A help text: its paragraphs, of which some stay as they stand."""
     lines = []
-    for paragraph in inspect.cleandoc(given).split("\n\n"):
+    for paragraph in inspect.cleandoc(source).split("\n\n"):
         if paragraph.startswith(AS_IT_STANDS):
             lines += [".PP", ".nf", roff(paragraph.removeprefix(AS_IT_STANDS)), ".fi"]
         else:

@@ -1,6 +1,7 @@
 """A box: one program, the world that it sees, the guest that runs it, and the result.
 
-`BoxSpec.run` reads as a table of contents. Of a guest that has ended, nothing remains but the `Run` that it returns.
+`BoxRunner.run` reads as a table of contents. Of a guest that has ended, nothing remains but the `BoxResult` that it
+returns.
 """
 
 import contextlib
@@ -22,15 +23,15 @@ from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.cpus import Share, cpus
 from proxybox.controller.process.guestprocess import GuestProcess
-from proxybox.controller.process.keeper import keeper
 from proxybox.controller.process.launch import LaunchSpec, launch
-from proxybox.controller.process.undertaker import undertaker
+from proxybox.controller.process.reaper import reaper
 from proxybox.controller.process.undisturbed import Closing, Undisturbed
+from proxybox.controller.process.watchdog import watchdog
 from proxybox.controller.status import Status
 from proxybox.controller.world.output import Interleaved, OutputSink
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Stdin
-from proxybox.controller.world.streams import NO_STREAMS, Streams
+from proxybox.controller.world.streams import NO_STREAMS, StandardStreams
 from proxybox.policies import Policy
 
 #: When a box that has kept more than this in memory has ended, its world is garbage-collected at once.
@@ -69,7 +70,7 @@ class Usage:
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Run:
+class BoxResult:
     """The result of a box whose guest has ended.
 
     outcome: how it ended. exceeded: limits of the world that were reached ("disk", "output", "memory": it had none left
@@ -92,12 +93,12 @@ class Run:
 
 
 #: A function that is given the interpreter's arguments, the builder of the world, and the start time, and returns a box
-#: that is ready to be served (`BoxSpec.start`, warm/start.py).
+#: that is ready to be served (`BoxRunner.start`, warm/start.py).
 Start: TypeAlias = Callable[[Sequence[str], WorldBuilder, int], "LiveBox"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class BoxSpec:
+class BoxRunner:
     """A policy and an interpreter, ready to run one program after another, each in a world of its own.
 
     template: makes the worlds of warm guests.
@@ -149,12 +150,12 @@ class BoxSpec:
         words: Sequence[str],
         *,
         folder: BoxFolder | None = None,
-        streams: Streams = NO_STREAMS,
+        streams: StandardStreams = NO_STREAMS,
         start: "Start | None" = None,
-    ) -> Run:
+    ) -> BoxResult:
         """Runs the interpreter with `words` as its arguments until it has ended.
 
-        folder: what stands at /box. start: makes the guest, instead of `BoxSpec.start`.
+        folder: what stands at /box. start: makes the guest, instead of `BoxRunner.start`.
 
         Raises SandboxStartError, and whatever a callback or an interceptor raises, after the guest was ended.
         """
@@ -176,7 +177,7 @@ class BoxSpec:
         words: Sequence[str],
         *,
         folder: BoxFolder | None = None,
-        streams: Streams = NO_STREAMS,
+        streams: StandardStreams = NO_STREAMS,
         start: "Start | None" = None,
     ) -> "LiveBox":
         """Prepares a box as `run` does, but leaves the running to another driver. The caller closes the box."""
@@ -229,7 +230,7 @@ class BoxSpec:
         """
         world = builder.world
         world.clock.guest_pid = process.pid
-        if process.door is None:
+        if process.guest_listener is None:
             world.thread_limit = 1
         dispatcher, driver = self.served_by(process, builder)
         undo.callback(driver.close)
@@ -252,7 +253,7 @@ class BoxSpec:
         """A context that gives a CPU for one guest, or None where CPU affinity is not available."""
         return cpus.share()
 
-    def finish(self, live: "LiveBox") -> Run:
+    def finish(self, live: "LiveBox") -> BoxResult:
         """Serves a guest until it has ended, within the limits of its policy."""
         with self.running(live):
             return live.report(live.driver.run())
@@ -269,7 +270,7 @@ class BoxSpec:
         finally:
             self._running.discard(live.driver)
 
-    def _sinks(self, streams: Streams) -> tuple[OutputSink, OutputSink]:
+    def _sinks(self, streams: StandardStreams) -> tuple[OutputSink, OutputSink]:
         """Returns both output streams; a stream that is not kept is a terminal if the caller's own stream is one."""
         policy, keep = self.policy.output, streams.keep
         tty = [not keep and _is_terminal(fd) for fd in (1, 2)]
@@ -336,7 +337,7 @@ class LiveBox:
     spent_ns: int = 0
     calls_before: int = 0
     cpu_before_ns: int = 0
-    on_report: Callable[["LiveBox", Run], Run] | None = None
+    on_report: Callable[["LiveBox", BoxResult], BoxResult] | None = None
     outcome: Outcome | None = None
 
     @property
@@ -352,22 +353,22 @@ class LiveBox:
             self.bury()
 
     def bury(self) -> None:
-        """Does what `close` does, but waits for nothing: the undertaker's thread does the rest."""
+        """Does what `close` does, but waits for nothing: the reaper's thread does the rest."""
         if self.world.exit_code is None:  # otherwise the guest waits for an answer that never comes
             self.process.watch.kill()
-        undertaker().bury(self.undo.pop_all().close)
+        reaper().bury(self.undo.pop_all().close)
 
     def charge(self) -> None:
         """From now on time counts against the limits of the policy."""
         cpu, wall, watch = self.policy.limits.cpu_time, self.policy.limits.wall_time, self.process.watch
         watch.begin_sharing()
-        keeper().make_way(watch.cpu)
+        watchdog().make_way(watch.cpu)
         watch.deadline_ns = None if wall is None else time.monotonic_ns() + int(wall * 1e9)
         watch.cpu_ns = None if cpu is None else int(cpu * 1e9)
         watch.free(cpu)
         self.spent_ns = watch.meter.spent_ns()
 
-    def report(self, outcome: Outcome) -> Run:
+    def report(self, outcome: Outcome) -> BoxResult:
         """Returns the result, when the guest has ended."""
         ended = time.monotonic_ns()
         world, process, cpu = self.world, self.process, self.policy.limits.cpu_time
@@ -382,7 +383,7 @@ class LiveBox:
         with contextlib.suppress(BrokenPipeError):  # the reader is gone; a living guest would only get EPIPE
             as_raised(lambda: stderr.write(said))
         printed = stdout.transcript.interleaved()
-        run = Run(
+        run = BoxResult(
             outcome=outcome,
             stdout=printed.stdout,
             stderr=printed.stderr,
@@ -393,7 +394,7 @@ class LiveBox:
             changes=self.builder.changes(),
             denials=dict(self.dispatcher.denials),
             unknown=dict(self.dispatcher.unknown),
-            layers=process.told_layers(),
+            layers=process.reported_layers(),
             usage=Usage(
                 start=max(0, self.ready_ns - self.started_ns) / 1e9,
                 wall=(ended - self.started_ns) / 1e9,

@@ -42,7 +42,7 @@ class FileEntry:
     mtime: float
 
 
-class NoRoom(OSError):
+class DiskLimitReached(OSError):
     """A limit of the box leaves no room for a file: ENOSPC, in words that name the limit."""
 
     def __init__(self, why: str, path: str) -> None:
@@ -88,7 +88,7 @@ def _readable(world: World, path: str, limit: int) -> RegularFile:
 def room(world: World, path: str, size: int = 0, *, parents: bool = False) -> int:
     """Returns how many bytes may be written to a file: nothing is changed, but that `parents` makes folders above it.
 
-    Raises OSError where the file cannot be written, and NoRoom where `size` bytes are too many.
+    Raises OSError where the file cannot be written, and DiskLimitReached where `size` bytes are too many.
     """
     return _place(world, path, parents=parents).check(size)
 
@@ -99,7 +99,7 @@ def write(world: World, path: str, data: Iterable[bytes], size: int, *, parents:
     parents: makes missing folders above it too. What is there stays until all is written: then the new file takes its
     name. A file is changed in place where it is the host's own, whose owner, ACL and extended attributes a new file
     would not have; where it has another name; and where the folder cannot be changed or there is no room for both.
-    Raises OSError as open(2) and write(2) do, and NoRoom before anything is changed.
+    Raises OSError as open(2) and write(2) do, and DiskLimitReached before anything is changed.
     """
     place = _place(world, path, parents=parents)
     place.check(size)
@@ -133,9 +133,9 @@ class _Place:
         if isinstance(self.node, HostFile) and size > (there := self.node.room()):  # what is there is cut off first
             raise OSError(errno.ENOSPC, f"the host's disk has room for {there:,} bytes", self.path)
         if left == 0:
-            raise NoRoom("limits.files leaves no room for another file", self.path)
+            raise DiskLimitReached("limits.files leaves no room for another file", self.path)
         if size > found:
-            raise NoRoom(f"limits.disk leaves room for {found:,} bytes, and the file has {size:,}", self.path)
+            raise DiskLimitReached(f"limits.disk leaves room for {found:,} bytes, and the file has {size:,}", self.path)
         return found
 
     def is_replaced(self, size: int) -> bool:

@@ -15,13 +15,13 @@ from proxybox.controller.errors import CannotCopy
 from proxybox.controller.oscalls.memory import Slice
 from proxybox.controller.oscalls.polling import EpollFile
 from proxybox.controller.oscalls.stores import identity
-from proxybox.controller.world.clock import Clock, Wait
+from proxybox.controller.world.clock import Clock, TimedWait
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.randomness import Randomness
 from proxybox.controller.world.state import GuestThread, ProcessState, Signal, SignalState, World
 from proxybox.controller.world.stdin import Stdin
 
-shares(Wait)
+shares(TimedWait)
 
 
 def check_copyable(world: World) -> None:

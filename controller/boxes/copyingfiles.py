@@ -26,7 +26,7 @@ from proxybox.controller.vfs.host.boundary import HostRoot
 from proxybox.controller.vfs.host.directory import HostDirectory
 from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.host.nodes import HostFile, HostNode, HostSymlink
-from proxybox.controller.vfs.host.use import Account, HostUse
+from proxybox.controller.vfs.host.use import FileCharge, HostUse
 from proxybox.controller.vfs.inodes import Inode
 from proxybox.controller.vfs.memory import MemoryDirectory, MemoryFile, MemorySymlink
 from proxybox.controller.vfs.nodes import Credentials, Directory, Node, Superblock
@@ -143,13 +143,13 @@ class Copier:
         for was, now in weak:
             now.update({name: self.of(value) for name, value in was.items() if self.has(value)})
 
-    def plain(self, old: _T, **given: Any) -> _T:
-        """Returns a copy of an object whose fields are numbers, texts and bytes, except for those that are `given`."""
+    def plain(self, old: _T, **replaced: Any) -> _T:
+        """Returns a copy of an object whose fields are numbers, texts and bytes, but for those `replaced`."""
         kind = old.__class__
         new = object.__new__(kind)
         for name in _fields(kind):
-            if name in given:
-                setattr(new, name, given[name])
+            if name in replaced:
+                setattr(new, name, replaced[name])
                 continue
             value = getattr(old, name)
             if value.__class__ not in _ATOMS:
@@ -367,7 +367,7 @@ def _allotment(copier: Copier, old: Allotment) -> Allotment:
 def _host_use(copier: Copier, old: HostUse) -> HostUse:
     """The charges of the copy continue from the original's. Descriptors are counted as the files are copied."""
     new = HostUse(copier.of(old.quota), copier.of(old.allotment))
-    new._accounts = {file: Account(account.names, account.pages.copy()) for file, account in old._accounts.items()}
+    new._accounts = {file: FileCharge(account.names, account.pages.copy()) for file, account in old._accounts.items()}
     return new
 
 
@@ -530,7 +530,7 @@ def _anonymous_node(copier: Copier, old: Inode) -> Any:
 # --- open descriptions ------------------------------------------------------------------------------------------------
 
 
-def description(copier: Copier, old: OpenFile, *links: str, **given: Any) -> Any:
+def description(copier: Copier, old: OpenFile, *links: str, **replaced: Any) -> Any:
     """Returns a copy of an open file description.
 
     links: names of fields that hold objects which are copied too.
@@ -540,8 +540,8 @@ def description(copier: Copier, old: OpenFile, *links: str, **given: Any) -> Any
     if old.location is not None:
         location = of(old.location[0]), old.location[1]
     on_close = frozenset(copier.function(forget) for forget in old.on_close)
-    given.update({name: of(getattr(old, name)) for name in links})
-    return copier.plain(old, node=of(old.node), location=location, on_close=on_close, **given)
+    replaced.update({name: of(getattr(old, name)) for name in links})
+    return copier.plain(old, node=of(old.node), location=location, on_close=on_close, **replaced)
 
 
 def _with(*links: str) -> How:

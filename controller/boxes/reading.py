@@ -8,13 +8,13 @@ from typing import Any, BinaryIO
 import attrs
 
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
-from proxybox.controller.boxes.box import Run
+from proxybox.controller.boxes.box import BoxResult
 from proxybox.controller.boxes.runsasdata import MOST_CONTENT, run_of_data
 from proxybox.controller.errors import RecordError
 from proxybox.controller.record import calls, events
 from proxybox.controller.record.decoding import Decoder
 from proxybox.controller.record.exactness import Inexact, read_inexact
-from proxybox.controller.record.format import Kind, frames
+from proxybox.controller.record.format import FrameKind, frames
 
 #: The most signatures of a record, and bytes of one.
 _MOST_SIGNATURES, _LONGEST_SIGNATURE = 64, 64 << 10
@@ -29,10 +29,10 @@ class RecordReader:
     """
 
     start: dict[str, Any]
-    rows: dict[int, calls.RecordedCall]
+    rows: dict[int, calls.CallForm]
     decoder: Decoder
     _frames: Iterator[Any]
-    run: Run | None = None
+    run: BoxResult | None = None
     inexact: Inexact | None = None
     end: dict[str, Any] | None = None
     chain: bytes = b""
@@ -45,7 +45,7 @@ class RecordReader:
         """Begins to read a record. Raises RecordError."""
         rest = frames(file)
         first = next(rest, None)
-        if first is None or first.kind != Kind.START:
+        if first is None or first.kind != FrameKind.START:
             raise RecordError("the record ends before it tells what was run")
         start = _json(first.data)
         made = cls(start, calls.read_table(start.get("calls")), Decoder(), rest, chain=first.chain)
@@ -57,21 +57,21 @@ class RecordReader:
         pieces: list[bytes] = []
         size = 0
         for frame in self._frames:
-            if self.end is not None and frame.kind != Kind.SIGNATURE:
+            if self.end is not None and frame.kind != FrameKind.SIGNATURE:
                 raise RecordError("something follows the end of the record")
             before, self.chain = self.chain, frame.chain
-            if frame.kind == Kind.EVENTS:
+            if frame.kind == FrameKind.EVENTS:
                 yield from self.decoder.events(frame.data)
-            elif frame.kind == Kind.CONTENT:
+            elif frame.kind == FrameKind.CONTENT:
                 size += len(frame.data)
                 if size > MOST_CONTENT:
                     raise RecordError("the contents of the record are larger than any record's")
                 pieces.append(frame.data)
-            elif frame.kind == Kind.END:
+            elif frame.kind == FrameKind.END:
                 self.end = _json(frame.data)
                 self.run, self.inexact = run_of_data(self.end, iter(pieces)), read_inexact(self.end.get("inexact"))
                 pieces.clear()
-            elif frame.kind == Kind.SIGNATURE:
+            elif frame.kind == FrameKind.SIGNATURE:
                 if len(self.signatures) >= _MOST_SIGNATURES or len(frame.data) > _LONGEST_SIGNATURE:
                     raise RecordError("a signature that is too long, or one too many")
                 self.signatures.append((before, _json(frame.data)))

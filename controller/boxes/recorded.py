@@ -12,7 +12,7 @@ import attrs
 
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
 from proxybox.controller import hostproc
-from proxybox.controller.boxes.box import BoxSpec, LiveBox, Run
+from proxybox.controller.boxes.box import BoxResult, BoxRunner, LiveBox
 from proxybox.controller.boxes.runsasdata import run_as_data
 from proxybox.controller.boxes.worldbuilding import WorldBuilder
 from proxybox.controller.dispatch import Dispatcher, is_unobserved
@@ -31,7 +31,7 @@ from proxybox.controller.record.redacting import HOST, Redacted
 from proxybox.controller.seal.layers import SAME_ADDRESSES
 from proxybox.controller.status import Status
 from proxybox.controller.world.output import OutputSink
-from proxybox.controller.world.streams import Streams
+from proxybox.controller.world.streams import StandardStreams
 from proxybox.policies import Mount, Policy
 from proxybox.policies.dumping import to_dict
 
@@ -45,7 +45,7 @@ LAUNCH: Final[Mapping[str, tuple[int, int]]] = {
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class RecordedSpec(BoxSpec):
+class RecordedRunner(BoxRunner):
     """A box whose one run is recorded.
 
     open_record: returns the file to write, when the guest is sealed. limit: bytes that it may have. discard: removes a
@@ -97,8 +97,8 @@ class RecordedSpec(BoxSpec):
         self._launched.append(made)
         return made
 
-    def _sinks(self, streams: Streams) -> tuple[OutputSink, OutputSink]:
-        """As `BoxSpec._sinks`. Both keep what is printed, which the record tells, too."""
+    def _sinks(self, streams: StandardStreams) -> tuple[OutputSink, OutputSink]:
+        """As `BoxRunner._sinks`. Both keep what is printed, which the record tells, too."""
         sinks = super()._sinks(streams)
         if self.policy.output.limit is not None:  # else it could be more than there is memory
             for sink in sinks:
@@ -106,11 +106,11 @@ class RecordedSpec(BoxSpec):
         return sinks
 
     def start(self, words: Sequence[str], builder: WorldBuilder, started: int, **changes: Any) -> LiveBox:
-        """As `BoxSpec.start`. Nothing that is recorded is copied."""
+        """As `BoxRunner.start`. Nothing that is recorded is copied."""
         return super().start(words, builder, started, **{**changes, "forks": False})
 
     def serve(self, process: GuestProcess, builder: WorldBuilder, started: int, undo: contextlib.ExitStack) -> LiveBox:
-        """As `BoxSpec.serve`, with what comes at the end of a record."""
+        """As `BoxRunner.serve`, with what comes at the end of a record."""
         live = super().serve(process, builder, started, undo)
         live.on_report = self._conclude
         live.undo.callback(self._close, live)
@@ -126,7 +126,7 @@ class RecordedSpec(BoxSpec):
             self.concluded.set()
 
     def served_by(self, process: GuestProcess, builder: WorldBuilder) -> tuple[Dispatcher, BlockingDriver]:
-        """As `BoxSpec.served_by`, with a record."""
+        """As `BoxRunner.served_by`, with a record."""
         world = builder.world
         redacted = Redacted.of(self.redact, world, builder.environment()) if self.redact else None
         with contextlib.ExitStack() as undo:
@@ -170,16 +170,16 @@ class RecordedSpec(BoxSpec):
             "keeps_output": self.policy.output.limit is not None,
             "unobserved": is_unobserved(self.interceptors, self.audit),
             "intercepted": bool(self.interceptors),
-            "addresses": process.layers[SAME_ADDRESSES].told,
+            "addresses": process.layers[SAME_ADDRESSES].text,
             "calls": _table(),
         }  # fmt: skip
 
-    def _conclude(self, live: LiveBox, run: Run) -> Run:
+    def _conclude(self, live: LiveBox, run: BoxResult) -> BoxResult:
         live.on_report = None
         run = attrs.evolve(run, usage=attrs.evolve(run.usage, queue=self.queued()))
         recorder, outcome = self._recorder[0], run.outcome
         status = "" if outcome.status is None else str(outcome.status)
-        recorder.note("ended", events.Ended(status, outcome.why, outcome.exit_code, outcome.signal))
+        recorder.note("ended", events.EndEvent(status, outcome.why, outcome.exit_code, outcome.signal))
         recorder.close(*run_as_data(run))
         return run
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeGuard
 import attrs
 
 import proxybox.controller.oscalls  # noqa: F401 - fills the table
-from proxybox.controller.boxes.box import BoxSpec, LiveBox, Run
+from proxybox.controller.boxes.box import BoxResult, BoxRunner, LiveBox
 from proxybox.controller.boxes.reading import RecordReader
 from proxybox.controller.boxes.recorded import LAUNCH, threads_of
 from proxybox.controller.boxes.worldbuilding import WorldBuilder
@@ -25,7 +25,7 @@ from proxybox.controller.process.activity import all_wait
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.launch import LaunchSpec
 from proxybox.controller.record import calls, events
-from proxybox.controller.record.parting import Asked
+from proxybox.controller.record.parting import RequestText
 from proxybox.controller.record.replaydriver import ReplayDriver
 from proxybox.controller.record.replayer import Replayer
 from proxybox.controller.record.watching import watch
@@ -49,7 +49,7 @@ class Standing:
     process: GuestProcess
     driver: ReplayDriver
     number: int
-    call: events.Call
+    call: events.CallEvent
 
     @property
     def channel(self) -> Channel:
@@ -57,13 +57,13 @@ class Standing:
         return self.driver.channel_of(self.call.channel)
 
     @property
-    def asked(self) -> Asked:
+    def asked(self) -> RequestText:
         """The call, for people."""
         return self.driver.replayer.asked(self.call.channel, self.call.frame)
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class ReplayedSpec(BoxSpec):
+class ReplayedSpec(BoxRunner):
     """A box that is answered from a record. until: the number of the call at which to stop. speed: see `Replayer`.
 
     on_call: called with each call that is as recorded, or with call `at` alone, before it is answered; the guest can be
@@ -131,20 +131,20 @@ class ReplayedSpec(BoxSpec):
         return attrs.evolve(made, forks=self.on_call is not None)
 
     def serve(self, process: GuestProcess, builder: WorldBuilder, started: int, undo: contextlib.ExitStack) -> LiveBox:
-        """As `BoxSpec.serve`, with what comes at the end of a record."""
+        """As `BoxRunner.serve`, with what comes at the end of a record."""
         live = super().serve(process, builder, started, undo)
         live.on_report = self._conclude
         live.undo.callback(self.replayer.conclude)
         return live
 
-    def _conclude(self, live: LiveBox, run: Run) -> Run:
+    def _conclude(self, live: LiveBox, run: BoxResult) -> BoxResult:
         self.replayer.conclude()
         return run
 
     def served_by(self, process: GuestProcess, builder: WorldBuilder) -> tuple[Dispatcher, BlockingDriver]:
-        """As `BoxSpec.served_by`, with a record."""
+        """As `BoxRunner.served_by`, with a record."""
         record = self.record
-        replayer = Replayer(builder.world, record.events(), record.rows, record.decoder.files, process.told_at)
+        replayer = Replayer(builder.world, record.events(), record.rows, record.decoder.files, process.config_at)
         replayer.speed, replayer.loosely = self.speed, self.loosely
         replayer.look_at(self.until)
         replayer.count_threads = functools.partial(threads_of, process)
@@ -157,7 +157,7 @@ class ReplayedSpec(BoxSpec):
         driver.follow(replayer)
         if (on_call := self.on_call) is not None:
 
-            def look(call: events.Call) -> None:
+            def look(call: events.CallEvent) -> None:
                 with process.watch.uncharged():
                     on_call(Standing(process, driver, replayer.calls_followed, call))
 
@@ -225,7 +225,7 @@ def _alone(policy: Policy, timeout: float) -> Policy:
     )
 
 
-def outcome_differs(recorded: Run, replayed: Run, *, keeps_output: bool, is_session: bool = False) -> str:
+def outcome_differs(recorded: BoxResult, replayed: BoxResult, *, keeps_output: bool, is_session: bool = False) -> str:
     """Returns in what a replayed run differs from the recorded one; "" where it does not.
 
     keeps_output: false where the record has no output but in its calls. is_session: whether it is a session, whose

@@ -7,7 +7,7 @@ from typing import Any, Final
 import attrs
 
 from proxybox.controller.audit import Denial
-from proxybox.controller.boxes.box import Run, Usage
+from proxybox.controller.boxes.box import BoxResult, Usage
 from proxybox.controller.boxes.worldbuilding import Changed
 from proxybox.controller.drivers.blocking import Outcome
 from proxybox.controller.errors import RecordError
@@ -21,7 +21,7 @@ MOST_CONTENT: Final = 512 << 20
 _MOST_LIST, _MOST_VALUES = 128 << 20, 2 << 20
 
 
-def run_as_data(run: Run) -> tuple[dict[str, Any], list[bytes]]:
+def run_as_data(run: BoxResult) -> tuple[dict[str, Any], list[bytes]]:
     """Returns a Run as JSON has it, and the contents that it names, in order."""
     contents: list[bytes] = []
 
@@ -61,7 +61,7 @@ def run_as_data(run: Run) -> tuple[dict[str, Any], list[bytes]]:
     return end, contents
 
 
-def run_of_data(end: Any, pieces: Iterator[bytes]) -> Run:
+def run_of_data(end: Any, pieces: Iterator[bytes]) -> BoxResult:
     """Returns the Run that END tells. Raises RecordError for what `run_as_data` does not make."""
     try:
         sizes = [int(size) for size in end["sizes"]]
@@ -85,7 +85,7 @@ def _index(number: Any) -> int:
     return number
 
 
-def _run_of_data(end: Any, content: Callable[[Any], Any]) -> Run:
+def _run_of_data(end: Any, content: Callable[[Any], Any]) -> BoxResult:
     told = end["outcome"]
     status = None if told["status"] is None else Status(told["status"])
     usage, printed, told_changes = end["usage"], end["printed"], _listed(content(end["changes"]))
@@ -94,7 +94,7 @@ def _run_of_data(end: Any, content: Callable[[Any], Any]) -> Run:
         Changed(None, False, tuple(_change(each, content) for each in overlay), int(left_out))
         for overlay, left_out in zip(told_changes, end["left_out"], strict=True)
     ]
-    return Run(
+    return BoxResult(
         outcome=Outcome(_number(told["exit_code"]), _number(told["signal"]), status, str(told["why"])),
         stdout=content(end["stdout"]),
         stderr=content(end["stderr"]),

@@ -27,7 +27,7 @@ from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.host.use import HostUse
 from proxybox.controller.vfs.memory import MemoryDirectory, from_tree
 from proxybox.controller.vfs.nodes import Credentials, Directory, Node, RegularFile, Superblock
-from proxybox.controller.vfs.overlay.collecting import Budget, changes_of
+from proxybox.controller.vfs.overlay.collecting import ChangesBudget, changes_of
 from proxybox.controller.vfs.overlay.mount import Change, OverlayDirectory, OverlayMount
 from proxybox.controller.vfs.pseudo.devices import dev_directory, open_standard
 from proxybox.controller.vfs.pseudo.etc import Identity, etc_directory
@@ -216,7 +216,7 @@ class WorldBuilder:
         self.quota.allow(policy.limits.disk, policy.limits.files)
         self.steps.lift()
 
-    def given(self, path: str) -> tuple[bytes | None, str | None]:
+    def program_at(self, path: str) -> tuple[bytes | None, str | None]:
         """Returns what the caller has given as the file of this path in /box, and its folder without symbolic links.
 
         Both are None where they are not known: the caller has given no such file, or one of the policy's mounts could
@@ -280,7 +280,7 @@ class WorldBuilder:
         """Returns what the guest has changed at /box and in the policy's overlays."""
         self.steps.lift()
         found: list[Changed] = []
-        budget = Budget.of(self.quota)
+        budget = ChangesBudget.of(self.quota)
         for target, overlay, source in self._overlays:
             prefix, left_out = "" if target == BOX else target, budget.left_out
             is_as_given = target == BOX and self._is_as_given(overlay)

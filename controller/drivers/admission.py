@@ -15,7 +15,7 @@ from proxybox.controller.drivers.lines import Line
 from proxybox.controller.header import FIRST_CHANNEL_FD
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
 from proxybox.controller.process.installing import Installation, installers
-from proxybox.controller.process.listener import Door, Knock, Listener
+from proxybox.controller.process.listener import GuestListener, Listener, Notification
 from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.process.watch import Watch
 from proxybox.controller.wire.channel import Channel
@@ -38,17 +38,17 @@ class LetIn:
     stack: int
     stops: int
 
-    def is_begun_again(self, knock: Knock, watch: Watch) -> bool:
+    def is_begun_again(self, notification: Notification, watch: Watch) -> bool:
         """Whether this is the same clone, for which the guest was stopped; else a thread's stack is its own."""
-        return knock.stack == self.stack and watch.stops > self.stops
+        return notification.stack == self.stack and watch.stops > self.stops
 
 
 @attrs.frozen
 class _Clone:
     """A clone that the kernel holds. thread: the one that it makes. is_again: whether it was allowed before."""
 
-    door: Door
-    knock: Knock
+    guest_listener: GuestListener
+    notification: Notification
     thread: GuestThread
     is_again: bool
 
@@ -93,17 +93,19 @@ class ThreadAdmission:
             if (known is None or known.thread is None) and thread not in self.newborn:
                 self.newborn.append(thread)
 
-    def answer(self, door: Door) -> None:
+    def answer(self, guest_listener: GuestListener) -> None:
         """Answers what the kernel holds: clones, and mappings of libraries."""
-        door.listener.sort()
+        guest_listener.listener.sort()
         if self._installing is not None and self._installing.is_done:
             done, self._installing = self._installing, None
             done.finish()
-        while self._installing is None and (knock := door.next_knock()) is not None:
-            if knock.maps is not None:
-                self._install(partial(door.answer_mapping, knock, knock.maps), _nothing, _nothing)
+        while self._installing is None and (notification := guest_listener.next_notification()) is not None:
+            if notification.maps is not None:
+                self._install(
+                    partial(guest_listener.answer_mapping, notification, notification.maps), _nothing, _nothing
+                )
             else:
-                self._admit_thread(door, knock)
+                self._admit_thread(guest_listener, notification)
 
     def _install(self, work: Callable[[], T], then: Callable[[T], object], discard: Callable[[T], object]) -> None:
         """Does what installs descriptors in the guest, and then `then`.
@@ -118,20 +120,22 @@ class ThreadAdmission:
             self._installing = Installation(work, then, self._wake, discard)
             installers().submit(self._installing.run)
 
-    def _admit_thread(self, door: Door, knock: Knock) -> None:
+    def _admit_thread(self, guest_listener: GuestListener, notification: Notification) -> None:
         """Allows or refuses a clone that the kernel holds.
 
         It is allowed when the handler has granted it, the kernel's count of threads is within the limit, and the guest
         was given the channels that it lacks.
         """
-        watch, before = self._process.watch, self._let_in.get(knock.tid)
-        is_again = before is not None and before.is_begun_again(knock, watch) and before.thread in self._world.threads
+        watch, before = self._process.watch, self._let_in.get(notification.tid)
+        is_again = (
+            before is not None and before.is_begun_again(notification, watch) and before.thread in self._world.threads
+        )
         if not is_again and not self.newborn:
-            door.refuse(knock)
+            guest_listener.refuse(notification)
             return
         thread = before.thread if before is not None and is_again else self.newborn[0]
-        clone = _Clone(door, knock, thread, is_again)
-        if not door.admits(knock.tid):
+        clone = _Clone(guest_listener, notification, thread, is_again)
+        if not guest_listener.admits(notification.tid):
             self._refuse_thread(clone, "limits.threads")
             return
         lacking = [each.channel for each in self.newborn if each.channel not in self._lines]
@@ -144,7 +148,7 @@ class ThreadAdmission:
             self._refuse_thread(clone, _NO_DESCRIPTORS)
             return
         self._install(
-            lambda: _opened(door.listener, knock, lacking),
+            lambda: _opened(guest_listener.listener, notification, lacking),
             lambda opened: self._enter_channels(clone, lacking, opened),
             lambda opened: self._drop_channels(lacking, opened),
         )
@@ -159,7 +163,9 @@ class ThreadAdmission:
                 channel.set_blocking(False)
         if len(opened) == len(lacking):
             self._let_thread_in(clone)
-        elif clone.door.listener.is_there(clone.knock):  # else the thread was stopped and comes again, or has ended
+        elif clone.guest_listener.listener.is_there(
+            clone.notification
+        ):  # else the thread was stopped and comes again, or has ended
             self._refuse_thread(clone, _NO_DESCRIPTORS)
 
     def _drop_channels(self, lacking: list[int], opened: list[Channel]) -> None:
@@ -168,7 +174,7 @@ class ThreadAdmission:
         self._world.allotment.give_back(2 * len(lacking))
 
     def _refuse_thread(self, clone: "_Clone", why: str) -> None:
-        clone.door.listener.refuse(clone.knock)
+        clone.guest_listener.listener.refuse(clone.notification)
         for each in [clone.thread] if clone.is_again else self.newborn:
             self._world.end_thread(each)
         if not clone.is_again:
@@ -176,15 +182,15 @@ class ThreadAdmission:
         self._dispatcher.refuse("clone", why, errno.EAGAIN)
 
     def _let_thread_in(self, clone: "_Clone") -> None:
-        watch, thread, knock = self._process.watch, clone.thread, clone.knock
+        watch, thread, notification = self._process.watch, clone.thread, clone.notification
         if thread not in self._world.threads:  # it was ended while its channel was opened
-            clone.door.listener.refuse(knock)
+            clone.guest_listener.listener.refuse(notification)
             return
         self._lines[thread.channel].thread = thread
         with watch.lock:
-            if not clone.door.allow_thread(knock):
+            if not clone.guest_listener.allow_thread(notification):
                 return
-            self._let_in[knock.tid] = LetIn(thread, knock.stack, watch.stops - watch.is_stopped)
+            self._let_in[notification.tid] = LetIn(thread, notification.stack, watch.stops - watch.is_stopped)
         if not clone.is_again:
             self.newborn.remove(thread)
         if len(self._let_in) > len(self._world.threads):  # some of these threads have ended
@@ -192,11 +198,11 @@ class ThreadAdmission:
             self._let_in = {tid: each for tid, each in self._let_in.items() if id(each.thread) in live}
 
 
-def _opened(listener: Listener, knock: Knock, numbers: Sequence[int]) -> list[Channel]:
+def _opened(listener: Listener, notification: Notification, numbers: Sequence[int]) -> list[Channel]:
     """Opens the channels of these numbers, and installs their far ends in the guest, until one cannot be had."""
     opened: list[Channel] = []
     for number in numbers:
-        channel = open_channel(listener, knock, FIRST_CHANNEL_FD + 2 * number)
+        channel = open_channel(listener, notification, FIRST_CHANNEL_FD + 2 * number)
         if channel is None:
             break
         opened.append(channel)

@@ -2,7 +2,7 @@
 
 It has two modes. `serve_alone` is for a guest of one thread with nothing pending: it reads, executes and writes, and
 does nothing else. In all other cases (several threads, calls that wait, alarms) the driver uses poll(2). A guest that
-computes and makes no calls is ended by the keeper.
+computes and makes no calls is ended by the watchdog.
 
 Both processes run on one CPU where the host allows it: a round trip is then a hand-over, and no CPU has to be woken.
 """

@@ -29,7 +29,7 @@ from proxybox.controller.callers import RaisedByCaller
 from proxybox.controller.costs.interpreter import InterpreterShare
 from proxybox.controller.costs.meter import thread_clock, thread_time_ns
 from proxybox.controller.drivers.serving import Outcome, Serving
-from proxybox.controller.drivers.turns import BURST, NOTICEABLE, QUANTUM, Turns, wait_readable
+from proxybox.controller.drivers.turns import BURST, NOTICEABLE, QUANTUM, EngineTurns, wait_readable
 from proxybox.controller.errors import EndBox, GuestMisbehaved
 from proxybox.controller.faults import fault
 from proxybox.controller.perprocess import PerProcess
@@ -105,7 +105,7 @@ class Engine:
         self._numbers = itertools.count()
         self._served: _Job | None = None  # whose meter runs
         self._interpreter = InterpreterShare()  # takes no turns, but threads that serve one guest leave time to it
-        self._turns = Turns(lambda: self._jobs, self._mask, self._unmask, self._wait_shortly, current_cpu)  # type: ignore[arg-type, return-value]
+        self._turns = EngineTurns(lambda: self._jobs, self._mask, self._unmask, self._wait_shortly, current_cpu)  # type: ignore[arg-type, return-value]
         threading.Thread(target=self._run, name="proxybox-engine", daemon=True).start()
 
     def serve(self, driver: Serving, until: Callable[[], bool], done: Done) -> None:

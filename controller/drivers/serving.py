@@ -45,7 +45,7 @@ from proxybox.controller.header import FIRST_LIBRARY_FD, REPLY
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.listener import Listener
 from proxybox.controller.process.undisturbed import Undisturbed
-from proxybox.controller.process.watch import CANCELLED, MEMORY, Waiting
+from proxybox.controller.process.watch import CANCELLED, MEMORY, SuspendedWait
 from proxybox.controller.status import Status
 from proxybox.controller.wire.channel import READ, Channel
 from proxybox.controller.world.state import Ended, World
@@ -67,7 +67,7 @@ class Outcome:
     why: str = ""
 
 
-class Phase(enum.Enum):
+class GuestPhase(enum.Enum):
     """The states in the first table of the module's docstring."""
 
     NEW = enum.auto()
@@ -86,7 +86,7 @@ class Serving:
         self._world = world
         self._dispatcher = dispatcher
         self._main = Line(process.channel, world.threads[0])
-        self._libraries: dict[int, int] = {} if process.door is None else process.door.libraries
+        self._libraries: dict[int, int] = {} if process.guest_listener is None else process.guest_listener.libraries
         self._due: list[int] = []  # when to look at something of which nothing else tells (ReplayDriver)
         self._lines: dict[int, Line] = {0: self._main}
         self._threads = ThreadAdmission(process, world, dispatcher, self._lines, self.wake)
@@ -94,12 +94,12 @@ class Serving:
             process, world, dispatcher, self._lines,
             computes=lambda: self.computes, release=self._release, wake=self.wake,
         )  # fmt: skip
-        self._phase = Phase.NEW
+        self._phase = GuestPhase.NEW
         # The guest is held while `_holding and not _free`. There are two flags, since the serving thread holds the
         # guest and any other may let it go for good. With one flag, a concurrent `hold` would undo this.
         self._holding = False
         self._free = False
-        self._uncharged: Waiting | None = None
+        self._uncharged: SuspendedWait | None = None
         self._verdict: Outcome | None = None
         self._wake = -1
         world.on_exit = process.measure
@@ -124,11 +124,11 @@ class Serving:
         if self._wake < 0:
             with Undisturbed():
                 self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-                if self._process.door is not None:
-                    self._process.door.wake = self._wake
-        if self._phase is Phase.NEW:
-            self._phase = Phase.SERVED
-            self._process.begin(self._dispatcher.told())
+                if self._process.guest_listener is not None:
+                    self._process.guest_listener.wake = self._wake
+        if self._phase is GuestPhase.NEW:
+            self._phase = GuestPhase.SERVED
+            self._process.begin(self._dispatcher.stub_config())
         else:
             self.resume()
 
@@ -143,7 +143,7 @@ class Serving:
     @property
     def is_over(self) -> bool:
         """Whether the guest has ended or is to be ended, so that `conclude` has to be called next."""
-        return self._phase is Phase.GONE or self._world.ending is not None
+        return self._phase is GuestPhase.GONE or self._world.ending is not None
 
     def conclude(self, end: EndBox | GuestMisbehaved | None = None) -> Outcome | None:
         """Ends the serving; no call is answered any more. end: the exception that has ended it, if any.
@@ -198,8 +198,8 @@ class Serving:
         self.forget_interrupt()
         with self._process.watch.lock:
             wake, self._wake = self._wake, -1
-            if self._process.door is not None:
-                self._process.door.wake = -1
+            if self._process.guest_listener is not None:
+                self._process.guest_listener.wake = -1
             if wake >= 0:
                 os.close(wake)
         self._threads.abandon()
@@ -294,7 +294,7 @@ class Serving:
 
         When `Listener.sort` finds a clone of this guest, it wakes this driver.
         """
-        return None if self._process.door is None else self._process.door.listener
+        return None if self._process.guest_listener is None else self._process.guest_listener.listener
 
     @property
     def cpu(self) -> int | None:
@@ -349,8 +349,8 @@ class Serving:
         fds, callers = {self._wake: POLLIN}, []
         if self.is_held:
             return {**fds, self._process.watch.pidfd: POLLIN}, [], None
-        door, stdin = self._process.door, self._world.stdin
-        deadlines = [self._world.next_alarm_ns(), None if door is None else door.late_ns]
+        guest_listener, stdin = self._process.guest_listener, self._world.stdin
+        deadlines = [self._world.next_alarm_ns(), None if guest_listener is None else guest_listener.late_ns]
         for line in self._lines.values():
             if line.channel.unsent:  # no further request is read before the answer is sent
                 fds[line.channel.reply_fd] = POLLOUT
@@ -440,7 +440,7 @@ class Serving:
                 return False
             if once:
                 return not channel.unsent and not self._holding
-        self._phase = Phase.GONE
+        self._phase = GuestPhase.GONE
         return False
 
     def _serve_by_channel(self, once: bool) -> bool:
@@ -470,7 +470,7 @@ class Serving:
                 return False
             if once:
                 return not channel.unsent and not self._holding
-        self._phase = Phase.GONE
+        self._phase = GuestPhase.GONE
         return False
 
     # --- several threads, waits, alarms -------------------------------------------------------------------------------
@@ -493,11 +493,11 @@ class Serving:
         if self.is_over:
             return
         self._signals.heed_interrupt()
-        door = self._process.door
-        if door is not None:
-            if woken or door.listener.fd in ready:
-                self._threads.answer(door)
-            door.refuse_late()
+        guest_listener = self._process.guest_listener
+        if guest_listener is not None:
+            if woken or guest_listener.listener.fd in ready:
+                self._threads.answer(guest_listener)
+            guest_listener.refuse_late()
         with self.interpreter:
             self._settle()
 
@@ -514,7 +514,7 @@ class Serving:
                 raise GuestMisbehaved("a second call on a channel before the first was answered")
             frame = channel.receive()
             if frame == b"":
-                self._phase = Phase.GONE
+                self._phase = GuestPhase.GONE
                 return
             if frame is not None:
                 self._answer(line, frame)
@@ -588,5 +588,5 @@ class Serving:
 
     def _grant_library(self, channel: int, fd: int) -> bool:
         """Allows the thread of a channel to map a file of the host once. Takes the descriptor where it returns True."""
-        door = self._process.door
-        return door is not None and door.grant_library(FIRST_LIBRARY_FD + channel, fd)
+        guest_listener = self._process.guest_listener
+        return guest_listener is not None and guest_listener.grant_library(FIRST_LIBRARY_FD + channel, fd)

@@ -57,7 +57,7 @@ def wait_readable(fd: int, ns: int) -> bool:
 
 
 class Turn(Protocol):
-    """What `Turns` knows of one guest; the engine's jobs have these attributes.
+    """What `EngineTurns` knows of one guest; the engine's jobs have these attributes.
 
     cpu: the guest's; None for any. credit_ns: its credit. step_ns: what its last step took. is_resting: whether its
     requests are left for later. dormant: in so many rounds the engine does not wait for it.
@@ -81,7 +81,7 @@ class Turn(Protocol):
         """CPU time of the guest's process, in nanoseconds."""
 
 
-class Turns:
+class EngineTurns:
     """The guests of an engine, and which of them rest.
 
     turns: returns all of them. mask, unmask: stop and begin to read the requests of one guest. wait: waits until a

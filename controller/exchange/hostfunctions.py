@@ -89,7 +89,7 @@ class Pending:
 
 
 @attrs.define(eq=False)
-class Work:
+class EncodedCall:
     """A call whose arguments have not been decoded yet.
 
     turns: a generator that decodes them, makes the call and returns the answer. size: of the encoded call, in bytes.
@@ -168,7 +168,9 @@ class HostFunctions:
         """Whether one of the functions needs an event loop."""
         return any(function.is_async for function in self._functions.values())
 
-    def call(self, data: bytes, notify: Callable[[], None], callers: Callers = _UNCOUNTED) -> bytes | Pending | Work:
+    def call(
+        self, data: bytes, notify: Callable[[], None], callers: Callers = _UNCOUNTED
+    ) -> bytes | Pending | EncodedCall:
         """The answer to an encoded call.
 
         notify: called when a pending answer has come. callers: a context that is entered around the function.
@@ -184,7 +186,7 @@ class HostFunctions:
         if len(data) > size:
             return failed(ValueError(f"the arguments of host.{name} take {len(data)} bytes, more than {size}"))
         turns = self._turns(name, known, data, size, notify, callers)
-        return values.at_once(turns) if len(data) <= _SHORT else Work(turns, len(data))
+        return values.at_once(turns) if len(data) <= _SHORT else EncodedCall(turns, len(data))
 
     def _turns(
         self, name: str, known: HostFunction, data: bytes, size: int, notify: Callable[[], None],

@@ -27,7 +27,7 @@ import attrs
 from proxybox.controller.callers import Callers
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import GuestMisbehaved
-from proxybox.controller.exchange.hostfunctions import HostFunctions, Pending, Work, failed
+from proxybox.controller.exchange.hostfunctions import EncodedCall, HostFunctions, Pending, failed
 from proxybox.controller.header import MAX_PAYLOAD
 
 #: Bytes that a message may have beyond one value: for names, a traceback.
@@ -43,7 +43,7 @@ class _Line:
 
     pieces: bytearray = attrs.field(factory=bytearray)
     rest: bytes = b""
-    wait: Pending | Work | None = None
+    wait: Pending | EncodedCall | None = None
 
 
 class Port:
@@ -64,8 +64,8 @@ class Port:
         "_is_own",
         "_lines",
         "_running",
+        "_stores",
         "_telling",
-        "_told",
         "_works",
         "callers",
         "first",
@@ -87,15 +87,15 @@ class Port:
         self.functions = functions
         self.callers = Callers()
         self._command: bytes | None = None
-        self._told: tuple[tuple[int, bytes], ...] = ()  # goes with the command
+        self._stores: tuple[tuple[int, bytes], ...] = ()  # goes with the command
         self._telling: tuple[tuple[int, bytes], ...] = ()  # in the answer that is being made
         self._idle: int | None = None  # the channel that waits for a command
         self._is_own = False  # whether the guest's last command was the controller's own
         self._lines: dict[int, _Line] = {}  # by channel
         self._running: list[tuple[Pending, int]] = []  # with the sizes of their calls
-        self._works: deque[Work] = deque()  # one is decoded at a time: decoded, they are larger
+        self._works: deque[EncodedCall] = deque()  # one is decoded at a time: decoded, they are larger
 
-    def post(self, command: bytes, told: tuple[tuple[int, bytes], ...] = ()) -> None:
+    def post(self, command: bytes, stores: tuple[tuple[int, bytes], ...] = ()) -> None:
         """Gives the guest its next command, which it gets when its waiting call is tried again.
 
         told: addresses and bytes that the answer with the command stores besides.
@@ -104,7 +104,7 @@ class Port:
         """
         if self._command is not None:
             raise RuntimeError("a command was posted before the last was taken")
-        self._command, self._told = command, told
+        self._command, self._stores = command, stores
         self.result = None
 
     def is_idle(self) -> bool:
@@ -133,14 +133,14 @@ class Port:
             kind, data = message[:1], message[1:]
         line.pieces, line.rest = bytearray(), b""
         if kind != b"w":
-            if isinstance(line.wait, Work) and line.wait in self._works:
+            if isinstance(line.wait, EncodedCall) and line.wait in self._works:
                 self._works.remove(line.wait)
             line.wait = self._begin(channel, kind, data)
         if line.wait is None:
             raise OSError(errno.EINVAL, "no such message")
         return self._wait(line, line.wait, address, room)
 
-    def _begin(self, channel: int, kind: bytes, data: bytes) -> Pending | Work | None:
+    def _begin(self, channel: int, kind: bytes, data: bytes) -> Pending | EncodedCall | None:
         """Begins to handle a whole message, and returns what its answer waits for; None for an unknown message."""
         if self._idle == channel:
             self._idle = None
@@ -168,19 +168,19 @@ class Port:
         self._idle = channel
         return Pending(self._next)
 
-    def _call(self, functions: HostFunctions, data: bytes) -> Pending | Work:
+    def _call(self, functions: HostFunctions, data: bytes) -> Pending | EncodedCall:
         answer = self._refused(len(data)) or functions.call(data, lambda: self.notify(), self.callers)
-        if isinstance(answer, Work):
+        if isinstance(answer, EncodedCall):
             self._works.append(answer)
             return answer
         return self._answered(answer, len(data))
 
     def _refused(self, size: int) -> bytes | None:
         """The answer to a call of that size when too many calls still run; None when it may be made."""
-        self._running = [(pending, given) for pending, given in self._running if pending.take() is None]
+        self._running = [(pending, item_size) for pending, item_size in self._running if pending.take() is None]
         if len(self._running) >= MOST_RUNNING:
             return failed(RuntimeError(f"{MOST_RUNNING} calls of host functions still run"))
-        if size > MOST_LARGE * (self.value_size + ENVELOPE) - sum(given for _, given in self._running):
+        if size > MOST_LARGE * (self.value_size + ENVELOPE) - sum(item_size for _, item_size in self._running):
             return failed(RuntimeError("calls of host functions still run that were given all that they may be"))
         return None
 
@@ -199,11 +199,11 @@ class Port:
             self._is_own = True
             return own
         command, self._command = self._command, None
-        self._telling, self._told = self._told, ()
+        self._telling, self._stores = self._stores, ()
         return command
 
-    def _wait(self, line: _Line, pending: Pending | Work, address: int, room: int) -> Reply:
-        if isinstance(pending, Work):
+    def _wait(self, line: _Line, pending: Pending | EncodedCall, address: int, room: int) -> Reply:
+        if isinstance(pending, EncodedCall):
             return self._work(line, pending, address, room)
 
         def give(answer: bytes) -> Reply:
@@ -218,7 +218,7 @@ class Port:
         reply = attempt()
         return Blocked(attempt, pending.deadline_ns, lambda: give(pending.expired)) if reply is None else reply
 
-    def _work(self, line: _Line, work: Work, address: int, room: int) -> Reply:
+    def _work(self, line: _Line, work: EncodedCall, address: int, room: int) -> Reply:
         """Decodes a long message in turns, between which other guests are served.
 
         A signal ends this wait like any other; the guest continues it with a message `w`.

@@ -35,7 +35,7 @@ from proxybox.controller.roles import (
     ULong,
 )
 from proxybox.controller.vfs.openfiles import OpenFile
-from proxybox.controller.world.clock import Wait
+from proxybox.controller.world.clock import TimedWait
 from proxybox.controller.world.state import HIDDEN, GuestThread, World
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class Slice:
     """A wait that the stub makes piece by piece; between the pieces it looks at the futex word."""
 
     key: tuple[int, int, int, bytes | None]
-    wait: Wait | None
+    wait: TimedWait | None
     calls: int
     count: int = 0
     ends_ns: int = 0
@@ -292,7 +292,7 @@ def _in_turn(
     )  # fmt: skip
 
 
-def _timed(world: World, op: int, time: bytes | None) -> Wait | None:
+def _timed(world: World, op: int, time: bytes | None) -> TimedWait | None:
     """Returns the wait for a time; None where there is no timeout."""
     ns = timeout(time)
     if ns is None:

@@ -87,7 +87,7 @@ def _open(world: World, dirfd: int, path: bytes, flags: int, mode: int) -> int:
 def openat_whole(
     world: World, dirfd: DirFd, path: Path, flags: OpenFlags, mode: Mode, place: Addr, closed: Fd
 ) -> Reply:
-    """openat(2), as the stub makes it where nobody observes the calls (stub_handed.c).
+    """openat(2), as the stub makes it where nobody observes the calls (stub_prefetched.c).
 
     The status and the content of a file that never changes are stored at `place`, unless it has more than WHOLE_FILE
     bytes. closed: a descriptor that the stub has closed meanwhile, or NO_DESCRIPTOR.
@@ -148,8 +148,8 @@ def newfstatat(world: World, dirfd: DirFd, path: Path, statbuf: Addr, flags: AtF
 
 
 @oscall(CALL_STAT, form_of="newfstatat")
-def fstatat_lasting(world: World, path: Path, statbuf: Addr, flags: AtFlags) -> Reply:
-    """stat(2) or lstat(2), as the stub makes it where nobody observes the calls (stub_lasting.c).
+def fstatat_cached(world: World, path: Path, statbuf: Addr, flags: AtFlags) -> Reply:
+    """stat(2) or lstat(2), as the stub makes it where nobody observes the calls (stub_statcache.c).
 
     The answer is 1 where nothing but calls that make or change something changes the status.
     """

@@ -469,7 +469,7 @@ def epoll_wait(world: World, epfd: Fd, events: Addr, maxevents: Int, timeout: Mi
 
 @oscall(CALL_LOOK, form_of="epoll_wait")
 def epoll_look(world: World, epfd: Fd, events: Addr, maxevents: Int) -> Reply:
-    """epoll_wait(2) with a timeout of 0, as the stub makes it where nobody observes the calls (stub_lasting.c).
+    """epoll_wait(2) with a timeout of 0, as the stub makes it where nobody observes the calls (stub_statcache.c).
 
     Where nothing is ready, and only a call of the guest can change that, the answer says so.
     """

@@ -21,12 +21,12 @@ from proxybox.controller.errors import GuestMisbehaved, SandboxStartError
 from proxybox.controller.header import CALL_BORN, CALL_SEALED, FIRST_CHANNEL_FD, FORK_AGAIN, INSPECT, NEWBORN, REQUEST
 from proxybox.controller.pidfd import open_pidfd
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
-from proxybox.controller.process.keeper import keeper
 from proxybox.controller.process.launch import LaunchSpec, enter_cgroup, uid_of_guests
-from proxybox.controller.process.listener import Door, Knock, Nest
+from proxybox.controller.process.listener import ExpectedCopy, GuestListener, Notification
 from proxybox.controller.process.memory import Beginning
-from proxybox.controller.process.undertaker import undertaker
+from proxybox.controller.process.reaper import reaper
 from proxybox.controller.process.watch import Watch
+from proxybox.controller.process.watchdog import watchdog
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import INSTRUCTION
 from proxybox.controller.seal.inspection import inspect_seal
@@ -57,32 +57,32 @@ def adopt(
     when the fork itself fails; a child that fails after that is ended alone.
     """
     listener = parent.family.listener
-    if listener is None or parent.door is None:
+    if listener is None or parent.guest_listener is None:
         raise SandboxStartError("this guest cannot be copied")
     deadline = time.monotonic_ns() + BIRTH_LIMIT * 10**9
     with parent.births, parent.watch.awake():  # the kernel begins the clone of a process that is stopped once more
         try:
-            with listener.expect(os.getpgid(parent.pid)) as nest:
-                parent.door.may_fork = True
+            with listener.expect(os.getpgid(parent.pid)) as expected:
+                parent.guest_listener.may_fork = True
                 if inspected is None:
                     parent.channel.send(pid << 16 | (FORK_AGAIN if again else 0))
                 else:
                     _ask(inspected)
-                child, knock = _take_in(parent, parent.door, nest, deadline, meanwhile)
+                child, notification = _take_in(parent, parent.guest_listener, expected, deadline, meanwhile)
         except (OSError, SandboxStartError) as error:
             end_strays(parent)
             raise SandboxStartError(f"the guest could not be copied: {error}") from error
     if not again:
         child.births = parent.births
-    child.door = Door(listener, child.pid, threads)
-    child.door.given.update(parent.door.given)
+    child.guest_listener = GuestListener(listener, child.pid, threads)
+    child.guest_listener.installed.update(parent.guest_listener.installed)
     child.cpu, child.watch.niceness = parent.cpu, parent.watch.niceness
     if cpu not in (None, parent.cpu):
         with contextlib.suppress(OSError):
             os.sched_setaffinity(child.pid, (cpu,))
             child.cpu = cpu
-    listener.allow(knock)
-    keeper().watch(child.watch)
+    listener.allow(notification)
+    watchdog().watch(child.watch)
     try:
         number, address, room, limits, *_ = _frame(child)
         if number != CALL_BORN:
@@ -107,38 +107,50 @@ def _ask(inspected: Channel) -> None:
 
 
 def _take_in(
-    parent: GuestProcess, door: Door, nest: Nest, deadline: int, meanwhile: Callable[[], object] | None
-) -> tuple[GuestProcess, Knock]:
+    parent: GuestProcess,
+    guest_listener: GuestListener,
+    expected: ExpectedCopy,
+    deadline: int,
+    meanwhile: Callable[[], object] | None,
+) -> tuple[GuestProcess, Notification]:
     """The newborn, which the kernel still holds. Its parent's pipe ends have been replaced in it."""
-    knock = _at_the_door(parent, door, nest, deadline, meanwhile)
-    watch = Watch(knock.tid, open_pidfd(knock.tid), deadline)
+    notification = _at_first_call(parent, guest_listener, expected, deadline, meanwhile)
+    watch = Watch(notification.tid, open_pidfd(notification.tid), deadline)
     channel = None
-    if door.listener.is_there(knock):  # it still waits, so its pid cannot belong to another process by now
-        channel = open_channel(door.listener, knock, FIRST_CHANNEL_FD, door.given)
+    if guest_listener.listener.is_there(
+        notification
+    ):  # it still waits, so its pid cannot belong to another process by now
+        channel = open_channel(guest_listener.listener, notification, FIRST_CHANNEL_FD, guest_listener.installed)
     if channel is None:
         watch.close()
         raise SandboxStartError("its copy has ended, or descriptors have run out")
-    child = GuestProcess(pid=knock.tid, watch=watch, channel=channel, family=parent.family, filters=parent.filters)
-    child.told_at = parent.told_at
-    return child, knock
+    child = GuestProcess(
+        pid=notification.tid, watch=watch, channel=channel, family=parent.family, filters=parent.filters
+    )
+    child.config_at = parent.config_at
+    return child, notification
 
 
-def _at_the_door(
-    parent: GuestProcess, door: Door, nest: Nest, deadline: int, meanwhile: Callable[[], object] | None
-) -> Knock:
+def _at_first_call(
+    parent: GuestProcess,
+    guest_listener: GuestListener,
+    expected: ExpectedCopy,
+    deadline: int,
+    meanwhile: Callable[[], object] | None,
+) -> Notification:
     """Waits for the child's first call. Before it comes, `Listener.sort` lets one clone of the parent through."""
     poll = select.poll()
-    for fd in (door.listener.fd, nest.wake, parent.watch.pidfd):
+    for fd in (guest_listener.listener.fd, expected.wake, parent.watch.pidfd):
         poll.register(fd, select.POLLIN)
     while True:
         left = deadline - time.monotonic_ns()
         ready = dict(poll.poll(max(0, left // 1_000_000)))
-        door.listener.sort()
-        if meanwhile is not None and not door.may_fork:  # the clone has been let through
+        guest_listener.listener.sort()
+        if meanwhile is not None and not guest_listener.may_fork:  # the clone has been let through
             meanwhile()
             meanwhile = None
-        if nest.newborn is not None:
-            return nest.newborn
+        if expected.newborn is not None:
+            return expected.newborn
         if parent.watch.pidfd in ready:
             raise SandboxStartError("it has ended")
         if left <= 0:
@@ -197,7 +209,7 @@ def end_strays(parent: GuestProcess) -> None:
             ppid, pgrp = hostproc.stat(pid, 4, 5)
             if ppid == os.getpid() and pgrp == group:
                 os.kill(pid, signal.SIGKILL)
-                undertaker().bury(functools.partial(_wait_for, pid))
+                reaper().bury(functools.partial(_wait_for, pid))
 
 
 def _wait_for(pid: int) -> None:

@@ -16,10 +16,10 @@ import attrs
 
 from proxybox.controller import hostproc, pidfd
 from proxybox.controller.header import SEALED_ANSWER
-from proxybox.controller.process.keeper import keeper
-from proxybox.controller.process.listener import Door, Knock, Listener
-from proxybox.controller.process.memory import Beginning, Memory
+from proxybox.controller.process.listener import GuestListener, Listener, Notification
+from proxybox.controller.process.memory import Beginning, GuestMemory
 from proxybox.controller.process.watch import Watch
+from proxybox.controller.process.watchdog import watchdog
 from proxybox.controller.seal.layers import Layer
 from proxybox.controller.wire.channel import Channel
 from proxybox.policies import Limits
@@ -75,19 +75,19 @@ class Family:
 class GuestProcess:
     """One guest process. After its launch it is sealed, and waits for `begin`.
 
-    launcher: pid of the child of the controller that has started the guest, where that is another process. door: its
-    part of the listener, None where there is no listener. births: held while a guest of its process group is copied.
-    layers: those that are used, by name, with what was seen of each. told_at: where it keeps its struct told; 0
-    for guests without one. filters: how many seccomp filters it has; None
-    where the kernel does not say. last_words: the socket on which a guest that marshals its own calls says why it ends;
-    None for other guests.
+    launcher: pid of the child of the controller that has started the guest, where that is another process.
+    guest_listener: its part of the listener, None where there is no listener. births: held while a guest of its
+    process group is copied. layers: those that are used, by name, with what was seen of each. config_at: where it
+    keeps its struct told; 0 for guests without one. filters: how many seccomp filters it has; None where the kernel
+    does not say. last_words: the socket on which a guest that marshals its own calls says why it ends; None for other
+    guests.
     """
 
     pid: int
     watch: Watch
     channel: Channel
     family: Family = attrs.field(factory=Family)
-    door: Door | None = None
+    guest_listener: GuestListener | None = None
     births: threading.Lock = attrs.field(factory=threading.Lock)
     layers: dict[str, Layer] = attrs.field(factory=dict)
     launcher: int | None = None
@@ -99,9 +99,9 @@ class GuestProcess:
     peak_resident: int | None = None
     cpu_ns: int = 0
     first_answer: int = SEALED_ANSWER
-    told_at: int = 0
+    config_at: int = 0
     _told: bytes = b""
-    _told_layers: dict[str, str] | None = None
+    _reported_layers: dict[str, str] | None = None
 
     def __attrs_post_init__(self) -> None:
         self.family.join(self.pid)
@@ -116,20 +116,20 @@ class GuestProcess:
         self.watch.cpu = cpu
 
     @property
-    def memory(self) -> Memory | None:
+    def memory(self) -> GuestMemory | None:
         """What it may have of memory; None for no limit."""
         return self.watch.memory
 
     def note(self, *seen: Layer) -> None:
         """Records what was seen of its layers."""
         self.layers.update((layer.name, layer) for layer in seen)
-        self._told_layers = None
+        self._reported_layers = None
 
-    def told_layers(self) -> dict[str, str]:
+    def reported_layers(self) -> dict[str, str]:
         """What `Result.layers` says of its layers. They are all known when the guest is sealed."""
-        if self._told_layers is None:
-            self._told_layers = {name: layer.told for name, layer in self.layers.items()}
-        return dict(self._told_layers)
+        if self._reported_layers is None:
+            self._reported_layers = {name: layer.text for name, layer in self.layers.items()}
+        return dict(self._reported_layers)
 
     def tighten(self, limits: Limits) -> bool:
         """Lowers what the kernel lets the guest have: memory beyond what it has now, and threads.
@@ -149,8 +149,8 @@ class GuestProcess:
                 self.cgroup.limit(memory_of_cgroup, limits.thread_count)
         except (OSError, ValueError):
             return False
-        if self.door is not None:
-            self.door.tighten(limits.thread_count)
+        if self.guest_listener is not None:
+            self.guest_listener.tighten(limits.thread_count)
         return True
 
     def measure(self) -> None:
@@ -207,11 +207,11 @@ class GuestProcess:
         Both are None where other code of this process has waited for the guest already, or where the guest is
         unreachable.
         """
-        keeper().release(self.watch)
+        watchdog().release(self.watch)
         if self.watch.unreachable:
             return None, None
         self.cpu_ns = max(self.cpu_ns, self.watch.cpu_time_ns())
-        self._leave_door()
+        self._close_guest_listener()
         try:
             pidfd.wait(self.watch.pidfd, self.pid, os.WEXITED | os.WNOWAIT)  # a zombie now: keeps its pid
             _, status, usage = os.wait4(self.pid, 0)
@@ -225,19 +225,19 @@ class GuestProcess:
         self.ran_out_of_memory = self.cgroup is not None and self.cgroup.ran_out_of_memory()
         code = os.waitstatus_to_exitcode(status)
         if code == -signal.SIGTRAP and self.last_words is not None:
-            code = -signal.SIGABRT  # stub_signals.c: the guest cannot send itself SIGABRT, so abort(3) ends by SIGTRAP
+            code = -signal.SIGABRT  # it cannot send itself one: abort(3) ends with a trap (stub_signals.c)
         return (code, None) if code >= 0 else (None, -code)
 
-    def begin(self, told: bytes) -> None:
-        """Lets the interpreter's `main` run, or a copy go on. told: see `Dispatcher.told`."""
-        self.channel.send((self.first_answer, *self.tell(told)))
+    def begin(self, config: bytes) -> None:
+        """Lets the interpreter's `main` run, or a copy go on. config: see `Dispatcher.config`."""
+        self.channel.send((self.first_answer, *self.tell(config)))
 
-    def tell(self, told: bytes) -> tuple[tuple[int, bytes], ...]:
+    def tell(self, config: bytes) -> tuple[tuple[int, bytes], ...]:
         """Returns what the next answer to the guest has to store, so that it is told; nothing if it knows already."""
-        if not self.told_at or told == self._told:
+        if not self.config_at or config == self._told:
             return ()
-        self._told = told
-        return ((self.told_at, told),)
+        self._told = config
+        return ((self.config_at, config),)
 
     def reap_launcher(self) -> None:
         """Waits for the launcher, which ends when the guest runs and the init has closed its descriptors."""
@@ -246,10 +246,10 @@ class GuestProcess:
                 os.waitpid(self.launcher, 0)
             self.launcher = None
 
-    def _leave_door(self) -> None:
-        """Forgets its door, before the guest is reaped: then a newborn may get its pid."""
-        if self.door is not None:
-            self.door.listener.discard(self.door)
+    def _close_guest_listener(self) -> None:
+        """Gives up its part of the listener before the guest is reaped: afterwards a new guest may get its pid."""
+        if self.guest_listener is not None:
+            self.guest_listener.listener.discard(self.guest_listener)
 
     def close(self) -> None:
         """Kills the guest if it still runs, reaps it, and closes everything that the controller holds for it."""
@@ -258,7 +258,7 @@ class GuestProcess:
         with contextlib.suppress(OSError):
             self.reap()
         self.reap_launcher()
-        self._leave_door()
+        self._close_guest_listener()
         self.family.leave(self.pid)
         if self.cgroup is not None:
             self.cgroup.close()
@@ -278,7 +278,9 @@ class GuestProcess:
         return said
 
 
-def open_channel(listener: Listener, knock: Knock, first: int, others: Iterable[int] = ()) -> Channel | None:
+def open_channel(
+    listener: Listener, notification: Notification, first: int, others: Iterable[int] = ()
+) -> Channel | None:
     """Makes a pipe pair, and puts its far ends into the guest whose call the kernel holds.
 
     The guest gets them as the descriptors `first` and `first` + 1, which replace what had these numbers. They also
@@ -297,7 +299,7 @@ def open_channel(listener: Listener, knock: Knock, first: int, others: Iterable[
             return None
         numbers = {first, first + 1, *others}
         ends = {number: reply_read if (number - first) % 2 == 0 else request_write for number in numbers}
-        if not listener.give_descriptors(knock, ends):
+        if not listener.give_descriptors(notification, ends):
             return None
         ours.pop_all()
         return Channel(request_read, reply_write)

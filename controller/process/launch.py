@@ -51,11 +51,11 @@ from proxybox.controller.header import (
 )  # fmt: skip
 from proxybox.controller.pidfd import open_pidfd
 from proxybox.controller.process.guestprocess import Family, GuestProcess
-from proxybox.controller.process.keeper import keeper
-from proxybox.controller.process.listener import Door, Listener
+from proxybox.controller.process.listener import GuestListener, Listener
 from proxybox.controller.process.memory import Beginning
 from proxybox.controller.process.priority import WEIGHT, of_guests
 from proxybox.controller.process.watch import Watch
+from proxybox.controller.process.watchdog import watchdog
 from proxybox.controller.roles import ROW_SIZE
 from proxybox.controller.seal import layers
 from proxybox.controller.seal.filters import INSTRUCTION, listener_filter, seal_filter
@@ -185,8 +185,8 @@ def launch(spec: LaunchSpec) -> GuestProcess:
     _require_capabilities()
     with contextlib.ExitStack() as undo:
         try:
-            keeper().make_way(spec.cpu)
-            niceness = of_guests(keeper().niceness)
+            watchdog().make_way(spec.cpu)
+            niceness = of_guests(watchdog().niceness)
             launcher, channel, control = _spawn(spec, niceness, undo)
             process, report = _adopt(launcher, channel, control)
             process.watch.niceness = niceness
@@ -194,7 +194,7 @@ def launch(spec: LaunchSpec) -> GuestProcess:
             undo.callback(process.close)
             undo.callback(control.close)
             process.cpu = spec.cpu
-            keeper().watch(process.watch)
+            watchdog().watch(process.watch)
             process.channel.write(_config(spec, report))
             try:
                 _receive_listener(process, control, spec)
@@ -255,7 +255,7 @@ def _spawn(spec: LaunchSpec, niceness: int, undo: contextlib.ExitStack) -> tuple
         reply_read = _child_end(reply_read, inherited)
         ends = (control, reply_read, request_write, stub)
         moves = zip(ends, (CONTROL_FD, FIRST_CHANNEL_FD, FIRST_CHANNEL_FD + 1, STUB_FD), strict=True)
-        pid = keeper().spawn(
+        pid = watchdog().spawn(
             launcher, _launcher_argv(spec, niceness), spec.env, setsid=True, setsigmask=(), setsigdef=range(1, 32),
             file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in moves],
         )  # fmt: skip
@@ -322,7 +322,7 @@ def _receive_listener(process: GuestProcess, control: socket.socket, spec: Launc
             fds.frombytes(data[: fds.itemsize])
     if fds:
         process.family.listener = Listener(fds[0])
-        process.door = Door(process.family.listener, process.pid, spec.threads)
+        process.guest_listener = GuestListener(process.family.listener, process.pid, spec.threads)
     elif text != b"n":
         raise _start_error(control, text, process)
     elif spec.zygote or spec.forks:
@@ -333,10 +333,10 @@ def _receive_listener(process: GuestProcess, control: socket.socket, spec: Launc
 
 def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, spec: LaunchSpec) -> None:
     """Receives HELLO, inspects the guest and its layers from outside, sends the filter, and inspects it again."""
-    number, space_limit, address, room, root_errno, landlock_errno, told_at = _frame(process, control)
+    number, space_limit, address, room, root_errno, landlock_errno, config_at = _frame(process, control)
     if number != CALL_HELLO:
         raise _start_error(control, process=process)
-    process.told_at = 0 if spec.bare else told_at
+    process.config_at = 0 if spec.bare else config_at
     if spec.memory is not None:
         began = Beginning(space_limit - spec.memory, Beginning.of(process.pid).used)
         process.watch.memory = process.watch.memory_of(spec.memory, began, spec.asks_for_room)
@@ -348,7 +348,7 @@ def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, 
     layers.require(spec.required, process.layers)
     filters = count_filters(process.pid)
     process.reap_launcher()
-    program = spec.filter(process.door is not None)
+    program = spec.filter(process.guest_listener is not None)
     length = len(program) // INSTRUCTION.size
     process.channel.send((length, (address, program)) if length <= room else 0)
     if _frame(process, control)[0] != CALL_SEALED:  # only the last step, seccomp(2), can have failed

@@ -6,11 +6,11 @@ EAGAIN; register arguments cannot change in between. What a guest says about its
 are counted by the kernel. The registers tell the clone of a thread from that of a copy: a grant of one does not allow
 the other.
 
-Promise: the only file that a guest ever holds is one that `Door.grant_library` was given, and each grant is for one
-mapping.
+Promise: the only file that a guest ever holds is one that `GuestListener.grant_library` was given, and each grant is
+for one mapping.
 
 A chain of filters has one listener, and guests that were forked from one another share it. Whichever thread reads it
-sorts each notification to the `Door` of the guest that it comes from.
+sorts each notification to the `GuestListener` of the guest that it comes from.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ IN_FLIGHT_NS = 50_000_000
 
 
 @attrs.frozen(eq=False)
-class Knock:
+class Notification:
     """A call that the kernel holds: the clone of a thread or of a copy, a copy's first call, or a mapping of a file.
 
     is_fork, is_birth: whether it is the second or the third of these. maps: the descriptor of the file to be mapped.
@@ -80,42 +80,42 @@ class Listener:
         self.fd = fd
         with contextlib.suppress(OSError, ValueError):  # since Linux 6.6: they wake each other on one CPU
             fcntl.ioctl(fd, _SET_FLAGS, _SYNC_WAKE_UP)
-        self._doors: dict[int, Door] = {}
-        self._nests: dict[int, Nest] = {}
+        self._doors: dict[int, GuestListener] = {}
+        self._nests: dict[int, ExpectedCopy] = {}
         self._lock = threading.RLock()
 
-    def add(self, door: "Door") -> None:
-        """Begins to sort the calls of the guest of that door."""
+    def add(self, guest_listener: "GuestListener") -> None:
+        """Begins to sort the calls of that guest."""
         with self._lock:
-            self._doors[door.pid] = door
+            self._doors[guest_listener.pid] = guest_listener
 
-    def knows(self, door: "Door") -> bool:
-        """Whether the guest of that door has not ended."""
-        return self._doors.get(door.pid) is door
+    def knows(self, guest_listener: "GuestListener") -> bool:
+        """Whether that guest has not ended."""
+        return self._doors.get(guest_listener.pid) is guest_listener
 
-    def discard(self, door: "Door") -> None:
+    def discard(self, guest_listener: "GuestListener") -> None:
         """Forgets an ended guest."""
         with self._lock:
-            if self._doors.get(door.pid) is door:
-                del self._doors[door.pid]
-            while door.libraries:
-                os.close(door.libraries.popitem()[1])
+            if self._doors.get(guest_listener.pid) is guest_listener:
+                del self._doors[guest_listener.pid]
+            while guest_listener.libraries:
+                os.close(guest_listener.libraries.popitem()[1])
 
     @contextlib.contextmanager
-    def expect(self, group: int) -> Iterator["Nest"]:
+    def expect(self, group: int) -> Iterator["ExpectedCopy"]:
         """A context that gives the nest in which a newborn of that process group will be put.
 
         A guest cannot change its process group, and the guests of one group are copied one at a time.
         """
-        nest = Nest()
+        expected = ExpectedCopy()
         with self._lock:
-            self._nests[group] = nest
+            self._nests[group] = expected
         try:
-            yield nest
+            yield expected
         finally:
             with self._lock:
                 del self._nests[group]
-            os.close(nest.wake)
+            os.close(expected.wake)
 
     def close(self) -> None:
         """Closes the listener. All calls that the kernel holds for it then fail with ENOSYS."""
@@ -125,34 +125,38 @@ class Listener:
                 os.close(fd)
 
     def sort(self) -> None:
-        """Reads the notifications that have come, and hands each to the door of its guest. From any thread."""
+        """Reads the notifications that have come, and hands each to its guest's part. From any thread."""
         with self._lock:
             for _ in range(_AT_ONCE):
                 if not self._has_come():
                     return
-                knock = self._receive()
-                if knock is None:
+                notification = self._receive()
+                if notification is None:
                     continue
-                door = self._door_of(knock)
-                if door is not None and knock.is_fork:
-                    self._answer_fork(door, knock)
-                elif door is not None and not knock.is_birth:
-                    door.knock(knock)
-                elif door is None and knock.is_birth and (nest := self._nests.get(_group_of(knock.tid))) is not None:
-                    nest.put(knock)
+                guest_listener = self._guest_listener_of(notification)
+                if guest_listener is not None and notification.is_fork:
+                    self._answer_fork(guest_listener, notification)
+                elif guest_listener is not None and not notification.is_birth:
+                    guest_listener.add(notification)
+                elif (
+                    guest_listener is None
+                    and notification.is_birth
+                    and (expected := self._nests.get(_group_of(notification.tid))) is not None
+                ):
+                    expected.put(notification)
                 # A guest that makes a newborn's call again gets no answer until its box ends: after an answer it could
                 # ask once more.
 
-    def _door_of(self, knock: Knock) -> "Door | None":
-        return self._doors.get(knock.tid) or self._doors.get(_process_of(knock.tid))
+    def _guest_listener_of(self, notification: Notification) -> "GuestListener | None":
+        return self._doors.get(notification.tid) or self._doors.get(_process_of(notification.tid))
 
-    def _answer_fork(self, door: "Door", knock: Knock) -> None:
+    def _answer_fork(self, guest_listener: "GuestListener", notification: Notification) -> None:
         """Allows one clone for each grant, and at once, so that a copy does not wait for its parent's turn."""
-        if door.may_fork:
-            door.may_fork = not self.allow(knock)
+        if guest_listener.may_fork:
+            guest_listener.may_fork = not self.allow(notification)
         else:
-            door.refuse(knock)
-            door.tell()
+            guest_listener.refuse(notification)
+            guest_listener.tell()
 
     def _has_come(self) -> bool:
         if self.fd < 0:
@@ -161,7 +165,7 @@ class Listener:
         poll.register(self.fd, select.POLLIN)
         return any(events & select.POLLIN for _, events in poll.poll(0))
 
-    def _receive(self) -> Knock | None:
+    def _receive(self) -> Notification | None:
         buffer = bytearray(_NOTIF.size)
         try:
             self._ask(_RECV, buffer)
@@ -169,9 +173,9 @@ class Listener:
             return None
         identifier, tid, _, number, _, _, first, second, _, _, fifth, _ = _NOTIF.unpack(buffer)
         if number == NUMBERS["mmap"]:
-            return Knock(identifier, tid, is_fork=False, is_birth=False, maps=fifth & 0xFFFFFFFF)
+            return Notification(identifier, tid, is_fork=False, is_birth=False, maps=fifth & 0xFFFFFFFF)
         is_birth = number == NUMBERS["prctl"]
-        return Knock(identifier, tid, not is_birth and first == FORK_FLAGS, is_birth, stack=second)
+        return Notification(identifier, tid, not is_birth and first == FORK_FLAGS, is_birth, stack=second)
 
     def _ask(self, request: int, argument: bytes | bytearray) -> None:
         """Makes an ioctl(2) on the listener, which another thread may have closed. Raises OSError then, too."""
@@ -180,50 +184,50 @@ class Listener:
             raise OSError(errno.EBADF, "the guests of this listener have ended")
         fcntl.ioctl(fd, request, argument)
 
-    def is_there(self, knock: Knock) -> bool:
+    def is_there(self, notification: Notification) -> bool:
         """Whether the kernel still holds the call, so that the thread's id cannot belong to another thread."""
         try:
-            self._ask(_ID_VALID, struct.pack("=Q", knock.identifier))
+            self._ask(_ID_VALID, struct.pack("=Q", notification.identifier))
         except OSError:
             return False
         return True
 
-    def give_descriptors(self, knock: Knock, descriptors: dict[int, int]) -> bool:
+    def give_descriptors(self, notification: Notification, descriptors: dict[int, int]) -> bool:
         """Installs descriptors of the controller (the values) in the guest under the numbers that are the keys.
 
         Returns False where that fails.
         """
-        door = self._door_of(knock)
-        if door is not None:
-            door.given.update(descriptors)
-        return all(self.give(knock, number, fd) for number, fd in descriptors.items())
+        guest_listener = self._guest_listener_of(notification)
+        if guest_listener is not None:
+            guest_listener.installed.update(descriptors)
+        return all(self.give(notification, number, fd) for number, fd in descriptors.items())
 
-    def give(self, knock: Knock, number: int, fd: int) -> bool:
+    def give(self, notification: Notification, number: int, fd: int) -> bool:
         """Installs a descriptor of the controller's in the guest. Returns False where that fails."""
         try:
-            self._ask(_ADD, _ADDFD.pack(knock.identifier, _SETFD, fd, number, os.O_CLOEXEC))
+            self._ask(_ADD, _ADDFD.pack(notification.identifier, _SETFD, fd, number, os.O_CLOEXEC))
         except OSError:  # the guest has gone, or this kernel adds no descriptors
             return False
         return True
 
-    def allow(self, knock: Knock) -> bool:
+    def allow(self, notification: Notification) -> bool:
         """Lets the kernel carry the call out.
 
         Returns False where it holds the call no more: the thread has ended, or it was stopped and makes the call again.
         """
-        return self._respond(knock, 0, _CONTINUE)
+        return self._respond(notification, 0, _CONTINUE)
 
-    def refuse(self, knock: Knock) -> bool:
+    def refuse(self, notification: Notification) -> bool:
         """Lets the call fail with EAGAIN, as pthread_create(3) and fork(2) expect at a limit.
 
         Returns what `allow` does.
         """
-        return self._respond(knock, -errno.EAGAIN, 0)
+        return self._respond(notification, -errno.EAGAIN, 0)
 
-    def _respond(self, knock: Knock, error: int, flags: int) -> bool:
+    def _respond(self, notification: Notification, error: int, flags: int) -> bool:
         while True:
             try:
-                self._ask(_SEND, bytearray(_RESPONSE.pack(knock.identifier, 0, error, flags)))
+                self._ask(_SEND, bytearray(_RESPONSE.pack(notification.identifier, 0, error, flags)))
             except InterruptedError:  # by a signal to this thread: the kernel still holds the call
                 continue
             except OSError:  # ENOENT
@@ -247,38 +251,38 @@ def _process_of(tid: int) -> int:
         return 0
 
 
-class Nest:
+class ExpectedCopy:
     """A place for one newborn that is expected. `wake` becomes readable when it is there."""
 
     def __init__(self) -> None:
-        self.newborn: Knock | None = None
+        self.newborn: Notification | None = None
         self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
-    def put(self, knock: Knock) -> None:
+    def put(self, notification: Notification) -> None:
         """Puts the newborn here. Called by `Listener.sort`, in any thread."""
-        self.newborn = knock
+        self.newborn = notification
         os.eventfd_write(self.wake, 1)
 
 
-class Door:
-    """One guest's part of a listener.
+class GuestListener:
+    """The part of a listener that is one guest's.
 
     limit: the most threads of the guest, the main thread included. may_fork: whether its next clone of a copy is
-    allowed. given: descriptors that were installed in the guest, besides those of its first channel; its copies would
-    inherit them. libraries: files that it may map once, by the descriptors of the guest at which it will find them. The
-    door owns them.
+    allowed. installed: descriptors that the guest has got besides those of its first channel; its copies would inherit
+    them. libraries: files that it may map once, by the descriptors of the guest at which it will find them;
+    they are closed with it.
     """
 
     def __init__(self, listener: Listener, pid: int, limit: int) -> None:
         self.listener = listener
         self.pid = pid
         self.may_fork = False
-        self.given: set[int] = set()
+        self.installed: set[int] = set()
         self.libraries: dict[int, int] = {}
         self._wake = -1
         self._limit = limit
-        self._knocks: deque[Knock] = deque()
-        self._unwelcome: dict[int, Knock] = {}  # by thread: one whose clone a signal interrupts makes it again
+        self._notifications: deque[Notification] = deque()
+        self._unwelcome: dict[int, Notification] = {}  # by thread: one whose clone a signal interrupts makes it again
         self._refused_ns = 0  # each refusal adds REFUSED_EVERY_NS
         self._granted_ns = 0  # each grant of a mapping adds MAPPING_EVERY_NS
         self._in_flight: dict[int, int] = {}
@@ -301,9 +305,9 @@ class Door:
         """Sets the most threads of the guest, if that is fewer than before."""
         self._limit = min(self._limit, limit)
 
-    def knock(self, knock: Knock) -> None:
+    def add(self, notification: Notification) -> None:
         """Adds the clone of a thread of this guest, or a mapping. Called by `Listener.sort`, in any thread."""
-        self._knocks.append(knock)
+        self._notifications.append(notification)
         self.tell()
 
     def tell(self) -> None:
@@ -329,18 +333,18 @@ class Door:
             os.close(old)
         return True
 
-    def answer_mapping(self, knock: Knock, number: int) -> None:
+    def answer_mapping(self, notification: Notification, number: int) -> None:
         """Puts the file that was granted for that descriptor there, and allows the one mapping."""
         fd = self.libraries.pop(number, None)
         if fd is None:
-            self.refuse(knock)
+            self.refuse(notification)
             return
         try:
             # The kernel waits for the guest in `give`: the lock is not held meanwhile.
-            if self.listener.give(knock, number, fd):
-                is_answered = self.listener.allow(knock)
+            if self.listener.give(notification, number, fd):
+                is_answered = self.listener.allow(notification)
             else:  # the stub copies the file
-                is_answered = self.listener.refuse(knock)
+                is_answered = self.listener.refuse(notification)
             with self.listener._lock:
                 if not is_answered and number not in self.libraries and self.listener.knows(self):
                     self.libraries[number], fd = fd, -1  # for the same call, when it is made again
@@ -348,18 +352,18 @@ class Door:
             if fd >= 0:
                 os.close(fd)
 
-    def next_knock(self) -> Knock | None:
+    def next_notification(self) -> Notification | None:
         """The next clone of a thread, or mapping, that waits for its answer; None where there is none."""
-        return self._knocks.popleft() if self._knocks else None
+        return self._notifications.popleft() if self._notifications else None
 
-    def refuse(self, knock: Knock) -> None:
+    def refuse(self, notification: Notification) -> None:
         """Lets a clone that was not granted fail with EAGAIN: at once where these are rare, otherwise in `refuse_late`.
 
         From any thread.
         """
         with self.listener._lock:
-            self._unwelcome.pop(knock.tid, None)
-            self._unwelcome[knock.tid] = knock
+            self._unwelcome.pop(notification.tid, None)
+            self._unwelcome[notification.tid] = notification
             self.refuse_late()
             if len(self._unwelcome) > self._limit:  # more than the guest has threads: the first one's has ended
                 self.listener.refuse(self._unwelcome.pop(next(iter(self._unwelcome))))
@@ -397,7 +401,7 @@ class Door:
         }
         return self.threads() + len(self._in_flight) + 1 <= self._limit
 
-    def allow_thread(self, knock: Knock) -> bool:
+    def allow_thread(self, notification: Notification) -> bool:
         """Allows the clone of a thread, and counts it as in flight. Returns as `Listener.allow` does."""
-        self._in_flight[knock.tid] = time.monotonic_ns()
-        return self.listener.allow(knock)
+        self._in_flight[notification.tid] = time.monotonic_ns()
+        return self.listener.allow(notification)

@@ -5,9 +5,9 @@ MemoryError. A guest begins with as much as it may use, and most never need more
 nobody looks at it. Where an allocation fails, the stub asks for room (stub_room.c):
 
     asked      what is used, and what the allocation is for, decide whether the limit is raised or the allocation fails
-    stretched  it has more address space than it may use. The keeper looks at it, the sooner the less it has left, and
+    stretched  it has more address space than it may use. The watchdog looks at it, the sooner the less it has left, and
                has the limit follow: what it uses of its reservations, it can allocate no more
-    ended      it has used more than its limit and SPARE. The overseer sees that in time, where the keeper would not
+    ended      it has used more than its limit and SPARE. The overseer sees that in time, where the watchdog would not
 
 The hard limit is MOST_ROOM above the first one. So a guest that nobody can look at uses no more than that, either. The
 last OF_CODE of it is kept for the code of a JIT.
@@ -67,7 +67,7 @@ class Beginning:
 
 
 @attrs.define(eq=False)
-class Memory:
+class GuestMemory:
     """The memory of one guest.
 
     pid: its process. limit: bytes that it may use beyond its beginning. asks: whether its stub asks for room. pidfd: by
@@ -101,7 +101,7 @@ class Memory:
 
     @property
     def is_watched(self) -> bool:
-        """Whether it could use so much more than it may that the keeper has to look at it."""
+        """Whether it could use so much more than it may that the watchdog has to look at it."""
         return self.began.used is not None and self.soft - self.began.used > self.limit + UNWATCHED
 
     @property
@@ -109,7 +109,7 @@ class Memory:
         """Whether the overseer has ended it."""
         return self._overseen is not None and self._overseen.has_ended
 
-    def of_copy(self, pid: int, pidfd: int) -> "Memory":
+    def of_copy(self, pid: int, pidfd: int) -> "GuestMemory":
         """Returns the memory of a copy of the guest, which has its limits. Raises OSError."""
         copy = attrs.evolve(self, pid=pid, pidfd=pidfd, seen_cpu_ns=-1, overseen=None, lock=threading.Lock())
         copy._oversee()

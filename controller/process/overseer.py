@@ -1,8 +1,8 @@
 """The overseer: a thread in C that ends guests which use more memory than they may (proxybox/guest/overseer.c).
 
-It needs no interpreter, so it is in time where the keeper is not: where other threads of the caller's program hold the
-interpreter's lock. There is one per process. It starts with the first guest that could use more than it may, and a fork
-has none until it has such a guest of its own.
+It needs no interpreter, so it is in time where the watchdog is not: where other threads of the caller's program hold
+the interpreter's lock. There is one per process. It starts with the first guest that could use more than it may, and a
+fork has none until it has such a guest of its own.
 """
 
 import ctypes

@@ -8,15 +8,15 @@ Left to itself the kernel divides the CPUs among all threads of all boxes, and w
 them, the longer the more there are, in spite of the priorities (EEVDF, sched(7): a thread that wakes up runs when it is
 eligible, which each of those that compute may put off). A process that is stopped makes nobody wait.
 
-A box comes here when it has used its allowance of CPU time (keeper.py). Its credit grows by what its fair share of the
-CPU is, up to the allowance, and it pays with what it uses. So a box that uses less than its share is not stopped. While
-it has its turn, its threads together have the weight of one (priority.py).
+A box comes here when it has used its allowance of CPU time (watchdog.py). Its credit grows by what its fair share of
+the CPU is, up to the allowance, and it pays with what it uses. So a box that uses less than its share is not stopped.
+While it has its turn, its threads together have the weight of one (priority.py).
 
 Who is asked to do something, or is interrupted, goes on at once. Where a box begins, or gets a command, those that
 compute for long make way on its CPU: they are stopped for a moment, though for no more than half of all time.
 
-The keeper's thread passes turns on, at its ticks. This counts for the boxes of one controller: of several controllers,
-each has a box of its own on a CPU.
+The watchdog's thread passes turns on, at its ticks. This counts for the boxes of one controller: of several
+controllers, each has a box of its own on a CPU.
 
 This schedule shares nothing with drivers/turns.py and costs/interpreter.py: the kernel runs what has its turn, several
 at once, so that who waits has to be stopped, and what was used is only known from time to time.
@@ -38,7 +38,7 @@ from proxybox.controller import hostproc
 TURN_NS: Final = 40_000_000
 #: CPU time in nanoseconds after which a box comes to the rotation, and the most credit that it can save.
 ALLOWANCE_NS: Final = 50_000_000
-#: Nanoseconds after which who is free and costs nothing is forgotten. The keeper brings it back when it may compute.
+#: Nanoseconds after which who is free and costs nothing is forgotten. The watchdog brings it back when it may compute.
 IDLE_NS: Final = 1_000_000_000
 #: Who has used less than this part of its turn, and does not want a CPU at its end, is free.
 _LITTLE: Final = 1 / 4
@@ -47,7 +47,7 @@ WAY_NS: Final = 30_000_000
 _PART: Final = 1 / 2
 #: The part of a CPU that those which are free may use together, beside the one that has its turn.
 _BESIDE: Final = 1 / 2
-#: The most threads of a box that are looked at for one count: the keeper's thread does nothing else meanwhile, and
+#: The most threads of a box that are looked at for one count: the watchdog's thread does nothing else meanwhile, and
 #: enforces no limit.
 _LOOKS: Final = 32
 #: And the most boxes, where it looks whether other programs take their time.
@@ -55,7 +55,7 @@ _LOOKED_AT: Final = 4
 
 
 class Turning(Protocol):
-    """What takes turns: a guest, as its `Watch` has it (keeper.py).
+    """What takes turns: a guest, as its `Watch` has it (watchdog.py).
 
     cpu: on which it runs; None for any. is_asked: whether it has been given something to do, until this is noted.
     """
@@ -88,7 +88,7 @@ class Turning(Protocol):
         """Gives so many threads that compute the share of one."""
 
     def begin_sharing(self) -> None:
-        """Gives it a new allowance, after which the keeper brings it here again."""
+        """Gives it a new allowance, after which the watchdog brings it here again."""
 
 
 @attrs.define(eq=False)
@@ -166,7 +166,7 @@ class Rotation:
     def join(self, watch: Turning) -> None:
         """Adds a box that has used its allowance, unless it is there.
 
-        It leaves when the keeper watches it no more, or when it has been free and idle for a while.
+        It leaves when the watchdog watches it no more, or when it has been free and idle for a while.
         """
         with self._lock:
             if watch not in self._known:

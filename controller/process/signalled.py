@@ -32,7 +32,7 @@ class Signalled:
     pid: of the guest. pidfd: its pidfd, for signals, owned by this object; -1 once closed, so that a late `kill` from
     another thread reaches no process. unreachable: the kernel does not let this process send the guest signals, so
     nobody may wait for it to end by one. offered: a mask of the signals that `offer` has sent, and that may still be
-    pending. near: the guests that the keeper checks at each tick; None while it does not watch this one. stops: how
+    pending. near: the guests that the watchdog checks at each tick; None while it does not watch this one. stops: how
     often it has been stopped. waits: tells whether it waits for answers.
     """
 
@@ -203,7 +203,7 @@ class Signalled:
                 os.close(fd)
 
     def look_soon(self) -> None:
-        """Has the keeper look at the guest at its next tick."""
+        """Has the watchdog look at the guest at its next tick."""
         if self.near is not None:
             self.near.add(self)
 

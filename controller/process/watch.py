@@ -1,4 +1,4 @@
-"""The limits of one guest: of its time, and of its memory (memory.py). The keeper's thread enforces them."""
+"""The limits of one guest: of its time, and of its memory (memory.py). The watchdog's thread enforces them."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ import attrs
 from proxybox.controller.costs.interpreter import InterpreterShare
 from proxybox.controller.costs.meter import Meter
 from proxybox.controller.process import priority
-from proxybox.controller.process.memory import Beginning, Memory
+from proxybox.controller.process.memory import Beginning, GuestMemory
 from proxybox.controller.process.rotation import ALLOWANCE_NS
 from proxybox.controller.process.signalled import Signalled
 
@@ -32,7 +32,7 @@ _FASTEST = _COUNT + 1
 
 
 @attrs.frozen(slots=True, eq=False)
-class Waiting:
+class SuspendedWait:
     """A wait for which the wall time limit is suspended.
 
     deadline_ns: the limit before the wait. since_ns, cpu_ns: host time, and the guest's CPU time, when it began.
@@ -52,7 +52,7 @@ class Watch(Signalled):
     controller spends for the guest. interpreter: its turns, where a thread serves it. free_ns: how much of that is not
     charged. interrupt: called when the guest reaches a limit for the first time; the guest is killed only grace_ns
     after that. interrupted: the limit for which `interrupt` was called. fault: an exception of the controller while it
-    checked the guest; the guest has not caused it. back_ns: when the keeper comes back to it at the latest, if it is
+    checked the guest; the guest has not caused it. back_ns: when the watchdog comes back to it at the latest, if it is
     not near; 0 for no such time. cpu: on which it runs; None for any. niceness: its threads', as its launch has set it.
     shares_ns: the `spent_ns` from which on it takes turns with others (rotation.py); None for never. is_asked: whether
     it has been given something to do since it was last looked at. memory: what it may have of that; None for no limit.
@@ -74,12 +74,12 @@ class Watch(Signalled):
     niceness: int = 0
     shares_ns: int | None = None
     is_asked: bool = False
-    memory: Memory | None = None
+    memory: GuestMemory | None = None
     full_ns: int = _LONGEST
     _seen_ns: int = -1
     _idle_ns: int = 0
     _carried_ns: int = 0
-    _waiting: "Waiting | None" = None
+    _waiting: "SuspendedWait | None" = None
 
     @property
     def expired(self) -> str:
@@ -92,7 +92,7 @@ class Watch(Signalled):
 
     @property
     def deadline_ns(self) -> int | None:
-        """The end of its wall time. When it is set, the keeper looks at the guest soon."""
+        """The end of its wall time. When it is set, the watchdog looks at the guest soon."""
         return self._deadline_ns
 
     @deadline_ns.setter
@@ -102,7 +102,7 @@ class Watch(Signalled):
 
     @property
     def cpu_ns(self) -> int | None:
-        """The limit of its CPU time. When it is set, the keeper looks at the guest soon."""
+        """The limit of its CPU time. When it is set, the watchdog looks at the guest soon."""
         return self._cpu_ns
 
     @cpu_ns.setter
@@ -125,9 +125,9 @@ class Watch(Signalled):
         own = self.cpu_time_ns() if cpu_ns is None else cpu_ns
         return own + self._carried_ns + max(0, self.meter.spent_ns() - self.free_ns)
 
-    def memory_of(self, limit: int, began: Beginning, asks: bool) -> Memory:
-        """The memory of this guest, with a limit in bytes: see `Memory`."""
-        return Memory(self.pid, limit, began, asks, self.pidfd, _COUNT if self.cpu is None else 1)
+    def memory_of(self, limit: int, began: Beginning, asks: bool) -> GuestMemory:
+        """The memory of this guest, with a limit in bytes: see `GuestMemory`."""
+        return GuestMemory(self.pid, limit, began, asks, self.pidfd, _COUNT if self.cpu is None else 1)
 
     def begin_sharing(self) -> None:
         """From now on it computes for a program: after its allowance it takes turns with others."""
@@ -195,7 +195,7 @@ class Watch(Signalled):
         finally:
             self.resume(since)
 
-    def suspend(self) -> "Waiting | None":
+    def suspend(self) -> "SuspendedWait | None":
         """Suspends the wall time limit; the CPU time that the guest uses meanwhile is still charged as wall time.
 
         Returns the argument for `resume`: None where no limit is suspended.
@@ -203,11 +203,11 @@ class Watch(Signalled):
         with self.lock:
             if self.interrupted or self.deadline_ns is None:  # the grace after an interrupt is never suspended
                 return None
-            waiting = self._waiting = Waiting(self.deadline_ns, time.monotonic_ns(), self.cpu_time_ns())
+            waiting = self._waiting = SuspendedWait(self.deadline_ns, time.monotonic_ns(), self.cpu_time_ns())
             self.deadline_ns = None
         return waiting
 
-    def resume(self, waiting: "Waiting | None") -> None:
+    def resume(self, waiting: "SuspendedWait | None") -> None:
         """Ends the suspension that `suspend` has begun, unless a later one has replaced it."""
         with self.lock:
             if waiting is None or self._waiting is not waiting:

@@ -27,7 +27,7 @@ _MOST_ROWS: Final = 1024
 
 
 @attrs.define(eq=False)
-class RecordedCall:
+class CallForm:
     """A row of the table of calls, as a record has it."""
 
     number: int
@@ -106,12 +106,11 @@ def _packed(role: Scalar | Memory) -> tuple[Any, ...]:
 def table() -> list[Any]:
     """Returns the table of all calls, as a record has it."""
     return [
-        RecordedCall(number, row.name, row.family, tuple(row.parameters)).pack()
-        for number, row in sorted(TABLE.items())
+        CallForm(number, row.name, row.family, tuple(row.parameters)).pack() for number, row in sorted(TABLE.items())
     ]
 
 
-def read_table(data: Any) -> dict[int, RecordedCall]:
+def read_table(data: Any) -> dict[int, CallForm]:
     """Returns the rows of a record's table, by number. Raises RecordError for one that makes no sense."""
     if not isinstance(data, list) or len(data) > _MOST_ROWS:
         raise RecordError("the record has no table of calls")
@@ -122,7 +121,7 @@ def read_table(data: Any) -> dict[int, RecordedCall]:
     return {row.number: row for row in rows}
 
 
-def _read_row(number: Any, name: Any, family: Any, parameters: Any) -> RecordedCall:
+def _read_row(number: Any, name: Any, family: Any, parameters: Any) -> CallForm:
     if not isinstance(number, int) or not 0 <= number < 1 << 32 or len(parameters) > 6:
         raise ValueError("no such call")
     made: list[tuple[str, Scalar | Memory]] = []
@@ -133,7 +132,7 @@ def _read_row(number: Any, name: Any, family: Any, parameters: Any) -> RecordedC
     scalars = {each for each, role in made if isinstance(role, Scalar)}
     if len(set(names)) != len(names) or not set(counting) <= scalars:
         raise ValueError("arguments that are not told apart")
-    return RecordedCall(number, _name(name), _name(family), tuple(made))
+    return CallForm(number, _name(name), _name(family), tuple(made))
 
 
 def _name(name: Any) -> str:
@@ -154,7 +153,7 @@ def _role(*role: Any) -> Scalar | Memory:
     return Memory(Fetch(fetch), size, _name(length) if length else "", bool(optional), bool(with_address))
 
 
-def stub_rows(rows: Mapping[int, RecordedCall]) -> bytes:
+def stub_rows(rows: Mapping[int, CallForm]) -> bytes:
     """Returns what the stub is told of these calls, as `dispatch.stub_table` does of the controller's own."""
     made = b"".join(stub_row(number, list(row.parameters)) for number, row in sorted(rows.items()) if number <= 0xFFFF)
     if len(made) // ROW_SIZE > _MOST_ROWS:
@@ -166,7 +165,7 @@ def _lengths(vector: bytes) -> tuple[int, ...]:
     return tuple(size for _, size in struct.iter_unpack("<QQ", vector[: len(vector) // 16 * 16]))
 
 
-def same(one: RecordedCall, ours: bytes, theirs: bytes) -> bool:
+def same(one: CallForm, ours: bytes, theirs: bytes) -> bool:
     """Whether two requests of a call ask the same. Raises GuestMisbehaved for a malformed one.
 
     ours: of today's stub. theirs: of a record's, of which `one` is the row.
@@ -174,16 +173,16 @@ def same(one: RecordedCall, ours: bytes, theirs: bytes) -> bool:
     return ours == theirs or _as_today(one).asked(ours) == one.asked(theirs)
 
 
-def _as_today(one: RecordedCall) -> RecordedCall:
+def _as_today(one: CallForm) -> CallForm:
     """The row of a call as today's stub makes it: its own call of open(2) had other arguments once."""
     is_opening = one.number == CALL_OPEN and any(name == "room" for name, _ in one.parameters)
     return _opening_of_today() if is_opening else one
 
 
 @functools.cache
-def _opening_of_today() -> RecordedCall:
+def _opening_of_today() -> CallForm:
     row = TABLE[CALL_OPEN]
-    return RecordedCall(CALL_OPEN, row.name, row.family, tuple(row.parameters))
+    return CallForm(CALL_OPEN, row.name, row.family, tuple(row.parameters))
 
 
 def number_of(frame: bytes) -> int:

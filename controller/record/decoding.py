@@ -26,22 +26,22 @@ from proxybox.controller.record.events import (
     UNIT_NS,
     VALUE,
     WINDOW,
-    Answer,
     Answered,
-    Call,
+    CallEvent,
     Clocks,
     Data,
+    DenialEvent,
     Effect,
-    Ended,
+    EndEvent,
     Event,
-    File,
     LeftOut,
+    LibraryFileEvent,
     Mapped,
     OfFile,
-    Printed,
-    Refused,
+    PrintedData,
+    RecordedAnswer,
     Sent,
-    Stored,
+    StoredData,
     Window,
     held_by,
 )
@@ -64,8 +64,8 @@ class Decoder:
         self._effects: list[Effect] = []
         self._effects_size = 0
         self._has_ended = False
-        self._answers: dict[int, Answer] = {}  # those that stand for many calls
-        self.files: dict[int, File] = {}
+        self._answers: dict[int, RecordedAnswer] = {}  # those that stand for many calls
+        self.files: dict[int, LibraryFileEvent] = {}
 
     def events(self, data: bytes) -> Iterator[Event]:
         """Yields the events of a frame's bytes."""
@@ -85,10 +85,10 @@ class Decoder:
                         at = end
                         answer = answers.get(value)
                         if answer is None:
-                            answer = Answer(value)
+                            answer = RecordedAnswer(value)
                             if len(answers) < _MOST_ANSWERS:
                                 answers[value] = answer
-                        yield Call(channel, now, sizes[size] + data[begins:end], answer, (), True)
+                        yield CallEvent(channel, now, sizes[size] + data[begins:end], answer, (), True)
                         continue
                 event, at = self._event(data, at)
             except (struct.error, IndexError):
@@ -110,7 +110,7 @@ class Decoder:
 
     def _of_thread(self, code: int, channel: int, data: bytes, at: int) -> tuple[Event | None, int]:
         value, frame = None, b""
-        stored: tuple[Stored, ...] = ()
+        stored: tuple[StoredData, ...] = ()
         if code == 14:
             (count,) = U16.unpack_from(data, at)
             raw = data[at + 2 : at + 2 + 9 * count]
@@ -131,12 +131,12 @@ class Decoder:
         effects = tuple(self._effects)
         self._effects.clear()
         self._effects_size = 0
-        answer = None if value is None else Answer(value, stored)
+        answer = None if value is None else RecordedAnswer(value, stored)
         if code == 4:
-            return Answered(channel, self._now, Answer(value or 0, stored), effects), at
-        return Call(channel, self._now, frame, answer, effects), at
+            return Answered(channel, self._now, RecordedAnswer(value or 0, stored), effects), at
+        return CallEvent(channel, self._now, frame, answer, effects), at
 
-    def _stored(self, data: bytes, at: int) -> tuple[tuple[Stored, ...], int]:
+    def _stored(self, data: bytes, at: int) -> tuple[tuple[StoredData, ...], int]:
         (count,), stored, size = U16.unpack_from(data, at), [], 0
         at += 2
         for _ in range(count):
@@ -147,7 +147,7 @@ class Decoder:
             size += len(piece) if isinstance(piece, bytes) else piece.size
             if size > MAX_FRAME:
                 raise RecordError("an answer that stores more than any does: the record is damaged")
-            stored.append(Stored(register, offset, piece))
+            stored.append(StoredData(register, offset, piece))
         return tuple(stored), at
 
     def _segment(self, data: bytes, at: int) -> tuple[Data, int]:
@@ -188,19 +188,19 @@ class Decoder:
             raise RecordError("a call with more effects than any has: the record is damaged")
 
     def _printed_argument(self, data: bytes, at: int) -> tuple[None, int]:
-        self._has(Printed(data[at] & 1, U32.unpack_from(data, at + 1)[0]))
+        self._has(PrintedData(data[at] & 1, U32.unpack_from(data, at + 1)[0]))
         return None, at + 5
 
     def _printed(self, data: bytes, at: int) -> tuple[None, int]:
         piece, end = self._segment(data, at + 1)
-        self._has(Printed(data[at] & 1, len(piece) if isinstance(piece, bytes) else piece.size, piece))
+        self._has(PrintedData(data[at] & 1, len(piece) if isinstance(piece, bytes) else piece.size, piece))
         return None, end
 
     def _refused(self, data: bytes, at: int) -> tuple[None, int]:
         name, at = _read_text(data, at)
         number, at = _read_text(data, at)
         reason, at = _read_text(data, at)
-        self._has(Refused(name, number, reason))
+        self._has(DenialEvent(name, number, reason))
         return None, at
 
     def _mapped(self, data: bytes, at: int) -> tuple[None, int]:
@@ -221,7 +221,7 @@ class Decoder:
         path, at = _read_bytes(data, at + FILE.size)
         if len(path) > MAX_PATH or len(self.files) >= MOST_FILES:
             raise RecordError("a file with a path that is too long, or one too many: the record is damaged")
-        file = self.files[number] = File(number, size, digest, path)
+        file = self.files[number] = LibraryFileEvent(number, size, digest, path)
         return file, at
 
     def _ended(self, data: bytes, at: int) -> tuple[Event, int]:
@@ -229,7 +229,7 @@ class Decoder:
         why, at = _read_text(data, at)
         code, signal = (None if each == NONE else each for each in END.unpack_from(data, at))
         self._has_ended = True
-        return Ended(status, why, code, signal), at + END.size
+        return EndEvent(status, why, code, signal), at + END.size
 
     def _time(self, data: bytes, at: int) -> tuple[None, int]:
         self._now = max(self._now, U64.unpack_from(data, at)[0])

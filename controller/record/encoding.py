@@ -24,12 +24,12 @@ from proxybox.controller.record.events import (
     UNIT_NS,
     VALUE,
     Data,
-    Ended,
-    File,
+    DenialEvent,
+    EndEvent,
     LeftOut,
+    LibraryFileEvent,
     OfFile,
-    Refused,
-    Stored,
+    StoredData,
     Window,
 )
 from proxybox.controller.wire.protocol import MAX_FRAME
@@ -97,7 +97,7 @@ class Encoder:
         self.size += size
         self.calls += calls
 
-    def call(self, channel: int, now: int, frame: bytes, value: int | None, stored: Sequence[Stored] = ()) -> None:
+    def call(self, channel: int, now: int, frame: bytes, value: int | None, stored: Sequence[StoredData] = ()) -> None:
         """A request, with its answer where it was answered at once."""
         self.calls += 1
         passed, size = self._passed(now), len(frame) - 4
@@ -118,12 +118,12 @@ class Encoder:
         if stored:
             self._stored(stored)
 
-    def answer(self, channel: int, now: int, value: int, stored: Sequence[Stored]) -> None:
+    def answer(self, channel: int, now: int, value: int, stored: Sequence[StoredData]) -> None:
         """The answer to a call that had to wait."""
         self._put(HEAD.pack(4, channel, self._passed(now)), VALUE.pack(value))
         self._stored(stored)
 
-    def _stored(self, stored: Sequence[Stored]) -> None:
+    def _stored(self, stored: Sequence[StoredData]) -> None:
         self._put(U16.pack(len(stored)))
         for each in stored:
             self._put(PLACE.pack(each.register, each.offset))
@@ -155,7 +155,7 @@ class Encoder:
             self._put(bytes([6, stream]))
             self._segment(data)
 
-    def refused(self, refused: Refused) -> None:
+    def refused(self, refused: DenialEvent) -> None:
         """A refusal of the call that follows."""
         self._put(b"\x07", _text(refused.call), _text(refused.errno), _text(refused.reason))
 
@@ -170,7 +170,7 @@ class Encoder:
             self._last_ns = now
         self._put(bytes([9, signal, late]))
 
-    def file(self, file: File) -> None:
+    def file(self, file: LibraryFileEvent) -> None:
         """A file of the library, before the first event that names it."""
         self._put(b"\x0b", FILE.pack(file.number, file.size, file.digest), _bytes(file.path))
 
@@ -178,7 +178,7 @@ class Encoder:
         """Readings of clocks before the call that follows."""
         self._put(HEAD.pack(14, channel, self._passed(now)), U16.pack(len(readings) // 9), readings)
 
-    def ended(self, ended: Ended) -> None:
+    def ended(self, ended: EndEvent) -> None:
         """The end of the guest."""
         numbers = (NONE if each is None else each for each in (ended.exit_code, ended.signal))
         self._put(b"\x0c", _text(ended.status), _text(ended.why), END.pack(*numbers))
@@ -199,15 +199,15 @@ def _text(text: str) -> bytes:
     return _bytes(text.encode("utf-8", "backslashreplace")[:0xFFF0])
 
 
-def placed(frame: bytes, writes: Iterable[tuple[int, Data]]) -> list[Stored]:
+def placed(frame: bytes, writes: Iterable[tuple[int, Data]]) -> list[StoredData]:
     """Returns what an answer stores, each by the register of its request that points there or just before it."""
     registers = REGISTERS(frame)
     found = []
     for address, data in writes:
         if address in registers:
-            found.append(Stored(registers.index(address), 0, data))
+            found.append(StoredData(registers.index(address), 0, data))
             continue
         below = max((each for each in registers if each <= address < each + MAX_FRAME), default=None)
         register = NO_REGISTER if below is None or below < _LOWEST else registers.index(below)
-        found.append(Stored(register, address - (0 if register == NO_REGISTER else registers[register]), data))
+        found.append(StoredData(register, address - (0 if register == NO_REGISTER else registers[register]), data))
     return found

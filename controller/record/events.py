@@ -12,7 +12,7 @@
     9  sent             u8 signal, u8 late                                    a signal to the guest
     10 no thread        -                                                     the kernel was told to refuse a clone
     11 file             u16 number, u64 size, 32 bytes SHA-256, text path
-    12 ended            text status, text why, i32 exit code, i32 signal      by whom, see `Ended`
+    12 ended            text status, text why, i32 exit code, i32 signal      by whom, see `EndEvent`
     13 time             u64 nanoseconds since the start
     14 clocks           head, u16 n, n x u8 clock, n x i64 nanoseconds
 
@@ -76,7 +76,7 @@ Data: TypeAlias = bytes | OfFile | LeftOut
 
 
 @attrs.frozen(slots=True)
-class Stored:
+class StoredData:
     """What an answer stores in the guest: at the value of a register of the request plus offset, or at an address."""
 
     register: int
@@ -85,15 +85,15 @@ class Stored:
 
 
 @attrs.define(slots=True)
-class Answer:
+class RecordedAnswer:
     """What a call returned (>= 0 or -errno), and stored."""
 
     value: int
-    stored: tuple[Stored, ...] = ()
+    stored: tuple[StoredData, ...] = ()
 
 
 @attrs.frozen(slots=True)
-class Printed:
+class PrintedData:
     """What a call printed. data: None for the first `size` bytes that it passed."""
 
     stream: int
@@ -102,7 +102,7 @@ class Printed:
 
 
 @attrs.frozen(slots=True)
-class Refused:
+class DenialEvent:
     """A refusal by policy, as `audit.Denial` has it."""
 
     call: str
@@ -129,11 +129,11 @@ class Clocks:
         return tuple(zip(self.raw[:count], struct.unpack_from(f"<{count}q", self.raw, count), strict=True))
 
 
-Effect: TypeAlias = Printed | Refused | Mapped | Clocks
+Effect: TypeAlias = PrintedData | DenialEvent | Mapped | Clocks
 
 
 @attrs.define(slots=True)
-class Call:
+class CallEvent:
     """A request of the thread on a channel. answer: None where another event answers it.
 
     is_plain: whether it was answered at once, by a number alone, and had no effects.
@@ -142,7 +142,7 @@ class Call:
     channel: int
     at_ns: int
     frame: bytes
-    answer: Answer | None = None
+    answer: RecordedAnswer | None = None
     effects: tuple[Effect, ...] = ()
     is_plain: bool = attrs.field(default=False, eq=False)
 
@@ -153,7 +153,7 @@ class Answered:
 
     channel: int
     at_ns: int
-    answer: Answer
+    answer: RecordedAnswer
     effects: tuple[Effect, ...] = ()
 
 
@@ -167,7 +167,7 @@ class Sent:
 
 
 @attrs.frozen(slots=True)
-class File:
+class LibraryFileEvent:
     """A file of the interpreter's library, by its path in the box."""
 
     number: int
@@ -177,7 +177,7 @@ class File:
 
 
 @attrs.frozen(slots=True)
-class Ended:
+class EndEvent:
     """How the guest ended. status: "" where it did so itself; else why the controller ended it."""
 
     status: str
@@ -186,7 +186,7 @@ class Ended:
     signal: int | None
 
 
-Event: TypeAlias = Call | Answered | Sent | File | Ended
+Event: TypeAlias = CallEvent | Answered | Sent | LibraryFileEvent | EndEvent
 
 
 class Window:
@@ -216,6 +216,6 @@ def held_by(effect: Effect) -> int:
     """Returns how many bytes, or characters, an effect keeps in memory, besides itself."""
     if isinstance(effect, Clocks):
         return len(effect.raw)
-    if isinstance(effect, Refused):
+    if isinstance(effect, DenialEvent):
         return len(effect.call) + len(effect.errno) + len(effect.reason)
-    return len(effect.data) if isinstance(effect, Printed) and isinstance(effect.data, bytes) else 0
+    return len(effect.data) if isinstance(effect, PrintedData) and isinstance(effect.data, bytes) else 0

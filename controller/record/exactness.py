@@ -33,12 +33,12 @@ def as_data(inexact: Inexact | None) -> dict[str, Any] | None:
     return None if inexact is None else attrs.asdict(inexact)
 
 
-def read_inexact(told: Any) -> Inexact | None:
+def read_inexact(stored: Any) -> Inexact | None:
     """Returns what `as_data` has made; None for None. Raises RecordError for anything else."""
-    if told is None:
+    if stored is None:
         return None
-    if isinstance(told, Mapping):
-        call, why = told.get("call"), told.get("why")
+    if isinstance(stored, Mapping):
+        call, why = stored.get("call"), stored.get("why")
         if type(call) is int and call > 0 and isinstance(why, str) and len(why) <= _LONGEST:
             return Inexact(call, why)
     raise RecordError("the record tells in no sense from which call on it is inexact")

@@ -40,7 +40,7 @@ _PLAIN, _ZLIB, _ZSTD = 0, 1, 2
 _LEVEL: Final = 1
 
 
-class Kind(enum.IntEnum):
+class FrameKind(enum.IntEnum):
     """What a frame holds. A reader passes over kinds that it does not know."""
 
     START = 1  # JSON: the guest, its policy, how it was started, the table of calls
@@ -51,7 +51,7 @@ class Kind(enum.IntEnum):
 
 
 @attrs.frozen
-class Frame:
+class RecordFrame:
     """One frame. chain: of the file up to here, this frame included. ends_at: its end in the file."""
 
     kind: int
@@ -87,7 +87,7 @@ class FrameWriter:
         writer._file, writer.chain, writer.written = file, chain, file.tell()
         return writer
 
-    def write(self, kind: Kind, data: bytes) -> None:
+    def write(self, kind: FrameKind, data: bytes) -> None:
         """Adds a frame, which is in the hands of the kernel when this returns."""
         if len(data) > MOST_BYTES:
             raise ValueError(f"a frame of {len(data)} bytes")
@@ -102,7 +102,7 @@ class FrameWriter:
         self.written += FRAME.size + len(stored)
 
 
-def appended(path: str | os.PathLike[str], kind: Kind, data: bytes, after: bytes) -> None:
+def appended(path: str | os.PathLike[str], kind: FrameKind, data: bytes, after: bytes) -> None:
     """Adds a frame to a record, whose chain so far is `after`.
 
     Raises RecordError for another record, for one that was changed, or whose last frame is not whole.
@@ -118,7 +118,7 @@ def appended(path: str | os.PathLike[str], kind: Kind, data: bytes, after: bytes
         FrameWriter.after(file, chain).write(kind, data)
 
 
-def frames(file: BinaryIO) -> Iterator[Frame]:
+def frames(file: BinaryIO) -> Iterator[RecordFrame]:
     """Yields the frames of a file. A last one that is not whole, as a killed writer leaves it, is left out.
 
     Raises RecordError for a file that is no record, that is of another major version, or that was changed.
@@ -141,7 +141,7 @@ def frames(file: BinaryIO) -> Iterator[Frame]:
         if chain != said or zero:
             raise RecordError(f"byte {at:,}: the record was changed or damaged from here on (its chain breaks)")
         begun, at = at, at + FRAME.size + stored_size
-        yield Frame(kind, _unpacked(packing, stored, size, begun), chain, at)
+        yield RecordFrame(kind, _unpacked(packing, stored, size, begun), chain, at)
 
 
 def _unpacked(packing: int, stored: bytes, size: int, at: int) -> bytes:

@@ -8,7 +8,7 @@ from proxybox.controller.record import events
 
 
 @attrs.frozen
-class Asked:
+class RequestText:
     """A request for people: the call's name and arguments. compared: those by which requests are told apart."""
 
     thread: int
@@ -36,15 +36,15 @@ class Divergence:
 
     number: int
     why: str
-    expected: Asked | None = None
-    got: Asked | None = None
+    expected: RequestText | None = None
+    got: RequestText | None = None
 
 
 class Diverged(Exception):
     """The replay parts. is_answer: in the answer to the last call, and not with the next one."""
 
     def __init__(
-        self, why: str, expected: events.Call | None = None, got: tuple[int, bytes] | None = None, *,
+        self, why: str, expected: events.CallEvent | None = None, got: tuple[int, bytes] | None = None, *,
         is_answer: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(why)

@@ -19,9 +19,9 @@ from proxybox.controller.drivers.engine import served_here
 from proxybox.controller.errors import RecordError
 from proxybox.controller.record.calls import PASSING
 from proxybox.controller.record.encoding import Encoder, placed
-from proxybox.controller.record.events import MOST_FILES, Ended, File, OfFile, Refused
+from proxybox.controller.record.events import MOST_FILES, DenialEvent, EndEvent, LibraryFileEvent, OfFile
 from proxybox.controller.record.exactness import LATE, Inexact, as_data
-from proxybox.controller.record.format import FrameWriter, Kind
+from proxybox.controller.record.format import FrameKind, FrameWriter
 from proxybox.controller.record.libraryfiles import digest_of, path_of
 from proxybox.controller.vfs.host.library import LibraryFile
 
@@ -76,7 +76,7 @@ class Recorder:
 
     def begin(self, start: Mapping[str, Any]) -> None:
         """Writes how the run begins. Raises OSError where the file cannot be written."""
-        self._frames.write(Kind.START, json.dumps(start).encode())
+        self._frames.write(FrameKind.START, json.dumps(start).encode())
         self._thread.start()
 
     def note(self, *note: Any) -> None:
@@ -137,8 +137,8 @@ class Recorder:
     def _finish(self, end: Mapping[str, Any], contents: Iterable[bytes]) -> None:
         for content in contents:
             for at in range(0, len(content), _PIECE):
-                self._write(Kind.CONTENT, content[at : at + _PIECE])
-        self._write(Kind.END, json.dumps({**end, "inexact": as_data(self.inexact)}).encode())
+                self._write(FrameKind.CONTENT, content[at : at + _PIECE])
+        self._write(FrameKind.END, json.dumps({**end, "inexact": as_data(self.inexact)}).encode())
 
     # --- the recorder's thread ----------------------------------------------------------------------------------------
 
@@ -166,10 +166,10 @@ class Recorder:
     def _write_events(self, data: bytes, new: list[tuple[int, LibraryFile]]) -> None:
         """Writes events, and before them the files that they name: to hash a large one takes long."""
         for number, node in new:
-            self._names.file(File(number, node.size(), digest_of(node), path_of(node)))
+            self._names.file(LibraryFileEvent(number, node.size(), digest_of(node), path_of(node)))
         if new:
-            self._write(Kind.EVENTS, self._names.take())
-        self._write(Kind.EVENTS, data)
+            self._write(FrameKind.EVENTS, self._names.take())
+        self._write(FrameKind.EVENTS, data)
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """Does a part of the work. The first failure ends the record, and not the run."""
@@ -196,10 +196,10 @@ class Recorder:
     def _special(self, note: tuple[Any, ...]) -> None:
         getattr(self, f"_{note[0]}")(*note[1:])
 
-    def _write(self, kind: Kind, data: bytes) -> None:
+    def _write(self, kind: FrameKind, data: bytes) -> None:
         if self.fault is not None:
             return
-        if self._frames.written > self.limit and kind is not Kind.END:
+        if self._frames.written > self.limit and kind is not FrameKind.END:
             self.fault = f"the record has reached its limit of {self.limit:,} bytes"
             if self._discard is None:
                 self.is_full = True
@@ -237,7 +237,7 @@ class Recorder:
         is_passed = int.from_bytes(frame[4:8], "little") in PASSING and frame[60 : 60 + len(data)] == data
         self._encoder.printed(stream, len(data), None if is_passed else data)
 
-    def _refused(self, refused: Refused) -> None:
+    def _refused(self, refused: DenialEvent) -> None:
         self._encoder.refused(refused)
 
     def _mapped(self, node: LibraryFile) -> None:
@@ -261,7 +261,7 @@ class Recorder:
     def _clocks(self, channel: int, at_ns: int, readings: bytes) -> None:
         self._encoder.clocks(channel, at_ns, readings)
 
-    def _ended(self, ended: Ended) -> None:
+    def _ended(self, ended: EndEvent) -> None:
         self._has_ended = True
         self._encoder.ended(ended)
 

@@ -14,7 +14,7 @@ from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox
 from proxybox.controller.header import CALL_MAP, CALL_NO_THREAD, CALL_OPEN, LIBRARY, RECORDED, TOLD
 from proxybox.controller.process.activity import Patience
-from proxybox.controller.record.events import LeftOut, Refused
+from proxybox.controller.record.events import DenialEvent, LeftOut
 from proxybox.controller.record.exactness import BESIDE, LEFT_OUT
 from proxybox.controller.record.libraryfiles import is_named
 from proxybox.controller.record.onebyone import ALONE_NS, BESIDE_NS, LOOK_NS, OneByOne, wait_for_end
@@ -311,12 +311,12 @@ class RecordingDispatcher(Dispatcher):
 
     def _record(self, name: str, denied: Denied) -> None:
         denial = denial_of(name, denied)
-        self._recorder.note("refused", Refused(denial.call, denial.errno, denial.reason))
+        self._recorder.note("refused", DenialEvent(denial.call, denial.errno, denial.reason))
         super()._record(name, denied)
 
-    def told(self) -> bytes:
-        """As `Dispatcher.told`: where time is real, the guest ships its readings of clocks."""
-        offset, unobserved, readings = TOLD.unpack(super().told())
+    def stub_config(self) -> bytes:
+        """As `Dispatcher.stub_config`: where time is real, the guest ships its readings of clocks."""
+        offset, unobserved, readings = TOLD.unpack(super().stub_config())
         is_real = self._world.clock.offset_ns() is not None
         return TOLD.pack(offset, unobserved, RECORDED if unobserved and is_real else readings)
 

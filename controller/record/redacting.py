@@ -35,7 +35,7 @@ _HOLDING: Final = by_effect(
     | CallEffect.RESIZES | CallEffect.ALTERS | CallEffect.CREATES | CallEffect.DUPLICATES | CallEffect.CLOSES
     | CallEffect.ENTERS | CallEffect.MAPS | OF_NO_FILE,
 )  # fmt: skip
-#: A value of so many bytes or fewer stands in too much else to be looked for.
+#: Values of at most this many bytes are not searched for: other data would contain them by chance.
 _SHORT: Final = 3
 #: Bytes of a message in which the name of the function is looked for.
 _NAME: Final = 4096

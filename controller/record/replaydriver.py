@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from proxybox.controller.drivers.blocking import BlockingDriver
-from proxybox.controller.drivers.serving import Phase
+from proxybox.controller.drivers.serving import GuestPhase
 from proxybox.controller.record.replayer import Replayer
 
 
@@ -37,7 +37,7 @@ class ReplayDriver(BlockingDriver):
                 continue
             frame = main.channel.receive()
             if frame == b"":
-                self._phase = Phase.GONE
+                self._phase = GuestPhase.GONE
             elif frame is not None:
                 self._answer(main, frame)
             self.replayer.rounds += 1

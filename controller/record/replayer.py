@@ -29,10 +29,10 @@ from proxybox.controller.errors import Denied, GuestMisbehaved, RecordError
 from proxybox.controller.header import CALL_CLOCKS, CALL_NO_THREAD, CLOCK_RING, NOT_RECORDED, REPLAYED, RING, TOLD
 from proxybox.controller.oscalls.rows import numbers_of
 from proxybox.controller.record import events
-from proxybox.controller.record.calls import PASSING, RecordedCall, number_of, same
+from proxybox.controller.record.calls import PASSING, CallForm, number_of, same
 from proxybox.controller.record.libraryfiles import digest_of
 from proxybox.controller.record.onebyone import wait_for_end
-from proxybox.controller.record.parting import Asked, Diverged, Divergence
+from proxybox.controller.record.parting import Diverged, Divergence, RequestText
 from proxybox.controller.status import Status
 from proxybox.controller.vfs.host.library import LibraryFile
 from proxybox.controller.wire.protocol import CLOCKS, without_clocks
@@ -85,8 +85,8 @@ class Replayer(Dispatcher):
     )  # fmt: skip
 
     def __init__(
-        self, world: "World", recorded: Iterator[events.Event], rows: dict[int, RecordedCall],
-        files: dict[int, events.File], told_at: int = 0,
+        self, world: "World", recorded: Iterator[events.Event], rows: dict[int, CallForm],
+        files: dict[int, events.LibraryFileEvent], told_at: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(world)
         self._told_at = told_at
@@ -115,7 +115,7 @@ class Replayer(Dispatcher):
         self.is_stopped = False
         self.calls_followed = 0
         self.due: list[int] = []  # when the next signal is to be sent, where that is the next event
-        self.seen: events.Call | None = None
+        self.seen: events.CallEvent | None = None
         self._frames: dict[int, bytes] = {}  # by channel: requests that were compared and are not answered yet
         self._pending: dict[int, bytes] = {}  # requests whose turn has not come
         self._answers: dict[int, Reply] = {}
@@ -127,7 +127,7 @@ class Replayer(Dispatcher):
         self._step()
 
     def look_at(
-        self, until: int | None, on_call: Callable[[events.Call], object] | None = None, at: int | None = None
+        self, until: int | None, on_call: Callable[[events.CallEvent], object] | None = None, at: int | None = None
     ) -> None:  # fmt: skip
         """Sets the number of the call at which to stop, and what is called with each call, or with call `at` alone."""
         self._until, self._on_call, self._at = math.inf if until is None else until, on_call, at
@@ -141,7 +141,7 @@ class Replayer(Dispatcher):
         channel = thread.channel
         event = self.next
         if (  # the way of nearly every call
-            isinstance(event, events.Call)
+            isinstance(event, events.CallEvent)
             and event.is_plain
             and event.answer is not None
             and event.frame == frame
@@ -154,7 +154,7 @@ class Replayer(Dispatcher):
             self.seen = event
             self._step()
             coming = self.next
-            if isinstance(coming, events.Call) and coming.channel == channel and not coming.effects:
+            if isinstance(coming, events.CallEvent) and coming.channel == channel and not coming.effects:
                 return event.answer.value
             self._answer(channel, frame, event.answer, event.at_ns)
         else:
@@ -174,7 +174,7 @@ class Replayer(Dispatcher):
 
     def give_up(self) -> None:
         """Ends the guest: the call that has to come does not."""
-        expected = self.next if isinstance(self.next, events.Call) else None
+        expected = self.next if isinstance(self.next, events.CallEvent) else None
         waiting = next(iter(self._pending.items()), None)
         self._given_up = Diverged("a call does not come", expected, waiting)
         self.kill()
@@ -188,12 +188,12 @@ class Replayer(Dispatcher):
             self._diverge(self._given_up)
         if not self.is_over and self.divergence is None and self._world.ending is None:
             if self._exits:  # the ends of other threads, while the process was ending, are in nobody's order
-                while isinstance(self.next, events.Call) and number_of(self.next.frame) in _AT_THE_END:
+                while isinstance(self.next, events.CallEvent) and number_of(self.next.frame) in _AT_THE_END:
                     self._step()
-            if isinstance(self.next, events.Ended):
+            if isinstance(self.next, events.EndEvent):
                 self.is_over = True
             else:
-                expected = self.next if isinstance(self.next, events.Call) else None
+                expected = self.next if isinstance(self.next, events.CallEvent) else None
                 self._diverge(Diverged("the program has ended, where it went on", expected))
         for _ in self.rest:
             pass
@@ -216,28 +216,28 @@ class Replayer(Dispatcher):
 
     def _fetch(self) -> events.Event | None:
         event = next(self.rest, None)
-        while event.__class__ is events.File:
+        while event.__class__ is events.LibraryFileEvent:
             event = next(self.rest, None)
         return event
 
-    def _coming(self, channel: int) -> events.Call | None:
+    def _coming(self, channel: int) -> events.CallEvent | None:
         """Returns the next call of a thread; None where it has no other, or one that is too far away."""
-        if isinstance(self.next, events.Call) and self.next.channel == channel:
+        if isinstance(self.next, events.CallEvent) and self.next.channel == channel:
             return self.next
         for known in self._ahead:
-            if isinstance(known, events.Call) and known.channel == channel:
+            if isinstance(known, events.CallEvent) and known.channel == channel:
                 return known
         size = sum(map(_weight, self._ahead))
         while len(self._ahead) < _MOST_AHEAD and size < _MOST_BYTES and (event := self._fetch()) is not None:
             self._ahead.append(event)
             size += _weight(event)
-            if isinstance(event, events.Call) and event.channel == channel:
+            if isinstance(event, events.CallEvent) and event.channel == channel:
                 return event
         return None
 
     # --- clocks -------------------------------------------------------------------------------------------------------
 
-    def told(self) -> bytes:
+    def stub_config(self) -> bytes:
         """What the guest is told (struct told in wire.h), and the readings that the main thread begins with."""
         if not self.is_unobserved:
             return TOLD.pack(0, False, NOT_RECORDED)
@@ -269,7 +269,7 @@ class Replayer(Dispatcher):
     def _follow(self, late: bool) -> bool:
         """Follows the next event, if that can be done now."""
         event = self.next
-        if isinstance(event, events.Call):
+        if isinstance(event, events.CallEvent):
             frame = self._pending.pop(event.channel, None)
             if frame is None:
                 return False  # the call of this thread has to come first
@@ -316,7 +316,7 @@ class Replayer(Dispatcher):
                 raise RecordError("more signals at a time than there can be: the record is damaged")
             if event.signal >= _REAL_TIME or all(each.number != event.signal for each in outbox):  # as in signal(7)
                 outbox.append(Signal(event.signal))
-        elif isinstance(event, events.Ended):
+        elif isinstance(event, events.EndEvent):
             return self._end(event)
         elif event is None:
             self._cut_off()
@@ -327,7 +327,7 @@ class Replayer(Dispatcher):
     def _wait(self, event: events.Sent) -> int:
         return min(max(0, event.at_ns - (0 if self.seen is None else self.seen.at_ns)), LONGEST_NS)
 
-    def _compare(self, event: events.Call, frame: bytes) -> bool:
+    def _compare(self, event: events.CallEvent, frame: bytes) -> bool:
         """Raises Diverged unless the guest asks what it asked then, and GuestMisbehaved for a malformed request.
 
         Returns False where only the kind of the call was compared.
@@ -345,19 +345,19 @@ class Replayer(Dispatcher):
     def _carry_effects(self, channel: int, frame: bytes, effects: tuple[events.Effect, ...]) -> None:
         world = self._world
         for effect in effects:
-            if isinstance(effect, events.Printed):
+            if isinstance(effect, events.PrintedData):
                 sink = world.stderr if effect.stream else world.stdout
                 sink.write(self._printed(frame, effect))
             elif isinstance(effect, events.Mapped):
                 self._map(channel, effect.file)
-            elif isinstance(effect, events.Refused):
+            elif isinstance(effect, events.DenialEvent):
                 self.count_denial(Denial(effect.call, effect.errno, effect.reason))
 
     def look_at_policy(self, *, does: bool) -> None:
         """Sets whether answers are compared with those of the policy: not where somebody else may have answered."""
         self._checked = self._checked if does else set()
 
-    def _check(self, event: events.Call, frame: bytes, answer: events.Answer) -> None:
+    def _check(self, event: events.CallEvent, frame: bytes, answer: events.RecordedAnswer) -> None:
         """Raises Diverged unless a call was answered as the policy answers it."""
         thread = next((each for each in self._world.threads if each.channel == event.channel), None)
         row, refused = TABLE[number_of(frame)], None
@@ -367,16 +367,16 @@ class Replayer(Dispatcher):
             reply = row.invoke(self._world, thread, frame)
         except Denied as denied:
             denial = denial_of(row.name, denied)
-            refused, reply = events.Refused(denial.call, denial.errno, denial.reason), -(denied.errno or EPERM)
+            refused, reply = events.DenialEvent(denial.call, denial.errno, denial.reason), -(denied.errno or EPERM)
         except OSError as error:
             reply = -(error.errno or 0)
         value, *stored = reply if isinstance(reply, tuple) else (reply,)
-        then = next((each for each in event.effects if isinstance(each, events.Refused)), None)
+        then = next((each for each in event.effects if isinstance(each, events.DenialEvent)), None)
         if (value, refused) != (answer.value, then) or stored != self._writes(frame, answer):
             why = f"the policy answers this call with {value}, and not with {answer.value}"
             raise Diverged(why, event, is_answer=True)
 
-    def _writes(self, frame: bytes, answer: events.Answer) -> list[tuple[int, bytes]]:
+    def _writes(self, frame: bytes, answer: events.RecordedAnswer) -> list[tuple[int, bytes]]:
         """Returns what an answer stores, each at its address."""
         if not answer.stored:
             return []
@@ -389,7 +389,7 @@ class Replayer(Dispatcher):
             for each in answer.stored
         ]
 
-    def _answer(self, channel: int, frame: bytes, answer: events.Answer, at_ns: int) -> None:
+    def _answer(self, channel: int, frame: bytes, answer: events.RecordedAnswer, at_ns: int) -> None:
         value, number = answer.value, number_of(frame)
         reply: Reply = value
         if number in _OF_THREADS:
@@ -415,7 +415,7 @@ class Replayer(Dispatcher):
             reply = (value, *writes)
         self._answers[channel] = reply
 
-    def _printed(self, frame: bytes, effect: events.Printed) -> bytes:
+    def _printed(self, frame: bytes, effect: events.PrintedData) -> bytes:
         """Returns what a call has printed: what it passes itself, where it passes anything."""
         number, passed = number_of(frame), frame[60 : 60 + effect.size]
         if number in PASSING and len(passed) == effect.size and effect.data in (None, passed):
@@ -496,7 +496,7 @@ class Replayer(Dispatcher):
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 
-    def _end(self, event: events.Ended) -> bool:
+    def _end(self, event: events.EndEvent) -> bool:
         self.is_over = True
         if event.status:
             self._world.end(Ended(_status(event.status), event.why, event.signal))
@@ -522,44 +522,44 @@ class Replayer(Dispatcher):
         )
         self._world.end(Ended(Status.CANCELLED, f"the replay parts from its record: {parting.why}"))
 
-    def asked(self, channel: int, frame: bytes) -> Asked:
+    def asked(self, channel: int, frame: bytes) -> RequestText:
         """Returns a request for people."""
         thread = next((each.tid for each in self._world.threads if each.channel == channel), 0)
         number = number_of(frame)
         row = self._rows.get(number)
         if row is None:
-            return Asked(thread, unknown_name(number), {})
+            return RequestText(thread, unknown_name(number), {})
         try:
-            return Asked(thread, row.name, *row.both(frame))
+            return RequestText(thread, row.name, *row.both(frame))
         except (GuestMisbehaved, RecordError):
-            return Asked(thread, row.name, {})
+            return RequestText(thread, row.name, {})
 
 
-def _readings(call: events.Call | None) -> bytes:
+def _readings(call: events.CallEvent | None) -> bytes:
     """Returns the readings of clocks that came with a recorded call."""
     effects = () if call is None else call.effects
     return next((each.raw for each in effects if isinstance(each, events.Clocks)), b"") if effects else b""
 
 
-def _fitted(call: events.Call, frame: bytes) -> events.Call:
+def _fitted(call: events.CallEvent, frame: bytes) -> events.CallEvent:
     """Returns a recorded call as a request that was compared loosely is answered: what that writes is written whole."""
     size, then = events.REGISTERS(frame)[2], events.REGISTERS(call.frame)[2]
     if number_of(frame) not in _WRITING or call.answer is None or call.answer.value != then:
         return call
     effects = tuple(
-        events.Printed(each.stream, size) if isinstance(each, events.Printed) else each for each in call.effects
+        events.PrintedData(each.stream, size) if isinstance(each, events.PrintedData) else each for each in call.effects
     )
-    return attrs.evolve(call, answer=events.Answer(size), effects=effects)
+    return attrs.evolve(call, answer=events.RecordedAnswer(size), effects=effects)
 
 
 def _weight(event: events.Event) -> int:
     """Returns the bytes of an event that are kept while it is ahead."""
-    if not isinstance(event, events.Call | events.Answered):
+    if not isinstance(event, events.CallEvent | events.Answered):
         return 0
     stored = () if event.answer is None else event.answer.stored
     size = sum(len(each.data) for each in stored if isinstance(each.data, bytes))
     size += sum(map(events.held_by, event.effects))
-    return size + len(event.frame) if isinstance(event, events.Call) else size
+    return size + len(event.frame) if isinstance(event, events.CallEvent) else size
 
 
 def _status(name: str) -> Status:

@@ -8,7 +8,7 @@ import attrs
 
 from proxybox.controller.process.guestprocess import GuestProcess
 from proxybox.controller.process.watch import Watch
-from proxybox.controller.record.events import Call
+from proxybox.controller.record.events import CallEvent
 from proxybox.controller.record.replayer import LONGEST_NS, Replayer
 
 #: A guest that computes may take so many times the CPU time that it took then in all, and this besides.
@@ -65,5 +65,5 @@ def _watch(replayer: Replayer, guest: Watch) -> None:
 def _most_computed(replayer: Replayer) -> int:
     """Returns the CPU time that the guest may take until the next call."""
     event, then = replayer.next, 0 if replayer.seen is None else replayer.seen.at_ns
-    took = event.at_ns - then if isinstance(event, Call) else 0
+    took = event.at_ns - then if isinstance(event, CallEvent) else 0
     return _COMPUTES_NS + _TIMES_LONGER * min(max(took, 0), LONGEST_NS)

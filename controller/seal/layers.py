@@ -76,7 +76,7 @@ class Layer:
     advice: str = ""
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """What `Result.layers` says of the layer."""
         return self.detail if self.available else MISSING + self.detail
 
@@ -133,18 +133,18 @@ def _failed_step(step: int, error: int) -> str:
     return f"{_STEPS.get(step, f'step {step}')}: {os.strerror(error)}"
 
 
-def is_missing(told: str) -> bool:
+def is_missing(text: str) -> bool:
     """Whether this text of `Result.layers` is about a missing layer."""
-    return told.startswith(MISSING)
+    return text.startswith(MISSING)
 
 
-def read(told: Mapping[str, str]) -> tuple[Layer, ...]:
+def read(text: Mapping[str, str]) -> tuple[Layer, ...]:
     """Every kind of layer, as the `Result.layers` of a box describes it."""
     return tuple(
         attrs.evolve(
             kind,
-            available=name in told and not is_missing(told[name]),
-            detail=told.get(name, kind.detail).removeprefix(MISSING),
+            available=name in text and not is_missing(text[name]),
+            detail=text.get(name, kind.detail).removeprefix(MISSING),
         )
         for name, kind in KINDS.items()
         if name != SAME_ADDRESSES

@@ -314,10 +314,10 @@ class EventFile(StreamOpenFile):
             raise OSError(errno.EINVAL, "an event count has 8 bytes")
         if not self.count:
             return None
-        given = 1 if self._semaphore else self.count
-        self.count -= given
+        value = 1 if self._semaphore else self.count
+        self.count -= value
         self.node.superblock.changes.tell(self)
-        return _U64.pack(given)
+        return _U64.pack(value)
 
     def put(self, data: bytes) -> int | None:
         if len(data) < 8:

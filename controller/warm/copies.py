@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from proxybox.controller.boxes.box import BoxSpec, LiveBox
+from proxybox.controller.boxes.box import BoxRunner, LiveBox
 from proxybox.controller.boxes.worldbuilding import WorldBuilder
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import CannotCopy
@@ -105,7 +105,7 @@ class AtFork:
 
 
 def copy_guest(
-    box: BoxSpec, live: LiveBox, fork: AtFork, pid: int, copy_world: Callable[[], WorldBuilder], cpu: int | None,
+    box: BoxRunner, live: LiveBox, fork: AtFork, pid: int, copy_world: Callable[[], WorldBuilder], cpu: int | None,
     undo: contextlib.ExitStack,
 ) -> LiveBox:  # fmt: skip
     """Lets a guest at fork(2) make a copy of itself, and returns the copy, which is served in a copy of the world.

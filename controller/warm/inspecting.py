@@ -9,7 +9,7 @@ import errno
 import functools
 import time
 
-from proxybox.controller.boxes.box import BoxSpec
+from proxybox.controller.boxes.box import BoxRunner
 from proxybox.controller.boxes.replayed import Standing
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.controller.errors import CannotCopy, GuestMisbehaved
@@ -18,7 +18,7 @@ from proxybox.controller.guests.guest import require_bootstrap
 from proxybox.controller.header import CALL_BORN, REQUEST
 from proxybox.controller.process.birth import adopt
 from proxybox.controller.process.guestprocess import GuestProcess
-from proxybox.controller.process.undertaker import undertaker
+from proxybox.controller.process.reaper import reaper
 from proxybox.controller.process.undisturbed import Closing, Undisturbed
 from proxybox.controller.record.calls import number_of
 from proxybox.controller.record.parting import Frame
@@ -116,7 +116,7 @@ def stack(at: Standing) -> tuple[Frame, ...]:
             return _frames(_said(child))
 
 
-def session(at: Standing, box: BoxSpec) -> LiveSession:
+def session(at: Standing, box: BoxRunner) -> LiveSession:
     """Returns a copy of the program that stands at this call, as a session in a new world of that box.
 
     Its names are those that the program's innermost function sees. The caller closes it. Raises SandboxStartError.
@@ -143,7 +143,7 @@ def session(at: Standing, box: BoxSpec) -> LiveSession:
                 pass
         except GuestMisbehaved as breach:  # it would be taken for the replayed guest's
             raise CannotCopy(f"the program cannot be looked into here: {breach}") from None
-        child.first_answer = child.told_at = 0
+        child.first_answer = child.config_at = 0
         live = box.serve(child, builder, time.monotonic_ns(), undo)
         undo.callback(live.close)
         outcome = live.driver.serve(port.is_idle)
@@ -164,9 +164,9 @@ def _is_farewell(at: Standing) -> bool:
 
 
 def _end(child: GuestProcess) -> None:
-    """Ends a copy at once; the undertaker has others to close before it, and what it has said may be no end."""
+    """Ends a copy at once; the reaper has others to close before it, and what it has said may be no end."""
     child.watch.kill()
-    undertaker().bury(child.close)
+    reaper().bury(child.close)
 
 
 def _copy(at: Standing) -> tuple[GuestProcess, int]:

@@ -23,7 +23,7 @@ _MOST_TOLD = 20
 _MOST_ROUNDS = 2
 
 
-class LeftOpen:
+class OpenFileWatch:
     """Which files the calls of one session leave open. watch: of the guest's process."""
 
     def __init__(self, world: World, watch: Watch) -> None:

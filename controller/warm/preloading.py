@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from proxybox.controller.boxes.box import BoxSpec
+from proxybox.controller.boxes.box import BoxRunner
 from proxybox.controller.guests.guest import Guest
 from proxybox.policies import Limits, Output, Policy, PolicyError
 from proxybox.policies.errors import Problem, shown
@@ -32,7 +32,7 @@ for number, name in enumerate(sys.argv[1:]):
 _SECONDS = 60
 
 
-def check_preload(box: BoxSpec) -> None:
+def check_preload(box: BoxRunner) -> None:
     """Raises PolicyError for modules that a guest would not find."""
     policy, guest = box.policy, box.guest
     unseen = tuple(name for name in policy.preload if not _is_file(guest, name))
@@ -45,10 +45,10 @@ def check_preload(box: BoxSpec) -> None:
     else:
         missing = _missing(attrs.evolve(policy, limits=Limits()), guest, unseen)
     if missing:
-        told = "there is no such module in the box: neither the interpreter nor packages= has it"
+        reason = "there is no such module in the box: neither the interpreter nor packages= has it"
         raise PolicyError(
             *(
-                Problem(key=f"preload[{policy.preload.index(name)}]", message=told, given=shown(name))
+                Problem(key=f"preload[{policy.preload.index(name)}]", message=reason, given=shown(name))
                 for name in missing
             )
         )
@@ -69,6 +69,6 @@ def _is_file(guest: Guest, name: str) -> bool:
 def _missing(policy: Policy, guest: Guest, names: Sequence[str]) -> tuple[str, ...]:
     limits = Limits(wall_time=_SECONDS, cpu_time=_SECONDS, calls=None)
     alone = attrs.evolve(policy, limits=limits, output=Output(), on_denied="errno", preload=())
-    run = BoxSpec(alone, guest).run(("-c", _ASK, *names))
+    run = BoxRunner(alone, guest).run(("-c", _ASK, *names))
     lines = {f"missing {number}": name for number, name in enumerate(names)}
     return tuple(lines[line] for line in run.stdout.decode("utf-8", "replace").splitlines() if line in lines)

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Sequence
 
-from proxybox.controller.boxes.box import BoxSpec, LiveBox, Run
+from proxybox.controller.boxes.box import BoxResult, BoxRunner, LiveBox
 from proxybox.controller.boxes.worldbuilding import BoxFolder
 from proxybox.controller.drivers.blocking import Outcome
 from proxybox.controller.process.undisturbed import Closing, Undisturbed
@@ -14,7 +14,7 @@ from proxybox.controller.warm.session import LiveSession
 from proxybox.controller.warm.start import WarmStart
 from proxybox.controller.world.output import OutputSink, Transcript
 from proxybox.controller.world.stdin import Stdin
-from proxybox.controller.world.streams import Streams
+from proxybox.controller.world.streams import StandardStreams
 from proxybox.policies import Policy
 
 #: A guest that may have to run a program has a filter without fork(2).
@@ -72,12 +72,12 @@ class ReadyBox:
     def run(
         self,
         words: Sequence[str],
-        box: BoxSpec,
+        box: BoxRunner,
         *,
         folder: BoxFolder,
-        streams: Streams,
-    ) -> Run | None:
-        """Runs a program as `BoxSpec.run` does, and closes the box.
+        streams: StandardStreams,
+    ) -> BoxResult | None:
+        """Runs a program as `BoxRunner.run` does, and closes the box.
 
         Returns None when it `is_void`. box: its policy may have another limit of wall time than the policy of the
         start, and other limits of those that `tighten` was given.
@@ -90,12 +90,12 @@ class ReadyBox:
     def open(
         self,
         words: Sequence[str],
-        box: BoxSpec,
+        box: BoxRunner,
         *,
         folder: BoxFolder,
-        streams: Streams,
+        streams: StandardStreams,
     ) -> LiveBox:
-        """Starts a program as `BoxSpec.open` does. The caller owns the returned box and closes it."""
+        """Starts a program as `BoxRunner.open` does. The caller owns the returned box and closes it."""
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
             self._begin(words, box, folder, streams)
@@ -103,7 +103,7 @@ class ReadyBox:
             undo.pop_all()
             return self._live
 
-    def _begin(self, words: Sequence[str], box: BoxSpec, folder: BoxFolder, streams: Streams) -> None:
+    def _begin(self, words: Sequence[str], box: BoxRunner, folder: BoxFolder, streams: StandardStreams) -> None:
         """Gives the guest its program, its files and its streams."""
         self._live.started_ns = time.monotonic_ns()
         self._live.dispatcher.count_anew()

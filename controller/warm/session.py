@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from proxybox.controller.audit import Audit, Denial
-from proxybox.controller.boxes.box import BoxSpec, LiveBox, Usage, is_out_of_memory
+from proxybox.controller.boxes.box import BoxRunner, LiveBox, Usage, is_out_of_memory
 from proxybox.controller.boxes.copying import check_copyable
 from proxybox.controller.boxes.worldbuilding import BoxFolder, Changed, WorldBuilder
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
@@ -24,19 +24,19 @@ from proxybox.controller.errors import CannotCopy, GuestMisbehaved, SandboxClose
 from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.exchange.port import ENVELOPE, Port
 from proxybox.controller.process.cpus import on_cpu
-from proxybox.controller.process.keeper import keeper
 from proxybox.controller.process.undisturbed import Undisturbed
 from proxybox.controller.process.watch import CANCELLED, Watch
+from proxybox.controller.process.watchdog import watchdog
 from proxybox.controller.status import Status
 from proxybox.controller.warm.copies import COPY_LIMIT, AtFork, copy_guest
 from proxybox.controller.warm.copies import Copies as Copies
-from proxybox.controller.warm.leftopen import LeftOpen
+from proxybox.controller.warm.leftopen import OpenFileWatch
 from proxybox.controller.warm.messages import RESULTS, SHOWN, encoded, form_of
 from proxybox.controller.warm.start import WarmStart
 from proxybox.controller.world.output import Interleaved, OutputSink, Transcript
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Source, Stdin
-from proxybox.controller.world.streams import NO_STREAMS, Streams
+from proxybox.controller.world.streams import NO_STREAMS, StandardStreams
 from proxybox.policies import SessionLimits
 
 #: A function that is given what the guest shows, and the number of bytes that it counts as.
@@ -79,12 +79,12 @@ class LiveSession:
     """
 
     def __init__(
-        self, box: BoxSpec, live: LiveBox, copies: Copies, *, is_copy: bool = False, counted: bool = True
+        self, box: BoxRunner, live: LiveBox, copies: Copies, *, is_copy: bool = False, counted: bool = True
     ) -> None:
         self._box = box
         self._live = live
         self._port = _port(live)
-        self._left_open = LeftOpen(live.world, live.process.watch)
+        self._left_open = OpenFileWatch(live.world, live.process.watch)
         self._port.first = self._left_open.command
         self.copies = copies
         self._is_counted = is_copy and counted
@@ -119,7 +119,7 @@ class LiveSession:
             return session
 
     @classmethod
-    def of(cls, box: BoxSpec, live: LiveBox) -> "LiveSession":
+    def of(cls, box: BoxRunner, live: LiveBox) -> "LiveSession":
         """Returns the session of a guest that has been told to become one."""
         session = cls(box, live, Copies(box.policy.session.branches))
         session._begin(box.policy.session)
@@ -192,7 +192,7 @@ class LiveSession:
         *,
         timeout: float | None = None,
         calls: int | None = None,
-        streams: Streams = NO_STREAMS,
+        streams: StandardStreams = NO_STREAMS,
         on_shown: OnShown | None = None,
     ) -> CommandResult:
         """Carries out one command.
@@ -224,7 +224,7 @@ class LiveSession:
         *,
         timeout: float | None = None,
         calls: int | None = None,
-        streams: Streams = NO_STREAMS,
+        streams: StandardStreams = NO_STREAMS,
         on_shown: OnShown | None = None,
         blocking: bool = True,
     ) -> "_Begun":
@@ -240,19 +240,19 @@ class LiveSession:
             raise SandboxClosedError("the session has ended")
         try:
             self._wake()
-            keeper().make_way(self._live.process.cpu)
+            watchdog().make_way(self._live.process.cpu)
             self._live.driver.set_blocking(blocking)
             if streams.stdin is not None:
                 self._live.world.stdin.feed(streams.stdin)
             begun = self._count_anew(timeout, calls, streams)
             self._port.show = None if on_shown is None else self._taker(on_shown)
-            self._port.post(message, self._live.process.tell(self._live.dispatcher.told()))
+            self._port.post(message, self._live.process.tell(self._live.dispatcher.stub_config()))
         except BaseException:
             self.abandon()
             raise
         return begun
 
-    def _count_anew(self, timeout: float | None, calls: int | None, streams: Streams) -> "_Begun":
+    def _count_anew(self, timeout: float | None, calls: int | None, streams: StandardStreams) -> "_Begun":
         """Starts new counts of output, refusals, calls and time for one call."""
         world, watch, dispatcher = self._live.world, self._live.process.watch, self._live.dispatcher
         policy = self._box.policy
@@ -455,7 +455,7 @@ class LiveSession:
     @property
     def layers(self) -> Mapping[str, str]:
         """The protection layers around the guest."""
-        return self._live.process.told_layers()
+        return self._live.process.reported_layers()
 
     def copy(self, instead_of: "LiveSession | None" = None) -> "LiveSession":
         """Returns a new session that goes on from the same state independently.

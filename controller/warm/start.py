@@ -12,14 +12,14 @@ from typing import Any
 
 import attrs
 
-from proxybox.controller.boxes.box import BoxSpec, LiveBox
+from proxybox.controller.boxes.box import BoxRunner, LiveBox
 from proxybox.controller.boxes.worldbuilding import WorldBuilder
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.exchange.port import Port
 from proxybox.controller.guests.guest import require_bootstrap
 from proxybox.controller.warm.bootstrapping import bootstrap_words, mount_bootstrap
-from proxybox.controller.warm.leavings import Leavings
+from proxybox.controller.warm.copyable import CopyableCheck
 from proxybox.controller.warm.zygote import Zygote
 from proxybox.controller.world.output import Transcript
 
@@ -36,7 +36,7 @@ class WarmStart:
     not support the bootstrap.
     """
 
-    box: BoxSpec
+    box: BoxRunner
     zygote: Zygote | None = None
     functions: HostFunctions | None = None
 
@@ -92,15 +92,15 @@ class WarmStart:
             live = None if self.zygote is None else self.zygote.fork(self.box, builder, started, port, **changes)
         except SandboxStartError:  # the zygote has died; the nursery or the pool starts another one for the next box
             live = None
-        leavings = None
+        copyable = None
         if live is None:
-            leavings = Leavings(builder.world)
-            port.imported = leavings.imported
+            copyable = CopyableCheck(builder.world)
+            port.imported = copyable.imported
             live = self._start(builder, started, port, **changes)
         _serve_until_idle(live)
         port.imported = None  # what a program says of it does not count
-        if leavings is not None and changes.get("forks"):
-            leavings.tell()
+        if copyable is not None and changes.get("forks"):
+            copyable.tell()
         live.process.watch.deadline_ns = None  # that was the limit of its start
         live.ready_ns = time.monotonic_ns()
         return live
@@ -115,9 +115,9 @@ class WarmStart:
 
         A program that the caller has given as data is sent with the task.
         """
-        given, folder = live.builder.given(words[0]) if words else (None, None)
+        main_source, folder = live.builder.program_at(words[0]) if words else (None, None)
         names = () if self.functions is None else self.functions.names
-        task = what, names, self.box.policy.session.value_size, tuple(words), given, folder
+        task = what, names, self.box.policy.session.value_size, tuple(words), main_source, folder
         post(live, marshal.dumps(task, MARSHAL))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from proxybox.controller.boxes.box import BoxSpec, LiveBox
+from proxybox.controller.boxes.box import BoxRunner, LiveBox
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldBuilder
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import SandboxStartError
@@ -24,11 +24,11 @@ from proxybox.controller.oscalls.transfers import nameless
 from proxybox.controller.process.birth import adopt, seal
 from proxybox.controller.process.cpus import on_cpu
 from proxybox.controller.process.guestprocess import GuestProcess
-from proxybox.controller.process.keeper import keeper
 from proxybox.controller.process.memory import Beginning
 from proxybox.controller.process.undisturbed import Undisturbed
+from proxybox.controller.process.watchdog import watchdog
 from proxybox.controller.warm.bootstrapping import bootstrap_words, mount_bootstrap
-from proxybox.controller.warm.leavings import SMALL, STANDARD, Leavings
+from proxybox.controller.warm.copyable import SMALL, STANDARD, CopyableCheck
 from proxybox.controller.world.output import OutputSink
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Stdin
@@ -60,7 +60,7 @@ class Zygote:
     `fork` can be called from any thread. When `fork` raises, `is_alive` tells whether another try makes sense.
     """
 
-    def __init__(self, policy: Policy, box: BoxSpec) -> None:
+    def __init__(self, policy: Policy, box: BoxRunner) -> None:
         """Starts the zygote.
 
         Raises SandboxStartError; where a module could not be imported, it quotes the error message. Raises LeavesBehind
@@ -88,15 +88,15 @@ class Zygote:
             world.process.pid = world.process.pgid = world.thread.tid = ZYGOTE_PID
             mount_bootstrap(world)
             world.port = port = Port()
-            leavings = Leavings(world)
-            port.imported = leavings.imported
+            copyable = CopyableCheck(world)
+            port.imported = copyable.imported
             live = self._box.start(
                 bootstrap_words("zygote", policy), builder, time.monotonic_ns(), memory=None, zygote=True
             )
             undo.callback(live.close)
             self._serve(live, port.is_idle, stderr)
             self._reach_fork(live, port, stderr)
-            leavings.check()
+            copyable.check()
             world.port = None
             live.undo.push(undo.pop_all())
             live.process.watch.deadline_ns = None  # from here on it lives as long as it is wanted
@@ -141,7 +141,7 @@ class Zygote:
             self._closed = True
             self._live.close()
 
-    def fork(self, box: BoxSpec, builder: WorldBuilder, started: int, port: Port, **changes: Any) -> LiveBox:
+    def fork(self, box: BoxRunner, builder: WorldBuilder, started: int, port: Port, **changes: Any) -> LiveBox:
         """Returns a sealed copy that is about to go on, in a world that was built for it.
 
         changes: fields of its LaunchSpec. Raises SandboxStartError.
@@ -152,7 +152,7 @@ class Zygote:
         with contextlib.ExitStack() as undo:
             cpu = undo.enter_context(box.cpu())
             spec = attrs.evolve(box.spec((), builder), cpu=cpu, **changes)
-            keeper().make_way(cpu)
+            watchdog().make_way(cpu)
             with self._lock, on_cpu(cpu):
                 self._await_request()
                 self._move(cpu)
@@ -179,7 +179,7 @@ class Zygote:
         world.thread.sigmask, world.thread.name = mine.thread.sigmask, mine.thread.name
         world.thread.altstack, world.thread.cpus = mine.thread.altstack, mine.thread.cpus
         for fd in mine.descriptors:
-            if fd not in STANDARD:  # a small file in memory: see leavings.py
+            if fd not in STANDARD:  # a small file in memory: see copyable.py
                 old, new = mine.descriptors.get(fd), nameless(world)
                 new.pwrite(old.pread(SMALL, 0), 0)
                 new.offset = old.offset

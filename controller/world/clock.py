@@ -45,7 +45,7 @@ _CPU: Final = frozenset({abi.CLOCK_PROCESS_CPUTIME_ID, abi.CLOCK_THREAD_CPUTIME_
 
 
 @attrs.frozen(slots=True, eq=False)
-class Wait:
+class TimedWait:
     """A timed wait.
 
     deadline_ns: host time at which it is over, None when it is skipped or already over. ends_ns: the box's elapsed
@@ -183,7 +183,7 @@ class Clock:
 
     # --- waiting ----------------------------------------------------------------------------------
 
-    def wait(self, clock_id: int, ns: int, *, absolute: bool = False, skip: bool = True) -> Wait:
+    def wait(self, clock_id: int, ns: int, *, absolute: bool = False, skip: bool = True) -> TimedWait:
         """Returns how a wait for `ns` of a clock, or until `ns` (`absolute`), goes.
 
         With `skip` false the wait is real even where the policy skips sleeps, because another thread may end it.
@@ -195,10 +195,10 @@ class Clock:
         duration = min(max(duration, 0), FOREVER_NS)
         ends = self.elapsed_ns() + duration
         if duration == 0 or (skip and self.skips):
-            return Wait(None, ends)
-        return Wait(self._host_ns() + self._host_duration(duration), ends)
+            return TimedWait(None, ends)
+        return TimedWait(self._host_ns() + self._host_duration(duration), ends)
 
-    def finish(self, wait: Wait) -> None:
+    def finish(self, wait: TimedWait) -> None:
         """Moves virtual and skipped time to the end of a wait that is over.
 
         Time that flows by itself does not change.

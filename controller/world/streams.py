@@ -12,7 +12,7 @@ Taker: TypeAlias = Callable[[bytes], object]
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Streams:
+class StandardStreams:
     """The sources and takers of one program's standard streams.
 
     stdin: what the program reads (stdin.py). None: it reads nothing; in a session, it goes on with the source that
@@ -27,4 +27,4 @@ class Streams:
 
 
 #: Nothing is read, and all that is printed is kept.
-NO_STREAMS = Streams()
+NO_STREAMS = StandardStreams()

@@ -1,12 +1,12 @@
 """Python for agents: tools and executors of other libraries whose code runs in boxes.
 
 Rules: each library has one module here, which is imported only where that library is installed, and says which package
-brings it. What a model is told is written in proxybox/telling.py and proxybox/explanations.py alone. Nothing of a
+brings it. What a model is told is written in proxybox/modelsummary.py and proxybox/explanations.py alone. Nothing of a
 model's code runs outside a box: tools of the caller run on the trusted side as host functions, with plain data.
 """
 
 from proxybox.agents.tool import AsyncPythonTool as AsyncPythonTool
 from proxybox.agents.tool import PythonTool as PythonTool
-from proxybox.telling import told as told
+from proxybox.modelsummary import told as told
 
 __all__ = ["AsyncPythonTool", "PythonTool", "told"]

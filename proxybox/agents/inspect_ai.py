@@ -300,15 +300,15 @@ def _failed(status: int, text: str) -> ExecResult[str]:
 
 def _as_exec(result: Result, policy: Policy) -> ExecResult[str]:
     """Returns a result as inspect_ai has it; what limits and refusals mean is told after standard error."""
-    told = remarks(result, policy)
+    lines = remarks(result, policy)
     stdout, stderr = (data.decode(errors="replace") for data in (result.stdout_bytes, result.stderr_bytes))
     if result.status is Status.TIME_LIMIT:
-        raise TimeoutError("; ".join(told))
+        raise TimeoutError("; ".join(lines))
     if result.status is Status.OUTPUT_LIMIT:
         raise OutputLimitExceededError(spoken_size(policy.output.limit or 0), stdout or stderr)
     status = 128 + (result.signal or signal.SIGKILL) if result.exit_code is None else result.exit_code
     if status:
         stderr = safe(stderr)
         end = "\n" if stderr and not stderr.endswith("\n") else ""
-        stderr += f"{end}{marked(told)}\n" if told else ""
+        stderr += f"{end}{marked(lines)}\n" if lines else ""
     return ExecResult(success=status == 0, returncode=status, stdout=stdout, stderr=stderr)

@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:
 import attrs
 
 from proxybox import ExecutionError, Session, Status
-from proxybox.agents.interface import MOST, NOTHING, PythonTool, Ran, harmless
+from proxybox.agents.interface import MOST, NOTHING, PythonTool, ToolResult, harmless
 
 FINAL_ANSWER: Final = "final_answer"
 
@@ -154,9 +154,9 @@ class BoxExecutor(PythonExecutor):
             return None
         return str(value) if isinstance(value, str) else value  # AgentText is a str; only plain ones cross
 
-    def _logs(self, ran: Ran) -> str:
-        told = self._python.told(ran, with_value=False)
-        return "" if told == NOTHING else f"{told}\n"
+    def _logs(self, ran: ToolResult) -> str:
+        printed = self._python.told(ran, with_value=False)
+        return "" if printed == NOTHING else f"{printed}\n"
 
     def _check_imports(self, modules: Sequence[str]) -> None:
         names = [module.partition(".")[0] for module in modules if module != "*"]
@@ -173,7 +173,7 @@ def _description(tool: object) -> str:
     return str(words) if isinstance(words, str) else ""
 
 
-def _value(ran: Ran, session: Session) -> Any:
+def _value(ran: ToolResult, session: Session) -> Any:
     """Returns the last expression's value, if it is plain data; else its text. Untrusted: the program wrote it."""
     if not any(each.kind == "value" for each in ran.shown) or not session.alive:
         return None

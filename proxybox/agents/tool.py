@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import attrs
 
-from proxybox import given
+from proxybox import argumentchecks
 from proxybox.commands import Displayed
+from proxybox.modelsummary import MOST, Made, about, marked, told
 from proxybox.policies import Policy, PolicyError
 from proxybox.result import Files, Result
 from proxybox.sandbox import Sandbox, SandboxBase
-from proxybox.telling import MOST, Made, about, marked, told
 
 if TYPE_CHECKING:
     import anyio
@@ -41,7 +41,7 @@ SCHEMA: Final[Mapping[str, Any]] = {
 
 
 @attrs.frozen
-class Ran:
+class ToolResult:
     """What a call of a kept session came to. files: what it has changed so far; None when it has ended."""
 
     result: Result
@@ -65,12 +65,12 @@ class Ran:
 class PythonToolBase:
     """The common part of `PythonTool` and `AsyncPythonTool`: what is told, and what was told before."""
 
-    def __init__(self, sandbox: SandboxBase, keep: bool, most: int, files: given.Content | None) -> None:
+    def __init__(self, sandbox: SandboxBase, keep: bool, most: int, files: argumentchecks.Content | None) -> None:
         self._policy = sandbox.policy
         self._dropped = weakref.finalize(self, sandbox._end)  # a tool that nobody has closed
-        self._keep = given.flag("keep", keep)
-        self._most = given.count("most", most, 1)
-        self._files = given.files(files)
+        self._keep = argumentchecks.flag("keep", keep)
+        self._most = argumentchecks.count("most", most, 1)
+        self._files = argumentchecks.files(files)
         self._seen: dict[str, _State] = {}
 
     @property
@@ -88,14 +88,14 @@ class PythonToolBase:
     def refusal(self, code: object) -> str | None:
         """Returns what to tell of code that cannot be run at all; None when it can be."""
         try:
-            given.source(code, self._policy.session.value_size, limit="session.value_size").encode()
+            argumentchecks.source(code, self._policy.session.value_size, limit="session.value_size").encode()
         except (TypeError, PolicyError) as error:
             return marked([str(error)])
         except UnicodeEncodeError:
             return marked(["code: want text that can be written as UTF-8"])
         return None
 
-    def told(self, ran: Ran, *, with_value: bool = True) -> str:
+    def told(self, ran: ToolResult, *, with_value: bool = True) -> str:
         """Returns what to tell of a call of the session. with_value: whether the value is part of it."""
         return told(
             ran.result,
@@ -138,7 +138,7 @@ class PythonTool(PythonToolBase):
         *,
         keep: bool = True,
         most: int = MOST,
-        files: given.Content | None = None,
+        files: argumentchecks.Content | None = None,
         **options: Any,
     ) -> None:
         self.sandbox = Sandbox(policy, **options)
@@ -166,12 +166,12 @@ class PythonTool(PythonToolBase):
         with self._lock:
             return self.told(self.ran(code))
 
-    def ran(self, code: str) -> Ran:
+    def ran(self, code: str) -> ToolResult:
         """Runs the code in the session, for those who tell it in another way. One thread at a time may call it."""
         session = self.session()
         shown: list[Displayed] = []
         result = session.exec(code, echo=True, on_display=shown.append)
-        return Ran(result, session, shown, session.files if session.alive else None)
+        return ToolResult(result, session, shown, session.files if session.alive else None)
 
     def session(self) -> "Session":
         """Returns the session, which is begun anew where it has ended."""
@@ -193,7 +193,7 @@ class AsyncPythonTool(PythonToolBase):
         *,
         keep: bool = True,
         most: int = MOST,
-        files: given.Content | None = None,
+        files: argumentchecks.Content | None = None,
         **options: Any,
     ) -> None:
         from proxybox.aio.sandbox import AsyncSandbox
@@ -234,4 +234,4 @@ class AsyncPythonTool(PythonToolBase):
             shown: list[Displayed] = []
             result = await session.exec(code, echo=True, on_display=shown.append)
             files = await anyio.to_thread.run_sync(lambda: session.files) if session.alive else None
-            return self.told(Ran(result, session, shown, files))
+            return self.told(ToolResult(result, session, shown, files))

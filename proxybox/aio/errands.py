@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from proxybox.aio.feed import Calls, Feed  # isort: skip - says what to install
+from proxybox.aio.feed import CoroutineCalls, Feed  # isort: skip - says what to install
 
 import anyio
 import anyio.abc
@@ -92,7 +92,7 @@ class Errands:
     """The errands of one sandbox. functions: what begins coroutine functions, None while no task group is open."""
 
     def __init__(self) -> None:
-        self.functions: Calls | None = None
+        self.functions: CoroutineCalls | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._left = contextlib.AsyncExitStack()
         self._pending: set[threading.Event] = set()
@@ -102,7 +102,7 @@ class Errands:
     async def open_group(self) -> None:
         """Opens the task group: from now on coroutine functions can run."""
         self._group = await self._left.enter_async_context(anyio.create_task_group())
-        self.functions = Calls(self._group)
+        self.functions = CoroutineCalls(self._group)
         self._group.start_soon(self.functions.run)
 
     async def close_group(self) -> None:

@@ -67,7 +67,7 @@ def loop_door() -> Callable[[Callable[[], object]], object]:
     return asyncio.get_running_loop().call_soon_threadsafe
 
 
-class Calls:
+class CoroutineCalls:
     """Begins the calls of coroutine functions in a task group: `run` is a task of that group.
 
     Only a task can begin another one, and what other threads have called in the loop (`loop_door`) is in none.
@@ -105,7 +105,7 @@ class Feed:
     It has to be made in the task that reads. functions: what begins coroutine functions, or None.
     """
 
-    def __init__(self, functions: Calls | None = None) -> None:
+    def __init__(self, functions: CoroutineCalls | None = None) -> None:
         self._door = loop_door()
         self._functions = functions
         self._context = contextvars.copy_context() if functions is not None else None
@@ -128,10 +128,10 @@ class Feed:
     def tell(self, stream: str) -> Callable[[str], None]:
         """Returns a callback for what is printed to a stream."""
 
-        def told(text: str) -> None:
+        def answer(text: str) -> None:
             self._add(Printed(stream, text), len(text))
 
-        return told
+        return answer
 
     def show(self, shown: tuple[Any, ...], size: int) -> None:
         """Takes what the guest shows; a callback."""
@@ -143,7 +143,7 @@ class Feed:
             self._backlog += size
             if self._backlog > BACKLOG and self._driver is not None:
                 self._driver.hold()
-        self._knock()
+        self._wake_loop()
 
     def _done(self, outcome: Outcome | None, error: BaseException | None) -> None:
         over = Over(outcome, error)
@@ -155,9 +155,9 @@ class Feed:
         if then is not None:
             then(over)
         self.is_over.set()
-        self._knock()
+        self._wake_loop()
 
-    def _knock(self) -> None:
+    def _wake_loop(self) -> None:
         if not self._knocked:
             self._knocked = True
             with contextlib.suppress(RuntimeError):  # the loop has ended
@@ -266,7 +266,7 @@ class Feed:
                 done(None, error)
 
         self._wanted.append(begin)
-        self._knock()
+        self._wake_loop()
 
 
 async def _told(reader: Callable[[Any], Any] | None, what: Any) -> None:
@@ -274,9 +274,9 @@ async def _told(reader: Callable[[Any], Any] | None, what: Any) -> None:
     if reader is None:
         return
     try:
-        told = reader(what)
-        if inspect.isawaitable(told):
-            await told
+        answer = reader(what)
+        if inspect.isawaitable(answer):
+            await answer
     except Exception:
         raise
     except BaseException as error:

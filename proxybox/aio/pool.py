@@ -10,18 +10,18 @@ from proxybox.aio.feed import loop_door  # isort: skip - says what to install
 
 import anyio
 
-from proxybox import given
+from proxybox import argumentchecks
 from proxybox.aio.sandbox import AsyncSandbox
 from proxybox.aio.session import AsyncSession
-from proxybox.controller.boxes.box import BoxSpec, LiveBox
+from proxybox.argumentchecks import Content, Input
+from proxybox.controller.boxes.box import BoxRunner, LiveBox
 from proxybox.controller.drivers.blocking import Outcome
 from proxybox.controller.guests.guest import require_bootstrap
 from proxybox.controller.warm.ready import is_void
 from proxybox.controller.warm.session import LiveSession
-from proxybox.controller.world.streams import Streams
-from proxybox.given import Content, Input
+from proxybox.controller.world.streams import StandardStreams
 from proxybox.policies import Policy
-from proxybox.pool.boxes import Boxes
+from proxybox.pool.boxes import PoolBoxes
 from proxybox.pool.pool import with_preload
 from proxybox.program import Program
 from proxybox.sandbox import Functions, folder_of
@@ -50,8 +50,8 @@ class AsyncPool(AsyncSandbox):
         record_redact: Sequence[str] = (),
         **options: Any,
     ) -> None:
-        self.size = given.count("size", size, 1)
-        given.flag("warm", warm)
+        self.size = argumentchecks.count("size", size, 1)
+        argumentchecks.flag("warm", warm)
         super().__init__(
             policy, functions=functions, warm=warm, packages=packages, guest=guest, record=record,
             record_limit=record_limit, record_redact=record_redact, **options,
@@ -60,7 +60,7 @@ class AsyncPool(AsyncSandbox):
         self._slots: anyio.Semaphore | None = None
         box = self._box(None)
         require_bootstrap(box.guest)
-        self._ready = Boxes(box, self._functions, size, warm=warm)
+        self._ready = PoolBoxes(box, self._functions, size, warm=warm)
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncGenerator[float]:
@@ -84,7 +84,7 @@ class AsyncPool(AsyncSandbox):
 
         Until it is closed, it counts as a program that runs. It begins with an empty /box, as sessions of `Pool` do.
         """
-        given.duration("timeout", timeout)
+        argumentchecks.duration("timeout", timeout)
         slots, door = self._slot(), loop_door()
         await slots.acquire()
 
@@ -106,7 +106,7 @@ class AsyncPool(AsyncSandbox):
             self._slots = anyio.Semaphore(self.size)
         return self._slots
 
-    def _open(self, box: BoxSpec, program: Program, streams: Streams) -> LiveBox:
+    def _open(self, box: BoxRunner, program: Program, streams: StandardStreams) -> LiveBox:
         if box.is_observed or self._has_own_variables(box.policy):  # such a run starts its own interpreter
             return super()._open(box, program, streams)
         return self._ready.take(box.policy).open(

@@ -17,15 +17,15 @@ from proxybox.aio.feed import Feed, Reader, spawn  # isort: skip - says what to 
 
 import attrs
 
-from proxybox import given
+from proxybox import argumentchecks
 from proxybox.aio.errands import Errand, Errands
 from proxybox.aio.session import AsyncSession
-from proxybox.controller.boxes.box import BoxSpec, LiveBox, collect_behind
+from proxybox.argumentchecks import Content, Input, as_source, as_text_callback
+from proxybox.controller.boxes.box import BoxRunner, LiveBox, collect_behind
 from proxybox.controller.drivers.blocking import Outcome, never
 from proxybox.controller.exchange.hostfunctions import Spawn
 from proxybox.controller.warm.session import LiveSession
-from proxybox.controller.world.streams import Streams
-from proxybox.given import Content, Input, as_source, as_text_callback
+from proxybox.controller.world.streams import StandardStreams
 from proxybox.policies import Policy
 from proxybox.program import Program
 from proxybox.result import Result, result_of
@@ -130,17 +130,17 @@ class AsyncSandbox(SandboxBase):
         record: str | os.PathLike[str] | None = None,
     ) -> Result:  # fmt: skip
         folder_of(program, policy)
-        given.stdin(stdin)
-        given.function("on_stdout", on_stdout)
-        given.function("on_stderr", on_stderr)
+        argumentchecks.stdin(stdin)
+        argumentchecks.function("on_stdout", on_stdout)
+        argumentchecks.function("on_stderr", on_stderr)
         sources: list[Any] = []  # filled once, since a file object can be read only once
         taking = self._taking(record)
 
-        def start() -> tuple[BoxSpec, LiveBox]:
+        def start() -> tuple[BoxRunner, LiveBox]:
             box = self._box(policy, taking)
             if not sources:
                 sources.append(as_source(stdin))
-            streams = Streams(
+            streams = StandardStreams(
                 stdin=sources[0],
                 stdout=as_text_callback("on_stdout", None if on_stdout is None else feed.tell("stdout")),
                 stderr=as_text_callback("on_stderr", None if on_stderr is None else feed.tell("stderr")),
@@ -162,7 +162,7 @@ class AsyncSandbox(SandboxBase):
         """Waits until the run may begin, and yields the seconds that this took."""
         return contextlib.nullcontext(0.0)
 
-    def _open(self, box: BoxSpec, program: Program, streams: Streams) -> LiveBox:
+    def _open(self, box: BoxRunner, program: Program, streams: StandardStreams) -> LiveBox:
         """Starts the program in a box; called in a worker thread."""
         folder = folder_of(program, box.policy)
         return box.open(program.words, folder=folder, streams=streams, start=self._start(box))
@@ -185,8 +185,8 @@ class AsyncSandbox(SandboxBase):
     ) -> AsyncSession:
         """As `Sandbox.session`: `async with await box.session() as session`."""
         self._check_open()
-        seconds = given.duration("timeout", timeout)
-        given.stdin(stdin)
+        seconds = argumentchecks.duration("timeout", timeout)
+        argumentchecks.stdin(stdin)
         policy, taking = policy_of_run(self.policy, None, limits, output, env), self._taking(record)
 
         def start() -> LiveSession:
@@ -199,7 +199,7 @@ class AsyncSandbox(SandboxBase):
         return AsyncSession(self._errands, live, policy, seconds, taking)
 
     async def _run_live(
-        self, box: BoxSpec, live: LiveBox, feed: Feed, on_stdout: Reader, on_stderr: Reader
+        self, box: BoxRunner, live: LiveBox, feed: Feed, on_stdout: Reader, on_stderr: Reader
     ) -> Result | None:
         """Serves a started box until it has ended. Returns None when `_is_void`."""
         with contextlib.ExitStack() as held:

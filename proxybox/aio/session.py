@@ -6,7 +6,7 @@ from typing import Any, Self, TypeAlias, TypeVar, Unpack
 from proxybox.aio.feed import Feed, Over, Reader, ShownReader  # isort: skip - says what to install
 from proxybox.aio.errands import Errands  # isort: skip
 
-from proxybox import commands, given
+from proxybox import argumentchecks, commands
 from proxybox.commands import CallOptions, Command, Completeness, Completion, Displayed, Echo, Inspection, StreamOptions
 from proxybox.controller.boxes.boxfiles import FileEntry
 from proxybox.controller.warm.session import LiveSession
@@ -167,7 +167,7 @@ class AsyncSession(SessionBase):
         on_display: ShownReader = None,
     ) -> Result:
         for parameter, function in (("on_stdout", on_stdout), ("on_stderr", on_stderr), ("on_display", on_display)):
-            given.function(parameter, function)
+            argumentchecks.function(parameter, function)
         begun = self._begin(
             command, on_stdout is not None, on_stderr is not None, on_display is not None,
             timeout=timeout, stdin=stdin, check=check,

@@ -135,16 +135,16 @@ class Dask:
 
     def _best(self, alone: bool) -> str | None:
         """The worker that has the least to do for its threads; one with nothing to do, for a task that is `alone`."""
-        given = dict.fromkeys(self._threads, 0)
+        assigned = dict.fromkeys(self._threads, 0)
         for address, _ in self._given.values():
-            if address in given:
-                given[address] += 1
+            if address in assigned:
+                assigned[address] += 1
         free = [
             address
-            for address, count in given.items()
+            for address, count in assigned.items()
             if address not in self._kept and count < (1 if alone else self._threads[address] + 1)
         ]
-        return min(free, key=lambda each: given[each] / max(self._threads[each], 1), default=None)
+        return min(free, key=lambda each: assigned[each] / max(self._threads[each], 1), default=None)
 
     def _end_of(self, address: str) -> WorkerEnded:
         """How a worker has gone: it was told to leave, or it has ended by itself."""
@@ -165,7 +165,7 @@ class Dask:
     def _fetch(self, future: "Future[Any]", there: Any, address: str) -> None:
         """Takes the result of a task; in a thread of its own."""
         try:
-            kind, told = there.result()
+            kind, outcome = there.result()
         except BaseException as error:
             is_cancelled = isinstance(error, CancelledError) or not isinstance(error, Exception)
             is_dasks = is_cancelled or type(error).__module__ == "distributed.scheduler"  # KilledWorker and the like
@@ -174,11 +174,11 @@ class Dask:
         finally:
             there.release()
         if kind == "answer":
-            _settle(future, None, told)
+            _settle(future, None, outcome)
         elif kind == "unsafe":
             _settle(future, unsafe_error("Workers that have joined the cluster meanwhile take"))
         else:
-            _settle(future, BatchError(told))
+            _settle(future, BatchError(outcome))
 
 
 def _settle(future: "Future[Any]", error: BaseException | None, value: Any = None) -> None:

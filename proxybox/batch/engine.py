@@ -63,7 +63,7 @@ class Carrier(Protocol):
 
 
 @attrs.define(kw_only=True)
-class Engine(Generic[Item, Answer]):
+class BatchEngine(Generic[Item, Answer]):
     """What is still to be done, and what is being done; items by their number, from 0.
 
     items: read as room becomes free. work, pack: the function that workers call, and what makes its argument of some

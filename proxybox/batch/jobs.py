@@ -17,8 +17,8 @@ from typing import Any, BinaryIO, Final
 
 import attrs
 
-from proxybox import given
-from proxybox.batch.mapping import Work
+from proxybox import argumentchecks
+from proxybox.batch.mapping import ItemWork
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.vfs.host.boundary import HostRoot
 from proxybox.policies import Policy
@@ -51,7 +51,7 @@ class Job:
     is_named: bool
 
 
-class Jobs:
+class JobFile:
     """The jobs of a file that can be read more than once.
 
     file: of lines. folder: where files of jobs are looked for. policy: whose limit of wall time no job exceeds.
@@ -62,7 +62,7 @@ class Jobs:
         self._folder = folder
         self._closing = ExitStack()
         self._root: HostRoot | None = None
-        self._work = Work.of(None, policy, None)
+        self._work = ItemWork.of(None, policy, None)
         self._most = policy.limits.wall_time
 
     def close(self) -> None:
@@ -130,8 +130,10 @@ class Jobs:
         ident = found.pop("id", None)
         keywords = self._keywords(found, is_read=is_read)
         self._work.item(keywords)
-        told = {**keywords, "timeout": found.get("timeout")}  # as it stands: the policy has no part in it
-        digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=_digest_of_bytes).encode()).hexdigest()[:16]
+        identity = {**keywords, "timeout": found.get("timeout")}  # as it stands: the policy has no part in it
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=_digest_of_bytes).encode()).hexdigest()[
+            :16
+        ]
         return Job(f"{number}-{digest}" if ident is None else _ident(ident), digest, keywords, ident is not None)
 
     def _keywords(self, found: dict[str, Any], *, is_read: bool) -> dict[str, Any]:
@@ -141,20 +143,20 @@ class Jobs:
         if "file" in found:
             code = self._content("file", {"file": found["file"]}, is_read=is_read)
         else:
-            code = given.source(found["code"])
+            code = argumentchecks.source(found["code"])
         keywords: dict[str, Any] = {"code": code}
         if found.get("stdin") is not None:
             keywords["stdin"] = self._content("stdin", found["stdin"], is_read=is_read)
         if found.get("args") is not None:
-            keywords["args"] = list(given.arguments(found["args"]))
+            keywords["args"] = list(argumentchecks.arguments(found["args"]))
         if found.get("files") is not None:
             files = found["files"]
             if not isinstance(files, dict):
-                given.wrong_kind("files", "an object of names and their content", files)
+                argumentchecks.wrong_kind("files", "an object of names and their content", files)
             keywords["files"] = {
                 name: self._content(f"files[{shown(name)}]", value, is_read=is_read) for name, value in files.items()
             }
-        seconds = given.duration("timeout", found.get("timeout"))
+        seconds = argumentchecks.duration("timeout", found.get("timeout"))
         if seconds is not None:
             seconds = seconds if self._most is None else min(seconds, self._most)
             keywords["timeout"] = "none" if seconds == float("inf") else seconds
@@ -165,17 +167,17 @@ class Jobs:
         if isinstance(value, str):
             return value
         if not isinstance(value, dict) or list(value) != ["file"]:
-            given.wrong_kind(key, 'a text or {"file": PATH}', value)
-        path = given.text("file", value["file"])
+            argumentchecks.wrong_kind(key, 'a text or {"file": PATH}', value)
+        path = argumentchecks.text("file", value["file"])
         if path.startswith("/") or not path or {"", ".", ".."} & set(path.split("/")) or "\0" in path:
-            given.no_sense("file", "a relative path below the folder of the jobs", path)
+            argumentchecks.no_sense("file", "a relative path below the folder of the jobs", path)
         if self._root is None:
             self._root = HostRoot(self._folder)
             self._closing.callback(self._root.close)
         try:
             fd = self._root.open_file(os.fsencode(path), os.O_RDONLY)
         except UnicodeEncodeError:
-            given.no_sense("file", "a path that can be written as UTF-8", path)
+            argumentchecks.no_sense("file", "a path that can be written as UTF-8", path)
         except OSError as error:
             hint = "" if error.errno == errno.ENOENT else "; want a regular file, reached without symbolic links"
             raise OSError(error.errno, f"{os.strerror(error.errno or 0)}: {shown(path)}{hint}") from None
@@ -191,7 +193,7 @@ def _ident(value: object) -> str:
     """Returns an id as text; a number is taken as its digits."""
     ident = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(ident, str):
-        given.wrong_kind("id", "a text or a whole number", value)
+        argumentchecks.wrong_kind("id", "a text or a whole number", value)
     if not 0 < len(ident) <= _MOST_ID:
         raise ValueError(f"id: want 1 to {_MOST_ID} characters, got {shown(ident)}")
     return ident

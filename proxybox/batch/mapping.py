@@ -19,12 +19,12 @@ from typing import Any, Final, Literal, TypeAlias, overload
 
 import attrs
 
-from proxybox import __version__, given
+from proxybox import __version__, argumentchecks
 from proxybox.batch import working
 from proxybox.batch.carriers import Executors, cpu_count
 from proxybox.batch.clusters import Dask, Ray, client_of
-from proxybox.batch.engine import Carrier, Engine
-from proxybox.batch.working import Call, ItemFailed, Run
+from proxybox.batch.engine import BatchEngine, Carrier
+from proxybox.batch.working import FunctionTask, ItemFailed, ProgramTask
 from proxybox.controller.exchange import values
 from proxybox.errors import BatchError, PolicyError
 from proxybox.policies import Policy
@@ -120,37 +120,37 @@ def map(  # noqa: A001
     SandboxStartError when no box can be started, and BatchError when the workers cannot do the work.
     """
     made = with_preload(policy, preload, policy_fields)
-    given.count("size", size, 1)
+    argumentchecks.count("size", size, 1)
     batch = Batch(
-        work=Work.of(work, made, given.duration("timeout", timeout)),
+        work=ItemWork.of(work, made, argumentchecks.duration("timeout", timeout)),
         policy=made,
         options={
-            "functions": dict(given.functions(functions)),
-            "packages": given.packages(packages),
-            "guest": given.guest(guest),
-            "warm": given.flag("warm", warm),
+            "functions": dict(argumentchecks.functions(functions)),
+            "packages": argumentchecks.packages(packages),
+            "guest": argumentchecks.guest(guest),
+            "warm": argumentchecks.flag("warm", warm),
         },
         executor=_checked(executor),
-        workers=None if workers is None else given.count("workers", workers, 1),
+        workers=None if workers is None else argumentchecks.count("workers", workers, 1),
         size=size,
-        retries=given.count("retries", retries, 0),
-        window=given.count("window", window, 1),
-        on_lost=given.function("on_lost", on_lost) or (lambda *_: None),
+        retries=argumentchecks.count("retries", retries, 0),
+        window=argumentchecks.count("window", window, 1),
+        on_lost=argumentchecks.function("on_lost", on_lost) or (lambda *_: None),
     )
     if not isinstance(items, Iterable) or isinstance(items, str | bytes | Mapping):
-        given.wrong_kind("items", "an iterable of items", items, "put it in a list")
-    if given.flag("progress", progress) and find_spec("rich") is None:
+        argumentchecks.wrong_kind("items", "an iterable of items", items, "put it in a list")
+    if argumentchecks.flag("progress", progress) and find_spec("rich") is None:
         raise ModuleNotFoundError("progress: rich is not installed: pip install 'proxybox[cli]'", name="rich")
     batch.check()
     total = len(items) if isinstance(items, Sized) else None
-    return batch.results(items, total, ordered=given.flag("ordered", ordered), progress=progress)
+    return batch.results(items, total, ordered=argumentchecks.flag("ordered", ordered), progress=progress)
 
 
 def _checked(executor: object) -> object:
     if isinstance(executor, Pool):
-        given.wrong_kind("executor", _EXECUTORS, executor, "a Pool runs programs itself: use its own `map`")
+        argumentchecks.wrong_kind("executor", _EXECUTORS, executor, "a Pool runs programs itself: use its own `map`")
     if not (executor is None or executor == "ray" or client_of(executor) or isinstance(executor, Executor)):
-        given.wrong_kind("executor", _EXECUTORS, executor)
+        argumentchecks.wrong_kind("executor", _EXECUTORS, executor)
     return executor
 
 
@@ -158,7 +158,7 @@ def _checked(executor: object) -> object:
 
 
 @attrs.frozen
-class Work:
+class ItemWork:
     """What is done with each item. name, source: of a function; program: of anything else, unless items have their own.
 
     Items with the same program share it, so that it is sent once in a chunk.
@@ -171,7 +171,7 @@ class Work:
     source: str = ""
 
     @classmethod
-    def of(cls, work: Any, policy: Policy, timeout: float | None) -> "Work":
+    def of(cls, work: Any, policy: Policy, timeout: float | None) -> "ItemWork":
         """Checks what is to be done. Raises TypeError, PolicyError or OSError."""
         if isinstance(work, str | os.PathLike):
             program = program_of(work)
@@ -180,14 +180,16 @@ class Work:
         if work is None:
             return cls(policy, timeout)
         if not isinstance(work, FunctionType):
-            given.wrong_kind("work", "source text, the path of a script, a function made with def, or None", work)
+            argumentchecks.wrong_kind(
+                "work", "source text, the path of a script, a function made with def, or None", work
+            )
         return cls(policy, timeout, name=work.__name__, source=source_of(work))
 
-    def item(self, value: Any) -> Run | Call:
+    def item(self, value: Any) -> ProgramTask | FunctionTask:
         """Checks an item. Raises TypeError, ValueError (also as PolicyError), or OSError."""
         return self._call(value) if self.name else self._run(value)
 
-    def items(self, values: Iterable[Any]) -> Iterator[Run | Call]:
+    def items(self, values: Iterable[Any]) -> Iterator[ProgramTask | FunctionTask]:
         """Checks items as they are read; an error tells the number of its item."""
         for number, value in enumerate(values):
             try:
@@ -198,14 +200,14 @@ class Work:
                 raise TypeError(f"items[{number}]: {error}") from None
             yield item
 
-    def _call(self, value: Any) -> Call:
+    def _call(self, value: Any) -> FunctionTask:
         encoded = values.encode(value, self.policy.session.value_size)
-        return Call(self.name, self.source, value, self.timeout, len(encoded))
+        return FunctionTask(self.name, self.source, value, self.timeout, len(encoded))
 
-    def _run(self, value: Any) -> Run:
+    def _run(self, value: Any) -> ProgramTask:
         keywords = value if isinstance(value, Mapping) else {"stdin": value}
         if unknown := [name for name in keywords if name not in _KEYWORDS]:
-            given.no_sense("keyword", f"one of {', '.join(_KEYWORDS)}", unknown[0])
+            argumentchecks.no_sense("keyword", f"one of {', '.join(_KEYWORDS)}", unknown[0])
         program, own = self.program, keywords.get("code")
         if isinstance(own, bytes):  # a file's content, whatever its encoding is
             program = Program.content(own)
@@ -213,12 +215,14 @@ class Work:
             program = program_of(own)
             folder_of(program, self.policy)
         if program is None:
-            given.no_sense("code", "source text or the path of a script, since there is none for all items", own)
-        timeout = given.duration("timeout", keywords.get("timeout"))
+            argumentchecks.no_sense(
+                "code", "source text or the path of a script, since there is none for all items", own
+            )
+        timeout = argumentchecks.duration("timeout", keywords.get("timeout"))
         stdin = keywords.get("stdin")
-        if args := given.arguments(keywords.get("args") or ()):
+        if args := argumentchecks.arguments(keywords.get("args") or ()):
             program = attrs.evolve(program, words=(*program.words, *args))
-        return Run(
+        return ProgramTask(
             with_files(program, keywords.get("files")),
             None if stdin is None else as_bytes("stdin", stdin),
             self.timeout if timeout is None else timeout,
@@ -232,7 +236,7 @@ class Work:
 class Batch:
     """A batch that has been checked, with the arguments of `map`."""
 
-    work: Work
+    work: ItemWork
     policy: Policy
     options: dict[str, Any]
     executor: object
@@ -269,7 +273,9 @@ class Batch:
             if (error := engine.broken or engine.unreadable) is not None:
                 raise error
 
-    def _engine(self, items: Iterable[Any], total: int | None, closing: ExitStack) -> "Engine[Run | Call, bytes]":
+    def _engine(
+        self, items: Iterable[Any], total: int | None, closing: ExitStack
+    ) -> "BatchEngine[ProgramTask | FunctionTask, bytes]":
         carrier = self._carrier(closing)
         lost: list[BaseException] = []
 
@@ -287,7 +293,7 @@ class Batch:
                 return True
             return not engine.answered and not isinstance(error, WorkerEnded | ItemFailed)
 
-        engine: Engine[Run | Call, bytes] = Engine(
+        engine: BatchEngine[ProgramTask | FunctionTask, bytes] = BatchEngine(
             items=self.work.items(items),
             carrier=carrier,
             work=working.run_some,
@@ -341,16 +347,16 @@ class Batch:
 
         return end
 
-    def _pack(self, items: Sequence[Run | Call]) -> working.Chunk:
+    def _pack(self, items: Sequence[ProgramTask | FunctionTask]) -> working.Chunk:
         return __version__, self.name, self.setup, self.size, pickle.dumps(items)
 
-    def _give_up(self, number: int, item: Run | Call, error: BaseException) -> bytes:
+    def _give_up(self, number: int, item: ProgramTask | FunctionTask, error: BaseException) -> bytes:
         tries = f"{self.retries + 1} times, and each time" if self.retries else "once, and"
         what = "ended" if isinstance(error, WorkerEnded) else "had a fault"
         why = f"it was tried {tries} its worker {what}: {error}"
         return pickle.dumps(Result(status=Status.INTERNAL_ERROR, why=why))
 
-    def _in_order(self, engine: "Engine[Run | Call, bytes]") -> Answers:
+    def _in_order(self, engine: "BatchEngine[ProgramTask | FunctionTask, bytes]") -> Answers:
         held: dict[int, bytes] = {}
         size = due = 0
         while engine.is_unfinished:
@@ -362,6 +368,6 @@ class Batch:
                 yield due, found
                 due += 1
 
-    def _as_completed(self, engine: "Engine[Run | Call, bytes]") -> Answers:
+    def _as_completed(self, engine: "BatchEngine[ProgramTask | FunctionTask, bytes]") -> Answers:
         while engine.is_unfinished:
             yield from engine.step(self.window)

@@ -24,17 +24,17 @@ import attrs
 from proxybox import __version__
 from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.perprocess import PerProcess
-from proxybox.controller.process.undertaker import settle
-from proxybox.controller.world.streams import Streams
+from proxybox.controller.process.reaper import settle
+from proxybox.controller.world.streams import StandardStreams
 from proxybox.errors import BatchError, SandboxStartError
 from proxybox.policies import Policy
-from proxybox.pool.boxes import Boxes
+from proxybox.pool.boxes import PoolBoxes
 from proxybox.pool.pool import box_of
 from proxybox.pool.workers import unpacked_setup
 from proxybox.program import Program
 from proxybox.result import Result
 from proxybox.running import Running
-from proxybox.sandbox import Job, policy_of_run
+from proxybox.sandbox import PreparedRun, policy_of_run
 
 _MOST_KEPT: Final = 4
 _IDLE: Final = 60.0
@@ -51,7 +51,7 @@ class ItemFailed(Exception):
 
 
 @attrs.frozen
-class Run:
+class ProgramTask:
     """A program to run. timeout: as `given.duration` returns it."""
 
     program: Program
@@ -63,14 +63,14 @@ class Run:
         """The size of what is sent, in bytes."""
         return sum(map(len, self.program.files.values())) + len(self.stdin or b"")
 
-    def run(self, boxes: Boxes, policy: Policy, running: Running) -> Result:
+    def run(self, boxes: PoolBoxes, policy: Policy, running: Running) -> Result:
         """Runs it in one of the boxes."""
-        streams, own = Streams(stdin=self.stdin), policy_of_run(policy, self.timeout, None, None)
-        return boxes.run(Job(program=self.program, streams=streams, policy=own, running=running))
+        streams, own = StandardStreams(stdin=self.stdin), policy_of_run(policy, self.timeout, None, None)
+        return boxes.run(PreparedRun(program=self.program, streams=streams, policy=own, running=running))
 
 
 @attrs.frozen
-class Call:
+class FunctionTask:
     """A function to call with one value. encoded: the size of the value, in bytes."""
 
     name: str
@@ -84,7 +84,7 @@ class Call:
         """The size of what is sent, in bytes."""
         return len(self.source) + self.encoded
 
-    def run(self, boxes: Boxes, _: Policy, running: Running) -> Result:
+    def run(self, boxes: PoolBoxes, _: Policy, running: Running) -> Result:
         """Calls it in one of the boxes."""
         return boxes.call(self.name, self.source, (self.value,), {}, running, timeout=self.timeout)
 
@@ -102,7 +102,7 @@ def run_some(chunk: Chunk) -> list[bytes | Exception]:
     version, batch, setup, size, packed = chunk
     if version != __version__:
         raise BatchError(f"{_here()} has proxybox {__version__}, and the batch comes from {version}")
-    items: Sequence[Run | Call] = pickle.loads(packed)  # noqa: S301 - from whoever has begun the batch
+    items: Sequence[ProgramTask | FunctionTask] = pickle.loads(packed)  # noqa: S301 - from whoever has begun the batch
     with _room().lent(setup, size) as warm, _begun(batch) as running:
         return warm.run_some(items, running)
 
@@ -132,7 +132,7 @@ class _Warm:
             box = box_of(policy, options["guest"], options["packages"])
             functions = options["functions"]
             host = HostFunctions(functions, policy.session.value_size) if functions else None
-            self.boxes = Boxes(box, host, size, warm=options["warm"])
+            self.boxes = PoolBoxes(box, host, size, warm=options["warm"])
         except Exception as error:
             raise BatchError(f"{_here()} cannot make boxes: {type(error).__name__}: {error}") from error
         self._size, self._policy = size, policy
@@ -140,7 +140,7 @@ class _Warm:
         self.users = 0
         self.left = 0.0
 
-    def run_some(self, items: Sequence[Run | Call], running: "_Batch") -> list[bytes | Exception]:
+    def run_some(self, items: Sequence[ProgramTask | FunctionTask], running: "_Batch") -> list[bytes | Exception]:
         """Runs items, as many as there are boxes at once, until the time or the room for results is used up."""
         end = time.monotonic() + _SECONDS
         answers: list[bytes | Exception] = []
@@ -155,7 +155,7 @@ class _Warm:
             begun.append(self._threads.submit(self._one, item, running))
         return [*answers, *(future.result() for future in begun)]
 
-    def _one(self, item: Run | Call, running: "_Batch") -> bytes | Exception:
+    def _one(self, item: ProgramTask | FunctionTask, running: "_Batch") -> bytes | Exception:
         one = Running()
         running.add(one)
         try:

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from proxybox.classroom.config import LAN, Config
+from proxybox.classroom.config import LAN, ClassroomConfig
 
 IP: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -30,7 +30,7 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 
 @attrs.frozen
-class Found:
+class HostAddress:
     """An address of this machine. is_real: it belongs to a network card. is_usual: packets leave from it by default."""
 
     ip: IP
@@ -45,18 +45,18 @@ def addresses() -> tuple[str, ...]:
     are others. A VPN's comes after those of network cards: students are not in it.
     """
     usual = set(_usual())
-    found = [Found(ip, _is_real(name), ip in usual) for name, ip in (*_version_4(), *_version_6(_read(_INET6)))]
+    found = [HostAddress(ip, _is_real(name), ip in usual) for name, ip in (*_version_4(), *_version_6(_read(_INET6)))]
     return tuple(str(each.ip) for each in best_first(found))
 
 
-def best_first(found: Iterable[Found]) -> list[Found]:
+def best_first(found: Iterable[HostAddress]) -> list[HostAddress]:
     """Returns those that students may be told, the likeliest first."""
     known = [each for each in found if not (each.ip.is_loopback or each.ip.is_link_local)]
-    told = [each for each in known if each.is_real or each.is_usual] or known
-    return sorted(told, key=lambda each: (each.ip.version, not each.is_real, not each.is_usual))
+    likely = [each for each in known if each.is_real or each.is_usual] or known
+    return sorted(likely, key=lambda each: (each.ip.version, not each.is_real, not each.is_usual))
 
 
-def urls(config: Config, port: int, found: Iterable[str] = ()) -> tuple[str, ...]:
+def urls(config: ClassroomConfig, port: int, found: Iterable[str] = ()) -> tuple[str, ...]:
     """Returns where students reach a classroom, what is typed easiest first.
 
     port: that it listens at. found: the addresses of this machine, for a classroom that listens at all of them.

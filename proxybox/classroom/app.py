@@ -12,9 +12,9 @@ except ModuleNotFoundError as error:
     raise ImportError(f"the classroom needs {error.name}: pip install 'proxybox[classroom]'") from error
 
 import proxybox
-from proxybox.classroom.config import Config
+from proxybox.classroom.config import ClassroomConfig
 from proxybox.classroom.doors import events, pages, student, teacher
-from proxybox.classroom.edge import Edge
+from proxybox.classroom.edge import ClassroomMiddleware
 from proxybox.classroom.lesson import Lesson
 from proxybox.serve.app import refused, tell_faults
 from proxybox.serve.database import StoreError
@@ -22,7 +22,7 @@ from proxybox.serve.edge import log, visit
 from proxybox.serve.problems import Refusal
 
 
-def app(config: Config) -> Edge:
+def app(config: ClassroomConfig) -> ClassroomMiddleware:
     """Returns the application of a lesson, which starts with the server's lifespan unless it was started before.
 
     Raises ExerciseError or PolicyError when the course makes no sense, and StoreError.
@@ -55,7 +55,7 @@ def app(config: Config) -> Edge:
     inner.mount("/static", pages.files)
     tell_faults(inner)
     inner.add_exception_handler(StoreError, _not_kept)
-    return Edge(inner, lesson)
+    return ClassroomMiddleware(inner, lesson)
 
 
 async def _not_kept(request: fastapi.Request, error: Exception) -> fastapi.Response:

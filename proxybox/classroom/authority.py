@@ -28,7 +28,7 @@ _MOST, _MOST_CLASSES = 1_000, 100
 
 
 @attrs.frozen(kw_only=True)
-class Authority:
+class TeachingScope:
     """Whom somebody teaches. classes: their ids; None: the whole classroom.
 
     topics: what is told of it; the first one is of this teacher alone. seconds: for how long it holds; None: until it
@@ -65,7 +65,7 @@ class Authority:
 
 
 #: That of who has the key.
-WHOLE: Final = Authority(classes=None, topics=(TEACHER,))
+WHOLE: Final = TeachingScope(classes=None, topics=(TEACHER,))
 
 
 @attrs.define
@@ -112,7 +112,7 @@ class Instructors:
         if known is not None and known.until.pop(class_id, None) is not None:
             self._changed(known)
 
-    def authority(self, token: str | None) -> Authority | None:
+    def authority(self, token: str | None) -> TeachingScope | None:
         """Returns whom somebody with this pass teaches; None for what is none, or no longer one."""
         known = self._tokens.get(token or "")
         if known is None:
@@ -121,7 +121,7 @@ class Instructors:
         if not left:
             return None
         topics = (known.topic, INSTRUCTORS, *map(topic_of_class, left))
-        return Authority(classes=frozenset(left), topics=topics, seconds=min(left.values()))
+        return TeachingScope(classes=frozenset(left), topics=topics, seconds=min(left.values()))
 
     def leave(self, token: str | None) -> None:
         """Makes an instructor's passes void, in all browsers."""

@@ -30,7 +30,7 @@ from proxybox.classroom.pageevents import (
     RunEndsEvent,
     ValueEvent,
 )  # fmt: skip
-from proxybox.classroom.records import Ran
+from proxybox.classroom.records import EndedRun
 from proxybox.commands import Echo
 from proxybox.jsonvalues import JSONObject
 from proxybox.serve.callers import Caller
@@ -59,8 +59,8 @@ _STOPPED: Final[dict[str, Any]] = {"status": "cancelled", "why": "It was stopped
 
 
 @attrs.define(eq=False)
-class Run:
-    """One thing that runs. told: its events, for who comes later. size: their characters; pictures: those of pictures.
+class SeatRun:
+    """One thing that runs. events: for pages that open later. size: their characters; pictures: those of pictures.
 
     stops: how often it was to be stopped.
     """
@@ -69,7 +69,7 @@ class Run:
     kind: Kind
     id: str = attrs.field(factory=lambda: secrets.token_urlsafe(9))
     at: float = attrs.field(factory=time.time)
-    told: list[dict[str, Any]] = attrs.field(factory=list)
+    events: list[dict[str, Any]] = attrs.field(factory=list)
     size: int = 0
     pictures: int = 0
     stops: int = 0
@@ -82,7 +82,7 @@ class Run:
 
 @attrs.define(eq=False)
 class Desk:
-    """The desk of a seat. session: the id of its box. run: what runs; told: what is told of it.
+    """The desk of a seat. session: the id of its box. run: what runs; events: what is told of it.
 
     last: what ran last, by exercise. opening: is held while a box is opened. memory: bytes that the box does not share;
     used: when something ended in it.
@@ -91,16 +91,16 @@ class Desk:
     caller: Caller
     session: str | None = None
     exercise: str | None = None
-    run: Run | None = None
+    run: SeatRun | None = None
     task: "asyncio.Task[None] | None" = None
-    told: "_Telling | None" = None
-    last: dict[str, Run] = attrs.field(factory=dict)
+    events: "_EventSink | None" = None
+    last: dict[str, SeatRun] = attrs.field(factory=dict)
     opening: asyncio.Lock = attrs.field(factory=asyncio.Lock)
     is_completing: bool = False
     memory: int = 0
     used: float = 0.0
 
-    def keep(self, run: Run) -> None:
+    def keep(self, run: SeatRun) -> None:
         """Keeps a run as the last one of its exercise, and lets go of those before it that are too large together."""
         self.last.pop(run.exercise, None)
         self.last[run.exercise] = run
@@ -109,7 +109,7 @@ class Desk:
 
 
 @attrs.frozen(kw_only=True)
-class Place:
+class RunSettings:
     """Where an exercise's programs run. policy, language: names of the service. files: what lies beside them."""
 
     policy: str
@@ -118,12 +118,12 @@ class Place:
     files: Mapping[str, bytes]
 
 
-class Boxes:
+class ClassBoxes:
     """The desks of a class. on_end: is called with the seat, the run and its record."""
 
     def __init__(
-        self, sessions: Sessions, hub: Hub, places: Mapping[str, Place],
-        on_change: Callable[[str], object], on_end: Callable[[str, Run, Ran], Awaitable[object]],
+        self, sessions: Sessions, hub: Hub, places: Mapping[str, RunSettings],
+        on_change: Callable[[str], object], on_end: Callable[[str, SeatRun, EndedRun], Awaitable[object]],
     ) -> None:  # fmt: skip
         self._sessions, self._hub, self._places = sessions, hub, places
         self._on_change, self._on_end = on_change, on_end
@@ -136,49 +136,49 @@ class Boxes:
             self._desks[seat] = Desk(Caller(key=seat, name="seat", concurrency=2))
         return self._desks[seat]
 
-    def running(self, seat: str) -> Run | None:
+    def running(self, seat: str) -> SeatRun | None:
         """Returns what runs at a seat."""
         return self.desk(seat).run
 
     def output(self, seat: str, exercise: str) -> list[dict[str, Any]]:
         """Returns the events of what ran last in an exercise."""
         run = self.desk(seat).last.get(exercise)
-        return run.told if run is not None else []
+        return run.events if run is not None else []
 
     # --- running ------------------------------------------------------------------------------------------------------
 
-    def run(self, seat: str, exercise: str, files: Mapping[str, str]) -> Run:
+    def run(self, seat: str, exercise: str, files: Mapping[str, str]) -> SeatRun:
         """Runs the main file of an exercise in a new box. Raises Refusal while something runs."""
 
-        async def work(told: "_Telling") -> dict[str, Any]:
+        async def work(events: "_EventSink") -> dict[str, Any]:
             place, desk = self._places[exercise], self.desk(seat)
             await self._open(desk, exercise, files)
-            return await self._execute(desk, told, code=files.get(place.main, ""), echo="display", name=place.main)
+            return await self._execute(desk, events, code=files.get(place.main, ""), echo="display", name=place.main)
 
-        return self._begin(seat, Run(exercise=exercise, kind="run"), work)
+        return self._begin(seat, SeatRun(exercise=exercise, kind="run"), work)
 
-    def prompt(self, seat: str, exercise: str, code: str, files: Mapping[str, str]) -> Run:
+    def prompt(self, seat: str, exercise: str, code: str, files: Mapping[str, str]) -> SeatRun:
         """Runs statements in the box of the last run; in a new one where there is none. Raises Refusal."""
 
-        async def work(told: "_Telling") -> dict[str, Any]:
+        async def work(events: "_EventSink") -> dict[str, Any]:
             desk = self.desk(seat)
             await self._have_box(desk, exercise, files)
             try:
-                return await self._execute(desk, told, code=code)
+                return await self._execute(desk, events, code=code)
             except Refusal as refusal:
                 if refusal.kind not in _GONE:
                     raise
             await self._open(desk, exercise, files)
-            return await self._execute(desk, told, code=code)
+            return await self._execute(desk, events, code=code)
 
-        return self._begin(seat, Run(exercise=exercise, kind="repl"), work)
+        return self._begin(seat, SeatRun(exercise=exercise, kind="repl"), work)
 
-    def begin_check(self, seat: str, exercise: str, work: Callable[[Run], Awaitable[dict[str, Any]]]) -> Run:
+    def begin_check(self, seat: str, exercise: str, work: Callable[[SeatRun], Awaitable[dict[str, Any]]]) -> SeatRun:
         """Begins to run the tests of an exercise, which `work` does. Raises Refusal while something runs."""
-        run = Run(exercise=exercise, kind="check")
+        run = SeatRun(exercise=exercise, kind="check")
         return self._begin(seat, run, lambda _: work(run))
 
-    def _begin(self, seat: str, run: Run, work: Callable[["_Telling"], Awaitable[dict[str, Any]]]) -> Run:
+    def _begin(self, seat: str, run: SeatRun, work: Callable[["_EventSink"], Awaitable[dict[str, Any]]]) -> SeatRun:
         desk = self.desk(seat)
         if desk.run is not None:
             raise Refusal("session-busy", "Something runs already. Stop it first.")
@@ -189,14 +189,14 @@ class Boxes:
         return run
 
     async def _carry_out(
-        self, seat: str, desk: Desk, run: Run, work: Callable[["_Telling"], Awaitable[dict[str, Any]]]
+        self, seat: str, desk: Desk, run: SeatRun, work: Callable[["_EventSink"], Awaitable[dict[str, Any]]]
     ) -> None:
-        told = desk.told = _Telling(self._hub, f"seat:{seat}", run, self._places[run.exercise].main)
-        told.tell(run.begins)
+        events = desk.events = _EventSink(self._hub, f"seat:{seat}", run, self._places[run.exercise].main)
+        events.tell(run.begins)
         self._on_change(seat)
         began = time.monotonic()
         try:
-            end = await work(told)
+            end = await work(events)
         except Refusal as refusal:
             end = _refused(refusal, run)
         except asyncio.CancelledError:
@@ -205,7 +205,7 @@ class Boxes:
             end = {"status": "internal_error", "why": "Something went wrong on the teacher's computer. Try again."}
             raise
         finally:
-            desk.run = desk.task = desk.told = None
+            desk.run = desk.task = desk.events = None
             desk.used = time.monotonic()
             self._make_room()
             end = {
@@ -219,8 +219,8 @@ class Boxes:
                 **end,
             }
             end["seconds"] = round(time.monotonic() - began, 3)
-            told.end(end)
-            ran = Ran(
+            events.end(end)
+            ran = EndedRun(
                 seat=seat, exercise=run.exercise, kind=run.kind, at=run.at, seconds=end["seconds"],
                 status=end["status"], error=in_a_line(end),
             )  # fmt: skip
@@ -235,11 +235,11 @@ class Boxes:
     async def _open(self, desk: Desk, exercise: str, files: Mapping[str, str]) -> None:
         """Opens a box in place of the one that the desk has."""
         place = self._places[exercise]
-        given: dict[str, Any] = {
+        options: dict[str, Any] = {
             name: {"base64": base64.b64encode(data).decode()} for name, data in place.files.items()
         }
-        given |= files
-        asked = {"policy": place.policy, "language": place.language, "files": given}
+        options |= files
+        asked = {"policy": place.policy, "language": place.language, "files": options}
         self._leave(desk)  # at once: what is asked of the desk from now on does not concern the old box
         async with desk.opening:  # a completion may have begun to open one: the desk has one box, and no other
             self._leave(desk)
@@ -247,7 +247,7 @@ class Boxes:
             desk.session, desk.exercise = session.id, exercise
 
     async def _execute(
-        self, desk: Desk, told: "_Telling", *, code: str, echo: Echo = True, name: str = ""
+        self, desk: Desk, events: "_EventSink", *, code: str, echo: Echo = True, name: str = ""
     ) -> dict[str, Any]:
         session = desk.session
         assert session is not None  # noqa: S101 - for mypy
@@ -256,7 +256,7 @@ class Boxes:
                 desk.caller,
                 session,
                 "exec",
-                on_event=told.take,
+                on_event=events.take,
                 code=code,
                 name=name,
                 echo=echo,
@@ -272,9 +272,9 @@ class Boxes:
             desk.session = None
         desk.memory = max(0, (result.get("memory") or 0) - _SHARED)
         error = result["error"]
-        if error is not None and error["type"] == "KeyboardInterrupt" and told.is_stopped:
+        if error is not None and error["type"] == "KeyboardInterrupt" and events.is_stopped:
             return _STOPPED
-        return ended(result, told.main, code if name else "")
+        return ended(result, events.main, code if name else "")
 
     # --- while it runs ------------------------------------------------------------------------------------------------
 
@@ -289,10 +289,10 @@ class Boxes:
     async def input(self, seat: str, run: str, text: str) -> None:
         """Gives a program what it reads. Raises Refusal."""
         desk = self._desk_of(seat, run)
-        if desk.session is None or desk.told is None:
+        if desk.session is None or desk.events is None:
             raise Refusal("session-busy")  # its box is not there yet
         await self._sessions.input(desk.caller, desk.session, text)
-        desk.told.give(text)
+        desk.events.give(text)
 
     async def stop(self, seat: str, run: str) -> None:
         """Interrupts a run; one that goes on loses its box the second time. Raises Refusal."""
@@ -379,10 +379,10 @@ class Boxes:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-class _Telling:
+class _EventSink:
     """What is told of one run, and when: text is gathered for a moment, so that a flood is few events."""
 
-    def __init__(self, hub: Hub, topic: str, run: Run, main: str) -> None:
+    def __init__(self, hub: Hub, topic: str, run: SeatRun, main: str) -> None:
         self._hub, self._topic, self._run, self.main = hub, topic, run, main
         self._gathered: list[tuple[str, str]] = []
         self._last = 0.0
@@ -399,7 +399,7 @@ class _Telling:
         self._put(event)
 
     def _put(self, event: PageEvent) -> None:
-        self._run.told.append({"event": event.NAME, "data": event.data})
+        self._run.events.append({"event": event.NAME, "data": event.data})
         self._hub.tell(self._topic, event)
 
     def give(self, text: str) -> None:
@@ -475,13 +475,13 @@ class _Telling:
             update=event.kind == "update",
         ))  # fmt: skip
 
-    def end(self, told: JSONObject) -> None:
+    def end(self, events: JSONObject) -> None:
         """Tells how the run has ended."""
         run = self._run
-        self.tell(RunEndsEvent(run=run.id, kind=run.kind, exercise=run.exercise, end=told))
+        self.tell(RunEndsEvent(run=run.id, kind=run.kind, exercise=run.exercise, end=events))
 
 
-def _refused(refusal: Refusal, run: Run) -> dict[str, Any]:
+def _refused(refusal: Refusal, run: SeatRun) -> dict[str, Any]:
     if run.stops:
         return _STOPPED
     if refusal.kind == "session-ended":

@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from proxybox.classroom.config import Config
+from proxybox.classroom.config import ClassroomConfig
 from proxybox.policies.errors import ProxyboxError
 from proxybox.serve.replacing import replace
 
@@ -59,7 +59,7 @@ class Certificate:
         return tuple(name for name in self.names if name not in _HERE and isinstance(_general(name), x509.DNSName))
 
 
-def certificate(config: Config, hosts: Iterable[str]) -> Certificate | None:
+def certificate(config: ClassroomConfig, hosts: Iterable[str]) -> Certificate | None:
     """Returns the certificate of a classroom; None for one without TLS. hosts: by which it is reached.
 
     Raises CertificateError.

@@ -24,7 +24,7 @@ from proxybox.controller.costs.descriptorshare import raise_own_limit
 from proxybox.controller.process import priority
 from proxybox.policies.errors import ProxyboxError
 from proxybox.serve.memory import give_back
-from proxybox.serve.wire import Kind, answer
+from proxybox.serve.wire import AnswerKind, answer
 from proxybox.teach.exercise import ExerciseError
 from proxybox.teach.grades import Grade
 from proxybox.teach.grading import GradingError, Packed, begin_worker, leave_worker
@@ -47,9 +47,9 @@ def _files(message: Mapping[str, str]) -> dict[str, bytes]:
     return {name: base64.b64decode(data) for name, data in message.items()}
 
 
-def grade_of(told: Any) -> Grade:
+def grade_of(report: Any) -> Grade:
     """The grade in a result. Raises one of cattrs' errors for what is none."""
-    return _CONVERTER.structure(told, Grade)
+    return _CONVERTER.structure(report, Grade)
 
 
 def serve(connections: list[Connection], folder: str, guest: str | None, packages: Sequence[str], nice: int) -> None:
@@ -111,26 +111,26 @@ class _Checker:
         number, digest = asked["check"], asked["exercise"]
         try:
             ready = self._exercise(digest, connection)
-            connection.send_bytes(answer(Kind.EVENT, "begun"))
+            connection.send_bytes(answer(AnswerKind.EVENT, "begun"))
             grade, stopped = self._grade(number, ready, Submission(student=asked["key"], files=_files(asked["files"])))
         except (GradingError, ExerciseError) as error:
             self._forget(digest)
-            return answer(Kind.FAILURE, {"type": "exercise", "message": str(error)})
+            return answer(AnswerKind.FAILURE, {"type": "exercise", "message": str(error)})
         except (ProxyboxError, OSError) as error:
             self._forget(digest)
-            return answer(Kind.FAILURE, {"type": "box", "message": f"{type(error).__name__}: {error}"})
+            return answer(AnswerKind.FAILURE, {"type": "box", "message": f"{type(error).__name__}: {error}"})
         self._count += 1
         if self._count % _CHECKS == 0:
             give_back()
-        told = {"grade": _CONVERTER.unstructure(grade), "stopped": stopped, "resident": _resident()}
-        return answer(Kind.RESULT, told)
+        report = {"grade": _CONVERTER.unstructure(grade), "stopped": stopped, "resident": _resident()}
+        return answer(AnswerKind.RESULT, report)
 
     def _exercise(self, digest: str, connection: Connection) -> ReadyExercise:
         ready = self._ready.get(digest)
         if ready is None:
-            connection.send_bytes(answer(Kind.EVENT, "need"))
-            told = json.loads(connection.recv_bytes())
-            packed = Packed(_files(told["files"]), told["over"])
+            connection.send_bytes(answer(AnswerKind.EVENT, "need"))
+            report = json.loads(connection.recv_bytes())
+            packed = Packed(_files(report["files"]), report["over"])
             while len(self._ready) >= _MOST_READY:
                 self._ready.popitem(last=False)[1].close()
             ready = self._ready[digest] = self._make(packed)

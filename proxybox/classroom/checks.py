@@ -29,7 +29,7 @@ from proxybox.classroom.checking import files_as_json, grade_of
 from proxybox.errors import ProxyboxError
 from proxybox.pool.workers import Worker
 from proxybox.serve.fairqueue import MOST_KEYS, FairQueue
-from proxybox.serve.wire import Kind, Line
+from proxybox.serve.wire import AnswerKind, WorkerSocket
 from proxybox.teach.grades import Grade, Verdict
 from proxybox.teach.grading import Packed
 
@@ -82,7 +82,7 @@ class LaneEnded(Exception):
 
 
 @attrs.frozen(kw_only=True)
-class Asked:
+class LaneRequest:
     """What a lane is asked for. number: of this try, unique."""
 
     number: int
@@ -92,7 +92,7 @@ class Asked:
 
 
 @attrs.frozen
-class Done:
+class LaneResult:
     """What a lane has done. stopped: whether there was no time for all the tests. seconds: that the tests took."""
 
     grade: Grade
@@ -103,7 +103,7 @@ class Done:
 class Lane(Protocol):
     """Does one check at a time."""
 
-    async def grade(self, asked: Asked, seconds: float) -> Done:
+    async def grade(self, asked: LaneRequest, seconds: float) -> LaneResult:
         """Does a check, and stops it after so many seconds of its tests.
 
         Raises LaneEnded; the lane can be used again all the same.
@@ -275,7 +275,7 @@ class Checks:
         return lane
 
     def _rest(self, kind: LaneKind, lane: Lane) -> None:
-        """Keeps a lane for the next check; after some time without one, it is closed."""
+        """Leaves a lane open for the next check. Without a check for some time (`_KEPT`) it is closed."""
         self._free[kind].append(lane)
         idle = self._idle * _KEPT[kind]
         self._idling[lane] = asyncio.get_running_loop().call_later(idle, self._leave, kind, lane)
@@ -316,7 +316,7 @@ class Checks:
 
     async def _graded(self, check: _Check, lane: Lane) -> Grade | None:
         """The grade of a check; None where it is to be done again."""
-        asked = Asked(number=next(self._numbers), key=check.key, exercise=check.exercise, files=check.files)
+        asked = LaneRequest(number=next(self._numbers), key=check.key, exercise=check.exercise, files=check.files)
         seconds = check.deadline if check.level == _SLOW else min(self._seconds[check.level], check.deadline)
         is_last = seconds == check.deadline
         try:
@@ -385,8 +385,8 @@ class ProcessLane:
     most_resident: int
     _process: Worker | None = None
     _own: str = ""
-    _control: Line | None = None
-    _work: Line | None = None
+    _control: WorkerSocket | None = None
+    _work: WorkerSocket | None = None
     _count: int = 0
     _number: int = 0
     _busy: bool = False
@@ -396,7 +396,7 @@ class ProcessLane:
         """The process, where there is one."""
         return None if self._process is None else self._process.process.pid
 
-    async def grade(self, asked: Asked, seconds: float) -> Done:
+    async def grade(self, asked: LaneRequest, seconds: float) -> LaneResult:
         """As Lane says."""
         loop = asyncio.get_running_loop()
         self._number, self._busy = asked.number, True
@@ -407,8 +407,8 @@ class ProcessLane:
             message = {"check": asked.number, "key": asked.key, "exercise": asked.exercise.digest}
             async with asyncio.timeout(_READY) as limit:
                 await work.send({**message, "files": files_as_json(asked.files)})
-                while (told := await work.receive())[0] == Kind.EVENT:
-                    if told[1] == b'"need"':
+                while (report := await work.receive())[0] == AnswerKind.EVENT:
+                    if report[1] == b'"need"':
                         packed = asked.exercise
                         await work.send({"files": files_as_json(packed.files), "over": packed.over})
                     else:
@@ -423,18 +423,18 @@ class ProcessLane:
             if stopping is not None:
                 stopping.cancel()
         self._busy = False
-        return await self._done(asked, *told, loop.time() - began)
+        return await self._done(asked, *report, loop.time() - began)
 
-    async def _done(self, asked: Asked, kind: bytes, data: bytes, seconds: float) -> Done:
-        told = json.loads(data)
+    async def _done(self, asked: LaneRequest, kind: bytes, data: bytes, seconds: float) -> LaneResult:
+        report = json.loads(data)
         self._count += 1
-        if self._count >= self.most_checks or told.get("resident", 0) > self.most_resident:
+        if self._count >= self.most_checks or report.get("resident", 0) > self.most_resident:
             await self.close()
-        if kind == Kind.RESULT:
-            return Done(grade_of(told["grade"]), told["stopped"], seconds)
-        if told["type"] != "exercise":
-            raise LaneEnded(why=told["message"])
-        return Done(_failed(asked.key, AT_FAULT, told["message"]), False, seconds)
+        if kind == AnswerKind.RESULT:
+            return LaneResult(grade_of(report["grade"]), report["stopped"], seconds)
+        if report["type"] != "exercise":
+            raise LaneEnded(why=report["message"])
+        return LaneResult(_failed(asked.key, AT_FAULT, report["message"]), False, seconds)
 
     def stop(self) -> None:
         """As Lane says."""
@@ -455,7 +455,7 @@ class ProcessLane:
             await asyncio.to_thread(process.end)
             await asyncio.to_thread(shutil.rmtree, self._own, True)
 
-    async def _start(self) -> Line:
+    async def _start(self) -> WorkerSocket:
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment["MALLOC_ARENA_MAX"] = "2"
         self._count = 0
@@ -466,5 +466,5 @@ class ProcessLane:
         )  # fmt: skip
         ends = [socket.socket(fileno=os.dup(connection.fileno())) for connection in process.connections]
         process.close()
-        self._control, self._work = [await Line.on(end) for end in ends]
+        self._control, self._work = [await WorkerSocket.on(end) for end in ends]
         return self._work

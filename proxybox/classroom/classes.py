@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Iterator
 
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.records import Class
-from proxybox.classroom.store import Store
+from proxybox.classroom.store import ClassStore
 
 
 class Classes:
     """All classes. on_change: called when teachers are to be told anew which there are."""
 
-    def __init__(self, store: Store, known: Iterable[Class], on_change: Callable[[], object]) -> None:
+    def __init__(self, store: ClassStore, known: Iterable[Class], on_change: Callable[[], object]) -> None:
         self._store, self._on_change = store, on_change
         self._all = {each.id: each for each in known}
 

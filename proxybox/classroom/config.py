@@ -63,12 +63,12 @@ def _to_origins(value: Any) -> tuple[str, ...]:
 def _to_origin(text: str) -> str:
     """Returns an origin as browsers write it (RFC 6454). Raises PolicyError for what is none, or has no TLS."""
     try:
-        told = urlsplit(text.strip())
-        host, port = told.hostname or "", told.port
+        url = urlsplit(text.strip())
+        host, port = url.hostname or "", url.port
     except ValueError:
         raise refusal(f"want {_ORIGIN}", text) from None
-    more = told.path.strip("/") or told.query or told.fragment or {"@", "%"} & set(told.netloc)
-    if told.scheme.lower() != "https" or not host or more:
+    more = url.path.strip("/") or url.query or url.fragment or {"@", "%"} & set(url.netloc)
+    if url.scheme.lower() != "https" or not host or more:
         raise refusal(f"want {_ORIGIN}", text)
     host = _plain_host(host, _ORIGIN)
     return f"https://{f'[{host}]' if ':' in host else host}" + (f":{port}" if port not in (None, 443) else "")
@@ -86,7 +86,7 @@ def _to_paths(value: Any) -> tuple[str, ...]:
 
 @model("")
 @attrs.frozen(kw_only=True)
-class Config:
+class ClassroomConfig:
     """A classroom.
 
     course: the folder of the course; "" for the example that comes with proxybox. host: where it listens: a host name,

@@ -10,7 +10,7 @@ from typing import Any, Final
 import attrs
 import sqlalchemy as sql
 
-from proxybox.classroom.records import Checked, Class, GradeLine, HandIn, Ran, Saved, Seat, Text
+from proxybox.classroom.records import Checked, Class, EndedRun, GradeLine, HandIn, Saved, SavedText, Seat
 from proxybox.classroom.tables import (
     CLASSES,
     FACTS,
@@ -77,7 +77,7 @@ class Connected:
 
     # --- texts --------------------------------------------------------------------------------------------------------
 
-    def text(self, seat: str, exercise: str, version: int | None = None) -> Text | None:
+    def text(self, seat: str, exercise: str, version: int | None = None) -> SavedText | None:
         """Returns a version of an exercise's files; None: the latest."""
         query = sql.select(TEXTS).where(TEXTS.c.seat == seat, TEXTS.c.exercise == exercise)
         if version is not None:
@@ -85,7 +85,7 @@ class Connected:
         row = self._connection.execute(query.order_by(TEXTS.c.version.desc()).limit(1)).mappings().first()
         if row is None:
             return None
-        return Text(version=row["version"], at=row["at"], why=row["why"], files=json.loads(row["files"]))
+        return SavedText(version=row["version"], at=row["at"], why=row["why"], files=json.loads(row["files"]))
 
     def versions(self, seat: str, exercise: str) -> list[dict[str, Any]]:
         """Returns what versions there are, the latest first."""
@@ -107,14 +107,14 @@ class Connected:
         if latest is not None and save and latest["save"] == save:
             return Saved(version=latest["version"], at=latest["at"], files=json.loads(latest["files"]))
         files = merge(None if latest is None else json.loads(latest["files"]))
-        told = json.dumps(files)
-        if latest is not None and why == "saved" and told == latest["files"]:
+        as_json = json.dumps(files)
+        if latest is not None and why == "saved" and as_json == latest["files"]:
             return Saved(version=latest["version"], at=latest["at"], files=files)
         version, other = 1, None
         if latest is not None:
             version = 1 + latest["version"]
             other = None if latest["version"] == base else self._name_other(latest)
-        new = {"version": version, "at": now, "why": why, "save": save, "size": len(told), "files": told}
+        new = {"version": version, "at": now, "why": why, "save": save, "size": len(as_json), "files": as_json}
         if why != "saved" or not self._replace(seat, exercise, base, new):
             row = {"seat": seat, "exercise": exercise, "begun": now, **new}
             self._connection.execute(TEXTS.insert().values(**row))
@@ -161,7 +161,7 @@ class Connected:
             if total <= MOST_BYTES:
                 return
 
-    def texts(self) -> list[tuple[str, str, Text]]:
+    def texts(self) -> list[tuple[str, str, SavedText]]:
         """Returns the latest files of each seat and exercise."""
         key = TEXTS.c.seat, TEXTS.c.exercise
         last = sql.select(*key, sql.func.max(TEXTS.c.version)).group_by(*key)
@@ -169,26 +169,26 @@ class Connected:
         rows = self._connection.execute(query).mappings()
         return [
             (row["seat"], row["exercise"],
-             Text(version=row["version"], at=row["at"], why=row["why"], files=json.loads(row["files"])))
+             SavedText(version=row["version"], at=row["at"], why=row["why"], files=json.loads(row["files"])))
             for row in rows
         ]  # fmt: skip
 
     # --- hand-ins -----------------------------------------------------------------------------------------------------
 
-    def hand_in(self, handed: HandIn, save: str) -> HandIn:
+    def hand_in(self, handed_in: HandIn, save: str) -> HandIn:
         """Keeps what was handed in; the same save is kept once. Returns what is kept."""
-        mine = (HANDINS.c.seat == handed.seat, HANDINS.c.exercise == handed.exercise)
+        mine = (HANDINS.c.seat == handed_in.seat, HANDINS.c.exercise == handed_in.exercise)
         known = self._connection.execute(sql.select(HANDINS).where(*mine, HANDINS.c.save == save)).mappings().first()
         if known is not None:
             return _handin(known)
         self._connection.execute(HANDINS.update().where(*mine).values(due=False))  # the latest is graded, and no other
-        row = {"files": json.dumps(handed.files), "save": save}
-        row |= {name: getattr(handed, name) for name in ("id", "seat", "exercise", "at", "late", "due")}
+        row = {"files": json.dumps(handed_in.files), "save": save}
+        row |= {name: getattr(handed_in, name) for name in ("id", "seat", "exercise", "at", "late", "due")}
         self._connection.execute(HANDINS.insert().values(**row))
         most = max(1, min(_MOST_HANDINS, _MOST_HANDED_IN // len(row["files"])))  # of large ones there are fewer
         beyond = sql.select(HANDINS.c.id).where(*mine).order_by(HANDINS.c.at.desc()).offset(most)
         self._connection.execute(HANDINS.delete().where(HANDINS.c.id.in_(beyond)))
-        return handed
+        return handed_in
 
     def grade(self, handin: str, checked: Checked) -> HandIn | None:
         """Keeps the grade of a hand-in, and returns this with it; None when it is no longer there.
@@ -258,7 +258,7 @@ class Connected:
         """Returns seat, exercise and how many hints were shown."""
         return [(row.seat, row.exercise, row.shown) for row in self._connection.execute(sql.select(HINTS))]
 
-    def keep_run(self, ran: Ran) -> None:
+    def keep_run(self, ran: EndedRun) -> None:
         """Keeps the record of a run."""
         result = self._connection.execute(RUNS.insert().values(**attrs.asdict(ran)))
         (number,) = result.inserted_primary_key or (0,)
@@ -267,16 +267,16 @@ class Connected:
             beyond = beyond.offset(_MOST_RUNS)
             self._connection.execute(RUNS.delete().where(RUNS.c.number.in_(beyond)))
 
-    def runs(self) -> list[Ran]:
+    def runs(self) -> list[EndedRun]:
         """Returns the records of all runs, the oldest first."""
         rows = self._connection.execute(sql.select(RUNS).order_by(RUNS.c.number)).mappings()
-        return [Ran(**{key: value for key, value in row.items() if key != "number"}) for row in rows]
+        return [EndedRun(**{key: value for key, value in row.items() if key != "number"}) for row in rows]
 
-    def last_errors(self) -> dict[str, Ran]:
+    def last_errors(self) -> dict[str, EndedRun]:
         """Returns the last run of each seat."""
         last = sql.select(sql.func.max(RUNS.c.number)).where(RUNS.c.kind != "check").group_by(RUNS.c.seat)
         rows = self._connection.execute(sql.select(RUNS).where(RUNS.c.number.in_(last))).mappings()
-        return {row["seat"]: Ran(**{key: value for key, value in row.items() if key != "number"}) for row in rows}
+        return {row["seat"]: EndedRun(**{key: value for key, value in row.items() if key != "number"}) for row in rows}
 
     # --- shares -------------------------------------------------------------------------------------------------------
 

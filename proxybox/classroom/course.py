@@ -121,7 +121,7 @@ _KEYS: Final = frozenset(field.name for field in attrs.fields(_Settings))
 
 
 @attrs.frozen
-class Lesson:
+class CourseExercise:
     """One exercise of a course. id: the name of its folder."""
 
     id: str
@@ -151,7 +151,7 @@ class Course:
     title: str
     language: str = "en"
     syllabus: str = ""
-    lessons: tuple[Lesson, ...]
+    lessons: tuple[CourseExercise, ...]
     seats: int = 60
     guest: str | None = None
     packages: tuple[str, ...] = ()
@@ -226,34 +226,34 @@ def _of_one(folder: Path) -> Course:
     exercise: Exercise | None = collect(problems, lambda: load_exercise(folder))
     if exercise is None:
         raise CourseError(*problems)
-    lesson = Lesson(_as_id(folder.resolve().name) or "exercise", exercise)
+    lesson = CourseExercise(_as_id(folder.resolve().name) or "exercise", exercise)
     return Course(folder=folder, title=exercise.title, lessons=(lesson,))
 
 
 def _language(data: Mapping[str, Any], folder: Path) -> Language:
-    given = {key: data[key] for key in _LANGUAGE_KEYS if key in data}
-    language = build(Language, anchored_language(given, str(folder.absolute())))
+    language_table = {key: data[key] for key in _LANGUAGE_KEYS if key in data}
+    language = build(Language, anchored_language(language_table, str(folder.absolute())))
     missing = [at for at, path in enumerate(language.packages) if not Path(path).exists()]
     if missing:
-        told = "there is no such file or folder"
+        reason = "there is no such file or folder"
         raise PolicyError(
-            *(Problem(key=f"packages[{at}]", message=told, given=shown(language.packages[at])) for at in missing)
+            *(Problem(key=f"packages[{at}]", message=reason, given=shown(language.packages[at])) for at in missing)
         )
     return language
 
 
-def _lessons(beside: Beside, over: Mapping[str, Any]) -> list[Lesson]:
+def _lessons(beside: Beside, over: Mapping[str, Any]) -> list[CourseExercise]:
     """The exercises in their order. Their faults, and those of their names, are added to the problems."""
     names = beside.value("lessons")
     if names is None:
         names = [] if "lessons" in beside.data else _names(beside)
     else:
         names = [name for at, name in enumerate(names) if beside.existing(f"lessons[{at}]", name) is not None]
-    lessons: list[Lesson] = []
+    lessons: list[CourseExercise] = []
     for name in names:
         exercise = collect(beside.problems, partial(load_exercise, beside.root / name, over=over))
         if exercise is not None:
-            lessons.append(Lesson(name, exercise))
+            lessons.append(CourseExercise(name, exercise))
     return lessons
 
 
@@ -314,8 +314,8 @@ def _try_preload(policy: Policy, course: Course) -> None:
 
     box = box_of(policy, course.guest, course.packages)
     if box.is_observed:
-        told = "with a seed each box starts by itself, and would import them anew"
-        raise refusal(told, key="preload", allowed='randomness = "system"')
+        reason = "with a seed each box starts by itself, and would import them anew"
+        raise refusal(reason, key="preload", allowed='randomness = "system"')
     try:
         Zygote(policy, box).close()
     except SandboxStartError as error:
@@ -324,7 +324,7 @@ def _try_preload(policy: Policy, course: Course) -> None:
 
 def check_course(
     course: Course, *, workers: int | None = None,
-    on_lesson: Callable[[Lesson, tuple[Check, ...]], object] | None = None,
+    on_lesson: Callable[[CourseExercise, tuple[Check, ...]], object] | None = None,
     on_grade: Callable[[Grade], object] | None = None, on_interrupt: Callable[[int], object] | None = None,
 ) -> dict[str, tuple[Check, ...]]:  # fmt: skip
     """Grades the solutions of all exercises, as `check_exercise` does, and returns the checks by lesson.

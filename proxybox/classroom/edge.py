@@ -26,7 +26,7 @@ from proxybox.classroom.doors.asking import Asking, who_asks
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.records import Seat
 from proxybox.serve.connections.bodies import bounded
-from proxybox.serve.connections.turns import Turns
+from proxybox.serve.connections.turns import LoopTurns
 from proxybox.serve.edge import ASGI, Receive, Scope, Send, Visit, log, refuse
 from proxybox.serve.problems import Refusal
 
@@ -62,11 +62,11 @@ _HEADERS: Final = (
 )
 
 
-class Edge:
+class ClassroomMiddleware:
     """Wraps the doors of a lesson."""
 
     def __init__(self, inner: ASGI, lesson: Lesson) -> None:
-        self._inner, self.lesson, self._turns = inner, lesson, Turns()
+        self._inner, self.lesson, self._turns = inner, lesson, LoopTurns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -92,8 +92,8 @@ class Edge:
                 answered = True
                 platform = state["platform"]  # whose page shows ours, and gets what is chosen in it (doors/lti.py)
                 ancestors = platform or (" ".join(self.lesson.config.embed) if is_embedded else "'none'")
-                told = _POLICY.format(nonce=nonce, ancestors=ancestors, form=f" {platform}" if platform else "")
-                policy = (b"content-security-policy", told.encode())
+                csp = _POLICY.format(nonce=nonce, ancestors=ancestors, form=f" {platform}" if platform else "")
+                policy = (b"content-security-policy", csp.encode())
                 own = [header for header in message.get("headers", ()) if header[0] != b"content-security-policy"]
                 if not any(name == b"cache-control" for name, _ in own):
                     own.append((b"cache-control", b"no-store"))

@@ -25,14 +25,14 @@ def ended(result: Mapping[str, Any], main: str, code: str) -> dict[str, Any]:
     """
     status, error = result["status"], result["error"]
     lines = [] if error is None else list(_lines(error["traceback"], main))
-    told: dict[str, Any] = {
+    body: dict[str, Any] = {
         "status": status, "why": "", "hint": result.get("hint") or "", "truncated": bool(result["truncated"]),
         "line": lines[-1] if lines else None, "loop": None,
         "error": None if error is None else _shortened(error, lines[-1] if lines else None),
     }  # fmt: skip
     if status in _INTERRUPTED:
-        told["loop"] = next(filter(None, (loop_of(code, line) for line in reversed(lines))), None)
-    return told
+        body["loop"] = next(filter(None, (loop_of(code, line) for line in reversed(lines))), None)
+    return body
 
 
 def in_a_line(end: Mapping[str, Any]) -> str:

@@ -15,8 +15,8 @@ from proxybox.classroom.pageevents import FreezeEvent, PushEvent, ShareEvent, Un
 from proxybox.classroom.passes import new_code
 from proxybox.classroom.seats import Seats
 from proxybox.classroom.sheets import Sheet, find_sheet
-from proxybox.classroom.store import Store
-from proxybox.classroom.work import Work
+from proxybox.classroom.store import ClassStore
+from proxybox.classroom.work import StudentWork
 from proxybox.serve.problems import Refusal
 
 #: How many pieces of code are shared at once, and the characters of one: all browsers get all of them.
@@ -31,7 +31,12 @@ class Everybody:
     """
 
     def __init__(
-        self, store: Store, hub: Hub, sheets: Mapping[str, Sheet], work: Work, on_change: Callable[[], object]
+        self,
+        store: ClassStore,
+        hub: Hub,
+        sheets: Mapping[str, Sheet],
+        work: StudentWork,
+        on_change: Callable[[], object],
     ) -> None:
         self._store, self._hub, self._sheets, self._work, self._on_change = store, hub, sheets, work, on_change
         self.code = ""

@@ -12,10 +12,10 @@ from typing import Any, Final
 import attrs
 from starlette.responses import Response
 
-from proxybox.classroom.authority import Authority
+from proxybox.classroom.authority import TeachingScope
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.lesson import Lesson
-from proxybox.classroom.records import HandIn, Ran
+from proxybox.classroom.records import EndedRun, HandIn
 from proxybox.classroom.results import is_outdated
 from proxybox.serve.problems import Refusal
 from proxybox.teach.filenames import no_device
@@ -31,7 +31,7 @@ _OUTDATED: Final = "The tests have changed since this grade was given."
 _MOST_PAIRS: Final = 500
 
 
-async def book_of(lesson: Lesson, authority: Authority, exercise: str, of_class: str | None = None) -> GradeBook:
+async def book_of(lesson: Lesson, authority: TeachingScope, exercise: str, of_class: str | None = None) -> GradeBook:
     """Returns the grades of what was handed in, by all that a teacher teaches or by a class. Raises Refusal."""
     sheet = lesson.sheet(exercise)
     handins = await _handins(lesson, authority, exercise, of_class)
@@ -40,7 +40,7 @@ async def book_of(lesson: Lesson, authority: Authority, exercise: str, of_class:
     return GradeBook(title=sheet.title, grades=grades)
 
 
-async def _handins(lesson: Lesson, authority: Authority, exercise: str, of_class: str | None) -> list[HandIn]:
+async def _handins(lesson: Lesson, authority: TeachingScope, exercise: str, of_class: str | None) -> list[HandIn]:
     """The latest hand-ins of an exercise, by all that a teacher teaches or by those of a class. Raises Refusal."""
     known = {None, *filter(authority.covers_class, ("", *(each.id for each in lesson.classes)))}
     if of_class not in known:
@@ -49,7 +49,7 @@ async def _handins(lesson: Lesson, authority: Authority, exercise: str, of_class
     return [each for each in await lesson.store.do(Connected.handins, None, exercise) if each.seat in ours]
 
 
-def _names(lesson: Lesson, authority: Authority) -> dict[str, str]:
+def _names(lesson: Lesson, authority: TeachingScope) -> dict[str, str]:
     """The names of seats, each once: a seat that was removed, or of another class, may have the name of another one."""
     names: dict[str, str] = {}
     for seat in sorted(authority.seats(lesson.seats), key=lambda seat: seat.removed):
@@ -62,7 +62,7 @@ def _names(lesson: Lesson, authority: Authority) -> dict[str, str]:
     return names
 
 
-def _folders(lesson: Lesson, authority: Authority) -> dict[str, str]:
+def _folders(lesson: Lesson, authority: TeachingScope) -> dict[str, str]:
     """The names of folders for seats, each once, also where small letters are the same as capitals."""
     folders: dict[str, str] = {}
     taken: set[str] = set()
@@ -80,19 +80,19 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
-def _grade(handed: HandIn, name: str, basis: str) -> Grade:
-    code = "\n".join(handed.files.values())
-    at = datetime.datetime.fromtimestamp(handed.at, datetime.UTC)
-    if handed.grade is None:
+def _grade(handed_in: HandIn, name: str, basis: str) -> Grade:
+    code = "\n".join(handed_in.files.values())
+    at = datetime.datetime.fromtimestamp(handed_in.at, datetime.UTC)
+    if handed_in.grade is None:
         grade = Grade(student=name, failed=True, message="It is not graded yet.")
     else:
-        grade = CONVERTER.structure(handed.grade, Grade)
-    if is_outdated(handed, basis):
+        grade = CONVERTER.structure(handed_in.grade, Grade)
+    if is_outdated(handed_in, basis):
         grade = attrs.evolve(grade, note="\n".join(filter(None, (grade.note, _OUTDATED))))
-    return attrs.evolve(grade, student=name, source="", submitted=at, late=handed.late, code=grade.code or code)
+    return attrs.evolve(grade, student=name, source="", submitted=at, late=handed_in.late, code=grade.code or code)
 
 
-async def alike(lesson: Lesson, authority: Authority, exercise: str, of_class: str | None = None) -> dict[str, Any]:
+async def alike(lesson: Lesson, authority: TeachingScope, exercise: str, of_class: str | None = None) -> dict[str, Any]:
     """Returns pairs of seats whose hand-ins are nearly the same, the most alike first, and whose are too short to say.
 
     Raises Refusal.
@@ -111,7 +111,7 @@ async def alike(lesson: Lesson, authority: Authority, exercise: str, of_class: s
 
 
 async def grades(
-    lesson: Lesson, authority: Authority, exercise: str, form: str, of_class: str | None = None
+    lesson: Lesson, authority: TeachingScope, exercise: str, form: str, of_class: str | None = None
 ) -> Response:
     """Returns the grades of an exercise in one of the formats of `proxybox grade`. Raises Refusal."""
     if form not in WRITERS:
@@ -123,7 +123,7 @@ async def grades(
     return attached(zipped({f"{exercise}-{form}": files}), f"{exercise}-{form}.zip", "application/zip")
 
 
-async def all_code(lesson: Lesson, authority: Authority) -> Response:
+async def all_code(lesson: Lesson, authority: TeachingScope) -> Response:
     """Returns the files of all seats that a teacher teaches, and their hand-ins, as one archive."""
     names = _folders(lesson, authority)
     texts = await lesson.store.do(Connected.texts)
@@ -138,14 +138,14 @@ async def all_code(lesson: Lesson, authority: Authority) -> Response:
     return attached(await asyncio.to_thread(zipped, folders), "code.zip", "application/zip")
 
 
-async def all_runs(lesson: Lesson, authority: Authority) -> Response:
+async def all_runs(lesson: Lesson, authority: TeachingScope) -> Response:
     """Returns the records of all runs of seats that a teacher teaches, as a table."""
     names = _names(lesson, authority)
     runs = [ran for ran in await lesson.store.do(Connected.runs) if ran.seat in names]
     return attached(_table(runs, names), "runs.csv", "text/csv; charset=utf-8")
 
 
-def _table(runs: Sequence[Ran], names: Mapping[str, str]) -> bytes:
+def _table(runs: Sequence[EndedRun], names: Mapping[str, str]) -> bytes:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(["name", "exercise", "kind", "at", "seconds", "status", "error"])

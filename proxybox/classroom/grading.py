@@ -16,8 +16,8 @@ from proxybox.classroom.connected import Connected
 from proxybox.classroom.records import HandIn
 from proxybox.classroom.results import bounded, is_outdated
 from proxybox.classroom.sheets import Sheet
-from proxybox.classroom.store import Store
-from proxybox.classroom.work import Work
+from proxybox.classroom.store import ClassStore
+from proxybox.classroom.work import StudentWork
 from proxybox.serve.problems import Refusal
 from proxybox.teach.grades import Grade
 from proxybox.teach.records import CONVERTER
@@ -34,7 +34,7 @@ _MOST_FAULT: Final = 2_000
 class Grading:
     """Grades hand-ins. on_graded: is called with each that has been graded, whatever came of it."""
 
-    def __init__(self, store: Store, work: Work, checks: Checks, sheets: Mapping[str, Sheet]) -> None:
+    def __init__(self, store: ClassStore, work: StudentWork, checks: Checks, sheets: Mapping[str, Sheet]) -> None:
         self._store, self._work, self._checks, self._sheets = store, work, checks, sheets
         self.on_graded: list[Callable[[HandIn], Awaitable[object]]] = []
         self.faults: dict[str, str] = {}
@@ -44,9 +44,9 @@ class Grading:
 
     async def check(self, key: str, sheet: Sheet, files: Mapping[str, str], deadline: float | None = None) -> Grade:
         """The grade of files by the tests of an exercise. Raises Refusal."""
-        given = {name: text.encode() for name, text in files.items()}
+        content = {name: text.encode() for name, text in files.items()}
         try:
-            return bounded(await self._checks.check(key, sheet.packed, given, deadline=deadline))
+            return bounded(await self._checks.check(key, sheet.packed, content, deadline=deadline))
         except (Superseded, TooManyChecks, ChecksClosed) as error:
             raise Refusal("overloaded", "The tests were not run.") from error
 
@@ -59,9 +59,9 @@ class Grading:
         """Whether something is due that nobody grades already."""
         return any(handin not in self._under_way for handin in await self._store.do(Connected.due))
 
-    async def again(self, handed: Iterable[HandIn]) -> int:
+    async def again(self, handed_in: Iterable[HandIn]) -> int:
         """Has hand-ins graded once more, and returns how many; `grade_due` does it."""
-        ours = [each for each in handed if each.exercise in self._sheets]
+        ours = [each for each in handed_in if each.exercise in self._sheets]
         await self._work.grade_again(ours)
         return len(ours)
 
@@ -69,7 +69,7 @@ class Grading:
         """The hand-ins, of an exercise or of all, whose grades are by tests that have changed since."""
         return [
             each
-            for (_, of), each in self._work.handed.items()
+            for (_, of), each in self._work.handed_in.items()
             if of in self._sheets and exercise in (None, of) and is_outdated(each, self._sheets[of].basis)
         ]
 
@@ -89,20 +89,20 @@ class Grading:
                 grading.cancel()
 
     async def _grade_now(self, handin: str) -> None:
-        handed = await self._store.do(Connected.handin, handin)
-        sheet = None if handed is None else self._sheets.get(handed.exercise)
-        if handed is not None and sheet is not None:  # else it is no longer there, or in the course
-            await self._grade_by(handed, sheet)
+        handed_in = await self._store.do(Connected.handin, handin)
+        sheet = None if handed_in is None else self._sheets.get(handed_in.exercise)
+        if handed_in is not None and sheet is not None:  # else it is no longer there, or in the course
+            await self._grade_by(handed_in, sheet)
 
-    async def _grade_by(self, handed: HandIn, sheet: Sheet) -> None:
+    async def _grade_by(self, handed_in: HandIn, sheet: Sheet) -> None:
         while True:
-            grade = await self.check(f"{handed.seat}/handed-in", sheet, handed.files, _PATIENCE)
+            grade = await self.check(f"{handed_in.seat}/handed-in", sheet, handed_in.files, _PATIENCE)
             now = self._sheets.get(sheet.id, sheet)
             if now.basis == sheet.basis:
                 break
             sheet = now  # its tests were mended meanwhile
         self._note(sheet.id, grade)
-        graded = await self._work.grade(handed, CONVERTER.unstructure(grade), sheet.basis)
+        graded = await self._work.grade(handed_in, CONVERTER.unstructure(grade), sheet.basis)
         for tell in self.on_graded:
             await tell(graded)
 

@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import attrs
 
-from proxybox.classroom.boxes import Boxes, Run
+from proxybox.classroom.boxes import ClassBoxes, SeatRun
 from proxybox.classroom.hub import TEACHER, Hub, topic_of_class
 from proxybox.classroom.pageevents import ErrorsEvent, RowEvent
-from proxybox.classroom.records import Ran, Seat
+from proxybox.classroom.records import EndedRun, Seat
 from proxybox.classroom.seats import Seats
-from proxybox.classroom.work import Work
+from proxybox.classroom.work import StudentWork
 
 #: Seconds between two looks at what has changed.
 _RHYTHM: Final = 0.5
@@ -39,9 +39,9 @@ class _Life:
 class Grid:
     """The rows of all seats."""
 
-    def __init__(self, hub: Hub, seats: Seats, work: Work) -> None:
+    def __init__(self, hub: Hub, seats: Seats, work: StudentWork) -> None:
         self._hub, self._seats, self._work = hub, seats, work
-        self.boxes: Boxes
+        self.boxes: ClassBoxes
         self._lives: dict[str, _Life] = {}
         self._changed: set[str] = set()
         self._some = asyncio.Event()
@@ -51,7 +51,7 @@ class Grid:
     def _life(self, seat: str) -> _Life:
         return self._lives.setdefault(seat, _Life())
 
-    def load(self, last: Mapping[str, Ran]) -> None:
+    def load(self, last: Mapping[str, EndedRun]) -> None:
         """Takes how the last run of each seat has ended."""
         for seat, ran in last.items():
             self._lives[seat] = _Life(ran.at, ran.error, ran.at if ran.error else None)
@@ -80,7 +80,7 @@ class Grid:
         self._life(seat).active = time.time()
         self.touch(seat)
 
-    def ran(self, run: Run, ran: Ran) -> None:
+    def ran(self, run: SeatRun, ran: EndedRun) -> None:
         """Notes how a run has ended."""
         life = self._life(ran.seat)
         life.active = time.time()
@@ -90,7 +90,7 @@ class Grid:
                 self._count(ran)
         self.touch(ran.seat)
 
-    def _count(self, ran: Ran) -> None:
+    def _count(self, ran: EndedRun) -> None:
         kinds = self._errors.setdefault(ran.exercise, OrderedDict())
         kind = _OWN.sub("…", ran.error.partition(" (line ")[0])[:_MOST_TEXT]
         kinds.setdefault(kind, {})[ran.seat] = ran.error
@@ -109,11 +109,11 @@ class Grid:
                 for kind, errors in kinds.items():
                     if theirs := {seat: error for seat, error in errors.items() if seat in seats}:
                         found.setdefault(kind, {}).update(theirs)
-        told: list[dict[str, Any]] = [
+        rows: list[dict[str, Any]] = [
             {"error": kind, "count": len(errors), "seats": list(errors), "example": next(iter(errors.values()))}
             for kind, errors in found.items()
         ]
-        return sorted(told, key=lambda each: -len(each["seats"]))[:100]
+        return sorted(rows, key=lambda each: -len(each["seats"]))[:100]
 
     # --- telling ------------------------------------------------------------------------------------------------------
 

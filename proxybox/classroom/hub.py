@@ -53,9 +53,9 @@ class Event:
     data: str
 
     @classmethod
-    def of(cls, told: PageEvent, number: int = 0) -> "Event":
+    def of(cls, relayed: PageEvent, number: int = 0) -> "Event":
         """Returns an event as it is sent; 0: it has no place among them, and is not kept."""
-        return cls(number, told.NAME, json.dumps(told.data))
+        return cls(number, relayed.NAME, json.dumps(relayed.data))
 
     @property
     def size(self) -> int:
@@ -169,24 +169,24 @@ class Hub:
 
     # --- telling ------------------------------------------------------------------------------------------------------
 
-    def tell(self, topic: str, told: PageEvent) -> None:
+    def tell(self, topic: str, relayed: PageEvent) -> None:
         """Tells those who read a topic, and keeps it for those who come back."""
         self._number += 1
-        event = Event.of(told, self._number)
+        event = Event.of(relayed, self._number)
         self._topics.setdefault(topic, _Topic()).keep(event)
         for reader in self._readers.get(topic, {}).values():
             reader.put(event)
-        self.show(topic, told)
+        self.show(topic, relayed)
 
     def show(self, topic: str, event: PageEvent) -> None:
         """Tells only those who watch a topic. In place of what is too large they get `resync`."""
         if watchers := self._watchers.get(topic):
             seat = topic.partition(":")[2]
-            told = Event.of(WatchedEvent(seat=seat, event=event.NAME, data_of_event=event.data))
-            if told.size > _SHOWN:  # it would cut off the stream by which the teacher sees the whole class
-                told = Event.of(WatchedEvent(seat=seat, event=ResyncEvent.NAME, data_of_event={}))
+            relayed = Event.of(WatchedEvent(seat=seat, event=event.NAME, data_of_event=event.data))
+            if relayed.size > _SHOWN:  # it would cut off the stream by which the teacher sees the whole class
+                relayed = Event.of(WatchedEvent(seat=seat, event=ResyncEvent.NAME, data_of_event={}))
             for reader in watchers.values():
-                reader.put(told)
+                reader.put(relayed)
 
     def finish(self, topic: str) -> None:
         """Ends the streams of a topic, after what waits for them."""
@@ -214,14 +214,14 @@ class Hub:
     def _missed(self, topics: Iterable[str], seen: str | None) -> list[Event]:
         if not seen:
             return []
-        boot, _, told = seen.partition("-")
+        boot, _, relayed = seen.partition("-")
         resync = [Event.of(ResyncEvent())]
-        if boot != self._boot or not told.isdecimal() or len(told) > 18 or int(told) > self._number:
+        if boot != self._boot or not relayed.isdecimal() or len(relayed) > 18 or int(relayed) > self._number:
             return resync
         known = [topic for name in topics if (topic := self._topics.get(name)) is not None]
-        if any(topic.lost > int(told) for topic in known):
+        if any(topic.lost > int(relayed) for topic in known):
             return resync
-        missed = [event for topic in known for event in topic.kept if event.number > int(told)]
+        missed = [event for topic in known for event in topic.kept if event.number > int(relayed)]
         return sorted(missed, key=lambda event: event.number)
 
     def watch(self, stream: str, topic: str | None, *, within: str, page: str = "") -> bool:

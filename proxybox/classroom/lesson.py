@@ -17,12 +17,12 @@ from typing import Any, Final
 
 import attrs
 
-from proxybox.classroom.authority import WHOLE, Authority, Instructors
-from proxybox.classroom.boxes import Boxes, Run
+from proxybox.classroom.authority import WHOLE, Instructors, TeachingScope
+from proxybox.classroom.boxes import ClassBoxes, SeatRun
 from proxybox.classroom.buckets import Buckets
 from proxybox.classroom.checks import Checks
 from proxybox.classroom.classes import Classes
-from proxybox.classroom.config import Config
+from proxybox.classroom.config import ClassroomConfig
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.course import Course, check_preload
 from proxybox.classroom.everybody import Everybody
@@ -50,13 +50,13 @@ from proxybox.classroom.reading import (
     policies_of,
     sheets_of,
 )
-from proxybox.classroom.records import HandIn, Ran, Saved, Seat, Text
-from proxybox.classroom.results import handed_as_json, has_failed, results_as_json
+from proxybox.classroom.records import EndedRun, HandIn, Saved, SavedText, Seat
+from proxybox.classroom.results import hand_in_as_json, has_failed, results_as_json
 from proxybox.classroom.seats import Seats, seat_as_json
 from proxybox.classroom.service import service_of
 from proxybox.classroom.sheets import Sheet, find_sheet
-from proxybox.classroom.store import Store
-from proxybox.classroom.work import Work
+from proxybox.classroom.store import ClassStore
+from proxybox.classroom.work import StudentWork
 from proxybox.serve.database import StoreError
 from proxybox.serve.problems import Refusal
 from proxybox.teach.records import CONVERTER
@@ -68,7 +68,7 @@ _LOOK: Final = 1.0
 class Lesson:
     """A lesson. `start` begins it, and `close` ends it; what was kept is there the next time."""
 
-    def __init__(self, config: Config, course: Course | None = None) -> None:
+    def __init__(self, config: ClassroomConfig, course: Course | None = None) -> None:
         """Raises ExerciseError or PolicyError when the course makes no sense, and StoreError."""
         self.config = config
         self.course = course_of(config, course)
@@ -80,10 +80,10 @@ class Lesson:
         self.syllabus = _syllabus(self.course)
         self.hub, self.buckets = Hub(), Buckets()
         os.makedirs(config.data, mode=0o700, exist_ok=True)
-        self.store = Store(os.path.join(config.data, "classroom.sqlite"))
+        self.store = ClassStore(os.path.join(config.data, "classroom.sqlite"))
         self.service = service_of(config.data, self.course, policies, self._most_seats)
         self.checks = Checks(guest=self.course.guest, packages=self.course.packages)
-        self.work = Work(self.store, self.sheets)
+        self.work = StudentWork(self.store, self.sheets)
         self.grading = Grading(self.store, self.work, self.checks, self.sheets)
         self.grading.on_graded.append(self._tell_graded)
         self._faults_told: dict[str, str] = {}
@@ -95,7 +95,7 @@ class Lesson:
         self.passes: Passes
         self.seats: Seats
         self.grid: Grid
-        self.boxes: Boxes
+        self.boxes: ClassBoxes
         self.has_started = self._has_ended = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -110,7 +110,7 @@ class Lesson:
         await asyncio.to_thread(check_preload, self.course)
         await self._load()
         await self.service.start()
-        self.boxes = Boxes(self.service.sessions, self.hub, self._places, self.grid.touch, self._ran)
+        self.boxes = ClassBoxes(self.service.sessions, self.hub, self._places, self.grid.touch, self._ran)
         self.grid.boxes = self.boxes
         await self.checks.start()
         self._behind(self.grid.watch())
@@ -187,7 +187,7 @@ class Lesson:
         self.everybody.keep_known()
         for exercise in anew.changed:
             self.grading.faults.pop(exercise, None)
-        ungraded = [each for each in self.work.handed.values() if each.exercise in anew.changed and has_failed(each)]
+        ungraded = [each for each in self.work.handed_in.values() if each.exercise in anew.changed and has_failed(each)]
         await self.grading.again(ungraded)
         if anew.changed or before != self.course_as_json():
             for topic in (EVERYBODY, *TEACHERS):
@@ -213,10 +213,10 @@ class Lesson:
         exercises: list[dict[str, Any]] = []
         progress = {} if seat is None else self.work.progress(seat)
         for sheet in self.sheets.values():
-            told: dict[str, Any] = {"id": sheet.id, "title": sheet.title, "deadline": sheet.deadline}
+            payload: dict[str, Any] = {"id": sheet.id, "title": sheet.title, "deadline": sheet.deadline}
             if seat is not None:
-                told |= progress.get(sheet.id, {"now": None, "handed_in": None})
-            exercises.append(told)
+                payload |= progress.get(sheet.id, {"now": None, "handed_in": None})
+            exercises.append(payload)
         return {"title": self.course.title, "syllabus_html": self.syllabus, "exercises": exercises}
 
     async def exercise(self, seat: Seat, exercise: str) -> dict[str, Any]:
@@ -224,12 +224,12 @@ class Lesson:
         sheet = self.sheet(exercise)
         text = await self.work.text(seat.id, sheet)
         shown = self.work.hints.get((seat.id, exercise), 0)
-        checked, handed = self.work.results.get((seat.id, exercise)), self.work.handed.get((seat.id, exercise))
+        checked, handed = self.work.results.get((seat.id, exercise)), self.work.handed_in.get((seat.id, exercise))
         return {
             **sheet.as_json(), "files": text.files, "version": text.version,
             "hints": {"total": len(sheet.hints), "shown": sheet.hints[:shown]},
             "results": None if checked is None else results_as_json(checked, sheet.basis),
-            "handed_in": None if handed is None else handed_as_json(handed, sheet.basis),
+            "handed_in": None if handed is None else hand_in_as_json(handed, sheet.basis),
             "output": self.boxes.output(seat.id, exercise), "event": self.hub.position,
         }  # fmt: skip
 
@@ -264,14 +264,14 @@ class Lesson:
         self.hub.show(topic, FilesEvent(exercise=exercise, version=saved.version, files=saved.files))
         self.grid.active(seat.id)
 
-    async def run(self, seat: Seat, exercise: str, body: Save) -> tuple[Run, Saved | Text]:
+    async def run(self, seat: Seat, exercise: str, body: Save) -> tuple[SeatRun, Saved | SavedText]:
         """Runs a student's program, and keeps it first; returns what was kept, too. Raises Refusal."""
         self._check_free(seat)
         kept = await self._kept(seat, exercise, body)
         self._check_free(seat)  # once more: meanwhile the teacher may have paused all, or taken the seat
         return self.boxes.run(seat.id, exercise, kept.files), kept
 
-    async def prompt(self, seat: Seat, exercise: str, code: str) -> Run:
+    async def prompt(self, seat: Seat, exercise: str, code: str) -> SeatRun:
         """Runs statements of a student. Raises Refusal."""
         self._check_free(seat)
         text = await self.work.text(seat.id, self.sheet(exercise))
@@ -285,13 +285,13 @@ class Lesson:
             return {"start": cursor, "matches": []}
         return await self.boxes.complete(seat.id, exercise, code, cursor, text.files)
 
-    async def check(self, seat: Seat, exercise: str, body: Save) -> tuple[Run, Saved | Text]:
+    async def check(self, seat: Seat, exercise: str, body: Save) -> tuple[SeatRun, Saved | SavedText]:
         """Runs the tests of an exercise on a student's files, as `run` does with the program. Raises Refusal."""
         self._check_free(seat)
         sheet = self.sheet(exercise)
         kept = await self._kept(seat, exercise, body)
 
-        async def work(run: Run) -> dict[str, Any]:
+        async def work(run: SeatRun) -> dict[str, Any]:
             grade = await self.grading.check(seat.id, sheet, kept.files)
             self.grading.note_fault(exercise, grade)
             self._tell_faults()
@@ -303,7 +303,7 @@ class Lesson:
         self._check_free(seat)
         return self.boxes.begin_check(seat.id, exercise, work), kept
 
-    async def _kept(self, seat: Seat, exercise: str, body: Save) -> Saved | Text:
+    async def _kept(self, seat: Seat, exercise: str, body: Save) -> Saved | SavedText:
         """The files of an exercise, with what the body changes, which is kept first."""
         if body.files:
             return await self.save(seat, exercise, body, "run")
@@ -328,11 +328,11 @@ class Lesson:
         """Tells the student what may be told of a grade, and the teacher."""
         sheet = self.sheets.get(graded.exercise)
         basis = None if sheet is None else sheet.basis
-        told = GradedEvent(exercise=graded.exercise, handed_in=handed_as_json(graded, basis))
+        payload = GradedEvent(exercise=graded.exercise, handed_in=hand_in_as_json(graded, basis))
         if self.work.is_now(graded):
             results = results_as_json(self.work.results[graded.seat, graded.exercise], basis)
-            told = attrs.evolve(told, results=results)
-        self.hub.tell(f"seat:{graded.seat}", told)
+            payload = attrs.evolve(payload, results=results)
+        self.hub.tell(f"seat:{graded.seat}", payload)
         self.grid.touch(graded.seat)
         self._tell_faults()
 
@@ -341,7 +341,7 @@ class Lesson:
             self._faults_told = dict(self.grading.faults)
             self.tell_state()
 
-    async def grade_again(self, exercise: str | None, authority: Authority) -> int:
+    async def grade_again(self, exercise: str | None, authority: TeachingScope) -> int:
         """Has the latest hand-ins of an exercise, or of all, graded once more, by the tests as they stand on the disk.
 
         Returns how many; they are of seats that this teacher teaches. Raises Refusal.
@@ -350,7 +350,7 @@ class Lesson:
         if exercise is not None:
             self.sheet(exercise)
         ours = {seat.id for seat in authority.seats(self.seats)}
-        latest = [each for (seat, of), each in self.work.handed.items() if exercise in (None, of) and seat in ours]
+        latest = [each for (seat, of), each in self.work.handed_in.items() if exercise in (None, of) and seat in ours]
         count = await self.grading.again(latest)
         for each in latest:
             self.grid.touch(each.seat)
@@ -371,7 +371,7 @@ class Lesson:
         self.hub.tell(f"seat:{seat.id}", SeatEvent(seat_as_json(seat)))
         self.grid.touch(seat.id)
 
-    async def _ran(self, seat: str, run: Run, ran: Ran) -> None:
+    async def _ran(self, seat: str, run: SeatRun, ran: EndedRun) -> None:
         self.grid.ran(run, ran)
         await self.store.do(Connected.keep_run, ran)
 
@@ -427,14 +427,14 @@ class Lesson:
         """Of faults of tests instructors are told where they are: what they say may quote a submission of any class."""
         return {**self.everybody.as_json(), "grading_faults": dict.fromkeys(self.grading.faults, "")}
 
-    def state_as_json(self, authority: Authority) -> dict[str, Any]:
+    def state_as_json(self, authority: TeachingScope) -> dict[str, Any]:
         """Returns what a teacher is told of what holds: an instructor nothing of how one joins, and of files here."""
         classes = [{"id": each.id, "title": each.title} for each in self.classes if authority.covers_class(each.id)]
-        told = {**self._state_of_all(), "classes": classes, "whole": authority.is_whole}
+        payload = {**self._state_of_all(), "classes": classes, "whole": authority.is_whole}
         if authority.is_whole:
-            told |= {"join": self.everybody.joining_as_json(), "course_fault": self.files.fault}
-            told["grading_faults"] = self.grading.faults
-        return told
+            payload |= {"join": self.everybody.joining_as_json(), "course_fault": self.files.fault}
+            payload["grading_faults"] = self.grading.faults
+        return payload
 
 
 def _syllabus(course: Course) -> str:

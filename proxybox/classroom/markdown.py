@@ -51,12 +51,12 @@ def to_html(text: str, *, shift: int = 1, pictures: Path | None = None) -> str:
     """
     if len(text) > MOST_TEXT:
         text = "\n".join(f"    {line}" for line in text[:MOST_TEXT].splitlines())
-    rendered: str = _PARSER.render(text, {"told": _Told(shift, pictures)})
+    rendered: str = _PARSER.render(text, {"told": _Context(shift, pictures)})
     return rendered
 
 
 @attrs.define
-class _Told:
+class _Context:
     """What `to_html` was told about a text. left: bytes of pictures that it may still have."""
 
     shift: int
@@ -71,10 +71,10 @@ def _is_taken(url: str) -> bool:
 
 def _tame(state: StateCore) -> None:
     """Changes the tokens of a text to what the rule of this file allows."""
-    told: _Told = state.env["told"]
+    context: _Context = state.env["told"]
     for token in state.tokens:
         if token.type in ("heading_open", "heading_close"):
-            token.tag = f"h{min(_LOWEST, int(token.tag[1:]) + told.shift)}"
+            token.tag = f"h{min(_LOWEST, int(token.tag[1:]) + context.shift)}"
         elif token.type == "fence" and not _LANGUAGE.fullmatch(token.info.strip()):
             token.info = ""
         elif token.type in ("th_open", "td_open"):
@@ -82,26 +82,26 @@ def _tame(state: StateCore) -> None:
             if aligned:
                 token.attrs["class"] = f"align-{aligned[1]}"
         elif token.children is not None:
-            token.children = list(_tame_inline(token.children, told))
+            token.children = list(_tame_inline(token.children, context))
 
 
-def _tame_inline(tokens: Sequence[Token], told: _Told) -> Iterator[Token]:
+def _tame_inline(tokens: Sequence[Token], context: _Context) -> Iterator[Token]:
     is_link = False
     for token in tokens:
         if token.type == "link_open":
             is_link = bool(_WEB.fullmatch(str(token.attrs["href"])))
             token.attrs |= {"rel": "noopener noreferrer", "target": "_blank"}
         if token.type == "image":
-            yield _picture(token, told)
+            yield _picture(token, context)
         elif is_link or token.type not in ("link_open", "link_close"):
             yield token
 
 
-def _picture(token: Token, told: _Told) -> Token:
+def _picture(token: Token, context: _Context) -> Token:
     """The token of a picture with its data, or that of its description."""
-    kind, raw = _picture_of(str(token.attrs["src"]), told.folder)
-    told.left -= len(raw)
-    if not raw or told.left < 0:
+    kind, raw = _picture_of(str(token.attrs["src"]), context.folder)
+    context.left -= len(raw)
+    if not raw or context.left < 0:
         return Token("text", "", 0, content=token.content)
     token.attrs["src"] = f"data:{kind};base64,{base64.b64encode(raw).decode()}"  # RFC 2397
     return token

@@ -78,25 +78,25 @@ Changes = Annotated[
 ]
 
 
-class Strict(BaseModel):
+class StrictBody(BaseModel):
     """The base of all."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _check_fields(cls, told: Any) -> Any:
+    def _check_fields(cls, body: Any) -> Any:
         """Refuses more fields than there are: a fault of each would be told."""
-        if isinstance(told, dict) and len(told) > len(cls.model_fields) + 10:
+        if isinstance(body, dict) and len(body) > len(cls.model_fields) + 10:
             raise ValueError(f"want at most these fields: {', '.join(cls.model_fields) or 'none'}")
-        return told
+        return body
 
 
-class Nothing(Strict):
+class Nothing(StrictBody):
     """A change that needs no more words."""
 
 
-class Join(Strict):
+class Join(StrictBody):
     """Takes a seat. framed: within a page of another site."""
 
     name: Name
@@ -104,14 +104,14 @@ class Join(Strict):
     framed: bool = False
 
 
-class Return(Strict):
+class Return(StrictBody):
     """Takes one's own seat, on another device. framed: within a page of another site."""
 
     personal: Code
     framed: bool = False
 
 
-class Save(Strict):
+class Save(StrictBody):
     """Changed files. client: the page that sends them. base: the version that they were made from. save: once each."""
 
     client: Id = ""
@@ -120,33 +120,33 @@ class Save(Strict):
     files: Changes = Field(default_factory=dict)
 
 
-class Open(Strict):
+class OpenBody(StrictBody):
     """Which exercise is looked at."""
 
     exercise: Id
 
 
-class Prompt(Strict):
+class PromptBody(StrictBody):
     """Statements for the box of the last run."""
 
     exercise: Id
     code: Source
 
 
-class Input(Strict):
+class InputBody(StrictBody):
     """What a program reads; an empty text is the end of its input."""
 
     run: Id
     text: Annotated[str, StringConstraints(max_length=1 << 16), AfterValidator(_whole)]
 
 
-class Stop(Strict):
+class StopBody(StrictBody):
     """Stops a run."""
 
     run: Id
 
 
-class Complete(Strict):
+class CompleteBody(StrictBody):
     """Asks what may stand at the cursor."""
 
     exercise: Id
@@ -154,25 +154,25 @@ class Complete(Strict):
     cursor: int = Field(ge=0, le=MOST_FILE)
 
 
-class Hand(Strict):
+class HandBody(StrictBody):
     """Raises or lowers one's hand."""
 
     up: bool
 
 
-class Key(Strict):
+class KeyBody(StrictBody):
     """The teacher's key."""
 
     key: Code
 
 
-class NewSeat(Strict):
+class NewSeat(StrictBody):
     """A seat that is kept for somebody."""
 
     name: Name
 
 
-class SeatChange(Strict):
+class SeatChange(StrictBody):
     """What the teacher changes of a seat."""
 
     name: Name | None = None
@@ -181,7 +181,7 @@ class SeatChange(Strict):
     hand: bool | None = None
 
 
-class Watch(Strict):
+class WatchBody(StrictBody):
     """Whose events a stream gets besides its own. page: which of the pages that share the stream shows them."""
 
     stream: Id
@@ -189,31 +189,31 @@ class Watch(Strict):
     page: Id = ""
 
 
-class Lock(Strict):
+class Lock(StrictBody):
     """Whether nobody else can join."""
 
     locked: bool
 
 
-class Freeze(Strict):
+class Freeze(StrictBody):
     """Whether all look at the teacher."""
 
     frozen: bool
 
 
-class Push(Strict):
+class Push(StrictBody):
     """The exercise that all are to open."""
 
     exercise: Id | None
 
 
-class GradeAgain(Strict):
+class GradeAgain(StrictBody):
     """The exercise whose hand-ins are to be graded once more; none: all of them."""
 
     exercise: Id | None = None
 
 
-class ShareRequest(Strict):
+class ShareRequest(StrictBody):
     """Code for all to see: a student's, or the teacher's own. by: whose, as it is told."""
 
     seat: Id | None = None

@@ -26,9 +26,9 @@ def normal(code: str) -> str:
     return "".join(sign for sign in code.upper() if sign.isalnum())
 
 
-def is_same(given: str, code: str) -> bool:
+def is_same(attempt: str, code: str) -> bool:
     """Whether what somebody has typed is this code, in a time that does not tell how much of it is right."""
-    return bool(hmac.compare_digest(normal(given).encode("utf-8", "replace"), normal(code).encode()))
+    return bool(hmac.compare_digest(normal(attempt).encode("utf-8", "replace"), normal(code).encode()))
 
 
 class Passes:
@@ -43,9 +43,9 @@ class Passes:
         """Returns the pass of a seat."""
         return str(self._seats.dumps([seat, generation]))
 
-    def seat(self, told: str | None) -> tuple[str, int] | None:
+    def seat(self, cookie: str | None) -> tuple[str, int] | None:
         """Returns the seat and the generation that a pass names; None for what is no pass."""
-        found = _loaded(self._seats, told)
+        found = _loaded(self._seats, cookie)
         if isinstance(found, list) and len(found) == 2 and isinstance(found[0], str) and isinstance(found[1], int):
             return found[0], found[1]
         return None
@@ -54,15 +54,15 @@ class Passes:
         """Returns the pass of who has the key."""
         return str(self._teachers.dumps(generation))
 
-    def is_teacher(self, told: str | None, generation: int) -> bool:
+    def is_teacher(self, cookie: str | None, generation: int) -> bool:
         """Whether this is the pass of who has the key."""
-        return bool(_loaded(self._teachers, told) == generation)
+        return bool(_loaded(self._teachers, cookie) == generation)
 
 
-def _loaded(serializer: URLSafeSerializer, told: str | None) -> Any:
-    if not told or len(told) > _MOST:
+def _loaded(serializer: URLSafeSerializer, cookie: str | None) -> Any:
+    if not cookie or len(cookie) > _MOST:
         return None
     try:
-        return serializer.loads(told)
+        return serializer.loads(cookie)
     except BadData:
         return None

@@ -6,19 +6,19 @@ import attrs
 
 from proxybox.classroom.addresses import addresses, url, urls
 from proxybox.classroom.certificates import Certificate, certificate
-from proxybox.classroom.config import LAN, Config
+from proxybox.classroom.config import LAN, ClassroomConfig
 
 HERE = "127.0.0.1"
 
 
-class Place:
+class ClassroomAddress:
     """Where a classroom is reached, and its certificate, as it was at the last look.
 
     config: with the names of a teacher's certificate. addresses: where students open it, best first. context: of TLS;
     connections from now on get the certificate of the last look. Raises CertificateError.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: ClassroomConfig) -> None:
         self.config = config
         self.addresses: tuple[str, ...] = ()
         self.certificate: Certificate | None = None

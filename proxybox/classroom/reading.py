@@ -14,8 +14,8 @@ from typing import Final
 
 import attrs
 
-from proxybox.classroom.boxes import Place
-from proxybox.classroom.config import Config
+from proxybox.classroom.boxes import RunSettings
+from proxybox.classroom.config import ClassroomConfig
 from proxybox.classroom.course import Course, find_course, load_course
 from proxybox.classroom.sheets import Sheet, is_of_an_editor, sheet_of
 from proxybox.policies import Policy
@@ -32,7 +32,7 @@ _MOST_FAULT: Final = 10_000
 _AGAIN: Final = "end the classroom and start it again"
 
 
-def course_of(config: Config, course: Course | None = None) -> Course:
+def course_of(config: ClassroomConfig, course: Course | None = None) -> Course:
     """The course of a classroom, with the interpreter that it is to have. Raises CourseError."""
     course = course or find_course(config.course)
     guest, packages = config.guest or course.guest, config.packages or course.packages
@@ -53,10 +53,10 @@ def policies_of(sheets: Mapping[str, Sheet]) -> dict[str, Policy]:
     return policies
 
 
-def places_of(sheets: Mapping[str, Sheet], policies: Mapping[str, Policy]) -> dict[str, Place]:
+def places_of(sheets: Mapping[str, Sheet], policies: Mapping[str, Policy]) -> dict[str, RunSettings]:
     """Where the exercises run, of those whose policy is one of these."""
     return {
-        sheet.id: Place(policy=name, language=LANGUAGE, main=sheet.main, files=sheet.beside)
+        sheet.id: RunSettings(policy=name, language=LANGUAGE, main=sheet.main, files=sheet.beside)
         for sheet in sheets.values()
         for name, policy in policies.items()
         if policy == sheet.policy
@@ -71,8 +71,8 @@ def look(folder: Path) -> str:
             status = os.stat(path)
         except OSError:  # an editor has just taken it away
             continue
-        told = path, status.st_size, status.st_mtime_ns, status.st_ino
-        found.update(repr(told).encode("utf-8", "surrogateescape"))
+        stamp = path, status.st_size, status.st_mtime_ns, status.st_ino
+        found.update(repr(stamp).encode("utf-8", "surrogateescape"))
     return found.hexdigest()
 
 
@@ -99,7 +99,7 @@ class ReadAnew:
 
     course: Course
     sheets: dict[str, Sheet]
-    places: dict[str, Place]
+    places: dict[str, RunSettings]
     changed: tuple[str, ...]
     faults: tuple[str, ...]
 
@@ -110,7 +110,7 @@ class CourseFiles:
     policies: those for which boxes were started.
     """
 
-    def __init__(self, config: Config, folder: Path, policies: Mapping[str, Policy]) -> None:
+    def __init__(self, config: ClassroomConfig, folder: Path, policies: Mapping[str, Policy]) -> None:
         self._config, self._folder, self._policies = config, folder, policies
         self._read = self._before = look(folder)
         self.fault = ""
@@ -140,7 +140,7 @@ class CourseFiles:
 
 
 def read_anew(
-    config: Config, before: Course, sheets: Mapping[str, Sheet], policies: Mapping[str, Policy]
+    config: ClassroomConfig, before: Course, sheets: Mapping[str, Sheet], policies: Mapping[str, Policy]
 ) -> ReadAnew:  # fmt: skip
     """Reads a course once more.
 

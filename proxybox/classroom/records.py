@@ -27,7 +27,7 @@ class Seat:
 
 
 @attrs.frozen(kw_only=True)
-class Text:
+class SavedText:
     """One version of the files of an exercise."""
 
     version: int
@@ -77,7 +77,7 @@ class HandIn:
 
 
 @attrs.frozen(kw_only=True)
-class Ran:
+class EndedRun:
     """A run that has ended. error: its last line."""
 
     seat: str

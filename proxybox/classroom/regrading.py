@@ -13,15 +13,15 @@ import attrs
 
 from proxybox.classroom.alone import ClassroomError, alone
 from proxybox.classroom.checks import Checks
-from proxybox.classroom.config import Config
+from proxybox.classroom.config import ClassroomConfig
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.grading import Grading
 from proxybox.classroom.reading import course_of, sheets_of
 from proxybox.classroom.records import HandIn
 from proxybox.classroom.results import Score, has_failed, is_outdated, score_of
 from proxybox.classroom.sheets import Sheet
-from proxybox.classroom.store import Store
-from proxybox.classroom.work import Work
+from proxybox.classroom.store import ClassStore
+from proxybox.classroom.work import StudentWork
 from proxybox.policies.errors import nearest
 
 #: Seconds between two looks at what a classroom that is open has done.
@@ -40,7 +40,7 @@ class Regraded:
 
 
 def regrade(
-    config: Config, exercises: Sequence[str], *, outdated: bool = False, on_graded: Callable[[], object]
+    config: ClassroomConfig, exercises: Sequence[str], *, outdated: bool = False, on_graded: Callable[[], object]
 ) -> list[Regraded]:
     """Has the latest hand-ins of exercises graded once more, or of all, and returns what came of each.
 
@@ -61,15 +61,15 @@ def regrade(
 
 
 async def _regrade(
-    config: Config, path: str, sheets: dict[str, Sheet], exercises: Sequence[str], outdated: bool,
+    config: ClassroomConfig, path: str, sheets: dict[str, Sheet], exercises: Sequence[str], outdated: bool,
     on_graded: Callable[[], object],
 ) -> list[Regraded]:  # fmt: skip
-    with contextlib.closing(Store(path)) as store:
-        work = Work(store, sheets)
+    with contextlib.closing(ClassStore(path)) as store:
+        work = StudentWork(store, sheets)
         await work.load()
         before = [
             each
-            for each in work.handed.values()
+            for each in work.handed_in.values()
             if each.exercise in exercises and (not outdated or is_outdated(each, sheets[each.exercise].basis))
         ]
         await work.grade_again(before)
@@ -89,7 +89,7 @@ async def _regrade(
         return [await _outcome(store, each, names.get(each.seat, each.seat)) for each in before]
 
 
-async def _grade(config: Config, store: Store, work: Work, sheets: dict[str, Sheet]) -> None:
+async def _grade(config: ClassroomConfig, store: ClassStore, work: StudentWork, sheets: dict[str, Sheet]) -> None:
     """Grades what is due, unless a classroom is open with this data, which does it."""
     course = course_of(config)
     while True:
@@ -105,7 +105,7 @@ async def _grade(config: Config, store: Store, work: Work, sheets: dict[str, She
         await asyncio.sleep(_LOOK)
 
 
-async def _outcome(store: Store, before: HandIn, name: str) -> Regraded:
+async def _outcome(store: ClassStore, before: HandIn, name: str) -> Regraded:
     now = await store.do(Connected.handin, before.id) or before
     fault = ""
     if has_failed(now):

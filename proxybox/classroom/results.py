@@ -55,24 +55,24 @@ def score_as_json(grade: Any) -> dict[str, Any] | None:
     return None if score is None else attrs.asdict(score)
 
 
-def mark_as_json(handed: HandIn, basis: str | None) -> dict[str, Any]:
+def mark_as_json(handed_in: HandIn, basis: str | None) -> dict[str, Any]:
     """What holds of a hand-in, in short.
 
     basis: of the exercise's tests now. `is_outdated`: the grade was given by tests that have changed since. `earlier`:
     the grade by the tests of before, where there is another one now.
     """
-    earlier = handed.earlier
+    earlier = handed_in.earlier
     return {
-        "at": handed.at, "late": handed.late, "score": score_as_json(handed.grade), "graded": handed.graded,
-        "is_due": handed.due, "has_failed": has_failed(handed),
-        "is_outdated": is_outdated(handed, basis),
+        "at": handed_in.at, "late": handed_in.late, "score": score_as_json(handed_in.grade), "graded": handed_in.graded,
+        "is_due": handed_in.due, "has_failed": has_failed(handed_in),
+        "is_outdated": is_outdated(handed_in, basis),
         "earlier": None if earlier is None else {"at": earlier.at, "score": score_as_json(earlier.grade)},
     }  # fmt: skip
 
 
-def has_failed(handed: HandIn) -> bool:
+def has_failed(handed_in: HandIn) -> bool:
     """Whether grading itself has failed, so that there is no score."""
-    return handed.grade is not None and bool(handed.grade["failed"])
+    return handed_in.grade is not None and bool(handed_in.grade["failed"])
 
 
 def is_outdated(graded: HandIn | Checked, basis: str | None) -> bool:
@@ -80,13 +80,13 @@ def is_outdated(graded: HandIn | Checked, basis: str | None) -> bool:
     return graded.grade is not None and None not in (graded.basis, basis) and graded.basis != basis
 
 
-def handed_as_json(handed: HandIn, basis: str | None, *, whole: bool = False) -> dict[str, Any]:
+def hand_in_as_json(handed_in: HandIn, basis: str | None, *, whole: bool = False) -> dict[str, Any]:
     """A hand-in with the results of its tests, as pages are told. whole: with what is hidden from students."""
     results = None
-    if handed.grade is not None:
-        at = handed.at if handed.graded is None else handed.graded
-        results = results_of(CONVERTER.structure(handed.grade, Grade), whole=whole, at=at)
-    return {"id": handed.id, **mark_as_json(handed, basis), "results": results}
+    if handed_in.grade is not None:
+        at = handed_in.at if handed_in.graded is None else handed_in.graded
+        results = results_of(CONVERTER.structure(handed_in.grade, Grade), whole=whole, at=at)
+    return {"id": handed_in.id, **mark_as_json(handed_in, basis), "results": results}
 
 
 def results_as_json(checked: Checked, basis: str | None, *, whole: bool = False) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def results_of(grade: Grade, *, whole: bool = False, at: float | None = None) ->
 
 
 def _told(test: Verdict, shared: str, whole: bool) -> dict[str, Any]:
-    told = {
+    body = {
         "name": line(test.name),
         "status": test.status,
         "message": "" if shared and test.message == shared else clean(test.message),
@@ -127,7 +127,7 @@ def _told(test: Verdict, shared: str, whole: bool) -> dict[str, Any]:
         "points": number(test.points),
         "possible": number(test.possible),
     }
-    return {**told, "hidden": test.hidden, "fault": clean(test.fault)} if whole else told
+    return {**body, "hidden": test.hidden, "fault": clean(test.fault)} if whole else body
 
 
 def _shared(tests: list[Verdict]) -> str:

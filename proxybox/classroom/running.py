@@ -21,11 +21,11 @@ from proxybox.classroom.addresses import addresses
 from proxybox.classroom.alone import ClassroomError, alone
 from proxybox.classroom.app import app
 from proxybox.classroom.certificates import CertificateError
-from proxybox.classroom.config import LAN, Config
-from proxybox.classroom.edge import Edge
+from proxybox.classroom.config import LAN, ClassroomConfig
+from proxybox.classroom.edge import ClassroomMiddleware
 from proxybox.classroom.lesson import Lesson
-from proxybox.classroom.place import Place
-from proxybox.classroom.showing import Told, as_json, show
+from proxybox.classroom.place import ClassroomAddress
+from proxybox.classroom.showing import ClassroomFacts, as_json, show
 from proxybox.serve.connections.bounds import Bounds
 from proxybox.serve.listening import ListenError, begin, listening, settle
 
@@ -58,16 +58,16 @@ class Manner:
     opens: bool = False
     verbose: bool = False
 
-    def tell(self, told: Told) -> None:
+    def tell(self, facts: ClassroomFacts) -> None:
         """Tells what there is to know when the classroom opens."""
         if self.json:
-            print(as_json(told), flush=True)
+            print(as_json(facts), flush=True)
         else:
-            show(told, sys.stdout)
+            show(facts, sys.stdout)
         if self.opens and not any(os.environ.get(name) for name in _DESKTOPS):
             print("proxybox: there is no desktop here to open a browser on", file=sys.stderr)
         elif self.opens:
-            threading.Thread(target=webbrowser.open, args=(told.teacher,), daemon=True).start()  # it may take seconds
+            threading.Thread(target=webbrowser.open, args=(facts.teacher,), daemon=True).start()  # it may take seconds
 
     def say(self, line: str) -> None:
         """Says something to a person, unless a program listens, or the terminal has been closed."""
@@ -76,7 +76,7 @@ class Manner:
                 print(line, flush=True)
 
 
-def run(config: Config, manner: Manner) -> int:
+def run(config: ClassroomConfig, manner: Manner) -> int:
     """Holds the classroom open until a signal ends it, and returns the exit status.
 
     Raises ProxyboxError when it cannot open.
@@ -85,7 +85,7 @@ def run(config: Config, manner: Manner) -> int:
     if manner.verbose:
         log.setLevel(logging.INFO)
     with alone(config.data) as held, _listening(config) as listener:
-        place = Place(attrs.evolve(config, port=listener.getsockname()[1]))
+        place = ClassroomAddress(attrs.evolve(config, port=listener.getsockname()[1]))
         held.write(f"process {os.getpid()}, {place.addresses[0]}")
         held.flush()
         edge = app(place.config)
@@ -95,7 +95,7 @@ def run(config: Config, manner: Manner) -> int:
     return 0
 
 
-async def _serve(edge: Edge, listener: socket.socket, place: Place, manner: Manner) -> None:
+async def _serve(edge: ClassroomMiddleware, listener: socket.socket, place: ClassroomAddress, manner: Manner) -> None:
     lesson = edge.lesson
     options = uvicorn.Config(
         edge, log_config=None, access_log=False, server_header=False, proxy_headers=False, lifespan="on", ws="none",
@@ -130,7 +130,7 @@ async def _serve(edge: Edge, listener: socket.socket, place: Place, manner: Mann
             await asyncio.to_thread(_back_up, lesson)
 
 
-async def _watch(lesson: Lesson, place: Place, manner: Manner) -> None:
+async def _watch(lesson: Lesson, place: ClassroomAddress, manner: Manner) -> None:
     """Tells the teacher, here and on the page, when students reach the classroom elsewhere."""
     while True:
         await asyncio.sleep(_LOOK)
@@ -142,12 +142,12 @@ async def _watch(lesson: Lesson, place: Place, manner: Manner) -> None:
         if has_moved:
             lesson.everybody.addresses = place.addresses
             lesson.tell_state()
-            told = f"; the certificate's SHA-256 is {place.fingerprint}" if place.fingerprint else ""
-            manner.say(f"Students open {place.addresses[0]} now{told}.")
+            facts = f"; the certificate's SHA-256 is {place.fingerprint}" if place.fingerprint else ""
+            manner.say(f"Students open {place.addresses[0]} now{facts}.")
 
 
-def _told(lesson: Lesson, place: Place) -> Told:
-    return Told(
+def _told(lesson: Lesson, place: ClassroomAddress) -> ClassroomFacts:
+    return ClassroomFacts(
         title=lesson.course.title, addresses=place.addresses, code=lesson.everybody.code,
         teacher=f"{place.teacher}/teacher#{lesson.teacher_key}", course=str(lesson.course.folder),
         data=lesson.config.data, fingerprint=place.fingerprint, is_local=lesson.config.is_local,
@@ -169,7 +169,7 @@ def _back_up(lesson: Lesson) -> None:
 
 
 @contextlib.contextmanager
-def _listening(config: Config) -> Iterator[socket.socket]:
+def _listening(config: ClassroomConfig) -> Iterator[socket.socket]:
     """The socket that a classroom listens at. Raises ClassroomError, which says what to do."""
     host = _EVERY_ADDRESS if config.host == LAN else config.host
     with contextlib.ExitStack() as stack:
@@ -180,7 +180,7 @@ def _listening(config: Config) -> Iterator[socket.socket]:
         yield listener
 
 
-def _why_not(config: Config, error: ListenError) -> str:
+def _why_not(config: ClassroomConfig, error: ListenError) -> str:
     if error.errno == errno.EADDRINUSE:
         other = config.port % 65_535 + 1
         return f"port {config.port} is in use by another program: end that, or choose another port (--port {other})"

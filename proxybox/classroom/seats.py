@@ -15,7 +15,7 @@ from typing import Any, Final
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.passes import is_same, new_code
 from proxybox.classroom.records import Seat
-from proxybox.classroom.store import Store
+from proxybox.classroom.store import ClassStore
 from proxybox.serve.problems import Refusal
 from proxybox.terminal.harmless import on_one_line
 
@@ -68,7 +68,7 @@ class Attempts:
 class Seats:
     """All seats of a class. most: how many there may be, of those that are not removed."""
 
-    def __init__(self, store: Store, known: Iterable[Seat], most: int) -> None:
+    def __init__(self, store: ClassStore, known: Iterable[Seat], most: int) -> None:
         self._store, self._most = store, most
         self._all = {seat.id: seat for seat in known}
         self._joining, self._coming_back, self.teaching = Attempts(), Attempts(), Attempts(most_of_all=None)
@@ -83,17 +83,17 @@ class Seats:
             raise Refusal("not-found", "There is no such seat.")
         return seat
 
-    def of_pass(self, told: tuple[str, int] | None) -> Seat | None:
+    def of_pass(self, signed: tuple[str, int] | None) -> Seat | None:
         """Returns the seat of a pass that holds."""
-        seat = self._all.get(told[0]) if told else None
-        return seat if seat is not None and told and not seat.removed and seat.generation == told[1] else None
+        seat = self._all.get(signed[0]) if signed else None
+        return seat if seat is not None and signed and not seat.removed and seat.generation == signed[1] else None
 
     # --- coming -------------------------------------------------------------------------------------------------------
 
-    async def join(self, address: str, name: str, given: str, code: str, *, locked: bool) -> Seat:
+    async def join(self, address: str, name: str, attempt: str, code: str, *, locked: bool) -> Seat:
         """Takes a new seat. Raises Refusal."""
         self._joining.check(address)
-        if not is_same(given, code):
+        if not is_same(attempt, code):
             raise _wrong(self._joining, address)
         if locked:
             raise Refusal("forbidden", "Nobody can join at the moment. Ask your teacher.")

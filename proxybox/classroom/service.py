@@ -22,7 +22,7 @@ def service_of(data: str, course: Course, policies: Mapping[str, Policy], seats:
     workers = len(os.sched_getaffinity(0))
     limits = serving.ServiceLimits(input_wait=_INPUT_WAIT, live=seats, queue=8 * seats + 64)
     sessions = serving.ServiceSessions(most=3 * seats + 8, share=3, sleep_after=_SLEEP, end_after=_END, records=False)
-    config = serving.Config(
+    config = serving.ServiceConfig(
         listen="127.0.0.1:0", data=os.path.join(data, "boxes"), workers=workers, express=False, slots=1,
         live=seats // workers + _SPARE, policies=policies,
         languages={LANGUAGE: language}, drain=0.0, limits=limits, sessions=sessions,

@@ -59,7 +59,7 @@ def find_sheet(sheets: Mapping[str, Sheet], exercise: str) -> Sheet:
     return sheets[exercise]
 
 
-def sheet_of(lesson: course.Lesson) -> Sheet:
+def sheet_of(lesson: course.CourseExercise) -> Sheet:
     """Returns the sheet of an exercise of a course.
 
     Raises ExerciseError when its files cannot be read, and GradingError when they are too large.
@@ -88,9 +88,9 @@ def sheet_of(lesson: course.Lesson) -> Sheet:
 
 def _basis(packed: Packed) -> str:
     """A digest of what a grade depends on: all but texts, hints, the starter and solutions."""
-    told = tomllib.loads(packed.files[FILE].decode())
-    shown = [name for key, default in _SHOWN_FILES.items() for name in _names(told.get(key, default))]
-    graded = [name for key, default in _GRADED_FILES.items() for name in _names(told.get(key, default))]
+    written = tomllib.loads(packed.files[FILE].decode())
+    shown = [name for key, default in _SHOWN_FILES.items() for name in _names(written.get(key, default))]
+    graded = [name for key, default in _GRADED_FILES.items() for name in _names(written.get(key, default))]
     files = {
         name: data
         for name, data in packed.files.items()
@@ -98,7 +98,7 @@ def _basis(packed: Packed) -> str:
         and (_is_in(name, graded) or not _is_in(name, shown))
         and not any(map(is_of_an_editor, PurePosixPath(name).parts))
     }
-    settings = {key: value for key, value in told.items() if key not in _ONLY_SHOWN}
+    settings = {key: value for key, value in written.items() if key not in _ONLY_SHOWN}
     return digest_of(files, json.dumps(settings, sort_keys=True, default=str), repr(packed.over))
 
 
@@ -107,8 +107,8 @@ def is_of_an_editor(name: str) -> bool:
     return name.startswith((".", "#")) or name.endswith("~")
 
 
-def _names(told: str | list[str]) -> list[str]:
-    return [told] if isinstance(told, str) else told
+def _names(written: str | list[str]) -> list[str]:
+    return [written] if isinstance(written, str) else written
 
 
 def _is_in(name: str, places: list[str]) -> bool:

@@ -22,7 +22,7 @@ _MOST: Final = 4
 
 
 @attrs.frozen(kw_only=True)
-class Told:
+class ClassroomFacts:
     """What is told. title: of the course. addresses: where students open it, best first. code: that they join with.
 
     teacher: the address of the teacher's page, which opens it without another question. course, data: folders.
@@ -39,56 +39,56 @@ class Told:
     is_local: bool = False
 
 
-def as_json(told: Told) -> str:
+def as_json(facts: ClassroomFacts) -> str:
     """Returns one line of JSON."""
-    return json.dumps(attrs.asdict(told))
+    return json.dumps(attrs.asdict(facts))
 
 
-def show(told: Told, file: TextIO) -> None:
+def show(facts: ClassroomFacts, file: TextIO) -> None:
     """Prints what a teacher needs, with a QR code on a terminal that has the room for it."""
     out = console(file)
-    out.print(Text(f"\n{on_one_line(told.title)}\n", style="bold"))
+    out.print(Text(f"\n{on_one_line(facts.title)}\n", style="bold"))
     # An address stays in one piece, however narrow the terminal is: it can be copied, or opened.
-    rows = [(("dim", _INDENT + name), cell) for name, cell in _rows(told)]
+    rows = [(("dim", _INDENT + name), cell) for name, cell in _rows(facts)]
     print(table((), rows, coloured=has_colours(file)), file=file)
     out.print()
-    if not told.is_local and file.isatty():
-        lines = _code(told.addresses[0], inverted=out.no_color)
+    if not facts.is_local and file.isatty():
+        lines = _code(facts.addresses[0], inverted=out.no_color)
         if len(_INDENT + lines[0]) <= out.width and _can_write(lines, file):
             for line in lines:
                 out.print(_INDENT, Text(line, style="" if out.no_color else "black on bright_white"), sep="")
             out.print()
-    for line in _advice(told):
+    for line in _advice(facts):
         print(fill(line, out.width, initial_indent=_INDENT, subsequent_indent=_INDENT), file=file)
     out.print()
     file.flush()
 
 
-def _rows(told: Told) -> Iterator[tuple[str, Cell]]:
-    first, *more = told.addresses[:_MOST]
+def _rows(facts: ClassroomFacts) -> Iterator[tuple[str, Cell]]:
+    first, *more = facts.addresses[:_MOST]
     yield "students open", ("bold", first)
     for address in more:
         yield "or", address
-    yield "and join with", ("bold", told.code)
-    yield "you open", told.teacher
-    yield "course", on_one_line(told.course)
-    yield "kept in", on_one_line(told.data)
-    if told.fingerprint:
-        half = len(told.fingerprint) // 2 + 1
-        yield "certificate", f"SHA-256 {told.fingerprint[:half]}"
-        yield "", f"        {told.fingerprint[half:]}"
+    yield "and join with", ("bold", facts.code)
+    yield "you open", facts.teacher
+    yield "course", on_one_line(facts.course)
+    yield "kept in", on_one_line(facts.data)
+    if facts.fingerprint:
+        half = len(facts.fingerprint) // 2 + 1
+        yield "certificate", f"SHA-256 {facts.fingerprint[:half]}"
+        yield "", f"        {facts.fingerprint[half:]}"
 
 
-def _advice(told: Told) -> Iterator[str]:
+def _advice(facts: ClassroomFacts) -> Iterator[str]:
     yield "Your address has your key in it: keep it to yourself."
-    if told.is_local:
+    if facts.is_local:
         yield "Only this machine reaches this classroom. For all in your network: --host lan"
     else:
         yield (
             "Students cannot reach it? They have to be in the same network as this machine. Its firewall must let them"
             " in, and a Wi-Fi for guests often keeps devices apart: try a phone's hotspot, or a cable."
         )
-    if told.fingerprint:
+    if facts.fingerprint:
         yield "Browsers warn of a certificate that no authority has signed: compare it with the fingerprint above."
     yield "Ctrl-C ends the lesson. Everything is kept, and is there again at the next start."
 

@@ -51,7 +51,7 @@ class _Work:
             self.done.set_result(result)
 
 
-class Store:
+class ClassStore:
     """The database of a class."""
 
     def __init__(self, path: str) -> None:

@@ -4,107 +4,110 @@ from typing import Final
 
 import sqlalchemy as sql
 
-from proxybox.serve.database import LongTold, Step, Told
+from proxybox.serve.database import LongUntrustedText, Step, UntrustedText
 
 TABLES: Final = sql.MetaData()
 FACTS: Final = sql.Table(
-    "facts", TABLES, sql.Column("key", Told(64), primary_key=True), sql.Column("value", sql.Text, nullable=False)
+    "facts",
+    TABLES,
+    sql.Column("key", UntrustedText(64), primary_key=True),
+    sql.Column("value", sql.Text, nullable=False),
 )
 SEATS: Final = sql.Table(
     "seats", TABLES,
-    sql.Column("id", Told(64), primary_key=True),
-    sql.Column("name", Told(64), nullable=False),
-    sql.Column("personal", Told(32), nullable=False),
+    sql.Column("id", UntrustedText(64), primary_key=True),
+    sql.Column("name", UntrustedText(64), nullable=False),
+    sql.Column("personal", UntrustedText(32), nullable=False),
     sql.Column("generation", sql.Integer, nullable=False),
     sql.Column("joined", sql.Float, nullable=False),
-    sql.Column("exercise", Told(64)),
+    sql.Column("exercise", UntrustedText(64)),
     sql.Column("hand", sql.Float),
     sql.Column("locked", sql.Boolean, nullable=False),
     sql.Column("removed", sql.Boolean, nullable=False),
-    sql.Column("class_id", Told(64), nullable=False),
+    sql.Column("class_id", UntrustedText(64), nullable=False),
 )  # fmt: skip
 TEXTS: Final = sql.Table(
     "texts", TABLES,
-    sql.Column("seat", Told(64), primary_key=True),
-    sql.Column("exercise", Told(64), primary_key=True),
+    sql.Column("seat", UntrustedText(64), primary_key=True),
+    sql.Column("exercise", UntrustedText(64), primary_key=True),
     sql.Column("version", sql.Integer, primary_key=True),
     sql.Column("begun", sql.Float, nullable=False),
     sql.Column("at", sql.Float, nullable=False),
-    sql.Column("why", Told(16), nullable=False),
-    sql.Column("save", Told(64), nullable=False),
+    sql.Column("why", UntrustedText(16), nullable=False),
+    sql.Column("save", UntrustedText(64), nullable=False),
     sql.Column("size", sql.Integer, nullable=False),
     sql.Column("files", sql.Text, nullable=False),
 )  # fmt: skip
 HANDINS: Final = sql.Table(
     "handins", TABLES,
-    sql.Column("id", Told(64), primary_key=True),
-    sql.Column("seat", Told(64), nullable=False, index=True),
-    sql.Column("exercise", Told(64), nullable=False),
+    sql.Column("id", UntrustedText(64), primary_key=True),
+    sql.Column("seat", UntrustedText(64), nullable=False, index=True),
+    sql.Column("exercise", UntrustedText(64), nullable=False),
     sql.Column("at", sql.Float, nullable=False),
     sql.Column("late", sql.Boolean, nullable=False),
-    sql.Column("save", Told(64), nullable=False),
+    sql.Column("save", UntrustedText(64), nullable=False),
     sql.Column("files", sql.Text, nullable=False),
     sql.Column("grade", sql.Text),
     sql.Column("graded", sql.Float),
-    sql.Column("basis", Told(64)),
+    sql.Column("basis", UntrustedText(64)),
     sql.Column("earlier", sql.Text),
     sql.Column("due", sql.Boolean, nullable=False, index=True),
 )  # fmt: skip
 RESULTS: Final = sql.Table(
     "results", TABLES,
-    sql.Column("seat", Told(64), primary_key=True),
-    sql.Column("exercise", Told(64), primary_key=True),
+    sql.Column("seat", UntrustedText(64), primary_key=True),
+    sql.Column("exercise", UntrustedText(64), primary_key=True),
     sql.Column("at", sql.Float, nullable=False),
     sql.Column("grade", sql.Text, nullable=False),
-    sql.Column("basis", Told(64)),
+    sql.Column("basis", UntrustedText(64)),
 )  # fmt: skip
 HINTS: Final = sql.Table(
     "hints", TABLES,
-    sql.Column("seat", Told(64), primary_key=True),
-    sql.Column("exercise", Told(64), primary_key=True),
+    sql.Column("seat", UntrustedText(64), primary_key=True),
+    sql.Column("exercise", UntrustedText(64), primary_key=True),
     sql.Column("shown", sql.Integer, nullable=False),
 )  # fmt: skip
 RUNS: Final = sql.Table(
     "runs", TABLES,
     sql.Column("number", sql.Integer, primary_key=True, autoincrement=True),
-    sql.Column("seat", Told(64), nullable=False, index=True),
-    sql.Column("exercise", Told(64), nullable=False),
-    sql.Column("kind", Told(16), nullable=False),
+    sql.Column("seat", UntrustedText(64), nullable=False, index=True),
+    sql.Column("exercise", UntrustedText(64), nullable=False),
+    sql.Column("kind", UntrustedText(16), nullable=False),
     sql.Column("at", sql.Float, nullable=False),
     sql.Column("seconds", sql.Float, nullable=False),
-    sql.Column("status", Told(32), nullable=False),
-    sql.Column("error", LongTold, nullable=False),
+    sql.Column("status", UntrustedText(32), nullable=False),
+    sql.Column("error", LongUntrustedText, nullable=False),
 )  # fmt: skip
 SHARES: Final = sql.Table(
     "shares", TABLES,
-    sql.Column("id", Told(64), primary_key=True),
-    sql.Column("title", LongTold, nullable=False),
-    sql.Column("exercise", Told(64), nullable=False),
-    sql.Column("by", Told(16), nullable=False),
+    sql.Column("id", UntrustedText(64), primary_key=True),
+    sql.Column("title", LongUntrustedText, nullable=False),
+    sql.Column("exercise", UntrustedText(64), nullable=False),
+    sql.Column("by", UntrustedText(16), nullable=False),
     sql.Column("at", sql.Float, nullable=False),
     sql.Column("files", sql.Text, nullable=False),
 )  # fmt: skip
 CLASSES: Final = sql.Table(
     "classes", TABLES,
-    sql.Column("id", Told(64), primary_key=True),
-    sql.Column("platform", Told(2000), nullable=False),
-    sql.Column("context", Told(255), nullable=False),
-    sql.Column("title", Told(255), nullable=False),
+    sql.Column("id", UntrustedText(64), primary_key=True),
+    sql.Column("platform", UntrustedText(2000), nullable=False),
+    sql.Column("context", UntrustedText(255), nullable=False),
+    sql.Column("title", UntrustedText(255), nullable=False),
 )  # fmt: skip
 USERS: Final = sql.Table(
     "users", TABLES,
-    sql.Column("platform", Told(2000), primary_key=True),
-    sql.Column("context", Told(255), primary_key=True),
-    sql.Column("user", Told(255), primary_key=True),
-    sql.Column("seat", Told(64), nullable=False),
+    sql.Column("platform", UntrustedText(2000), primary_key=True),
+    sql.Column("context", UntrustedText(255), primary_key=True),
+    sql.Column("user", UntrustedText(255), primary_key=True),
+    sql.Column("seat", UntrustedText(64), nullable=False),
 )  # fmt: skip
 LINES: Final = sql.Table(
     "lines", TABLES,
-    sql.Column("seat", Told(64), primary_key=True),
-    sql.Column("exercise", Told(64), primary_key=True),
-    sql.Column("platform", Told(2000), nullable=False),
-    sql.Column("user", Told(255), nullable=False),
-    sql.Column("url", LongTold, nullable=False),
+    sql.Column("seat", UntrustedText(64), primary_key=True),
+    sql.Column("exercise", UntrustedText(64), primary_key=True),
+    sql.Column("platform", UntrustedText(2000), nullable=False),
+    sql.Column("user", UntrustedText(255), nullable=False),
+    sql.Column("url", LongUntrustedText, nullable=False),
     sql.Column("brought", sql.Text, nullable=False),
 )  # fmt: skip
 

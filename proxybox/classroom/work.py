@@ -14,10 +14,10 @@ import attrs
 
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.models import MOST_FILES, MOST_TOGETHER, Save
-from proxybox.classroom.records import Checked, HandIn, Saved, Text
+from proxybox.classroom.records import Checked, HandIn, Saved, SavedText
 from proxybox.classroom.results import has_failed, mark_as_json, score_as_json
 from proxybox.classroom.sheets import Sheet
-from proxybox.classroom.store import Store
+from proxybox.classroom.store import ClassStore
 from proxybox.serve.problems import Refusal
 
 #: How many saves of a seat and an exercise are remembered, so that one that comes twice is kept once; and of how many.
@@ -26,18 +26,18 @@ _REMEMBERED, _MOST_KEYS = 50, 2_000
 Key = tuple[str, str]
 
 
-class Work:
+class StudentWork:
     """What students of a class have made.
 
-    results: what came of tests last. handed: the latest hand-ins, without their files.
+    results: what came of tests last. handed_in: the latest hand-ins, without their files.
 
     What is here has no text of a student, which may be large: those are in the store alone.
     """
 
-    def __init__(self, store: Store, sheets: Mapping[str, Sheet]) -> None:
+    def __init__(self, store: ClassStore, sheets: Mapping[str, Sheet]) -> None:
         self._store, self._sheets = store, sheets
         self.results: dict[Key, Checked] = {}
-        self.handed: dict[Key, HandIn] = {}
+        self.handed_in: dict[Key, HandIn] = {}
         self.hints: dict[Key, int] = {}
         self._saves: OrderedDict[Key, deque[tuple[str, Saved]]] = OrderedDict()
 
@@ -47,19 +47,19 @@ class Work:
             (seat, exercise): checked for seat, exercise, checked in await self._store.do(Connected.results)
         }
         self.hints = {(seat, exercise): shown for seat, exercise, shown in await self._store.do(Connected.hints)}
-        handed = await self._store.do(Connected.handins)
-        self.handed = {(each.seat, each.exercise): attrs.evolve(each, files={}) for each in handed}
+        handed_in = await self._store.do(Connected.handins)
+        self.handed_in = {(each.seat, each.exercise): attrs.evolve(each, files={}) for each in handed_in}
 
     # --- files --------------------------------------------------------------------------------------------------------
 
-    async def text(self, seat: str, sheet: Sheet, version: int | None = None) -> Text:
+    async def text(self, seat: str, sheet: Sheet, version: int | None = None) -> SavedText:
         """Returns a version of the files; None: the latest; 0: the starter. Raises Refusal."""
         found = await self._store.do(Connected.text, seat, sheet.id, version) if version != 0 else None
         if found is not None:
             return found
         if version:
             raise Refusal("not-found", "There is no such version.")
-        return Text(version=0, at=0.0, why="starter", files=sheet.starter)
+        return SavedText(version=0, at=0.0, why="starter", files=sheet.starter)
 
     async def versions(self, seat: str, sheet: Sheet) -> list[dict[str, Any]]:
         """Returns what versions there are, the latest first; the last one is the starter."""
@@ -94,48 +94,48 @@ class Work:
         """Keeps the files as a hand-in; returns it, and what was saved. Raises Refusal."""
         saved = await self.save(seat, sheet, body, "handed in")
         now = time.time()
-        handed = HandIn(
+        handed_in = HandIn(
             id=secrets.token_urlsafe(9), seat=seat, exercise=sheet.id, at=now, files=saved.files,
             late=sheet.deadline is not None and now > sheet.deadline,
         )  # fmt: skip
-        kept = await self._store.do(Connected.hand_in, handed, body.save or handed.id)
-        latest = self.handed.get((seat, sheet.id))
+        kept = await self._store.do(Connected.hand_in, handed_in, body.save or handed_in.id)
+        latest = self.handed_in.get((seat, sheet.id))
         if latest is None or kept.at >= latest.at:  # else it has come once more, after a later one
-            self.handed[seat, sheet.id] = attrs.evolve(kept, files={})
+            self.handed_in[seat, sheet.id] = attrs.evolve(kept, files={})
         return kept, saved
 
-    async def grade(self, handed: HandIn, grade: Any, basis: str) -> HandIn:
+    async def grade(self, handed_in: HandIn, grade: Any, basis: str) -> HandIn:
         """Keeps the grade of a hand-in by tests (sheets.py), and returns it with that."""
-        graded = await self._store.do(Connected.grade, handed.id, Checked(time.time(), grade, basis))
+        graded = await self._store.do(Connected.grade, handed_in.id, Checked(time.time(), grade, basis))
         if graded is not None:
             self._know(graded)
             await self._take_over(graded)
-        return graded or handed
+        return graded or handed_in
 
-    async def grade_again(self, handed: Iterable[HandIn]) -> None:
+    async def grade_again(self, handed_in: Iterable[HandIn]) -> None:
         """Has hand-ins graded once more, the next time or by who grades here: it is kept that they are due."""
-        again = [attrs.evolve(each, due=True) for each in handed]
+        again = [attrs.evolve(each, due=True) for each in handed_in]
         await self._store.do(Connected.grade_again, [each.id for each in again])
         for each in again:
             self._know(each)
 
-    def _know(self, handed: HandIn) -> None:
+    def _know(self, handed_in: HandIn) -> None:
         """Takes a hand-in as it is now, where it is still the latest."""
-        key = handed.seat, handed.exercise
-        if (latest := self.handed.get(key)) is not None and latest.id == handed.id:
-            self.handed[key] = attrs.evolve(handed, files={})
+        key = handed_in.seat, handed_in.exercise
+        if (latest := self.handed_in.get(key)) is not None and latest.id == handed_in.id:
+            self.handed_in[key] = attrs.evolve(handed_in, files={})
 
     def progress(self, seat: str) -> dict[str, dict[str, Any]]:
         """How far a seat has come with each exercise that it has begun: what its tests say now, and of its hand-in."""
-        told = {}
+        by_seat = {}
         for exercise, sheet in self._sheets.items():
-            now, handed = self.results.get((seat, exercise)), self.handed.get((seat, exercise))
-            if now is not None or handed is not None:
-                told[exercise] = {
+            now, handed_in = self.results.get((seat, exercise)), self.handed_in.get((seat, exercise))
+            if now is not None or handed_in is not None:
+                by_seat[exercise] = {
                     "now": None if now is None else score_as_json(now.grade),
-                    "handed_in": None if handed is None else mark_as_json(handed, sheet.basis),
+                    "handed_in": None if handed_in is None else mark_as_json(handed_in, sheet.basis),
                 }
-        return told
+        return by_seat
 
     # --- tests and hints ----------------------------------------------------------------------------------------------
 
@@ -156,7 +156,7 @@ class Work:
         so that the grade by mended tests takes its place, too.
         """
         key = graded.seat, graded.exercise
-        before, latest = self.results.get(key), self.handed.get(key)
+        before, latest = self.results.get(key), self.handed_in.get(key)
         is_latest = latest is not None and latest.id == graded.id and not has_failed(graded)
         if is_latest and graded.grade is not None and (before is None or before.at <= graded.at):
             await self._keep_result(*key, Checked(graded.at, graded.grade, graded.basis))

@@ -182,16 +182,16 @@ def program_command(
     """Makes a command that runs a program, from a table of options."""
 
     def callback(words: tuple[str, ...], **values: Any) -> int:
-        given = {key: value for key, value in values.items() if value not in (None, False, ())}
+        set_options = {key: value for key, value in values.items() if value not in (None, False, ())}
         for kind in ("code", "module"):
-            if (program := given.pop(kind, None)) is not None:
-                return work(Parsed(given, kind, program, words))
+            if (program := set_options.pop(kind, None)) is not None:
+                return work(Parsed(set_options, kind, program, words))
         if words:
             kind = "stdin" if words[0] == "-" else "script"
-            return work(Parsed(given, kind, words[0], words[1:]))
+            return work(Parsed(set_options, kind, words[0], words[1:]))
         if sys.stdin is not None and sys.stdin.isatty():
             raise click.UsageError("name a program: a script, -c CODE, -m MODULE, or - for stdin")
-        return work(Parsed(given, "stdin", "-", ()))
+        return work(Parsed(set_options, "stdin", "-", ()))
 
     command = ProgramCommand(
         name,
@@ -253,8 +253,8 @@ def batch_command() -> click.Command:
     def callback(jobs: str, output: str, processes: int | None, check: bool, as_json: bool, **values: Any) -> int:
         from proxybox.cli.batch import batch
 
-        given = {key: value for key, value in values.items() if value not in (None, False, ())}
-        parsed = Parsed(given, "", "", ())
+        set_options = {key: value for key, value in values.items() if value not in (None, False, ())}
+        parsed = Parsed(set_options, "", "", ())
         return batch(jobs, parsed, output=output, processes=processes, check=check, as_json=as_json)
 
     own = [
@@ -627,13 +627,13 @@ def packages_group(context: click.Context, as_json: bool) -> int | None:
     return packages.show(as_json=as_json)
 
 
-@packages_group.command("compile", short_help="Compile packages that are not, once for all boxes.")
+@packages_group.command("compile", short_help="Compile packages once, for all boxes.")
 @click.argument("path", type=Path, shell_complete=complete_file)
 @guest_option
 def packages_compile(path: Path, guest: str | None) -> int:
-    """Compile the packages of a virtual environment or a folder, by an interpreter in a box.
+    """Write the missing .pyc files of a virtual environment or a folder; the interpreter that does it runs in a box.
 
-    Boxes cannot write there, so what is not compiled is compiled anew by each program.
+    Boxes cannot write there: without these files each program compiles what it imports again.
     """
     from proxybox.cli import packages
 
@@ -654,11 +654,12 @@ def packages_prune(older_than: str, as_json: bool) -> int:
 @json_flag
 @click.pass_context
 def commits_group(context: click.Context, as_json: bool) -> int | None:
-    """Commits (written files of a box) that were cut off, and those that can be undone.
+    """List commits that were interrupted, and those that can be undone. A commit writes a box's files to the host.
 
-    Nothing is lost meanwhile; what is on its way, and what was replaced, is in a folder .proxybox-commit-ID beside it.
-    Where the host has changed since, `resume` and `undo` stop before they change anything, and say what has changed.
-    What the commit of a review has replaced is kept for 30 days, of 20 commits and 1 GiB at most.
+    An interrupted commit loses nothing: new files that are not in place yet, and old ones that were replaced, are in
+    a folder .proxybox-commit-ID beside the target. If the target was changed by others since, `resume` and `undo`
+    change nothing and say what differs. Files that the commit of a review has replaced are kept for 30 days, of at
+    most 20 commits and 1 GiB.
 
     \b
     Examples:

@@ -30,7 +30,7 @@ _STYLES: Final = {"+": "green", "-": "red", "@": "cyan"}
 def review_changes(result: "Result") -> None:
     """Asks about what a run has changed, and writes what was accepted; without a terminal, keeps the review for later.
 
-    Raises what `Review.commit` and `kept.keep` raise, and KeyboardInterrupt.
+    Raises what `Review.commit` and `pending.keep` raise, and KeyboardInterrupt.
     """
     review = result.files.review()
     if not review.items:
@@ -42,9 +42,9 @@ def review_changes(result: "Result") -> None:
 
 
 def _keep(review: "Review") -> None:
-    from proxybox.review import kept
+    from proxybox.review import pending
 
-    waiting = kept.keep(review)
+    waiting = pending.keep(review)
     say(f"{_counted(len(review), 'change')} to review, none of them written; a page shows them: {waiting.page}")
     say(f"to write some: proxybox review {waiting.id} --accept N, or --accept all; on a terminal it asks")
 

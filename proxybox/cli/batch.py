@@ -21,7 +21,7 @@ from proxybox.terminal.harmless import on_one_line
 from proxybox.terminal.progress import shown_progress
 
 if TYPE_CHECKING:
-    from proxybox.batch.jobs import Job, Jobs
+    from proxybox.batch.jobs import Job, JobFile
     from proxybox.batch.results import Results
 
 
@@ -44,12 +44,12 @@ def batch(jobs: str, parsed: Parsed, *, output: str, processes: int | None, chec
 
 
 def _run(name: str, parsed: Parsed, output: str, processes: int | None, stack: ExitStack) -> Counter[str]:
-    from proxybox.batch.jobs import Jobs, JobsError
+    from proxybox.batch.jobs import JobFile, JobsError
 
     policy = choose_policy(parsed)
     guest = parsed.text("guest")
     file, folder = stack.enter_context(_opened(name))
-    jobs = stack.enter_context(closing(Jobs(file, folder, policy)))
+    jobs = stack.enter_context(closing(JobFile(file, folder, policy)))
     try:
         count = jobs.check()
     except JobsError as error:
@@ -108,15 +108,15 @@ def _results(output: str, stack: ExitStack) -> "Results":
     except OSError as error:
         raise CommandError(f"can't write to {on_one_line(output)}: {error.strerror or error}") from None
     if results.repaired:
-        told = f"removed {results.repaired:,} bytes of an incomplete line"
-        print(f"proxybox: {on_one_line(output)}: {told}", file=sys.stderr)
+        summary = f"removed {results.repaired:,} bytes of an incomplete line"
+        print(f"proxybox: {on_one_line(output)}: {summary}", file=sys.stderr)
     return results
 
 
 class _Left:
     """The jobs that have no result yet, and where results go. counts: how many jobs ended how, of all."""
 
-    def __init__(self, jobs: "Jobs", results: "Results | None", advance: Callable[[], object]) -> None:
+    def __init__(self, jobs: "JobFile", results: "Results | None", advance: Callable[[], object]) -> None:
         self.counts: Counter[str] = Counter()
         self._jobs = jobs
         self._results = results
@@ -168,6 +168,6 @@ def _tell(counts: Counter[str], output: str, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"jobs": counts.total(), "statuses": ordered}), file=file)
         return
-    told = ", ".join(f"{count:,} {status.replace('_', ' ')}" for status, count in ordered.items())
+    summary = ", ".join(f"{count:,} {status.replace('_', ' ')}" for status, count in ordered.items())
     where = "" if output == "-" else f". Results: {on_one_line(output)}"
-    print(f"{counts.total():,} job{'' if counts.total() == 1 else 's'}{told and f': {told}'}{where}", file=file)
+    print(f"{counts.total():,} job{'' if counts.total() == 1 else 's'}{summary and f': {summary}'}{where}", file=file)

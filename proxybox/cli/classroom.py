@@ -34,16 +34,16 @@ def open_classroom(
     try:
         from proxybox.classroom.course import EXAMPLE
         from proxybox.classroom.running import Manner, run
-        from proxybox.classroom.config import Config  # isort: skip - the other one says what to install
+        from proxybox.classroom.config import ClassroomConfig  # isort: skip - the other one says what to install
 
-        given = {key: value for key, value in options.items() if value not in (None, ())}
+        set_options = {key: value for key, value in options.items() if value not in (None, ())}
         if tls_cert or tls_key:
-            given |= {"tls": "files", "tls_cert": tls_cert or "", "tls_key": tls_key or ""}
+            set_options |= {"tls": "files", "tls_cert": tls_cert or "", "tls_key": tls_key or ""}
         elif tls:
-            given["tls"] = "self"
+            set_options["tls"] = "self"
         if course and _named(course, EXAMPLE) != EXAMPLE:
-            given["course"] = course
-        return run(Config(**given), Manner(json=as_json, opens=opens, verbose=verbose))
+            set_options["course"] = course
+        return run(ClassroomConfig(**set_options), Manner(json=as_json, opens=opens, verbose=verbose))
     except KeyboardInterrupt:
         return EXIT_CANCELLED
     except ImportError as error:
@@ -97,14 +97,14 @@ def regrade(
     try:
         check_needed()
         from proxybox.classroom import regrading
-        from proxybox.classroom.config import Config  # isort: skip - the other one says what to install
+        from proxybox.classroom.config import ClassroomConfig  # isort: skip - the other one says what to install
         from proxybox.classroom.course import EXAMPLE
 
-        given = {key: value for key, value in options.items() if value not in (None, ())}
+        set_options = {key: value for key, value in options.items() if value not in (None, ())}
         if course and _named(course, EXAMPLE) != EXAMPLE:
-            given["course"] = course
+            set_options["course"] = course
         with shown_progress("Grading again", None) as advance:
-            found = regrading.regrade(Config(**given), exercises, outdated=outdated, on_graded=advance)
+            found = regrading.regrade(ClassroomConfig(**set_options), exercises, outdated=outdated, on_graded=advance)
     except KeyboardInterrupt:
         print("\nproxybox: interrupted; what is left is graded when the classroom opens", file=sys.stderr)
         return EXIT_CANCELLED
@@ -156,7 +156,7 @@ def _named(course: str, example: str) -> str:
 
 
 def _lacking(error: ImportError) -> CommandError:
-    told = str(error)
+    message = str(error)
     return CommandError(
-        told if "pip install" in told else f"the classroom needs {error.name}: pip install 'proxybox[classroom]'"
+        message if "pip install" in message else f"the classroom needs {error.name}: pip install 'proxybox[classroom]'"
     )

@@ -24,12 +24,12 @@ def show(*, as_json: bool) -> int:
     except (ProxyboxError, OSError) as error:
         return complain(error)
     if as_json:
-        told = [
+        body = [
             {**attrs.asdict(each), "is_done": is_done}
             for is_done, some in ((False, found), (True, kept))
             for each in some
         ]
-        print(json.dumps(told, indent=2))
+        print(json.dumps(body, indent=2))
         return 0
     if not found:
         print("no commit was cut off")

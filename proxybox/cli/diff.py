@@ -7,10 +7,10 @@ from pathlib import Path
 
 from proxybox.cli.failures import CommandError
 from proxybox.cli.run import interrupted, tell_failure
-from proxybox.records.differing import Cause, Difference, Row, diff
+from proxybox.records.differing import CallPair, Cause, Difference, diff
 from proxybox.records.differing.page import page
-from proxybox.records.differing.telling import as_data, ended, of_kind, summary
 from proxybox.records.differing.trying import FAILS, SPARED, tried
+from proxybox.records.differing.wording import as_data, ended, of_kind, summary
 from proxybox.terminal.harmless import on_one_line
 from proxybox.terminal.text import Paint
 
@@ -39,7 +39,7 @@ def compare(first: Path, second: Path, as_json: bool, html: str | None, replays:
         json.dump(as_data(found), sys.stdout, indent=2)
         sys.stdout.write("\n")
     elif html != "-":
-        sys.stdout.write("\n".join(told(found, Paint(sys.stdout))) + "\n")
+        sys.stdout.write("\n".join(in_words(found, Paint(sys.stdout))) + "\n")
     return 0 if found.same else EXIT_DIFFERENT
 
 
@@ -51,15 +51,15 @@ def write(path: str, text: str) -> None:
         Path(path).write_text(text, encoding="utf-8")
 
 
-def told(found: Difference, paint: Paint) -> list[str]:
+def in_words(found: Difference, paint: Paint) -> list[str]:
     """Returns a comparison in words, line by line. All that comes of the records is made harmless."""
     return [*_told(found, paint)]
 
 
 def _told(found: Difference, paint: Paint) -> Iterator[str]:
     for side, name in enumerate("ab"):
-        given = found.given[side]
-        parts = found.names[side], given.guest, given.recorded, f"{found.calls[side]:,} calls", ended(found.ends[side])
+        one = found.inputs[side]
+        parts = found.names[side], one.guest, one.recorded, f"{found.calls[side]:,} calls", ended(found.ends[side])
         yield f"{name}  {_shown('  '.join(parts))}"
     yield ""
     yield paint("bold", _shown(summary(found)))
@@ -152,7 +152,7 @@ def _calls(found: Difference, paint: Paint) -> Iterator[str]:
         yield "  and so on: see --html"
 
 
-def _row(row: Row, paint: Paint) -> Iterator[str]:
+def _row(row: CallPair, paint: Paint) -> Iterator[str]:
     if row.how == "left out":
         ours, theirs = row.skipped
         yield paint("dim", f"... {ours:,} calls" if ours == theirs else f"... {ours:,} calls of a, {theirs:,} of b")

@@ -53,8 +53,8 @@ def new(folder: Path, source: str | None) -> int:
     except Exception as error:
         return tell_failure(error)
     named = f"./{folder}" if is_shipped(str(folder)) else str(folder)  # the bare name would mean the shipped exercise
-    told = f"{folder}: made. Change what is in it, then: proxybox exercise check {named}"
-    print(on_one_line(told))
+    notice = f"{folder}: made. Change what is in it, then: proxybox exercise check {named}"
+    print(on_one_line(notice))
     return 0
 
 
@@ -98,11 +98,11 @@ def test(
         from proxybox.teach.writers import WRITERS
 
         chosen = chosen_exercise(exercise)
-        given = read_submission(submission)
+        submitted = read_submission(submission)
         check_records(records, (submission,))
         seen = ready_guest(chosen, guest, packages)
         (found,) = grade(
-            chosen, (given,), workers=1, guest=guest, packages=seen, records=records, on_interrupt=tell_waiting
+            chosen, (submitted,), workers=1, guest=guest, packages=seen, records=records, on_interrupt=tell_waiting
         )
     except KeyboardInterrupt:
         return EXIT_CANCELLED
@@ -137,8 +137,8 @@ def _tell_grade(title: str, grade: "Grade") -> None:
     out.print(tests)
     for path in dict.fromkeys(path for each in grade.tests for path in each.records):
         out.print(Text(on_one_line(f"proxybox replay {shlex.quote(path)}"), style="dim"), soft_wrap=True)
-    for told in dict.fromkeys(each.unrecorded for each in grade.tests if each.unrecorded):
-        out.print(Text(told, style="dim"))
+    for notice in dict.fromkeys(each.unrecorded for each in grade.tests if each.unrecorded):
+        out.print(Text(notice, style="dim"))
     if grade.note:
         out.print(Text(f"\n{grade.note}", style="dim"))
     out.print(f"\n{grade.points:g} of {grade.possible:g} points")
@@ -170,8 +170,8 @@ def _tell_faults(grades: "Iterable[Grade]") -> None:
                 met.setdefault((test.name, test.fault), []).append(on_one_line(grade.student))
     for (name, fault), students in met.items():
         more = f" and {len(students) - 1} more" if len(students) > 1 else ""
-        told = f"The test {on_one_line(name)!r} is at fault itself, with {students[0]}{more}:"
-        print(f"\n{told}\n{harmless_lines(fault)}")
+        notice = f"The test {on_one_line(name)!r} is at fault itself, with {students[0]}{more}:"
+        print(f"\n{notice}\n{harmless_lines(fault)}")
 
 
 def _is_at_fault(test: "Verdict") -> bool:

@@ -13,14 +13,14 @@ from proxybox.cli.failures import CommandError, UsageError
 from proxybox.cli.run import interrupted, tell_failure
 from proxybox.cli.streams import text_file
 from proxybox.cli.trace import line
-from proxybox.controller.record.events import Call
+from proxybox.controller.record.events import CallEvent
 from proxybox.records.explaining.markup import as_svg
 from proxybox.records.explaining.page import page
 from proxybox.records.explaining.picture import draw
 from proxybox.records.explaining.profiles import Bounded, Folded, TraceEvents, as_oscall
-from proxybox.records.explaining.reading import Consumer, Explanation
+from proxybox.records.explaining.reading import Consumer, RecordSummary
 from proxybox.records.explaining.reading import explain as read
-from proxybox.records.explaining.telling import LONGEST, Section, as_data, sections
+from proxybox.records.explaining.sections import LONGEST, SummarySection, as_data, sections
 from proxybox.records.explaining.timeline import Timeline
 from proxybox.records.lines import MOST, Lines, at_line, lines_of
 from proxybox.records.openfiles import waited
@@ -49,15 +49,15 @@ def explain(
             making.trace_events(perfetto)
             making.folded(folded, by_time=weight == "us")
             making.pictures(svg, html, everything=everything)
-            told = read(opened, making.consumers, _lines(record, guest, packages) if lines else None)
+            summary = read(opened, making.consumers, _lines(record, guest, packages) if lines else None)
             for finish in making.finishing:
-                finish(told)
+                finish(summary)
         making.tell_left_out()
         if as_json:
-            json.dump(as_data(told), sys.stdout, indent=2)
+            json.dump(as_data(summary), sys.stdout, indent=2)
             sys.stdout.write("\n")
         elif not any(to_stdout):
-            show(sections(told, everything=everything), sys.stdout)
+            show(sections(summary, everything=everything), sys.stdout)
     except KeyboardInterrupt:
         return interrupted()
     except Exception as error:
@@ -68,7 +68,7 @@ def explain(
 def _lines(record: Path, guest: str | None, packages: tuple[str, ...]) -> Lines:
     """Asks a replay of the record which lines made its calls, with a progress bar."""
     with Record(record) as counted:
-        calls = (each for each in counted.reader.events() if isinstance(each, Call))
+        calls = (each for each in counted.reader.events() if isinstance(each, CallEvent))
         total = sum(1 for _ in islice(calls, MOST))
     with shown_progress("asking for lines", total) as advance:
         return lines_of(record, guest=guest, packages=chosen_packages(packages, guest, None), on_call=advance)
@@ -88,7 +88,7 @@ class _Making:
         self._title = " ".join(record.argv[1:])[:LONGEST] or record.guest[:LONGEST]
         self._files = files
         self.consumers: list[Consumer] = []
-        self.finishing: list[Callable[[Explanation], object]] = []
+        self.finishing: list[Callable[[RecordSummary], object]] = []
         self._bounded: dict[str, Strace | TraceEvents | Folded] = {}
 
     def _file(self, path: str) -> TextIO:
@@ -106,9 +106,9 @@ class _Making:
 
     def tell_left_out(self) -> None:
         """Says what there was no room for."""
-        for told, consumer in self._bounded.items():
+        for summary, consumer in self._bounded.items():
             if consumer.left_out:
-                sys.stderr.write(f"proxybox: {told.format(consumer.left_out)}\n")
+                sys.stderr.write(f"proxybox: {summary.format(consumer.left_out)}\n")
 
     def trace_events(self, path: str | None) -> None:
         """Chrome's trace events, which are written as the calls come."""
@@ -134,7 +134,9 @@ class _Making:
             self.finishing.append(lambda _: self._file(svg).write(as_svg(draw(timeline, self._title))))
         if html is not None:
             self.finishing.append(
-                lambda told: self._file(html).write(page(timeline, self._title, sections(told, everything=everything)))
+                lambda summary: self._file(html).write(
+                    page(timeline, self._title, sections(summary, everything=everything))
+                )
             )
 
 
@@ -172,10 +174,10 @@ class Strace:
             self._out.write(f"{'':6} {each.at:11.6f} --- {argument('kill', 'sig', each.signal)} ---\n")
 
 
-def show(told: Sequence[Section], out: TextIO) -> None:
+def show(summary: Sequence[SummarySection], out: TextIO) -> None:
     """Prints an explanation. All texts of the record are made harmless here."""
     paint = Paint(out)
-    for section in told:
+    for section in summary:
         parts = [paint("bold", section.title), *(f"  {on_one_line(line)}" for line in section.lines)]
         if section.rows:
             rows = [[on_one_line(cell) for cell in row] for row in section.rows]

@@ -120,8 +120,8 @@ def chosen_exercise(name: str) -> "Exercise":
     from proxybox.teach.checking import find_exercise, is_shipped
 
     if is_shipped(name) and os.path.lexists(name):
-        told = on_one_line(name.rstrip("/"))
-        print(f"proxybox: {told} comes with proxybox; the folder here is ./{told}", file=sys.stderr)
+        message = on_one_line(name.rstrip("/"))
+        print(f"proxybox: {message} comes with proxybox; the folder here is ./{message}", file=sys.stderr)
     return find_exercise(name)
 
 
@@ -169,7 +169,7 @@ def check_records(folder: Path | None, submissions: Sequence[Path]) -> None:
 
 def _prepare(output: Path, submissions: Sequence[Path]) -> None:
     """Makes the output folder; accepts a new one, an empty one, or that of an earlier grading."""
-    from proxybox.teach.records import FILE, Records
+    from proxybox.teach.records import FILE, GradeRecords
 
     try:
         for link in _links(output, submissions):
@@ -177,7 +177,7 @@ def _prepare(output: Path, submissions: Sequence[Path]) -> None:
         output.mkdir(parents=True, exist_ok=True)
         if any(output.iterdir()) and not os.path.lexists(output / FILE):
             raise UsageError(f"--output: {on_one_line(str(output))} has other files in it: name another folder")
-        Records(output)
+        GradeRecords(output)
     except OSError as error:
         raise CommandError(f"can't write to {on_one_line(str(output))}: {error.strerror or error}") from None
 
@@ -200,9 +200,9 @@ def _graded(
     evidence: the folder for records of tests that fail.
     """
     from proxybox.teach.grading import grade, pack
-    from proxybox.teach.records import Records, key_of, surroundings
+    from proxybox.teach.records import GradeRecords, key_of, surroundings
 
-    packed, records = pack(exercise), Records(output)
+    packed, records = pack(exercise), GradeRecords(output)
     around = surroundings(exercise, guest, packages)
     more = () if evidence is None else (evidence.absolute(),)
     keys = {each.student: key_of(packed, each, around, timings, *more) for each in submissions}
@@ -303,14 +303,14 @@ def _tell(book: "GradeBook", compared: "Comparison", output: Path, *, as_json: b
         print(f"Of {lacking} submissions not all could be recorded: the report says of which tests.")
     for each in book.grades:
         if each.failed:
-            told = f"proxybox: {each.student}: could not be graded: {each.message}"
-            print(on_one_line(told), file=sys.stderr)
+            message = f"proxybox: {each.student}: could not be graded: {each.message}"
+            print(on_one_line(message), file=sys.stderr)
     for name, found in _at_fault(book).items():
         student, fault = found[0]
-        told = (
+        message = (
             f"proxybox: the test {name!r} is at fault itself, for {len(found)} submissions, such as {student}: {fault}"
         )
-        print(on_one_line(told), file=sys.stderr)
+        print(on_one_line(message), file=sys.stderr)
 
 
 def _at_fault(book: "GradeBook") -> dict[str, list[tuple[str, str]]]:

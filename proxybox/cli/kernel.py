@@ -33,7 +33,7 @@ def install(
         from proxybox.kernel import spec
 
         chosen_packages(packages, guest)  # installs them now, and says so
-        choice = spec.Choice(
+        choice = spec.KernelOptions(
             policy=_lasting(policy), folder=_lasting_folder(folder), guest=_lasting_guest(guest),
             packages=tuple(map(os.path.abspath, packages)), record="" if record is None else os.path.abspath(record),
         )  # fmt: skip

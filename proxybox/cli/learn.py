@@ -22,7 +22,7 @@ from proxybox.cli.failures import CommandError, UsageError
 from proxybox.cli.run import interrupted, program_of, tell_failure
 from proxybox.cli.streams import text_file
 from proxybox.learning.hostfiles import Host
-from proxybox.learning.learner import WELL, Enough, Learned, Learner, Run, passes
+from proxybox.learning.learner import WELL, Enough, Learned, LearnedRun, Learner, passes
 from proxybox.learning.merging import merged
 from proxybox.learning.needs import Writes, counted
 from proxybox.learning.observing import Observed
@@ -68,7 +68,7 @@ def learned_from(parsed: Parsed) -> Learned:
         raise CommandError(_NO_TERMINAL)
     check_output(parsed.text("output"))
     policy = first_policy(parsed)
-    runner = Boxes(programs=programs, stdin=standard_input(parsed), sandbox=sandboxes(parsed))
+    runner = ObservedBoxes(programs=programs, stdin=standard_input(parsed), sandbox=sandboxes(parsed))
     allowed = tuple(os.path.realpath(os.path.expanduser(path)) for path in parsed.texts("allow"))
     learner = Learner(
         policy=policy,
@@ -189,7 +189,7 @@ def sandboxes(parsed: Parsed) -> Callable[..., Sandbox]:
 
 
 @attrs.define(kw_only=True, eq=False)
-class Boxes:
+class ObservedBoxes:
     """Runs programs in boxes, each observed. What an empty program asks for is left out of what is observed."""
 
     programs: Sequence[Program]
@@ -197,17 +197,17 @@ class Boxes:
     sandbox: Callable[..., Sandbox]
     _start: Observed | None = None
 
-    def __call__(self, policy: Policy) -> list[Run]:
+    def __call__(self, policy: Policy) -> list[LearnedRun]:
         """Runs each program once with this policy. Raises SandboxStartError and PolicyError."""
         if self._start is None:
             self._start = self._run(policy, Program.content(b"")).observed
         runs = [self._run(policy, program) for program in self.programs]
         return [attrs.evolve(run, observed=run.observed.without(self._start)) for run in runs]
 
-    def _run(self, policy: Policy, program: Program) -> Run:
+    def _run(self, policy: Policy, program: Program) -> LearnedRun:
         observed = Observed()
         with self.sandbox(policy, interceptors=[lambda _: None], audit=observed.add) as box:  # for calls with paths
-            return Run(box.run_program(program, stdin=self.stdin), observed)
+            return LearnedRun(box.run_program(program, stdin=self.stdin), observed)
 
 
 # --- answers ------------------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ class Questions(Answers):
             return True
         self._number += 1
         paint = Paint(sys.stderr)
-        print(f"\n[{self._number}] {paint('bold', harmless_lines(proposal.told()))}", file=sys.stderr)
+        print(f"\n[{self._number}] {paint('bold', harmless_lines(proposal.described()))}", file=sys.stderr)
         for line in details(proposal):
             print(f"    {harmless_lines(line)}", file=sys.stderr)
         if proposal.secret:
@@ -304,8 +304,8 @@ def head(learned: Learned, parsed: Parsed) -> list[str]:
     lines = [f"{ends}, which passes under it." if learned.passes else f"{ends}, which does NOT pass under it."]
     if not learned.passes:
         lines += [f"It ended: {run.result.summary()}" for run in learned.runs]
-    lines += [f"Not let in: {each.told()} (wanted by {each.wanted_by()})" for each in learned.declined]
-    return lines + [f"Also: {each}" for each in learned.told]
+    lines += [f"Not let in: {each.described()} (wanted by {each.wanted_by()})" for each in learned.declined]
+    return lines + [f"Also: {each}" for each in learned.notes]
 
 
 def write(text: str, learned: Learned, parsed: Parsed) -> None:
@@ -336,10 +336,10 @@ def print_policy(output: str) -> None:
 
 def summary(learned: Learned) -> list[str]:
     """Returns in words what was learned, line by line."""
-    lines = [f"let in: {each.told()}" for each in learned.lines]
-    lines += [f"not let in: {each.told()}{_why_alone(each)}" for each in learned.declined]
-    lines += [f"not needed, and left out: {each.told()}" for each in learned.dropped]
-    lines += list(learned.told)
+    lines = [f"let in: {each.described()}" for each in learned.lines]
+    lines += [f"not let in: {each.described()}{_why_alone(each)}" for each in learned.declined]
+    lines += [f"not needed, and left out: {each.described()}" for each in learned.dropped]
+    lines += list(learned.notes)
     if learned.passes:
         return [*lines, f"the program passes under this policy, with {counted(len(learned.lines), 'line')} learned"]
     for run in learned.runs:
@@ -368,7 +368,7 @@ def as_json(learned: Learned, text: str) -> dict[str, Any]:
         "lines": [line_as_json(each) for each in learned.lines],
         "declined": [line_as_json(each) for each in learned.declined],
         "dropped": [line_as_json(each) for each in learned.dropped],
-        "told": list(learned.told),
+        "told": list(learned.notes),
         "runs": [run.result.summary() for run in learned.runs],
     }
 
@@ -377,7 +377,7 @@ def line_as_json(line: Proposal) -> dict[str, Any]:
     """Returns one proposal as JSON has it."""
     mount = line.mount
     return {
-        "told": line.told(),
+        "told": line.described(),
         "mount": mount
         and {
             "target": mount.target,

@@ -56,14 +56,14 @@ def minimise(name: str, records: Sequence[Path], settings: Sequence[str], *, as_
         return tell_failure(CommandError(f"can't read {error.filename!r}: {error.strerror or error}"))
     except Exception as error:
         return tell_failure(error)
-    told = [{"key": each.key, "told": each.told, "value": each.value} for each in unused]
+    rows = [{"key": each.key, "told": each.used, "value": each.value} for each in unused]
     if as_json:
-        print(json.dumps({"policy": to_dict(policy), "unused": told}, indent=2))
+        print(json.dumps({"policy": to_dict(policy), "unused": rows}, indent=2))
         return 0
     print(text)
     for each in unused:
         becomes = "taken away" if each.value is None else f"becomes {each.value}"
-        print(harmless_lines(f"proxybox: {each.key} {becomes}: {each.told}"), file=sys.stderr)
+        print(harmless_lines(f"proxybox: {each.key} {becomes}: {each.used}"), file=sys.stderr)
     if not unused:
         print("proxybox: these runs have used all of it", file=sys.stderr)
     return 0
@@ -121,11 +121,11 @@ def missing_sources(policy: Policy, path: str) -> list[Problem]:
 
 def missing_modules(policy: Policy, guest: "Guest", path: str) -> list[Problem]:
     """Returns a problem for each module of `preload` that the interpreter does not have."""
-    from proxybox.controller.boxes.box import BoxSpec
+    from proxybox.controller.boxes.box import BoxRunner
     from proxybox.controller.warm.preloading import check_preload
 
     try:
-        check_preload(BoxSpec(policy, guest))
+        check_preload(BoxRunner(policy, guest))
     except PolicyError as error:
         return [attrs.evolve(problem, file=path) for problem in error.problems]
     return []

@@ -29,10 +29,10 @@ Exit status: 0 when the program did what it did then, or
 DIFF_HELP = """Say how two recorded runs differ, and what may have led to it.
 
 FIRST and SECOND are records of `proxybox run --record FILE`. Their calls are aligned by what they ask. It
-says where the runs part, which answer was another one before that (a clock, randomness, the order of a
-directory, a file, standard input, a refusal, the seed of hashes), and what came of it. Of a test that
-fails at times, record runs until you have one of each kind. --replay finds out which answers led to it: it
-runs FIRST again in a box, with the answers of SECOND of one kind at a time.
+says where the programs first did different things, which answers had differed before (a clock, randomness,
+the order of a directory, a file, standard input, a refusal, the hash seed), and what followed. For a test
+that fails only sometimes, record runs until you have one that passes and one that fails. --replay finds
+out which answers are the cause: it runs FIRST again in a box, with one kind of SECOND's answers at a time.
 
 \b
 Examples:
@@ -103,7 +103,7 @@ Exit status: 0 when it is whole, and signed as was asked for, or
 @record_argument
 @click.option(
     "--key", "keys", multiple=True, metavar="FILE", shell_complete=complete_file,
-    help="Want a signature of this key: a public one, of ssh-keygen or openssl.",
+    help="Require a signature by this public key (made by ssh-keygen or openssl).",
 )  # fmt: skip
 @json_flag
 def verify(record: Path, keys: tuple[str, ...], as_json: bool) -> int:

@@ -78,7 +78,7 @@ def at_prompt(
             from proxybox.repl import loop
             from proxybox.repl.commands import dispatch
             from proxybox.repl.console import Console
-            from proxybox.repl.prompt import Prompt, history_file, plain_output
+            from proxybox.repl.prompt import TerminalPrompter, history_file, plain_output
             from proxybox.repl.screen import Screen, quiet_keys
     except ModuleNotFoundError as error:
         raise CommandError(
@@ -89,7 +89,7 @@ def at_prompt(
     shell = loop.Shell(Screen(), dispatch)
     shells.append(shell)
     with plain_output(shell.screen.file), contextlib.closing(Console(policy, first.get)) as shell.console:
-        shell.prompter = prompt = Prompt(shell, vi=vi, history=history_file() if keeps_history else None)
+        shell.prompter = prompt = TerminalPrompter(shell, vi=vi, history=history_file() if keeps_history else None)
         shell.screen.say(text, "dim")
         if prompt.warning:
             shell.screen.note(prompt.warning)

@@ -28,7 +28,7 @@ def replay(
 ) -> int:  # fmt: skip
     """Replays a record, and says what came of it. Returns the exit status."""
     silent = quiet or as_json
-    stop = None if at_call is None else Stop(vi=vi, keeps_history=not no_history)
+    stop = None if at_call is None else CallInspector(vi=vi, keeps_history=not no_history)
     try:
         done = replay_record(
             record, guest=guest, guest_library=guest_library, packages=chosen_packages(packages, guest, guest_library),
@@ -62,7 +62,7 @@ def replay(
     return 0 if done.ok or (done.is_stopped and done.divergence is None) else EXIT_PARTED
 
 
-class Stop:
+class CallInspector:
     """Looks into the program at one call, with what a person types, or with the source on standard input.
 
     status: the exit status of that; None before it.

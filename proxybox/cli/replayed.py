@@ -7,7 +7,7 @@ from typing import Any
 from proxybox.cli import streams
 from proxybox.controller.audit import OSCall
 from proxybox.controller.record.exactness import as_data as inexact_as_data
-from proxybox.controller.record.parting import Asked, Divergence
+from proxybox.controller.record.parting import Divergence, RequestText
 from proxybox.records.replaying import Replay
 from proxybox.terminal import strace
 from proxybox.terminal.harmless import harmless_lines, on_one_line
@@ -19,11 +19,11 @@ _BEFORE, _BEHIND, _MOST_TEXT = 12, 28, 100
 
 def tell_replay(done: Replay) -> None:
     """Says on stderr what came of a replay."""
-    lines = harmless_lines("\n".join(told(done, Paint(sys.stderr))))
+    lines = harmless_lines("\n".join(in_words(done, Paint(sys.stderr))))
     sys.stderr.write(f"{streams.line_break()}{lines}\n")
 
 
-def told(done: Replay, paint: Paint) -> list[str]:
+def in_words(done: Replay, paint: Paint) -> list[str]:
     """Returns in words what came of a replay, line by line."""
     if done.divergence is not None:
         inexact = done.inexact
@@ -83,7 +83,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}..."
 
 
-def as_call(asked: Asked) -> str:
+def as_call(asked: RequestText) -> str:
     """Returns a request as strace(1) shows a call."""
     call = OSCall(asked.name, 0, "", asked.arguments, asked.thread)
     return f"{asked.name}({strace.arguments(call)})"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def review(ident: str | None, *, accept: Sequence[str], discard: bool, page: str | None, as_json: bool) -> int:
     """Lists the reviews that wait, or shows, commits or discards one of them; returns the exit status."""
-    from proxybox.review import kept
+    from proxybox.review import pending
 
     try:
         if sum(map(bool, (accept, discard, page))) > 1 or (ident is None and (accept or discard or page)):
@@ -23,7 +23,7 @@ def review(ident: str | None, *, accept: Sequence[str], discard: bool, page: str
         if ident is None:
             _list(as_json=as_json)
             return 0
-        waiting = kept.load(ident)
+        waiting = pending.load(ident)
         if page is not None:
             from proxybox.cli.streams import text_file
             from proxybox.controller.statefolder import make_ours_alone
@@ -47,7 +47,7 @@ def review(ident: str | None, *, accept: Sequence[str], discard: bool, page: str
                 raise UsageError("standard input is no terminal: say what to --accept, or --discard")
             is_over = decide(waiting)
         if is_over:
-            kept.discard(ident)
+            pending.discard(ident)
         else:
             say(f"the review still waits; to throw it away: proxybox review {ident} --discard")
     except KeyboardInterrupt:
@@ -64,10 +64,10 @@ def _list(*, as_json: bool) -> None:
 
     import attrs
 
-    from proxybox.review import kept
+    from proxybox.review import pending
     from proxybox.terminal.harmless import on_one_line
 
-    found = kept.waiting()
+    found = pending.waiting()
     if as_json:
         print(json.dumps([attrs.asdict(each) for each in found], indent=2))
         return

@@ -224,12 +224,12 @@ def print_json(result: "Result", checked: "Replay | None" = None) -> None:
     """Prints the result as one JSON object on stdout, with what came of the replay of its record."""
     import json
 
-    told = result.to_dict()
+    body = result.to_dict()
     if checked is not None:
         from proxybox.cli.replayed import as_data
 
-        told["check"] = as_data(checked)
-    json.dump(told, sys.stdout, indent=2, default=str)
+        body["check"] = as_data(checked)
+    json.dump(body, sys.stdout, indent=2, default=str)
     sys.stdout.write("\n")
 
 

@@ -15,7 +15,7 @@ from proxybox.policies.errors import PolicyError
 from proxybox.policies.sizes import to_duration
 
 if TYPE_CHECKING:
-    from proxybox.serve.config import Config
+    from proxybox.serve.config import ServiceConfig
     from proxybox.serve.keys import Key, Keys
 
 #: The most seconds of a duration.
@@ -50,12 +50,12 @@ def serve(
         return tell_failure(error)
 
 
-def _config(path: Path | None, changes: dict[str, Any]) -> "Config":
+def _config(path: Path | None, changes: dict[str, Any]) -> "ServiceConfig":
     try:
-        from proxybox.serve.config import Config, load_config
+        from proxybox.serve.config import ServiceConfig, load_config
     except ImportError as error:
         raise CommandError(f"the service needs {error.name}: pip install 'proxybox[server]'") from None
-    return Config(**changes) if path is None else load_config(path, **changes)
+    return ServiceConfig(**changes) if path is None else load_config(path, **changes)
 
 
 def _named_policy(text: str) -> tuple[str, Any]:
@@ -186,14 +186,14 @@ def _state(key: "Key") -> str:
 
 
 def _limits(key: "Key") -> str:
-    told = []
+    lines = []
     if key.policies is not None:
-        told.append(f"policies {', '.join(key.policies)}")
+        lines.append(f"policies {', '.join(key.policies)}")
     if key.concurrency is not None:
-        told.append(f"{key.concurrency} at once")
+        lines.append(f"{key.concurrency} at once")
     if key.is_good and key.former is not None and key.former_expires > time.time():
-        told.append(f"its former secret is good until {_moment(key.former_expires)}")
-    return f"  ({'; '.join(told)})" if told else ""
+        lines.append(f"its former secret is good until {_moment(key.former_expires)}")
+    return f"  ({'; '.join(lines)})" if lines else ""
 
 
 def _day(seconds: float) -> str:

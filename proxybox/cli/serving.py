@@ -37,7 +37,7 @@ keys_option = click.option("--keys", metavar="FILE", help="The file of keys (key
 def serve_group(context: click.Context, /, **options: Any) -> int | None:
     """Serve boxes over HTTP: runs, sessions, and the protocols of others.
 
-    It tries itself out before it serves. On loopback no key is needed before one was made; elsewhere
+    It tests its own boxes before it serves. On loopback no key is needed before one was made; elsewhere
     requests bring one of `proxybox serve keys`. SIGTERM lets what runs come to its end.
 
     \b

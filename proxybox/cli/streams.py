@@ -30,22 +30,22 @@ class CannotWrite(CommandError):
 class _Output(io.FileIO):
     """A file whose errors name the stream when writing fails."""
 
-    told = ""
+    shown_name = ""
 
     def write(self, data: Any) -> int:
         try:
             return super().write(data) or 0
         except OSError as error:
-            raise CannotWrite(self.told, error) from None
+            raise CannotWrite(self.shown_name, error) from None
 
 
-def text_file(file: str | int, told: str, like: TextIO | None = None) -> TextIO:
+def text_file(file: str | int, shown_name: str, like: TextIO | None = None) -> TextIO:
     """Opens a text file, or a descriptor as one, whose writes raise CannotWrite.
 
     told: its name in error messages. like: the stream that it replaces. Raises OSError.
     """
     raw = _Output(file, "wb", closefd=isinstance(file, str))
-    raw.told = told
+    raw.shown_name = shown_name
     buffered = io.BufferedWriter(raw)
     if not isinstance(like, io.TextIOWrapper):
         return io.TextIOWrapper(buffered, "utf-8", errors=None if isinstance(file, str) else "backslashreplace")

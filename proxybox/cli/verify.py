@@ -20,7 +20,7 @@ EXIT_NOT_SO = 1
 def verify(record: Path, keys: tuple[str, ...], *, as_json: bool) -> int:
     """Checks a record, and says what it tells. Returns the exit status."""
     try:
-        told, problems = checked(record, keys)
+        body, problems = checked(record, keys)
     except KeyboardInterrupt:
         return interrupted()
     except OSError as error:
@@ -28,10 +28,10 @@ def verify(record: Path, keys: tuple[str, ...], *, as_json: bool) -> int:
     except Exception as error:
         return tell_failure(error)
     if as_json:
-        json.dump({**told, "ok": not problems, "problems": problems}, sys.stdout, indent=2, default=str)
+        json.dump({**body, "ok": not problems, "problems": problems}, sys.stdout, indent=2, default=str)
         sys.stdout.write("\n")
     else:
-        sys.stdout.write(harmless_lines("\n".join([*in_words(told), *problems]) + "\n"))
+        sys.stdout.write(harmless_lines("\n".join([*in_words(body), *problems]) + "\n"))
     return EXIT_NOT_SO if problems else 0
 
 
@@ -43,7 +43,7 @@ def checked(path: Path, keys: tuple[str, ...]) -> tuple[dict[str, Any], list[str
         calls = sum(1 for _ in record.calls())
         result = record.result
         found = signing().signatures_in(record) if record.reader.signatures and result is not None else []
-        told: dict[str, Any] = {
+        body: dict[str, Any] = {
             "record": str(path), "guest": record.guest, "recorded": record.recorded, "argv": list(record.argv),
             "calls": calls, "status": None if result is None else str(result.status),
             "exit_code": None if result is None else result.exit_code, "signatures": [],
@@ -52,34 +52,34 @@ def checked(path: Path, keys: tuple[str, ...]) -> tuple[dict[str, Any], list[str
     if result is None:
         problems.append("the record is not complete: it does not tell how the run ended")
     elif found:
-        told["signatures"] = [{"key_id": each.key_id, "valid": each.is_valid} for each in found]
+        body["signatures"] = [{"key_id": each.key_id, "valid": each.is_valid} for each in found]
         problems += [f"the signature of key {each.key_id[:16]} is not valid" for each in found if not each.is_valid]
-    valid = {each["key_id"] for each in told["signatures"] if each["valid"]}
+    valid = {each["key_id"] for each in body["signatures"] if each["valid"]}
     problems += [f"it is not signed by {key} (key {ident[:16]})" for key, ident in wanted.items() if ident not in valid]
-    return told, problems
+    return body, problems
 
 
-def in_words(told: dict[str, Any]) -> list[str]:
+def in_words(body: dict[str, Any]) -> list[str]:
     """Returns what a record tells, line by line."""
-    ended = "" if told["status"] is None else f", {told['status']}, exit status {told['exit_code']}"
+    ended = "" if body["status"] is None else f", {body['status']}, exit status {body['exit_code']}"
     lines = [
-        f"{told['record']}: {told['guest']} {' '.join(told['argv'][1:])}",
-        f"recorded {told['recorded']}, {told['calls']:,} OS calls{ended}",
+        f"{body['record']}: {body['guest']} {' '.join(body['argv'][1:])}",
+        f"recorded {body['recorded']}, {body['calls']:,} OS calls{ended}",
     ]
-    lines += [f"under {line}" for line in _policy(told["policy"])[:1]]
-    lines += [f"  {line}" for line in _policy(told["policy"])[1:]]
-    if (inexact := told["inexact"]) is not None:
+    lines += [f"under {line}" for line in _policy(body["policy"])[:1]]
+    lines += [f"  {line}" for line in _policy(body["policy"])[1:]]
+    if (inexact := body["inexact"]) is not None:
         lines.append(f"inexact from call {inexact['call']:,} on: {inexact['why']}")
-    lines += [f"signed by key {each['key_id'][:16]}" for each in told["signatures"] if each["valid"]]
-    if not told["signatures"]:
+    lines += [f"signed by key {each['key_id'][:16]}" for each in body["signatures"] if each["valid"]]
+    if not body["signatures"]:
         lines.append("not signed")
     return [on_one_line(line) for line in lines]
 
 
-def _policy(told: dict[str, Any]) -> list[str]:
+def _policy(body: dict[str, Any]) -> list[str]:
     """Returns in words what a policy is, by what it has otherwise than the default one."""
     usual = set(_lines(to_dict(Policy())))
-    other = [line for line in _lines(told) if line not in usual]
+    other = [line for line in _lines(body) if line not in usual]
     return ["the default policy, but for:", *other] if other else ["the default policy"]
 
 

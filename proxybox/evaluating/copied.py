@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from proxybox.controller.errors import CannotCopy, SandboxStartError
-from proxybox.controller.warm.nursery import MOST_FORKS, OLDEST
+from proxybox.controller.warm.zygotepool import MOST_FORKS, OLDEST
 from proxybox.evaluating.session import ExpressionSession
 from proxybox.evaluating.supply import Supply, closed, late
 from proxybox.pool.slots import Slots

@@ -14,11 +14,11 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Final, Self
 
-from proxybox import commands, given
+from proxybox import argumentchecks, commands
 from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.evaluating.copied import Copied
-from proxybox.evaluating.kept import Kept
 from proxybox.evaluating.session import ExpressionBox, ExpressionSession
+from proxybox.evaluating.sessioncache import SessionCache
 from proxybox.evaluating.supply import Supply, closed
 from proxybox.policies import Policy, PolicyError, as_policy, evolve
 from proxybox.pool.boxes import make_room
@@ -35,7 +35,7 @@ _BRANCHES = 1000
 
 #: How many evaluations the code that runs now is inside of.
 _depth: ContextVar[int] = ContextVar("proxybox_evaluations", default=0)
-_duration = functools.lru_cache(maxsize=64, typed=True)(functools.partial(given.duration, "timeout"))
+_duration = functools.lru_cache(maxsize=64, typed=True)(functools.partial(argumentchecks.duration, "timeout"))
 
 
 class Evaluator:
@@ -71,18 +71,21 @@ class Evaluator:
         guest: str | os.PathLike[str] | None = None,
         **policy_fields: Any,
     ) -> None:
-        self.policy = _policy_of(policy, policy_fields, given.flag("fresh", fresh))
-        self.size = given.count("size", size, 1)
+        self.policy = _policy_of(policy, policy_fields, argumentchecks.flag("fresh", fresh))
+        self.size = argumentchecks.count("size", size, 1)
         make_room(size, 2 * size + 1 if fresh else size)  # as many in use, and the original
         value_size = self.policy.session.value_size
         self._fresh = fresh
         self._functions = _functions_of(functions, value_size)
-        self._named = dict(given.functions(functions))
-        self._names = dict(given.names(names))
+        self._named = dict(argumentchecks.functions(functions))
+        self._names = dict(argumentchecks.names(names))
         _check_distinct(self._names, self._named)
-        self._setup = given.source(setup, value_size, limit="session.value_size", name="setup")
-        self._timeout = given.duration("timeout", timeout)
-        self._options: dict[str, Any] = {"packages": given.packages(packages), "guest": given.guest(guest)}
+        self._setup = argumentchecks.source(setup, value_size, limit="session.value_size", name="setup")
+        self._timeout = argumentchecks.duration("timeout", timeout)
+        self._options: dict[str, Any] = {
+            "packages": argumentchecks.packages(packages),
+            "guest": argumentchecks.guest(guest),
+        }
         self._closed = False
         self._starting = threading.Lock()
         self._box: ExpressionBox
@@ -100,7 +103,7 @@ class Evaluator:
                 self._box = box = ExpressionBox(self.policy, **self._options)
                 make = functools.partial(_made, box, self._names, self._functions, self._setup)
                 try:
-                    self._supply = (Copied if self._fresh else Kept)(make, self.size)
+                    self._supply = (Copied if self._fresh else SessionCache)(make, self.size)
                 except BaseException:
                     box.close()
                     raise
@@ -158,12 +161,12 @@ class Evaluator:
         cannot cross, SandboxStartError when no box can be started, SandboxClosedError after `close`.
         """
         supply = self._supply or self._start()
-        code = given.source(
+        code = argumentchecks.source(
             expression, self.policy.session.value_size, "an expression (str)", "session.value_size", "expression"
         )
-        own, lent = given.names(names) if names is not NONE else names, None
+        own, lent = argumentchecks.names(names) if names is not NONE else names, None
         if functions:
-            lent = _functions_of({**self._named, **given.functions(functions)}, self.policy.session.value_size)
+            lent = _functions_of({**self._named, **argumentchecks.functions(functions)}, self.policy.session.value_size)
             _check_distinct(own, functions)
         command = commands.evaluation(code, own, tuple(functions))
 
@@ -202,7 +205,7 @@ def _policy_of(policy: Any, fields: Mapping[str, Any], fresh: bool) -> Policy:
 
 
 def _functions_of(functions: Functions, value_size: int) -> HostFunctions | None:
-    named = given.functions(functions)
+    named = argumentchecks.functions(functions)
     return HostFunctions(named, value_size) if named else None
 
 

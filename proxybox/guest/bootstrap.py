@@ -185,7 +185,7 @@ def warm(session):
     session.warm(program.new_main)
 
 
-def rehearse(link, words, given=None, aloud=False):
+def rehearse(link, words, main_source=None, aloud=False):
     """Runs a small program the way a real one will run, so that nothing in it is done for the first time later.
 
     aloud: whether it prints through sys.stdout, to the controller, which drops that. In a guest that will run a program
@@ -199,7 +199,7 @@ def rehearse(link, words, given=None, aloud=False):
 
         sys.stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
-        task = marshal.loads(marshal.dumps(("run", (), 1, words, given, "/box"), 2))
+        task = marshal.loads(marshal.dumps(("run", (), 1, words, main_source, "/box"), 2))
         function, arguments = prepare(link, *task[3:])
         function(*arguments)
         sys.stdout.flush()
@@ -239,15 +239,15 @@ def main(link):
     else:
         forget(loaded)
         kind.settle(link.calls, gc, False)
-    what, functions, limit, words, given, folder = marshal.loads(link.exchange(b"r"))
+    what, functions, limit, words, main_source, folder = marshal.loads(link.exchange(b"r"))
     if what in ("rehearse", "rehearse quietly"):
         aloud = what == "rehearse"
         rehearse(link, ("/box/main.py",) if aloud else ("-c", "pass"), SMALL.encode(), aloud)
-        what, functions, limit, words, given, folder = marshal.loads(link.exchange(b"r"))
+        what, functions, limit, words, main_source, folder = marshal.loads(link.exchange(b"r"))
     if functions:
         host_module(link, functions, limit)
     if what != "session":
-        return prepare(link, words, given, folder)
+        return prepare(link, words, main_source, folder)
     return (session or own("session")).steps(link, program.new_main, own, limit, maker_of_functions(link, limit)[0])
 
 

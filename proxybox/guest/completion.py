@@ -122,21 +122,21 @@ def inspect(look, sources, names, text, cursor, detail):
         thing = look_up(names, name)
     except (AttributeError, NameError):
         return None
-    told = {"name": name, "type": type(thing).__name__, "signature": None, "doc": None, "source": None, "text": None}
+    facts = {"name": name, "type": type(thing).__name__, "signature": None, "doc": None, "source": None, "text": None}
     try:
-        told["signature"] = cut(str(look.signature(thing))) if callable(thing) else None
+        facts["signature"] = cut(str(look.signature(thing))) if callable(thing) else None
     except (TypeError, ValueError):
         pass
-    told["doc"] = cut(look.getdoc(thing))
+    facts["doc"] = cut(look.getdoc(thing))
     if not callable(thing):
-        told["text"] = cut(repr(thing))
+        facts["text"] = cut(repr(thing))
     if detail:
         try:
-            told["source"] = cut(look.getsource(thing))
+            facts["source"] = cut(look.getsource(thing))
         except (OSError, TypeError):
             if isinstance(thing, type):
-                told["source"] = cut(sources.of_class(look, thing))
-    return told
+                facts["source"] = cut(sources.of_class(look, thing))
+    return facts
 
 
 def cut(text):

@@ -21,11 +21,11 @@ def new_main(made=None):
 
 
 @kind.hidden
-def prepare(link, words, given=None, folder=None):
+def prepare(link, words, main_source=None, folder=None):
     """The function, and its arguments, that run -c TEXT, -m MODULE, - or a path, with the program's own arguments.
 
-    It follows PyPy's app_main.py and CPython's Modules/main.c. given: the content of the file of that path, and folder:
-    its folder, without symbolic links; None where they are not known.
+    It follows PyPy's app_main.py and CPython's Modules/main.c. main_source: the content of the file of that path, and
+    folder: its folder, without symbolic links; None where they are not known.
     """
     first, main = words[0], new_main()
     sys.argv[:] = [first, *words[2:]] if first in ("-c", "-m") else words
@@ -46,7 +46,7 @@ def prepare(link, words, given=None, folder=None):
         return exec, (compile(sys.stdin.read(), "<stdin>", "exec", NULLS, True), main.__dict__)
     path = first if first.startswith("/") else sys.modules["posix"].getcwd() + "/" + first
     main.__file__, main.__cached__ = path, None
-    source, has_path = (given, False) if given is not None and b"PK\5\6" not in given else read(path)
+    source, has_path = (main_source, False) if main_source is not None and b"PK\5\6" not in main_source else read(path)
     if has_path:
         import runpy
 

@@ -4,14 +4,14 @@
 
 #include "stub_wire.h"
 
-/* stub_lasting.c: answers that last. lasting_answers: whether a call was answered. */
-bool lasting_answers(long number, const uint64_t args[6], long *result);
-void lasting_forget(void);
+/* stub_statcache.c: answers that last. statcache_answers: whether a call was answered. */
+bool statcache_answers(long number, const uint64_t args[6], long *result);
+void statcache_forget(void);
 bool may_change_a_status(long number, const uint64_t args[6]);
 
-/* stub_handed.c: a file that came whole with the answer to its open. handed_answers: whether a call needs no round trip
- * any more. handed_give_back: from here on the controller knows how far the file was read. */
-bool handed_answers(long number, const uint64_t args[6], long *result);
-void handed_give_back(void);
+/* stub_prefetched.c: a file that came whole with the answer to its open. prefetched_answers: whether a call needs no round trip
+ * any more. prefetched_give_back: from here on the controller knows how far the file was read. */
+bool prefetched_answers(long number, const uint64_t args[6], long *result);
+void prefetched_give_back(void);
 
 #endif

@@ -23,7 +23,7 @@ void direct_prepare(void) { libc_getcwd = (char *(*)(char *, size_t))dlsym(RTLD_
 static long trip(long number, const uint64_t args[6])
 {
     long result;
-    return handed_answers(number, args, &result) ? result : coherent_trip(number, args);
+    return prefetched_answers(number, args, &result) ? result : coherent_trip(number, args);
 }
 
 static long direct(long number, const uint64_t args[6])

@@ -158,9 +158,9 @@ void on_sigsys(int number, siginfo_t *info, void *opaque)
     context_arguments(context, args);
     bool outer = call_begins();
     if (info->si_syscall != CALL_PUT_OFF) {
-        handed_give_back();
+        prefetched_give_back();
         if (may_change_a_status(info->si_syscall, args))
-            lasting_forget();
+            statcache_forget();
     }
     context_returns(context, answer(info, args, context));
     if (call_ends(outer))

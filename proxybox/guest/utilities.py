@@ -17,7 +17,7 @@ import stat
 PIECE = 1 << 16
 
 
-class Failed(Exception):
+class UtilityFailed(Exception):
     """Ends a command with a message and a status of 1."""
 
 
@@ -30,13 +30,13 @@ def options(arguments, known):
             return found, arguments[1:]
         wrong = [letter for letter in word[1:] if letter not in known] or (["-"] if word.startswith("--") else [])
         if wrong:
-            raise Failed("invalid option -- '%s'" % (word if word.startswith("--") else wrong[0]))
+            raise UtilityFailed("invalid option -- '%s'" % (word if word.startswith("--") else wrong[0]))
         found.update(word[1:])
         arguments = arguments[1:]
     return found, arguments
 
 
-class Command:
+class Utility:
     """What all commands have: where they write, and whether one of their operands has failed."""
 
     def __init__(self, name):
@@ -59,7 +59,7 @@ class Command:
 
 def needed(operands):
     if not operands:
-        raise Failed("missing operand")
+        raise UtilityFailed("missing operand")
     return operands
 
 
@@ -225,7 +225,7 @@ def changed_mode(text, mode, is_folder):
     for clause in text.split(","):
         match = re.fullmatch(CLAUSE, clause)
         if match is None:
-            raise Failed("invalid mode: '%s'" % text)
+            raise UtilityFailed("invalid mode: '%s'" % text)
         who = match.group(1)
         places = {"u": 0o700, "g": 0o070, "o": 0o007}
         mask = sum(places[one] for one in set(who) if one != "a") if who and "a" not in who else 0o777
@@ -249,7 +249,7 @@ def chmod(self, arguments):
     if operands[:1] == ["--"]:
         operands = operands[1:]
     if len(operands) < 2:
-        raise Failed("missing operand")
+        raise UtilityFailed("missing operand")
     how = operands[0]
     changed_mode(how, 0, False)  # says what is wrong with it before anything is changed
 
@@ -290,7 +290,7 @@ def printf(self, arguments):
     import re
 
     if not arguments:
-        raise Failed("missing operand")
+        raise UtilityFailed("missing operand")
     form, left = os.fsencode(arguments[0]), [os.fsencode(each) for each in arguments[1:]]
 
     def number(text):
@@ -305,7 +305,7 @@ def printf(self, arguments):
             return b"%"
         flags, width, precision, kind = match.groups()
         if int(width or b"0") > WIDEST or int(precision or b"0") > WIDEST:
-            raise Failed("%s: a field that is too wide" % os.fsdecode(match.group()))
+            raise UtilityFailed("%s: a field that is too wide" % os.fsdecode(match.group()))
         used.append(kind)
         value = left.pop(0) if left else b""
         head = b"%" + flags + width + (b"" if precision is None else b"." + precision)
@@ -329,7 +329,7 @@ def printf(self, arguments):
     parts.append(unescaped(form[at:]))
     wrong = re.search(rb"%.?", re.sub(DIRECTIVE, b"", form), re.DOTALL)
     if wrong:
-        raise Failed("%s: invalid conversion specification" % os.fsdecode(wrong.group()))
+        raise UtilityFailed("%s: invalid conversion specification" % os.fsdecode(wrong.group()))
     while True:
         used = []
         for part in parts:
@@ -373,14 +373,14 @@ def sleep(self, arguments):
     for each in needed(arguments):
         match = re.match(r"(\d+\.?\d*|\.\d+)([smhd]?)\Z", each)
         if match is None:
-            raise Failed("invalid time interval '%s'" % each)
+            raise UtilityFailed("invalid time interval '%s'" % each)
         seconds += float(match.group(1)) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match.group(2)]
     time.sleep(min(seconds, 1e9))
 
 
 def whoami(self, arguments):
     if arguments:
-        raise Failed("extra operand '%s'" % arguments[0])
+        raise UtilityFailed("extra operand '%s'" % arguments[0])
     import pwd
 
     print(pwd.getpwuid(os.getuid()).pw_name)
@@ -390,10 +390,10 @@ TABLE = {each.__name__: each for each in (rm, mkdir, rmdir, cat, ls, touch, chmo
 
 
 def main(name, arguments):
-    command = Command(name)
+    command = Utility(name)
     try:
         TABLE[name](command, arguments)
-    except Failed as error:
+    except UtilityFailed as error:
         command.complain(error)
     sys.stdout.flush()
     return command.status

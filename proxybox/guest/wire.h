@@ -71,7 +71,7 @@ enum room { FOR_USE = 0, RESERVED, A_FILE, CODE };
 enum { SEALED_ANSWER = 0x5ea1 };
 
 /* RLIMIT_SIGPENDING of a guest in a user namespace. The copies of a zygote share one user namespace, and the controller
- * sends each of them only a few signals at a time (keeper.py). */
+ * sends each of them only a few signals at a time (watchdog.py). */
 enum { MAX_PENDING_SIGNALS = 1024 };
 
 /* More descriptors than a controller is likely to have open, for hosts where they must be closed one by one. */
@@ -153,7 +153,7 @@ enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_
 /* What the guest is told with the answer that lets it begin, and with a session's commands. clock_offset: where time is
  * real, what is to be added to the host's CLOCK_MONOTONIC, in nanoseconds. unobserved: whether nobody wants to see each
  * call, so that the guest may answer some itself: readings of the host's clocks (stub_clock.c), of files that do not
- * change (stub_handed.c), and calls whose answers last (stub_lasting.c). readings: what becomes of the clocks that it
+ * change (stub_prefetched.c), and calls whose answers last (stub_statcache.c). readings: what becomes of the clocks that it
  * reads itself. Only the controller stores here. */
 struct told {
     int64_t clock_offset;

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from proxybox import Policy, Sandbox, SandboxClosedError, SandboxStartError, Session, Terminal
-from proxybox.kernel.spec import Choice
+from proxybox.kernel.spec import KernelOptions
 
 #: Seconds for a cell under the default policy. A cell may compute for as long as a person may look at it: a person who
 #: does not want to wait interrupts it, and a forgotten cell ends. This time bounds the OS calls, too.
@@ -16,7 +16,7 @@ _WALL_TIME, _CPU_TIME = 600.0, 300.0
 _MEMORY = 1 << 30
 #: Seconds that a cell has to end after a second interrupt.
 GRACE = 2.0
-_NOTHING = Choice()
+_NOTHING = KernelOptions()
 
 
 def default_policy() -> Policy:
@@ -35,7 +35,7 @@ class KernelBox:
     `Terminal`.
     """
 
-    def __init__(self, policy: Policy, read: Callable[[int, bool], str], choice: Choice = _NOTHING) -> None:
+    def __init__(self, policy: Policy, read: Callable[[int, bool], str], choice: KernelOptions = _NOTHING) -> None:
         self.policy = policy
         # it has one session, rarely another: a zygote would not pay
         self._sandbox = Sandbox(

@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from proxybox.kernel.refusal import Refused
+from proxybox.kernel.refusal import CannotShow
 from proxybox.terminal.harmless import harmless
 
 #: A picture of the largest size takes half of them: 50,000 elements with a few attributes each.
@@ -20,7 +20,7 @@ _PIECE: Final = 1 << 16
 
 
 @attrs.define
-class Budget:
+class StepBudget:
     """The steps of one thing. left: how many. is_stopped: whether nobody waits for it any more."""
 
     left: int = STEPS
@@ -30,9 +30,9 @@ class Budget:
         """Takes steps. Raises Refused where they are not left."""
         self.left -= count
         if self.left < 0:
-            raise Refused("it would take too long")
+            raise CannotShow("it would take too long")
         if self.is_stopped():
-            raise Refused("interrupted")
+            raise CannotShow("interrupted")
 
     def harmless(self, text: str) -> str:
         """Makes text harmless. Each character that is another one costs, and many that are the same little."""

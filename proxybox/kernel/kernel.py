@@ -19,12 +19,12 @@ from IPython.core.error import StdinNotImplementedError
 import proxybox
 from proxybox import Displayed, Inspection, Policy, Result
 from proxybox.kernel.box import KernelBox
-from proxybox.kernel.budget import Budget
+from proxybox.kernel.budget import StepBudget
+from proxybox.kernel.cellerrors import NO_WIDGETS, CellError, cell_error, cut_off
 from proxybox.kernel.history import History
 from proxybox.kernel.sanitising import Sanitiser
-from proxybox.kernel.spec import Choice
-from proxybox.kernel.streams import Streams
-from proxybox.kernel.telling import NO_WIDGETS, Trouble, cut_off, trouble_of
+from proxybox.kernel.spec import KernelOptions
+from proxybox.kernel.streams import StreamSender
 from proxybox.terminal.harmless import on_one_line
 
 #: `name?` and `?name`; two marks ask for the source.
@@ -51,7 +51,7 @@ class ProxyboxKernel(Kernel):
         "nbconvert_exporter": "python",
     }
     policy: Policy
-    choice = Choice()
+    choice = KernelOptions()
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -60,7 +60,7 @@ class ProxyboxKernel(Kernel):
         self.language_info = {**self.language_info, "version": self._box.python_version()}
         output = self.policy.output
         self._sanitiser = Sanitiser(output.display, raw=output.escapes == "raw")
-        self._streams = Streams(self._send_stream)
+        self._streams = StreamSender(self._send_stream)
         self._history = History()
         self._parent: dict[str, Any] = {}
         self._silent = self._in_cell = self._no_input = False
@@ -100,7 +100,7 @@ class ProxyboxKernel(Kernel):
         try:
             trouble = self._answer_question(code, reply) if _is_question(code) else self._run(code)
         except (proxybox.ProxyboxError, ValueError) as error:  # ValueError: the cell is too large to be sent
-            trouble = Trouble.of(type(error).__name__, on_one_line(str(error)))
+            trouble = CellError.of(type(error).__name__, on_one_line(str(error)))
         if trouble is not None:
             self._send("error", trouble.content())
             return {**reply, "status": "error", **trouble.content()}
@@ -108,7 +108,7 @@ class ProxyboxKernel(Kernel):
             reply["user_expressions"][name] = self._value_of(expression)
         return {**reply, "status": "ok"}
 
-    def _run(self, code: str) -> Trouble | None:
+    def _run(self, code: str) -> CellError | None:
         self._in_cell = True
         self._streams.begin()
         try:
@@ -124,7 +124,7 @@ class ProxyboxKernel(Kernel):
             self._streams.flush()
         for text in cut_off(result):
             self._send("display_data", {"data": {"text/plain": text}, "metadata": {}})
-        return trouble_of(result, self._box.is_alive, self._no_input, code)
+        return cell_error(result, self._box.is_alive, self._no_input, code)
 
     def _show(self, shown: Displayed) -> None:
         self._streams.flush()
@@ -132,7 +132,7 @@ class ProxyboxKernel(Kernel):
             self._send("clear_output", {"wait": shown.wait})
             return
         began = time.monotonic()
-        budget = Budget(is_stopped=lambda: self._interrupted_at >= began)
+        budget = StepBudget(is_stopped=lambda: self._interrupted_at >= began)
         data, metadata = self._sanitiser.bundle(shown.data, shown.metadata, budget)
         content: dict[str, Any] = {"data": data, "metadata": metadata}
         if shown.kind == "value":
@@ -154,7 +154,7 @@ class ProxyboxKernel(Kernel):
         if self.session is not None and not self._silent:
             self.session.send(self.iopub_socket, kind, content, parent=self._parent, ident=self._topic(kind))
 
-    def _answer_question(self, code: str, reply: dict[str, Any]) -> Trouble | None:
+    def _answer_question(self, code: str, reply: dict[str, Any]) -> CellError | None:
         found = _question(code)
         if found is None:
             return None
@@ -172,12 +172,12 @@ class ProxyboxKernel(Kernel):
                 lambda session: session.eval(f"__import__('builtins').repr((\n{expression}\n))")
             )
         except (proxybox.ProxyboxError, ValueError) as error:
-            trouble: Trouble | None = Trouble.of(type(error).__name__, on_one_line(str(error)))
+            trouble: CellError | None = CellError.of(type(error).__name__, on_one_line(str(error)))
         else:
-            trouble = trouble_of(result, self._box.is_alive, no_input=True)
+            trouble = cell_error(result, self._box.is_alive, no_input=True)
             if trouble is None and isinstance(result.value, str):
                 return {"status": "ok", "data": {"text/plain": self._sanitiser.text(result.value)}, "metadata": {}}
-        return {"status": "error", **(trouble or Trouble.of("TypeError", "no value")).content()}
+        return {"status": "error", **(trouble or CellError.of("TypeError", "no value")).content()}
 
     def _abort_queues(self, subshell_id: str | None = None) -> None:
         """Aborts the cells that wait already, after a cell has failed.

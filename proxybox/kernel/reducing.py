@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import nh3
 
-from proxybox.kernel.budget import Budget
-from proxybox.kernel.refusal import Refused
+from proxybox.kernel.budget import StepBudget
+from proxybox.kernel.refusal import CannotShow
 
 _CHARACTERS, _ELEMENTS, _DEPTH = 1 << 20, 50_000, 60
 #: How many places of a table all cells together may span.
@@ -58,13 +58,13 @@ _CLEANER: Final = nh3.Cleaner(
 )
 
 
-def reduced(value: Any, budget: Budget | None = None) -> str:
+def reduced(value: Any, budget: StepBudget | None = None) -> str:
     """Returns HTML as tables and text, for a page that trusts it. Raises Refused."""
     if not isinstance(value, str):
-        raise Refused("no text")
+        raise CannotShow("no text")
     if len(value) > _CHARACTERS:
-        raise Refused("too large")
-    writer = _Writer(budget or Budget())
+        raise CannotShow("too large")
+    writer = _Writer(budget or StepBudget())
     at = 0  # the end of what has been read
     for found in _MARKUP.finditer(value):
         writer.text(value[at : found.start()])
@@ -73,14 +73,14 @@ def reduced(value: Any, budget: Budget | None = None) -> str:
     writer.text(value[at:])
     clean = _CLEANER.clean(writer.whole()).strip()
     if not clean:
-        raise Refused("it has no table and no text")
+        raise CannotShow("it has no table and no text")
     return clean
 
 
 class _Writer:
     """Writes what is allowed. It knows which elements are open, and what it leaves out now."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: StepBudget) -> None:
         self._budget = budget
         self._parts: list[str] = []
         self._size = self._count = self._places = 0
@@ -124,9 +124,9 @@ class _Writer:
     def _begin(self, name: str, attributes: str) -> None:
         self._count += 1
         if self._count > _ELEMENTS:
-            raise Refused("too many elements")
+            raise CannotShow("too many elements")
         if len(self._open) >= _DEPTH:
-            raise Refused("too deep")
+            raise CannotShow("too deep")
         self._put(f"<{name}{attributes}>")
 
     def _end(self, name: str) -> None:
@@ -140,11 +140,11 @@ class _Writer:
         spans = {name.lower(): min(int(number), _MOST_SPANNED) for name, number in _SPAN.findall(attributes)}
         self._places += spans.get("colspan", 1) * spans.get("rowspan", 1)
         if self._places > _PLACES:
-            raise Refused("too many cells")
+            raise CannotShow("too many cells")
         return "".join(f' {name}="{number}"' for name, number in spans.items())
 
     def _put(self, part: str) -> None:
         self._parts.append(part)
         self._size += len(part)
         if self._size > 2 * _CHARACTERS:
-            raise Refused("too large")
+            raise CannotShow("too large")

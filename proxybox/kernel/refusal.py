@@ -1,5 +1,5 @@
 """What is raised where something of a box cannot be shown."""
 
 
-class Refused(Exception):
+class CannotShow(Exception):
     """Something cannot be shown; the text says why, in words of our own."""

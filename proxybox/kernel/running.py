@@ -10,7 +10,7 @@ from typing import Any
 from ipykernel.kernelapp import IPKernelApp
 
 from proxybox.kernel.kernel import ProxyboxKernel
-from proxybox.kernel.spec import Choice
+from proxybox.kernel.spec import KernelOptions
 from proxybox.policies import Policy
 
 
@@ -45,7 +45,7 @@ class KernelApp(IPKernelApp):
         """Leaves pdb alone: a notebook must not debug this process."""
 
 
-def run_kernel(connection_file: str, policy: Policy, choice: Choice) -> None:
+def run_kernel(connection_file: str, policy: Policy, choice: KernelOptions) -> None:
     """Serves the front ends of a connection file until one of them shuts the kernel down."""
     ProxyboxKernel.policy, ProxyboxKernel.choice = policy, choice
     # What this process prints goes to the process that started it: only the box may write to a notebook.

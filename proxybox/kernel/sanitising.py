@@ -29,9 +29,9 @@ from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
-from proxybox.kernel.budget import Budget
+from proxybox.kernel.budget import StepBudget
 from proxybox.kernel.reducing import reduced
-from proxybox.kernel.refusal import Refused
+from proxybox.kernel.refusal import CannotShow
 from proxybox.terminal.harmless import harmless
 from proxybox.terminal.pictures import KINDS, NoPicture, picture
 
@@ -52,21 +52,23 @@ class Sanitiser:
     shown: Sequence[str]
     raw: bool = False
 
-    def text(self, text: str, budget: Budget | None = None) -> str:
+    def text(self, text: str, budget: StepBudget | None = None) -> str:
         """Returns plain text as it may be shown."""
         if self.raw:
             return text.encode("utf-8", "backslashreplace").decode()
         try:
-            return (budget or Budget()).harmless(text)
-        except Refused as error:
+            return (budget or StepBudget()).harmless(text)
+        except CannotShow as error:
             return f"[text of {len(text):,} characters is not shown: {error}]"
 
-    def bundle(self, data: Data, metadata: Data, budget: Budget | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    def bundle(
+        self, data: Data, metadata: Data, budget: StepBudget | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns the allowed part of (data, metadata), by MIME type, of what a box wants to show.
 
         budget: for all of it.
         """
-        budget = budget or Budget()
+        budget = budget or StepBudget()
         clean: dict[str, Any] = {}
         left_out = []
         for kind, value in islice(data.items(), _MOST_KINDS):
@@ -78,7 +80,7 @@ class Sanitiser:
                 continue
             try:
                 clean[kind] = (_CLEANERS.get(kind, _as_it_is) if kind in self.shown else reduced)(value, budget)
-            except Refused as error:
+            except CannotShow as error:
                 left_out.append(f"{name} ({error})")
             except Exception as error:  # a fault of ours: nothing that a box shows ends what looks at it
                 left_out.append(f"{name} (a fault of proxybox: {type(error).__name__})")
@@ -116,17 +118,17 @@ def _size(metadata: Data) -> dict[str, Any]:
 # --- pictures of pixels, JSON, the rest -------------------------------------------------------------------------------
 
 
-def _picture(kind: str, value: Any, budget: Budget) -> str:
+def _picture(kind: str, value: Any, budget: StepBudget) -> str:
     budget.take(1 + len(value) // 1024 if isinstance(value, str | bytes) else 1)
     try:
         return picture(kind, value)
     except NoPicture as error:
-        raise Refused(str(error)) from None
+        raise CannotShow(str(error)) from None
 
 
-def _json(value: Any, budget: Budget, depth: int = 0) -> Any:
+def _json(value: Any, budget: StepBudget, depth: int = 0) -> Any:
     if depth > 50:
-        raise Refused("too deep")
+        raise CannotShow("too deep")
     budget.take()
     if isinstance(value, dict):
         named = ((key, item) for key, item in value.items() if isinstance(key, str))
@@ -139,10 +141,10 @@ def _json(value: Any, budget: Budget, depth: int = 0) -> Any:
         return value
     if isinstance(value, int | float) and abs(value) < 2**63:  # neither NaN nor a number with thousands of digits
         return value
-    raise Refused("no JSON")
+    raise CannotShow("no JSON")
 
 
-def _as_it_is(value: Any, budget: Budget) -> Any:
+def _as_it_is(value: Any, budget: StepBudget) -> Any:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else _json(value, budget)
 
 
@@ -195,25 +197,25 @@ class _Element:
     has_use: bool = False  # whether it is a <use>, or has one in it
 
 
-def svg(value: Any, budget: Budget | None = None) -> str:
+def svg(value: Any, budget: StepBudget | None = None) -> str:
     """Rebuilds a picture from what is allowed, so that it can stand in a page. Raises Refused."""
     if not isinstance(value, str | bytes):
-        raise Refused("no text")
+        raise CannotShow("no text")
     data = value.encode("utf-8", "backslashreplace") if isinstance(value, str) else value
     if len(data) > _BYTES:
-        raise Refused("too large")
-    builder = _Builder(budget or Budget())
+        raise CannotShow("too large")
+    builder = _Builder(budget or StepBudget())
     parser = builder.parser
     try:
         parser.Parse(data.lstrip(), True)
     except expat.ExpatError as error:
-        raise Refused(f"no XML: {expat.ErrorString(error.code)}") from None
+        raise CannotShow(f"no XML: {expat.ErrorString(error.code)}") from None
     except (LookupError, ValueError):
-        raise Refused("no XML in UTF-8") from None
+        raise CannotShow("no XML in UTF-8") from None
     if builder.root is None:
-        raise Refused("no picture")
+        raise CannotShow("no picture")
     if _drawn_by_uses(builder.root, builder.by_id) > _ELEMENTS:
-        raise Refused("too many elements")
+        raise CannotShow("too many elements")
     _bound(builder.root.attributes)
     return _written(builder.root)
 
@@ -221,7 +223,7 @@ def svg(value: Any, budget: Budget | None = None) -> str:
 class _Builder:
     """Takes the events of the parser, and keeps what is allowed."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: StepBudget) -> None:
         self.root: _Element | None = None
         self._budget = budget
         self.by_id: dict[str, _Element] = {}
@@ -240,11 +242,11 @@ class _Builder:
         self._count += 1
         self._budget.take(5 + 2 * len(attributes))
         if self._count > _ELEMENTS or len(self._stack) >= _DEPTH:
-            raise Refused("too many elements" if self._count > _ELEMENTS else "too deep")
+            raise CannotShow("too many elements" if self._count > _ELEMENTS else "too deep")
         namespace, _, local = name.rpartition(" ")
         allowed = local in _ALLOWED and namespace in (_SVG, "")
         if not self._stack and (not allowed or local != "svg"):
-            raise Refused("its outermost element is no svg")
+            raise CannotShow("its outermost element is no svg")
         if not allowed or (self._stack and self._stack[-1] is None):
             self._stack.append(None)
             return
@@ -277,12 +279,12 @@ class _Builder:
 
 def _refuse(what: str) -> Callable[..., None]:
     def refuse(*_: Any) -> None:
-        raise Refused(what)
+        raise CannotShow(what)
 
     return refuse
 
 
-def _clean_attributes(element: str, given: Mapping[str, str], budget: Budget) -> dict[str, str]:
+def _clean_attributes(element: str, given: Mapping[str, str], budget: StepBudget) -> dict[str, str]:
     clean, styles = {}, {}
     for name, value in given.items():
         namespace, _, local = name.rpartition(" ")
@@ -301,7 +303,7 @@ def _clean_attributes(element: str, given: Mapping[str, str], budget: Budget) ->
     return clean | styles
 
 
-def _target(element: str, value: str, budget: Budget) -> str | None:
+def _target(element: str, value: str, budget: StepBudget) -> str | None:
     """Returns the target of a reference: a part of the same picture, or the content of an image."""
     if element == "image":
         found = _DATA_URL.fullmatch(value)
@@ -316,7 +318,7 @@ def _target(element: str, value: str, budget: Budget) -> str | None:
     return None
 
 
-def _value(value: str, budget: Budget) -> str | None:
+def _value(value: str, budget: StepBudget) -> str | None:
     """Returns the value of an attribute; None for one that could refer to something outside of the picture."""
     budget.take(1 + len(value) // 256 + 2 * value.count("("))
     if len(value) <= _LONGEST_REFERENCE and (reference := _URL.fullmatch(value.strip())):
@@ -332,7 +334,7 @@ def _called(value: str) -> list[str]:
     return [word.group() for word in found if word is not None]
 
 
-def _declarations(style: str, budget: Budget) -> dict[str, str]:
+def _declarations(style: str, budget: StepBudget) -> dict[str, str]:
     """Turns a style attribute into presentation attributes."""
     budget.take(style.count(";"))
     found = {}
@@ -408,7 +410,7 @@ def _written(element: _Element, outermost: bool = True) -> str:
     return f"<{element.name}{attributes}>{inside}</{element.name}>" if inside else f"<{element.name}{attributes}/>"
 
 
-_CLEANERS: Final[Mapping[str, Callable[[Any, Budget], Any]]] = {
+_CLEANERS: Final[Mapping[str, Callable[[Any, StepBudget], Any]]] = {
     **{kind: partial(_picture, kind) for kind in KINDS},
     "image/svg+xml": svg,
     "application/json": _json,

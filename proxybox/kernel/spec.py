@@ -36,7 +36,7 @@ def _to_tuple(value: Any) -> Any:
 
 
 @attrs.frozen(kw_only=True)
-class Choice:
+class KernelOptions:
     """What was chosen for a kernel when it was installed: its fields are the options of `proxybox kernel`.
 
     They stand in kernel.json by the same names. Raises TypeError for values of other types.
@@ -55,15 +55,15 @@ class Choice:
     record: str = attrs.field(default="", validator=_TEXT)
 
 
-def specification(python: str, display_name: str, choice: Choice) -> dict[str, Any]:
+def specification(python: str, display_name: str, choice: KernelOptions) -> dict[str, Any]:
     """Returns the content of kernel.json.
 
     -P: the kernel starts in the notebook's folder, and imports no modules from there. The choice is on the command
     line, for any front end that can start a kernel, and in the metadata, for people and programs.
     """
-    told = {key: value for key, value in attrs.asdict(choice).items() if value or key in ("policy", "folder")}
+    options = {key: value for key, value in attrs.asdict(choice).items() if value or key in ("policy", "folder")}
     flags = [
-        (f"--{key}", each) for key, value in told.items() for each in ([value] if isinstance(value, str) else value)
+        (f"--{key}", each) for key, value in options.items() for each in ([value] if isinstance(value, str) else value)
     ]
     chosen = [word for flag, value in flags if value for word in (flag, value)]
     return {
@@ -71,12 +71,12 @@ def specification(python: str, display_name: str, choice: Choice) -> dict[str, A
         "display_name": display_name,
         "language": "python",
         "interrupt_mode": "message",
-        "metadata": {"debugger": False, "proxybox": told},
+        "metadata": {"debugger": False, "proxybox": options},
     }
 
 
 #: The specification in the wheel.
-SHIPPED = json.dumps(specification(_ANY_PYTHON, DISPLAY_NAME, Choice()), indent=1) + "\n"
+SHIPPED = json.dumps(specification(_ANY_PYTHON, DISPLAY_NAME, KernelOptions()), indent=1) + "\n"
 
 
 @attrs.frozen
@@ -92,7 +92,7 @@ class Installed:
 
 
 def install(
-    *, name: str, display_name: str, choice: Choice, user: bool = False, prefix: str | None = None
+    *, name: str, display_name: str, choice: KernelOptions, user: bool = False, prefix: str | None = None
 ) -> Installed:
     """Writes a specification where front ends look for it.
 
@@ -205,7 +205,7 @@ def _is_shipped(folder: Path) -> bool:
     return isinstance(argv, list) and argv[:1] == [_ANY_PYTHON]
 
 
-def _choice_at(folder: Path) -> Choice | None:
+def _choice_at(folder: Path) -> KernelOptions | None:
     """Returns what was chosen for a kernel of proxybox; None for another kernel."""
     try:
         return _choice_in(json.loads((folder / "kernel.json").read_text()))
@@ -213,7 +213,7 @@ def _choice_at(folder: Path) -> Choice | None:
         return None
 
 
-def choice_for(connection_file: str) -> Choice:
+def choice_for(connection_file: str) -> KernelOptions:
     """Returns what was chosen for the kernel that a front end starts.
 
     The front end writes the kernel's name into the connection file. Raises ValueError for a choice that makes no sense.
@@ -222,20 +222,20 @@ def choice_for(connection_file: str) -> Choice:
         name = json.loads(Path(connection_file).read_text()).get("kernel_name", "")
         metadata = KernelSpecManager(ensure_native_kernel=False).get_kernel_spec(name).metadata
     except (OSError, ValueError, NoSuchKernel):
-        return Choice()
-    return _choice_in({"metadata": metadata}) or Choice()
+        return KernelOptions()
+    return _choice_in({"metadata": metadata}) or KernelOptions()
 
 
-def _choice_in(spec: Any) -> Choice | None:
+def _choice_in(spec: Any) -> KernelOptions | None:
     """Returns the part of a specification that is proxybox's. Raises ValueError for one that makes no sense."""
     metadata = spec.get("metadata") if isinstance(spec, dict) else None
     own = metadata.get("proxybox") if isinstance(metadata, dict) else None
     if own is None:
         return None
     try:
-        return Choice(**own)
+        return KernelOptions(**own)
     except TypeError:
-        names = ", ".join(f"{field.name} ({_WANTED[field.type]})" for field in attrs.fields(Choice))
+        names = ", ".join(f"{field.name} ({_WANTED[field.type]})" for field in attrs.fields(KernelOptions))
         raise ValueError(
             f"kernel.json: metadata.proxybox: want an object, of which these may be members: {names}"
         ) from None

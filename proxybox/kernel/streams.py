@@ -14,7 +14,7 @@ _SIZE = 1 << 18
 _MOST_TURNS = 4096
 
 
-class Streams:
+class StreamSender:
     """Sends what is printed, in order: after a short wait, when there is much, and whenever `flush` is called.
 
     send: a function that is called with the stream and the text, by one thread at a time.

@@ -13,7 +13,7 @@ import attrs
 from proxybox.controller.errors import SandboxStartError
 from proxybox.learning.hostfiles import Host
 from proxybox.learning.merging import wider
-from proxybox.learning.needs import MOST_TOLD, Needs, Search, Writes, counted
+from proxybox.learning.needs import MOST_TOLD, Needs, NeedsSearch, Writes, counted
 from proxybox.learning.observing import Observed
 from proxybox.learning.proposals import Proposal, covers, shown, with_mount, without_mount
 from proxybox.policies import Mount, Policy, PolicyError, evolve
@@ -29,14 +29,14 @@ MOST_COPIED: Final = 16 << 20
 
 
 @attrs.frozen(eq=False)
-class Run:
+class LearnedRun:
     """One run: how it ended, and what it asked for besides what every program asks for."""
 
     result: Result
     observed: Observed
 
 
-Runner = Callable[[Policy], Sequence[Run]]
+Runner = Callable[[Policy], Sequence[LearnedRun]]
 """Runs the program in boxes with a policy, once for each set of arguments."""
 Decide = Callable[[Proposal], bool]
 """Whether a proposal is let in. Raises Enough to have no more proposals."""
@@ -51,16 +51,16 @@ class Learned:
     """What was learned.
 
     policy: the one that was agreed to. lines: what it has beyond the first one. declined: what was not let in. dropped:
-    what was let in and was not needed. told: what else is to be known, in words. runs: the last ones. rounds: how often
-    the program was run before it passed. accepted: the exit statuses with which it ends well.
+    what was let in and was not needed. notes: what else is to be known, in words. runs: the last ones. rounds: how
+    often the program was run before it passed. accepted: the exit statuses with which it ends well.
     """
 
     policy: Policy
     lines: tuple[Proposal, ...] = ()
     declined: tuple[Proposal, ...] = ()
     dropped: tuple[Proposal, ...] = ()
-    told: tuple[str, ...] = ()
-    runs: tuple[Run, ...] = ()
+    notes: tuple[str, ...] = ()
+    runs: tuple[LearnedRun, ...] = ()
     rounds: int = 0
     accepted: Container[int] = WELL
 
@@ -90,12 +90,12 @@ class Learner:
     _first: Policy = attrs.field(default=attrs.Factory(lambda self: self.policy, takes_self=True), init=False)
     _lines: dict[str, Proposal] = attrs.field(factory=dict, init=False)
     _declined: dict[str, Proposal] = attrs.field(factory=dict, init=False)
-    _told: dict[str, None] = attrs.field(factory=dict, init=False)
-    _passed: "tuple[Policy, dict[str, Proposal], tuple[Run, ...]] | None" = attrs.field(default=None, init=False)
+    _notes: dict[str, None] = attrs.field(factory=dict, init=False)
+    _passed: "tuple[Policy, dict[str, Proposal], tuple[LearnedRun, ...]] | None" = attrs.field(default=None, init=False)
 
     def learn(self) -> Learned:
         """Returns the policy that was agreed to, and how the program ends under it."""
-        runs: tuple[Run, ...] = ()
+        runs: tuple[LearnedRun, ...] = ()
         number = 0
         try:
             while True:
@@ -112,7 +112,7 @@ class Learner:
                 if not self._widen(runs):
                     break
                 if number >= self.rounds:
-                    self._told[f"{number} runs were not enough: more can be allowed (--rounds)"] = None
+                    self._notes[f"{number} runs were not enough: more can be allowed (--rounds)"] = None
                     runs = self._run(self.policy)
                     break
         except Enough:
@@ -128,16 +128,16 @@ class Learner:
             lines=tuple(self._lines.values()),
             declined=tuple(self._declined.values()),
             dropped=dropped,
-            told=self._told_in_all(),
+            notes=self._all_notes(),
             runs=runs,
             rounds=number,
             accepted=self.accepted,
         )
 
-    def _passes(self, runs: Sequence[Run]) -> bool:
+    def _passes(self, runs: Sequence[LearnedRun]) -> bool:
         return passes(runs, self.accepted)
 
-    def _as_it_passed(self, runs: tuple[Run, ...]) -> tuple[Run, ...]:
+    def _as_it_passed(self, runs: tuple[LearnedRun, ...]) -> tuple[LearnedRun, ...]:
         """Returns the last runs. Where they fail, the last policy comes back under which the program has passed."""
         if self._passes(runs) or self._passed is None:
             return runs
@@ -145,17 +145,17 @@ class Learner:
         for name, line in self._lines.items():
             if name not in lines:
                 self._declined[name] = line
-                self._told[f"{shown(line.told())} is left out: with it the program does not pass any more"] = None
+                self._notes[f"{shown(line.described())} is left out: with it the program does not pass any more"] = None
         self.policy, self._lines = policy, lines
         return passed
 
-    def _run(self, policy: Policy) -> tuple[Run, ...]:
+    def _run(self, policy: Policy) -> tuple[LearnedRun, ...]:
         return tuple(self.run(for_learning(policy)))
 
-    def _told_in_all(self) -> tuple[str, ...]:
-        told = tuple(self._told)
-        left = len(told) - MOST_TOLD
-        return told if left <= 0 else (*told[:MOST_TOLD], f"and {left:,} more")
+    def _all_notes(self) -> tuple[str, ...]:
+        notes = tuple(self._notes)
+        left = len(notes) - MOST_TOLD
+        return notes if left <= 0 else (*notes[:MOST_TOLD], f"and {left:,} more")
 
     # --- more ---
 
@@ -173,14 +173,14 @@ class Learner:
         )
         return self.policy.filesystem.box != "memory"
 
-    def _widen(self, runs: Sequence[Run]) -> bool:
+    def _widen(self, runs: Sequence[LearnedRun]) -> bool:
         """Asks about what the runs lacked. Returns whether anything was let in."""
         was = self.policy
         answered = {*self._lines, *self._declined}
         for run in runs:
-            search = Search(policy=self.policy, host=self.host, writes=self.writes, answered=answered)
+            search = NeedsSearch(policy=self.policy, host=self.host, writes=self.writes, answered=answered)
             needs: Needs = search.needs(run.result, run.observed)
-            self._told.update(dict.fromkeys(needs.told))
+            self._notes.update(dict.fromkeys(needs.notes))
             for proposal in needs.proposals:
                 if proposal.name not in answered:
                     answered.add(proposal.name)
@@ -191,7 +191,7 @@ class Learner:
         try:
             widened = self._widened(proposal)
         except PolicyError as error:
-            self._told[f"{shown(proposal.told())} is not proposed: {error}"] = None
+            self._notes[f"{shown(proposal.described())} is not proposed: {error}"] = None
             return
         if widened == self.policy:
             return
@@ -203,7 +203,7 @@ class Learner:
         if not is_let_in:
             self._declined[proposal.name] = proposal
         elif why := self._why_no_start(widened):
-            self._told[f"{shown(proposal.told())} cannot be: {why}"] = None
+            self._notes[f"{shown(proposal.described())} cannot be: {why}"] = None
             self._declined[proposal.name] = proposal
         else:
             self.policy = widened
@@ -246,7 +246,7 @@ class Learner:
 
     # --- less ---
 
-    def _drop(self, runs: Sequence[Run]) -> tuple[Proposal, ...]:
+    def _drop(self, runs: Sequence[LearnedRun]) -> tuple[Proposal, ...]:
         """Takes away each line without which the program still ends well, and with the same output and files."""
         more_time = {"limits.wall_time", "limits.cpu_time"} & {line.key for line in self._lines.values()}
         lines = [
@@ -256,7 +256,7 @@ class Learner:
         if not lines:
             return ()
         if len(lines) > MOST_TRIALS or seconds * (len(lines) + 2) > _MOST_SECONDS:
-            self._told["it was not tried what can be left out: that would take too many runs"] = None
+            self._notes["it was not tried what can be left out: that would take too many runs"] = None
             return ()
         wanted = [outcome(run) for run in self._run(repeatable(self.policy))]
         is_same_each_time = wanted == [outcome(run) for run in self._run(repeatable(self.policy))]
@@ -294,10 +294,10 @@ class Learner:
             for each in wider(mount for mount in self.policy.filesystem.mounts if mount in learned):
                 if each.mount.target in taken:  # another mount has that place, which the program may need
                     continue
-                search = Search(policy=self.policy, host=self.host)
-                told: dict[str, None] = {}
-                made = search.widened(each.mount, told)
-                self._told.update(told)
+                search = NeedsSearch(policy=self.policy, host=self.host)
+                notes: dict[str, None] = {}
+                made = search.widened(each.mount, notes)
+                self._notes.update(notes)
                 if made is not None:
                     calls: dict[str, int] = {}
                     for line in self._lines.values():
@@ -313,7 +313,7 @@ def _place(mount: Mount) -> tuple[str, str, str, tuple[str, ...] | None]:
     return mount.target, repr(mount.source), mount.mode, mount.names
 
 
-def passes(runs: Sequence[Run], accepted: Container[int] = WELL) -> bool:
+def passes(runs: Sequence[LearnedRun], accepted: Container[int] = WELL) -> bool:
     """Whether all runs ended by themselves, with an accepted exit status, and nothing of their output was cut."""
     return bool(runs) and all(_ended_well(run.result, accepted) and not run.result.truncated for run in runs)
 
@@ -322,7 +322,7 @@ def _ended_well(result: Result, accepted: Container[int]) -> bool:
     return result.ok or (result.status is Status.ERROR and result.exit_code in accepted)
 
 
-def outcome(run: Run) -> tuple[object, ...]:
+def outcome(run: LearnedRun) -> tuple[object, ...]:
     """Returns what a caller sees of a run: how it ended, what it printed, and which files it left."""
     result = run.result
     changes = tuple((change.name, change.kind, change.content) for change in result.files.changes)

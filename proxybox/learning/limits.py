@@ -54,8 +54,8 @@ def reached(policy: Policy, result: Result, observed: Observed, answered: Contai
         return  # whatever else has ended it, it may have waited for this thread
     if status is Status.TIME_LIMIT:
         if policy.time.kind in ("virtual", "frozen") and observed.clock > _WAITS:
-            told = f"it read the clock {observed.clock:,} times: it may wait for time to pass"
-            real = Proposal(key="time.kind", value="real", why=told, lets_in=(_LETS_IN["time.kind"],))
+            note = f"it read the clock {observed.clock:,} times: it may wait for time to pass"
+            real = Proposal(key="time.kind", value="real", why=note, lets_in=(_LETS_IN["time.kind"],))
             if real.name not in answered:
                 yield real
                 return

@@ -16,7 +16,7 @@ from proxybox.controller.vfs.host.filesystem import HIDDEN_NAMES
 from proxybox.explanations import OF_EXCEPTIONS, explain
 from proxybox.learning.hostfiles import BOX, Host, Shown, is_empty, is_private, shown_by, size_of
 from proxybox.learning.limits import reached
-from proxybox.learning.observing import WRITES, Asked, Kind, Observed
+from proxybox.learning.observing import WRITES, Observed, PathAccess, PathUse
 from proxybox.learning.proposals import Proposal, shown
 from proxybox.policies import Mount, Policy, PolicyError, evolve
 from proxybox.policies.sizes import spoken_size
@@ -47,11 +47,11 @@ class Needs:
     """What one run lacked: proposals, the latest one last; and what no policy, or no learning, can give, in words."""
 
     proposals: tuple[Proposal, ...] = ()
-    told: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
-class Search:
+class NeedsSearch:
     """Finds what a run lacked.
 
     policy: of the run. host: the files that it may mean. writes: where a program may write: "memory" (an empty folder,
@@ -67,43 +67,43 @@ class Search:
     def needs(self, result: Result, observed: Observed) -> Needs:
         """Returns what a run lacked that has ended with `result`. observed: without what every program asks for."""
         found = {each.name: each for each in reached(self.policy, result, observed, self.answered)}
-        told: dict[str, None] = {}
-        lacking = (*self._of_refused(observed.refused, told), *self._of_listed(observed.reached, told))
+        notes: dict[str, None] = {}
+        lacking = (*self._of_refused(observed.refused, notes), *self._of_listed(observed.reached, notes))
         for each in lacking:
             if not _comes_of(each, lacking):
                 found[each.name] = attrs.evolve(each, needed=not result.ok)
-        told.update(dict.fromkeys(claims(result, self.policy)))
-        told.update(dict.fromkeys(for_ever(result.denials)))
+        notes.update(dict.fromkeys(claims(result, self.policy)))
+        notes.update(dict.fromkeys(for_ever(result.denials)))
         fresh = [each for each in found.values() if each.name not in self.answered]
         left = len(fresh) - MOST_PROPOSALS
         if left > 0 or observed.more:
-            told[f"it asked for {max(left, 0) + observed.more:,} more paths, which are not proposed"] = None
-        return Needs(proposals=tuple(fresh[-MOST_PROPOSALS:]), told=tuple(told)[:MOST_TOLD])
+            notes[f"it asked for {max(left, 0) + observed.more:,} more paths, which are not proposed"] = None
+        return Needs(proposals=tuple(fresh[-MOST_PROPOSALS:]), notes=tuple(notes)[:MOST_TOLD])
 
-    def _of_refused(self, refused: Mapping[bytes, Asked], told: dict[str, None]) -> Iterator[Proposal]:
+    def _of_refused(self, refused: Mapping[bytes, PathUse], notes: dict[str, None]) -> Iterator[Proposal]:
         for asked in refused.values():
             try:
                 path = asked.path.decode()
             except UnicodeDecodeError:
-                told[f"{shown(os.fsdecode(asked.path))}: a name that is not UTF-8 cannot be in a policy"] = None
+                notes[f"{shown(os.fsdecode(asked.path))}: a name that is not UTF-8 cannot be in a policy"] = None
                 continue
             if on_one_line(path) != path:
-                told[f"{shown(path)}: a name with invisible signs is not proposed"] = None
+                notes[f"{shown(path)}: a name with invisible signs is not proposed"] = None
                 continue
             try:
-                made = self._for(path, asked, told)
+                made = self._for(path, asked, notes)
             except PolicyError:  # a place that a policy cannot name, such as one in /proc
                 continue
             if made is not None:
                 yield attrs.evolve(made, calls=dict(asked.calls))
 
-    def _of_listed(self, reached: Mapping[bytes, Asked], told: dict[str, None]) -> Iterator[Proposal]:
+    def _of_listed(self, reached: Mapping[bytes, PathUse], notes: dict[str, None]) -> Iterator[Proposal]:
         """Yields folders that were listed in the box, where they stand for the host's and show less than those."""
         mounts = {mount.target: mount for mount in self.policy.filesystem.mounts}
         written = [os.path.dirname(os.fsdecode(path)) for path, asked in reached.items() if asked.kinds & WRITES]
         for asked in reached.values():
             path = os.fsdecode(asked.path)
-            if Kind.LIST not in asked.kinds or path.startswith(f"{BOX}/") or self._is_own(path):
+            if PathAccess.LIST not in asked.kinds or path.startswith(f"{BOX}/") or self._is_own(path):
                 continue
             stands_in = path in mounts and not mounts[path].source and mounts[path].source is not None
             if not stands_in and (path in mounts or not any(target.startswith(f"{path}/") for target in mounts)):
@@ -111,27 +111,27 @@ class Search:
             source = self.host.source_of(without_mounts_at(self.policy, path), path)
             if source is not None and os.path.isdir(source) and not is_empty(source):
                 is_written = any(f"{folder}/".startswith(f"{path}/") for folder in written)
-                made = self.folder(path, source, told, "overlay" if is_written else "ro")
+                made = self.folder(path, source, notes, "overlay" if is_written else "ro")
                 if made is not None:
                     yield attrs.evolve(made, calls=dict(asked.calls))
 
-    def _for(self, path: str, asked: Asked, told: dict[str, None]) -> Proposal | None:
+    def _for(self, path: str, asked: PathUse, notes: dict[str, None]) -> Proposal | None:
         source = self.host.source_of(self.policy, path)
         if asked.kinds & WRITES:
-            return self._written(path, source, asked, told)
+            return self._written(path, source, asked, notes)
         if source is None:
             return None
         if os.path.isdir(source):
-            if Kind.LIST in asked.kinds:
-                return self._shown_folder(path, asked, told)
+            if PathAccess.LIST in asked.kinds:
+                return self._shown_folder(path, asked, notes)
             return self._empty_folder(path)  # it only looked whether there is one
-        return self._shown_file(path, source, told)
+        return self._shown_file(path, source, notes)
 
     # --- reading ---
 
-    def _shown_file(self, path: str, source: str, told: dict[str, None]) -> Proposal | None:
+    def _shown_file(self, path: str, source: str, notes: dict[str, None]) -> Proposal | None:
         if why := self.host.why_never(source):
-            told[f"{shown(source)} is not proposed: {why}"] = None
+            notes[f"{shown(source)} is not proposed: {why}"] = None
             return None
         return Proposal(
             mount=Mount(path, source),
@@ -144,24 +144,24 @@ class Search:
         return self.host.why_secret(source) or self.host.why_secret(path)
 
     def _shown_folder(
-        self, path: str, asked: Asked, told: dict[str, None], mode: Literal["ro", "overlay", "rw"] = "ro"
+        self, path: str, asked: PathUse, notes: dict[str, None], mode: Literal["ro", "overlay", "rw"] = "ro"
     ) -> Proposal | None:
         source = self.host.source_of(self.policy, path)
         if source is None or not os.path.isdir(source) or self._is_own(path):
             return None
-        return self.folder(path, source, told, mode)
+        return self.folder(path, source, notes, mode)
 
     def folder(
-        self, path: str, source: str, told: dict[str, None], mode: Literal["ro", "overlay", "rw"] = "ro"
+        self, path: str, source: str, notes: dict[str, None], mode: Literal["ro", "overlay", "rw"] = "ro"
     ) -> Proposal | None:
-        """Returns the proposal of a folder of the host; None, with the reason told, for one that is never shown."""
-        return self.widened(Mount(path, source, mode=mode), told)
+        """Returns the proposal of a folder of the host; None, with the reason notes, for one that is never shown."""
+        return self.widened(Mount(path, source, mode=mode), notes)
 
-    def widened(self, mount: Mount, told: dict[str, None]) -> Proposal | None:
-        """Returns the proposal of a mount of a folder of the host; None, with the reason told, for one never shown."""
+    def widened(self, mount: Mount, notes: dict[str, None]) -> Proposal | None:
+        """Returns the proposal of a mount of a folder of the host; None, with the reason notes, for one never shown."""
         source = str(mount.source)
         if why := self.host.why_never(source):
-            told[f"{shown(source)} is not proposed: {why}"] = None
+            notes[f"{shown(source)} is not proposed: {why}"] = None
             return None
         seen = shown_by(source, mount.names)
         hides = self.policy.filesystem.hide_dotfiles
@@ -173,7 +173,7 @@ class Search:
 
     # --- writing ---
 
-    def _written(self, path: str, source: str | None, asked: Asked, told: dict[str, None]) -> Proposal | None:
+    def _written(self, path: str, source: str | None, asked: PathUse, notes: dict[str, None]) -> Proposal | None:
         hidden = next((name for name in path.split("/") if name.startswith(".")), None)
         in_box = path.startswith(f"{BOX}/") and self.policy.filesystem.box in ("overlay", "rw")
         if hidden is not None and (in_box or self._is_of_the_host(os.path.dirname(path))):
@@ -193,7 +193,7 @@ class Search:
             made = asked.calls.keys() & _MADE
             return None if not made or parent != "/" else self._empty_folder(path)
         if "ENOENT" not in asked.errors and not self._is_ours(parent):
-            told[f"{shown(path)} is not proposed: it would be in a folder of the box's own"] = None
+            notes[f"{shown(path)} is not proposed: it would be in a folder of the box's own"] = None
             return None
         if source is not None and os.path.isdir(source) and asked.calls.keys() <= _MADE | _LOOKED:
             return self._empty_folder(path)  # a folder that is there on the host already
@@ -201,20 +201,20 @@ class Search:
         if beside is None or not os.path.isdir(beside):
             return None  # it would fail on the host as well
         is_there = source is not None and os.path.isfile(source)
-        if self.writes == "rw" and source is not None and is_there and asked.kinds <= {Kind.ALTER, *_READS}:
-            return self._writable_file(path, source, told)
-        is_removed = Kind.REMOVE in asked.kinds and not asked.kinds & {Kind.MAKE, Kind.ALTER}
+        if self.writes == "rw" and source is not None and is_there and asked.kinds <= {PathAccess.ALTER, *_READS}:
+            return self._writable_file(path, source, notes)
+        is_removed = PathAccess.REMOVE in asked.kinds and not asked.kinds & {PathAccess.MAKE, PathAccess.ALTER}
         if is_removed and source is None:
             return None
-        is_altered = is_removed or (is_there and (Kind.ALTER in asked.kinds or self._is_mounted(path)))
+        is_altered = is_removed or (is_there and (PathAccess.ALTER in asked.kinds or self._is_mounted(path)))
         if self.writes == "rw":
-            return self.folder(parent, beside, told, "rw")
+            return self.folder(parent, beside, notes, "rw")
         if self.writes == "overlay" or is_altered or self._is_of_the_host(parent):
-            return self.folder(parent, beside, told, "overlay")
+            return self.folder(parent, beside, notes, "overlay")
         return self._empty_folder(parent)
 
-    def _writable_file(self, path: str, source: str, told: dict[str, None]) -> Proposal | None:
-        made = self._shown_file(path, source, told)
+    def _writable_file(self, path: str, source: str, notes: dict[str, None]) -> Proposal | None:
+        made = self._shown_file(path, source, notes)
         return None if made is None else attrs.evolve(made, mount=Mount(path, source, mode="rw"))
 
     def _empty_folder(self, path: str) -> Proposal | None:
@@ -242,7 +242,7 @@ class Search:
         return bool(over) and isinstance(max(over, key=lambda mount: len(mount.target)).source, str)
 
 
-_READS: Final = (Kind.READ, Kind.LOOK)
+_READS: Final = (PathAccess.READ, PathAccess.LOOK)
 
 
 def _comes_of(proposal: Proposal, others: Iterable[Proposal]) -> bool:

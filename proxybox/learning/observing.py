@@ -18,7 +18,7 @@ MOST_PATHS: Final = 2_000
 MOST_NAMES: Final = 20
 
 
-class Kind(enum.StrEnum):
+class PathAccess(enum.StrEnum):
     """What a call wants of a path."""
 
     LOOK = "look"
@@ -29,7 +29,7 @@ class Kind(enum.StrEnum):
     REMOVE = "remove"
 
 
-WRITES: Final = frozenset({Kind.ALTER, Kind.MAKE, Kind.REMOVE})
+WRITES: Final = frozenset({PathAccess.ALTER, PathAccess.MAKE, PathAccess.REMOVE})
 
 #: How a call fails that the policy, or what it mounts, does not let through.
 REFUSED: Final = frozenset({"ENOENT", "ENOTDIR", "EACCES", "EPERM", "EROFS", "EBUSY", "EXDEV"})
@@ -37,11 +37,11 @@ _CLOCKS: Final = names_of(CallEffect.CLOCK)
 _HOW = struct.Struct("<Q")
 _O_PATH = 0o10000000
 _O_TMPFILE = 0o20000000
-_Wanted: TypeAlias = Iterator[tuple["Kind", bytes]]
+_Wanted: TypeAlias = Iterator[tuple["PathAccess", bytes]]
 
 
 @attrs.define(slots=True)
-class Asked:
+class PathUse:
     """One path that a program asked for.
 
     kinds: what it wanted of it. calls: how often it asked, by the names of the calls. errors: the names of the errors
@@ -49,11 +49,11 @@ class Asked:
     """
 
     path: bytes
-    kinds: set[Kind] = attrs.field(factory=set)
+    kinds: set[PathAccess] = attrs.field(factory=set)
     calls: dict[str, int] = attrs.field(factory=dict)
     errors: set[str] = attrs.field(factory=set)
 
-    def count(self, kind: Kind, call: OSCall) -> None:
+    def count(self, kind: PathAccess, call: OSCall) -> None:
         """Counts one call for this path."""
         self.kinds.add(kind)
         if call.name in self.calls or len(self.calls) < MOST_NAMES:
@@ -71,8 +71,8 @@ class Observed:
     errors that come of a limit (EMFILE, ENOSPC), by the names of calls.
     """
 
-    refused: dict[bytes, Asked] = attrs.field(factory=dict)
-    reached: dict[bytes, Asked] = attrs.field(factory=dict)
+    refused: dict[bytes, PathUse] = attrs.field(factory=dict)
+    reached: dict[bytes, PathUse] = attrs.field(factory=dict)
     more: int = 0
     clock: int = 0
     short: dict[str, dict[str, int]] = attrs.field(factory=dict)
@@ -102,7 +102,7 @@ class Observed:
                 if len(kept) >= MOST_PATHS:
                     self.more += 1
                     continue
-                asked = Asked(path)
+                asked = PathUse(path)
             kept[path] = asked  # behind those that were asked for before
             asked.count(kind, call)
 
@@ -112,24 +112,24 @@ class Observed:
         return attrs.evolve(self, refused=refused, clock=max(0, self.clock - other.clock))
 
 
-def wanted(call: OSCall) -> Iterator[tuple[Kind, bytes]]:
+def wanted(call: OSCall) -> Iterator[tuple[PathAccess, bytes]]:
     """Yields what a call wants of which absolute paths in the box."""
     wants = _WANTS.get(call.name)
     if wants is not None:
         yield from wants(call)
 
 
-def _opened(call: OSCall) -> Kind:
+def _opened(call: OSCall) -> PathAccess:
     flags = _flags(call.arguments)
     if call.name == "creat" or flags & _O_TMPFILE == _O_TMPFILE:
-        return Kind.MAKE
+        return PathAccess.MAKE
     if flags & _O_PATH:
-        return Kind.LOOK
+        return PathAccess.LOOK
     if flags & os.O_ACCMODE:
-        return Kind.MAKE if flags & os.O_CREAT and flags & (os.O_TRUNC | os.O_EXCL) else Kind.ALTER
+        return PathAccess.MAKE if flags & os.O_CREAT and flags & (os.O_TRUNC | os.O_EXCL) else PathAccess.ALTER
     if flags & os.O_CREAT:
-        return Kind.ALTER
-    return Kind.LIST if flags & os.O_DIRECTORY else Kind.READ
+        return PathAccess.ALTER
+    return PathAccess.LIST if flags & os.O_DIRECTORY else PathAccess.READ
 
 
 def _flags(arguments: dict[str, Any]) -> int:
@@ -167,27 +167,27 @@ def _opens(call: OSCall) -> _Wanted:
     return ((_opened(call), path) for path in _last(call))
 
 
-def _at_the_end(kind: Kind) -> Callable[[OSCall], _Wanted]:
+def _at_the_end(kind: PathAccess) -> Callable[[OSCall], _Wanted]:
     return lambda call: ((kind, path) for path in _last(call))
 
 
-def _from_to(kind: Kind) -> Callable[[OSCall], _Wanted]:
+def _from_to(kind: PathAccess) -> Callable[[OSCall], _Wanted]:
     """What a call wants that gives a file another name. kind: what it wants of the old one."""
     return lambda call: itertools.chain(
-        ((kind, path) for path in _first(call)), ((Kind.MAKE, path) for path in _last(call))
+        ((kind, path) for path in _first(call)), ((PathAccess.MAKE, path) for path in _last(call))
     )
 
 
 _WANTS: Final = by_effect(
     {
         CallEffect.OPENS: _opens,
-        CallEffect.LOOKS: _at_the_end(Kind.LOOK),
-        CallEffect.ALTERS: _at_the_end(Kind.ALTER),
-        CallEffect.RESIZES: _at_the_end(Kind.ALTER),
-        CallEffect.MAKES: _at_the_end(Kind.MAKE),
-        CallEffect.REMOVES: lambda call: ((Kind.REMOVE, path) for path in _first(call)),
-        CallEffect.RENAMES: _from_to(Kind.REMOVE),
-        CallEffect.LINKS: _from_to(Kind.READ),
+        CallEffect.LOOKS: _at_the_end(PathAccess.LOOK),
+        CallEffect.ALTERS: _at_the_end(PathAccess.ALTER),
+        CallEffect.RESIZES: _at_the_end(PathAccess.ALTER),
+        CallEffect.MAKES: _at_the_end(PathAccess.MAKE),
+        CallEffect.REMOVES: lambda call: ((PathAccess.REMOVE, path) for path in _first(call)),
+        CallEffect.RENAMES: _from_to(PathAccess.REMOVE),
+        CallEffect.LINKS: _from_to(PathAccess.READ),
     },
     nothing=ON_DESCRIPTORS | CallEffect.STATUS | CallEffect.DIRECTORY | CallEffect.SYMLINK | CallEffect.ENTERS
     | CallEffect.MAPS | OF_NO_FILE,

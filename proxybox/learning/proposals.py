@@ -51,7 +51,7 @@ class Proposal:
         """Whether it is not let in with all others: what may be secret, and what changes the host."""
         return bool(self.secret) or (self.mount is not None and self.mount.mode == "rw")
 
-    def told(self) -> str:
+    def described(self) -> str:
         """Returns in words, on one line, what it changes."""
         if self.mount is None:
             return f"{self.key} = {keys()[self.key].told(self.value)}"

@@ -27,12 +27,12 @@ MARGIN: Final = 2
 class Unused:
     """A part of a policy that runs have not used.
 
-    key: its path, such as "filesystem.mounts[1]" or "limits.memory". told: what the runs have used instead. value: what
+    key: its path, such as "filesystem.mounts[1]" or "limits.memory". used: what the runs have used instead. value: what
     would be enough; None where the whole part can go.
     """
 
     key: str
-    told: str
+    used: str
     value: Any = None
 
 

@@ -80,14 +80,14 @@ def _lines(base: str, beyond: Data, comments: Comments, head: Iterable[str]) -> 
 def _comments(lines: Iterable[Proposal]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for line in lines:
-        told = [f"wanted by {line.wanted_by()}" + (f": {line.why}" if line.calls and line.why else "")]
-        told += [f"lets in {each}" for each in line.lets_in]
+        notes = [f"wanted by {line.wanted_by()}" + (f": {line.why}" if line.calls and line.why else "")]
+        notes += [f"lets in {each}" for each in line.lets_in]
         if line.secret:
-            told.append(f"SECRET: {line.secret}")
+            notes.append(f"SECRET: {line.secret}")
         name = "" if line.mount is None else line.mount.target.rpartition("/")[2]
         if is_temporary(name):
-            told.append(f"the name looks made for one run, as {pattern_of(name)}: --generalise asks about such names")
-        found[line.key if line.mount is None else line.mount.target] = told
+            notes.append(f"the name looks made for one run, as {pattern_of(name)}: --generalise asks about such names")
+        found[line.key if line.mount is None else line.mount.target] = notes
     return found
 
 

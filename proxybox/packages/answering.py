@@ -57,13 +57,13 @@ def tags(guest: "Guest") -> list[str]:
 
 def _asked(guest: "Guest", words: Sequence[str], seen: Mapping[str, str]) -> str:
     """Returns what an interpreter prints in a box. seen: folders of the host, by their places in the box."""
-    from proxybox.controller.boxes.box import BoxSpec
+    from proxybox.controller.boxes.box import BoxRunner
     from proxybox.policies import Filesystem, Limits, Mount, Policy
 
     limits = Limits(wall_time=_SECONDS, cpu_time=_SECONDS)
     mounts = tuple(Mount(target, source) for target, source in seen.items())
     policy = Policy(limits=limits, filesystem=Filesystem(mounts=mounts, hide_dotfiles=False))
-    run = BoxSpec(policy, guest).run(words)
+    run = BoxRunner(policy, guest).run(words)
     if run.outcome.exit_code != 0:
         last = run.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise PackagesError(run.outcome.why or last or f"ends with {run.outcome}")

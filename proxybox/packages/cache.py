@@ -77,12 +77,12 @@ def check_owner(path: str, variable: str = "XDG_CACHE_HOME", *, may_be_shared: b
 
 def is_there(folder: str) -> bool:
     """Whether a folder of packages is whole; then it is used now. Raises PackagesError for one of another user."""
-    told = os.path.join(folder, TOLD)
-    if not os.path.isfile(told):
+    facts = os.path.join(folder, TOLD)
+    if not os.path.isfile(facts):
         return False
     check_owner(folder)
     with contextlib.suppress(OSError):
-        os.utime(told)
+        os.utime(facts)
     return True
 
 
@@ -102,10 +102,10 @@ def work_for(folder: str) -> Iterator[str]:
         os.close(held)
 
 
-def finish(made: str, folder: str, told: dict[str, Any]) -> None:
+def finish(made: str, folder: str, facts: dict[str, Any]) -> None:
     """Gives packages their place in the cache, unless another process was faster."""
     with open(os.path.join(made, TOLD), "x", encoding="utf-8") as file:  # never through a link
-        json.dump(told, file)
+        json.dump(facts, file)
     try:
         os.rename(made, folder)
     except OSError:
@@ -140,9 +140,9 @@ def cached() -> Iterator[Cached]:
         try:
             used = os.stat(os.path.join(folder, TOLD)).st_mtime
             with open(os.path.join(folder, TOLD), encoding="utf-8") as file:
-                told: dict[str, Any] = json.load(file)
-            named = tuple(told["requirements"]), used, _size(folder), tuple(told.get("packages", ()))
-            found.append(Cached(folder, told["guest"], *named))
+                facts: dict[str, Any] = json.load(file)
+            named = tuple(facts["requirements"]), used, _size(folder), tuple(facts.get("packages", ()))
+            found.append(Cached(folder, facts["guest"], *named))
         except (OSError, ValueError, LookupError, TypeError):  # removed meanwhile, or not ours
             continue
     return iter(sorted(found, key=lambda each: each.used))

@@ -90,14 +90,14 @@ def compile_all(folder: str, guest: "Guest") -> None:
     The compiled files are not checked against their sources (PEP 552, unchecked hashes). What is no Python stays as it
     is. Raises SandboxStartError, and PackagesError for a folder where nothing can be written.
     """
-    from proxybox.controller.boxes.box import BoxSpec
+    from proxybox.controller.boxes.box import BoxRunner
     from proxybox.controller.boxes.worldbuilding import BoxFolder
     from proxybox.policies import Filesystem, Limits, Policy
 
     limits = Limits(wall_time=_SECONDS, cpu_time=_SECONDS, memory="2G", disk="8G", files=None, calls=None)
     policy = Policy(limits=limits, filesystem=Filesystem(box="rw"))
     words = ("-I", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "/box")
-    BoxSpec(policy, guest).run(words, folder=BoxFolder(folder=folder))
+    BoxRunner(policy, guest).run(words, folder=BoxFolder(folder=folder))
     left = not_compiled(folder, guest.cache_tag)
     if left:
         raise PackagesError(f"{folder}: could not be compiled for {guest.name}: {', '.join(left[:_TOLD])}")

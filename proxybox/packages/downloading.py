@@ -35,7 +35,7 @@ def tell(**said: object) -> None:
         print(json.dumps(said), flush=True)
 
 
-def fetched(network: "Network", wanted: Mapping[str, Any], folder: str) -> Path:
+def fetched(network: "IndexOpener", wanted: Mapping[str, Any], folder: str) -> Path:
     """Returns the path of a file, whose hashes are as they should be.
 
     wanted: its name as `file`, its `url`, its `hashes` (the first, and one of the others where there are more, must be
@@ -83,7 +83,7 @@ def _write(source: IO[bytes], wanted: Mapping[str, Any], path: Path) -> None:
 
 
 @attrs.define
-class Network:
+class IndexOpener:
     """Opens addresses. indexes: addresses of indexes; the name and password of one are told to its own host alone."""
 
     indexes: Sequence[str]

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from proxybox.packages.downloading import Network, fetched, tell
+from proxybox.packages.downloading import IndexOpener, fetched, tell
 from proxybox.packages.refusing import NoArchive
-from proxybox.packages.unpacking import Folder
+from proxybox.packages.unpacking import UnpackedFolder
 
 _AT_ONCE = 4
 
@@ -21,8 +21,8 @@ def fetch(task: Mapping[str, Any]) -> None:
     """Fetches and unpacks the wheels of a task. A failure ends the process with one line that says why."""
     os.umask(0o022)  # boxes of other users see them
     try:
-        folder = Folder(task["target"])
-        network = Network(task["indexes"])
+        folder = UnpackedFolder(task["target"])
+        network = IndexOpener(task["indexes"])
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             paths = threads.map(lambda wheel: fetched(network, wheel, task["downloads"]), task["wheels"])
             for wheel, path in zip(task["wheels"], paths, strict=True):

@@ -67,7 +67,7 @@ def work_on(
     """
     certificates = [environment[name] for name in _CERTIFICATES if name in environment]
     empty = os.path.join(work, "empty")
-    told = {
+    stream = {
         **task, "path": trusted_path(), "folder": empty, "environment": {**environment, "HOME": empty},
         "reads": [*reads, *certificates, empty], "writes": list(writes),
         "unconfined": os.environ.get("PROXYBOX_INSTALL_UNCONFINED") == "1",
@@ -76,7 +76,7 @@ def work_on(
         with _child(errors.fileno(), work) as process:
             if process.stdin is not None:
                 with contextlib.suppress(BrokenPipeError), process.stdin:  # its last words say why
-                    process.stdin.write(json.dumps(told).encode())
+                    process.stdin.write(json.dumps(stream).encode())
             for line in _lines(process.stdout):
                 on_line(line)
             status = process.wait()
@@ -88,9 +88,9 @@ def work_on(
             raise PackagesError(harmless_lines(why) or _status(status))
 
 
-def _lines(told: IO[bytes] | None) -> Iterator[dict[str, Any]]:
+def _lines(stream: IO[bytes] | None) -> Iterator[dict[str, Any]]:
     """Yields what a child tells. Raises PackagesError where that is not what it should be: it may be subverted."""
-    while line := told.readline(_MOST) if told else b"":
+    while line := stream.readline(_MOST) if stream else b"":
         try:
             found = json.loads(line)
         except (ValueError, RecursionError):

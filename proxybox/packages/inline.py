@@ -56,8 +56,8 @@ def _metadata(path: str, text: str) -> dict[str, Any]:
         else:
             block = None  # no block: it was not closed
     if len(blocks) != 1:
-        told = "several blocks" if blocks else "no block"
-        raise PackagesError(f"{path}: {told} of inline metadata (PEP 723: # /// script ... # ///): want one")
+        count = "several blocks" if blocks else "no block"
+        raise PackagesError(f"{path}: {count} of inline metadata (PEP 723: # /// script ... # ///): want one")
     if len(blocks[0]) > _MOST:
         raise PackagesError(f"{path}: # /// script: {len(blocks[0])} characters of metadata: want at most {_MOST}")
     from proxybox.policies import toml

@@ -63,11 +63,11 @@ def _install(wanted: Wanted, indexes: Indexes, guest: "Guest", watcher: Watcher,
     os.chmod(made, 0o755)  # noqa: S103 - boxes of other users see it
     with contextlib.suppress(PackagesError):  # a file that is no Python is compiled by nobody
         compile_all(made, guest)
-    told = {
+    facts = {
         "guest": guest.name, "executable": guest.executable, "requirements": wanted.lines(),
         "packages": [f"{each.name}=={each.version}" for each in wheels],
     }  # fmt: skip
-    cache.finish(made, folder, told)
+    cache.finish(made, folder, facts)
 
 
 def _fetch(wheels: list[Wheel], wanted: Wanted, indexes: Indexes, work: str, made: str, watcher: Watcher) -> None:

@@ -21,7 +21,7 @@ from typing import IO, Any, Final
 
 import attrs
 
-from proxybox.packages.downloading import Network, fetched, tell
+from proxybox.packages.downloading import IndexOpener, fetched, tell
 from proxybox.packages.refusing import NoArchive, why_no_path
 
 #: Of all archives of a build: bytes that come out of the decompressor, bytes that are kept, files and folders, and
@@ -53,7 +53,7 @@ def fetch(task: Mapping[str, Any]) -> None:
     """Fetches and unpacks the archives of a task. A failure ends the process with one line that says why."""
     os.umask(0o022)  # boxes of other users see them
     try:
-        tree, network = Tree(task["target"]), Network([])
+        tree, network = SourceFolder(task["target"]), IndexOpener([])
         for archive in task["archives"]:
             path = fetched(network, {**archive, "size": task["size"], "kept": ""}, task["downloads"])
             tell(unpacking=archive["file"])
@@ -64,7 +64,7 @@ def fetch(task: Mapping[str, Any]) -> None:
 
 
 @attrs.define
-class Tree:
+class SourceFolder:
     """A folder of a build. read, room, files, members: what may still be decompressed, and kept. kept: files so far.
 
     folders: those that were made.
@@ -172,7 +172,7 @@ def _headers() -> type[tarfile.TarInfo]:
 class _Bounded(io.RawIOBase):
     """What comes out of a decompressor, as far as its tree may still read."""
 
-    def __init__(self, tree: Tree, source: IO[bytes]) -> None:
+    def __init__(self, tree: SourceFolder, source: IO[bytes]) -> None:
         self._tree, self._source = tree, source
 
     def read(self, size: int = -1) -> bytes:

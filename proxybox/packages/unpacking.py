@@ -45,7 +45,7 @@ class NoWheel(NoArchive):
 
 
 @attrs.define
-class Folder:
+class UnpackedFolder:
     """A folder of packages. digests: of each file that was unpacked, by its place. room, files: what may still come."""
 
     path: str

@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from proxybox.controller.boxes.box import BoxSpec
+from proxybox.controller.boxes.box import BoxRunner
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldTemplate
 from proxybox.controller.costs.descriptorshare import soft_limit
 from proxybox.controller.errors import CannotCopy, SandboxClosedError, SandboxStartError
 from proxybox.controller.exchange.hostfunctions import HostFunctions
-from proxybox.controller.process.undertaker import undertaker
-from proxybox.controller.warm.leavings import LeavesBehind
-from proxybox.controller.warm.nursery import is_worn
+from proxybox.controller.process.reaper import reaper
+from proxybox.controller.warm.copyable import NotCopyable
 from proxybox.controller.warm.ready import ReadyBox
 from proxybox.controller.warm.session import Copies, LiveSession
 from proxybox.controller.warm.start import WarmStart
 from proxybox.controller.warm.zygote import Zygote
+from proxybox.controller.warm.zygotepool import is_worn
 from proxybox.policies import Policy
 from proxybox.pool.slots import Slots
 from proxybox.result import Result, cancelled, result_of
 from proxybox.running import Running
-from proxybox.sandbox import NO_COPIES, Job, folder_of, with_record
+from proxybox.sandbox import NO_COPIES, PreparedRun, folder_of, with_record
 from proxybox.session import Session
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ def check_room(size: int, needed: int) -> None:
         )
 
 
-class Boxes:
+class PoolBoxes:
     """The boxes of a pool in this process. warm: as for `Pool`."""
 
-    def __init__(self, box: BoxSpec, functions: HostFunctions | None, size: int, *, warm: bool = True) -> None:
+    def __init__(self, box: BoxRunner, functions: HostFunctions | None, size: int, *, warm: bool = True) -> None:
         make_room(size)
         self._template = WorldTemplate(box.policy, box.guest)
         self._box = attrs.evolve(box, template=self._template)
@@ -77,7 +77,7 @@ class Boxes:
         self._is_single = not warm
         self._rehearses = True
         self._closed = self._cancelled = False
-        self._running: set[BoxSpec] = set()
+        self._running: set[BoxRunner] = set()
         self._copies: weakref.WeakSet[Copies] = weakref.WeakSet()
         self._filler = threading.Thread(target=self._fill, name="proxybox-pool-filler", daemon=True)
         self._filler.start()
@@ -94,7 +94,7 @@ class Boxes:
 
     # --- use ----------------------------------------------------------------------------------------------------------
 
-    def run(self, job: Job) -> Result:
+    def run(self, job: PreparedRun) -> Result:
         """Runs one program in one box."""
         policy, words, taking = job.policy, job.program.words, job.taking
         is_own = taking is not None or policy.environment != self.policy.environment
@@ -199,7 +199,7 @@ class Boxes:
             try:
                 zygote = self._living_zygote(failed)
                 return ReadyBox(WarmStart(box=box, zygote=zygote, functions=self._functions), rehearses)
-            except LeavesBehind:  # each further one would
+            except NotCopyable:  # each further one would
                 raise
             except (OSError, CannotCopy, SandboxStartError):
                 if not left:
@@ -222,7 +222,7 @@ class Boxes:
                 except CannotCopy:  # this host has no seccomp listener for us: each box starts its own interpreter
                     self._is_single, self._zygote = True, None
                 if old is not None:
-                    undertaker().bury(old.close)
+                    reaper().bury(old.close)
             return self._zygote
 
     def _pause(self) -> float:
@@ -245,7 +245,7 @@ class Boxes:
                 return
             try:
                 made = self._make()
-            except (SandboxClosedError, LeavesBehind):
+            except (SandboxClosedError, NotCopyable):
                 return
             except Exception:  # the caller of `take` gets the same error
                 with self._change:

@@ -19,20 +19,20 @@ from typing import Any, Self
 
 import attrs
 
-from proxybox import given
-from proxybox.controller.boxes.box import BoxSpec
+from proxybox import argumentchecks
+from proxybox.argumentchecks import Content, Input
+from proxybox.controller.boxes.box import BoxRunner
 from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import require_bootstrap
-from proxybox.controller.process.undertaker import settle
+from proxybox.controller.process.reaper import settle
 from proxybox.controller.warm.preloading import check_preload
-from proxybox.given import Content, Input
 from proxybox.packages import with_packages
 from proxybox.packages.compiling import warn_of
 from proxybox.policies import Policy, as_policy, evolve
-from proxybox.pool.boxes import CALLERS, Boxes, check_room
-from proxybox.pool.workers import Workers
+from proxybox.pool.boxes import CALLERS, PoolBoxes, check_room
+from proxybox.pool.workers import PoolWorkers
 from proxybox.program import Program
 from proxybox.result import Result
 from proxybox.sandbox import (
@@ -82,17 +82,17 @@ class Pool(Executor):
         record_redact: Sequence[str] = (),
         **policy_fields: Any,
     ) -> None:
-        self.size = given.count("size", size, 1)
-        given.count("processes", processes, 0)
-        given.flag("warm", warm)
+        self.size = argumentchecks.count("size", size, 1)
+        argumentchecks.count("processes", processes, 0)
+        argumentchecks.flag("warm", warm)
         self.policy = with_preload(policy, preload, policy_fields)
         self._closed = False
         self._threads: ThreadPoolExecutor | None = None
         self._making = threading.Lock()
         self._taken = takes(record, record_limit, record_redact)
-        folders, named = given.packages(packages), given.functions(functions)
-        self._boxes: Workers | Boxes
-        guest = given.guest(guest)
+        folders, named = argumentchecks.packages(packages), argumentchecks.functions(functions)
+        self._boxes: PoolWorkers | PoolBoxes
+        guest = argumentchecks.guest(guest)
         box = box_of(self.policy, guest, folders)
         host = HostFunctions(named, self.policy.session.value_size) if named else None
         if processes:
@@ -101,9 +101,9 @@ class Pool(Executor):
                 "functions": dict(named), "packages": box.guest.packages, "guest": guest, "warm": warm,
                 "record": (None if record is None else os.path.abspath(record), record_limit, record_redact),
             }  # fmt: skip
-            self._boxes = Workers(self.policy, options, size, min(processes, size))
+            self._boxes = PoolWorkers(self.policy, options, size, min(processes, size))
         else:
-            self._boxes = Boxes(box, host, size, warm=warm)
+            self._boxes = PoolBoxes(box, host, size, warm=warm)
 
     def __enter__(self) -> Self:
         return self
@@ -130,7 +130,7 @@ class Pool(Executor):
     ) -> Result:
         """As `Sandbox.run`, in a box that stands ready. Waits while `size` programs run, after calling `on_start`."""
         self._check_open()
-        given.function("on_start", on_start)
+        argumentchecks.function("on_start", on_start)
         policy = policy_of_run(self.policy, timeout, limits, output, env)
         job = job_of(policy, code, args, stdin, files, on_stdout, on_stderr)
         folder_of(job.program, self.policy)
@@ -154,7 +154,7 @@ class Pool(Executor):
     ) -> Result:
         """As `Sandbox.run_program`, in a box that stands ready."""
         self._check_open()
-        given.function("on_start", on_start)
+        argumentchecks.function("on_start", on_start)
         policy = policy_of_run(self.policy, timeout, limits, output, env)
         job = job_of_program(policy, program, stdin, on_stdout, on_stderr)
         folder_of(program, self.policy)
@@ -168,7 +168,7 @@ class Pool(Executor):
     @property
     def ready(self) -> int:
         """How many boxes of this process stand ready now; 0 with `processes`."""
-        return 0 if isinstance(self._boxes, Workers) else self._boxes.ready
+        return 0 if isinstance(self._boxes, PoolWorkers) else self._boxes.ready
 
     def session(self, *, timeout: float | str | None = None, record: str | os.PathLike[str] | None = None) -> Session:
         """Starts a session in a box that stands ready; with a record in one of its own. record: as for `Sandbox`.
@@ -176,9 +176,9 @@ class Pool(Executor):
         Until it is closed, it counts as a program that runs. Raises ValueError in a pool with `processes`.
         """
         self._check_open()
-        if isinstance(self._boxes, Workers):
+        if isinstance(self._boxes, PoolWorkers):
             raise ValueError("a pool with processes= has no sessions: they live in this process")
-        return self._boxes.session(given.duration("timeout", timeout), self._taken(record))
+        return self._boxes.session(argumentchecks.duration("timeout", timeout), self._taken(record))
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> "Future[Any]":
         """Runs source or a function in a thread of the pool, and returns a Future.
@@ -221,15 +221,15 @@ class Pool(Executor):
             raise SandboxClosedError("the pool is closed: make another one for further runs")
 
 
-def box_of(policy: Policy, guest: str | None, packages: Sequence[str]) -> BoxSpec:
+def box_of(policy: Policy, guest: str | None, packages: Sequence[str]) -> BoxRunner:
     """Returns what boxes of a pool are made of, and installs packages that are not. Raises as `Pool` does.
 
-    guest, packages: as `given` returns them.
+    guest, packages: as `argumentchecks` returns them.
     """
     found = with_packages(find_guest(guest), packages)
     warn_of(found)
     require_bootstrap(found)
-    box = BoxSpec(policy, found)
+    box = BoxRunner(policy, found)
     check_preload(box)
     return box
 
@@ -237,14 +237,14 @@ def box_of(policy: Policy, guest: str | None, packages: Sequence[str]) -> BoxSpe
 def with_preload(policy: Policy | str | os.PathLike[str] | None, preload: Iterable[str], fields: Any) -> Policy:
     """Returns the policy of a pool, with the modules of `preload`."""
     made = evolve(as_policy(policy), **fields) if fields else as_policy(policy)
-    names = given.modules(preload)
+    names = argumentchecks.modules(preload)
     return evolve(made, preload=(*made.preload, *names)) if names else made
 
 
 def source_of(fn: Any) -> str:
     """Returns the source of a function. Raises TypeError for one that needs names of a function around it."""
     if not isinstance(fn, FunctionType) or fn.__name__ == "<lambda>":
-        given.wrong_kind("fn", "source text, the path of a script, or a function that was made with def", fn)
+        argumentchecks.wrong_kind("fn", "source text, the path of a script, or a function that was made with def", fn)
     if fn.__closure__:
         free = ", ".join(fn.__code__.co_freevars)
         raise TypeError(f"{fn.__name__} uses names of the function around it ({free}): give them as arguments")

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
-from proxybox.controller.boxes.box import BoxSpec
+from proxybox.controller.boxes.box import BoxRunner
 from proxybox.controller.costs.descriptorshare import raise_own_limit
 from proxybox.controller.exchange.hostfunctions import HostFunctions
 from proxybox.controller.guests.finding import find_guest
-from proxybox.controller.process.undertaker import settle
-from proxybox.controller.world.streams import Streams
-from proxybox.pool.boxes import Boxes
+from proxybox.controller.process.reaper import settle
+from proxybox.controller.world.streams import StandardStreams
+from proxybox.pool.boxes import PoolBoxes
 from proxybox.pool.workers import unpacked_setup
 from proxybox.running import Running
-from proxybox.sandbox import Job, takes
+from proxybox.sandbox import PreparedRun, takes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 def serve(connections: list[Connection], setup: bytes) -> None:
     """Serves until the pool has closed its ends of all sockets. setup: the policy and the pool's options, pickled."""
-    *sockets, told = connections
-    boxes: Boxes | Exception
+    *sockets, cancellations = connections
+    boxes: PoolBoxes | Exception
     try:
         boxes, taken = _boxes(setup, len(sockets))
     except Exception as error:  # this is the answer to each job, since no caller waits for `serve`
         boxes, taken = error, _no_record
-    _watch([_Jobs(boxes, taken, connection) for connection in sockets], told)
+    _watch([_Jobs(boxes, taken, connection) for connection in sockets], cancellations)
     if not isinstance(boxes, Exception):
         boxes.cancel()
         boxes.close()
@@ -55,30 +55,30 @@ def _no_record(_: object) -> None:
     return None
 
 
-def _boxes(setup: bytes, size: int) -> "tuple[Boxes, Taken]":
+def _boxes(setup: bytes, size: int) -> "tuple[PoolBoxes, Taken]":
     policy, options = unpacked_setup(setup)
     guest = find_guest(options["guest"]).with_packages(options["packages"])
     functions = options["functions"]
     host = HostFunctions(functions, policy.session.value_size) if functions else None
     raise_own_limit()  # unlike the caller's process, this one belongs to proxybox alone
-    return Boxes(BoxSpec(policy, guest), host, size, warm=options["warm"]), takes(*options["record"])
+    return PoolBoxes(BoxRunner(policy, guest), host, size, warm=options["warm"]), takes(*options["record"])
 
 
-def _watch(jobs: "list[_Jobs]", told: Connection) -> None:
-    """Waits for sockets whose other end is closed, and cancels their jobs. told: the socket by which more is told."""
+def _watch(jobs: "list[_Jobs]", cancellations: Connection) -> None:
+    """Waits for sockets whose other end is closed, and cancels their jobs. cancellations: names further ones."""
     poll = select.poll()
-    poll.register(told.fileno(), select.POLLIN)
+    poll.register(cancellations.fileno(), select.POLLIN)
     left = {job.connection.fileno(): job for job in jobs}
     for fd in left:
         poll.register(fd, select.POLLRDHUP)
     while left:
         for fd, _ in poll.poll():
-            if fd != told.fileno():
+            if fd != cancellations.fileno():
                 poll.unregister(fd)
                 left.pop(fd).give_up()
                 continue
             try:
-                number, job, what = pickle.loads(told.recv_bytes())  # noqa: S301 - from our own pool
+                number, job, what = pickle.loads(cancellations.recv_bytes())  # noqa: S301 - from our own pool
             except (EOFError, OSError):
                 poll.unregister(fd)
             else:
@@ -88,7 +88,7 @@ def _watch(jobs: "list[_Jobs]", told: Connection) -> None:
 class _Jobs:
     """The jobs of one socket, in a thread of their own."""
 
-    def __init__(self, boxes: Boxes | Exception, taken: "Taken", connection: Connection) -> None:
+    def __init__(self, boxes: PoolBoxes | Exception, taken: "Taken", connection: Connection) -> None:
         self.connection = connection
         self._boxes = boxes
         self._taken = taken
@@ -150,7 +150,7 @@ class _Jobs:
                 return "result", self._boxes.call(name, source, args, kwargs, running, taking=self._taken(None))
             _, program, tighter, stdin, wanted, record = job
             takers = {stream: functools.partial(self._tell, stream) for stream in wanted}
-            streams = Streams(
+            streams = StandardStreams(
                 stdin=stdin if handle is None else handle, stdout=takers.get("stdout"), stderr=takers.get("stderr")
             )
             policy = self._boxes.policy
@@ -160,7 +160,7 @@ class _Jobs:
             taking = self._taken(record)
             if taking is not None:
                 taking.on_file = functools.partial(self._tell, "record")
-            job = Job(program=program, streams=streams, policy=policy, taking=taking, running=running)
+            job = PreparedRun(program=program, streams=streams, policy=policy, taking=taking, running=running)
             return "result", self._boxes.run(job)
         except BaseException as error:  # also what a host function raises
             return "error", error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")

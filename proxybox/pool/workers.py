@@ -35,7 +35,7 @@ from proxybox.policies import Policy, PolicyError
 from proxybox.policies.checks import as_bytes
 from proxybox.result import Result, Status, cancelled
 from proxybox.running import Running
-from proxybox.sandbox import Job
+from proxybox.sandbox import PreparedRun
 
 _PROGRAM: Final = Path(__file__).parent.with_name("worker.py")
 #: The most bytes that a `stdin` function may return in all.
@@ -57,7 +57,7 @@ class Worker:
     ) -> None:  # fmt: skip
         self.cpus = cpus
         self._telling = threading.RLock()
-        given = os.environ if environment is None else environment
+        variables = os.environ if environment is None else environment
         job = pickle.dumps(arguments)
         ours, theirs = zip(*(socket.socketpair() for _ in range(sockets)), strict=True)
         fds = [end.fileno() for end in theirs]
@@ -66,7 +66,7 @@ class Worker:
             self.process = subprocess.Popen(
                 [sys.executable, *_python_options(), str(_PROGRAM), *map(str, fds)],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=fds, start_new_session=True,
-                env={name: value for name, value in given.items() if name != "PYTHONPATH"},
+                env={name: value for name, value in variables.items() if name != "PYTHONPATH"},
             )  # fmt: skip
         except BaseException:
             self.close()
@@ -112,8 +112,8 @@ class Worker:
 
 def _python_options() -> list[str]:
     """The options that this process was given, and -P: no imports from the program's folder or the current one."""
-    given = {"-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site, "-S": sys.flags.no_site}
-    return ["-P", *(option for option, is_given in given.items() if is_given)]
+    variables = {"-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site, "-S": sys.flags.no_site}
+    return ["-P", *(option for option, is_given in variables.items() if is_given)]
 
 
 def packed_setup(policy: Policy, options: dict[str, Any]) -> bytes:
@@ -211,11 +211,11 @@ class _Slot:
         return False
 
     def _message(self) -> tuple[str, Any]:
-        kind, told = pickle.loads(self.connection.recv_bytes())  # noqa: S301 - from our own worker
-        return kind, told
+        kind, answer = pickle.loads(self.connection.recv_bytes())  # noqa: S301 - from our own worker
+        return kind, answer
 
 
-class Workers:
+class PoolWorkers:
     """The processes of a Pool with `processes`, among which the CPUs are divided.
 
     A box is made and served by hand-overs between its controller, its zygote and itself, which are dearer between CPUs.
@@ -248,7 +248,7 @@ class Workers:
 
     # --- use ----------------------------------------------------------------------------------------------------------
 
-    def run(self, job: Job) -> Result:
+    def run(self, job: PreparedRun) -> Result:
         """Runs one program in one of the workers."""
         stdin, records = job.streams.stdin, list[str]()
         takers: dict[str, Callable[[Any], object] | None] = {
@@ -260,8 +260,11 @@ class Workers:
         if callable(stdin):
             stdin = _read_all(stdin)
         wanted = [stream for stream in ("stdout", "stderr") if takers[stream] is not None]
-        own, given = job.policy, None if job.policy.environment is self._policy.environment else job.policy.environment
-        policy = None if own is self._policy else (own.limits, own.output, given)
+        own, variables = (
+            job.policy,
+            None if job.policy.environment is self._policy.environment else job.policy.environment,
+        )
+        policy = None if own is self._policy else (own.limits, own.output, variables)
         record = None if job.taking is None else job.taking.named
         result = self._ask(("run", job.program, policy, stdin, wanted, record), takers, handle, job.running)
         if records and result.record is None:  # its process has ended, or was given up
@@ -289,19 +292,19 @@ class Workers:
             try:
                 slot.jobs += 1
                 with running.reached_by(slot.cancel, slot.interrupt):
-                    kind, told = slot.begin(data, handle)
+                    kind, answer = slot.begin(data, handle)
                     while kind in callbacks:
                         try:
                             if (callback := callbacks[kind]) is not None:
-                                callback(told)
+                                callback(answer)
                         except BaseException:
                             whole = slot.leave(callbacks)
                             raise
-                        kind, told = slot.receive()
+                        kind, answer = slot.receive()
                 whole = True
                 if kind == "error":
-                    raise told
-                result: Result = told
+                    raise answer
+                result: Result = answer
                 return attrs.evolve(result, usage=attrs.evolve(result.usage, queue=queued))
             except _LostError as lost:
                 if running.is_cancelled:

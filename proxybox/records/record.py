@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, Self
 
 import attrs
 
-from proxybox import given
+from proxybox import argumentchecks
 from proxybox.controller.boxes.reading import RecordReader
 from proxybox.controller.boxes.replayed import policy_of
 from proxybox.controller.dispatch import unknown_name
@@ -58,7 +58,7 @@ class RecordedCall:
     result: int | None = None
     took: float | None = None
     stored: tuple[Stored, ...] = ()
-    refusals: tuple[events.Refused, ...] = ()
+    refusals: tuple[events.DenialEvent, ...] = ()
     printed: tuple[tuple[int, bytes], ...] = ()
     clocks: tuple[tuple[int, int], ...] = ()
     line: Frame | None = None
@@ -95,7 +95,7 @@ class Record:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = given.path("path", path)
+        self.path = argumentchecks.path("path", path)
         self._file: BinaryIO = open(self.path, "rb")  # noqa: SIM115 - `__exit__` closes it
         try:
             self.reader = RecordReader.open(self._file)
@@ -163,7 +163,7 @@ class Record:
         waiting: dict[int, tuple[RecordedCall, bytes]] = {}
         number = 0
         for event in self._events:
-            if isinstance(event, events.Call):
+            if isinstance(event, events.CallEvent):
                 number += 1
                 call = self._call(number, event)
                 if event.answer is None:
@@ -183,7 +183,7 @@ class Record:
         for call, _ in sorted(waiting.values(), key=lambda each: each[0].number):
             yield call
 
-    def _call(self, number: int, event: events.Call) -> RecordedCall:
+    def _call(self, number: int, event: events.CallEvent) -> RecordedCall:
         row = self.reader.rows.get(number_of(event.frame))
         at = event.at_ns / 1e9
         if row is None:
@@ -195,7 +195,12 @@ class Record:
         return RecordedCall(number, event.channel, at, row.name, row.family, arguments, asked)
 
     def _answer(
-        self, call: RecordedCall, frame: bytes, answer: events.Answer, effects: tuple[events.Effect, ...], at_ns: int
+        self,
+        call: RecordedCall,
+        frame: bytes,
+        answer: events.RecordedAnswer,
+        effects: tuple[events.Effect, ...],
+        at_ns: int,
     ) -> None:
         call.result = answer.value
         call.took = at_ns / 1e9 - call.at
@@ -204,10 +209,10 @@ class Record:
 
     def _caused(self, call: RecordedCall, frame: bytes, effects: tuple[events.Effect, ...]) -> None:
         """Adds what a call caused: when it came, or with its answer."""
-        call.refusals += tuple(each for each in effects if isinstance(each, events.Refused))
+        call.refusals += tuple(each for each in effects if isinstance(each, events.DenialEvent))
         call.printed += tuple(
             (each.stream, frame[60 : 60 + each.size] if each.data is None else self._stored(each.data).data or b"")
-            for each in effects if isinstance(each, events.Printed)
+            for each in effects if isinstance(each, events.PrintedData)
         )  # fmt: skip
         call.clocks += tuple(
             reading for each in effects if isinstance(each, events.Clocks) for reading in each.readings()

@@ -7,16 +7,16 @@ from typing import Any
 
 import attrs
 
-from proxybox import given
-from proxybox.controller.boxes.box import BoxSpec, Run
+from proxybox import argumentchecks
+from proxybox.controller.boxes.box import BoxResult, BoxRunner
 from proxybox.controller.boxes.replayed import ReplayedSpec, Standing, outcome_differs
 from proxybox.controller.errors import RecordError
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.record.exactness import Inexact
-from proxybox.controller.record.parting import Asked, Divergence, Frame
+from proxybox.controller.record.parting import Divergence, Frame, RequestText
 from proxybox.controller.warm.inspecting import session, stack
-from proxybox.controller.world.streams import Streams
+from proxybox.controller.world.streams import StandardStreams
 from proxybox.policies import Policy
 from proxybox.records.record import Record
 from proxybox.records.writes import Writes
@@ -80,7 +80,7 @@ class ReplayedCall:
         return self._at.number
 
     @property
-    def asked(self) -> Asked:
+    def asked(self) -> RequestText:
         """Its name, its arguments and the id of its thread."""
         return self._at.asked
 
@@ -99,7 +99,7 @@ class ReplayedCall:
         Raises SandboxStartError and CannotCopy where no copy can be had: at another call it may be.
         """
         rules = Policy() if policy is None else policy
-        return Session(session(self._at, BoxSpec(rules, self._guest)), rules)
+        return Session(session(self._at, BoxRunner(rules, self._guest)), rules)
 
 
 def replay(
@@ -129,13 +129,15 @@ def replay(
     and SandboxStartError where no box can be started.
     """
     if until is not None:
-        given.count("until", until, 1)
+        argumentchecks.count("until", until, 1)
     if at is not None:
-        given.count("at", at, 1)
+        argumentchecks.count("at", at, 1)
     if speed is not None and not (isinstance(speed, int | float) and 0 < speed < 1e6):
-        given.no_sense("speed", "a number above 0", speed)
-    streams = Streams(stdout=given.function("on_stdout", on_stdout), stderr=given.function("on_stderr", on_stderr))
-    return followed(path, guest, guest_library, packages, timeout, streams, given.function("on_call", on_call),
+        argumentchecks.no_sense("speed", "a number above 0", speed)
+    streams = StandardStreams(
+        stdout=argumentchecks.function("on_stdout", on_stdout), stderr=argumentchecks.function("on_stderr", on_stderr)
+    )
+    return followed(path, guest, guest_library, packages, timeout, streams, argumentchecks.function("on_call", on_call),
                     until=until, speed=speed, at=at)  # fmt: skip
 
 
@@ -145,12 +147,12 @@ def followed(
     guest_library: str | os.PathLike[str] | None = None,
     packages: Sequence[str | os.PathLike[str]] = (),
     timeout: float | str | None = None,
-    streams: Streams | None = None,
+    streams: StandardStreams | None = None,
     look: Callable[[ReplayedCall], object] | None = None,
     **how: Any,
 ) -> Replay:
     """As `replay`. look: its `on_call`. how: see `ReplayedSpec`."""
-    seconds = given.duration("timeout", timeout)
+    seconds = argumentchecks.duration("timeout", timeout)
     with Record(path) as record:
         reader = record.reader
         found = _guest(record, guest, guest_library, packages)
@@ -158,7 +160,7 @@ def followed(
             reader, found, timeout=TIMEOUT if seconds is None else seconds,
             on_call=None if look is None else lambda here: look(ReplayedCall(here, found)), **how,
         )  # fmt: skip
-        replayed = spec.run((), streams=Streams() if streams is None else streams)
+        replayed = spec.run((), streams=StandardStreams() if streams is None else streams)
         replayer = spec.replayer
         divergence = replayer.divergence
         if divergence is None and reader.run is not None and not replayer.is_stopped:
@@ -203,7 +205,7 @@ def _written(
     return writes.differs(files), (f"the content of changed files: {named}",) if unsure else ()
 
 
-def _joined(recorded: Run | None, replayed: Run) -> Run:
+def _joined(recorded: BoxResult | None, replayed: BoxResult) -> BoxResult:
     """Returns the replayed run, with what only the recorded one can tell."""
     if recorded is None:
         return replayed
@@ -231,8 +233,8 @@ def _guest(
 ) -> Guest:  # fmt: skip
     if path is None and "PROXYBOX_GUEST" not in os.environ:
         path = _named(record.guest)
-    guest = find_guest(given.guest(path), library)
-    folders = given.packages(packages)
+    guest = find_guest(argumentchecks.guest(path), library)
+    folders = argumentchecks.packages(packages)
     if folders:
         from proxybox.packages import with_packages
 

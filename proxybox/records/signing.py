@@ -19,9 +19,9 @@ from typing import Any, Final
 
 import attrs
 
-from proxybox import given
+from proxybox import argumentchecks
 from proxybox.controller.errors import RecordError
-from proxybox.controller.record.format import Kind, appended
+from proxybox.controller.record.format import FrameKind, appended
 from proxybox.policies import PolicyError
 from proxybox.records.record import Record
 
@@ -72,7 +72,7 @@ def sign(path: str | os.PathLike[str], key: str | os.PathLike[str], digest: str 
         "signatures": [{"keyid": key_id, "sig": base64.b64encode(signature).decode()}],
         "key": base64.b64encode(_raw(private.public_key())).decode(),
     }
-    appended(path, Kind.SIGNATURE, json.dumps(envelope).encode(), bytes.fromhex(chain))
+    appended(path, FrameKind.SIGNATURE, json.dumps(envelope).encode(), bytes.fromhex(chain))
     return Signature(key_id, True, statement)
 
 
@@ -142,7 +142,7 @@ def _checked(chain: str, envelope: Mapping[str, Any]) -> Signature:
 
 def public_key_id(path: str | os.PathLike[str]) -> str:
     """Returns the id of a public key in a file (or of a private key's public one). Raises PolicyError or OSError."""
-    data = Path(given.path("key", path)).read_bytes()
+    data = Path(argumentchecks.path("key", path)).read_bytes()
     for load in (serialization.load_ssh_public_key, serialization.load_pem_public_key):
         try:
             key = load(data)
@@ -154,7 +154,7 @@ def public_key_id(path: str | os.PathLike[str]) -> str:
 
 
 def _private(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
-    data = Path(given.path("key", path)).read_bytes()
+    data = Path(argumentchecks.path("key", path)).read_bytes()
     for load in (serialization.load_ssh_private_key, serialization.load_pem_private_key):
         try:
             key = load(data, None)

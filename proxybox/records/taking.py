@@ -9,8 +9,8 @@ from typing import Any, BinaryIO, TypeAlias
 
 import attrs
 
-from proxybox import given
-from proxybox.controller.boxes.recorded import LIMIT, RecordedSpec
+from proxybox import argumentchecks
+from proxybox.controller.boxes.recorded import LIMIT, RecordedRunner
 from proxybox.controller.record.exactness import Inexact
 from proxybox.controller.statefolder import make_ours_alone
 from proxybox.policies import PolicyError
@@ -22,16 +22,16 @@ Where: TypeAlias = str | os.PathLike[str]
 
 
 @attrs.define
-class Records:
+class NumberedRecords:
     """A folder for the records of many runs, which are numbered: 0001.pbx, 0002.pbx and so on."""
 
     folder: str
     _last: int = attrs.field(init=False, default=0)
 
     @classmethod
-    def at(cls, folder: object) -> "Records":
+    def at(cls, folder: object) -> "NumberedRecords":
         """Makes the folder, where there is none. Raises TypeError, PolicyError or OSError."""
-        path = os.path.abspath(given.path("record", folder))
+        path = os.path.abspath(argumentchecks.path("record", folder))
         if os.path.lexists(path) and not os.path.isdir(path):
             raise PolicyError(f"record: want a folder, in which each run leaves a record, got the file {path!r}")
         os.makedirs(path, exist_ok=True)
@@ -77,7 +77,7 @@ class Taking:
     there.
     """
 
-    where: str | Records
+    where: str | NumberedRecords
     limit: int = LIMIT
     path: str = ""
     is_required: bool = True
@@ -85,23 +85,23 @@ class Taking:
     queued: float = 0.0
     redact: tuple[str, ...] = ()
     on_file: Callable[[str], object] | None = None
-    _box: RecordedSpec | None = attrs.field(init=False, default=None)
+    _box: RecordedRunner | None = attrs.field(init=False, default=None)
 
     @classmethod
     def to(
-        cls, where: "Where | Records", limit: object = None, redact: object = (), required: object = True
+        cls, where: "Where | NumberedRecords", limit: object = None, redact: object = (), required: object = True
     ) -> "Taking":  # fmt: skip
         """Checks where a record is to go. Raises TypeError or PolicyError."""
-        size = LIMIT if limit is None else given.size("record_limit", limit)
+        size = LIMIT if limit is None else argumentchecks.size("record_limit", limit)
         if size is None or size < 1 << 16:
             raise PolicyError(f"record_limit: want a size of 64K or more, got {limit!r}")
-        names = given.several("record_redact", redact, "names (str)")
+        names = argumentchecks.several("record_redact", redact, "names (str)")
         for name in names:
-            given.text("record_redact", name)
-        is_required = given.flag("record_required", required)
-        if isinstance(where, Records):
+            argumentchecks.text("record_redact", name)
+        is_required = argumentchecks.flag("record_required", required)
+        if isinstance(where, NumberedRecords):
             return cls(where, size, redact=names, is_required=is_required)
-        path = os.path.abspath(given.path("record", where))
+        path = os.path.abspath(argumentchecks.path("record", where))
         if os.path.isdir(path):
             raise PolicyError(f"record: {path!r} is a folder: name a file for the record of one run")
         return cls(path, size, redact=names, is_required=is_required)
@@ -113,7 +113,7 @@ class Taking:
 
     def file(self) -> BinaryIO:
         """Makes the file. Raises OSError."""
-        if isinstance(self.where, Records):
+        if isinstance(self.where, NumberedRecords):
             self.path, file = self.where.open()
         else:
             self.path, file = self.where, _opened(self.where, os.O_TRUNC)
@@ -125,9 +125,9 @@ class Taking:
         os.unlink(self.path)
         self.path = ""
 
-    def box(self, *args: Any, **fields: Any) -> RecordedSpec:
+    def box(self, *args: Any, **fields: Any) -> RecordedRunner:
         """Returns the box of the run."""
-        self._box = RecordedSpec(
+        self._box = RecordedRunner(
             *args, open_record=self.file, limit=self.limit, is_session=self.is_session, redact=self.redact,
             queued=lambda: self.queued, discard=None if self.is_required else self._remove, **fields,
         )  # fmt: skip

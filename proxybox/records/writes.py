@@ -78,7 +78,7 @@ class Writes:
         paths = set(map(_path_of, changes))
         touched = {*self._names, *(path for path, was_made in self._gone.items() if not was_made)}
         has_strays = any(path not in paths and not path.startswith(_KEPT_BY_BOX) for path in touched)
-        return next((told for each in changes if (told := self._differs(each, has_strays=has_strays))), "")
+        return next((difference for each in changes if (difference := self._differs(each, has_strays=has_strays))), "")
 
     def unsure_of(self, changes: Iterable[Change]) -> Iterator[str]:
         """Yields the names of changed files of which the calls do not tell the content."""

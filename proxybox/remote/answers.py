@@ -103,10 +103,14 @@ class RecordedSession:
     record_inexact: Inexact | None = None
     record_digest: str = ""
 
-    def _tell(self, told: Recorded) -> None:
+    def _tell(self, recorded: Recorded) -> None:
         """Sets what came of the record."""
-        self.record, self.record_fault, self.record_digest = told.record, told.record_fault, told.record_digest
-        self.record_inexact = told.record_inexact
+        self.record, self.record_fault, self.record_digest = (
+            recorded.record,
+            recorded.record_fault,
+            recorded.record_digest,
+        )
+        self.record_inexact = recorded.record_inexact
 
 
 def record_of(data: Mapping[str, Any], taking: Taking) -> Recorded:

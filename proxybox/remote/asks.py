@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import attrs
 
-from proxybox import given
+from proxybox import argumentchecks
 from proxybox.commands import Completeness, Completion, Displayed, Echo, Inspection
 from proxybox.controller.boxes.boxfiles import FileEntry
 from proxybox.jsonvalues import from_json, to_json
@@ -77,8 +77,8 @@ class Ask(Generic[T]):
 def where(url: str | None) -> str:
     """Returns the address of the service: the one given, or that of the environment, or a service on this machine."""
     chosen = url or os.environ.get(URL) or DEFAULT_URL
-    if not given.text("url", chosen).startswith(("http://", "https://")):
-        given.no_sense("url", "an address that begins with http:// or https://", chosen)
+    if not argumentchecks.text("url", chosen).startswith(("http://", "https://")):
+        argumentchecks.no_sense("url", "an address that begins with http:// or https://", chosen)
     return chosen.rstrip("/")
 
 
@@ -96,12 +96,12 @@ def program(
     timeout: float | str | None, streams: bool, *, taking: Taking | None = None, **chosen: Any,
 ) -> Ask[Result]:  # fmt: skip
     """Asks for a run. A PathLike is a script here, whose text is sent. chosen: further fields of the request."""
-    given.program(code)
+    argumentchecks.program(code)
     body = _chosen(files=files, timeout=timeout, taking=taking, **chosen)
     body["code"] = code if isinstance(code, str) else _script(code)
     body["return_files"] = True
     if args:
-        body["args"] = list(given.arguments(args))
+        body["args"] = list(argumentchecks.arguments(args))
     is_interactive = _put_stdin(body, stdin)
     read = partial(_read_result, taking=taking)
     return Ask("POST", "/v1/run", read, body, stream=streams or is_interactive)
@@ -109,7 +109,7 @@ def program(
 
 def _script(path: os.PathLike[str]) -> str:
     with open(path, encoding="utf-8", newline="") as file:
-        return file.read(given.MOST_CODE + 1)
+        return file.read(argumentchecks.MOST_CODE + 1)
 
 
 def _put_stdin(body: dict[str, Any], stdin: Any) -> bool:
@@ -125,11 +125,11 @@ def _put_stdin(body: dict[str, Any], stdin: Any) -> bool:
 
 
 def _chosen(**options: Any) -> dict[str, Any]:
-    files, timeout = options.pop("files"), given.duration("timeout", options.pop("timeout"))
+    files, timeout = options.pop("files"), argumentchecks.duration("timeout", options.pop("timeout"))
     options["record"] = None if options.pop("taking", None) is None else True
     body = {key: value for key, value in options.items() if value is not None}
     if files:
-        body["files"] = {name: _content(content) for name, content in given.files(files).items()}
+        body["files"] = {name: _content(content) for name, content in argumentchecks.files(files).items()}
     if timeout is not None:
         body["timeout"] = timeout
     return body
@@ -169,14 +169,14 @@ def mode_of(echo: Echo) -> str:
     """The mode for `Session.exec`."""
     if echo == "display":
         return echo
-    return "interactive" if given.flag("echo", echo) else "exec"
+    return "interactive" if argumentchecks.flag("echo", echo) else "exec"
 
 
 def code_in(
     session: str, mode: str, code: str, *, name: str = "", timeout: float | str | None, stdin: Any, streams: bool
 ) -> Ask[Result]:
     """Asks for `Session.exec` (mode "exec", "interactive" or "display") or `Session.eval` (mode "eval")."""
-    body = _chosen(files=None, timeout=timeout, code=given.text("code", code), mode=mode, name=name or None)
+    body = _chosen(files=None, timeout=timeout, code=argumentchecks.text("code", code), mode=mode, name=name or None)
     is_interactive = _put_stdin(body, stdin)
     return Ask("POST", f"/v1/sessions/{session}/execute", _read_result, body, stream=streams or is_interactive)
 
@@ -278,7 +278,7 @@ def writing(session: str, path: str, data: bytes | str, parents: bool) -> Ask[No
     """Asks for `Session.write_file`."""
     return Ask(
         "PUT", f"/v1/sessions/{session}/files/{_in_path(path)}", _nothing,
-        content=given.as_bytes("data", data), params={"parents": "true"} if parents else {},
+        content=argumentchecks.as_bytes("data", data), params={"parents": "true"} if parents else {},
     )  # fmt: skip
 
 
@@ -352,5 +352,5 @@ class Conversation:
 
 def for_stream(session: str, stdin: Any) -> Conversation:
     """Returns the conversation of `Session.stream`: its functions return events."""
-    told = partial(Printed, "stdout"), partial(Printed, "stderr"), lambda shown: shown
-    return Conversation(f"/v1/sessions/{session}", stdin, *told)
+    readers = partial(Printed, "stdout"), partial(Printed, "stderr"), lambda shown: shown
+    return Conversation(f"/v1/sessions/{session}", stdin, *readers)

@@ -135,12 +135,12 @@ class Client:
         with contextlib.closing(self._lines(ask)) as lines:
             for line in lines:
                 function, arguments, is_input = conversation.take(line)
-                told = None if function is None else function(*arguments)
+                answered = None if function is None else function(*arguments)
                 if is_input:
-                    text = as_bytes("stdin: what its function returned", told).decode("utf-8", "surrogateescape")
+                    text = as_bytes("stdin: what its function returned", answered).decode("utf-8", "surrogateescape")
                     self.ask(asks.input_for(conversation.answers_to, text))
                 elif function is not None:
-                    yield told
+                    yield answered
 
     def _lines(self, ask: Ask[Any]) -> Generator[str]:
         for left in reversed(range(self._retries + 1)):
@@ -184,14 +184,14 @@ class RemoteSession(RecordedSession):
     def _fetch(self, taking: Taking) -> None:
         """Writes the record where it is wanted, and gives it up at the service. One that is lost is no error."""
         try:
-            told = self._client.ask(asks.recording(self.id, taking))
+            answered = self._client.ask(asks.recording(self.id, taking))
         except ProxyboxError as error:
             if not is_gone(error):
                 raise
-            told = Recorded(record_fault=str(error))
+            answered = Recorded(record_fault=str(error))
         self._taking = None
-        self._tell(told)
-        if told.is_here:
+        self._tell(answered)
+        if answered.is_here:
             with contextlib.suppress(ProxyboxError):
                 self._client.ask(asks.giving_up(self.id))
 

@@ -34,7 +34,7 @@ class Branch:
 
 
 @attrs.define
-class Told:
+class Observers:
     """The functions that show what happens."""
 
     on_stdout: Callable[[str], object]
@@ -70,14 +70,14 @@ class Console:
         """The session of the current branch."""
         return self.branch.session
 
-    def run(self, code: str, told: Told, *, name: str = "", echo: bool = True) -> Result:
+    def run(self, code: str, observers: Observers, *, name: str = "", echo: bool = True) -> Result:
         """Runs a block of code. The Result is kept as `last`."""
         self.blocks.append(code)
         if not self.branch.states:
             self.keep()
         self.last = self.session.exec(
             code, name=name, echo=echo,
-            on_stdout=told.on_stdout, on_stderr=told.on_stderr, on_display=told.on_display,
+            on_stdout=observers.on_stdout, on_stderr=observers.on_stderr, on_display=observers.on_display,
         )  # fmt: skip
         for denial, count in self.last.denials.items():
             self.denials[denial] = self.denials.get(denial, 0) + count

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from proxybox import Displayed, OSCall, Result, SandboxClosedError, Session, Status, explanations
-from proxybox.repl.console import Console, Told
+from proxybox.repl.console import Console, Observers
 from proxybox.repl.screen import LEAVING, OURS, Screen, one_line
 
 _STILL_RUNNING = f"\n{OURS}it has been interrupted, and still runs. Ctrl-C once more ends the box.\n"
@@ -49,7 +49,7 @@ class Shell:
         self._press: Callable[[], None] = lambda: None
         self.console: Console
         self.prompter: Prompter
-        self._told = Told(screen.writer("stdout"), screen.writer("stderr"), self._show)
+        self._told = Observers(screen.writer("stdout"), screen.writer("stderr"), self._show)
 
     def work(self) -> int:
         """Works until the person leaves, and returns the exit status. Ctrl-C does not leave, however often it comes."""

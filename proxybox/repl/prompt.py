@@ -118,7 +118,7 @@ class Names(Completer):
                 yield Completion(match, start_position=start - document.cursor_position, display=one_line(match, 60))
 
 
-class Prompt:
+class TerminalPrompter:
     """A `Prompter` at a terminal."""
 
     def __init__(self, shell: "Shell", *, vi: bool = False, history: Path | None = None, **options: Any) -> None:

@@ -9,7 +9,7 @@ import attrs
 
 from proxybox.controller.vfs.host.attributes import GONE_ONCE_WRITTEN, has_acl, texts
 from proxybox.controller.vfs.overlay.changes import MAX_DIFF_BYTES, Change
-from proxybox.review.lines import Part, Work, joined, lines_of, parts_of, text_of
+from proxybox.review.lines import DiffBudget, LineRange, joined, lines_of, parts_of, text_of
 from proxybox.terminal.harmless import harmless, on_one_line
 
 
@@ -24,7 +24,7 @@ class Hunk:
     number: int
     kind: str
     lines: tuple[str, ...]
-    part: Part | None = attrs.field(default=None, repr=False)
+    part: LineRange | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -101,8 +101,8 @@ def heading(change: Change) -> str:
             facts.append(f"{before:,} -> {after:,} bytes")
         elif sizes is not None:
             facts.append(f"{sizes:,} bytes")
-    told = f" ({', '.join(facts)})" if facts else ""
-    return f"{change.kind} {what} {on_one_line(change.name)}{told}"
+    words = f" ({', '.join(facts)})" if facts else ""
+    return f"{change.kind} {what} {on_one_line(change.name)}{words}"
 
 
 def _mode_of(change: Change) -> str:
@@ -140,7 +140,7 @@ def _notes(change: Change) -> Iterator[str]:
         yield f"the file belongs to user {origin.uid}; the new one will be yours"
 
 
-def hunks_of(change: Change, work: Work) -> tuple[Hunk, ...]:
+def hunks_of(change: Change, work: DiffBudget) -> tuple[Hunk, ...]:
     """The hunks of a change. work: what may still be done for this review."""
     if change.type != "file":
         return (_whole(_of_no_file(change)),)
@@ -150,14 +150,14 @@ def hunks_of(change: Change, work: Work) -> tuple[Hunk, ...]:
         return _unshown(change)
     old, new = lines_of(before), lines_of(after)
     if change.kind != "modified":
-        lines = _lines(old, new, Part((0, len(old)), (0, len(new)), (("replace", 0, len(old), 0, len(new)),)))
+        lines = _lines(old, new, LineRange((0, len(old)), (0, len(new)), (("replace", 0, len(old), 0, len(new)),)))
         return (_whole(lines if old or new else ("(an empty file)",)),)
     parts = parts_of(old, new, work)
     hunks = [Hunk(number=0, kind="lines", lines=_lines(old, new, part), part=part) for part in parts]
     return _numbered([*_mode(change), *hunks]) or (_whole(()),)
 
 
-def _is_shown(before: bytes, after: bytes, work: Work) -> bool:
+def _is_shown(before: bytes, after: bytes, work: DiffBudget) -> bool:
     """Whether both are texts, and short enough to be shown. What is shown is taken from the work."""
     size, lines = len(before) + len(after), before.count(b"\n") + after.count(b"\n")
     if max(len(before), len(after)) > MAX_DIFF_BYTES or size > work.shown or lines > work.lines:
@@ -229,7 +229,7 @@ def _numbered(hunks: list[Hunk]) -> tuple[Hunk, ...]:
     return tuple(attrs.evolve(hunk, number=number) for number, hunk in enumerate(hunks, 1))
 
 
-def _lines(old: list[bytes], new: list[bytes], part: Part) -> tuple[str, ...]:
+def _lines(old: list[bytes], new: list[bytes], part: LineRange) -> tuple[str, ...]:
     """The part as a unified diff has it."""
     lines = [f"@@ -{_range(*part.old)} +{_range(*part.new)} @@"]
     for tag, first, end, new_first, new_end in part.edits:

@@ -17,7 +17,7 @@ _EACH_LINE = 3
 
 
 @attrs.define
-class Work:
+class DiffBudget:
     """How much may still be done for a review.
 
     steps: comparisons of lines. shown, lines: bytes and lines of the texts that are shown.
@@ -29,7 +29,7 @@ class Work:
 
 
 @attrs.frozen
-class Part:
+class LineRange:
     """A range of lines that are replaced by others, with the context around them: indexes from 0, ends excluded."""
 
     old: tuple[int, int]
@@ -55,16 +55,16 @@ def lines_of(data: bytes) -> list[bytes]:
     return [line + b"\n" for line in lines] + ([last] if last else [])
 
 
-def parts_of(old: Sequence[bytes], new: Sequence[bytes], work: Work) -> list[Part]:
+def parts_of(old: Sequence[bytes], new: Sequence[bytes], work: DiffBudget) -> list[LineRange]:
     """The parts in which the lines differ, in order."""
     matcher = _Matcher(old, new, work)
     return [
-        Part((edits[0][1], edits[-1][2]), (edits[0][3], edits[-1][4]), tuple(edits))
+        LineRange((edits[0][1], edits[-1][2]), (edits[0][3], edits[-1][4]), tuple(edits))
         for edits in matcher.get_grouped_opcodes(_CONTEXT)
     ]
 
 
-def joined(old: Sequence[bytes], new: Sequence[bytes], parts: Sequence[Part], accepted: Collection[int]) -> bytes:
+def joined(old: Sequence[bytes], new: Sequence[bytes], parts: Sequence[LineRange], accepted: Collection[int]) -> bytes:
     """The text with the parts of these indexes as in the new version, and the others as in the old one."""
     lines: list[bytes] = []
     end = 0
@@ -82,7 +82,7 @@ class _Matcher(difflib.SequenceMatcher[bytes]):
     a: Sequence[bytes]
     b2j: dict[bytes, list[int]]
 
-    def __init__(self, old: Sequence[bytes], new: Sequence[bytes], work: Work) -> None:
+    def __init__(self, old: Sequence[bytes], new: Sequence[bytes], work: DiffBudget) -> None:
         super().__init__(None, old, new)
         self._work = work
         self._before = [0, *itertools.accumulate(_EACH_LINE + len(self.b2j.get(line, ())) for line in old)]

@@ -14,7 +14,7 @@ from proxybox.controller.vfs.host.boundary import HostRoot
 from proxybox.controller.vfs.overlay.changes import Change
 from proxybox.policies.errors import ProxyboxError
 from proxybox.review.items import Item, hunks_of
-from proxybox.review.lines import Work
+from proxybox.review.lines import DiffBudget
 from proxybox.terminal.harmless import on_one_line
 
 _Key = tuple[int, bytes, bool]  # the number of the overlay, the path, whether it is a deletion
@@ -180,7 +180,7 @@ class Review:
     def _made(self) -> tuple[Item, ...]:
         found = [(number, change) for number, each in enumerate(self._overlays) for change in each.changes]
         found.sort(key=lambda pair: (pair[1].kind != "deleted", pair[0], _place(pair[1])))
-        refusals, work, items = _Refusals(self._overlays), Work(), []
+        refusals, work, items = _Refusals(self._overlays), DiffBudget(), []
         for number, (overlay, change) in enumerate(found, 1):
             key = overlay, change.path, change.kind == "deleted"
             self._numbers[key] = number
@@ -233,10 +233,10 @@ class _Refusals:
         self._incomplete: dict[int, str] = {}
         for number, overlay in enumerate(overlays):
             if overlay.left_out:
-                told = (
+                words = (
                     f"{overlay.left_out} changes of this folder were not kept, and what was moved there would be lost"
                 )
-                self._incomplete[number] = told
+                self._incomplete[number] = words
             if any(change.target is not None for change in overlay.changes):
                 with suppress(SandboxStartError):
                     self._walk(number, overlay)

@@ -23,8 +23,8 @@ from starlette.responses import Response
 import proxybox
 from proxybox.serve import asking
 from proxybox.serve.asking import ClientGone, invalid
-from proxybox.serve.config import Config
-from proxybox.serve.edge import Edge, log, visit
+from proxybox.serve.config import ServiceConfig
+from proxybox.serve.edge import ServiceMiddleware, log, visit
 from proxybox.serve.openapi import describe, operation_id
 from proxybox.serve.opening import OPENAPI, opened
 from proxybox.serve.paths import AccessTable
@@ -37,12 +37,12 @@ Errors are problem details (RFC 9457); `errors` of a 422 says where the request 
 `X-Request-Id`."""
 
 
-def app(config: Config | None = None) -> Edge:
-    """Returns the application of a service, which starts with the server's lifespan, and tries itself out first.
+def app(config: ServiceConfig | None = None) -> ServiceMiddleware:
+    """Returns the application of a service, which starts with the server's lifespan, and tests its boxes first.
 
     Raises PolicyError for a door that cannot be opened.
     """
-    service = Service(config or Config())
+    service = Service(config or ServiceConfig())
     own, doors = opened(service.config.doors)
     service.authority.access = AccessTable(doors)
 
@@ -72,7 +72,7 @@ def app(config: Config | None = None) -> Edge:
             expose_headers=["X-Request-Id", "Retry-After", "Mcp-Session-Id"],
         )  # fmt: skip
     ways = asking.password, lambda connection: connection.headers.get("x-api-key")
-    return Edge(inner, service, ways)
+    return ServiceMiddleware(inner, service, ways)
 
 
 def tell_faults(inner: fastapi.FastAPI) -> None:

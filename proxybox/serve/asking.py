@@ -48,11 +48,11 @@ def bearer(connection: HTTPConnection) -> str | None:
 
 def password(connection: HTTPConnection) -> str | None:
     """Returns the key of a request from a browser, which sends it as a password (RFC 7617), or as `bearer` does."""
-    scheme, _, told = connection.headers.get("authorization", "").partition(" ")
+    scheme, _, encoded = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "basic":
         return bearer(connection)
     try:
-        return base64.b64decode(told, validate=True).decode().partition(":")[2]
+        return base64.b64decode(encoded, validate=True).decode().partition(":")[2]
     except ValueError:
         return ""
 
@@ -140,12 +140,12 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def content(given: str | Mapping[str, Any]) -> bytes:
+def content(data_or_text: str | Mapping[str, Any]) -> bytes:
     """Returns the bytes of a file that was sent as text, or in base64. Raises Refusal."""
-    if isinstance(given, str):
-        return given.encode("utf-8", "surrogatepass")
+    if isinstance(data_or_text, str):
+        return data_or_text.encode("utf-8", "surrogatepass")
     try:
-        return base64.b64decode(given["base64"], validate=True)
+        return base64.b64decode(data_or_text["base64"], validate=True)
     except (ValueError, KeyError, TypeError) as error:
         raise Refusal("invalid", errors=[{"loc": ["body", "files"], "msg": f"not base64: {error}"}]) from None
 

@@ -18,7 +18,7 @@ from typing import Final
 import attrs
 
 from proxybox.serve.callers import ANONYMOUS, ITSELF, Caller
-from proxybox.serve.config import Config
+from proxybox.serve.config import ServiceConfig
 from proxybox.serve.keys import Keys, KeysError, mark
 from proxybox.serve.paths import AccessTable
 from proxybox.serve.problems import Refusal
@@ -52,7 +52,7 @@ class Authority:
     seen to that, and goes on doing so.
     """
 
-    def __init__(self, config: Config, *, decides: bool = True) -> None:
+    def __init__(self, config: ServiceConfig, *, decides: bool = True) -> None:
         self._decides = decides
         self.access = AccessTable()
         self.keys = Keys(config.keys_file)

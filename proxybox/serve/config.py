@@ -206,7 +206,7 @@ class Language:
 
 
 def _to_languages(value: Any) -> Mapping[str, Language]:
-    return _named(value, lambda given: build(Language, given))
+    return _named(value, lambda entry: build(Language, entry))
 
 
 def _named(value: Any, make: Callable[[Any], T]) -> dict[str, T]:
@@ -215,11 +215,11 @@ def _named(value: Any, make: Callable[[Any], T]) -> dict[str, T]:
         raise refusal("want a table of at least one name", value)
     made: dict[str, T] = {}
     problems: list[Problem] = []
-    for name, given in value.items():
+    for name, entry in value.items():
         try:
             if not isinstance(name, str) or not _NAME.match(name):
                 raise refusal("want a name of letters, digits, '.', '_', '+' and '-', at most 64", name)
-            made[name] = make(given)
+            made[name] = make(entry)
         except PolicyError as error:
             problems += error.under(str(name)).problems
     if problems:
@@ -267,7 +267,7 @@ def _cpus() -> int:
 
 @model("")
 @attrs.frozen(kw_only=True)
-class Config:
+class ServiceConfig:
     """A service. Each section may be given as its class or as a table.
 
     listen: an address, or "unix:PATH". data: the folder for what is kept: the database and the file of keys. database:
@@ -378,7 +378,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def load_config(path: str | os.PathLike[str], **changes: Any) -> Config:
+def load_config(path: str | os.PathLike[str], **changes: Any) -> ServiceConfig:
     """Returns the service in a TOML file, with some keys replaced. Raises PolicyError with all faults."""
     name = os.fspath(path)
     try:
@@ -393,7 +393,7 @@ def load_config(path: str | os.PathLike[str], **changes: Any) -> Config:
         raise PolicyError(Problem(key="", message=f"not TOML: {error}", file=name)) from None
     folder = os.path.dirname(os.path.abspath(name))
     try:
-        return Config(**{**_anchored(table, folder), **changes})
+        return ServiceConfig(**{**_anchored(table, folder), **changes})
     except PolicyError as error:
         raise PolicyError(*(attrs.evolve(problem, file=problem.file or name) for problem in error.problems)) from None
 
@@ -404,18 +404,18 @@ def _anchored(table: dict[str, Any], folder: str) -> dict[str, Any]:
         if isinstance(table.get(key), str):
             table[key] = _path(table[key], folder)
     if isinstance(table.get("policies"), Mapping):
-        table["policies"] = {name: _policy(given, folder) for name, given in table["policies"].items()}
+        table["policies"] = {name: _policy(entry, folder) for name, entry in table["policies"].items()}
     languages = table.get("languages")
     if isinstance(languages, Mapping):
-        table["languages"] = {name: anchored_language(given, folder) for name, given in languages.items()}
+        table["languages"] = {name: anchored_language(entry, folder) for name, entry in languages.items()}
     return table
 
 
-def _policy(given: Any, folder: str) -> Any:
+def _policy(entry: Any, folder: str) -> Any:
     """A policy's table, made with paths relative to the folder; what has faults stays, and is reported later."""
-    if not isinstance(given, Mapping):
-        return _path(given, folder) if isinstance(given, str) and given.endswith(".toml") else given
-    return _Anchored(given, folder)
+    if not isinstance(entry, Mapping):
+        return _path(entry, folder) if isinstance(entry, str) and entry.endswith(".toml") else entry
+    return _Anchored(entry, folder)
 
 
 class _Anchored(dict[str, Any]):
@@ -426,14 +426,14 @@ class _Anchored(dict[str, Any]):
         self.folder = folder
 
 
-def anchored_language(given: Any, folder: str) -> Any:
+def anchored_language(entry: Any, folder: str) -> Any:
     """Returns the table of a language with the host paths in it made relative to a folder."""
-    if not isinstance(given, Mapping):
-        return given
-    anchored = dict(given)
-    if isinstance(packages := given.get("packages"), list):
+    if not isinstance(entry, Mapping):
+        return entry
+    anchored = dict(entry)
+    if isinstance(packages := entry.get("packages"), list):
         anchored["packages"] = [_path(each, folder) if isinstance(each, str) else each for each in packages]
-    guest = given.get("guest")
+    guest = entry.get("guest")
     if isinstance(guest, str) and "/" in guest:
         anchored["guest"] = _path(guest, folder)
     return anchored
@@ -443,9 +443,9 @@ def _path(text: str, folder: str) -> str:
     return os.path.normpath(os.path.join(folder, os.path.expanduser(text)))
 
 
-def _meant(given: Any) -> Policy:
-    if isinstance(given, _Anchored):
-        return policy_files.from_dict(given, folder=given.folder)
-    if not isinstance(given, str | Mapping | Policy):
-        raise refusal("want a table, the name of a preset or a file", shown(given))
-    return as_policy(given)
+def _meant(entry: Any) -> Policy:
+    if isinstance(entry, _Anchored):
+        return policy_files.from_dict(entry, folder=entry.folder)
+    if not isinstance(entry, str | Mapping | Policy):
+        raise refusal("want a table, the name of a preset or a file", shown(entry))
+    return as_policy(entry)

@@ -49,7 +49,7 @@ class StoreError(ProxyboxError):
         self.is_away = is_away
 
 
-class Told(sql.TypeDecorator[str]):
+class UntrustedText(sql.TypeDecorator[str]):
     """A text from outside. NUL and lone surrogates, which databases refuse, are written as escapes, and read back."""
 
     impl = sql.String
@@ -64,7 +64,7 @@ class Told(sql.TypeDecorator[str]):
         return None if value is None else _WRITTEN.sub(lambda found: chr(int(found[1], 16)), value)
 
 
-class LongTold(Told):
+class LongUntrustedText(UntrustedText):
     """The same of any length."""
 
     impl = sql.Text

@@ -40,8 +40,8 @@ def upload(request: Request, most: int) -> tuple[int, Transfer]:
 
     most: bytes that it may have. Raises TooLarge.
     """
-    told = length(dict(request.scope["headers"]))
-    if (told or 0) > most:
+    header = length(dict(request.scope["headers"]))
+    if (header or 0) > most:
         raise TooLarge(most)
     pass_on_body(request.scope)
 
@@ -55,7 +55,7 @@ def upload(request: Request, most: int) -> tuple[int, Transfer]:
                 raise Refusal("disk-limit", f"limits.disk leaves room for {room:,} bytes", errno="ENOSPC")
             yield piece
 
-    return told or 0, Transfer(on_ready, _nothing)
+    return header or 0, Transfer(on_ready, _nothing)
 
 
 async def _nothing(_: bytes) -> None:
@@ -143,9 +143,9 @@ def _answer(method: str, asked: Headers, size: int, tag: str) -> tuple[int, dict
     return 206, headers, begin, end
 
 
-def _has_tag(told: str, tag: str) -> bool:
+def _has_tag(header: str, tag: str) -> bool:
     """Whether a list of tags has this one, or stands for any."""
-    return told.strip() == "*" or tag in {each.strip().removeprefix("W/") for each in told.split(",")}
+    return header.strip() == "*" or tag in {each.strip().removeprefix("W/") for each in header.split(",")}
 
 
 def _part(wanted: str, size: int) -> tuple[int, int] | None:

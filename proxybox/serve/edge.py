@@ -28,7 +28,7 @@ from proxybox.serve.callers import Caller
 from proxybox.serve.config import is_loopback
 from proxybox.serve.connections.bodies import SMALL, Body, NotRead, length
 from proxybox.serve.connections.room import Room
-from proxybox.serve.connections.turns import Turns
+from proxybox.serve.connections.turns import LoopTurns
 from proxybox.serve.keys import Key, KeysError
 from proxybox.serve.paths import AccessTable
 from proxybox.serve.problems import MEDIA_TYPE, Refusal
@@ -94,13 +94,13 @@ class _WithoutKey(NotRead):
         Refusal.__init__(self, refusal.kind, headers=refusal.headers)
 
 
-class Edge:
+class ServiceMiddleware:
     """Wraps the doors. ways: in which they are presented keys."""
 
     def __init__(self, inner: ASGI, service: Service, ways: Sequence[Way]) -> None:
         self._inner, self.service, self._ways = inner, service, ways
         config = service.config
-        self._turns = Turns()
+        self._turns = LoopTurns()
         self._room = Room(
             most=config.bodies_of_all, share=config.bodies, queue=config.limits.queue, patience=config.limits.queue_wait
         )
@@ -112,8 +112,8 @@ class Edge:
             await self._inner(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"")
-        here = Visit(id=given.decode() if _ID.match(given) else secrets.token_hex(8))
+        request_id = headers.get(b"x-request-id", b"")
+        here = Visit(id=request_id.decode() if _ID.match(request_id) else secrets.token_hex(8))
         scope.setdefault("state", {})["visit"] = here
         if scope["type"] == "websocket":
             await self._websocket(scope, receive, send, headers, here)
@@ -190,8 +190,8 @@ class Edge:
 
     def _keys(self, scope: Scope) -> tuple[Key, ...]:
         """The keys that a request presents, in any way; its door looks at its own way alone. Raises KeysError."""
-        told = (way(HTTPConnection(scope)) for way in self._ways)
-        found = (self.service.authority.keys.find(key) for key in told if key)
+        presented = (way(HTTPConnection(scope)) for way in self._ways)
+        found = (self.service.authority.keys.find(key) for key in presented if key)
         return tuple(each[0] for each in found if each is not None)
 
     # --- what is kept -------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import IO, Any, Final, TypeVar
 from proxybox import commands
 from proxybox.controller.boxes.boxfiles import PIECE
 from proxybox.errors import SessionBusy
-from proxybox.serve.wire import Kind, Part, packed
+from proxybox.serve.wire import AnswerKind, InputKind, packed
 from proxybox.serve.wiredata import FilePart, ReadyToGive, ReadyToTake, read
 from proxybox.session import Session
 
@@ -48,7 +48,7 @@ def receive(
     path, size, parents = asked["path"], asked["size"], bool(asked.get("parents"))
     room = _when_at_rest(lambda: session._at_rest(commands.rooming(path, size, parents)), is_given_up)
     with tempfile.TemporaryFile(buffering=0) as file:
-        give(Kind.READY, packed(ReadyToTake(room=room)))
+        give(AnswerKind.READY, packed(ReadyToTake(room=room)))
         with _parts_of(line) as parts:
             for piece in parts:
                 _keep(file, piece)
@@ -71,10 +71,10 @@ def send(session: Session, asked: Mapping[str, Any], line: Connection, give: Giv
             _keep(file, piece)
 
         session._at_rest(commands.copying(asked["path"], asked["limit"], take))
-        give(Kind.READY, packed(ReadyToGive(size=file.tell(), digest=digest.hexdigest())))
+        give(AnswerKind.READY, packed(ReadyToGive(size=file.tell(), digest=digest.hexdigest())))
         part = read(FilePart, b"".join(_parts(line)))
         for piece in _pieces(file, part.begin, part.end):
-            give(Kind.DATA, piece)
+            give(AnswerKind.DATA, piece)
 
 
 def _keep(file: IO[bytes], piece: bytes) -> None:
@@ -102,9 +102,9 @@ def _parts_of(line: Connection) -> Iterator[Iterator[bytes]]:
 def _parts(line: Connection) -> Iterator[bytes]:
     while True:
         part = line.recv_bytes(_MOST)
-        if part[:1] == Part.GIVEN_UP:
+        if part[:1] == InputKind.GIVEN_UP:
             raise GivenUp
-        if part[:1] == Part.END:
+        if part[:1] == InputKind.END:
             return
         yield part[1:]
 

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from proxybox.serve.config import Config
+from proxybox.serve.config import ServiceConfig
 from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
 from proxybox.serve.workers import WorkerLost
@@ -47,6 +47,6 @@ async def facts_of(service: Service, language: str) -> GuestFacts:
     return known[language]
 
 
-def python3(config: Config) -> str:
+def python3(config: ServiceConfig) -> str:
     """Returns the language that a client means by "python3": the one of that name, or else the first."""
     return "python3" if "python3" in config.languages else next(iter(config.languages))

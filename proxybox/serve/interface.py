@@ -20,7 +20,7 @@ from collections.abc import Iterable
 
 from starlette.requests import HTTPConnection
 
-from proxybox import given
+from proxybox import argumentchecks
 from proxybox.jsonvalues import JSONObject as JSONObject
 from proxybox.policies import PolicyError
 from proxybox.policies.declaring import Measure as Measure
@@ -39,16 +39,16 @@ from proxybox.serve.asking import service_of as service_of
 from proxybox.serve.asking import shaped as shaped
 from proxybox.serve.asking import until_gone as until_gone
 from proxybox.serve.callers import Caller as Caller
-from proxybox.serve.config import Config as Config
+from proxybox.serve.clientfiles import collect as collect
+from proxybox.serve.clientfiles import find as find
+from proxybox.serve.clientfiles import for_worker as for_worker
+from proxybox.serve.clientfiles import keep as keep
+from proxybox.serve.clientfiles import remove as remove
+from proxybox.serve.clientfiles import shelf as shelf
+from proxybox.serve.config import ServiceConfig as ServiceConfig
 from proxybox.serve.edge import visit
 from proxybox.serve.guestfacts import facts_of as facts_of
 from proxybox.serve.guestfacts import python3 as python3
-from proxybox.serve.kept import collect as collect
-from proxybox.serve.kept import find as find
-from proxybox.serve.kept import for_worker as for_worker
-from proxybox.serve.kept import keep as keep
-from proxybox.serve.kept import remove as remove
-from proxybox.serve.kept import shelf as shelf
 from proxybox.serve.paths import ServiceDoor as ServiceDoor
 from proxybox.serve.problems import Refusal as Refusal
 from proxybox.serve.service import Service as Service
@@ -62,6 +62,6 @@ def request_id(connection: HTTPConnection) -> str:
 def check_names(names: Iterable[str]) -> None:
     """Checks that names of files are paths below a folder, and none the folder of another. Raises Refusal."""
     try:
-        given.files(dict.fromkeys(names, b""))
+        argumentchecks.files(dict.fromkeys(names, b""))
     except PolicyError as error:
         raise Refusal("invalid", str(error)) from None

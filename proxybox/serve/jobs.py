@@ -1,4 +1,4 @@
-"""Jobs: each waits at the gate for a free line of a worker, and is done there (gate.py, workers.py)."""
+"""ServiceJobs: each waits at the gate for a free line of a worker, and is done there (gate.py, workers.py)."""
 
 import asyncio
 import contextlib
@@ -11,11 +11,21 @@ from proxybox.jsonvalues import JSONObject
 from proxybox.policies.overrides import within
 from proxybox.serve.authority import Authority
 from proxybox.serve.callers import ITSELF, Caller
-from proxybox.serve.config import Config
+from proxybox.serve.config import ServiceConfig
 from proxybox.serve.gate import Gate, Overloaded
 from proxybox.serve.problems import Refusal
 from proxybox.serve.setup import Setup
-from proxybox.serve.workers import Job, JobFailed, LineKind, OnEvent, Slot, Transfer, WorkerLost, WorkerProcess, Workers
+from proxybox.serve.workers import (
+    JobFailed,
+    LineKind,
+    OnEvent,
+    ServiceWorkers,
+    Slot,
+    Transfer,
+    WorkerJob,
+    WorkerLost,
+    WorkerProcess,
+)
 
 log = logging.getLogger("proxybox.serve")
 
@@ -25,13 +35,13 @@ _TRIES: Final = 3
 _GOES: Final = 1.0
 
 
-class Jobs:
+class ServiceJobs:
     """What the workers of a service do.
 
     on_lost: functions that are called with a worker that has died. begun: how many jobs there were.
     """
 
-    def __init__(self, config: Config, authority: Authority) -> None:
+    def __init__(self, config: ServiceConfig, authority: Authority) -> None:
         self.config, self._authority = config, authority
         self.on_lost: list[Callable[[WorkerProcess], object]] = []
         self.begun = 0
@@ -46,7 +56,7 @@ class Jobs:
             record=limits.record,
             interpreters={name: language.interpreter() for name, language in config.languages.items()},
         )  # fmt: skip
-        self.workers = Workers(
+        self.workers = ServiceWorkers(
             setup, config.workers, config.live, express=config.express, on_free=self._free, on_lost=self._lost
         )
 
@@ -102,10 +112,10 @@ class Jobs:
 
     async def ask(
         self, kind: LineKind, caller: Caller, job: Mapping[str, Any], *,
-        on_event: OnEvent | None = None, on_begin: Callable[[Job], object] | None = None,
+        on_event: OnEvent | None = None, on_begin: Callable[[WorkerJob], object] | None = None,
         worker: int | None = None, transfer: Transfer | None = None, is_repeatable: bool = False,
     ) -> bytes:  # fmt: skip
-        """Has a job done when it is this caller's turn, as `Workers.ask` does, and as long as they may.
+        """Has a job done when it is this caller's turn, as `ServiceWorkers.ask` does, and as long as they may.
 
         worker: the number of the only one that can do it. is_repeatable: whether a job that had begun when its worker
         ended may be done once more, as nobody can tell whether it was begun before. A second worker that ends with it
@@ -121,7 +131,7 @@ class Jobs:
 
     async def _ask(
         self, kind: LineKind, caller: Caller, job: Mapping[str, Any], *,
-        on_event: OnEvent | None, on_begin: Callable[[Job], object] | None,
+        on_event: OnEvent | None, on_begin: Callable[[WorkerJob], object] | None,
         worker: int | None, transfer: Transfer | None, is_repeatable: bool,
     ) -> bytes:  # fmt: skip
         before: WorkerLost | None = None

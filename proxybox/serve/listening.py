@@ -150,8 +150,8 @@ class _AsJson(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the line of a record."""
-        told = {"at": record.created, "level": record.levelname.lower(), "message": record.getMessage()}
-        told |= getattr(record, "record", {})
+        entry = {"at": record.created, "level": record.levelname.lower(), "message": record.getMessage()}
+        entry |= getattr(record, "record", {})
         if record.exc_info:
-            told["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(told)
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry)

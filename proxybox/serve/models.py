@@ -268,7 +268,7 @@ class PoliciesAndLanguages(BaseModel):
     languages: list[str]
 
 
-class Problem(BaseModel):
+class ProblemDetails(BaseModel):
     """Why something was not done (RFC 9457).
 
     errors: where a request is at fault. errno: of a file's error, by its name. state, reason: how a session has ended.
@@ -301,7 +301,7 @@ class Health(BaseModel):
 def _event(kind: Any, name: str, more: Mapping[str, Any], result: Any, absent: tuple[str, ...] = ()) -> Any:
     """The model of an event (streamevents.py), with what a door adds to it. result: the model of its result."""
     keys = {**more, **get_type_hints(kind)}
-    keys |= {key: model for key, model in (("result", result), ("problem", Problem)) if key in keys}
+    keys |= {key: model for key, model in (("result", result), ("problem", ProblemDetails)) if key in keys}
     return model_of_keys(name, inspect.getdoc(kind) or "", keys, absent=absent)
 
 

@@ -27,7 +27,7 @@ def reference(model: type[BaseModel]) -> str:
     return _REF.format(model=model.__name__)
 
 
-_PROBLEM: Final = {MEDIA_TYPE: {"schema": {"$ref": reference(models.Problem)}}}
+_PROBLEM: Final = {MEDIA_TYPE: {"schema": {"$ref": reference(models.ProblemDetails)}}}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

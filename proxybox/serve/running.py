@@ -5,8 +5,8 @@ import socket
 from typing import Final
 
 from proxybox.serve.app import app
-from proxybox.serve.config import Config
-from proxybox.serve.edge import Edge, log
+from proxybox.serve.config import ServiceConfig
+from proxybox.serve.edge import ServiceMiddleware, log
 from proxybox.serve.listening import begin, listening, settle, spoken
 from proxybox.serve.service import Service
 
@@ -19,8 +19,8 @@ from proxybox.serve.ending import EndingServer  # isort: skip
 CANNOT_SERVE: Final = 125
 
 
-def run(config: Config, *, check: bool = False) -> int:
-    """Serves until a signal ends it, and returns the exit status. check: tries itself out, and serves nothing.
+def run(config: ServiceConfig, *, check: bool = False) -> int:
+    """Serves until a signal ends it, and returns the exit status. check: tests the boxes, and serves nothing.
 
     Raises ListenError, and StoreError when it cannot open its database.
     """
@@ -44,7 +44,7 @@ async def _check(service: Service) -> int:
         await service.close()
 
 
-async def _serve(edge: Edge, listener: socket.socket) -> int:
+async def _serve(edge: ServiceMiddleware, listener: socket.socket) -> int:
     service = edge.service
     await service.start()
     options = uvicorn.Config(

@@ -13,16 +13,16 @@ from typing import Any, Final
 
 from proxybox.serve.authority import Authority
 from proxybox.serve.callers import Caller
-from proxybox.serve.config import Config
-from proxybox.serve.jobs import Jobs
+from proxybox.serve.config import ServiceConfig
+from proxybox.serve.jobs import ServiceJobs
 from proxybox.serve.memory import give_back
 from proxybox.serve.metrics import Metrics
 from proxybox.serve.problems import Refusal
 from proxybox.serve.sessions import Sessions
-from proxybox.serve.store import Store
+from proxybox.serve.store import ServiceStore
 from proxybox.serve.trial import TrialFailed, try_out
 from proxybox.serve.wiredata import WorkerState
-from proxybox.serve.workers import Job, LineKind, OnEvent, WorkerLost
+from proxybox.serve.workers import LineKind, OnEvent, WorkerJob, WorkerLost
 
 #: Seconds without a job after which memory is given back.
 _CALM: Final = 3.0
@@ -36,18 +36,18 @@ class Service:
     has_keys: whether keys say who may use it; else whoever asks it sees to that.
     """
 
-    def __init__(self, config: Config, *, has_keys: bool = True) -> None:
+    def __init__(self, config: ServiceConfig, *, has_keys: bool = True) -> None:
         self.config = config
-        self.state, self.why = "starting", "the service tries itself out"
+        self.state, self.why = "starting", "the service tests its boxes"
         self.began = time.time()
         self.has_started = self._has_ended = False
         self.authority = Authority(config, decides=has_keys)
         self.metrics = Metrics()
-        self.jobs = Jobs(config, self.authority)
+        self.jobs = ServiceJobs(config, self.authority)
         self.jobs.on_lost.append(lambda _: self.metrics.workers_lost.inc())
-        self.store: Store
+        self.store: ServiceStore
         self.sessions: Sessions
-        self._running: dict[tuple[str, str], Job | None] = {}  # by key and id; None for one that waits
+        self._running: dict[tuple[str, str], WorkerJob | None] = {}  # by key and id; None for one that waits
         self._tasks: list[asyncio.Task[None]] = []
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ class Service:
         self.has_started = True
         self.authority.begin()
         name = f"{socket.gethostname()} {self.config.listen}"
-        self.store = await asyncio.to_thread(Store, self.config.database_url, name, self.config.retention)
+        self.store = await asyncio.to_thread(ServiceStore, self.config.database_url, name, self.config.retention)
         self.sessions = Sessions(self.config.sessions, self.jobs, self.store)
         await self.jobs.workers.start()
         self.authority.on_look.append(self.sessions.end_unless)
@@ -78,17 +78,17 @@ class Service:
 
     async def _give_back_memory(self) -> None:
         """Gives back, once after each rush of requests, what it has left behind."""
-        seen = given = 0
+        seen = counted = 0
         while True:
             await asyncio.sleep(_CALM)
             began, seen = seen, self.jobs.begun
-            if seen == began != given and not self.jobs.are_any:
-                given = seen
+            if seen == began != counted and not self.jobs.are_any:
+                counted = seen
                 give_back()
                 for number in tuple(self.jobs.workers.processes):
                     with contextlib.suppress(Refusal, WorkerLost):
                         await self.jobs.ask_itself({"op": "give_back"}, number)
-                given = seen = self.jobs.begun
+                counted = seen = self.jobs.begun
 
     async def tried(self) -> None:
         """Waits until it has tried itself out."""
@@ -166,7 +166,7 @@ class Service:
         return data
 
     @contextlib.contextmanager
-    def _reachable(self, caller: Caller, identity: str) -> Iterator[Callable[[Job], object]]:
+    def _reachable(self, caller: Caller, identity: str) -> Iterator[Callable[[WorkerJob], object]]:
         """A context in which a run can be reached; its function is told when it begins. Raises Refusal."""
         self.check_free(caller, identity)
         name = caller.key, identity
@@ -181,7 +181,7 @@ class Service:
         if identity and (caller.key, identity) in self._running:
             raise Refusal("conflict", "a run that was asked for with this X-Request-Id goes on")
 
-    def running(self, caller: Caller, identity: str) -> Job:
+    def running(self, caller: Caller, identity: str) -> WorkerJob:
         """Returns a run of this caller that goes on. Raises Refusal."""
         job = self._running.get((caller.key, identity))
         if job is None:

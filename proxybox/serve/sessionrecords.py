@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 
 from proxybox.serve.problems import Refusal
-from proxybox.serve.store import NoRoom, Store
+from proxybox.serve.store import KeyStorageFull, ServiceStore
 from proxybox.serve.workers import WorkerLost
 from proxybox.streamevents import RecordPieceEvent, WorkerEvent
 
@@ -32,18 +32,18 @@ HandOver = Callable[[Take], Awaitable[bytes]]
 
 @attrs.frozen
 class KeptRecord:
-    """The record of a session. told: its fault and its digest, as a Result has them. pieces: their ids, in order."""
+    """The record of a session. facts: its fault and its digest, as a Result has them. pieces: their ids, in order."""
 
     key: str
     shelf: str
-    told: Mapping[str, str]
+    facts: Mapping[str, str]
     pieces: tuple[str, ...]
 
 
 class SessionRecords:
     """What is kept of sessions' records. room: bytes that all files of a key may have. age: seconds that they stay."""
 
-    def __init__(self, store: Store, room: int, age: float) -> None:
+    def __init__(self, store: ServiceStore, room: int, age: float) -> None:
         self._store, self._room, self._age = store, room, age
 
     async def room_for(self, key: str, limit: int) -> int:
@@ -63,10 +63,10 @@ class SessionRecords:
                 await put(f"{next(numbers):06}", base64.b64decode(event.base64))
 
         try:
-            if not (told := json.loads(await hand_over(take))):  # of another worker, in the place of one that has died
+            if not (facts := json.loads(await hand_over(take))):  # of another worker, in the place of one that has died
                 raise WorkerLost(begun=False)
-            await put(_END, json.dumps({**told, "pieces": next(numbers)}).encode())
-        except (NoRoom, Refusal, WorkerLost) as error:
+            await put(_END, json.dumps({**facts, "pieces": next(numbers)}).encode())
+        except (KeyStorageFull, Refusal, WorkerLost) as error:
             with contextlib.suppress(Refusal):
                 await self._store.ask(self._store.clear, key, shelf)
             return str(error)
@@ -77,14 +77,14 @@ class SessionRecords:
         shelf = _SHELVES + session
         *pieces, end = await self._store.ask(self._store.shelf, key, shelf) or [{"name": ""}]
         found = await self._store.ask(self._store.get, key, shelf, end["id"]) if end["name"] == _END else None
-        told: dict[str, Any] = {"pieces": -1} if found is None else json.loads(found[1])
-        if told.pop("pieces") != len(pieces):
+        facts: dict[str, Any] = {"pieces": -1} if found is None else json.loads(found[1])
+        if facts.pop("pieces") != len(pieces):
             return None
-        return KeptRecord(key, shelf, told, tuple(piece["id"] for piece in pieces))
+        return KeptRecord(key, shelf, facts, tuple(piece["id"] for piece in pieces))
 
     async def as_json(self, record: KeptRecord) -> AsyncIterator[bytes]:
         """Yields a record as a Result has it in JSON, in pieces. Raises Refusal when it is given up meanwhile."""
-        yield json.dumps({**record.told, "record": {"base64": ""}}).encode().removesuffix(b'"}}')
+        yield json.dumps({**record.facts, "record": {"base64": ""}}).encode().removesuffix(b'"}}')
         for piece in record.pieces:
             found = await self._store.ask(self._store.get, record.key, record.shelf, piece)
             if found is None:

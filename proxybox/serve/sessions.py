@@ -17,12 +17,12 @@ import attrs
 
 from proxybox.serve.callers import ITSELF, Caller, new_id
 from proxybox.serve.config import ServiceSessions
-from proxybox.serve.jobs import Jobs
+from proxybox.serve.jobs import ServiceJobs
 from proxybox.serve.problems import Refusal
 from proxybox.serve.sessionrecords import KeptRecord, SessionRecords, Take
 from proxybox.serve.sessionstate import SessionState
-from proxybox.serve.store import LIVE, Store
-from proxybox.serve.workers import Job, LineKind, OnEvent, Transfer, WorkerLost, WorkerProcess
+from proxybox.serve.store import LIVE, ServiceStore
+from proxybox.serve.workers import LineKind, OnEvent, Transfer, WorkerJob, WorkerLost, WorkerProcess
 
 #: How a session has ended whose worker has died.
 _LOST: Final = "the process that served it has ended"
@@ -56,7 +56,7 @@ class Served:
     asleep: bool = False
     snapshots: set[str] = attrs.field(factory=set)
     has_call: bool = False
-    call: Job | None = None
+    call: WorkerJob | None = None
     recorded: bool = False
     end: asyncio.Task[None] | None = None
 
@@ -75,7 +75,7 @@ class Served:
 class Sessions:
     """All sessions of a service."""
 
-    def __init__(self, limits: ServiceSessions, jobs: Jobs, store: Store) -> None:
+    def __init__(self, limits: ServiceSessions, jobs: ServiceJobs, store: ServiceStore) -> None:
         self._limits, self._jobs, self._store = limits, jobs, store
         self._records = SessionRecords(store, jobs.config.limits.artefacts, limits.end_after)
         jobs.on_lost.append(self._lost)
@@ -177,7 +177,9 @@ class Sessions:
         task.add_done_callback(self._tasks.discard)
 
     def _least_used(self, caller: Caller) -> WorkerProcess:
-        """The worker of the fewest sessions that are used now, and of the fewest; the express is for who has none.
+        """The worker with the fewest sessions in use, and of several such the one with the fewest sessions.
+
+        The express worker is left to callers that have no session yet, as long as there is another one.
 
         Raises Refusal.
         """
@@ -249,7 +251,7 @@ class Sessions:
 
     async def _ask(
         self, caller: Caller, job: Mapping[str, Any], worker: WorkerProcess, *,
-        on_event: OnEvent | None = None, on_begin: Callable[[Job], object] | None = None,
+        on_event: OnEvent | None = None, on_begin: Callable[[WorkerJob], object] | None = None,
         transfer: Transfer | None = None,
     ) -> bytes:  # fmt: skip
         kind: LineKind = "live" if transfer is None else "file"
@@ -476,7 +478,7 @@ class Sessions:
 
 
 @contextlib.contextmanager
-def _calling(session: Served) -> Iterator[Callable[[Job], object]]:
+def _calling(session: Served) -> Iterator[Callable[[WorkerJob], object]]:
     """A context in which code of a session runs; the function notes the job that can be interrupted. Raises Refusal."""
     if session.has_call:
         raise Refusal("session-busy")

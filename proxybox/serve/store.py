@@ -21,7 +21,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 import sqlalchemy as sql
 
 from proxybox.policies.errors import ProxyboxError
-from proxybox.serve.database import Database, LongTold, Step, StoreError, Told
+from proxybox.serve.database import Database, LongUntrustedText, Step, StoreError, UntrustedText
 from proxybox.serve.problems import Refusal
 from proxybox.serve.retention import Retention
 
@@ -54,42 +54,42 @@ log = logging.getLogger("proxybox.serve")
 _tables = sql.MetaData()
 _sessions = sql.Table(
     "sessions", _tables,
-    sql.Column("id", Told(64), primary_key=True),
-    sql.Column("service", Told(255), nullable=False, index=True),
-    sql.Column("key", Told(64), nullable=False, index=True),
-    sql.Column("policy", Told(64), nullable=False),
-    sql.Column("language", Told(64), nullable=False),
+    sql.Column("id", UntrustedText(64), primary_key=True),
+    sql.Column("service", UntrustedText(255), nullable=False, index=True),
+    sql.Column("key", UntrustedText(64), nullable=False, index=True),
+    sql.Column("policy", UntrustedText(64), nullable=False),
+    sql.Column("language", UntrustedText(64), nullable=False),
     sql.Column("made", sql.Float, nullable=False),
-    sql.Column("state", Told(16), nullable=False),
-    sql.Column("reason", LongTold, nullable=False, default=""),
+    sql.Column("state", UntrustedText(16), nullable=False),
+    sql.Column("reason", LongUntrustedText, nullable=False, default=""),
     sql.Column("ended", sql.Float),
 )  # fmt: skip
 _artefacts = sql.Table(
     "artefacts", _tables,
-    sql.Column("id", Told(64), primary_key=True),
-    sql.Column("key", Told(64), nullable=False, index=True),
-    sql.Column("shelf", Told(255), nullable=False, index=True),
-    sql.Column("name", LongTold, nullable=False),
+    sql.Column("id", UntrustedText(64), primary_key=True),
+    sql.Column("key", UntrustedText(64), nullable=False, index=True),
+    sql.Column("shelf", UntrustedText(255), nullable=False, index=True),
+    sql.Column("name", LongUntrustedText, nullable=False),
     sql.Column("size", sql.BigInteger, nullable=False),
-    sql.Column("sha256", Told(64), nullable=False),
+    sql.Column("sha256", UntrustedText(64), nullable=False),
     sql.Column("made", sql.Float, nullable=False),
     sql.Column("content", sql.LargeBinary, nullable=False),
 )  # fmt: skip
 _audit = sql.Table(
     "audit", _tables,
     sql.Column("number", sql.BigInteger().with_variant(sql.Integer, "sqlite"), primary_key=True, autoincrement=True),
-    sql.Column("id", Told(64), nullable=False, index=True),
+    sql.Column("id", UntrustedText(64), nullable=False, index=True),
     sql.Column("at", sql.Float, nullable=False, index=True),
-    sql.Column("key", Told(64), nullable=False),
-    sql.Column("client", Told(255), nullable=False),
-    sql.Column("method", Told(16), nullable=False),
-    sql.Column("path", LongTold, nullable=False),
+    sql.Column("key", UntrustedText(64), nullable=False),
+    sql.Column("client", UntrustedText(255), nullable=False),
+    sql.Column("method", UntrustedText(16), nullable=False),
+    sql.Column("path", LongUntrustedText, nullable=False),
     sql.Column("http_status", sql.Integer, nullable=False),
     sql.Column("seconds", sql.Float, nullable=False),
-    sql.Column("policy", Told(64), nullable=False, default=""),
-    sql.Column("language", Told(64), nullable=False, default=""),
-    sql.Column("code_sha256", Told(64), nullable=False, default=""),
-    sql.Column("status", Told(32), nullable=False, default=""),
+    sql.Column("policy", UntrustedText(64), nullable=False, default=""),
+    sql.Column("language", UntrustedText(64), nullable=False, default=""),
+    sql.Column("code_sha256", UntrustedText(64), nullable=False, default=""),
+    sql.Column("status", UntrustedText(32), nullable=False, default=""),
     sql.Column("cpu", sql.Float),
 )  # fmt: skip
 
@@ -97,11 +97,11 @@ _audit = sql.Table(
 _taken: Final = sql.case((_artefacts.c.size < _LEAST, _LEAST), else_=_artefacts.c.size)
 
 
-class NoRoom(ProxyboxError):
+class KeyStorageFull(ProxyboxError):
     """The files of a key take up all the room that it has."""
 
 
-class Store:
+class ServiceStore:
     """The database of a service. Its methods block, but for `note` and `ask`, by which coroutines use the others."""
 
     def __init__(self, url: str, service: str, retention: Retention | None = None) -> None:
@@ -196,7 +196,7 @@ class Store:
 
         shelf: what belongs together, such as the files of one session. room: bytes that all files of the key may have;
         a small file counts 4 KiB. evict: the oldest files of shelves whose names begin so are given up for it. Raises
-        NoRoom.
+        KeyStorageFull.
         """
         identity = identity or secrets.token_urlsafe(16)
         mine, size = _artefacts.c.key == key, max(len(content), _LEAST)
@@ -210,7 +210,7 @@ class Store:
                     connection, used + size - room, mine, _artefacts.c.shelf.startswith(evict, autoescape=True)
                 )
             if used + size > room:
-                raise NoRoom(f"the files of this key have {used:,} bytes, and may have {room:,}: remove some")
+                raise KeyStorageFull(f"the files of this key have {used:,} bytes, and may have {room:,}: remove some")
             connection.execute(
                 _artefacts.insert().values(
                     id=identity, key=key, shelf=shelf, name=name, size=len(content), made=time.time(),
@@ -320,7 +320,7 @@ class Store:
 
     def _thin_out(self, table: sql.Table, order: Any, at: Any, before: float, most: int) -> None:
         """Removes rows from before a time, and as many more as take up more bytes than `most`, in small pieces."""
-        texts = (sql.func.length(column) for column in table.c if isinstance(column.type, Told))
+        texts = (sql.func.length(column) for column in table.c if isinstance(column.type, UntrustedText))
         size = sum(texts, sql.literal(_ROW))
         with self._changing() as connection:
             left = int(connection.execute(sql.select(sql.func.sum(size))).scalar() or 0)

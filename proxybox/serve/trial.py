@@ -1,4 +1,4 @@
-"""The service tries itself out before it serves: with each policy and language, by the way that requests go.
+"""The service tests its own boxes before it serves: with each policy and language, as requests would use them.
 
 A program runs; it does not see a file of the host, reaches no network, starts no program; and limits end an endless
 loop, one that fills the memory, and one that starts processes. Only what is seen to hold is relied on.
@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from proxybox.serve.jobs import Jobs
+from proxybox.serve.jobs import ServiceJobs
 from proxybox.serve.problems import Refusal
 from proxybox.serve.workers import WorkerLost
 
@@ -98,7 +98,7 @@ def trials(secret_file: str, port: int) -> tuple[Trial, ...]:
     )
 
 
-async def try_out(jobs: Jobs) -> None:
+async def try_out(jobs: ServiceJobs) -> None:
     """Tries everything out. Raises TrialFailed."""
     listener = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     with tempfile.NamedTemporaryFile("w", prefix="proxybox-trial-", suffix=".txt") as secret:
@@ -113,7 +113,7 @@ async def try_out(jobs: Jobs) -> None:
                         await _try(jobs, policy, language, trial)
 
 
-async def _try(jobs: Jobs, policy: str, language: str, trial: Trial) -> None:
+async def _try(jobs: ServiceJobs, policy: str, language: str, trial: Trial) -> None:
     where = f"{trial.name} (policy {policy}, language {language})"
     job = {
         "op": "run", "policy": policy, "language": language, "code": trial.code,

@@ -3,10 +3,10 @@
     service ── a control socket, and a socket for each job that may run at once ── worker process
 
 A message is one frame of multiprocessing.Connection: its size as a 32-bit big-endian number, then so many bytes. The
-service sends JSON. A worker answers a job with messages that begin with one byte of `Kind` and go on with JSON, or with
-bytes of a file; the last of them is a result or a failure.
+service sends JSON. A worker answers a job with messages that begin with a byte of `AnswerKind` and go on with JSON, or
+with bytes of a file; the last of them is a result or a failure.
 
-A job that takes a file says that it is ready. The service gives it messages then that begin with one byte of `Part`.
+A job that takes a file says that it is ready. The service then gives it messages that begin with a byte of `InputKind`.
 
 Rule: nothing here is pickled. A worker serves hostile guests, and the service, which has the keys, does not let it do
 more than answer.
@@ -27,7 +27,7 @@ _SIZE: Final = struct.Struct("!i")
 MOST: Final = 256 << 20
 
 
-class Kind:
+class AnswerKind:
     """The first byte of an answer: an event, that a file may come, a piece of one, the result, why there is none."""
 
     EVENT: Final = b"e"
@@ -39,7 +39,7 @@ class Kind:
     MEANWHILE: Final = frozenset({EVENT, READY, DATA})
 
 
-class Part:
+class InputKind:
     """The first byte of what a job is given while it runs: a piece, the end, or that there will be no end."""
 
     PIECE: Final = b"p"
@@ -60,7 +60,7 @@ def answer(kind: bytes, message: Any) -> bytes:
     return kind + packed(message)
 
 
-class Line:
+class WorkerSocket:
     """The service's end of a socket to a worker. EOFError and OSError tell that the worker has ended."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -68,7 +68,7 @@ class Line:
         self._expected = 0  # the size of the message that comes, once it has been read
 
     @classmethod
-    async def on(cls, end: socket.socket) -> "Line":
+    async def on(cls, end: socket.socket) -> "WorkerSocket":
         """Returns the line on a connected socket, which it owns from now on."""
         end.setblocking(False)
         return cls(*await asyncio.open_connection(sock=end, limit=1 << 18))

@@ -28,9 +28,9 @@ from typing import IO, Any, Final, Literal, get_args
 
 import attrs
 
-from proxybox import given
+from proxybox import argumentchecks
 from proxybox.commands import Displayed
-from proxybox.controller.boxes.boxfiles import NoRoom
+from proxybox.controller.boxes.boxfiles import DiskLimitReached
 from proxybox.controller.costs.descriptorshare import raise_own_limit
 from proxybox.controller.process import priority
 from proxybox.controller.record.exactness import as_data as inexact_as_data
@@ -51,11 +51,11 @@ from proxybox.result import Result, Status
 from proxybox.sandbox import Sandbox
 from proxybox.serve import filetransfers
 from proxybox.serve.filetransfers import GivenUp
+from proxybox.serve.jobevents import JobEvents, Moments
 from proxybox.serve.memory import give_back
 from proxybox.serve.results import display_event, result_as_json
 from proxybox.serve.setup import Setup
-from proxybox.serve.telling import Moments, Telling
-from proxybox.serve.wire import Kind, answer
+from proxybox.serve.wire import AnswerKind, answer
 from proxybox.serve.wiredata import JobFailure, JobOrder, PoolState, RequestFault, WorkerState, read
 from proxybox.session import Session, Snapshot
 from proxybox.streamevents import InputRequestEvent, RecordPieceEvent, Stream, as_data
@@ -80,9 +80,9 @@ def serve(connections: list[Connection], setup: bytes) -> None:
     raise_own_limit()
     sys.setswitchinterval(_SWITCH)
     gc.freeze()  # modules are not looked at again: a full collection would hold up all boxes
-    told: Setup = pickle.loads(setup)  # noqa: S301 - from our own parent
-    priority.lower(told.nice)
-    worker = _Worker(told)
+    reply: Setup = pickle.loads(setup)  # noqa: S301 - from our own parent
+    priority.lower(reply.nice)
+    worker = _Worker(reply)
     worker.start()
     for line in lines:
         threading.Thread(target=worker.serve, args=(line,), name="proxybox-serve", daemon=True).start()
@@ -96,7 +96,7 @@ class _Running:
     """One job that runs: what the control socket can do to it, even before it has begun."""
 
     def __init__(self) -> None:
-        self.given: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.input_queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._orders: list[str] = []
         self._can: dict[str, Callable[[], object]] = {}
 
@@ -165,11 +165,11 @@ class _Worker:
     @staticmethod
     def _order(running: _Running, order: JobOrder) -> None:
         if order.do == "input":
-            if running.given.qsize() < _MOST_GIVEN:
-                running.given.put(order.text)
+            if running.input_queue.qsize() < _MOST_GIVEN:
+                running.input_queue.put(order.text)
             return
         running.order(order.do)
-        running.given.put(None)  # who waits for input gets none
+        running.input_queue.put(None)  # who waits for input gets none
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
@@ -186,16 +186,16 @@ class _Worker:
             early = self._early.pop(number, ())
         for order in early:
             self._order(running, order)
-        telling = Telling(line, self._moments)
+        events = JobEvents(line, self._moments)
         try:
-            told = answer(Kind.RESULT, _DOES[job["op"]](self, _Job(job, telling, running, line)))
+            reply = answer(AnswerKind.RESULT, _DOES[job["op"]](self, _Job(job, events, running, line)))
         except Exception as error:
-            told = answer(Kind.FAILURE, _failure(error))
+            reply = answer(AnswerKind.FAILURE, _failure(error))
         finally:
             with self._ordering:
                 del self._running[number]
-        telling.flush()  # nothing is told after the answer
-        return told
+        events.flush()  # nothing is told after the answer
+        return reply
 
     def pool(self, policy: str, language: str) -> Pool:
         """The pool of one policy and one language; it is made at the first request."""
@@ -257,7 +257,7 @@ class _Worker:
         if asked.get("stream"):
             streams: tuple[Stream, ...] = get_args(Stream)
             for stream in streams:
-                options[f"on_{stream}"] = given.as_text_callback(f"on_{stream}", job.printed(stream))
+                options[f"on_{stream}"] = argumentchecks.as_text_callback(f"on_{stream}", job.printed(stream))
         options |= {name: asked.get(name) for name in ("limits", "output", "env")}
         contents = asked.get("return_files") or False
         with self.place(asked) as place:
@@ -375,10 +375,10 @@ _DOES: Final[Mapping[str, Callable[[_Worker, "_Job"], JSONObject]]] = {
 class _Job:
     """One job: what was asked, and how what happens meanwhile is told."""
 
-    def __init__(self, asked: Mapping[str, Any], telling: Telling, running: _Running, line: Connection) -> None:
+    def __init__(self, asked: Mapping[str, Any], events: JobEvents, running: _Running, line: Connection) -> None:
         self.asked, self.running, self.line = asked, running, line
-        self._telling = telling
-        self.give, self.tell = telling.give, telling.tell
+        self._telling = events
+        self.give, self.tell = events.give, events.tell
 
     def printed(self, stream: Stream) -> Callable[[str], None]:
         """A callback for what is printed to a stream."""
@@ -407,7 +407,7 @@ class _Job:
             if not buffer and not ended:
                 self.tell(InputRequestEvent())
                 try:
-                    text = self.running.given.get(timeout=patience)
+                    text = self.running.input_queue.get(timeout=patience)
                 except queue.Empty:
                     text = None
                 if text is None or text == "":
@@ -535,7 +535,7 @@ def _program(asked: Mapping[str, Any]) -> Program:
         program = Program.of_files(files, entry, args)
         if folder := asked.get("folder"):
             program = Program(words=(f"{folder}/{entry}", *program.words[1:]))
-        return attrs.evolve(program, words=(*given.arguments(asked.get("options") or ()), *program.words))
+        return attrs.evolve(program, words=(*argumentchecks.arguments(asked.get("options") or ()), *program.words))
     program = Program.source(asked["code"], args)
     if MAIN in files:
         raise PolicyError(
@@ -545,7 +545,7 @@ def _program(asked: Mapping[str, Any]) -> Program:
 
 
 def _files(asked: Mapping[str, Any] | None) -> dict[str, bytes]:
-    return given.files({name: _data(content) or b"" for name, content in (asked or {}).items()})
+    return argumentchecks.files({name: _data(content) or b"" for name, content in (asked or {}).items()})
 
 
 def _tree(files: Mapping[str, bytes]) -> JSONObject:
@@ -592,7 +592,7 @@ def _detailed(error: Exception, failure: JobFailure) -> JobFailure:
         return attrs.evolve(failure, errors=faults)
     if isinstance(error, OSError):
         number = error.errno or errno.EIO
-        message = str(error.strerror) if isinstance(error, NoRoom) else os.strerror(number)
+        message = str(error.strerror) if isinstance(error, DiskLimitReached) else os.strerror(number)
         return attrs.evolve(failure, errno=errno.errorcode.get(number, "EIO"), message=message)
     if isinstance(error, ExecutionError):
         return attrs.evolve(failure, result=result_as_json(error.result))
@@ -600,7 +600,7 @@ def _detailed(error: Exception, failure: JobFailure) -> JobFailure:
 
 
 def _place(problem: Problem) -> list[str | int]:
-    """Where a request is at fault: the key of a policy, or the parameter with which a message begins (given.py)."""
+    """Where a request is at fault: a policy's key, or the parameter that a message begins with (argumentchecks.py)."""
     named = _PARAMETER.match(problem.message)
     key = problem.key or (named.group(1) if named else "")
     return [*key.split(".")] if key else []

@@ -26,7 +26,7 @@ import attrs
 from proxybox.controller.process.cpus import shares_of_cpus
 from proxybox.pool.workers import Worker
 from proxybox.serve.setup import Setup
-from proxybox.serve.wire import Kind, Line, Part
+from proxybox.serve.wire import AnswerKind, InputKind, WorkerSocket
 from proxybox.serve.wiredata import JobFailure, JobOrder, Ready, read, read_ready
 from proxybox.streamevents import WorkerEvent, read_worker_event
 
@@ -65,7 +65,7 @@ class WorkerLost(Exception):
     def __init__(self, *, begun: bool) -> None:
         super().__init__("the process that served the box has ended")
         self.begun = begun
-        self.job: Job | None = None
+        self.job: WorkerJob | None = None
 
     @property
     def shared(self) -> bool:
@@ -87,7 +87,7 @@ class Slot:
 
     worker: "WorkerProcess"
     kind: LineKind
-    line: Line
+    line: WorkerSocket
 
 
 @attrs.define(eq=False)
@@ -99,7 +99,7 @@ class WorkerProcess:
 
     number: int
     process: Worker
-    control: Line
+    control: WorkerSocket
     express: bool = False
     slots: list[Slot] = attrs.field(factory=list)
     ended: bool = False
@@ -111,7 +111,7 @@ class WorkerProcess:
             self.control.tell(order)
 
 
-class Job:
+class WorkerJob:
     """One job while it runs. shared: whether its caller was told something of it, or has told it something."""
 
     def __init__(self, number: int, slot: Slot) -> None:
@@ -136,7 +136,7 @@ class Job:
         self._slot.worker.order(JobOrder(job=self.number, do=what, text=text))
 
 
-class Workers:
+class ServiceWorkers:
     """All worker processes.
 
     count: how many share the CPUs. live: how many lines each has for what can wait long, and how many for files.
@@ -175,7 +175,7 @@ class Workers:
         )  # fmt: skip
         ends = [socket.socket(fileno=os.dup(connection.fileno())) for connection in process.connections]
         process.close()
-        control, *lines = [await Line.on(end) for end in ends]
+        control, *lines = [await WorkerSocket.on(end) for end in ends]
         worker = WorkerProcess(number, process, control, express)
         worker.slots = [Slot(worker, kind, line) for kind, line in zip(self._kinds, lines, strict=True)]
         self.processes[number] = worker
@@ -214,7 +214,7 @@ class Workers:
         job: Mapping[str, Any],
         *,
         on_event: OnEvent | None = None,
-        on_begin: Callable[[Job], object] | None = None,
+        on_begin: Callable[[WorkerJob], object] | None = None,
         transfer: Transfer | None = None,
     ) -> bytes:
         """Has a job done and returns its result as JSON. The slot is given back to `on_free`.
@@ -222,7 +222,7 @@ class Workers:
         transfer: the file that the job takes or hands over. When the task is cancelled, so is the job. Raises JobFailed
         and WorkerLost.
         """
-        doing = Job(next(self._numbers), slot)
+        doing = WorkerJob(next(self._numbers), slot)
         if on_begin is not None:
             on_begin(doing)
         begun = False
@@ -231,11 +231,11 @@ class Workers:
             while True:
                 kind, data = await _or_lost(slot.line.receive(), begun)
                 begun = True
-                if kind == Kind.DATA and transfer is not None:
+                if kind == AnswerKind.DATA and transfer is not None:
                     await transfer.on_data(data)
-                elif kind == Kind.READY:
+                elif kind == AnswerKind.READY:
                     await _give(slot.line, transfer, _read(read_ready, data, slot.worker))
-                elif kind != Kind.EVENT:
+                elif kind != AnswerKind.EVENT:
                     break
                 else:
                     doing.shared = True
@@ -250,15 +250,15 @@ class Workers:
             self._spawn(self._drain(slot))
             raise
         self._give_back(slot)
-        if kind == Kind.RESULT:
+        if kind == AnswerKind.RESULT:
             return data
         raise JobFailed(_read(partial(read, JobFailure), data, slot.worker))
 
     async def _drain(self, slot: Slot) -> None:
         """Reads to the end what a job tells that nobody waits for."""
         with contextlib.suppress(WorkerLost):
-            while (kind := (await _or_lost(slot.line.receive(), True))[0]) in Kind.MEANWHILE:
-                if kind == Kind.READY:
+            while (kind := (await _or_lost(slot.line.receive(), True))[0]) in AnswerKind.MEANWHILE:
+                if kind == AnswerKind.READY:
                     await _give(slot.line, None, None)
             self._give_back(slot)
 
@@ -282,17 +282,17 @@ class Workers:
                 await task
 
 
-async def _give(line: Line, transfer: Transfer | None, ready: Ready | None) -> None:
+async def _give(line: WorkerSocket, transfer: Transfer | None, ready: Ready | None) -> None:
     """Gives a job the file that it is ready for, or tells it that none comes."""
     is_whole = False
     try:
         if transfer is not None and ready is not None:
             async for piece in transfer.on_ready(ready):
-                await _or_lost(line.give(Part.PIECE, piece), True)
+                await _or_lost(line.give(InputKind.PIECE, piece), True)
             is_whole = True
     finally:
         with contextlib.suppress(OSError):
-            line.tell_part(Part.END if is_whole else Part.GIVEN_UP)
+            line.tell_part(InputKind.END if is_whole else InputKind.GIVEN_UP)
 
 
 def _read(form: Callable[[bytes], T], data: bytes, worker: WorkerProcess) -> T:

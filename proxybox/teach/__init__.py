@@ -12,7 +12,7 @@
     student.py      what a test asks of a submission, and what it says to its author
     handles.py      objects of a submission in a test, and functions for it; objects.py: their side in the box
     packing.py      how arguments and results go to the box and back, in which there are such objects
-    shown.py        values in messages; heard.py: what a submission has answered in a test
+    shown.py        values in messages; testoutput.py: what a submission has answered in a test
     compare.py      compares output as judges do, and values
     filenames.py    names that Windows takes, too
     submissions.py  where submissions come from; archives.py, notebooks.py, downloads.py: what they may be

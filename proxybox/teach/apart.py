@@ -51,8 +51,8 @@ def _ways(config: pytest.Config, paths: Iterable[str | os.PathLike[str]]) -> lis
 
 def _reasons(config: pytest.Config, place: Path) -> Iterator[str]:
     options = config.known_args_namespace
-    given = [each.partition("::")[0] for each in options.file_or_dir] or _by_themselves(config)
-    collected = _ways(config, given)
+    targets = [each.partition("::")[0] for each in options.file_or_dir] or _by_themselves(config)
+    collected = _ways(config, targets)
     modules = _ways(config, [*sys.path, *(folder for path in collected for folder in _bases(path))])
     settings = _ways(config, [config.inipath] if config.inipath else [])
     for what, paths in (

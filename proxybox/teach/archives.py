@@ -25,7 +25,7 @@ class SubmissionError(ProxyboxError):
 
 
 @attrs.frozen
-class File:
+class ArchiveFile:
     """A file that is still to be read.
 
     time: when it was last changed, where that is known. packed: its bytes in an archive, as the archive states it; no
@@ -62,14 +62,14 @@ def open_archive(file: Path | IO[bytes], most: int = MOST_CONTENTS) -> zipfile.Z
     return zipfile.ZipFile(_Careful(opened, most))
 
 
-def members(archive: zipfile.ZipFile) -> Iterator[File]:
+def members(archive: zipfile.ZipFile) -> Iterator[ArchiveFile]:
     """The files of an archive."""
     for info in archive.infolist():
         parts = PurePosixPath(info.filename).parts
         if parts and not info.is_dir() and not set(parts) & set(IGNORED):
             is_link = stat.S_ISLNK(info.external_attr >> 16)
             opened = functools.partial(_member, archive, info)
-            yield File("/".join(parts), opened, _date(info), info.compress_size, is_link)
+            yield ArchiveFile("/".join(parts), opened, _date(info), info.compress_size, is_link)
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:

@@ -14,13 +14,13 @@ import attrs
 import proxybox
 from proxybox import Policy, Result, Sandbox, SandboxStartError, Session, Time
 from proxybox.policies import SessionLimits, preset
-from proxybox.teach.evidence import Evidence
+from proxybox.teach.evidence import GradingRecords
 from proxybox.teach.grades import Verdict
 from proxybox.teach.handles import HELPER
-from proxybox.teach.heard import Heard
 from proxybox.teach.notebooks import SUFFIX
 from proxybox.teach.shown import one_line
 from proxybox.teach.student import Failed, Student, StudentRun, failure
+from proxybox.teach.testoutput import SubmissionOutput
 
 if TYPE_CHECKING:
     from proxybox.teach.submissions import Submission
@@ -83,7 +83,7 @@ class StudentBoxes:
         file: str,
         files: Mapping[str, bytes],
         points: float,
-        evidence: Evidence | None = None,
+        evidence: GradingRecords | None = None,
     ) -> None:
         self.submission = submission
         self.evidence = evidence
@@ -205,7 +205,7 @@ class Loaded:
         self._is_loaded = True
 
     @contextlib.contextmanager
-    def student(self, seconds: float | None, heard: Heard) -> Iterator[Student]:
+    def student(self, seconds: float | None, heard: SubmissionOutput) -> Iterator[Student]:
         """A fork of the submission's session for one test. seconds: the limit of each call. heard: takes what comes."""
         self._check()
         if self._session is not None and not self._is_loaded:
@@ -237,14 +237,16 @@ class Loaded:
         prompts: whether input() prints its prompt.
         """
         with self._boxes.opened(self._boxes.base()) as session:
-            given = {**self._files, **files, self._file: self._main}
-            put(session, given)
+            all_files = {**self._files, **files, self._file: self._main}
+            put(session, all_files)
             session.exec(f"__import__('sys').argv[:] = {[self._file, *args]!r}", check=True)
             if not prompts:
                 session.exec(_NO_PROMPTS, name="<input>", check=True)
             session.timeout = seconds
             result = session.exec(_text(self._main, session.policy), name=self._file, stdin=stdin)
-            found = {name: data for name, data in session.files.items() if name not in given or data != given[name]}
+            found = {
+                name: data for name, data in session.files.items() if name not in all_files or data != all_files[name]
+            }
             return StudentRun(result, found, self._file)
 
 

@@ -70,8 +70,10 @@ def _solutions(exercise: Exercise) -> Iterator[Submission]:
 
 def _check(grade: Grade) -> Check:
     failed = [test for test in grade.tests if not test.passed and test.status != "skipped"]
-    told = [f"{test.name}: {test.status.replace('_', ' ')}" for test in failed[:1]]
-    why = grade.message if grade.failed else ", and ".join([*told, *([f"{len(failed) - 1} more"] * (len(failed) > 1))])
+    reasons = [f"{test.name}: {test.status.replace('_', ' ')}" for test in failed[:1]]
+    why = (
+        grade.message if grade.failed else ", and ".join([*reasons, *([f"{len(failed) - 1} more"] * (len(failed) > 1))])
+    )
     at_fault = next((test for test in failed if test.status == "internal_error"), None)
     problem = ""
     if grade.failed:

@@ -78,7 +78,7 @@ def _of_canvas(found: re.Match[str], taken: Collection[tuple[str, str]]) -> Name
 
 
 @attrs.frozen(kw_only=True)
-class Told:
+class GradescopeMetadata:
     """What Gradescope says of a folder; what it does not say is None, or empty."""
 
     student: str | None = None
@@ -86,7 +86,7 @@ class Told:
     time: datetime.datetime | None = None
 
 
-def gradescope(folder: Path) -> Mapping[str, Told]:
+def gradescope(folder: Path) -> Mapping[str, GradescopeMetadata]:
     """What the file of metadata says of the folders beside it. Raises SubmissionError where it cannot be read."""
     path = folder / METADATA
     said = _yaml(path) if path.is_file() else None
@@ -95,9 +95,11 @@ def gradescope(folder: Path) -> Mapping[str, Told]:
     return {name: _told(of) for name, of in said.items() if isinstance(of, dict)}
 
 
-def _told(said: Mapping[str, object]) -> Told:
+def _told(said: Mapping[str, object]) -> GradescopeMetadata:
     first = next(iter(_people(said.get(":submitters"))), {})
-    return Told(student=_text(first.get(":name")) or None, id=_text(first.get(":sid")), time=_created(said))
+    return GradescopeMetadata(
+        student=_text(first.get(":name")) or None, id=_text(first.get(":sid")), time=_created(said)
+    )
 
 
 def _people(said: object) -> Sequence[Mapping[str, object]]:

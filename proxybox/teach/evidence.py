@@ -39,7 +39,7 @@ def _folder(submission: str) -> str:
 
 
 @attrs.define
-class Evidence:
+class GradingRecords:
     """The records of the test that runs, in a folder.
 
     One submission is tested after another, each by all tests.

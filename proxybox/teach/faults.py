@@ -27,10 +27,10 @@ def fault_of(error: BaseException, root: Path) -> str:
     lines = traceback.format_exception_only(error)
     # a SyntaxError's place is in the lines before
     raised = "".join(lines[-1:] if isinstance(error, SyntaxError) else lines).strip()
-    told = raised if len(raised) <= _MOST_RAISED else raised[:_MOST_RAISED] + "..."
+    message = raised if len(raised) <= _MOST_RAISED else raised[:_MOST_RAISED] + "..."
     where = f"{frames[-1][0]}: " if frames else ""
     way = [f"  {place}: in {name}\n    {line}" for place, name, line in frames[-_MOST_FRAMES:]]
-    return harmless("\n".join([f"{where}{told}", *(["  ..."] if len(frames) > _MOST_FRAMES else []), *way]))
+    return harmless("\n".join([f"{where}{message}", *(["  ..."] if len(frames) > _MOST_FRAMES else []), *way]))
 
 
 def summary_of(fault: str) -> str:

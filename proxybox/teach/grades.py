@@ -60,8 +60,8 @@ class Verdict:
     @property
     def more_output(self) -> str:
         """The output of a test that did not pass, unless its message already ends in all of it."""
-        told = self.passed or self.message.endswith(f"{PRINTED}{self.output.rstrip()}")
-        return "" if told or not self.output.strip() else self.output
+        is_said = self.passed or self.message.endswith(f"{PRINTED}{self.output.rstrip()}")
+        return "" if is_said or not self.output.strip() else self.output
 
 
 @attrs.frozen(kw_only=True)

@@ -22,7 +22,7 @@ import attrs
 
 from proxybox.batch.carriers import Executors, cpu_count
 from proxybox.batch.clusters import Dask, client_of
-from proxybox.batch.engine import Carrier, Engine
+from proxybox.batch.engine import BatchEngine, Carrier
 from proxybox.controller.guests.finding import absolute_guest, find_guest
 from proxybox.controller.guests.guest import require_bootstrap
 from proxybox.controller.perprocess import PerProcess
@@ -178,7 +178,7 @@ class _Grading:
 
     def work(self, carrier: Carrier) -> None:
         """Grades until there is nothing to do, or the executor is broken."""
-        engine: Engine[Submission, Grade] = Engine(
+        engine: BatchEngine[Submission, Grade] = BatchEngine(
             items=iter(self.submissions),
             carrier=carrier,
             work=grade_some,

@@ -34,7 +34,7 @@ MOST_ITEMS: Final = 100_000
 
 
 @attrs.frozen(kw_only=True)
-class Call:
+class SubmissionCall:
     """What a test asks of a submission.
 
     action: "call", "get" (the value of a name), "new" (call, and hold the result), "items" (the values that the object
@@ -54,16 +54,16 @@ class Call:
             raise ValueError(f"{self.name!r} is no name of what a submission could have")
 
 
-class Asked(Protocol):
+class Requester(Protocol):
     """The object that asks the submission (student.Student)."""
 
-    def ask(self, call: Call) -> Any:
+    def ask(self, call: SubmissionCall) -> Any:
         """The result of a call. Fails the test where the call did not end well."""
 
-    def compare(self, call: Call, returns: Any, tolerance: float | None) -> None:
+    def compare(self, call: SubmissionCall, returns: Any, tolerance: float | None) -> None:
         """Fails the test unless that is the result of the call."""
 
-    def compare_raised(self, call: Call, kind: Any, match: Any) -> None:
+    def compare_raised(self, call: SubmissionCall, kind: Any, match: Any) -> None:
         """Fails the test unless the call raised that."""
 
 
@@ -97,13 +97,13 @@ class Handle(Operators):
     """
 
     __slots__ = ("_asked", "_key", "_kind", "_told")
-    _asked: Asked
+    _asked: Requester
     _key: int
     _kind: str
     _told: str
 
-    def __init__(self, asked: Asked, key: int, told: str, kind: str) -> None:
-        own = {"_asked": asked, "_key": key, "_told": told, "_kind": kind}
+    def __init__(self, asked: Requester, key: int, value_text: str, kind: str) -> None:
+        own = {"_asked": asked, "_key": key, "_told": value_text, "_kind": kind}
         for name, value in own.items():
             object.__setattr__(self, name, value)
 
@@ -116,19 +116,19 @@ class Handle(Operators):
         self._operate("setattr", self, name, value)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._asked.ask(Call(action="items", target=self, name="__iter__")))
+        return iter(self._asked.ask(SubmissionCall(action="items", target=self, name="__iter__")))
 
     def _operate(self, name: str, *operands: Any) -> Any:
-        return self._asked.ask(Call(action="operator", target=None, name=name, args=operands))
+        return self._asked.ask(SubmissionCall(action="operator", target=None, name=name, args=operands))
 
     def _value(self) -> Any:
-        return self._asked.ask(Call(action="value", target=self, name="value"))
+        return self._asked.ask(SubmissionCall(action="value", target=self, name="value"))
 
-    def _method(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
+    def _method(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> SubmissionCall:
         """The call of a method; of one such as `__add__`, the operator that Python calls it by."""
         if isinstance(name, str) and not kwargs and (found := operation(name, self, args)):
-            return Call(action="operator", target=None, name=found[0], args=found[1])
-        return Call(action="call", target=self, name=name, args=args, kwargs=kwargs)
+            return SubmissionCall(action="operator", target=None, name=found[0], args=found[1])
+        return SubmissionCall(action="call", target=self, name=name, args=args, kwargs=kwargs)
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """What a method returns: `account.call("deposit", 5)`, `account.call("__add__", 3)`."""
@@ -136,11 +136,13 @@ class Handle(Operators):
 
     def get(self, name: str, /) -> Any:
         """The value of an attribute; a handle where it is an object."""
-        return self._asked.ask(Call(action="get", target=self, name=name))
+        return self._asked.ask(SubmissionCall(action="get", target=self, name=name))
 
     def new(self, name: str, /, *args: Any, **kwargs: Any) -> "Handle | None":
         """A handle for the object that a method returns, whatever it is; None where it returns None."""
-        made: Handle | None = self._asked.ask(Call(action="new", target=self, name=name, args=args, kwargs=kwargs))
+        made: Handle | None = self._asked.ask(
+            SubmissionCall(action="new", target=self, name=name, args=args, kwargs=kwargs)
+        )
         return made
 
     def expect(self, name: str, /, *args: Any, returns: Any, tolerance: float | None = None, **kwargs: Any) -> None:
@@ -152,12 +154,12 @@ class Handle(Operators):
         self._asked.compare_raised(self._method(name, args, kwargs), kind, match)
 
 
-def belongs_to(handle: Handle, asked: Asked) -> bool:
+def belongs_to(handle: Handle, asked: Requester) -> bool:
     """Whether a handle belongs to this submission, in this test."""
     return handle._asked is asked
 
 
-def told_of(handle: Handle) -> str:
+def shown_handle(handle: Handle) -> str:
     """What a handle is called in messages: how the test came by it."""
     return handle._told
 
@@ -187,7 +189,7 @@ class Method:
         return Handle.call(self._handle, self._name, *args, **kwargs)
 
     def __repr__(self) -> str:
-        return f"{told_of(self._handle)}.{self._name}"
+        return f"{shown_handle(self._handle)}.{self._name}"
 
     def _no_value(self, *_: object) -> NoReturn:
         raise TypeError(f"{self!r} is a method, to be called; an attribute is read by .get({self._name!r})")

@@ -159,10 +159,10 @@ def _without_lines(source: str, left_out: list[str]) -> str:
 
 def _note(begins: list[int], left_out: list[str]) -> str:
     where = ", ".join(f"cell {number} from line {line}" for number, line in enumerate(begins[:_MOST_NAMED], 1))
-    told = f"Of the notebook its code cells are graded, one behind another: {where or 'there are none'}"
-    told += ", and so on." if len(begins) > _MOST_NAMED else "."
+    message = f"Of the notebook its code cells are graded, one behind another: {where or 'there are none'}"
+    message += ", and so on." if len(begins) > _MOST_NAMED else "."
     if left_out:
         named = "\n".join(f"    {' '.join(each.split())[:_MOST_OF_LINE]}" for each in left_out[:_MOST_NAMED])
         more = f"\n    and {len(left_out) - _MOST_NAMED} more" if len(left_out) > _MOST_NAMED else ""
-        told += f"\nThese lines are IPython's and no Python; they are not run:\n{named}{more}"
-    return told
+        message += f"\nThese lines are IPython's and no Python; they are not run:\n{named}{more}"
+    return message

@@ -51,13 +51,13 @@ def described(value: object) -> str:
     return _CALLED.get(name) or f"{'an' if name[:1] in 'AEIOUaeiou' else 'a'} {name} object"
 
 
-def real(kind: str, given: Any) -> Any:
+def real(kind: str, received: Any) -> Any:
     """The object, or the function, that an argument names; and a slice."""
     if kind == "object":
-        return held[given]
+        return held[received]
     if kind == "slice":
-        return slice(*[unpack(part, real) for part in given])
-    text, name = given
+        return slice(*[unpack(part, real) for part in received])
+    text, name = received
     own: dict[str, Any] = {"__name__": "source"}
     if not name:
         return eval(text, own)
@@ -83,8 +83,8 @@ def answer(action: str, key: int | None, name: str, args: Any, kwargs: dict[str,
     if action != "get":
         if not callable(thing):
             return "uncallable", None
-        given = unpack(args, real)
-        thing = thing(*given, **{word: unpack(each, real) for word, each in kwargs.items()})
+        received = unpack(args, real)
+        thing = thing(*received, **{word: unpack(each, real) for word, each in kwargs.items()})
     if action == "new" and thing is not None:
         return hold(thing)
     return packed(thing)
@@ -93,11 +93,11 @@ def answer(action: str, key: int | None, name: str, args: Any, kwargs: dict[str,
 def items(thing: Any, most: int) -> tuple[str, Any]:
     """The values that an object gives, up to one more than `most`. "missing": it gives none."""
     try:
-        given = iter(thing)
+        received = iter(thing)
     except TypeError:
         return "missing", None
     found = []
-    for each in given:
+    for each in received:
         found.append(each)
         if len(found) > most:
             break

@@ -117,9 +117,9 @@ class Grader:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Notes what cannot be collected or holds no test: the file, and the error without pytest's own frames."""
         if report.failed:
-            told = report.longreprtext.splitlines()
-            error = [line.removeprefix("E").strip() for line in told if line.startswith("E ")]
-            self.faults.append("\n    ".join([f"{report.nodeid}:", *(error or told)]))
+            lines = report.longreprtext.splitlines()
+            error = [line.removeprefix("E").strip() for line in lines if line.startswith("E ")]
+            self.faults.append("\n    ".join([f"{report.nodeid}:", *(error or lines)]))
         elif report.skipped:
             self.faults.append(f"{report.nodeid}: is skipped: nothing of it would be graded")
         elif report.nodeid.endswith(".py") and not report.result:
@@ -141,7 +141,7 @@ class Grader:
         """Runs the tests again and again. All fixtures end with each round."""
         if session.testsfailed or not session.items:
             return None  # pytest says why it does not run them
-        from proxybox.teach.heard import forget
+        from proxybox.teach.testoutput import forget
 
         while self.rounds(self):
             for item, next_item in itertools.zip_longest(session.items, session.items[1:]):
@@ -204,14 +204,17 @@ class ByHand:
 
 #: For each mark, its form in words, and a function that tells whether arguments are right.
 _WANTED: dict[str, tuple[str, Callable[[tuple[Any, ...]], bool]]] = {
-    "points": ("points(NUMBER), from 0 to 1,000,000", lambda given: _is_number(given) and 0 <= given[0] <= 1e6),
-    "timeout": ("timeout(SECONDS), more than 0", lambda given: _is_number(given) and 0 < given[0] <= 1e6),
-    "hidden": ("hidden, without anything", lambda given: not given),
+    "points": (
+        "points(NUMBER), from 0 to 1,000,000",
+        lambda mark_args: _is_number(mark_args) and 0 <= mark_args[0] <= 1e6,
+    ),
+    "timeout": ("timeout(SECONDS), more than 0", lambda mark_args: _is_number(mark_args) and 0 < mark_args[0] <= 1e6),
+    "hidden": ("hidden, without anything", lambda mark_args: not mark_args),
 }
 
 
-def _is_number(given: tuple[Any, ...]) -> bool:
-    return len(given) == 1 and isinstance(given[0], int | float) and not isinstance(given[0], bool)
+def _is_number(mark_args: tuple[Any, ...]) -> bool:
+    return len(mark_args) == 1 and isinstance(mark_args[0], int | float) and not isinstance(mark_args[0], bool)
 
 
 def _wrong_marks(item: pytest.Item) -> Iterator[str]:
@@ -254,9 +257,9 @@ def student(request: pytest.FixtureRequest, loaded: "Loaded") -> Iterator[Any]:
 
     Its methods are `call`, `expect`, `raises`, `new`, `source`, `get` and `expect_output`; it has `stdout`.
     """
-    from proxybox.teach.heard import heard_in
+    from proxybox.teach.testoutput import output_of
 
-    with loaded.student(_seconds(request), heard_in(request.node)) as made:
+    with loaded.student(_seconds(request), output_of(request.node)) as made:
         yield made
 
 
@@ -267,9 +270,9 @@ def run_student(request: pytest.FixtureRequest, loaded: "Loaded") -> Callable[..
     What it returns has `expect_output`, `stdout` and `files`. prompts: whether the prompts of input() are part of the
     output.
     """
-    from proxybox.teach.heard import heard_in
+    from proxybox.teach.testoutput import output_of
 
-    heard = heard_in(request.node)
+    heard = output_of(request.node)
 
     def run(stdin: str | bytes = "", args: Sequence[str] = (), files: Any = None, *, prompts: bool = True) -> Any:
         __tracebackhide__ = True

@@ -188,9 +188,9 @@ def _boxes_of(
     """The boxes of an exercise's submissions."""
     from proxybox import Sandbox
     from proxybox.teach.boxes import StudentBoxes, grading_policy
-    from proxybox.teach.evidence import LIMIT, Evidence
+    from proxybox.teach.evidence import LIMIT, GradingRecords
 
-    evidence = None if records is None else Evidence(records)
+    evidence = None if records is None else GradingRecords(records)
     policy = grading_policy(exercise.policy)
     with (
         Sandbox(policy, guest=guest, packages=packages, record_limit=LIMIT, record_required=False) as sandbox,

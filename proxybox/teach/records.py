@@ -55,17 +55,17 @@ def surroundings(exercise: Exercise, guest: str | None, packages: Sequence[str] 
         files.append(Path(find_guest(guest).executable))
     for source in (Path(mount.source) for mount in exercise.policy.filesystem.mounts if isinstance(mount.source, str)):
         files += [source, *itertools.islice(sorted(source.rglob("*")), _MOST_LOOKED_AT)]
-    told = []
+    payload = []
     for path in files:
         try:
             status = path.stat()
         except OSError:
             continue
-        told.append(f"{path} {status.st_size} {status.st_mtime_ns}")
-    return "\n".join(told)
+        payload.append(f"{path} {status.st_size} {status.st_mtime_ns}")
+    return "\n".join(payload)
 
 
-class Records:
+class GradeRecords:
     """The grades in a folder's file.
 
     Only grades that this user has written are believed (a key in the state folder signs them): the folder may have come
@@ -94,11 +94,11 @@ class Records:
         return hmac.digest(self._key, line, "sha256").hex().encode()
 
     def _read(self, line: bytes) -> tuple[str, Grade] | None:
-        signature, _, told = line.strip().partition(b" ")
-        if not hmac.compare_digest(signature, self._signature(told)):
+        signature, _, payload = line.strip().partition(b" ")
+        if not hmac.compare_digest(signature, self._signature(payload)):
             return None
         try:
-            found = json.loads(told)
+            found = json.loads(payload)
             return found["key"], CONVERTER.structure(found["grade"], Grade)
         except Exception:  # written by another version: graded again
             return None

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from proxybox.teach.grades import STATUSES, Grade, GradeBook, Verdict
-from proxybox.teach.similar import Pair
+from proxybox.teach.similar import SimilarPair
 from proxybox.teach.writers.common import FAILED, clean, number, shown
 
 #: Characters of the page for one submission, and for all; beyond that only names and scores are shown.
@@ -111,16 +111,16 @@ def _counted(rows: Iterable[_Row]) -> Mapping[str, Counter[str]]:
     return {name: Counter({s: counts[s] for s in sorted(counts, key=order)}) for name, counts in found.items()}
 
 
-def _alike(pairs: Iterable[Pair], too_short: Iterable[str]) -> dict[str, list[str]]:
+def _alike(pairs: Iterable[SimilarPair], too_short: Iterable[str]) -> dict[str, list[str]]:
     """For each student, the others whose submissions are nearly the same, as far as they are named."""
     found: dict[str, list[str]] = {}
     for pair in pairs:
         for one, other in ((pair.first, pair.second), (pair.second, pair.first)):
-            told = found.setdefault(one, [])
-            if len(told) < _MOST_ALIKE:
-                told.append(f"{clean(other, 200)} ({'identical' if pair.is_identical else f'{pair.share:.0%}'})")
-            elif len(told) == _MOST_ALIKE:
-                told.append("others")
+            parts_of = found.setdefault(one, [])
+            if len(parts_of) < _MOST_ALIKE:
+                parts_of.append(f"{clean(other, 200)} ({'identical' if pair.is_identical else f'{pair.share:.0%}'})")
+            elif len(parts_of) == _MOST_ALIKE:
+                parts_of.append("others")
     for student in too_short:
         found.setdefault(student, ["too short to compare"])
     return found
@@ -140,13 +140,13 @@ def _inside(row: _Row, parts: Any, with_faults: bool) -> Iterator[tuple[Verdict,
     """Each test with its details, as long as the submission has room for them."""
     left = MOST_OF_ONE
     for test in row.tests:
-        told = parts.told(test, with_faults) if left > 0 else parts.cut()
-        yield test, told if len(told) <= left else parts.cut()
-        left -= len(told)
+        parts_of = parts.told(test, with_faults) if left > 0 else parts.cut()
+        yield test, parts_of if len(parts_of) <= left else parts.cut()
+        left -= len(parts_of)
 
 
 def render(
-    book: GradeBook, pairs: Iterable[Pair] = (), *, too_short: Iterable[str] = (), for_students: bool = False
+    book: GradeBook, pairs: Iterable[SimilarPair] = (), *, too_short: Iterable[str] = (), for_students: bool = False
 ) -> str:
     """The file's text.
 

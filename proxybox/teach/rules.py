@@ -245,11 +245,11 @@ class RuleBox:
     def _look(self, source: str, rules: Rules) -> _Found:
         with self._base().fork() as session:
             session.write_file(_SOURCE, source.encode("utf-8", "surrogatepass"))
-            told = session.call(
+            answer = session.call(
                 "look_at", _SOURCE, MOST_SOURCE, rules.forbid, rules.require, rules.max_lines, tuple(CONSTRUCTS)
             )
         try:
-            found = _Found(**told.value) if told.ok and told.error is None else _DEAR
+            found = _Found(**answer.value) if answer.ok and answer.error is None else _DEAR
         except (TypeError, ValueError):
             return _DEAR
         is_whole = (len(found.forbidden), len(found.required)) == (len(rules.forbid), len(rules.require))

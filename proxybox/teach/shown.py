@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from proxybox.teach.handles import Handle, kind_of, told_of
+from proxybox.teach.handles import Handle, kind_of, shown_handle
 from proxybox.terminal.harmless import on_one_line
 
 #: Characters of a value in a message.
@@ -39,8 +39,8 @@ def call_text(name: str, args: Any, kwargs: Mapping[str, Any]) -> str:
 
 def one_line(text: str) -> str:
     """A submission's text for a message: harmless, and of bounded length."""
-    told = on_one_line(text[: 2 * MOST_OF_VALUE])
-    return told if len(told) <= MOST_OF_VALUE else told[:MOST_OF_VALUE] + "..."
+    line = on_one_line(text[: 2 * MOST_OF_VALUE])
+    return line if len(line) <= MOST_OF_VALUE else line[:MOST_OF_VALUE] + "..."
 
 
 def _beginning(pieces: Iterator[str]) -> str:
@@ -59,7 +59,7 @@ def _pieces(value: Any, *, is_argument: bool) -> Iterator[str]:
     """The repr of a value, piece by piece."""
     kind = type(value)
     if isinstance(value, Handle):
-        yield told_of(value) if is_argument else kind_of(value)
+        yield shown_handle(value) if is_argument else kind_of(value)
     elif kind in (str, bytes):
         yield repr(value[: 4 * MOST_OF_VALUE])
     elif kind not in _BRACKETS or not value:

@@ -53,7 +53,7 @@ _WORDS = re.compile(r"[A-Za-z_]\w*|\d+|[^\w\s]")
 
 
 @attrs.frozen
-class Pair:
+class SimilarPair:
     """Two submissions, by student.
 
     share: of the smaller submission's fingerprints, those that both have, 0 to 1. is_identical: whether they are the
@@ -70,7 +70,7 @@ class Pair:
 class Comparison:
     """What came of comparing submissions: pairs, most alike first, and who has written too little to compare."""
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[SimilarPair, ...]
     too_short: tuple[str, ...]
 
 
@@ -132,7 +132,7 @@ def _winnow(source: str, known: frozenset[int]) -> frozenset[int]:
 _Group = tuple[tuple[int, ...], int]
 
 
-def similar(book: GradeBook, starter: str = "", threshold: float = 0.8, least: int = 8) -> tuple[Pair, ...]:
+def similar(book: GradeBook, starter: str = "", threshold: float = 0.8, least: int = 8) -> tuple[SimilarPair, ...]:
     """The pairs that share `threshold` or more, most alike first: those of `compare`."""
     return compare(book, starter, threshold, least).pairs
 
@@ -146,13 +146,13 @@ def compare(book: GradeBook, starter: str = "", threshold: float = 0.8, least: i
     known = frozenset(_grams(starter))
     marks = {index: _winnow(grade.code, known) for index, grade in enumerate(book.grades)}
     long = {index: own for index, own in marks.items() if len(own) >= least}
-    alike = heapq.nlargest(MOST_PAIRS, _shared(long, threshold, least), key=lambda told: told[1])
+    alike = heapq.nlargest(MOST_PAIRS, _shared(long, threshold, least), key=lambda shared_texts: shared_texts[1])
     shares = {both: (share, False) for both, share in alike}
     shares |= dict.fromkeys(_identical(book, starter), (1.0, True))
     students = [grade.student for grade in book.grades]
     pairs = [
-        Pair(students[index], students[other], *told)
-        for (index, other), told in shares.items()
+        SimilarPair(students[index], students[other], *shared_texts)
+        for (index, other), shared_texts in shares.items()
         if students[index] != students[other]
     ]
     short = (students[index] for index in marks if index not in long)

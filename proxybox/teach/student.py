@@ -16,19 +16,19 @@ from proxybox.teach.grades import PRINTED
 from proxybox.teach.handles import (
     MOST_ITEMS,
     OBJECTS,
-    Call,
     Handle,
     Source,
+    SubmissionCall,
     belongs_to,
     key_of,
     kind_of,
     packed,
-    told_of,
+    shown_handle,
 )
-from proxybox.teach.heard import Heard
 from proxybox.teach.operators import is_infix, may_return, words
 from proxybox.teach.packing import unpack
 from proxybox.teach.shown import argument_text, call_text, one_line, shown
+from proxybox.teach.testoutput import SubmissionOutput
 from proxybox.terminal.harmless import harmless_lines
 
 #: pytest shows a test's own line, not lines of this file.
@@ -77,7 +77,7 @@ _ENDS = {
 class Student:
     """A submission that was loaded, for a test to ask. `stdout`: what the last call has printed."""
 
-    def __init__(self, session: Session, file: str, heard: Heard) -> None:
+    def __init__(self, session: Session, file: str, heard: SubmissionOutput) -> None:
         self._session = session
         self._file = file
         self._heard = heard
@@ -98,14 +98,16 @@ class Student:
 
         Fails the test where the function raises or does not return.
         """
-        return self.ask(Call(action="call", target=None, name=name, args=args, kwargs=kwargs))
+        return self.ask(SubmissionCall(action="call", target=None, name=name, args=args, kwargs=kwargs))
 
     def expect(self, name: str, /, *args: Any, returns: Any, tolerance: float | None = None, **kwargs: Any) -> None:
         """Fails the test unless the function returns that.
 
         tolerance: for numbers, alone and in lists and other containers.
         """
-        self.compare(Call(action="call", target=None, name=name, args=args, kwargs=kwargs), returns, tolerance)
+        self.compare(
+            SubmissionCall(action="call", target=None, name=name, args=args, kwargs=kwargs), returns, tolerance
+        )
 
     def raises(self, kind: Any, name: str, /, *args: Any, match: Any = None, **kwargs: Any) -> None:
         """Fails the test unless the function raises such an exception.
@@ -113,7 +115,9 @@ class Student:
         kind: a class, which includes its subclasses; a name, which means that class alone; or a tuple of these. match:
         a regular expression that is looked for in the first 1,000 characters of the message, as by `pytest.raises`.
         """
-        self.compare_raised(Call(action="call", target=None, name=name, args=args, kwargs=kwargs), kind, match)
+        self.compare_raised(
+            SubmissionCall(action="call", target=None, name=name, args=args, kwargs=kwargs), kind, match
+        )
 
     def new(self, name: str, /, *args: Any, **kwargs: Any) -> Handle | None:
         """A handle for an object of the submission.
@@ -121,7 +125,7 @@ class Student:
         `account = student.new("Account", 100)` calls the class, and `account.deposit(5)` the object's method. Any
         function may be called so, and whatever it returns stays in the box; None is None, and no handle.
         """
-        made: Handle | None = self.ask(Call(action="new", target=None, name=name, args=args, kwargs=kwargs))
+        made: Handle | None = self.ask(SubmissionCall(action="new", target=None, name=name, args=args, kwargs=kwargs))
         return made
 
     @staticmethod
@@ -136,7 +140,7 @@ class Student:
 
     def get(self, name: str, /) -> Any:
         """The value of a variable of the submission; a handle where it is an object."""
-        return self.ask(Call(action="get", target=None, name=name))
+        return self.ask(SubmissionCall(action="get", target=None, name=name))
 
     def expect_output(self, expected: str, *, tolerance: float | None = None) -> None:
         """Fails the test unless the last call has printed that; compares token by token."""
@@ -144,13 +148,13 @@ class Student:
 
     # --- for teachers and handles -------------------------------------------------------------------------------------
 
-    def ask(self, call: Call) -> Any:
+    def ask(self, call: SubmissionCall) -> Any:
         """The result of a call. Fails the test where the call did not end well."""
-        told, result = self._result(call)
-        self._spend(call, told, result)
-        return self._answer(call, told, result)
+        value_text, result = self._result(call)
+        self._spend(call, value_text, result)
+        return self._answer(call, value_text, result)
 
-    def compare(self, call: Call, returns: Any, tolerance: float | None) -> None:
+    def compare(self, call: SubmissionCall, returns: Any, tolerance: float | None) -> None:
         """Fails the test unless that is the result of the call."""
         value = self.ask(call)
         last, stdout = self.last, self.stdout
@@ -160,7 +164,7 @@ class Student:
             wanted = "another one" if isinstance(value, Handle) and isinstance(returns, Handle) else shown(returns)
             raise Failed(f"{last} returned {shown(value)}, and {wanted} was expected.")
 
-    def compare_raised(self, call: Call, kind: Any, match: Any) -> None:
+    def compare_raised(self, call: SubmissionCall, kind: Any, match: Any) -> None:
         """Fails the test unless the call raised that.
 
         Raises TypeError for a wrong `kind`, re.error for a wrong pattern.
@@ -168,18 +172,18 @@ class Student:
         kinds = _kinds(kind)
         pattern = None if match is None else re.compile(match)
         wanted = " or ".join(each if isinstance(each, str) else each.__name__ for each in kinds)
-        told, result = self._result(call)
+        value_text, result = self._result(call)
         if result.ok and (result.error is None or _is_value(result)):
-            value = self._answer(call, told, result)
-            raise Failed(f"{told} returned {shown(value)}, and {wanted} was to be raised.")
+            value = self._answer(call, value_text, result)
+            raise Failed(f"{value_text} returned {shown(value)}, and {wanted} was to be raised.")
         if result.error is None or not any(self._is_raised(result.error.type, each) for each in kinds):
-            self._fail(told, result, f"; {wanted} was to be raised")
+            self._fail(value_text, result, f"; {wanted} was to be raised")
         if pattern is not None and not pattern.search(result.error.message[:_MOST_MATCHED]):
-            self._fail(told, result, f"; its message was to match {pattern.pattern!r}", "wrong_answer")
+            self._fail(value_text, result, f"; its message was to match {pattern.pattern!r}", "wrong_answer")
 
     # --- internal -----------------------------------------------------------------------------------------------------
 
-    def _spend(self, call: Call, told: str, result: Result) -> None:
+    def _spend(self, call: SubmissionCall, value_text: str, result: Result) -> None:
         """Fails the test where the values of objects take as much time as one call may.
 
         A comparison asks for the value of each object in a list, of which the submission says how many there are.
@@ -190,20 +194,20 @@ class Student:
         self._spent += max(0.0, result.usage.cpu - _AT_ONCE)
         most = (self._session.policy.limits.cpu_time, self._session.timeout)
         if any(each is not None and self._spent > each for each in most):
-            raise Failed(f"{told} {_ENDS[Status.TIME_LIMIT]}", str(Status.TIME_LIMIT))
+            raise Failed(f"{value_text} {_ENDS[Status.TIME_LIMIT]}", str(Status.TIME_LIMIT))
 
-    def _result(self, call: Call) -> tuple[str, Result]:
+    def _result(self, call: SubmissionCall) -> tuple[str, Result]:
         """The call in words, and its result."""
-        told = _told(call)
+        value_text = _told(call)
         try:
             result = self._session.call(OBJECTS, *self._packed(call))
         except (TypeError, ValueError) as error:  # raised before anything was called
-            raise type(error)(f"{told}: {error}") from None
+            raise type(error)(f"{value_text}: {error}") from None
         if call.action not in ("get", "value"):
-            self.last, self.stdout = told, result.stdout
+            self.last, self.stdout = value_text, result.stdout
         self._heard.keep(result.stdout, result.stderr)
         if result.ok and not self._session.alive:  # it exited with status 0, which is no answer
-            raise Failed(f"{told} ended the interpreter.", "error")
+            raise Failed(f"{value_text} ended the interpreter.", "error")
         if (
             result.error is not None
             and result.error.type == "NameError"
@@ -213,9 +217,9 @@ class Student:
         ):
             what = {"new": "class", "get": "variable"}.get(call.action, "function")
             raise Failed(f"{call.name} is not defined: the submission needs a {what} of that name.")
-        return told, result
+        return value_text, result
 
-    def _packed(self, call: Call) -> tuple[Any, ...]:
+    def _packed(self, call: SubmissionCall) -> tuple[Any, ...]:
         key = None if call.target is None else self._number_of(call.target)
         if call.action == "items":
             return call.action, key, call.name, MOST_ITEMS, {}
@@ -224,37 +228,39 @@ class Student:
 
     def _number_of(self, handle: Handle) -> int:
         if not belongs_to(handle, self):
-            raise ValueError(f"{told_of(handle)} is an object of another test's submission")
+            raise ValueError(f"{shown_handle(handle)} is an object of another test's submission")
         return key_of(handle)
 
-    def _answer(self, call: Call, told: str, result: Result) -> Any:
+    def _answer(self, call: SubmissionCall, value_text: str, result: Result) -> Any:
         """The box's answer: a value, in which objects are handles."""
         if _is_value(result):
-            raise Failed(f"{told} returned what cannot be compared: {one_line(_why(result))}.")
+            raise Failed(f"{value_text} returned what cannot be compared: {one_line(_why(result))}.")
         if not result.ok or result.error is not None:
             is_length = call.action == "operator" and call.name == "len"
             if is_length and result.error is not None and result.error.type == "TypeError":
-                raise NoLength(*failure(told, result, self._file))
-            self._fail(told, result)
+                raise NoLength(*failure(value_text, result, self._file))
+            self._fail(value_text, result)
         try:
-            value = unpack(result.value, lambda kind, held: self._object(call, told, kind, held))
+            value = unpack(result.value, lambda kind, held: self._object(call, value_text, kind, held))
             if not _is_answer(call, value):
                 raise ValueError("another kind of answer")
         except ValueError:
-            raise Failed(f"{told} gave no answer that makes sense.", "error") from None
+            raise Failed(f"{value_text} gave no answer that makes sense.", "error") from None
         if call.action == "items" and len(value) > MOST_ITEMS:
-            raise Failed(f"{told} gave more than {MOST_ITEMS:,} values.")
-        self._heard.answered(call, told, value, result.stdout)
+            raise Failed(f"{value_text} gave more than {MOST_ITEMS:,} values.")
+        self._heard.answered(call, value_text, value, result.stdout)
         return value
 
-    def _object(self, call: Call, told: str, kind: str, held: Any) -> Handle:
+    def _object(self, call: SubmissionCall, value_text: str, kind: str, held: Any) -> Handle:
         """The handle for an object; fails the test where there is none. Raises ValueError for what is no answer."""
         if kind == "missing" and call.target is not None:
             if call.action == "items":
-                raise Failed(f"{told_of(call.target)} is {kind_of(call.target)}, which holds no values to go through.")
-            raise Failed(f"{told_of(call.target)} has no {call.name}.")
+                raise Failed(
+                    f"{shown_handle(call.target)} is {kind_of(call.target)}, which holds no values to go through."
+                )
+            raise Failed(f"{shown_handle(call.target)} has no {call.name}.")
         if kind == "uncallable":
-            of = "" if call.target is None else f" of {told_of(call.target)}"
+            of = "" if call.target is None else f" of {shown_handle(call.target)}"
             raise Failed(f"{call.name}{of} cannot be called.")
         if kind != "object" or not isinstance(held, tuple) or len(held) != 2:
             raise ValueError("no object")
@@ -262,9 +268,11 @@ class Student:
         if type(number) is not int or number < 0 or type(what) is not str:
             raise ValueError("no object")
         if number >= _MOST_OBJECTS:
-            raise Failed(f"{told} returned more than {_MOST_OBJECTS:,} objects.")
+            raise Failed(f"{value_text} returned more than {_MOST_OBJECTS:,} objects.")
         infix = call.action == "operator" and is_infix(call.name)
-        return self._handles.setdefault(number, Handle(self, number, f"({told})" if infix else told, one_line(what)))
+        return self._handles.setdefault(
+            number, Handle(self, number, f"({value_text})" if infix else value_text, one_line(what))
+        )
 
     def _is_raised(self, raised: str, wanted: str | type[BaseException]) -> bool:
         """Whether an exception is of a kind.
@@ -286,8 +294,8 @@ class Student:
         first = name.partition(".")[0]
         return self._session.alive and self._session.eval(f"{first!r} in globals()").value is True
 
-    def _fail(self, told: str, result: Result, more: str = "", status: str = "") -> NoReturn:
-        message, own, line = failure(told, result, self._file, more)
+    def _fail(self, value_text: str, result: Result, more: str = "", status: str = "") -> NoReturn:
+        message, own, line = failure(value_text, result, self._file, more)
         raise Failed(message, status or own, line)
 
 
@@ -302,7 +310,7 @@ def _why(result: Result) -> str:
     return message.partition(": ")[2] or message
 
 
-def _is_answer(call: Call, value: Any) -> bool:
+def _is_answer(call: SubmissionCall, value: Any) -> bool:
     if call.action == "new":
         return value is None or isinstance(value, Handle)
     if call.action == "operator":
@@ -310,15 +318,15 @@ def _is_answer(call: Call, value: Any) -> bool:
     return call.action != "items" or isinstance(value, list)
 
 
-def _told(call: Call) -> str:
+def _told(call: SubmissionCall) -> str:
     """A call in words."""
     if call.action in ("items", "value") and call.target is not None:
-        return f"{'a loop over ' if call.action == 'items' else ''}{told_of(call.target)}"
+        return f"{'a loop over ' if call.action == 'items' else ''}{shown_handle(call.target)}"
     if call.action == "operator":
         attribute = call.name == "setattr"  # its name is written without quotes
-        told = [each if attribute and place == 1 else _operand_text(each) for place, each in enumerate(call.args)]
-        return words(call.name, told)
-    name = call.name if call.target is None else f"{told_of(call.target)}.{call.name}"
+        value_text = [each if attribute and place == 1 else _operand_text(each) for place, each in enumerate(call.args)]
+        return words(call.name, value_text)
+    name = call.name if call.target is None else f"{shown_handle(call.target)}.{call.name}"
     return name if call.action == "get" else call_text(name, call.args, call.kwargs)
 
 
@@ -371,19 +379,19 @@ class StudentRun:
 def _compare(what: str, output: str, expected: str, tolerance: float | None) -> None:
     if found := difference(output, expected, tolerance=tolerance):
         printed = output if len(output) <= _MOST_OF_OUTPUT else output[:_MOST_OF_OUTPUT] + "..."
-        told = f"{PRINTED}{printed.rstrip()}" if output.strip() else "It printed nothing."
-        raise Failed(f"The output of {what} is another: {found}.\n{told}")
+        value_text = f"{PRINTED}{printed.rstrip()}" if output.strip() else "It printed nothing."
+        raise Failed(f"The output of {what} is another: {found}.\n{value_text}")
 
 
-def failure(told: str, result: Result, file: str, more: str = "") -> tuple[str, str, int | None]:
+def failure(value_text: str, result: Result, file: str, more: str = "") -> tuple[str, str, int | None]:
     """Describes a call or program that did not end well: a message, the status, the line of the submission."""
     error = result.error
     if result.status in _ENDS:
-        return f"{told} {_ENDS[result.status]}{more}", str(result.status), None
+        return f"{value_text} {_ENDS[result.status]}{more}", str(result.status), None
     if error is None:
-        return f"{told} ended the interpreter{more}.", str(result.status), None
+        return f"{value_text} ended the interpreter{more}.", str(result.status), None
     if error.type == "SystemExit":
-        return f"{told} ended with exit(), which a function is not to do{more}.", "error", None
+        return f"{value_text} ended with exit(), which a function is not to do{more}.", "error", None
     line = line_of(error.traceback, file)
     where = f", on line {line}" if line is not None else ""
     words = one_line(error.message.replace(f" ({file}, line {line})", ""))
@@ -391,7 +399,7 @@ def failure(told: str, result: Result, file: str, more: str = "") -> tuple[str, 
     meant = f" {_NO_MORE}" if error.type == "EOFError" else ""
     # Where the box had a part in it, it is told as everywhere; who writes tests gives the input, and no box has it.
     why = meant or "".join(f"\n{one_line(each.text)}" for each in result.explanations)
-    return f"{told} {what}{where}{more}.{why}", str(result.status), line
+    return f"{value_text} {what}{where}{more}.{why}", str(result.status), line
 
 
 def line_of(traceback: str, file: str) -> int | None:

@@ -18,9 +18,9 @@ from typing import Final
 
 import attrs
 
-from proxybox.teach.archives import IGNORED, MOST_OF_DOWNLOAD, File, members, open_archive
+from proxybox.teach.archives import IGNORED, MOST_OF_DOWNLOAD, ArchiveFile, members, open_archive
 from proxybox.teach.archives import SubmissionError as SubmissionError
-from proxybox.teach.downloads import METADATA, Named, Told, canvas, gradescope, moodle
+from proxybox.teach.downloads import METADATA, GradescopeMetadata, Named, canvas, gradescope, moodle
 from proxybox.teach.grades import PassedOver
 from proxybox.teach.notebooks import SUFFIX, NotebookError, read_notebook
 from proxybox.teach.shown import one_line
@@ -113,7 +113,7 @@ class Submission:
 
 #: A function that is called with a path, and why it is passed over.
 _Tell = Callable[[str, str], object]
-_NOTHING_TOLD: Final = Told()
+_NO_METADATA: Final = GradescopeMetadata()
 
 
 def find_submissions(
@@ -167,15 +167,15 @@ def read_submission(path: Path, student: str | None = None) -> Submission:
 class _Part:
     """A submission, or a part of one that a platform keeps apart.
 
-    named: what its name says on Moodle or Canvas. told: what Gradescope says of it. is_canvas: Canvas gives all files
-    the time of the download.
+    named: what its name says on Moodle or Canvas. metadata: what Gradescope says of it. is_canvas: Canvas gives all
+    files the time of the download.
     """
 
     name: str
     source: str
-    files: Iterable[File]
+    files: Iterable[ArchiveFile]
     named: Named | None = None
-    told: Told = _NOTHING_TOLD
+    metadata: GradescopeMetadata = _NO_METADATA
     is_canvas: bool = False
 
     @property
@@ -184,13 +184,13 @@ class _Part:
 
         The number has zeros before it, so that the order is that of numbers.
         """
-        if self.told.student is None and self.named is not None:
+        if self.metadata.student is None and self.named is not None:
             return self.named.student, self.named.id.zfill(20), os.path.dirname(self.source)
-        return self.told.student or re.sub(r"(?i)\.(py|ipynb|zip)$", "", self.name) or self.name, "", self.source
+        return self.metadata.student or re.sub(r"(?i)\.(py|ipynb|zip)$", "", self.name) or self.name, "", self.source
 
     @property
     def id(self) -> str:
-        return self.told.id or (self.named.id if self.named is not None else "")
+        return self.metadata.id or (self.named.id if self.named is not None else "")
 
     @property
     def late(self) -> bool:
@@ -213,10 +213,10 @@ def _parts(paths: Sequence[Path], file: str, tell: _Tell) -> list[_Part]:
 def _in_folder(folder: Path, tell: _Tell) -> list[_Part]:
     """The parts in a folder with many submissions, which may be a download that was unpacked."""
     try:
-        told = gradescope(folder)
+        metadata = gradescope(folder)
     except SubmissionError as error:
         tell(str(folder / METADATA), f"names and times in it are not known: {error}")
-        told = {}
+        metadata = {}
     why = {child: _why_not(child) for child in sorted(folder.iterdir())}
     of_canvas = canvas(
         (child.name for child in why if not why[child]), (child.name for child in why if why[child] == _KIND)
@@ -224,22 +224,24 @@ def _in_folder(folder: Path, tell: _Tell) -> list[_Part]:
     parts = []
     for child in why:
         if not why[child] or child.name in of_canvas:
-            parts.append(_part(child, tell, told.get(child.name, _NOTHING_TOLD), of_canvas.get(child.name)))
+            parts.append(_part(child, tell, metadata.get(child.name, _NO_METADATA), of_canvas.get(child.name)))
         elif child.name not in (*IGNORED, METADATA):
             tell(str(child), why[child])
     return parts
 
 
-def _part(path: Path, tell: _Tell, told: Told = _NOTHING_TOLD, of_canvas: Named | None = None) -> _Part:
-    """One path as a part. told, of_canvas: what the platform says of it."""
+def _part(
+    path: Path, tell: _Tell, metadata: GradescopeMetadata = _NO_METADATA, of_canvas: Named | None = None
+) -> _Part:
+    """One path as a part. metadata, of_canvas: what the platform says of it."""
     name = os.path.basename(os.path.abspath(path))  # also for "."
     named = of_canvas or moodle(name)
     files = _files(path, tell, named.file if named is not None else "")
-    dated = files if told.time is None else _at(told.time, files)
-    return _Part(name, str(path), dated, named, told, of_canvas is not None)
+    dated = files if metadata.time is None else _at(metadata.time, files)
+    return _Part(name, str(path), dated, named, metadata, of_canvas is not None)
 
 
-def _at(time: datetime.datetime, files: Iterable[File]) -> Iterator[File]:
+def _at(time: datetime.datetime, files: Iterable[ArchiveFile]) -> Iterator[ArchiveFile]:
     return (attrs.evolve(each, time=time) for each in files)
 
 
@@ -321,7 +323,7 @@ def _in_download(path: Path, file: str, tell: _Tell) -> list[_Part]:
         return []
     names = dict.fromkeys(each.path.partition("/")[0] for each in held if not each.path.startswith((".", "__")))
     of_canvas = canvas(filter(_is_submitted, names), itertools.filterfalse(_is_submitted, names))
-    tops: dict[str, list[File]] = {}
+    tops: dict[str, list[ArchiveFile]] = {}
     others: dict[str, str] = {}
     for each in held:
         top, _, below = each.path.partition("/")
@@ -344,7 +346,7 @@ def _in_download(path: Path, file: str, tell: _Tell) -> list[_Part]:
 
 
 def _read(
-    student: str, source: str, files: Iterable[File], tell: _Tell = lambda *_: None, *, has_times: bool = True
+    student: str, source: str, files: Iterable[ArchiveFile], tell: _Tell = lambda *_: None, *, has_times: bool = True
 ) -> Submission:
     """Reads a submission. has_times: whether the times of its files say when it was handed in."""
     found: dict[str, bytes] = {}
@@ -376,7 +378,7 @@ def _read(
     return Submission(student=student, source=source, files=found, submitted=newest, problem=problem)
 
 
-def _bytes(file: File, most: int) -> bytes:
+def _bytes(file: ArchiveFile, most: int) -> bytes:
     data, size = bytearray(), file.packed
     with file.open() as opened:
         while size <= most and (chunk := opened.read(1 << 16)):
@@ -387,7 +389,7 @@ def _bytes(file: File, most: int) -> bytes:
     return bytes(data)
 
 
-def _files(path: Path, tell: _Tell, own: str) -> Iterator[File]:
+def _files(path: Path, tell: _Tell, own: str) -> Iterator[ArchiveFile]:
     """The files of a file, folder or archive. own: the name of a file, where it is not that of the path."""
     if path.is_dir():
         yield from _files_below(path, tell)
@@ -395,10 +397,10 @@ def _files(path: Path, tell: _Tell, own: str) -> Iterator[File]:
         # The author of an archive chooses the times of its members: the archive's own time counts.
         yield from _at(_time(path), members(open_archive(path)))
     else:
-        yield File(own or path.name, functools.partial(io.FileIO, path), _time(path))
+        yield ArchiveFile(own or path.name, functools.partial(io.FileIO, path), _time(path))
 
 
-def _files_below(path: Path, tell: _Tell) -> Iterator[File]:
+def _files_below(path: Path, tell: _Tell) -> Iterator[ArchiveFile]:
     folders, others = [path], 0
     for each in _walked(folders):
         if each.name in IGNORED:
@@ -407,7 +409,7 @@ def _files_below(path: Path, tell: _Tell) -> Iterator[File]:
         if not is_link and each.is_dir():
             folders.append(each)
         elif not is_link and each.is_file():
-            yield File(each.relative_to(path).as_posix(), functools.partial(io.FileIO, each), _time(each))
+            yield ArchiveFile(each.relative_to(path).as_posix(), functools.partial(io.FileIO, each), _time(each))
         else:
             others += 1
             if others <= _MOST_NAMED:
@@ -432,7 +434,7 @@ def _time(path: Path) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
 
 
-def _opened(files: Iterable[File]) -> Iterable[File]:
+def _opened(files: Iterable[ArchiveFile]) -> Iterable[ArchiveFile]:
     """The files in an archive that is the only file.
 
     They get the archive's time, which the platform has set.

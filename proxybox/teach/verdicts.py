@@ -7,9 +7,9 @@ import pytest
 
 from proxybox.teach.faults import fault_of
 from proxybox.teach.grades import Verdict
-from proxybox.teach.heard import MOST_PRINTED, heard_in, is_of_use
 from proxybox.teach.settling import AT_FAULT, by_use
 from proxybox.teach.student import Failed
+from proxybox.teach.testoutput import MOST_PRINTED, is_of_use, output_of
 from proxybox.terminal.harmless import harmless_lines
 
 #: Characters of a message, which may hold what a submission returned if the test's author puts it there.
@@ -21,7 +21,7 @@ def verdict_of(item: pytest.Item, call: pytest.CallInfo[Any], points: float) -> 
     mark = item.get_closest_marker("points")
     possible = float(mark.args[0]) if mark is not None and mark.args else points
     status, message, line = _end(call)
-    message = message or (heard_in(item).refused() if status == "wrong_answer" else "")
+    message = message or (output_of(item).refused() if status == "wrong_answer" else "")
     message = harmless_lines(message)  # a teacher's own words, too, may contain text of a submission
     error = None if call.excinfo is None else call.excinfo.value
     raised = error if status == "internal_error" else None
@@ -36,7 +36,7 @@ def verdict_of(item: pytest.Item, call: pytest.CallInfo[Any], points: float) -> 
         seconds=call.duration,
         line=line,
         fault="" if raised is None else fault_of(raised, item.config.rootpath),
-        answers="" if raised is None else harmless_lines(heard_in(item).used_in(raised)),
+        answers="" if raised is None else harmless_lines(output_of(item).used_in(raised)),
     )
     if raised is None or not verdict.answers or not is_of_use(raised, item.config.rootpath):
         return verdict
@@ -89,5 +89,5 @@ def _end(call: pytest.CallInfo[Any]) -> tuple[str, str, int | None]:
 
 
 def _printed(item: pytest.Item) -> str:
-    text = "".join(heard_in(item).printed)
+    text = "".join(output_of(item).printed)
     return harmless_lines(text[:MOST_PRINTED]) + ("..." if len(text) > MOST_PRINTED else "")

@@ -33,7 +33,7 @@ _BRANCHES: Final = "https://foss.heptapod.net/pypy/pypy, branch py3.6-sandbox-2"
 
 
 @attrs.frozen
-class Plan:
+class BuildPlan:
     """A translation that can begin. source: its folder. python: the interpreter of Python 2."""
 
     source: str
@@ -44,14 +44,14 @@ class Plan:
         return [self.python, "../../rpython/bin/rpython", "--batch", "-O2", "--sandbox", "targetpypystandalone.py"]
 
 
-def plan(source: str | os.PathLike[str]) -> Plan:
+def plan(source: str | os.PathLike[str]) -> BuildPlan:
     """Returns the plan of a translation. Raises PackagesError with all that is missing for it."""
     folder = os.path.abspath(source)
     python = _python_2()
     missing = list(_missing(folder, python))
     if missing:
         raise PackagesError(f"{folder} cannot be translated here:\n" + "\n".join(f"  - {each}" for each in missing))
-    return Plan(folder, python or "")
+    return BuildPlan(folder, python or "")
 
 
 def _python_2() -> str | None:
@@ -103,11 +103,11 @@ def _text(path: str) -> str:
 
 def _available_memory() -> int:
     with open("/proc/meminfo", encoding="ascii") as file:
-        told = dict(line.split(":", 1) for line in file)
-    return int(told["MemAvailable"].split()[0]) * 1024
+        status = dict(line.split(":", 1) for line in file)
+    return int(status["MemAvailable"].split()[0]) * 1024
 
 
-def build(made: Plan, watcher: Watcher | None = None) -> Guest:
+def build(made: BuildPlan, watcher: Watcher | None = None) -> Guest:
     """Translates, and installs what came of it. What the translation prints goes to this process's own streams.
 
     Raises PackagesError when it has failed.

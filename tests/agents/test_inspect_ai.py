@@ -87,13 +87,13 @@ class Told:
 def test_self_check(sample: BoxSandboxEnvironment, name: str) -> None:
     if name not in PASSES | set(FAILS):
         pytest.skip("this check of inspect_ai is newer than the table above")
-    told = Told(sample)
+    seen = Told(sample)
     if name in PASSES:
-        anyio.run(getattr(self_check, name), told)
+        anyio.run(getattr(self_check, name), seen)
         return
     with pytest.raises((AssertionError, SandboxUserUnsupportedError)) as failed:
-        anyio.run(getattr(self_check, name), told)
-    assert FAILS[name] in f"{failed.value}{told.words}"
+        anyio.run(getattr(self_check, name), seen)
+    assert FAILS[name] in f"{failed.value}{seen.words}"
 
 
 def test_the_table_names_what_inspect_ai_has() -> None:

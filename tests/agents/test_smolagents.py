@@ -12,7 +12,7 @@ from smolagents.local_python_executor import InterpreterError
 from smolagents.models import ChatMessage, MessageRole, Model
 
 from proxybox.agents.smolagents import BoxExecutor
-from proxybox.telling import MARK
+from proxybox.modelsummary import MARK
 
 
 class Scripted(Model):

@@ -9,7 +9,7 @@ import pytest
 
 import proxybox
 from proxybox.agents import AsyncPythonTool, PythonTool
-from proxybox.telling import LEAST, MARK, NOTHING
+from proxybox.modelsummary import LEAST, MARK, NOTHING
 
 ENDLESS = "while True:\n    try:\n        while True: pass\n    except BaseException: pass"
 
@@ -40,17 +40,17 @@ def test_names_files_and_the_last_value_are_kept(conversation) -> None:
 
 
 def test_each_call_can_have_a_box_of_its_own(conversation) -> None:
-    told = conversation("x = 6\nopen('f', 'w').close()", "print(x)", "print(open('f').read())", keep=False)
-    assert told[0] == f"{MARK}files made or changed: f (0 bytes)"
-    assert told[1].endswith("NameError: name 'x' is not defined")
-    assert "FileNotFoundError" in told[2]
+    seen = conversation("x = 6\nopen('f', 'w').close()", "print(x)", "print(open('f').read())", keep=False)
+    assert seen[0] == f"{MARK}files made or changed: f (0 bytes)"
+    assert seen[1].endswith("NameError: name 'x' is not defined")
+    assert "FileNotFoundError" in seen[2]
 
 
 def test_a_file_is_told_when_it_changes_and_not_again(conversation) -> None:
     write = "with open('f', 'w') as f: f.write({!r})"
-    told = conversation(write.format("a"), write.format("b"), write.format("b"), "import os; os.remove('f')", "0")
+    seen = conversation(write.format("a"), write.format("b"), write.format("b"), "import os; os.remove('f')", "0")
     changed = f"{MARK}files made or changed: f ({{}})"
-    assert [each.rpartition("\n")[2] for each in told] == [
+    assert [each.rpartition("\n")[2] for each in seen] == [
         changed.format("1 byte"), changed.format("1 byte"), NOTHING, changed.format("removed"), "0",
     ]  # fmt: skip
 
@@ -69,15 +69,15 @@ def test_what_was_not_closed_is_there_and_what_is_open_is_told_once(conversation
 
 def test_a_session_that_has_ended_is_begun_anew(conversation) -> None:
     options = {"limits": {"wall_time": 0.5}, "session": {"grace": 0.1}, "files": {"data": "given"}}
-    told = conversation("x = 1", "while True: pass", "x", ENDLESS, "x", "open('data').read()", **options)
-    assert told[1].splitlines()[-2:] == [
+    seen = conversation("x = 1", "while True: pass", "x", ENDLESS, "x", "open('data').read()", **options)
+    assert seen[1].splitlines()[-2:] == [
         f"{MARK}the time limit of 500 ms was reached: do less at a time",
         f"{MARK}this box goes on: names and files are kept",
     ]
-    assert told[2] == "1"
-    assert told[3].splitlines()[-1].startswith(f"{MARK}this box has ended, its names and files are gone")
-    assert told[4].endswith("NameError: name 'x' is not defined")
-    assert told[5] == "'given'"
+    assert seen[2] == "1"
+    assert seen[3].splitlines()[-1].startswith(f"{MARK}this box has ended, its names and files are gone")
+    assert seen[4].endswith("NameError: name 'x' is not defined")
+    assert seen[5] == "'given'"
 
 
 @pytest.mark.parametrize("code", [3, None, b"1", "\ud800", "x" * 2_000_000])
@@ -93,10 +93,10 @@ def test_functions_of_the_caller_and_what_they_raise(conversation) -> None:
             raise KeyError(f"no {name}")
         return 3
 
-    told = conversation("import host; host.lookup('tea')", "host.lookup('gold')", "1", functions={"lookup": lookup})
-    assert told[0] == "3"
-    assert told[1].endswith("""KeyError: "'no gold'\"""")
-    assert told[2] == "1"
+    seen = conversation("import host; host.lookup('tea')", "host.lookup('gold')", "1", functions={"lookup": lookup})
+    assert seen[0] == "3"
+    assert seen[1].endswith("""KeyError: "'no gold'\"""")
+    assert seen[2] == "1"
 
 
 def test_a_function_that_calls_the_tool_again_does_not_wait_for_itself() -> None:

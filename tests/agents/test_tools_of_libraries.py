@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from proxybox.agents import AsyncPythonTool, PythonTool
-from proxybox.telling import MARK
+from proxybox.modelsummary import MARK
 
 LIBRARIES = {
     "smolagents": ("smolagents", "smolagents"),

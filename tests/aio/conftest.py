@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from proxybox.aio.sandbox import AsyncSandbox
-from proxybox.controller.process import undertaker
-from proxybox.controller.warm import nursery
-from tests import leavings
+from proxybox.controller.process import reaper
+from proxybox.controller.warm import zygotepool
+from tests import leaks
 from tests.soak.counts import descendants
 
 
@@ -43,13 +43,13 @@ def lasting_ones() -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_left(lasting_ones: None) -> Iterator[None]:
-    before, threads, processes = descriptors(), leavings.threads(), descendants()
+    before, threads, processes = descriptors(), leaks.threads(), descendants()
     yield
-    nursery.close()
+    zygotepool.close()
     gc.collect()
-    undertaker.settle()
+    reaper.settle()
     assert descendants().keys() <= processes.keys()
-    assert leavings.threads_since(threads) == []
+    assert leaks.threads_since(threads) == []
     assert {kind: count for kind, count in descriptors().items() if count > before.get(kind, 0)} == {}, before
 
 

@@ -13,8 +13,8 @@ import pytest
 
 import proxybox
 from proxybox import HostFunction, Sandbox, Status
-from proxybox.controller.process import undertaker
-from proxybox.controller.warm import nursery
+from proxybox.controller.process import reaper
+from proxybox.controller.warm import zygotepool
 
 EACH_GUEST = True
 
@@ -22,8 +22,8 @@ EACH_GUEST = True
 @pytest.fixture(autouse=True)
 def _no_zygotes() -> Iterator[None]:
     yield
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()
 
 
 def told(code: str, **functions: Any) -> proxybox.Result:

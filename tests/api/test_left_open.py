@@ -8,7 +8,7 @@ import pytest
 
 import proxybox
 from proxybox import Status
-from proxybox.controller.warm.leftopen import LeftOpen
+from proxybox.controller.warm.leftopen import OpenFileWatch
 
 EACH_GUEST = True
 
@@ -175,15 +175,15 @@ def test_a_call_that_was_interrupted_leaves_it_to_the_next_one(session: proxybox
 def test_a_call_has_two_rounds_at_most(session: proxybox.Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that are opened in a finaliser, with another one that does so, would come for ever."""
     rounds: list[bytes] = []
-    command = LeftOpen.command
+    command = OpenFileWatch.command
 
-    def counted(left_open: LeftOpen, is_before: bool) -> bytes | None:
+    def counted(left_open: OpenFileWatch, is_before: bool) -> bytes | None:
         made = command(left_open, is_before)
         if not is_before:
             rounds.append(made or b"")
         return made
 
-    monkeypatch.setattr(LeftOpen, "command", counted)
+    monkeypatch.setattr(OpenFileWatch, "command", counted)
     session._live._port.first = session._live._left_open.command
     session.exec("1")
     assert rounds == [b""]

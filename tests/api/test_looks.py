@@ -7,8 +7,8 @@ import pytest
 
 import proxybox
 from proxybox import Displayed
-from proxybox.controller.process import undertaker
-from proxybox.controller.warm import nursery
+from proxybox.controller.process import reaper
+from proxybox.controller.warm import zygotepool
 from tests.api.conftest import shown, texts
 
 EACH_GUEST = True
@@ -19,8 +19,8 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(8) + (40).to_bytes(4, "big") + (20).to_bytes(
 def box(guest_kind: str) -> Iterator[proxybox.Sandbox]:
     with proxybox.Sandbox(warm=True) as box:
         yield box
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()
 
 
 def trouble(session: proxybox.Session, code: str) -> tuple[str, str]:

@@ -6,8 +6,8 @@ import pytest
 
 import proxybox
 from proxybox import Result, Sandbox, Status
-from proxybox.controller.process import undertaker
-from proxybox.controller.warm import nursery
+from proxybox.controller.process import reaper
+from proxybox.controller.warm import zygotepool
 from proxybox.result import lacked_memory, read_error, told_by
 
 EACH_GUEST = True
@@ -51,8 +51,8 @@ def ways(guest_kind: str) -> Iterator[Ways]:
     with Sandbox(warm=False, limits=LIMITS) as cold, Sandbox(warm=True, limits=LIMITS) as warm:
         warm.run("pass")
         yield {"a box": cold.run, "a warm box": warm.run, "a session": in_session}
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()
 
 
 @pytest.mark.parametrize("way", ["a box", "a warm box", "a session"])

@@ -365,7 +365,7 @@ def script() -> Any:
             path = Path(folder, "caller.py")
             path.write_text(code)
             done = subprocess.run(
-                # A process with threads that forks is warned by Python 3.12 and newer: the keeper is one.
+                # A process with threads that forks is warned by Python 3.12 and newer: the watchdog is one.
                 [sys.executable, "-W", "ignore::DeprecationWarning", path],
                 capture_output=True,
                 text=True,

@@ -9,7 +9,7 @@ import pytest
 
 import proxybox
 from proxybox import Running, Status
-from proxybox.controller.boxes.box import BoxSpec
+from proxybox.controller.boxes.box import BoxRunner
 
 KINDS = ("new", "copied", "pool", "pool of processes")
 #: Says that it is there, and then lets nothing stop it that a program can stop.
@@ -157,15 +157,15 @@ def test_a_run_that_is_cancelled_while_its_box_is_made_never_begins(
     kind: str, by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known: list[Running] = []
-    world = BoxSpec.world
+    world = BoxRunner.world
 
-    def slow(box: BoxSpec, *args: Any) -> Any:
+    def slow(box: BoxRunner, *args: Any) -> Any:
         known[0].cancel() if by == "cancel" else boxes._end()
         return world(box, *args)
 
     printed: list[str] = []
     with boxes_of(kind) as boxes:
-        monkeypatch.setattr(BoxSpec, "world", slow)
+        monkeypatch.setattr(BoxRunner, "world", slow)
         result = boxes.run("print(1)", on_start=known.append, on_stdout=printed.append)
         monkeypatch.undo()
     assert (result.status, printed) == (Status.CANCELLED, [])

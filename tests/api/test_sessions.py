@@ -14,10 +14,10 @@ from proxybox import Status
 from proxybox.controller import find_guest
 from proxybox.controller.boxes import copying
 from proxybox.controller.drivers.lines import any_waits
-from proxybox.controller.process import undertaker
+from proxybox.controller.process import reaper
 from proxybox.controller.process.watch import Watch
-from proxybox.controller.warm import nursery
-from tests import leavings
+from proxybox.controller.warm import zygotepool
+from tests import leaks
 
 NEW = pytest.mark.skipif(find_guest().version < (3, 11), reason="came with Python 3.11")
 
@@ -29,8 +29,8 @@ EACH_GUEST = True
 def box(guest_kind: str) -> Iterator[proxybox.Sandbox]:
     with proxybox.Sandbox(warm=True) as box:
         yield box
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()
 
 
 def said(session: proxybox.Session, code: str) -> str:
@@ -651,21 +651,21 @@ def test_a_second_thread_in_a_session_is_told_at_once() -> None:
 def test_threads_that_copy_one_session_at_once() -> None:
     """One does, the others are told, and the session goes on."""
     with proxybox.Sandbox(session={"branches": 8}) as box, box.session() as session:
-        told: list[BaseException] = []
+        seen: list[BaseException] = []
 
         def copy() -> None:
             for _ in range(20):
                 try:
                     session.snapshot().close()
                 except proxybox.ProxyboxError as error:
-                    told.append(error)
+                    seen.append(error)
 
         threads = [threading.Thread(target=copy) for _ in range(3)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert {type(error) for error in told} <= {proxybox.SessionBusy}
+        assert {type(error) for error in seen} <= {proxybox.SessionBusy}
         assert session.eval("42").value == 42
 
 
@@ -754,12 +754,12 @@ def test_a_world_that_cannot_be_copied_when_the_guest_has_been(
 
     with proxybox.Sandbox(session={"branches": 1}) as box, box.session() as session:
         session.exec("rows = [1]", check=True)
-        before = leavings.children()
+        before = leaks.children()
         with monkeypatch.context() as patch:
             patch.setattr(copying, "copy_world", fail)
             with pytest.raises((proxybox.CannotCopy, ZeroDivisionError)):
                 session.fork()
-        assert leavings.children_since(before) == {}
+        assert leaks.children_since(before) == {}
         assert session.eval("rows").value == [1]
         with session.fork() as copy:
             assert copy.eval("rows").value == [1]

@@ -9,8 +9,8 @@ import pytest
 
 import proxybox
 from proxybox import Displayed, OSCall, Status
-from proxybox.controller.process import undertaker
-from proxybox.controller.warm import nursery
+from proxybox.controller.process import reaper
+from proxybox.controller.warm import zygotepool
 from tests.api.conftest import shown, texts
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -20,12 +20,12 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def box() -> Iterator[proxybox.Sandbox]:
     with proxybox.Sandbox(warm=True, session={"branches": 2}, output={"limit": "64K"}) as box:
         yield box
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "seen"),
     [
         ("'a' * 900_000", "value 'aaaa"),
         ("10 ** 100_000", "value of type int" if sys.version_info < (3, 14) else "<int instance"),
@@ -33,10 +33,10 @@ def box() -> Iterator[proxybox.Sandbox]:
         ("{i: {j: ['x' * 9] * 9 for j in range(9)} for i in range(9)}", "value {0: {0: ['xxx"),
     ],
 )
-def test_the_repr_of_a_result_is_short_whatever_a_guest_gives(box: proxybox.Sandbox, code: str, told: str) -> None:
+def test_the_repr_of_a_result_is_short_whatever_a_guest_gives(box: proxybox.Sandbox, code: str, seen: str) -> None:
     with box.session() as session:
         shown = repr(session.eval(code))
-    assert told in shown  # Python 3.14's reprlib cuts integers by itself
+    assert seen in shown  # Python 3.14's reprlib cuts integers by itself
     assert len(shown) < 300
 
 
@@ -75,12 +75,12 @@ def test_without_echo_nothing_is_shown(session: proxybox.Session) -> None:
 
 
 def test_a_program_shows_what_it_displays_and_no_value_of_its_own(session: proxybox.Session) -> None:
-    told: list[object] = []
+    seen: list[object] = []
     session.exec(
-        "print(1)\ndisplay(2)\n3", echo="display", check=True, on_stdout=told.append,
-        on_display=lambda event: told.append(event.data["text/plain"]),
+        "print(1)\ndisplay(2)\n3", echo="display", check=True, on_stdout=seen.append,
+        on_display=lambda event: seen.append(event.data["text/plain"]),
     )  # fmt: skip
-    assert told == ["1\n", "2"]
+    assert seen == ["1\n", "2"]
     with pytest.raises(TypeError, match='echo: want True, False or "display"'):
         session.exec("1", echo="no")  # type: ignore[arg-type]
 
@@ -95,18 +95,18 @@ def test_a_program_is_compiled_as_it_is(session: proxybox.Session, code: str) ->
 
 
 def test_what_was_printed_before_comes_before(session: proxybox.Session) -> None:
-    told: list[object] = []
+    seen: list[object] = []
     session.exec(
-        "print(1, end='')\ndisplay(2)\nprint(3)\n4", echo=True, on_stdout=told.append,
-        on_display=lambda event: told.append(event.data["text/plain"]),
+        "print(1, end='')\ndisplay(2)\nprint(3)\n4", echo=True, on_stdout=seen.append,
+        on_display=lambda event: seen.append(event.data["text/plain"]),
     )  # fmt: skip
-    assert told == ["1", "2", "3\n", "4"]
+    assert seen == ["1", "2", "3\n", "4"]
 
 
 def test_output_comes_line_by_line(session: proxybox.Session) -> None:
-    told: list[str] = []
-    session.exec("print(1)\nprint(2)", echo=True, on_stdout=told.append)
-    assert told == ["1\n", "2\n"]
+    seen: list[str] = []
+    session.exec("print(1)\nprint(2)", echo=True, on_stdout=seen.append)
+    assert seen == ["1\n", "2\n"]
 
 
 def test_futures_last(session: proxybox.Session) -> None:
@@ -135,14 +135,14 @@ def test_a_repr_that_fails_is_an_error(session: proxybox.Session) -> None:
 
 def test_a_flood_of_empty_displays_is_bounded(box: proxybox.Sandbox) -> None:
     """Each is a message to a front end, however little it says."""
-    told: list[proxybox.Displayed] = []
+    seen: list[proxybox.Displayed] = []
     with box.session() as session:  # within 64K of output
         flood = "for _ in range(1000): display({}, raw=True); clear_output()"
-        result = session.exec(flood, echo=True, on_display=told.append)
-        assert (result.truncated, len(told)) == (True, 256)
-        told.clear()
-        session.exec("for _ in range(9): display({}, raw=True)", echo=True, on_display=told.append)
-        assert len(told) == 9
+        result = session.exec(flood, echo=True, on_display=seen.append)
+        assert (result.truncated, len(seen)) == (True, 256)
+        seen.clear()
+        session.exec("for _ in range(9): display({}, raw=True)", echo=True, on_display=seen.append)
+        assert len(seen) == 9
 
 
 def test_a_long_repr_is_cut(box: proxybox.Sandbox) -> None:
@@ -294,7 +294,7 @@ def test_the_time_of_who_types_is_not_the_programs() -> None:
     clock = iter([True])
 
     def think(size: int, echo: bool) -> str:
-        # As long as it takes until the keeper would have ended the box: it looks every 20 ms.
+        # As long as it takes until the watchdog would have ended the box: it looks every 20 ms.
         started = time.monotonic()
         while next(clock, False) or time.monotonic() - started < 1.4:
             pass
@@ -422,12 +422,12 @@ def test_usage_of_the_whole(session: proxybox.Session) -> None:
 
 
 def test_calls_are_told_from_now_on(session: proxybox.Session) -> None:
-    told: list[OSCall] = []
-    session.audit(told.append)
+    seen: list[OSCall] = []
+    session.audit(seen.append)
     session.exec("import os\nos.stat('/etc')", check=True)
     session.audit(None)
     session.exec("os.stat('/etc/passwd')", check=True)
-    paths = [call.arguments.get("path") for call in told]
+    paths = [call.arguments.get("path") for call in seen]
     assert b"/etc" in paths
     assert b"/usr" not in paths
 

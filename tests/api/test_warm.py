@@ -10,8 +10,8 @@ import pytest
 
 import proxybox
 from proxybox import Pool, Sandbox, SandboxStartError, Status
-from proxybox.controller.process import undertaker
-from proxybox.controller.warm import nursery
+from proxybox.controller.process import reaper
+from proxybox.controller.warm import zygotepool
 from proxybox.controller.warm.zygote import Zygote
 from proxybox.errors import ProxyboxWarning
 
@@ -20,10 +20,10 @@ EACH_GUEST = True
 
 @pytest.fixture(autouse=True)
 def _no_zygotes() -> Iterator[None]:
-    nursery.close()
+    zygotepool.close()
     yield
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_zygote_that_has_died_is_replaced(zygotes: list[Zygote]) -> None:
 
 
 def test_a_zygote_is_renewed(monkeypatch: pytest.MonkeyPatch, zygotes: list[Zygote]) -> None:
-    monkeypatch.setattr(nursery, "MOST_FORKS", 2)
+    monkeypatch.setattr(zygotepool, "MOST_FORKS", 2)
     with Sandbox(warm=True) as box:
         hashes = [box.run("print(hash('text'))").stdout for _ in range(6)]
     assert [zygote.forks for zygote in zygotes] == [2, 2, 1]
@@ -115,11 +115,11 @@ def test_a_zygote_is_renewed(monkeypatch: pytest.MonkeyPatch, zygotes: list[Zygo
 
 
 def test_few_zygotes_live_at_once(monkeypatch: pytest.MonkeyPatch, zygotes: list[Zygote]) -> None:
-    monkeypatch.setattr(nursery, "MOST_ZYGOTES", 2)
+    monkeypatch.setattr(zygotepool, "MOST_ZYGOTES", 2)
     for user in ("one", "two", "three"):
         with Sandbox(warm=True, environment={"user": user}) as box:
             assert [box.run("print(1)").ok for _ in range(2)] == [True] * 2
-    undertaker.settle()
+    reaper.settle()
     assert [zygote.is_alive() for zygote in zygotes] == [False, True, True]
 
 
@@ -141,7 +141,7 @@ def test_a_start_that_fails_is_tried_again_more_and_more_seldom(
     error: Exception, monkeypatch: pytest.MonkeyPatch, zygotes: list[Zygote]
 ) -> None:
     """A shortage passes: it turned warm starts off for as long as the process lived."""
-    made, tried = nursery.Zygote, []
+    made, tried = zygotepool.Zygote, []
 
     def fails(*arguments: object) -> Zygote:
         tried.append(number)
@@ -149,7 +149,7 @@ def test_a_start_that_fails_is_tried_again_more_and_more_seldom(
             return made(*arguments)  # type: ignore[arg-type]
         raise error
 
-    monkeypatch.setattr(nursery, "Zygote", fails)
+    monkeypatch.setattr(zygotepool, "Zygote", fails)
     with Sandbox(warm=True) as box:
         for number in range(20):
             assert box.run(f"print({number})").ok

@@ -246,10 +246,10 @@ def test_a_refusal_may_end_the_box(code: str) -> None:
 
 
 def test_layers_that_are_required_and_not_there() -> None:
-    told = proxybox.run("pass").layers
-    assert "seal" in told
+    seen = proxybox.run("pass").layers
+    assert "seal" in seen
     for layer in LAYERS:
-        if layers.is_missing(told[layer]):
+        if layers.is_missing(seen[layer]):
             with pytest.raises(proxybox.SandboxStartError, match=f"require_layers.*{layer}"):
                 proxybox.run("pass", require_layers=[layer])
         else:

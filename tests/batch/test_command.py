@@ -78,9 +78,9 @@ def test_nothing_runs_while_a_line_is_wrong(batch: Run, tmp_path: Path) -> None:
     write(tmp_path / "jobs.jsonl", {"code": "1"}, {"cod": "1"}, {"file": "../x"})
     done = batch("jobs.jsonl")
     assert done.returncode == 125
-    told = done.stderr.splitlines()
-    assert told[0].startswith("proxybox: jobs.jsonl: line 2: 'cod' is no key of a job")
-    assert told[1].startswith("jobs.jsonl: line 3: file: want a relative path")
+    seen = done.stderr.splitlines()
+    assert seen[0].startswith("proxybox: jobs.jsonl: line 2: 'cod' is no key of a job")
+    assert seen[1].startswith("jobs.jsonl: line 3: file: want a relative path")
     assert not (tmp_path / "results.jsonl").exists()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proxybox.batch import engine as engines
-from proxybox.batch.engine import Engine
+from proxybox.batch.engine import BatchEngine
 from proxybox.pool.executor import WorkerLeft
 
 Happens = Callable[[Sequence[int]], Sequence[Any]]
@@ -50,7 +50,7 @@ class Scripted:
         self.looks += 1
 
 
-def engine(happens: Happens, items: Iterable[int], **options: Any) -> tuple["Engine[int, Any]", Scripted]:
+def engine(happens: Happens, items: Iterable[int], **options: Any) -> tuple["BatchEngine[int, Any]", Scripted]:
     carrier = Scripted(happens, options.pop("workers", 2))
     defaults: dict[str, Any] = {
         "give_up": lambda number, item, error: f"given up: {error}",
@@ -60,11 +60,13 @@ def engine(happens: Happens, items: Iterable[int], **options: Any) -> tuple["Eng
         "most_chunk": 4,
         "seconds": 1.0,
     }
-    made: Engine[int, Any] = Engine(items=iter(items), carrier=carrier, work=len, pack=tuple, **{**defaults, **options})
+    made: BatchEngine[int, Any] = BatchEngine(
+        items=iter(items), carrier=carrier, work=len, pack=tuple, **{**defaults, **options}
+    )
     return made, carrier
 
 
-def all_of(made: "Engine[int, Any]", most: int = 100) -> dict[int, Any]:
+def all_of(made: "BatchEngine[int, Any]", most: int = 100) -> dict[int, Any]:
     found: dict[int, Any] = {}
     while made.is_unfinished:
         for number, answer in made.step(most):

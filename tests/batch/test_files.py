@@ -12,13 +12,13 @@ import pytest
 
 from proxybox import Policy
 from proxybox.batch import jobs as reading
-from proxybox.batch.jobs import Jobs, JobsError
+from proxybox.batch.jobs import JobFile, JobsError
 from proxybox.batch.results import Results, ResultsError
 
 
-def jobs(folder: Path, *lines: object, policy: Policy | None = None) -> Jobs:
+def jobs(folder: Path, *lines: object, policy: Policy | None = None) -> JobFile:
     text = b"".join((each if isinstance(each, bytes) else json.dumps(each).encode()) + b"\n" for each in lines)
-    return Jobs(io.BytesIO(text), str(folder), policy or Policy())
+    return JobFile(io.BytesIO(text), str(folder), policy or Policy())
 
 
 def wrong(folder: Path, *lines: object) -> str:

@@ -304,7 +304,7 @@ def test_an_executor_that_breaks() -> None:
 
 def chunk(count: int, version: str = proxybox.__version__, **options: Any) -> working.Chunk:
     batch = mapping.Batch(
-        work=mapping.Work.of("print(1)", proxybox.Policy(), None),
+        work=mapping.ItemWork.of("print(1)", proxybox.Policy(), None),
         policy=proxybox.Policy(),
         options={"functions": {}, "packages": (), "guest": None, "warm": True, **options},
         executor=None, workers=1, size=1, retries=0, window=1, on_lost=lambda *_: None,

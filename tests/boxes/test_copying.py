@@ -253,11 +253,11 @@ def test_mounts_stay_where_they_are(make_side: Any) -> None:
 def test_functions_of_the_policy_are_asked_by_both(make_side: Any) -> None:
     asked: list[None] = []
 
-    def told() -> str:
+    def seen() -> str:
         asked.append(None)
         return f"answer {len(asked)}"
 
-    side = make_side(filesystem={"mounts": [{"target": "/told", "source": told}]})
+    side = make_side(filesystem={"mounts": [{"target": "/told", "source": seen}]})
     fd = side.open(b"/told")
     branch = side.copy()
     assert branch.read(fd, 100) == side.read(fd, 100) == b"answer 1"

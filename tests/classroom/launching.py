@@ -16,7 +16,7 @@ import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from proxybox.classroom.edge import Edge
+from proxybox.classroom.edge import ClassroomMiddleware
 from proxybox.classroom.lesson import Lesson
 from tests.classroom.attacking import write_course
 from tests.classroom.listening import within
@@ -59,8 +59,8 @@ class Double:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 double.asked_for_keys += 1
-                told = jwt.algorithms.RSAAlgorithm.to_jwk(double.key.public_key(), as_dict=True)
-                self.answer(200, {"keys": [{**told, "kid": "one", "alg": "RS256", "use": "sig"}]})
+                seen = jwt.algorithms.RSAAlgorithm.to_jwk(double.key.public_key(), as_dict=True)
+                self.answer(200, {"keys": [{**seen, "kid": "one", "alg": "RS256", "use": "sig"}]})
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -82,8 +82,8 @@ class Double:
                         double.scores.append((self.path, json.loads(body)))
                         double.got.notify_all()
 
-            def answer(self, status: int, told: Mapping[str, Any]) -> None:
-                data = json.dumps(told).encode()
+            def answer(self, status: int, seen: Mapping[str, Any]) -> None:
+                data = json.dumps(seen).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
@@ -101,11 +101,11 @@ class Double:
         self.server.server_close()
 
     def settings(self, *, teachers: bool = True, **more: str) -> str:
-        told = {
+        seen = {
             "issuer": self.url, "client_id": "tool-1", "auth_login_url": f"{self.url}/auth",
             "auth_token_url": f"{self.url}/token", "key_set_url": f"{self.url}/keys", **more,
         }  # fmt: skip
-        lines = [f'{key} = "{value}"' for key, value in told.items()]
+        lines = [f'{key} = "{value}"' for key, value in seen.items()]
         return "\n".join(
             ["[[platforms]]", 'deployments = ["7"]', *(["teachers = true"] if teachers else []), *lines, ""]
         )
@@ -154,7 +154,7 @@ def a_platform() -> Iterator[Double]:
 class Room:
     """A class that is open, and the loop that serves it."""
 
-    edge: Edge
+    edge: ClassroomMiddleware
     loop: asyncio.Runner
 
     def browser(self) -> Any:
@@ -182,9 +182,9 @@ async def login(browser: Any, platform: Double) -> dict[str, str]:
     form = {"iss": platform.url, "login_hint": "someone", "client_id": "tool-1", "lti_message_hint": "link-9"}
     answer = await browser.post("/lti/login", data=form, headers={"Origin": platform.url})
     assert answer.status_code == 303, answer.text
-    told = urlsplit(answer.headers["location"])
-    asked = dict(parse_qsl(told.query))
-    assert f"{told.scheme}://{told.netloc}{told.path}" == f"{platform.url}/auth"
+    seen = urlsplit(answer.headers["location"])
+    asked = dict(parse_qsl(seen.query))
+    assert f"{seen.scheme}://{seen.netloc}{seen.path}" == f"{platform.url}/auth"
     assert asked["redirect_uri"] == f"{HOST}/lti/launch"
     assert (asked["login_hint"], asked["lti_message_hint"]) == ("someone", "link-9")
     return asked
@@ -202,8 +202,8 @@ async def launched(browser: Any, platform: Double, **changes: Any) -> Any:
 
 async def instructed(browser: Any, platform: Double, context: str, *, title: str = "", **changes: Any) -> Any:
     """Launches as an instructor of a course of the platform."""
-    told = {f"{CLAIM}/context": {"id": context, "title": title or context}, f"{CLAIM}/roles": [f"{ROLE}Instructor"]}
-    return await launched(browser, platform, **told, **changes)
+    seen = {f"{CLAIM}/context": {"id": context, "title": title or context}, f"{CLAIM}/roles": [f"{ROLE}Instructor"]}
+    return await launched(browser, platform, **seen, **changes)
 
 
 async def hand_in(browser: Any, exercise: str, code: str) -> None:
@@ -211,7 +211,7 @@ async def hand_in(browser: Any, exercise: str, code: str) -> None:
     body = {"files": {"solution.py": code}}
     answer = await browser.post(f"/api/exercises/{exercise}/hand-in", json=body, headers={"Origin": HOST})
     assert answer.status_code == 201, answer.text
-    await until(browser, exercise, lambda told: told["handed_in"]["score"] is not None)
+    await until(browser, exercise, lambda seen: seen["handed_in"]["score"] is not None)
 
 
 async def until(browser: Any, exercise: str, holds: Callable[[Any], bool]) -> None:

@@ -94,9 +94,9 @@ def end(process: "subprocess.Popen[str]", number: int = signal.SIGTERM) -> None:
 @contextlib.contextmanager
 def classroom(data: Path, course: Path, *options: str, port: int = 0) -> Iterator[Classroom]:
     """Holds a classroom open in the context. Raises RuntimeError, with what it has said, when it ends before."""
-    process, told = start(data, course, *options, port=port)
+    process, seen = start(data, course, *options, port=port)
     try:
-        yield Classroom(process, told["addresses"][0], told["code"], told["teacher"].partition("#")[2], data)
+        yield Classroom(process, seen["addresses"][0], seen["code"], seen["teacher"].partition("#")[2], data)
     finally:
         end(process)
 
@@ -105,9 +105,9 @@ def classroom(data: Path, course: Path, *options: str, port: int = 0) -> Iterato
 def within(**config: Any) -> Iterator[tuple[Any, asyncio.Runner]]:
     """A classroom in this process, without a socket: the application, and the loop in which it has begun."""
     from proxybox.classroom.app import app
-    from proxybox.classroom.config import Config
+    from proxybox.classroom.config import ClassroomConfig
 
-    edge = app(Config(**config))
+    edge = app(ClassroomConfig(**config))
     with asyncio.Runner() as loop:
         life = edge._inner.router.lifespan_context(edge._inner)  # type: ignore[attr-defined]
         loop.run(life.__aenter__())

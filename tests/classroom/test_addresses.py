@@ -6,12 +6,12 @@ import socket
 import pytest
 
 from proxybox.classroom import addresses as module
-from proxybox.classroom.addresses import Found, addresses, best_first, url, urls
-from proxybox.classroom.config import Config
+from proxybox.classroom.addresses import HostAddress, addresses, best_first, url, urls
+from proxybox.classroom.config import ClassroomConfig
 
 
-def found(ip: str, *, real: bool = False, usual: bool = False) -> Found:
-    return Found(ipaddress.ip_address(ip), real, usual)
+def found(ip: str, *, real: bool = False, usual: bool = False) -> HostAddress:
+    return HostAddress(ipaddress.ip_address(ip), real, usual)
 
 
 def test_a_network_card_comes_before_a_vpn_and_version_4_before_6() -> None:
@@ -55,19 +55,19 @@ def test_passing_addresses_are_not_told() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("host", "port", "tls", "told"), [
+@pytest.mark.parametrize(("host", "port", "tls", "seen"), [
     ("192.168.1.4", 8080, False, "http://192.168.1.4:8080"), ("192.168.1.4", 80, False, "http://192.168.1.4"),
     ("fd00::2", 8443, True, "https://[fd00::2]:8443"), ("class.example", 443, True, "https://class.example"),
     ("class.example", 80, True, "https://class.example:80"),
 ])  # fmt: skip
-def test_what_is_typed(host: str, port: int, tls: bool, told: str) -> None:
-    assert url(host, port, tls=tls) == told
+def test_what_is_typed(host: str, port: int, tls: bool, seen: str) -> None:
+    assert url(host, port, tls=tls) == seen
 
 
 def test_a_name_is_typed_easier_than_an_address() -> None:
-    lan = Config(host="lan", names=["class.example"], data="/kept")
+    lan = ClassroomConfig(host="lan", names=["class.example"], data="/kept")
     assert urls(lan, 8080, ["192.168.1.4", "fd00::2"]) == (
         "http://class.example:8080", "http://192.168.1.4:8080", "http://[fd00::2]:8080",
     )  # fmt: skip
-    one = Config(host="192.168.1.4", tls="self", data="/kept")
+    one = ClassroomConfig(host="192.168.1.4", tls="self", data="/kept")
     assert urls(one, 8080, ["10.0.0.2"]) == ("https://192.168.1.4:8080",)

@@ -14,7 +14,7 @@ from itsdangerous import URLSafeSerializer
 from starlette.routing import Mount, Route
 
 from proxybox.classroom.app import app
-from proxybox.classroom.config import Config
+from proxybox.classroom.config import ClassroomConfig
 from proxybox.classroom.passes import Passes
 from tests.classroom.attacking import Student, Target, target, write_course
 
@@ -65,7 +65,7 @@ def each_route(routes: Iterable[Any]) -> Iterator[Any]:
 def routes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     """All doors of the application: method and path."""
     folder = tmp_path_factory.mktemp("routes")
-    edge = app(Config(course=str(write_course(folder / "course")), data=str(folder / "data")))
+    edge = app(ClassroomConfig(course=str(write_course(folder / "course")), data=str(folder / "data")))
     edge.lesson.store.close()
     found: list[tuple[str, str]] = []
     for route in each_route(edge._inner.routes):  # type: ignore[attr-defined]
@@ -77,8 +77,8 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
 
 def filled(path: str, seat: str = "seat") -> str:
     """A path with something for each of its parameters."""
-    told = {"exercise": "double", "version": "1", "seat": seat, "identity": "identity"}
-    return re.sub(r"{(\w+)(?::\w+)?}", lambda name: told[name[1]], path)
+    seen = {"exercise": "double", "version": "1", "seat": seat, "identity": "identity"}
+    return re.sub(r"{(\w+)(?::\w+)?}", lambda name: seen[name[1]], path)
 
 
 def send(http: httpx.Client, method: str, path: str, **more: Any) -> httpx.Response:
@@ -210,9 +210,9 @@ def test_cookies_are_for_this_site_and_no_scripts(room: Target) -> None:
     with room.browser() as http:
         answer = http.post("/api/join", json={"name": "Cookie", "code": room.code})
         login = http.post("/api/teacher/login", json={"key": room.key})
-    for told in (answer.headers["set-cookie"], login.headers["set-cookie"]):
-        assert {"httponly", "samesite=strict", "path=/"} <= {part.strip().lower() for part in told.split(";")}
-        assert "domain" not in told.lower()
+    for seen in (answer.headers["set-cookie"], login.headers["set-cookie"]):
+        assert {"httponly", "samesite=strict", "path=/"} <= {part.strip().lower() for part in seen.split(";")}
+        assert "domain" not in seen.lower()
 
 
 def test_the_pass_of_a_removed_seat_is_void_for_ever(room: Target) -> None:
@@ -336,9 +336,9 @@ def test_a_run_of_another_seat_is_neither_stopped_nor_fed(room: Target, ada: Stu
         assert mallory.http.post("/api/stop", json={"run": run}).status_code == 404
         assert mallory.http.post("/api/input", json={"run": run, "text": "from Mallory\n"}).status_code == 404
         assert ada.http.post("/api/input", json={"run": run, "text": "from Ada\n"}).status_code == 204
-        told = events.until("finished")
-    assert "".join(data["text"] for name, data in told if name == "out") == "You said from Ada\n"
-    assert told[-1][1]["status"] == "ok"
+        seen = events.until("finished")
+    assert "".join(data["text"] for name, data in seen if name == "out") == "You said from Ada\n"
+    assert seen[-1][1]["status"] == "ok"
 
 
 def test_a_stream_tells_nothing_of_other_seats(room: Target, ada: Student, mallory: Student) -> None:
@@ -346,9 +346,9 @@ def test_a_stream_tells_nothing_of_other_seats(room: Target, ada: Student, mallo
         ada.until("finished", "print('only for Ada')")
         ada.http.post("/api/hand", json={"up": True})
         mallory.http.post("/api/hand", json={"up": True})
-        told = events.until("seat")
-    assert {name for name, _ in told} == {"seat"}
-    assert all("Ada" not in str(data) and ada.id not in str(data) for _, data in told)
+        seen = events.until("seat")
+    assert {name for name, _ in seen} == {"seat"}
+    assert all("Ada" not in str(data) and ada.id not in str(data) for _, data in seen)
 
 
 def test_only_the_teachers_own_streams_watch(teacher: httpx.Client, ada: Student, mallory: Student) -> None:
@@ -469,12 +469,12 @@ def test_no_page_of_another_origin_is_allowed_to_read(room: Target, ada: Student
 )
 def test_no_name_that_others_control_leads_here(room: Target, ada: Student, host: str) -> None:
     """DNS rebinding: a page of evil.example, whose name has come to stand for this address, is of the same origin."""
-    told = host.format(port=room.port)
+    seen = host.format(port=room.port)
     cookie = f"Cookie: seat={ada.http.cookies['seat']}\r\n"
     for head in (
-        f"GET /api/me HTTP/1.1\r\nHost: {told}\r\n",
-        f"GET / HTTP/1.1\r\nHost: {told}\r\n",
-        f"POST /api/hand HTTP/1.1\r\nHost: {told}\r\nOrigin: http://{told}\r\n"
+        f"GET /api/me HTTP/1.1\r\nHost: {seen}\r\n",
+        f"GET / HTTP/1.1\r\nHost: {seen}\r\n",
+        f"POST /api/hand HTTP/1.1\r\nHost: {seen}\r\nOrigin: http://{seen}\r\n"
         "Content-Type: application/json\r\nContent-Length: 2\r\n",
     ):
         answer = room.raw(f"{head}{cookie}Connection: close\r\n\r\n{{}}".encode("latin-1"))

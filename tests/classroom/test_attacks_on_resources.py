@@ -17,15 +17,15 @@ pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra c
 
 from proxybox.classroom import buckets, connected, hub
 from proxybox.classroom.app import app
-from proxybox.classroom.boxes import Desk, Run
-from proxybox.classroom.config import Config
+from proxybox.classroom.boxes import Desk, SeatRun
+from proxybox.classroom.config import ClassroomConfig
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.models import Save
 from proxybox.classroom.pageevents import FilesEvent, OutEvent
 from proxybox.classroom.records import HandIn
 from proxybox.classroom.results import bounded
 from proxybox.classroom.seats import Attempts, Seats
-from proxybox.classroom.store import Store
+from proxybox.classroom.store import ClassStore
 from proxybox.serve.callers import Caller
 from proxybox.serve.database import StoreError
 from proxybox.serve.problems import Refusal
@@ -40,8 +40,8 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Iterator[Store]:
-    store = Store(str(tmp_path / "classroom.sqlite"))
+def kept(tmp_path: Path) -> Iterator[ClassStore]:
+    store = ClassStore(str(tmp_path / "classroom.sqlite"))
     yield store
     store.close()
 
@@ -90,7 +90,7 @@ def test_a_bucket_is_in_debt_until_its_time(monkeypatch: pytest.MonkeyPatch) -> 
     all_of_them.enter("a")
 
 
-def test_all_seats_can_be_taken_and_no_more(tmp_path: Path, kept: Store) -> None:
+def test_all_seats_can_be_taken_and_no_more(tmp_path: Path, kept: ClassStore) -> None:
     seats = Seats(kept, (), 3)
 
     async def join() -> list[str]:
@@ -142,7 +142,7 @@ def test_a_seat_has_few_streams(room: Target) -> None:
     assert patiently(lambda: student.http.get("/api/me").status_code == 200)
 
 
-def read_later(topics: Any, told: Any, *, until: Any) -> list[bytes]:
+def read_later(topics: Any, seen: Any, *, until: Any) -> list[bytes]:
     """Pieces that a reader gets who takes the first one, and the others after everything was told."""
 
     async def read() -> list[bytes]:
@@ -150,7 +150,7 @@ def read_later(topics: Any, told: Any, *, until: Any) -> list[bytes]:
         reader = all_of_them.read(topics, None)
         pieces = reader.pieces()
         found = [await anext(pieces)]
-        told(all_of_them)
+        seen(all_of_them)
         until(all_of_them, reader)
         all_of_them.finish("topic")
         return found + [piece async for piece in pieces]
@@ -235,7 +235,7 @@ def test_a_browser_that_does_not_read_costs_no_memory(room: Target) -> None:
 
 
 def test_what_is_remembered_of_saves_and_hand_ins_has_no_texts(tmp_path: Path) -> None:
-    made = app(Config(course=str(write_course(tmp_path / "course")), data=str(tmp_path / "data"))).lesson
+    made = app(ClassroomConfig(course=str(write_course(tmp_path / "course")), data=str(tmp_path / "data"))).lesson
     sheet = made.sheet("double")
 
     async def fill() -> None:
@@ -251,11 +251,11 @@ def test_what_is_remembered_of_saves_and_hand_ins_has_no_texts(tmp_path: Path) -
     made.store.close()
     assert all(not saved.files for saves in made.work._saves.values() for _, saved in saves)
     assert sum(map(len, made.work._saves.values())) <= 50
-    assert all(not handed.files for handed in made.work.handed.values())
+    assert all(not handed.files for handed in made.work.handed_in.values())
 
 
 def test_a_save_of_one_exercise_is_not_taken_for_one_of_another(tmp_path: Path) -> None:
-    made = app(Config(course=str(write_course(tmp_path / "course")), data=str(tmp_path / "data"))).lesson
+    made = app(ClassroomConfig(course=str(write_course(tmp_path / "course")), data=str(tmp_path / "data"))).lesson
 
     async def save() -> list[dict[str, str]]:
         for exercise, name in (("double", "solution.py"), ("cases", "main.py")):
@@ -270,7 +270,7 @@ def test_a_save_of_one_exercise_is_not_taken_for_one_of_another(tmp_path: Path) 
 def test_what_is_kept_of_all_runs_of_a_seat_is_bounded() -> None:
     desk = Desk(Caller())
     for number in range(20):
-        run = Run(exercise=f"exercise {number}", kind="run")
+        run = SeatRun(exercise=f"exercise {number}", kind="run")
         desk.keep(run)
         run.pictures = 4 << 20
     assert list(desk.last) == ["exercise 18", "exercise 19"]
@@ -291,7 +291,7 @@ def sizes(path: Path, table: str) -> list[int]:
 
 
 def test_versions_of_a_seat_are_bounded_however_they_are_made(
-    tmp_path: Path, kept: Store, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, kept: ClassStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also by who arranges that no version is new whose number is a multiple of eight."""
     monkeypatch.setattr(connected, "MOST_BYTES", 1 << 20)
@@ -315,7 +315,7 @@ def test_versions_of_a_seat_are_bounded_however_they_are_made(
     assert sum(sizes(tmp_path / "classroom.sqlite", "texts")) < 3 << 20
 
 
-def test_hand_ins_of_a_seat_are_bounded(tmp_path: Path, kept: Store) -> None:
+def test_hand_ins_of_a_seat_are_bounded(tmp_path: Path, kept: ClassStore) -> None:
     async def fill() -> None:
         for number in range(60):
             files = {"solution.py": "x" * (2 << 20 if number % 2 else 10)}
@@ -327,7 +327,7 @@ def test_hand_ins_of_a_seat_are_bounded(tmp_path: Path, kept: Store) -> None:
 
 
 def test_a_hand_in_that_comes_again_is_not_the_latest(tmp_path: Path) -> None:
-    made = app(Config(course=str(write_course(tmp_path / "course")), data=str(tmp_path / "data"))).lesson
+    made = app(ClassroomConfig(course=str(write_course(tmp_path / "course")), data=str(tmp_path / "data"))).lesson
     sheet = made.sheet("double")
 
     async def hand_in() -> list[str]:
@@ -335,7 +335,7 @@ def test_a_hand_in_that_comes_again_is_not_the_latest(tmp_path: Path) -> None:
         second, _ = await made.work.hand_in("seat", sheet, Save(save="two", files={"solution.py": "2"}))
         again, _ = await made.work.hand_in("seat", sheet, Save(save="one", files={"solution.py": "1"}))
         assert again.id == first.id
-        return [second.id, made.work.handed["seat", "double"].id]
+        return [second.id, made.work.handed_in["seat", "double"].id]
 
     second, latest = asyncio.run(hand_in())
     made.store.close()
@@ -361,14 +361,14 @@ def test_a_full_disk_is_told_and_nothing_is_answered_as_kept(room: Target) -> No
         assert answer.headers["retry-after"]
         assert "sqlite" not in answer.text.lower()
         assert answer.headers["content-security-policy"]
-    told = student.http.get("/api/exercises/double").json()
-    assert told["files"] == {"solution.py": "before"}
-    assert told["handed_in"] is None
+    seen = student.http.get("/api/exercises/double").json()
+    assert seen["files"] == {"solution.py": "before"}
+    assert seen["handed_in"] is None
     assert student.put({"solution.py": "after"}).status_code == 200
     assert room.browser().post("/api/join", json={"name": "Lost", "code": room.code}).status_code == 201
 
 
-def test_a_page_that_cannot_be_written_fails_the_save(tmp_path: Path, kept: Store) -> None:
+def test_a_page_that_cannot_be_written_fails_the_save(tmp_path: Path, kept: ClassStore) -> None:
     async def save(text: str) -> Any:
         return await kept.do(
             Connected.save, "seat", "double", lambda _: {"solution.py": text}, now=0.0, why="run", base=0, save=text[:3]
@@ -425,8 +425,8 @@ def test_of_runs_asked_for_at_once_one_begins(room: Target) -> None:
         run = next(answer.json()["run"] for answer in answers if answer.status_code == 202)
         events.until("input")
         student.http.post("/api/stop", json={"run": run})
-        told = events.until("finished")
-    assert [data["run"] for name, data in told if name in ("run", "finished")][-1] == run
+        seen = events.until("finished")
+    assert [data["run"] for name, data in seen if name in ("run", "finished")][-1] == run
 
 
 def test_a_hand_in_sent_twice_is_one(room: Target) -> None:
@@ -442,15 +442,15 @@ def test_of_people_who_take_a_name_at_once_one_has_it(room: Target) -> None:
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 4
     first, second = room.join(), room.join()
     teacher = room.teacher()
-    told = [
+    seen = [
         teacher.patch(f"/api/teacher/seats/{each.id}", json={"name": "Both"}).status_code for each in (first, second)
     ]
-    assert told == [200, 409]
+    assert seen == [200, 409]
 
 
 def test_nothing_begins_in_a_class_that_is_paused_meanwhile(tmp_path: Path) -> None:
     """A run is asked for, its files are kept, and while they are, the teacher pauses all, or takes the seat."""
-    made = app(Config(course=str(write_course(tmp_path / "course")), data=str(tmp_path / "data"))).lesson
+    made = app(ClassroomConfig(course=str(write_course(tmp_path / "course")), data=str(tmp_path / "data"))).lesson
 
     async def race(pause: Any) -> str:
         await made._load()
@@ -495,7 +495,7 @@ def test_completions_and_runs_at_once_leave_one_box(room: Target) -> None:
         ]
         for thread in threads:
             thread.start()
-        told = student.until("finished", "print('still')")
+        seen = student.until("finished", "print('still')")
         for thread in threads:
             thread.join()
-        assert told[-1][1]["status"] == "ok", told[-1]
+        assert seen[-1][1]["status"] == "ok", seen[-1]

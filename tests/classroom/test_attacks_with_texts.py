@@ -221,8 +221,8 @@ def test_the_exercises_own_files_cannot_be_changed(student: Student, what: str) 
         answer = student.http.post(f"/api/exercises/double/{what}", json={"files": {"table.txt": text}})
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["loc"] == ["body", "files", "table.txt"]
-    told = student.until("finished", "print(open('table.txt').read())")
-    assert "lies beside" in str(told)
+    seen = student.until("finished", "print(open('table.txt').read())")
+    assert "lies beside" in str(seen)
 
 
 def test_the_main_file_stays(student: Student) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
 
-from proxybox.classroom.boxes import Boxes, Run
+from proxybox.classroom.boxes import ClassBoxes, SeatRun
 from proxybox.classroom.hub import Hub
 
 MANY = 70 << 20
@@ -26,11 +26,11 @@ class Sessions:
 async def ended(desks: dict[str, tuple[int, float]], running: str = "") -> tuple[list[str], dict[str, Any]]:
     """What is ended, and what is left, of boxes with so much memory that were used at some time."""
     sessions = Sessions()
-    boxes = Boxes(sessions, Hub(), {}, lambda _: None, lambda *_: asyncio.sleep(0))  # type: ignore[arg-type]
+    boxes = ClassBoxes(sessions, Hub(), {}, lambda _: None, lambda *_: asyncio.sleep(0))  # type: ignore[arg-type]
     for seat, (memory, used) in desks.items():
         desk = boxes.desk(seat)
         desk.session, desk.memory, desk.used = seat, memory, used
-        desk.run = Run(exercise="01-print", kind="run") if seat == running else None
+        desk.run = SeatRun(exercise="01-print", kind="run") if seat == running else None
     boxes._make_room()
     left = {seat: boxes.desk(seat).session for seat in desks}
     for seat in desks:

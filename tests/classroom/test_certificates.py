@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from proxybox.classroom import certificates
 from proxybox.classroom.certificates import CertificateError, certificate, given_certificate, own_certificate
-from proxybox.classroom.config import Config
+from proxybox.classroom.config import ClassroomConfig
 
 
 @pytest.fixture
@@ -120,9 +120,9 @@ def test_what_somebody_has_damaged_is_made_anew(tmp_path: Path, own: certificate
 
 
 def test_a_classroom_has_what_it_is_told(tmp_path: Path, own: certificates.Certificate) -> None:
-    assert certificate(Config(data=str(tmp_path)), ["192.168.1.4"]) is None
-    assert certificate(Config(data=str(tmp_path), tls="self"), ["192.168.1.4"]) == own
-    given = Config(data=str(tmp_path), tls="files", tls_cert=own.cert, tls_key=own.key)
+    assert certificate(ClassroomConfig(data=str(tmp_path)), ["192.168.1.4"]) is None
+    assert certificate(ClassroomConfig(data=str(tmp_path), tls="self"), ["192.168.1.4"]) == own
+    given = ClassroomConfig(data=str(tmp_path), tls="files", tls_cert=own.cert, tls_key=own.key)
     assert certificate(given, ["10.0.0.1"]) == own
 
 

@@ -21,12 +21,12 @@ from proxybox.classroom.checks import (
     AT_FAULT,
     DIED,
     TOO_LONG,
-    Asked,
     Checks,
     ChecksClosed,
-    Done,
     LaneEnded,
     LaneKind,
+    LaneRequest,
+    LaneResult,
     ProcessLane,
     Superseded,
     TooManyChecks,
@@ -92,12 +92,12 @@ class Fake:
     """A lane. What it is asked for is told to the test, which says what becomes of it."""
 
     kind: LaneKind
-    told: "asyncio.Queue[tuple[Fake, str, asyncio.Future[Done]]]"
+    told: "asyncio.Queue[tuple[Fake, str, asyncio.Future[LaneResult]]]"
     stopped: int = 0
     closed: asyncio.Event = attrs.field(factory=asyncio.Event)
-    doing: "asyncio.Future[Done] | None" = None
+    doing: "asyncio.Future[LaneResult] | None" = None
 
-    async def grade(self, asked: Asked, seconds: float) -> Done:
+    async def grade(self, asked: LaneRequest, seconds: float) -> LaneResult:
         self.doing = asyncio.get_running_loop().create_future()
         await self.told.put((self, f"{asked.key} {asked.files['name'].decode()}", self.doing))
         return await self.doing
@@ -105,7 +105,7 @@ class Fake:
     def stop(self) -> None:
         self.stopped += 1
         assert self.doing is not None
-        self.doing.set_result(Done(Grade(student=""), True, 0.1))
+        self.doing.set_result(LaneResult(Grade(student=""), True, 0.1))
 
     async def close(self) -> None:
         self.closed.set()
@@ -118,7 +118,7 @@ class Told:
     """The checks of a test with fake lanes."""
 
     checks: Checks
-    queue: "asyncio.Queue[tuple[Fake, str, asyncio.Future[Done]]]"
+    queue: "asyncio.Queue[tuple[Fake, str, asyncio.Future[LaneResult]]]"
     exercises: dict[str, Exercise]
 
     def ask(self, key: str, name: str, **options: Any) -> "asyncio.Task[Grade]":
@@ -126,13 +126,13 @@ class Told:
         work = self.checks.check(key, pack(self.exercises[name]), {"name": name.encode()}, **options)
         return asyncio.create_task(work)
 
-    async def begun(self) -> tuple[Fake, str, "asyncio.Future[Done]"]:
+    async def begun(self) -> tuple[Fake, str, "asyncio.Future[LaneResult]"]:
         return await self.queue.get()
 
     async def end(self, stopped: bool = False, seconds: float = 0.1) -> str:
         """Lets the check that has begun end, and returns the kind of its lane, its key and exercise."""
         lane, what, future = await self.begun()
-        future.set_result(Done(Grade(student=what), stopped, seconds))
+        future.set_result(LaneResult(Grade(student=what), stopped, seconds))
         return f"{lane.kind}: {what}"
 
 
@@ -171,7 +171,7 @@ def test_a_key_has_one_check_at_a_time(tmp_path: Path) -> None:
         assert [first[1], second[1]] == ["ann one", "bob one"]
         assert told.checks.waiting() == 1
         for _, _, future in (first, second):
-            future.set_result(Done(Grade(student=""), False, 0.1))
+            future.set_result(LaneResult(Grade(student=""), False, 0.1))
         assert await told.end() == "quick: ann two"
         await asyncio.gather(*asked)
 
@@ -213,7 +213,7 @@ def test_slow_checks_hold_up_no_quick_ones(tmp_path: Path) -> None:
         quick = told.ask("ann", "one")
         assert await told.end() == "quick: ann one"
         await quick
-        loop[2].set_result(Done(Grade(student=""), True, 20.0))
+        loop[2].set_result(LaneResult(Grade(student=""), True, 20.0))
         assert [await told.end(), await told.end()] == ["slow: cy one", "slow: di one"]
         await asyncio.gather(*slow)
 
@@ -234,12 +234,12 @@ def test_what_takes_longer_and_what_is_brief_each_have_a_lane(tmp_path: Path, ha
         for number in range(20):  # one more comes whenever one has ended
             assert (await told.end())[7:10] == "key"
             brief.append(told.ask(f"key{number % hammering}", "three"))
-        running.set_result(Done(Grade(student=""), False, 1.0))
+        running.set_result(LaneResult(Grade(student=""), False, 1.0))
         for key in ("bob", "cy"):
             seen = ""
             while not seen.endswith(f"{key} one"):
                 lane, seen, future = await told.begun()
-                future.set_result(Done(Grade(student=""), False, 0.1))
+                future.set_result(LaneResult(Grade(student=""), False, 0.1))
                 assert lane.kind == "quick"
         await asyncio.gather(*longer)
         for each in brief:  # who still waits gives up
@@ -314,13 +314,13 @@ def test_a_lane_without_checks_is_closed(tmp_path: Path) -> None:
     async def test(told: Told) -> None:
         asked = told.ask("ann", "one")
         lane, _, future = await told.begun()
-        future.set_result(Done(Grade(student=""), False, 0.1))
+        future.set_result(LaneResult(Grade(student=""), False, 0.1))
         await asked
         await lane.closed.wait()
         again = told.ask("ann", "one")
         other, _, future = await told.begun()
         assert other is not lane
-        future.set_result(Done(Grade(student=""), False, 0.1))
+        future.set_result(LaneResult(Grade(student=""), False, 0.1))
         await again
 
     faked(tmp_path, test, idle=0.0)
@@ -448,7 +448,7 @@ def test_a_killed_process_costs_its_own_check_one_try(tmp_path: Path) -> None:
 
     @attrs.define(eq=False, kw_only=True)
     class Killed(ProcessLane):
-        async def grade(self, asked: Asked, seconds: float) -> Done:
+        async def grade(self, asked: LaneRequest, seconds: float) -> LaneResult:
             if kills.get(asked.key, 0):
                 kills[asked.key] -= 1
                 await self._start()

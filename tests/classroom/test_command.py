@@ -29,9 +29,9 @@ import segno
 
 from proxybox import cli
 from proxybox.classroom import running
-from proxybox.classroom.config import Config
-from proxybox.classroom.showing import Told, as_json, show
-from proxybox.classroom.store import Store
+from proxybox.classroom.config import ClassroomConfig
+from proxybox.classroom.showing import ClassroomFacts, as_json, show
+from proxybox.classroom.store import ClassStore
 
 COMMAND = [sys.executable, "-P", "-m", "proxybox", "classroom"]
 
@@ -195,19 +195,19 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+def told(monkeypatch: pytest.MonkeyPatch) -> ClassroomFacts:
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
-    return Told(
+    return ClassroomFacts(
         title="Python\x1b[2J", addresses=("https://192.168.1.4:8080", "https://[fd00::2]:8080"), code="K7Q-3MF",
         teacher="https://127.0.0.1:8080/teacher#GT4HQ-NC1W2", course="/courses/py", data="/kept",
         fingerprint=":".join(["4E"] * 32),
     )  # fmt: skip
 
 
-def shown(told: Told, file: TextIO) -> str:
+def shown(told: ClassroomFacts, file: TextIO) -> str:
     show(told, file)
     assert isinstance(file, io.StringIO)
     return file.getvalue()
@@ -224,7 +224,9 @@ def modules_of(text: str, *, ink_is_dark: bool) -> list[list[bool]]:
 
 
 @pytest.mark.parametrize("coloured", [True, False])
-def test_a_qr_code_leads_to_the_first_address(told: Told, coloured: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_qr_code_leads_to_the_first_address(
+    told: ClassroomFacts, coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without colours light modules are drawn, as text is light on a dark terminal."""
     if not coloured:
         monkeypatch.setenv("NO_COLOR", "1")
@@ -234,7 +236,7 @@ def test_a_qr_code_leads_to_the_first_address(told: Told, coloured: bool, monkey
     assert modules_of(text, ink_is_dark=coloured) == wanted
 
 
-def test_plain_text_where_there_is_no_terminal(told: Told) -> None:
+def test_plain_text_where_there_is_no_terminal(told: ClassroomFacts) -> None:
     text = shown(told, io.StringIO())
     assert "\x1b" not in text
     assert "█" not in text
@@ -247,7 +249,7 @@ def test_plain_text_where_there_is_no_terminal(told: Told) -> None:
 
 @pytest.mark.parametrize(("columns", "encoding"), [("30", "utf-8"), ("100", "ascii")])
 def test_no_code_where_it_cannot_be_seen(
-    told: Told, columns: str, encoding: str, monkeypatch: pytest.MonkeyPatch
+    told: ClassroomFacts, columns: str, encoding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     terminal = Terminal()
@@ -257,7 +259,7 @@ def test_no_code_where_it_cannot_be_seen(
     assert told.teacher in text  # whole, so that it can be copied
 
 
-def test_json_is_one_line(told: Told) -> None:
+def test_json_is_one_line(told: ClassroomFacts) -> None:
     line = as_json(told)
     assert "\n" not in line
     assert json.loads(line)["addresses"] == ["https://192.168.1.4:8080", "https://[fd00::2]:8080"]
@@ -271,9 +273,9 @@ def test_the_last_ten_backups_are_kept(tmp_path: Path) -> None:
     folder.mkdir()
     for day in range(10, 25):
         (folder / f"2020-01-{day}-080000.sqlite").touch()
-    store = Store(str(tmp_path / "classroom.sqlite"))
+    store = ClassStore(str(tmp_path / "classroom.sqlite"))
     store.close()
-    running._back_up(SimpleNamespace(config=Config(data=str(tmp_path)), store=store))  # type: ignore[arg-type]
+    running._back_up(SimpleNamespace(config=ClassroomConfig(data=str(tmp_path)), store=store))  # type: ignore[arg-type]
     left = sorted(path.name for path in folder.iterdir())
     assert (len(left), left[0]) == (10, "2020-01-16-080000.sqlite")
     assert left[-1] > "2026"
@@ -283,7 +285,7 @@ def test_a_backup_that_fails_is_told(tmp_path: Path, caplog: pytest.LogCaptureFi
     def backup(path: str) -> None:
         raise OSError(28, "No space left on device", path)
 
-    lesson = SimpleNamespace(config=Config(data=str(tmp_path)), store=SimpleNamespace(backup=backup))
+    lesson = SimpleNamespace(config=ClassroomConfig(data=str(tmp_path)), store=SimpleNamespace(backup=backup))
     running._back_up(lesson)  # type: ignore[arg-type]
     assert "there is no backup of this lesson: [Errno 28] No space left on device" in caplog.text
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from proxybox.classroom.config import Config
+from proxybox.classroom.config import ClassroomConfig
 from proxybox.policies import PolicyError
 
 
 def test_nobody_else_reaches_it_when_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/state")
-    config = Config()
+    config = ClassroomConfig()
     assert (config.host, config.port, config.tls, config.is_local, config.has_tls) == (
         "127.0.0.1", 8080, "none", True, False,
     )  # fmt: skip
@@ -23,13 +23,15 @@ def test_nobody_else_reaches_it_when_nothing_is_said(monkeypatch: pytest.MonkeyP
     ("Class.School.Example.", "class.school.example", False), ("192.168.1.4", "192.168.1.4", False),
 ])  # fmt: skip
 def test_hosts(given: str, host: str, is_local: bool) -> None:
-    config = Config(host=given)
+    config = ClassroomConfig(host=given)
     assert (config.host, config.is_local) == (host, is_local)
 
 
 def test_each_course_has_data_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/state")
-    folders = [Path(Config(course=str(tmp_path / name)).data) for name in ("a/été 1", "b/été 1", "a/../b/été 1")]
+    folders = [
+        Path(ClassroomConfig(course=str(tmp_path / name)).data) for name in ("a/été 1", "b/été 1", "a/../b/été 1")
+    ]
     assert folders[0] != folders[1] == folders[2]
     assert {folder.parent for folder in folders} == {Path("/state/proxybox/classroom")}
     assert folders[0].name.startswith("-t-1-")
@@ -37,7 +39,9 @@ def test_each_course_has_data_of_its_own(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = Config(course="course", data="kept", packages=["lib"], tls="files", tls_cert="c.pem", tls_key="k.pem")
+    config = ClassroomConfig(
+        course="course", data="kept", packages=["lib"], tls="files", tls_cert="c.pem", tls_key="k.pem"
+    )
     assert [config.course, config.data, *config.packages, config.tls_cert, config.tls_key] == [
         str(tmp_path / name) for name in ("course", "kept", "lib", "c.pem", "k.pem")
     ]
@@ -60,14 +64,14 @@ def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 ])  # fmt: skip
 def test_faults_are_named(given: dict[str, object], key: str, said: str) -> None:
     with pytest.raises(PolicyError) as caught:
-        Config(**given)  # type: ignore[arg-type]
+        ClassroomConfig(**given)  # type: ignore[arg-type]
     assert [problem.key for problem in caught.value.problems] == [key]
     assert said in str(caught.value)
 
 
 def test_all_faults_at_once() -> None:
     with pytest.raises(PolicyError) as caught:
-        Config(host="", port=-1, seats=0, tls="x")  # type: ignore[arg-type]
+        ClassroomConfig(host="", port=-1, seats=0, tls="x")  # type: ignore[arg-type]
     assert {problem.key for problem in caught.value.problems} == {"port", "seats", "tls"}
 
 
@@ -77,11 +81,11 @@ def test_all_faults_at_once() -> None:
     ("127.0.0.1.evil.example", False), ("lan", False),
 ])  # fmt: skip
 def test_names_that_others_control_are_not_its_own(host: str, is_own: bool) -> None:
-    assert Config(host="lan", names=["class.example"]).answers_to(host) is is_own
+    assert ClassroomConfig(host="lan", names=["class.example"]).answers_to(host) is is_own
 
 
 def test_a_user_without_a_home_names_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxybox.classroom.config.state_folder", lambda name: None)
     with pytest.raises(PolicyError, match="data: want a folder"):
-        Config()
-    assert Config(data="/kept").data == "/kept"
+        ClassroomConfig()
+    assert ClassroomConfig(data="/kept").data == "/kept"

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
 import httpx
 
-from proxybox.classroom.config import Config
+from proxybox.classroom.config import ClassroomConfig
 from proxybox.policies import PolicyError
 from tests.classroom.attacking import write_course
 from tests.classroom.listening import within
@@ -161,7 +161,7 @@ def test_without_being_wanted_there_is_none_of_it(closed: Room) -> None:
     ("https://school.example:8443", "https://school.example:8443"), ("https://[FD00:0::2]", "https://[fd00::2]"),
 ])  # fmt: skip
 def test_origins_are_written_as_browsers_do(given: str, kept: str) -> None:
-    assert Config(data="/kept", tls="self", embed=[given]).embed == (kept,)
+    assert ClassroomConfig(data="/kept", tls="self", embed=[given]).embed == (kept,)
 
 
 @pytest.mark.parametrize("given", [
@@ -172,10 +172,10 @@ def test_origins_are_written_as_browsers_do(given: str, kept: str) -> None:
 ])  # fmt: skip
 def test_what_is_no_origin_is_refused(given: str) -> None:
     with pytest.raises(PolicyError, match="want an origin with TLS") as raised:
-        Config(data="/kept", tls="self", embed=[given])
+        ClassroomConfig(data="/kept", tls="self", embed=[given])
     assert "embed" in str(raised.value)
 
 
 def test_it_needs_tls() -> None:
     with pytest.raises(PolicyError, match="need TLS"):
-        Config(data="/kept", embed=[SCHOOL])
+        ClassroomConfig(data="/kept", embed=[SCHOOL])

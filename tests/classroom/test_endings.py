@@ -9,9 +9,9 @@ from proxybox.classroom.endings import ended, in_a_line, loop_of
 FRAME = '  File "main.py", line {}, in <module>\n'
 
 
-def result(kind: str = "", message: str = "", traceback: str = "", **told: Any) -> dict[str, Any]:
+def result(kind: str = "", message: str = "", traceback: str = "", **seen: Any) -> dict[str, Any]:
     error = {"type": kind, "message": message, "traceback": traceback} if kind else None
-    return {"status": "error", "why": "", "truncated": False, "hint": "", **told, "error": error}
+    return {"status": "error", "why": "", "truncated": False, "hint": "", **seen, "error": error}
 
 
 def interrupted(*lines: int, status: str = "time_limit") -> dict[str, Any]:
@@ -33,9 +33,9 @@ def interrupted(*lines: int, status: str = "time_limit") -> dict[str, Any]:
     ("pass", (9,), None),
 ])  # fmt: skip
 def test_the_loop_in_which_a_program_was_when_time_was_up(code: str, lines: tuple[int, ...], loop: int | None) -> None:
-    told = ended(interrupted(*lines), "main.py", code)
-    assert (told["line"], told["loop"], told["why"]) == (lines[-1], loop, "")
-    assert in_a_line(told) == f"time limit (line {loop or lines[-1]})"
+    seen = ended(interrupted(*lines), "main.py", code)
+    assert (seen["line"], seen["loop"], seen["why"]) == (lines[-1], loop, "")
+    assert in_a_line(seen) == f"time limit (line {loop or lines[-1]})"
 
 
 def test_a_loop_is_found_in_time_that_grows_with_the_text() -> None:
@@ -46,14 +46,14 @@ def test_what_python_thinks_was_meant_stays() -> None:
     for more in (". Did you mean: 'print'?", ". Did you forget to import 'pritn'?"):
         message = "name 'pritn' is not defined"
         traceback = f"Traceback (most recent call last):\n{FRAME.format(1)}NameError: {message}{more}\n"
-        told = ended(result("NameError", message, traceback), "main.py", "")
-        assert told["error"]["message"] == message + more
-        assert in_a_line(told) == f"NameError: {message}{more} (line 1)"
-    told = ended(result("ValueError", "x", "T\nValueError: x\n. Did you mean: 'y'?"), "main.py", "")
-    assert told["error"]["message"] == "x"
+        seen = ended(result("NameError", message, traceback), "main.py", "")
+        assert seen["error"]["message"] == message + more
+        assert in_a_line(seen) == f"NameError: {message}{more} (line 1)"
+    seen = ended(result("ValueError", "x", "T\nValueError: x\n. Did you mean: 'y'?"), "main.py", "")
+    assert seen["error"]["message"] == "x"
 
 
 @pytest.mark.parametrize("status", ["time_limit", "memory_limit", "call_limit", "disk_limit", "denied", "crashed"])
 def test_the_teacher_reads_no_field_of_a_policy(status: str) -> None:
-    told = ended(result(status=status, why="limits.cpu_time; the session has ended"), "main.py", "")
-    assert in_a_line(told) == status.replace("_", " ")
+    seen = ended(result(status=status, why="limits.cpu_time; the session has ended"), "main.py", "")
+    assert in_a_line(seen) == status.replace("_", " ")

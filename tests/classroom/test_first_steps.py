@@ -14,7 +14,7 @@ pytest.importorskip("markdown_it", reason="Markdown is read by markdown-it-py (e
 import attrs
 
 import proxybox
-from proxybox.classroom.course import Course, Lesson, check_course, find_course
+from proxybox.classroom.course import Course, CourseExercise, check_course, find_course
 from proxybox.classroom.markdown import to_html
 
 ROOT = Path(__file__).parents[2]
@@ -25,8 +25,8 @@ EXAMPLE = re.compile(r"^```python\n(.*?)^```\n\n```\n(.*?)^```\n", re.MULTILINE 
 
 
 @pytest.fixture(params=COURSE.lessons, ids=IDS)
-def lesson(request: pytest.FixtureRequest) -> Lesson:
-    found: Lesson = request.param
+def lesson(request: pytest.FixtureRequest) -> CourseExercise:
+    found: CourseExercise = request.param
     return found
 
 
@@ -46,7 +46,7 @@ def test_the_syllabus_names_each_lesson() -> None:
     assert COURSE.syllabus.startswith(f"# {COURSE.title}\n")
 
 
-def test_each_is_whole(lesson: Lesson) -> None:
+def test_each_is_whole(lesson: CourseExercise) -> None:
     exercise = lesson.exercise
     assert lesson.text.startswith(f"# {lesson.title}\n")
     assert "\n## Your task\n" in lesson.text
@@ -56,14 +56,14 @@ def test_each_is_whole(lesson: Lesson) -> None:
     assert len(exercise.wrong_solutions()) >= 3
 
 
-def test_texts_and_hints_are_pages(lesson: Lesson) -> None:
+def test_texts_and_hints_are_pages(lesson: CourseExercise) -> None:
     for text in (lesson.text, *lesson.exercise.hints):
         shown = to_html(text)
         assert not re.search(r"```|\*\*|\]\(", re.sub(r"<code.*?</code>", "", shown, flags=re.DOTALL))
     assert to_html(lesson.text).startswith("<h2>")
 
 
-def test_examples_print_what_the_text_shows(lesson: Lesson, box: proxybox.Sandbox) -> None:
+def test_examples_print_what_the_text_shows(lesson: CourseExercise, box: proxybox.Sandbox) -> None:
     for program, shown in EXAMPLE.findall(lesson.text):
         result = box.run(program)
         assert result.ok, result.stderr
@@ -74,7 +74,7 @@ def test_most_texts_have_such_an_example() -> None:
     assert sum(bool(EXAMPLE.search(lesson.text)) for lesson in COURSE.lessons) >= 10
 
 
-def test_starters_run(lesson: Lesson, box: proxybox.Sandbox) -> None:
+def test_starters_run(lesson: CourseExercise, box: proxybox.Sandbox) -> None:
     """Who presses Run at once sees no traceback."""
     exercise = lesson.exercise
     files = exercise.starter_files()
@@ -83,7 +83,7 @@ def test_starters_run(lesson: Lesson, box: proxybox.Sandbox) -> None:
     assert result.ok, result.stderr
 
 
-def test_names_of_tests_are_for_students(lesson: Lesson) -> None:
+def test_names_of_tests_are_for_students(lesson: CourseExercise) -> None:
     assert lesson.exercise.tests is not None
     for path in lesson.exercise.tests.glob("test_*.py"):
         tests = [node for node in ast.parse(path.read_text()).body if getattr(node, "name", "").startswith("test_")]

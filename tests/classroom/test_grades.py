@@ -23,8 +23,8 @@ from proxybox.classroom.course import load_course
 from proxybox.classroom.models import Save
 from proxybox.classroom.reading import sheets_of
 from proxybox.classroom.records import HandIn
-from proxybox.classroom.store import Store
-from proxybox.classroom.work import Work
+from proxybox.classroom.store import ClassStore
+from proxybox.classroom.work import StudentWork
 from proxybox.teach.grades import Grade
 from tests.classroom.attacking import Events, Student, Target, target, write_course
 
@@ -82,8 +82,8 @@ class Class:
         return row["progress"][exercise]["handed_in"]
 
     def csv(self, exercise: str) -> dict[str, dict[str, str]]:
-        told = self.teacher.get("/api/teacher/export/grades", params={"exercise": exercise, "format": "csv"}).text
-        return {row["student"]: row for row in csv.DictReader(io.StringIO(told.removeprefix("\ufeff")))}
+        seen = self.teacher.get("/api/teacher/export/grades", params={"exercise": exercise, "format": "csv"}).text
+        return {row["student"]: row for row in csv.DictReader(io.StringIO(seen.removeprefix("\ufeff")))}
 
     def hand_in(self, exercise: str, code: str) -> Student:
         """Somebody who has joined and handed in, and whose grade is there."""
@@ -107,8 +107,8 @@ def ask(student: Student, what: str, exercise: str, code: str) -> Any:
         return events.until("checked" if what == "check" else "finished")[-1][1]
 
 
-def scores(told: Any) -> tuple[int, int] | None:
-    return None if told is None else (told["passed"], told["total"])
+def scores(seen: Any) -> tuple[int, int] | None:
+    return None if seen is None else (seen["passed"], seen["total"])
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +134,8 @@ def test_a_hand_in_has_one_grade_which_all_read(group: Class) -> None:
     assert (scores(page["handed_in"]["score"]), scores(page["results"])) == ((2, 2), (0, 2))
     looked = group.teacher.get(f"/api/teacher/seats/{student.id}", params={"exercise": "one"}).json()
     assert (scores(looked["handed_in"]["score"]), scores(looked["results"])) == ((2, 2), (0, 2))
-    told = group.csv("one")[student.me["name"]]
-    assert (float(told["score"]), float(told["possible"]), told["status"]) == (2.0, 2.0, "ok")
+    seen = group.csv("one")[student.me["name"]]
+    assert (float(seen["score"]), float(seen["possible"]), seen["status"]) == (2.0, 2.0, "ok")
 
 
 def test_what_was_tested_before_the_hand_in_is_not_the_state_now(group: Class) -> None:
@@ -144,8 +144,8 @@ def test_what_was_tested_before_the_hand_in_is_not_the_state_now(group: Class) -
     ask(student, "check", "now", WRONG)
     with student.events() as events:
         assert student.ask("hand-in", {"solution.py": RIGHT}, "now").status_code == 201
-        told = events.until("graded")[-1][1]
-    assert (scores(told["handed_in"]["score"]), scores(told["results"])) == ((2, 2), (2, 2))
+        seen = events.until("graded")[-1][1]
+    assert (scores(seen["handed_in"]["score"]), scores(seen["results"])) == ((2, 2), (2, 2))
 
     def states() -> tuple[Any, Any, Any]:
         row = next(row for row in group.state()["seats"] if row["id"] == student.id)["progress"]["now"]
@@ -212,8 +212,8 @@ def test_tests_that_cannot_run_give_no_grade_and_grade_by_themselves_once_mended
 def test_a_course_with_a_fault_stays_as_it_was_and_the_fault_is_told(group: Class) -> None:
     with Events(group.teacher, "/api/teacher/events") as events:
         group.write("toml/exercise.toml", 'title = "Twice"\ntset = "x"\n')
-        told = next(data for name, data in iter(events.next, None) if name == "state" and data["course_fault"])
-    assert "tset" in told["course_fault"]
+        seen = next(data for name, data in iter(events.next, None) if name == "state" and data["course_fault"])
+    assert "tset" in seen["course_fault"]
     student = group.room.join()
     assert ask(student, "check", "toml", RIGHT)["results"]["passed"] == 2
     group.mend("toml/exercise.toml", 'title = "Two times"\n')
@@ -233,8 +233,8 @@ def test_an_exercise_that_is_new_is_there_and_a_policy_that_is_new_is_not(group:
 
     with Events(group.teacher, "/api/teacher/events") as events:
         group.write("policy/exercise.toml", 'title = "Twice"\n[limits]\nmemory = "99M"\n')
-        told = next(data for name, data in iter(events.next, None) if name == "state" and data["course_fault"])
-    assert told["course_fault"] == "policy: its policy has changed: end the classroom and start it again"
+        seen = next(data for name, data in iter(events.next, None) if name == "state" and data["course_fault"])
+    assert seen["course_fault"] == "policy: its policy has changed: end the classroom and start it again"
     group.write("policy/exercise.toml", 'title = "Twice"\n')
 
 
@@ -252,9 +252,9 @@ def test_a_command_has_an_open_classroom_grade_again(group: Class) -> None:
     student = group.hand_in("command", RIGHT)
     group.write("command/tests/test_double.py", TRUE_TESTS)  # the classroom may not have noticed that yet
     with student.events() as events:
-        status, (told,) = regrade(group, "--exercise", "command")
+        status, (seen,) = regrade(group, "--exercise", "command")
         mine = events.until("graded")[-1][1]["handed_in"]
-    assert (status, told["name"], scores(told["before"]), scores(told["now"])) == (
+    assert (status, seen["name"], scores(seen["before"]), scores(seen["now"])) == (
         0,
         student.me["name"],
         (0, 2),
@@ -269,12 +269,12 @@ def test_a_command_grades_again_while_no_classroom_is_open(tmp_path: Path) -> No
         group.hand_in("one", RIGHT)
         group.hand_in("two", RIGHT)
     group.write("one/tests/test_double.py", TRUE_TESTS)
-    status, (told,) = regrade(group, "--outdated")
-    assert (status, told["exercise"], scores(told["before"]), scores(told["now"])) == (0, "one", (0, 2), (2, 2))
+    status, (seen,) = regrade(group, "--outdated")
+    assert (status, seen["exercise"], scores(seen["before"]), scores(seen["now"])) == (0, "one", (0, 2), (2, 2))
     assert regrade(group, "--outdated") == (0, [])
     group.write("one/tests/test_double.py", "def test(:\n")
-    status, (told,) = regrade(group, "--exercise", "one")
-    assert (status, scores(told["now"])) == (0, (2, 2))  # a grade stays where grading fails
+    status, (seen,) = regrade(group, "--exercise", "one")
+    assert (status, scores(seen["now"])) == (0, (2, 2))  # a grade stays where grading fails
 
 
 def test_a_command_for_what_is_not_there_says_so(tmp_path: Path) -> None:
@@ -331,11 +331,11 @@ def test_a_course_lays_over_what_a_grade_depends_on(tmp_path: Path) -> None:
 def test_hand_ins_that_are_the_same_are_told_however_short(group: Class) -> None:
     short = "print('Ada')\n"
     students = [group.hand_in("one", code) for code in (short, f"{short}\n", "print('Eve')\n")]
-    told = group.teacher.get("/api/teacher/similar", params={"exercise": "one"}).json()
-    pair = next(each for each in told["pairs"] if students[0].id in (each["first"], each["second"]))
+    seen = group.teacher.get("/api/teacher/similar", params={"exercise": "one"}).json()
+    pair = next(each for each in seen["pairs"] if students[0].id in (each["first"], each["second"]))
     assert {pair["first"], pair["second"]} == {students[0].id, students[1].id}
     assert (pair["is_identical"], pair["share"]) == (True, 1.0)
-    assert {student.id for student in students} <= set(told["too_short"])
+    assert {student.id for student in students} <= set(seen["too_short"])
     files = group.teacher.get(f"/api/teacher/seats/{students[0].id}/exercises/one/handed-in").json()["files"]
     assert files == {"solution.py": short}
 
@@ -356,8 +356,8 @@ def test_hand_ins_that_do_not_end_hold_up_no_other(tmp_path: Path, monkeypatch: 
                 await asyncio.Event().wait()
             return Grade(student=key)
 
-    async def grade(store: Store) -> tuple[str, set[str]]:
-        work = Work(store, sheets)
+    async def grade(store: ClassStore) -> tuple[str, set[str]]:
+        work = StudentWork(store, sheets)
         for number in range(3 * grading._AT_ONCE):
             await work.hand_in(f"loop {number}", sheets["one"], Save(files={"solution.py": "while True: pass\n"}))
         good, _ = await work.hand_in("good", sheets["one"], Save(files={"solution.py": RIGHT}))
@@ -372,7 +372,7 @@ def test_hand_ins_that_do_not_end_hold_up_no_other(tmp_path: Path, monkeypatch: 
         await asyncio.gather(task, return_exceptions=True)
         return good.id, set(await store.do(Connected.due))
 
-    with contextlib.closing(Store(str(tmp_path / "class.sqlite"))) as store:
+    with contextlib.closing(ClassStore(str(tmp_path / "class.sqlite"))) as store:
         good, due = asyncio.run(grade(store))
     assert len(due) == 3 * grading._AT_ONCE
     assert good not in due

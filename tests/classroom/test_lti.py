@@ -21,7 +21,7 @@ httpx = pytest.importorskip("httpx", reason="platforms are asked by httpx (extra
 pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
 from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
 
-from proxybox.classroom.config import Config  # noqa: E402
+from proxybox.classroom.config import ClassroomConfig  # noqa: E402
 from proxybox.classroom.connected import Connected  # noqa: E402
 from proxybox.classroom.lti.bridge import Bridge  # noqa: E402
 from proxybox.classroom.lti.launches import Launches  # noqa: E402
@@ -138,7 +138,7 @@ def test_what_is_tested_after_the_hand_in_changes_no_grade(room: Room, platform:
             await hand_in(browser, "01-double", "def double(n):\n    return 2 * n\n")
             body = {"files": {"solution.py": "def double(n):\n    return 0\n"}}
             await browser.post("/api/exercises/01-double/check", json=body, headers={"Origin": HOST})
-            await until(browser, "01-double", lambda told: told["results"] is not None)
+            await until(browser, "01-double", lambda seen: seen["results"] is not None)
             await launched(browser, platform, sub="tester")
             _, score = await asyncio.to_thread(platform.wait_for_score, "tester")
             assert score["scoreGiven"] == 100.0
@@ -157,7 +157,7 @@ def test_a_grade_that_could_not_be_given_is_not_brought_as_none(room: Room, plat
                 "/api/exercises/03-broken/hand-in", json={"files": {"solution.py": "x = 1\n"}}, headers={"Origin": HOST}
             )
             handed = answer.json()["handed_in"]["at"]
-            await until(browser, "03-broken", lambda told: told["handed_in"]["has_failed"])
+            await until(browser, "03-broken", lambda seen: seen["handed_in"]["has_failed"])
             assert [each for each in platform.scores if each[1]["userId"] == "waits"] == []
             tests.write_text("def test_it(student):\n    assert student.get('x') == 1\n")
             _, score = await asyncio.to_thread(platform.wait_for_score, "waits")
@@ -210,9 +210,9 @@ def test_each_course_of_a_platform_is_a_class_of_its_own(room: Room, platform: D
     async def lesson() -> None:
         seats = {}
         for context, title in (("c-7", "Class 7"), ("c-8", "Class 8"), ("c-7", "Class 7 now")):
-            told = {f"{CLAIM}/context": {"id": context, "title": title}, ENDPOINT: line(platform, context)}
+            seen = {f"{CLAIM}/context": {"id": context, "title": title}, ENDPOINT: line(platform, context)}
             async with room.browser() as browser:
-                await launched(browser, platform, sub="of two", name="Grace", **told)
+                await launched(browser, platform, sub="of two", name="Grace", **seen)
                 me = (await browser.get("/api/me")).json()["seat"]
                 assert me["name"] == "Grace"  # in each of them
                 assert seats.setdefault(context, me["id"]) == me["id"]
@@ -259,19 +259,19 @@ def test_who_came_before_there_were_classes_keeps_the_seat_in_the_first_one(room
 
 def choosing(platform: Double, **settings: Any) -> dict[str, Any]:
     """The claims of a platform that asks which link is to stand in a course."""
-    told = {
+    seen = {
         "deep_link_return_url": f"{platform.url}/chosen?course=4", "accept_types": ["link", "ltiResourceLink"],
         "accept_presentation_document_targets": ["iframe", "window"], "data": "opaque <data>", **settings,
     }  # fmt: skip
     return {
         f"{CLAIM}/message_type": "LtiDeepLinkingRequest", f"{CLAIM}/roles": [f"{ROLE}Instructor"],
-        f"{CLAIM}/custom": None, "https://purl.imsglobal.org/spec/lti-dl/claim/deep_linking_settings": told,
+        f"{CLAIM}/custom": None, "https://purl.imsglobal.org/spec/lti-dl/claim/deep_linking_settings": seen,
     }  # fmt: skip
 
 
 def policy_of(answer: Any) -> dict[str, str]:
-    told = answer.headers["content-security-policy"].split(";")
-    return dict(part.strip().partition(" ")[::2] for part in told)
+    seen = answer.headers["content-security-policy"].split(";")
+    return dict(part.strip().partition(" ")[::2] for part in seen)
 
 
 def field(answer: Any, name: str) -> str:
@@ -295,14 +295,14 @@ def test_an_exercise_is_chosen_on_a_page(room: Room, platform: Double, exercise:
             assert f'action="{platform.url}/chosen?course=4"' in answer.text
             assert policy_of(answer)["form-action"] == f"'self' {platform.url}"
             keys = jwt.PyJWKSet.from_dict((await browser.get("/lti/keys")).json()).keys
-            told = jwt.decode(
+            seen = jwt.decode(
                 field(answer, "JWT"), keys[0].key, algorithms=["RS256"], audience=platform.url, issuer="tool-1",
                 options={"require": ["exp", "iat", "nonce"]},
             )  # fmt: skip
-            assert told[f"{CLAIM}/message_type"] == "LtiDeepLinkingResponse"
-            assert (told[f"{CLAIM}/deployment_id"], told[f"{CLAIM}/version"]) == ("7", "1.3.0")
-            assert told["https://purl.imsglobal.org/spec/lti-dl/claim/data"] == "opaque <data>"
-            (item,) = told["https://purl.imsglobal.org/spec/lti-dl/claim/content_items"]
+            assert seen[f"{CLAIM}/message_type"] == "LtiDeepLinkingResponse"
+            assert (seen[f"{CLAIM}/deployment_id"], seen[f"{CLAIM}/version"]) == ("7", "1.3.0")
+            assert seen["https://purl.imsglobal.org/spec/lti-dl/claim/data"] == "opaque <data>"
+            (item,) = seen["https://purl.imsglobal.org/spec/lti-dl/claim/content_items"]
             assert (item["type"], item["title"], item["url"]) == ("ltiResourceLink", title, f"{HOST}/lti/launch")
             assert item.get("custom") == ({"exercise": exercise} if exercise else None)
             assert item["lineItem"]["scoreMaximum"] == 100
@@ -335,8 +335,8 @@ def test_what_cannot_be_chosen(room: Room, platform: Double, settings: Any, form
             if form is None:
                 assert page.status_code == 422
                 return
-            told = {"word": field(page, "word"), "exercise": "02-half", **form}
-            answer = await browser.post("/lti/choose", data=told, headers={"Origin": HOST})
+            seen = {"word": field(page, "word"), "exercise": "02-half", **form}
+            answer = await browser.post("/lti/choose", data=seen, headers={"Origin": HOST})
             assert answer.status_code in (403, 404)
             assert "JWT" not in answer.text
             assert policy_of(answer)["frame-ancestors"] == "'none'"
@@ -352,10 +352,10 @@ def test_a_platform_that_takes_no_column_gets_none(room: Room, platform: Double)
             )
             form = {"word": field(page, "word"), "exercise": "02-half"}
             answer = await browser.post("/lti/choose", data=form, headers={"Origin": HOST})
-            told = jwt.decode(field(answer, "JWT"), options={"verify_signature": False})
-            (item,) = told["https://purl.imsglobal.org/spec/lti-dl/claim/content_items"]
+            seen = jwt.decode(field(answer, "JWT"), options={"verify_signature": False})
+            (item,) = seen["https://purl.imsglobal.org/spec/lti-dl/claim/content_items"]
             assert "lineItem" not in item
-            assert "https://purl.imsglobal.org/spec/lti-dl/claim/data" not in told
+            assert "https://purl.imsglobal.org/spec/lti-dl/claim/data" not in seen
 
     room.loop.run(lesson())
 
@@ -490,9 +490,9 @@ def test_faults_of_the_file_are_all_told(tmp_path: Path) -> None:
     )
     with pytest.raises(PolicyError) as refused:
         load_platforms(path)
-    told = str(refused.value)
+    seen = str(refused.value)
     for words in ("platforms[0].issuer", "https://", "platforms[0].client_id", "platforms[0].deployments", "teachers"):
-        assert words in told
+        assert words in seen
     path.write_text("platforms = []\n")
     with pytest.raises(PolicyError, match=r"at least one \[\[platforms\]\]"):
         load_platforms(path)
@@ -500,12 +500,12 @@ def test_faults_of_the_file_are_all_told(tmp_path: Path) -> None:
 
 def test_lti_needs_tls(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="LTI needs TLS"):
-        Config(data=str(tmp_path), lti="lti.toml")
+        ClassroomConfig(data=str(tmp_path), lti="lti.toml")
 
 
 def test_a_platform_stands_there_once() -> None:
-    told = Platform(
+    seen = Platform(
         issuer="https://a.example", client_id="1", deployments=("1",), auth_login_url="https://a.example/a",
         auth_token_url="https://a.example/t", key_set_url="https://a.example/k",
     )  # fmt: skip
-    assert told.name == "https://a.example 1"
+    assert seen.name == "https://a.example 1"

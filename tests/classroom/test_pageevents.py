@@ -16,8 +16,8 @@ COMPARED = re.compile(r"""(?<![.\w])(?:\w+\.)?event (?:===|!==) "([^"]+)\"""")
 
 
 def test_pages_know_the_events_that_there_are() -> None:
-    (told,) = re.findall(r"new Set\(\[(.*?)\]\)", (STATIC / "lib" / "events.js").read_text(), re.DOTALL)
-    assert re.findall(r'"([^"]+)"', told) == list(EVENTS), (
+    (seen,) = re.findall(r"new Set\(\[(.*?)\]\)", (STATIC / "lib" / "events.js").read_text(), re.DOTALL)
+    assert re.findall(r'"([^"]+)"', seen) == list(EVENTS), (
         "classroom/pageevents.py and classroom/static/lib/events.js differ: bring the list there up to date"
     )
 

@@ -15,8 +15,8 @@ pytest.importorskip("cryptography", reason="the extra classroom is not installed
 from proxybox.classroom import place as module
 from proxybox.classroom import running
 from proxybox.classroom.certificates import CertificateError, own_certificate
-from proxybox.classroom.config import Config
-from proxybox.classroom.place import Place
+from proxybox.classroom.config import ClassroomConfig
+from proxybox.classroom.place import ClassroomAddress
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_another_network_is_another_address_and_another_certificate(tmp_path: Path, network: list[str]) -> None:
-    place = Place(Config(host="lan", tls="self", data=str(tmp_path)))
+    place = ClassroomAddress(ClassroomConfig(host="lan", tls="self", data=str(tmp_path)))
     first = place.fingerprint
     assert (place.addresses, place.look()) == (("https://192.168.1.4:8080",), False)
     network[:] = ["10.0.0.7", "fd00::2"]
@@ -39,7 +39,7 @@ def test_another_network_is_another_address_and_another_certificate(tmp_path: Pa
     assert place.teacher == "https://127.0.0.1:8080"
 
 
-def served(place: Place) -> str:
+def served(place: ClassroomAddress) -> str:
     """The fingerprint of what a connection gets."""
     server, client = ssl.MemoryBIO(), ssl.MemoryBIO()
     assert place.context is not None
@@ -57,14 +57,16 @@ def served(place: Place) -> str:
 
 def test_without_a_network_it_is_reached_here(tmp_path: Path, network: list[str]) -> None:
     network.clear()
-    place = Place(Config(host="lan", data=str(tmp_path)))
+    place = ClassroomAddress(ClassroomConfig(host="lan", data=str(tmp_path)))
     assert (place.addresses, place.teacher) == (("http://127.0.0.1:8080",), "http://127.0.0.1:8080")
     assert (place.context, place.fingerprint) == (None, "")
 
 
 def test_what_a_teachers_certificate_is_for_is_typed(tmp_path: Path, network: list[str]) -> None:
     own = own_certificate(tmp_path, ["class.example", "10.9.9.9"])
-    place = Place(Config(host="lan", tls="files", tls_cert=own.cert, tls_key=own.key, data=str(tmp_path), port=443))
+    place = ClassroomAddress(
+        ClassroomConfig(host="lan", tls="files", tls_cert=own.cert, tls_key=own.key, data=str(tmp_path), port=443)
+    )
     assert place.addresses == ("https://class.example", "https://192.168.1.4")
     assert (place.teacher, place.fingerprint) == ("https://class.example", "")
     assert place.config.answers_to("class.example")
@@ -77,10 +79,10 @@ class Waited(Exception):
 def test_a_teacher_is_told_once_of_a_new_address(
     tmp_path: Path, network: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place, told = Place(Config(host="lan", data=str(tmp_path))), []
+    place, seen = ClassroomAddress(ClassroomConfig(host="lan", data=str(tmp_path))), []
     lesson: Any = SimpleNamespace(
         everybody=SimpleNamespace(addresses=place.addresses),
-        tell_state=lambda: told.append(lesson.everybody.addresses),
+        tell_state=lambda: seen.append(lesson.everybody.addresses),
     )  # fmt: skip
     looks = iter([None, lambda: network.insert(0, "10.0.0.7"), None])
 
@@ -95,12 +97,14 @@ def test_a_teacher_is_told_once_of_a_new_address(
     with pytest.raises(Waited):
         asyncio.run(running._watch(lesson, place, running.Manner()))
     assert capsys.readouterr().out == "Students open http://10.0.0.7:8080 now.\n"
-    assert told == [("http://10.0.0.7:8080", "http://192.168.1.4:8080")]
+    assert seen == [("http://10.0.0.7:8080", "http://192.168.1.4:8080")]
 
 
 def test_a_certificate_that_is_being_replaced_stays_as_it_was(tmp_path: Path, network: list[str]) -> None:
     own = own_certificate(tmp_path, [])
-    place = Place(Config(host="lan", tls="files", tls_cert=own.cert, tls_key=own.key, data=str(tmp_path)))
+    place = ClassroomAddress(
+        ClassroomConfig(host="lan", tls="files", tls_cert=own.cert, tls_key=own.key, data=str(tmp_path))
+    )
     Path(own.cert).write_text("half of")
     with pytest.raises(CertificateError):
         place.look()

@@ -12,21 +12,21 @@ pytest.importorskip("sqlalchemy", reason="the extra classroom is not installed")
 
 from proxybox.classroom.connected import ELSEWHERE, MERGED, Connected
 from proxybox.classroom.records import Checked, HandIn, Saved
-from proxybox.classroom.store import Store
+from proxybox.classroom.store import ClassStore
 
 LONG = "x = 1\n" * 10
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with contextlib.closing(Store(str(tmp_path / "class.sqlite"))) as store:
+def store(tmp_path: Path) -> Iterator[ClassStore]:
+    with contextlib.closing(ClassStore(str(tmp_path / "class.sqlite"))) as store:
         yield store
 
 
 class Page:
     """A page of one seat, which knows a version: its own last save, or what it was loaded with."""
 
-    def __init__(self, store: Store, base: int = 0) -> None:
+    def __init__(self, store: ClassStore, base: int = 0) -> None:
         self.store, self.base = store, base
 
     def save(self, text: str, now: float, why: str = "saved") -> Saved:
@@ -42,14 +42,14 @@ class Page:
         return saved
 
 
-def kept(store: Store) -> list[tuple[str, str]]:
+def kept(store: ClassStore) -> list[tuple[str, str]]:
     """The versions, the latest first: why there is each, and its text."""
     versions = asyncio.run(store.do(Connected.versions, "seat", "loops"))
     texts = [asyncio.run(store.do(Connected.text, "seat", "loops", each["version"])) for each in versions]
     return [(text.why, text.files["a.py"]) for text in texts if text is not None]
 
 
-def test_saves_of_one_page_are_one_version(store: Store) -> None:
+def test_saves_of_one_page_are_one_version(store: ClassStore) -> None:
     page = Page(store)
     for second in range(5):
         assert page.save(f"{LONG}{second}", second).other is None
@@ -58,7 +58,7 @@ def test_saves_of_one_page_are_one_version(store: Store) -> None:
     assert kept(store) == [("saved", f"{LONG}later"), ("saved", f"{LONG}4")]
 
 
-def test_what_another_page_has_saved_stays_and_is_named(store: Store) -> None:
+def test_what_another_page_has_saved_stays_and_is_named(store: ClassStore) -> None:
     one, two = Page(store), Page(store)
     first = one.save(f"{LONG}one", 1)
     assert two.save(f"{LONG}two", 2).other == (first.version, 1)
@@ -67,7 +67,7 @@ def test_what_another_page_has_saved_stays_and_is_named(store: Store) -> None:
     assert kept(store) == [("saved", f"{LONG}two more"), (ELSEWHERE, f"{LONG}one")]
 
 
-def test_two_pages_that_type_in_turns_lose_nothing_and_fill_nothing(store: Store) -> None:
+def test_two_pages_that_type_in_turns_lose_nothing_and_fill_nothing(store: ClassStore) -> None:
     one, two = Page(store), Page(store)
     for second in range(20):
         page, name = (two, "two") if second % 2 else (one, "one")
@@ -75,7 +75,7 @@ def test_two_pages_that_type_in_turns_lose_nothing_and_fill_nothing(store: Store
     assert kept(store) == [("saved", f"{LONG}two 19"), (ELSEWHERE, f"{LONG}one 18")]
 
 
-def test_a_page_that_has_taken_over_another_ones_text_leaves_its_own_in_the_history(store: Store) -> None:
+def test_a_page_that_has_taken_over_another_ones_text_leaves_its_own_in_the_history(store: ClassStore) -> None:
     one, two = Page(store), Page(store)
     one.save(f"{LONG}one", 1)
     two.save(f"{LONG}two", 2)
@@ -84,7 +84,7 @@ def test_a_page_that_has_taken_over_another_ones_text_leaves_its_own_in_the_hist
     assert kept(store) == [("saved", f"{LONG}two and one"), (ELSEWHERE, f"{LONG}one")]
 
 
-def test_a_run_is_named_a_run_also_where_another_page_saves(store: Store) -> None:
+def test_a_run_is_named_a_run_also_where_another_page_saves(store: ClassStore) -> None:
     one, two = Page(store), Page(store)
     one.save(f"{LONG}one", 1, why="run")
     assert two.save(f"{LONG}two", 2).other is not None
@@ -105,7 +105,7 @@ def graded(status: str, *, failed: bool = False) -> dict[str, Any]:
 class Graded:
     """A hand-in that is graded, with tests of a basis, as often as one likes."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ClassStore) -> None:
         self.store = store
         self.now = 100.0
         handed = HandIn(id="h1", seat="seat", exercise="loops", at=1.0, late=False, files={})
@@ -119,7 +119,7 @@ class Graded:
         return found
 
 
-def test_a_grade_by_mended_tests_keeps_the_one_of_before(store: Store) -> None:
+def test_a_grade_by_mended_tests_keeps_the_one_of_before(store: ClassStore) -> None:
     handin = Graded(store)
     assert asyncio.run(store.do(Connected.due)) == ["h1"]
     first = handin.grade(graded("wrong_answer"), "old")
@@ -134,7 +134,7 @@ def test_a_grade_by_mended_tests_keeps_the_one_of_before(store: Store) -> None:
     assert third.earlier == second.earlier
 
 
-def test_a_grade_stays_where_grading_has_failed(store: Store) -> None:
+def test_a_grade_stays_where_grading_has_failed(store: ClassStore) -> None:
     handin = Graded(store)
     assert handin.grade(graded("internal_error", failed=True), "broken").earlier is None
     good = handin.grade(graded("ok"), "old")
@@ -143,7 +143,7 @@ def test_a_grade_stays_where_grading_has_failed(store: Store) -> None:
     assert (kept.grade, kept.basis, kept.earlier, kept.due) == (graded("ok"), "old", None, False)
 
 
-def test_only_the_latest_hand_in_is_graded(store: Store) -> None:
+def test_only_the_latest_hand_in_is_graded(store: ClassStore) -> None:
     Graded(store)
     later = HandIn(id="h2", seat="seat", exercise="loops", at=2.0, late=False, files={})
     asyncio.run(store.do(Connected.hand_in, later, "s2"))

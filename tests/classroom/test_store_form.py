@@ -16,7 +16,7 @@ pytest.importorskip("sqlalchemy", reason="the extra classroom is not installed")
 
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.records import Checked
-from proxybox.classroom.store import Store
+from proxybox.classroom.store import ClassStore
 from proxybox.classroom.tables import STEPS
 from proxybox.serve.database import StoreError
 
@@ -33,7 +33,7 @@ def old(tmp_path: Path) -> Path:
 
 
 def test_a_class_of_before_forms_goes_on(old: Path) -> None:
-    with contextlib.closing(Store(str(old))) as store:
+    with contextlib.closing(ClassStore(str(old))) as store:
         (seat,) = asyncio.run(store.do(Connected.seats))
         text = asyncio.run(store.do(lambda kept: kept.text("s1", "hello")))
         name = asyncio.run(store.do(Connected.fact, "name"))
@@ -55,7 +55,7 @@ def test_grades_and_grade_lines_of_form_1_go_on(old: Path) -> None:
             INSERT INTO users VALUES ('https://a.example 1', 'u1', 's1');
             INSERT INTO lines VALUES ('s1', 'loops', 'https://a.example 1', 'u1', 'https://a.example/line', 0);
         """)
-    with contextlib.closing(Store(str(old))) as store:
+    with contextlib.closing(ClassStore(str(old))) as store:
 
         def do(method: Any, *args: Any) -> Any:
             return asyncio.run(store.do(method, *args))
@@ -80,7 +80,7 @@ def test_a_class_of_form_2_is_read_as_it_was_written(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.executescript((FORMS / "2-sqlite.sql").read_text())
         database.executescript("CREATE TABLE form (number INTEGER NOT NULL PRIMARY KEY); INSERT INTO form VALUES (2)")
-    with contextlib.closing(Store(str(path))) as store:
+    with contextlib.closing(ClassStore(str(path))) as store:
         handed = asyncio.run(store.do(Connected.handin, "h1"))
         assert handed is not None
         assert handed.earlier is not None
@@ -93,12 +93,12 @@ def test_a_class_of_form_2_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_a_class_of_an_unknown_form_is_left_alone(old: Path) -> None:
-    with contextlib.closing(Store(str(old))):
+    with contextlib.closing(ClassStore(str(old))):
         pass
     with contextlib.closing(sqlite3.connect(old)) as database:
         database.executescript("update form set number = 99; drop table hints;")
     with pytest.raises(StoreError, match="it has form 99, and this proxybox knows forms 1 to"):
-        Store(str(old))
+        ClassStore(str(old))
     with contextlib.closing(sqlite3.connect(old)) as database:
         assert database.execute("select name from sqlite_master where name = 'hints'").fetchall() == []
 
@@ -106,7 +106,7 @@ def test_a_class_of_an_unknown_form_is_left_alone(old: Path) -> None:
 def test_the_tables_are_those_of_the_newest_file(tmp_path: Path) -> None:
     newest = FORMS / f"{1 + len(STEPS)}-sqlite.sql"
     assert newest.exists(), "what the new form's code writes belongs into a file here"
-    with contextlib.closing(Store(str(tmp_path / "made"))):
+    with contextlib.closing(ClassStore(str(tmp_path / "made"))):
         pass
     query = "select name, sql from sqlite_master where name not like 'sqlite_%' and name != 'form' order by name"
     made, kept = sqlite3.connect(tmp_path / "made"), sqlite3.connect(tmp_path / "kept")

@@ -503,8 +503,8 @@ def test_guests_heed_the_rules_of_the_variable(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "pypy3").symlink_to(shutil.which("pypy3") or "")
     monkeypatch.setenv("PROXYBOX_GUEST", "bin/pypy3")
-    told = {each["path"]: each for each in json.loads(proxybox("guests", "--json", cwd=tmp_path).stdout)}
-    assert "a relative path" in told["bin/pypy3"]["problem"]
+    seen = {each["path"]: each for each in json.loads(proxybox("guests", "--json", cwd=tmp_path).stdout)}
+    assert "a relative path" in seen["bin/pypy3"]["problem"]
     monkeypatch.setenv("PROXYBOX_GUEST", "pypy")
     named = json.loads(proxybox("guests", "--json", cwd=tmp_path).stdout)
     assert [each["path"] for each in named if each["kind"] == "PyPy"] == ["pypy"]

@@ -113,9 +113,9 @@ def test_sessions_and_preloads_are_shown_checked_and_explained(proxybox: Proxybo
 
 
 def test_the_schema_of_policies(proxybox: Proxybox) -> None:
-    told = json.loads(proxybox("policy", "schema").out)
-    assert told["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert told["properties"]["limits"]["properties"]["input_wait"]["enum"] == ["auto", "free", "counted"]
+    seen = json.loads(proxybox("policy", "schema").out)
+    assert seen["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert seen["properties"]["limits"]["properties"]["input_wait"]["enum"] == ["auto", "free", "counted"]
 
 
 def test_check_tells_every_fault(proxybox: Proxybox, tmp_path: Path) -> None:
@@ -205,15 +205,15 @@ result.files.commit()
     for word, names in (("undo", ["main.py", "notes\n.txt"]), ("resume", ["main.py", "moved.txt"])):
         ended = subprocess.run([sys.executable, "-c", cut_off, folder / "main.py"])
         assert ended.returncode == -signal.SIGKILL
-        (told,) = json.loads(proxybox("commits", "--json").out)
+        (seen,) = json.loads(proxybox("commits", "--json").out)
         listed = proxybox("commits")
-        assert f"proxybox commits {word} {told['id']}" in listed.out
+        assert f"proxybox commits {word} {seen['id']}" in listed.out
         assert "notes\\n.txt" in listed.out
-        assert (told["folder"], sorted(told["paths"])) == (str(folder), ["moved.txt", "notes\n.txt"])
+        assert (seen["folder"], sorted(seen["paths"])) == (str(folder), ["moved.txt", "notes\n.txt"])
         assert sorted(os.listdir(folder)) != names
-        done = proxybox("commits", word, told["id"])
+        done = proxybox("commits", word, seen["id"])
         assert (done.status, sorted(os.listdir(folder))) == (0, names), done
-    gone = proxybox("commits", "resume", told["id"])
+    gone = proxybox("commits", "resume", seen["id"])
     assert (gone.status, gone.out) == (125, "")
     assert "no unfinished commit" in gone.err
     assert proxybox("commits", "undo").status == 2
@@ -252,14 +252,14 @@ def test_a_check_tells_of_mounts_that_are_not_there(proxybox: Proxybox, tmp_path
     )
     outcome = proxybox("policy", "check", str(file))
     assert (outcome.status, outcome.err) == (125, "")
-    told = [line.removeprefix(f"{file}: filesystem.mounts") for line in outcome.out.splitlines()]
-    assert [line.partition(", got ")[0] for line in told] == [
+    seen = [line.removeprefix(f"{file}: filesystem.mounts") for line in outcome.out.splitlines()]
+    assert [line.partition(", got ")[0] for line in seen] == [
         "[1].source: does not exist on this host",
         "[2].source: does not exist on this host",
         "[3].source: is neither a file nor a folder on this host",
         "[4].source: cannot be reached (Too many levels of symbolic links) on this host",
     ]
-    assert told[0].endswith("got '/no/such'")
+    assert seen[0].endswith("got '/no/such'")
 
 
 def test_a_check_knows_what_misspelt_keys_mean(proxybox: Proxybox, tmp_path: Path) -> None:
@@ -278,5 +278,5 @@ def test_grading_says_what_it_needs_before_it_begins(
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda each: None if each == name else find(each))
     outcome = proxybox(*words.split())
-    told = f"proxybox: grading needs {name}, which is not installed: pip install 'proxybox[teach]'\n"
-    assert (outcome.status, outcome.out, outcome.err) == (125, "", told)
+    seen = f"proxybox: grading needs {name}, which is not installed: pip install 'proxybox[teach]'\n"
+    assert (outcome.status, outcome.out, outcome.err) == (125, "", seen)

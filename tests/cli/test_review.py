@@ -233,8 +233,8 @@ def test_commits_that_can_be_undone_are_listed_and_removed(folder: Path) -> None
     shown = proxybox("commits").stdout
     assert shown.startswith("no commit was cut off\ndone, and can be undone:\n" + done)
     assert f"proxybox commits undo {done}" in shown
-    (told,) = json.loads(proxybox("commits", "--json").stdout)
-    assert (told["id"], told["is_done"], told["folder"]) == (done, True, str(folder))
+    (seen,) = json.loads(proxybox("commits", "--json").stdout)
+    assert (seen["id"], seen["is_done"], seen["folder"]) == (done, True, str(folder))
     assert proxybox("commits", "prune", "--older-than", "1h").stdout == "nothing to remove\n"
     assert proxybox("commits", "prune", "--older-than", "x").returncode == 2
     assert proxybox("commits", "prune").stdout == f"{done}  {folder}\n"

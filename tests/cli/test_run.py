@@ -113,9 +113,9 @@ def test_exit_statuses(api: Any, proxybox: Proxybox, result: dict[str, Any], sta
 
 def test_a_warning_is_a_line_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     tell_warning(RuntimeWarning("boxes are not warm\x1b[31m"), RuntimeWarning, "sandbox.py", 7)
-    told = capsys.readouterr().err
-    assert told.startswith("proxybox: boxes are not warm")
-    assert "\x1b" not in told
+    seen = capsys.readouterr().err
+    assert seen.startswith("proxybox: boxes are not warm")
+    assert "\x1b" not in seen
 
 
 def test_output_is_passed_on_as_it_is(api: Any, proxybox: Proxybox) -> None:

@@ -6,7 +6,7 @@ import time
 import attrs
 import pytest
 
-from proxybox.controller.drivers.turns import BURST, LONGEST_PATIENCE, PATIENCE, QUANTUM, Turns, wait_readable
+from proxybox.controller.drivers.turns import BURST, LONGEST_PATIENCE, PATIENCE, QUANTUM, EngineTurns, wait_readable
 
 
 @attrs.define(eq=False)
@@ -47,7 +47,7 @@ class Cpu:
     def __init__(self, *guests: Guest) -> None:
         self.guests, self.now = set(guests), 0
         self.masked: set[Guest] = set()
-        self.turns = Turns(
+        self.turns = EngineTurns(
             lambda: self.guests, self.masked.add, self.masked.discard, self.idle, lambda: 0, lambda: self.now
         )
 
@@ -160,7 +160,7 @@ def test_who_sips_is_not_waited_for():
         sipper.cpu_ns += ns // 10
         return False
 
-    turns = Turns(lambda: {sipper, asking}, lambda _: None, lambda _: None, wait, lambda: 0, lambda: now)
+    turns = EngineTurns(lambda: {sipper, asking}, lambda _: None, lambda _: None, wait, lambda: 0, lambda: now)
     turns.rest(asking)
     turns.go_on()
     assert sipper.dormant
@@ -186,7 +186,7 @@ def test_who_is_woken_slowly_is_waited_for_as_long_as_the_next_step_would_take(s
         slow.cpu_ns += 5_000
         return True
 
-    turns = Turns(lambda: {slow, asking}, lambda _: None, lambda _: None, wait, lambda: 0, lambda: now)
+    turns = EngineTurns(lambda: {slow, asking}, lambda _: None, lambda _: None, wait, lambda: 0, lambda: now)
     turns.rest(asking)
     for _ in range(3):
         turns.go_on()
@@ -205,7 +205,7 @@ def test_who_computes_on_another_cpu_is_not_waited_for_for_long():
         elsewhere.cpu_ns += ns
         return False
 
-    turns = Turns(lambda: {elsewhere, asking}, lambda _: None, lambda _: None, wait, lambda: 0, lambda: now)
+    turns = EngineTurns(lambda: {elsewhere, asking}, lambda _: None, lambda _: None, wait, lambda: 0, lambda: now)
     for _ in range(10_000):
         if asking.is_resting:
             turns.go_on()
@@ -229,7 +229,7 @@ def test_who_computes_where_the_engine_comes_to_is_waited_for_at_once():
         elsewhere.cpu_ns += ns
         return False
 
-    turns = Turns(lambda: {elsewhere, asking}, lambda _: None, lambda _: None, wait, lambda: here, lambda: now)
+    turns = EngineTurns(lambda: {elsewhere, asking}, lambda _: None, lambda _: None, wait, lambda: here, lambda: now)
     turns.rest(asking)
     turns.go_on()
     assert elsewhere.dormant

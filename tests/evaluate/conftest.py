@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from proxybox.controller.process import undertaker
-from proxybox.controller.warm import nursery
+from proxybox.controller.process import reaper
+from proxybox.controller.warm import zygotepool
 from proxybox.evaluating import shared
 
 
@@ -15,5 +15,5 @@ def _nothing_is_kept(_ends_what_it_starts: None, guest_kind: str) -> Iterator[No
         patch.setenv("PROXYBOX_WARM", "1")
         yield
     shared.close()
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()

@@ -4,7 +4,7 @@ import pytest
 
 from proxybox import Evaluator, ExecutionError, SandboxStartError
 from proxybox.evaluating import shared
-from tests import leavings
+from tests import leaks
 
 EACH_GUEST = True
 
@@ -15,18 +15,18 @@ def alone() -> None:
 
 
 def pids() -> set[int]:
-    return set(leavings.children())
+    return set(leaks.children())
 
 
 @pytest.mark.parametrize("is_fresh", [False, True])
 def test_one_that_nobody_refers_to_any_more_ends(is_fresh: bool) -> None:
-    before, threads = pids(), leavings.threads()
+    before, threads = pids(), leaks.threads()
     evaluator = Evaluator(fresh=is_fresh, size=1, timeout=60)
     assert evaluator("1") == 1
     assert pids() - before  # those of earlier tests may still be ending
     del evaluator
-    assert leavings.threads_since(threads) == []
-    assert leavings.children_since(dict.fromkeys(before, "")) == {}
+    assert leaks.threads_since(threads) == []
+    assert leaks.children_since(dict.fromkeys(before, "")) == {}
 
 
 def test_a_start_that_fails_leaves_nothing() -> None:
@@ -35,4 +35,4 @@ def test_a_start_that_fails_leaves_nothing() -> None:
         Evaluator(setup="1 / 0", fresh=True)
     with pytest.raises(SandboxStartError):
         Evaluator(guest="/nonexistent/python")
-    assert leavings.children_since(before) == {}
+    assert leaks.children_since(before) == {}

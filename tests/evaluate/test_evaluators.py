@@ -24,7 +24,7 @@ from proxybox import (
 from proxybox.controller.errors import CannotCopy
 from proxybox.evaluating import shared
 from proxybox.evaluating.session import ExpressionBox, ExpressionSession
-from tests import leavings
+from tests import leaks
 
 EACH_GUEST = True
 
@@ -42,7 +42,7 @@ def kept(guest_kind: str) -> Iterator[Evaluator]:
 
 
 def pids() -> set[int]:
-    return set(leavings.children())
+    return set(leaks.children())
 
 
 # --- what one expression can do to the next ---------------------------------------------------------------------------
@@ -214,7 +214,7 @@ def test_the_start_of_a_box_takes_no_time_from_an_expression(kept: Evaluator, mo
         monotonic = staticmethod(lambda: time.monotonic() + late)
 
     monkeypatch.setattr(ExpressionBox, "expressions", slow)
-    for module in (evaluating.kept, evaluating.supply):
+    for module in (evaluating.sessioncache, evaluating.supply):
         monkeypatch.setattr(module, "time", Clock)
     assert kept("1 + 1") == 2
     assert late == 1000

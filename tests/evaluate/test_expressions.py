@@ -214,11 +214,11 @@ def test_an_endless_expression_is_ended(kept: Evaluator, expression: str) -> Non
 
 def test_an_expression_is_ended_without_a_word(kept: Evaluator) -> None:
     """It could react to the interrupt of a session's time limit, and go on for a while."""
-    told: list[int] = []
+    seen: list[int] = []
     stay = "def stay():\n while True:\n  try:\n   while True: pass\n  except BaseException: tell(1)"
     stubborn = f"[exec({stay!r}, globals()), stay()]"
-    assert fault(kept, stubborn, functions={"tell": told.append}, timeout=0.2).status == Status.TIME_LIMIT
-    assert told == []
+    assert fault(kept, stubborn, functions={"tell": seen.append}, timeout=0.2).status == Status.TIME_LIMIT
+    assert seen == []
     assert kept("1 + 1") == 2
 
 
@@ -302,7 +302,7 @@ def test_a_value_that_is_no_plain_data(kept: Evaluator, expression: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "told"),
+    ("arguments", "error", "seen"),
     [
         ((1,), TypeError, r"expression: want an expression \(str\), got 1"),
         (("1", [1]), TypeError, r'names: want a mapping of names to values, got \[1\]: write {"name": value}'),
@@ -316,9 +316,9 @@ def test_a_value_that_is_no_plain_data(kept: Evaluator, expression: str) -> None
     ],
 )
 def test_arguments_that_make_no_sense(
-    kept: Evaluator, arguments: tuple[Any, ...], error: type[Exception], told: str
+    kept: Evaluator, arguments: tuple[Any, ...], error: type[Exception], seen: str
 ) -> None:
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=seen):
         kept(*arguments)
     with pytest.raises(proxybox.PolicyError, match="timeout"):
         kept("1", timeout=-1)
@@ -326,7 +326,7 @@ def test_arguments_that_make_no_sense(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "seen"),
     [
         ({"size": 0}, "size: want a whole number of 1 or more"),
         ({"fresh": 1}, "fresh: want True or False"),
@@ -338,8 +338,8 @@ def test_arguments_that_make_no_sense(
         ({"nonesuch": 1}, "nonesuch"),
     ],
 )
-def test_evaluators_that_make_no_sense(options: dict[str, Any], told: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=told):
+def test_evaluators_that_make_no_sense(options: dict[str, Any], seen: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=seen):
         Evaluator(**options)
 
 

@@ -186,9 +186,9 @@ class Foo:
     ],
 )
 def test_what_cannot_cross_says_where_it_stands(value: Any, place: str) -> None:
-    with pytest.raises(TypeError) as told:
+    with pytest.raises(TypeError) as seen:
         encode(value)
-    assert str(told.value).startswith(f"{place}: a 'Foo' object cannot cross the boundary; None, bool, int")
+    assert str(seen.value).startswith(f"{place}: a 'Foo' object cannot cross the boundary; None, bool, int")
 
 
 def test_what_cannot_cross_is_named_by_who_has_given_it() -> None:

@@ -22,7 +22,7 @@ from proxybox.policies import Policy
 
 @attrs.define(eq=False)
 class FakeWatch:
-    """Stands for the keeper's: nothing to kill but the pipe."""
+    """Stands for the watchdog's: nothing to kill but the pipe."""
 
     pid: int = 0
     deadline_ns: int | None = None
@@ -61,11 +61,11 @@ class FakeWatch:
 class FakeProcess:
     channel: Channel
     watch: FakeWatch = attrs.field(factory=FakeWatch)
-    door: None = None
+    guest_listener: None = None
     cpu: None = None
     pid: int = 0
 
-    def begin(self, told: bytes) -> None:
+    def begin(self, seen: bytes) -> None:
         """It speaks by itself."""
 
     def make_room(self, size: int, kind: int) -> bool:

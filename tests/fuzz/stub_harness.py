@@ -106,7 +106,7 @@ def seeds() -> Iterator[bytes]:
         calls, known = [], set()
         with proxybox.Record(record) as read:
             for event in read.reader.events():
-                if isinstance(event, events.Call) and event.answer is not None and event.channel == 0:
+                if isinstance(event, events.CallEvent) and event.answer is not None and event.channel == 0:
                     of = int.from_bytes(event.frame[4:8], "little")
                     piece = _call(TABLE[of], event) if of in TABLE else b""
                     if piece and len(piece) < LONGEST and (of, len(piece) // 64, event.answer.value < 0) not in known:
@@ -209,7 +209,7 @@ def _files() -> Iterator[bytes]:
     )
 
 
-def _call(row: Row, event: events.Call) -> bytes:
+def _call(row: Row, event: events.CallEvent) -> bytes:
     """A row of the table, the guest's memory, the call, and its answer."""
     registers = list(events.REGISTERS(event.frame))
     made, at, memory = bytes([LEARN]) + stub_row(row.number, list(row.parameters)).ljust(52, b"\0"), 56, b""
@@ -251,7 +251,7 @@ def _register(register: int) -> bytes:
     return number(register - (1 << 64)) if register >> 31 == (1 << 33) - 1 else struct.pack("<BQ", ANY, register)
 
 
-def _answer(answer: events.Answer | None) -> bytes | None:
+def _answer(answer: events.RecordedAnswer | None) -> bytes | None:
     """The answer, as `make_answer` of the harness reads it; None for one of which the record has not all bytes."""
     stored: list[tuple[int, int, bytes]] = []
     for each in () if answer is None else answer.stored:

@@ -33,8 +33,8 @@ def run(harness: Path, *arguments: str) -> str:
 def test_the_kept_corpus(harness: Path) -> None:
     files = sorted(str(file) for folder in (CORPUS, FOUND) for file in folder.glob("*"))
     assert files, "the corpus is kept in git"
-    told = run(harness, f"-runs={len(files)}", *files)
-    assert f"number_of_executed_units: {len(files)}\n" in told
+    seen = run(harness, f"-runs={len(files)}", *files)
+    assert f"number_of_executed_units: {len(files)}\n" in seen
 
 
 def test_a_bounded_number_of_new_inputs(harness: Path, tmp_path: Path) -> None:

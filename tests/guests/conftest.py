@@ -17,8 +17,8 @@ import pytest
 
 import proxybox
 from proxybox.controller import find_guest
-from proxybox.controller.process import undertaker
-from proxybox.controller.warm import nursery
+from proxybox.controller.process import reaper
+from proxybox.controller.warm import zygotepool
 from proxybox.program import Program
 
 #: As a box has it, besides what its guest asks for.
@@ -67,8 +67,8 @@ def warm_sandbox(guest_kind: str) -> Iterator[MakeSandbox]:
     yield make
     for box in made:
         box.close()
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()
 
 
 @pytest.fixture(scope="module")

@@ -200,9 +200,9 @@ kept.kept, kept.before = json, sys.getrefcount(json)
     with proxybox.Sandbox(guest=cpython.executable, preload=["json"], warm=True) as warm:
         copies = [warm.run(code) for _ in range(3)]
     bare = proxybox.run(code, guest=cpython.executable, warm=False)
-    told = "ImportError: sys.meta_path is None, Python is likely shutting down"
+    seen = "ImportError: sys.meta_path is None, Python is likely shutting down"
     for each in (bare, *copies):
-        assert told in each.stderr
+        assert seen in each.stderr
         assert each.stdout.startswith("0 ")
     if (3, 12) <= cpython.version <= (3, 14):
         assert {each.stdout for each in copies[1:]} == {"0 True\n"}

@@ -9,9 +9,9 @@ import proxybox
 from benchmarks import memory_limits
 from proxybox import AsyncSandbox, Result, Sandbox, Status
 from proxybox.controller import hostproc
-from proxybox.controller.process import undertaker
+from proxybox.controller.process import reaper
 from proxybox.controller.process.overseer import Overseen
-from proxybox.controller.warm import nursery
+from proxybox.controller.warm import zygotepool
 
 EACH_GUEST = True
 M = 1 << 20
@@ -53,8 +53,8 @@ def run(request: pytest.FixtureRequest, guest_kind: str) -> Iterator[Run]:
                 return session.exec(code)
 
         yield run
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()
 
 
 def test_a_reservation_is_free_and_all_of_the_memory_can_still_be_used(run: Run, guest_kind: str) -> None:
@@ -185,8 +185,8 @@ def test_nobody_looks_at_a_box_that_has_reserved_nothing(guest_kind: str, monkey
         session.exec("import time\nkept = bytearray(100 << 20)\nend = time.monotonic() + 0.3", check=True)
         session.exec("while time.monotonic() < end: pass", check=True)
     assert looks == []
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()
 
 
 def test_who_has_reserved_much_and_waits_is_stopped_until_it_gets_an_answer(
@@ -211,7 +211,7 @@ def test_who_has_reserved_much_and_waits_is_stopped_until_it_gets_an_answer(
         for _ in range(500):
             if watch.is_parked:
                 break
-            proxybox.run("pass")  # some time of the keeper's
+            proxybox.run("pass")  # some time of the watchdog's
         assert watch.is_parked
         assert hostproc.state(watch.pid) == "T"
         assert rests[-1]
@@ -223,8 +223,8 @@ def test_who_has_reserved_much_and_waits_is_stopped_until_it_gets_an_answer(
             watch.park()
             assert other.eval("len(kept)").value == 1 << 30
             assert session.eval("len(kept)").value == 1 << 30
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()
 
 
 @pytest.mark.anyio
@@ -240,5 +240,5 @@ async def test_a_session_in_an_event_loop_goes_on_likewise(guest_kind: str) -> N
             watch.park()
             assert watch.is_parked
             assert (await session.eval("len(kept)")).value == 1 << 30
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()

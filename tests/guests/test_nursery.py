@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import proxybox
-from proxybox.controller.warm import nursery as nurseries
+from proxybox.controller.warm import zygotepool as nurseries
 
 pytestmark = pytest.mark.pypy
 
@@ -44,7 +44,7 @@ print(sum(n for n, text in kept if text == str(n)), 200 * len([x for x in range(
 def resident(nursery: str) -> int:
     """Bytes in memory of a zygote."""
     with proxybox.Sandbox(limits={"nursery": nursery}) as box:
-        zygote = nurseries.nursery().find(box._box(None), now=True)
+        zygote = nurseries.zygote_pool().find(box._box(None), now=True)
         assert zygote is not None
         assert box.run(ALLOCATES, check=True).stdout == "49995000 200000\n"
         size = zygote.process.resident()

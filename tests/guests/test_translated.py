@@ -81,11 +81,11 @@ def functions(pypy: str) -> tuple[str, ...]:
 
 
 def test_every_function_is_answered_or_refused_with_a_reason(pypy: str) -> None:
-    told = functions(pypy)
-    assert len(told) == 157
+    seen = functions(pypy)
+    assert len(seen) == 157
     kinds = (set(libc.SAME), set(libc.FUNCTIONS), set(libc.REFUSED))
-    assert set().union(*kinds) == set(told)
-    assert sum(map(len, kinds)) == len(told), "none is in two"
+    assert set().union(*kinds) == set(seen)
+    assert sum(map(len, kinds)) == len(seen), "none is in two"
     assert all(number and why for number, why in libc.REFUSED.values())
 
 
@@ -101,9 +101,9 @@ def test_every_function_is_called(run: Run, pypy: str) -> None:
         if name not in ("_exit", "close"):  # which end what is to be seen
             lines.append(f"{each} {given}")
     result = run("\n".join(lines))
-    told = answers(result)
-    assert [line.split()[0] for line in told] == [line.split("(")[0] for line in lines[1:]]
-    assert not [line for line in told if line.endswith("errno 38")]
+    seen = answers(result)
+    assert [line.split()[0] for line in seen] == [line.split("(")[0] for line in lines[1:]]
+    assert not [line for line in seen if line.endswith("errno 38")]
     assert result.unknown_calls == {}
     refused = {denial.call for denial in result.denials}
     assert {each.split("(")[0] for each in libc.REFUSED} <= refused
@@ -134,19 +134,19 @@ def test_identity_and_environment(run: Run) -> None:
         "rpy_cpu_count()i\nsysconf(i)i 84\nstring $home",
         environment={"variables": {"EXTRA": "yes"}, "cpu_count": 3},
     )
-    told = answers(result)
-    assert told[:2] == ["getuid 1000", "getpid 100"]
-    assert "/home/user" in told
-    assert "getenv NULL errno 0" in told
-    assert "EXTRA=yes" in told
-    assert told[-3:] == ["rpy_cpu_count 3", "sysconf 3", "/usr/lib/pypy/pypy-c"]
-    assert not [line for line in told if line.startswith("LD_PRELOAD")]
+    seen = answers(result)
+    assert seen[:2] == ["getuid 1000", "getpid 100"]
+    assert "/home/user" in seen
+    assert "getenv NULL errno 0" in seen
+    assert "EXTRA=yes" in seen
+    assert seen[-3:] == ["rpy_cpu_count 3", "sysconf 3", "/usr/lib/pypy/pypy-c"]
+    assert not [line for line in seen if line.startswith("LD_PRELOAD")]
 
 
 def test_where_it_stands_on_the_host_is_not_to_be_found_in_its_memory(run: Run, home: Path) -> None:
-    told = answers(run("files"))
-    assert [path for path in told if "pypy3-c" in path] == ["/usr/lib/pypy/pypy3-c", "/usr/lib/pypy/libpypy3-c.so"]
-    assert not [path for path in told if str(home) in path]
+    seen = answers(run("files"))
+    assert [path for path in seen if "pypy3-c" in path] == ["/usr/lib/pypy/pypy3-c", "/usr/lib/pypy/libpypy3-c.so"]
+    assert not [path for path in seen if str(home) in path]
 
 
 def test_variables_that_it_sets(run: Run) -> None:
@@ -158,15 +158,15 @@ def test_variables_that_it_sets(run: Run) -> None:
     for number in range(1100):  # a value is forgotten with the next one
         lines += [f'-putenv(p)i "N={number}"', '-n = getenv(p)p "N"']
     lines += ["string $n", *(f'putenv(p)i "V{number}=1"' for number in range(1024))]
-    told = answers(run("\n".join(lines)))
-    assert told[1:3] == [long, "putenv -1 errno 12"]
-    assert told[3:13] == ["putenv 0"] * 9 + ["putenv -1 errno 12"]
-    assert told[13] == "1099"
-    assert told[14:] == ["putenv 0"] * 1022 + ["putenv -1 errno 12"] * 2  # with X and N
+    seen = answers(run("\n".join(lines)))
+    assert seen[1:3] == [long, "putenv -1 errno 12"]
+    assert seen[3:13] == ["putenv 0"] * 9 + ["putenv -1 errno 12"]
+    assert seen[13] == "1099"
+    assert seen[14:] == ["putenv 0"] * 1022 + ["putenv -1 errno 12"] * 2  # with X and N
 
 
 @pytest.mark.parametrize(
-    ("environment", "told"),
+    ("environment", "seen"),
     [
         ({}, "C.UTF-8 UTF-8 1"),
         ({"locale": "C"}, "C ANSI_X3.4-1968 -1"),
@@ -174,16 +174,16 @@ def test_variables_that_it_sets(run: Run) -> None:
         ({"variables": {"LC_ALL": "../../../../../usr/lib/locale/C.utf8"}}, "NULL ANSI_X3.4-1968 -1"),
     ],
 )
-def test_its_locale(run: Run, monkeypatch: pytest.MonkeyPatch, environment: dict[str, Any], told: str) -> None:
+def test_its_locale(run: Run, monkeypatch: pytest.MonkeyPatch, environment: dict[str, Any], seen: str) -> None:
     """By its own variables, never the host's; C.UTF-8 in each case. Its libc opens the files, before the seal."""
     monkeypatch.setenv("LC_ALL", "POSIX")
     lines = answers(run("locale\nlocale C.UTF-8\nlocale C", environment=environment))
-    assert lines == [f"locale {told}", "locale C.UTF-8 UTF-8 1", "locale C ANSI_X3.4-1968 -1"]
+    assert lines == [f"locale {seen}", "locale C.UTF-8 UTF-8 1", "locale C ANSI_X3.4-1968 -1"]
 
 
 @pytest.mark.skipif(not os.path.exists("/usr/share/zoneinfo/Europe/Berlin"), reason="the host has no time zones")
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "seen"),
     [
         ({}, ["00:00 UTC", "09:46 UTC"]),
         ({"TZ": "Europe/Berlin"}, ["01:00 CET", "11:46 CEST"]),
@@ -196,13 +196,13 @@ def test_its_locale(run: Run, monkeypatch: pytest.MonkeyPatch, environment: dict
     ],
 )
 def test_its_time_zone(
-    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], told: list[str]
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], seen: list[str]
 ) -> None:
     monkeypatch.setenv("TZ", "America/New_York")
     shutil.copy("/usr/share/zoneinfo/Europe/Berlin", home / "zone")
     given = {name: text.format(home=home) for name, text in variables.items()}
     result = run("zone 0\nzone 1720000000", environment={"variables": given})
-    assert answers(result) == [f"zone {each}" for each in told]
+    assert answers(result) == [f"zone {each}" for each in seen]
 
 
 def test_its_library_and_nothing_beside_it(run: Run) -> None:
@@ -230,8 +230,8 @@ closedir(p)i $d
 
 
 def test_folders(run: Run) -> None:
-    told = answers(run(LIST.format(path="/usr/lib/pypy")))
-    assert [re.sub("0x[0-9a-f]+", "DIR", line) for line in told] == [
+    seen = answers(run(LIST.format(path="/usr/lib/pypy")))
+    assert [re.sub("0x[0-9a-f]+", "DIR", line) for line in seen] == [
         "opendir DIR", *["readdir DIR"] * 5, "readdir NULL errno 0", "pypy-c", "rewinddir void", "readdir DIR", ".",
         "dirfd 3", "closedir 0",
     ]  # fmt: skip
@@ -240,15 +240,15 @@ def test_folders(run: Run) -> None:
 def test_pointers_that_are_no_folder(run: Run) -> None:
     lines = [f"{name} {at}" for name in ("readdir(p)p", "closedir(p)i", "dirfd(p)i", "rewinddir(p)v")
              for at in ("NULL", "1", "0xffffffffffffffff", "$home")]  # fmt: skip
-    told = answers(run("\n".join(lines) + '\nopendir(p)p "/etc/passwd"\nopendir(p)p "/nowhere"\nfdopendir(i)p 0'))
-    assert {line.rsplit(" ", 1)[1] for line in told[:8]} == {"9"}
-    assert told[-3:] == ["opendir NULL errno 20", "opendir NULL errno 2", "fdopendir NULL errno 20"]
+    seen = answers(run("\n".join(lines) + '\nopendir(p)p "/etc/passwd"\nopendir(p)p "/nowhere"\nfdopendir(i)p 0'))
+    assert {line.rsplit(" ", 1)[1] for line in seen[:8]} == {"9"}
+    assert seen[-3:] == ["opendir NULL errno 20", "opendir NULL errno 2", "fdopendir NULL errno 20"]
 
 
 def test_folders_without_end(run: Run) -> None:
     """One descriptor, under ever new pointers: what is kept of them here is bounded."""
-    told = answers(run('d = open(pii)i "/" 0x10000 0\nrepeat 1100 fdopendir(i)p $d\nopen(pii)i "/" 0x10000 0'))
-    assert [line.endswith("errno 12") for line in told[1:-1]].count(True) == 1100 - 1024
+    seen = answers(run('d = open(pii)i "/" 0x10000 0\nrepeat 1100 fdopendir(i)p $d\nopen(pii)i "/" 0x10000 0'))
+    assert [line.endswith("errno 12") for line in seen[1:-1]].count(True) == 1100 - 1024
 
 
 def test_what_is_kept_of_many_folders(pypy: str) -> None:
@@ -271,15 +271,15 @@ def test_long_calls_are_made_in_turns(run: Run, monkeypatch: pytest.MonkeyPatch)
     at_once: list[str] = []
     call = TranslatedChannel._call
     monkeypatch.setattr(TranslatedChannel, "_call", lambda self, it: at_once.append(it.name) or call(self, it))
-    told = answers(run(LIST.format(path="/") + 'f = open(pii)i "f" 0x42 0600\nposix_fallocate(iii)i $f 0 10'))
-    assert told[-1] == "posix_fallocate 0"
+    seen = answers(run(LIST.format(path="/") + 'f = open(pii)i "f" 0x42 0600\nposix_fallocate(iii)i $f 0 10'))
+    assert seen[-1] == "posix_fallocate 0"
     assert "close" in at_once
     assert {"open", "getdents64", "fallocate"}.isdisjoint(at_once)
 
 
 def test_a_folder_that_is_used_after_its_end(run: Run) -> None:
-    told = answers(run('d = opendir(p)p "/"\nclosedir(p)i $d\nreaddir(p)p $d\nclosedir(p)i $d'))
-    assert told[1:] == ["closedir 0", "readdir NULL errno 9", "closedir -1 errno 9"]
+    seen = answers(run('d = opendir(p)p "/"\nclosedir(p)i $d\nreaddir(p)p $d\nclosedir(p)i $d'))
+    assert seen[1:] == ["closedir 0", "readdir NULL errno 9", "closedir -1 errno 9"]
 
 
 def test_relative_paths_heed_the_working_folder(run: Run) -> None:
@@ -287,9 +287,9 @@ def test_relative_paths_heed_the_working_folder(run: Run) -> None:
         'buffer b 64\ngetcwd(pi)p @b 64\ntext b\nchdir(p)i "/usr/lib"\nopen(pii)i "pypy/lib-python/3/os.py" 0 0\n'
         "getcwd(pi)p @b 64\ntext b\ngetcwd(pi)p @b 4"
     )
-    told = answers(result)
-    assert (told[1], told[2], told[3], told[5]) == ("/box", "chdir 0", "open 3", "/usr/lib")
-    assert told[6] == "getcwd NULL errno 34"
+    seen = answers(result)
+    assert (seen[1], seen[2], seen[3], seen[5]) == ("/box", "chdir 0", "open 3", "/usr/lib")
+    assert seen[6] == "getcwd NULL errno 34"
 
 
 @pytest.mark.parametrize("audit", [None, lambda call: None], ids=["alone", "observed"])
@@ -302,8 +302,8 @@ def test_paths_below_a_folder_that_is_open(pypy: str, audit: Callable[[OSCall], 
         'openat(ipii)i -100 "new" 0x42 0600'
     )
     with Sandbox(guest=pypy, audit=audit) as box:
-        told = answers(box.run(program))
-    assert told == [
+        seen = answers(box.run(program))
+    assert seen == [
         "open 3", "fstatat64 0", "ed410000", "openat 4", "read 12", "# lib-python", "fstatat64 -1 errno 2",
         "faccessat 0", "openat 5",
     ]  # fmt: skip
@@ -311,8 +311,8 @@ def test_paths_below_a_folder_that_is_open(pypy: str, audit: Callable[[OSCall], 
 
 def test_long_paths_are_an_error_and_not_cut(run: Run) -> None:
     path, longest = "a/" * 2047 + "a", "./" * 2000 + "box.txt"
-    told = answers(run(f'access(pi)i "{path}b" 0\naccess(pi)i "{longest}" 0', files={"box.txt": "x"}))
-    assert told == ["access -1 errno 36", "access 0"]
+    seen = answers(run(f'access(pi)i "{path}b" 0\naccess(pi)i "{longest}" 0', files={"box.txt": "x"}))
+    assert seen == ["access -1 errno 36", "access 0"]
 
 
 def test_paths_that_are_no_text(run: Run) -> None:
@@ -320,16 +320,16 @@ def test_paths_that_are_no_text(run: Run) -> None:
         'open(pii)i "b\\xff\\x80" 0x41 0644\nclose(i)i 3\naccess(pi)i "b\\xff\\x80" 0\nd = opendir(p)p "."\n'
         'repeat 4 -readdir(p)p $d\nshow d+19 4\nrename(pp)i "b\\xff\\x80" "c\\xfe"'
     )
-    told = answers(result)
-    assert (told[:3], told[-1]) == (["open 3", "close 0", "access 0"], "rename 0")
+    seen = answers(result)
+    assert (seen[:3], seen[-1]) == (["open 3", "close 0", "access 0"], "rename 0")
     assert [os.fsencode(name) for name in result.files] == [b"c\xfe"]
 
 
 @pytest.mark.parametrize("to", [(-5, 0), (0, 9), (-(2**63), 1), (2**63 - 1, 2), (0, -1)])
 def test_bad_seeks(run: Run, to: tuple[int, int]) -> None:
-    told = answers(run(f'open(pii)i "/etc/passwd" 0 0\nlseek(iii)i 3 {to[0]} {to[1]}\nlseek(iii)i 99 0 0\nsay on'))
-    assert re.fullmatch(r"lseek -1 errno (22|75)", told[1])
-    assert told[2:] == ["lseek -1 errno 9", "on"]
+    seen = answers(run(f'open(pii)i "/etc/passwd" 0 0\nlseek(iii)i 3 {to[0]} {to[1]}\nlseek(iii)i 99 0 0\nsay on'))
+    assert re.fullmatch(r"lseek -1 errno (22|75)", seen[1])
+    assert seen[2:] == ["lseek -1 errno 9", "on"]
 
 
 def test_lengths_without_bound(run: Run) -> None:
@@ -342,12 +342,12 @@ def test_lengths_without_bound(run: Run) -> None:
 
 
 def test_select_and_pipes(run: Run) -> None:
-    told = answers(run(
+    seen = answers(run(
         'buffer p 8\nbuffer sets 128\nbuffer soon 16\npipe(p)i @p\nwrite(ipi)i 4 "x" 1\n-buffer bits 128\n'
         "select(ipppp)i 0 NULL NULL NULL @soon\nrpy_get_inheritable(i)i 3\nrpy_set_inheritable(ii)i 3 0\n"
         "rpy_get_inheritable(i)i 3\nrpy_dup_noninheritable(i)i 3\nrpy_get_status_flags(i)i 3\nfpathconf(ii)i 3 5"
     ))  # fmt: skip
-    assert told == [
+    assert seen == [
         "pipe 0", "write 1", "select 0", "rpy_get_inheritable 1", "rpy_set_inheritable 0", "rpy_get_inheritable 0",
         "rpy_dup_noninheritable 5", "rpy_get_status_flags 0", "fpathconf 4096",
     ]  # fmt: skip
@@ -355,12 +355,12 @@ def test_select_and_pipes(run: Run) -> None:
 
 def test_structures(run: Run) -> None:
     """struct stat and struct statvfs, as glibc has them."""
-    told = answers(
+    seen = answers(
         run('buffer s 144\nstat64(pp)i "main.py" @s\nshow s+48 8\nbuffer v 112\nstatvfs(pp)i "/" @v\nshow v+80 8')
     )
-    assert told[0] == "stat64 0"
-    assert int.from_bytes(bytes.fromhex(told[1]), "little") > 50  # st_size
-    assert told[2:] == ["statvfs 0", "ff00000000000000"]  # f_namemax
+    assert seen[0] == "stat64 0"
+    assert int.from_bytes(bytes.fromhex(seen[1]), "little") > 50  # st_size
+    assert seen[2:] == ["statvfs 0", "ff00000000000000"]  # f_namemax
 
 
 # --- policies ---------------------------------------------------------------------------------------------------------
@@ -482,14 +482,14 @@ def test_how_much_memory_it_has_used(run: Run, program: str) -> None:
 def test_interrupts_end_it(pypy: str) -> None:
     """It has no handlers of its own."""
     with Sandbox(guest=pypy) as box:
-        told: list[str] = []
+        seen: list[str] = []
 
         def heard(text: str) -> None:
-            told.append(text)
+            seen.append(text)
             box.interrupt()
 
         result = box.run("say begun\nspin", on_stdout=heard)
-    assert (result.status, result.signal, told) == (Status.CRASHED, 2, ["begun\n"])
+    assert (result.status, result.signal, seen) == (Status.CRASHED, 2, ["begun\n"])
 
 
 # --- the seal ---------------------------------------------------------------------------------------------------------
@@ -517,10 +517,10 @@ def test_nothing_else_reaches_the_kernel(
 
 
 def test_what_is_its_own_is_let_through(run: Run) -> None:
-    told = answers(
+    seen = answers(
         run("a = native 9 0 8192 3 0x22 -1 0\nb = native 25 $a 8192 65536 1\nnative 28 $b 4096 4\nnative 24")
     )
-    assert [line.split()[1] == "-1" for line in told] == [False] * 4
+    assert [line.split()[1] == "-1" for line in seen] == [False] * 4
 
 
 # --- guests that break the wire ---------------------------------------------------------------------------------------
@@ -542,8 +542,8 @@ def test_misbehaviour_ends_its_own_box(run: Run, program: str) -> None:
 
 def test_last_words_are_told(run: Run) -> None:
     """What it writes to its own descriptor 2, as it does for fatal errors."""
-    told = run('buffer b 8\nnative 1 2 "sandbox: fatal\\n" 15\nexit 3')
-    assert (told.exit_code, told.stderr) == (3, "sandbox: fatal\n")
+    seen = run('buffer b 8\nnative 1 2 "sandbox: fatal\\n" 15\nexit 3')
+    assert (seen.exit_code, seen.stderr) == (3, "sandbox: fatal\n")
     for size in (20, 40_000):
         many = run(f"buffer b 40000\nrepeat 3000 -native 1 2 @b {size}\nexit 3")
         assert (many.status, many.exit_code) == (Status.ERROR, 3), "nobody listens before its end"
@@ -583,9 +583,9 @@ def test_another_library_beside_the_same_program_is_asked_anew(home: Path, tmp_p
 
     def rebuild(mark: str, *functions: str) -> tuple[str, ...]:
         source, library = tmp_path / "library.c", tmp_path / "new.so"
-        told = f"Version: 20001\\nPlatform: linux2\\nFuncs: {' '.join(functions)}\\n"
+        seen = f"Version: 20001\\nPlatform: linux2\\nFuncs: {' '.join(functions)}\\n"
         source.write_text(
-            f'const char *mark = "{mark}", *told = "{told}", *python = "{PYTHON}";\n'
+            f'const char *mark = "{mark}", *told = "{seen}", *python = "{PYTHON}";\n'
             f"int {build.ENTRY}(void) {{ return 0; }}\n"
         )
         subprocess.run([*build.compiler(), "-shared", "-fPIC", "-o", library, source], check=True)
@@ -614,9 +614,9 @@ def made(tmp_path: Path) -> Callable[..., Path]:
         lines = {"Version": "20001", "Platform": "linux2", "Funcs": "getuid()i", **changes}
         python = lines.pop("Python", PYTHON)
         source = tmp_path / "fake.c"
-        told = "".join(f"{key}: {value}\\n" for key, value in lines.items())
+        seen = "".join(f"{key}: {value}\\n" for key, value in lines.items())
         source.write_text(
-            f'const char *mark = "RPY_SANDBOX_DUMP", *told = "{told}", *python = "{python}";\n'
+            f'const char *mark = "RPY_SANDBOX_DUMP", *told = "{seen}", *python = "{python}";\n'
             "int main(void) { return 7; }\n"
         )
         program = tmp_path / "fake"
@@ -663,8 +663,8 @@ def test_doctor_and_guests_tell_of_functions_that_are_not_known(
     program = made(Funcs="dlopen(p)p")
     monkeypatch.setenv("PROXYBOX_GUEST_LIBRARY", str(home))
     monkeypatch.setenv("PROXYBOX_GUEST", str(program))
-    told = proxybox.diagnose(str(program))
-    assert [each for each in told.warnings if "dlopen(p)p" in each]
+    seen = proxybox.diagnose(str(program))
+    assert [each for each in seen.warnings if "dlopen(p)p" in each]
     assert [each.warnings for each in guests() if each.path == str(program)] == [find_guest(program).warnings]
 
 
@@ -719,9 +719,9 @@ def test_sessions_copies_pools_and_host_functions_say_so(pypy: str) -> None:
 
 def test_what_doctor_says_of_it(pypy: str) -> None:
     """It has one thread by its nature, which is no lack of the host's."""
-    told = proxybox.diagnose(pypy)
-    assert (told.guest, told.problems) == (f"{pypy} (translated PyPy, Python 3.6)", ())
-    (threads,) = [layer for layer in told.layers if layer.name == "thread count"]
+    seen = proxybox.diagnose(pypy)
+    assert (seen.guest, seen.problems) == (f"{pypy} (translated PyPy, Python 3.6)", ())
+    (threads,) = [layer for layer in seen.layers if layer.name == "thread count"]
     assert (threads.available, threads.detail) == (True, "one: the filter lets no other be made")
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from proxybox import Result, Sandbox
 from proxybox.controller import find_guest
-from proxybox.packages.tarballs import Tree
+from proxybox.packages.tarballs import SourceFolder
 from tests.guests.conftest import at_its_prompt
 
 HERE = Path(__file__).resolve().parent
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(not ARCHIVE.is_file(), reason=f"no genuine trans
 def genuine() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="genuine-"))  # not in pytest's own folder, which is closed to guests
     folder.chmod(0o755)
-    Tree(str(folder)).unpack(ARCHIVE)
+    SourceFolder(str(folder)).unpack(ARCHIVE)
     yield str(folder / "pypy3-c")
     shutil.rmtree(folder)
 

@@ -26,7 +26,7 @@ from proxybox.controller.errors import PackagesError, SandboxStartError
 from proxybox.controller.guests.translated import finding, installed
 from proxybox.packages import tarballs
 from proxybox.packages.refusing import NoArchive
-from proxybox.packages.tarballs import Tree
+from proxybox.packages.tarballs import SourceFolder
 from proxybox.translated import building, installing
 from tests.guests.test_translated import load_build
 
@@ -74,9 +74,9 @@ def test_a_build_is_installed_and_run(
 ) -> None:
     archive = packed(tmp_path / name, client, mode=mode)
     assert cli.main(["guests", "install", "translated", "--from", str(archive)]) == 0
-    told = capsys.readouterr()
-    assert hashlib.sha256(archive.read_bytes()).hexdigest() in told.err
-    assert "translated PyPy 3.6" in told.out
+    seen = capsys.readouterr()
+    assert hashlib.sha256(archive.read_bytes()).hexdigest() in seen.err
+    assert "translated PyPy 3.6" in seen.out
     assert sorted(os.listdir(put)) == ["lib-python", "lib_pypy", LIBRARY, "proxybox.json", PROGRAM]
     with Sandbox(guest="translated") as box:
         assert box.run("say hello").stdout == "hello\n"
@@ -123,9 +123,9 @@ def test_one_replaces_another_and_can_be_removed(
     cli.main(["guests", "--json"])
     rows = {each["path"]: each for each in json.loads(capsys.readouterr().out)}
     assert rows[str(put / PROGRAM)]["kind"] == "translated PyPy"
-    for told in (f"removed {put}\n", "none is installed\n"):
+    for seen in (f"removed {put}\n", "none is installed\n"):
         assert cli.main(["guests", "remove", "translated"]) == 0
-        assert capsys.readouterr().out == told
+        assert capsys.readouterr().out == seen
     assert not put.exists()
 
 
@@ -175,10 +175,10 @@ def test_a_build_that_others_could_have_put_there_is_not_used(put: Path) -> None
 def test_a_build_that_only_seems_to_tell_what_it_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The places where it could tell it are counted: each costs a step, and an archive packs a billion of them."""
     monkeypatch.setattr(finding, "_MOST_PLACES", 100)
-    told = b"Version: 20001\nPlatform: linux\nFuncs: read(ipi)i\0"
+    seen = b"Version: 20001\nPlatform: linux\nFuncs: read(ipi)i\0"
     for places, is_found in ((99, True), (100, False)):
         path = tmp_path / f"with {places}"
-        path.write_bytes(b"Version: \n" * places + told + b"3.6.9 (x)\n[PyPy 7.3.3")
+        path.write_bytes(b"Version: \n" * places + seen + b"3.6.9 (x)\n[PyPy 7.3.3")
         if is_found:
             assert finding._build(str(path)).functions == ("read(ipi)i",)
         else:
@@ -307,7 +307,7 @@ def test_what_a_hostile_archive_has_is_not_made(client: dict[str, bytes], tmp_pa
     target.mkdir(parents=True)
     archive = packed(tmp_path / "b.tar.gz", client, HOSTILE[what])
     with pytest.raises(NoArchive) as caught:
-        Tree(str(target)).unpack(archive)
+        SourceFolder(str(target)).unpack(archive)
     assert str(caught.value).startswith("b.tar.gz: ")
     assert str(caught.value).isprintable()
     assert set(tmp_path.iterdir()) == {tmp_path / "in", archive}
@@ -322,9 +322,9 @@ def test_a_hostile_archive_is_told_in_one_line(
 ) -> None:
     archive = packed(tmp_path / "b.tar.gz", client, HOSTILE[what])
     assert cli.main(["guests", "install", "translated", "--from", str(archive)]) == 125
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2, told
-    assert "want " in told[1]
+    seen = capsys.readouterr().err.splitlines()
+    assert len(seen) == 2, seen
+    assert "want " in seen[1]
     assert not put.exists()
 
 
@@ -334,7 +334,7 @@ def test_what_lies_elsewhere_in_an_archive_is_passed_over(client: dict[str, byte
         member("../x"), member("/etc/x"), member("//lib_pypy/x"), member("doc/link", tarfile.SYMTYPE, link="/"),
         member("dev/null", tarfile.CHRTYPE),
     )  # fmt: skip
-    Tree(str(tmp_path)).unpack(packed(tmp_path / "b.tar.gz", client, *others))
+    SourceFolder(str(tmp_path)).unpack(packed(tmp_path / "b.tar.gz", client, *others))
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert found == {"b.tar.gz", PROGRAM, LIBRARY, "lib-python/3/os.py", "lib_pypy/_functools.py"}
 
@@ -348,7 +348,7 @@ def test_what_lies_elsewhere_in_an_archive_is_passed_over(client: dict[str, byte
 )  # fmt: skip
 def test_its_bounds(client: dict[str, bytes], tmp_path: Path, bounds: dict[str, int], words: str) -> None:
     (tmp_path / "target").mkdir()
-    tree = Tree(str(tmp_path / "target"), **bounds)
+    tree = SourceFolder(str(tmp_path / "target"), **bounds)
     with pytest.raises(NoArchive, match=words):
         tree.unpack(packed(tmp_path / "b.tar.gz", client))
 
@@ -359,7 +359,7 @@ def test_headers_that_follow_each_other(tmp_path: Path, count: int) -> None:
     (tmp_path / "target").mkdir()
     archive = packed(tmp_path / "b.tar.gz", {}, *[member("x", tarfile.XHDTYPE)] * count)
     with pytest.raises(NoArchive, match="says too much of a member"):
-        Tree(str(tmp_path / "target")).unpack(archive)
+        SourceFolder(str(tmp_path / "target")).unpack(archive)
 
 
 def test_headers_are_bounded_in_all(tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ def test_headers_are_bounded_in_all(tmp_path: Path) -> None:
     one = member("x", tarfile.XHDTYPE, size=4096).tobuf() + bytes(4096) + member("doc/x").tobuf()
     for count in (2000, 2100):
         (tmp_path / "b.tar").write_bytes(one * count)
-        tree = Tree(str(tmp_path / "target"))
+        tree = SourceFolder(str(tmp_path / "target"))
         if count == 2000:
             tree.unpack(tmp_path / "b.tar")
         else:
@@ -380,7 +380,7 @@ def test_folders_count_as_files_do(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     deep = [member(f"lib_pypy/{number}{'/x' * 30}", tarfile.DIRTYPE) for number in range(10)]
     with pytest.raises(NoArchive, match="files and folders"):
-        Tree(str(tmp_path / "target"), files=100).unpack(packed(tmp_path / "b.tar.gz", {}, *deep))
+        SourceFolder(str(tmp_path / "target"), files=100).unpack(packed(tmp_path / "b.tar.gz", {}, *deep))
     assert len([*(tmp_path / "target").rglob("*")]) == 100
 
 
@@ -392,7 +392,7 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
         file.write(head)
         for _ in range(64):
             file.write(bytes(1 << 20))
-    tree = Tree(str(tmp_path / "target"), read=32 << 20)
+    tree = SourceFolder(str(tmp_path / "target"), read=32 << 20)
     with pytest.raises(NoArchive, match="unpacks to more than"):
         tree.unpack(tmp_path / "b.tar.gz")
     assert tree.read > -(1 << 20), "it has stopped there"
@@ -408,7 +408,7 @@ NO_ARCHIVES = {
 def test_what_is_no_archive(tmp_path: Path, what: str) -> None:
     (tmp_path / "b").write_bytes(NO_ARCHIVES[what])
     with pytest.raises(NoArchive, match="cannot be unpacked"):
-        Tree(str(tmp_path)).unpack(tmp_path / "b")
+        SourceFolder(str(tmp_path)).unpack(tmp_path / "b")
 
 
 def test_a_folder_where_others_can_write_is_refused(client: dict[str, bytes], put: Path, tmp_path: Path) -> None:
@@ -467,8 +467,8 @@ def test_a_translation_is_installed(source: Path, tools: Path, put: Path, capfd:
     assert cli.main(["guests", "build", str(source), "--check"]) == 0
     assert "can be translated by" in capfd.readouterr().err
     assert cli.main(["guests", "build", str(source)]) == 0
-    told = (source / "pypy/goal/told").read_text()
-    assert told == "../../rpython/bin/rpython --batch -O2 --sandbox targetpypystandalone.py\n"
+    seen = (source / "pypy/goal/told").read_text()
+    assert seen == "../../rpython/bin/rpython --batch -O2 --sandbox targetpypystandalone.py\n"
     assert find_guest("translated").library == str(put)
     assert not list(source.rglob("*.tar"))
 

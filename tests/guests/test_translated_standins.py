@@ -115,11 +115,11 @@ def test_csv_is_written_as_csv_writes_it(ours: ModuleType) -> None:
     chance = random.Random("write")
     for fields, text in formats(chance):
         row = [chance.choice([None, 1, 2.5, "", text[:5], text[5:9]]) for _ in range(chance.randrange(5))]
-        told = []
+        seen = []
         for kind in (ours, csv):
             file = io.StringIO()
-            told.append((what(lambda kind=kind, file=file: kind.writer(file, **fields).writerow(row)), file.getvalue()))  # noqa: B023
-        assert told[0] == told[1], (fields, row)
+            seen.append((what(lambda kind=kind, file=file: kind.writer(file, **fields).writerow(row)), file.getvalue()))  # noqa: B023
+        assert seen[0] == seen[1], (fields, row)
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,10 @@ import pytest
 
 import proxybox
 from proxybox.controller.guests.programs import guest_program
-from proxybox.controller.process import undertaker
+from proxybox.controller.process import reaper
 from proxybox.controller.seal import layers
 from proxybox.controller.vfs.host import library
-from proxybox.controller.warm import nursery
+from proxybox.controller.warm import zygotepool
 from tests.hostile.table import what_stood
 
 HERE = Path(__file__).parent
@@ -208,8 +208,8 @@ class GuestObserver(threading.Thread):
 def sandbox() -> Iterator[Callable[..., proxybox.Sandbox]]:
     """Makes sandboxes; what has come of them is gone at the end: boxes, sessions, their copies, zygotes."""
     with contextlib.ExitStack() as closing:
-        closing.callback(undertaker.settle)
-        closing.callback(nursery.close)
+        closing.callback(reaper.settle)
+        closing.callback(zygotepool.close)
 
         def make(**options: Any) -> proxybox.Sandbox:
             return closing.enter_context(proxybox.Sandbox(**options))
@@ -224,7 +224,7 @@ def warm(sandbox: Callable[..., proxybox.Sandbox]) -> Callable[..., proxybox.San
     def make(**options: Any) -> proxybox.Sandbox:
         made = sandbox(warm=True, **options)
         box = made._box(None)
-        assert nursery.nursery().find(box, now=True) is not None, "no zygote"
+        assert zygotepool.zygote_pool().find(box, now=True) is not None, "no zygote"
         return made
 
     return make
@@ -271,9 +271,9 @@ def outside() -> Iterator[Outside]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _warm(_layers: None) -> None:
-    """The first box of a process fills caches and starts the keeper's thread, and that which closes warm boxes."""
+    """The first box of a process fills caches and starts the watchdog's thread, and that which closes warm boxes."""
     proxybox.run("print('warm')", check=True)
-    undertaker.undertaker()
+    reaper.reaper()
 
 
 @pytest.fixture(autouse=True)

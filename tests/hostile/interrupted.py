@@ -43,7 +43,7 @@ class AtLine:
 
     def __call__(self, frame, event, arg):
         name = os.path.basename(frame.f_code.co_filename)
-        if "/controller/" not in frame.f_code.co_filename or name not in ("launch.py", "keeper.py", "box.py"):
+        if "/controller/" not in frame.f_code.co_filename or name not in ("launch.py", "watchdog.py", "box.py"):
             return None
         if frame.f_code.co_name in ("take", "give_back"):  # only a lock, whose `with` the interpreter guards
             return None

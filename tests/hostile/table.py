@@ -80,7 +80,7 @@ def what_stood() -> dict[str, str]:
     import proxybox
     from proxybox.controller.seal.layers import is_missing
 
-    return {name: told for name, told in proxybox.run("1").layers.items() if not is_missing(told)}
+    return {name: seen for name, seen in proxybox.run("1").layers.items() if not is_missing(seen)}
 
 
 def run_here(path: str, arguments: list[str]) -> int:
@@ -304,8 +304,8 @@ def as_json(runs: list[dict[str, Any]]) -> str:
         }
         for attack, columns in by_attack(runs).items()
     }  # fmt: skip
-    told = [{**run, "outcomes": list(run["outcomes"].values())} for run in runs]
-    return json.dumps({"attacks": attacks, "runs": told}, indent=2)
+    seen = [{**run, "outcomes": list(run["outcomes"].values())} for run in runs]
+    return json.dumps({"attacks": attacks, "runs": seen}, indent=2)
 
 
 def is_good(runs: list[dict[str, Any]]) -> bool:

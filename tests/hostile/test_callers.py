@@ -263,9 +263,9 @@ def test_a_controller_without_descriptors_to_spare(hostile):
 def test_a_host_program_that_forks_while_a_box_starts(hostile, monkeypatch):
     """A copy of this process, made by another thread, would hold the guest's ends of the pipes: its end would not be
     seen, and no time limit would help."""
-    from proxybox.controller.process.keeper import Keeper
+    from proxybox.controller.process.watchdog import Watchdog
 
-    forked, spawn, forking = [], Keeper.spawn, []
+    forked, spawn, forking = [], Watchdog.spawn, []
 
     def fork():
         child = os.fork()
@@ -280,7 +280,7 @@ def test_a_host_program_that_forks_while_a_box_starts(hostile, monkeypatch):
         forking[0].join(0.1)  # long enough for a fork that nothing holds up
         return spawn(self, *arguments, **options)
 
-    monkeypatch.setattr(Keeper, "spawn", spawn_and_fork)
+    monkeypatch.setattr(Watchdog, "spawn", spawn_and_fork)
     started = time.monotonic()
     try:
         result = hostile.run("import ctypes; ctypes.string_at(8)", timeout=60)

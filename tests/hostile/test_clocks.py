@@ -304,12 +304,12 @@ print(*(0 < after - first < 60 * 10 ** 9 for first, after in zip(before, (time.m
     assert out == "True True\n"
 
 
-@pytest.mark.parametrize("told", [b"\xff" * 16, bytes(8) + b"\1" * 8, b"\1" * 8 + bytes(8)])
-def test_a_guest_that_forges_what_it_was_told_deceives_itself(hostile, told):
+@pytest.mark.parametrize("seen", [b"\xff" * 16, bytes(8) + b"\1" * 8, b"\1" * 8 + bytes(8)])
+def test_a_guest_that_forges_what_it_was_told_deceives_itself(hostile, seen):
     result = hostile.run(
         f"""
 import ctypes, raw, time
-ctypes.memmove(raw.stub() + {hostile.symbol("told_and_rings")}, {told!r}, 16)
+ctypes.memmove(raw.stub() + {hostile.symbol("told_and_rings")}, {seen!r}, 16)
 time.time(), time.monotonic(); print("goes on", flush=True)
 import threading; threading.Event().wait(0.01)
 """

@@ -189,7 +189,7 @@ copies.instead(child)
         session.fork()
     assert not session.alive
     session.close()
-    proxybox.controller.process.undertaker.settle()
+    proxybox.controller.process.reaper.settle()
     assert set(hostile.guests()) == before
 
 
@@ -358,9 +358,9 @@ def test_what_a_copy_reads_is_its_own(hostile, make):
     session.exec(THREADS, check=True)
     with session.fork() as copy:
         attack = "print(raw.syscalls([raw.put(raw.frame(39)), *((0, fd, *raw.TAKE[2:]) for fd in (5,))]), raw._inbox.raw[8:12])"
-        told = copy.eval("os.getpid()").value
+        seen = copy.eval("os.getpid()").value
         result = copy.exec(attack)
-        assert result.stdout == f"[56, 16] {told.to_bytes(4, 'little')}\n", result
+        assert result.stdout == f"[56, 16] {seen.to_bytes(4, 'little')}\n", result
 
 
 def test_files_and_names_of_a_copy_are_its_own(hostile, make):
@@ -522,7 +522,7 @@ def test_killed_at_each_moment(hostile, make, monkeypatch, soon, module, name, b
         copy.exec("x = 1")  # whatever came of it
         copy.close()
     session.close()
-    proxybox.controller.process.undertaker.settle()
+    proxybox.controller.process.reaper.settle()
     assert set(hostile.guests()) == others - {parent}
 
 
@@ -534,7 +534,7 @@ def test_the_trunk_ends_and_its_copies_go_on(hostile, make):
     one.close()
     assert two.eval("6 * 7").value == 42
     two.close()
-    proxybox.controller.process.undertaker.settle()
+    proxybox.controller.process.reaper.settle()
     assert not known(two) & set(hostile.guests())
 
 

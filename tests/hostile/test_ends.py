@@ -22,8 +22,8 @@ from pathlib import Path
 import pytest
 
 import proxybox
-from proxybox.controller.process.keeper import Keeper
 from proxybox.controller.process.undisturbed import HELD_BACK, Closing, Undisturbed
+from proxybox.controller.process.watchdog import Watchdog
 from tests import sweeps
 
 HERE = Path(__file__).parent
@@ -158,7 +158,7 @@ def test_its_launcher_is_killed():
     """Alone, at moments before and after it has made the others: those whom it could not report are found."""
     moments = random.Random(3)
     for _ in range(40):
-        struck, spawn, moment = [], Keeper.spawn, moments.uniform(0.0, 0.004)
+        struck, spawn, moment = [], Watchdog.spawn, moments.uniform(0.0, 0.004)
 
         def spawn_and_kill(self, *arguments, spawn=spawn, moment=moment, struck=struck, **options):
             pid = spawn(self, *arguments, **options)
@@ -170,7 +170,7 @@ def test_its_launcher_is_killed():
             return pid
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Keeper, "spawn", spawn_and_kill)
+            patch.setattr(Watchdog, "spawn", spawn_and_kill)
             try:
                 result = proxybox.run("print(1)", timeout=200)
             except proxybox.SandboxStartError:
@@ -627,7 +627,7 @@ print(ends[0], ends[-1], *sorted(set(ends) - {"ok", "SandboxStartError", "error"
 
 
 def test_no_processes_left():
-    """RLIMIT_NPROC of another user: no launcher, no keeper, no thread of the guest's."""
+    """RLIMIT_NPROC of another user: no launcher, no watchdog, no thread of the guest's."""
     command = [
         sys.executable,
         HERE / "container.py",

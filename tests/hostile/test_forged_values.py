@@ -52,10 +52,10 @@ def set_of(keys: list[bytes]) -> bytes:
 
 
 def refused(data: bytes, limit: int = 1 << 20) -> str:
-    with pytest.raises(ValueError) as told:
+    with pytest.raises(ValueError) as seen:
         decode(data, limit)
-    assert type(told.value) is ValueError
-    return str(told.value)
+    assert type(seen.value) is ValueError
+    return str(seen.value)
 
 
 def test_truncation_at_every_byte() -> None:

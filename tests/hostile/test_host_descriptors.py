@@ -134,11 +134,11 @@ anyio.run(main, *sys.argv[1:])
 
 def test_a_file_that_could_not_be_kept_open_is_not_made(folder: Path) -> None:
     try:
-        told, exists = held_by(NEW, "blocking", str(folder)).splitlines()
+        seen, exists = held_by(NEW, "blocking", str(folder)).splitlines()
     finally:
         for path in folder.glob("new*"):
             path.unlink()
-    assert told == str((136, ENFILE, "new99"))
+    assert seen == str((136, ENFILE, "new99"))
     assert exists == "False"
 
 

@@ -77,7 +77,7 @@ def beside(tmp_path):
 @pytest.mark.parametrize("name", BESIDE)
 def test_what_lies_beside_a_script_is_not_read_beyond_the_limits(beside, name):
     """Of the strict policy, which gives a box a copy of the script's folder."""
-    make, told = BESIDE[name]
+    make, seen = BESIDE[name]
     make(beside)
     tracemalloc.start()
     try:
@@ -87,7 +87,7 @@ def test_what_lies_beside_a_script_is_not_read_beyond_the_limits(beside, name):
     finally:
         tracemalloc.stop()
     assert str(beside) in str(caught.value)
-    assert told in str(caught.value)
+    assert seen in str(caught.value)
 
 
 def test_a_folder_of_exactly_the_limit_is_kept_once(beside):

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from proxybox.controller.process import listener
-from proxybox.controller.process.listener import Door, Listener
+from proxybox.controller.process.listener import GuestListener, Listener
 from proxybox.controller.vfs.host import library
 
 EACH_GUEST = True
@@ -214,7 +214,9 @@ def test_a_copy_has_no_grant_of_its_parents(hostile, guest_kind, warm):
 def test_where_it_cannot_be_given_it_is_copied(hostile, guest_kind, monkeypatch, missing):
     """Linux before 5.9 adds no descriptors, and a file of the host's may have gone."""
     if missing == "ioctl":
-        monkeypatch.setattr(Door, "answer_mapping", lambda self, knock, number: self.listener.refuse(knock))
+        monkeypatch.setattr(
+            GuestListener, "answer_mapping", lambda self, notification, number: self.listener.refuse(notification)
+        )
     else:
         monkeypatch.setattr(library.LibraryFile, "host_descriptor", lambda self: None)
     code = "import ctypes, sqlite3, zlib; print(zlib.crc32(b'abc'), sqlite3.connect(':memory:').execute('select 1').fetchone())"
@@ -222,6 +224,6 @@ def test_where_it_cannot_be_given_it_is_copied(hostile, guest_kind, monkeypatch,
 
 
 def test_a_box_of_one_thread_copies_them(hostile, guest_kind):
-    """There the kernel asks nobody, where it was not started from a zygote."""
+    """Its filter has no listener that the kernel could ask about a mapping, unless it is a copy of a zygote."""
     code = "import sqlite3; print(sqlite3.connect(':memory:').execute('select 1').fetchone())"
     assert hostile.ok(code, guest=guest_kind, limits={"threads": 1}) == "(1,)\n"

@@ -11,7 +11,7 @@ import proxybox
 from proxybox import commits
 from proxybox.controller.boxes.worldbuilding import Changed
 from proxybox.controller.vfs.overlay.changes import Change
-from proxybox.review import Review, ReviewRefused, kept
+from proxybox.review import Review, ReviewRefused, pending
 from proxybox.review.page import page_of
 
 
@@ -185,9 +185,9 @@ def test_changes_that_were_not_all_kept_cannot_be_accepted_by_halves(folder):
 
 def test_a_journal_or_a_review_that_a_program_brings_is_none(folder):
     review = run(folder, "open('new', 'w').write('x')").files.review()
-    waiting = kept.keep(review)
+    waiting = pending.keep(review)
     for name in (f"{waiting.id}.json", f"{waiting.id}.html"):
         (folder / name).write_bytes((Path(waiting.page).parent / name).read_bytes())
-    kept.discard(waiting.id)
+    pending.discard(waiting.id)
     with pytest.raises(ReviewRefused, match="no review"):
-        kept.load(waiting.id)
+        pending.load(waiting.id)

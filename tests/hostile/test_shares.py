@@ -11,7 +11,7 @@ import pytest
 
 import proxybox
 from benchmarks.shares import KINDS, NEIGHBOUR
-from proxybox.controller.process.keeper import keeper
+from proxybox.controller.process.watchdog import watchdog
 from tests import sweeps
 from tests.hostile.conftest import GUEST
 
@@ -48,7 +48,7 @@ async def _goes_on(sandbox: proxybox.AsyncSandbox) -> None:
 
 def _running() -> int:
     """How many of the boxes in the rotation are not stopped."""
-    return sum(not watch.is_stopped for each in keeper()._rotations._by_cpu.values() for watch in tuple(each._known))
+    return sum(not watch.is_stopped for each in watchdog()._rotations._by_cpu.values() for watch in tuple(each._known))
 
 
 async def _beside(kind: str, count: int) -> None:
@@ -59,10 +59,10 @@ async def _beside(kind: str, count: int) -> None:
         others = [asyncio.create_task(box.run(KINDS[kind], files=files)) for _ in range(count)]
         try:
             limit = time.monotonic() + 60
-            while sum(len(each._known) for each in keeper()._rotations._by_cpu.values()) < count:
+            while sum(len(each._known) for each in watchdog()._rotations._by_cpu.values()) < count:
                 assert time.monotonic() < limit, "they did not come to the rotation"
                 await asyncio.sleep(0.02)
-            while kind not in FREE and _running() > 2 * len(keeper()._rotations._by_cpu):
+            while kind not in FREE and _running() > 2 * len(watchdog()._rotations._by_cpu):
                 assert time.monotonic() < limit, "more compute than have turns"
                 await asyncio.sleep(0.02)
             await _goes_on(good)

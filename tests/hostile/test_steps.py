@@ -418,7 +418,7 @@ def test_standard_input_of_the_hosts_wakes_a_poll(hostile):
     """Nobody in the box tells of it: the driver looks."""
     reader, writer = os.pipe()
 
-    def told(text: str) -> None:
+    def seen(text: str) -> None:
         if "NOW" in text:
             os.write(writer, b"line")
 
@@ -436,7 +436,7 @@ for _ in range(200): os.getppid()
 os.write(2, b"NOW")
 for thread in threads: thread.join()
 print(found, os.read(0, 9))
-""", stdin=source, on_stderr=told)  # fmt: skip
+""", stdin=source, on_stderr=seen)  # fmt: skip
     os.close(writer)
     assert result.stdout == "[True, True, True] b'line'\n", result.summary() + result.stderr
 

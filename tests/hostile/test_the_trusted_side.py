@@ -279,8 +279,8 @@ def test_a_program_of_the_current_folder_that_a_variable_names(
     (trap.folder / "homework/ada.py").write_text(RIGHT)
     words, wanted = COMMANDS[command]
     found = named == "pypy3"
-    told = start(trap, SCRIPT, *words, status=0 if found else 125, stdin="print(6 * 7)\n", PROXYBOX_GUEST=named)
-    assert (wanted if found else "was found on PATH" if "/" not in named else "a relative path") in told
+    seen = start(trap, SCRIPT, *words, status=0 if found else 125, stdin="print(6 * 7)\n", PROXYBOX_GUEST=named)
+    assert (wanted if found else "was found on PATH" if "/" not in named else "a relative path") in seen
     assert trap.sprung == []
 
 
@@ -353,7 +353,7 @@ def test_a_program_of_a_terabyte(program: Callable[[str], Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "environment", "told"),
+    ("words", "environment", "seen"),
     [
         ([SCRIPT], {}, []),
         ([SCRIPT], {"PYTHONPATH": ":"}, ["PYTHONPATH has an empty entry"]),
@@ -363,10 +363,10 @@ def test_a_program_of_a_terabyte(program: Callable[[str], Path]) -> None:
         ([sys.executable, "-P", "-m", "proxybox"], {}, []),
     ],
 )
-def test_the_doctor_warns(trap: Trap, words: list[str | Path], environment: dict[str, str], told: list[str]) -> None:
+def test_the_doctor_warns(trap: Trap, words: list[str | Path], environment: dict[str, str], seen: list[str]) -> None:
     environment = {"PATH": os.defpath, **environment}
     report = json.loads(start(trap, *words, "doctor", "--json", **environment))
     assert report["ok"]
-    assert len(report["warnings"]) == len(told)
-    assert all(words in warning for words, warning in zip(told, report["warnings"], strict=True))
-    assert ("warning: " in start(trap, *words, "doctor", **environment)) == bool(told)
+    assert len(report["warnings"]) == len(seen)
+    assert all(words in warning for words, warning in zip(seen, report["warnings"], strict=True))
+    assert ("warning: " in start(trap, *words, "doctor", **environment)) == bool(seen)

@@ -1,4 +1,4 @@
-"""Threads of the controller's that last, the engine, the keeper, the undertaker: nothing that a guest asks for ends one, and
+"""Threads of the controller's that last, the engine, the watchdog, the reaper: nothing that a guest asks for ends one, and
 what goes wrong in one is told to whom it concerns, and to nobody else.
 """
 
@@ -14,10 +14,10 @@ import pytest
 
 import proxybox
 from proxybox.controller.drivers.engine import Engine, _Job, the_engine
-from proxybox.controller.process import undertaker
-from proxybox.controller.process.keeper import Keeper, keeper
+from proxybox.controller.process import reaper
 from proxybox.controller.process.listener import Listener
 from proxybox.controller.process.watch import Watch
+from proxybox.controller.process.watchdog import Watchdog, watchdog
 from proxybox.program import Program
 from proxybox.sandbox import folder_of
 from tests.hostile.conftest import eventually
@@ -228,7 +228,7 @@ def test_a_second_fault_while_the_first_is_told(monkeypatch):
 
 
 def test_an_interrupt_that_raises(sandbox):
-    """A limit's first word fails: that guest is ended and its caller told; whoever comes later has a keeper."""
+    """A limit's first word fails: that guest is ended and its caller told; whoever comes later has a watchdog."""
     session = sandbox(session={"grace": 5}).session()
 
     def broken():
@@ -263,25 +263,25 @@ def test_a_fault_of_the_keeper(monkeypatch):
         assert proxybox.run("while True: pass", timeout=0.3).status == "time_limit"
     assert calls
     assert [type(each) for each in faults] == [Broken]
-    assert keeper()._thread.is_alive()
+    assert watchdog()._thread.is_alive()
 
 
 def test_a_fault_of_the_undertaker():
     """Whoever settles is told of every one; the next box is closed as any."""
-    undertaker.settle()
+    reaper.settle()
     closed = threading.Event()
 
     def broken():
         raise Broken("close")
 
-    for _ in range(undertaker.MOST_FAULTS + 3):
-        undertaker.undertaker().bury(broken)
-    undertaker.undertaker().bury(closed.set)
+    for _ in range(reaper.MOST_FAULTS + 3):
+        reaper.reaper().bury(broken)
+    reaper.reaper().bury(closed.set)
     with pytest.raises(BaseExceptionGroup) as raised:
-        undertaker.settle()
-    assert len(raised.value.exceptions) == undertaker.MOST_FAULTS
+        reaper.settle()
+    assert len(raised.value.exceptions) == reaper.MOST_FAULTS
     assert closed.is_set()
-    undertaker.settle()
+    reaper.settle()
 
 
 def test_a_wake_for_what_was_taken_already(monkeypatch):
@@ -308,7 +308,7 @@ def test_a_guest_that_rests_is_not_woken_by_its_input():
 
 
 def test_two_guests_that_begin_at_once_have_a_keeper():
-    """Each sees the other: one of them wakes the keeper, which sleeps for as long as nobody is watched."""
+    """Each sees the other: one of them wakes the watchdog, which sleeps for as long as nobody is watched."""
     entered = threading.Semaphore(0)
 
     class Watched(set):
@@ -318,7 +318,7 @@ def test_two_guests_that_begin_at_once_have_a_keeper():
             for _ in range(2):  # until the other one has come, too, if it can
                 entered.acquire(timeout=0.2)
 
-    sleeping = object.__new__(Keeper)
+    sleeping = object.__new__(Watchdog)
     sleeping._jobs, sleeping._watched, sleeping._adding = queue.SimpleQueue(), Watched(), threading.Lock()
     sleeping._near = set()
     threads = [threading.Thread(target=sleeping.watch, args=(Watch(os.getpid(), -1),)) for _ in range(2)]

@@ -13,9 +13,9 @@ import pytest
 
 import proxybox
 from proxybox.controller.errors import CannotCopy
-from proxybox.controller.process import birth, undertaker
+from proxybox.controller.process import birth, reaper
 from proxybox.controller.seal import filters
-from proxybox.controller.warm import nursery
+from proxybox.controller.warm import zygotepool
 
 EACH_GUEST = True
 
@@ -30,7 +30,7 @@ def run(hostile, warm):
         if key not in made:
             made[key] = warm(**options)
         box = made[key]
-        zygote = nursery.nursery().find(box._box(None))
+        zygote = zygotepool.zygote_pool().find(box._box(None))
         before = zygote.forks
         result = box.run(code, files={**hostile.files, **(files or {})}, timeout=timeout, on_stdout=on_stdout)
         assert zygote.forks > before
@@ -42,7 +42,7 @@ def run(hostile, warm):
         return result.stdout
 
     run.ok = ok
-    run.zygote = lambda: nursery.nursery().find(next(iter(made.values()))._box(None))
+    run.zygote = lambda: zygotepool.zygote_pool().find(next(iter(made.values()))._box(None))
     return run
 
 
@@ -289,7 +289,7 @@ def test_neighbours_behind_a_hole_in_the_filter(run, hostile, monkeypatch):
         found.append(run.ok(code))
 
     run("1")
-    undertaker.settle()
+    reaper.settle()
     before = set(hostile.guests())
     try:
         run("print('x', flush=True)", on_stdout=attack)
@@ -471,7 +471,7 @@ def test_the_kernels_own_limits(run, hostile):
         seen.append({line[:26].strip(): line[26:47].strip() for line in limits.splitlines()})
 
     run("1", limits={"memory": "100M", "cpu_time": 5})
-    undertaker.settle()
+    reaper.settle()
     before = set(hostile.guests())
     run("print('x', flush=True)", on_stdout=look, limits={"memory": "100M", "cpu_time": 5})
     assert seen[0]["Max cpu time"] == "7"

@@ -8,10 +8,10 @@ import pytest
 
 from proxybox import Displayed
 from proxybox.kernel import sanitising
-from proxybox.kernel.budget import STEPS, Budget
+from proxybox.kernel.budget import STEPS, StepBudget
 from proxybox.kernel.kernel import ProxyboxKernel
 from proxybox.kernel.reducing import reduced
-from proxybox.kernel.refusal import Refused
+from proxybox.kernel.refusal import CannotShow
 from proxybox.kernel.sanitising import Sanitiser, svg
 from tests.kernel.conftest import Notebook
 
@@ -29,10 +29,10 @@ ALL = "".join(chr(code) for code in range(0x20, 0x110000) if not 0xD800 <= code 
         (lambda text, budget: budget.harmless(text), ALL * 8),
     ],
 )
-def test_what_would_take_too_long(make: Callable[[Any, Budget], Any], value: str) -> None:
+def test_what_would_take_too_long(make: Callable[[Any, StepBudget], Any], value: str) -> None:
     """It costs no more than the budget has, whatever it is."""
-    with pytest.raises(Refused, match="it would take too long"):
-        make(value, Budget())
+    with pytest.raises(CannotShow, match="it would take too long"):
+        make(value, StepBudget())
 
 
 def test_large_things_of_everyday_are_within_it() -> None:
@@ -48,14 +48,14 @@ def test_large_things_of_everyday_are_within_it() -> None:
         (reduced, table),
         (lambda text, budget: budget.harmless(text), "漢字仮名交じり文" * 500_000),
     ):
-        budget = Budget()
+        budget = StepBudget()
         assert make(value, budget)
         assert budget.left > STEPS // 2, (STEPS - budget.left, value[:20])
 
 
 def test_it_is_one_budget_for_all_types_of_a_thing() -> None:
     kinds = ["image/svg+xml", "application/json"]
-    budget = Budget(left=3000)
+    budget = StepBudget(left=3000)
     data, _ = Sanitiser(kinds).bundle(
         {"application/json": [1] * 2000, "image/svg+xml": f"{SVG}>{'<g/>' * 1000}</svg>", "text/plain": "plain"},
         {},
@@ -80,7 +80,7 @@ def test_it_is_given_up_in_the_middle(kind: str) -> None:
         "text/html": "<b>x</b>" * 1000, "text/plain": "é" * (1 << 21),
     }  # fmt: skip
     data, _ = Sanitiser(["image/svg+xml", "application/json"]).bundle(
-        {kind: values[kind]}, {}, Budget(is_stopped=is_stopped)
+        {kind: values[kind]}, {}, StepBudget(is_stopped=is_stopped)
     )
     assert data.keys() == {"text/plain"}
     assert "interrupted" in data["text/plain"]
@@ -88,7 +88,7 @@ def test_it_is_given_up_in_the_middle(kind: str) -> None:
 
 
 def test_a_fault_of_ours_is_told_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(value: Any, budget: Budget) -> Any:
+    def fail(value: Any, budget: StepBudget) -> Any:
         raise ZeroDivisionError
 
     monkeypatch.setattr(sanitising, "_CLEANERS", {"image/png": fail})
@@ -109,7 +109,7 @@ def test_an_interrupt_of_the_kernel_reaches_it() -> None:
 
     class Making(Sanitiser):
         def bundle(
-            self, data: Any, metadata: Any, budget: Budget | None = None
+            self, data: Any, metadata: Any, budget: StepBudget | None = None
         ) -> tuple[dict[str, Any], dict[str, Any]]:
             assert budget is not None
             seen.append(budget.is_stopped())

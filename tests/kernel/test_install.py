@@ -21,7 +21,7 @@ from proxybox import Policy, cli
 from proxybox.cli.app import kernel_install, kernel_run
 from proxybox.controller import find_guest
 from proxybox.kernel.box import default_policy
-from proxybox.kernel.spec import SHIPPED, Choice, choice_for, specification
+from proxybox.kernel.spec import SHIPPED, KernelOptions, choice_for, specification
 from tests.kernel.conftest import opened
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +45,7 @@ def test_what_the_wheel_ships_is_what_install_writes(jupyter: Path) -> None:
     text = (ROOT / "share/jupyter/kernels/proxybox/kernel.json").read_text()
     assert text == SHIPPED
     shipped = json.loads(text)
-    assert shipped == specification("python", "Python in a box (proxybox)", Choice())
+    assert shipped == specification("python", "Python in a box (proxybox)", KernelOptions())
     assert spec("proxybox") == {**shipped, "argv": [sys.executable, *shipped["argv"][1:]]}
     assert shipped["interrupt_mode"] == "message"
 
@@ -174,18 +174,18 @@ def test_metadata_that_was_edited(jupyter: Path, tmp_path: Path, capsys: pytest.
     folder.mkdir()
 
     def edit(own: object) -> None:
-        written = {**specification("python", "Edited", Choice()), "metadata": {"proxybox": own}}
+        written = {**specification("python", "Edited", KernelOptions()), "metadata": {"proxybox": own}}
         (folder / "kernel.json").write_text(json.dumps(written))
 
     edit({"policy": "strict"})
-    assert choice_for(str(connection)) == Choice(policy="strict")
+    assert choice_for(str(connection)) == KernelOptions(policy="strict")
     edit({"packages": ["a", "b"], "record": "/r"})
-    assert choice_for(str(connection)) == Choice(packages=("a", "b"), record="/r")
+    assert choice_for(str(connection)) == KernelOptions(packages=("a", "b"), record="/r")
     for nonsense in ({"polcy": "strict"}, {"policy": 3}, "strict", ["policy"], {"packages": "a"}, {"packages": [1]}):
         edit(nonsense)
         assert "metadata.proxybox" in said(capsys, 125, "run", "-f", str(connection))
     connection.write_text('{"kernel_name": "gone"}')
-    assert choice_for(str(connection)) == Choice()
+    assert choice_for(str(connection)) == KernelOptions()
 
 
 def test_the_default_has_time_and_memory_for_a_cell() -> None:
@@ -237,7 +237,7 @@ def test_an_option_stands_in_one_place() -> None:
         parameters = {each.name or "": each for each in command.params}
         assert {*OPTIONS} <= {*parameters}
     assert {*parameters} == {*OPTIONS, "connection_file"}
-    assert [field.name for field in attrs.fields(Choice)] == [*OPTIONS]
+    assert [field.name for field in attrs.fields(KernelOptions)] == [*OPTIONS]
 
 
 @pytest.mark.parametrize("options", [(), *((option,) for option in OPTIONS), tuple(OPTIONS)], ids=" ".join)
@@ -255,7 +255,7 @@ def test_what_is_written_is_what_is_read(
     argv = json.loads((jupyter / "data/kernels/each/kernel.json").read_text())["argv"]
     read = copy.copy(kernel_run).make_context("run", argv[argv.index("run") + 1 :]).params
     given = {option: read[option] for option in OPTIONS if read[option]}
-    assert attrs.evolve(Choice(), **given) == choice
+    assert attrs.evolve(KernelOptions(), **given) == choice
 
 
 @pytest.mark.parametrize("options", [*((option,) for option in OPTIONS), tuple(OPTIONS)], ids=" ".join)

@@ -13,8 +13,8 @@ from nbclient import NotebookClient
 import proxybox
 from proxybox import Displayed
 from proxybox.controller import find_guest
-from proxybox.controller.process import undertaker
-from proxybox.controller.warm import nursery
+from proxybox.controller.process import reaper
+from proxybox.controller.warm import zygotepool
 from tests.kernel.conftest import opened
 from tests.wheels import unpacked
 
@@ -44,8 +44,8 @@ def box(packages: Path) -> Iterator[proxybox.Sandbox]:
     with proxybox.Sandbox(packages=[packages], limits=LIMITS, warm=True, preload=["matplotlib.pyplot"]) as box:
         box.run("pass")
         yield box
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +87,12 @@ def test_a_figure_is_shown_when_its_cell_ends(session: proxybox.Session) -> None
 
 
 def test_show_shows(session: proxybox.Session) -> None:
-    told: list[str] = []
+    seen: list[str] = []
     session.exec(
         "for n in range(2):\n    plt.plot([n])\n    plt.show()\n    print(n)", echo=True, check=True,
-        on_display=lambda event: told.append(event.kind), on_stdout=told.append,
+        on_display=lambda event: seen.append(event.kind), on_stdout=seen.append,
     )  # fmt: skip
-    assert told == ["display", "0\n", "display", "1\n"]
+    assert seen == ["display", "0\n", "display", "1\n"]
 
 
 def test_figures_of_a_cell_that_fails_are_shown_and_its_error_is_told(session: proxybox.Session) -> None:
@@ -192,8 +192,8 @@ def test_where_a_figure_was_made_before(packages: Path) -> None:
             assert session.eval("plt.get_backend()").value == "module://proxybox_inline"
         with box.session() as session:
             assert shown(session, "import matplotlib.pyplot as plt\nplt.ioff()\nplt.plot([1]);") == []
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()
 
 
 # --- Pillow, pandas ---------------------------------------------------------------------------------------------------

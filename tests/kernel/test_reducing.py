@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from proxybox.kernel.reducing import reduced
-from proxybox.kernel.refusal import Refused
+from proxybox.kernel.refusal import CannotShow
 from proxybox.kernel.sanitising import Sanitiser
 from proxybox.policies import Policy
 
@@ -40,7 +40,7 @@ def clean(html: str) -> str:
     """What comes of it, or why nothing does; in either case nothing of it is harmful."""
     try:
         found = reduced(html)
-    except Refused as error:
+    except CannotShow as error:
         return f"refused: {error}"
     assert HARMLESS.fullmatch(found), found
     return found
@@ -233,7 +233,7 @@ def test_controls_and_what_reorders_text() -> None:
     ],
 )
 def test_what_would_fill_the_page(html: str, why: str) -> None:
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(CannotShow, match=why):
         reduced(html)
     assert shown(html) == {"text/plain": f"plain\n[not shown: text/html ({why})]"}
 

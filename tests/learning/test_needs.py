@@ -9,7 +9,7 @@ import pytest
 
 from proxybox.controller.audit import Denial, OSCall
 from proxybox.learning.hostfiles import Host, automounts, shown_by
-from proxybox.learning.needs import Needs, Search
+from proxybox.learning.needs import Needs, NeedsSearch
 from proxybox.learning.observing import Observed
 from proxybox.learning.proposals import Proposal, with_mount
 from proxybox.policies import Mount, Policy, evolve, preset
@@ -36,7 +36,7 @@ def host(tmp_path: Path) -> Host:
 
 
 def needs(host: Host, *calls: OSCall, policy: Policy = STRICT, result: Result = FAILED, **options: Any) -> Needs:
-    return Search(policy=policy, host=host, **options).needs(result, Observed.of(calls))
+    return NeedsSearch(policy=policy, host=host, **options).needs(result, Observed.of(calls))
 
 
 def mounts(host: Host, *calls: OSCall, policy: Policy = STRICT, **options: Any) -> list[tuple[str, Any, str]]:
@@ -180,14 +180,14 @@ def test_whether_it_was_needed_is_told(host: Host, tmp_path: Path) -> None:
 def test_names_that_are_no_text_are_told(host: Host) -> None:
     record = call("openat", error="ENOENT", path=b"/srv/\xff", flags=0)
     record.paths = (b"/srv/\xff",)
-    assert needs(host, record).told == ("/srv/\\xff: a name that is not UTF-8 cannot be in a policy",)
+    assert needs(host, record).notes == ("/srv/\\xff: a name that is not UTF-8 cannot be in a policy",)
 
 
 # --- limits ---------------------------------------------------------------------------------------
 
 
 def limit(result: Result, *calls: OSCall, policy: Policy = STRICT) -> list[tuple[str, Any]]:
-    found = Search(policy=policy, host=Host(home="/nowhere")).needs(result, Observed.of(calls)).proposals
+    found = NeedsSearch(policy=policy, host=Host(home="/nowhere")).needs(result, Observed.of(calls)).proposals
     return [(each.key, each.value) for each in found]
 
 
@@ -231,7 +231,7 @@ def test_a_program_that_waits_by_the_clock_is_offered_real_time_first() -> None:
     result = ended("time_limit", why="limits.cpu_time")
     assert limit(result, *readings) == [("time.kind", "real")]
     assert limit(result, *readings, policy=evolve(STRICT, time={"kind": "real"})) == [("limits.cpu_time", 5)]
-    search = Search(policy=STRICT, host=Host(home="/nowhere"), answered={"time.kind real"})
+    search = NeedsSearch(policy=STRICT, host=Host(home="/nowhere"), answered={"time.kind real"})
     assert [each.key for each in search.needs(result, Observed.of(readings)).proposals] == ["limits.cpu_time"]
 
 
@@ -239,17 +239,17 @@ def test_a_program_that_waits_by_the_clock_is_offered_real_time_first() -> None:
 
 
 def test_claims_are_told_as_claims(host: Host) -> None:
-    told = needs(host, result=failed("KeyError", "'TOKEN'", 'File "/usr/lib/pypy3.11/os.py", line 1')).told
+    told = needs(host, result=failed("KeyError", "'TOKEN'", 'File "/usr/lib/pypy3.11/os.py", line 1')).notes
     assert told[0].startswith("it says that it lacks the environment variable TOKEN, which no OS call shows")
-    assert needs(host, result=failed("KeyError", "'TOKEN'", '  File "<frozen os>", line 1')).told == told
-    assert needs(host, result=failed("KeyError", "'TOKEN'", 'File "/box/main.py", line 1')).told == ()
-    told = needs(host, result=failed("ModuleNotFoundError", "No module named 'numpy'")).told
+    assert needs(host, result=failed("KeyError", "'TOKEN'", '  File "<frozen os>", line 1')).notes == told
+    assert needs(host, result=failed("KeyError", "'TOKEN'", 'File "/box/main.py", line 1')).notes == ()
+    told = needs(host, result=failed("ModuleNotFoundError", "No module named 'numpy'")).notes
     assert "if it is right about its exception: numpy is not part of this box" in told[0]
 
 
 def test_refusals_for_ever_are_told(host: Host) -> None:
     denials = {Denial("socket", "EPERM", "network: none"): 2, CLONE: 1}
-    assert needs(host, result=ended("error", denials=denials)).told == ("socket stays refused (network: none), ×2",)
+    assert needs(host, result=ended("error", denials=denials)).notes == ("socket stays refused (network: none), ×2",)
 
 
 # --- what a folder has ----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from proxybox.controller.audit import OSCall
-from proxybox.learning.observing import MOST_PATHS, Kind, Observed, wanted
+from proxybox.learning.observing import MOST_PATHS, Observed, PathAccess, wanted
 from tests.learning.records import call, opened
 
 CREATE = os.O_CREAT | os.O_WRONLY
@@ -15,42 +15,42 @@ CREATE = os.O_CREAT | os.O_WRONLY
 @pytest.mark.parametrize(
     ("record", "kind"),
     [
-        (opened("/x"), Kind.READ),
-        (opened("/x", os.O_DIRECTORY), Kind.LIST),
-        (opened("/x", os.O_PATH | os.O_DIRECTORY), Kind.LOOK),
-        (opened("/x", os.O_RDWR), Kind.ALTER),
-        (opened("/x", CREATE | os.O_APPEND), Kind.ALTER),
-        (opened("/x", os.O_WRONLY | os.O_TRUNC), Kind.ALTER),
-        (opened("/x", CREATE | os.O_TRUNC), Kind.MAKE),
-        (opened("/x", CREATE | os.O_EXCL), Kind.MAKE),
-        (opened("/x", os.O_TMPFILE | os.O_RDWR), Kind.MAKE),
-        (call("openat2", "/x", how=struct.pack("<QQQ", CREATE | os.O_TRUNC, 0o644, 0)), Kind.MAKE),
-        (call("creat", "/x"), Kind.MAKE),
-        (call("newfstatat", "/x"), Kind.LOOK),
-        (call("mkdir", "/x"), Kind.MAKE),
-        (call("symlink", "/x", target=b"/etc"), Kind.MAKE),
-        (call("unlink", "/x"), Kind.REMOVE),
-        (call("truncate", "/x"), Kind.ALTER),
+        (opened("/x"), PathAccess.READ),
+        (opened("/x", os.O_DIRECTORY), PathAccess.LIST),
+        (opened("/x", os.O_PATH | os.O_DIRECTORY), PathAccess.LOOK),
+        (opened("/x", os.O_RDWR), PathAccess.ALTER),
+        (opened("/x", CREATE | os.O_APPEND), PathAccess.ALTER),
+        (opened("/x", os.O_WRONLY | os.O_TRUNC), PathAccess.ALTER),
+        (opened("/x", CREATE | os.O_TRUNC), PathAccess.MAKE),
+        (opened("/x", CREATE | os.O_EXCL), PathAccess.MAKE),
+        (opened("/x", os.O_TMPFILE | os.O_RDWR), PathAccess.MAKE),
+        (call("openat2", "/x", how=struct.pack("<QQQ", CREATE | os.O_TRUNC, 0o644, 0)), PathAccess.MAKE),
+        (call("creat", "/x"), PathAccess.MAKE),
+        (call("newfstatat", "/x"), PathAccess.LOOK),
+        (call("mkdir", "/x"), PathAccess.MAKE),
+        (call("symlink", "/x", target=b"/etc"), PathAccess.MAKE),
+        (call("unlink", "/x"), PathAccess.REMOVE),
+        (call("truncate", "/x"), PathAccess.ALTER),
     ],
 )
-def test_what_a_call_wants(record: OSCall, kind: Kind) -> None:
+def test_what_a_call_wants(record: OSCall, kind: PathAccess) -> None:
     assert list(wanted(record)) == [(kind, b"/x")]
 
 
 def test_a_rename_has_two_places() -> None:
-    assert list(wanted(call("rename", "/a", "/b"))) == [(Kind.REMOVE, b"/a"), (Kind.MAKE, b"/b")]
-    assert list(wanted(call("link", "/a", "/b"))) == [(Kind.READ, b"/a"), (Kind.MAKE, b"/b")]
+    assert list(wanted(call("rename", "/a", "/b"))) == [(PathAccess.REMOVE, b"/a"), (PathAccess.MAKE, b"/b")]
+    assert list(wanted(call("link", "/a", "/b"))) == [(PathAccess.READ, b"/a"), (PathAccess.MAKE, b"/b")]
 
 
 def test_links_are_followed_to_their_end() -> None:
-    assert list(wanted(opened("/x"))) == [(Kind.READ, b"/x")]
-    assert list(wanted(call("openat", "/link", "/real", flags=0))) == [(Kind.READ, b"/real")]
-    assert list(wanted(call("unlink", "/link", "/real"))) == [(Kind.REMOVE, b"/link")]
+    assert list(wanted(opened("/x"))) == [(PathAccess.READ, b"/x")]
+    assert list(wanted(call("openat", "/link", "/real", flags=0))) == [(PathAccess.READ, b"/real")]
+    assert list(wanted(call("unlink", "/link", "/real"))) == [(PathAccess.REMOVE, b"/link")]
 
 
 def test_records_without_paths_have_what_was_written() -> None:
     record = OSCall("openat", 257, "paths", {"path": b"/a/../x", "flags": 0}, 1)
-    assert list(wanted(record)) == [(Kind.READ, b"/x")]
+    assert list(wanted(record)) == [(PathAccess.READ, b"/x")]
     assert list(wanted(OSCall("openat", 257, "paths", {"path": b"x", "flags": 0}, 1))) == []
     assert list(wanted(OSCall("openat", 257, "paths", {}, 1))) == []  # an address that could not be read
 
@@ -65,7 +65,7 @@ def test_refused_and_reached_are_told_apart() -> None:
         opened("/c", error="EISDIR"), call("clock_gettime", family="clock"), opened("/d", error="EMFILE"),
     ])  # fmt: skip
     assert {path: asked.calls for path, asked in observed.refused.items()} == {b"/a": {"openat": 2, "stat": 1}}
-    assert observed.refused[b"/a"].kinds == {Kind.READ, Kind.LOOK}
+    assert observed.refused[b"/a"].kinds == {PathAccess.READ, PathAccess.LOOK}
     assert list(observed.reached) == [b"/b"]
     assert observed.clock == 1
     assert observed.short == {"EMFILE": {"openat": 1}}

@@ -114,10 +114,10 @@ def test_sigwait_takes_a_pending_signal(box):
     assert box.value(signals.rt_sigqueueinfo, FIRST_PID, 34, info) == 0
     assert box.value(signals.kill, 0, USR1) == 0
     assert wait.attempt() == USR1
-    number, (address, told) = box.call(signals.rt_sigtimedwait, mask(34), 64, None, 8)
-    assert (number, address, len(told)) == (34, 64, 128)
-    assert told[:4] == struct.pack("<i", 34)
-    assert told[24:32] == abi.U64.pack(77)
+    number, (address, seen) = box.call(signals.rt_sigtimedwait, mask(34), 64, None, 8)
+    assert (number, address, len(seen)) == (34, 64, 128)
+    assert seen[:4] == struct.pack("<i", 34)
+    assert seen[24:32] == abi.U64.pack(77)
     poll = box.call(signals.rt_sigtimedwait, mask(34), 0, abi.pack_timespec(0), 8)
     assert poll == -errno.EAGAIN
 

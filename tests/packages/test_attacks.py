@@ -246,9 +246,9 @@ def test_deeper_folders_than_python_recurses(place: Place, cache_folder: Path) -
 
 def test_names_that_would_act_on_a_terminal(place: Place) -> None:
     wheel(place.files, "good", good="", listed="\x1b]0;title\x07.py,,\n")
-    with pytest.warns(ProxyboxWarning) as told:
+    with pytest.warns(ProxyboxWarning) as seen:
         proxybox.run("pass", packages=[place.requirements("good")])
-    (text,) = [str(each.message) for each in told]
+    (text,) = [str(each.message) for each in seen]
     assert text.isprintable()
     assert "title" in text
 
@@ -263,10 +263,10 @@ def test_what_differs_from_its_record_is_told(place: Place) -> None:
 def test_a_file_that_another_package_has(place: Place) -> None:
     wheel(place.files, "first", same="who = 'first'", equal="1")
     wheel(place.files, "second", same="who = 'second'", equal="1")
-    with pytest.warns(ProxyboxWarning, match=r"second-1\.0.*: same\.py: another package has another file") as told:
+    with pytest.warns(ProxyboxWarning, match=r"second-1\.0.*: same\.py: another package has another file") as seen:
         result = proxybox.run("import same; print(same.who)", packages=[place.requirements("second", "first")])
     assert result.stdout == "first\n"
-    assert "equal.py" not in str([each.message for each in told])
+    assert "equal.py" not in str([each.message for each in seen])
 
 
 def test_an_index_that_gives_another_file_than_it_says(place: Place) -> None:
@@ -343,9 +343,9 @@ def test_the_callers_own_index_is_asked_with_its_password(
         (tmp_path / ".config/pip/pip.conf").write_text(f"[global]\nextra-index-url = {own.url}\n")
         file = place.requirements("good", "own")
         code = "import own, good; print([open('/packages/' + n).read() for n in ('proxybox.json',)])"
-        told = proxybox.run(code, packages=[file], check=True).stdout
+        seen = proxybox.run(code, packages=[file], check=True).stdout
         assert [path for path, headers in own.asked if "Authorization" in headers]
-    assert SECRET not in told + place.index.said()
+    assert SECRET not in seen + place.index.said()
     (made,) = cache.cached()
     assert made.packages == ("good==1.0", "own==1.0")
 

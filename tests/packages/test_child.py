@@ -93,12 +93,12 @@ def test_what_does_not_end_is_ended(work: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    "told", ["echo []", "echo no", "echo 1", "printf '%70000d' 1", "while :; do printf xxxxxxxx; done"]
+    "seen", ["echo []", "echo no", "echo 1", "printf '%70000d' 1", "while :; do printf xxxxxxxx; done"]
 )
-def test_one_that_tells_something_else_is_ended(work: str, told: str) -> None:
+def test_one_that_tells_something_else_is_ended(work: str, seen: str) -> None:
     """A wheel may have subverted it."""
     with pytest.raises(PackagesError, match="something else than how far it is"):
-        sh(work, told)
+        sh(work, seen)
 
 
 def test_its_last_words_do_not_act_on_a_terminal(work: str) -> None:

@@ -236,9 +236,9 @@ def test_the_cache_does_not_tell_boxes_of_passwords(tmp_path: Path) -> None:
     wheel(tmp_path / "wheels", "greeting", greeting="")
     file = requirements(tmp_path, "greeting", "--extra-index-url https://me:secret@index.example/simple")
     code = "print(open('/packages/proxybox.json').read())"
-    told = proxybox.run(code, packages=[file], check=True).stdout
-    assert "https://index.example/simple" in told
-    assert "secret" not in told
+    seen = proxybox.run(code, packages=[file], check=True).stdout
+    assert "https://index.example/simple" in seen
+    assert "secret" not in seen
 
 
 def test_a_wheel_is_fetched_once(tmp_path: Path, cache_folder: Path) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from proxybox.packages import unpacking
-from proxybox.packages.unpacking import Folder, NoWheel
+from proxybox.packages.unpacking import NoWheel, UnpackedFolder
 from tests.packages.wheels import wheel
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
+def folder(tmp_path: Path) -> UnpackedFolder:
     (tmp_path / "target").mkdir()
-    return Folder(str(tmp_path / "target"))
+    return UnpackedFolder(str(tmp_path / "target"))
 
 
 def rewritten(path: Path, *, compression: int = zipfile.ZIP_DEFLATED, leave_out: str = "none", again: str = "") -> Path:
@@ -30,7 +30,7 @@ def rewritten(path: Path, *, compression: int = zipfile.ZIP_DEFLATED, leave_out:
     return path
 
 
-def test_files_and_folders(folder: Folder, tmp_path: Path) -> None:
+def test_files_and_folders(folder: UnpackedFolder, tmp_path: Path) -> None:
     files = {"good/__init__.py": "", "good/run": "x", "good/deep/er/data.bin": "x", "good-1.0.data/purelib/more.py": ""}
     path = wheel(tmp_path, "good", files=files, modes={"good/run": 0o100777})
     with zipfile.ZipFile(path, "a") as archive:
@@ -72,7 +72,7 @@ BROKEN = {
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("name", BROKEN)
-def test_an_archive_that_is_none(folder: Folder, tmp_path: Path, name: str) -> None:
+def test_an_archive_that_is_none(folder: UnpackedFolder, tmp_path: Path, name: str) -> None:
     path = wheel(tmp_path, "good", good="SOMETHING")
     with zipfile.ZipFile(path) as archive:
         archive.extractall(tmp_path / "content")
@@ -89,7 +89,7 @@ def test_more_than_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: 
     """All wheels count together, before anything of the next one is written."""
     (tmp_path / "target").mkdir()
     size, files = (100_000, 100) if bound == "_MOST" else (1 << 30, 10)
-    folder = Folder(str(tmp_path / "target"), room=size, files=files)
+    folder = UnpackedFolder(str(tmp_path / "target"), room=size, files=files)
     folder.unpack(wheel(tmp_path, "first", first="x" * 50_000))
     with pytest.raises(NoWheel, match="unpacks to more than"):
         folder.unpack(wheel(tmp_path, "second", second="x" * 50_000, **{f"more{n}": "" for n in range(5)}))
@@ -97,7 +97,7 @@ def test_more_than_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: 
     assert getattr(unpacking, bound) > 100_000
 
 
-def test_what_a_header_does_not_say_is_not_read(folder: Folder, tmp_path: Path) -> None:
+def test_what_a_header_does_not_say_is_not_read(folder: UnpackedFolder, tmp_path: Path) -> None:
     """A file whose header says less than there is ends with an error, not with a full disk."""
     path = wheel(tmp_path, "good", files={"large.txt": "x" * 100_000})
     data = bytearray(path.read_bytes())

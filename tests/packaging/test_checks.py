@@ -49,11 +49,11 @@ def test_ruff_sees_the_same_files_in_both() -> None:
 
 def test_help_tells_of_every_target() -> None:
     (phony,) = re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
-    told = re.findall(r"^\t@echo 'make ([\w-]+) ", MAKEFILE, re.MULTILINE)
-    assert sorted(told) == sorted(set(phony.split()) - {"help", "setup"})
+    seen = re.findall(r"^\t@echo 'make ([\w-]+) ", MAKEFILE, re.MULTILINE)
+    assert sorted(seen) == sorted(set(phony.split()) - {"help", "setup"})
     page = (ROOT / "CONTRIBUTING.md").read_text()
     named = re.findall(r"(?:^    |`)make ([a-z-]+)", page, re.MULTILINE)
-    assert {*named} <= {*told}
+    assert {*named} <= {*seen}
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

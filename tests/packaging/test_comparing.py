@@ -42,9 +42,9 @@ def one(value: float, unit: str = "us", **more: Any) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_what_got_slower(before: dict[str, Any], now: dict[str, Any], wanted: str) -> None:
-    told, slower = compare(before, now)
+    seen, slower = compare(before, now)
     assert slower == (["group: it"] if wanted == "slower" else [])
-    assert (wanted or "0 differ") in told
+    assert (wanted or "0 differ") in seen
 
 
 def test_figures_of_one_report_alone_are_left_out() -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from proxybox.cli.arguments import LEARN, PROGRAM, REPL, RUN, TRACE
 from proxybox.cli.exits import BY_STATUS
-from proxybox.controller.process import undertaker
-from proxybox.controller.warm import nursery
+from proxybox.controller.process import reaper
+from proxybox.controller.warm import zygotepool
 from proxybox.evaluating import shared
 from tools import publicnames
 
@@ -193,5 +193,5 @@ def test_the_examples_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
             exec(compile(lines_before + example[1], str(path), "exec"), names)
     finally:
         shared.close()
-        nursery.close()
-        undertaker.settle()
+        zygotepool.close()
+        reaper.settle()

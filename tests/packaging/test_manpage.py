@@ -65,9 +65,9 @@ def sections() -> dict[str, str]:
 @pytest.mark.parametrize("path", COMMANDS)
 def test_each_command_has_its_options_and_no_others(path: str) -> None:
     text = sections()["OPTIONS" if path == "proxybox" else path.upper()]
-    told = re.findall(r"^\.TP\n(.+)\n(.+)$", text, re.MULTILINE)
-    assert {flag for flags, _ in told for flag in re.findall(r"(?<!\S)--?[\w-]+", flags)} == flags_of(COMMANDS[path])
-    assert all(what.strip() for _, what in told)
+    seen = re.findall(r"^\.TP\n(.+)\n(.+)$", text, re.MULTILINE)
+    assert {flag for flags, _ in seen for flag in re.findall(r"(?<!\S)--?[\w-]+", flags)} == flags_of(COMMANDS[path])
+    assert all(what.strip() for _, what in seen)
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
@@ -139,8 +139,8 @@ def test_bash_completes_what_the_page_has(with_command: dict[str, str], tmp_path
         capture_output=True, text=True, check=True, timeout=100,
     )  # fmt: skip
     assert done.stderr == ""
-    told = dict(zip(wanted, map(str.split, done.stdout.splitlines()), strict=True))
-    assert {line: sorted(words) for line, words in told.items()} == {line: sorted(w) for line, w in wanted.items()}
+    seen = dict(zip(wanted, map(str.split, done.stdout.splitlines()), strict=True))
+    assert {line: sorted(words) for line, words in seen.items()} == {line: sorted(w) for line, w in wanted.items()}
 
 
 @pytest.mark.skipif(BASH is None, reason="bash is not installed")

@@ -93,11 +93,11 @@ def test_the_rest_does_not_notice_that_it_is_gone(tmp_path: Path) -> None:
     copies = [
         _copy_without(removed, folder=tmp_path / removed[0]) for removed in (*([each] for each in alone), adapters)
     ]
-    told = subprocess.run(
+    seen = subprocess.run(
         [sys.executable, "-P", ROOT / "tests" / "packaging" / "without.py", *copies],
         capture_output=True, text=True, timeout=550, check=False,
     )  # fmt: skip
-    assert (told.returncode, told.stdout) == (0, ""), told.stderr
+    assert (seen.returncode, seen.stdout) == (0, ""), seen.stderr
 
 
 def _copy_without(removed: Sequence[str], folder: Path) -> Path:
@@ -115,10 +115,10 @@ def _copy_without(removed: Sequence[str], folder: Path) -> Path:
                 (copy / path.name).symlink_to(path.resolve())
     entries = {name: value for name, value in ENTRY_POINTS[GROUP].items()
                if not any(_is_of(value.partition(":")[0], each) for each in removed)}  # fmt: skip
-    told = folder / "proxybox-0.1.0.dist-info"
-    told.mkdir()
-    told.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: proxybox\nVersion: 0.1.0\n")
+    seen = folder / "proxybox-0.1.0.dist-info"
+    seen.mkdir()
+    seen.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: proxybox\nVersion: 0.1.0\n")
     lines = [f"[{GROUP}]", *(f"{name} = {value}" for name, value in entries.items())]
-    told.joinpath("entry_points.txt").write_text("\n".join(lines) + "\n")
+    seen.joinpath("entry_points.txt").write_text("\n".join(lines) + "\n")
     folder.joinpath("doors").write_text(" ".join((*OWN, *entries)))
     return folder

@@ -19,8 +19,8 @@ import pytest
 
 import proxybox
 from proxybox.classroom.course import CourseError, check_preload, find_course, new_course
-from proxybox.controller.process import undertaker
-from proxybox.controller.warm import nursery
+from proxybox.controller.process import reaper
+from proxybox.controller.warm import zygotepool
 from proxybox.evaluating import shared
 from proxybox.policies import PolicyError, load_policy
 from proxybox.teach.checking import find_exercise
@@ -52,8 +52,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     shared.close()
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
@@ -222,9 +222,9 @@ def test_what_exercises_are_said_to_tell(folder: Path) -> None:
     (folder / "area/exercise.toml").write_text(next(each for each in fenced(text, "toml") if "tittle" in each))
     with pytest.raises(ExerciseError) as caught:
         load_exercise(Path("area"))
-    told = [line.strip() for line in str(caught.value).splitlines()[1:]]
-    assert len(told) == 7
-    assert [told[0], told[2], told[6]] == re.findall(r"^    (area/exercise\.toml: .*)", text, re.MULTILINE)
+    seen = [line.strip() for line in str(caught.value).splitlines()[1:]]
+    assert len(seen) == 7
+    assert [seen[0], seen[2], seen[6]] == re.findall(r"^    (area/exercise\.toml: .*)", text, re.MULTILINE)
     cases = re.findall(r"^    (DataCase\(.*)", text, re.MULTILINE)
     assert cases == [repr(each) for each in find_exercise("10-weather").data_cases()][: len(cases)]
     rules = Rules(forbid=["import", "sorted"], require=["function:area"])
@@ -244,8 +244,8 @@ def test_what_courses_are_said_to_tell_and_to_do(folder: Path, capsys: pytest.Ca
     (folder / "evening/course.toml").write_text(faulty)
     with pytest.raises(CourseError) as caught:
         find_course("evening")
-    told = [str(problem) for problem in caught.value.problems]
-    assert told == re.findall(r"^    (evening/course\.toml: .*)", text, re.MULTILINE)
+    seen = [str(problem) for problem in caught.value.problems]
+    assert seen == re.findall(r"^    (evening/course\.toml: .*)", text, re.MULTILINE)
     new_course(folder / "my-course")
     (folder / "my-course/course.toml").write_text(good)
     check_preload(find_course("my-course"))

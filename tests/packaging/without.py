@@ -46,19 +46,19 @@ def commands() -> Iterator[str]:
     from proxybox.cli import main
 
     for words, wanted in ((["--help"], "doctor"), (["serve", "--help"], "--config"), (["doctor"], "seccomp")):
-        with contextlib.redirect_stdout(io.StringIO()) as told:
+        with contextlib.redirect_stdout(io.StringIO()) as seen:
             status = main(words)
-        if status or wanted not in told.getvalue():
-            yield f"proxybox {' '.join(words)}: {status}: {told.getvalue()}"
+        if status or wanted not in seen.getvalue():
+            yield f"proxybox {' '.join(words)}: {status}: {seen.getvalue()}"
 
 
 async def service(doors: set[str]) -> list[str]:
     """What is wrong with a service that is started, asked for a run, and ended."""
     from proxybox.serve.app import app
-    from proxybox.serve.config import Config
+    from proxybox.serve.config import ServiceConfig
 
     with tempfile.TemporaryDirectory() as folder:
-        config = Config(
+        config = ServiceConfig(
             listen=f"unix:{folder}/socket", data=folder, workers=1, express=False, slots=1, live=1,
             policies={"default": "default"},
         )  # fmt: skip

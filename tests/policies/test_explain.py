@@ -109,15 +109,15 @@ def test_a_session_is_told_of():
 
 
 @pytest.mark.parametrize(
-    ("limit", "told"),
+    ("limit", "seen"),
     [({}, False), ({"limits.cpu_time": 1}, True), ({"session.wall_time": 1}, True), ({"session.cpu_time": 1}, True)],
 )
-def test_grace_is_told_of_where_a_limit_of_time_can_interrupt(limit, told):
+def test_grace_is_told_of_where_a_limit_of_time_can_interrupt(limit, seen):
     sections = {"limits": {"wall_time": None, "cpu_time": None}, "session": {}}
     for key, value in limit.items():
         section, _, name = key.partition(".")
         sections[section][name] = value
-    assert any("limit of time" in line for line in session_lines(**sections)) is told
+    assert any("limit of time" in line for line in session_lines(**sections)) is seen
 
 
 def test_preloaded_modules_are_told_of_where_there_are_some():

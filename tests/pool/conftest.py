@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import proxybox
-from proxybox.controller.process import undertaker
-from proxybox.controller.warm import nursery
+from proxybox.controller.process import reaper
+from proxybox.controller.warm import zygotepool
 
 
 def children() -> set[str]:
@@ -53,11 +53,11 @@ def _modules_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left(_lasting: None) -> Iterator[None]:
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()
     before, open_before = children(), descriptors()
     yield
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()
     assert children() == before
     assert descriptors() - open_before == set()

@@ -13,7 +13,7 @@ import proxybox
 from proxybox import Pool, Status
 from proxybox.controller import find_guest, hostproc
 from proxybox.controller.process.cpus import shares_of_cpus
-from proxybox.controller.process.undertaker import settle
+from proxybox.controller.process.reaper import settle
 from proxybox.pool import workers
 from proxybox.pool.boxes import make_room
 from proxybox.pool.pool import source_of

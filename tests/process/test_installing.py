@@ -13,8 +13,8 @@ from proxybox.controller.costs import descriptorshare
 from proxybox.controller.drivers import serving
 from proxybox.controller.process import installing
 from proxybox.controller.process.installing import Installation, Installers
-from proxybox.controller.process.listener import Knock, Listener
-from proxybox.controller.process.undertaker import settle
+from proxybox.controller.process.listener import Listener, Notification
+from proxybox.controller.process.reaper import settle
 
 EACH_GUEST = True
 
@@ -34,12 +34,12 @@ print(count)
 
 def test_the_engine_never_waits_for_a_guest_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """One guest's descriptor is not installed until another guest, of the same engine, has run."""
-    give, other_has_run, waits, told = Listener.give, threading.Event(), threading.Event(), []
+    give, other_has_run, waits, seen = Listener.give, threading.Event(), threading.Event(), []
 
     def late(listener: Listener, *arguments: int) -> bool:
         if threading.current_thread().name != "proxybox-engine" and not other_has_run.is_set() and not waits.is_set():
             return give(listener, *arguments)
-        told.append(threading.current_thread().name)
+        seen.append(threading.current_thread().name)
         assert other_has_run.wait(60)
         return give(listener, *arguments)
 
@@ -48,7 +48,7 @@ def test_the_engine_never_waits_for_a_guest_that_does_not_run(monkeypatch: pytes
             await asyncio.gather(slow.run("1"), other.run("1"))
             waits.set()
             task = asyncio.create_task(slow.run("import threading; threading.Thread(target=print, args=(7,)).start()"))
-            while not told:
+            while not seen:
                 await asyncio.sleep(0.001)
             monkeypatch.setattr(Listener, "give", give)  # the other box is copied by these means, too
             assert (await other.run("print(6 * 7)")).stdout == "42\n"
@@ -57,7 +57,7 @@ def test_the_engine_never_waits_for_a_guest_that_does_not_run(monkeypatch: pytes
 
     monkeypatch.setattr(Listener, "give", late)
     asyncio.run(main())
-    assert set(told) == {"proxybox-install"}
+    assert set(seen) == {"proxybox-install"}
 
 
 def test_threads_of_a_box_in_an_event_loop() -> None:
@@ -81,15 +81,15 @@ def test_a_box_that_ends_while_its_descriptors_are_installed_keeps_none(monkeypa
 
 
 def test_what_the_work_raises_is_raised_for_the_guest() -> None:
-    told: list[int] = []
+    seen: list[int] = []
 
     def work() -> int:
         raise ValueError("no")
 
-    done = Installation(work, told.append, lambda: told.append(1), told.append)
+    done = Installation(work, seen.append, lambda: seen.append(1), seen.append)
     done.run()
     assert done.is_done
-    assert told == [1]
+    assert seen == [1]
     with pytest.raises(ValueError, match="no"):
         done.finish()
 
@@ -130,11 +130,11 @@ def test_a_listener_that_is_closed_meanwhile_gives_nothing() -> None:
     """What ioctl(2) raises for a descriptor of -1 is no OSError: what was opened before was never given back."""
     listener = Listener(os.eventfd(0, os.EFD_CLOEXEC))
     listener.close()
-    knock = Knock(identifier=1, tid=os.getpid(), is_fork=False, is_birth=False)
+    notification = Notification(identifier=1, tid=os.getpid(), is_fork=False, is_birth=False)
     before = len(os.listdir("/proc/self/fd"))
-    assert serving._opened(listener, knock, [1, 2]) == []
+    assert serving._opened(listener, notification, [1, 2]) == []
     assert len(os.listdir("/proc/self/fd")) == before
-    assert [listener.is_there(knock), listener.allow(knock), listener.refuse(knock)] == [False] * 3
+    assert [listener.is_there(notification), listener.allow(notification), listener.refuse(notification)] == [False] * 3
 
 
 def test_a_box_that_has_ended_before_the_installation_begins_keeps_no_descriptors(

@@ -19,7 +19,7 @@ from proxybox.controller.process.memory import (
     SPARE,
     TICK_NS,
     Beginning,
-    Memory,
+    GuestMemory,
 )
 
 M = 1 << 20
@@ -47,7 +47,7 @@ class Other:
         self.process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._answer()
         self.began = Beginning.of(self.process.pid)
-        self.memory = Memory(self.process.pid, LIMIT, self.began)
+        self.memory = GuestMemory(self.process.pid, LIMIT, self.began)
         self.memory.enforce()
 
     def _answer(self) -> None:
@@ -148,7 +148,7 @@ def test_a_huge_reservation_that_is_refused_does_not_tell_what_a_crash_was_about
 
 
 def test_what_was_given_is_not_taken_back_before_it_is_had(other: Other) -> None:
-    """The keeper may look between the answer and the next try."""
+    """The watchdog may look between the answer and the next try."""
     assert other.memory.ask(256 * M, RESERVED)
     for cpu_ns in (10, 20, PROMISE_NS):
         assert other.memory.look(cpu_ns)
@@ -157,7 +157,7 @@ def test_what_was_given_is_not_taken_back_before_it_is_had(other: Other) -> None
     assert other.memory.look(PROMISE_NS + 1)
     assert LIMIT - 2 * M < other.room() <= LIMIT
     other.memory.refused = None
-    assert other.memory.ask(M, FOR_USE)  # there is room already: the keeper has made some meanwhile
+    assert other.memory.ask(M, FOR_USE)  # there is room already: the watchdog has made some meanwhile
 
 
 def test_what_was_given_is_taken_back_where_nobody_wants_it(other: Other) -> None:
@@ -213,7 +213,7 @@ def test_where_proc_does_not_tell_address_space_is_the_limit(other: Other, monke
     monkeypatch.setattr(hostproc, "_word", lambda text, key: b"")
     began = Beginning.of(other.process.pid)
     assert began == Beginning(other.began.space, None)
-    assert not Memory(other.process.pid, LIMIT, began).ask(1 << 30, RESERVED)
+    assert not GuestMemory(other.process.pid, LIMIT, began).ask(1 << 30, RESERVED)
 
 
 def test_where_the_limit_may_not_be_changed_address_space_is_the_limit(

@@ -13,9 +13,9 @@ import proxybox
 from proxybox.controller import hostproc
 from proxybox.controller.process import rotation
 from proxybox.controller.process import watch as watches
-from proxybox.controller.process.keeper import keeper
 from proxybox.controller.process.rotation import ALLOWANCE_NS, TURN_NS, WAY_NS, Rotation, Rotations
 from proxybox.controller.process.watch import Watch
+from proxybox.controller.process.watchdog import watchdog
 from proxybox.session import Session
 
 TICK = 20_000_000
@@ -51,7 +51,7 @@ class Fake:
 
 
 class Clock:
-    """Passes turns on as the keeper does. cpus: those that the boxes which go on have together."""
+    """Passes turns on as the watchdog does. cpus: those that the boxes which go on have together."""
 
     def __init__(self, places: int, boxes: list[Fake], cpus: float | None = None) -> None:
         self.rotation, self.boxes, self.now = Rotation(places), boxes, 10**12
@@ -281,7 +281,7 @@ class OnePlace(Rotations):
 @pytest.fixture
 def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[proxybox.Sandbox]:
     """A sandbox whose boxes have one place together."""
-    monkeypatch.setattr(keeper(), "_rotations", OnePlace(1))
+    monkeypatch.setattr(watchdog(), "_rotations", OnePlace(1))
     limits = {"wall_time": 60, "cpu_time": 60, "threads": 32}
     with proxybox.Sandbox(limits=limits, session={"branches": 1}) as made:
         yield made
@@ -429,7 +429,7 @@ print(sum(os.path.getsize(f"/tmp/{name}") for name in "abcd") // 1000)
 def test_threads_without_number_are_counted_by_a_few(
     monkeypatch: pytest.MonkeyPatch, running: int, least: int, most: int
 ) -> None:
-    """Four boxes of two hundred threads took a tenth of a CPU from the keeper, which enforces the limits of all."""
+    """Four boxes of two hundred threads took a tenth of a CPU from the watchdog, which enforces the limits of all."""
     looks = []
     monkeypatch.setattr(hostproc, "threads", lambda pid: list(range(1000)))
     monkeypatch.setattr(hostproc, "state", lambda tid: looks.append(tid) or ("R" if tid * 7 % 1000 < running else "S"))
@@ -445,7 +445,7 @@ def test_a_process_without_threads_has_none_that_run(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("what", BUSY)
 def test_a_program_notices_nothing(sandbox: proxybox.Sandbox, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rotation, "TURN_NS", 0)  # it is stopped as often as the keeper looks
+    monkeypatch.setattr(rotation, "TURN_NS", 0)  # it is stopped as often as the watchdog looks
     monkeypatch.setattr(rotation, "ALLOWANCE_NS", 0)
     monkeypatch.setattr(watches, "ALLOWANCE_NS", 0)
     stopped: Counter[int] = Counter()

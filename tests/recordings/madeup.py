@@ -10,7 +10,7 @@ from proxybox.controller import abi
 from proxybox.controller.boxes.runsasdata import run_as_data
 from proxybox.controller.record.calls import table
 from proxybox.controller.record.encoding import Encoder
-from proxybox.controller.record.format import FrameWriter, Kind
+from proxybox.controller.record.format import FrameKind, FrameWriter
 from proxybox.controller.wire.protocol import encode_request
 
 ADDRESS = 1 << 20
@@ -30,20 +30,20 @@ def made_up(
     path: Path, fill: Callable[[Encoder], Iterable[object]], *, run: Any = None, rows: Any = None, **start: Any
 ) -> Path:
     """Writes a record. fill: writes events, and yields now and then. run: how it has ended; None for one cut off."""
-    told = {
+    seen = {
         "guest": {"name": "pypy3.11"}, "recorded": "2026-01-01T00:00:00+00:00", "argv": ["/usr/bin/pypy3", "/box/a.py"],
         "policy": {}, "calls": table() if rows is None else rows, **start,
     }  # fmt: skip
     encoder = Encoder(0)
     with path.open("wb") as file:
         writer = FrameWriter(file)
-        writer.write(Kind.START, json.dumps(told).encode())
+        writer.write(FrameKind.START, json.dumps(seen).encode())
         for _ in itertools.chain(fill(encoder), (None,)):
             if encoder.size:
-                writer.write(Kind.EVENTS, encoder.take())
+                writer.write(FrameKind.EVENTS, encoder.take())
         if run is not None:
             end, contents = run_as_data(run)
             if contents:
-                writer.write(Kind.CONTENT, b"".join(contents))
-            writer.write(Kind.END, json.dumps(end).encode())
+                writer.write(FrameKind.CONTENT, b"".join(contents))
+            writer.write(FrameKind.END, json.dumps(end).encode())
     return path

@@ -15,12 +15,12 @@ import pytest
 import proxybox
 from proxybox import RecordError, SandboxStartError, Status
 from proxybox.controller.header import CALL_NO_THREAD, INSPECT
-from proxybox.controller.process.undertaker import settle
+from proxybox.controller.process.reaper import settle
 from proxybox.controller.record import events
 from proxybox.controller.record.decoding import Decoder
 from proxybox.controller.record.encoding import Encoder
-from proxybox.controller.record.events import Answer, Call, Stored
-from proxybox.controller.record.format import Kind
+from proxybox.controller.record.events import CallEvent, RecordedAnswer, StoredData
+from proxybox.controller.record.format import FrameKind
 from proxybox.controller.wire.protocol import encode_request
 from tests.hostile.conftest import children
 from tests.recordings.madeup import made_up
@@ -45,38 +45,40 @@ def record(taken: Path, tmp_path: Path) -> Path:
 
 def events_of(path: Path) -> list[events.Event]:
     decoder = Decoder()
-    return [event for frame in frames_of(path) if frame.kind == Kind.EVENTS for event in decoder.events(frame.data)]
+    return [
+        event for frame in frames_of(path) if frame.kind == FrameKind.EVENTS for event in decoder.events(frame.data)
+    ]
 
 
 def rewritten(path: Path, found: list[events.Event]) -> Path:
     """Writes the record with these events instead of its own."""
     encoder = Encoder(0)
     for event in found:
-        if isinstance(event, Call | events.Answered):
+        if isinstance(event, CallEvent | events.Answered):
             _effects(encoder, event)
-        if isinstance(event, Call):
+        if isinstance(event, CallEvent):
             answer = event.answer
             value, stored = (None, ()) if answer is None else (answer.value, answer.stored)
             encoder.call(event.channel, event.at_ns, event.frame, value, stored)
         elif isinstance(event, events.Answered):
             encoder.answer(event.channel, event.at_ns, event.answer.value, event.answer.stored)
-        elif isinstance(event, events.File):
+        elif isinstance(event, events.LibraryFileEvent):
             encoder.file(event)
         elif isinstance(event, events.Sent):
             encoder.sent(event.signal, event.late, event.at_ns)
-        elif isinstance(event, events.Ended):
+        elif isinstance(event, events.EndEvent):
             encoder.ended(event)
     whole = frames_of(path)
-    rest = [(each.kind, each.data) for each in whole if each.kind != Kind.EVENTS]
-    return written(path, [rest[0], (Kind.EVENTS, encoder.take()), *rest[1:]])
+    rest = [(each.kind, each.data) for each in whole if each.kind != FrameKind.EVENTS]
+    return written(path, [rest[0], (FrameKind.EVENTS, encoder.take()), *rest[1:]])
 
 
-def _effects(encoder: Encoder, event: Call | events.Answered) -> None:
+def _effects(encoder: Encoder, event: CallEvent | events.Answered) -> None:
     for effect in event.effects:
-        if isinstance(effect, events.Printed):
+        if isinstance(effect, events.PrintedData):
             assert effect.data is None or isinstance(effect.data, bytes)
             encoder.printed(effect.stream, effect.size, effect.data)
-        elif isinstance(effect, events.Refused):
+        elif isinstance(effect, events.DenialEvent):
             encoder.refused(effect)
         elif isinstance(effect, events.Mapped):
             encoder.mapped(effect.file)
@@ -84,21 +86,21 @@ def _effects(encoder: Encoder, event: Call | events.Answered) -> None:
             encoder.clocks(event.channel, event.at_ns, effect.raw)
 
 
-def changed_calls(path: Path, which: Callable[[Call], bool], change: Callable[[Call], object]) -> Path:
+def changed_calls(path: Path, which: Callable[[CallEvent], bool], change: Callable[[CallEvent], object]) -> Path:
     """Changes the calls that `which` finds, in place."""
     found = copy.deepcopy(events_of(path))
-    calls = [event for event in found if isinstance(event, Call) and which(event)]
+    calls = [event for event in found if isinstance(event, CallEvent) and which(event)]
     assert calls
     for call in calls:
         change(call)
     return rewritten(path, found)
 
 
-def number(call: Call) -> int:
+def number(call: CallEvent) -> int:
     return int.from_bytes(call.frame[4:8], "little")
 
 
-def reads_the_program(call: Call) -> bool:
+def reads_the_program(call: CallEvent) -> bool:
     return call.answer is not None and any(
         isinstance(each.data, bytes) and b"import os, time" in each.data for each in call.answer.stored
     )
@@ -107,13 +109,13 @@ def reads_the_program(call: Call) -> bool:
 def test_a_record_cannot_have_a_copy_made(record: Path) -> None:
     """Its answers are what the stub takes for the controller's wish to look into the program."""
     found = events_of(record)
-    calls = [index for index, each in enumerate(found) if isinstance(each, Call) and each.answer is not None]
+    calls = [index for index, each in enumerate(found) if isinstance(each, CallEvent) and each.answer is not None]
     settle()
     before = children()
     for index in calls[40::80]:
         each = found[index]
-        assert isinstance(each, Call)
-        forged = attrs.evolve(each, answer=Answer(INSPECT, ()))
+        assert isinstance(each, CallEvent)
+        forged = attrs.evolve(each, answer=RecordedAnswer(INSPECT, ()))
         done = proxybox.replay(rewritten(record, [*found[:index], forged, *found[index + 1 :]]), timeout=20)
         assert not done.ok
         settle()
@@ -134,7 +136,11 @@ def test_a_rewritten_record_is_replayed_as_the_original(record: Path) -> None:
 )  # fmt: skip
 def test_a_file_of_the_library_is_no_other_file_of_the_host(path: bytes, record: Path) -> None:
     def lead_away(event: events.Event) -> events.Event:
-        return events.File(event.number, event.size, event.digest, path) if isinstance(event, events.File) else event
+        return (
+            events.LibraryFileEvent(event.number, event.size, event.digest, path)
+            if isinstance(event, events.LibraryFileEvent)
+            else event
+        )
 
     rewritten(record, [lead_away(event) for event in events_of(record)])
     with pytest.raises(RecordError, match=r"interpreter here has no|is another one here|too long"):
@@ -143,7 +149,11 @@ def test_a_file_of_the_library_is_no_other_file_of_the_host(path: bytes, record:
 
 def test_a_library_with_another_digest_is_refused(record: Path) -> None:
     def change(event: events.Event) -> events.Event:
-        return events.File(event.number, event.size, bytes(32), event.path) if isinstance(event, events.File) else event
+        return (
+            events.LibraryFileEvent(event.number, event.size, bytes(32), event.path)
+            if isinstance(event, events.LibraryFileEvent)
+            else event
+        )
 
     rewritten(record, [change(event) for event in events_of(record)])
     with pytest.raises(RecordError, match="another one here"):
@@ -152,7 +162,7 @@ def test_a_library_with_another_digest_is_refused(record: Path) -> None:
 
 def test_a_mapping_that_was_never_asked_for_is_not_granted(record: Path) -> None:
     found = copy.deepcopy(events_of(record))
-    call = next(event for event in found if isinstance(event, Call) and number(event) == 1)
+    call = next(event for event in found if isinstance(event, CallEvent) and number(event) == 1)
     call.effects = (*call.effects, events.Mapped(0))
     rewritten(record, found)
     done = None
@@ -232,10 +242,10 @@ def test_a_policy_that_makes_no_sense_is_refused(policy: Any, record: Path) -> N
 
 
 def test_an_answer_that_was_changed_is_not_taken_for_the_recorded_run(record: Path) -> None:
-    def shorten(call: Call) -> None:
+    def shorten(call: CallEvent) -> None:
         assert call.answer is not None
         call.answer.stored = tuple(
-            Stored(each.register, each.offset, each.data.replace(b"import os", b"evil code"))
+            StoredData(each.register, each.offset, each.data.replace(b"import os", b"evil code"))
             if isinstance(each.data, bytes) else each for each in call.answer.stored
         )  # fmt: skip
 
@@ -250,7 +260,7 @@ def test_an_answer_that_was_changed_is_not_taken_for_the_recorded_run(record: Pa
 
 
 def test_a_question_that_was_changed_is_told_side_by_side(record: Path) -> None:
-    def rename(call: Call) -> None:
+    def rename(call: CallEvent) -> None:
         call.frame = call.frame.replace(b"/box", b"/boy")
 
     changed_calls(record, lambda call: call.frame.endswith(b"/box"), rename)
@@ -266,7 +276,7 @@ def test_a_question_that_was_changed_is_told_side_by_side(record: Path) -> None:
 
 
 def test_output_that_was_changed_is_seen(record: Path) -> None:
-    changed(record, Kind.CONTENT, lambda data: data.replace(b"['main.py']", b"['MAIN.py']"))
+    changed(record, FrameKind.CONTENT, lambda data: data.replace(b"['main.py']", b"['MAIN.py']"))
     done = proxybox.replay(record)
     assert not done.ok
     assert done.divergence is not None
@@ -274,18 +284,18 @@ def test_output_that_was_changed_is_seen(record: Path) -> None:
 
 
 def test_an_end_that_was_changed_is_seen(record: Path) -> None:
-    found = [event for event in events_of(record) if not isinstance(event, events.Ended)]
-    for end in (events.Ended("", "", 5, None), events.Ended("time_limit", "limits.wall_time", None, 9)):
+    found = [event for event in events_of(record) if not isinstance(event, events.EndEvent)]
+    for end in (events.EndEvent("", "", 5, None), events.EndEvent("time_limit", "limits.wall_time", None, 9)):
         done = proxybox.replay(rewritten(record, [*found, end]))
         assert not done.ok or done.result.status is Status.OK
     with pytest.raises(RecordError, match="does not know"):
-        proxybox.replay(rewritten(record, [*found, events.Ended("evil", "", None, None)]))
+        proxybox.replay(rewritten(record, [*found, events.EndEvent("evil", "", None, None)]))
 
 
 def test_calls_that_never_come_are_not_waited_for(record: Path) -> None:
     found = events_of(record)
     at = len(found) // 2
-    other = Call(1, 0, encode_request(39), Answer(5))
+    other = CallEvent(1, 0, encode_request(39), RecordedAnswer(5))
     done = proxybox.replay(rewritten(record, [*found[:at], other, *found[at:]]))
     assert done.divergence is not None
     assert "does not come" in done.divergence.why
@@ -296,7 +306,7 @@ def test_calls_that_never_come_are_not_waited_for(record: Path) -> None:
 def test_answers_to_no_call_are_refused(record: Path) -> None:
     found = events_of(record)
     with pytest.raises(RecordError, match="answer to no call"):
-        proxybox.replay(rewritten(record, [*found[:9], events.Answered(3, 0, Answer(1)), *found[9:]]))
+        proxybox.replay(rewritten(record, [*found[:9], events.Answered(3, 0, RecordedAnswer(1)), *found[9:]]))
 
 
 @pytest.mark.parametrize(("tid", "error"), [(101, -11), (100, -11), (7, -11), (101, 0), (101, 5), (101, -5000)])
@@ -304,8 +314,8 @@ def test_a_thread_that_was_made_is_not_taken_back(tid: int, error: int, tmp_path
     path = tmp_path / "run.pbx"
     assert proxybox.run("import threading\nthreading.Thread(target=print).start()", record=path).ok
     found = events_of(path)
-    at = next(at for at, each in enumerate(found) if isinstance(each, Call) and number(each) == 56) + 1
-    untrue = Call(0, 0, encode_request(CALL_NO_THREAD, (tid, error % (1 << 64))), Answer(0))
+    at = next(at for at, each in enumerate(found) if isinstance(each, CallEvent) and number(each) == 56) + 1
+    untrue = CallEvent(0, 0, encode_request(CALL_NO_THREAD, (tid, error % (1 << 64))), RecordedAnswer(0))
     forged = rewritten(path, [*found[:at], untrue, *found[at:]])
     if (tid, error) == (101, -11):
         assert proxybox.replay(forged).divergence is not None
@@ -315,9 +325,11 @@ def test_a_thread_that_was_made_is_not_taken_back(tid: int, error: int, tmp_path
 
 
 def test_contents_that_were_left_out_are_told(record: Path) -> None:
-    def leave_out(call: Call) -> None:
+    def leave_out(call: CallEvent) -> None:
         assert call.answer is not None
-        call.answer.stored = tuple(Stored(each.register, each.offset, events.LeftOut(7)) for each in call.answer.stored)
+        call.answer.stored = tuple(
+            StoredData(each.register, each.offset, events.LeftOut(7)) for each in call.answer.stored
+        )
 
     changed_calls(
         record,
@@ -332,12 +344,12 @@ def test_contents_that_were_left_out_are_told(record: Path) -> None:
 def test_something_after_the_end_is_refused(record: Path) -> None:
     whole = [(each.kind, each.data) for each in frames_of(record)]
     with pytest.raises(RecordError, match="follows the end"):
-        proxybox.replay(written(record, [*whole, (Kind.EVENTS, b"")]))
+        proxybox.replay(written(record, [*whole, (FrameKind.EVENTS, b"")]))
 
 
 @pytest.mark.parametrize("end", [b"", b"[]", b"{}", b"[" * 100_000, b'{"sizes": [99]}', b'{"sizes": [-1]}'])
 def test_an_end_that_makes_no_sense_is_refused(end: bytes, record: Path) -> None:
-    changed(record, Kind.END, lambda _: end)
+    changed(record, FrameKind.END, lambda _: end)
     with pytest.raises(RecordError, match=r"end of the record|no JSON object"):
         proxybox.replay(record)
     with proxybox.Record(record) as read, pytest.raises(RecordError):
@@ -369,14 +381,14 @@ def forge(found: list[events.Event], chance: random.Random) -> None:
         found.insert(at, events.Sent(chance.randint(1, 64), chance.random() < 0.5))
     elif kind == 2:
         found.insert(at, copy.deepcopy(found[chance.randrange(len(found))]))
-    elif isinstance(event, Call) and event.answer is not None:
+    elif isinstance(event, CallEvent) and event.answer is not None:
         event.answer.value = chance.choice((0, -1, -22, 1 << 41, 2**63 - 1, 1 << 20, -(1 << 40) - 1, 7))
         if kind == 3:
             event.answer.stored = (
-                *event.answer.stored, Stored(chance.randint(0, 5), chance.randrange(64), chance.randbytes(64))
+                *event.answer.stored, StoredData(chance.randint(0, 5), chance.randrange(64), chance.randbytes(64))
             )  # fmt: skip
-    elif isinstance(event, Call):
-        event.answer = Answer(0)
+    elif isinstance(event, CallEvent):
+        event.answer = RecordedAnswer(0)
 
 
 # --- what an audit has found ------------------------------------------------------------------------------------------
@@ -401,8 +413,8 @@ def test_a_policy_extends_no_file_of_the_host(record: Path) -> None:
 
 def test_output_is_what_the_program_passes(record: Path) -> None:
     found = copy.deepcopy(events_of(record))
-    call = next(event for event in found if isinstance(event, Call) and number(event) == 1)
-    call.effects = (events.Printed(0, 10, b"score 100\n"),)
+    call = next(event for event in found if isinstance(event, CallEvent) and number(event) == 1)
+    call.effects = (events.PrintedData(0, 10, b"score 100\n"),)
     with pytest.raises(RecordError, match="does not pass"):
         proxybox.replay(rewritten(record, found))
 
@@ -410,12 +422,12 @@ def test_output_is_what_the_program_passes(record: Path) -> None:
 def test_events_after_the_end_are_refused(record: Path) -> None:
     found = events_of(record)
     with pytest.raises(RecordError, match="after the end"):
-        proxybox.replay(rewritten(record, [*found, Call(0, 0, encode_request(39), Answer(5))]))
+        proxybox.replay(rewritten(record, [*found, CallEvent(0, 0, encode_request(39), RecordedAnswer(5))]))
 
 
 def test_calls_that_were_put_before_the_end_are_missed(record: Path) -> None:
     found = events_of(record)
-    extra = [Call(0, 0, encode_request(39), Answer(5))] * 100
+    extra = [CallEvent(0, 0, encode_request(39), RecordedAnswer(5))] * 100
     done = proxybox.replay(rewritten(record, [*found[:-1], *extra, found[-1]]))
     assert not done.ok
 
@@ -430,8 +442,8 @@ def test_a_replay_ends_in_its_time(record: Path) -> None:
     path = record.with_name("loop.pbx")
     with proxybox.Sandbox(limits={"wall_time": 0.3}) as box:
         box.run("while True: pass", record=path)
-    found = [event for event in events_of(path) if not isinstance(event, events.Ended)]
-    rewritten(path, [*found, events.Ended("", "", 0, None)])
+    found = [event for event in events_of(path) if not isinstance(event, events.EndEvent)]
+    rewritten(path, [*found, events.EndEvent("", "", 0, None)])
     done = proxybox.replay(path, timeout=1)
     assert not done.ok
 
@@ -443,13 +455,13 @@ def test_a_record_gives_its_program_no_more_memory_than_there_is(record: Path) -
 
 def test_what_is_kept_of_effects_is_bounded(record: Path) -> None:
     found = copy.deepcopy(events_of(record))
-    call = next(event for event in found if isinstance(event, Call))
-    call.effects = (events.Refused("a", "b", "c"),) * 10_000
+    call = next(event for event in found if isinstance(event, CallEvent))
+    call.effects = (events.DenialEvent("a", "b", "c"),) * 10_000
     with pytest.raises(RecordError, match="more effects"):
         proxybox.replay(rewritten(record, found))
 
 
-@pytest.mark.parametrize("effect", [events.Clocks(bytes(9 * 256)), events.Printed(0, 7 << 20, bytes(7 << 20))])
+@pytest.mark.parametrize("effect", [events.Clocks(bytes(9 * 256)), events.PrintedData(0, 7 << 20, bytes(7 << 20))])
 def test_the_size_of_what_is_kept_of_effects_is_bounded(effect: events.Effect, record: Path) -> None:
     """A frame of them takes a few kilobytes of a file, and they are kept until their call comes."""
     encoder = Encoder(0)
@@ -457,8 +469,8 @@ def test_the_size_of_what_is_kept_of_effects_is_bounded(effect: events.Effect, r
         for _ in range(3000):
             encoder.clocks(0, 0, effect.raw)
     else:
-        _effects(encoder, Call(0, 0, encode_request(39), None, (effect,)))
-    frame = (int(Kind.EVENTS), encoder.take())
+        _effects(encoder, CallEvent(0, 0, encode_request(39), None, (effect,)))
+    frame = (int(FrameKind.EVENTS), encoder.take())
     first, *rest = [(int(each.kind), each.data) for each in frames_of(record)]
     written(record, [first, frame, frame, frame, *rest])
     with proxybox.Record(record) as read, pytest.raises(RecordError, match="more effects"):
@@ -468,7 +480,7 @@ def test_the_size_of_what_is_kept_of_effects_is_bounded(effect: events.Effect, r
 def test_a_signature_has_its_size(record: Path) -> None:
     whole = [(each.kind, each.data) for each in frames_of(record)]
     for signatures in ([b"{}" + b" " * 70_000], [b"{}"] * 65):
-        path = written(record.with_name("a.pbx"), [*whole, *((int(Kind.SIGNATURE), each) for each in signatures)])
+        path = written(record.with_name("a.pbx"), [*whole, *((int(FrameKind.SIGNATURE), each) for each in signatures)])
         with proxybox.Record(path) as read, pytest.raises(RecordError, match="signature"):
             list(read.calls())
 
@@ -479,12 +491,12 @@ def test_a_signature_has_its_size(record: Path) -> None:
 def ended(record: Path, change: Callable[[dict[str, Any]], object], *contents: bytes) -> Path:
     """Changes what END tells, in place, and puts contents behind those that it names."""
     whole = [(each.kind, each.data) for each in frames_of(record)]
-    at = next(at for at, (kind, _) in enumerate(whole) if kind == Kind.END)
-    told = json.loads(whole[at][1])
-    told["sizes"] += map(len, contents)
-    change(told)
-    pieces = [(int(Kind.CONTENT), each) for each in contents]
-    return written(record, [*whole[:at], *pieces, (int(Kind.END), json.dumps(told).encode()), *whole[at + 1 :]])
+    at = next(at for at, (kind, _) in enumerate(whole) if kind == FrameKind.END)
+    seen = json.loads(whole[at][1])
+    seen["sizes"] += map(len, contents)
+    change(seen)
+    pieces = [(int(FrameKind.CONTENT), each) for each in contents]
+    return written(record, [*whole[:at], *pieces, (int(FrameKind.END), json.dumps(seen).encode()), *whole[at + 1 :]])
 
 
 def test_a_list_of_changed_files_is_no_bomb(record: Path) -> None:
@@ -522,7 +534,7 @@ def test_a_replay_at_a_speed_ends_in_its_time(record: Path) -> None:
     """The record tells that a minute has passed before an answer."""
     found = copy.deepcopy(events_of(record))
     for event in found[len(found) // 2 :]:
-        if isinstance(event, Call | events.Answered):
+        if isinstance(event, CallEvent | events.Answered):
             event.at_ns += 60 * 10**9
     begun = time.monotonic()
     done = proxybox.replay(rewritten(record, found), speed=1, timeout=2)

@@ -12,8 +12,8 @@ import pytest
 import proxybox
 from proxybox.controller.audit import Denial
 from proxybox.controller.record.encoding import Encoder
-from proxybox.controller.record.events import Answer, Call, Refused
-from proxybox.controller.record.format import Kind
+from proxybox.controller.record.events import CallEvent, DenialEvent, RecordedAnswer
+from proxybox.controller.record.format import FrameKind
 from proxybox.controller.wire.protocol import encode_request
 from proxybox.records.record import Record
 from proxybox.records.writes import Writes
@@ -52,11 +52,11 @@ def ended(record: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     """Changes what END tells."""
 
     def change_json(data: bytes) -> bytes:
-        told = json.loads(data)
-        change(told)
-        return json.dumps(told).encode()
+        seen = json.loads(data)
+        change(seen)
+        return json.dumps(seen).encode()
 
-    return changed(record, Kind.END, change_json)
+    return changed(record, FrameKind.END, change_json)
 
 
 def parts(record: Path) -> str:
@@ -77,37 +77,39 @@ def test_an_honest_record_is_replayed(record: Path) -> None:
 
 
 def test_refusals_are_those_of_the_calls(record: Path) -> None:
-    assert parts(ended(record, lambda told: told.update(denials=[]))) == (
+    assert parts(ended(record, lambda seen: seen.update(denials=[]))) == (
         "what was refused is another than in the recorded run"
     )
 
 
 def test_unknown_calls_are_those_that_were_made(record: Path) -> None:
-    assert parts(ended(record, lambda told: told.update(unknown=[[452, 1]]))).startswith("what was refused")
+    assert parts(ended(record, lambda seen: seen.update(unknown=[[452, 1]]))).startswith("what was refused")
 
 
 @pytest.mark.parametrize("call", [GETSID, SETUID])
 def test_what_the_policy_answers_is_its_answer(call: int, record: Path) -> None:
-    def other(event: Call) -> None:
-        event.answer = Answer(0)
-        event.effects = tuple(each for each in event.effects if not isinstance(each, Refused))
+    def other(event: CallEvent) -> None:
+        event.answer = RecordedAnswer(0)
+        event.effects = tuple(each for each in event.effects if not isinstance(each, DenialEvent))
 
     changed_calls(record, lambda event: number(event) == call, other)
     assert "the policy answers this call with" in parts(record)
 
 
 def test_a_refusal_that_was_made_up_is_none(record: Path) -> None:
-    def refused(event: Call) -> None:
-        event.effects = (*event.effects, Refused("getsid", "EPERM", "made up"))
+    def refused(event: CallEvent) -> None:
+        event.effects = (*event.effects, DenialEvent("getsid", "EPERM", "made up"))
 
     changed_calls(record, lambda event: number(event) == GETSID, refused)
     assert "the policy answers this call with" in parts(record)
 
 
-@pytest.mark.parametrize("told", [{"proxybox": "0.0.9"}, {"intercepted": True}, {"intercepted": None}])
-def test_what_others_may_have_answered_is_a_claim(told: dict[str, Any], record: Path) -> None:
-    with_start(record, lambda start: start.update(told))
-    changed_calls(record, lambda event: number(event) == GETSID, lambda event: setattr(event, "answer", Answer(0)))
+@pytest.mark.parametrize("seen", [{"proxybox": "0.0.9"}, {"intercepted": True}, {"intercepted": None}])
+def test_what_others_may_have_answered_is_a_claim(seen: dict[str, Any], record: Path) -> None:
+    with_start(record, lambda start: start.update(seen))
+    changed_calls(
+        record, lambda event: number(event) == GETSID, lambda event: setattr(event, "answer", RecordedAnswer(0))
+    )
     done = proxybox.replay(record)
     assert done.ok, done.divergence
     assert any(each.startswith("that the policy answers") for each in done.claims)
@@ -128,15 +130,15 @@ def test_interceptors_may_answer_in_the_place_of_the_policy(tmp_path: Path) -> N
 
 
 def test_the_content_of_a_changed_file_is_what_was_written(record: Path) -> None:
-    changed(record, Kind.CONTENT, lambda data: data.replace(b"A" * 20, b"B" * 20))
+    changed(record, FrameKind.CONTENT, lambda data: data.replace(b"A" * 20, b"B" * 20))
     assert parts(record) == "the record tells of other changed files: something else was written to made.txt"
 
 
 def test_a_file_that_was_not_written_is_none(record: Path) -> None:
     name, other = (text.encode().hex().encode() for text in ("made.txt", "evil.txt"))
-    changed(record, Kind.CONTENT, lambda data: data.replace(name, other))
-    told = proxybox.replay(record)
-    assert not told.ok or any("evil.txt" in each for each in told.claims)
+    changed(record, FrameKind.CONTENT, lambda data: data.replace(name, other))
+    seen = proxybox.replay(record)
+    assert not seen.ok or any("evil.txt" in each for each in seen.claims)
 
 
 def written(code: str, path: Path, **options: Any) -> tuple[Writes, proxybox.Result]:

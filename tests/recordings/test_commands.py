@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proxybox.cli.replayed import parting
-from proxybox.controller.record.parting import Asked, Divergence
+from proxybox.controller.record.parting import Divergence, RequestText
 from proxybox.records.signing import public_key_id
 from proxybox.terminal.text import Paint
 from tests.recordings.keys import made
@@ -42,17 +42,17 @@ def test_a_run_is_recorded_and_replayed(record: Path, tmp_path: Path) -> None:
     assert said[0] == "err"
     assert said[1].startswith("proxybox: the same as recorded: ")
     assert proxybox("replay", "--quiet", record).stdout == ""
-    told = json.loads(proxybox("replay", "--json", record).stdout)
-    assert (told["ok"], told["divergence"], told["result"]["exit_code"]) == (True, None, 3)
-    assert told["result"]["stdout"] == first.stdout
+    seen = json.loads(proxybox("replay", "--json", record).stdout)
+    assert (seen["ok"], seen["divergence"], seen["result"]["exit_code"]) == (True, None, 3)
+    assert seen["result"]["stdout"] == first.stdout
 
 
 def test_a_record_is_replayed_at_once(record: Path) -> None:
     done = proxybox("run", "--record", record, "--check", "-c", "import sys; print('said'); sys.exit(3)", status=3)
     assert done.stdout == "said\n"
     assert done.stderr.startswith("proxybox: the same as recorded: ")
-    told = json.loads(proxybox("run", "--record", record, "--check", "--json", "-c", "1").stdout)
-    assert (told["check"]["ok"], told["record_exact"], told["record_inexact"]) == (True, True, None)
+    seen = json.loads(proxybox("run", "--record", record, "--check", "--json", "-c", "1").stdout)
+    assert (seen["check"]["ok"], seen["record_exact"], seen["record_inexact"]) == (True, True, None)
     assert "--record" in proxybox("run", "--check", "-c", "1", status=2).stderr
 
 
@@ -96,11 +96,11 @@ def test_a_policy_is_told_with_its_record(record: Path) -> None:
 def test_a_parting_shows_what_differs() -> None:
     """Both calls look alike where what they pass differs far behind its beginning."""
     passed = [b"x" * 300 + text for text in (b"one", b"two")]
-    expected, got = (Asked(1, "write", {"fd": 1, "buf": each}, {"fd": 1, "buf": each}) for each in passed)
+    expected, got = (RequestText(1, "write", {"fd": 1, "buf": each}, {"fd": 1, "buf": each}) for each in passed)
     lines = parting(Divergence(7, "the program asks something else", expected, got), Paint(io.StringIO()))
     assert lines[1].startswith("  at        write(1, ")
     assert lines[2:] == ["  buf: at byte 300 of 303 and 303: ...b'xxxxxxxxxxxxone' and ...b'xxxxxxxxxxxxtwo'"]
-    other = Asked(1, "write", {"fd": 2, "buf": passed[0]}, {"fd": 2, "buf": passed[0]})
+    other = RequestText(1, "write", {"fd": 2, "buf": passed[0]}, {"fd": 2, "buf": passed[0]})
     lines = parting(Divergence(7, "the program asks something else", expected, other), Paint(io.StringIO()))
     assert [line.split()[0] for line in lines[1:]] == ["expected", "got", "fd:"]
     assert lines[3] == "  fd: 1 and 2"
@@ -123,9 +123,9 @@ def test_a_call_that_the_record_has_not_is_said(record: Path) -> None:
 
 def test_what_cannot_be_replayed_is_said_in_one_line(record: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no record")
-    for path, told in ((tmp_path / "text", "this is no record of a run"), (tmp_path / "none", "No such file")):
+    for path, seen in ((tmp_path / "text", "this is no record of a run"), (tmp_path / "none", "No such file")):
         done = proxybox("replay", path, status=125)
-        assert told in done.stderr
+        assert seen in done.stderr
         assert len(done.stderr.splitlines()) == 1
     proxybox("run", "--record", record, "-c", "1")
     data = record.read_bytes()
@@ -156,8 +156,8 @@ def test_signed_and_verified(record: Path, tmp_path: Path) -> None:
     proxybox("run", "--record", record, "--sign", key, "-c", "print(1)")
     assert f"signed by key {public_key_id(key)[:16]}" in proxybox("verify", record, "--key", public).stdout
     assert "it is not signed by" in proxybox("verify", record, "--key", public, "--key", other, status=1).stdout
-    told = json.loads(proxybox("verify", "--json", record).stdout)
-    assert (told["ok"], told["status"], told["signatures"][0]["valid"]) == (True, "ok", True)
+    seen = json.loads(proxybox("verify", "--json", record).stdout)
+    assert (seen["ok"], seen["status"], seen["signatures"][0]["valid"]) == (True, "ok", True)
     proxybox("verify", tmp_path / "none", status=125)
     proxybox("run", "--sign", key, "-c", "print(1)", status=2)
     proxybox("run", "--record", record, "--sign", public, "-c", "print(1)", status=125)
@@ -231,10 +231,10 @@ def test_a_prompt_stands_in_the_program_at_a_call(listed: tuple[Path, int]) -> N
 def test_lines_stand_in_every_form(listed: tuple[Path, int], tmp_path: Path) -> None:
     record, number = listed
     files = {name: tmp_path / name for name in ("svg", "html", "folded", "perfetto")}
-    told = proxybox(
+    seen = proxybox(
         "explain", "--lines", record, *(word for name, path in files.items() for word in (f"--{name}", path))
     )
-    assert "<string>:4  find" in told.stdout
+    assert "<string>:4  find" in seen.stdout
     strace = proxybox("explain", "--lines", "--strace", record).stdout.splitlines()
     assert strace[number - 1].endswith("  # <string>:4 find")
     assert "<module> (<string>:5);find (<string>:4);openat;/usr 1\n" in files["folded"].read_text()

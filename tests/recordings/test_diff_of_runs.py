@@ -15,7 +15,7 @@ from proxybox.controller.errors import RecordError
 from proxybox.controller.guests.cpython import CPython
 from proxybox.controller.record import calls
 from proxybox.controller.record.encoding import Encoder
-from proxybox.controller.record.format import FrameWriter, Kind
+from proxybox.controller.record.format import FrameKind, FrameWriter
 from proxybox.policies import Environment, Limits, Mount, Policy, Time
 from proxybox.policies.models import Filesystem
 from proxybox.records.differing import Cause, Difference, Group, diff, trying
@@ -281,12 +281,12 @@ Capture = pytest.CaptureFixture[str]
 
 def test_the_command_tells_it_in_words(records: tuple[Path, Path], capsys: Capture) -> None:
     assert cli.main(["diff", *map(str, records)]) == 1
-    told = capsys.readouterr().out
-    assert "\nOther answer: a clock\n" in told
-    assert "They part where the program asks something else:\n  a  " in told
-    assert "try: give both runs the same clock: --set time.kind=virtual" in told
-    assert "The first line of stdout that differs is line 1:" in told
-    assert "\x1b" not in told
+    seen = capsys.readouterr().out
+    assert "\nOther answer: a clock\n" in seen
+    assert "They part where the program asks something else:\n  a  " in seen
+    assert "try: give both runs the same clock: --set time.kind=virtual" in seen
+    assert "The first line of stdout that differs is line 1:" in seen
+    assert "\x1b" not in seen
 
 
 def test_colours_can_be_had(records: tuple[Path, Path], capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,12 +297,12 @@ def test_colours_can_be_had(records: tuple[Path, Path], capsys: Capture, monkeyp
 
 def test_the_command_tells_it_as_json(records: tuple[Path, Path], capsys: Capture) -> None:
     assert cli.main(["diff", "--json", *map(str, records)]) == 1
-    told = json.loads(capsys.readouterr().out)
-    assert (told["same"], told["verdict"]) == (False, "Other answer: a clock")
-    assert told["causes"][0]["kind"] == "clock"
-    assert told["records"][0]["path"] == str(records[0])
-    assert told["parting"]["a"]["call"].startswith("write(1, ")
-    assert told["output"][0]["line"] == 1
+    seen = json.loads(capsys.readouterr().out)
+    assert (seen["same"], seen["verdict"]) == (False, "Other answer: a clock")
+    assert seen["causes"][0]["kind"] == "clock"
+    assert seen["records"][0]["path"] == str(records[0])
+    assert seen["parting"]["a"]["call"].startswith("write(1, ")
+    assert seen["output"][0]["line"] == 1
 
 
 def test_the_command_writes_a_page(records: tuple[Path, Path], capsys: Capture, tmp_path: Path) -> None:
@@ -357,9 +357,9 @@ def test_a_record_that_is_cut_off_is_compared_as_far_as_it_goes(records: tuple[P
 def forged(path: Path, start: Any, frames: list[bytes] = []) -> Path:  # noqa: B006 - it is not changed
     with path.open("wb") as file:
         writer = FrameWriter(file)
-        writer.write(Kind.START, json.dumps(start).encode())
+        writer.write(FrameKind.START, json.dumps(start).encode())
         for frame in frames:
-            writer.write(Kind.EVENTS, frame)
+            writer.write(FrameKind.EVENTS, frame)
     return path
 
 

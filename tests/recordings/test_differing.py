@@ -10,11 +10,21 @@ import attrs
 import pytest
 
 from proxybox.controller.abi import pack_dirent
-from proxybox.controller.record.events import Refused
-from proxybox.records.differing import Difference, Given, Group, Side, aligning, compare, comparing, outline, reading
+from proxybox.controller.record.events import DenialEvent
+from proxybox.records.differing import (
+    ComparedRun,
+    Difference,
+    Group,
+    RunInputs,
+    aligning,
+    compare,
+    comparing,
+    outline,
+    reading,
+)
 from proxybox.records.differing.aligning import Span, align
 from proxybox.records.differing.page import page
-from proxybox.records.differing.telling import as_data, summary
+from proxybox.records.differing.wording import as_data, summary
 from proxybox.records.record import RecordedCall, RecordedSignal, Stored
 
 SCRIPT = "/box/test.py"
@@ -48,10 +58,13 @@ def numbered(calls: Iterable[RecordedCall]) -> list[RecordedCall]:
     return [attrs.evolve(each, number=number) for number, each in enumerate(calls, 1)]
 
 
-def run(*calls: RecordedCall, given: Given = Given(argv=("/usr/bin/pypy3", SCRIPT)), **fields: Any) -> Side:  # noqa: B008
+INPUTS = RunInputs(argv=("/usr/bin/pypy3", SCRIPT))
+
+
+def run(*calls: RecordedCall, inputs: RunInputs = INPUTS, **fields: Any) -> ComparedRun:
     """A run that begins with its script, and then makes these calls."""
     made = numbered([call("getrandom", 16, b"0" * 16, count=16, buf=True, flags=1), opened(SCRIPT), *calls])
-    return Side("run", given, lambda: made, **fields)
+    return ComparedRun("run", inputs, lambda: made, **fields)
 
 
 def names(difference: Difference) -> list[str]:
@@ -145,7 +158,7 @@ KINDS: list[tuple[str, list[RecordedCall], list[RecordedCall], str]] = [
     ("command", [call("exchange", 1, b"a", message=b"r")], [call("exchange", 1, b"b", message=b"r")],
      "what the caller had the session do"),
     ("refusal", [call("socket", -1, domain=2)],
-     [attrs.evolve(call("socket", -1, domain=2), refusals=(Refused("socket", "EPERM", "no network"),))],
+     [attrs.evolve(call("socket", -1, domain=2), refusals=(DenialEvent("socket", "EPERM", "no network"),))],
      "what the policy refuses"),
     ("answer", [call("getcpu", 1)], [call("getcpu", 2)], "the answer to a call"),
 ]  # fmt: skip
@@ -174,7 +187,7 @@ def test_an_order_that_spans_several_calls_is_an_order() -> None:
 
 
 def test_a_value_that_is_printed_is_the_cause() -> None:
-    def flaky(first: int, random: bytes, text: str) -> Side:
+    def flaky(first: int, random: bytes, text: str) -> ComparedRun:
         clocks = ((0, first),)
         return run(
             attrs.evolve(call("getuid"), clocks=clocks), call("getrandom", 8, random, count=8), printed(text),
@@ -188,11 +201,11 @@ def test_a_value_that_is_printed_is_the_cause() -> None:
 
 
 def test_the_same_words_in_another_order_point_at_an_order() -> None:
-    def flaky(seed: bytes, ns: int, text: str) -> Side:
+    def flaky(seed: bytes, ns: int, text: str) -> ComparedRun:
         made = numbered(
             [call("getrandom", 16, seed, count=16), opened(SCRIPT), attrs.evolve(printed(text), clocks=((0, ns),))]
         )
-        return Side("run", Given(argv=("python", SCRIPT)), lambda: made)
+        return ComparedRun("run", RunInputs(argv=("python", SCRIPT)), lambda: made)
 
     assert names(compare(flaky(b"1" * 16, 1, "a b"), flaky(b"2" * 16, 2, "b a"))) == ["hash seed", "clock"]
     assert names(compare(flaky(b"1" * 16, 1, "a b"), flaky(b"2" * 16, 2, "c d"))) == ["clock", "hash seed"]
@@ -206,7 +219,7 @@ def test_what_no_record_tells_is_said() -> None:
 
 
 def test_times_of_files_are_no_cause_where_there_is_another() -> None:
-    def made(mtime: int, *calls: RecordedCall) -> Side:
+    def made(mtime: int, *calls: RecordedCall) -> ComparedRun:
         return run(call("stat", 0, stat(5, mtime), path=b"/data"), *calls)
 
     found = compare(made(1, printed("1")), made(2, printed("2")))
@@ -218,13 +231,13 @@ def test_times_of_files_are_no_cause_where_there_is_another() -> None:
 
 
 def test_what_was_given_comes_first() -> None:
-    def given(**fields: Any) -> Given:
-        return Given(**{"argv": ("pypy3", SCRIPT), "guest": "pypy3.11", **fields})
+    def inputs(**fields: Any) -> RunInputs:
+        return RunInputs(**{"argv": ("pypy3", SCRIPT), "guest": "pypy3.11", **fields})
 
     def causes(one: dict[str, Any], other: dict[str, Any]) -> tuple[str, str, Group]:
         pid = (call("getpid", number) for number in (1, 2))
         found = compare(
-            run(next(pid), printed("1"), given=given(**one)), run(next(pid), printed("2"), given=given(**other))
+            run(next(pid), printed("1"), inputs=inputs(**one)), run(next(pid), printed("2"), inputs=inputs(**other))
         )
         return found.causes[0].kind.name, found.causes[0].words, found.causes[0].kind.group
 
@@ -258,7 +271,7 @@ def test_a_signal_is_told_by_its_place() -> None:
     assert found.causes[0].ours == "signal 2 after call 3"
 
 
-def threads(first: int, *order: int) -> Side:
+def threads(first: int, *order: int) -> ComparedRun:
     """Two threads, of which each makes three calls, in this order. first: the channel of the first of them."""
     channels = {1: first, 2: 3 - first}
     begun = [call("clone", 101 << 16 | channels[1], flags=1), call("clone", 102 << 16 | channels[2], flags=1)]
@@ -355,7 +368,7 @@ def test_calls_that_wait_for_their_counterparts_have_a_limit(monkeypatch: pytest
     assert not found.is_aligned
 
 
-def numbers(count: int, sign: int) -> Side:
+def numbers(count: int, sign: int) -> ComparedRun:
     return run(*(call("getpid", sign * (number + 1)) for number in range(count)))
 
 
@@ -369,7 +382,7 @@ def test_rows_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_of_many_answers_the_first_and_the_last_are_shown() -> None:
     """All are counted."""
 
-    def made(sign: int) -> Side:
+    def made(sign: int) -> ComparedRun:
         return run(*(call("getpid", sign * (number + 1)) for number in range(3000)), printed(str(sign)))
 
     found = compare(made(1), made(-1))
@@ -400,14 +413,14 @@ HOSTILE = "\x1b[31m<script>alert(1)</script>\u202e\n\"'&"
 
 
 def test_a_page_shows_hostile_text_as_text() -> None:
-    def made(number: int) -> Side:
+    def made(number: int) -> ComparedRun:
         name = HOSTILE + str(number)
-        given = Given(
+        inputs = RunInputs(
             guest=name, recorded=name, argv=(name, name), environment={name: name}, policy={name: {name: name}},
             builds={name: name},
         )  # fmt: skip
         calls = numbered([call(name, 0, path=name.encode()), opened(name), read(name.encode()), printed(name)])
-        return Side(name, given, lambda: calls, ended=name)
+        return ComparedRun(name, inputs, lambda: calls, ended=name)
 
     found = compare(made(1), made(2))
     text = page(found)

@@ -11,7 +11,7 @@ from proxybox.controller.errors import RecordError
 from proxybox.controller.record import events
 from proxybox.controller.record.decoding import Decoder
 from proxybox.controller.record.encoding import Encoder
-from proxybox.controller.record.events import LARGE, Answer, Call, Stored
+from proxybox.controller.record.events import LARGE, CallEvent, RecordedAnswer, StoredData
 from proxybox.controller.wire.protocol import encode_request
 
 
@@ -28,7 +28,7 @@ def requests() -> st.SearchStrategy[bytes]:
 
 
 answers = st.builds(
-    lambda value, pieces: (value, [Stored(register, offset, data) for register, offset, data in pieces]),
+    lambda value, pieces: (value, [StoredData(register, offset, data) for register, offset, data in pieces]),
     st.integers(-(2**63), 2**63 - 1),
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2**40), st.binary(max_size=30) | st.just(b"x" * LARGE)),
              max_size=3),
@@ -46,11 +46,11 @@ def test_calls_are_read_as_they_were_written(calls: list[Any]) -> None:
         else:
             value, stored = answer
             encoder.call(channel, now, frame, value, stored)
-            expected.append((channel, frame, Answer(value, tuple(stored))))
+            expected.append((channel, frame, RecordedAnswer(value, tuple(stored))))
     read = decoded(encoder.take())
-    assert [(each.channel, each.frame, each.answer) for each in read if isinstance(each, Call)] == expected
+    assert [(each.channel, each.frame, each.answer) for each in read if isinstance(each, CallEvent)] == expected
     for event in read[-1:]:
-        assert isinstance(event, Call)
+        assert isinstance(event, CallEvent)
         assert 0 <= now - event.at_ns < events.UNIT_NS * (len(calls) + 1)
 
 
@@ -69,12 +69,12 @@ def test_many_plain_calls_are_the_same_as_one_by_one() -> None:
 def test_the_same_contents_are_stored_once() -> None:
     encoder, data = Encoder(0), bytes(range(256)) * 1000
     for at in range(10):
-        encoder.call(0, at, encode_request(0, (3, 4096)), len(data), [Stored(1, 0, data)])
+        encoder.call(0, at, encode_request(0, (3, 4096)), len(data), [StoredData(1, 0, data)])
         encoder.call(0, at, encode_request(1, (1, 4096, len(data)), (data,)), len(data))
     written = encoder.take()
     assert len(written) < 3 * len(data)  # a request holds the size of its memory, too
     assert {each.answer.stored[0].data for each in decoded(written)
-            if isinstance(each, Call) and each.answer and each.answer.stored} == {data}  # fmt: skip
+            if isinstance(each, CallEvent) and each.answer and each.answer.stored} == {data}  # fmt: skip
 
 
 def test_writer_and_reader_forget_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,38 +82,42 @@ def test_writer_and_reader_forget_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     encoder = Encoder(0)
     pieces = [bytes([at % 7]) * (LARGE + at % 3) for at in range(60)]
     for piece in pieces:
-        encoder.call(0, 0, encode_request(0), 0, [Stored(0, 0, piece)])
-    read = [each.answer.stored[0].data for each in decoded(encoder.take()) if isinstance(each, Call) and each.answer]
+        encoder.call(0, 0, encode_request(0), 0, [StoredData(0, 0, piece)])
+    read = [
+        each.answer.stored[0].data for each in decoded(encoder.take()) if isinstance(each, CallEvent) and each.answer
+    ]
     assert read == pieces
 
 
 def test_all_other_events() -> None:
     encoder = Encoder(0)
-    file = events.File(3, 10, bytes(32), b"/usr/lib/x.py")
+    file = events.LibraryFileEvent(3, 10, bytes(32), b"/usr/lib/x.py")
     encoder.file(file)
     encoder.mapped(3)
     encoder.printed(1, 5, None)
     encoder.printed(0, 2, b"ab")
-    encoder.refused(events.Refused("openat", "EACCES", "why"))
+    encoder.refused(events.DenialEvent("openat", "EACCES", "why"))
     encoder.clocks(2, 500, b"\x01" + (77).to_bytes(8, "little"))
     encoder.call(2, 1000, encode_request(0), None)
     encoder.sent(14, True, 2000)
-    encoder.answer(2, 3000, 7, [Stored(255, 4096, events.OfFile(3, 1, 2)), Stored(0, 0, events.LeftOut(9))])
-    encoder.ended(events.Ended("time_limit", "limits.wall_time", None, 9))
+    encoder.answer(2, 3000, 7, [StoredData(255, 4096, events.OfFile(3, 1, 2)), StoredData(0, 0, events.LeftOut(9))])
+    encoder.ended(events.EndEvent("time_limit", "limits.wall_time", None, 9))
     named, call, sent, answered, ended = decoded(encoder.take())
     assert named == file
-    assert isinstance(call, Call)
+    assert isinstance(call, CallEvent)
     assert call.effects == (
-        events.Mapped(3), events.Printed(1, 5), events.Printed(0, 2, b"ab"),
-        events.Refused("openat", "EACCES", "why"), events.Clocks(b"\x01" + (77).to_bytes(8, "little")),
+        events.Mapped(3), events.PrintedData(1, 5), events.PrintedData(0, 2, b"ab"),
+        events.DenialEvent("openat", "EACCES", "why"), events.Clocks(b"\x01" + (77).to_bytes(8, "little")),
     )  # fmt: skip
     clocks = call.effects[-1]
     assert isinstance(clocks, events.Clocks)
     assert clocks.readings() == ((1, 77),)
     assert sent == events.Sent(14, True, 2000)
     assert isinstance(answered, events.Answered)
-    assert answered.answer == Answer(7, (Stored(255, 4096, events.OfFile(3, 1, 2)), Stored(0, 0, events.LeftOut(9))))
-    assert ended == events.Ended("time_limit", "limits.wall_time", None, 9)
+    assert answered.answer == RecordedAnswer(
+        7, (StoredData(255, 4096, events.OfFile(3, 1, 2)), StoredData(0, 0, events.LeftOut(9)))
+    )
+    assert ended == events.EndEvent("time_limit", "limits.wall_time", None, 9)
 
 
 # --- bytes that no encoder has written --------------------------------------------------------------------------------
@@ -128,14 +132,16 @@ def test_forged_bytes_are_read_or_refused_and_nothing_else(data: bytes) -> None:
 @given(st.data())
 def test_changed_events_are_read_or_refused_and_nothing_else(data: st.DataObject) -> None:
     encoder = Encoder(0)
-    encoder.file(events.File(0, 10, bytes(32), b"/usr/lib/x.py"))
+    encoder.file(events.LibraryFileEvent(0, 10, bytes(32), b"/usr/lib/x.py"))
     encoder.clocks(0, 500, b"\x01" + bytes(8))
-    encoder.call(0, 1, encode_request(0, (3,)), 5, [Stored(1, 0, b"x" * LARGE), Stored(1, 0, events.OfFile(0, 1, 2))])
+    encoder.call(
+        0, 1, encode_request(0, (3,)), 5, [StoredData(1, 0, b"x" * LARGE), StoredData(1, 0, events.OfFile(0, 1, 2))]
+    )
     encoder.call(0, 1, encode_request(1, (3,), (b"x" * LARGE,)), 5)
     encoder.printed(0, 3, b"abc")
     encoder.call(0, 1, encode_request(1), None)
     encoder.answer(0, 2, 3, [])
-    encoder.ended(events.Ended("", "", 0, None))
+    encoder.ended(events.EndEvent("", "", 0, None))
     written = bytearray(encoder.take())
     for _ in range(data.draw(st.integers(1, 4))):
         written[data.draw(st.integers(0, len(written) - 1))] = data.draw(st.integers(0, 255))

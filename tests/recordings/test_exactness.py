@@ -117,13 +117,13 @@ class Stopping:
 
 
 def test_nobody_goes_on_beside_a_thread_that_gets_no_cpu(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stopping, served = list[Stopping](), recorded.RecordedSpec.served_by
+    stopping, served = list[Stopping](), recorded.RecordedRunner.served_by
 
     def served_by(spec: Any, process: GuestProcess, *args: Any) -> Any:
         stopping.append(Stopping(process))
         return served(spec, process, *args)
 
-    monkeypatch.setattr(recorded.RecordedSpec, "served_by", served_by)
+    monkeypatch.setattr(recorded.RecordedRunner, "served_by", served_by)
     result = proxybox.run(THREADS, record=record, limits=LIMITS)
     stopping[0].join()
     assert (result.status, result.record_inexact) == (proxybox.Status.OK, None)
@@ -221,16 +221,16 @@ def test_an_exact_record_says_so(record: Path) -> None:
     assert not proxybox.run("print(1)").record_exact  # there is no record
 
 
-@pytest.mark.parametrize("told", [3, {}, {"call": 0, "why": ""}, {"call": True, "why": ""}, {"call": 1, "why": 2},
+@pytest.mark.parametrize("seen", [3, {}, {"call": 0, "why": ""}, {"call": True, "why": ""}, {"call": 1, "why": 2},
                                   {"call": 1, "why": "x" * 2000}])  # fmt: skip
-def test_what_makes_no_sense_is_refused(told: Any) -> None:
+def test_what_makes_no_sense_is_refused(seen: Any) -> None:
     with pytest.raises(proxybox.RecordError, match="inexact"):
-        exactness.read_inexact(told)
+        exactness.read_inexact(seen)
 
 
 def test_what_is_told_is_read_again() -> None:
-    told = Inexact(7, "because")
-    assert exactness.read_inexact(exactness.as_data(told)) == told
+    seen = Inexact(7, "because")
+    assert exactness.read_inexact(exactness.as_data(seen)) == seen
     assert exactness.read_inexact(exactness.as_data(None)) is None
 
 

@@ -48,9 +48,9 @@ def test_the_explanation_is_printed(recorded: Path, capfd: pytest.CaptureFixture
 
 def test_json(recorded: Path, capfd: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capfd, "--json", recorded)
-    told = json.loads(out)
-    assert (status, told["status"], told["is_complete"]) == (0, "ok", True)
-    assert told["refusals"][0]["call"] == "socket"
+    seen = json.loads(out)
+    assert (status, seen["status"], seen["is_complete"]) == (0, "ok", True)
+    assert seen["refusals"][0]["call"] == "socket"
 
 
 def test_strace(recorded: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -113,11 +113,11 @@ def test_what_was_left_out_is_told(
     monkeypatch.setattr(profiles, "MOST_FOLDED", 100)
     status, out, err = run(capfd, "--strace", "--perfetto", tmp_path / "a", "--folded", tmp_path / "b", recorded)
     assert (status, len(out) <= 500) == (0, True)
-    for told in (
+    for seen in (
         r"--strace: \d+ further lines are left out", r"--perfetto: \d+ further events are left out",
         r"--folded: \d+ calls are counted as others",
     ):  # fmt: skip
-        assert re.search(f"^proxybox: {told}$", err, re.MULTILINE)
+        assert re.search(f"^proxybox: {seen}$", err, re.MULTILINE)
 
 
 def test_a_file_that_cannot_be_written(recorded: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

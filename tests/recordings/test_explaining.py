@@ -18,20 +18,20 @@ from proxybox import HostFunction, RecordError
 from proxybox.cli.explain import Strace
 from proxybox.controller import abi
 from proxybox.controller.record.encoding import Encoder
-from proxybox.controller.record.events import Refused
-from proxybox.controller.record.format import Kind
+from proxybox.controller.record.events import DenialEvent
+from proxybox.controller.record.format import FrameKind
 from proxybox.controller.record.parting import Frame
 from proxybox.controller.wire.protocol import encode_request
 from proxybox.records import openfiles
 from proxybox.records.explaining import account as accounts
 from proxybox.records.explaining import profiles, timeline
-from proxybox.records.explaining.account import Account
+from proxybox.records.explaining.account import CallSummary
 from proxybox.records.explaining.markup import as_svg
 from proxybox.records.explaining.page import page
 from proxybox.records.explaining.picture import MOST_DRAWN, draw
 from proxybox.records.explaining.profiles import Folded, TraceEvents, as_oscall
-from proxybox.records.explaining.reading import Explanation, explain
-from proxybox.records.explaining.telling import as_data, is_of_interpreter, seconds, sections
+from proxybox.records.explaining.reading import RecordSummary, explain
+from proxybox.records.explaining.sections import as_data, is_of_interpreter, seconds, sections
 from proxybox.records.explaining.timeline import Timeline
 from proxybox.records.lines import Lines
 from proxybox.records.openfiles import OpenFiles
@@ -57,13 +57,13 @@ print("to the one"); os.write(2, b"to the other\\n")
 """
 
 
-def told(path: Path, *consumers: Any) -> Explanation:
+def told(path: Path, *consumers: Any) -> RecordSummary:
     """The explanation of a record."""
     with Record(path) as record:
         return explain(record, consumers)
 
 
-def words(explanation: Explanation, *, everything: bool = False) -> dict[str, str]:
+def words(explanation: RecordSummary, *, everything: bool = False) -> dict[str, str]:
     """The sections, each as one text."""
     return {
         each.title: "\n".join([*each.lines, *("  ".join(row) for row in each.rows), *each.after])
@@ -150,7 +150,7 @@ def test_policy_is_told_by_its_differences(tmp_path: Path) -> None:
 
 
 def test_a_record_that_was_cut_off_is_explained_up_to_there(recorded: Path, tmp_path: Path) -> None:
-    kept = [(each.kind, each.data) for each in frames_of(recorded) if each.kind in (Kind.START, Kind.EVENTS)]
+    kept = [(each.kind, each.data) for each in frames_of(recorded) if each.kind in (FrameKind.START, FrameKind.EVENTS)]
     explanation = told(written(tmp_path / "cut.pbx", kept))
     assert explanation.result is None
     assert "/box/in.txt" in explanation.account.files
@@ -309,7 +309,7 @@ def evil(tmp_path: Path) -> Path:
         encoder.call(0, 2500, openat(text, abi.O_WRONLY | abi.O_TRUNC), 3)
         encoder.printed(1, len(text), None)
         encoder.call(0, 3000, write(1, text), len(text))
-        encoder.refused(Refused(EVIL, EVIL, EVIL))
+        encoder.refused(DenialEvent(EVIL, EVIL, EVIL))
         encoder.call(0, 4000, encode_request(41, (2, 1, 0)), -1)
         encoder.call(0, 5000, encode_request(7, (ADDRESS, 0, 100)), None)
         encoder.answer(0, 50_000, 0, [])
@@ -400,7 +400,7 @@ arguments = st.dictionaries(
 @given(st.lists(st.tuples(names, arguments, st.none() | st.integers(-(2**63), 2**63 - 1)), max_size=8))
 def test_arguments_of_any_kind_are_counted(calls: list[tuple[str, dict[str, Any], int | None]]) -> None:
     files, line, file = OpenFiles("/box"), Timeline(), io.StringIO()
-    account, stacks, events = Account(files), Folded(by_time=False), TraceEvents(file)
+    account, stacks, events = CallSummary(files), Folded(by_time=False), TraceEvents(file)
     for name, given_, result in calls:
         call = recorded_call(name, result, **given_)
         subject = files.subject(call)
@@ -410,7 +410,7 @@ def test_arguments_of_any_kind_are_counted(calls: list[tuple[str, dict[str, Any]
         assert strace.call_line(as_oscall(call)).isascii()
     events.finish()
     json.loads(file.getvalue())
-    explanation = Explanation(guest="", recorded="", argv=(), policy=(), account=account, result=None)
+    explanation = RecordSummary(guest="", recorded="", argv=(), policy=(), account=account, result=None)
     assert sections(explanation, everything=True)
     json.dumps(as_data(explanation))
     ElementTree.fromstring(as_svg(draw(line, "")))
@@ -473,7 +473,7 @@ def test_files_waits_and_refusals_without_end(tmp_path: Path, monkeypatch: pytes
     def fill(encoder: Encoder) -> Iterator[None]:
         for at in range(1000):
             now = 1_000_000 * at
-            encoder.refused(Refused("openat", "EPERM", f"no {at}"))
+            encoder.refused(DenialEvent("openat", "EPERM", f"no {at}"))
             encoder.call(at % 250, now, openat(b"/%d" % at), None)
             encoder.answer(at % 250, now + 1000 + at, -1, [])
             encoder.call(at % 250, now + 2000 + at, openat(b"/%d" % at), at)

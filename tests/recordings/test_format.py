@@ -9,7 +9,7 @@ import pytest
 
 from proxybox.controller.errors import RecordError
 from proxybox.controller.record import format as form
-from proxybox.controller.record.format import FRAME, HEAD, MOST_BYTES, FrameWriter, Kind
+from proxybox.controller.record.format import FRAME, HEAD, MOST_BYTES, FrameKind, FrameWriter
 from tests.recordings.rewriting import read_whole
 
 
@@ -17,7 +17,7 @@ def made(*pieces: bytes) -> bytes:
     file = io.BytesIO()
     writer = FrameWriter(file)
     for piece in pieces:
-        writer.write(Kind.EVENTS, piece)
+        writer.write(FrameKind.EVENTS, piece)
     return file.getvalue()
 
 
@@ -70,7 +70,7 @@ def test_another_major_version_is_refused() -> None:
 def forged(stored: bytes, size: int, packing: int = 1, claims: int | None = None) -> bytes:
     """A record with one frame that says what it likes, with a chain that holds."""
     head = HEAD.pack(form.MAGIC, form.MAJOR, form.MINOR)
-    before = struct.pack("<BBHII", Kind.EVENTS, packing, 0, len(stored) if claims is None else claims, size)
+    before = struct.pack("<BBHII", FrameKind.EVENTS, packing, 0, len(stored) if claims is None else claims, size)
     chain = form._digest(form._digest(head), before, stored)
     return head + before + chain + stored
 
@@ -101,7 +101,7 @@ def test_what_follows_the_packed_bytes_is_seen() -> None:
 
 def test_a_frame_that_is_too_large_is_not_written() -> None:
     with pytest.raises(ValueError, match="a frame of"):
-        FrameWriter(io.BytesIO()).write(Kind.EVENTS, bytes(MOST_BYTES + 1))
+        FrameWriter(io.BytesIO()).write(FrameKind.EVENTS, bytes(MOST_BYTES + 1))
 
 
 def test_a_frame_is_written_whole_or_the_error_is_raised() -> None:

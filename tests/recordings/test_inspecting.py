@@ -14,7 +14,7 @@ import pytest
 import proxybox
 from proxybox import CannotCopy, Limits, Policy, RecordError
 from proxybox.controller.process.birth import _ask
-from proxybox.controller.process.undertaker import settle
+from proxybox.controller.process.reaper import settle
 from proxybox.controller.wire.channel import Channel
 from proxybox.records import lines as lines_module
 from proxybox.records.lines import Lines, lines_of

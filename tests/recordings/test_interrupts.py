@@ -9,7 +9,7 @@ import pytest
 
 import proxybox
 from proxybox import Status
-from proxybox.controller.boxes.recorded import RecordedSpec
+from proxybox.controller.boxes.recorded import RecordedRunner
 from proxybox.controller.drivers.serving import Serving
 from proxybox.controller.drivers.signalling import SignalDelivery
 from proxybox.controller.record import recording
@@ -142,14 +142,14 @@ def test_an_interrupt_as_the_program_ends_leaves_the_record_whole(
 
     monkeypatch.setattr(Recorder, "note", interrupted)
     drivers: list[Serving] = []
-    served_by = RecordedSpec.served_by
+    served_by = RecordedRunner.served_by
 
-    def serves(self: RecordedSpec, *args: Any) -> Any:
+    def serves(self: RecordedRunner, *args: Any) -> Any:
         made = served_by(self, *args)
         drivers.append(made[1])
         return made
 
-    monkeypatch.setattr(RecordedSpec, "served_by", serves)
+    monkeypatch.setattr(RecordedRunner, "served_by", serves)
     with proxybox.Sandbox() as box, box.session(record=record) as session:
         assert session.exec("print(1)").ok
     assert proxybox.replay(record).ok

@@ -74,6 +74,6 @@ def test_the_command(policy: proxybox.Policy, tmp_path: Path) -> None:
     done = command("policy", "minimise", tmp_path / "mine.toml", path)
     assert [mount.target for mount in from_toml(done.stdout).filesystem.mounts] == ["/read", "/written"]
     assert "filesystem.mounts[2] taken away: nothing at /other was reached" in done.stderr
-    told: dict[str, Any] = json.loads(command("policy", "minimise", "--json", tmp_path / "mine.toml", path).stdout)
-    assert {each["key"] for each in told["unused"]} >= {"filesystem.mounts[2]"}
+    seen: dict[str, Any] = json.loads(command("policy", "minimise", "--json", tmp_path / "mine.toml", path).stdout)
+    assert {each["key"] for each in seen["unused"]} >= {"filesystem.mounts[2]"}
     assert "No such file" in command("policy", "minimise", "default", tmp_path / "none", status=125).stderr

@@ -17,7 +17,7 @@ from proxybox.controller.effects import Blocked
 from proxybox.controller.oscalls.memory import futex
 from proxybox.controller.process.activity import Patience
 from proxybox.controller.process.guestprocess import GuestProcess
-from proxybox.controller.process.listener import Door, Knock
+from proxybox.controller.process.listener import GuestListener, Notification
 from proxybox.controller.record import recording
 from proxybox.controller.record.onebyone import SLICE_NS, OneByOne, wait_for_end
 from proxybox.controller.record.recording import RecordingDispatcher
@@ -275,18 +275,22 @@ def test_nobody_waits_for_a_thread_that_was_not_made(
     who: str, guest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RLIMIT_NPROC, say: the controller has let the clone through, and the guest gets EAGAIN all the same."""
-    allow, admits, seen = Door.allow_thread, Door.admits, itertools.count()
+    allow, admits, seen = GuestListener.allow_thread, GuestListener.admits, itertools.count()
 
-    def allow_some(door: Door, knock: Knock) -> bool:
-        return door.listener.refuse(knock) if next(seen) in (1, 3) else allow(door, knock)
+    def allow_some(guest_listener: GuestListener, notification: Notification) -> bool:
+        return (
+            guest_listener.listener.refuse(notification)
+            if next(seen) in (1, 3)
+            else allow(guest_listener, notification)
+        )
 
-    def admit_some(door: Door, tid: int) -> bool:
-        return next(seen) not in (1, 3) and admits(door, tid)
+    def admit_some(guest_listener: GuestListener, tid: int) -> bool:
+        return next(seen) not in (1, 3) and admits(guest_listener, tid)
 
     if who == "the kernel":
-        monkeypatch.setattr(Door, "allow_thread", allow_some)
+        monkeypatch.setattr(GuestListener, "allow_thread", allow_some)
     else:
-        monkeypatch.setattr(Door, "admits", admit_some)
+        monkeypatch.setattr(GuestListener, "admits", admit_some)
     assert replayed(SOME_THREADS, tmp_path / "run.pbx", guest) == "no thread 1\nno thread 3\n90 [0, 2, 4]\n"
 
 

@@ -10,8 +10,8 @@ import pytest
 import proxybox
 from proxybox.controller.record import recorder
 from proxybox.controller.record.decoding import Decoder
-from proxybox.controller.record.events import Call
-from proxybox.controller.record.format import Kind, frames
+from proxybox.controller.record.events import CallEvent
+from proxybox.controller.record.format import FrameKind, frames
 from proxybox.controller.record.recorder import Recorder
 from proxybox.controller.wire.protocol import encode_request
 
@@ -68,6 +68,6 @@ def test_events_that_come_while_the_recorders_thread_looks_stay_in_order(monkeyp
     assert between.done.wait(60)
     made.close({}, ())
     read = Decoder()
-    data = [frame.data for frame in frames(io.BytesIO(file.getvalue())) if frame.kind == Kind.EVENTS]
-    found = [event.frame[4] for each in data for event in read.events(each) if isinstance(event, Call)]
+    data = [frame.data for frame in frames(io.BytesIO(file.getvalue())) if frame.kind == FrameKind.EVENTS]
+    found = [event.frame[4] for each in data for event in read.events(each) if isinstance(event, CallEvent)]
     assert found == [1, 2]

@@ -16,9 +16,9 @@ import pytest
 
 import proxybox
 from proxybox import HostFunction, RecordError, Result, Status
-from proxybox.controller.process.undertaker import settle
+from proxybox.controller.process.reaper import settle
 from proxybox.controller.record import recording, watching
-from proxybox.controller.record.format import FrameWriter, Kind
+from proxybox.controller.record.format import FrameKind, FrameWriter
 from tests.recordings.replays import replayed, told
 from tests.recordings.rewriting import frames_of, written
 
@@ -344,9 +344,9 @@ def test_a_session_that_is_audited_for_a_while(record: Path) -> None:
 
 def test_a_notebooks_session_leaves_a_record(tmp_path: Path) -> None:
     from proxybox.kernel.box import KernelBox
-    from proxybox.kernel.spec import Choice
+    from proxybox.kernel.spec import KernelOptions
 
-    box = KernelBox(proxybox.Policy(), lambda size, echo: "", Choice(record=str(tmp_path)))
+    box = KernelBox(proxybox.Policy(), lambda size, echo: "", KernelOptions(record=str(tmp_path)))
     assert box.run(lambda session: session.exec("import random; print(random.random())")).ok
     box.close()
     settle()
@@ -449,8 +449,8 @@ def test_a_record_that_was_cut_off_is_replayed_to_its_end(record: Path) -> None:
 def test_a_full_disk_ends_the_record_and_not_the_run(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = FrameWriter.write
 
-    def write(writer: FrameWriter, kind: Kind, data: bytes) -> None:
-        if kind is Kind.EVENTS:
+    def write(writer: FrameWriter, kind: FrameKind, data: bytes) -> None:
+        if kind is FrameKind.EVENTS:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         usual(writer, kind, data)
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 import proxybox
 from proxybox import PolicyError, RecordError
-from proxybox.controller.record.format import Kind
+from proxybox.controller.record.format import FrameKind
 from proxybox.records.signing import public_key_id, sign, signatures_of, statement_of
 from tests.recordings.keys import made
 from tests.recordings.rewriting import changed, frames_of, written
@@ -45,10 +45,10 @@ def test_a_signature_tells_what_was_run_and_how_it_ended(record: Path, key: Path
     assert found == given
     assert found.is_valid
     assert found.key_id == public_key_id(key) == public_key_id(key.with_suffix(".pub"))
-    told = found.statement["predicate"]
-    assert (told["result"]["status"], told["result"]["exit_code"]) == ("ok", 0)
-    assert told["argv"][-1] == "/box/main.py"
-    assert told["policy"]["limits"]["threads"] == 16
+    seen = found.statement["predicate"]
+    assert (seen["result"]["status"], seen["result"]["exit_code"]) == ("ok", 0)
+    assert seen["argv"][-1] == "/box/main.py"
+    assert seen["policy"]["limits"]["threads"] == 16
     assert proxybox.replay(record).ok
 
 
@@ -89,22 +89,25 @@ def with_envelope(path: Path, change: Any) -> Path:
         change(envelope)
         return json.dumps(envelope).encode()
 
-    return changed(path, Kind.SIGNATURE, changing)
+    return changed(path, FrameKind.SIGNATURE, changing)
 
 
 def test_a_signature_is_of_no_other_record(record: Path, key: Path, tmp_path: Path) -> None:
     sign(record, key)
     other = tmp_path / "other.pbx"
     assert proxybox.run("print(7 * 7)", record=other).ok
-    moved = [(each.kind, each.data) for each in frames_of(record) if each.kind == Kind.SIGNATURE]
+    moved = [(each.kind, each.data) for each in frames_of(record) if each.kind == FrameKind.SIGNATURE]
     written(other, [*((each.kind, each.data) for each in frames_of(other)), *moved])
     assert [each.is_valid for each in signatures_of(other)] == [False]
 
 
-@pytest.mark.parametrize("kind", [Kind.START, Kind.EVENTS, Kind.END, Kind.CONTENT])
-def test_a_record_that_was_changed_and_chained_anew_is_not_signed(kind: Kind, record: Path, key: Path) -> None:
+@pytest.mark.parametrize("kind", [FrameKind.START, FrameKind.EVENTS, FrameKind.END, FrameKind.CONTENT])
+def test_a_record_that_was_changed_and_chained_anew_is_not_signed(kind: FrameKind, record: Path, key: Path) -> None:
     sign(record, key)
-    changes = {Kind.EVENTS: lambda data: b"\x0d" + bytes(8) + data, Kind.CONTENT: lambda data: data.replace(b"4", b"5")}
+    changes = {
+        FrameKind.EVENTS: lambda data: b"\x0d" + bytes(8) + data,
+        FrameKind.CONTENT: lambda data: data.replace(b"4", b"5"),
+    }
     changed(record, kind, changes.get(kind, lambda data: data.replace(b'"', b' "', 1)))
     assert [each.is_valid for each in signatures_of(record)] == [False]
 

@@ -20,16 +20,16 @@ def test_a_value_and_output(sitting: Make) -> None:
 
 
 def test_an_error_without_frames_of_ours(sitting: Make) -> None:
-    told = sitting().do("def f(): raise LookupError('why')", "f()").splitlines()
-    assert [line for line in told if set(line) - set(" ^~")] == [  # marks came with Python 3.11
+    seen = sitting().do("def f(): raise LookupError('why')", "f()").splitlines()
+    assert [line for line in seen if set(line) - set(" ^~")] == [  # marks came with Python 3.11
         "Traceback (most recent call last):", '  File "<session-2>", line 1, in <module>', "    f()",
         '  File "<session-1>", line 1, in f', "    def f(): raise LookupError('why')", "LookupError: why",
     ]  # fmt: skip
 
 
 def test_a_picture_is_told_of(sitting: Make) -> None:
-    told = sitting().do("display({'text/plain': 'a plot', 'image/png': b'...'}, raw=True)")
-    assert told == "a plot\n(image/png: a notebook would show it)\n"
+    seen = sitting().do("display({'text/plain': 'a plot', 'image/png': b'...'}, raw=True)")
+    assert seen == "a plot\n(image/png: a notebook would show it)\n"
 
 
 def test_a_table_is_its_text(sitting: Make) -> None:
@@ -62,15 +62,15 @@ def test_what_ipython_has_and_this_prompt_has_not_is_told(sitting: Make, line: s
 
 def test_what_ends_is_told(sitting: Make) -> None:
     box = sitting(limits={"wall_time": 2}, session={"grace": 0})
-    told = box.do("while True: pass")
-    assert "the time limit of 2 s was reached: do less at a time (limits.wall_time)" in told
-    assert "a new box was started" in told
+    seen = box.do("while True: pass")
+    assert "the time limit of 2 s was reached: do less at a time (limits.wall_time)" in seen
+    assert "a new box was started" in seen
     assert box.do("1") == "1\n"
 
 
 def test_memory(sitting: Make) -> None:
-    told = sitting(limits={"memory": "64M"}).do("bytes(10**9)").splitlines()
-    assert told[-2:] == [
+    seen = sitting(limits={"memory": "64M"}).do("bytes(10**9)").splitlines()
+    assert seen[-2:] == [
         "MemoryError", "proxybox: the memory limit of 64 MiB was reached: hold less at a time (limits.memory)"
     ]  # fmt: skip
 
@@ -109,17 +109,17 @@ def test_inspection(sitting: Make, typed: str, shown: str) -> None:
 @pytest.mark.parametrize("columns", [20, 50, 80, 200])
 def test_help_is_wrapped_at_words(sitting: Make, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    told = sitting().do("%help")
-    words = " ".join(told.split())
+    seen = sitting().do("%help")
+    words = " ".join(seen.split())
     for each in COMMANDS.values():
         assert " ".join(each.short.split()) in words
-    assert max(map(len, told.splitlines())) < max(columns, 44)  # a command's form is never cut
+    assert max(map(len, seen.splitlines())) < max(columns, 44)  # a command's form is never cut
 
 
 def test_help_lists_all_and_tells_of_one(sitting: Make) -> None:
     box = sitting()
-    told = box.do("%help")
-    assert all(f"%{name}" in told for name in COMMANDS)
+    seen = box.do("%help")
+    assert all(f"%{name}" in seen for name in COMMANDS)
     assert (
         box.do("%help get") == "%get PATH [HOST_PATH] [-f]\n  Copies a file out of the box; -f replaces one of yours.\n"
     )
@@ -127,7 +127,7 @@ def test_help_lists_all_and_tells_of_one(sitting: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "seen"),
     [("%nope", "there is no command %nope (%help lists "), ("%r", "%reset or %run?"), ("%", "there is no command"),
      ("%trace up", "usage: %trace on|off|denied"), ("%cat", "usage: %cat PATH"), ("%cat 'a", "No closing quotation"),
      ("%branch a b", "usage"), ("%branch -d main", "usage"), ("%branch 1", "usage"), ("%time", "usage"),
@@ -137,10 +137,10 @@ def test_help_lists_all_and_tells_of_one(sitting: Make) -> None:
      ("%cat 'a\x1b]0;x", "a\\x1b]0;x"), ("%cat /etc", "Is a directory: /etc"),
      ("%run /nothing.py", "No such file"), ("%save", "usage")],
 )  # fmt: skip
-def test_what_makes_no_sense_is_said(sitting: Make, line: str, told: str) -> None:
+def test_what_makes_no_sense_is_said(sitting: Make, line: str, seen: str) -> None:
     said = sitting().do(line)
     assert said.startswith("proxybox: ")
-    assert told in said
+    assert seen in said
 
 
 def test_a_beginning_is_enough(sitting: Make) -> None:
@@ -151,10 +151,10 @@ def test_policy_and_limits(sitting: Make) -> None:
     box = sitting(limits={"cpu_time": 7})
     assert "What it can read" in box.do("%policy")
     box.do("print('a' * 50)")
-    told = dict(line.split("  ", 1) for line in box.do("%limits").splitlines())
-    assert told["output of the last block"].split() == ["51", "1M"]
-    assert told["CPU time of the last block"].split()[-2:] == ["7.00", "s"]
-    assert told["copies (%undo, %branch)"].split()[-1] == "12"
+    seen = dict(line.split("  ", 1) for line in box.do("%limits").splitlines())
+    assert seen["output of the last block"].split() == ["51", "1M"]
+    assert seen["CPU time of the last block"].split()[-2:] == ["7.00", "s"]
+    assert seen["copies (%undo, %branch)"].split()[-1] == "12"
 
 
 def test_files_both_ways(sitting: Make, tmp_path: Path) -> None:
@@ -179,9 +179,9 @@ def test_trace(sitting: Make) -> None:
     box = sitting()
     box.do("import os")
     assert box.do("%trace on") == "Tracing is on.\n"
-    told = box.do("os.stat('/etc')")
-    assert '  newfstatat(AT_FDCWD, "/etc"' in told
-    assert "exchange" not in told
+    seen = box.do("os.stat('/etc')")
+    assert '  newfstatat(AT_FDCWD, "/etc"' in seen
+    assert "exchange" not in seen
     assert box.do("%trace denied", "os.stat('/etc').st_uid").endswith("denied.\n0\n")
     assert "socket(" in box.do("import socket\ntry: socket.socket()\nexcept OSError: pass")
     assert box.do("%trace off", "os.stat('/etc').st_uid").endswith("off.\n0\n")
@@ -199,9 +199,9 @@ def test_reset(sitting: Make) -> None:
     box.do("x = 1\nopen('f', 'w').close()", "%reset")
     assert "NameError" in box.do("x")
     assert box.do("import os; os.listdir()") == "['f']\n"
-    told = box.do("%reset box")
-    assert told.count("new box") == 1
-    assert len(told.splitlines()) == 1
+    seen = box.do("%reset box")
+    assert seen.count("new box") == 1
+    assert len(seen.splitlines()) == 1
     assert box.do("import os; os.listdir()") == "[]\n"
 
 
@@ -255,9 +255,9 @@ def test_too_many_branches(sitting: Make) -> None:
 
 
 def test_time(sitting: Make) -> None:
-    told = sitting().do("%time 6 * 7").split("\n")
-    assert told[0] == "42"
-    assert told[1].startswith("wall ")
+    seen = sitting().do("%time 6 * 7").split("\n")
+    assert seen[0] == "42"
+    assert seen[1].startswith("wall ")
 
 
 def test_save_and_run(sitting: Make, tmp_path: Path) -> None:
@@ -269,17 +269,17 @@ def test_save_and_run(sitting: Make, tmp_path: Path) -> None:
     assert "exists already" in box.do(f"%save {file}")
     assert "2 blocks" in box.do(f"%save {file} -f")
     file.write_text("y = f() + 1\nprint(y)\n1/0\n")
-    told = box.do(f"%run {file}")
-    assert told.startswith("6\n")
-    assert 'File "saved.py", line 3' in told
+    seen = box.do(f"%run {file}")
+    assert seen.startswith("6\n")
+    assert 'File "saved.py", line 3' in seen
     assert box.do("y") == "6\n"
 
 
 def test_a_long_value_is_cut(sitting: Make) -> None:
     box = sitting()
-    told = box.do("'a' * 20_000")
-    assert len(told) < 9000
-    assert "12,002 characters more: %page shows all of it" in told
+    seen = box.do("'a' * 20_000")
+    assert len(seen) < 9000
+    assert "12,002 characters more: %page shows all of it" in seen
     assert len(box.shell.screen.last) == 20_002
 
 

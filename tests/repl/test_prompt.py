@@ -11,7 +11,7 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from proxybox import Session
-from proxybox.repl.prompt import Names, Prompt, history_file, open_history
+from proxybox.repl.prompt import Names, TerminalPrompter, history_file, open_history
 from proxybox.session import Completeness
 
 Make = Callable[..., Any]
@@ -23,7 +23,7 @@ def typed(sitting: Make) -> Iterator[Callable[[str], str]]:
     """Gives what is read when keys are pressed."""
     box = sitting(session={"branches": 0})
     with create_pipe_input() as keys:
-        prompt = Prompt(box.shell, input=keys, output=DummyOutput())
+        prompt = TerminalPrompter(box.shell, input=keys, output=DummyOutput())
 
         def read(text: str) -> str:
             keys.send_text(text)
@@ -83,7 +83,7 @@ def test_ctrl_c_and_ctrl_d(typed: Callable[[str], str]) -> None:
 def test_questions(sitting: Make) -> None:
     box = sitting(session={"branches": 0})
     with create_pipe_input() as keys:
-        prompt = Prompt(box.shell, input=keys, output=DummyOutput())
+        prompt = TerminalPrompter(box.shell, input=keys, output=DummyOutput())
         keys.send_text("Ada" + ENTER)
         assert prompt.ask("name? ", echo=True) == "Ada"
         keys.send_text("secret" + ENTER)
@@ -98,7 +98,7 @@ def test_answers_are_no_blocks(sitting: Make, tmp_path: Path) -> None:
     box = sitting(session={"branches": 0})
     path = tmp_path / "history"
     with create_pipe_input() as keys:
-        prompt = Prompt(box.shell, input=keys, output=DummyOutput(), history=path)
+        prompt = TerminalPrompter(box.shell, input=keys, output=DummyOutput(), history=path)
         keys.send_text("block" + ENTER)
         prompt.read()
         keys.send_text("secret" + ENTER)

@@ -7,7 +7,7 @@ from hypothesis import strategies as some
 
 from proxybox.controller.vfs.overlay.changes import Change, Origin
 from proxybox.review.items import Item, hunks_of
-from proxybox.review.lines import Work, joined, lines_of, parts_of
+from proxybox.review.lines import DiffBudget, joined, lines_of, parts_of
 from tests.review.scenes import patched
 
 TEXTS = some.lists(some.sampled_from([b"a\n", b"b\n", b"c\r\n", b"\n", b"d", b"\x0b\n", "\u2028\n".encode()])).map(
@@ -28,14 +28,14 @@ def change(old: bytes | None, new: bytes | None, **facts: object) -> Change:
 def test_parts_join_to_what_was_shown_of_them(old, new, data):
     assert b"".join(lines_of(old)) == old
     before, after = lines_of(old), lines_of(new)
-    parts = parts_of(before, after, Work())
+    parts = parts_of(before, after, DiffBudget())
     every = range(len(parts))
     assert joined(before, after, parts, every) == new
     assert joined(before, after, parts, ()) == old
     if old == new:
         assert parts == []
         return
-    item = Item(number=1, change=change(old, new), folder="", hunks=hunks_of(change(old, new), Work()))
+    item = Item(number=1, change=change(old, new), folder="", hunks=hunks_of(change(old, new), DiffBudget()))
     some_of_them = data.draw(some.sets(some.sampled_from([hunk.number for hunk in item.hunks])))
     left = item.with_hunks(some_of_them)
     if left is not None and b"\r" not in old + new and b"\x0b" not in old + new and b"\xe2" not in old + new:
@@ -47,7 +47,7 @@ def test_parts_join_to_what_was_shown_of_them(old, new, data):
 @settings(deadline=None)
 def test_work_that_is_used_up_makes_parts_longer_and_not_wrong(old, new, steps):
     before, after = lines_of(old), lines_of(new)
-    parts = parts_of(before, after, Work(steps=steps))
+    parts = parts_of(before, after, DiffBudget(steps=steps))
     assert joined(before, after, parts, range(len(parts))) == new
     assert joined(before, after, parts, ()) == old
 
@@ -57,7 +57,7 @@ def test_texts_made_to_be_slow_to_compare_are_compared_in_bounded_time():
     old = b"".join(b"%d\n" % (number * 7 % 100) for number in range(60_000))
     new = b"".join(b"%d\n" % (number * 11 % 100) for number in range(60_000))
     began = time.process_time()
-    work = Work()
+    work = DiffBudget()
     for _ in range(5):
         hunks = hunks_of(change(old, new), work)
         assert hunks
@@ -66,22 +66,22 @@ def test_texts_made_to_be_slow_to_compare_are_compared_in_bounded_time():
 
 def test_what_is_large_or_no_text_is_told_by_size_and_digest():
     for old, new in ((b"\0", b"a"), (b"a", b"\xff"), (b"a", b"x" * ((1 << 20) + 1))):
-        (hunk,) = hunks_of(change(old, new), Work())
+        (hunk,) = hunks_of(change(old, new), DiffBudget())
         assert hunk.kind == "whole"
         assert all("SHA-256" in line for line in hunk.lines)
-    (hunk,) = hunks_of(change(None, b"new"), Work())
+    (hunk,) = hunks_of(change(None, b"new"), DiffBudget())
     assert len(hunk.lines) == 2, "without the old contents there is one part, which holds the mode, too"
 
 
 def test_texts_beyond_what_is_shown_are_told_by_size_and_digest():
-    work = Work(shown=10)
+    work = DiffBudget(shown=10)
     assert hunks_of(change(b"1\n", b"2\n"), work)[0].lines[0].startswith("@@")
     assert "a large text" in hunks_of(change(b"123\n", b"456\n"), work)[0].lines[0]
 
 
 def test_lines_that_would_act_on_a_terminal_or_look_like_others():
     hostile = "\x1b[2Jx\r+fake\n\u202egnp.exe\n\\ No newline at end of file\n--- a/other\n@@ -1,1 +1,1 @@\n".encode()
-    (hunk,) = hunks_of(change(b"", hostile, kind="added"), Work())
+    (hunk,) = hunks_of(change(b"", hostile, kind="added"), DiffBudget())
     assert len(hunk.lines) == 6
     assert all(line.startswith("+") for line in hunk.lines[1:])
     assert all(char.isprintable() for line in hunk.lines for char in line)

@@ -9,12 +9,12 @@ import pytest
 
 import proxybox
 from proxybox import Sandbox, Status
-from proxybox.controller.process import undertaker
+from proxybox.controller.process import reaper
 from proxybox.controller.process.priority import WEIGHT
 from proxybox.controller.seal import cgroups
 from proxybox.controller.seal.cgroups import Cgroup, Unavailable, parent_for_boxes
 from proxybox.controller.seal.layers import is_missing
-from proxybox.controller.warm import nursery
+from proxybox.controller.warm import zygotepool
 
 #: What a box with five threads has for the kernel.
 OF_THE_KERNEL = cgroups._KERNELS + 5 * cgroups._OF_A_THREAD
@@ -108,8 +108,8 @@ def test_a_copy_may_copy_all_that_it_shares_with_its_template(host: Host) -> Non
                 break
     assert min(shared) == 0, "what has started by itself shares nothing"
     assert 4 << 20 < max(shared) < 64 << 20
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()
 
 
 def test_without_a_limit_of_memory_there_is_none_in_the_cgroup(host: Host) -> None:

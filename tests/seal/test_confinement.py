@@ -106,41 +106,41 @@ def confined(place: Path, *without: int, links: bool = False) -> tuple[dict[str,
         abstract.listen()
         done = subprocess.run(words, input=task, cwd=place, capture_output=True, text=True, check=True, timeout=60)
     os.unlink(place / "socket")
-    *_, told, rest = done.stdout.splitlines()
-    return json.loads(told), rest
+    *_, seen, rest = done.stdout.splitlines()
+    return json.loads(seen), rest
 
 
 @pytest.mark.parametrize("without", [(), (SECCOMP,), (LANDLOCK,)], ids=["both", "landlock", "seccomp"])
 def test_nothing_is_started(place: Path, without: tuple[int, ...]) -> None:
-    told, rest = confined(place, *without)
-    assert told["layers"] == [
+    seen, rest = confined(place, *without)
+    assert seen["layers"] == [
         name for name, call in (("landlock", LANDLOCK), ("seccomp", SECCOMP)) if call not in without
     ]
     for name in ("start", "start by a descriptor", "start a file of its own"):
-        assert told[name] == DENIED, name
-    assert told["start the program"] == (DENIED if SECCOMP not in without else "done")
+        assert seen[name] == DENIED, name
+    assert seen["start the program"] == (DENIED if SECCOMP not in without else "done")
     assert rest == "still here"  # `run` starts the one program
 
 
 def test_files_that_can_be_opened(place: Path) -> None:
-    told, _ = confined(place)
-    done = {name for name, result in told.items() if result == "done"}
+    seen, _ = confined(place)
+    done = {name for name, result in seen.items() if result == "done"}
     assert done == {"read", "list", "write", "rename", "network"}
     assert (place / "secret").read_text() == "text"
-    told, _ = confined(place, links=True)
-    assert told["link"] == "done"
+    seen, _ = confined(place, links=True)
+    assert seen["link"] == "done"
 
 
 @pytest.mark.parametrize("without", [(), (SECCOMP,), (LANDLOCK,)], ids=["both", "landlock", "seccomp"])
 def test_no_other_process_is_reached(place: Path, without: tuple[int, ...]) -> None:
     """By a signal, or by a socket of one that starts programs for others."""
-    told, _ = confined(place, *without)
+    seen, _ = confined(place, *without)
     if SECCOMP not in without:
-        assert {told[name] for name in ("signal", "socket", "abstract")} == {DENIED}
+        assert {seen[name] for name in ("signal", "socket", "abstract")} == {DENIED}
     elif landlock_version() >= 6:
-        assert {told[name] for name in ("signal", "abstract")} == {"Operation not permitted"}
-    assert (told["pair"], told["network"], told["resolve"]) == ("True", "done", "True")
-    assert {int(each, 16) & ~0b110 for each in told["rights"]} == {0}
+        assert {seen[name] for name in ("signal", "abstract")} == {"Operation not permitted"}
+    assert (seen["pair"], seen["network"], seen["resolve"]) == ("True", "done", "True")
+    assert {int(each, 16) & ~0b110 for each in seen["rights"]} == {0}
 
 
 def landlock_version() -> int:
@@ -148,9 +148,9 @@ def landlock_version() -> int:
 
 
 def test_without_both_layers_that_is_told(place: Path) -> None:
-    told, _ = confined(place, SECCOMP, LANDLOCK)
-    assert told["layers"] == []
-    assert told["start"] == "done"
+    seen, _ = confined(place, SECCOMP, LANDLOCK)
+    assert seen["layers"] == []
+    assert seen["start"] == "done"
 
 
 def test_the_filter() -> None:

@@ -29,19 +29,19 @@ SEALED = {
 @pytest.fixture
 def process(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A process in the kernel's words, sealed as it should be, to be spoilt by a test."""
-    told = SimpleNamespace(status=dict(SEALED), own={}, owner=0, niceness=19, scheduler=os.SCHED_OTHER)
-    monkeypatch.setattr(inspection, "_status", lambda pid: told.own if pid == "self" else told.status)
+    seen = SimpleNamespace(status=dict(SEALED), own={}, owner=0, niceness=19, scheduler=os.SCHED_OTHER)
+    monkeypatch.setattr(inspection, "_status", lambda pid: seen.own if pid == "self" else seen.status)
     kernel = SimpleNamespace(
-        stat=lambda path: SimpleNamespace(st_uid=told.owner),
-        getpriority=lambda which, pid: told.niceness,
+        stat=lambda path: SimpleNamespace(st_uid=seen.owner),
+        getpriority=lambda which, pid: seen.niceness,
         PRIO_PROCESS=os.PRIO_PROCESS,
-        sched_getscheduler=lambda pid: told.scheduler,
+        sched_getscheduler=lambda pid: seen.scheduler,
         SCHED_OTHER=os.SCHED_OTHER,
         SCHED_BATCH=os.SCHED_BATCH,
         SCHED_IDLE=os.SCHED_IDLE,
     )
     monkeypatch.setattr(inspection, "os", kernel)
-    return told
+    return seen
 
 
 def test_a_sealed_process_passes(process: SimpleNamespace) -> None:
@@ -64,7 +64,7 @@ def test_a_kernel_that_does_not_show_what_follows(process: SimpleNamespace) -> N
     for key in UNTOLD:
         del process.status[key]
     (privileges,) = [layer for layer in inspect_seal(GUEST, 65534, 19, 3) if layer.name == "privileges"]
-    assert "this kernel does not show that" in privileges.told
+    assert "this kernel does not show that" in privileges.text
     process.status["CapEff"] = "0000000000200000"
     with pytest.raises(SandboxStartError, match="CapEff"):
         inspect_seal(GUEST, 65534, 19, 3)

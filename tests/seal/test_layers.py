@@ -22,7 +22,7 @@ NOTHING = LaunchReport(0, 0, 0, NOT_ASKED, NOT_ASKED, 0, NOT_ASKED, NOT_ASKED)
 
 
 def told(report: LaunchReport, pid: int = os.getpid(), root: int = 0, landlock: int | None = None) -> dict[str, str]:
-    return {layer.name: layer.told for layer in look_from_outside(pid, report, root, landlock)}
+    return {layer.name: layer.text for layer in look_from_outside(pid, report, root, landlock)}
 
 
 def test_nothing_is_told_of_what_was_not_asked_for() -> None:

@@ -351,12 +351,12 @@ def test_the_listener_asks_of_these_alone() -> None:
     def equal(*conditions: tuple[str, int], among: tuple[Fact, ...] = ()) -> frozenset[Fact]:
         return frozenset({*its_own, *among, *(Fact(value, "jeq", wanted, holds=True) for value, wanted in conditions)})
 
-    told = ("args[5].low", ROUTE)
+    seen = ("args[5].low", ROUTE)
     flags = Fact("args[3].low & 0xffefffef", "jeq", 2, holds=True)
     assert asked == {
         equal(("nr", 9), ("args[3].high", 0), ("args[4].high", ROUTE), among=(flags,)),
-        equal(("nr", 56), ("args[0].low", 0x3D0F00), ("args[0].high", 0), told),
-        equal(("nr", 56), ("args[0].low", 0x8000), ("args[0].high", 0), told),
-        equal(("nr", 157), ("args[0].low", 1), ("args[1].low", 9), ("args[1].high", 0), told),
+        equal(("nr", 56), ("args[0].low", 0x3D0F00), ("args[0].high", 0), seen),
+        equal(("nr", 56), ("args[0].low", 0x8000), ("args[0].high", 0), seen),
+        equal(("nr", 157), ("args[0].low", 1), ("args[1].low", 9), ("args[1].high", 0), seen),
     }
     assert {action(result) for _, result in paths(LISTENER)} == {"USER_NOTIF", "ALLOW"}

@@ -19,7 +19,7 @@ pytest.importorskip("fastapi", reason="the service is made of FastAPI (extra ser
 
 from proxybox.jsonvalues import JSONObject
 from proxybox.serve.app import app
-from proxybox.serve.config import Config
+from proxybox.serve.config import ServiceConfig
 
 _LINES, _SSE = "application/x-ndjson", "text/event-stream"
 _WHERE: Final = "declare it in proxybox/serve/doors/rest.py, or in proxybox/serve/models.py and openapi.py"
@@ -28,7 +28,7 @@ _WHERE: Final = "declare it in proxybox/serve/doors/rest.py, or in proxybox/serv
 @functools.cache
 def description() -> JSONObject:
     """The description, in which no object has more keys than it declares: clients are told that there may be more."""
-    made: JSONObject = json.loads(json.dumps(app(Config(data="/nowhere"))._inner.openapi()))  # type: ignore[attr-defined]
+    made: JSONObject = json.loads(json.dumps(app(ServiceConfig(data="/nowhere"))._inner.openapi()))  # type: ignore[attr-defined]
     for schema in made["components"]["schemas"].values():
         if "properties" in schema:
             schema.setdefault("additionalProperties", False)

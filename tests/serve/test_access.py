@@ -14,7 +14,7 @@ import pytest
 
 from proxybox.serve.access import SCOPES
 from proxybox.serve.app import app
-from proxybox.serve.config import Config
+from proxybox.serve.config import ServiceConfig
 from proxybox.serve.keys import Keys
 from proxybox.serve.opening import opened, own_doors
 from proxybox.serve.paths import AccessTable
@@ -47,7 +47,7 @@ def _routes() -> list[tuple[str, str]]:
     found = [(method, path) for path in NOWHERE for method in ("GET", "POST")]
     routers = [*ROUTERS, *(door.router for door in DOORS)]
     of_doors: list[Any] = [route for router in routers for route in router.routes]
-    inner: Any = app(Config(data="/nowhere"))._inner
+    inner: Any = app(ServiceConfig(data="/nowhere"))._inner
     for route in [*of_doors, *(route for route in inner.routes if hasattr(route, "path"))]:
         path = re.sub(r"\{[^}]*\}", "12345678", route.path)
         found += [(method, path) for method in sorted(getattr(route, "methods", None) or ("GET", "POST", "DELETE"))]
@@ -90,8 +90,8 @@ def test_no_body_is_waited_for_without_a_key(keyed: tuple[Server, dict[str, str]
                 line.connect(server.url.removeprefix("unix:"))
                 head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 line.sendall(f"{head}{key}{kind}\r\n\r\n".encode())
-                told = line.recv(1 << 16)
-            assert told.startswith(tuple(f"HTTP/1.1 {status} ".encode() for status in REFUSED)), (path, told)
+                seen = line.recv(1 << 16)
+            assert seen.startswith(tuple(f"HTTP/1.1 {status} ".encode() for status in REFUSED)), (path, seen)
 
 
 @pytest.mark.parametrize("scope", SCOPES)
@@ -115,9 +115,9 @@ def test_a_websocket_is_for_clients(keyed: tuple[Server, dict[str, str]], scope:
             await connection.send(json.dumps({"do": "open", "key": made[scope]}))
             return json.loads(await connection.recv())
 
-    told = asyncio.run(asyncio.wait_for(talk(), 60))
-    assert told["event"] == ("opened" if scope == "client" else "failed")
-    assert scope == "client" or told["problem"]["status"] == 403
+    seen = asyncio.run(asyncio.wait_for(talk(), 60))
+    assert seen["event"] == ("opened" if scope == "client" else "failed")
+    assert scope == "client" or seen["problem"]["status"] == 403
 
 
 def test_every_route_stands_in_the_table() -> None:
@@ -162,8 +162,8 @@ def test_a_browser_that_has_the_password_brings_it_to_no_other_page(
     server, made = keyed
     headers = {"Origin": origin} if origin else {}
     for path, scope in (("/", "operator"), ("/metrics", "operator"), ("/v1/policies", "client")):
-        told = f"Bearer {made[scope]}" if scope == "client" else _basic(made[scope])
-        assert server.http.get(path, headers={**headers, "Authorization": told}).status_code == status, path
+        seen = f"Bearer {made[scope]}" if scope == "client" else _basic(made[scope])
+        assert server.http.get(path, headers={**headers, "Authorization": seen}).status_code == status, path
     form = {"payload": (None, json.dumps({"code": "x = 1", "globals_dict": {}}))}
     headers["Authorization"] = _basic(made["client"])
     assert server.http.post("/api/v0/code-exec", files=form, headers=headers).status_code == status

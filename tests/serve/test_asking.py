@@ -4,7 +4,7 @@ import pytest
 
 from proxybox.serve.asking import of_door
 from proxybox.serve.callers import Caller
-from proxybox.serve.config import Config
+from proxybox.serve.config import ServiceConfig
 from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
 
@@ -13,7 +13,7 @@ from proxybox.serve.service import Service
 def service(tmp_path) -> Service:
     policies = {"strict": "strict", "codejail": "codejail"}
     languages = {"python": {}, "codejail": {"guest": "cpython"}}
-    return Service(Config(data=str(tmp_path), policies=policies, languages=languages))
+    return Service(ServiceConfig(data=str(tmp_path), policies=policies, languages=languages))
 
 
 def test_what_is_named_as_the_door_is_for_it(service: Service) -> None:

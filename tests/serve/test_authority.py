@@ -135,8 +135,8 @@ def test_a_run_ends_with_its_key(keyed: tuple[Server, Keys]) -> None:
     with streaming(server, "/v1/run", {"code": ENDLESS, "timeout": 9}, key) as events:
         until(events, "stdout")
         keys.revoke("runs")
-        told = until(events, "failed")
-        assert told["problem"]["detail"] == "the key was revoked, or has expired"
+        seen = until(events, "failed")
+        assert seen["problem"]["detail"] == "the key was revoked, or has expired"
         assert list(events) == []
 
 
@@ -149,10 +149,10 @@ def test_a_stream_that_nobody_reads_ends_with_its_key(keyed: tuple[Server, Keys]
         until(events, "stdout")
         keys.revoke("unread")
         wait_until_idle(server, keys)
-        told = []
+        seen = []
         with contextlib.suppress(httpx.RemoteProtocolError):  # it could not be told, and its answer is not whole
-            told += [event["event"] for event in events]
-        assert "finished" not in told
+            seen += [event["event"] for event in events]
+        assert "finished" not in seen
 
 
 def wait_until_idle(server: Server, keys: Keys) -> None:

@@ -45,15 +45,15 @@ def execute(edx: Server, code: str, variables: dict, **more: object) -> dict:
 
 
 def emsg(edx: Server, code: str, variables: dict | None = None) -> str:
-    told = execute(edx, code, variables or {})
-    assert told["globals_dict"] == (variables or {})
-    return told["emsg"]
+    seen = execute(edx, code, variables or {})
+    assert seen["globals_dict"] == (variables or {})
+    return seen["emsg"]
 
 
 def test_variables_go_in_and_come_back(edx: Server) -> None:
     code = "out = input * 2\ncontainer.append(4)\nlost = object()\ndef double(x): return 2 * x\nraw = b'\\xff'"
-    told = execute(edx, code, {"input": 21, "container": [1, (2)]}, slug="a problem", python_path=None, more=1)
-    assert told == {"globals_dict": {"input": 21, "out": 42, "container": [1, 2, 4]}}
+    seen = execute(edx, code, {"input": 21, "container": [1, (2)]}, slug="a problem", python_path=None, more=1)
+    assert seen == {"globals_dict": {"input": 21, "out": 42, "container": [1, 2, 4]}}
 
 
 def test_numbers_that_json_does_not_have(edx: Server) -> None:
@@ -98,9 +98,9 @@ def test_what_codejail_forbids_fails_as_there(edx: Server, code: str, words: str
 
 def test_the_folder_of_the_code(edx: Server) -> None:
     code = "import os, tempfile\nout = sorted(os.listdir('.'))\nhere = tempfile.NamedTemporaryFile().name"
-    told = execute(edx, code, {})["globals_dict"]
-    assert told["out"] == ["jailed_code", "tmp"]
-    assert told["here"].startswith("/box/jail/tmp/")
+    seen = execute(edx, code, {})["globals_dict"]
+    assert seen["out"] == ["jailed_code", "tmp"]
+    assert seen["here"].startswith("/box/jail/tmp/")
 
 
 def test_a_library_of_the_course(edx: Server) -> None:
@@ -171,8 +171,8 @@ def test_what_the_code_claims_to_have_left_is_no_fault_of_the_service(edx: Serve
     """It shares the process with what writes it, so it can write anything there."""
     file = "open('/box/left.json', 'w', errors='surrogateescape')"
     code = f"claim = {claim}\nimport os\nwith {file} as left: left.write(claim)\nos._exit(0)"
-    told = execute(edx, code, {"x": 1})
-    assert told == {"globals_dict": {"x": 1}, "emsg": "Sandboxed code produced corrupted stdout."}
+    seen = execute(edx, code, {"x": 1})
+    assert seen == {"globals_dict": {"x": 1}, "emsg": "Sandboxed code produced corrupted stdout."}
 
 
 @pytest.mark.parametrize("depth", [300, 990, 995, 1_000, 5_000])
@@ -180,12 +180,12 @@ def test_deep_variables_that_the_code_leaves_are_answered(edx: Server, depth: in
     """How deep JSON is read is the Python's own: what can be read can be sent."""
     claim = f"""'{{"x":' * {depth} + '1' + '}}' * {depth}"""
     code = f"import os\nwith open('/box/left.json', 'w') as left: left.write({claim})\nos._exit(0)"
-    told = execute(edx, code, {"x": 1})
-    if "emsg" in told:
-        assert told == {"globals_dict": {"x": 1}, "emsg": "Sandboxed code produced corrupted stdout."}
+    seen = execute(edx, code, {"x": 1})
+    if "emsg" in seen:
+        assert seen == {"globals_dict": {"x": 1}, "emsg": "Sandboxed code produced corrupted stdout."}
         return
-    assert list(told) == ["globals_dict"]
-    left = told["globals_dict"]
+    assert list(seen) == ["globals_dict"]
+    left = seen["globals_dict"]
     for _ in range(depth):
         assert list(left) == ["x"]
         left = left["x"]

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from proxybox.policies import PolicyError
-from proxybox.serve.config import Config, address_of, load_config
+from proxybox.serve.config import ServiceConfig, address_of, load_config
 
 
-def _load(folder: Path, text: str) -> Config:
+def _load(folder: Path, text: str) -> ServiceConfig:
     file = folder / "serve.toml"
     file.write_text(text)
     return load_config(file)
@@ -96,4 +96,4 @@ def test_what_is_no_address(text: str) -> None:
     ("0.0.0.0:1", False), ("[::]:1", False), ("192.0.2.1:1", False), ("localhost.example:1", False),
 ])  # fmt: skip
 def test_who_can_reach_it(listen: str, is_local: bool) -> None:
-    assert Config(listen=listen, data="/tmp/x").is_local is is_local
+    assert ServiceConfig(listen=listen, data="/tmp/x").is_local is is_local

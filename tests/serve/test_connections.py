@@ -453,7 +453,7 @@ def test_a_key_holds_no_more_memory_than_its_share(service: tuple[Server, str, s
         statuses.add(answer.status_code)
     assert (most - before) * os.sysconf("SC_PAGE_SIZE") < 80 << 20
     assert statuses == {200}
-    told = [re.match(rb"HTTP/1.1 (\d{3}) ", answer) for answer in answers]
-    codes = {match[1] for match in told if match}
+    seen = [re.match(rb"HTTP/1.1 (\d{3}) ", answer) for answer in answers]
+    codes = {match[1] for match in seen if match}
     assert codes == {b"200", b"429"}, codes
     assert all(b"\r\nretry-after: " in answer for answer in answers if answer.startswith(b"HTTP/1.1 429 "))

@@ -70,9 +70,9 @@ def test_each_field_of_a_result_is_described() -> None:
 
 @pytest.mark.parametrize("record", [None, b"record"])
 def test_what_a_client_reads_is_what_was_sent(record: bytes | None) -> None:
-    told = json.loads(json.dumps(result_as_json(RESULT, contents=True, record=record)))
-    check(told, {"$ref": "#/components/schemas/RunResult"}, "a Result as JSON")
-    back = result_of(told)
+    seen = json.loads(json.dumps(result_as_json(RESULT, contents=True, record=record)))
+    check(seen, {"$ref": "#/components/schemas/RunResult"}, "a Result as JSON")
+    back = result_of(seen)
     unset = Result(status=Status.OK)
     for name in (field.name for field in attrs.fields(Result)):
         if name in BESIDE or name.startswith("record") or name == "files":
@@ -86,10 +86,10 @@ def test_what_a_client_reads_is_what_was_sent(record: bytes | None) -> None:
 
 
 def test_to_dict_is_json_of_the_same_keys() -> None:
-    told = RESULT.to_dict()
-    assert list(told) == [key.name for key in (*KEYS, *RECORD_KEYS)]
-    assert told["record"] == "run.pbx"
-    assert json.loads(json.dumps(told)) == told
+    seen = RESULT.to_dict()
+    assert list(seen) == [key.name for key in (*KEYS, *RECORD_KEYS)]
+    assert seen["record"] == "run.pbx"
+    assert json.loads(json.dumps(seen)) == seen
 
 
 # --- the description --------------------------------------------------------------------------------------------------

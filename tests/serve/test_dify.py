@@ -40,10 +40,10 @@ class Client:
         body = {"language": "python3", "code": code, "preload": "", "enable_network": True, **more}
         answer = self.ask("POST", RUN, json=body)
         assert answer.status_code == 200, answer.text
-        told = answer.json()
-        assert (told["code"], told["message"], set(told)) == (0, "success", {"code", "message", "data"})
-        assert set(told["data"]) == {"stdout", "stderr", "error", "exit_code"}
-        return told["data"]
+        seen = answer.json()
+        assert (seen["code"], seen["message"], set(seen)) == (0, "success", {"code", "message", "data"})
+        assert set(seen["data"]) == {"stdout", "stderr", "error", "exit_code"}
+        return seen["data"]
 
 
 def test_a_code_node(client: Client) -> None:
@@ -115,12 +115,12 @@ def test_dependencies_are_those_of_the_interpreter(client: Client) -> None:
     )
     installed = json.loads(client.run(code)["stdout"])
     for path in ("", "/refresh"):
-        told = client.ask("GET", f"/v1/sandbox/dependencies{path}", params={"language": "python3"}).json()
-        assert told["code"] == 0
-        assert {each["name"]: each["version"] for each in told["data"]["dependencies"]} == installed
+        seen = client.ask("GET", f"/v1/sandbox/dependencies{path}", params={"language": "python3"}).json()
+        assert seen["code"] == 0
+        assert {each["name"]: each["version"] for each in seen["data"]["dependencies"]} == installed
     assert client.ask("GET", "/v1/sandbox/dependencies", params={"language": "nodejs"}).status_code == 400
-    told = client.ask("POST", "/v1/sandbox/dependencies/update", json={"language": "python3"}).json()
-    assert told == {"code": 0, "message": "success", "data": {}}
+    seen = client.ask("POST", "/v1/sandbox/dependencies/update", json={"language": "python3"}).json()
+    assert seen == {"code": 0, "message": "success", "data": {}}
 
 
 @pytest.mark.parametrize("key", ["", "dify-sandbox"])

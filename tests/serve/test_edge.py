@@ -188,8 +188,8 @@ def test_requests_that_are_refused_are_counted_and_fill_no_disk(keyed: tuple[Ser
     wrong = _with("pbx_000000000000_" + "A" * 43)
 
     def counted() -> float:
-        told = server.http.get("/metrics", headers=_with(operator)).text
-        found = re.findall(r'^proxybox_requests_total\{route="[^"]*",status="401"\} (.*)$', told, re.MULTILINE)
+        seen = server.http.get("/metrics", headers=_with(operator)).text
+        found = re.findall(r'^proxybox_requests_total\{route="[^"]*",status="401"\} (.*)$', seen, re.MULTILINE)
         return sum(map(float, found))
 
     before, began = counted(), time.monotonic()
@@ -235,11 +235,11 @@ def test_a_body_that_is_too_large(keyed: tuple[Server, Keys]) -> None:
 
 def test_who_has_no_key_is_told_so_whatever_the_body_is(keyed: tuple[Server, Keys]) -> None:
     server, _ = keyed
-    told = server.http.get("/v1/policies").json()
+    seen = server.http.get("/v1/policies").json()
     for body in (b"", b"{", b'{"code": 5}', b'{"code": "1"}'):
         answer = server.http.post("/v1/run", content=body, headers={"Content-Type": "application/json"})
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
-        assert {**answer.json(), "request_id": ""} == {**told, "request_id": ""}
+        assert {**answer.json(), "request_id": ""} == {**seen, "request_id": ""}
 
 
 # --- pages of other origins -------------------------------------------------------------------------------------------

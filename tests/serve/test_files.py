@@ -172,11 +172,11 @@ def test_a_full_disk_of_the_host_takes_no_line_of_a_worker(server: Server, sessi
     resource.prlimit(worker, resource.RLIMIT_FSIZE, (_MIB, former[1]))
     try:
         large = server.session(limits={"disk": "100M"})
-        told = [put(server, large, "f", bytes(8 * _MIB)) for _ in range(4)]  # as many as the worker has lines
+        seen = [put(server, large, "f", bytes(8 * _MIB)) for _ in range(4)]  # as many as the worker has lines
     finally:
         resource.prlimit(worker, resource.RLIMIT_FSIZE, former)
-    assert [answer.status_code for answer in told] == [500] * 4
-    assert "internal-error" in told[0].text
+    assert [answer.status_code for answer in seen] == [500] * 4
+    assert "internal-error" in seen[0].text
     assert [put(server, large, "f", b"small").status_code for _ in range(4)] == [204] * 4
     assert server.http.get(f"{large}/files/f").content == b"small"
     server.http.delete(large)

@@ -19,7 +19,7 @@ import sqlalchemy as sql
 
 from proxybox.serve.database import Database, StoreError
 from proxybox.serve.retention import Retention
-from proxybox.serve.store import STEPS, Store
+from proxybox.serve.store import STEPS, ServiceStore
 from tests.serve import postgres
 from tests.serve.listening import service
 
@@ -61,7 +61,7 @@ def _script(url: str, *statements: str) -> list[Any]:
 
 
 def test_a_database_of_before_forms_goes_on(old: str) -> None:
-    with contextlib.closing(Store(old, "old", Retention(records="36500d", files="36500d"))) as store:
+    with contextlib.closing(ServiceStore(old, "old", Retention(records="36500d", files="36500d"))) as store:
         known = store.session("ended", KEY)
         assert known is not None
         assert (known["state"], known["reason"]) == ("ended", "it was closed \0\udc80")
@@ -78,18 +78,18 @@ def test_a_database_of_before_forms_goes_on(old: str) -> None:
 
 
 def test_a_database_of_an_unknown_form_is_left_alone(old: str) -> None:
-    with contextlib.closing(Store(old, "old")):
+    with contextlib.closing(ServiceStore(old, "old")):
         pass
     _script(old, "update form set number = 99", "drop table artefacts")
     with pytest.raises(StoreError, match="it has form 99, and this proxybox knows forms 1 to") as raised:
-        Store(old, "old")
+        ServiceStore(old, "old")
     assert "use the version of proxybox that has written it" in str(raised.value)
     with pytest.raises(sql.exc.SQLAlchemyError):
         _script(old, "select * from artefacts")  # nothing was made in it
 
 
 def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
-    with contextlib.closing(Store(f"sqlite:///{tmp_path}/proxybox.sqlite", "old")):
+    with contextlib.closing(ServiceStore(f"sqlite:///{tmp_path}/proxybox.sqlite", "old")):
         pass
     _script(f"sqlite:///{tmp_path}/proxybox.sqlite", "update form set number = 2000")
     config = tmp_path / "serve.toml"
@@ -158,7 +158,7 @@ def test_the_tables_are_those_of_the_newest_file(tmp_path: Path) -> None:
     newest = FORMS / f"{1 + len(STEPS)}-sqlite.sql"
     assert newest.exists(), "what the new form's code writes belongs into a file here"
     made, kept = sqlite3.connect(tmp_path / "made"), sqlite3.connect(tmp_path / "kept")
-    with contextlib.closing(Store(f"sqlite:///{tmp_path}/made", "new")):
+    with contextlib.closing(ServiceStore(f"sqlite:///{tmp_path}/made", "new")):
         pass
     query = "select name, sql from sqlite_master where name not like 'sqlite_%' and name != 'form' order by name"
     with contextlib.closing(made), contextlib.closing(kept):

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra server is not installed")
 
-from proxybox.serve.config import Config
+from proxybox.serve.config import ServiceConfig
 from proxybox.serve.doors.jobe import languages_of
 from tests.serve.conftest import Server
 
@@ -63,17 +63,17 @@ def test_languages_with_the_versions_of_their_interpreters(client: Client) -> No
 
 
 def test_each_language_of_the_service_has_an_id() -> None:
-    assert languages_of(Config(languages={"python": {}, "Data": {}})) == {"python3": "python", "data": "Data"}
-    assert languages_of(Config(languages={"data": {}, "python3": {}})) == {"python3": "python3", "data": "data"}
+    assert languages_of(ServiceConfig(languages={"python": {}, "Data": {}})) == {"python3": "python", "data": "Data"}
+    assert languages_of(ServiceConfig(languages={"data": {}, "python3": {}})) == {"python3": "python3", "data": "data"}
 
 
 def test_a_program_runs(client: Client) -> None:
     code = "import sys\nprint(input(), sys.argv, __file__)"
     spec = {"input": "a line\n", "sourcefilename": "__tester__.python3", "parameters": {"runargs": ["a", "'b c'"]}}
-    told = client.run(code, **spec)
+    seen = client.run(code, **spec)
     name = "/box/__tester__.python3"
-    assert told.pop("run_id")
-    assert told == {
+    assert seen.pop("run_id")
+    assert seen == {
         "outcome": 15, "cmpinfo": "", "stderr": "", "stdout": f"a line ['{name}', 'a', 'b c'] {name}\n",
     }  # fmt: skip
 
@@ -94,22 +94,22 @@ def test_the_paths_with_a_slash_at_the_end_are_the_same(client: Client) -> None:
 ])  # fmt: skip
 def test_outcomes(client: Client, code: str, outcome: int, stderr: str) -> None:
     """What stands for itself comes without stderr: CodeRunner takes any for an error at run time."""
-    told = client.run(code, parameters={"cputime": 0.5 if outcome == 13 else 10})
-    assert (told["outcome"], told["cmpinfo"]) == (outcome, "")
-    assert stderr in told["stderr"] if stderr else told["stderr"] == ""
+    seen = client.run(code, parameters={"cputime": 0.5 if outcome == 13 else 10})
+    assert (seen["outcome"], seen["cmpinfo"]) == (outcome, "")
+    assert stderr in seen["stderr"] if stderr else seen["stderr"] == ""
 
 
 def test_a_syntax_error_is_one_of_the_compiler(client: Client) -> None:
-    told = client.run("print(1\n")
-    assert (told["outcome"], told["stdout"], told["stderr"]) == (11, "", "")
-    assert "SyntaxError" in told["cmpinfo"]
+    seen = client.run("print(1\n")
+    assert (seen["outcome"], seen["stdout"], seen["stderr"]) == (11, "", "")
+    assert "SyntaxError" in seen["cmpinfo"]
 
 
 def test_only_coderunner_knows_the_outcome_of_an_output_limit(client: Client) -> None:
-    told = client.run("while True: print('x' * 1000)", agent="other", parameters={"streamsize": 0.01})
-    assert told["outcome"] == 12
-    assert told["stderr"].strip()
-    assert len(told["stdout"]) == 10_000
+    seen = client.run("while True: print('x' * 1000)", agent="other", parameters={"streamsize": 0.01})
+    assert seen["outcome"] == 12
+    assert seen["stderr"].strip()
+    assert len(seen["stdout"]) == 10_000
 
 
 def test_limits_are_held_within_the_policys(client: Client) -> None:
@@ -127,10 +127,10 @@ def test_limits_are_held_within_the_policys(client: Client) -> None:
 
 def test_options_of_the_interpreter(client: Client) -> None:
     parameters = {"interpreterargs": ["-O"], "runargs": ["x"]}
-    told = client.run("import sys; print(__debug__, sys.argv[1:])", parameters=parameters)
-    assert (told["outcome"], told["stdout"]) == (15, "False ['x']\n")
-    told = client.run("print(1)", parameters={"interpreterargs": ['-c "print(\\"Blah\\")"']})
-    assert (told["outcome"], told["stdout"]) == (15, "Blah\n")
+    seen = client.run("import sys; print(__debug__, sys.argv[1:])", parameters=parameters)
+    assert (seen["outcome"], seen["stdout"]) == (15, "False ['x']\n")
+    seen = client.run("print(1)", parameters={"interpreterargs": ['-c "print(\\"Blah\\")"']})
+    assert (seen["outcome"], seen["stdout"]) == (15, "Blah\n")
 
 
 def test_files_are_sent_when_the_service_has_not_got_them(client: Client) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from proxybox.serve.authority import Authority
 from proxybox.serve.callers import ANONYMOUS
-from proxybox.serve.config import Config
-from proxybox.serve.jobs import Jobs
-from proxybox.serve.workers import Job, Slot, WorkerLost
+from proxybox.serve.config import ServiceConfig
+from proxybox.serve.jobs import ServiceJobs
+from proxybox.serve.workers import Slot, WorkerJob, WorkerLost
 
 
 class _Workers:
@@ -22,7 +22,7 @@ class _Workers:
 
     async def ask(self, slot: Slot, job: object, *, on_begin: Any, **_: object) -> bytes:
         self.asked += 1
-        doing = Job(self.asked, slot)
+        doing = WorkerJob(self.asked, slot)
         on_begin(doing)
         if not self.ends:
             return b"done"
@@ -32,9 +32,9 @@ class _Workers:
         raise error
 
 
-def _jobs(folder: Path, *ends: bool, lines: int = 4) -> Jobs:
-    config = Config(data=str(folder), workers=1)
-    jobs = Jobs(config, Authority(config))
+def _jobs(folder: Path, *ends: bool, lines: int = 4) -> ServiceJobs:
+    config = ServiceConfig(data=str(folder), workers=1)
+    jobs = ServiceJobs(config, Authority(config))
     jobs.workers = _Workers(*ends)  # type: ignore[assignment]
     for number in range(lines):
         gone = asyncio.Event()
@@ -46,7 +46,7 @@ def _jobs(folder: Path, *ends: bool, lines: int = 4) -> Jobs:
     return jobs
 
 
-def _ask(jobs: Jobs, begun: list[Job], *, is_repeatable: bool = True) -> "asyncio.Task[bytes]":
+def _ask(jobs: ServiceJobs, begun: list[WorkerJob], *, is_repeatable: bool = True) -> "asyncio.Task[bytes]":
     return asyncio.create_task(
         jobs.ask("run", ANONYMOUS, {"op": "run"}, on_begin=begun.append, is_repeatable=is_repeatable)
     )

@@ -231,8 +231,8 @@ def test_a_revoked_key_is_revoked_with_both_secrets(keys: Keys) -> None:
 def test_what_is_not_known_of_a_key_lets_nobody_in(keys: Keys, entry: dict[str, object]) -> None:
     """As a later version may have written it: what it means would be guessed."""
     shown = keys.add("moodle")
-    told = json.loads(keys.path.read_text())
-    told["keys"][0] |= entry
-    keys.path.write_text(json.dumps(told))
+    seen = json.loads(keys.path.read_text())
+    seen["keys"][0] |= entry
+    keys.path.write_text(json.dumps(seen))
     with pytest.raises(KeysError, match="not a file of keys"):
         keys.find(shown)

@@ -55,8 +55,8 @@ def test_a_key_with_all_that_it_may_have(keys: Command, tmp_path: Path) -> None:
     assert found is not None
     assert found[0].scope == "metrics"
     assert found[0].expires == pytest.approx(time.time() + 2 * 86_400, abs=60)
-    (told,) = json.loads(keys("list", "--json", *data)[1])
-    assert (told["scope"], told["is_good"], told["former_expires"]) == ("metrics", True, None)
+    (seen,) = json.loads(keys("list", "--json", *data)[1])
+    assert (seen["scope"], seen["is_good"], seen["former_expires"]) == ("metrics", True, None)
     assert "expires" in keys("list", *data)[1]
 
 
@@ -89,9 +89,9 @@ def test_a_rotated_key_is_shown_with_the_time_of_the_former_one(keys: Command, t
     assert known.find(first) is not None
     assert known.find(out.strip()) is not None
     assert "its former secret is good until" in keys("list", *data)[1]
-    told = json.loads(keys("rotate", "moodle", "--grace", "0", "--json", *data)[1])
+    seen = json.loads(keys("rotate", "moodle", "--grace", "0", "--json", *data)[1])
     assert known.find(out.strip()) is None
-    assert known.find(told["key"]) is not None
+    assert known.find(seen["key"]) is not None
     listed = keys("list", "--json", *data)[1]
-    assert not [secret for secret in (first, out.strip(), told["key"]) if secret.split("_", 2)[2] in listed]
+    assert not [secret for secret in (first, out.strip(), seen["key"]) if secret.split("_", 2)[2] in listed]
     assert keys("rotate", "moodle", "--grace", "long", *data)[0] == 2

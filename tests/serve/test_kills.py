@@ -169,9 +169,9 @@ def test_every_door_tells_it(doomed: Server) -> None:
     with ThreadPoolExecutor() as threads, doomed.client() as client:
         answers = {path: threads.submit(client.post, path, **sent) for path, sent in runs.items()}
         assert kill_while(doomed, [*answers.values()], 9) == 2
-        told = {path: (answer.result().status_code, answer.result().headers.get("retry-after"))
+        seen = {path: (answer.result().status_code, answer.result().headers.get("retry-after"))
                 for path, answer in answers.items()}  # fmt: skip
-    assert told == dict.fromkeys(runs, (503, "1"))
+    assert seen == dict.fromkeys(runs, (503, "1"))
 
 
 def test_a_client_raises(doomed: Server) -> None:

@@ -55,8 +55,8 @@ class Client:
         return answer.json()
 
     def refs(self, files: dict[str, bytes], **fields: str) -> list[dict]:
-        told = self.upload(files, **fields)
-        return [ref(told["storage_session_id"], file["fileId"], file["filename"]) for file in told["files"]]
+        seen = self.upload(files, **fields)
+        return [ref(seen["storage_session_id"], file["fileId"], file["filename"]) for file in seen["files"]]
 
     def download(self, session: str, identity: str) -> httpx.Response:
         return self.ask("GET", f"download/{session}/{identity}", params={"kind": "user", "id": "u"})
@@ -68,10 +68,10 @@ def ref(session: str, identity: str, name: str) -> dict:
 
 def test_a_program_runs_in_its_folder(client: Client) -> None:
     code = "import os, sys\nprint(os.getcwd(), sys.argv, os.listdir('.'), sys.path[0])"
-    told = client.run(code, args=["a b"], entity_id="e", session_id="s", runtime_session_hint="h")
-    assert len(told.pop("session_id")) == 21
-    assert told.pop("wall_time") > 0
-    assert told == {
+    seen = client.run(code, args=["a b"], entity_id="e", session_id="s", runtime_session_hint="h")
+    assert len(seen.pop("session_id")) == 21
+    assert seen.pop("wall_time") > 0
+    assert seen == {
         "stdout": "/mnt/data ['/mnt/data/main.py', 'a b'] ['main.py'] /mnt/data\n", "stderr": "", "files": [],
         "code": 0, "signal": None, "message": None, "status": None,
     }  # fmt: skip
@@ -85,31 +85,31 @@ def test_files_go_in_and_come_out(client: Client) -> None:
         "os.mkdir('out')\nopen('out/plot.png', 'wb').write(b'\\x89PNG\\xff')\n"
         "os.remove('helper.py')\nprint(twice(open('data/in.csv').read()))"
     )
-    told = client.run(code, files=refs)
-    assert told["stdout"] == "1,2\n3,4\n" * 2 + "\n"
-    assert told["deleted_files"] == ["helper.py"]
-    files = {file["name"]: file for file in told["files"]}
+    seen = client.run(code, files=refs)
+    assert seen["stdout"] == "1,2\n3,4\n" * 2 + "\n"
+    assert seen["deleted_files"] == ["helper.py"]
+    files = {file["name"]: file for file in seen["files"]}
     assert set(files) == {"data/in.csv", "out/plot.png"}
-    assert {file["storage_session_id"] for file in told["files"]} == {told["session_id"]}
+    assert {file["storage_session_id"] for file in seen["files"]} == {seen["session_id"]}
     assert files["data/in.csv"]["modified_from"] == {
         "id": refs[0]["id"], "storage_session_id": refs[0]["storage_session_id"],
     }  # fmt: skip
     for name, content in (("data/in.csv", b"1,2\n3,4\n"), ("out/plot.png", b"\x89PNG\xff")):
-        answer = client.download(told["session_id"], files[name]["id"])
+        answer = client.download(seen["session_id"], files[name]["id"])
         assert (answer.status_code, answer.content) == (200, content)
         assert answer.headers["content-disposition"].endswith(name.rpartition("/")[2])
         assert answer.headers["x-content-type-options"] == "nosniff"
-    later = [ref(told["session_id"], files["out/plot.png"]["id"], "plot.png")]
-    told = client.run("print(open('plot.png', 'rb').read())", files=later)
-    assert told["stdout"] == "b'\\x89PNG\\xff'\n"
-    assert [(file["id"], file["inherited"]) for file in told["files"]] == [(later[0]["id"], True)]
+    later = [ref(seen["session_id"], files["out/plot.png"]["id"], "plot.png")]
+    seen = client.run("print(open('plot.png', 'rb').read())", files=later)
+    assert seen["stdout"] == "b'\\x89PNG\\xff'\n"
+    assert [(file["id"], file["inherited"]) for file in seen["files"]] == [(later[0]["id"], True)]
 
 
 def test_a_file_whose_name_is_no_text_comes_out(client: Client) -> None:
-    told = client.run(r"open(b'a\x80\\b', 'w').write('content')")
-    (file,) = told["files"]
+    seen = client.run(r"open(b'a\x80\\b', 'w').write('content')")
+    (file,) = seen["files"]
     assert file["name"] == "a\udc80\\b"
-    answer = client.download(told["session_id"], file["id"])
+    answer = client.download(seen["session_id"], file["id"])
     assert answer.content == b"content"
     assert answer.headers["content-disposition"].endswith("''a%80%5Cb")
 
@@ -135,9 +135,9 @@ def test_the_folder_is_no_way_around_the_policy() -> None:
 
 def test_a_run_that_fails_leaves_no_files(client: Client) -> None:
     for code in ("1 / 0", "raise SystemExit(1)", "import os; os.kill(os.getpid(), 9)", "while True: pass"):
-        told = client.run(f"open('a.txt', 'w').write('1')\n{code}")
-        assert told["files"] == []
-        assert told["code"] != 0
+        seen = client.run(f"open('a.txt', 'w').write('1')\n{code}")
+        assert seen["files"] == []
+        assert seen["code"] != 0
 
 
 @pytest.mark.parametrize(("code", "exit_code", "signal", "status", "stderr"), [
@@ -149,38 +149,38 @@ def test_a_run_that_fails_leaves_no_files(client: Client) -> None:
 def test_what_a_run_ends_with_is_in_what_the_model_sees(
     client: Client, code: str, exit_code: int | None, signal: str | None, status: str, stderr: str
 ) -> None:
-    told = client.run(code)
-    assert (told["code"], told["signal"], told["status"]) == (exit_code, signal, status)
-    assert stderr in told["stderr"]
+    seen = client.run(code)
+    assert (seen["code"], seen["signal"], seen["status"]) == (exit_code, signal, status)
+    assert stderr in seen["stderr"]
 
 
 @pytest.mark.parametrize("wants", PROGRAMS)
 def test_what_a_box_has_not_is_told_as_everywhere(client: Client, wants: str) -> None:
     code, text = PROGRAMS[wants]
-    told = client.run(code)
-    assert text in told["stderr"]
-    assert "limits." not in told["stderr"].rpartition("Error")[2]
+    seen = client.run(code)
+    assert text in seen["stderr"]
+    assert "limits." not in seen["stderr"].rpartition("Error")[2]
 
 
 def test_names_of_kept_programs_do_not_meet_that_of_the_code(client: Client) -> None:
     refs = client.refs({"main.py": b"kept"})
-    told = client.run("print(__file__, open('main.py').read())", files=refs)
-    assert told["stdout"] == "/mnt/data/main1.py kept\n"
+    seen = client.run("print(__file__, open('main.py').read())", files=refs)
+    assert seen["stdout"] == "/mnt/data/main1.py kept\n"
 
 
 def test_read_only_files_do_not_come_back(client: Client) -> None:
     refs = client.refs({"skill.md": b"x"}, kind="skill", version="1", read_only="true")
-    told = client.run("open('skill.md', 'a').write('y'); open('new.md', 'w').write('z')", files=refs)
-    assert [(file["name"], file.get("inherited")) for file in told["files"]] == [("new.md", None), ("skill.md", True)]
+    seen = client.run("open('skill.md', 'a').write('y'); open('new.md', 'w').write('z')", files=refs)
+    assert [(file["name"], file.get("inherited")) for file in seen["files"]] == [("new.md", None), ("skill.md", True)]
 
 
 def test_a_batch_of_files_and_what_is_known_of_one(client: Client) -> None:
-    told = client.upload({"a/b.txt": b"1", "é.txt": b"22"}, "upload/batch")
-    assert (told["message"], told["succeeded"], told["failed"]) == ("success", 2, 0)
-    assert [(file["status"], file["filename"]) for file in told["files"]] == [
+    seen = client.upload({"a/b.txt": b"1", "é.txt": b"22"}, "upload/batch")
+    assert (seen["message"], seen["succeeded"], seen["failed"]) == ("success", 2, 0)
+    assert [(file["status"], file["filename"]) for file in seen["files"]] == [
         ("success", "a/b.txt"), ("success", "é.txt"),
     ]  # fmt: skip
-    session, identity = told["storage_session_id"], told["files"][1]["fileId"]
+    session, identity = seen["storage_session_id"], seen["files"][1]["fileId"]
     known = client.ask("GET", f"sessions/{session}/objects/{identity}").json()
     assert (known["originalFilename"], known["size"], known["contentType"]) == ("é.txt", 2, "text/plain")
     assert datetime.fromisoformat(known["lastModified"]).tzinfo
@@ -205,9 +205,9 @@ def test_the_oldest_files_make_room(client: Client) -> None:
     made = [client.refs({"a": bytes(20_000)})[0] for _ in range(4)]
     found = [client.download(each["storage_session_id"], each["id"]).status_code for each in made]
     assert found == [404, 200, 200, 200]
-    told = client.run("open('large', 'wb').write(bytes(70_000)); open('small', 'w').write('x')")
-    assert [file["name"] for file in told["files"]] == ["small"]
-    assert told["artifact_delivery"] == {
+    seen = client.run("open('large', 'wb').write(bytes(70_000)); open('small', 'w').write('x')")
+    assert [file["name"] for file in seen["files"]] == ["small"]
+    assert seen["artifact_delivery"] == {
         "code": "artifact_delivery_failed", "status": "partial", "attempted": 2, "delivered": 1, "failed": 1,
     }  # fmt: skip
 
@@ -278,8 +278,8 @@ def test_a_service_that_is_full(clients: tuple[Client, Client]) -> None:
             elif event["event"] == "stdout":
                 full = one.ask("POST", "exec", json={"lang": "py", "code": "1"})
                 assert full.status_code == 429
-                told = full.json()
-                assert (told["error"], str(told["retry_after_seconds"])) == (
+                seen = full.json()
+                assert (seen["error"], str(seen["retry_after_seconds"])) == (
                     "rate_limited",
                     full.headers["retry-after"],
                 )

@@ -10,7 +10,7 @@ import pytest
 from proxybox.policies import Policy
 from proxybox.result import Result, Status
 from proxybox.serve.mcp.answers import Displays, answer_of
-from proxybox.serve.mcp.boxes import Client
+from proxybox.serve.mcp.boxes import McpClient
 from proxybox.serve.mcp.server import Tools
 from proxybox.serve.results import result_as_json
 from proxybox.streamevents import DisplayEvent
@@ -82,7 +82,7 @@ class Failing:
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 def test_a_fault_of_our_own_is_not_quoted(mode: Any, caplog: pytest.LogCaptureFixture) -> None:
-    server = Tools(lambda _: Client(boxes=Failing(), connection="1")).server  # type: ignore[arg-type]
+    server = Tools(lambda _: McpClient(boxes=Failing(), connection="1")).server  # type: ignore[arg-type]
 
     async def call() -> None:
         async with mcp.Client(server, mode=mode) as client:

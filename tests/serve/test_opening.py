@@ -11,7 +11,7 @@ from fastapi import APIRouter
 
 from proxybox.policies import PolicyError
 from proxybox.serve import opening
-from proxybox.serve.config import Config
+from proxybox.serve.config import ServiceConfig
 from proxybox.serve.keys import Keys
 from proxybox.serve.paths import AccessTable, ServiceDoor
 from tests.serve.conftest import serving
@@ -30,10 +30,10 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
     def install(name: str, source: str = "", *, door: str = "tiny", folder: Path | None = None) -> Path:
         site = folder or tmp_path / "site"
-        told = site / f"{name}-1.0.dist-info"
-        told.mkdir(parents=True)
-        told.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        told.joinpath("entry_points.txt").write_text(f"[{opening.GROUP}]\n{door} = {name}_module:door\n")
+        seen = site / f"{name}-1.0.dist-info"
+        seen.mkdir(parents=True)
+        seen.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        seen.joinpath("entry_points.txt").write_text(f"[{opening.GROUP}]\n{door} = {name}_module:door\n")
         site.joinpath(f"{name}_module.py").write_text(source)
         if folder is None:
             monkeypatch.syspath_prepend(site)
@@ -55,7 +55,7 @@ def source_of(clients: tuple[str, ...], path: str = "/tiny/run", **more: tuple[s
 
 def refused(*doors: str) -> str:
     with pytest.raises(PolicyError) as caught:
-        opening.opened(Config(data="/nowhere", doors=doors).doors)
+        opening.opened(ServiceConfig(data="/nowhere", doors=doors).doors)
     return str(caught.value)
 
 
@@ -90,14 +90,14 @@ def test_the_door_of_the_documentation_is_served_only_when_it_is_named(tmp_path:
 
 def test_by_default_only_the_doors_of_proxybox_are_open(install: Install) -> None:
     install("other", "raise RuntimeError('imported')")
-    assert "tiny" not in Config(data="/nowhere").doors
-    opening.opened(Config(data="/nowhere").doors)
+    assert "tiny" not in ServiceConfig(data="/nowhere").doors
+    opening.opened(ServiceConfig(data="/nowhere").doors)
     assert "other_module" not in sys.modules
 
 
 def test_a_door_that_is_named_has_its_paths(install: Install) -> None:
     install("welcome", source_of(("/tiny/",), health=("/tiny/health",)))
-    routers, doors = opening.opened(Config(data="/nowhere", doors=("tiny", "rest")).doors)
+    routers, doors = opening.opened(ServiceConfig(data="/nowhere", doors=("tiny", "rest")).doors)
     assert (len(routers), len(doors)) == (1, 1)
     table = AccessTable(doors)
     assert table.may_use("client", "/tiny/run")
@@ -109,7 +109,7 @@ def test_a_door_that_is_named_has_its_paths(install: Install) -> None:
 
 def test_nobody_else_has_the_name_of_a_door_of_proxybox(install: Install) -> None:
     install("evil", "raise RuntimeError('imported')", door=THEIRS)
-    _, doors = opening.opened(Config(data="/nowhere", doors=(THEIRS,)).doors)
+    _, doors = opening.opened(ServiceConfig(data="/nowhere", doors=(THEIRS,)).doors)
     assert len(doors) == 1
     assert "evil_module" not in sys.modules
 

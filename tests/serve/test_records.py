@@ -44,19 +44,19 @@ def recording(tmp_path_factory: pytest.TempPathFactory, place: Place) -> Iterato
         yield server
 
 
-def kept(told: dict, path: Path) -> Path:
+def kept(seen: dict, path: Path) -> Path:
     """Writes the record of a result."""
-    path.write_bytes(base64.b64decode(told["record"]["base64"], validate=True))
+    path.write_bytes(base64.b64decode(seen["record"]["base64"], validate=True))
     return path
 
 
 def test_a_run_brings_its_record_back(recording: Server, tmp_path: Path) -> None:
-    told = recording.run(CODE, record=True)
-    assert (told["status"], told["record_fault"]) == ("ok", "")
-    again = proxybox.replay(kept(told, tmp_path / "run.pbx"))
+    seen = recording.run(CODE, record=True)
+    assert (seen["status"], seen["record_fault"]) == ("ok", "")
+    again = proxybox.replay(kept(seen, tmp_path / "run.pbx"))
     assert again.ok
-    assert again.result.stdout == told["stdout"]
-    assert len(told["record_digest"]) == 64
+    assert again.result.stdout == seen["stdout"]
+    assert len(seen["record_digest"]) == 64
 
 
 def test_a_run_that_asks_for_none_has_none(recording: Server) -> None:
@@ -70,9 +70,9 @@ def test_a_run_that_asks_for_none_has_none(recording: Server) -> None:
 ])  # fmt: skip
 def test_however_a_run_is_asked_for(recording: Server, more: dict, tmp_path: Path) -> None:
     body = {"code": "import sys; print(sys.stdin.read())", "record": True, **more}
-    told = recording.post("/v1/run", {key: value for key, value in body.items() if value is not None}).json()
-    assert told["status"] == "ok", told
-    assert proxybox.replay(kept(told, tmp_path / "run.pbx")).result.stdout == told["stdout"]
+    seen = recording.post("/v1/run", {key: value for key, value in body.items() if value is not None}).json()
+    assert seen["status"] == "ok", seen
+    assert proxybox.replay(kept(seen, tmp_path / "run.pbx")).result.stdout == seen["stdout"]
 
 
 def test_a_stream_ends_with_the_record(recording: Server, tmp_path: Path) -> None:
@@ -86,23 +86,23 @@ def test_a_stream_ends_with_the_record(recording: Server, tmp_path: Path) -> Non
 def test_a_record_tells_nothing_of_the_host_that_a_run_does_not(
     recording: Server, place: Place, tmp_path: Path
 ) -> None:
-    told = recording.run("print(open('/data/data.txt').read())", policy="mounted", record=True)
-    assert told["stdout"] == "what is read\n"
-    data = base64.b64decode(told["record"]["base64"])
+    seen = recording.run("print(open('/data/data.txt').read())", policy="mounted", record=True)
+    assert seen["stdout"] == "what is read\n"
+    data = base64.b64decode(seen["record"]["base64"])
     everything = b"".join(frame.data for frame in frames(io.BytesIO(data)))
     assert b"what is read" in everything
     for secret in (place.mounted, recording.data, place.temporary, recording.log.parent):
         assert os.fsencode(secret) not in everything
-    assert proxybox.replay(kept(told, tmp_path / "run.pbx")).ok
+    assert proxybox.replay(kept(seen, tmp_path / "run.pbx")).ok
 
 
 def test_a_run_that_needs_a_larger_record_is_ended_and_says_so(recording: Server, tmp_path: Path) -> None:
-    told = recording.run("import os\nwhile True: print(len(os.urandom(60_000)))", record=True)
-    assert told["status"] == "disk_limit"
-    for text in (told["why"], told["record_fault"]):
+    seen = recording.run("import os\nwhile True: print(len(os.urandom(60_000)))", record=True)
+    assert seen["status"] == "disk_limit"
+    for text in (seen["why"], seen["record_fault"]):
         assert "the record has reached its limit of 262,144 bytes" in text
-    assert len(told["record"]["base64"]) < 12 << 20
-    with proxybox.Record(kept(told, tmp_path / "run.pbx")) as record:
+    assert len(seen["record"]["base64"]) < 12 << 20
+    with proxybox.Record(kept(seen, tmp_path / "run.pbx")) as record:
         assert record.result is None or record.result.status == "disk_limit"
         assert record.guest
 
@@ -122,10 +122,10 @@ def test_a_run_that_its_caller_ends_has_its_record_all_the_same(recording: Serve
 
 
 def test_nothing_is_left_on_the_disk_nor_in_the_log(recording: Server, place: Place) -> None:
-    told = recording.run(CODE, record=True)
+    seen = recording.run(CODE, record=True)
     assert not [*place.temporary.rglob("*.pbx"), *recording.data.rglob("*.pbx")]
     assert not [each for each in place.temporary.iterdir() if each.is_file()]
-    assert told["record"]["base64"][:40].encode() not in recording.log.read_bytes()
+    assert seen["record"]["base64"][:40].encode() not in recording.log.read_bytes()
 
 
 def test_without_the_operators_word_there_are_no_records(server: Server) -> None:

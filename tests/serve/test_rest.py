@@ -96,8 +96,8 @@ def test_each_key_that_one_run_may_tighten_is_taken(server: Server) -> None:
 
 
 def test_policies_and_languages_go_by_their_names(server: Server) -> None:
-    told = server.http.get("/v1/policies").json()
-    assert told == {"policies": ["default", "strict"], "languages": ["python"]}
+    seen = server.http.get("/v1/policies").json()
+    assert seen == {"policies": ["default", "strict"], "languages": ["python"]}
     code = "import threading; threading.Thread(target=print).start()"
     assert server.run(code)["status"] == "ok"
     assert server.run(code, policy="strict")["status"] == "error"
@@ -157,25 +157,25 @@ def test_what_does_not_exist(server: Server) -> None:
 ])  # fmt: skip
 def test_a_stream_tells_what_happens(server: Server, path: str, kind: str) -> None:
     code = "import sys\nprint('out')\nprint('err', file=sys.stderr)\n1 / 0"
-    told = list(events(server, path, {"code": code}, kind))
-    assert [event["seq"] for event in told] == list(range(len(told)))
-    assert [told[0]["event"], told[-2]["event"], told[-1]["event"]] == ["started", "error", "finished"]
-    assert "".join(event["text"] for event in told if event["event"] == "stdout") == "out\n"
-    assert told[-2]["type"] == "ZeroDivisionError"
-    assert told[-1]["result"]["status"] == "error"
+    seen = list(events(server, path, {"code": code}, kind))
+    assert [event["seq"] for event in seen] == list(range(len(seen)))
+    assert [seen[0]["event"], seen[-2]["event"], seen[-1]["event"]] == ["started", "error", "finished"]
+    assert "".join(event["text"] for event in seen if event["event"] == "stdout") == "out\n"
+    assert seen[-2]["type"] == "ZeroDivisionError"
+    assert seen[-1]["result"]["status"] == "error"
 
 
 def test_streams_are_operations_of_their_own(server: Server) -> None:
     """Without an Accept header they are server-sent events."""
     session = server.session()
-    for path, body, told in (
+    for path, body, seen in (
         ("/v1/run/stream", {"code": "print(6)", "interactive": True}, "stdout"),
         (f"{session}/execute/stream", {"code": "6", "mode": "interactive"}, "result"),
     ):
         answer = server.post(path, body)
         assert answer.headers["content-type"].startswith("text/event-stream")
         names = [line[7:] for line in answer.text.split("\n") if line.startswith("event: ")]
-        assert names == ["started", told, "finished"]
+        assert names == ["started", seen, "finished"]
     assert server.post(f"{session}/execute/stream", {}).status_code == 422
 
 

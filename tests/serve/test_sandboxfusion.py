@@ -76,9 +76,9 @@ def main(arguments):
 def run(fusion: Server, code: str, language: str = "python", **more: object) -> dict[str, Any]:
     answer = fusion.post("/run_code", {"code": code, "language": language, **more})
     assert answer.status_code == 200, answer.text
-    told: dict[str, Any] = answer.json()
-    assert told["compile_result"] is None
-    return told
+    seen: dict[str, Any] = answer.json()
+    assert seen["compile_result"] is None
+    return seen
 
 
 def test_ping(fusion: Server) -> None:
@@ -86,9 +86,9 @@ def test_ping(fusion: Server) -> None:
 
 
 def test_a_program(fusion: Server) -> None:
-    told = run(fusion, "print(int(input()))", stdin="65535", compile_timeout=10, extra="ignored")
-    ran = told.pop("run_result")
-    assert told == {
+    seen = run(fusion, "print(int(input()))", stdin="65535", compile_timeout=10, extra="ignored")
+    ran = seen.pop("run_result")
+    assert seen == {
         "status": "Success", "message": "", "compile_result": None, "executor_pod_name": None, "files": {},
     }  # fmt: skip
     assert (ran["status"], ran["return_code"], ran["stdout"], ran["stderr"]) == ("Finished", 0, "65535\n", "")
@@ -107,9 +107,9 @@ def test_a_program(fusion: Server) -> None:
     ("x = bytearray(1 << 30)", {"memory_limit_MB": -1}, "Finished", 1),
 ])  # fmt: skip
 def test_a_program_that_fails(fusion: Server, code: str, more: dict, status: str, return_code: int | None) -> None:
-    told = run(fusion, code, **more)
-    ran = told["run_result"]
-    assert (told["status"], told["message"], ran["status"], ran["return_code"]) == ("Failed", "", status, return_code)
+    seen = run(fusion, code, **more)
+    ran = seen["run_result"]
+    assert (seen["status"], seen["message"], ran["status"], ran["return_code"]) == ("Failed", "", status, return_code)
 
 
 def test_files_go_in_and_come_back(fusion: Server) -> None:
@@ -118,16 +118,16 @@ def test_files_go_in_and_come_back(fusion: Server) -> None:
         "d/in": encoded(b"\xff\0"), "program.py": encoded(b"x"), "null": None, "kept": encoded(b"as it came"),
     }  # fmt: skip
     names = ["a.bin", "./b", "/box/d/../d/in", "kept", "null", "../../etc/passwd", "/etc/passwd", "d"]
-    told = run(fusion, code, files=files, fetch_files=names)
-    assert told["status"] == "Success", told
-    assert {name: base64.b64decode(content) for name, content in told["files"].items()} == {
+    seen = run(fusion, code, files=files, fetch_files=names)
+    assert seen["status"] == "Success", seen
+    assert {name: base64.b64decode(content) for name, content in seen["files"].items()} == {
         "a.bin": b"\xff\0", "./b": "é".encode(), "/box/d/../d/in": b"\xff\0", "kept": b"as it came",
     }  # fmt: skip
 
 
 def test_files_are_fetched_after_a_failure_too(fusion: Server) -> None:
-    told = run(fusion, "open('a', 'w').write('x')\n1 / 0", fetch_files=["a"])
-    assert (told["status"], told["files"]) == ("Failed", {"a": encoded(b"x")})
+    seen = run(fusion, "open('a', 'w').write('x')\n1 / 0", fetch_files=["a"])
+    assert (seen["status"], seen["files"]) == ("Failed", {"a": encoded(b"x")})
 
 
 def test_what_comes_back_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,9 +140,9 @@ def test_what_comes_back_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_cells_show_is_bounded(fusion: Server) -> None:
-    told = notebook(fusion, ["print('x' * 1_000_000)"] * 80, total_timeout=0)
-    assert (told["status"], told["driver"]["status"]) == ("Failed", "Error")
-    assert 60 < len(told["cells"]) < 80
+    seen = notebook(fusion, ["print('x' * 1_000_000)"] * 80, total_timeout=0)
+    assert (seen["status"], seen["driver"]["status"]) == ("Failed", "Error")
+    assert 60 < len(seen["cells"]) < 80
 
 
 def test_pytest_runs_the_tests_of_a_program(fusion: Server) -> None:
@@ -150,14 +150,14 @@ def test_pytest_runs_the_tests_of_a_program(fusion: Server) -> None:
         ("def test_it(): assert 1", "Success", "passed\n"),
         ("def test_it(): assert 0", "Failed", "1 failed\n"),
     ):
-        told = run(fusion, code, "pytest", files={"test_program.py": encoded(b"1 / 0")})
-        assert (told["status"], told["run_result"]["stdout"]) == (status, printed), told
+        seen = run(fusion, code, "pytest", files={"test_program.py": encoded(b"1 / 0")})
+        assert (seen["status"], seen["run_result"]["stdout"]) == (status, printed), seen
 
 
 def test_other_languages_are_the_service_s_fault(fusion: Server) -> None:
-    told = run(fusion, "int main() {}", "cpp")
-    assert (told["status"], told["run_result"]) == ("SandboxError", None)
-    assert told["message"] == "there is no language 'cpp' here: want python or pytest"
+    seen = run(fusion, "int main() {}", "cpp")
+    assert (seen["status"], seen["run_result"]) == ("SandboxError", None)
+    assert seen["message"] == "there is no language 'cpp' here: want python or pytest"
 
 
 @pytest.mark.parametrize(("path", "body", "place"), [
@@ -189,12 +189,12 @@ def test_a_key_is_needed(fusion: Server) -> None:
 def notebook(fusion: Server, cells: list[str], **more: object) -> dict[str, Any]:
     answer = fusion.post("/run_jupyter", {"cells": cells, **more})
     assert answer.status_code == 200, answer.text
-    told: dict[str, Any] = answer.json()
-    return told
+    seen: dict[str, Any] = answer.json()
+    return seen
 
 
 def test_the_cells_of_a_notebook_share_a_session(fusion: Server, key: str) -> None:
-    told = notebook(
+    seen = notebook(
         fusion,
         [
             'a = "hello"', "a", "import sys\nn = sys.stderr.write('to err\\n')", "1 / 0", "print(a)",
@@ -202,9 +202,9 @@ def test_the_cells_of_a_notebook_share_a_session(fusion: Server, key: str) -> No
         ],
         files={"in": encoded(b"x")}, fetch_files=["out", "missing", "/etc/shadow"],
     )  # fmt: skip
-    assert (told["status"], told["message"], told["files"]) == ("Success", "", {"out": encoded(b"xx")})
-    assert (told["driver"]["status"], told["driver"]["return_code"]) == ("Finished", 0)
-    cells = told["cells"]
+    assert (seen["status"], seen["message"], seen["files"]) == ("Success", "", {"out": encoded(b"xx")})
+    assert (seen["driver"]["status"], seen["driver"]["return_code"]) == ("Finished", 0)
+    cells = seen["cells"]
     assert cells[0] == {"stdout": "", "stderr": "", "display": [], "error": []}
     assert cells[1]["display"] == [{"text/plain": "'hello'"}]
     assert cells[2]["stderr"] == "to err\n"
@@ -217,19 +217,19 @@ def test_the_cells_of_a_notebook_share_a_session(fusion: Server, key: str) -> No
 
 
 def test_a_cell_that_takes_too_long(fusion: Server) -> None:
-    told = notebook(fusion, ["while True: pass", "print('on')"], cell_timeout=0.3)
-    assert told["status"] == "Success"
-    assert (told["cells"][0]["error"][0]["ename"], told["cells"][1]["stdout"]) == ("KeyboardInterrupt", "on\n")
+    seen = notebook(fusion, ["while True: pass", "print('on')"], cell_timeout=0.3)
+    assert seen["status"] == "Success"
+    assert (seen["cells"][0]["error"][0]["ename"], seen["cells"][1]["stdout"]) == ("KeyboardInterrupt", "on\n")
 
 
 def test_a_notebook_that_takes_too_long(fusion: Server) -> None:
-    told = notebook(fusion, ["x = 1", "while True: pass", "never = 1"], total_timeout=0.5, fetch_files=["x"])
-    assert (told["status"], told["driver"]["status"], told["files"]) == ("Failed", "TimeLimitExceeded", {})
+    seen = notebook(fusion, ["x = 1", "while True: pass", "never = 1"], total_timeout=0.5, fetch_files=["x"])
+    assert (seen["status"], seen["driver"]["status"], seen["files"]) == ("Failed", "TimeLimitExceeded", {})
 
 
 def test_a_notebook_whose_session_ends(fusion: Server) -> None:
-    told = notebook(fusion, ["x = 1", "import os; os._exit(3)", "never = 1"])
-    assert (told["status"], told["driver"]["status"], len(told["cells"])) == ("Failed", "Error", 2)
+    seen = notebook(fusion, ["x = 1", "import os; os._exit(3)", "never = 1"])
+    assert (seen["status"], seen["driver"]["status"], len(seen["cells"])) == ("Failed", "Error", 2)
 
 
 # --- the client -------------------------------------------------------------------------------------------------------
@@ -299,13 +299,13 @@ def test_the_configurations_of_the_documentation(name: str, tmp_path: Path) -> N
 def test_its_client(endpoint: str) -> None:
     client: Any = pytest.importorskip("sandbox_fusion", reason="sandbox-fusion is not installed (PyPI)")
     request = client.RunCodeRequest(code="print(input())", language="python", stdin="42")
-    told = client.run_code(request, endpoint=endpoint, max_attempts=1)
-    assert (told.status, told.run_result.stdout) == ("Success", "42\n")
-    told = asyncio.run(client.run_code_async(request, endpoint=endpoint, max_attempts=1))
-    assert told.run_result.stdout == "42\n"
+    seen = client.run_code(request, endpoint=endpoint, max_attempts=1)
+    assert (seen.status, seen.run_result.stdout) == ("Success", "42\n")
+    seen = asyncio.run(client.run_code_async(request, endpoint=endpoint, max_attempts=1))
+    assert seen.run_result.stdout == "42\n"
     many = client.run_concurrent(client.run_code, args=[[request, endpoint, 1]] * 8, concurrency=4)
-    assert [told.run_result.stdout for told in many] == ["42\n"] * 8
-    told = client.run_jupyter(client.RunJupyterRequest(cells=["6 * 7"]), endpoint=endpoint, max_attempts=1)
-    assert told.cells[0].display == [{"text/plain": "42"}]
+    assert [seen.run_result.stdout for seen in many] == ["42\n"] * 8
+    seen = client.run_jupyter(client.RunJupyterRequest(cells=["6 * 7"]), endpoint=endpoint, max_attempts=1)
+    assert seen.cells[0].display == [{"text/plain": "42"}]
     with pytest.raises(Exception, match="there is no language 'cpp' here"):
         client.run_code(client.RunCodeRequest(code="", language="cpp"), endpoint=endpoint, max_attempts=1)

@@ -29,7 +29,7 @@ from proxybox.serve.callers import ANONYMOUS
 from proxybox.serve.config import ServiceSessions
 from proxybox.serve.problems import Refusal
 from proxybox.serve.sessionrecords import SessionRecords, Take
-from proxybox.serve.store import Store
+from proxybox.serve.store import ServiceStore
 from proxybox.streamevents import RecordPieceEvent
 from tests.serve.conftest import CONFIG, Server, serving, serving_two
 from tests.serve.test_kills import workers
@@ -77,12 +77,12 @@ def record_of(server: Server, session: str) -> dict[str, Any]:
     answer = server.http.get(f"{session}/record")
     assert answer.status_code == 200, answer.text
     assert server.http.delete(f"{session}/record").status_code == 204
-    told: dict[str, Any] = answer.json()
-    return told
+    seen: dict[str, Any] = answer.json()
+    return seen
 
 
-def kept(told: dict[str, Any], path: Path) -> Path:
-    path.write_bytes(base64.b64decode(told["record"]["base64"], validate=True))
+def kept(seen: dict[str, Any], path: Path) -> Path:
+    path.write_bytes(base64.b64decode(seen["record"]["base64"], validate=True))
     return path
 
 
@@ -100,10 +100,10 @@ def test_a_session_that_has_ended_has_its_record(recording: Server, tmp_path: Pa
     assert recording.http.delete(session).status_code == 204
     first, second = (recording.http.get(f"{session}/record").json() for _ in range(2))
     assert first == second
-    told = record_of(recording, session)
-    assert told == first
-    assert (told["record_fault"], len(told["record_digest"])) == ("", 64)
-    again = proxybox.replay(kept(told, tmp_path / "session.pbx"))
+    seen = record_of(recording, session)
+    assert seen == first
+    assert (seen["record_fault"], len(seen["record_digest"])) == ("", 64)
+    again = proxybox.replay(kept(seen, tmp_path / "session.pbx"))
     assert again.ok
     assert printed in again.result.stdout
     gone = recording.http.get(f"{session}/record")
@@ -193,8 +193,8 @@ def test_the_api_is_described_with_it(server: Server) -> None:
     assert {*described["paths"]["/v1/sessions/{session}/record"]} == {"get", "delete"}
     schemas = described["components"]["schemas"]
     assert "limits.record" in schemas["SessionRequest"]["properties"]["record"]["description"]
-    told = {"record", "record_fault", "record_inexact", "record_digest"}
-    assert told == {*schemas["SessionRecord"]["properties"]}
+    seen = {"record", "record_fault", "record_inexact", "record_digest"}
+    assert seen == {*schemas["SessionRecord"]["properties"]}
 
 
 # --- how sessions end -------------------------------------------------------------------------------------------------
@@ -208,8 +208,8 @@ def test_a_session_that_ends_by_itself_has_its_record(
     recording: Server, code: str, status: str, tmp_path: Path
 ) -> None:
     session = recording.session(record=True)
-    told = recording.execute(session, code, timeout=0.2)
-    assert (told["status"], told["alive"]) == (status, False)
+    seen = recording.execute(session, code, timeout=0.2)
+    assert (seen["status"], seen["alive"]) == (status, False)
     with proxybox.Record(kept(record_of(recording, session), tmp_path / "session.pbx")) as record:
         assert record.result is not None
         assert record.result.status == status
@@ -217,11 +217,11 @@ def test_a_session_that_ends_by_itself_has_its_record(
 
 def test_a_session_that_needs_a_larger_record_is_ended_and_says_so(recording: Server, tmp_path: Path) -> None:
     session = recording.session(record=True)
-    told = recording.execute(session, "import os\nwhile True: os.urandom(60_000)")
-    assert (told["status"], told["alive"]) == ("disk_limit", False)
-    told = record_of(recording, session)
-    assert "the record has reached its limit of 262,144 bytes" in told["record_fault"]
-    path = kept(told, tmp_path / "session.pbx")
+    seen = recording.execute(session, "import os\nwhile True: os.urandom(60_000)")
+    assert (seen["status"], seen["alive"]) == ("disk_limit", False)
+    seen = record_of(recording, session)
+    assert "the record has reached its limit of 262,144 bytes" in seen["record_fault"]
+    path = kept(seen, tmp_path / "session.pbx")
     assert path.stat().st_size < (256 << 10) + (2 << 20)
     with proxybox.Record(path) as record:
         assert record.guest
@@ -236,9 +236,9 @@ def test_a_session_that_is_ended_in_a_call_has_its_record(recording: Server, cod
                 other.headers.update(recording.http.headers)
                 assert other.delete(session).status_code == 204
     assert event["event"] == "finished" or event["problem"]["type"] == "urn:proxybox:session-ended"
-    told = record_of(recording, session)
-    assert told["record_fault"] == ""
-    with proxybox.Record(kept(told, tmp_path / "session.pbx")) as record:
+    seen = record_of(recording, session)
+    assert seen["record_fault"] == ""
+    with proxybox.Record(kept(seen, tmp_path / "session.pbx")) as record:
         assert record.result is not None
 
 
@@ -249,7 +249,7 @@ def test_nothing_is_left_of_records_that_are_given_up(place: Place, recording: S
     recording.http.delete(session)
     record_of(recording, session)
     assert not [*recording.data.rglob("*.pbx")]
-    with contextlib.closing(Store(f"sqlite:///{recording.data}/proxybox.sqlite", "test")) as store:
+    with contextlib.closing(ServiceStore(f"sqlite:///{recording.data}/proxybox.sqlite", "test")) as store:
         assert store.used(place.one.split("_")[1]) == 0
 
 
@@ -331,9 +331,9 @@ def test_a_record_outlives_its_service(tmp_path: Path) -> None:
         assert server.end() == 0
     with serving(tmp_path / "service", config) as server:
         for session in (ended, living):
-            told = record_of(server, session)
-            assert told["record_fault"] == ""
-            again = proxybox.replay(kept(told, tmp_path / "session.pbx"))
+            seen = record_of(server, session)
+            assert seen["record_fault"] == ""
+            again = proxybox.replay(kept(seen, tmp_path / "session.pbx"))
             assert again.ok
             assert (printed in again.result.stdout) == (session == ended)
         killed = server.session(record=True)
@@ -349,11 +349,11 @@ def test_a_record_outlives_its_service(tmp_path: Path) -> None:
 # --- what is kept -----------------------------------------------------------------------------------------------------
 
 
-def in_a_loop(test: Callable[[Store], Any]) -> Callable[[Path], None]:
+def in_a_loop(test: Callable[[ServiceStore], Any]) -> Callable[[Path], None]:
     """A test with a database of its own."""
 
     def run(tmp_path: Path) -> None:
-        with contextlib.closing(Store(f"sqlite:///{tmp_path}/db", "test")) as store:
+        with contextlib.closing(ServiceStore(f"sqlite:///{tmp_path}/db", "test")) as store:
             asyncio.run(test(store))
 
     run.__name__ = test.__name__
@@ -372,27 +372,27 @@ def told_in(*pieces: bytes, ends: bool = True) -> Callable[[Take], Any]:
 
 
 async def gathered(pieces: AsyncIterator[bytes]) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(b"".join([piece async for piece in pieces]))
-    return told
+    seen: dict[str, Any] = json.loads(b"".join([piece async for piece in pieces]))
+    return seen
 
 
 @in_a_loop
-async def test_a_record_is_kept_in_pieces(store: Store) -> None:
+async def test_a_record_is_kept_in_pieces(store: ServiceStore) -> None:
     records = SessionRecords(store, 1 << 20, 60)
     pieces = [bytes([number]) * 3000 for number in range(12)]
     assert await records.keep("key", "a", told_in(*pieces, b"end")) == ""
     found = await records.find("key", "a")
     assert found is not None
-    told = await gathered(records.as_json(found))
-    assert base64.b64decode(told.pop("record")["base64"]) == b"".join(pieces) + b"end"
-    assert told == {"record_fault": "", "record_digest": "d"}
+    seen = await gathered(records.as_json(found))
+    assert base64.b64decode(seen.pop("record")["base64"]) == b"".join(pieces) + b"end"
+    assert seen == {"record_fault": "", "record_digest": "d"}
     assert await records.find("key", "b") is await records.find("other", "a") is None
     store.remove("key", found.shelf, found.pieces[4])
     assert await records.find("key", "a") is None  # not a part of it
 
 
 @in_a_loop
-async def test_a_record_that_has_no_room_leaves_nothing_and_says_so(store: Store) -> None:
+async def test_a_record_that_has_no_room_leaves_nothing_and_says_so(store: ServiceStore) -> None:
     records = SessionRecords(store, 20_000, 60)
     why = await records.keep("key", "a", told_in(b"a" * 12_000, b"b" * 12_000))
     assert "the files of this key have 12,000 bytes, and may have 20,000" in why
@@ -402,7 +402,7 @@ async def test_a_record_that_has_no_room_leaves_nothing_and_says_so(store: Store
 
 
 @in_a_loop
-async def test_old_records_are_given_up(store: Store) -> None:
+async def test_old_records_are_given_up(store: ServiceStore) -> None:
     store.put("key", "files", "a", b"another file", room=1 << 20)
     for age, is_there in ((60.0, True), (-60.0, False)):
         records = SessionRecords(store, 1 << 20, age)
@@ -413,7 +413,7 @@ async def test_old_records_are_given_up(store: Store) -> None:
 
 
 @in_a_loop
-async def test_a_busy_worker_is_asked_again_for_a_record(store: Store) -> None:
+async def test_a_busy_worker_is_asked_again_for_a_record(store: ServiceStore) -> None:
     """A job of the session's worker waits for a free line, and is refused when none becomes free in time."""
     answers: list[Any] = [Refusal("overloaded"), Refusal("rate-limited"), b'{"record_fault": "", "record_digest": ""}']
 
@@ -425,8 +425,8 @@ async def test_a_busy_worker_is_asked_again_for_a_record(store: Store) -> None:
             answer = answers.pop(0)
             if isinstance(answer, Refusal):
                 raise answer
-            told: bytes = answer
-            return told
+            seen: bytes = answer
+            return seen
 
     session: Any = SimpleNamespace(id="a", call=None, worker=SimpleNamespace(number=0, ended=False), caller=ANONYMOUS)
     jobs: Any = Busy()
@@ -434,8 +434,8 @@ async def test_a_busy_worker_is_asked_again_for_a_record(store: Store) -> None:
         patch.setattr(sessions, "_RHYTHM", 0)
         assert await sessions.Sessions(ServiceSessions(), jobs, store)._keep_record(session) == ""
         answers[:] = [Refusal("not-ready", "the database cannot be used")]
-        told = await sessions.Sessions(ServiceSessions(), jobs, store)._keep_record(session)
-    assert told == "; its record is lost: the database cannot be used"
+        seen = await sessions.Sessions(ServiceSessions(), jobs, store)._keep_record(session)
+    assert seen == "; its record is lost: the database cannot be used"
 
 
 class Stuck:
@@ -455,7 +455,7 @@ class Stuck:
         return b'{"record_fault": "", "record_digest": ""}'
 
 
-async def idle_ones(jobs: Any, store: Store) -> sessions.Sessions:
+async def idle_ones(jobs: Any, store: ServiceStore) -> sessions.Sessions:
     """Three recorded sessions that nobody has used for long."""
     all_of_them = sessions.Sessions(ServiceSessions(records=False), jobs, store)
     worker: Any = SimpleNamespace(number=0, ended=False)
@@ -467,7 +467,7 @@ async def idle_ones(jobs: Any, store: Store) -> sessions.Sessions:
 
 
 @in_a_loop
-async def test_sessions_that_nobody_uses_do_not_wait_for_the_records_of_others(store: Store) -> None:
+async def test_sessions_that_nobody_uses_do_not_wait_for_the_records_of_others(store: ServiceStore) -> None:
     """A worker whose lines are busy keeps the first record waiting, and no other session."""
     jobs = Stuck(3)
     idle = await idle_ones(jobs, store)
@@ -483,7 +483,7 @@ async def test_sessions_that_nobody_uses_do_not_wait_for_the_records_of_others(s
 
 
 @in_a_loop
-async def test_a_service_that_ends_asks_for_all_records_at_once(store: Store) -> None:
+async def test_a_service_that_ends_asks_for_all_records_at_once(store: ServiceStore) -> None:
     jobs = Stuck(3)
     idle = await idle_ones(jobs, store)
     async with asyncio.timeout(20):
@@ -562,8 +562,8 @@ def test_a_client_that_is_refused_leaves_no_file(server: Server, tmp_path: Path)
 @pytest.mark.parametrize("record", [{}, "x", [], 5, {"base64": 5}, {"base64": "a"}, {"base64": "a\n==="}, None])
 def test_a_service_that_sends_no_record_spoils_no_file(record: object, tmp_path: Path) -> None:
     (tmp_path / "a.pbx").write_text("an earlier record")
-    told = record_of_answer({"record": record}, Taking.to(tmp_path / "a.pbx"))
-    assert (told.record, told.record_fault, told.is_here) == (None, "the service has sent no record", False)
+    seen = record_of_answer({"record": record}, Taking.to(tmp_path / "a.pbx"))
+    assert (seen.record, seen.record_fault, seen.is_here) == (None, "the service has sent no record", False)
     assert (tmp_path / "a.pbx").read_text() == "an earlier record"
 
 

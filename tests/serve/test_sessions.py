@@ -122,18 +122,18 @@ def test_reset_empties_the_namespace(server: Server, session: str) -> None:
 
 
 def test_a_stream_shows_as_it_happens_and_takes_input(server: Server, session: str) -> None:
-    told = []
+    seen = []
     for event in events(
         server,
         f"{session}/execute",
         {"code": "print('n?')\nint(input()) * 2", "mode": "interactive", "interactive": True},
     ):
-        told.append(event["event"])
+        seen.append(event["event"])
         if event["event"] == "input_request":
             assert server.post(f"{session}/input", {"text": "21\n"}).status_code == 204
         elif event["event"] == "result":
             assert event["data"]["text/plain"] == "42"
-    assert [each for each in told if each != "stdout"] == ["started", "input_request", "result", "finished"]
+    assert [each for each in seen if each != "stdout"] == ["started", "input_request", "result", "finished"]
 
 
 def test_an_interrupt_is_a_keyboard_interrupt(server: Server, session: str) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from proxybox.controller import hostproc
 from proxybox.controller.process import priority
-from proxybox.serve.config import Config
+from proxybox.serve.config import ServiceConfig
 from proxybox.serve.service import Service
 from tests.serve.conftest import serving
 
 
-async def _opened(config: Config, count: int) -> Counter[int]:
+async def _opened(config: ServiceConfig, count: int) -> Counter[int]:
     """How many of so many sessions, asked for at once, each worker has."""
     service = Service(config)
     await service.start()
@@ -28,7 +28,7 @@ async def _opened(config: Config, count: int) -> Counter[int]:
 
 
 def test_sessions_that_are_asked_for_at_once_are_spread_over_the_workers(tmp_path: Path) -> None:
-    config = Config(data=str(tmp_path), workers=2, express=False, live=8, policies={"default": "default"})
+    config = ServiceConfig(data=str(tmp_path), workers=2, express=False, live=8, policies={"default": "default"})
     assert asyncio.run(_opened(config, 8)) == {0: 4, 1: 4}
 
 

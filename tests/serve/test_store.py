@@ -21,7 +21,7 @@ from proxybox.serve import store as module
 from proxybox.serve.database import StoreError
 from proxybox.serve.problems import Refusal
 from proxybox.serve.retention import Retention
-from proxybox.serve.store import NoRoom, Store
+from proxybox.serve.store import KeyStorageFull, ServiceStore
 from tests.serve import postgres
 from tests.serve.conftest import serving
 
@@ -51,12 +51,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def store(url: str) -> Iterator[Store]:
-    with contextlib.closing(Store(url, "test")) as store:
+def store(url: str) -> Iterator[ServiceStore]:
+    with contextlib.closing(ServiceStore(url, "test")) as store:
         yield store
 
 
-def names(store: Store, key: str, shelf: str) -> list[str]:
+def names(store: ServiceStore, key: str, shelf: str) -> list[str]:
     return [str(file["name"]) for file in store.shelf(key, shelf)]
 
 
@@ -73,7 +73,7 @@ def audited(url: str) -> list[Any]:
 # --- sessions ---------------------------------------------------------------------------------------------------------
 
 
-def test_sessions_and_their_ends(store: Store) -> None:
+def test_sessions_and_their_ends(store: ServiceStore) -> None:
     before = time.time()
     store.begin_session("1", "key", "default", "python")
     known = store.session("1", "key")
@@ -89,12 +89,12 @@ def test_sessions_and_their_ends(store: Store) -> None:
 
 
 def test_a_service_that_starts_again_has_lost_its_own_sessions(url: str) -> None:
-    with contextlib.closing(Store(url, "one")) as one, contextlib.closing(Store(url, "other")) as other:
+    with contextlib.closing(ServiceStore(url, "one")) as one, contextlib.closing(ServiceStore(url, "other")) as other:
         one.begin_session("1", "key", "default", "python")
         other.begin_session("2", "key", "default", "python")
-        with contextlib.closing(Store(url, "one")) as again:
-            told = [again.session(identity, "key") for identity in ("1", "2")]
-    assert [known and (known["state"], known["reason"]) for known in told] == [
+        with contextlib.closing(ServiceStore(url, "one")) as again:
+            seen = [again.session(identity, "key") for identity in ("1", "2")]
+    assert [known and (known["state"], known["reason"]) for known in seen] == [
         ("lost", "the service was restarted"), ("live", ""),
     ]  # fmt: skip
 
@@ -104,14 +104,14 @@ def test_services_that_start_at_the_same_time(url: str) -> None:
 
     def start(number: int) -> None:
         together.wait()
-        with contextlib.closing(Store(url, str(number))) as store:
+        with contextlib.closing(ServiceStore(url, str(number))) as store:
             store.begin_session(str(number), "key", "default", "python")
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(start, range(4)))
 
 
-def test_a_shelf_is_cleared_and_expires(store: Store) -> None:
+def test_a_shelf_is_cleared_and_expires(store: ServiceStore) -> None:
     for shelf in ("a/1", "a/2", "b"):
         for name in ("one", "two"):
             store.put("key", shelf, name, b"x" * 5 * KIB, room=64 * KIB)
@@ -127,7 +127,7 @@ def test_a_shelf_is_cleared_and_expires(store: Store) -> None:
 
 
 @pytest.mark.parametrize("text", ODD)
-def test_any_text_comes_back(store: Store, text: str) -> None:
+def test_any_text_comes_back(store: ServiceStore, text: str) -> None:
     store.begin_session("1", "key", "default", "python")
     store.end_session("1", "ended", text)
     known = store.session("1", "key")
@@ -145,7 +145,7 @@ def test_any_text_comes_back(store: Store, text: str) -> None:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def test_files(store: Store) -> None:
+def test_files(store: ServiceStore) -> None:
     before, content = time.time(), bytes(range(256))
     identity = store.put("key", "shelf", "name", content, room=16 * KIB)
     assert store.get("key", "shelf", identity) == ("name", content)
@@ -157,35 +157,35 @@ def test_files(store: Store) -> None:
     assert store.shelf("key", "shelf") == []
 
 
-def test_a_large_file(store: Store) -> None:
+def test_a_large_file(store: ServiceStore) -> None:
     content = bytes(range(256)) * (128 * KIB)
     identity = store.put("key", "shelf", "large", content, room=len(content))
     assert store.get("key", "shelf", identity) == ("large", content)
 
 
-def test_files_are_told_in_the_order_of_their_names(store: Store) -> None:
+def test_files_are_told_in_the_order_of_their_names(store: ServiceStore) -> None:
     """A database would order them as its locale does."""
     for name in ("é", "b", "B", "a", "_", "Z"):
         store.put("key", "shelf", name, b"", room=64 * KIB)
     assert names(store, "key", "shelf") == ["B", "Z", "_", "a", "b", "é"]
 
 
-def test_empty_files_take_up_room(store: Store) -> None:
+def test_empty_files_take_up_room(store: ServiceStore) -> None:
     for number in range(4):
         store.put("key", "shelf", str(number), b"", room=16 * KIB)
-    with pytest.raises(NoRoom, match="have 16,384 bytes, and may have 16,384"):
+    with pytest.raises(KeyStorageFull, match="have 16,384 bytes, and may have 16,384"):
         store.put("key", "shelf", "5", b"", room=16 * KIB)
     assert names(store, "key", "shelf") == ["0", "1", "2", "3"]
 
 
-def test_what_has_no_room_does_not_remove_what_it_was_to_replace(store: Store) -> None:
+def test_what_has_no_room_does_not_remove_what_it_was_to_replace(store: ServiceStore) -> None:
     identity = store.put("key", "shelf", "name", b"1", room=16 * KIB)
-    with pytest.raises(NoRoom):
+    with pytest.raises(KeyStorageFull):
         store.put("key", "shelf", "name", b"x" * 17 * KIB, room=16 * KIB)
     assert store.get("key", "shelf", identity) == ("name", b"1")
 
 
-def test_the_oldest_files_of_a_door_make_room_for_the_latest(store: Store) -> None:
+def test_the_oldest_files_of_a_door_make_room_for_the_latest(store: ServiceStore) -> None:
     store.put("key", "rest", "theirs", b"x" * 4 * KIB, room=16 * KIB)
     store.put("other", "door/1", "theirs", b"x" * 4 * KIB, room=16 * KIB)
     for number in range(3):
@@ -196,23 +196,23 @@ def test_the_oldest_files_of_a_door_make_room_for_the_latest(store: Store) -> No
     assert names(store, "other", "door/1") == ["theirs"]
 
 
-def test_what_has_no_room_at_all_leaves_the_others_alone(store: Store) -> None:
+def test_what_has_no_room_at_all_leaves_the_others_alone(store: ServiceStore) -> None:
     store.put("key", "rest", "theirs", b"x" * 8 * KIB, room=16 * KIB)
     store.put("key", "door/1", "1", b"x" * 4 * KIB, room=16 * KIB, evict="door/")
     for size in (9 * KIB, 17 * KIB):
-        with pytest.raises(NoRoom):
+        with pytest.raises(KeyStorageFull):
             store.put("key", "door/2", "2", b"x" * size, room=16 * KIB, evict="door/")
     assert names(store, "key", "door/1") == ["1"]
 
 
-def test_files_that_come_at_the_same_time_have_the_room_of_their_key_alone(store: Store) -> None:
+def test_files_that_come_at_the_same_time_have_the_room_of_their_key_alone(store: ServiceStore) -> None:
     together = threading.Barrier(8)
 
     def put(number: int) -> bool:
         together.wait()
         try:
             store.put("key", "shelf", str(number), b"x" * 4 * KIB, room=8 * KIB)
-        except NoRoom:
+        except KeyStorageFull:
             return False
         return True
 
@@ -221,7 +221,7 @@ def test_files_that_come_at_the_same_time_have_the_room_of_their_key_alone(store
     assert len(store.shelf("key", "shelf")) == 2
 
 
-def test_a_file_that_comes_twice_at_the_same_time_is_kept_once(store: Store) -> None:
+def test_a_file_that_comes_twice_at_the_same_time_is_kept_once(store: ServiceStore) -> None:
     together = threading.Barrier(4)
 
     def put(_: int) -> str:
@@ -239,7 +239,7 @@ def test_a_key_waits_for_its_own_files_alone_and_not_for_good(
     """Another service may have stopped in the middle of a change."""
     monkeypatch.setattr(database, "_WAITING", 0.1)
     url = server.database()
-    with contextlib.closing(Store(url, "one")) as one, contextlib.closing(Store(url, "other")) as other:
+    with contextlib.closing(ServiceStore(url, "one")) as one, contextlib.closing(ServiceStore(url, "other")) as other:
         with one._changing() as connection:
             one._database.take_turns(connection, "key")
             with pytest.raises(StoreError, match="lock timeout"):
@@ -252,7 +252,7 @@ def test_a_key_waits_for_its_own_files_alone_and_not_for_good(
 
 
 def test_the_audit_has_every_record_that_can_be_written(url: str) -> None:
-    with contextlib.closing(Store(url, "test")) as store:
+    with contextlib.closing(ServiceStore(url, "test")) as store:
         store.note({**RECORD, "id": "1", "path": "/a\0"})
         store.note({**RECORD, "id": None})
         store.note({**RECORD, "id": "3", "cpu": 0.25})
@@ -263,7 +263,7 @@ def test_the_audit_has_every_record_that_can_be_written(url: str) -> None:
 def test_no_more_records_wait_than_are_allowed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_BEHIND", 5)
     monkeypatch.setattr(module, "_RHYTHM", 3600)
-    with contextlib.closing(Store(url, "test")) as store:
+    with contextlib.closing(ServiceStore(url, "test")) as store:
         for number in range(8):
             store.note({**RECORD, "id": str(number)})
     assert store.records_lost == 3
@@ -280,24 +280,24 @@ def place(server: postgres.Postgres) -> str:
 
 
 @pytest.fixture
-def there(place: str) -> Iterator[Store]:
-    with contextlib.closing(Store(place, "test")) as store:
+def there(place: str) -> Iterator[ServiceStore]:
+    with contextlib.closing(ServiceStore(place, "test")) as store:
         store.begin_session("1", "key", "default", "python")
         yield store
 
 
-def _ask(store: Store) -> Any:
+def _ask(store: ServiceStore) -> Any:
     return asyncio.run(store.ask(store.session, "1", "key"))
 
 
-def _is_refused(store: Store) -> None:
+def _is_refused(store: ServiceStore) -> None:
     with pytest.raises(Refusal, match=r"^the database cannot be used$") as refused:
         _ask(store)
     assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "5"})
 
 
 def test_a_server_that_ends_and_is_back(
-    there: Store, place: str, server: postgres.Postgres, monkeypatch: pytest.MonkeyPatch
+    there: ServiceStore, place: str, server: postgres.Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is to be in the audit waits for it."""
     tried, write = threading.Event(), there._write_at_once
@@ -315,7 +315,7 @@ def test_a_server_that_ends_and_is_back(
             there.session("1", "key")
         _is_refused(there)
         with pytest.raises(StoreError, match=r"the database cannot be opened: .*No such file or directory"):
-            Store(place, "another")
+            ServiceStore(place, "another")
         there.note(RECORD)
         tried.wait()
     finally:
@@ -325,7 +325,9 @@ def test_a_server_that_ends_and_is_back(
     assert (there.records_lost, len(audited(place))) == (0, 1)
 
 
-def test_a_server_that_falls_silent(there: Store, server: postgres.Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_falls_silent(
+    there: ServiceStore, server: postgres.Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No thread waits for it for good, and neither does the end of the service."""
     monkeypatch.setattr(module, "_PATIENCE", 0.1)
     with server.silent():
@@ -343,7 +345,10 @@ def test_a_server_that_falls_silent(there: Store, server: postgres.Postgres, mon
 
 def test_a_service_whose_database_goes_away(place: str, server: postgres.Postgres, tmp_path: Path) -> None:
     """Runs need none; what does is refused until it is back, and how sessions have ended is kept then."""
-    with serving(tmp_path, f'database = "{place}"') as service, contextlib.closing(Store(place, "another")) as other:
+    with (
+        serving(tmp_path, f'database = "{place}"') as service,
+        contextlib.closing(ServiceStore(place, "another")) as other,
+    ):
         other.begin_session("theirs", "", "default", "python")
         kept, ended = service.session(), service.session()
         server.stop()
@@ -359,9 +364,9 @@ def test_a_service_whose_database_goes_away(place: str, server: postgres.Postgre
         finally:
             server.start()
         assert service.execute(service.session(), "print(3)")["stdout"] == "3\n"
-        told = [service.http.get(f"/v1/sessions/{identity}") for identity in ("%00", "theirs")]
-        assert [answer.status_code for answer in told] == [404, 404]
-        assert "another service has it" in told[1].json()["detail"]
+        seen = [service.http.get(f"/v1/sessions/{identity}") for identity in ("%00", "theirs")]
+        assert [answer.status_code for answer in seen] == [404, 404]
+        assert "another service has it" in seen[1].json()["detail"]
         while _state(other, ended) != ["ended", "it was closed"]:
             pass  # it tries each second
         assert _state(other, kept) == ["live", ""]
@@ -370,7 +375,7 @@ def test_a_service_whose_database_goes_away(place: str, server: postgres.Postgre
     assert [row[1] for row in audited(place)].count("/v1/run") == 1
 
 
-def _state(store: Store, session: str) -> list[str]:
+def _state(store: ServiceStore, session: str) -> list[str]:
     known = store.session(session.rpartition("/")[2], "")
     assert known is not None
     return [known["state"], known["reason"]]
@@ -383,12 +388,12 @@ def _state(store: Store, session: str) -> list[str]:
 def test_a_driver_that_is_missing(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(StoreError, match=r"psycopg is not installed: pip install 'proxybox\[postgres\]'"):
-        Store(f"{scheme}://user:secret@localhost/db", "test")
+        ServiceStore(f"{scheme}://user:secret@localhost/db", "test")
 
 
 def test_a_database_of_another_encoding(server: postgres.Postgres) -> None:
     with pytest.raises(StoreError, match=r"its encoding is LATIN1 \(allowed: UTF8\)"):
-        Store(server.database("LATIN1"), "test")
+        ServiceStore(server.database("LATIN1"), "test")
 
 
 @pytest.mark.parametrize(("url", "words"), [
@@ -397,7 +402,7 @@ def test_a_database_of_another_encoding(server: postgres.Postgres) -> None:
 ])  # fmt: skip
 def test_urls_of_no_database(url: str, words: str) -> None:
     with pytest.raises(StoreError, match=f"the database cannot be opened: .*{words}"):
-        Store(url, "test")
+        ServiceStore(url, "test")
 
 
 # --- what does not stay -----------------------------------------------------------------------------------------------
@@ -405,7 +410,7 @@ def test_urls_of_no_database(url: str, words: str) -> None:
 
 def test_records_that_are_old_are_removed(url: str) -> None:
     now = time.time()
-    with contextlib.closing(Store(url, "test", Retention(records="1h", files="2h"))) as store:
+    with contextlib.closing(ServiceStore(url, "test", Retention(records="1h", files="2h"))) as store:
         store._write_at_once([{**RECORD, "id": str(number), "at": now + 10.0 * number} for number in range(10)])
         store.begin_session("1", "key", "default", "python")
         identity = store.put("key", "shelf", "name", b"1", room=16 * KIB)
@@ -420,7 +425,7 @@ def test_records_that_are_old_are_removed(url: str) -> None:
 def test_the_audit_has_a_size(url: str) -> None:
     """The oldest records go, and as many as the next look need not remove again."""
     now, path = time.time(), "/" + "x" * 499
-    with contextlib.closing(Store(url, "test", Retention(audit="1M"))) as store:
+    with contextlib.closing(ServiceStore(url, "test", Retention(audit="1M"))) as store:
         for first in range(0, 8000, 1000):
             store._write_at_once([{**RECORD, "id": str(first + n), "at": now, "path": path} for n in range(1000)])
         store.remove_old(now)
@@ -432,7 +437,7 @@ def test_the_audit_has_a_size(url: str) -> None:
 
 
 def test_how_sessions_have_ended_has_a_size(url: str) -> None:
-    with contextlib.closing(Store(url, "test", Retention(sessions="1M"))) as store:
+    with contextlib.closing(ServiceStore(url, "test", Retention(sessions="1M"))) as store:
         with store._changing() as connection:
             rows = [
                 {"id": str(n), "service": "s", "key": "key", "policy": "p", "language": "l", "made": float(n),
@@ -446,7 +451,7 @@ def test_how_sessions_have_ended_has_a_size(url: str) -> None:
 
 def test_the_room_that_a_record_takes_up_is_about_what_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "db.sqlite"
-    with contextlib.closing(Store(f"sqlite:///{path}", "test")) as store:
+    with contextlib.closing(ServiceStore(f"sqlite:///{path}", "test")) as store:
         rows = [{**RECORD, "id": f"{n:016x}", "at": time.time(), "path": "/v1/run", "code_sha256": "0" * 64}
                 for n in range(10_000)]  # fmt: skip
         store._write_at_once(rows)
@@ -457,8 +462,8 @@ def test_the_room_that_a_record_takes_up_is_about_what_is_counted(tmp_path: Path
 def test_old_records_are_removed_while_the_service_runs(tmp_path: Path) -> None:
     """The thread that writes the audit looks at its start, and once a minute."""
     url = f"sqlite:///{tmp_path}/db.sqlite"
-    with contextlib.closing(Store(url, "test")) as store:
+    with contextlib.closing(ServiceStore(url, "test")) as store:
         store._write_at_once([{**RECORD, "at": 1.0}])
-    with contextlib.closing(Store(url, "test")):
+    with contextlib.closing(ServiceStore(url, "test")):
         while audited(url):
             pass

@@ -16,8 +16,8 @@ from proxybox.policies import PolicyError
 from proxybox.serve.connections.bounds import Bounds, Peers
 from proxybox.serve.connections.http import Connection
 from proxybox.serve.connections.room import Room
-from proxybox.serve.connections.turns import Turns
-from proxybox.serve.connections.watching import Watch
+from proxybox.serve.connections.turns import LoopTurns
+from proxybox.serve.connections.watching import ConnectionWatch
 from proxybox.serve.problems import Refusal
 
 
@@ -148,7 +148,7 @@ async def test_nobody_is_late_while_the_service_does_not_read() -> None:
 def test_who_reads_too_slowly_is_let_go(taken: int, rounds: int | None, is_closing: bool) -> None:
     async def count() -> int | None:
         transport = Transport(left=1 << 20, closing=is_closing)
-        watch = Watch(
+        watch = ConnectionWatch(
             asyncio.get_running_loop(), transport, Bounds(), lambda: None, lambda: False, lambda: not is_closing
         )
         for looks in range(1, 50):
@@ -250,14 +250,14 @@ async def test_room_that_comes_when_its_client_has_gone_is_the_next_ones() -> No
     await asyncio.sleep(0)
     waiting[0].cancel()
     room.give("b", 50)
-    told = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(each) for each in told] == [asyncio.CancelledError, type(None)]
+    seen = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(each) for each in seen] == [asyncio.CancelledError, type(None)]
     assert (room.used, len(room._waiting), dict(room._held)) == (100, 0, {"a": 50, "d": 50})
 
 
 @in_a_loop
 async def test_clients_take_turns_however_much_one_of_them_asks_for() -> None:
-    turns, order = Turns(), []
+    turns, order = LoopTurns(), []
 
     async def begin(who: str) -> None:
         await turns.wait(who)
@@ -269,7 +269,7 @@ async def test_clients_take_turns_however_much_one_of_them_asks_for() -> None:
 
 @in_a_loop
 async def test_a_turn_whose_client_has_gone_away_is_the_next_ones() -> None:
-    turns = Turns()
+    turns = LoopTurns()
     tasks = [asyncio.create_task(turns.wait(who)) for who in "aaab"]
     await asyncio.sleep(0)
     for task in tasks[1:3]:

@@ -29,10 +29,10 @@ class Talk:
         return message
 
     async def until(self, event: str) -> list[dict]:
-        told = [await self.next()]
-        while told[-1]["event"] != event:
-            told.append(await self.next())
-        return told
+        seen = [await self.next()]
+        while seen[-1]["event"] != event:
+            seen.append(await self.next())
+        return seen
 
 
 @asynccontextmanager
@@ -58,9 +58,9 @@ async def test_a_session_at_a_page(server: Server) -> None:
         await talk.send(do="execute", id="1", code="print('n?')\nx = int(input())\nx * 2", mode="interactive")
         assert [each["event"] for each in await talk.until("input_request")] == ["started", "stdout", "input_request"]
         await talk.send(do="input", text="21\n")
-        told = await talk.until("finished")
-        assert {each["id"] for each in told} == {"1"}
-        (value,) = [each for each in told if each["event"] == "result"]
+        seen = await talk.until("finished")
+        assert {each["id"] for each in seen} == {"1"}
+        (value,) = [each for each in seen if each["event"] == "result"]
         assert value["data"]["text/plain"] == "42"
         await talk.send(do="complete", id="2", code="prin")
         assert (await talk.next()) == {"event": "completed", "id": "2", "start": 0, "matches": ["print"], "alive": True}

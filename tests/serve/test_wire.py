@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from proxybox.serve.wire import Line, packed
+from proxybox.serve.wire import WorkerSocket, packed
 from proxybox.serve.wiredata import (
     JobFailure,
     JobOrder,
@@ -23,7 +23,7 @@ from proxybox.streamevents import read_worker_event
 def test_a_line_whose_other_end_has_gone_says_so(loop: str) -> None:
     async def use() -> None:
         end, other = socket.socketpair()
-        line = await Line.on(end)
+        line = await WorkerSocket.on(end)
         other.close()
         with pytest.raises(EOFError):
             await line.receive()
@@ -61,9 +61,9 @@ def test_what_a_worker_tells_has_its_form(kind: type, data: bytes) -> None:
 
 def test_what_is_told_is_read_again() -> None:
     fault = RequestFault(loc=["limits", 0], msg="no")
-    for told in (
+    for seen in (
         JobFailure(type="invalid", message="no", errors=[fault], errno="EIO", result={"a": [1]}),
         WorkerState(pid=1, pools=[PoolState(policy="p", language="l", ready=1, size=2)], sessions=3),
         ReadyToTake(room=5), ReadyToGive(size=5, digest="d"), JobOrder(job=1, do="input", text="x"),
     ):  # fmt: skip
-        assert read(type(told), packed(told)) == told
+        assert read(type(seen), packed(seen)) == seen

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 import proxybox
-from proxybox.controller.process import undertaker
-from proxybox.controller.warm import nursery
+from proxybox.controller.process import reaper
+from proxybox.controller.warm import zygotepool
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
     yield
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()
 
 
 def proxybox_command(*words: str, folder: Path | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -64,8 +64,8 @@ def test_in_an_event_loop() -> None:
 
 def test_the_command_line(tmp_path: Path) -> None:
     done = proxybox_command("run", "--json", "-c", "print(6 * 7)", folder=tmp_path)
-    told = json.loads(done.stdout)
-    assert (done.returncode, told["status"], told["stdout"]) == (0, "ok", "42\n")
+    seen = json.loads(done.stdout)
+    assert (done.returncode, seen["status"], seen["stdout"]) == (0, "ok", "42\n")
     traced = proxybox_command("trace", "--denied", "-c", "import socket; socket.socket()", folder=tmp_path)
     assert "[denied: network: none]" in traced.stderr
 

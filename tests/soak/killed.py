@@ -94,15 +94,15 @@ class Patient:
         self.seat, self.exercise, self._main, self._version = "", "", "", 0
         self.typed: dict[int, float] = {}
         self.answered = 0
-        self.handed: list[str] = []
+        self.handed_in: list[str] = []
         self.handing: set[str] = set()
         url = server.here.url
         self._http = httpx.AsyncClient(base_url=url, headers={"Origin": url}, timeout=20)
 
     async def join(self) -> None:
         """Takes a seat."""
-        told = await self._sure("POST", "/api/join", {"name": self._name, "code": self._server.here.code})
-        self.seat = told["seat"]["id"]
+        seen = await self._sure("POST", "/api/join", {"name": self._name, "code": self._server.here.code})
+        self.seat = seen["seat"]["id"]
         self.exercise = self._chance.choice((await self._sure("GET", "/api/me"))["course"]["exercises"][:3])["id"]
         self._main = (await self._sure("GET", f"/api/exercises/{self.exercise}"))["file"]
 
@@ -135,24 +135,24 @@ class Patient:
                 "files": {self._main: f"# {number}\nprint({number})\n{more}"},
             }  # fmt: skip
             does = self._chance.random()
-            if does < 0.05 and len(self.handed) < 40:
+            if does < 0.05 and len(self.handed_in) < 40:
                 await self._hand_in(body)
             elif does < 0.2:
                 await self._run(body)
             else:
                 await self._sure("PUT", f"/api/exercises/{self.exercise}/files", body)
-            told = await self._sure("GET", f"/api/exercises/{self.exercise}")
-            if number_in(told["files"][self._main]) != number or told["version"] < self._version:
-                self._count.faults.append(f"{self._name}: {told['files'][self._main][:50]!r} in place of {number}")
-            self._version, self.answered = told["version"], number
+            seen = await self._sure("GET", f"/api/exercises/{self.exercise}")
+            if number_in(seen["files"][self._main]) != number or seen["version"] < self._version:
+                self._count.faults.append(f"{self._name}: {seen['files'][self._main][:50]!r} in place of {number}")
+            self._version, self.answered = seen["version"], number
             self._count.saves += 1
         watching.cancel()
 
     async def _hand_in(self, body: dict[str, Any]) -> None:
         self.handing.add(body["save"])
-        told = await self._sure("POST", f"/api/exercises/{self.exercise}/hand-in", body)
-        if told is not None:
-            self.handed.append(told["handed_in"]["id"])
+        seen = await self._sure("POST", f"/api/exercises/{self.exercise}/hand-in", body)
+        if seen is not None:
+            self.handed_in.append(seen["handed_in"]["id"])
             self._count.hand_ins += 1
 
     async def _run(self, body: dict[str, Any]) -> None:
@@ -190,7 +190,7 @@ class Patient:
         for late, typed in self.typed.items():
             if late > number and typed < killed:
                 self._count.oldest = max(self._count.oldest, killed - max(typed, up))
-        if lost := set(self.handed) - ids:
+        if lost := set(self.handed_in) - ids:
             self._count.faults.append(f"{self._name}: hand-ins are lost: {lost}")
         if twice := [save for (seat, save), count in hand_ins.items() if seat == self.seat and count > 1]:
             self._count.faults.append(f"{self._name}: hand-ins are kept twice: {twice}")

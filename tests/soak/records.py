@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 
 import proxybox
 from proxybox import HostFunction, RecordError
-from proxybox.controller.record.events import Call
+from proxybox.controller.record.events import CallEvent
 from proxybox.controller.record.format import frames
 from tests.recordings import tables
 from tests.soak.suite import told
@@ -299,7 +299,7 @@ def verdict(note: Mapping[str, Any], got: Mapping[str, Any]) -> tuple[str, str]:
 def has_threads(path: Path) -> bool:
     """Whether a recorded run had more than one thread."""
     with proxybox.Record(path) as record, contextlib.suppress(RecordError):
-        return any(event.channel for event in record.reader.events() if isinstance(event, Call))
+        return any(event.channel for event in record.reader.events() if isinstance(event, CallEvent))
     return False
 
 

@@ -214,7 +214,7 @@ class Soak:
 
     def run(self) -> Iterator[int]:
         """Gives how many boxes have ended, after each."""
-        for kind in KINDS:  # what is made once in a process's life: the keeper's thread, caches, the collector's room
+        for kind in KINDS:  # what is made once in a process's life: the watchdog's thread, caches, the collector's room
             end_of(kind)
         self.look(0)
         for done in range(1, self.boxes + 1):

@@ -19,9 +19,9 @@ import pytest
 import proxybox
 from proxybox import sandbox
 from proxybox.aio import sandbox as aio_sandbox
-from proxybox.controller.boxes.box import BoxSpec
+from proxybox.controller.boxes.box import BoxRunner
 from proxybox.pool import boxes, pool
-from proxybox.pool.workers import Workers
+from proxybox.pool.workers import PoolWorkers
 from proxybox.records.taking import SUFFIX, Taking
 
 #: Bytes of a record; a run that needs more is ended.
@@ -43,7 +43,7 @@ class OfATest(Taking):
     def box(self, *args: Any, **fields: Any) -> Any:
         policy, guest = args
         if guest.marshals:  # a translated PyPy cannot be recorded
-            return BoxSpec(policy, guest, **fields)
+            return BoxRunner(policy, guest, **fields)
         options = {"guest": guest.executable, "packages": list(guest.packages)}
         self.note |= {"options": options, "is_session": self.is_session}
         return super().box(*args, **fields)
@@ -81,7 +81,7 @@ def record_runs(folder: Path) -> None:
 
     def make_pool(self: Any, *args: Any, **fields: Any) -> None:
         made_pool(self, *args, **fields)
-        if not isinstance(self._boxes, Workers):
+        if not isinstance(self._boxes, PoolWorkers):
             usual = self._taken
             self._taken = lambda path: usual(path) or taken()
 

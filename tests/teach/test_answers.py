@@ -13,11 +13,11 @@ from proxybox.teach import objects, packing
 from proxybox.teach.compare import alike
 from proxybox.teach.grades import Grade
 from proxybox.teach.grading import Packed, Task, grade_some, local_pool
-from proxybox.teach.handles import Call
-from proxybox.teach.heard import Heard
+from proxybox.teach.handles import SubmissionCall
 from proxybox.teach.packing import pack, unpack
 from proxybox.teach.settling import AT_FAULT
 from proxybox.teach.submissions import Submission
+from proxybox.teach.testoutput import SubmissionOutput
 
 # ruff: noqa: E501 - programs on one line
 
@@ -561,8 +561,8 @@ def test_no_value_makes_a_comparison_of_numbers_raise(value: Any, expected: Any)
 
 
 def test_an_answer_is_told_as_it_came() -> None:
-    heard, value = Heard(), [3, 1, 2]
-    heard.answered(Call(action="call", target=None, name="f"), "f()", value, "")
+    heard, value = SubmissionOutput(), [3, 1, 2]
+    heard.answered(SubmissionCall(action="call", target=None, name="f"), "f()", value, "")
     value.sort()
     assert heard.used_in(IndexError()).startswith("f() returned [3, 1, 2], and")
 

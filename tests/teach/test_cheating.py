@@ -125,8 +125,8 @@ def test_the_documents_show_these_verdicts(verdicts: Any) -> None:
         first = verdicts[name][0]
         if name not in _BY_LIMITS:
             beginning = words.removesuffix("...")
-            told = first.message[: len(beginning)] if words.endswith("...") else first.message
-            assert (status, beginning) == (first.status, told), f"{name}: correct docs/teaching.md"
+            seen = first.message[: len(beginning)] if words.endswith("...") else first.message
+            assert (status, beginning) == (first.status, seen), f"{name}: correct docs/teaching.md"
 
 
 @pytest.mark.parametrize(

@@ -111,8 +111,8 @@ def test_what_is_not_as_it_should_be(run: Run, tmp_path: Path, path: str, text: 
     run("exercise", "new", "mine")
     (tmp_path / "mine" / path).write_text(text)
     status, out, _ = run("exercise", "check", "mine", *(["--json"] if is_json else []))
-    told = [each["problem"] for each in json.loads(out)["mine"]] if is_json else [out]
-    assert (status, any(words in each for each in told)) == (1, True)
+    seen = [each["problem"] for each in json.loads(out)["mine"]] if is_json else [out]
+    assert (status, any(words in each for each in seen)) == (1, True)
 
 
 def test_tests_are_tried_with_useless_returns(run: Run, tmp_path: Path) -> None:
@@ -129,9 +129,9 @@ def test_sum(student):
     )
     status, out, _ = run("exercise", "check", "mine")
     assert status == 0, out
-    told = out.partition("\nTests that raise an exception themselves where a function returns something useless:")[2]
+    seen = out.partition("\nTests that raise an exception themselves where a function returns something useless:")[2]
     words = "area(3, 4) returned None, and the test cannot go on with that (TypeError)."
-    assert told.splitlines()[1:3] == [
+    assert seen.splitlines()[1:3] == [
         "  A sum: tests/test_more.py:4: TypeError: unsupported operand type(s) for +: 'NoneType' and 'int'",
         f"    with model/product whose area returns None and 2 more; the student reads: {words}",
     ]
@@ -151,8 +151,8 @@ def test_where_a_test_is_at_fault(run: Run, homework: Path, tmp_path: Path) -> N
     assert first["problem"] == f"the test 'it' is at fault itself: {where}"
     assert f"{where}\n{line}" in [f"{test['fault']}\n" for test in first["tests"]]
     status, _, err = run("grade", "mine", "homework", "-f", "vpl", "-f", "gradescope", "-f", "exercism", "-f", "junit")
-    told = f"proxybox: the test 'it' is at fault itself, for 2 submissions, such as ada: {where}"
-    assert (status, told in err.splitlines()) == (125, True), err
+    seen = f"proxybox: the test 'it' is at fault itself, for 2 submissions, such as ada: {where}"
+    assert (status, seen in err.splitlines()) == (125, True), err
     files = contents(tmp_path / "grades")
     holding = {name for name, data in files.items() if b"SECRET" in data}
     assert holding == {"grades.json", "report.html"}
@@ -235,8 +235,8 @@ def test_no_message_reaches_the_teachers_terminal_with_what_a_submission_printed
     exercise = (tmp_path / "mine/exercise.toml").read_text()
     title = re.search("^title = .*", exercise, re.MULTILINE)
     assert title is not None
-    told = "\\u001b]0;owned"
-    (tmp_path / "mine/exercise.toml").write_text(exercise.replace(title[0], f'title = "A title{told}"'))
+    seen = "\\u001b]0;owned"
+    (tmp_path / "mine/exercise.toml").write_text(exercise.replace(title[0], f'title = "A title{seen}"'))
     for words in (
         ("exercise", "test", "mine", "theirs.py"),
         ("exercise", "check", "mine"),
@@ -271,7 +271,7 @@ def test_one_submission_as_json(run: Run, homework: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "told"),
+    ("words", "status", "seen"),
     [
         (("02-leap-year", "homework/nobody.py"), 125, "homework/nobody.py: No such file or directory"),
         (("no-such", "homework/ada.py"), 125, "no-such/exercise.toml: cannot be read: No such file or directory"),
@@ -281,12 +281,12 @@ def test_one_submission_as_json(run: Run, homework: Path) -> None:
     ],
 )
 def test_one_submission_that_cannot_be_tested(
-    run: Run, homework: Path, tmp_path: Path, words: Any, status: int, told: str
+    run: Run, homework: Path, tmp_path: Path, words: Any, status: int, seen: str
 ) -> None:
     run("exercise", "new", "mine")
     (tmp_path / "mine/tests/test_more.py").write_text("def test_it(student)\n")
     found, _, err = run("exercise", "test", *words)
-    assert (found, told in err) == (status, True), err
+    assert (found, seen in err) == (status, True), err
 
 
 # --- grade ------------------------------------------------------------------------------------------------------------
@@ -370,7 +370,7 @@ def test_alike(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "told"),
+    ("words", "status", "seen"),
     [
         (("02-leap-year", "homework", "-f", "gradescop"), 2, "did you mean gradescope?"),
         (("02-leap-year", "empty"), 125, "there are no submissions in empty"),
@@ -382,10 +382,10 @@ def test_alike(run: Run, tmp_path: Path) -> None:
         (("02-leap-year",), 2, "Missing argument"),
     ],
 )
-def test_what_cannot_be(run: Run, homework: Path, tmp_path: Path, words: Any, status: int, told: str) -> None:
+def test_what_cannot_be(run: Run, homework: Path, tmp_path: Path, words: Any, status: int, seen: str) -> None:
     (tmp_path / "empty").mkdir()
     found, _, err = run("grade", *words)
-    assert (found, told in err) == (status, True), err
+    assert (found, seen in err) == (status, True), err
 
 
 def test_ctrl_c_keeps_what_is_done(homework: Path, tmp_path: Path) -> None:
@@ -407,10 +407,10 @@ def test_ctrl_c_keeps_what_is_done(homework: Path, tmp_path: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    told = [line for line in err.splitlines() if line]
-    assert (process.returncode, told[-1]) == (130, "proxybox: interrupted; run the same command to go on")
-    assert all(line.startswith("proxybox: waiting for ") for line in told[:-1])
-    assert len(told) <= 2
+    seen = [line for line in err.splitlines() if line]
+    assert (process.returncode, seen[-1]) == (130, "proxybox: interrupted; run the same command to go on")
+    assert all(line.startswith("proxybox: waiting for ") for line in seen[:-1])
+    assert len(seen) <= 2
     done = [line for line in (tmp_path / "grades" / FILE).read_text().splitlines() if line]
     assert 1 <= len(done) <= 3
     assert not (tmp_path / "grades/report.html").exists()

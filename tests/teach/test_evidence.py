@@ -13,7 +13,7 @@ import proxybox
 from proxybox import cli
 from proxybox.teach import evidence
 from proxybox.teach.checking import find_exercise
-from proxybox.teach.evidence import Evidence
+from proxybox.teach.evidence import GradingRecords
 from proxybox.teach.exercise import Exercise, load_exercise
 from proxybox.teach.filenames import is_device
 from proxybox.teach.grades import Grade, GradeBook, Verdict
@@ -152,7 +152,7 @@ def test_a_record_that_cannot_be_written_is_no_submissions_fault(exercise: Exerc
 
 
 def test_names_of_tests_that_are_the_same_or_nearly(tmp_path: Path) -> None:
-    kept, failed = Evidence(str(tmp_path)), Verdict(name="x", status="error")
+    kept, failed = GradingRecords(str(tmp_path)), Verdict(name="x", status="error")
     found: list[Any] = []
     for name in ("a b", "a_b", "a b.2", "../../x", ".", "a b"):
         kept.begin("s", name)
@@ -220,8 +220,8 @@ def test_grade_says_how_to_see_a_failure_again(homework: Path, capfd: pytest.Cap
     assert status == 0
     assert f"{len(records)} records of tests that failed. To see one again: proxybox replay {homework}/kept/bob/" in out
     assert f"proxybox replay {records[0]}" in (homework / "grades/report.html").read_text()
-    (told,) = json.loads((homework / "grades/grades.json").read_text())["grades"]
-    assert sorted(path for test in told["tests"] for path in test["records"]) == records
+    (seen,) = json.loads((homework / "grades/grades.json").read_text())["grades"]
+    assert sorted(path for test in seen["tests"] for path in test["records"]) == records
     status, out, _ = run(capfd, "replay", records[0])
     assert status == 0
     before = os.stat(records[0]).st_ino
@@ -258,7 +258,7 @@ def test_shipped_exercises_are_graded_the_same(tmp_path: Path) -> None:
 
 def test_no_submission_has_the_folder_of_another_one(tmp_path: Path) -> None:
     """A student may call a submission as the folder of another one is called."""
-    kept, folders = Evidence(str(tmp_path)), list[str]()
+    kept, folders = GradingRecords(str(tmp_path)), list[str]()
     for name in ("a b", "a?b", "a_b"):
         kept.begin(name, "test")
         folders.append(os.path.basename(os.path.dirname(kept.next())))

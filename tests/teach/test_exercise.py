@@ -199,10 +199,10 @@ SETTINGS: list[tuple[str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "told"), SETTINGS, ids=lambda text: text[:40])
-def test_a_fault_is_told_with_its_place(tmp_path: Path, settings: str, told: str) -> None:
+@pytest.mark.parametrize(("settings", "seen"), SETTINGS, ids=lambda text: text[:40])
+def test_a_fault_is_told_with_its_place(tmp_path: Path, settings: str, seen: str) -> None:
     (found,) = faults(tmp_path, settings)
-    assert told in found
+    assert seen in found
 
 
 def test_all_faults_at_once(tmp_path: Path) -> None:
@@ -246,12 +246,12 @@ MISSING: list[tuple[dict[str, Any], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("files", "told"), MISSING)
-def test_what_is_missing(tmp_path: Path, files: dict[str, str | None], told: list[str]) -> None:
+@pytest.mark.parametrize(("files", "seen"), MISSING)
+def test_what_is_missing(tmp_path: Path, files: dict[str, str | None], seen: list[str]) -> None:
     write(tmp_path, {name: text for name, text in {**SMALL, **files}.items() if text is not None})
     with pytest.raises(ExerciseError) as caught:
         load_exercise(tmp_path)
-    assert [f"{problem.key}: {problem.message}" for problem in caught.value.problems] == told
+    assert [f"{problem.key}: {problem.message}" for problem in caught.value.problems] == seen
 
 
 def test_no_exercise_at_all(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import pytest
 from proxybox.teach.exercise import Exercise, ExerciseError, load_exercise
 from proxybox.teach.grades import Grade
 from proxybox.teach.grading import RULES, GradingError, Packed, Task, grade, grade_some, local_pool, pack
-from proxybox.teach.records import Records, key_of, surroundings
+from proxybox.teach.records import GradeRecords, key_of, surroundings
 from proxybox.teach.rules import MOST_SOURCE
 from proxybox.teach.submissions import Submission
 
@@ -579,10 +579,10 @@ def test_the_pool_ends_its_workers() -> None:
 def test_records_are_kept(tmp_path: Path, expected: Any) -> None:
     _, grades = expected
     odd = attrs.evolve(grades[0], student="\udc80 ü", message="a\0b\u2028", code="\ud800")
-    records = Records(tmp_path)
+    records = GradeRecords(tmp_path)
     for number, each in enumerate((*grades, odd)):
         records.add(str(number), each)
-    again = Records(tmp_path)
+    again = GradeRecords(tmp_path)
     assert [again.find(str(number)) for number in range(len(grades))] == list(grades)
     assert again.find(str(len(grades))) == odd
     assert again.find("another") is None
@@ -590,14 +590,14 @@ def test_records_are_kept(tmp_path: Path, expected: Any) -> None:
 
 def test_what_was_graded_before_is_read_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each may have hundreds of kilobytes of code in it."""
-    records = Records(tmp_path)
+    records = GradeRecords(tmp_path)
     for number in range(20):
         records.add(str(number), Grade(student="ada", code="x" * 100_000))
     tracemalloc.start()
     try:
         for number in range(20, 40):
             records.add("the same", Grade(student="ada", code=f"{number}" * 50_000))
-        again = Records(tmp_path)
+        again = GradeRecords(tmp_path)
         assert tracemalloc.get_traced_memory()[1] < 40 * 100_000, "neither the whole file, nor what was replaced"
     finally:
         tracemalloc.stop()
@@ -608,23 +608,23 @@ def test_what_was_graded_before_is_read_line_by_line(tmp_path: Path, monkeypatch
 
 def test_a_line_that_was_cut_off_counts_for_nothing(tmp_path: Path, expected: Any) -> None:
     _, grades = expected
-    Records(tmp_path).add("a", grades[0])
+    GradeRecords(tmp_path).add("a", grades[0])
     (path,) = tmp_path.iterdir()
     whole = path.read_text()
     for end in range(0, len(whole) - 1, 7):
         path.write_text(whole[:end])
-        records = Records(tmp_path)
+        records = GradeRecords(tmp_path)
         assert records.find("a") is None
         records.add("b", grades[1])
-        assert Records(tmp_path).find("b") == grades[1]
+        assert GradeRecords(tmp_path).find("b") == grades[1]
 
 
 def test_bytes_that_are_no_text_count_for_nothing(tmp_path: Path, expected: Any) -> None:
     _, grades = expected
-    Records(tmp_path).add("a", grades[0])
+    GradeRecords(tmp_path).add("a", grades[0])
     (path,) = tmp_path.iterdir()
     path.write_bytes(b"\xff\xfe\n" + path.read_bytes() + b"\xff\n")
-    assert Records(tmp_path).find("a") == grades[0]
+    assert GradeRecords(tmp_path).find("a") == grades[0]
 
 
 def test_what_is_mounted_counts(tmp_path: Path) -> None:
@@ -638,8 +638,8 @@ def test_what_is_mounted_counts(tmp_path: Path) -> None:
 
 
 def test_failures_are_not_kept(tmp_path: Path) -> None:
-    Records(tmp_path).add("a", Grade(student="a", failed=True))
-    assert Records(tmp_path).find("a") is None
+    GradeRecords(tmp_path).add("a", Grade(student="a", failed=True))
+    assert GradeRecords(tmp_path).find("a") is None
 
 
 def test_keys_tell_apart_what_changes_a_grade() -> None:

@@ -51,9 +51,9 @@ def peak(box: RuleBox, source: str) -> tuple[list[Breach], int]:
 def test_what_is_dear_to_look_at_costs_its_own_box(box: RuleBox, name: str) -> None:
     box.check("x = 1", RULES)
     source = DEAR[name]
-    told, most = peak(box, source)
-    assert told, "there is no function area in it"
-    assert all(each.message.isprintable() and len(each.message) < 300 for each in told)
+    seen, most = peak(box, source)
+    assert seen, "there is no function area in it"
+    assert all(each.message.isprintable() and len(each.message) < 300 for each in seen)
     assert most < 3 * len(source) + (4 << 20)
     assert [each.rule for each in box.check("def area(): return sorted(x)", RULES)] == ["forbid sorted"]
 

@@ -131,8 +131,8 @@ def test_lines_that_are_no_python(cell: str, code: str | None, left_out: list[st
     assert found.code.count("\n") == cell.count("\n") + 2, "lines stay where they are"
     if code is not None:
         assert found.code == f"# Code cell 1\n{code}\n"
-    told = [line.strip() for line in found.note.splitlines()[2:]]
-    assert told == [" ".join(each.split()) for each in left_out]
+    seen = [line.strip() for line in found.note.splitlines()[2:]]
+    assert seen == [" ".join(each.split()) for each in left_out]
 
 
 @pytest.mark.parametrize(

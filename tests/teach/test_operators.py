@@ -118,10 +118,10 @@ def test_operators_are_those_of_the_class() -> None:
     # what is there without a method of one's own is Python's, as at home: nothing is right, nothing the test's fault
     assert [name for name, test in by_name(plain).items() if test.passed] == []
     assert {test.status for test in by_name(plain).values()} == {"wrong_answer", "error"}
-    told = by_name(plain)
-    assert told["len"].message.startswith("len(Shelf(1, 2)) raised TypeError: ")
-    assert told["add a value"].message.startswith("Clock(3) + 4 raised TypeError: unsupported operand")
-    assert told["reflected"].message.startswith("4 - Clock(3) raised TypeError: unsupported operand")
+    seen = by_name(plain)
+    assert seen["len"].message.startswith("len(Shelf(1, 2)) raised TypeError: ")
+    assert seen["add a value"].message.startswith("Clock(3) + 4 raised TypeError: unsupported operand")
+    assert seen["reflected"].message.startswith("4 - Clock(3) raised TypeError: unsupported operand")
 
 
 LISTS = """
@@ -160,10 +160,10 @@ def test_refused(student):
 
 def test_attributes_can_be_set() -> None:
     (grade,) = graded(ATTRIBUTES, RIGHT + "class Fixed:\n    minutes = property(lambda self: 1)\n")
-    told = by_name(grade)
-    assert [told["set"].status, told["object"].status] == ["ok", "ok"]
-    assert told["refused"].status == "error"
-    assert told["refused"].message.startswith("Fixed().minutes = 5 raised AttributeError")
+    seen = by_name(grade)
+    assert [seen["set"].status, seen["object"].status] == ["ok", "ok"]
+    assert seen["refused"].status == "error"
+    assert seen["refused"].message.startswith("Fixed().minutes = 5 raised AttributeError")
 
 
 EQUALS_ALL = """
@@ -321,12 +321,12 @@ def test_liar_expected(student): student.expect("liar", 1, returns=[2])
 
 
 def test_containers_with_attributes_have_these_and_what_they_hold() -> None:
-    told = by_name(graded(WITH_ATTRIBUTES, CONTAINERS)[0])
-    assert {name: test.status for name, test in told.items()} == {
+    seen = by_name(graded(WITH_ATTRIBUTES, CONTAINERS)[0])
+    assert {name: test.status for name, test in seen.items()} == {
         "attributes": "ok", "contents": "ok", "others": "ok", "plain": "ok",
         "kind": "wrong_answer", "liar": "wrong_answer", "liar expected": "wrong_answer",
-    }, told  # fmt: skip
-    assert told["kind"].message == "pile(1) returned a Pile object, and (1,) was expected."
+    }, seen  # fmt: skip
+    assert seen["kind"].message == "pile(1) returned a Pile object, and (1,) was expected."
 
 
 SLOW = """
@@ -349,15 +349,15 @@ def rows(): return [row(number) for number in range(500)]
 ])  # fmt: skip
 def test_the_values_of_many_objects_take_no_more_time_than_one_call(test: str) -> None:
     """Each is asked for, and comes in time. A right answer would show that all of them have been."""
-    (told,) = graded(test, SLOW)[0].tests
-    assert (told.status, told.fault) == ("time_limit", ""), told
-    assert "did not end in time" in told.message
+    (seen,) = graded(test, SLOW)[0].tests
+    assert (seen.status, seen.fault) == ("time_limit", ""), seen
+    assert "did not end in time" in seen.message
 
 
 def test_many_objects_that_tell_their_values_at_once_are_compared() -> None:
     quick = SLOW.replace("range(25000000)", "()")
-    (told,) = graded("def test_it(student): student.expect('rows', returns=[[n] for n in range(500)])", quick)[0].tests
-    assert told.status == "ok", told
+    (seen,) = graded("def test_it(student): student.expect('rows', returns=[[n] for n in range(500)])", quick)[0].tests
+    assert seen.status == "ok", seen
 
 
 SLICES = """
@@ -374,9 +374,9 @@ SLICED = f"{CONTAINERS}\ndef one(): return 1\ndef Thing(): return lambda given: 
 
 
 def test_an_object_that_a_test_slices_is_not_the_tests_fault() -> None:
-    told = by_name(graded(SLICES, SLICED)[0])
-    assert {name: (test.status, test.fault) for name, test in told.items()} == {
+    seen = by_name(graded(SLICES, SLICED)[0])
+    assert {name: (test.status, test.fault) for name, test in seen.items()} == {
         "some": ("ok", ""), "every other": ("ok", ""), "set": ("ok", ""),
         "to a number of the submission": ("ok", ""), "no list": ("error", ""),
-    }, told  # fmt: skip
-    assert "[1:2] raised TypeError: " in told["no list"].message
+    }, seen  # fmt: skip
+    assert "[1:2] raised TypeError: " in seen["no list"].message

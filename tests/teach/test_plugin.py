@@ -148,14 +148,14 @@ def test_a_notebook_by_hand(pytester: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "seen"),
     [((), "pytest --submission=FILE"), (("--submission", "nothing.py"), "nothing.py: No such file or directory")],
 )
-def test_what_is_missing(pytester: pytest.Pytester, words: tuple[str, ...], told: str) -> None:
+def test_what_is_missing(pytester: pytest.Pytester, words: tuple[str, ...], seen: str) -> None:
     pytester.makepyfile("def test(student): pass")
     result = run(pytester, *words)
     result.assert_outcomes(errors=1)
-    assert told in result.stdout.str()
+    assert seen in result.stdout.str()
 
 
 def test_help_and_marks(pytester: pytest.Pytester) -> None:
@@ -191,7 +191,7 @@ def ran(pytester: pytest.Pytester) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "seen"),
     [
         ("submissions/ada", "lies in what is to be collected"),
         ("submissions/ada submissions", "lies in what is to be collected"),
@@ -220,7 +220,7 @@ def ran(pytester: pytest.Pytester) -> list[str]:
         ),
     ],
 )
-def test_a_submission_that_pytest_would_run(pytester: pytest.Pytester, theirs: Path, words: str, told: str) -> None:
+def test_a_submission_that_pytest_would_run(pytester: pytest.Pytester, theirs: Path, words: str, seen: str) -> None:
     pytester.makeini("[pytest]\n")
     (pytester.path / "link").symlink_to("submissions/ada")
     (theirs / "linked").symlink_to("../../tests")
@@ -229,7 +229,7 @@ def test_a_submission_that_pytest_would_run(pytester: pytest.Pytester, theirs: P
     result = run(pytester, f"--submission={submission}", *others)
     assert result.ret is pytest.ExitCode.USAGE_ERROR
     assert f"ERROR: --submission {submission}: " in result.stderr.str()
-    assert told in result.stderr.str()
+    assert seen in result.stderr.str()
     assert "proxybox exercise test EXERCISE SUBMISSION" in result.stderr.str()
     assert ran(pytester) == []
 
@@ -306,7 +306,7 @@ SHADOW = "random.py lies beside it, and is imported instead of the module random
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "seen"),
     [
         (["random.py", "tests/__init__.py"], SHADOW),
         (["random/__init__.py", "tests/__init__.py"], SHADOW.replace(".py", "")),
@@ -321,9 +321,9 @@ SHADOW = "random.py lies beside it, and is imported instead of the module random
 @pytest.mark.cover(1)
 @pytest.mark.parametrize("root", ["repository", "the-repository"])
 def test_what_came_with_a_submission_above_the_tests(
-    pytester: pytest.Pytester, names: list[str], told: str | None, root: str
+    pytester: pytest.Pytester, names: list[str], seen: str | None, root: str
 ) -> None:
-    """A student's repository with the tests in it: pytest would take modules from where they lie. told: None where
+    """A student's repository with the tests in it: pytest would take modules from where they lie. seen: None where
     there is no harm in it."""
     folder = pytester.mkdir(root)
     (folder / "theirs.py").write_text(SUBMISSION)
@@ -335,8 +335,8 @@ def test_what_came_with_a_submission_above_the_tests(
         path.write_text(f"open({str(pytester.path / 'ran')!r}, 'w')" if path.stem in ("random", "__init__") else "")
     (folder / "closed").mkdir(0)
     result = run(pytester, f"--submission={root}/theirs.py", f"{root}/tests")
-    assert (result.ret == pytest.ExitCode.USAGE_ERROR) == (told is not None), result.stderr.str()
-    assert (told or "") in result.stderr.str()
+    assert (result.ret == pytest.ExitCode.USAGE_ERROR) == (seen is not None), result.stderr.str()
+    assert (seen or "") in result.stderr.str()
     assert ran(pytester) == []
 
 

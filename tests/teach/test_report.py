@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from proxybox.teach import report
 from proxybox.teach.grades import Grade, GradeBook, PassedOver, Verdict
 from proxybox.teach.report import render
-from proxybox.teach.similar import Pair
+from proxybox.teach.similar import SimilarPair
 
 TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=80) | st.just(
     "</pre><script>alert(1)</script>"
@@ -57,7 +57,7 @@ def _book(text: str = "x" * 300) -> GradeBook:
 def test_well_formed(text: str) -> None:
     tests = (Verdict(name=text, status="error", message=text, output=text),)
     book = GradeBook(title=text, grades=[Grade(student=text, message=text, tests=tests)])
-    page = render(book, [Pair(text, "other", 0.9)])
+    page = render(book, [SimilarPair(text, "other", 0.9)])
     page.encode()
     reader = _Reader()
     reader.feed(page)
@@ -66,12 +66,12 @@ def test_well_formed(text: str) -> None:
 
 
 def test_for_students() -> None:
-    page = render(_book(), [Pair("student0", "student1", 0.9)], for_students=True)
+    page = render(_book(), [SimilarPair("student0", "student1", 0.9)], for_students=True)
     assert "SECRET" not in page
     assert "student0" not in page
     assert "0 of 1 passed" in page
     assert "SECRET" in render(_book())
-    assert "student1 (90%)" in render(_book(), [Pair("student0", "student1", 0.9)])
+    assert "student1 (90%)" in render(_book(), [SimilarPair("student0", "student1", 0.9)])
 
 
 CHROMIUM = shutil.which("chromium")
@@ -89,12 +89,12 @@ def test_no_sideways_scroll(tmp_path: Path, width: int) -> None:
         "<script>f.onload=()=>{const e=f.contentDocument.documentElement;"
         "o.textContent=`wide ${e.scrollWidth} of ${e.clientWidth}`}</script>"
     )
-    told = subprocess.run(
+    seen = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
          f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", frame.as_uri()],
         capture_output=True, text=True, timeout=60, check=True,
     ).stdout  # fmt: skip
-    found = told.split("wide ")[1].split("<")[0].split(" of ")
+    found = seen.split("wide ")[1].split("<")[0].split(" of ")
     assert int(found[1]) > width - 30
     assert int(found[0]) <= int(found[1])
 
@@ -131,7 +131,7 @@ def test_what_all_say_at_length_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_of_many_equal_ones_ten_are_named() -> None:
     book = GradeBook(title="t", grades=[Grade(student=f"s{number}") for number in range(60)])
-    page = render(book, [Pair(f"s{a}", f"s{b}", 1) for a in range(60) for b in range(a)])
+    page = render(book, [SimilarPair(f"s{a}", f"s{b}", 1) for a in range(60) for b in range(a)])
     assert page.count("(100%)") == 2 * 60 * 10
     assert page.count("others") == 2 * 60
 
@@ -144,7 +144,7 @@ def test_wherever_a_text_can_stand_it_is_harmless() -> None:
     grades = [Grade(student=f"{name}{EVIL}", tests=(test,), message=EVIL, note=EVIL, late=True) for name in "ab"]
     page = render(
         GradeBook(title=EVIL, grades=grades, passed_over=(PassedOver(path=EVIL, why=EVIL),)),
-        [Pair(grades[0].student, grades[1].student, 1)],
+        [SimilarPair(grades[0].student, grades[1].student, 1)],
     )
     reader = _Reader()
     reader.feed(page)

@@ -259,7 +259,7 @@ def test_without_rules_nothing_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "seen"),
     [
         (["improt"], "rules.forbid[0]: there is no such rule, got 'improt'; did you mean \"import\"?"),
         (["loop", "loops"], "rules.forbid[1]: there is no such rule, got 'loops'; did you mean \"loop\"?"),
@@ -276,10 +276,10 @@ def test_without_rules_nothing_is_looked_at() -> None:
         (None, "rules.forbid: want a list of words"),
     ],
 )
-def test_what_is_no_rule(words: object, told: str) -> None:
+def test_what_is_no_rule(words: object, seen: str) -> None:
     with pytest.raises(PolicyError) as caught:
         Rules(forbid=words)  # type: ignore[arg-type]
-    assert told in str(caught.value)
+    assert seen in str(caught.value)
 
 
 @pytest.mark.parametrize("lines", [0, -1, True, "30", 1.5, 10**9])

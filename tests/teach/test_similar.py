@@ -9,7 +9,7 @@ import pytest
 
 from proxybox.teach import similar as module
 from proxybox.teach.grades import Grade, GradeBook
-from proxybox.teach.similar import Pair, compare, fingerprints, similar, tokens
+from proxybox.teach.similar import SimilarPair, compare, fingerprints, similar, tokens
 
 A = """
 def total(values, limit):
@@ -50,7 +50,7 @@ def test_what_is_the_same_is_found_however_short() -> None:
     starter = "name = input()\n"
     book = _book("print(1)\n", "print(1)  \r\n\n", "print(2)\n", starter, starter, "", "\n")
     found = compare(book, starter)
-    assert found.pairs == (Pair("s0", "s1", 1.0, is_identical=True),)
+    assert found.pairs == (SimilarPair("s0", "s1", 1.0, is_identical=True),)
     assert found.too_short == tuple(f"s{i}" for i in range(7))
 
 
@@ -142,6 +142,6 @@ def test_pairs_are_bounded_and_nobody_is_left_out(monkeypatch: pytest.MonkeyPatc
     assert len(pairs) == 29 + 3
     assert all(pair.is_identical for pair in pairs)
     assert len({name for pair in pairs for name in (pair.first, pair.second)}) == 33
-    told = similar(_book(*[f"{noise(0, 500)}\n# {number}\n" for number in range(10)]))
-    assert len(told) == 20
-    assert {(pair.share, pair.is_identical) for pair in told} == {(1, False)}
+    seen = similar(_book(*[f"{noise(0, 500)}\n# {number}\n" for number in range(10)]))
+    assert len(seen) == 20
+    assert {(pair.share, pair.is_identical) for pair in seen} == {(1, False)}

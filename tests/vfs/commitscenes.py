@@ -21,7 +21,7 @@ from proxybox.controller.vfs.host import boundary
 from proxybox.controller.vfs.host.mount import HostMount
 from proxybox.controller.vfs.nodes import Credentials, Directory, Superblock, Symlink
 from proxybox.controller.vfs.overlay.changes import Change
-from proxybox.controller.vfs.overlay.collecting import Budget, changes_of
+from proxybox.controller.vfs.overlay.collecting import ChangesBudget, changes_of
 from proxybox.controller.vfs.overlay.mount import OverlayMount
 from proxybox.controller.vfs.quota import Quota
 from proxybox.controller.vfs.tree import Tree
@@ -49,7 +49,7 @@ def overlay_over(folder: Path, **options: bool) -> Iterator[OverlayMount]:
 def commit_overlay(overlay: OverlayMount, changes: Sequence[Change] | None = None) -> list[Change]:
     """Writes changes, by default all, to the host folder below."""
     assert overlay.host is not None
-    budget = Budget.of(overlay.superblock.quota)
+    budget = ChangesBudget.of(overlay.superblock.quota)
     wanted = changes_of(overlay, budget=budget) if changes is None else changes
     return commit([Target(overlay.host.host, wanted, overlay.host.hides, budget.left_out)])
 

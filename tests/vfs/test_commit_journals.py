@@ -19,7 +19,7 @@ import pytest
 from proxybox import commits
 from proxybox.controller.vfs.commits import leading, staging
 from proxybox.controller.vfs.commits.committing import Target, commit
-from proxybox.controller.vfs.commits.journal import Phase, StateFolder
+from proxybox.controller.vfs.commits.journal import CommitPhase, StateFolder
 from proxybox.controller.vfs.commits.leading import LinkWalk
 from proxybox.controller.vfs.commits.refusals import CommitFailed, CommitRefused, CommitUnfinished
 from proxybox.controller.vfs.host import boundary, links
@@ -481,12 +481,12 @@ def test_the_second_of_two_folders_cannot_be_noted_as_done_nor_the_first_be_take
     real, done, refused = StateFolder.save, [], []
 
     def save(self, journal):
-        later = journal.phase is Phase.DONE and done and journal.id not in done
-        if (later and len(refused) < times) or (journal.phase is Phase.APPLYING and journal.id in done):
+        later = journal.phase is CommitPhase.DONE and done and journal.id not in done
+        if (later and len(refused) < times) or (journal.phase is CommitPhase.APPLYING and journal.id in done):
             refused.append(journal.id)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(self, journal)
-        if journal.phase is Phase.DONE:
+        if journal.phase is CommitPhase.DONE:
             done.append(journal.id)
 
     with overlay_over(tmp_path / "one") as first, overlay_over(tmp_path / "other") as second:
@@ -540,10 +540,12 @@ def test_changes_that_were_not_kept_are_not_committed_by_halves(overlay, folder,
     guest = Guest(overlay)
     assert guest("mkdir", "z") == guest("rename", "a", "z/a") == guest("rename", "b", "z/b") == 0
     monkeypatch.setattr(collecting, "MAX_CHANGES", 3)
-    budget = collecting.Budget(contents=1000, changes=3)
+    budget = collecting.ChangesBudget(contents=1000, changes=3)
     assert [change.name for change in changes_of(overlay, budget=budget)] == ["a", "b", "z"]
     assert budget.left_out > 0
-    monkeypatch.setattr(collecting.Budget, "of", lambda quota: collecting.Budget(contents=1000, changes=3))
+    monkeypatch.setattr(
+        collecting.ChangesBudget, "of", lambda quota: collecting.ChangesBudget(contents=1000, changes=3)
+    )
     with pytest.raises(CommitRefused, match="were not kept"):
         commit_overlay(overlay)
     assert on_host(folder).keys() == {"a", "b", "c"}

@@ -17,7 +17,7 @@ from proxybox.controller.boxes.worldbuilding import Changed
 from proxybox.controller.vfs.commits.refusals import CommitFailed, CommitRefused
 from proxybox.controller.vfs.host import attributes
 from proxybox.controller.vfs.overlay.collecting import changes_of
-from proxybox.review import Review, kept
+from proxybox.review import Review, pending
 from tests.vfs import rights
 from tests.vfs.commitscenes import commit_overlay
 from tests.vfs.rights import ACCESS, CAPABILITY, FOR_NEW, NET_RAW, SOME_REFUSED, acl, as_root, may
@@ -257,11 +257,11 @@ def test_a_kept_review_has_the_acls_and_is_known_by_them(folder, overlay):
     guest = Guest(overlay)
     assert guest("write", "f") == guest("write", "d/new") == 0
     review = review_of(overlay)
-    kept.keep(review)
-    assert kept.load(review.id).overlays == review.overlays
-    page = Path(kept.waiting()[0].page).read_text()
+    pending.keep(review)
+    assert pending.load(review.id).overlays == review.overlays
+    page = Path(pending.waiting()[0].page).read_text()
     assert f"acl {SOME_REFUSED}" in page
-    kept.discard(review.id)
+    pending.discard(review.id)
     for text, is_same in ((SOME_REFUSED, True), (SOME_REFUSED.replace("1001", "1002"), False)):
         os.setxattr(folder / "f", ACCESS, acl(text))
         with overlay_over(folder) as again:

@@ -220,20 +220,20 @@ def test_an_error_at_every_call_undoes_the_commit(uid, tree, steps):
 @examples
 def test_an_error_at_every_call_and_at_all_after_it_leaves_a_journal(uid, tree, steps):
     with folders(uid) as top:
-        told: list[bool] = []
+        seen: list[bool] = []
         for number in sweeps.every(5, 1000, first=1 + len(steps) % 5):
             with scene(top, tree, steps) as made:
                 with each_call(failing_from(number)) as count:
                     try:
                         made.commit()
                     except CommitUnfinished as error:
-                        told.append(f"proxybox commits resume {error.id}" in str(error))
+                        seen.append(f"proxybox commits resume {error.id}" in str(error))
                     except (CommitFailed, CommitRefused):
                         pass
                 made.nothing_is_lost()
                 settle(made, number)
             if count[0] < number:
-                assert all(told)
+                assert all(seen)
                 return
 
 

@@ -140,7 +140,7 @@ def test_zeros_of_sparse_files_are_kept_no_more_than_the_disk_limit(layered):
 def test_two_overlays_share_a_budget(layered):
     box, overlay, _ = layered
     box.write(b"x", bytes(3 << 20))
-    budget = collecting.Budget.of(overlay.superblock.quota)
+    budget = collecting.ChangesBudget.of(overlay.superblock.quota)
     assert changes_of(overlay, budget=budget)[0].content is not None
     assert changes_of(overlay, budget=budget)[0].content is None
 
@@ -159,10 +159,10 @@ def test_former_contents_and_paths_are_kept_within_bounds(layered):
     for number in range(6):
         (folder / str(number)).write_bytes(bytes(MAX_DIFF_BYTES))
         box.unlink(b"%d" % number)
-    budget = collecting.Budget(contents=0, old=3 * MAX_DIFF_BYTES, changes=5)
+    budget = collecting.ChangesBudget(contents=0, old=3 * MAX_DIFF_BYTES, changes=5)
     changes = changes_of(overlay, budget=budget)
     assert [len(change.old or b"") for change in changes] == [MAX_DIFF_BYTES] * 3 + [0] * 2
-    assert len(changes_of(overlay, budget=collecting.Budget(contents=0, paths=6))) == 3
+    assert len(changes_of(overlay, budget=collecting.ChangesBudget(contents=0, paths=6))) == 3
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
@@ -254,16 +254,16 @@ def test_nothing_is_half_removed_where_no_room_is_left(layered, fails, call, rem
     try:
         CALLS[call](box)
     except OSError as error:
-        told = error.errno
+        seen = error.errno
         assert (box.names(b"."), overlay.whiteouts) == (before, whiteouts)
         assert box.read(b"a") == b"a"
     else:
-        told = 0
+        seen = 0
         assert overlay.whiteouts > whiteouts
         assert removed  # else no page was charged yet
-    assert told in (0, errno.ENOSPC)
+    assert seen in (0, errno.ENOSPC)
     if -removed % WHITEOUTS_IN_A_PAGE >= 5 * (1 if call in ("unlink", "rmdir") else 2):
-        assert not told
+        assert not seen
     assert quota.free_pages() == 0
     box.unlink(b"own")
     assert b"own" not in box.names(b".")

@@ -51,13 +51,13 @@ def ask(tmp_path: Path, expressions: dict[str, str]) -> dict[str, int]:
     source, program = tmp_path / "ask.c", tmp_path / "ask"
     source.write_text(f'#include <stdio.h>\n#include <stddef.h>\n#include "{WIRE}"\nint main(void) {{\n{lines}\n}}\n')
     subprocess.run([*build.find_compiler(), "-o", program, source], check=True)
-    told = subprocess.run([program], capture_output=True, text=True, check=True).stdout
-    return {name: int(value) for name, value in (line.split() for line in told.splitlines())}
+    seen = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+    return {name: int(value) for name, value in (line.split() for line in seen.splitlines())}
 
 
 def test_every_number_is_the_same(tmp_path: Path) -> None:
-    told = ask(tmp_path, {name: name for name in constants()})
-    assert {name: value & (1 << 64) - 1 for name, value in told.items()} == {
+    seen = ask(tmp_path, {name: name for name in constants()})
+    assert {name: value & (1 << 64) - 1 for name, value in seen.items()} == {
         name: value & (1 << 64) - 1 for name, value in constants().items()
     }
 
@@ -76,9 +76,9 @@ def test_every_struct_is_the_same(tmp_path: Path, name: str) -> None:
         for word, count in re.findall(r"(?:^|[\s,])(\w+)(?:\[(\d+)\])?(?=,|$)", line.strip())
     ]
     offsets = {f"at_{field}": f"offsetof(struct {name}, {field})" for field, _ in fields}
-    told = ask(tmp_path, {"size": f"sizeof(struct {name})", **offsets})
+    seen = ask(tmp_path, {"size": f"sizeof(struct {name})", **offsets})
     twin = STRUCTS[name]
-    assert told.pop("size") == twin.size
+    assert seen.pop("size") == twin.size
     codes = re.findall(r"(\d*)([a-zA-Z])", twin.format)
     flat = "".join(code * int(count or 1) for count, code in codes)
     at, wanted = 0, {}
@@ -86,12 +86,12 @@ def test_every_struct_is_the_same(tmp_path: Path, name: str) -> None:
         wanted[f"at_{field}"] = at
         at += struct.calcsize("<" + flat[:count])
         flat = flat[count:]
-    assert (told, flat) == (wanted, "")
+    assert (seen, flat) == (wanted, "")
 
 
 def test_the_rows_of_the_stubs_table(tmp_path: Path) -> None:
-    told = ask(tmp_path, {"size": "sizeof(struct call_roles)", "at": "offsetof(struct call_roles, role)"})
-    assert told == {"size": header.CALL_ROLES.size + 6 * header.ROLE.size, "at": header.CALL_ROLES.size}
+    seen = ask(tmp_path, {"size": "sizeof(struct call_roles)", "at": "offsetof(struct call_roles, role)"})
+    assert seen == {"size": header.CALL_ROLES.size + 6 * header.ROLE.size, "at": header.CALL_ROLES.size}
 
 
 def test_no_number_of_the_stubs_own_calls_has_the_bit_of_x32() -> None:

@@ -79,8 +79,8 @@ def test_an_end_inside_a_frame_is_a_breach_and_one_between_frames_is_not() -> No
 )
 def test_a_reply_says_its_size_and_holds_its_writes(value: int, writes: list[tuple[int, bytes]]) -> None:
     data = encode_reply(value, tuple(writes))
-    size, count, told = REPLY.unpack_from(data)
-    assert (size, count, told) == (len(data), len(writes), value)
+    size, count, seen = REPLY.unpack_from(data)
+    assert (size, count, seen) == (len(data), len(writes), value)
     at = REPLY.size
     for address, content in writes:
         assert REPLY_WRITE.unpack_from(data, at) == (address, len(content))

@@ -1,6 +1,7 @@
 """What a function of libc asks for while it works: memory of the guest, allocations there, and OS calls.
 
-A function is a generator (libc.py). It yields these requests, and returns a `Done`; channel.py carries them out.
+A function is a generator (libc.py). It yields these requests, which channel.py carries out, and returns a
+`FunctionResult`.
 """
 
 import functools
@@ -32,7 +33,7 @@ class FetchMemory:
 
 
 @attrs.define
-class Text:
+class CString:
     """A request for a C string of the guest, as bytes, cut at `most`."""
 
     address: int
@@ -80,7 +81,7 @@ class Serve(SideCall):
 
 
 @attrs.define
-class Done:
+class FunctionResult:
     """What the function returns.
 
     writes: (address, bytes) to store in the guest.
@@ -91,7 +92,7 @@ class Done:
     writes: "Writes" = ()
 
 
-Steps: TypeAlias = Generator[Any, Any, Done]
+Steps: TypeAlias = Generator[Any, Any, FunctionResult]
 Writes: TypeAlias = tuple[tuple[int, bytes], ...]
 
 MASK: Final = (1 << 64) - 1
@@ -136,7 +137,7 @@ def fetched(name: str, registers: tuple[int, ...]) -> Generator[Any, Any, tuple[
         if not address or (role.fetch is Kind.SOFT and address < _LOWEST):
             memory.append(ABSENT)
         elif role.fetch is Kind.STRING:
-            text: bytes = yield Text(address, role.size)
+            text: bytes = yield CString(address, role.size)
             memory.append(text if len(text) < role.size and b"\0" not in text else TOO_LONG)
         else:
             size = _size(role, _argument(registers, counter), code)
@@ -180,12 +181,12 @@ def served(name: str, *registers: int) -> Steps:
     return done(*(yield from waited(name, *registers)))
 
 
-def done(value: int, writes: Writes) -> Done:
+def done(value: int, writes: Writes) -> FunctionResult:
     """What a function returns that is an OS call which was answered so."""
-    return Done(-1, -value) if failed(value) else Done(value, 0, writes)
+    return FunctionResult(-1, -value) if failed(value) else FunctionResult(value, 0, writes)
 
 
 def failure(number: int, value: int = -1) -> Steps:
     """A function that fails."""
     yield from ()
-    return Done(value, number)
+    return FunctionResult(value, number)

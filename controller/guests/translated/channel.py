@@ -16,12 +16,12 @@ from proxybox.controller.guests.translated import direct, wire
 from proxybox.controller.guests.translated.asking import (
     MASK,
     Allocate,
-    Done,
+    CString,
     FetchMemory,
     Free,
+    FunctionResult,
     Serve,
     SideCall,
-    Text,
     Writes,
     done,
 )
@@ -74,8 +74,8 @@ class TranslatedChannel(Channel):
         self._has_begun = False
         self._begun = bytearray()
         self._request: wire.Request | None = None
-        self._running: Generator[Any, Any, Done] | None = None
-        self._wanted: FetchMemory | Text | Allocate | None = None  # what the guest has been asked for
+        self._running: Generator[Any, Any, FunctionResult] | None = None
+        self._wanted: FetchMemory | CString | Allocate | None = None  # what the guest has been asked for
         self._directs = direct.table()
         self._direct: Direct | None = None  # the call that takes the shorter way
         self._arguments: bytes | None = None  # those of that call, while its string is awaited
@@ -121,7 +121,7 @@ class TranslatedChannel(Channel):
     def _understand_pieces(self) -> bytes | None:
         """Does what `understand` does, of what came in pieces, takes more than a string, or is wrong."""
         if self._direct is not None and self._arguments is not None and self._wanted is None:
-            self._wanted = Text(0, self._direct.longest)
+            self._wanted = CString(0, self._direct.longest)
         if self._wanted is not None:
             return self._take_answer()
         if self._running is not None or self._direct is not None:
@@ -148,7 +148,7 @@ class TranslatedChannel(Channel):
             if word is None:
                 return None
             size, start = 0, 8
-            if isinstance(wanted, Text):
+            if isinstance(wanted, CString):
                 if word > wanted.most:
                     raise GuestMisbehaved(f"a string of {word} bytes where at most {wanted.most} were asked for")
                 size = word
@@ -216,7 +216,7 @@ class TranslatedChannel(Channel):
             if frame is not None:
                 raise RuntimeError("a function makes one call at the most that is served")
 
-    def _finish(self, commands: bytearray, ended: Done) -> None:
+    def _finish(self, commands: bytearray, ended: FunctionResult) -> None:
         request = self._request
         if request is None:
             raise RuntimeError("nothing was asked")
@@ -224,7 +224,7 @@ class TranslatedChannel(Channel):
         self.write(bytes(commands + _result(request.result, ended)))
 
 
-def _result(kind: str, ended: Done) -> bytes:
+def _result(kind: str, ended: FunctionResult) -> bytes:
     """Returns the end of an answer: what the guest stores, its errno, and the result, of the kind that it names."""
     value, number, writes = ended.value, ended.errno, ended.writes
     if writes and not all(address for address, _ in writes):  # NULL: EFAULT, as from the kernel

@@ -120,12 +120,12 @@ def _build(holder: str, *_: int) -> Build:
     """Returns what a build tells of itself; the answer is cached until the file changes. Raises SandboxStartError."""
     try:
         with open(holder, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            told, python = _told(data), _python(data)
+            answers, python = _answers(data), _python(data)
     except (OSError, ValueError) as error:
         raise SandboxStartError(f"{holder}: cannot be read: {error}") from None
-    if told is None:
+    if answers is None:
         raise SandboxStartError(f"{holder}: does not say which functions it can call (RPY_SANDBOX_DUMP)")
-    version, platform, listed = (each.decode("ascii", "backslashreplace") for each in told)
+    version, platform, listed = (each.decode("ascii", "backslashreplace") for each in answers)
     if version != _VERSION:
         raise SandboxStartError(f"{holder}: version {version!r} of the sandbox's wire; known: {_VERSION}")
     if platform not in _PLATFORMS:
@@ -138,7 +138,7 @@ def _build(holder: str, *_: int) -> Build:
     return Build(python, functions)
 
 
-def _told(data: mmap.mmap) -> tuple[bytes, bytes, bytes] | None:
+def _answers(data: mmap.mmap) -> tuple[bytes, bytes, bytes] | None:
     at = data.find(_TOLD_BEGINS)
     for _ in range(_MOST_PLACES):
         if at < 0:

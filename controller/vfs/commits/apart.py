@@ -17,7 +17,7 @@ from typing import Final
 import attrs
 
 from proxybox.controller.vfs.commits.fingerprints import fingerprint
-from proxybox.controller.vfs.commits.journal import Act, Folder, Step
+from proxybox.controller.vfs.commits.journal import Act, RemovedFolder, Step
 from proxybox.controller.vfs.host import attributes, boundary
 
 OVERLAYFS: Final = 0x794C7630
@@ -56,7 +56,9 @@ def taken_apart(root: boundary.HostRoot, step: Step, numbers: Iterator[int]) -> 
         with root.directory_fd(here) as fd:
             seen, has = os.fstat(fd), attributes.read(fd)
         mode = st.S_IMODE(seen.st_mode)
-        folders.append(Folder(path=os.fsdecode(here), mode=mode, uid=seen.st_uid, gid=seen.st_gid, attributes=has))
+        folders.append(
+            RemovedFolder(path=os.fsdecode(here), mode=mode, uid=seen.st_uid, gid=seen.st_gid, attributes=has)
+        )
         for name, kind in root.kinds(here, boundary.MAX_ENTRIES):
             path = here + b"/" + name
             if kind == st.S_IFDIR:

@@ -23,10 +23,10 @@ import attrs
 from proxybox.controller.vfs.commits import apart, keeping
 from proxybox.controller.vfs.commits.applying import Applier
 from proxybox.controller.vfs.commits.fingerprints import Fingerprint, fingerprint, identity
-from proxybox.controller.vfs.commits.journal import Act, Phase, StateFolder, Step, new_journal
+from proxybox.controller.vfs.commits.journal import Act, CommitPhase, StateFolder, Step, new_journal
 from proxybox.controller.vfs.commits.keeping import clear, staging_of
 from proxybox.controller.vfs.commits.ordering import in_order
-from proxybox.controller.vfs.commits.planning import Plan, Unit, is_still, look, plan, unshown
+from proxybox.controller.vfs.commits.planning import CommitPlan, Unit, is_still, look, plan, unshown
 from proxybox.controller.vfs.commits.refusals import CommitFailed, CommitUnfinished, HostChanged
 from proxybox.controller.vfs.commits.refusals import CommitRefused as CommitRefused
 from proxybox.controller.vfs.commits.staging import Staging, folder_to_stage_in, slot, stage
@@ -146,8 +146,8 @@ def _prepared(target: Target, ident: str, all_of_them: _Together) -> Iterator[Co
     """A commit that only needs to be applied and closed. The end of the with block undoes it if not all are done."""
     root = target.root
     if target.left_out:
-        told = f"{target.left_out} changes were not kept, and what was moved there would be lost"
-        raise CommitRefused([f"{os.fsdecode(root.path)}: {told}"])
+        message = f"{target.left_out} changes were not kept, and what was moved there would be lost"
+        raise CommitRefused([f"{os.fsdecode(root.path)}: {message}"])
     state = StateFolder(root)
     with state.alone(root):
         clear_up(state, root)
@@ -162,7 +162,7 @@ class Commit:
     """One commit that is under way."""
 
     def __init__(
-        self, root: boundary.HostRoot, state: StateFolder, agreed: Plan, ident: str, all_of_them: _Together
+        self, root: boundary.HostRoot, state: StateFolder, agreed: CommitPlan, ident: str, all_of_them: _Together
     ) -> None:
         self.root = root
         self.written = agreed.written
@@ -178,7 +178,7 @@ class Commit:
             ident, root, self._staging.path, together=all_of_them.kept, kept_bytes=_bytes_that_go(agreed)
         )
 
-    def stage(self, agreed: Plan) -> None:
+    def stage(self, agreed: CommitPlan) -> None:
         """Makes everything that is to come, compares everything that is to go, and records both in the journal."""
         self._state.save(self.journal)
         staged = self._staging.make()
@@ -199,7 +199,7 @@ class Commit:
             steps += _new_modes(unit, staged, number)
         steps += [step for change in agreed.modes if (step := _mode_step(self.root, change))]
         boundary.write_out(staged.fd)
-        self.journal = attrs.evolve(self.journal, phase=Phase.APPLYING, steps=in_order(steps, gone, come))
+        self.journal = attrs.evolve(self.journal, phase=CommitPhase.APPLYING, steps=in_order(steps, gone, come))
         self._state.save(self.journal)
 
     def apply(self) -> None:
@@ -213,7 +213,7 @@ class Commit:
     def close(self) -> None:
         """Records that the commit is done. From now on that holds, however this process ends."""
         self._is_closing = True
-        self._save(Phase.DONE)
+        self._save(CommitPhase.DONE)
 
     def clear(self) -> None:
         """Removes what the commit took away, unless it is kept."""
@@ -235,8 +235,8 @@ class Commit:
             try:
                 self._undo()
             except (OSError, HostChanged) as again:
-                told = again.strerror if isinstance(again, OSError) else str(again)
-                why = f"the commit to {self.journal.folder} was stopped ({error}), and cannot be undone ({told})"
+                message = again.strerror if isinstance(again, OSError) else str(again)
+                why = f"the commit to {self.journal.folder} was stopped ({error}), and cannot be undone ({message})"
                 raise CommitUnfinished(self.journal.id, why, error) from error
             if isinstance(error, HostChanged):
                 raise CommitRefused([str(error)]) from error
@@ -245,13 +245,13 @@ class Commit:
             raise
 
     def _undo(self) -> None:
-        if self.journal.phase is not Phase.STAGING:
+        if self.journal.phase is not CommitPhase.STAGING:
             if self._is_closing:  # the journal may already say that the commit is done; that is taken back first
-                self._save(Phase.APPLYING)
+                self._save(CommitPhase.APPLYING)
             applier = self._applier()
             for step in reversed(self.journal.steps):
                 applier.undo(step)
-            self._save(Phase.UNDONE)
+            self._save(CommitPhase.UNDONE)
         clear(self._state, self.journal, self._staging)
 
     def _applier(self) -> Applier:
@@ -259,13 +259,13 @@ class Commit:
             raise OSError(errno.ENOENT, "nothing was staged")
         return Applier(self.root, self._staging.host, believes=self._staging.is_private)
 
-    def _save(self, phase: Phase) -> None:
+    def _save(self, phase: CommitPhase) -> None:
         journal = attrs.evolve(self.journal, phase=phase)
         self._state.save(journal)
         self.journal = journal
 
 
-def _bytes_that_go(agreed: Plan) -> int:
+def _bytes_that_go(agreed: CommitPlan) -> int:
     """The size of all files that a commit takes away."""
     gone = (change for unit in agreed.units for change in (unit.old, *unit.gone) if change is not None)
     return sum(change.origin.size for change in gone if change.origin is not None and change.type == "file")
@@ -286,9 +286,9 @@ def clear_up(state: StateFolder, root: boundary.HostRoot) -> None:
             continue
         if journal.is_kept:
             continue
-        if journal.phase is Phase.APPLYING:
-            told = f"proxybox commits resume {ident} goes on with it, proxybox commits undo {ident} takes it back"
-            raise CommitRefused([f"an earlier commit to {journal.folder} was cut off: {told}"])
+        if journal.phase is CommitPhase.APPLYING:
+            message = f"proxybox commits resume {ident} goes on with it, proxybox commits undo {ident} takes it back"
+            raise CommitRefused([f"an earlier commit to {journal.folder} was cut off: {message}"])
         clear(state, journal, staging_of(root, journal))
 
 

@@ -65,10 +65,10 @@ def fingerprint(
         with root.path_fd(here) as fd:
             seen = os.fstat(fd)
             first = first or seen
-            kind, told = st.S_IFMT(seen.st_mode), b""
+            kind, facts = st.S_IFMT(seen.st_mode), b""
             if kind == st.S_IFREG:
-                told = b"%d %d" % (seen.st_size, seen.st_mtime_ns)
-                content = _content(fd) or told if contents else b""
+                facts = b"%d %d" % (seen.st_size, seen.st_mtime_ns)
+                content = _content(fd) or facts if contents else b""
                 if found is not None:
                     found.add(content)
             else:
@@ -76,7 +76,7 @@ def fingerprint(
             has = attributes.at_mode(attributes.read(fd), 0)
         mode = 0 if kind == st.S_IFDIR else st.S_IMODE(seen.st_mode)
         name = here[len(path) :]
-        stamp.update(repr((name, kind, seen.st_ino, told)).encode())
+        stamp.update(repr((name, kind, seen.st_ino, facts)).encode())
         digest.update(repr((name, kind, content)).encode())
         rights.update(repr((name, seen.st_uid, seen.st_gid, mode, has)).encode())
         if kind == st.S_IFDIR:

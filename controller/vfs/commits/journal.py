@@ -32,7 +32,7 @@ _TRIES: Final = 100
 HOW_TO_MOVE: Final = "set XDG_STATE_HOME to a folder of yours elsewhere"
 
 
-class Phase(enum.StrEnum):
+class CommitPhase(enum.StrEnum):
     """The phase of a commit.
 
     staging: nothing was changed yet. applying: under way, to be finished or undone. done, undone: only the commit's own
@@ -62,7 +62,7 @@ class Act(enum.StrEnum):
 
 
 @attrs.frozen(slots=True, kw_only=True)
-class Folder:
+class RemovedFolder:
     """A folder that is removed, and made again when the commit is undone. path: like a step's."""
 
     path: str
@@ -93,7 +93,7 @@ class Step:
     old: Fingerprint | None = None
     mode: int = 0
     old_mode: int = 0
-    folders: tuple[Folder, ...] = ()
+    folders: tuple[RemovedFolder, ...] = ()
 
     @property
     def place(self) -> bytes:
@@ -112,7 +112,7 @@ class Journal:
     """
 
     id: str
-    phase: Phase
+    phase: CommitPhase
     folder: str
     dev: int
     ino: int
@@ -128,7 +128,7 @@ class Journal:
     @property
     def is_kept(self) -> bool:
         """Whether the commit is done, and can be undone."""
-        return self.keeps and self.phase is Phase.DONE
+        return self.keeps and self.phase is CommitPhase.DONE
 
     def is_of(self, root: boundary.HostRoot) -> bool:
         """Whether it is the journal of a commit to that folder, whose device number may differ after a new mount."""
@@ -175,8 +175,8 @@ class StateFolder:
         while True:
             seen = os.stat(above)
             if (seen.st_dev, seen.st_ino) == (top.st_dev, top.st_ino):
-                told = os.fsdecode(target.path)
-                raise CommitRefused([f"the journal would lie in {told}, which is committed to: {HOW_TO_MOVE}"])
+                shown_path = os.fsdecode(target.path)
+                raise CommitRefused([f"the journal would lie in {shown_path}, which is committed to: {HOW_TO_MOVE}"])
             if above == os.path.dirname(above):
                 return
             above = os.path.dirname(above)
@@ -188,7 +188,7 @@ class StateFolder:
 
         From the first phase in which the target may have been changed, it is on the disk when this returns.
         """
-        is_lasting = journal.phase is not Phase.STAGING
+        is_lasting = journal.phase is not CommitPhase.STAGING
         temporary = os.path.join(self.path, f"{journal.id}.new")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -264,17 +264,17 @@ class StateFolder:
             fd = self._lock_file(path)
             held.callback(os.close, fd)
             held.callback(_remove, path)
-            told = os.fsdecode(target.path)
+            shown_path = os.fsdecode(target.path)
             try:
                 folder = os.open(f"/proc/self/fd/{target.fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except OSError as error:
-                raise CommitRefused([f"{told} cannot be read: {error.strerror}"]) from error
+                raise CommitRefused([f"{shown_path} cannot be read: {error.strerror}"]) from error
             held.callback(os.close, folder)
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 why = "another user's commit is under way, or another program holds a lock of it: lslocks tells which"
-                raise CommitRefused([f"{told} is locked (flock): {why}"]) from None
+                raise CommitRefused([f"{shown_path} is locked (flock): {why}"]) from None
             except OSError:  # the filesystem has no such locks
                 pass
             yield
@@ -322,7 +322,7 @@ def new_journal(
     """The journal of a commit that begins now. together: as in the Journal; empty when nothing is to be kept."""
     seen = os.fstat(target.fd)
     return Journal(
-        id=ident, phase=Phase.STAGING, folder=os.fsdecode(target.path), dev=seen.st_dev, ino=seen.st_ino,
+        id=ident, phase=CommitPhase.STAGING, folder=os.fsdecode(target.path), dev=seen.st_dev, ino=seen.st_ino,
         staging=os.fsdecode(staging), started=time.time(), keeps=bool(together), together=together,
         kept_bytes=kept_bytes,
     )  # fmt: skip

@@ -39,7 +39,7 @@ class Unit:
 
 
 @attrs.frozen
-class Plan:
+class CommitPlan:
     """What a commit does.
 
     modes: the changed modes of folders that are there and stay. written: all changes that are made. hides: which names
@@ -52,14 +52,14 @@ class Plan:
     hides: Callable[[bytes], bool]
 
 
-def plan(root: boundary.HostRoot, wanted: Sequence[Change], hides: Callable[[bytes], bool]) -> Plan:
+def plan(root: boundary.HostRoot, wanted: Sequence[Change], hides: Callable[[bytes], bool]) -> CommitPlan:
     """The plan for writing these changes to a folder. hides: names the box was not shown. Raises CommitRefused."""
     planner = _Planner(root, hides, wanted)
     planner.check()
     units, modes = planner.arrange()
     if planner.reasons:
         raise CommitRefused(planner.reasons)
-    return Plan(units, modes, tuple(wanted), hides)
+    return CommitPlan(units, modes, tuple(wanted), hides)
 
 
 class _Planner:

@@ -15,7 +15,7 @@ import attrs
 
 from proxybox.controller.errors import SandboxStartError
 from proxybox.controller.vfs.commits.applying import Applier
-from proxybox.controller.vfs.commits.journal import Act, Journal, Phase, StateFolder, Step
+from proxybox.controller.vfs.commits.journal import Act, CommitPhase, Journal, StateFolder, Step
 from proxybox.controller.vfs.commits.keeping import clear, staging_of
 from proxybox.controller.vfs.commits.refusals import CommitRefused, CommitUnfinished, HostChanged
 from proxybox.controller.vfs.commits.staging import Staging
@@ -39,16 +39,16 @@ def resume(ident: str) -> Journal:
         if journal.is_kept and all(each.journal.is_kept for each in opened):
             raise CommitRefused([f"commit {ident} is done: undo takes it back"])
         is_whole = len(opened) == max(1, len(journal.together))
-        if not is_whole or any(each.journal.phase in (Phase.STAGING, Phase.UNDONE) for each in opened):
+        if not is_whole or any(each.journal.phase in (CommitPhase.STAGING, CommitPhase.UNDONE) for each in opened):
             raise CommitRefused([f"commit {ident} has changed nothing, or not all of it: undo it and commit again"])
         for each in opened:
-            if each.journal.phase is Phase.APPLYING:
+            if each.journal.phase is CommitPhase.APPLYING:
                 with _stopping(each.journal):
                     _do_rest(each.applier(), each.journal.steps)
                 boundary.write_out(each.root.fd)
         for each in opened:
-            if each.journal.phase is Phase.APPLYING:
-                each.save(state, Phase.DONE)
+            if each.journal.phase is CommitPhase.APPLYING:
+                each.save(state, CommitPhase.DONE)
             if not each.journal.is_kept:
                 clear(state, each.journal, each.staging)
         return journal
@@ -62,14 +62,14 @@ def undo(ident: str) -> Journal:
     """
     with _opened(ident) as (state, opened):
         journal = _of(ident, opened)
-        done = [each for each in opened if each.journal.phase is Phase.DONE]
+        done = [each for each in opened if each.journal.phase is CommitPhase.DONE]
         if any(not each.journal.keeps for each in done):
             raise CommitRefused([f"commit {ident} is done, and what it replaced may be gone: resume clears it up"])
         if done and len(opened) < len(journal.together):
             raise CommitRefused([f"a part of what commit {ident} has replaced is not kept any more"])
-        begun = [each for each in opened if each.journal.phase in (Phase.APPLYING, Phase.DONE)]
+        begun = [each for each in opened if each.journal.phase in (CommitPhase.APPLYING, CommitPhase.DONE)]
         for each in done:
-            each.save(state, Phase.APPLYING)
+            each.save(state, CommitPhase.APPLYING)
         if len(done) == len(begun) > 0:
             _undo_or_leave(state, done)
         else:
@@ -79,7 +79,7 @@ def undo(ident: str) -> Journal:
         for each in begun:
             boundary.write_out(each.root.fd)
         for each in begun:
-            each.save(state, Phase.UNDONE)
+            each.save(state, CommitPhase.UNDONE)
         for each in opened:
             clear(state, each.journal, each.staging)
         return journal
@@ -102,7 +102,7 @@ class _Opened:
             raise CommitUnfinished(self.journal.id, why, error) from error
         return Applier(self.root, staged, believes=False)
 
-    def save(self, state: StateFolder, phase: Phase) -> None:
+    def save(self, state: StateFolder, phase: CommitPhase) -> None:
         """Records that the commit is in that phase now."""
         journal = attrs.evolve(self.journal, phase=phase)
         state.save(journal)
@@ -160,7 +160,7 @@ def _undo_or_leave(state: StateFolder, done: Sequence[_Opened]) -> None:
             for each in done:
                 boundary.write_out(each.root.fd)
             for each in done:
-                each.save(state, Phase.DONE)
+                each.save(state, CommitPhase.DONE)
         if isinstance(error, CommitUnfinished):  # its own folder is gone, or is another one
             raise CommitRefused([error.why]) from error
         if isinstance(error, HostChanged):

@@ -45,8 +45,8 @@ class CommitUnfinished(ProxyboxError, OSError):
         number = error.errno if isinstance(error, OSError) else None
         self.id = ident
         self.why = printable(why)
-        told = f"{self.why}; when that is mended: proxybox commits resume {ident}, or proxybox commits undo {ident}"
-        super().__init__(number, told)
+        message = f"{self.why}; when that is mended: proxybox commits resume {ident}, or proxybox commits undo {ident}"
+        super().__init__(number, message)
 
     def __str__(self) -> str:
         return str(self.strerror)

@@ -47,7 +47,7 @@ class HeldFile:
         return self.users == 0 and self._use._close(self)
 
 
-class Account:
+class FileCharge:
     """What a box was charged for one file of the host.
 
     names: how many names of it the box has made. pages: the pages that the box has written.
@@ -67,7 +67,7 @@ class HostUse:
         self.quota = quota
         self.allotment = Allotment() if allotment is None else allotment
         self._held: dict[tuple[FileId, int], HeldFile] = {}
-        self._accounts: dict[FileId, Account] = {}
+        self._accounts: dict[FileId, FileCharge] = {}
 
     # --- descriptors ---
 
@@ -204,10 +204,10 @@ class HostUse:
             self.quota.charge_pages(len(pages))
             self._account(file).pages.add(pages)
 
-    def _account(self, file: FileId) -> Account:
-        return self._accounts.setdefault(file, Account())
+    def _account(self, file: FileId) -> FileCharge:
+        return self._accounts.setdefault(file, FileCharge())
 
-    def _drop_empty(self, file: FileId, account: Account) -> None:
+    def _drop_empty(self, file: FileId, account: FileCharge) -> None:
         if not account.names and not account.pages.count:
             del self._accounts[file]
 

@@ -30,7 +30,7 @@ MAX_CHANGES = 100_000
 
 
 @attrs.define(slots=True, kw_only=True, eq=False)
-class Budget:
+class ChangesBudget:
     """What may still be kept of a box's changes, in bytes; several overlays may share one budget.
 
     contents: new contents; a file beyond that has none in its Change. old: former contents. compared: files that are
@@ -47,7 +47,7 @@ class Budget:
     left_out: int = 0
 
     @classmethod
-    def of(cls, quota: Quota) -> Budget:
+    def of(cls, quota: Quota) -> ChangesBudget:
         """The budget for a box, or for one mount of it, that may keep in memory what `quota` says."""
         return cls(contents=min(quota.limit, quota.used_bytes + SPARE_BYTES))
 
@@ -57,12 +57,12 @@ class Budget:
         return self.paths <= 0 or self.changes <= 0
 
 
-def changes_of(overlay: OverlayMount, prefix: str = "", budget: Budget | None = None) -> list[Change]:
+def changes_of(overlay: OverlayMount, prefix: str = "", budget: ChangesBudget | None = None) -> list[Change]:
     """What was added, modified and deleted, sorted by path; names begin with `prefix`.
 
     budget: how much of it may be kept, when several overlays share that.
     """
-    budget = Budget.of(overlay.superblock.quota) if budget is None else budget
+    budget = ChangesBudget.of(overlay.superblock.quota) if budget is None else budget
     collector = _Collector(prefix, budget)
     collector.directory(overlay.root, b"")
     while (waiting := collector.later or collector.last) and not budget.is_spent:
@@ -83,7 +83,7 @@ class _Collector:
     """
 
     prefix: str
-    budget: Budget
+    budget: ChangesBudget
     found: list[Change] = attrs.field(factory=list)
     later: list[Callable[[], None]] = attrs.field(factory=list)
     last: list[Callable[[], None]] = attrs.field(factory=list)

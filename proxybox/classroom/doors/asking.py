@@ -6,7 +6,7 @@ import attrs
 from fastapi import Depends, Path, Request, Response
 from starlette.requests import HTTPConnection
 
-from proxybox.classroom.authority import WHOLE, Authority
+from proxybox.classroom.authority import WHOLE, TeachingScope
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.records import Seat
 from proxybox.serve.problems import Refusal
@@ -69,18 +69,18 @@ class Asking:
     """Who a browser is by its cookies: a seat, a teacher of some or all, both, or nobody."""
 
     seat: Seat | None
-    authority: Authority | None
+    authority: TeachingScope | None
 
 
 def who_asks(lesson: Lesson, connection: HTTPConnection) -> Asking:
     """Returns who a browser is at this moment."""
     cookies = connection.cookies
     passes = [cookies.get(_name(connection, what)) for what in (("seat", FRAMED) if lesson.config.embed else ("seat",))]
-    seat = next(filter(None, (lesson.seats.of_pass(lesson.passes.seat(told)) for told in passes)), None)
+    seat = next(filter(None, (lesson.seats.of_pass(lesson.passes.seat(cookie)) for cookie in passes)), None)
     return Asking(seat=seat, authority=_authority(lesson, connection))
 
 
-def _authority(lesson: Lesson, connection: HTTPConnection) -> Authority | None:
+def _authority(lesson: Lesson, connection: HTTPConnection) -> TeachingScope | None:
     cookies = connection.cookies
     if lesson.passes.is_teacher(cookies.get(_name(connection, TEACHER)), lesson.teacher_generation):
         return WHOLE
@@ -111,7 +111,7 @@ async def _seat(request: Request) -> Seat:
     return seat
 
 
-async def _teaching(request: Request) -> Authority:
+async def _teaching(request: Request) -> TeachingScope:
     authority = asking_of(request).authority
     if authority is None:
         raise Refusal("unauthorized", "This is for the teacher.")
@@ -126,7 +126,7 @@ async def _whole(request: Request) -> None:
 #: Parameters of routes: the seat that asks, whom the teacher who asks teaches, the number of a version, and the lesson.
 #: `FOR_TEACHERS` and `FOR_WHOLE` are for routers: all who teach here, and who has the key. They raise Refusal.
 Sitting: TypeAlias = Annotated[Seat, Depends(_seat)]
-Teaching: TypeAlias = Annotated[Authority, Depends(_teaching)]
+Teaching: TypeAlias = Annotated[TeachingScope, Depends(_teaching)]
 Version: TypeAlias = Annotated[int, Path(ge=0, le=1 << 40)]
 Here: TypeAlias = Annotated[Lesson, Depends(_here)]
 FOR_TEACHERS: Final[Any] = Depends(_teaching)

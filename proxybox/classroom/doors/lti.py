@@ -12,7 +12,7 @@ from proxybox.classroom.doors.asking import INSTRUCTOR, lesson_of, set_cookie
 from proxybox.classroom.doors.pages import page
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.lti.bridge import Bridge
-from proxybox.classroom.lti.launches import SCORE, Choice
+from proxybox.classroom.lti.launches import SCORE, DeepLinkRequest
 from proxybox.classroom.lti.platforms import load_platforms
 from proxybox.policies.errors import nearest
 from proxybox.serve.asking import as_json
@@ -96,7 +96,7 @@ async def _launched(request: Request, fields: Mapping[str, str]) -> Response:
     arrived = await bridge.launches.finish(
         fields.get("state", ""), request.cookies.get(_COOKIE), fields.get("id_token", "")
     )
-    if isinstance(arrived, Choice):
+    if isinstance(arrived, DeepLinkRequest):
         _belong_to(request, arrived)
         return page(
             request, "lti-choose.html", word=bridge.launches.offer(arrived), exercises=list(lesson.sheets.values())
@@ -131,7 +131,7 @@ async def choose(request: Request) -> Response:
     return page(request, "lti-answer.html", url=choice.url, token=token)
 
 
-def _belong_to(request: Request, choice: Choice) -> None:
+def _belong_to(request: Request, choice: DeepLinkRequest) -> None:
     """Has the platform's page show ours (edge.py)."""
     request.scope["state"]["platform"] = choice.origin
 
@@ -155,7 +155,7 @@ async def config(request: Request) -> Response:
         {"placement": placement, "message_type": "LtiDeepLinkingRequest"}
         for placement in ("assignment_selection", "link_selection")
     ]
-    told: dict[str, Any] = {
+    body: dict[str, Any] = {
         "title": lesson.course.title, "description": "proxybox classroom", "scopes": [SCORE],
         "oidc_initiation_url": _own(request, "/lti/login"), "target_link_uri": _own(request, _LAUNCH),
         "public_jwk_url": _own(request, "/lti/keys"),
@@ -166,4 +166,4 @@ async def config(request: Request) -> Response:
             }
         ],
     }  # fmt: skip
-    return as_json(told)
+    return as_json(body)

@@ -17,8 +17,8 @@ from proxybox.classroom.doors.asking import (
     set_framed_cookie,
 )
 from proxybox.classroom.lesson import Lesson
-from proxybox.classroom.records import Saved, Seat, Text
-from proxybox.classroom.results import handed_as_json
+from proxybox.classroom.records import Saved, SavedText, Seat
+from proxybox.classroom.results import hand_in_as_json
 from proxybox.classroom.seats import seat_as_json
 from proxybox.serve.asking import as_json
 
@@ -53,11 +53,11 @@ async def back(request: Request, body: models.Return) -> Response:
 def _seated(request: Request, lesson: Lesson, seat: Seat, status: int, *, framed: bool) -> Response:
     lesson.grid.active(seat.id)
     response = as_json({"seat": seat_as_json(seat)}, status)
-    given = lesson.passes.for_seat(seat.id, seat.generation)
+    seat_pass = lesson.passes.for_seat(seat.id, seat.generation)
     if framed and lesson.config.embed:
-        set_framed_cookie(request, response, given)
+        set_framed_cookie(request, response, seat_pass)
     else:
-        set_cookie(request, response, "seat", given)
+        set_cookie(request, response, "seat", seat_pass)
     return response
 
 
@@ -78,7 +78,7 @@ async def me(lesson: Here, seat: Sitting) -> Response:
 
 
 @router.post("/hand")
-async def hand(body: models.Hand, lesson: Here, seat: Sitting) -> Response:
+async def hand(body: models.HandBody, lesson: Here, seat: Sitting) -> Response:
     """Raises or lowers a hand."""
     await lesson.raise_hand(seat, body.up)
     return as_json({"hand": seat.hand})
@@ -94,7 +94,7 @@ async def exercise_of(exercise: ExerciseId, lesson: Here, seat: Sitting) -> Resp
 
 
 @router.post("/open")
-async def open_exercise(body: models.Open, lesson: Here, seat: Sitting) -> Response:
+async def open_exercise(body: models.OpenBody, lesson: Here, seat: Sitting) -> Response:
     """Says which exercise is looked at."""
     await lesson.open(seat, body.exercise)
     return Response(status_code=204)
@@ -107,12 +107,12 @@ async def save(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitt
     return as_json({**saved_as_json(saved), "at": saved.at})
 
 
-def saved_as_json(saved: Saved | Text) -> dict[str, Any]:
+def saved_as_json(saved: Saved | SavedText) -> dict[str, Any]:
     """The version that was kept; and which one another page had kept meanwhile, where that is so."""
-    told: dict[str, Any] = {"version": saved.version}
+    answer: dict[str, Any] = {"version": saved.version}
     if isinstance(saved, Saved) and saved.other is not None:
-        told["conflict"] = {"version": saved.other[0], "at": saved.other[1]}
-    return told
+        answer["conflict"] = {"version": saved.other[0], "at": saved.other[1]}
+    return answer
 
 
 @router.get(f"{_OF}/versions")
@@ -161,8 +161,8 @@ async def check(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sit
 @router.post(f"{_OF}/hand-in")
 async def hand_in(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
     """Hands the files in."""
-    handed, saved = await lesson.hand_in(seat, exercise, body)
-    mark = handed_as_json(handed, lesson.sheet(exercise).basis)
+    handed_in, saved = await lesson.hand_in(seat, exercise, body)
+    mark = hand_in_as_json(handed_in, lesson.sheet(exercise).basis)
     return as_json({"handed_in": mark, **saved_as_json(saved)}, 201)
 
 
@@ -173,26 +173,26 @@ async def hint(exercise: ExerciseId, _: models.Nothing, lesson: Here, seat: Sitt
 
 
 @router.post("/repl")
-async def prompt(body: models.Prompt, lesson: Here, seat: Sitting) -> Response:
+async def prompt(body: models.PromptBody, lesson: Here, seat: Sitting) -> Response:
     """Runs statements, as at a prompt."""
     return as_json({"run": (await lesson.prompt(seat, body.exercise, body.code)).id}, 202)
 
 
 @router.post("/input")
-async def give_input(body: models.Input, lesson: Here, seat: Sitting) -> Response:
+async def give_input(body: models.InputBody, lesson: Here, seat: Sitting) -> Response:
     """Gives the program what it reads."""
     await lesson.boxes.input(seat.id, body.run, body.text)
     return Response(status_code=204)
 
 
 @router.post("/stop")
-async def stop(body: models.Stop, lesson: Here, seat: Sitting) -> Response:
+async def stop(body: models.StopBody, lesson: Here, seat: Sitting) -> Response:
     """Stops what runs."""
     await lesson.boxes.stop(seat.id, body.run)
     return Response(status_code=204)
 
 
 @router.post("/complete")
-async def complete(body: models.Complete, lesson: Here, seat: Sitting) -> Response:
+async def complete(body: models.CompleteBody, lesson: Here, seat: Sitting) -> Response:
     """Says what may stand at the cursor."""
     return as_json(await lesson.complete(seat, body.exercise, body.code, body.cursor))

@@ -29,7 +29,7 @@ from proxybox.classroom.doors.asking import (
 )
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.passes import is_same
-from proxybox.classroom.results import handed_as_json, results_as_json
+from proxybox.classroom.results import hand_in_as_json, results_as_json
 from proxybox.serve.asking import as_json
 from proxybox.serve.problems import Refusal
 from proxybox.teach.writers import WRITERS
@@ -45,7 +45,7 @@ OfClass = Annotated[str | None, Query(max_length=64, alias="class")]
 
 
 @router.post("/login")
-async def login(request: Request, body: models.Key) -> Response:
+async def login(request: Request, body: models.KeyBody) -> Response:
     """Makes a browser the teacher's."""
     lesson, attempts = lesson_of(request), lesson_of(request).seats.teaching
     attempts.check(address_of(request))
@@ -117,13 +117,13 @@ async def look_at_seat(seat: SeatId, lesson: Here, authority: Teaching, exercise
     found = authority.find(lesson.seats, seat)
     sheet = lesson.sheet(exercise or found.exercise or next(iter(lesson.sheets)))
     text = await lesson.work.text(found.id, sheet)
-    checked, handed = lesson.work.results.get((found.id, sheet.id)), lesson.work.handed.get((found.id, sheet.id))
+    checked, handed = lesson.work.results.get((found.id, sheet.id)), lesson.work.handed_in.get((found.id, sheet.id))
     return as_json(
         {
             "seat": lesson.grid.row(found), "exercise": sheet.id, "file": sheet.main, "files": text.files,
             "version": text.version,
             "results": None if checked is None else results_as_json(checked, sheet.basis, whole=True),
-            "handed_in": None if handed is None else handed_as_json(handed, sheet.basis, whole=True),
+            "handed_in": None if handed is None else hand_in_as_json(handed, sheet.basis, whole=True),
             "output": lesson.boxes.output(found.id, sheet.id),
             "versions": await lesson.work.versions(found.id, sheet),
         }
@@ -147,7 +147,7 @@ async def handed_in(seat: SeatId, exercise: SeatId, lesson: Here, authority: Tea
 
 
 @guarded.post("/watch")
-async def watch(body: models.Watch, lesson: Here, authority: Teaching) -> Response:
+async def watch(body: models.WatchBody, lesson: Here, authority: Teaching) -> Response:
     """Has a stream of events bring those of a seat, too. It has to be a stream of this teacher."""
     topic = None if body.seat is None else f"seat:{authority.find(lesson.seats, body.seat).id}"
     if not lesson.hub.watch(body.stream, topic, within=authority.topics[0], page=body.page):

@@ -14,7 +14,7 @@ import httpx
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.lti.grades import MAXIMUM, Grades, NotTaken, OwnKey
-from proxybox.classroom.lti.launches import Choice, Launch, Launches, answer_claims
+from proxybox.classroom.lti.launches import DeepLinkRequest, Launch, Launches, answer_claims
 from proxybox.classroom.lti.platforms import Platform
 from proxybox.classroom.models import person
 from proxybox.classroom.records import GradeLine, HandIn, Seat
@@ -119,8 +119,8 @@ class Bridge:
             name = "Student"
         for number in range(1, _MOST_NAMES):
             try:
-                told = name if number == 1 else f"{name} {number}"
-                return await seats.add(told, of_class)
+                full_name = name if number == 1 else f"{name} {number}"
+                return await seats.add(full_name, of_class)
             except Refusal as refusal:
                 if refusal.kind != "conflict":
                     raise
@@ -128,7 +128,7 @@ class Bridge:
 
     # --- what is chosen -----------------------------------------------------------------------------------------------
 
-    def answer(self, choice: Choice, exercise: str, launch: str) -> str:
+    def answer(self, choice: DeepLinkRequest, exercise: str, launch: str) -> str:
         """Returns the token that says which link was chosen. exercise: ""; the whole course. launch: our address.
 
         Raises Refusal.
@@ -182,23 +182,23 @@ class Bridge:
     def _due(self, line: GradeLine) -> "_Due | None":
         """What a platform is to have of an exercise, or of all; None while something handed in has no score."""
         work, exercises = self._lesson.work, [line.exercise] if line.exercise else list(self._lesson.sheets)
-        handed = [each for of in exercises if (each := work.handed.get((line.seat, of))) is not None]
-        scores = [score for each in handed if (score := score_of(each.grade)) is not None]
-        if not handed or len(scores) < len(handed):
+        handed_in = [each for of in exercises if (each := work.handed_in.get((line.seat, of))) is not None]
+        scores = [score for each in handed_in if (score := score_of(each.grade)) is not None]
+        if not handed_in or len(scores) < len(handed_in):
             return None
         share = sum(score.share for score in scores) / len(exercises)
-        return _Due(share, max(each.graded or each.at for each in handed), max(each.at for each in handed))
+        return _Due(share, max(each.graded or each.at for each in handed_in), max(each.at for each in handed_in))
 
 
 @attrs.frozen
 class _Due:
-    """A grade to bring. share: of all points, 0 to 1. at: when it was given. handed: when its work was handed in."""
+    """A grade to bring. share: of all points, 0 to 1. at: when it was given. handed_in: when its work was handed in."""
 
     share: float
     at: float
-    handed: float
+    handed_in: float
 
     @property
     def word(self) -> str:
         """What tells it from another one. One that was given once more and is the same need not be brought."""
-        return f"{self.share:.6f} {self.handed:.3f}"
+        return f"{self.share:.6f} {self.handed_in:.3f}"

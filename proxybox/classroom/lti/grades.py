@@ -53,9 +53,9 @@ class OwnKey:
         if not isinstance(key, rsa.RSAPrivateKey):
             raise ValueError(f"{path}: want an RSA key")
         self._key = key
-        told: dict[str, Any] = jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
-        self.id = str(told["n"])[:16]
-        self.public = {"keys": [{**told, "kid": self.id, "alg": "RS256", "use": "sig"}]}
+        body: dict[str, Any] = jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
+        self.id = str(body["n"])[:16]
+        self.public = {"keys": [{**body, "kid": self.id, "alg": "RS256", "use": "sig"}]}
 
     def sign(self, claims: dict[str, Any]) -> str:
         """Returns a token with these claims."""
@@ -112,8 +112,8 @@ class Grades:
         if not answer.is_success or len(answer.content) > MOST_ANSWER:
             raise NotTaken(f"it gave no token: {answer.status_code}")
         try:
-            told = answer.json()
-            token, lasts = str(told["access_token"]), float(told.get("expires_in", 60))
+            body = answer.json()
+            token, lasts = str(body["access_token"]), float(body.get("expires_in", 60))
         except (ValueError, KeyError, TypeError) as error:
             raise NotTaken("it gave no token that can be read") from error
         self._tokens[platform.name] = time.monotonic() + lasts - _EARLY, token

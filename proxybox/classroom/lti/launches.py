@@ -65,7 +65,7 @@ class Launch:
 
 
 @attrs.frozen(kw_only=True)
-class Choice:
+class DeepLinkRequest:
     """A platform asks which link is to stand in one of its courses (deep linking). url: where the answer goes.
 
     origin: of that; its pages may show the one to choose from. data: goes back with it. takes_line: whether the link
@@ -112,15 +112,15 @@ class Launches:
     def __init__(self, platforms: Sequence[Platform], client: httpx.AsyncClient) -> None:
         self._platforms, self._client = platforms, client
         self._logins: OrderedDict[str, _Login] = OrderedDict()
-        self._choices: OrderedDict[str, tuple[Choice, float]] = OrderedDict()
+        self._choices: OrderedDict[str, tuple[DeepLinkRequest, float]] = OrderedDict()
         self._sets = {each.key_set_url: _KeySet() for each in platforms}
 
-    def begin(self, told: Mapping[str, str], redirect: str) -> tuple[str, str]:
+    def begin(self, fields: Mapping[str, str], redirect: str) -> tuple[str, str]:
         """Begins a login; returns where the browser is sent, and the state that it is to keep. Raises Refusal.
 
         told: what the platform has sent with it. redirect: the address of `finish`.
         """
-        platform = self._platform(told.get("iss", ""), told.get("client_id"))
+        platform = self._platform(fields.get("iss", ""), fields.get("client_id"))
         state, nonce = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         self._logins[state] = _Login(platform, nonce, time.monotonic() + _PATIENCE)
         while len(self._logins) > _MOST_LOGINS:
@@ -128,9 +128,9 @@ class Launches:
         asked = {
             "scope": "openid", "response_type": "id_token", "response_mode": "form_post", "prompt": "none",
             "client_id": platform.client_id, "redirect_uri": redirect, "state": state, "nonce": nonce,
-            "login_hint": told.get("login_hint", ""),
+            "login_hint": fields.get("login_hint", ""),
         }  # fmt: skip
-        if hint := told.get("lti_message_hint"):
+        if hint := fields.get("lti_message_hint"):
             asked["lti_message_hint"] = hint
         mark = "&" if "?" in platform.auth_login_url else "?"
         return f"{platform.auth_login_url}{mark}{urlencode(asked)}", state
@@ -142,7 +142,7 @@ class Launches:
             raise Refusal("forbidden", "This classroom takes no launches from there.")
         return fitting[0]
 
-    def offer(self, choice: Choice) -> str:
+    def offer(self, choice: DeepLinkRequest) -> str:
         """Returns the word by which a page names what is to be chosen; `chosen` takes it, once."""
         word = secrets.token_urlsafe(24)
         self._choices[word] = choice, time.monotonic() + _CHOOSING
@@ -150,14 +150,14 @@ class Launches:
             self._choices.popitem(last=False)
         return word
 
-    def chosen(self, word: str) -> Choice:
+    def chosen(self, word: str) -> DeepLinkRequest:
         """Returns what was to be chosen. Raises Refusal."""
         choice, until = self._choices.pop(word, (None, 0.0))
         if choice is None or until < time.monotonic():
             raise Refusal("forbidden", "This page is too old, or was used before. Choose once more in the course.")
         return choice
 
-    async def finish(self, state: str, kept: str | None, token: str) -> Launch | Choice:
+    async def finish(self, state: str, kept: str | None, token: str) -> Launch | DeepLinkRequest:
         """Returns what a platform has signed, once. kept: the state that the browser has kept. Raises Refusal."""
         login = self._logins.pop(state, None)
         if login is None or login.until < time.monotonic():
@@ -213,13 +213,13 @@ class Launches:
             answer.raise_for_status()
             if len(answer.content) > MOST_ANSWER:
                 raise ValueError("too large")
-            told = jwt.PyJWKSet.from_dict(answer.json())
+            fields = jwt.PyJWKSet.from_dict(answer.json())
         except (httpx.HTTPError, ValueError, jwt.PyJWTError, AttributeError) as error:
             raise Refusal("not-ready", f"The platform's keys cannot be had: {type(error).__name__}.") from error
-        return {str(each.key_id): each.key for each in told.keys if each.key_type == "RSA"}
+        return {str(each.key_id): each.key for each in fields.keys if each.key_type == "RSA"}
 
 
-def _message(platform: Platform, claims: Mapping[str, Any]) -> Launch | Choice:
+def _message(platform: Platform, claims: Mapping[str, Any]) -> Launch | DeepLinkRequest:
     """What the claims of a token say. Raises Refusal."""
     if claims.get(f"{_CLAIM}/deployment_id") not in platform.deployments:
         raise _not_believed("its deployment is not in the list")
@@ -233,7 +233,7 @@ def _message(platform: Platform, claims: Mapping[str, Any]) -> Launch | Choice:
     return _launch(platform, claims)
 
 
-def _choice(platform: Platform, claims: Mapping[str, Any]) -> Choice:
+def _choice(platform: Platform, claims: Mapping[str, Any]) -> DeepLinkRequest:
     settings = claims.get(f"{_DEEP}/deep_linking_settings")
     if not isinstance(settings, dict) or "ltiResourceLink" not in _list(settings, "accept_types"):
         raise Refusal("invalid", "The platform takes no links here, and this classroom has nothing else.")
@@ -243,13 +243,13 @@ def _choice(platform: Platform, claims: Mapping[str, Any]) -> Choice:
     except PolicyError:
         raise Refusal("invalid", "The platform does not say where the choice is to go.") from None
     data = settings.get("data")
-    return Choice(
+    return DeepLinkRequest(
         platform=platform, deployment=str(claims[f"{_CLAIM}/deployment_id"]), url=url, origin=origin,
         data=data if isinstance(data, str) else None, takes_line=settings.get("accept_lineitem") is not False,
     )  # fmt: skip
 
 
-def answer_claims(choice: Choice, items: Sequence[Mapping[str, object]]) -> dict[str, Any]:
+def answer_claims(choice: DeepLinkRequest, items: Sequence[Mapping[str, object]]) -> dict[str, Any]:
     """The claims of the answer to a platform that has asked which links are to stand in a course."""
     now = int(time.time())
     claims = {
@@ -276,13 +276,13 @@ def _launch(platform: Platform, claims: Mapping[str, Any]) -> Launch:
     )  # fmt: skip
 
 
-def _text(told: Mapping[str, Any], name: str) -> str:
-    value = told.get(name)
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
     return value[:_MOST_TEXT] if isinstance(value, str) else ""
 
 
-def _list(told: Mapping[str, Any], name: str) -> Sequence[Any]:
-    value = told.get(name)
+def _list(fields: Mapping[str, Any], name: str) -> Sequence[Any]:
+    value = fields.get(name)
     return value if isinstance(value, list) else ()
 
 

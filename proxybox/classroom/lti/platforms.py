@@ -104,9 +104,9 @@ def _to_platforms(value: Any) -> tuple[Platform, ...]:
         raise refusal("want at least one [[platforms]]", value)
     made: list[Platform] = []
     problems: list[Problem] = []
-    for at, given in enumerate(value):
+    for at, item in enumerate(value):
         try:
-            made.append(build(Platform, given))
+            made.append(build(Platform, item))
         except PolicyError as error:
             problems += error.under(f"[{at}]").problems
     if problems:

@@ -148,8 +148,8 @@ def _init(fields, is_frozen, has_post_init, names):
             setting = "__dataclass_object__.__setattr__(%s, %r, %s)" if is_frozen else "%s.%s = %s"
             body.append(setting % (own, each.name, value))
     if has_post_init:
-        given = ", ".join(each.name for each in fields if each._kind == "_FIELD_INITVAR")
-        body.append("%s.%s(%s)" % (own, _POST_INIT, given))
+        init_names = ", ".join(each.name for each in fields if each._kind == "_FIELD_INITVAR")
+        body.append("%s.%s(%s)" % (own, _POST_INIT, init_names))
     return _made("__init__", arguments, body, names)
 
 

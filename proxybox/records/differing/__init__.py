@@ -5,12 +5,26 @@ limits, and a comparison that reaches one says so.
 """
 
 from proxybox.records.differing.comparing import compare, diff
-from proxybox.records.differing.difference import Apart, Cause, Difference, Line, Parting, Place, Row
-from proxybox.records.differing.judging import Found
-from proxybox.records.differing.kinds import KINDS, Group, Kind, Weight
-from proxybox.records.differing.runs import Given, Side
+from proxybox.records.differing.difference import Apart, CallPair, CallPlace, Cause, Difference, DifferingLine, Parting
+from proxybox.records.differing.judging import AnswerDifference
+from proxybox.records.differing.kinds import KINDS, DifferenceKind, Group, Weight
+from proxybox.records.differing.runs import ComparedRun, RunInputs
 
 __all__ = [
-    "KINDS", "Apart", "Cause", "Difference", "Found", "Given", "Group", "Kind", "Line", "Parting", "Place", "Row",
-    "Side", "Weight", "compare", "diff",
+    "KINDS",
+    "AnswerDifference",
+    "Apart",
+    "CallPair",
+    "CallPlace",
+    "Cause",
+    "ComparedRun",
+    "Difference",
+    "DifferenceKind",
+    "DifferingLine",
+    "Group",
+    "Parting",
+    "RunInputs",
+    "Weight",
+    "compare",
+    "diff",
 ]  # fmt: skip

@@ -13,8 +13,8 @@ from typing import Final
 import attrs
 
 from proxybox.records.differing.difference import Apart, Cause
-from proxybox.records.differing.judging import Found, Judge, Pair
-from proxybox.records.differing.kinds import KINDS, Kind, Weight
+from proxybox.records.differing.judging import AnswerDifference, AnswerPair, Judge
+from proxybox.records.differing.kinds import KINDS, DifferenceKind, Weight
 
 #: Causes that are told.
 _MOST: Final = 6
@@ -35,7 +35,7 @@ _FIRST: Final = ("guest", "code", "command", "policy", "refusal", "arguments", "
 
 
 @attrs.frozen
-class Evidence:
+class DifferingBytes:
     """What differs, as bytes: pairs of what both runs have asked or printed where they part."""
 
     pairs: tuple[tuple[bytes, bytes], ...]
@@ -50,7 +50,7 @@ class Evidence:
             for ours, theirs in self.pairs
         )
 
-    def shows(self, found: Found) -> bool:
+    def shows(self, found: AnswerDifference) -> bool:
         """Whether the values of two answers are in what differs."""
         return any(
             max(len(one), len(other)) >= _LEAST
@@ -62,7 +62,7 @@ class Evidence:
 
 
 @attrs.define(eq=False)
-class Search:
+class CauseSearch:
     """Looks for causes.
 
     apart: what was given. found: the differing answers before the runs part, in their order, and pairs: the places of
@@ -71,10 +71,10 @@ class Search:
     """
 
     apart: tuple[Apart, ...]
-    found: list[Found]
-    pairs: list[Pair]
+    found: list[AnswerDifference]
+    pairs: list[AnswerPair]
     judge: Judge
-    evidence: Evidence
+    evidence: DifferingBytes
     threads: int = 0
     signal: tuple[int, str, str] | None = None
     ended: tuple[str, str] | None = None
@@ -143,7 +143,7 @@ class Search:
             yield Cause(each.kind, words, None, each.ours, each.theirs)
 
     def _answers(self) -> Iterator[Cause]:
-        groups: dict[tuple[str, str], list[Found]] = {}
+        groups: dict[tuple[str, str], list[AnswerDifference]] = {}
         for each in self.found:
             by_path = each.path if each.kind.weight <= Weight.WORLD and len(groups) < 1000 else ""
             groups.setdefault((each.kind.name, by_path), []).append(each)
@@ -164,7 +164,7 @@ class Search:
             )
 
     @staticmethod
-    def _first(group: Iterable[Found]) -> Found:
+    def _first(group: Iterable[AnswerDifference]) -> AnswerDifference:
         """Returns the first difference of a file: its content, where it was read, tells more than its size."""
         listed = list(group)
         return next((each for each in listed if each.is_content), listed[0])
@@ -179,11 +179,11 @@ class Search:
 
 
 def _noted(kind: str, number: int, ours: str, theirs: str) -> Cause:
-    found = Found(KINDS[kind], number, number, "", ours, theirs, "")
+    found = AnswerDifference(KINDS[kind], number, number, "", ours, theirs, "")
     return Cause(KINDS[kind], KINDS[kind].words, found, ours, theirs)
 
 
-def _words(kind: Kind, path: str) -> str:
+def _words(kind: DifferenceKind, path: str) -> str:
     """Returns in words what differs, with the path where it is about one."""
     if not path or kind.name in ("stdin", "clock", "interpreter's clock", "identity"):
         return kind.words

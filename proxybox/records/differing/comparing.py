@@ -11,13 +11,13 @@ from itertools import islice, zip_longest
 from typing import Final, TypeAlias
 
 from proxybox.records.differing.aligning import Alignment, Span, align, alike
-from proxybox.records.differing.causes import Evidence, Search
-from proxybox.records.differing.difference import Difference, Line, Parting
+from proxybox.records.differing.causes import CauseSearch, DifferingBytes
+from proxybox.records.differing.difference import Difference, DifferingLine, Parting
 from proxybox.records.differing.giving import files_apart, given_apart
 from proxybox.records.differing.judging import Judge
 from proxybox.records.differing.outline import Digests, Outline, Track, outline
 from proxybox.records.differing.reading import Reading
-from proxybox.records.differing.runs import Side
+from proxybox.records.differing.runs import ComparedRun
 from proxybox.records.differing.showing import SHOWN, first_apart
 
 #: Pairs of calls with different answers that are judged, rows that are shown, and equal calls around each.
@@ -34,13 +34,13 @@ _Row: TypeAlias = tuple[str, int, int, int, int, int]
 
 def diff(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> Difference:
     """Compares the records of two runs. Raises RecordError for a file that is no whole record, and OSError."""
-    return compare(Side.of_file(first), Side.of_file(second))
+    return compare(ComparedRun.of_file(first), ComparedRun.of_file(second))
 
 
-def compare(a: Side, b: Side) -> Difference:
+def compare(a: ComparedRun, b: ComparedRun) -> Difference:
     """Compares two runs."""
     digests = Digests()
-    ours, theirs = (outline(side.read(), digests, side.given.script.encode()) for side in (a, b))
+    ours, theirs = (outline(side.read(), digests, side.inputs.script.encode()) for side in (a, b))
     none = Track()
     tracks = {
         thread: (ours.tracks.get(thread, none), theirs.tracks.get(thread, none))
@@ -53,7 +53,7 @@ def compare(a: Side, b: Side) -> Difference:
     if parted is not None:
         numbers[0].add(parted[1])
         numbers[1].add(parted[2])
-    judge = Judge(a.given.script.encode(), (ours.begins, theirs.begins))
+    judge = Judge(a.inputs.script.encode(), (ours.begins, theirs.begins))
     wanted, left_out = _wanted(tracks, aligned, parted)
     if parted is not None and all(parted[1:]):
         wanted[parted[1]] = parted[2], False  # clocks were read before the question was asked
@@ -61,8 +61,8 @@ def compare(a: Side, b: Side) -> Difference:
     reading.read(a.read(), b.read())
     lines, ends = _lines(ours, theirs), (a.ended, b.ended)
     same = parted is None and not lines and ends[0] == ends[1]
-    search = Search(
-        apart=(*given_apart(a.given, b.given), *files_apart(a, b)),
+    search = CauseSearch(
+        apart=(*given_apart(a.inputs, b.inputs), *files_apart(a, b)),
         found=reading.found,
         pairs=reading.pairs,
         judge=judge,
@@ -73,7 +73,7 @@ def compare(a: Side, b: Side) -> Difference:
     )
     return Difference(
         names=(a.name, b.name),
-        given=(a.given, b.given),
+        inputs=(a.inputs, b.inputs),
         same=same,
         apart=search.apart,
         parting=parted and Parting(parted[0], reading.place(0, parted[1]), reading.place(1, parted[2])),
@@ -91,13 +91,13 @@ def compare(a: Side, b: Side) -> Difference:
     )
 
 
-def _evidence(reading: Reading, parted: _Parted | None, lines: tuple[Line, ...]) -> Evidence:
+def _evidence(reading: Reading, parted: _Parted | None, lines: tuple[DifferingLine, ...]) -> DifferingBytes:
     """Returns what both runs have passed to the calls where they part, and printed."""
     pairs = [(each.ours.encode("utf-8", "replace"), each.theirs.encode("utf-8", "replace")) for each in lines]
     if parted is not None:
         first, second = (reading.passed[side].get(parted[1 + side], b"") for side in (0, 1))
         pairs.append((first, second))
-    return Evidence(tuple(pairs))
+    return DifferingBytes(tuple(pairs))
 
 
 def _threads(ours: Outline, theirs: Outline, parted: _Parted | None) -> int:
@@ -109,7 +109,7 @@ def _threads(ours: Outline, theirs: Outline, parted: _Parted | None) -> int:
     return at if is_before and at <= min(len(ours.order), len(theirs.order)) else 0
 
 
-def _signal(a: Side, b: Side, parted: _Parted | None) -> tuple[int, str, str] | None:
+def _signal(a: ComparedRun, b: ComparedRun, parted: _Parted | None) -> tuple[int, str, str] | None:
     """Returns the first signal that differs, before the runs part: the call that it came after, and both in words."""
     for one, other in zip_longest(a.signals, b.signals):
         first, second = (None if each is None else (each.signal, each.after) for each in (one, other))
@@ -269,7 +269,7 @@ def _hunks(one: Track, other: Track, spans: list[Span], parted: int) -> Iterator
             yield Span(True, a, a + 1, b, b + 1), how
 
 
-def _lines(ours: Outline, theirs: Outline) -> tuple[Line, ...]:
+def _lines(ours: Outline, theirs: Outline) -> tuple[DifferingLine, ...]:
     found = []
     for stream, name in enumerate(("stdout", "stderr")):
         first, second = ours.printed[stream], theirs.printed[stream]
@@ -280,5 +280,5 @@ def _lines(ours: Outline, theirs: Outline) -> tuple[Line, ...]:
                 bytes(each[max(start, at - 80) : at + SHOWN]).partition(b"\n")[0].decode("utf-8", "backslashreplace")
                 for each in (first, second)
             )
-            found.append(Line(name, first.count(b"\n", 0, at) + 1, *texts))
+            found.append(DifferingLine(name, first.count(b"\n", 0, at) + 1, *texts))
     return tuple(found)

@@ -4,23 +4,23 @@ from collections.abc import Mapping
 
 import attrs
 
-from proxybox.records.differing.judging import Found, Pair
-from proxybox.records.differing.kinds import Kind
-from proxybox.records.differing.runs import Given
+from proxybox.records.differing.judging import AnswerDifference, AnswerPair
+from proxybox.records.differing.kinds import DifferenceKind
+from proxybox.records.differing.runs import RunInputs
 
 
 @attrs.frozen
 class Apart:
     """Something that both runs were given, and that differs. kind: of KINDS. ours, theirs: "" for nothing."""
 
-    kind: Kind
+    kind: DifferenceKind
     name: str
     ours: str
     theirs: str
 
 
 @attrs.frozen
-class Place:
+class CallPlace:
     """A call of one run. number: 0 for the end of a thread. line: as strace(1) shows it, with its answer."""
 
     number: int
@@ -32,12 +32,12 @@ class Parting:
     """The question where the runs part. thread: the channel of the thread that asks."""
 
     thread: int
-    a: Place
-    b: Place
+    a: CallPlace
+    b: CallPlace
 
 
 @attrs.frozen
-class Row:
+class CallPair:
     """Two calls side by side.
 
     how: same, answer (only that differs), asked (another question), renamed (it differs in nothing but times, numbers
@@ -46,8 +46,8 @@ class Row:
 
     how: str
     thread: int
-    a: Place | None = None
-    b: Place | None = None
+    a: CallPlace | None = None
+    b: CallPlace | None = None
     skipped: tuple[int, int] = (0, 0)
 
 
@@ -59,9 +59,9 @@ class Cause:
     came of replays, as `trying` says it; "" where there were none.
     """
 
-    kind: Kind
+    kind: DifferenceKind
     words: str
-    found: Found | None = None
+    found: AnswerDifference | None = None
     ours: str = ""
     theirs: str = ""
     shows: bool = False
@@ -70,7 +70,7 @@ class Cause:
 
 
 @attrs.frozen
-class Line:
+class DifferingLine:
     """The first line of a stream that differs."""
 
     stream: str
@@ -91,18 +91,18 @@ class Difference:
     """
 
     names: tuple[str, str]
-    given: tuple[Given, Given]
+    inputs: tuple[RunInputs, RunInputs]
     same: bool
     apart: tuple[Apart, ...]
     parting: Parting | None
     causes: tuple[Cause, ...]
-    first: Found | None
+    first: AnswerDifference | None
     counts: Mapping[str, int]
-    lines: tuple[Line, ...]
+    lines: tuple[DifferingLine, ...]
     ends: tuple[str, str]
     calls: tuple[int, int]
-    rows: tuple[Row, ...]
-    pairs: tuple[Pair, ...] = attrs.field(default=(), repr=False)
+    rows: tuple[CallPair, ...]
+    pairs: tuple[AnswerPair, ...] = attrs.field(default=(), repr=False)
     derived: frozenset[int] = attrs.field(default=frozenset(), repr=False)
     is_aligned: bool = True
     is_whole: bool = True

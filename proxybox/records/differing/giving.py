@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from proxybox.records.differing.difference import Apart
 from proxybox.records.differing.kinds import KINDS
-from proxybox.records.differing.runs import Given, Side
+from proxybox.records.differing.runs import ComparedRun, RunInputs
 
 #: Differences of one kind that are told.
 _MOST: Final = 200
@@ -15,7 +15,7 @@ _MOST: Final = 200
 _MOST_TEXT: Final = 2000
 
 
-def given_apart(one: Given, other: Given) -> Iterator[Apart]:
+def given_apart(one: RunInputs, other: RunInputs) -> Iterator[Apart]:
     """Yields what was given otherwise."""
     if one.guest != other.guest:
         yield Apart(KINDS["guest"], "name", one.guest, other.guest)
@@ -27,9 +27,9 @@ def given_apart(one: Given, other: Given) -> Iterator[Apart]:
     yield from _items("policy", dict(_keys(one.policy)), dict(_keys(other.policy)))
 
 
-def _program(given: Given) -> tuple[str, ...]:
-    at = next((at for at, word in enumerate(given.argv) if word in ("-c", "-m")), None)
-    return () if at is None else given.argv[at : at + 2]
+def _program(inputs: RunInputs) -> tuple[str, ...]:
+    at = next((at for at, word in enumerate(inputs.argv) if word in ("-c", "-m")), None)
+    return () if at is None else inputs.argv[at : at + 2]
 
 
 def _words(words: tuple[str, ...]) -> str:
@@ -56,7 +56,7 @@ def _as_text(value: Any) -> str:
         return "..."
 
 
-def files_apart(a: Side, b: Side) -> Iterator[Apart]:
+def files_apart(a: ComparedRun, b: ComparedRun) -> Iterator[Apart]:
     """Yields the files of the interpreter's library that both runs have read, and that were not the same."""
     names = [name for name, digest in a.files.items() if b.files.get(name, digest) != digest]
     for name in names[:_MOST]:

@@ -12,7 +12,7 @@ import attrs
 
 from proxybox.controller.calleffects import ON_NAMES, CallEffect
 from proxybox.controller.oscalls.rows import by_effect, names_of
-from proxybox.records.differing.kinds import KINDS, Kind
+from proxybox.records.differing.kinds import KINDS, DifferenceKind
 from proxybox.records.differing.outline import STAT_SIZE, without_times
 from proxybox.records.differing.showing import Tokens, asked, entries_of, of_time, reading, shown
 from proxybox.records.openfiles import duplicates
@@ -104,13 +104,13 @@ class Seen:
 
 
 @attrs.frozen
-class Found:
+class AnswerDifference:
     """Two different answers to the same question. a, b: the numbers of the calls, with each answer as it is shown.
 
     is_content: whether the answer has stored data. is_reading: whether it is a clock that was read before the call.
     """
 
-    kind: Kind
+    kind: DifferenceKind
     a: int
     b: int
     path: str
@@ -123,7 +123,7 @@ class Found:
 
 
 @attrs.frozen(slots=True)
-class Pair:
+class AnswerPair:
     """The place of two different answers: what is kept of each of them. kind: its name in KINDS."""
 
     a: int
@@ -145,7 +145,7 @@ class Judge:
     entries: dict[bytes, Counter[bytes]] = attrs.field(factory=dict)
     counted: int = 0
 
-    def judge(self, one: Seen, other: Seen, *, answers: bool) -> Iterator[Found]:
+    def judge(self, one: Seen, other: Seen, *, answers: bool) -> Iterator[AnswerDifference]:
         """Yields the differences of two calls that ask the same. answers: whether more than clocks differs."""
         if one.clocks != other.clocks:
             yield attrs.evolve(self._clocks(one, other), is_reading=True)
@@ -161,14 +161,16 @@ class Judge:
         """Whether both calls belong to the interpreter's start."""
         return one.call.number < self.begins[0] and other.call.number < self.begins[1]
 
-    def _found(self, kind: str, one: Seen, other: Seen, ours: str, theirs: str, tokens: Tokens = ()) -> Found:
+    def _found(
+        self, kind: str, one: Seen, other: Seen, ours: str, theirs: str, tokens: Tokens = ()
+    ) -> AnswerDifference:
         path = one.path.decode("utf-8", "backslashreplace")
         has_content = any(len(each.data or b"") and each.size != STAT_SIZE for each in one.call.stored)
-        return Found(
+        return AnswerDifference(
             KINDS[kind], one.call.number, other.call.number, path, ours, theirs, asked(one.call), has_content, tokens
         )
 
-    def _clocks(self, one: Seen, other: Seen) -> Found:
+    def _clocks(self, one: Seen, other: Seen) -> AnswerDifference:
         pairs = [pair for pair in zip(one.clocks, other.clocks, strict=False) if pair[0] != pair[1]]
         own = next((pair for pair in pairs if not {pair[0][0], pair[1][0]} <= _OWN_CLOCKS), None)
         kind = "interpreter's clock" if own is None or self.is_early(one, other) else "clock"

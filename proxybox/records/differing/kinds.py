@@ -33,7 +33,7 @@ class Weight(enum.IntEnum):
 
 
 @attrs.frozen
-class Kind:
+class DifferenceKind:
     """A kind of difference. words: what it is, as a part of a sentence. advice: how to find out, or to be rid of it."""
 
     name: str
@@ -53,37 +53,41 @@ _HASHES: Final = (
 KINDS: Final = {
     kind.name: kind
     for kind in (
-        Kind("guest", Group.GUEST, Weight.GIVEN, "the interpreter"),
-        Kind("code", Group.CODE, Weight.WORLD, "the program's own code"),
-        Kind("command", Group.CODE, Weight.WORLD, "what the caller had the session do"),
-        Kind("arguments", Group.INPUT, Weight.GIVEN, "the program's arguments"),
-        Kind("environment", Group.INPUT, Weight.GIVEN, "the environment variables"),
-        Kind("policy", Group.POLICY, Weight.GIVEN, "the policy"),
-        Kind("refusal", Group.POLICY, Weight.WORLD, "what the policy refuses"),
-        Kind("stdin", Group.INPUT, Weight.WORLD, "standard input"),
-        Kind("content", Group.INPUT, Weight.WORLD, "the content of a file"),
-        Kind("existence", Group.INPUT, Weight.WORLD, "whether a file exists"),
-        Kind("status", Group.INPUT, Weight.WORLD, "the size, mode or owner of a file"),
-        Kind("directory order", Group.ANSWER, Weight.WORLD, "the order of a directory's entries",
+        DifferenceKind("guest", Group.GUEST, Weight.GIVEN, "the interpreter"),
+        DifferenceKind("code", Group.CODE, Weight.WORLD, "the program's own code"),
+        DifferenceKind("command", Group.CODE, Weight.WORLD, "what the caller had the session do"),
+        DifferenceKind("arguments", Group.INPUT, Weight.GIVEN, "the program's arguments"),
+        DifferenceKind("environment", Group.INPUT, Weight.GIVEN, "the environment variables"),
+        DifferenceKind("policy", Group.POLICY, Weight.GIVEN, "the policy"),
+        DifferenceKind("refusal", Group.POLICY, Weight.WORLD, "what the policy refuses"),
+        DifferenceKind("stdin", Group.INPUT, Weight.WORLD, "standard input"),
+        DifferenceKind("content", Group.INPUT, Weight.WORLD, "the content of a file"),
+        DifferenceKind("existence", Group.INPUT, Weight.WORLD, "whether a file exists"),
+        DifferenceKind("status", Group.INPUT, Weight.WORLD, "the size, mode or owner of a file"),
+        DifferenceKind("directory order", Group.ANSWER, Weight.WORLD, "the order of a directory's entries",
              "sort what os.listdir, os.scandir and glob return"),
-        Kind("directory", Group.INPUT, Weight.WORLD, "which entries a directory has"),
-        Kind("host function", Group.ANSWER, Weight.WORLD, "what a host function has returned"),
-        Kind("answer", Group.ANSWER, Weight.WORLD, "the answer to a call"),
-        Kind("ended", Group.POLICY, Weight.WORLD, "how one of the runs was ended from outside"),
-        Kind("random", Group.ANSWER, Weight.CHANCE, "randomness", _SEED),
-        Kind("clock", Group.ANSWER, Weight.CHANCE, "a clock", _TIME),
-        Kind("waiting", Group.ANSWER, Weight.CHANCE, "what a wait ended with: a matter of time"),
-        Kind("identity", Group.ANSWER, Weight.CHANCE, "the number of a process or thread"),
-        Kind("signal", Group.ANSWER, Weight.CHANCE, "when a signal came"),
-        Kind("threads", Group.ANSWER, Weight.CHANCE, "the order in which threads went on",
+        DifferenceKind("directory", Group.INPUT, Weight.WORLD, "which entries a directory has"),
+        DifferenceKind("host function", Group.ANSWER, Weight.WORLD, "what a host function has returned"),
+        DifferenceKind("answer", Group.ANSWER, Weight.WORLD, "the answer to a call"),
+        DifferenceKind("ended", Group.POLICY, Weight.WORLD, "how one of the runs was ended from outside"),
+        DifferenceKind("random", Group.ANSWER, Weight.CHANCE, "randomness", _SEED),
+        DifferenceKind("clock", Group.ANSWER, Weight.CHANCE, "a clock", _TIME),
+        DifferenceKind("waiting", Group.ANSWER, Weight.CHANCE, "what a wait ended with: a matter of time"),
+        DifferenceKind("identity", Group.ANSWER, Weight.CHANCE, "the number of a process or thread"),
+        DifferenceKind("signal", Group.ANSWER, Weight.CHANCE, "when a signal came"),
+        DifferenceKind("threads", Group.ANSWER, Weight.CHANCE, "the order in which threads went on",
              "run with --set limits.threads=1, or let threads wait for each other where their order matters"),
-        Kind("hash seed", Group.ANSWER, Weight.BACKGROUND, "the seed of hashes", _HASHES),
-        Kind("imports", Group.INPUT, Weight.BACKGROUND, "which entries the folder has in which modules are looked for"),
-        Kind("times", Group.ANSWER, Weight.BACKGROUND, "a file's times or inode number"),
-        Kind("system", Group.ANSWER, Weight.BACKGROUND, "what /proc or /sys tells"),
-        Kind("start", Group.ANSWER, Weight.NOISE, "random bytes for the interpreter's own start"),
-        Kind("interpreter's clock", Group.ANSWER, Weight.NOISE, "a clock that the interpreter reads for itself"),
-        Kind("unseen", Group.UNSEEN, Weight.NOISE,
+        DifferenceKind("hash seed", Group.ANSWER, Weight.BACKGROUND, "the seed of hashes", _HASHES),
+        DifferenceKind(
+            "imports", Group.INPUT, Weight.BACKGROUND, "which entries the folder has in which modules are looked for"
+        ),
+        DifferenceKind("times", Group.ANSWER, Weight.BACKGROUND, "a file's times or inode number"),
+        DifferenceKind("system", Group.ANSWER, Weight.BACKGROUND, "what /proc or /sys tells"),
+        DifferenceKind("start", Group.ANSWER, Weight.NOISE, "random bytes for the interpreter's own start"),
+        DifferenceKind(
+            "interpreter's clock", Group.ANSWER, Weight.NOISE, "a clock that the interpreter reads for itself"
+        ),
+        DifferenceKind("unseen", Group.UNSEEN, Weight.NOISE,
              "all answers before were the same, and so was the program, as far as the record tells. Left are the "
              "addresses of objects (id, the default hash) and the order of threads",
              "run both again with --set limits.threads=1, with --set environment.variables.PYTHONHASHSEED=0 and with "

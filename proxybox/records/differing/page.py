@@ -8,9 +8,9 @@ import html
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from proxybox.records.differing.difference import Cause, Difference, Place, Row
-from proxybox.records.differing.judging import Found
-from proxybox.records.differing.telling import ended, of_kind, summary
+from proxybox.records.differing.difference import CallPair, CallPlace, Cause, Difference
+from proxybox.records.differing.judging import AnswerDifference
+from proxybox.records.differing.wording import ended, of_kind, summary
 from proxybox.terminal.harmless import on_one_line
 
 #: Characters of one text.
@@ -95,7 +95,7 @@ def _parts(difference: Difference) -> Iterator[str]:
 
 
 def _runs(difference: Difference) -> Iterator[tuple[str, str, str]]:
-    one, other = difference.given
+    one, other = difference.inputs
     yield ("record", *difference.names)
     yield "interpreter", one.guest, other.guest
     yield "recorded", one.recorded, other.recorded
@@ -103,7 +103,7 @@ def _runs(difference: Difference) -> Iterator[tuple[str, str, str]]:
     yield "OS calls", f"{difference.calls[0]:,}", f"{difference.calls[1]:,}"
 
 
-def _placed(place: Place) -> str:
+def _placed(place: CallPlace) -> str:
     return f"{place.number:,}: {place.line}" if place.number else place.line
 
 
@@ -121,7 +121,7 @@ def _cause(cause: Cause) -> tuple[str, ...]:
     )
 
 
-def _answer(found: Found) -> tuple[str, str, str]:
+def _answer(found: AnswerDifference) -> tuple[str, str, str]:
     return f"{found.kind.words}: {found.call}", f"{found.a:,}: {found.ours}", f"{found.b:,}: {found.theirs}"
 
 
@@ -152,11 +152,11 @@ def _calls(difference: Difference) -> Iterator[str]:
         yield "</table>\n"
 
 
-def _row(row: Row) -> str:
+def _row(row: CallPair) -> str:
     if row.how == "left out":
         ours, theirs = row.skipped
-        told = f"{ours:,} calls" if ours == theirs else f"{ours:,} calls of a, {theirs:,} of b"
-        return f'<tr class="fold"><td colspan="4">{told}</td></tr>\n'
+        both = f"{ours:,} calls" if ours == theirs else f"{ours:,} calls of a, {theirs:,} of b"
+        return f'<tr class="fold"><td colspan="4">{both}</td></tr>\n'
     cells = "".join(
         f'<td class="no"></td><td class="{side} none"></td>'
         if place is None

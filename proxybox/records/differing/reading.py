@@ -11,8 +11,8 @@ from typing import Final
 
 import attrs
 
-from proxybox.records.differing.difference import Place, Row
-from proxybox.records.differing.judging import Descriptors, Found, Judge, Pair, Seen, with_path
+from proxybox.records.differing.difference import CallPair, CallPlace
+from proxybox.records.differing.judging import AnswerDifference, AnswerPair, Descriptors, Judge, Seen, with_path
 from proxybox.records.differing.showing import line_of
 from proxybox.records.record import RecordedCall
 
@@ -37,9 +37,9 @@ class Reading:
     wanted: dict[int, tuple[int, bool]]
     numbers: tuple[set[int], set[int]]
     left_out: int = 0
-    pairs: list[Pair] = attrs.field(factory=list)
-    _first: dict[str, list[Found]] = attrs.field(factory=dict)
-    _last: "dict[str, deque[Found]]" = attrs.field(factory=dict)
+    pairs: list[AnswerPair] = attrs.field(factory=list)
+    _first: dict[str, list[AnswerDifference]] = attrs.field(factory=dict)
+    _last: "dict[str, deque[AnswerDifference]]" = attrs.field(factory=dict)
     texts: tuple[dict[int, str], dict[int, str]] = attrs.field(factory=lambda: ({}, {}))
     passed: tuple[dict[int, bytes], dict[int, bytes]] = attrs.field(factory=lambda: ({}, {}))
     _held: tuple[dict[int, Seen], dict[int, Seen]] = attrs.field(factory=lambda: ({}, {}))
@@ -56,14 +56,14 @@ class Reading:
                 is_going[side] = is_going[side] and next(sides[side], None) is not None
 
     @property
-    def found(self) -> list[Found]:
+    def found(self) -> list[AnswerDifference]:
         """The differing answers in their order; of many of one kind, the first and the last ones."""
         kept = chain(*self._first.values(), *self._last.values())
         return sorted(kept, key=lambda each: each.a)
 
-    def _keep(self, found: Found) -> None:
+    def _keep(self, found: AnswerDifference) -> None:
         kind = found.kind.name
-        self.pairs.append(Pair(found.a, found.b, found.is_reading, kind, found.path))
+        self.pairs.append(AnswerPair(found.a, found.b, found.is_reading, kind, found.path))
         first = self._first.setdefault(kind, [])
         if len(first) < _MOST_OF_KIND:
             first.append(found)
@@ -109,14 +109,14 @@ class Reading:
                 self._size -= _size_of(dropped.call)
                 self.left_out += 1
 
-    def place(self, side: int, number: int) -> Place:
+    def place(self, side: int, number: int) -> CallPlace:
         """Returns a call that was shown."""
-        return Place(number, self.texts[side].get(number, "the thread asks nothing more" if not number else "?"))
+        return CallPlace(number, self.texts[side].get(number, "the thread asks nothing more" if not number else "?"))
 
-    def row(self, how: str, thread: int, a: int, b: int, *skipped: int) -> Row:
+    def row(self, how: str, thread: int, a: int, b: int, *skipped: int) -> CallPair:
         """Returns what stands side by side."""
         first, second = (self.place(side, number) if number else None for side, number in ((0, a), (1, b)))
-        return Row(how, thread, first, second, (skipped[0], skipped[1]))
+        return CallPair(how, thread, first, second, (skipped[0], skipped[1]))
 
 
 def _size_of(call: RecordedCall) -> int:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import attrs
 
-from proxybox import given
+from proxybox import argumentchecks
 from proxybox.controller.status import Status
 from proxybox.records.record import Record, RecordedCall, RecordedSignal
 
@@ -17,7 +17,7 @@ _BY_ITSELF: Final = (Status.OK, Status.ERROR, Status.SYNTAX_ERROR, Status.CRASHE
 
 
 @attrs.frozen
-class Given:
+class RunInputs:
     """What a run was started with. builds: of the interpreter's files."""
 
     guest: str = ""
@@ -39,7 +39,7 @@ class Given:
 
 
 @attrs.define(eq=False)
-class Side:
+class ComparedRun:
     """One of two runs.
 
     read: gives all calls, each time that it is called. The other attributes are known after the first time. files: the
@@ -48,7 +48,7 @@ class Side:
     """
 
     name: str
-    given: Given
+    inputs: RunInputs
     read: Callable[[], Iterable[RecordedCall]]
     signals: list[RecordedSignal] = attrs.field(factory=list)
     files: dict[str, bytes] = attrs.field(factory=dict)
@@ -56,14 +56,14 @@ class Side:
     was_ended: bool = False
 
     @classmethod
-    def of_file(cls, path: str | os.PathLike[str]) -> "Side":
+    def of_file(cls, path: str | os.PathLike[str]) -> "ComparedRun":
         """Returns the run of a record. Raises RecordError for a file that is none, and OSError."""
-        name = given.path("path", path)
+        name = argumentchecks.path("path", path)
         with Record(name) as record:
-            told = record.reader.start.get("guest")
-            builds = told.get("builds") if isinstance(told, dict) else None
+            stored = record.reader.start.get("guest")
+            builds = stored.get("builds") if isinstance(stored, dict) else None
             policy = record.reader.start.get("policy")
-            facts = Given(
+            facts = RunInputs(
                 record.guest, record.recorded, record.argv, record.environment,
                 policy if isinstance(policy, dict) else {},
                 {str(key): str(value) for key, value in builds.items()} if isinstance(builds, dict) else {},

@@ -106,14 +106,14 @@ def _status(data: bytes) -> str:
 
 def _times(first: bytes, second: bytes) -> tuple[str, str]:
     """Returns the times and numbers of two files that differ."""
-    told: tuple[list[str], list[str]] = ([], [])
+    shown_texts: tuple[list[str], list[str]] = ([], [])
     for name, at in (("device", 0), ("inode", 8), ("accessed", 72), ("modified", 88), ("changed", 104)):
         size = 8 if at < 72 else 16
         if first[at : at + size] != second[at : at + size]:
-            for shown, data in zip(told, (first, second), strict=True):
+            for shown, data in zip(shown_texts, (first, second), strict=True):
                 number, ns = (int.from_bytes(data[each : each + 8], "little") for each in (at, at + 8))
                 shown.append(f"{name} {number}" if size == 8 else f"{name} {number}.{ns:09d}")
-    return ", ".join(told[0]), ", ".join(told[1])
+    return ", ".join(shown_texts[0]), ", ".join(shown_texts[1])
 
 
 def _modified(data: bytes) -> int:
@@ -182,13 +182,13 @@ def _entries_apart(first: tuple[bytes, ...], second: tuple[bytes, ...]) -> tuple
     least = min(len(first), len(second))
     at = max(next((at for at in range(least) if first[at] != second[at]), least) - 1, 0)
 
-    def told(names: tuple[bytes, ...]) -> str:
+    def shown_texts(names: tuple[bytes, ...]) -> str:
         shown = ", ".join(_quoted(name, 60) for name in names[at : at + 4])
         return _cut(f"{'..., ' if at else ''}{shown}{', ...' if len(names) > at + 4 else ''}" or "no entries")
 
     ours, theirs = set(first) - set(second), set(second) - set(first)
     tokens = tuple((name, b"") for name in sorted(ours)[:20]) + tuple((b"", name) for name in sorted(theirs)[:20])
-    return told(first), told(second), tokens
+    return shown_texts(first), shown_texts(second), tokens
 
 
 def reading(clock: int, ns: int) -> str:

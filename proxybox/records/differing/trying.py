@@ -19,10 +19,10 @@ from proxybox.controller.boxes.reading import RecordReader
 from proxybox.controller.errors import RecordError
 from proxybox.controller.record import events
 from proxybox.controller.record.encoding import Encoder
-from proxybox.controller.record.format import FrameWriter, Kind, frames
+from proxybox.controller.record.format import FrameKind, FrameWriter, frames
 from proxybox.controller.record.parting import Divergence
 from proxybox.records.differing.difference import Cause, Difference
-from proxybox.records.differing.judging import CLOCKS, Pair
+from proxybox.records.differing.judging import CLOCKS, AnswerPair
 from proxybox.records.differing.kinds import Weight
 from proxybox.records.record import Record, RecordedCall
 from proxybox.records.replaying import followed
@@ -61,14 +61,14 @@ def tried(difference: Difference, **how: Any) -> Difference:
 
 
 #: Answers by the numbers of their calls in both runs, each with whether it is a reading of clocks.
-_Given: TypeAlias = frozenset[tuple[int, int, bool]]
+_RunInputs: TypeAlias = frozenset[tuple[int, int, bool]]
 
 
-def _given(pairs: Iterable[Pair]) -> _Given:
+def _given(pairs: Iterable[AnswerPair]) -> _RunInputs:
     return frozenset((each.a, each.b, each.is_reading) for each in pairs)
 
 
-def _group(cause: Cause, difference: Difference) -> _Given:
+def _group(cause: Cause, difference: Difference) -> _RunInputs:
     """Returns the answers of a cause; none for a cause that is no answer."""
     if cause.found is None or not cause.found.call:
         return frozenset()
@@ -79,7 +79,7 @@ def _group(cause: Cause, difference: Difference) -> _Given:
     )
 
 
-def _came(trial: "_Trial", everything: _Given, group: _Given) -> str:
+def _came(trial: "_Trial", everything: _RunInputs, group: _RunInputs) -> str:
     without = trial.comes(everything - group)
     if without == _PARTS:
         return SPARED
@@ -116,20 +116,20 @@ class _Trial:
     derived: frozenset[int]
     how: Mapping[str, Any]
 
-    def comes(self, pairs: _Given) -> str:
+    def comes(self, pairs: _RunInputs) -> str:
         """Replays with these answers of the second record."""
         if not pairs:
             return _GOES_ON
         answers = _answers(self.second, {theirs for _, theirs, _ in pairs})
-        given: dict[int, _Other] = {}
+        inputs: dict[int, _Other] = {}
         for ours, theirs, is_reading in pairs:
             if theirs in answers:
-                other, known = answers[theirs], given.setdefault(ours, _Other(None, None))
-                given[ours] = _Other(known.answer, other.clocks) if is_reading else _Other(other.answer, known.clocks)
+                other, known = answers[theirs], inputs.setdefault(ours, _Other(None, None))
+                inputs[ours] = _Other(known.answer, other.clocks) if is_reading else _Other(other.answer, known.clocks)
         handle, path = tempfile.mkstemp(prefix="proxybox-diff-", suffix=".pbx")
         os.close(handle)
         try:
-            _write(path, self.first, given, self.usual.number)
+            _write(path, self.first, inputs, self.usual.number)
             divergence = followed(path, loosely=self.derived, **self.how).divergence
         finally:
             with contextlib.suppress(OSError):
@@ -158,7 +158,7 @@ class _Trial:
 class _Other:
     """What the other run was told by a call: its answer, and readings of clocks."""
 
-    answer: events.Answer | None
+    answer: events.RecordedAnswer | None
     clocks: events.Clocks | None
 
 
@@ -167,7 +167,7 @@ def _numbered(reader: RecordReader) -> Iterator[tuple[int, events.Event]]:
     number = 0
     waiting: dict[int, int] = {}
     for event in reader.events():
-        if isinstance(event, events.Call):
+        if isinstance(event, events.CallEvent):
             number += 1
             waiting[event.channel] = number
             yield number, event
@@ -182,7 +182,7 @@ def _answers(path: str, numbers: set[int]) -> dict[int, _Other]:
     size = 0
     with open(path, "rb") as file:
         for number, event in _numbered(RecordReader.open(file)):
-            if number not in numbers or not isinstance(event, events.Call | events.Answered):
+            if number not in numbers or not isinstance(event, events.CallEvent | events.Answered):
                 continue
             clocks = next((each for each in event.effects if isinstance(each, events.Clocks)), None)
             known = found.setdefault(number, _Other(None, None))
@@ -201,15 +201,15 @@ def _write(path: str, first: str, others: Mapping[int, _Other], end: int) -> Non
     encoder = Encoder(0)
     with open(first, "rb") as source, open(path, "wb") as target:
         writer = FrameWriter(target)
-        writer.write(Kind.START, start)
+        writer.write(FrameKind.START, start)
         for number, event in _numbered(RecordReader.open(source)):
             other = others.get(number)
             _encode(encoder, event, other if other is not None and _can_be_given(other) else None)
             if encoder.size > _FRAME_BYTES:
-                writer.write(Kind.EVENTS, encoder.take())
+                writer.write(FrameKind.EVENTS, encoder.take())
             if number == end:
                 break
-        writer.write(Kind.EVENTS, encoder.take())
+        writer.write(FrameKind.EVENTS, encoder.take())
 
 
 def _can_be_given(other: _Other) -> bool:
@@ -218,27 +218,27 @@ def _can_be_given(other: _Other) -> bool:
 
 
 def _encode(encoder: Encoder, event: events.Event, other: _Other | None) -> None:
-    if isinstance(event, events.Call | events.Answered):
+    if isinstance(event, events.CallEvent | events.Answered):
         answer = event.answer
         for effect in event.effects:
             if isinstance(effect, events.Clocks):
                 clocks = effect if other is None or other.clocks is None else other.clocks
                 encoder.clocks(event.channel, event.at_ns, clocks.raw)
-            elif isinstance(effect, events.Printed):
+            elif isinstance(effect, events.PrintedData):
                 data = effect.data if isinstance(effect.data, bytes) else None
                 encoder.printed(effect.stream, effect.size, data)
-            elif isinstance(effect, events.Refused):
+            elif isinstance(effect, events.DenialEvent):
                 encoder.refused(effect)
             elif isinstance(effect, events.Mapped):
                 encoder.mapped(effect.file)
         if answer is not None and other is not None and other.answer is not None:
             answer = other.answer
-        if isinstance(event, events.Call):
+        if isinstance(event, events.CallEvent):
             value, stored = (None, ()) if answer is None else (answer.value, answer.stored)
             encoder.call(event.channel, event.at_ns, event.frame, value, stored)
         elif answer is not None:
             encoder.answer(event.channel, event.at_ns, answer.value, answer.stored)
     elif isinstance(event, events.Sent):
         encoder.sent(event.signal, event.late, event.at_ns)
-    elif isinstance(event, events.File):
+    elif isinstance(event, events.LibraryFileEvent):
         encoder.file(event)

@@ -10,7 +10,7 @@ from proxybox.controller import abi
 from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.exchange import values
 from proxybox.controller.oscalls.rows import by_effect
-from proxybox.controller.record.events import Refused
+from proxybox.controller.record.events import DenialEvent
 from proxybox.controller.record.parting import Frame
 from proxybox.records.explaining.counting import Counts, Table
 from proxybox.records.lines import at_line
@@ -63,7 +63,7 @@ class FileUse:
 
 
 @attrs.define
-class Refusal:
+class RefusalCount:
     """How often something was refused, since when, for what, and to which lines of the program."""
 
     count: int = 0
@@ -74,7 +74,7 @@ class Refusal:
 
 
 @attrs.define
-class Wait:
+class WaitSummary:
     """The waiting for one thing, in seconds."""
 
     count: int = 0
@@ -110,7 +110,7 @@ class LineUse:
 
 
 @attrs.define
-class Printed:
+class StreamSummary:
     """What went to one stream. head: its beginning."""
 
     size: int = 0
@@ -118,18 +118,18 @@ class Printed:
 
 
 @attrs.define
-class Asked:
+class ResourceCounts:
     """What was asked for besides files: each a count, or a sum where its name says so."""
 
     clocks: Counts[str] = attrs.field(factory=lambda: Counts(64, "other clocks"))
-    sleeps: Wait = attrs.field(factory=Wait)
+    sleeps: WaitSummary = attrs.field(factory=WaitSummary)
     timers: int = 0
     random_bytes: int = 0
     randomness: int = 0
     threads: int = 0
     identity: int = 0
     sockets: int = 0
-    host: Table[str, Wait] = attrs.field(factory=lambda: Table(Wait, MOST_NAMES))
+    host: Table[str, WaitSummary] = attrs.field(factory=lambda: Table(WaitSummary, MOST_NAMES))
     commands: int = 0
     shown: int = 0
     signals_sent: Counts[str] = attrs.field(factory=lambda: Counts(100, "other signals"))
@@ -145,18 +145,18 @@ def signal_name(value: int | None) -> str:
         return f"signal {value}"
 
 
-class Account:
+class CallSummary:
     """Counts what the calls of a program did. `files` is told first of each call what its descriptors stand for."""
 
     def __init__(self, files: OpenFiles) -> None:
         self._open = files
         self.files: Table[str, FileUse] = Table(FileUse, MOST_FILES)
-        self.refusals: Table[Refused, Refusal] = Table(Refusal, MOST_NAMES)
-        self.waits: Table[tuple[str, str], Wait] = Table(Wait, MOST_WAITS)
+        self.refusals: Table[DenialEvent, RefusalCount] = Table(RefusalCount, MOST_NAMES)
+        self.waits: Table[tuple[str, str], WaitSummary] = Table(WaitSummary, MOST_WAITS)
         self.threads: Table[int, ThreadUse] = Table(ThreadUse, MOST_NAMES)
         self.lines: Table[tuple[str, int | None], LineUse] = Table(LineUse, MOST_LINES)
-        self.printed: tuple[Printed, ...] = tuple(Printed() for _ in STREAMS)
-        self.asked = Asked()
+        self.printed: tuple[StreamSummary, ...] = tuple(StreamSummary() for _ in STREAMS)
+        self.asked = ResourceCounts()
         self.by_name: Counts[str] = Counts(MOST_NAMES, "others")
         self.unknown: Counts[str] = Counts(MOST_NAMES, "others")
         self.calls = 0
@@ -218,13 +218,13 @@ class Account:
         if took > 0:
             self.waits.of((call.name, subject)).add(took)
 
-    def _refused(self, call: RecordedCall, refused: Refused, subject: str) -> None:
+    def _refused(self, call: RecordedCall, refused: DenialEvent, subject: str) -> None:
         call_name, error, reason = (
             refused.call[:_LONGEST_NAME],
             refused.errno[:_LONGEST_NAME],
             refused.reason[:_LONGEST],
         )
-        kept = self.refusals.of(Refused(call_name, error, reason))
+        kept = self.refusals.of(DenialEvent(call_name, error, reason))
         if not kept.count:
             kept.first_call, kept.first_at = call.number, call.at
         kept.count += 1
@@ -373,33 +373,33 @@ _CHANGES: Final = {
 _ALTERED: Final = ("mode", "owner", "times")
 
 
-def _changed(word: str) -> Callable[[Account, RecordedCall, str], None]:
+def _changed(word: str) -> Callable[[CallSummary, RecordedCall, str], None]:
     """Returns what counts a change of that word."""
     return lambda account, call, subject: account.changed(call, subject, word)
 
 
 _COUNTED: Final = by_effect(
     {
-        CallEffect.OPENS: Account._opened,
-        CallEffect.READS: Account._read,
-        CallEffect.WRITES: Account._wrote,
-        CallEffect.READS | CallEffect.WRITES: Account._transferred,
-        CallEffect.LISTS: Account._listed,
-        CallEffect.MAPS: Account._mapped,
-        CallEffect.LOOKS: Account._looked,
-        CallEffect.RENAMES: Account._renamed,
-        CallEffect.LINKS: Account._linked,
-        CallEffect.RESIZES: Account._resized,
-        CallEffect.ALTERS: Account._altered,
+        CallEffect.OPENS: CallSummary._opened,
+        CallEffect.READS: CallSummary._read,
+        CallEffect.WRITES: CallSummary._wrote,
+        CallEffect.READS | CallEffect.WRITES: CallSummary._transferred,
+        CallEffect.LISTS: CallSummary._listed,
+        CallEffect.MAPS: CallSummary._mapped,
+        CallEffect.LOOKS: CallSummary._looked,
+        CallEffect.RENAMES: CallSummary._renamed,
+        CallEffect.LINKS: CallSummary._linked,
+        CallEffect.RESIZES: CallSummary._resized,
+        CallEffect.ALTERS: CallSummary._altered,
         **{effect: _changed(word) for effect, word in _CHANGES.items()},
-        CallEffect.CLOCK: Account._clock,
-        CallEffect.SLEEPS: Account._slept,
-        CallEffect.TIMERS: Account._timed,
-        CallEffect.RANDOMNESS: Account._random,
-        CallEffect.STARTS: Account._cloned,
-        CallEffect.SENDS: Account._sent,
-        CallEffect.SIGNALS: Account._handled,
-        CallEffect.CALLER: Account._exchanged,
+        CallEffect.CLOCK: CallSummary._clock,
+        CallEffect.SLEEPS: CallSummary._slept,
+        CallEffect.TIMERS: CallSummary._timed,
+        CallEffect.RANDOMNESS: CallSummary._random,
+        CallEffect.STARTS: CallSummary._cloned,
+        CallEffect.SENDS: CallSummary._sent,
+        CallEffect.SIGNALS: CallSummary._handled,
+        CallEffect.CALLER: CallSummary._exchanged,
     },
     nothing=CallEffect.DIRECTORY | CallEffect.SYMLINK | CallEffect.STATUS | CallEffect.SEEKS | CallEffect.CREATES
     | CallEffect.DUPLICATES | CallEffect.CLOSES | CallEffect.ENTERS | CallEffect.WAITS | CallEffect.LOCKS

@@ -5,7 +5,7 @@ from typing import Final
 
 from proxybox.records.explaining.markup import Element, as_html, element, style
 from proxybox.records.explaining.picture import COLUMNS, STYLE, draw
-from proxybox.records.explaining.telling import Section
+from proxybox.records.explaining.sections import SummarySection
 from proxybox.records.explaining.timeline import Timeline
 
 #: How much wider the second picture is.
@@ -26,7 +26,7 @@ summary{cursor:pointer}
 """
 
 
-def page(timeline: Timeline, title: str, sections: list[Section]) -> str:
+def page(timeline: Timeline, title: str, sections: list[SummarySection]) -> str:
     """Returns the page's text."""
     head = element(
         "head", None,
@@ -54,7 +54,7 @@ def _scrolled(name: str, inside: Element) -> Element:
     return element("div", {"class": "scroll", "role": "region", "tabindex": "0", "aria-label": name}, inside)
 
 
-def _section(section: Section) -> Iterator[Element]:
+def _section(section: SummarySection) -> Iterator[Element]:
     yield element("h2", None, section.title)
     lines = section.lines[:MOST_LINES]
     if lines:
@@ -70,7 +70,7 @@ def _section(section: Section) -> Iterator[Element]:
         yield element("p", {"class": "note"}, line)
 
 
-def _table(section: Section) -> Element:
+def _table(section: SummarySection) -> Element:
     def kind(column: int) -> dict[str, str | float]:
         return {"class": "num"} if column in section.right else {}
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from proxybox.records.explaining.markup import Element, element, style
-from proxybox.records.explaining.telling import seconds
+from proxybox.records.explaining.sections import seconds
 from proxybox.records.explaining.timeline import (
     GROUPS,
     PRINTED_ROW,
@@ -15,8 +15,8 @@ from proxybox.records.explaining.timeline import (
     STDERR,
     STDOUT,
     Mark,
+    ThreadWait,
     Timeline,
-    Wait,
 )
 
 COLUMNS: Final = 1200
@@ -99,7 +99,7 @@ def _axis(ended: int, columns: int, bottom: int) -> Iterator[Element]:
 
 def _waits(timeline: Timeline, tops: dict[int, int], columns: int) -> Iterator[Element]:
     """Yields bars. Waits that begin and end in the same columns are drawn as one."""
-    drawn: dict[tuple[int, int, int], list[Wait]] = {}
+    drawn: dict[tuple[int, int, int], list[ThreadWait]] = {}
     for wait in timeline.waits():
         if wait.thread in tops:
             start = int(wait.at * 1e6 * columns / timeline.ended)
@@ -109,14 +109,14 @@ def _waits(timeline: Timeline, tops: dict[int, int], columns: int) -> Iterator[E
         first = waits[0]
         total = sum(wait.seconds for wait in waits)
         more = f" and {len(waits) - 1:,} more" if len(waits) > 1 else ""
-        told = f"{seconds(first.at)}: waited {seconds(total)} in {first.text}{more}"
+        words = f"{seconds(first.at)}: waited {seconds(total)} in {first.text}{more}"
         yield element(
             "rect",
             {
                 "class": "wait", "x": _LEFT + start, "y": tops[thread] + _BAND + 4, "width": max(1, end - start),
                 "height": _BAR,
             },
-            element("title", None, told),
+            element("title", None, words),
         )  # fmt: skip
 
 
@@ -156,13 +156,13 @@ def _stack(
         share = high * mark.count / max(total, 1)
         y -= share
         if kind in (STDOUT, STDERR):
-            told = f"{kind}, {mark.count:,} bytes: {mark.text}"
+            words = f"{kind}, {mark.count:,} bytes: {mark.text}"
         else:
-            told = mark.text if mark.count == 1 else f"{mark.count:,} calls: {mark.text} ..."
+            words = mark.text if mark.count == 1 else f"{mark.count:,} calls: {mark.text} ..."
         yield element(
             "rect",
             {"class": kind, "x": _LEFT + column, "y": y, "width": max(width, 1 if row >= 0 else 3), "height": share},
-            element("title", None, f"{time}: {told}"),
+            element("title", None, f"{time}: {words}"),
         )
 
 

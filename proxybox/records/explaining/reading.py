@@ -7,7 +7,7 @@ import attrs
 
 from proxybox.policies import Policy
 from proxybox.policies.dumping import to_dict
-from proxybox.records.explaining.account import Account
+from proxybox.records.explaining.account import CallSummary
 from proxybox.records.lines import Lines, own_frame
 from proxybox.records.openfiles import OpenFiles
 from proxybox.records.ownfiles import prefix_of
@@ -26,7 +26,7 @@ class Consumer(Protocol):
 
 
 @attrs.frozen(kw_only=True)
-class Explanation:
+class RecordSummary:
     """What a record tells of a run.
 
     result: None where the record ends before the program did. policy: what differs from the default policy, as pairs of
@@ -37,40 +37,40 @@ class Explanation:
     recorded: str
     argv: tuple[str, ...]
     policy: tuple[tuple[str, str], ...]
-    account: Account
+    account: CallSummary
     result: Result | None
     lines: Lines | None = None
 
 
-def explain(record: Record, consumers: Sequence[Consumer] = (), lines: Lines | None = None) -> Explanation:
+def explain(record: Record, consumers: Sequence[Consumer] = (), lines: Lines | None = None) -> RecordSummary:
     """Reads a record to its end, and returns what it tells. Raises RecordError.
 
     lines: of the same record; each call is given its own.
     """
     policy = record.policy
     files = OpenFiles(policy.environment.cwd)
-    account, prefix = Account(files), prefix_of(record.argv)
-    told: list[Consumer] = [account, *consumers]
+    account, prefix = CallSummary(files), prefix_of(record.argv)
+    consumers_of_all: list[Consumer] = [account, *consumers]
     for call in record.calls():
-        _signals(record, told)
+        _signals(record, consumers_of_all)
         subject = files.subject(call)
         if lines is not None:
             call.stack = lines.stacks.get(call.number, ())
             call.line = own_frame(call.stack, prefix)
-        for consumer in told:
+        for consumer in consumers_of_all:
             consumer.add(call, subject)
         files.follow(call)
-    _signals(record, told)
-    return Explanation(
+    _signals(record, consumers_of_all)
+    return RecordSummary(
         guest=record.guest, recorded=record.recorded, argv=record.argv, policy=differences(policy), account=account,
         result=record.result, lines=lines,
     )  # fmt: skip
 
 
-def _signals(record: Record, told: list[Consumer]) -> None:
+def _signals(record: Record, consumers_of_all: list[Consumer]) -> None:
     """Passes on signals, and forgets them: there may be as many as there are calls."""
     if record.signals:
-        for consumer in told:
+        for consumer in consumers_of_all:
             consumer.signals(record.signals)
         record.signals.clear()
 

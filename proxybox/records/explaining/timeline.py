@@ -44,7 +44,7 @@ class Mark:
 
 
 @attrs.frozen(slots=True, order=True)
-class Wait:
+class ThreadWait:
     """A wait of a thread, in seconds."""
 
     seconds: float
@@ -63,7 +63,7 @@ class Timeline:
         self.calls: dict[int, int] = {}
         self.waits_left_out = 0
         self._marks: dict[tuple[int, int, str], Mark] = {}
-        self._waits: list[Wait] = []
+        self._waits: list[ThreadWait] = []
 
     def add(self, call: RecordedCall, subject: str) -> None:
         """Takes one call."""
@@ -80,7 +80,7 @@ class Timeline:
             text = data[:LONGEST].decode("utf-8", "backslashreplace")
             self._mark(PRINTED_ROW, at, STDERR if stream else STDOUT, len(data), text)
         if took > 0:
-            self._wait(Wait(took, call.number, call.thread, call.at, what))
+            self._wait(ThreadWait(took, call.number, call.thread, call.at, what))
 
     def signals(self, received: list[RecordedSignal]) -> None:
         """Takes signals that came."""
@@ -106,7 +106,7 @@ class Timeline:
             if kept is not mark:
                 kept.count += mark.count
 
-    def _wait(self, wait: Wait) -> None:
+    def _wait(self, wait: ThreadWait) -> None:
         if len(self._waits) < MOST_WAITS:
             heapq.heappush(self._waits, wait)
         else:
@@ -139,6 +139,6 @@ class Timeline:
         """Whether any signal came."""
         return any(row == SIGNAL_ROW for row, _, _ in self._marks)
 
-    def waits(self) -> Iterator[Wait]:
+    def waits(self) -> Iterator[ThreadWait]:
         """Yields the longest waits, in the order of time."""
         yield from sorted(self._waits, key=lambda wait: (wait.at, wait.number))

@@ -6,7 +6,7 @@ from typing import Any, Final
 from starlette.exceptions import HTTPException
 
 from proxybox.serve.connections.room import Room
-from proxybox.serve.connections.turns import Turns
+from proxybox.serve.connections.turns import LoopTurns
 from proxybox.serve.problems import Refusal
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -34,7 +34,7 @@ class TooLarge(NotRead):
         Refusal.__init__(self, "too-large", f"a request may have {most:,} bytes")
 
 
-class NoRoom(NotRead):
+class NoRoomForBody(NotRead):
     """There is no room for the body now."""
 
     def __init__(self, refusal: Refusal) -> None:
@@ -45,8 +45,8 @@ def length(headers: Mapping[bytes, bytes]) -> int | None:
     """Returns how long the body is that a request says it brings; None for one in chunks."""
     if b"transfer-encoding" in headers:
         return None
-    told = headers.get(b"content-length", b"0")
-    return int(told) if told.isdigit() and len(told) <= 18 else 1 << 62
+    content_length = headers.get(b"content-length", b"0")
+    return int(content_length) if content_length.isdigit() and len(content_length) <= 18 else 1 << 62
 
 
 def bounded(receive: Receive, headers: Mapping[bytes, bytes], most: int) -> Receive:
@@ -74,7 +74,7 @@ class Body:
     """
 
     def __init__(
-        self, receive: Receive, headers: Mapping[bytes, bytes], *, who: str, most: int, room: Room, turns: Turns
+        self, receive: Receive, headers: Mapping[bytes, bytes], *, who: str, most: int, room: Room, turns: LoopTurns
     ) -> None:
         self._receive, self._within, self._headers, self._most = receive, receive, headers, most
         self._who, self._room, self._turns = who, room, turns
@@ -93,7 +93,7 @@ class Body:
         self._is_begun = self._is_whole = True
 
     async def __call__(self) -> MutableMapping[str, Any]:
-        """The `receive` of ASGI. Raises TooLarge and NoRoom."""
+        """The `receive` of ASGI. Raises TooLarge and NoRoomForBody."""
         if not self._is_begun:
             self._is_begun = True
             self._within = bounded(self._receive, self._headers, self._most)
@@ -115,5 +115,5 @@ class Body:
             try:
                 await self._room.take(self._who, size)
             except Refusal as refusal:
-                raise NoRoom(refusal) from None
+                raise NoRoomForBody(refusal) from None
             self._held = size

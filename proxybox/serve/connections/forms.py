@@ -39,16 +39,16 @@ def check(method: bytes, version: str, target: bytes, fields: Sequence[tuple[byt
             raise _bad(f"want one {name.decode()} field, got {counts[name]}")
     if _UNDERSCORED & counts.keys():
         raise _bad("want content-length and transfer-encoding with a dash")
-    told = dict(fields)
-    host = told.get(b"host")
+    form = dict(fields)
+    host = form.get(b"host")
     if host is None and version == "1.1":
         raise _bad("want a host field")
     if host is not None and not _HOST.fullmatch(host):
         raise _bad("want the name of a host, and its port, in the host field")
-    coding = told.get(b"transfer-encoding")
+    coding = form.get(b"transfer-encoding")
     if coding is not None and (coding.lower() != b"chunked" or version != "1.1"):
         raise _bad("want no transfer-encoding but chunked, and that in HTTP/1.1")
-    if told.get(b"expect", b"100-continue").lower() != b"100-continue":
+    if form.get(b"expect", b"100-continue").lower() != b"100-continue":
         raise Refusal("expectation-failed")
     _check_target(method, target, host)
 

@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from proxybox.serve.connections import forms
 from proxybox.serve.connections.bounds import Bounds, Peers
-from proxybox.serve.connections.watching import Watch
+from proxybox.serve.connections.watching import ConnectionWatch
 from proxybox.serve.connections.websocket import WebSocketConnection
 from proxybox.serve.problems import MEDIA_TYPE, Refusal
 
@@ -60,7 +60,7 @@ class Connection(HttpToolsProtocol):
         self._peers, self._bounds = peers, peers.bounds
         self._inner, self.app = self.app, self._serve
         self._address = ""
-        self._watch: Watch | None = None
+        self._watch: ConnectionWatch | None = None
         self._refusal: Refusal | None = None
 
     # --- its beginning and its end ------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ class Connection(HttpToolsProtocol):
         """See asyncio.Protocol."""
         super().connection_made(transport)
         self._address = "" if self.client is None else self.client[0]
-        self._watch = Watch(
+        self._watch = ConnectionWatch(
             self.loop, transport, self._bounds, self._late, self._is_awaited, lambda: self.flow.write_paused
         )
         if not self._peers.enter(self._address):

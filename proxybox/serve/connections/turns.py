@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 
 
-class Turns:
+class LoopTurns:
     """The turns of one event loop."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from proxybox.serve.connections.bounds import Bounds
 _RHYTHM: Final = 10.0
 
 
-class Watch:
+class ConnectionWatch:
     """Looks at one connection until it is stopped.
 
     on_late: is called when the other side has fallen behind with what it sends. is_awaited: whether the service waits

@@ -18,7 +18,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 
 from proxybox.serve.connections.bounds import Peers
-from proxybox.serve.connections.watching import Watch
+from proxybox.serve.connections.watching import ConnectionWatch
 
 #: Bytes that are parsed at once, and frames of one message: one may be empty, and then no size ends them.
 _PIECE: Final = 4 << 10
@@ -39,7 +39,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self._address = ""
         self._left: deque[bytes] = deque()
         self._most, self.conn.max_message_size = self.conn.max_message_size, peers.bounds.head
-        self._watch: Watch | None = None
+        self._watch: ConnectionWatch | None = None
         self._whole = 0
         self._held: tuple[str, int] = "", 0
 
@@ -48,7 +48,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().connection_made(transport)
         self._address = "" if self.client is None else self.client[0]
         self._peers.enter(self._address)  # it had room as a connection that spoke HTTP
-        self._watch = Watch(
+        self._watch = ConnectionWatch(
             self.loop, transport, self._peers.bounds, lambda: None, lambda: False, lambda: not self.writable.is_set()
         )
 

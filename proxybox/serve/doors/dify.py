@@ -51,7 +51,7 @@ router = APIRouter(route_class=shaped(_refused), include_in_schema=False)
 door = ServiceDoor(router=router, clients=("/v1/sandbox/",), health=("/health",), always=("/health",))
 
 
-class RunBody(BaseModel):
+class DifyRunBody(BaseModel):
     """What is to be run."""
 
     language: Annotated[str, Field(min_length=1, max_length=64)]
@@ -73,7 +73,7 @@ def _language(request: Request, named: str) -> str:
 async def post_run(request: Request) -> Response:
     """Runs a program."""
     caller = _caller(request)
-    body = parsed(RunBody, await request.body())
+    body = parsed(DifyRunBody, await request.body())
     asked = {"code": body.code, "language": _language(request, body.language)}
     result = json.loads(await run(request, caller, asked))
     if result["status"] == "internal_error":

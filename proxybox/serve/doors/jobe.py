@@ -21,11 +21,11 @@ from pydantic import BaseModel, Field, ValidationError
 
 from proxybox.serve.interface import (
     Caller,
-    Config,
     JSONObject,
     Measure,
     Refusal,
     Service,
+    ServiceConfig,
     ServiceDoor,
     as_json,
     bearer,
@@ -91,7 +91,7 @@ class RunSpec(BaseModel):
     parameters: JSONObject | list[Any] | None = None  # an empty table is a list in PHP
 
 
-class RunBody(BaseModel):
+class JobeRunBody(BaseModel):
     """The body of POST runs."""
 
     run_spec: RunSpec
@@ -137,7 +137,7 @@ def _parsed(kind: type[BaseModel], data: bytes) -> Any:
 # --- languages --------------------------------------------------------------------------------------------------------
 
 
-def languages_of(config: Config) -> dict[str, str]:
+def languages_of(config: ServiceConfig) -> dict[str, str]:
     """Returns the languages of the service by the ids that clients use."""
     meant = python3(config)
     return {"python3": meant} | {name.lower(): name for name in config.languages if name != meant}
@@ -212,7 +212,7 @@ def _content(data: bytes, what: str) -> bytes:
 async def post_run(request: Request) -> Response:
     """Runs a program."""
     caller, service = _caller(request), service_of(request)
-    spec: RunSpec = _parsed(RunBody, await request.body()).run_spec
+    spec: RunSpec = _parsed(JobeRunBody, await request.body()).run_spec
     asked = await _asked(service, caller, spec)
     identity = request_id(request)
     try:
@@ -220,8 +220,8 @@ async def post_run(request: Request) -> Response:
     except Refusal as refusal:
         if refusal.kind != "overloaded":
             raise
-        told = {"run_id": identity, "outcome": _OVERLOAD, "cmpinfo": "", "stdout": "", "stderr": ""}
-        return as_json(told, headers=refusal.headers)
+        payload = {"run_id": identity, "outcome": _OVERLOAD, "cmpinfo": "", "stdout": "", "stderr": ""}
+        return as_json(payload, headers=refusal.headers)
     is_coderunner = request.headers.get("user-agent", "").startswith("CodeRunner")
     return as_json({"run_id": identity, **_result(json.loads(data), is_coderunner=is_coderunner)})
 
@@ -256,13 +256,13 @@ async def _asked(service: Service, caller: Caller, spec: RunSpec) -> JSONObject:
 
 def _words(parameters: Mapping[str, Any], key: str) -> list[str]:
     """Arguments, which Jobe puts into a line of a shell. Raises Refusal."""
-    given = parameters.get(key) or []
-    if isinstance(given, str):
-        given = [given]
-    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+    values = parameters.get(key) or []
+    if isinstance(values, str):
+        values = [values]
+    if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
         raise _wrong(f"parameters: {key}: want a list of texts")
     try:
-        return shlex.split(" ".join(given))
+        return shlex.split(" ".join(values))
     except ValueError as error:
         raise _wrong(f"parameters: {key}: {error}") from None
 

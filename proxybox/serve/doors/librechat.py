@@ -65,11 +65,11 @@ _STATUSES: Final[Mapping[str, str | None]] = {
 
 
 def _refused(refusal: Refusal) -> Response:
-    told: JSONObject = {"error": in_words(refusal), **refusal.more}
+    payload: JSONObject = {"error": in_words(refusal), **refusal.more}
     if refusal.status == 429:
         wait = int(refusal.headers.get("Retry-After", "1"))
-        told = {"error": "rate_limited", "message": told["error"], "retry_after_seconds": wait}
-    return as_json(told, 400 if refusal.status == 422 else refusal.status, refusal.headers)
+        payload = {"error": "rate_limited", "message": payload["error"], "retry_after_seconds": wait}
+    return as_json(payload, 400 if refusal.status == 422 else refusal.status, refusal.headers)
 
 
 router = APIRouter(prefix="/librechat", route_class=shaped(_refused), include_in_schema=False)
@@ -141,10 +141,10 @@ async def execute(request: Request) -> Response:
     }  # fmt: skip
     data = await run(request, caller, asked)
     result = await asyncio.to_thread(json.loads, data)
-    told = _told(result)
+    payload = _told(result)
     if result["status"] == "ok":
-        told |= await _keep_changes(service, caller, told["session_id"], result["files"], refs)
-    return as_json(told)
+        payload |= await _keep_changes(service, caller, payload["session_id"], result["files"], refs)
+    return as_json(payload)
 
 
 @router.post("/exec/programmatic")
@@ -209,10 +209,10 @@ async def _keep_changes(
             await keep(service, caller, f"{_SHELVES}{session}", name, data, identity=identity, evict=_SHELVES)
         except Refusal:
             continue
-        told: JSONObject = {"id": identity, "name": name, "storage_session_id": session}
+        payload: JSONObject = {"id": identity, "name": name, "storage_session_id": session}
         if name in refs:
-            told["modified_from"] = {"id": refs[name].id, "storage_session_id": refs[name].session}
-        files.append(told)
+            payload["modified_from"] = {"id": refs[name].id, "storage_session_id": refs[name].session}
+        files.append(payload)
     answer: JSONObject = {}
     if len(files) < len(made):
         answer["artifact_delivery"] = {
@@ -236,8 +236,8 @@ async def _keep_changes(
 async def upload(request: Request) -> Response:
     """Keeps files as those of a new session."""
     session, files = await _upload(request)
-    told = {"message": "success", "storage_session_id": session, "session_id": session, "files": files}
-    return as_json(told)
+    payload = {"message": "success", "storage_session_id": session, "session_id": session, "files": files}
+    return as_json(payload)
 
 
 @router.post("/upload/batch")

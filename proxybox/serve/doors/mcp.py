@@ -30,7 +30,7 @@ from proxybox.serve import asking
 from proxybox.serve.asking import bearer, caller_by, service_of
 from proxybox.serve.callers import Caller
 from proxybox.serve.edge import Receive, Scope, Send, visit
-from proxybox.serve.mcp.boxes import Client, OnEvent
+from proxybox.serve.mcp.boxes import McpClient, OnEvent
 from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
 
@@ -71,7 +71,7 @@ class _Endpoint:
         body: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": await request.body()}]
         answered = 0
 
-        async def given() -> MutableMapping[str, Any]:
+        async def next_message() -> MutableMapping[str, Any]:
             return body.pop() if body else await receive()
 
         async def answer(message: Any) -> None:
@@ -79,7 +79,7 @@ class _Endpoint:
             answered = message.get("status", answered)
             await send(message)
 
-        await manager.handle_request(scope, given, answer)
+        await manager.handle_request(scope, next_message, answer)
         if request.method == "DELETE" and answered == 200:
             await tools.forget(_client(request, caller, request.headers.get(_HEADER)))
 
@@ -87,7 +87,7 @@ class _Endpoint:
 router = APIRouter(lifespan=_lifespan, routes=[Route("/mcp", _Endpoint(), include_in_schema=False)])
 
 
-def _client_of(ctx: Context) -> Client:
+def _client_of(ctx: Context) -> McpClient:
     """Who asks: the service knows by the request in which it came. Raises Refusal."""
     request = ctx.request
     assert isinstance(request, Request)  # noqa: S101 - it came by HTTP
@@ -96,9 +96,9 @@ def _client_of(ctx: Context) -> Client:
     return _client(request, caller_by(request, bearer(request)), request.headers.get(_HEADER) if has_session else None)
 
 
-def _client(request: Request, caller: Caller, connection: str | None) -> Client:
+def _client(request: Request, caller: Caller, connection: str | None) -> McpClient:
     boxes = _ServiceBoxes(service_of(request), caller, request)
-    return Client(boxes=boxes, owner=caller.key, connection=connection)
+    return McpClient(boxes=boxes, owner=caller.key, connection=connection)
 
 
 @attrs.frozen

@@ -35,7 +35,7 @@ from proxybox.streamevents import (
 
 router = APIRouter(prefix="/v1")
 #: What OpenAPI tells of besides the routes' own models.
-MODELS: Final = (models.Problem, models.RunEvent, models.ExecuteEvent)
+MODELS: Final = (models.ProblemDetails, models.RunEvent, models.ExecuteEvent)
 
 Who = Annotated[Caller, Depends(caller_of)]
 #: Has something done, and told while it is.
@@ -58,8 +58,8 @@ _NOTHING: Final[Any] = {"status_code": 204, "response_class": Response}
 
 
 def _stream_of(event: type[BaseModel]) -> dict[int | str, Any]:
-    told = {"schema": {"type": "string"}, "x-itemSchema": {"$ref": reference(event)}}
-    return {200: {"description": "What happens.", "content": {_SSE: told, _LINES: told}}}
+    payload = {"schema": {"type": "string"}, "x-itemSchema": {"$ref": reference(event)}}
+    return {200: {"description": "What happens.", "content": {_SSE: payload, _LINES: payload}}}
 
 
 def _as_json(data: bytes | JSONObject | list[JSONObject], status: int = 200) -> Response:
@@ -75,8 +75,8 @@ def _as_json(data: bytes | JSONObject | list[JSONObject], status: int = 200) -> 
 async def health(request: Request) -> Response:
     """Answers 200 when the service has tried itself out and takes requests, and 503 before that and when it ends."""
     service = service_of(request)
-    told = {"status": service.state, "why": service.why, "version": proxybox.__version__}
-    return _as_json(told, 200 if service.state == "ready" else 503)
+    payload = {"status": service.state, "why": service.why, "version": proxybox.__version__}
+    return _as_json(payload, 200 if service.state == "ready" else 503)
 
 
 @router.get("/policies", tags=["service"], summary="The policies and languages", responses=_PROBLEMS)
@@ -489,8 +489,8 @@ async def _events(request: Request, run: str, work: Work) -> AsyncGenerator[Stre
     try:
         yield StartedEvent(run=run)
         while (event := await queue.get()) is not None:
-            for told in for_clients(event):
-                yield told
+            for payload in for_clients(event):
+                yield payload
         try:
             data = doing.result()
         except Refusal as refusal:

@@ -124,8 +124,8 @@ def _wanted(body: RunCode | RunJupyter) -> dict[str, float]:
 
 
 def _answer(status: str, message: str = "", files: Mapping[str, str] | None = None, **more: Any) -> Response:
-    told = {"status": status, "message": message, **more, "executor_pod_name": None, "files": dict(files or {})}
-    return Response(json.dumps(told), media_type="application/json")
+    payload = {"status": status, "message": message, **more, "executor_pod_name": None, "files": dict(files or {})}
+    return Response(json.dumps(payload), media_type="application/json")
 
 
 # --- routes -----------------------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ class _Numbered(models.Strict):
     id: Annotated[str, Field(max_length=64)] = ""
 
 
-class Open(models.SessionRequest):
+class OpenMessage(models.SessionRequest):
     """Opens a session."""
 
     do: Literal["open"]
@@ -69,7 +69,7 @@ class Attach(models.Strict):
     session: models.Name
 
 
-class Execute(models.ExecuteRequest, _Numbered):
+class ExecuteMessage(models.ExecuteRequest, _Numbered):
     """Runs code. A program that reads asks for input."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"do": "execute", "id": "1", "code": "6 * 7"}]})
@@ -77,13 +77,13 @@ class Execute(models.ExecuteRequest, _Numbered):
     do: Literal["execute"]
 
 
-class Complete(models.CodeRequest, _Numbered):
+class CompleteMessage(models.CodeRequest, _Numbered):
     """Asks for names that may stand at the cursor."""
 
     do: Literal["complete"]
 
 
-class Input(models.Input):
+class InputMessage(models.Input):
     """A piece of standard input."""
 
     do: Literal["input"]
@@ -95,20 +95,25 @@ class Interrupt(models.Strict):
     do: Literal["interrupt"]
 
 
-_First = Annotated[Open | Attach, Field(discriminator="do")]
-_Later = Annotated[Execute | Complete | Input | Interrupt, Field(discriminator="do")]
-_FIRST: TypeAdapter[Open | Attach] = TypeAdapter(_First)
-_LATER: TypeAdapter[Execute | Complete | Input | Interrupt] = TypeAdapter(_Later)
+_First = Annotated[OpenMessage | Attach, Field(discriminator="do")]
+_Later = Annotated[ExecuteMessage | CompleteMessage | InputMessage | Interrupt, Field(discriminator="do")]
+_FIRST: TypeAdapter[OpenMessage | Attach] = TypeAdapter(_First)
+_LATER: TypeAdapter[ExecuteMessage | CompleteMessage | InputMessage | Interrupt] = TypeAdapter(_Later)
 
 
 class SocketMessage(
-    RootModel[Annotated[Open | Attach | Execute | Complete | Input | Interrupt, Field(discriminator="do")]]
+    RootModel[
+        Annotated[
+            OpenMessage | Attach | ExecuteMessage | CompleteMessage | InputMessage | Interrupt,
+            Field(discriminator="do"),
+        ]
+    ]
 ):
     """What a WebSocket takes: first `open` or `attach`."""
 
 
 #: What OpenAPI tells of besides the routes' own models.
-MODELS: Final = (models.Problem, models.SocketEvent, SocketMessage)
+MODELS: Final = (models.ProblemDetails, models.SocketEvent, SocketMessage)
 
 
 _MESSAGES: Final = {"receives": {"$ref": reference(SocketMessage)}, "sends": {"$ref": reference(models.SocketEvent)}}
@@ -156,7 +161,7 @@ class _Talk:
             async with asyncio.timeout(self._patience):
                 first, _ = await self._receive(_FIRST)
             self._caller = caller_by(self._websocket, first.key if first.key is not None else bearer(self._websocket))
-            if isinstance(first, Open):
+            if isinstance(first, OpenMessage):
                 asked = first.model_dump(exclude_unset=True, exclude_none=True, exclude={"do", "key"})
                 served, self._is_own = await self._sessions.open(self._caller, asked), True
             else:
@@ -184,7 +189,7 @@ class _Talk:
         while True:
             try:
                 message, size = await self._receive(_LATER)
-                if isinstance(message, Execute):
+                if isinstance(message, ExecuteMessage):
                     await self._execute(message, size)
                 else:
                     with room_for(self._websocket.scope, self._caller, size):
@@ -192,23 +197,23 @@ class _Talk:
             except Refusal as refusal:
                 await self._fail("", refusal)
 
-    async def _do(self, message: Complete | Input | Interrupt) -> None:
-        if isinstance(message, Complete):
+    async def _do(self, message: CompleteMessage | InputMessage | Interrupt) -> None:
+        if isinstance(message, CompleteMessage):
             data = await self._sessions.command(
                 self._caller, self._session, "complete", code=message.code, cursor=message.cursor
             )
             await self._send(CompletedEvent(**json.loads(data)), message.id)
-        elif isinstance(message, Input):
+        elif isinstance(message, InputMessage):
             await self._sessions.input(self._caller, self._session, message.text)
         else:
             await self._sessions.interrupt(self._caller, self._session)
 
-    async def _execute(self, message: Execute, size: int) -> None:
+    async def _execute(self, message: ExecuteMessage, size: int) -> None:
         if self._call is not None and not self._call.done():
             raise Refusal("session-busy")
         self._call = asyncio.create_task(self._run(message, size))
 
-    async def _run(self, message: Execute, size: int) -> None:
+    async def _run(self, message: ExecuteMessage, size: int) -> None:
         asked = message.model_dump(exclude_unset=True, exclude_none=True, exclude={"do", "id", "mode"})
         mode = "eval" if message.mode == "eval" else "exec"
 

@@ -1,8 +1,8 @@
 """What a client gets of a result: structured content, and blocks for its model.
 
-The first block has our own words (proxybox/telling.py): how the code has ended, and what the box has to say. The second
-has what the program printed and showed as text. Pictures follow, each checked to begin as such a file does. All of it
-is bounded, so that a program cannot fill a model's context.
+The first block has our own words (proxybox/modelsummary.py): how the code has ended, and what the box has to say. The
+second has what the program printed and showed as text. Pictures follow, each checked to begin as such a file does. All
+of it is bounded, so that a program cannot fill a model's context.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,11 +15,11 @@ import mcp_types as types
 from pydantic import BaseModel, Field
 
 from proxybox.explanations import name
+from proxybox.modelsummary import NOTHING, Made, cut, marked, notes, of_files, together, trace_of
 from proxybox.policies import Policy
 from proxybox.remote.answers import result_of
 from proxybox.sandbox import policy_of_run
 from proxybox.streamevents import DisplayEvent
-from proxybox.telling import NOTHING, Made, cut, marked, notes, of_files, together, trace_of
 from proxybox.terminal.harmless import harmless_lines, on_one_line
 from proxybox.terminal.pictures import KINDS, NoPicture, picture
 
@@ -40,7 +40,7 @@ class Failure(BaseModel):
     message: str = ""
 
 
-class File(BaseModel):
+class McpFile(BaseModel):
     """A file. Of a fresh box, kind: added, changed or deleted; text: its content. Of a kept box, uri: its resource."""
 
     path: str
@@ -50,7 +50,7 @@ class File(BaseModel):
     uri: str | None = None
 
 
-class Answer(BaseModel):
+class McpAnswer(BaseModel):
     """How code has ended. What does not apply is left out."""
 
     status: str = Field(description="ok, error, syntax_error, time_limit, memory_limit, output_limit, ...")
@@ -61,7 +61,7 @@ class Answer(BaseModel):
     value: str | None = Field(None, description="The value of the expression at the end, as text (execute).")
     shown: str | None = Field(None, description="What was displayed as text (execute).")
     error: Failure | None = None
-    files: list[File] = Field(
+    files: list[McpFile] = Field(
         [], description="run_python: the files that have changed. execute: what is in the current folder."
     )
     truncated: bool = Field(False, description="Whether text was left out.")
@@ -164,7 +164,7 @@ def answer_of(
         ours.append(f"{shown.missed:,} more of what was shown is left out: show less")
     if session is not None:
         ours.append(f'session: {session} (pass session="{session}" to go on with this box)')
-    answer = Answer(
+    answer = McpAnswer(
         status=ended.status, ok=ended.ok, notes=ours, stdout=cuts["stdout"][0], stderr=cuts["stderr"][0],
         value=cuts["value"][0] or None, shown=cuts["shown"][0] or None, error=wrong, files=files,
         truncated=ended.truncated or any(is_cut for _, is_cut in cuts.values()), session=session,
@@ -177,7 +177,7 @@ def answer_of(
     )
 
 
-def _first_words(answer: Answer) -> str:
+def _first_words(answer: McpAnswer) -> str:
     """Our own words: a line for the end, unless a note tells it, and one for each note."""
     ended = [answer.status.replace("_", " ")] if answer.status in ("ok", "error", "syntax_error") else []
     made = [Made(file.path, file.size) for file in answer.files]
@@ -193,10 +193,10 @@ def _first_words(answer: Answer) -> str:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _changed(files: Iterable[Mapping[str, Any]]) -> list[File]:
+def _changed(files: Iterable[Mapping[str, Any]]) -> list[McpFile]:
     """What a fresh box has changed, with the texts of small files."""
     room = _MOST_FILES_TEXT
-    found: list[File] = []
+    found: list[McpFile] = []
     for file in files:
         if file["type"] != "file" or len(found) >= _MOST_FILES:
             continue
@@ -205,7 +205,7 @@ def _changed(files: Iterable[Mapping[str, Any]]) -> list[File]:
             text = None
         room -= len(text or "")
         found.append(
-            File(
+            McpFile(
                 path=on_one_line(file["path"])[:_NAME], size=file.get("size"), kind=file["kind"],
                 text=None if text is None else harmless_lines(text),
             )
@@ -213,10 +213,10 @@ def _changed(files: Iterable[Mapping[str, Any]]) -> list[File]:
     return found
 
 
-def _present(entries: Iterable[Mapping[str, Any]], folder: str) -> list[File]:
+def _present(entries: Iterable[Mapping[str, Any]], folder: str) -> list[McpFile]:
     """What is in the current folder of a kept box."""
     return [
-        File(
+        McpFile(
             path=on_one_line(entry["name"])[:_NAME], size=entry["size"],
             uri=f"{folder}/{quote(entry['name'], errors='surrogateescape')}",
         )

@@ -13,7 +13,7 @@ from proxybox.streamevents import WorkerEvent
 OnEvent: TypeAlias = Callable[[WorkerEvent], Awaitable[None]]
 
 
-class Boxes(Protocol):
+class McpBoxes(Protocol):
     """The boxes of one client. The methods return what a worker tells of a job, and raise Refusal.
 
     When the task of a call is cancelled, so is the program.
@@ -40,13 +40,13 @@ class Boxes(Protocol):
 
 
 @attrs.frozen(kw_only=True)
-class Client:
+class McpClient:
     """Who calls a tool.
 
     owner: whom its sessions belong to. connection: the id of its connection, to which one session belongs; None when
     each request stands alone (protocol version 2026-07-28 over HTTP), so that the client has to name its session.
     """
 
-    boxes: Boxes
+    boxes: McpBoxes
     owner: str = ""
     connection: str | None = None

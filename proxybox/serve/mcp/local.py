@@ -19,7 +19,7 @@ from proxybox.commands import Displayed
 from proxybox.errors import ProxyboxError, SandboxClosedError, SandboxStartError, SessionBusy
 from proxybox.jsonvalues import JSONObject
 from proxybox.policies import Policy
-from proxybox.serve.mcp.boxes import Client, OnEvent
+from proxybox.serve.mcp.boxes import McpClient, OnEvent
 from proxybox.serve.problems import Refusal
 from proxybox.serve.results import display_event, result_as_json
 from proxybox.streamevents import Stream, TextEvent
@@ -40,7 +40,7 @@ def serve(sandbox: AsyncSandbox) -> None:
 
 async def _serve(sandbox: AsyncSandbox) -> None:
     async with sandbox, stdio_server() as (received, sent):
-        client = Client(boxes=LocalBoxes(sandbox), connection="stdio")
+        client = McpClient(boxes=LocalBoxes(sandbox), connection="stdio")
         server = Tools(lambda _: client).server
         await server.run(received, sent, server.create_initialization_options())
 

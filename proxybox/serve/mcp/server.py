@@ -32,13 +32,13 @@ except ModuleNotFoundError as error:
 
 import proxybox
 from proxybox.jsonvalues import JSONObject
+from proxybox.modelsummary import about, safe
 from proxybox.policies import Policy
-from proxybox.serve.mcp.answers import Answer, Displays, answer_of
-from proxybox.serve.mcp.boxes import Client, OnEvent
+from proxybox.serve.mcp.answers import Displays, McpAnswer, answer_of
+from proxybox.serve.mcp.boxes import McpClient, OnEvent
 from proxybox.serve.models import Path, Strict
 from proxybox.serve.problems import Refusal
 from proxybox.streamevents import DisplayEvent, TextEvent, WorkerEvent
-from proxybox.telling import about, safe
 from proxybox.terminal.harmless import on_one_line
 
 Context: TypeAlias = ServerRequestContext[Any, Any]
@@ -79,7 +79,7 @@ class RunPython(Strict):
     timeout: Timeout = Field(5, description="Seconds after which the program is ended.")
 
 
-class Execute(Strict):
+class ExecuteArguments(Strict):
     """What execute takes."""
 
     code: Text = Field(description="Python statements.")
@@ -91,7 +91,7 @@ class Reset(Strict):
     """What reset takes."""
 
 
-class ExecuteIn(Execute):
+class ExecuteIn(ExecuteArguments):
     """What execute takes from a client whose requests stand alone."""
 
     session: str = Field(
@@ -114,7 +114,7 @@ _INSTRUCTIONS: Final = (
 )
 
 
-def _tools(client: Client) -> list[types.Tool]:
+def _tools(client: McpClient) -> list[types.Tool]:
     box, alone = about(client.boxes.policy), client.connection is None
     which = " Name the `session` that the first call has told in each further one." if alone else ""
     return [
@@ -127,7 +127,7 @@ def _tools(client: Client) -> list[types.Tool]:
             "execute", "Run Python in a kept box",
             "Runs Python statements in a box that is kept: variables, imports and files stay for the next call. The "
             f"value of an expression at the end is returned, as at a prompt; display(...) shows pictures.{which} {box}",
-            ExecuteIn if alone else Execute,
+            ExecuteIn if alone else ExecuteArguments,
         ),
         types.Tool(
             name="reset", title="End the kept box",
@@ -141,7 +141,7 @@ def _tools(client: Client) -> list[types.Tool]:
 def _tool(name: str, title: str, description: str, arguments: type[BaseModel]) -> types.Tool:
     return types.Tool(
         name=name, title=title, description=description, input_schema=arguments.model_json_schema(),
-        output_schema=Answer.model_json_schema(),
+        output_schema=McpAnswer.model_json_schema(),
         annotations=types.ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False),
     )  # fmt: skip
 
@@ -175,7 +175,7 @@ class _Own:
 class Tools:
     """Answers what clients ask. client_of: who asks; it may raise Refusal."""
 
-    def __init__(self, client_of: Callable[[Context], Client]) -> None:
+    def __init__(self, client_of: Callable[[Context], McpClient]) -> None:
         self._client_of = client_of
         self._own: dict[tuple[str, str], _Own] = {}
         self.server: Server[Any] = Server(
@@ -185,7 +185,7 @@ class Tools:
             on_list_resource_templates=_guarded(self._list_templates),
         )  # fmt: skip
 
-    async def forget(self, client: Client) -> None:
+    async def forget(self, client: McpClient) -> None:
         """Ends the session of a connection that has ended."""
         own = self._own.pop((client.owner, client.connection or ""), None)
         if own is not None and own.session:
@@ -210,14 +210,14 @@ class Tools:
         except Refusal as refusal:
             return _failed(_said(refusal))
 
-    async def _run_python(self, ctx: Context, client: Client, arguments: JSONObject) -> types.CallToolResult:
+    async def _run_python(self, ctx: Context, client: McpClient, arguments: JSONObject) -> types.CallToolResult:
         asked = RunPython.model_validate(arguments)
         timeout = _within(asked.timeout, client.boxes.policy)
         result = await client.boxes.run({**asked.model_dump(), "timeout": timeout}, _progress(ctx, None))
         return answer_of(result, client.boxes.policy, timeout)
 
-    async def _execute(self, ctx: Context, client: Client, arguments: JSONObject) -> types.CallToolResult:
-        asked = (ExecuteIn if client.connection is None else Execute).model_validate(arguments)
+    async def _execute(self, ctx: Context, client: McpClient, arguments: JSONObject) -> types.CallToolResult:
+        asked = (ExecuteIn if client.connection is None else ExecuteArguments).model_validate(arguments)
         timeout = _within(asked.timeout, client.boxes.policy)
         async with self._session(client, getattr(asked, "session", "")) as own:
             shown = Displays()
@@ -236,7 +236,7 @@ class Tools:
             session=session if client.connection is None and result["alive"] else None,
         )  # fmt: skip
 
-    async def _reset(self, _: Context, client: Client, arguments: JSONObject) -> types.CallToolResult:
+    async def _reset(self, _: Context, client: McpClient, arguments: JSONObject) -> types.CallToolResult:
         asked = (ResetIn if client.connection is None else Reset).model_validate(arguments)
         async with self._session(client, getattr(asked, "session", ""), is_new=False) as own:
             if own.session:
@@ -249,7 +249,7 @@ class Tools:
         return types.CallToolResult(content=[types.TextContent(text="ended: the next execute starts a new box")])
 
     @contextlib.asynccontextmanager
-    async def _session(self, client: Client, named: str, *, is_new: bool = True) -> Any:
+    async def _session(self, client: McpClient, named: str, *, is_new: bool = True) -> Any:
         """Yields the session that a call is for. is_new: whether one is started where there is none. Raises Refusal."""
         own = _Own(named) if client.connection is None else self._own_of(client)
         async with own.turn:
@@ -262,7 +262,7 @@ class Tools:
                     own.session = ""
                 raise
 
-    def _own_of(self, client: Client) -> _Own:
+    def _own_of(self, client: McpClient) -> _Own:
         """The session of a connection. Those of connections that have ended without a word are forgotten meanwhile."""
         key = client.owner, client.connection or ""
         if key not in self._own:
@@ -310,13 +310,13 @@ class Tools:
                 )
         return types.ReadResourceResult(contents=[_contents(params.uri, path, read["base64"])])
 
-    def _client(self, ctx: Context) -> Client:
+    def _client(self, ctx: Context) -> McpClient:
         with _as_errors():
             return self._client_of(ctx)
 
 
 async def _command(
-    client: Client, session: str, command: str, on_event: OnEvent | None = None, **asked: Any
+    client: McpClient, session: str, command: str, on_event: OnEvent | None = None, **asked: Any
 ) -> JSONObject:
     """Has a session carry out a command when it is its turn: a call that was cancelled may still be ending."""
     patience = anyio.current_time() + (client.boxes.policy.limits.wall_time or _PATIENCE)
@@ -329,7 +329,7 @@ async def _command(
         await anyio.sleep(_PAUSE)
 
 
-async def _files_of(client: Client, session: str) -> list[types.Resource]:
+async def _files_of(client: McpClient, session: str) -> list[types.Resource]:
     found: list[types.Resource] = []
     folders = [client.boxes.policy.environment.cwd]
     for folder in folders:  # which grows meanwhile
@@ -388,15 +388,15 @@ def _progress(ctx: Context, shown: Displays | None) -> OnEvent | None:
     wants = ctx.meta is not None and ctx.meta.get("progress_token") is not None
     if shown is None and not wants:
         return None
-    told = 0
+    sent = 0
 
     async def take(event: WorkerEvent) -> None:
-        nonlocal told
+        nonlocal sent
         if isinstance(event, DisplayEvent) and shown is not None:
             shown.take(event)
-        elif wants and isinstance(event, TextEvent) and told < _MOST_PROGRESS:
-            told += 1
-            await ctx.session.report_progress(told, message=safe(event.text[-_PROGRESS_TEXT:]))
+        elif wants and isinstance(event, TextEvent) and sent < _MOST_PROGRESS:
+            sent += 1
+            await ctx.session.report_progress(sent, message=safe(event.text[-_PROGRESS_TEXT:]))
 
     return take
 
@@ -416,12 +416,12 @@ def _place(loc: tuple[int | str, ...]) -> str:
 
 def _said(refusal: Refusal) -> str:
     """Why something is not done, for a model."""
-    told = [refusal.detail, *(str(error["msg"]) for error in refusal.errors[:10])]
+    sent = [refusal.detail, *(str(error["msg"]) for error in refusal.errors[:10])]
     if "Retry-After" in refusal.headers:
-        told.append(f"try again in {refusal.headers['Retry-After']} s")
+        sent.append(f"try again in {refusal.headers['Retry-After']} s")
     if refusal.kind == "session-ended":
-        told.append("its variables and files are gone: the next execute without it starts a new box")
-    return "; ".join(dict.fromkeys(told))
+        sent.append("its variables and files are gone: the next execute without it starts a new box")
+    return "; ".join(dict.fromkeys(sent))
 
 
 @contextlib.contextmanager

@@ -34,11 +34,11 @@ class Firefox:
         """Carries out a command. Raises RuntimeError when it cannot be."""
         number = next(self._numbers)
         self._connection.send(json.dumps({"id": number, "method": method, "params": params}))
-        while (told := json.loads(self._connection.recv(PATIENCE))).get("id") != number:
+        while (seen := json.loads(self._connection.recv(PATIENCE))).get("id") != number:
             pass
-        if told["type"] == "error":
-            raise RuntimeError(f"{method}: {told['error']}: {told['message']}")
-        return told["result"]
+        if seen["type"] == "error":
+            raise RuntimeError(f"{method}: {seen['error']}: {seen['message']}")
+        return seen["result"]
 
     def go(self, url: str) -> None:
         """Loads a page."""
@@ -47,9 +47,9 @@ class Firefox:
     def value(self, expression: str) -> Any:
         """Returns the value of an expression of the page, which may be a promise."""
         target = {"context": self._window}
-        told = self("script.evaluate", expression=expression, target=target, awaitPromise=True)
-        assert told["type"] == "success", told
-        return told["result"].get("value")
+        seen = self("script.evaluate", expression=expression, target=target, awaitPromise=True)
+        assert seen["type"] == "success", seen
+        return seen["result"].get("value")
 
     def wait_for(self, condition: str) -> None:
         """Waits until a condition holds: the page looks at it before each of its frames."""

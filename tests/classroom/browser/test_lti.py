@@ -69,8 +69,8 @@ class Pages(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path, asked = urlsplit(self.path).path, dict(parse_qsl(urlsplit(self.path).query))
         if path == "/keys":
-            told = jwt.algorithms.RSAAlgorithm.to_jwk(KEY.public_key(), as_dict=True)
-            self.answer(json.dumps({"keys": [{**told, "kid": "one", "alg": "RS256", "use": "sig"}]}))
+            seen = jwt.algorithms.RSAAlgorithm.to_jwk(KEY.public_key(), as_dict=True)
+            self.answer(json.dumps({"keys": [{**seen, "kid": "one", "alg": "RS256", "use": "sig"}]}))
         elif path == "/auth":
             fields = {"state": asked["state"], "id_token": self.platform.token(asked)}
             inputs = "".join(f'<input name="{name}" value="{escape(value)}">' for name, value in fields.items())

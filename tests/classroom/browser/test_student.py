@@ -176,9 +176,9 @@ def test_a_program_whose_time_is_up_is_told_its_loop(visitor: Visitor, tmp_path:
 def test_what_a_box_has_not_is_told_as_everywhere(student: Visitor, wants: str) -> None:
     code, text = PROGRAMS[wants]
     student.run(code)
-    told = student.page.locator("#output .end")
-    expect(told).to_contain_text(text)
-    assert not re.search(r"limits\.|--\w|pip|packages=", str(told.inner_text()).rpartition("Error")[2])
+    seen = student.page.locator("#output .end")
+    expect(seen).to_contain_text(text)
+    assert not re.search(r"limits\.|--\w|pip|packages=", str(seen.inner_text()).rpartition("Error")[2])
 
 
 def test_an_endless_loop_is_stopped_by_the_key(student: Visitor) -> None:

@@ -35,8 +35,8 @@ const char *__asan_default_options(void) { return "detect_leaks=0:abort_on_error
 #include "stub_wire.c"
 #include "stub_calls.c"
 #undef BIT
-#include "stub_lasting.c"
-#include "stub_handed.c"
+#include "stub_statcache.c"
+#include "stub_prefetched.c"
 #include "stub_memory.c"
 #include "stub_signals.c"
 #include "stub_threads.c"
@@ -367,7 +367,7 @@ static void begin(void)
     told.readings = NOT_RECORDED;
     own_ring()->count = own_ring()->given = 0;
     is_sealed = can_map_libraries = true;
-    lasting_forget();
+    statcache_forget();
     begin_calls();
 }
 
@@ -395,7 +395,7 @@ static void call(void)
     }
     if (traps)
         on_sigsys(SIGSYS, &info, &context);
-    else if (!handed_answers(number, args, &result))
+    else if (!prefetched_answers(number, args, &result))
         plain_call(number, args, coherent_trip);
     no_request_is_half();
 }

@@ -7,8 +7,8 @@ import struct
 from proxybox.controller import abi
 from proxybox.controller.guests.translated.asking import (
     Allocate,
-    Done,
     Free,
+    FunctionResult,
     Steps,
     failed,
     failure,
@@ -25,7 +25,7 @@ def exit_(libc: Libc, status: int) -> Steps:
     """Ends the world; the controller does not wait for what the process does afterwards."""
     yield from os_call("exit_group", status)
     libc.world.end(Ended(None))
-    return Done()
+    return FunctionResult()
 
 
 @function("mkfifo(pi)i")
@@ -96,7 +96,7 @@ def rpy_set_status_flags(_: Libc, fd: int, flags: int) -> Steps:
 @function("rpy_get_inheritable(i)i")
 def rpy_get_inheritable(_: Libc, fd: int) -> Steps:
     value, _writes = yield from os_call("fcntl", fd, abi.F_GETFD, 0)
-    return Done(-1, -value) if failed(value) else Done(int(not value & abi.FD_CLOEXEC))
+    return FunctionResult(-1, -value) if failed(value) else FunctionResult(int(not value & abi.FD_CLOEXEC))
 
 
 @function("rpy_set_inheritable(ii)i")
@@ -107,19 +107,19 @@ def rpy_set_inheritable(_: Libc, fd: int, inheritable: int) -> Steps:
 @function("posix_fadvise(iiii)i")
 def posix_fadvise(_: Libc, fd: int, offset: int, size: int, advice: int) -> Steps:
     value, _writes = yield from os_call("fadvise64", fd, offset, size, advice)
-    return Done(-value)  # posix_fadvise returns the error, and leaves errno alone
+    return FunctionResult(-value)  # posix_fadvise returns the error, and leaves errno alone
 
 
 @function("posix_fallocate(iii)i")
 def posix_fallocate(_: Libc, fd: int, offset: int, size: int) -> Steps:
     value, _writes = yield from waited("fallocate", fd, 0, offset, size)
-    return Done(-value)
+    return FunctionResult(-value)
 
 
 @function("getpriority(ii)i")
 def getpriority(_: Libc, which: int, who: int) -> Steps:
     value, _writes = yield from os_call("getpriority", which, who)
-    return Done(-1, -value) if failed(value) else Done(20 - value)  # the kernel returns 20 - nice
+    return FunctionResult(-1, -value) if failed(value) else FunctionResult(20 - value)  # the kernel returns 20 - nice
 
 
 @function("nice(i)i")
@@ -127,7 +127,7 @@ def nice(_: Libc, increment: int) -> Steps:
     value, _writes = yield from os_call("getpriority", 0, 0)
     wanted = max(-20, min(19, 20 - value + max(-40, min(40, increment))))
     done = yield from served("setpriority", 0, 0, wanted)
-    return done if done.errno else Done(wanted)
+    return done if done.errno else FunctionResult(wanted)
 
 
 @function("lockf(iii)i")
@@ -149,5 +149,5 @@ def _fcntl_lock(fd: int, operation: int, lock: bytes) -> Steps:
     if operation == abi.F_GETLK and not done.errno:
         found = next((data for at, data in done.writes if at == address), lock)
         (kind,) = struct.unpack_from("<h", found.ljust(2, b"\0"))
-        return Done(0) if kind == abi.F_UNLCK else Done(-1, errno.EACCES)
-    return Done(done.value, done.errno)
+        return FunctionResult(0) if kind == abi.F_UNLCK else FunctionResult(-1, errno.EACCES)
+    return FunctionResult(done.value, done.errno)

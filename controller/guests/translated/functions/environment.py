@@ -3,7 +3,7 @@
 import errno
 import struct
 
-from proxybox.controller.guests.translated.asking import MASK, Allocate, Done, Steps, Text
+from proxybox.controller.guests.translated.asking import MASK, Allocate, CString, FunctionResult, Steps
 from proxybox.controller.guests.translated.libc import Libc, function
 from proxybox.controller.header import MAX_PATH, MAX_PAYLOAD
 
@@ -14,9 +14,9 @@ _LONGEST_VARIABLE, _MOST_VARIABLES = 128 * 1024 - 1, 1024
 
 @function("getenv(p)p")
 def getenv(libc: Libc, at: int) -> Steps:
-    name = b"" if not at else (yield Text(at, MAX_PATH))
+    name = b"" if not at else (yield CString(at, MAX_PATH))
     value = libc.environment.get(name)
-    return Done(0) if value is None else Done((yield from libc.string(name, value)))
+    return FunctionResult(0) if value is None else FunctionResult((yield from libc.string(name, value)))
 
 
 @function("get_environ()p")
@@ -28,33 +28,33 @@ def get_environ(libc: Libc) -> Steps:
     for text in texts:
         table += struct.pack("<Q", address & MASK)
         address += len(text)
-    return Done((yield Allocate(bytes(table) + bytes(8))))
+    return FunctionResult((yield Allocate(bytes(table) + bytes(8))))
 
 
 @function("putenv(p)i")
 def putenv(libc: Libc, at: int) -> Steps:
-    text = b"" if not at else (yield Text(at, _LONGEST_VARIABLE + 1))
+    text = b"" if not at else (yield CString(at, _LONGEST_VARIABLE + 1))
     if len(text) > _LONGEST_VARIABLE:
-        return Done(-1, errno.ENOMEM)
+        return FunctionResult(-1, errno.ENOMEM)
     key, equals, value = text.partition(b"=")
     return _set(libc, key, value if equals else None)
 
 
 @function("unsetenv(p)i")
 def unsetenv(libc: Libc, at: int) -> Steps:
-    key = b"" if not at else (yield Text(at, MAX_PATH))
-    return Done(-1, errno.EINVAL) if b"=" in key else _set(libc, key, None)
+    key = b"" if not at else (yield CString(at, MAX_PATH))
+    return FunctionResult(-1, errno.EINVAL) if b"=" in key else _set(libc, key, None)
 
 
-def _set(libc: Libc, key: bytes, value: bytes | None) -> Done:
+def _set(libc: Libc, key: bytes, value: bytes | None) -> FunctionResult:
     if not key:
-        return Done(-1, errno.EINVAL)
+        return FunctionResult(-1, errno.EINVAL)
     if value is None:
         for table in (libc.environment, libc.added, libc.kept):
             table.pop(key, None)
     elif libc.added.get(key) != value:
         others = [len(name) + len(text) for name, text in libc.added.items() if name != key]
         if len(others) >= _MOST_VARIABLES or sum(others) + len(key) + len(value) > MAX_PAYLOAD:
-            return Done(-1, errno.ENOMEM)
+            return FunctionResult(-1, errno.ENOMEM)
         libc.environment[key] = libc.added[key] = value
-    return Done(0)
+    return FunctionResult(0)

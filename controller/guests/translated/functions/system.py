@@ -6,7 +6,7 @@ import struct
 from proxybox.controller import abi
 from proxybox.controller.guests.translated.asking import (
     NOWHERE,
-    Done,
+    FunctionResult,
     SideCall,
     Steps,
     failed,
@@ -21,7 +21,7 @@ from proxybox.controller.header import ABSENT, MAX_PATH
 @function("getcwd(pi)p")
 def getcwd(_: Libc, at: int, size: int) -> Steps:
     value, writes = yield from os_call("getcwd", at, size)
-    return Done(0, -value) if failed(value) else Done(at, 0, writes)
+    return FunctionResult(0, -value) if failed(value) else FunctionResult(at, 0, writes)
 
 
 #: struct statvfs of glibc: bsize, frsize, blocks, bfree, bavail, files, ffree, favail, fsid, flag, namemax, 6 ints.
@@ -32,14 +32,14 @@ def _statvfs(name: str, what: int, at: int) -> Steps:
     memory = yield from fetched(name, (what, NOWHERE))
     value, writes = yield SideCall(name, (what, NOWHERE), memory)
     if failed(value):
-        return Done(-1, -value)
+        return FunctionResult(-1, -value)
     _, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen, frsize, flags, *_ = abi.STATFS.unpack_from(
         written(writes).ljust(abi.STATFS.size, b"\0")
     )
-    told = _STATVFS.pack(
+    packed = _STATVFS.pack(
         bsize, frsize or bsize, blocks, bfree, bavail, files, ffree, ffree, fsid, flags & ~abi.ST_VALID, namelen
     )
-    return Done(0, 0, ((at, told),))
+    return FunctionResult(0, 0, ((at, packed),))
 
 
 @function("statvfs(pp)i")
@@ -59,16 +59,16 @@ _PATHCONF = {0: 127, 1: 255, 2: 255, 3: 255, 4: MAX_PATH, 5: 4096, 6: 1, 7: 1, 8
 def pathconf(_: Libc, path: int, name: int) -> Steps:
     value, _writes = yield from os_call("access", path, 0)
     if failed(value):
-        return Done(-1, -value)
-    return Done(_PATHCONF[name]) if name in _PATHCONF else Done(-1, errno.EINVAL)
+        return FunctionResult(-1, -value)
+    return FunctionResult(_PATHCONF[name]) if name in _PATHCONF else FunctionResult(-1, errno.EINVAL)
 
 
 @function("fpathconf(ii)i")
 def fpathconf(_: Libc, fd: int, name: int) -> Steps:
     value, _writes = yield SideCall("fcntl", (fd, abi.F_GETFD, 0), (ABSENT,))
     if failed(value):
-        return Done(-1, -value)
-    return Done(_PATHCONF[name]) if name in _PATHCONF else Done(-1, errno.EINVAL)
+        return FunctionResult(-1, -value)
+    return FunctionResult(_PATHCONF[name]) if name in _PATHCONF else FunctionResult(-1, errno.EINVAL)
 
 
 _SC_CLK_TCK, _SC_OPEN_MAX, _SC_PAGESIZE, _SC_NPROCESSORS_CONF, _SC_NPROCESSORS_ONLN = 2, 4, 30, 83, 84
@@ -81,13 +81,13 @@ def sysconf(libc: Libc, name: int) -> Steps:
     files = libc.world.policy.limits.open_files
     known = {_SC_CLK_TCK: 100, _SC_OPEN_MAX: 1024 if files is None else files, _SC_PAGESIZE: 4096,
              _SC_NPROCESSORS_CONF: cpus, _SC_NPROCESSORS_ONLN: cpus}  # fmt: skip
-    return Done(known[name]) if name in known else Done(-1, errno.EINVAL)
+    return FunctionResult(known[name]) if name in known else FunctionResult(-1, errno.EINVAL)
 
 
 @function("rpy_cpu_count()i")
 def rpy_cpu_count(libc: Libc) -> Steps:
     yield from ()
-    return Done(libc.world.policy.environment.cpu_count)
+    return FunctionResult(libc.world.policy.environment.cpu_count)
 
 
 @function("clock()i")
@@ -95,6 +95,6 @@ def clock(_: Libc) -> Steps:
     """clock(3): the CPU time of the process, in microseconds."""
     value, writes = yield SideCall("clock_gettime", (abi.CLOCK_PROCESS_CPUTIME_ID, NOWHERE))
     if failed(value):
-        return Done(-1, -value)
+        return FunctionResult(-1, -value)
     seconds, nanoseconds = struct.unpack("<qq", written(writes).ljust(16, b"\0")[:16])
-    return Done(seconds * 1_000_000 + nanoseconds // 1000)
+    return FunctionResult(seconds * 1_000_000 + nanoseconds // 1000)

@@ -5,7 +5,7 @@ from collections.abc import Generator
 from typing import Any
 
 from proxybox.controller import abi
-from proxybox.controller.guests.translated.asking import NOWHERE, Done, SideCall, Steps, failed, written
+from proxybox.controller.guests.translated.asking import NOWHERE, FunctionResult, SideCall, Steps, failed, written
 from proxybox.controller.guests.translated.libc import Libc, function
 from proxybox.controller.header import MAX_PATH
 
@@ -21,36 +21,40 @@ def _terminal(fd: int) -> Generator[Any, Any, int]:
 @function("isatty(i)i")
 def isatty(_: Libc, fd: int) -> Steps:
     value = yield from _terminal(fd)
-    return Done(0, -value) if failed(value) else Done(1)
+    return FunctionResult(0, -value) if failed(value) else FunctionResult(1)
 
 
 @function("ttyname(i)p")
 def ttyname(libc: Libc, fd: int) -> Steps:
     value = yield from _terminal(fd)
     if failed(value):
-        return Done(0, -value)
+        return FunctionResult(0, -value)
     link = b"/proc/self/fd/%d" % fd  # glibc reads this link, too
     value, writes = yield SideCall("readlink", (NOWHERE, NOWHERE, MAX_PATH), (link,))
-    return Done(0, -value) if failed(value) else Done((yield from libc.string(b"=ttyname", written(writes))))
+    return (
+        FunctionResult(0, -value)
+        if failed(value)
+        else FunctionResult((yield from libc.string(b"=ttyname", written(writes))))
+    )
 
 
 @function("ctermid(p)p")
 def ctermid(libc: Libc, at: int) -> Steps:
     if at:
-        return Done(at, 0, ((at, b"/dev/tty\0"),))
-    return Done((yield from libc.string(b"=ctermid", b"/dev/tty")))
+        return FunctionResult(at, 0, ((at, b"/dev/tty\0"),))
+    return FunctionResult((yield from libc.string(b"=ctermid", b"/dev/tty")))
 
 
 @function("tcgetpgrp(i)i")
 def tcgetpgrp(_: Libc, fd: int) -> Steps:
     value, writes = yield SideCall("ioctl", (fd, abi.TIOCGPGRP, NOWHERE), (_NOTHING,))
     if failed(value):
-        return Done(-1, -value)
-    return Done(struct.unpack("<i", written(writes).ljust(4, b"\0")[:4])[0])
+        return FunctionResult(-1, -value)
+    return FunctionResult(struct.unpack("<i", written(writes).ljust(4, b"\0")[:4])[0])
 
 
 @function("tcsetpgrp(ii)i")
 def tcsetpgrp(_: Libc, fd: int, group: int) -> Steps:
-    given = struct.pack("<i40x", max(-1, min(group, 2**31 - 1)))
-    value, _writes = yield SideCall("ioctl", (fd, abi.TIOCSPGRP, NOWHERE), (given,))
-    return Done(-1, -value) if failed(value) else Done(0)
+    packed = struct.pack("<i40x", max(-1, min(group, 2**31 - 1)))
+    value, _writes = yield SideCall("ioctl", (fd, abi.TIOCSPGRP, NOWHERE), (packed,))
+    return FunctionResult(-1, -value) if failed(value) else FunctionResult(0)

@@ -1,4 +1,4 @@
-"""The undertaker: a thread that never ends and closes ended boxes, so that no caller waits for the kernel to do so.
+"""The reaper: a thread that never ends and closes ended boxes, so that no caller waits for the kernel to do so.
 
 The kernel needs about a millisecond to free a guest's memory; the Result is complete before that. `settle` waits until
 all boxes are closed: sandboxes and pools call it when they are closed.
@@ -18,16 +18,16 @@ PAUSE = 0.001
 MOST_FAULTS = 16
 
 
-class Undertaker:
-    """The undertaker thread. Use `undertaker()`: there is one per process, and a new one after a fork."""
+class Reaper:
+    """The reaper thread. Use `reaper()`: there is one per process, and a new one after a fork."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._failed: deque[BaseException] = deque(maxlen=MOST_FAULTS)
-        threading.Thread(target=self._run, name="proxybox-undertaker", daemon=True).start()
+        threading.Thread(target=self._run, name="proxybox-reaper", daemon=True).start()
 
     def bury(self, close: Callable[[], object]) -> None:
-        """Has `close` called soon, in the undertaker's thread."""
+        """Has `close` called soon, in the reaper's thread."""
         self._jobs.put(close)
 
     def settle(self) -> None:
@@ -58,12 +58,12 @@ class Undertaker:
 
 
 @PerProcess
-def undertaker() -> Undertaker:
-    """The undertaker of this process."""
-    return Undertaker()
+def reaper() -> Reaper:
+    """The reaper of this process."""
+    return Reaper()
 
 
 def settle() -> None:
-    """Waits for the undertaker, where there is one: see `Undertaker.settle`."""
-    if undertaker.made is not None:
-        undertaker.made.settle()
+    """Waits for the reaper, where there is one: see `Reaper.settle`."""
+    if reaper.made is not None:
+        reaper.made.settle()

@@ -26,7 +26,7 @@ _ID: Final = re.compile(r"[0-9a-f]{16}")
 
 
 @attrs.frozen(kw_only=True)
-class Waiting:
+class WaitingReview:
     """A review that waits. page: the path of its page. since: seconds since 1970."""
 
     id: str
@@ -34,7 +34,7 @@ class Waiting:
     since: float
 
 
-def keep(review: Review) -> Waiting:
+def keep(review: Review) -> WaitingReview:
     """Keeps a review until it is committed or discarded, and writes its page.
 
     Others are removed, the oldest first, beyond 20 reviews or 1 GiB, and those older than 30 days. Raises CommitRefused
@@ -51,10 +51,10 @@ def keep(review: Review) -> Waiting:
         total += os.stat(_path(each.id, "json")).st_size
         if count >= MOST_REVIEWS or total > MOST_BYTES:
             discard(each.id)
-    return Waiting(id=review.id, page=_path(review.id, "html"), since=time.time())
+    return WaitingReview(id=review.id, page=_path(review.id, "html"), since=time.time())
 
 
-def waiting() -> list[Waiting]:
+def waiting() -> list[WaitingReview]:
     """All reviews of this user that wait, the oldest first. Those that are too old are removed."""
     found = []
     for name in os.listdir(_folder()):
@@ -64,7 +64,7 @@ def waiting() -> list[Waiting]:
             if time.time() - since > MOST_SECONDS:
                 discard(ident)
             else:
-                found.append(Waiting(id=ident, page=_path(ident, "html"), since=since))
+                found.append(WaitingReview(id=ident, page=_path(ident, "html"), since=since))
     return sorted(found, key=lambda each: (each.since, each.id))
 
 

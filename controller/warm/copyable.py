@@ -19,11 +19,11 @@ def is_copied(world: World, file: OpenFile) -> bool:
     return isinstance(node, MemoryFile) and node.superblock is world.anonymous and node.size() <= SMALL
 
 
-class LeavesBehind(SandboxStartError):
+class NotCopyable(SandboxStartError):
     """A module of `preload` leaves something behind, so guests with this policy cannot be copied."""
 
 
-class Leavings:
+class CopyableCheck:
     """Remembers since which module there is each thread and each open file of a guest that starts."""
 
     def __init__(self, world: World) -> None:
@@ -42,7 +42,7 @@ class Leavings:
             self._closer = self._closer or module
 
     def check(self) -> None:
-        """Raises LeavesBehind, with the name of the module, when a copy would lack something."""
+        """Raises NotCopyable, with the name of the module, when a copy would lack something."""
         self._check_threads()
         for file in self._files():
             if is_copied(self._world, file):
@@ -50,13 +50,13 @@ class Leavings:
             path = namei.path_of(self._world.tree, file).decode("utf-8", "backslashreplace")
             self._refuse(self._since.get(file, ""), f"leaves a file open ({shown(path)})", "close it")
         if self._lacks_standard():
-            raise LeavesBehind(f"{self._closer or _SOME} closes a standard stream, which programs need")
+            raise NotCopyable(f"{self._closer or _SOME} closes a standard stream, which programs need")
 
     def tell(self) -> None:
         """Warns of a thread: a session that has one cannot be copied; its open files are copied as well."""
         try:
             self._check_threads()
-        except LeavesBehind as error:
+        except NotCopyable as error:
             warn(f"this session cannot be copied: {error}")
 
     def _check_threads(self) -> None:
@@ -67,7 +67,7 @@ class Leavings:
 
     @staticmethod
     def _refuse(module: str, does: str, cure: str) -> None:
-        raise LeavesBehind(
+        raise NotCopyable(
             f"{module or _SOME} {does}: only a guest with one thread and no open files can be copied. "
             f"Take it out of the policy, or have it {cure}"
         )

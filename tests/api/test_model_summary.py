@@ -4,9 +4,9 @@ import pytest
 
 import proxybox
 from proxybox import Policy, Result, Status
+from proxybox.modelsummary import LEAST, MARK, MOST, NOTHING, Made, about, cut, notes, told
 from proxybox.policies import evolve
 from proxybox.result import GuestError
-from proxybox.telling import LEAST, MARK, MOST, NOTHING, Made, about, cut, notes, told
 
 POLICY = Policy(limits={"memory": "128M", "disk": "1M", "files": 50})
 NO_NETWORK = "this box has no network: work with what is in it, or ask for the data as files"

@@ -51,7 +51,7 @@ _NAMES: Final = {
 
 
 @attrs.frozen
-class Trouble:
+class CellError:
     """The content of an error message."""
 
     ename: str
@@ -59,7 +59,7 @@ class Trouble:
     traceback: tuple[str, ...]
 
     @classmethod
-    def of(cls, ename: str, evalue: str, before: str = "") -> "Trouble":
+    def of(cls, ename: str, evalue: str, before: str = "") -> "CellError":
         """Makes an error message with words of our own. before: the guest's own traceback, if there is one."""
         lines = coloured(harmless(before)) if before else ()
         return cls(ename, evalue, (*lines, f"\x1b[31m{ename}\x1b[39m: {evalue}"))
@@ -69,26 +69,26 @@ class Trouble:
         return {"ename": self.ename, "evalue": self.evalue, "traceback": list(self.traceback)}
 
 
-def trouble_of(result: Result, alive: bool, no_input: bool, code: str = "") -> Trouble | None:
+def cell_error(result: Result, alive: bool, no_input: bool, code: str = "") -> CellError | None:
     """Returns what went wrong with a cell; None when nothing did.
 
     code: of the cell. alive: whether the session goes on. no_input: whether the cell asked for input that the front end
     cannot give.
     """
     error = result.error
-    told = "" if error is None else error.traceback[-_MOST_TOLD:]
+    trace = "" if error is None else error.traceback[-_MOST_TOLD:]
     explained = "; ".join(str(each) for each in result.explanations if each.key != CUT)
     if not alive:
         name = _NAMES.get(result.status, "SessionEnded")
         if result.status is Status.CANCELLED:  # by an interrupt that came twice, which no other front has
             explained = NOT_HEEDED
-        return Trouble.of(name, f"{explained or 'the interpreter has ended'}. {GONE}")
+        return CellError.of(name, f"{explained or 'the interpreter has ended'}. {GONE}")
     if result.status in (Status.TIME_LIMIT, Status.CALL_LIMIT):
-        return Trouble.of(_NAMES[result.status], f"{explained}. The names are kept.", told)
+        return CellError.of(_NAMES[result.status], f"{explained}. The names are kept.", trace)
     if error is None:
         return None
     if error.type == "SystemExit":
-        return Trouble.of(
+        return CellError.of(
             "SystemExit", f"{on_one_line(error.message[:_MOST_TOLD])} (the cell has ended, the session goes on)"
         )
     evalue, text = harmless(error.message[:_MOST_TOLD]), harmless(error.traceback[-_MOST_TOLD:])
@@ -96,7 +96,7 @@ def trouble_of(result: Result, alive: bool, no_input: bool, code: str = "") -> T
         evalue = f"{evalue}: {NO_INPUT}" if evalue else NO_INPUT
         text = f"{text.rstrip()}: {NO_INPUT}\n"
     name = on_one_line(error.type[:_MOST_TOLD])
-    trouble = Trouble(name, evalue, coloured(text or f"{name}: {evalue}"))
+    trouble = CellError(name, evalue, coloured(text or f"{name}: {evalue}"))
     hint = _of_jupyter(trouble, code) or explained
     if not hint or (no_input and error.type == "EOFError"):
         return trouble
@@ -104,7 +104,7 @@ def trouble_of(result: Result, alive: bool, no_input: bool, code: str = "") -> T
     return attrs.evolve(trouble, evalue=evalue, traceback=(*trouble.traceback, f"({hint})"))
 
 
-def _of_jupyter(trouble: Trouble, code: str) -> str:
+def _of_jupyter(trouble: CellError, code: str) -> str:
     """Returns what explains IPython's own syntax, or a missing module of Jupyter's."""
     if trouble.ename == "SyntaxError" and any(line.lstrip().startswith(("%", "!")) for line in code.splitlines()):
         return NO_MAGIC

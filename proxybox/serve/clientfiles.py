@@ -12,7 +12,7 @@ from proxybox.jsonvalues import JSONObject
 from proxybox.serve.callers import Caller
 from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
-from proxybox.serve.store import NoRoom
+from proxybox.serve.store import KeyStorageFull
 
 
 async def keep(
@@ -24,7 +24,7 @@ async def keep(
         await service.store.ask(
             service.store.put, caller.key, shelf, name, content, room=room, identity=identity, evict=evict
         )
-    except NoRoom as error:
+    except KeyStorageFull as error:
         raise Refusal("too-large", str(error)) from None
 
 

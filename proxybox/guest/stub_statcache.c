@@ -49,7 +49,7 @@ static struct known {
 
 static uint64_t age = 1;
 
-void lasting_forget(void) { age++; }
+void statcache_forget(void) { age++; }
 
 bool may_change_a_status(long number, const uint64_t args[6])
 {
@@ -108,7 +108,7 @@ static bool status_of(const uint64_t args[6], long *result)
     return *result != ERROR(ENOSYS); /* else the box is observed since */
 }
 
-bool lasting_answers(long number, const uint64_t args[6], long *result)
+bool statcache_answers(long number, const uint64_t args[6], long *result)
 {
     if (!told.unobserved)
         return false;

@@ -5,7 +5,7 @@
  *
  * This is for a program of one thread whose calls nobody observes. Only functions of stub_direct.c ask here. Before any
  * call that traps, and could tell how far the file was read or that it still is open, the controller is told so
- * (`handed_give_back`).
+ * (`prefetched_give_back`).
  */
 #include <asm/termbits.h>
 #include <asm/ioctls.h>
@@ -26,7 +26,7 @@ static struct {
     } file;
 } handed = {.fd = NO_DESCRIPTOR, .closing = NO_DESCRIPTOR};
 
-void handed_give_back(void)
+void prefetched_give_back(void)
 {
     int fd = handed.fd;
     handed.fd = NO_DESCRIPTOR;
@@ -41,10 +41,10 @@ void handed_give_back(void)
 static long open_file(const uint64_t args[6])
 {
     if (may_change_a_status(SYS_openat, args))
-        lasting_forget();
+        statcache_forget();
     int closing = handed.closing;
     handed.closing = NO_DESCRIPTOR;
-    handed_give_back();
+    prefetched_give_back();
     handed.file.status.st_size = -1; /* a size that the controller does not store */
     long fd = ASK(CALL_OPEN, args[0], args[1], args[2], args[3], &handed.file, closing);
     /* A path that could not be sent, or a box that is observed since: nothing was closed. */
@@ -98,7 +98,7 @@ static bool may_lead_to_it(long number, const uint64_t args[6])
     return true;
 }
 
-bool handed_answers(long number, const uint64_t args[6], long *result)
+bool prefetched_answers(long number, const uint64_t args[6], long *result)
 {
     if (number == SYS_openat && told.unobserved && !has_had_threads) {
         *result = open_file(args);
@@ -106,8 +106,8 @@ bool handed_answers(long number, const uint64_t args[6], long *result)
     }
     int fd = (int)args[0];
     if (handed.closing >= 0 && (fd == handed.closing || may_lead_to_it(number, args)))
-        handed_give_back();
-    if (lasting_answers(number, args, result))
+        prefetched_give_back();
+    if (statcache_answers(number, args, result))
         return true;
     if (handed.fd < 0 || fd != handed.fd)
         return false;
@@ -136,6 +136,6 @@ bool handed_answers(long number, const uint64_t args[6], long *result)
     default:
         return false;
     }
-    handed_give_back();
+    prefetched_give_back();
     return false;
 }

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the service is made of FastAPI (extra server)")
 
-from proxybox.serve.telling import Moments, Telling
+from proxybox.serve.jobevents import JobEvents, Moments
 from proxybox.streamevents import InputRequestEvent
 
 
@@ -35,7 +35,7 @@ def running(moments: Moments) -> Iterator[None]:
 
 def test_events_come_in_their_order_whatever_was_gathered() -> None:
     ours, theirs = Pipe()
-    telling = Telling(ours, Moments())  # whose thread is not started: nothing is told but here
+    telling = JobEvents(ours, Moments())  # whose thread is not started: nothing is told but here
     telling.print("stdout", "one\n")
     telling.print("stdout", "two\n")
     telling.print("stderr", "no\n")
@@ -52,7 +52,7 @@ def test_events_come_in_their_order_whatever_was_gathered() -> None:
 def test_the_first_text_is_told_at_once_and_the_rest_after_a_moment() -> None:
     ours, theirs = Pipe()
     moments = Moments()
-    telling = Telling(ours, moments)
+    telling = JobEvents(ours, moments)
     telling.print("stdout", "at once")
     assert theirs.poll()
     theirs.recv_bytes()
@@ -64,7 +64,7 @@ def test_the_first_text_is_told_at_once_and_the_rest_after_a_moment() -> None:
 
 def test_much_text_is_not_gathered() -> None:
     ours, theirs = Pipe()
-    telling = Telling(ours, Moments())
+    telling = JobEvents(ours, Moments())
     telling.print("stdout", "x")
     telling.print("stdout", "y" * (1 << 14))
     assert told(theirs) == [{"event": "stdout", "text": "x" + "y" * (1 << 14)}]
@@ -72,7 +72,7 @@ def test_much_text_is_not_gathered() -> None:
 
 def test_a_service_that_does_not_read_is_not_waited_for_by_others() -> None:
     ours, theirs = Pipe()
-    telling = Telling(ours, Moments())
+    telling = JobEvents(ours, Moments())
     telling.print("stdout", "x")
     while telling.flush_if_read():
         telling.print("stdout", "y" * 1000)
@@ -86,7 +86,7 @@ def test_a_service_that_does_not_read_is_not_waited_for_by_others() -> None:
 def test_a_line_whose_service_has_ended_holds_up_no_other_one() -> None:
     ours, theirs = Pipe()
     moments = Moments()
-    gone, alive = Telling(ours, moments), Telling(*(pair := Pipe())[:1], moments)
+    gone, alive = JobEvents(ours, moments), JobEvents(*(pair := Pipe())[:1], moments)
     gone.print("stdout", "x")
     gone.print("stdout", "y")
     theirs.close()

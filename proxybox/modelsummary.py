@@ -20,11 +20,11 @@ from proxybox.policies.sizes import spoken_duration, spoken_size
 from proxybox.result import GuestError, Result, Status
 from proxybox.terminal.harmless import harmless_lines
 
-#: How many characters of what the program wrote are told unless the caller says otherwise, and the least of them.
+#: How many characters of the program's output a model gets by default, and the fewest that a caller can ask for.
 MOST, LEAST = 16_000, 500
-#: What the lines of our own begin with.
+#: What proxybox's own lines begin with.
 MARK: Final = "[box] "
-#: What is told where there is nothing to tell.
+#: The text for a run without output, value, files or remarks.
 NOTHING: Final = f"{MARK}nothing was printed"
 #: How many files, and types of what was shown, are named.
 _MOST_NAMED = 20

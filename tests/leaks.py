@@ -7,15 +7,15 @@ import threading
 import time
 from pathlib import Path
 
-from proxybox.controller.process import undertaker
-from proxybox.controller.warm import nursery
+from proxybox.controller.process import reaper
+from proxybox.controller.warm import zygotepool
 
 #: Threads that last as long as the process, and that whoever needs one first starts: the controller's own, and those
 #: that wait for work in anyio's and trio's event loops.
 LASTING = (
     "MainThread",
-    "proxybox-keeper",
-    "proxybox-undertaker",
+    "proxybox-watchdog",
+    "proxybox-reaper",
     "proxybox-engine",
     "proxybox-install",
     "AnyIO worker",
@@ -51,8 +51,8 @@ def threads_since(before: set[threading.Thread]) -> list[str]:
 
 def children_since(before: dict[int, str]) -> dict[int, str]:
     """Processes that have come since then, and that do not end or that nobody waits for."""
-    nursery.close()
-    undertaker.settle()
+    zygotepool.close()
+    reaper.settle()
     end = time.monotonic() + GRACE
     for pid in children().keys() - before.keys():
         with contextlib.suppress(ProcessLookupError):
@@ -61,5 +61,5 @@ def children_since(before: dict[int, str]) -> dict[int, str]:
             poll.register(fd, select.POLLIN)
             poll.poll(max(0, end - time.monotonic()) * 1000)
             os.close(fd)
-    undertaker.settle()
+    reaper.settle()
     return {pid: name for pid, name in children().items() if pid not in before}

@@ -16,7 +16,7 @@ import attrs
 
 from proxybox.controller.guests.finding import absolute_guest
 from proxybox.controller.world.stdin import Source, Terminal
-from proxybox.controller.world.streams import NO_STREAMS, Streams
+from proxybox.controller.world.streams import NO_STREAMS, StandardStreams
 from proxybox.policies import Limits, Policy, PolicyError
 from proxybox.policies.checks import NAME_MAX, PATH_MAX, to_variables
 from proxybox.policies.checks import as_bytes as as_bytes
@@ -289,11 +289,11 @@ def _check_open(value: object, descriptor: int) -> None:
 
 def streams(
     value: Input, on_stdout: Callable[[str], object] | None, on_stderr: Callable[[str], object] | None
-) -> Streams:
+) -> StandardStreams:
     """What a program reads, and the functions that get the text that it prints. Raises TypeError or PolicyError."""
     if value is None and on_stdout is None and on_stderr is None:
         return NO_STREAMS
-    return Streams(
+    return StandardStreams(
         stdout=as_text_callback("on_stdout", on_stdout),
         stderr=as_text_callback("on_stderr", on_stderr),
         stdin=as_source(value),

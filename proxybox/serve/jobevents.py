@@ -10,7 +10,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import Final
 
-from proxybox.serve.wire import Kind, answer
+from proxybox.serve.wire import AnswerKind, answer
 from proxybox.streamevents import Stream, TextEvent, WorkerEvent, as_data
 
 #: Seconds for which text is gathered, and the characters that are gathered at most.
@@ -22,7 +22,7 @@ class Moments:
     """Has gathered text told after a moment: one thread for all jobs of a worker, which sleeps while there is none."""
 
     def __init__(self) -> None:
-        self._gathered: set[Telling] = set()
+        self._gathered: set[JobEvents] = set()
         self._some = threading.Condition()
         self._thread = threading.Thread(target=self._serve, name="proxybox-moments", daemon=True)
         self._has_ended = False
@@ -38,10 +38,10 @@ class Moments:
             self._some.notify()
         self._thread.join()
 
-    def await_one(self, telling: "Telling") -> None:
+    def await_one(self, events: "JobEvents") -> None:
         """Has a job's text told after a moment."""
         with self._some:
-            self._gathered.add(telling)
+            self._gathered.add(events)
             self._some.notify()
 
     def _serve(self) -> None:
@@ -54,12 +54,12 @@ class Moments:
             time.sleep(_MOMENT)
             with self._some:
                 gathered, self._gathered = self._gathered, set()
-            late = {telling for telling in gathered if not telling.flush_if_read()}
+            late = {events for events in gathered if not events.flush_if_read()}
             with self._some:
                 self._gathered |= late
 
 
-class Telling:
+class JobEvents:
     """What one job tells through a socket."""
 
     def __init__(self, line: Connection, moments: Moments) -> None:
@@ -74,7 +74,7 @@ class Telling:
         """Tells an event, after the text before it."""
         with self._telling:
             self._flush()
-            self._line.send_bytes(answer(Kind.EVENT, as_data(event)))
+            self._line.send_bytes(answer(AnswerKind.EVENT, as_data(event)))
 
     def give(self, kind: bytes, data: bytes) -> None:
         """Tells something of another kind, after the text before it."""
@@ -120,7 +120,7 @@ class Telling:
         for at in range(1, len(pieces) + 1):
             if at == len(pieces) or pieces[at][0] != pieces[begin][0]:
                 text = "".join(text for _, text in pieces[begin:at])
-                self._line.send_bytes(answer(Kind.EVENT, as_data(TextEvent(pieces[begin][0], text))))
+                self._line.send_bytes(answer(AnswerKind.EVENT, as_data(TextEvent(pieces[begin][0], text))))
                 begin = at
         if pieces:
             self._last = time.monotonic()

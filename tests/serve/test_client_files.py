@@ -9,12 +9,12 @@ import pytest
 
 pytest.importorskip("sqlalchemy", reason="the extra server is not installed")
 
-from proxybox.serve import kept
+from proxybox.serve import clientfiles
 from proxybox.serve.callers import Caller
-from proxybox.serve.config import Config
+from proxybox.serve.config import ServiceConfig
 from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
-from proxybox.serve.store import Store
+from proxybox.serve.store import ServiceStore
 
 KIB = 1024
 
@@ -22,13 +22,13 @@ KIB = 1024
 class Serving:
     """What of a service the files of a run are taken from."""
 
-    def __init__(self, store: Store) -> None:
-        self.store, self.config = store, Config(limits={"body": "4K", "files": 3})
+    def __init__(self, store: ServiceStore) -> None:
+        self.store, self.config = store, ServiceConfig(limits={"body": "4K", "files": 3})
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(f"sqlite:///{tmp_path}/db.sqlite", "test")
+def store(tmp_path: Path) -> Iterator[ServiceStore]:
+    store = ServiceStore(f"sqlite:///{tmp_path}/db.sqlite", "test")
     yield store
     store.close()
 
@@ -36,11 +36,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.mark.parametrize(("count", "size", "kind"), [
     (3, 2 * KIB, None), (4, 1, "too-large"), (3, 3 * KIB, "too-large"),
 ])  # fmt: skip
-def test_the_files_of_one_run_are_bounded(store: Store, count: int, size: int, kind: str | None) -> None:
+def test_the_files_of_one_run_are_bounded(store: ServiceStore, count: int, size: int, kind: str | None) -> None:
     """A file counts as often as it is wanted."""
     identity = store.put("key", "door/1", "a", b"x" * size, room=16 * KIB)
     wanted = [(str(number), "door/1", identity) for number in range(count)]
-    work = kept.collect(cast(Service, Serving(store)), Caller(key="key"), wanted)
+    work = clientfiles.collect(cast(Service, Serving(store)), Caller(key="key"), wanted)
     if kind is None:
         assert asyncio.run(work) == dict.fromkeys(("0", "1", "2"), b"x" * size)
         return

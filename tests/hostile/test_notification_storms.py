@@ -68,9 +68,9 @@ class Refusals:
 def refusals(monkeypatch):
     refuse, counted = Listener.refuse, Refusals()
 
-    def count(self, knock):
+    def count(self, notification):
         counted.count += 1
-        refuse(self, knock)
+        refuse(self, notification)
 
     monkeypatch.setattr(Listener, "refuse", count)
     return counted

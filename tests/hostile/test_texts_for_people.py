@@ -94,8 +94,8 @@ def test_results_for_people(hostile):
 def test_json_of_a_run(script, options):
     done = command("run", *options, script)
     assert done.stdout.isascii()
-    told = json.loads(done.stdout)
-    assert told["status"] == "error" and told["exit_code"] == 1
+    seen = json.loads(done.stdout)
+    assert seen["status"] == "error" and seen["exit_code"] == 1
     assert not re.search(rb"[^ -~\n]", done.stdout)
 
 
@@ -154,8 +154,8 @@ def test_a_guest_that_claims_to_be_proxybox(script):
     script.write_text("import sys\nsys.stderr.write('proxybox: ok, exit status 0\\n')\nsys.exit(3)")
     assert command("run", script).returncode == 3
     script.write_text('print(\'{"status": "ok"}\'); import os; os.abort()')
-    told = json.loads(command("run", "--json", script).stdout)
-    assert (told["status"], told["signal"]) == ("crashed", 6)
+    seen = json.loads(command("run", "--json", script).stdout)
+    assert (seen["status"], seen["signal"]) == ("crashed", 6)
 
 
 # --- what a caller hands over -----------------------------------------------------------------------------------------

@@ -6,9 +6,9 @@ from typing import Any, Final
 import attrs
 
 from proxybox.policies.sizes import spoken_size
-from proxybox.records.explaining.account import STREAMS, Account, FileUse, kind_of_error
+from proxybox.records.explaining.account import STREAMS, CallSummary, FileUse, kind_of_error
 from proxybox.records.explaining.counting import Counts
-from proxybox.records.explaining.reading import Explanation
+from proxybox.records.explaining.reading import RecordSummary
 from proxybox.records.ownfiles import is_of_interpreter, prefix_of
 from proxybox.result import Change
 
@@ -19,7 +19,7 @@ LONGEST: Final = 300
 
 
 @attrs.frozen(kw_only=True)
-class Section:
+class SummarySection:
     """A part of the explanation. head: of a table with `rows`. right: its columns of figures. after: lines below it."""
 
     title: str
@@ -30,21 +30,21 @@ class Section:
     after: tuple[str, ...] = ()
 
 
-def sections(told: Explanation, *, everything: bool = False) -> list[Section]:
+def sections(record_summary: RecordSummary, *, everything: bool = False) -> list[SummarySection]:
     """Returns the explanation. everything: every file and line, and the interpreter's own files one by one."""
     most = None if everything else MOST_ROWS
-    own, system = _apart(told, everything)
-    account = told.account
+    own, system = _apart(record_summary, everything)
+    account = record_summary.account
     found = [
-        _run(told, most),
-        Section(title="How it ended", lines=tuple(_ending(told))),
-        _by(_read(own, system, account, most), own, told),
-        _by(_changed(own, told, most), own, told),
-        _by(_in_vain(own, most), own, told),
+        _run(record_summary, most),
+        SummarySection(title="How it ended", lines=tuple(_ending(record_summary))),
+        _by(_read(own, system, account, most), own, record_summary),
+        _by(_changed(own, record_summary, most), own, record_summary),
+        _by(_in_vain(own, most), own, record_summary),
         _printed(account, everything),
-        Section(title="What it asked for", lines=tuple(_asked(account))),
-        _refused(told, most),
-        _lines(told, most),
+        SummarySection(title="What it asked for", lines=tuple(_asked(account))),
+        _refused(record_summary, most),
+        _lines(record_summary, most),
         _time(account, most),
     ]
     return [each for each in found if each.lines or each.rows or each.after]
@@ -57,12 +57,12 @@ def seconds(value: float) -> str:
     return f"{value * 1e3:.4g} ms" if value < 1 else f"{value:.4g} s"
 
 
-def _apart(told: Explanation, everything: bool) -> tuple[dict[str, FileUse], list[FileUse]]:
+def _apart(record_summary: RecordSummary, everything: bool) -> tuple[dict[str, FileUse], list[FileUse]]:
     """Returns the program's files by path, and those of the interpreter."""
-    prefix = prefix_of(told.argv)
+    prefix = prefix_of(record_summary.argv)
     own: dict[str, FileUse] = {}
     system: list[FileUse] = []
-    for path, use in told.account.files.items():
+    for path, use in record_summary.account.files.items():
         if everything or use.is_changed or not is_of_interpreter(path, prefix):
             own[path] = use
         else:
@@ -70,9 +70,9 @@ def _apart(told: Explanation, everything: bool) -> tuple[dict[str, FileUse], lis
     return own, system
 
 
-def _by(section: Section, own: dict[str, FileUse], told: Explanation) -> Section:
+def _by(section: SummarySection, own: dict[str, FileUse], record_summary: RecordSummary) -> SummarySection:
     """Returns a table of files with the lines of the program that did it, where a replay was asked for them."""
-    if told.lines is None or not section.rows:
+    if record_summary.lines is None or not section.rows:
         return section
     rows = tuple((*row, _lines_of(own[row[0]].lines) if row[0] in own else "") for row in section.rows)
     return attrs.evolve(section, head=(*section.head, "BY LINE"), rows=rows)
@@ -96,36 +96,36 @@ def _count(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
-def _run(told: Explanation, most: int | None) -> Section:
-    account = told.account
+def _run(record_summary: RecordSummary, most: int | None) -> SummarySection:
+    account = record_summary.account
     lines = [
-        f"{told.guest or 'an unknown interpreter'}: {' '.join(told.argv)}"[:LONGEST],
-        f"recorded {told.recorded[:40] or 'at an unknown time'}: {_count(account.calls, 'OS call')} in "
+        f"{record_summary.guest or 'an unknown interpreter'}: {' '.join(record_summary.argv)}"[:LONGEST],
+        f"recorded {record_summary.recorded[:40] or 'at an unknown time'}: {_count(account.calls, 'OS call')} in "
         f"{seconds(account.ended)}, {_count(len(account.threads), 'thread')}",
     ]
-    pairs = told.policy if most is None else told.policy[:most]
+    pairs = record_summary.policy if most is None else record_summary.policy[:most]
     lines.append("policy: the default one" if not pairs else "policy: the default one, but")
     lines += [f"  {key} = {value}"[:LONGEST] for key, value in pairs]
-    if len(pairs) < len(told.policy):
-        lines.append(f"  and {len(told.policy) - len(pairs):,} more (--all shows them)")
-    return Section(title="What was run", lines=tuple(lines))
+    if len(pairs) < len(record_summary.policy):
+        lines.append(f"  and {len(record_summary.policy) - len(pairs):,} more (--all shows them)")
+    return SummarySection(title="What was run", lines=tuple(lines))
 
 
-def _ending(told: Explanation) -> Iterator[str]:
-    if told.result is None:
+def _ending(record_summary: RecordSummary) -> Iterator[str]:
+    if record_summary.result is None:
         yield (
-            f"The record was cut off after {_count(told.account.calls, 'call')}: it does not tell how the program has "
-            "ended, and what follows goes as far as the record does."
+            f"The record was cut off after {_count(record_summary.account.calls, 'call')}: it does not tell how the "
+            "program has ended, and what follows goes as far as the record does."
         )
     else:
-        yield told.result.summary()[:LONGEST]
-        if told.result.truncated:
+        yield record_summary.result.summary()[:LONGEST]
+        if record_summary.result.truncated:
             yield "what it printed was cut"
-    if told.account.unanswered:
-        yield f"{_count(told.account.unanswered, 'call was', 'calls were')} never answered"
+    if record_summary.account.unanswered:
+        yield f"{_count(record_summary.account.unanswered, 'call was', 'calls were')} never answered"
 
 
-def _read(own: dict[str, FileUse], system: list[FileUse], account: Account, most: int | None) -> Section:
+def _read(own: dict[str, FileUse], system: list[FileUse], account: CallSummary, most: int | None) -> SummarySection:
     rows = [
         (path, f"{use.opened:,}", f"{use.read:,}", ", ".join(_notes(use)))
         for path, use in own.items()
@@ -141,7 +141,9 @@ def _read(own: dict[str, FileUse], system: list[FileUse], account: Account, most
         )
     if account.files.left_out:
         after.append(f"{account.files.left_out:,} calls were about further files, which were not kept apart")
-    return Section(title="What it read", head=("FILE", "OPENED", "BYTES", ""), right=(1, 2), **_cut(rows, most, *after))
+    return SummarySection(
+        title="What it read", head=("FILE", "OPENED", "BYTES", ""), right=(1, 2), **_cut(rows, most, *after)
+    )
 
 
 def _notes(use: FileUse) -> Iterator[str]:
@@ -151,9 +153,9 @@ def _notes(use: FileUse) -> Iterator[str]:
         yield "mapped"
 
 
-def _changed(own: dict[str, FileUse], told: Explanation, most: int | None) -> Section:
+def _changed(own: dict[str, FileUse], record_summary: RecordSummary, most: int | None) -> SummarySection:
     """What was written and changed, with what the controller has found changed in the end."""
-    changes = told.result.files.changes if told.result is not None else ()
+    changes = record_summary.result.files.changes if record_summary.result is not None else ()
     ends = {_absolute(change.name): _end_of(change) for change in changes}
     changed = {path: use for path, use in own.items() if use.is_changed}
     rows = [
@@ -161,7 +163,7 @@ def _changed(own: dict[str, FileUse], told: Explanation, most: int | None) -> Se
         for path, use in changed.items()
     ]
     rows += [(path, "", "", end) for path, end in ends.items()]
-    return Section(
+    return SummarySection(
         title="What it wrote and changed", head=("FILE", "BYTES", "CHANGES", "IN THE END"), right=(1,),
         **_cut(rows, most),
     )  # fmt: skip
@@ -182,16 +184,16 @@ def _counted(items: Iterable[tuple[str, int]]) -> Iterator[str]:
         yield name if count == 1 else f"{name} ({count:,})"
 
 
-def _in_vain(own: dict[str, FileUse], most: int | None) -> Section:
+def _in_vain(own: dict[str, FileUse], most: int | None) -> SummarySection:
     rows = [
         (path, ", ".join(f"{kind_of_error(name)} ({count:,})" for name, count in use.errors.items()))
         for path, use in own.items()
         if use.errors and not use.is_read and not use.is_changed
     ]
-    return Section(title="What it looked for in vain", head=("FILE", "ANSWER"), **_cut(rows, most))
+    return SummarySection(title="What it looked for in vain", head=("FILE", "ANSWER"), **_cut(rows, most))
 
 
-def _printed(account: Account, everything: bool) -> Section:
+def _printed(account: CallSummary, everything: bool) -> SummarySection:
     """What was printed, each stream with its beginning."""
     lines: list[str] = []
     for name, printed in zip(STREAMS, account.printed, strict=True):
@@ -204,10 +206,10 @@ def _printed(account: Account, everything: bool) -> Section:
         lines += [f"  | {line if everything else line[:LONGEST]}" for line in shown]
         if len(shown) < len(text) or len(printed.head) < printed.size:
             lines.append("  | ...")
-    return Section(title="What it printed", lines=tuple(lines))
+    return SummarySection(title="What it printed", lines=tuple(lines))
 
 
-def _asked(account: Account) -> Iterator[str]:
+def _asked(account: CallSummary) -> Iterator[str]:
     asked = account.asked
     for name, used in asked.host.items():
         yield f"the caller's function {name}: {_count(used.count, 'time')}, {seconds(used.total)}"
@@ -241,8 +243,8 @@ def _asked(account: Account) -> Iterator[str]:
         yield f"calls that nothing answers: {', '.join(_counted(account.unknown.most_common(20)))}"
 
 
-def _refused(told: Explanation, most: int | None) -> Section:
-    account = told.account
+def _refused(record_summary: RecordSummary, most: int | None) -> SummarySection:
+    account = record_summary.account
     rows: list[tuple[str, ...]] = [
         (
             refused.call[:LONGEST], refused.errno[:40], refused.reason[:LONGEST], f"{kept.count:,}",
@@ -252,20 +254,20 @@ def _refused(told: Explanation, most: int | None) -> Section:
     ]  # fmt: skip
     further = account.refusals.rest.count
     head: tuple[str, ...] = ("CALL", "ERROR", "WHY", "TIMES", "FIRST CALL", "FOR")
-    if told.lines is not None:
+    if record_summary.lines is not None:
         head += ("BY LINE",)
         rows = [(*row, _lines_of(kept.lines)) for row, kept in zip(rows, account.refusals.values(), strict=True)]
-    return Section(
+    return SummarySection(
         title="What it was refused, and why", head=head, right=(3, 4),
         **_cut(rows, most, *([f"further refusals: {further:,}"] if further else [])),
     )  # fmt: skip
 
 
-def _lines(told: Explanation, most: int | None) -> Section:
+def _lines(record_summary: RecordSummary, most: int | None) -> SummarySection:
     """What each line of the program did: the busiest ones, in the order of the file."""
-    account, asked = told.account, told.lines
+    account, asked = record_summary.account, record_summary.lines
     if asked is None:
-        return Section(title="")
+        return SummarySection(title="")
     busiest = sorted(account.lines.items(), key=lambda item: -item[1].calls)
     kept = sorted(busiest[:most], key=lambda item: (item[0][0], item[0][1] or 0))
     rows = [
@@ -286,14 +288,14 @@ def _lines(told: Explanation, most: int | None) -> Section:
         after.append(f"the replay parts from the record at call {asked.divergence.number:,}: no lines from there on")
     elif asked.looked < account.calls:
         after.append(f"only the first {asked.looked:,} calls were looked at")
-    return Section(
+    return SummarySection(
         title="Which lines of the program did it, as the program says",
         head=("LINE", "FUNCTION", "CALLS", "WAITED", "REFUSED", "WHAT"), right=(2, 3, 4), rows=tuple(rows),
         after=tuple(after),
     )  # fmt: skip
 
 
-def _time(account: Account, most: int | None) -> Section:
+def _time(account: CallSummary, most: int | None) -> SummarySection:
     """Where threads waited: calls that were not answered at once."""
     lines: list[str] = []
     for number, thread in account.threads.items():
@@ -310,7 +312,7 @@ def _time(account: Account, most: int | None) -> Section:
     after = [f"and {len(longest) - len(rows):,} more (--all shows them)"] if len(rows) < len(longest) else []
     if (rest := account.waits.rest).count:
         after.append(f"further waits: {_count(rest.count, 'time')}, {seconds(rest.total)}")
-    return Section(
+    return SummarySection(
         title="Where the time went", lines=tuple(lines), head=("WAITED IN", "FOR", "TIMES", "TOTAL", "LONGEST"),
         right=(2, 3, 4), rows=tuple(rows), after=tuple(after),
     )  # fmt: skip
@@ -319,15 +321,15 @@ def _time(account: Account, most: int | None) -> Section:
 # --- as data ----------------------------------------------------------------------------------------------------------
 
 
-def as_data(told: Explanation) -> dict[str, Any]:
+def as_data(record_summary: RecordSummary) -> dict[str, Any]:
     """Returns the explanation as JSON has it: with every file, and what is kept of the printed output."""
-    account, result = told.account, told.result
+    account, result = record_summary.account, record_summary.result
     asked = account.asked
     return {
-        "guest": told.guest,
-        "recorded": told.recorded,
-        "argv": list(told.argv),
-        "policy": dict(told.policy),
+        "guest": record_summary.guest,
+        "recorded": record_summary.recorded,
+        "argv": list(record_summary.argv),
+        "policy": dict(record_summary.policy),
         "is_complete": result is not None,
         "calls": account.calls,
         "errors": account.errors,
@@ -351,7 +353,7 @@ def as_data(told: Explanation) -> dict[str, Any]:
         },
         "refusals": [{**_plain(refused), **_plain(kept)} for refused, kept in account.refusals.items()],
         "refusals_left_out": account.refusals.rest.count,
-        "lines": None if told.lines is None else [
+        "lines": None if record_summary.lines is None else [
             {"file": file, "line": line, **_plain(use)} for (file, line), use in sorted(
                 account.lines.items(), key=lambda item: (item[0][0], item[0][1] or 0)
             )

@@ -1,4 +1,4 @@
-"""The keeper looks at a guest when it can be near a limit, and at no other time."""
+"""The watchdog looks at a guest when it can be near a limit, and at no other time."""
 
 import gc
 import itertools
@@ -14,18 +14,18 @@ from typing import Any
 import pytest
 
 from proxybox.controller import hostproc, pidfd
-from proxybox.controller.process import keeper as keepers
 from proxybox.controller.process import priority
 from proxybox.controller.process import watch as watches
-from proxybox.controller.process.keeper import Keeper
+from proxybox.controller.process import watchdog as keepers
 from proxybox.controller.process.rotation import ALLOWANCE_NS, Rotations
 from proxybox.controller.process.watch import Watch
+from proxybox.controller.process.watchdog import Watchdog
 
 SECOND = 1_000_000_000
 
 
 class Host:
-    """A keeper without its thread, whose turns are taken by hand, and a clock that a test sets."""
+    """A watchdog without its thread, whose turns are taken by hand, and a clock that a test sets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000 * SECOND
@@ -40,23 +40,23 @@ class Host:
             return check(watch)
 
         monkeypatch.setattr(Watch, "check", counted)
-        self.keeper = object.__new__(Keeper)
-        self.keeper._jobs, self.keeper._adding = queue.SimpleQueue(), threading.Lock()
-        self.keeper._watched, self.keeper._near, self.keeper._later = set(), set(), []
-        self.keeper._rotations, self.keeper._filling, self.keeper._tick_ns = Rotations(1), [], 0
-        self.keeper._numbers = itertools.count()
+        self.watchdog = object.__new__(Watchdog)
+        self.watchdog._jobs, self.watchdog._adding = queue.SimpleQueue(), threading.Lock()
+        self.watchdog._watched, self.watchdog._near, self.watchdog._later = set(), set(), []
+        self.watchdog._rotations, self.watchdog._filling, self.watchdog._tick_ns = Rotations(1), [], 0
+        self.watchdog._numbers = itertools.count()
 
     def watch(self, **limits: Any) -> Watch:
         made = Watch(os.getpid(), -1, **limits)
-        self.keeper.watch(made)
+        self.watchdog.watch(made)
         return made
 
     def turn(self, seconds: float = 0.02) -> int:
-        """Lets time pass and the keeper look; returns how many guests it has looked at."""
+        """Lets time pass and the watchdog look; returns how many guests it has looked at."""
         self.now += int(seconds * SECOND)
         self.checked.clear()
-        self.keeper._jobs.put(lambda: None)
-        self.keeper._turn()
+        self.watchdog._jobs.put(lambda: None)
+        self.watchdog._turn()
         return len(self.checked)
 
 
@@ -109,7 +109,7 @@ def test_a_guest_that_gets_new_limits_all_the_time_is_kept_once(host: Host) -> N
     for _ in range(1000):
         guest.deadline_ns, guest.cpu_ns = host.now + 60 * SECOND, 60 * SECOND
         host.turn()
-    assert len(host.keeper._later) <= 2
+    assert len(host.watchdog._later) <= 2
     guest.deadline_ns = host.now + 60_000_000
     assert host.turn() == host.turn() == host.turn() == 1
     assert guest.expired == "wall_time"
@@ -135,7 +135,7 @@ def test_suspended_time_and_grace_are_watched_at_each_tick(host: Host) -> None:
 
 
 def test_a_limit_that_is_set_while_the_keeper_looks_is_not_missed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another thread sets it after the keeper has read the old one."""
+    """Another thread sets it after the watchdog has read the old one."""
     guest = host.watch()
     left: Callable[[Watch], int] = Watch._left_ns
 
@@ -155,7 +155,7 @@ def test_a_guest_that_was_released_is_neither_looked_at_nor_kept(host: Host) -> 
     guest = host.watch(cpu_ns=SECOND)
     host.turn()
     known = weakref.ref(guest)
-    host.keeper.release(guest)
+    host.watchdog.release(guest)
     guest.deadline_ns = 0
     assert host.turn(100) == 0
     host.checked.clear()
@@ -184,10 +184,10 @@ def test_what_the_controller_computes_counts_towards_the_turns(host: Host, monke
     guest = host.watch()
     guest.begin_sharing()
     assert host.turn() == 1
-    assert not host.keeper._rotations
+    assert not host.watchdog._rotations
     monkeypatch.setattr(type(guest.meter), "spent_ns", lambda _: ALLOWANCE_NS)
     assert host.turn() == 1
-    assert host.keeper._rotations
+    assert host.watchdog._rotations
 
 
 def test_guests_that_cost_nothing_are_looked_at_seldom_before_they_take_turns(host: Host) -> None:
@@ -199,7 +199,7 @@ def test_guests_that_cost_nothing_are_looked_at_seldom_before_they_take_turns(ho
     host.cpu += ALLOWANCE_NS
     for _ in range(25):  # half a second
         host.turn()
-    assert all(guest in rotation._known for rotation in host.keeper._rotations._by_cpu.values() for guest in guests)
+    assert all(guest in rotation._known for rotation in host.watchdog._rotations._by_cpu.values() for guest in guests)
 
 
 def test_a_guest_whose_priority_cannot_be_changed_goes_on(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from proxybox.records.differing.difference import Cause, Difference, Place
-from proxybox.records.differing.judging import Found
+from proxybox.records.differing.difference import CallPlace, Cause, Difference
+from proxybox.records.differing.judging import AnswerDifference
 
 
 def summary(difference: Difference) -> str:
@@ -41,11 +41,11 @@ def as_data(difference: Difference) -> dict[str, Any]:
         "verdict": summary(difference),
         "records": [
             {
-                "path": name, "guest": given.guest, "recorded": given.recorded, "argv": list(given.argv),
+                "path": name, "guest": inputs.guest, "recorded": inputs.recorded, "argv": list(inputs.argv),
                 "calls": calls, "ended": ended,
             }
-            for name, given, calls, ended in zip(
-                difference.names, difference.given, difference.calls, difference.ends, strict=True
+            for name, inputs, calls, ended in zip(
+                difference.names, difference.inputs, difference.calls, difference.ends, strict=True
             )
         ],
         "given": [
@@ -70,11 +70,11 @@ def as_data(difference: Difference) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _place(place: Place) -> dict[str, Any]:
+def _place(place: CallPlace) -> dict[str, Any]:
     return {"number": place.number, "call": place.line}
 
 
-def _found(found: Found) -> dict[str, Any]:
+def _found(found: AnswerDifference) -> dict[str, Any]:
     return {
         "kind": found.kind.name, "path": found.path, "call": found.call,
         "a": {"number": found.a, "answer": found.ours}, "b": {"number": found.b, "answer": found.theirs},

@@ -11,7 +11,7 @@ import pytest
 from proxybox.controller.boxes.worldbuilding import Changed
 from proxybox.controller.vfs.commits.refusals import CommitRefused
 from proxybox.controller.vfs.overlay.changes import Change
-from proxybox.review import Review, ReviewRefused, kept
+from proxybox.review import Review, ReviewRefused, pending
 from proxybox.review.page import page_of
 
 
@@ -77,23 +77,23 @@ def test_only_the_pages_own_script_and_style_may_run(tmp_path):
 def test_a_review_that_waits_is_what_was_shown(tmp_path, state):
     changes = [added("a\udcff", b"\0\xff"), added("b", type="dir", content=None), added("b/c")]
     review = review_of(tmp_path / "folder", *changes)
-    waiting = kept.keep(review)
-    assert [each.id for each in kept.waiting()] == [waiting.id] == [review.id]
+    waiting = pending.keep(review)
+    assert [each.id for each in pending.waiting()] == [waiting.id] == [review.id]
     assert Path(waiting.page).stat().st_mode & 0o777 == 0o600
     assert state.stat().st_mode & 0o077 == 0
-    again = kept.load(review.id)
+    again = pending.load(review.id)
     assert again.overlays == review.overlays
     assert not any(again.accepted(item) for item in again)
     path = state / f"{review.id}.json"
     path.write_text(path.read_text().replace('"mode": 420', '"mode": 511'))
     with pytest.raises(ReviewRefused, match="not what was shown"):
-        kept.load(review.id)
+        pending.load(review.id)
     path.write_text("{")
     with pytest.raises(ReviewRefused, match="cannot be read"):
-        kept.load(review.id)
-    kept.discard(review.id)
+        pending.load(review.id)
+    pending.discard(review.id)
     assert list(state.iterdir()) == []
-    for call in (kept.load, kept.discard):
+    for call in (pending.load, pending.discard):
         with pytest.raises(ReviewRefused, match="no review"):
             call(review.id)
         for strange in ("../x", "", "a" * 15, "A" * 16, "a" * 16 + "\n"):
@@ -102,33 +102,33 @@ def test_a_review_that_waits_is_what_was_shown(tmp_path, state):
 
 
 def test_reviews_do_not_pile_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(kept, "MOST_REVIEWS", 3)
+    monkeypatch.setattr(pending, "MOST_REVIEWS", 3)
     idents = []
     for number in range(5):
-        waiting = kept.keep(review_of(tmp_path / "folder", added(f"a{number}")))
+        waiting = pending.keep(review_of(tmp_path / "folder", added(f"a{number}")))
         os.utime(waiting.page.replace(".html", ".json"), (time.time() - 100 + number,) * 2)
         idents.append(waiting.id)
-    assert [each.id for each in kept.waiting()] == idents[2:]
-    monkeypatch.setattr(kept, "MOST_SECONDS", -1e12)
-    assert kept.waiting() == []
+    assert [each.id for each in pending.waiting()] == idents[2:]
+    monkeypatch.setattr(pending, "MOST_SECONDS", -1e12)
+    assert pending.waiting() == []
 
 
 def test_a_review_is_not_kept_where_a_program_could_change_it(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "folder" / "state"))
     with pytest.raises(CommitRefused, match="set XDG_STATE_HOME"):
-        kept.keep(review_of(tmp_path / "folder", added("a")))
+        pending.keep(review_of(tmp_path / "folder", added("a")))
 
 
 def test_a_page_that_is_a_link_is_not_followed(tmp_path, state):
     review = review_of(tmp_path / "folder", added("a"))
-    kept.keep(review)
+    pending.keep(review)
     (tmp_path / "precious").write_text("precious")
     for kind in ("html", "json"):
         path = state / f"{review.id}.{kind}"
         path.unlink()
         path.symlink_to(tmp_path / "precious")
     with pytest.raises(OSError):
-        kept.load(review.id)
-    kept.keep(review)
+        pending.load(review.id)
+    pending.keep(review)
     assert (tmp_path / "precious").read_text() == "precious"
-    assert kept.load(review.id).id == review.id
+    assert pending.load(review.id).id == review.id

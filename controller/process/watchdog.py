@@ -1,4 +1,4 @@
-"""The keeper: a thread of the controller that never ends. It starts every guest, and ends those whose time is up.
+"""The watchdog: a thread of the controller that never ends. It starts every guest, and ends those whose time is up.
 
 Why it starts guests: the kernel ties a parent-death signal (prctl(2), PR_SET_PDEATHSIG) to the *thread* that made the
 child, so a guest that was started by a caller's short-lived thread would die with that thread. Why it ends guests: a
@@ -37,8 +37,8 @@ def _count_cpus() -> int:
         return os.cpu_count() or 1
 
 
-class Keeper:
-    """The keeper thread. Use `keeper()`: there is one per process, and a new one after a fork.
+class Watchdog:
+    """The watchdog thread. Use `watchdog()`: there is one per process, and a new one after a fork.
 
     A guest is checked at each tick only while it is near a limit. Others are put off until they can be near one.
     Between two ticks only those are looked at that could use up their memory before the next one.
@@ -54,7 +54,7 @@ class Keeper:
         self._numbers = itertools.count()
         self._rotations = Rotations(_count_cpus())
         self._adding = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="proxybox-keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="proxybox-watchdog", daemon=True)
         self._thread.start()
 
     @property
@@ -63,7 +63,7 @@ class Keeper:
         return os.getpriority(os.PRIO_PROCESS, self._thread.native_id or 0)
 
     def spawn(self, path: str, argv: list[str], env: Mapping[str, str], **options: Any) -> int:
-        """Calls posix_spawn(3) in the keeper's thread, and returns the child's pid. Raises OSError."""
+        """Calls posix_spawn(3) in the watchdog's thread, and returns the child's pid. Raises OSError."""
         done = threading.Lock()
         done.acquire()
         outcome: list[int | BaseException] = []
@@ -169,9 +169,9 @@ class Keeper:
 
 
 @PerProcess
-def keeper() -> Keeper:
-    """The keeper of this process. Raises SandboxStartError where its thread cannot be started."""
+def watchdog() -> Watchdog:
+    """The watchdog of this process. Raises SandboxStartError where its thread cannot be started."""
     try:
-        return Keeper()
+        return Watchdog()
     except RuntimeError as error:  # threading raises it for EAGAIN
         raise SandboxStartError(f"the box could not be started: {error} (RLIMIT_NPROC)") from error

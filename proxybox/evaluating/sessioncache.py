@@ -8,7 +8,7 @@ from proxybox.evaluating.session import ExpressionSession
 from proxybox.evaluating.supply import Supply
 
 
-class Kept(Supply):
+class SessionCache(Supply):
     """At most `size` sessions, each made when it is needed first. make: starts one, prepared."""
 
     def __init__(self, make: Callable[[], ExpressionSession], size: int) -> None:

@@ -18,7 +18,7 @@ import attrs
 
 import proxybox
 from proxybox.teach import operators
-from proxybox.teach.handles import Call
+from proxybox.teach.handles import SubmissionCall
 from proxybox.teach.shown import shown
 
 #: Characters of what a submission prints in a test that are kept for its verdict.
@@ -33,7 +33,7 @@ _HEARD: Final = "proxybox_heard"
 
 
 @attrs.define
-class Heard:
+class SubmissionOutput:
     """What came of a submission in one test. printed: texts, cut at MOST_PRINTED. answers: the last ones, in words."""
 
     printed: list[str] = attrs.field(factory=list)
@@ -47,13 +47,13 @@ class Heard:
             self.printed.append(text[: max(left, 0)])
             left -= len(text)
 
-    def answered(self, call: Call, told: str, value: Any, stdout: str) -> None:
+    def answered(self, call: SubmissionCall, value_text: str, value: Any, stdout: str) -> None:
         """Notes what came of a call. That an object was made, which is what `new` is for, is noted apart.
 
         It is put into words at once: a test may sort the list that it gets.
         """
         if call.action == "new" and value is not None:
-            self._made.append(f"{told} returned {shown(value)}")
+            self._made.append(f"{value_text} returned {shown(value)}")
             return
         if call.action == "value" or (call.action == "operator" and operators.is_statement(call.name)):
             return
@@ -62,7 +62,7 @@ class Heard:
         )
         if call.action == "items":
             verb = "gave"
-        self._answers.append(f"{told} {verb} {shown(value)}{more}")
+        self._answers.append(f"{value_text} {verb} {shown(value)}{more}")
 
     def ran(self, stdout: str, files: Mapping[str, bytes]) -> None:
         """Notes what a run of the whole program has printed and written."""
@@ -89,9 +89,9 @@ class Heard:
         return "\n".join([*(f"{each}." for each in words), end[:1].upper() + end[1:]])
 
 
-def heard_in(item: Any) -> Heard:
+def output_of(item: Any) -> SubmissionOutput:
     """What the submission has printed and answered in a test so far."""
-    found: Heard = vars(item).setdefault(_HEARD, Heard())
+    found: SubmissionOutput = vars(item).setdefault(_HEARD, SubmissionOutput())
     return found
 
 
