@@ -27,8 +27,7 @@ FUZZ_FLAGS ?=
 AGENTS = agents, inspect_ai, langchain_core, pydantic_ai, smolagents
 BROWSERS = axe_playwright_python, playwright
 
-.PHONY: help setup demo test test-quick full orders hostile check format docs bench soak fuzz extras agents browser sizes \
-	clients man policies words calls twins dist clean
+.PHONY: help setup demo test test-quick full orders hostile check format docs bench soak fuzz extras agents browser sizes clients man policies words calls twins dist clean
 
 help:
 	@echo 'make demo       set up, then run untrusted programs in boxes and show what happens'
@@ -91,7 +90,7 @@ check: setup
 	$(PY) -m ruff format --check --quiet --output-format concise .
 	$(PY) -m mypy
 	$(PY) proxybox/guest/build.py --check
-	$(PY) tools/stublayers.py >/dev/null
+	$(PY) tools/stublayers.py
 	@tools/tidy
 	@tools/javascript/check
 

@@ -138,9 +138,9 @@ def as_data(event: WorkerEvent | StreamEvent | SocketEvent) -> JSONObject:
 
 def read_worker_event(data: bytes) -> WorkerEvent:
     """Returns the event that a worker has told. Raises ValueError or TypeError: a worker serves hostile guests."""
-    told: JSONObject = json.loads(data)
+    fields: JSONObject = json.loads(data)
     try:
-        event: WorkerEvent = _OF_WORKERS[told["event"]](**told)
+        event: WorkerEvent = _OF_WORKERS[fields["event"]](**fields)
     except KeyError as error:
         raise ValueError(f"there is no such event: {error}") from None
     return event
@@ -162,11 +162,11 @@ def ends_of(data: bytes) -> Iterator[ErrorEvent | FinishedEvent]:
     yield FinishedEvent(result=result)
 
 
-def read_stream_event(told: Mapping[str, Any]) -> StreamEvent | None:
+def read_stream_event(data: Mapping[str, Any]) -> StreamEvent | None:
     """Returns the event that a service has sent; None for one that a later service may have."""
-    kind = _OF_STREAMS.get(told["event"])
+    kind = _OF_STREAMS.get(data["event"])
     if kind is None:
         return None
     names = [field.name for field in attrs.fields(kind)]
-    event: StreamEvent = kind(**{name: told[name] for name in names if name in told})
+    event: StreamEvent = kind(**{name: data[name] for name in names if name in data})
     return event

@@ -46,8 +46,8 @@ def layers(sources: Path) -> dict[str, list[str]]:
     for source in sorted(sources.glob("stub*.c")):
         included = _INCLUDED.findall(source.read_text(encoding="utf-8"))
         if len(included) != 1 or included[0] not in files:
-            told = " and ".join(included) or "no layer"
-            raise ValueError(f"{source.name} includes the header of {told}: include that of its own layer alone")
+            headers = " and ".join(included) or "no layer"
+            raise ValueError(f"{source.name} includes the header of {headers}: include that of its own layer alone")
         files[included[0]].append(source.name)
     return files
 
@@ -63,8 +63,8 @@ def uses(sources: Path) -> Uses:
             made = Path(folder, source.with_suffix(".o").name)
             flags = [flag for flag in build.STUB_FLAGS if flag != "-shared"]
             build.run_compiler([*build.find_compiler(), *flags, "-c", "-o", str(made), str(source)])
-            told = subprocess.run([nm, "-P", made], capture_output=True, text=True, check=True).stdout
-            return {name: kind for name, kind, *_ in map(str.split, told.splitlines())}
+            symbols = subprocess.run([nm, "-P", made], capture_output=True, text=True, check=True).stdout
+            return {name: kind for name, kind, *_ in map(str.split, symbols.splitlines())}
 
         files = sorted(sources.glob("stub*.c"))
         with ThreadPoolExecutor() as pool:

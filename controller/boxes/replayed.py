@@ -63,7 +63,7 @@ class Standing:
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class ReplayedSpec(BoxRunner):
+class ReplayedRunner(BoxRunner):
     """A box that is answered from a record. until: the number of the call at which to stop. speed: see `Replayer`.
 
     on_call: called with each call that is as recorded, or with call `at` alone, before it is answered; the guest can be
@@ -79,17 +79,17 @@ class ReplayedSpec(BoxRunner):
     _replayer: list[Replayer] = attrs.field(init=False, factory=list)
 
     @classmethod
-    def of(cls, record: RecordReader, guest: Guest, timeout: float = math.inf, **fields: Any) -> "ReplayedSpec":
+    def of(cls, record: RecordReader, guest: Guest, timeout: float = math.inf, **fields: Any) -> "ReplayedRunner":
         """Returns the box for a record. Raises RecordError where this interpreter is not the one that was recorded."""
-        told = record.start.get("guest")
-        builds = told.get("builds") if isinstance(told, dict) else None
-        if not isinstance(told, dict) or not isinstance(builds, dict):
+        stored = record.start.get("guest")
+        builds = stored.get("builds") if isinstance(stored, dict) else None
+        if not isinstance(stored, dict) or not isinstance(builds, dict):
             raise RecordError("the record does not tell by which interpreter it was made")
         here = builds_of(guest)
         other = sorted(name for name in {*builds, *here} if builds.get(name) != here.get(name))
         if other:
             raise RecordError(
-                f"the record was made by another build of {told.get('name')}: {', '.join(map(str, other[:4]))} "
+                f"the record was made by another build of {stored.get('name')}: {', '.join(map(str, other[:4]))} "
                 f"differ{'s' if len(other) == 1 else ''} from {guest.executable}'s. Name the same one with --guest"
             )
         return cls(policy=_alone(policy_of(record.start), timeout), guest=guest, record=record, **fields)
@@ -166,9 +166,9 @@ class ReplayedSpec(BoxRunner):
         return replayer, driver
 
 
-def _launch_of(told: Any) -> dict[str, Any]:
+def _launch_of(stored: Any) -> dict[str, Any]:
     """Returns the fields of a LaunchSpec that a record tells. Raises RecordError for values that cannot be."""
-    launch = {name: told.get(name, _UNTOLD.get(name)) if isinstance(told, dict) else None for name in LAUNCH}
+    launch = {name: stored.get(name, _UNTOLD.get(name)) if isinstance(stored, dict) else None for name in LAUNCH}
     for name, value in launch.items():
         if name == "memory" and value is None:
             launch[name] = _memory_here()
@@ -201,11 +201,11 @@ def _can_be_written(text: str) -> bool:
 
 def policy_of(start: Mapping[str, Any]) -> Policy:
     """Returns the recorded policy, whose mounts lack contents that were given as data. Raises RecordError."""
-    told = start.get("policy")
-    if isinstance(told, dict) and "extends" in told:
+    stored = start.get("policy")
+    if isinstance(stored, dict) and "extends" in stored:
         raise RecordError("the record's policy extends another one: a record names no file of the host")
     try:
-        return from_dict(told if isinstance(told, dict) else {}, name="the record's policy")
+        return from_dict(stored if isinstance(stored, dict) else {}, name="the record's policy")
     except PolicyError as error:
         raise RecordError(f"the record's policy makes no sense: {error}") from None
 

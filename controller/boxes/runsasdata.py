@@ -86,8 +86,8 @@ def _index(number: Any) -> int:
 
 
 def _run_of_data(end: Any, content: Callable[[Any], Any]) -> BoxResult:
-    told = end["outcome"]
-    status = None if told["status"] is None else Status(told["status"])
+    stored = end["outcome"]
+    status = None if stored["status"] is None else Status(stored["status"])
     usage, printed, told_changes = end["usage"], end["printed"], _listed(content(end["changes"]))
     fields = {each.name for each in attrs.fields(Usage)}
     changed = [
@@ -95,7 +95,7 @@ def _run_of_data(end: Any, content: Callable[[Any], Any]) -> BoxResult:
         for overlay, left_out in zip(told_changes, end["left_out"], strict=True)
     ]
     return BoxResult(
-        outcome=Outcome(_number(told["exit_code"]), _number(told["signal"]), status, str(told["why"])),
+        outcome=Outcome(_number(stored["exit_code"]), _number(stored["signal"]), status, str(stored["why"])),
         stdout=content(end["stdout"]),
         stderr=content(end["stderr"]),
         output=Interleaved(content(printed[0]), content(printed[1]), [int(each) for each in end["turns"]]),
@@ -105,7 +105,7 @@ def _run_of_data(end: Any, content: Callable[[Any], Any]) -> BoxResult:
         changes=tuple(changed),
         denials={Denial(str(call), str(number), str(why)): int(count) for call, number, why, count in end["denials"]},
         unknown={int(number): int(count) for number, count in end["unknown"]},
-        layers={str(name): str(told) for name, told in end["layers"].items()},
+        layers={str(name): str(state) for name, state in end["layers"].items()},
         usage=Usage(**{name: _amount(name, value) for name, value in usage.items() if name in fields}),
     )
 
@@ -131,9 +131,9 @@ def _number(value: Any) -> int | None:
     return value
 
 
-def _change(told: Any, content: Callable[[Any], Any]) -> Change:
+def _change(stored: Any, content: Callable[[Any], Any]) -> Change:
     return Change(
-        name=bytes.fromhex(told["name"]).decode("utf-8", "surrogateescape"), path=bytes.fromhex(told["path"]),
-        kind=str(told["kind"]), type=str(told["type"]), mode=int(told["mode"]), content=content(told["content"]),
-        target=content(told["target"]), old=content(told["old"]),
+        name=bytes.fromhex(stored["name"]).decode("utf-8", "surrogateescape"), path=bytes.fromhex(stored["path"]),
+        kind=str(stored["kind"]), type=str(stored["type"]), mode=int(stored["mode"]),
+        content=content(stored["content"]), target=content(stored["target"]), old=content(stored["old"]),
     )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import attrs
 
 from proxybox.controller.dispatch import Dispatcher
-from proxybox.controller.drivers.lines import Line
+from proxybox.controller.drivers.threadchannels import ThreadChannel
 from proxybox.controller.header import FIRST_CHANNEL_FD
 from proxybox.controller.process.guestprocess import GuestProcess, open_channel
 from proxybox.controller.process.installing import Installation, installers
@@ -65,7 +65,7 @@ class ThreadAdmission:
         process: GuestProcess,
         world: World,
         dispatcher: Dispatcher,
-        lines: dict[int, Line],
+        lines: dict[int, ThreadChannel],
         wake: Callable[[], None],
     ) -> None:
         self._process, self._world, self._dispatcher, self._lines = process, world, dispatcher, lines
@@ -156,7 +156,7 @@ class ThreadAdmission:
     def _enter_channels(self, clone: "_Clone", lacking: list[int], opened: list[Channel]) -> None:
         """Takes over the channels that were opened, as many as the guest could be given, and lets the thread in."""
         for number, channel in zip(lacking, opened, strict=False):
-            self._lines[number] = Line(channel)
+            self._lines[number] = ThreadChannel(channel)
         self._world.allotment.give_back(2 * (len(lacking) - len(opened)))
         if not self.is_blocking:
             for channel in opened:

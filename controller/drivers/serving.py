@@ -37,8 +37,8 @@ from proxybox.controller.callers import Callers
 from proxybox.controller.costs.interpreter import InterpreterShare
 from proxybox.controller.dispatch import Dispatcher
 from proxybox.controller.drivers.admission import ThreadAdmission
-from proxybox.controller.drivers.lines import Line, any_waits
 from proxybox.controller.drivers.signalling import SignalDelivery
+from proxybox.controller.drivers.threadchannels import ThreadChannel, any_waits
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import EndBox, GuestMisbehaved
 from proxybox.controller.header import FIRST_LIBRARY_FD, REPLY
@@ -85,10 +85,10 @@ class Serving:
         self._process = process
         self._world = world
         self._dispatcher = dispatcher
-        self._main = Line(process.channel, world.threads[0])
+        self._main = ThreadChannel(process.channel, world.threads[0])
         self._libraries: dict[int, int] = {} if process.guest_listener is None else process.guest_listener.libraries
         self._due: list[int] = []  # when to look at something of which nothing else tells (ReplayDriver)
-        self._lines: dict[int, Line] = {0: self._main}
+        self._lines: dict[int, ThreadChannel] = {0: self._main}
         self._threads = ThreadAdmission(process, world, dispatcher, self._lines, self.wake)
         self._signals = SignalDelivery(
             process, world, dispatcher, self._lines,
@@ -521,7 +521,7 @@ class Serving:
             if self._world.ending is not None:
                 return
 
-    def _answer(self, line: Line, frame: bytes) -> None:
+    def _answer(self, line: ThreadChannel, frame: bytes) -> None:
         if line.thread is None:
             raise GuestMisbehaved("a call on a channel that no thread has")
         reply = self._dispatcher.execute(line.thread, frame)
@@ -544,7 +544,7 @@ class Serving:
             return
         self._threads.note_threads()
 
-    def _release(self, line: Line, reply: Reply | None) -> None:
+    def _release(self, line: ThreadChannel, reply: Reply | None) -> None:
         """Answers a call that has waited. reply: None where it still waits, `Blocked` where it now waits otherwise."""
         if isinstance(reply, Blocked):
             line.blocked = reply

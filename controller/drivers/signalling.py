@@ -12,7 +12,7 @@ from functools import partial
 
 from proxybox.controller.abi import SIGINT
 from proxybox.controller.dispatch import Dispatcher
-from proxybox.controller.drivers.lines import Line, any_waits
+from proxybox.controller.drivers.threadchannels import ThreadChannel, any_waits
 from proxybox.controller.effects import Reply
 from proxybox.controller.process.activity import Patience, all_wait
 from proxybox.controller.process.guestprocess import GuestProcess
@@ -37,10 +37,10 @@ class SignalDelivery:
         process: GuestProcess,
         world: World,
         dispatcher: Dispatcher,
-        lines: Mapping[int, Line],
+        lines: Mapping[int, ThreadChannel],
         *,
         computes: Callable[[], bool],
-        release: Callable[[Line, Reply | None], None],
+        release: Callable[[ThreadChannel, Reply | None], None],
         wake: Callable[[], None],
     ) -> None:
         self._process, self._world, self._dispatcher, self._lines = process, world, dispatcher, lines

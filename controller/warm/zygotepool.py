@@ -202,12 +202,12 @@ def _fingerprint(guest: Guest) -> tuple[int, ...]:
 
 @PerProcess
 def zygote_pool() -> ZygotePool:
-    """The nursery of this process."""
+    """The pool of zygotes of this process."""
     return ZygotePool()
 
 
 def sweep() -> None:
-    """See Nursery.sweep."""
+    """See ZygotePool.sweep."""
     if zygote_pool.made is not None:
         zygote_pool.made.sweep()
 

@@ -142,8 +142,8 @@ class PictureEvent(PageEvent):
     @property
     def data(self) -> JSONObject:
         """See PageEvent."""
-        told = attrs.asdict(self, recurse=False)
-        return {"run": told.pop("run"), "data": told.pop("content"), **told}
+        fields = attrs.asdict(self, recurse=False)
+        return {"run": fields.pop("run"), "data": fields.pop("content"), **fields}
 
 
 @attrs.frozen(kw_only=True)

@@ -9,7 +9,7 @@ import attrs
 
 from proxybox import argumentchecks
 from proxybox.controller.boxes.box import BoxResult, BoxRunner
-from proxybox.controller.boxes.replayed import ReplayedSpec, Standing, outcome_differs
+from proxybox.controller.boxes.replayed import ReplayedRunner, Standing, outcome_differs
 from proxybox.controller.errors import RecordError
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import Guest
@@ -151,12 +151,12 @@ def followed(
     look: Callable[[ReplayedCall], object] | None = None,
     **how: Any,
 ) -> Replay:
-    """As `replay`. look: its `on_call`. how: see `ReplayedSpec`."""
+    """As `replay`. look: its `on_call`. how: see `ReplayedRunner`."""
     seconds = argumentchecks.duration("timeout", timeout)
     with Record(path) as record:
         reader = record.reader
         found = _guest(record, guest, guest_library, packages)
-        spec = ReplayedSpec.of(
+        spec = ReplayedRunner.of(
             reader, found, timeout=TIMEOUT if seconds is None else seconds,
             on_call=None if look is None else lambda here: look(ReplayedCall(here, found)), **how,
         )  # fmt: skip

@@ -167,12 +167,12 @@ class ServiceJobs:
 
 def refusal_of(failed: JobFailed) -> Refusal:
     """Returns the refusal for a job that a worker could not do."""
-    told = failed.failure
-    errors = [{"loc": ["body", *fault.loc], "msg": fault.msg} for fault in told.errors]
-    if told.type == "invalid" and not errors:
+    failure = failed.failure
+    errors = [{"loc": ["body", *fault.loc], "msg": fault.msg} for fault in failure.errors]
+    if failure.type == "invalid" and not errors:
         errors = [{"loc": ["body"], "msg": str(failed)}]
-    more: JSONObject = {key: value for key, value in (("errno", told.errno), ("result", told.result)) if value}
-    kind = "disk-limit" if told.errno == "ENOSPC" else told.type.replace("_", "-")
+    more: JSONObject = {key: value for key, value in (("errno", failure.errno), ("result", failure.result)) if value}
+    kind = "disk-limit" if failure.errno == "ENOSPC" else failure.type.replace("_", "-")
     if kind in ("internal-error", "cannot-start"):  # the reason is the service's own affair
         log.error("a worker failed: %s", failed)
         return Refusal(kind, headers={"Retry-After": "5"} if kind == "cannot-start" else None)

@@ -33,8 +33,8 @@ class RequestFault:
     msg: str = attrs.field(validator=instance_of(str))
 
 
-def _faults(told: Sequence[RequestFault | JSONObject]) -> list[RequestFault]:
-    return [each if isinstance(each, RequestFault) else RequestFault(**each) for each in told]
+def _faults(data: Sequence[RequestFault | JSONObject]) -> list[RequestFault]:
+    return [each if isinstance(each, RequestFault) else RequestFault(**each) for each in data]
 
 
 @attrs.frozen(kw_only=True)
@@ -87,8 +87,8 @@ class PoolState:
     size: int
 
 
-def _pools(told: Sequence[PoolState | JSONObject]) -> list[PoolState]:
-    return [each if isinstance(each, PoolState) else PoolState(**each) for each in told]
+def _pools(data: Sequence[PoolState | JSONObject]) -> list[PoolState]:
+    return [each if isinstance(each, PoolState) else PoolState(**each) for each in data]
 
 
 @attrs.frozen(kw_only=True)

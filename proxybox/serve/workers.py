@@ -240,8 +240,8 @@ class ServiceWorkers:
                 else:
                     doing.shared = True
                     event = _read(read_worker_event, data, slot.worker)
-                    if on_event is not None and inspect.isawaitable(told := on_event(event)):
-                        await told
+                    if on_event is not None and inspect.isawaitable(heard := on_event(event)):
+                        await heard
         except WorkerLost as lost:
             lost.job = doing
             raise

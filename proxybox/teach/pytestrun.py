@@ -238,8 +238,8 @@ def run_tests(
     grader = plugin.Grader(boxes, tell, rounds, exercise.data_cases())
     status = pytest.main(words, plugins=[plugin, grader])
     if grader.faults:
-        told = "\n".join(grader.faults).replace(f"{exercise.folder}/", "").replace(f"{exercise.folder.name}/", "")
-        raise GradingError(f"the tests are at fault:\n{told}")
+        faults = "\n".join(grader.faults).replace(f"{exercise.folder}/", "").replace(f"{exercise.folder.name}/", "")
+        raise GradingError(f"the tests are at fault:\n{faults}")
     if grader.broken:
         raise grader.broken[0]
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
@@ -326,8 +326,10 @@ def _rules_verdict(
         return Verdict(name=RULES, status="ok", possible=0.0)
     if all(test.status == "syntax_error" for test in tests) and any(not each.rule for each in breaches):
         return _NO_CODE  # it is no Python, as all the tests say
-    told = dict.fromkeys(f"{each.message}{'' if each.line is None else f' See line {each.line}.'}" for each in breaches)
-    words = "\n".join([*itertools.islice(told, _MOST_BREACHES), _NO_POINTS])
+    messages = dict.fromkeys(
+        f"{each.message}{'' if each.line is None else f' See line {each.line}.'}" for each in breaches
+    )
+    words = "\n".join([*itertools.islice(messages, _MOST_BREACHES), _NO_POINTS])
     return Verdict(name=RULES, status="forbidden", possible=0.0, message=words, line=breaches[0].line)
 
 

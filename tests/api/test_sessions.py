@@ -13,7 +13,7 @@ import proxybox
 from proxybox import Status
 from proxybox.controller import find_guest
 from proxybox.controller.boxes import copying
-from proxybox.controller.drivers.lines import any_waits
+from proxybox.controller.drivers.threadchannels import any_waits
 from proxybox.controller.process import reaper
 from proxybox.controller.process.watch import Watch
 from proxybox.controller.warm import zygotepool

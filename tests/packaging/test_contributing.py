@@ -22,11 +22,7 @@ EXAMPLES = dict(part.split("\n", 1) for part in re.split(r"^### ", CHAPTER, flag
 #: Code in a fence; commands, which are moved in; a line of words.
 PART = re.compile(r"^```(\w+)\n((?s:.*?))^```$|((?:^    .+\n)+)|^(.+)$", re.MULTILINE)
 #: What the examples need of this tree.
-COPIED = ("controller", "policies", "proxybox", "pyproject.toml", "docs/policies.md", "docs/grades.md",
-          "docs/cli.md", "docs/calls.md", "tools", "share", "tests/conftest.py", "tests/leaks.py",
-          "tests/longest.txt", "tests/sizes.py", "tests/sweeps.py", "tests/controller", "tests/oscalls/conftest.py",
-          "tests/policies", "tests/teach/test_writers.py", "tests/packaging/test_manpage.py",
-          "tests/cli/test_arguments.py", "tests/serve/declared.py", "tests/serve/test_described.py")  # fmt: skip
+COPIED = ("controller", "policies", "proxybox", "pyproject.toml", "docs", "tools", "share", "tests")
 
 
 @attrs.frozen

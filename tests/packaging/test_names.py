@@ -13,16 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 ROOMS = ("controller", "policies", "proxybox", "tools")
 #: Programs of exercises and courses: each is one of many solutions to the same task.
 PROGRAMS = ("proxybox/classroom/course/", "proxybox/teach/exercises/", "proxybox/teach/template/")
-_REST = "REST's model of the class that Python has under this name; the OpenAPI description shows it"
 #: Names that several files declare, and why.
 TWINS = {
     "Calls": "on_pypy.py and on_cpython.py have the same names: a guest imports the one of its own kind",
-    "Error": "_csv.py stands in for the module _csv, which has this name; the other is REST's model of an error",
-    "Explanation": _REST,
-    "Inexact": _REST,
-    "Limits": _REST,
-    "Output": _REST,
-    "Usage": _REST,
 }
 TABLE = (
     (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Old and new names\n")[2].partition("\n## ")[0]

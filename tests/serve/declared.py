@@ -112,7 +112,7 @@ def expected(request: httpx.Request, response: httpx.Response) -> _Body | None:
         if request.url.path == "/v1/openapi.json" or request.method == "OPTIONS":
             return None
         assert response.status_code >= 400, f"{what}: the description has no such operation\n{_WHERE}"
-        problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+        problem = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
         return None if request.method == "HEAD" else _Body(what, media, problem)
     declared = operation["responses"].get(str(response.status_code))
     assert declared is not None, f"{what}: this status is not declared\n{_WHERE}"

@@ -27,7 +27,7 @@ REFUSED = (401, 403)
 #: Paths at which there is nothing, as whoever has some key is told.
 NOWHERE = ("/nothing/of/the/kind", "/v1/nothing", "/docs")
 #: All doors of this distribution, and the paths that they have.
-ROUTERS, DOORS = opened(own_doors())
+OWN, DOORS = opened(own_doors())
 TABLE = AccessTable(DOORS)
 
 
@@ -45,7 +45,7 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, di
 def _routes() -> list[tuple[str, str]]:
     """Methods and paths of all routes, and paths that are none."""
     found = [(method, path) for path in NOWHERE for method in ("GET", "POST")]
-    routers = [*ROUTERS, *(door.router for door in DOORS)]
+    routers = [door.router for door in (*OWN, *DOORS)]
     of_doors: list[Any] = [route for router in routers for route in router.routes]
     inner: Any = app(ServiceConfig(data="/nowhere"))._inner
     for route in [*of_doors, *(route for route in inner.routes if hasattr(route, "path"))]:

@@ -97,8 +97,8 @@ def test_by_default_only_the_doors_of_proxybox_are_open(install: Install) -> Non
 
 def test_a_door_that_is_named_has_its_paths(install: Install) -> None:
     install("welcome", source_of(("/tiny/",), health=("/tiny/health",)))
-    routers, doors = opening.opened(ServiceConfig(data="/nowhere", doors=("tiny", "rest")).doors)
-    assert (len(routers), len(doors)) == (1, 1)
+    own, doors = opening.opened(ServiceConfig(data="/nowhere", doors=("tiny", "rest")).doors)
+    assert (len(own), len(doors)) == (1, 1)
     table = AccessTable(doors)
     assert table.may_use("client", "/tiny/run")
     assert not table.may_use("operator", "/tiny/run")

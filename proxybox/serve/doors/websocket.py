@@ -218,8 +218,8 @@ class _Talk:
         mode = "eval" if message.mode == "eval" else "exec"
 
         async def tell(event: WorkerEvent) -> None:
-            for told in for_clients(event):
-                await self._send(told, message.id)
+            for sent in for_clients(event):
+                await self._send(sent, message.id)
 
         try:
             await self._send(CallStartedEvent(), message.id)
@@ -261,6 +261,6 @@ class _Talk:
         await self._send(FailedEvent(problem=refusal.body()), identity)
 
     async def _send(self, event: SocketEvent, identity: str | None = None) -> None:
-        told = as_data(event) if identity is None else {**as_data(event), "id": identity}
+        data = as_data(event) if identity is None else {**as_data(event), "id": identity}
         async with self._sending:
-            await self._websocket.send_text(json.dumps(told))
+            await self._websocket.send_text(json.dumps(data))

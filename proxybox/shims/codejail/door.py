@@ -45,8 +45,8 @@ class Payload(BaseModel):
     unsafely: StrictBool = False
 
 
-def _answer(told: JSONObject, status: int = 200) -> Response:
-    return Response(json.dumps(told), status, media_type="application/json")
+def _answer(body: JSONObject, status: int = 200) -> Response:
+    return Response(json.dumps(body), status, media_type="application/json")
 
 
 def _shape(refusal: Refusal) -> Response:

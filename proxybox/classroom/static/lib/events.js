@@ -30,6 +30,7 @@ const EVENTS = new Set([
 ]);
 
 // Returns handlers by the names of events, once all of these are known.
+/** @param {import("types").Handlers} handlers */
 export function known(handlers) {
   for (const name of Object.keys(handlers)) if (!EVENTS.has(name)) throw new Error(`there is no event ${name}`);
   return handlers;

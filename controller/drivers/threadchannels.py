@@ -10,7 +10,7 @@ from proxybox.controller.world.state import GuestThread
 
 
 @attrs.define(eq=False)
-class Line:
+class ThreadChannel:
     """A channel and its thread.
 
     thread: None where the last one has ended and no other has taken its place. blocked: what the thread's call waits
@@ -22,6 +22,6 @@ class Line:
     blocked: Blocked | None = None
 
 
-def any_waits(lines: Iterable[Line]) -> bool:
+def any_waits(lines: Iterable[ThreadChannel]) -> bool:
     """Whether a call waits for something."""
     return any(line.blocked is not None for line in lines)
