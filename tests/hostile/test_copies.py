@@ -485,7 +485,7 @@ def facts_of(pid):
 
 # --- ends -------------------------------------------------------------------------------------------------------------
 
-MOMENTS = [(birth, "_at_the_door"), (birth, "open_channel"), (birth, "_frame"), (copies, "inspect_seal")]
+MOMENTS = [(birth, "_at_first_call"), (birth, "open_channel"), (birth, "_frame"), (copies, "inspect_seal")]
 
 
 @pytest.mark.parametrize("victim", ["parent", "copy"])
@@ -549,11 +549,11 @@ ORPHANS = """
 import sys, os
 import proxybox
 from proxybox.controller.seal import layers
-from proxybox.controller.warm import nursery
+from proxybox.controller.warm import zygotepool
 if {layers!r} == "off": layers.USED.clear()
 from tests.hostile.conftest import children
 box = proxybox.Sandbox(warm=True, session={{"branches": 3}})
-nursery.nursery().find(box._box(None), now=True)
+zygotepool.zygote_pool().find(box._box(None), now=True)
 cold = proxybox.Sandbox(warm=False, session={{"branches": 3}}).session()
 warm = box.session()
 held = [cold, warm, cold.fork(), warm.fork(), warm.fork().fork()]

@@ -62,7 +62,7 @@ def test_waiting_for_input_beside_other_work_is_charged(hostile) -> None:
 WARM = """
 import resource
 import proxybox
-from proxybox.controller.warm import nursery
+from proxybox.controller.warm import zygotepool
 
 box = proxybox.Sandbox(warm=True)
 assert box.run("1").ok
@@ -72,9 +72,9 @@ try: box.run("1")
 except (OSError, proxybox.SandboxStartError): print("no start", end=" ")
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
 kind = box._box(None)
-print([nursery.nursery().find(kind) is not None for _ in range(4)])
+print([zygotepool.zygote_pool().find(kind) is not None for _ in range(4)])
 box.close()
-nursery.close()
+zygotepool.close()
 """
 
 

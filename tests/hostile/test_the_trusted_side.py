@@ -163,9 +163,9 @@ NOTEBOOK = """
 import sys
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import KernelManager
-from proxybox.kernel.spec import Choice, specification
+from proxybox.kernel.spec import KernelOptions, specification
 manager = KernelManager(connection_file=sys.argv[1])
-manager._kernel_spec = KernelSpec(**specification(sys.executable, "", Choice()))
+manager._kernel_spec = KernelSpec(**specification(sys.executable, "", KernelOptions()))
 manager.start_kernel(cwd=sys.argv[2])
 client = manager.blocking_client()
 client.start_channels()

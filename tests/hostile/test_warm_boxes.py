@@ -409,14 +409,14 @@ def test_a_copy_that_does_not_come_holds_up_nobody_else(hostile, warm, run):
         except (CannotCopy, proxybox.SandboxStartError) as error:
             raised.append(error)
 
-    original = birth._at_the_door
+    original = birth._at_first_call
 
-    def at_the_door(parent, *args):
+    def at_first_call(parent, *args):
         if parent is session._live._live.process:
             begun.set()
         return original(parent, *args)
 
-    birth._at_the_door = at_the_door
+    birth._at_first_call = at_first_call
     try:
         waiting = threading.Thread(target=fork)
         waiting.start()
@@ -428,7 +428,7 @@ def test_a_copy_that_does_not_come_holds_up_nobody_else(hostile, warm, run):
         session._live.cancel()
         waiting.join(200)
     finally:
-        birth._at_the_door = original
+        birth._at_first_call = original
     assert raised
     assert not session.alive
 
