@@ -10,7 +10,7 @@ import pytest
 
 import proxybox
 from proxybox.controller.costs import descriptorshare
-from proxybox.controller.drivers import serving
+from proxybox.controller.drivers import admission
 from proxybox.controller.process import installing
 from proxybox.controller.process.installing import Installation, Installers
 from proxybox.controller.process.listener import Listener, Notification
@@ -132,7 +132,7 @@ def test_a_listener_that_is_closed_meanwhile_gives_nothing() -> None:
     listener.close()
     notification = Notification(identifier=1, tid=os.getpid(), is_fork=False, is_birth=False)
     before = len(os.listdir("/proc/self/fd"))
-    assert serving._opened(listener, notification, [1, 2]) == []
+    assert admission._opened(listener, notification, [1, 2]) == []
     assert len(os.listdir("/proc/self/fd")) == before
     assert [listener.is_there(notification), listener.allow(notification), listener.refuse(notification)] == [False] * 3
 
@@ -142,7 +142,7 @@ def test_a_box_that_has_ended_before_the_installation_begins_keeps_no_descriptor
 ) -> None:
     """A guest can see to that: it makes a thread, and ends, while the installing threads are taken by others."""
     go, ended = threading.Event(), threading.Event()
-    opened = serving._opened
+    opened = admission._opened
 
     def late(*given: Any) -> list[Any]:
         go.wait(60)
@@ -154,7 +154,7 @@ def test_a_box_that_has_ended_before_the_installation_begins_keeps_no_descriptor
     async def main() -> proxybox.Result:
         async with proxybox.AsyncSandbox(limits={"wall_time": 1}) as sandbox:
             await sandbox.run(THREADS)
-            monkeypatch.setattr(serving, "_opened", late)
+            monkeypatch.setattr(admission, "_opened", late)
             return await sandbox.run(THREADS)
 
     held = descriptorshare._share._held
