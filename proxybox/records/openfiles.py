@@ -5,7 +5,6 @@ path is what the program has written, below the directory from which it counts.
 """
 
 import posixpath
-import re
 import struct
 from functools import lru_cache
 from typing import Final
@@ -21,8 +20,6 @@ STANDARD: Final = {0: "<stdin>", 1: "<stdout>", 2: "<stderr>"}
 #: Beyond all descriptors and mappings: mmap's answers from here on are no hidden descriptors.
 _NO_DESCRIPTOR: Final = 1 << 40
 _DUPLICATING: Final = frozenset({0, 1030})  # F_DUPFD, F_DUPFD_CLOEXEC
-#: What follows in the name of a call upon what it makes: pipe2, epoll_create1, memfd_create.
-_KIND: Final = re.compile(r"(_create)?\d*$")
 
 
 def number(call: RecordedCall, name: str) -> int | None:
@@ -151,7 +148,7 @@ class OpenFiles:
             self._enter(result, self.name(file))
 
     def _created(self, call: RecordedCall, fd: int) -> None:
-        name = _KIND.sub("", call.name)
+        name = call.name.rstrip("0123456789").removesuffix("_create")  # pipe2, epoll_create1, memfd_create
         stored = call.stored[0].data if call.stored else None
         if stored is not None and len(stored) == 8:  # two at once
             for each in struct.unpack("<ii", stored):
