@@ -4,12 +4,12 @@ import sys
 
 from service import Client
 from service.api.runs import run
-from service.models import Problem, RunOfCode, RunResult
+from service.models import ProblemDetails, RunOfCode, RunResult
 
 client = Client(base_url=sys.argv[1])
 result = run.sync(client=client, body=RunOfCode(code="print('hello')"))
 assert isinstance(result, RunResult), result
 print(result.status, result.stdout, end="")
 refused = run.sync(client=client, body=RunOfCode(code="", policy="none"))
-assert isinstance(refused, Problem), refused
+assert isinstance(refused, ProblemDetails), refused
 print(refused.status, refused.type_)
