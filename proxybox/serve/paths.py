@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def _to_paths(paths: Iterable[str]) -> tuple[str, ...]:
     found = tuple(paths)
-    if any(len(path) < 2 or path[0] != "/" for path in found):
-        raise ValueError(f'want paths such as "/jobe/", got {found}')
+    if any(len(path) < 2 or path[0] != "/" or "{" in path for path in found):  # a template could stand for any path
+        raise ValueError(f'want paths such as "/jobe/", without parameters, got {found}')
     return found
 
 

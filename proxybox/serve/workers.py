@@ -299,7 +299,7 @@ def _read(form: Callable[[bytes], T], data: bytes, worker: WorkerProcess) -> T:
     """What a worker has told. One that tells what has no such form is ended. Raises WorkerLost."""
     try:
         return form(data)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         worker.process.process.kill()
         raise WorkerLost(begun=True) from None
 

@@ -139,6 +139,8 @@ def test_the_current_folder_has_no_doors(install: Install, tmp_path: Path, monke
     (source_of(("/tiny/",), health=("/metrics",)), "tiny: takes the path /metrics of proxybox"),
     (source_of(("/tiny/",), health=("/v1/openapi.json",)), "tiny: takes the path /v1/openapi.json of proxybox"),
     (source_of(("/",)), 'want paths such as "/jobe/"'),
+    (source_of(("/tiny/", "/{rest:path}")), "without parameters"),
+    (source_of(("/tiny/",), health=("/v1/{one}",)), "without parameters"),
     (source_of(("/tiny/",), always=("/tiny/run",)), "always: want some of"),
 ])  # fmt: skip
 def test_a_door_that_makes_no_sense_keeps_the_service_from_starting(install: Install, source: str, why: str) -> None:

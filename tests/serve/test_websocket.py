@@ -126,6 +126,19 @@ def test_a_first_message_that_opens_nothing_closes_the_socket(server: Server, fi
     asyncio.run(talk())
 
 
+def test_a_binary_message_closes_the_socket(server: Server) -> None:
+    """RFC 6455, 7.4.1: 1003. It is no fault of the service, of which the log would tell."""
+
+    async def talk() -> None:
+        async with talking(server) as talk:
+            await talk.connection.send(b"{}")
+            with pytest.raises(websockets.ConnectionClosed) as caught:
+                await talk.next()
+            assert caught.value.rcvd.code == 1003
+
+    asyncio.run(talk())
+
+
 @pytest.mark.parametrize("options", [
     {"origin": "http://evil.example"}, {"additional_headers": {"Host": "evil.example"}},
 ])  # fmt: skip

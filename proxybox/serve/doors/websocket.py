@@ -45,7 +45,7 @@ from proxybox.streamevents import (
 router = APIRouter()
 
 #: The most characters of one message, and the close codes (RFC 6455, section 7.4).
-_MOST, _TOO_LARGE, _REFUSED = 8 << 20, 1009, 1008
+_MOST, _TOO_LARGE, _REFUSED, _NO_TEXT = 8 << 20, 1009, 1008, 1003
 
 
 class _Numbered(models.Strict):
@@ -247,7 +247,11 @@ class _Talk:
 
     async def _receive(self, form: TypeAdapter[Any]) -> tuple[Any, int]:
         """Returns the next message, and its size."""
-        text = await self._websocket.receive_text()
+        try:
+            text = await self._websocket.receive_text()
+        except KeyError:  # a binary message, of which Starlette has no text
+            await self._websocket.close(_NO_TEXT)
+            raise WebSocketDisconnect(_NO_TEXT) from None
         if len(text) > _MOST:
             await self._websocket.close(_TOO_LARGE)
             raise WebSocketDisconnect(_TOO_LARGE)
