@@ -190,5 +190,5 @@ def test_a_websocket_of_another_page_is_refused(keyed: tuple[Server, dict[str, s
         async with websockets.unix_connect(path, "ws://localhost/v1/socket", origin=origin):
             pass
 
-    with pytest.raises(websockets.exceptions.InvalidStatus):
+    with pytest.raises(websockets.InvalidStatus):
         asyncio.run(asyncio.wait_for(talk(), 60))

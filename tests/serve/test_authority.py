@@ -220,7 +220,7 @@ def test_a_websocket_ends_with_its_key_which_another_process_has_revoked(
                     pass
             revoked = await asyncio.to_thread(proxybox, "revoke", "sockets", "--data", str(server.data))
             assert revoked.returncode == 0
-            with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
+            with pytest.raises(websockets.ConnectionClosed) as closed:
                 await only(connection, "failed")
             assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "the key was revoked, or has expired")
             while session not in {identity for identity, _ in ended_sessions(server, key)}:
@@ -237,7 +237,7 @@ def test_what_goes_on_without_a_key_ends_when_there_is_one(tmp_path: Path) -> No
                 await connection.send(json.dumps({"do": "open"}))
                 await connection.recv()
                 key = Keys(server.data / "keys.json").add("first")
-                with pytest.raises(websockets.exceptions.ConnectionClosed):
+                with pytest.raises(websockets.ConnectionClosed):
                     await connection.recv()
             assert run(server, key).status_code == 200
 
@@ -327,7 +327,7 @@ def test_while_the_keys_cannot_be_read_nothing_begins(keyed: tuple[Server, Keys]
                 events = [json.loads(await connection.recv()) for _ in range(2)]
                 assert [event["event"] for event in events] == ["started", "failed"]
                 assert events[1]["problem"]["detail"] == "its keys cannot be read"
-                with pytest.raises(websockets.exceptions.InvalidStatus):
+                with pytest.raises(websockets.InvalidStatus):
                     await websockets.unix_connect(server.url.removeprefix("unix:"), "ws://localhost/v1/socket")
             finally:
                 away.rename(keys.path)
