@@ -132,12 +132,20 @@ addEventListener("keydown", (event) => {
 
 // --- whether the server is there --------------------------------------------------------------------------------------
 
+let isLeaving = false;
+/** Goes to where the key is asked for: once, whoever notices first that the teacher has logged out. */
+function leave() {
+  if (isLeaving) return;
+  isLeaving = true;
+  location.replace("/teacher");
+}
+
 /** @type {number | undefined} */
 let late;
 room.on("status", (status, answer) => {
   clearTimeout(late);
   if (status === "closed" && (answer === 401 || answer === 403)) {
-    location.reload(); // the key is asked for
+    leave();
     return;
   }
   const tell = () => {
@@ -164,12 +172,7 @@ document.addEventListener("click", (event) => {
 });
 themeChoice(byId("theme"));
 languageChoice(byId("language"));
-byId("logout").addEventListener("click", () =>
-  attempt(
-    () => send("POST", "/api/teacher/logout"),
-    () => location.replace("/teacher"),
-  ),
-);
+byId("logout").addEventListener("click", () => attempt(() => send("POST", "/api/teacher/logout"), leave));
 
 await room.start();
 setText(byId("course"), room.course.title);

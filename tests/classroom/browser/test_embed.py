@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
-from tests.classroom.browser.conftest import PATIENCE, Classroom, open_classroom
+from tests.classroom.browser.conftest import PATIENCE, Classroom, close, open_classroom
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,7 @@ def context(browser: "Browser") -> Iterator["BrowserContext"]:
     made = browser.new_context(ignore_https_errors=True, viewport={"width": 1200, "height": 900})
     made.set_default_timeout(PATIENCE)
     yield made
-    made.close()
+    close(made)
 
 
 def course_page(context: "BrowserContext", site: str, exercise: str) -> "tuple[Page, FrameLocator]":

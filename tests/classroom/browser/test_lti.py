@@ -18,7 +18,7 @@ import pytest
 jwt = pytest.importorskip("jwt", reason="tokens are PyJWT's (extra classroom)")
 from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
 
-from tests.classroom.browser.conftest import PATIENCE, Classroom, open_classroom  # noqa: E402
+from tests.classroom.browser.conftest import PATIENCE, Classroom, close, open_classroom  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,7 +134,7 @@ def context(browser: "Browser") -> Iterator["BrowserContext"]:
     made = browser.new_context(ignore_https_errors=True, viewport={"width": 1000, "height": 800})
     made.set_default_timeout(PATIENCE)
     yield made
-    made.close()
+    close(made)
 
 
 def test_an_exercise_is_chosen_within_the_platforms_page(context: "BrowserContext", platform: Platform) -> None:
@@ -200,5 +200,5 @@ def test_an_instructor_has_a_page_for_the_own_class(
     with page.expect_download() as began:
         page.get_by_role("link", name="All code (zip)").click()
     assert began.value.failure() is None
-    others.close()
+    close(others)
     assert faults == []
