@@ -104,17 +104,27 @@ def restricted(policy: Policy, /, **policy_fields: Any) -> Policy:
     return attrs.evolve(changed, **kept)
 
 
+def check_timeout(policy: Policy, seconds: float) -> None:
+    """Checks that a time limit of one run, in place of its policy's, is not looser than that. Raises PolicyError."""
+    key = keys()["limits.wall_time"]
+    if allowed := key.looser(key.of(policy), seconds):
+        raise PolicyError(
+            Problem(key="timeout", message="looser than the policy", given=shown(seconds), allowed=allowed)
+        )
+
+
 def within(policy: Policy, wanted: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """Returns tables for `tightened`: what is wanted of one run, or the policy's limit where that is tighter.
 
     wanted: by keys such as "limits.memory" that take numbers; what is less than the least that a key takes becomes
-    that.
+    that. Raises PolicyError for other keys.
     """
     tables: dict[str, dict[str, float]] = {}
     for name, value in wanted.items():
-        key = keys()[name]
-        most, numbers = key.of(policy), key.range
-        value = value if numbers is None else max(value, numbers.low)
+        key = keys().get(name)
+        if key is None or key.range is None:
+            raise PolicyError(Problem(key=name, message="want a limit that is a number"))
+        most, value = key.of(policy), max(value, key.range.low)
         tables.setdefault(key.section, {})[key.field.name] = value if most is None else min(value, most)
     return tables
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from proxybox.jsonvalues import JSONObject
-from proxybox.policies.overrides import within
+from proxybox.policies.errors import PolicyError
+from proxybox.policies.overrides import check_timeout, within
 from proxybox.serve.authority import Authority
 from proxybox.serve.callers import ITSELF, Caller
 from proxybox.serve.config import ServiceConfig
@@ -117,17 +118,27 @@ class ServiceJobs:
     ) -> bytes:  # fmt: skip
         """Has a job done when it is this caller's turn, as `ServiceWorkers.ask` does, and as long as they may.
 
+        job: its `timeout`, where it has one, is compared with its `policy`, for all doors.
         worker: the number of the only one that can do it. is_repeatable: whether a job that had begun when its worker
         ended may be done once more, as nobody can tell whether it was begun before. A second worker that ends with it
         is the job's own fault, maybe. It is not repeated when its caller knows of its beginning. Raises
         Refusal and WorkerLost.
         """
+        self._check_timeout(job)
         self.begun += 1
         with self._authority.using(caller):
             return await self._ask(
                 kind, caller, job, on_event=on_event, on_begin=on_begin, worker=worker, transfer=transfer,
                 is_repeatable=is_repeatable,
             )  # fmt: skip
+
+    def _check_timeout(self, job: Mapping[str, Any]) -> None:
+        """Raises Refusal for a job that may not last as long as it is to."""
+        try:
+            if (seconds := job.get("timeout")) is not None:
+                check_timeout(self.config.policies[job["policy"]], seconds)
+        except PolicyError as error:
+            raise Refusal("invalid", str(error), errors=[_fault("timeout", str(error))]) from None
 
     async def _ask(
         self, kind: LineKind, caller: Caller, job: Mapping[str, Any], *,

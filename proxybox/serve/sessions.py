@@ -240,7 +240,10 @@ class Sessions:
     ) -> bytes:  # fmt: skip
         """Has a session carry out a command (worker.py), and returns the answer as JSON. Raises Refusal."""
         async with self._using(caller, identity) as session:
-            job = {**asked, "op": "command", "session": identity, "command": command, "stream": on_event is not None}
+            job = {
+                **asked, "op": "command", "session": identity, "policy": session.policy, "command": command,
+                "stream": on_event is not None,
+            }  # fmt: skip
             with _calling(session) if command in _CALLS else contextlib.nullcontext() as began:
                 data = await self._ask(
                     caller, job, session.worker, on_event=on_event, on_begin=began, transfer=transfer

@@ -177,6 +177,12 @@ def test_what_is_wanted_of_one_run_is_held_within_the_policy():
     assert tightened(base, **held) == evolve(base, **held)
 
 
+@pytest.mark.parametrize("key", ["limits.input_wait", "output.on_excess", "limits.none"])
+def test_what_is_no_number_is_not_held_within_a_policy(key):
+    with pytest.raises(PolicyError, match=f"{key}: want a limit that is a number"):
+        within(preset("default"), {key: 1})
+
+
 def test_all_faults_of_what_one_run_wants_are_reported():
     limits = {"memory": "1G", "disk": None, "calls": "x", "nursery": "1M", "thread": 3, "input_wait": "free"}
     with pytest.raises(PolicyError) as caught:

@@ -34,6 +34,7 @@ import proxybox
 from proxybox.jsonvalues import JSONObject
 from proxybox.modelsummary import about, safe
 from proxybox.policies import Policy
+from proxybox.policies.overrides import within
 from proxybox.serve.mcp.answers import Displays, McpAnswer, answer_of
 from proxybox.serve.mcp.boxes import McpClient, OnEvent
 from proxybox.serve.models import Path, Strict
@@ -402,8 +403,8 @@ def _progress(ctx: Context, shown: Displays | None) -> OnEvent | None:
 
 
 def _within(timeout: float | None, policy: Policy) -> float | None:
-    most = policy.limits.wall_time
-    return most if timeout is None else timeout if most is None else min(timeout, most)
+    """A timeout that the policy allows: a longer one is shortened, as docs/mcp.md says."""
+    return None if timeout is None else within(policy, {"limits.wall_time": timeout})["limits"]["wall_time"]
 
 
 def _failed(text: str) -> types.CallToolResult:
