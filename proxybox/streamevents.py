@@ -64,12 +64,12 @@ class StartedEvent:
 
 @attrs.frozen(kw_only=True)
 class ErrorEvent:
-    """The exception that has ended the program, as it printed it. Untrusted text."""
+    """The exception that has ended the program, as it printed it. Untrusted text; the result has all of a long one."""
 
     event: Literal["error"] = "error"
-    type: str
-    message: str
-    traceback: str
+    type: str = attrs.field(validator=_is_text)
+    message: str = attrs.field(validator=_is_text)
+    traceback: str = attrs.field(validator=_is_text)
 
 
 @attrs.frozen(kw_only=True)
@@ -113,7 +113,7 @@ class CompletedEvent:
     alive: bool
 
 
-WorkerEvent: TypeAlias = TextEvent | InputRequestEvent | DisplayEvent | RecordPieceEvent
+WorkerEvent: TypeAlias = TextEvent | InputRequestEvent | DisplayEvent | ErrorEvent | RecordPieceEvent
 StreamEvent: TypeAlias = (
     TextEvent | InputRequestEvent | DisplayEvent | StartedEvent | ErrorEvent | FinishedEvent | FailedEvent
 )
@@ -146,20 +146,22 @@ def read_worker_event(data: bytes) -> WorkerEvent:
     return event
 
 
-def for_clients(event: WorkerEvent) -> Iterator[TextEvent | InputRequestEvent | DisplayEvent]:
+def as_json(event: StreamEvent | SocketEvent, **more: Any) -> bytes:
+    """Returns an event as JSON, with further keys."""
+    return json.dumps({**more, **as_data(event)}).encode()
+
+
+def finished_as_json(result: bytes, **more: Any) -> bytes:
+    """Returns a FinishedEvent as JSON. result: is JSON, and may be large: it is passed on without being read."""
+    return b'%b, "event": "finished", "result": %b}' % (json.dumps(more).encode()[:-1], result)
+
+
+def for_clients(event: WorkerEvent) -> Iterator[TextEvent | InputRequestEvent | DisplayEvent | ErrorEvent]:
     """Yields what clients are told of an event of a worker: a value is a result, and a record is not for streams."""
     if isinstance(event, DisplayEvent) and event.kind == "value":
         yield attrs.evolve(event, event="result")
     elif not isinstance(event, RecordPieceEvent):
         yield event
-
-
-def ends_of(data: bytes) -> Iterator[ErrorEvent | FinishedEvent]:
-    """Yields the last events of what has a result, which is JSON."""
-    result: JSONObject = json.loads(data)
-    if result["error"] is not None:
-        yield ErrorEvent(**result["error"])
-    yield FinishedEvent(result=result)
 
 
 def read_stream_event(data: Mapping[str, Any]) -> StreamEvent | None:

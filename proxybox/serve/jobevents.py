@@ -16,6 +16,8 @@ from proxybox.streamevents import Stream, TextEvent, WorkerEvent, as_data
 #: Seconds for which text is gathered, and the characters that are gathered at most.
 _MOMENT: Final = 0.02
 _MOST: Final = 1 << 14
+#: Characters of one event at most: the service reads each in one go, and does nothing else meanwhile.
+_LONGEST: Final = 1 << 18
 
 
 class Moments:
@@ -120,7 +122,9 @@ class JobEvents:
         for at in range(1, len(pieces) + 1):
             if at == len(pieces) or pieces[at][0] != pieces[begin][0]:
                 text = "".join(text for _, text in pieces[begin:at])
-                self._line.send_bytes(answer(AnswerKind.EVENT, as_data(TextEvent(pieces[begin][0], text))))
+                for start in range(0, len(text), _LONGEST):
+                    event = TextEvent(pieces[begin][0], text[start : start + _LONGEST])
+                    self._line.send_bytes(answer(AnswerKind.EVENT, as_data(event)))
                 begin = at
         if pieces:
             self._last = time.monotonic()

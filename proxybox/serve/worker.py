@@ -58,7 +58,7 @@ from proxybox.serve.setup import Setup
 from proxybox.serve.wire import AnswerKind, answer
 from proxybox.serve.wiredata import JobFailure, JobOrder, PoolState, RequestFault, WorkerState, read
 from proxybox.session import Session, Snapshot
-from proxybox.streamevents import InputRequestEvent, RecordPieceEvent, Stream, as_data
+from proxybox.streamevents import ErrorEvent, InputRequestEvent, RecordPieceEvent, Stream, as_data
 
 #: Seconds until a thread lets another one go on: an answer must not wait for the thread that makes the next box.
 _SWITCH: Final = 0.0002
@@ -70,6 +70,8 @@ _MOST_GIVEN: Final = 16
 #: Bytes of one piece of a record, which has no padding in base64, and seconds that a call has to end with its session.
 _PIECE: Final = 3 << 18
 _LETS_GO: Final = 10.0
+#: Characters of an exception's message, and of its traceback, in an event.
+_MOST_ERROR: Final = 1 << 16
 #: What records leave out: clients learn of the host what a run shows them, and no more.
 _REDACTED: Final = (HOST,)
 
@@ -262,10 +264,11 @@ class _Worker:
         contents = asked.get("return_files") or False
         with self.place(asked) as place:
             if not asked.get("record") or self._setup.record is None:
-                return result_as_json(place.run_program(program, on_start=job.started, **options), contents=contents)
+                result = place.run_program(program, on_start=job.started, **options)
+                return job.finished(result_as_json(result, contents=contents))
             with tempfile.TemporaryFile() as file:  # it has no name: what kills this process leaves nothing behind
                 result = place.run_program(program, on_start=job.started, record=_path(file), **options)
-                return result_as_json(result, contents=contents, record=file.read())
+                return job.finished(result_as_json(result, contents=contents, record=file.read()))
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 
@@ -384,6 +387,12 @@ class _Job:
         """A callback for what is printed to a stream."""
         return functools.partial(self._telling.print, stream)
 
+    def finished(self, result: JSONObject) -> JSONObject:
+        """Tells the exception that is in a result, where events are wanted; returns the result."""
+        if self.asked.get("stream") and (error := result["error"]) is not None:
+            self.tell(ErrorEvent(**{name: text[:_MOST_ERROR] for name, text in error.items()}))
+        return result
+
     def started(self, running: Any) -> None:
         """Takes what can end the run."""
         self.running.begin(running.cancel, running.interrupt)
@@ -445,7 +454,7 @@ def _source_command(method: Callable[..., Result], worker: _Worker, session: Ses
     if asked.get("stream"):
         options |= {"on_stdout": job.printed("stdout"), "on_stderr": job.printed("stderr")}
     result = method(session, asked["code"], on_display=take, **options)
-    return {**result_as_json(result), "display": shown}
+    return {**job.finished(result_as_json(result)), "display": shown}
 
 
 def _call(worker: _Worker, session: Session, job: _Job) -> JSONObject:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Pipe
 from typing import Any
 
@@ -68,6 +69,16 @@ def test_much_text_is_not_gathered() -> None:
     telling.print("stdout", "x")
     telling.print("stdout", "y" * (1 << 14))
     assert told(theirs) == [{"event": "stdout", "text": "x" + "y" * (1 << 14)}]
+
+
+def test_an_event_has_a_bounded_length() -> None:
+    ours, theirs = Pipe()
+    with ThreadPoolExecutor(1) as thread:  # nothing of it fits into the socket at once
+        done = thread.submit(JobEvents(ours, Moments()).print, "stdout", "x" * 600_000)
+        pieces = [json.loads(theirs.recv_bytes()[1:])["text"] for _ in range(3)]
+        done.result()
+    assert "".join(pieces) == "x" * 600_000
+    assert max(map(len, pieces)) == 1 << 18
 
 
 def test_a_service_that_does_not_read_is_not_waited_for_by_others() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from proxybox.policies import preset
 from proxybox.policies.keys import OF_ONE_RUN, of_one_run
+from proxybox.streamevents import finished_as_json
 from tests.serve.conftest import Server
 
 
@@ -233,3 +234,21 @@ def test_a_client_that_goes_away_has_its_box_ended(server: Server) -> None:
 
 def test_health(server: Server) -> None:
     assert server.http.get("/v1/health").json()["status"] == "ready"
+
+
+def test_the_result_of_a_stream_is_passed_on_unread() -> None:
+    """A large one would keep the service from all else while it was read."""
+    broken = b'{"status": "ok", a large result'
+    seen = finished_as_json(broken, seq=5)
+    assert seen == b'{"seq": 5, "event": "finished", "result": %b}' % broken
+    assert json.loads(finished_as_json(b'{"a": [1]}', id='"')) == {
+        "id": '"', "event": "finished", "result": {"a": [1]},
+    }  # fmt: skip
+
+
+def test_an_exception_is_told_before_the_result_and_a_long_one_in_part(server: Server) -> None:
+    path = f"{server.session()}/execute/stream"
+    *_, error, finished = events(server, path, {"code": "raise ValueError('x' * 100_000)"})
+    whole = finished["result"]["error"]
+    assert (error["event"], error["type"], finished["event"]) == ("error", "ValueError", "finished")
+    assert (error["message"], error["traceback"]) == (whole["message"][:65536], whole["traceback"][:65536])

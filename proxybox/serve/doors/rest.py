@@ -28,8 +28,8 @@ from proxybox.streamevents import (
     StartedEvent,
     StreamEvent,
     WorkerEvent,
-    as_data,
-    ends_of,
+    as_json,
+    finished_as_json,
     for_clients,
 )  # fmt: skip
 
@@ -456,33 +456,30 @@ def _stream_kind(request: Request) -> str | None:
 def _stream(request: Request, kind: str, run: str, work: Work) -> StreamingResponse:
     """Answers with what happens. A client that goes away has its program ended."""
     form = _as_sse if kind == _SSE else _as_line
-    events = _events(request, run, work)
 
     async def lines() -> AsyncIterator[bytes]:
-        async for number, event in _numbered(events):
-            yield form(number, event)
+        number = 0
+        async for event in _events(request, run, work):
+            if isinstance(event, bytes):
+                yield form(number, "finished", finished_as_json(event, seq=number))
+            else:
+                yield form(number, event.event, as_json(event, seq=number))
+            number += 1
 
     return StreamingResponse(lines(), media_type=kind, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
-async def _numbered(events: AsyncGenerator[StreamEvent]) -> AsyncGenerator[tuple[int, StreamEvent]]:
-    number = 0
-    async for event in events:
-        yield number, event
-        number += 1
-
-
-def _as_sse(number: int, event: StreamEvent) -> bytes:
+def _as_sse(number: int, name: str, event: bytes) -> bytes:
     """An event as in https://html.spec.whatwg.org/multipage/server-sent-events.html."""
-    return b"event: %b\nid: %d\ndata: %b\n" % (event.event.encode(), number, _as_line(number, event))
+    return b"event: %b\nid: %d\ndata: %b\n\n" % (name.encode(), number, event)
 
 
-def _as_line(number: int, event: StreamEvent) -> bytes:
-    return json.dumps({"seq": number, **as_data(event)}).encode() + b"\n"
+def _as_line(_number: int, _name: str, event: bytes) -> bytes:
+    return event + b"\n"
 
 
-async def _events(request: Request, run: str, work: Work) -> AsyncGenerator[StreamEvent]:
-    """Yields what happens, from `started` to `finished`, or to `failed` when there is no result."""
+async def _events(request: Request, run: str, work: Work) -> AsyncGenerator[StreamEvent | bytes]:
+    """Yields what happens, from `started` to the result, which is JSON, or to `failed` when there is none."""
     queue: asyncio.Queue[WorkerEvent | None] = asyncio.Queue(_BACKLOG)
     doing = asyncio.ensure_future(work(queue.put))
     doing.add_done_callback(lambda _: asyncio.ensure_future(queue.put(None)))
@@ -497,8 +494,7 @@ async def _events(request: Request, run: str, work: Work) -> AsyncGenerator[Stre
             yield FailedEvent(problem=refusal.body(run))
             return
         asking.note_result(request, data)
-        for last in ends_of(data):
-            yield last
+        yield data
     finally:
         doing.cancel()
 

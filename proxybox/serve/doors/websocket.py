@@ -37,8 +37,8 @@ from proxybox.streamevents import (
     OpenedEvent,
     SocketEvent,
     WorkerEvent,
-    as_data,
-    ends_of,
+    as_json,
+    finished_as_json,
     for_clients,
 )  # fmt: skip
 
@@ -228,8 +228,7 @@ class _Talk:
                     self._caller, self._session, mode, on_event=tell, **asked, interactive=True,
                     echo=message.echo,
                 )  # fmt: skip
-            for last in ends_of(data):
-                await self._send(last, message.id)
+            await self._send_json(finished_as_json(data, id=message.id))
         except Refusal as refusal:
             await self._fail(message.id, refusal)
         except (WebSocketDisconnect, RuntimeError):  # the page is gone, and with it this call
@@ -265,6 +264,8 @@ class _Talk:
         await self._send(FailedEvent(problem=refusal.body()), identity)
 
     async def _send(self, event: SocketEvent, identity: str | None = None) -> None:
-        data = as_data(event) if identity is None else {**as_data(event), "id": identity}
+        await self._send_json(as_json(event) if identity is None else as_json(event, id=identity))
+
+    async def _send_json(self, data: bytes) -> None:
         async with self._sending:
-            await self._websocket.send_text(json.dumps(data))
+            await self._websocket.send_text(data.decode())
