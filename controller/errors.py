@@ -12,7 +12,14 @@ from proxybox.policies.errors import ProxyboxError
 
 
 class SandboxStartError(ProxyboxError):
-    """A box could not be started: no interpreter, no compiled stub, or a host that refuses what is mandatory."""
+    """A box could not be started: no interpreter, no compiled stub, or a host that refuses what is mandatory.
+
+    limit: the policy's key, such as "limits.calls", of a box that was at its limit before it could run any code.
+    """
+
+    def __init__(self, message: str, *, limit: str = "") -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class ProxyboxWarning(UserWarning):

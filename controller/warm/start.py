@@ -127,7 +127,9 @@ def _serve_until_idle(live: LiveBox) -> None:
         outcome = live.driver.serve(lambda: live.world.port is None or live.world.port.is_idle())
         if outcome is not None:
             said = live.world.stderr.getvalue().decode("utf-8", "backslashreplace").strip()
-            raise SandboxStartError(f"a warm guest could not be started: {said or outcome}")
+            limit = outcome.why if outcome.why.startswith("limits.") else ""
+            why = f"the box was at {limit} before it could run any code" if limit else said or outcome
+            raise SandboxStartError(f"a warm guest could not be started: {why}", limit=limit)
         undo.pop_all()
 
 

@@ -123,14 +123,14 @@ class ServiceMiddleware:
     async def _http(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], here: Visit) -> None:
         began = time.perf_counter()
         answered, is_stopped = 0, False
-        access = self.service.authority.access
+        access, is_preflight = self.service.authority.access, self._is_preflight(scope, headers)
 
         async def answer(message: MutableMapping[str, Any]) -> None:
             nonlocal answered, is_stopped
             if is_stopped:
                 return
             if message["type"] == "http.response.start":
-                if refusal := _not_to_be_told(access, scope, here, message["status"], scopes):
+                if not is_preflight and (refusal := _not_to_be_told(access, scope, here, message["status"], scopes)):
                     await refuse(refusal, here, answer)
                     is_stopped = True
                     return
@@ -188,6 +188,18 @@ class ServiceMiddleware:
         if origin and origin not in service.config.origins and origin.partition("://")[2] != host:
             raise Refusal("forbidden", "pages of this origin may not use the service (origins in its configuration)")
 
+    def _is_preflight(self, scope: Scope, headers: dict[bytes, bytes]) -> bool:
+        """Whether a browser asks if a page of a known origin may send a request; it has no key then.
+
+        https://fetch.spec.whatwg.org/#cors-preflight-request. The answer is that of Starlette's CORSMiddleware, and the
+        same for each path: nothing is learned from it.
+        """
+        return (
+            scope["method"] == "OPTIONS"
+            and b"access-control-request-method" in headers
+            and headers.get(b"origin", b"").decode("latin-1") in self.service.config.origins
+        )
+
     def _keys(self, scope: Scope) -> tuple[Key, ...]:
         """The keys that a request presents, in any way; its door looks at its own way alone. Raises KeysError."""
         presented = (way(HTTPConnection(scope)) for way in self._ways)
@@ -237,8 +249,8 @@ def _not_to_be_told(
 
     scopes: of the keys that were presented.
     """
-    path, is_preflight = scope["path"], scope["method"] == "OPTIONS"  # browsers send no key before a request (CORS)
-    if here.is_open or here.name or path in access.health or is_preflight or status in (401, 403, 413) or status >= 500:
+    path = scope["path"]
+    if here.is_open or here.name or path in access.health or status in (401, 403, 413) or status >= 500:
         return None
     if not scopes:
         return no_key()

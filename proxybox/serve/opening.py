@@ -7,13 +7,17 @@ distribution or of any other that is installed:
     jobe = "proxybox.serve.doors.jobe:door"
 
 Rules: an entry point leads to code that runs on the trusted side. So a door is imported only when the configuration
-names it; by default those of this distribution are named, and no other's. Entry points are read from the folders of
+names it; by default those of this distribution are named, and no other's. This distribution is the one that has the
+running package: no other one of its name counts, wherever it is found. Entry points are read from the folders of
 the installation, never from the current folder. A name of this distribution means its own door, whoever else
-registers that name. No door takes a path of another one.
+registers that name. No door takes a path of another one, and none of another distribution a path below /v1/.
 """
 
+import json
+import site
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from proxybox.modulepath import trusted_path
@@ -23,7 +27,7 @@ from proxybox.serve.access import covers
 from proxybox.serve.paths import ServiceDoor
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import Distribution, EntryPoint
 
     from fastapi import APIRouter
 
@@ -33,6 +37,10 @@ GROUP: Final = "proxybox.serve.doors"
 OPENAPI: Final = "/v1/openapi.json"
 #: The service's own doors, by the names of their files. Their paths stand in access.py.
 OWN: Final = ("rest", "websocket", "status", "mcp")
+#: The folder that has the running package.
+_ROOT: Final = Path(__file__).parents[2]
+#: Below it are the paths of this distribution alone.
+_OURS: Final = "/v1/"
 
 
 def own_doors() -> tuple[str, ...]:
@@ -90,6 +98,9 @@ def _overlaps(own: "Sequence[APIRouter]", doors: Mapping[str, ServiceDoor]) -> I
     paths |= {name: _paths(door.router) for name, door in doors.items()}
     for name, door in doors.items():
         declared = (*door.clients, *door.health)
+        for each in declared if name not in _of_this_distribution() else ():
+            if f"{each}/".startswith(_OURS):
+                yield f"{name}: no other distribution has paths such as {each}"
         for path in paths[name]:
             if not any(covers(each, path) for each in declared):
                 yield f"{name}: nobody may use its path {path}: name it in `clients` or `health`"
@@ -106,9 +117,19 @@ def _paths(router: "APIRouter") -> list[str]:
 def _of_this_distribution() -> "dict[str, EntryPoint]":
     from importlib.metadata import distributions  # here, because it loads a third of what a configuration needs
 
-    for own in distributions(name="proxybox", path=trusted_path()):
-        return {entry.name: entry for entry in own.entry_points.select(group=GROUP)}
+    installed = [str(_ROOT), *site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])]
+    for each in distributions(name="proxybox", path=installed):
+        if _has_the_running_package(each):
+            return {entry.name: entry for entry in each.entry_points.select(group=GROUP)}
     return {}  # a copy of the sources that is not installed
+
+
+def _has_the_running_package(distribution: "Distribution") -> bool:
+    """Whether a distribution has the running package beside it, or was installed from its folder as editable."""
+    if Path(str(distribution.locate_file(""))).resolve() == _ROOT.resolve():
+        return True
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    return bool(origin.get("dir_info", {}).get("editable")) and origin["url"] == _ROOT.resolve().as_uri()
 
 
 def _of_others() -> "dict[str, dict[str, EntryPoint]]":

@@ -282,7 +282,12 @@ class _Worker:
             if asked.get("record") and self._setup.record is not None:
                 record = undo.enter_context(tempfile.TemporaryFile())
                 options["record"] = _path(record)
-            session = sandbox.session(files=_files(asked.get("files")), **options)
+            try:
+                session = sandbox.session(files=_files(asked.get("files")), **options)
+            except SandboxStartError as error:
+                if error.limit and asked.get("limits"):
+                    raise PolicyError(Problem(key=error.limit, message=str(error))) from None
+                raise
             undo.pop_all()
         self._sessions[asked["session"]] = session
         if record is not None:

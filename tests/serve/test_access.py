@@ -179,6 +179,22 @@ def test_a_page_that_is_named_may_ask_before_it_sends_its_key(keyed: tuple[Serve
     answer = server.http.options("/v1/run", headers=headers)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://page.example")
     assert server.http.options("/v1/run", headers={**headers, "Origin": "https://evil.example"}).status_code == 403
+    for path in ("/v1/nothing", "/metrics", "/mcp", "/nothing/of/the/kind"):  # nobody learns which paths there are
+        same = server.http.options(path, headers=headers)
+        assert (same.status_code, same.content) == (200, answer.content)
+        assert {**same.headers, "date": "", "x-request-id": ""} == {**answer.headers, "date": "", "x-request-id": ""}
+
+
+@pytest.mark.parametrize("lacks", ["Origin", "Access-Control-Request-Method", "both"])
+def test_no_other_options_are_told_without_a_key(keyed: tuple[Server, dict[str, str]], lacks: str) -> None:
+    server, _ = keyed
+    headers = {"Origin": "https://page.example", "Access-Control-Request-Method": "POST"}
+    seen = {name: value for name, value in headers.items() if lacks not in (name, "both")}
+    if lacks == "Access-Control-Request-Method":
+        seen["Origin"] = "http://localhost"  # the service's own
+    for path in ("/v1/run", "/v1/nothing", "/metrics", "/"):
+        answer = server.http.options(path, headers=seen)
+        assert (answer.status_code, "allow" in answer.headers) == (401, False), path
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null"])

@@ -1,5 +1,6 @@
 """Doors of other distributions: found by entry points, imported only when they are named, and kept off other paths."""
 
+import json
 import re
 import subprocess
 import sys
@@ -114,6 +115,16 @@ def test_nobody_else_has_the_name_of_a_door_of_proxybox(install: Install) -> Non
     assert "evil_module" not in sys.modules
 
 
+def test_a_distribution_of_our_name_that_has_not_the_running_package_opens_nothing(install: Install) -> None:
+    site = install("proxybox", "raise RuntimeError('imported')")
+    origin = {"url": ROOT.as_uri(), "dir_info": {"editable": True}}
+    (site / "proxybox-1.0.dist-info" / "direct_url.json").write_text(json.dumps(origin))
+    assert opening.own_doors()[-1] == THEIRS
+    assert "tiny" not in opening.own_doors()
+    assert "there is no such door" in refused("tiny")
+    assert "proxybox_module" not in sys.modules
+
+
 def test_a_name_that_two_distributions_have_is_refused(install: Install) -> None:
     install("first", source_of(("/tiny/",)))
     install("second", source_of(("/tiny/",)), folder=Path(sys.path[0]))
@@ -138,6 +149,8 @@ def test_the_current_folder_has_no_doors(install: Install, tmp_path: Path, monke
     (source_of(("/tiny/", *THEIR_PATHS)), f"of {THEIRS}"),
     (source_of(("/tiny/",), health=("/metrics",)), "tiny: takes the path /metrics of proxybox"),
     (source_of(("/tiny/",), health=("/v1/openapi.json",)), "tiny: takes the path /v1/openapi.json of proxybox"),
+    (source_of(("/tiny/", "/v1/mine")), "tiny: no other distribution has paths such as /v1/mine"),
+    (source_of(("/tiny/",), health=("/v1/",)), "tiny: no other distribution has paths such as /v1/"),
     (source_of(("/",)), 'want paths such as "/jobe/"'),
     (source_of(("/tiny/", "/{rest:path}")), "without parameters"),
     (source_of(("/tiny/",), health=("/v1/{one}",)), "without parameters"),

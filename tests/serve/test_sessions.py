@@ -19,6 +19,14 @@ def session(server: Server) -> Iterator[str]:
     server.http.delete(made)
 
 
+def test_a_session_that_is_at_its_limit_before_it_runs_any_code_says_so(server: Server) -> None:
+    answer = server.post("/v1/sessions", {"limits": {"calls": 1}})
+    (error,) = answer.json()["errors"]
+    assert (answer.status_code, error["loc"]) == (422, ["body", "limits", "calls"])
+    assert "the box was at limits.calls before it could run any code" in error["msg"]
+    assert server.execute(server.session(limits={"calls": 100_000}), "print(1)")["stdout"] == "1\n"
+
+
 def test_variables_stay(server: Server, session: str) -> None:
     assert server.execute(session, "x = 6")["status"] == "ok"
     assert server.execute(session, "x * 7", mode="eval")["value"] == 42
