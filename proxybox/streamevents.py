@@ -16,16 +16,13 @@ from proxybox.jsonvalues import JSONObject
 #: The streams of a program.
 Stream: TypeAlias = Literal["stdout", "stderr"]
 
-_is_text: Final = attrs.validators.instance_of(str)
-_is_object: Final = attrs.validators.instance_of(dict)
-
 
 @attrs.frozen
 class TextEvent:
     """Text that the program has printed to one of its streams."""
 
     event: Stream
-    text: str = attrs.field(validator=_is_text)
+    text: str
 
 
 @attrs.frozen
@@ -40,9 +37,9 @@ class DisplayEvent:
     """Something that the program has shown (`Displayed`), with bytes in base64. "result": the value of the code."""
 
     event: Literal["display", "result"] = "display"
-    kind: str = attrs.field(validator=_is_text)
-    data: JSONObject = attrs.field(validator=_is_object)
-    metadata: JSONObject = attrs.field(validator=_is_object)
+    kind: str
+    data: JSONObject
+    metadata: JSONObject
     wait: bool
 
 
@@ -51,7 +48,7 @@ class RecordPieceEvent:
     """A piece of the record of a session that has ended."""
 
     event: Literal["record"] = "record"
-    base64: str = attrs.field(validator=_is_text)
+    base64: str
 
 
 @attrs.frozen(kw_only=True)
@@ -67,9 +64,9 @@ class ErrorEvent:
     """The exception that has ended the program, as it printed it. Untrusted text; the result has all of a long one."""
 
     event: Literal["error"] = "error"
-    type: str = attrs.field(validator=_is_text)
-    message: str = attrs.field(validator=_is_text)
-    traceback: str = attrs.field(validator=_is_text)
+    type: str
+    message: str
+    traceback: str
 
 
 @attrs.frozen(kw_only=True)
@@ -123,27 +120,14 @@ SocketEvent: TypeAlias = (
 )  # fmt: skip
 
 
-def _by_name(union: Any) -> dict[str, type[Any]]:
-    return {name: kind for kind in get_args(union) for name in get_args(get_type_hints(kind)["event"])}
-
-
-_OF_WORKERS: Final = _by_name(WorkerEvent)
-_OF_STREAMS: Final = _by_name(StreamEvent)
+_OF_STREAMS: Final[Mapping[str, Any]] = {
+    name: kind for kind in get_args(StreamEvent) for name in get_args(get_type_hints(kind)["event"])
+}
 
 
 def as_data(event: WorkerEvent | StreamEvent | SocketEvent) -> JSONObject:
     """Returns an event as JSON has it."""
     return attrs.asdict(event, recurse=False)
-
-
-def read_worker_event(data: bytes) -> WorkerEvent:
-    """Returns the event that a worker has told. Raises ValueError or TypeError: a worker serves hostile guests."""
-    fields: JSONObject = json.loads(data)
-    try:
-        event: WorkerEvent = _OF_WORKERS[fields["event"]](**fields)
-    except KeyError as error:
-        raise ValueError(f"there is no such event: {error}") from None
-    return event
 
 
 def as_json(event: StreamEvent | SocketEvent, **more: Any) -> bytes:

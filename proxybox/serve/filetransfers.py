@@ -8,15 +8,16 @@ import contextlib
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
-from typing import IO, Any, Final, TypeVar
+from typing import IO, Final, TypeVar
 
 from proxybox import commands
 from proxybox.controller.boxes.boxfiles import PIECE
 from proxybox.errors import SessionBusy
 from proxybox.serve.wire import AnswerKind, InputKind, packed
 from proxybox.serve.wiredata import FilePart, ReadyToGive, ReadyToTake, read
+from proxybox.serve.workerjobs import FileJob, ReceiveFileJob
 from proxybox.session import Session
 
 #: Seconds for which a file that comes waits for the end of a call, before and after, and between two tries.
@@ -38,14 +39,14 @@ class HostIsFull(Exception):
 
 
 def receive(
-    session: Session, asked: Mapping[str, Any], line: Connection, give: Give, is_given_up: Callable[[], bool]
+    session: Session, command: ReceiveFileJob, line: Connection, give: Give, is_given_up: Callable[[], bool]
 ) -> None:
-    """Takes a file and writes it into a session. asked: path, size (0 where nobody knows), parents.
+    """Takes a file and writes it into a session.
 
     It is refused before any of it comes where there is no room. is_given_up: whether nobody waits for it any more, or
     may have it written. Raises OSError, GivenUp and HostIsFull.
     """
-    path, size, parents = asked["path"], asked["size"], bool(asked.get("parents"))
+    path, size, parents = command.path, command.size, command.parents
     room = _when_at_rest(lambda: session._at_rest(commands.rooming(path, size, parents)), is_given_up)
     with tempfile.TemporaryFile(buffering=0) as file:
         give(AnswerKind.READY, packed(ReadyToTake(room=room)))
@@ -58,10 +59,10 @@ def receive(
         )
 
 
-def send(session: Session, asked: Mapping[str, Any], line: Connection, give: Give) -> None:
+def send(session: Session, command: FileJob, line: Connection, give: Give) -> None:
     """Hands over a part of a file, which the service names when it knows the file's size and its SHA-256.
 
-    asked: path, limit (bytes of the file). Raises OSError, GivenUp and HostIsFull.
+    Raises OSError, GivenUp and HostIsFull.
     """
     digest = hashlib.sha256()
     with tempfile.TemporaryFile(buffering=0) as file:
@@ -70,7 +71,7 @@ def send(session: Session, asked: Mapping[str, Any], line: Connection, give: Giv
             digest.update(piece)
             _keep(file, piece)
 
-        session._at_rest(commands.copying(asked["path"], asked["limit"], take))
+        session._at_rest(commands.copying(command.path, command.limit, take))
         give(AnswerKind.READY, packed(ReadyToGive(size=file.tell(), digest=digest.hexdigest())))
         part = read(FilePart, b"".join(_parts(line)))
         for piece in _pieces(file, part.begin, part.end):

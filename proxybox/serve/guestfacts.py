@@ -10,6 +10,7 @@ import attrs
 from proxybox.serve.config import ServiceConfig
 from proxybox.serve.problems import Refusal
 from proxybox.serve.service import Service
+from proxybox.serve.workerjobs import RunJob
 from proxybox.serve.workers import WorkerLost
 
 _ASK: Final = """
@@ -34,7 +35,7 @@ async def facts_of(service: Service, language: str) -> GuestFacts:
     """Returns what the interpreter of a language says. Raises Refusal when the service has no room to ask it."""
     known = _known.setdefault(service, {})
     if language not in known:
-        job = {"op": "run", "policy": next(iter(service.config.policies)), "language": language, "code": _ASK}
+        job = RunJob(policy=next(iter(service.config.policies)), language=language, code=_ASK)
         try:
             result = await service.jobs.ask_itself(job)
         except WorkerLost:

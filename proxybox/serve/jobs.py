@@ -16,6 +16,8 @@ from proxybox.serve.config import ServiceConfig
 from proxybox.serve.gate import Gate, Overloaded
 from proxybox.serve.problems import Refusal
 from proxybox.serve.setup import Setup
+from proxybox.serve.wiredata import WorkerState
+from proxybox.serve.workerjobs import AnyJob, ExecuteJob, OpenJob, RunJob, StateJob
 from proxybox.serve.workers import (
     JobFailed,
     LineKind,
@@ -112,7 +114,7 @@ class ServiceJobs:
     # --- doing it -----------------------------------------------------------------------------------------------------
 
     async def ask(
-        self, kind: LineKind, caller: Caller, job: Mapping[str, Any], *,
+        self, kind: LineKind, caller: Caller, job: AnyJob, *,
         on_event: OnEvent | None = None, on_begin: Callable[[WorkerJob], object] | None = None,
         worker: int | None = None, transfer: Transfer | None = None, is_repeatable: bool = False,
     ) -> bytes:  # fmt: skip
@@ -132,16 +134,16 @@ class ServiceJobs:
                 is_repeatable=is_repeatable,
             )  # fmt: skip
 
-    def _check_timeout(self, job: Mapping[str, Any]) -> None:
+    def _check_timeout(self, job: AnyJob) -> None:
         """Raises Refusal for a job that may not last as long as it is to."""
         try:
-            if (seconds := job.get("timeout")) is not None:
-                check_timeout(self.config.policies[job["policy"]], seconds)
+            if isinstance(job, RunJob | OpenJob | ExecuteJob) and job.timeout is not None:
+                check_timeout(self.config.policies[job.policy], job.timeout)
         except PolicyError as error:
             raise Refusal("invalid", str(error), errors=[_fault("timeout", str(error))]) from None
 
     async def _ask(
-        self, kind: LineKind, caller: Caller, job: Mapping[str, Any], *,
+        self, kind: LineKind, caller: Caller, job: AnyJob, *,
         on_event: OnEvent | None, on_begin: Callable[[WorkerJob], object] | None,
         worker: int | None, transfer: Transfer | None, is_repeatable: bool,
     ) -> bytes:  # fmt: skip
@@ -171,9 +173,13 @@ class ServiceJobs:
             why = "rate-limited" if error.is_own else "overloaded"
             raise Refusal(why, str(error), headers={"Retry-After": str(error.retry_after)}) from None
 
-    async def ask_itself(self, job: Mapping[str, Any], worker: int | None = None) -> Any:
+    async def ask_itself(self, job: AnyJob, worker: int | None = None) -> Any:
         """Has a job of the service's own done, and returns the result. Raises Refusal and WorkerLost."""
-        return json.loads(await self.ask("run" if job["op"] == "run" else "live", ITSELF, job, worker=worker))
+        return json.loads(await self.ask("run" if job.op == "run" else "live", ITSELF, job, worker=worker))
+
+    async def state(self, worker: int) -> WorkerState:
+        """Returns what a worker says of itself. Raises Refusal, and WorkerLost also for what has another form."""
+        return self.workers.read(worker, WorkerState, await self.ask("live", ITSELF, StateJob(), worker=worker))
 
 
 def refusal_of(failed: JobFailed) -> Refusal:

@@ -22,6 +22,7 @@ from proxybox.serve.sessions import Sessions
 from proxybox.serve.store import ServiceStore
 from proxybox.serve.trial import TrialFailed, try_out
 from proxybox.serve.wiredata import WorkerState
+from proxybox.serve.workerjobs import MemoryJob, RunJob
 from proxybox.serve.workers import LineKind, OnEvent, WorkerJob, WorkerLost
 
 #: Seconds without a job after which memory is given back.
@@ -87,7 +88,7 @@ class Service:
                 give_back()
                 for number in tuple(self.jobs.workers.processes):
                     with contextlib.suppress(Refusal, WorkerLost):
-                        await self.jobs.ask_itself({"op": "give_back"}, number)
+                        await self.jobs.ask_itself(MemoryJob(), number)
                 counted = seen = self.jobs.begun
 
     async def tried(self) -> None:
@@ -121,8 +122,8 @@ class Service:
         async def ask(number: int) -> WorkerState | None:
             try:
                 async with asyncio.timeout(_SOON):
-                    return WorkerState(**await self.jobs.ask_itself({"op": "state"}, number))
-            except (TimeoutError, TypeError, Refusal, WorkerLost):
+                    return await self.jobs.state(number)
+            except (TimeoutError, Refusal, WorkerLost):
                 return None
 
         numbers = sorted(self.jobs.workers.processes)
@@ -141,23 +142,22 @@ class Service:
     ) -> bytes:
         """Runs a program and returns its Result as JSON.
 
-        asked: code, or files with an entry, and what else a worker takes (worker.py); policy and language are names, or
-        None. identity: by which the caller can reach the run while it goes on; "" where nobody does. on_event: gets
-        what happens meanwhile. When the task is cancelled, the box is ended. A run whose worker ends is begun once
-        more, on another worker, unless its caller has been told something of it or it can change files of the host.
-        Raises Refusal.
+        asked: the fields of a `RunJob` that doors choose; policy and language are names, or None. identity: by which
+        the caller can reach the run while it goes on; "" where nobody does. on_event: gets what happens meanwhile. When
+        the task is cancelled, the box is ended. A run whose worker ends is begun once more, on another worker, unless
+        its caller has been told something of it or it can change files of the host. Raises Refusal.
         """
-        job = {
-            **asked, "op": "run", "policy": self.jobs.policy(caller, asked.get("policy")),
+        job = RunJob(**{
+            **asked, "policy": self.jobs.policy(caller, asked.get("policy")),
             "language": self.jobs.language(asked.get("language")), "stream": on_event is not None,
-        }  # fmt: skip
+        })  # fmt: skip
         began = time.monotonic()
-        kind: LineKind = "live" if asked.get("interactive") or asked.get("env") else "run"
+        kind: LineKind = "live" if job.interactive or job.env else "run"
         with self._reachable(caller, identity) as on_begin:
             try:
                 data = await self.jobs.ask(
                     kind, caller, job, on_event=on_event, on_begin=on_begin,
-                    is_repeatable=not self.config.policies[job["policy"]].filesystem.changes_host,
+                    is_repeatable=not self.config.policies[job.policy].filesystem.changes_host,
                 )  # fmt: skip
             except WorkerLost as error:
                 why = f"{error}: the program may have run in part"

@@ -22,6 +22,7 @@ from proxybox.serve.problems import Refusal
 from proxybox.serve.sessionrecords import KeptRecord, SessionRecords, Take
 from proxybox.serve.sessionstate import SessionState
 from proxybox.serve.store import LIVE, ServiceStore
+from proxybox.serve.workerjobs import AnyJob, EndJob, ForkJob, OpenJob, SleepJob, SnapshotJob, command_job
 from proxybox.serve.workers import LineKind, OnEvent, Transfer, WorkerJob, WorkerLost, WorkerProcess
 
 #: How a session has ended whose worker has died.
@@ -103,10 +104,9 @@ class Sessions:
             if asked.get("record"):
                 await self._check_records(caller)
             identity, worker = new_id(), self._least_used(caller)
-            job = {**asked, "op": "open", "session": identity, "policy": policy, "language": language}
+            job = OpenJob(**{**asked, "session": identity, "policy": policy, "language": language})
             session = Served(
-                id=identity, caller=caller, worker=worker, policy=policy, language=language,
-                recorded=bool(asked.get("record")),
+                id=identity, caller=caller, worker=worker, policy=policy, language=language, recorded=job.record
             )  # fmt: skip
             return await self._begin(session, job)
 
@@ -117,7 +117,7 @@ class Sessions:
                 copy = Served(
                     id=new_id(), caller=caller, worker=session.worker, policy=session.policy, language=session.language
                 )
-                return await self._begin(copy, {"op": "fork", "session": identity, "copy": copy.id})
+                return await self._begin(copy, ForkJob(session=identity, copy=copy.id))
 
     @contextlib.contextmanager
     def _room(self, caller: Caller) -> Any:
@@ -151,7 +151,7 @@ class Sessions:
                 f"records of {limit:,} bytes (limits.artefacts): end some, or give up records that are kept",
             )  # fmt: skip
 
-    async def _begin(self, session: Served, job: Mapping[str, Any]) -> Served:
+    async def _begin(self, session: Served, job: AnyJob) -> Served:
         """Has a job done that makes a session. Who no longer waits for it leaves none behind."""
         self._beginning.add(session)
         try:
@@ -164,7 +164,7 @@ class Sessions:
                 await self._store.ask(self._store.begin_session, session.id, key, session.policy, session.language)
         except BaseException:
             self._all.pop(session.id, None)
-            self._behind(self._tell(session, {"op": "end", "session": session.id}))
+            self._behind(self._tell(session, EndJob(session=session.id)))
             raise
         finally:
             self._beginning.discard(session)
@@ -238,12 +238,13 @@ class Sessions:
         self, caller: Caller, identity: str, command: str, *,
         on_event: OnEvent | None = None, transfer: Transfer | None = None, **asked: Any,
     ) -> bytes:  # fmt: skip
-        """Has a session carry out a command (worker.py), and returns the answer as JSON. Raises Refusal."""
+        """Has a session carry out a command, and returns the answer as JSON. Raises Refusal.
+
+        command: such as "exec". asked: the fields of its class (workerjobs.py) that doors choose.
+        """
         async with self._using(caller, identity) as session:
-            job = {
-                **asked, "op": "command", "session": identity, "policy": session.policy, "command": command,
-                "stream": on_event is not None,
-            }  # fmt: skip
+            fields = {**asked, "session": identity, "policy": session.policy, "stream": on_event is not None}
+            job = command_job(command, fields)
             with _calling(session) if command in _CALLS else contextlib.nullcontext() as began:
                 data = await self._ask(
                     caller, job, session.worker, on_event=on_event, on_begin=began, transfer=transfer
@@ -253,7 +254,7 @@ class Sessions:
             return data
 
     async def _ask(
-        self, caller: Caller, job: Mapping[str, Any], worker: WorkerProcess, *,
+        self, caller: Caller, job: AnyJob, worker: WorkerProcess, *,
         on_event: OnEvent | None = None, on_begin: Callable[[WorkerJob], object] | None = None,
         transfer: Transfer | None = None,
     ) -> bytes:  # fmt: skip
@@ -266,12 +267,13 @@ class Sessions:
         except TimeoutError:
             raise Refusal("timeout", "the file was too slow on its way") from None
         except WorkerLost as error:
-            if job["op"] == "open":
+            if job.op == "open":
                 raise Refusal("worker-lost", headers={"Retry-After": "1"}) from None
             raise Refusal("session-ended", f"the session was lost: {error}", state="lost", reason=str(error)) from None
         except Refusal as refusal:
-            if refusal.kind == "session-ended" and job["op"] != "restore" and job.get("session") in self._all:
-                await self._end(self._all[job["session"]], "ended", "its program has ended it")
+            ended = self._all.get(getattr(job, "session", ""))
+            if refusal.kind == "session-ended" and job.op != "restore" and ended is not None:
+                await self._end(ended, "ended", "its program has ended it")
             raise
 
     async def input(self, caller: Caller, identity: str, text: str) -> None:
@@ -293,7 +295,7 @@ class Sessions:
         """Keeps the state of a session, and returns by what it is known. Raises Refusal."""
         async with self._using(caller, identity) as session:
             name = new_id()
-            await self._ask(caller, {"op": "snapshot", "session": identity, "snapshot": name}, session.worker)
+            await self._ask(caller, SnapshotJob(op="snapshot", session=identity, snapshot=name), session.worker)
             session.snapshots.add(name)
             return name
 
@@ -301,13 +303,13 @@ class Sessions:
         """Goes back to a kept state. Raises Refusal."""
         async with self._using(caller, identity) as session:
             self._check_snapshot(session, snapshot)
-            await self._ask(caller, {"op": "restore", "session": identity, "snapshot": snapshot}, session.worker)
+            await self._ask(caller, SnapshotJob(op="restore", session=identity, snapshot=snapshot), session.worker)
 
     async def forget(self, caller: Caller, identity: str, snapshot: str) -> None:
         """Gives up a kept state. Raises Refusal."""
         async with self._using(caller, identity) as session:
             self._check_snapshot(session, snapshot)
-            await self._ask(caller, {"op": "forget", "snapshot": snapshot}, session.worker)
+            await self._ask(caller, SnapshotJob(op="forget", session=identity, snapshot=snapshot), session.worker)
             session.snapshots.discard(snapshot)
 
     @staticmethod
@@ -378,8 +380,8 @@ class Sessions:
                 reason += await self._keep_record(session)
             elif not session.worker.ended:
                 for snapshot in tuple(session.snapshots):
-                    await self._tell(session, {"op": "forget", "snapshot": snapshot})
-                await self._tell(session, {"op": "end", "session": session.id})
+                    await self._tell(session, SnapshotJob(op="forget", session=session.id, snapshot=snapshot))
+                await self._tell(session, EndJob(session=session.id))
         finally:
             if self._limits.records:
                 self._ending[session.id] = session.caller.key, state, reason
@@ -391,7 +393,7 @@ class Sessions:
             session.call.input("")  # a program that waits for input would keep its call from ending
 
         async def hand_over(take: Take) -> bytes:
-            job, until = {"op": "end", "session": session.id}, time.monotonic() + self._insists
+            job, until = EndJob(session=session.id), time.monotonic() + self._insists
             while True:
                 try:
                     return await self._jobs.ask("live", ITSELF, job, on_event=take, worker=session.worker.number)
@@ -420,7 +422,7 @@ class Sessions:
             if not await self._note_end(identity):
                 return
 
-    async def _tell(self, session: Served, job: Mapping[str, Any]) -> None:
+    async def _tell(self, session: Served, job: AnyJob) -> None:
         """Has something done for a session that may have ended meanwhile."""
         with contextlib.suppress(Refusal, WorkerLost):
             await self._jobs.ask_itself(job, session.worker.number)
@@ -464,7 +466,7 @@ class Sessions:
                     self._behind(self._end(session, "ended", why))
                 elif not session.asleep and now - session.used > self._limits.sleep_after:
                     session.asleep = True
-                    await self._tell(session, {"op": "sleep", "session": session.id})
+                    await self._tell(session, SleepJob(session=session.id))
 
     async def close(self) -> None:
         """Ends all, several at a time: one in which a call runs may take seconds to let go of its record."""

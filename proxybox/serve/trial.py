@@ -15,6 +15,7 @@ import attrs
 
 from proxybox.serve.jobs import ServiceJobs
 from proxybox.serve.problems import Refusal
+from proxybox.serve.workerjobs import RunJob
 from proxybox.serve.workers import WorkerLost
 
 
@@ -115,10 +116,8 @@ async def try_out(jobs: ServiceJobs) -> None:
 
 async def _try(jobs: ServiceJobs, policy: str, language: str, trial: Trial) -> None:
     where = f"{trial.name} (policy {policy}, language {language})"
-    job = {
-        "op": "run", "policy": policy, "language": language, "code": trial.code,
-        **jobs.within(policy, trial.limits),
-    }  # fmt: skip
+    limits = jobs.within(policy, trial.limits).get("limits")
+    job = RunJob(policy=policy, language=language, code=trial.code, limits=limits)
     try:
         result = await jobs.ask_itself(job)
     except Refusal as error:

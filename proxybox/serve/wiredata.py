@@ -1,17 +1,20 @@
-"""What crosses between the service and a worker besides events (streamevents.py) and results, which clients get.
+"""What crosses between the service and a worker besides jobs (workerjobs.py), events and results, which clients get.
 
 `packed` (wire.py) makes JSON of each; `read` makes an object of it again, and takes nothing of another form: a worker
-serves hostile guests.
+serves hostile guests. The annotations of a class say what its form is: nothing is converted, and no key may be more.
 """
 
 import json
-from collections.abc import Sequence
-from typing import Literal, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping
+from types import NoneType, UnionType
+from typing import Any, Final, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import attrs
-from attrs.validators import instance_of, optional
+from cattrs import Converter, transform_error
 
 from proxybox.jsonvalues import JSONObject
+from proxybox.policies.errors import shown
+from proxybox.streamevents import WorkerEvent
 
 T = TypeVar("T")
 
@@ -29,12 +32,8 @@ class JobOrder:
 class RequestFault:
     """Where what was asked for makes no sense, and why."""
 
-    loc: list[str | int] = attrs.field(validator=instance_of(list))
-    msg: str = attrs.field(validator=instance_of(str))
-
-
-def _faults(data: Sequence[RequestFault | JSONObject]) -> list[RequestFault]:
-    return [each if isinstance(each, RequestFault) else RequestFault(**each) for each in data]
+    loc: list[str | int]
+    msg: str
 
 
 @attrs.frozen(kw_only=True)
@@ -44,26 +43,26 @@ class JobFailure:
     result: of a command that has failed in the program.
     """
 
-    type: str = attrs.field(validator=instance_of(str))
-    message: str = attrs.field(validator=instance_of(str))
-    errors: list[RequestFault] = attrs.field(factory=list, converter=_faults)
-    errno: str = attrs.field(default="", validator=instance_of(str))
-    result: JSONObject | None = attrs.field(default=None, validator=optional(instance_of(dict)))
+    type: str
+    message: str
+    errors: list[RequestFault] = attrs.field(factory=list)
+    errno: str = ""
+    result: JSONObject | None = None
 
 
 @attrs.frozen(kw_only=True)
 class ReadyToTake:
     """A job is ready to take a file. room: bytes that it may have."""
 
-    room: int = attrs.field(validator=instance_of(int))
+    room: int
 
 
 @attrs.frozen(kw_only=True)
 class ReadyToGive:
     """A job is ready to hand over a file, or a part of it. digest: its SHA-256, in hexadecimal digits."""
 
-    size: int = attrs.field(validator=instance_of(int))
-    digest: str = attrs.field(validator=instance_of(str))
+    size: int
+    digest: str
 
 
 Ready: TypeAlias = ReadyToTake | ReadyToGive
@@ -87,27 +86,95 @@ class PoolState:
     size: int
 
 
-def _pools(data: Sequence[PoolState | JSONObject]) -> list[PoolState]:
-    return [each if isinstance(each, PoolState) else PoolState(**each) for each in data]
-
-
 @attrs.frozen(kw_only=True)
 class WorkerState:
     """What a worker says of itself."""
 
-    pid: int = attrs.field(validator=instance_of(int))
-    pools: list[PoolState] = attrs.field(converter=_pools)
-    sessions: int = attrs.field(validator=instance_of(int))
+    pid: int
+    pools: list[PoolState]
+    sessions: int
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def read(kind: type[T], data: bytes) -> T:
     """Returns an object of a class that JSON stands for. Raises ValueError for what has another form."""
-    try:
-        return kind(**json.loads(data))
-    except TypeError as error:
-        raise ValueError(str(error)) from None
+    return structured(kind, json.loads(data))
 
 
 def read_ready(data: bytes) -> Ready:
     """Returns which way a job is ready for a file. Raises ValueError."""
     return read(ReadyToTake, data) if b'"room"' in data else read(ReadyToGive, data)
+
+
+def read_worker_event(data: bytes) -> WorkerEvent:
+    """Returns the event that a worker has told. Raises ValueError."""
+    event: WorkerEvent = tagged(_EVENTS, "event", json.loads(data))
+    return event
+
+
+def by_tag(union: Any, tag: str) -> Mapping[str, Any]:
+    """Returns the classes of a union by the words that their field `tag` may have."""
+    return {name: kind for kind in get_args(union) for name in get_args(get_type_hints(kind)[tag])}
+
+
+_EVENTS: Final = by_tag(WorkerEvent, "event")
+
+
+def tagged(kinds: Mapping[str, Any], tag: str, fields: Any) -> Any:
+    """Returns an object of the class that the field `tag` names. Raises ValueError, as `structured`."""
+    name = fields.get(tag) if isinstance(fields, dict) else None
+    if not isinstance(name, str) or name not in kinds:
+        raise ValueError(f"{tag}: want one of {', '.join(kinds)}, got {shown(name)}")
+    return structured(kinds[name], fields)
+
+
+def structured(kind: type[T], fields: Any) -> T:
+    """Returns an object of a class, of the JSON of its fields. Raises ValueError, which names the fields at fault."""
+    try:
+        return _strict.structure(_of(dict, fields), kind)
+    except RecursionError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{kind.__name__}: {'; '.join(transform_error(error))}") from None
+
+
+def _of(kind: type[Any], value: Any) -> Any:
+    if type(value) is not kind and (kind is not float or type(value) is not int):
+        raise ValueError(f"want {kind.__name__}, got {shown(value)}")
+    return value
+
+
+def _reader_of_list(kind: Any) -> Callable[[Any, Any], Any]:
+    (each,) = get_args(kind)
+    return lambda value, _: [_strict.structure(item, each) for item in _of(list, value)]
+
+
+def _reader_of_dict(kind: Any) -> Callable[[Any, Any], Any]:
+    _, each = get_args(kind)
+    return lambda value, _: {name: _strict.structure(item, each) for name, item in _of(dict, value).items()}
+
+
+def _reader_of_union(kind: Any) -> Callable[[Any, Any], Any]:
+    def read(value: Any, _: Any) -> Any:
+        for each in get_args(kind):
+            try:
+                return _strict.structure(value, each)
+            except Exception:  # noqa: S112 - it is of another kind
+                continue
+        raise ValueError(f"want {kind}, got {shown(value)}")
+
+    return read
+
+
+def _is(*origins: Any) -> Callable[[Any], bool]:
+    return lambda kind: get_origin(kind) in origins
+
+
+_strict: Final = Converter(forbid_extra_keys=True)
+for _kind in (str, int, float, bool, NoneType):
+    _strict.register_structure_hook(_kind, lambda value, kind: _of(kind, value))
+_strict.register_structure_hook_factory(_is(list), _reader_of_list)
+_strict.register_structure_hook_factory(_is(dict), _reader_of_dict)
+_strict.register_structure_hook_factory(_is(Union, UnionType), _reader_of_union)

@@ -14,10 +14,11 @@ import asyncio
 import contextlib
 import inspect
 import itertools
+import logging
 import os
 import pickle
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
@@ -27,10 +28,13 @@ from proxybox.controller.process.cpus import shares_of_cpus
 from proxybox.pool.workers import Worker
 from proxybox.serve.setup import Setup
 from proxybox.serve.wire import AnswerKind, InputKind, WorkerSocket
-from proxybox.serve.wiredata import JobFailure, JobOrder, Ready, read, read_ready
-from proxybox.streamevents import WorkerEvent, read_worker_event
+from proxybox.serve.wiredata import JobFailure, JobOrder, Ready, read, read_ready, read_worker_event
+from proxybox.serve.workerjobs import AnyJob, message_of
+from proxybox.streamevents import WorkerEvent
 
 T = TypeVar("T")
+
+log = logging.getLogger("proxybox.serve")
 
 #: The variables that a worker inherits: what finds programs, files and the locale, and what is ours.
 _INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
@@ -211,7 +215,7 @@ class ServiceWorkers:
     async def ask(
         self,
         slot: Slot,
-        job: Mapping[str, Any],
+        job: AnyJob,
         *,
         on_event: OnEvent | None = None,
         on_begin: Callable[[WorkerJob], object] | None = None,
@@ -227,7 +231,7 @@ class ServiceWorkers:
             on_begin(doing)
         begun = False
         try:
-            await _or_lost(slot.line.send({**job, "job": doing.number}), begun)
+            await _or_lost(slot.line.send(message_of(job, doing.number)), begun)
             while True:
                 kind, data = await _or_lost(slot.line.receive(), begun)
                 begun = True
@@ -253,6 +257,10 @@ class ServiceWorkers:
         if kind == AnswerKind.RESULT:
             return data
         raise JobFailed(_read(partial(read, JobFailure), data, slot.worker))
+
+    def read(self, number: int, kind: type[T], data: bytes) -> T:
+        """Returns what a worker has answered with; one whose answer has another form is ended. Raises WorkerLost."""
+        return _read(partial(read, kind), data, self.processes[number])
 
     async def _drain(self, slot: Slot) -> None:
         """Reads to the end what a job tells that nobody waits for."""
@@ -299,7 +307,8 @@ def _read(form: Callable[[bytes], T], data: bytes, worker: WorkerProcess) -> T:
     """What a worker has told. One that tells what has no such form is ended. Raises WorkerLost."""
     try:
         return form(data)
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        log.error("worker %d is ended, because its answer has another form: %.500s", worker.number, error)
         worker.process.process.kill()
         raise WorkerLost(begun=True) from None
 

@@ -11,6 +11,7 @@ from proxybox.serve.authority import Authority
 from proxybox.serve.callers import ANONYMOUS
 from proxybox.serve.config import ServiceConfig
 from proxybox.serve.jobs import ServiceJobs
+from proxybox.serve.workerjobs import RunJob
 from proxybox.serve.workers import Slot, WorkerJob, WorkerLost
 
 
@@ -48,7 +49,13 @@ def _jobs(folder: Path, *ends: bool, lines: int = 4) -> ServiceJobs:
 
 def _ask(jobs: ServiceJobs, begun: list[WorkerJob], *, is_repeatable: bool = True) -> "asyncio.Task[bytes]":
     return asyncio.create_task(
-        jobs.ask("run", ANONYMOUS, {"op": "run"}, on_begin=begun.append, is_repeatable=is_repeatable)
+        jobs.ask(
+            "run",
+            ANONYMOUS,
+            RunJob(policy="default", language="python", code="1"),
+            on_begin=begun.append,
+            is_repeatable=is_repeatable,
+        )
     )
 
 

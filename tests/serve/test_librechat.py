@@ -12,7 +12,9 @@ pytest.importorskip("fastapi", reason="the extra server is not installed")
 from proxybox import Result
 from proxybox.policies import Mount, PolicyError, evolve, preset
 from proxybox.serve import worker
+from proxybox.serve.jobprograms import program_of
 from proxybox.serve.setup import Interpreter, Setup
+from proxybox.serve.workerjobs import RunJob
 from tests.explained import PROGRAMS
 from tests.serve.conftest import Server
 
@@ -119,9 +121,9 @@ def run_in_its_folder(filesystem: dict) -> Result:
     policy = evolve(preset("default"), filesystem=filesystem)
     made = worker._Worker(Setup(policies={"p": policy}, interpreters={"l": Interpreter()}, slots=1, input_wait=1))
     code = "import os\nprint(sorted(os.listdir('/mnt')))\nopen('a', 'w')"
-    asked = {"policy": "p", "language": "l", "folder": "/mnt/data", "entry": "b.py", "files": {"b.py": code}}
+    asked = RunJob(policy="p", language="l", folder="/mnt/data", entry="b.py", files={"b.py": code})
     with made.sandbox_at(asked) as sandbox:
-        return sandbox.run_program(worker._program(asked))
+        return sandbox.run_program(program_of(asked))
 
 
 def test_the_folder_is_no_way_around_the_policy() -> None:

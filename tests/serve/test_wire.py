@@ -1,10 +1,16 @@
 """The lines between the service and its workers: when the other end is gone, and what has no form that is known."""
 
 import asyncio
+import json
 import socket
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
+import attrs
 import pytest
 
+from proxybox.serve import workers
 from proxybox.serve.wire import WorkerSocket, packed
 from proxybox.serve.wiredata import (
     JobFailure,
@@ -15,8 +21,10 @@ from proxybox.serve.wiredata import (
     RequestFault,
     WorkerState,
     read,
+    read_worker_event,
 )
-from proxybox.streamevents import read_worker_event
+from proxybox.serve.workerjobs import ExecuteJob, OpenJob, RunJob, SnapshotJob, StateJob, message_of, read_job
+from proxybox.serve.workers import WorkerLost
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
@@ -28,10 +36,10 @@ def test_a_line_whose_other_end_has_gone_says_so(loop: str) -> None:
         with pytest.raises(EOFError):
             await line.receive()
         with pytest.raises(BrokenPipeError):  # and not only at the next answer: nothing can have begun
-            await line.send({"op": "run"})
+            await line.send(message_of(StateJob(), 1))
         line.close()
         with pytest.raises(BrokenPipeError):
-            line.tell({"do": "cancel"})
+            line.tell(JobOrder(job=1, do="cancel"))
 
     module = pytest.importorskip(loop, reason="the extra server is not installed")
     with asyncio.Runner(loop_factory=module.new_event_loop) as runner:
@@ -42,9 +50,11 @@ def test_a_line_whose_other_end_has_gone_says_so(loop: str) -> None:
     b"{", b"[]", b"5", b"{}", b'{"event": 5}', b'{"event": "finished", "result": {}}', b'{"event": "stdout"}',
     b'{"event": "stdout", "text": 5}', b'{"event": "stdout", "text": "a", "more": 1}', b'{"event": "record"}',
     b'{"event": "display", "kind": "value", "data": [], "metadata": {}, "wait": false}',
+    b'{"event": "display", "kind": "value", "data": {}, "metadata": {}, "wait": "no"}',
+    b'{"event": "error", "type": "E", "message": null, "traceback": ""}', b'{"event": []}',
 ])  # fmt: skip
 def test_what_is_no_event_of_a_worker(data: bytes) -> None:
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises(ValueError):
         read_worker_event(data)
 
 
@@ -53,6 +63,14 @@ def test_what_is_no_event_of_a_worker(data: bytes) -> None:
     (JobFailure, b'{"type": "invalid", "message": "", "errors": [{"loc": "a", "msg": ""}]}'),
     (JobFailure, b'{"type": "invalid", "message": "", "result": 5}'), (ReadyToTake, b'{"room": "5"}'),
     (ReadyToGive, b'{"size": 5}'), (WorkerState, b'{"pid": 1, "pools": [{}], "sessions": 0}'),
+    *((WorkerState, b'{"pid": 1, "pools": [%b], "sessions": 0}' % pool) for pool in (
+        b'{"policy": 1, "language": "l", "ready": 1, "size": 1}', b'5', b'"ab"',
+        b'{"policy": "p", "language": "l", "ready": true, "size": 1}',
+        b'{"policy": "p", "language": "l", "ready": 1, "size": 1.5}',
+        b'{"policy": "p", "language": "l", "ready": 1, "size": 1, "more": 1}',
+    )),
+    (WorkerState, b'{"pid": 1, "pools": {}, "sessions": 0}'), (WorkerState, b'{"pid": 1, "pools": [], "sessions": []}'),
+    (JobOrder, b'{"job": 1, "do": "else"}'),
 ])  # fmt: skip
 def test_what_a_worker_tells_has_its_form(kind: type, data: bytes) -> None:
     with pytest.raises(ValueError):
@@ -67,3 +85,36 @@ def test_what_is_told_is_read_again() -> None:
         ReadyToTake(room=5), ReadyToGive(size=5, digest="d"), JobOrder(job=1, do="input", text="x"),
     ):  # fmt: skip
         assert read(type(seen), packed(seen)) == seen
+
+
+def test_a_job_is_read_again() -> None:
+    for job in (
+        RunJob(policy="p", language="l", files={"a": "x", "b": {"base64": "eA=="}}, limits={"calls": 5}, timeout=5),
+        RunJob(policy="p", language="l", code="1", return_files=["a"], stdin={"base64": ""}, env={"A": "b"}),
+        ExecuteJob(op="eval", session="s", policy="p", code="1", echo="display", timeout=0.5), StateJob(),
+    ):  # fmt: skip
+        message = json.loads(packed(message_of(job, 7)))
+        assert (message.pop("job"), read_job(message)) == (7, job)
+
+
+@pytest.mark.parametrize(("job", "why"), [
+    (RunJob(policy="p", language="l", code=5), "code"), (RunJob(policy="p", language="l", args="ab"), "args"),
+    (RunJob(policy="p", language="l", files={"a": 5}), "files"), (RunJob(policy=None, language="l"), "policy"),
+    (OpenJob(session="s", policy="p", language="l", timeout="5"), "timeout"),
+    (SnapshotJob(op="end", session="s", snapshot="t"), "snapshot"),
+])  # fmt: skip
+def test_a_worker_takes_no_job_of_another_form(job: Any, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        read_job(json.loads(packed(attrs.asdict(job))))
+
+
+def test_a_worker_whose_answer_has_another_form_is_ended(caplog: pytest.LogCaptureFixture) -> None:
+    ended: list[bool] = []
+    worker: Any = SimpleNamespace(
+        number=3, process=SimpleNamespace(process=SimpleNamespace(kill=lambda: ended.append(True)))
+    )
+    with pytest.raises(WorkerLost):
+        workers._read(partial(read, WorkerState), b'{"pid": 1, "pools": [], "sessions": "0"}', worker)
+    assert ended == [True]
+    assert "worker 3 is ended, because its answer has another form: WorkerState: " in caplog.text
+    assert "$.sessions" in caplog.text

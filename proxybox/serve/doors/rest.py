@@ -239,14 +239,14 @@ async def _execute(
     request: Request, session: str, body: models.ExecuteRequest, who: Caller, kind: str | None
 ) -> Response:
     service, here = service_of(request), visit(request.scope)
-    asked = {**body.model_dump(exclude_unset=True, exclude_none=True), "echo": body.echo}
-    mode = "eval" if asked.pop("mode", "") == "eval" else "exec"
+    asked = body.model_dump(exclude_unset=True, exclude_none=True, exclude={"mode", "record"})
+    mode = "eval" if body.mode == "eval" else "exec"
     served = await service.sessions.find(who, session)
     here.policy, here.language = served.policy, served.language
     asking.note_code(request, body.code)
 
     def work(on_event: OnEvent | None) -> Coroutine[Any, Any, bytes]:
-        return service.sessions.command(who, session, mode, on_event=on_event, **asked)
+        return service.sessions.command(who, session, mode, on_event=on_event, echo=body.echo, **asked)
 
     if kind is not None:
         return _stream(request, kind, here.id, work)

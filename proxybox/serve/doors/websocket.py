@@ -214,7 +214,7 @@ class _Talk:
         self._call = asyncio.create_task(self._run(message, size))
 
     async def _run(self, message: ExecuteMessage, size: int) -> None:
-        asked = message.model_dump(exclude_unset=True, exclude_none=True, exclude={"do", "id", "mode"})
+        asked = message.model_dump(exclude_unset=True, exclude_none=True, exclude={"do", "id", "mode", "record"})
         mode = "eval" if message.mode == "eval" else "exec"
 
         async def tell(event: WorkerEvent) -> None:
