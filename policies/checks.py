@@ -285,19 +285,19 @@ def to_statements(value: str) -> str:
     return value
 
 
-_MIME_TYPE: Final = re.compile(r"[a-z]{1,32}/[a-z0-9][a-z0-9.+_-]{0,126}", re.ASCII)
+MIME_TYPE: Final = re.compile(r"[a-z]{1,32}/[a-z0-9][a-z0-9.+_-]{0,126}", re.ASCII)
 
 
 def to_mime_types(value: list[str] | tuple[str, ...]) -> tuple[str, ...]:
     """Returns MIME types, each once, in the order given."""
     if isinstance(value, str):
-        likely = _MIME_TYPE.fullmatch(value)
+        likely = MIME_TYPE.fullmatch(value)
         raise refusal(f"want {MIME_TYPES}", value, meant=f'["{value}"]' if likely else "")
     if not isinstance(value, list | tuple):
         raise refusal(f"want {MIME_TYPES}", value)
     problems: list[Problem] = []
     for at, name in enumerate(value):
-        if not isinstance(name, str) or not _MIME_TYPE.fullmatch(name):
+        if not isinstance(name, str) or not MIME_TYPE.fullmatch(name):
             words = 'want a MIME type in lower case without parameters, such as "text/html"'
             problems += refusal(words, name, key=f"[{at}]").problems
     if problems:

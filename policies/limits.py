@@ -66,6 +66,7 @@ class Output:
             Measure.TEXTS,
             "MIME types that a notebook shows of what is displayed, besides plain text, which is always shown, and "
             "tables and text of HTML", values=checks.MIME_TYPES, example=["text/plain", "text/html"],
+            schema={"items": {"type": "string", "pattern": f"^{checks.MIME_TYPE.pattern}$"}},
         ),
     )  # fmt: skip
 

@@ -126,7 +126,9 @@ class Policy:
             Measure.COUNT,
             "where random bytes come from; a number is a seed that makes the box repeatable, with time that is "
             "`virtual` or `frozen`",
-            values=_RANDOMNESS, example=42, schema={"type": ["integer", "string"], "minimum": 0, "pattern": "^system$"},
+            values=_RANDOMNESS, example=42, schema={
+                "type": ["integer", "string"], "minimum": 0, "maximum": (1 << 64) - 1, "pattern": "^system$",
+            },
         ),
     )  # fmt: skip
     on_denied: Literal["errno", "end"] = attrs.field(
@@ -147,6 +149,7 @@ class Policy:
             Measure.TEXTS,
             "modules that warm guests import, in this order, before any untrusted code runs; none that leaves threads "
             "or open files behind", values=checks.MODULES, example=["json", "xml.dom"],
+            schema={"items": {"type": "string", "pattern": r"^[^\W\d]\w*(?:\.[^\W\d]\w*)*$"}},
         ),
     )  # fmt: skip
     warm_up: str = attrs.field(
@@ -155,6 +158,7 @@ class Policy:
             "Python statements that warm guests run after that, in a namespace of their own: what a library does at "
             "its first use is done once, and not in each box. They run in the box, and programs can find them in its "
             "memory", values=checks.STATEMENTS, example="import json; json.loads('[]')",
+            schema={"pattern": "^[^\u0000]*$"},
         ),
     )  # fmt: skip
 

@@ -21,7 +21,12 @@ from proxybox.policies.sizes import DURATION, NUMBER, SIZE
 
 Schema = dict[str, Any]
 
-_NO_LIMIT: Final = {"enum": ["none", "unlimited"]}
+_NO_LIMIT: Final = {"anyOf": [
+    {"enum": ["none", "unlimited", None]},
+    {"type": "string", "pattern": r"^\s*(?:[nN][oO][nN][eE]|[uU][nN][lL][iI][mM][iI][tT][eE][dD])\s*$"},
+]}  # fmt: skip
+#: The seconds from 1970 until 2200, which moments may have.
+_MOST_SECONDS: Final = 7_258_118_400
 _SIZE_TEXT: Final = {"type": "string", "pattern": rf"^\s*{SIZE.pattern}\s*$"}
 _DURATION_TEXT: Final = {"type": "string", "pattern": rf"^\s*(?=\S)(?:{NUMBER.pattern}|{DURATION.pattern})\s*$"}
 _TREE: Final = {"type": "object", "additionalProperties": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/tree"}]}}
@@ -62,7 +67,7 @@ def _mount() -> Schema:
     fields = [PolicyKey("filesystem.mounts", field) for field in attrs.fields(Mount)]
     found = {key.field.name: _key(key) for key in fields}
     found["content"] = {"type": "string", "description": "The content of one file, in place of a source."}
-    text = {"type": "string", "description": "SRC:DST[:MODE]"}
+    text = {"type": "string", "description": "SRC:DST[:MODE]", "pattern": ".:."}
     return {"anyOf": [text, _table(found, ["target"])]}
 
 
@@ -95,8 +100,8 @@ def _number(kind: str) -> Callable[[PolicyKey], Schema]:
 
 
 def _bounds(numbers: NumberRange) -> Schema:
-    least = {"exclusiveMinimum" if numbers.above else "minimum": numbers.low}
-    return least if numbers.high >= EVER else {**least, "maximum": numbers.high}
+    high = int(numbers.high) if numbers.high == EVER else numbers.high
+    return {"exclusiveMinimum" if numbers.above else "minimum": numbers.low, "maximum": high}
 
 
 def _text(key: PolicyKey) -> Schema:
@@ -112,11 +117,14 @@ _MEASURES: Final[dict[Measure, Callable[[PolicyKey], Schema]]] = {
     Measure.DURATION: _number("number"),
     Measure.COUNT: _number("integer"),
     Measure.NUMBER: _number("number"),
-    Measure.MOMENT: lambda _: {"anyOf": [{"type": "string", "pattern": r"^\s*[0-9]{4}-?[0-9W]"}, {"type": "number"}]},
+    Measure.MOMENT: lambda _: {"anyOf": [
+        {"type": "string", "pattern": r"^\s*[0-9]{4}-?[0-9W]"},
+        {"type": ["number", "null"], "minimum": 0, "maximum": _MOST_SECONDS},
+    ]},
     Measure.WORD: lambda key: {"enum": list(key.choices)},
     Measure.FLAG: lambda _: {"type": "boolean"},
     Measure.TEXT: _text,
-    Measure.PATH: lambda _: {"type": "string", "pattern": "^/"},
+    Measure.PATH: lambda _: {"type": "string", "pattern": r"^(?!.*/\.\.(?:/|$))/"},
     Measure.TEXTS: lambda _: {"type": "array", "items": {"type": "string"}},
     Measure.MOUNTS: lambda _: {"type": "array", "items": {"$ref": "#/$defs/mount"}},
     Measure.SOURCE: lambda _: {"anyOf": [{"type": "string", "minLength": 1}, {"$ref": "#/$defs/tree"}]},
