@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Final
 
 try:
     import fastapi
@@ -20,6 +21,9 @@ from proxybox.serve.app import refused, tell_faults
 from proxybox.serve.database import StoreError
 from proxybox.serve.edge import log, visit
 from proxybox.serve.problems import Refusal
+
+#: What browsers ask of every classroom.
+ROUTERS: Final = (pages.router, student.router, teacher.router, teacher.guarded, teacher.whole, events.router)
 
 
 def app(config: ClassroomConfig) -> ClassroomMiddleware:
@@ -44,7 +48,7 @@ def app(config: ClassroomConfig) -> ClassroomMiddleware:
         openapi_url=None, redirect_slashes=False,
     )  # fmt: skip
     inner.state.lesson = lesson
-    for router in (pages.router, student.router, teacher.router, teacher.guarded, teacher.whole, events.router):
+    for router in ROUTERS:
         inner.include_router(router)
     bridge = None
     if config.lti:

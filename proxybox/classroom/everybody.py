@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from proxybox.classroom.answers import JoiningJson, ShareJson
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.hub import EVERYBODY, TEACHERS, Hub
 from proxybox.classroom.models import ShareRequest
@@ -43,7 +44,7 @@ class Everybody:
         self.addresses: tuple[str, ...] = ()
         self.is_locked = self.is_frozen = False
         self.pushed: str | None = None
-        self.shares: dict[str, dict[str, Any]] = {}
+        self.shares: dict[str, ShareJson] = {}
 
     async def load(self) -> None:
         """Reads what was kept before; where there is no code yet, makes one."""
@@ -58,11 +59,7 @@ class Everybody:
         """Lets go of a pushed exercise that is no longer in the course."""
         self.pushed = self.pushed if self.pushed in self._sheets else None
 
-    def as_json(self) -> dict[str, Any]:
-        """Returns what all teachers are told of it."""
-        return {"frozen": self.is_frozen, "pushed": self.pushed}
-
-    def joining_as_json(self) -> dict[str, Any]:
+    def joining_as_json(self) -> JoiningJson:
         """Returns what the teacher of the whole classroom is told of how one joins."""
         return {"code": self.code, "addresses": list(self.addresses), "locked": self.is_locked}
 
@@ -92,7 +89,7 @@ class Everybody:
         await self._store.do(Connected.set_fact, fact, value)
         self._on_change()
 
-    async def share(self, asked: ShareRequest, seats: Seats) -> dict[str, Any]:
+    async def share(self, asked: ShareRequest, seats: Seats) -> ShareJson:
         """Shows code to all: the teacher's, or a student's without the name. Raises Refusal."""
         sheet = find_sheet(self._sheets, asked.exercise)
         files: Mapping[str, str] | None = asked.files
@@ -104,7 +101,7 @@ class Everybody:
             raise Refusal("too-large", "This is too much code to show to all.")
         if len(self.shares) >= _MOST_SHARES:
             raise Refusal("conflict", "Too many pieces of code are shared. Stop sharing some.")
-        share: dict[str, Any] = {
+        share: ShareJson = {
             "id": secrets.token_urlsafe(9), "title": asked.title, "exercise": sheet.id, "files": dict(files),
             "by": "teacher" if asked.seat is None else "student", "at": time.time(),
         }  # fmt: skip

@@ -182,9 +182,9 @@ class Hub:
         """Tells only those who watch a topic. In place of what is too large they get `resync`."""
         if watchers := self._watchers.get(topic):
             seat = topic.partition(":")[2]
-            relayed = Event.of(WatchedEvent(seat=seat, event=event.NAME, data_of_event=event.data))
+            relayed = Event.of(WatchedEvent({"seat": seat, "event": event.NAME, "data": event.data}))
             if relayed.size > _SHOWN:  # it would cut off the stream by which the teacher sees the whole class
-                relayed = Event.of(WatchedEvent(seat=seat, event=ResyncEvent.NAME, data_of_event={}))
+                relayed = Event.of(WatchedEvent({"seat": seat, "event": ResyncEvent.NAME, "data": {}}))
             for reader in watchers.values():
                 reader.put(relayed)
 
