@@ -159,7 +159,7 @@ class SavedVersionJson(TypedDict):
 
 
 class SavedJson(TypedDict):
-    """The version that was kept. conflict: the one that another page had kept meanwhile."""
+    """The version that was saved. conflict: the one that another page had saved meanwhile."""
 
     version: int
     conflict: NotRequired[SavedVersionJson]
@@ -184,7 +184,7 @@ class SavedHandInJson(SavedJson):
 
 
 class VersionJson(SavedVersionJson):
-    """A version as it is listed. why: what it was kept for. size: in characters."""
+    """A version as it is listed. why: what it was saved for. size: in characters."""
 
     why: str
     size: int
@@ -224,7 +224,7 @@ class SeatJson(TypedDict):
 
 
 class SeatedJson(TypedDict):
-    """The answer to who takes a seat."""
+    """The answer to a request for a seat."""
 
     seat: SeatJson
 
@@ -369,7 +369,7 @@ class TaughtClassJson(TypedDict):
 
 
 class RoomStateJson(TypedDict):
-    """What holds for all. Only who has the key gets `join` and `course_fault`; an event for instructors has no classes.
+    """What holds for all. `join` and `course_fault` are for who has the key; an event for instructors has no classes.
 
     grading_faults: mistakes in tests, by exercise.
     """

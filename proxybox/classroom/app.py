@@ -63,7 +63,7 @@ def app(config: ClassroomConfig) -> ClassroomMiddleware:
 
 
 async def _not_kept(request: fastapi.Request, error: Exception) -> fastapi.Response:
-    """What a page is told of what could not be kept: nothing of it is kept then, and the page tries again."""
+    """The answer where the database cannot be written: nothing was saved, and the page tries again."""
     log.error("%s: nothing can be kept: %s", visit(request.scope).id, error)
     detail = "Nothing can be kept at the moment. Is the disk of the teacher's computer full?"
     return await refused(request, Refusal("not-ready", detail, headers={"Retry-After": "2"}))

@@ -3,7 +3,7 @@
     Boxes.run ── a new box (Sessions.open) ── the main file as its program ── events of the seat's topic
     Boxes.prompt ── the box of the last run, with its variables
 
-Rule: whatever a program does is told as it happens, in bounded pieces, to its own seat and to the teacher who watches.
+Rule: whatever a program does is sent as it happens, in bounded pieces, to its own seat and to the teacher who watches.
 """
 
 import asyncio
@@ -79,7 +79,7 @@ class SeatRun:
 
 @attrs.define(eq=False)
 class Desk:
-    """The desk of a seat. session: the id of its box. run: what runs; events: what is told of it.
+    """The desk of a seat. session: the id of its box. run: what runs; events: where its events go.
 
     last: what ran last, by exercise. opening: is held while a box is opened. memory: bytes that the box does not share;
     used: when something ended in it.
@@ -227,7 +227,7 @@ class ClassBoxes:
         }
         options |= files
         asked = {"policy": place.policy, "language": place.language, "files": options}
-        self._leave(desk)  # at once: what is asked of the desk from now on does not concern the old box
+        self._leave(desk)  # at once: requests that come from now on do not concern the old box
         async with desk.opening:  # a completion may have begun to open one: the desk has one box, and no other
             self._leave(desk)
             session = await self._sessions.open(desk.caller, asked)
@@ -266,7 +266,7 @@ class ClassBoxes:
     # --- while it runs ------------------------------------------------------------------------------------------------
 
     async def warm_up(self) -> None:
-        """Has a box made for each kind of place in each worker, so that nobody's first run waits for that."""
+        """Has a box made for each kind of place in each worker, so that no first run waits for that."""
         caller = Caller(key="warm-up", name="warm-up", concurrency=16)
         for policy, language in {(place.policy, place.language) for place in self._places.values()}:
             opened = [await self._sessions.open(caller, {"policy": policy, "language": language}) for _ in range(3)]
@@ -366,7 +366,7 @@ class ClassBoxes:
 
 
 class _EventSink:
-    """What is told of one run, and when: text is gathered for a moment, so that a flood is few events."""
+    """Sends the events of one run. It gathers text for a moment, so that a flood of text is few events."""
 
     def __init__(self, hub: Hub, topic: str, run: SeatRun, main: str) -> None:
         self._hub, self._topic, self._run, self.main = hub, topic, run, main
@@ -380,7 +380,7 @@ class _EventSink:
         return self._run.stops > 0
 
     def tell(self, event: PageEvent) -> None:
-        """Tells an event, after all text that came before it."""
+        """Sends an event, after all text that came before it."""
         self._flush()
         self._put(event)
 
@@ -389,7 +389,7 @@ class _EventSink:
         self._hub.tell(self._topic, event)
 
     def give(self, text: str) -> None:
-        """Tells what was typed for the program, which stands where it asked for it."""
+        """Sends the text that was typed for the program, so that pages show it where the program asked for it."""
         if self._run.size < _MOST_TOLD:
             self._run.size += len(text)
             self.tell(GivenEvent(run=self._run.id, text=text))
@@ -462,7 +462,7 @@ class _EventSink:
         ))  # fmt: skip
 
     def end(self, end: EndedJson, seconds: float) -> None:
-        """Tells how the run has ended."""
+        """Sends how the run has ended."""
         run = self._run
         self.tell(RunEndsEvent({"run": run.id, "kind": run.kind, "exercise": run.exercise, "seconds": seconds, **end}))
 

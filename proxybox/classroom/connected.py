@@ -49,12 +49,12 @@ class Connected:
     # --- facts --------------------------------------------------------------------------------------------------------
 
     def fact(self, key: str, default: Any = None) -> Any:
-        """Returns what is kept under a key."""
+        """Returns the value of a key."""
         value = self._connection.execute(sql.select(FACTS.c.value).where(FACTS.c.key == key)).scalar()
         return default if value is None else json.loads(value)
 
     def settled_fact(self, key: str, fresh: Any) -> Any:
-        """Returns what is kept under a key; where nothing is, keeps what is given, and returns that."""
+        """Returns the value of a key; where there is none, `fresh` becomes its value."""
         kept = self.fact(key)
         if kept is None:
             self.set_fact(key, fresh)

@@ -1,4 +1,4 @@
-"""How a run has ended, as its student and the teacher are told: in which line, and without words of a policy."""
+"""How a run has ended, as its student and the teacher see it: in which line, and without words of a policy."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -75,7 +75,7 @@ def _lines(traceback: str, main: str) -> Iterator[int]:
 
 
 def _shortened(error: Mapping[str, Any], line: int | None) -> RunErrorJson:
-    """An error as it is told, which its program may have made very long, with what Python thinks was meant."""
+    """An error as pages get it, cut to a bounded length, with Python's suggestion ("Did you mean")."""
     traceback, half = error["traceback"], _MOST_TRACEBACK // 2
     message = error["message"][:_MOST_MESSAGE]
     if message and (at := traceback.rfind(message)) >= 0 and (meant := _MEANT.match(traceback, at + len(message))):

@@ -1,6 +1,6 @@
 """What holds for everybody: how one joins, whether all is paused, which exercise is pushed, what code is shared.
 
-It is kept, and holds the next time, too.
+It is in the database, and still holds when the classroom is opened again.
 """
 
 import secrets
@@ -26,7 +26,7 @@ _MOST_SHARED: Final = 100_000
 
 
 class Everybody:
-    """What holds for all seats of a lesson. on_change: called when teachers are to be told anew what holds.
+    """What holds for all seats of a lesson. on_change: called when any of it has changed, so that teachers are sent it.
 
     code: by which one joins. addresses: where. pushed: the exercise that all have open; None: each the own one.
     """
@@ -47,7 +47,7 @@ class Everybody:
         self.shares: dict[str, ShareJson] = {}
 
     async def load(self) -> None:
-        """Reads what was kept before; where there is no code yet, makes one."""
+        """Reads all of it from the database; where there is no code yet, makes one."""
         self.code = await self._store.do(Connected.settled_fact, "code", new_code(3, 3))
         self.is_locked = await self._store.do(Connected.settled_fact, "locked", False)
         self.is_frozen = await self._store.do(Connected.settled_fact, "frozen", False)
@@ -56,11 +56,11 @@ class Everybody:
         self.shares = {each["id"]: each for each in await self._store.do(Connected.shares)}
 
     def keep_known(self) -> None:
-        """Lets go of a pushed exercise that is no longer in the course."""
+        """Forgets a pushed exercise that is no longer in the course."""
         self.pushed = self.pushed if self.pushed in self._sheets else None
 
     def joining_as_json(self) -> JoiningJson:
-        """Returns what the teacher of the whole classroom is told of how one joins."""
+        """Returns how one joins, for the teacher of the whole classroom."""
         return {"code": self.code, "addresses": list(self.addresses), "locked": self.is_locked}
 
     async def lock(self, locked: bool) -> None:
@@ -69,12 +69,12 @@ class Everybody:
         await self._note("locked", locked)
 
     async def new_code(self) -> None:
-        """Makes another join code; who has joined stays."""
+        """Makes another join code; students who have joined stay."""
         self.code = new_code(3, 3)
         await self._note("code", self.code)
 
     async def freeze(self, frozen: bool) -> None:
-        """Pauses everybody: nothing can be run. What is typed is kept."""
+        """Pauses everybody: nothing can be run. What students type is still saved."""
         self.is_frozen = frozen
         await self._note("frozen", frozen)
         self._hub.tell(EVERYBODY, FreezeEvent(frozen=frozen))

@@ -1,6 +1,6 @@
 """What the teacher sees at a glance: a row for each seat, and the commonest errors of the class.
 
-A row that has changed is told at once, and then not again for half a second; so sixty students who type are few events.
+A row that has changed is sent at once, and then not again for half a second: so sixty students who type are few events.
 """
 
 import asyncio
@@ -119,7 +119,7 @@ class Grid:
     # --- telling ------------------------------------------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """Tells the teacher what has changed, until it is cancelled."""
+        """Sends the teacher what has changed, until it is cancelled."""
         while True:
             await self._some.wait()
             self._some.clear()

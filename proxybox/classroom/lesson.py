@@ -2,7 +2,7 @@
 
     doors ── Lesson ─┬─ seats: who is there         ├─ boxes: what they run      ├─ grid: what the teacher sees
                      ├─ work: what they have made   ├─ checks: tests             ├─ instructors: who teaches whom
-                     ├─ everybody: what all do      ├─ classes: of platforms     └─ hub: who is told
+                     ├─ everybody: what all do      ├─ classes: of platforms     └─ hub: who gets events
 
 Rule: what a student asks for concerns the student's own seat, which a signed pass names, and never the request.
 """
@@ -68,7 +68,7 @@ _LOOK: Final = 1.0
 
 
 class Lesson:
-    """A lesson. `start` begins it, and `close` ends it; what was kept is there the next time."""
+    """A lesson. `start` begins it, and `close` ends it; what students have made is there the next time."""
 
     def __init__(self, config: ClassroomConfig, course: Course | None = None) -> None:
         """Raises ExerciseError or PolicyError when the course makes no sense, and StoreError."""
@@ -104,7 +104,7 @@ class Lesson:
     # --- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Reads what was kept, starts the boxes, and waits until they have stood their trial.
+        """Reads the database, starts the boxes, and waits until they have been tried out.
 
         Raises CourseError for modules that cannot stand ready, and OSError.
         """
@@ -171,7 +171,7 @@ class Lesson:
             await self.grading.grade_due()
 
     async def reread(self) -> None:
-        """Takes over what has changed of the course's files. Where they have a fault, all stays, and that is told."""
+        """Takes over what has changed of the course's files. A fault in them changes nothing, and teachers see it."""
         async with self._rereading:
             before = self.files.fault
             anew = await self.files.read(self.course, self.sheets)
@@ -255,7 +255,7 @@ class Lesson:
         return saved
 
     def _kept_version(self, seat: Seat, exercise: str, client: str, saved: Saved) -> None:
-        """Tells of a version that was kept, and takes it from the seat's bucket.
+        """Sends that a version was saved, and takes its size from the seat's bucket.
 
         A small change of large files keeps all of them once more.
         """
@@ -267,7 +267,7 @@ class Lesson:
         self.grid.active(seat.id)
 
     async def run(self, seat: Seat, exercise: str, body: Save) -> tuple[SeatRun, Saved | SavedText]:
-        """Runs a student's program, and keeps it first; returns what was kept, too. Raises Refusal."""
+        """Saves a student's files and runs the program; returns what was saved, too. Raises Refusal."""
         self._check_free(seat)
         kept = await self._kept(seat, exercise, body)
         self._check_free(seat)  # once more: meanwhile the teacher may have paused all, or taken the seat
@@ -306,7 +306,7 @@ class Lesson:
         return self.boxes.begin_check(seat.id, exercise, work), kept
 
     async def _kept(self, seat: Seat, exercise: str, body: Save) -> Saved | SavedText:
-        """The files of an exercise, with what the body changes, which is kept first."""
+        """The files of an exercise, after the changes of the body were saved."""
         if body.files:
             return await self.save(seat, exercise, body, "run")
         return await self.work.text(seat.id, self.sheet(exercise))
@@ -327,7 +327,7 @@ class Lesson:
         return handed, saved
 
     async def _tell_graded(self, graded: HandIn) -> None:
-        """Tells the student what may be told of a grade, and the teacher."""
+        """Sends a grade to the student, without what is hidden from students, and to the teacher."""
         sheet = self.sheets.get(graded.exercise)
         basis = None if sheet is None else sheet.basis
         payload = GradedEvent(exercise=graded.exercise, handed_in=hand_in_as_json(graded, basis))
@@ -420,18 +420,18 @@ class Lesson:
                         await self.boxes.stop(seat.id, run.id)
 
     def tell_state(self) -> None:
-        """Tells all who teach here what holds now."""
+        """Sends what holds now to all who teach here."""
         if hasattr(self, "classes"):  # else nobody is there yet
             self.hub.tell(TEACHER, StateEvent(self.state_as_json(WHOLE)))
             self.hub.tell(INSTRUCTORS, StateEvent(self._state_of_all()))
 
     def _state_of_all(self) -> answers.RoomStateJson:
-        """Of faults of tests instructors are told where they are: what they say may quote a submission of any class."""
+        """Instructors see only which tests have a fault: its text may quote a submission of any class."""
         faults = dict.fromkeys(self.grading.faults, "")
         return {"frozen": self.everybody.is_frozen, "pushed": self.everybody.pushed, "grading_faults": faults}
 
     def state_as_json(self, authority: TeachingScope) -> answers.RoomStateJson:
-        """Returns what a teacher is told of what holds: an instructor nothing of how one joins, and of files here."""
+        """Returns what holds, as a teacher sees it: an instructor sees nothing of how one joins, and of files here."""
         payload = self._state_of_all()
         payload["classes"] = [
             {"id": each.id, "title": each.title} for each in self.classes if authority.covers_class(each.id)

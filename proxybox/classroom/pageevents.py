@@ -1,4 +1,4 @@
-"""What pages are told by their streams (hub.py): each event is declared once, with its name and what it has.
+"""The events of pages' streams (hub.py): each is declared once, with its name and what it has.
 
 The types of the pages' JavaScript are made from the names, so that no script listens to another one (answers.py).
 """
@@ -53,7 +53,7 @@ class HelloEvent(PageEvent):
 
 @attrs.frozen(kw_only=True)
 class ResyncEvent(PageEvent):
-    """What came meanwhile is not known any more: a page has to load everything anew."""
+    """The events in between are not known any more: a page has to load everything anew."""
 
     NAME: ClassVar = "resync"
 
@@ -146,7 +146,7 @@ class RunEndsEvent(_Whole[answers.FinishedJson]):
 
 @attrs.frozen(kw_only=True)
 class SavedEvent(PageEvent):
-    """A version was kept. client: the page that has sent it. over: another page's version that it did not know of."""
+    """A version was saved. client: the page that has sent it. over: another page's version that it did not know of."""
 
     NAME: ClassVar = "saved"
     exercise: str
@@ -162,7 +162,7 @@ class SavedEvent(PageEvent):
 
 @attrs.frozen(kw_only=True)
 class FilesEvent(PageEvent):
-    """The files of a version, for who watches."""
+    """The files of a version, for the teacher who watches."""
 
     NAME: ClassVar = "text"
     exercise: str
@@ -172,7 +172,7 @@ class FilesEvent(PageEvent):
 
 @attrs.frozen(kw_only=True)
 class CheckedEvent(PageEvent):
-    """What came of the tests."""
+    """The tests have ended."""
 
     NAME: ClassVar = "checked"
     run: str

@@ -1,6 +1,6 @@
-"""What a grade says to a student, to the teacher and to a learning platform.
+"""Grades as a student, the teacher and a learning platform get them.
 
-Rule: what a grade comes to is its `Score`, and nothing else counts tests or points.
+Rule: the `Score` of a grade counts tests and points, and nothing else does.
 """
 
 import time
@@ -21,7 +21,7 @@ _MOST_MESSAGE = 8000
 
 @attrs.frozen(kw_only=True)
 class Score:
-    """What a grade comes to: how many tests have passed, of how many, and points, of those that could be had."""
+    """How many tests have passed, of how many, and points, of those that are possible."""
 
     passed: int
     total: int
@@ -55,7 +55,7 @@ def _score(tests: list[tuple[str, float, float]]) -> Score:
 
 
 def score_as_json(grade: Any) -> answers.ScoreJson | None:
-    """The score of a grade, as pages are told."""
+    """The score of a grade, as pages get it."""
     score = score_of(grade)
     return None if score is None else score.as_json()
 
@@ -81,12 +81,12 @@ def has_failed(handed_in: HandIn) -> bool:
 
 
 def is_outdated(graded: HandIn | Checked, basis: str | None) -> bool:
-    """Whether the tests have changed since. Of grades that do not say by which tests they were given, nobody knows."""
+    """Whether the tests have changed since. It is False for grades that do not say which tests gave them."""
     return graded.grade is not None and None not in (graded.basis, basis) and graded.basis != basis
 
 
 def hand_in_as_json(handed_in: HandIn, basis: str | None, *, whole: bool = False) -> answers.HandedInJson:
-    """A hand-in with the results of its tests, as pages are told. whole: with what is hidden from students."""
+    """A hand-in with the results of its tests, as pages get it. whole: with what is hidden from students."""
     results = None
     if handed_in.grade is not None:
         at = handed_in.at if handed_in.graded is None else handed_in.graded
@@ -95,7 +95,7 @@ def hand_in_as_json(handed_in: HandIn, basis: str | None, *, whole: bool = False
 
 
 def results_as_json(checked: Checked, basis: str | None, *, whole: bool = False) -> answers.ResultsJson:
-    """What came of the tests, as pages are told. whole: with what is hidden from students."""
+    """The results of the tests, as pages get them. whole: with what is hidden from students."""
     results = results_of(CONVERTER.structure(checked.grade, Grade), whole=whole, at=checked.at)
     results["is_outdated"] = is_outdated(checked, basis)
     return results
@@ -104,10 +104,10 @@ def results_as_json(checked: Checked, basis: str | None, *, whole: bool = False)
 def results_of(grade: Grade, *, whole: bool = False, at: float | None = None) -> answers.ResultsJson:
     """The results of the tests.
 
-    Of hidden tests a student is told only how many there are and how many passed. whole: for the teacher, who is told
+    Of hidden tests a student sees only how many there are and how many passed. whole: for the teacher, who sees
     everything, and for each test also whether it is hidden, and its fault. at: seconds since the epoch; now without it.
 
-    What holds for the whole file, such as a syntax error, is told once, as the message.
+    What concerns the whole file, such as a syntax error, is in the message, once.
     """
     tests = [] if grade.failed and not whole else [test for test in grade.tests if whole or not test.hidden]
     hidden = [] if grade.failed else [test for test in grade.tests if test.hidden]

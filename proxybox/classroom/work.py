@@ -49,7 +49,7 @@ class StudentWork:
         self._saves: OrderedDict[Key, deque[tuple[str, Saved]]] = OrderedDict()
 
     async def load(self) -> None:
-        """Reads what was kept before."""
+        """Reads the database."""
         self.results = {
             (seat, exercise): checked for seat, exercise, checked in await self._store.do(Connected.results)
         }
@@ -105,11 +105,11 @@ class StudentWork:
             id=secrets.token_urlsafe(9), seat=seat, exercise=sheet.id, at=now, files=saved.files,
             late=sheet.deadline is not None and now > sheet.deadline,
         )  # fmt: skip
-        kept = await self._store.do(Connected.hand_in, handed_in, body.save or handed_in.id)
+        stored = await self._store.do(Connected.hand_in, handed_in, body.save or handed_in.id)
         latest = self.handed_in.get((seat, sheet.id))
-        if latest is None or kept.at >= latest.at:  # else it has come once more, after a later one
-            self.handed_in[seat, sheet.id] = attrs.evolve(kept, files={})
-        return kept, saved
+        if latest is None or stored.at >= latest.at:  # else it has come once more, after a later one
+            self.handed_in[seat, sheet.id] = attrs.evolve(stored, files={})
+        return stored, saved
 
     async def grade(self, handed_in: HandIn, grade: Any, basis: str) -> HandIn:
         """Keeps the grade of a hand-in by tests (sheets.py), and returns it with that."""
@@ -120,7 +120,7 @@ class StudentWork:
         return graded or handed_in
 
     async def grade_again(self, handed_in: Iterable[HandIn]) -> None:
-        """Has hand-ins graded once more, the next time or by who grades here: it is kept that they are due."""
+        """Marks hand-ins as due in the database: they are graded once more, here or when a classroom is next open."""
         again = [attrs.evolve(each, due=True) for each in handed_in]
         await self._store.do(Connected.grade_again, [each.id for each in again])
         for each in again:
@@ -133,7 +133,7 @@ class StudentWork:
             self.handed_in[key] = attrs.evolve(handed_in, files={})
 
     def progress(self, seat: str) -> dict[str, ProgressJson]:
-        """How far a seat has come with each exercise that it has begun: what its tests say now, and of its hand-in."""
+        """How far a seat has come with each exercise that it has begun: the score of its tests, and its hand-in."""
         by_seat: dict[str, ProgressJson] = {}
         for exercise, sheet in self._sheets.items():
             now, handed_in = self.results.get((seat, exercise)), self.handed_in.get((seat, exercise))

@@ -104,7 +104,7 @@ async def open_exercise(body: models.OpenBody, lesson: Here, seat: Sitting) -> R
 
 @router.put(f"{_OF}/files", response_model=answers.SavedFilesJson)
 async def save(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
-    """Keeps files."""
+    """Saves files."""
     saved = await lesson.save(seat, exercise, body)
     return as_json({**saved_as_json(saved), "at": saved.at})
 

@@ -60,7 +60,7 @@ async def login(request: Request, body: models.KeyBody) -> Response:
 
 @guarded.post("/logout", status_code=204)
 async def logout(request: Request, _: models.Nothing, authority: Teaching) -> Response:
-    """Makes all browsers of a teacher anybody's again: no pass that somebody has kept holds any longer."""
+    """Logs out all browsers of a teacher: every pass of this teacher becomes void, copies of it, too."""
     lesson = lesson_of(request)
     if authority.is_whole:
         await lesson.forget_teacher()
@@ -141,15 +141,15 @@ async def version_of(seat: SeatId, exercise: SeatId, version: Version, lesson: H
 @guarded.get("/seats/{seat}/exercises/{exercise}/handed-in", response_model=answers.FilesJson)
 async def handed_in(seat: SeatId, exercise: SeatId, lesson: Here, authority: Teaching) -> Response:
     """The files that a student has handed in."""
-    kept = await lesson.store.do(Connected.handins, authority.find(lesson.seats, seat).id, lesson.sheet(exercise).id)
-    if not kept:
+    handins = await lesson.store.do(Connected.handins, authority.find(lesson.seats, seat).id, lesson.sheet(exercise).id)
+    if not handins:
         raise Refusal("not-found", "Nothing was handed in.")
-    return as_json({"at": kept[0].at, "files": kept[0].files})
+    return as_json({"at": handins[0].at, "files": handins[0].files})
 
 
 @guarded.post("/watch", status_code=204)
 async def watch(body: models.WatchBody, lesson: Here, authority: Teaching) -> Response:
-    """Has a stream of events bring those of a seat, too. It has to be a stream of this teacher."""
+    """Has a stream of this teacher bring the events of a seat, too."""
     topic = None if body.seat is None else f"seat:{authority.find(lesson.seats, body.seat).id}"
     if not lesson.hub.watch(body.stream, topic, within=authority.topics[0], page=body.page):
         raise Refusal("not-found", "There is no such stream.")
