@@ -47,7 +47,7 @@ help:
 	@echo 'make browser    the same, and test the pages of the classroom in Chromium and Firefox, which must be here'
 	@echo 'make clients    clients that generators make of the service'\''s description (npm): checked, and run'
 	@echo 'make sizes      tests and lines of each part of the suite, and what it may have'
-	@echo 'make man        write the manual page and the tables of docs/cli.md anew, from the commands'
+	@echo 'make man        write the manual page and the tables of docs/cli.md and docs/grades.md anew'
 	@echo 'make policies   write the tables of docs/policies.md anew, from what is declared of each field of a policy'
 	@echo 'make words      bring the translations of the classroom up to date with its texts, and tell what lacks one'
 	@echo 'make calls      write the table of OS calls anew, from their rows (docs/calls.md)'

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes share/man/man1/proxybox.1, and the tables of options in docs/cli.md, from the commands themselves: what click
-knows of them, which `--help` and the shells' completions are made of, too. `make man` calls this; tests fail where they
-say anything else.
+knows of them, which `--help` and the shells' completions are made of, too. The table of formats in docs/grades.md is
+made of the writers, as the help of --format is. `make man` calls this; tests fail where they say anything else.
 
 The page is man(7), for man-db and mandoc alike.
 """
@@ -17,12 +17,13 @@ from jinja2 import Environment, StrictUndefined
 
 from proxybox.cli import arguments
 from proxybox.cli.app import main_group
+from proxybox.teach.writers import WRITERS
 from tools.tables import filled, table
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "share/man/man1/proxybox.1"
-DOCUMENT = ROOT / "docs/cli.md"
-#: The tables in that document. `trace`, `learn` and `repl` have the options of `run` that describe the box, too.
+DOCUMENTS = (ROOT / "docs/cli.md", ROOT / "docs/grades.md")
+#: The tables in the first document. `trace`, `learn` and `repl` have the options of `run` that describe the box, too.
 TABLES = {
     "run": arguments.RUN,
     **{
@@ -122,10 +123,22 @@ def page() -> str:
     return re.sub(r"\n{2,}", "\n", made)
 
 
-def document(text: str) -> str:
-    """docs/cli.md with its tables made anew."""
-    tables = {name: table(("option", "meaning"), map(_row, found)) for name, found in TABLES.items()}
-    return filled(text, "tools/manpage.py", tables)
+def documents() -> dict[Path, str]:
+    """The documents with their tables made anew."""
+    options = {name: table(("option", "meaning"), map(_row, found)) for name, found in TABLES.items()}
+    rows = (
+        (
+            name, each.file, each.description,
+            ("one submission" if each.per_submission else "all") + ("" if each.for_students else ", for teachers"),
+            each.hidden,
+        )
+        for name, each in WRITERS.items()
+    )  # fmt: skip
+    formats = {"formats": table(("name", "file", "what it is", "about", "hidden tests"), rows)}
+    return {
+        path: filled(path.read_text(), "tools/manpage.py", tables)
+        for path, tables in zip(DOCUMENTS, (options, formats), strict=True)
+    }
 
 
 def _row(option: arguments.Option) -> tuple[str, str]:
@@ -143,6 +156,6 @@ def _row(option: arguments.Option) -> tuple[str, str]:
 
 if __name__ == "__main__":
     PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(page())
-    DOCUMENT.write_text(document(DOCUMENT.read_text()))
-    print(PAGE.relative_to(ROOT), DOCUMENT.relative_to(ROOT), sep="\n")
+    for path, text in {PAGE: page(), **documents()}.items():
+        path.write_text(text)
+        print(path.relative_to(ROOT))

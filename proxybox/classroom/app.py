@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Final
 
 try:
     import fastapi
@@ -20,6 +21,9 @@ from proxybox.serve.app import refused, tell_faults
 from proxybox.serve.database import StoreError
 from proxybox.serve.edge import log, visit
 from proxybox.serve.problems import Refusal
+
+#: What browsers ask of every classroom.
+ROUTERS: Final = (pages.router, student.router, teacher.router, teacher.guarded, teacher.whole, events.router)
 
 
 def app(config: ClassroomConfig) -> ClassroomMiddleware:
@@ -44,7 +48,7 @@ def app(config: ClassroomConfig) -> ClassroomMiddleware:
         openapi_url=None, redirect_slashes=False,
     )  # fmt: skip
     inner.state.lesson = lesson
-    for router in (pages.router, student.router, teacher.router, teacher.guarded, teacher.whole, events.router):
+    for router in ROUTERS:
         inner.include_router(router)
     bridge = None
     if config.lti:
@@ -59,7 +63,7 @@ def app(config: ClassroomConfig) -> ClassroomMiddleware:
 
 
 async def _not_kept(request: fastapi.Request, error: Exception) -> fastapi.Response:
-    """What a page is told of what could not be kept: nothing of it is kept then, and the page tries again."""
+    """The answer where the database cannot be written: nothing was saved, and the page tries again."""
     log.error("%s: nothing can be kept: %s", visit(request.scope).id, error)
     detail = "Nothing can be kept at the moment. Is the disk of the teacher's computer full?"
     return await refused(request, Refusal("not-ready", detail, headers={"Retry-After": "2"}))

@@ -3,7 +3,7 @@
     Boxes.run ── a new box (Sessions.open) ── the main file as its program ── events of the seat's topic
     Boxes.prompt ── the box of the last run, with its variables
 
-Rule: whatever a program does is told as it happens, in bounded pieces, to its own seat and to the teacher who watches.
+Rule: whatever a program does is sent as it happens, in bounded pieces, to its own seat and to the teacher who watches.
 """
 
 import asyncio
@@ -13,11 +13,12 @@ import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import attrs
 
-from proxybox.classroom.endings import ended, in_a_line
+from proxybox.classroom.answers import EndedJson, MatchesJson, RunBegunJson, RunEventJson, RunKind
+from proxybox.classroom.endings import ended, in_a_line, plain_end
 from proxybox.classroom.hub import Hub
 from proxybox.classroom.pageevents import (
     ClearEvent,
@@ -32,13 +33,10 @@ from proxybox.classroom.pageevents import (
 )  # fmt: skip
 from proxybox.classroom.records import EndedRun
 from proxybox.commands import Echo
-from proxybox.jsonvalues import JSONObject
 from proxybox.serve.callers import Caller
 from proxybox.serve.problems import Refusal
 from proxybox.serve.sessions import Sessions
 from proxybox.streamevents import DisplayEvent, InputRequestEvent, TextEvent, WorkerEvent
-
-Kind = Literal["run", "repl", "check"]
 
 #: Seconds between two pieces of output that are told, after the first of them.
 _RHYTHM: Final = 0.04
@@ -54,8 +52,8 @@ _SHOWN: Final = ("image/png", "image/jpeg", "image/svg+xml", "text/plain")
 _SHARED, _TOGETHER = 48 << 20, 150 << 20
 #: The refusals that say that a box is no longer there.
 _GONE: Final = frozenset({"session-ended", "not-found"})
-#: How a run ends that its student, or the teacher, has stopped.
-_STOPPED: Final[dict[str, Any]] = {"status": "cancelled", "why": "It was stopped."}
+#: The reason of an end that the student, or the teacher, has wanted.
+_STOPPED: Final = "It was stopped."
 
 
 @attrs.define(eq=False)
@@ -66,23 +64,22 @@ class SeatRun:
     """
 
     exercise: str
-    kind: Kind
+    kind: RunKind
     id: str = attrs.field(factory=lambda: secrets.token_urlsafe(9))
     at: float = attrs.field(factory=time.time)
-    events: list[dict[str, Any]] = attrs.field(factory=list)
+    events: list[RunEventJson] = attrs.field(factory=list)
     size: int = 0
     pictures: int = 0
     stops: int = 0
 
-    @property
-    def begins(self) -> RunBeginsEvent:
-        """What pages are told of it."""
-        return RunBeginsEvent(run=self.id, kind=self.kind, exercise=self.exercise, at=self.at)
+    def as_json(self) -> RunBegunJson:
+        """What pages get of it."""
+        return {"run": self.id, "kind": self.kind, "exercise": self.exercise, "at": self.at}
 
 
 @attrs.define(eq=False)
 class Desk:
-    """The desk of a seat. session: the id of its box. run: what runs; events: what is told of it.
+    """The desk of a seat. session: the id of its box. run: what runs; events: where its events go.
 
     last: what ran last, by exercise. opening: is held while a box is opened. memory: bytes that the box does not share;
     used: when something ended in it.
@@ -140,7 +137,7 @@ class ClassBoxes:
         """Returns what runs at a seat."""
         return self.desk(seat).run
 
-    def output(self, seat: str, exercise: str) -> list[dict[str, Any]]:
+    def output(self, seat: str, exercise: str) -> list[RunEventJson]:
         """Returns the events of what ran last in an exercise."""
         run = self.desk(seat).last.get(exercise)
         return run.events if run is not None else []
@@ -150,7 +147,7 @@ class ClassBoxes:
     def run(self, seat: str, exercise: str, files: Mapping[str, str]) -> SeatRun:
         """Runs the main file of an exercise in a new box. Raises Refusal while something runs."""
 
-        async def work(events: "_EventSink") -> dict[str, Any]:
+        async def work(events: "_EventSink") -> EndedJson:
             place, desk = self._places[exercise], self.desk(seat)
             await self._open(desk, exercise, files)
             return await self._execute(desk, events, code=files.get(place.main, ""), echo="display", name=place.main)
@@ -160,7 +157,7 @@ class ClassBoxes:
     def prompt(self, seat: str, exercise: str, code: str, files: Mapping[str, str]) -> SeatRun:
         """Runs statements in the box of the last run; in a new one where there is none. Raises Refusal."""
 
-        async def work(events: "_EventSink") -> dict[str, Any]:
+        async def work(events: "_EventSink") -> EndedJson:
             desk = self.desk(seat)
             await self._have_box(desk, exercise, files)
             try:
@@ -173,12 +170,12 @@ class ClassBoxes:
 
         return self._begin(seat, SeatRun(exercise=exercise, kind="repl"), work)
 
-    def begin_check(self, seat: str, exercise: str, work: Callable[[SeatRun], Awaitable[dict[str, Any]]]) -> SeatRun:
+    def begin_check(self, seat: str, exercise: str, work: Callable[[SeatRun], Awaitable[EndedJson]]) -> SeatRun:
         """Begins to run the tests of an exercise, which `work` does. Raises Refusal while something runs."""
         run = SeatRun(exercise=exercise, kind="check")
         return self._begin(seat, run, lambda _: work(run))
 
-    def _begin(self, seat: str, run: SeatRun, work: Callable[["_EventSink"], Awaitable[dict[str, Any]]]) -> SeatRun:
+    def _begin(self, seat: str, run: SeatRun, work: Callable[["_EventSink"], Awaitable[EndedJson]]) -> SeatRun:
         desk = self.desk(seat)
         if desk.run is not None:
             raise Refusal("session-busy", "Something runs already. Stop it first.")
@@ -189,10 +186,10 @@ class ClassBoxes:
         return run
 
     async def _carry_out(
-        self, seat: str, desk: Desk, run: SeatRun, work: Callable[["_EventSink"], Awaitable[dict[str, Any]]]
+        self, seat: str, desk: Desk, run: SeatRun, work: Callable[["_EventSink"], Awaitable[EndedJson]]
     ) -> None:
         events = desk.events = _EventSink(self._hub, f"seat:{seat}", run, self._places[run.exercise].main)
-        events.tell(run.begins)
+        events.tell(RunBeginsEvent(run.as_json()))
         self._on_change(seat)
         began = time.monotonic()
         try:
@@ -200,28 +197,18 @@ class ClassBoxes:
         except Refusal as refusal:
             end = _refused(refusal, run)
         except asyncio.CancelledError:
-            end = _STOPPED
+            end = plain_end("cancelled", _STOPPED)
         except Exception:
-            end = {"status": "internal_error", "why": "Something went wrong on the teacher's computer. Try again."}
+            end = plain_end("internal_error", "Something went wrong on the teacher's computer. Try again.")
             raise
         finally:
             desk.run = desk.task = desk.events = None
             desk.used = time.monotonic()
             self._make_room()
-            end = {
-                "status": "cancelled",
-                "why": "",
-                "error": None,
-                "truncated": False,
-                "hint": "",
-                "line": None,
-                "loop": None,
-                **end,
-            }
-            end["seconds"] = round(time.monotonic() - began, 3)
-            events.end(end)
+            seconds = round(time.monotonic() - began, 3)
+            events.end(end, seconds)
             ran = EndedRun(
-                seat=seat, exercise=run.exercise, kind=run.kind, at=run.at, seconds=end["seconds"],
+                seat=seat, exercise=run.exercise, kind=run.kind, at=run.at, seconds=seconds,
                 status=end["status"], error=in_a_line(end),
             )  # fmt: skip
             self._behind(self._on_end(seat, run, ran))
@@ -240,7 +227,7 @@ class ClassBoxes:
         }
         options |= files
         asked = {"policy": place.policy, "language": place.language, "files": options}
-        self._leave(desk)  # at once: what is asked of the desk from now on does not concern the old box
+        self._leave(desk)  # at once: requests that come from now on do not concern the old box
         async with desk.opening:  # a completion may have begun to open one: the desk has one box, and no other
             self._leave(desk)
             session = await self._sessions.open(desk.caller, asked)
@@ -248,7 +235,7 @@ class ClassBoxes:
 
     async def _execute(
         self, desk: Desk, events: "_EventSink", *, code: str, echo: Echo = True, name: str = ""
-    ) -> dict[str, Any]:
+    ) -> EndedJson:
         session = desk.session
         assert session is not None  # noqa: S101 - for mypy
         try:
@@ -273,13 +260,13 @@ class ClassBoxes:
         desk.memory = max(0, (result.get("memory") or 0) - _SHARED)
         error = result["error"]
         if error is not None and error["type"] == "KeyboardInterrupt" and events.is_stopped:
-            return _STOPPED
+            return plain_end("cancelled", _STOPPED)
         return ended(result, events.main, code if name else "")
 
     # --- while it runs ------------------------------------------------------------------------------------------------
 
     async def warm_up(self) -> None:
-        """Has a box made for each kind of place in each worker, so that nobody's first run waits for that."""
+        """Has a box made for each kind of place in each worker, so that no first run waits for that."""
         caller = Caller(key="warm-up", name="warm-up", concurrency=16)
         for policy, language in {(place.policy, place.language) for place in self._places.values()}:
             opened = [await self._sessions.open(caller, {"policy": policy, "language": language}) for _ in range(3)]
@@ -313,11 +300,10 @@ class ClassBoxes:
             raise Refusal("not-found", "This has ended already.")
         return desk
 
-    async def complete(
-        self, seat: str, exercise: str, code: str, cursor: int, files: Mapping[str, str]
-    ) -> dict[str, Any]:
+    async def complete(self, seat: str, exercise: str, code: str, cursor: int, files: Mapping[str, str]) -> MatchesJson:
         """Returns what may stand at the cursor; nothing while something runs."""
-        desk, nothing, session = self.desk(seat), {"start": cursor, "matches": []}, ""
+        desk, session = self.desk(seat), ""
+        nothing: MatchesJson = {"start": cursor, "matches": []}
         if desk.run is not None or desk.is_completing:
             return nothing
         desk.is_completing = True
@@ -380,7 +366,7 @@ class ClassBoxes:
 
 
 class _EventSink:
-    """What is told of one run, and when: text is gathered for a moment, so that a flood is few events."""
+    """Sends the events of one run. It gathers text for a moment, so that a flood of text is few events."""
 
     def __init__(self, hub: Hub, topic: str, run: SeatRun, main: str) -> None:
         self._hub, self._topic, self._run, self.main = hub, topic, run, main
@@ -394,7 +380,7 @@ class _EventSink:
         return self._run.stops > 0
 
     def tell(self, event: PageEvent) -> None:
-        """Tells an event, after all text that came before it."""
+        """Sends an event, after all text that came before it."""
         self._flush()
         self._put(event)
 
@@ -403,7 +389,7 @@ class _EventSink:
         self._hub.tell(self._topic, event)
 
     def give(self, text: str) -> None:
-        """Tells what was typed for the program, which stands where it asked for it."""
+        """Sends the text that was typed for the program, so that pages show it where the program asked for it."""
         if self._run.size < _MOST_TOLD:
             self._run.size += len(text)
             self.tell(GivenEvent(run=self._run.id, text=text))
@@ -475,15 +461,15 @@ class _EventSink:
             update=event.kind == "update",
         ))  # fmt: skip
 
-    def end(self, events: JSONObject) -> None:
-        """Tells how the run has ended."""
+    def end(self, end: EndedJson, seconds: float) -> None:
+        """Sends how the run has ended."""
         run = self._run
-        self.tell(RunEndsEvent(run=run.id, kind=run.kind, exercise=run.exercise, end=events))
+        self.tell(RunEndsEvent({"run": run.id, "kind": run.kind, "exercise": run.exercise, "seconds": seconds, **end}))
 
 
-def _refused(refusal: Refusal, run: SeatRun) -> dict[str, Any]:
+def _refused(refusal: Refusal, run: SeatRun) -> EndedJson:
     if run.stops:
-        return _STOPPED
+        return plain_end("cancelled", _STOPPED)
     if refusal.kind == "session-ended":
-        return {"status": "crashed", "why": "Its box has ended."}
-    return {"status": "overloaded", "why": f"{refusal.detail} Try again."}
+        return plain_end("crashed", "Its box has ended.")
+    return plain_end("overloaded", f"{refusal.detail} Try again.")

@@ -356,7 +356,7 @@ class Checks:
 
 
 def _refuse(check: _Check, error: ProxyboxError) -> None:
-    """Tells whoever waits for a check that it is not done."""
+    """Ends the wait for a check that is not done."""
     if not check.future.done():
         check.future.set_exception(error)
 

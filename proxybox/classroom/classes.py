@@ -9,7 +9,7 @@ from proxybox.classroom.store import ClassStore
 
 
 class Classes:
-    """All classes. on_change: called when teachers are to be told anew which there are."""
+    """All classes. on_change: called when there are other ones, so that teachers are sent them."""
 
     def __init__(self, store: ClassStore, known: Iterable[Class], on_change: Callable[[], object]) -> None:
         self._store, self._on_change = store, on_change

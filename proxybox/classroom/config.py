@@ -1,4 +1,4 @@
-"""What a classroom is told: by options of the command line, or in Python. What is taught is said by the course.
+"""Settings of a classroom: options of the command line, or arguments in Python. The course says what is taught.
 
 Rules: as for policies, every fault is reported, with its key and what is allowed. Nobody but this machine reaches a
 classroom, unless `host` says so.

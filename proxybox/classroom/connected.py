@@ -5,11 +5,12 @@ Each method is one step of a transaction that the store begins and ends.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 import sqlalchemy as sql
 
+from proxybox.classroom.answers import ShareJson, VersionJson
 from proxybox.classroom.records import Checked, Class, EndedRun, GradeLine, HandIn, Saved, SavedText, Seat
 from proxybox.classroom.tables import (
     CLASSES,
@@ -48,12 +49,12 @@ class Connected:
     # --- facts --------------------------------------------------------------------------------------------------------
 
     def fact(self, key: str, default: Any = None) -> Any:
-        """Returns what is kept under a key."""
+        """Returns the value of a key."""
         value = self._connection.execute(sql.select(FACTS.c.value).where(FACTS.c.key == key)).scalar()
         return default if value is None else json.loads(value)
 
     def settled_fact(self, key: str, fresh: Any) -> Any:
-        """Returns what is kept under a key; where nothing is, keeps what is given, and returns that."""
+        """Returns the value of a key; where there is none, `fresh` becomes its value."""
         kept = self.fact(key)
         if kept is None:
             self.set_fact(key, fresh)
@@ -87,11 +88,12 @@ class Connected:
             return None
         return SavedText(version=row["version"], at=row["at"], why=row["why"], files=json.loads(row["files"]))
 
-    def versions(self, seat: str, exercise: str) -> list[dict[str, Any]]:
+    def versions(self, seat: str, exercise: str) -> list[VersionJson]:
         """Returns what versions there are, the latest first."""
         columns = (TEXTS.c.version, TEXTS.c.at, TEXTS.c.why, TEXTS.c.size)
         query = sql.select(*columns).where(TEXTS.c.seat == seat, TEXTS.c.exercise == exercise)
-        return [dict(row) for row in self._connection.execute(query.order_by(TEXTS.c.version.desc())).mappings()]
+        rows = self._connection.execute(query.order_by(TEXTS.c.version.desc()))
+        return [{"version": version, "at": at, "why": why, "size": size} for version, at, why, size in rows]
 
     def save(
         self, seat: str, exercise: str, merge: Callable[[Mapping[str, str] | None], Mapping[str, str]], *,
@@ -280,19 +282,19 @@ class Connected:
 
     # --- shares -------------------------------------------------------------------------------------------------------
 
-    def keep_share(self, share: Mapping[str, Any]) -> None:
+    def keep_share(self, share: ShareJson) -> None:
         """Keeps code that all can see."""
-        values = {**share, "files": json.dumps(share["files"])}
+        values: dict[str, Any] = {**share, "files": json.dumps(share["files"])}
         self._put(SHARES, {"id": values.pop("id")}, values)
 
     def remove_share(self, identity: str) -> None:
         """Lets go of shared code."""
         self._connection.execute(SHARES.delete().where(SHARES.c.id == identity))
 
-    def shares(self) -> list[dict[str, Any]]:
+    def shares(self) -> list[ShareJson]:
         """Returns the code that all can see, the oldest first."""
         rows = self._connection.execute(sql.select(SHARES).order_by(SHARES.c.at)).mappings()
-        return [{**row, "files": json.loads(row["files"])} for row in rows]
+        return [cast(ShareJson, {**row, "files": json.loads(row["files"])}) for row in rows]
 
     # --- learning platforms -------------------------------------------------------------------------------------------
 

@@ -1,8 +1,10 @@
-"""How a run has ended, as its student and the teacher are told: in which line, and without words of a policy."""
+"""How a run has ended, as its student and the teacher see it: in which line, and without words of a policy."""
 
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
+
+from proxybox.classroom.answers import EndedJson, RunErrorJson
 
 #: Characters of an error's message, and of its traceback: of its beginning and its end.
 _MOST_MESSAGE, _MOST_TRACEBACK = 4_000, 20_000
@@ -18,24 +20,27 @@ _LOOP: Final = re.compile(r"(?:async\s+for|for|while)\b[^\n]*:")
 _BLOCK: Final = re.compile(r"(?:async\s+def|def|class)\b")
 
 
-def ended(result: Mapping[str, Any], main: str, code: str) -> dict[str, Any]:
-    """Returns what pages are told of how a run has ended. code: the text of its main file, of which `main` is the name.
-
-    line: where it was, or where its error arose; loop: the line of the loop around that, where time was up.
-    """
+def ended(result: Mapping[str, Any], main: str, code: str) -> EndedJson:
+    """Returns how a run has ended, as pages get it. code: the text of its main file, of which `main` is the name."""
     status, error = result["status"], result["error"]
     lines = [] if error is None else list(_lines(error["traceback"], main))
-    body: dict[str, Any] = {
-        "status": status, "why": "", "hint": result.get("hint") or "", "truncated": bool(result["truncated"]),
-        "line": lines[-1] if lines else None, "loop": None,
-        "error": None if error is None else _shortened(error, lines[-1] if lines else None),
-    }  # fmt: skip
+    end = plain_end(status)
+    end["hint"], end["truncated"] = result.get("hint") or "", bool(result["truncated"])
+    if lines:
+        end["line"] = lines[-1]
+    if error is not None:
+        end["error"] = _shortened(error, end["line"])
     if status in _INTERRUPTED:
-        body["loop"] = next(filter(None, (loop_of(code, line) for line in reversed(lines))), None)
-    return body
+        end["loop"] = next(filter(None, (loop_of(code, line) for line in reversed(lines))), None)
+    return end
 
 
-def in_a_line(end: Mapping[str, Any]) -> str:
+def plain_end(status: str, why: str = "") -> EndedJson:
+    """Returns an end of which nothing else is known."""
+    return {"status": status, "why": why, "hint": "", "truncated": False, "line": None, "loop": None, "error": None}
+
+
+def in_a_line(end: EndedJson) -> str:
     """Returns the error of a run in one line, in words for the teacher; empty where there is none."""
     line = end.get("loop") or end.get("line")
     where = f" (line {line})" if line else ""
@@ -69,12 +74,12 @@ def _lines(traceback: str, main: str) -> Iterator[int]:
             yield int(frame["line"])
 
 
-def _shortened(error: Mapping[str, Any], line: int | None) -> dict[str, Any]:
-    """An error as it is told, which its program may have made very long, with what Python thinks was meant."""
+def _shortened(error: Mapping[str, Any], line: int | None) -> RunErrorJson:
+    """An error as pages get it, cut to a bounded length, with Python's suggestion ("Did you mean")."""
     traceback, half = error["traceback"], _MOST_TRACEBACK // 2
     message = error["message"][:_MOST_MESSAGE]
     if message and (at := traceback.rfind(message)) >= 0 and (meant := _MEANT.match(traceback, at + len(message))):
         message += meant.group()
     if len(traceback) > _MOST_TRACEBACK:
         traceback = f"{traceback[:half]}\n...\n{traceback[-half:]}"
-    return {**error, "type": error["type"][:200], "message": message, "traceback": traceback, "line": line}
+    return {"type": error["type"][:200], "message": message, "traceback": traceback, "line": line}

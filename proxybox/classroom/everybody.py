@@ -1,6 +1,6 @@
 """What holds for everybody: how one joins, whether all is paused, which exercise is pushed, what code is shared.
 
-It is kept, and holds the next time, too.
+It is in the database, and still holds when the classroom is opened again.
 """
 
 import secrets
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from proxybox.classroom.answers import JoiningJson, ShareJson
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.hub import EVERYBODY, TEACHERS, Hub
 from proxybox.classroom.models import ShareRequest
@@ -25,7 +26,7 @@ _MOST_SHARED: Final = 100_000
 
 
 class Everybody:
-    """What holds for all seats of a lesson. on_change: called when teachers are to be told anew what holds.
+    """What holds for all seats of a lesson. on_change: called when any of it has changed, so that teachers are sent it.
 
     code: by which one joins. addresses: where. pushed: the exercise that all have open; None: each the own one.
     """
@@ -43,10 +44,10 @@ class Everybody:
         self.addresses: tuple[str, ...] = ()
         self.is_locked = self.is_frozen = False
         self.pushed: str | None = None
-        self.shares: dict[str, dict[str, Any]] = {}
+        self.shares: dict[str, ShareJson] = {}
 
     async def load(self) -> None:
-        """Reads what was kept before; where there is no code yet, makes one."""
+        """Reads all of it from the database; where there is no code yet, makes one."""
         self.code = await self._store.do(Connected.settled_fact, "code", new_code(3, 3))
         self.is_locked = await self._store.do(Connected.settled_fact, "locked", False)
         self.is_frozen = await self._store.do(Connected.settled_fact, "frozen", False)
@@ -55,15 +56,11 @@ class Everybody:
         self.shares = {each["id"]: each for each in await self._store.do(Connected.shares)}
 
     def keep_known(self) -> None:
-        """Lets go of a pushed exercise that is no longer in the course."""
+        """Forgets a pushed exercise that is no longer in the course."""
         self.pushed = self.pushed if self.pushed in self._sheets else None
 
-    def as_json(self) -> dict[str, Any]:
-        """Returns what all teachers are told of it."""
-        return {"frozen": self.is_frozen, "pushed": self.pushed}
-
-    def joining_as_json(self) -> dict[str, Any]:
-        """Returns what the teacher of the whole classroom is told of how one joins."""
+    def joining_as_json(self) -> JoiningJson:
+        """Returns how one joins, for the teacher of the whole classroom."""
         return {"code": self.code, "addresses": list(self.addresses), "locked": self.is_locked}
 
     async def lock(self, locked: bool) -> None:
@@ -72,12 +69,12 @@ class Everybody:
         await self._note("locked", locked)
 
     async def new_code(self) -> None:
-        """Makes another join code; who has joined stays."""
+        """Makes another join code; students who have joined stay."""
         self.code = new_code(3, 3)
         await self._note("code", self.code)
 
     async def freeze(self, frozen: bool) -> None:
-        """Pauses everybody: nothing can be run. What is typed is kept."""
+        """Pauses everybody: nothing can be run. What students type is still saved."""
         self.is_frozen = frozen
         await self._note("frozen", frozen)
         self._hub.tell(EVERYBODY, FreezeEvent(frozen=frozen))
@@ -92,7 +89,7 @@ class Everybody:
         await self._store.do(Connected.set_fact, fact, value)
         self._on_change()
 
-    async def share(self, asked: ShareRequest, seats: Seats) -> dict[str, Any]:
+    async def share(self, asked: ShareRequest, seats: Seats) -> ShareJson:
         """Shows code to all: the teacher's, or a student's without the name. Raises Refusal."""
         sheet = find_sheet(self._sheets, asked.exercise)
         files: Mapping[str, str] | None = asked.files
@@ -104,7 +101,7 @@ class Everybody:
             raise Refusal("too-large", "This is too much code to show to all.")
         if len(self.shares) >= _MOST_SHARES:
             raise Refusal("conflict", "Too many pieces of code are shared. Stop sharing some.")
-        share: dict[str, Any] = {
+        share: ShareJson = {
             "id": secrets.token_urlsafe(9), "title": asked.title, "exercise": sheet.id, "files": dict(files),
             "by": "teacher" if asked.seat is None else "student", "at": time.time(),
         }  # fmt: skip

@@ -7,11 +7,12 @@ import io
 import unicodedata
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import attrs
 from starlette.responses import Response
 
+from proxybox.classroom.answers import SimilarJson
 from proxybox.classroom.authority import TeachingScope
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.lesson import Lesson
@@ -92,7 +93,7 @@ def _grade(handed_in: HandIn, name: str, basis: str) -> Grade:
     return attrs.evolve(grade, student=name, source="", submitted=at, late=handed_in.late, code=grade.code or code)
 
 
-async def alike(lesson: Lesson, authority: TeachingScope, exercise: str, of_class: str | None = None) -> dict[str, Any]:
+async def alike(lesson: Lesson, authority: TeachingScope, exercise: str, of_class: str | None = None) -> SimilarJson:
     """Returns pairs of seats whose hand-ins are nearly the same, the most alike first, and whose are too short to say.
 
     Raises Refusal.
@@ -105,7 +106,10 @@ async def alike(lesson: Lesson, authority: TeachingScope, exercise: str, of_clas
     )
     found = await asyncio.to_thread(compare, book, sheet.starter.get(sheet.main, ""))
     return {
-        "pairs": [attrs.asdict(pair) for pair in found.pairs[:_MOST_PAIRS]], "count": len(handins),
+        "pairs": [
+            {"first": pair.first, "second": pair.second, "share": pair.share, "is_identical": pair.is_identical}
+            for pair in found.pairs[:_MOST_PAIRS]
+        ], "count": len(handins),
         "too_short": list(found.too_short),
     }  # fmt: skip
 

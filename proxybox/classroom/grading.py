@@ -3,7 +3,7 @@
     hand_in ── due ── the tests ── Connected.grade ── everybody who reads a grade
     grade_again ─┘
 
-Rule: that a hand-in is to be graded stands in the database. So nothing is forgotten when the class ends meanwhile, and
+Rule: the database says which hand-ins are to be graded. So none is forgotten when the class ends meanwhile, and
 another process can have what it likes graded again (regrading.py).
 """
 

@@ -1,6 +1,6 @@
 """What the teacher sees at a glance: a row for each seat, and the commonest errors of the class.
 
-A row that has changed is told at once, and then not again for half a second; so sixty students who type are few events.
+A row that has changed is sent at once, and then not again for half a second: so sixty students who type are few events.
 """
 
 import asyncio
@@ -8,10 +8,11 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Container, Mapping
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
+from proxybox.classroom.answers import ClassErrorJson, RowJson
 from proxybox.classroom.boxes import ClassBoxes, SeatRun
 from proxybox.classroom.hub import TEACHER, Hub, topic_of_class
 from proxybox.classroom.pageevents import ErrorsEvent, RowEvent
@@ -56,7 +57,7 @@ class Grid:
         for seat, ran in last.items():
             self._lives[seat] = _Life(ran.at, ran.error, ran.at if ran.error else None)
 
-    def row(self, seat: Seat) -> dict[str, Any]:
+    def row(self, seat: Seat) -> RowJson:
         """Returns the row of a seat."""
         life, work, exercise = self._life(seat.id), self._work, seat.exercise or ""
         return {
@@ -101,7 +102,7 @@ class Grid:
         self._errors_changed |= {TEACHER, topic_of_class(class_id)} if class_id else {TEACHER}
         self._some.set()
 
-    def errors(self, exercise: str | None, seats: Container[str]) -> list[dict[str, Any]]:
+    def errors(self, exercise: str | None, seats: Container[str]) -> list[ClassErrorJson]:
         """Returns the commonest errors of an exercise, or of all, by how many of these seats had them."""
         found: dict[str, dict[str, str]] = {}
         for of, kinds in self._errors.items():
@@ -109,7 +110,7 @@ class Grid:
                 for kind, errors in kinds.items():
                     if theirs := {seat: error for seat, error in errors.items() if seat in seats}:
                         found.setdefault(kind, {}).update(theirs)
-        rows: list[dict[str, Any]] = [
+        rows: list[ClassErrorJson] = [
             {"error": kind, "count": len(errors), "seats": list(errors), "example": next(iter(errors.values()))}
             for kind, errors in found.items()
         ]
@@ -118,7 +119,7 @@ class Grid:
     # --- telling ------------------------------------------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """Tells the teacher what has changed, until it is cancelled."""
+        """Sends the teacher what has changed, until it is cancelled."""
         while True:
             await self._some.wait()
             self._some.clear()

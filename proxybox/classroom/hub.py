@@ -4,9 +4,9 @@
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html
 
-Rules: an event has an id, and who comes back with the last one that was seen gets what came after it, or `resync`
-where that is no longer kept. A reader that does not read is cut off once too much waits for it: it never holds up who
-tells, and never takes up more memory than its bound.
+Rules: an event has an id. A reader that comes back with the last id that it saw gets the events after it, or `resync`
+where the hub does not have them any more. A reader that does not read is cut off once too much waits for it: it never
+holds up the sender, and never takes up more memory than its bound.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _SENT: Final = 1 << 16
 _SHOWN: Final = 1 << 19
 #: Seconds of silence after which a comment is sent, so that both sides notice when the other one is gone.
 _PULSE: Final = 15.0
-#: Topics: what all seats are told; what who has the key is told, of all seats; and what all instructors are.
+#: Topics: for all seats; for the teacher who has the key, about all seats; and for all instructors.
 EVERYBODY: Final = "everybody"
 TEACHER: Final = "teacher"
 INSTRUCTORS: Final = "instructors"
@@ -40,7 +40,7 @@ TEACHERS: Final = (TEACHER, INSTRUCTORS)
 
 
 def topic_of_class(class_id: str) -> str:
-    """What those are told who teach a class and not all, of its seats."""
+    """The topic of a class's seats, for those who teach this class and not all."""
     return f"class:{class_id}"
 
 
@@ -170,7 +170,7 @@ class Hub:
     # --- telling ------------------------------------------------------------------------------------------------------
 
     def tell(self, topic: str, relayed: PageEvent) -> None:
-        """Tells those who read a topic, and keeps it for those who come back."""
+        """Sends an event to the readers of a topic, and keeps it for those that come back."""
         self._number += 1
         event = Event.of(relayed, self._number)
         self._topics.setdefault(topic, _Topic()).keep(event)
@@ -179,12 +179,12 @@ class Hub:
         self.show(topic, relayed)
 
     def show(self, topic: str, event: PageEvent) -> None:
-        """Tells only those who watch a topic. In place of what is too large they get `resync`."""
+        """Sends an event only to those who watch a topic. In place of one that is too large they get `resync`."""
         if watchers := self._watchers.get(topic):
             seat = topic.partition(":")[2]
-            relayed = Event.of(WatchedEvent(seat=seat, event=event.NAME, data_of_event=event.data))
+            relayed = Event.of(WatchedEvent({"seat": seat, "event": event.NAME, "data": event.data}))
             if relayed.size > _SHOWN:  # it would cut off the stream by which the teacher sees the whole class
-                relayed = Event.of(WatchedEvent(seat=seat, event=ResyncEvent.NAME, data_of_event={}))
+                relayed = Event.of(WatchedEvent({"seat": seat, "event": ResyncEvent.NAME, "data": {}}))
             for reader in watchers.values():
                 reader.put(relayed)
 

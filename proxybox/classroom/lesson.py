@@ -2,7 +2,7 @@
 
     doors ── Lesson ─┬─ seats: who is there         ├─ boxes: what they run      ├─ grid: what the teacher sees
                      ├─ work: what they have made   ├─ checks: tests             ├─ instructors: who teaches whom
-                     ├─ everybody: what all do      ├─ classes: of platforms     └─ hub: who is told
+                     ├─ everybody: what all do      ├─ classes: of platforms     └─ hub: who gets events
 
 Rule: what a student asks for concerns the student's own seat, which a signed pass names, and never the request.
 """
@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import attrs
 
+from proxybox.classroom import answers
 from proxybox.classroom.authority import WHOLE, Instructors, TeachingScope
 from proxybox.classroom.boxes import ClassBoxes, SeatRun
 from proxybox.classroom.buckets import Buckets
@@ -25,6 +26,7 @@ from proxybox.classroom.classes import Classes
 from proxybox.classroom.config import ClassroomConfig
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.course import Course, check_preload
+from proxybox.classroom.endings import plain_end
 from proxybox.classroom.everybody import Everybody
 from proxybox.classroom.grading import Grading
 from proxybox.classroom.grid import Grid
@@ -56,7 +58,7 @@ from proxybox.classroom.seats import Seats, seat_as_json
 from proxybox.classroom.service import service_of
 from proxybox.classroom.sheets import Sheet, find_sheet
 from proxybox.classroom.store import ClassStore
-from proxybox.classroom.work import StudentWork
+from proxybox.classroom.work import StudentWork, other_as_json
 from proxybox.serve.database import StoreError
 from proxybox.serve.problems import Refusal
 from proxybox.teach.records import CONVERTER
@@ -66,7 +68,7 @@ _LOOK: Final = 1.0
 
 
 class Lesson:
-    """A lesson. `start` begins it, and `close` ends it; what was kept is there the next time."""
+    """A lesson. `start` begins it, and `close` ends it; what students have made is there the next time."""
 
     def __init__(self, config: ClassroomConfig, course: Course | None = None) -> None:
         """Raises ExerciseError or PolicyError when the course makes no sense, and StoreError."""
@@ -102,7 +104,7 @@ class Lesson:
     # --- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Reads what was kept, starts the boxes, and waits until they have stood their trial.
+        """Reads the database, starts the boxes, and waits until they have been tried out.
 
         Raises CourseError for modules that cannot stand ready, and OSError.
         """
@@ -169,7 +171,7 @@ class Lesson:
             await self.grading.grade_due()
 
     async def reread(self) -> None:
-        """Takes over what has changed of the course's files. Where they have a fault, all stays, and that is told."""
+        """Takes over what has changed of the course's files. A fault in them changes nothing, and teachers see it."""
         async with self._rereading:
             before = self.files.fault
             anew = await self.files.read(self.course, self.sheets)
@@ -199,27 +201,27 @@ class Lesson:
         """Returns an exercise. Raises Refusal."""
         return find_sheet(self.sheets, exercise)
 
-    def me(self, seat: Seat) -> dict[str, Any]:
+    def me(self, seat: Seat) -> answers.MeJson:
         """Returns what a seat's page begins with."""
         run = self.boxes.running(seat.id)
         return {
-            "seat": seat_as_json(seat), "course": self.course_as_json(seat.id), **self.everybody.as_json(),
-            "shares": list(self.everybody.shares.values()), "run": None if run is None else run.begins.data,
-            "event": self.hub.position, "time": time.time(),
+            "seat": seat_as_json(seat), "course": self.course_as_json(seat.id), "frozen": self.everybody.is_frozen,
+            "pushed": self.everybody.pushed, "shares": list(self.everybody.shares.values()),
+            "run": None if run is None else run.as_json(), "event": self.hub.position, "time": time.time(),
         }  # fmt: skip
 
-    def course_as_json(self, seat: str | None = None) -> dict[str, Any]:
+    def course_as_json(self, seat: str | None = None) -> answers.CourseJson:
         """Returns what there is to do, and how far a seat has come with it."""
-        exercises: list[dict[str, Any]] = []
+        exercises: list[answers.ListedJson] = []
         progress = {} if seat is None else self.work.progress(seat)
         for sheet in self.sheets.values():
-            payload: dict[str, Any] = {"id": sheet.id, "title": sheet.title, "deadline": sheet.deadline}
+            payload: answers.ListedJson = {"id": sheet.id, "title": sheet.title, "deadline": sheet.deadline}
             if seat is not None:
-                payload |= progress.get(sheet.id, {"now": None, "handed_in": None})
+                payload = {**payload, **progress.get(sheet.id, {"now": None, "handed_in": None})}
             exercises.append(payload)
         return {"title": self.course.title, "syllabus_html": self.syllabus, "exercises": exercises}
 
-    async def exercise(self, seat: Seat, exercise: str) -> dict[str, Any]:
+    async def exercise(self, seat: Seat, exercise: str) -> answers.ExerciseJson:
         """Returns an exercise with what the student has made of it. Raises Refusal."""
         sheet = self.sheet(exercise)
         text = await self.work.text(seat.id, sheet)
@@ -253,19 +255,19 @@ class Lesson:
         return saved
 
     def _kept_version(self, seat: Seat, exercise: str, client: str, saved: Saved) -> None:
-        """Tells of a version that was kept, and takes it from the seat's bucket.
+        """Sends that a version was saved, and takes its size from the seat's bucket.
 
         A small change of large files keeps all of them once more.
         """
         self.buckets.take(seat.id, sum(map(len, saved.files.values())))
         topic = f"seat:{seat.id}"
-        over = None if saved.other is None else {"version": saved.other[0], "at": saved.other[1]}
+        over = other_as_json(saved)
         self.hub.tell(topic, SavedEvent(exercise=exercise, version=saved.version, client=client, over=over))
         self.hub.show(topic, FilesEvent(exercise=exercise, version=saved.version, files=saved.files))
         self.grid.active(seat.id)
 
     async def run(self, seat: Seat, exercise: str, body: Save) -> tuple[SeatRun, Saved | SavedText]:
-        """Runs a student's program, and keeps it first; returns what was kept, too. Raises Refusal."""
+        """Saves a student's files and runs the program; returns what was saved, too. Raises Refusal."""
         self._check_free(seat)
         kept = await self._kept(seat, exercise, body)
         self._check_free(seat)  # once more: meanwhile the teacher may have paused all, or taken the seat
@@ -278,7 +280,7 @@ class Lesson:
         self._check_free(seat)
         return self.boxes.prompt(seat.id, exercise, code, text.files)
 
-    async def complete(self, seat: Seat, exercise: str, code: str, cursor: int) -> dict[str, Any]:
+    async def complete(self, seat: Seat, exercise: str, code: str, cursor: int) -> answers.MatchesJson:
         """Returns what may stand at the cursor. Raises Refusal."""
         text = await self.work.text(seat.id, self.sheet(exercise))
         if self.everybody.is_frozen or seat.locked or seat.removed:  # what completes names runs the program's code
@@ -291,20 +293,20 @@ class Lesson:
         sheet = self.sheet(exercise)
         kept = await self._kept(seat, exercise, body)
 
-        async def work(run: SeatRun) -> dict[str, Any]:
+        async def work(run: SeatRun) -> answers.EndedJson:
             grade = await self.grading.check(seat.id, sheet, kept.files)
             self.grading.note_fault(exercise, grade)
             self._tell_faults()
             checked = await self.work.keep_result(seat.id, exercise, CONVERTER.unstructure(grade), sheet.basis)
             results = results_as_json(checked, sheet.basis)
             self.hub.tell(f"seat:{seat.id}", CheckedEvent(run=run.id, exercise=exercise, results=results))
-            return {"status": grade.status if grade.failed else "ok"}
+            return plain_end(grade.status if grade.failed else "ok")
 
         self._check_free(seat)
         return self.boxes.begin_check(seat.id, exercise, work), kept
 
     async def _kept(self, seat: Seat, exercise: str, body: Save) -> Saved | SavedText:
-        """The files of an exercise, with what the body changes, which is kept first."""
+        """The files of an exercise, after the changes of the body were saved."""
         if body.files:
             return await self.save(seat, exercise, body, "run")
         return await self.work.text(seat.id, self.sheet(exercise))
@@ -325,7 +327,7 @@ class Lesson:
         return handed, saved
 
     async def _tell_graded(self, graded: HandIn) -> None:
-        """Tells the student what may be told of a grade, and the teacher."""
+        """Sends a grade to the student, without what is hidden from students, and to the teacher."""
         sheet = self.sheets.get(graded.exercise)
         basis = None if sheet is None else sheet.basis
         payload = GradedEvent(exercise=graded.exercise, handed_in=hand_in_as_json(graded, basis))
@@ -357,7 +359,7 @@ class Lesson:
         self._behind(self._grade_due())
         return count
 
-    async def hint(self, seat: Seat, exercise: str) -> dict[str, Any]:
+    async def hint(self, seat: Seat, exercise: str) -> answers.HintJson:
         """Returns the next hint. Raises Refusal when there are no more."""
         sheet = self.sheet(exercise)
         number = await self.work.next_hint(seat.id, sheet)
@@ -418,21 +420,25 @@ class Lesson:
                         await self.boxes.stop(seat.id, run.id)
 
     def tell_state(self) -> None:
-        """Tells all who teach here what holds now."""
+        """Sends what holds now to all who teach here."""
         if hasattr(self, "classes"):  # else nobody is there yet
             self.hub.tell(TEACHER, StateEvent(self.state_as_json(WHOLE)))
             self.hub.tell(INSTRUCTORS, StateEvent(self._state_of_all()))
 
-    def _state_of_all(self) -> dict[str, Any]:
-        """Of faults of tests instructors are told where they are: what they say may quote a submission of any class."""
-        return {**self.everybody.as_json(), "grading_faults": dict.fromkeys(self.grading.faults, "")}
+    def _state_of_all(self) -> answers.RoomStateJson:
+        """Instructors see only which tests have a fault: its text may quote a submission of any class."""
+        faults = dict.fromkeys(self.grading.faults, "")
+        return {"frozen": self.everybody.is_frozen, "pushed": self.everybody.pushed, "grading_faults": faults}
 
-    def state_as_json(self, authority: TeachingScope) -> dict[str, Any]:
-        """Returns what a teacher is told of what holds: an instructor nothing of how one joins, and of files here."""
-        classes = [{"id": each.id, "title": each.title} for each in self.classes if authority.covers_class(each.id)]
-        payload = {**self._state_of_all(), "classes": classes, "whole": authority.is_whole}
+    def state_as_json(self, authority: TeachingScope) -> answers.RoomStateJson:
+        """Returns what holds, as a teacher sees it: an instructor sees nothing of how one joins, and of files here."""
+        payload = self._state_of_all()
+        payload["classes"] = [
+            {"id": each.id, "title": each.title} for each in self.classes if authority.covers_class(each.id)
+        ]
+        payload["whole"] = authority.is_whole
         if authority.is_whole:
-            payload |= {"join": self.everybody.joining_as_json(), "course_fault": self.files.fault}
+            payload["join"], payload["course_fault"] = self.everybody.joining_as_json(), self.files.fault
             payload["grading_faults"] = self.grading.faults
         return payload
 

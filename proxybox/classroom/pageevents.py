@@ -1,14 +1,17 @@
-"""What pages are told by their streams (hub.py): each event is declared once, with its name and what it has.
+"""The events of pages' streams (hub.py): each is declared once, with its name and what it has.
 
-Pages find the names in static/lib/events.js, which a test compares with these.
+The types of the pages' JavaScript are made from the names, so that no script listens to another one (answers.py).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 import attrs
 
+from proxybox.classroom import answers
 from proxybox.jsonvalues import JSONObject
+
+J = TypeVar("J", bound=Mapping[str, Any])
 
 
 @attrs.frozen(kw_only=True)
@@ -24,15 +27,15 @@ class PageEvent:
 
 
 @attrs.frozen
-class _Whole(PageEvent):
-    """An event that is an object of JSON which the page could also ask for."""
+class _Whole(PageEvent, Generic[J]):
+    """An event that is an object of JSON (answers.py)."""
 
-    _data: JSONObject
+    _data: J
 
     @property
     def data(self) -> JSONObject:
         """That object."""
-        return self._data
+        return {**self._data}
 
 
 # --- of the stream itself ---------------------------------------------------------------------------------------------
@@ -50,38 +53,24 @@ class HelloEvent(PageEvent):
 
 @attrs.frozen(kw_only=True)
 class ResyncEvent(PageEvent):
-    """What came meanwhile is not known any more: a page has to load everything anew."""
+    """The events in between are not known any more: a page has to load everything anew."""
 
     NAME: ClassVar = "resync"
 
 
-@attrs.frozen(kw_only=True)
-class WatchedEvent(PageEvent):
+class WatchedEvent(_Whole[answers.WatchedJson]):
     """An event of a seat, for the teacher who watches it."""
 
     NAME: ClassVar = "watched"
-    seat: str
-    event: str
-    data_of_event: JSONObject
-
-    @property
-    def data(self) -> JSONObject:
-        """See PageEvent."""
-        return {"seat": self.seat, "event": self.event, "data": self.data_of_event}
 
 
 # --- of what runs at a seat -------------------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class RunBeginsEvent(PageEvent):
-    """Something begins to run. kind: "run", "repl" or "check". at: seconds since 1970."""
+class RunBeginsEvent(_Whole[answers.RunBegunJson]):
+    """Something begins to run."""
 
     NAME: ClassVar = "run"
-    run: str
-    kind: str
-    exercise: str
-    at: float
 
 
 @attrs.frozen(kw_only=True)
@@ -146,20 +135,10 @@ class PictureEvent(PageEvent):
         return {"run": fields.pop("run"), "data": fields.pop("content"), **fields}
 
 
-@attrs.frozen(kw_only=True)
-class RunEndsEvent(PageEvent):
-    """What ran has ended. end: how (endings.py)."""
+class RunEndsEvent(_Whole[answers.FinishedJson]):
+    """What ran has ended."""
 
     NAME: ClassVar = "finished"
-    run: str
-    kind: str
-    exercise: str
-    end: JSONObject
-
-    @property
-    def data(self) -> JSONObject:
-        """See PageEvent."""
-        return {"run": self.run, "kind": self.kind, "exercise": self.exercise, **self.end}
 
 
 # --- of a seat's work -------------------------------------------------------------------------------------------------
@@ -167,13 +146,13 @@ class RunEndsEvent(PageEvent):
 
 @attrs.frozen(kw_only=True)
 class SavedEvent(PageEvent):
-    """A version was kept. client: the page that has sent it. over: another page's version that it did not know of."""
+    """A version was saved. client: the page that has sent it. over: another page's version that it did not know of."""
 
     NAME: ClassVar = "saved"
     exercise: str
     version: int
     client: str
-    over: JSONObject | None = None
+    over: answers.SavedVersionJson | None = None
 
     @property
     def data(self) -> JSONObject:
@@ -183,7 +162,7 @@ class SavedEvent(PageEvent):
 
 @attrs.frozen(kw_only=True)
 class FilesEvent(PageEvent):
-    """The files of a version, for who watches."""
+    """The files of a version, for the teacher who watches."""
 
     NAME: ClassVar = "text"
     exercise: str
@@ -193,12 +172,12 @@ class FilesEvent(PageEvent):
 
 @attrs.frozen(kw_only=True)
 class CheckedEvent(PageEvent):
-    """What came of the tests."""
+    """The tests have ended."""
 
     NAME: ClassVar = "checked"
     run: str
     exercise: str
-    results: JSONObject
+    results: answers.ResultsJson
 
 
 @attrs.frozen(kw_only=True)
@@ -207,8 +186,8 @@ class GradedEvent(PageEvent):
 
     NAME: ClassVar = "graded"
     exercise: str
-    handed_in: JSONObject
-    results: JSONObject | None = None
+    handed_in: answers.HandedInJson
+    results: answers.ResultsJson | None = None
 
     @property
     def data(self) -> JSONObject:
@@ -216,13 +195,13 @@ class GradedEvent(PageEvent):
         return attrs.asdict(self, recurse=False, filter=lambda _, value: value is not None)
 
 
-class SeatEvent(_Whole):
+class SeatEvent(_Whole[answers.SeatJson]):
     """A seat has changed."""
 
     NAME: ClassVar = "seat"
 
 
-class RemovedEvent(_Whole):
+class RemovedEvent(_Whole[answers.SeatJson]):
     """A seat was taken away."""
 
     NAME: ClassVar = "removed"
@@ -247,7 +226,7 @@ class PushEvent(PageEvent):
     exercise: str | None
 
 
-class ShareEvent(_Whole):
+class ShareEvent(_Whole[answers.ShareJson]):
     """Code is shown to all."""
 
     NAME: ClassVar = "share"
@@ -269,13 +248,13 @@ class CourseEvent(PageEvent):
     changed: Sequence[str] = ()
 
 
-class StateEvent(_Whole):
+class StateEvent(_Whole[answers.RoomStateJson]):
     """What holds for the class has changed."""
 
     NAME: ClassVar = "state"
 
 
-class RowEvent(_Whole):
+class RowEvent(_Whole[answers.RowJson]):
     """The teacher's row of a seat has changed."""
 
     NAME: ClassVar = "row"

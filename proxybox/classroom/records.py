@@ -1,4 +1,4 @@
-"""What is kept of a class, as data: seats, texts, hand-ins with their grades, runs."""
+"""What the database has of a class, as data: seats, texts, hand-ins with their grades, runs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,7 +38,7 @@ class SavedText:
 
 @attrs.frozen(kw_only=True)
 class Saved:
-    """What came of a save. files: all of them. other: the version and time of what another page had saved meanwhile."""
+    """A save. files: all of them. other: the version and time of what another page had saved meanwhile."""
 
     version: int
     at: float
@@ -48,7 +48,7 @@ class Saved:
 
 @attrs.frozen
 class Checked:
-    """What came of the tests. grade: as JSON. basis: of the tests (sheets.py); None where it is not known."""
+    """The result of the tests. grade: as JSON. basis: of the tests (sheets.py); None where it is not known."""
 
     at: float
     grade: Any

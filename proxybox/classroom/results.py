@@ -1,6 +1,6 @@
-"""What a grade says to a student, to the teacher and to a learning platform.
+"""Grades as a student, the teacher and a learning platform get them.
 
-Rule: what a grade comes to is its `Score`, and nothing else counts tests or points.
+Rule: the `Score` of a grade counts tests and points, and nothing else does.
 """
 
 import time
@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from proxybox.classroom import answers
 from proxybox.classroom.records import Checked, HandIn
 from proxybox.teach.grades import Grade, Verdict
 from proxybox.teach.records import CONVERTER
@@ -20,12 +21,16 @@ _MOST_MESSAGE = 8000
 
 @attrs.frozen(kw_only=True)
 class Score:
-    """What a grade comes to: how many tests have passed, of how many, and points, of those that could be had."""
+    """How many tests have passed, of how many, and points, of those that are possible."""
 
     passed: int
     total: int
     points: float
     possible: float
+
+    def as_json(self) -> answers.ScoreJson:
+        """The score as pages get it."""
+        return {"passed": self.passed, "total": self.total, "points": self.points, "possible": self.possible}
 
     @property
     def share(self) -> float:
@@ -49,13 +54,13 @@ def _score(tests: list[tuple[str, float, float]]) -> Score:
     )
 
 
-def score_as_json(grade: Any) -> dict[str, Any] | None:
-    """The score of a grade, as pages are told."""
+def score_as_json(grade: Any) -> answers.ScoreJson | None:
+    """The score of a grade, as pages get it."""
     score = score_of(grade)
-    return None if score is None else attrs.asdict(score)
+    return None if score is None else score.as_json()
 
 
-def mark_as_json(handed_in: HandIn, basis: str | None) -> dict[str, Any]:
+def mark_as_json(handed_in: HandIn, basis: str | None) -> answers.MarkJson:
     """What holds of a hand-in, in short.
 
     basis: of the exercise's tests now. `is_outdated`: the grade was given by tests that have changed since. `earlier`:
@@ -76,12 +81,12 @@ def has_failed(handed_in: HandIn) -> bool:
 
 
 def is_outdated(graded: HandIn | Checked, basis: str | None) -> bool:
-    """Whether the tests have changed since. Of grades that do not say by which tests they were given, nobody knows."""
+    """Whether the tests have changed since. It is False for grades that do not say which tests gave them."""
     return graded.grade is not None and None not in (graded.basis, basis) and graded.basis != basis
 
 
-def hand_in_as_json(handed_in: HandIn, basis: str | None, *, whole: bool = False) -> dict[str, Any]:
-    """A hand-in with the results of its tests, as pages are told. whole: with what is hidden from students."""
+def hand_in_as_json(handed_in: HandIn, basis: str | None, *, whole: bool = False) -> answers.HandedInJson:
+    """A hand-in with the results of its tests, as pages get it. whole: with what is hidden from students."""
     results = None
     if handed_in.grade is not None:
         at = handed_in.at if handed_in.graded is None else handed_in.graded
@@ -89,36 +94,37 @@ def hand_in_as_json(handed_in: HandIn, basis: str | None, *, whole: bool = False
     return {"id": handed_in.id, **mark_as_json(handed_in, basis), "results": results}
 
 
-def results_as_json(checked: Checked, basis: str | None, *, whole: bool = False) -> dict[str, Any]:
-    """What came of the tests, as pages are told. whole: with what is hidden from students."""
+def results_as_json(checked: Checked, basis: str | None, *, whole: bool = False) -> answers.ResultsJson:
+    """The results of the tests, as pages get them. whole: with what is hidden from students."""
     results = results_of(CONVERTER.structure(checked.grade, Grade), whole=whole, at=checked.at)
-    return {**results, "is_outdated": is_outdated(checked, basis)}
+    results["is_outdated"] = is_outdated(checked, basis)
+    return results
 
 
-def results_of(grade: Grade, *, whole: bool = False, at: float | None = None) -> dict[str, Any]:
+def results_of(grade: Grade, *, whole: bool = False, at: float | None = None) -> answers.ResultsJson:
     """The results of the tests.
 
-    Of hidden tests a student is told only how many there are and how many passed. whole: for the teacher, who is told
+    Of hidden tests a student sees only how many there are and how many passed. whole: for the teacher, who sees
     everything, and for each test also whether it is hidden, and its fault. at: seconds since the epoch; now without it.
 
-    What holds for the whole file, such as a syntax error, is told once, as the message.
+    What concerns the whole file, such as a syntax error, is in the message, once.
     """
     tests = [] if grade.failed and not whole else [test for test in grade.tests if whole or not test.hidden]
     hidden = [] if grade.failed else [test for test in grade.tests if test.hidden]
     counted = [] if grade.failed else [(test.status, test.points, test.possible) for test in grade.tests]
-    shared = _shared(tests)
+    score, shared = _score(counted), _shared(tests)
     message = "\n".join(filter(None, (grade.message or (FAILED if grade.failed else ""), shared, grade.note)))
     return {
         "at": time.time() if at is None else at,
-        **attrs.asdict(_score(counted)),
-        "tests": [_told(test, shared, whole) for test in tests],
+        "passed": score.passed, "total": score.total, "points": score.points, "possible": score.possible,
+        "tests": [_test_as_json(test, shared, whole) for test in tests],
         "hidden": {"passed": sum(test.passed for test in hidden), "total": len(hidden)},
         "message": clean(message),
-    }
+    }  # fmt: skip
 
 
-def _told(test: Verdict, shared: str, whole: bool) -> dict[str, Any]:
-    body = {
+def _test_as_json(test: Verdict, shared: str, whole: bool) -> answers.TestResultJson:
+    body: answers.TestResultJson = {
         "name": line(test.name),
         "status": test.status,
         "message": "" if shared and test.message == shared else clean(test.message),

@@ -10,8 +10,9 @@ import time
 import unicodedata
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Final
 
+from proxybox.classroom.answers import SeatJson
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.passes import is_same, new_code
 from proxybox.classroom.records import Seat
@@ -29,7 +30,7 @@ _MOST_WRONG, _MOST_WRONG_OF_ALL, _MINUTE = 60, 1_000, 60.0
 _MOST_ADDRESSES: Final = 10_000
 
 
-def seat_as_json(seat: Seat) -> dict[str, Any]:
+def seat_as_json(seat: Seat) -> SeatJson:
     """Returns what a student is told of the own seat."""
     return {
         "id": seat.id, "name": seat.name, "personal": seat.personal, "hand": seat.hand, "exercise": seat.exercise,

@@ -4,11 +4,12 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from proxybox.classroom import course
+from proxybox.classroom.answers import SheetJson
 from proxybox.classroom.markdown import to_html
 from proxybox.policies import Policy
 from proxybox.serve.problems import Refusal
@@ -44,7 +45,7 @@ class Sheet:
     packed: Packed
     basis: str
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> SheetJson:
         """Returns what pages are told of it."""
         return {
             "id": self.id, "title": self.title, "text_html": self.html, "file": self.main, "deadline": self.deadline,

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from proxybox.classroom.answers import ProgressJson, SavedVersionJson, VersionJson
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.models import MOST_FILES, MOST_TOGETHER, Save
 from proxybox.classroom.records import Checked, HandIn, Saved, SavedText
@@ -24,6 +25,12 @@ from proxybox.serve.problems import Refusal
 _REMEMBERED, _MOST_KEYS = 50, 2_000
 #: A seat and an exercise.
 Key = tuple[str, str]
+
+
+def other_as_json(saved: Saved | SavedText) -> SavedVersionJson | None:
+    """The version that another page had saved meanwhile; None where there is none."""
+    other = saved.other if isinstance(saved, Saved) else None
+    return None if other is None else {"version": other[0], "at": other[1]}
 
 
 class StudentWork:
@@ -42,7 +49,7 @@ class StudentWork:
         self._saves: OrderedDict[Key, deque[tuple[str, Saved]]] = OrderedDict()
 
     async def load(self) -> None:
-        """Reads what was kept before."""
+        """Reads the database."""
         self.results = {
             (seat, exercise): checked for seat, exercise, checked in await self._store.do(Connected.results)
         }
@@ -61,10 +68,10 @@ class StudentWork:
             raise Refusal("not-found", "There is no such version.")
         return SavedText(version=0, at=0.0, why="starter", files=sheet.starter)
 
-    async def versions(self, seat: str, sheet: Sheet) -> list[dict[str, Any]]:
+    async def versions(self, seat: str, sheet: Sheet) -> list[VersionJson]:
         """Returns what versions there are, the latest first; the last one is the starter."""
         size = sum(map(len, sheet.starter.values()))
-        starter = {"version": 0, "at": 0.0, "why": "starter", "size": size}
+        starter: VersionJson = {"version": 0, "at": 0.0, "why": "starter", "size": size}
         return [*await self._store.do(Connected.versions, seat, sheet.id), starter]
 
     async def save(self, seat: str, sheet: Sheet, body: Save, why: str = "saved") -> Saved:
@@ -98,11 +105,11 @@ class StudentWork:
             id=secrets.token_urlsafe(9), seat=seat, exercise=sheet.id, at=now, files=saved.files,
             late=sheet.deadline is not None and now > sheet.deadline,
         )  # fmt: skip
-        kept = await self._store.do(Connected.hand_in, handed_in, body.save or handed_in.id)
+        stored = await self._store.do(Connected.hand_in, handed_in, body.save or handed_in.id)
         latest = self.handed_in.get((seat, sheet.id))
-        if latest is None or kept.at >= latest.at:  # else it has come once more, after a later one
-            self.handed_in[seat, sheet.id] = attrs.evolve(kept, files={})
-        return kept, saved
+        if latest is None or stored.at >= latest.at:  # else it has come once more, after a later one
+            self.handed_in[seat, sheet.id] = attrs.evolve(stored, files={})
+        return stored, saved
 
     async def grade(self, handed_in: HandIn, grade: Any, basis: str) -> HandIn:
         """Keeps the grade of a hand-in by tests (sheets.py), and returns it with that."""
@@ -113,7 +120,7 @@ class StudentWork:
         return graded or handed_in
 
     async def grade_again(self, handed_in: Iterable[HandIn]) -> None:
-        """Has hand-ins graded once more, the next time or by who grades here: it is kept that they are due."""
+        """Marks hand-ins as due in the database: they are graded once more, here or when a classroom is next open."""
         again = [attrs.evolve(each, due=True) for each in handed_in]
         await self._store.do(Connected.grade_again, [each.id for each in again])
         for each in again:
@@ -125,9 +132,9 @@ class StudentWork:
         if (latest := self.handed_in.get(key)) is not None and latest.id == handed_in.id:
             self.handed_in[key] = attrs.evolve(handed_in, files={})
 
-    def progress(self, seat: str) -> dict[str, dict[str, Any]]:
-        """How far a seat has come with each exercise that it has begun: what its tests say now, and of its hand-in."""
-        by_seat = {}
+    def progress(self, seat: str) -> dict[str, ProgressJson]:
+        """How far a seat has come with each exercise that it has begun: the score of its tests, and its hand-in."""
+        by_seat: dict[str, ProgressJson] = {}
         for exercise, sheet in self._sheets.items():
             now, handed_in = self.results.get((seat, exercise)), self.handed_in.get((seat, exercise))
             if now is not None or handed_in is not None:

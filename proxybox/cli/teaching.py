@@ -51,6 +51,17 @@ def complete_format(_: click.Context, __: click.Parameter, text: str) -> list[Co
     return [CompletionItem(name, help=each.description) for name, each in WRITERS.items() if name.startswith(text)]
 
 
+class FormatOption(click.Option):
+    """--format, whose help names the formats: they are imported when somebody reads it."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """What `--help` and the manual page say of it."""
+        from proxybox.teach.writers import WRITERS
+
+        flags, text = super().get_help_record(ctx) or ("", "")
+        return flags, f"{text}: {', '.join(WRITERS)}."
+
+
 def complete_file(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
     """Leaves the completion of file names to the shell."""
     return [CompletionItem(text, type="file")]
@@ -77,9 +88,8 @@ records_option = click.option(
 @click.argument("exercise", shell_complete=complete_exercise)
 @click.argument("submissions", nargs=-1, required=True, type=Path, shell_complete=complete_file)
 @click.option("--output", "-o", type=Path, default=Path("grades"), metavar="DIR", help="Where files go (./grades).")
-@click.option("--format", "-f", "formats", multiple=True, metavar="NAME", shell_complete=complete_format,
-              help="Write it, too: feedback (a text for each student), gradescope, prairielearn, exercism, dodona, "
-                   "check50, vpl, junit, moodle, canvas.")  # fmt: skip
+@click.option("--format", "-f", "formats", cls=FormatOption, multiple=True, metavar="NAME",
+              shell_complete=complete_format, help="Write the grades in this format, too")  # fmt: skip
 @jobs_option
 @click.option("--cluster", metavar="ADDRESS", help="Grade on the workers of a dask scheduler: tcp://HOST:PORT.")
 @click.option("--again", is_flag=True, help="Grade all of them, also those that were graded before.")

@@ -16,8 +16,9 @@ from starlette.routing import Mount, Route
 from proxybox.classroom.app import app
 from proxybox.classroom.config import ClassroomConfig
 from proxybox.classroom.passes import Passes
-from tests.classroom.attacking import Student, Target, target, write_course
+from tests.classroom.attacking import Student, Target, write_course
 
+pytestmark = pytest.mark.usefixtures("room")
 #: Every door that opens without a pass. Who adds one here has thought of what it tells anybody in the same Wi-Fi.
 OPEN = {
     ("GET", "/"),
@@ -29,12 +30,6 @@ OPEN = {
     ("POST", "/api/leave"),
     ("POST", "/api/teacher/login"),
 }
-
-
-@pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    with target(tmp_path_factory.mktemp("room")) as room:
-        yield room
 
 
 @pytest.fixture(scope="module")

@@ -30,13 +30,9 @@ from proxybox.serve.callers import Caller
 from proxybox.serve.database import StoreError
 from proxybox.serve.problems import Refusal
 from proxybox.teach.grades import Grade, Verdict
-from tests.classroom.attacking import Student, Target, patiently, target, write_course
+from tests.classroom.attacking import Student, Target, patiently, write_course
 
-
-@pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    with target(tmp_path_factory.mktemp("room")) as room:
-        yield room
+pytestmark = pytest.mark.usefixtures("room")
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import ntpath
 import re
 import xml.etree.ElementTree as ElementTree
 import zipfile
-from collections.abc import Iterator
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -16,15 +15,10 @@ import pytest
 
 pytest.importorskip("fastapi", reason="a classroom is served by FastAPI (extra classroom)")
 
-from tests.classroom.attacking import Student, Target, target
+from tests.classroom.attacking import Student, Target
 
+pytestmark = pytest.mark.usefixtures("room")
 MARKUP = "<img src=x onerror=alert(1)>"
-
-
-@pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    with target(tmp_path_factory.mktemp("room"), "--seats", "400") as room:
-        yield room
 
 
 @pytest.fixture(scope="module")

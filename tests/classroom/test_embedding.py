@@ -14,6 +14,7 @@ import httpx
 from proxybox.classroom.config import ClassroomConfig
 from proxybox.policies import PolicyError
 from tests.classroom.attacking import write_course
+from tests.classroom.declared import client_within
 from tests.classroom.listening import within
 
 HOST, SCHOOL, OTHER = "https://localhost:8443", "https://school.test", "https://other.test:8443"
@@ -26,7 +27,7 @@ class Room:
 
     def browser(self, cookie: str = "") -> httpx.AsyncClient:
         headers = {"Origin": HOST, **({"Cookie": cookie} if cookie else {})}
-        return httpx.AsyncClient(transport=httpx.ASGITransport(self.edge), base_url=HOST, headers=headers)
+        return client_within(self.edge, HOST, headers=headers)
 
     async def join(self, name: str, *, framed: bool = True) -> list[str]:
         """Takes a seat, and returns the cookies that come."""

@@ -1,4 +1,5 @@
-"""Every answer of a service in these tests is compared with what the service's OpenAPI description declares of it.
+"""Every answer in these tests is compared with what an OpenAPI description declares of it: the service's (`SERVICE`),
+or that of another application (`Declared`).
 
 `CheckedTransport` and `CheckedAsyncTransport` stand between a client and the service, and `check_message` takes what a
 WebSocket tells. An answer that is not declared, in its status, its media type, or any key of its body, raises
@@ -8,9 +9,10 @@ AssertionError, which says what to do.
 import functools
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
+import attrs
 import httpx
 import jsonschema
 import pytest
@@ -22,13 +24,28 @@ from proxybox.serve.app import app
 from proxybox.serve.config import ServiceConfig
 
 _LINES, _SSE = "application/x-ndjson", "text/event-stream"
-_WHERE: Final = "declare it in proxybox/serve/doors/rest.py, or in proxybox/serve/models.py and openapi.py"
+
+
+@attrs.frozen(eq=False)
+class Declared:
+    """What an application answers. openapi: makes its description. paths: what it describes. where: to declare more."""
+
+    openapi: Callable[[], JSONObject]
+    paths: re.Pattern[str]
+    where: str
+
+
+SERVICE: Final = Declared(
+    openapi=lambda: app(ServiceConfig(data="/nowhere"))._inner.openapi(),  # type: ignore[attr-defined]
+    paths=re.compile(r"/v1/(?!sandbox/|ping|openapi\.json\Z)"),
+    where="declare it in proxybox/serve/doors/rest.py, or in proxybox/serve/models.py and openapi.py",
+)
 
 
 @functools.cache
-def description() -> JSONObject:
+def description(of: Declared = SERVICE) -> JSONObject:
     """The description, in which no object has more keys than it declares: clients are told that there may be more."""
-    made: JSONObject = json.loads(json.dumps(app(ServiceConfig(data="/nowhere"))._inner.openapi()))  # type: ignore[attr-defined]
+    made: JSONObject = json.loads(json.dumps(of.openapi()))
     for schema in made["components"]["schemas"].values():
         if "properties" in schema:
             schema.setdefault("additionalProperties", False)
@@ -36,21 +53,21 @@ def description() -> JSONObject:
 
 
 @functools.cache
-def _validator(schema: str) -> Any:
-    root = {**json.loads(schema), "components": description()["components"]}
+def _validator(schema: str, of: Declared) -> Any:
+    root = {**json.loads(schema), "components": description(of)["components"]}
     return jsonschema.Draft202012Validator(root)
 
 
-def check(value: Any, schema: JSONObject, what: str) -> None:
+def check(value: Any, schema: JSONObject, what: str, of: Declared = SERVICE) -> None:
     """Compares a value of JSON with a schema of the description. what: it is, for whoever reads of a difference."""
-    named = description()["components"]["schemas"].get(schema.get("$ref", "").rpartition("/")[2], {})
+    named = description(of)["components"]["schemas"].get(schema.get("$ref", "").rpartition("/")[2], {})
     if kinds := named.get("discriminator", {}).get("mapping"):
         kind = value[named["discriminator"]["propertyName"]]
-        assert kind in kinds, f"{what}: it is not declared\n{_WHERE}"
+        assert kind in kinds, f"{what}: it is not declared\n{of.where}"
         schema = {"$ref": kinds[kind]}
-    for error in _validator(json.dumps(schema)).iter_errors(value):
+    for error in _validator(json.dumps(schema), of).iter_errors(value):
         place = "".join(f"[{each!r}]" for each in error.absolute_path)
-        raise AssertionError(f"{what}{place}: {error.message[-300:]}\n{_WHERE}")
+        raise AssertionError(f"{what}{place}: {error.message[-300:]}\n{of.where}")
 
 
 def check_message(message: JSONObject) -> None:
@@ -59,69 +76,70 @@ def check_message(message: JSONObject) -> None:
 
 
 @functools.cache
-def _paths() -> list[tuple[re.Pattern[str], str]]:
+def _paths(of: Declared) -> list[tuple[re.Pattern[str], str]]:
     def pattern(path: str) -> str:
         return re.sub(r"\\\{(\w+)\\\}", lambda found: ".+" if found[1] == "path" else "[^/]+", re.escape(path))
 
-    return [(re.compile(pattern(path) + r"\Z"), path) for path in sorted(description()["paths"], key=len, reverse=True)]
+    paths = sorted(description(of)["paths"], key=len, reverse=True)
+    return [(re.compile(pattern(path) + r"\Z"), path) for path in paths]
 
 
-def _operation(request: httpx.Request, media: str) -> tuple[str, JSONObject | None]:
+def _operation(request: httpx.Request, media: str, of: Declared) -> tuple[str, JSONObject | None]:
     """What is declared of a request: the path, and its operation."""
     path = request.url.path
-    found = next((template for pattern, template in _paths() if pattern.match(path)), None)
+    found = next((template for pattern, template in _paths(of) if pattern.match(path)), None)
     if found is None:
         return path, None
-    if media in (_LINES, _SSE) and f"{found}/stream" in description()["paths"]:
+    if media in (_LINES, _SSE) and f"{found}/stream" in description(of)["paths"]:
         found += "/stream"  # which the Accept header of a request for the path without it asks for
-    return found, description()["paths"][found].get(request.method.lower())
+    return found, description(of)["paths"][found].get(request.method.lower())
 
 
 class _Body:
     """The body of one answer: what it has to be, and what has come of it."""
 
-    def __init__(self, what: str, media: str, declared: JSONObject) -> None:
-        self._what, self._media, self._declared = what, media, declared
+    def __init__(self, what: str, media: str, declared: JSONObject, of: Declared) -> None:
+        self._what, self._media, self._declared, self._of = what, media, declared, of
         self._data = b""
 
     def take(self, piece: bytes) -> None:
         """Takes a piece."""
-        if self._media in (_LINES, _SSE):
+        if self._media in (_LINES, _SSE) and "x-itemSchema" in self._declared:
             *lines, self._data = (self._data + piece).split(b"\n")
             for line in lines:
                 if line.removeprefix(b"data: ").startswith(b"{"):
                     event = json.loads(line.removeprefix(b"data: "))
-                    check(event, self._declared["x-itemSchema"], f"{self._what}: an event {event.get('event')!r}")
+                    what = f"{self._what}: an event {event.get('event')!r}"
+                    check(event, self._declared["x-itemSchema"], what, self._of)
         elif self._media.endswith("json"):
             self._data += piece
 
     def end(self) -> None:
         """Looks at what has come as a whole."""
         if self._media.endswith("/json") or self._media.endswith("+json"):
-            check(json.loads(self._data), self._declared["schema"], self._what)
+            check(json.loads(self._data), self._declared["schema"], self._what, self._of)
 
 
-def expected(request: httpx.Request, response: httpx.Response) -> _Body | None:
+def expected(request: httpx.Request, response: httpx.Response, of: Declared = SERVICE) -> _Body | None:
     """Compares the head of an answer, and returns what its body is compared with; None for what is not ours."""
     media = response.headers.get("content-type", "").partition(";")[0]
-    path, operation = _operation(request, media)
+    path, operation = _operation(request, media, of)
     what = f"{request.method} {path} has answered {response.status_code} {media}".rstrip()
     if operation is None:
-        if not request.url.path.startswith("/v1/") or request.url.path.startswith(("/v1/sandbox/", "/v1/ping")):
-            return None  # a door of another protocol
-        if request.url.path == "/v1/openapi.json" or request.method == "OPTIONS":
-            return None
-        assert response.status_code >= 400, f"{what}: the description has no such operation\n{_WHERE}"
+        if not of.paths.match(request.url.path) or request.method == "OPTIONS":
+            return None  # a page, or a door of another protocol
+        assert response.status_code >= 400, f"{what}: the description has no such operation\n{of.where}"
         problem = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
-        return None if request.method == "HEAD" else _Body(what, media, problem)
+        return None if request.method == "HEAD" else _Body(what, media, problem, of)
     declared = operation["responses"].get(str(response.status_code))
-    assert declared is not None, f"{what}: this status is not declared\n{_WHERE}"
+    assert declared is not None, f"{what}: this status is not declared\n{of.where}"
     kinds = declared.get("content", {})
     if not media or request.method == "HEAD":
-        assert not kinds or request.method == "HEAD" or response.status_code == 304, f"{what}: it has no body\n{_WHERE}"
+        is_bare = not kinds or request.method == "HEAD" or response.status_code == 304
+        assert is_bare, f"{what}: it has no body\n{of.where}"
         return None
-    assert media in kinds, f"{what}: declared are {', '.join(kinds) or 'no bodies'}\n{_WHERE}"
-    return _Body(what, media, kinds[media])
+    assert media in kinds, f"{what}: declared are {', '.join(kinds) or 'no bodies'}\n{of.where}"
+    return _Body(what, media, kinds[media], of)
 
 
 class _Stream(httpx.SyncByteStream, httpx.AsyncByteStream):
@@ -147,8 +165,9 @@ class _Stream(httpx.SyncByteStream, httpx.AsyncByteStream):
         await self._inner.aclose()
 
 
-def _checked(request: httpx.Request, response: httpx.Response) -> httpx.Response:
-    body = expected(request, response)
+def checked(request: httpx.Request, response: httpx.Response, of: Declared = SERVICE) -> httpx.Response:
+    """Has the body of an answer compared while it is read; its head is compared at once."""
+    body = expected(request, response, of)
     if body is not None:
         response.stream = _Stream(response.stream, body)
     return response
@@ -158,11 +177,11 @@ class CheckedTransport(httpx.HTTPTransport):
     """A transport of httpx whose answers are compared."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        return _checked(request, super().handle_request(request))
+        return checked(request, super().handle_request(request))
 
 
 class CheckedAsyncTransport(httpx.AsyncHTTPTransport):
     """The same for event loops."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return _checked(request, await super().handle_async_request(request))
+        return checked(request, await super().handle_async_request(request))

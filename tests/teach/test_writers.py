@@ -6,11 +6,14 @@ import io
 import json
 import math
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxybox.teach import writers
 from proxybox.teach.filenames import is_device
 from proxybox.teach.grades import STATUSES, Grade, GradeBook, Verdict
 from proxybox.teach.writers import WRITERS
@@ -35,26 +38,42 @@ BOOKS = st.builds(
 )
 
 
-def _read(name: str, text: str) -> object:
-    text.encode()
-    if name == "junit":
-        return ET.fromstring(text.encode())
-    if name in ("csv", "moodle", "canvas"):
-        rows = list(csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True))
-        assert len({len(row) for row in rows}) == 1
-        return rows
-    if name == "dodona":
-        return [json.loads(line) for line in text.rstrip("\n").split("\n")]
-    if name == "vpl":
-        lines = text.splitlines()
-        assert all(line.startswith(("Comment :=>> ", "Grade :=>> ")) for line in lines)
-        assert sum(line.startswith("Grade") for line in lines) <= 1
-        return lines
-    if name == "feedback":
-        assert not any(each.startswith("Score: ") for each in text.split("\n")[3:])
-        assert not set(text) & set("\x1b\x00\r\u202e")
-        return text
+def _json(text: str) -> object:
     return json.loads(text, parse_constant=lambda word: pytest.fail(word))
+
+
+def _rows(text: str) -> None:
+    rows = list(csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True))
+    assert len({len(row) for row in rows}) == 1
+
+
+def _vpl(text: str) -> None:
+    lines = text.splitlines()
+    assert all(line.startswith(("Comment :=>> ", "Grade :=>> ")) for line in lines)
+    assert sum(line.startswith("Grade") for line in lines) <= 1
+
+
+def _feedback(text: str) -> None:
+    assert not any(each.startswith("Score: ") for each in text.split("\n")[3:])
+    assert not set(text) & set("\x1b\x00\r\u202e")
+
+
+#: What reads a file of each format, and fails where a text of a submission has broken it.
+READERS: dict[str, Callable[[str], object]] = {
+    **dict.fromkeys(("gradescope", "prairielearn", "exercism", "check50", "json"), _json),
+    **dict.fromkeys(("csv", "moodle", "canvas"), _rows),
+    "dodona": lambda text: [_json(line) for line in text.rstrip("\n").split("\n")],
+    "feedback": _feedback,
+    "junit": ET.fromstring,
+    "vpl": _vpl,
+}
+
+
+def test_each_module_has_a_row_and_each_row_a_reader() -> None:
+    modules = {each.stem for each in Path(writers.__file__).parent.glob("*.py")} - {"__init__", "common"}
+    missing = modules - {writer.render.__module__.rpartition(".")[2] for writer in WRITERS.values()}
+    assert not missing, f"give {missing} a row in WRITERS (proxybox/teach/writers/__init__.py)"
+    assert READERS.keys() == WRITERS.keys(), "give each format a reader in READERS (tests/teach/test_writers.py)"
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -66,7 +85,8 @@ def test_valid_for_any_text(name: str, book: GradeBook) -> None:
     for path, text in files:
         assert not path.startswith("/")
         assert ".." not in path.split("/")
-        _read(name, text)
+        text.encode()
+        READERS[name](text)
 
 
 @pytest.mark.parametrize("student", ["CON", "nul.txt", "com1", "Lpt¹", "aux .py"])

@@ -30,6 +30,11 @@ def address_of(request: Request) -> str:
     return request.client.host if request.client is not None else ""
 
 
+def sends(*media_types: str) -> dict[str, Any]:
+    """Returns the options of a route that does not send JSON: what it sends."""
+    return {"response_class": Response, "responses": {200: {"content": {media: {} for media in media_types}}}}
+
+
 # --- cookies ----------------------------------------------------------------------------------------------------------
 
 

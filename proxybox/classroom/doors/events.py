@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from proxybox.classroom.doors.asking import Here, Sitting, Teaching
+from proxybox.classroom.doors.asking import Here, Sitting, Teaching, sends
 from proxybox.classroom.hub import EVERYBODY, Hub, Reader
 from proxybox.serve.problems import Refusal
 
@@ -22,7 +22,7 @@ _MOST_OF_TEACHER: Final = 20
 _HEADER, _QUERY = "last-event-id", "after"
 
 
-@router.get("/api/events")
+@router.get("/api/events", **sends("text/event-stream"))
 async def seat_events(request: Request, lesson: Here, seat: Sitting) -> Response:
     """What concerns a seat."""
     topic = f"seat:{seat.id}"
@@ -31,7 +31,7 @@ async def seat_events(request: Request, lesson: Here, seat: Sitting) -> Response
     return _Stream(lesson.hub, reader, lambda: lesson.grid.touch(seat.id))
 
 
-@router.get("/api/teacher/events")
+@router.get("/api/teacher/events", **sends("text/event-stream"))
 async def teacher_events(request: Request, lesson: Here, authority: Teaching) -> Response:
     """What concerns those whom a teacher teaches, for as long as that holds."""
     topics = authority.topics

@@ -13,7 +13,7 @@ from proxybox.classroom.doors.asking import asking_of, lesson_of
 from proxybox.classroom.words import LANGUAGES, Words, negotiate
 from proxybox.serve.problems import Refusal
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
 _FOLDER: Final = Path(__file__).parents[1]
 _TEMPLATES: Final = jinja2.Environment(

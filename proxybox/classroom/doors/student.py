@@ -1,11 +1,11 @@
 """What pages of students ask."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from proxybox.classroom import models
+from proxybox.classroom import answers, models
 from proxybox.classroom.doors.asking import (
     Here,
     Sitting,
@@ -13,6 +13,7 @@ from proxybox.classroom.doors.asking import (
     address_of,
     forget_cookie,
     lesson_of,
+    sends,
     set_cookie,
     set_framed_cookie,
 )
@@ -20,6 +21,7 @@ from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.records import Saved, SavedText, Seat
 from proxybox.classroom.results import hand_in_as_json
 from proxybox.classroom.seats import seat_as_json
+from proxybox.classroom.work import other_as_json
 from proxybox.serve.asking import as_json
 
 router = APIRouter(prefix="/api")
@@ -31,7 +33,7 @@ _OF = "/exercises/{exercise}"
 # --- coming and going -------------------------------------------------------------------------------------------------
 
 
-@router.post("/join")
+@router.post("/join", response_model=answers.SeatedJson, status_code=201)
 async def join(request: Request, body: models.Join) -> Response:
     """Takes a seat."""
     lesson = lesson_of(request)
@@ -42,7 +44,7 @@ async def join(request: Request, body: models.Join) -> Response:
     return _seated(request, lesson, seat, 201, framed=body.framed)
 
 
-@router.post("/return")
+@router.post("/return", response_model=answers.SeatedJson)
 async def back(request: Request, body: models.Return) -> Response:
     """Takes one's own seat on another device."""
     lesson = lesson_of(request)
@@ -61,7 +63,7 @@ def _seated(request: Request, lesson: Lesson, seat: Seat, status: int, *, framed
     return response
 
 
-@router.post("/leave")
+@router.post("/leave", status_code=204)
 async def leave(request: Request, _: models.Nothing) -> Response:
     """Forgets the seat in this browser; it stays the student's."""
     response = Response(status_code=204)
@@ -71,13 +73,13 @@ async def leave(request: Request, _: models.Nothing) -> Response:
     return response
 
 
-@router.get("/me")
+@router.get("/me", response_model=answers.MeJson)
 async def me(lesson: Here, seat: Sitting) -> Response:
     """What a page begins with."""
     return as_json(lesson.me(seat))
 
 
-@router.post("/hand")
+@router.post("/hand", response_model=answers.HandJson)
 async def hand(body: models.HandBody, lesson: Here, seat: Sitting) -> Response:
     """Raises or lowers a hand."""
     await lesson.raise_hand(seat, body.up)
@@ -87,48 +89,48 @@ async def hand(body: models.HandBody, lesson: Here, seat: Sitting) -> Response:
 # --- exercises --------------------------------------------------------------------------------------------------------
 
 
-@router.get(_OF)
+@router.get(_OF, response_model=answers.ExerciseJson)
 async def exercise_of(exercise: ExerciseId, lesson: Here, seat: Sitting) -> Response:
     """An exercise, with what the student has made of it."""
     return as_json(await lesson.exercise(seat, exercise))
 
 
-@router.post("/open")
+@router.post("/open", status_code=204)
 async def open_exercise(body: models.OpenBody, lesson: Here, seat: Sitting) -> Response:
     """Says which exercise is looked at."""
     await lesson.open(seat, body.exercise)
     return Response(status_code=204)
 
 
-@router.put(f"{_OF}/files")
+@router.put(f"{_OF}/files", response_model=answers.SavedFilesJson)
 async def save(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
-    """Keeps files."""
+    """Saves files."""
     saved = await lesson.save(seat, exercise, body)
     return as_json({**saved_as_json(saved), "at": saved.at})
 
 
-def saved_as_json(saved: Saved | SavedText) -> dict[str, Any]:
-    """The version that was kept; and which one another page had kept meanwhile, where that is so."""
-    answer: dict[str, Any] = {"version": saved.version}
-    if isinstance(saved, Saved) and saved.other is not None:
-        answer["conflict"] = {"version": saved.other[0], "at": saved.other[1]}
+def saved_as_json(saved: Saved | SavedText) -> answers.SavedJson:
+    """The version that was saved, and the one that another page had saved meanwhile, where there is one."""
+    answer: answers.SavedJson = {"version": saved.version}
+    if (other := other_as_json(saved)) is not None:
+        answer["conflict"] = other
     return answer
 
 
-@router.get(f"{_OF}/versions")
+@router.get(f"{_OF}/versions", response_model=answers.VersionsJson)
 async def versions(exercise: ExerciseId, lesson: Here, seat: Sitting) -> Response:
     """What versions of the files there are."""
     return as_json({"versions": await lesson.work.versions(seat.id, lesson.sheet(exercise))})
 
 
-@router.get(f"{_OF}/versions/{{version}}")
+@router.get(f"{_OF}/versions/{{version}}", response_model=answers.TextJson)
 async def version_of(exercise: ExerciseId, version: Version, lesson: Here, seat: Sitting) -> Response:
     """One version of the files."""
     text = await lesson.work.text(seat.id, lesson.sheet(exercise), version)
     return as_json({"version": text.version, "at": text.at, "files": text.files})
 
 
-@router.get(f"{_OF}/download")
+@router.get(f"{_OF}/download", **sends("text/x-python", "application/zip"))
 async def download(exercise: ExerciseId, lesson: Here, seat: Sitting) -> Response:
     """The files, to take home."""
     from proxybox.classroom.exports import attached, zipped
@@ -144,21 +146,21 @@ async def download(exercise: ExerciseId, lesson: Here, seat: Sitting) -> Respons
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
-@router.post(f"{_OF}/run")
+@router.post(f"{_OF}/run", response_model=answers.SavedRunJson, status_code=202)
 async def run(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
     """Runs the program."""
     begun, saved = await lesson.run(seat, exercise, body)
     return as_json({"run": begun.id, **saved_as_json(saved)}, 202)
 
 
-@router.post(f"{_OF}/check")
+@router.post(f"{_OF}/check", response_model=answers.SavedRunJson, status_code=202)
 async def check(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
     """Runs the tests."""
     begun, saved = await lesson.check(seat, exercise, body)
     return as_json({"run": begun.id, **saved_as_json(saved)}, 202)
 
 
-@router.post(f"{_OF}/hand-in")
+@router.post(f"{_OF}/hand-in", response_model=answers.SavedHandInJson, status_code=201)
 async def hand_in(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
     """Hands the files in."""
     handed_in, saved = await lesson.hand_in(seat, exercise, body)
@@ -166,33 +168,33 @@ async def hand_in(exercise: ExerciseId, body: models.Save, lesson: Here, seat: S
     return as_json({"handed_in": mark, **saved_as_json(saved)}, 201)
 
 
-@router.post(f"{_OF}/hint")
+@router.post(f"{_OF}/hint", response_model=answers.HintJson)
 async def hint(exercise: ExerciseId, _: models.Nothing, lesson: Here, seat: Sitting) -> Response:
     """The next hint."""
     return as_json(await lesson.hint(seat, exercise))
 
 
-@router.post("/repl")
+@router.post("/repl", response_model=answers.RunIdJson, status_code=202)
 async def prompt(body: models.PromptBody, lesson: Here, seat: Sitting) -> Response:
     """Runs statements, as at a prompt."""
     return as_json({"run": (await lesson.prompt(seat, body.exercise, body.code)).id}, 202)
 
 
-@router.post("/input")
+@router.post("/input", status_code=204)
 async def give_input(body: models.InputBody, lesson: Here, seat: Sitting) -> Response:
     """Gives the program what it reads."""
     await lesson.boxes.input(seat.id, body.run, body.text)
     return Response(status_code=204)
 
 
-@router.post("/stop")
+@router.post("/stop", status_code=204)
 async def stop(body: models.StopBody, lesson: Here, seat: Sitting) -> Response:
     """Stops what runs."""
     await lesson.boxes.stop(seat.id, body.run)
     return Response(status_code=204)
 
 
-@router.post("/complete")
+@router.post("/complete", response_model=answers.MatchesJson)
 async def complete(body: models.CompleteBody, lesson: Here, seat: Sitting) -> Response:
     """Says what may stand at the cursor."""
     return as_json(await lesson.complete(seat, body.exercise, body.code, body.cursor))

@@ -10,7 +10,7 @@ from typing import Annotated
 import segno
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from proxybox.classroom import exports, models
+from proxybox.classroom import answers, exports, models
 from proxybox.classroom.authority import WHOLE
 from proxybox.classroom.connected import Connected
 from proxybox.classroom.doors.asking import (
@@ -25,6 +25,7 @@ from proxybox.classroom.doors.asking import (
     forget_cookie,
     instructor_pass,
     lesson_of,
+    sends,
     set_cookie,
 )
 from proxybox.classroom.lesson import Lesson
@@ -44,7 +45,7 @@ AnyExercise = Annotated[str | None, Query(max_length=64)]
 OfClass = Annotated[str | None, Query(max_length=64, alias="class")]
 
 
-@router.post("/login")
+@router.post("/login", status_code=204)
 async def login(request: Request, body: models.KeyBody) -> Response:
     """Makes a browser the teacher's."""
     lesson, attempts = lesson_of(request), lesson_of(request).seats.teaching
@@ -57,9 +58,9 @@ async def login(request: Request, body: models.KeyBody) -> Response:
     return response
 
 
-@guarded.post("/logout")
+@guarded.post("/logout", status_code=204)
 async def logout(request: Request, _: models.Nothing, authority: Teaching) -> Response:
-    """Makes all browsers of a teacher anybody's again: no pass that somebody has kept holds any longer."""
+    """Logs out all browsers of a teacher: every pass of this teacher becomes void, copies of it, too."""
     lesson = lesson_of(request)
     if authority.is_whole:
         await lesson.forget_teacher()
@@ -70,7 +71,7 @@ async def logout(request: Request, _: models.Nothing, authority: Teaching) -> Re
     return response
 
 
-@guarded.get("/state")
+@guarded.get("/state", response_model=answers.TeacherStateJson)
 async def state(lesson: Here, authority: Teaching) -> Response:
     """What the page begins with."""
     return as_json(
@@ -82,7 +83,7 @@ async def state(lesson: Here, authority: Teaching) -> Response:
     )  # fmt: skip
 
 
-@whole.get("/qr.svg")
+@whole.get("/qr.svg", **sends("image/svg+xml"))
 async def qr_code(lesson: Here) -> Response:
     """The address of the class as a QR code (ISO/IEC 18004)."""
     if not lesson.everybody.addresses:
@@ -95,7 +96,7 @@ async def qr_code(lesson: Here) -> Response:
 # --- seats ------------------------------------------------------------------------------------------------------------
 
 
-@whole.post("/seats")
+@whole.post("/seats", response_model=answers.RowJson, status_code=201)
 async def add_seat(body: models.NewSeat, lesson: Here) -> Response:
     """Keeps a seat for somebody."""
     seat = await lesson.seats.add(body.name)
@@ -103,7 +104,7 @@ async def add_seat(body: models.NewSeat, lesson: Here) -> Response:
     return as_json(lesson.grid.row(seat), 201)
 
 
-@guarded.patch("/seats/{seat}")
+@guarded.patch("/seats/{seat}", response_model=answers.RowJson)
 async def change_seat(seat: SeatId, body: models.SeatChange, lesson: Here, authority: Teaching) -> Response:
     """Renames, locks, removes or gives back a seat, or lowers its hand."""
     found = authority.find(lesson.seats, seat)
@@ -111,7 +112,7 @@ async def change_seat(seat: SeatId, body: models.SeatChange, lesson: Here, autho
     return as_json(lesson.grid.row(found))
 
 
-@guarded.get("/seats/{seat}")
+@guarded.get("/seats/{seat}", response_model=answers.SeatSeenJson)
 async def look_at_seat(seat: SeatId, lesson: Here, authority: Teaching, exercise: AnyExercise = None) -> Response:
     """What a student has made of an exercise, and what runs there."""
     found = authority.find(lesson.seats, seat)
@@ -130,25 +131,25 @@ async def look_at_seat(seat: SeatId, lesson: Here, authority: Teaching, exercise
     )  # fmt: skip
 
 
-@guarded.get("/seats/{seat}/exercises/{exercise}/versions/{version}")
+@guarded.get("/seats/{seat}/exercises/{exercise}/versions/{version}", response_model=answers.TextJson)
 async def version_of(seat: SeatId, exercise: SeatId, version: Version, lesson: Here, authority: Teaching) -> Response:
     """One version of a student's files."""
     text = await lesson.work.text(authority.find(lesson.seats, seat).id, lesson.sheet(exercise), version)
     return as_json({"version": text.version, "at": text.at, "files": text.files})
 
 
-@guarded.get("/seats/{seat}/exercises/{exercise}/handed-in")
+@guarded.get("/seats/{seat}/exercises/{exercise}/handed-in", response_model=answers.FilesJson)
 async def handed_in(seat: SeatId, exercise: SeatId, lesson: Here, authority: Teaching) -> Response:
     """The files that a student has handed in."""
-    kept = await lesson.store.do(Connected.handins, authority.find(lesson.seats, seat).id, lesson.sheet(exercise).id)
-    if not kept:
+    handins = await lesson.store.do(Connected.handins, authority.find(lesson.seats, seat).id, lesson.sheet(exercise).id)
+    if not handins:
         raise Refusal("not-found", "Nothing was handed in.")
-    return as_json({"at": kept[0].at, "files": kept[0].files})
+    return as_json({"at": handins[0].at, "files": handins[0].files})
 
 
-@guarded.post("/watch")
+@guarded.post("/watch", status_code=204)
 async def watch(body: models.WatchBody, lesson: Here, authority: Teaching) -> Response:
-    """Has a stream of events bring those of a seat, too. It has to be a stream of this teacher."""
+    """Has a stream of this teacher bring the events of a seat, too."""
     topic = None if body.seat is None else f"seat:{authority.find(lesson.seats, body.seat).id}"
     if not lesson.hub.watch(body.stream, topic, within=authority.topics[0], page=body.page):
         raise Refusal("not-found", "There is no such stream.")
@@ -158,28 +159,28 @@ async def watch(body: models.WatchBody, lesson: Here, authority: Teaching) -> Re
 # --- the class --------------------------------------------------------------------------------------------------------
 
 
-@whole.post("/lock")
+@whole.post("/lock", response_model=answers.RoomStateJson)
 async def lock(body: models.Lock, lesson: Here) -> Response:
     """Keeps others from joining."""
     await lesson.everybody.lock(body.locked)
     return _state(lesson)
 
 
-@whole.post("/freeze")
+@whole.post("/freeze", response_model=answers.RoomStateJson)
 async def freeze(body: models.Freeze, lesson: Here) -> Response:
     """Pauses everybody."""
     await lesson.freeze(body.frozen)
     return _state(lesson)
 
 
-@whole.post("/push")
+@whole.post("/push", response_model=answers.RoomStateJson)
 async def push(body: models.Push, lesson: Here) -> Response:
     """Has all open an exercise."""
     await lesson.everybody.push(body.exercise)
     return _state(lesson)
 
 
-@whole.post("/code")
+@whole.post("/code", response_model=answers.RoomStateJson)
 async def new_code(_: models.Nothing, lesson: Here) -> Response:
     """Makes another join code."""
     await lesson.everybody.new_code()
@@ -190,13 +191,13 @@ def _state(lesson: Lesson) -> Response:
     return as_json(lesson.state_as_json(WHOLE))
 
 
-@whole.post("/share")
+@whole.post("/share", response_model=answers.ShareJson, status_code=201)
 async def share(body: models.ShareRequest, lesson: Here) -> Response:
     """Shows code to all."""
     return as_json(await lesson.everybody.share(body, lesson.seats), 201)
 
 
-@whole.delete("/share/{identity}")
+@whole.delete("/share/{identity}", status_code=204)
 async def unshare(identity: SeatId, lesson: Here) -> Response:
     """Stops showing code."""
     await lesson.everybody.unshare(identity)
@@ -206,32 +207,32 @@ async def unshare(identity: SeatId, lesson: Here) -> Response:
 # --- looking back -----------------------------------------------------------------------------------------------------
 
 
-@guarded.get("/errors")
+@guarded.get("/errors", response_model=answers.ErrorsJson)
 async def errors(lesson: Here, authority: Teaching, exercise: AnyExercise = None) -> Response:
     """The commonest errors."""
     seats = {seat.id for seat in authority.seats(lesson.seats)}
     return as_json({"errors": lesson.grid.errors(exercise, seats)})
 
 
-@guarded.post("/grade-again")
+@guarded.post("/grade-again", response_model=answers.CountJson, status_code=202)
 async def grade_again(body: models.GradeAgain, lesson: Here, authority: Teaching) -> Response:
     """Has hand-ins graded once more."""
     return as_json({"count": await lesson.grade_again(body.exercise, authority)}, 202)
 
 
-@guarded.get("/similar")
+@guarded.get("/similar", response_model=answers.SimilarJson)
 async def similar(lesson: Here, authority: Teaching, exercise: Exercise, of_class: OfClass = None) -> Response:
     """Which hand-ins are nearly the same, and which are too short to say."""
     return as_json(await exports.alike(lesson, authority, exercise, of_class))
 
 
-@guarded.get("/formats")
+@guarded.get("/formats", response_model=answers.FormatsJson)
 async def formats() -> Response:
     """The formats of grades."""
     return as_json({"formats": [{"name": name, "title": writer.description} for name, writer in WRITERS.items()]})
 
 
-@guarded.get("/export/grades")
+@guarded.get("/export/grades", **sends("application/octet-stream", "application/zip"))
 async def export_grades(
     lesson: Here, authority: Teaching, exercise: Exercise,
     format: Annotated[str, Query(max_length=64)], of_class: OfClass = None,  # noqa: A002
@@ -240,13 +241,13 @@ async def export_grades(
     return await exports.grades(lesson, authority, exercise, format, of_class)
 
 
-@guarded.get("/export/code.zip")
+@guarded.get("/export/code.zip", **sends("application/zip"))
 async def export_code(lesson: Here, authority: Teaching) -> Response:
     """All code."""
     return await exports.all_code(lesson, authority)
 
 
-@guarded.get("/export/runs.csv")
+@guarded.get("/export/runs.csv", **sends("text/csv"))
 async def export_runs(lesson: Here, authority: Teaching) -> Response:
     """The records of runs."""
     return await exports.all_runs(lesson, authority)

@@ -36,6 +36,7 @@ import {
   syntaxHighlighting,
   tags,
 } from "./vendor/codemirror.js";
+import { change } from "./lib/diff.js";
 import { t } from "./lib/words.js";
 
 const INDENT = 4;
@@ -86,16 +87,6 @@ function indent(view) {
   return true;
 }
 
-// The one change that leads from a text to another: what is the same at both ends stays, and the cursor in it.
-/** @param {string} before @param {string} after */
-function difference(before, after) {
-  let from = 0;
-  while (from < before.length && before[from] === after[from]) from += 1;
-  let [to, end] = [before.length, after.length];
-  while (to > from && end > from && before[to - 1] === after[end - 1]) [to, end] = [to - 1, end - 1];
-  return { from, to, insert: after.slice(from, end) };
-}
-
 /**
  * @typedef {object} EditorOptions
  * @property {string} nonce
@@ -131,8 +122,6 @@ export class Editor {
     this.states = new Map(); // name -> EditorState of the files that are not seen
     /** @type {string | null} */
     this.name = null;
-    /** @type {Set<string>} */
-    this.fixed = new Set(); // files that cannot be changed
     this.isReadOnly = false;
     /** @type {{name: string, from: number, to: number} | null} */
     this.marked = null; // {name, from, to}: the line that is marked
@@ -160,11 +149,10 @@ export class Editor {
   }
 
   // Begins anew with these files.
-  /** @param {Record<string, string>} files @param {{fixed?: string[], show?: string | null}} options */
-  open(files, { fixed = [], show = null } = {}) {
+  /** @param {Record<string, string>} files @param {string | null} show the file that is seen; null: the first one */
+  open(files, show = null) {
     this.states.clear();
     this.marked = null;
-    this.fixed = new Set(fixed);
     this.name = null;
     for (const [name, text] of Object.entries(files)) this.states.set(name, this.#state(name, text));
     const first = show !== null && this.states.has(show) ? show : this.names.at(0);
@@ -205,10 +193,10 @@ export class Editor {
       return;
     }
     if (state.doc.toString() === text) return;
-    const change = { changes: difference(state.doc.toString(), text), annotations: external.of(true) };
-    if (name === this.name) this.view.dispatch(change);
+    const transaction = { changes: change(state.doc.toString(), text), annotations: external.of(true) };
+    if (name === this.name) this.view.dispatch(transaction);
     else {
-      this.states.set(name, state.update(change).state);
+      this.states.set(name, state.update(transaction).state);
       if (name === this.marked?.name) this.clearMarks();
     }
   }
@@ -220,13 +208,11 @@ export class Editor {
   }
 
   #setAccess() {
-    this.view.dispatch({ effects: this.access.reconfigure(this.#accessOf(this.name)) });
+    this.view.dispatch({ effects: this.access.reconfigure(this.#access()) });
   }
 
-  /** @param {string | null} name */
-  #accessOf(name) {
-    const fixed = this.isReadOnly || (name !== null && this.fixed.has(name));
-    // It can still be focused, read and copied from.
+  #access() {
+    const fixed = this.isReadOnly; // it can still be focused, read and copied from
     return [EditorState.readOnly.of(fixed), EditorView.contentAttributes.of(fixed ? { "aria-readonly": "true" } : {})];
   }
 
@@ -332,7 +318,7 @@ export class Editor {
         },
         blur: (event, view) => view.setTabFocusMode(0),
       }),
-      this.access.of(this.#accessOf(name)),
+      this.access.of(this.#access()),
       EditorState.transactionFilter.of((change) => {
         if (!change.docChanged || change.newDoc.length <= MOST_CHARACTERS || change.annotation(external)) return change;
         this.onTooLong(name);

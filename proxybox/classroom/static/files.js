@@ -14,11 +14,6 @@ export function names() {
   return page.editor.names;
 }
 
-/** @param {string} name */
-function isFixed(name) {
-  return opened().read_only?.includes(name) ?? false;
-}
-
 // Saves what somebody typed.
 /** @param {string} name @param {string | null} text */
 export function changed(name, text) {
@@ -41,7 +36,7 @@ function load({ again, isBehind }) {
     if (text === null) delete files[name];
     else files[name] = text;
   }
-  if (!again) editor.open(inOrder(files), { fixed: exercise.read_only, show: exercise.file });
+  if (!again) editor.open(inOrder(files), exercise.file);
   else if (!isBehind) replace(files);
   else {
     // The server has lost what it had (it came back from a backup): it gets what stands here.
@@ -83,8 +78,7 @@ function draw() {
       text: name,
       "aria-selected": String(name === editor.name),
       tabindex: name === editor.name ? "0" : "-1",
-      title: isFixed(name) ? t("{name} (cannot be changed)", { name }) : name,
-      class: isFixed(name) && "fixed",
+      title: name,
     }),
   );
   byId("files").replaceChildren(...tabs);
@@ -93,7 +87,7 @@ function draw() {
   const held = isHeld();
   byId("add-file").disabled = held || editor.names.length >= MOST;
   byId("rename-file").disabled = byId("delete-file").disabled =
-    held || editor.name === null || isFixed(editor.name) || editor.name === opened().file;
+    held || editor.name === null || editor.name === opened().file;
 }
 
 /** @param {string} name */

@@ -161,9 +161,7 @@ function sides(rows) {
 function restore() {
   const now = page.editor.files;
   if (chosen === null) return;
-  const fixed = new Set(exercise().read_only);
-  const files = { ...chosen.files };
-  for (const name of fixed) if (name in now) files[name] = now[name];
+  const { files } = chosen;
   for (const [name, text] of Object.entries(files)) if (now[name] !== text) changed(name, text);
   for (const name of Object.keys(now)) if (!(name in files)) changed(name, null);
   replace(files);

@@ -12,7 +12,7 @@ import { complain, notice } from "./notices.js";
 import { exercise, isHeld, on, page } from "./page.js";
 
 /** @typedef {{terminal: Terminal, input: InputLine}} Place where a kind of run shows its output, and takes its input */
-/** @typedef {import("types").RunKind} Kind */
+/** @import { RunKind as Kind } from "types" */
 /**
  * asked: this page began it.
  * @typedef {{run: string | null, kind: Kind, exercise: string, stops: number, asked: boolean, at: number}} Current

@@ -7,7 +7,7 @@
 
 import { Feed, isCovered } from "./lib/feed.js";
 
-/** @typedef {import("types").StreamEvent} StreamEvent */
+/** @import { StreamEvent } from "types" */
 
 const KEPT = 400; // events that a tab which opens later can still be given
 const PING = 15_000;

@@ -118,7 +118,7 @@ const handlers = {
   ...Object.fromEntries(
     Object.keys(run.events).map((name) => [
       name,
-      /** @type {import("types").Handlers[string]} */ ((data, { id }) => ofRun(name, data, id)),
+      /** @type {import("types").Handlers[import("types").EventName]} */ ((data, { id }) => ofRun(name, data, id)),
     ]),
   ),
   ...tests.events,

@@ -173,7 +173,7 @@ export const events = {
 };
 
 async function handIn() {
-  const { id, title, read_only: fixed = [] } = opened();
+  const { id, title } = opened();
   const names = page.editor.names.join(", ");
   const text = make("p", {
     text: t("Your teacher gets these files as they are now: {names}. You can go on, and hand in again.", { names }),
@@ -183,9 +183,7 @@ async function handIn() {
   byId("hand-in").disabled = true;
   try {
     await page.drafts.flush(id);
-    const files = Object.fromEntries(
-      Object.entries(page.editor.files).filter(([name]) => !fixed.includes(name)),
-    );
+    const { files } = page.editor;
     const told = await send("POST", `${path(id)}/hand-in`, { ...body(), files }, { timeout: 30_000 });
     if (told.version) page.drafts.setBase(id, told.version);
     if (told.conflict) tellConflict(told.conflict);

@@ -28,7 +28,7 @@ class Writer:
     """A format.
 
     file: the file's name. per_submission: whether a file is about one submission. for_students: whether hidden tests
-    are left out, except where the format has its own visibility.
+    are left out, except where the format has its own visibility. hidden: how hidden tests appear, in words.
     """
 
     file: str
@@ -36,6 +36,7 @@ class Writer:
     for_students: bool
     description: str
     render: Callable[[GradeBook], str]
+    hidden: str = "counted"
 
     def files(self, book: GradeBook) -> Iterator[tuple[str, str]]:
         """(relative path, text) of all files; those about one submission are in a folder per student."""
@@ -55,17 +56,23 @@ class Writer:
             yield f"{name}/{self.file}", self.render(GradeBook(title=book.title, grades=(grade,)))
 
 
+#: All formats, by the name that --format has for them. The help of --format, the choice of a classroom's teacher, and
+#: the table in docs/grades.md are made of these rows.
 WRITERS: dict[str, Writer] = {
     "feedback": Writer("feedback.txt", True, True, "a text for each student to read", feedback.render),
-    "gradescope": Writer("results.json", True, True, "Gradescope's results.json", gradescope.render),
-    "prairielearn": Writer("results.json", True, True, "PrairieLearn's results.json", prairielearn.render),
+    "gradescope": Writer(
+        "results.json", True, True, "Gradescope's results.json", gradescope.render, "`visibility: hidden`"
+    ),
+    "prairielearn": Writer(
+        "results.json", True, True, "PrairieLearn's results.json, at most 1 MB", prairielearn.render
+    ),
     "exercism": Writer("results.json", True, True, "Exercism's results.json, version 3", exercism.render),
     "dodona": Writer("judgement.ndjson", True, True, "Dodona's partial output", dodona.render),
     "check50": Writer("check50.json", True, True, "check50's JSON", check50.render),
     "vpl": Writer("vpl.txt", True, True, "standard output for Moodle's VPL", vpl.render),
     "junit": Writer("junit.xml", False, True, "JUnit XML, for CI", junit.render),
     "moodle": Writer("moodle.csv", False, False, "a grading worksheet for Moodle's assignments", moodle.render),
-    "canvas": Writer("canvas.csv", False, False, "scores for Canvas's gradebook", canvas.render),
-    "csv": Writer("grades.csv", False, False, "a row per submission, for spreadsheets", csv.render),
-    "json": Writer("grades.json", False, False, "everything, for programs", everything.render),
+    "canvas": Writer("canvas.csv", False, False, "scores for Canvas's gradebook", canvas.render, "-"),
+    "csv": Writer("grades.csv", False, False, "a row per submission, for spreadsheets", csv.render, "shown"),
+    "json": Writer("grades.json", False, False, "everything, for programs", everything.render, "shown"),
 }

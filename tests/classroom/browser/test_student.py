@@ -53,13 +53,18 @@ def violations(visitor: Visitor) -> list[str]:
 # --- joining ----------------------------------------------------------------------------------------------------------
 
 
-def test_who_gives_a_name_and_the_code_gets_a_seat_that_a_reload_keeps(student: Visitor) -> None:
-    page = student.page
+def test_who_gives_a_name_and_the_code_gets_a_seat_that_a_reload_keeps(visitor: Visitor, classroom: Classroom) -> None:
+    page = visitor.page
+    page.goto(classroom.url)
+    page.get_by_label("Your name").fill("Ada by the form")
+    page.get_by_label("Code of the class").fill(classroom.code)
+    page.get_by_role("button", name="Join").click()
+    visitor.ready()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Twice as much")
     page.reload()
-    student.ready()
+    visitor.ready()
     page.get_by_text("Menu", exact=True).click()
-    expect(page.locator("#who")).to_have_text(student.name)
+    expect(page.locator("#who")).to_have_text("Ada by the form")
 
 
 def test_a_wrong_code_is_told_at_its_field(visitor: Visitor, classroom: Classroom) -> None:

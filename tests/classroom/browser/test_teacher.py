@@ -78,9 +78,11 @@ def violations(page: "sync_api.Page") -> list[str]:
 # --- the key ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_key_in_the_address_is_sent_and_taken_out_of_it(teacher: Visitor, classroom: Classroom) -> None:
-    key = classroom.teacher.partition("#")[2]
+def test_the_key_in_the_address_is_sent_and_taken_out_of_it(newcomer: Newcomer, classroom: Classroom) -> None:
+    teacher, key = newcomer(), classroom.teacher.partition("#")[2]
     assert key
+    teacher.page.goto(classroom.teacher)
+    teacher.page.locator("body.teacher.ready").wait_for()
     assert key not in teacher.page.url
     expect(teacher.page.get_by_role("heading", level=1)).to_have_text("A course of tests")
     teacher.page.go_back()

@@ -1,4 +1,5 @@
 // What the scripts of the pages share: the ids of the pages, attributes of elements, and what goes between them.
+import type { EventName } from "./server";
 export type { Ids } from "./ids";
 export * from "./server";
 
@@ -15,7 +16,7 @@ export type Status = "open" | "waiting" | "closed";
 /** An event of a stream. id: null for one that cannot be asked for again. */
 export interface StreamEvent {
   id: string | null;
-  event: string;
+  event: EventName;
   data: any;
 }
 
@@ -27,7 +28,7 @@ export interface Ears {
 }
 
 /** A function for each kind of event. */
-export type Handlers = Record<string, (data: any, event: { id: string | null; event: string }) => any>;
+export type Handlers = { [name in EventName]?: (data: any, event: { id: string | null; event: EventName }) => any };
 
 /** What a page says to the worker that has the streams, and what that says to a page. */
 export type FromTab = { say: "hear"; url: string; since: string | null } | { say: "here" } | { say: "wake" } | { say: "bye" };

@@ -27,7 +27,7 @@ export class Problem extends Error {
   }
 }
 
-/** @param {string} path @param {Options} [options] @returns {Promise<any>} what the server sends (types/server.d.ts) */
+/** @param {string} path @param {Options} [options] @returns {Promise<any>} what the server sends (answers.py) */
 export function get(path, options) {
   return request("GET", path, undefined, options);
 }

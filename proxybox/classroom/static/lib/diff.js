@@ -1,6 +1,25 @@
-// What changed between two texts, line by line (Myers, "An O(ND) Difference Algorithm and Its Variations", 1986).
+// What changed between two texts: as one change, and line by line (Myers, "An O(ND) Difference Algorithm and Its
+// Variations", 1986).
 
 /** @typedef {{kind: "same" | "gone" | "new", text: string, before?: number, after?: number}} Line */
+
+// The one change that leads from a text to another: what is the same at both ends stays, and the cursor in it.
+/** @param {string} before @param {string} after */
+export function change(before, after) {
+  const [from, end] = sameAtEnds(before, after);
+  return { from, to: before.length - end, insert: after.slice(from, after.length - end) };
+}
+
+// How many items (characters, lines) two sequences have in common at the beginning, and of the rest at the end.
+/** @param {ArrayLike<string>} a @param {ArrayLike<string>} b */
+function sameAtEnds(a, b) {
+  const most = Math.min(a.length, b.length);
+  let start = 0;
+  while (start < most && a[start] === b[start]) start += 1;
+  let end = 0;
+  while (end < most - start && a[a.length - 1 - end] === b[b.length - 1 - end]) end += 1;
+  return [start, end];
+}
 
 const MOST_EDITS = 1_500; // beyond these, everything in between counts as changed
 
@@ -9,10 +28,7 @@ const MOST_EDITS = 1_500; // beyond these, everything in between counts as chang
 export function lines(before, after) {
   const a = before.split("\n");
   const b = after.split("\n");
-  let start = 0;
-  while (start < a.length && start < b.length && a[start] === b[start]) start += 1;
-  let end = 0;
-  while (end < a.length - start && end < b.length - start && a[a.length - 1 - end] === b[b.length - 1 - end]) end += 1;
+  const [start, end] = sameAtEnds(a, b);
   /** @param {number} from @param {number} count @returns {Line[]} */
   const same = (from, count) =>
     a.slice(from, from + count).map((text) => ({ kind: "same", text }));

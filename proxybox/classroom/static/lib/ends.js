@@ -2,7 +2,7 @@
 
 import { number, t } from "./words.js";
 
-/** @param {import("types").Ended} end */
+/** @param {import("types").Finished} end */
 export function endOf({ status, why, hint, line, loop, seconds }) {
   if (status === "time_limit" && loop)
     return t("The time is over: after {seconds} s the program was still in the loop of line {line}.", {

@@ -190,6 +190,6 @@ export class Parser {
     if (data.length === 0 && event === "" && id === null) return;
     let value = null;
     if (data.length > 0) value = JSON.parse(data.join("\n"));
-    this.onEvent({ id, event: event || "message", data: value });
+    this.onEvent({ id, event: /** @type {import("types").EventName} */ (event || "message"), data: value });
   }
 }

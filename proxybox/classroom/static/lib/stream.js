@@ -1,7 +1,6 @@
 // The server's event stream for a page: `subscribe` listens to it through the browser's one connection (stream-worker.js), or
 // through a connection of its own where there is no SharedWorker.
 
-import { known } from "./events.js";
 import { Feed, isCovered } from "./feed.js";
 
 /** @typedef {(status: import("types").Status, answer: number) => void} OnStatus */
@@ -30,7 +29,7 @@ const SILENT = 60_000; // a worker that has not pinged for so long is gone
  * @param {{since?: string | null, onStatus?: OnStatus}} options
  */
 export function subscribe(url, handlers, { since = null, onStatus = () => {} } = {}) {
-  const listener = new Listener(new URL(url, location.href).href, known(handlers), since, onStatus);
+  const listener = new Listener(new URL(url, location.href).href, handlers, since, onStatus);
   return { close: () => listener.close(), wake: () => listener.wake() };
 }
 

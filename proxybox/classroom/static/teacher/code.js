@@ -25,7 +25,7 @@ export class Code {
   // Other files, from the beginning.
   /** @param {Record<string, string>} files @param {string | null} main */
   open(files, main = null) {
-    this.editor.open(files, { show: main });
+    this.editor.open(files, main);
     this.editor.setReadOnly(this.isReadOnly);
     this.#buttons();
   }
@@ -37,25 +37,10 @@ export class Code {
     const known = editor.names;
     for (const name of known) if (!(name in files)) editor.remove(name);
     for (const [name, text] of Object.entries(files)) {
-      if (name === editor.name) this.#change(text);
-      else editor.set(name, text);
+      editor.set(name, text);
     }
     if (editor.name === null && editor.names.length > 0) editor.show(editor.names[0]);
     if (known.join("\n") !== editor.names.join("\n")) this.#buttons();
-  }
-
-  // Changes what differs alone, so that the place on the screen stays.
-  /** @param {string} text */
-  #change(text) {
-    const { view } = this.editor;
-    const before = view.state.doc.toString();
-    if (before === text) return;
-    let from = 0;
-    const most = Math.min(before.length, text.length);
-    while (from < most && before[from] === text[from]) from += 1;
-    let end = 0;
-    while (end < most - from && before[before.length - 1 - end] === text[text.length - 1 - end]) end += 1;
-    view.dispatch({ changes: { from, to: before.length - end, insert: text.slice(from, text.length - end) } });
   }
 
   #buttons() {

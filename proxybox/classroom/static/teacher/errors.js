@@ -5,7 +5,7 @@ import { make } from "../lib/dom.js";
 import { n } from "../lib/words.js";
 import { setText } from "./parts.js";
 
-/** @typedef {import("types").ClassError} ClassError */
+/** @import { ClassError } from "types" */
 /**
  * @typedef {{count: HTMLElement, text: HTMLElement, button: HTMLElement, element: HTMLElement, seats: string[]}} Item
  */

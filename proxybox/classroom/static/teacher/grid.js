@@ -6,8 +6,8 @@ import { n, t } from "../lib/words.js";
 import { gradeText, isDone, lasted, needs, needsText, progressOf, scoreOf } from "./help.js";
 import { choices, setText } from "./parts.js";
 
-/** @typedef {import("types").Row} Row */
-/** @typedef {import("./room.js").Room} Room */
+/** @import { Row } from "types" */
+/** @import { Room } from "./room.js" */
 /**
  * @typedef {object} Elements
  * @property {HTMLElement} list

@@ -2,7 +2,7 @@
 
 import { t } from "../lib/words.js";
 
-/** @typedef {import("types").Row} Row */
+/** @import { Row } from "types" */
 
 const STUCK = 120; // seconds with the same error
 const STILL = 300; // seconds without a change or a run, before all tests have passed

@@ -5,9 +5,8 @@ import { n, t, when } from "../lib/words.js";
 import { gradeText, isDone, ofAll, progressOf } from "./help.js";
 import { setText } from "./parts.js";
 
-/** @typedef {import("./room.js").Room} Room */
-/** @typedef {import("types").Row} Row */
-/** @typedef {import("types").Listed} Listed */
+/** @import { Room } from "./room.js" */
+/** @import { Listed, Row } from "types" */
 
 const PAUSE = 1_000; // ms between two looks at what has changed
 

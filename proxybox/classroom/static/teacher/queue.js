@@ -6,8 +6,8 @@ import { t } from "../lib/words.js";
 import { lasted } from "./help.js";
 import { attempt, button, setText } from "./parts.js";
 
-/** @typedef {import("./room.js").Room} Room */
-/** @typedef {import("types").Row} Row */
+/** @import { Room } from "./room.js" */
+/** @import { Row } from "types" */
 /** @typedef {{row: Row, name: HTMLElement, time: HTMLElement, lower: HTMLElement, element: HTMLElement}} Item */
 /** @typedef {{list: HTMLElement, count: HTMLElement, empty: HTMLElement}} Elements */
 

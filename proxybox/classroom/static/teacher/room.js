@@ -23,7 +23,7 @@ export class Room {
     /** @type {Map<string, import("types").Share>} */
     this.shares = new Map();
     /** @type {import("types").Course} */
-    this.course = { title: "", syllabus_html: null, exercises: [] };
+    this.course = { title: "", syllabus_html: "", exercises: [] };
     this.whole = true; // else the teacher of these classes alone, who is told nothing of how one joins
     /** @type {{code: string, addresses: string[], locked: boolean}} */
     this.join = { code: "", addresses: [], locked: false };

@@ -9,9 +9,8 @@ import { Code } from "./code.js";
 import { gradeText, isDone, lasted, needs, needsText, progressOf } from "./help.js";
 import { attempt, choices, field, formDialog, note, setText } from "./parts.js";
 
-/** @typedef {import("types").Row} Row */
-/** @typedef {import("types").Watched} Watched */
-/** @typedef {import("./room.js").Room} Room */
+/** @import { Row, Watched } from "types" */
+/** @import { Room } from "./room.js" */
 
 const OUTPUT = new Set(["run", "out", "given", "display", "clear", "value", "finished"]);
 const PAGE = Math.random().toString(36).slice(2); // tells the tabs apart that share one stream

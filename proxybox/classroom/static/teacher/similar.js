@@ -6,8 +6,8 @@ import { lines } from "../lib/diff.js";
 import { n, t } from "../lib/words.js";
 import { attempt, button, choices } from "./parts.js";
 
-/** @typedef {import("types").Pair} Pair */
-/** @typedef {import("../lib/diff.js").Line} Line */
+/** @import { Pair } from "types" */
+/** @import { Line } from "../lib/diff.js" */
 
 const MOST = 50; // pairs that are listed
 
