@@ -505,7 +505,7 @@ class LiveSession:
             try:
                 check_copyable(live.world)  # before the guest is copied for nothing
                 cpu = undo.enter_context(self._box.cpu())
-                with on_cpu(cpu):
+                with on_cpu(cpu), live.process.watch.uncharged():  # it waits, for as long as a busy machine takes
                     copied = copy_guest(self._box, live, fork, pid, lambda: self._copy_world(pid), cpu, undo)
                     copied.process.watch.deadline_ns = time.monotonic_ns() + int(COPY_LIMIT * 1e9)
                     ended = copied.driver.serve(_port(copied).is_idle)
