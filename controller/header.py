@@ -159,3 +159,6 @@ REPLAYED: Final = 2
 #: clock of each; then the time of each in nanoseconds.
 RING: Final = 256
 CLOCK_RING: Final = struct.Struct(f"<II{RING}s")
+#: In place of a clock of clock_gettime(2): the reading was made by gettimeofday(2), or by time(2).
+TIME_OF_DAY: Final = 200
+SECONDS: Final = 201

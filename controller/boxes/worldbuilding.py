@@ -66,9 +66,11 @@ OUTSIDE_PROC = ("/usr/", PACKAGES, f"{PACKAGES}/", BOX)
 
 @attrs.frozen(kw_only=True, eq=False)
 class BoxFolder:
-    """What stands at /box: a host folder, or one file of it, and further files.
+    """What stands at /box.
 
-    holds_program: where the policy wants a copy of the folder, it is copied only if this is true.
+    folder: the host folder that is shown, None for an empty one. single: the only file of `folder` that the program may
+    see. holds_program: whether the program is, or may be, in `folder`; when it is not, a policy that copies folders
+    (filesystem.box = "memory") leaves `folder` out. files: further files.
     """
 
     folder: str | None = None

@@ -139,9 +139,6 @@ static int box_clock_gettime(clockid_t clock, struct timespec *time)
     return 0;
 }
 
-/* Clocks of the ring that clock_gettime(2) does not have. */
-enum { TIME_OF_DAY = 200, SECONDS = 201 };
-
 static int box_gettimeofday(struct timeval *time, struct timezone *zone)
 {
     int64_t then;
