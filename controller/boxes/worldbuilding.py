@@ -286,14 +286,14 @@ class WorldBuilder:
         for target, overlay, source in self._overlays:
             prefix, left_out = "" if target == BOX else target, budget.left_out
             is_as_given = target == BOX and self._is_as_given(overlay)
-            kept = [
+            changes = [
                 change
                 for change in (() if is_as_given else changes_of(overlay, prefix, budget))
                 if not (target == BOX and self._was_given(overlay, change))
             ]
             hides = self._policy.filesystem.hide_dotfiles
             identity = overlay.host.host.identity if overlay.host is not None else None
-            found.append(Changed(source, hides, tuple(kept), budget.left_out - left_out, identity))
+            found.append(Changed(source, hides, tuple(changes), budget.left_out - left_out, identity))
         return tuple(found)
 
     def _is_as_given(self, overlay: OverlayMount) -> bool:

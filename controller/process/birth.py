@@ -62,7 +62,7 @@ def adopt(
     if listener is None or parent.guest_listener is None:
         raise SandboxStartError("this guest cannot be copied")
     deadline = time.monotonic_ns() + int(FORK_LIMIT * 1e9)
-    with parent.births, parent.watch.awake():  # the kernel begins the clone of a process that is stopped once more
+    with parent.fork_lock, parent.watch.awake():  # the kernel begins the clone of a process that is stopped once more
         try:
             with listener.expect(os.getpgid(parent.pid)) as expected:
                 parent.guest_listener.may_fork = True
@@ -75,7 +75,7 @@ def adopt(
             end_strays(parent)
             raise SandboxStartError(f"the guest could not be copied: {error}") from error
     if not again:
-        child.births = parent.births
+        child.fork_lock = parent.fork_lock
     child.guest_listener = GuestListener(listener, child.pid, threads)
     child.guest_listener.installed.update(parent.guest_listener.installed)
     child.cpu, child.watch.niceness = parent.cpu, parent.watch.niceness
@@ -129,7 +129,7 @@ def _take_in(
     child = GuestProcess(
         pid=notification.tid, watch=watch, channel=channel, family=parent.family, filters=parent.filters
     )
-    child.config_at = parent.config_at
+    child.settings_at = parent.settings_at
     return child, notification
 
 

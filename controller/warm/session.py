@@ -236,7 +236,7 @@ class LiveSession:
                 self._live.world.stdin.feed(streams.stdin)
             begun = self._count_anew(timeout, calls, streams)
             self._port.show = None if on_shown is None else self._taker(on_shown)
-            self._port.post(message, self._live.process.tell(self._live.dispatcher.stub_config()))
+            self._port.post(message, self._live.process.to_store(self._live.dispatcher.stub_settings()))
         except BaseException:
             self.abandon()
             raise

@@ -148,15 +148,15 @@ enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_
        CONFIG_SERIAL = 256, CONFIG_ASKS_FOR_ROOM = 512 };
 
 /* Arguments of CALL_HELLO: the soft RLIMIT_AS or 0; where the filter's instructions are to be stored; for how many of them there
- * is room; the errno of the empty root; the errno of Landlock; where struct told is. The answer stores the filter,
+ * is room; the errno of the empty root; the errno of Landlock; where struct settings is. The answer stores the filter,
  * and its value is the filter's length. */
 
-/* What the guest is told with the answer that lets it begin, and with a session's commands. clock_offset: where time is
+/* What the controller stores in the guest with the answer that lets it begin, and with a session's commands. clock_offset: where time is
  * real, what is to be added to the host's CLOCK_MONOTONIC, in nanoseconds. unobserved: whether nobody wants to see each
  * call, so that the guest may answer some itself: readings of the host's clocks (stub_clock.c), of files that do not
  * change (stub_prefetched.c), and calls whose answers last (stub_statcache.c). readings: what becomes of the clocks that it
  * reads itself. Only the controller stores here. */
-struct told {
+struct settings {
     int64_t clock_offset;
     uint32_t unobserved, readings;
 };
@@ -166,7 +166,7 @@ struct told {
 enum { NOT_RECORDED = 0, RECORDED, REPLAYED };
 
 /* A thread's readings of clocks since its last request, or to its next one; those of channel k stand k rings behind struct
- * told. count: how many it has made. given: how many there are in a replay. */
+ * settings. count: how many it has made. given: how many there are in a replay. */
 enum { RING = 256 };
 /* In place of a clock of clock_gettime(2): the reading was made by gettimeofday(2), or by time(2). */
 enum { TIME_OF_DAY = 200, SECONDS = 201 };
