@@ -374,11 +374,6 @@ def stat_to_statx(stat: bytes) -> bytes:
     )  # fmt: skip
 
 
-def pack_statx(stat: StatLike) -> bytes:
-    """Returns the struct statx of statx(2), 256 bytes."""
-    return stat_to_statx(pack_stat(stat))
-
-
 def pack_statfs(
     kind: int = TMPFS_MAGIC,
     *,

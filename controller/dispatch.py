@@ -30,7 +30,7 @@ from proxybox.controller.header import (
     LIBRARY,
     MAX_PAYLOAD,
     NOT_RECORDED,
-    TOLD,
+    SETTINGS,
     TOO_LONG,
     Fetch,
 )
@@ -433,10 +433,10 @@ class Dispatcher:
         except AnotherTurn:
             return self._going_on(row, thread, frame)
 
-    def stub_config(self) -> bytes:
-        """Returns what the guest is told (struct told in wire.h)."""
+    def stub_settings(self) -> bytes:
+        """Returns the settings of the guest (struct settings in wire.h)."""
         is_free = is_unobserved(self._interceptors, self.audit)
-        return TOLD.pack(self._world.clock.offset_ns() or 0, is_free, NOT_RECORDED)
+        return SETTINGS.pack(self._world.clock.offset_ns() or 0, is_free, NOT_RECORDED)
 
     def _going_on(self, row: Row, thread: "GuestThread", frame: bytes) -> Blocked:
         """Returns the wait of a call that takes several turns.
@@ -527,14 +527,14 @@ class Dispatcher:
                 verdict = intercept(call)
             if isinstance(verdict, Deny):
                 denied = Denied(verdict.errno, verdict.reason)
-                return self._tell(call, started, lambda denied=denied: self._raise(denied))  # type: ignore[misc]
+                return self._audited(call, started, lambda denied=denied: self._raise(denied))  # type: ignore[misc]
             if isinstance(verdict, Answer):
                 call.decision = Decision.ANSWERED
                 answer: Reply = (verdict.value, *verdict.writes) if verdict.writes else verdict.value
-                return self._tell(call, started, lambda answer=answer: answer)  # type: ignore[misc]
+                return self._audited(call, started, lambda answer=answer: answer)  # type: ignore[misc]
             if verdict is not None:
                 raise TypeError(f"an interceptor returned {verdict!r}: None, Deny(errno) or Answer(value) is possible")
-        return self._tell(call, started, lambda: self._begin(row, thread, frame, call))
+        return self._audited(call, started, lambda: self._begin(row, thread, frame, call))
 
     def _begin(self, row: Row, thread: "GuestThread", frame: bytes, call: OSCall) -> Reply:
         try:
@@ -559,7 +559,7 @@ class Dispatcher:
     def _raise(error: OSError) -> Reply:
         raise error
 
-    def _tell(self, call: OSCall, started: int, action: Callable[[], Reply | None]) -> Reply:
+    def _audited(self, call: OSCall, started: int, action: Callable[[], Reply | None]) -> Reply:
         """Carries out `action` and completes the record; a wait completes it when it ends."""
         try:
             reply = action()
@@ -577,9 +577,9 @@ class Dispatcher:
         if isinstance(reply, Blocked):
             return attrs.evolve(
                 reply,
-                attempt=lambda: self._tell(call, started, reply.attempt),
-                on_timeout=reply.on_timeout and (lambda: self._tell(call, started, reply.on_timeout)),  # type: ignore[arg-type]
-                on_interrupt=lambda: self._tell(call, started, reply.on_interrupt or (lambda: -errno.EINTR)),
+                attempt=lambda: self._audited(call, started, reply.attempt),
+                on_timeout=reply.on_timeout and (lambda: self._audited(call, started, reply.on_timeout)),  # type: ignore[arg-type]
+                on_interrupt=lambda: self._audited(call, started, reply.on_interrupt or (lambda: -errno.EINTR)),
             )
         self._complete(call, started, reply)
         return reply

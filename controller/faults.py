@@ -1,4 +1,4 @@
-"""Faults of proxybox in its lasting threads: each is reported, and the thread goes on."""
+"""Faults of proxybox in its threads that never end: each is reported, and the thread goes on."""
 
 import contextlib
 import threading

@@ -147,11 +147,11 @@ WOKEN: Final = 0x3A9E
 
 NEWBORN: Final = struct.Struct("<QQQq")
 
-# --- what a guest is told ---------------------------------------------------------------------------------------------
+# --- settings of a guest ----------------------------------------------------------------------------------------------
 
-#: What it adds to the host's CLOCK_MONOTONIC; whether nobody observes its calls, so that it may answer some itself; and
-#: what becomes of its readings of clocks: a recorded guest ships them, a replayed one gets those of then.
-TOLD: Final = struct.Struct("<qII")
+#: Of a stub: what it adds to the host's CLOCK_MONOTONIC; whether nobody observes its calls, so that it may answer some
+#: itself; and what becomes of its readings of clocks: a recorded guest ships them, a replayed one gets those of then.
+SETTINGS: Final = struct.Struct("<qII")
 NOT_RECORDED: Final = 0
 RECORDED: Final = 1
 REPLAYED: Final = 2
@@ -159,3 +159,6 @@ REPLAYED: Final = 2
 #: clock of each; then the time of each in nanoseconds.
 RING: Final = 256
 CLOCK_RING: Final = struct.Struct(f"<II{RING}s")
+#: In place of a clock of clock_gettime(2): the reading was made by gettimeofday(2), or by time(2).
+TIME_OF_DAY: Final = 200
+SECONDS: Final = 201

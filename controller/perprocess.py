@@ -1,4 +1,4 @@
-"""What a process has one of: a thread of its own, a cache, a lock. A forked child has none of its parent's.
+"""Objects of which each process has one, such as a thread or a cache. A forked child makes its own.
 
     @PerProcess
     def engine() -> Engine:

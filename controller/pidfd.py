@@ -51,7 +51,7 @@ def open_pidfd(pid: int) -> int:
         return os.pidfd_open(pid)
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
-        threading.Thread(target=_tell_end, args=(pid, writer), name=f"proxybox-end-of-{pid}", daemon=True).start()
+        threading.Thread(target=_write_at_end, args=(pid, writer), name=f"proxybox-end-of-{pid}", daemon=True).start()
     except BaseException as error:
         os.close(reader)
         os.close(writer)
@@ -61,7 +61,7 @@ def open_pidfd(pid: int) -> int:
     return reader
 
 
-def _tell_end(pid: int, writer: int) -> None:
+def _write_at_end(pid: int, writer: int) -> None:
     with contextlib.suppress(ChildProcessError):  # it has been waited for
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     with contextlib.suppress(OSError):  # nobody listens

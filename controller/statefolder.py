@@ -1,4 +1,4 @@
-"""Folders of what is kept for a user, by the XDG base directory specification; files and folders of a user alone.
+"""Folders for a user's files, by the XDG base directory specification, which nobody else can write to.
 
 They are $XDG_STATE_HOME/proxybox and $XDG_CACHE_HOME/proxybox.
 """
@@ -9,22 +9,22 @@ import stat
 
 
 def state_folder(name: str) -> str | None:
-    """Returns the path of a folder of what must not be lost, which may not exist yet; None for a user without a home.
+    """Returns the path of a folder for files that must not be lost; None for a user without a home.
 
-    A relative $XDG_STATE_HOME is ignored.
+    It may not exist yet. A relative $XDG_STATE_HOME is ignored.
     """
     return _folder("XDG_STATE_HOME", (".local", "state"), name)
 
 
 def cache_folder(name: str) -> str | None:
-    """Returns the same for what can be made anew, in $XDG_CACHE_HOME."""
+    """Returns the path of a folder for files that can be made again, in $XDG_CACHE_HOME; else as `state_folder`."""
     return _folder("XDG_CACHE_HOME", (".cache",), name)
 
 
 def is_ours(path: str, *, may_be_shared: bool = False) -> bool:
     """Whether a folder is this user's or root's, and not anybody may write to it. Raises OSError.
 
-    So of a link and what it leads to. may_be_shared: as /tmp is (the sticky bit).
+    For a symbolic link, both the link and its target are checked. may_be_shared: as /tmp is (the sticky bit).
     """
     for seen in (os.lstat(path), os.stat(path)):
         is_open = seen.st_mode & stat.S_IWOTH and not stat.S_ISLNK(seen.st_mode)
@@ -35,7 +35,7 @@ def is_ours(path: str, *, may_be_shared: bool = False) -> bool:
 
 
 def make_ours_alone(fd: int) -> None:
-    """Takes a file from all but its owner, before anything is written: one that was there before may be open to others.
+    """Leaves a file to its owner alone. To be called before anything is written: an older file may be open to others.
 
     Raises OSError for a file of somebody else's. A filesystem without modes keeps its own; so does a terminal.
     """

@@ -202,7 +202,7 @@ def _declared(name: str, section: Any) -> Iterator[str]:
 def _amount(key: PolicyKey, value: Any) -> str:
     if key.facts.measure is Measure.SIZE:
         return spoken_size(value)
-    return _count(value, key.facts.noun) if key.facts.noun else key.told(value)
+    return _count(value, key.facts.noun) if key.facts.noun else key.in_words(value)
 
 
 def _output(output: Output) -> Iterator[str]:

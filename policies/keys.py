@@ -68,7 +68,7 @@ class PolicyKey:
         """Returns its value in a policy."""
         return getattr(getattr(policy, self.section) if self.section else policy, self.field.name)
 
-    def told(self, value: Any) -> str:
+    def in_words(self, value: Any) -> str:
         """Returns a value for people, who can write it so: "512M", "1 min 30 s", "1,000", "none"."""
         if value is None:
             return "none"
@@ -90,7 +90,7 @@ class PolicyKey:
             allowed = order[order.index(bound) :]
             return "" if value in allowed else ", ".join(allowed)
         is_looser = bound is not None and (value is None or value > bound)
-        return f"at most {self.told(bound)}" if is_looser else ""
+        return f"at most {self.in_words(bound)}" if is_looser else ""
 
 
 @functools.cache

@@ -91,17 +91,17 @@ def restricted(policy: Policy, /, **policy_fields: Any) -> Policy:
     those of the policy. Raises PolicyError with all faults.
     """
     changed = evolve(policy, **policy_fields)
-    kept: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name in ("preload", "require_layers"):
-        kept[name] = tuple(dict.fromkeys((*getattr(policy, name), *getattr(changed, name))))
+        fields[name] = tuple(dict.fromkeys((*getattr(policy, name), *getattr(changed, name))))
     for section in OF_ONE_RUN:
         looser = {
             name: key.of(policy)
             for name, key in of_one_run(section).items()
             if key.looser(key.of(policy), key.of(changed))
         }
-        kept[section] = attrs.evolve(getattr(changed, section), **looser)
-    return attrs.evolve(changed, **kept)
+        fields[section] = attrs.evolve(getattr(changed, section), **looser)
+    return attrs.evolve(changed, **fields)
 
 
 def check_timeout(policy: Policy, seconds: float) -> None:

@@ -7,30 +7,23 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from proxybox import argumentchecks
+from proxybox.controller.boxes.worldbuilding import BOX as BOX
+from proxybox.controller.boxes.worldbuilding import BoxFolder
 from proxybox.policies import PolicyError
 from proxybox.policies.errors import shown
 
-#: The path of the program's folder in the box.
-BOX = "/box"
 #: The file name that `run(str)` gives to its code, so that tracebacks can show its lines.
 MAIN = "main.py"
 
 
 @attrs.frozen(kw_only=True)
-class Program:
-    """A program and its arguments. Use the constructors.
+class Program(BoxFolder):
+    """A program and its arguments, with what stands at /box. Use the constructors.
 
-    words: the interpreter's arguments. folder: the host folder that is shown at /box, None for an empty one. single:
-    the only file of `folder` that the program may see. holds_program: whether the program is, or may be, in `folder`;
-    when it is not, a policy that copies folders (filesystem.box = "memory") leaves `folder` out. files: further files
-    in /box.
+    words: the interpreter's arguments.
     """
 
     words: tuple[str, ...]
-    folder: str | None = None
-    single: str | None = None
-    holds_program: bool = True
-    files: Mapping[str, bytes] = attrs.field(factory=dict)
 
     @classmethod
     def source(cls, text: str, arguments: Sequence[str] = ()) -> "Program":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from proxybox.controller.audit import Denial as Denial
-from proxybox.controller.boxes.box import BoxResult
+from proxybox.controller.boxes.box import BoxResult, RunFacts
 from proxybox.controller.boxes.box import Usage as Usage
 from proxybox.controller.boxes.worldbuilding import Changed, commit_all
 from proxybox.controller.drivers.blocking import Outcome
@@ -356,42 +356,43 @@ def explained(result: Result, policy: Policy, *, wall_time: float | None = None)
 
 def result_of(finished: BoxResult, policy: Policy) -> Result:
     """Makes the Result of a program that has ended."""
-    stdout, stderr = finished.stdout, finished.stderr
     error, is_syntax, printed = None, False, ""
     if finished.outcome.exit_code:
-        printed = stderr[-_TAIL:].decode("utf-8", "backslashreplace")
+        printed = finished.stderr[-_TAIL:].decode("utf-8", "backslashreplace")
         error, is_syntax = read_error(printed)
-    safe = policy.output.escapes == "neutralise"
-    if safe:
-        stdout, stderr = neutralise(stdout), neutralise(stderr)
     status, why = _status(finished, error, is_syntax, printed)
-    made = Result(
-        status=status,
-        exit_code=finished.outcome.exit_code,
-        signal=finished.outcome.signal,
-        why=why,
-        stdout_bytes=stdout,
-        stderr_bytes=stderr,
-        printed=finished.output,
-        neutralised=safe,
-        error=error,
-        usage=finished.usage,
-        truncated=finished.truncated,
-        files=Files(finished.changes),
-        denials=finished.denials,
-        unknown_calls=finished.unknown,
-        layers=finished.layers,
-    )
+    made = result_with_facts(
+        finished, policy, status=status, why=why, exit_code=finished.outcome.exit_code, error=error,
+        files=Files(finished.changes), layers=finished.layers,
+    )  # fmt: skip
     return explained(made, policy)
+
+
+def result_with_facts(facts: RunFacts, policy: Policy, **fields: Any) -> Result:
+    """Makes a Result of what the controller knows, and of further fields: those that the guest has a part in."""
+    safe = policy.output.escapes == "neutralise"
+    return Result(
+        signal=None if facts.outcome is None else facts.outcome.signal,
+        stdout_bytes=neutralise(facts.stdout) if safe else facts.stdout,
+        stderr_bytes=neutralise(facts.stderr) if safe else facts.stderr,
+        printed=facts.output,
+        neutralised=safe,
+        usage=facts.usage,
+        truncated=facts.truncated,
+        denials=facts.denials,
+        unknown_calls=facts.unknown,
+        **fields,
+    )
 
 
 _OF_MEMORY = Status.MEMORY_LIMIT, "limits.memory"
 _THREAD = "limits.threads refused a thread"
 
 
-def lacked_memory(out_of_memory: bool, stderr: bytes) -> bool:
+def lacked_memory(facts: RunFacts) -> bool:
     """Whether a guest that has crashed lacked memory: it had used most of it, or its last words say so."""
-    return out_of_memory or _NO_MEMORY_LEFT.search(stderr[-_TAIL:].decode("utf-8", "backslashreplace")) is not None
+    said = facts.stderr[-_TAIL:].decode("utf-8", "backslashreplace")
+    return facts.out_of_memory or _NO_MEMORY_LEFT.search(said) is not None
 
 
 def told_by(
@@ -437,7 +438,7 @@ def _causes(printed: str) -> Iterator[GuestError]:
 def _status(finished: BoxResult, error: GuestError | None, is_syntax: bool, printed: str) -> tuple[Status, str]:
     """The status and the reason. Limits that the controller knows of come before what the guest has printed."""
     status, why = status_of_end(finished.outcome)
-    if status is Status.CRASHED and lacked_memory(finished.out_of_memory, finished.stderr):
+    if status is Status.CRASHED and lacked_memory(finished):
         return _OF_MEMORY
     if status in (Status.CRASHED, Status.TIME_LIMIT):
         return status, with_threads(why, finished.denials)

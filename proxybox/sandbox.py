@@ -16,7 +16,7 @@ from proxybox import argumentchecks
 from proxybox.argumentchecks import Content, Input, as_source
 from proxybox.controller.audit import Audit, Interceptor
 from proxybox.controller.boxes.box import BoxRunner, Start
-from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldTemplate
+from proxybox.controller.boxes.worldbuilding import WorldTemplate
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.reaper import settle
@@ -229,7 +229,7 @@ class SandboxBase:
             taking.is_session = True
         box = self._box(policy, taking)
         start = WarmStart(box=box, zygote=self._zygote(box), functions=self._functions)
-        live = LiveSession.start(start, folder_of(program, self.policy), source)
+        live = LiveSession.start(start, program, source)
         if taking is not None:
             live.copies.refused = NO_COPIES
         self._copies.add(live.copies)
@@ -336,7 +336,7 @@ class Sandbox(SandboxBase):
 
     def _run(self, job: PreparedRun) -> Result:
         box = self._box(job.policy, job.taking)
-        folder = folder_of(job.program, box.policy)
+        check_is_shown(job.program, box.policy)
         self._boxes.add(box)
         try:
             if self._closed:  # `close` may have looked at the boxes before
@@ -345,7 +345,7 @@ class Sandbox(SandboxBase):
                 if box.is_cancelled:
                     return cancelled()
                 start = self._start(box, job.streams.keep)
-                finished = box.run(job.program.words, folder=folder, streams=job.streams, start=start)
+                finished = box.run(job.program.words, folder=job.program, streams=job.streams, start=start)
         finally:
             self._boxes.discard(box)
         return with_record(result_of(finished, box.policy), job.taking)
@@ -413,8 +413,8 @@ def with_record(result: Result, taking: "Taking | None") -> Result:
     )  # fmt: skip
 
 
-def folder_of(program: Program, policy: Policy) -> BoxFolder:
-    """Returns what is shown at /box for a program. Raises PolicyError for a script that the policy hides."""
+def check_is_shown(program: Program, policy: Policy) -> None:
+    """Raises PolicyError for a script that the policy hides."""
     script = program.words[0] if program.words else ""
     hidden = script.startswith(f"{BOX}/.") and program.folder is not None and program.single is None
     if hidden and policy.filesystem.hide_dotfiles:
@@ -422,9 +422,6 @@ def folder_of(program: Program, policy: Policy) -> BoxFolder:
             f"code: {script[len(BOX) + 1 :]!r} begins with a dot, and the policy hides such files of the host: give it "
             "another name, or allow them (filesystem.hide_dotfiles = false)"
         )
-    return BoxFolder(
-        folder=program.folder, single=program.single, holds_program=program.holds_program, files=program.files
-    )
 
 
 def warm_is_wanted() -> bool:

@@ -33,7 +33,6 @@ from proxybox.controller.boxes.box import Usage
 from proxybox.controller.boxes.boxfiles import FileEntry as FileEntry
 from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.warm.session import CommandResult, LiveSession
-from proxybox.controller.world.output import neutralise
 from proxybox.controller.world.state import World
 from proxybox.policies import Policy
 from proxybox.result import (
@@ -43,6 +42,7 @@ from proxybox.result import (
     Status,
     explained,
     lacked_memory,
+    result_with_facts,
     status_of_end,
     told_by,
     with_threads,
@@ -433,12 +433,11 @@ def state_of(snapshot: Snapshot, live: LiveSession) -> LiveSession:
 def session_result(answer: CommandResult, policy: Policy, layers: Mapping[str, str]) -> Result:
     """Makes the Result of one call."""
     status, why, exit_code, value, error = Status.OK, "", None, None, None
-    signal = None
     claim = answer.claim
     if answer.outcome is not None:
-        exit_code, signal = answer.outcome.exit_code, answer.outcome.signal
+        exit_code = answer.outcome.exit_code
         status, why = status_of_end(answer.outcome)
-        if status is Status.CRASHED and lacked_memory(answer.out_of_memory, answer.stderr):
+        if status is Status.CRASHED and lacked_memory(answer):
             status, why = Status.MEMORY_LIMIT, "limits.memory"
         why = f"{why}; the session has ended" if why else "the session has ended"
     elif claim is not None and claim[0] == "ok":
@@ -458,25 +457,10 @@ def session_result(answer: CommandResult, policy: Policy, layers: Mapping[str, s
         why = f"limits.{answer.interrupted}; the call was interrupted, the session goes on"
     if status in (Status.CRASHED, Status.TIME_LIMIT):
         why = with_threads(why, answer.denials)
-    safe = policy.output.escapes == "neutralise"
-    made = Result(
-        status=status,
-        exit_code=exit_code,
-        signal=signal,
-        why=why,
-        stdout_bytes=neutralise(answer.stdout) if safe else answer.stdout,
-        stderr_bytes=neutralise(answer.stderr) if safe else answer.stderr,
-        printed=answer.output,
-        neutralised=safe,
-        value=value,
-        error=error,
-        usage=answer.usage,
-        truncated=answer.truncated,
-        denials=answer.denials,
-        unknown_calls=answer.unknown,
-        left_open=answer.left_open,
-        layers=layers,
-    )
+    made = result_with_facts(
+        answer, policy, status=status, why=why, exit_code=exit_code, value=value, error=error,
+        left_open=answer.left_open, layers=layers,
+    )  # fmt: skip
     return explained(made, policy, wall_time=answer.wall_time)
 
 

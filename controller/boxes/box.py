@@ -70,26 +70,44 @@ class Usage:
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class BoxResult:
+class RunFacts:
+    """What the controller knows of a program that has ended, or of one command of a session.
+
+    outcome: how the guest ended; None while it lives. out_of_memory: whether the guest, if the program crashed or the
+    command failed, had used up its memory, as far as the controller can tell.
+    """
+
+    outcome: Outcome | None
+    output: Interleaved
+    truncated: bool
+    out_of_memory: bool
+    denials: Mapping[Denial, int]
+    unknown: Mapping[int, int]
+    usage: Usage
+
+    @property
+    def stdout(self) -> bytes:
+        """What was printed to standard output."""
+        return self.output.stdout
+
+    @property
+    def stderr(self) -> bytes:
+        """What was printed to standard error."""
+        return self.output.stderr
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class BoxResult(RunFacts):
     """The result of a box whose guest has ended.
 
-    outcome: how it ended. exceeded: limits of the world that were reached ("disk", "output", "memory": it had none left
-    at some time). out_of_memory: whether the guest, if it crashed, ran out of memory, as far as the controller can
-    tell. changes: for each overlay, /box first.
+    exceeded: limits of the world that were reached ("disk", "output", "memory": it had none left at some time).
+    changes: for each overlay, /box first.
     """
 
     outcome: Outcome
-    stdout: bytes
-    stderr: bytes
-    output: Interleaved
-    truncated: bool
     exceeded: frozenset[str]
-    out_of_memory: bool
     changes: tuple[Changed, ...]
-    denials: Mapping[Denial, int]
-    unknown: Mapping[int, int]
     layers: Mapping[str, str]
-    usage: Usage
 
 
 #: A function that is given the interpreter's arguments, the builder of the world, and the start time, and returns a box
@@ -382,12 +400,9 @@ class LiveBox:
         stdout, stderr, said = world.stdout, world.stderr, process.said_last()
         with contextlib.suppress(BrokenPipeError):  # the reader is gone; a living guest would only get EPIPE
             as_raised(lambda: stderr.write(said))
-        printed = stdout.transcript.interleaved()
         run = BoxResult(
             outcome=outcome,
-            stdout=printed.stdout,
-            stderr=printed.stderr,
-            output=printed,
+            output=stdout.transcript.interleaved(),
             truncated=stdout.truncated or stderr.truncated,
             exceeded=frozenset(exceeded),
             out_of_memory=is_out_of_memory(process, said),

@@ -223,7 +223,7 @@ def _listings(copier: Copier, old: Listings) -> Listings:
 def _tree(copier: Copier, old: Tree) -> Tree:
     """Copies the mounts; the results of earlier lookups are found again."""
     new = object.__new__(Tree)
-    new._followed, new._unfollowed, new._kept_for = {}, {}, None
+    new._followed, new._unfollowed, new._cached_for = {}, {}, None
     new.listings, new.steps = copier.of(old.listings), copier.of(old.steps)
     new._mounts, new._above = {}, {}
     for mounted in old._mounts.values():

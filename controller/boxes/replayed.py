@@ -59,7 +59,7 @@ class Standing:
     @property
     def asked(self) -> RequestText:
         """The call, for people."""
-        return self.driver.replayer.asked(self.call.channel, self.call.frame)
+        return self.driver.replayer.request_text(self.call.channel, self.call.frame)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -144,7 +144,7 @@ class ReplayedRunner(BoxRunner):
     def served_by(self, process: GuestProcess, builder: WorldBuilder) -> tuple[Dispatcher, BlockingDriver]:
         """As `BoxRunner.served_by`, with a record."""
         record = self.record
-        replayer = Replayer(builder.world, record.events(), record.rows, record.decoder.files, process.config_at)
+        replayer = Replayer(builder.world, record.events(), record.rows, record.decoder.files, process.settings_at)
         replayer.speed, replayer.loosely = self.speed, self.loosely
         replayer.look_at(self.until)
         replayer.count_threads = functools.partial(threads_of, process)

@@ -31,12 +31,13 @@ def run_as_data(run: BoxResult) -> tuple[dict[str, Any], list[bytes]]:
         contents.append(data)
         return len(contents) - 1
 
+    printed = [number(run.output.stdout), number(run.output.stderr)]
     end = {
         "outcome": {**attrs.asdict(run.outcome), "status": run.outcome.status and str(run.outcome.status)},
-        "stdout": number(run.stdout),
-        "stderr": number(run.stderr),
+        "stdout": printed[0],  # earlier versions read these
+        "stderr": printed[1],
         "turns": list(run.output.ends),
-        "printed": [number(run.output.stdout), number(run.output.stderr)],
+        "printed": printed,
         "truncated": run.truncated,
         "exceeded": sorted(run.exceeded),
         "out_of_memory": run.out_of_memory,
@@ -96,8 +97,6 @@ def _run_of_data(end: Any, content: Callable[[Any], Any]) -> BoxResult:
     ]
     return BoxResult(
         outcome=Outcome(_number(stored["exit_code"]), _number(stored["signal"]), status, str(stored["why"])),
-        stdout=content(end["stdout"]),
-        stderr=content(end["stderr"]),
         output=Interleaved(content(printed[0]), content(printed[1]), [int(each) for each in end["turns"]]),
         truncated=bool(end["truncated"]),
         exceeded=frozenset(map(str, end["exceeded"])),

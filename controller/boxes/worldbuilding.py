@@ -66,9 +66,11 @@ OUTSIDE_PROC = ("/usr/", PACKAGES, f"{PACKAGES}/", BOX)
 
 @attrs.frozen(kw_only=True, eq=False)
 class BoxFolder:
-    """What stands at /box: a host folder, or one file of it, and further files.
+    """What stands at /box.
 
-    holds_program: where the policy wants a copy of the folder, it is copied only if this is true.
+    folder: the host folder that is shown, None for an empty one. single: the only file of `folder` that the program may
+    see. holds_program: whether the program is, or may be, in `folder`; when it is not, a policy that copies folders
+    (filesystem.box = "memory") leaves `folder` out. files: further files.
     """
 
     folder: str | None = None
@@ -284,14 +286,14 @@ class WorldBuilder:
         for target, overlay, source in self._overlays:
             prefix, left_out = "" if target == BOX else target, budget.left_out
             is_as_given = target == BOX and self._is_as_given(overlay)
-            kept = [
+            changes = [
                 change
                 for change in (() if is_as_given else changes_of(overlay, prefix, budget))
                 if not (target == BOX and self._was_given(overlay, change))
             ]
             hides = self._policy.filesystem.hide_dotfiles
             identity = overlay.host.host.identity if overlay.host is not None else None
-            found.append(Changed(source, hides, tuple(kept), budget.left_out - left_out, identity))
+            found.append(Changed(source, hides, tuple(changes), budget.left_out - left_out, identity))
         return tuple(found)
 
     def _is_as_given(self, overlay: OverlayMount) -> bool:

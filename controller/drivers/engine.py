@@ -236,7 +236,7 @@ class Engine:
             for copy in job.callers.values():
                 with contextlib.suppress(OSError):
                     os.close(copy)
-            _tell(job, None, error)
+            _call_done(job, None, error)
         if not jobs:
             fault(error)
 
@@ -351,7 +351,7 @@ class Engine:
         self._jobs.discard(job)
         if not self._jobs:
             self._interpreter.end()
-        _tell(job, outcome, error)
+        _call_done(job, outcome, error)
 
     # --- what is waited for -------------------------------------------------------------------------------------------
 
@@ -450,7 +450,7 @@ class Engine:
             job.credit_ns -= now - before
 
 
-def _tell(job: _Job, outcome: Outcome | None, error: BaseException | None) -> None:
+def _call_done(job: _Job, outcome: Outcome | None, error: BaseException | None) -> None:
     """Calls `done`, once. What that raises concerns no guest that is served here, and is reported as a fault."""
     if not job.is_over:
         job.is_over = True

@@ -19,8 +19,8 @@ process has to end first. Besides, a guest in SERVED is either answered or held:
     held      let_go, an interrupt, the process's end  answered
     held      begin                                    answered
 
-The calls of a held guest wait in its pipes. The driver looks only for its end and for interrupts. Signals have a room
-of their own (signalling.py), and so have new threads (admission.py).
+The calls of a held guest wait in its pipes. The driver looks only for its end and for interrupts. Signals have a
+module of their own (signalling.py), and so have new threads (admission.py).
 """
 
 import contextlib
@@ -87,7 +87,7 @@ class Serving:
         self._dispatcher = dispatcher
         self._main = ThreadChannel(process.channel, world.threads[0])
         self._libraries: dict[int, int] = {} if process.guest_listener is None else process.guest_listener.libraries
-        self._due: list[int] = []  # when to look at something of which nothing else tells (ReplayDriver)
+        self._due: list[int] = []  # when to look again though no descriptor is ready (ReplayDriver)
         self._lines: dict[int, ThreadChannel] = {0: self._main}
         self._threads = ThreadAdmission(process, world, dispatcher, self._lines, self.wake)
         self._signals = SignalDelivery(
@@ -128,7 +128,7 @@ class Serving:
                     self._process.guest_listener.wake = self._wake
         if self._phase is GuestPhase.NEW:
             self._phase = GuestPhase.SERVED
-            self._process.begin(self._dispatcher.stub_config())
+            self._process.begin(self._dispatcher.stub_settings())
         else:
             self.resume()
 

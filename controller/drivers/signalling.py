@@ -102,7 +102,7 @@ class SignalDelivery:
             self._interrupt_now()
 
     def _takes_interrupt(self) -> bool:
-        """Whether the interrupt that waits for a call is the asker's to send: one asker is told so."""
+        """Whether the interrupt waited for a call until now. It is true for one caller, which then sends it."""
         with self._process.watch.lock:
             overdue, self._overdue = self._overdue, None
         if overdue is not None:
@@ -150,15 +150,15 @@ class SignalDelivery:
             waiting = [each for each in waiting if each is not _INTERRUPT]
             if self._takes_interrupt():
                 self._interrupt_here(late)
-        kept = []
+        unsent = []
         for signal, is_sent in zip(waiting, self._process.watch.offer([each.number for each in waiting]), strict=True):
             if is_sent:
                 self._dispatcher.sent(signal.number, late and self._computes())
                 self._answer_interrupted(signal)
             else:
-                kept.append(signal)
-        if kept:
-            signals.outbox[:0] = kept
+                unsent.append(signal)
+        if unsent:
+            signals.outbox[:0] = unsent
             signals.offer_ns = time.monotonic_ns() + _OFFER_AGAIN_NS
 
     def _interrupt_here(self, late: bool) -> None:

@@ -7,7 +7,7 @@ computing itself. So a guest that asks for less than its share, and has saved up
 the one step that is under way, and not for all guests that ask for more.
 
 Rules: a guest never rests when it is alone, or when all others only wait. The engine waits only for guests that
-compute, for as long as a step takes of who would be next, and not for long for those on another CPU, where the engine
+compute, for as long as a step of the next guest takes, and not for long for those on another CPU, where the engine
 is not in their way. What a guest has used is read from the kernel's clock of its process. When a wait in vain has left
 the CPU idle, the guests that the engine waited for are dormant: for a while they get their share by their requests
 alone.

@@ -61,11 +61,11 @@ class Port:
     __slots__ = (
         "_command",
         "_idle",
+        "_in_answer",
         "_is_own",
         "_lines",
         "_running",
         "_stores",
-        "_telling",
         "_works",
         "callers",
         "first",
@@ -88,7 +88,7 @@ class Port:
         self.callers = Callers()
         self._command: bytes | None = None
         self._stores: tuple[tuple[int, bytes], ...] = ()  # goes with the command
-        self._telling: tuple[tuple[int, bytes], ...] = ()  # in the answer that is being made
+        self._in_answer: tuple[tuple[int, bytes], ...] = ()  # in the answer that is being made
         self._idle: int | None = None  # the channel that waits for a command
         self._is_own = False  # whether the guest's last command was the controller's own
         self._lines: dict[int, _Line] = {}  # by channel
@@ -98,7 +98,7 @@ class Port:
     def post(self, command: bytes, stores: tuple[tuple[int, bytes], ...] = ()) -> None:
         """Gives the guest its next command, which it gets when its waiting call is tried again.
 
-        told: addresses and bytes that the answer with the command stores besides.
+        stores: addresses and bytes that the answer with the command stores besides.
 
         Raises RuntimeError while the guest has not got the last command yet.
         """
@@ -199,7 +199,7 @@ class Port:
             self._is_own = True
             return own
         command, self._command = self._command, None
-        self._telling, self._stores = self._stores, ()
+        self._in_answer, self._stores = self._stores, ()
         return command
 
     def _wait(self, line: _Line, pending: Pending | EncodedCall, address: int, room: int) -> Reply:
@@ -208,7 +208,7 @@ class Port:
 
         def give(answer: bytes) -> Reply:
             line.wait, line.rest = None, answer[room:]
-            writes, self._telling = ((address, answer[:room]), *self._telling), ()
+            writes, self._in_answer = ((address, answer[:room]), *self._in_answer), ()
             return len(answer), *writes
 
         def attempt() -> Reply | None:

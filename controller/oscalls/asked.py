@@ -42,13 +42,13 @@ def opening_whole(asked: Arguments, arguments: Arguments) -> Arguments:
 def controlling(asked: Arguments, arguments: Arguments) -> Arguments:
     """Of fcntl(2): the argument as the command reads it."""
     address, data = arguments["arg"]
-    command, kept = asked["cmd"], None
+    command, compared = asked["cmd"], None
     if command in _WITH_NUMBER:
-        kept = address & 0xFFFFFFFF
+        compared = address & 0xFFFFFFFF
     elif command in _WITH_LOCK and data is not None:
         kind, whence, _, start, length, _, _ = abi.FLOCK.unpack(data)
-        kept = kind, whence, start, length
-    return {**asked, "arg": kept}
+        compared = kind, whence, start, length
+    return {**asked, "arg": compared}
 
 
 def to_device(asked: Arguments, arguments: Arguments) -> Arguments:
@@ -60,12 +60,12 @@ def to_device(asked: Arguments, arguments: Arguments) -> Arguments:
 def process_control(asked: Arguments, arguments: Arguments) -> Arguments:
     """Of prctl(2): the argument as the option reads it."""
     address, data = arguments["arg"]
-    kept = None
+    compared = None
     if asked["option"] == _SET_NAME and data is not None:
-        kept = data[:15].partition(b"\0")[0]
+        compared = data[:15].partition(b"\0")[0]
     elif asked["option"] in (_SET_NO_NEW_PRIVS, _SET_DUMPABLE):
-        kept = address
-    return {**asked, "arg": kept}
+        compared = address
+    return {**asked, "arg": compared}
 
 
 def polling(asked: Arguments, arguments: Arguments) -> Arguments:

@@ -95,8 +95,8 @@ def written(world: World, thread: GuestThread, file: "OpenFile", data: bytes) ->
             world.signals.raise_signal(abi.SIGPIPE, thread)
             raise
 
-    kept = data[: room(world, thread, file, None, len(data))]
-    done = piped(lambda: file.write(kept))
+    fitting = data[: room(world, thread, file, None, len(data))]
+    done = piped(lambda: file.write(fitting))
     if not isinstance(done, Blocked):
         return int(done)
     wait = attrs.evolve(done, attempt=lambda: piped(done.attempt))
@@ -168,9 +168,9 @@ def _write_back(world: World, fd: int, data: bytes, offset: int) -> int:
     file = mapping(world, fd)
     if not file.may_write:
         raise OSError(errno.EBADF, "not open for writing")
-    kept = data[: max(0, file.node.size() - offset)]
-    if kept:
-        file.node.pwrite(kept, offset)
+    inside = data[: max(0, file.node.size() - offset)]
+    if inside:
+        file.node.pwrite(inside, offset)
     return len(data)
 
 

@@ -32,7 +32,9 @@ from proxybox.controller.seal.filters import INSTRUCTION
 from proxybox.controller.seal.inspection import inspect_seal
 from proxybox.controller.wire.channel import Channel
 
-#: Seconds in which a copy has to make its first call, and to be sealed.
+#: Seconds in which the copy that a fork was granted for has to come. Otherwise its parent is ended.
+FORK_LIMIT = 10
+#: Seconds from then on in which it has to be sealed. Otherwise it is ended alone.
 BIRTH_LIMIT = 10
 
 
@@ -59,8 +61,8 @@ def adopt(
     listener = parent.family.listener
     if listener is None or parent.guest_listener is None:
         raise SandboxStartError("this guest cannot be copied")
-    deadline = time.monotonic_ns() + BIRTH_LIMIT * 10**9
-    with parent.births, parent.watch.awake():  # the kernel begins the clone of a process that is stopped once more
+    deadline = time.monotonic_ns() + int(FORK_LIMIT * 1e9)
+    with parent.fork_lock, parent.watch.awake():  # the kernel begins the clone of a process that is stopped once more
         try:
             with listener.expect(os.getpgid(parent.pid)) as expected:
                 parent.guest_listener.may_fork = True
@@ -73,7 +75,7 @@ def adopt(
             end_strays(parent)
             raise SandboxStartError(f"the guest could not be copied: {error}") from error
     if not again:
-        child.births = parent.births
+        child.fork_lock = parent.fork_lock
     child.guest_listener = GuestListener(listener, child.pid, threads)
     child.guest_listener.installed.update(parent.guest_listener.installed)
     child.cpu, child.watch.niceness = parent.cpu, parent.watch.niceness
@@ -115,7 +117,7 @@ def _take_in(
 ) -> tuple[GuestProcess, Notification]:
     """The newborn, which the kernel still holds. Its parent's pipe ends have been replaced in it."""
     notification = _at_first_call(parent, guest_listener, expected, deadline, meanwhile)
-    watch = Watch(notification.tid, open_pidfd(notification.tid), deadline)
+    watch = Watch(notification.tid, open_pidfd(notification.tid), time.monotonic_ns() + int(BIRTH_LIMIT * 1e9))
     channel = None
     if guest_listener.listener.is_there(
         notification
@@ -127,7 +129,7 @@ def _take_in(
     child = GuestProcess(
         pid=notification.tid, watch=watch, channel=channel, family=parent.family, filters=parent.filters
     )
-    child.config_at = parent.config_at
+    child.settings_at = parent.settings_at
     return child, notification
 
 
@@ -154,7 +156,7 @@ def _at_first_call(
         if parent.watch.pidfd in ready:
             raise SandboxStartError("it has ended")
         if left <= 0:
-            raise SandboxStartError(f"its copy did not come within {BIRTH_LIMIT} seconds")
+            raise SandboxStartError(f"its copy did not come within {FORK_LIMIT} seconds")
 
 
 def seal(child: GuestProcess, spec: LaunchSpec, born: tuple[int, int, int], began: Beginning) -> None:

@@ -76,9 +76,9 @@ class GuestProcess:
     """One guest process. After its launch it is sealed, and waits for `begin`.
 
     launcher: pid of the child of the controller that has started the guest, where that is another process.
-    guest_listener: its part of the listener, None where there is no listener. births: held while a guest of its
-    process group is copied. layers: those that are used, by name, with what was seen of each. config_at: where it
-    keeps its struct told; 0 for guests without one. filters: how many seccomp filters it has; None where the kernel
+    guest_listener: its part of the listener, None where there is no listener. fork_lock: held while a guest of its
+    process group is copied. layers: those that are used, by name, with what was seen of each. settings_at: where it
+    keeps its struct settings; 0 for guests without one. filters: how many seccomp filters it has; None where the kernel
     does not say. last_words: the socket on which a guest that marshals its own calls says why it ends; None for other
     guests.
     """
@@ -88,7 +88,7 @@ class GuestProcess:
     channel: Channel
     family: Family = attrs.field(factory=Family)
     guest_listener: GuestListener | None = None
-    births: threading.Lock = attrs.field(factory=threading.Lock)
+    fork_lock: threading.Lock = attrs.field(factory=threading.Lock)
     layers: dict[str, Layer] = attrs.field(factory=dict)
     launcher: int | None = None
     cgroup: "Cgroup | None" = None
@@ -99,8 +99,8 @@ class GuestProcess:
     peak_resident: int | None = None
     cpu_ns: int = 0
     first_answer: int = SEALED_ANSWER
-    config_at: int = 0
-    _told: bytes = b""
+    settings_at: int = 0
+    _settings: bytes = b""
     _reported_layers: dict[str, str] | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -228,16 +228,16 @@ class GuestProcess:
             code = -signal.SIGABRT  # it cannot send itself one: abort(3) ends with a trap (stub_signals.c)
         return (code, None) if code >= 0 else (None, -code)
 
-    def begin(self, config: bytes) -> None:
-        """Lets the interpreter's `main` run, or a copy go on. config: see `Dispatcher.config`."""
-        self.channel.send((self.first_answer, *self.tell(config)))
+    def begin(self, settings: bytes) -> None:
+        """Lets the interpreter's `main` run, or a copy go on. settings: see `Dispatcher.stub_settings`."""
+        self.channel.send((self.first_answer, *self.to_store(settings)))
 
-    def tell(self, config: bytes) -> tuple[tuple[int, bytes], ...]:
-        """Returns what the next answer to the guest has to store, so that it is told; nothing if it knows already."""
-        if not self.config_at or config == self._told:
+    def to_store(self, settings: bytes) -> tuple[tuple[int, bytes], ...]:
+        """Returns what the next answer has to store, so that the guest has these settings; nothing if it has them."""
+        if not self.settings_at or settings == self._settings:
             return ()
-        self._told = config
-        return ((self.config_at, config),)
+        self._settings = settings
+        return ((self.settings_at, settings),)
 
     def reap_launcher(self) -> None:
         """Waits for the launcher, which ends when the guest runs and the init has closed its descriptors."""

@@ -26,7 +26,7 @@ _IDLE: Final = 5.0
 class Installation(Generic[T]):
     """Something that is done for a call that the kernel holds, in a thread of its own.
 
-    work: does it. then: is called with what it has returned, by whoever calls `finish`. tell: is called when the work
+    work: does it. then: is called with what it has returned, by whoever calls `finish`. notify: is called when the work
     is done. discard: releases what it has returned, where that has come too late.
     """
 
@@ -34,10 +34,10 @@ class Installation(Generic[T]):
         self,
         work: Callable[[], T],
         then: Callable[[T], object],
-        tell: Callable[[], object],
+        notify: Callable[[], object],
         discard: Callable[[T], object],
     ) -> None:
-        self._work, self._then, self._tell, self._discard = work, then, tell, discard
+        self._work, self._then, self._notify, self._discard = work, then, notify, discard
         self._done: list[T] = []
         self._raised: BaseException | None = None
         self._is_abandoned = False
@@ -56,7 +56,7 @@ class Installation(Generic[T]):
         if is_late:
             self._release()
         else:
-            self._tell()
+            self._notify()
 
     def finish(self) -> None:
         """Goes on with what the work has returned. Raises what it has raised."""

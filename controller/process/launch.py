@@ -333,10 +333,10 @@ def _receive_listener(process: GuestProcess, control: socket.socket, spec: Launc
 
 def _greet(process: GuestProcess, control: socket.socket, report: LaunchReport, spec: LaunchSpec) -> None:
     """Receives HELLO, inspects the guest and its layers from outside, sends the filter, and inspects it again."""
-    number, space_limit, address, room, root_errno, landlock_errno, config_at = _frame(process, control)
+    number, space_limit, address, room, root_errno, landlock_errno, settings_at = _frame(process, control)
     if number != CALL_HELLO:
         raise _start_error(control, process=process)
-    process.config_at = 0 if spec.bare else config_at
+    process.settings_at = 0 if spec.bare else settings_at
     if spec.memory is not None:
         began = Beginning(space_limit - spec.memory, Beginning.of(process.pid).used)
         process.watch.memory = process.watch.memory_of(spec.memory, began, spec.asks_for_room)

@@ -103,7 +103,7 @@ class Listener:
 
     @contextlib.contextmanager
     def expect(self, group: int) -> Iterator["ExpectedCopy"]:
-        """A context that gives the nest in which a newborn of that process group will be put.
+        """A context that gives the `ExpectedCopy` for the next copy of a guest of that process group.
 
         A guest cannot change its process group, and the guests of one group are copied one at a time.
         """
@@ -252,14 +252,14 @@ def _process_of(tid: int) -> int:
 
 
 class ExpectedCopy:
-    """A place for one newborn that is expected. `wake` becomes readable when it is there."""
+    """A copy that is expected. `wake` becomes readable when it has made its first call."""
 
     def __init__(self) -> None:
         self.newborn: Notification | None = None
         self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def put(self, notification: Notification) -> None:
-        """Puts the newborn here. Called by `Listener.sort`, in any thread."""
+        """Stores the notification of that call. Called by `Listener.sort`, in any thread."""
         self.newborn = notification
         os.eventfd_write(self.wake, 1)
 

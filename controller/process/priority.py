@@ -1,8 +1,8 @@
 """Which processes come first on a CPU: a controller before its boxes, and a box with one thread before those with many.
 
-The niceness of boxes is one step below the controller's own (sched(7)). Whoever has no share of the CPUs that is worth
-the name does not end before its limits: a program with one thread takes at most 1.3 times as long as without a box,
-also beside programs that compute.
+The niceness of boxes is one step below the controller's own (sched(7)). A box that gets too little
+of the CPUs reaches its limit of wall time before its program ends. So a program with one thread takes at most 1.3 times
+as long as without a box, also beside programs that compute.
 
 The kernel gives shares to threads, and a box may have many. Each box has a session of its own: where the kernel shares
 CPUs between sessions (autogroups, sched(7)), that is a share for each box. In a control group it does not, unless each

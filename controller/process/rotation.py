@@ -12,7 +12,7 @@ A box comes here when it has used its allowance of CPU time (watchdog.py). Its c
 the CPU is, up to the allowance, and it pays with what it uses. So a box that uses less than its share is not stopped.
 While it has its turn, its threads together have the weight of one (priority.py).
 
-Who is asked to do something, or is interrupted, goes on at once. Where a box begins, or gets a command, those that
+A box that gets a command, or is interrupted, goes on at once. Where a box begins, or gets a command, those that
 compute for long make way on its CPU: they are stopped for a moment, though for no more than half of all time.
 
 The watchdog's thread passes turns on, at its ticks. This counts for the boxes of one controller: of several
@@ -38,9 +38,10 @@ from proxybox.controller import hostproc
 TURN_NS: Final = 40_000_000
 #: CPU time in nanoseconds after which a box comes to the rotation, and the most credit that it can save.
 ALLOWANCE_NS: Final = 50_000_000
-#: Nanoseconds after which who is free and costs nothing is forgotten. The watchdog brings it back when it may compute.
+#: Nanoseconds after which a box that is free and costs nothing is forgotten. The watchdog brings it back when it may
+#: compute.
 IDLE_NS: Final = 1_000_000_000
-#: Who has used less than this part of its turn, and does not want a CPU at its end, is free.
+#: A box that has used less than this part of its turn, and does not want a CPU at its end, is free.
 _LITTLE: Final = 1 / 4
 #: Nanoseconds for which those that compute for long make way for one that begins, and the part of all time.
 WAY_NS: Final = 30_000_000

@@ -1,4 +1,4 @@
-"""A guest as what is sent signals: it is stopped, goes on, and is ended by them.
+"""The signals that stop a guest, let it go on, and end it.
 
 Several may want it stopped, for their own reasons, and it goes on when none does: its session sleeps, others have their
 turn (rotation.py), or it waits for an answer and would have to be looked at meanwhile (`park`).
@@ -27,7 +27,7 @@ _OF_STOPS = (signal.SIGSTOP, signal.SIGCONT, signal.SIGKILL)
 
 @attrs.define(slots=True, eq=False)
 class Signalled:
-    """A guest as what is sent signals.
+    """A guest's process, to which signals are sent.
 
     pid: of the guest. pidfd: its pidfd, for signals, owned by this object; -1 once closed, so that a late `kill` from
     another thread reaches no process. unreachable: the kernel does not let this process send the guest signals, so

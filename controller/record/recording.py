@@ -12,7 +12,7 @@ from proxybox.controller import abi
 from proxybox.controller.dispatch import NUMBERS, Dispatcher, denial_of
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied, EndBox
-from proxybox.controller.header import CALL_MAP, CALL_NO_THREAD, CALL_OPEN, LIBRARY, RECORDED, TOLD
+from proxybox.controller.header import CALL_MAP, CALL_NO_THREAD, CALL_OPEN, LIBRARY, RECORDED, SETTINGS
 from proxybox.controller.process.activity import Patience
 from proxybox.controller.record.events import DenialEvent, LeftOut
 from proxybox.controller.record.exactness import BESIDE, LEFT_OUT
@@ -314,11 +314,11 @@ class RecordingDispatcher(Dispatcher):
         self._recorder.note("refused", DenialEvent(denial.call, denial.errno, denial.reason))
         super()._record(name, denied)
 
-    def stub_config(self) -> bytes:
-        """As `Dispatcher.stub_config`: where time is real, the guest ships its readings of clocks."""
-        offset, unobserved, readings = TOLD.unpack(super().stub_config())
+    def stub_settings(self) -> bytes:
+        """As `Dispatcher.stub_settings`: where time is real, the guest ships its readings of clocks."""
+        offset, unobserved, readings = SETTINGS.unpack(super().stub_settings())
         is_real = self._world.clock.offset_ns() is not None
-        return TOLD.pack(offset, unobserved, RECORDED if unobserved and is_real else readings)
+        return SETTINGS.pack(offset, unobserved, RECORDED if unobserved and is_real else readings)
 
     def sent(self, signal: int, late: bool) -> None:
         """Notes a signal. It may be called from a handler of a signal, in the middle of `encode`."""

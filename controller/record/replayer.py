@@ -26,7 +26,7 @@ from proxybox.controller.calleffects import CallEffect
 from proxybox.controller.dispatch import NUMBERS, TABLE, Dispatcher, denial_of, unknown_name
 from proxybox.controller.effects import Blocked, Reply
 from proxybox.controller.errors import Denied, GuestMisbehaved, RecordError
-from proxybox.controller.header import CALL_CLOCKS, CALL_NO_THREAD, CLOCK_RING, NOT_RECORDED, REPLAYED, RING, TOLD
+from proxybox.controller.header import CALL_CLOCKS, CALL_NO_THREAD, CLOCK_RING, NOT_RECORDED, REPLAYED, RING, SETTINGS
 from proxybox.controller.oscalls.rows import numbers_of
 from proxybox.controller.record import events
 from proxybox.controller.record.calls import PASSING, CallForm, number_of, same
@@ -79,17 +79,17 @@ class Replayer(Dispatcher):
 
     __slots__ = (
         "_ahead", "_answers", "_at", "_begun_ns", "_checked", "_exits", "_files", "_first", "_frames", "_given_up",
-        "_on_call", "_pending", "_plain", "_read", "_rows", "_told_at", "_until", "calls_followed", "concluded",
+        "_on_call", "_pending", "_plain", "_read", "_rows", "_settings_at", "_until", "calls_followed", "concluded",
         "count_threads", "divergence", "due", "has_deadline", "has_ended", "is_over", "is_stopped", "is_unobserved",
         "kill", "loosely", "next", "pauses", "rest", "rounds", "seen", "speed", "steps", "waits", "wake",
     )  # fmt: skip
 
     def __init__(
         self, world: "World", recorded: Iterator[events.Event], rows: dict[int, CallForm],
-        files: dict[int, events.LibraryFileEvent], told_at: int = 0,
+        files: dict[int, events.LibraryFileEvent], settings_at: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(world)
-        self._told_at = told_at
+        self._settings_at = settings_at
         self.look_at(None)
         self.wake: Callable[[], None] = lambda: None  # has the driver look again
         self.kill: Callable[[], None] = lambda: None  # ends the guest
@@ -237,22 +237,23 @@ class Replayer(Dispatcher):
 
     # --- clocks -------------------------------------------------------------------------------------------------------
 
-    def stub_config(self) -> bytes:
-        """What the guest is told (struct told in wire.h), and the readings that the main thread begins with."""
+    def stub_settings(self) -> bytes:
+        """Returns the settings of the guest (struct settings in wire.h), and the first readings of the main thread."""
         if not self.is_unobserved:
-            return TOLD.pack(0, False, NOT_RECORDED)
-        return TOLD.pack(0, True, REPLAYED) + self._ring(0)
+            return SETTINGS.pack(0, False, NOT_RECORDED)
+        return SETTINGS.pack(0, True, REPLAYED) + self._ring(0)
 
-    def _is_told(self, address: int, data: bytes) -> bool:
-        """Whether bytes are stored where the guest has what it is told."""
-        return bool(self._told_at) and address < self._told_at + TOLD.size and address + len(data) > self._told_at
+    def _is_settings(self, address: int, data: bytes) -> bool:
+        """Whether bytes are stored where the guest has its settings."""
+        begin = self._settings_at
+        return bool(begin) and address < begin + SETTINGS.size and address + len(data) > begin
 
-    def _told_anew(self, address: int, data: bytes) -> bytes:
-        """Returns what a guest is told that was told something in the middle of the run, as by a session's audit."""
-        if address != self._told_at or len(data) != TOLD.size:
-            raise RecordError("an answer changes what the guest was told: the record is damaged")
-        self.is_unobserved = bool(TOLD.unpack(data)[1])
-        return TOLD.pack(0, self.is_unobserved, REPLAYED if self.is_unobserved else NOT_RECORDED)
+    def _new_settings(self, address: int, data: bytes) -> bytes:
+        """Returns the settings that replace those of an answer in the middle of the run, as by a session's audit."""
+        if address != self._settings_at or len(data) != SETTINGS.size:
+            raise RecordError("an answer stores in a part of the guest's settings: the record is damaged")
+        self.is_unobserved = bool(SETTINGS.unpack(data)[1])
+        return SETTINGS.pack(0, self.is_unobserved, REPLAYED if self.is_unobserved else NOT_RECORDED)
 
     def _ring(self, channel: int) -> bytes:
         """Returns the ring of a thread with the readings that it makes before its next call; b"" without any."""
@@ -263,8 +264,8 @@ class Replayer(Dispatcher):
 
     def _given(self, channel: int) -> tuple[tuple[int, bytes], ...]:
         """Returns what an answer stores, so that the thread finds its next readings."""
-        ring = self._ring(channel) if self._told_at and self.is_unobserved else b""
-        return ((self._told_at + TOLD.size + channel * _RING_SIZE, ring),) if ring else ()
+        ring = self._ring(channel) if self._settings_at and self.is_unobserved else b""
+        return ((self._settings_at + SETTINGS.size + channel * _RING_SIZE, ring),) if ring else ()
 
     def _follow(self, late: bool) -> bool:
         """Follows the next event, if that can be done now."""
@@ -405,7 +406,7 @@ class Replayer(Dispatcher):
         if number == _EXIT:
             return  # another thread may soon have its channel
         writes = [
-            (address, self._told_anew(address, data) if self._is_told(address, data) else data)
+            (address, self._new_settings(address, data) if self._is_settings(address, data) else data)
             for address, data in self._writes(frame, answer)
         ]
         writes += self._given(channel)
@@ -517,12 +518,12 @@ class Replayer(Dispatcher):
         self.divergence = Divergence(
             self.calls_followed + (not parting.is_answer),
             parting.why,
-            None if expected is None else self.asked(expected.channel, expected.frame),
-            None if parting.got is None else self.asked(*parting.got),
+            None if expected is None else self.request_text(expected.channel, expected.frame),
+            None if parting.got is None else self.request_text(*parting.got),
         )
         self._world.end(Ended(Status.CANCELLED, f"the replay parts from its record: {parting.why}"))
 
-    def asked(self, channel: int, frame: bytes) -> RequestText:
+    def request_text(self, channel: int, frame: bytes) -> RequestText:
         """Returns a request for people."""
         thread = next((each.tid for each in self._world.threads if each.channel == channel), 0)
         number = number_of(frame)

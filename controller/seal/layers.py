@@ -153,8 +153,8 @@ def read(text: Mapping[str, str]) -> tuple[Layer, ...]:
 
 def require(names: Iterable[str], around: Mapping[str, Layer]) -> None:
     """Raises SandboxStartError unless a box has all layers of these names. around: those that it uses, by name."""
-    asked = [around[name] if name in around else missing(name, "turned off") for name in names]
-    if lacking := [layer for layer in asked if not layer.available]:
+    required = [around[name] if name in around else missing(name, "turned off") for name in names]
+    if lacking := [layer for layer in required if not layer.available]:
         listed = "; ".join(f"{layer.name}: {layer.detail}" for layer in lacking)
         raise SandboxStartError(
             f"the policy requires layers that are not there (require_layers): {listed}. "

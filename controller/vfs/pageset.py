@@ -90,10 +90,10 @@ class PageSet:
         """Removes all pages from `first` on, and returns how many there were."""
         before = self.count
         word, bit = divmod(first, _WORD)
-        kept = bisect_left(self._starts, word + 1 if bit else word)
-        for number in self._starts[kept:]:
+        count = bisect_left(self._starts, word + 1 if bit else word)
+        for number in self._starts[count:]:
             self.count -= self._words.pop(number).bit_count()
-        del self._starts[kept:]
+        del self._starts[count:]
         self._words = shrunk(self._words)
         if bit and word in self._words:
             rest = self._words[word] >> bit

@@ -29,7 +29,7 @@ class Tree:
     remember of their entries. steps: the steps that one call of the box may take.
     """
 
-    __slots__ = ("_above", "_failed", "_followed", "_kept_for", "_mounts", "_unfollowed", "listings", "root", "steps")
+    __slots__ = ("_above", "_cached_for", "_failed", "_followed", "_mounts", "_unfollowed", "listings", "root", "steps")
 
     def __init__(self, root: Directory | None = None, steps: Steps | None = None) -> None:
         self.root: Directory = root or MemoryDirectory(Superblock())
@@ -37,7 +37,7 @@ class Tree:
         self._above: dict[Directory, tuple[Directory, bytes]] = {}
         self._followed: dict[bytes, Node | int] = {}
         self._unfollowed: dict[bytes, Node | int] = {}
-        self._kept_for: Credentials | None = None
+        self._cached_for: Credentials | None = None
         self.listings = Listings()
         self.steps = steps or Steps()
         self._adopt(self.root)
@@ -171,9 +171,9 @@ class Tree:
 
         Raises ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, EACCES as path_resolution(7) says.
         """
-        kept = self._followed if follow else self._unfollowed
-        found = kept.get(path)
-        if found is not None and creds is self._kept_for:
+        cache = self._followed if follow else self._unfollowed
+        found = cache.get(path)
+        if found is not None and creds is self._cached_for:
             if found.__class__ is int:
                 raise OSError(found, "kept")
             return found  # type: ignore[return-value]
@@ -182,23 +182,23 @@ class Tree:
             node, stable = self._walk(path, start, creds, follow, stable)
         except _Unfound as error:
             if error.stable:
-                self._keep(kept, path, creds, error.errno or errno.ENOENT)
+                self._keep(cache, path, creds, error.errno or errno.ENOENT)
             raise OSError(error.errno, error.strerror) from None
         if stable:
-            self._keep(kept, path, creds, node)
+            self._keep(cache, path, creds, node)
         return node
 
     def is_kept(self, path: bytes, follow: bool) -> bool:
         """Whether the node that `resolve` has just found stands there until `forget` is called."""
         return path in (self._followed if follow else self._unfollowed)
 
-    def _keep(self, kept: dict[bytes, Node | int], path: bytes, creds: Credentials, found: Node | int) -> None:
+    def _keep(self, cache: dict[bytes, Node | int], path: bytes, creds: Credentials, found: Node | int) -> None:
         if len(path) > MAX_CACHED_PATH:
             return
-        if creds is not self._kept_for or len(kept) >= MAX_CACHED:
+        if creds is not self._cached_for or len(cache) >= MAX_CACHED:
             self.forget()
-            self._kept_for = creds
-        kept[path] = found
+            self._cached_for = creds
+        cache[path] = found
 
     def resolve_parent(self, path: bytes, start: Directory, creds: Credentials) -> tuple[Directory, bytes, bool]:
         """The directory that holds the last name of `path`, that name, and whether slashes follow the name.

@@ -143,7 +143,7 @@ def session(at: Standing, box: BoxRunner) -> LiveSession:
                 pass
         except GuestMisbehaved as breach:  # it would be taken for the replayed guest's
             raise CannotCopy(f"the program cannot be looked into here: {breach}") from None
-        child.first_answer = child.config_at = 0
+        child.first_answer = child.settings_at = 0
         live = box.serve(child, builder, time.monotonic_ns(), undo)
         undo.callback(live.close)
         outcome = live.driver.serve(port.is_idle)

@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from proxybox.controller.audit import Audit, Denial
-from proxybox.controller.boxes.box import BoxRunner, LiveBox, Usage, is_out_of_memory
+from proxybox.controller.audit import Audit
+from proxybox.controller.boxes.box import BoxRunner, LiveBox, RunFacts, Usage, is_out_of_memory
 from proxybox.controller.boxes.copying import check_copyable
 from proxybox.controller.boxes.worldbuilding import BoxFolder, Changed, WorldBuilder
 from proxybox.controller.drivers.blocking import BlockingDriver, Outcome
@@ -33,7 +33,7 @@ from proxybox.controller.warm.copies import Copies as Copies
 from proxybox.controller.warm.leftopen import OpenFileWatch
 from proxybox.controller.warm.messages import RESULTS, SHOWN, encoded, form_of
 from proxybox.controller.warm.start import WarmStart
-from proxybox.controller.world.output import Interleaved, OutputSink, Transcript
+from proxybox.controller.world.output import OutputSink, Transcript
 from proxybox.controller.world.state import World
 from proxybox.controller.world.stdin import Source, Stdin
 from proxybox.controller.world.streams import NO_STREAMS, StandardStreams
@@ -45,29 +45,19 @@ OnShown: TypeAlias = Callable[[tuple[Any, ...], int], object]
 _LEAST_SHOWN = 256
 
 
-@attrs.define(kw_only=True)
-class CommandResult:
-    """The outcome of one command.
+@attrs.frozen(kw_only=True, eq=False)
+class CommandResult(RunFacts):
+    """The result of one command.
 
     claim: ("ok", value), ("value", why it cannot cross), ("error", type, message, traceback) or ("exit", code), as the
-    guest says; None where the guest has ended. outcome: how the guest ended, None while it lives. interrupted: the
-    limit (a key of policy.limits) for which the call was interrupted. out_of_memory: whether the guest, if the call
-    failed, had used most of its memory. left_open: the paths of files that the call has left open for writing.
-    wall_time: the seconds that the call had; None where it had no limit of its own.
+    guest says; None where the guest has ended. interrupted: the limit (a key of policy.limits) for which the call was
+    interrupted. left_open: the paths of files that the call has left open for writing. wall_time: the seconds that the
+    call had; None where it had no limit of its own.
     """
 
     claim: tuple[Any, ...] | None
-    outcome: Outcome | None
     interrupted: str
-    out_of_memory: bool
-    stdout: bytes
-    stderr: bytes
-    output: Interleaved
-    truncated: bool
-    denials: Mapping[Denial, int]
-    unknown: Mapping[int, int]
     left_open: tuple[str, ...]
-    usage: Usage
     wall_time: float | None
 
 
@@ -246,7 +236,7 @@ class LiveSession:
                 self._live.world.stdin.feed(streams.stdin)
             begun = self._count_anew(timeout, calls, streams)
             self._port.show = None if on_shown is None else self._taker(on_shown)
-            self._port.post(message, self._live.process.tell(self._live.dispatcher.stub_config()))
+            self._port.post(message, self._live.process.to_store(self._live.dispatcher.stub_settings()))
         except BaseException:
             self.abandon()
             raise
@@ -328,15 +318,12 @@ class LiveSession:
         else:
             self.outcome, cpu = outcome, process.cpu_ns
         self._live.outcome = outcome
-        printed = begun.transcript.interleaved()
         answer = CommandResult(
             claim=claim,
             outcome=outcome,
             interrupted=interrupted,
             out_of_memory=self._is_out_of_memory(claim),
-            stdout=printed.stdout,
-            stderr=printed.stderr,
-            output=printed,
+            output=begun.transcript.interleaved(),
             truncated=world.stdout.truncated or world.stderr.truncated,
             denials=dispatcher.denials,
             unknown=dispatcher.unknown,
@@ -505,7 +492,7 @@ class LiveSession:
             try:
                 check_copyable(live.world)  # before the guest is copied for nothing
                 cpu = undo.enter_context(self._box.cpu())
-                with on_cpu(cpu):
+                with on_cpu(cpu), live.process.watch.uncharged():  # it waits, for as long as a busy machine takes
                     copied = copy_guest(self._box, live, fork, pid, lambda: self._copy_world(pid), cpu, undo)
                     copied.process.watch.deadline_ns = time.monotonic_ns() + int(COPY_LIMIT * 1e9)
                     ended = copied.driver.serve(_port(copied).is_idle)

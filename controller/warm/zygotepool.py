@@ -142,9 +142,9 @@ class ZygotePool:
             place.refused, place.failures, place.wait = "", 0, 0
             _retire(place)
 
-    def _shrink(self, kept: _Kind) -> None:
+    def _shrink(self, needed: _Kind) -> None:
         with self._lock:
-            living = [key for key, place in self._places.items() if place.zygote is not None and key != kept]
+            living = [key for key, place in self._places.items() if place.zygote is not None and key != needed]
             for key in living[: max(0, len(living) + 1 - MOST_ZYGOTES)]:
                 _retire(self._places.pop(key))
             while len(self._places) > 256:

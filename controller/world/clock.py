@@ -146,10 +146,6 @@ class Clock:
         """Returns CLOCK_REALTIME for file times, without advancing any clock."""
         return self.peek_ns(abi.CLOCK_REALTIME)
 
-    def boot_wall_ns(self) -> int:
-        """Returns CLOCK_REALTIME at the moment that the box claims to have booted (btime in /proc/stat)."""
-        return self._start_ns - MONOTONIC_START_NS
-
     def cpu_ns(self) -> int:
         """Returns the guest's CPU time: that of its process where time is real, else a count of clock reads."""
         if self.kind != "real" or (self.guest_pid is None and self._cpu_before_ns is None):

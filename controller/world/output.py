@@ -63,28 +63,28 @@ class Transcript:
         """Keeps what was written to a stream."""
         if not data:
             return
-        kept, ends = self.data[stream], self._ends
-        kept += data
+        written, ends = self.data[stream], self._ends
+        written += data
         if stream == self._last:
             if not ends:
                 ends.append(0)  # stderr is written first: stdout's turn is empty
                 ends.append(0)
-            ends[-1] = len(kept)
+            ends[-1] = len(written)
         elif len(ends) < MOST_TURNS:
-            ends.append(len(kept))
+            ends.append(len(written))
             self._last = stream
         else:
-            ends[-2] = len(kept)
+            ends[-2] = len(written)
 
     def append_tail(self, stream: str, data: bytes, size: int) -> None:
         """Keeps the last bytes of a stream: at least `size`, and at most twice as many.
 
         They have no place in the order.
         """
-        kept = self.data[stream]
-        kept += data[-size:]
-        if len(kept) > 2 * size:
-            del kept[:-size]
+        tail = self.data[stream]
+        tail += data[-size:]
+        if len(tail) > 2 * size:
+            del tail[:-size]
 
     def interleaved(self) -> Interleaved:
         """Returns all of it, as it stands now."""
@@ -175,15 +175,15 @@ class OutputSink:
         if self.over:
             self.truncated = self.truncated or size > 0
             return size
-        kept = self._within(data)
-        if kept:
+        allowed = self._within(data)
+        if allowed:
             if self._keep:
-                self.transcript.append(self.name, kept)
+                self.transcript.append(self.name, allowed)
             elif self._tail:
-                self.transcript.append_tail(self.name, kept, self._tail)
+                self.transcript.append_tail(self.name, allowed, self._tail)
             if self._callback is not None:
-                self._hand_on(kept)
-        if len(kept) < size:
+                self._hand_on(allowed)
+        if len(allowed) < size:
             self.over = True
             self.cut()
         return size

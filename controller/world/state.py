@@ -120,8 +120,6 @@ class ProcessState:
     pgid: int = FIRST_PID
     sid: int = FIRST_PID - 1
     nice: int = 0
-    dumpable: int = 0
-    no_new_privs: int = 1
     rlimits: dict[int, tuple[int, int]] = attrs.field(factory=dict)
     timers: list[Timer] = attrs.field(factory=_timers)
 

@@ -24,7 +24,7 @@ from proxybox.policies import Policy
 from proxybox.pool.boxes import PoolBoxes
 from proxybox.pool.pool import with_preload
 from proxybox.program import Program
-from proxybox.sandbox import Functions, folder_of
+from proxybox.sandbox import Functions
 
 
 class AsyncPool(AsyncSandbox):
@@ -109,9 +109,7 @@ class AsyncPool(AsyncSandbox):
     def _open(self, box: BoxRunner, program: Program, streams: StandardStreams) -> LiveBox:
         if box.is_observed or self._has_own_variables(box.policy):  # such a run starts its own interpreter
             return super()._open(box, program, streams)
-        return self._ready.take(box.policy).open(
-            program.words, box, folder=folder_of(program, box.policy), streams=streams
-        )
+        return self._ready.take(box.policy).open(program.words, box, folder=program, streams=streams)
 
     def _is_void(self, live: LiveBox, outcome: Outcome) -> bool:
         """Whether the guest was killed from outside while its box stood ready; then another box runs the program."""

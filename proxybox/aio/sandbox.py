@@ -35,7 +35,7 @@ from proxybox.sandbox import (
     SandboxBase,
     Tighter,
     Variables,
-    folder_of,
+    check_is_shown,
     policy_of_run,
     program_of,
     with_record,
@@ -129,7 +129,7 @@ class AsyncSandbox(SandboxBase):
         self, program: Program, policy: Policy, stdin: Input, on_stdout: Reader = None, on_stderr: Reader = None,
         record: str | os.PathLike[str] | None = None,
     ) -> Result:  # fmt: skip
-        folder_of(program, policy)
+        check_is_shown(program, policy)
         argumentchecks.stdin(stdin)
         argumentchecks.function("on_stdout", on_stdout)
         argumentchecks.function("on_stderr", on_stderr)
@@ -164,8 +164,7 @@ class AsyncSandbox(SandboxBase):
 
     def _open(self, box: BoxRunner, program: Program, streams: StandardStreams) -> LiveBox:
         """Starts the program in a box; called in a worker thread."""
-        folder = folder_of(program, box.policy)
-        return box.open(program.words, folder=folder, streams=streams, start=self._start(box))
+        return box.open(program.words, folder=program, streams=streams, start=self._start(box))
 
     async def run_file(self, path: str | os.PathLike[str], *args: Any, **options: Any) -> Result:
         """Does what `run` does, for the script at `path`, which may be a str."""

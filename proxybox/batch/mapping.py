@@ -34,7 +34,7 @@ from proxybox.pool.pool import Pool, box_of, source_of, with_preload
 from proxybox.pool.workers import packed_setup
 from proxybox.program import Program
 from proxybox.result import Result, Status
-from proxybox.sandbox import Code, Functions, folder_of, program_of, with_files
+from proxybox.sandbox import Code, Functions, check_is_shown, program_of, with_files
 from proxybox.terminal.progress import shown_progress
 
 Task: TypeAlias = Code | Callable[[Any], Any]
@@ -175,7 +175,7 @@ class ItemWork:
         """Checks what is to be done. Raises TypeError, PolicyError or OSError."""
         if isinstance(work, str | os.PathLike):
             program = program_of(work)
-            folder_of(program, policy)
+            check_is_shown(program, policy)
             return cls(policy, timeout, program)
         if work is None:
             return cls(policy, timeout)
@@ -213,7 +213,7 @@ class ItemWork:
             program = Program.content(own)
         elif own is not None:
             program = program_of(own)
-            folder_of(program, self.policy)
+            check_is_shown(program, self.policy)
         if program is None:
             argumentchecks.no_sense(
                 "code", "source text or the path of a script, since there is none for all items", own

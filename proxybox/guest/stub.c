@@ -185,7 +185,7 @@ __attribute__((constructor)) static void prepare_and_seal(int argc, char **argv,
     yield_prepare();
     room_prepare();
     /* The controller inspects this process from outside, and then gives it its filter or ends it. */
-    long length = ASK(CALL_HELLO, limit, filter, MAX_FILTER, root, landlock, &told);
+    long length = ASK(CALL_HELLO, limit, filter, MAX_FILTER, root, landlock, &settings);
     if (length <= 0 || length > MAX_FILTER)
         fail("inspection", ERROR(EPERM));
     if (KERNEL(SYS_prctl, PR_SET_DUMPABLE, 0) < 0)

@@ -5,7 +5,7 @@
  *
  * In a box with real time the vDSO and its data pages are moved (mremap), and a copy takes their place, where libc calls
  * it. The copy's clock functions, which stand here, call the moved vDSO and add the box's offset, once the controller
- * has allowed that (`told`); before that, and for all other clocks, they are system calls. Where calls are observed from
+ * has allowed that (`settings`); before that, and for all other clocks, they are system calls. Where calls are observed from
  * the start, the vDSO is covered as in other boxes.
  *
  * In a recorded box with real time all is covered as where time is not real, so that nothing but these functions, which
@@ -38,7 +38,7 @@ static time_t (*host_time)(time_t *) = read_seconds;
 
 static void clocks_flush(void)
 {
-    if (told.readings && own_ring()->count)
+    if (settings.readings && own_ring()->count)
         KERNEL(CALL_CLOCKS);
 }
 
@@ -51,7 +51,7 @@ struct reading {
 
 static struct reading reading_begins(void)
 {
-    if (told.readings != RECORDED)
+    if (settings.readings != RECORDED)
         return (struct reading){false, false, 0};
     bool outer = call_begins();
     return (struct reading){true, outer, calls_of_thread()};
@@ -119,9 +119,9 @@ static int box_clock_gettime(clockid_t clock, struct timespec *time)
 {
     bool is_monotonic = clock == CLOCK_MONOTONIC;
     int64_t then;
-    if (!told.unobserved || !(is_monotonic || clock == CLOCK_REALTIME))
+    if (!settings.unobserved || !(is_monotonic || clock == CLOCK_REALTIME))
         return (int)KERNEL(SYS_clock_gettime, clock, time);
-    if (told.readings == REPLAYED) {
+    if (settings.readings == REPLAYED) {
         if (!was_read(clock, &then))
             return (int)KERNEL(SYS_clock_gettime, clock, time);
         *time = (struct timespec){then / SECOND, then % SECOND};
@@ -131,7 +131,7 @@ static int box_clock_gettime(clockid_t clock, struct timespec *time)
     struct reading reading = reading_begins();
     bool is_read = host_clock_gettime(clock, &now) == 0;
     if (is_read && is_monotonic)
-        add_nanoseconds(&now, told.clock_offset);
+        add_nanoseconds(&now, settings.clock_offset);
     reading_ends(reading, clock, is_read ? now.tv_sec * SECOND + now.tv_nsec : -1);
     if (!is_read)
         return (int)KERNEL(SYS_clock_gettime, clock, time);
@@ -139,15 +139,12 @@ static int box_clock_gettime(clockid_t clock, struct timespec *time)
     return 0;
 }
 
-/* Clocks of the ring that clock_gettime(2) does not have. */
-enum { TIME_OF_DAY = 200, SECONDS = 201 };
-
 static int box_gettimeofday(struct timeval *time, struct timezone *zone)
 {
     int64_t then;
-    if (!told.unobserved || zone || !time)
+    if (!settings.unobserved || zone || !time)
         return (int)KERNEL(SYS_gettimeofday, time, zone);
-    if (told.readings == REPLAYED) {
+    if (settings.readings == REPLAYED) {
         if (!was_read(TIME_OF_DAY, &then))
             return (int)KERNEL(SYS_gettimeofday, time, zone);
         *time = (struct timeval){then / SECOND, then % SECOND / 1000};
@@ -166,9 +163,9 @@ static int box_gettimeofday(struct timeval *time, struct timezone *zone)
 static time_t box_time(time_t *time)
 {
     int64_t now;
-    if (!told.unobserved)
+    if (!settings.unobserved)
         return KERNEL(SYS_time, time);
-    if (told.readings == REPLAYED) {
+    if (settings.readings == REPLAYED) {
         if (!was_read(SECONDS, &now))
             return KERNEL(SYS_time, time);
         now /= SECOND;
@@ -184,7 +181,7 @@ static time_t box_time(time_t *time)
 
 static void counter_reads(struct timespec *time)
 {
-    if ((config.flags & CONFIG_SEAL_ONLY) || (told.unobserved && box_clock_gettime(CLOCK_MONOTONIC, time) == 0))
+    if ((config.flags & CONFIG_SEAL_ONLY) || (settings.unobserved && box_clock_gettime(CLOCK_MONOTONIC, time) == 0))
         return;
     ASK(SYS_clock_gettime, CLOCK_MONOTONIC, time);
 }
@@ -209,7 +206,7 @@ long emulate_clock_gettime(const uint64_t args[6], const void *caller)
 {
     long result = round_trip(SYS_clock_gettime, args);
     if (result == 0 && (clockid_t)args[0] == CLOCK_MONOTONIC && (const char *)caller > moved_vdso && (const char *)caller <= moved_end)
-        add_nanoseconds((struct timespec *)args[1], -told.clock_offset);
+        add_nanoseconds((struct timespec *)args[1], -settings.clock_offset);
     return result;
 }
 

@@ -6,14 +6,14 @@
 struct config config;
 char outside_proc[MAX_OUTSIDE_PROC];
 struct sock_filter filter[MAX_FILTER];
-struct told_and_rings told_and_rings;
+struct settings_and_rings settings_and_rings;
 __thread int channel_index __attribute__((tls_model("initial-exec"))) = 0;
 bool can_map_libraries, is_sealed, has_had_threads;
 
 struct clock_ring *own_ring(void)
 {
     unsigned index = (unsigned)channel_index;
-    return &told_and_rings.ring[index < MAX_CHANNELS ? index : 0];
+    return &settings_and_rings.ring[index < MAX_CHANNELS ? index : 0];
 }
 
 long install_filter(long length, unsigned flags)

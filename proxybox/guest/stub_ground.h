@@ -33,11 +33,11 @@ extern struct config config;
 extern char outside_proc[MAX_OUTSIDE_PROC];
 extern struct sock_filter filter[MAX_FILTER];
 long install_filter(long length, unsigned flags);
-extern struct told_and_rings {
-    struct told told;
+extern struct settings_and_rings {
+    struct settings settings;
     struct clock_ring ring[MAX_CHANNELS];
-} told_and_rings;
-#define told told_and_rings.told
+} settings_and_rings;
+#define settings settings_and_rings.settings
 extern __thread int channel_index __attribute__((tls_model("initial-exec"))); /* of this thread */
 struct clock_ring *own_ring(void);
 extern bool can_map_libraries, is_sealed, has_had_threads;

@@ -37,7 +37,7 @@ void inspect(void)
     channel_index = 0;
     wire_begin();
     be_adopted();
-    told.unobserved = told.readings = 0; /* clocks are asked for from here on */
+    settings.unobserved = settings.readings = 0; /* clocks are asked for from here on */
     uint64_t room = can_run() ? MAX_FILTER : 0;
     if (ASK(CALL_BORN, filter, room) == 0 && ASK(CALL_BORN) == 0) { /* the source; that it may begin */
         calls_begin_anew();

@@ -100,7 +100,7 @@ static bool may_lead_to_it(long number, const uint64_t args[6])
 
 bool prefetched_answers(long number, const uint64_t args[6], long *result)
 {
-    if (number == SYS_openat && told.unobserved && !has_had_threads) {
+    if (number == SYS_openat && settings.unobserved && !has_had_threads) {
         *result = open_file(args);
         return true;
     }

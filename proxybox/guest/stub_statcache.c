@@ -110,7 +110,7 @@ static bool status_of(const uint64_t args[6], long *result)
 
 bool statcache_answers(long number, const uint64_t args[6], long *result)
 {
-    if (!told.unobserved)
+    if (!settings.unobserved)
         return false;
     if (number == SYS_epoll_wait && !(int)args[3]) {
         *result = look(args);

@@ -56,7 +56,7 @@ static long wait_until(const uint64_t args[6], ucontext_t *context, siginfo_t *i
         return ERROR(EINVAL);
     if (until.tv_sec > LONG_MAX / 2)
         until.tv_sec = LONG_MAX / 2; /* the offset must not overflow it */
-    add_nanoseconds(&until, -told.clock_offset);
+    add_nanoseconds(&until, -settings.clock_offset);
     if (until.tv_sec < 0)
         until = (struct timespec){0, 0}; /* long past, and no time that the kernel takes */
     return futex_again(context, info, &until);

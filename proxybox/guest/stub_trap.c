@@ -135,7 +135,7 @@ static long answer(siginfo_t *info, const uint64_t args[6], ucontext_t *context)
     case SYS_rt_sigprocmask:
         return emulate_sigprocmask(args, context);
     case SYS_exit:
-        if (told.readings && own_ring()->count)
+        if (settings.readings && own_ring()->count)
             ASK(CALL_CLOCKS);
         wire_farewell(args);
         return KERNEL(SYS_exit, args[0], ROUTE);

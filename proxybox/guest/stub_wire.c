@@ -154,7 +154,7 @@ static void send_request(struct channel *channel, long number, const uint64_t ar
         head.size += 4 + (sizes[i] >= TOO_LONG ? 0 : sizes[i]);
     }
     struct clock_ring *ring = own_ring();
-    const uint16_t clocks = told.readings ? (uint16_t)(ring->count < RING ? ring->count : RING) : 0;
+    const uint16_t clocks = settings.readings ? (uint16_t)(ring->count < RING ? ring->count : RING) : 0;
     if (clocks) {
         head.number |= WITH_CLOCKS;
         head.size += sizeof clocks + clocks * (1 + (uint32_t)sizeof *ring->time);

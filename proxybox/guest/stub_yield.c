@@ -26,7 +26,7 @@ PUBLIC int pthread_cond_timedwait(pthread_cond_t *restrict condition, pthread_mu
                                   const struct timespec *restrict until)
 {
     static __thread int yields __attribute__((tls_model("initial-exec"))) = 0;
-    if (!told.unobserved || !(config.flags & CONFIG_REAL_TIME) || yields++ == YIELDS) {
+    if (!settings.unobserved || !(config.flags & CONFIG_REAL_TIME) || yields++ == YIELDS) {
         yields = 0;
         return libc_wait(condition, mutex, until);
     }

@@ -46,8 +46,9 @@ enum { CALL_LOOK = 514 };
 enum { CALL_STAT = 513 };
 
 /* mmap(2), for a stub that can map a file by itself. LIBRARY is the answer where the file never changes: the controller
- * then expects one mmap of this thread's library descriptor, with ROUTE in the upper half of its number, and puts the
- * file there when the kernel asks about that call. */
+ * then expects one mmap of this thread's library descriptor, and puts the file there when the kernel asks about that call.
+ * mmap needs all six registers, and so ROUTE has none of its own: it is in the upper half of the descriptor's, which the
+ * kernel ignores. */
 enum { CALL_MAP = 512 };
 #define LIBRARY (1ll << 41)
 
@@ -65,7 +66,7 @@ enum { CALL_ROOM = 507 };
 enum room { FOR_USE = 0, RESERVED, A_FILE, CODE };
 /* In the number of a request: behind its memory stand the readings of clocks that the thread has made since its last one:
  * a byte for the clock of each, an int64_t for the time of each, in nanoseconds, and a u16: how many they are. */
-#define WITH_CLOCKS 0x80000000u
+#define WITH_CLOCKS 0x80000000u /* a bit of the number, since a field for flags would be sent with each call */
 
 /* The answer to CALL_SEALED. The stub makes CALL_SEALED as a system call, and no kernel returns this value for it. */
 enum { SEALED_ANSWER = 0x5ea1 };
@@ -147,15 +148,15 @@ enum { CONFIG_REAL_TIME = 1, CONFIG_EMPTY_ROOT = 2, CONFIG_LANDLOCK = 4, CONFIG_
        CONFIG_SERIAL = 256, CONFIG_ASKS_FOR_ROOM = 512 };
 
 /* Arguments of CALL_HELLO: the soft RLIMIT_AS or 0; where the filter's instructions are to be stored; for how many of them there
- * is room; the errno of the empty root; the errno of Landlock; where struct told is. The answer stores the filter,
+ * is room; the errno of the empty root; the errno of Landlock; where struct settings is. The answer stores the filter,
  * and its value is the filter's length. */
 
-/* What the guest is told with the answer that lets it begin, and with a session's commands. clock_offset: where time is
+/* What the controller stores in the guest with the answer that lets it begin, and with a session's commands. clock_offset: where time is
  * real, what is to be added to the host's CLOCK_MONOTONIC, in nanoseconds. unobserved: whether nobody wants to see each
  * call, so that the guest may answer some itself: readings of the host's clocks (stub_clock.c), of files that do not
  * change (stub_prefetched.c), and calls whose answers last (stub_statcache.c). readings: what becomes of the clocks that it
  * reads itself. Only the controller stores here. */
-struct told {
+struct settings {
     int64_t clock_offset;
     uint32_t unobserved, readings;
 };
@@ -165,8 +166,10 @@ struct told {
 enum { NOT_RECORDED = 0, RECORDED, REPLAYED };
 
 /* A thread's readings of clocks since its last request, or to its next one; those of channel k stand k rings behind struct
- * told. count: how many it has made. given: how many there are in a replay. */
+ * settings. count: how many it has made. given: how many there are in a replay. */
 enum { RING = 256 };
+/* In place of a clock of clock_gettime(2): the reading was made by gettimeofday(2), or by time(2). */
+enum { TIME_OF_DAY = 200, SECONDS = 201 };
 struct clock_ring {
     uint32_t count, given;
     uint8_t clock[RING];
@@ -192,7 +195,8 @@ struct clock_ring {
 
 /* The answer to a fork that is granted: the child's process id in the box << 16, and FORK_AGAIN when the parent is to
  * ask for the next child at once (a zygote, which never returns from fork). The sixth register of the parent's next
- * request holds what its clone returned. */
+ * request holds what its clone returned. As with clone's answer, thread id << 16 | channel, one value says both: records
+ * have these answers as one number, and the call names no memory in which a second one could be stored. */
 enum { FORK_AGAIN = 1 };
 
 /* The value of a SIGCONT (sigqueue(3)) by which the controller lets a guest go on that it has stopped: no handler of the

@@ -85,5 +85,5 @@ def _step(policy: Policy, key: str, why: str, calls: dict[str, int] | None = Non
         return
     lets_in = (_LETS_IN[key],) if key in _LETS_IN else ()
     yield Proposal(
-        key=key, value=further, why=f"{why} (at {keys()[key].told(now)})", calls=calls or {}, lets_in=lets_in
+        key=key, value=further, why=f"{why} (at {keys()[key].in_words(now)})", calls=calls or {}, lets_in=lets_in
     )

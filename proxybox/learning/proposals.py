@@ -54,7 +54,7 @@ class Proposal:
     def described(self) -> str:
         """Returns in words, on one line, what it changes."""
         if self.mount is None:
-            return f"{self.key} = {keys()[self.key].told(self.value)}"
+            return f"{self.key} = {keys()[self.key].in_words(self.value)}"
         target, mode = on_one_line(self.mount.target), self.mount.mode
         if not self.source:
             return f"an empty folder at {target} (what is written there is kept apart and reported)"

@@ -24,7 +24,7 @@ from proxybox.policies import Policy
 from proxybox.pool.slots import Slots
 from proxybox.result import Result, cancelled, result_of
 from proxybox.running import Running
-from proxybox.sandbox import NO_COPIES, PreparedRun, folder_of, with_record
+from proxybox.sandbox import NO_COPIES, PreparedRun, with_record
 from proxybox.session import Session
 
 if TYPE_CHECKING:
@@ -114,14 +114,13 @@ class PoolBoxes:
                 while finished is None:
                     if box.is_cancelled:
                         return cancelled()
-                    folder = folder_of(job.program, policy)
                     if not is_own:
-                        finished = self.take(policy).run(words, box, folder=folder, streams=job.streams)
+                        finished = self.take(policy).run(words, box, folder=job.program, streams=job.streams)
                     else:
                         start = (
                             None if self._functions is None else WarmStart(box=box, functions=self._functions).program
                         )
-                        finished = box.run(words, folder=folder, streams=job.streams, start=start)
+                        finished = box.run(words, folder=job.program, streams=job.streams, start=start)
         finally:
             self._running.discard(box)
             self._slots.release()

@@ -43,7 +43,7 @@ from proxybox.sandbox import (
     OnStart,
     Tighter,
     Variables,
-    folder_of,
+    check_is_shown,
     job_of,
     job_of_program,
     policy_of_run,
@@ -133,7 +133,7 @@ class Pool(Executor):
         argumentchecks.function("on_start", on_start)
         policy = policy_of_run(self.policy, timeout, limits, output, env)
         job = job_of(policy, code, args, stdin, files, on_stdout, on_stderr)
-        folder_of(job.program, self.policy)
+        check_is_shown(job.program, self.policy)
         job.tell(on_start)
         result = self._boxes.run(attrs.evolve(job, taking=self._taken(record)))
         return result.check() if check else result
@@ -157,7 +157,7 @@ class Pool(Executor):
         argumentchecks.function("on_start", on_start)
         policy = policy_of_run(self.policy, timeout, limits, output, env)
         job = job_of_program(policy, program, stdin, on_stdout, on_stderr)
-        folder_of(program, self.policy)
+        check_is_shown(program, self.policy)
         job.tell(on_start)
         return self._boxes.run(attrs.evolve(job, taking=self._taken(record)))
 

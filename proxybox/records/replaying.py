@@ -210,8 +210,8 @@ def _joined(recorded: BoxResult | None, replayed: BoxResult) -> BoxResult:
     if recorded is None:
         return replayed
     return attrs.evolve(
-        recorded, outcome=replayed.outcome, stdout=replayed.stdout, stderr=replayed.stderr, output=replayed.output,
-        truncated=replayed.truncated, denials=replayed.denials or recorded.denials,
+        recorded, outcome=replayed.outcome, output=replayed.output, truncated=replayed.truncated,
+        denials=replayed.denials or recorded.denials,
         unknown=replayed.unknown or recorded.unknown,
     )  # fmt: skip
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from proxybox.controller import abi
 from proxybox.controller.audit import OSCall
 from proxybox.controller.calleffects import CallEffect
+from proxybox.controller.header import SECONDS, TIME_OF_DAY
 from proxybox.controller.roles import Meaning
 
 SHOWN_BYTES: Final = 32
@@ -35,6 +36,12 @@ CLOCKS: Final = (
     "CLOCK_REALTIME_ALARM",
     "CLOCK_BOOTTIME_ALARM",
 )
+_READINGS: Final = {TIME_OF_DAY: "gettimeofday", SECONDS: "time", **dict(enumerate(CLOCKS))}
+
+
+def clock_read(number: int) -> str:
+    """Returns the name of the clock of a reading, as a record has it."""
+    return _READINGS.get(number, f"clock {number}")
 
 
 def constants(prefix: str, *without: str) -> dict[int, str]:

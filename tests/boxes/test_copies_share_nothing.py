@@ -174,7 +174,7 @@ def fields_of(thing: Any) -> dict[str, Any]:
 
 #: Fields that are another thing in a copy.
 OTHERS = {
-    ("Tree", "_followed"), ("Tree", "_unfollowed"), ("Tree", "_kept_for"), ("Buffer", "start"), ("Buffer", "data"),
+    ("Tree", "_followed"), ("Tree", "_unfollowed"), ("Tree", "_cached_for"), ("Buffer", "start"), ("Buffer", "data"),
     ("Clock", "_cpu_before_ns"), ("MemoryFile", "_own"), ("OverlayFile", "_own"), ("World", "on_exit"),
     ("World", "grant_library"), ("World", "_next_tid"), ("ProcessState", "pid"), ("ProcessState", "pgid"),
     ("GuestThread", "tid"), ("ProcFacts", "pid"), ("HostRoot", "fd"), ("HostFile", "_fd"),

@@ -41,9 +41,15 @@ def make(request, sandbox, warm, hostile):
 
 
 @pytest.fixture
-def soon(monkeypatch):
-    """Copies that do not come are not waited for for long."""
+def born_soon(monkeypatch):
+    """Copies that have come are not given long to say that they are born."""
     monkeypatch.setattr(birth, "BIRTH_LIMIT", 0.3)
+
+
+@pytest.fixture
+def soon(born_soon, monkeypatch):
+    """Nor is a copy waited for for long. Where one that does come is late, its parent is ended all the same."""
+    monkeypatch.setattr(birth, "FORK_LIMIT", 0.3)
 
 
 def known(*alive):
@@ -229,7 +235,7 @@ copies.replace_fork(fork)
         copy.close()
 
 
-def test_a_child_that_knocks_twice(hostile, make, soon):
+def test_a_child_that_knocks_twice(hostile, make, born_soon):
     """It stands there until its time is over; its parent goes on."""
     session = make()
     session.exec("""
@@ -243,7 +249,7 @@ copies.instead(child)
     assert session.eval("6 * 7").value == 42
 
 
-def test_a_child_that_knocks_twice_before_it_is_born(hostile, make, soon):
+def test_a_child_that_knocks_twice_before_it_is_born(hostile, make, born_soon):
     session = make()
     session.exec("copies.instead(lambda: (copies.knock(), copies.knock()))")
     with pytest.raises(REFUSED):
@@ -271,7 +277,7 @@ def test_a_parent_that_knocks_while_a_child_is_awaited(hostile, make, soon):
     ["raw.frame(39)", "raw.frame(39)[:20]", "raw.frame(raw.BORN, (1, 1, 1)) * 2", "bytes(56)", "b''"],
     ids=["another call", "a part", "two", "nonsense", "nothing"],
 )
-def test_a_child_that_does_not_say_what_it_shall(hostile, make, soon, said):
+def test_a_child_that_does_not_say_what_it_shall(hostile, make, born_soon, said):
     session = make()
     session.exec(f"""
 def child():
@@ -604,3 +610,16 @@ def test_functions_of_the_programs_that_do_not_let_it_be_copied(when, monkeypatc
         with contextlib.suppress(proxybox.CannotCopy):
             session.snapshot().close()
         assert not session.alive or session.eval("6 * 7").value == 42
+
+
+def test_time_of_the_kernel_is_not_the_programs(make, monkeypatch):
+    """A busy machine may take longer to copy a process than a program may take to let itself be copied."""
+    session, seen, real = make(), [], copies.adopt
+
+    def adopt(parent, *args, **options):
+        seen.append(parent.watch.deadline_ns)
+        return real(parent, *args, **options)
+
+    monkeypatch.setattr(copies, "adopt", adopt)
+    session.fork().close()
+    assert seen == [None]

@@ -19,7 +19,6 @@ from proxybox.controller.process.listener import Listener
 from proxybox.controller.process.watch import Watch
 from proxybox.controller.process.watchdog import Watchdog, watchdog
 from proxybox.program import Program
-from proxybox.sandbox import folder_of
 from tests.hostile.conftest import eventually
 
 #: Waits that no poll(2) and no epoll_wait(2) can hold, each of which is interrupted; with the policy's time.
@@ -186,7 +185,7 @@ class Jobs:
     def serve(self, code, done):
         box = self.box._box(None)
         program = Program.source(code)
-        live = box.open(program.words, folder=folder_of(program, box.policy))
+        live = box.open(program.words, folder=program)
         live.charge()
         the_engine().serve(live.driver, lambda: False, done)
         return live

@@ -62,7 +62,7 @@ def test_the_engine_never_waits_for_a_guest_that_does_not_run(monkeypatch: pytes
 
 def test_threads_of_a_box_in_an_event_loop() -> None:
     async def main() -> list[proxybox.Result]:
-        async with proxybox.AsyncSandbox(limits={"threads": 8}) as sandbox:
+        async with proxybox.AsyncSandbox(limits={"threads": 8, "wall_time": 100}) as sandbox:
             return await asyncio.gather(*(sandbox.run(THREADS) for _ in range(4)))
 
     assert [result.stdout for result in asyncio.run(main())] == ["80\n"] * 4

@@ -25,7 +25,7 @@ STRUCTS = {
     "launch_report": header.LAUNCH_REPORT,
     "config": header.CONFIG,
     "newborn": header.NEWBORN,
-    "told": header.TOLD,
+    "settings": header.SETTINGS,
 }
 
 

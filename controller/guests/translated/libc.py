@@ -123,7 +123,7 @@ class Libc:
         self.home = home
         self.folders: dict[int, DirStream] = {}
         #: Strings that stay in the guest's memory, with their addresses; by the name of a variable, or another name.
-        self.kept: dict[bytes, tuple[bytes, int]] = {}
+        self.variables: dict[bytes, tuple[bytes, int]] = {}
         self.stdout = 0
         self._refuse = refuse
 
@@ -148,12 +148,12 @@ class Libc:
         The address stays the same until `name` gets another string, like those of libc's own strings (getenv(3),
         ttyname(3)).
         """
-        known, address = self.kept.get(name, (None, 0))
+        known, address = self.variables.get(name, (None, 0))
         if known != text:
             if known is not None:
                 yield Free(address)
             address = yield Allocate(text + b"\0")
-            self.kept[name] = (text, address)
+            self.variables[name] = (text, address)
         return address
 
 

@@ -72,11 +72,6 @@ _fstatfs = _libc.fstatfs
 _openat2_works = True
 
 
-def has_openat2() -> bool:
-    """Whether the last host path was opened with openat2(2), and not by the walk with O_NOFOLLOW."""
-    return _openat2_works
-
-
 class HostRoot:
     """A host directory that a mount shows, held open by a descriptor.
 

@@ -45,10 +45,10 @@ _findLib_ld = _findLib_gcc
 def visible_cache(data: bytes, folders: Iterable[str]) -> bytes:
     """A cache with those entries of `data` that lead into `folders`, in order; with none when `data` is unreadable."""
     inside = tuple(f"{folder}/".encode() for folder in folders)
-    kept = [(name, path) for name, path in _entries(data) if _unlinked(path).startswith(inside)]
-    start = _HEAD.size + _ENTRY.size * len(kept)
+    visible = [(name, path) for name, path in _entries(data) if _unlinked(path).startswith(inside)]
+    start = _HEAD.size + _ENTRY.size * len(visible)
     strings, entries = bytearray(), bytearray()
-    for name, path in kept:
+    for name, path in visible:
         value = start + len(strings)
         strings += path + b"\0"
         key = value + len(path) - len(name)  # the name is nearly always the end of the path
@@ -56,7 +56,7 @@ def visible_cache(data: bytes, folders: Iterable[str]) -> bytes:
             key = start + len(strings)
             strings += name + b"\0"
         entries += _ENTRY.pack(_X86_64, key, value, 0, 0)
-    return _HEAD.pack(_MAGIC, len(kept), len(strings), _LITTLE_ENDIAN, 0) + entries + strings
+    return _HEAD.pack(_MAGIC, len(visible), len(strings), _LITTLE_ENDIAN, 0) + entries + strings
 
 
 def _entries(data: bytes) -> Iterator[tuple[bytes, bytes]]:

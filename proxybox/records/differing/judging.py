@@ -11,6 +11,7 @@ from typing import Final
 import attrs
 
 from proxybox.controller.calleffects import ON_NAMES, CallEffect
+from proxybox.controller.header import SECONDS, TIME_OF_DAY
 from proxybox.controller.oscalls.rows import by_effect, names_of
 from proxybox.records.differing.kinds import KINDS, DifferenceKind
 from proxybox.records.differing.outline import STAT_SIZE, without_times
@@ -24,7 +25,7 @@ _MOST_ENTRIES: Final = 100_000
 #: Readings of clocks before one call that are looked for in what differs.
 _MOST_READINGS: Final = 4
 _ENOENT: Final = -2
-_OWN_CLOCKS: Final = frozenset({200, 201})  # gettimeofday and time, which PyPy reads for itself
+_OWN_CLOCKS: Final = frozenset({TIME_OF_DAY, SECONDS})  # PyPy reads these for itself
 
 _OPENING: Final = names_of(CallEffect.OPENS)
 _DUPLICATING: Final = names_of(CallEffect.DUPLICATES)

@@ -193,8 +193,7 @@ def _entries_apart(first: tuple[bytes, ...], second: tuple[bytes, ...]) -> tuple
 
 def reading(clock: int, ns: int) -> str:
     """Returns the reading of a clock in words."""
-    names = {200: "gettimeofday", 201: "time", **dict(enumerate(strace.CLOCKS))}
-    return f"{names.get(clock, f'clock {clock}')} = {ns // 10**9}.{ns % 10**9:09d} s"
+    return f"{strace.clock_read(clock)} = {ns // 10**9}.{ns % 10**9:09d} s"
 
 
 def of_time(ours: int, theirs: int) -> Iterator[tuple[bytes, bytes]]:

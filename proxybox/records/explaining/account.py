@@ -16,7 +16,7 @@ from proxybox.records.explaining.counting import Counts, Table
 from proxybox.records.lines import at_line
 from proxybox.records.openfiles import STANDARD, OpenFiles, data, number, succeeded, waited
 from proxybox.records.record import RecordedCall, RecordedSignal
-from proxybox.terminal.strace import CLOCKS
+from proxybox.terminal.strace import clock_read
 
 MOST_FILES: Final = 20_000
 MOST_NAMES: Final = 1000
@@ -29,8 +29,6 @@ _LONGEST_NAME, _LONGEST = 200, 1000
 STREAMS: Final = ("stdout", "stderr")
 _RANDOM: Final = frozenset({"/dev/urandom", "/dev/random"})
 _IGNORED: Final = 1  # SIG_IGN
-#: Readings that the program makes by itself, and that are no clocks of clock_gettime(2): see guest/stub_clock.c.
-_OTHER_CLOCKS: Final = {200: "gettimeofday", 201: "time"}
 
 
 @attrs.define
@@ -182,7 +180,7 @@ class CallSummary:
         for stream, printed in call.printed:
             self._printed(stream, printed)
         for clock, _ in call.clocks:
-            self.asked.clocks.add(_clock(clock))
+            self.asked.clocks.add(clock_read(clock))
         if call.family == "unknown":
             self.unknown.add(call.name)
         elif call.family == "identity":
@@ -317,7 +315,7 @@ class CallSummary:
 
     def _clock(self, call: RecordedCall, _: str) -> None:
         clock = number(call, "clock_id")
-        self.asked.clocks.add(call.name if clock is None else _clock(clock))
+        self.asked.clocks.add(call.name if clock is None else clock_read(clock))
 
     def _slept(self, call: RecordedCall, _: str) -> None:
         self.asked.sleeps.add(waited(call))
@@ -354,12 +352,6 @@ class CallSummary:
             self.asked.host.of(name).add(waited(call))
         self.asked.commands += kind == b"r"
         self.asked.shown += kind == b"d"
-
-
-def _clock(number: int) -> str:
-    if number in _OTHER_CLOCKS:
-        return _OTHER_CLOCKS[number]
-    return CLOCKS[number] if 0 <= number < len(CLOCKS) else f"clock {number}"
 
 
 #: What is said of a change, by what the call does; of what it alters, by the argument that has the new value.

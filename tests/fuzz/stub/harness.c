@@ -363,8 +363,8 @@ static void begin(void)
     begun = answered = own_calls = 0;
     has_had_threads = false;
     when_inspected = look_at_nothing;
-    told.unobserved = 1;
-    told.readings = NOT_RECORDED;
+    settings.unobserved = 1;
+    settings.readings = NOT_RECORDED;
     own_ring()->count = own_ring()->given = 0;
     is_sealed = can_map_libraries = true;
     statcache_forget();
@@ -418,8 +418,8 @@ static void learn(void)
 static void be_told(void)
 {
     unsigned bits = (unsigned)number_of(1);
-    told.unobserved = bits & 1;
-    told.readings = bits >> 1 & 3;
+    settings.unobserved = bits & 1;
+    settings.readings = bits >> 1 & 3;
     has_had_threads = bits >> 3 & 1;
     config.flags = bits & 16 ? CONFIG_SERIAL : bits & 32 ? CONFIG_REAL_TIME : 0;
     own_ring()->count = bits & 64 ? (uint32_t)number_of(4) : 0;

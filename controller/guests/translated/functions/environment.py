@@ -50,7 +50,7 @@ def _set(libc: Libc, key: bytes, value: bytes | None) -> FunctionResult:
     if not key:
         return FunctionResult(-1, errno.EINVAL)
     if value is None:
-        for table in (libc.environment, libc.added, libc.kept):
+        for table in (libc.environment, libc.added, libc.variables):
             table.pop(key, None)
     elif libc.added.get(key) != value:
         others = [len(name) + len(text) for name, text in libc.added.items() if name != key]
