@@ -406,9 +406,7 @@ def utimens(node: Node, creds: Credentials, atime_ns: int | None, mtime_ns: int 
 
 
 def truncate(node: Node, creds: Credentials, size: int) -> None:
-    """truncate(2)."""
-    if size < 0:
-        raise OSError(errno.EINVAL, "a negative size")
+    """truncate(2), whose caller has refused a negative size."""
     if isinstance(node, Directory):
         raise OSError(errno.EISDIR, "a directory")
     if not isinstance(node, RegularFile):

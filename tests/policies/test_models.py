@@ -26,6 +26,11 @@ from proxybox.policies import (
 from proxybox.policies.models import SECTIONS
 
 
+MOST_OF_ONE = (128 << 10) - 2  # bytes of a variable's name and text
+FULL = {f"v{n}": "x" * (MOST_OF_ONE - 2) for n in range(7)}  # all that variables may take, but for the last one
+FULL["last"] = "x" * ((1 << 20) - 10 * 8 - sum(len(name + text) for name, text in FULL.items()) - len("last"))
+
+
 def problems_of(build):
     with pytest.raises(PolicyError) as caught:
         build()
@@ -90,6 +95,26 @@ def test_what_a_session_may_use_at_the_most():
     assert (most.branches, most.value_size, most.grace) == (1_000, 64 << 20, 60.0)
     least = SessionLimits(branches=0, value_size=1024, grace=datetime.timedelta(0))
     assert (least.branches, least.value_size, least.grace) == (0, 1024, 0.0)
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("warm_up", "x" * ((128 << 10) - 1)), ("environment", {"variables": FULL}),
+    ("environment", {"variables": {"A": "x" * (MOST_OF_ONE - 1), "\udcff": "\udcff"}}),
+    ("environment", {"home": "/" + "a" * 255}), ("environment", {"home": "/" + "a/" * 2046 + "aa"}),
+])  # fmt: skip
+def test_as_much_as_may_be(field, value):
+    Policy(**{field: value})
+
+
+def test_host_paths(monkeypatch, tmp_path):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    assert Mount("/a", "x/../y").source == f"{tmp_path}/gone/x/../y"
+    (tmp_path / "gone").rmdir()
+    for source, words in (("x", "no current folder"), ("\ud800", "UTF-8"), ("a\0", "without NUL"), ("", "not empty")):
+        with pytest.raises(PolicyError, match=words):
+            Mount("/a", source)
+    assert Mount("/a", "~/x").source == os.path.expanduser("~/x")
 
 
 def test_preloaded_modules_keep_their_order_and_come_once():
@@ -254,8 +279,14 @@ REFUSED = [
     (Environment, "cwd", "/a/../b", '".."'),
     (Environment, "home", "/a\0b", "without NUL"),
     (Environment, "home", "/" + "a" * 256, "255"),
+    (Environment, "home", "/" + "a/" * 2046 + "aaa", "less than 4096 in all"),
     (Environment, "home", "/\udcff", "UTF-8"),
     (Environment, "variables", [], "want a table"),
+    (Environment, "variables", {**FULL, "x": ""}, "want at most 1 MiB of names and texts in all"),
+    (Policy, "warm_up", "\ud800", "UTF-8"),
+    (Policy, "warm_up", "1\0", "without NUL"),
+    (Policy, "warm_up", "x" * (128 << 10), "128 KiB"),
+    (Policy, "warm_up", 3, "Python statements"),
     (Policy, "randomness", -1, "2**64"),
     (Policy, "randomness", 1 << 64, "2**64"),
     (Policy, "randomness", "seed", '"system"'),
@@ -323,7 +354,9 @@ def test_values_that_make_no_sense(cls, field, value, words):
         (3, "x", "want a name"),
         ("A", 3, "put it in quotes"),
         ("A", "x\0", "without NUL"),
-        ("A", "x" * 200_000, "128 KiB"),
+        ("A", "x" * MOST_OF_ONE, "128 KiB"),
+        ("A", "\ud800", "UTF-8"),
+        ("\ud800", "x", "got '\\ud800'"),
         ("LD_PRELOAD", "x", "before the box is sealed"),
         ("LD_LIBRARY_PATH", "x", "before the box is sealed"),
         ("GLIBC_TUNABLES", "x", "before the box is sealed"),
