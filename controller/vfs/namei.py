@@ -299,7 +299,6 @@ def rmdir(tree: Tree, path: bytes, start: Directory, creds: Credentials) -> None
     if name == b"..":
         raise OSError(errno.ENOTEMPTY, "the last name is ..")
     node = tree.lookup(directory, name)
-    _need_writable(directory)
     may_delete(tree, directory, name, node, creds)
     if not isinstance(node, Directory):
         raise OSError(errno.ENOTDIR, "not a directory")

@@ -25,7 +25,6 @@ from proxybox.policies import (
 )
 from proxybox.policies.models import SECTIONS
 
-
 MOST_OF_ONE = (128 << 10) - 2  # bytes of a variable's name and text
 FULL = {f"v{n}": "x" * (MOST_OF_ONE - 2) for n in range(7)}  # all that variables may take, but for the last one
 FULL["last"] = "x" * ((1 << 20) - 10 * 8 - sum(len(name + text) for name, text in FULL.items()) - len("last"))
@@ -100,6 +99,7 @@ def test_what_a_session_may_use_at_the_most():
 @pytest.mark.parametrize(("field", "value"), [
     ("warm_up", "x" * ((128 << 10) - 1)), ("environment", {"variables": FULL}),
     ("environment", {"variables": {"A": "x" * (MOST_OF_ONE - 1), "\udcff": "\udcff"}}),
+    ("limits", {"memory": "64M", "nursery": "32M"}), ("randomness", (1 << 64) - 1), ("randomness", 0),
     ("environment", {"home": "/" + "a" * 255}), ("environment", {"home": "/" + "a/" * 2046 + "aa"}),
 ])  # fmt: skip
 def test_as_much_as_may_be(field, value):
@@ -115,6 +115,7 @@ def test_host_paths(monkeypatch, tmp_path):
         with pytest.raises(PolicyError, match=words):
             Mount("/a", source)
     assert Mount("/a", "~/x").source == os.path.expanduser("~/x")
+    assert Mount("/a", Path("/x")).source == Mount("/a", "/x/").source == "/x"
 
 
 def test_preloaded_modules_keep_their_order_and_come_once():
@@ -559,3 +560,44 @@ def test_mounts_as_text(text, mount):
 def test_mounts_as_text_that_make_no_sense(text):
     with pytest.raises(PolicyError, match="mount"):
         parse_mount(text)
+
+
+def test_the_nursery_is_an_eighth_of_the_memory_unless_it_is_said():
+    sizes = [("64M", "auto", 8 << 20), ("2G", "auto", 32 << 20), (None, "auto", 32 << 20), ("64M", "3M", 3 << 20)]
+    assert [Limits(memory=memory, nursery=nursery).nursery_size for memory, nursery, _ in sizes] == [
+        size for *_, size in sizes
+    ]
+    with pytest.raises(PolicyError, match="at most half"):
+        Limits(memory="64M", nursery=(32 << 20) + 1)
+
+
+def test_trees_are_put_together_and_only_so_deep():
+    tree = Mount("/a", {"a/b": {"c": "1"}, "a": {"b/d": b"2", "e": bytearray(b"3")}, "f": memoryview(b"4")}).source
+    assert tree == {"a": {"b": {"c": b"1", "d": b"2"}, "e": b"3"}, "f": b"4"}
+    deepest = "/".join("x" * 63)
+    assert Mount("/a", {deepest: {"y": "1"}}).source == Mount("/a", {"x": {deepest[2:] + "/y": "1"}}).source
+    for source in ({f"{deepest}/x": {"y": "1"}}, {"x": {deepest: {"y": "1"}}}, {f"{deepest}/x/y": "1"}):
+        with pytest.raises(PolicyError, match="at most 64 deep"):
+            Mount("/a", source)
+    for source in ({"a": "1", "a/b": "2"}, {"a/b": "1", "a": {"b": "2"}}, {"a": {"b": "1"}, "a/b": "2"}):
+        with pytest.raises(PolicyError, match=r"given twice|a file already"):
+            Mount("/a", source)
+
+
+def test_several_problems_are_told_with_their_number():
+    with pytest.raises(PolicyError) as caught:
+        Limits(wall_time="x", memory="x")
+    assert [line[:11] for line in str(caught.value).splitlines()] == ["2 problems:", "  limits.wa", "  limits.me"]
+
+
+@pytest.mark.parametrize(("value", "given"), [("x" * 58, "x" * 58 + "'"), ("x" * 59, "x" * 56 + "...")])
+def test_values_are_shown_cut_short(value, given):
+    (problem,) = problems_of(lambda: Limits(wall_time=value)).values()
+    assert problem.given == "'" + given
+
+
+@pytest.mark.parametrize(
+    ("key", "told"), [("a", "a"), ("x" * 60, "x" * 60), ("x" * 61, f"'{'x' * 56}..."), ("\n", "'\\n'"), ("", "''")]
+)
+def test_keys_that_do_not_exist_are_told_as_they_can_be_printed(key, told):
+    assert list(problems_of(lambda: Policy(**{key: 1}))) == [told]
