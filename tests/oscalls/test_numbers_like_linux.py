@@ -1,4 +1,4 @@
-"""Calls that take numbers alone, on descriptors of each kind: the same answers and errors as the kernel of this host."""
+"""Calls that take numbers, on descriptors of each kind: the same answers and errors as the kernel of this host."""
 
 import ctypes
 import errno
