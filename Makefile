@@ -27,7 +27,7 @@ FUZZ_FLAGS ?=
 AGENTS = agents, inspect_ai, langchain_core, pydantic_ai, smolagents
 BROWSERS = axe_playwright_python, playwright
 
-.PHONY: help setup demo test test-quick full orders hostile check format docs bench soak fuzz extras agents browser sizes clients man policies words calls twins dist clean
+.PHONY: help setup demo test test-quick full orders hostile check format docs bench soak fuzz extras agents browser sizes mutants clients man policies words calls twins dist clean
 
 help:
 	@echo 'make demo       set up, then run untrusted programs in boxes and show what happens'
@@ -46,6 +46,7 @@ help:
 	@echo 'make agents     the same, and test our tools and executors for agents'
 	@echo 'make browser    the same, and test the pages of the classroom in Chromium and Firefox, which must be here'
 	@echo 'make clients    clients that generators make of the service'\''s description (npm): checked, and run'
+	@echo 'make mutants    change the code in one place after the other, and count what no test notices (CONTRIBUTING.md)'
 	@echo 'make sizes      tests and lines of each part of the suite, and what it may have'
 	@echo 'make man        write the manual page and the tables of docs/cli.md and docs/grades.md anew'
 	@echo 'make policies   write the tables of docs/policies.md anew, from what is declared of each field of a policy'
@@ -136,6 +137,13 @@ browser: extras
 # Generators and what they need come from PyPI and npm, into a folder that is removed afterwards.
 clients: setup
 	@nice $(PY) -m tests.clients.run
+
+# In a copy of the sources. cosmic-ray and coverage come from PyPI, into build/.
+mutants: setup
+	@rm -rf build/mutants && mkdir -p build/mutants
+	@test -d build/site || $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --target build/site cosmic-ray coverage parso
+	@tar -c --exclude=./.venv --exclude=./.git --exclude=./build . | tar -x -C build/mutants
+	@cd build/mutants && PYTHONPATH=../site nice ../../$(PY) -m tools.mutants --report ../mutants.jsonl $(MUTANTS)
 
 man: setup
 	@$(PY) -m tools.manpage

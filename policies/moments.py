@@ -43,10 +43,7 @@ def _seconds(value: object) -> float:
         return math.nan
     if value.tzinfo is None:
         value = value.replace(tzinfo=datetime.UTC)
-    try:
-        return value.timestamp()
-    except OverflowError:
-        return math.nan
+    return value.timestamp()
 
 
 def format_moment(seconds: float) -> str | float:

@@ -48,11 +48,11 @@ def _int(register: int) -> int:
 def fcntl(world: World, fd: Fd, cmd: FcntlCommand, arg: Annotated[Pointer, Soft(32)]) -> Reply:
     """fcntl(2): flags, duplicates and locks of a descriptor."""
     file = world.descriptors.get(fd)
+    if file.is_path_only and cmd not in _ON_PATHS:
+        raise OSError(errno.EBADF, "opened with O_PATH")
     command = _FCNTL.get(cmd)
     if command is None:
         raise OSError(errno.EINVAL, "no such command here")
-    if file.is_path_only and cmd not in _ON_PATHS:
-        raise OSError(errno.EBADF, "opened with O_PATH")
     return command(world, fd, file, arg)
 
 
@@ -77,8 +77,8 @@ def _setfd(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
 
 
 def _getfl(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:
-    large = abi.O_LARGEFILE if file.node.kind in (abi.S_IFREG, abi.S_IFDIR, abi.S_IFCHR) else 0
-    return file.flags & ~_NOT_STATUS | large
+    is_large = file.node.kind in (abi.S_IFREG, abi.S_IFDIR, abi.S_IFCHR) and not file.is_path_only
+    return file.flags & ~_NOT_STATUS | (abi.O_LARGEFILE if is_large else 0)
 
 
 def _setfl(world: World, fd: int, file: "OpenFile", arg: Pointer) -> Reply:

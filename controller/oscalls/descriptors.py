@@ -349,10 +349,12 @@ def fallocate(world: World, thread: GuestThread, fd: Fd, mode: Int, offset: Long
         raise OSError(errno.EINVAL, "a negative offset or no length")
     if mode & ~abi.FALLOC_FL_KEEP_SIZE:
         raise OSError(errno.EOPNOTSUPP, "only the default mode and KEEP_SIZE")
-    if offset + length > (1 << 63) - 1:
-        raise OSError(errno.EFBIG, "past the largest file")
-    if file.node.kind == abi.S_IFREG and not mode:
-        check_length(world, thread, _size(file), offset + length)
+    file.need_write()
+    if file.node.kind == abi.S_IFREG:
+        if offset + length > (1 << 63) - 1:
+            raise OSError(errno.EFBIG, "past the largest file")
+        if not mode:
+            check_length(world, thread, _size(file), offset + length)
     file.allocate(offset, length, bool(mode))
     return 0
 
@@ -388,9 +390,12 @@ def syncfs(world: World, fd: Fd) -> Reply:
 def sync_file_range(world: World, fd: Fd, offset: Long, count: Long, flags: UInt) -> Reply:
     """sync_file_range(2): as fsync, of a range."""
     file = world.descriptors.get(fd)
+    if file.is_path_only:
+        raise OSError(errno.EBADF, "opened with O_PATH")
     if offset < 0 or count < 0 or flags & ~7:
         raise OSError(errno.EINVAL, "not a range, or unknown flags")
-    file.fsync()
+    if file.node.kind not in (abi.S_IFREG, abi.S_IFDIR):
+        raise OSError(errno.ESPIPE, "no range")
     return 0
 
 
@@ -398,6 +403,8 @@ def sync_file_range(world: World, fd: Fd, offset: Long, count: Long, flags: UInt
 def fadvise64(world: World, fd: Fd, offset: Long, length: Long, advice: Int) -> Reply:
     """posix_fadvise(2): a hint that changes nothing."""
     file = world.descriptors.get(fd)
+    if file.is_path_only:
+        raise OSError(errno.EBADF, "opened with O_PATH")
     if file.node.kind == abi.S_IFIFO:
         raise OSError(errno.ESPIPE, "a pipe")
     if not 0 <= advice <= _FADVISE_MAX or length < 0:

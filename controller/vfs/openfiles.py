@@ -22,6 +22,7 @@ from proxybox.controller.abi import (
     O_RDONLY,
     O_RDWR,
     O_WRONLY,
+    S_IFIFO,
     SEEK_CUR,
     SEEK_DATA,
     SEEK_END,
@@ -162,16 +163,15 @@ class OpenFile:
         """lseek(2): the new offset. Raises EINVAL, ENXIO, ESPIPE."""
         if self.is_path_only:
             raise OSError(errno.EBADF, "opened with O_PATH")
-        raise OSError(errno.ESPIPE, "cannot seek")
+        raise OSError(errno.ESPIPE if SEEK_SET <= whence <= SEEK_HOLE else errno.EINVAL, "cannot seek")
 
     def truncate(self, size: int) -> None:
         """ftruncate(2)."""
         raise OSError(errno.EBADF if self.is_path_only else errno.EINVAL, "cannot be truncated")
 
     def allocate(self, offset: int, size: int, keep_size: bool) -> None:
-        """fallocate(2); `size` is at least 1."""
-        self.need_write()
-        raise OSError(errno.ENODEV, "not a regular file")
+        """fallocate(2) of a file that is open for writing; `offset` is not negative, and `size` is at least 1."""
+        raise OSError(errno.ESPIPE if self.node.kind == S_IFIFO else errno.ENODEV, "not a regular file")
 
     def fsync(self) -> None:
         """fsync(2) and fdatasync(2). Nothing to do: data is written to host files at once, and the host syncs them."""
@@ -305,9 +305,6 @@ class RegularOpenFile(OpenFile):
         self._file.truncate(size)
 
     def allocate(self, offset: int, size: int, keep_size: bool) -> None:
-        self.need_write()
-        if offset < 0 or size <= 0:
-            raise OSError(errno.EINVAL, "a negative offset or no size")
         self._file.allocate(offset, size, keep_size)
 
     def available(self) -> int:
@@ -494,6 +491,9 @@ class StreamOpenFile(OpenFile):
             return total if total >= len(data) else None
 
         return self.blocked(attempt, interrupted=lambda: total or -errno.EINTR)
+
+    def fsync(self) -> None:
+        raise OSError(errno.EINVAL, "nothing that could be written out")
 
     def blocked(self, attempt: Any, interrupted: Any = None) -> Blocked:
         """A wait for this description. `attempt` returns what `read` or `write` would have returned."""

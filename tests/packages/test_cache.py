@@ -5,13 +5,14 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 from proxybox.controller.removal import remove_folder
 from proxybox.errors import PackagesError
-from proxybox.packages import cache
+from proxybox.packages import cache, helper
 
 SOMEBODY = 12345
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes folders of another user")
@@ -88,6 +89,90 @@ def test_a_fifo_in_the_place_of_a_wheel(cache_folder: Path) -> None:
     (cache_folder / "proxybox/wheels" / ("2" * 64)).touch()
     cache.prune()
     assert sorted(os.listdir(cache_folder / "proxybox/wheels")) == ["1" * 64]
+
+
+# --- what goes --------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_not_used_for_long_is_pruned(cache_folder: Path) -> None:
+    packages, wheels = cache_folder / "proxybox/packages", cache_folder / "proxybox/wheels"
+    for name, age in (("new", 10), ("old", 3000), ("older", 4000)):
+        whole(cache.place(name))
+        assert cache.wheel(name) == ""
+        (wheels / name).touch()
+        for path in (packages / name / cache.TOLD, wheels / name):
+            os.utime(path, (time.time() - age,) * 2)
+    for name, text in (
+        ("broken", "{"),
+        ("list", "[]"),
+        ("empty", "{}"),
+        (".hidden", '{"guest": "", "requirements": []}'),
+    ):
+        (packages / name).mkdir()
+        (packages / name / cache.TOLD).write_text(text)
+    (packages / "bare").mkdir()
+    assert [os.path.basename(each.folder) for each in cache.cached()] == ["older", "old", "new"]
+    assert [os.path.basename(each.folder) for each in cache.prune(2000)] == ["older", "old"]
+    assert sorted(os.listdir(packages)) == [".hidden", "bare", "broken", "empty", "list", "new"]
+    assert os.listdir(wheels) == ["new"]
+    for path in (packages / "new" / cache.TOLD, wheels / "new"):
+        assert path.stat().st_mtime < time.time() - 5
+    assert cache.is_there(cache.place("new"))
+    assert cache.wheel("new") == str(wheels / "new")
+    assert cache.prune(5) == []
+    assert os.listdir(wheels) == ["new"]
+
+
+def test_where_somebody_works_is_not_swept(cache_folder: Path) -> None:
+    mask = os.umask(0)
+    with cache.work_for(cache.place("x")) as work:
+        os.utime(work, (0, 0))
+        cache.prune()
+        assert os.path.isdir(work)
+    assert not os.path.exists(work)
+    for unused, age in (("just made", 0), ("left", 60)):
+        folder = cache_folder / "proxybox/packages" / f"{os.path.basename(work)[:5]}{unused}"
+        folder.mkdir()
+        os.utime(folder, (time.time() - age,) * 2)
+    cache.prune()
+    assert [name.endswith("just made") for name in os.listdir(cache_folder / "proxybox/packages")] == [True]
+    os.umask(mask)
+    assert stat.S_IMODE((cache_folder / "proxybox").stat().st_mode) == 0o755
+
+
+def test_another_process_may_be_faster(cache_folder: Path) -> None:
+    folder = whole(cache.place("x"))
+    before = os.stat(folder).st_ino
+    assert os.stat(whole(folder)).st_ino == before
+    (Path(folder) / cache.TOLD).unlink()
+    (Path(folder) / "other").touch()
+    with pytest.raises(OSError, match="not empty"):
+        whole(folder)
+
+
+@pytest.mark.parametrize(("files", "size", "deepest", "words"), [
+    (6, 13, 2, ""), (5, 13, 2, "take more than 0 GiB, or 5 files"), (6, 12, 2, "take more than"),
+    (6, 13, 1, "more than 1 levels deep"),
+])  # fmt: skip
+def test_what_an_installation_may_have_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, size: int, deepest: int, words: str
+) -> None:
+    """Each file, folder and link counts, and nothing behind a link."""
+    (tmp_path / "work/a/b").mkdir(parents=True)
+    (tmp_path / "outside/c/d/e").mkdir(parents=True)
+    for name in ("one", "a/two"):
+        (tmp_path / "work" / name).write_text("x")
+    for name, target in (("a/b/three", "o"), ("link", "../outside")):
+        (tmp_path / "work" / name).symlink_to(target)
+    monkeypatch.setattr(helper, "_MOST_FILES", files)
+    monkeypatch.setattr(helper, "_MOST_BYTES", size)
+    monkeypatch.setattr(helper, "_DEEPEST", deepest)
+    assert words in helper._too_much(str(tmp_path / "work"))
+    assert bool(helper._too_much(str(tmp_path / "work"))) is bool(words)
+    assert helper._too_much(str(tmp_path / "none")) == ""
+    assert (
+        helper._too_much(str(tmp_path / "work/one")) == "they have folders that cannot be looked into: Not a directory"
+    )
 
 
 # --- what is left -----------------------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from proxybox.packages import unpacking
+from proxybox.packages.refusing import why_no_path
 from proxybox.packages.unpacking import NoWheel, UnpackedFolder
-from tests.packages.wheels import wheel
+from tests.packages.wheels import digest, wheel
 
 
 @pytest.fixture
@@ -43,8 +44,8 @@ def test_files_and_folders(folder: UnpackedFolder, tmp_path: Path) -> None:
     for each in Path(folder.path).rglob("*"):
         mode = each.lstat().st_mode
         assert stat.S_ISDIR(mode) or stat.S_ISREG(mode)
-        assert not mode & 0o7022
-        assert bool(mode & 0o100) == (each.is_dir() or each.name == "run")
+        assert stat.S_IMODE(mode) == (0o755 if each.is_dir() or each.name == "run" else 0o644)
+    assert (Path(folder.path) / "good/deep/er/data.bin").read_text() == "x"
 
 
 BROKEN = {
@@ -95,6 +96,68 @@ def test_more_than_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: 
         folder.unpack(wheel(tmp_path, "second", second="x" * 50_000, **{f"more{n}": "" for n in range(5)}))
     assert not os.path.exists(f"{folder.path}/second.py")
     assert getattr(unpacking, bound) > 100_000
+
+
+@pytest.mark.parametrize(("files", "size", "words"), [
+    (4, 300, ""), (3, 300, "16 GiB or 500,000 files"), (4, 299, "unpacks to more than 16 GiB or 500,000 files in all"),
+])  # fmt: skip
+def test_as_much_as_fits(tmp_path: Path, files: int, size: int, words: str) -> None:
+    path = wheel(tmp_path, "good", good="x")
+    with zipfile.ZipFile(path) as archive:
+        size += sum(each.file_size for each in archive.infolist()) - 300
+    (tmp_path / "target").mkdir()
+    folder = UnpackedFolder(str(tmp_path / "target"), room=size, files=files)
+    if words:
+        with pytest.raises(NoWheel, match=words):
+            folder.unpack(path)
+    else:
+        assert folder.unpack(path) == []
+        assert (folder.room, folder.files) == (0, 0)
+
+
+def test_notes(folder: UnpackedFolder, tmp_path: Path) -> None:
+    """On what differs from a RECORD, or from what another package has brought; of many, their number."""
+    first = wheel(tmp_path, "first", files={"same.py": "1", "equal.py": "2", "__pycache__": "a file"})
+    assert folder.unpack(first) == []
+    record = f"wrong.py,{digest('other')},5\nlong.py,sha512={'A' * 86},1\ngone.py,,\n"
+    second = wheel(
+        tmp_path, "second", files={"same.py": "other", "equal.py": "2"}, listed=record,
+        unlisted={"wrong.py": "1", "long.py": "1", "second/__pycache__/x.pyc": "1"},
+    )  # fmt: skip
+    assert folder.unpack(second) == [
+        "same.py: another package has another file of this name, which stays", "wrong.py: is not what its RECORD says",
+        "long.py: is not what its RECORD says", "and 1 more",
+    ]  # fmt: skip
+    target = Path(folder.path)
+    assert [(target / name).read_text() for name in ("same.py", "equal.py", "wrong.py")] == ["1", "2", "1"]
+    assert (target / "__pycache__").is_file()
+    assert not (target / "second").exists()
+    assert folder.digests["same.py"] == digest("1")
+    assert folder.digests["long.py"].startswith("sha512=")
+    third = wheel(tmp_path, "third", unlisted={"a.py": ""}, listed="gone.py,,\n")
+    with zipfile.ZipFile(third, "a") as archive:
+        archive.writestr("third/", "")
+        with pytest.warns(UserWarning, match="Duplicate name"):  # which a folder may have
+            archive.writestr("third/", "")
+    assert folder.unpack(third) == ["a.py: its RECORD has no hash of it", "gone.py: is in its RECORD alone"]
+
+
+def test_what_stands_there_is_not_written_through(folder: UnpackedFolder, tmp_path: Path) -> None:
+    (tmp_path / "mark").write_text("mine")
+    os.symlink(tmp_path / "mark", f"{folder.path}/good.py")
+    with pytest.raises(NoWheel, match="exists"):
+        folder.unpack(wheel(tmp_path, "good", good="theirs"))
+    assert (tmp_path / "mark").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("a/" * 39 + "b", ""), ("a/" * 40 + "b", "want at most 1000 bytes, and 40 folders"), ("é" * 500, ""),
+    ("é" * 500 + "e", "want at most"), ("a\\b", "want a plain path"), ("a\u200bb", "want a plain path"),
+    ("a/../b", "want a plain path"), ("a//b", "want a plain path"), ("./a", "want a plain path"),
+])  # fmt: skip
+def test_names(name: str, words: str) -> None:
+    assert why_no_path(name).startswith(words)
+    assert bool(why_no_path(name)) is bool(words)
 
 
 def test_what_a_header_does_not_say_is_not_read(folder: UnpackedFolder, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Policies from files: what they may say, how they extend one another, how faults are told."""
 
+import fcntl
 import os
 
 import pytest
@@ -19,6 +20,8 @@ from proxybox.policies import (
     preset,
 )
 from proxybox.policies.keys import OF_ONE_RUN, of_one_run
+from proxybox.policies.loading import _CHAIN_MAX
+from proxybox.policies.regularfiles import regular
 
 PRESET_FOLDER = os.path.join(os.path.dirname(__file__), "../../policies/presets")
 
@@ -245,6 +248,23 @@ def test_files_that_cannot_be_read(tmp_path):
 # --- extends --------------------------------------------------------------------------------------
 
 
+def test_only_a_regular_file_is_opened(tmp_path):
+    """Without waiting, and for no program that is started meanwhile; a new one is of this user alone."""
+    os.mkfifo(tmp_path / "pipe")
+    before = os.listdir("/proc/self/fd")
+    for name, error in (("pipe", "no regular file"), (".", "directory"), ("none", "No such file")):
+        with pytest.raises(OSError, match=error):
+            regular(str(tmp_path / name), os.O_RDONLY)
+    assert os.listdir("/proc/self/fd") == before
+    mask = os.umask(0)
+    fd = regular(str(tmp_path / "new"), os.O_WRONLY | os.O_CREAT)
+    os.umask(mask)
+    assert os.fstat(fd).st_mode & 0o777 == 0o600
+    assert fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+    assert fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_NONBLOCK) == os.O_WRONLY | os.O_NONBLOCK
+    os.close(fd)
+
+
 def test_tables_are_merged_and_the_rest_is_replaced(write):
     write(
         "base/base.toml",
@@ -284,6 +304,50 @@ def test_a_fault_is_told_with_the_file_that_it_stands_in(write):
         "limits.calls": base.name,
         "limits.disk": path.name,
     }
+
+
+def test_a_fault_within_a_list_and_a_key_that_is_missing_have_their_files(write):
+    base = write("base.toml", 'extends = "strict"\nfilesystem.mounts = [{target = "x", source = "/x"}]\n')
+    path = write("mine.toml", 'extends = "./base.toml"\n[filesystem]\nhide_dotfiles = 3\n')
+    found = problems_of(lambda: load_policy(path))
+    assert {key: os.path.basename(problem.file) for key, problem in found.items()} == {
+        "filesystem.mounts[0].target": base.name,
+        "filesystem.hide_dotfiles": path.name,
+    }
+    path = write("last.toml", 'extends = "strict"\nfilesystem.mounts = [{target = "/x"}, {source = "/x"}]\n')
+    assert {problem.file for problem in problems_of(lambda: load_policy(path)).values()} == {str(path)}
+
+
+def test_short_forms_are_merged_as_the_tables_that_they_stand_for(write):
+    write(
+        "base.toml",
+        'filesystem.box = "memory"\nenvironment.variables = {A = "1"}\ntime = {kind = "scaled", rate = 2}\n',
+    )
+    text = 'extends = "./base.toml"\nfilesystem = ["/x:/x"]\nenvironment.variables = {kind = "2"}\ntime = "virtual"\n'
+    policy = load_policy(write("mine.toml", text))
+    assert (policy.filesystem.box, policy.filesystem.mounts) == ("memory", (Mount("/x", "/x"),))
+    assert policy.environment.variables == {"A": "1", "kind": "2"}
+    assert policy.time == Time.virtual()
+
+
+@pytest.mark.parametrize("files", [_CHAIN_MAX, _CHAIN_MAX + 1])
+def test_so_many_files_extend_each_other(write, files):
+    for number in range(files):
+        write(f"{number}.toml", f'extends = "./{number + 1}.toml"\n' if number + 1 < files else "limits.calls = 7\n")
+    path = os.path.join(os.path.dirname(write("x.toml", "")), "0.toml")
+    if files == _CHAIN_MAX:
+        assert load_policy(path).limits.calls == 7
+    else:
+        with pytest.raises(PolicyError, match="extends itself"):
+            load_policy(path)
+
+
+def test_a_table_without_end_is_told():
+    deep: dict[str, object] = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    (problem,) = problems_of(lambda: from_dict({"environment": deep}, name="its name")).values()
+    assert (problem.message, problem.file) == ("nested too deeply", "its name")
 
 
 def test_a_circle_is_told(write):

@@ -25,6 +25,10 @@ from proxybox.policies import (
 )
 from proxybox.policies.models import SECTIONS
 
+MOST_OF_ONE = (128 << 10) - 2  # bytes of a variable's name and text
+FULL = {f"v{n}": "x" * (MOST_OF_ONE - 2) for n in range(7)}  # all that variables may take, but for the last one
+FULL["last"] = "x" * ((1 << 20) - 10 * 8 - sum(len(name + text) for name, text in FULL.items()) - len("last"))
+
 
 def problems_of(build):
     with pytest.raises(PolicyError) as caught:
@@ -90,6 +94,28 @@ def test_what_a_session_may_use_at_the_most():
     assert (most.branches, most.value_size, most.grace) == (1_000, 64 << 20, 60.0)
     least = SessionLimits(branches=0, value_size=1024, grace=datetime.timedelta(0))
     assert (least.branches, least.value_size, least.grace) == (0, 1024, 0.0)
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("warm_up", "x" * ((128 << 10) - 1)), ("environment", {"variables": FULL}),
+    ("environment", {"variables": {"A": "x" * (MOST_OF_ONE - 1), "\udcff": "\udcff"}}),
+    ("limits", {"memory": "64M", "nursery": "32M"}), ("randomness", (1 << 64) - 1), ("randomness", 0),
+    ("environment", {"home": "/" + "a" * 255}), ("environment", {"home": "/" + "a/" * 2046 + "aa"}),
+])  # fmt: skip
+def test_as_much_as_may_be(field, value):
+    Policy(**{field: value})
+
+
+def test_host_paths(monkeypatch, tmp_path):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    assert Mount("/a", "x/../y").source == f"{tmp_path}/gone/x/../y"
+    (tmp_path / "gone").rmdir()
+    for source, words in (("x", "no current folder"), ("\ud800", "UTF-8"), ("a\0", "without NUL"), ("", "not empty")):
+        with pytest.raises(PolicyError, match=words):
+            Mount("/a", source)
+    assert Mount("/a", "~/x").source == os.path.expanduser("~/x")
+    assert Mount("/a", Path("/x")).source == Mount("/a", "/x/").source == "/x"
 
 
 def test_preloaded_modules_keep_their_order_and_come_once():
@@ -254,8 +280,14 @@ REFUSED = [
     (Environment, "cwd", "/a/../b", '".."'),
     (Environment, "home", "/a\0b", "without NUL"),
     (Environment, "home", "/" + "a" * 256, "255"),
+    (Environment, "home", "/" + "a/" * 2046 + "aaa", "less than 4096 in all"),
     (Environment, "home", "/\udcff", "UTF-8"),
     (Environment, "variables", [], "want a table"),
+    (Environment, "variables", {**FULL, "x": ""}, "want at most 1 MiB of names and texts in all"),
+    (Policy, "warm_up", "\ud800", "UTF-8"),
+    (Policy, "warm_up", "1\0", "without NUL"),
+    (Policy, "warm_up", "x" * (128 << 10), "128 KiB"),
+    (Policy, "warm_up", 3, "Python statements"),
     (Policy, "randomness", -1, "2**64"),
     (Policy, "randomness", 1 << 64, "2**64"),
     (Policy, "randomness", "seed", '"system"'),
@@ -323,7 +355,9 @@ def test_values_that_make_no_sense(cls, field, value, words):
         (3, "x", "want a name"),
         ("A", 3, "put it in quotes"),
         ("A", "x\0", "without NUL"),
-        ("A", "x" * 200_000, "128 KiB"),
+        ("A", "x" * MOST_OF_ONE, "128 KiB"),
+        ("A", "\ud800", "UTF-8"),
+        ("\ud800", "x", "got '\\ud800'"),
         ("LD_PRELOAD", "x", "before the box is sealed"),
         ("LD_LIBRARY_PATH", "x", "before the box is sealed"),
         ("GLIBC_TUNABLES", "x", "before the box is sealed"),
@@ -526,3 +560,44 @@ def test_mounts_as_text(text, mount):
 def test_mounts_as_text_that_make_no_sense(text):
     with pytest.raises(PolicyError, match="mount"):
         parse_mount(text)
+
+
+def test_the_nursery_is_an_eighth_of_the_memory_unless_it_is_said():
+    sizes = [("64M", "auto", 8 << 20), ("2G", "auto", 32 << 20), (None, "auto", 32 << 20), ("64M", "3M", 3 << 20)]
+    assert [Limits(memory=memory, nursery=nursery).nursery_size for memory, nursery, _ in sizes] == [
+        size for *_, size in sizes
+    ]
+    with pytest.raises(PolicyError, match="at most half"):
+        Limits(memory="64M", nursery=(32 << 20) + 1)
+
+
+def test_trees_are_put_together_and_only_so_deep():
+    tree = Mount("/a", {"a/b": {"c": "1"}, "a": {"b/d": b"2", "e": bytearray(b"3")}, "f": memoryview(b"4")}).source
+    assert tree == {"a": {"b": {"c": b"1", "d": b"2"}, "e": b"3"}, "f": b"4"}
+    deepest = "/".join("x" * 63)
+    assert Mount("/a", {deepest: {"y": "1"}}).source == Mount("/a", {"x": {deepest[2:] + "/y": "1"}}).source
+    for source in ({f"{deepest}/x": {"y": "1"}}, {"x": {deepest: {"y": "1"}}}, {f"{deepest}/x/y": "1"}):
+        with pytest.raises(PolicyError, match="at most 64 deep"):
+            Mount("/a", source)
+    for source in ({"a": "1", "a/b": "2"}, {"a/b": "1", "a": {"b": "2"}}, {"a": {"b": "1"}, "a/b": "2"}):
+        with pytest.raises(PolicyError, match=r"given twice|a file already"):
+            Mount("/a", source)
+
+
+def test_several_problems_are_told_with_their_number():
+    with pytest.raises(PolicyError) as caught:
+        Limits(wall_time="x", memory="x")
+    assert [line[:11] for line in str(caught.value).splitlines()] == ["2 problems:", "  limits.wa", "  limits.me"]
+
+
+@pytest.mark.parametrize(("value", "given"), [("x" * 58, "x" * 58 + "'"), ("x" * 59, "x" * 56 + "...")])
+def test_values_are_shown_cut_short(value, given):
+    (problem,) = problems_of(lambda: Limits(wall_time=value)).values()
+    assert problem.given == "'" + given
+
+
+@pytest.mark.parametrize(
+    ("key", "told"), [("a", "a"), ("x" * 60, "x" * 60), ("x" * 61, f"'{'x' * 56}..."), ("\n", "'\\n'"), ("", "''")]
+)
+def test_keys_that_do_not_exist_are_told_as_they_can_be_printed(key, told):
+    assert list(problems_of(lambda: Policy(**{key: 1}))) == [told]

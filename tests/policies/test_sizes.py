@@ -37,6 +37,8 @@ from proxybox.policies.sizes import (
         (None, None),
         ("none", None),
         ("Unlimited", None),
+        ("1MB", 10**6),
+        ("1kB" + " " * 37, 1000),
     ],
 )
 def test_sizes(given, size):
@@ -55,6 +57,8 @@ def test_sizes(given, size):
         "0.3K",
         "9" * 30,
         "9" * 5000,
+        "1kB" + " " * 38,
+        str(1 << 63),
         "1M1M",
         1.5,
         True,
@@ -83,6 +87,7 @@ def test_what_is_no_size(given):
         (datetime.timedelta(minutes=1), 60.0),
         (None, None),
         ("none", None),
+        ("2s" + " " * 58, 2.0),
     ],
 )
 def test_durations(given, seconds):
@@ -91,7 +96,7 @@ def test_durations(given, seconds):
 
 @pytest.mark.parametrize(
     "given",
-    ["", " ", "s", "1x", "30s1m", "nan", "inf", float("inf"), float("nan"), 10**400, True, []],
+    ["", " ", "s", "1x", "2s" + " " * 59, "30s1m", "nan", "inf", float("inf"), float("nan"), 10**400, True, []],
 )
 def test_what_is_no_duration(given):
     with pytest.raises(PolicyError, match="want a duration"):
@@ -120,6 +125,8 @@ def test_a_moment_survives_being_written(seconds):
         (datetime.datetime(1970, 1, 1, 0, 1), 60.0),
         (datetime.datetime(1970, 1, 1, 0, 1, tzinfo=datetime.UTC), 60.0),
         (None, None),
+        ("1970-01-02" + " " * 30, 86400.0),
+        (LATEST, LATEST),
     ],
 )
 def test_moments(given, seconds):
@@ -139,6 +146,8 @@ def test_moments(given, seconds):
         float("nan"),
         10**400,
         datetime.date.max,
+        "1970-01-02" + " " * 31,
+        LATEST + 1,
     ],
 )
 def test_what_is_no_moment(given):
@@ -162,7 +171,16 @@ def test_spoken_sizes(size, text):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.5, "500 ms"), (5.0, "5 s"), (90.0, "1 min 30 s"), (300.0, "5 min"), (86401.0, "1 d 1 s")],
+    [
+        (0.5, "500 ms"),
+        (1.0, "1 s"),
+        (5.0, "5 s"),
+        (60.0, "1 min"),
+        (60.5, "60.5 s"),
+        (90.0, "1 min 30 s"),
+        (300.0, "5 min"),
+        (86401.0, "1 d 1 s"),
+    ],
 )
 def test_spoken_durations(seconds, text):
     assert spoken_duration(seconds) == text

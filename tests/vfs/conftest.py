@@ -104,6 +104,15 @@ def fails(code: int) -> Iterator[None]:
     assert errno.errorcode[caught.value.errno or 0] == errno.errorcode[code]
 
 
+def errno_of(call: Callable[[], object]) -> int:
+    """The number of the error that a call raises; 0 for none."""
+    try:
+        call()
+    except OSError as error:
+        return error.errno or 0
+    return 0
+
+
 @pytest.fixture(name="fails")
 def fails_fixture() -> Callable[..., object]:
     return fails
