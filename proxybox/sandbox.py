@@ -17,12 +17,12 @@ from proxybox.argumentchecks import Content, Input, as_source
 from proxybox.controller.audit import Audit, Interceptor
 from proxybox.controller.boxes.box import BoxRunner, Start
 from proxybox.controller.boxes.worldbuilding import BoxFolder, WorldTemplate
+from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.reaper import settle
 from proxybox.controller.world.streams import StandardStreams
-from proxybox.errors import SandboxClosedError
-from proxybox.policies import Policy, PolicyError, as_policy, evolve, tightened
+from proxybox.policies import Policy, PolicyError, as_policy
 from proxybox.program import BOX, MAIN, Program
 from proxybox.result import Result, cancelled, result_of
 from proxybox.running import Running
@@ -97,6 +97,8 @@ class SandboxBase:
     ) -> None:
         self.policy = as_policy(policy)
         if policy_fields:
+            from proxybox.policies import evolve
+
             try:
                 self.policy = evolve(self.policy, **policy_fields)
             except PolicyError as error:
@@ -481,6 +483,8 @@ def policy_of_run(
         policy = attrs.evolve(policy, environment=attrs.evolve(own, variables={**own.variables, **variables}))
     seconds = argumentchecks.duration("timeout", timeout)
     if limits is not None or output is not None:
+        from proxybox.policies import tightened
+
         policy = tightened(policy, limits=limits, output=output)
     if seconds is None:
         return policy
