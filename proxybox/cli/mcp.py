@@ -8,7 +8,7 @@ from proxybox.cli.failures import CommandError
 from proxybox.cli.run import tell_failure
 
 
-def serve(parsed: Parsed) -> int:
+def mcp(parsed: Parsed) -> int:
     """Serves until the client goes away."""
     try:
         policy = choose_policy(parsed)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from proxybox.cli.teaching import complete_file, guest_option, json_flag, packages_option
+from proxybox.cli.options import complete_file, guest_option, json_flag, packages_option
 
 REPLAY_HELP = """Run a recorded program again, from its record alone.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from proxybox.cli.teaching import complete_file, json_flag
+from proxybox.cli.options import complete_file, json_flag
 from proxybox.serve.access import SCOPES
 
 config_option = click.option(

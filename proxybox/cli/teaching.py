@@ -7,6 +7,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from proxybox.cli.options import complete_file, guest_option, json_flag, packages_option
+
 GRADE_HELP = """Grade submissions by an exercise, each in boxes of its own.
 
 SUBMISSIONS are a folder of files (.py and .ipynb), folders and zip archives, each of which is one;
@@ -51,22 +53,9 @@ def complete_format(_: click.Context, __: click.Parameter, text: str) -> list[Co
     return [CompletionItem(name, help=each.description) for name, each in WRITERS.items() if name.startswith(text)]
 
 
-def complete_file(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
-    """Leaves the completion of file names to the shell."""
-    return [CompletionItem(text, type="file")]
-
-
-json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 jobs_option = click.option(
     "--jobs", "-j", type=click.IntRange(1), metavar="N", help="How many processes grade at once (the CPUs)."
 )
-guest_option = click.option("--guest", metavar="GUEST", help="The interpreter to run.", shell_complete=complete_file)
-packages_option = click.option(
-    "--packages", multiple=True, metavar="PATH", shell_complete=complete_file,
-    help="Packages to import: a virtual environment, a folder, a requirements file.",
-)  # fmt: skip
-
-
 records_option = click.option(
     "--records", type=Path, metavar="DIR", shell_complete=complete_file,
     help="Keep a record of each test that fails, for `proxybox replay FILE`; takes longer.",
