@@ -15,8 +15,8 @@ def commits_group(context: click.Context, as_json: bool) -> int | None:
 
     An interrupted commit loses nothing: new files that are not in place yet, and old ones that were replaced, are in
     a folder .proxybox-commit-ID beside the target. If the target was changed by others since, `resume` and `undo`
-    change nothing and say what differs. Files that the commit of a review has replaced are kept for 30 days, of at
-    most 20 commits and 1 GiB.
+    change nothing and say what differs. Files that the commit of a review has replaced are stored for 30 days,
+    at most those of 20 commits and 1 GiB.
 
     \b
     Examples:
@@ -32,51 +32,56 @@ def commits_group(context: click.Context, as_json: bool) -> int | None:
     return commits.show(as_json=as_json)
 
 
-@commits_group.command("resume", short_help="Finish one.")
+@commits_group.command("resume", short_help="Finish a commit that was interrupted.")
 @click.argument("id")
 def commits_resume(id: str) -> int:  # noqa: A002 - as it is called on the command line
-    """Finish a commit that was cut off."""
+    """Finish a commit that was interrupted."""
     from proxybox.cli import commits
 
     return commits.resume(id)
 
 
-@commits_group.command("undo", short_help="Take one back.")
+@commits_group.command("undo", short_help="Undo a commit.")
 @click.argument("id")
 def commits_undo(id: str) -> int:  # noqa: A002 - as it is called on the command line
-    """Bring the folder back to what it was before a commit that was cut off, or that is done and kept."""
+    """Bring the folder back to what it was before a commit that was interrupted or is done."""
     from proxybox.cli import commits
 
     return commits.undo(id)
 
 
-@commits_group.command("prune", short_help="Remove what is kept for undoing.")
-@click.option("--older-than", default="0", metavar="DURATION", help="Only of commits that are so old: 30d, 12h.")
+@commits_group.command("prune", short_help="Remove the former files of commits.")
+@click.option(
+    "--older-than",
+    default="0",
+    metavar="DURATION",
+    help="Remove only those of commits that are at least this old: 30d, 12h.",
+)
 @json_flag
 def commits_prune(older_than: str, as_json: bool) -> int:
-    """Remove what is kept of commits that are done. They can no longer be undone."""
+    """Remove the former files that are stored of finished commits, which cannot be undone then."""
     from proxybox.cli import commits
 
     return commits.prune(older_than, as_json=as_json)
 
 
-@click.command("undo", short_help="Take back a commit.")
+@click.command("undo", short_help="Undo a commit.")
 @click.argument("id")
 def undo(id: str) -> int:  # noqa: A002 - as it is called on the command line
     """Bring a folder back to what it was before a commit, as `proxybox commits undo` does.
 
     The commits that can be undone are listed by `proxybox commits`. Where a file has changed since, nothing is undone,
-    and what has changed is said.
+    and the files that have changed are named.
     """
     from proxybox.cli import commits
 
     return commits.undo(id)
 
 
-@click.command("review", short_help="Decide on changes that wait for it.")
+@click.command("review", short_help="Accept or discard the changes of a program.")
 @click.argument("id", required=False)
-@click.option("--accept", multiple=True, metavar="N|N.M|all", help="Write this change, or this part of it.")
-@click.option("--discard", is_flag=True, help="Throw the changes away.")
+@click.option("--accept", multiple=True, metavar="N|N.M|all", help="Write this change, this part of a change, or all.")
+@click.option("--discard", is_flag=True, help="Discard the changes.")
 @click.option(
     "--page", metavar="FILE", help="Write the page that shows the changes to FILE.", shell_complete=complete_file
 )

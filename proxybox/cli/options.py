@@ -64,9 +64,14 @@ def click_option(option: Option) -> click.Option:
     )
 
 
-json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-guest_option = click.option("--guest", metavar="GUEST", help="The interpreter to run.", shell_complete=complete_file)
+json_flag = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+guest_option = click.option(
+    "--guest",
+    metavar="GUEST",
+    help="Use this interpreter: pypy, cpython, 3.13 or a path.",
+    shell_complete=complete_file,
+)
 packages_option = click.option(
     "--packages", multiple=True, metavar="PATH", shell_complete=complete_file,
-    help="Packages to import: a virtual environment, a folder, a requirements file.",
+    help="Let programs import these packages: a virtual environment, a folder or a requirements file.",
 )  # fmt: skip

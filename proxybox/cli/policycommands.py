@@ -21,7 +21,7 @@ set_option = click.option(
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change one key first.",
+    help="Change one key of the policy first: limits.threads=4.",
     shell_complete=complete_setting,
 )
 
@@ -45,7 +45,7 @@ def policy_group() -> None:
 @policy_group.command("list")
 @json_flag
 def policy_list(as_json: bool) -> int:
-    """The presets, and what each is for."""
+    """List the presets, and what each is for."""
     from proxybox.cli import policy
 
     return policy.list_presets(as_json=as_json)
@@ -56,37 +56,37 @@ def policy_list(as_json: bool) -> int:
 @set_option
 @json_flag
 def policy_show(policy: str, settings: tuple[str, ...], as_json: bool) -> int:
-    """A policy as TOML: a start for one of your own."""
+    """Print a policy as TOML, to begin one of your own with."""
     from proxybox.cli import policy as work
 
     return work.show(policy, settings, as_json=as_json)
 
 
-@policy_group.command("minimise", short_help="A policy without what recorded runs never used.")
+@policy_group.command("minimise", short_help="Print a policy without what recorded runs never used.")
 @policy_argument
 @click.argument("records", nargs=-1, required=True, metavar="RECORD...", type=Path, shell_complete=complete_file)
 @set_option
 @json_flag
 def policy_minimise(policy: str, records: tuple[Path, ...], settings: tuple[str, ...], as_json: bool) -> int:
-    """A policy without what recorded runs (run --record) never used, as TOML.
+    """Print a policy without what recorded runs (run --record) never used, as TOML.
 
     Mounts that no run has reached are taken away, folders that were only read become read-only, and limits that are
-    far above what was used become lower. What is taken away is told on stderr.
+    far above what was used become lower. What was taken away is printed on stderr.
     """
     from proxybox.cli import policy as work
 
     return work.minimise(policy, records, settings, as_json=as_json)
 
 
-@policy_group.command("check", short_help="Whether policy files make sense.")
+@policy_group.command("check", short_help="Check policy files.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=Path, shell_complete=complete_file)
 @guest_option
 @packages_option
 @json_flag
 def policy_check(files: tuple[Path, ...], **options: Any) -> int:
-    """Whether policy files make sense; every fault, with its key and what is allowed.
+    """Check policy files, and print every fault with its key and what is allowed.
 
-    With --guest or --packages also whether this interpreter, with these packages, has the modules of `preload`.
+    With --guest or --packages, check also whether this interpreter, with these packages, has the modules of `preload`.
     """
     from proxybox.cli import policy
 
@@ -98,7 +98,7 @@ def policy_check(files: tuple[Path, ...], **options: Any) -> int:
 @set_option
 @json_flag
 def policy_explain(policy: str, settings: tuple[str, ...], as_json: bool) -> int:
-    """What a policy allows and refuses, in words."""
+    """Say in words what a policy allows and refuses."""
     from proxybox.cli import policy as work
 
     return work.explain(policy, settings, as_json=as_json)
@@ -106,7 +106,7 @@ def policy_explain(policy: str, settings: tuple[str, ...], as_json: bool) -> int
 
 @policy_group.command("schema")
 def policy_schema() -> int:
-    """The JSON Schema of policy files, for editors."""
+    """Print the JSON Schema of policy files, for editors."""
     from proxybox.cli import policy
 
     return policy.print_schema()

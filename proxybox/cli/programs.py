@@ -190,13 +190,13 @@ def batch_command() -> click.Command:
         click.Argument(["jobs"], shell_complete=complete_file),
         click.Option(
             ["--output", "-o"], default="results.jsonl", metavar="FILE", shell_complete=complete_file,
-            help="Where results go (./results.jsonl); - for standard output, which cannot go on later.",
+            help="Write results to FILE (./results.jsonl); - is standard output, which cannot be continued later.",
         ),
         click.Option(
             ["--processes", "-n"], type=click.IntRange(1), metavar="N",
-            help="How many processes make boxes (the CPUs), or work on the cluster at once.",
+            help="Run boxes in N processes at once (as many as CPUs), here or on the cluster.",
         ),
-        click.Option(["--check"], is_flag=True, help="Exit with 1 where some did not end well."),
+        click.Option(["--check"], is_flag=True, help="Exit with status 1 when a program has not ended well."),
         click.Option(["--json", "as_json"], is_flag=True, help="Print the summary as JSON."),
     ]  # fmt: skip
     options = [click_option(option) for option in arguments.BATCH]
