@@ -176,9 +176,9 @@ def of_files(title: str, files: Sequence[Made]) -> Iterator[str]:
     """Yields a line with the names and sizes of files, if there are any; those of caches (`.cache/x`) come last."""
     if files:
         files = sorted(files, key=lambda it: f"/{it.name}".find("/.") >= 0)
-        told = [f"{name(it.name)} ({_size(it.size)})" for it in files[:_MOST_NAMED]]
+        named = [f"{name(it.name)} ({_size(it.size)})" for it in files[:_MOST_NAMED]]
         more = f" and {len(files) - _MOST_NAMED:,} more" if len(files) > _MOST_NAMED else ""
-        yield f"{title}: {', '.join(told)}{more}"
+        yield f"{title}: {', '.join(named)}{more}"
 
 
 def _size(size: int | None) -> str:

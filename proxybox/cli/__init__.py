@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
-from proxybox.cli.failures import complain, tell_warning
+from proxybox.cli.failures import complain, print_warning
 from proxybox.modulepath import forget_the_current_folder
 
 #: After how many new objects Python looks for garbage. With its own number, 700, it does so 60 times while modules are
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from proxybox.cli import streams
 
     streams.secure()
-    warnings.showwarning = tell_warning
+    warnings.showwarning = print_warning
     try:
         status = _command(sys.argv[1:])
         sys.stdout.flush()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from proxybox.cli.failures import CommandError
-from proxybox.cli.run import interrupted, tell_failure
+from proxybox.cli.run import interrupted, print_failure
 from proxybox.records.differing import CallPair, Cause, Difference, diff
 from proxybox.records.differing.page import page
 from proxybox.records.differing.trying import FAILS, SPARED, tried
@@ -32,9 +32,9 @@ def compare(first: Path, second: Path, as_json: bool, html: str | None, replays:
         return interrupted()
     except OSError as error:
         where = error.filename if isinstance(error.filename, str) else "the records"
-        return tell_failure(CommandError(f"{where}: {error.strerror or error}"))
+        return print_failure(CommandError(f"{where}: {error.strerror or error}"))
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     if as_json:
         json.dump(as_data(found), sys.stdout, indent=2)
         sys.stdout.write("\n")

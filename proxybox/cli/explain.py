@@ -10,7 +10,7 @@ from typing import TextIO
 
 from proxybox.cli.choosing import chosen_packages
 from proxybox.cli.failures import CommandError, UsageError
-from proxybox.cli.run import interrupted, tell_failure
+from proxybox.cli.run import interrupted, print_failure
 from proxybox.cli.streams import text_file
 from proxybox.cli.trace import line
 from proxybox.controller.record.events import CallEvent
@@ -52,7 +52,7 @@ def explain(
             summary = read(opened, making.consumers, _lines(record, guest, packages) if lines else None)
             for finish in making.finishing:
                 finish(summary)
-        making.tell_left_out()
+        making.print_left_out()
         if as_json:
             json.dump(as_data(summary), sys.stdout, indent=2)
             sys.stdout.write("\n")
@@ -61,7 +61,7 @@ def explain(
     except KeyboardInterrupt:
         return interrupted()
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     return 0
 
 
@@ -104,7 +104,7 @@ class _Making:
         lines = self._bounded["--strace: {:,} further lines are left out"] = Strace(sys.stdout)
         self.consumers.append(lines)
 
-    def tell_left_out(self) -> None:
+    def print_left_out(self) -> None:
         """Says what there was no room for."""
         for summary, consumer in self._bounded.items():
             if consumer.left_out:

@@ -19,7 +19,7 @@ import attrs
 from proxybox.cli.arguments import Parsed
 from proxybox.cli.choosing import choose_policy, chosen_packages, named_policy
 from proxybox.cli.failures import CommandError, UsageError
-from proxybox.cli.run import interrupted, program_of, tell_failure
+from proxybox.cli.run import interrupted, print_failure, program_of
 from proxybox.cli.streams import text_file
 from proxybox.learning.hostfiles import Host
 from proxybox.learning.learner import WELL, Enough, Learned, LearnedRun, Learner, passes
@@ -55,7 +55,7 @@ def learn(parsed: Parsed) -> int:
     except KeyboardInterrupt:
         return interrupted()
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     return 0 if learned.passes else EXIT_FAILS
 
 

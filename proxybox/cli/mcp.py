@@ -5,7 +5,7 @@ import signal
 from proxybox.cli.arguments import Parsed
 from proxybox.cli.choosing import choose_policy, chosen_packages
 from proxybox.cli.failures import CommandError
-from proxybox.cli.run import tell_failure
+from proxybox.cli.run import print_failure
 
 
 def mcp(parsed: Parsed) -> int:
@@ -22,5 +22,5 @@ def mcp(parsed: Parsed) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a thread that waits for the client could not be told to end
         local.serve(AsyncSandbox(policy, guest=guest, guest_library=library, packages=packages))
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     return 0

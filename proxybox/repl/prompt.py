@@ -127,7 +127,7 @@ class TerminalPrompter:
         self._popup = ""
         colours = shell.screen.paint.wanted
         self._depth = None if colours else ColorDepth.DEPTH_1_BIT
-        kept, self.warning = open_history(history)
+        opened, self.warning = open_history(history)
         self._session: PromptSession[str] = PromptSession(
             [("class:prompt", PS1)],
             multiline=True,
@@ -137,7 +137,7 @@ class TerminalPrompter:
             complete_while_typing=False,
             enable_history_search=True,
             enable_suspend=True,
-            history=kept,
+            history=opened,
             auto_suggest=AutoSuggestFromHistory(),
             key_bindings=self._keys(),
             bottom_toolbar=self._bar,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxybox.cli import options as shared
-from proxybox.cli.arguments import BATCH, BOX, LEARN, PROGRAM, REPL, RUN, TRACE, Option, Parsed, parse
+from proxybox.cli.arguments import BATCH, LEARN, PROGRAM, REPL, RUN, TRACE, Option, Parsed, parse
 from proxybox.cli.choosing import choose_policy
 from proxybox.cli.programs import program_command
 from proxybox.policies.declaring import Measure
@@ -111,7 +111,3 @@ def test_both_parsers_agree(options: list[tuple[str, str | None]], program: tupl
     fast = parse(words, RUN)
     if fast is not None:
         assert fast == by_click(words)
-
-
-def test_every_option_has_help() -> None:
-    assert all(option.help.endswith((".", ").")) for option in (*BOX, *RUN, *TRACE, *PROGRAM))

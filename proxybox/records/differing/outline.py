@@ -177,8 +177,8 @@ def outline(calls: Iterable[RecordedCall], digests: Digests, script: bytes = b""
         if not prepared and call.name == "rt_sigaction" and call.asked.get("sig") == _SIGINT:
             prepared = call.number
         for stream, data in call.printed:
-            kept = made.printed.setdefault(stream & 1, bytearray())
-            kept += data[: MOST_PRINTED - len(kept)]
+            printed = made.printed.setdefault(stream & 1, bytearray())
+            printed += data[: MOST_PRINTED - len(printed)]
     made.begins = named or prepared or 1
     return made
 

@@ -224,19 +224,19 @@ class CallSummary:
             refused.errno[:_LONGEST_NAME],
             refused.reason[:_LONGEST],
         )
-        kept = self.refusals.of(DenialEvent(call_name, error, reason))
-        if not kept.count:
-            kept.first_call, kept.first_at = call.number, call.at
-        kept.count += 1
+        refusal = self.refusals.of(DenialEvent(call_name, error, reason))
+        if not refusal.count:
+            refusal.first_call, refusal.first_at = call.number, call.at
+        refusal.count += 1
         if call.line is not None:
-            kept.lines.add(at_line(call.line))
-        if subject and subject not in kept.subjects and len(kept.subjects) < MOST_SUBJECTS:
-            kept.subjects.append(subject)
+            refusal.lines.add(at_line(call.line))
+        if subject and subject not in refusal.subjects and len(refusal.subjects) < MOST_SUBJECTS:
+            refusal.subjects.append(subject)
 
     def _printed(self, stream: int, printed: bytes) -> None:
-        kept = self.printed[min(stream, len(STREAMS) - 1)]
-        kept.size += len(printed)
-        kept.head += printed[: MOST_PRINTED - len(kept.head)]
+        stream_printed = self.printed[min(stream, len(STREAMS) - 1)]
+        stream_printed.size += len(printed)
+        stream_printed.head += printed[: MOST_PRINTED - len(stream_printed.head)]
 
     # --- files
 

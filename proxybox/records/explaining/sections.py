@@ -247,16 +247,16 @@ def _refused(record_summary: RecordSummary, most: int | None) -> SummarySection:
     account = record_summary.account
     rows: list[tuple[str, ...]] = [
         (
-            refused.call[:LONGEST], refused.errno[:40], refused.reason[:LONGEST], f"{kept.count:,}",
-            f"{kept.first_call:,}", ", ".join(kept.subjects)[:LONGEST],
+            refused.call[:LONGEST], refused.errno[:40], refused.reason[:LONGEST], f"{counts.count:,}",
+            f"{counts.first_call:,}", ", ".join(counts.subjects)[:LONGEST],
         )
-        for refused, kept in account.refusals.items()
+        for refused, counts in account.refusals.items()
     ]  # fmt: skip
     further = account.refusals.rest.count
     head: tuple[str, ...] = ("CALL", "ERROR", "WHY", "TIMES", "FIRST CALL", "FOR")
     if record_summary.lines is not None:
         head += ("BY LINE",)
-        rows = [(*row, _lines_of(kept.lines)) for row, kept in zip(rows, account.refusals.values(), strict=True)]
+        rows = [(*row, _lines_of(counts.lines)) for row, counts in zip(rows, account.refusals.values(), strict=True)]
     return SummarySection(
         title="What it was refused, and why", head=head, right=(3, 4),
         **_cut(rows, most, *([f"further refusals: {further:,}"] if further else [])),
@@ -269,15 +269,15 @@ def _lines(record_summary: RecordSummary, most: int | None) -> SummarySection:
     if asked is None:
         return SummarySection(title="")
     busiest = sorted(account.lines.items(), key=lambda item: -item[1].calls)
-    kept = sorted(busiest[:most], key=lambda item: (item[0][0], item[0][1] or 0))
+    shown = sorted(busiest[:most], key=lambda item: (item[0][0], item[0][1] or 0))
     rows = [
         (
             f"{file}:{'?' if line is None else line}", use.function, f"{use.calls:,}", seconds(use.waited),
             f"{use.refused:,}" if use.refused else "", ", ".join(_counted(use.names.most_common(MOST_NAMED))),
         )
-        for (file, line), use in kept
+        for (file, line), use in shown
     ]  # fmt: skip
-    after = [f"and {len(busiest) - len(kept):,} more (--all shows them)"] if len(kept) < len(busiest) else []
+    after = [f"and {len(busiest) - len(shown):,} more (--all shows them)"] if len(shown) < len(busiest) else []
     with_lines = sum(use.calls for use in account.lines.values()) + account.lines.rest.calls
     after.append(
         f"{_count(account.calls - with_lines, 'call')} of the interpreter's own, or made where it could not be asked"
@@ -351,7 +351,7 @@ def as_data(record_summary: RecordSummary) -> dict[str, Any]:
             "sleeps": _plain(asked.sleeps),
             "host": {name: _plain(used) for name, used in asked.host.items()},
         },
-        "refusals": [{**_plain(refused), **_plain(kept)} for refused, kept in account.refusals.items()],
+        "refusals": [{**_plain(refused), **_plain(counts)} for refused, counts in account.refusals.items()],
         "refusals_left_out": account.refusals.rest.count,
         "lines": None if record_summary.lines is None else [
             {"file": file, "line": line, **_plain(use)} for (file, line), use in sorted(
