@@ -1,4 +1,4 @@
-"""What is told while code runs elsewhere: the events of a service's streams and WebSockets, and of its workers.
+"""Events that are sent while code runs elsewhere: those of a service's streams and WebSockets, and of its workers.
 
 Each is declared once. A worker tells its service those of `WorkerEvent` (serve/wire.py). Doors pass them on to clients,
 among events of their own, with a number or an id. OpenAPI's models are made from these classes (serve/models.py), and
@@ -137,7 +137,7 @@ def as_data(event: WorkerEvent | StreamEvent | SocketEvent) -> JSONObject:
 
 
 def read_worker_event(data: bytes) -> WorkerEvent:
-    """Returns the event that a worker has told. Raises ValueError or TypeError: a worker serves hostile guests."""
+    """Returns the event that a worker has sent. Raises ValueError or TypeError: a worker serves hostile guests."""
     fields: JSONObject = json.loads(data)
     try:
         event: WorkerEvent = _OF_WORKERS[fields["event"]](**fields)
@@ -147,7 +147,7 @@ def read_worker_event(data: bytes) -> WorkerEvent:
 
 
 def for_clients(event: WorkerEvent) -> Iterator[TextEvent | InputRequestEvent | DisplayEvent]:
-    """Yields what clients are told of an event of a worker: a value is a result, and a record is not for streams."""
+    """Yields the events that clients get for one of a worker: a value is a result, and a record is not for streams."""
     if isinstance(event, DisplayEvent) and event.kind == "value":
         yield attrs.evolve(event, event="result")
     elif not isinstance(event, RecordPieceEvent):

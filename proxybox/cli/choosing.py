@@ -108,7 +108,7 @@ def option(flag: str, make: Callable[[], T]) -> T:
 
 
 def chosen_packages(named: Sequence[str], guest: str | None, guest_library: str | None = None) -> tuple[str, ...]:
-    """Returns the folders of packages for --packages; what has to be installed is, which is told on stderr.
+    """Returns the folders of packages for --packages; installs what is missing, and says so on stderr.
 
     Raises CommandError for a path that does not exist, PackagesError, and SandboxStartError.
     """

@@ -30,7 +30,7 @@ def open_classroom(
     *, course: str | None, tls: bool, tls_cert: str | None, tls_key: str | None, as_json: bool, opens: bool,
     verbose: bool, **options: Any,
 ) -> int:  # fmt: skip
-    """Holds a classroom open until it is told to end. The exit status is 125 when it cannot open."""
+    """Holds a classroom open until a signal ends it. The exit status is 125 when it cannot open."""
     try:
         from proxybox.classroom.course import EXAMPLE
         from proxybox.classroom.running import Manner, run

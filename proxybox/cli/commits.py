@@ -43,7 +43,7 @@ def show(*, as_json: bool) -> int:
 
 
 def prune(older_than: str, *, as_json: bool) -> int:
-    """Removes what is kept of commits that are done, and prints which these were."""
+    """Removes the former files of finished commits, and prints which commits these were."""
     from proxybox import commits
     from proxybox.policies import PolicyError
     from proxybox.policies.sizes import to_duration

@@ -89,7 +89,7 @@ def undo(id: str) -> int:  # noqa: A002 - as it is called on the command line
 def review(id: str | None, **options: Any) -> int:  # noqa: A002 - as it is called on the command line
     """Decide on the changes of a program that ran with `proxybox run --review` where there was no terminal.
 
-    Without an ID the reviews that wait are listed. With one, the changes are shown and asked about on a terminal, or
+    Without an ID the reviews that wait are listed. With one, a terminal shows the changes and asks about each, or
     those that --accept names are written, and nothing else. Changes have the numbers that the page shows.
 
     \b

@@ -53,10 +53,10 @@ def write(path: str, text: str) -> None:
 
 def in_words(found: Difference, paint: Paint) -> list[str]:
     """Returns a comparison in words, line by line. All that comes of the records is made harmless."""
-    return [*_told(found, paint)]
+    return [*_lines_of(found, paint)]
 
 
-def _told(found: Difference, paint: Paint) -> Iterator[str]:
+def _lines_of(found: Difference, paint: Paint) -> Iterator[str]:
     for side, name in enumerate("ab"):
         one = found.inputs[side]
         parts = found.names[side], one.guest, one.recorded, f"{found.calls[side]:,} calls", ended(found.ends[side])
@@ -134,7 +134,7 @@ def _where(cause: Cause) -> str:
         return ""
     numbers = f"call {found.a:,}" if found.a == found.b else f"call {found.a:,} of a, {found.b:,} of b"
     call = f", {_shown(found.call)}" if found.call else ""
-    shown = "; what it told is in what differs" if cause.shows else ""
+    shown = "; its answer is part of what differs" if cause.shows else ""
     return f"  ({numbers}{call}{shown})"
 
 

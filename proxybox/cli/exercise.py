@@ -190,7 +190,7 @@ def _print_frail(mutants: "Iterable[Check]") -> None:
     if met:
         print("\nTests that raise an exception themselves where a function returns something useless:")
     for name, found in met.items():
-        # The worst first: where the student is told nothing of the mistake.
+        # The worst first: where the student learns nothing about the mistake.
         test, solution = min(found, key=lambda each: not _is_at_fault(each[0]))
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         print(f"  {on_one_line(name)}: {on_one_line(summary_of(test.fault))}")

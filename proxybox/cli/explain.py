@@ -37,7 +37,7 @@ def explain(
     perfetto: str | None, as_json: bool, lines: bool = False, guest: str | None = None,
     packages: tuple[str, ...] = (),
 ) -> int:  # fmt: skip
-    """Explains a record in the forms that were asked for. Returns the exit status."""
+    """Explains a record in the forms that the options name. Returns the exit status."""
     try:
         to_stdout = [strace, as_json, *(file == "-" for file in (svg, html, folded, perfetto))]
         if sum(to_stdout) > 1:
@@ -82,7 +82,7 @@ def _opened(record: Path) -> Record:
 
 
 class _Making:
-    """What is to be written: what is told of the calls, and what is done after the last one."""
+    """What is to be written: the consumers of the calls, and what is done after the last call."""
 
     def __init__(self, record: Record, files: contextlib.ExitStack) -> None:
         self._title = " ".join(record.argv[1:])[:LONGEST] or record.guest[:LONGEST]

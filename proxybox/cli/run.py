@@ -86,7 +86,7 @@ def check_record(parsed: Parsed) -> None:
 
 
 def sign_record(parsed: Parsed, result: "Result") -> None:
-    """Signs the record of a run, where that was asked for."""
+    """Signs the record of a run, where --sign names a key."""
     key = parsed.text("sign")
     if key is not None and result.record is not None and not result.record_fault:
         signing().sign(result.record, key, result.record_digest)

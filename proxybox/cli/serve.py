@@ -26,7 +26,7 @@ def serve(
     *, config: Path | None, policies: Sequence[str], guest: str | None, packages: Sequence[str],
     preload: Sequence[str], require_keys: bool, check: bool, port: int | None = None, **options: Any,
 ) -> int:  # fmt: skip
-    """Serves until it is told to end. The exit status is 125 when it cannot, or when it does not stand its trial."""
+    """Serves until a signal ends it. The exit status is 125 when it cannot, or when its test of itself fails."""
     try:
         changes: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
         if port is not None:

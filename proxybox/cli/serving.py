@@ -75,8 +75,8 @@ def serve_group(context: click.Context, /, **options: Any) -> int | None:
 def keys_group() -> None:
     """The keys that clients present.
 
-    What is kept of a key does not tell it, so each is shown once, when it is made. A key that is
-    revoked is refused from then on, also by a service that runs, which ends what goes on for it.
+    Only a hash of each key is stored, so a key is shown once, when it is made. A key that is
+    revoked is refused from then on. A service that is running ends the programs of that key.
     Once there was a key, the service asks for one for good.
 
     \b
@@ -139,7 +139,7 @@ def keys_rotate(**options: Any) -> int:
     """Give a key another secret, and show it: this once.
 
     The key stays the same one, with its sessions, files and limits. Both secrets are good for the time
-    of --grace. What goes on with the former one is ended then; with --grace 0 at once.
+    of --grace. Programs that were started with the former secret are ended then; with --grace 0, at once.
     """
     from proxybox.cli import serve
 

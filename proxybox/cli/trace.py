@@ -90,7 +90,7 @@ def known_families() -> set[str]:
 
 
 def shower(parsed: Parsed, out: TextIO) -> tuple[Callable[[OSCall], None], Callable[[], None]]:
-    """Returns a function for each call, and one for the end, for the form that was asked for."""
+    """Returns a function for each call, and one for the end, for the form that the options name."""
     paint = Paint(out)
     if parsed.flag("summary"):
         counts = Summary()
