@@ -4,7 +4,7 @@
     SERVED_KEYS    which a service adds for a run
     RECORD_KEYS    for a run that was recorded
 
-The description (OpenAPI) of a service's answer comes from the types here (serve/models.py), and a client's Result by `read`
+OpenAPI's description of a service's answer comes from the types here (serve/models.py), and a client's Result by `read`
 (remote/answers.py). A new field of `Result` has one row here; it can also be none of JSON's (BESIDE).
 """
 

@@ -1,4 +1,4 @@
-"""What a recorded program read, wrote, printed, asked for and was refused: counted call by call."""
+"""What a recorded program read, wrote, printed and used, and what was refused: counted call by call."""
 
 import signal
 from collections.abc import Callable
@@ -22,7 +22,7 @@ MOST_FILES: Final = 20_000
 MOST_NAMES: Final = 1000
 MOST_WAITS: Final = 5000
 MOST_LINES: Final = 20_000
-#: Subjects that are named for one refusal, and bytes of printed output that are kept for one stream.
+#: Subjects that are named for one refusal, and bytes of printed output that are stored of one stream.
 MOST_SUBJECTS, MOST_PRINTED = 5, 1 << 16
 _LONGEST_NAME, _LONGEST = 200, 1000
 #: Names of a stream by its number in a record.
@@ -119,7 +119,7 @@ class StreamSummary:
 
 @attrs.define
 class ResourceCounts:
-    """What was asked for besides files: each a count, or a sum where its name says so."""
+    """Which resources it used besides files: each a count, or a sum where its name says so."""
 
     clocks: Counts[str] = attrs.field(factory=lambda: Counts(64, "other clocks"))
     sleeps: WaitSummary = attrs.field(factory=WaitSummary)
@@ -146,7 +146,7 @@ def signal_name(value: int | None) -> str:
 
 
 class CallSummary:
-    """Counts what the calls of a program did. `files` is told first of each call what its descriptors stand for."""
+    """Counts what the calls of a program did. `files` gets each call first: it follows descriptors."""
 
     def __init__(self, files: OpenFiles) -> None:
         self._open = files

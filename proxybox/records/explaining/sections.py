@@ -12,7 +12,7 @@ from proxybox.records.explaining.reading import RecordSummary
 from proxybox.records.ownfiles import is_of_interpreter, prefix_of
 from proxybox.result import Change
 
-#: Rows of a table, and lines of printed output, where not all are asked for.
+#: Rows of a table, and lines of printed output, without --all.
 MOST_ROWS, MOST_WAITED, MOST_LINES, MOST_NAMED, MOST_LINES_OF = 40, 10, 12, 6, 2
 #: Characters of one text.
 LONGEST: Final = 300
@@ -71,7 +71,7 @@ def _apart(record_summary: RecordSummary, everything: bool) -> tuple[dict[str, F
 
 
 def _by(section: SummarySection, own: dict[str, FileUse], record_summary: RecordSummary) -> SummarySection:
-    """Returns a table of files with the lines of the program that did it, where a replay was asked for them."""
+    """Returns a table of files with the lines of the program that did it, where a replay has found them."""
     if record_summary.lines is None or not section.rows:
         return section
     rows = tuple((*row, _lines_of(own[row[0]].lines) if row[0] in own else "") for row in section.rows)
@@ -322,7 +322,7 @@ def _time(account: CallSummary, most: int | None) -> SummarySection:
 
 
 def as_data(record_summary: RecordSummary) -> dict[str, Any]:
-    """Returns the explanation as JSON has it: with every file, and what is kept of the printed output."""
+    """Returns the explanation as JSON has it: with every file, and the beginning of the printed output."""
     account, result = record_summary.account, record_summary.result
     asked = account.asked
     return {
