@@ -5,7 +5,8 @@ PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 PYTEST_FLAGS ?=
 # The same tests come at every commit, with the same examples, in an order that is its own. ORDER=word: another one.
-# ORDER=: as they stand in their files. `make full` has examples of its own each time.
+# ORDER=: as they stand in their files. `make full` has examples of its own each time: EXAMPLES=number repeats them.
+EXAMPLES ?= 0
 ORDER ?= $(or $(shell git rev-parse --short=10 HEAD 2>/dev/null),release)
 # Two workers for each CPU: many tests wait, for a limit of time or for another process to end.
 WORKERS ?= $(shell echo $$((2 * $$(nproc) < 8 ? 2 * $$(nproc) : 8)))
@@ -63,7 +64,7 @@ demo: setup
 	@$(PY) examples/demo.py
 
 test: setup
-	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) --hypothesis-seed=0 $(PYTEST_FLAGS) || \
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) --hypothesis-seed=$(EXAMPLES) $(PYTEST_FLAGS) || \
 		{ status=$$?; echo 'this order again: make test ORDER=$(ORDER)'; exit $$status; }
 
 test-quick: setup
@@ -73,10 +74,10 @@ test-quick: setup
 # With the extras. What follows the tests are tables: each says what is not as it is to be, and all are made.
 full: extras
 	@status=0; \
-	PROXYBOX_FULL=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SHUFFLE) --sizes $(PYTEST_FLAGS) || status=1; \
-	$(PY) tests/hostile/table.py $(HOSTILE_FLAGS) || status=1; \
+	PROXYBOX_FULL=1 $(MAKE) --no-print-directory test EXAMPLES=$$(date +%s) PYTEST_FLAGS='--sizes $(PYTEST_FLAGS)' || status=1; \
+	$(MAKE) --no-print-directory hostile || status=1; \
 	for guest in pypy cpython; do $(PY) tests/stdlib/compare.py --guest $$guest || status=1; done; \
-	nice $(PY) -m tests.clients.run || status=1; \
+	$(MAKE) --no-print-directory clients || status=1; \
 	exit $$status
 
 orders: setup

@@ -22,9 +22,6 @@ from proxybox.policies.models import Time as Time
 from proxybox.policies.models import parse_mount as parse_mount
 from proxybox.policies.named import PRESETS as PRESETS
 from proxybox.policies.named import preset as preset
-from proxybox.policies.overrides import evolve as evolve
-from proxybox.policies.overrides import tightened as tightened
-from proxybox.policies.overrides import with_settings as with_settings
 
 if TYPE_CHECKING:
     from proxybox.policies.dumping import to_dict as to_dict
@@ -35,16 +32,22 @@ if TYPE_CHECKING:
     from proxybox.policies.loading import from_dict as from_dict
     from proxybox.policies.loading import from_toml as from_toml
     from proxybox.policies.loading import load_policy as load_policy
+    from proxybox.policies.overrides import evolve as evolve
+    from proxybox.policies.overrides import tightened as tightened
+    from proxybox.policies.overrides import with_settings as with_settings
 
 _LAZY = {
     "Section": "explain",
+    "evolve": "overrides",
     "explain_policy": "explain",
     "explain_text": "explain",
     "from_dict": "loading",
     "from_toml": "loading",
     "load_policy": "loading",
+    "tightened": "overrides",
     "to_dict": "dumping",
     "to_toml": "dumping",
+    "with_settings": "overrides",
 }
 
 

@@ -60,7 +60,7 @@ def refusal(
 # --- validators -----------------------------------------------------------------------------------
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class NumberRange:
     """A validator for None (no limit) or a number from `low` to `high`; see `between`."""
 
@@ -92,7 +92,7 @@ def between(
     return NumberRange(low, high, words, why, above, besides)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class OneOfWords:
     """A validator for one of a few words."""
 
@@ -117,7 +117,7 @@ def one_of(*choices: str) -> OneOfWords:
     return OneOfWords(choices)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class TextPattern:
     """A validator for a text; see `matches`."""
 

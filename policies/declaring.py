@@ -34,7 +34,7 @@ class Measure(enum.Enum):
     VARIABLES = "a table of texts"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class FieldFacts:
     """What is declared of one field.
 

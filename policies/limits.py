@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
@@ -12,6 +11,9 @@ from proxybox.policies.building import model
 from proxybox.policies.checks import between, one_of, refusal
 from proxybox.policies.declaring import Measure, declare
 from proxybox.policies.sizes import to_duration, to_size
+
+if TYPE_CHECKING:
+    import datetime
 
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20

@@ -20,8 +20,8 @@ from proxybox.policies.checks import refusal
 from proxybox.policies.dumping import to_dict
 from proxybox.policies.errors import PolicyError, Problem, shown, unknown_key
 from proxybox.policies.models import SECTIONS, Filesystem, Mount, Policy
-from proxybox.policies.named import PRESETS, preset
-from proxybox.policies.overrides import find_key, is_file_name
+from proxybox.policies.named import PRESETS, is_file_name, preset
+from proxybox.policies.overrides import find_key
 from proxybox.policies.regularfiles import regular
 from proxybox.policies.trees import split_mount
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from proxybox.policies.errors import PolicyError, Problem, shown
 from proxybox.policies.models import Policy
-from proxybox.policies.named import PRESETS, preset
-from proxybox.policies.overrides import is_file_name
+from proxybox.policies.named import PRESETS, is_file_name, preset
 
 
 def as_policy(value: Policy | str | os.PathLike[str] | Mapping[str, Any] | None) -> Policy:

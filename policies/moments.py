@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import math
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from proxybox.policies.errors import PolicyError, Problem, shown
+
+if TYPE_CHECKING:  # else it is imported where a time is written otherwise than as a number: few runs need it
+    import datetime
 
 Moment: TypeAlias = "float | str | datetime.datetime | datetime.date"
 
@@ -32,6 +34,8 @@ def to_moment(value: Moment | None) -> float | None:
 def _seconds(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value) if -LATEST <= value <= LATEST else math.nan
+    import datetime
+
     if isinstance(value, str) and len(value) <= 40:
         try:
             value = datetime.datetime.fromisoformat(value.strip())
@@ -48,6 +52,8 @@ def _seconds(value: object) -> float:
 
 def format_moment(seconds: float) -> str | float:
     """Returns the ISO 8601 text that `to_moment` reads back exactly, or the number where there is no such text."""
+    import datetime
+
     moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     if moment.timestamp() != seconds:
         return seconds
@@ -56,5 +62,7 @@ def format_moment(seconds: float) -> str | float:
 
 def spoken_moment(seconds: float) -> str:
     """Returns a point in time in a form for people."""
+    import datetime
+
     moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -23,6 +23,11 @@ PRESETS: Final[Mapping[str, str]] = {
 """The names of the presets, and what each is for."""
 
 
+def is_file_name(text: str) -> bool:
+    """Whether a policy given as text is the name of a file, not of a preset."""
+    return text.endswith(".toml") or "/" in text
+
+
 @functools.cache
 def preset(name: str) -> Policy:
     """Returns the preset of that name. Raises PolicyError, with the names of all presets, for any other name."""

@@ -18,11 +18,6 @@ from proxybox.policies.keys import OF_ONE_RUN, PolicyKey, keys, of_one_run
 from proxybox.policies.models import SECTIONS, Policy, Time
 
 
-def is_file_name(text: str) -> bool:
-    """Whether a policy given as text is the name of a file, not of a preset."""
-    return text.endswith(".toml") or "/" in text
-
-
 def evolve(policy: Policy, /, **policy_fields: Any) -> Policy:
     """Returns `policy` with some fields replaced, as by the keyword arguments of `run` and `Sandbox`.
 

@@ -6,12 +6,14 @@ powers of 1000. Case does not matter for sizes. "none" and "unlimited" are None:
 
 from __future__ import annotations
 
-import datetime
 import math
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from proxybox.policies.errors import PolicyError, Problem, shown
+
+if TYPE_CHECKING:  # else it is imported where a caller gives something of it: few runs need it
+    import datetime
 
 SIZES: Final = 'a size such as "512M", "1GiB" or 1_000_000 (bytes), or "none"'
 DURATIONS: Final = 'a duration such as 2.5 (seconds), "500ms", "2s" or "1m30s", or "none"'
@@ -71,9 +73,11 @@ def _seconds(value: object) -> float | None:
             return float(value)
         except OverflowError:
             return math.inf
-    if isinstance(value, datetime.timedelta):
-        return value.total_seconds()
-    if not isinstance(value, str) or len(value) > 60:
+    if not isinstance(value, str):
+        import datetime
+
+        return value.total_seconds() if isinstance(value, datetime.timedelta) else math.nan
+    if len(value) > 60:
         return math.nan
     text = value.strip()
     if text.lower() in _NO_LIMIT:

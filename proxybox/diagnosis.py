@@ -119,7 +119,7 @@ def _tried(path: str, found: Guest | SandboxStartError) -> FoundGuest:
 
 
 def _try(guest: str | os.PathLike[str] | None) -> tuple[dict[str, str], str]:
-    """Runs a program in a box; returns what is told of its layers, and why it did not do what it should, or ""."""
+    """Runs a program in a box; returns its layers, and why the program did not do what it should, or ""."""
     result = Sandbox(guest=guest, limits={"wall_time": 60, "cpu_time": 60}).run("print('ready')")
     if result.stdout == "ready\n":
         return dict(result.layers), ""

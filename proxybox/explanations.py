@@ -4,7 +4,7 @@
 
 Rules: a text says what happened, and what the program can do then. It is the same for the command line, the prompt,
 notebooks, the classroom, models and the service, so it names neither fields of policies nor options of commands: these
-are in its remedy, which is told only to who may have chosen the policy. Of what a program has named, a text has names
+are in its remedy, which only those see who may have chosen the policy. Of what a program has named, a text has names
 alone: cut, on one line, and in quotes unless they are plain words.
 """
 
@@ -122,7 +122,7 @@ _PLAIN: Final = re.compile(r"[\w./~+@%=,:-]+", re.ASCII)
 class Explanation:
     """One explanation.
 
-    key: the name of its row. text: a sentence without its full stop, for whoever reads of the run. remedy: what whoever
+    key: the name of its row. text: a sentence without its full stop, for readers of the result. remedy: what whoever
     chose the policy can change; empty where there is nothing.
     """
 

@@ -29,7 +29,7 @@ _FLOATS: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def to_json(value: Any, depth: int = 0) -> Any:
-    """Returns what stands for a value in JSON. Raises TypeError or ValueError for one that cannot stand there."""
+    """Returns the JSON form of a value. Raises TypeError or ValueError for a value that has none."""
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):

@@ -1,4 +1,4 @@
-"""What a language model is told of a run: its output, value and files, and what its end and its refusals mean.
+"""The text that a language model gets of a run: its output, value and files, and what its end and its refusals mean.
 
     told(proxybox.run(code, policy=policy), policy)
 
@@ -72,7 +72,7 @@ def told(
 
     policy: the one of the run. files: what the program has made or changed; with None, what the result has of it.
     value: the last expression's value, in the program's own text. untold, goes_on: as for `notes`. most: how many
-    characters of the program's own texts are told. Of longer ones, these are the beginning and the end.
+    characters of the program's own texts it has. Of longer ones, these are the beginning and the end.
     """
     texts = result.stdout, result.stderr, trace_of(result), value
     rooms = _rooms([len(text) for text in texts], max(LEAST, most))
@@ -150,7 +150,7 @@ def _rooms(sizes: Sequence[int], most: int) -> list[int]:
 def notes(result: Result, policy: Policy, *, untold: Sequence[str] = (), goes_on: bool | None = None) -> list[str]:
     """Returns all that a model has to know besides the output and the files, in lines without MARK.
 
-    untold: MIME types of what the program has shown and cannot be told. goes_on: whether the session that ran it goes
+    untold: MIME types that the program has shown and no text can. goes_on: whether the session that ran it goes
     on; None where there is none.
     """
     found = remarks(result, policy)
@@ -176,9 +176,9 @@ def of_files(title: str, files: Sequence[Made]) -> Iterator[str]:
     """Yields a line with the names and sizes of files, if there are any; those of caches (`.cache/x`) come last."""
     if files:
         files = sorted(files, key=lambda it: f"/{it.name}".find("/.") >= 0)
-        told = [f"{name(it.name)} ({_size(it.size)})" for it in files[:_MOST_NAMED]]
+        named = [f"{name(it.name)} ({_size(it.size)})" for it in files[:_MOST_NAMED]]
         more = f" and {len(files) - _MOST_NAMED:,} more" if len(files) > _MOST_NAMED else ""
-        yield f"{title}: {', '.join(told)}{more}"
+        yield f"{title}: {', '.join(named)}{more}"
 
 
 def _size(size: int | None) -> str:

@@ -303,7 +303,7 @@ _NO_MEMORY_LEFT = re.compile(
 )
 #: How an exception of another kind tells it: with the words of ENOMEM, by the loader of libraries, by orjson.
 _NO_MEMORY = re.compile(r"Cannot allocate memory|failed to map segment from shared object|^Not enough memory to ")
-#: How a thread that cannot be started is told: by Python, and by libraries with the words of EAGAIN.
+#: What Python, and libraries with the words of EAGAIN, say of a thread that cannot be started.
 _NO_THREAD = re.compile(r"can't start new thread|Resource temporarily unavailable")
 _LED_TO = re.compile(
     r"\n(?:The above exception was the direct cause of the following exception|"

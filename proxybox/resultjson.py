@@ -4,7 +4,7 @@
     SERVED_KEYS    which a service adds for a run
     RECORD_KEYS    for a run that was recorded
 
-What OpenAPI tells of a service's answer is made of the types here (serve/models.py), and a client's Result by `read`
+OpenAPI's description of a service's answer comes from the types here (serve/models.py), and a client's Result by `read`
 (remote/answers.py). A new field of `Result` has one row here; it can also be none of JSON's (BESIDE).
 """
 
@@ -56,7 +56,7 @@ class CountedDenial(Denial):
 
 @attrs.frozen(kw_only=True)
 class ChangedFile:
-    """A file that has changed. text or base64: its content, if that was asked for.
+    """A file that has changed. text or base64: its content, if the caller wants it.
 
     attributes: a text for each extended attribute that a commit gives to it, ACLs among them.
     """

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 
 def _nothing() -> None:
-    """What is done to a run that nobody can reach now: it has not begun, or is over."""
+    """Does nothing: a run that has not begun, or is over, cannot be reached."""
 
 
 class Running:

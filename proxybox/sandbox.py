@@ -17,12 +17,12 @@ from proxybox.argumentchecks import Content, Input, as_source
 from proxybox.controller.audit import Audit, Interceptor
 from proxybox.controller.boxes.box import BoxRunner, Start
 from proxybox.controller.boxes.worldbuilding import WorldTemplate
+from proxybox.controller.errors import SandboxClosedError
 from proxybox.controller.guests.finding import find_guest
 from proxybox.controller.guests.guest import Guest
 from proxybox.controller.process.reaper import settle
 from proxybox.controller.world.streams import StandardStreams
-from proxybox.errors import SandboxClosedError
-from proxybox.policies import Policy, PolicyError, as_policy, evolve, tightened
+from proxybox.policies import Policy, PolicyError, as_policy
 from proxybox.program import BOX, MAIN, Program
 from proxybox.result import Result, cancelled, result_of
 from proxybox.running import Running
@@ -66,7 +66,7 @@ class PreparedRun:
 
 
 class AsPath(os.PathLike[str]):
-    """Marks a path as a path, where a str would be taken as source. The spelling is kept."""
+    """Marks a path as a path, where a str would be taken as source. The spelling stays as it is."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
@@ -97,6 +97,8 @@ class SandboxBase:
     ) -> None:
         self.policy = as_policy(policy)
         if policy_fields:
+            from proxybox.policies import evolve
+
             try:
                 self.policy = evolve(self.policy, **policy_fields)
             except PolicyError as error:
@@ -248,7 +250,7 @@ class Sandbox(SandboxBase):
     lib_pypy, for a PyPy that was translated with --sandbox and is not installed beside them. record: a folder in which
     each run leaves a record (docs/records.md), of at most `record_limit` bytes (1 GiB); a recorded run starts its own
     interpreter. record_redact: mounts, environment variables and functions whose contents records leave out.
-    record_required: whether a run is ended whose record needs more; else that is given up, and the run goes on.
+    record_required: whether a run ends when its record needs more; otherwise the record ends, and the run continues.
 
     warm: whether boxes from the second run on are copies of a guest that has already started. All sandboxes of this
     process with an equivalent policy share this guest. With False each box starts its own interpreter; this is also so
@@ -478,6 +480,8 @@ def policy_of_run(
         policy = attrs.evolve(policy, environment=attrs.evolve(own, variables={**own.variables, **variables}))
     seconds = argumentchecks.duration("timeout", timeout)
     if limits is not None or output is not None:
+        from proxybox.policies import tightened
+
         policy = tightened(policy, limits=limits, output=output)
     if seconds is None:
         return policy

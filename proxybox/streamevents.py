@@ -1,4 +1,4 @@
-"""What is told while code runs elsewhere: the events of a service's streams and WebSockets, and of its workers.
+"""Events that are sent while code runs elsewhere: those of a service's streams and WebSockets, and of its workers.
 
 Each is declared once. A worker tells its service those of `WorkerEvent` (serve/wire.py). Doors pass them on to clients,
 among events of their own, with a number or an id. OpenAPI's models are made from these classes (serve/models.py), and
@@ -141,7 +141,7 @@ def finished_as_json(result: bytes, **more: Any) -> bytes:
 
 
 def for_clients(event: WorkerEvent) -> Iterator[TextEvent | InputRequestEvent | DisplayEvent | ErrorEvent]:
-    """Yields what clients are told of an event of a worker: a value is a result, and a record is not for streams."""
+    """Yields the events that clients get for one of a worker: a value is a result, and a record is not for streams."""
     if isinstance(event, DisplayEvent) and event.kind == "value":
         yield attrs.evolve(event, event="result")
     elif not isinstance(event, RecordPieceEvent):

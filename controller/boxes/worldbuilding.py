@@ -35,7 +35,6 @@ from proxybox.controller.vfs.pseudo.generated import GeneratedFile
 from proxybox.controller.vfs.pseudo.loadercache import visible_cache, without_processes
 from proxybox.controller.vfs.pseudo.proc import ProcFacts, proc_directory, renumber
 from proxybox.controller.vfs.quota import Quota
-from proxybox.controller.vfs.snapshot import copy_of
 from proxybox.controller.vfs.tree import Tree
 from proxybox.controller.world.clock import Clock
 from proxybox.controller.world.output import OutputSink
@@ -497,6 +496,8 @@ class WorldBuilder:
 
     def _copy_of(self, folder: str) -> Directory:
         """Copies the folder into memory; it may be as large as what the policy lets the box itself add."""
+        from proxybox.controller.vfs.snapshot import copy_of
+
         limits = self._policy.limits
         quota = Quota(bytes=limits.disk, inodes=limits.files, parent=self.quota)
         mount = HostMount(folder, self._superblock(), hide_dotfiles=self._policy.filesystem.hide_dotfiles)

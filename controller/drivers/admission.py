@@ -27,7 +27,7 @@ _NO_DESCRIPTORS = "descriptors of the controller"
 T = TypeVar("T")
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class LetIn:
     """A clone that was allowed. thread: the one that it makes, on that stack. stops: of the guest, before.
 
@@ -43,7 +43,7 @@ class LetIn:
         return notification.stack == self.stack and watch.stops > self.stops
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class _Clone:
     """A clone that the kernel holds. thread: the one that it makes. is_again: whether it was allowed before."""
 

@@ -23,7 +23,6 @@ at once, so that who waits has to be stopped, and what was used is only known fr
 """
 
 import contextlib
-import random
 import threading
 import time
 from collections import deque
@@ -358,7 +357,7 @@ def count_runnable(pid: int) -> int:
     with contextlib.suppress(OSError):
         tids = hostproc.threads(pid)
         step = -(-len(tids) // _LOOKS) or 1  # none is left of a process that ends
-        for tid in tids[random.randrange(step) :: step]:  # noqa: S311 - which ones is no secret
+        for tid in tids[time.monotonic_ns() % step :: step]:  # others each time; which ones is no secret
             with contextlib.suppress(OSError, ValueError):  # this one has ended
                 count += hostproc.state(tid) == "R"
     return count * step

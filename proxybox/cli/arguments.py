@@ -53,12 +53,17 @@ class Parsed(NamedTuple):
 
 
 PROGRAM: Final = (
-    Option(("--code", "-c"), "CODE", "Run CODE; what follows it are the program's arguments."),
+    Option(("--code", "-c"), "CODE", "Run CODE; all that follows are the program's arguments."),
     Option(("--module", "-m"), "MODULE", "Run a library module as a script, as python -m does."),
 )
 
 BOX: Final = (
-    Option(("--policy", "-p"), "NAME|FILE", "A preset (proxybox policy list) or a TOML file.", see="policies.md"),
+    Option(
+        ("--policy", "-p"),
+        "NAME|FILE",
+        "What the program may do: the name of a preset (proxybox policy list) or a TOML file.",
+        see="policies.md",
+    ),
     Option(("--set", "-s"), "KEY=VALUE", "Change one key of the policy: limits.threads=4.", True),
     Option(
         ("--mount",),
@@ -67,26 +72,26 @@ BOX: Final = (
         True,
     ),
     Option(("--timeout",), "DURATION", "End the program after this time: 2.5, 500ms, 1m.", sets="limits.wall_time"),
-    Option(("--memory",), "SIZE", "The most memory it may use: 256M.", sets="limits.memory"),
+    Option(("--memory",), "SIZE", "Let it use at most this much memory: 256M.", sets="limits.memory"),
     Option(("--env",), "NAME=VALUE", "Set an environment variable in the box; nothing is inherited.", True),
     Option(("--rw",), None, "Let the program change its own folder (mounted at /box)."),
     Option(
         ("--guest",),
         "GUEST",
-        "The interpreter: pypy, cpython, 3.13, a path (default: $PROXYBOX_GUEST, or pypy).",
+        "Run it with this interpreter: pypy, cpython, 3.13 or a path (default: $PROXYBOX_GUEST, or pypy).",
         see="guests.md#naming-a-guest",
     ),
     Option(
         ("--packages",),
         "PATH",
-        "Packages to import: a virtual environment, a folder, a requirements file, or a script with PEP 723 metadata.",
+        "Let it import packages: of a virtual environment, a folder, a requirements file, or a script (PEP 723).",
         True,
         see="packages.md",
     ),
     Option(
         ("--guest-library",),
         "DIR",
-        "Where lib-python and lib_pypy of a PyPy translated with --sandbox are.",
+        "Take lib-python and lib_pypy of a PyPy translated with --sandbox from DIR.",
         see="guests.md",
     ),
 )
@@ -96,75 +101,83 @@ RUN: Final = (
     Option(
         ("--review",),
         None,
-        "Show the changes of its own folder at the end, and write those that you accept.",
+        "Show at the end what it has changed in its own folder, and write the changes that you accept.",
         see="review.md",
     ),
     Option(("--record",), "FILE", "Write a record of the run, for `proxybox replay FILE`.", see="records.md"),
     Option(
         ("--redact",),
         "NAME",
-        "Leave out of the record: contents of a mount, a variable of --env, @host for mounts' paths.",
+        "Leave this out of the record: a mount (its contents), a variable of --env, or @host (paths of mounts).",
         True,
     ),
-    Option(("--check",), None, "Replay the record at once, and say on stderr whether it does the same; 125 if not."),
+    Option(
+        ("--check",),
+        None,
+        "Replay the record at once, and say whether the program does the same; the exit status is 125 if not.",
+    ),
     Option(
         ("--sign",),
         "KEY",
         "Sign the record with this private key (ssh-keygen -t ed25519).",
         see="records.md#signatures",
     ),
-    Option(("--record-limit",), "SIZE", "The most bytes that the record may have (1G); the program is ended there."),
+    Option(("--record-limit",), "SIZE", "End the program when its record has this many bytes (1G)."),
     Option(("--json",), None, "Print the result as JSON in place of the program's output."),
-    Option(("--verbose", "-v"), None, "Say on stderr how it ended, what was refused, and which files it changed."),
+    Option(
+        ("--verbose", "-v"),
+        None,
+        "Print on stderr how the program ended, what was refused, and which files it changed.",
+    ),
 )
 
 TRACE: Final = (
     *BOX,
-    Option(("--family", "-f"), "FAMILY", "Only calls of this family: paths, clock, memory...", True),
-    Option(("--denied", "-d"), None, "Only calls that were refused, or that nothing answers."),
-    Option(("--summary",), None, "A table of calls, errors and time in place of the calls."),
+    Option(("--family", "-f"), "FAMILY", "Show only calls of this family: paths, clock, memory...", True),
+    Option(("--denied", "-d"), None, "Show only calls that were refused, or that proxybox does not know."),
+    Option(("--summary",), None, "Print a table of calls, errors and times in place of each call."),
     Option(("--output", "-o"), "FILE", "Write the trace to FILE, not to stderr."),
-    Option(("--json",), None, "One JSON object a line in place of strace's form."),
+    Option(("--json",), None, "Print a JSON object for each call in place of strace's form."),
 )
 
 
 #: As for `run`, with the policy to begin with in place of the one to run under.
 LEARN: Final = (
-    Option(("--from",), "NAME|FILE", "The policy to begin with: a preset (strict) or a TOML file.", see="policies.md"),
+    Option(("--from",), "NAME|FILE", "Begin with this policy: a preset (strict) or a TOML file.", see="policies.md"),
     *BOX[1:],
     Option(("--output", "-o"), "FILE", "Write the policy to FILE, not to stdout."),
     Option(
         ("--accept-all",),
         None,
-        "Ask nothing; let in all but secrets and what changes the host.",
+        "Ask nothing, and allow all that is needed, except secrets and changes of the host.",
         see="learn.md#secrets",
     ),
-    Option(("--allow",), "PATH", "Let this file or folder in without a question, even if it looks secret.", True),
+    Option(("--allow",), "PATH", "Allow this file or folder without a question, even if it looks secret.", True),
     Option(
         ("--writes",),
         "MODE",
-        "Where it may write: memory (the default; nothing of the host), overlay (changes are kept apart) or rw.",
+        "Let it write to memory (the default), to an overlay (the host's files stay as they are), or to the host (rw).",
     ),
     Option(("--also",), "ARGS", "Run it with these arguments, too, split as a shell does.", True),
     Option(
-        ("--input",), "FILE", "What each run reads as standard input; - for that of this command, with --accept-all."
+        ("--input",), "FILE", "Give each run FILE as standard input; - is the input of this command, with --accept-all."
     ),
-    Option(("--exit-status",), "N", "The program passes with this exit status, too.", True),
-    Option(("--merge",), "FILE", "Begin with what this policy lets in, too.", True),
+    Option(("--exit-status",), "N", "Take this exit status as a success, too.", True),
+    Option(("--merge",), "FILE", "Begin with what this policy allows, too.", True),
     Option(("--generalise",), None, "Propose folders for files that lie together, and patterns for temporary names."),
-    Option(("--rounds",), "N", "How many runs it may take (100)."),
+    Option(("--rounds",), "N", "Run the program at most N times (100)."),
     Option(("--json",), None, "Print what was learned as JSON."),
 )
 
 
 REPL: Final = (
     *BOX,
-    Option(("--folder",), "DIR", "Show a folder of yours at /box; changes stay in the box unless --rw is given."),
+    Option(("--folder",), "DIR", "Show this folder at /box; changes stay in the box unless --rw is given."),
     Option(
         ("--record",), "DIR", "Leave a record of the session in DIR, for `proxybox replay`; there is no %undo then."
     ),
-    Option(("--vi",), None, "Keys as in vi, not as in Emacs."),
-    Option(("--no-history",), None, "Keep nothing of what is typed."),
+    Option(("--vi",), None, "Use the keys of vi, not those of Emacs."),
+    Option(("--no-history",), None, "Store nothing of what is typed."),
 )
 
 #: As for `run`, as far as it makes sense for many programs, none of which has a folder of its own.

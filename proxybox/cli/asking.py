@@ -1,7 +1,7 @@
 """What `run --review` and `proxybox review` ask: each change is shown, and those that are accepted are written.
 
-Rules: everything is printed on stderr, as stdout is the program's. What is asked is answered line by line from standard
-input, when both are a terminal; otherwise the review is kept, with a page that shows it. Nothing is written before the
+Rules: everything is printed on stderr, as stdout is the program's. Questions are answered line by line from standard
+input, when both are a terminal; otherwise the review is stored, with a page of it. Nothing is written before the
 last question was answered: an interrupt, or an end of the input, writes nothing.
 """
 

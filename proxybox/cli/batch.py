@@ -16,7 +16,7 @@ from proxybox.cli.choosing import choose_policy, chosen_packages
 from proxybox.cli.clusters import connected
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError
-from proxybox.cli.run import tell_failure
+from proxybox.cli.run import print_failure
 from proxybox.terminal.harmless import on_one_line
 from proxybox.terminal.progress import shown_progress
 
@@ -34,8 +34,8 @@ def batch(jobs: str, parsed: Parsed, *, output: str, processes: int | None, chec
         print("\nproxybox: interrupted; run the same command to go on", file=sys.stderr)
         return EXIT_CANCELLED
     except Exception as error:
-        return tell_failure(error)
-    _tell(counts, output, as_json=as_json)
+        return print_failure(error)
+    _print_summary(counts, output, as_json=as_json)
     from proxybox.batch.results import AGAIN
 
     if any(counts[status] for status in AGAIN):
@@ -162,7 +162,7 @@ class _Left:
         self._advance()
 
 
-def _tell(counts: Counter[str], output: str, *, as_json: bool) -> None:
+def _print_summary(counts: Counter[str], output: str, *, as_json: bool) -> None:
     file = sys.stderr if output == "-" else sys.stdout
     ordered = dict(sorted(counts.items(), key=lambda each: (each[0] != "ok", -each[1], each[0])))
     if as_json:

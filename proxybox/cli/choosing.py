@@ -4,23 +4,14 @@ Order: --policy, then --set from left to right, then options that set one thing,
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import attrs
 
 from proxybox.cli.arguments import BOX, Option, Parsed
 from proxybox.cli.failures import CommandError, UsageError
-from proxybox.policies import (
-    PRESETS,
-    Filesystem,
-    Policy,
-    PolicyError,
-    evolve,
-    parse_mount,
-    preset,
-    with_settings,
-)
+from proxybox.policies import PRESETS, Filesystem, Policy, PolicyError, parse_mount, preset
 
 T = TypeVar("T")
 
@@ -45,7 +36,13 @@ def choose_policy(parsed: Parsed) -> Policy:
         changes["environment"] = option("--env", lambda: attrs.evolve(environment, variables=merged))
     if (mounts := parsed.texts("mount")) or parsed.flag("rw") or parsed.flag("review"):
         changes["filesystem"] = option("--mount", lambda: with_mounts(policy, parsed, mounts))
-    return evolve(policy, **changes) if changes else policy
+    return _evolved(policy, changes) if changes else policy
+
+
+def _evolved(policy: Policy, changes: Mapping[str, object]) -> Policy:
+    from proxybox.policies import evolve  # a run without such options starts sooner
+
+    return evolve(policy, **changes)
 
 
 def _with(policy: Policy, given: Option, text: str) -> Policy:
@@ -53,7 +50,7 @@ def _with(policy: Policy, given: Option, text: str) -> Policy:
     section, _, name = given.sets.partition(".")
     value = int(text) if given.metavar == "N" and text.isascii() and text.isdecimal() else text
     changes = {section: {name: value} if name else value}
-    return option(given.flags[0], lambda: evolve(policy, **changes))
+    return option(given.flags[0], lambda: _evolved(policy, changes))
 
 
 def with_mounts(policy: Policy, parsed: Parsed, mounts: Sequence[str]) -> Filesystem:
@@ -76,6 +73,8 @@ def named_policy(name: str, settings: Sequence[str] = ()) -> Policy:
     else:
         policy = preset(name)  # raises PolicyError, which names a similar preset
     if settings:
+        from proxybox.policies import with_settings
+
         for text in settings:
             pair("--set", text)
         policy = option("--set", lambda: with_settings(policy, settings))
@@ -109,7 +108,7 @@ def option(flag: str, make: Callable[[], T]) -> T:
 
 
 def chosen_packages(named: Sequence[str], guest: str | None, guest_library: str | None = None) -> tuple[str, ...]:
-    """Returns the folders of packages for --packages; what has to be installed is, which is told on stderr.
+    """Returns the folders of packages for --packages; installs what is missing, and says so on stderr.
 
     Raises CommandError for a path that does not exist, PackagesError, and SandboxStartError.
     """

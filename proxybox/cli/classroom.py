@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from proxybox.cli.exercise import checks_as_json, tell_checks
+from proxybox.cli.exercise import checks_as_json, print_checks
 from proxybox.cli.exits import EXIT_CANCELLED
-from proxybox.cli.failures import CommandError, tell_warning
-from proxybox.cli.grade import check_needed, tell_waiting
-from proxybox.cli.run import tell_failure
+from proxybox.cli.failures import CommandError, print_warning
+from proxybox.cli.grade import check_needed, print_waiting
+from proxybox.cli.run import print_failure
 from proxybox.terminal.harmless import on_one_line
 from proxybox.terminal.progress import shown_progress
 from proxybox.terminal.tables import table
@@ -30,7 +30,7 @@ def open_classroom(
     *, course: str | None, tls: bool, tls_cert: str | None, tls_key: str | None, as_json: bool, opens: bool,
     verbose: bool, **options: Any,
 ) -> int:  # fmt: skip
-    """Holds a classroom open until it is told to end. The exit status is 125 when it cannot open."""
+    """Holds a classroom open until a signal ends it. The exit status is 125 when it cannot open."""
     try:
         from proxybox.classroom.course import EXAMPLE
         from proxybox.classroom.running import Manner, run
@@ -47,9 +47,9 @@ def open_classroom(
     except KeyboardInterrupt:
         return EXIT_CANCELLED
     except ImportError as error:
-        return tell_failure(_lacking(error))
+        return print_failure(_lacking(error))
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
 
 
 def new(folder: Path, *, example: bool) -> int:
@@ -62,9 +62,9 @@ def new(folder: Path, *, example: bool) -> int:
         except OSError as error:
             raise CommandError(f"can't make {on_one_line(str(folder))}: {error.strerror or error}") from None
     except ImportError as error:
-        return tell_failure(_lacking(error))
+        return print_failure(_lacking(error))
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     named = on_one_line(str(folder))
     print(f"{named}: made. Change what is in it, then: proxybox classroom check {named}")
     return 0
@@ -82,9 +82,9 @@ def check(courses: Sequence[str], *, jobs: int | None, as_json: bool) -> int:
     except KeyboardInterrupt:
         return EXIT_CANCELLED
     except ImportError as error:
-        return tell_failure(_lacking(error))
+        return print_failure(_lacking(error))
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     if as_json:
         print(checks_as_json(found))
     return 1 if any(each.problem for checks in found.values() for each in checks) else 0
@@ -109,17 +109,17 @@ def regrade(
         print("\nproxybox: interrupted; what is left is graded when the classroom opens", file=sys.stderr)
         return EXIT_CANCELLED
     except ImportError as error:
-        return tell_failure(_lacking(error))
+        return print_failure(_lacking(error))
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     if as_json:
         print(json.dumps([attrs.asdict(each) for each in found]))
     else:
-        _tell_regraded(found)
+        _print_regraded(found)
     return 1 if any(each.fault for each in found) else 0
 
 
-def _tell_regraded(found: "Sequence[Regraded]") -> None:
+def _print_regraded(found: "Sequence[Regraded]") -> None:
     changed = [each for each in found if each.now != each.before]
     rows = [
         [on_one_line(each.exercise), on_one_line(each.name), _score(each.before), _score(each.now)] for each in changed
@@ -141,17 +141,17 @@ def _checked(course: "Course", jobs: int | None, quietly: bool) -> "dict[str, tu
 
     check_preload(course)
     with shown_progress(f"Checking {on_one_line(course.title)}", None) as advance:
-        found = check_course(course, workers=jobs, on_grade=lambda _: advance(), on_interrupt=tell_waiting)
+        found = check_course(course, workers=jobs, on_grade=lambda _: advance(), on_interrupt=print_waiting)
     if not quietly:
         for lesson in course.lessons:
-            tell_checks(lesson.id, lesson.title, found[lesson.id])
+            print_checks(lesson.id, lesson.title, found[lesson.id])
     return found
 
 
 def _named(course: str, example: str) -> str:
     """The name of a course; says so when the one that comes with proxybox and a folder here both have it."""
     if course == example and os.path.lexists(course):
-        tell_warning(f"{example} comes with proxybox; the folder here is ./{example}")
+        print_warning(f"{example} comes with proxybox; the folder here is ./{example}")
     return course
 
 

@@ -20,30 +20,30 @@ def show(*, as_json: bool) -> int:
     from proxybox import commits
 
     try:
-        found, kept = commits.unfinished(), commits.kept()
+        interrupted, done = commits.unfinished(), commits.kept()
     except (ProxyboxError, OSError) as error:
         return complain(error)
     if as_json:
         body = [
             {**attrs.asdict(each), "is_done": is_done}
-            for is_done, some in ((False, found), (True, kept))
+            for is_done, some in ((False, interrupted), (True, done))
             for each in some
         ]
         print(json.dumps(body, indent=2))
         return 0
-    if not found:
-        print("no commit was cut off")
-    for each in found:
-        _tell(each, [word for word, can in (("resume", each.can_resume), ("undo", each.can_undo)) if can])
-    if kept:
+    if not interrupted:
+        print("no commit was interrupted")
+    for each in interrupted:
+        _print_commit(each, [word for word, can in (("resume", each.can_resume), ("undo", each.can_undo)) if can])
+    if done:
         print("done, and can be undone:")
-    for done in kept:
-        _tell(done, ["undo"])
+    for commit in done:
+        _print_commit(commit, ["undo"])
     return 0
 
 
 def prune(older_than: str, *, as_json: bool) -> int:
-    """Removes what is kept of commits that are done, and prints which these were."""
+    """Removes the former files of finished commits, and prints which commits these were."""
     from proxybox import commits
     from proxybox.policies import PolicyError
     from proxybox.policies.sizes import to_duration
@@ -89,7 +89,7 @@ def _go_on(work: "Callable[[str], Unfinished]", ident: str, said: str) -> int:
     return 0
 
 
-def _tell(each: "Unfinished | Kept", words: Sequence[str]) -> None:
+def _print_commit(each: "Unfinished | Kept", words: Sequence[str]) -> None:
     from proxybox.terminal.harmless import on_one_line
 
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.started))

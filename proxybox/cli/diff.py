@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from proxybox.cli.failures import CommandError
-from proxybox.cli.run import interrupted, tell_failure
+from proxybox.cli.run import interrupted, print_failure
 from proxybox.records.differing import CallPair, Cause, Difference, diff
 from proxybox.records.differing.page import page
 from proxybox.records.differing.trying import FAILS, SPARED, tried
@@ -32,9 +32,9 @@ def compare(first: Path, second: Path, as_json: bool, html: str | None, replays:
         return interrupted()
     except OSError as error:
         where = error.filename if isinstance(error.filename, str) else "the records"
-        return tell_failure(CommandError(f"{where}: {error.strerror or error}"))
+        return print_failure(CommandError(f"{where}: {error.strerror or error}"))
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     if as_json:
         json.dump(as_data(found), sys.stdout, indent=2)
         sys.stdout.write("\n")
@@ -53,10 +53,10 @@ def write(path: str, text: str) -> None:
 
 def in_words(found: Difference, paint: Paint) -> list[str]:
     """Returns a comparison in words, line by line. All that comes of the records is made harmless."""
-    return [*_told(found, paint)]
+    return [*_lines_of(found, paint)]
 
 
-def _told(found: Difference, paint: Paint) -> Iterator[str]:
+def _lines_of(found: Difference, paint: Paint) -> Iterator[str]:
     for side, name in enumerate("ab"):
         one = found.inputs[side]
         parts = found.names[side], one.guest, one.recorded, f"{found.calls[side]:,} calls", ended(found.ends[side])
@@ -134,7 +134,7 @@ def _where(cause: Cause) -> str:
         return ""
     numbers = f"call {found.a:,}" if found.a == found.b else f"call {found.a:,} of a, {found.b:,} of b"
     call = f", {_shown(found.call)}" if found.call else ""
-    shown = "; what it told is in what differs" if cause.shows else ""
+    shown = "; its answer is part of what differs" if cause.shows else ""
     return f"  ({numbers}{call}{shown})"
 
 

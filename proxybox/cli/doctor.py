@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from proxybox.cli.exits import EXIT_CANNOT_RUN
-from proxybox.cli.run import tell_failure
+from proxybox.cli.run import print_failure
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,7 +20,7 @@ def report(guest: str | None, *, as_json: bool) -> int:
     try:
         diagnosis = diagnose(guest)
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     if as_json:
         print(json.dumps(as_dict(diagnosis), indent=2))
     else:

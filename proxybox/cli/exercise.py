@@ -11,8 +11,8 @@ import attrs
 
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError
-from proxybox.cli.grade import check_needed, check_records, chosen_exercise, ready_guest, tell_waiting
-from proxybox.cli.run import tell_failure
+from proxybox.cli.grade import check_needed, check_records, chosen_exercise, print_waiting, ready_guest
+from proxybox.cli.run import print_failure
 from proxybox.terminal.harmless import harmless_lines, on_one_line
 from proxybox.terminal.progress import shown_progress
 from proxybox.terminal.tables import Cell, console, table
@@ -51,7 +51,7 @@ def new(folder: Path, source: str | None) -> int:
         except OSError as error:
             raise CommandError(f"can't make {on_one_line(str(folder))}: {error.strerror or error}") from None
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     named = f"./{folder}" if is_shipped(str(folder)) else str(folder)  # the bare name would mean the shipped exercise
     notice = f"{folder}: made. Change what is in it, then: proxybox exercise check {named}"
     print(on_one_line(notice))
@@ -73,14 +73,14 @@ def check(
             with shown_progress(f"Checking {on_one_line(name)}", None) as advance:
                 found[name] = check_exercise(
                     exercise, workers=jobs, guest=guest, packages=seen, on_grade=lambda _: advance(),
-                    on_interrupt=tell_waiting,
+                    on_interrupt=print_waiting,
                 )  # fmt: skip
             if not as_json:
-                tell_checks(name, exercise.title, found[name])
+                print_checks(name, exercise.title, found[name])
     except KeyboardInterrupt:
         return EXIT_CANCELLED
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     if as_json:
         print(checks_as_json(found))
     return 1 if any(each.problem for checks in found.values() for each in checks) else 0
@@ -102,21 +102,21 @@ def test(
         check_records(records, (submission,))
         seen = ready_guest(chosen, guest, packages)
         (found,) = grade(
-            chosen, (submitted,), workers=1, guest=guest, packages=seen, records=records, on_interrupt=tell_waiting
+            chosen, (submitted,), workers=1, guest=guest, packages=seen, records=records, on_interrupt=print_waiting
         )
     except KeyboardInterrupt:
         return EXIT_CANCELLED
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     if as_json:
         print(WRITERS["json"].render(GradeBook(title=chosen.title, grades=(found,))), end="")
     else:
-        _tell_grade(chosen.title, found)
+        _print_grade(chosen.title, found)
     at_fault = any(each.status == "internal_error" for each in found.tests)
     return EXIT_CANNOT_RUN if found.failed or at_fault else 0 if found.status == "ok" else 1
 
 
-def _tell_grade(title: str, grade: "Grade") -> None:
+def _print_grade(title: str, grade: "Grade") -> None:
     """Prints each test with its points and messages, and the output of tests that failed."""
     from rich.table import Table
     from rich.text import Text
@@ -161,7 +161,7 @@ def _plain(check: "Check") -> dict[str, Any]:
     return {"solution": check.name, "problem": check.problem, "fails": check.why, "tests": tests}
 
 
-def _tell_faults(grades: "Iterable[Grade]") -> None:
+def _print_faults(grades: "Iterable[Grade]") -> None:
     """Prints each fault of the tests themselves once, with the submissions in which it occurred."""
     met: dict[tuple[str, str], list[str]] = {}
     for grade in grades:
@@ -178,7 +178,7 @@ def _is_at_fault(test: "Verdict") -> bool:
     return test.status == "internal_error" and bool(test.fault)
 
 
-def _tell_frail(mutants: "Iterable[Check]") -> None:
+def _print_frail(mutants: "Iterable[Check]") -> None:
     """Prints each test that has raised an exception with a changed solution, once, and what a student would read."""
     from proxybox.teach.faults import summary_of
 
@@ -190,27 +190,27 @@ def _tell_frail(mutants: "Iterable[Check]") -> None:
     if met:
         print("\nTests that raise an exception themselves where a function returns something useless:")
     for name, found in met.items():
-        # The worst first: where the student is told nothing of the mistake.
+        # The worst first: where the student learns nothing about the mistake.
         test, solution = min(found, key=lambda each: not _is_at_fault(each[0]))
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         print(f"  {on_one_line(name)}: {on_one_line(summary_of(test.fault))}")
         print(f"    with {on_one_line(solution)}{more}; the student reads: {on_one_line(test.message)}")
 
 
-def tell_checks(name: str, title: str, checks: "Sequence[Check]") -> None:
+def print_checks(name: str, title: str, checks: "Sequence[Check]") -> None:
     """Prints what came of an exercise's solutions."""
     paint = Paint(sys.stdout)
     print(f"{paint('bold', on_one_line(name))}: {on_one_line(title)}")
     rows: list[tuple[Cell, ...]] = []
     own = [each for each in checks if not each.is_mutant]
     for each in own:
-        is_at_fault = any(map(_is_at_fault, each.grade.tests))  # _tell_faults prints more about it
+        is_at_fault = any(map(_is_at_fault, each.grade.tests))  # _print_faults prints more about it
         problem = "a test is at fault itself" if is_at_fault else on_one_line(each.problem)
         word = ("red", problem) if each.problem else ("green", "ok")
         score = f"{each.grade.points:g} / {each.grade.possible:g}"
         rows.append((on_one_line(each.name), score, word, on_one_line(each.why)[:_MOST_OF_LINE]))
     print(table(("Solution", "Score", "Verdict", "What fails"), rows, coloured=paint.wanted))
-    _tell_faults(check.grade for check in own)
-    _tell_frail(each for each in checks if each.is_mutant)
+    _print_faults(check.grade for check in own)
+    _print_frail(each for each in checks if each.is_mutant)
     if not any(each.name.startswith("wrong/") for each in checks):
         print("There are no wrong solutions: whether the tests find a mistake is not known.")

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from proxybox.cli.choosing import chosen_packages
 from proxybox.cli.failures import CommandError, UsageError
-from proxybox.cli.run import interrupted, tell_failure
+from proxybox.cli.run import interrupted, print_failure
 from proxybox.cli.streams import text_file
 from proxybox.cli.trace import line
 from proxybox.controller.record.events import CallEvent
@@ -37,7 +37,7 @@ def explain(
     perfetto: str | None, as_json: bool, lines: bool = False, guest: str | None = None,
     packages: tuple[str, ...] = (),
 ) -> int:  # fmt: skip
-    """Explains a record in the forms that were asked for. Returns the exit status."""
+    """Explains a record in the forms that the options name. Returns the exit status."""
     try:
         to_stdout = [strace, as_json, *(file == "-" for file in (svg, html, folded, perfetto))]
         if sum(to_stdout) > 1:
@@ -52,7 +52,7 @@ def explain(
             summary = read(opened, making.consumers, _lines(record, guest, packages) if lines else None)
             for finish in making.finishing:
                 finish(summary)
-        making.tell_left_out()
+        making.print_left_out()
         if as_json:
             json.dump(as_data(summary), sys.stdout, indent=2)
             sys.stdout.write("\n")
@@ -61,7 +61,7 @@ def explain(
     except KeyboardInterrupt:
         return interrupted()
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     return 0
 
 
@@ -82,7 +82,7 @@ def _opened(record: Path) -> Record:
 
 
 class _Making:
-    """What is to be written: what is told of the calls, and what is done after the last one."""
+    """What is to be written: the consumers of the calls, and what is done after the last call."""
 
     def __init__(self, record: Record, files: contextlib.ExitStack) -> None:
         self._title = " ".join(record.argv[1:])[:LONGEST] or record.guest[:LONGEST]
@@ -104,7 +104,7 @@ class _Making:
         lines = self._bounded["--strace: {:,} further lines are left out"] = Strace(sys.stdout)
         self.consumers.append(lines)
 
-    def tell_left_out(self) -> None:
+    def print_left_out(self) -> None:
         """Says what there was no room for."""
         for summary, consumer in self._bounded.items():
             if consumer.left_out:

@@ -21,7 +21,7 @@ class UsageError(CommandError):
     status = EXIT_USAGE
 
 
-def tell_warning(message: Warning | str, *_: object, **__: object) -> None:
+def print_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Prints a warning on stderr in the command's own form; `warnings.showwarning` is called like this."""
     from proxybox.terminal.harmless import harmless_lines
 

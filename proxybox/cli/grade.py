@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from proxybox.cli.clusters import connected
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError, UsageError
-from proxybox.cli.run import tell_failure
+from proxybox.cli.run import print_failure
 from proxybox.terminal.harmless import on_one_line
 from proxybox.terminal.progress import shown_progress
 from proxybox.terminal.tables import ANY_WIDTH, Cell, table
@@ -66,7 +66,7 @@ def grade(
         passed_over: list[PassedOver] = []
         found = find_submissions(submissions, chosen.file, passed_over.append)
         passed_over = [each for each in passed_over if not _is_same(each.path, output)]
-        _tell_passed_over(passed_over)
+        _print_passed_over(passed_over)
         if not found:
             raise CommandError(
                 f"there are no submissions in {', '.join(on_one_line(str(path)) for path in submissions)}"
@@ -87,12 +87,12 @@ def grade(
         book = GradeBook(title=chosen.title, grades=grades, passed_over=tuple(passed_over))
         found_alike = compare(book, chosen.starter_files().get(chosen.file, b"").decode("utf-8", "replace"), alike)
         _write(book, found_alike, output, formats)
-        _tell(book, found_alike, output, as_json=as_json)
+        _print_grades(book, found_alike, output, as_json=as_json)
     except KeyboardInterrupt:
         print("\nproxybox: interrupted; run the same command to go on", file=sys.stderr)
         return EXIT_CANCELLED
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     return EXIT_CANNOT_RUN if any(each.failed for each in grades) or _at_fault(book) else 0
 
 
@@ -101,7 +101,7 @@ def _is_same(path: str, output: Path) -> bool:
     return os.path.realpath(path) == os.path.realpath(output)
 
 
-def _tell_passed_over(found: "Sequence[PassedOver]") -> None:
+def _print_passed_over(found: "Sequence[PassedOver]") -> None:
     for each in found[:_MOST_TOLD]:
         print(f"proxybox: passed over: {on_one_line(each.path)}: {on_one_line(each.why)}", file=sys.stderr)
     if len(found) > _MOST_TOLD:
@@ -217,7 +217,7 @@ def _graded(
             advance()
 
         new = grade(exercise, left, executor=executor, workers=workers, guest=guest, packages=packages,
-                    timings=timings, records=evidence, on_grade=take, on_interrupt=tell_waiting)  # fmt: skip
+                    timings=timings, records=evidence, on_grade=take, on_interrupt=print_waiting)  # fmt: skip
     fresh = {each.student: each for each in new}
     return tuple(fresh.get(each.student) or known[each.student] for each in submissions)
 
@@ -226,7 +226,7 @@ def _records_of(grade: "Grade") -> list[str]:
     return [path for test in grade.tests for path in test.records]
 
 
-def tell_waiting(count: int) -> None:
+def print_waiting(count: int) -> None:
     """Says what is waited for after Ctrl-C."""
     what = "a submission that is" if count == 1 else f"{count} submissions that are"
     print(f"\nproxybox: waiting for {what} being graded; Ctrl-C once more ends at once", file=sys.stderr, flush=True)
@@ -267,7 +267,7 @@ def _write(book: "GradeBook", compared: "Comparison", output: Path, formats: Seq
         raise CommandError(f"can't write {on_one_line(str(output))}: {error.strerror or error}") from None
 
 
-def _tell(book: "GradeBook", compared: "Comparison", output: Path, *, as_json: bool) -> None:
+def _print_grades(book: "GradeBook", compared: "Comparison", output: Path, *, as_json: bool) -> None:
     if as_json:
         from proxybox.teach.writers import WRITERS
 

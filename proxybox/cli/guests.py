@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxybox.cli.exits import EXIT_CANNOT_RUN
-from proxybox.cli.run import interrupted, tell_failure
+from proxybox.cli.run import interrupted, print_failure
 from proxybox.diagnosis import FoundGuest, guests, tried
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _install(work: "Callable[[Watcher], Guest | None]") -> int:
     except KeyboardInterrupt:
         return interrupted()
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     draw([found])
     if not found.problem:
         print("proxybox run --guest translated script.py")
@@ -107,6 +107,6 @@ def remove() -> int:
     try:
         folder = installing.remove()
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     print(harmless_lines(f"removed {folder}") if folder else "none is installed")
     return 0

@@ -9,7 +9,7 @@ import attrs
 
 from proxybox.cli.choosing import chosen_packages, named_policy
 from proxybox.cli.failures import CommandError, UsageError
-from proxybox.cli.run import tell_failure
+from proxybox.cli.run import print_failure
 from proxybox.policies import PRESETS
 
 _NEEDED = ("ipykernel", "jupyter_client", "IPython", "nh3", "zmq", "tornado", "traitlets", "pygments", "jupyter_core")
@@ -44,7 +44,7 @@ def install(
         except (OSError, ValueError) as error:
             raise CommandError(f"can't install the kernel: {error}") from None
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     *first, last = done.folders
     for where in first:
         print(f"{name}: installed in {where}, in the place of one that Jupyter finds first")
@@ -69,7 +69,7 @@ def uninstall(*, name: str) -> int:
         except (OSError, ValueError) as error:
             raise CommandError(f"can't uninstall the kernel: {error}") from None
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     for where in gone:
         print(f"{name}: removed from {where}")
     for where in restored:
@@ -98,7 +98,7 @@ def run(connection_file: str, **options: Any) -> int:
         _existing(choice.folder)
         run_kernel(connection_file, named_policy(choice.policy) if choice.policy else default_policy(), choice)
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     return 0
 
 

@@ -19,7 +19,7 @@ import attrs
 from proxybox.cli.arguments import Parsed
 from proxybox.cli.choosing import choose_policy, chosen_packages, named_policy
 from proxybox.cli.failures import CommandError, UsageError
-from proxybox.cli.run import interrupted, program_of, tell_failure
+from proxybox.cli.run import interrupted, print_failure, program_of
 from proxybox.cli.streams import text_file
 from proxybox.learning.hostfiles import Host
 from proxybox.learning.learner import WELL, Enough, Learned, LearnedRun, Learner, passes
@@ -55,7 +55,7 @@ def learn(parsed: Parsed) -> int:
     except KeyboardInterrupt:
         return interrupted()
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     return 0 if learned.passes else EXIT_FAILS
 
 
@@ -215,7 +215,7 @@ class ObservedBoxes:
 
 @attrs.define
 class Answers:
-    """What is let in without a question: what --allow names. allowed: paths without links."""
+    """What is allowed without a question: what --allow names. allowed: paths without links."""
 
     allowed: tuple[str, ...] = ()
 
@@ -230,7 +230,7 @@ class AcceptAll(Answers):
     """Lets in everything but what may be secret, and what changes the host."""
 
     def __call__(self, proposal: Proposal) -> bool:
-        """Returns whether it is let in."""
+        """Returns whether it is allowed."""
         return not proposal.is_asked_alone or self.is_allowed(proposal)
 
 
@@ -242,7 +242,7 @@ class Questions(Answers):
     _number: int = 0
 
     def __call__(self, proposal: Proposal) -> bool:
-        """Asks about a proposal, and returns whether it is let in. Raises Enough at `q`, and at the end of input."""
+        """Asks about a proposal, and returns whether it is allowed. Raises Enough at `q`, and at the end of input."""
         if self.is_allowed(proposal) or (self._all and not proposal.is_asked_alone):
             return True
         self._number += 1
@@ -351,7 +351,7 @@ def summary(learned: Learned) -> list[str]:
 
 
 def _why_alone(proposal: Proposal) -> str:
-    """Returns why something is not let in with all others, and how it can be: --accept-all is no such way."""
+    """Returns why --accept-all does not allow something, and which option does."""
     if not proposal.is_asked_alone:
         return ""
     why = f"SECRET: {proposal.secret}" if proposal.secret else "it changes the host"

@@ -5,10 +5,10 @@ import signal
 from proxybox.cli.arguments import Parsed
 from proxybox.cli.choosing import choose_policy, chosen_packages
 from proxybox.cli.failures import CommandError
-from proxybox.cli.run import tell_failure
+from proxybox.cli.run import print_failure
 
 
-def serve(parsed: Parsed) -> int:
+def mcp(parsed: Parsed) -> int:
     """Serves until the client goes away."""
     try:
         policy = choose_policy(parsed)
@@ -22,5 +22,5 @@ def serve(parsed: Parsed) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a thread that waits for the client could not be told to end
         local.serve(AsyncSandbox(policy, guest=guest, guest_library=library, packages=packages))
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     return 0

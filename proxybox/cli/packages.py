@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from proxybox.cli.failures import UsageError
-from proxybox.cli.run import tell_failure
+from proxybox.cli.run import print_failure
 from proxybox.policies import PolicyError
 from proxybox.policies.sizes import to_duration
 from proxybox.terminal.harmless import harmless_lines
@@ -22,7 +22,9 @@ def show(*, as_json: bool) -> int:
     """Prints what is in the cache."""
     from proxybox.packages.cache import cached
 
-    _tell(list(cached()), as_json=as_json, none="none is installed: proxybox run --packages requirements.txt ...")
+    _print_packages(
+        list(cached()), as_json=as_json, none="none is installed: proxybox run --packages requirements.txt ..."
+    )
     return 0
 
 
@@ -40,7 +42,7 @@ def compile_packages(path: Path, guest: str | None) -> int:
             compile_all(folder, found)
             print(f"{harmless_lines(folder)}: compiled for {found.name}")
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     return 0
 
 
@@ -55,12 +57,12 @@ def prune(older_than: str, *, as_json: bool) -> int:
             raise UsageError(f"--older-than: {error}") from None
         gone = cache.prune(seconds)
     except Exception as error:
-        return tell_failure(error)
-    _tell(gone, as_json=as_json, none="nothing to remove")
+        return print_failure(error)
+    _print_packages(gone, as_json=as_json, none="nothing to remove")
     return 0
 
 
-def _tell(found: "Sequence[Cached]", *, as_json: bool, none: str) -> None:
+def _print_packages(found: "Sequence[Cached]", *, as_json: bool, none: str) -> None:
     if as_json:
         print(json.dumps([attrs.asdict(each) for each in found], indent=2))
         return

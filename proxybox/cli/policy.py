@@ -11,7 +11,7 @@ import attrs
 from proxybox.cli.choosing import chosen_packages, named_policy, policy_file
 from proxybox.cli.exits import EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError
-from proxybox.cli.run import tell_failure
+from proxybox.cli.run import print_failure
 from proxybox.policies import PRESETS, Policy, PolicyError
 from proxybox.policies.errors import Problem
 from proxybox.terminal.harmless import harmless_lines, on_one_line
@@ -39,7 +39,7 @@ def show(name: str, settings: Sequence[str], *, as_json: bool) -> int:
         policy = named_policy(name, settings)
         text = json.dumps(to_dict(policy), indent=2) if as_json else to_toml(policy).rstrip("\n")
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     print(text)
     return 0
 
@@ -53,9 +53,9 @@ def minimise(name: str, records: Sequence[Path], settings: Sequence[str], *, as_
         policy, unused = minimised(named_policy(name, settings), records)
         text = to_toml(policy).rstrip("\n")
     except OSError as error:
-        return tell_failure(CommandError(f"can't read {error.filename!r}: {error.strerror or error}"))
+        return print_failure(CommandError(f"can't read {error.filename!r}: {error.strerror or error}"))
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     rows = [{"key": each.key, "told": each.used, "value": each.value} for each in unused]
     if as_json:
         print(json.dumps({"policy": to_dict(policy), "unused": rows}, indent=2))
@@ -77,7 +77,7 @@ def check(files: Sequence[Path], *, guest: str | None, packages: Sequence[str], 
         folders = chosen_packages(packages, guest)
         chosen = find_guest(guest).with_packages(folders) if guest or folders else None
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     found = {str(path): faults(str(path), chosen) for path in files}
     if as_json:
         print(json.dumps(found, indent=2))
@@ -136,7 +136,7 @@ def explain(name: str, settings: Sequence[str], *, as_json: bool) -> int:
     try:
         policy: Policy = named_policy(name, settings)
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     from proxybox.policies.explain import explain as sections_of
     from proxybox.policies.explain import explain_text
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from proxybox.cli.teaching import complete_file, guest_option, json_flag, packages_option
+from proxybox.cli.options import complete_file, guest_option, json_flag, packages_option
 
 REPLAY_HELP = """Run a recorded program again, from its record alone.
 
@@ -60,20 +60,25 @@ CALL = CallNumber(1)
 @click.command("replay", help=REPLAY_HELP, short_help="Run a recorded program again, from its record alone.")
 @record_argument
 @guest_option
-@click.option("--guest-library", metavar="DIR", help="As for run.", shell_complete=complete_file)
+@click.option(
+    "--guest-library",
+    metavar="DIR",
+    help="Take lib-python and lib_pypy of a translated PyPy from DIR, as for run.",
+    shell_complete=complete_file,
+)
 @packages_option
-@click.option("--until", type=CALL, metavar="N", help="Stop at call N; what was printed before is shown.")
+@click.option("--until", type=CALL, metavar="N", help="Stop at call N, after showing what was printed before.")
 @click.option(
     "--at-call",
     type=CALL,
     metavar="N",
-    help="Stop at call N, and look into a copy of the program: a prompt, or the code on standard input.",
+    help="Stop at call N, and run a prompt, or the code on standard input, in a copy of the program.",
 )
 @click.option("--speed", type=click.FloatRange(0, 1e6, min_open=True), metavar="X",
-              help="Take the time that the run took, X times as fast.")  # fmt: skip
-@click.option("--timeout", metavar="DURATION", help="End it after this time: 30, 5m (an hour).")
-@click.option("--vi", is_flag=True, help="Keys of the prompt as in vi.")
-@click.option("--no-history", is_flag=True, help="Keep no history of the prompt.")
+              help="Wait between calls as the run did, X times as fast.")  # fmt: skip
+@click.option("--timeout", metavar="DURATION", help="End the replay after this time: 30, 5m (default: an hour).")
+@click.option("--vi", is_flag=True, help="Use the keys of vi at the prompt.")
+@click.option("--no-history", is_flag=True, help="Store nothing of what is typed at the prompt.")
 @click.option("--quiet", "-q", is_flag=True, help="Do not show what the program prints.")
 @json_flag
 def replay(record: Path, **options: Any) -> int:
@@ -83,7 +88,7 @@ def replay(record: Path, **options: Any) -> int:
     return work.replay(record, **options)
 
 
-VERIFY_HELP = """Check a record: whether it is whole, and who vouches for it.
+VERIFY_HELP = """Check whether a record is complete, and by whom it is signed.
 
 It says what was run, with which interpreter, under which policy and with what result. With --key, the
 record must have a valid signature of that key.
@@ -99,11 +104,11 @@ Exit status: 0 when it is whole, and signed as was asked for, or
   1 it is not   125 it cannot be read   2 usage"""
 
 
-@click.command("verify", help=VERIFY_HELP, short_help="Check a record: whether it is whole, and who vouches for it.")
+@click.command("verify", help=VERIFY_HELP, short_help="Check whether a record is complete, and by whom it is signed.")
 @record_argument
 @click.option(
     "--key", "keys", multiple=True, metavar="FILE", shell_complete=complete_file,
-    help="Require a signature by this public key (made by ssh-keygen or openssl).",
+    help="Require a signature that this public key verifies (made by ssh-keygen or openssl).",
 )  # fmt: skip
 @json_flag
 def verify(record: Path, keys: tuple[str, ...], as_json: bool) -> int:
@@ -117,9 +122,12 @@ def verify(record: Path, keys: tuple[str, ...], as_json: bool) -> int:
 @click.argument("first", type=Path, shell_complete=complete_file)
 @click.argument("second", type=Path, shell_complete=complete_file)
 @click.option(
-    "--html", metavar="FILE", help="Write a page with both side by side; - for stdout.", shell_complete=complete_file
+    "--html",
+    metavar="FILE",
+    help="Write an HTML page with both runs side by side; - is standard output.",
+    shell_complete=complete_file,
 )
-@click.option("--replay", "replays", is_flag=True, help="Find the cause by replays of FIRST with answers of SECOND.")
+@click.option("--replay", "replays", is_flag=True, help="Find the cause: replay FIRST with answers of SECOND.")
 @guest_option
 @json_flag
 def diff(first: Path, second: Path, as_json: bool, html: str | None, replays: bool, guest: str | None) -> int:
@@ -131,14 +139,14 @@ def diff(first: Path, second: Path, as_json: bool, html: str | None, replays: bo
     return work.compare(first, second, as_json, html, replays, guest)
 
 
-EXPLAIN_HELP = """Tell what a recorded program did.
+EXPLAIN_HELP = """Say what a recorded program did.
 
-RECORD is what `proxybox run --record RECORD` has written; it is read, and nothing is run. Told are the
-files that the program read and wrote, what it printed, what it asked for, what it was refused and why,
-and where it waited. A record that was cut off is explained as far as it goes.
+RECORD is what `proxybox run --record RECORD` has written; it is read, and nothing is run. The output lists
+the files that the program read and wrote, what it printed, which resources it used, which calls were
+refused and why, and where it waited. A record that was cut off is explained as far as it goes.
 
-With --lines it is run again, in a box that is answered from the record alone, and a copy of the program is
-asked at each call which line of Python makes it: that is what the program says.
+With --lines the program is run again in a box, with the answers of the record. At each call, a copy of the
+program says which line of Python makes it; a hostile program may say something else.
 
 \b
 Examples:
@@ -158,10 +166,12 @@ def _file_option(flag: str, text: str) -> Callable[[Callable[..., int]], Callabl
     return click.option(flag, metavar="FILE", help=text, shell_complete=complete_file)
 
 
-@click.command("explain", help=EXPLAIN_HELP, short_help="Tell what a recorded program did.")
+@click.command("explain", help=EXPLAIN_HELP, short_help="Say what a recorded program did.")
 @record_argument
-@click.option("--all", "everything", is_flag=True, help="Every file and line; the interpreter's own files, too.")
-@click.option("--lines", is_flag=True, help="Tell which line of the program made each call: by a replay.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Show every file and line, and the interpreter's own files, too."
+)
+@click.option("--lines", is_flag=True, help="Show which line of the program made each call, by a replay.")
 @guest_option
 @packages_option
 @click.option("--strace", is_flag=True, help="Print all calls, as strace(1) shows calls.")
@@ -170,7 +180,7 @@ def _file_option(flag: str, text: str) -> Callable[[Callable[..., int]], Callabl
 @_file_option("--folded", "Write folded stacks, for flame graphs.")
 @click.option(
     "--weight", type=click.Choice(("calls", "us")), default="calls",
-    help="What stacks count: calls, or microseconds of waiting.",
+    help="Count calls, or microseconds of waiting, in stacks.",
 )  # fmt: skip
 @_file_option("--perfetto", "Write trace events, for Perfetto and Chrome.")
 @json_flag

@@ -11,7 +11,7 @@ from proxybox.cli.arguments import Parsed
 from proxybox.cli.choosing import choose_policy, chosen_packages
 from proxybox.cli.exits import EXIT_CANCELLED
 from proxybox.cli.failures import CommandError, UsageError, complain
-from proxybox.cli.run import run, tell_failure
+from proxybox.cli.run import print_failure, run
 
 if TYPE_CHECKING:
     from proxybox.policies import Policy
@@ -33,7 +33,7 @@ def repl(parsed: Parsed) -> int:
     except KeyboardInterrupt:
         return EXIT_CANCELLED
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
 
 
 def sit(parsed: Parsed, policy: "Policy") -> int:

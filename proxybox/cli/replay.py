@@ -9,8 +9,8 @@ from proxybox.cli import streams
 from proxybox.cli.choosing import chosen_packages
 from proxybox.cli.failures import CommandError, UsageError, complain
 from proxybox.cli.repl import at_prompt
-from proxybox.cli.replayed import as_call, as_data, tell_replay
-from proxybox.cli.run import interrupted, tell_failure
+from proxybox.cli.replayed import as_call, as_data, print_replay
+from proxybox.cli.run import interrupted, print_failure
 from proxybox.controller.errors import CannotCopy
 from proxybox.policies import preset
 from proxybox.records.replaying import ReplayedCall
@@ -44,16 +44,16 @@ def replay(
         return interrupted()
     except CannotCopy as error:
         told_by = "proxybox explain --lines tells which calls lines of the program make"
-        return tell_failure(CommandError(f"--at-call {at_call}: {error} ({told_by})"))
+        return print_failure(CommandError(f"--at-call {at_call}: {error} ({told_by})"))
     except OSError as error:
-        return tell_failure(CommandError(f"can't read {str(record)!r}: {error.strerror or error}"))
+        return print_failure(CommandError(f"can't read {str(record)!r}: {error.strerror or error}"))
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     if as_json:
         json.dump(as_data(done), sys.stdout, indent=2, default=str)
         sys.stdout.write("\n")
     else:
-        tell_replay(done)
+        print_replay(done)
     if done.ok and not done.is_stopped and (wanted := at_call or until):
         flag = "--until" if at_call is None else "--at-call"
         return complain(UsageError(f"{flag}: there is no call {wanted:,}, the record has {done.calls:,}"))

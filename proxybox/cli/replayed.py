@@ -17,7 +17,7 @@ from proxybox.terminal.text import Paint
 _BEFORE, _BEHIND, _MOST_TEXT = 12, 28, 100
 
 
-def tell_replay(done: Replay) -> None:
+def print_replay(done: Replay) -> None:
     """Says on stderr what came of a replay."""
     lines = harmless_lines("\n".join(in_words(done, Paint(sys.stderr))))
     sys.stderr.write(f"{streams.line_break()}{lines}\n")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from proxybox.cli.asking import decide, is_asked, say, write
 from proxybox.cli.failures import CommandError, UsageError
-from proxybox.cli.run import interrupted, tell_failure
+from proxybox.cli.run import interrupted, print_failure
 
 if TYPE_CHECKING:
     from proxybox.review import Review
@@ -55,7 +55,7 @@ def review(ident: str | None, *, accept: Sequence[str], discard: bool, page: str
     except ModuleNotFoundError:
         raise
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     return 0
 
 

@@ -34,15 +34,15 @@ def run(parsed: Parsed) -> int:
     except KeyboardInterrupt:
         return interrupted()
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     if as_json:
         print_json(result, checked)
     else:
-        tell(result, verbose=parsed.flag("verbose"))
+        print_outcome(result, verbose=parsed.flag("verbose"))
         if checked is not None:
-            from proxybox.cli.replayed import tell_replay
+            from proxybox.cli.replayed import print_replay
 
-            tell_replay(checked)
+            print_replay(checked)
     status = reviewed(result) if parsed.flag("review") else exit_status(result)
     return status if checked is None or checked.ok else EXIT_CANNOT_RUN
 
@@ -69,7 +69,7 @@ def reviewed(result: "Result") -> int:
     except ModuleNotFoundError:  # the command says which package is missing
         raise
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     return exit_status(result)
 
 
@@ -86,7 +86,7 @@ def check_record(parsed: Parsed) -> None:
 
 
 def sign_record(parsed: Parsed, result: "Result") -> None:
-    """Signs the record of a run, where that was asked for."""
+    """Signs the record of a run, where --sign names a key."""
     key = parsed.text("sign")
     if key is not None and result.record is not None and not result.record_fault:
         signing().sign(result.record, key, result.record_digest)
@@ -194,7 +194,7 @@ def require_script(path: str) -> None:
         raise CommandError(f"can't open file {path!r}: Permission denied")
 
 
-def tell_failure(error: Exception) -> int:
+def print_failure(error: Exception) -> int:
     """Prints one line for an error that the user can correct, and a traceback for a fault of proxybox itself."""
     from proxybox.policies.errors import ProxyboxError
 
@@ -233,7 +233,7 @@ def print_json(result: "Result", checked: "Replay | None" = None) -> None:
     sys.stdout.write("\n")
 
 
-def tell(result: "Result", *, verbose: bool) -> None:
+def print_outcome(result: "Result", *, verbose: bool) -> None:
     """Says on stderr how the run ended if proxybox ended it, and what may help; with `verbose`, a summary too."""
     lines = [f"proxybox: {each}" for each in result.explanations]
     if result.record_fault:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxybox.cli.choosing import named_policy
 from proxybox.cli.failures import CommandError, UsageError
-from proxybox.cli.run import tell_failure
+from proxybox.cli.run import print_failure
 from proxybox.policies.errors import PolicyError
 from proxybox.policies.sizes import to_duration
 
@@ -26,7 +26,7 @@ def serve(
     *, config: Path | None, policies: Sequence[str], guest: str | None, packages: Sequence[str],
     preload: Sequence[str], require_keys: bool, check: bool, port: int | None = None, **options: Any,
 ) -> int:  # fmt: skip
-    """Serves until it is told to end. The exit status is 125 when it cannot, or when it does not stand its trial."""
+    """Serves until a signal ends it. The exit status is 125 when it cannot, or when its test of itself fails."""
     try:
         changes: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
         if port is not None:
@@ -45,9 +45,9 @@ def serve(
 
         return run(chosen, check=check)
     except ImportError as error:
-        return tell_failure(CommandError(str(error)))
+        return print_failure(CommandError(str(error)))
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
 
 
 def _config(path: Path | None, changes: dict[str, Any]) -> "ServiceConfig":
@@ -77,36 +77,36 @@ def add_key(
 ) -> int:  # fmt: skip
     """Makes a key and prints it on stdout, alone, so that it can be piped to where it belongs."""
     try:
-        kept = _keys(config, data, keys)
+        key_store = _keys(config, data, keys)
         until = None if expires is None else _end_of(expires)
-        key = kept.add(name, policies=tuple(policies) or None, concurrency=concurrency, scope=scope, expires=until)
+        key = key_store.add(name, policies=tuple(policies) or None, concurrency=concurrency, scope=scope, expires=until)
     except Exception as error:
-        return tell_failure(error)
-    _show(key, name, kept, as_json=as_json)
+        return print_failure(error)
+    _show(key, name, key_store, as_json=as_json)
     return 0
 
 
 def rotate_key(*, name: str, grace: str, config: Path | None, data: str | None, keys: str | None, as_json: bool) -> int:
     """Gives a key another secret, and prints the key on stdout, alone."""
     try:
-        kept = _keys(config, data, keys, have_to_exist=True)
-        key, known = kept.rotate(name, grace=_duration(grace, "--grace"))
+        key_store = _keys(config, data, keys, have_to_exist=True)
+        key, known = key_store.rotate(name, grace=_duration(grace, "--grace"))
     except Exception as error:
-        return tell_failure(error)
-    _show(key, known.name, kept, as_json=as_json, former_expires=known.former_expires)
+        return print_failure(error)
+    _show(key, known.name, key_store, as_json=as_json, former_expires=known.former_expires)
     if not as_json:
         print(f"proxybox: the former one is good until {_moment(known.former_expires)}", file=sys.stderr)
     return 0
 
 
-def _show(key: str, name: str, kept: "Keys", *, as_json: bool, **more: Any) -> None:
+def _show(key: str, name: str, key_store: "Keys", *, as_json: bool, **more: Any) -> None:
     if as_json:
-        print(json.dumps({"name": name, "key": key, "file": str(kept.path), **more}))
+        print(json.dumps({"name": name, "key": key, "file": str(key_store.path), **more}))
     else:
         print(key)
-        print(f"proxybox: the key of {name}, in {kept.path}: it is not shown again", file=sys.stderr)
-    if not kept.has_room:
-        print(f"proxybox: {kept.path}: no room was left to revoke keys while the disk is full", file=sys.stderr)
+        print(f"proxybox: the key of {name}, in {key_store.path}: it is not shown again", file=sys.stderr)
+    if not key_store.has_room:
+        print(f"proxybox: {key_store.path}: no room was left to revoke keys while the disk is full", file=sys.stderr)
 
 
 def list_keys(*, config: Path | None, data: str | None, keys: str | None, as_json: bool) -> int:
@@ -114,7 +114,7 @@ def list_keys(*, config: Path | None, data: str | None, keys: str | None, as_jso
     try:
         known = list(_keys(config, data, keys, have_to_exist=True).known().values())
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     if as_json:
         print(json.dumps([_told(key) for key in known], indent=1))
         return 0
@@ -130,7 +130,7 @@ def revoke_key(*, name: str, config: Path | None, data: str | None, keys: str | 
     try:
         key = _keys(config, data, keys, have_to_exist=True).revoke(name)
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     print(f"{key.id}  {key.name}: revoked")
     return 0
 

@@ -5,34 +5,50 @@ from typing import Any
 
 import click
 
-from proxybox.cli.teaching import complete_file, json_flag
+from proxybox.cli.options import complete_file, json_flag
 from proxybox.serve.access import SCOPES
 
 config_option = click.option(
-    "--config", "-c", type=Path, metavar="FILE", help="A TOML file (docs/serve.md).", shell_complete=complete_file
+    "--config",
+    "-c",
+    type=Path,
+    metavar="FILE",
+    help="Read the settings from a TOML file (docs/serve.md).",
+    shell_complete=complete_file,
 )
-data_option = click.option("--data", metavar="PATH", help="The folder for the keys and the database.")
-keys_option = click.option("--keys", metavar="FILE", help="The file of keys (keys.json in --data).")
+data_option = click.option("--data", metavar="PATH", help="Store the keys and the database in this folder.")
+keys_option = click.option("--keys", metavar="FILE", help="Store the keys in this file (keys.json in --data).")
 
 
 @click.group("serve", invoke_without_command=True, short_help="Boxes as a service, over HTTP.")
 @config_option
-@click.option("--listen", "-l", metavar="ADDRESS", help="HOST:PORT or unix:PATH (127.0.0.1:8000).")
-@click.option("--port", type=click.IntRange(1, 65_535), metavar="PORT", help="The port alone: 127.0.0.1:PORT.")
+@click.option("--listen", "-l", metavar="ADDRESS", help="Listen at HOST:PORT or unix:PATH (127.0.0.1:8000).")
+@click.option("--port", type=click.IntRange(1, 65_535), metavar="PORT", help="Listen at 127.0.0.1:PORT.")
 @data_option
 @keys_option
-@click.option("--database", metavar="URL", help="An SQLAlchemy URL, such as postgresql://... (SQLite in --data).")
-@click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes that have the boxes (the CPUs).")
-@click.option("--require-keys", is_flag=True, help="Ask for a key on loopback, too, even before there is one.")
-@click.option("--policy", "-p", "policies", multiple=True, metavar="[NAME=]PRESET|FILE", help="A policy for clients.")
-@click.option("--guest", metavar="GUEST", help="The interpreter to run.", shell_complete=complete_file)
+@click.option(
+    "--database",
+    metavar="URL",
+    help="Use this database: an SQLAlchemy URL, such as postgresql://... (SQLite in --data).",
+)
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Run the boxes in N processes (as many as CPUs).")
+@click.option("--require-keys", is_flag=True, help="Require a key on loopback, too, even before there is one.")
+@click.option(
+    "--policy", "-p", "policies", multiple=True, metavar="[NAME=]PRESET|FILE", help="Offer this policy to clients."
+)
+@click.option(
+    "--guest",
+    metavar="GUEST",
+    help="Use this interpreter: pypy, cpython, 3.13 or a path.",
+    shell_complete=complete_file,
+)
 @click.option(
     "--packages", multiple=True, metavar="PATH", shell_complete=complete_file,
-    help="Packages to import: a virtual environment, a folder, a requirements file.",
+    help="Let programs import these packages: a virtual environment, a folder or a requirements file.",
 )  # fmt: skip
-@click.option("--preload", multiple=True, metavar="MODULE", help="A module that stands imported.")
-@click.option("--log", type=click.Choice(["text", "json"]), help="The form of log lines (text).")
-@click.option("--check", is_flag=True, help="Try the service out, say what came of it, and end.")
+@click.option("--preload", multiple=True, metavar="MODULE", help="Import this module before a program starts.")
+@click.option("--log", type=click.Choice(["text", "json"]), help="Write log lines in this form (text).")
+@click.option("--check", is_flag=True, help="Start the service, test it, print the outcome, and end.")
 @click.pass_context
 def serve_group(context: click.Context, /, **options: Any) -> int | None:
     """Serve boxes over HTTP: runs, sessions, and the protocols of others.
@@ -59,8 +75,8 @@ def serve_group(context: click.Context, /, **options: Any) -> int | None:
 def keys_group() -> None:
     """The keys that clients present.
 
-    What is kept of a key does not tell it, so each is shown once, when it is made. A key that is
-    revoked is refused from then on, also by a service that runs, which ends what goes on for it.
+    Only a hash of each key is stored, so a key is shown once, when it is made. A key that is
+    revoked is refused from then on. A service that is running ends the programs of that key.
     Once there was a key, the service asks for one for good.
 
     \b
@@ -76,14 +92,16 @@ def keys_group() -> None:
 
 @keys_group.command("add", short_help="Make a key, and show it.")
 @click.argument("name")
-@click.option("--policy", "-p", "policies", multiple=True, metavar="NAME", help="A policy that it may use (all).")
-@click.option("--concurrency", type=click.IntRange(1), metavar="N", help="How many of its runs go on at once.")
+@click.option(
+    "--policy", "-p", "policies", multiple=True, metavar="NAME", help="Let the key use this policy (default: all)."
+)
+@click.option("--concurrency", type=click.IntRange(1), metavar="N", help="Let at most N of its programs run at once.")
 @click.option(
     "--scope", type=click.Choice(list(SCOPES)), default="client", show_default=True,
-    help="What it is for: runs and sessions, /metrics alone, or that and the page at /.",
+    help="What the key opens: runs and sessions (client), /metrics (metrics), or /metrics and / (operator).",
 )  # fmt: skip
 @click.option(
-    "--expires", metavar="DURATION|DAY", help="When it ends by itself: 90d, or a day such as 2030-01-31 (UTC)."
+    "--expires", metavar="DURATION|DAY", help="Let the key expire: after 90d, or on a day such as 2030-01-31 (UTC)."
 )
 @config_option
 @data_option
@@ -111,7 +129,7 @@ def keys_list(**options: Any) -> int:
 @keys_group.command("rotate", short_help="Give a key another secret.")
 @click.argument("name", metavar="NAME|ID")
 @click.option(
-    "--grace", metavar="DURATION", default="24h", show_default=True, help="How long the former secret is still good."
+    "--grace", metavar="DURATION", default="24h", show_default=True, help="Accept the former secret for this time."
 )
 @config_option
 @data_option
@@ -121,7 +139,7 @@ def keys_rotate(**options: Any) -> int:
     """Give a key another secret, and show it: this once.
 
     The key stays the same one, with its sessions, files and limits. Both secrets are good for the time
-    of --grace. What goes on with the former one is ended then; with --grace 0 at once.
+    of --grace. Programs that were started with the former secret are ended then; with --grace 0, at once.
     """
     from proxybox.cli import serve
 

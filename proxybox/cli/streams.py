@@ -42,7 +42,7 @@ class _Output(io.FileIO):
 def text_file(file: str | int, shown_name: str, like: TextIO | None = None) -> TextIO:
     """Opens a text file, or a descriptor as one, whose writes raise CannotWrite.
 
-    told: its name in error messages. like: the stream that it replaces. Raises OSError.
+    shown_name: its name in error messages. like: the stream that it replaces. Raises OSError.
     """
     raw = _Output(file, "wb", closefd=isinstance(file, str))
     raw.shown_name = shown_name

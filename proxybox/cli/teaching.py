@@ -7,6 +7,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from proxybox.cli.options import complete_file, guest_option, json_flag, packages_option
+
 GRADE_HELP = """Grade submissions by an exercise, each in boxes of its own.
 
 SUBMISSIONS are a folder of files (.py and .ipynb), folders and zip archives, each of which is one;
@@ -62,40 +64,29 @@ class FormatOption(click.Option):
         return flags, f"{text}: {', '.join(WRITERS)}."
 
 
-def complete_file(_: click.Context, __: click.Parameter, text: str) -> list[CompletionItem]:
-    """Leaves the completion of file names to the shell."""
-    return [CompletionItem(text, type="file")]
-
-
-json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 jobs_option = click.option(
-    "--jobs", "-j", type=click.IntRange(1), metavar="N", help="How many processes grade at once (the CPUs)."
+    "--jobs", "-j", type=click.IntRange(1), metavar="N", help="Grade in N processes at once (as many as CPUs)."
 )
-guest_option = click.option("--guest", metavar="GUEST", help="The interpreter to run.", shell_complete=complete_file)
-packages_option = click.option(
-    "--packages", multiple=True, metavar="PATH", shell_complete=complete_file,
-    help="Packages to import: a virtual environment, a folder, a requirements file.",
-)  # fmt: skip
-
-
 records_option = click.option(
     "--records", type=Path, metavar="DIR", shell_complete=complete_file,
-    help="Keep a record of each test that fails, for `proxybox replay FILE`; takes longer.",
+    help="Write a record of each test that fails, for `proxybox replay FILE`; this takes longer.",
 )  # fmt: skip
 
 
 @click.command("grade", help=GRADE_HELP, short_help="Grade submissions by an exercise.")
 @click.argument("exercise", shell_complete=complete_exercise)
 @click.argument("submissions", nargs=-1, required=True, type=Path, shell_complete=complete_file)
-@click.option("--output", "-o", type=Path, default=Path("grades"), metavar="DIR", help="Where files go (./grades).")
+@click.option(
+    "--output", "-o", type=Path, default=Path("grades"), metavar="DIR", help="Write files to this folder (./grades)."
+)
 @click.option("--format", "-f", "formats", cls=FormatOption, multiple=True, metavar="NAME",
               shell_complete=complete_format, help="Write the grades in this format, too")  # fmt: skip
 @jobs_option
 @click.option("--cluster", metavar="ADDRESS", help="Grade on the workers of a dask scheduler: tcp://HOST:PORT.")
-@click.option("--again", is_flag=True, help="Grade all of them, also those that were graded before.")
-@click.option("--timings", is_flag=True, help="Tell seconds in the files, which are then not the same each time.")
+@click.option("--again", is_flag=True, help="Grade all submissions, also those that were graded before.")
+@click.option("--timings", is_flag=True, help="Write seconds into the files, which then differ each time.")
 @click.option("--alike", type=click.FloatRange(0, 1), default=0.8, metavar="SHARE", show_default=True,
-              help="Flag submissions that share so much of their code; names and literals do not count.")  # fmt: skip
+              help="Flag submissions that share this part of their code; names and literals do not count.")  # fmt: skip
 @records_option
 @guest_option
 @packages_option
@@ -124,7 +115,7 @@ def exercise_group() -> None:
 @exercise_group.command("list")
 @json_flag
 def exercise_list(as_json: bool) -> int:
-    """The exercises that come with proxybox."""
+    """List the exercises that come with proxybox."""
     from proxybox.cli import exercise
 
     return exercise.list_shipped(as_json=as_json)
@@ -133,7 +124,7 @@ def exercise_list(as_json: bool) -> int:
 @exercise_group.command("new", short_help="Make a folder for a new exercise.")
 @click.argument("folder", type=Path)
 @click.option("--from", "source", metavar="NAME", shell_complete=complete_exercise,
-              help="Copy one that comes with proxybox.")  # fmt: skip
+              help="Copy this exercise, which comes with proxybox.")  # fmt: skip
 def exercise_new(folder: Path, source: str | None) -> int:
     """Make a folder with a small exercise that is whole: text, starter, tests, a model solution and two wrong ones."""
     from proxybox.cli import exercise
@@ -141,14 +132,14 @@ def exercise_new(folder: Path, source: str | None) -> int:
     return exercise.new(folder, source)
 
 
-@exercise_group.command("check", short_help="Whether the right solutions pass and the wrong ones fail.")
+@exercise_group.command("check", short_help="Check that right solutions pass and wrong ones fail.")
 @click.argument("exercises", nargs=-1, required=True, metavar="EXERCISE...", shell_complete=complete_exercise)
 @jobs_option
 @guest_option
 @packages_option
 @json_flag
 def exercise_check(exercises: tuple[str, ...], **options: Any) -> int:
-    """Whether each model solution passes every test, and each wrong one fails some.
+    """Check that each model solution passes every test, and each wrong solution fails some.
 
     The exit status is 0 when all is as it should be, 1 when it is not.
     """
@@ -157,10 +148,10 @@ def exercise_check(exercises: tuple[str, ...], **options: Any) -> int:
     return exercise.check(exercises, **options)
 
 
-TEST_HELP = """Run an exercise's tests for one submission, and tell how each of them went.
+TEST_HELP = """Run the tests of an exercise for one submission, and print the outcome of each.
 
-SUBMISSION is a file, a folder or a zip archive. Nothing of it is imported or read as settings on
-this side, wherever it lies.
+SUBMISSION is a file, a folder or a zip archive. Outside of the box nothing of it is imported or
+read as settings, wherever it is.
 
 \b
 Exit status:
@@ -231,23 +222,40 @@ class CourseGroup(click.Group):
     short_help="Teach a class in its browsers.", subcommand_metavar="[COURSE | COMMAND [ARGS]...]",
 )  # fmt: skip
 @click.argument("course", cls=CourseArgument, required=False, shell_complete=complete_course)
-@click.option("--host", metavar="HOST", help="Where to listen: lan for all addresses of this machine (127.0.0.1).")
-@click.option("--port", type=click.IntRange(0, 65_535), metavar="N", help="Of TCP; 0 for any that is free (8080).")
-@click.option("--data", metavar="PATH", help="The folder for all that is kept (one for each course, in your home).")
-@click.option("--tls", is_flag=True, help="HTTPS, with a certificate that the classroom makes itself.")
-@click.option("--tls-cert", metavar="FILE", help="HTTPS, with this certificate (PEM).", shell_complete=complete_file)
-@click.option("--tls-key", metavar="FILE", help="The certificate's key (PEM).", shell_complete=complete_file)
-@click.option("--name", "names", multiple=True, metavar="NAME", help="A host name under which students reach it.")
-@click.option("--seats", type=click.IntRange(1, 1_000), metavar="N", help="How many may join (the course says).")
 @click.option(
-    "--lti", metavar="FILE", help="Learning platforms that send students (docs/lti.md).", shell_complete=complete_file
+    "--host", metavar="HOST", help="Listen at this address; lan means all addresses of this machine (127.0.0.1)."
 )
-@click.option("--embed", multiple=True, metavar="ORIGIN", help="A site whose pages may show exercises: docs/lti.md.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), metavar="N", help="Listen at this TCP port; 0 means any free one (8080)."
+)
+@click.option("--data", metavar="PATH", help="Store everything in this folder (one for each course, in your home).")
+@click.option("--tls", is_flag=True, help="Serve HTTPS with a certificate that the classroom makes itself.")
+@click.option(
+    "--tls-cert", metavar="FILE", help="Serve HTTPS with this certificate (PEM).", shell_complete=complete_file
+)
+@click.option("--tls-key", metavar="FILE", help="Use this key for the certificate (PEM).", shell_complete=complete_file)
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Accept this host name, by which students reach the classroom.",
+)
+@click.option(
+    "--seats", type=click.IntRange(1, 1_000), metavar="N", help="Let at most N students join (the course says)."
+)
+@click.option(
+    "--lti",
+    metavar="FILE",
+    help="Let the learning platforms in this file send students (docs/lti.md).",
+    shell_complete=complete_file,
+)
+@click.option("--embed", multiple=True, metavar="ORIGIN", help="Let pages of this site show exercises (docs/lti.md).")
 @guest_option
 @packages_option
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON: addresses, code, teacher's address.")
-@click.option("--open", "opens", is_flag=True, help="Open your page in a browser.")
-@click.option("--verbose", "-v", is_flag=True, help="Say on stderr who joins, and what is unusual.")
+@click.option("--open", "opens", is_flag=True, help="Open the teacher's page in a browser.")
+@click.option("--verbose", "-v", is_flag=True, help="Print on stderr who joins, and what is unusual.")
 @click.pass_context
 def classroom_group(context: click.Context, /, **options: Any) -> int | None:
     """Teach a class."""
@@ -268,12 +276,12 @@ def classroom_new(folder: Path, example: bool) -> int:
     return classroom.new(folder, example=example)
 
 
-@classroom_group.command("check", short_help="Whether a course makes sense, and its exercises do what they are for.")
+@classroom_group.command("check", short_help="Check a course and its exercises.")
 @click.argument("courses", nargs=-1, metavar="[COURSE]...", shell_complete=complete_course)
 @jobs_option
 @json_flag
 def classroom_check(courses: Sequence[str], **options: Any) -> int:
-    """Whether a course makes sense, its modules can stand ready, each model solution passes and each wrong one fails.
+    """Check a course: its settings, that its modules can be imported, that right solutions pass and wrong ones fail.
 
     The exit status is 0 when all is as it should be, 1 when it is not.
     """
@@ -282,18 +290,18 @@ def classroom_check(courses: Sequence[str], **options: Any) -> int:
     return classroom.check(courses, **options)
 
 
-@classroom_group.command("regrade", short_help="Grade again what was handed in, after tests were mended.")
+@classroom_group.command("regrade", short_help="Grade again what was handed in, after tests were corrected.")
 @click.argument("course", required=False, metavar="[COURSE]", shell_complete=complete_course)
-@click.option("--exercise", "exercises", multiple=True, metavar="NAME", help="Of this exercise alone; can be repeated.")
-@click.option("--outdated", is_flag=True, help="Only what was graded by tests that have changed since.")
-@click.option("--data", metavar="PATH", help="The folder of the class, as the classroom was told.")
+@click.option("--exercise", "exercises", multiple=True, metavar="NAME", help="Grade only this exercise.")
+@click.option("--outdated", is_flag=True, help="Grade only what was graded by tests that have changed since.")
+@click.option("--data", metavar="PATH", help="Use this folder of the class, as the classroom does.")
 @guest_option
 @packages_option
 @json_flag
 def classroom_regrade(course: str | None, **options: Any) -> int:
-    """Grade again what was handed in, of each student and exercise the latest.
+    """Grade again what was handed in: of each student the latest for each exercise.
 
-    It is done by the classroom when this is open, and here when it is not. Students see the grade of before, too.
+    A classroom that is open does it; otherwise this command does. Students see their former grade, too.
     The exit status is 0 when all was graded, 1 when something could not be.
     """
     from proxybox.cli import classroom

@@ -12,7 +12,7 @@ from proxybox.cli.arguments import Parsed
 from proxybox.cli.choosing import choose_policy
 from proxybox.cli.exits import exit_status
 from proxybox.cli.failures import CommandError, UsageError
-from proxybox.cli.run import interrupted, run_box, tell, tell_failure
+from proxybox.cli.run import interrupted, print_failure, print_outcome, run_box
 from proxybox.cli.streams import text_file
 from proxybox.controller.audit import OSCall
 from proxybox.terminal import strace
@@ -44,8 +44,8 @@ def trace(parsed: Parsed) -> int:
     except KeyboardInterrupt:
         return interrupted()
     except Exception as error:
-        return tell_failure(error)
-    tell(result, verbose=False)
+        return print_failure(error)
+    print_outcome(result, verbose=False)
     return exit_status(result)
 
 
@@ -90,7 +90,7 @@ def known_families() -> set[str]:
 
 
 def shower(parsed: Parsed, out: TextIO) -> tuple[Callable[[OSCall], None], Callable[[], None]]:
-    """Returns a function for each call, and one for the end, for the form that was asked for."""
+    """Returns a function for each call, and one for the end, for the form that the options name."""
     paint = Paint(out)
     if parsed.flag("summary"):
         counts = Summary()

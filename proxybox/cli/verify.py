@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from proxybox.cli.failures import CommandError
-from proxybox.cli.run import interrupted, signing, tell_failure
+from proxybox.cli.run import interrupted, print_failure, signing
 from proxybox.controller.record.exactness import as_data
 from proxybox.policies import Policy
 from proxybox.policies.dumping import to_dict, toml_line
@@ -24,9 +24,9 @@ def verify(record: Path, keys: tuple[str, ...], *, as_json: bool) -> int:
     except KeyboardInterrupt:
         return interrupted()
     except OSError as error:
-        return tell_failure(CommandError(f"can't read {error.filename!r}: {error.strerror or error}"))
+        return print_failure(CommandError(f"can't read {error.filename!r}: {error.strerror or error}"))
     except Exception as error:
-        return tell_failure(error)
+        return print_failure(error)
     if as_json:
         json.dump({**body, "ok": not problems, "problems": problems}, sys.stdout, indent=2, default=str)
         sys.stdout.write("\n")

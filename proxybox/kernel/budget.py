@@ -21,7 +21,7 @@ _PIECE: Final = 1 << 16
 
 @attrs.define
 class StepBudget:
-    """The steps of one thing. left: how many. is_stopped: whether nobody waits for it any more."""
+    """The steps of one piece of work. left: how many. is_stopped: whether its result is no longer wanted."""
 
     left: int = STEPS
     is_stopped: Callable[[], bool] = lambda: False

@@ -1,4 +1,4 @@
-"""What of the host stands behind a path in a box, and what a mount of it would let in.
+"""Which host file a path in a box stands for, and what a mount of it would allow.
 
 Rule: this file alone looks at the host. It opens no file; it reads the status of files and the names in folders.
 """

@@ -30,7 +30,7 @@ MOST_COPIED: Final = 16 << 20
 
 @attrs.frozen(eq=False)
 class LearnedRun:
-    """One run: how it ended, and what it asked for besides what every program asks for."""
+    """One run: how it ended, and what it needed besides what every program needs."""
 
     result: Result
     observed: Observed
@@ -43,15 +43,15 @@ Decide = Callable[[Proposal], bool]
 
 
 class Enough(Exception):
-    """Raised by a Decide: nothing more is let in."""
+    """Raised by a Decide: nothing more is allowed."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Learned:
     """What was learned.
 
-    policy: the one that was agreed to. lines: what it has beyond the first one. declined: what was not let in. dropped:
-    what was let in and was not needed. notes: what else is to be known, in words. runs: the last ones. rounds: how
+    policy: the one that was agreed to. lines: what it has beyond the first one. declined: what was refused. dropped:
+    what was allowed and was not needed. notes: what else is to be known, in words. runs: the last ones. rounds: how
     often the program was run before it passed. accepted: the exit statuses with which it ends well.
     """
 
@@ -74,7 +74,7 @@ class Learned:
 class Learner:
     """Learns a policy for one program.
 
-    policy: the first one. run: runs the program. decide: says what is let in. tell: is told of each round, in a line.
+    policy: the first one. run: runs the program. decide: says what is allowed. tell: gets a line for each round.
     accepted: the exit statuses with which the program ends well.
     """
 
@@ -174,7 +174,7 @@ class Learner:
         return self.policy.filesystem.box != "memory"
 
     def _widen(self, runs: Sequence[LearnedRun]) -> bool:
-        """Asks about what the runs lacked. Returns whether anything was let in."""
+        """Asks about what the runs lacked. Returns whether anything was allowed."""
         was = self.policy
         answered = {*self._lines, *self._declined}
         for run in runs:
@@ -287,7 +287,7 @@ class Learner:
         return policy
 
     def _generalise(self) -> None:
-        """Asks about folders that could stand for files; the files' lines go where one is let in."""
+        """Asks about folders that could stand for files; where one is allowed, the files' lines are removed."""
         learned = {line.mount for line in self._lines.values() if line.mount is not None and not line.secret}
         try:
             taken = {mount.target for mount in self.policy.filesystem.mounts}
@@ -335,7 +335,7 @@ def repeatable(policy: Policy) -> Policy:
 
 
 def for_learning(policy: Policy) -> Policy:
-    """Returns the policy with everything that it changes on the host kept apart: folders in overlays, files as copies.
+    """Returns the policy with nothing that changes the host: folders in overlays, files as copies.
 
     A file that is too large to be copied cannot be written.
     """

@@ -37,7 +37,7 @@ def next_step(key: str, value: float | None) -> int | None:
 
 
 def reached(policy: Policy, result: Result, observed: Observed, answered: Container[str] = ()) -> Iterator[Proposal]:
-    """Yields what would let a run go on that has failed at limits of its policy, or whose output was cut.
+    """Yields what would let a run continue that has failed at limits of its policy, or whose output was cut.
 
     answered: the names of proposals that are not to be made again.
     """

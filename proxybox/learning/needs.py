@@ -1,6 +1,6 @@
-"""What a run has lacked: proposals for its policy, and what is told beside them.
+"""What a run has lacked: proposals for its policy, and notes beside them.
 
-Rule: each proposal lets in as little as it can: a file rather than its folder, an empty folder rather than the host's.
+Rule: each proposal allows as little as it can: a file rather than its folder, an empty folder rather than the host's.
 """
 
 import os
@@ -24,7 +24,7 @@ from proxybox.result import Denial, Result
 from proxybox.terminal.harmless import on_one_line
 
 Writes = Literal["memory", "overlay", "rw"]
-#: Proposals of one run, and things that are told of it: a program can ask for any number of paths.
+#: How many proposals and notes one run has: a program can try any number of paths.
 MOST_PROPOSALS: Final = 20
 MOST_TOLD: Final = 20
 #: Folders of a box that are its own: nothing is mounted over them, or above them.
@@ -55,7 +55,7 @@ class NeedsSearch:
     """Finds what a run lacked.
 
     policy: of the run. host: the files that it may mean. writes: where a program may write: "memory" (an empty folder,
-    whose changes are kept apart), "overlay" (the host's folder, with changes kept apart) or "rw" (the host's folder or
+    whose changes stay in memory), "overlay" (the host's folder, with changes in memory) or "rw" (the host's folder or
     file itself). answered: the names of proposals that are not to be made again.
     """
 

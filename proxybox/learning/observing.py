@@ -1,4 +1,4 @@
-"""What a program has asked the box for: its calls with paths, by path, within bounds."""
+"""What a program has tried in its box: its calls with paths, by path, within bounds."""
 
 import enum
 import itertools
@@ -13,7 +13,7 @@ from proxybox.controller.audit import OSCall
 from proxybox.controller.calleffects import OF_NO_FILE, ON_DESCRIPTORS, CallEffect
 from proxybox.controller.oscalls.rows import by_effect, names_of, paths_of
 
-#: Distinct paths that are kept of one run, and distinct names of calls for each. Further ones are counted alone.
+#: How many distinct paths are stored of one run, and distinct names of calls for each. Further ones are counted alone.
 MOST_PATHS: Final = 2_000
 MOST_NAMES: Final = 20
 
@@ -42,9 +42,9 @@ _Wanted: TypeAlias = Iterator[tuple["PathAccess", bytes]]
 
 @attrs.define(slots=True)
 class PathUse:
-    """One path that a program asked for.
+    """One path that a program tried.
 
-    kinds: what it wanted of it. calls: how often it asked, by the names of the calls. errors: the names of the errors
+    kinds: what it wanted of it. calls: how often it tried, by the names of the calls. errors: the names of the errors
     that it got.
     """
 
@@ -64,10 +64,10 @@ class PathUse:
 
 @attrs.define(slots=True)
 class Observed:
-    """What one run has asked for. `add` is an audit: it takes each call of the run.
+    """What one run has tried. `add` is an audit: it takes each call of the run.
 
     refused: the paths that it did not get, in the order of the last call for each. reached: those that it got.
-    more: calls for paths that are not kept, because there are too many. clock: how often it read a clock. short: the
+    more: calls for paths that are not stored, because there are too many. clock: how often it read a clock. short: the
     errors that come of a limit (EMFILE, ENOSPC), by the names of calls.
     """
 
@@ -79,7 +79,7 @@ class Observed:
 
     @classmethod
     def of(cls, calls: Iterable[OSCall]) -> Self:
-        """Returns what some recorded calls have asked for."""
+        """Returns what some recorded calls have tried."""
         observed = cls()
         for call in calls:
             observed.add(call)
@@ -103,7 +103,7 @@ class Observed:
                     self.more += 1
                     continue
                 asked = PathUse(path)
-            kept[path] = asked  # behind those that were asked for before
+            kept[path] = asked  # behind those that were tried before
             asked.count(kind, call)
 
     def without(self, other: "Observed") -> "Observed":

@@ -1,4 +1,4 @@
-"""One widening of a policy: what it changes, which calls wanted it, and what else it would let in."""
+"""One widening of a policy: what it changes, which calls wanted it, and what else it would allow."""
 
 import os
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ class Proposal:
     """One line, or one mount, that a policy would get.
 
     mount: a mount to add, in place of what the policy has at its target. key, value: a key to set, such as
-    "limits.memory". calls: which calls wanted it, with counts. why: the reason in words. lets_in: what else it lets in.
-    secret: why it may let in a secret; an empty text where nothing says so. needed: whether the run failed without it.
+    "limits.memory". calls: which calls wanted it, with counts. why: the reason in words. lets_in: what else it allows.
+    secret: why it may expose a secret; an empty text where nothing says so. needed: whether the run failed without it.
     """
 
     mount: Mount | None = None
@@ -35,7 +35,7 @@ class Proposal:
 
     @property
     def name(self) -> str:
-        """What it is known by, so that the same thing is not asked twice."""
+        """By what it is recognised, so that there is one question for each thing."""
         if self.mount is not None:
             return f"{self.mount.target} {self.mount.source!r} {self.mount.mode} {self.mount.names}"
         return f"{self.key} {self.value}"
@@ -48,7 +48,7 @@ class Proposal:
 
     @property
     def is_asked_alone(self) -> bool:
-        """Whether it is not let in with all others: what may be secret, and what changes the host."""
+        """Whether --accept-all leaves it out: what may be secret, and what changes the host."""
         return bool(self.secret) or (self.mount is not None and self.mount.mode == "rw")
 
     def described(self) -> str:

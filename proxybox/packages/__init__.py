@@ -22,7 +22,7 @@ def folders(named: Sequence[str], guest: "Guest", watcher: "Watcher | None" = No
     """Returns the host folders of packages for a guest.
 
     named: absolute paths of folders, of requirements files, and of scripts with inline metadata (PEP 723); what these
-    two want is installed into the cache when it is not there yet. watcher: is told of that, since it can take minutes.
+    two want is installed into the cache when it is not there yet. watcher: gets the progress: it can take minutes.
 
     Raises PackagesError.
     """

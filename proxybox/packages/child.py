@@ -35,7 +35,7 @@ _LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.so.1")
 
 def main() -> None:
     """Does the task. Standard error and the exit status tell what went wrong."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # whoever waits for it has ended
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # the process that waits for it has ended
     task = json.load(sys.stdin)
     memory = _MEMORY_OF_PROGRAM if "program" in task else _MEMORY
     for kind, most in {**_LIMITS, resource.RLIMIT_AS: memory}.items():

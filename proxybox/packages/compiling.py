@@ -20,7 +20,7 @@ _SECONDS = 900
 #: PEP 552: the magic number, flags, and then the source's time and size or its hash.
 _HEAD = struct.Struct("<4sIII")
 _HAS_HASH = 1
-#: Names that are told; of more, their number.
+#: How many names a message has; of further ones, it has the number.
 _TOLD = 3
 
 

@@ -30,7 +30,7 @@ _telling = threading.Lock()
 
 
 def tell(**said: object) -> None:
-    """Tells whoever has started this process, as a line of JSON."""
+    """Sends a line of JSON to the process that has started this one."""
     with _telling:  # threads tell, too
         print(json.dumps(said), flush=True)
 
@@ -84,7 +84,7 @@ def _write(source: IO[bytes], wanted: Mapping[str, Any], path: Path) -> None:
 
 @attrs.define
 class IndexOpener:
-    """Opens addresses. indexes: addresses of indexes; the name and password of one are told to its own host alone."""
+    """Opens addresses. indexes: addresses of indexes; the name and password of one are sent to its own host alone."""
 
     indexes: Sequence[str]
     _opener: urllib.request.OpenerDirector = attrs.field(init=False)

@@ -21,8 +21,8 @@ _MOST = 1 << 20
 
 @attrs.frozen(kw_only=True)
 class Indexes:
-    """default: the index in the place of pypi.org. extra: indexes that are asked before it. folders: of wheels, on this
-    machine, or pages with links to wheels. is_none: no index is asked.
+    """default: the index in the place of pypi.org. extra: indexes that come before it. folders: of wheels, on this
+    machine, or pages with links to wheels. is_none: no index is used.
     """  # noqa: D205 - fields
 
     default: str | None = None

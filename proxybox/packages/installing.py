@@ -1,6 +1,6 @@
 """Installs what requirements ask for, once. No code of a package runs meanwhile, but in a box.
 
-requirements.py, inline.py   what is asked for, written anew
+requirements.py, inline.py   requirements, written anew
 indexes.py                   where it is looked for
 resolving.py                 which wheels that are            uv, in child.py, which can start nothing
 answering.py                 what the guest is                the guest, in a box
@@ -30,12 +30,12 @@ from proxybox.terminal.harmless import on_one_line
 if TYPE_CHECKING:
     from proxybox.controller.guests.guest import Guest
 
-#: Packages whose names are told; of more, their number.
+#: How many names of packages a message has; of further ones, it has the number.
 _NAMED = 8
 
 
 def installed(wanted: Wanted, guest: "Guest", watcher: Watcher) -> str:
-    """Returns the folder with the packages that are asked for; installs them where they are not there.
+    """Returns the folder with the packages that are required; installs them where they are missing.
 
     Raises PackagesError when they cannot be installed.
     """

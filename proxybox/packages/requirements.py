@@ -38,7 +38,7 @@ _ENDINGS = (".txt", ".in")
 
 @attrs.frozen(kw_only=True)
 class Wanted:
-    """All that is asked for. pre: versions before a release, too. hashes: whether each package must have one."""
+    """All requirements. pre: versions before a release, too. hashes: whether each package must have one."""
 
     wishes: tuple[Wish, ...] = ()
     indexes: Indexes = attrs.field(factory=Indexes)

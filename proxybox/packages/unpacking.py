@@ -31,7 +31,7 @@ _PIECE = 1 << 18
 _MOST_NOTES = 3
 #: Which folders of NAME.data belong to the packages. Nothing starts in a box but the guest: it needs no scripts.
 _KEPT, _LEFT_OUT = ("purelib", "platlib", "data"), ("scripts", "headers")
-#: Others give more in one piece than is asked for.
+#: Others give more in one piece than the caller wants.
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 #: What the libraries raise for an archive that is none, or not one that they know.
 _BROKEN = (

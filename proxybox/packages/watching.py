@@ -1,4 +1,4 @@
-"""How far an installation is, for whoever wants to be told."""
+"""Reports the progress of an installation."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ class Progress:
 
 @attrs.frozen(kw_only=True)
 class Watcher:
-    """Who is told. tell: gets a line when something begins. advance: gets the progress, often."""
+    """What gets the progress. tell: gets a line when something begins. advance: gets the progress, often."""
 
     tell: Callable[[str], object] = lambda line: None
     advance: Callable[[Progress], object] = lambda progress: None

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-#: What every interpreter looks at when it starts, and its own library: told in one line.
+#: What every interpreter looks at when it starts, and its own library: one line stands for all of them.
 _SYSTEM: Final = ("/usr/", "/lib/", "/lib64/", "/bin/", "/sys/", "/proc/self/", "/proc/sys/")
 _STARTING: Final = frozenset(
     {

@@ -19,7 +19,7 @@ from proxybox.controller.record.parting import Frame
 from proxybox.policies import Policy
 from proxybox.result import Result, result_of
 
-#: Signals of one record that are kept: a program can send itself any number.
+#: How many signals of one record are stored: a program can send itself any number.
 _MOST_SIGNALS = 100_000
 
 
@@ -44,7 +44,7 @@ class RecordedCall:
     arguments: by the names of the man page, with bytes for what the program's memory held. asked: the same, without
     what is not read: by this, calls are compared. result: as the kernel returns it. refusals: each with its reason.
     printed: (stream, bytes) for what it printed; clocks: readings of clocks that the program made just before. line:
-    of the program's own code that made it, where a replay was asked for it (lines.py); stack: all frames, from the
+    of the program's own code that made it, where a replay has found it (lines.py); stack: all frames, from the
     innermost one on.
     """
 

@@ -18,8 +18,8 @@ from proxybox.records.openfiles import LONGEST_PATH, OpenFiles, closed, data, du
 from proxybox.records.record import RecordedCall
 from proxybox.result import Change
 
-#: Bytes of all files that are kept, how many files, names and descriptors, and names that are looked at to follow all
-#: calls that move folders or close ranges.
+#: At most: bytes of all files together; files, names and descriptors; names that are looked at to follow all calls that
+#: move folders or close ranges.
 _MOST_BYTES, _MOST_FILES, _MOST_STEPS = 256 << 20, 100_000, 20_000_000
 _SHARED: Final = 3  # MAP_SHARED, MAP_SHARED_VALIDATE
 _PROT_WRITE: Final = 2
@@ -57,7 +57,7 @@ class Writes:
         self._is_sure = True  # no name leads elsewhere than it says, and nothing was left out
 
     def follow(self, call: RecordedCall) -> None:
-        """Takes one call. Where nothing can be said any more, nothing is kept."""
+        """Takes one call. Once the files cannot be known, nothing is stored."""
         if not self._is_sure:
             self._open, self._names, self._gone, self._folders, self._above = {}, {}, {}, set(), set()
             return
@@ -152,7 +152,7 @@ class Writes:
             self._above.add(path)
 
     def _has_room(self, file: _File, size: int) -> bool:
-        """Whether a file can be kept that has so many bytes."""
+        """Whether a file of this size can be stored."""
         return self._bytes + size - len(file.content or b"") <= _MOST_BYTES
 
     def _set(self, file: _File, content: bytearray | None) -> None:

@@ -354,7 +354,7 @@ def save(shell: Shell, text: str) -> None:
 
 @command("[inline]", ("inline",))
 def matplotlib(shell: Shell, text: str) -> None:
-    """Is accepted, as cells of notebooks begin with it; figures are told of without it, and saved with savefig."""
+    """Does nothing, because notebooks begin with it: figures are announced without it, and saved with savefig."""
     if text not in ("", "inline"):
         raise CommandFailed(
             "a terminal shows no figures, and a box has no windows: plt.savefig('figure.png') in the same block, then "

@@ -15,7 +15,7 @@ MOST_UNDO = 5
 
 @attrs.define
 class Branch:
-    """One line of work: a session, and its earlier states, the latest last. None: a state that could not be kept."""
+    """One line of work: a session, and its earlier states, the latest last. None: a state that could not be copied."""
 
     session: Session
     states: list[Snapshot | None] = attrs.field(factory=list)
@@ -71,7 +71,7 @@ class Console:
         return self.branch.session
 
     def run(self, code: str, observers: Observers, *, name: str = "", echo: bool = True) -> Result:
-        """Runs a block of code. The Result is kept as `last`."""
+        """Runs a block of code. The Result becomes `last`."""
         self.blocks.append(code)
         if not self.branch.states:
             self.keep()

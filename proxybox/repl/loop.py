@@ -49,7 +49,7 @@ class Shell:
         self._press: Callable[[], None] = lambda: None
         self.console: Console
         self.prompter: Prompter
-        self._told = Observers(screen.writer("stdout"), screen.writer("stderr"), self._show)
+        self._observers = Observers(screen.writer("stdout"), screen.writer("stderr"), self._show)
 
     def work(self) -> int:
         """Works until the person leaves, and returns the exit status. Ctrl-C does not leave, however often it comes."""
@@ -109,7 +109,7 @@ class Shell:
         session = self.console.session
         try:
             with self._ctrl_c(session.interrupt, session.close), self._tracing(session):
-                result = self.console.run(code, self._told, name=name, echo=echo)
+                result = self.console.run(code, self._observers, name=name, echo=echo)
         except SandboxClosedError:
             self.screen.fail("the box has ended")
             self.renew()

@@ -49,13 +49,13 @@ _STYLE = Style.from_dict(
 
 
 def history_file() -> Path:
-    """Where the history is kept (XDG Base Directory Specification): on the host, where no box sees it."""
+    """Where the history is stored (XDG Base Directory Specification): on the host, where no box sees it."""
     state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     return Path(state) / "proxybox" / "repl_history"
 
 
 def open_history(path: Path | None) -> tuple[History, str]:
-    """Returns the history in a file that only its owner can read, and why it is not kept if that fails.
+    """Returns the history in a file that only its owner can read, and why it is not stored if that fails.
 
     path: None for a history in memory.
     """
@@ -65,7 +65,7 @@ def open_history(path: Path | None) -> tuple[History, str]:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        return InMemoryHistory(), f"the history is not kept: {path}: {error.strerror}"
+        return InMemoryHistory(), f"the history is not stored: {path}: {error.strerror}"
     return FileHistory(str(path)), ""
 
 
@@ -127,7 +127,7 @@ class TerminalPrompter:
         self._popup = ""
         colours = shell.screen.paint.wanted
         self._depth = None if colours else ColorDepth.DEPTH_1_BIT
-        kept, self.warning = open_history(history)
+        opened, self.warning = open_history(history)
         self._session: PromptSession[str] = PromptSession(
             [("class:prompt", PS1)],
             multiline=True,
@@ -137,7 +137,7 @@ class TerminalPrompter:
             complete_while_typing=False,
             enable_history_search=True,
             enable_suspend=True,
-            history=kept,
+            history=opened,
             auto_suggest=AutoSuggestFromHistory(),
             key_bindings=self._keys(),
             bottom_toolbar=self._bar,

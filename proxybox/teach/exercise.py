@@ -19,7 +19,8 @@ from proxybox.policies import PRESETS, Policy, from_dict
 from proxybox.policies.building import build, model
 from proxybox.policies.checks import refusal, to_flag
 from proxybox.policies.errors import Problem, nearest
-from proxybox.policies.overrides import is_file_name, restricted
+from proxybox.policies.named import is_file_name
+from proxybox.policies.overrides import restricted
 from proxybox.teach import folders
 from proxybox.teach.folders import ExerciseError as ExerciseError
 from proxybox.teach.folders import each_of, in_order, to_markdown, to_path, to_title

@@ -79,6 +79,13 @@ def test_what_reads_them_at_the_start_reads_them() -> None:
     assert result.stdout == "1 False\n"
 
 
+def test_who_a_program_is_and_which_language_it_speaks() -> None:
+    code = "import os; print(os.getuid(), os.getgid(), os.environ['LANG'])"
+    assert proxybox.run(code).stdout == "1000 1000 C.UTF-8\n"
+    result = proxybox.run(code, environment={"uid": 1234, "gid": 4321, "locale": "POSIX"})
+    assert result.stdout == "1234 4321 POSIX\n"
+
+
 @pytest.mark.parametrize(("env", "kind", "words"), [
     ("A=1", TypeError, "env: want a mapping of names to texts"),
     ({"A": 1}, proxybox.PolicyError, "env.A: want a text"),

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxybox.cli import app
-from proxybox.cli.arguments import BATCH, BOX, LEARN, PROGRAM, REPL, RUN, TRACE, Option, Parsed, parse
+from proxybox.cli import options as shared
+from proxybox.cli.arguments import BATCH, LEARN, PROGRAM, REPL, RUN, TRACE, Option, Parsed, parse
 from proxybox.cli.choosing import choose_policy
+from proxybox.cli.programs import program_command
 from proxybox.policies.declaring import Measure
 from proxybox.policies.keys import keys
 
@@ -53,10 +54,10 @@ def test_repeated_options_are_kept_in_order() -> None:
 @pytest.mark.parametrize("option", ALL, ids=lambda option: option.flags[0])
 def test_what_is_declared_of_an_option(option: Option) -> None:
     assert option.help.endswith((".", "...")), "a sentence"
-    assert option.metavar is None or option.metavar in app.completers().keys() | OWN_TEXTS, (
-        f"say in app.completers() what completes {option.metavar}, or add it to OWN_TEXTS here"
+    assert option.metavar is None or option.metavar in shared.completers().keys() | OWN_TEXTS, (
+        f"say in options.completers() what completes {option.metavar}, or add it to OWN_TEXTS here"
     )
-    made = app.click_option(option)
+    made = shared.click_option(option)
     assert made.help is not None
     assert option.sets in made.help
 
@@ -86,7 +87,7 @@ def by_click(words: list[str]) -> Parsed:
         seen.append(parsed)
         return 0
 
-    command = app.program_command("run", "", "", RUN, keep)
+    command = program_command("run", "", "", RUN, keep)
     command.main(words, standalone_mode=False)
     return seen[0]
 
@@ -110,7 +111,3 @@ def test_both_parsers_agree(options: list[tuple[str, str | None]], program: tupl
     fast = parse(words, RUN)
     if fast is not None:
         assert fast == by_click(words)
-
-
-def test_every_option_has_help() -> None:
-    assert all(option.help.endswith((".", ").")) for option in (*BOX, *RUN, *TRACE, *PROGRAM))

@@ -201,7 +201,7 @@ def killed(*arguments):
 boundary.rename = killed
 result.files.commit()
 """
-    assert proxybox("commits").out == "no commit was cut off\n"
+    assert proxybox("commits").out == "no commit was interrupted\n"
     for word, names in (("undo", ["main.py", "notes\n.txt"]), ("resume", ["main.py", "moved.txt"])):
         ended = subprocess.run([sys.executable, "-c", cut_off, folder / "main.py"])
         assert ended.returncode == -signal.SIGKILL

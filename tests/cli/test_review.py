@@ -231,7 +231,7 @@ def test_commits_that_can_be_undone_are_listed_and_removed(folder: Path) -> None
     ident = proxybox("run", "--review", folder / "main.py").stderr.partition("proxybox review ")[2].split()[0]
     done = proxybox("review", ident, "--accept", "all").stderr.partition("proxybox undo ")[2].split()[0]
     shown = proxybox("commits").stdout
-    assert shown.startswith("no commit was cut off\ndone, and can be undone:\n" + done)
+    assert shown.startswith("no commit was interrupted\ndone, and can be undone:\n" + done)
     assert f"proxybox commits undo {done}" in shown
     (seen,) = json.loads(proxybox("commits", "--json").stdout)
     assert (seen["id"], seen["is_done"], seen["folder"]) == (done, True, str(folder))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxybox.cli.failures import tell_warning
+from proxybox.cli.failures import print_warning
 from proxybox.controller.audit import Denial
 from proxybox.policies import PolicyError
 
@@ -112,7 +112,7 @@ def test_exit_statuses(api: Any, proxybox: Proxybox, result: dict[str, Any], sta
 
 
 def test_a_warning_is_a_line_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    tell_warning(RuntimeWarning("boxes are not warm\x1b[31m"), RuntimeWarning, "sandbox.py", 7)
+    print_warning(RuntimeWarning("boxes are not warm\x1b[31m"), RuntimeWarning, "sandbox.py", 7)
     seen = capsys.readouterr().err
     assert seen.startswith("proxybox: boxes are not warm")
     assert "\x1b" not in seen

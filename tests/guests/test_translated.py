@@ -760,7 +760,7 @@ def test_the_command_line(
     assert "fork() = -1 EPERM (Operation not permitted) [denied: fork is refused]" in err
 
 
-def teston_a_terminal(pypy: str, run: Run) -> None:
+def test_on_a_terminal(pypy: str, run: Run) -> None:
     """As for the other kind of guest, whose names these are."""
     lines = [f"isatty(i)i {fd}\nt = ttyname(i)p {fd}\nstring $t\ntcgetpgrp(i)i {fd}" for fd in (0, 1, 2)]
     main, process = on_a_terminal("run", "--guest", pypy, "-c", "\n".join([*lines, "isatty(i)i 3", "say on"]))

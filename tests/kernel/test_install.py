@@ -18,7 +18,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 
 import proxybox
 from proxybox import Policy, cli
-from proxybox.cli.app import kernel_install, kernel_run
+from proxybox.cli.installing import kernel_install, kernel_run
 from proxybox.controller import find_guest
 from proxybox.kernel.box import default_policy
 from proxybox.kernel.spec import SHIPPED, KernelOptions, choice_for, specification

@@ -107,7 +107,7 @@ def test_every_option_of_reviews_is_documented() -> None:
 
 
 def _flags_of_reviews() -> set[str]:
-    from proxybox.cli.app import commits_group, review
+    from proxybox.cli.committing import commits_group, review
 
     options = (*review.params, *commits_group.commands["prune"].params)
     return {flag for option in options for flag in option.opts if option.param_type_name == "option"}
@@ -119,7 +119,7 @@ def test_every_option_of_guests_is_documented() -> None:
 
 
 def _flags_of_guests() -> set[str]:
-    from proxybox.cli.app import guests_group
+    from proxybox.cli.installing import guests_group
 
     options = [option for command in guests_group.commands.values() for option in command.params]
     return {flag for option in options for flag in option.opts if option.param_type_name == "option"}
@@ -161,7 +161,7 @@ def test_every_option_of_grade_is_documented() -> None:
 
 
 def test_every_option_of_batch_is_documented() -> None:
-    from proxybox.cli.app import batch_command
+    from proxybox.cli.programs import batch_command
 
     text = (ROOT / "docs" / "batch.md").read_text()
     known = {flag for option in batch_command().params for flag in option.opts if option.param_type_name == "option"}

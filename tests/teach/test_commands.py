@@ -367,6 +367,20 @@ def test_alike(run: Run, tmp_path: Path) -> None:
     out = run("grade", "02-leap-year", "homework")[1]
     assert out.splitlines()[2].split()[-1] == "b"
     assert "Nearly the same as b" in (tmp_path / "grades/report.html").read_text()
+    (folder / "b.py").write_text(LONG.partition("    while")[0] + "    return sorted(set(map(abs, found))) == []\n")
+    assert ["Nearly the same as b" in page(run, tmp_path, *more) for more in ((), ("--alike", "0.4"))] == [False, True]
+
+
+def page(run: Run, tmp_path: Path, *more: str) -> str:
+    run("grade", "02-leap-year", "homework", *more)
+    return (tmp_path / "grades/report.html").read_text()
+
+
+def test_seconds_where_they_are_wanted(run: Run, homework: Path, tmp_path: Path) -> None:
+    for more in ([], ["--timings", "--again"]):
+        run("grade", "02-leap-year", "homework", *more)
+        graded = json.loads((tmp_path / "grades/grades.json").read_text())
+        assert any(test["seconds"] for test in graded["grades"][0]["tests"]) == bool(more)
 
 
 @pytest.mark.parametrize(

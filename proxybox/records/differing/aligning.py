@@ -2,7 +2,7 @@
 
 Rule: the work is bounded, whatever the calls are. Most calls of two runs are the same, so equal stretches are passed
 over at once; where two runs part, `difflib` looks for the next stretch that both have, in windows that become larger.
-What is left when the work has reached its limit is not aligned, and it is told so.
+What is left when the work has reached its limit is not aligned, and the result says so.
 """
 
 from array import array
@@ -40,7 +40,7 @@ class Alignment:
     given_up: bool = False
 
     def add(self, span: Span) -> None:
-        """Adds a stretch, unless it is empty. One that goes on as the last one did is joined with it."""
+        """Adds a stretch, unless it is empty. A stretch that continues the last one is joined with it."""
         if span.a_from == span.a_to and span.b_from == span.b_to:
             return
         last = self.spans[-1] if self.spans else None

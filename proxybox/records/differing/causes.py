@@ -16,7 +16,7 @@ from proxybox.records.differing.difference import Apart, Cause
 from proxybox.records.differing.judging import AnswerDifference, AnswerPair, Judge
 from proxybox.records.differing.kinds import KINDS, DifferenceKind, Weight
 
-#: Causes that are told.
+#: How many causes a comparison names.
 _MOST: Final = 6
 _WORDS: Final = re.compile(rb"\w+")
 #: The shortest value that is looked for in what differs.
@@ -29,7 +29,7 @@ _DECIDES: Final = {
     "on_denied": ("refusal",),
 }  # fmt: skip
 _OF_ORDER: Final = ("directory order", "random", "threads", "hash seed")
-#: What always differs, the likeliest cause first. All but the seed is told only where nothing else is found.
+#: What always differs, the likeliest cause first. All but the seed are named only where nothing else is found.
 _ALWAYS: Final = ("hash seed", "unseen", "times", "imports", "system")
 _FIRST: Final = ("guest", "code", "command", "policy", "refusal", "arguments", "environment")
 
@@ -136,7 +136,7 @@ class CauseSearch:
             if each.kind.name == "policy" and each.name == "environment.variables" and any(
                 kind == "environment" for kind, _ in names
             ):  # fmt: skip
-                continue  # told by each variable
+                continue  # each variable is named instead
             words = each.kind.words if each.kind.name in ("code", "arguments") else each.name
             if each.name == "PYTHONHASHSEED":
                 words = "PYTHONHASHSEED, the seed of hashes"

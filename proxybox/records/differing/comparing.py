@@ -1,7 +1,7 @@
 """Compares two runs: what was given to them, their calls, and what came of it.
 
 It reads each record twice: first for its outline, by which the calls are aligned; then for the calls that differ, and
-those around them, in step with the other record, so that no more than a few calls are kept at a time.
+those around them, in step with the other record, so that no more than a few calls are in memory at a time.
 """
 
 import os
@@ -56,7 +56,7 @@ def compare(a: ComparedRun, b: ComparedRun) -> Difference:
     judge = Judge(a.inputs.script.encode(), (ours.begins, theirs.begins))
     wanted, left_out = _wanted(tracks, aligned, parted)
     if parted is not None and all(parted[1:]):
-        wanted[parted[1]] = parted[2], False  # clocks were read before the question was asked
+        wanted[parted[1]] = parted[2], False  # clocks were read before the call
     reading = Reading(judge, wanted, numbers)
     reading.read(a.read(), b.read())
     lines, ends = _lines(ours, theirs), (a.ended, b.ended)

@@ -9,7 +9,7 @@ from proxybox.records.differing.difference import Apart
 from proxybox.records.differing.kinds import KINDS
 from proxybox.records.differing.runs import ComparedRun, RunInputs
 
-#: Differences of one kind that are told.
+#: How many differences of one kind are shown.
 _MOST: Final = 200
 #: Characters of one of them.
 _MOST_TEXT: Final = 2000

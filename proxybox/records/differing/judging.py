@@ -125,7 +125,7 @@ class AnswerDifference:
 
 @attrs.frozen(slots=True)
 class AnswerPair:
-    """The place of two different answers: what is kept of each of them. kind: its name in KINDS."""
+    """The place of two different answers: what is stored of each of them. kind: its name in KINDS."""
 
     a: int
     b: int

@@ -1,6 +1,6 @@
 """The kinds of differences that two runs can have, and what each of them says about the cause.
 
-Two runs of one program never have the same answers throughout: clocks go on, and an interpreter takes random bytes when
+Two runs of one program never have the same answers throughout: clocks run, and an interpreter takes random bytes when
 it starts. So each kind has a weight, which says how much it takes to be there: a file that has another content is there
 for a reason, and another reading of a clock is not.
 """

@@ -1,6 +1,6 @@
 """The outline of a run: a few numbers for each call, so that runs of a million calls can be aligned in little memory.
 
-Rule: what is kept of a call has a fixed size. The digests have a key that is made anew for each comparison, so that no
+Rule: what is left of a call has a fixed size. The digests have a key that is made anew for each comparison, so that no
 record can be made whose calls look alike where they are not.
 """
 
@@ -31,7 +31,7 @@ _LASTING: Final = slice(16, 64)
 CLONES: Final = names_of(CallEffect.STARTS)
 #: What a clone is answered with: the thread's number, and its channel.
 _TID, _CHANNEL = 16, 0xFFFF
-#: Threads that are told apart; what comes after them is taken for the last one.
+#: How many threads are distinguished; further ones count as the last one.
 _MOST_THREADS: Final = 10_000
 #: Calls by which threads wait for each other.
 LOCKING: Final = names_of(CallEffect.LOCKS)
@@ -42,7 +42,7 @@ class Track:
     """The calls of one thread, in their order.
 
     For each it has its number, and numbers for the form of its question, the question itself, what it was answered, and
-    what clocks and files' times it was told, which are equal where two calls are the same in this. prints: whether it
+    which times of clocks and files it got, which are equal where two calls are the same in this. prints: whether it
     prints, as 0 or 1.
     """
 
@@ -71,7 +71,7 @@ class Outline:
 
 
 class Digests:
-    """Makes numbers of 64 bits of what a call asked, and of what it was answered."""
+    """Makes numbers of 64 bits of the arguments of a call, and of its answer."""
 
     def __init__(self) -> None:
         self._key = os.urandom(16)
@@ -177,8 +177,8 @@ def outline(calls: Iterable[RecordedCall], digests: Digests, script: bytes = b""
         if not prepared and call.name == "rt_sigaction" and call.asked.get("sig") == _SIGINT:
             prepared = call.number
         for stream, data in call.printed:
-            kept = made.printed.setdefault(stream & 1, bytearray())
-            kept += data[: MOST_PRINTED - len(kept)]
+            printed = made.printed.setdefault(stream & 1, bytearray())
+            printed += data[: MOST_PRINTED - len(printed)]
     made.begins = named or prepared or 1
     return made
 

@@ -18,11 +18,11 @@ from proxybox.records.record import RecordedCall
 
 #: Bytes of calls that wait for their counterparts.
 _MOST_HELD: Final = 64 << 20
-#: Readings that are kept of those that a thread hands over by themselves.
+#: How many readings are stored of those that a thread sends by themselves.
 _MOST_READINGS: Final = 4096
-#: The first differences of a kind, and the last ones, that are kept as they are shown.
+#: The first differences of a kind, and the last ones, that are stored as they are shown.
 _MOST_OF_KIND: Final = 500
-#: Bytes that are kept of what a call passes.
+#: How many bytes are stored of what a call passes.
 _MOST_PASSED: Final = 1 << 16
 
 

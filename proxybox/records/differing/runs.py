@@ -10,7 +10,7 @@ from proxybox import argumentchecks
 from proxybox.controller.status import Status
 from proxybox.records.record import Record, RecordedCall, RecordedSignal
 
-#: Characters that are told of how a run has ended.
+#: How many characters say how a run has ended.
 _MOST_TEXT: Final = 160
 #: How programs end by themselves.
 _BY_ITSELF: Final = (Status.OK, Status.ERROR, Status.SYNTAX_ERROR, Status.CRASHED)

@@ -2,7 +2,7 @@
 
 The first program runs again in a box from its record, with answers of the other run in the place of its own. With all
 that differ, it has to ask what the other run has asked, where they part. Then with all but those of one cause: where
-it parts there nevertheless, that cause is not needed; where it goes on as before, it is. What is needed is also tried
+it parts there nevertheless, that cause is not needed; where it continues as before, it is. What is needed is also tried
 by itself. A program may well part elsewhere: when PyPy collects garbage depends on hashes and clocks, and files are
 closed by that. So a cause that does so may only have a part in it.
 """
@@ -31,7 +31,7 @@ from proxybox.records.replaying import followed
 LEADS, NEEDED, PART = "leads to it by itself", "it is needed", "may have a part in it"
 SPARED, FAILS = "it is not needed", "cannot be told by replays"
 _FRAME_BYTES: Final = 256 << 10
-#: Answers of the other run that are kept, and their bytes.
+#: How many answers of the other run are stored, and how many bytes of them.
 _MOST: Final = 100_000
 _MOST_BYTES: Final = 64 << 20
 
@@ -156,7 +156,7 @@ class _Trial:
 
 @attrs.define
 class _Other:
-    """What the other run was told by a call: its answer, and readings of clocks."""
+    """What the other run got from a call: its answer, and readings of clocks."""
 
     answer: events.RecordedAnswer | None
     clocks: events.Clocks | None

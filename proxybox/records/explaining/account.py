@@ -1,4 +1,4 @@
-"""What a recorded program read, wrote, printed, asked for and was refused: counted call by call."""
+"""What a recorded program read, wrote, printed and used, and what was refused: counted call by call."""
 
 import signal
 from collections.abc import Callable
@@ -22,7 +22,7 @@ MOST_FILES: Final = 20_000
 MOST_NAMES: Final = 1000
 MOST_WAITS: Final = 5000
 MOST_LINES: Final = 20_000
-#: Subjects that are named for one refusal, and bytes of printed output that are kept for one stream.
+#: Subjects that are named for one refusal, and bytes of printed output that are stored of one stream.
 MOST_SUBJECTS, MOST_PRINTED = 5, 1 << 16
 _LONGEST_NAME, _LONGEST = 200, 1000
 #: Names of a stream by its number in a record.
@@ -117,7 +117,7 @@ class StreamSummary:
 
 @attrs.define
 class ResourceCounts:
-    """What was asked for besides files: each a count, or a sum where its name says so."""
+    """Which resources it used besides files: each a count, or a sum where its name says so."""
 
     clocks: Counts[str] = attrs.field(factory=lambda: Counts(64, "other clocks"))
     sleeps: WaitSummary = attrs.field(factory=WaitSummary)
@@ -144,7 +144,7 @@ def signal_name(value: int | None) -> str:
 
 
 class CallSummary:
-    """Counts what the calls of a program did. `files` is told first of each call what its descriptors stand for."""
+    """Counts what the calls of a program did. `files` gets each call first: it follows descriptors."""
 
     def __init__(self, files: OpenFiles) -> None:
         self._open = files
@@ -222,19 +222,19 @@ class CallSummary:
             refused.errno[:_LONGEST_NAME],
             refused.reason[:_LONGEST],
         )
-        kept = self.refusals.of(DenialEvent(call_name, error, reason))
-        if not kept.count:
-            kept.first_call, kept.first_at = call.number, call.at
-        kept.count += 1
+        refusal = self.refusals.of(DenialEvent(call_name, error, reason))
+        if not refusal.count:
+            refusal.first_call, refusal.first_at = call.number, call.at
+        refusal.count += 1
         if call.line is not None:
-            kept.lines.add(at_line(call.line))
-        if subject and subject not in kept.subjects and len(kept.subjects) < MOST_SUBJECTS:
-            kept.subjects.append(subject)
+            refusal.lines.add(at_line(call.line))
+        if subject and subject not in refusal.subjects and len(refusal.subjects) < MOST_SUBJECTS:
+            refusal.subjects.append(subject)
 
     def _printed(self, stream: int, printed: bytes) -> None:
-        kept = self.printed[min(stream, len(STREAMS) - 1)]
-        kept.size += len(printed)
-        kept.head += printed[: MOST_PRINTED - len(kept.head)]
+        stream_printed = self.printed[min(stream, len(STREAMS) - 1)]
+        stream_printed.size += len(printed)
+        stream_printed.head += printed[: MOST_PRINTED - len(stream_printed.head)]
 
     # --- files
 

@@ -1,4 +1,4 @@
-"""Collections with a most: what comes beyond it is counted, and not kept."""
+"""Collections of a limited size: what exceeds it is only counted."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable
@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 class Table(dict[Key, Value], Generic[Key, Value]):
     """Values by key, each made when its key first comes; all keys beyond the first `most` share one value.
 
-    rest: that value. left_out: how often it was asked for.
+    rest: that value. left_out: how often `rest` was returned.
     """
 
     def __init__(self, make: Callable[[], Value], most: int) -> None:

@@ -16,7 +16,7 @@ from proxybox.result import Result
 
 
 class Consumer(Protocol):
-    """What is told of each call, in the order of the answers, and of the signals that came before it."""
+    """What gets each call, in the order of the answers, and the signals that came before it."""
 
     def add(self, call: RecordedCall, subject: str) -> None:
         """Takes one call. subject: what it is about, as `OpenFiles.subject` has it."""
@@ -27,10 +27,10 @@ class Consumer(Protocol):
 
 @attrs.frozen(kw_only=True)
 class RecordSummary:
-    """What a record tells of a run.
+    """What a record says of a run.
 
     result: None where the record ends before the program did. policy: what differs from the default policy, as pairs of
-    a key and its value. lines: which lines made the calls; None where no replay was asked.
+    a key and its value. lines: which lines made the calls; None without a replay.
     """
 
     guest: str

@@ -12,7 +12,7 @@ from proxybox.records.explaining.reading import RecordSummary
 from proxybox.records.ownfiles import is_of_interpreter, prefix_of
 from proxybox.result import Change
 
-#: Rows of a table, and lines of printed output, where not all are asked for.
+#: Rows of a table, and lines of printed output, without --all.
 MOST_ROWS, MOST_WAITED, MOST_LINES, MOST_NAMED, MOST_LINES_OF = 40, 10, 12, 6, 2
 #: Characters of one text.
 LONGEST: Final = 300
@@ -71,7 +71,7 @@ def _apart(record_summary: RecordSummary, everything: bool) -> tuple[dict[str, F
 
 
 def _by(section: SummarySection, own: dict[str, FileUse], record_summary: RecordSummary) -> SummarySection:
-    """Returns a table of files with the lines of the program that did it, where a replay was asked for them."""
+    """Returns a table of files with the lines of the program that did it, where a replay has found them."""
     if record_summary.lines is None or not section.rows:
         return section
     rows = tuple((*row, _lines_of(own[row[0]].lines) if row[0] in own else "") for row in section.rows)
@@ -247,16 +247,16 @@ def _refused(record_summary: RecordSummary, most: int | None) -> SummarySection:
     account = record_summary.account
     rows: list[tuple[str, ...]] = [
         (
-            refused.call[:LONGEST], refused.errno[:40], refused.reason[:LONGEST], f"{kept.count:,}",
-            f"{kept.first_call:,}", ", ".join(kept.subjects)[:LONGEST],
+            refused.call[:LONGEST], refused.errno[:40], refused.reason[:LONGEST], f"{counts.count:,}",
+            f"{counts.first_call:,}", ", ".join(counts.subjects)[:LONGEST],
         )
-        for refused, kept in account.refusals.items()
+        for refused, counts in account.refusals.items()
     ]  # fmt: skip
     further = account.refusals.rest.count
     head: tuple[str, ...] = ("CALL", "ERROR", "WHY", "TIMES", "FIRST CALL", "FOR")
     if record_summary.lines is not None:
         head += ("BY LINE",)
-        rows = [(*row, _lines_of(kept.lines)) for row, kept in zip(rows, account.refusals.values(), strict=True)]
+        rows = [(*row, _lines_of(counts.lines)) for row, counts in zip(rows, account.refusals.values(), strict=True)]
     return SummarySection(
         title="What it was refused, and why", head=head, right=(3, 4),
         **_cut(rows, most, *([f"further refusals: {further:,}"] if further else [])),
@@ -269,15 +269,15 @@ def _lines(record_summary: RecordSummary, most: int | None) -> SummarySection:
     if asked is None:
         return SummarySection(title="")
     busiest = sorted(account.lines.items(), key=lambda item: -item[1].calls)
-    kept = sorted(busiest[:most], key=lambda item: (item[0][0], item[0][1] or 0))
+    shown = sorted(busiest[:most], key=lambda item: (item[0][0], item[0][1] or 0))
     rows = [
         (
             f"{file}:{'?' if line is None else line}", use.function, f"{use.calls:,}", seconds(use.waited),
             f"{use.refused:,}" if use.refused else "", ", ".join(_counted(use.names.most_common(MOST_NAMED))),
         )
-        for (file, line), use in kept
+        for (file, line), use in shown
     ]  # fmt: skip
-    after = [f"and {len(busiest) - len(kept):,} more (--all shows them)"] if len(kept) < len(busiest) else []
+    after = [f"and {len(busiest) - len(shown):,} more (--all shows them)"] if len(shown) < len(busiest) else []
     with_lines = sum(use.calls for use in account.lines.values()) + account.lines.rest.calls
     after.append(
         f"{_count(account.calls - with_lines, 'call')} of the interpreter's own, or made where it could not be asked"
@@ -322,7 +322,7 @@ def _time(account: CallSummary, most: int | None) -> SummarySection:
 
 
 def as_data(record_summary: RecordSummary) -> dict[str, Any]:
-    """Returns the explanation as JSON has it: with every file, and what is kept of the printed output."""
+    """Returns the explanation as JSON has it: with every file, and the beginning of the printed output."""
     account, result = record_summary.account, record_summary.result
     asked = account.asked
     return {
@@ -351,7 +351,7 @@ def as_data(record_summary: RecordSummary) -> dict[str, Any]:
             "sleeps": _plain(asked.sleeps),
             "host": {name: _plain(used) for name, used in asked.host.items()},
         },
-        "refusals": [{**_plain(refused), **_plain(kept)} for refused, kept in account.refusals.items()],
+        "refusals": [{**_plain(refused), **_plain(counts)} for refused, counts in account.refusals.items()],
         "refusals_left_out": account.refusals.rest.count,
         "lines": None if record_summary.lines is None else [
             {"file": file, "line": line, **_plain(use)} for (file, line), use in sorted(
