@@ -22,19 +22,19 @@ from tools.tables import filled, table
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "share/man/man1/proxybox.1"
-DOCUMENTS = (ROOT / "docs/cli.md", ROOT / "docs/grades.md")
-#: The tables in the first document. `trace`, `learn` and `repl` have the options of `run` that describe the box, too.
-TABLES = {
-    "run": arguments.RUN,
-    **{
-        name: tuple(each for each in table if each not in arguments.BOX)
-        for name, table in (("trace", arguments.TRACE), ("learn", arguments.LEARN), ("repl", arguments.REPL))
-    },
-}
+DOCUMENT = ROOT / "docs/cli.md"
+GRADES = ROOT / "docs/grades.md"
+#: Commands whose options are declared as data. All but `run` have those of it that describe the box, too.
+DECLARED = {"run": arguments.RUN, "trace": arguments.TRACE, "learn": arguments.LEARN, "repl": arguments.REPL}
+#: Options that many commands have: the document tells them in words.
+COMMON = {"--help", "--json", *(flag for option in arguments.BOX for flag in option.flags)}
 #: A paragraph that begins so stays as it stands (click's own mark).
 AS_IT_STANDS = "\b\n"
 #: What of a help text is written so on a command line, and not in backquotes yet.
-_WRITTEN = re.compile(r"(?<![\w`-])--[a-z][a-z-]*|(?<!\w)[@$%]\w+|(?<![\w`])/\w+\b|\w+\.\w+=\w+")
+_WRITTEN = re.compile(r"(?<![\w`-])--[a-z][a-z_-]*(?:=\w+)?|(?<!\w)[@$%]\w+|(?<![\w`./])/\w+\b|\w+\.\w+=\w+")
+#: So many options of a command stand in the text of the document, without a table.
+_FEW = 3
+_PAGE = re.compile(r"docs/([\w-]+\.md)")
 _SPECIAL = {"\\": r"\e", "-": r"\-", "'": r"\(aq", '"': r"\(dq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}
 _TEMPLATE = r"""
 .\" Made by tools/manpage.py from the commands: make man
@@ -125,7 +125,6 @@ def page() -> str:
 
 def documents() -> dict[Path, str]:
     """The documents with their tables made anew."""
-    options = {name: table(("option", "meaning"), map(_row, found)) for name, found in TABLES.items()}
     rows = (
         (
             name, each.file, each.description,
@@ -137,11 +136,45 @@ def documents() -> dict[Path, str]:
     formats = {"formats": table(("name", "file", "what it is", "about", "hidden tests"), rows)}
     return {
         path: filled(path.read_text(), "tools/manpage.py", tables)
-        for path, tables in zip(DOCUMENTS, (options, formats), strict=True)
+        for path, tables in ((DOCUMENT, _options()), (GRADES, formats))
     }
 
 
-def _row(option: arguments.Option) -> tuple[str, str]:
+def _options() -> dict[str, str]:
+    """A table of options for each command that has some."""
+    group = main_group()
+    rows = {context.command_path.removeprefix("proxybox "): list(_rows(context)) for context in contexts(
+        click.Context(group, info_name=group.name, **group.context_settings)
+    )}  # fmt: skip
+    rows |= {
+        name: [_row(each) for each in found if name == "run" or each not in arguments.BOX]
+        for name, found in DECLARED.items()
+    }
+    return {name: table(("option", "meaning"), found) for name, found in rows.items() if len(found) > _FEW}
+
+
+def _rows(context: click.Context) -> Iterator[tuple[str, ...]]:
+    """What a command takes besides what many do, or the commands above it, as click knows it."""
+    above, known = context.parent, set(COMMON)
+    while above is not None:
+        known |= {flag for each in above.command.params for flag in each.opts}
+        above = above.parent
+    for each in context.command.get_params(context):
+        if isinstance(each, click.Option) and known.isdisjoint(each.opts):
+            choices = "|".join(map(str, each.type.choices)) if isinstance(each.type, click.Choice) else ""
+            taken = "" if each.is_flag else f" {choices or each.metavar or each.type.name.upper()}"
+            *others, last = sorted(each.opts, key=len)
+            meaning = _WRITTEN.sub(r"`\g<0>`", (each.help or "").removesuffix("."))
+            notes = [f"default: {each.default}"] * bool(each.show_default) + ["may be repeated"] * each.multiple
+            meaning = _PAGE.sub(r"[\1](\1)", meaning) + (f" ({'; '.join(notes)})" if notes else "")
+            yield _escaped(", ".join(f"`{flag}`" for flag in [*others, f"{last}{taken}"]), meaning)
+
+
+def _escaped(*cells: str) -> tuple[str, ...]:
+    return tuple(cell.replace("|", r"\|") for cell in cells)
+
+
+def _row(option: arguments.Option) -> tuple[str, ...]:
     *others, last = sorted(option.flags, key=len)
     flags = [*others, f"{last} {option.metavar}" if option.metavar else last]
     more = (
@@ -151,7 +184,7 @@ def _row(option: arguments.Option) -> tuple[str, str]:
     )
     notes = "; ".join(filter(None, more))
     meaning = _WRITTEN.sub(r"`\g<0>`", option.help.removesuffix(".")) + (f" ({notes})" if notes else "")
-    return ", ".join(f"`{flag}`" for flag in flags).replace("|", r"\|"), meaning.replace("|", r"\|")
+    return _escaped(", ".join(f"`{flag}`" for flag in flags), meaning)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Checks where the submission is before pytest imports anything from the folders around it.
 
     None of what pytest imports may be the submission's. pytest has already read its settings by then
-    (docs/teaching.md).
+    (docs/write-exercises.md).
     """
     submission = early_config.known_args_namespace.submission
     if submission is not None:

@@ -145,6 +145,6 @@ def test_every_argument_is_told(cls: type) -> None:
 
 
 def test_every_call_of_a_session_is_in_the_document() -> None:
-    text = (DOCS / "sessions.md").read_text()
+    text = (DOCS / "api.md").read_text()
     for name in names(Session) - set(_OF_LOOPS) - {"__init__"}:
         assert re.search(rf"^\| .*`[^`\n]*\b{name}\b", text, re.MULTILINE), name

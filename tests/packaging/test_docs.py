@@ -1,11 +1,11 @@
 """The documents: links that lead somewhere, names and options that exist, examples that run."""
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-from proxybox.cli.arguments import LEARN, PROGRAM, REPL, RUN, TRACE
 from proxybox.cli.exits import BY_STATUS
 from proxybox.controller.process import reaper
 from proxybox.controller.warm import zygotepool
@@ -72,102 +72,40 @@ def test_what_docstrings_say_of_names_becomes_a_list() -> None:
     assert listed("It tells the name: as text.", {"name"}) == "It tells the name: as text."
 
 
-#: The pages that docs/README.md leads to.
+#: What a page is for (https://diataxis.fr). `nav` of mkdocs.yml has the kind of each page, and docs/README.md follows.
+KINDS = ["Tutorials", "How-to guides", "Reference", "Explanation"]
 INDEX = "docs/README.md"
+ROOMS = ["controller/README.md", "controller/vfs/README.md", "deploy/README.md", "proxybox/README.md",
+         "proxybox/guest/README.md"]  # fmt: skip
 
 
-def test_the_index_names_every_document() -> None:
-    listed = {(ROOT / "docs" / target).resolve() for target, _ in LINK.findall((ROOT / INDEX).read_text())}
-    assert {*DOCUMENTS, ROOT / "controller/README.md"} - listed <= {ROOT / INDEX}
-
-
-def test_the_site_has_every_document() -> None:
+def kinds() -> dict[str, list[str]]:
+    """The pages of each kind in `nav` of mkdocs.yml, in order."""
     nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2].partition("\n\n")[0]
-    listed = set(re.findall(r": (\S+\.md)$", nav, re.MULTILINE))
-    assert {str(document.relative_to(ROOT)) for document in DOCUMENTS} <= listed
-    assert all((ROOT / place).exists() for place in listed)
+    groups = re.split(r"^  - (.+):$", nav, flags=re.MULTILINE)[1:]
+    parts = zip(groups[::2], groups[1::2], strict=True)
+    return {kind: re.findall(r"- (\S+\.md)$", pages, re.MULTILINE) for kind, pages in parts}
 
 
-def test_every_option_of_classroom_is_documented() -> None:
-    text = (ROOT / "docs" / "cli.md").read_text()
-    assert {flag for flag in _flags_of_classroom() if f"`{flag}" not in text} == set()
+def test_each_page_is_of_one_kind() -> None:
+    assert list(kinds()) == KINDS
+    pages = [page for found in kinds().values() for page in found]
+    wanted = {*(str(page.relative_to(ROOT)) for page in DOCUMENTS), *ROOMS} - {"README.md", INDEX}
+    how = f"in nav of mkdocs.yml, under one of {KINDS}, and a line for it in {INDEX}; split a page that is of two kinds"
+    assert sorted(wanted - set(pages)) == [], f"these pages have no kind: put each {how}"
+    assert sorted(set(pages) - wanted) == [], "nav of mkdocs.yml names pages that do not exist"
+    assert sorted({page for page in pages if pages.count(page) > 1}) == [], f"these come twice: put each once {how}"
 
 
-def _flags_of_classroom() -> set[str]:
-    from proxybox.cli.teaching import classroom_group
-
-    commands = (classroom_group.commands[name] for name in ("new", "regrade"))
-    options = (*classroom_group.params, *(option for command in commands for option in command.params))
-    return {flag for option in options for flag in option.opts if option.param_type_name == "option"}
-
-
-def test_every_option_of_reviews_is_documented() -> None:
-    text = (ROOT / "docs" / "cli.md").read_text()
-    assert {flag for flag in _flags_of_reviews() if f"[{flag}" not in text} == set()
-
-
-def _flags_of_reviews() -> set[str]:
-    from proxybox.cli.committing import commits_group, review
-
-    options = (*review.params, *commits_group.commands["prune"].params)
-    return {flag for option in options for flag in option.opts if option.param_type_name == "option"}
-
-
-def test_every_option_of_guests_is_documented() -> None:
-    text = (ROOT / "docs" / "cli.md").read_text()
-    assert {flag for flag in _flags_of_guests() if f"{flag} " not in text and f"{flag}`" not in text} == set()
-
-
-def _flags_of_guests() -> set[str]:
-    from proxybox.cli.installing import guests_group
-
-    options = [option for command in guests_group.commands.values() for option in command.params]
-    return {flag for option in options for flag in option.opts if option.param_type_name == "option"}
-
-
-def test_every_option_about_records_is_documented() -> None:
-    text = (ROOT / "docs" / "cli.md").read_text()
-    assert {flag for flag in _flags_of_records() if f"`{flag}" not in text} == set()
-
-
-def _flags_of_records() -> set[str]:
-    from click import Command
-
-    from proxybox.cli import recording
-
-    commands = [each for each in vars(recording).values() if isinstance(each, Command)]
-    options = [option for command in commands for option in command.params if option.param_type_name == "option"]
-    return {flag for option in options for flag in option.opts}
-
-
-def test_no_option_is_documented_that_does_not_exist() -> None:
-    options = (*RUN, *TRACE, *LEARN, *REPL, *PROGRAM)
-    known = {flag for option in options for flag in option.flags} | _flags_of_classroom() | _flags_of_records()
-    known |= _flags_of_reviews() | _flags_of_guests()
-    text = (ROOT / "docs" / "cli.md").read_text()
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known | {"--help", "--sandbox"}  # PyPy's
-
-
-def test_every_option_of_grade_is_documented() -> None:
-    from proxybox.cli.teaching import grade
-
-    text = (ROOT / "docs" / "teaching.md").read_text()
-    for option in grade.params:
-        if option.param_type_name == "option":
-            assert any(f"`{flag}" in text for flag in option.opts), option.name
-    others = {"--submission", "--confcutdir", "--assert", "--nthreads", "--only"}  # pytest's, dask's, benchmarks'
-    known = {flag for option in grade.params for flag in option.opts} | others
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known
-
-
-def test_every_option_of_batch_is_documented() -> None:
-    from proxybox.cli.programs import batch_command
-
-    text = (ROOT / "docs" / "batch.md").read_text()
-    known = {flag for option in batch_command().params for flag in option.opts if option.param_type_name == "option"}
-    assert {flag for flag in known if f"`{flag}" not in text} == set()
-    others = {"--nthreads", "--worker-port", "--fast"}  # dask's, and a program's
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known | others
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_index_has_the_same_kinds(kind: str) -> None:
+    section = (ROOT / INDEX).read_text().partition(f"\n## {kind}\n")[2].partition("\n## ")[0]
+    lines = re.findall(r"^- (\[.*?\]\(.*?\)): \S", section, re.MULTILINE)
+    titles = {page: (ROOT / page).read_text().partition("\n")[0].removeprefix("# ") for page in kinds()[kind]}
+    wanted = [f"[{title}]({os.path.relpath(page, 'docs')})" for page, title in titles.items()]
+    assert lines == wanted, (
+        f"{INDEX}, {kind}: want the pages of this kind in mkdocs.yml, each with its title and a line"
+    )
 
 
 def test_every_exit_status_is_documented() -> None:
@@ -176,10 +114,10 @@ def test_every_exit_status_is_documented() -> None:
         assert f"\n| {status} |" in text, status
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["sessions.md", "evaluate.md", "async.md", "batch.md", "commits.md", "review.md", "serve-codejail.md", "agents.md"],
-)
+@pytest.mark.parametrize("name", [
+    "sessions.md", "host-functions.md", "evaluate.md", "async.md", "batch.md", "commits.md", "review.md",
+    "serve-codejail.md", "agents.md",
+])  # fmt: skip
 def test_the_examples_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROXYBOX_WARM", raising=False)
     path = ROOT / "docs" / name

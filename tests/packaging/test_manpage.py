@@ -49,6 +49,16 @@ def test_the_tables_of_documents_are_what_the_commands_say() -> None:
         assert path.read_text() == text, f"the tables of {path} are stale: make man"
 
 
+def test_the_document_has_all_options_and_no_others() -> None:
+    """Where it has no table of them, it names them in its text."""
+    text = manpage.DOCUMENT.read_text()
+    known = {flag for command in COMMANDS.values() for flag in flags_of(command) if flag.startswith("--")}
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) - {"--kernel"}  # Jupyter's: --kernel_name
+    short = {"--version", "--code", "--module"}  # the last two are -c and -m there
+    assert sorted(known - named - short) == [], "docs/cli.md lacks these options"
+    assert sorted(named - known - {"--sandbox"}) == [], "no command has these options of docs/cli.md"  # PyPy's
+
+
 def plain(roff: str) -> str:
     """Without fonts and escapes."""
     text = re.sub(r"\\f[BIR]", "", roff)

@@ -1,6 +1,6 @@
 """What readers type: commands and snippets of pages that are not run elsewhere, and what comes of them there.
 
-test_docs.py runs sessions.md, evaluate.md, async.md, batch.md, commits.md, review.md, serve-codejail.md and agents.md;
+test_docs.py runs sessions.md, host-functions.md, evaluate.md and others;
 tests/kernel jupyter.md; tests/teach the classes of exercises.md; tests/serve the client of serve-sandboxfusion.md, and
 the configurations of both.
 """
@@ -102,8 +102,19 @@ def test_the_tour(folder: Path) -> None:
         hold(block)
 
 
+def test_the_first_policy(folder: Path) -> None:
+    text = page("docs/first-policy.md")
+    program, *blocks = indented(text)
+    (folder / "report.py").write_text(program)
+    (folder / "sales").mkdir()
+    (folder / "sales/today.csv").write_text("tea,3\ncake,5\n")
+    (folder / "sales.toml").write_text(fenced(text, "toml")[0])
+    for block in blocks:
+        hold(block)
+
+
 def test_the_commands_of_exercises(folder: Path) -> None:
-    blocks = [block for block in indented(page("docs/exercises.md")) if block.startswith("$ ")]
+    blocks = [block for block in indented(page("docs/write-exercises.md")) if block.startswith("$ proxybox exercise")]
     shutil.copy(find_exercise("05-second-largest").folder / "wrong/counts_twice.py", "homework.py")
     once_more = "$ proxybox exercise new my-exercise --from"
     assert once_more in blocks[0]
@@ -113,13 +124,15 @@ def test_the_commands_of_exercises(folder: Path) -> None:
 
 
 def test_the_commands_of_courses(folder: Path) -> None:
-    hold(next(block for block in indented(page("docs/courses.md")) if block.startswith("$ ")))
+    blocks = indented(page("docs/write-exercises.md"))
+    hold(next(block for block in blocks if block.startswith("$ proxybox classroom")))
     assert (folder / "my-lessons/12-quiz/text.md").is_file()
 
 
 def test_the_commands_of_teaching(folder: Path) -> None:
-    text = page("docs/teaching.md")
-    table, by_hand, *_ = (block for block in indented(text) if block.startswith("$ "))
+    text = page("docs/write-exercises.md")
+    (by_hand,) = (block for block in indented(text) if block.startswith("$ pytest"))
+    table = next(block for block in indented(page("docs/teaching.md")) if block.startswith("$ "))
     exercise = find_exercise("05-second-largest").folder
     shutil.copytree(exercise / "wrong", "homework", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(exercise / "solutions/one_pass.py", "homework")

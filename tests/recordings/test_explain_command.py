@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-import click
 import pytest
 
 import proxybox
 from proxybox import cli
-from proxybox.cli.recording import explain
 from proxybox.controller.record.encoding import Encoder
 from proxybox.controller.wire.protocol import encode_request
 from proxybox.records.explaining import profiles
@@ -144,10 +142,3 @@ def test_a_record_cannot_write_to_the_terminal(tmp_path: Path, capfd: pytest.Cap
         status, out, err = run(capfd, *words, path)
         assert (status, err) == (0, ""), words
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", out), words
-
-
-def test_every_option_is_documented() -> None:
-    text = (Path(__file__).resolve().parents[2] / "docs" / "explain.md").read_text()
-    options = {flag for each in explain.params if isinstance(each, click.Option) for flag in each.opts}
-    assert {flag for flag in options if f"`{flag}" not in text} == set()
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= options | {"--record"}

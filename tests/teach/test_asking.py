@@ -242,7 +242,7 @@ def test_objects_stay_in_their_box() -> None:
 
 def test_the_example_of_the_documents() -> None:
     """It does what the page says."""
-    text = Path(__file__).parents[2].joinpath("docs/exercises.md").read_text()
+    text = Path(__file__).parents[2].joinpath("docs/write-exercises.md").read_text()
     (example,) = [part for part in text.split("```python\n")[1:] if "student.new" in part]
     account = (
         "class Account:\n    def __init__(self, owner): self.balance = 0\n"
