@@ -1,4 +1,4 @@
-"""Who may use a service now, and what goes on for them, which ends when they may no longer.
+"""Which callers may use a service now. What runs for a caller is ended when the caller may no longer use it.
 
     Edge, doors ── caller() ──► a Caller ── using() ──► each run, call of a session, stream and WebSocket of it
 
@@ -33,9 +33,9 @@ log = logging.getLogger("proxybox.serve")
 
 @attrs.define(eq=False)
 class _Use:
-    """Something that goes on in a task. caller: for whom; None while that is not known.
+    """A task that works for a caller. caller: None while it is not known.
 
-    patience: seconds from when its caller may no longer, which was seen at `since`, until it is ended.
+    patience: seconds until the task is ended, from `since` on, when its caller was seen to be no longer allowed.
     """
 
     task: "asyncio.Task[object]"
@@ -202,15 +202,15 @@ def unreadable() -> Refusal:
 
 
 def no_key() -> Refusal:
-    """What is answered to who presents no key, or none that is good."""
+    """Returns the answer to a request with no key, or with one that is not valid."""
     return Refusal("unauthorized", headers={"WWW-Authenticate": "Bearer"})
 
 
 def not_in_scope() -> Refusal:
-    """What is answered to who presents a key that is for other paths."""
+    """Returns the answer to a request whose key is for other paths."""
     return Refusal("forbidden", "the scope of this key does not have this path (docs/serve.md, keys)")
 
 
 def ended() -> Refusal:
-    """What is told of something that was ended with its key."""
+    """Returns the answer of a run or a session that was ended because its key is no longer valid."""
     return Refusal("unauthorized", "the key was revoked, or has expired", headers={"WWW-Authenticate": "Bearer"})

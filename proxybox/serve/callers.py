@@ -1,4 +1,4 @@
-"""Who asks the service for something."""
+"""The callers of the service."""
 
 import secrets
 from typing import Final

@@ -1,4 +1,4 @@
-"""What a service is told: by a TOML file, by options of the command line, or in Python.
+"""The configuration of a service: from a TOML file, from options of the command line, or from Python.
 
     listen = "127.0.0.1:8000"
 
@@ -201,7 +201,7 @@ class Language:
     preload: tuple[str, ...] = attrs.field(default=(), converter=to_modules)
 
     def interpreter(self) -> Interpreter:
-        """Returns what a worker is told."""
+        """Returns the interpreter as a worker's `Setup` has it."""
         return Interpreter(guest=self.guest, packages=self.packages, preload=self.preload)
 
 
@@ -311,7 +311,7 @@ class ServiceConfig:
 
     @property
     def is_local(self) -> bool:
-        """Whether nobody but this machine can reach it."""
+        """Whether only this machine can reach it."""
         address = self.address
         return isinstance(address, str) or is_loopback(address[0])
 

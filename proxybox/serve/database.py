@@ -60,7 +60,7 @@ class UntrustedText(sql.TypeDecorator[str]):
         return None if value is None else _REFUSED.sub(lambda found: f"\\{ord(found[0]):x};", value)
 
     def process_result_value(self, value: str | None, dialect: sql.Dialect) -> str | None:
-        """Returns what had been given."""
+        """Returns the value that was stored."""
         return None if value is None else _WRITTEN.sub(lambda found: chr(int(found[1], 16)), value)
 
 

@@ -4,8 +4,8 @@ Each request has an id, which its answer bears, too, and a log line; one that a 
 audit. None of them has a key, a query or a body in it. Those that are refused are counted, and a few of them logged:
 anybody can send them, and as many as they like.
 
-A body that is too large is refused while it comes, and without a key, where one is needed, none is read. What is no
-matter of the service's health is answered to who has a key for it alone (access.py), whatever the door itself does.
+A body that is too large is refused while it comes. Where a key is needed, no body is read without one. All paths but
+those of the service's health are answered only with a key for them (access.py), whatever the door itself does.
 Nothing is taken from web pages of other origins, whose browser may hold a password, and under a host name that others
 control (DNS rebinding) nothing either where no key is needed: any page that a user looks at could use it otherwise.
 """
@@ -54,8 +54,8 @@ log = logging.getLogger("proxybox.serve")
 class Visit:
     """One request, and what the audit keeps of it.
 
-    is_open: whether no key is needed. begun_for: is told who asks. key, name: of the key, "" until a door has let the
-    request in. policy to cpu: of the run, if there was one.
+    is_open: whether no key is needed. begun_for: is called with the caller. key, name: of the key, "" until a door
+    has let the request in. policy to cpu: of the run, if there was one.
     """
 
     id: str
@@ -229,7 +229,7 @@ class ServiceMiddleware:
             )  # fmt: skip
 
     def _may_log(self) -> bool:
-        """Whether one more request that was refused has a log line; how many had none is told later."""
+        """Whether one more refused request has a log line; a later line says how many had none."""
         now, self._refused = time.monotonic(), self._refused + 1
         if now - self._second >= 1:
             if self._refused > _REFUSED_LINES + 1:
@@ -245,7 +245,7 @@ def _may_any(access: AccessTable, scopes: Sequence[str], path: str) -> bool:
 def _not_to_be_told(
     access: AccessTable, scope: Scope, here: Visit, status: int, scopes: Sequence[str]
 ) -> Refusal | None:
-    """What is told in place of an answer that a door has for who it has neither let in nor refused.
+    """Returns the refusal that replaces the answer of a door which has not looked at the key; None to leave the answer.
 
     scopes: of the keys that were presented.
     """

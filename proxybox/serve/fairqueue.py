@@ -1,6 +1,6 @@
-"""What waits, by the key of who wants it: of the keys that wait, the one that was served longest ago is next.
+"""A queue of requests by key: of the keys that wait, the one that was served longest ago is next.
 
-So a key that floods a service waits behind itself alone. What a key may have besides, whoever uses the queue decides.
+So a key that floods a service delays only its own requests. The user of the queue decides what else a key may have.
 """
 
 import itertools

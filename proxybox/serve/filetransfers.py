@@ -35,7 +35,7 @@ class GivenUp(Exception):
 
 
 class HostIsFull(Exception):
-    """A file on its way cannot be kept on the host, which is no matter of its session."""
+    """The host has no room for a file on its way. Its session is not at fault."""
 
 
 def receive(

@@ -1,4 +1,4 @@
-"""The gate: who gets a worker's free line, who waits for one, and who is sent away at once.
+"""The gate: which request gets a free line of a worker, which one waits, and which one is refused at once.
 
 Rules: of the keys that wait, the one that holds the fewest lines is next, and among equals the one that was served
 longest ago (fairqueue.py). A key never holds more lines than its share; of the lines of one worker, which the sessions
@@ -154,7 +154,7 @@ class Gate:
     # --- who is next --------------------------------------------------------------------------------------------------
 
     def free(self, slot: Slot) -> None:
-        """Takes a line that can be used, and gives it to whoever is next."""
+        """Takes a line that can be used, and gives it to the next request."""
         self._let_go(slot)
         if not slot.worker.ended:
             self._free.append(slot)

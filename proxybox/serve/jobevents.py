@@ -1,7 +1,7 @@
-"""What a job tells the service while it runs: what happens at once, and text that is printed gathered for a moment.
+"""The events of a job while it runs: they are sent at once, but printed text is gathered for a moment.
 
 A program that prints line by line would otherwise be an event a line, each of which costs the service more than its
-line cost the program. The first text after a pause is told at once. While the service does not read, the program waits.
+line cost the program. The first text after a pause is sent at once. While the service does not read, the program waits.
 """
 
 import select
@@ -21,7 +21,7 @@ _LONGEST: Final = 1 << 18
 
 
 class Moments:
-    """Has gathered text told after a moment: one thread for all jobs of a worker, which sleeps while there is none."""
+    """Sends gathered text after a moment: one thread for all jobs of a worker, which sleeps while there is none."""
 
     def __init__(self) -> None:
         self._gathered: set[JobEvents] = set()
@@ -41,7 +41,7 @@ class Moments:
         self._thread.join()
 
     def await_one(self, events: "JobEvents") -> None:
-        """Has a job's text told after a moment."""
+        """Has the text of a job sent after a moment."""
         with self._some:
             self._gathered.add(events)
             self._some.notify()
@@ -62,7 +62,7 @@ class Moments:
 
 
 class JobEvents:
-    """What one job tells through a socket."""
+    """Sends the events of one job through a socket."""
 
     def __init__(self, line: Connection, moments: Moments) -> None:
         self._line, self._moments = line, moments
@@ -73,19 +73,19 @@ class JobEvents:
         self._is_awaited = False
 
     def tell(self, event: WorkerEvent) -> None:
-        """Tells an event, after the text before it."""
+        """Sends an event, after the text before it."""
         with self._telling:
             self._flush()
             self._line.send_bytes(answer(AnswerKind.EVENT, as_data(event)))
 
     def give(self, kind: bytes, data: bytes) -> None:
-        """Tells something of another kind, after the text before it."""
+        """Sends a message of another kind, after the text before it."""
         with self._telling:
             self._flush()
             self._line.send_bytes(kind + data)
 
     def print(self, stream: Stream, text: str) -> None:
-        """Tells a text, now or with what follows soon."""
+        """Sends a text, now or together with the text that follows soon."""
         with self._telling:
             self._pieces.append((stream, text))
             self._size += len(text)
@@ -96,12 +96,12 @@ class JobEvents:
                 self._moments.await_one(self)
 
     def flush(self) -> None:
-        """Tells what was gathered: at the end of a job."""
+        """Sends the gathered text: at the end of a job."""
         with self._telling:
             self._flush()
 
     def flush_if_read(self) -> bool:
-        """Tells what was gathered, unless that would have to wait for the service; returns whether it is told."""
+        """Sends the gathered text, unless that would have to wait for the service; returns whether it is sent."""
         if not self._telling.acquire(blocking=False):
             return False
         try:

@@ -1,4 +1,4 @@
-"""What a worker tells the service when a job has raised an exception."""
+"""The failure that a worker sends to the service when a job has raised an exception."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ _PARAMETER: Final = re.compile(r"([a-z_]+)(?:\[[^\]]*\])?: ")
 
 
 def failure_of(error: Exception) -> JobFailure:
-    """Returns what the service is told of an exception."""
+    """Returns the failure that stands for an exception."""
     for kind, name in _FAILURES:
         if isinstance(error, kind):
             return _detailed(error, JobFailure(type=name, message=str(error)))

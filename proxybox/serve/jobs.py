@@ -100,7 +100,7 @@ class ServiceJobs:
         raise Refusal("invalid", errors=[_fault("language", f"there is no such language (allowed: {allowed})")])
 
     def record_limit(self) -> int:
-        """Returns how many bytes a record may have. Raises Refusal where nobody gets one."""
+        """Returns how many bytes a record may have. Raises Refusal where the service makes no records."""
         limit = self.config.limits.record
         if limit is None:
             why = "this service gives no records (its configuration can allow them: limits.record)"
@@ -121,10 +121,9 @@ class ServiceJobs:
         """Has a job done when it is this caller's turn, as `ServiceWorkers.ask` does, and as long as they may.
 
         job: its `timeout`, where it has one, is compared with its `policy`, for all doors.
-        worker: the number of the only one that can do it. is_repeatable: whether a job that had begun when its worker
-        ended may be done once more, as nobody can tell whether it was begun before. A second worker that ends with it
-        is the job's own fault, maybe. It is not repeated when its caller knows of its beginning. Raises
-        Refusal and WorkerLost.
+        worker: the number of the only one that can do it. is_repeatable: whether a job may be done once more when its
+        worker has ended after the job had begun. It is repeated once only: the job itself may be what ends workers.
+        It is not repeated when its caller knows that it has begun. Raises Refusal and WorkerLost.
         """
         self._check_timeout(job)
         self.begun += 1

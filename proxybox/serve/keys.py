@@ -132,7 +132,7 @@ class Keys:
 
     @property
     def were_made(self) -> bool:
-        """Whether there ever was a key, whatever has become of it. Raises KeysError when nobody can tell."""
+        """Whether there ever was a key, even if it is gone. Raises KeysError when that cannot be found out."""
         self.known()
         return self._seen is not None or os.path.lexists(self._mark)
 

@@ -242,25 +242,6 @@ def test_who_has_no_key_is_told_so_whatever_the_body_is(keyed: tuple[Server, Key
         assert {**answer.json(), "request_id": ""} == {**seen, "request_id": ""}
 
 
-# --- pages of other origins -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("headers", "status"), [
-    ({}, 200), ({"Host": "localhost:8000"}, 200), ({"Host": "127.0.0.1"}, 200), ({"Host": "[::1]:8000"}, 200),
-    ({"Host": "evil.example"}, 403), ({"Host": "127.0.0.1.evil.example"}, 403), ({"Host": "10.0.0.1"}, 403),
-    ({"Origin": "http://evil.example"}, 403), ({"Origin": "null"}, 403), ({"Origin": "http://localhost.evil"}, 403),
-    ({"Origin": "http://localhost", "Host": "localhost"}, 200),
-])  # fmt: skip
-def test_an_open_service_takes_nothing_from_pages(server: Server, headers: dict[str, str], status: int) -> None:
-    assert server.http.post("/v1/run", json={"code": "1"}, headers=headers).status_code == status
-
-
-def test_a_form_of_a_page_is_no_request(server: Server) -> None:
-    body = json.dumps({"code": "1"})
-    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
-        assert server.http.post("/v1/run", content=body, headers={"Content-Type": kind}).status_code == 422
-
-
 # --- its end ----------------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 import proxybox
-from proxybox import AsyncClient, Client, PolicyError
+from proxybox import AsyncClient, Client
 from proxybox.controller.record.format import frames
 from tests.serve.conftest import CONFIG, Server, serving
 
@@ -128,21 +128,6 @@ def test_nothing_is_left_on_the_disk_nor_in_the_log(recording: Server, place: Pl
     assert seen["record"]["base64"][:40].encode() not in recording.log.read_bytes()
 
 
-def test_without_the_operators_word_there_are_no_records(server: Server) -> None:
-    for headers in ({}, {"Accept": "application/x-ndjson"}):
-        answer = server.post("/v1/run", {"code": CODE, "record": True}, headers=headers)
-        assert answer.status_code == 422
-        (error,) = answer.json()["errors"]
-        assert error["loc"] == ["body", "record"]
-        assert "limits.record" in error["msg"]
-
-
-def test_the_api_is_described_with_it(server: Server) -> None:
-    described = server.http.get("/v1/openapi.json").json()["components"]["schemas"]
-    assert "limits.record" in described["RunOfCode"]["properties"]["record"]["description"]
-    assert {"record", "record_fault", "record_digest"} <= {*described["RunResult"]["properties"]}
-
-
 # --- clients ----------------------------------------------------------------------------------------------------------
 
 
@@ -174,16 +159,6 @@ def test_a_client_in_a_loop_keeps_records(recording: Server, tmp_path: Path) -> 
     assert result.record == tmp_path / "0002.pbx"
     for path in (tmp_path / "0001.pbx", result.record):
         assert proxybox.replay(path).ok
-
-
-def test_a_client_that_is_refused_leaves_no_file(server: Server, tmp_path: Path) -> None:
-    with Client(server.address, transport=server.transport()) as client:
-        with pytest.raises(PolicyError, match=r"limits\.record"):
-            client.run(CODE, record=tmp_path / "run.pbx")
-        with pytest.raises(PolicyError, match="is a folder"):
-            client.run(CODE, record=tmp_path)
-        assert client.run("print(1)").record is None
-    assert not [*tmp_path.iterdir()]
 
 
 def test_a_client_that_cannot_write_has_the_result_all_the_same(recording: Server, tmp_path: Path) -> None:

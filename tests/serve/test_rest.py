@@ -3,10 +3,12 @@
 import base64
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
+from proxybox import Client, PolicyError
 from proxybox.policies import preset
 from proxybox.policies.keys import OF_ONE_RUN, of_one_run
 from proxybox.streamevents import finished_as_json
@@ -252,3 +254,50 @@ def test_an_exception_is_told_before_the_result_and_a_long_one_in_part(server: S
     whole = finished["result"]["error"]
     assert (error["event"], error["type"], finished["event"]) == ("error", "ValueError", "finished")
     assert (error["message"], error["traceback"]) == (whole["message"][:65536], whole["traceback"][:65536])
+
+
+# --- records, where the operator allows none -----------------------------------------------------------------------
+
+
+def test_without_the_operators_word_there_are_no_records(server: Server) -> None:
+    for headers in ({}, {"Accept": "application/x-ndjson"}):
+        answer = server.post("/v1/run", {"code": "1", "record": True}, headers=headers)
+        assert answer.status_code == 422
+        (error,) = answer.json()["errors"]
+        assert error["loc"] == ["body", "record"]
+        assert "limits.record" in error["msg"]
+
+
+def test_the_api_is_described_with_it(server: Server) -> None:
+    described = server.http.get("/v1/openapi.json").json()["components"]["schemas"]
+    assert "limits.record" in described["RunOfCode"]["properties"]["record"]["description"]
+    assert {"record", "record_fault", "record_digest"} <= {*described["RunResult"]["properties"]}
+
+
+def test_a_client_that_is_refused_leaves_no_file(server: Server, tmp_path: Path) -> None:
+    with Client(server.address, transport=server.transport()) as client:
+        with pytest.raises(PolicyError, match=r"limits\.record"):
+            client.run("1", record=tmp_path / "run.pbx")
+        with pytest.raises(PolicyError, match="is a folder"):
+            client.run("1", record=tmp_path)
+        assert client.run("print(1)").record is None
+    assert not [*tmp_path.iterdir()]
+
+
+# --- pages of other origins -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("headers", "status"), [
+    ({}, 200), ({"Host": "localhost:8000"}, 200), ({"Host": "127.0.0.1"}, 200), ({"Host": "[::1]:8000"}, 200),
+    ({"Host": "evil.example"}, 403), ({"Host": "127.0.0.1.evil.example"}, 403), ({"Host": "10.0.0.1"}, 403),
+    ({"Origin": "http://evil.example"}, 403), ({"Origin": "null"}, 403), ({"Origin": "http://localhost.evil"}, 403),
+    ({"Origin": "http://localhost", "Host": "localhost"}, 200),
+])  # fmt: skip
+def test_an_open_service_takes_nothing_from_pages(server: Server, headers: dict[str, str], status: int) -> None:
+    assert server.http.post("/v1/run", json={"code": "1"}, headers=headers).status_code == status
+
+
+def test_a_form_of_a_page_is_no_request(server: Server) -> None:
+    body = json.dumps({"code": "1"})
+    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+        assert server.http.post("/v1/run", content=body, headers={"Content-Type": kind}).status_code == 422

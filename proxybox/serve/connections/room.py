@@ -1,7 +1,10 @@
-"""The bytes of bodies that are in memory for one client, and for all: who has no room waits, and is then sent away.
+"""The bytes of bodies that are in memory for one client, and for all.
 
-Rules: who comes first is served first; who waits for others of the same client holds up nobody else. A client that
-holds nothing is let in whatever it brings, as soon as all together have room: the size of one body has its own bound.
+A request without room waits, and is refused when it has waited too long.
+
+Rules: requests are served in the order in which they come. One that waits for others of the same client does not hold
+up other clients. A client that has no body in memory may bring one of any size, as soon as there is room for all: the
+size of one body has its own bound.
 """
 
 import asyncio

@@ -29,7 +29,7 @@ class LoopTurns:
         await turn
 
     def _next(self) -> None:
-        """Gives the next turn to whoever has waited longest for one among those that had none since."""
+        """Gives the next turn to the client whose last turn is the longest ago."""
         while self._waiting:
             who = next(iter(self._waiting))
             mine = self._waiting.pop(who)

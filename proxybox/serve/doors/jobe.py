@@ -104,7 +104,7 @@ class FileBody(BaseModel):
 
 
 def _caller(request: Request) -> Caller:
-    """Who has sent the request: X-API-KEY, or a bearer key. Raises Refusal."""
+    """Returns the caller, by X-API-KEY or by a bearer key. Raises Refusal."""
     presented = request.headers.get("x-api-key") or bearer(request)
     try:
         return caller_by(request, presented)
@@ -189,7 +189,7 @@ async def _keep(service: Service, caller: Caller, identity: str, content: bytes)
 
 
 def _key_of(caller: Caller, identity: str) -> str:
-    """What a file is kept by: clients of other keys may use the same id."""
+    """The name under which a file is stored: clients of other keys may use the same id."""
     return hashlib.sha256(f"{_SHELF}\0{caller.key}\0{identity}".encode("utf-8", "surrogatepass")).hexdigest()
 
 

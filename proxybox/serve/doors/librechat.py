@@ -102,7 +102,7 @@ class ExecBody(BaseModel):
 
 
 def _caller(request: Request) -> Caller:
-    """Who has sent the request: a bearer key, or X-API-Key as older clients. Raises Refusal."""
+    """Returns the caller, by a bearer key, or by X-API-Key as older clients send it. Raises Refusal."""
     return caller_by(request, bearer(request) or request.headers.get("x-api-key") or None)
 
 

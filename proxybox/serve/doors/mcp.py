@@ -88,7 +88,7 @@ router = APIRouter(lifespan=_lifespan, routes=[Route("/mcp", _Endpoint(), includ
 
 
 def _client_of(ctx: Context) -> McpClient:
-    """Who asks: the service knows by the request in which it came. Raises Refusal."""
+    """Returns the client whose request this is. Raises Refusal."""
     request = ctx.request
     assert isinstance(request, Request)  # noqa: S101 - it came by HTTP
     # the manager has seen that the session is the caller's own; where requests stand alone, it looks at no such header

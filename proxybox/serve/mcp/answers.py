@@ -139,7 +139,7 @@ def answer_of(
     result: Mapping[str, Any], policy: Policy, timeout: float | None, *, shown: Displays | None = None,
     entries: Sequence[Mapping[str, Any]] = (), folder: str = "", session: str | None = None,
 ) -> types.CallToolResult:  # fmt: skip
-    """Returns what a client gets.
+    """Returns the answer to a client.
 
     result: as a worker tells it. timeout: that of the call. entries: the names in the current folder, whose URI is
     `folder`. session: the id of the session, for a client that has to name it.

@@ -416,7 +416,7 @@ def _place(loc: tuple[int | str, ...]) -> str:
 
 
 def _said(refusal: Refusal) -> str:
-    """Why something is not done, for a model."""
+    """The words of a refusal, for a model."""
     sent = [refusal.detail, *(str(error["msg"]) for error in refusal.errors[:10])]
     if "Retry-After" in refusal.headers:
         sent.append(f"try again in {refusal.headers['Retry-After']} s")
