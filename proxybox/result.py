@@ -389,10 +389,9 @@ _OF_MEMORY = Status.MEMORY_LIMIT, "limits.memory"
 _THREAD = "limits.threads refused a thread"
 
 
-def lacked_memory(facts: RunFacts) -> bool:
+def lacked_memory(out_of_memory: bool, stderr: bytes) -> bool:
     """Whether a guest that has crashed lacked memory: it had used most of it, or its last words say so."""
-    said = facts.stderr[-_TAIL:].decode("utf-8", "backslashreplace")
-    return facts.out_of_memory or _NO_MEMORY_LEFT.search(said) is not None
+    return out_of_memory or _NO_MEMORY_LEFT.search(stderr[-_TAIL:].decode("utf-8", "backslashreplace")) is not None
 
 
 def told_by(
@@ -438,7 +437,7 @@ def _causes(printed: str) -> Iterator[GuestError]:
 def _status(finished: BoxResult, error: GuestError | None, is_syntax: bool, printed: str) -> tuple[Status, str]:
     """The status and the reason. Limits that the controller knows of come before what the guest has printed."""
     status, why = status_of_end(finished.outcome)
-    if status is Status.CRASHED and lacked_memory(finished):
+    if status is Status.CRASHED and lacked_memory(finished.out_of_memory, finished.stderr):
         return _OF_MEMORY
     if status in (Status.CRASHED, Status.TIME_LIMIT):
         return status, with_threads(why, finished.denials)

@@ -437,7 +437,7 @@ def session_result(answer: CommandResult, policy: Policy, layers: Mapping[str, s
     if answer.outcome is not None:
         exit_code = answer.outcome.exit_code
         status, why = status_of_end(answer.outcome)
-        if status is Status.CRASHED and lacked_memory(answer):
+        if status is Status.CRASHED and lacked_memory(answer.out_of_memory, answer.stderr):
             status, why = Status.MEMORY_LIMIT, "limits.memory"
         why = f"{why}; the session has ended" if why else "the session has ended"
     elif claim is not None and claim[0] == "ok":
