@@ -244,7 +244,7 @@ class Runner:
             name for line in range(mutant.line, mutant.end + 1) for name in lines.get(line, ()) if name in self.items
         }
         chosen, left, families = [], _SECONDS, Counter[str]()
-        for name in sorted(reach, key=lambda name: (self.seconds[name] - self.notice[name], name)):
+        for name in sorted(reach, key=lambda name: (self.seconds[name] / (1 + self.notice[name]), name)):
             family = name.partition("[")[0]
             families[family] += 1
             if families[family] <= _ARGUMENTS and (left > 0 or not chosen):
