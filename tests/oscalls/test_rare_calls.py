@@ -6,6 +6,7 @@ import struct
 import pytest
 
 from proxybox.controller.oscalls import attributes, descriptors, identity, paths, polling, process
+from proxybox.controller.vfs.nodes import Credentials
 
 HERE = -100
 RDWR_CREAT = 0o102
@@ -102,3 +103,36 @@ def test_a_thread_that_was_not_made(box):
     assert box.value(process.no_thread, child.tid, errno.EAGAIN) == -errno.ESRCH, "it has ended"
     box.world.thread.calls = 1
     assert box.value(process.no_thread, box.world.thread.tid, 0) == -errno.ESRCH, "it has begun"
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "answer"),
+    [
+        (process.personality, (0,), 0), (process.personality, (0xFFFFFFFF,), 0),
+        (process.personality, (0xFFFFFFFE,), -errno.EPERM), (process.sched_setscheduler, (0, 0, None), -errno.EINVAL),
+        (process.sched_setscheduler, (0, 0, bytes(4)), 0), (process.sched_setscheduler, (0, 1, bytes(4)), -errno.EPERM),
+        (process.sched_setscheduler, (0, 2, bytes(4)), -errno.EPERM),
+        (process.sched_setscheduler, (0, 0, b"1234"), -errno.EINVAL),
+        (process.sched_setscheduler, (0, 4, bytes(4)), -errno.EINVAL),
+        (process.getpriority, (0, 0), 20), (process.getpriority, (1, 77), 20), (process.getpriority, (2, 77), 20),
+        (process.getrusage, (-1, 8), (0, (8, bytes(144)))),
+        (process.prctl, (16, (8, None)), (0, (8, b"pypy3".ljust(16, b"\0")))),
+        (process.wait4, (-1, 0, 0xE000000B, 0), -errno.ECHILD), (process.wait4, (-1, 0, 0, 0), -errno.ECHILD),
+        (identity.setuid, (1000,), 0), (identity.setuid, (0,), -errno.EPERM), (identity.setgid, (0,), -errno.EPERM),
+        (identity.setuid, (0xFFFFFFFF,), -errno.EINVAL), (identity.setgid, (0xFFFFFFFF,), -errno.EINVAL),
+        (identity.setresgid, (1000, 0xFFFFFFFF, 1000), 0), (identity.setresgid, (1000, 0, 1000), -errno.EPERM),
+        (identity.getgroups, (0, 8), 2), (identity.getgroups, (1, 8), -errno.EINVAL),
+        (identity.getgroups, (2, 8), (2, (8, struct.pack("<II", 7, 9)))),
+    ],
+)  # fmt: skip
+def test_what_is_answered_of_the_process(box, call, arguments, answer):
+    box.world.credentials = Credentials(1000, 1000, frozenset({9, 7}))
+    assert box.call(call, *arguments) == answer
+
+
+def test_utime_takes_seconds(box, file):
+    assert box.value(attributes.utime, b"/tmp/file", struct.pack("<qq", 5, 1 << 40)) == 0
+    status = struct.unpack_from("<18Q", box.written(paths.stat, b"/tmp/file", 8))
+    assert (status[9:11], status[11:13]) == ((5, 0), (1 << 33, 0))
+    assert box.value(attributes.utime, b"/tmp/file", None) == 0
+    assert struct.unpack_from("<18Q", box.written(paths.stat, b"/tmp/file", 8))[11] == 1_800_005_000

@@ -172,8 +172,8 @@ def test_an_open_file_has_the_path_that_its_name_has_now(tree: Tree) -> None:
 def test_an_unnamed_file(tree: Tree) -> None:
     """O_TMPFILE in open(2)."""
     flags = os.O_TMPFILE | os.O_RDWR | os.O_EXCL | os.O_TRUNC
-    file = namei.open_file(tree, b"/folder", tree.root, OWNER, flags, 0o17666, umask=0o022)
-    assert (file.node.stat().mode, file.flags & (os.O_EXCL | os.O_TRUNC)) == (stat.S_IFREG | 0o7644, 0)
+    file = namei.open_file(tree, b"/folder", tree.root, OWNER, flags, 0o17667, umask=0o022)
+    assert (file.node.stat().mode, file.flags & (os.O_EXCL | os.O_TRUNC)) == (stat.S_IFREG | 0o7645, 0)
     for path, user, code in ((b"/folder", OTHER, errno.EACCES), (b"/folder/file", OWNER, errno.ENOTDIR)):
         with pytest.raises(OSError) as caught:
             namei.open_file(tree, path, tree.root, user, flags, 0o600)
@@ -197,6 +197,7 @@ def test_folders_on_the_way_are_made_each_with_steps_of_its_own(tree: Tree) -> N
     namei.make_folders(tree, path, tree.root, OWNER, 0o777, umask=0o027)
     tree.steps.renew()
     assert tree.resolve(path[:-5], tree.root, OWNER).stat().mode == stat.S_IFDIR | 0o750
+    assert [name for name, _, _ in tree.root.entries()] == [b"folder"]
     with pytest.raises(OSError, match="no such entry"):
         tree.resolve(path, tree.root, OWNER)
 
@@ -300,3 +301,18 @@ def test_what_is_kept_of_walks_is_bounded_and_forgotten(tree: Tree) -> None:
         tree._followed[b"%d" % number] = tree.root
     assert is_kept(b"/folder")
     assert not tree.is_kept(b"0", follow=True)
+
+
+def test_what_a_link_costs_and_what_it_ends_with(tree: Tree) -> None:
+    namei.symlink(tree, b"./file", b"/folder/link", tree.root, OWNER)
+    namei.symlink(tree, b"file/", b"/folder/slash", tree.root, OWNER)
+    tree.steps.renew()
+    before = tree.steps.left
+    tree.resolve(b"/folder/link", tree.root, OWNER)
+    assert before - tree.steps.left == 2 + 2 + 1  # names of the path, names of the link, and the link
+    for path in (b"/folder/slash", b"/folder/file/x"):
+        for _ in range(2):  # walked, and kept
+            assert errno_of(lambda path=path: tree.resolve(path, tree.root, OWNER)) == errno.ENOTDIR
+    tree.root.superblock.read_only = True
+    flags = os.O_NOFOLLOW | os.O_WRONLY
+    assert errno_of(lambda: namei.open_file(tree, b"/folder/link", tree.root, OWNER, flags, 0)) == errno.ELOOP
