@@ -77,7 +77,9 @@ def name_the_nearest(error: click.ClickException) -> None:
 
 
 def run_command(words: list[str]) -> int:
-    """Runs one command line with click and returns its exit status."""
+    """Runs one command line with click and returns its exit status. An error of a command is printed here."""
+    from proxybox.cli import streams
+
     try:
         status = main_group().main(words, prog_name="proxybox", standalone_mode=False)
     except click.exceptions.Exit as leaving:
@@ -93,8 +95,12 @@ def run_command(words: list[str]) -> int:
     except click.Abort:
         return EXIT_CANCELLED
     except BrokenPipeError:
-        from proxybox.cli import streams
-
         streams.forget(1)
         return EXIT_CANNOT_RUN
+    except (streams.CannotWrite, ModuleNotFoundError):  # whoever has called this knows what they mean
+        raise
+    except Exception as error:
+        from proxybox.cli.run import print_failure
+
+        return print_failure(error)
     return status if isinstance(status, int) else 0

@@ -16,7 +16,6 @@ from proxybox.cli.choosing import choose_policy, chosen_packages
 from proxybox.cli.clusters import connected
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError
-from proxybox.cli.run import print_failure
 from proxybox.terminal.harmless import on_one_line
 from proxybox.terminal.progress import shown_progress
 
@@ -33,8 +32,6 @@ def batch(jobs: str, parsed: Parsed, *, output: str, processes: int | None, chec
     except KeyboardInterrupt:
         print("\nproxybox: interrupted; run the same command to go on", file=sys.stderr)
         return EXIT_CANCELLED
-    except Exception as error:
-        return print_failure(error)
     _print_summary(counts, output, as_json=as_json)
     from proxybox.batch.results import AGAIN
 

@@ -44,12 +44,8 @@ def open_classroom(
         if course and _named(course, EXAMPLE) != EXAMPLE:
             set_options["course"] = course
         return run(ClassroomConfig(**set_options), Manner(json=as_json, opens=opens, verbose=verbose))
-    except KeyboardInterrupt:
-        return EXIT_CANCELLED
     except ImportError as error:
         return print_failure(_lacking(error))
-    except Exception as error:
-        return print_failure(error)
 
 
 def new(folder: Path, *, example: bool) -> int:
@@ -63,8 +59,6 @@ def new(folder: Path, *, example: bool) -> int:
             raise CommandError(f"can't make {on_one_line(str(folder))}: {error.strerror or error}") from None
     except ImportError as error:
         return print_failure(_lacking(error))
-    except Exception as error:
-        return print_failure(error)
     named = on_one_line(str(folder))
     print(f"{named}: made. Change what is in it, then: proxybox classroom check {named}")
     return 0
@@ -79,12 +73,8 @@ def check(courses: Sequence[str], *, jobs: int | None, as_json: bool) -> int:
 
         for course in [find_course(_named(name, EXAMPLE)) for name in courses or ("",)]:
             found |= {f"{course.folder.name}/{name}": each for name, each in _checked(course, jobs, as_json).items()}
-    except KeyboardInterrupt:
-        return EXIT_CANCELLED
     except ImportError as error:
         return print_failure(_lacking(error))
-    except Exception as error:
-        return print_failure(error)
     if as_json:
         print(checks_as_json(found))
     return 1 if any(each.problem for checks in found.values() for each in checks) else 0
@@ -110,8 +100,6 @@ def regrade(
         return EXIT_CANCELLED
     except ImportError as error:
         return print_failure(_lacking(error))
-    except Exception as error:
-        return print_failure(error)
     if as_json:
         print(json.dumps([attrs.asdict(each) for each in found]))
     else:

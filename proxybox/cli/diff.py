@@ -33,8 +33,6 @@ def compare(first: Path, second: Path, as_json: bool, html: str | None, replays:
     except OSError as error:
         where = error.filename if isinstance(error.filename, str) else "the records"
         return print_failure(CommandError(f"{where}: {error.strerror or error}"))
-    except Exception as error:
-        return print_failure(error)
     if as_json:
         json.dump(as_data(found), sys.stdout, indent=2)
         sys.stdout.write("\n")

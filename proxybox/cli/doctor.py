@@ -5,7 +5,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from proxybox.cli.exits import EXIT_CANNOT_RUN
-from proxybox.cli.run import print_failure
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,10 +16,7 @@ def report(guest: str | None, *, as_json: bool) -> int:
     """Prints what the API has found out about this host; returns 0 when a box can run, else 125."""
     from proxybox.diagnosis import diagnose
 
-    try:
-        diagnosis = diagnose(guest)
-    except Exception as error:
-        return print_failure(error)
+    diagnosis = diagnose(guest)
     if as_json:
         print(json.dumps(as_dict(diagnosis), indent=2))
     else:

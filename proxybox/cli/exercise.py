@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
+from proxybox.cli.exits import EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError
 from proxybox.cli.grade import check_needed, check_records, chosen_exercise, print_waiting, ready_guest
-from proxybox.cli.run import print_failure
 from proxybox.terminal.harmless import harmless_lines, on_one_line
 from proxybox.terminal.progress import shown_progress
 from proxybox.terminal.tables import Cell, console, table
@@ -46,12 +45,9 @@ def new(folder: Path, source: str | None) -> int:
     from proxybox.teach.checking import is_shipped, new_exercise
 
     try:
-        try:
-            new_exercise(folder, source)
-        except OSError as error:
-            raise CommandError(f"can't make {on_one_line(str(folder))}: {error.strerror or error}") from None
-    except Exception as error:
-        return print_failure(error)
+        new_exercise(folder, source)
+    except OSError as error:
+        raise CommandError(f"can't make {on_one_line(str(folder))}: {error.strerror or error}") from None
     named = f"./{folder}" if is_shipped(str(folder)) else str(folder)  # the bare name would mean the shipped exercise
     notice = f"{folder}: made. Change what is in it, then: proxybox exercise check {named}"
     print(on_one_line(notice))
@@ -63,24 +59,19 @@ def check(
 ) -> int:
     """Grades the solutions of exercises and prints the results; returns 1 when one is not as it should be."""
     found: dict[str, Any] = {}
-    try:
-        check_needed()
-        from proxybox.teach.checking import check_exercise
+    check_needed()
+    from proxybox.teach.checking import check_exercise
 
-        chosen = {name: chosen_exercise(name) for name in exercises}
-        for name, exercise in chosen.items():
-            seen = ready_guest(exercise, guest, packages)
-            with shown_progress(f"Checking {on_one_line(name)}", None) as advance:
-                found[name] = check_exercise(
-                    exercise, workers=jobs, guest=guest, packages=seen, on_grade=lambda _: advance(),
-                    on_interrupt=print_waiting,
-                )  # fmt: skip
-            if not as_json:
-                print_checks(name, exercise.title, found[name])
-    except KeyboardInterrupt:
-        return EXIT_CANCELLED
-    except Exception as error:
-        return print_failure(error)
+    chosen = {name: chosen_exercise(name) for name in exercises}
+    for name, exercise in chosen.items():
+        seen = ready_guest(exercise, guest, packages)
+        with shown_progress(f"Checking {on_one_line(name)}", None) as advance:
+            found[name] = check_exercise(
+                exercise, workers=jobs, guest=guest, packages=seen, on_grade=lambda _: advance(),
+                on_interrupt=print_waiting,
+            )  # fmt: skip
+        if not as_json:
+            print_checks(name, exercise.title, found[name])
     if as_json:
         print(checks_as_json(found))
     return 1 if any(each.problem for checks in found.values() for each in checks) else 0
@@ -90,24 +81,19 @@ def test(
     exercise: str, submission: Path, *, records: Path | None, guest: str | None, packages: Sequence[str], as_json: bool
 ) -> int:
     """Grades one submission and prints the verdict of each test; returns 1 when some failed."""
-    try:
-        check_needed()
-        from proxybox.teach.grades import GradeBook
-        from proxybox.teach.grading import grade
-        from proxybox.teach.submissions import read_submission
-        from proxybox.teach.writers import WRITERS
+    check_needed()
+    from proxybox.teach.grades import GradeBook
+    from proxybox.teach.grading import grade
+    from proxybox.teach.submissions import read_submission
+    from proxybox.teach.writers import WRITERS
 
-        chosen = chosen_exercise(exercise)
-        submitted = read_submission(submission)
-        check_records(records, (submission,))
-        seen = ready_guest(chosen, guest, packages)
-        (found,) = grade(
-            chosen, (submitted,), workers=1, guest=guest, packages=seen, records=records, on_interrupt=print_waiting
-        )
-    except KeyboardInterrupt:
-        return EXIT_CANCELLED
-    except Exception as error:
-        return print_failure(error)
+    chosen = chosen_exercise(exercise)
+    submitted = read_submission(submission)
+    check_records(records, (submission,))
+    seen = ready_guest(chosen, guest, packages)
+    (found,) = grade(
+        chosen, (submitted,), workers=1, guest=guest, packages=seen, records=records, on_interrupt=print_waiting
+    )
     if as_json:
         print(WRITERS["json"].render(GradeBook(title=chosen.title, grades=(found,))), end="")
     else:

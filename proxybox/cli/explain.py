@@ -10,7 +10,7 @@ from typing import TextIO
 
 from proxybox.cli.choosing import chosen_packages
 from proxybox.cli.failures import CommandError, UsageError
-from proxybox.cli.run import interrupted, print_failure
+from proxybox.cli.run import interrupted
 from proxybox.cli.streams import text_file
 from proxybox.cli.trace import line
 from proxybox.controller.record.events import CallEvent
@@ -60,8 +60,6 @@ def explain(
             show(sections(summary, everything=everything), sys.stdout)
     except KeyboardInterrupt:
         return interrupted()
-    except Exception as error:
-        return print_failure(error)
     return 0
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from proxybox.cli.clusters import connected
 from proxybox.cli.exits import EXIT_CANCELLED, EXIT_CANNOT_RUN
 from proxybox.cli.failures import CommandError, UsageError
-from proxybox.cli.run import print_failure
 from proxybox.terminal.harmless import on_one_line
 from proxybox.terminal.progress import shown_progress
 from proxybox.terminal.tables import ANY_WIDTH, Cell, table
@@ -91,8 +90,6 @@ def grade(
     except KeyboardInterrupt:
         print("\nproxybox: interrupted; run the same command to go on", file=sys.stderr)
         return EXIT_CANCELLED
-    except Exception as error:
-        return print_failure(error)
     return EXIT_CANNOT_RUN if any(each.failed for each in grades) or _at_fault(book) else 0
 
 

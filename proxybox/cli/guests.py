@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxybox.cli.exits import EXIT_CANNOT_RUN
-from proxybox.cli.run import interrupted, print_failure
+from proxybox.cli.run import interrupted
 from proxybox.diagnosis import FoundGuest, guests, tried
 
 if TYPE_CHECKING:
@@ -91,8 +91,6 @@ def _install(work: "Callable[[Watcher], Guest | None]") -> int:
         found = tried(made.executable)
     except KeyboardInterrupt:
         return interrupted()
-    except Exception as error:
-        return print_failure(error)
     draw([found])
     if not found.problem:
         print("proxybox run --guest translated script.py")
@@ -104,9 +102,6 @@ def remove() -> int:
     from proxybox.terminal.harmless import harmless_lines
     from proxybox.translated import installing
 
-    try:
-        folder = installing.remove()
-    except Exception as error:
-        return print_failure(error)
+    folder = installing.remove()
     print(harmless_lines(f"removed {folder}") if folder else "none is installed")
     return 0

@@ -9,7 +9,6 @@ import attrs
 
 from proxybox.cli.choosing import chosen_packages, named_policy
 from proxybox.cli.failures import CommandError, UsageError
-from proxybox.cli.run import print_failure
 from proxybox.policies import PRESETS
 
 _NEEDED = ("ipykernel", "jupyter_client", "IPython", "nh3", "zmq", "tornado", "traitlets", "pygments", "jupyter_core")
@@ -28,23 +27,20 @@ def install(
     prefix: str | None,
 ) -> int:
     """Writes the kernel's specification to the place where front ends look for it."""
-    try:
-        _check_needed()
-        from proxybox.kernel import spec
+    _check_needed()
+    from proxybox.kernel import spec
 
-        chosen_packages(packages, guest)  # installs them now, and says so
-        choice = spec.KernelOptions(
-            policy=_lasting(policy), folder=_lasting_folder(folder), guest=_lasting_guest(guest),
-            packages=tuple(map(os.path.abspath, packages)), record="" if record is None else os.path.abspath(record),
-        )  # fmt: skip
-        try:
-            done = spec.install(
-                name=name, display_name=display_name or spec.DISPLAY_NAME, choice=choice, user=user, prefix=prefix
-            )
-        except (OSError, ValueError) as error:
-            raise CommandError(f"can't install the kernel: {error}") from None
-    except Exception as error:
-        return print_failure(error)
+    chosen_packages(packages, guest)  # installs them now, and says so
+    choice = spec.KernelOptions(
+        policy=_lasting(policy), folder=_lasting_folder(folder), guest=_lasting_guest(guest),
+        packages=tuple(map(os.path.abspath, packages)), record="" if record is None else os.path.abspath(record),
+    )  # fmt: skip
+    try:
+        done = spec.install(
+            name=name, display_name=display_name or spec.DISPLAY_NAME, choice=choice, user=user, prefix=prefix
+        )
+    except (OSError, ValueError) as error:
+        raise CommandError(f"can't install the kernel: {error}") from None
     *first, last = done.folders
     for where in first:
         print(f"{name}: installed in {where}, in the place of one that Jupyter finds first")
@@ -56,20 +52,17 @@ def install(
 
 def uninstall(*, name: str) -> int:
     """Removes a specification that `install` has written."""
+    _check_needed()
+    from jupyter_client.kernelspec import NoSuchKernel
+
+    from proxybox.kernel import spec
+
     try:
-        _check_needed()
-        from jupyter_client.kernelspec import NoSuchKernel
-
-        from proxybox.kernel import spec
-
-        try:
-            gone, restored = spec.uninstall(name)
-        except NoSuchKernel:
-            raise CommandError(f"there is no kernel {name!r} (jupyter kernelspec list)") from None
-        except (OSError, ValueError) as error:
-            raise CommandError(f"can't uninstall the kernel: {error}") from None
-    except Exception as error:
-        return print_failure(error)
+        gone, restored = spec.uninstall(name)
+    except NoSuchKernel:
+        raise CommandError(f"there is no kernel {name!r} (jupyter kernelspec list)") from None
+    except (OSError, ValueError) as error:
+        raise CommandError(f"can't uninstall the kernel: {error}") from None
     for where in gone:
         print(f"{name}: removed from {where}")
     for where in restored:
@@ -82,23 +75,20 @@ def run(connection_file: str, **options: Any) -> int:
 
     options: the fields of a `Choice`; those that are empty are as the kernel's specification says.
     """
-    try:
-        _check_needed()
-        if not os.path.isfile(connection_file):
-            raise CommandError(f"can't open the connection file {connection_file!r}")
-        from proxybox.kernel import spec
-        from proxybox.kernel.box import default_policy
-        from proxybox.kernel.running import run_kernel
+    _check_needed()
+    if not os.path.isfile(connection_file):
+        raise CommandError(f"can't open the connection file {connection_file!r}")
+    from proxybox.kernel import spec
+    from proxybox.kernel.box import default_policy
+    from proxybox.kernel.running import run_kernel
 
-        try:
-            installed = spec.choice_for(connection_file)
-        except ValueError as error:
-            raise CommandError(str(error)) from None
-        choice = attrs.evolve(installed, **{key: value for key, value in options.items() if value})
-        _existing(choice.folder)
-        run_kernel(connection_file, named_policy(choice.policy) if choice.policy else default_policy(), choice)
-    except Exception as error:
-        return print_failure(error)
+    try:
+        installed = spec.choice_for(connection_file)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    choice = attrs.evolve(installed, **{key: value for key, value in options.items() if value})
+    _existing(choice.folder)
+    run_kernel(connection_file, named_policy(choice.policy) if choice.policy else default_policy(), choice)
     return 0
 
 

@@ -5,22 +5,18 @@ import signal
 from proxybox.cli.arguments import Parsed
 from proxybox.cli.choosing import choose_policy, chosen_packages
 from proxybox.cli.failures import CommandError
-from proxybox.cli.run import print_failure
 
 
 def mcp(parsed: Parsed) -> int:
     """Serves until the client goes away."""
+    policy = choose_policy(parsed)
     try:
-        policy = choose_policy(parsed)
-        try:
-            from proxybox.aio.sandbox import AsyncSandbox
-            from proxybox.serve.mcp import local
-        except ImportError as error:
-            raise CommandError(str(error)) from None
-        guest, library = parsed.text("guest"), parsed.text("guest_library")
-        packages = chosen_packages(parsed.texts("packages"), guest, library)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a thread that waits for the client could not be told to end
-        local.serve(AsyncSandbox(policy, guest=guest, guest_library=library, packages=packages))
-    except Exception as error:
-        return print_failure(error)
+        from proxybox.aio.sandbox import AsyncSandbox
+        from proxybox.serve.mcp import local
+    except ImportError as error:
+        raise CommandError(str(error)) from None
+    guest, library = parsed.text("guest"), parsed.text("guest_library")
+    packages = chosen_packages(parsed.texts("packages"), guest, library)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a thread that waits for the client could not be told to end
+    local.serve(AsyncSandbox(policy, guest=guest, guest_library=library, packages=packages))
     return 0

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import attrs
 
 from proxybox.cli.failures import UsageError
-from proxybox.cli.run import print_failure
 from proxybox.policies import PolicyError
 from proxybox.policies.sizes import to_duration
 from proxybox.terminal.harmless import harmless_lines
@@ -33,16 +32,13 @@ def compile_packages(path: Path, guest: str | None) -> int:
     from proxybox.controller import find_guest
     from proxybox.packages.compiling import compile_all
 
-    try:
-        if not path.is_dir():
-            raise UsageError(f"{path}: want a virtual environment, or a folder of packages")
-        named = guest or (str(path) if (path / "pyvenv.cfg").is_file() else None)
-        found = find_guest(named)
-        for folder in attrs.evolve(found, packages=()).with_packages((str(path.absolute()),)).packages:
-            compile_all(folder, found)
-            print(f"{harmless_lines(folder)}: compiled for {found.name}")
-    except Exception as error:
-        return print_failure(error)
+    if not path.is_dir():
+        raise UsageError(f"{path}: want a virtual environment, or a folder of packages")
+    named = guest or (str(path) if (path / "pyvenv.cfg").is_file() else None)
+    found = find_guest(named)
+    for folder in attrs.evolve(found, packages=()).with_packages((str(path.absolute()),)).packages:
+        compile_all(folder, found)
+        print(f"{harmless_lines(folder)}: compiled for {found.name}")
     return 0
 
 
@@ -51,13 +47,10 @@ def prune(older_than: str, *, as_json: bool) -> int:
     from proxybox.packages import cache
 
     try:
-        try:
-            seconds = to_duration(older_than) or 0
-        except PolicyError as error:
-            raise UsageError(f"--older-than: {error}") from None
-        gone = cache.prune(seconds)
-    except Exception as error:
-        return print_failure(error)
+        seconds = to_duration(older_than) or 0
+    except PolicyError as error:
+        raise UsageError(f"--older-than: {error}") from None
+    gone = cache.prune(seconds)
     _print_packages(gone, as_json=as_json, none="nothing to remove")
     return 0
 

@@ -35,11 +35,8 @@ def show(name: str, settings: Sequence[str], *, as_json: bool) -> int:
     """Prints a policy as TOML, or as JSON."""
     from proxybox.policies.dumping import to_dict, to_toml
 
-    try:
-        policy = named_policy(name, settings)
-        text = json.dumps(to_dict(policy), indent=2) if as_json else to_toml(policy).rstrip("\n")
-    except Exception as error:
-        return print_failure(error)
+    policy = named_policy(name, settings)
+    text = json.dumps(to_dict(policy), indent=2) if as_json else to_toml(policy).rstrip("\n")
     print(text)
     return 0
 
@@ -54,8 +51,6 @@ def minimise(name: str, records: Sequence[Path], settings: Sequence[str], *, as_
         text = to_toml(policy).rstrip("\n")
     except OSError as error:
         return print_failure(CommandError(f"can't read {error.filename!r}: {error.strerror or error}"))
-    except Exception as error:
-        return print_failure(error)
     rows = [{"key": each.key, "told": each.used, "value": each.value} for each in unused]
     if as_json:
         print(json.dumps({"policy": to_dict(policy), "unused": rows}, indent=2))
@@ -73,11 +68,8 @@ def check(files: Sequence[Path], *, guest: str | None, packages: Sequence[str], 
     """Prints every fault of every file; returns 0 when there is none, else 125."""
     from proxybox.controller import find_guest
 
-    try:
-        folders = chosen_packages(packages, guest)
-        chosen = find_guest(guest).with_packages(folders) if guest or folders else None
-    except Exception as error:
-        return print_failure(error)
+    folders = chosen_packages(packages, guest)
+    chosen = find_guest(guest).with_packages(folders) if guest or folders else None
     found = {str(path): faults(str(path), chosen) for path in files}
     if as_json:
         print(json.dumps(found, indent=2))
@@ -133,10 +125,7 @@ def missing_modules(policy: Policy, guest: "Guest", path: str) -> list[Problem]:
 
 def explain(name: str, settings: Sequence[str], *, as_json: bool) -> int:
     """Prints in words what a policy allows and refuses."""
-    try:
-        policy: Policy = named_policy(name, settings)
-    except Exception as error:
-        return print_failure(error)
+    policy: Policy = named_policy(name, settings)
     from proxybox.policies.explain import explain as sections_of
     from proxybox.policies.explain import explain_text
 

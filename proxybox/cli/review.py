@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from proxybox.cli.asking import decide, is_asked, say, write
 from proxybox.cli.failures import CommandError, UsageError
-from proxybox.cli.run import interrupted, print_failure
+from proxybox.cli.run import interrupted
 
 if TYPE_CHECKING:
     from proxybox.review import Review
@@ -54,8 +54,6 @@ def review(ident: str | None, *, accept: Sequence[str], discard: bool, page: str
         return interrupted()
     except ModuleNotFoundError:
         raise
-    except Exception as error:
-        return print_failure(error)
     return 0
 
 

@@ -46,8 +46,6 @@ def serve(
         return run(chosen, check=check)
     except ImportError as error:
         return print_failure(CommandError(str(error)))
-    except Exception as error:
-        return print_failure(error)
 
 
 def _config(path: Path | None, changes: dict[str, Any]) -> "ServiceConfig":
@@ -76,23 +74,17 @@ def add_key(
     config: Path | None, data: str | None, keys: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Makes a key and prints it on stdout, alone, so that it can be piped to where it belongs."""
-    try:
-        key_store = _keys(config, data, keys)
-        until = None if expires is None else _end_of(expires)
-        key = key_store.add(name, policies=tuple(policies) or None, concurrency=concurrency, scope=scope, expires=until)
-    except Exception as error:
-        return print_failure(error)
+    key_store = _keys(config, data, keys)
+    until = None if expires is None else _end_of(expires)
+    key = key_store.add(name, policies=tuple(policies) or None, concurrency=concurrency, scope=scope, expires=until)
     _show(key, name, key_store, as_json=as_json)
     return 0
 
 
 def rotate_key(*, name: str, grace: str, config: Path | None, data: str | None, keys: str | None, as_json: bool) -> int:
     """Gives a key another secret, and prints the key on stdout, alone."""
-    try:
-        key_store = _keys(config, data, keys, have_to_exist=True)
-        key, known = key_store.rotate(name, grace=_duration(grace, "--grace"))
-    except Exception as error:
-        return print_failure(error)
+    key_store = _keys(config, data, keys, have_to_exist=True)
+    key, known = key_store.rotate(name, grace=_duration(grace, "--grace"))
     _show(key, known.name, key_store, as_json=as_json, former_expires=known.former_expires)
     if not as_json:
         print(f"proxybox: the former one is good until {_moment(known.former_expires)}", file=sys.stderr)
@@ -111,10 +103,7 @@ def _show(key: str, name: str, key_store: "Keys", *, as_json: bool, **more: Any)
 
 def list_keys(*, config: Path | None, data: str | None, keys: str | None, as_json: bool) -> int:
     """Prints the keys."""
-    try:
-        known = list(_keys(config, data, keys, have_to_exist=True).known().values())
-    except Exception as error:
-        return print_failure(error)
+    known = list(_keys(config, data, keys, have_to_exist=True).known().values())
     if as_json:
         print(json.dumps([_told(key) for key in known], indent=1))
         return 0
@@ -127,10 +116,7 @@ def list_keys(*, config: Path | None, data: str | None, keys: str | None, as_jso
 
 def revoke_key(*, name: str, config: Path | None, data: str | None, keys: str | None) -> int:
     """Revokes a key."""
-    try:
-        key = _keys(config, data, keys, have_to_exist=True).revoke(name)
-    except Exception as error:
-        return print_failure(error)
+    key = _keys(config, data, keys, have_to_exist=True).revoke(name)
     print(f"{key.id}  {key.name}: revoked")
     return 0
 

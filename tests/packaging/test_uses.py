@@ -12,12 +12,14 @@ from pathlib import Path
 
 import attrs
 import click
+import pytest
 
 from proxybox.cli.app import main_group
 from proxybox.policies.keys import keys
 from proxybox.policies.models import SECTIONS
 from tools.publicnames import ROOT
 
+pytestmark = pytest.mark.timeout(1200)  # it parses the whole suite
 #: This folder's own tests go through all options and fields, and use none.
 FILES = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path.parent != Path(__file__).parent]
 #: The classes of sections by their names, which some tests build a policy of.
@@ -27,7 +29,7 @@ CLASSES = {cls.__name__: section for section, cls in SECTIONS.items()}
 TAKES_FIELDS = {"AsyncPool", "AsyncSandbox", "Policy", "Pool", "Sandbox", "evolve", "run", "run_file"}
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)  # all of them together would be a million objects, which slow Python's collector down
 def nodes(path: Path) -> tuple[ast.AST, ...]:
     return tuple(ast.walk(ast.parse(path.read_text())))
 
