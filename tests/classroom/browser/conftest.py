@@ -118,9 +118,13 @@ def close(context: "BrowserContext") -> None:
     """Closes a browser of somebody, whose pages have gone to an empty one before.
 
     Chromium says of a page that another one is just replacing that it has closed it, and does not (its issue
-    536385539); Playwright then waits without a limit.
+    536385539); Playwright then waits without a limit. A page that was on its way elsewhere gets there first.
     """
+    from playwright.sync_api import Error
+
     for page in context.pages:
+        with contextlib.suppress(Error):  # interrupted by another navigation
+            page.goto("about:blank")
         page.goto("about:blank")
     context.close()
 
