@@ -1,4 +1,4 @@
-"""Encodes plain values as bytes, and decodes them: what crosses between host and guest.
+"""Encodes plain values as bytes, and decodes them: the data that host and guest exchange.
 
     None, bool      a tag
     int             a tag and an i64, or a tag, u32 size and the bytes in two's complement; never text, which Python

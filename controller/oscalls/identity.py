@@ -1,4 +1,4 @@
-"""The identity that the guest is told: made-up process ids, and the policy's user, group and host name."""
+"""The identity that the guest sees: made-up process ids, and the policy's user, group and host name."""
 
 import errno
 from typing import Annotated, Final
@@ -83,7 +83,7 @@ def getgroups(world: World, size: Int, list_: Addr) -> Reply:
 
 
 def _stay(wanted: tuple[int, ...], own: int) -> Reply:
-    """Answers a change of ids: they can only be set to what they are. Raises Denied."""
+    """Answers a change of ids: they can only be set to their present values. Raises Denied."""
     if all(each in (own, _SAME) for each in wanted):
         return 0
     raise Denied(errno.EPERM, _USER)
