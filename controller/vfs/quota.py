@@ -14,16 +14,17 @@ from typing import Any, TypeVar
 import attrs
 
 PAGE = 4096
-#: More bytes than a dict or a set has that has only grown: when it is empty, and for each entry.
+#: A dict or set that has only grown has fewer bytes than this: when it is empty, and for each entry.
 _EMPTY, _OF_AN_ENTRY = 512, 256
 
 _Entries = TypeVar("_Entries", dict[Any, Any], set[Any])
 
 
 def shrunk(entries: _Entries) -> _Entries:
-    """The same entries, in less memory where most have been removed: Python keeps the room of all that there were.
+    """The same entries, in less memory where most have been removed: Python does not free the room of removed entries.
 
-    That room is charged to nobody. So whatever keeps a guest's pages or names is to be shrunk when some are removed.
+    No quota is charged for that room. So every dict or set of a guest's pages or names must be shrunk when some are
+    removed.
     """
     if sys.getsizeof(entries) <= _EMPTY + _OF_AN_ENTRY * len(entries):
         return entries

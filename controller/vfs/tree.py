@@ -189,7 +189,7 @@ class Tree:
         return node
 
     def is_kept(self, path: bytes, follow: bool) -> bool:
-        """Whether the node that `resolve` has just found stands there until `forget` is called."""
+        """Whether the result that `resolve` has just returned is stored until `forget` is called."""
         return path in (self._followed if follow else self._unfollowed)
 
     def _keep(self, cache: dict[bytes, Node | int], path: bytes, creds: Credentials, found: Node | int) -> None:

@@ -26,10 +26,10 @@ _AGAIN: Final = b"again"
 
 
 def is_moved(root: boundary.HostRoot, path: bytes, staged: boundary.HostRoot) -> bool:
-    """Whether the host moves that folder.
+    """Whether the host can move a folder.
 
-    It is tried with a move that cannot succeed, onto a folder that is not empty: overlayfs reports that it does not
-    move such a folder before it reports that the place is taken.
+    This tries a move that cannot succeed, onto a folder that is not empty. overlayfs reports EXDEV before it reports
+    that the place is taken.
     """
     if boundary.filesystem_type(root.fd) != OVERLAYFS:
         return True
@@ -46,7 +46,7 @@ def is_moved(root: boundary.HostRoot, path: bytes, staged: boundary.HostRoot) ->
 
 
 def taken_apart(root: boundary.HostRoot, step: Step, numbers: Iterator[int]) -> list[Step]:
-    """The steps that replace `step` where its folder cannot be moved: they take it away part by part.
+    """The steps that replace `step` where its folder cannot be moved: they remove it part by part.
 
     numbers: the numbers of free slots.
     """

@@ -1,4 +1,4 @@
-"""How a commit fails, as callers see it."""
+"""The exceptions of a commit, as callers see them."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class CommitFailed(ProxyboxError, OSError):
 class CommitUnfinished(ProxyboxError, OSError):
     """A commit could be neither finished nor undone, and waits for its user.
 
-    `proxybox.commits` and the command line continue it by its `id`. Nothing is lost: what is in neither its old nor its
-    new place is in the commit's own folder beside them.
+    `proxybox.commits` and the command line continue it by its `id`. Nothing is lost: an entry that is in neither its
+    old nor its new place is in the commit's own folder.
     """
 
     def __init__(self, ident: str, why: str, error: BaseException | None = None) -> None:
@@ -53,4 +53,4 @@ class CommitUnfinished(ProxyboxError, OSError):
 
 
 class HostChanged(Exception):
-    """What is on the host is not what the commit found there, or put there."""
+    """An entry on the host is no longer as the commit found it, or put it there."""
