@@ -87,7 +87,7 @@ class Port:
         self.functions = functions
         self.callers = Callers()
         self._command: bytes | None = None
-        self._stores: tuple[tuple[int, bytes], ...] = ()  # goes with the command
+        self._stores: tuple[tuple[int, bytes], ...] = ()  # sent with the command
         self._in_answer: tuple[tuple[int, bytes], ...] = ()  # in the answer that is being made
         self._idle: int | None = None  # the channel that waits for a command
         self._is_own = False  # whether the guest's last command was the controller's own

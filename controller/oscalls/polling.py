@@ -3,7 +3,7 @@
 All three check each description with `ready`, and only once, however often it is named. A wait is tried again when one
 of its descriptions has changed (`OpenFile.sources`). EPOLLET is honoured for descriptions that know their edges
 (`OpenFile.edge`), and for writing. Other descriptions are reported as long as there is something to read. A program
-that drains its descriptors cannot tell this apart.
+that drains its descriptors notices no difference.
 """
 
 import errno
@@ -59,7 +59,7 @@ def ready(file: OpenFile, wanted: int) -> int:
 
 
 class _States(dict[OpenFile, int]):
-    """What descriptions are ready for; each description is checked once."""
+    """The events for which descriptions are ready; each description is checked once."""
 
     def __missing__(self, file: OpenFile) -> int:
         state = self[file] = file.state(self) if isinstance(file, EpollFile) else ready(file, 0xFFFF)
@@ -342,7 +342,7 @@ class EpollFile(OpenFile):
         super().close()
 
     def put_last(self, watches: list[Interest]) -> None:
-        """Moves reported watches to the end: what did not fit comes first the next time, so that nothing starves."""
+        """Moves reported watches to the end, so that those which did not fit are reported first the next time."""
         for watch in watches:
             key = (watch.fd, id(watch.file))
             self.watches[key] = self.watches.pop(key)

@@ -47,10 +47,10 @@ def names_of(effects: CallEffect, but_not: CallEffect = CallEffect.NONE) -> froz
 
 
 def by_effect(answers: Mapping[CallEffect, _T], nothing: CallEffect) -> dict[str, _T]:
-    """Returns for each call the answer to what it does, by the name of the call.
+    """Returns the answer for each call that has one, by the name of the call.
 
-    answers: by effect, or by several that a call must have at once; the one that says most of a call counts.
-    nothing: the effects that have no answer. Raises ValueError where an effect is in neither.
+    answers: the answers by effect, or by several effects that a call must have together; the answer with the most
+    effects is used. nothing: the effects without an answer. Raises ValueError where an effect is in neither.
     """
     left = CallEffect(_ALL & ~nothing.value)
     for each in answers:

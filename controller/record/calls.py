@@ -46,7 +46,7 @@ class CallForm:
         return compile_invoke(lambda _, *values: values, parameters)
 
     def arguments(self, frame: bytes) -> dict[str, Any]:
-        """Returns the arguments by name, with bytes for what the guest's memory held.
+        """Returns the arguments by name, with bytes for the contents of the guest's memory.
 
         Raises GuestMisbehaved for a malformed request, and OSError for one with an unreadable argument.
         """

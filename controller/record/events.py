@@ -94,7 +94,7 @@ class RecordedAnswer:
 
 @attrs.frozen(slots=True)
 class PrintedData:
-    """What a call printed. data: None for the first `size` bytes that it passed."""
+    """The output of a call. data: None for the first `size` bytes that it passed."""
 
     stream: int
     size: int

@@ -1,6 +1,6 @@
 """What a record leaves out: contents of mounts, environment variables, answers of host functions, the host's paths.
 
-What the program does with them is recorded: it may print them, or write them to another place.
+Their use by the program is recorded: it may print them, or write them to another place.
 """
 
 from collections.abc import Callable, Mapping

@@ -97,7 +97,7 @@ class Stat:
 
 @attrs.define(slots=True, kw_only=True, eq=False)
 class Superblock:
-    """What all nodes of one filesystem share.
+    """The data that all nodes of one filesystem share.
 
     dev: the virtual device number. uid, gid: the owner shown for nodes that have none of their own. now: the box's
     clock in nanoseconds. clock_is_real: when False, no time that the host sets by itself (atime, ctime) is shown.
@@ -154,7 +154,7 @@ def in_portions(items: list[_T], make: Callable[[list[_T]], list[_Made]]) -> Gen
 
 
 def finished(work: Generator[None, None, _T]) -> _T:
-    """Runs such a generator to its end in one go, and returns its result."""
+    """Runs a generator, as `in_portions` makes it, to its end, and returns its result."""
     while True:
         try:
             next(work)
@@ -183,7 +183,7 @@ class Node:
         raise NotImplementedError
 
     def unchanging(self, most: int) -> bytes | None:
-        """The content of a file that can never change, if it has at most so many bytes; else None."""
+        """The content of a file that can never change, if it has at most `most` bytes; otherwise None."""
         return None
 
     def host_descriptor(self) -> int | None:
@@ -223,7 +223,7 @@ class Node:
         raise OSError(errno.ENXIO, "this kind of file cannot be opened")
 
     def refuse_change(self) -> NoReturn:
-        """Raises the error for a change of something immutable: EROFS on a read-only mount, else EPERM."""
+        """Raises the error for a change of something immutable: EROFS on a read-only mount, otherwise EPERM."""
         if self.superblock.read_only:
             raise Denied(errno.EROFS, "mounted read-only")
         raise OSError(errno.EPERM, "this kind of file cannot be changed")

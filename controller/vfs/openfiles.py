@@ -205,7 +205,7 @@ class OpenFile:
         return True
 
     def hangup(self) -> bool:
-        """Whether the other end is gone (POLLHUP)."""
+        """Whether the other end is closed (POLLHUP)."""
         return False
 
     def edge(self) -> int | None:
@@ -213,7 +213,7 @@ class OpenFile:
         return None
 
     def failed(self) -> bool:
-        """Whether a write would fail (POLLERR) because the reader of a pipe is gone."""
+        """Whether a write would fail (POLLERR) because the reading end of a pipe is closed."""
         return False
 
     @property
@@ -340,7 +340,7 @@ class DirectoryOpenFile(OpenFile):
         self._listings = Listings()
 
     def placed(self, above: Directory, mounted: dict[bytes, Node], listings: Listings) -> None:
-        """Sets what only the tree knows.
+        """Sets the facts that only the tree knows.
 
         above: the directory behind "..". mounted: what is mounted on entries. listings: how many entries may be stored.
         """

@@ -57,7 +57,7 @@ class Quota:
         self._limit = half_of_memory() if self.bytes is None else self.bytes
 
     def allow(self, bytes: int | None, inodes: int | None) -> None:  # noqa: A002 - as in the fields
-        """Sets the limits to so much above what is used now. None: half of memory for bytes, no limit for inodes."""
+        """Sets the limits to so much more than is used now. None: half of memory for bytes, no limit for inodes."""
         self.bytes = None if bytes is None else self.used_bytes + bytes
         self.inodes = None if inodes is None else self.used_inodes + inodes
         self._limit = self.used_bytes + (half_of_memory() if bytes is None else bytes)
@@ -85,7 +85,7 @@ class Quota:
         self._add(count * PAGE, 0)
 
     def credit_pages(self, count: int) -> None:
-        """Gives back pages that `charge_pages` took."""
+        """Credits pages that were charged by `charge_pages`."""
         self._add(-count * PAGE, 0)
 
     def charge_inode(self) -> None:
@@ -95,7 +95,7 @@ class Quota:
         self._add(0, 1)
 
     def credit_inode(self) -> None:
-        """Gives back one inode."""
+        """Credits one inode."""
         self._add(0, -1)
 
     def refuse(self, why: str) -> None:

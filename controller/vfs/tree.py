@@ -25,8 +25,8 @@ _SLASH = 0x2F
 class Tree:
     """All that a box can see.
 
-    root: the directory at "/"; by default an empty one in memory. listings: what the open directories of the box
-    remember of their entries. steps: the steps that one call of the box may take.
+    root: the directory at "/"; by default an empty one in memory. listings: the entries that the open directories of
+    the box store. steps: the steps that one call of the box may take.
     """
 
     __slots__ = ("_above", "_cached_for", "_failed", "_followed", "_mounts", "_unfollowed", "listings", "root", "steps")

@@ -1,7 +1,7 @@
 """The steps of a commit, each done and undone by renames between the target folder and the commit's own folder.
 
 Rules: each check finds out how far a step has come from the places of its inodes, so a kill between any two calls
-changes nothing. What was moved is checked after the move: if it differs from the journal, it is moved back, and the
+changes nothing. A moved entry is checked after the move: if it differs from the journal, it is moved back, and the
 commit stops (HostChanged). Nothing is removed here, so at every moment each byte is in one of the two places.
 """
 

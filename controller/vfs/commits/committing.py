@@ -54,7 +54,7 @@ class Target:
 
 @attrs.frozen
 class Committed:
-    """What a commit has written. id: the id by which it can be undone; empty when nothing is kept for that."""
+    """The changes that a commit has written. id: the id by which it can be undone; empty when it cannot."""
 
     id: str
     written: tuple[Change, ...]
@@ -272,7 +272,7 @@ def _bytes_that_go(agreed: CommitPlan) -> int:
 
 
 def clear_up(state: StateFolder, root: boundary.HostRoot) -> None:
-    """Removes what earlier commits to this folder have left.
+    """Removes the files that earlier commits to this folder have left.
 
     The folder is locked, so none of them is under way. Raises CommitRefused for a commit that waits to be finished or
     undone.

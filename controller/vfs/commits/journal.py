@@ -1,4 +1,4 @@
-"""What is recorded of a commit before it changes anything, so that it can be finished or undone after any interruption.
+"""The journal of a commit, written before the first change, so that an interrupted commit can be finished or undone.
 
 Rules: the journal is in the caller's state folder, which only the caller can use (0700) and which is never within the
 folder that is committed to, so that a submission cannot contain a journal. It is on the disk before the first change.
@@ -48,9 +48,9 @@ class CommitPhase(enum.StrEnum):
 class Act(enum.StrEnum):
     """What a step does.
 
-    put: puts something into a free place. swap: puts something in the place of something else. take: takes something
-    away. mode: sets the mode of a folder. apart: removes the empty folders of one that the host does not move, and puts
-    something in its place if there is something. part: takes away what was in such a folder (apart.py).
+    put: puts an entry into a free place. swap: replaces an entry by another one. take: takes an entry away. mode: sets
+    the mode of a folder. apart: removes the empty folders of one that the host does not move, and puts the new entry in
+    its place if there is one. part: takes away an entry of such a folder (apart.py).
     """
 
     PUT = "put"

@@ -35,7 +35,7 @@ def staging_of(root: boundary.HostRoot, journal: Journal) -> Staging:
 def clear(state: StateFolder, journal: Journal, staging: Staging) -> None:
     """Removes the remaining files of a commit that is done, undone, or was never begun.
 
-    What cannot be removed now is removed by the next commit to that folder.
+    Files that cannot be removed now are removed by the next commit to that folder.
     """
     with contextlib.suppress(OSError):
         staging.remove()

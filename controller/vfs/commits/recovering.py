@@ -1,7 +1,7 @@
 """Continues commits that were cut off, and undoes those that are done and kept, from their journals.
 
-Rules: a journal comes from the caller and is trusted. What is in the target folder is not: it is compared with the
-journal, including contents, before any of it is used. Everything is checked before anything is changed, and if the host
+Rules: a journal comes from the caller and is trusted. The entries of the target folder are not: they are compared with
+the journal, including contents, before they are used. Everything is checked before anything is changed, and if the host
 has changed since, the recovery stops.
 """
 
@@ -161,7 +161,7 @@ def _undo_or_leave(state: StateFolder, done: Sequence[_Opened]) -> None:
                 boundary.write_out(each.root.fd)
             for each in done:
                 each.save(state, CommitPhase.DONE)
-        if isinstance(error, CommitUnfinished):  # its own folder is gone, or is another one
+        if isinstance(error, CommitUnfinished):  # its own folder was removed, or is another one
             raise CommitRefused([error.why]) from error
         if isinstance(error, HostChanged):
             raise CommitRefused([str(error)]) from error

@@ -10,7 +10,7 @@ from proxybox.policies.errors import ProxyboxError
 def printable(text: str) -> str:
     """The text with unprintable characters as escapes.
 
-    The text holds names that a guest chose; such characters could act on a terminal, or hide something there.
+    The text holds names that a guest chose; such characters could control a terminal, or hide text there.
     """
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 

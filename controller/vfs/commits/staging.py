@@ -44,7 +44,7 @@ class Staging:
     """The folder of one commit. folder: the folder of the target that contains it.
 
     ino: its inode; 0 when the journal does not have it. Nothing was put into such a folder, so it is removed when it is
-    empty, and otherwise left as it is.
+    empty, and otherwise not touched.
     """
 
     def __init__(self, root: boundary.HostRoot, folder: bytes, ident: str, ino: int = 0) -> None:
@@ -232,8 +232,8 @@ def _write_all(fd: int, data: bytes) -> None:
 def folder_to_stage_in(root: boundary.HostRoot, places: Sequence[bytes], modes: Mapping[bytes, int]) -> bytes:
     """The folder of the target in which a commit makes its own folder: one to which the caller may write.
 
-    modes: the new modes of the folders whose mode the commit changes. Such a folder is taken only when no other can be,
-    and only when the caller can write to it both before and afterwards.
+    modes: the new modes of the folders whose mode the commit changes. Such a folder is used only when there is no other
+    one, and only when the caller can write to it both before and after that change.
     """
     common = common_folder(places)
     above = [common[:end] for end, byte in enumerate(common) if byte == ord("/")]

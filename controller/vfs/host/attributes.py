@@ -73,7 +73,7 @@ def read(fd: int) -> Attributes:
 
 
 def write(fd: int, wanted: Attributes) -> None:
-    """Gives a new file or folder these attributes, and no ACL besides. Raises NotCarried.
+    """Sets these attributes of a new file or folder, and removes all other ACLs. Raises NotCarried.
 
     An ACL comes last, because it may take the right to set others. Afterwards all are read and compared.
     """

@@ -290,7 +290,7 @@ def reopen(fd: int, flags: int) -> int:
     """Opens the regular file behind a descriptor once more. Raises EACCES when it is not a regular file.
 
     A file that is opened to be written loses its set-id bits. The kernel takes them away at the first write, but not
-    from root, and others would run what a box has written with the rights of the file's owner.
+    from root, and others would then run a box's data with the rights of the file's owner.
     """
     mode = os.fstat(fd).st_mode
     if not st.S_ISREG(mode):

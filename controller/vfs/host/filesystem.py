@@ -138,7 +138,7 @@ class HostFilesystem:
     # --- what is written ---
 
     def forget_inode(self, file: FileId) -> None:
-        """Forgets the number of a file that is gone from the disk: the host may give its inode to another file."""
+        """Forgets the number of a file that was deleted from the disk: the host may use its inode for another file."""
         self._inodes.pop(file, None)
 
     def charge_length(self, fd: int, file: FileId, size: int) -> list[int]:

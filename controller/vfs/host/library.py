@@ -149,7 +149,7 @@ def library(
 
 
 class LibraryNode(Node):
-    """What library nodes have in common: a status that never changes."""
+    """The base of library nodes, whose status never changes."""
 
     __slots__ = ("_bytes", "_stat", "library", "relative")
 

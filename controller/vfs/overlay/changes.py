@@ -1,4 +1,4 @@
-"""What a box has changed in an overlay, as data that no longer depends on the box."""
+"""The changes of a box in an overlay, as data that no longer depends on the box."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class ChangesBudget:
 
     @classmethod
     def of(cls, quota: Quota) -> ChangesBudget:
-        """The budget for a box, or for one mount of it, that may keep in memory what `quota` says."""
+        """The budget for a box, or for one mount of it, that may store as much in memory as `quota` allows."""
         return cls(contents=min(quota.limit, quota.used_bytes + SPARE_BYTES))
 
     @property
@@ -58,7 +58,7 @@ class ChangesBudget:
 
 
 def changes_of(overlay: OverlayMount, prefix: str = "", budget: ChangesBudget | None = None) -> list[Change]:
-    """What was added, modified and deleted, sorted by path; names begin with `prefix`.
+    """The added, modified and deleted entries, sorted by path; names begin with `prefix`.
 
     budget: a budget that several overlays share.
     """
@@ -158,7 +158,7 @@ class _Collector:
         return _read(below, min(MAX_DIFF_BYTES, self.budget.old)) if isinstance(below, RegularFile) else None
 
     def added(self, folder: HostDirectory | None, path: bytes, node: Node) -> None:
-        """Reports a node and all that is in it. folder: the host's folder whose default ACL it gets if it is new."""
+        """Reports a node and everything in it. folder: the host's folder whose default ACL it gets if it is new."""
         self.add("added", path, node, folder=folder)
         if isinstance(node, Directory):
             lower = node.lower if isinstance(node, OverlayDirectory) else None
@@ -296,7 +296,7 @@ def _like(node: Node) -> Origin | None:
 def _default_acl(folder: HostDirectory) -> bytes | None:
     try:
         return folder.default_acl()
-    except OSError:  # the folder is gone, which the commit notices
+    except OSError:  # the folder was removed, which the commit notices
         return None
 
 
@@ -324,7 +324,7 @@ def _mode(node: Node) -> int:
 def _read(node: RegularFile, limit: int) -> bytes | None:
     try:
         return None if node.size() > limit else node.whole()
-    except OSError:  # the controller's user cannot read it, or it is gone
+    except OSError:  # the controller's user cannot read it, or it was removed
         return None
 
 

@@ -141,7 +141,7 @@ class OverlayDirectory(LayeredDirectory):
             return
         try:
             shown = self.below.stat()
-        except OSError:  # gone on the host: from now on this node makes up its own status
+        except OSError:  # it was removed on the host: from now on this node makes up its own status
             owner, now = self.superblock, self.superblock.now()
             shown = Stat(owner.dev, owner.next_ino(), S_IFDIR | 0o755, 1, owner.uid, owner.gid, 0,
                          4096, 8, now, now, now)  # fmt: skip
@@ -244,7 +244,7 @@ class OverlayDirectory(LayeredDirectory):
         folder = self.host_folder()
         try:
             return None if folder is None else folder.permitted_by_default()
-        except OSError:  # it is gone on the host, and nothing can be committed to it
+        except OSError:  # it was removed on the host, and nothing can be committed to it
             return None
 
     def symlink(self, name: bytes, target: bytes, creds: Credentials) -> Symlink:

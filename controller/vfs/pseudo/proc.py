@@ -1,7 +1,7 @@
 """/proc: what programs read about themselves and the machine, with the values of the box.
 
 Rules: nothing here comes from the host. The world supplies the facts as `ProcFacts`; this file only knows the formats
-of proc(5). No node stores a fact: all nodes ask the facts of their world, so that the nodes of a copied world show the
+of proc(5). No node stores a fact: all nodes read the facts of their world, so that the nodes of a copied world show the
 copy's facts.
 """
 
