@@ -356,7 +356,7 @@ class Replayer(Dispatcher):
                 self.count_denial(Denial(effect.call, effect.errno, effect.reason))
 
     def look_at_policy(self, *, does: bool) -> None:
-        """Sets whether recorded answers are compared with the policy's: not where the policy may not have answered."""
+        """Sets whether recorded answers are compared with the policy's: not where an interceptor may have answered."""
         self._checked = self._checked if does else set()
 
     def _check(self, event: events.CallEvent, frame: bytes, answer: events.RecordedAnswer) -> None:

@@ -174,7 +174,7 @@ class MemoryFile(Inode, RegularFile):
     def truncate(self, size: int) -> None:
         if size > MAX_FILE_SIZE:
             raise OSError(errno.EFBIG, "past the largest offset")
-        if size < self._size or (size == self._size and self._charged is not None):  # pages set aside, too
+        if size < self._size or (size == self._size and self._charged is not None):  # frees pages set aside, too
             keep, rest = divmod(size, PAGE)
             self._drop_pages(keep + 1 if rest else keep)
             page = self._pages.get(keep) if rest else None

@@ -186,7 +186,7 @@ def _letters(permissions: int) -> str:
 
 
 def _is_mode(tag: int, *, has_mask: bool) -> bool:
-    """Whether an entry has the same bits as a part of the mode. With a mask, the group's entry has not."""
+    """Whether an entry has the same bits as a part of the mode. With a mask, the group's entry does not."""
     return tag in (_USER_OBJ, _OTHER, _MASK if has_mask else _GROUP_OBJ)
 
 
