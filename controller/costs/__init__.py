@@ -1,4 +1,4 @@
-"""What is done for a guest and costs the host something: CPU time, steps of a call, descriptors.
+"""What guests cost the host: CPU time, steps of a call, descriptors.
 
-It is counted and bounded here for each box. Nothing here knows what it is spent on.
+These costs are counted and limited here for each box, whatever causes them.
 """

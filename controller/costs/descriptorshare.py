@@ -1,10 +1,10 @@
-"""How many of this process's descriptors guests may make it hold, and which part of them each box gets.
+"""How many descriptors of this process may be held for guests, and which part of them each box gets.
 
-Rules: the guests of all boxes together may take at most half of the soft limit (RLIMIT_NOFILE), as it is when they
-ask. The other half is for the caller, and for what a box that does nothing needs. The limit of a caller's process is
-never raised. A box gets its first FLOOR descriptors whatever others hold, for as many boxes as half of the share has
-room for. In the other half, a box may hold as many as are still free there. So the first greedy box leaves half of
-it, the next leaves half of that, and later boxes are not shut out.
+Rules: the guests of all boxes together may take at most half of the present soft limit (RLIMIT_NOFILE). The other half
+is for the caller, and for what an idle box needs. The limit of a caller's process is never raised. Half of the share is
+for the first FLOOR descriptors of each box, which it gets whatever others hold, as long as this half lasts. In the
+other half, a box may hold as many as are still free there. So the first greedy box leaves half of it, the next leaves
+half of that, and later boxes are not shut out.
 """
 
 from __future__ import annotations

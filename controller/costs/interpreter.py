@@ -1,16 +1,17 @@
-"""The interpreter's share of boxes that threads serve, each box in a thread of its own (drivers/blocking.py).
+"""How boxes share the interpreter when each is served by a thread of its own (drivers/blocking.py).
 
-One thread at a time runs Python, and Python gives it to whoever asks next. So a thread that answers a few calls waits
-for the work of all others, again at each call. Beside ten boxes that make large files without end, it waits for ten of
-these each time. Therefore boxes that have used their allowance (`Watch.takes_turns`) have their calls answered one at a
-time. The one that has had least comes first, and together they leave the interpreter to everybody else for longer than
-they have used it, as long as somebody uses it: another box, or the caller's own program.
+One thread at a time runs Python (the global interpreter lock), and the next one to ask gets the lock. So a thread that
+answers a few calls waits for all other threads, again at each call. Beside ten boxes that make large files without end,
+it waits for ten of these each time. Therefore boxes that have used their allowance (`Watch.takes_turns`) take turns:
+their calls are answered one at a time. The box that has used least comes first. After their turns they leave the
+interpreter to all other threads for longer than they have used it, as long as another box or the caller's own program
+uses it.
 
 A box that is served alone has no turns. Functions of the caller run outside of turns (callers.py): they may take as
 long as they like.
 
-This schedule shares nothing with drivers/turns.py and process/rotation.py: those that wait are threads, and they wait
-for a lock; and what they leave to others is for threads that ask nobody for a turn.
+This schedule shares nothing with drivers/turns.py and process/rotation.py: here threads wait for a lock, and they leave
+time to threads that take no turns.
 """
 
 import threading
@@ -19,24 +20,24 @@ from typing import Final
 
 from proxybox.controller.perprocess import PerProcess
 
-#: In nanoseconds: what boxes use together before they look whether others want the interpreter, and how long one look
-#: takes.
+#: In nanoseconds: the time that boxes use together before they check whether others want the interpreter, and the
+#: length of one check.
 QUANTUM: Final = 1_000_000
 _LOOK: Final = 300_000
-#: For each nanosecond of CPU time that they have used, others have so many nanoseconds.
+#: For each nanosecond of CPU time that boxes in turns have used, others get so many nanoseconds.
 _OTHERS: Final = 2
-#: They have it again when others have used less than this part of a look.
+#: The boxes in turns continue when others have used less than this part of a check.
 _LITTLE: Final = 1 / 8
-#: The most that a box can be ahead of others, in nanoseconds, after it has not wanted anything for a while.
+#: The most nanoseconds that a box can be ahead of others after it was idle for a while.
 _AHEAD: Final = 5_000_000
 
 
 class InterpreterShare:
-    """What one thread that serves takes of the interpreter, and the context in which its box's calls are answered.
+    """The interpreter time of one serving thread, and the context in which it answers calls.
 
     is_long: whether the box has used its allowance; any thread sets this by `limit`. is_limited: whether it takes turns
-    with others: not when it is served alone. used_ns: CPU time of its turns. The thread that serves the box enters the
-    context, and leaves it; `leave` may be called once more.
+    with others, which it does not when it is served alone. used_ns: CPU time of its turns. The thread that serves the
+    box enters the context, and leaves it; `leave` may be called once more.
     """
 
     __slots__ = ("_began_ns", "is_in", "is_limited", "is_long", "used_ns")
@@ -51,7 +52,7 @@ class InterpreterShare:
         self.is_limited = is_long and _queue().is_shared
 
     def begin(self) -> None:
-        """Notes that a thread begins to serve. `end` has to follow."""
+        """Notes that a thread begins to serve. `end` must follow."""
         _queue().begin(self)
 
     def end(self) -> None:
@@ -65,7 +66,7 @@ class InterpreterShare:
                 _queue().enter(self)
                 self._began_ns = time.thread_time_ns()
                 self.is_in = True
-            except BaseException:  # a signal handler of the caller's has raised it
+            except BaseException:  # raised by a signal handler of the caller
                 _queue().leave(self, 0)
                 raise
 
@@ -73,21 +74,21 @@ class InterpreterShare:
         self.leave()
 
     def leave(self) -> None:
-        """Ends the box's turn, where it has one."""
+        """Ends the box's turn if it has one."""
         if self.is_in:
             _queue().leave(self, time.thread_time_ns() - self._began_ns)
             self.is_in = False
 
 
 class _Queue:
-    """The threads of this process that serve, and the boxes among theirs whose calls are answered one at a time."""
+    """The serving threads of this process, and those of them that take turns."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._served: set[InterpreterShare] = set()
         self._holder: InterpreterShare | None = None
         self._waiting: dict[InterpreterShare, threading.Lock] = {}
-        self._latest_ns = 0  # `used_ns` of the box that had its turn last
+        self._latest_ns = 0  # `used_ns` of the box that had the last turn
         self._debt_ns = 0
 
     @property
@@ -113,7 +114,7 @@ class _Queue:
             each.is_limited = each.is_long and self.is_shared
 
     def enter(self, share: InterpreterShare) -> None:
-        """Waits for the turn of a box, and until others have had their part of the interpreter."""
+        """Waits for the turn of a box, and until other threads have had their part of the interpreter."""
         share.used_ns = max(share.used_ns, self._latest_ns - _AHEAD)
         turn = None
         with self._lock:
@@ -140,7 +141,7 @@ class _Queue:
                     self._waiting.pop(self._holder).release()
 
     def _leave_to_others(self) -> None:
-        """Waits for as long as others may have the interpreter, or until they want it no more."""
+        """Waits as long as other threads may have the interpreter, or until they no longer use it."""
         until = time.monotonic_ns() + self._debt_ns * _OTHERS
         self._debt_ns = 0
         while time.monotonic_ns() < until:
@@ -154,5 +155,5 @@ def _used(share: InterpreterShare) -> int:
     return share.used_ns
 
 
-#: The queue of this process: the threads of a parent do not serve here.
+#: The queue of this process: a forked child has none of its parent's threads.
 _queue = PerProcess(_Queue)

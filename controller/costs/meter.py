@@ -1,8 +1,8 @@
-"""What the controller computes for one guest: CPU time of the threads that serve it.
+"""The CPU time that the controller uses for one guest, in the threads that serve it.
 
 Rules: no clock is read for a single call. A thread reads its own clock when it begins to serve a guest and when it
-stops, to serve another guest or to call a function of the caller's, whose time is not the guest's. A thread that
-asks meanwhile reads the serving thread's clock (clock_getcpuclockid(3)).
+stops, to serve another guest or to call a function of the caller, whose time is not the guest's. Another thread that
+reads the meter meanwhile reads the serving thread's clock (clock_getcpuclockid(3)).
 """
 
 import contextlib
@@ -20,8 +20,8 @@ def thread_clock() -> int:
 class Meter:
     """CPU time that was spent for one guest, in nanoseconds.
 
-    One thread at a time serves the guest; any thread may ask. beside: CPU time of another thread that works for the
-    guest, which alone sets this.
+    One thread at a time serves the guest; any thread may read the meter. beside: CPU time of another thread that works
+    for the guest; only that thread sets it.
     """
 
     __slots__ = ("_left", "_now", "beside")

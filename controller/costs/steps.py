@@ -1,9 +1,8 @@
-"""What one OS call may cost in walking: a number of steps, of about a quarter of a microsecond each.
+"""How far one OS call may search: a number of steps of about a quarter of a microsecond each.
 
-`Dispatcher.execute` gives each call `CALL` steps. Code that loops as often as a guest wants takes steps: for the
-names and links of a path, and for folders of the host, which cost more the deeper they lie. A call that has none
-left fails with an errno from its man page. Work that may be long, and has to be done all the same, is divided into
-portions (`AnotherTurn`).
+`Dispatcher.execute` gives each call `CALL` steps. Code that loops as often as a guest wants takes steps: for the names
+and links of a path, and for folders of the host, which cost more the deeper they lie. A call that has none left fails
+with an errno from its man page. Work that may be long but must be done is divided into portions (`AnotherTurn`).
 """
 
 import errno
@@ -17,7 +16,7 @@ CALL = 8192
 class Steps:
     """The steps that are left of one call.
 
-    left: those of the call that is being answered; infinite where no guest calls.
+    left: how many the present call has left; infinite outside of a guest's call.
     """
 
     __slots__ = ("left",)
@@ -26,15 +25,15 @@ class Steps:
         self.lift()
 
     def lift(self) -> None:
-        """Sets no limit: what follows is not done for a guest's call."""
+        """Removes the limit, for work that is not done for a guest's call."""
         self.left: float = math.inf
 
     def renew(self) -> None:
-        """Gives all steps again: another call begins."""
+        """Sets all steps for the next call."""
         self.left = CALL
 
     def take(self, count: int, code: int = errno.ELOOP) -> None:
-        """Takes `count` steps. Raises OSError with `code` where they are not left."""
+        """Takes `count` steps. Raises OSError with `code` where fewer are left."""
         self.left -= count
         if self.left < 0:
             raise OSError(code, "a longer way than one call goes")

@@ -1,8 +1,8 @@
-"""Functions of the caller that a program may call: the one way by which abilities are passed into a box.
+"""Functions of the caller that a program may call: the only way to pass abilities into a box.
 
-Rules: arguments and results are plain values of bounded size (values.py), never other objects. Whatever a function
-raises goes to the program as an exception (controller/callers.py); nothing that a program sends can raise here. A
-function runs in the trusted process: what it does with its arguments is its author's responsibility.
+Rules: arguments and results are plain values of bounded size (values.py), never other objects. Exceptions of a function
+are raised in the program (controller/callers.py); nothing that a program sends can raise here. A function runs in the
+trusted process: what it does with its arguments is its author's responsibility.
 """
 
 import contextvars
@@ -113,7 +113,7 @@ class EncodedCall:
 class Spawn(Protocol):
     """Begins a call outside this thread. Its result, or what it raised, is passed to `done`.
 
-    timeout: seconds after which the result is not needed any more; None for no limit.
+    timeout: seconds after which the result is no longer needed; None for no limit.
     """
 
     def __call__(

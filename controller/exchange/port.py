@@ -30,10 +30,10 @@ from proxybox.controller.errors import GuestMisbehaved
 from proxybox.controller.exchange.hostfunctions import EncodedCall, HostFunctions, Pending, failed
 from proxybox.controller.header import MAX_PAYLOAD
 
-#: Bytes that a message may have beyond one value: for names, a traceback.
+#: Bytes that a message may have in addition to one value: for names, a traceback.
 ENVELOPE = 1 << 18
 #: The most host functions that may run for one box at a time, whether its threads still wait for them or not; and how
-#: many calls of the largest size may be given to them together: decoded, a call takes up to 45 times its bytes.
+#: many calls of the largest size they may have together: a decoded call takes up to 45 times its bytes.
 MOST_RUNNING, MOST_LARGE = 64, 4
 
 
@@ -49,13 +49,13 @@ class _Line:
 class Port:
     """The controller's side of the exchange.
 
-    A guest can make this object keep one message and one answer for each channel of its threads, and no more.
+    A guest can make this object store at most one message and one answer for each channel of its threads.
 
     value_size: the most bytes of one value. notify: called, from any thread, when the wait for a host function may be
-    over. show: called with what is to be shown, encoded. imported: called with the names of modules of `preload` that
-    were imported. first: asked for a command of the controller's own, which the guest carries out first: before it is
-    given one of the caller's (True), and after each result (False). What comes of such a command is dropped. result:
-    what the guest has given last.
+    over. show: called with the encoded data that is to be shown. imported: called with the names of modules of
+    `preload` that were imported. first: returns a command of the controller for the guest, or None: called before a
+    command of the caller (True), and after each result (False). The results of such commands are dropped. result: the
+    latest result of the guest.
     """
 
     __slots__ = (
@@ -87,20 +87,20 @@ class Port:
         self.functions = functions
         self.callers = Callers()
         self._command: bytes | None = None
-        self._stores: tuple[tuple[int, bytes], ...] = ()  # goes with the command
+        self._stores: tuple[tuple[int, bytes], ...] = ()  # sent with the command
         self._in_answer: tuple[tuple[int, bytes], ...] = ()  # in the answer that is being made
         self._idle: int | None = None  # the channel that waits for a command
         self._is_own = False  # whether the guest's last command was the controller's own
         self._lines: dict[int, _Line] = {}  # by channel
-        self._running: list[tuple[Pending, int]] = []  # with the sizes of their calls
-        self._works: deque[EncodedCall] = deque()  # one is decoded at a time: decoded, they are larger
+        self._running: list[tuple[Pending, int]] = []  # each with the size of its call
+        self._works: deque[EncodedCall] = deque()  # one is decoded at a time, because decoded calls are larger
 
     def post(self, command: bytes, stores: tuple[tuple[int, bytes], ...] = ()) -> None:
-        """Gives the guest its next command, which it gets when its waiting call is tried again.
+        """Sets the guest's next command, which it gets when its waiting call is tried again.
 
-        stores: addresses and bytes that the answer with the command stores besides.
+        stores: addresses and bytes that the answer with the command stores as well.
 
-        Raises RuntimeError while the guest has not got the last command yet.
+        Raises RuntimeError while the guest has not taken the last command.
         """
         if self._command is not None:
             raise RuntimeError("a command was posted before the last was taken")
@@ -141,7 +141,7 @@ class Port:
         return self._wait(line, line.wait, address, room)
 
     def _begin(self, channel: int, kind: bytes, data: bytes) -> Pending | EncodedCall | None:
-        """Begins to handle a whole message, and returns what its answer waits for; None for an unknown message."""
+        """Starts to handle a whole message. Returns the future answer; None for an unknown message."""
         if self._idle == channel:
             self._idle = None
         if kind == b"r":
@@ -242,7 +242,7 @@ class Port:
         return reply or Blocked(attempt, deadline_ns=time.monotonic_ns(), sources=(), unfinished=True)
 
     def take_result(self) -> bytes:
-        """Returns the result that the guest has given last, once. Raises GuestMisbehaved where it has given none."""
+        """Returns and removes the latest result of the guest. Raises GuestMisbehaved where there is none."""
         result, self.result = self.result, None
         if result is None:
             raise GuestMisbehaved("a session that asks for a command has given no result")

@@ -1,4 +1,4 @@
-"""Encodes plain values as bytes, and decodes them: what crosses between host and guest.
+"""Encodes plain values as bytes, and decodes them: the data that host and guest exchange.
 
     None, bool      a tag
     int             a tag and an i64, or a tag, u32 size and the bytes in two's complement; never text, which Python
@@ -69,7 +69,7 @@ _CAN = "None, bool, int, float, str, bytes, list, tuple, dict, set and datetime 
 
 
 class _Stranger(Exception):
-    """An object that cannot cross, and why. `encode` adds where in the value it is."""
+    """An object that cannot be encoded, and why. `encode` adds its place in the value."""
 
     def __init__(self, found: object, why: str) -> None:
         super().__init__(found, why)
@@ -89,7 +89,7 @@ def encode(value: object, limit: int = LIMIT, parts: tuple[str, ...] = ()) -> by
     limit: the most bytes. parts: for a tuple that proxybox has made of the caller's objects: the names of its elements
     in error messages.
 
-    Raises TypeError for an object that cannot cross, with its place in the value; ValueError for more than `limit`
+    Raises TypeError for an object that cannot be encoded, with its place in the value; ValueError for more than `limit`
     bytes and for containers nested deeper than MAX_DEPTH.
     """
     out = bytearray()
@@ -627,7 +627,7 @@ def _decode_aware(data: bytes, at: int) -> tuple[datetime, int]:
     return value.replace(tzinfo=timezone(timedelta(microseconds=offset))), at + 8
 
 
-#: What the decoding of malformed bytes raises besides ValueError; `decode` turns it into one.
+#: The other exceptions of decoding malformed bytes. `decode` converts them to ValueError.
 _MALFORMED = (IndexError, struct.error, KeyError, UnicodeDecodeError, TypeError, OverflowError)
 _TWICE = "not a value: a key of a dict, or an element of a set, comes twice"
 _TEXT = frozenset({str, bytes})

@@ -1,7 +1,7 @@
-"""What the calls ask that read an argument only where another one says so.
+"""The arguments that a call reads only when another argument says so.
 
-Each function here stands on the row of its call (`@oscall(..., asked=...)`). It takes what a request asks by the roles
-of its arguments, without addresses, and all arguments; it returns what is read of them. By that, a record is compared
+Each function here belongs to the row of a call (`@oscall(..., asked=...)`). asked: the arguments of a request without
+addresses. arguments: all of them. It returns those parts of `asked` that the call reads, by which a record is compared
 with another run (record/calls.py).
 """
 
@@ -25,22 +25,22 @@ _READ = {
 
 
 def opening(asked: Arguments, arguments: Arguments) -> Arguments:
-    """A mode, where a file may be created."""
+    """Keeps the mode where a file may be created."""
     creates = asked["flags"] & (abi.O_CREAT | abi.O_TMPFILE & ~abi.O_DIRECTORY)
     return asked if creates else {**asked, "mode": 0}
 
 
 def opening_whole(asked: Arguments, arguments: Arguments) -> Arguments:
-    """As `opening`, and which descriptor the stub has closed meanwhile."""
+    """As `opening`, with the descriptor that the stub has closed meanwhile."""
     asked = dict(asked)
-    if "room" in asked:  # as stubs asked once: the descriptor to be closed, plus one, was in the upper half of the mode
+    if "room" in asked:  # earlier stubs put the descriptor to be closed, plus one, into the upper half of the mode
         del asked["room"]
         asked["mode"], asked["closed"] = asked["mode"] & 0xFFFFFFFF, (asked["mode"] >> 32) - 1
     return opening(asked, arguments)
 
 
 def controlling(asked: Arguments, arguments: Arguments) -> Arguments:
-    """Of fcntl(2): the argument as the command reads it."""
+    """Keeps the argument of fcntl(2) as the command reads it."""
     address, data = arguments["arg"]
     command, compared = asked["cmd"], None
     if command in _WITH_NUMBER:
@@ -52,13 +52,13 @@ def controlling(asked: Arguments, arguments: Arguments) -> Arguments:
 
 
 def to_device(asked: Arguments, arguments: Arguments) -> Arguments:
-    """Of ioctl(2): the bytes that the request reads."""
+    """Keeps the bytes that the request of ioctl(2) reads."""
     _, data = arguments["arg"]
     return {**asked, "arg": None if data is None else data[: _READ.get(asked["request"], 0)]}
 
 
 def process_control(asked: Arguments, arguments: Arguments) -> Arguments:
-    """Of prctl(2): the argument as the option reads it."""
+    """Keeps the argument of prctl(2) as the option reads it."""
     address, data = arguments["arg"]
     compared = None
     if asked["option"] == _SET_NAME and data is not None:
@@ -69,7 +69,7 @@ def process_control(asked: Arguments, arguments: Arguments) -> Arguments:
 
 
 def polling(asked: Arguments, arguments: Arguments) -> Arguments:
-    """The descriptors and the events that are waited for, without room for those that come."""
+    """Keeps the descriptors and the events that are waited for, without the fields for the answer."""
     data = asked["fds"]
     if data is None:
         return asked
@@ -77,19 +77,19 @@ def polling(asked: Arguments, arguments: Arguments) -> Arguments:
 
 
 def watching(asked: Arguments, arguments: Arguments) -> Arguments:
-    """The event, unless the descriptor is to be watched no more."""
+    """Keeps the event, unless the descriptor is to be removed."""
     event = asked["event"]
     return {**asked, "event": None if event is None or asked["op"] == _OP_DEL else event[:8]}
 
 
 def waiting(asked: Arguments, arguments: Arguments) -> Arguments:
-    """The bits, where the operation has any."""
+    """Keeps the bits where the operation has any."""
     is_for_bits = arguments["op"] & abi.FUTEX_CMD_MASK == abi.FUTEX_WAIT_BITSET
     return {**asked, "uaddr2": None, "value3": arguments["value3"] if is_for_bits else None}
 
 
 def acting(asked: Arguments, arguments: Arguments) -> Arguments:
-    """Whether there is a handler, and not where."""
+    """Keeps whether there is a handler, but not its address."""
     if asked["act"] is None:
         return asked
     handler, flags, _, mask = abi.SIGACTION.unpack(asked["act"])
@@ -97,18 +97,18 @@ def acting(asked: Arguments, arguments: Arguments) -> Arguments:
 
 
 def stacking(asked: Arguments, arguments: Arguments) -> Arguments:
-    """The flags and the size of the stack, and not where it is."""
+    """Keeps the flags and the size of the stack, but not its address."""
     return {**asked, "stack": None if asked["stack"] is None else asked["stack"][8:]}
 
 
 def queueing(asked: Arguments, arguments: Arguments) -> Arguments:
-    """The code and the value."""
+    """Keeps the code and the value."""
     info = asked["info"]
     return {**asked, "info": None if info is None else (info[8:12], info[24:32])}
 
 
 def timing(asked: Arguments, arguments: Arguments) -> Arguments:
-    """The times, without the seconds of those that are no times."""
+    """Keeps the times, without the seconds of UTIME_NOW and UTIME_OMIT."""
     if asked["times"] is None:
         return asked
     pairs = struct.iter_unpack("<qq", asked["times"])

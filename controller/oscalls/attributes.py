@@ -132,7 +132,7 @@ def _utime(time: bytes, now: int) -> int | None:
 
 
 def _clip(seconds: int) -> int:
-    """Clamps seconds to what a filesystem with 64-bit nanoseconds can keep."""
+    """Clamps seconds to the range of a filesystem with 64-bit nanoseconds."""
     return max(-(1 << 33), min(seconds, 1 << 33))
 
 

@@ -1,6 +1,7 @@
 """Clocks and sleeps; `controller/world/clock.py` has the time policies.
 
-Reads of a clock are not counted: in a box with real time most of them do not come here (`Dispatcher.told`).
+Reads of a clock are not counted: in a box with real time the stub makes most of them itself
+(`Dispatcher.stub_settings`).
 """
 
 import errno
@@ -47,7 +48,7 @@ def duration(time: bytes | None) -> int:
 
 
 def timeout(time: bytes | None) -> int | None:
-    """Returns the nanoseconds of an optional timespec; None waits for ever. Raises OSError (EINVAL)."""
+    """Returns the nanoseconds of an optional timespec; None means no limit. Raises OSError (EINVAL)."""
     return None if time is None else duration(time)
 
 
@@ -85,7 +86,7 @@ def time(world: World, tloc: Addr) -> Reply:
 
 @oscall(CALL_CLOCKS, "clocks", effect=CallEffect.NONE, counted=False)
 def clocks(world: World) -> Reply:
-    """A call of the stub, not of Linux: readings of clocks come with it, where a run is recorded. No answer is used."""
+    """A call of the stub, not of Linux: it carries readings of clocks where a run is recorded."""
     raise OSError(errno.ENOSYS, "only the readings that come with it matter")
 
 

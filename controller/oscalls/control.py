@@ -1,4 +1,4 @@
-"""fcntl, flock and ioctl: what can be asked of a descriptor besides reading and writing.
+"""fcntl, flock and ioctl: operations on a descriptor other than reading and writing.
 
 There is one process, so POSIX record locks never meet another owner. Locks of flock(2) belong to open file
 descriptions, and can conflict. Open file description locks could too; they are not offered.
@@ -222,7 +222,7 @@ def flock(world: World, fd: Fd, operation: FlockKind) -> Reply:
     asked=asked.to_device,
 )
 def ioctl(world: World, fd: Fd, request: IoctlRequest, arg: Annotated[Pointer, Soft(44)]) -> Reply:
-    """ioctl(2): the requests of isatty(3) and similar functions; everything else is ENOTTY."""
+    """ioctl(2): the requests of isatty(3) and similar functions; all others are ENOTTY."""
     file = world.descriptors.get(fd)
     if file.is_path_only:
         raise OSError(errno.EBADF, "opened with O_PATH")

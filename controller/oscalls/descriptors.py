@@ -40,7 +40,7 @@ _FADVISE_MAX = 5
 
 
 def later(world: World, wait: Blocked, done: Callable[[Any], Reply]) -> Reply:
-    """Returns the wait of an open file description as the call's; `done` makes the answer of its value."""
+    """Returns the wait of an open file description as a call's wait; `done` converts its value to the answer."""
 
     def attempt() -> Reply | None:
         value: Any = wait.attempt()
@@ -53,8 +53,8 @@ def later(world: World, wait: Blocked, done: Callable[[Any], Reply]) -> Reply:
 def room(world: World, thread: GuestThread, file: "OpenFile", at: int | None, size: int) -> int:
     """Returns how many bytes of a write of `size` bytes RLIMIT_FSIZE allows.
 
-    at: the offset of the write, None for the description's own. Where nothing is allowed, the guest gets SIGXFSZ.
-    Raises OSError (EFBIG) then.
+    at: the offset of the write, None for the description's own. Where nothing is allowed, it sends SIGXFSZ to the
+    guest, and raises OSError (EFBIG).
     """
     limit = world.process.rlimits[abi.RLIMIT_FSIZE][0]
     if limit == abi.RLIM_INFINITY or file.node.kind != abi.S_IFREG or not size:
@@ -198,7 +198,7 @@ def iovec(data: bytes, iovcnt: int) -> list[tuple[int, int]]:
 
 
 def scattered(pieces: list[tuple[int, int]], data: bytes, *more: Write) -> Reply:
-    """Returns the answer that spreads `data` over the pieces of an iovec. more: what is stored besides."""
+    """Returns the answer that spreads `data` over the pieces of an iovec. more: other writes of the answer."""
     writes: list[Write] = [*more]
     start = 0
     for address, length in pieces:
@@ -361,7 +361,7 @@ def fallocate(world: World, thread: GuestThread, fd: Fd, mode: Int, offset: Long
 
 @oscall(74, effect=CallEffect.NONE, partial="changes nothing")
 def fsync(world: World, fd: Fd) -> Reply:
-    """fsync(2): changes nothing, since written data is kept already."""
+    """fsync(2): changes nothing, because written data is already in the file."""
     world.descriptors.get(fd).fsync()
     return 0
 
@@ -375,7 +375,7 @@ def fdatasync(world: World, fd: Fd) -> Reply:
 
 @oscall(162, effect=CallEffect.NONE, partial="changes nothing")
 def sync(world: World) -> Reply:
-    """sync(2): changes nothing; nothing of the host's is flushed for a guest."""
+    """sync(2): changes nothing; the host flushes nothing for a guest."""
     return 0
 
 
@@ -427,7 +427,7 @@ def readahead(world: World, fd: Fd, offset: Long, count: Size) -> Reply:
 
 @oscall(3, effect=CallEffect.CLOSES)
 def close(world: World, fd: Fd) -> Reply:
-    """close(2): closes a descriptor, or a mapping that the stub does not need any more."""
+    """close(2): closes a descriptor, or a mapping that the stub no longer needs."""
     if fd >= HIDDEN:
         file = mapping(world, fd)
         del world.mappings[fd]

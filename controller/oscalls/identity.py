@@ -1,4 +1,4 @@
-"""The identity that the guest is told: made-up process ids, and the policy's user, group and host name."""
+"""The identity that the guest sees: made-up process ids, and the policy's user, group and host name."""
 
 import errno
 from typing import Annotated, Final
@@ -83,7 +83,7 @@ def getgroups(world: World, size: Int, list_: Addr) -> Reply:
 
 
 def _stay(wanted: tuple[int, ...], own: int) -> Reply:
-    """Answers a change of ids: they can only be set to what they are. Raises Denied."""
+    """Answers a change of ids: they can only be set to their present values. Raises Denied."""
     if all(each in (own, _SAME) for each in wanted):
         return 0
     raise Denied(errno.EPERM, _USER)
@@ -91,7 +91,7 @@ def _stay(wanted: tuple[int, ...], own: int) -> Reply:
 
 @oscall(105, effect=CallEffect.NONE, partial="to the id that it is")
 def setuid(world: World, uid: UInt) -> Reply:
-    """setuid(2): the id can only be set to what it is."""
+    """setuid(2): the id can only be set to its present value."""
     if uid == _SAME:
         raise OSError(errno.EINVAL, "not an id")
     return _stay((uid,), world.credentials.uid)
@@ -99,7 +99,7 @@ def setuid(world: World, uid: UInt) -> Reply:
 
 @oscall(106, effect=CallEffect.NONE, partial="to the id that it is")
 def setgid(world: World, gid: UInt) -> Reply:
-    """setgid(2): the id can only be set to what it is."""
+    """setgid(2): the id can only be set to its present value."""
     if gid == _SAME:
         raise OSError(errno.EINVAL, "not an id")
     return _stay((gid,), world.credentials.gid)
@@ -107,25 +107,25 @@ def setgid(world: World, gid: UInt) -> Reply:
 
 @oscall(113, effect=CallEffect.NONE, partial="to the ids that they are")
 def setreuid(world: World, ruid: UInt, euid: UInt) -> Reply:
-    """setreuid(2): the ids can only be set to what they are."""
+    """setreuid(2): the ids can only be set to their present values."""
     return _stay((ruid, euid), world.credentials.uid)
 
 
 @oscall(114, effect=CallEffect.NONE, partial="to the ids that they are")
 def setregid(world: World, rgid: UInt, egid: UInt) -> Reply:
-    """setregid(2): the ids can only be set to what they are."""
+    """setregid(2): the ids can only be set to their present values."""
     return _stay((rgid, egid), world.credentials.gid)
 
 
 @oscall(117, effect=CallEffect.NONE, partial="to the ids that they are")
 def setresuid(world: World, ruid: UInt, euid: UInt, suid: UInt) -> Reply:
-    """setresuid(2): the ids can only be set to what they are."""
+    """setresuid(2): the ids can only be set to their present values."""
     return _stay((ruid, euid, suid), world.credentials.uid)
 
 
 @oscall(119, effect=CallEffect.NONE, partial="to the ids that they are")
 def setresgid(world: World, rgid: UInt, egid: UInt, sgid: UInt) -> Reply:
-    """setresgid(2): the ids can only be set to what they are."""
+    """setresgid(2): the ids can only be set to their present values."""
     return _stay((rgid, egid, sgid), world.credentials.gid)
 
 

@@ -1,9 +1,9 @@
 """Memory: mappings of virtual files, hints, and the timed futex waits.
 
-The guest gets private anonymous memory from the kernel, without the controller. A mapping of a file is approved with
-a hidden descriptor. The stub reads it to fill the mapping, and writes to it for MAP_SHARED. Before a call on a file
-with a writable shared mapping, the stub writes back what was stored there (oscalls/stores.py). Files that never change,
-which are shared libraries above all, are mapped by the guest itself, so that all boxes share their pages.
+The guest gets private anonymous memory from the kernel, without the controller. A mapping of a file is approved with a
+hidden descriptor. The stub reads it to fill the mapping, and writes to it for MAP_SHARED. Before a call on a file with
+a writable shared mapping, the stub writes back what was stored there (oscalls/stores.py). Files that never change,
+mostly shared libraries, are mapped by the guest itself, so that all boxes share their pages.
 """
 
 import errno
@@ -105,7 +105,7 @@ def mmap_library(
     fd: Fd,
     offset: ULong,
 ) -> Reply:  # fmt: skip
-    """mmap(2), as the stub makes it where it can map by itself: LIBRARY where it shall (stub_memory.c).
+    """mmap(2) from a stub that can map files by itself: LIBRARY tells it to do so (stub_memory.c).
 
     The guest's next mapping of this thread's library descriptor is then allowed, and finds the file there.
     """
@@ -148,9 +148,9 @@ def _mapped(world: World, length: int, prot: int, flags: int, fd: int, offset: i
 
 @oscall(CALL_ROOM, "room", effect=CallEffect.NONE, counted=False)
 def room(world: World, size: Size, kind: UInt) -> Reply:
-    """A call of the stub, not of Linux: an allocation of so many bytes has failed, for lack of address space.
+    """A call of the stub, not of Linux: an allocation of `size` bytes has failed for lack of address space.
 
-    The answer is 0 where it is worth another try (process/memory.py).
+    The answer is 0 where the stub should try again (process/memory.py).
     """
     if kind not in (FOR_USE, RESERVED, A_FILE, CODE):
         raise OSError(errno.EINVAL, "no such kind")
@@ -200,7 +200,7 @@ def madvise(world: World, addr: Addr, length: Size, advice: Int) -> Reply:
 
 @attrs.define(slots=True, eq=False)
 class Slice:
-    """A wait that the stub makes piece by piece; between the pieces it looks at the futex word."""
+    """A wait that the stub makes in slices; between the slices it looks at the futex word."""
 
     key: tuple[int, int, int, bytes | None]
     wait: TimedWait | None
@@ -224,15 +224,15 @@ def futex(
 ) -> Reply:
     """futex(2): one slice of a timed or shared wait.
 
-    0 tells the stub to look at the word and to call again with the same arguments. -ETIMEDOUT comes by the box's
-    clock, -EINTR by a signal. Private wakes and private waits without a timeout are native, and so not counted; but for
-    guests of which one thread runs at a time (world/futexes.py), where each call is whole.
+    0 tells the stub to look at the word and to call again with the same arguments. The box's clock causes -ETIMEDOUT, a
+    signal -EINTR. Private wakes and private waits without a timeout are native, and so not counted. In guests of which
+    one thread runs at a time (world/futexes.py), no call is native or divided into slices.
     """
     command = op & abi.FUTEX_CMD_MASK
     if world.futexes is not None:
         return _in_turn(world, world.futexes, thread, uaddr, op, value, time, value3)
     if command in (abi.FUTEX_WAKE, abi.FUTEX_WAKE_BITSET):
-        return 0  # a thread that waits for a shared word looks again soon
+        return 0  # a thread that waits for a shared word soon looks at it again
     if command not in (abi.FUTEX_WAIT, abi.FUTEX_WAIT_BITSET):
         raise OSError(errno.ENOSYS, "only WAIT and WAKE")
     if command == abi.FUTEX_WAIT_BITSET and value3 == 0:
@@ -253,7 +253,7 @@ def _in_turn(
     world: World, futexes: "Futexes", thread: GuestThread,
     uaddr: int, op: int, value: int, time: bytes | None, value3: int,
 ) -> Reply:  # fmt: skip
-    """A wait, whose word the stub has just looked at, or a wake."""
+    """Answers a wake, or a wait whose word the stub has just compared."""
     command = op & abi.FUTEX_CMD_MASK
     bits = value3 if command in (abi.FUTEX_WAIT_BITSET, abi.FUTEX_WAKE_BITSET) else abi.FUTEX_BITSET_MATCH_ANY
     if command in (abi.FUTEX_WAKE, abi.FUTEX_WAKE_BITSET):
@@ -280,7 +280,7 @@ def _in_turn(
 
     def leaving(answer: Callable[[], Reply]) -> Callable[[], Reply]:
         def leave() -> Reply:
-            if waiter.is_woken:  # as in the kernel: whoever was woken says so, or nobody would hear of that wake
+            if waiter.is_woken:  # as in the kernel: a woken thread returns 0, because otherwise that wake would be lost
                 return 0
             futexes.leave(uaddr, waiter)
             return answer()
@@ -293,7 +293,7 @@ def _in_turn(
 
 
 def _timed(world: World, op: int, time: bytes | None) -> TimedWait | None:
-    """Returns the wait for a time; None where there is no timeout."""
+    """Returns the wait until the timeout; None where there is none."""
     ns = timeout(time)
     if ns is None:
         return None
@@ -303,7 +303,7 @@ def _timed(world: World, op: int, time: bytes | None) -> TimedWait | None:
 
 
 def _continued(world: World, thread: GuestThread, key: tuple[int, int, int, bytes | None], mark: int) -> Slice | None:
-    """Returns the wait that this call goes on with, or None for a new wait."""
+    """Returns the wait that this call continues; None for a new wait."""
     piece = thread.slice
     if not isinstance(piece, Slice) or piece.key != key or mark == FIRST_SLICE:
         return None
@@ -322,7 +322,7 @@ def _begun(world: World, thread: GuestThread, key: tuple[int, int, int, bytes | 
 
 
 def _slice(world: World, thread: GuestThread, piece: Slice) -> Reply:
-    """Returns a wait for a piece of host time, short at first, and longer the longer the whole wait has lasted."""
+    """Returns a wait for one slice of host time. The first slices of a wait are short, later ones longer."""
     now = world.clock.host_ns()
     deadline = now + min(_SLICE_FIRST_NS << min(piece.count, 6), _SLICE_LAST_NS)
     piece.count += 1

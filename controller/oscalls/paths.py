@@ -87,18 +87,18 @@ def _open(world: World, dirfd: int, path: bytes, flags: int, mode: int) -> int:
 def openat_whole(
     world: World, dirfd: DirFd, path: Path, flags: OpenFlags, mode: Mode, place: Addr, closed: Fd
 ) -> Reply:
-    """openat(2), as the stub makes it where nobody observes the calls (stub_prefetched.c).
+    """openat(2) from the stub in a box whose calls nobody observes (stub_prefetched.c).
 
     The status and the content of a file that never changes are stored at `place`, unless it has more than WHOLE_FILE
     bytes. closed: a descriptor that the stub has closed meanwhile, or NO_DESCRIPTOR.
     """
-    if closed in world.descriptors:  # not when the call goes on after a turn
+    if closed in world.descriptors:  # not when the call continues in a new turn
         world.descriptors.close(closed)
     fd = _open(world, dirfd, path, flags, mode)
     file = world.descriptors.get(fd)
     try:
         content = None if file.is_path_only else file.node.unchanging(WHOLE_FILE)
-    except OSError:  # the host's file has gone: to read it is an error, to open it is none
+    except OSError:  # the host's file was removed: reading it fails, but opening it does not
         content = None
     return fd if content is None else (fd, (place, file.stat_bytes() + content))
 
@@ -111,7 +111,7 @@ def open_(world: World, path: Path, flags: OpenFlags, mode: Mode) -> Reply:
 
 @oscall(85, effect=CallEffect.OPENS)
 def creat(world: World, path: Path, mode: Mode) -> Reply:
-    """creat(2): opens a file for writing, after it was created or emptied."""
+    """creat(2): creates or empties a file, and opens it for writing."""
     return openat(world, _CWD, path, abi.O_CREAT | abi.O_WRONLY | abi.O_TRUNC, mode)
 
 
@@ -149,9 +149,9 @@ def newfstatat(world: World, dirfd: DirFd, path: Path, statbuf: Addr, flags: AtF
 
 @oscall(CALL_STAT, form_of="newfstatat")
 def fstatat_cached(world: World, path: Path, statbuf: Addr, flags: AtFlags) -> Reply:
-    """stat(2) or lstat(2), as the stub makes it where nobody observes the calls (stub_statcache.c).
+    """stat(2) or lstat(2) from the stub in a box whose calls nobody observes (stub_statcache.c).
 
-    The answer is 1 where nothing but calls that make or change something changes the status.
+    The answer is 1 where only the box's own calls can change the status.
     """
     check_flags(flags, abi.AT_SYMLINK_NOFOLLOW)
     tree, follow = world.tree, not flags

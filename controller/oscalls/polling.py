@@ -1,9 +1,9 @@
 """Waiting for several descriptors at once: poll, select and epoll.
 
-All three ask each description the same question (`ready`), and each only once, however often it is named. A wait is
-tried again when one of its descriptions has changed (`OpenFile.sources`). EPOLLET is honoured for descriptions that
-know their edges (`OpenFile.edge`), and for writing. Other descriptions are reported as long as there is something to
-read. A program that drains its descriptors cannot tell this apart.
+All three check each description with `ready`, and only once, however often it is named. A wait is tried again when one
+of its descriptions has changed (`OpenFile.sources`). EPOLLET is honoured for descriptions that know their edges
+(`OpenFile.edge`), and for writing. Other descriptions are reported as long as there is something to read. A program
+that drains its descriptors notices no difference.
 """
 
 import errno
@@ -59,19 +59,19 @@ def ready(file: OpenFile, wanted: int) -> int:
 
 
 class _States(dict[OpenFile, int]):
-    """What descriptions are ready for; each description is asked once."""
+    """The events for which descriptions are ready; each description is checked once."""
 
     def __missing__(self, file: OpenFile) -> int:
         state = self[file] = file.state(self) if isinstance(file, EpollFile) else ready(file, 0xFFFF)
         return state
 
     def among(self, file: OpenFile, wanted: int) -> int:
-        """Returns what `ready` returns, without asking a description again."""
+        """Returns the same as `ready`, but checks no description twice."""
         return self[file] & (wanted | _ALWAYS | abi.POLLNVAL)
 
 
 def _states(world: World) -> _States:
-    """Returns the states that the waits being tried share, or new ones for a call that has just come."""
+    """Returns the states shared by the waits that are being tried, or new ones for a new call."""
     seen = world.changes.seen
     if seen is None:
         return _States()
@@ -83,7 +83,7 @@ def _states(world: World) -> _States:
 def _sources(files: Iterable[OpenFile]) -> tuple[Set[object], ...]:
     """Returns the sources of a wait for all these files.
 
-    What epoll instances watch may grow while the wait lasts, so their part is a view.
+    An epoll instance may watch more descriptions during the wait, so its part is a view.
     """
     files = set(files)
     instances = [file.sources() for file in files if isinstance(file, EpollFile)]
@@ -91,7 +91,7 @@ def _sources(files: Iterable[OpenFile]) -> tuple[Set[object], ...]:
 
 
 def _host_fd(files: list[tuple[OpenFile, int]]) -> int | None:
-    """Returns the host descriptor to watch as well, where one of the files is standard input, to be read."""
+    """Returns the host descriptor to watch as well: that of standard input, when it is to be read."""
     return next((f.host_fd for f, wanted in files if f.host_fd is not None and wanted & _IN), None)
 
 
@@ -102,8 +102,8 @@ def _wait(
     on_timeout: Callable[[], Reply],
     files: list[tuple[OpenFile, int]],
 ) -> Reply:
-    """Waits for files with the events that are wanted of each, as poll and select do."""
-    if timeout_ns == 0:  # it only looks
+    """Waits for the wanted events of files, for poll and select."""
+    if timeout_ns == 0:  # no wait
         return world.wait(attempt, 0, on_timeout)
     return world.wait(
         attempt, timeout_ns, on_timeout, host_fd=_host_fd(files), sources=_sources(file for file, _ in files),
@@ -204,7 +204,7 @@ def pselect6(
 ) -> Reply:
     """pselect(2): select with a timespec and under another signal mask.
 
-    The kernel has that mask behind a second pointer; the stub gives the pointer to the mask itself.
+    The kernel reads that mask through a second pointer; the stub passes the pointer to the mask itself.
     """
     ns = time_of(timeout)
 
@@ -256,7 +256,7 @@ def _select(world: World, nfds: int, sets: tuple[OptionalInOut, ...], timeout_ns
 
 @attrs.define(slots=True, eq=False)
 class Interest:
-    """What epoll_ctl(2) was told about one descriptor, and what was reported about it."""
+    """A watch of one descriptor (epoll_ctl(2)), and what was reported about it."""
 
     fd: int
     file: OpenFile
@@ -286,7 +286,7 @@ class EpollFile(OpenFile):
         self.begin()
 
     def begin(self) -> None:
-        """Begins without watches."""
+        """Starts without watches."""
         self._sources[self.node] = 1
 
     def watch(self, key: tuple[int, int], watch: Interest) -> None:
@@ -342,17 +342,17 @@ class EpollFile(OpenFile):
         super().close()
 
     def put_last(self, watches: list[Interest]) -> None:
-        """Moves reported watches to the end: what did not fit comes first the next time, so that nothing starves."""
+        """Moves reported watches to the end, so that those which did not fit are reported first the next time."""
         for watch in watches:
             key = (watch.fd, id(watch.file))
             self.watches[key] = self.watches.pop(key)
 
     def sources(self) -> Set[object]:
-        """Returns a view, so that a wait also depends on what is watched later."""
+        """Returns a view, so that a wait also depends on descriptions that are watched later."""
         return self._sources.keys()
 
     def state(self, states: _States) -> int:
-        """Returns what the instance is ready for, by the states of its descriptions."""
+        """Returns the events for which the instance is ready, from the states of its descriptions."""
         return _IN if any(_fresh(watch, states, peek=True) for watch in self.watches.values()) else 0
 
     def readable(self) -> bool:  # noqa: D102
@@ -469,7 +469,7 @@ def epoll_wait(world: World, epfd: Fd, events: Addr, maxevents: Int, timeout: Mi
 
 @oscall(CALL_LOOK, form_of="epoll_wait")
 def epoll_look(world: World, epfd: Fd, events: Addr, maxevents: Int) -> Reply:
-    """epoll_wait(2) with a timeout of 0, as the stub makes it where nobody observes the calls (stub_statcache.c).
+    """epoll_wait(2) with a timeout of 0, from the stub in a box whose calls nobody observes (stub_statcache.c).
 
     Where nothing is ready, and only a call of the guest can change that, the answer says so.
     """

@@ -122,7 +122,7 @@ def sched_getaffinity(world: World, thread: GuestThread, pid: Int, size: Size, m
 def sched_setaffinity(
     world: World, thread: GuestThread, pid: Int, size: Size, mask: Annotated[bytes, Buffer("size")]
 ) -> Reply:
-    """sched_setaffinity(2): which of the box's cpus a thread is told of; all of them are one."""
+    """sched_setaffinity(2): which of the box's cpus a thread sees. It has no other effect."""
     check_own(world, pid)
     wanted = int.from_bytes(mask, "little") & _every_cpu(world)
     if not wanted:
@@ -202,7 +202,7 @@ def sched_rr_get_interval(world: World, pid: Int, timespec: Addr) -> Reply:
 
 @oscall(24, effect=CallEffect.LOCKS)
 def sched_yield(world: World) -> Reply:
-    """sched_yield(2): native in the guest; answered here for calls that reach the controller all the same."""
+    """sched_yield(2): native in the guest; this answers calls that reach the controller anyway."""
     return 0
 
 
@@ -237,7 +237,7 @@ def setpriority(world: World, which: Int, who: Int, nice: Int) -> Reply:
 def clone(
     world: World, thread: GuestThread, flags: ULong, stack: Addr, parent_tid: Addr, child_tid: Addr, tls: Addr
 ) -> Reply:
-    """clone(2): a thread exactly as pthread_create makes one, or a copy of the process where the caller wants one.
+    """clone(2): a thread with the flags of pthread_create(3), or, where `World.on_fork` is set, a copy of the process.
 
     There are at most `limits.threads` threads. The answer to the stub is `thread id << 16 | channel`; wire.h has the
     answer to a fork.
@@ -252,7 +252,7 @@ def clone(
 
 @oscall(CALL_NO_THREAD, "no_thread", effect=CallEffect.NONE, counted=False)
 def no_thread(world: World, tid: Int, error: Int) -> Reply:
-    """A call of the stub, not of Linux: the thread that clone(2) was granted was not made, for that error."""
+    """A call of the stub, not of Linux: the kernel refused the thread of a granted clone(2) with `error`."""
     thread = world.thread_by_tid(tid)
     if thread is None or thread.calls:
         raise OSError(errno.ESRCH, "no thread that has not begun yet")
@@ -278,7 +278,7 @@ def set_robust_list(world: World, head: Addr, size: Size) -> Reply:
 def exit_(world: World, thread: GuestThread, status: Int) -> Reply:
     """exit(2): ends the calling thread.
 
-    With the last thread the process ends, whatever it goes on to do natively.
+    With the last thread the box ends, even if the process continues natively.
     """
     world.end_thread(thread)
     if not world.threads:
@@ -324,7 +324,7 @@ def waitid(world: World, idtype: Int, id_: UInt, info: Addr, options: Int, usage
     asked=asked.process_control,
 )
 def prctl(world: World, thread: GuestThread, option: Int, arg: Annotated[tuple[int, bytes | None], Soft(16)]) -> Reply:
-    """prctl(2): the calling thread's name, and options that tell that nothing is privileged."""
+    """prctl(2): the calling thread's name, and options which report that nothing is privileged."""
     address, data = arg
     if option == _PR_SET_NAME:
         if data is None:
@@ -346,7 +346,7 @@ def prctl(world: World, thread: GuestThread, option: Int, arg: Annotated[tuple[i
 
 @oscall(158, effect=CallEffect.NONE, refused=_STARTED)
 def arch_prctl(world: World, code: Int, address: ULong) -> Reply:
-    """arch_prctl(2): refused; the loader has set everything already."""
+    """arch_prctl(2): refused; the loader has already set everything."""
     raise OSError(errno.EINVAL, _STARTED)
 
 

@@ -2,7 +2,7 @@
 
 Each is one row: number, name, what it would do, errno, reason. A row of DENIED is a denial, which the caller of the box
 sees in `Result.denials`. A row of ABSENT answers as a kernel without the call would, so that programs fall back.
-UNANSWERED has the names of those that the kernel has besides: they are ENOSYS, and are shown as unknown.
+UNANSWERED has the names of the kernel's other calls: they are ENOSYS, and are shown as unknown.
 """
 
 import errno
@@ -171,7 +171,7 @@ ABSENT: Final[tuple[Row, ...]] = (
 )
 
 
-#: The kernel's calls that nothing here answers yet. A new handler takes its call out of here.
+#: The kernel's calls that nothing here answers yet. Remove a call from here when it gets a handler.
 UNANSWERED: Final = (
     (31, "shmctl"), (65, "semop"), (66, "semctl"), (67, "shmdt"), (69, "msgsnd"), (70, "msgrcv"), (71, "msgctl"),
     (156, "_sysctl"), (174, "create_module"), (177, "get_kernel_syms"), (178, "query_module"), (180, "nfsservctl"),
@@ -210,7 +210,7 @@ _NSCD: Final = (1, 0o2004001, 0)
 def socket(world: World, domain: SocketFamily, kind: SocketKind, protocol: Int) -> Reply:
     """socket(2): refused.
 
-    glibc's own question for its name cache is not recorded as a denial, because the program did not ask it.
+    glibc's own question for its name cache is not recorded as a denial, because the program did not make the call.
     """
     if (domain, kind, protocol) == _NSCD:
         raise OSError(EACCES, "no name cache in a box")

@@ -1,4 +1,4 @@
-"""The one call that no kernel has: with it the bootstrap in a warm guest talks to its caller (exchange/port.py)."""
+"""The call that Linux does not have: a warm guest's messages to its caller (exchange/port.py)."""
 
 import errno
 from typing import Annotated

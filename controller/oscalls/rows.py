@@ -1,7 +1,7 @@
-"""What the rows say of calls, for whoever reads calls and does not answer them.
+"""Facts about calls from their rows, for code that reads calls but does not answer them.
 
-A call is asked for by its name, since a record has its own numbers. A name that no row has does nothing and means
-nothing. To import this fills `dispatch.TABLE`.
+Calls are looked up by name, because a record has its own numbers. A call without a row has no effects, and its
+arguments no meaning. Importing this fills `dispatch.TABLE`.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _ALL = sum(effect.value for effect in CallEffect)
 
 
 def row_of(name: str) -> Row | None:
-    """Returns the row of a call."""
+    """Returns the row of a call; None where there is none."""
     return TABLE.get(NUMBERS.get(name, -1))
 
 
@@ -34,7 +34,7 @@ def paths_of(name: str) -> Mapping[str, str]:
 
 
 def numbers_of(effects: CallEffect, but_not: CallEffect = CallEffect.NONE) -> frozenset[int]:
-    """Returns the numbers of the calls with one of these effects, and without all of the others."""
+    """Returns the numbers of the calls that have one of `effects` and none of `but_not`."""
     wanted, unwanted = effects.value, but_not.value
     return frozenset(
         number for number, row in TABLE.items() if row.effect.value & wanted and not row.effect.value & unwanted
@@ -42,15 +42,15 @@ def numbers_of(effects: CallEffect, but_not: CallEffect = CallEffect.NONE) -> fr
 
 
 def names_of(effects: CallEffect, but_not: CallEffect = CallEffect.NONE) -> frozenset[str]:
-    """Returns the names of the calls with one of these effects, and without all of the others."""
+    """Returns the names of the calls that have one of `effects` and none of `but_not`."""
     return frozenset(TABLE[number].name for number in numbers_of(effects, but_not))
 
 
 def by_effect(answers: Mapping[CallEffect, _T], nothing: CallEffect) -> dict[str, _T]:
-    """Returns for each call the answer to what it does, by the name of the call.
+    """Returns the answer for each call that has one, by the name of the call.
 
-    answers: by effect, or by several that a call must have at once; the one that says most of a call counts.
-    nothing: the effects that have no answer. Raises ValueError where an effect is in neither.
+    answers: the answers by effect, or by several effects that a call must have together; the answer with the most
+    effects is used. nothing: the effects without an answer. Raises ValueError where an effect is in neither.
     """
     left = CallEffect(_ALL & ~nothing.value)
     for each in answers:

@@ -1,7 +1,7 @@
 """Signals that a guest sends to itself: dispositions, masks, sending, waiting, alarms.
 
-The stub keeps the guest's real masks and handlers in step with what is answered here. The driver sends the signals
-that are put on `SignalState.outbox`. SIGKILL, SIGSTOP and SIGSYS can be neither blocked nor handled.
+The stub keeps the guest's real masks and handlers equal to the answers here. The driver sends the signals that are put
+on `SignalState.outbox`. SIGKILL, SIGSTOP and SIGSYS can be neither blocked nor handled.
 """
 
 import errno
@@ -33,7 +33,7 @@ from proxybox.controller.world.state import (
 _SET_SIZE = 8
 _SIGINFO = struct.Struct("<iii4xiI")
 _DEFAULT_ACTION = bytes(32)
-#: What signal masks of calls that wait lack.
+#: The limitation of calls that wait under a signal mask.
 MASKED: Final = "the handler runs when the ordinary mask allows it"
 _SS_AUTODISARM = -(1 << 31)  # bit 31 of an int
 
@@ -174,7 +174,7 @@ def sigaltstack(world: World, thread: GuestThread, stack: Annotated[bytes | None
 
 
 def wait_masked(world: World, thread: GuestThread, mask: bytes, call: Callable[[], Reply]) -> Reply:
-    """Returns the answer of a call that waits under another signal mask; the answer restores the old mask."""
+    """Waits under another signal mask, and returns the answer, which restores the old mask."""
     old, thread.sigmask = thread.sigmask, mask_of(mask)
     outbox = len(world.signals.outbox)
 

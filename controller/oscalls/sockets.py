@@ -1,4 +1,4 @@
-"""Connected pairs of streams, with which asyncio and others wake their own loops; there are no other sockets."""
+"""Connected pairs of streams, by which asyncio and others wake their event loops. There are no other sockets."""
 
 import errno
 import struct
@@ -90,7 +90,7 @@ def sendmsg(
     flags: Int,
     more: Int,
 ) -> Reply:
-    """sendmsg(2): sends pieces of memory into a pair. The stub has taken the structure apart (stub_trap.c).
+    """sendmsg(2): sends pieces of memory into a pair. The stub passes the fields of the structure (stub_trap.c).
 
     more: whether there is an address, or ancillary data.
     """
@@ -126,7 +126,7 @@ def _sent(world: World, thread: GuestThread, fd: int, data: bytes, flags: int, *
 
 
 def _now(wait: Blocked) -> Reply:
-    """Returns the answer of a write that does not wait: how much it has written, or -EAGAIN."""
+    """Returns the answer of a write that does not wait: the number of bytes written, or -EAGAIN."""
     reply = wait.attempt()
     if reply is None:
         reply = (wait.on_interrupt and wait.on_interrupt()) or -errno.EAGAIN
@@ -163,7 +163,7 @@ def recvmsg(
     more: Int,
     message: Addr,
 ) -> Reply:
-    """recvmsg(2): receives from a pair into pieces of memory. The stub has taken the structure apart (stub_trap.c).
+    """recvmsg(2): receives from a pair into pieces of memory. The stub passes the structure's fields (stub_trap.c).
 
     more: whether there is room for an address, or for ancillary data: neither ever comes. message: the structure.
     """
@@ -178,7 +178,7 @@ def recvmsg(
 
 
 def _received(world: World, fd: int, size: int, flags: int, received: Callable[[bytes], Reply]) -> Reply:
-    """Receives from a pair. Returns the answer, which `received` makes of the data."""
+    """Receives from a pair. Returns the answer that `received` makes from the data."""
     end = _end(world, fd)
     if flags & ~(abi.MSG_DONTWAIT | abi.MSG_PEEK | abi.MSG_NOSIGNAL | abi.MSG_CMSG_CLOEXEC):
         raise OSError(errno.EOPNOTSUPP, "unknown flags")

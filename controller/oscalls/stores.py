@@ -27,7 +27,7 @@ def identity(file: "OpenFile") -> bytes:
 
 
 def forget(world: World, number: int) -> None:
-    """Forgets a mapping that is gone."""
+    """Removes a closed mapping from the world."""
     for key, numbers in list(world.stored.items()):
         numbers.discard(number)
         if not numbers:
@@ -59,7 +59,7 @@ def _next(world: World, thread: GuestThread, fds: list[int]) -> int | None:
     done, is_mapped = thread.written_back, False
     for fd in fds:
         if fd not in world.descriptors:
-            continue  # a number of the stub's own, or not a descriptor
+            continue  # a mapping's number, or no descriptor
         file = world.descriptors.get(fd)
         numbers = world.stored.get(identity(file)) if file.node.kind == abi.S_IFREG else None
         if not numbers:

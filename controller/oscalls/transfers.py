@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_NOEXEC_SEAL, _MFD_EXEC = 1, 2, 8, 16
 _MEMFD_NAME_MAX = 249
-#: libffi keeps its machine code in a file that stays open: with a high number, where it is in no program's way.
+#: libffi keeps its machine code in a file that stays open: it gets a high number, so that programs get the usual low
+#: ones.
 _LIBFFI = b"libffi"
 
 

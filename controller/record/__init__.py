@@ -1,5 +1,5 @@
-"""What went into a run, written down as it went, and a guest that is answered from that alone.
+"""Records of runs, and replays: guests that are answered from a record alone.
 
-Rule: whatever is read here may have been forged. A record gives a guest nothing but bytes, and leads to no file of the
-host but those of the interpreter's own library that every box sees.
+Rule: any record may be forged. A record gives a guest only bytes, and leads to no file of the host except those of the
+interpreter's own library, which every box sees.
 """

@@ -1,9 +1,9 @@
-"""What a request asks, so that two requests can be compared: the table of calls as a record has it.
+"""The table of calls in a record: which arguments a call reads, so that two requests can be compared.
 
 The registers and bytes of a request also hold what no handler reads: addresses, registers that the call does not use,
-structures that are only written to. `Recorded.asked` leaves that out. It goes by the roles of the handlers' arguments
-(roles.py), as they were when the run was recorded, and by `Row.asked` for the calls that read an argument only where
-another one says so.
+structures that are only written to. `CallForm.asked` leaves that out. It uses the roles of the handlers' arguments
+(roles.py) at the time of the recording, and `Row.asked` for the calls that read an argument only when another one says
+so.
 """
 
 import functools
@@ -20,7 +20,7 @@ from proxybox.controller.header import CALL_OPEN, MAX_PAYLOAD, Fetch
 from proxybox.controller.oscalls.rows import numbers_of
 from proxybox.controller.roles import ROW_SIZE, Memory, Scalar, stub_row
 
-#: The calls that can print what they pass, which stands right behind the registers of their requests.
+#: The calls that can print the data in their requests, which directly follows the registers.
 PASSING: Final = numbers_of(CallEffect.WRITES, but_not=CallEffect.READS | CallEffect.SOCKETS)
 _CODES: Final = frozenset({"i4x", "I4x", "q", "Q"})
 _MOST_ROWS: Final = 1024
@@ -28,7 +28,7 @@ _MOST_ROWS: Final = 1024
 
 @attrs.define(eq=False)
 class CallForm:
-    """A row of the table of calls, as a record has it."""
+    """A row of the table of calls of a record."""
 
     number: int
     name: str
@@ -37,7 +37,7 @@ class CallForm:
     _decode: Callable[..., Any] | None = attrs.field(default=None, init=False)
 
     def _compiled(self) -> Callable[..., Any]:
-        """Returns the decoder. Its text is made of names of our own: those of a record may be anything."""
+        """Returns the decoder. Its source uses generated names, because those of a record may be anything."""
         own = {name: f"a{at}" for at, (name, _) in enumerate(self.parameters)}
         parameters = [
             (own[name], attrs.evolve(role, length=own.get(role.length, "")) if isinstance(role, Memory) else role)
@@ -46,7 +46,7 @@ class CallForm:
         return compile_invoke(lambda _, *values: values, parameters)
 
     def arguments(self, frame: bytes) -> dict[str, Any]:
-        """Returns the arguments by name, with bytes for what the guest's memory held.
+        """Returns the arguments by name, with bytes for the contents of the guest's memory.
 
         Raises GuestMisbehaved for a malformed request, and OSError for one with an unreadable argument.
         """
@@ -56,14 +56,14 @@ class CallForm:
         return dict(zip((name for name, _ in self.parameters), values, strict=True))
 
     def asked(self, frame: bytes) -> dict[str, Any]:
-        """Returns what the request asks: the arguments that are read, without addresses.
+        """Returns the arguments that the call reads, without addresses.
 
         Raises GuestMisbehaved for a malformed request.
         """
         return self.both(frame)[1]
 
     def both(self, frame: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Returns the arguments, and what the request asks: its error alone where an argument is unreadable.
+        """Returns all arguments, and what `asked` returns: the error alone where an argument is unreadable.
 
         Raises GuestMisbehaved for a malformed request.
         """
@@ -93,7 +93,7 @@ class CallForm:
             raise RecordError(f"the record's row of {self.name} is another call's") from None
 
     def pack(self) -> list[Any]:
-        """Returns the row as JSON has it."""
+        """Returns the row as a JSON array."""
         return [self.number, self.name, self.family, [[name, *_packed(role)] for name, role in self.parameters]]
 
 
@@ -104,14 +104,14 @@ def _packed(role: Scalar | Memory) -> tuple[Any, ...]:
 
 
 def table() -> list[Any]:
-    """Returns the table of all calls, as a record has it."""
+    """Returns the table of all calls, as a record stores it."""
     return [
         CallForm(number, row.name, row.family, tuple(row.parameters)).pack() for number, row in sorted(TABLE.items())
     ]
 
 
 def read_table(data: Any) -> dict[int, CallForm]:
-    """Returns the rows of a record's table, by number. Raises RecordError for one that makes no sense."""
+    """Returns the rows of a record's table, by number. Raises RecordError for an invalid table."""
     if not isinstance(data, list) or len(data) > _MOST_ROWS:
         raise RecordError("the record has no table of calls")
     try:
@@ -154,7 +154,7 @@ def _role(*role: Any) -> Scalar | Memory:
 
 
 def stub_rows(rows: Mapping[int, CallForm]) -> bytes:
-    """Returns what the stub is told of these calls, as `dispatch.stub_table` does of the controller's own."""
+    """Returns the stub's table of these calls, as `dispatch.stub_table` does for the controller's own calls."""
     made = b"".join(stub_row(number, list(row.parameters)) for number, row in sorted(rows.items()) if number <= 0xFFFF)
     if len(made) // ROW_SIZE > _MOST_ROWS:
         raise RecordError("the record has no table of calls")
@@ -166,15 +166,15 @@ def _lengths(vector: bytes) -> tuple[int, ...]:
 
 
 def same(one: CallForm, ours: bytes, theirs: bytes) -> bool:
-    """Whether two requests of a call ask the same. Raises GuestMisbehaved for a malformed one.
+    """Whether two requests of a call agree in what `asked` returns. Raises GuestMisbehaved for a malformed one.
 
-    ours: of today's stub. theirs: of a record's, of which `one` is the row.
+    one: the call's row in the record. ours: a request of today's stub. theirs: a request in the record.
     """
     return ours == theirs or _as_today(one).asked(ours) == one.asked(theirs)
 
 
 def _as_today(one: CallForm) -> CallForm:
-    """The row of a call as today's stub makes it: its own call of open(2) had other arguments once."""
+    """Returns the row for requests of today's stub: its own call for open(2) had other arguments earlier."""
     is_opening = one.number == CALL_OPEN and any(name == "room" for name, _ in one.parameters)
     return _opening_of_today() if is_opening else one
 

@@ -1,4 +1,4 @@
-"""Makes events of the bytes of a record (events.py says which). What no encoder writes is refused."""
+"""Decodes the bytes of a record to events (see events.py). Bytes that no encoder writes are refused."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -47,16 +47,16 @@ from proxybox.controller.record.events import (
 )
 from proxybox.controller.wire.protocol import MAX_FRAME, MEMORY
 
-#: Effects of one call: refusals, pieces of output.
+#: The most effects of one call: refusals, pieces of output.
 _MOST_EFFECTS: Final = 4096
-#: The first field of a request, its size, for what is kept as its size without that field: of small ones.
+#: The first field of a small request, which is its size, by the size of the rest.
 _SIZES: Final = {size: U32.pack(size + 4) for size in range(MEMORY - 4, LARGE)}
-#: Answers without anything stored, of which a reader keeps one for each value.
+#: The most answers without stored data that a reader shares, one for each value.
 _MOST_ANSWERS: Final = 256
 
 
 class Decoder:
-    """Makes events of the bytes of one frame after another. Raises RecordError for what no encoder writes."""
+    """Decodes one frame after another to events. Raises RecordError for bytes that no encoder writes."""
 
     def __init__(self) -> None:
         self._window: Window = Window()
@@ -64,7 +64,7 @@ class Decoder:
         self._effects: list[Effect] = []
         self._effects_size = 0
         self._has_ended = False
-        self._answers: dict[int, RecordedAnswer] = {}  # those that stand for many calls
+        self._answers: dict[int, RecordedAnswer] = {}  # those that many calls share
         self.files: dict[int, LibraryFileEvent] = {}
 
     def events(self, data: bytes) -> Iterator[Event]:
@@ -76,7 +76,7 @@ class Decoder:
             if self._has_ended:
                 raise RecordError("an event after the end of the guest: the record is damaged")
             try:
-                if data[at] == 2 and not effects:  # nearly all
+                if data[at] == 2 and not effects:  # nearly all events
                     _, channel, passed, value, size = of_head(data, at)
                     begins = at + head
                     end = begins + size
@@ -181,7 +181,7 @@ class Decoder:
         return read(self, data, at)
 
     def _has(self, effect: Effect) -> None:
-        """Adds an effect to those of the call that follows, which are kept until it comes."""
+        """Adds an effect of the call that follows, and stores it until that call is decoded."""
         self._effects.append(effect)
         self._effects_size += held_by(effect)
         if len(self._effects) > _MOST_EFFECTS or self._effects_size > WINDOW:

@@ -1,4 +1,4 @@
-"""Makes bytes of the events of a run (events.py says which)."""
+"""Encodes the events of a run (see events.py)."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
@@ -39,7 +39,7 @@ _LOWEST: Final = 1 << 16
 
 
 class Encoder:
-    """Makes bytes of events, one after another. calls: how many requests there were so far."""
+    """Encodes events, one after another. calls: the number of requests so far."""
 
     def __init__(self, started_ns: int) -> None:
         self.calls = 0
@@ -59,7 +59,7 @@ class Encoder:
         self.size += sum(map(len, pieces))
 
     def _passed(self, now: int) -> int:
-        """Returns the time since the last event. Time that is too long for that is told by an event of its own."""
+        """Returns the time since the last event, in units of 100 ns. A longer time becomes a separate event."""
         passed = max(0, now - self._last_ns) // UNIT_NS
         if passed >> 32:
             self._put(b"\x0d", U64.pack(now - self._started_ns))
@@ -70,9 +70,9 @@ class Encoder:
         return passed
 
     def plain_calls(self, notes: Iterable[tuple[Any, ...]], other: Callable[[tuple[Any, ...]], None]) -> None:
-        """Many calls that were answered at once with a number, each as (None, channel, now, frame, value).
+        """Encodes calls that were answered at once with a number. The note of one: (None, channel, now, frame, value).
 
-        It does what `call` does, in less time. other: called for each note of another kind.
+        It does the same as `call`, in less time. other: called for each note of another kind.
         """
         out, pack, last, size, calls = self._out, CALL.pack, self._last_ns, 0, 0
         for note in notes:
@@ -98,13 +98,13 @@ class Encoder:
         self.calls += calls
 
     def call(self, channel: int, now: int, frame: bytes, value: int | None, stored: Sequence[StoredData] = ()) -> None:
-        """A request, with its answer where it was answered at once."""
+        """Encodes a request, with its answer where it was answered at once."""
         self.calls += 1
         passed, size = self._passed(now), len(frame) - 4
         if value is not None and not stored and size < LARGE:  # nearly all
             self._put(CALL.pack(2, channel, passed, value, size), frame[4:])
             return
-        if value is not None and len(stored) == 1 and size < LARGE:  # most others: what is read
+        if value is not None and len(stored) == 1 and size < LARGE:  # most others: calls that read
             (only,) = stored
             head = CALL.pack(3, channel, passed, value, size)
             self._put(head, frame[4:], ONE_PLACE.pack(1, only.register, only.offset))
@@ -119,7 +119,7 @@ class Encoder:
             self._stored(stored)
 
     def answer(self, channel: int, now: int, value: int, stored: Sequence[StoredData]) -> None:
-        """The answer to a call that had to wait."""
+        """Encodes the answer to a call that had to wait."""
         self._put(HEAD.pack(4, channel, self._passed(now)), VALUE.pack(value))
         self._stored(stored)
 
@@ -148,7 +148,7 @@ class Encoder:
                 self._numbers = {key: at for key, at in self._numbers.items() if self._window.get(at) is not None}
 
     def printed(self, stream: int, size: int, data: bytes | None) -> None:
-        """What the call that follows has printed; None: the first `size` bytes that it passes."""
+        """Encodes the output of the call that follows. data: None for the first `size` bytes of the call's own data."""
         if data is None:
             self._put(bytes([5, stream]), U32.pack(size))
         else:
@@ -156,36 +156,36 @@ class Encoder:
             self._segment(data)
 
     def refused(self, refused: DenialEvent) -> None:
-        """A refusal of the call that follows."""
+        """Encodes a refusal of the call that follows."""
         self._put(b"\x07", _text(refused.call), _text(refused.errno), _text(refused.reason))
 
     def mapped(self, file: int) -> None:
-        """A mapping that the call that follows allows."""
+        """Encodes a mapping that the call that follows allows."""
         self._put(b"\x08", U16.pack(file))
 
     def sent(self, signal: int, late: bool, now: int) -> None:
-        """A signal to the guest."""
+        """Encodes a signal to the guest."""
         if late:
             self._put(b"\x0d", U64.pack(now - self._started_ns))
             self._last_ns = now
         self._put(bytes([9, signal, late]))
 
     def file(self, file: LibraryFileEvent) -> None:
-        """A file of the library, before the first event that names it."""
+        """Encodes a library file, before the first event that names it."""
         self._put(b"\x0b", FILE.pack(file.number, file.size, file.digest), _bytes(file.path))
 
     def clocks(self, channel: int, now: int, readings: bytes) -> None:
-        """Readings of clocks before the call that follows."""
+        """Encodes the readings of clocks before the call that follows."""
         self._put(HEAD.pack(14, channel, self._passed(now)), U16.pack(len(readings) // 9), readings)
 
     def ended(self, ended: EndEvent) -> None:
-        """The end of the guest."""
+        """Encodes the end of the guest."""
         numbers = (NONE if each is None else each for each in (ended.exit_code, ended.signal))
         self._put(b"\x0c", _text(ended.status), _text(ended.why), END.pack(*numbers))
 
 
 def _looks(data: bytes) -> tuple[int, bytes, bytes, bytes]:
-    """Returns what tells nearly all segments apart. To hash all of them would cost more than to read them."""
+    """Returns a key that differs for nearly all segments. Hashing a whole segment would cost more than reading it."""
     middle = len(data) // 2
     return len(data), data[:64], data[middle : middle + 64], data[-64:]
 
@@ -200,7 +200,7 @@ def _text(text: str) -> bytes:
 
 
 def placed(frame: bytes, writes: Iterable[tuple[int, Data]]) -> list[StoredData]:
-    """Returns what an answer stores, each by the register of its request that points there or just before it."""
+    """Returns the writes of an answer, each relative to a register of its request that points there or just before."""
     registers = REGISTERS(frame)
     found = []
     for address, data in writes:

@@ -1,4 +1,4 @@
-"""What happened in a run, one event after another, as bytes and back.
+"""The events of a run, and their encoding.
 
     event  u8 code, then by the code (little-endian, as all of the wire):
     1  call             head, segment (the request)                           its answer comes later
@@ -22,10 +22,10 @@
     segment  u32 n, n bytes
              REPEATED, u32 number            the same as an earlier segment (`Window`)
              OF_FILE, u16 file, u64 offset, u32 n    from a file of the interpreter's library
-             LEFT_OUT, u32 n                 n bytes that the record does not tell
+             LEFT_OUT, u32 n                 n bytes that the record leaves out
 
 Events 5 to 8, and 14, belong to the call or answer that follows. A signal that follows an answer was sent before the
-guest got it. Where a program can write down the same thing in two ways, both are read.
+guest got it. Where one thing can be encoded in two ways, readers accept both.
 """
 
 import struct
@@ -39,16 +39,16 @@ NO_REGISTER: Final = 255
 UNIT_NS: Final = 100
 #: Segments from this size on are stored once, as long as they are in the window.
 LARGE: Final = 4096
-#: Bytes of earlier segments to which a later one can refer. A reader keeps as much in memory.
+#: Bytes of earlier segments to which a later one can refer. A reader keeps that many in memory.
 WINDOW: Final = 16 << 20
 MOST_FILES: Final = 1 << 14
 NONE: Final = -(1 << 31)
 
 HEAD = struct.Struct("<BHI")
-CALL = struct.Struct("<BHIqI")  # with the value, and the size of the segment that follows
+CALL = struct.Struct("<BHIqI")  # with the answer's value, and the size of the segment that follows
 VALUE = struct.Struct("<q")
 PLACE = struct.Struct("<BQ")
-ONE_PLACE = struct.Struct("<HBQ")  # with their number, 1
+ONE_PLACE = struct.Struct("<HBQ")  # with the number of writes, 1
 U16, U32, U64, END = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<Q"), struct.Struct("<ii")
 FILE = struct.Struct("<HQ32s")
 PART = struct.Struct("<HQI")
@@ -67,7 +67,7 @@ class OfFile:
 
 @attrs.frozen(slots=True)
 class LeftOut:
-    """Bytes that the record does not tell."""
+    """Bytes that the record leaves out."""
 
     size: int
 
@@ -77,7 +77,7 @@ Data: TypeAlias = bytes | OfFile | LeftOut
 
 @attrs.frozen(slots=True)
 class StoredData:
-    """What an answer stores in the guest: at the value of a register of the request plus offset, or at an address."""
+    """Data that an answer stores in the guest, at the value of a register plus `offset`, or at that address."""
 
     register: int
     offset: int
@@ -86,7 +86,7 @@ class StoredData:
 
 @attrs.define(slots=True)
 class RecordedAnswer:
-    """What a call returned (>= 0 or -errno), and stored."""
+    """The value that a call returned (>= 0 or -errno), and the data that it stored."""
 
     value: int
     stored: tuple[StoredData, ...] = ()
@@ -94,7 +94,7 @@ class RecordedAnswer:
 
 @attrs.frozen(slots=True)
 class PrintedData:
-    """What a call printed. data: None for the first `size` bytes that it passed."""
+    """The output of a call. data: None for the first `size` bytes that it passed."""
 
     stream: int
     size: int
@@ -119,12 +119,12 @@ class Mapped:
 
 @attrs.frozen(slots=True)
 class Clocks:
-    """Readings of clocks that the guest has made by itself before the call, as its request has them."""
+    """Readings of clocks that the guest has made by itself before the call, encoded as in its request."""
 
     raw: bytes
 
     def readings(self) -> tuple[tuple[int, int], ...]:
-        """Returns them as (clock, nanoseconds)."""
+        """Returns pairs of clock and nanoseconds."""
         count = len(self.raw) // 9
         return tuple(zip(self.raw[:count], struct.unpack_from(f"<{count}q", self.raw, count), strict=True))
 
@@ -134,7 +134,7 @@ Effect: TypeAlias = PrintedData | DenialEvent | Mapped | Clocks
 
 @attrs.define(slots=True)
 class CallEvent:
-    """A request of the thread on a channel. answer: None where another event answers it.
+    """A request of the thread on a channel. answer: None where a later event has it.
 
     is_plain: whether it was answered at once, by a number alone, and had no effects.
     """
@@ -159,7 +159,7 @@ class Answered:
 
 @attrs.frozen(slots=True)
 class Sent:
-    """A signal that was sent to the guest. late: while it computed; else with the answer before which it stands."""
+    """A signal that was sent to the guest. late: while the guest computed; otherwise just before an answer."""
 
     signal: int
     late: bool
@@ -178,7 +178,7 @@ class LibraryFileEvent:
 
 @attrs.frozen(slots=True)
 class EndEvent:
-    """How the guest ended. status: "" where it did so itself; else why the controller ended it."""
+    """How the guest ended. status: "" where it ended by itself; otherwise why the controller ended it."""
 
     status: str
     why: str
@@ -190,7 +190,7 @@ Event: TypeAlias = CallEvent | Answered | Sent | LibraryFileEvent | EndEvent
 
 
 class Window:
-    """The large segments that came last, by their numbers: the same ones by writer and reader."""
+    """The latest large segments, by their numbers. Writers and readers have the same ones."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[int, bytes] = OrderedDict()
@@ -198,7 +198,7 @@ class Window:
         self.next = 0
 
     def add(self, data: bytes) -> bool:
-        """Keeps the next large segment. Returns whether others are kept no longer."""
+        """Adds the next large segment. Returns whether older ones were dropped."""
         self._kept[self.next] = data
         self.next += 1
         self._size += len(data)
@@ -208,7 +208,7 @@ class Window:
         return len(self._kept) < before
 
     def get(self, number: int) -> bytes | None:
-        """Returns a segment; None where it is not kept."""
+        """Returns a segment; None where it was dropped."""
         return self._kept.get(number)
 
 

@@ -1,4 +1,4 @@
-"""Whether a record can be replayed exactly, and from which call on not."""
+"""Whether a record can be replayed exactly, and if not, from which call on."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,7 +10,7 @@ from proxybox.controller.errors import RecordError
 #: The most characters of a reason.
 _LONGEST: Final = 1000
 
-#: What has happened in the run that no record can tell whole.
+#: The reasons: what happens in runs that a record cannot fully contain.
 BESIDE: Final = "a thread computed for long while others waited for it, and they went on beside it"
 LATE: Final = "a signal came in the middle of a computation"
 LEFT_OUT: Final = "what the program read there is left out of the record"
@@ -19,9 +19,9 @@ ADDRESSES: Final = "addresses are other ones in each run here (Result.layers)"
 
 @attrs.frozen
 class Inexact:
-    """From where on a replay may do something else than the recorded run.
+    """From where on a replay may differ from the recorded run.
 
-    call: the number of the first call that may be another one, from 1 on. why: what has happened before it.
+    call: the number of the first call that may differ; calls are counted from 1. why: what happened before that call.
     """
 
     call: int
@@ -29,12 +29,12 @@ class Inexact:
 
 
 def as_data(inexact: Inexact | None) -> dict[str, Any] | None:
-    """Returns it as JSON has it."""
+    """Returns `inexact` as a JSON object; None for None."""
     return None if inexact is None else attrs.asdict(inexact)
 
 
 def read_inexact(stored: Any) -> Inexact | None:
-    """Returns what `as_data` has made; None for None. Raises RecordError for anything else."""
+    """Returns the Inexact that `as_data` has converted; None for None. Raises RecordError for anything else."""
     if stored is None:
         return None
     if isinstance(stored, Mapping):

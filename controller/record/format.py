@@ -1,13 +1,12 @@
-"""The file of a record: frames, each compressed and chained to all that stand before it (docs/record-format.md).
+"""The file of a record: frames, each compressed, and chained to all before it (docs/record-format.md).
 
     file   8 bytes of magic, u16 major, u16 minor, then frames
     frame  u8 kind, u8 packing, u16 0, u32 bytes stored, u32 bytes unpacked, 32 bytes of chain, the stored bytes
 
-The chain of a frame is the BLAKE2b of the chain before it, of this frame's head and of its stored bytes; before the
-first frame stands the BLAKE2b of the file's head. So no bit can change unseen, and a file whose writer was killed can
-be read to its last whole frame. The chain has no key: who can write the file can make another one (`signing`).
-
-Every size that stands in a file is checked before it is used.
+The chain of a frame is the BLAKE2b of the chain before it, of this frame's head and of its stored bytes. The chain
+before the first frame is the BLAKE2b of the file's head. So no bit can change unseen, and a file whose writer was
+killed can be read to its last whole frame. The chain has no key: anybody who can write the file can make another chain
+(`signing`). Every size in a file is checked before it is used.
 """
 
 import contextlib
@@ -33,7 +32,7 @@ MAJOR: Final = 1
 MINOR: Final = 0
 HEAD: Final = struct.Struct("<8sHH")
 FRAME: Final = struct.Struct("<BBHII32s")
-#: The most bytes of one frame, as it is stored and unpacked: two calls with everything that they may carry.
+#: The most bytes of one frame, stored and unpacked: two calls with everything that they may carry.
 MOST_BYTES: Final = 8 << 20
 CHAIN_SIZE: Final = 32
 _PLAIN, _ZLIB, _ZSTD = 0, 1, 2
@@ -47,7 +46,7 @@ class FrameKind(enum.IntEnum):
     EVENTS = 2  # events.py
     CONTENT = 3  # a piece of the contents that END names
     END = 4  # JSON: how the run has ended
-    SIGNATURE = 5  # JSON: who vouches for all that stands before
+    SIGNATURE = 5  # JSON: who vouches for everything before it
 
 
 @attrs.frozen
@@ -82,13 +81,13 @@ class FrameWriter:
 
     @classmethod
     def after(cls, file: BinaryIO, chain: bytes) -> "FrameWriter":
-        """Returns a writer that goes on at the end of a file, whose chain so far is known."""
+        """Returns a writer that continues a file, whose chain so far is known."""
         writer = cls.__new__(cls)
         writer._file, writer.chain, writer.written = file, chain, file.tell()
         return writer
 
     def write(self, kind: FrameKind, data: bytes) -> None:
-        """Adds a frame, which is in the hands of the kernel when this returns."""
+        """Adds a frame. When this returns, write(2) has been called for it."""
         if len(data) > MOST_BYTES:
             raise ValueError(f"a frame of {len(data)} bytes")
         packing, stored = _ZLIB if zstd is None else _ZSTD, b""

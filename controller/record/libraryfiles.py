@@ -1,4 +1,4 @@
-"""Files that a record tells by their place and digest: those of the interpreter's build, which a replay has, too."""
+"""Files of the interpreter's build. A record has their digests, because a replay has the same files."""
 
 import hashlib
 from typing import Final
@@ -29,10 +29,10 @@ def path_of(node: LibraryFile) -> bytes:
 
 
 def is_named(node: object) -> bool:
-    """Whether what is read of a file is told by its place.
+    """Whether a record replaces data that is read from a file by its place there.
 
-    That is so in the interpreter's library, and for what belongs to its build: shared libraries, and the C library's
-    locales. All else is data, which another machine may have in another version.
+    It does for the interpreter's library, and for what belongs to its build: shared libraries, and the C library's
+    locales. Other machines may have other versions of all other files.
     """
     if not isinstance(node, LibraryFile) or isinstance(node, AlteredFile):
         return False

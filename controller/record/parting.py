@@ -1,4 +1,4 @@
-"""Where a replay parts from its record, and what it shows of the program there."""
+"""Where a replay diverges from its record, and what the program does there."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from proxybox.controller.record import events
 
 @attrs.frozen
 class RequestText:
-    """A request for people: the call's name and arguments. compared: those by which requests are told apart."""
+    """A request as text: the call's name and arguments. compared: the arguments in which requests are compared."""
 
     thread: int
     name: str
@@ -19,7 +19,7 @@ class RequestText:
 
 @attrs.frozen
 class Frame:
-    """A frame of the program's stack, as the program says. line: None where it has none."""
+    """A frame of the program's stack, as the program reports it. line: None where it has none."""
 
     file: str
     line: int | None
@@ -28,10 +28,10 @@ class Frame:
 
 @attrs.frozen
 class Divergence:
-    """Where a replay parts from its record.
+    """Where a replay diverges from its record.
 
-    number: of the call, from 1 on. expected: what the record has there; None where it has ended. got: what the guest
-    asks; None where it asks nothing. why: what is wrong, in words.
+    number: the number of the call, counted from 1. expected: the recorded request; None where the record has none. got:
+    the guest's request; None where it makes none. why: what is wrong, in words.
     """
 
     number: int
@@ -41,7 +41,7 @@ class Divergence:
 
 
 class Diverged(Exception):
-    """The replay parts. is_answer: in the answer to the last call, and not with the next one."""
+    """The replay diverges. is_answer: whether it does in the answer to the last call, and not with the next call."""
 
     def __init__(
         self, why: str, expected: events.CallEvent | None = None, got: tuple[int, bytes] | None = None, *,

@@ -1,9 +1,9 @@
-"""Writes a run down: notes of calls and answers, and a thread that makes a file of them.
+"""Records a run: notes of calls and answers, and a thread that writes them to a file.
 
-The thread of a driver only appends to a list, since that is on the way of every OS call, and makes events of `BATCH` of
-them at a time: another thread that did it would take Python's lock from it again and again. The recorder's own thread
-packs, chains and writes the events, and hashes the files that they name, without that lock. At most `_MOST_WAITING`
-bytes wait for it.
+A driver's thread only appends notes to a list, because every OS call waits for that. It encodes `BATCH` notes at a time
+as events. A second thread that did this would take Python's lock from it again and again. The recorder's own thread
+compresses, chains and writes the events, and hashes the files that they name, without that lock. About `_MOST_WAITING`
+bytes may wait for it, or four times as many where a driver must not wait.
 """
 
 import json
@@ -25,29 +25,29 @@ from proxybox.controller.record.format import FrameKind, FrameWriter
 from proxybox.controller.record.libraryfiles import digest_of, path_of
 from proxybox.controller.vfs.host.library import LibraryFile
 
-#: Notes of which events are made at a time.
+#: Notes that are encoded at a time.
 BATCH: Final = 512
-#: Bytes of events in a frame, and seconds after which a frame is written with what there is.
+#: Bytes of events in a frame, and seconds after which a smaller frame is written.
 _FRAME_BYTES, _FRAME_SECONDS = 256 << 10, 0.25
 #: Bytes of events that wait to be written.
 _MOST_WAITING: Final = 16 << 20
-#: How long a driver waits for them.
+#: How long a driver waits for the recorder's thread.
 _LONGEST_WAIT_NS: Final = 60_000_000_000
 #: Bytes of a piece of contents.
 _PIECE: Final = 1 << 20
 
 _now = time.monotonic_ns
-#: Events, and the files of the library that they are the first to name, by their numbers.
+#: Encoded events, and the library files that they name for the first time, with their numbers.
 _Events: TypeAlias = tuple[bytes, list[tuple[int, LibraryFile]]]
 
 
 class Recorder:
-    """The record of one run, in a file that it is given.
+    """The record of one run, which is written to `file`.
 
-    limit: bytes that the file may have. A run that needs more is ended; with `discard`, the file is emptied instead,
-    and `discard` called. fault: why the record is not complete, None where it is. inexact: from where on it cannot be
-    replayed exactly, None where it can. started_ns: host time. meter: of the guest, on whose account the recorder's
-    thread works. The methods can be called from any thread.
+    limit: the maximum size of the file in bytes. A run that needs more is ended; with `discard`, the file is emptied
+    instead, and `discard` is called. fault: why the record is not complete; None where it is. inexact: from where on
+    the record cannot be replayed exactly; None where it can. started_ns: host time. meter: the guest's meter, which
+    also counts the CPU time of the recorder's thread. The methods can be called from any thread.
     """
 
     def __init__(self, file: BinaryIO, limit: int, discard: Callable[[], object] | None = None) -> None:
@@ -62,10 +62,10 @@ class Recorder:
         self._file = file
         self._frames = FrameWriter(file)
         self._encoder = Encoder(self.started_ns)
-        self._names = Encoder(self.started_ns)  # of the recorder's thread
+        self._names = Encoder(self.started_ns)  # used by the recorder's thread
         self._encoding = threading.Lock()
         self._files: dict[LibraryFile, int] = {}
-        self._new: list[tuple[int, LibraryFile]] = []  # files that events name, and no frame has told yet
+        self._new: list[tuple[int, LibraryFile]] = []  # files that events name, and that are in no frame yet
         self._ready: deque[_Events] = deque()
         self._waiting = 0  # bytes in _ready
         self._change = threading.Condition()
@@ -75,7 +75,7 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="proxybox-recorder", daemon=True)
 
     def begin(self, start: Mapping[str, Any]) -> None:
-        """Writes how the run begins. Raises OSError where the file cannot be written."""
+        """Writes the start of the run, and starts the recorder's thread. Raises OSError."""
         self._frames.write(FrameKind.START, json.dumps(start).encode())
         self._thread.start()
 
@@ -86,7 +86,7 @@ class Recorder:
             self.encode()
 
     def encode(self) -> None:
-        """Makes events of the notes, and hands them to the recorder's thread. Waits while that is far behind."""
+        """Encodes the notes. Passes whole frames of events to the recorder's thread; waits while that is far behind."""
         with self._encoding:
             self._guarded(self._take)
             if self._encoder.size < _FRAME_BYTES:
@@ -99,7 +99,7 @@ class Recorder:
         self._wait()
 
     def _wait(self) -> None:
-        """Waits while the recorder's thread is far behind. Where others would wait, too, the record ends instead."""
+        """Waits while the recorder's thread is far behind. A driver of several guests ends the record instead."""
         is_of_engine, until = served_here() is not None, _now() + _LONGEST_WAIT_NS
         with self._change:
             while self._waiting > _MOST_WAITING and self._thread.is_alive() and self.fault is None:
@@ -110,7 +110,7 @@ class Recorder:
                 self._change.wait(1)
 
     def close(self, end: Mapping[str, Any], contents: Iterable[bytes]) -> None:
-        """Writes all that is left, and how the run has ended. contents: those that `end` names, in order."""
+        """Writes the remaining events, the contents that `end` names, in order, and `end`."""
         self._join()
         if os.getpid() == self._pid:
             self._guarded(lambda: self._finish(end, contents))
@@ -121,7 +121,7 @@ class Recorder:
         return self._frames.chain
 
     def stop(self) -> None:
-        """Closes the file, wherever the record has come to."""
+        """Closes the file, whether the record is complete or not."""
         self._join()
         self._file.close()
 
@@ -147,13 +147,13 @@ class Recorder:
             with self._change:
                 if not self._ready and not self._closing:
                     self._change.wait(_FRAME_SECONDS)
-                is_closing = self._closing  # before the look: what is noted from here on is seen
+                is_closing = self._closing  # read before the notes are taken, so that no note is missed
                 made = self._ready.popleft() if self._ready else (b"", [])
                 self._waiting -= len(made[0])
                 self._change.notify_all()
             if not made[0]:
                 with self._encoding:
-                    if self._ready:  # events that came between the two locks are older than what is to be taken
+                    if self._ready:  # events that came between the two locks are older than the notes
                         continue
                     self._guarded(self._take)
                     made = self._made()
@@ -164,7 +164,7 @@ class Recorder:
                 return
 
     def _write_events(self, data: bytes, new: list[tuple[int, LibraryFile]]) -> None:
-        """Writes events, and before them the files that they name: to hash a large one takes long."""
+        """Writes events, and before them the files that they name for the first time. Hashing these may take long."""
         for number, node in new:
             self._names.file(LibraryFileEvent(number, node.size(), digest_of(node), path_of(node)))
         if new:
@@ -172,7 +172,7 @@ class Recorder:
         self._write(FrameKind.EVENTS, data)
 
     def _guarded(self, action: Callable[[], None]) -> None:
-        """Does a part of the work. The first failure ends the record, and not the run."""
+        """Calls `action`. The first failure ends the record, but not the run."""
         try:
             action()
         except Exception as error:
@@ -189,7 +189,7 @@ class Recorder:
         self._encoder.plain_calls(batch, self._special)
 
     def _made(self) -> _Events:
-        """Takes the events that were made, with the files that they are the first to name."""
+        """Returns and removes the encoded events, with the files that they name for the first time."""
         new, self._new = self._new, []
         return self._encoder.take(), new
 
@@ -247,14 +247,14 @@ class Recorder:
         self._encoder.mapped(number)
 
     def _sent(self, signal: int, late: bool, now: int) -> None:
-        if self._has_ended:  # other threads interrupt, and may do so as the guest ends
+        if self._has_ended:  # another thread may interrupt the guest while it ends
             return
         self._encoder.sent(signal, late, now)
         if late:
             self._inexact(LATE)
 
     def _inexact(self, why: str) -> None:
-        """From the next call on, the program may do something else in a replay."""
+        """Records that a replay may differ from the run from the next call on."""
         if self.inexact is None:
             self.inexact = Inexact(self._encoder.calls + 1, why)
 
@@ -266,7 +266,7 @@ class Recorder:
         self._encoder.ended(ended)
 
     def _number(self, node: LibraryFile) -> int | None:
-        """Returns the number of a file of the library, which is told before its first use (`_write_events`)."""
+        """Returns the number of a library file; None after MOST_FILES. `_write_events` writes the file first."""
         number = self._files.get(node)
         if number is None and len(self._files) < MOST_FILES:
             number = self._files[node] = len(self._files)

@@ -1,4 +1,4 @@
-"""Answers a guest whose run is recorded: each call and its answer is noted, and one thread runs at a time."""
+"""Answers a guest whose run is recorded: notes each call and its answer, and lets one thread run at a time."""
 
 import errno
 import time
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
 _MAPPING: Final = CALL_MAP.to_bytes(4, "little")
 _CLONE: Final = NUMBERS["clone"].to_bytes(4, "little")
 _NO_THREAD: Final = CALL_NO_THREAD.to_bytes(4, "little")
-#: What takes effect when it is asked for: clone, what it has come to, exit_group.
+#: Calls that take effect when they are requested: clone, the report that it made no thread, exit_group.
 _AT_ONCE: Final = (_CLONE, _NO_THREAD, NUMBERS["exit_group"].to_bytes(4, "little"))
-#: From this size on, what is read of the interpreter's library is told by its place there.
+#: From this size on, data of the interpreter's library is recorded as a place in its file.
 _PART: Final = 256
 _READ: Final = NUMBERS["read"]
 _PREAD: Final = NUMBERS["pread64"]
-#: Requests and answers that are larger are made events at once: BATCH of them would not go into a frame.
+#: Larger requests and answers are encoded at once: BATCH of them would not fit into a frame.
 _HEAVY: Final = 4096
 _STATUS: Final = abi.STAT.size
 
-#: How often a driver looks at once whether a thread has ended, and nanoseconds between its later looks.
+#: How often a driver checks at once whether a thread has ended, and nanoseconds between its later checks.
 _LOOKS_AT_END, _NEXT_LOOK_NS = 12, 500_000
 
 _now = time.monotonic_ns
 
 
 def _goes_on_waiting() -> None:
-    """The answer of a wait that nothing interrupts."""
+    """Returns None, so that a signal does not interrupt the wait."""
 
 
 def _size(data: Any) -> int:
@@ -58,7 +58,8 @@ def _size(data: Any) -> int:
 class RecordingDispatcher(Dispatcher):
     """Answers the requests of one box, and notes them for its record.
 
-    count_threads: how many threads the kernel counts in the guest. patience: for the thread that has its turn.
+    count_threads: how many threads the kernel counts in the guest. patience: measures how long the guest has computed
+    since a thread's turn came.
     """
 
     __slots__ = (
@@ -74,10 +75,10 @@ class RecordingDispatcher(Dispatcher):
         self._recorder = recorder
         self._notes = recorder.notes
         self._frame = b""
-        self._turns: OneByOne | None = None  # while there is one thread
+        self._turns: OneByOne | None = None  # None while there is one thread
         self._is_lingering = False  # whether a thread has ended that the kernel still counts
         self._look_at_ns = 0
-        self._watched = -1  # `OneByOne.moves` for which `patience` was begun
+        self._watched = -1  # `OneByOne.moves` when `patience` was begun
         self.count_threads: Callable[[], int] = lambda: 0
         self.patience = Patience(lambda: 0, lambda: False)
         for stream, sink in enumerate((world.stdout, world.stderr)):
@@ -89,7 +90,7 @@ class RecordingDispatcher(Dispatcher):
             self._recorder.encode()
 
     def execute(self, thread: "GuestThread", frame: bytes) -> Reply:
-        """As `Dispatcher.execute`, with a note."""
+        """As `Dispatcher.execute`, and notes the request and its answer."""
         now, channel, turns = _now(), thread.channel, self._turns
         if frame[7] & CLOCKS:
             frame, readings = without_clocks(frame)
@@ -132,7 +133,7 @@ class RecordingDispatcher(Dispatcher):
         return reply
 
     def _noted(self, channel: int, frame: bytes, reply: Any) -> tuple[Any, Any]:
-        """Returns an answer as it is noted, and of which part of the library it is (`_part`)."""
+        """Returns an answer as it is recorded, and the part of the library that it contains (`_part`)."""
         if isinstance(reply, int) and reply == LIBRARY and frame[4:8] == _MAPPING:
             node = self._file(int.from_bytes(frame[40:44], "little", signed=True))
             if is_named(node):
@@ -151,12 +152,12 @@ class RecordingDispatcher(Dispatcher):
         recorder.note(what, channel, now, frame, reply, part)
         if reply.__class__ is not tuple or len(reply) == 1:
             size = 0
-        elif len(reply) == 2:  # nearly all
+        elif len(reply) == 2:  # nearly all answers
             size = _size(reply[1][1])
         else:
             size = sum(_size(data) for _, data in reply[1:])
         if size > _HEAVY or len(frame) > _HEAVY:
-            recorder.encode()  # many of them would be much memory
+            recorder.encode()  # many of them would take much memory
         if recorder.is_full and what != "waits":
             raise EndBox(Status.DISK_LIMIT, recorder.fault or "")
 
@@ -170,9 +171,9 @@ class RecordingDispatcher(Dispatcher):
         return (world.descriptors.get(fd) if file is None else file).node
 
     def _part(self, frame: bytes, reply: tuple[Any, ...]) -> tuple[LibraryFile, int, int] | None:
-        """Returns the file of the library that the last write of an answer was read from.
+        """Returns the library file that the data of an answer's last write comes from, or None.
 
-        With it comes the offset in the file, and how many bytes of the write come before.
+        Also returned: the offset in the file, and how many bytes of the write are before that data.
         """
         number, first = int.from_bytes(frame[4:8], "little"), int.from_bytes(frame[8:12], "little", signed=True)
         size = len(reply[-1][1])
@@ -193,7 +194,7 @@ class RecordingDispatcher(Dispatcher):
     # --- waits --------------------------------------------------------------------------------------------------------
 
     def _noting(self, wait: Blocked, channel: int, frame: bytes) -> Blocked:
-        """Returns the wait, of which each answer is noted."""
+        """Returns the wait, changed so that its answer is noted."""
 
         def noted(step: Callable[[], Reply | None]) -> Callable[[], Reply | None]:
             def take() -> Reply | None:
@@ -222,7 +223,7 @@ class RecordingDispatcher(Dispatcher):
     # --- one thread at a time -----------------------------------------------------------------------------------------
 
     def _goes(self, channel: int, frame: bytes, reply: Reply, noted: tuple[Any, Any]) -> Reply:
-        """Notes an answer that has waited, and returns it: its thread goes on."""
+        """Notes an answer that has waited, and returns it, so that its thread continues."""
         now = _now()
         if self._turns is not None:
             self._turns.goes(channel, now)
@@ -232,7 +233,7 @@ class RecordingDispatcher(Dispatcher):
     def _in_turn(
         self, turns: OneByOne, channel: int, frame: bytes, reply: Reply, noted: tuple[Any, Any]
     ) -> Blocked:  # fmt: skip
-        """Returns the wait of an answer for its thread's turn."""
+        """Returns a wait, which returns the answer when its thread's turn comes."""
         turns.lines_up(channel)
 
         def go() -> Reply:
@@ -247,15 +248,15 @@ class RecordingDispatcher(Dispatcher):
             return go() if turns.has_turn(channel, overdue=True) and self._goes_beside(turns) else wait()
 
         def wait() -> Blocked:
-            return Blocked(attempt, _now() + LOOK_NS, look, _goes_on_waiting)  # the thread that runs takes a signal
+            return Blocked(attempt, _now() + LOOK_NS, look, _goes_on_waiting)  # a signal goes to the thread that runs
 
         return wait()
 
     def _goes_beside(self, turns: OneByOne) -> bool:
-        """Whether the thread whose turn is next goes on although another one runs: that one has computed for long.
+        """Whether the thread whose turn is next may run although another one runs, which has computed for long.
 
-        It may also wait for something of which nothing is known here. A first thread that goes beside another one makes
-        the record inexact, so that this is put off for longer.
+        The other one may also wait for something that is not known here. The first such case makes the record inexact,
+        so it is put off for longer.
         """
         if self._watched != turns.moves:
             self._watched = turns.moves
@@ -269,7 +270,7 @@ class RecordingDispatcher(Dispatcher):
         return True
 
     def _cloned(self, channel: int, reply: Reply) -> None:
-        """Counts the thread that a call is about to begin as one that runs."""
+        """Counts the thread that a clone(2) is about to start among those that run."""
         if not isinstance(reply, int) or reply <= 0:
             return
         child = reply & 0xFFFF
@@ -279,10 +280,10 @@ class RecordingDispatcher(Dispatcher):
         self._turns.goes(child, _now())
 
     def _ended(self, turns: OneByOne, now: int) -> None:
-        """Lets nobody else run until the kernel has no such thread: it clears the word by which others wait for it.
+        """Lets no other thread run until the kernel has ended this one, and cleared its word, on which others wait.
 
-        Where that takes longer than nearly always, the waits for turns look for it: other guests may have this driver,
-        too, and a hostile thread does not end at all.
+        Where that takes unusually long, the waits for turns check it later: the driver may serve other guests too, and
+        a hostile thread may never end.
         """
         if not wait_for_end(self.count_threads, len(self._world.threads), _LOOKS_AT_END):
             turns.lingers()
@@ -290,20 +291,20 @@ class RecordingDispatcher(Dispatcher):
         self._wake_shared()
 
     def _look_for_end(self, turns: OneByOne, now: int) -> None:
-        if now < self._look_at_ns:  # hundreds of waits may be tried at a time, and each look reads a file
+        if now < self._look_at_ns:  # hundreds of waits may be tried at a time, and each check reads a file
             return
         self._look_at_ns = now + _NEXT_LOOK_NS
         if self.count_threads() <= len(self._world.threads):
             self._gone(turns)
 
     def _gone(self, turns: OneByOne) -> None:
-        """No thread that has ended runs any more, or none is waited for."""
+        """Notes that no ended thread runs any more, or that nothing waits for its end any more."""
         self._is_lingering = False
         turns.has_gone()
         self._wake_shared()
 
     def _wake_shared(self) -> None:
-        """Has those look at their words that wait for the end of a thread."""
+        """Lets threads that wait for the end of a thread look at their futex words."""
         if self._world.futexes is not None:
             self._world.futexes.thread_ended()
 
@@ -315,11 +316,11 @@ class RecordingDispatcher(Dispatcher):
         super()._record(name, denied)
 
     def stub_settings(self) -> bytes:
-        """As `Dispatcher.stub_settings`: where time is real, the guest ships its readings of clocks."""
+        """As `Dispatcher.stub_settings`: where time is real, the guest sends its readings of clocks."""
         offset, unobserved, readings = SETTINGS.unpack(super().stub_settings())
         is_real = self._world.clock.offset_ns() is not None
         return SETTINGS.pack(offset, unobserved, RECORDED if unobserved and is_real else readings)
 
     def sent(self, signal: int, late: bool) -> None:
-        """Notes a signal. It may be called from a handler of a signal, in the middle of `encode`."""
+        """Notes a signal. It may be called from a signal handler in the middle of `encode`."""
         self._notes.append(("sent", signal, late, _now()))

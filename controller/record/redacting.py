@@ -1,6 +1,6 @@
 """What a record leaves out: contents of mounts, environment variables, answers of host functions, the host's paths.
 
-What the program does with them is recorded: it may print them, or write them to another place.
+Their use by the program is recorded: it may print them, or write them to another place.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 #: The name by which a policy's mounts are recorded without the host's paths.
 HOST: Final = "@host"
-#: Where the descriptor stands of the file that an answer has something of. It is known by what a call does; other
-#: effects store nothing of a file's content.
+#: Where to find the descriptor of the file whose content an answer has. This depends on the effects of the call; the
+#: other effects store no content of a file.
 _IN_THE_ANSWER, _IN_THE_REQUEST, _NO_FILE, _OF_THE_CALLER = "answer", "request", "", "caller"
 _HOLDING: Final = by_effect(
     {
@@ -45,17 +45,17 @@ _NAME: Final = 4096
 class Redacted:
     """What is left out of one record.
 
-    mounts: the superblocks of their files. values: of environment variables. functions: names.
+    mounts: the ids of their superblocks. values: values of environment variables. functions: names of functions.
     """
 
     mounts: frozenset[int] = frozenset()
     values: tuple[bytes, ...] = ()
     functions: tuple[bytes, ...] = ()
-    _lines: dict[int, bool] = attrs.field(init=False, factory=dict)  # by channel: whether its message is of a function
+    _lines: dict[int, bool] = attrs.field(init=False, factory=dict)  # by channel: whether a function is called
 
     @classmethod
     def of(cls, names: tuple[str, ...], world: "World", environment: Mapping[str, str]) -> "Redacted":
-        """Finds out what each name means. Raises PolicyError for one that means nothing in this box."""
+        """Makes an object from the names in a policy. Raises PolicyError for a name that means nothing in this box."""
         functions = () if world.port is None or world.port.functions is None else world.port.functions.names
         mounts, values, called = set(), [], []
         for name in names:
@@ -74,7 +74,7 @@ class Redacted:
     def covers(
         self, number: int, channel: int, frame: bytes, reply: tuple[Any, ...], node: Callable[[int], "Node"]
     ) -> bool:
-        """Whether what an answer stores is left out. node: gives that of a descriptor."""
+        """Whether what an answer stores is left out. node: returns the node of a descriptor."""
         if any(value in data for _, data in reply[1:] for value in self.values):
             return True
         row = TABLE.get(number)
@@ -90,7 +90,7 @@ class Redacted:
             return False
 
     def _is_of_function(self, channel: int, message: bytes) -> bool:
-        """Whether the answer to a message of the exchange is a function's (exchange/port.py), or the rest of one."""
+        """Whether the answer to a message (exchange/port.py) is the answer of one of `functions`, or a part of it."""
         kind = message[:1]
         if kind in (b"h", b"*"):
             is_call = kind == b"h" or message[1:2] == b"h"

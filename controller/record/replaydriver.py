@@ -10,12 +10,12 @@ from proxybox.controller.record.replayer import Replayer
 
 
 class ReplayDriver(BlockingDriver):
-    """Serves a guest from a record. Besides what any driver does, it sends the signals that came while it computed."""
+    """Serves a guest from a record. Unlike other drivers, it sends the signals that came while the guest computed."""
 
     replayer: Replayer
 
     def follow(self, replayer: Replayer) -> None:
-        """Serves what this answers."""
+        """Sets the replayer that answers the guest."""
         self.replayer, self._due, replayer.wake = replayer, replayer.due, self.wake
 
     def waits(self) -> tuple[dict[int, int], list[int], int | None]:
@@ -25,7 +25,7 @@ class ReplayDriver(BlockingDriver):
         return fds, callers, min((each for each in (due, *self._due) if each is not None), default=None)
 
     def serve_alone(self, *, once: bool = False) -> bool:
-        """As `Serving.serve_alone`. It also looks whether it was woken, as `Replayer` does where no call comes."""
+        """As `Serving.serve_alone`. It also reacts to `wake`, which `Replayer` calls where no call comes."""
         poll, main = select.poll(), self._main
         self.replayer.has_deadline = False
         for fd in (self.main_fd, self._wake):

@@ -1,10 +1,10 @@
-"""Answers a guest from a record, as long as it asks what it asked then.
+"""Answers a guest from a record, as long as its requests are those of the recorded run.
 
-    execute   the request is put at its thread's place, and the record is followed as far as it goes
-    follow    a call       its thread's request is there: compare, answer; it is not there: wait for it
+    execute   the thread's request is stored, and the record is followed as far as possible
+    follow    a call       compare it with its thread's request, and answer; wait where there is no request yet
               an answer    answer the thread's earlier call
-              a signal     send it, before the answer that follows
-              the end      end the guest where the controller ended it then; else it ends itself
+              a signal     send it, before the guest gets an answer
+              the end      end the guest where the controller ended it; otherwise the guest ends by itself
 
 The order of all calls is that of the record. A request that comes before its turn waits. Nothing is guessed: the first
 request that differs, or does not come, is the divergence, and ends the box.
@@ -41,40 +41,41 @@ from proxybox.controller.world.state import PENDING_MAX, Ended, Signal
 if TYPE_CHECKING:
     from proxybox.controller.world.state import GuestThread, World
 
-#: Events that are looked through for the next call of a thread.
+#: The most events, and bytes of them, that are read ahead for the next call of a thread.
 _MOST_AHEAD, _MOST_BYTES = 4096, 16 << 20
 _RING_SIZE: Final = CLOCK_RING.size + 8 * RING
-#: The calls by which threads come and go: the driver goes by what their handlers do.
+#: The calls by which threads begin and end. Their handlers run in a replay too: the driver needs their effects.
 _CLONE: Final = NUMBERS["clone"]
 _EXIT: Final = NUMBERS["exit"]
 _EXIT_GROUP: Final = NUMBERS["exit_group"]
 _OF_THREADS = frozenset({_CLONE, _EXIT, _EXIT_GROUP})
-#: The families of calls that the policy answers alone, with what such calls of the program have set before.
+#: The families of calls whose answers depend only on the policy, and on earlier calls of these families.
 _OF_POLICY: Final = frozenset({"identity", "refused"})
-#: What threads may still ask when the process ends: exit, a slice of a wait, their readings of clocks.
+#: The calls that threads may still make when the process ends: exit, a slice of a wait, their readings of clocks.
 _AT_THE_END: Final = frozenset({_EXIT, NUMBERS["futex"], CALL_CLOCKS})
-#: The calls that print what they have from elsewhere.
+#: The calls that print data of another descriptor.
 _MOVING: Final = numbers_of(CallEffect.READS) & numbers_of(CallEffect.WRITES)
-#: The calls that write the bytes at their second argument, as many as the third one says.
+#: The calls that write the bytes at their second argument; the third one is the number of bytes.
 _WRITING: Final = frozenset(number for number in PASSING if "buf" in dict(TABLE[number].parameters))
-#: From this signal on, several of a kind can wait for a program.
+#: From this number on, several signals of one number can be pending.
 _REAL_TIME: Final = 32
-#: How often it is looked whether a thread has ended, before it is looked whether it does anything.
+#: How often the end of a thread is checked before it is checked whether all threads wait.
 _LOOKS_AT_END: Final = 12
-#: The longest time that a record is believed to have passed between two events.
+#: Longer times between two events of a record count as this.
 LONGEST_NS: Final = 3_600_000_000_000
 
 
 class Replayer(Dispatcher):
     """Answers one guest from the events of a record.
 
-    rows: the record's table of calls. divergence: where the guest has parted from the record; None where it has not.
-    is_over: whether the whole record was followed. speed: how many seconds of the record go by in one second; None for
-    as fast as can be. has_ended: waits so many milliseconds until the guest has ended, and tells whether it has. waits:
-    whether all threads of the guest wait. rounds: how often the driver has looked for calls.
-    has_deadline: whether the driver is to do something for the guest at some time. steps: how often the replay has gone
-    on. pauses: whether somebody has an answer wait. concluded: set when the guest has ended. loosely: the numbers of
-    calls of which only the kind is compared: where other answers are tried, the program makes up other times and names.
+    rows: the record's table of calls. divergence: where the guest has diverged from the record; None where it has not.
+    is_over: whether the whole record was followed. speed: how many seconds of the record pass in one second; None for
+    as fast as possible. has_ended: waits at most so many milliseconds for the end of the guest, and returns whether it
+    has ended. waits: whether all threads of the guest wait. rounds: how often the driver has looked for calls.
+    has_deadline: whether the driver is to do something for the guest at a certain time. steps: how often the replay has
+    continued. pauses: whether `speed` or a function of the caller delays the replay. concluded: set when the guest has
+    ended. loosely: the numbers of calls of which only the kind is compared: where other answers are tried, the program
+    may use other times and names.
     """
 
     __slots__ = (
@@ -91,7 +92,7 @@ class Replayer(Dispatcher):
         super().__init__(world)
         self._settings_at = settings_at
         self.look_at(None)
-        self.wake: Callable[[], None] = lambda: None  # has the driver look again
+        self.wake: Callable[[], None] = lambda: None  # makes the driver look again
         self.kill: Callable[[], None] = lambda: None  # ends the guest
         self.speed: float | None = None
         self.has_ended: Callable[[int], object] = lambda wait_ms: False
@@ -117,21 +118,21 @@ class Replayer(Dispatcher):
         self.due: list[int] = []  # when the next signal is to be sent, where that is the next event
         self.seen: events.CallEvent | None = None
         self._frames: dict[int, bytes] = {}  # by channel: requests that were compared and are not answered yet
-        self._pending: dict[int, bytes] = {}  # requests whose turn has not come
+        self._pending: dict[int, bytes] = {}  # by channel: requests whose turn has not come
         self._answers: dict[int, Reply] = {}
         self.concluded = threading.Event()
         self._given_up: Diverged | None = None
         self._exits = False  # exit_group was answered
-        self.pauses = False  # `speed` has an answer wait
+        self.pauses = False  # `speed` or `_on_call` delays the replay
         self.steps = 0
         self._step()
 
     def look_at(
         self, until: int | None, on_call: Callable[[events.CallEvent], object] | None = None, at: int | None = None
     ) -> None:  # fmt: skip
-        """Sets the number of the call at which to stop, and what is called with each call, or with call `at` alone."""
+        """Sets the number of the call at which to stop, and a function for each call, or only for call `at`."""
         self._until, self._on_call, self._at = math.inf if until is None else until, on_call, at
-        self._first = min(self._until, math.inf if on_call is None else at or 1)  # all calls before it are plain
+        self._first = min(self._until, math.inf if on_call is None else at or 1)  # calls before it need neither
 
     # --- the driver's side --------------------------------------------------------------------------------------------
 
@@ -140,7 +141,7 @@ class Replayer(Dispatcher):
         thread.calls += 1
         channel = thread.channel
         event = self.next
-        if (  # the way of nearly every call
+        if (  # the path of nearly every call
             isinstance(event, events.CallEvent)
             and event.is_plain
             and event.answer is not None
@@ -173,7 +174,7 @@ class Replayer(Dispatcher):
             self.follow(late=True)
 
     def give_up(self) -> None:
-        """Ends the guest: the call that has to come does not."""
+        """Ends the guest, because the next call of the record does not come."""
         expected = self.next if isinstance(self.next, events.CallEvent) else None
         waiting = next(iter(self._pending.items()), None)
         self._given_up = Diverged("a call does not come", expected, waiting)
@@ -187,7 +188,7 @@ class Replayer(Dispatcher):
         if self._given_up is not None and self.divergence is None:
             self._diverge(self._given_up)
         if not self.is_over and self.divergence is None and self._world.ending is None:
-            if self._exits:  # the ends of other threads, while the process was ending, are in nobody's order
+            if self._exits:  # other threads end in any order while the process ends
                 while isinstance(self.next, events.CallEvent) and number_of(self.next.frame) in _AT_THE_END:
                     self._step()
             if isinstance(self.next, events.EndEvent):
@@ -199,7 +200,7 @@ class Replayer(Dispatcher):
             pass
 
     def follow(self, *, late: bool = False) -> None:
-        """Goes on in the record as far as the guest's requests go. late: the next signal is due."""
+        """Follows the record as far as the guest's requests allow. late: whether the next signal is due."""
         if self._world.ending is not None:
             return
         try:
@@ -244,26 +245,26 @@ class Replayer(Dispatcher):
         return SETTINGS.pack(0, True, REPLAYED) + self._ring(0)
 
     def _is_settings(self, address: int, data: bytes) -> bool:
-        """Whether bytes are stored where the guest has its settings."""
+        """Whether `data`, stored at `address`, would change the guest's settings."""
         begin = self._settings_at
         return bool(begin) and address < begin + SETTINGS.size and address + len(data) > begin
 
     def _new_settings(self, address: int, data: bytes) -> bytes:
-        """Returns the settings that replace those of an answer in the middle of the run, as by a session's audit."""
+        """Returns the settings that replace those of an answer in the middle of the run, as for a session's audit."""
         if address != self._settings_at or len(data) != SETTINGS.size:
             raise RecordError("an answer stores in a part of the guest's settings: the record is damaged")
         self.is_unobserved = bool(SETTINGS.unpack(data)[1])
         return SETTINGS.pack(0, self.is_unobserved, REPLAYED if self.is_unobserved else NOT_RECORDED)
 
     def _ring(self, channel: int) -> bytes:
-        """Returns the ring of a thread with the readings that it makes before its next call; b"" without any."""
+        """Returns a thread's ring with the readings that it makes before its next call; b"" when it makes none."""
         readings = _readings(self._coming(channel))
         count = len(readings) // 9
         head = CLOCK_RING.pack(0, count, readings[:count]) + readings[count:]
         return head if count else b""
 
     def _given(self, channel: int) -> tuple[tuple[int, bytes], ...]:
-        """Returns what an answer stores, so that the thread finds its next readings."""
+        """Returns what an answer stores as well, so that the thread finds its next readings."""
         ring = self._ring(channel) if self._settings_at and self.is_unobserved else b""
         return ((self._settings_at + SETTINGS.size + channel * _RING_SIZE, ring),) if ring else ()
 
@@ -273,7 +274,7 @@ class Replayer(Dispatcher):
         if isinstance(event, events.CallEvent):
             frame = self._pending.pop(event.channel, None)
             if frame is None:
-                return False  # the call of this thread has to come first
+                return False  # the thread has to make its call first
             if not self._compare(event, frame):
                 event = _fitted(event, frame)
             self.calls_followed += 1
@@ -329,7 +330,7 @@ class Replayer(Dispatcher):
         return min(max(0, event.at_ns - (0 if self.seen is None else self.seen.at_ns)), LONGEST_NS)
 
     def _compare(self, event: events.CallEvent, frame: bytes) -> bool:
-        """Raises Diverged unless the guest asks what it asked then, and GuestMisbehaved for a malformed request.
+        """Raises Diverged unless a request is the recorded one, and GuestMisbehaved for a malformed request.
 
         Returns False where only the kind of the call was compared.
         """
@@ -355,7 +356,7 @@ class Replayer(Dispatcher):
                 self.count_denial(Denial(effect.call, effect.errno, effect.reason))
 
     def look_at_policy(self, *, does: bool) -> None:
-        """Sets whether answers are compared with those of the policy: not where somebody else may have answered."""
+        """Sets whether recorded answers are compared with the policy's: not where an interceptor may have answered."""
         self._checked = self._checked if does else set()
 
     def _check(self, event: events.CallEvent, frame: bytes, answer: events.RecordedAnswer) -> None:
@@ -378,7 +379,7 @@ class Replayer(Dispatcher):
             raise Diverged(why, event, is_answer=True)
 
     def _writes(self, frame: bytes, answer: events.RecordedAnswer) -> list[tuple[int, bytes]]:
-        """Returns what an answer stores, each at its address."""
+        """Returns what an answer stores, as pairs of address and data."""
         if not answer.stored:
             return []
         registers = events.REGISTERS(frame)
@@ -400,7 +401,7 @@ class Replayer(Dispatcher):
         if self.speed is not None:
             wait = self._begun_ns + at_ns / self.speed - time.monotonic_ns()
             self.pauses = True
-            self.has_ended(int(min(max(0, wait), LONGEST_NS)) // 1_000_000)  # a limit of time may end it meanwhile
+            self.has_ended(int(min(max(0, wait), LONGEST_NS)) // 1_000_000)  # a time limit may end the guest meanwhile
             self.pauses = False
             self.steps += 1
         if number == _EXIT:
@@ -417,7 +418,7 @@ class Replayer(Dispatcher):
         self._answers[channel] = reply
 
     def _printed(self, frame: bytes, effect: events.PrintedData) -> bytes:
-        """Returns what a call has printed: what it passes itself, where it passes anything."""
+        """Returns what a call has printed: its own data, where the request has any."""
         number, passed = number_of(frame), frame[60 : 60 + effect.size]
         if number in PASSING and len(passed) == effect.size and effect.data in (None, passed):
             return passed
@@ -426,7 +427,7 @@ class Replayer(Dispatcher):
         raise RecordError("a call prints what it does not pass: the record is damaged")
 
     def _carry_out(self, number: int, channel: int, frame: bytes, value: int) -> None:
-        """Does what a call of threads does, and must have the recorded answer."""
+        """Runs the handler of a call that begins or ends threads. Raises RecordError when its answer differs."""
         world = self._world
         thread = next((each for each in world.threads if each.channel == channel), None)
         self._exits = self._exits or number == _EXIT_GROUP
@@ -442,15 +443,16 @@ class Replayer(Dispatcher):
             raise RecordError(f"the thread that the record has cannot be made here ({TABLE[number].name})")
 
     def _await_end(self, left: int) -> None:
-        """Waits until the kernel has ended a thread: it clears the word by which others wait for it.
+        """Waits until the kernel has ended a thread, and cleared the futex word on which others wait.
 
-        A hostile thread that waits instead is not waited for, and one that computes is ended (watching.py).
+        This stops when all threads wait, as a hostile thread may. A thread that computes instead is ended
+        (watching.py).
         """
         while not wait_for_end(self.count_threads, left, _LOOKS_AT_END) and not self.waits():
             pass
 
     def _made(self, channel: int, granted: int) -> int:
-        """Returns how a clone ended that was granted: where the kernel made no thread then, none is made now."""
+        """Returns the result of a granted clone(2): where the kernel made no thread then, none is made now."""
         coming = self._coming(channel)
         if coming is None or number_of(coming.frame) != CALL_NO_THREAD:
             return granted
@@ -476,7 +478,7 @@ class Replayer(Dispatcher):
         return self._file(data.file).pread(data.size, data.offset)
 
     def _file(self, number: int) -> LibraryFile:
-        """Returns a file of the library. Raises RecordError unless it is the one that the run has read."""
+        """Returns a file of the library. Raises RecordError unless it is the file that the recorded run has read."""
         file, world = self._files[number], self._world
         shown = file.path.decode("utf-8", "backslashreplace")
         try:
@@ -501,16 +503,16 @@ class Replayer(Dispatcher):
         self.is_over = True
         if event.status:
             self._world.end(Ended(_status(event.status), event.why, event.signal))
-        elif event.signal == SIGKILL:  # somebody has killed it from outside: it cannot do that itself
+        elif event.signal == SIGKILL:  # it was killed from outside: it cannot do that itself
             self.kill()
         elif self._exits and all(number_of(frame) in _AT_THE_END for frame in self._pending.values()):
-            return False  # in the recorded run, the end of the process came before these
+            return False  # in the recorded run, the process ended before these calls were noted
         elif self._pending:
             raise Diverged("the program goes on, where it had ended", None, next(iter(self._pending.items())))
         return False
 
     def _cut_off(self) -> None:
-        """The record ends before the run does: the controller was killed, or could not write any more."""
+        """Ends the guest where the record is cut off: the controller was killed, or could not write any more."""
         self._world.end(Ended(Status.CANCELLED, "the record ends here, before the program did"))
 
     def _diverge(self, parting: Diverged) -> None:
@@ -524,7 +526,7 @@ class Replayer(Dispatcher):
         self._world.end(Ended(Status.CANCELLED, f"the replay parts from its record: {parting.why}"))
 
     def request_text(self, channel: int, frame: bytes) -> RequestText:
-        """Returns a request for people."""
+        """Returns a request as text for people."""
         thread = next((each.tid for each in self._world.threads if each.channel == channel), 0)
         number = number_of(frame)
         row = self._rows.get(number)
@@ -543,7 +545,7 @@ def _readings(call: events.CallEvent | None) -> bytes:
 
 
 def _fitted(call: events.CallEvent, frame: bytes) -> events.CallEvent:
-    """Returns a recorded call as a request that was compared loosely is answered: what that writes is written whole."""
+    """Returns a recorded call, changed to answer a request that was compared loosely: all of its data is written."""
     size, then = events.REGISTERS(frame)[2], events.REGISTERS(call.frame)[2]
     if number_of(frame) not in _WRITING or call.answer is None or call.answer.value != then:
         return call
@@ -554,7 +556,7 @@ def _fitted(call: events.CallEvent, frame: bytes) -> events.CallEvent:
 
 
 def _weight(event: events.Event) -> int:
-    """Returns the bytes of an event that are kept while it is ahead."""
+    """Returns how many bytes an event takes while it is read ahead."""
     if not isinstance(event, events.CallEvent | events.Answered):
         return 0
     stored = () if event.answer is None else event.answer.stored

@@ -1,4 +1,4 @@
-"""Watches whether the call that a record has next can still come: by what the guest's threads do, never by time."""
+"""Watches whether the next call of a record can still come. Only the states of the guest's threads decide."""
 
 import threading
 import time
@@ -11,26 +11,26 @@ from proxybox.controller.process.watch import Watch
 from proxybox.controller.record.events import CallEvent
 from proxybox.controller.record.replayer import LONGEST_NS, Replayer
 
-#: A guest that computes may take so many times the CPU time that it took then in all, and this besides.
+#: A guest may compute for so many times the time between the two calls in the recorded run, and for this time more.
 _TIMES_LONGER: Final = 20
 _COMPUTES_NS: Final = 10_000_000_000
-#: Seconds between two looks whether a call can still come.
+#: Seconds between two checks whether a call can still come.
 _LOOK_SECONDS: Final = 0.05
-#: How often the driver has to look for calls until all that were on their way have come: the first look may have begun
-#: before they were.
+#: After so many rounds of the driver, all calls that were on their way have come. One round is not enough: it may have
+#: begun before a call was written.
 _ROUNDS: Final = 2
 
 
 @attrs.frozen
 class _Idle:
-    """A guest whose threads all wait. spent: its CPU time. until: the driver's rounds after which no call has come."""
+    """A guest whose threads all wait. spent: its CPU time. until: the driver's round after which no call can come."""
 
     spent: int
     until: int
 
 
 def watch(replayer: Replayer, process: GuestProcess) -> None:
-    """Begins to watch whether the guest goes on, in a thread of its own, until `Replayer.conclude`."""
+    """Starts a thread that watches whether the guest continues, until `Replayer.conclude`."""
     replayer.kill = process.watch.kill
     threading.Thread(target=_watch, args=(replayer, process.watch), name="proxybox-replay", daemon=True).start()
 
@@ -39,7 +39,7 @@ def _watch(replayer: Replayer, guest: Watch) -> None:
     seen, used, idle = -1, 0, None
     while not replayer.concluded.wait(_LOOK_SECONDS):
         rounds, waits = replayer.rounds, replayer.waits()
-        spent = guest.cpu_time_ns()  # after these: the guest may go on meanwhile
+        spent = guest.cpu_time_ns()  # read last: the guest may continue meanwhile
         if replayer.steps != seen or replayer.pauses:
             seen, used, idle = replayer.steps, spent, None
         elif not waits or replayer.has_deadline:
@@ -52,7 +52,7 @@ def _watch(replayer: Replayer, guest: Watch) -> None:
         elif rounds < idle.until:
             replayer.wake()
         elif replayer.due:
-            replayer.due[:] = [time.monotonic_ns()]  # nobody computes, so the signal comes now
+            replayer.due[:] = [time.monotonic_ns()]  # no thread computes, so the signal is sent now
             idle = None
             replayer.wake()
         else:

@@ -13,7 +13,7 @@ from proxybox.controller.vfs.openfiles import OpenFile, RegularOpenFile
 
 
 class DescriptorTable:
-    """The table. open_files: the limit for the number of descriptors, and the first number that is never given."""
+    """The table. open_files: the limit for the number of descriptors, and the first number that is never used."""
 
     __slots__ = ("_cloexec", "_files", "_hint", "open_files")
 
@@ -55,7 +55,7 @@ class DescriptorTable:
         return self.enter(fd, file, cloexec)
 
     def room_for(self, count: int) -> None:
-        """Raises EMFILE unless `count` more descriptors can be had (for pipe, socketpair)."""
+        """Raises EMFILE unless `count` more descriptors are free (for pipe, socketpair)."""
         if len(self._files) + count > self.open_files:
             raise OSError(errno.EMFILE, "too many open descriptors")
 
@@ -91,7 +91,7 @@ class DescriptorTable:
         return self.install(file, cloexec, minimum)
 
     def dup2(self, fd: int, newfd: int, cloexec: bool = False) -> int:
-        """Makes `newfd` another descriptor for the description of `fd`, and closes what `newfd` was. Raises EBADF."""
+        """Makes `newfd` another descriptor for the description of `fd`, and closes the old one. Raises EBADF."""
         file = self.get(fd)
         if not 0 <= newfd < self.open_files:
             raise OSError(errno.EBADF, "no such descriptor number can be")
@@ -125,7 +125,7 @@ class DescriptorTable:
         self._cloexec.update(fd for fd in self._files if first <= fd <= last)
 
     def close_all(self) -> None:
-        """Closes everything at the end of the box; goes on after errors."""
+        """Closes everything at the end of the box; continues after errors."""
         for fd in list(self._files):
             try:
                 self.close(fd)

@@ -14,7 +14,7 @@ _MAX_TIME = (1 << 63) * NS - 1
 
 
 def ino_of(name: bytes) -> int:
-    """Returns an inode number that depends on `name` alone: of 48 bits, beyond all that are counted."""
+    """Returns an inode number that depends on `name` alone: at least 1 << 48, so beyond all that are counted."""
     return int.from_bytes(blake2b(name, digest_size=6).digest(), "little") | 1 << 48
 
 
@@ -118,7 +118,7 @@ class Inode(Node):
             self.free()
 
     def free(self) -> None:
-        """Gives back what the node was charged for."""
+        """Credits everything that the node was charged for."""
         self.superblock.quota.credit_inode()
 
 

@@ -174,7 +174,7 @@ class MemoryFile(Inode, RegularFile):
     def truncate(self, size: int) -> None:
         if size > MAX_FILE_SIZE:
             raise OSError(errno.EFBIG, "past the largest offset")
-        if size < self._size or (size == self._size and self._charged is not None):  # what is set aside beyond it, too
+        if size < self._size or (size == self._size and self._charged is not None):  # frees pages set aside, too
             keep, rest = divmod(size, PAGE)
             self._drop_pages(keep + 1 if rest else keep)
             page = self._pages.get(keep) if rest else None
@@ -282,7 +282,7 @@ class MemorySymlink(Inode, Symlink):
 class MemoryDirectory(Inode, Directory):
     """A directory in memory. Its children may be nodes of any kind (devices, generated files).
 
-    They may be left to be made when they are first needed (`fill_later`): few programs look into /proc.
+    They can be made when they are first needed (`fill_later`): few programs look into /proc.
     """
 
     __slots__ = ("_fill", "children", "name", "parent")
@@ -311,14 +311,14 @@ class MemoryDirectory(Inode, Directory):
         return True
 
     def fill_later(self, fill: Callable[[], dict[bytes, Node]]) -> None:
-        """Has `fill` make the children, of a directory that has none yet, when they are first needed."""
+        """Sets a function that makes the children of an empty directory when they are first needed."""
         self._fill = fill
         with contextlib.suppress(AttributeError):  # a copy that is being made has no such field
             del self.children
 
     @property
     def filling(self) -> Callable[[], dict[bytes, Node]] | None:
-        """What will make the children; None where they have been made."""
+        """The function that will make the children; None where they exist."""
         try:
             return object.__getattribute__(self, "_fill")  # type: ignore[no-any-return]
         except AttributeError:
@@ -327,7 +327,7 @@ class MemoryDirectory(Inode, Directory):
     if not TYPE_CHECKING:  # with such a method, mypy would take every name for an attribute
 
         def __getattr__(self, name: str) -> dict[bytes, Node]:
-            """Fills the directory: Python asks here for `children` when there are none."""
+            """Fills the directory: Python calls this for `children` when there are none."""
             if name != "children":
                 raise AttributeError(f"a {type(self).__name__} has no {name}")
             with _filling():
@@ -377,7 +377,7 @@ class MemoryDirectory(Inode, Directory):
             self.nlink += 1
 
     def detach(self, name: bytes) -> Node:
-        """Takes an entry of any kind out of the directory, and returns it."""
+        """Removes an entry of any kind from the directory, and returns it."""
         node = self.lookup(name)
         self._displace(name)
         if node.kind == S_IFDIR:
@@ -452,7 +452,7 @@ class MemoryDirectory(Inode, Directory):
         """Records that this directory, which is empty, has lost its name."""
         self.nlink = 0
         self.changed()
-        if self.opens == 0:  # else closing its last description frees it
+        if self.opens == 0:  # otherwise closing its last description frees it
             self.free()
 
     def rename(self, name: bytes, newdir: Directory, newname: bytes, flags: int) -> None:

@@ -65,7 +65,7 @@ def need(node: Node, creds: Credentials, mask: int) -> None:
 def access(node: Node, creds: Credentials, mask: int) -> None:
     """access(2): `mask` is F_OK, or a combination of R_OK, W_OK, X_OK.
 
-    The call only asks, so a refusal is not reported as a denial.
+    The call only checks, so a refusal is not reported as a denial.
     """
     try:
         need(node, creds, mask)
@@ -123,7 +123,7 @@ def open_file(
 
 def _opened(tree: Tree, node: Node, path: bytes, start: Directory, creds: Credentials, flags: int) -> OpenFile:
     file = open_node(tree, node, creds, flags)
-    if not isinstance(node, Directory):  # so no slash is behind its name
+    if not isinstance(node, Directory):  # so no slash follows its name
         head, slash, name = path.rpartition(b"/")
         try:
             above = tree.resolve(head + slash, start, creds) if slash else start
@@ -390,7 +390,7 @@ def chown(node: Node, creds: Credentials, uid: int, gid: int) -> None:
 def utimens(node: Node, creds: Credentials, atime_ns: int | None, mtime_ns: int | None, *, touch: bool) -> None:
     """utimensat(2); None leaves a time as it is.
 
-    touch: both times are the present. Any caller that may write to the file may set that.
+    touch: whether both times are set to the present, which any caller that may write to the file may do.
     """
     if atime_ns is None and mtime_ns is None:
         return
@@ -405,7 +405,7 @@ def utimens(node: Node, creds: Credentials, atime_ns: int | None, mtime_ns: int 
 
 
 def truncate(node: Node, creds: Credentials, size: int) -> None:
-    """truncate(2), whose caller has refused a negative size."""
+    """truncate(2). The caller has refused a negative size."""
     if isinstance(node, Directory):
         raise OSError(errno.EISDIR, "a directory")
     if not isinstance(node, RegularFile):
@@ -421,7 +421,7 @@ def _need_change(node: Node, creds: Credentials) -> None:
         raise OSError(errno.EPERM, "not the owner")
 
 
-#: How /proc/self/fd shows what has no path, by kind. The terminal is the box's own, so it has a fixed name.
+#: How /proc/self/fd shows files without a path, by kind. The terminal is the box's own, so it has a fixed name.
 _NAMELESS = {S_IFIFO: b"pipe:[%d]", S_IFSOCK: b"socket:[%d]", S_IFCHR: b"/dev/tty"}
 
 

@@ -1,8 +1,8 @@
-"""What a filesystem is made of: nodes with the semantics of Linux inodes, and their permissions.
+"""The nodes of a filesystem, with the semantics of Linux inodes, and their permissions.
 
 Rules: names and paths are bytes. A node never walks a path, and looks at credentials only in `permits` and `owned_by`:
 namei.py checks permissions and then uses the mechanical methods here. A method that a kind of node does not support
-fails with the errno that Linux would give.
+fails with the errno of Linux.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from proxybox.controller.effects import Changes
 from proxybox.controller.errors import Denied
 from proxybox.controller.vfs.quota import Quota
 
-# For types alone: README.md in this folder says why this circle stays.
+# Only for types: README.md in this folder says why this import cycle stays.
 if TYPE_CHECKING:
     from proxybox.controller.vfs.openfiles import DirectoryOpenFile, OpenFile, RegularOpenFile
 
@@ -97,14 +97,14 @@ class Stat:
 
 @attrs.define(slots=True, kw_only=True, eq=False)
 class Superblock:
-    """What all nodes of one filesystem share.
+    """The data that all nodes of one filesystem share.
 
     dev: the virtual device number. uid, gid: the owner shown for nodes that have none of their own. now: the box's
     clock in nanoseconds. clock_is_real: when False, no time that the host sets by itself (atime, ctime) is shown.
     forget: called when the namespace or a permission changes. steps: the steps of the box's calls. changes: where
     changes are reported, so that waiting calls of the box are tried again. shared: whether several boxes use this
-    filesystem; a tree must not set fields of a shared superblock. pipe_bytes: how much its pipes together may hold
-    beyond their usual sizes. in_the_making: nodes with work that a call continues at its next turn.
+    filesystem; a tree must not set fields of a shared superblock. pipe_bytes: how many bytes its pipes together may
+    hold beyond their usual sizes. in_the_making: nodes with work that a call continues at its next turn.
     """
 
     dev: int = 1
@@ -154,7 +154,7 @@ def in_portions(items: list[_T], make: Callable[[list[_T]], list[_Made]]) -> Gen
 
 
 def finished(work: Generator[None, None, _T]) -> _T:
-    """Runs such a generator to its end in one go, and returns its result."""
+    """Runs a generator, as `in_portions` makes it, to its end, and returns its result."""
     while True:
         try:
             next(work)
@@ -183,13 +183,13 @@ class Node:
         raise NotImplementedError
 
     def unchanging(self, most: int) -> bytes | None:
-        """The content of a file that can never change, if it has at most so many bytes; else None."""
+        """The content of a file that can never change, if it has at most `most` bytes; otherwise None."""
         return None
 
     def host_descriptor(self) -> int | None:
         """A new descriptor of the host, open for reading, of a file that can never change; None for any other.
 
-        The caller owns it. A guest may be given it to map.
+        The caller owns it. It may be passed to a guest, which maps the file.
         """
         return None
 
@@ -223,7 +223,7 @@ class Node:
         raise OSError(errno.ENXIO, "this kind of file cannot be opened")
 
     def refuse_change(self) -> NoReturn:
-        """Raises the error for a change of something immutable: EROFS on a read-only mount, else EPERM."""
+        """Raises the error for a change of something immutable: EROFS on a read-only mount, otherwise EPERM."""
         if self.superblock.read_only:
             raise Denied(errno.EROFS, "mounted read-only")
         raise OSError(errno.EPERM, "this kind of file cannot be changed")
@@ -350,7 +350,7 @@ class Directory(Node):
         return None
 
     def mode_of_new(self, mode: int, umask: int) -> int:
-        """The mode of what is made here: without the umask, or, as in acl(5), as far as a default ACL permits it."""
+        """The mode of a new entry: without the umask, or, as in acl(5), as far as a default ACL permits it."""
         permitted = self.permitted_by_default()
         return mode & ~umask if permitted is None else mode & (permitted | 0o7000)
 

@@ -45,8 +45,8 @@ class OpenFile:
 
     location: the directory and name by which it was opened, for /proc/self/fd. references: how many descriptors (and
     mappings) share it; changed by `hold` and `release`. on_close: functions that are called when the last reference is
-    gone. Locks and epoll instances register here, because they remember the description and would otherwise keep it
-    alive. is_within: whether nothing but the box's own calls changes what it is ready for.
+    gone. Locks and epoll instances register here, because they have references that would otherwise keep the
+    description alive. is_within: whether nothing but the box's own calls changes what it is ready for.
     """
 
     is_within: ClassVar[bool] = False
@@ -89,7 +89,7 @@ class OpenFile:
             self.close()
 
     def close(self) -> None:
-        """Lets go of the node. Called once, by the last `release`."""
+        """Releases the node. Called once, by the last `release`."""
         if isinstance(self.node, Inode):
             self.node.closed()
 
@@ -193,7 +193,7 @@ class OpenFile:
     # --- readiness, for poll, select, epoll ---
 
     def sources(self) -> Set[object]:
-        """What is reported to `Changes` when one of the answers below may have changed; empty when none ever does."""
+        """The objects reported to `Changes` when an answer below may have changed; empty when none ever does."""
         return frozenset()
 
     def readable(self) -> bool:
@@ -205,7 +205,7 @@ class OpenFile:
         return True
 
     def hangup(self) -> bool:
-        """Whether the other end is gone (POLLHUP)."""
+        """Whether the other end is closed (POLLHUP)."""
         return False
 
     def edge(self) -> int | None:
@@ -213,7 +213,7 @@ class OpenFile:
         return None
 
     def failed(self) -> bool:
-        """Whether a write would fail (POLLERR) because the reader of a pipe is gone."""
+        """Whether a write would fail (POLLERR) because the reading end of a pipe is closed."""
         return False
 
     @property
@@ -313,9 +313,9 @@ class RegularOpenFile(OpenFile):
 
 @attrs.define(slots=True, eq=False)
 class Listings:
-    """What the open directories of a box remember of their entries, together.
+    """The entries that all open directories of a box store.
 
-    room: how many more entries they may remember. reads: the one whose entries are being read now, in several turns.
+    room: how many more entries they may store. reads: the directory whose entries are being read now, in several turns.
     """
 
     room: int = 200_000
@@ -340,9 +340,9 @@ class DirectoryOpenFile(OpenFile):
         self._listings = Listings()
 
     def placed(self, above: Directory, mounted: dict[bytes, Node], listings: Listings) -> None:
-        """Sets what only the tree knows.
+        """Sets the facts that only the tree knows.
 
-        above: the directory behind "..". mounted: what is mounted on entries. listings: how much may be remembered.
+        above: the directory behind "..". mounted: what is mounted on entries. listings: how many entries may be stored.
         """
         self._above = above
         self._mounted = mounted

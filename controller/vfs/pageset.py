@@ -69,7 +69,7 @@ class PageSet:
         self._begin(new)
 
     def _begin(self, words: list[int]) -> None:
-        """Notes words that are new. Inserting each would take time by the square of how many there are."""
+        """Adds new words. Inserting them one by one would take quadratic time."""
         if len(words) == 1:
             insort(self._starts, words[0])
         elif words:
@@ -103,7 +103,7 @@ class PageSet:
 
 
 def _words_of(first: int, last: int) -> Iterator[tuple[int, int, int]]:
-    """The words that have the pages from `first` to `last`, each with the first and the last bit that is meant."""
+    """The words that have the pages from `first` to `last`, each with the first and the last bit of these pages."""
     for word in range(first // _WORD, last // _WORD + 1):
         yield word, max(first - word * _WORD, 0), min(last - word * _WORD, _WORD - 1)
 

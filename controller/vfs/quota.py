@@ -14,16 +14,17 @@ from typing import Any, TypeVar
 import attrs
 
 PAGE = 4096
-#: More bytes than a dict or a set has that has only grown: when it is empty, and for each entry.
+#: A dict or set that has only grown has fewer bytes than this: when it is empty, and for each entry.
 _EMPTY, _OF_AN_ENTRY = 512, 256
 
 _Entries = TypeVar("_Entries", dict[Any, Any], set[Any])
 
 
 def shrunk(entries: _Entries) -> _Entries:
-    """The same entries, in less memory where most have been removed: Python keeps the room of all that there were.
+    """The same entries, in less memory where most have been removed: Python does not free the room of removed entries.
 
-    That room is charged to nobody. So whatever keeps a guest's pages or names is to be shrunk when some are removed.
+    No quota is charged for that room. So every dict or set of a guest's pages or names must be shrunk when some are
+    removed.
     """
     if sys.getsizeof(entries) <= _EMPTY + _OF_AN_ENTRY * len(entries):
         return entries
@@ -56,7 +57,7 @@ class Quota:
         self._limit = half_of_memory() if self.bytes is None else self.bytes
 
     def allow(self, bytes: int | None, inodes: int | None) -> None:  # noqa: A002 - as in the fields
-        """Sets the limits to so much above what is used now. None: half of memory for bytes, no limit for inodes."""
+        """Sets the limits to so much more than is used now. None: half of memory for bytes, no limit for inodes."""
         self.bytes = None if bytes is None else self.used_bytes + bytes
         self.inodes = None if inodes is None else self.used_inodes + inodes
         self._limit = self.used_bytes + (half_of_memory() if bytes is None else bytes)
@@ -84,7 +85,7 @@ class Quota:
         self._add(count * PAGE, 0)
 
     def credit_pages(self, count: int) -> None:
-        """Gives back pages that `charge_pages` took."""
+        """Credits pages that were charged by `charge_pages`."""
         self._add(-count * PAGE, 0)
 
     def charge_inode(self) -> None:
@@ -94,7 +95,7 @@ class Quota:
         self._add(0, 1)
 
     def credit_inode(self) -> None:
-        """Gives back one inode."""
+        """Credits one inode."""
         self._add(0, -1)
 
     def refuse(self, why: str) -> None:

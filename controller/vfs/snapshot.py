@@ -1,4 +1,4 @@
-"""A copy in memory of a host folder's regular files, for a box that shall not see the folder itself.
+"""A copy in memory of a host folder's regular files, for a box that must not see the folder itself.
 
 Rule: nothing is read that does not fit into the quota, whatever the folder holds. Sizes are checked before files are
 read, files are read in pieces, and nothing here recurses.

@@ -62,7 +62,7 @@ class Buffer:
         self._changes.tell(self)
 
     def drop(self) -> None:
-        """Frees data that nobody will read. The buffer itself may live longer, where an end is still remembered."""
+        """Frees data that nobody will read. The buffer itself may live longer, where an end is still referenced."""
         self.data = bytearray()
         self.start = 0
 

@@ -25,8 +25,8 @@ _SLASH = 0x2F
 class Tree:
     """All that a box can see.
 
-    root: the directory at "/"; by default an empty one in memory. listings: what the open directories of the box
-    remember of their entries. steps: the steps that one call of the box may take.
+    root: the directory at "/"; by default an empty one in memory. listings: the entries that the open directories of
+    the box store. steps: the steps that one call of the box may take.
     """
 
     __slots__ = ("_above", "_cached_for", "_failed", "_followed", "_mounts", "_unfollowed", "listings", "root", "steps")
@@ -189,7 +189,7 @@ class Tree:
         return node
 
     def is_kept(self, path: bytes, follow: bool) -> bool:
-        """Whether the node that `resolve` has just found stands there until `forget` is called."""
+        """Whether the result that `resolve` has just returned is stored until `forget` is called."""
         return path in (self._followed if follow else self._unfollowed)
 
     def _keep(self, cache: dict[bytes, Node | int], path: bytes, creds: Credentials, found: Node | int) -> None:

@@ -1,7 +1,6 @@
 """A pair of pipes, over which bytes are exchanged with a guest.
 
-Everything read here is hostile. It goes to `RequestReader` without a look at it, and whole frames go to the
-dispatcher.
+Everything read here is hostile. The bytes go unread to `RequestReader`, and whole frames go to the dispatcher.
 """
 
 import contextlib
@@ -22,7 +21,8 @@ READ = 65536
 class Channel:
     """The controller's ends of one guest thread's channel."""
 
-    #: Whether a driver may read and write the pipe ends itself (`Serving.serve_alone`): nothing else is done here.
+    #: Whether a driver may read and write the pipe ends itself (`Serving.serve_alone`): this class does nothing else
+    #: then.
     is_plain = True
 
     __slots__ = ("broken", "reader", "reply_fd", "request_fd", "unsent")
@@ -33,11 +33,11 @@ class Channel:
         self.reader = RequestReader()
         #: The rest of the one answer that the guest has not read yet, on a non-blocking channel.
         self.unsent: bytes | memoryview = b""
-        #: What was wrong with a frame. After that no request is taken and nothing is written.
+        #: What was wrong with a frame. After that, no request is accepted and nothing is written.
         self.broken: GuestMisbehaved | None = None
 
     def set_blocking(self, blocking: bool) -> None:
-        """Sets whether `receive` and `write` wait; at first they do."""
+        """Sets whether `receive` and `write` wait; by default they do."""
         os.set_blocking(self.request_fd, blocking)
         os.set_blocking(self.reply_fd, blocking)
         if blocking:
@@ -73,13 +73,13 @@ class Channel:
             return None
 
     def send(self, reply: "Reply") -> None:
-        """Answers the outstanding call. A guest that has gone is not an error here: `receive` sees its end."""
+        """Answers the outstanding call. A guest that has ended is no error: `receive` notices it."""
         self.write(REPLY.pack(16, 0, reply) if reply.__class__ is int else encode_reply(reply[0], reply[1:]))  # type: ignore[index]
 
     def write(self, data: bytes | memoryview) -> None:
-        """Writes all of the bytes; on a non-blocking channel what the pipe takes, and `flush` writes the rest.
+        """Writes all bytes. A non-blocking channel writes as many as the pipe takes, and `flush` writes the rest.
 
-        A guest that has gone is not an error.
+        A guest that has ended is no error.
         """
         if self.broken is not None:
             return
@@ -94,7 +94,7 @@ class Channel:
                 self.unsent = data
 
     def flush(self) -> None:
-        """Writes what is unsent, as far as the pipe takes it."""
+        """Writes as much of the unsent bytes as the pipe takes."""
         if self.unsent:
             data, self.unsent = self.unsent, b""
             self.write(data)

@@ -1,4 +1,4 @@
-"""The wire: frames in, frames out, without any I/O.
+"""The wire protocol: decodes and encodes frames, without any I/O.
 
 Every size that comes from a guest is checked here before it is used. Bytes that are not a well-formed frame raise
 `GuestMisbehaved`. There is no third outcome, and no guest byte may cause another exception.
@@ -8,7 +8,7 @@ Every size that comes from a guest is checked here before it is used. Bytes that
     reply    u32 size of the frame, u32 number of writes, i64 value, then for each write: u64 address, u32 length,
              the bytes
 
-One call is outstanding per channel, so bytes after a frame are a breach as well.
+One call is outstanding per channel, so bytes after a frame are an error as well.
 """
 
 import struct
@@ -31,16 +31,16 @@ MEMORY = REQUEST.size
 MAX_FRAME = MAX_PAYLOAD + 64 * 1024
 
 
-#: What follows so many registers of a request.
+#: For each number of registers: the rest of a request.
 _PADDING = tuple((0,) * (6 - count) for count in range(7))
-#: In place of a size: what came was not a request.
+#: Instead of a size: the bytes were no request.
 _BROKEN = -1
 
 
 class RequestReader:
     """Puts the requests of one channel together from the pieces that arrive.
 
-    After a breach it takes nothing any more: each further call raises GuestMisbehaved, too.
+    After an error it accepts nothing: each further call raises GuestMisbehaved, too.
     """
 
     __slots__ = ("_begun", "_wanted")
@@ -99,7 +99,8 @@ def frame_size(data: bytes | bytearray) -> int:
 def without_clocks(frame: bytes) -> tuple[bytes, bytes]:
     """Divides a request with WITH_CLOCKS into the plain request and the readings.
 
-    Of n readings, n bytes tell the clocks, and n numbers of 64 bits the times in nanoseconds. Raises GuestMisbehaved.
+    n readings are n bytes with the clocks, then n numbers of 64 bits with the times in nanoseconds. Raises
+    GuestMisbehaved.
     """
     (count,) = _U16.unpack_from(frame, len(frame) - 2)
     begin = len(frame) - 2 - 9 * count

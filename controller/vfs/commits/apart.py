@@ -26,10 +26,10 @@ _AGAIN: Final = b"again"
 
 
 def is_moved(root: boundary.HostRoot, path: bytes, staged: boundary.HostRoot) -> bool:
-    """Whether the host moves that folder.
+    """Whether the host can move a folder.
 
-    It is tried with a move that cannot succeed, onto a folder that is not empty: overlayfs reports that it does not
-    move such a folder before it reports that the place is taken.
+    This tries a move that cannot succeed, onto a folder that is not empty. overlayfs reports EXDEV before it reports
+    that the place is taken.
     """
     if boundary.filesystem_type(root.fd) != OVERLAYFS:
         return True
@@ -46,7 +46,7 @@ def is_moved(root: boundary.HostRoot, path: bytes, staged: boundary.HostRoot) ->
 
 
 def taken_apart(root: boundary.HostRoot, step: Step, numbers: Iterator[int]) -> list[Step]:
-    """The steps that replace `step` where its folder cannot be moved: they take it away part by part.
+    """The steps that replace `step` where its folder cannot be moved: they remove it part by part.
 
     numbers: the numbers of free slots.
     """
@@ -70,7 +70,7 @@ def taken_apart(root: boundary.HostRoot, step: Step, numbers: Iterator[int]) -> 
 
 
 def remove_folders(root: boundary.HostRoot, step: Step) -> None:
-    """Removes all folders of the step, the deepest first. Folders that are already gone are skipped.
+    """Removes all folders of the step, the deepest first. Folders that no longer exist are skipped.
 
     Raises OSError for a folder that is not empty.
     """
@@ -81,7 +81,7 @@ def remove_folders(root: boundary.HostRoot, step: Step) -> None:
 
 
 def make_folders(root: boundary.HostRoot, step: Step, staged: boundary.HostRoot) -> None:
-    """Makes those folders of the step again that are gone, with their owners and modes.
+    """Makes the removed folders of the step again, with their owners and modes.
 
     A folder can only be moved while its owner may write to it. So it is moved to its place with the bits 0700 added to
     its mode, and gets its own mode there.

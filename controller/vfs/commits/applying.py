@@ -1,7 +1,7 @@
 """The steps of a commit, each done and undone by renames between the target folder and the commit's own folder.
 
-Rules: how far a step has come is determined by where its inodes are, at each look, so that a kill between any two calls
-changes nothing. What was moved is checked after the move: if it is not what the journal says, it is moved back, and the
+Rules: each check finds out how far a step has come from the places of its inodes, so a kill between any two calls
+changes nothing. A moved entry is checked after the move: if it differs from the journal, it is moved back, and the
 commit stops (HostChanged). Nothing is removed here, so at every moment each byte is in one of the two places.
 """
 
@@ -49,7 +49,7 @@ class Applier:
         self._believes = believes
 
     def at(self, step: Step) -> At:
-        """How far the step has come. Raises HostChanged when what is found fits no state of the step."""
+        """How far the step has come. Raises HostChanged when the host's files fit no state of the step."""
         seen = self._there(step)
         if step.act is Act.MODE:
             if step.new is not None and step.new.is_of(seen) and seen is not None:
@@ -64,7 +64,7 @@ class Applier:
         if step.old is not None and step.old.is_of(seen) and (staged or step.new is None):
             return At.BEFORE
         kept = self._kept(step) is not None
-        if step.act is Act.PART and kept:  # its place may already hold a part of what replaces the whole folder
+        if step.act is Act.PART and kept:  # its place may already hold a part of the folder's replacement
             return At.AFTER
         if kept or step.old is None:
             if seen is None and staged:
@@ -90,13 +90,13 @@ class Applier:
         raise HostChanged(f"{step.path}: changed on the host since")
 
     def is_done(self, step: Step) -> bool:
-        """Whether the step was done, and what it did is still there. Raises HostChanged.
+        """Whether the step was done, and its result is still there. Raises HostChanged.
 
         In a folder that the commit itself has closed, the contents of the slots decide.
         """
         new = step.new
         try:
-            if step.act is Act.MODE:  # its folder may be still to come
+            if step.act is Act.MODE:  # its folder may not exist yet
                 return new is not None and new.is_of(self._there(step)) and self.at(step) is At.AFTER
             if self.at(step) is not At.AFTER:
                 return False
@@ -108,7 +108,7 @@ class Applier:
         return True
 
     def has_set_mode(self, step: Step) -> bool:
-        """Whether a folder has the mode that a MODE step gives it. One that the host has set meanwhile stays."""
+        """Whether a folder has the mode that a MODE step sets. A mode that the host has set meanwhile stays."""
         try:
             return self.at(step) is At.AFTER
         except HostChanged:
@@ -145,7 +145,7 @@ class Applier:
                 self._compare(step, self._staged, kept, step.old)
 
     def changed_since(self, steps: Sequence[Step]) -> list[str]:
-        """Why a commit that is done cannot be undone: one line for each place that is not as the commit has left it."""
+        """Why a commit that is done cannot be undone: one line for each place that has changed since the commit."""
         reasons = []
         for step in steps:
             try:
@@ -205,7 +205,7 @@ class Applier:
             raise HostChanged(f"{step.path}: changed on the host while it was taken away")
 
     def _is_what_was_shown(self, name: bytes, old: Fingerprint | None) -> bool:
-        """Whether a slot holds what is to be taken away, and it has not changed since the plan."""
+        """Whether a slot holds the entry that is to be taken away, unchanged since the plan."""
         if old is None or not old.is_of(look(self._staged, name)):
             return False
         found = fingerprint(self._staged, name, contents=False)
@@ -257,7 +257,7 @@ class Applier:
         self._set_mode(step, step.new, step.old_mode)
 
     def _withdraw(self, step: Step, new: Fingerprint) -> None:
-        """Moves what the step put in its place back to its slot, which may hold what was there before."""
+        """Moves the step's new entry back from its place to its slot, which may hold the old entry."""
         name = slot(step.slot)
         if step.old is not None and self._is_in(name, step.old):
             boundary.rename(self._staged.fd, name, self._staged.fd, old_slot(step.slot), 0)
@@ -273,7 +273,7 @@ class Applier:
         return found.digest == new.digest and not found.has_other_rights(new)
 
     def _restore_mode(self, step: Step) -> None:
-        """Closes a folder again that was opened so that it could be moved."""
+        """Restores the mode of a folder that was made writable so that it could be moved."""
         seen = self._there(step)
         if step.old is None or step.old.kind != st.S_IFDIR or seen is None or not step.old.is_of(seen):
             return
@@ -283,9 +283,9 @@ class Applier:
     # --- moves ---
 
     def _there(self, step: Step) -> os.stat_result | None:
-        """The status of what is in the step's place.
+        """The status of the entry in the step's place.
 
-        Returns None when the place lies behind a link, which the commit is still to replace.
+        Returns None when the place lies behind a link that the commit has not replaced yet.
         """
         try:
             return look(self._root, step.place)
@@ -311,8 +311,9 @@ class Applier:
     def _move_out(self, step: Step, name: bytes, what: Fingerprint | None) -> None:
         """Moves `what` from the step's place to a slot.
 
-        Only a user who may write to a folder can move it, so a closed folder is opened first. If the slot already holds
-        `what`, this is the same file: `_rename_to_free` was stopped before it removed the file's other name.
+        Only a user who may write to a folder can move it, so a read-only folder is made writable first. If the slot
+        already holds `what`, this is the same file: `_rename_to_free` was stopped before it removed the file's other
+        name.
         """
         if what is not None and self._is_in(name, what):
             os.unlink(name, dir_fd=self._staged.fd)
@@ -326,7 +327,7 @@ class Applier:
                 boundary.rename(fd, base, self._staged.fd, name, 0)
 
     def _set_mode(self, step: Step, what: Fingerprint | None, mode: int) -> None:
-        """Sets the mode of a folder in its place, unless another has come there. It keeps the set-id bits it had."""
+        """Sets the mode of the folder in the step's place. Raises HostChanged when another folder is there."""
         with self._root.directory_fd(step.place) as fd:
             if what is None or not what.is_of(os.fstat(fd)):
                 raise HostChanged(f"{step.path}: changed on the host since")
@@ -338,7 +339,7 @@ class Applier:
             try:
                 boundary.rename(self._staged.fd, slot(step.slot), fd, base, RENAME_EXCHANGE)
             except PermissionError:
-                return False  # nobody may write to the folder: it is taken away separately
+                return False  # the folder is not writable: it is taken away separately
             except OSError as error:
                 if error.errno not in _NO_SUCH_FLAG:
                     raise
@@ -365,7 +366,7 @@ class Applier:
                 return os.unlink(name, dir_fd=self._staged.fd)
             except FileExistsError:
                 raise
-            except OSError:  # no hard links there: then only a look shows whether the place is free
+            except OSError:  # no hard links there: only stat(2) can show whether the place is free
                 pass
         try:
             os.stat(base, dir_fd=fd, follow_symlinks=False)

@@ -1,9 +1,9 @@
 """Writes the reviewed changes of an overlay to the host folder below.
 
-Rules: a commit is planned whole (planning.py), staged whole on the folder's own filesystem (staging.py), compared whole
-with what the box was shown, recorded in a journal (journal.py), and then applied (applying.py). First comes what goes
-to a free place, then what replaces something, then what is taken away; modes of folders are set last. What a commit
-takes away is kept until everything is done, or for longer (keeping.py). An error undoes the commit; after a kill,
+Rules: a commit is completely planned (planning.py), staged on the folder's own filesystem (staging.py), compared with
+what the box was shown, recorded in a journal (journal.py), and then applied (applying.py). First folders are made
+writable where that is planned. Then come additions, replacements, removals, and at last the other modes of folders.
+Removed entries are kept until everything is done, or for longer (keeping.py). An error undoes the commit; after a kill,
 recovering.py continues from the journal.
 """
 
@@ -54,7 +54,7 @@ class Target:
 
 @attrs.frozen
 class Committed:
-    """What a commit has written. id: the id by which it can be undone; empty when nothing is kept for that."""
+    """The changes that a commit has written. id: the id by which it can be undone; empty when it cannot."""
 
     id: str
     written: tuple[Change, ...]
@@ -70,7 +70,7 @@ def commit(targets: Sequence[Target]) -> list[Change]:
 
 
 def commit_and_keep(targets: Sequence[Target]) -> Committed:
-    """Does the same, and keeps what is taken away, so that the commit can be undone later. Raises as `commit` does."""
+    """As `commit`, but keeps the removed entries, so that the commit can be undone later."""
     done = _commit(targets, keeps=True)
     keeping.prune_what_is_too_much()
     return done
@@ -108,7 +108,7 @@ def _refuse_twice(targets: Sequence[Target]) -> None:
 class _Together:
     """Commits that are done together or not at all.
 
-    kept: the ids of all, when what they take away is kept. are_done: whether one is done; then none is undone any more.
+    kept: the ids of all, when removed entries are kept. are_done: whether one is done; after that, none is undone.
     """
 
     kept: tuple[str, ...] = ()
@@ -170,7 +170,7 @@ class Commit:
         self._together = all_of_them
         self._is_closing = False
         places = [unit.path for unit in agreed.units] or [change.path for change in agreed.modes]
-        if all_of_them.kept:  # for long: at the top, where it is in the way of no folder that may go later
+        if all_of_them.kept:  # for longer: at the top, where it prevents no later removal of a folder
             places.append(b"")
         modes = {change.path: change.mode for change in agreed.modes}
         self._staging = Staging(root, folder_to_stage_in(root, places, modes), ident)
@@ -179,10 +179,10 @@ class Commit:
         )
 
     def stage(self, agreed: CommitPlan) -> None:
-        """Makes everything that is to come, compares everything that is to go, and records both in the journal."""
+        """Makes all new entries, compares all entries that are to be removed, and records both in the journal."""
         self._state.save(self.journal)
         staged = self._staging.make()
-        # Whoever finds this journal may remove what is staged, so the journal first records which folder that is.
+        # Any later commit may remove what is staged, so the journal first records which folder that is.
         self.journal = attrs.evolve(self.journal, staging_ino=self._staging.ino)
         self._state.save(self.journal)
         steps = []
@@ -211,12 +211,12 @@ class Commit:
         boundary.write_out(self.root.fd)
 
     def close(self) -> None:
-        """Records that the commit is done. From now on that holds, however this process ends."""
+        """Records that the commit is done. That holds even if this process is killed afterwards."""
         self._is_closing = True
         self._save(CommitPhase.DONE)
 
     def clear(self) -> None:
-        """Removes what the commit took away, unless it is kept."""
+        """Removes the entries that the commit took away, unless they are kept."""
         if self.journal.is_kept:
             keeping.settle(self._staging)
         else:
@@ -272,7 +272,7 @@ def _bytes_that_go(agreed: CommitPlan) -> int:
 
 
 def clear_up(state: StateFolder, root: boundary.HostRoot) -> None:
-    """Removes what earlier commits to this folder have left.
+    """Removes the files that earlier commits to this folder have left.
 
     The folder is locked, so none of them is under way. Raises CommitRefused for a commit that waits to be finished or
     undone.
@@ -304,9 +304,9 @@ def _step(
     gone: set[bytes],
     come: set[bytes],
 ) -> Step:
-    """The step for a unit, with what is in its place now.
+    """The step for a unit, with the entry that is in its place now.
 
-    gone, come: receive a digest of the contents of each file that the step takes away, and brings.
+    gone, come: receive a digest of the contents of each file that the step takes away, or brings.
     """
     old, mode = None, 0
     if unit.old is not None:
@@ -319,10 +319,9 @@ def _step(
 def _what_goes(
     root: boundary.HostRoot, unit: Unit, top: Change, hides: Callable[[bytes], bool], found: set[bytes]
 ) -> tuple[Fingerprint, int]:
-    """What is in a place, and its mode. All of it must still be what the box was shown. Raises HostChanged.
+    """Returns the fingerprint and mode of an entry to remove. Raises HostChanged unless the box was shown all of it.
 
-    This is checked after the fingerprint was taken: what comes or changes later differs from the fingerprint, which
-    applying.py notices.
+    This is checked after the fingerprint was taken, so that applying.py notices later changes by the fingerprint.
     """
     try:
         old = fingerprint(root, unit.path, found=found)
@@ -343,9 +342,9 @@ def _what_goes(
 
 
 def _holds_what_was_shown(change: Change, found: set[bytes]) -> bool:
-    """Whether a file that goes still has the contents that are in the Change, if they are.
+    """Whether a file to remove still has the old contents in its Change. True when the Change has none.
 
-    found: digests of the contents that go; of a file that cannot be read, its size and time.
+    found: digests of the files to remove; for a file that cannot be read, its size and time.
     """
     if change.old is None or change.origin is None or change.type != "file":
         return True
@@ -354,7 +353,7 @@ def _holds_what_was_shown(change: Change, found: set[bytes]) -> bool:
 
 
 def _refuse_another_mode(change: Change, mode: int) -> None:
-    """Raises HostChanged when something that stays modified has another mode than the one that was found before."""
+    """Raises HostChanged when a modified entry has another mode than its Change says."""
     if change.kind == "modified" and change.type != "symlink" and change.old_mode not in (None, mode & 0o1777):
         raise HostChanged(f"{change.name}: its mode was changed on the host meanwhile")
 

@@ -1,4 +1,4 @@
-"""Tells whether what is in a folder of the host is still what was there before.
+"""Compares entries in a folder of the host with an earlier state.
 
 Rules: there is no recursion, because a box may nest folders deeply. No link is followed; only regular files are
 opened.
@@ -21,7 +21,7 @@ class Fingerprint:
     """A file, a link, or a folder with everything in it.
 
     dev, ino, kind (S_IFMT): those of the file, link or folder itself. stamp: a hash over inodes, sizes and times of
-    modification, which is cheap. digest: a hash over names, contents and link texts; empty when it was not asked for.
+    modification, which is cheap. digest: a hash over names, contents and link texts; empty when it was not requested.
     Modes are in neither. rights: a hash over owners, extended attributes and modes, except those of folders, which a
     commit changes for a moment; empty in journals of earlier versions.
     """
@@ -45,14 +45,14 @@ class Fingerprint:
 
 
 def identity(seen: os.stat_result) -> Fingerprint:
-    """The fingerprint of something of which only the inode matters."""
+    """The fingerprint of an entry of which only the inode matters."""
     return Fingerprint(dev=seen.st_dev, ino=seen.st_ino, kind=st.S_IFMT(seen.st_mode))
 
 
 def fingerprint(
     root: boundary.HostRoot, path: bytes, *, contents: bool = True, found: set[bytes] | None = None
 ) -> Fingerprint:
-    """The fingerprint of what is at `path` in the root.
+    """The fingerprint of the entry at `path` in the root.
 
     contents: whether the digest is wanted, for which all files are read. found: receives a digest of each file's
     contents.
@@ -93,7 +93,7 @@ def fingerprint(
 
 
 def _content(fd: int) -> bytes:
-    """A digest of a file's contents; b"" when the caller cannot read it. Then its size and time have to do."""
+    """A digest of a file's contents; b"" when the caller cannot read it, so that size and time are used instead."""
     with contextlib.suppress(PermissionError), os.fdopen(boundary.reopen(fd, os.O_RDONLY), "rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").digest()
     return b""

@@ -1,9 +1,9 @@
-"""What is recorded of a commit before it changes anything, so that it can be finished or undone after any interruption.
+"""The journal of a commit, written before the first change, so that an interrupted commit can be finished or undone.
 
 Rules: the journal is in the caller's state folder, which only the caller can use (0700) and which is never within the
-folder that is committed to, so that a submission cannot bring a journal. It is on the disk before the first change. It
-does not record how far the commit has come: that is determined by where the inodes are. The phase says which of the two
-states of the folder is wanted.
+folder that is committed to, so that a submission cannot contain a journal. It is on the disk before the first change.
+It does not record how far the commit has come: that is determined by where the inodes are. The phase says which of the
+two states of the folder is wanted.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class CommitPhase(enum.StrEnum):
 class Act(enum.StrEnum):
     """What a step does.
 
-    put: puts something into a free place. swap: puts something in the place of something else. take: takes something
-    away. mode: sets the mode of a folder. apart: removes the empty folders of one that the host does not move, and puts
-    something in its place if there is something. part: takes away what was in such a folder (apart.py).
+    put: puts an entry into a free place. swap: replaces an entry by another one. take: takes an entry away. mode: sets
+    the mode of a folder. apart: removes the empty folders of one that the host does not move, and puts the new entry in
+    its place if there is one. part: takes away an entry of such a folder (apart.py).
     """
 
     PUT = "put"
@@ -81,9 +81,9 @@ class RemovedFolder:
 class Step:
     """One change of one place.
 
-    path: below the target; undecodable bytes as surrogates. slot: its number in the commit's own folder. new, old: what
-    is to be in the place, and what was there. mode, old_mode: the new and the old mode of a folder. folders: the
-    folders that are taken apart, each before those in it.
+    path: below the target; undecodable bytes as surrogates. slot: its number in the commit's own folder. new, old: the
+    new entry of the place, and the old one. mode, old_mode: the new and the old mode of a folder. folders: the folders
+    that are taken apart, each before those in it.
     """
 
     act: Act
@@ -106,9 +106,9 @@ class Journal:
     """The journal of one commit.
 
     folder: the target, with its device and inode (`dev`, `ino`). staging: the commit's own folder, below the target.
-    keeps: whether what the commit takes away is kept when it is done, so that it can be undone. together: the ids of
-    all commits that were done together with this one and are undone with it, itself included. kept_bytes: the size of
-    what is kept.
+    keeps: whether removed entries are kept when the commit is done, so that it can be undone. together: the ids of all
+    commits that were done together with this one and are undone with it, itself included. kept_bytes: the size of the
+    kept entries.
     """
 
     id: str
@@ -146,7 +146,7 @@ class Journal:
 
 
 class StateFolder:
-    """Where the journals of all commits of a user are. target: a folder that must not contain the state folder.
+    """The folder of the journals of all commits of a user. target: a folder that must not contain the state folder.
 
     Raises CommitRefused when no journal can be kept.
     """
@@ -184,9 +184,9 @@ class StateFolder:
     # --- journals ---
 
     def save(self, journal: Journal) -> None:
-        """Writes the journal, whole or not at all.
+        """Writes the journal atomically.
 
-        From the first phase in which the target may have been changed, it is on the disk when this returns.
+        When the target may already have been changed, the journal is on the disk when this returns.
         """
         is_lasting = journal.phase is not CommitPhase.STAGING
         temporary = os.path.join(self.path, f"{journal.id}.new")
@@ -208,7 +208,7 @@ class StateFolder:
             self._write_out()
 
     def load(self, ident: str) -> Journal:
-        """Reads a journal. Raises CommitRefused when it is missing or makes no sense."""
+        """Reads a journal. Raises CommitRefused when it is missing or invalid."""
         if not _ID.fullmatch(ident):
             raise CommitRefused([f"{ident!r} is no id of a commit"])
         try:
@@ -227,12 +227,12 @@ class StateFolder:
         return journal
 
     def forget(self, journal: Journal) -> None:
-        """Removes the journal of a commit of which nothing is left."""
+        """Removes the journal of a commit that has left no files."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._file(journal.id))
 
     def ids(self) -> list[str]:
-        """The ids of all journals that are kept."""
+        """The ids of all journals in the folder."""
         return sorted(
             name.removesuffix(".json")
             for name in os.listdir(self.path)
@@ -253,10 +253,10 @@ class StateFolder:
 
     @contextlib.contextmanager
     def alone(self, target: boundary.HostRoot) -> Iterator[None]:
-        """Keeps out other commits to that folder in the context. Raises CommitRefused when one is under way.
+        """Prevents other commits to that folder in the context. Raises CommitRefused when one is under way.
 
-        A lock file of the user keeps out the user's own commits. A lock of the folder itself keeps out other users,
-        where its filesystem has such locks.
+        A lock file prevents the user's own commits. A lock of the folder itself prevents those of other users, where
+        its filesystem has such locks.
         """
         seen = os.fstat(target.fd)
         path = os.path.join(self.path, f"{seen.st_dev:x}-{seen.st_ino:x}.lock")

@@ -1,8 +1,8 @@
-"""Commits that are done and can still be undone: how long what they took away is kept, and how it is removed.
+"""Commits that are done and can still be undone: how long removed entries are kept, and how they are deleted.
 
-Rules: it stays in the commit's own folder, so it is the same inodes that come back. Its journal says that it is kept
-(`Journal.is_kept`). Commits that were done together are kept together and removed together. The newest is never removed
-without being asked for.
+Rules: removed entries stay in the commit's own folder, so that an undo brings back the same inodes. The journal records
+that the commit is kept (`Journal.is_kept`). Commits that were done together are kept and deleted together. The newest
+one is only deleted when the caller requests it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def staging_of(root: boundary.HostRoot, journal: Journal) -> Staging:
 
 
 def clear(state: StateFolder, journal: Journal, staging: Staging) -> None:
-    """Removes what is left of a commit that is done, undone, or was never begun.
+    """Removes the remaining files of a commit that is done, undone, or was never begun.
 
-    What cannot be removed now is removed by the next commit to that folder.
+    Files that cannot be removed now are removed by the next commit to that folder.
     """
     with contextlib.suppress(OSError):
         staging.remove()
@@ -43,7 +43,7 @@ def clear(state: StateFolder, journal: Journal, staging: Staging) -> None:
 
 
 def settle(staging: Staging) -> None:
-    """Prepares a commit's own folder for a longer stay: git is told to pass it over, as it is no part of a project."""
+    """Prepares a commit's own folder for keeping: a file in it makes git ignore it, as it is no part of a project."""
     if staging.host is None:
         return
     with contextlib.suppress(OSError):
@@ -57,7 +57,7 @@ def settle(staging: Staging) -> None:
 def kept_journals() -> list[Journal]:
     """The journals of all commits of the caller that are done and can be undone, the oldest first.
 
-    Raises CommitRefused when no journal can be kept. A journal that cannot be read is passed over.
+    Raises CommitRefused when no journal can be kept. A journal that cannot be read is left out.
     """
     return sorted((journal for journal in _readable(StateFolder()) if journal.is_kept), key=lambda each: each.started)
 
@@ -71,16 +71,16 @@ def _readable(state: StateFolder) -> list[Journal]:
 
 
 def prune(older_than: float) -> list[Journal]:
-    """Removes what is kept of commits that are older than so many seconds, and returns their journals.
+    """Removes the kept entries of commits that are older than so many seconds, and returns their journals.
 
-    What another commit uses now stays. When the folder of a commit is gone, only its journal is removed.
+    Entries that another commit uses now stay. When the folder of a commit is gone, only its journal is removed.
     """
     now = time.time()
     return _prune(lambda groups: [group for group in groups if now - group[0].started >= older_than])
 
 
 def prune_what_is_too_much() -> None:
-    """Removes what is beyond the limits of number, size and age, the oldest first, but never the newest."""
+    """Removes kept commits beyond the limits of number, size and age, the oldest first, but never the newest."""
 
     def too_much(groups: list[list[Journal]]) -> list[list[Journal]]:
         now, total, gone = time.time(), 0, []
@@ -104,7 +104,7 @@ def _prune(chosen: Callable[[list[list[Journal]]], list[list[Journal]]]) -> list
 
 
 def _remove(state: StateFolder, journal: Journal) -> bool:
-    """Removes what is kept of one commit. Returns False when it is used now, or cannot be removed."""
+    """Removes the kept entries of one commit. Returns False when they are in use, or cannot be removed."""
     try:
         root = boundary.HostRoot(os.fsencode(journal.folder))
     except SandboxStartError:
@@ -118,7 +118,7 @@ def _remove(state: StateFolder, journal: Journal) -> bool:
             journal = state.load(journal.id)
             if not journal.is_kept:
                 return False
-            journal = attrs.evolve(journal, keeps=False)  # from now on it is to be cleared up, also after a kill
+            journal = attrs.evolve(journal, keeps=False)  # from now on it will be removed, even after a kill
             state.save(journal)
             clear(state, journal, staging_of(root, journal))
         return True

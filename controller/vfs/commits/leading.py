@@ -82,7 +82,7 @@ class LinkWalk:
             del here[len(here) - ups :]
             pending.extend(reversed(names))
             text = self._next_link(here, pending)
-        return None  # it leads nowhere: nothing follows more links than that
+        return None  # it leads nowhere: the kernel follows no more links than that
 
     def _next_link(self, here: list[bytes], pending: list[bytes]) -> bytes | None:
         """Walks down to the folder of the next link, and returns that link's text; None when there is none."""
@@ -91,7 +91,7 @@ class LinkWalk:
             self._pay(1)
             text = self._text_at(here)
             if text == _ENDS:
-                return None  # there is no way up behind it, so the rest does not matter
+                return None  # no `..` can follow, so the rest does not matter
             if text is not None:
                 here.pop()
                 return text
@@ -111,7 +111,7 @@ class LinkWalk:
         return self._found[path]
 
     def _is_in_new_folder(self, path: bytes) -> bool:
-        """Whether `path` is in a folder that the commit adds. Then nothing that is there on the host shows through."""
+        """Whether `path` is in a folder that the commit adds. Then no entry of the host is visible there."""
         above = self._coming.get(path.rpartition(b"/")[0])
         return above is not None and above.type == "dir" and above.kind == "added"
 

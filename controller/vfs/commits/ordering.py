@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from proxybox.controller.vfs.commits.journal import Act, Step
 
-_OPEN = 0o300  # without these bits of a folder's mode, its owner cannot change what is in it
+_OPEN = 0o300  # without these bits of a folder's mode, its owner cannot change its entries
 
 
 def in_order(steps: Sequence[Step], gone: Mapping[int, set[bytes]], come: Mapping[int, set[bytes]]) -> tuple[Step, ...]:
-    """Orders the steps: nothing goes before its new place holds it, and a folder is closed after all changes in it.
+    """Orders the steps: contents are removed after they are in their new place, and folders are closed at the end.
 
-    gone, come: which contents the step of each slot takes away, and brings. Where steps need each other in a circle,
-    the commit's own folder holds the contents meanwhile.
+    gone, come: the contents that the step of each slot takes away, or brings. When steps need each other in a circle,
+    the contents stay in the commit's own folder meanwhile.
     """
     by_act: dict[Act, list[Step]] = {act: [] for act in Act}
     for step in steps:
@@ -32,7 +32,7 @@ def _opens(step: Step) -> bool:
 def _after_what_they_need(
     swaps: Sequence[Step], gone: Mapping[int, set[bytes]], come: Mapping[int, set[bytes]]
 ) -> list[Step]:
-    """Puts each step behind the steps that bring what it takes away.
+    """Puts each step after the steps that bring the contents which it takes away.
 
     It is a depth-first walk without recursion, which also ends when there are circles.
     """

@@ -1,8 +1,8 @@
 """Plans a commit: which places of the host's folder change, and whether each may.
 
-Rules: nothing is written here, and every reason against the commit is found before anything is written. What a commit
-takes away must be exactly what the box was shown: a folder that holds more is refused. A change within an added or
-deleted folder is made together with that folder, in one step.
+Rules: nothing is written here, and every reason against the commit is found before anything is written. A commit may
+remove only what the box was shown: a folder that holds more is refused. A change within an added or deleted folder is
+made together with that folder, in one step.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ OWN_PREFIX = b".proxybox-commit-"
 
 @attrs.frozen
 class Unit:
-    """One place: what is taken away from it, and what comes there.
+    """One place: the entry that is taken away from it, and the entry that comes there.
 
-    below, gone: what is in the folder that comes, and in the folder that is taken away.
+    below, gone: the changes in the folder that comes, and in the folder that is taken away.
     """
 
     path: bytes
@@ -42,8 +42,8 @@ class Unit:
 class CommitPlan:
     """What a commit does.
 
-    modes: the changed modes of folders that are there and stay. written: all changes that are made. hides: which names
-    the box was not shown.
+    modes: the changed modes of folders that exist and stay. written: all changes that are made. hides: which names the
+    box was not shown.
     """
 
     units: tuple[Unit, ...]
@@ -108,7 +108,7 @@ class _Planner:
             self.refuse(change, "changed on the host meanwhile")
 
     def _look_at_folder(self, change: Change) -> None:
-        """Checks that what is made anew inherits what the review has shown."""
+        """Checks that a new entry inherits the default ACL that the review has shown."""
         if change.like is not None or change.type == "symlink":
             return
         try:
@@ -156,7 +156,7 @@ class _Planner:
         return tuple(units), tuple(modes)
 
     def _taken(self) -> dict[bytes, list[Change]]:
-        """What goes, by its topmost path: first the change of that path, then the changes within it."""
+        """The deletions by their topmost path: first the change of that path, then the changes within it."""
         taken: dict[bytes, list[Change]] = {}
         inside: dict[bytes, bytes] = {}
         for path, change in sorted(self.deleted.items()):
@@ -169,7 +169,7 @@ class _Planner:
         return new if new is not None and new.kind == "modified" else self.deleted.get(path)
 
     def _is_folder(self, path: bytes) -> bool:
-        """Whether a folder is there now, and stays."""
+        """Whether a folder exists there now, and stays."""
         if path not in self._folders:
             found = None
             with contextlib.suppress(OSError):  # the caller may not look at it any more
@@ -179,7 +179,7 @@ class _Planner:
 
 
 def unshown(root: boundary.HostRoot, gone: Sequence[Change], hides: Callable[[bytes], bool]) -> list[str]:
-    """Why a folder may not go: it holds what the box was not shown. gone: the folder, and what goes with it."""
+    """Why a folder must not be removed: entries not shown to the box. gone: the folder, and all deletions in it."""
     top, known = gone[0], {change.path for change in gone}
     reasons: list[str] = []
     left, unseen = [top.path], 0
@@ -212,7 +212,7 @@ def _folder(path: bytes) -> bytes:
 
 
 def look(root: boundary.HostRoot, path: bytes) -> os.stat_result | None:
-    """The status of what is at a path; of a link itself, not its target. None when there is nothing."""
+    """The status of the entry at a path; of a link itself, not its target. None when there is no entry."""
     try:
         return root.look(path)
     except OSError as error:
@@ -222,12 +222,12 @@ def look(root: boundary.HostRoot, path: bytes) -> os.stat_result | None:
 
 
 def is_still(root: boundary.HostRoot, change: Change, found: os.stat_result) -> bool:
-    """Whether what is there, and was `found`, is what the box was shown, with its owner, mode and attributes."""
+    """Whether the entry with the status `found` is what the box was shown, with its owner, mode and attributes."""
     shown = change.origin
     try:
         with root.path_fd(change.path) as fd:
             now = Origin.at(fd)
-    except OSError:  # it was removed, or may not be looked at any more
+    except OSError:  # it was removed, or may no longer be looked at
         return False
     if (now.dev, now.ino) != (found.st_dev, found.st_ino):
         return False

@@ -1,7 +1,7 @@
 """Continues commits that were cut off, and undoes those that are done and kept, from their journals.
 
-Rules: a journal comes from the caller and is trusted. What is in the target folder is not: it is compared with the
-journal, including contents, before any of it is used. Everything is checked before anything is changed, and if the host
+Rules: a journal comes from the caller and is trusted. The entries of the target folder are not: they are compared with
+the journal, including contents, before they are used. Everything is checked before anything is changed, and if the host
 has changed since, the recovery stops.
 """
 
@@ -23,7 +23,7 @@ from proxybox.controller.vfs.host import boundary
 
 
 def journals() -> list[Journal]:
-    """The journals of all commits of the caller that are not over, the oldest first; not those that are kept.
+    """The journals of the caller's unfinished commits, the oldest first; those of kept commits are left out.
 
     Raises CommitRefused when a journal cannot be read.
     """
@@ -55,7 +55,7 @@ def resume(ident: str) -> Journal:
 
 
 def undo(ident: str) -> Journal:
-    """Brings the folder back to what it was, also after a commit that is done, if what it took away is kept.
+    """Restores the folder. After a commit that is done, this is possible if its removed entries are kept.
 
     All commits that were done together are undone together. Raises CommitRefused, CommitUnfinished, OSError. When a
     commit that is done cannot be undone, for instance because files have changed since, it stays done.
@@ -161,7 +161,7 @@ def _undo_or_leave(state: StateFolder, done: Sequence[_Opened]) -> None:
                 boundary.write_out(each.root.fd)
             for each in done:
                 each.save(state, CommitPhase.DONE)
-        if isinstance(error, CommitUnfinished):  # its own folder is gone, or is another one
+        if isinstance(error, CommitUnfinished):  # its own folder was removed, or is another one
             raise CommitRefused([error.why]) from error
         if isinstance(error, HostChanged):
             raise CommitRefused([str(error)]) from error
@@ -178,7 +178,7 @@ def _undo_each(commits: Sequence[tuple[Applier, Sequence[Step]]], undone: list[t
         try:
             applier.undo(step)
         except (HostChanged, OSError) as error:
-            if isinstance(error, HostChanged) or step.act is Act.MODE:  # then nothing was done
+            if isinstance(error, HostChanged) or step.act is Act.MODE:  # then the step was not undone
                 undone.pop()
             raise
 
@@ -208,7 +208,7 @@ def _stopping(journal: Journal) -> Iterator[None]:
 
 
 def _do_rest(applier: Applier, steps: Sequence[Step]) -> None:
-    """Does the steps that were not done yet. After a power cut, the done ones need not be the first ones."""
+    """Does the steps that were not done yet. After a power failure, the finished ones need not be the first ones."""
     left = [step for step in steps if not applier.is_done(step)]
     applier.check_before_doing(left)
     for step in left:

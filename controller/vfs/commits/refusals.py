@@ -1,4 +1,4 @@
-"""How a commit fails, as callers see it."""
+"""The exceptions of a commit, as callers see them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from proxybox.policies.errors import ProxyboxError
 def printable(text: str) -> str:
     """The text with unprintable characters as escapes.
 
-    The text holds names that a guest chose; such characters could act on a terminal, or hide something there.
+    The text holds names that a guest chose; such characters could control a terminal, or hide text there.
     """
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
@@ -37,8 +37,8 @@ class CommitFailed(ProxyboxError, OSError):
 class CommitUnfinished(ProxyboxError, OSError):
     """A commit could be neither finished nor undone, and waits for its user.
 
-    `proxybox.commits` and the command line continue it by its `id`. Nothing is lost: what is in neither its old nor its
-    new place is in the commit's own folder beside them.
+    `proxybox.commits` and the command line continue it by its `id`. Nothing is lost: an entry that is in neither its
+    old nor its new place is in the commit's own folder.
     """
 
     def __init__(self, ident: str, why: str, error: BaseException | None = None) -> None:
@@ -53,4 +53,4 @@ class CommitUnfinished(ProxyboxError, OSError):
 
 
 class HostChanged(Exception):
-    """What is on the host is not what the commit found there, or put there."""
+    """An entry on the host is no longer as the commit found it, or put it there."""

@@ -1,8 +1,8 @@
 """The folder in which a commit is staged.
 
-It is on the target's own filesystem, with a name that nobody can guess, and mode 0700. Slot `N` holds what step N is to
-put in its place. Slot `N.old` holds what the step took away from there, until the whole commit is done. Nothing here is
-trusted because of its name: see applying.py.
+It is on the target's own filesystem, with a name that nobody can guess, and mode 0700. Slot `N` holds the entry that
+step N is to put in its place. Slot `N.old` holds the entry that the step took away from there, until the whole commit
+is done. Nothing here is trusted because of its name: see applying.py.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def name_of(ident: str) -> bytes:
 
 
 def slot(number: int) -> bytes:
-    """The name of what the step of that number puts in its place."""
+    """The name of the entry that the step of that number puts in its place."""
     return b"%d" % number
 
 
 def old_slot(number: int) -> bytes:
-    """The name of what the step of that number has taken away."""
+    """The name of the entry that the step of that number has taken away."""
     return b"%d.old" % number
 
 
@@ -44,7 +44,7 @@ class Staging:
     """The folder of one commit. folder: the folder of the target that contains it.
 
     ino: its inode; 0 when the journal does not have it. Nothing was put into such a folder, so it is removed when it is
-    empty, and otherwise left as it is.
+    empty, and otherwise not touched.
     """
 
     def __init__(self, root: boundary.HostRoot, folder: bytes, ident: str, ino: int = 0) -> None:
@@ -88,7 +88,7 @@ class Staging:
     def remove(self) -> None:
         """Removes the folder with everything that is left in it.
 
-        Its contents are removed through a descriptor, so it does not matter what has the folder's name by now.
+        Its contents are removed through a descriptor, so it does not matter which entry has the folder's name by now.
         """
         try:
             if self.ino:
@@ -104,7 +104,7 @@ class Staging:
 def _has_no_modes(folder: boundary.HostRoot) -> bool:
     """Whether the filesystem stores no modes, or no owners.
 
-    This is tried with a file that the caller makes, which cannot be anybody else's.
+    This is tried with a new file, which belongs to the caller.
     """
     with folder.directory_fd(b"") as fd:
         made = boundary.create_file(fd, b"probe", 0o604)
@@ -117,11 +117,11 @@ def _has_no_modes(folder: boundary.HostRoot) -> bool:
 
 
 def stage(root: boundary.HostRoot, unit: Unit, staged: boundary.HostRoot, number: int) -> None:
-    """Makes what comes to a place, with everything in it, in the slot of that number.
+    """Makes the new entry of a unit, with everything in it, in the slot of that number.
 
-    Folders keep mode 0700 until they are in their places. What root writes into a user's folder belongs to that user,
-    and what replaces something belongs to the owner of what it replaces. Raises CommitRefused for what cannot get the
-    owner, group or attributes that it is to have.
+    Folders keep mode 0700 until they are in their places. An entry that root writes into a user's folder belongs to
+    that user, and a replacement belongs to the owner of the old entry. Raises CommitRefused for an entry that cannot
+    get its owner, group or attributes.
     """
     if unit.new is None:
         return
@@ -137,9 +137,9 @@ def stage(root: boundary.HostRoot, unit: Unit, staged: boundary.HostRoot, number
 
 @attrs.frozen
 class _Owner:
-    """Whose the new files of a folder are: -1 for what the kernel makes them.
+    """The owner and group of new files in a folder; -1 for those that the kernel chooses.
 
-    set_group_id: whether the folder has that bit, which new folders in it then have as well.
+    set_group_id: whether the folder has the set-group-id bit, which new folders in it inherit.
     """
 
     uid: int
@@ -147,7 +147,7 @@ class _Owner:
     set_group_id: bool
 
     def for_change(self, change: Change) -> _Owner:
-        """Whose the entry is that a change makes there: a file that was there before keeps its owner and group."""
+        """The owner of the entry that a change makes: a file that existed before keeps its owner and group."""
         like, is_root = change.like, os.geteuid() == 0
         if like is None:
             return self
@@ -165,7 +165,7 @@ def _owner_of(root: boundary.HostRoot, path: bytes, staged: boundary.HostRoot) -
 
 
 def _make(staged: boundary.HostRoot, path: bytes, change: Change, owner: _Owner) -> _Owner:
-    """Makes one entry, and returns whose new files in it are."""
+    """Makes one entry, and returns the owner of new files in it."""
     owner = owner.for_change(change)
     folder, _, name = path.rpartition(b"/")
     with staged.directory_fd(folder) as fd:
@@ -196,9 +196,9 @@ def _make(staged: boundary.HostRoot, path: bytes, change: Change, owner: _Owner)
 
 
 def _give(fd: int, owner: _Owner, change: Change) -> None:
-    """Gives what was made to its owner and group. Raises NotCarried.
+    """Sets the owner and group of a new entry. Raises NotCarried.
 
-    Another group than the one that it is to have is good enough only where that may do no more than everybody else.
+    Another group than the right one is accepted only where the right group may do no more than all other users.
     """
     seen = os.fstat(fd)
     if owner.uid in (-1, seen.st_uid) and owner.gid in (-1, seen.st_gid):
@@ -230,10 +230,10 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def folder_to_stage_in(root: boundary.HostRoot, places: Sequence[bytes], modes: Mapping[bytes, int]) -> bytes:
-    """The folder of the target in which a commit to these places makes its own: one to which the caller may write.
+    """The folder of the target in which a commit makes its own folder: one to which the caller may write.
 
-    modes: the new modes of the folders whose mode the commit changes. Such a folder is taken only when no other can be,
-    and only when the caller can write to it both before and afterwards.
+    modes: the new modes of the folders whose mode the commit changes. Such a folder is used only when there is no other
+    one, and only when the caller can write to it both before and after that change.
     """
     common = common_folder(places)
     above = [common[:end] for end, byte in enumerate(common) if byte == ord("/")]
@@ -246,7 +246,7 @@ def folder_to_stage_in(root: boundary.HostRoot, places: Sequence[bytes], modes: 
 
 
 def _new_modes(folder: bytes, modes: Mapping[bytes, int]) -> list[int]:
-    """The new modes of those folders on the way to `folder`, itself included, whose mode is to change."""
+    """The new modes of `folder` and of the folders above it, where they are to change."""
     ends = (end for end, byte in enumerate(folder + b"/") if byte == ord("/"))
     return [modes[folder[:end]] for end in ends if folder[:end] in modes]
 

@@ -38,7 +38,7 @@ _Entry = tuple[int, int, int]
 
 
 class NotCarried(OSError):
-    """A file cannot get an attribute, an owner or a group that it is to have; the text says which, and why."""
+    """A file cannot get an attribute, an owner or a group; the text says which, and why."""
 
     def __init__(self, why: str) -> None:
         super().__init__(errno.EPERM, why)
@@ -48,7 +48,7 @@ class NotCarried(OSError):
 
 
 def read(fd: int) -> Attributes:
-    """The attributes of what a descriptor of any kind refers to, as far as the caller may see them."""
+    """The attributes of the file behind a descriptor of any kind, as far as the caller may see them."""
     path = f"/proc/self/fd/{fd}"
     try:
         names = sorted(os.listxattr(path))
@@ -73,7 +73,7 @@ def read(fd: int) -> Attributes:
 
 
 def write(fd: int, wanted: Attributes) -> None:
-    """Gives a new file or folder these attributes, and no ACL besides. Raises NotCarried.
+    """Sets these attributes of a new file or folder, and removes all other ACLs. Raises NotCarried.
 
     An ACL comes last, because it may take the right to set others. Afterwards all are read and compared.
     """
@@ -131,7 +131,7 @@ def with_mode(acl: bytes, mode: int) -> bytes:
 
 
 def inherited(default: bytes | None, mode: int, *, is_folder: bool) -> Attributes:
-    """The attributes of what is made in a folder with that default ACL, with a mode that the ACL permits (acl(5))."""
+    """The attributes of a new entry in a folder with that default ACL, with a mode that the ACL permits (acl(5))."""
     if default is None:
         return ()
     access = with_mode(default, mode)
@@ -160,12 +160,12 @@ def acl_text(acl: bytes) -> str:
 
 
 def has_acl(attributes: Attributes) -> bool:
-    """Whether there is more to who may use the file than its mode: what ls(1) marks with a plus."""
+    """Whether the file has an ACL, which ls(1) marks with a plus."""
     return any(name in (ACCESS, DEFAULT) for name, _ in attributes)
 
 
 def texts(attributes: Attributes) -> list[str]:
-    """What the attributes are, to be read by people: one text for each. Names are the host's, and not made harmless."""
+    """The attributes as text for people, one for each. Names are the host's, and are not escaped."""
     return [f"{_SHORT.get(name, name)} {_text(name, value)}" for name, value in attributes]
 
 
@@ -176,7 +176,7 @@ def _text(name: str, value: bytes | None) -> str:
     if value is None:
         return "(cannot be read, or is too large)"
     if name in (ACCESS, DEFAULT):
-        with contextlib.suppress(OSError):  # of another form
+        with contextlib.suppress(OSError):  # an ACL of another form
             return acl_text(value)
     return f"({len(value):,} bytes)"
 
@@ -186,7 +186,7 @@ def _letters(permissions: int) -> str:
 
 
 def _is_mode(tag: int, *, has_mask: bool) -> bool:
-    """Whether an entry and a part of the mode are the same: with a mask, the group's entry is not."""
+    """Whether an entry has the same bits as a part of the mode. With a mask, the group's entry does not."""
     return tag in (_USER_OBJ, _OTHER, _MASK if has_mask else _GROUP_OBJ)
 
 

@@ -47,7 +47,7 @@ _HOW = struct.pack(
 )
 _RETRIES: Final = 128
 
-# statfs(2) types of filesystems that the kernel makes up. Some hold secrets, some act when they are touched.
+# statfs(2) types of filesystems that the kernel makes up. Some hold secrets; opening files of some has effects.
 _REFUSED: Final = {
     0x9FA0: "procfs", 0x62656572: "sysfs", 0x27E0EB: "cgroup", 0x63677270: "cgroup2",
     0x64626720: "debugfs", 0x74726163: "tracefs", 0x73636673: "securityfs", 0xF97CFF8C: "selinuxfs",
@@ -101,7 +101,7 @@ class HostRoot:
             raise
 
     def again(self) -> HostRoot:
-        """The same directory with a descriptor of its own, for a copy of the mount."""
+        """Returns the same directory with a descriptor of its own, for a copy of the mount."""
         other = object.__new__(HostRoot)
         other.fd = -1
         other.path, other.device, other.mount, other.has_holes = self.path, self.device, self.mount, self.has_holes
@@ -127,7 +127,7 @@ class HostRoot:
 
     @contextmanager
     def path_fd(self, relative: bytes) -> Iterator[int]:
-        """An O_PATH descriptor for whatever is there; a symlink itself, not its target."""
+        """An O_PATH descriptor for the file at a path; for a symlink itself, not its target."""
         fd = self.open_path(relative)
         try:
             yield fd
@@ -175,11 +175,11 @@ class HostRoot:
         return fd
 
     def _is_another_mount(self, fd: int) -> bool:
-        """Whether what was just opened, by a name in a folder of this mount of the host, is the root of another one.
+        """Whether a file that was just opened in a folder of this mount of the host is the root of another mount.
 
-        The device cannot tell: a bind mount has the same one, and a file of an overlayfs or of gVisor may have another
-        one than the folder that it is in. So the kernel is asked for the mount, or, where it does not say (gVisor),
-        whether the path is a mount point.
+        The device number cannot show this: a bind mount has the same one, and a file of an overlayfs or of gVisor may
+        have another one than its folder. So this compares the kernel's mount ids, or, where the kernel reports none
+        (gVisor), checks whether the path is a mount point.
         """
         try:
             if self.mount is not None:
@@ -190,7 +190,7 @@ class HostRoot:
             raise _for_guest(error) from None
 
     def look(self, relative: bytes) -> os.stat_result:
-        """The host's status of whatever is there; a symlink is not followed."""
+        """The host's status of the file at a path; a symlink is not followed."""
         fd = self.open_path(relative)
         try:
             return os.fstat(fd)
@@ -290,7 +290,7 @@ def reopen(fd: int, flags: int) -> int:
     """Opens the regular file behind a descriptor once more. Raises EACCES when it is not a regular file.
 
     A file that is opened to be written loses its set-id bits. The kernel takes them away at the first write, but not
-    from root, and others would run what a box has written with the rights of the file's owner.
+    from root, and others would then run a box's data with the rights of the file's owner.
     """
     mode = os.fstat(fd).st_mode
     if not st.S_ISREG(mode):
@@ -317,8 +317,8 @@ def create_file(directory_fd: int, name: bytes, mode: int) -> int:
 def change_mode(fd: int, mode: int) -> None:
     """chmod of a regular file or directory, through a descriptor of any kind.
 
-    A box is shown no set-id bits. So a folder keeps those that it has, which say whose group new files in it get; a
-    file loses them.
+    A box is shown no set-id bits. So a folder keeps its set-id bits, which decide the group of new files in it. A file
+    loses them.
     """
     seen = os.fstat(fd).st_mode
     os.chmod(_magic(fd), mode & 0o1777 | (seen & 0o6000 if st.S_ISDIR(seen) else 0))
@@ -346,7 +346,7 @@ def filesystem_type(fd: int) -> int:
 
 
 def change_owner(fd: int, uid: int, gid: int) -> None:
-    """chown of whatever a descriptor of any kind refers to; of a symlink itself, not its target."""
+    """chown of the file behind a descriptor of any kind; of a symlink itself, not its target."""
     os.chown(_magic(fd), uid, gid)
 
 
@@ -379,8 +379,8 @@ def _open(path: str | bytes, flags: int, *, dir_fd: int | None = None) -> int:
 def _for_guest(error: OSError) -> OSError:
     """Replaces EMFILE by ENFILE.
 
-    EMFILE would tell the guest that it has too many open files. In truth the controller's process has, which to a guest
-    is the system.
+    EMFILE would tell the guest that it has too many open files. In fact the controller's process has, which is the
+    whole system to a guest.
     """
     return OSError(errno.ENFILE, "no descriptor left in the controller") if error.errno == errno.EMFILE else error
 
@@ -390,7 +390,7 @@ def _magic(fd: int) -> str:
 
 
 def _mount_id(fd: int) -> int | None:
-    """The host's mount that a descriptor's file is in (proc_pid_fdinfo(5)); None where the kernel does not say."""
+    """The host's mount id of a descriptor's file (proc_pid_fdinfo(5)); None where the kernel reports none."""
     with open(f"/proc/self/fdinfo/{fd}", "rb", buffering=0) as file:
         found = re.search(rb"^mnt_id:\s*(\d+)$", file.read(4096), re.MULTILINE)
     return int(found[1]) if found else None
@@ -414,7 +414,7 @@ def why_no_mount(source: str) -> str:
 
 
 def _kind(entry: os.DirEntry[str]) -> int:
-    """The kind of an entry that is shown, else 0. FIFOs, sockets and devices are never shown."""
+    """The kind of an entry that is shown, otherwise 0. FIFOs, sockets and devices are never shown."""
     if entry.is_symlink():
         return st.S_IFLNK
     if entry.is_file(follow_symlinks=False):

@@ -62,7 +62,7 @@ class HostDirectory(HostNode, Directory):
 
     def stat(self) -> Stat:
         shown = super().stat()
-        if self._above is None and self._mount.names is not None:  # the host's numbers tell how many names there are
+        if self._above is None and self._mount.names is not None:  # the host's numbers show how many names there are
             return attrs.evolve(shown, nlink=2, size=4096, blocks=8)
         return shown
 
@@ -103,7 +103,7 @@ class HostDirectory(HostNode, Directory):
     # --- changes ---
 
     def default_acl(self) -> bytes | None:
-        """Its default ACL, which what is made in it inherits."""
+        """Its default ACL, which new entries in it inherit."""
         with self.own_fd() as fd:
             return attributes.default_acl(fd)
 
@@ -119,7 +119,7 @@ class HostDirectory(HostNode, Directory):
     def create(self, name: bytes, mode: int, creds: Credentials) -> Node:
         self._check_name(name)
         use, file_fd = self._mount.use, -1
-        use.allotment.take()  # before a file is made that could not be kept open
+        use.allotment.take()  # before a file is made that could not be held open
         try:
             with self._mount.creating() as made, self.own_fd() as fd:
                 file_fd = boundary.create_file(fd, name, mode)

@@ -138,7 +138,7 @@ class HostFilesystem:
     # --- what is written ---
 
     def forget_inode(self, file: FileId) -> None:
-        """Forgets the number of a file that is gone from the disk: the host may give its inode to another file."""
+        """Forgets the number of a file that was deleted from the disk: the host may use its inode for another file."""
         self._inodes.pop(file, None)
 
     def charge_length(self, fd: int, file: FileId, size: int) -> list[int]:
@@ -153,10 +153,10 @@ class HostFilesystem:
 
     @contextmanager
     def creating(self, *, new: bool = True, pages: int = 0) -> Iterator[list[os.stat_result]]:
-        """Charges an inode for the name that is made inside the context, and the pages of what the name refers to.
+        """Charges an inode for the name that is made inside the context, and the pages of its file.
 
-        The body puts the status of what it made into the yielded list. new: whether that is a new file, and not a
-        further name of one. Raises ENOSPC.
+        The body adds the status of the file to the yielded list. new: whether it is a new file, and not a further name
+        of one. Raises ENOSPC.
         """
         quota = self.use.quota
         quota.charge_inode()
@@ -174,7 +174,7 @@ class HostFilesystem:
                 quota.credit_inode()
 
     def stamp(self, fd: int) -> None:
-        """Gives a changed file the box's time, when the box's clock is not the host's."""
+        """Sets the times of a changed file to the box's time, when the box's clock is not the host's."""
         if not self.superblock.clock_is_real:
             now = self.superblock.now()
             boundary.change_times(fd, now, now)

@@ -1,9 +1,9 @@
-"""The interpreter's own library: a host folder that is looked at once and never again.
+"""The interpreter's own library: a host folder that is looked up only once.
 
-Rules: what was seen is kept for the whole process and shared by all boxes with the same mount, so nothing here depends
-on a box: no quota, no clock, no parent outside. Status is packed once. Inode numbers are computed from names, so they
-are the same in every process. Changes on the host after the first look are not seen. At most `CACHE_BYTES` of contents
-and `CACHE_FILES` open files are kept.
+Rules: the results are stored for the whole process and shared by all boxes with the same mount, so nothing here depends
+on a box: no quota, no clock, no parent directory. A status is packed once. Inode numbers are computed from names, so
+they are the same in every process. Later changes on the host are not seen. At most `CACHE_BYTES` of contents and
+`CACHE_FILES` open files are kept.
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ def library(
 ) -> LibraryMount:
     """The library at `source`, as it is mounted at `target`: the same object for all boxes.
 
-    uid, gid: the owner that is shown (root, as for a system's own files). may_be_mapped: whether a guest may have the
-    pages of its files in common with the host's other processes (SECURITY.md, side channels).
+    uid, gid: the owner that is shown (root, as for a system's own files). may_be_mapped: whether a guest may share the
+    pages of its files with the host's other processes (SECURITY.md, side channels).
 
     Raises SandboxStartError when the folder is missing or must not be shown.
     """
@@ -149,7 +149,7 @@ def library(
 
 
 class LibraryNode(Node):
-    """What library nodes have in common: a status that never changes."""
+    """The base of library nodes, whose status never changes."""
 
     __slots__ = ("_bytes", "_stat", "library", "relative")
 
@@ -205,7 +205,7 @@ class LibraryFile(LibraryNode, RegularFile):
             return None
         try:
             return _contents.descriptor(self)
-        except OSError:  # the host's file has gone, or descriptors have run out
+        except OSError:  # the host's file was removed, or no descriptors are left
             return None
 
     def pread(self, size: int, offset: int) -> bytes:
@@ -260,7 +260,7 @@ class LibrarySymlink(LibraryNode, Symlink):
 
 
 class LibraryDirectory(LibraryNode, Directory):
-    """A folder of the library. It is listed at most once, and each entry is looked at when it is first asked for."""
+    """A folder of the library. It is listed at most once, and each entry is read at its first lookup."""
 
     __slots__ = ("_children", "_entries", "_kinds", "_misses", "_open_to_all", "name", "parent")
 
@@ -337,7 +337,7 @@ def library_file(source: str | os.PathLike[str], target: bytes, *, uid: int = 0,
 
 
 def altered_file(source: str | os.PathLike[str], target: bytes, alter: Callable[[bytes], bytes]) -> LibraryFile | None:
-    """Like `library_file`, with what `alter` makes of the contents; None unless it is a small regular file."""
+    """Like `library_file`, with the contents that `alter` returns; None unless it is a small regular file."""
     node = library_file(source, target)
     return AlteredFile(node, alter) if isinstance(node, LibraryFile) and node.length <= CACHED_SIZE else None
 

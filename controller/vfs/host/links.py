@@ -1,10 +1,10 @@
-"""What symbolic links may say in folders of the host, where others follow the links that a box leaves.
+"""The texts that symbolic links may have in folders of the host, where others follow the links that a box leaves.
 
-Rules: a text may go up only at its beginning. The meaning of `name/..` depends on what stands at that name, and a
-rename or another commit may change that later. `../..` at the beginning keeps its meaning as long as the link's folder
-stays as deep as it was. So a link with `..` behind a name is not made, and a folder is not moved whole when links in it
-go up out of it. Nor does a text lead to a name that is hidden from the box: whoever reads `notes.txt` on the host would
-read `.env`, and whoever mounts a folder that has become a link to `.git` would show it to a box.
+Rules: a text may go up only at its beginning. The meaning of `name/..` depends on the entry of that name, which a
+rename or another commit may change later. `../..` at the beginning keeps its meaning as long as the link's folder stays
+as deep as it was. So a link with `..` behind a name is not made, and a folder is not moved whole when links in it go up
+out of it. A text must not lead to a name that is hidden from the box either. Otherwise a program of the host that reads
+`notes.txt` could read `.env`, and a mount of a folder that has become a link to `.git` would show it to a box.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def steps_up(text: bytes) -> int:
 
 
 def goes_up_behind_a_name(text: bytes) -> bool:
-    """Whether `..` follows a name in the text (`name/..`), so that the meaning depends on what stands at that name."""
+    """Whether `..` follows a name in the text (`name/..`), so that the meaning depends on the entry of that name."""
     return text.split(b"/").count(b"..") > steps_up(text)
 
 
@@ -82,9 +82,9 @@ def refuse_moving_links_of_the_host(root: HostRoot, folder: bytes) -> None:
 
 
 def refuse_moving_links(folder: Directory) -> None:
-    """The same for a folder of an overlay.
+    """As `refuse_moving_links_of_the_host`, for a folder of an overlay.
 
-    A link that is not found within the steps of one call may be moved: a commit looks at every link.
+    A link that is not found within the steps of one call may be moved: a commit checks every link.
     """
     steps = folder.superblock.steps
     others = steps.left

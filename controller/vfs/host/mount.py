@@ -23,9 +23,9 @@ class HostMount(HostFilesystem):
 
     source: a path in the host. superblock: the box's; its `read_only` is set unless `writable`. target: where the mount
     will be; absolute symlinks inside are shown as paths in the box, and those that lead elsewhere in the host are not
-    shown. root: the node to mount. use: what the box already uses of the host, which charges the quota of the
-    superblock. names: patterns of the names directly in the folder that are shown, for a folder that is not written;
-    None for all. Raises SandboxStartError.
+    shown. root: the node to mount. use: the box's use of the host so far, which charges the quota of the superblock.
+    names: patterns of the names directly in the folder that are shown, for a folder that is not written; None for all.
+    Raises SandboxStartError.
     """
 
     def __init__(

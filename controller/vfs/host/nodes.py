@@ -35,7 +35,7 @@ FRESH_NS = 1_000_000
 
 
 class HostNode(Node):
-    """What files, folders and links of the host have in common."""
+    """The base of files, folders and links of the host."""
 
     __slots__ = ("_above", "_mount", "_name", "_seen", "_seen_at")
 
@@ -53,11 +53,11 @@ class HostNode(Node):
         return self._mount
 
     def note(self, seen: os.stat_result) -> None:
-        """Keeps the status from a lookup for the questions that follow at once."""
+        """Stores the status from a lookup for the requests that follow at once."""
         self._seen, self._seen_at = seen, time.monotonic_ns()
 
     def moved(self, above: HostNode, name: bytes) -> None:
-        """Records a new place in the mount."""
+        """Records its new place in the mount."""
         self._above, self._name = above, name
 
     def relative(self) -> bytes:
@@ -70,7 +70,7 @@ class HostNode(Node):
         return b"/".join(reversed(names))
 
     def own_fd(self) -> AbstractContextManager[int]:
-        """A descriptor of this node, which must be a folder, for the time of the context."""
+        """A descriptor of this node, which must be a folder, until the context ends."""
         return self._mount.host.directory_fd(self.relative())
 
     def look(self) -> os.stat_result:
@@ -173,7 +173,7 @@ class HostFile(HostNode, RegularFile):
         return self._above
 
     def close_fd(self) -> None:
-        """Lets go of the host descriptor, if there is one."""
+        """Releases the host descriptor if there is one."""
         held, self._held, self._fd = self._held, None, None
         if held is not None:
             self._taken = True
@@ -233,7 +233,7 @@ class HostFile(HostNode, RegularFile):
         return self.look().st_size
 
     def room(self) -> int:
-        """How many bytes the host's disk has for this file, when it is written anew in place."""
+        """How many bytes the host's disk has for this file when it is overwritten."""
         with self._mount.host.path_fd(self.relative()) as fd:
             disk, own = os.fstatvfs(fd), os.fstat(fd).st_blocks * 512
         return disk.f_bavail * disk.f_frsize + own
@@ -268,7 +268,7 @@ class HostFile(HostNode, RegularFile):
             return self._charged(fd, file, data, offset, put)
 
     def _charged(self, fd: int, file: FileId, data: bytes, offset: int, put: Callable[[int, bytes, int], int]) -> int:
-        """Writes as much as the quota pays for."""
+        """Writes as much as the quota allows."""
         mount, done = self._mount, 0
         gap = mount.charge_length(fd, file, offset)
         try:

@@ -3,8 +3,8 @@
 Rules: a box has one host descriptor for each inode and access mode, however often its guest opens the file. It can be
 shared because offsets, flags and locks are the box's own (openfiles.py). Each open of the guest still opens the file on
 the host, which checks permissions. What is written is charged like files in memory: an inode for a name, a page for a
-page that did not exist, nothing for a hole. It is credited when it is gone from the disk, which for an unlinked file is
-after its last descriptor. Never more is credited than was charged, whatever other processes on the host do.
+page that did not exist, nothing for a hole. It is credited when it is deleted from the disk: for an unlinked file, when
+its last descriptor is closed. The credit is never larger than the charge, whatever other processes on the host do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NOWHERE = 1 << 64
 
 
 def identity(seen: os.stat_result) -> FileId:
-    """What identifies a file on the host, as long as it exists."""
+    """Device and inode, which identify a file on the host as long as it exists."""
     return seen.st_dev, seen.st_ino
 
 
@@ -42,7 +42,7 @@ class HeldFile:
         self.users = 1
 
     def release(self) -> bool:
-        """Removes one user. Returns whether this was the last one and the file itself is gone from the disk."""
+        """Removes one user. Returns whether this was the last one and the file itself was deleted from the disk."""
         self.users -= 1
         return self.users == 0 and self._use._close(self)
 
@@ -72,9 +72,9 @@ class HostUse:
     # --- descriptors ---
 
     def hold(self, fd: int, mode: int) -> HeldFile:
-        """Keeps a file that was opened with the access mode `mode`.
+        """Holds a file that was opened with the access mode `mode`.
 
-        `fd` is closed when the file is already held, and when there is no place for another descriptor: ENFILE.
+        `fd` is closed when the file is already held, and when the allotment has no descriptor left: ENFILE.
         """
         try:
             file = identity(os.fstat(fd))
@@ -91,7 +91,7 @@ class HostUse:
         return self.keep(fd, file, mode)
 
     def keep(self, fd: int, file: FileId, mode: int) -> HeldFile:
-        """Like `hold`, for a file that is not held yet, and for whose descriptor the allotment was already asked."""
+        """Like `hold`, for a file that is not held yet, and whose descriptor was already taken from the allotment."""
         held = self._held[file, mode] = HeldFile(self, fd, file, mode)
         return held
 
@@ -125,7 +125,7 @@ class HostUse:
         self._account(file).names += 1
 
     def lost_name(self, before: os.stat_result, fd: int) -> bool:
-        """Records that a file has lost a name in this box. Returns whether the file itself is gone from the disk.
+        """Records that a file has lost a name in this box. Returns whether the file itself was deleted from the disk.
 
         before: its status while it had the name. fd: a descriptor of the file, of any kind.
         """
@@ -180,7 +180,7 @@ class HostUse:
         return missing
 
     def credit(self, file: FileId, pages: list[int]) -> None:
-        """Gives back charged pages that were not written after all."""
+        """Credits pages that were charged but not written."""
         account = self._accounts.get(file)
         if account is not None and pages:
             account.pages.remove(pages)
@@ -213,21 +213,21 @@ class HostUse:
 
 
 def pages_of(size: int) -> int:
-    """How many pages so many bytes touch."""
+    """How many pages `size` bytes take."""
     return (size + PAGE - 1) // PAGE
 
 
 def _links_left(fd: int) -> int:
     try:
         return os.fstat(fd).st_nlink
-    except OSError:  # some network filesystems know nothing about a removed file
+    except OSError:  # some network filesystems have no status of a removed file
         return 0
 
 
 def _absent(fd: int, pages: list[int]) -> list[int]:
-    """Which of the pages (ascending) a file does not have: its holes, and what is beyond its end."""
+    """Which of the pages (ascending) a file does not have: those in holes, and those beyond its end."""
     absent = []
-    start = end = -1  # the stretch of data that was looked at last
+    start = end = -1  # the piece of data that was looked up last
     for page in pages:
         at = page * PAGE
         if at >= end:
@@ -239,7 +239,7 @@ def _absent(fd: int, pages: list[int]) -> list[int]:
 
 
 def _seek(fd: int, offset: int, whence: int) -> int:
-    """lseek(2). Where the host cannot tell, the pages count as a hole, and are charged."""
+    """lseek(2). Where the host does not know, the pages count as a hole, and are charged."""
     try:
         return os.lseek(fd, offset, whence) if offset < _NOWHERE else _NOWHERE
     except OSError as error:

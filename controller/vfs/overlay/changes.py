@@ -1,4 +1,4 @@
-"""What a box has changed in an overlay, as data that no longer depends on the box."""
+"""The changes of a box in an overlay, as data that no longer depends on the box."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_DIFF_BYTES = 1 << 20
 
 @attrs.frozen(slots=True)
 class Origin:
-    """Which version of a host file a node stood for when it was read, and what a commit is to keep of it.
+    """The version of a host file that a node represented when it was read, and what a commit keeps of it.
 
     mode: its permission bits and set-id bits. attributes: its extended attributes, ACLs among them. names: how many
     hard links it has, in which two versions may differ.
@@ -42,7 +42,7 @@ class Origin:
 
     @classmethod
     def at(cls, fd: int) -> Origin:
-        """Makes an Origin of what a descriptor of any kind refers to."""
+        """Makes an Origin of the file behind a descriptor of any kind."""
         return cls.of(os.fstat(fd), attributes.read(fd))
 
 
@@ -50,13 +50,13 @@ class Origin:
 class Change:
     """One entry that a box has added, modified or deleted.
 
-    name: its path below the mount, after the prefix that was asked for; undecodable bytes as surrogates. path: the path
-    below the mount, as bytes. kind: "added", "modified" or "deleted". type: "file", "dir" or "symlink". mode: the
-    permission bits. content: a file's new contents. target: a link's text. old: a file's former contents, when they are
-    at most 1 MiB. old_mode, old_target: the permission bits and the link's text of what stood there; None for nothing.
-    origin: the host's file that a commit expects to find there; None for nothing. like: the host's file whose owner and
-    attributes it gets, because it takes its place or was moved from there; None for what was made anew. default: the
-    default ACL of the folder in which it was made anew; None where there is none.
+    name: its path below the mount, after the requested prefix; undecodable bytes as surrogates. path: the path below
+    the mount, as bytes. kind: "added", "modified" or "deleted". type: "file", "dir" or "symlink". mode: the permission
+    bits. content: a file's new contents. target: a link's text. old: a file's former contents, when they are at most 1
+    MiB. old_mode, old_target: the permission bits and the link's text of the old entry; None without one. origin: the
+    host's file that a commit expects to find there; None without one. like: the host's file whose owner and attributes
+    it gets, because it replaces that file or was moved from there; None for a new entry. default: the default ACL of
+    the folder in which a new entry was made; None where there is none.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Change:
 
     @property
     def attributes(self) -> Attributes:
-        """The extended attributes that it is to have on the host, ACLs among them."""
+        """The extended attributes that it gets on the host, ACLs among them."""
         if self.kind == "deleted" or self.type == "symlink":
             return ()
         if self.like is None:
@@ -84,7 +84,7 @@ class Change:
 
     @property
     def old_attributes(self) -> Attributes:
-        """The extended attributes of what stood there."""
+        """The extended attributes of the old entry."""
         return () if self.origin is None else self.origin.attributes
 
     def diff(self) -> str:

@@ -1,7 +1,7 @@
 """Walks an overlay and finds out what differs from the folder below.
 
-Rules: there is no recursion, because a box may nest folders as deeply as it likes. What is kept and what is read stay
-within a budget, whatever the box and the host's folder hold. What has vanished from the host meanwhile is left out; a
+Rules: there is no recursion, because a box may nest folders as deeply as it likes. Stored and read bytes stay within a
+budget, whatever the box and the host's folder hold. An entry that has vanished from the host meanwhile is left out; a
 file that cannot be read has no contents in its Change.
 """
 
@@ -31,12 +31,12 @@ MAX_CHANGES = 100_000
 
 @attrs.define(slots=True, kw_only=True, eq=False)
 class ChangesBudget:
-    """What may still be kept of a box's changes, in bytes; several overlays may share one budget.
+    """How many bytes of a box's changes may still be stored; several overlays may share one budget.
 
     contents: new contents; a file beyond that has none in its Change. old: former contents. compared: files that are
-    read for a comparison; a file beyond that counts as modified. paths: paths, and changes: the number of changes; what
-    is beyond them is not reported. left_out: how many entries were not reported, for that or another reason. A commit
-    of the others could then lose what was moved.
+    read for a comparison; a file beyond that counts as modified. paths: bytes of paths. changes: the number of changes.
+    Changes beyond these two are not reported. left_out: how many entries were not reported, for that or another reason.
+    A commit of the others could then lose moved files.
     """
 
     contents: int
@@ -48,7 +48,7 @@ class ChangesBudget:
 
     @classmethod
     def of(cls, quota: Quota) -> ChangesBudget:
-        """The budget for a box, or for one mount of it, that may keep in memory what `quota` says."""
+        """The budget for a box, or for one mount of it, that may store as much in memory as `quota` allows."""
         return cls(contents=min(quota.limit, quota.used_bytes + SPARE_BYTES))
 
     @property
@@ -58,9 +58,9 @@ class ChangesBudget:
 
 
 def changes_of(overlay: OverlayMount, prefix: str = "", budget: ChangesBudget | None = None) -> list[Change]:
-    """What was added, modified and deleted, sorted by path; names begin with `prefix`.
+    """The added, modified and deleted entries, sorted by path; names begin with `prefix`.
 
-    budget: how much of it may be kept, when several overlays share that.
+    budget: a budget that several overlays share.
     """
     budget = ChangesBudget.of(overlay.superblock.quota) if budget is None else budget
     collector = _Collector(prefix, budget)
@@ -68,7 +68,7 @@ def changes_of(overlay: OverlayMount, prefix: str = "", budget: ChangesBudget | 
     while (waiting := collector.later or collector.last) and not budget.is_spent:
         try:
             waiting.pop()()
-        except OSError:  # from the host: the entry is gone, or cannot be looked at
+        except OSError:  # from the host: the entry was removed, or cannot be read
             budget.left_out += 1
     budget.left_out += len(collector.later) + len(collector.last)
     collector.found.sort(key=lambda change: (change.path, change.kind != "deleted"))
@@ -108,10 +108,10 @@ class _Collector:
             self.comes(where, node, directory)
 
     def comes(self, path: bytes, node: Node, directory: OverlayDirectory) -> None:
-        """Reads an added entry after all entries that go were looked at.
+        """Plans to read an added entry after all deleted entries.
 
-        If the host writes to a moved file in between, the commit then sees this as a change of what goes, and never
-        takes the old contents for what was moved.
+        If the host writes to a moved file in between, the commit then sees that the deleted file has changed, and never
+        writes old contents to the new place.
         """
         self.last.append(partial(self.added, directory.host_folder(), path, node))
 
@@ -136,13 +136,13 @@ class _Collector:
             self.comes(path, node, directory)
 
     def compared(self, path: bytes, node: RegularFile, below: Node | None, origin: Origin | None) -> None:
-        """Compares a file with the one that stood in its place: it is modified when its contents or its mode differ."""
+        """Compares a file with the old one in its place: it is modified when its contents or its mode differ."""
         old = self.old(below)
         if not (isinstance(below, RegularFile) and _mode(below) == _mode(node) and self.same(node, below, old)):
             self.add("modified", path, node, was=below, old=old, origin=origin)
 
     def same(self, node: RegularFile, below: RegularFile, old: bytes | None) -> bool:
-        """Whether the contents are those of the file below, as far as the budget lets this be found out."""
+        """Whether the contents are those of the file below. False when the budget is too small to compare them."""
         size = node.size()
         if size != below.size():
             return False
@@ -158,23 +158,23 @@ class _Collector:
         return _read(below, min(MAX_DIFF_BYTES, self.budget.old)) if isinstance(below, RegularFile) else None
 
     def added(self, folder: HostDirectory | None, path: bytes, node: Node) -> None:
-        """Reports a node and all that is in it. folder: the host's folder whose default ACL it gets if it is new."""
+        """Reports a node and everything in it. folder: the host's folder whose default ACL it gets if it is new."""
         self.add("added", path, node, folder=folder)
         if isinstance(node, Directory):
             lower = node.lower if isinstance(node, OverlayDirectory) else None
             self.each(path, node, partial(self.added, lower if isinstance(lower, HostDirectory) else folder))
 
     def taken(self, path: bytes, directory: OverlayDirectory, name: bytes, below: Node) -> None:
-        """Reports as deleted what stood below where `directory` has a whiteout now."""
+        """Reports the entry `below`, for which `directory` has a whiteout, as deleted."""
         self.deleted(path, below, directory.whiteouts[name])
         displaced = directory.displaced.get(name)
         if displaced is not None and isinstance(below, Directory):
             self.later.append(partial(self.taken_within, path, displaced))
 
     def taken_within(self, path: bytes, moved: OverlayDirectory) -> None:
-        """Reports as deleted what the box was shown in a folder that was removed or moved, as it was shown.
+        """Reports the entries that the box was shown in a removed or moved folder as deleted.
 
-        What has come or changed there since is not reported, so that the commit finds it and stops.
+        Entries that were added or changed there since are not reported, so that the commit finds them and stops.
         """
         if moved.lower is not None:
             self.each(path, moved.lower, partial(self.taken_entry, moved))
@@ -203,7 +203,7 @@ class _Collector:
         self.keep("deleted", path, below, was=below, old=self.old(below), origin=origin)
 
     def each(self, path: bytes, directory: Directory, visit: Callable[[bytes, Node], None]) -> None:
-        """Visits the entries of a folder later."""
+        """Plans to visit the entries of a folder."""
         for name, _, _ in directory.entries():
             self.later.append(partial(self.visit, visit, path, directory, name))
 
@@ -283,20 +283,20 @@ def _below(directory: OverlayDirectory, name: bytes) -> Node | None:
 
 
 def _like(node: Node) -> Origin | None:
-    """The host's file that a node was before it was changed or moved, by the names that it had then."""
+    """The host's file that a node represented before it was changed or moved."""
     below = node.lower if isinstance(node, OverlayDirectory) else node.below if isinstance(node, OverlayFile) else None
     if below is None:
         return node.origin if isinstance(node, OverlayFile) else None
     try:
         return origin_of(below)
-    except OSError:  # it is gone: what is in it cannot be read, either
+    except OSError:  # it was removed: its contents cannot be read, either
         return None
 
 
 def _default_acl(folder: HostDirectory) -> bytes | None:
     try:
         return folder.default_acl()
-    except OSError:  # the folder is gone, which the commit notices
+    except OSError:  # the folder was removed, which the commit notices
         return None
 
 
@@ -305,7 +305,7 @@ def _size(origin: Origin) -> int:
 
 
 def _whole(origin: Origin | None, below: Node) -> Origin | None:
-    """The origin of a folder with all that a commit compares and keeps, unless another one stands there by now."""
+    """The complete origin of a folder; `origin` itself when another folder is there by now."""
     found = origin_of(below)
     is_same = origin is None or found is None or (origin.dev, origin.ino) == (found.dev, found.ino)
     return found if is_same else origin
@@ -324,7 +324,7 @@ def _mode(node: Node) -> int:
 def _read(node: RegularFile, limit: int) -> bytes | None:
     try:
         return None if node.size() > limit else node.whole()
-    except OSError:  # the controller's user cannot read it, or it is gone
+    except OSError:  # the controller's user cannot read it, or it was removed
         return None
 
 
@@ -336,6 +336,6 @@ def _same(one: RegularFile, other: RegularFile) -> bool:
             if piece != other.pread(1 << 20, offset):
                 return False
             offset += max(1, len(piece))
-    except OSError:  # as in `_read`: whether they are the same cannot be found out
+    except OSError:  # as in `_read`: they cannot be compared
         return False
     return True

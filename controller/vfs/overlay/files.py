@@ -46,7 +46,7 @@ class OverlayFile(Layered, MemoryFile):
         return self.below if isinstance(self.below, RegularFile) else None
 
     def copy_up(self, keep_data: bool = True) -> None:
-        """Stops standing for the file below. Raises ENOSPC, and AnotherTurn while there is more to copy."""
+        """Copies the file below into memory. Raises ENOSPC, and AnotherTurn while there is more to copy."""
         below = self.file_below
         if below is None:
             return
@@ -148,7 +148,7 @@ class OverlayFile(Layered, MemoryFile):
 
 
 class OverlayOpenFile(RegularOpenFile):
-    """A file opened for reading while it stood for one below. It also sees what is written to the file later."""
+    """A file that was opened for reading before it was copied up. It also sees later writes to the copy."""
 
     __slots__ = ("_lower", "_overlay")
 

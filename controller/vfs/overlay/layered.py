@@ -1,4 +1,4 @@
-"""What every node of an overlay is: it stands for a node below until it is changed, and then has a state of its own."""
+"""The base of all nodes of an overlay: each represents a node below until it is changed, then has its own state."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from proxybox.controller.vfs.overlay.changes import Origin
 
 
 def origin_of(node: Node) -> Origin | None:
-    """What identifies a node below on the host; None when it is not on the host."""
+    """The Origin of a node below; None when that node is not on the host."""
     return Origin.of(node.look(), node.attributes()) if isinstance(node, HostNode) else None
 
 
 def identity_of(node: Node) -> Origin | None:
-    """The same without what is only needed to write it anew: cheaper, for a folder that is only walked through."""
+    """The same without attributes: cheaper, for a folder that is only walked through."""
     return Origin.of(node.look(), ()) if isinstance(node, HostNode) else None
 
 
 class Layered(Inode):
-    """A node that stands for one below until it is changed.
+    """A node that represents one below until it is changed.
 
     below: that node; None once it was copied up. above, called: the folder and name where this node is; above is None
     when it was removed. in_place: whether this node is where the node below is. charged: whether the quota has paid for
@@ -52,7 +52,7 @@ class Layered(Inode):
         self.atime_ns = self.mtime_ns = self.ctime_ns = 0
 
     def _take_status(self, shown: Stat) -> None:
-        """Makes the status that was shown of the node below this node's own status."""
+        """Makes `shown`, the status of the node below, this node's own status."""
         self.ino, self.mode, self.uid, self.gid = shown.ino, shown.mode, shown.uid, shown.gid
         self.atime_ns, self.mtime_ns, self.ctime_ns = shown.atime_ns, shown.mtime_ns, shown.ctime_ns
         self.below = None
@@ -63,11 +63,11 @@ class Layered(Inode):
         return self.above is above and self.called == name
 
     def copy_up(self) -> None:
-        """Stops standing for the node below: copies it, and charges the copy. Raises ENOSPC."""
+        """Copies the node below, charges the copy, and uses it from now on. Raises ENOSPC."""
         raise NotImplementedError
 
     def pin(self) -> None:
-        """Enters this node and the folders above it in their parents, because its own state must now be kept."""
+        """Enters this node and the folders above it in their parents, because it now has its own state."""
         node: Layered = self
         while node.above is not None and node.above.children.get(node.called) is not node:
             node.above.children[node.called] = node

@@ -1,10 +1,10 @@
-"""An overlay: reads go to a folder below, and writes are kept in memory.
+"""An overlay: reads go to a folder below, and writes stay in memory.
 
-Rules: nothing below is ever changed, except by a commit (../commits), when the caller asks for it. A node stands for
-the one below until it is written; then it is copied up, whole, and charged. What was removed or renamed leaves a
-whiteout that remembers what it hides. Names, links, permissions and times work as in memory.py, from which everything
-here inherits. A name that the mount below hides is free: what the box makes there is in this layer alone, nothing below
-is reached by it, and no commit writes it. So nothing of the host may be moved to such a name: a commit would lose it.
+Rules: nothing below is ever changed, except by a commit (../commits), when the caller asks for it. A node represents
+the one below until it is written; then the whole node is copied up and charged. An entry that was removed or renamed
+leaves a whiteout, which records what it hides. Names, links, permissions and times work as in memory.py, from which
+everything here inherits. A name that the mount below hides is free: an entry that the box makes there is in this layer
+alone, and no commit writes it. So nothing of the host may be moved to such a name: a commit would lose it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class OverlayMount:
 
     superblock: a superblock for this overlay alone, whose quota pays for what is written. host: the mount below, when
     that is a mount of the host and its changes may therefore be committed. Then the guest cannot make a link with `..`
-    behind a name (../host/links.py), nor move anything of the host to where a commit writes nothing.
+    behind a name (../host/links.py), nor move an entry of the host to a name that commits do not write.
     """
 
     def __init__(self, lower: Directory, superblock: Superblock) -> None:
@@ -63,7 +63,7 @@ class OverlayMount:
         self.root = OverlayDirectory(self, lower, None, b"")
 
     def check_whiteouts(self, *names: tuple[OverlayDirectory, bytes]) -> None:
-        """Checks that there is room to remember what is removed at those names.
+        """Checks that there is room for the whiteouts of those names.
 
         Raises ENOSPC, as overlayfs does when its upper filesystem is full.
         """
@@ -84,8 +84,8 @@ class OverlayDirectory(LayeredDirectory):
     """A folder of the overlay.
 
     lower: the folder below whose entries show through; None for a new folder. whiteouts: the names below that do not
-    show through, with the origin of what they hide. displaced: the folders among them, which know which of their
-    entries the box was shown. heritage: the nearest host folder above a new folder.
+    show through, with the origin of what they hide. displaced: the folders among them, which know the entries that the
+    box was shown. heritage: the nearest host folder above a new folder.
     """
 
     stable = False
@@ -141,7 +141,7 @@ class OverlayDirectory(LayeredDirectory):
             return
         try:
             shown = self.below.stat()
-        except OSError:  # gone on the host: from now on this node makes up its own status
+        except OSError:  # it was removed on the host: from now on this node makes up its own status
             owner, now = self.superblock, self.superblock.now()
             shown = Stat(owner.dev, owner.next_ino(), S_IFDIR | 0o755, 1, owner.uid, owner.gid, 0,
                          4096, 8, now, now, now)  # fmt: skip
@@ -223,7 +223,7 @@ class OverlayDirectory(LayeredDirectory):
     # --- changes ---
 
     def _check_committed(self, node: Node | None, name: bytes) -> None:
-        """Raises EACCES for a node of the host that would get a name here by which no commit writes it."""
+        """Raises EACCES for a node of the host that would get a name here which commits do not write."""
         host = self.mount.host
         if host is None or node is None:
             return
@@ -237,14 +237,14 @@ class OverlayDirectory(LayeredDirectory):
             raise Denied(errno.EACCES, HIDDEN_NAMES)
 
     def host_folder(self) -> HostDirectory | None:
-        """The host's folder whose default ACL what is made in this one gets: a new folder has it from around it."""
+        """The host's folder whose default ACL new entries get; that of the folder above, when this folder is new."""
         return self.lower if isinstance(self.lower, HostDirectory) else self.heritage
 
     def permitted_by_default(self) -> int | None:
         folder = self.host_folder()
         try:
             return None if folder is None else folder.permitted_by_default()
-        except OSError:  # it is gone on the host, and nothing can be committed to it
+        except OSError:  # it was removed on the host, and nothing can be committed to it
             return None
 
     def symlink(self, name: bytes, target: bytes, creds: Credentials) -> Symlink:
@@ -287,7 +287,7 @@ class OverlayDirectory(LayeredDirectory):
             node.heritage = self.host_folder()
 
     def leaves_whiteout(self, name: bytes) -> bool:
-        """Whether the removal of that name must be remembered, because there is something below it."""
+        """Whether the removal of that name must be recorded, because there is an entry below it."""
         home = self._at_home(name)
         is_below = (home is not None and home.in_place) or self._find_below(name) is not None
         return is_below and name not in self.whiteouts
@@ -319,7 +319,7 @@ class OverlayDirectory(LayeredDirectory):
 
 
 def _has_what_is_below(node: Node) -> bool:
-    """Whether a node is one of the folder below, or a folder of the box that has such a one, or too many to be sure."""
+    """Whether a node is from the folder below, or a folder of the box with such a node, or with too many to check."""
     left, searched = [node], 0
     while left:
         each = left.pop()

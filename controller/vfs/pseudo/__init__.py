@@ -1,1 +1,1 @@
-"""What a box makes up for its guest: /proc, /etc, /dev, and files whose content a function produces."""
+"""The files that a box generates for its guest: /proc, /etc, /dev, and files whose content a function produces."""

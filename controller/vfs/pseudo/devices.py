@@ -50,7 +50,7 @@ class Sink(Protocol):
         """Whether it is a terminal."""
 
     def write(self, data: bytes) -> int:
-        """Accepts all of `data` and returns its length. Raises EPIPE when nobody reads any more."""
+        """Accepts all of `data` and returns its length. Raises EPIPE when there is no reader any more."""
 
 
 class Device(Inode):

@@ -19,8 +19,8 @@ Producer = Callable[[], bytes | str]
 class GeneratedFile(Inode, RegularFile):
     """A read-only file; `produce` returns its contents each time that it is opened.
 
-    sized: whether stat shows the length of what was produced last; files of /proc show 0. An exception of `produce`
-    other than OSError is a fault of that function's author, and is passed on to the caller.
+    sized: whether stat shows the length of the last contents; files of /proc show 0. An exception of `produce` other
+    than OSError is a fault of that function's author, and is passed on to the caller.
     """
 
     __slots__ = ("_last", "_produce", "_sized")

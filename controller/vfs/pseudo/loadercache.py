@@ -43,7 +43,7 @@ _findLib_ld = _findLib_gcc
 
 
 def visible_cache(data: bytes, folders: Iterable[str]) -> bytes:
-    """A cache with those entries of `data` that lead into `folders`, in order; with none when `data` is unreadable."""
+    """A cache with those entries of `data` that lead into `folders`, in order; with none when `data` is invalid."""
     inside = tuple(f"{folder}/".encode() for folder in folders)
     visible = [(name, path) for name, path in _entries(data) if _unlinked(path).startswith(inside)]
     start = _HEAD.size + _ENTRY.size * len(visible)

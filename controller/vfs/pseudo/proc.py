@@ -1,7 +1,7 @@
 """/proc: what programs read about themselves and the machine, with the values of the box.
 
 Rules: nothing here comes from the host. The world supplies the facts as `ProcFacts`; this file only knows the formats
-of proc(5). No node stores a fact: all nodes ask the facts of their world, so that the nodes of a copied world show the
+of proc(5). No node stores a fact: all nodes read the facts of their world, so that the nodes of a copied world show the
 copy's facts.
 """
 
@@ -31,7 +31,7 @@ _HZ = 100
 
 @attrs.define(slots=True, kw_only=True, eq=False)
 class ProcFacts:
-    """What the world says about the one process of a box and its machine.
+    """The facts about the one process of a box and its machine.
 
     cmdline: argv; environ: the environment as it was at the start; exe: the interpreter's path in the box; uptime_ns,
     cpu_ns, boot_time: box time; memory: the machine's memory in bytes; resident: what the process uses, in bytes; tids:
@@ -70,7 +70,7 @@ Tell = Callable[[ProcFacts], Any]
 
 
 class LateText:
-    """What `tell` says about the facts at the time of the call."""
+    """Returns, at each call, what `tell` returns for the facts at that time."""
 
     __slots__ = ("facts", "tell")
 
@@ -164,8 +164,8 @@ def proc_directory(superblock: Superblock, facts: ProcFacts) -> MemoryDirectory:
 
 
 def renumber(root: MemoryDirectory, old: int, new: int) -> None:
-    """Gives the process of a copied /proc another number."""
-    if root.filling is not None:  # it will have the facts' number from the first
+    """Changes the number of the process in a copied /proc."""
+    if root.filling is not None:  # it will be made with the number in the facts
         return
     for directory in (root, _folder_of(root.children[b"%d" % old], b"task")):
         moved = _folder_of(directory, b"%d" % old)
