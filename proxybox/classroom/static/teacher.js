@@ -1,4 +1,4 @@
-// The teacher's page: its parts, and which of them is seen.
+// The teacher's page: its parts, and which of them is shown.
 
 import { send } from "./lib/api.js";
 import { byId, closest } from "./lib/dom.js";
@@ -21,7 +21,7 @@ import { Seats } from "./teacher/seats.js";
 import { Sharing } from "./teacher/sharing.js";
 import { Similar } from "./teacher/similar.js";
 
-const PATIENCE = 1_500; // ms without a connection before it is told
+const PATIENCE = 1_500; // ms without a connection before a message
 
 const room = new Room();
 /** @param {string} seat */

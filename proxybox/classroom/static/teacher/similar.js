@@ -1,4 +1,4 @@
-// Hand-ins that are like one another: pairs, and two of them side by side.
+// Similar hand-ins: a list of pairs, and two hand-ins side by side.
 
 import { get } from "../lib/api.js";
 import { byId, make } from "../lib/dom.js";
