@@ -213,7 +213,7 @@ class TextJson(FilesJson):
 
 
 class SeatJson(TypedDict):
-    """A student's own seat. hand: when it went up."""
+    """A student's own seat. hand: since when it is raised."""
 
     id: str
     name: str
@@ -230,7 +230,7 @@ class SeatedJson(TypedDict):
 
 
 class HandJson(TypedDict):
-    """When the hand went up; None for one that is down."""
+    """Since when the hand is raised; None if it is not."""
 
     hand: float | None
 

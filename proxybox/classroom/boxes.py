@@ -116,7 +116,7 @@ class RunSettings:
 
 
 class ClassBoxes:
-    """The desks of a class. on_end: is called with the seat, the run and its record."""
+    """The desks of a class. on_end: called with the seat, the run and its record."""
 
     def __init__(
         self, sessions: Sessions, hub: Hub, places: Mapping[str, RunSettings],
@@ -263,7 +263,7 @@ class ClassBoxes:
             return plain_end("cancelled", _STOPPED)
         return ended(result, events.main, code if name else "")
 
-    # --- while it runs ------------------------------------------------------------------------------------------------
+    # --- during a run -------------------------------------------------------------------------------------------------
 
     async def warm_up(self) -> None:
         """Makes a box of each kind in each worker, so that no first run waits for it."""
@@ -319,7 +319,7 @@ class ClassBoxes:
             desk.is_completing = False
         return {"start": found["start"], "matches": found["matches"][:200]}
 
-    # --- ends ---------------------------------------------------------------------------------------------------------
+    # --- end ----------------------------------------------------------------------------------------------------------
 
     def leave(self, seat: str) -> None:
         """Ends the run of a seat, and its box."""

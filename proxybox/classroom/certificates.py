@@ -71,7 +71,7 @@ def certificate(config: ClassroomConfig, hosts: Iterable[str]) -> Certificate | 
     return own_certificate(Path(config.data), hosts)
 
 
-# --- our own ----------------------------------------------------------------------------------------------------------
+# --- our own certificate ----------------------------------------------------------------------------------------------
 
 
 def own_certificate(folder: Path, hosts: Iterable[str]) -> Certificate:
@@ -136,7 +136,7 @@ def _general(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-# --- those that a teacher has -----------------------------------------------------------------------------------------
+# --- the teacher's certificates ---------------------------------------------------------------------------------------
 
 
 def given_certificate(cert: str, key: str) -> Certificate:

@@ -1,8 +1,8 @@
 """A process that runs tests of exercises for the classroom (checks.py). Exercises stay ready.
 
-The first socket is for control: it brings {"stop": number of a check}. The second brings one check after the other, as
-JSON, and takes the answers (serve/wire.py): the event "need" asks for an exercise that is not here, "begun" says that
-the tests begin; then comes a result, or a failure whose type is "exercise" or "box".
+The first socket is for control messages: {"stop": number of a check}. The second one receives the checks one after
+another, as JSON, and sends the answers (serve/wire.py): the event "need" requests an exercise that is not here, "begun"
+means that the tests begin. Then comes a result, or a failure whose type is "exercise" or "box".
 
 Rule: this process serves hostile guests, and gets nothing but exercises and submissions.
 """
@@ -31,7 +31,7 @@ from proxybox.teach.grading import GradingError, Packed, begin_worker, leave_wor
 from proxybox.teach.ready import ReadyExercise
 from proxybox.teach.submissions import Submission
 
-#: The most exercises that a process keeps ready: each has boxes that wait.
+#: The most exercises that a process keeps ready: each has waiting boxes.
 _MOST_READY: Final = 2
 #: Checks after which memory is returned to the kernel.
 _CHECKS: Final = 20

@@ -245,7 +245,7 @@ class Checks:
         if running is not None and running[0] is check:
             running[1].stop()
 
-    # --- who is next --------------------------------------------------------------------------------------------------
+    # --- scheduling ---------------------------------------------------------------------------------------------------
 
     def _assign(self) -> None:
         for kind in self._room:

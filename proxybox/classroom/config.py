@@ -1,4 +1,4 @@
-"""Settings of a classroom: options of the command line, or arguments in Python. The course says what is taught.
+"""Settings of a classroom: options of the command line, or arguments in Python. The exercises are in the course.
 
 Rules: as for policies, every fault is reported, with its key and what is allowed. Only this computer can connect to a
 classroom, unless `host` says otherwise.

@@ -1,7 +1,7 @@
-"""What happens to every request before a door sees it, and to every answer: the edge of the classroom (ASGI).
+"""The edge of the classroom (ASGI middleware): it checks each request before a door gets it, and each response.
 
     promise                                                         by
-    nobody without a pass sees more than how to join                OPEN: every other path needs one
+    without a pass, a browser can only read how to join             OPEN: every other path needs a pass
     a void pass changes nothing, even if its request began          doors check it again (asking.py)
     before it became void
     no page of another origin changes anything                      Origin, only JSON bodies, strict cookies

@@ -69,7 +69,7 @@ class Grid:
             "hand": seat.hand, "locked": seat.locked, "removed": seat.removed,
         }  # fmt: skip
 
-    # --- what happens -------------------------------------------------------------------------------------------------
+    # --- changes ------------------------------------------------------------------------------------------------------
 
     def touch(self, seat: str) -> None:
         """Notes that a row has changed."""
@@ -116,7 +116,7 @@ class Grid:
         ]
         return sorted(rows, key=lambda each: -len(each["seats"]))[:100]
 
-    # --- telling ------------------------------------------------------------------------------------------------------
+    # --- sending ------------------------------------------------------------------------------------------------------
 
     async def watch(self) -> None:
         """Sends changes to the teachers, until it is cancelled."""

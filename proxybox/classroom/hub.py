@@ -167,7 +167,7 @@ class Hub:
         head = f"id: {self._boot}-{event.number}\n" if event.number else ""
         return f"{head}event: {event.name}\ndata: {event.data}\n\n".encode("utf-8", "backslashreplace")
 
-    # --- telling ------------------------------------------------------------------------------------------------------
+    # --- sending ------------------------------------------------------------------------------------------------------
 
     def tell(self, topic: str, relayed: PageEvent) -> None:
         """Sends an event to the readers of a topic, and stores it for those that connect again."""

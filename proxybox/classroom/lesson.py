@@ -101,7 +101,7 @@ class Lesson:
         self.has_started = self._has_ended = False
         self._tasks: set[asyncio.Task[None]] = set()
 
-    # --- life ---------------------------------------------------------------------------------------------------------
+    # --- start and end ------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Reads the database, starts the boxes, and waits until they have been tried.
@@ -195,7 +195,7 @@ class Lesson:
             for topic in (EVERYBODY, *TEACHERS):
                 self.hub.tell(topic, CourseEvent(changed=anew.changed))
 
-    # --- what a student sees ------------------------------------------------------------------------------------------
+    # --- a student's views --------------------------------------------------------------------------------------------
 
     def sheet(self, exercise: str) -> Sheet:
         """Returns an exercise. Raises Refusal."""
@@ -235,7 +235,7 @@ class Lesson:
             "output": self.boxes.output(seat.id, exercise), "event": self.hub.position,
         }  # fmt: skip
 
-    # --- what a student does ------------------------------------------------------------------------------------------
+    # --- a student's actions ------------------------------------------------------------------------------------------
 
     async def open(self, seat: Seat, exercise: str) -> None:
         """Notes which exercise a student looks at. Raises Refusal."""
@@ -384,7 +384,7 @@ class Lesson:
             await self.seats.keep(seat)
         self.grid.touch(seat.id)
 
-    # --- what the teacher does ----------------------------------------------------------------------------------------
+    # --- the teacher's actions ----------------------------------------------------------------------------------------
 
     async def change_seat(self, seat: Seat, change: SeatChange) -> None:
         """Renames, locks, removes or gives back a seat, or lowers its hand. Raises Refusal."""

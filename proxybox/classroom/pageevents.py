@@ -38,7 +38,7 @@ class _Whole(PageEvent, Generic[J]):
         return {**self._data}
 
 
-# --- of the stream itself ---------------------------------------------------------------------------------------------
+# --- events of the stream ---------------------------------------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True)
@@ -64,7 +64,7 @@ class WatchedEvent(_Whole[answers.WatchedJson]):
     NAME: ClassVar = "watched"
 
 
-# --- of what runs at a seat -------------------------------------------------------------------------------------------
+# --- events of runs ---------------------------------------------------------------------------------------------------
 
 
 class RunBeginsEvent(_Whole[answers.RunBegunJson]):
@@ -141,7 +141,7 @@ class RunEndsEvent(_Whole[answers.FinishedJson]):
     NAME: ClassVar = "finished"
 
 
-# --- of a seat's work -------------------------------------------------------------------------------------------------
+# --- events of a seat's work ------------------------------------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True)
@@ -182,7 +182,7 @@ class CheckedEvent(PageEvent):
 
 @attrs.frozen(kw_only=True)
 class GradedEvent(PageEvent):
-    """A hand-in was graded. results: of the tests, where they are the latest."""
+    """A hand-in was graded. results: of its tests, if they are the latest test results."""
 
     NAME: ClassVar = "graded"
     exercise: str
@@ -207,7 +207,7 @@ class RemovedEvent(_Whole[answers.SeatJson]):
     NAME: ClassVar = "removed"
 
 
-# --- of the class -----------------------------------------------------------------------------------------------------
+# --- events of the class ----------------------------------------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True)

@@ -166,7 +166,7 @@ def _back_up(lesson: Lesson) -> None:
         log.error("there is no backup of this lesson: %s", error)
 
 
-# --- where it listens -------------------------------------------------------------------------------------------------
+# --- the listening socket ---------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager

@@ -90,7 +90,7 @@ class Seats:
         seat = self._all.get(signed[0]) if signed else None
         return seat if seat is not None and signed and not seat.removed and seat.generation == signed[1] else None
 
-    # --- coming -------------------------------------------------------------------------------------------------------
+    # --- joining ------------------------------------------------------------------------------------------------------
 
     async def join(self, address: str, name: str, attempt: str, code: str, *, locked: bool) -> Seat:
         """Adds a seat for a student with the join code. Raises Refusal."""

@@ -94,7 +94,7 @@ def _advice(facts: ClassroomFacts) -> Iterator[str]:
 
 
 def _code(address: str, *, inverted: bool) -> list[str]:
-    """The lines of a QR code of half blocks. inverted: without colours, where text is light on most terminals."""
+    """The lines of a QR code of half blocks. inverted: for terminals without colours, where text is mostly light."""
     rows = [[bool(module) != inverted for module in row] for row in segno.make_qr(address).matrix_iter(border=_QUIET)]
     rows += [[inverted] * len(rows[0])] * (len(rows) % 2)
     return [

@@ -29,7 +29,7 @@ class Hunk:
 
 @attrs.frozen(slots=True, kw_only=True)
 class Item:
-    """One change, to be accepted or rejected.
+    """One change that can be accepted or rejected.
 
     number: from 1, within its review. change: the change of the box; its texts are a guest's. folder: the host folder
     of the change. hunks: its parts, at least one. refusal: why it cannot be written, whoever accepts it; empty if no

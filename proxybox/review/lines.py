@@ -1,6 +1,6 @@
 """The differences of two versions of a text, line by line, as parts that can be accepted one by one.
 
-Rules: lines are bytes and end at a line feed alone, so the parts that are accepted join to exactly the bytes that were
+Rules: lines are bytes and end only at a line feed, so the parts that are accepted join to exactly the bytes that were
 compared. A guest chooses both texts, so the work is bounded: at the bound, a part is longer than necessary, but still
 right.
 """

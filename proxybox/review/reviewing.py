@@ -25,7 +25,7 @@ class ReviewRefused(ProxyboxError):
 
 
 class Review:
-    """What a run has changed, to be accepted in whole or in part, and then committed.
+    """The changes of a run. They are accepted in whole or in part, and then committed.
 
     items: one for each change that could be written, deletions first. At first, nothing is accepted. Rules: accepting a
     change also accepts the new folders that contain it, and nothing else. If it needs a deletion, that has to be
@@ -66,7 +66,7 @@ class Review:
         """The changes that are reviewed, by the folders that they are for."""
         return self._overlays
 
-    # --- what is accepted ---
+    # --- accepting and rejecting ---
 
     def accepted(self, item: Item | int) -> frozenset[int]:
         """The numbers of the accepted hunks of an item. item: the item or its number."""
@@ -175,7 +175,7 @@ class Review:
             if changes
         ]
 
-    # --- items, and what they need ---
+    # --- items and their dependencies ---
 
     def _made(self) -> tuple[Item, ...]:
         found = [(number, change) for number, each in enumerate(self._overlays) for change in each.changes]

@@ -76,7 +76,7 @@ def _shown(token: str) -> str:
 
 
 def alike(value: Any, expected: Any, tolerance: float | None) -> bool:
-    """Whether a value is what was expected: as == says, but True is not 1; numbers within a tolerance.
+    """Whether a value is the expected one: like ==, but True is not 1; numbers within a tolerance.
 
     An object of a subclass arrives as a value of its base type, so the expected value is treated like that, too: a
     Counter is a dict, a named tuple is a tuple, a frozenset is a set.

@@ -257,7 +257,7 @@ def _policy(data: Mapping[str, Any], path: Path, beside: _Beside) -> Policy:
     return from_dict({"extends": base or "classroom", **own}, name=str(path), folder=str(path.parent))
 
 
-# --- files beside exercise.toml ---------------------------------------------------------------------------------------
+# --- other files ------------------------------------------------------------------------------------------------------
 
 
 class _Beside(folders.Beside):

@@ -145,7 +145,7 @@ def copy_into(folder: Path, source: Path) -> None:
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
 
 
-# --- files beside it --------------------------------------------------------------------------------------------------
+# --- other files ------------------------------------------------------------------------------------------------------
 
 
 class Beside:

@@ -48,7 +48,7 @@ _MOST_OF_EXERCISE, _MOST_FILES = 256 << 20, 20_000
 _NO_CONTENT = ("__pycache__", ".git", ".hg", ".venv", ".DS_Store")
 
 
-# --- what is sent to workers ------------------------------------------------------------------------------------------
+# --- data for workers -------------------------------------------------------------------------------------------------
 
 
 def pack(exercise: Exercise) -> Packed:
@@ -74,7 +74,7 @@ class Task:
     """Some submissions of an exercise.
 
     guest, packages: as for `Sandbox`. timings: whether grades report the time they took, which differs from run to run.
-    records: the folder for records of tests that fail.
+    records: the folder for records of failed tests.
     """
 
     exercise: Packed
@@ -102,7 +102,7 @@ def grade_some(task: Task) -> tuple[Grade, ...]:
     return tuple(grades)
 
 
-# --- in the process that hands out tasks ------------------------------------------------------------------------------
+# --- in the process that distributes tasks ----------------------------------------------------------------------------
 
 
 def grade(

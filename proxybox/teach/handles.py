@@ -198,7 +198,7 @@ class Method:
     __int__ = __float__ = __str__ = __format__ = _no_value
 
 
-# --- how arguments are sent -------------------------------------------------------------------------------------------
+# --- arguments --------------------------------------------------------------------------------------------------------
 
 
 def packed(value: Any, number_of: Callable[[Handle], int]) -> tuple[str, Any]:

@@ -303,7 +303,7 @@ def _is_one(folder: Path, file: str) -> bool:
 
 
 def _imported(path: Path) -> set[str]:
-    """The words in the import statements of a file or a notebook."""
+    """The words in the import statements of a file or notebook."""
     is_notebook = path.name.lower().endswith(SUFFIX)
     try:
         with path.open("rb") as opened:

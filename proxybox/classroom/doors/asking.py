@@ -102,7 +102,7 @@ def asking_of(request: Request) -> Asking:
     return who_asks(lesson_of(request), request)
 
 
-# --- who may ask ------------------------------------------------------------------------------------------------------
+# --- permissions ------------------------------------------------------------------------------------------------------
 
 
 async def _here(request: Request) -> Lesson:

@@ -30,7 +30,7 @@ ExerciseId = Annotated[str, Path(max_length=64)]
 _OF = "/exercises/{exercise}"
 
 
-# --- coming and going -------------------------------------------------------------------------------------------------
+# --- joining and leaving ----------------------------------------------------------------------------------------------
 
 
 @router.post("/join", response_model=answers.SeatedJson, status_code=201)

@@ -205,7 +205,7 @@ async def unshare(identity: SeatId, lesson: Here) -> Response:
     return Response(status_code=204)
 
 
-# --- looking back -----------------------------------------------------------------------------------------------------
+# --- errors, grades and downloads -------------------------------------------------------------------------------------
 
 
 @guarded.get("/errors", response_model=answers.ErrorsJson)

@@ -59,7 +59,7 @@ class Bridge:
             await asyncio.gather(bringing, return_exceptions=True)
             await self._client.aclose()
 
-    # --- who comes ----------------------------------------------------------------------------------------------------
+    # --- launches -----------------------------------------------------------------------------------------------------
 
     async def arrive(self, launch: Launch) -> Seat:
         """Returns the seat of the user who launches. The first launch of a class makes the seat. Raises Refusal."""
@@ -126,7 +126,7 @@ class Bridge:
                     raise
         raise Refusal("conflict")
 
-    # --- what is chosen -----------------------------------------------------------------------------------------------
+    # --- links --------------------------------------------------------------------------------------------------------
 
     def answer(self, choice: DeepLinkRequest, exercise: str, launch: str) -> str:
         """Returns the token for the chosen link. exercise: ""; the whole course. launch: our URL for launches."""
@@ -139,7 +139,7 @@ class Bridge:
             item["lineItem"] = {"label": title, "scoreMaximum": MAXIMUM, "resourceId": exercise or "course"}
         return self.key.sign(answer_claims(choice, [item]))
 
-    # --- what goes back -----------------------------------------------------------------------------------------------
+    # --- grades -------------------------------------------------------------------------------------------------------
 
     async def _keep(self, line: GradeLine) -> None:
         """Stores where grades go. Grades from before the launch by this link are sent now."""

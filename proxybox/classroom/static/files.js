@@ -14,7 +14,7 @@ export function names() {
   return page.editor.names;
 }
 
-// Saves what somebody typed.
+// Saves a change from the editor.
 /** @param {string} name @param {string | null} text */
 export function changed(name, text) {
   page.drafts.change(opened().id, name, text);

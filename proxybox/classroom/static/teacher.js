@@ -82,7 +82,7 @@ going(room, { section: byId("going"), list: byId("going-list") });
 freezing(room, byId("freeze"));
 pushing(room, byId("push-open"));
 
-// --- what is seen -----------------------------------------------------------------------------------------------------
+// --- views ------------------------------------------------------------------------------------------------------------
 
 function view() {
   const [name] = location.hash.slice(1).split("=");
@@ -130,7 +130,7 @@ addEventListener("keydown", (event) => {
   if (view() === "seat" && !closest(event, ".cm-search")) close();
 });
 
-// --- whether the server is there --------------------------------------------------------------------------------------
+// --- the connection ---------------------------------------------------------------------------------------------------
 
 let isLeaving = false;
 /** Goes to where the key is asked for: once, whoever notices first that the teacher has logged out. */

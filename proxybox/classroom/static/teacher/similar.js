@@ -107,7 +107,7 @@ export class Similar {
   }
 }
 
-// All files in one text, each below its name where there are several.
+// All files in one text, each below its name if there are several.
 /** @param {Record<string, string>} files */
 function together(files) {
   const all = Object.entries(files).filter(([name]) => name.endsWith(".py"));
