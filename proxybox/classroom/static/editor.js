@@ -104,8 +104,9 @@ export function nonce() {
 }
 
 export class Editor {
-  // nonce: for the editor's style element. label(name): the label of the field. complete({code, cursor}) -> {start, matches}
-  // in code points, or null. onChange(name, text): called for typed changes. keys: [{key, run}] that come before the editor's own.
+  // nonce: for the editor's style element. label(name): the label of the field. complete({code, cursor}) -> {start,
+  // matches} in code points, or null. onChange(name, text): called for typed changes. keys: [{key, run}] that come
+  // before the editor's own.
   /** @param {HTMLElement} parent @param {EditorOptions} options */
   constructor(
     parent,
