@@ -1,5 +1,5 @@
-"""The classroom: one machine teaches many, each of whom has a seat, an editor in a browser, and a box.
+"""The classroom: one computer serves many students. Each has a seat, an editor in the browser, and a box.
 
-Rule: what students and their programs write is data here. It is kept, and shown as text; it runs in boxes alone, and
-tests of exercises, which are the teacher's, run in processes of their own.
+Rule: what students and their programs write is data here. It is stored, and shown as text. It runs only in boxes. The
+tests of exercises come from the teacher and run in separate processes.
 """

@@ -1,4 +1,4 @@
-"""One at a time: who has the data of a class, a classroom that is open or a command that changes it."""
+"""A lock on the data of a class: one process at a time uses it, an open classroom or a command that changes it."""
 
 import contextlib
 import errno
@@ -12,14 +12,14 @@ from proxybox.policies.errors import ProxyboxError
 
 
 class ClassroomError(ProxyboxError):
-    """The classroom cannot open, for a reason that its teacher can do something about."""
+    """The classroom cannot open, for a reason that the teacher can remove."""
 
 
 @contextlib.contextmanager
 def alone(data: str) -> Iterator[IO[str]]:
-    """Keeps others from this data: yields the file in which they read who has it. Raises ClassroomError.
+    """Locks this data, and yields the lock file: other processes read in it who holds the lock. Raises ClassroomError.
 
-    The lock is of this process, and not of those that it starts (fcntl_locking(2)).
+    The lock belongs to this process. Its child processes do not inherit it (fcntl_locking(2)).
     """
     folder = Path(data)
     try:

@@ -1,14 +1,14 @@
-"""What pages get as JSON, in answers and in events: each object is declared here, once.
+"""The JSON objects that pages get, in answers and in events: each is declared here, once.
 
-The functions that make these objects return them by these types, which mypy checks. Routes name them, so tests compare
-every answer with them (tests/classroom/declared.py). `tools/javascript/answers.py` makes the types of the pages'
-JavaScript from them, which have the same names without "Json". Times are in seconds since the epoch.
+The functions that make these objects have these types as return types, which mypy checks. Routes name them, so tests
+compare every answer with them (tests/classroom/declared.py). `tools/javascript/answers.py` makes the types of the
+pages' JavaScript from them. These have the same names without "Json". Times are in seconds since the epoch.
 """
 
 from collections.abc import Mapping
 from typing import Any, Literal, NotRequired
 
-from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
+from typing_extensions import TypedDict  # pydantic accepts that of typing only from Python 3.12 on
 
 RunKind = Literal["run", "repl", "check"]
 
@@ -16,7 +16,7 @@ RunKind = Literal["run", "repl", "check"]
 
 
 class ScoreJson(TypedDict):
-    """How many tests have passed, of how many, and points, of those that could be had."""
+    """How many tests of how many have passed, and how many points of the possible ones were earned."""
 
     passed: int
     total: int
@@ -25,7 +25,7 @@ class ScoreJson(TypedDict):
 
 
 class TestResultJson(TypedDict):
-    """One test. hidden, fault: whether students cannot see it, and a mistake in it; for teachers."""
+    """One test. hidden: students cannot see it. fault: a mistake in the test, for teachers."""
 
     name: str
     status: str
@@ -39,7 +39,7 @@ class TestResultJson(TypedDict):
 
 
 class HiddenTestsJson(TypedDict):
-    """Tests of which students see only these numbers."""
+    """Hidden tests: students see only these numbers."""
 
     passed: int
     total: int
@@ -56,14 +56,14 @@ class ResultsJson(ScoreJson):
 
 
 class EarlierGradeJson(TypedDict):
-    """A grade by the tests of before."""
+    """A grade that earlier tests have given."""
 
     at: float
     score: ScoreJson | None
 
 
 class MarkJson(TypedDict):
-    """A hand-in in short. graded: when it was graded. is_due: whether it is to be graded. earlier: the grade before."""
+    """A hand-in in short. graded: when it was graded. is_due: it is still to be graded. earlier: the earlier grade."""
 
     at: float
     late: bool
@@ -83,7 +83,7 @@ class HandedInJson(MarkJson):
 
 
 class ProgressJson(TypedDict):
-    """How far a seat has come with an exercise: what the tests say now, and of its hand-in."""
+    """How far a seat has come with an exercise: the results of the tests now, and the hand-in."""
 
     now: ScoreJson | None
     handed_in: MarkJson | None
@@ -93,7 +93,7 @@ class ProgressJson(TypedDict):
 
 
 class RunBegunJson(TypedDict):
-    """What runs. at: when it began."""
+    """A run that has begun. at: when."""
 
     run: str
     kind: RunKind
@@ -102,7 +102,7 @@ class RunBegunJson(TypedDict):
 
 
 class RunErrorJson(TypedDict):
-    """The exception that a program has ended with."""
+    """The exception that ended a program."""
 
     type: str
     message: str
@@ -113,8 +113,8 @@ class RunErrorJson(TypedDict):
 class EndedJson(TypedDict):
     """How a run has ended.
 
-    status: as a Result has it. line: where it was, or where its error arose. loop: the line of the loop around that,
-    where time was up.
+    status: as in a Result. line: where the run was, or where its error was raised. loop: the line of the loop around
+    that line, for a run that had no time left.
     """
 
     status: str
@@ -159,7 +159,7 @@ class SavedVersionJson(TypedDict):
 
 
 class SavedJson(TypedDict):
-    """The version that was saved. conflict: the one that another page had saved meanwhile."""
+    """The saved version. conflict: the version that another page has saved in the meantime."""
 
     version: int
     conflict: NotRequired[SavedVersionJson]
@@ -172,7 +172,7 @@ class SavedFilesJson(SavedJson):
 
 
 class SavedRunJson(SavedJson):
-    """The answer to a run, for which the files were saved. run: its id."""
+    """The answer to a run: its files were saved first. run: its id."""
 
     run: str
 
@@ -184,7 +184,7 @@ class SavedHandInJson(SavedJson):
 
 
 class VersionJson(SavedVersionJson):
-    """A version as it is listed. why: what it was saved for. size: in characters."""
+    """A version in a list. why: the reason why it was saved. size: in characters."""
 
     why: str
     size: int
@@ -213,7 +213,7 @@ class TextJson(FilesJson):
 
 
 class SeatJson(TypedDict):
-    """A student's own seat. hand: when it went up."""
+    """A student's own seat. hand: since when it is raised."""
 
     id: str
     name: str
@@ -230,7 +230,7 @@ class SeatedJson(TypedDict):
 
 
 class HandJson(TypedDict):
-    """When the hand went up; None for one that is down."""
+    """Since when the hand is raised; None if it is not."""
 
     hand: float | None
 
@@ -250,14 +250,14 @@ class HintJson(TypedDict):
 
 
 class MatchesJson(TypedDict):
-    """What may stand at the cursor, in place of the text from `start` on."""
+    """The completions at the cursor. They replace the text from `start` on."""
 
     start: int
     matches: list[str]
 
 
 class ListedJson(TypedDict):
-    """An exercise as the list of a course has it, for a seat with how far it has come."""
+    """An exercise in the list of a course; for a seat, with the student's progress."""
 
     id: str
     title: str
@@ -267,7 +267,7 @@ class ListedJson(TypedDict):
 
 
 class CourseJson(TypedDict):
-    """What there is to do."""
+    """The exercises of a course."""
 
     title: str
     syllabus_html: str
@@ -275,7 +275,7 @@ class CourseJson(TypedDict):
 
 
 class ShareJson(TypedDict):
-    """Code that all are shown. by: "teacher" or "student"."""
+    """Code that is shown to all students. by: "teacher" or "student"."""
 
     id: str
     title: str
@@ -286,7 +286,7 @@ class ShareJson(TypedDict):
 
 
 class MeJson(TypedDict):
-    """What a seat's page begins with. event: the last event that it contains; time: the server's clock."""
+    """The first state of a seat's page. event: the last event that it contains. time: the server's clock."""
 
     seat: SeatJson
     course: CourseJson
@@ -306,7 +306,7 @@ class HintsJson(TypedDict):
 
 
 class SheetJson(TypedDict):
-    """What an exercise is. file: the main one. others: files that a program finds beside its own."""
+    """The description of an exercise. file: the main one. others: further files in a program's folder."""
 
     id: str
     title: str
@@ -317,7 +317,7 @@ class SheetJson(TypedDict):
 
 
 class ExerciseJson(SheetJson):
-    """An exercise with what a student has made of it. output: the events of the last run."""
+    """An exercise with the student's files and results. output: the events of the last run."""
 
     files: Mapping[str, str]
     version: int
@@ -331,11 +331,11 @@ class ExerciseJson(SheetJson):
 # --- the teacher's page -----------------------------------------------------------------------------------------------
 
 
-_OfClass = TypedDict("_OfClass", {"class": str})  # a keyword of Python
+_OfClass = TypedDict("_OfClass", {"class": str})  # `class` is a keyword of Python
 
 
 class RowJson(_OfClass):
-    """What the teacher sees of a seat at a glance. progress: by exercise. error_at, active: when."""
+    """A row of the teacher's overview: one seat. progress: by exercise. error_at, active: when."""
 
     id: str
     name: str
@@ -354,7 +354,7 @@ class RowJson(_OfClass):
 
 
 class JoiningJson(TypedDict):
-    """How one joins."""
+    """How to join."""
 
     code: str
     addresses: list[str]
@@ -369,9 +369,9 @@ class TaughtClassJson(TypedDict):
 
 
 class RoomStateJson(TypedDict):
-    """What holds for all. `join` and `course_fault` are for who has the key; an event for instructors has no classes.
+    """The state of the class. `join` and `course_fault` are only for the teacher with the key.
 
-    grading_faults: mistakes in tests, by exercise.
+    An event for instructors has no classes. grading_faults: mistakes in tests, by exercise.
     """
 
     frozen: bool
@@ -384,7 +384,7 @@ class RoomStateJson(TypedDict):
 
 
 class TeacherStateJson(RoomStateJson):
-    """What the teacher's page begins with. event: the last event that it contains; time: the server's clock."""
+    """The first state of the teacher's page. event: the last event that it contains. time: the server's clock."""
 
     course: CourseJson
     seats: list[RowJson]
@@ -394,7 +394,7 @@ class TeacherStateJson(RoomStateJson):
 
 
 class SeatSeenJson(TypedDict):
-    """What a teacher sees of a seat and an exercise."""
+    """A seat and an exercise, as the teacher sees them."""
 
     seat: RowJson
     exercise: str
@@ -408,7 +408,7 @@ class SeatSeenJson(TypedDict):
 
 
 class ClassErrorJson(TypedDict):
-    """An error of the class. count, seats: of those who had it."""
+    """An error of the class. count: how many seats had it. seats: their ids."""
 
     error: str
     example: str
@@ -423,13 +423,13 @@ class ErrorsJson(TypedDict):
 
 
 class CountJson(TypedDict):
-    """How many hand-ins are graded again."""
+    """How many hand-ins will be graded again."""
 
     count: int
 
 
 class PairJson(TypedDict):
-    """Two hand-ins that are alike. share: of their text, 0 to 1."""
+    """Two similar hand-ins. share: the part of their text that is the same, 0 to 1."""
 
     first: str
     second: str
@@ -438,7 +438,7 @@ class PairJson(TypedDict):
 
 
 class SimilarJson(TypedDict):
-    """Hand-ins that are alike, of how many. too_short: the seats whose code is too short to say."""
+    """Similar hand-ins, and how many were compared. too_short: the seats whose code is too short to compare."""
 
     pairs: list[PairJson]
     count: int
@@ -453,6 +453,6 @@ class FormatJson(TypedDict):
 
 
 class FormatsJson(TypedDict):
-    """The formats of grades that there are."""
+    """The formats of grades."""
 
     formats: list[FormatJson]

@@ -1,4 +1,4 @@
-"""Puts the classroom together: an ASGI application with all doors."""
+"""Builds the classroom: an ASGI application with all doors."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -22,14 +22,14 @@ from proxybox.serve.database import StoreError
 from proxybox.serve.edge import log, visit
 from proxybox.serve.problems import Refusal
 
-#: What browsers ask of every classroom.
+#: Paths that browsers request from every site.
 ROUTERS: Final = (pages.router, student.router, teacher.router, teacher.guarded, teacher.whole, events.router)
 
 
 def app(config: ClassroomConfig) -> ClassroomMiddleware:
-    """Returns the application of a lesson, which starts with the server's lifespan unless it was started before.
+    """Returns the application of a lesson. The server's lifespan starts the lesson if it was not started before.
 
-    Raises ExerciseError or PolicyError when the course makes no sense, and StoreError.
+    Raises ExerciseError or PolicyError if the course has faults, and StoreError.
     """
     lesson = Lesson(config)
 
@@ -63,7 +63,7 @@ def app(config: ClassroomConfig) -> ClassroomMiddleware:
 
 
 async def _not_kept(request: fastapi.Request, error: Exception) -> fastapi.Response:
-    """The answer where the database cannot be written: nothing was saved, and the page tries again."""
+    """The answer if the database cannot be written: nothing was saved, and the page tries again."""
     log.error("%s: nothing can be kept: %s", visit(request.scope).id, error)
     detail = "Nothing can be kept at the moment. Is the disk of the teacher's computer full?"
     return await refused(request, Refusal("not-ready", detail, headers={"Retry-After": "2"}))

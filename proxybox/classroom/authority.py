@@ -1,10 +1,10 @@
-"""Who teaches here, and whom: what each question of a teacher's page may see and change.
+"""Who teaches whom: which seats a request of a teacher's page may see and change.
 
-    who has the key                            all seats, and what is for everybody (everybody.py)
-    an instructor of a learning platform       the seats of the classes that are courses of theirs there, nothing else
+    the teacher with the key                   all seats, and the state for everybody (everybody.py)
+    an instructor of a learning platform       only the seats of the classes of their courses there
 
-Rule: a platform says by each launch that somebody teaches one of its courses now. That is believed for half a day and
-not kept: whom a platform no longer calls an instructor loses the class, at the next launch at once.
+Rule: with each launch, a platform says whether the user teaches one of its courses now. That is valid for half a day,
+in memory only. A user whom the platform no longer calls an instructor loses the class at the next launch.
 """
 
 import secrets
@@ -21,18 +21,18 @@ from proxybox.classroom.records import Seat
 from proxybox.classroom.seats import Seats
 from proxybox.serve.problems import Refusal
 
-#: Seconds for which a launch makes somebody the teacher of a class.
+#: Seconds for which a launch makes a user the teacher of a class.
 HOLDS: Final = 12 * 3600.0
-#: How many instructors are known at once, and how many classes of one.
+#: The most instructors in memory, and the most classes of one instructor.
 _MOST, _MOST_CLASSES = 1_000, 100
 
 
 @attrs.frozen(kw_only=True)
 class TeachingScope:
-    """Whom somebody teaches. classes: their ids; None: the whole classroom.
+    """The classes that a teacher teaches. classes: their ids; None: the whole classroom.
 
-    topics: what is told of it; the first one is of this teacher alone. seconds: for how long it holds; None: until it
-    is taken away.
+    topics: the topics of the events that the teacher gets; the first one is of this teacher alone. seconds: for how
+    long the scope is valid; None: until it is taken away.
     """
 
     classes: frozenset[str] | None
@@ -41,36 +41,36 @@ class TeachingScope:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is that of who has the key."""
+        """Whether it is the scope of the teacher with the key."""
         return self.classes is None
 
     def covers_class(self, class_id: str) -> bool:
-        """Whether a class is one of them; "": who has joined by code."""
+        """Whether a class is one of them; "": the seats of students who have joined by code."""
         return self.classes is None or class_id in self.classes
 
     def covers(self, seat: Seat) -> bool:
-        """Whether a seat is of one of them."""
+        """Whether a seat is in one of these classes."""
         return self.covers_class(seat.class_id)
 
     def seats(self, seats: Seats) -> list[Seat]:
-        """Returns the seats of those that are taught."""
+        """Returns the seats in these classes."""
         return [seat for seat in seats if self.covers(seat)]
 
     def find(self, seats: Seats, identity: str) -> Seat:
-        """Returns one of these seats. Raises Refusal, which does not say whether another class has such a seat."""
+        """Returns a seat in these classes. Raises Refusal, which does not say whether another class has such a seat."""
         seat = seats.find(identity)
         if not self.covers(seat):
             raise Refusal("not-found", "There is no such seat.")
         return seat
 
 
-#: That of who has the key.
+#: The scope of the teacher with the key.
 WHOLE: Final = TeachingScope(classes=None, topics=(TEACHER,))
 
 
 @attrs.define
 class _Instructor:
-    """Somebody who teaches courses of a platform. name: of the topic. until: by class, when it ends (monotonic)."""
+    """A user who teaches courses of a platform. name: of the topic. until: by class, when it expires (monotonic)."""
 
     name: str = attrs.field(factory=lambda: secrets.token_urlsafe(9))
     token: str = attrs.field(factory=lambda: secrets.token_urlsafe(24))
@@ -82,7 +82,7 @@ class _Instructor:
 
 
 class Instructors:
-    """Those whom platforms have called instructors lately. clock: tells seconds."""
+    """The users that platforms have recently named as instructors. clock: returns seconds."""
 
     def __init__(self, hub: Hub, clock: Callable[[], float] = time.monotonic) -> None:
         self._hub, self._clock = hub, clock
@@ -107,13 +107,13 @@ class Instructors:
         return known.token
 
     def teaches_no_longer(self, platform: str, user: str, class_id: str) -> None:
-        """Notes that a platform's user has come to a class as somebody else than its instructor."""
+        """Notes that a platform's user has come to a class and is not its instructor."""
         known = self._known.get((platform, user))
         if known is not None and known.until.pop(class_id, None) is not None:
             self._changed(known)
 
     def authority(self, token: str | None) -> TeachingScope | None:
-        """Returns whom somebody with this pass teaches; None for what is none, or no longer one."""
+        """Returns the scope of the instructor with this pass; None for an unknown or expired pass."""
         known = self._tokens.get(token or "")
         if known is None:
             return None
@@ -124,7 +124,7 @@ class Instructors:
         return TeachingScope(classes=frozenset(left), topics=topics, seconds=min(left.values()))
 
     def leave(self, token: str | None) -> None:
-        """Makes an instructor's passes void, in all browsers."""
+        """Makes the passes of an instructor void, in all browsers."""
         for key, known in tuple(self._known.items()):
             if known.token == token:
                 self._forget(key)
@@ -138,6 +138,6 @@ class Instructors:
         self._hub.forget(known.topic)
 
     def _changed(self, known: _Instructor) -> None:
-        """Has pages that are open load anew, and begin a stream that has what they may know now."""
+        """Makes open pages load again, and connect to a stream with the new topics."""
         self._hub.tell(known.topic, CourseEvent())
         self._hub.finish(known.topic)

@@ -1,9 +1,9 @@
-"""What students run: each seat has a desk, with one box and one thing that runs in it.
+"""The programs of students: each seat has a desk, with one box and at most one run in it.
 
     Boxes.run ── a new box (Sessions.open) ── the main file as its program ── events of the seat's topic
     Boxes.prompt ── the box of the last run, with its variables
 
-Rule: whatever a program does is sent as it happens, in bounded pieces, to its own seat and to the teacher who watches.
+Rule: what a program does is sent at once, in bounded pieces, to its seat and to the teachers who watch the seat.
 """
 
 import asyncio
@@ -38,29 +38,29 @@ from proxybox.serve.problems import Refusal
 from proxybox.serve.sessions import Sessions
 from proxybox.streamevents import DisplayEvent, InputRequestEvent, TextEvent, WorkerEvent
 
-#: Seconds between two pieces of output that are told, after the first of them.
+#: Seconds between two pieces of output that are sent, after the first of them.
 _RHYTHM: Final = 0.04
-#: Characters of output of one run that are told and kept; programs end by their policy's limit before, as a rule. Each
-#: event counts as some more, so that many small ones are not much larger than what they tell.
+#: Characters of output of one run that are sent and stored. Most programs reach the limit of their policy before. Each
+#: event counts as some characters more, so that many small events are not much larger than their text.
 _MOST_TOLD, _EVENT = 400_000, 100
-#: Characters of a picture, of all pictures of one run, and of what is kept of all runs of a seat.
+#: Characters of a picture, of all pictures of one run, and of all stored runs of a seat.
 _MOST_PICTURE, _MOST_PICTURES, _MOST_KEPT = 1 << 20, 4 << 20, 6 << 20
-#: The kinds of what programs show that pages can show, the best first.
+#: The media types of a program's displays that pages can show, the best first.
 _SHOWN: Final = ("image/png", "image/jpeg", "image/svg+xml", "text/plain")
-#: Bytes of memory of a box that has done little, nearly all of which it shares with others; and beyond that, what all
-#: boxes may have together that wait for what comes next.
+#: Bytes of memory of a box that has done little: nearly all of it is shared with other boxes. And the bytes above these
+#: that all waiting boxes together may use.
 _SHARED, _TOGETHER = 48 << 20, 150 << 20
-#: The refusals that say that a box is no longer there.
+#: The refusals that mean that a box does not exist any more.
 _GONE: Final = frozenset({"session-ended", "not-found"})
-#: The reason of an end that the student, or the teacher, has wanted.
+#: The reason of an end that the student or the teacher has requested.
 _STOPPED: Final = "It was stopped."
 
 
 @attrs.define(eq=False)
 class SeatRun:
-    """One thing that runs. events: for pages that open later. size: their characters; pictures: those of pictures.
+    """One run. events: for pages that open later. size: their characters. pictures: the characters of pictures.
 
-    stops: how often it was to be stopped.
+    stops: how often somebody asked to stop it.
     """
 
     exercise: str
@@ -73,16 +73,16 @@ class SeatRun:
     stops: int = 0
 
     def as_json(self) -> RunBegunJson:
-        """What pages get of it."""
+        """Returns the run for pages."""
         return {"run": self.id, "kind": self.kind, "exercise": self.exercise, "at": self.at}
 
 
 @attrs.define(eq=False)
 class Desk:
-    """The desk of a seat. session: the id of its box. run: what runs; events: where its events go.
+    """The desk of a seat. session: the id of its box. run: the current run. events: the sink of its events.
 
-    last: what ran last, by exercise. opening: is held while a box is opened. memory: bytes that the box does not share;
-    used: when something ended in it.
+    last: the last run, by exercise. opening: a lock, held while a box is opened. memory: bytes that the box does not
+    share. used: when something ended in it.
     """
 
     caller: Caller
@@ -98,7 +98,7 @@ class Desk:
     used: float = 0.0
 
     def keep(self, run: SeatRun) -> None:
-        """Keeps a run as the last one of its exercise, and lets go of those before it that are too large together."""
+        """Stores a run as the last one of its exercise, and removes older runs while all together are too large."""
         self.last.pop(run.exercise, None)
         self.last[run.exercise] = run
         while len(self.last) > 1 and sum(each.size + each.pictures for each in self.last.values()) > _MOST_KEPT:
@@ -107,7 +107,7 @@ class Desk:
 
 @attrs.frozen(kw_only=True)
 class RunSettings:
-    """Where an exercise's programs run. policy, language: names of the service. files: what lies beside them."""
+    """Where an exercise's programs run. policy, language: names in the service. files: the other files in the box."""
 
     policy: str
     language: str
@@ -116,7 +116,7 @@ class RunSettings:
 
 
 class ClassBoxes:
-    """The desks of a class. on_end: is called with the seat, the run and its record."""
+    """The desks of a class. on_end: called with the seat, the run and its record."""
 
     def __init__(
         self, sessions: Sessions, hub: Hub, places: Mapping[str, RunSettings],
@@ -128,17 +128,17 @@ class ClassBoxes:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def desk(self, seat: str) -> Desk:
-        """Returns the desk of a seat."""
+        """Returns the desk of a seat; a new one if there is none."""
         if seat not in self._desks:
             self._desks[seat] = Desk(Caller(key=seat, name="seat", concurrency=2))
         return self._desks[seat]
 
     def running(self, seat: str) -> SeatRun | None:
-        """Returns what runs at a seat."""
+        """Returns the current run of a seat."""
         return self.desk(seat).run
 
     def output(self, seat: str, exercise: str) -> list[RunEventJson]:
-        """Returns the events of what ran last in an exercise."""
+        """Returns the events of the last run of an exercise."""
         run = self.desk(seat).last.get(exercise)
         return run.events if run is not None else []
 
@@ -155,7 +155,7 @@ class ClassBoxes:
         return self._begin(seat, SeatRun(exercise=exercise, kind="run"), work)
 
     def prompt(self, seat: str, exercise: str, code: str, files: Mapping[str, str]) -> SeatRun:
-        """Runs statements in the box of the last run; in a new one where there is none. Raises Refusal."""
+        """Runs statements in the box of the last run, or in a new one if there is none. Raises Refusal."""
 
         async def work(events: "_EventSink") -> EndedJson:
             desk = self.desk(seat)
@@ -171,7 +171,7 @@ class ClassBoxes:
         return self._begin(seat, SeatRun(exercise=exercise, kind="repl"), work)
 
     def begin_check(self, seat: str, exercise: str, work: Callable[[SeatRun], Awaitable[EndedJson]]) -> SeatRun:
-        """Begins to run the tests of an exercise, which `work` does. Raises Refusal while something runs."""
+        """Begins the tests of an exercise: `work` runs them. Raises Refusal while something runs."""
         run = SeatRun(exercise=exercise, kind="check")
         return self._begin(seat, run, lambda _: work(run))
 
@@ -215,20 +215,20 @@ class ClassBoxes:
             self._on_change(seat)
 
     async def _have_box(self, desk: Desk, exercise: str, files: Mapping[str, str]) -> None:
-        """Opens a box where the desk has none of this exercise."""
+        """Opens a box if the desk has none for this exercise."""
         if desk.session is None or desk.exercise != exercise:
             await self._open(desk, exercise, files)
 
     async def _open(self, desk: Desk, exercise: str, files: Mapping[str, str]) -> None:
-        """Opens a box in place of the one that the desk has."""
+        """Opens a box, which replaces the desk's box."""
         place = self._places[exercise]
         options: dict[str, Any] = {
             name: {"base64": base64.b64encode(data).decode()} for name, data in place.files.items()
         }
         options |= files
         asked = {"policy": place.policy, "language": place.language, "files": options}
-        self._leave(desk)  # at once: requests that come from now on do not concern the old box
-        async with desk.opening:  # a completion may have begun to open one: the desk has one box, and no other
+        self._leave(desk)  # at once: requests from now on do not concern the old box
+        async with desk.opening:  # a completion may have begun to open a box: the desk has only one
             self._leave(desk)
             session = await self._sessions.open(desk.caller, asked)
             desk.session, desk.exercise = session.id, exercise
@@ -263,10 +263,10 @@ class ClassBoxes:
             return plain_end("cancelled", _STOPPED)
         return ended(result, events.main, code if name else "")
 
-    # --- while it runs ------------------------------------------------------------------------------------------------
+    # --- during a run -------------------------------------------------------------------------------------------------
 
     async def warm_up(self) -> None:
-        """Has a box made for each kind of place in each worker, so that no first run waits for that."""
+        """Makes a box of each kind in each worker, so that no first run waits for it."""
         caller = Caller(key="warm-up", name="warm-up", concurrency=16)
         for policy, language in {(place.policy, place.language) for place in self._places.values()}:
             opened = [await self._sessions.open(caller, {"policy": policy, "language": language}) for _ in range(3)]
@@ -274,15 +274,15 @@ class ClassBoxes:
                 await self._end(caller, session.id)
 
     async def input(self, seat: str, run: str, text: str) -> None:
-        """Gives a program what it reads. Raises Refusal."""
+        """Sends input to a program. Raises Refusal."""
         desk = self._desk_of(seat, run)
         if desk.session is None or desk.events is None:
-            raise Refusal("session-busy")  # its box is not there yet
+            raise Refusal("session-busy")  # the box is not open yet
         await self._sessions.input(desk.caller, desk.session, text)
         desk.events.give(text)
 
     async def stop(self, seat: str, run: str) -> None:
-        """Interrupts a run; one that goes on loses its box the second time. Raises Refusal."""
+        """Interrupts a run. If the run goes on, the second call ends its box. Raises Refusal."""
         desk = self._desk_of(seat, run)
         assert desk.run is not None  # noqa: S101 - for mypy
         desk.run.stops += 1
@@ -301,7 +301,7 @@ class ClassBoxes:
         return desk
 
     async def complete(self, seat: str, exercise: str, code: str, cursor: int, files: Mapping[str, str]) -> MatchesJson:
-        """Returns what may stand at the cursor; nothing while something runs."""
+        """Returns the completions at the cursor; none while something runs."""
         desk, session = self.desk(seat), ""
         nothing: MatchesJson = {"start": cursor, "matches": []}
         if desk.run is not None or desk.is_completing:
@@ -319,10 +319,10 @@ class ClassBoxes:
             desk.is_completing = False
         return {"start": found["start"], "matches": found["matches"][:200]}
 
-    # --- ends ---------------------------------------------------------------------------------------------------------
+    # --- end ----------------------------------------------------------------------------------------------------------
 
     def leave(self, seat: str) -> None:
-        """Ends what runs at a seat, and its box."""
+        """Ends the run of a seat, and its box."""
         desk = self.desk(seat)
         self._leave(desk)
         if desk.task is not None:
@@ -334,7 +334,7 @@ class ClassBoxes:
             desk.session = None
 
     def _make_room(self) -> None:
-        """Ends boxes that wait for what comes next, while they take too much: those that have waited longest."""
+        """Ends boxes without a run while these use too much memory; those that have waited longest first."""
         waiting = [desk for desk in self._desks.values() if desk.session is not None and desk.run is None]
         total = sum(desk.memory for desk in waiting)
         for desk in sorted(waiting, key=lambda desk: desk.used):
@@ -366,7 +366,7 @@ class ClassBoxes:
 
 
 class _EventSink:
-    """Sends the events of one run. It gathers text for a moment, so that a flood of text is few events."""
+    """Sends the events of one run. It collects text for a moment, so that a flood of text becomes few events."""
 
     def __init__(self, hub: Hub, topic: str, run: SeatRun, main: str) -> None:
         self._hub, self._topic, self._run, self.main = hub, topic, run, main
@@ -376,7 +376,7 @@ class _EventSink:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the run was to be stopped."""
+        """Whether somebody asked to stop the run."""
         return self._run.stops > 0
 
     def tell(self, event: PageEvent) -> None:
@@ -389,13 +389,13 @@ class _EventSink:
         self._hub.tell(self._topic, event)
 
     def give(self, text: str) -> None:
-        """Sends the text that was typed for the program, so that pages show it where the program asked for it."""
+        """Sends text that was typed for the program. Pages show it where the program asked for it."""
         if self._run.size < _MOST_TOLD:
             self._run.size += len(text)
             self.tell(GivenEvent(run=self._run.id, text=text))
 
     async def take(self, event: WorkerEvent) -> None:
-        """Takes an event of the box. While this lasts, the program waits."""
+        """Handles an event of the box. The program waits until this returns."""
         if isinstance(event, TextEvent):
             self._print(event.event, event.text)
         elif isinstance(event, InputRequestEvent):

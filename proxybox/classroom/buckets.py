@@ -1,7 +1,8 @@
-"""How much a seat may ask for: a bucket of tokens that fills up again, so that nobody's browser holds up the others.
+"""How much a seat may request: a token bucket that fills up again, so that no browser makes the others wait.
 
-A request takes one token, and one more for each piece of what it sends, gets, or has kept. It is let in while a token
-is left, whatever it takes then: so the largest one is possible, and has to be waited off afterwards.
+A request takes one token, and one more for each piece of data that it sends, gets or stores. It is accepted if a token
+is left, even if it then takes more than are left. So the largest request is possible, and the seat has to wait after
+it.
 """
 
 import time
@@ -11,9 +12,9 @@ import attrs
 
 from proxybox.serve.problems import Refusal
 
-#: The tokens of a full bucket, and those that come each second.
+#: The tokens of a full bucket, and the tokens that are added each second.
 _BURST, _RATE = 200.0, 40.0
-#: Bytes, or characters, of what is sent, got or kept, for which a token is taken.
+#: Bytes, or characters, of sent, received or stored data, for which one token is taken.
 _PIECE: Final = 16 << 10
 
 
@@ -23,7 +24,7 @@ class _Bucket:
     at: float = attrs.field(factory=time.monotonic)
 
     def fill(self) -> None:
-        """Adds the tokens that have come meanwhile."""
+        """Adds the tokens for the time that has passed."""
         now = time.monotonic()
         self.left, self.at = min(_BURST, self.left + (now - self.at) * _RATE), now
 
@@ -35,7 +36,7 @@ class Buckets:
         self._all: dict[str, _Bucket] = {}
 
     def enter(self, seat: str) -> None:
-        """Takes the token of a request. Raises Refusal when none is left."""
+        """Takes the token of a request. Raises Refusal if none is left."""
         bucket = self._all.setdefault(seat, _Bucket())
         bucket.fill()
         if bucket.left < 1:
@@ -44,5 +45,5 @@ class Buckets:
         bucket.left -= 1
 
     def take(self, seat: str, size: int) -> None:
-        """Takes the tokens for so many bytes, or characters; there may be fewer than none left then."""
+        """Takes the tokens for so many bytes, or characters. The number of tokens may become negative."""
         self._all.setdefault(seat, _Bucket()).left -= size / _PIECE

@@ -1,7 +1,7 @@
-"""Certificates for TLS: one that a classroom makes itself, or those that a teacher has.
+"""Certificates for TLS: one that the classroom makes itself, or the teacher's.
 
-A certificate of our own is for servers alone, and no authority: whoever trusts it trusts nothing else by that. Browsers
-warn of it all the same, until their user compares the fingerprint and accepts it.
+The classroom's own certificate is for servers only, and no certificate authority: a browser that trusts it trusts no
+other certificate because of that. Browsers warn of it until their user compares the fingerprint and accepts it.
 """
 
 import datetime
@@ -26,15 +26,15 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(f"TLS needs {error.name}: pip install 'proxybox[classroom]'") from error
 
-#: How long one of ours is good: browsers take none for longer than 398 days. One that ends soon is made anew.
+#: How long our own certificate is valid: browsers accept at most 398 days. One that ends soon is replaced.
 _LASTS: Final = datetime.timedelta(days=397)
 _SOON: Final = datetime.timedelta(days=7)
-#: It begins a day earlier: the clocks of others may be behind.
+#: It is valid from a day earlier: the clocks of others may be behind.
 _EARLIER: Final = datetime.timedelta(days=1)
-#: Of the names of the last certificate, how many are taken over: a laptop comes back to the networks that it was in.
+#: The most names that are taken over from the last certificate: a laptop returns to networks that it was in before.
 _MOST_NAMES: Final = 32
 _FILE_MAX: Final = 1 << 20
-#: The names by which a classroom is reached on this machine.
+#: The names of a classroom for browsers on this computer.
 _HERE: Final = ("localhost", "127.0.0.1", "::1")
 _FORMS: Final = 'a file in PEM form, which begins with "-----BEGIN"'
 
@@ -45,7 +45,7 @@ class CertificateError(ProxyboxError):
 
 @attrs.frozen(kw_only=True)
 class Certificate:
-    """What TLS needs, and people are told. names: hosts that it is for. ends: when it is no longer good."""
+    """A certificate for TLS, with its key. names: hosts that it is for. ends: when it expires."""
 
     cert: str
     key: str
@@ -55,12 +55,12 @@ class Certificate:
 
     @property
     def host_names(self) -> tuple[str, ...]:
-        """Those of the names that are no addresses, and that lead here from other machines, too."""
+        """The names that are not IP addresses and that other computers can resolve, too."""
         return tuple(name for name in self.names if name not in _HERE and isinstance(_general(name), x509.DNSName))
 
 
 def certificate(config: ClassroomConfig, hosts: Iterable[str]) -> Certificate | None:
-    """Returns the certificate of a classroom; None for one without TLS. hosts: by which it is reached.
+    """Returns the certificate of a classroom; None for one without TLS. hosts: its names and addresses.
 
     Raises CertificateError.
     """
@@ -71,13 +71,13 @@ def certificate(config: ClassroomConfig, hosts: Iterable[str]) -> Certificate | 
     return own_certificate(Path(config.data), hosts)
 
 
-# --- our own ----------------------------------------------------------------------------------------------------------
+# --- our own certificate ----------------------------------------------------------------------------------------------
 
 
 def own_certificate(folder: Path, hosts: Iterable[str]) -> Certificate:
-    """Returns the certificate in a folder, which is made where there is none, it ends soon, or lacks one of the hosts.
+    """Returns the certificate in a folder.
 
-    Raises CertificateError.
+    It is made if there is none, if it ends soon, or if it lacks one of the hosts. Raises CertificateError.
     """
     path = folder / "certificate.pem"
     wanted = tuple(dict.fromkeys((*_HERE, *hosts)))
@@ -87,7 +87,7 @@ def own_certificate(folder: Path, hosts: Iterable[str]) -> Certificate:
         if path.exists():
             try:
                 found = given_certificate(str(path), str(path))
-            except CertificateError:  # it has ended, or somebody has changed it: ours to make anew
+            except CertificateError:  # it has expired, or somebody has changed it: it is made again
                 pass
             else:
                 if found.ends - _SOON > _now() and {*wanted} <= {*found.names}:
@@ -100,7 +100,7 @@ def own_certificate(folder: Path, hosts: Iterable[str]) -> Certificate:
 
 
 def _made(names: Sequence[str]) -> bytes:
-    """A key and its certificate, signed by itself (RFC 5280), as PEM."""
+    """A key and its self-signed certificate (RFC 5280), as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "proxybox classroom")])
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -136,13 +136,14 @@ def _general(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-# --- those that a teacher has -----------------------------------------------------------------------------------------
+# --- the teacher's certificates ---------------------------------------------------------------------------------------
 
 
 def given_certificate(cert: str, key: str) -> Certificate:
-    """Returns a certificate in PEM files, which may be one. cert: it comes first; those that it is signed by follow.
+    """Returns a certificate from PEM files. cert and key may be the same file.
 
-    Raises CertificateError where they cannot be read, do not belong together, or the certificate is not good now.
+    cert: the certificate comes first, those of its issuers follow. Raises CertificateError if the files cannot be read,
+    do not belong together, or the certificate is not valid now.
     """
     certificates, secret = _read(cert), _read(key)
     try:
@@ -170,7 +171,7 @@ def given_certificate(cert: str, key: str) -> Certificate:
 
 
 def _names(certificate: x509.Certificate) -> tuple[str, ...]:
-    """The hosts that it is for, without those with a wildcard: nobody can type these."""
+    """The hosts that it is for, without those with a wildcard: these cannot be typed as an address."""
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

@@ -1,10 +1,10 @@
-"""A process that runs tests of exercises for the classroom (checks.py): one submission at a time, exercises stay ready.
+"""A process that runs tests of exercises for the classroom (checks.py). Exercises stay ready.
 
-The first socket is for control: it brings {"stop": number of a check}. The second brings one check after the other, as
-JSON, and takes the answers (serve/wire.py): the event "need" asks for an exercise that is not here, "begun" says that
-the tests begin; then comes a result, or a failure whose type is "exercise" or "box".
+The first socket is for control messages: {"stop": number of a check}. The second one receives the checks one after
+another, as JSON, and sends the answers (serve/wire.py): the event "need" requests an exercise that is not here, "begun"
+means that the tests begin. Then comes a result, or a failure whose type is "exercise" or "box".
 
-Rule: this process serves hostile guests, and is given nothing but exercises and submissions.
+Rule: this process serves hostile guests, and gets nothing but exercises and submissions.
 """
 
 import base64
@@ -31,9 +31,9 @@ from proxybox.teach.grading import GradingError, Packed, begin_worker, leave_wor
 from proxybox.teach.ready import ReadyExercise
 from proxybox.teach.submissions import Submission
 
-#: The most exercises that a process keeps ready: each has boxes that wait.
+#: The most exercises that a process keeps ready: each has waiting boxes.
 _MOST_READY: Final = 2
-#: Checks between two times that memory is given back to the kernel.
+#: Checks after which memory is returned to the kernel.
 _CHECKS: Final = 20
 _CONVERTER: Final = make_converter()
 
@@ -48,15 +48,15 @@ def _files(message: Mapping[str, str]) -> dict[str, bytes]:
 
 
 def grade_of(report: Any) -> Grade:
-    """The grade in a result. Raises one of cattrs' errors for what is none."""
+    """The grade in a result. Raises one of cattrs' errors for an invalid one."""
     return _CONVERTER.structure(report, Grade)
 
 
 def serve(connections: list[Connection], folder: str, guest: str | None, packages: Sequence[str], nice: int) -> None:
     """Serves until the classroom closes the control socket.
 
-    folder: for temporary files. guest, packages: as for `Sandbox`. nice: by how many steps the priority of this process
-    and its boxes is below the classroom's.
+    folder: for temporary files. guest, packages: as for `Sandbox`. nice: the priority of this process and its boxes is
+    lower than the classroom's by so many steps.
     """
     control, work = connections
     raise_own_limit()
@@ -72,7 +72,7 @@ def serve(connections: list[Connection], folder: str, guest: str | None, package
 
 
 class _Checker:
-    """The exercises that are ready. make: makes one of an exercise as data."""
+    """The exercises that are ready. make: makes a ready exercise from its data."""
 
     def __init__(self, make: "functools.partial[ReadyExercise]") -> None:
         self._make = make
@@ -84,7 +84,7 @@ class _Checker:
         self._working = threading.Lock()
 
     def serve(self, connection: Connection) -> None:
-        """Does checks until the other end is closed."""
+        """Does checks until the other end closes the socket."""
         with contextlib.suppress(EOFError, OSError):
             while True:
                 asked = json.loads(connection.recv_bytes())
@@ -99,7 +99,7 @@ class _Checker:
                 self._running[1].stop()
 
     def close(self) -> None:
-        """Ends the boxes; not those of a check that does not stop, which end with the process."""
+        """Ends the boxes, except those of a check that does not stop. These end with the process."""
         with self._changing:
             if self._running is not None:
                 self._running[1].stop()

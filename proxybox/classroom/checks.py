@@ -1,13 +1,13 @@
-"""Checks: the tests of an exercise for one student's files, soon and fairly, in processes that stay (checking.py).
+"""Checks: run the tests of an exercise on one student's files, soon and fairly, in long-lived processes (checking.py).
 
     check ── the line of its key ── a free lane: a process ── the grade
                   │                     │
-                  │      not done in time, in a quick lane: again, for longer; then in a slow one
-                  └─ a key has one check at a time; of keys that wait, who was served longest ago is next (fairqueue.py)
+                  │      not done in time in a quick lane: again, for longer; then in a slow one
+                  └─ a key has one check at a time; the waiting key that was served longest ago is next (fairqueue.py)
 
-Quick lanes end what takes long, and slow lanes do it, so that endless loops hold up only each other. What nobody knows
-yet is tried briefly, and one quick lane does nothing else: sixty loops hold up a good check for some seconds. A check
-whose process dies is tried again, once, in a slow lane.
+Quick lanes stop long checks, and slow lanes repeat them, so that endless loops delay only each other. A check of an
+unknown duration is first tried briefly, and one quick lane does only these: sixty loops delay a good check for some
+seconds. A check whose process dies is tried again, once, in a slow lane.
 """
 
 import asyncio
@@ -34,23 +34,23 @@ from proxybox.teach.grades import Grade, Verdict
 from proxybox.teach.grading import Packed
 
 LaneKind = Literal["quick", "slow"]
-#: The level of what is done in slow lanes; 0 and 1 are those of quick ones.
+#: The level of checks for slow lanes; 0 and 1 are those for quick ones.
 _SLOW: Final = 2
 
-#: The variables that a process inherits: what finds programs, files and the locale, and what is ours.
+#: The environment variables that a process inherits: for finding programs, files and the locale, and proxybox's own.
 _INHERITED: Final = (
     "PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR",
     "PROXYBOX_GUEST", "PROXYBOX_GUEST_LIBRARY", "PROXYBOX_WARM",
 )  # fmt: skip
-#: By how many steps the priority of processes is below the web server's: slow ones come after quick ones.
+#: How much lower the priority of processes is than the web server's: slow ones come after quick ones.
 _NICE: Final[Mapping[LaneKind, int]] = {"quick": 1, "slow": 3}
-#: For which part of `idle` a process is kept that has nothing to do: who waits for a slow check waits anyway.
+#: The part of `idle` for which an unused process is kept: a slow check has to wait anyway.
 _KEPT: Final[Mapping[LaneKind, float]] = {"quick": 1.0, "slow": 0.1}
-#: How often a check begins whose process dies.
+#: How often a check begins if its process dies.
 _TRIES: Final = 2
-#: Seconds that a check which was told to stop may take until its process is ended.
+#: Seconds for which a stopped check may go on before its process is ended.
 _GRACE: Final = 10.0
-#: Seconds in which a process has to have an exercise ready; on a busy machine, a tenth of a second becomes many.
+#: Seconds in which a process must have an exercise ready: it takes tenths of a second, and many on a busy machine.
 _READY: Final = 300.0
 #: The most checks that wait for one key.
 _MOST_WAITING: Final = 32
@@ -65,15 +65,15 @@ class Superseded(ProxyboxError):
 
 
 class TooManyChecks(ProxyboxError):
-    """A key has more checks that wait than it may have."""
+    """A key has too many waiting checks."""
 
 
 class ChecksClosed(ProxyboxError):
-    """The classroom has ended, and with it what was to be checked."""
+    """The classroom has ended, and its checks with it."""
 
 
 class LaneEnded(Exception):
-    """The process of a check has ended. overdue: because the check did not stop. why: what else is known."""
+    """The process of a check has ended. overdue: because the check did not stop. why: more about the cause."""
 
     def __init__(self, *, overdue: bool = False, why: str = "") -> None:
         super().__init__(why)
@@ -83,7 +83,7 @@ class LaneEnded(Exception):
 
 @attrs.frozen(kw_only=True)
 class LaneRequest:
-    """What a lane is asked for. number: of this try, unique."""
+    """A request to a lane. number: unique for this try."""
 
     number: int
     key: str
@@ -93,7 +93,7 @@ class LaneRequest:
 
 @attrs.frozen
 class LaneResult:
-    """What a lane has done. stopped: whether there was no time for all the tests. seconds: that the tests took."""
+    """What a lane returns. stopped: there was no time for all the tests. seconds: the duration of the tests."""
 
     grade: Grade
     stopped: bool
@@ -104,21 +104,21 @@ class Lane(Protocol):
     """Does one check at a time."""
 
     async def grade(self, asked: LaneRequest, seconds: float) -> LaneResult:
-        """Does a check, and stops it after so many seconds of its tests.
+        """Runs a check, and stops it after so many seconds of its tests.
 
-        Raises LaneEnded; the lane can be used again all the same.
+        Raises LaneEnded; the lane can still be used after that.
         """
 
     def stop(self) -> None:
-        """Stops the check that it does."""
+        """Stops the check that the lane runs."""
 
     async def close(self) -> None:
-        """Ends it, and what it does."""
+        """Ends the lane and its check."""
 
 
 @attrs.define(eq=False)
 class _Check:
-    """A check that somebody waits for. level: how long it may take. tries: that have ended with their process."""
+    """A check for which a caller waits. level: of its duration. tries: how many have ended with their process."""
 
     number: int
     key: str
@@ -131,23 +131,24 @@ class _Check:
 
     @property
     def kind(self) -> LaneKind:
-        """The kind of the lane that it is for."""
+        """The kind of lane for this check."""
         return "slow" if self.level == _SLOW else "quick"
 
     @property
     def remembered(self) -> tuple[str, str]:
-        """What tells how long the next one will take."""
+        """The key under which the level of the next such check is stored."""
         return self.key, self.exercise.digest
 
 
 class Checks:
     """The checks of a classroom; for one event loop.
 
-    deadline: seconds for all tests of a check; those that have not ended by then have not passed. brief_seconds: for a
-    check that nobody knows yet. quick_seconds: until a check is a slow one. quick, slow: how many processes there are
-    of each kind at most. idle: seconds until a process with nothing to do ends. most_checks, most_resident: checks and
-    bytes of memory after which a process is replaced.
-    guest, packages: as for `Sandbox`. make_lane: makes what does the checks, in place of processes.
+    deadline: seconds for all tests of a check; tests that have not ended by then have not passed. brief_seconds: the
+    time for a check of an unknown duration. quick_seconds: a check that takes longer is a slow one. quick, slow: the
+    most processes of each kind. idle: seconds after which an unused process ends. most_checks, most_resident: checks
+    and bytes of memory after which a process is replaced.
+
+    guest, packages: as for `Sandbox`. make_lane: makes the lanes, instead of processes.
     """
 
     def __init__(
@@ -183,11 +184,11 @@ class Checks:
         self._closed = False
 
     async def start(self) -> None:
-        """Makes the folder for temporary files. Processes start when there is something to check. Raises OSError."""
+        """Makes the folder for temporary files. Processes start with the first check. Raises OSError."""
         self._folder = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="proxybox-checks-")
 
     async def close(self) -> None:
-        """Ends everything; who waits for a check gets ChecksClosed."""
+        """Ends everything; callers that wait for a check get ChecksClosed."""
         self._closed = True
         for check in [*self._waiting, *(check for check, _ in self._running.values())]:
             _refuse(check, ChecksClosed("the classroom has ended"))
@@ -207,10 +208,11 @@ class Checks:
     async def check(
         self, key: str, exercise: Packed, files: Mapping[str, bytes], *, deadline: float | None = None
     ) -> Grade:
-        """The grade of a submission. key: of whoever waits for it; it becomes the grade's student.
+        """Returns the grade of a submission. key: the caller's; it becomes the grade's student.
 
-        deadline: seconds, in place of that of all. A grade says itself when the tests are at fault or could not be run
-        (`Grade.failed`). When the caller is cancelled, so is the check. Raises Superseded, TooManyChecks, ChecksClosed.
+        deadline: seconds, instead of the deadline of all checks. The grade reports tests that are at fault or could not
+        be run (`Grade.failed`). When the caller is cancelled, so is the check. Raises Superseded, TooManyChecks,
+        ChecksClosed.
         """
         if self._closed:
             raise ChecksClosed("the classroom has ended")
@@ -233,17 +235,17 @@ class Checks:
                 self._drop(check)
 
     def waiting(self) -> int:
-        """How many checks wait."""
+        """Returns how many checks wait."""
         return len(self._waiting)
 
     def _drop(self, check: _Check) -> None:
-        """Gives up a check that nobody waits for."""
+        """Gives up a check for which nobody waits any more."""
         self._waiting.remove(check.key, check)
         running = self._running.get(check.key)
         if running is not None and running[0] is check:
             running[1].stop()
 
-    # --- who is next --------------------------------------------------------------------------------------------------
+    # --- scheduling ---------------------------------------------------------------------------------------------------
 
     def _assign(self) -> None:
         for kind in self._room:
@@ -251,7 +253,7 @@ class Checks:
                 self._begin(check, self._lane(kind))
 
     def _next(self, kind: LaneKind) -> _Check | None:
-        """Takes out the check that is next in lanes of a kind."""
+        """Removes the next check for lanes of a kind from the queue, and returns it."""
         levels = (_SLOW,) if kind == "slow" else (1, 0) if self._may_be_longer() else (0,)
 
         def choose(key: str, checks: Sequence[_Check]) -> tuple[int, _Check] | None:
@@ -262,11 +264,11 @@ class Checks:
         return None if found is None else found[1]
 
     def _may_be_longer(self) -> bool:
-        """Whether a quick lane may be used for more than a brief try: all but one of them may, so that none waits."""
+        """Whether a further quick lane may run longer than a brief try. If there are several, one is only for these."""
         return sum(check.level == 1 for check, _ in self._running.values()) < max(1, self._quick - 1)
 
     def _lane(self, kind: LaneKind) -> Lane:
-        """A lane that has nothing to do, or a new one; of several, the one that was used last."""
+        """Returns an unused lane, or a new one; of several, the one that was used last."""
         if not self._free[kind]:
             self._room[kind] -= 1
             return self._make_lane(kind)
@@ -294,7 +296,7 @@ class Checks:
         kind = check.kind
         try:
             grade = await self._graded(check, lane)
-        except Exception as error:  # ours: nobody may wait for ever
+        except Exception as error:  # a fault of ours: no caller may wait for ever
             grade = _failed(check.key, DIED, f"{type(error).__name__}: {error}")
         del self._running[check.key]
         if self._closed:
@@ -308,14 +310,14 @@ class Checks:
         self._assign()
 
     def _again(self, check: _Check) -> None:
-        """Has a check wait for another try, unless nobody waits for it, or a later one has taken its place."""
+        """Puts a check back into the queue, unless nobody waits for it or a later one has replaced it."""
         if any(later.exercise.digest == check.exercise.digest for later in self._waiting.line(check.key)):
             _refuse(check, Superseded("a later check of the same exercise has taken its place"))
         elif not check.future.done():
             self._waiting.put(check.key, check, first=True)
 
     async def _graded(self, check: _Check, lane: Lane) -> Grade | None:
-        """The grade of a check; None where it is to be done again."""
+        """Returns the grade of a check; None if the check has to be repeated."""
         asked = LaneRequest(number=next(self._numbers), key=check.key, exercise=check.exercise, files=check.files)
         seconds = check.deadline if check.level == _SLOW else min(self._seconds[check.level], check.deadline)
         is_last = seconds == check.deadline
@@ -333,7 +335,7 @@ class Checks:
         return None if done.stopped and not is_last else done.grade
 
     def _remember(self, check: _Check, level: int) -> None:
-        """Remembers at which level a check is tried next, which may be at once."""
+        """Stores the level at which this check, or the next such one, is tried."""
         check.level = level
         self._levels.pop(check.remembered, None)
         if level:
@@ -356,13 +358,13 @@ class Checks:
 
 
 def _refuse(check: _Check, error: ProxyboxError) -> None:
-    """Ends the wait for a check that is not done."""
+    """Ends the wait for a check that is not done with an error."""
     if not check.future.done():
         check.future.set_exception(error)
 
 
 def _failed(key: str, message: str, fault: str = "") -> Grade:
-    """A grade that says that grading failed: to the student in a message, to the teacher as the fault of a test."""
+    """Returns a grade for failed grading. message: for the student. fault: for the teacher, as the fault of a test."""
     tests = (Verdict(name="The tests", status="internal_error", possible=0.0, hidden=True, fault=fault),)
     return Grade(student=key, message=message, failed=True, tests=tests if fault else ())
 
@@ -372,7 +374,7 @@ def _failed(key: str, message: str, fault: str = "") -> Grade:
 
 @attrs.define(eq=False, kw_only=True)
 class ProcessLane:
-    """A lane with a process of its own, which starts with the first check and is replaced when it has ended.
+    """A lane with a process of its own. It starts with the first check, and is replaced when it has ended.
 
     folder: for the process's temporary files. The rest is as for `Checks`.
     """
@@ -393,7 +395,7 @@ class ProcessLane:
 
     @property
     def pid(self) -> int | None:
-        """The process, where there is one."""
+        """The id of the process; None if there is none."""
         return None if self._process is None else self._process.process.pid
 
     async def grade(self, asked: LaneRequest, seconds: float) -> LaneResult:

@@ -1,4 +1,4 @@
-"""Classes of learning platforms: each of their courses (contexts) is a class of its own here."""
+"""Classes of learning platforms: each course of a platform (a context) is a class of its own here."""
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +9,7 @@ from proxybox.classroom.store import ClassStore
 
 
 class Classes:
-    """All classes. on_change: called when there are other ones, so that teachers are sent them."""
+    """All classes. on_change: called when a class is new or has changed, so that teachers get it."""
 
     def __init__(self, store: ClassStore, known: Iterable[Class], on_change: Callable[[], object]) -> None:
         self._store, self._on_change = store, on_change
@@ -19,16 +19,16 @@ class Classes:
         return iter(tuple(self._all.values()))
 
     def title(self, class_id: str) -> str | None:
-        """Returns a class's title; None where there is no such class."""
+        """Returns a class's title; None if there is no such class."""
         found = self._all.get(class_id)
         return None if found is None else found.title
 
     def of(self, platform: str, context: str) -> Class | None:
-        """Returns the class of a platform's course; None where there is none yet."""
+        """Returns the class of a platform's course; None if there is none yet."""
         return next((each for each in self if (each.platform, each.context) == (platform, context)), None)
 
     async def keep(self, platform: str, context: str, title: str) -> Class:
-        """Returns the class of a platform's course, which is new the first time. title: the one that it has now."""
+        """Stores and returns the class of a platform's course, a new one the first time. title: its current title."""
         known = self.of(platform, context)
         identity = secrets.token_urlsafe(9) if known is None else known.id
         kept = Class(id=identity, platform=platform, context=context, title=title)

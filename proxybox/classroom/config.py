@@ -1,7 +1,7 @@
-"""Settings of a classroom: options of the command line, or arguments in Python. The course says what is taught.
+"""Settings of a classroom: options of the command line, or arguments in Python. The exercises are in the course.
 
-Rules: as for policies, every fault is reported, with its key and what is allowed. Nobody but this machine reaches a
-classroom, unless `host` says so.
+Rules: as for policies, every fault is reported, with its key and what is allowed. Only this computer can connect to a
+classroom, unless `host` says otherwise.
 """
 
 import hashlib
@@ -19,20 +19,20 @@ from proxybox.policies.building import model
 from proxybox.policies.checks import HOSTNAME, between, one_of, refusal, to_host_path, to_whole
 from proxybox.serve.config import is_loopback, to_texts
 
-#: The host that stands for all addresses of this machine.
+#: The host that means all addresses of this computer.
 LAN: Final = "lan"
 _HOSTNAME_MAX: Final = 253
 _HOST: Final = 'a host name or an address, or "lan" for all addresses of this machine'
 _NAME: Final = 'a host name, such as "class.school.example"'
 _ORIGIN: Final = 'an origin with TLS, such as "https://moodle.school.example"'
 _EVERYWHERE: Final = frozenset({"0.0.0.0", "::", "*", ""})  # noqa: S104 - words for it; by default it is loopback
-#: What of a course's name is taken over into the name of a folder.
+#: The characters of a course's name that are not copied into the name of a folder.
 _UNUSUAL: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _NAME_MAX: Final = 40
 
 
 def _to_host(value: str) -> str:
-    """Returns a host; "lan" for any word that means all addresses, and addresses without their brackets."""
+    """Returns a host: "lan" for any word that means all addresses, and IPv6 addresses without brackets."""
     if not isinstance(value, str):
         raise refusal(f"want {_HOST}", value)
     host = value.strip().removeprefix("[").removesuffix("]")
@@ -42,7 +42,7 @@ def _to_host(value: str) -> str:
 
 
 def _plain_host(text: str, wanted: str) -> str:
-    """Returns a host in the form that has no second one. Raises PolicyError for what is none."""
+    """Returns a host in its only normal form. Raises PolicyError for anything else."""
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
@@ -61,7 +61,7 @@ def _to_origins(value: Any) -> tuple[str, ...]:
 
 
 def _to_origin(text: str) -> str:
-    """Returns an origin as browsers write it (RFC 6454). Raises PolicyError for what is none, or has no TLS."""
+    """Returns an origin in the form of browsers (RFC 6454). Raises PolicyError for anything else, or without TLS."""
     try:
         url = urlsplit(text.strip())
         host, port = url.hostname or "", url.port
@@ -89,7 +89,7 @@ def _to_paths(value: Any) -> tuple[str, ...]:
 class ClassroomConfig:
     """A classroom.
 
-    course: the folder of the course; "" for the example that comes with proxybox. host: where it listens: a host name,
+    course: the folder of the course; "" for proxybox's example. host: where it listens: a host name,
     an address, or "lan" for all addresses of this machine. port: of TCP; 0 for any that is free. data: the folder for
     all that is kept, one of this course's own by default. tls: "none", "self" (a certificate that the classroom makes
     itself), or "files" (those of `tls_cert` and `tls_key`, PEM). names: further host names under which it is reached.
@@ -124,13 +124,13 @@ class ClassroomConfig:
 
     @property
     def is_local(self) -> bool:
-        """Whether nobody but this machine can reach it."""
+        """Whether only this computer can connect to it."""
         return self.host != LAN and is_loopback(self.host)
 
     def answers_to(self, host: str) -> bool:
         """Whether the host of a request (without its port) is this classroom's: an address, localhost, or a name of it.
 
-        A page of another origin cannot be at an address of this machine, but at a name that its owner lets lead here
+        A page of another origin cannot have an address of this computer. But its owner can let a DNS name point here
         (DNS rebinding).
         """
         name = host.removeprefix("[").removesuffix("]").lower().rstrip(".")
@@ -147,7 +147,7 @@ class ClassroomConfig:
 
 
 def _data_folder(course: str) -> str:
-    """The folder for what is kept of a course: those of two courses whose folders have the same name differ."""
+    """Returns the folder for the data of a course. Two courses whose folders have the same name get different ones."""
     parent = state_folder("classroom")
     if parent is None:
         raise refusal("want a folder: this user has no home folder to keep anything in", key="data")

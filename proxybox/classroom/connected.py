@@ -1,4 +1,4 @@
-"""What can be done with a class's database (store.py): seats, texts and their versions, hand-ins, runs, classes.
+"""The operations on a class's database (store.py): seats, texts and their versions, hand-ins, runs, classes.
 
 Each method is one step of a transaction that the store begins and ends.
 """
@@ -26,22 +26,23 @@ from proxybox.classroom.tables import (
     USERS,
 )
 
-#: Seconds within which saves replace one another in the history, and how many versions and bytes a seat may keep.
+#: Seconds within which a save replaces the one before in the history, and the most versions of an exercise and bytes of
+#: a seat.
 MERGED: Final = 60.0
 MOST_VERSIONS: Final = 300
 MOST_BYTES: Final = 32 << 20
-#: After how many new versions a seat's old ones are looked at.
+#: The number of new versions after which old ones are removed.
 _THINNED: Final = 8
-#: How many hand-ins of one exercise, and about how many bytes of them, are kept; and runs of one seat.
+#: The most hand-ins of one exercise, and about the most bytes of them; and the most runs of one seat.
 _MOST_HANDINS: Final = 50
 _MOST_HANDED_IN: Final = 4 << 20
 _MOST_RUNS: Final = 5_000
-#: Why there is a version that was saved by another page, while a page that did not know of it saved, too.
+#: Why a version exists: one page has saved it, and then another page saved without knowing this version.
 ELSEWHERE: Final = "elsewhere"
 
 
 class Connected:
-    """What can be done with the database, in one transaction."""
+    """The operations on the database, in one transaction."""
 
     def __init__(self, connection: sql.Connection) -> None:
         self._connection = connection
@@ -54,14 +55,14 @@ class Connected:
         return default if value is None else json.loads(value)
 
     def settled_fact(self, key: str, fresh: Any) -> Any:
-        """Returns the value of a key; where there is none, `fresh` becomes its value."""
+        """Returns the value of a key; if there is none, stores `fresh` and returns it."""
         kept = self.fact(key)
         if kept is None:
             self.set_fact(key, fresh)
         return fresh if kept is None else kept
 
     def set_fact(self, key: str, value: Any) -> None:
-        """Keeps a value of JSON under a key."""
+        """Stores a value of JSON under a key."""
         self._put(FACTS, {"key": key}, {"value": json.dumps(value)})
 
     # --- seats --------------------------------------------------------------------------------------------------------
@@ -72,14 +73,14 @@ class Connected:
         return [Seat(**row) for row in rows]
 
     def keep_seat(self, seat: Seat) -> None:
-        """Keeps a seat as it is now."""
+        """Stores a seat."""
         values = attrs.asdict(seat)
         self._put(SEATS, {"id": values.pop("id")}, values)
 
     # --- texts --------------------------------------------------------------------------------------------------------
 
     def text(self, seat: str, exercise: str, version: int | None = None) -> SavedText | None:
-        """Returns a version of an exercise's files; None: the latest."""
+        """Returns a version of an exercise's files; None: of the latest version."""
         query = sql.select(TEXTS).where(TEXTS.c.seat == seat, TEXTS.c.exercise == exercise)
         if version is not None:
             query = query.where(TEXTS.c.version == version)
@@ -89,7 +90,7 @@ class Connected:
         return SavedText(version=row["version"], at=row["at"], why=row["why"], files=json.loads(row["files"]))
 
     def versions(self, seat: str, exercise: str) -> list[VersionJson]:
-        """Returns what versions there are, the latest first."""
+        """Returns the list of versions, the latest first."""
         columns = (TEXTS.c.version, TEXTS.c.at, TEXTS.c.why, TEXTS.c.size)
         query = sql.select(*columns).where(TEXTS.c.seat == seat, TEXTS.c.exercise == exercise)
         rows = self._connection.execute(query.order_by(TEXTS.c.version.desc()))
@@ -99,11 +100,11 @@ class Connected:
         self, seat: str, exercise: str, merge: Callable[[Mapping[str, str] | None], Mapping[str, str]], *,
         now: float, why: str, base: int, save: str,
     ) -> Saved:  # fmt: skip
-        """Keeps a version of the files: what `merge` makes of the latest one (None where there is none).
+        """Stores a version of the files: `merge` returns it, and gets the latest version (None if there is none).
 
-        base: the version that the page has changed. A save takes the place of that one where it was made just before,
-        unless much was taken out of it, and never that of another version: what another page has saved meanwhile stays,
-        and is named so. The same save is kept once.
+        base: the version that the page has changed. A save replaces its base if the base was made just before and the
+        save is at least half as large. It never replaces another version: the one that another page has saved stays,
+        and is marked as that page's. The same save is stored once.
         """
         latest = self._latest(seat, exercise)
         if latest is not None and save and latest["save"] == save:
@@ -125,13 +126,13 @@ class Connected:
         return Saved(version=version, at=now, files=files, other=other)
 
     def _name_other(self, row: Mapping[str, Any]) -> tuple[int, float]:
-        """Names a version as another page's, and returns its number and its time."""
+        """Marks a version as another page's, and returns its number and its time."""
         if row["why"] == "saved":
             self._connection.execute(TEXTS.update().where(*_version(row)).values(why=ELSEWHERE))
         return row["version"], row["at"]
 
     def _replace(self, seat: str, exercise: str, base: int, new: Mapping[str, Any]) -> bool:
-        """Puts a version in the place of the one that it was made from, where that may be, and returns whether."""
+        """Replaces the version `base` with a new one, if that is allowed, and returns whether it did."""
         where = _version({"seat": seat, "exercise": exercise, "version": base})
         row = self._connection.execute(sql.select(TEXTS).where(*where)).mappings().first()
         is_recent = row is not None and row["why"] in ("saved", ELSEWHERE) and new["at"] - row["begun"] < MERGED
@@ -145,7 +146,7 @@ class Connected:
         return self._connection.execute(query.order_by(TEXTS.c.version.desc()).limit(1)).mappings().first()
 
     def _thin_out(self, seat: str, exercise: str) -> None:
-        """Lets go of the oldest versions beyond what a seat may keep; never of the latest of an exercise."""
+        """Removes the oldest versions beyond the limits of a seat; never the latest of an exercise."""
         mine = TEXTS.c.seat == seat
         older = mine & (TEXTS.c.exercise == exercise)
         beyond = sql.select(TEXTS.c.version).where(older).order_by(TEXTS.c.version.desc()).offset(MOST_VERSIONS)
@@ -178,25 +179,25 @@ class Connected:
     # --- hand-ins -----------------------------------------------------------------------------------------------------
 
     def hand_in(self, handed_in: HandIn, save: str) -> HandIn:
-        """Keeps what was handed in; the same save is kept once. Returns what is kept."""
+        """Stores a hand-in; the same save is stored once. Returns the stored hand-in."""
         mine = (HANDINS.c.seat == handed_in.seat, HANDINS.c.exercise == handed_in.exercise)
         known = self._connection.execute(sql.select(HANDINS).where(*mine, HANDINS.c.save == save)).mappings().first()
         if known is not None:
             return _handin(known)
-        self._connection.execute(HANDINS.update().where(*mine).values(due=False))  # the latest is graded, and no other
+        self._connection.execute(HANDINS.update().where(*mine).values(due=False))  # only the latest is graded
         row = {"files": json.dumps(handed_in.files), "save": save}
         row |= {name: getattr(handed_in, name) for name in ("id", "seat", "exercise", "at", "late", "due")}
         self._connection.execute(HANDINS.insert().values(**row))
-        most = max(1, min(_MOST_HANDINS, _MOST_HANDED_IN // len(row["files"])))  # of large ones there are fewer
+        most = max(1, min(_MOST_HANDINS, _MOST_HANDED_IN // len(row["files"])))  # fewer of large ones
         beyond = sql.select(HANDINS.c.id).where(*mine).order_by(HANDINS.c.at.desc()).offset(most)
         self._connection.execute(HANDINS.delete().where(HANDINS.c.id.in_(beyond)))
         return handed_in
 
     def grade(self, handin: str, checked: Checked) -> HandIn | None:
-        """Keeps the grade of a hand-in, and returns this with it; None when it is no longer there.
+        """Stores the grade of a hand-in, and returns the hand-in; None if it does not exist any more.
 
-        What had been its grade by other tests is kept beside it, where the grade is another one now. Where grading has
-        failed, a grade stays what it was.
+        If the tests have changed and the grade is another one, the former grade is stored beside it. If grading has
+        failed, an existing grade stays.
         """
         where = HANDINS.c.id == handin
         row = self._connection.execute(sql.select(HANDINS).where(where)).mappings().first()
@@ -214,12 +215,12 @@ class Connected:
         return _handin({**row, **new})
 
     def grade_again(self, ids: Sequence[str]) -> None:
-        """Has hand-ins graded once more."""
+        """Marks hand-ins to be graded again."""
         for handin in ids:
             self._connection.execute(HANDINS.update().where(HANDINS.c.id == handin).values(due=True))
 
     def due(self) -> list[str]:
-        """Returns the ids of hand-ins that are to be graded."""
+        """Returns the ids of hand-ins that have to be graded."""
         return list(self._connection.execute(sql.select(HANDINS.c.id).where(HANDINS.c.due)).scalars())
 
     def handin(self, handin: str) -> HandIn | None:
@@ -241,19 +242,19 @@ class Connected:
     # --- tests, hints, runs -------------------------------------------------------------------------------------------
 
     def keep_result(self, seat: str, exercise: str, checked: Checked) -> None:
-        """Keeps what came of the tests, in place of what came of them before."""
+        """Stores the result of the tests, in place of the one before."""
         values = {"at": checked.at, "grade": json.dumps(checked.grade), "basis": checked.basis}
         self._put(RESULTS, {"seat": seat, "exercise": exercise}, values)
 
     def results(self) -> list[tuple[str, str, Checked]]:
-        """Returns seat, exercise and what came of the tests, of all."""
+        """Returns seat, exercise and result of all tests."""
         rows = self._connection.execute(sql.select(RESULTS)).mappings()
         return [
             (row["seat"], row["exercise"], Checked(row["at"], json.loads(row["grade"]), row["basis"])) for row in rows
         ]
 
     def keep_hints(self, seat: str, exercise: str, shown: int) -> None:
-        """Keeps how many hints were shown."""
+        """Stores how many hints were shown."""
         self._put(HINTS, {"seat": seat, "exercise": exercise}, {"shown": shown})
 
     def hints(self) -> list[tuple[str, str, int]]:
@@ -261,7 +262,7 @@ class Connected:
         return [(row.seat, row.exercise, row.shown) for row in self._connection.execute(sql.select(HINTS))]
 
     def keep_run(self, ran: EndedRun) -> None:
-        """Keeps the record of a run."""
+        """Stores the record of a run."""
         result = self._connection.execute(RUNS.insert().values(**attrs.asdict(ran)))
         (number,) = result.inserted_primary_key or (0,)
         if number % 100 == 0:
@@ -283,12 +284,12 @@ class Connected:
     # --- shares -------------------------------------------------------------------------------------------------------
 
     def keep_share(self, share: ShareJson) -> None:
-        """Keeps code that all can see."""
+        """Stores code that all can see."""
         values: dict[str, Any] = {**share, "files": json.dumps(share["files"])}
         self._put(SHARES, {"id": values.pop("id")}, values)
 
     def remove_share(self, identity: str) -> None:
-        """Lets go of shared code."""
+        """Removes shared code."""
         self._connection.execute(SHARES.delete().where(SHARES.c.id == identity))
 
     def shares(self) -> list[ShareJson]:
@@ -303,7 +304,7 @@ class Connected:
         return [Class(**row) for row in self._connection.execute(sql.select(CLASSES)).mappings()]
 
     def keep_class(self, kept: Class) -> None:
-        """Keeps a class as it is now."""
+        """Stores a class."""
         values = attrs.asdict(kept)
         self._put(CLASSES, {"id": values.pop("id")}, values)
 
@@ -313,27 +314,27 @@ class Connected:
         return self._connection.execute(sql.select(USERS.c.seat).where(*_is(USERS, key))).scalar()
 
     def keep_user(self, platform: str, context: str, user: str, seat: str) -> None:
-        """Keeps which seat a platform's user has in a class of the platform."""
+        """Stores which seat a platform's user has in a class of the platform."""
         self._put(USERS, {"platform": platform, "context": context, "user": user}, {"seat": seat})
 
     def move_user(self, platform: str, user: str, context: str) -> str | None:
-        """Has a user who came when classes were not told apart be of this one, and returns the seat."""
+        """Puts a user from the time before there were classes into this class, and returns the seat."""
         before = {"platform": platform, "context": "", "user": user}
         self._connection.execute(USERS.update().where(*_is(USERS, before)).values(context=context))
         return self.seat_of_user(platform, context, user)
 
     def keep_line(self, line: GradeLine) -> None:
-        """Keeps where grades go, and what was brought there."""
+        """Stores where grades go, and the last grade that was sent there."""
         values = attrs.asdict(line)
         self._put(LINES, {"seat": values.pop("seat"), "exercise": values.pop("exercise")}, values)
 
     def brought(self, line: GradeLine, word: str) -> None:
-        """Keeps what a platform has taken, unless grades go elsewhere meanwhile."""
+        """Stores that a platform has accepted a grade, unless grades go to another address in the meantime."""
         where = _is(LINES, {"seat": line.seat, "exercise": line.exercise, "url": line.url})
         self._connection.execute(LINES.update().where(*where).values(brought=word))
 
     def lines(self) -> list[GradeLine]:
-        """Returns where grades go."""
+        """Returns where the grades go."""
         return [GradeLine(**row) for row in self._connection.execute(sql.select(LINES)).mappings()]
 
     def _put(self, table: sql.Table, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
@@ -346,7 +347,7 @@ def _is(table: sql.Table, key: Mapping[str, Any]) -> list[sql.ColumnElement[bool
 
 
 def _version(row: Mapping[str, Any]) -> list[sql.ColumnElement[bool]]:
-    """What finds one version of the files of a seat and an exercise."""
+    """The conditions for one version of the files of a seat and an exercise."""
     return _is(TEXTS, {name: row[name] for name in ("seat", "exercise", "version")})
 
 

@@ -1,4 +1,4 @@
-"""A course: a folder of exercises in their order, with a syllabus, and what holds for all of them.
+"""A course: a folder of exercises in their order, with a syllabus and common settings.
 
     first-steps/
         course.toml     settings: docs/courses.md
@@ -6,8 +6,8 @@
         01-print/       exercises: docs/exercises.md
         02-numbers/
 
-Rules: as for exercises, every fault is reported at once, those of the exercises included: its file, its key, what is
-allowed, what was probably meant. The exercises of a course are the teacher's, as their tests are.
+Rules: as for exercises, all faults are reported together, those of the exercises included: the file, the key, what is
+allowed, what was probably meant. The exercises of a course and their tests are the teacher's.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}", re.ASCII)
 _ID_WORDS: Final = "want a name of a-z, 0-9 and -, at most 64 characters, no - first"
 _TAG: Final = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}", re.ASCII)
 _LANGUAGE_KEYS: Final = ("guest", "packages")
-#: Files and the network are an exercise's own affair.
+#: These are settings of each exercise: files and the network.
 _POLICY_KEYS: Final = frozenset(field.name for field in attrs.fields(Policy)) - {"filesystem", "network"}
 
 
 class CourseError(ExerciseError):
-    """A course that makes no sense. `problems` holds every fault that was found, those of its exercises included."""
+    """A course with faults. `problems` holds every fault that was found, those of its exercises included."""
 
 
 # --- the keys of course.toml ------------------------------------------------------------------------------------------
@@ -142,9 +142,9 @@ class CourseExercise:
 class Course:
     """A course, as `load_course` finds it; docs/courses.md describes each key.
 
-    language: the tag of the language of its texts. syllabus: in Markdown; empty where there is none. lessons: in their
-    order; the policy of each exercise is already the course's, too. seats: how many there may be. guest: the
-    interpreter, as for `Sandbox`. packages: paths on the host. preload: modules that stand imported in every box.
+    language: the tag of the language of its texts. syllabus: in Markdown; empty if there is none. lessons: in their
+    order; the policy of each exercise is already combined with the course's. seats: the most seats. guest: the
+    interpreter, as for `Sandbox`. packages: paths on the host. preload: modules that every box has already imported.
     """
 
     folder: Path
@@ -159,9 +159,9 @@ class Course:
 
 
 def find_course(name: str = "") -> Course:
-    """The course that comes with proxybox, for its name and for none; else the course in a folder.
+    """Returns the course in a folder; for "" and for its name, the course that comes with proxybox.
 
-    Raises CourseError when there is no such course, or when it has faults.
+    Raises CourseError if there is no such course, or if it has faults.
     """
     if name.rstrip("/") in ("", EXAMPLE):
         return load_course(_EXAMPLE_FOLDER)
@@ -173,9 +173,9 @@ def find_course(name: str = "") -> Course:
 
 
 def load_course(folder: Path) -> Course:
-    """The course in a folder; without course.toml, its exercises, or the one that the folder itself is.
+    """Returns the course in a folder; without course.toml, its exercises, or the folder as the only exercise.
 
-    Raises CourseError, which names all faults, or says why the file cannot be read.
+    Raises CourseError, which names all faults, or the reason why the file cannot be read.
     """
     path = folder / FILE
     problems: list[Problem] = []
@@ -212,16 +212,16 @@ def load_course(folder: Path) -> Course:
 
 
 def _as_json(table: dict[str, Any]) -> dict[str, Any]:
-    """A table of TOML with its dates and times as texts, as policies take them, too: other processes get it as JSON."""
+    """A table of TOML with dates and times as text, as in policies: other processes get the table as JSON."""
     try:
         plain: dict[str, Any] = json.loads(json.dumps(table, default=lambda moment: moment.isoformat()))
-    except (ValueError, RecursionError):  # an int of over 4,300 digits, which TOML may have in hexadecimal
+    except (ValueError, RecursionError):  # an int of over 4,300 digits, which TOML may contain in hexadecimal
         raise refusal("a number is too long, or something is nested too deeply") from None
     return plain
 
 
 def _of_one(folder: Path) -> Course:
-    """The course of one exercise, in whose folder there may be more than exercises have."""
+    """The course of one exercise. Its folder may contain more than the folders of exercises do."""
     problems: list[Problem] = []
     exercise: Exercise | None = collect(problems, lambda: load_exercise(folder))
     if exercise is None:
@@ -243,7 +243,7 @@ def _language(data: Mapping[str, Any], folder: Path) -> Language:
 
 
 def _lessons(beside: Beside, over: Mapping[str, Any]) -> list[CourseExercise]:
-    """The exercises in their order. Their faults, and those of their names, are added to the problems."""
+    """The exercises in their order. Their faults, and those of their names, are added to `problems`."""
     names = beside.value("lessons")
     if names is None:
         names = [] if "lessons" in beside.data else _names(beside)
@@ -279,15 +279,15 @@ def _names(beside: Beside) -> list[str]:
     return names
 
 
-# --- trying it --------------------------------------------------------------------------------------------------------
+# --- checks -----------------------------------------------------------------------------------------------------------
 
 
 def check_preload(course: Course) -> None:
-    """Tries whether guests stand ready with the modules of `preload`, so that no box has to import them itself.
+    """Tries whether guests can start with the modules of `preload` imported.
 
-    Does nothing where no module is named; takes as long as the imports otherwise. Raises CourseError for a module that
+    Does nothing if no module is named; otherwise takes as long as the imports. Raises CourseError for a module that
     does not exist, that cannot be imported, or that leaves threads or open files behind; PackagesError and
-    SandboxStartError when there are no such packages or no such interpreter.
+    SandboxStartError if there are no such packages or no such interpreter.
     """
     from proxybox.controller.warm.zygote import essence
 
@@ -344,13 +344,13 @@ def check_course(
     return found
 
 
-# --- a new one --------------------------------------------------------------------------------------------------------
+# --- new courses ------------------------------------------------------------------------------------------------------
 
 
 def new_course(folder: Path, *, example: bool = False) -> None:
     """Makes a new course: a small complete one, or a copy of the one that comes with proxybox.
 
-    Raises FileExistsError when something is there already, OSError.
+    Raises FileExistsError if something exists there already, OSError.
     """
     from proxybox.teach.checking import new_exercise
 

@@ -1,16 +1,16 @@
-"""What happens to every request before a door sees it, and to every answer: the edge of the classroom (ASGI).
+"""The edge of the classroom (ASGI middleware): it checks each request before a door gets it, and each response.
 
     promise                                                         by
-    nobody without a pass sees more than how to join                OPEN: every other path needs one
-    a pass that has become void changes nothing, however slowly     doors ask once more (asking.py)
-    its request came
-    no page of another origin changes anything                      Origin, JSON bodies alone, strict cookies
-    no name that others control leads to a class (DNS rebinding)    the Host header
-    no script runs but our own files                                Content-Security-Policy
-    no page shows a class within its own, but those that `embed`    frame-ancestors
-    names, under /embed/, and a platform in which links are chosen
-    nobody sends more than is kept, nor for ever                    bounds of bodies and of connections
-    no seat keeps the others waiting                                its bucket (buckets.py)
+    without a pass, a browser can only read how to join             OPEN: every other path needs a pass
+    a void pass changes nothing, even if its request began          doors check it again (asking.py)
+    before it became void
+    no page of another origin changes anything                      Origin, only JSON bodies, strict cookies
+    no DNS name of others leads to a class (DNS rebinding)          the Host header
+    only scripts in our own files run                               Content-Security-Policy
+    only pages that `embed` names can frame a class, under          frame-ancestors
+    /embed/, and a platform in which a link is chosen
+    no request is larger than what is stored, or endless            bounds of bodies and of connections
+    no seat makes the others wait                                   its bucket (buckets.py)
     nothing of a class stays in a browser's cache                   Cache-Control
 
 https://www.w3.org/TR/CSP3/, RFC 6265bis (SameSite), RFC 6454 (origins)
@@ -30,21 +30,21 @@ from proxybox.serve.connections.turns import LoopTurns
 from proxybox.serve.edge import ASGI, Receive, Scope, Send, Visit, log, refuse
 from proxybox.serve.problems import Refusal
 
-#: What pages of the classroom ask, and those of others never (https://www.w3.org/TR/fetch-metadata/).
+#: Only pages of the classroom request these paths, never those of other sites (https://www.w3.org/TR/fetch-metadata/).
 _ASKED_BY_PAGES: Final = "/api/"
 #: Methods that change nothing.
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-#: What needs no pass: pages and their files, and what gives a pass. (Taking a pass away needs none either.)
+#: Paths that need no pass: pages and their files, and those that give or take away a pass.
 OPEN: Final = frozenset({"/", "/teacher", "/sw.js", "/api/join", "/api/return", "/api/leave", "/api/teacher/login"})
 OPEN_FOLDER: Final = "/static/"
-#: The student's page as others may show it within their own, where `embed` names them.
+#: The student's page for frames of other pages, those that `embed` names.
 EMBEDDED: Final = "/embed/"
-#: The bytes of one request: a text of the most characters, as JSON; and without a pass.
+#: The most bytes of a request: the longest text, as JSON; and without a pass.
 MOST_BODY: Final = 4 << 20
 _MOST_WITHOUT_PASS: Final = 4 << 10
 _JSON: Final = b"application/json"
-#: Where learning platforms send browsers, from pages of their own, with what they have signed (lti/launches.py); and
-#: what they ask for themselves. The bytes of a form with a signed token.
+#: The paths to which learning platforms send browsers from their own pages, with signed data (lti/launches.py); and the
+#: paths that platforms request themselves. The most bytes of a form with a signed token.
 _FROM_PLATFORMS: Final = frozenset({"/lti/login", "/lti/launch", "/lti/choose"})
 _FOR_PLATFORMS: Final = frozenset({"/lti/keys", "/lti/config.json"})
 _MOST_OF_PLATFORM: Final = 128 << 10
@@ -90,7 +90,7 @@ class ClassroomMiddleware:
             nonlocal answered
             if message["type"] == "http.response.start":
                 answered = True
-                platform = state["platform"]  # whose page shows ours, and gets what is chosen in it (doors/lti.py)
+                platform = state["platform"]  # its page may frame ours, and receives the chosen link (doors/lti.py)
                 ancestors = platform or (" ".join(self.lesson.config.embed) if is_embedded else "'none'")
                 csp = _POLICY.format(nonce=nonce, ancestors=ancestors, form=f" {platform}" if platform else "")
                 policy = (b"content-security-policy", csp.encode())
@@ -115,7 +115,7 @@ class ClassroomMiddleware:
                 await refuse(refusal, here, answer)
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
-        """Raises Refusal for a request that no door sees."""
+        """Raises Refusal for a request that must not reach a door."""
         host = headers.get(b"host", b"").decode("latin-1")
         if not self.lesson.config.answers_to(_without_port(host)):
             log.warning("a request for the host %r was refused (--name adds a name)", host[:200])
@@ -131,11 +131,11 @@ class ClassroomMiddleware:
             raise Refusal("forbidden", "Only pages of this classroom can change anything.")
         if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != _JSON:
             raise Refusal("invalid", errors=[{"loc": ["header", "content-type"], "msg": "want application/json"}])
-        if b"transfer-encoding" in headers:  # browsers tell how long a text is, and so it is known before it is read
+        if b"transfer-encoding" in headers:  # browsers send the length, so it is known before the text is read
             raise Refusal("invalid", errors=[{"loc": ["header", "transfer-encoding"], "msg": "want content-length"}])
 
     def _let_in(self, path: str, asking: Asking) -> int:
-        """Returns how many bytes a request may have. Raises Refusal for who has no pass, or nothing left."""
+        """Returns how many bytes a request may have. Raises Refusal if it has no pass, or no token left."""
         if path in OPEN or path.startswith(OPEN_FOLDER):
             return _MOST_WITHOUT_PASS
         if self.lesson.config.embed and path.startswith(EMBEDDED):
@@ -150,7 +150,7 @@ class ClassroomMiddleware:
 
 
 def _who(scope: Scope, seat: Seat | None) -> str:
-    """Who takes turns: a seat, or an address without one."""
+    """The key for taking turns: a seat, or an address without one."""
     client = scope.get("client")
     return seat.id if seat is not None else f"@{client[0] if client else ''}"
 

@@ -1,6 +1,6 @@
-"""What holds for everybody: how one joins, whether all is paused, which exercise is pushed, what code is shared.
+"""The state for everybody: how to join, whether all are paused, the pushed exercise, and the shared code.
 
-It is in the database, and still holds when the classroom is opened again.
+It is in the database, and is loaded when the classroom is opened again.
 """
 
 import secrets
@@ -20,15 +20,16 @@ from proxybox.classroom.store import ClassStore
 from proxybox.classroom.work import StudentWork
 from proxybox.serve.problems import Refusal
 
-#: How many pieces of code are shared at once, and the characters of one: all browsers get all of them.
+#: The most pieces of code that are shared at once, and the characters of one: all browsers get all of them.
 _MOST_SHARES: Final = 50
 _MOST_SHARED: Final = 100_000
 
 
 class Everybody:
-    """What holds for all seats of a lesson. on_change: called when any of it has changed, so that teachers are sent it.
+    """The state for all seats of a lesson. on_change: called after each change, so that teachers get the new state.
 
-    code: by which one joins. addresses: where. pushed: the exercise that all have open; None: each the own one.
+    code: for joining. addresses: where students join. pushed: the exercise that all have open; None: each student
+    chooses.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Everybody:
         self.shares: dict[str, ShareJson] = {}
 
     async def load(self) -> None:
-        """Reads all of it from the database; where there is no code yet, makes one."""
+        """Reads the state from the database; makes a code if there is none yet."""
         self.code = await self._store.do(Connected.settled_fact, "code", new_code(3, 3))
         self.is_locked = await self._store.do(Connected.settled_fact, "locked", False)
         self.is_frozen = await self._store.do(Connected.settled_fact, "frozen", False)
@@ -60,27 +61,27 @@ class Everybody:
         self.pushed = self.pushed if self.pushed in self._sheets else None
 
     def joining_as_json(self) -> JoiningJson:
-        """Returns how one joins, for the teacher of the whole classroom."""
+        """Returns how students join, for the teacher of the whole classroom."""
         return {"code": self.code, "addresses": list(self.addresses), "locked": self.is_locked}
 
     async def lock(self, locked: bool) -> None:
-        """Keeps others from joining."""
+        """Locks or unlocks joining."""
         self.is_locked = locked
         await self._note("locked", locked)
 
     async def new_code(self) -> None:
-        """Makes another join code; students who have joined stay."""
+        """Makes a new join code; students who have joined stay."""
         self.code = new_code(3, 3)
         await self._note("code", self.code)
 
     async def freeze(self, frozen: bool) -> None:
-        """Pauses everybody: nothing can be run. What students type is still saved."""
+        """Pauses everybody, or ends the pause. In a pause nothing can be run. What students type is still saved."""
         self.is_frozen = frozen
         await self._note("frozen", frozen)
         self._hub.tell(EVERYBODY, FreezeEvent(frozen=frozen))
 
     async def push(self, exercise: str | None) -> None:
-        """Has all open an exercise; None: each the own one again. Raises Refusal."""
+        """Opens an exercise for all; None: each student chooses again. Raises Refusal."""
         self.pushed = None if exercise is None else find_sheet(self._sheets, exercise).id
         await self._note("pushed", self.pushed)
         self._hub.tell(EVERYBODY, PushEvent(exercise=self.pushed))

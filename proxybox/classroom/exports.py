@@ -1,4 +1,4 @@
-"""What a teacher takes home: grades, all code, the records of runs. And how alike hand-ins are."""
+"""The teacher's downloads: grades, all code, the records of runs. And how similar hand-ins are."""
 
 import asyncio
 import csv
@@ -26,14 +26,14 @@ from proxybox.teach.similar import compare
 from proxybox.teach.writers import WRITERS
 from proxybox.teach.writers.csv import MARK, local_time, safe_cell
 
-#: What a grade says whose tests have changed since.
+#: The note of a grade if its tests have changed since.
 _OUTDATED: Final = "The tests have changed since this grade was given."
-#: The most pairs of hand-ins that are told.
+#: The most pairs of hand-ins that are returned.
 _MOST_PAIRS: Final = 500
 
 
 async def book_of(lesson: Lesson, authority: TeachingScope, exercise: str, of_class: str | None = None) -> GradeBook:
-    """Returns the grades of what was handed in, by all that a teacher teaches or by a class. Raises Refusal."""
+    """Returns the grades of hand-ins: of all seats that a teacher teaches, or of a class. Raises Refusal."""
     sheet = lesson.sheet(exercise)
     handins = await _handins(lesson, authority, exercise, of_class)
     names = _names(lesson, authority)
@@ -42,7 +42,7 @@ async def book_of(lesson: Lesson, authority: TeachingScope, exercise: str, of_cl
 
 
 async def _handins(lesson: Lesson, authority: TeachingScope, exercise: str, of_class: str | None) -> list[HandIn]:
-    """The latest hand-ins of an exercise, by all that a teacher teaches or by those of a class. Raises Refusal."""
+    """The latest hand-ins of an exercise: of all seats that a teacher teaches, or of a class. Raises Refusal."""
     known = {None, *filter(authority.covers_class, ("", *(each.id for each in lesson.classes)))}
     if of_class not in known:
         raise Refusal("not-found", "There is no such class.")
@@ -51,7 +51,7 @@ async def _handins(lesson: Lesson, authority: TeachingScope, exercise: str, of_c
 
 
 def _names(lesson: Lesson, authority: TeachingScope) -> dict[str, str]:
-    """The names of seats, each once: a seat that was removed, or of another class, may have the name of another one."""
+    """Unique names of seats: a removed seat, or one of another class, may have the same name as another seat."""
     names: dict[str, str] = {}
     for seat in sorted(authority.seats(lesson.seats), key=lambda seat: seat.removed):
         name, title = seat.name, lesson.classes.title(seat.class_id)
@@ -64,7 +64,7 @@ def _names(lesson: Lesson, authority: TeachingScope) -> dict[str, str]:
 
 
 def _folders(lesson: Lesson, authority: TeachingScope) -> dict[str, str]:
-    """The names of folders for seats, each once, also where small letters are the same as capitals."""
+    """Unique names of folders for seats, also for file systems that ignore the case of letters."""
     folders: dict[str, str] = {}
     taken: set[str] = set()
     for seat, name in _names(lesson, authority).items():
@@ -94,10 +94,7 @@ def _grade(handed_in: HandIn, name: str, basis: str) -> Grade:
 
 
 async def alike(lesson: Lesson, authority: TeachingScope, exercise: str, of_class: str | None = None) -> SimilarJson:
-    """Returns pairs of seats whose hand-ins are nearly the same, the most alike first, and whose are too short to say.
-
-    Raises Refusal.
-    """
+    """Returns pairs of seats with similar hand-ins, the most similar first, and the seats with too short ones."""
     sheet = lesson.sheet(exercise)
     handins = await _handins(lesson, authority, exercise, of_class)
     book = GradeBook(
@@ -136,7 +133,7 @@ async def all_code(lesson: Lesson, authority: TeachingScope) -> Response:
     for seat, exercise, text in texts:
         if seat in names:
             folders[f"{names[seat]}/{exercise}"] = text.files
-    for each in handins:  # beside the folder with the student's own files: no name of an exercise has a space
+    for each in handins:  # beside the folder of the student's own files: no name of an exercise has a space
         if each.seat in names:
             folders[f"{names[each.seat]}/{each.exercise} (handed in)"] = each.files
     return attached(await asyncio.to_thread(zipped, folders), "code.zip", "application/zip")
@@ -161,7 +158,7 @@ def _table(runs: Sequence[EndedRun], names: Mapping[str, str]) -> bytes:
 
 
 def _plain(name: str) -> str:
-    """A name as that of a folder: no path, and no device of Windows."""
+    """A name as the name of a folder: no path, and no device of Windows."""
     kept = "".join(sign if sign.isalnum() or sign in " -_.'()" else "_" for sign in name)
     return no_device(kept.strip(" .") or "_")
 
@@ -170,7 +167,7 @@ def _plain(name: str) -> str:
 
 
 def zipped(folders: Mapping[str, Mapping[str, str | bytes]]) -> bytes:
-    """Returns an archive of folders with files."""
+    """Returns a Zip archive of folders with files."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for folder, files in folders.items():
@@ -180,7 +177,7 @@ def zipped(folders: Mapping[str, Mapping[str, str | bytes]]) -> bytes:
 
 
 def attached(data: bytes, name: str, media_type: str) -> Response:
-    """Returns an answer that a browser keeps as a file. name: of a few plain signs alone."""
+    """Returns a response that a browser stores as a file. name: signs but letters, digits, - _ . are replaced."""
     plain = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "-_.") else "_" for sign in name)
     headers = {"Content-Disposition": f'attachment; filename="{plain}"', "Cache-Control": "no-store"}
     return Response(data, media_type=media_type, headers=headers)

@@ -1,10 +1,10 @@
-"""Grades of what was handed in: given once, and once more where the tests were mended.
+"""Grades of hand-ins: each is graded once, and again if its tests were corrected.
 
-    hand_in ── due ── the tests ── Connected.grade ── everybody who reads a grade
+    hand_in ── due ── the tests ── Connected.grade ── all readers of a grade
     grade_again ─┘
 
-Rule: the database says which hand-ins are to be graded. So none is forgotten when the class ends meanwhile, and
-another process can have what it likes graded again (regrading.py).
+Rule: the database says which hand-ins are due. So none is forgotten if the class ends in the meantime, and another
+process can mark hand-ins to be graded again (regrading.py).
 """
 
 import asyncio
@@ -22,17 +22,17 @@ from proxybox.serve.problems import Refusal
 from proxybox.teach.grades import Grade
 from proxybox.teach.records import CONVERTER
 
-#: Seconds for all tests of what was handed in, which nobody waits for: right work that is slow is right.
+#: Seconds for all tests of a hand-in. Nobody waits for them: slow work can be right, too.
 _PATIENCE: Final = 120.0
-#: How many hand-ins are given to the tests at the same time, so that who tests a program comes in between; and the
-#: seconds after which the next one is, too: endless loops hold up only each other (checks.py).
+#: How many hand-ins are tested at the same time, so that other checks can run between them; and the seconds after which
+#: the next one begins, too: endless loops delay only each other (checks.py).
 _AT_ONCE, _PLACE = 6, 2.0
-#: The most characters of a fault that are told.
+#: The most characters of a fault that are shown.
 _MOST_FAULT: Final = 2_000
 
 
 class Grading:
-    """Grades hand-ins. on_graded: is called with each that has been graded, whatever came of it."""
+    """Grades hand-ins. on_graded: called with each hand-in after grading, also if grading has failed."""
 
     def __init__(self, store: ClassStore, work: StudentWork, checks: Checks, sheets: Mapping[str, Sheet]) -> None:
         self._store, self._work, self._checks, self._sheets = store, work, checks, sheets
@@ -51,22 +51,22 @@ class Grading:
             raise Refusal("overloaded", "The tests were not run.") from error
 
     async def grade_due(self) -> None:
-        """Grades all that is due, and that nobody grades already. What cannot be graded now stays due."""
+        """Grades all due hand-ins that are not being graded already. Those that cannot be graded now stay due."""
         due = await self._store.do(Connected.due)
         await asyncio.gather(*(self._grade(handin) for handin in due if handin not in self._under_way))
 
     async def has_due(self) -> bool:
-        """Whether something is due that nobody grades already."""
+        """Whether a hand-in is due and not being graded already."""
         return any(handin not in self._under_way for handin in await self._store.do(Connected.due))
 
     async def again(self, handed_in: Iterable[HandIn]) -> int:
-        """Has hand-ins graded once more, and returns how many; `grade_due` does it."""
+        """Marks hand-ins to be graded again, and returns how many; `grade_due` grades them."""
         ours = [each for each in handed_in if each.exercise in self._sheets]
         await self._work.grade_again(ours)
         return len(ours)
 
     def outdated(self, exercise: str | None = None) -> list[HandIn]:
-        """The hand-ins, of an exercise or of all, whose grades are by tests that have changed since."""
+        """The hand-ins, of an exercise or of all, whose tests have changed since they were graded."""
         return [
             each
             for (_, of), each in self._work.handed_in.items()
@@ -81,7 +81,7 @@ class Grading:
                 grading = asyncio.create_task(self._grade_now(handin))
                 await asyncio.wait({grading}, timeout=_PLACE)
             await grading
-        except Refusal:  # a later one has taken its place; or the lesson ends, and it is graded the next time
+        except Refusal:  # a later hand-in has replaced it; or the lesson ends, and the next one grades it
             pass
         finally:
             self._under_way.discard(handin)
@@ -91,7 +91,7 @@ class Grading:
     async def _grade_now(self, handin: str) -> None:
         handed_in = await self._store.do(Connected.handin, handin)
         sheet = None if handed_in is None else self._sheets.get(handed_in.exercise)
-        if handed_in is not None and sheet is not None:  # else it is no longer there, or in the course
+        if handed_in is not None and sheet is not None:  # otherwise the hand-in or the exercise was removed
             await self._grade_by(handed_in, sheet)
 
     async def _grade_by(self, handed_in: HandIn, sheet: Sheet) -> None:
@@ -100,14 +100,14 @@ class Grading:
             now = self._sheets.get(sheet.id, sheet)
             if now.basis == sheet.basis:
                 break
-            sheet = now  # its tests were mended meanwhile
+            sheet = now  # its tests were corrected in the meantime
         self._note(sheet.id, grade)
         graded = await self._work.grade(handed_in, CONVERTER.unstructure(grade), sheet.basis)
         for tell in self.on_graded:
             await tell(graded)
 
     def note_fault(self, exercise: str, grade: Grade) -> None:
-        """Notes where it was the tests' fault that a student was told nothing: students need not say so."""
+        """Notes that tests gave a student no result because of a fault of their own: students need not report it."""
         if grade.failed and (grade.message == AT_FAULT or any(test.fault for test in grade.tests)):
             self._note(exercise, grade)
 

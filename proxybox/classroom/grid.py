@@ -1,6 +1,6 @@
-"""What the teacher sees at a glance: a row for each seat, and the commonest errors of the class.
+"""The teacher's overview: a row for each seat, and the commonest errors of the class.
 
-A row that has changed is sent at once, and then not again for half a second: so sixty students who type are few events.
+A changed row is sent at once, and then not again for half a second: so sixty students who type cause few events.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ from proxybox.classroom.records import EndedRun, Seat
 from proxybox.classroom.seats import Seats
 from proxybox.classroom.work import StudentWork
 
-#: Seconds between two looks at what has changed.
+#: Seconds between two checks for changes.
 _RHYTHM: Final = 0.5
-#: How many kinds of errors are counted for an exercise, and characters of one.
+#: The most kinds of errors that are counted for an exercise, and characters of one.
 _MOST_KINDS, _MOST_TEXT = 500, 300
-#: What differs between errors of the same kind: quoted names, and numbers.
+#: The parts that differ between errors of the same kind: quoted names, and numbers.
 _OWN: Final = re.compile(r"'[^']{0,200}'|\"[^\"]{0,200}\"|\b\d[\w.]*")
 
 
 @attrs.define
 class _Life:
-    """What a seat does. active: when it changed or ran something last."""
+    """The activity of a seat. active: when it last changed or ran something."""
 
     active: float = 0.0
     error: str = ""
@@ -53,7 +53,7 @@ class Grid:
         return self._lives.setdefault(seat, _Life())
 
     def load(self, last: Mapping[str, EndedRun]) -> None:
-        """Takes how the last run of each seat has ended."""
+        """Loads how the last run of each seat has ended."""
         for seat, ran in last.items():
             self._lives[seat] = _Life(ran.at, ran.error, ran.at if ran.error else None)
 
@@ -69,7 +69,7 @@ class Grid:
             "hand": seat.hand, "locked": seat.locked, "removed": seat.removed,
         }  # fmt: skip
 
-    # --- what happens -------------------------------------------------------------------------------------------------
+    # --- changes ------------------------------------------------------------------------------------------------------
 
     def touch(self, seat: str) -> None:
         """Notes that a row has changed."""
@@ -103,7 +103,7 @@ class Grid:
         self._some.set()
 
     def errors(self, exercise: str | None, seats: Container[str]) -> list[ClassErrorJson]:
-        """Returns the commonest errors of an exercise, or of all, by how many of these seats had them."""
+        """Returns the commonest errors of an exercise, or of all, sorted by how many of these seats had them."""
         found: dict[str, dict[str, str]] = {}
         for of, kinds in self._errors.items():
             if exercise is None or of == exercise:
@@ -116,10 +116,10 @@ class Grid:
         ]
         return sorted(rows, key=lambda each: -len(each["seats"]))[:100]
 
-    # --- telling ------------------------------------------------------------------------------------------------------
+    # --- sending ------------------------------------------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """Sends the teacher what has changed, until it is cancelled."""
+        """Sends changes to the teachers, until it is cancelled."""
         while True:
             await self._some.wait()
             self._some.clear()

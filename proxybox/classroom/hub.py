@@ -1,12 +1,12 @@
-"""Events, from whatever happens in the class to the browsers that show it: server-sent events.
+"""Events of the class, sent to browsers as server-sent events.
 
     Hub.tell(topic, event) ── the topic's recent events ── each reader's queue ── one stream of a browser
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html
 
-Rules: an event has an id. A reader that comes back with the last id that it saw gets the events after it, or `resync`
-where the hub does not have them any more. A reader that does not read is cut off once too much waits for it: it never
-holds up the sender, and never takes up more memory than its bound.
+Rules: an event has an id. A reader that connects again with the last id that it saw gets the events after it, or
+`resync` if the hub does not have them any more. A reader that does not read is cut off when too much waits for it: it
+never blocks the sender, and never uses more memory than its bound.
 """
 
 import asyncio
@@ -21,32 +21,32 @@ import attrs
 
 from proxybox.classroom.pageevents import HelloEvent, PageEvent, ResyncEvent, WatchedEvent
 
-#: What is kept of a topic, and what may wait for one reader: events, and bytes.
+#: The bounds of a topic's stored events, and of the events that wait for one reader: their number, and bytes.
 _KEPT, _KEPT_BYTES = 2_000, 1 << 19
 _WAITING, _WAITING_BYTES = 8_000, 2 << 20
-#: How many topics one stream may watch.
+#: The most topics that one stream may watch.
 _WATCHED: Final = 8
-#: Bytes that are sent at once, but for one event that is larger; and the most of one that is for those who watch.
+#: Bytes that are sent at once, except for one larger event; and the most bytes of an event for watchers.
 _SENT: Final = 1 << 16
 _SHOWN: Final = 1 << 19
-#: Seconds of silence after which a comment is sent, so that both sides notice when the other one is gone.
+#: Seconds of silence after which a comment is sent, so that both sides notice a broken connection.
 _PULSE: Final = 15.0
-#: Topics: for all seats; for the teacher who has the key, about all seats; and for all instructors.
+#: Topics: for all seats; for the teacher with the key, about all seats; and for all instructors.
 EVERYBODY: Final = "everybody"
 TEACHER: Final = "teacher"
 INSTRUCTORS: Final = "instructors"
-#: What concerns all who teach here.
+#: The topics for all teachers.
 TEACHERS: Final = (TEACHER, INSTRUCTORS)
 
 
 def topic_of_class(class_id: str) -> str:
-    """The topic of a class's seats, for those who teach this class and not all."""
+    """The topic of a class's seats, for the instructors of this class."""
     return f"class:{class_id}"
 
 
 @attrs.frozen
 class Event:
-    """One event as it is sent. number: its place among all events of this hub."""
+    """One event to be sent. number: its place among all events of this hub."""
 
     number: int
     name: str
@@ -54,25 +54,25 @@ class Event:
 
     @classmethod
     def of(cls, relayed: PageEvent, number: int = 0) -> "Event":
-        """Returns an event as it is sent; 0: it has no place among them, and is not kept."""
+        """Returns an event to be sent. number 0: it has no id, and is not stored."""
         return cls(number, relayed.NAME, json.dumps(relayed.data))
 
     @property
     def size(self) -> int:
-        """Bytes that it takes up, roughly."""
+        """Its approximate size in bytes."""
         return len(self.data) + 100
 
 
 @attrs.define
 class _Topic:
-    """What was told lately. lost: the number of the latest event that is no longer kept."""
+    """The latest events of a topic. lost: the number of the latest event that was removed."""
 
     kept: deque[Event] = attrs.field(factory=deque)
     bytes: int = 0
     lost: int = 0
 
     def keep(self, event: Event) -> None:
-        """Keeps an event, and lets go of the oldest ones."""
+        """Stores an event, and removes the oldest ones."""
         self.kept.append(event)
         self.bytes += event.size
         while len(self.kept) > _KEPT or self.bytes > _KEPT_BYTES:
@@ -82,9 +82,9 @@ class _Topic:
 
 
 class Reader:
-    """One stream of a browser. id: by which its pages can name it. topics: what it gets.
+    """One stream of a browser. id: the pages' name for it. topics: whose events it gets.
 
-    watched: whose events it gets, too: each page that shares the stream can watch one topic.
+    watched: further topics: each page that shares the stream can watch one.
     """
 
     def __init__(self, hub: "Hub", topics: Iterable[str]) -> None:
@@ -99,7 +99,7 @@ class Reader:
         self.ended = asyncio.Event()
 
     def put(self, event: Event) -> None:
-        """Has an event sent."""
+        """Adds an event to the stream."""
         if self.ended.is_set() or self._is_last:
             return
         self._waiting.append(event)
@@ -109,19 +109,19 @@ class Reader:
         self._some.set()
 
     def cut_off(self) -> None:
-        """Ends the stream; its page connects anew, and loads what it has missed."""
+        """Ends the stream at once; its page connects again, and loads what it has missed."""
         self.ended.set()
         self._waiting.clear()
         self._bytes = 0
         self._some.set()
 
     def finish(self) -> None:
-        """Ends the stream after what waits."""
+        """Ends the stream after the events that wait."""
         self._is_last = True
         self._some.set()
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """What is sent, a piece at a time, until the stream is cut off, or finished."""
+        """Yields the bytes of the stream in pieces, until the stream is cut off or finished."""
         yield b"retry: 1000\n\n"
         while not self.ended.is_set():
             try:
@@ -137,7 +137,7 @@ class Reader:
                 return
 
     def _piece(self) -> bytes:
-        """The next events: no more than a connection takes at once, so that what is not read waits here, bounded."""
+        """The next events, as many as a connection takes at once. Unread events wait here, where they are bounded."""
         piece = bytearray()
         while self._waiting and len(piece) < _SENT:
             event = self._waiting.popleft()
@@ -163,14 +163,14 @@ class Hub:
         return f"{self._boot}-{self._number}"
 
     def sent(self, event: Event) -> bytes:
-        """An event as it stands in the stream."""
+        """The bytes of an event in the stream."""
         head = f"id: {self._boot}-{event.number}\n" if event.number else ""
         return f"{head}event: {event.name}\ndata: {event.data}\n\n".encode("utf-8", "backslashreplace")
 
-    # --- telling ------------------------------------------------------------------------------------------------------
+    # --- sending ------------------------------------------------------------------------------------------------------
 
     def tell(self, topic: str, relayed: PageEvent) -> None:
-        """Sends an event to the readers of a topic, and keeps it for those that come back."""
+        """Sends an event to the readers of a topic, and stores it for those that connect again."""
         self._number += 1
         event = Event.of(relayed, self._number)
         self._topics.setdefault(topic, _Topic()).keep(event)
@@ -179,29 +179,29 @@ class Hub:
         self.show(topic, relayed)
 
     def show(self, topic: str, event: PageEvent) -> None:
-        """Sends an event only to those who watch a topic. In place of one that is too large they get `resync`."""
+        """Sends an event only to those who watch a topic. If it is too large, they get `resync`."""
         if watchers := self._watchers.get(topic):
             seat = topic.partition(":")[2]
             relayed = Event.of(WatchedEvent({"seat": seat, "event": event.NAME, "data": event.data}))
-            if relayed.size > _SHOWN:  # it would cut off the stream by which the teacher sees the whole class
+            if relayed.size > _SHOWN:  # it would cut off the stream in which the teacher sees the whole class
                 relayed = Event.of(WatchedEvent({"seat": seat, "event": ResyncEvent.NAME, "data": {}}))
             for reader in watchers.values():
                 reader.put(relayed)
 
     def finish(self, topic: str) -> None:
-        """Ends the streams of a topic, after what waits for them."""
+        """Ends the streams of a topic, after the events that wait for them."""
         for reader in self._readers.get(topic, {}).values():
             reader.finish()
 
     def forget(self, topic: str) -> None:
-        """Ends the streams of a topic that nobody will read again, after what waits for them."""
+        """Ends the streams of a topic, after the events that wait for them, and removes the topic."""
         self.finish(topic)
         self._topics.pop(topic, None)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def read(self, topics: Iterable[str], seen: str | None) -> Reader:
-        """Begins a stream. seen: the id of the last event that its page has had. `close` ends it."""
+        """Begins a stream. seen: the id of the last event that its page has received. `leave` ends the stream."""
         reader = Reader(self, topics)
         reader.put(Event.of(HelloEvent(time=time.time(), stream=reader.id, event=self.position)))
         for event in self._missed(reader.topics, seen):
@@ -225,10 +225,10 @@ class Hub:
         return sorted(missed, key=lambda event: event.number)
 
     def watch(self, stream: str, topic: str | None, *, within: str, page: str = "") -> bool:
-        """Has a stream get a topic's events as `watched`; None: no one's.
+        """Adds a topic to a stream: its events come as `watched`. None: the page watches no topic.
 
-        within: a topic that the stream must have. page: which of those that share the stream wants them; the page that
-        has asked longest ago gives way when there are many. Returns whether there is such a stream.
+        within: a topic that the stream must have. page: the watching page, of those that share the stream. If there are
+        too many, the oldest one loses its topic. Returns whether there is such a stream.
         """
         reader = self._all.get(stream)
         if reader is None or within not in reader.topics:
@@ -254,7 +254,7 @@ class Hub:
             readers.pop(topic, None)
 
     def count(self, topic: str) -> int:
-        """How many streams read a topic."""
+        """Returns how many streams read a topic."""
         return len(self._readers.get(topic, ()))
 
     def leave(self, reader: Reader) -> None:

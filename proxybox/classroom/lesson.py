@@ -1,10 +1,10 @@
-"""A lesson: all that is going on in a class, in one object that the doors ask.
+"""A lesson: everything in an open class, as one object that the doors call.
 
-    doors ── Lesson ─┬─ seats: who is there         ├─ boxes: what they run      ├─ grid: what the teacher sees
-                     ├─ work: what they have made   ├─ checks: tests             ├─ instructors: who teaches whom
-                     ├─ everybody: what all do      ├─ classes: of platforms     └─ hub: who gets events
+    doors ── Lesson ─┬─ seats: the students         ├─ boxes: their programs     ├─ grid: the teacher's overview
+                     ├─ work: their files           ├─ checks: tests             ├─ instructors: who teaches whom
+                     ├─ everybody: common state     ├─ classes: of platforms     └─ hub: the streams of events
 
-Rule: what a student asks for concerns the student's own seat, which a signed pass names, and never the request.
+Rule: a student's request concerns only the student's own seat. A signed pass names this seat, never the request.
 """
 
 import asyncio
@@ -63,15 +63,15 @@ from proxybox.serve.database import StoreError
 from proxybox.serve.problems import Refusal
 from proxybox.teach.records import CONVERTER
 
-#: Seconds between two looks at the course's files, and at what another process wants graded.
+#: Seconds between two checks of the course's files, and for hand-ins that another process wants to be graded.
 _LOOK: Final = 1.0
 
 
 class Lesson:
-    """A lesson. `start` begins it, and `close` ends it; what students have made is there the next time."""
+    """A lesson. `start` begins it, and `close` ends it. The students' work is stored, and loaded the next time."""
 
     def __init__(self, config: ClassroomConfig, course: Course | None = None) -> None:
-        """Raises ExerciseError or PolicyError when the course makes no sense, and StoreError."""
+        """Raises ExerciseError or PolicyError if the course has faults, and StoreError."""
         self.config = config
         self.course = course_of(config, course)
         self._most_seats = config.seats or self.course.seats
@@ -101,12 +101,12 @@ class Lesson:
         self.has_started = self._has_ended = False
         self._tasks: set[asyncio.Task[None]] = set()
 
-    # --- life ---------------------------------------------------------------------------------------------------------
+    # --- start and end ------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Reads the database, starts the boxes, and waits until they have been tried out.
+        """Reads the database, starts the boxes, and waits until they have been tried.
 
-        Raises CourseError for modules that cannot stand ready, and OSError.
+        Raises CourseError for modules that cannot be imported in advance, and OSError.
         """
         self.has_started = True
         await asyncio.to_thread(check_preload, self.course)
@@ -134,7 +134,7 @@ class Lesson:
         self.grid.load(await self.store.do(Connected.last_errors))
 
     async def close(self) -> None:
-        """Ends all streams and boxes, and closes the database; to be called once or more often."""
+        """Ends all streams and boxes, and closes the database. Further calls do nothing."""
         if self._has_ended:
             return
         self._has_ended = True
@@ -157,21 +157,21 @@ class Lesson:
     # --- the course's files -------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
-        """Reads the course anew when its files have changed and rest, and grades what is due, until it is cancelled."""
+        """Reads the course again when its files have changed and come to rest. Grades due hand-ins. Never returns."""
         while True:
-            with contextlib.suppress(StoreError):  # the next time, then
-                # What a command wants graded has to be graded by the files that it has seen.
+            with contextlib.suppress(StoreError):  # it is tried again next time
+                # A command that marks hand-ins for grading has seen the files: they have to be graded by the same ones.
                 if await self.files.have_changed() or await self.grading.has_due():
                     await self.reread()
             self._behind(self._grade_due())
             await asyncio.sleep(_LOOK)
 
     async def _grade_due(self) -> None:
-        with contextlib.suppress(StoreError):  # the next time, then
+        with contextlib.suppress(StoreError):  # it is tried again next time
             await self.grading.grade_due()
 
     async def reread(self) -> None:
-        """Takes over what has changed of the course's files. A fault in them changes nothing, and teachers see it."""
+        """Loads the changes of the course's files. A fault in them changes nothing, and is shown to teachers."""
         async with self._rereading:
             before = self.files.fault
             anew = await self.files.read(self.course, self.sheets)
@@ -185,7 +185,7 @@ class Lesson:
         self.course, self.syllabus = anew.course, _syllabus(anew.course)
         self.sheets.clear()
         self.sheets.update(anew.sheets)
-        self._places.update(anew.places)  # those that are gone stay for what runs there
+        self._places.update(anew.places)  # the places of removed exercises stay for current runs
         self.everybody.keep_known()
         for exercise in anew.changed:
             self.grading.faults.pop(exercise, None)
@@ -195,14 +195,14 @@ class Lesson:
             for topic in (EVERYBODY, *TEACHERS):
                 self.hub.tell(topic, CourseEvent(changed=anew.changed))
 
-    # --- what a student sees ------------------------------------------------------------------------------------------
+    # --- a student's views --------------------------------------------------------------------------------------------
 
     def sheet(self, exercise: str) -> Sheet:
         """Returns an exercise. Raises Refusal."""
         return find_sheet(self.sheets, exercise)
 
     def me(self, seat: Seat) -> answers.MeJson:
-        """Returns what a seat's page begins with."""
+        """Returns the first state of a seat's page."""
         run = self.boxes.running(seat.id)
         return {
             "seat": seat_as_json(seat), "course": self.course_as_json(seat.id), "frozen": self.everybody.is_frozen,
@@ -211,7 +211,7 @@ class Lesson:
         }  # fmt: skip
 
     def course_as_json(self, seat: str | None = None) -> answers.CourseJson:
-        """Returns what there is to do, and how far a seat has come with it."""
+        """Returns the exercises of the course, and the progress of a seat."""
         exercises: list[answers.ListedJson] = []
         progress = {} if seat is None else self.work.progress(seat)
         for sheet in self.sheets.values():
@@ -222,7 +222,7 @@ class Lesson:
         return {"title": self.course.title, "syllabus_html": self.syllabus, "exercises": exercises}
 
     async def exercise(self, seat: Seat, exercise: str) -> answers.ExerciseJson:
-        """Returns an exercise with what the student has made of it. Raises Refusal."""
+        """Returns an exercise with the student's files and results. Raises Refusal."""
         sheet = self.sheet(exercise)
         text = await self.work.text(seat.id, sheet)
         shown = self.work.hints.get((seat.id, exercise), 0)
@@ -235,7 +235,7 @@ class Lesson:
             "output": self.boxes.output(seat.id, exercise), "event": self.hub.position,
         }  # fmt: skip
 
-    # --- what a student does ------------------------------------------------------------------------------------------
+    # --- a student's actions ------------------------------------------------------------------------------------------
 
     async def open(self, seat: Seat, exercise: str) -> None:
         """Notes which exercise a student looks at. Raises Refusal."""
@@ -246,7 +246,7 @@ class Lesson:
         self.grid.active(seat.id)
 
     async def save(self, seat: Seat, exercise: str, body: Save, why: str = "saved") -> Saved:
-        """Keeps a student's files. Raises Refusal."""
+        """Saves a student's files. Raises Refusal."""
         sheet = self.sheet(exercise)
         if why == "saved" and not body.files:
             raise Refusal("invalid", errors=[{"loc": ["body", "files"], "msg": "there are none"}])
@@ -255,9 +255,9 @@ class Lesson:
         return saved
 
     def _kept_version(self, seat: Seat, exercise: str, client: str, saved: Saved) -> None:
-        """Sends that a version was saved, and takes its size from the seat's bucket.
+        """Sends an event for a saved version, and takes its size from the seat's bucket.
 
-        A small change of large files keeps all of them once more.
+        All files count: a small change of large files stores all of them again.
         """
         self.buckets.take(seat.id, sum(map(len, saved.files.values())))
         topic = f"seat:{seat.id}"
@@ -267,10 +267,10 @@ class Lesson:
         self.grid.active(seat.id)
 
     async def run(self, seat: Seat, exercise: str, body: Save) -> tuple[SeatRun, Saved | SavedText]:
-        """Saves a student's files and runs the program; returns what was saved, too. Raises Refusal."""
+        """Saves a student's files and runs the program; returns the run and the saved files. Raises Refusal."""
         self._check_free(seat)
         kept = await self._kept(seat, exercise, body)
-        self._check_free(seat)  # once more: meanwhile the teacher may have paused all, or taken the seat
+        self._check_free(seat)  # again: in the meantime the teacher may have paused all, or locked the seat
         return self.boxes.run(seat.id, exercise, kept.files), kept
 
     async def prompt(self, seat: Seat, exercise: str, code: str) -> SeatRun:
@@ -281,9 +281,9 @@ class Lesson:
         return self.boxes.prompt(seat.id, exercise, code, text.files)
 
     async def complete(self, seat: Seat, exercise: str, code: str, cursor: int) -> answers.MatchesJson:
-        """Returns what may stand at the cursor. Raises Refusal."""
+        """Returns the completions at the cursor. Raises Refusal."""
         text = await self.work.text(seat.id, self.sheet(exercise))
-        if self.everybody.is_frozen or seat.locked or seat.removed:  # what completes names runs the program's code
+        if self.everybody.is_frozen or seat.locked or seat.removed:  # completion runs the program's code
             return {"start": cursor, "matches": []}
         return await self.boxes.complete(seat.id, exercise, code, cursor, text.files)
 
@@ -306,7 +306,7 @@ class Lesson:
         return self.boxes.begin_check(seat.id, exercise, work), kept
 
     async def _kept(self, seat: Seat, exercise: str, body: Save) -> Saved | SavedText:
-        """The files of an exercise, after the changes of the body were saved."""
+        """Saves the changed files of a request, and returns the files of the exercise."""
         if body.files:
             return await self.save(seat, exercise, body, "run")
         return await self.work.text(seat.id, self.sheet(exercise))
@@ -320,14 +320,14 @@ class Lesson:
             raise Refusal("session-busy", "Something runs already. Stop it first.")
 
     async def hand_in(self, seat: Seat, exercise: str, body: Save) -> tuple[HandIn, Saved]:
-        """Keeps a hand-in, which is graded afterwards; returns it, and what was saved. Raises Refusal."""
+        """Stores a hand-in, which is graded afterwards; returns the hand-in and the saved files. Raises Refusal."""
         handed, saved = await self.work.hand_in(seat.id, self.sheet(exercise), body)
         self._kept_version(seat, exercise, body.client, saved)
         self._behind(self._grade_due())
         return handed, saved
 
     async def _tell_graded(self, graded: HandIn) -> None:
-        """Sends a grade to the student, without what is hidden from students, and to the teacher."""
+        """Sends a grade to the student, without the hidden parts, and marks the seat's row for the teacher."""
         sheet = self.sheets.get(graded.exercise)
         basis = None if sheet is None else sheet.basis
         payload = GradedEvent(exercise=graded.exercise, handed_in=hand_in_as_json(graded, basis))
@@ -344,9 +344,9 @@ class Lesson:
             self.tell_state()
 
     async def grade_again(self, exercise: str | None, authority: TeachingScope) -> int:
-        """Has the latest hand-ins of an exercise, or of all, graded once more, by the tests as they stand on the disk.
+        """Grades the latest hand-ins of an exercise, or of all, again, by the current tests on the disk.
 
-        Returns how many; they are of seats that this teacher teaches. Raises Refusal.
+        Returns how many; only those of this teacher's seats are graded. Raises Refusal.
         """
         await self.reread()
         if exercise is not None:
@@ -360,7 +360,7 @@ class Lesson:
         return count
 
     async def hint(self, seat: Seat, exercise: str) -> answers.HintJson:
-        """Returns the next hint. Raises Refusal when there are no more."""
+        """Returns the next hint. Raises Refusal if there are no more."""
         sheet = self.sheet(exercise)
         number = await self.work.next_hint(seat.id, sheet)
         self.grid.active(seat.id)
@@ -378,13 +378,13 @@ class Lesson:
         await self.store.do(Connected.keep_run, ran)
 
     async def belongs_to(self, seat: Seat, class_id: str) -> None:
-        """Notes of which class a seat is."""
+        """Sets the class of a seat."""
         if seat.class_id != class_id:
             seat.class_id = class_id
             await self.seats.keep(seat)
         self.grid.touch(seat.id)
 
-    # --- what the teacher does ----------------------------------------------------------------------------------------
+    # --- the teacher's actions ----------------------------------------------------------------------------------------
 
     async def change_seat(self, seat: Seat, change: SeatChange) -> None:
         """Renames, locks, removes or gives back a seat, or lowers its hand. Raises Refusal."""
@@ -405,13 +405,13 @@ class Lesson:
         self.grid.touch(seat.id)
 
     async def forget_teacher(self) -> None:
-        """Makes all passes of the teacher void, and ends the streams that they have opened."""
+        """Makes all passes of the teacher void, and ends the streams of the teacher."""
         self.teacher_generation += 1
         await self.store.do(Connected.set_fact, "teacher_generation", self.teacher_generation)
         self.hub.finish(TEACHER)
 
     async def freeze(self, frozen: bool) -> None:
-        """Pauses everybody, and stops what runs."""
+        """Pauses everybody and stops all runs, or ends the pause."""
         await self.everybody.freeze(frozen)
         if frozen:
             for seat in self.seats:
@@ -420,8 +420,8 @@ class Lesson:
                         await self.boxes.stop(seat.id, run.id)
 
     def tell_state(self) -> None:
-        """Sends what holds now to all who teach here."""
-        if hasattr(self, "classes"):  # else nobody is there yet
+        """Sends the current state to all teachers."""
+        if hasattr(self, "classes"):  # otherwise no teacher is connected yet
             self.hub.tell(TEACHER, StateEvent(self.state_as_json(WHOLE)))
             self.hub.tell(INSTRUCTORS, StateEvent(self._state_of_all()))
 
@@ -431,7 +431,7 @@ class Lesson:
         return {"frozen": self.everybody.is_frozen, "pushed": self.everybody.pushed, "grading_faults": faults}
 
     def state_as_json(self, authority: TeachingScope) -> answers.RoomStateJson:
-        """Returns what holds, as a teacher sees it: an instructor sees nothing of how one joins, and of files here."""
+        """Returns the state for a teacher. An instructor does not see how to join, or faults in the course's files."""
         payload = self._state_of_all()
         payload["classes"] = [
             {"id": each.id, "title": each.title} for each in self.classes if authority.covers_class(each.id)

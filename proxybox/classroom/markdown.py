@@ -1,9 +1,8 @@
 """Markdown to HTML for the pages: the texts of lessons, the syllabus, hints.
 
-Rule: whatever a text says, its HTML consists of the elements of CommonMark and of tables, made here. HTML in the text
-is shown as text. Links lead to http and https alone, and open a page of their own. Pictures are files of the course,
-carried in the page. There is no style, no id, no script, and no class but `language-...` of code and `align-...` of
-cells.
+Rule: the HTML of any text consists only of the elements of CommonMark and of tables, made here. HTML in the text is
+shown as text. Links lead only to http and https, and open a new page. Pictures are files of the course, as data in the
+page. There is no style, no id, no script, and no class but `language-...` of code and `align-...` of cells.
 """
 
 from __future__ import annotations
@@ -45,9 +44,9 @@ _LOWEST: Final = 6
 def to_html(text: str, *, shift: int = 1, pictures: Path | None = None) -> str:
     """Returns the HTML of a text.
 
-    shift: by how many levels headings are lower than in the text, since it stands in a page that has its own. pictures:
-    the folder that paths of pictures begin in. A picture is replaced by its description where there is no such file,
-    where it is no picture or larger than 1 MiB, and after 4 MiB of a text's pictures.
+    shift: by how many levels the headings are lower than in the text, because the page has headings of its own.
+    pictures: the folder of relative paths of pictures. A picture is replaced by its description if there is no such
+    file, if it is no picture or larger than 1 MiB, and after 4 MiB of a text's pictures.
     """
     if len(text) > MOST_TEXT:
         text = "\n".join(f"    {line}" for line in text[:MOST_TEXT].splitlines())
@@ -57,7 +56,7 @@ def to_html(text: str, *, shift: int = 1, pictures: Path | None = None) -> str:
 
 @attrs.define
 class _Context:
-    """What `to_html` was told about a text. left: bytes of pictures that it may still have."""
+    """The options of `to_html` for a text. left: bytes of pictures that it may still have."""
 
     shift: int
     folder: Path | None
@@ -65,12 +64,12 @@ class _Context:
 
 
 def _is_taken(url: str) -> bool:
-    """Whether a link or a picture is taken for one, and not shown as it is written: to the web, or without a scheme."""
+    """Whether a link or a picture is shown as one, not as written: its URL is of the web, or has no scheme."""
     return bool(_WEB.fullmatch(url)) or not _HAS_SCHEME.match(url)
 
 
 def _tame(state: StateCore) -> None:
-    """Changes the tokens of a text to what the rule of this file allows."""
+    """Changes the tokens of a text to those that the rule of this file allows."""
     context: _Context = state.env["told"]
     for token in state.tokens:
         if token.type in ("heading_open", "heading_close"):
@@ -108,7 +107,7 @@ def _picture(token: Token, context: _Context) -> Token:
 
 
 def _picture_of(src: str, folder: Path | None) -> tuple[str, bytes]:
-    """The kind and the content of a picture in the folder; no content where it is none."""
+    """The media type and the content of a picture in the folder; no content if it is not a picture."""
     try:
         path = to_path(src)
         kind = PICTURES.get(Path(path).suffix.lower(), "")

@@ -1,4 +1,4 @@
-"""What browsers send, checked: unknown fields are refused, and everything has a bound."""
+"""The bodies of browsers' requests, validated: unknown fields are refused, and everything has a bound."""
 
 import re
 import unicodedata
@@ -8,21 +8,21 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from proxybox.teach.filenames import is_device
 
-#: The most characters of one file and of all together, and how many there may be.
+#: The most characters of one file and of all together, and the most files.
 MOST_FILE: Final = 1 << 20
 MOST_TOGETHER: Final = 2 << 20
 MOST_FILES: Final = 50
-#: One part of a file's path: letters of any language, digits, and a few signs; it begins with none of these.
+#: One part of a file's path: it begins with a letter of any language, a digit or _, and may contain a few other signs.
 _PART: Final = re.compile(r"\w[\w .+-]{0,63}\Z")
 _MOST_PATH, _MOST_FOLDERS = 100, 3
-#: Categories of characters that a name cannot have: controls, formats (such as changes of direction), surrogates.
+#: Categories of characters that a name must not contain: controls, formats (such as changes of direction), surrogates.
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-#: Characters of other categories that show nothing: fillers, joiners, selectors of variants, a blank.
+#: Invisible characters of other categories: fillers, joiners, selectors of variants, a blank.
 #: https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt (Default_Ignorable_Code_Point)
 _BLANK: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-#: How many marks (accents) may follow one another: more are drawn over the lines around.
+#: How many marks (accents) may follow one another: more would cover the lines around.
 _MOST_MARKS: Final = 4
 
 
@@ -36,7 +36,7 @@ def file_name(text: str) -> str:
 
 
 def person(text: str) -> str:
-    """Returns a name in the one form in which it is kept. Raises ValueError."""
+    """Returns a name in its normal form. Raises ValueError."""
     name = " ".join(unicodedata.normalize("NFC", text).split())
     kinds = [unicodedata.category(sign) for sign in name]
     marks = "".join("M" if kind.startswith("M") else " " for kind in kinds)
@@ -47,7 +47,7 @@ def person(text: str) -> str:
 
 
 def _few(files: Any) -> Any:
-    """Refuses many files at once: each of them would be looked at, and a fault of each be told."""
+    """Refuses very many files: pydantic would check each of them, and report a fault for each."""
     if isinstance(files, dict) and len(files) > 2 * MOST_FILES:
         raise ValueError(f"want at most {MOST_FILES} files")
     return files
@@ -79,25 +79,25 @@ Changes = Annotated[
 
 
 class StrictBody(BaseModel):
-    """The base of all."""
+    """The base of all bodies."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     @model_validator(mode="before")
     @classmethod
     def _check_fields(cls, body: Any) -> Any:
-        """Refuses more fields than there are: a fault of each would be told."""
+        """Refuses more fields than the body has: pydantic would report a fault for each."""
         if isinstance(body, dict) and len(body) > len(cls.model_fields) + 10:
             raise ValueError(f"want at most these fields: {', '.join(cls.model_fields) or 'none'}")
         return body
 
 
 class Nothing(StrictBody):
-    """A change that needs no more words."""
+    """A change without further data."""
 
 
 class Join(StrictBody):
-    """Takes a seat. framed: within a page of another site."""
+    """Takes a seat. framed: in a page of another site."""
 
     name: Name
     code: Code
@@ -105,14 +105,14 @@ class Join(StrictBody):
 
 
 class Return(StrictBody):
-    """Takes one's own seat, on another device. framed: within a page of another site."""
+    """Returns to one's own seat on another device. framed: in a page of another site."""
 
     personal: Code
     framed: bool = False
 
 
 class Save(StrictBody):
-    """Changed files. client: the page that sends them. base: the version that they were made from. save: once each."""
+    """Changed files. client: the page that sends them. base: the version that they change. save: its unique id."""
 
     client: Id = ""
     base: int = Field(default=0, ge=0, le=1 << 40)
@@ -121,7 +121,7 @@ class Save(StrictBody):
 
 
 class OpenBody(StrictBody):
-    """Which exercise is looked at."""
+    """The exercise that the student opens."""
 
     exercise: Id
 
@@ -134,7 +134,7 @@ class PromptBody(StrictBody):
 
 
 class InputBody(StrictBody):
-    """What a program reads; an empty text is the end of its input."""
+    """Input of a program; an empty text is the end of the input."""
 
     run: Id
     text: Annotated[str, StringConstraints(max_length=1 << 16), AfterValidator(_whole)]
@@ -147,7 +147,7 @@ class StopBody(StrictBody):
 
 
 class CompleteBody(StrictBody):
-    """Asks what may stand at the cursor."""
+    """A request for completions at the cursor."""
 
     exercise: Id
     code: Source
@@ -167,13 +167,13 @@ class KeyBody(StrictBody):
 
 
 class NewSeat(StrictBody):
-    """A seat that is kept for somebody."""
+    """A seat that is reserved for a student."""
 
     name: Name
 
 
 class SeatChange(StrictBody):
-    """What the teacher changes of a seat."""
+    """The teacher's changes of a seat."""
 
     name: Name | None = None
     locked: bool | None = None
@@ -182,7 +182,7 @@ class SeatChange(StrictBody):
 
 
 class WatchBody(StrictBody):
-    """Whose events a stream gets besides its own. page: which of the pages that share the stream shows them."""
+    """The seat whose events a stream also gets. page: the page that shows them, of those that share the stream."""
 
     stream: Id
     seat: Id | None
@@ -190,31 +190,31 @@ class WatchBody(StrictBody):
 
 
 class Lock(StrictBody):
-    """Whether nobody else can join."""
+    """Whether joining is locked."""
 
     locked: bool
 
 
 class Freeze(StrictBody):
-    """Whether all look at the teacher."""
+    """Whether everybody is paused."""
 
     frozen: bool
 
 
 class Push(StrictBody):
-    """The exercise that all are to open."""
+    """The exercise that is opened for all."""
 
     exercise: Id | None
 
 
 class GradeAgain(StrictBody):
-    """The exercise whose hand-ins are to be graded once more; none: all of them."""
+    """The exercise whose hand-ins are graded again; None: all exercises."""
 
     exercise: Id | None = None
 
 
 class ShareRequest(StrictBody):
-    """Code for all to see: a student's, or the teacher's own. by: whose, as it is told."""
+    """Code to show to all: a student's, or the teacher's own."""
 
     seat: Id | None = None
     exercise: Id

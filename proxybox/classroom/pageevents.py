@@ -1,6 +1,6 @@
-"""The events of pages' streams (hub.py): each is declared once, with its name and what it has.
+"""The events of pages' streams (hub.py): each is declared once, with its name and its data.
 
-The types of the pages' JavaScript are made from the names, so that no script listens to another one (answers.py).
+The types of the pages' JavaScript are made from the names, so that no script listens to an unknown event (answers.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,34 +16,34 @@ J = TypeVar("J", bound=Mapping[str, Any])
 
 @attrs.frozen(kw_only=True)
 class PageEvent:
-    """The base of all. NAME: by which pages know it."""
+    """The base of all events. NAME: the name in the stream."""
 
     NAME: ClassVar[str]
 
     @property
     def data(self) -> JSONObject:
-        """What it has, as JSON."""
+        """The data of the event, as JSON."""
         return attrs.asdict(self, recurse=False)
 
 
 @attrs.frozen
 class _Whole(PageEvent, Generic[J]):
-    """An event that is an object of JSON (answers.py)."""
+    """An event whose data is a JSON object of answers.py."""
 
     _data: J
 
     @property
     def data(self) -> JSONObject:
-        """That object."""
+        """The object."""
         return {**self._data}
 
 
-# --- of the stream itself ---------------------------------------------------------------------------------------------
+# --- events of the stream ---------------------------------------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True)
 class HelloEvent(PageEvent):
-    """The first one. stream: by which its pages can name it. event: the last one before it. time: on this computer."""
+    """The first event. stream: its id, for requests. event: the id of the event before. time: of this computer."""
 
     NAME: ClassVar = "hello"
     time: float
@@ -53,22 +53,22 @@ class HelloEvent(PageEvent):
 
 @attrs.frozen(kw_only=True)
 class ResyncEvent(PageEvent):
-    """The events in between are not known any more: a page has to load everything anew."""
+    """Events were lost: a page has to load everything again."""
 
     NAME: ClassVar = "resync"
 
 
 class WatchedEvent(_Whole[answers.WatchedJson]):
-    """An event of a seat, for the teacher who watches it."""
+    """An event of a seat, for a teacher who watches the seat."""
 
     NAME: ClassVar = "watched"
 
 
-# --- of what runs at a seat -------------------------------------------------------------------------------------------
+# --- events of runs ---------------------------------------------------------------------------------------------------
 
 
 class RunBeginsEvent(_Whole[answers.RunBegunJson]):
-    """Something begins to run."""
+    """A run has begun."""
 
     NAME: ClassVar = "run"
 
@@ -85,7 +85,7 @@ class OutEvent(PageEvent):
 
 @attrs.frozen(kw_only=True)
 class GivenEvent(PageEvent):
-    """Text that was typed for the program."""
+    """Text was typed for the program."""
 
     NAME: ClassVar = "given"
     run: str
@@ -102,7 +102,7 @@ class InputEvent(PageEvent):
 
 @attrs.frozen(kw_only=True)
 class ClearEvent(PageEvent):
-    """What was shown before is to be removed. wait: as soon as something new is shown."""
+    """Removes earlier output. wait: when new output is shown."""
 
     NAME: ClassVar = "clear"
     run: str
@@ -120,7 +120,7 @@ class ValueEvent(PageEvent):
 
 @attrs.frozen(kw_only=True)
 class PictureEvent(PageEvent):
-    """Something that the program shows, by its types. update: whether it takes the place of what has this id."""
+    """A display of the program, by media types. update: whether it replaces the display with this id."""
 
     NAME: ClassVar = "display"
     run: str
@@ -136,17 +136,17 @@ class PictureEvent(PageEvent):
 
 
 class RunEndsEvent(_Whole[answers.FinishedJson]):
-    """What ran has ended."""
+    """A run has ended."""
 
     NAME: ClassVar = "finished"
 
 
-# --- of a seat's work -------------------------------------------------------------------------------------------------
+# --- events of a seat's work ------------------------------------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True)
 class SavedEvent(PageEvent):
-    """A version was saved. client: the page that has sent it. over: another page's version that it did not know of."""
+    """A version was saved. client: the page that sent it. over: a version of another page, unknown to that page."""
 
     NAME: ClassVar = "saved"
     exercise: str
@@ -162,7 +162,7 @@ class SavedEvent(PageEvent):
 
 @attrs.frozen(kw_only=True)
 class FilesEvent(PageEvent):
-    """The files of a version, for the teacher who watches."""
+    """The files of a version, for a teacher who watches."""
 
     NAME: ClassVar = "text"
     exercise: str
@@ -182,7 +182,7 @@ class CheckedEvent(PageEvent):
 
 @attrs.frozen(kw_only=True)
 class GradedEvent(PageEvent):
-    """A hand-in was graded. results: of the tests, where they are the latest."""
+    """A hand-in was graded. results: of its tests, if they are the latest test results."""
 
     NAME: ClassVar = "graded"
     exercise: str
@@ -202,17 +202,17 @@ class SeatEvent(_Whole[answers.SeatJson]):
 
 
 class RemovedEvent(_Whole[answers.SeatJson]):
-    """A seat was taken away."""
+    """A seat was removed."""
 
     NAME: ClassVar = "removed"
 
 
-# --- of the class -----------------------------------------------------------------------------------------------------
+# --- events of the class ----------------------------------------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True)
 class FreezeEvent(PageEvent):
-    """All are paused, or not any more."""
+    """All are paused, or the pause has ended."""
 
     NAME: ClassVar = "freeze"
     frozen: bool
@@ -220,7 +220,7 @@ class FreezeEvent(PageEvent):
 
 @attrs.frozen(kw_only=True)
 class PushEvent(PageEvent):
-    """All have an exercise opened; None: each the own one again."""
+    """An exercise is opened for all; None: each student chooses again."""
 
     NAME: ClassVar = "push"
     exercise: str | None
@@ -234,7 +234,7 @@ class ShareEvent(_Whole[answers.ShareJson]):
 
 @attrs.frozen(kw_only=True)
 class UnshareEvent(PageEvent):
-    """Code is shown no longer."""
+    """Code is no longer shown."""
 
     NAME: ClassVar = "unshare"
     id: str
@@ -242,14 +242,14 @@ class UnshareEvent(PageEvent):
 
 @attrs.frozen(kw_only=True)
 class CourseEvent(PageEvent):
-    """The course was changed. changed: the exercises whose text or files were."""
+    """The course was changed. changed: the exercises with another text or other files."""
 
     NAME: ClassVar = "course"
     changed: Sequence[str] = ()
 
 
 class StateEvent(_Whole[answers.RoomStateJson]):
-    """What holds for the class has changed."""
+    """The state of the class has changed."""
 
     NAME: ClassVar = "state"
 
@@ -271,5 +271,5 @@ def _below(kind: Any) -> list[Any]:
     return [each for below in kind.__subclasses__() for each in (below, *_below(below))]
 
 
-#: Every event by its name.
+#: Every event, by name.
 EVENTS: Final[Mapping[str, type[PageEvent]]] = {kind.NAME: kind for kind in _below(PageEvent) if "NAME" in vars(kind)}

@@ -1,4 +1,4 @@
-"""Where a classroom is reached while it is open: a laptop joins another network, and gets other addresses there."""
+"""The addresses of an open classroom: a laptop that joins another network gets other addresses."""
 
 import ssl
 
@@ -12,10 +12,10 @@ HERE = "127.0.0.1"
 
 
 class ClassroomAddress:
-    """Where a classroom is reached, and its certificate, as it was at the last look.
+    """The addresses of a classroom, and its certificate, as of the last check.
 
-    config: with the names of a teacher's certificate. addresses: where students open it, best first. context: of TLS;
-    connections from now on get the certificate of the last look. Raises CertificateError.
+    config: with the names of a teacher's certificate. addresses: for students, best first. context: of TLS; new
+    connections get the certificate of the last check. Raises CertificateError.
     """
 
     def __init__(self, config: ClassroomConfig) -> None:
@@ -27,25 +27,25 @@ class ClassroomAddress:
             self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.look()
-        if config.tls == "files" and self.certificate is not None:  # students type what it is for
+        if config.tls == "files" and self.certificate is not None:  # students type the names of the certificate
             names = dict.fromkeys((*config.names, *self.certificate.host_names))
             self.config = attrs.evolve(config, names=tuple(names))
             self.look()
 
     @property
     def teacher(self) -> str:
-        """Where the teacher opens it on this machine. A certificate of others is not for that."""
+        """The address for the teacher on this machine. A teacher's certificate is not for localhost."""
         if self.config.host == LAN and self.config.tls != "files":
             return self._here
         return self.addresses[0]
 
     @property
     def fingerprint(self) -> str:
-        """That of a certificate of our own, which people compare; else empty."""
+        """The fingerprint of our own certificate, which people compare; otherwise empty."""
         return self.certificate.fingerprint if self.certificate is not None and self.config.tls == "self" else ""
 
     def look(self) -> bool:
-        """Looks where it is reached now, and returns whether that has changed. Raises CertificateError."""
+        """Finds addresses and certificate again, and returns whether they have changed. Raises CertificateError."""
         config, before = self.config, (self.addresses, self.certificate)
         found = addresses() if config.host == LAN else (config.host,)
         shown = certificate(config, (*config.names, *found))

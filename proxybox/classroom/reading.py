@@ -1,7 +1,7 @@
-"""The course as it stands on the disk: read at the start, and anew when its files have changed.
+"""The course's files: read at the start, and again when they have changed.
 
-Rules: a course with a fault changes nothing, and the fault is told. What the boxes were started for (their interpreter,
-packages and policies) stays until the classroom is started again.
+Rules: a course with a fault changes nothing, and the fault is reported. The settings with which the boxes were started
+(their interpreter, packages and policies) stay until the classroom is started again.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ from proxybox.teach.folders import SKIPPED
 
 LANGUAGE: Final = "python"
 """The name of the one language of the service that has the boxes."""
-#: The most files of a course that are looked at for changes.
+#: The most files of a course that are checked for changes.
 _MOST_FILES: Final = 20_000
-#: The most characters of a fault that are told.
+#: The most characters of a fault that are reported.
 _MOST_FAULT: Final = 10_000
 _AGAIN: Final = "end the classroom and start it again"
 
 
 def course_of(config: ClassroomConfig, course: Course | None = None) -> Course:
-    """The course of a classroom, with the interpreter that it is to have. Raises CourseError."""
+    """The course of a classroom, with the configured interpreter. Raises CourseError."""
     course = course or find_course(config.course)
     guest, packages = config.guest or course.guest, config.packages or course.packages
     return attrs.evolve(course, guest=guest, packages=packages)
@@ -45,7 +45,7 @@ def sheets_of(course: Course) -> dict[str, Sheet]:
 
 
 def policies_of(sheets: Mapping[str, Sheet]) -> dict[str, Policy]:
-    """The policies of exercises, each once, by a name."""
+    """The different policies of exercises, each with a name."""
     policies: dict[str, Policy] = {}
     for sheet in sheets.values():
         if sheet.policy not in policies.values():
@@ -54,7 +54,7 @@ def policies_of(sheets: Mapping[str, Sheet]) -> dict[str, Policy]:
 
 
 def places_of(sheets: Mapping[str, Sheet], policies: Mapping[str, Policy]) -> dict[str, RunSettings]:
-    """Where the exercises run, of those whose policy is one of these."""
+    """Where the exercises run: those whose policy is one of `policies`."""
     return {
         sheet.id: RunSettings(policy=name, language=LANGUAGE, main=sheet.main, files=sheet.beside)
         for sheet in sheets.values()
@@ -64,12 +64,12 @@ def places_of(sheets: Mapping[str, Sheet], policies: Mapping[str, Policy]) -> di
 
 
 def look(folder: Path) -> str:
-    """A digest of which files a course has, how large they are and when they were written; it changes when they do."""
+    """A digest of the names, sizes and times of a course's files. It changes when one of these changes."""
     found = hashlib.sha256()
     for path in itertools.islice(_files(folder), _MOST_FILES):
         try:
             status = os.stat(path)
-        except OSError:  # an editor has just taken it away
+        except OSError:  # an editor has just removed it
             continue
         stamp = path, status.st_size, status.st_mtime_ns, status.st_ino
         found.update(repr(stamp).encode("utf-8", "surrogateescape"))
@@ -77,7 +77,7 @@ def look(folder: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """The files of a course: beside its exercises, and in them."""
+    """Yields the paths of a course's files: beside its exercises, and in them."""
     try:
         names = sorted(name for name in os.listdir(folder) if not (is_of_an_editor(name) or name.startswith(SKIPPED)))
     except OSError:
@@ -86,16 +86,16 @@ def _files(folder: Path) -> Iterator[str]:
         path = os.path.join(folder, name)
         if not os.path.isdir(path):
             yield path
-        elif FILE in names or os.path.isfile(os.path.join(path, FILE)):  # the folder is an exercise, or has some
+        elif FILE in names or os.path.isfile(os.path.join(path, FILE)):  # an exercise, or in one
             for within, folders, files in os.walk(path, followlinks=True):
                 folders[:] = sorted(name for name in folders if not name.startswith(SKIPPED))
-                yield within  # so that folders are counted, too
+                yield within  # so that folders are included
                 yield from (os.path.join(within, name) for name in sorted(files) if not is_of_an_editor(name))
 
 
 @attrs.frozen
 class ReadAnew:
-    """What was found. changed: the ids of exercises that are other ones now. faults: why something stays as it was."""
+    """A course that was read again. changed: the ids of changed exercises. faults: why something was not changed."""
 
     course: Course
     sheets: dict[str, Sheet]
@@ -105,7 +105,7 @@ class ReadAnew:
 
 
 class CourseFiles:
-    """The files of a course, which are read anew when they change. fault: why something of them was not taken over.
+    """The files of a course, which are read again when they change. fault: why a change was not loaded.
 
     policies: those for which boxes were started.
     """
@@ -116,15 +116,15 @@ class CourseFiles:
         self.fault = ""
 
     async def have_changed(self) -> bool:
-        """Whether they have changed since they were read, and rest since the last call."""
+        """Whether the files have changed since they were read, and not since the last call."""
         found, before = await asyncio.to_thread(look, self._folder), self._before
         self._before = found
         return found == before != self._read
 
     async def read(self, course: Course, sheets: Mapping[str, Sheet]) -> ReadAnew | None:
-        """Reads them, where they have changed. None: they have not, or they have a fault.
+        """Reads the files if they have changed. Returns None if they have not, or if they have a fault.
 
-        course, sheets: as they were until now.
+        course, sheets: the current ones.
         """
         found = await asyncio.to_thread(look, self._folder)
         if found == self._read:
@@ -132,7 +132,7 @@ class CourseFiles:
         self._read = found
         try:
             anew = await asyncio.to_thread(read_anew, self._config, course, sheets, self._policies)
-        except (ProxyboxError, OSError, LookupError, ValueError) as error:  # also what changes while it is read
+        except (ProxyboxError, OSError, LookupError, ValueError) as error:  # also if files change meanwhile
             self.fault = (str(error) or type(error).__name__)[:_MOST_FAULT]
             return None
         self.fault = "\n".join(anew.faults)
@@ -142,9 +142,9 @@ class CourseFiles:
 def read_anew(
     config: ClassroomConfig, before: Course, sheets: Mapping[str, Sheet], policies: Mapping[str, Policy]
 ) -> ReadAnew:  # fmt: skip
-    """Reads a course once more.
+    """Reads a course again.
 
-    before, sheets: the course and its exercises until now. policies: those for which boxes were started. Raises
+    before, sheets: the current course and its exercises. policies: those for which boxes were started. Raises
     CourseError, ExerciseError and GradingError.
     """
     course = course_of(config, load_course(before.folder))
@@ -166,7 +166,7 @@ def read_anew(
 
 
 def _is_same(one: Sheet, other: Sheet) -> bool:
-    """Whether nobody would see a difference between two sheets, neither a student nor a test."""
+    """Whether two sheets are the same for students and for tests."""
     return all(
         getattr(one, name) == getattr(other, name)
         for name in ("basis", "title", "html", "main", "starter", "beside", "hints", "deadline")

@@ -1,4 +1,4 @@
-"""What the database has of a class, as data: seats, texts, hand-ins with their grades, runs."""
+"""The data of a class in the database: seats, texts, hand-ins with their grades, runs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +10,7 @@ import attrs
 class Seat:
     """A seat. hand: since when it is raised. locked: whether its student may not change anything at the moment.
 
-    generation: counts how often its passes have been made void. class_id: of its class; "" for those who have joined
-    by code.
+    generation: how often its passes were made void. class_id: of its class; "" for students who have joined by code.
     """
 
     id: str
@@ -38,7 +37,7 @@ class SavedText:
 
 @attrs.frozen(kw_only=True)
 class Saved:
-    """A save. files: all of them. other: the version and time of what another page had saved meanwhile."""
+    """A save. files: all of them. other: the version and time of another page's save in the meantime."""
 
     version: int
     at: float
@@ -48,7 +47,7 @@ class Saved:
 
 @attrs.frozen
 class Checked:
-    """The result of the tests. grade: as JSON. basis: of the tests (sheets.py); None where it is not known."""
+    """The result of the tests. grade: as JSON. basis: of the tests (sheets.py); None if it is not known."""
 
     at: float
     grade: Any
@@ -57,10 +56,10 @@ class Checked:
 
 @attrs.frozen(kw_only=True)
 class HandIn:
-    """What was handed in.
+    """A hand-in.
 
-    grade: as JSON; None while there is none. graded: when it was given. basis: of its tests (sheets.py); None where it
-    is not known. earlier: the grade by the tests of before. due: whether it is to be graded, or graded again.
+    grade: as JSON; None while there is none. graded: when it was given. basis: of its tests (sheets.py); None if it is
+    not known. earlier: the grade by earlier tests. due: whether it is to be graded, or graded again.
     """
 
     id: str
@@ -91,7 +90,7 @@ class EndedRun:
 
 @attrs.frozen(kw_only=True)
 class GradeLine:
-    """Where grades of a seat go. exercise: which; "" for the whole course. brought: what was taken there last."""
+    """Where grades of a seat go. exercise: its id; "" for the whole course. brought: the last grade that was sent."""
 
     seat: str
     exercise: str
@@ -103,7 +102,7 @@ class GradeLine:
 
 @attrs.frozen(kw_only=True)
 class Class:
-    """A class of a learning platform: one of its courses, which it calls a context. title: for people."""
+    """A class of a learning platform: one of its courses, which LTI calls a context. title: for people."""
 
     id: str
     platform: str

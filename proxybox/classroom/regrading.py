@@ -1,6 +1,6 @@
-"""`proxybox classroom regrade`: what was handed in is graded once more, whether the classroom is open or not.
+"""`proxybox classroom regrade`: grades hand-ins again, whether the classroom is open or not.
 
-What is to be graded stands in the class's database. A classroom that is open does it; otherwise it is done here.
+The database stores which hand-ins are due. An open classroom grades them; otherwise this process does.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ from proxybox.classroom.store import ClassStore
 from proxybox.classroom.work import StudentWork
 from proxybox.policies.errors import nearest
 
-#: Seconds between two looks at what a classroom that is open has done.
+#: Seconds between two checks of the progress of an open classroom.
 _LOOK: Final = 0.5
 
 
 @attrs.frozen(kw_only=True)
 class Regraded:
-    """What came of a hand-in. before, now: its scores; None where there is none. fault: why grading has failed."""
+    """The result of a hand-in. before, now: its scores; None if there is none. fault: why grading has failed."""
 
     exercise: str
     name: str
@@ -42,10 +42,10 @@ class Regraded:
 def regrade(
     config: ClassroomConfig, exercises: Sequence[str], *, outdated: bool = False, on_graded: Callable[[], object]
 ) -> list[Regraded]:
-    """Has the latest hand-ins of exercises graded once more, or of all, and returns what came of each.
+    """Grades the latest hand-ins of exercises, or of all, again, and returns the results.
 
-    outdated: only those whose tests have changed since. on_graded: called after each.
-    Raises ClassroomError for an exercise that is not in the course, CourseError, and StoreError.
+    outdated: only those whose tests have changed since. on_graded: called after each hand-in. Raises ClassroomError for
+    an exercise that is not in the course, CourseError, and StoreError.
     """
     sheets = sheets_of(course_of(config))
     for name in exercises:
@@ -78,7 +78,7 @@ async def _regrade(
         while left:
             ended, _ = await asyncio.wait({grading}, timeout=_LOOK)
             for task in ended:
-                task.result()  # it ends by an error alone
+                task.result()  # it ends only with an error
             now = left.intersection(await store.do(Connected.due))
             for _ in left - now:
                 on_graded()
@@ -90,7 +90,7 @@ async def _regrade(
 
 
 async def _grade(config: ClassroomConfig, store: ClassStore, work: StudentWork, sheets: dict[str, Sheet]) -> None:
-    """Grades what is due, unless a classroom is open with this data, which does it."""
+    """Grades due hand-ins, unless an open classroom has this data and grades them."""
     course = course_of(config)
     while True:
         with contextlib.suppress(ClassroomError), alone(config.data) as held:

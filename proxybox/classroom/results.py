@@ -1,6 +1,6 @@
-"""Grades as a student, the teacher and a learning platform get them.
+"""Grades for students, teachers and learning platforms.
 
-Rule: the `Score` of a grade counts tests and points, and nothing else does.
+Rule: only the `Score` of a grade counts tests and points.
 """
 
 import time
@@ -14,14 +14,14 @@ from proxybox.teach.grades import Grade, Verdict
 from proxybox.teach.records import CONVERTER
 from proxybox.teach.writers.common import FAILED, clean, line, number, share_of
 
-#: Characters of the output in a test that are told, and of its message that are kept.
+#: Characters of a test's output that are sent, and of its message that are stored.
 _MOST_PRINTED = 4000
 _MOST_MESSAGE = 8000
 
 
 @attrs.frozen(kw_only=True)
 class Score:
-    """How many tests have passed, of how many, and points, of those that are possible."""
+    """How many tests of how many have passed, and how many points of the possible ones were earned."""
 
     passed: int
     total: int
@@ -29,7 +29,7 @@ class Score:
     possible: float
 
     def as_json(self) -> answers.ScoreJson:
-        """The score as pages get it."""
+        """The score for pages."""
         return {"passed": self.passed, "total": self.total, "points": self.points, "possible": self.possible}
 
     @property
@@ -39,7 +39,7 @@ class Score:
 
 
 def score_of(grade: Any) -> Score | None:
-    """The score of a grade as it is kept (JSON); None for no grade, and where grading itself has failed."""
+    """The score of a stored grade (JSON); None without a grade, or if grading has failed."""
     if grade is None or grade["failed"]:
         return None
     return _score([(test["status"], test["points"], test["possible"]) for test in grade["tests"]])
@@ -55,16 +55,16 @@ def _score(tests: list[tuple[str, float, float]]) -> Score:
 
 
 def score_as_json(grade: Any) -> answers.ScoreJson | None:
-    """The score of a grade, as pages get it."""
+    """The score of a stored grade, for pages; None if there is none."""
     score = score_of(grade)
     return None if score is None else score.as_json()
 
 
 def mark_as_json(handed_in: HandIn, basis: str | None) -> answers.MarkJson:
-    """What holds of a hand-in, in short.
+    """The state of a hand-in, in short.
 
-    basis: of the exercise's tests now. `is_outdated`: the grade was given by tests that have changed since. `earlier`:
-    the grade by the tests of before, where there is another one now.
+    basis: of the exercise's current tests. `is_outdated`: the tests have changed since the grade was given. `earlier`:
+    the grade by earlier tests, if it was different.
     """
     earlier = handed_in.earlier
     return {
@@ -76,17 +76,17 @@ def mark_as_json(handed_in: HandIn, basis: str | None) -> answers.MarkJson:
 
 
 def has_failed(handed_in: HandIn) -> bool:
-    """Whether grading itself has failed, so that there is no score."""
+    """Whether grading has failed, so that there is no score."""
     return handed_in.grade is not None and bool(handed_in.grade["failed"])
 
 
 def is_outdated(graded: HandIn | Checked, basis: str | None) -> bool:
-    """Whether the tests have changed since. It is False for grades that do not say which tests gave them."""
+    """Whether the tests have changed since grading. False for grades that do not say which tests gave them."""
     return graded.grade is not None and None not in (graded.basis, basis) and graded.basis != basis
 
 
 def hand_in_as_json(handed_in: HandIn, basis: str | None, *, whole: bool = False) -> answers.HandedInJson:
-    """A hand-in with the results of its tests, as pages get it. whole: with what is hidden from students."""
+    """A hand-in with the results of its tests, for pages. whole: with the parts that are hidden from students."""
     results = None
     if handed_in.grade is not None:
         at = handed_in.at if handed_in.graded is None else handed_in.graded
@@ -95,7 +95,7 @@ def hand_in_as_json(handed_in: HandIn, basis: str | None, *, whole: bool = False
 
 
 def results_as_json(checked: Checked, basis: str | None, *, whole: bool = False) -> answers.ResultsJson:
-    """The results of the tests, as pages get them. whole: with what is hidden from students."""
+    """The results of the tests, for pages. whole: with the parts that are hidden from students."""
     results = results_of(CONVERTER.structure(checked.grade, Grade), whole=whole, at=checked.at)
     results["is_outdated"] = is_outdated(checked, basis)
     return results
@@ -105,9 +105,9 @@ def results_of(grade: Grade, *, whole: bool = False, at: float | None = None) ->
     """The results of the tests.
 
     Of hidden tests a student sees only how many there are and how many passed. whole: for the teacher, who sees
-    everything, and for each test also whether it is hidden, and its fault. at: seconds since the epoch; now without it.
+    everything, also whether a test is hidden, and its fault. at: seconds since the epoch; None: now.
 
-    What concerns the whole file, such as a syntax error, is in the message, once.
+    An error of the whole file, such as a syntax error, is in the message, once.
     """
     tests = [] if grade.failed and not whole else [test for test in grade.tests if whole or not test.hidden]
     hidden = [] if grade.failed else [test for test in grade.tests if test.hidden]
@@ -137,7 +137,7 @@ def _test_as_json(test: Verdict, shared: str, whole: bool) -> answers.TestResult
 
 
 def _shared(tests: list[Verdict]) -> str:
-    """The message of all tests that ran, where it is one and the same: the file itself could not be loaded."""
+    """The common message of all tests that ran, if all have the same: the file itself could not be loaded."""
     ran = [test for test in tests if test.status != "skipped" and not (test.passed and not test.possible)]
     first = next(iter(ran), None)
     if first is None or first.status in ("ok", "wrong_answer"):
@@ -148,7 +148,7 @@ def _shared(tests: list[Verdict]) -> str:
 
 
 def bounded(grade: Grade) -> Grade:
-    """The grade as it is kept: what a submission says in it is cut, and its code is kept elsewhere."""
+    """The grade as it is stored: texts of the submission are cut, and its code is stored elsewhere."""
     tests = tuple(
         attrs.evolve(
             test, message=test.message[:_MOST_MESSAGE], output=test.output[:_MOST_PRINTED],

@@ -1,4 +1,4 @@
-"""Runs a classroom with uvicorn: from what the teacher is told to the backup at the end."""
+"""Runs a classroom with uvicorn: from the first messages to the teacher to the backup at the end."""
 
 import asyncio
 import contextlib
@@ -34,32 +34,33 @@ import uvloop  # isort: skip
 from proxybox.serve.connections.http import protocols  # isort: skip
 from proxybox.serve.ending import EndingServer  # isort: skip
 
-#: How many backups are kept, and how they are named: by the time, so that they sort by it.
+#: The most backups, and the form of their names: the time, so that they sort by it.
 _BACKUPS: Final = 10
 _BACKUP: Final = "%Y-%m-%d-%H%M%S.sqlite"
-#: Seconds that requests have to come to their end. Streams are ended before.
+#: Seconds that requests have to end. Streams are ended before.
 _GRACE: Final = 2
-#: Seconds that a browser's connection stays open for its next request: fewer handshakes on a Wi-Fi, above all with TLS.
+#: Seconds for which a browser's connection stays open for the next request: fewer handshakes on Wi-Fi, above all with
+#: TLS.
 _KEPT_OPEN: Final = 60
 #: Variables that a desktop sets for its programs.
 _DESKTOPS: Final = ("DISPLAY", "WAYLAND_DISPLAY")
-#: Seconds until it looks again where it is reached.
+#: Seconds between two checks of the addresses.
 _LOOK: Final = 10.0
-_EVERY_ADDRESS: Final = ""  # as sockets are told
+_EVERY_ADDRESS: Final = ""  # as bind(2) of Python's sockets expects it
 
 log = logging.getLogger("proxybox.classroom")
 
 
 @attrs.frozen(kw_only=True)
 class Manner:
-    """How a teacher is told. json: in one line. opens: the page, in a browser. verbose: who joins, and warnings."""
+    """How facts are shown. json: in one line. opens: the page, in a browser. verbose: also joins and warnings."""
 
     json: bool = False
     opens: bool = False
     verbose: bool = False
 
     def tell(self, facts: ClassroomFacts) -> None:
-        """Tells what there is to know when the classroom opens."""
+        """Prints the facts of a classroom that has opened."""
         if self.json:
             print(as_json(facts), flush=True)
         else:
@@ -70,16 +71,16 @@ class Manner:
             threading.Thread(target=webbrowser.open, args=(facts.teacher,), daemon=True).start()  # it may take seconds
 
     def say(self, line: str) -> None:
-        """Says something to a person, unless a program listens, or the terminal has been closed."""
+        """Prints a line for a person, unless the output is JSON or the terminal was closed."""
         if not self.json:
             with contextlib.suppress(OSError):
                 print(line, flush=True)
 
 
 def run(config: ClassroomConfig, manner: Manner) -> int:
-    """Holds the classroom open until a signal ends it, and returns the exit status.
+    """Runs the classroom until a signal ends it, and returns the exit status.
 
-    Raises ProxyboxError when it cannot open.
+    Raises ProxyboxError if it cannot open.
     """
     begin("proxybox", level=logging.WARNING if manner.verbose else logging.ERROR)
     if manner.verbose:
@@ -106,7 +107,7 @@ async def _serve(edge: ClassroomMiddleware, listener: socket.socket, place: Clas
 
     async def drain() -> None:
         manner.say("\nThe lesson ends. Everything is kept.")
-        # A browser that does not end its side of a connection in time is cut off; nobody need be told.
+        # A browser that does not close its connection in time is cut off. This is not reported.
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
         lesson.hub.close()
 
@@ -119,7 +120,7 @@ async def _serve(edge: ClassroomMiddleware, listener: socket.socket, place: Clas
         except OSError as error:
             raise ClassroomError(str(error)) from error
         settle()
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # its terminal is closed (not under nohup(1))
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # the terminal was closed (not under nohup(1))
             signal.signal(signal.SIGHUP, server.handle_exit)
         manner.tell(_told(lesson, place))
         await server.serve([listener])
@@ -131,7 +132,7 @@ async def _serve(edge: ClassroomMiddleware, listener: socket.socket, place: Clas
 
 
 async def _watch(lesson: Lesson, place: ClassroomAddress, manner: Manner) -> None:
-    """Tells the teacher, here and on the page, when students reach the classroom elsewhere."""
+    """Reports new addresses of the classroom to the teacher, on the terminal and on the page."""
     while True:
         await asyncio.sleep(_LOOK)
         try:
@@ -155,7 +156,7 @@ def _told(lesson: Lesson, place: ClassroomAddress) -> ClassroomFacts:
 
 
 def _back_up(lesson: Lesson) -> None:
-    """Writes a copy of what is kept, and removes the oldest one when there are too many. What fails is told."""
+    """Writes a copy of the database, and removes the oldest copy if there are too many. Logs errors."""
     folder = Path(lesson.config.data, "backups")
     try:
         lesson.store.backup(str(folder / time.strftime(_BACKUP)))
@@ -165,12 +166,12 @@ def _back_up(lesson: Lesson) -> None:
         log.error("there is no backup of this lesson: %s", error)
 
 
-# --- where it listens -------------------------------------------------------------------------------------------------
+# --- the listening socket ---------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def _listening(config: ClassroomConfig) -> Iterator[socket.socket]:
-    """The socket that a classroom listens at. Raises ClassroomError, which says what to do."""
+    """Yields the listening socket of a classroom. Raises ClassroomError, which says what to do."""
     host = _EVERY_ADDRESS if config.host == LAN else config.host
     with contextlib.ExitStack() as stack:
         try:
@@ -186,6 +187,6 @@ def _why_not(config: ClassroomConfig, error: ListenError) -> str:
         return f"port {config.port} is in use by another program: end that, or choose another port (--port {other})"
     if error.errno == errno.EACCES:
         return f"port {config.port} needs rights that you do not have: choose one from 1024 (--port 8080)"
-    if error.errno == errno.EADDRNOTAVAIL or error.errno <= 0:  # as a name that nobody knows (gai_strerror(3))
+    if error.errno == errno.EADDRNOTAVAIL or error.errno <= 0:  # such as for an unknown host name (gai_strerror(3))
         return f"this machine has no address {config.host} (--host lan: all that it has: {', '.join(addresses())})"
     return str(error)

@@ -1,7 +1,7 @@
-"""Who sits where: joining with the class's code, coming back with a personal one, and what the teacher does to seats.
+"""Seats: students join with the class's code and come back with a personal one, and the teacher changes seats.
 
-Rules: a wrong code tells nothing, and few of them can be tried. A name is one seat's alone in its class, however it is
-written. A seat that is removed keeps its work, and can be given back.
+Rules: the answer to a wrong code reveals nothing, and only few can be tried. A name belongs to one seat of its class,
+however it is written. A removed seat keeps its work, and can be given back.
 """
 
 import logging
@@ -22,16 +22,17 @@ from proxybox.terminal.harmless import on_one_line
 
 log = logging.getLogger("proxybox.classroom")
 
-#: Wrong codes within a minute: of one address, which a whole class may share, and of all together. So who guesses finds
-#: one of 30 ** 6 join codes, in an hour, with a probability of 0.0001; and keeps others from joining only with 17
-#: addresses. The key has 30 ** 15 possibilities, so nobody keeps the teacher from what is typed elsewhere.
+#: The most wrong codes within a minute: of one address, which a whole class may share, and of all together. So an
+#: attacker finds one of 31 ** 6 join codes in an hour with a probability of 0.0001, and needs 17 addresses to keep
+#: others from joining. The teacher's key has 31 ** 15 possibilities. For it there is no common limit, so other
+#: addresses cannot lock out the teacher.
 _MOST_WRONG, _MOST_WRONG_OF_ALL, _MINUTE = 60, 1_000, 60.0
-#: Addresses whose wrong codes are counted.
+#: The most addresses whose wrong codes are counted.
 _MOST_ADDRESSES: Final = 10_000
 
 
 def seat_as_json(seat: Seat) -> SeatJson:
-    """Returns what a student is told of the own seat."""
+    """Returns a student's own seat, for pages."""
     return {
         "id": seat.id, "name": seat.name, "personal": seat.personal, "hand": seat.hand, "exercise": seat.exercise,
         "locked": seat.locked,
@@ -47,7 +48,7 @@ class Attempts:
         self._all: deque[float] = deque()
 
     def check(self, address: str) -> None:
-        """Raises Refusal when there were too many."""
+        """Raises Refusal if there were too many."""
         now = time.monotonic()
         for times, most in ((self._wrong.get(address, deque()), _MOST_WRONG), (self._all, self._most_of_all)):
             while times and now - times[0] > _MINUTE:
@@ -67,7 +68,7 @@ class Attempts:
 
 
 class Seats:
-    """All seats of a class. most: how many there may be, of those that are not removed."""
+    """All seats of a class. most: the most seats that are not removed."""
 
     def __init__(self, store: ClassStore, known: Iterable[Seat], most: int) -> None:
         self._store, self._most = store, most
@@ -85,14 +86,14 @@ class Seats:
         return seat
 
     def of_pass(self, signed: tuple[str, int] | None) -> Seat | None:
-        """Returns the seat of a pass that holds."""
+        """Returns the seat of a valid pass; None for any other."""
         seat = self._all.get(signed[0]) if signed else None
         return seat if seat is not None and signed and not seat.removed and seat.generation == signed[1] else None
 
-    # --- coming -------------------------------------------------------------------------------------------------------
+    # --- joining ------------------------------------------------------------------------------------------------------
 
     async def join(self, address: str, name: str, attempt: str, code: str, *, locked: bool) -> Seat:
-        """Takes a new seat. Raises Refusal."""
+        """Adds a seat for a student with the join code. Raises Refusal."""
         self._joining.check(address)
         if not is_same(attempt, code):
             raise _wrong(self._joining, address)
@@ -111,7 +112,7 @@ class Seats:
         return found[0]
 
     async def add(self, name: str, class_id: str = "") -> Seat:
-        """Adds a seat of a class. Raises Refusal when the name is taken there, or all seats are."""
+        """Adds a seat of a class. Raises Refusal if the name or all seats are taken."""
         self._check_name(name, class_id)
         if sum(not seat.removed for seat in self) >= self._most:
             raise Refusal("forbidden", "All seats are taken. Ask your teacher.")
@@ -136,13 +137,13 @@ class Seats:
     # --- changes ------------------------------------------------------------------------------------------------------
 
     async def rename(self, seat: Seat, name: str) -> None:
-        """Gives a seat another name. Raises Refusal when it is taken."""
+        """Renames a seat. Raises Refusal if the name is taken."""
         self._check_name(name, seat.class_id, seat.id)
         seat.name = name
         await self.keep(seat)
 
     async def remove(self, seat: Seat, removed: bool) -> None:
-        """Takes a seat from who has it, or gives it back, with another personal code. Raises Refusal."""
+        """Removes a seat, which gets a new personal code, or gives it back. Raises Refusal."""
         if not removed:
             self._check_name(seat.name, seat.class_id, seat.id)
         seat.removed = removed
@@ -153,7 +154,7 @@ class Seats:
         await self.keep(seat)
 
     async def keep(self, seat: Seat) -> None:
-        """Keeps a seat as it is now."""
+        """Stores a seat."""
         await self._store.do(Connected.keep_seat, seat)
 
 

@@ -1,4 +1,4 @@
-"""The service that has the boxes in which programs of students run."""
+"""The service with the boxes in which students' programs run."""
 
 import os
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from proxybox.policies import Policy
 from proxybox.serve import config as serving
 from proxybox.serve.service import Service
 
-#: Seconds that a program waits for its student's input, and after which an unused box sleeps, and ends.
+#: Seconds for which a program waits for input, and after which an unused box sleeps, and ends.
 _INPUT_WAIT, _SLEEP, _END = 600.0, 20.0, 300.0
-#: Lines of each worker beyond one for each seat.
+#: Sessions of each worker beyond one for each seat.
 _SPARE: Final = 8
 
 
 def service_of(data: str, course: Course, policies: Mapping[str, Policy], seats: int) -> Service:
-    """Returns the service, which is not started yet. policies: by names. seats: how many there may be."""
+    """Returns the service, which is not started yet. policies: by names. seats: the most seats."""
     language = serving.Language(guest=course.guest, packages=course.packages)
     workers = len(os.sched_getaffinity(0))
     limits = serving.ServiceLimits(input_wait=_INPUT_WAIT, live=seats, queue=8 * seats + 64)
@@ -27,4 +27,4 @@ def service_of(data: str, course: Course, policies: Mapping[str, Policy], seats:
         live=seats // workers + _SPARE, policies=policies,
         languages={LANGUAGE: language}, drain=0.0, limits=limits, sessions=sessions,
     )  # fmt: skip
-    return Service(config, has_keys=False)  # passes say who may (passes.py)
+    return Service(config, has_keys=False)  # passes decide about access (passes.py)

@@ -1,4 +1,4 @@
-"""What students get of each exercise: its text, its files, its hints; nothing of its tests and its solutions."""
+"""The students' part of each exercise: its text, its files, its hints; nothing of its tests and its solutions."""
 
 import json
 import tomllib
@@ -16,8 +16,8 @@ from proxybox.serve.problems import Refusal
 from proxybox.teach.exercise import FILE, Exercise
 from proxybox.teach.grading import Packed, digest_of, pack
 
-#: Keys of an exercise's file on which no grade depends; those of them that name files, with the name that holds by
-#: default; and those whose files always count.
+#: Keys of an exercise's file on which no grade depends; those of them that name files, with the default names; and keys
+#: whose files always count.
 _ONLY_SHOWN: Final = frozenset({"title", "text", "starter", "hints", "deadline", "solutions", "wrong"})
 _SHOWN_FILES: Final = {"text": "text.md", "starter": "starter", "solutions": "solutions", "wrong": "wrong"}
 _GRADED_FILES: Final = {"tests": "tests", "data": "data", "files": "files"}
@@ -27,9 +27,9 @@ _GRADED_FILES: Final = {"tests": "tests", "data": "data", "files": "files"}
 class Sheet:
     """One exercise as a student sees it.
 
-    id: its folder's name. main: the name of the file that runs. starter: the texts to begin with. beside: files that
-    lie in the box besides, which cannot be changed. deadline: in seconds since the epoch. packed: the exercise as it
-    was when it was read, which is what grades. basis: a digest of what of it a grade depends on.
+    id: its folder's name. main: the name of the file that runs. starter: the first texts. beside: further files in the
+    box, which cannot be changed. deadline: in seconds since the epoch. packed: the exercise as it was read; it is used
+    for grading. basis: a digest of the parts on which a grade depends.
     """
 
     id: str
@@ -46,7 +46,7 @@ class Sheet:
     basis: str
 
     def as_json(self) -> SheetJson:
-        """Returns what pages are told of it."""
+        """Returns the sheet for pages."""
         return {
             "id": self.id, "title": self.title, "text_html": self.html, "file": self.main, "deadline": self.deadline,
             "others": sorted(self.beside),
@@ -63,7 +63,7 @@ def find_sheet(sheets: Mapping[str, Sheet], exercise: str) -> Sheet:
 def sheet_of(lesson: course.CourseExercise) -> Sheet:
     """Returns the sheet of an exercise of a course.
 
-    Raises ExerciseError when its files cannot be read, and GradingError when they are too large.
+    Raises ExerciseError if its files cannot be read, and GradingError if they are too large.
     """
     exercise, packed = lesson.exercise, pack(lesson.exercise)
     texts, beside = {}, dict(exercise.box_files())
@@ -88,7 +88,7 @@ def sheet_of(lesson: course.CourseExercise) -> Sheet:
 
 
 def _basis(packed: Packed) -> str:
-    """A digest of what a grade depends on: all but texts, hints, the starter and solutions."""
+    """A digest of everything on which a grade depends: all but texts, hints, the starter and solutions."""
     written = tomllib.loads(packed.files[FILE].decode())
     shown = [name for key, default in _SHOWN_FILES.items() for name in _names(written.get(key, default))]
     graded = [name for key, default in _GRADED_FILES.items() for name in _names(written.get(key, default))]
@@ -104,7 +104,7 @@ def _basis(packed: Packed) -> str:
 
 
 def is_of_an_editor(name: str) -> bool:
-    """Whether a file is one that editors keep beside those that somebody edits, or is hidden for another reason."""
+    """Whether a file is a backup or lock file of an editor, or hidden."""
     return name.startswith((".", "#")) or name.endswith("~")
 
 

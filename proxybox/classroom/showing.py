@@ -1,4 +1,4 @@
-"""What a teacher is told when a classroom opens: on a terminal, in plain text, or as JSON."""
+"""Prints the facts of an open classroom for its teacher: on a terminal, in plain text, or as JSON."""
 
 import json
 from collections.abc import Iterator
@@ -13,20 +13,20 @@ from proxybox.terminal.harmless import on_one_line
 from proxybox.terminal.tables import Cell, console, table
 from proxybox.terminal.text import has_colours
 
-#: Two rows of a QR code in one line, by whether the upper and the lower module are inked.
+#: Two rows of a QR code in one line, by whether the upper and the lower module are dark.
 _HALVES: Final = {(False, False): " ", (True, False): "\u2580", (False, True): "\u2584", (True, True): "\u2588"}
-_QUIET: Final = 2  # modules around it: half of what ISO/IEC 18004 wants, so that it fits; scanners take it
+_QUIET: Final = 2  # modules around the code: half of those in ISO/IEC 18004, so that it fits; scanners accept it
 _INDENT: Final = "  "
-#: How many addresses are told: a machine may have many of IPv6, which nobody types.
+#: The most addresses that are shown: a machine may have many IPv6 addresses, which nobody types.
 _MOST: Final = 4
 
 
 @attrs.frozen(kw_only=True)
 class ClassroomFacts:
-    """What is told. title: of the course. addresses: where students open it, best first. code: that they join with.
+    """The facts of a classroom. title: of the course. addresses: for students, best first. code: for joining.
 
-    teacher: the address of the teacher's page, which opens it without another question. course, data: folders.
-    fingerprint: of the certificate, if it is our own. is_local: whether nobody but this machine reaches it.
+    teacher: the URL of the teacher's page, with the key. course, data: folders. fingerprint: of the certificate, if it
+    is our own. is_local: only this machine can connect.
     """
 
     title: str
@@ -45,10 +45,10 @@ def as_json(facts: ClassroomFacts) -> str:
 
 
 def show(facts: ClassroomFacts, file: TextIO) -> None:
-    """Prints what a teacher needs, with a QR code on a terminal that has the room for it."""
+    """Prints the facts, with a QR code on a terminal with enough room."""
     out = console(file)
     out.print(Text(f"\n{on_one_line(facts.title)}\n", style="bold"))
-    # An address stays in one piece, however narrow the terminal is: it can be copied, or opened.
+    # A URL is not wrapped, however narrow the terminal is: so it can be copied, or opened.
     rows = [(("dim", _INDENT + name), cell) for name, cell in _rows(facts)]
     print(table((), rows, coloured=has_colours(file)), file=file)
     out.print()
@@ -94,7 +94,7 @@ def _advice(facts: ClassroomFacts) -> Iterator[str]:
 
 
 def _code(address: str, *, inverted: bool) -> list[str]:
-    """The lines of a QR code of half blocks. inverted: without colours, where text is light on most terminals."""
+    """The lines of a QR code of half blocks. inverted: for terminals without colours, where text is mostly light."""
     rows = [[bool(module) != inverted for module in row] for row in segno.make_qr(address).matrix_iter(border=_QUIET)]
     rows += [[inverted] * len(rows[0])] * (len(rows) % 2)
     return [

@@ -1,9 +1,9 @@
-"""What must not be lost: seats, texts and their versions, hand-ins, runs. SQLite in the class's folder.
+"""The store of seats, texts and their versions, hand-ins, runs: an SQLite database in the class's folder.
 
-    await store.do(method, ...)   by the one thread that has the database; returns when it is on the disk
+    await store.do(method, ...)   in the one thread of the database; returns when the change is on the disk
 
-What waits at the same moment is done in one transaction, so that sixty students who type cost one sync of the disk,
-and not sixty. Each piece of work is whole or not done (savepoints).
+Waiting operations are done in one transaction, so that sixty students who type cost one sync of the disk, not sixty.
+Each operation is done completely or not at all (savepoints).
 """
 
 import asyncio
@@ -25,20 +25,20 @@ from proxybox.serve.database import Database
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: How many pieces of work are done in one transaction.
+#: The most operations in one transaction.
 _AT_ONCE: Final = 200
 
 
 @attrs.define
 class _Work:
-    """A piece of work that waits."""
+    """An operation that waits."""
 
     do: Callable[["Connected"], Any]
     done: "asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop
 
     def tell(self, result: Any, error: BaseException | None) -> None:
-        """Has the one that waits told what came of it."""
+        """Passes the outcome to the waiting coroutine."""
         with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
             self.loop.call_soon_threadsafe(self._set, result, error)
 
@@ -55,7 +55,7 @@ class ClassStore:
     """The database of a class."""
 
     def __init__(self, path: str) -> None:
-        """Opens it, and makes what is missing. Raises StoreError."""
+        """Opens the database, and makes missing tables. Raises StoreError."""
         self.path = path
         self._database = Database(f"sqlite:///{path}", TABLES, durable=True, steps=STEPS)
         self._waiting: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
@@ -63,7 +63,7 @@ class ClassStore:
         self._thread.start()
 
     async def do(self, method: Callable[Concatenate["Connected", P], T], *args: P.args, **options: P.kwargs) -> T:
-        """Carries out a method of `Connected`; what it has changed is on the disk then. Raises StoreError."""
+        """Runs a method of `Connected`, and returns its result when its changes are on the disk. Raises StoreError."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         self._waiting.put(_Work(lambda connected: method(connected, *args, **options), done, loop))
@@ -87,7 +87,7 @@ class ClassStore:
             with self._database.changing() as connection:
                 for work in several:
                     outcomes.append(_outcome(connection, work))
-        except Exception as error:  # nothing of it is on the disk
+        except Exception as error:  # nothing of the transaction is on the disk
             outcomes = [(None, error)] * len(several)
         for work, outcome in zip(several, outcomes, strict=True):
             work.tell(*outcome)
@@ -110,14 +110,14 @@ class ClassStore:
                 os.unlink(new)
 
     def close(self) -> None:
-        """Does what waits, and closes the database."""
+        """Does the waiting operations, and closes the database."""
         self._waiting.put(None)
         self._thread.join()
         self._database.close()
 
 
 def _outcome(connection: sql.Connection, work: _Work) -> tuple[Any, BaseException | None]:
-    """Does one piece of work; what fails leaves nothing behind. Raises what concerns the whole transaction."""
+    """Does one operation; a failed one changes nothing. Raises errors of the whole transaction."""
     step = connection.begin_nested()
     try:
         result = work.do(Connected(connection))

@@ -1,4 +1,4 @@
-"""The tables of a class's database, and the steps that bring an older one up to them."""
+"""The tables of a class's database, and the steps that upgrade an older database to them."""
 
 from typing import Final
 
@@ -113,13 +113,13 @@ LINES: Final = sql.Table(
 
 
 def _to_form_2(connection: sql.Connection) -> None:
-    """Grades know by which tests they were given; seats belong to classes; lines know what was brought."""
+    """Adds to grades their tests, to seats their class, and to lines the last grade that was sent."""
     for statement in _FORM_2.split(";"):
         connection.exec_driver_sql(statement)
 
 
-#: What was not graded is due, of each seat and exercise the latest hand-in alone. Which grade a platform has is not
-#: known of before: it is brought once more, which changes nothing there.
+#: Ungraded hand-ins become due: only the latest one of each seat and exercise. It is not known which grades a platform
+#: has already: they are sent again, which changes nothing there.
 _FORM_2: Final = """
 ALTER TABLE seats ADD COLUMN class_id VARCHAR(64) NOT NULL DEFAULT '';
 ALTER TABLE results ADD COLUMN basis VARCHAR(64);
@@ -147,5 +147,5 @@ INSERT INTO lines SELECT seat, exercise, platform, user, url, '' FROM lines_1;
 DROP TABLE lines_1
 """
 
-#: What brings a database up to these tables: the first step leads from form 1 to form 2 (database.py).
+#: The steps that upgrade a database to these tables: the first leads from form 1 to form 2 (database.py).
 STEPS: Final[tuple[Step, ...]] = (_to_form_2,)

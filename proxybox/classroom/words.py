@@ -1,8 +1,8 @@
-"""What people read, in their language: gettext's catalogues, without a step that builds them.
+"""Translations of the pages: gettext's catalogues, without a build step.
 
     proxybox/classroom/locale/de/LC_MESSAGES/classroom.po
 
-English is what the sources say. `make words` (tools/words) finds the texts there and brings the catalogues up to date.
+The sources contain the English texts. `make words` (tools/words) finds them and updates the catalogues.
 Source: https://www.gnu.org/software/gettext/manual/html_node/PO-Files.html
 """
 
@@ -27,11 +27,11 @@ Forms: TypeAlias = str | dict[str, str]
 FOLDER: Final = Path(__file__).with_name("locale")
 DOMAIN: Final = "classroom"
 SOURCE: Final = "en"
-#: The end of the places of texts that no script shows: those of templates alone. What Python says, scripts show.
+#: The end of the location of texts in templates. Scripts do not show these; they show the texts of Python files.
 _TEMPLATES: Final = ".html"
 #: Counts that belong to different plural categories in some language.
 _COUNTS: Final = (*range(200), 1_000, 1_000_000)
-#: What of a list of accepted languages is looked at.
+#: The most characters of Accept-Language that are read.
 _MOST: Final = 1_000
 
 
@@ -41,7 +41,7 @@ def catalogue_file(language: str) -> Path:
 
 
 def _languages() -> dict[str, str]:
-    """The languages that there are, by their own names."""
+    """The available languages, by their own names."""
     codes = sorted(folder.name for folder in FOLDER.iterdir() if catalogue_file(folder.name).is_file())
     return {code: (Locale.parse(code).get_language_name(code) or code).capitalize() for code in (SOURCE, *codes)}
 
@@ -50,12 +50,12 @@ LANGUAGES: Final[Mapping[str, str]] = _languages()
 
 
 def N_(text: str) -> str:  # noqa: N802 - gettext's own name for it
-    """Marks a text that is translated later, when it is known for whom. Returns it as it is."""
+    """Returns a text unchanged, and marks it for translation later, when the language is known."""
     return text
 
 
 def negotiate(cookie: str | None, accept: str) -> str:
-    """Returns the code of the language for a page. cookie: what was chosen. accept: Accept-Language (RFC 9110)."""
+    """Returns the code of the language for a page. cookie: the user's choice. accept: Accept-Language (RFC 9110)."""
     if cookie is not None and cookie in LANGUAGES:
         return cookie
     wanted: list[tuple[float, str]] = []
@@ -70,7 +70,7 @@ def negotiate(cookie: str | None, accept: str) -> str:
 
 
 class Words:
-    """The texts in one language, one of LANGUAGES. Those that it lacks are in English."""
+    """The texts in one of LANGUAGES. Missing texts are in English."""
 
     def __init__(self, language: str) -> None:
         self.language = language
@@ -78,15 +78,15 @@ class Words:
         self._texts = _texts(language)
 
     def gettext(self, text: str) -> str:
-        """Returns a text."""
+        """Returns the translation of a text."""
         return self._texts.gettext(text)
 
     def ngettext(self, singular: str, plural: str, count: int) -> str:
-        """Returns the form of a text that belongs to a count."""
+        """Returns the translation of a counted text, in the form for this count."""
         return self._texts.ngettext(singular, plural, count)
 
     def messages(self) -> Mapping[str, Forms]:
-        """Returns the texts that scripts show, by the English ones; of counted texts all forms, by the singular."""
+        """Returns the texts for scripts, by their English texts; counted texts by the singular, with all forms."""
         return _messages(self.language)
 
 
@@ -120,6 +120,6 @@ def _forms(message: Message, language: str) -> Forms:
         return str(message.string)
     category, texts = Locale.parse(language).plural_form, _texts(language)
     singular, plural = message.id
-    # The first count of a category stands for all; "other" is the form of large numbers where no whole one has it.
+    # The first count of a category gives its form; "other" is the form of large numbers if no whole number has it.
     counts = {category(count): count for count in reversed(_COUNTS)}
     return {name: texts.ngettext(singular, plural, count) for name, count in {"other": 1_000, **counts}.items()}

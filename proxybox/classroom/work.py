@@ -1,6 +1,6 @@
-"""What students have made: their files with all versions, what came of tests, hints that were shown, hand-ins.
+"""The students' work: their files with all versions, test results, shown hints, hand-ins.
 
-Rule: what was answered is on the disk. Nothing is overwritten without staying in the history, whoever wins.
+Rule: after the answer to a request, its changes are on the disk. A version that is overwritten stays in the history.
 """
 
 import secrets
@@ -21,24 +21,24 @@ from proxybox.classroom.sheets import Sheet
 from proxybox.classroom.store import ClassStore
 from proxybox.serve.problems import Refusal
 
-#: How many saves of a seat and an exercise are remembered, so that one that comes twice is kept once; and of how many.
+#: The most remembered saves of a seat and an exercise, so that a repeated save is stored once; and the most of such
+#: pairs.
 _REMEMBERED, _MOST_KEYS = 50, 2_000
 #: A seat and an exercise.
 Key = tuple[str, str]
 
 
 def other_as_json(saved: Saved | SavedText) -> SavedVersionJson | None:
-    """The version that another page had saved meanwhile; None where there is none."""
+    """The version that another page has saved in the meantime; None if there is none."""
     other = saved.other if isinstance(saved, Saved) else None
     return None if other is None else {"version": other[0], "at": other[1]}
 
 
 class StudentWork:
-    """What students of a class have made.
+    """The work of the students of a class.
 
-    results: what came of tests last. handed_in: the latest hand-ins, without their files.
-
-    What is here has no text of a student, which may be large: those are in the store alone.
+    results: the last test results. handed_in: the latest hand-ins, without their files. Texts of students may be large,
+    so they are only in the store.
     """
 
     def __init__(self, store: ClassStore, sheets: Mapping[str, Sheet]) -> None:
@@ -69,13 +69,13 @@ class StudentWork:
         return SavedText(version=0, at=0.0, why="starter", files=sheet.starter)
 
     async def versions(self, seat: str, sheet: Sheet) -> list[VersionJson]:
-        """Returns what versions there are, the latest first; the last one is the starter."""
+        """Returns the list of versions, the latest first; the last one is the starter."""
         size = sum(map(len, sheet.starter.values()))
         starter: VersionJson = {"version": 0, "at": 0.0, "why": "starter", "size": size}
         return [*await self._store.do(Connected.versions, seat, sheet.id), starter]
 
     async def save(self, seat: str, sheet: Sheet, body: Save, why: str = "saved") -> Saved:
-        """Keeps changed files. Raises Refusal."""
+        """Stores changed files. Raises Refusal."""
         remembered = self._saves.get((seat, sheet.id), ())
         known = next((saved for save, saved in remembered if body.save and save == body.save), None)
         if known is not None:
@@ -98,7 +98,7 @@ class StudentWork:
     # --- hand-ins -----------------------------------------------------------------------------------------------------
 
     async def hand_in(self, seat: str, sheet: Sheet, body: Save) -> tuple[HandIn, Saved]:
-        """Keeps the files as a hand-in; returns it, and what was saved. Raises Refusal."""
+        """Stores the files as a hand-in; returns the hand-in and the save. Raises Refusal."""
         saved = await self.save(seat, sheet, body, "handed in")
         now = time.time()
         handed_in = HandIn(
@@ -107,12 +107,12 @@ class StudentWork:
         )  # fmt: skip
         stored = await self._store.do(Connected.hand_in, handed_in, body.save or handed_in.id)
         latest = self.handed_in.get((seat, sheet.id))
-        if latest is None or stored.at >= latest.at:  # else it has come once more, after a later one
+        if latest is None or stored.at >= latest.at:  # otherwise the request was repeated after a later hand-in
             self.handed_in[seat, sheet.id] = attrs.evolve(stored, files={})
         return stored, saved
 
     async def grade(self, handed_in: HandIn, grade: Any, basis: str) -> HandIn:
-        """Keeps the grade of a hand-in by tests (sheets.py), and returns it with that."""
+        """Stores the grade of a hand-in, and returns the hand-in. basis: of the tests (sheets.py)."""
         graded = await self._store.do(Connected.grade, handed_in.id, Checked(time.time(), grade, basis))
         if graded is not None:
             self._know(graded)
@@ -120,20 +120,20 @@ class StudentWork:
         return graded or handed_in
 
     async def grade_again(self, handed_in: Iterable[HandIn]) -> None:
-        """Marks hand-ins as due in the database: they are graded once more, here or when a classroom is next open."""
+        """Marks hand-ins as due in the database: they are graded again, here or when a classroom is next open."""
         again = [attrs.evolve(each, due=True) for each in handed_in]
         await self._store.do(Connected.grade_again, [each.id for each in again])
         for each in again:
             self._know(each)
 
     def _know(self, handed_in: HandIn) -> None:
-        """Takes a hand-in as it is now, where it is still the latest."""
+        """Updates a hand-in in memory if it is still the latest."""
         key = handed_in.seat, handed_in.exercise
         if (latest := self.handed_in.get(key)) is not None and latest.id == handed_in.id:
             self.handed_in[key] = attrs.evolve(handed_in, files={})
 
     def progress(self, seat: str) -> dict[str, ProgressJson]:
-        """How far a seat has come with each exercise that it has begun: the score of its tests, and its hand-in."""
+        """How far a seat has come with each exercise that it has begun: its score by the tests, and its hand-in."""
         by_seat: dict[str, ProgressJson] = {}
         for exercise, sheet in self._sheets.items():
             now, handed_in = self.results.get((seat, exercise)), self.handed_in.get((seat, exercise))
@@ -147,7 +147,7 @@ class StudentWork:
     # --- tests and hints ----------------------------------------------------------------------------------------------
 
     async def keep_result(self, seat: str, exercise: str, grade: Any, basis: str) -> Checked:
-        """Keeps what came of tests (sheets.py), and returns it."""
+        """Stores the result of tests, and returns it. basis: of the tests (sheets.py)."""
         checked = Checked(time.time(), grade, basis)
         await self._keep_result(seat, exercise, checked)
         return checked
@@ -157,10 +157,10 @@ class StudentWork:
         await self._store.do(Connected.keep_result, seat, exercise, checked)
 
     async def _take_over(self, graded: HandIn) -> None:
-        """Keeps a hand-in's grade as what the tests say now, where nothing was tested since.
+        """Stores a hand-in's grade as the test result, if no tests were run since.
 
-        Else the state before the hand-in would stand beside its grade as that of now. It has the time of the hand-in,
-        so that the grade by mended tests takes its place, too.
+        Otherwise the overview would show an older result beside the grade. The result has the time of the grade, so
+        that a later grade by corrected tests replaces it, too.
         """
         key = graded.seat, graded.exercise
         before, latest = self.results.get(key), self.handed_in.get(key)
@@ -169,12 +169,12 @@ class StudentWork:
             await self._keep_result(*key, Checked(graded.at, graded.grade, graded.basis))
 
     def is_now(self, graded: HandIn) -> bool:
-        """Whether a hand-in's grade is what the tests say now: nothing was tested since."""
+        """Whether a hand-in's grade is the current test result: no tests were run since."""
         now = self.results.get((graded.seat, graded.exercise))
         return now is not None and now.at == graded.at
 
     async def next_hint(self, seat: str, sheet: Sheet) -> int:
-        """Counts one more hint, and returns its number, from 1. Raises Refusal when there are no more."""
+        """Counts one more hint, and returns its number, from 1. Raises Refusal if there are no more."""
         shown = self.hints.get((seat, sheet.id), 0)
         if shown >= len(sheet.hints):
             raise Refusal("not-found", "There are no more hints.")
@@ -184,7 +184,7 @@ class StudentWork:
 
 
 def _merged(sheet: Sheet, files: Mapping[str, str] | None, changes: Mapping[str, str | None]) -> dict[str, str]:
-    """Returns the files with changes. Raises Refusal when they are too many or too large."""
+    """Returns the files with changes. Raises Refusal if they are too many or too large."""
     merged = dict(sheet.starter if files is None else files)
     merged = {sheet.main: merged.get(sheet.main, ""), **merged}  # the main file comes first
     for name, text in changes.items():
@@ -199,7 +199,7 @@ def _merged(sheet: Sheet, files: Mapping[str, str] | None, changes: Mapping[str,
 
 
 def _check_names(names: Iterable[str], changed: Iterable[str]) -> None:
-    """Raises Refusal when files would take one another's place: here, or where a teacher unpacks them."""
+    """Raises Refusal if two names are the same on a system that ignores case, here or on the teacher's."""
     taken: dict[str, str] = {}
     for name in names:
         other = taken.setdefault(_folded(name), name)
@@ -213,7 +213,7 @@ def _check_names(names: Iterable[str], changed: Iterable[str]) -> None:
 
 
 def _folded(name: str) -> str:
-    """A name as systems compare it that do not tell capitals from small letters."""
+    """A name as systems that ignore case compare it."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 

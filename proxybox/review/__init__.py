@@ -1,7 +1,7 @@
-"""Changes of a box, shown to a person before any of them is written: what they are, and which of them are accepted.
+"""Shows the changes of a box to a person before any of them is written. The person accepts or rejects each of them.
 
-Rules: a review shows the values that it will write, and nothing outside of it can change them. All text that it gives
-for people is made harmless first. What writes is the commit (controller/vfs/commits), whose checks all remain.
+Rules: a review shows the values that it will write, and no other code can change them. All text for people is made
+harmless first. The commit (controller/vfs/commits) writes the changes, with all its checks.
 """
 
 from proxybox.controller.vfs.commits.committing import Committed as Committed

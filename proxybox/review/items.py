@@ -1,4 +1,4 @@
-"""One change as a person is shown it: its heading, and its hunks."""
+"""One change in a review: its heading, and its hunks."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ class Hunk:
     """A part of a change that can be accepted by itself.
 
     number: from 1, within its item. kind: "lines" (a part of a text), "mode" (permission bits), or "whole" (the change
-    has only this hunk). lines: what is to be shown, as in a unified diff, with control characters as escapes.
+    has only this hunk). lines: the text to show, as in a unified diff, with control characters as escapes.
     """
 
     number: int
@@ -29,11 +29,11 @@ class Hunk:
 
 @attrs.frozen(slots=True, kw_only=True)
 class Item:
-    """One change, to be accepted or rejected.
+    """One change that can be accepted or rejected.
 
-    number: from 1, within its review. change: what the box has done; its texts are a guest's. folder: the host folder
-    that the change is for. hunks: its parts, at least one. refusal: why it cannot be written, whoever accepts it; empty
-    when nothing is known against it.
+    number: from 1, within its review. change: the change of the box; its texts are a guest's. folder: the host folder
+    of the change. hunks: its parts, at least one. refusal: why it cannot be written, whoever accepts it; empty if no
+    reason is known.
     """
 
     number: int
@@ -44,22 +44,22 @@ class Item:
 
     @property
     def name(self) -> str:
-        """The path as it is shown: on one line, with control characters as escapes."""
+        """The path for people: on one line, with control characters as escapes."""
         return on_one_line(self.change.name)
 
     @property
     def heading(self) -> str:
-        """One line: what is done to which path, with modes and sizes."""
+        """One line: the kind of change and the path, with modes and sizes."""
         return heading(self.change)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is to be known besides the heading, a line for each: ACLs and other attributes, what is not kept."""
+        """Further information, one line each: ACLs and other attributes, and those that are not kept."""
         return tuple(on_one_line(note) for note in _notes(self.change))
 
     @property
     def diff(self) -> str:
-        """The whole change as a unified diff, to be read by people: control characters are escapes."""
+        """The whole change as a unified diff for people: control characters are escapes."""
         first = "/dev/null" if self.change.kind == "added" else f"a/{self.name}"
         second = "/dev/null" if self.change.kind == "deleted" else f"b/{self.name}"
         lines = [line for hunk in self.hunks for line in hunk.lines]
@@ -68,7 +68,7 @@ class Item:
         return "".join(f"{line}\n" for line in (self.heading, *self.notes, *head, *lines))
 
     def with_hunks(self, accepted: Collection[int]) -> Change | None:
-        """The change with only the hunks of these numbers; None when nothing is left of it."""
+        """The change with only the hunks of these numbers; None if nothing is left of it."""
         change = self.change
         if not accepted:
             return None
@@ -88,7 +88,7 @@ class Item:
 
 
 def heading(change: Change) -> str:
-    """One line: what is done to which path, with modes and sizes."""
+    """One line: the kind of change and the path, with modes and sizes."""
     what = {"dir": "folder", "symlink": "symbolic link"}.get(change.type, "file")
     facts = []
     if change.type != "symlink":
@@ -124,7 +124,7 @@ def _new_mode(change: Change) -> str:
 
 
 def _notes(change: Change) -> Iterator[str]:
-    if not _is_new_mode(change):  # else they are shown with it
+    if not _is_new_mode(change):  # otherwise they are shown with it
         yield from texts(change.old_attributes if change.kind == "deleted" else change.attributes)
     origin = change.origin
     if origin is None or change.kind != "modified" or change.type != "file":
@@ -141,7 +141,7 @@ def _notes(change: Change) -> Iterator[str]:
 
 
 def hunks_of(change: Change, work: DiffBudget) -> tuple[Hunk, ...]:
-    """The hunks of a change. work: what may still be done for this review."""
+    """The hunks of a change. work: the budget that is left for this review."""
     if change.type != "file":
         return (_whole(_of_no_file(change)),)
     before = b"" if change.kind == "added" else change.old
@@ -158,7 +158,7 @@ def hunks_of(change: Change, work: DiffBudget) -> tuple[Hunk, ...]:
 
 
 def _is_shown(before: bytes, after: bytes, work: DiffBudget) -> bool:
-    """Whether both are texts, and short enough to be shown. What is shown is taken from the work."""
+    """Whether both are texts, and short enough to be shown. The text that is shown is taken from the budget."""
     size, lines = len(before) + len(after), before.count(b"\n") + after.count(b"\n")
     if max(len(before), len(after)) > MAX_DIFF_BYTES or size > work.shown or lines > work.lines:
         return False
@@ -170,7 +170,7 @@ def _is_shown(before: bytes, after: bytes, work: DiffBudget) -> bool:
 
 
 def _unshown(change: Change) -> tuple[Hunk, ...]:
-    """Of a file that is not shown: its sizes and digests. Without the old contents, the mode goes with the new ones."""
+    """The hunks of a file that is not shown: its sizes and digests. Without old contents, the mode has no own hunk."""
     lines = []
     if change.kind != "added":
         size = "of unknown size" if change.origin is None else f"{change.origin.size:,} bytes"
@@ -230,7 +230,7 @@ def _numbered(hunks: list[Hunk]) -> tuple[Hunk, ...]:
 
 
 def _lines(old: list[bytes], new: list[bytes], part: LineRange) -> tuple[str, ...]:
-    """The part as a unified diff has it."""
+    """The lines of the part in a unified diff."""
     lines = [f"@@ -{_range(*part.old)} +{_range(*part.new)} @@"]
     for tag, first, end, new_first, new_end in part.edits:
         if tag == "equal":

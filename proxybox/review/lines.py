@@ -1,8 +1,8 @@
-"""How two versions of a text differ, line by line, as parts that can be accepted one by one.
+"""The differences of two versions of a text, line by line, as parts that can be accepted one by one.
 
-Rules: lines are bytes and end at a line feed alone, so the parts that are accepted join to exactly the bytes that were
-compared. A guest chooses both texts, so the work is bounded: where it is used up, a part is longer than it had to be,
-and still right.
+Rules: lines are bytes and end only at a line feed, so the parts that are accepted join to exactly the bytes that were
+compared. A guest chooses both texts, so the work is bounded: at the bound, a part is longer than necessary, but still
+right.
 """
 
 import difflib
@@ -12,13 +12,13 @@ from collections.abc import Collection, Sequence
 import attrs
 
 _CONTEXT = 3
-#: What looking at a line costs, in comparisons of two lines.
+#: The cost of examining a line, in comparisons of two lines.
 _EACH_LINE = 3
 
 
 @attrs.define
 class DiffBudget:
-    """How much may still be done for a review.
+    """The work that is left for a review.
 
     steps: comparisons of lines. shown, lines: bytes and lines of the texts that are shown.
     """
@@ -65,7 +65,7 @@ def parts_of(old: Sequence[bytes], new: Sequence[bytes], work: DiffBudget) -> li
 
 
 def joined(old: Sequence[bytes], new: Sequence[bytes], parts: Sequence[LineRange], accepted: Collection[int]) -> bytes:
-    """The text with the parts of these indexes as in the new version, and the others as in the old one."""
+    """The text with the parts of these indexes in the new version, and the others in the old one."""
     lines: list[bytes] = []
     end = 0
     for index, part in enumerate(parts):
@@ -77,7 +77,7 @@ def joined(old: Sequence[bytes], new: Sequence[bytes], parts: Sequence[LineRange
 
 
 class _Matcher(difflib.SequenceMatcher[bytes]):
-    """difflib's, which compares no more than the work allows: then it finds nothing in common in what is left."""
+    """difflib's matcher with a bound on comparisons. After the bound, it finds nothing in common in the rest."""
 
     a: Sequence[bytes]
     b2j: dict[bytes, list[int]]

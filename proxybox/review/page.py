@@ -1,8 +1,8 @@
-"""A review as one HTML file, which needs no other file and loads nothing.
+"""A review as one HTML file that needs no other file and loads nothing.
 
 page/review.html is its template (Jinja2). Every value in it is made harmless and escaped in one place, `_environment`.
-The page's only script puts a command line together; a Content-Security-Policy names it by its digest, so that no other
-one can run, whatever the changes hold.
+The page's only script builds a command line. A Content-Security-Policy contains its digest, so that no other script can
+run, whatever the changes contain.
 """
 
 import base64
@@ -44,5 +44,5 @@ def _environment() -> Environment:
 
 
 def _shown(value: object) -> Markup:
-    """A value, harmless and escaped. Markup, which only this module makes, stays as it is."""
+    """A value, harmless and escaped. Markup, which only this module makes, stays unchanged."""
     return value if isinstance(value, Markup) else Markup(html.escape(harmless(str(value))))  # noqa: S704

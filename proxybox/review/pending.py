@@ -1,7 +1,7 @@
-"""Reviews that wait for somebody to decide: the changes, kept in the caller's state folder, and a page that shows them.
+"""Reviews that wait for a decision: the changes, stored in the caller's state folder, and a page that shows them.
 
 Rules: the folder is that of the journals (controller/vfs/commits/journal.py), which only the caller can use. A review
-is known by its id, which depends on everything in it: what is loaded is what was shown, or it is refused.
+is identified by its id, which depends on everything in it: a review that has changed since it was shown is refused.
 """
 
 import contextlib
@@ -35,10 +35,10 @@ class WaitingReview:
 
 
 def keep(review: Review) -> WaitingReview:
-    """Keeps a review until it is committed or discarded, and writes its page.
+    """Stores a review until it is committed or discarded, and writes its page.
 
-    Others are removed, the oldest first, beyond 20 reviews or 1 GiB, and those older than 30 days. Raises CommitRefused
-    when the state folder cannot be used, and OSError.
+    Beyond 20 reviews or 1 GiB, the oldest ones are removed, and those older than 30 days. Raises CommitRefused if the
+    state folder cannot be used, and OSError.
     """
     from proxybox.review.page import page_of
 
@@ -55,7 +55,7 @@ def keep(review: Review) -> WaitingReview:
 
 
 def waiting() -> list[WaitingReview]:
-    """All reviews of this user that wait, the oldest first. Those that are too old are removed."""
+    """Returns all waiting reviews of this user, the oldest first. Removes those that are too old."""
     found = []
     for name in os.listdir(_folder()):
         ident = name.removesuffix(".json")
@@ -69,7 +69,7 @@ def waiting() -> list[WaitingReview]:
 
 
 def load(ident: str) -> Review:
-    """Returns a review that waits, with nothing accepted. Raises ReviewRefused when there is none of that id."""
+    """Returns a waiting review, with nothing accepted. Raises ReviewRefused if there is none with that id."""
     try:
         with open(os.open(_path(ident, "json"), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
             data = file.read()
@@ -85,7 +85,7 @@ def load(ident: str) -> Review:
 
 
 def discard(ident: str) -> None:
-    """Removes a review that waits. Raises ReviewRefused when there is none of that id."""
+    """Removes a waiting review. Raises ReviewRefused if there is none with that id."""
     page = _path(ident, "html")
     try:
         os.unlink(_path(ident, "json"))
@@ -96,7 +96,7 @@ def discard(ident: str) -> None:
 
 
 def _refuse_within(source: str) -> None:
-    """Raises CommitRefused when the state folder is in a folder that is reviewed: a program could change a review."""
+    """Raises CommitRefused if the state folder is in a folder under review: a program could change a review."""
     with contextlib.suppress(SandboxStartError):
         root = HostRoot(source)
         try:

@@ -25,12 +25,12 @@ class ReviewRefused(ProxyboxError):
 
 
 class Review:
-    """What a run has changed, to be accepted in whole or in part, and then committed.
+    """The changes of a run. They are accepted in whole or in part, and then committed.
 
-    items: one for each change that could be written, deletions first. Nothing is accepted at first. Rules: accepting a
-    change accepts the new folders that it lies in, and nothing else. Where it needs a deletion (a folder can only be
-    deleted with all that is in it, and a file can only take the place of something that goes), that has to be accepted
-    before. Rejecting a change rejects what needs it.
+    items: one for each change that could be written, deletions first. At first, nothing is accepted. Rules: accepting a
+    change also accepts the new folders that contain it, and nothing else. If it needs a deletion, that has to be
+    accepted before: a folder can only be deleted with its whole content, and a file can only replace something that is
+    deleted. Rejecting a change also rejects the changes that need it.
     """
 
     def __init__(self, overlays: Iterable[Changed] = ()) -> None:
@@ -58,7 +58,7 @@ class Review:
 
     @property
     def id(self) -> str:
-        """16 hexadecimal digits that depend on everything that is reviewed."""
+        """16 hexadecimal digits that depend on everything in the review."""
         return self._seal[:16]
 
     @property
@@ -66,16 +66,16 @@ class Review:
         """The changes that are reviewed, by the folders that they are for."""
         return self._overlays
 
-    # --- what is accepted ---
+    # --- accepting and rejecting ---
 
     def accepted(self, item: Item | int) -> frozenset[int]:
-        """The numbers of the hunks that are accepted of an item, given as such or by its number."""
+        """The numbers of the accepted hunks of an item. item: the item or its number."""
         return self._accepted.get(self._item(item).number, frozenset())
 
     def accept(self, item: Item | int, hunks: Iterable[int] | None = None) -> None:
-        """Accepts an item, or these hunks of it, besides what is accepted already.
+        """Accepts an item, or these hunks of it, in addition to those that are accepted already.
 
-        New folders that the item lies in are accepted, too. Raises ReviewRefused, with nothing accepted, when the item
+        New folders that contain the item are accepted, too. Raises ReviewRefused, with nothing accepted, if the item
         needs a deletion that is not accepted or can never be written, and for a hunk that does not exist.
         """
         item = self._item(item)
@@ -86,7 +86,7 @@ class Review:
             self._accepted[item.number] = self.accepted(item) | chosen
 
     def _folders_for(self, item: Item) -> list[Item]:
-        """The new folders that would be accepted with an item. Raises ReviewRefused when it cannot be accepted."""
+        """The new folders that would be accepted with an item. Raises ReviewRefused if it cannot be accepted."""
         left, folders = [item], []
         while left:
             each = left.pop()
@@ -103,7 +103,7 @@ class Review:
         return folders
 
     def reject(self, item: Item | int, hunks: Iterable[int] | None = None) -> None:
-        """Rejects an item, or these hunks of it. When nothing of it is left, what needs it is rejected, too."""
+        """Rejects an item, or these hunks of it. If nothing of it is left, the items that need it are rejected, too."""
         item = self._item(item)
         left = self.accepted(item) - self._hunks(item, hunks)
         if left:
@@ -130,7 +130,7 @@ class Review:
         self._accepted.clear()
 
     def inside(self, item: Item | int) -> list[Item]:
-        """The items that lie in the folder of this item and need it: what is added in an added folder."""
+        """The items in the folder of this item that need it: those that are added in an added folder."""
         found, left = [], [self._item(item).number]
         while left:
             for number in self._needed_by.get(left.pop(), ()):
@@ -139,7 +139,7 @@ class Review:
         return sorted(found, key=lambda each: each.number)
 
     def why_not(self, item: Item | int) -> str:
-        """Why an item cannot be accepted as things stand; empty when it can."""
+        """Why an item cannot be accepted at the moment; empty if it can."""
         try:
             self._folders_for(self._item(item))
         except ReviewRefused as error:
@@ -149,10 +149,10 @@ class Review:
     # --- the commit ---
 
     def commit(self) -> Committed:
-        """Writes what is accepted, and nothing else, to the host folders: all of it or none.
+        """Writes the accepted changes, and nothing else, to the host folders: all of them or none.
 
-        What is written is what this review has shown. What it replaced is kept, and `proxybox.commits.undo` takes the
-        commit back by its `id` as long as it is (30 days, 20 commits, 1 GiB). Raises as `Files.commit` does, and
+        The changes are those that this review has shown. The replaced content is kept for a while (30 days, 20 commits,
+        1 GiB): until then `proxybox.commits.undo` takes the commit back by its `id`. Raises as `Files.commit` does, and
         ReviewRefused for a review that was committed already.
         """
         if self._is_done:
@@ -175,7 +175,7 @@ class Review:
             if changes
         ]
 
-    # --- items, and what they need ---
+    # --- items and their dependencies ---
 
     def _made(self) -> tuple[Item, ...]:
         found = [(number, change) for number, each in enumerate(self._overlays) for change in each.changes]
@@ -202,7 +202,7 @@ class Review:
         return tuple(items)
 
     def _needs(self, item: Item) -> list[int]:
-        """The numbers of those items without which this one makes no sense."""
+        """The numbers of the items that this one needs."""
         overlay, path, is_deleted = self._where[item.number - 1]
         if is_deleted:
             return self._within.get((overlay, path, True), []) if item.change.type == "dir" else []
@@ -226,7 +226,7 @@ class Review:
 
 
 class _Refusals:
-    """Why changes cannot be written, as far as this is known before the commit."""
+    """The reasons why changes cannot be written, as far as they are known before the commit."""
 
     def __init__(self, overlays: Iterable[Changed]) -> None:
         self._links: dict[tuple[int, bytes], str] = {}
@@ -251,12 +251,12 @@ class _Refusals:
                 if change.type == "symlink" and (why := walk.refusal(change)):
                     self._links[number, change.path] = why
         except TooManySteps:
-            pass  # the commit says so
+            pass  # the commit reports it
         finally:
             root.close()
 
     def of(self, overlay: int, change: Change) -> str:
-        """Why the change cannot be written; empty when nothing is known against it."""
+        """Why the change cannot be written; empty if no reason is known."""
         if overlay in self._incomplete:
             return self._incomplete[overlay]
         if change.type == "file" and change.kind != "deleted" and change.content is None:
@@ -265,12 +265,12 @@ class _Refusals:
 
 
 def _shown(overlay: Changed) -> tuple[Change, ...]:
-    """The changes that a commit would write: none with a name that was hidden from the box."""
+    """The changes that a commit would write: none with a name that is hidden from the box."""
     return tuple(change for change in overlay.changes if not any(map(overlay.hides, change.path.split(b"/"))))
 
 
 def _place(change: Change) -> list[tuple[int, bytes]]:
-    """Where a change comes among those of its folder: what is in a folder goes before it, and comes after it."""
+    """The sort key of a change: the content of a folder is deleted before the folder, and added after it."""
     parts = [(1, name) for name in change.path.split(b"/")]
     return [*parts, (2, b"")] if change.kind == "deleted" else [*parts, (0, b"")]
 

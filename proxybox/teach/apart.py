@@ -1,6 +1,6 @@
-"""Checks that a submission is apart from what pytest itself reads and imports, outside of any box.
+"""Checks that a submission is separate from the files that pytest itself reads and imports, outside of any box.
 
-In a run by hand, pytest collects what its arguments, its settings or the current folder name, and looks for settings
+In a run by hand, pytest collects the paths in its arguments, its settings or the current folder, and looks for settings
 and a conftest.py there and above. None of these may be the submission's. Paths are checked both as they are written,
 which is how pytest walks them, and with symbolic links resolved.
 """
@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-#: What pytest imports by itself from the folders that contain tests.
+#: The files that pytest imports by itself from the folders that contain tests.
 _IMPORTED = ("conftest.py", "__init__.py")
 
 
 def check_apart(config: pytest.Config, submission: str) -> None:
-    """Checks the submission. Raises UsageError where pytest would run its code, or has read its settings."""
+    """Checks the submission. Raises UsageError if pytest would run its code, or has read its settings."""
     for place in _ways(config, [submission]):
         for why in _reasons(config, place):
             raise pytest.UsageError(
@@ -36,7 +36,7 @@ def real_path(config: pytest.Config, path: str | os.PathLike[str]) -> Path:
 
 
 def is_part(path: Path, of: Path) -> bool:
-    """Whether a path is that file or folder, or lies in it."""
+    """Whether a path is that file or folder, or is in it."""
     return path == of or of in path.parents
 
 
@@ -80,7 +80,7 @@ def _reasons(config: pytest.Config, place: Path) -> Iterator[str]:
 
 
 def _of_modules(place: Path, modules: list[Path], folders: list[Path]) -> Iterator[str]:
-    """Where the submission, or what came with it, would be imported in place of another module.
+    """Yields reasons: the submission, or a file beside it, would be imported in place of another module.
 
     folders: where tests are; they become folders of modules.
     """
@@ -98,7 +98,7 @@ def _of_modules(place: Path, modules: list[Path], folders: list[Path]) -> Iterat
 
 
 def _listed(folder: Path) -> list[Path]:
-    """What is in a folder.
+    """The content of a folder.
 
     It is empty for a file, and for a folder that cannot be read: Python finds no module there either.
     """
@@ -109,7 +109,7 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _by_themselves(config: pytest.Config) -> list[str]:
-    """What pytest collects when it is given no paths."""
+    """The paths that pytest collects without arguments."""
     named = [path for each in config.getini("testpaths") for path in glob.glob(each, recursive=True)]
     return named or ["."]
 
@@ -117,7 +117,7 @@ def _by_themselves(config: pytest.Config) -> list[str]:
 def _bases(path: Path) -> Iterator[Path]:
     """The folders from which pytest may import a test's modules.
 
-    They are the first folder above that is no package, and packages whose name cannot be a module's.
+    They are the first parent folder that is not a package, and packages whose name is no module name.
     """
     folder = path if path.is_dir() else path.parent
     while os.path.isfile(folder / "__init__.py"):
@@ -128,7 +128,7 @@ def _bases(path: Path) -> Iterator[Path]:
 
 
 def _is_module(name: str, place: Path) -> bool:
-    """Whether there is another module of that name."""
+    """Whether there is another module of that name outside of the folder of `place`."""
     if not name.isidentifier():
         return False
     others = [entry for entry in sys.path if os.path.realpath(entry) != str(place.parent)]

@@ -13,10 +13,10 @@ import attrs
 
 from proxybox.policies.errors import ProxyboxError
 
-#: Bytes of the table of contents of a submission's archive, and of a download's. Each 50 of them become an object of
-#: 600 bytes.
+#: The most bytes of the table of contents of a submission's archive, and of a download's. Each 50 bytes become an
+#: object of 600 bytes.
 MOST_CONTENTS, MOST_OF_DOWNLOAD = 2 << 20, 8 << 20
-#: Names that tools leave behind, and that are no part of a submission.
+#: Names of files that tools create and that are not part of a submission.
 IGNORED = ("__MACOSX", "__pycache__", ".git", ".DS_Store", ".ipynb_checkpoints")
 
 
@@ -26,10 +26,10 @@ class SubmissionError(ProxyboxError):
 
 @attrs.frozen
 class ArchiveFile:
-    """A file that is still to be read.
+    """A file that can be read.
 
-    time: when it was last changed, where that is known. packed: its bytes in an archive, as the archive states it; no
-    more than that are unpacked. is_link: whether it is a symbolic link, whose content is the path of its target.
+    time: of the last change, if that is known. packed: its bytes in the archive, as the archive states it; no more than
+    that are unpacked. is_link: whether it is a symbolic link, whose content is the path of its target.
     """
 
     path: str
@@ -40,7 +40,7 @@ class ArchiveFile:
 
 
 class _Careful:
-    """A file for zipfile, which reads the whole table of contents at once, however long the archive says that it is."""
+    """A file for zipfile. It limits reads: zipfile reads the whole table of contents at once, however long it is."""
 
     def __init__(self, file: IO[bytes], most: int) -> None:
         self._file = file
@@ -57,13 +57,13 @@ class _Careful:
 
 
 def open_archive(file: Path | IO[bytes], most: int = MOST_CONTENTS) -> zipfile.ZipFile:
-    """An archive; its file is closed when nothing refers to the archive or its members any more."""
+    """Opens an archive; its file is closed when nothing refers to the archive or its members any more."""
     opened = file.open("rb") if isinstance(file, Path) else file
     return zipfile.ZipFile(_Careful(opened, most))
 
 
 def members(archive: zipfile.ZipFile) -> Iterator[ArchiveFile]:
-    """The files of an archive."""
+    """Yields the files of an archive."""
     for info in archive.infolist():
         parts = PurePosixPath(info.filename).parts
         if parts and not info.is_dir() and not set(parts) & set(IGNORED):
@@ -82,10 +82,10 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
 
 
 def _date(info: zipfile.ZipInfo) -> datetime.datetime | None:
-    """The time of a member; None where the archive has none, which it writes as 1980.
+    """The time of a member; None if the archive has none, which is written as 1980.
 
-    An archive has local times and does not name their zone, which is taken to be the one here. Some have a time in UTC
-    besides.
+    An archive has local times without their zone, which is assumed to be the zone of this machine. Some archives also
+    have a time in UTC.
     """
     if (stated := _stated(info.extra)) is not None:
         return stated
@@ -97,7 +97,7 @@ def _date(info: zipfile.ZipInfo) -> datetime.datetime | None:
 
 
 def _stated(extra: bytes) -> datetime.datetime | None:
-    """The time of last change in UTC, which Info-ZIP's extra field of the number 0x5455 has."""
+    """The time of last change in UTC, from Info-ZIP's extra field with the number 0x5455."""
     while len(extra) >= 4:
         number, size = struct.unpack_from("<HH", extra)
         held, extra = extra[4 : 4 + size], extra[4 + size :]

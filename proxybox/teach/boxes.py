@@ -1,7 +1,7 @@
 """The boxes of a grading: one empty session is forked for each submission, and that fork is forked for each test.
 
-So every test of every submission begins with the same interpreter, the same seed and the same time, and no effect of
-one reaches another. Time is virtual and randomness seeded, even if the exercise's policy says real or system.
+So every test of every submission begins with the same interpreter, the same seed and the same time, and no test affects
+another. Time is virtual and randomness seeded, even if the exercise's policy says real or system.
 """
 
 import contextlib
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 #: pytest shows a test's own line, not lines of this file.
 __tracebackhide__ = True
 
-#: Copies that live at once: of a submission, and of its copy for a test.
+#: The most copies that exist at once: of a submission, and of its copy for a test.
 _COPIES = 4
 _SEED = 0
-#: Bytes of an argument or a result, where the policy has the default: a list of a million numbers takes 9 of each.
+#: Bytes of an argument or a result, if the policy has the default: a list of a million numbers takes 9 of each.
 _VALUE_SIZE = 10 << 20
-#: A call's wall time is at most so many times its CPU time, where the policy would allow more.
+#: The most wall time of a call, as a multiple of its CPU time, if the policy would allow more.
 _PATIENCE = 3
 #: Runs in the box before the program does.
 _NO_PROMPTS = """
@@ -46,14 +46,14 @@ def _without_prompts():
 _without_prompts()
 del _without_prompts
 """
-#: What a test says that begins after the submissions were stopped.
+#: The message of a test that begins after the submissions were stopped.
 NOT_RUN = "Not run: the tests before it have taken all the time."
 #: The name of the main file of a folder.
 _MAIN = "solution.py"
 
 
 def grading_policy(policy: Policy) -> Policy:
-    """The policy with the changes under which a grade is the same each time."""
+    """Returns the policy with changes, so that a grade is the same each time."""
     changes: dict[str, Any] = {"session": attrs.evolve(policy.session, branches=max(policy.session.branches, _COPIES))}
     if policy.session.value_size == SessionLimits().value_size:
         changes["session"] = attrs.evolve(changes["session"], value_size=_VALUE_SIZE)
@@ -70,9 +70,9 @@ def grading_policy(policy: Policy) -> Policy:
 class StudentBoxes:
     """Makes boxes for the submissions of one exercise.
 
-    submission: may be replaced by another one between two rounds of the tests. evidence: where tests are recorded; each
-    has interpreters of its own then, since what is recorded cannot be copied. stopped: whether no submission is asked
-    anything more.
+    submission: may be replaced by another one between two rounds of the tests. evidence: the records, if tests are
+    recorded; each test then has its own interpreters, because a recorded session cannot be copied. stopped: whether the
+    submissions were stopped.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class StudentBoxes:
         self.stopped = False
 
     def base(self) -> Session | None:
-        """The session that is forked; a new one where it has ended. None where tests are recorded."""
+        """Returns the session that is forked; a new one if it has ended. None if tests are recorded."""
         if self.evidence is not None:
             return None
         if self._base is None or not self._base.alive:
@@ -121,7 +121,7 @@ class StudentBoxes:
     def opened(self, base: Session | None) -> Iterator[Session]:
         """A copy of a session, or a new one that is recorded. It ends when the submissions are stopped.
 
-        Raises Failed where they are already.
+        Raises Failed if they were stopped before.
         """
         if self.stopped:
             raise Failed(NOT_RUN, "skipped")
@@ -135,7 +135,7 @@ class StudentBoxes:
                 self._open.discard(session)
 
     def _recorded(self) -> Session:
-        """A session that is as a copy of `base` would be. Raises SandboxStartError."""
+        """A recorded session with the same state as a copy of `base`. Raises SandboxStartError."""
         assert self.evidence is not None  # noqa: S101
         try:
             session = self._sandbox.session(record=self.evidence.next())
@@ -145,16 +145,16 @@ class StudentBoxes:
         return session
 
     def begin(self, test: str) -> None:
-        """Takes the name of the test that is about to run."""
+        """Sets the name of the next test."""
         if self.evidence is not None:
             self.evidence.begin(self.submission.student, test)
 
     def settle(self, verdict: Verdict) -> Verdict:
-        """The verdict of the test that has run, with its records where it has failed."""
+        """Returns the verdict of the test that has run, with its records if it has failed."""
         return verdict if self.evidence is None else self.evidence.settle(verdict)
 
     def stop(self) -> None:
-        """Ends what runs of the submissions, and has all further tests fail; from any thread."""
+        """Ends the current sessions of the submissions, and makes all further tests fail. Any thread may call it."""
         self.stopped = True
         for session in tuple(self._open):
             session.close()
@@ -168,8 +168,8 @@ class StudentBoxes:
 class Loaded:
     """One submission. Its module is run once, when a test first needs it.
 
-    session: of the submission, where tests run in copies of it. Where they are recorded, each runs the module itself,
-    in a session of its own.
+    session: of the submission; tests run in copies of it. If tests are recorded, it is None, and each test runs the
+    module itself, in a session of its own.
     """
 
     def __init__(self, boxes: StudentBoxes, session: Session | None, files: Mapping[str, bytes], file: str) -> None:
@@ -180,10 +180,10 @@ class Loaded:
         self._file = file
         self._is_loaded = False
         self._refused: Failed | None = None
-        self._records: tuple[str, ...] = ()  # of that
+        self._records: tuple[str, ...] = ()  # of that failure
 
     def _check(self) -> None:
-        """Raises Failed where the submission cannot be run, with the same message for all its tests."""
+        """Raises Failed if the submission could not be run, with the same message for all its tests."""
         if self._refused is not None:
             if self._boxes.evidence is not None:
                 self._boxes.evidence.share(self._records)
@@ -192,7 +192,7 @@ class Loaded:
     def _load(self, session: Session) -> None:
         """Runs the submission as an imported module. Raises Failed."""
         try:
-            session.set("__name__", Path(self._file).stem)  # as in an imported module
+            session.set("__name__", Path(self._file).stem)  # as it is in an imported module
             result = session.exec(_text(self._main, session.policy), name=self._file)
             if not result.ok or result.error is not None:
                 raise Failed(*_load_failure(result, self._file))
@@ -206,7 +206,7 @@ class Loaded:
 
     @contextlib.contextmanager
     def student(self, seconds: float | None, heard: SubmissionOutput) -> Iterator[Student]:
-        """A fork of the submission's session for one test. seconds: the limit of each call. heard: takes what comes."""
+        """A fork of the submission's session for one test. seconds: the limit of each call. heard: stores output."""
         self._check()
         if self._session is not None and not self._is_loaded:
             self._load(self._session)
@@ -214,7 +214,7 @@ class Loaded:
             try:
                 copy = closing.enter_context(self._boxes.opened(self._session))
             except proxybox.ProxyboxError as error:
-                if self._session is None:  # no submission is to blame
+                if self._session is None:  # the submission is not the cause
                     raise
                 raise Failed(f"The submission cannot be tested: {one_line(str(error))}.", "error") from None
             if self._session is None:
@@ -251,7 +251,7 @@ class Loaded:
 
 
 def put(session: Session, files: Mapping[str, bytes]) -> None:
-    """Writes files in a session. Raises Failed for what a box cannot hold."""
+    """Writes files in a session. Raises Failed for files that a box cannot store."""
     for name, data in files.items():
         try:
             session.write_file(name, data, parents=True)
@@ -260,7 +260,7 @@ def put(session: Session, files: Mapping[str, bytes]) -> None:
 
 
 def _text(data: bytes, policy: Policy) -> str:
-    if len(data) > policy.session.value_size:  # it is sent to the box as a value
+    if len(data) > policy.session.value_size:  # the text is sent to the box as a value
         raise Failed(f"The file is larger than {policy.session.value_size:,} bytes.", "error")
     try:
         return data.decode("utf-8-sig")
@@ -280,7 +280,7 @@ def _load_failure(result: Result, file: str) -> tuple[str, str, int | None]:
 def boxes_by_hand(submission: str | None) -> Iterator[StudentBoxes]:
     """The boxes for a run of pytest by a person.
 
-    Raises ValueError when no submission is named, SubmissionError when it cannot be read.
+    Raises ValueError if no submission is named, SubmissionError if it cannot be read.
     """
     from proxybox.teach.submissions import read_submission
 
@@ -288,7 +288,7 @@ def boxes_by_hand(submission: str | None) -> Iterator[StudentBoxes]:
         raise ValueError("which submission? pytest --submission=FILE")
     found = read_submission(Path(submission))
     file = Path(submission).name if Path(submission).is_file() else _MAIN
-    if file.lower().endswith(SUFFIX):  # what runs is the notebook's code, in a Python file
+    if file.lower().endswith(SUFFIX):  # the notebook's code runs as a Python file
         file = f"{file[: -len(SUFFIX)]}.py"
     with (
         Sandbox(grading_policy(preset("classroom"))) as sandbox,

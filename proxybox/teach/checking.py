@@ -1,6 +1,6 @@
 """Checks that an exercise works: its model solutions pass everything, and each of its wrong solutions fails.
 
-And its tests are tried with model solutions in which a function returns None, 0, "" or [] (mutants.py): none may be at
+Its tests also run with model solutions in which a function returns None, 0, "" or [] (mutants.py): no test may be at
 fault itself.
 """
 
@@ -27,8 +27,9 @@ _TEMPLATE: Final = Path(__file__).parent / "template"
 class Check:
     """The check of one solution.
 
-    name: such as "wrong/constant". why: what fails, in short. problem: what is not as it should be. is_mutant: whether
-    it is a changed model solution, which is told only where a test has raised an exception of its own.
+    name: such as "wrong/constant". why: what fails, in short. problem: what is wrong with the exercise; empty if
+    nothing is. is_mutant: whether it is a changed model solution. These are only reported if a test has raised an
+    exception of its own.
     """
 
     name: str
@@ -46,7 +47,7 @@ def check_exercise(
     """Grades the solutions of an exercise: the models, the wrong ones, and the starter, which must not pass either.
 
     Mutants of the first model come last, those on which a test has raised an exception of its own. Raises
-    ExerciseError, also where there is no model solution, and GradingError.
+    ExerciseError, also if there is no model solution, and GradingError.
     """
     solutions = tuple(_solutions(exercise))
     model = next((each for each in solutions if each.student.startswith("model/")), None)
@@ -88,7 +89,7 @@ def _check(grade: Grade) -> Check:
 
 
 def _check_mutant(grade: Grade) -> Check:
-    """The check of a solution that is wrong on purpose: it may pass, where the function is not what is tested."""
+    """The check of a mutant. It may pass, because the tests need not test the changed function."""
     raised = [test for test in grade.tests if test.fault]
     at_fault = next((test for test in raised if test.status == "internal_error"), None)
     problem = f"the test {at_fault.name!r} is at fault itself: {summary_of(at_fault.fault)}" if at_fault else ""
@@ -113,8 +114,8 @@ def is_shipped(name: str) -> bool:
 def find_exercise(name: str) -> Exercise:
     """A shipped exercise by its name, or else the exercise in a folder.
 
-    A folder in the current folder, perhaps with submissions, never takes the place of a shipped exercise (./NAME names
-    it). Raises ExerciseError when there is no such exercise, or when it has faults.
+    A folder in the current folder, perhaps with submissions, never replaces a shipped exercise (./NAME names it).
+    Raises ExerciseError if there is no such exercise, or if it has faults.
     """
     if is_shipped(name):
         return load_exercise(_SHIPPED / name.rstrip("/"))
@@ -127,7 +128,7 @@ def find_exercise(name: str) -> Exercise:
 def new_exercise(folder: Path, source: str | None = None) -> None:
     """Makes a new exercise: a small complete one, or a copy of a shipped one.
 
-    Raises FileExistsError when something is there already, ExerciseError for an unknown source, OSError.
+    Raises FileExistsError if something exists there already, ExerciseError for an unknown source, OSError.
     """
     if source is not None and not is_shipped(source):
         meant = nearest(source, shipped_exercises())

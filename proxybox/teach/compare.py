@@ -1,6 +1,6 @@
 """Compares output as judges do: token by token, with a tolerance for numbers (Kattis problem package format).
 
-And compares values as Python does, but for True, which is not 1.
+And compares values as Python does, except that True is not 1.
 """
 
 import math
@@ -16,7 +16,7 @@ _SHOWN = 60
 
 
 def difference(output: str, expected: str, *, tolerance: float | None = None, lines: bool = False) -> str:
-    """Where an output differs from what was expected, in words; empty where it does not.
+    """Describes where an output differs from the expected one; empty if it does not.
 
     White space only separates tokens. tolerance: how much numbers may differ, absolutely or relatively. lines: each
     line must have the same number of tokens.
@@ -76,10 +76,10 @@ def _shown(token: str) -> str:
 
 
 def alike(value: Any, expected: Any, tolerance: float | None) -> bool:
-    """Whether a value is what was expected: as == says, but True is not 1; numbers within a tolerance.
+    """Whether a value is the expected one: like ==, but True is not 1; numbers within a tolerance.
 
-    What arrives of an object of a subclass is one of the type that it is derived from, so the expected value is taken
-    as that, too: a Counter is a dict, a named tuple is a tuple, a frozenset is a set.
+    An object of a subclass arrives as a value of its base type, so the expected value is treated like that, too: a
+    Counter is a dict, a named tuple is a tuple, a frozenset is a set.
     """
     if isinstance(expected, Operators):  # an object of the submission
         return bool(value == expected)
@@ -96,7 +96,7 @@ def alike(value: Any, expected: Any, tolerance: float | None) -> bool:
                 and len(value) == len(expected)
                 and all(alike(one, other, tolerance) for one, other in zip(value, expected, strict=True))
             )
-    if isinstance(expected, ValuesView):  # which is equal to itself alone
+    if isinstance(expected, ValuesView):  # a ValuesView is equal only to itself
         return isinstance(value, ValuesView) and alike(list(value), list(expected), tolerance)
     if isinstance(expected, ItemsView) and isinstance(value, ItemsView):
         return alike(dict(value), dict(expected), tolerance)
@@ -130,12 +130,12 @@ def _same_number(value: Any, expected: Any, tolerance: float | None) -> bool:
 def _same_members(value: Any, expected: Any) -> bool:
     try:
         return len(value) == len(expected) and set(map(_exactly, value)) == set(map(_exactly, expected))
-    except TypeError:  # items of a dict whose values have no hash: no set has those
+    except TypeError:  # items of a dict whose values have no hash: they cannot be members of a set
         return False
 
 
 def _exactly(value: Any) -> Any:
-    """A member of a set, or a key, so that True is not 1, though 1.0 is."""
+    """A key for comparing members of a set: True is not 1, though 1.0 is."""
     if isinstance(value, tuple):
         return tuple(map(_exactly, value))
     return (bool, value) if isinstance(value, bool) else value

@@ -1,6 +1,6 @@
-"""The test of an exercise that has data: each case is the input of one run, and the output that is expected.
+"""The test of an exercise that has data: each case is the input of one run, and its expected output.
 
-It is collected beside the exercise's own tests (grading.py); plugin.Grader provides `case`.
+It is collected together with the exercise's own tests (grading.py); plugin.Grader provides `case`.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,6 +1,6 @@
 """Records of tests that failed, for teachers: FOLDER/SUBMISSION/TEST.pbx (docs/teaching.md).
 
-Each test is recorded, since nobody knows before how it ends; the records of those that passed are removed.
+Each test is recorded, because its result is not known before; the records of passed tests are removed.
 """
 
 import contextlib
@@ -17,43 +17,43 @@ from proxybox.records.taking import SUFFIX
 from proxybox.teach.filenames import is_device
 from proxybox.teach.grades import Verdict
 
-#: Bytes that a record may have. One that needs more is given up, and the test goes on without it.
+#: The most bytes of a record. A longer one is given up, and the test goes on without it.
 LIMIT: Final = 64 << 20
 _GIVEN_UP: Final = "a record that would need more than 64 MiB was given up"
-#: How the name of a folder ends that is not the submission's own.
+#: The end of a folder's name that is not simply the submission's name.
 _DIGEST: Final = re.compile(r"-[0-9a-f]{16}\Z")
 
 
 def _safe(name: str) -> str:
-    """A name that leads out of no folder."""
+    """Returns a name without path separators, of a bounded length."""
     short = re.sub(r"[^\w.-]+", "_", name)[:60].encode()[:180].decode("utf-8", "ignore")
     return short.strip("._") or "_"
 
 
 def _folder(submission: str) -> str:
-    """The folder of a submission, which no other one has."""
+    """Returns the name of the folder of a submission, different for each submission."""
     safe, data = _safe(submission), submission.encode("utf-8", "surrogatepass")
-    # A student may call theirs as another one's folder is, or as a device.
+    # A student may choose the name of another submission's folder, or of a device.
     is_own = safe == submission and not _DIGEST.search(safe) and not is_device(safe)
     return safe if is_own else f"{safe}-{hashlib.sha256(data).hexdigest()[:16]}"
 
 
 @attrs.define
 class GradingRecords:
-    """The records of the test that runs, in a folder.
+    """The records of the current test, in a folder.
 
-    One submission is tested after another, each by all tests.
+    The submissions are tested one after another, each by all tests.
     """
 
     folder: str
     _submission: str | None = None
     _test: str = ""
-    _tests: set[str] = attrs.field(factory=set)  # of this submission
+    _tests: set[str] = attrs.field(factory=set)  # of the current submission
     _begun: list[str] = attrs.field(factory=list)
     _shared: tuple[str, ...] = ()
 
     def begin(self, submission: str, test: str) -> None:
-        """Takes the names by which records are found, before the test runs."""
+        """Sets the names for the records of the next test."""
         if submission != self._submission:
             self._submission, self._tests = submission, set()
         stem = _safe(test)
@@ -64,11 +64,11 @@ class GradingRecords:
 
     @property
     def begun(self) -> tuple[str, ...]:
-        """The records of this test so far."""
+        """The paths of this test's records so far."""
         return tuple(self._begun)
 
     def next(self) -> str:
-        """Returns the path for a further record of the test, where no file is. Raises OSError."""
+        """Returns the path for a further record of the test. No file exists there. Raises OSError."""
         place = self._place()
         os.makedirs(self.folder, exist_ok=True)
         with contextlib.suppress(FileExistsError):
@@ -83,11 +83,11 @@ class GradingRecords:
         return path
 
     def share(self, paths: tuple[str, ...]) -> None:
-        """Takes the records of an earlier test, which tell why this one fails, too."""
+        """Adds the records of an earlier test, which show why this one fails, too."""
         self._shared = paths
 
     def settle(self, verdict: Verdict) -> Verdict:
-        """Returns the verdict with the records of its test; where it has passed, they are removed."""
+        """Returns the verdict with the records of its test. If it has passed, the records are removed."""
         if not verdict.passed and verdict.status != "skipped":
             begun = (*self._begun, *self._shared)
             kept = tuple(filter(os.path.exists, begun))
@@ -95,7 +95,7 @@ class GradingRecords:
         for path in self._begun:
             with contextlib.suppress(OSError):
                 os.unlink(path)
-        with contextlib.suppress(OSError):  # other tests have failed
+        with contextlib.suppress(OSError):  # the folder has records of other tests
             os.rmdir(self._place())
         return verdict
 

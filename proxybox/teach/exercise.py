@@ -1,8 +1,8 @@
 """An exercise: a folder with `exercise.toml`, the files for students, the tests, and solutions to try the tests with.
 
-Rules: every fault of the file, and of what must be beside it, is reported at once, as for policies: where it is, what
-is allowed, what was probably meant. A key that does not exist is a fault. No path leads out of the folder, except for
-what a policy mounts.
+Rules: all faults of the file and of the other files that it needs are reported together, as for policies: the place,
+what is allowed, what was probably meant. A key that does not exist is a fault. No path leads out of the folder, except
+for the mounts of a policy.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ _KEYS: Final = frozenset(field.name for field in attrs.fields(_Settings))
 
 @attrs.frozen(kw_only=True)
 class DataCase:
-    """One input and the output that is expected.
+    """One input and its expected output.
 
     name: such as "sample/1". secret: whether students may not see it. float_tolerance, prompts: the exercise's.
     """
@@ -148,11 +148,12 @@ class DataCase:
 
 @attrs.frozen(kw_only=True)
 class Exercise:
-    """An exercise, as `load_exercise` finds it; docs/exercises.md describes each key.
+    """An exercise, as `load_exercise` returns it; docs/exercises.md describes each key.
 
     text: in Markdown. file: the name of the submission's main file. points: for a test without a mark points. policy:
-    of the boxes. tests, data, solutions, wrong, files: folders; None where there is none. starter: files and folders.
-    hints: in Markdown, from a nudge to nearly the way. over: what a course lays over the policy.
+    of the boxes. tests, data, solutions, wrong, files: folders; None if there is none. starter: files and folders.
+    hints: in Markdown, from a first hint to nearly the solution. over: policy keys of a course, which are combined with
+    the policy.
     """
 
     folder: Path
@@ -192,26 +193,26 @@ class Exercise:
         )
 
     def starter_files(self) -> dict[str, bytes]:
-        """The files that students are given, by path. Raises ExerciseError when they cannot be read."""
+        """The starter's files for students, by path. Raises ExerciseError if they cannot be read."""
         return {name: data for path in self.starter for name, data in _submission(path).files.items()}
 
     def box_files(self) -> dict[str, bytes]:
-        """The files beside the submission in its box, by path. Raises ExerciseError when they cannot be read."""
+        """The files beside the submission in its box, by path. Raises ExerciseError if they cannot be read."""
         return {} if self.files is None else dict(_submission(self.files).files)
 
     def model_solutions(self) -> tuple[Submission, ...]:
-        """Right solutions, by name. Raises ExerciseError when one cannot be read."""
+        """Right solutions, by name. Raises ExerciseError if one cannot be read."""
         return _submissions(self.solutions)
 
     def wrong_solutions(self) -> tuple[Submission, ...]:
-        """Solutions each of which must fail, by name. Raises ExerciseError when one cannot be read."""
+        """Wrong solutions, by name: each must fail. Raises ExerciseError if one cannot be read."""
         return _submissions(self.wrong)
 
 
 def load_exercise(folder: Path, *, over: Mapping[str, Any] | None = None) -> Exercise:
     """The exercise in a folder. Raises ExerciseError, which names all faults, or says why the file cannot be read.
 
-    over: keys of a policy, as `restricted` lays them over the exercise's own.
+    over: keys of a policy, which `restricted` combines with the exercise's own.
     """
     path = folder / FILE
     data = folders.parsed(path)
@@ -247,7 +248,7 @@ def _settings(data: Mapping[str, Any]) -> _Settings:
 
 
 def _policy(data: Mapping[str, Any], path: Path, beside: _Beside) -> Policy:
-    """The policy that the file names, with the file's own sections over it, as in a policy that extends another."""
+    """The policy that the file names, with the file's own sections over it, like a policy that extends another."""
     base = beside.value("policy")
     if base is not None and is_file_name(base) and beside.existing("policy", base) is None:
         base = None
@@ -256,14 +257,14 @@ def _policy(data: Mapping[str, Any], path: Path, beside: _Beside) -> Policy:
     return from_dict({"extends": base or "classroom", **own}, name=str(path), folder=str(path.parent))
 
 
-# --- files beside exercise.toml ---------------------------------------------------------------------------------------
+# --- other files ------------------------------------------------------------------------------------------------------
 
 
 class _Beside(folders.Beside):
-    """Finds what an exercise's settings name, and what grades it."""
+    """Finds the files that an exercise's settings name, and those for grading."""
 
     def starter(self) -> tuple[Path, ...]:
-        """The paths of what students are given."""
+        """The paths of the starter's files and folders."""
         names = self.value("starter") or ()
         if "starter" not in self.data:
             names = [name for name in names if (self.root / name).exists()]

@@ -1,4 +1,4 @@
-"""Finds in the syntax tree of a source what rules of an exercise (rules.py) ask about.
+"""Finds in the syntax tree of a source the facts for the rules of an exercise (rules.py).
 
 Rules: this file is read as text and runs in a box, where a source that makes the parser take gigabytes or crash does no
 harm. So it uses only Python 3.9's language and standard library. Nothing here recurses, because the author of the
@@ -18,9 +18,9 @@ from typing import Any, Final
 #: Python 3.9 has no match statement.
 _MATCH_CLASS: Final = getattr(ast, "MatchClass", ())
 
-#: The most levels of packages in packages.
+#: The most levels of nested packages.
 _MOST_LEVELS: Final = 8
-#: Characters of a message.
+#: The most characters of a message.
 _MOST_TOLD: Final = 500
 _BUILTINS: Final = frozenset(name for name in dir(builtins) if name.islower() and not name.startswith("_"))
 
@@ -58,14 +58,14 @@ _NODES: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-#: What is reported of a source of which nothing is known.
+#: The answer for a source that could not be examined.
 _NOTHING: Final[dict[str, Any]] = {
     "fault": "", "message": "", "line": None, "forbidden": [], "required": [], "lines": 0, "beyond": None,
 }  # fmt: skip
 
 
 def look_at(path: str, *rules: Any) -> dict[str, Any]:
-    """As `look`, for a file."""
+    """Like `look`, for a file."""
     with open(path, encoding="utf-8", errors="surrogatepass", newline="") as file:
         return look(file.read(), *rules)
 
@@ -78,13 +78,13 @@ def look(
     most_lines: int | None,
     constructs: Sequence[str],
 ) -> dict[str, Any]:
-    """Looks for what rules ask about in a source (rules.py).
+    """Finds the facts for rules in a source (rules.py).
 
     most: characters of code. constructs: rule words for constructs of Python.
 
     Returns a dict. fault: "long", "syntax" (with a message and a line), "deep" or "text" for a source that cannot be
-    looked at. forbidden, required: for each word the line where it occurs first, or None. lines: of code. beyond: the
-    first line that is one too many.
+    examined. forbidden, required: for each word the line where it first occurs, or None. lines: how many lines of code.
+    beyond: the first line of code after the allowed number.
     """
     if len(source) > most and not _is_short(source, most):
         return {**_NOTHING, "fault": "long"}
@@ -121,7 +121,7 @@ def _lines(source: str, most: int | None) -> tuple[int, int | None]:
 
 
 def _is_short(source: str, most: int) -> bool:
-    """Whether the source is within the limit without its comments and empty lines. Reads no further than it must."""
+    """Whether the source is within the limit without its comments and empty lines. Stops reading at the limit."""
     size = 0
     try:
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -134,7 +134,7 @@ def _is_short(source: str, most: int) -> bool:
 
 
 def _line(facts: _Facts, word: str, constructs: Sequence[str], *, forbidden: bool = False) -> int | None:
-    """The line where a submission first has what a rule word means; doubtful cases favour the student."""
+    """The first line of a submission that contains the construct of a rule word; doubtful cases favour the student."""
     kind, colon, name = word.partition(":")
     if not colon:
         if word in constructs:
@@ -158,10 +158,10 @@ def _note(table: _Lines, name: str, line: int) -> None:
 
 
 class _Scope:
-    """What names mean in a module, class, function or comprehension.
+    """The meanings of names in a module, class, function or comprehension.
 
-    function: the function whose body this is, or that contains it. bound: names that are given a meaning here. classes:
-    the classes that are defined here. elsewhere: names that are declared global or nonlocal here.
+    function: the function whose body this is, or that contains it. bound: names that are bound here. classes: the
+    classes that are defined here. elsewhere: names that are declared global or nonlocal here.
     """
 
     __slots__ = ("bound", "classes", "elsewhere", "function", "kind", "outer")
@@ -175,7 +175,7 @@ class _Scope:
         self.elsewhere: dict[str, str] = {}
 
     def around(self) -> Iterator[_Scope]:
-        """This scope, and the scopes around it whose names it sees."""
+        """This scope, and the scopes around it whose names are visible in it."""
         yield self
         outer = self.outer
         while outer is not None:
@@ -184,7 +184,7 @@ class _Scope:
             outer = outer.outer
 
     def home(self, name: str) -> _Scope:
-        """The scope to which a name belongs when it is given a meaning here."""
+        """The scope to which a name belongs when it is bound here."""
         if self.elsewhere.get(name) == "global":
             return list(self.around())[-1]
         if self.elsewhere.get(name) == "nonlocal":
@@ -192,7 +192,7 @@ class _Scope:
         return self
 
     def find(self, name: str) -> _Scope | None:
-        """The scope that gives a name the meaning that it has here. None: Python itself, or nothing."""
+        """The scope in which a name that is used here is bound. None: it is a builtin, or unbound."""
         home = self.home(name)
         return next((each for each in home.around() if name in each.bound), None)
 
@@ -205,14 +205,14 @@ _COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.Generator
 
 
 class _Facts:
-    """What a submission has, each thing by name with its first line.
+    """The facts of a submission: each table maps names to their first line.
 
-    One pass over the tree finds it; what names mean is resolved after that. Nothing here recurses or takes more than
-    linear time, because the tree is as the author of the submission wants it.
+    One pass over the tree collects them; names are resolved after that. Nothing here recurses or takes more than linear
+    time, because the submission's author decides the shape of the tree.
 
-    constructs: by rule word. names: names that are read and mean Python's own. calls, methods: what is called. imports:
-    modules, and the packages that they are in. functions, classes, docstrings: by name, with the names of what contains
-    them ("Point.area").
+    constructs: by rule word. names: builtins that are read. calls, methods: called functions and methods. imports:
+    modules, and the packages that contain them. functions, classes, docstrings: by name, with the names of the
+    containing classes and functions ("Point.area").
     """
 
     def __init__(self, tree: ast.Module) -> None:
@@ -238,7 +238,7 @@ class _Facts:
             self._resolve(*use)
 
     def recursion(self, *, strictly: bool) -> int | None:
-        """The line of the first function that calls itself, also through others; not strictly: that mentions itself."""
+        """The line of the first function that calls itself, also through others. Not strictly: mentions itself."""
         graph = self._called if strictly else self._mentioned
         calls = {key: graph.get(key, set()) & self._defined.keys() for key in self._defined}
         callers: _Graph = {key: set() for key in self._defined}
@@ -247,8 +247,8 @@ class _Facts:
                 callers[each].add(key)
         left = set(self._defined)
         for ahead, behind in ((calls, callers), (callers, calls)):
-            # Repeatedly removes functions that call none that are left, then functions that none that are left call.
-            # Cycles remain, and functions on a path between two cycles.
+            # Repeatedly removes functions that call none of the remaining ones, and then functions that none of the
+            # remaining ones call. Cycles remain, and functions on a path between two cycles.
             counts = {key: len(ahead[key] & left) for key in left}
             ends = [key for key, count in counts.items() if not count]
             while ends:
@@ -276,7 +276,7 @@ class _Facts:
             self._other(node, within, scope, typed)
 
     def _push(self, nodes: Iterable[ast.AST | None], within: str, scope: _Scope, *, typed: bool = False) -> None:
-        """Adds nodes to visit in their order: a global declaration must be seen before the name is used."""
+        """Adds nodes to visit, in their order: a global declaration must be seen before the name is used."""
         self._open += [(node, within, scope, typed) for node in reversed(list(nodes)) if node is not None]
 
     def _define(self, name: str, line: int, within: str, scope: _Scope) -> _Key:
@@ -360,7 +360,7 @@ class _Facts:
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
         elif node.level:
-            modules = []  # the submission's own modules
+            modules = []  # modules of the submission
         else:
             modules = [node.module or ""]
             for alias in node.names:  # these may be modules of a package, too
@@ -371,7 +371,7 @@ class _Facts:
                 _note(self.imports, ".".join(parts[:count]), node.lineno)
 
     def _resolve(self, node: ast.Name | ast.Attribute, scope: _Scope, called: bool) -> None:
-        """Notes the use of a name. It runs after the pass, because only then is it known what each name means."""
+        """Records the use of a name. It runs after the pass, because only then are all bindings known."""
         owner = _owner(scope)
         key: _Key | None = None
         sure = True
@@ -423,7 +423,7 @@ def _is_main(node: ast.AST, scope: _Scope) -> bool:
 
 
 def _bindings(node: ast.AST) -> Iterable[str]:
-    """Names to which a node itself gives a meaning."""
+    """The names that a node itself binds."""
     if isinstance(node, ast.Name):
         return [node.id] if isinstance(node.ctx, (ast.Store, ast.Del)) else []
     if isinstance(node, ast.NamedExpr):

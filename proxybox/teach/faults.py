@@ -1,4 +1,4 @@
-"""Describes to its author a test that is itself at fault: where, what was raised, and the lines that led there.
+"""Describes an exception of a test for the test's author: the place, the exception, and the lines that led there.
 
 Only the exercise's own frames are shown, with paths below its folder: so the text is the same on every machine.
 """
@@ -19,13 +19,13 @@ _MOST_FRAMES, _MOST_OF_LINE, _MOST_RAISED = 10, 200, 2000
 def fault_of(error: BaseException, root: Path) -> str:
     """Describes an exception that a test itself has raised.
 
-    The first line has the innermost place in the exercise, and what was raised there. The lines that led to it follow,
-    the innermost last. Frames that set __tracebackhide__ are left out, as in pytest. root: the folder that contains the
+    The first line has the innermost place in the exercise, and the exception. The lines that led to it follow, the
+    innermost last. Frames that set __tracebackhide__ are left out, as in pytest. root: the folder that contains the
     exercise's folder.
     """
     frames = _frames(error.__traceback__, root)
     lines = traceback.format_exception_only(error)
-    # a SyntaxError's place is in the lines before
+    # the lines before show the place of a SyntaxError
     raised = "".join(lines[-1:] if isinstance(error, SyntaxError) else lines).strip()
     message = raised if len(raised) <= _MOST_RAISED else raised[:_MOST_RAISED] + "..."
     where = f"{frames[-1][0]}: " if frames else ""
@@ -47,7 +47,7 @@ def _frames(found: TracebackType | None, root: Path) -> list[tuple[str, str, str
         path = Path(os.path.realpath(frame.f_code.co_filename))
         is_hidden = frame.f_locals.get("__tracebackhide__", frame.f_globals.get("__tracebackhide__", False))
         if path.is_relative_to(root) and not is_hidden:
-            # The path below the exercise's folder, because that folder has another name each time.
+            # The path below the exercise's folder: the folder itself has another name each time.
             parts = path.relative_to(root).parts
             line = linecache.getline(str(path), found.tb_lineno).strip()[:_MOST_OF_LINE]
             frames.append((f"{'/'.join(parts[1:] or parts)}:{found.tb_lineno}", frame.f_code.co_name, line))

@@ -1,18 +1,18 @@
-"""Names of files and folders that other systems read, too."""
+"""Names of files and folders that are also valid on other systems."""
 
 import re
 from typing import Final
 
-#: Names that are devices on Windows, whatever they end in: nobody could unpack such a file there.
+#: Names of devices on Windows, whatever their suffix: nobody could unpack such a file there.
 #: https://learn.microsoft.com/windows/win32/fileio/naming-a-file
 _DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[\d¹²³])\s*(?:\.|\Z)", re.IGNORECASE)
 
 
 def no_device(name: str) -> str:
-    """Returns a name that Windows does not take for that of a device."""
+    """Returns the name, changed if it is that of a device on Windows."""
     return f"_{name}" if is_device(name) else name
 
 
 def is_device(name: str) -> bool:
-    """Whether Windows takes a name, of a file or of a folder, for that of a device."""
+    """Whether the name of a file or folder is that of a device on Windows."""
     return _DEVICES.match(name) is not None

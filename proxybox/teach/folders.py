@@ -1,6 +1,6 @@
-"""Folders that a TOML file describes, as those of exercises and of courses: how both are read.
+"""Reads folders that a TOML file describes: those of exercises and of courses.
 
-Rule: a fault is a `Problem`, and is collected, so that all are told at once. No path leads out of the folder.
+Rule: a fault is a `Problem`. All faults are collected and reported together. No path leads out of the folder.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST_SETTINGS: Final = 1 << 20
 
 
 class ExerciseError(ProxyboxError, ValueError):
-    """An exercise that makes no sense. `problems` holds every fault that was found, and the text names each."""
+    """An exercise with faults. `problems` contains every fault, and the text names each."""
 
     def __init__(self, *problems: Problem) -> None:
         self.problems = problems
@@ -55,7 +55,7 @@ def to_title(value: str) -> str:
 
 
 def to_markdown(value: str) -> str:
-    """Returns a text, or the path of a file that has one: whether it is one line that ends in .md tells which."""
+    """Returns a text, or the path of a file with the text: one line that ends in .md is a path."""
     if isinstance(value, str) and value.strip():
         return to_path(value) if _is_markdown_file(value) else value
     raise refusal('want the name of a Markdown file, such as "text.md", or the text itself', value)
@@ -66,7 +66,7 @@ def _is_markdown_file(value: str) -> bool:
 
 
 def to_path(value: str) -> str:
-    """Returns a path that stays in the folder. Raises PolicyError for any other."""
+    """Returns a relative path that stays in the folder. Raises PolicyError for any other."""
     if not isinstance(value, str) or not value or "\0" in value or "\\" in value or len(value) > 80:
         raise refusal("want a path in the folder: at most 80 characters, with / in between", value)
     path = PurePosixPath(value)
@@ -88,11 +88,11 @@ def each_of(values: Sequence[Any], convert: Callable[[Any], T]) -> tuple[T, ...]
 
 
 def parsed(path: Path) -> dict[str, Any]:
-    """Returns what is in a TOML file. Raises ExerciseError."""
+    """Returns the content of a TOML file. Raises ExerciseError."""
     raw = read(path, MOST_SETTINGS)
     try:
         return toml.loads(raw.decode())
-    except ValueError as error:  # bytes that are not UTF-8 are one, too
+    except ValueError as error:  # also UnicodeDecodeError: bytes that are not UTF-8
         raise ExerciseError.of("", f"not TOML: {error}", path) from None
 
 
@@ -111,14 +111,14 @@ def read(path: Path, most: int) -> bytes:
 def unknown_keys(
     data: Mapping[str, Any], names: Collection[str], rules: type[attrs.AttrsInstance] | None = None
 ) -> list[Problem]:
-    """Returns a problem for each key that does not exist; one of `rules`, or of a policy's sections, may be meant."""
+    """Returns a problem for each unknown key; it may suggest a key of `rules`, or of a policy's sections."""
     problems = [unknown_key(key, names) for key in data if key not in names]
     inner = {} if rules is None else {field.name: f"rules.{field.name}" for field in attrs.fields(rules)}
     return [attrs.evolve(each, meant=inner.get(each.key) or find_key(each.key) or each.meant) for each in problems]
 
 
 def collect(problems: list[Problem], make: Callable[[], Any], under: str = "") -> Any:
-    """Returns the result of `make`; None where it fails, and then its faults are added to the problems."""
+    """Returns the result of `make`. If it fails, returns None and adds its faults to the problems."""
     try:
         return make()
     except PolicyError as error:
@@ -129,30 +129,30 @@ def collect(problems: list[Problem], make: Callable[[], Any], under: str = "") -
 
 
 def in_file(problems: Iterable[Problem], path: Path) -> list[Problem]:
-    """Returns the problems with their file: `path`, where they have none."""
+    """Returns the problems, each with a file: `path` if it has none."""
     return [each if each.file else attrs.evolve(each, file=str(path)) for each in problems]
 
 
 def in_order(name: str) -> list[tuple[int, str]]:
-    """Returns the key by which names are in natural order: 10 comes after 9."""
+    """Returns a sort key for natural order: 10 comes after 9."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d{1,18})", name)]
 
 
 def copy_into(folder: Path, source: Path) -> None:
-    """Makes a folder as a copy of another. Raises FileExistsError when something is there already, OSError."""
+    """Makes a folder as a copy of another. Raises FileExistsError if something exists there already, OSError."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(17, "there is something already", str(folder))
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
 
 
-# --- files beside it --------------------------------------------------------------------------------------------------
+# --- other files ------------------------------------------------------------------------------------------------------
 
 
 class Beside:
-    """Finds the files and folders that the settings name, and adds what is missing to the problems.
+    """Finds the files and folders that the settings name, and adds the missing ones to the problems.
 
-    Values that make no sense are skipped here: they are reported with the settings. root: the folder. settings: the
-    attrs class of the keys. data: the file's content.
+    Invalid values are skipped here: they are reported with the settings. root: the folder. settings: the attrs class of
+    the keys. data: the file's content.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Beside:
         self._fields = attrs.fields(settings)
 
     def value(self, key: str) -> Any:
-        """A key's value, or its default; None where it makes no sense."""
+        """A key's value, or its default; None if it is not valid."""
         field = getattr(self._fields, key)
         try:
             return field.converter(self.data[key]) if key in self.data else field.default
@@ -172,7 +172,7 @@ class Beside:
             return None
 
     def existing(self, key: str, name: str) -> Path | None:
-        """The path of something that must exist; None where it does not."""
+        """The path of a file or folder that must exist; None if it does not."""
         path = self.root / name
         if path.exists():
             return path

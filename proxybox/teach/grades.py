@@ -1,4 +1,4 @@
-"""What grading returns: plain data, which every writer and report starts from.
+"""The result of grading: plain data, from which every writer and report starts.
 
 Statuses are words of `proxybox.Status` (other systems spell them differently: writers/), and these: "ok": a test that
 passed; "wrong_answer": a test that ran and did not pass; "skipped": a test that was not run; "forbidden": a submission
@@ -28,14 +28,14 @@ def _known(_: object, attribute: "attrs.Attribute[str]", value: str) -> None:
 class Verdict:
     """The result of one test.
 
-    name: for people, unique in its submission. points: what was earned, of `possible`. message: to the author of the
-    submission: what was called, what came back, what was expected; nothing of the teacher's source. output: what the
-    submission printed during the test, made harmless. hidden: whether the submission's author may only see that the
-    test exists. seconds: of wall time. line: of the submission, where the message points to one. fault: for teachers
-    alone, where the test itself has raised an exception: its lines, and what it raised; the status says whether it is
-    at fault, or could not use what the submission answered. answers: what that was, in words for its author. records:
-    for teachers alone, the paths of what was recorded of a test that failed. unrecorded: for teachers alone, why there
-    is no record of a part of it.
+    name: for people, unique in its submission. points: the earned ones, of `possible`. message: to the author of the
+    submission: the call, the result, the expected result; nothing of the teacher's source. output: the submission's
+    output during the test, made harmless. hidden: whether the submission's author may only see that the test exists.
+    seconds: of wall time. line: of the submission, if the message refers to one. fault: only for teachers, if the test
+    itself has raised an exception: the exception and the lines that led to it. The status says whether the test is at
+    fault, or could not use the submission's answer. answers: these answers, in words for the author. records: only for
+    teachers, the paths of the records of a failed test. unrecorded: only for teachers, why there is no record of a part
+    of it.
     """
 
     name: str
@@ -68,11 +68,11 @@ class Verdict:
 class Grade:
     """The grade of one submission.
 
-    student: its author, as the folder or the download names them. id: the author's number or name on the platform that
-    it was downloaded from. source: where it was found. message: what holds for the whole submission, such as a syntax
-    error. submitted: when, None where that is not known. late: after the deadline, or as the platform says. code: the
-    main file's text, for reports and comparison. seconds: of wall time. failed: whether grading itself failed; then no
-    score is to be given. note: what else the reader should know, such as which lines of a notebook were left out.
+    student: its author, as the folder or the download names them. id: the author's number or name on the platform from
+    which it was downloaded. source: where it was found. message: about the whole submission, such as a syntax error.
+    submitted: when, None if that is not known. late: after the deadline, or as the platform says. code: the main file's
+    text, for reports and comparison. seconds: of wall time. failed: whether grading itself failed; then there is no
+    score. note: further information for the reader, such as the lines of a notebook that were left out.
     """
 
     student: str
@@ -94,14 +94,14 @@ class Grade:
 
     @property
     def possible(self) -> float:
-        """The points that could have been earned."""
+        """The points that are possible."""
         return sum(test.possible for test in self.tests)
 
     @property
     def status(self) -> str:
         """One word for the whole submission.
 
-        It is the status of the first test that did not pass; "ok" where all did; "internal_error" where grading itself
+        It is the status of the first test that did not pass; "ok" if all passed; "internal_error" if grading itself
         failed.
         """
         if self.failed:
@@ -123,7 +123,7 @@ def _grades(grades: Iterable[Grade]) -> tuple[Grade, ...]:
 
 @attrs.frozen(kw_only=True)
 class GradeBook:
-    """All grades of an exercise, in order. passed_over: what else was among the submissions."""
+    """All grades of an exercise, in order. passed_over: what was found beside the submissions."""
 
     title: str
     grades: tuple[Grade, ...] = attrs.field(converter=_grades)

@@ -1,7 +1,7 @@
 """Grades many submissions: tasks for any Executor, each of which is one run of pytest in a worker's process.
 
-A task carries all that it needs, including the exercise's files, so that a worker needs nothing but proxybox: a worker
-on another machine works as well, and returns the same grades. Grades come back as plain data.
+A task contains all that it needs, including the exercise's files. So a worker needs nothing but proxybox, and a worker
+on another machine returns the same grades. Grades are returned as plain data.
 
 Rules: whatever happens to a worker, every submission gets a grade, even if it only says that grading failed. A fault of
 the exercise itself ends everything with a GradingError, because every grade would be wrong.
@@ -37,21 +37,22 @@ from proxybox.teach.pytestrun import digest_of as digest_of
 from proxybox.teach.pytestrun import opened
 from proxybox.teach.submissions import Submission
 
-#: Submissions of one task, at first and at most. A task takes some tenths of a second before it grades the first of
-#: them, so later ones have as many as are graded in _TASK_SECONDS: longer ones would make progress come in leaps.
+#: The first and the largest number of submissions of a task. A task takes some tenths of a second before it grades its
+#: first submission. So later tasks have as many as are graded in _TASK_SECONDS; in longer tasks the progress would
+#: jump.
 _CHUNK, _MOST_CHUNK = 10, 50
 _TASK_SECONDS = 2.0
-#: How often a submission is tried again, alone, when its worker dies.
+#: How often a submission is graded again, alone, if its worker dies.
 _TRIES = 3
 _MOST_OF_EXERCISE, _MOST_FILES = 256 << 20, 20_000
 _NO_CONTENT = ("__pycache__", ".git", ".hg", ".venv", ".DS_Store")
 
 
-# --- what is sent to workers ------------------------------------------------------------------------------------------
+# --- data for workers -------------------------------------------------------------------------------------------------
 
 
 def pack(exercise: Exercise) -> Packed:
-    """The exercise as data for workers. Raises GradingError when it is too large."""
+    """The exercise as data for workers. Raises GradingError if it is too large."""
     files: dict[str, bytes] = {}
     total = 0
     for path, folders, names in os.walk(exercise.folder, followlinks=True):
@@ -73,7 +74,7 @@ class Task:
     """Some submissions of an exercise.
 
     guest, packages: as for `Sandbox`. timings: whether grades report the time they took, which differs from run to run.
-    records: the folder for records of tests that fail.
+    records: the folder for records of failed tests.
     """
 
     exercise: Packed
@@ -93,7 +94,7 @@ _one_run = PerProcess(threading.Lock)
 def grade_some(task: Task) -> tuple[Grade, ...]:
     """The grades of a task, in its order.
 
-    Raises GradingError when the exercise is at fault, SandboxStartError when no box starts.
+    Raises GradingError if the exercise is at fault, SandboxStartError if no box starts.
     """
     grades: list[Grade] = []
     with _one_run(), opened(task.exercise, task.guest, task.packages, task.records) as run, run.surroundings:
@@ -101,7 +102,7 @@ def grade_some(task: Task) -> tuple[Grade, ...]:
     return tuple(grades)
 
 
-# --- in the process that hands out tasks ------------------------------------------------------------------------------
+# --- in the process that distributes tasks ----------------------------------------------------------------------------
 
 
 def grade(
@@ -120,13 +121,13 @@ def grade(
     """The grades of all submissions, in their order.
 
     executor: any Executor; it gets `grade_some` with tasks, and is not shut down. Without one, processes on this
-    machine do the work. guest, packages: as for `Sandbox`. workers: how many work at once; without it, as many as
-    there are CPUs, or threads of a cluster's workers. records: a folder in which tests that fail leave records, which
-    the workers have to share (docs/teaching.md). on_grade: called with each grade as it comes.
+    machine do the work. guest, packages: as for `Sandbox`. workers: how many work at once; without it, as many as there
+    are CPUs, or threads of a cluster's workers. records: a folder for the records of failed tests; the workers have to
+    share it (docs/teaching.md). on_grade: called with each grade when it is known.
 
     At Ctrl-C the running tasks are finished, and then KeyboardInterrupt is raised; at the second Ctrl-C it is raised at
-    once. on_interrupt: called at the first Ctrl-C with the number of submissions that are waited for. Raises
-    GradingError when the exercise or the workers are at fault, SandboxStartError for a guest that grades nothing.
+    once. on_interrupt: called at the first Ctrl-C with the number of submissions in the running tasks. Raises
+    GradingError if the exercise or the workers are at fault, SandboxStartError for a guest that grades nothing.
     """
     grading = _Grading(
         submissions=submissions,
@@ -142,7 +143,7 @@ def grade(
         on_interrupt=on_interrupt or (lambda _: None),
     )
     if executor is None and submissions:
-        require_bootstrap(find_guest(guest))  # told once, and not by each submission
+        require_bootstrap(find_guest(guest))  # reported once, and not by each submission
     try:
         with _carrier(executor, workers) as carrier:
             grading.work(carrier)
@@ -154,7 +155,7 @@ def grade(
 
 @contextlib.contextmanager
 def _carrier(executor: Executor | None, workers: int | None) -> Iterator[Carrier]:
-    """What brings tasks to workers. Raises BatchError for a cluster whose workers are unsafe."""
+    """Sends tasks to workers. Raises BatchError for a cluster whose workers are unsafe."""
     with contextlib.ExitStack() as closing:
         client = client_of(executor)
         if client is not None:
@@ -168,7 +169,7 @@ def _carrier(executor: Executor | None, workers: int | None) -> Iterator[Carrier
 
 @attrs.define(kw_only=True)
 class _Grading:
-    """What is done already; submissions by their number."""
+    """The state of grading: the finished grades, by the number of the submission."""
 
     submissions: Sequence[Submission]
     task: Task
@@ -177,7 +178,7 @@ class _Grading:
     grades: dict[int, Grade] = attrs.field(factory=dict)
 
     def work(self, carrier: Carrier) -> None:
-        """Grades until there is nothing to do, or the executor is broken."""
+        """Grades until all submissions are graded, or the executor is broken."""
         engine: BatchEngine[Submission, Grade] = BatchEngine(
             items=iter(self.submissions),
             carrier=carrier,
@@ -210,7 +211,7 @@ class _Grading:
         self.on_grade(grade)
 
     def give_up(self, why: str) -> None:
-        """Gives all submissions that are left a grade that says why grading failed."""
+        """Gives each ungraded submission a grade that says why grading failed."""
         for number, submission in enumerate(self.submissions):
             if number not in self.grades:
                 self._add(number, _failed(submission, why))
@@ -224,7 +225,7 @@ def _failed(submission: Submission, why: str) -> Grade:
 def local_pool(workers: int) -> Iterator[Processes]:
     """A pool of processes on this machine.
 
-    After an exception, what still runs in them is ended. Their temporary files are removed afterwards, also those of a
+    After an exception, the running processes are ended. Their temporary files are removed afterwards, also those of a
     process that was killed.
     """
     with tempfile.TemporaryDirectory(prefix="proxybox-grading-") as folder:
@@ -240,7 +241,7 @@ def local_pool(workers: int) -> Iterator[Processes]:
 
 
 def begin_worker(folder: str) -> None:
-    """Imports what every task needs, while the first task is on its way; none of it is garbage to be looked for."""
+    """Imports what every task needs before the first task arrives, and excludes it from garbage collection."""
     tempfile.tempdir = tempfile.mkdtemp(dir=folder)
     import pytest  # noqa: F401
 
@@ -250,8 +251,8 @@ def begin_worker(folder: str) -> None:
 
 
 def leave_worker(folder: str) -> None:
-    """Removes this worker's temporary files; the process that made the folder may have been killed."""
+    """Removes this worker's temporary files, and the pool's folder if it is empty: its process may have been killed."""
     if tempfile.tempdir is not None:
         shutil.rmtree(tempfile.tempdir, ignore_errors=True)
-    with contextlib.suppress(OSError):  # other workers still use it
+    with contextlib.suppress(OSError):  # other workers still use the folder
         os.rmdir(folder)

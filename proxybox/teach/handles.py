@@ -1,7 +1,7 @@
 """Objects of the submission in a teacher's test, and functions for it: neither can be sent as a value.
 
 An object stays in its box. The test has a `Handle`, a number with methods, and every call is sent as plain values. A
-`Source` is a function as text, from which the box makes the function. What the box reports of them is a claim of the
+`Source` is a function as text, from which the box makes the function. What the box reports about them is a claim of the
 submission.
 """
 
@@ -20,26 +20,26 @@ from proxybox.teach.packing import pack
 #: pytest shows a test's own line, not lines of this file.
 __tracebackhide__ = True
 
-#: The name that `HELPER` adds to the box's builtins, which a submission does not see among its own names.
+#: The name that `HELPER` adds to the box's builtins. It is not among the submission's own names.
 OBJECTS: Final = "__proxybox_objects__"
 _FILES: Final = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("packing.py", "objects.py")]
-#: Runs in a box before the submission does; it is one expression, and leaves no name behind.
+#: Runs in a box before the submission does. It is one expression, so it defines no name.
 HELPER: Final = (
     "(lambda run, own, own_builtins: ("
     f"run({_FILES[0]!r}, own), run({_FILES[1]!r}, own), setattr(own_builtins, {OBJECTS!r}, own['answer'])))"
     "(exec, {'__name__': 'objects', 'names': globals()}, __import__('builtins'))"
 )
-#: The most values that are taken of an object that gives values.
+#: The most values that are read from an iterable object.
 MOST_ITEMS: Final = 100_000
 
 
 @attrs.frozen(kw_only=True)
 class SubmissionCall:
-    """What a test asks of a submission.
+    """A request of a test to a submission.
 
-    action: "call", "get" (the value of a name), "new" (call, and hold the result), "items" (the values that the object
-    gives), "value" (of the object itself), or "operator" (operators.py; all operands are arguments). target: the object
-    that is asked, None for the module.
+    action: "call", "get" (the value of a name), "new" (call, and store the result in the box), "items" (the values of
+    an iterable object), "value" (of the object itself), or "operator" (operators.py; all operands are arguments).
+    target: the object, None for the module.
     """
 
     action: str
@@ -55,23 +55,23 @@ class SubmissionCall:
 
 
 class Requester(Protocol):
-    """The object that asks the submission (student.Student)."""
+    """The sender of requests to the submission (student.Student)."""
 
     def ask(self, call: SubmissionCall) -> Any:
-        """The result of a call. Fails the test where the call did not end well."""
+        """Returns the result of a call. Fails the test if the call did not end well."""
 
     def compare(self, call: SubmissionCall, returns: Any, tolerance: float | None) -> None:
-        """Fails the test unless that is the result of the call."""
+        """Fails the test unless the call returns the value `returns`."""
 
     def compare_raised(self, call: SubmissionCall, kind: Any, match: Any) -> None:
-        """Fails the test unless the call raised that."""
+        """Fails the test unless the call raises an exception of this kind."""
 
 
 class Source:
     """A function as source text: see `Student.source`."""
 
     def __init__(self, text: str) -> None:
-        """Raises TypeError, SyntaxError or ValueError for what is not the source of a function."""
+        """Raises TypeError, SyntaxError or ValueError if the text is not the source of a function."""
         if not isinstance(text, str):
             raise TypeError(f"want the source of a function, such as 'lambda x: x + 1', got {text!r}")
         self.text = textwrap.dedent(text).strip()
@@ -92,8 +92,8 @@ class Handle(Operators):
     """An object of the submission, which stays in its box.
 
     `account.deposit(5)` calls its method, `get("balance")` reads an attribute, `account.balance = 5` sets it. `call`,
-    `expect`, `raises` and `new` are as those of `student`, for the object's methods. `list(account)` has the values
-    that the object gives in a loop. Operators are the object's own (operators.py).
+    `expect`, `raises` and `new` are like those of `student`, for the object's methods. `list(account)` has the values
+    of a loop over the object. Operators are the object's own (operators.py).
     """
 
     __slots__ = ("_asked", "_key", "_kind", "_told")
@@ -108,7 +108,7 @@ class Handle(Operators):
             object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> "Method":
-        if name.startswith("__") and name.endswith("__"):  # Python itself looks for such names
+        if name.startswith("__") and name.endswith("__"):  # Python itself looks up such names
             raise AttributeError(name)
         return Method(self, name)
 
@@ -125,32 +125,32 @@ class Handle(Operators):
         return self._asked.ask(SubmissionCall(action="value", target=self, name="value"))
 
     def _method(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> SubmissionCall:
-        """The call of a method; of one such as `__add__`, the operator that Python calls it by."""
+        """The request for a method; for a special method such as `__add__`, the request for its operator."""
         if isinstance(name, str) and not kwargs and (found := operation(name, self, args)):
             return SubmissionCall(action="operator", target=None, name=found[0], args=found[1])
         return SubmissionCall(action="call", target=self, name=name, args=args, kwargs=kwargs)
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """What a method returns: `account.call("deposit", 5)`, `account.call("__add__", 3)`."""
+        """Calls a method and returns the result: `account.call("deposit", 5)`, `account.call("__add__", 3)`."""
         return self._asked.ask(self._method(name, args, kwargs))
 
     def get(self, name: str, /) -> Any:
-        """The value of an attribute; a handle where it is an object."""
+        """The value of an attribute; a handle if it is an object."""
         return self._asked.ask(SubmissionCall(action="get", target=self, name=name))
 
     def new(self, name: str, /, *args: Any, **kwargs: Any) -> "Handle | None":
-        """A handle for the object that a method returns, whatever it is; None where it returns None."""
+        """A handle for the result of a method, whatever its type; None if it returns None."""
         made: Handle | None = self._asked.ask(
             SubmissionCall(action="new", target=self, name=name, args=args, kwargs=kwargs)
         )
         return made
 
     def expect(self, name: str, /, *args: Any, returns: Any, tolerance: float | None = None, **kwargs: Any) -> None:
-        """Fails the test unless the method returns that."""
+        """Fails the test unless the method returns the value `returns`."""
         self._asked.compare(self._method(name, args, kwargs), returns, tolerance)
 
     def raises(self, kind: Any, name: str, /, *args: Any, match: Any = None, **kwargs: Any) -> None:
-        """Fails the test unless the method raises such an exception."""
+        """Fails the test unless the method raises an exception of this kind."""
         self._asked.compare_raised(self._method(name, args, kwargs), kind, match)
 
 
@@ -160,12 +160,12 @@ def belongs_to(handle: Handle, asked: Requester) -> bool:
 
 
 def shown_handle(handle: Handle) -> str:
-    """What a handle is called in messages: how the test came by it."""
+    """The text for a handle in messages: the call from which the test got it."""
     return handle._told
 
 
 def kind_of(handle: Handle) -> str:
-    """What the object is, in words of the submission."""
+    """The type of the object in words, as the submission reports it."""
     return handle._kind
 
 
@@ -175,7 +175,7 @@ def key_of(handle: Handle) -> int:
 
 
 class Method:
-    """A method of an object, to be called. Taken for the value of an attribute, it raises TypeError, which says so."""
+    """A method of an object, which can be called. Any use as a value raises TypeError with an explanation."""
 
     __slots__ = ("_handle", "_name")
     __hash__ = None  # type: ignore[assignment]
@@ -198,18 +198,18 @@ class Method:
     __int__ = __float__ = __str__ = __format__ = _no_value
 
 
-# --- how arguments are sent -------------------------------------------------------------------------------------------
+# --- arguments --------------------------------------------------------------------------------------------------------
 
 
 def packed(value: Any, number_of: Callable[[Handle], int]) -> tuple[str, Any]:
-    """An argument with its handles and sources, as packing.py says. Raises TypeError for what cannot be sent."""
+    """Packs an argument with its handles and sources (packing.py). Raises TypeError for values that cannot be sent."""
 
     def refer(each: object) -> tuple[str, Any]:
         if isinstance(each, Handle):
             return "object", number_of(each)
         if isinstance(each, Source):
             return "source", (each.text, each.name)
-        if isinstance(each, slice):  # of a list's place: what a test slices may be an object
+        if isinstance(each, slice):  # an index: the test may slice an object
             return "slice", [pack(part, refer) for part in (each.start, each.stop, each.step)]
         if isinstance(each, Method):
             raise TypeError(f"{each!r} is a method of an object: want a value, an object or a source")

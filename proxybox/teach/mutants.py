@@ -1,7 +1,7 @@
 """Solutions in which a function returns something useless, to try the tests of an exercise with.
 
-Sooner or later each test meets a submission whose author forgot a return. It should say what is wrong by `expect`, or
-by an assert with words, and not fall over the value itself.
+In every class some author forgets a return. A test should report that by `expect`, or by an assert with a message, and
+not fail with an exception because of the value.
 """
 
 import ast
@@ -13,7 +13,7 @@ import attrs
 from proxybox.teach.student import Failed
 from proxybox.teach.submissions import Submission
 
-#: What functions return instead, as it is written.
+#: The values that the functions return instead, as source.
 USELESS: Final = ("None", "0", '""', "[]")
 #: The most functions of a solution that are changed, one after the other.
 _MOST_FUNCTIONS: Final = 10
@@ -23,7 +23,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @attrs.frozen(kw_only=True)
 class Mutant:
-    """A solution of which one function is changed. function: its name. returns: what it returns, as it is written."""
+    """A solution in which one function is changed. function: its name. returns: its new result, as source."""
 
     submission: Submission
     function: str
@@ -35,7 +35,7 @@ def mutants(solution: Submission, file: str) -> Iterator[Mutant]:
     try:
         source = solution.main(file).decode("utf-8-sig")
         count = len(_functions(ast.parse(source)))
-    except (Failed, ValueError, SyntaxError, RecursionError):  # the solution's own grade says so
+    except (Failed, ValueError, SyntaxError, RecursionError):  # the grade of the solution itself shows that
         return
     for place in range(min(count, _MOST_FUNCTIONS)):
         for useless in USELESS:
@@ -50,7 +50,7 @@ def mutants(solution: Submission, file: str) -> Iterator[Mutant]:
 
 
 def _functions(tree: ast.AST, within: str = "") -> list[tuple[str, _Function]]:
-    """The functions and methods that return a value, with their names; not those inside of functions."""
+    """The functions and methods that return a value, with their names; not those inside functions."""
     found: list[tuple[str, _Function]] = []
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.ClassDef):
@@ -64,7 +64,7 @@ def _functions(tree: ast.AST, within: str = "") -> list[tuple[str, _Function]]:
 
 
 def _returns(function: _Function) -> bool:
-    """Whether it returns a value. A generator does so in another way."""
+    """Whether a function returns a value by a return statement. A generator does not."""
     own: list[ast.AST] = list(function.body)
     returns = False
     while own:

@@ -13,17 +13,17 @@ from typing import Any
 import attrs
 
 SUFFIX = ".ipynb"
-#: MOST_CODE: characters of code. MOST_PARTS: signs that begin or separate the parts of JSON; each may become an object
-#: of 200 bytes.
+#: MOST_CODE: characters of code. MOST_PARTS: signs that begin or separate values of JSON; each may become an object of
+#: 200 bytes.
 MOST_CODE, MOST_PARTS = 1 << 20, 1_000_000
-#: How many cells and how many left-out lines the note names; characters of each line.
+#: The most cells and the most left-out lines that the note names; characters of each line.
 _MOST_NAMED, _MOST_OF_LINE = 20, 80
-#: Cells that begin with one of these are Python all the same: %%time measures the lines below it.
+#: Cells that begin with one of these contain Python: %%time measures the lines below it.
 _PYTHON_CELLS = ("%%time", "%%timeit", "%%capture", "%%prun")
 _LANGUAGES = ("python", "python3", "ipython", "ipython3", "pypy", "proxybox")
-#: A line that is no Python, with the lines that a backslash joins to it.
+#: A line that is no Python, with its continuation lines after a backslash.
 _IPYTHON = re.compile(r"(?P<indent>[ \t]*+)(?P<words>(?:[%!?]|\w[\w.]*+\?{1,2}[ \t]*+(?=\n|\Z))(?:\\\n|[^\n])*+)")
-#: Finds where a line begins a statement: not in a string, in brackets, or after a backslash.
+#: Pieces of source, to find where a line begins a statement: not in a string, in brackets, or after a backslash.
 _PIECE = re.compile(
     r"""
     (?P<text>
@@ -45,14 +45,14 @@ _PIECE = re.compile(
 
 
 class NotebookError(ValueError):
-    """Data that is no notebook, or one that cannot be graded; the text says why."""
+    """Data that is not a notebook, or a notebook that cannot be graded; the text says why."""
 
 
 @attrs.frozen
 class Notebook:
     """A notebook's code.
 
-    code: of all code cells, one after another. note: what a reader of the grade should know.
+    code: of all code cells, one after another. note: information for the reader of the grade.
     """
 
     code: str
@@ -61,7 +61,7 @@ class Notebook:
 
 @functools.lru_cache(maxsize=2)
 def read_notebook(data: bytes) -> Notebook:
-    """The notebook in a file. Raises NotebookError when there is none."""
+    """Parses a notebook. Raises NotebookError if it cannot be graded."""
     parts: list[str] = []
     begins: list[int] = []
     left_out: list[str] = []
@@ -113,7 +113,7 @@ def _code_cells(parsed: Any) -> Iterator[str]:
 
 
 def _language(metadata: Any) -> str:
-    """The language that a notebook says it is written in; empty where it says none."""
+    """The language of a notebook by its metadata; empty if it names none."""
     for key, name in (("kernelspec", "language"), ("language_info", "name")):
         found = metadata.get(key) if isinstance(metadata, dict) else None
         if isinstance(found, dict) and isinstance(found.get(name), str):
@@ -122,7 +122,7 @@ def _language(metadata: Any) -> str:
 
 
 def _python(source: str, left_out: list[str]) -> str:
-    """A cell without the lines that belong to IPython; it keeps its number of lines."""
+    """A cell with the lines that belong to IPython made comments; it keeps its number of lines."""
     begin = len(source) - len(source.lstrip())
     first, rest, _ = source[begin:].partition("\n")
     if first.startswith("%%") and first.split()[0] not in _PYTHON_CELLS:

@@ -1,8 +1,8 @@
-"""Runs in a submission's box: does what a test asks for, and holds the objects that cannot be sent.
+"""Runs in a submission's box: carries out a test's requests, and stores the objects that cannot be sent.
 
-Rules: this file is read as text (handles.py), and packing.py before it. It has a namespace of its own, since beginners
-call a list list; `names` is the submission's. It is no more trusted than the code that is already there, and what it
-answers is a claim of the submission.
+Rules: this file is read as text (handles.py), after packing.py. It has a namespace of its own, because beginners call a
+list list; `names` is the submission's namespace. It is as untrusted as the submission's code, and its answers are
+claims of the submission.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     names: dict[str, Any] = {}
 
 held: list[object] = []
-#: The place in `held` of the object with this id, which `held` keeps alive.
+#: The index in `held` by the id of an object. `held` keeps the object alive.
 numbers: dict[int, int] = {}
 
-#: Characters of a type's name, and how the objects of some types are called.
+#: Characters of a type's name, and words for the objects of some types.
 _MOST_OF_NAME = 100
 _CALLED = {
     "function": "a function", "builtin_function_or_method": "a function", "method": "a method", "module": "a module",
@@ -31,7 +31,7 @@ _CALLED = {
 
 
 def hold(value: Any) -> tuple[str, Any]:
-    """Packs an object as its number, the same one each time, and what it is."""
+    """Packs an object as its number, always the same one, and its type in words."""
     number = numbers.setdefault(id(value), len(held))
     if number == len(held):
         held.append(value)
@@ -39,12 +39,12 @@ def hold(value: Any) -> tuple[str, Any]:
 
 
 def packed(value: object) -> tuple[str, Any]:
-    """Packs what is sent to the test."""
+    """Packs a value for the test."""
     return pack(value, hold, attributes=True)
 
 
 def described(value: object) -> str:
-    """What an object is, in words."""
+    """The type of an object in words."""
     if isinstance(value, type):
         return f"the class {value.__name__[:_MOST_OF_NAME]}"
     name = type(value).__name__[:_MOST_OF_NAME]
@@ -52,7 +52,7 @@ def described(value: object) -> str:
 
 
 def real(kind: str, received: Any) -> Any:
-    """The object, or the function, that an argument names; and a slice."""
+    """The object, function or slice that an argument stands for."""
     if kind == "object":
         return held[received]
     if kind == "slice":
@@ -66,7 +66,7 @@ def real(kind: str, received: Any) -> Any:
 
 
 def answer(action: str, key: int | None, name: str, args: Any, kwargs: dict[str, Any]) -> tuple[str, Any]:
-    """Does what a `handles.Call` says, and packs the result. "missing", "uncallable": it cannot be done."""
+    """Carries out a `handles.SubmissionCall`, and packs the result. "missing", "uncallable": it is not possible."""
     if action == "items":
         return items(held[key or 0], args)
     if action == "value":
@@ -91,7 +91,7 @@ def answer(action: str, key: int | None, name: str, args: Any, kwargs: dict[str,
 
 
 def items(thing: Any, most: int) -> tuple[str, Any]:
-    """The values that an object gives, up to one more than `most`. "missing": it gives none."""
+    """The values of an iterable object, up to one more than `most`. "missing": it is not iterable."""
     try:
         received = iter(thing)
     except TypeError:

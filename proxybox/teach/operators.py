@@ -1,10 +1,10 @@
 """Python's operators for objects of a submission: `first == second`, `len(basket)`, `str(clock)`, `cell.value = 3`.
 
-The box does them, so a class that defines none is told as Python tells it. But a box must never learn what a test
-compares with: its object could claim to be just that. So an operator that takes two objects (`==`, `<`, `+`) is asked
-of the box where both are objects of the submission. With a value, it is done here, with the object's own value where
-it has one, such as a named tuple; else `==` is false, and the others raise Python's TypeError. The test's author can
-still ask in so many words: `clock.call("__add__", 3)`, which is `clock + 3`.
+The box carries them out, so a class without an operator gives Python's own error. But a box must never learn the value
+with which a test compares: its object could claim to be equal. So an operator with two operands (`==`, `<`, `+`) is
+sent to the box if both are objects of the submission. With a value, it is carried out here, with the object's own value
+if it has one, such as a named tuple; otherwise `==` is false, and the others raise Python's TypeError. The test's
+author can still send it explicitly: `clock.call("__add__", 3)`, which is `clock + 3`.
 """
 
 import operator
@@ -15,7 +15,7 @@ from typing import Any, Final
 #: pytest shows a test's own line, not lines of this file.
 __tracebackhide__ = True
 
-#: The operators by their names in the module operator, and as they are written. `a += b` is `a.__iadd__(b)`.
+#: The operators by their names in the module operator, and their signs. `a += b` is `a.__iadd__(b)`.
 _ARITHMETIC: Final[Mapping[str, str]] = {
     "add": "+", "sub": "-", "mul": "*", "matmul": "@", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**",
     "lshift": "<<", "rshift": ">>", "and_": "&", "or_": "|", "xor": "^",
@@ -23,13 +23,13 @@ _ARITHMETIC: Final[Mapping[str, str]] = {
 _IN_PLACE: Final = {f"i{name.strip('_')}": f"{sign}=" for name, sign in _ARITHMETIC.items()}
 _COMPARISONS: Final = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _INFIX: Final[Mapping[str, str]] = {**_ARITHMETIC, **_IN_PLACE, **_COMPARISONS}
-#: The forms of all that are not written between two objects; those that are absent are written as functions.
+#: The forms of the operators that are not written between two objects; those that are absent are written as functions.
 _FORMS: Final[Mapping[str, str]] = {
     "neg": "-{}", "pos": "+{}", "invert": "~{}", "contains": "{1} in {0}", "getitem": "{}[{}]",
     "setitem": "{}[{}] = {}", "delitem": "del {}[{}]", "setattr": "{}.{} = {}",
 }  # fmt: skip
 _FUNCTIONS: Final = ("str", "repr", "format", "len", "bool", "hash", "int", "float", "abs", "round")
-#: What Python itself sees to that these return.
+#: The types that Python itself requires of these results.
 _RETURNS: Final[Mapping[str, type]] = {
     "str": str, "repr": str, "format": str, "len": int, "bool": bool, "hash": int, "int": int, "float": float,
     "contains": bool,
@@ -42,7 +42,8 @@ _OPERANDS: Final = {**dict.fromkeys(_INFIX, (2,)), "neg": (1,), "pos": (1,), "in
 def operation(name: str, target: object, args: Sequence[Any]) -> tuple[str, tuple[Any, ...]] | None:
     """The operator that calls a special method, and its operands: "__add__" is "add". None for other methods.
 
-    Python calls such a method only by its operator, which tries the other operand's, and knows NotImplemented.
+    Python calls such a method only by its operator, which also tries the method of the other operand, and handles
+    NotImplemented.
     """
     if not (name.startswith("__") and name.endswith("__")):
         return None
@@ -62,19 +63,19 @@ def is_infix(name: str) -> bool:
 
 
 def is_statement(name: str) -> bool:
-    """Whether it returns nothing to the test."""
+    """Whether the operation has no result for the test."""
     return name in ("setitem", "delitem", "setattr")
 
 
 def words(name: str, operands: Sequence[str]) -> str:
-    """The operation as it is written."""
+    """The operation as source."""
     if name in _INFIX:
         return f" {_INFIX[name]} ".join(operands)
     return _FORMS[name].format(*operands) if name in _FORMS else f"{name}({', '.join(operands)})"
 
 
 def may_return(name: str, value: object) -> bool:
-    """Whether Python can have returned this for the operation, which a box may claim of anything."""
+    """Whether this can be the result of the operation in Python. A box may claim any result."""
     if type(value) is not _RETURNS.get(name, type(value)):
         return False
     return name != "len" or (isinstance(value, int) and 0 <= value <= sys.maxsize)
@@ -105,16 +106,16 @@ def _alone(name: str) -> Callable[..., Any]:
 
 
 class Operators:
-    """An object of the submission, as Python's operators see it."""
+    """An object of the submission with Python's operators."""
 
     __slots__ = ()
 
     def _operate(self, name: str, *operands: Any) -> Any:
-        """What the operation returns in the box."""
+        """The result of the operation in the box."""
         raise NotImplementedError
 
     def _value(self) -> Any:
-        """The object's own value; the object where it has none that can be sent."""
+        """The object's own value; the object if its value cannot be sent."""
         raise NotImplementedError
 
     __eq__, __ne__ = _with_another("eq"), _with_another("ne")
@@ -138,5 +139,5 @@ class Operators:
 
 
 def own_value(thing: Operators) -> Any:
-    """What an object of the submission holds, as a value; the object where it cannot be sent."""
+    """The value of an object of the submission; the object if its value cannot be sent."""
     return thing._value()

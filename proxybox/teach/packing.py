@@ -1,17 +1,17 @@
-"""How arguments and results are packed that are not plain data as a whole: between a test and a submission's box.
+"""Packs arguments and results that are not plain data as a whole, between a test and a submission's box.
 
     value               plain data, as it is
-    list, tuple, dict   one that holds something else; a dict is a dict of places, and a list of what is at these
+    list, tuple, dict   one with other members; a dict is a dict of places, and a list of the values at these places
     set, frozenset      one whose members are not plain, such as dates or frozensets: a list of them
-    pairs               a dict with such keys: a list of these, and a list of what is at them
-    known               a value of a type of Python's own, by what it is made of: (name of the type, parts)
-    object              what stays in its box: (number, what it is in words)
+    pairs               a dict with such keys: a list of the keys, and a list of the values
+    known               a value of a type of the standard library, by its parts: (name of the type, parts)
+    object              an object that stays in its box: (number, its type in words)
     source              a function as text, for the box to make: (text, name)
     slice               as an argument: a list of its three parts
 
 Both sides run this file: a test's process imports it, and in the box it is run before objects.py. So it uses only
-Python 3.9's language, and modules that are there anyway. What comes out of a box may be anything: `unpack` makes no
-objects but those of the types named here, and raises ValueError for all else.
+Python 3.9's language, and modules that are already imported. Data from a box may be anything: `unpack` makes only
+objects of the types named here, and raises ValueError for everything else.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-#: How deep containers are looked into, by `pack` and by `is_plain`. values.py sends no deeper ones.
+#: The depth up to which `is_plain` and `pack` examine containers. values.py sends no deeper ones.
 MOST_LEVELS = 60
 _PACKED_LEVELS = 20
-#: Bits of a number, and characters of digits and of an exponent, that a known value may have, and values of a range. A
-#: test that goes on with larger ones would take time and memory that nobody pays for.
+#: The bounds of a known value: bits of a number, characters of digits and of an exponent, values of a range. Larger
+#: ones would cost the test too much time and memory.
 _MOST_BITS, _MOST_DIGITS, _MOST_IN_RANGE = 1 << 14, 5000, 1_000_000
 
-#: Members of a set, or keys, that are not plain, and those of them that may have the same hash. What is built of more
-#: could be made slow by hashes that were chosen for it (values.py looks at those of plain ones).
+#: The most members of a set, or keys, that are not plain, and the most of them with the same hash. More could be slow,
+#: because their hashes may be chosen for that (values.py checks those of plain ones).
 _MOST_KEYS, _MOST_OF_HASH = 1000, 16
 
 _CONTAINERS = (dict, list, tuple, set, frozenset)
 _SCALARS = frozenset((type(None), bool, int, float, str, bytes))
 _PLAIN = (type(None), int, float, str, bytes, bytearray, memoryview)
 
-#: The known types: the name, the module where it is found, the parts of a value, and the type of these.
+#: The known types: the name, the module, the parts of a value, and the type of the parts.
 _KNOWN: Mapping[str, tuple[str, Callable[[Any], Any], type]] = {
     "range": ("builtins", lambda value: [value.start, value.stop, value.step], int),
     "complex": ("builtins", lambda value: [value.real, value.imag], float),
@@ -48,7 +48,7 @@ _KNOWN: Mapping[str, tuple[str, Callable[[Any], Any], type]] = {
     "time": ("datetime", lambda value: [value.hour, value.minute, value.second, value.microsecond], int),
     "timedelta": ("datetime", lambda value: [value.days, value.seconds, value.microseconds], int),
 }
-#: Views of a dict. Keys go as a dict, whose hashes values.py looks at when it arrives.
+#: Views of a dict. Keys are sent as a dict, whose hashes values.py checks on arrival.
 _VIEWS: Mapping[type, tuple[str, Callable[[Any], Any]]] = {
     type({}.keys()): ("dict_keys", dict.fromkeys),
     type({}.values()): ("dict_values", list),
@@ -61,10 +61,10 @@ _READ_ONLY = type(type.__dict__)
 def is_plain(
     value: object, levels: int = MOST_LEVELS, seen: set[int] | None = None, *, attributes: bool = False
 ) -> bool:
-    """Whether values.py sends it as a whole; true for what is nested so deep that values.py says so itself.
+    """Whether values.py sends the value as a whole. True also for too deep values: values.py reports these itself.
 
-    seen: the containers that were looked at before, by id: what refers to itself is looked at once. attributes: whether
-    one with attributes is not plain (`has_attributes`).
+    seen: the ids of the containers that were examined before, so that a container that contains itself is examined
+    once. attributes: whether a container with attributes is not plain (`has_attributes`).
     """
     kind = type(value)
     if kind in _SCALARS or not levels:
@@ -86,7 +86,7 @@ def is_plain(
 
 
 def has_attributes(value: object) -> bool:
-    """Whether it is a container of a derived class with attributes of its own, for which somebody may ask."""
+    """Whether it is a container of a subclass with attributes of its own, which a test may need."""
     if type(value) in _CONTAINERS or not isinstance(value, _CONTAINERS):
         return False
     try:
@@ -96,7 +96,7 @@ def has_attributes(value: object) -> bool:
 
 
 def content(value: object) -> object:
-    """What a container of a derived class holds; all else as it is."""
+    """The plain container in a container of a subclass; any other value unchanged."""
     for kind in _CONTAINERS:
         if isinstance(value, kind):
             return kind(value)
@@ -104,7 +104,7 @@ def content(value: object) -> object:
 
 
 def _is_key(value: object, levels: int = MOST_LEVELS) -> bool:
-    """Whether it arrives as what can be a key. A frozenset arrives as a set."""
+    """Whether the value can be a key after its arrival. A frozenset arrives as a set."""
     if type(value) in _SCALARS or not levels:
         return True
     if isinstance(value, tuple):
@@ -113,13 +113,13 @@ def _is_key(value: object, levels: int = MOST_LEVELS) -> bool:
 
 
 def _is_of(kind: type, module: str, name: str, *, derived: bool = False) -> bool:
-    """Whether this is the type, or derived from it. A module that nothing has imported has made no value."""
+    """Whether `kind` is this type, or derived from it. A module that was not imported has made no value."""
     known = getattr(sys.modules.get(module), name, None)
     return known is kind or (derived and isinstance(known, type) and issubclass(kind, known))
 
 
 def _datetime_of(value: Any) -> Any:
-    """A datetime for one of a derived type, which is a date as well; None for all else."""
+    """A datetime for one of a subclass, which is a date as well; None for any other value."""
     if not _is_of(type(value), "datetime", "datetime", derived=True):
         return None
     own = sys.modules["datetime"].datetime
@@ -134,17 +134,17 @@ def pack(
     *,
     attributes: bool = False,
 ) -> tuple[str, Any]:
-    """A value in the form of this file. refer: packs what is neither plain nor known, or raises an exception.
+    """A value in the form of this file. refer: packs a value that is neither plain nor known, or raises an exception.
 
-    within: the containers that it lies in, by id. One that lies in itself is referred to there, as is what lies deep.
-    attributes: whether containers with attributes are referred to (`has_attributes`), and not sent without these.
+    within: the ids of the containers around the value. A container inside itself, or a deep one, is passed to `refer`.
+    attributes: whether containers with attributes are passed to `refer` (`has_attributes`), and not sent without them.
     """
 
     def all_of(values: Any) -> list[tuple[str, Any]]:
         inside = within | {id(value)}
         return [pack(each, refer, inside, attributes=attributes) for each in values]
 
-    if type(value) is _READ_ONLY:  # is equal to a dict
+    if type(value) is _READ_ONLY:  # such a view is equal to a dict
         value = dict(value)
     if is_plain(value, attributes=attributes):
         return "value", value
@@ -168,7 +168,7 @@ def pack(
 
 
 def _pack_keys(values: Any, levels: int) -> list[tuple[str, Any]] | None:
-    """Members of a set, or keys; None where one of them is an object, or where they are too many."""
+    """Packs members of a set, or keys; None if one of them is an object, or if they are too many."""
     if len(values) > _MOST_KEYS:
         return None
     packed = [_pack_key(each, levels) for each in values]
@@ -188,7 +188,7 @@ def _pack_key(value: Any, levels: int) -> tuple[str, Any] | None:
 
 
 def _parts(value: Any) -> tuple[str, Any]:
-    """The name of a known type, and what the value is made of; ("", None) for another type."""
+    """The name of a known type, and the parts of the value; ("", None) for another type."""
     kind = type(value)
     if kind in _VIEWS:
         name, parts = _VIEWS[kind]
@@ -221,9 +221,9 @@ def _is_small(name: str, value: Any) -> bool:
 
 
 def unpack(packed: Any, resolve: Callable[[str, Any], Any]) -> Any:
-    """The value that was packed. resolve: makes what `refer` has packed.
+    """The value that was packed. resolve: returns the value for the result of `refer`.
 
-    Raises ValueError for anything else than `pack` makes, and what `resolve` raises.
+    Raises ValueError for data that `pack` does not make, and the exceptions of `resolve`.
     """
     if not isinstance(packed, tuple) or len(packed) != 2 or not isinstance(packed[0], str):
         raise ValueError("not packed")
@@ -265,7 +265,7 @@ def _no_object(kind: str, held: Any) -> Any:
 
 
 def _keys(made: list[Any]) -> list[Any]:
-    """What may become the members of a set, or keys: different ones, and few of one hash. Raises ValueError."""
+    """Returns the members of a set, or keys, if they differ and few have the same hash. Raises ValueError."""
     if len(made) > _MOST_KEYS:
         raise ValueError("too many keys")
     counts: dict[int, int] = {}
@@ -300,7 +300,7 @@ def _made(name: str, parts: Any) -> Any:
         raise ValueError("no parts")
     try:
         value = getattr(__import__(_KNOWN[name][0]), name)(*parts)
-    except (TypeError, ArithmeticError) as error:  # decimal's errors are of arithmetic
+    except (TypeError, ArithmeticError) as error:  # decimal raises ArithmeticError
         raise ValueError("no parts") from error
     if not _is_small(name, value):
         raise ValueError("too large")

@@ -7,7 +7,7 @@
 
 Fixtures: `student`, for each test a fork of the session into which the submission was loaded once; `run_student`, which
 runs the whole program. Marks: points(n), hidden, timeout(seconds). A run by hand: pytest --submission=FILE tests/
-(apart.py says where FILE must not be).
+(apart.py checks where FILE is).
 """
 
 import itertools
@@ -38,9 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Checks where the submission is before pytest imports anything from the folders around it.
+    """Checks the path of the submission before pytest imports anything from the folders around it.
 
-    None of what pytest imports may be the submission's. pytest has already read its settings by then
+    pytest must not import a file of the submission. pytest has already read its settings by then
     (docs/write-exercises.md).
     """
     submission = early_config.known_args_namespace.submission
@@ -78,10 +78,10 @@ _VERDICT = pytest.StashKey["Verdict"]()
 class Grader:
     """Grades many submissions in one pytest run.
 
-    tell: called with the verdict of each test. rounds: called with this before the tests run, and again after each time
-    that they have run; they run while it says so, each time for what is the boxes' submission then. cases: those of
-    data_tests.py. faults: what is wrong with the tests themselves, for their author. broken: the errors of boxes that
-    could not be had, for which no submission is to blame.
+    tell: called with the verdict of each test. rounds: called with this object before the tests run, and again after
+    each round. The tests run while it returns true, each time for the current submission of the boxes. cases: those of
+    data_tests.py. faults: faults of the tests themselves, for their author. broken: errors of boxes that did not start,
+    for which no submission is to blame.
 
     Without a Grader, a run by hand grades the submission that --submission names.
     """
@@ -102,7 +102,7 @@ class Grader:
 
     @pytest.hookimpl
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Shortens pytest's own account of a failure: making it takes longer than the test, and nobody reads it."""
+        """Shortens pytest's own report of a failure: to make it takes longer than the test, and nobody reads it."""
         config.option.tbstyle = "value"
 
     @pytest.hookimpl
@@ -115,7 +115,7 @@ class Grader:
 
     @pytest.hookimpl
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Notes what cannot be collected or holds no test: the file, and the error without pytest's own frames."""
+        """Notes files without tests and those that cannot be collected, with the error, without pytest's own frames."""
         if report.failed:
             lines = report.longreprtext.splitlines()
             error = [line.removeprefix("E").strip() for line in lines if line.startswith("E ")]
@@ -127,7 +127,7 @@ class Grader:
 
     @pytest.hookimpl
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Notes as faults marks that make no sense, and tests that take no submission.
+        """Notes invalid marks, and tests that take no submission, as faults.
 
         The verdict of such a test would belong to no submission.
         """
@@ -138,9 +138,9 @@ class Grader:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
-        """Runs the tests again and again. All fixtures end with each round."""
+        """Runs the tests once for each round. All fixtures end with each round."""
         if session.testsfailed or not session.items:
-            return None  # pytest says why it does not run them
+            return None  # pytest reports why it does not run them
         from proxybox.teach.testoutput import forget
 
         while self.rounds(self):
@@ -151,7 +151,7 @@ class Grader:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Tells the boxes which test comes now."""
+        """Gives the boxes the name of the next test."""
         from proxybox.teach.verdicts import name_of
 
         if _takes_submission(item):
@@ -159,7 +159,7 @@ class Grader:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
-        """Tells each test's verdict, once: when it has run or could not, and its fixtures have ended."""
+        """Reports each test's verdict, once: after the test has run or could not run, and its fixtures have ended."""
         report = yield
         if call.excinfo is not None and isinstance(call.excinfo.value, pytest.FixtureLookupError):
             self.faults.append(f"{item.nodeid}: {call.excinfo.value.argname!r} is no fixture")
@@ -171,7 +171,7 @@ class Grader:
             found = verdict_of(item, call, self.boxes.exercise_points)
             if call.when != "teardown":
                 item.stash[_VERDICT] = found
-            else:  # a fixture may compare something after its test, and may be at fault itself
+            else:  # a fixture may compare something after its test, or may be at fault itself
                 before = item.stash[_VERDICT]
                 last = found if found.fault or (before.passed and not found.passed) else before
                 self.tell(self.boxes.settle(last))
@@ -183,11 +183,11 @@ def _takes_submission(item: pytest.Item) -> bool:
 
 
 class ByHand:
-    """Makes harmless what pytest prints to the teacher's terminal."""
+    """Makes harmless the text that pytest prints to the teacher's terminal."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Any:
-        """For a test."""
+        """In reports of tests."""
         from proxybox.teach.verdicts import make_harmless
 
         report = yield
@@ -196,13 +196,13 @@ class ByHand:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
-        """For a warning."""
+        """In warnings."""
         from proxybox.terminal.harmless import harmless_lines
 
         warning_message.message = Warning(harmless_lines(str(warning_message.message)))
 
 
-#: For each mark, its form in words, and a function that tells whether arguments are right.
+#: For each mark, its form in words, and a function that checks its arguments.
 _WANTED: dict[str, tuple[str, Callable[[tuple[Any, ...]], bool]]] = {
     "points": (
         "points(NUMBER), from 0 to 1,000,000",
@@ -267,7 +267,7 @@ def student(request: pytest.FixtureRequest, loaded: "Loaded") -> Iterator[Any]:
 def run_student(request: pytest.FixtureRequest, loaded: "Loaded") -> Callable[..., Any]:
     """run_student(stdin="", args=(), files={}, prompts=True): runs the whole program.
 
-    What it returns has `expect_output`, `stdout` and `files`. prompts: whether the prompts of input() are part of the
+    The result has `expect_output`, `stdout` and `files`. prompts: whether the prompts of input() are part of the
     output.
     """
     from proxybox.teach.testoutput import output_of

@@ -1,4 +1,4 @@
-"""One run of pytest with an exercise, whose tests run for one submission after another.
+"""One run of pytest with an exercise: its tests run for one submission after another.
 
 The modules of the tests are imported once. Fixtures begin anew with each submission, also those of a session.
 
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from proxybox.teach.boxes import StudentBoxes
     from proxybox.teach.plugin import Grader
 
-#: Characters of a submission's code that are kept with its grade.
+#: Characters of a submission's code that are stored with its grade.
 _MOST_CODE = 1 << 18
-#: Breaches of rules that are reported: a submission may have hundreds of files.
+#: The most breaches of rules that are reported: a submission may have hundreds of files.
 _MOST_BREACHES = 50
 RULES: Final = "The rules of the exercise"
 _DATA_TESTS: Final = Path(__file__).with_name("data_tests.py")
 _NO_CODE: Final = Verdict(name=RULES, status="skipped", possible=0.0)
 _NO_POINTS = "No points are given while a rule is broken."
-#: What the author of a submission is told about the test that ran when it was stopped.
+#: The message of the test that ran when its submission was stopped.
 STOPPED = (
     "The tests took too much time and were ended here. Is there a loop that goes on for ever, or does it wait for "
     "input?"
@@ -47,7 +47,7 @@ STOPPED = (
 
 
 class GradingError(ProxyboxError):
-    """Nothing can be graded with this exercise, or by these workers; the text says why."""
+    """Grading is not possible with this exercise or these workers; the text says why."""
 
 
 @attrs.frozen
@@ -74,7 +74,7 @@ class Packed:
 
 
 def digest_of(files: Mapping[str, bytes], *more: str) -> str:
-    """SHA-256 of files and words. The order of the files does not matter."""
+    """SHA-256 of files and texts. The order of the files does not matter."""
     found = hashlib.sha256(repr(more).encode())
     for name in sorted(files):
         found.update(f"{len(name)} {name} {len(files[name])} ".encode("utf-8", "surrogateescape"))
@@ -84,7 +84,7 @@ def digest_of(files: Mapping[str, bytes], *more: str) -> str:
 
 @attrs.define
 class PytestRun:
-    """A run of pytest that grades submissions. surroundings: what it needs to be within."""
+    """A run of pytest that grades submissions. surroundings: the context manager in which it has to run."""
 
     exercise: Exercise
     boxes: "StudentBoxes"
@@ -96,18 +96,18 @@ class PytestRun:
     def grade(
         self, submissions: Iterator[Submission], done: Callable[[Grade, bool], object], *, timings: bool = False
     ) -> None:
-        """Grades submissions, in this thread, to the last one. One is taken when the one before it is done.
+        """Grades all submissions, in this thread. It takes the next one when the one before is graded.
 
-        done: is called with each grade, and whether the submission was stopped before all tests had run. timings:
-        whether grades report the time that tests took, which differs from run to run.
+        done: called with each grade, and whether the submission was stopped before all tests had run. timings: whether
+        grades report the time that tests took, which differs from run to run.
 
-        Raises GradingError when the exercise is at fault, SandboxStartError when no box starts.
+        Raises GradingError if the exercise is at fault, SandboxStartError if no box starts.
         """
         rounds = self._rounds(submissions, done, timings)
 
         def has_more(grader: "Grader") -> bool:
             if self.boxes.stopped:
-                grader.broken.clear()  # by the stop
+                grader.broken.clear()  # errors caused by the stop
             if grader.faults or grader.broken:
                 return False  # then `run_tests` raises the error
             submission = next(rounds, None)
@@ -120,7 +120,7 @@ class PytestRun:
     def _rounds(
         self, submissions: Iterator[Submission], done: Callable[[Grade, bool], object], timings: bool
     ) -> Iterator[Submission]:
-        """What the tests run for: each submission, and the model solutions when their verdicts are first needed."""
+        """Yields each submission to test, and the model solutions when their verdicts are first needed."""
         for submission in submissions:
             yield submission
             verdicts: Verdicts = self._verdicts
@@ -132,7 +132,7 @@ class PytestRun:
             done(_grade_of(self.exercise, submission, verdicts, timings, self.rules), is_stopped)
 
     def _rounds_of_models(self) -> Iterator[Submission]:
-        """Finds the verdicts of the model solutions, unless that is stopped. These tests leave no records."""
+        """Finds the verdicts of the model solutions, unless they are stopped. These tests leave no records."""
         found: list[Verdicts] = []
         evidence, self.boxes.evidence = self.boxes.evidence, None
         try:
@@ -159,9 +159,9 @@ class PytestRun:
 def opened(
     packed: Packed, guest: str | None = None, packages: Sequence[str] = (), records: str | None = None
 ) -> Iterator[PytestRun]:
-    """A run of an exercise's tests in a temporary folder of its own, that has not begun.
+    """A run of an exercise's tests, not started yet, in a temporary folder of its own.
 
-    guest, packages: as for `Sandbox`. records: the folder for records of tests that fail. Raises ExerciseError.
+    guest, packages: as for `Sandbox`. records: the folder for records of failed tests. Raises ExerciseError.
     """
     with (
         _unpacked(packed) as exercise,
@@ -175,7 +175,7 @@ def opened(
 def _unpacked(packed: Packed) -> Iterator[Exercise]:
     """An exercise in a temporary folder of its own. Raises ExerciseError."""
     with tempfile.TemporaryDirectory(prefix="proxybox-exercise-") as root:
-        # Names of modules begin with the folder's name: so no module is taken for one of another exercise.
+        # Module names begin with the folder's name, so modules of different exercises have different names.
         folder = Path(root, f"exercise-{packed.digest[:16]}")
         packed.unpack(folder)
         yield load_exercise(folder, over=packed.over)
@@ -216,7 +216,7 @@ def run_tests(
 ) -> None:
     """One run of pytest with an unpacked exercise, within its Surroundings. tell, rounds: as for `plugin.Grader`.
 
-    Raises GradingError when the exercise is at fault, SandboxStartError when no box starts.
+    Raises GradingError if the exercise is at fault, SandboxStartError if no box starts.
     """
     import pytest
 
@@ -225,13 +225,12 @@ def run_tests(
     root = exercise.folder.parent
     paths = [exercise.tests] if exercise.tests is not None else []
     if exercise.data is not None:
-        # The copy is beside the exercise, because pytest looks for a conftest.py in every folder above a path that it
-        # is given.
+        # The copy is beside the exercise, because pytest looks for a conftest.py in every folder above its arguments.
         paths.append(Path(shutil.copy(_DATA_TESTS, root)))
     (root / "pytest.ini").write_text("[pytest]\n")
-    # No settings and no plugins of the user who grades change a grade, and pytest reads nothing beside the exercise:
-    # any user may put a conftest.py into the folder for temporary files.
-    # Plugins that only warn, at the price of five collections of garbage, are left out.
+    # The settings and plugins of the user do not change a grade, and pytest reads nothing beside the exercise: any user
+    # may put a conftest.py into the folder for temporary files. Plugins that only warn are left out, because they cost
+    # five garbage collections.
     words = ["-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:unraisableexception", "-p", "no:threadexception",
              "--capture=sys", "--assert=plain", "--strict-markers", "--import-mode=importlib",
              "-c", f"{root}/pytest.ini", f"--rootdir={root}", f"--confcutdir={root}", *map(str, paths)]  # fmt: skip
@@ -247,10 +246,10 @@ def run_tests(
 
 
 class Surroundings:
-    """What a run of pytest has of this process: no settings from the environment, and modules of its own.
+    """The state of this process for a run of pytest: no settings from the environment, and modules of its own.
 
-    Outside, nothing of them is left: the next exercise may have a test file of the same name. Entered again, the
-    modules are there again, and sys.path is as it was left. folder: of the exercise; what is beside it belongs to it.
+    On exit, the modules are removed: the next exercise may have a test file of the same name. On the next entry, the
+    modules and sys.path are restored. folder: of the exercise; modules in its parent folder belong to it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -283,7 +282,7 @@ class Surroundings:
             name: module
             for name, module in list(sys.modules.items())
             if (getattr(module, "__file__", None) or "").startswith(self._folder)
-            or name.partition(".")[0] == self._name  # pytest makes packages that have no file
+            or name.partition(".")[0] == self._name  # pytest makes packages without a file
         }
         for name in self._modules:
             del sys.modules[name]
@@ -294,7 +293,7 @@ def _grade_of(
 ) -> Grade:
     """The grade of a submission whose tests have run."""
     code: str | None = None
-    with contextlib.suppress(Failed):  # the submission's tests report that; a file that is missing breaks no rule
+    with contextlib.suppress(Failed):  # the submission's tests report that; a missing file breaks no rule
         code = submission.main(exercise.file).decode("utf-8-sig", "replace")
     tests = list(_named_apart(verdicts))
     if exercise.rules:
@@ -325,7 +324,7 @@ def _rules_verdict(
     if not breaches:
         return Verdict(name=RULES, status="ok", possible=0.0)
     if all(test.status == "syntax_error" for test in tests) and any(not each.rule for each in breaches):
-        return _NO_CODE  # it is no Python, as all the tests say
+        return _NO_CODE  # it is not Python, as all the tests report
     messages = dict.fromkeys(
         f"{each.message}{'' if each.line is None else f' See line {each.line}.'}" for each in breaches
     )
@@ -336,7 +335,7 @@ def _rules_verdict(
 def _breaches(exercise: Exercise, submission: Submission, code: str, box: RuleBox) -> list[Breach]:
     """The breaches in all Python files of a submission.
 
-    What is forbidden must be in none of them; what is required may be in any of them.
+    A forbidden construct must be in none of them; a required one may be in any of them.
     """
     given = exercise.box_files()
     others = [

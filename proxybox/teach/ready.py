@@ -1,4 +1,4 @@
-"""An exercise that stays ready: submissions are graded one after another, without all that has to be set up.
+"""An exercise that stays ready: it grades submissions one after another, without being set up again.
 
     grade ── asked ── a thread with one run of pytest (pytestrun.py) ── answers ── the grade
 
@@ -16,16 +16,16 @@ from proxybox.teach.submissions import Submission
 
 
 class ReadyExercise:
-    """An exercise whose tests are collected and whose boxes are warm. One thread at a time uses it; `stop` is for any.
+    """An exercise with collected tests and warm boxes. One thread at a time uses it; any thread may call `stop`.
 
-    guest, packages: as for `Sandbox`. Raises GradingError and ExerciseError when the exercise is at fault,
-    SandboxStartError when no box starts.
+    guest, packages: as for `Sandbox`. Raises GradingError and ExerciseError if the exercise is at fault,
+    SandboxStartError if no box starts.
     """
 
     def __init__(self, packed: Packed, *, guest: str | None = None, packages: Sequence[str] = ()) -> None:
         self._asked: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[tuple[Grade, bool] | BaseException] = queue.SimpleQueue()
-        self._graded = Grade(student=""), False  # what is answered when the tests are collected
+        self._graded = Grade(student=""), False  # the first answer, when the tests are collected
         self._ended = False
         with contextlib.ExitStack() as closing:
             self._tests = closing.enter_context(opened(packed, guest, packages))
@@ -40,7 +40,7 @@ class ReadyExercise:
     def grade(self, submission: Submission) -> tuple[Grade, bool]:
         """The grade of a submission, and whether it was stopped before all tests had run.
 
-        Raises as the class does; after that, close it.
+        Raises the same errors as the class; after that, close it.
         """
         if self._ended:
             raise GradingError("this exercise is closed")
@@ -48,11 +48,11 @@ class ReadyExercise:
         return self._answer()
 
     def begin(self) -> None:
-        """Takes back a `stop`, before the next submission."""
+        """Cancels a `stop`, before the next submission."""
         self._tests.boxes.stopped = False
 
     def stop(self) -> None:
-        """Ends what runs of the submission: the tests that have not ended do not pass. From any thread."""
+        """Ends the current sessions of the submission: its unfinished tests do not pass. Any thread may call it."""
         self._tests.boxes.stop()
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class ReadyExercise:
         self._answers.put(error or GradingError("the tests have ended pytest"))
 
     def _submissions(self) -> Iterator[Submission]:
-        """Answers with the last grade, and waits for the next submission, outside of what surrounds the tests."""
+        """Puts the last grade into the answers, and waits for the next submission, outside the tests' surroundings."""
         while True:
             self._tests.surroundings.__exit__()
             try:

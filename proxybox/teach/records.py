@@ -1,7 +1,7 @@
-"""What was graded already: grading can continue after an interruption, and grades only what has changed.
+"""The stored grades of earlier runs: grading can continue after an interruption, and grades only changed submissions.
 
-One line of JSON per grade is added as grades come. An incomplete line, left when a process ended while it wrote, is
-ignored.
+One line of JSON per grade is added when the grade is known. An incomplete line is ignored: its process ended while it
+wrote.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ from proxybox.teach.grading import Packed, digest_of
 from proxybox.teach.submissions import GRADES, Submission
 
 FILE = GRADES
-#: The most files of a mount that are looked at; the others are taken as unchanged.
+#: The most files of a mount that are checked; the others are taken as unchanged.
 _MOST_LOOKED_AT = 10_000
 #: Grades to and from JSON.
 CONVERTER = make_converter()
 
 
 def key_of(exercise: Packed, submission: Submission, *more: object) -> str:
-    """Everything that a grade depends on, as one digest. more: other things that it depends on."""
+    """One digest of everything on which a grade depends. more: further things on which it depends."""
     words = (
         __version__,
         exercise.digest,
@@ -49,9 +49,9 @@ def key_of(exercise: Packed, submission: Submission, *more: object) -> str:
 
 
 def surroundings(exercise: Exercise, guest: str | None, packages: Sequence[str] = ()) -> str:
-    """What else a grade depends on: the interpreter, packages, host folders that are mounted; by size and time."""
+    """The other things on which a grade depends: the interpreter, packages, mounted host folders; by size and time."""
     files = [Path(each) for each in packages]
-    with contextlib.suppress(SandboxStartError):  # on a cluster, the process that hands out tasks needs no guest
+    with contextlib.suppress(SandboxStartError):  # on a cluster, the process that distributes tasks needs no guest
         files.append(Path(find_guest(guest).executable))
     for source in (Path(mount.source) for mount in exercise.policy.filesystem.mounts if isinstance(mount.source, str)):
         files += [source, *itertools.islice(sorted(source.rglob("*")), _MOST_LOOKED_AT)]
@@ -68,7 +68,7 @@ def surroundings(exercise: Exercise, guest: str | None, packages: Sequence[str] 
 class GradeRecords:
     """The grades in a folder's file.
 
-    Only grades that this user has written are believed (a key in the state folder signs them): the folder may have come
+    Only grades that this user has written are accepted (a key in the state folder signs them): the folder may have come
     with the submissions. Raises OSError, also for a file that is a link or belongs to another user.
     """
 
@@ -80,11 +80,11 @@ class GradeRecords:
             self._known.update(filter(None, map(self._read, file)))
 
     def find(self, key: str) -> Grade | None:
-        """The grade that was given before under a key; None where there is none."""
+        """The stored grade of a key; None if there is none."""
         return self._known.get(key)
 
     def add(self, key: str, grade: Grade) -> None:
-        """Writes a grade at once, unless it says that grading failed: that may succeed the next time."""
+        """Writes a grade at once, unless grading failed: that may succeed the next time."""
         if not grade.failed:
             line = json.dumps({"key": key, "grade": CONVERTER.unstructure(grade)}).encode()
             with open_own(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
@@ -107,7 +107,7 @@ class GradeRecords:
 def _key() -> bytes:
     """The key that signs this user's records.
 
-    Where none can be kept, it is a key for this run only: everything is graded again next time.
+    If the key cannot be stored, it is a key for this run only: everything is graded again next time.
     """
     fresh, folder = os.urandom(32), state_folder("grades")
     if folder is None:
@@ -131,7 +131,7 @@ def _key() -> bytes:
 
 
 def _keep(key: bytes, folder: str, path: str) -> None:
-    """Writes the key whole or not at all. The first process to write one wins: another may write at the same time."""
+    """Writes the key completely or not at all. The first process to write a key wins."""
     fd, name = tempfile.mkstemp(dir=folder)  # mode 0600
     try:
         with open(fd, "wb") as file:

@@ -1,7 +1,7 @@
 """A report of all grades: one HTML file that needs no other file, runs no script and loads nothing.
 
-page/ has its templates (Jinja2). Every value in it is made harmless and escaped in one place, `_environment`: each
-expression of a template passes through there, whatever it is.
+page/ has its templates (Jinja2). Every value in it is made harmless and escaped in one place, `_environment`: all
+expressions of the templates pass through it.
 """
 
 import html
@@ -19,11 +19,11 @@ from proxybox.teach.grades import STATUSES, Grade, GradeBook, Verdict
 from proxybox.teach.similar import SimilarPair
 from proxybox.teach.writers.common import FAILED, clean, number, shown
 
-#: Characters of the page for one submission, and for all; beyond that only names and scores are shown.
+#: The most characters of the page for one submission, and for all; after these only names and scores are shown.
 MOST_OF_ONE, MOST_IN_ALL = 200_000, 64 << 20
 #: Characters of one text.
 _MOST_OF_TEXT = 10_000
-#: How many near-duplicates of one submission are named.
+#: The most near-duplicates of one submission that are named.
 _MOST_ALIKE = 10
 _MOST_PASSED_OVER = 1000
 _MARKS = {"ok": "✓", "wrong_answer": "✗", "skipped": "–", "forbidden": "⊘", "time_limit": "T", "memory_limit": "M"}
@@ -33,7 +33,7 @@ _MARKS = {"ok": "✓", "wrong_answer": "✗", "skipped": "–", "forbidden": "�
 def _environment() -> Environment:
     """Jinja2's environment, which escapes all text after making visible what is harmful in it.
 
-    Markup, which only macros produce, stays as it is.
+    Markup, which only macros make, stays unchanged.
     """
     made = Environment(
         loader=PackageLoader("proxybox.teach", "page"),
@@ -47,7 +47,7 @@ def _environment() -> Environment:
 
 
 def _shown(value: object) -> Markup:
-    """A value escaped with html.escape's spelling; autoescape would escape what this let through."""
+    """A value escaped with html.escape's spelling; autoescape escapes values that do not pass through this function."""
     return value if isinstance(value, Markup) else Markup(html.escape(clean(str(value), _MOST_OF_TEXT)))  # noqa: S704
 
 
@@ -69,7 +69,7 @@ def _mark(status: str) -> str:
 
 @attrs.frozen(kw_only=True)
 class _Row:
-    """A submission, as the page shows it. number: its place. alike: the submissions that are nearly the same."""
+    """A submission on the page. number: its place. alike: the submissions that are nearly the same."""
 
     number: int
     name: str
@@ -83,7 +83,7 @@ class _Row:
 
     @property
     def status(self) -> str:
-        """The status of the first test that went wrong."""
+        """The status of the first test that did not pass."""
         if self.grade.failed:
             return "internal_error"
         return next((test.status for test in self.tests if not test.passed and test.status != "skipped"), "ok")
@@ -102,7 +102,7 @@ class _Row:
 
 
 def _counted(rows: Iterable[_Row]) -> Mapping[str, Counter[str]]:
-    """For each test, how often it had which status."""
+    """For each test, how often it had each status."""
     found: dict[str, Counter[str]] = {}
     for row in rows:
         for test in row.tests:
@@ -112,7 +112,7 @@ def _counted(rows: Iterable[_Row]) -> Mapping[str, Counter[str]]:
 
 
 def _alike(pairs: Iterable[SimilarPair], too_short: Iterable[str]) -> dict[str, list[str]]:
-    """For each student, the others whose submissions are nearly the same, as far as they are named."""
+    """For each student, the others whose submissions are nearly the same, with a bounded number of names."""
     found: dict[str, list[str]] = {}
     for pair in pairs:
         for one, other in ((pair.first, pair.second), (pair.second, pair.first)):
@@ -127,7 +127,7 @@ def _alike(pairs: Iterable[SimilarPair], too_short: Iterable[str]) -> dict[str, 
 
 
 def _sections(rows: Iterable[_Row], parts: Any, *, with_faults: bool) -> Iterator[Markup]:
-    """The section of each submission; cut to the submission's name when the page has no more room."""
+    """The section of each submission; only the submission's name if the page has no more room."""
     left = MOST_IN_ALL
     for row in rows:
         cut = parts.cut_section(row)
@@ -137,7 +137,7 @@ def _sections(rows: Iterable[_Row], parts: Any, *, with_faults: bool) -> Iterato
 
 
 def _inside(row: _Row, parts: Any, with_faults: bool) -> Iterator[tuple[Verdict, Markup]]:
-    """Each test with its details, as long as the submission has room for them."""
+    """Each test with its details, while the submission has room for them."""
     left = MOST_OF_ONE
     for test in row.tests:
         parts_of = parts.told(test, with_faults) if left > 0 else parts.cut()

@@ -5,8 +5,8 @@
     require = ["function:area", "loop"]
     max_lines = 30
 
-They are for teaching: they look at the syntax tree of a submission, and a submission can evade them. The policy, and
-not these rules, limits what a submission can do to a machine; a box contains what looking at it can do.
+They are for teaching: they examine the syntax tree of a submission, and a submission can evade them. The policy, not
+these rules, limits what a submission can do to a machine; a box limits what its source can do to the parser.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ from proxybox.policies.errors import PolicyError, Problem, nearest, shown
 from proxybox.teach import facts
 from proxybox.terminal.harmless import on_one_line
 
-#: The most characters of code, without comments, that are looked at: what people write is shorter, and more takes
-#: seconds.
+#: The most characters of code, without comments, that are examined: people write less, and more takes seconds.
 MOST_SOURCE: Final = 256 * 1024
 #: The most characters with comments.
 MOST_TEXT: Final = 4 * 1024 * 1024
 _MOST_TOLD: Final = 200
 _MOST_LINES: Final = 100_000
-#: The file in the box that holds the submission that is looked at.
+#: The file in the box with the submission.
 _SOURCE: Final = "source"
-#: The policy of a box in which a submission is looked at: code written by people takes a hundredth of it.
+#: The policy of the box for a submission: code written by people needs a hundredth of these limits.
 _POLICY: Final = Policy(
     filesystem=Filesystem(box="memory"),
     time=Time.virtual(),
@@ -79,11 +78,11 @@ KINDS: Final = {
     "class": "a class called {}",
     "docstring": "a docstring in {}",
 }
-#: Python's own functions, each of which is a rule word.
+#: Python's own functions: each of them is a rule word.
 BUILTINS: Final = frozenset(name for name in dir(builtins) if name.islower() and not name.startswith("_")) - {
     "copyright", "credits", "license",
 }  # fmt: skip
-#: The rule word for a word as Python spells it, or for a plural.
+#: The rule word for the same word in Python's spelling, or for a plural.
 _MEANT: Final = {
     "def": "function", "except": "try", "raise": "try", "from": "import", "generator": "yield", "loops": "loop",
     "comprehensions": "comprehension", "recursive": "recursion", "imports": "import", "else": "if", "elif": "if",
@@ -108,7 +107,7 @@ def _to_lines(value: int | None) -> int | None:
 
 
 def _fault(word: object) -> Problem | None:
-    """What is wrong with a rule word; None where nothing is."""
+    """The fault of a rule word; None if it has none."""
     if not isinstance(word, str):
         return Problem(key="", message="want a word in quotes", given=shown(word))
     if word in CONSTRUCTS or word in BUILTINS:
@@ -146,7 +145,7 @@ def _quoted(text: str) -> str:
 @model("rules")
 @attrs.frozen(kw_only=True)
 class Rules:
-    """What a submission must do without, and with. Raises PolicyError, which tells all faults at once.
+    """The constructs that a submission must not or must have. Raises PolicyError, which reports all faults at once.
 
     forbid, require: rule words (docs/exercises.md). max_lines: of code; empty lines and comments do not count.
     """
@@ -170,8 +169,8 @@ class Rules:
 class Breach:
     """A rule that is broken.
 
-    rule: such as "forbid sorted"; empty for a source that cannot be looked at. message: for students. line: the first
-    line of the submission that breaks the rule, None where there is none to point to.
+    rule: such as "forbid sorted"; empty for a source that cannot be examined. message: for students. line: the first
+    line of the submission that breaks the rule, None if there is no such line.
     """
 
     rule: str
@@ -188,19 +187,19 @@ _NOT_LOOKED_AT: Final = {
 
 
 def check_rules(source: str, rules: Rules, guest: str | None = None) -> list[Breach]:
-    """Every rule that a submission breaks, in the order of the rules; for several submissions, use `RuleBox`.
+    """The rules that a submission breaks, in the order of the rules; for several submissions, use `RuleBox`.
 
-    guest: as for `Sandbox`. Whatever the source is, this raises nothing but SandboxStartError where no box starts.
+    guest: as for `Sandbox`. For any source, this raises only SandboxStartError, if no box starts.
     """
     with RuleBox(guest) as box:
         return box.check(source, rules)
 
 
 class RuleBox:
-    """Looks at submissions in a box, because the author of a hostile one chooses what parsing it costs.
+    """Examines submissions in a box, because a hostile author decides how much time and memory the parser needs.
 
     Each submission gets a copy of a session that has seen no other submission. The answer comes from our own code
-    (facts.py) in a box where no code of the submission runs; but an author who can attack the guest's parser can make
+    (facts.py) in a box where no code of the submission runs. But an author who can attack the guest's parser can make
     the box answer anything.
     """
 
@@ -219,7 +218,7 @@ class RuleBox:
         self._sandbox.close()
 
     def check_all(self, sources: Iterable[str], rules: Rules) -> list[list[Breach]]:
-        """As `check`, for a submission's files: MOST_TEXT characters in all, up to the first that takes too much."""
+        """Like `check`, for a submission's files: MOST_TEXT characters in all, up to the first costly file."""
         found: list[list[Breach]] = []
         left = MOST_TEXT
         for source in sources:
@@ -230,7 +229,7 @@ class RuleBox:
         return found
 
     def check(self, source: str, rules: Rules) -> list[Breach]:
-        """As `check_rules`."""
+        """Like `check_rules`."""
         if not rules:
             return []
         if len(source) > MOST_TEXT:
@@ -272,7 +271,7 @@ _are_lines = attrs.validators.deep_iterable(
 
 @attrs.frozen(kw_only=True)
 class _Found:
-    """What facts.py reports of a source, see `facts.look`."""
+    """The report of facts.py on a source, see `facts.look`."""
 
     fault: str = attrs.field(default="", validator=attrs.validators.in_(("", "syntax", *_NOT_LOOKED_AT)))
     message: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
@@ -283,7 +282,7 @@ class _Found:
     beyond: int | None = attrs.field(default=None, validator=attrs.validators.optional(_is_line))
 
 
-#: For a source that took too much, or that made the guest end.
+#: For a source that took too much, or that ended the guest.
 _DEAR: Final = _Found(fault="dear")
 
 

@@ -1,8 +1,8 @@
-"""Whose exception it was that a test has raised: the test's, or the submission's.
+"""Decides whether the test or the submission is the cause of an exception in a test.
 
-A test sees nothing but the submission. So where it goes on well with a model solution, what it raises with another
-submission comes from there, and where it raises with each model solution, too, the test is at fault. An exercise that
-has no model solution leaves the verdict as `verdicts` has given it, by what was raised and where.
+A test depends only on the submission. So if it raises no exception with a model solution, the other submission is the
+cause of its exception. If it raises with each model solution, too, the test is at fault. Without a model solution, the
+verdict of `verdicts` stays; it depends on the exception and its place.
 """
 
 import contextlib
@@ -16,32 +16,32 @@ from proxybox.teach.grades import Verdict
 from proxybox.teach.submissions import Submission
 
 AT_FAULT: Final = "The test itself is at fault, and not this program."
-#: The most model solutions that are tried.
+#: The most model solutions that are tested.
 _MOST_MODELS = 3
 #: The verdicts of one submission, in the order of the tests.
 Verdicts = Sequence[Verdict]
 
 
 def models_of(exercise: Exercise) -> tuple[Submission, ...]:
-    """The model solutions that are tried."""
+    """The model solutions that are tested."""
     with contextlib.suppress(ExerciseError):
         return exercise.model_solutions()[:_MOST_MODELS]
     return ()
 
 
 def is_open(verdicts: Verdicts) -> bool:
-    """Whether there is anything to settle, for which the tests have to run with the model solutions."""
+    """Whether the tests have to run with the model solutions to decide a verdict."""
     return any(each.fault and each.answers for each in verdicts)
 
 
 def settled(verdicts: Verdicts, models: Sequence[Verdicts]) -> Verdicts:
-    """The verdicts, settled. models: those of the model solutions."""
+    """The verdicts with the decision. models: the verdicts of the model solutions."""
     known = [each for each in models if [test.name for test in each] == [test.name for test in verdicts]]
     return [_settled(test, [each[place] for each in known]) for place, test in enumerate(verdicts)]
 
 
 def by_use(verdict: Verdict) -> Verdict:
-    """The verdict where the test's exception came from the use of what the submission had answered."""
+    """The verdict if the cause of the test's exception was its use of the submission's answers."""
     return attrs.evolve(verdict, status="wrong_answer", message=verdict.answers)
 
 

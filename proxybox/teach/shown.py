@@ -1,4 +1,4 @@
-"""Values that a submission has returned, in messages: harmless, on one line, and of bounded length."""
+"""Texts of a submission's values for messages: harmless, on one line, and of bounded length."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -20,18 +20,18 @@ _BRACKETS: Final[Mapping[type, tuple[str, str]]] = {
 def shown(value: Any) -> str:
     """The beginning of a value for a message, on one line; the rest of the value is not converted to text.
 
-    An object is what it is ("a generator"), and in `call_text` what the test calls it.
+    An object is shown by its type ("a generator"), and in `call_text` by the test's name for it.
     """
     return _beginning(_pieces(value, is_argument=False))
 
 
 def argument_text(value: Any) -> str:
-    """The beginning of an argument, as the test has it."""
+    """The beginning of an argument as the test has written it."""
     return _beginning(_pieces(value, is_argument=True))
 
 
 def call_text(name: str, args: Any, kwargs: Mapping[str, Any]) -> str:
-    """A call as the test has written it, with what the arguments were."""
+    """A call as the test has written it, with the values of the arguments."""
     words = [argument_text(each) for each in args]
     words += [f"{key}={argument_text(each)}" for key, each in kwargs.items()]
     return f"{name}({', '.join(words)})"

@@ -1,8 +1,8 @@
 """Finds submissions that are nearly the same: a hint, not proof of anything. Short exercises have few solutions.
 
 It winnows token streams, after Schleimer, Wilkerson and Aiken, "Winnowing: Local Algorithms for Document
-Fingerprinting" (SIGMOD 2003). Names and literals do not count, and neither does what is in the starter. What is the
-same word for word is found however short it is, unless it is the starter itself.
+Fingerprinting" (SIGMOD 2003). Names and literals do not count, and neither does code of the starter. Identical
+submissions are found even if they are short, unless they are the starter itself.
 """
 
 import builtins
@@ -23,16 +23,16 @@ from proxybox.teach.grades import GradeBook
 _GRAM = 8
 _WINDOW = 5
 #: The characters of a source that are read, and the number of its fingerprints that are compared: the smallest ones,
-#: which a copy has, too.
+#: which a copy also has.
 _LIMIT, _MOST_MARKS = 200_000, 4096
-#: How many pairs of submissions with a common fingerprint are counted; beyond that, the most common fingerprints are
-#: left out.
+#: The most pairs of submissions with a common fingerprint that are counted; beyond that, the most common fingerprints
+#: are left out.
 _MOST_COMPARED = 20_000_000
-#: The most pairs that are told.
+#: The most pairs that are returned.
 MOST_PAIRS: Final = 100_000
 _KEPT = frozenset(keyword.kwlist) | frozenset(dir(builtins))
-#: Python's tokens, approximately. It looks at each character of any source once. (The tokenizer of some versions of
-#: Python takes minutes for a long line.)
+#: Python's tokens, approximately. It reads each character of any source once. (The tokenizer of some versions of Python
+#: takes minutes for a long line.)
 _TOKEN = re.compile(
     r"""
     (?P<text>[A-Za-z]{0,2}(?:
@@ -56,8 +56,8 @@ _WORDS = re.compile(r"[A-Za-z_]\w*|\d+|[^\w\s]")
 class SimilarPair:
     """Two submissions, by student.
 
-    share: of the smaller submission's fingerprints, those that both have, 0 to 1. is_identical: whether they are the
-    same but for blanks at the ends of lines; then the share is 1.
+    share: the common part of the smaller submission's fingerprints, 0 to 1. is_identical: whether they are the same
+    except for blanks at the ends of lines; then the share is 1.
     """
 
     first: str
@@ -68,7 +68,7 @@ class SimilarPair:
 
 @attrs.frozen
 class Comparison:
-    """What came of comparing submissions: pairs, most alike first, and who has written too little to compare."""
+    """The result of a comparison: pairs, most alike first, and the students who have written too little to compare."""
 
     pairs: tuple[SimilarPair, ...]
     too_short: tuple[str, ...]
@@ -118,7 +118,7 @@ def _grams(source: str) -> list[int]:
 
 
 def fingerprints(source: str, starter: str = "") -> frozenset[int]:
-    """The smallest hash of each window of neighbours, without the starter's."""
+    """The smallest hash of each window of neighbouring hashes, without the starter's."""
     return _winnow(source, frozenset(_grams(starter)))
 
 
@@ -128,20 +128,20 @@ def _winnow(source: str, known: frozenset[int]) -> frozenset[int]:
     return frozenset(heapq.nsmallest(_MOST_MARKS, marks) if len(marks) > _MOST_MARKS else marks)
 
 
-#: A group of fingerprints that the same submissions have: the submissions' indices, and how many fingerprints.
+#: A group of fingerprints in the same submissions: the submissions' indices, and how many fingerprints.
 _Group = tuple[tuple[int, ...], int]
 
 
 def similar(book: GradeBook, starter: str = "", threshold: float = 0.8, least: int = 8) -> tuple[SimilarPair, ...]:
-    """The pairs that share `threshold` or more, most alike first: those of `compare`."""
+    """The pairs of `compare` that share `threshold` or more, most alike first."""
     return compare(book, starter, threshold, least).pairs
 
 
 def compare(book: GradeBook, starter: str = "", threshold: float = 0.8, least: int = 8) -> Comparison:
     """Compares all submissions with one another.
 
-    Of submissions of fewer than `least` fingerprints, only those that are identical are pairs. Of more than
-    MOST_PAIRS pairs the most alike are told, and of identical submissions that make more, each with the first.
+    Submissions with fewer than `least` fingerprints are pairs only if they are identical. Of more than MOST_PAIRS pairs
+    the most similar are returned. Of larger groups of identical submissions, each is a pair with the first.
     """
     known = frozenset(_grams(starter))
     marks = {index: _winnow(grade.code, known) for index, grade in enumerate(book.grades)}
@@ -163,7 +163,7 @@ def compare(book: GradeBook, starter: str = "", threshold: float = 0.8, least: i
 
 
 def _identical(book: GradeBook, starter: str) -> Iterator[tuple[int, int]]:
-    """The pairs of submissions that are the same text, and not the starter's: not many more than MOST_PAIRS."""
+    """The pairs of submissions with the same text, but not the starter's: not many more than MOST_PAIRS."""
     owners: defaultdict[str, list[int]] = defaultdict(list)
     for index, grade in enumerate(book.grades):
         owners[_trimmed(grade.code)].append(index)
@@ -200,9 +200,9 @@ def _shared(
 
 
 def _groups(marks: Mapping[int, frozenset[int]]) -> list[_Group]:
-    """The groups of fingerprints, those of the fewest submissions first, as far as they are compared.
+    """The groups of fingerprints, those of the fewest submissions first, up to the limit for comparing.
 
-    Grouping makes 200 equal submissions cost only one walk over their pairs.
+    Because of the groups, 200 equal submissions cost only one walk over their pairs.
     """
     owners: defaultdict[int, list[int]] = defaultdict(list)
     for index, own in marks.items():

@@ -1,4 +1,4 @@
-"""What a test asks of a submission, and what it says to the submission's author.
+"""A test's requests to a submission, and the messages to the submission's author.
 
 Everything that comes back was made by the submission. It is compared here, on the trusted side, with expected values
 that no box has seen. A Failed is the verdict of a test; its text is for the author of the submission, and contains
@@ -36,18 +36,18 @@ __tracebackhide__ = True
 
 #: Characters of an output in a message.
 _MOST_OF_OUTPUT: Final = 2000
-#: Characters of an exception's message in which a pattern is looked for.
+#: Characters of an exception's message in which a pattern is searched.
 _MOST_MATCHED: Final = 1000
-#: Objects of a submission that have handles in one test.
+#: The most objects of a submission that have handles in one test.
 _MOST_OBJECTS: Final = 10_000
-#: Seconds of the box's CPU time in which an object can tell its value, which count for nothing.
+#: Seconds of the box's CPU time for one object's value that do not count.
 _AT_ONCE: Final = 0.002
 
 
 class Failed(AssertionError):
     """A test has failed.
 
-    message: may hold what a submission returned, and is made harmless here. status: as in grades.py. line: of the
+    message: may contain a submission's result, and is made harmless here. status: as in grades.py. line: of the
     submission.
     """
 
@@ -58,7 +58,7 @@ class Failed(AssertionError):
 
 
 class NoLength(Failed, TypeError):
-    """An object has no len(). `list(handle)` asks for it as well, and goes on where that raises a TypeError."""
+    """An object has no len(). `list(handle)` calls it as well, and continues after a TypeError."""
 
 
 _NO_MORE: Final = "It asks for more input than there is."
@@ -75,7 +75,7 @@ _ENDS = {
 
 
 class Student:
-    """A submission that was loaded, for a test to ask. `stdout`: what the last call has printed."""
+    """A loaded submission, for the requests of a test. `stdout`: the output of the last call."""
 
     def __init__(self, session: Session, file: str, heard: SubmissionOutput) -> None:
         self._session = session
@@ -88,20 +88,20 @@ class Student:
 
     @property
     def printed(self) -> list[str]:
-        """What the submission has printed in this test, as far as it is kept."""
+        """The submission's output in this test, as far as it is stored."""
         return self._heard.printed
 
     # --- for teachers -------------------------------------------------------------------------------------------------
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """What a function of the submission returns; a handle where it is an object.
+        """Calls a function of the submission and returns the result; a handle if it is an object.
 
-        Fails the test where the function raises or does not return.
+        Fails the test if the function raises an exception or does not return.
         """
         return self.ask(SubmissionCall(action="call", target=None, name=name, args=args, kwargs=kwargs))
 
     def expect(self, name: str, /, *args: Any, returns: Any, tolerance: float | None = None, **kwargs: Any) -> None:
-        """Fails the test unless the function returns that.
+        """Fails the test unless the function returns the value `returns`.
 
         tolerance: for numbers, alone and in lists and other containers.
         """
@@ -110,10 +110,10 @@ class Student:
         )
 
     def raises(self, kind: Any, name: str, /, *args: Any, match: Any = None, **kwargs: Any) -> None:
-        """Fails the test unless the function raises such an exception.
+        """Fails the test unless the function raises an exception of this kind.
 
-        kind: a class, which includes its subclasses; a name, which means that class alone; or a tuple of these. match:
-        a regular expression that is looked for in the first 1,000 characters of the message, as by `pytest.raises`.
+        kind: a class, which includes its subclasses; a name, which means only that class; or a tuple of these. match: a
+        regular expression that is searched in the first 1,000 characters of the message, as in `pytest.raises`.
         """
         self.compare_raised(
             SubmissionCall(action="call", target=None, name=name, args=args, kwargs=kwargs), kind, match
@@ -122,40 +122,40 @@ class Student:
     def new(self, name: str, /, *args: Any, **kwargs: Any) -> Handle | None:
         """A handle for an object of the submission.
 
-        `account = student.new("Account", 100)` calls the class, and `account.deposit(5)` the object's method. Any
-        function may be called so, and whatever it returns stays in the box; None is None, and no handle.
+        `account = student.new("Account", 100)` calls the class, and `account.deposit(5)` the object's method. It can
+        call any function, and the result stays in the box; for None it returns None instead of a handle.
         """
         made: Handle | None = self.ask(SubmissionCall(action="new", target=None, name=name, args=args, kwargs=kwargs))
         return made
 
     @staticmethod
     def source(text: str) -> Source:
-        """A function as an argument, by its source text.
+        """Makes a function as an argument, from its source text.
 
-        It is an expression, `student.call("apply", student.source("lambda x: x + 1"), 3)`, or a `def` with what it
-        needs before it. The function sees Python's own names and none of the submission's. Raises SyntaxError or
-        ValueError for any other text.
+        It is an expression, `student.call("apply", student.source("lambda x: x + 1"), 3)`, or a `def` with the
+        statements that it needs before it. The function sees Python's builtins and no names of the submission. Raises
+        SyntaxError or ValueError for any other text.
         """
         return Source(text)
 
     def get(self, name: str, /) -> Any:
-        """The value of a variable of the submission; a handle where it is an object."""
+        """The value of a variable of the submission; a handle if it is an object."""
         return self.ask(SubmissionCall(action="get", target=None, name=name))
 
     def expect_output(self, expected: str, *, tolerance: float | None = None) -> None:
-        """Fails the test unless the last call has printed that; compares token by token."""
+        """Fails the test unless the last call has printed `expected`; compares token by token."""
         _compare(self.last or "the submission", self.stdout, expected, tolerance)
 
     # --- for teachers and handles -------------------------------------------------------------------------------------
 
     def ask(self, call: SubmissionCall) -> Any:
-        """The result of a call. Fails the test where the call did not end well."""
+        """Returns the result of a call. Fails the test if the call did not end well."""
         value_text, result = self._result(call)
         self._spend(call, value_text, result)
         return self._answer(call, value_text, result)
 
     def compare(self, call: SubmissionCall, returns: Any, tolerance: float | None) -> None:
-        """Fails the test unless that is the result of the call."""
+        """Fails the test unless the call returns the value `returns`."""
         value = self.ask(call)
         last, stdout = self.last, self.stdout
         is_alike = alike(value, returns, tolerance)  # asks the box whether two objects are equal
@@ -165,7 +165,7 @@ class Student:
             raise Failed(f"{last} returned {shown(value)}, and {wanted} was expected.")
 
     def compare_raised(self, call: SubmissionCall, kind: Any, match: Any) -> None:
-        """Fails the test unless the call raised that.
+        """Fails the test unless the call raises an exception of this kind.
 
         Raises TypeError for a wrong `kind`, re.error for a wrong pattern.
         """
@@ -184,9 +184,9 @@ class Student:
     # --- internal -----------------------------------------------------------------------------------------------------
 
     def _spend(self, call: SubmissionCall, value_text: str, result: Result) -> None:
-        """Fails the test where the values of objects take as much time as one call may.
+        """Fails the test if the values of objects take as much time as one call may.
 
-        A comparison asks for the value of each object in a list, of which the submission says how many there are.
+        A comparison reads the value of each object in a list, and the submission decides how many there are.
         """
         if call.action != "value":
             self._spent = 0.0
@@ -201,12 +201,12 @@ class Student:
         value_text = _told(call)
         try:
             result = self._session.call(OBJECTS, *self._packed(call))
-        except (TypeError, ValueError) as error:  # raised before anything was called
+        except (TypeError, ValueError) as error:  # the error comes before the call
             raise type(error)(f"{value_text}: {error}") from None
         if call.action not in ("get", "value"):
             self.last, self.stdout = value_text, result.stdout
         self._heard.keep(result.stdout, result.stderr)
-        if result.ok and not self._session.alive:  # it exited with status 0, which is no answer
+        if result.ok and not self._session.alive:  # it exited with status 0, which is no result
             raise Failed(f"{value_text} ended the interpreter.", "error")
         if (
             result.error is not None
@@ -252,7 +252,7 @@ class Student:
         return value
 
     def _object(self, call: SubmissionCall, value_text: str, kind: str, held: Any) -> Handle:
-        """The handle for an object; fails the test where there is none. Raises ValueError for what is no answer."""
+        """The handle for an object; fails the test if there is none. Raises ValueError for an invalid answer."""
         if kind == "missing" and call.target is not None:
             if call.action == "items":
                 raise Failed(
@@ -277,11 +277,11 @@ class Student:
     def _is_raised(self, raised: str, wanted: str | type[BaseException]) -> bool:
         """Whether an exception is of a kind.
 
-        This is a claim of the submission, as the name of the exception's type is.
+        This is a claim of the submission, like the name of the exception's type.
         """
         if isinstance(wanted, str) or raised == wanted.__name__:
             return raised == (wanted if isinstance(wanted, str) else wanted.__name__)
-        if raised == "SystemExit":  # a session reports no more of SystemExit than its name
+        if raised == "SystemExit":  # a session reports only the name of SystemExit
             return issubclass(SystemExit, wanted)
         if getattr(builtins, wanted.__name__, None) is not wanted or not self._session.alive:
             return False
@@ -300,12 +300,12 @@ class Student:
 
 
 def _is_value(result: Result) -> bool:
-    """Whether something was returned that cannot be sent: such an error has no traceback."""
+    """Whether the result is a value that cannot be sent: such an error has no traceback."""
     return result.error is not None and result.error.type == "TypeError" and not result.error.traceback
 
 
 def _why(result: Result) -> str:
-    """Why it cannot be sent. Its place is left out: that is one in the helper's answer."""
+    """The reason why a value cannot be sent. Its place is left out, because it is a place in the helper's answer."""
     message = result.error.message if result.error is not None else ""
     return message.partition(": ")[2] or message
 
@@ -319,7 +319,7 @@ def _is_answer(call: SubmissionCall, value: Any) -> bool:
 
 
 def _told(call: SubmissionCall) -> str:
-    """A call in words."""
+    """A call as text."""
     if call.action in ("items", "value") and call.target is not None:
         return f"{'a loop over ' if call.action == 'items' else ''}{shown_handle(call.target)}"
     if call.action == "operator":
@@ -331,7 +331,7 @@ def _told(call: SubmissionCall) -> str:
 
 
 def _operand_text(value: Any) -> str:
-    """An operand as the test has it: a slice as it is written."""
+    """An operand as the test has written it, also a slice."""
     if not isinstance(value, slice):
         return argument_text(value)
     begin, end, step = ("" if each is None else argument_text(each) for each in (value.start, value.stop, value.step))
@@ -353,7 +353,8 @@ def _kinds(kind: Any) -> tuple[str | type[BaseException], ...]:
 class StudentRun:
     """A whole program that was run.
 
-    It has stdout, stderr and exit_code. files: what the program has written into its folder or changed there, by name.
+    It has stdout, stderr and exit_code. files: the files that the program has written or changed in its folder, by
+    name.
     """
 
     def __init__(self, result: Result, files: Mapping[str, bytes], file: str) -> None:
@@ -371,7 +372,7 @@ class StudentRun:
         return self
 
     def expect_output(self, expected: str, *, tolerance: float | None = None) -> None:
-        """Fails the test unless the program has ended well and printed that; compares token by token."""
+        """Fails the test unless the program has ended well and printed `expected`; compares token by token."""
         self.check()
         _compare("the program", self.stdout, expected, tolerance)
 
@@ -397,7 +398,8 @@ def failure(value_text: str, result: Result, file: str, more: str = "") -> tuple
     words = one_line(error.message.replace(f" ({file}, line {line})", ""))
     what = f"raised {one_line(error.type)}{f': {words}' if words else ''}"
     meant = f" {_NO_MORE}" if error.type == "EOFError" else ""
-    # Where the box had a part in it, it is told as everywhere; who writes tests gives the input, and no box has it.
+    # Explanations of the box are shown as everywhere. Not for missing input: that is chosen by the test's author, not
+    # the box.
     why = meant or "".join(f"\n{one_line(each.text)}" for each in result.explanations)
     return f"{value_text} {what}{where}{more}.{why}", str(result.status), line
 

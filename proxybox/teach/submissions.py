@@ -1,8 +1,8 @@
-"""Where submissions come from: files, folders, archives, and downloads from Moodle, Canvas and Gradescope.
+"""Finds submissions: files, folders, archives, and downloads from Moodle, Canvas and Gradescope.
 
-Rules: nothing is unpacked onto the disk, symbolic links are not followed, and what is read of one submission is
-bounded. Only a path that the caller names is divided into many submissions: no student's submission can become another
-student's. A submission that cannot be read says so itself, and does not keep the others from being graded.
+Rules: nothing is unpacked onto the disk, symbolic links are not followed, and the size of one submission is bounded.
+Only a path that the caller names is divided into many submissions: no student's submission can become another
+student's. A submission that cannot be read has a `problem`, and the others are still graded.
 """
 
 import codecs
@@ -26,26 +26,26 @@ from proxybox.teach.notebooks import SUFFIX, NotebookError, read_notebook
 from proxybox.teach.shown import one_line
 from proxybox.teach.student import Failed
 
-#: Limits of one submission. Stored (packed) bytes count where they are more: unpacking takes time even where it yields
-#: nothing.
+#: Limits of one submission. Stored (packed) bytes count if they are more: unpacking takes time even if the result is
+#: empty.
 MOST_FILES, MOST_BYTES = 500, 20 << 20
-#: Files and folders that are walked over, including those that are ignored.
+#: The most files and folders that are visited, including those that are ignored.
 MOST_ENTRIES = 20_000
-#: Bytes of a file in which imports are looked for.
+#: Bytes of a file in which imports are searched.
 _MOST_LOOKED_AT = 1 << 16
-#: How many passed-over files of one submission are named.
+#: The most passed-over files of one submission that are named.
 _MOST_NAMED = 20
-#: The file that an earlier grading has left in its folder (records.py).
+#: The file of an earlier grading in its output folder (records.py).
 GRADES = ".grades.jsonl"
 
 
 @attrs.frozen(kw_only=True)
 class Submission:
-    """What one student has handed in.
+    """The files that one student has handed in.
 
-    files: by their path below its folder. submitted: when, where that is known. late: whether the platform says that it
-    came late. id: the author's number or name on the platform. problem: why it could not be read; there are no files
-    then.
+    files: by their path below its folder. submitted: when, if that is known. late: whether the platform says that it
+    came late. id: the author's number or name on the platform. problem: why it could not be read; then there are no
+    files.
     """
 
     student: str
@@ -59,8 +59,8 @@ class Submission:
     def main(self, name: str) -> bytes:
         """The content of the main file; of a notebook, its code.
 
-        The main file is the file of that name, in whatever folder; or else the notebook of that name, the only Python
-        file, or the only notebook. Raises Failed when there is none, or when it is empty.
+        The main file is the file of that name, in any folder; otherwise the notebook of that name, the only Python
+        file, or the only notebook. Raises Failed if there is none, or if it is empty.
         """
         path = self._main_path(name)
         data, what = self.files[path], "The file"
@@ -75,7 +75,7 @@ class Submission:
         return data
 
     def note(self, name: str) -> str:
-        """What else the reader should know of the main file: of a notebook, which lines of it are not graded."""
+        """Information for the reader about the main file: for a notebook, the lines that are not graded."""
         try:
             path = self._main_path(name)
             return read_notebook(self.files[path]).note if path.lower().endswith(SUFFIX) else ""
@@ -83,7 +83,7 @@ class Submission:
             return ""
 
     def beside(self, name: str) -> Mapping[str, bytes]:
-        """The files as the main file sees them: by path below its folder, and the main file itself under the name.
+        """The files as the main file sees them: by path below its folder, and the main file itself as `name`.
 
         Files outside that folder keep their path, unless it is taken. Raises Failed when there is no main file.
         """
@@ -111,7 +111,7 @@ class Submission:
         raise Failed(f"There is no file {name} in the submission, which holds {held}.", "error")
 
 
-#: A function that is called with a path, and why it is passed over.
+#: A function that is called with a path, and the reason why it is passed over.
 _Tell = Callable[[str, str], object]
 _NO_METADATA: Final = GradescopeMetadata()
 
@@ -122,13 +122,13 @@ def find_submissions(
     """All submissions, by name; those with the same name are numbered: `bob`, `bob (2)`.
 
     file: the exercise's main file. If there are several paths, each is one submission. A single path, a folder or a
-    download of Moodle or Canvas, may hold many: each folder, .py, .ipynb and .zip in it is a submission, and with the
-    names of Moodle or Canvas all that belongs to one student. A folder is one submission itself if it has a Moodle
-    name, or if it holds the main file and beside it neither archives, nor folders with a main file of their own, nor
-    other notebooks, nor .py files that no other of its .py files imports.
+    download of Moodle or Canvas, may contain many: each folder, .py, .ipynb and .zip in it is a submission, and with
+    the names of Moodle or Canvas all files of one student together. A folder is one submission itself if it has a
+    Moodle name, or if it contains the main file and beside it neither archives, nor folders with a main file of their
+    own, nor other notebooks, nor .py files that no other of its .py files imports.
 
-    What an earlier grading has written is no submission. on_passed_over: called for everything else that is none,
-    except for what tools leave (.git, __pycache__ and the like). Raises SubmissionError for a path that does not exist.
+    The output of an earlier grading is no submission. on_passed_over: called for everything else that is none, except
+    for files of tools (.git, __pycache__ and the like). Raises SubmissionError for a path that does not exist.
     """
 
     def tell(path: str, why: str) -> None:
@@ -139,7 +139,7 @@ def find_submissions(
     except OSError as error:
         raise SubmissionError(f"{error.filename}: {error.strerror}") from None
     owners: dict[tuple[str, str, str], list[_Part]] = {}
-    # Moodle's texts come before its files, which take precedence.
+    # Reversed: Moodle's texts come before its files, so the files replace them.
     for part in sorted(parts, key=lambda part: (part.name, part.source), reverse=True):
         owners.setdefault(part.owner, []).append(part)
     found: dict[str, Submission] = {}
@@ -155,7 +155,7 @@ def find_submissions(
 
 
 def read_submission(path: Path, student: str | None = None) -> Submission:
-    """Reads one file, folder or archive as a submission. Raises SubmissionError when it cannot be read."""
+    """Reads one file, folder or archive as a submission. Raises SubmissionError if it cannot be read."""
     part = _part(path, lambda *_: None)
     submission = _read(student or part.owner[0], part.source, part.files)
     if submission.problem:
@@ -165,10 +165,10 @@ def read_submission(path: Path, student: str | None = None) -> Submission:
 
 @attrs.frozen
 class _Part:
-    """A submission, or a part of one that a platform keeps apart.
+    """A submission, or one of the parts into which a platform divides it.
 
-    named: what its name says on Moodle or Canvas. metadata: what Gradescope says of it. is_canvas: Canvas gives all
-    files the time of the download.
+    named: the parts of its name on Moodle or Canvas. metadata: Gradescope's. is_canvas: it is from Canvas, which gives
+    all files the time of the download.
     """
 
     name: str
@@ -180,9 +180,9 @@ class _Part:
 
     @property
     def owner(self) -> tuple[str, str, str]:
-        """What parts of one submission have in common: (student, number, folder), or (student, "", source).
+        """The common key of the parts of one submission: (student, number, folder), or (student, "", source).
 
-        The number has zeros before it, so that the order is that of numbers.
+        The number is padded with zeros, so that keys sort by number.
         """
         if self.metadata.student is None and self.named is not None:
             return self.named.student, self.named.id.zfill(20), os.path.dirname(self.source)
@@ -233,7 +233,7 @@ def _in_folder(folder: Path, tell: _Tell) -> list[_Part]:
 def _part(
     path: Path, tell: _Tell, metadata: GradescopeMetadata = _NO_METADATA, of_canvas: Named | None = None
 ) -> _Part:
-    """One path as a part. metadata, of_canvas: what the platform says of it."""
+    """One path as a part. metadata, of_canvas: the platform's data about it."""
     name = os.path.basename(os.path.abspath(path))  # also for "."
     named = of_canvas or moodle(name)
     files = _files(path, tell, named.file if named is not None else "")
@@ -250,7 +250,7 @@ def _is_output(path: Path) -> bool:
 
 
 def _is_submitted(name: str) -> bool:
-    """Whether a file of this name is a submission, as every folder is."""
+    """Whether a file of this name is a submission. (Every folder is one.)"""
     return name.lower().endswith((".py", SUFFIX, ".zip")) or moodle(name) is not None
 
 
@@ -260,7 +260,7 @@ _NAME, _KIND = "its name begins with a dot or with __", f"it is no folder, and n
 
 
 def _why_not(path: Path) -> str:
-    """Why something in a folder is no submission; empty where it may be one."""
+    """Why something in a folder is no submission; empty if it may be one."""
     if path.name.startswith((".", "__")):
         return _NAME
     if path.is_symlink():
@@ -271,12 +271,12 @@ def _why_not(path: Path) -> str:
 
 
 def _children(folder: Path) -> list[Path]:
-    """What is in a folder and may be a submission."""
+    """The children of a folder that may be submissions."""
     return [child for child in sorted(folder.iterdir()) if not _why_not(child)]
 
 
 def _notebook_of(file: str) -> str:
-    """The name of the notebook that stands for the main file."""
+    """The name of the notebook that replaces the main file."""
     return f"{file.removesuffix('.py')}{SUFFIX}"
 
 
@@ -303,7 +303,7 @@ def _is_one(folder: Path, file: str) -> bool:
 
 
 def _imported(path: Path) -> set[str]:
-    """The words in the import statements of a file or a notebook."""
+    """The words in the import statements of a file or notebook."""
     is_notebook = path.name.lower().endswith(SUFFIX)
     try:
         with path.open("rb") as opened:
@@ -316,7 +316,7 @@ def _imported(path: Path) -> set[str]:
 
 
 def _in_download(path: Path, file: str, tell: _Tell) -> list[_Part]:
-    """The parts in a download of Moodle or Canvas; empty where the path is none."""
+    """The parts in a download of Moodle or Canvas; empty if the path is none."""
     try:
         held = list(members(open_archive(path, MOST_OF_DOWNLOAD)))
     except Exception:  # no archive, or a damaged one: reading the submission itself reports this
@@ -348,7 +348,7 @@ def _in_download(path: Path, file: str, tell: _Tell) -> list[_Part]:
 def _read(
     student: str, source: str, files: Iterable[ArchiveFile], tell: _Tell = lambda *_: None, *, has_times: bool = True
 ) -> Submission:
-    """Reads a submission. has_times: whether the times of its files say when it was handed in."""
+    """Reads a submission. has_times: whether the times of its files are the time of submission."""
     found: dict[str, bytes] = {}
     links: list[str] = []
     times: list[datetime.datetime] = []
@@ -390,11 +390,11 @@ def _bytes(file: ArchiveFile, most: int) -> bytes:
 
 
 def _files(path: Path, tell: _Tell, own: str) -> Iterator[ArchiveFile]:
-    """The files of a file, folder or archive. own: the name of a file, where it is not that of the path."""
+    """The files of a file, folder or archive. own: the name of a file, if it differs from that of the path."""
     if path.is_dir():
         yield from _files_below(path, tell)
     elif path.name.lower().endswith(".zip"):
-        # The author of an archive chooses the times of its members: the archive's own time counts.
+        # The author of an archive chooses the times of its members, so the archive's own time counts.
         yield from _at(_time(path), members(open_archive(path)))
     else:
         yield ArchiveFile(own or path.name, functools.partial(io.FileIO, path), _time(path))
@@ -419,7 +419,7 @@ def _files_below(path: Path, tell: _Tell) -> Iterator[ArchiveFile]:
 
 
 def _walked(folders: Iterable[Path]) -> Iterator[Path]:
-    """What is in folders; more folders may be added during the walk."""
+    """Yields the paths in folders; more folders may be added during the walk."""
     left = MOST_ENTRIES
     for folder in folders:
         with os.scandir(folder) as entries:
@@ -435,7 +435,7 @@ def _time(path: Path) -> datetime.datetime:
 
 
 def _opened(files: Iterable[ArchiveFile]) -> Iterable[ArchiveFile]:
-    """The files in an archive that is the only file.
+    """The files; if the only file is an archive, the files in it.
 
     They get the archive's time, which the platform has set.
     """

@@ -1,9 +1,8 @@
-"""What a submission has printed and answered in one test, for the verdict.
+"""The output and the answers of a submission in one test, for the verdict.
 
-A test that raises an exception of its own, or whose assertion has no message, has not said what it thinks of the
-submission. Where the submission had answered before, its author is told the answers: mostly one of them is not what it
-was meant to be, such as the None of a function that lacks its return. Whether an exception comes from that is decided
-in `settling`, where model solutions are.
+A test that raises an exception of its own, or whose assertion has no message, has not said what is wrong with the
+submission. If the submission had answered before, its author gets the answers: mostly one of them is wrong, such as
+None from a function without a return. `settling` decides with model solutions whether the exception was caused by that.
 """
 
 import dis
@@ -21,36 +20,36 @@ from proxybox.teach import operators
 from proxybox.teach.handles import SubmissionCall
 from proxybox.teach.shown import shown
 
-#: Characters of what a submission prints in a test that are kept for its verdict.
+#: Characters of a submission's output in a test that are stored for its verdict.
 MOST_PRINTED: Final = 10_000
-#: How many of the last answers are told.
+#: How many of the last answers are shown.
 _MOST_ANSWERS: Final = 3
 _MOST_FILES: Final = 5
 _OWN: Final = Path(proxybox.__file__).parent
 _RAISE: Final = dis.opmap["RAISE_VARARGS"]
-#: The attribute of a test's item that has its Heard, whichever fixtures the submission is asked by.
+#: The attribute of a test's item with its SubmissionOutput, the same for all fixtures.
 _HEARD: Final = "proxybox_heard"
 
 
 @attrs.define
 class SubmissionOutput:
-    """What came of a submission in one test. printed: texts, cut at MOST_PRINTED. answers: the last ones, in words."""
+    """The output of a submission in one test. printed: texts, cut at MOST_PRINTED. answers: the last ones, in words."""
 
     printed: list[str] = attrs.field(factory=list)
     _answers: deque[str] = attrs.field(factory=lambda: deque(maxlen=_MOST_ANSWERS))
     _made: deque[str] = attrs.field(factory=lambda: deque(maxlen=_MOST_ANSWERS))
 
     def keep(self, *texts: str) -> None:
-        """Adds what was printed, as far as it is kept, and one character more, which shows that it was cut."""
+        """Adds output, up to the limit and one character more, which shows that it was cut."""
         left = MOST_PRINTED + 1 - sum(map(len, self.printed))
         for text in texts:
             self.printed.append(text[: max(left, 0)])
             left -= len(text)
 
     def answered(self, call: SubmissionCall, value_text: str, value: Any, stdout: str) -> None:
-        """Notes what came of a call. That an object was made, which is what `new` is for, is noted apart.
+        """Notes the result of a call. Objects made by `new` are noted separately.
 
-        It is put into words at once: a test may sort the list that it gets.
+        It is converted to text at once: a test may sort the list that it gets.
         """
         if call.action == "new" and value is not None:
             self._made.append(f"{value_text} returned {shown(value)}")
@@ -65,20 +64,20 @@ class SubmissionOutput:
         self._answers.append(f"{value_text} {verb} {shown(value)}{more}")
 
     def ran(self, stdout: str, files: Mapping[str, bytes]) -> None:
-        """Notes what a run of the whole program has printed and written."""
+        """Notes the output and the files of a run of the whole program."""
         names = ", ".join(map(shown, sorted(files)[:_MOST_FILES])) or "no file"
         printed = shown(stdout) if stdout else "nothing"
         self._answers.append(f"the program printed {printed} and wrote {names}")
 
     def refused(self) -> str:
-        """What the author is told where an assertion without words has failed; empty where nothing was answered."""
+        """The message to the author if an assertion without a message has failed; empty if nothing was answered."""
         words = [f"{answer}." for answer in self._answers]
         return "\n".join([*words, "The test expects something else."]) if words else ""
 
     def used_in(self, error: BaseException) -> str:
-        """What the author is told where the test has used the answers and raised this; empty where there are none.
+        """The message to the author if the test has used the answers and raised this; empty if there are none.
 
-        Nothing of the exception but its type: its text may be about what the test expects.
+        It contains only the type of the exception: the text may be about the expected value.
         """
         words = self._answers or self._made
         if not words:
@@ -90,21 +89,21 @@ class SubmissionOutput:
 
 
 def output_of(item: Any) -> SubmissionOutput:
-    """What the submission has printed and answered in a test so far."""
+    """The output and answers of a submission in a test so far."""
     found: SubmissionOutput = vars(item).setdefault(_HEARD, SubmissionOutput())
     return found
 
 
 def forget(item: Any) -> None:
-    """Begins anew, before the test runs for another submission."""
+    """Starts with empty output, before the test runs for another submission."""
     vars(item).pop(_HEARD, None)
 
 
 def is_of_use(error: BaseException, root: Path) -> bool:
-    """Whether an exception in a test may well come from the use of a value, where nothing else tells.
+    """Whether an exception in a test may come from the use of a value, if nothing else decides that.
 
-    It does not where a name is missing, where the test raises it in so many words, where it is about a module, or about
-    the objects that a test asks, or where those refuse how they are asked. root: the folder with the exercise's.
+    It does not if a name is missing, if the test raises it by a raise statement, if it is about a module or about the
+    objects of a test's fixtures, or if these refuse their arguments. root: the folder with the exercise's.
     """
     if isinstance(error, NameError | ImportError | SyntaxError) and not isinstance(error, UnboundLocalError):
         return False
@@ -114,7 +113,7 @@ def is_of_use(error: BaseException, root: Path) -> bool:
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
-    if last is not None and last.tb_frame.f_code.co_filename == operators.__file__:  # does what the test has asked for
+    if last is not None and last.tb_frame.f_code.co_filename == operators.__file__:  # it runs the test's operator
         return True
     return last is not None and not _is_in(last, _OWN) and not (_is_in(last, root) and _is_raised_by_hand(last))
 

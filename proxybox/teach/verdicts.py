@@ -1,4 +1,4 @@
-"""What the end of a test means for its submission."""
+"""Makes the verdict of a submission from the end of a test."""
 
 import dataclasses
 from typing import Any
@@ -12,7 +12,7 @@ from proxybox.teach.student import Failed
 from proxybox.teach.testoutput import MOST_PRINTED, is_of_use, output_of
 from proxybox.terminal.harmless import harmless_lines
 
-#: Characters of a message, which may hold what a submission returned if the test's author puts it there.
+#: Characters of a message, which may contain a submission's result if the test's author puts it there.
 _MOST_MESSAGE = 10_000
 
 
@@ -22,7 +22,7 @@ def verdict_of(item: pytest.Item, call: pytest.CallInfo[Any], points: float) -> 
     possible = float(mark.args[0]) if mark is not None and mark.args else points
     status, message, line = _end(call)
     message = message or (output_of(item).refused() if status == "wrong_answer" else "")
-    message = harmless_lines(message)  # a teacher's own words, too, may contain text of a submission
+    message = harmless_lines(message)  # a teacher's message may contain text of a submission, too
     error = None if call.excinfo is None else call.excinfo.value
     raised = error if status == "internal_error" else None
     verdict = Verdict(
@@ -44,7 +44,7 @@ def verdict_of(item: pytest.Item, call: pytest.CallInfo[Any], points: float) -> 
 
 
 def make_harmless(report: pytest.TestReport) -> None:
-    """Makes harmless what pytest itself will print of a test run by hand: it may hold what the submission returned."""
+    """Makes harmless what pytest prints of a test run by hand: it may contain a submission's result."""
     report.longrepr = _harmless(report.longrepr)
     report.sections = _harmless(report.sections)
     if hasattr(report, "wasxfail"):
@@ -79,11 +79,11 @@ def _end(call: pytest.CallInfo[Any]) -> tuple[str, str, int | None]:
         return error.status, str(error), error.line
     if isinstance(error, pytest.skip.Exception):
         return "skipped", str(error), None
-    if isinstance(error, pytest.fail.Exception):  # pytest.fail, or an expected exception that did not come
+    if isinstance(error, pytest.fail.Exception):  # pytest.fail, or an expected exception that was not raised
         return "wrong_answer", str(error), None
     if isinstance(error, AssertionError):
         # Only what the teacher wrote for students: with --assert=plain pytest adds no words that would show the source.
-        # Where that is nothing, the student is told the answers (Heard.refused).
+        # If that is empty, the student gets the answers (SubmissionOutput.refused).
         return "wrong_answer", str(error).strip(), None
     return "internal_error", AT_FAULT, None
 

@@ -1,4 +1,4 @@
-"""The doors: one module for each kind of visitor. They check who asks and what is sent, and ask the lesson.
+"""The doors: one module for each kind of visitor. They check the sender and the content of requests.
 
-Rule: a door says nothing of its own. What may be done, and to whom, is said by the lesson and what stands behind it.
+Rule: a door decides nothing itself. The lesson and its parts decide what may be done, and to which seats.
 """

@@ -1,4 +1,4 @@
-"""Who asks, and the cookies by which that is known."""
+"""The sender of a request, and the cookies that identify it."""
 
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -11,27 +11,27 @@ from proxybox.classroom.lesson import Lesson
 from proxybox.classroom.records import Seat
 from proxybox.serve.problems import Refusal
 
-#: The cookie of a seat for pages within those of another site; of who has the key; and of an instructor.
+#: The cookies: of a seat for pages framed by another site; of the teacher with the key; and of an instructor.
 FRAMED: Final = "framed"
 TEACHER: Final = "teacher"
 INSTRUCTOR: Final = "instructor"
-#: Seconds that a browser keeps a cookie: a term.
+#: Seconds for which a browser keeps a cookie: a term.
 _KEPT: Final = 200 * 86_400
 
 
 def lesson_of(request: Request) -> Lesson:
-    """The lesson that a request has come to."""
+    """Returns the lesson of a request."""
     lesson: Lesson = request.app.state.lesson
     return lesson
 
 
 def address_of(request: Request) -> str:
-    """The address of who asks."""
+    """Returns the address of the client."""
     return request.client.host if request.client is not None else ""
 
 
 def sends(*media_types: str) -> dict[str, Any]:
-    """Returns the options of a route that does not send JSON: what it sends."""
+    """Returns the options of a route that does not send JSON. media_types: those that it sends."""
     return {"response_class": Response, "responses": {200: {"content": {media: {} for media in media_types}}}}
 
 
@@ -44,7 +44,7 @@ def _name(connection: HTTPConnection, what: str) -> str:
 
 
 def set_cookie(request: Request, response: Response, what: str, value: str, *, kept: int = _KEPT) -> None:
-    """Gives a browser a pass. kept: seconds."""
+    """Sets the cookie of a pass. kept: seconds."""
     response.set_cookie(
         _name(request, what), value, max_age=kept, path="/", httponly=True, samesite="strict",
         secure=request.url.scheme == "https",
@@ -52,10 +52,10 @@ def set_cookie(request: Request, response: Response, what: str, value: str, *, k
 
 
 def set_framed_cookie(request: Request, response: Response, value: str, *, kept: int = _KEPT) -> None:
-    """Gives a browser the pass of a seat for pages within those of another site, which strict cookies do not reach.
+    """Sets the cookie of a seat for pages framed by another site: browsers do not send strict cookies there.
 
-    It is for that site alone: a page within another site's never gets it (Partitioned: CHIPS). kept: seconds; 0 takes
-    the pass away.
+    It is for that site only: a page framed by a third site does not get it (Partitioned: CHIPS). kept: seconds; 0
+    removes the cookie.
     """
     name = _name(request, FRAMED)
     response.headers.append(
@@ -64,21 +64,21 @@ def set_framed_cookie(request: Request, response: Response, value: str, *, kept:
 
 
 def forget_cookie(request: Request, response: Response, what: str) -> None:
-    """Takes a pass away."""
+    """Removes the cookie of a pass."""
     secure = request.url.scheme == "https"
     response.delete_cookie(_name(request, what), path="/", httponly=True, samesite="strict", secure=secure)
 
 
 @attrs.frozen(kw_only=True)
 class Asking:
-    """Who a browser is by its cookies: a seat, a teacher of some or all, both, or nobody."""
+    """The identity of a browser by its cookies: a seat, a teacher, both, or neither."""
 
     seat: Seat | None
     authority: TeachingScope | None
 
 
 def who_asks(lesson: Lesson, connection: HTTPConnection) -> Asking:
-    """Returns who a browser is at this moment."""
+    """Returns the identity of a browser at this moment."""
     cookies = connection.cookies
     passes = [cookies.get(_name(connection, what)) for what in (("seat", FRAMED) if lesson.config.embed else ("seat",))]
     seat = next(filter(None, (lesson.seats.of_pass(lesson.passes.seat(cookie)) for cookie in passes)), None)
@@ -93,20 +93,20 @@ def _authority(lesson: Lesson, connection: HTTPConnection) -> TeachingScope | No
 
 
 def instructor_pass(request: Request) -> str | None:
-    """What a browser has for an instructor's pass."""
+    """Returns the cookie of an instructor's pass; None if there is none."""
     return request.cookies.get(_name(request, INSTRUCTOR))
 
 
 def asking_of(request: Request) -> Asking:
-    """Who has made a request, as it holds now: its body, which is whole, may have come for an hour since the edge."""
+    """Returns the identity of the sender now: since the edge, the body of the request may have taken an hour."""
     return who_asks(lesson_of(request), request)
 
 
-# --- who may ask ------------------------------------------------------------------------------------------------------
+# --- permissions ------------------------------------------------------------------------------------------------------
 
 
 async def _here(request: Request) -> Lesson:
-    return lesson_of(request)  # a function that is none of asyncio's would be called in a thread
+    return lesson_of(request)  # FastAPI would call a function that is not async in a thread
 
 
 async def _seat(request: Request) -> Seat:
@@ -128,8 +128,9 @@ async def _whole(request: Request) -> None:
         raise Refusal("forbidden", "This concerns the whole classroom: it is for who has its key.")
 
 
-#: Parameters of routes: the seat that asks, whom the teacher who asks teaches, the number of a version, and the lesson.
-#: `FOR_TEACHERS` and `FOR_WHOLE` are for routers: all who teach here, and who has the key. They raise Refusal.
+#: Parameters of routes: the seat of the sender, the scope of the teacher who sends, the number of a version, and the
+#: lesson. `FOR_TEACHERS` and `FOR_WHOLE` are for routers: for all teachers, and for the teacher with the key. They
+#: raise Refusal.
 Sitting: TypeAlias = Annotated[Seat, Depends(_seat)]
 Teaching: TypeAlias = Annotated[TeachingScope, Depends(_teaching)]
 Version: TypeAlias = Annotated[int, Path(ge=0, le=1 << 40)]

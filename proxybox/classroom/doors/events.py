@@ -15,16 +15,16 @@ from proxybox.serve.problems import Refusal
 
 router = APIRouter()
 
-#: How many streams a seat may have, one for each browser of its student; and so a teacher.
+#: The most streams of a seat (one for each browser of the student), and of a teacher.
 _MOST: Final = 6
 _MOST_OF_TEACHER: Final = 20
-#: How the id of the last event is told: by browsers that come back, and by pages that begin where others have ended.
+#: How a client sends the id of the last event: browsers that connect again, and pages that start from a known event.
 _HEADER, _QUERY = "last-event-id", "after"
 
 
 @router.get("/api/events", **sends("text/event-stream"))
 async def seat_events(request: Request, lesson: Here, seat: Sitting) -> Response:
-    """What concerns a seat."""
+    """The events of a seat."""
     topic = f"seat:{seat.id}"
     reader = _read(lesson.hub, request, (topic, EVERYBODY), topic, _MOST)
     lesson.grid.touch(seat.id)
@@ -33,7 +33,7 @@ async def seat_events(request: Request, lesson: Here, seat: Sitting) -> Response
 
 @router.get("/api/teacher/events", **sends("text/event-stream"))
 async def teacher_events(request: Request, lesson: Here, authority: Teaching) -> Response:
-    """What concerns those whom a teacher teaches, for as long as that holds."""
+    """The events of a teacher's seats, for as long as the teacher's scope is valid."""
     topics = authority.topics
     reader = _read(lesson.hub, request, topics, topics[0], _MOST_OF_TEACHER)
     return _Stream(lesson.hub, reader, lambda: None, authority.seconds)
@@ -47,9 +47,9 @@ def _read(hub: Hub, request: Request, topics: tuple[str, ...], own: str, most: i
 
 
 class _Stream(Response):
-    """The answer that goes on until one of both sides ends it. A browser that does not read is not waited for.
+    """The response that goes on until one side ends it. A browser that does not read is cut off.
 
-    seconds: after which it ends in any case, and the browser asks anew; None: never.
+    seconds: after which it ends in any case, and the browser connects again; None: never.
     """
 
     media_type = "text/event-stream"
@@ -66,7 +66,7 @@ class _Stream(Response):
         ends = [asyncio.create_task(_gone(receive)), asyncio.create_task(self._reader.ended.wait())]
         try:
             await asyncio.wait({sending, *ends}, timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED)
-            if not sending.done() and self._reader.ended.is_set():  # it sends its last piece, if somebody reads it
+            if not sending.done() and self._reader.ended.is_set():  # a reading browser gets the last piece
                 await asyncio.wait({sending}, timeout=0.2)
         finally:
             self._hub.leave(self._reader)

@@ -1,4 +1,4 @@
-"""What platforms ask (lti/). Browsers come here from their pages, so no origin is checked: signatures are."""
+"""Requests from platforms (lti/). Browsers come from pages of platforms: signatures are checked, not the origin."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,24 +21,25 @@ from proxybox.terminal.harmless import on_one_line
 
 router = APIRouter(prefix="/lti")
 
-#: The cookie that says in which browser a login has begun. It comes back with a form of the platform's page.
+#: The cookie that identifies the browser in which a login has begun. It returns with a form of the platform's page.
 _COOKIE: Final = "__Host-lti"
 _LAUNCH: Final = "/lti/launch"
 _PATIENCE: Final = 600
 #: The most fields of a form.
 _MOST_FIELDS: Final = 50
-#: The most characters of an unknown exercise that are told.
+#: The most characters of the id of an unknown exercise that are shown.
 _MOST_TOLD: Final = 100
-#: A page that goes on by itself: a redirect would still count as the platform's, and bring no strict cookie.
+#: A page that loads the next one by itself: a redirect would count as the platform's, and browsers would send no strict
+#: cookie.
 _ON: Final = (
     '<!doctype html><meta charset="utf-8"><title>proxybox</title><meta http-equiv="refresh" content="0;url={}">'
 )
 
 
 def bridge_of(lesson: Lesson) -> Bridge:
-    """Returns what stands between a lesson and its platforms.
+    """Returns the bridge between a lesson and its platforms.
 
-    Raises PolicyError, ExerciseError, OSError, and ValueError for a key that is none.
+    Raises PolicyError, ExerciseError, OSError, and ValueError for an invalid key.
     """
     return Bridge(lesson, load_platforms(Path(lesson.config.lti)))
 
@@ -71,7 +72,7 @@ async def login(request: Request) -> Response:
 
 
 def _keep_state(response: Response, state: str, seconds: int) -> None:
-    """Has the browser keep the state of a login, also within the platform's page (Partitioned: CHIPS)."""
+    """Stores the state of a login in a cookie, also within the platform's page (Partitioned: CHIPS)."""
     response.headers.append(
         "set-cookie",
         f"{_COOKIE}={state}; Max-Age={seconds}; Path=/; HttpOnly; Secure; SameSite=None; Partitioned",
@@ -80,7 +81,7 @@ def _keep_state(response: Response, state: str, seconds: int) -> None:
 
 @router.post("/launch")
 async def launch(request: Request) -> Response:
-    """Ends a login: the browser gets its seat, or is that of a class's teacher, or may choose a link."""
+    """Ends a login: the browser gets a seat or a class's teacher, or may choose a link."""
     try:
         response = await _launched(request, await _fields(request))
     except Refusal as refusal:
@@ -120,7 +121,7 @@ async def _launched(request: Request, fields: Mapping[str, str]) -> Response:
 
 @router.post("/choose")
 async def choose(request: Request) -> Response:
-    """Tells the platform which link was chosen: a page brings it there, signed."""
+    """Returns a page that sends the chosen link to the platform, signed."""
     try:
         bridge, fields = _bridge(request), await _fields(request)
         choice = bridge.launches.chosen(fields.get("word", ""))
@@ -132,12 +133,12 @@ async def choose(request: Request) -> Response:
 
 
 def _belong_to(request: Request, choice: DeepLinkRequest) -> None:
-    """Has the platform's page show ours (edge.py)."""
+    """Allows the platform's page to frame ours (edge.py)."""
     request.scope["state"]["platform"] = choice.origin
 
 
 def _refused(request: Request, refusal: Refusal) -> Response:
-    """A page that says why not, for people: browsers come here by links."""
+    """An error page for people: browsers come here by links."""
     return page(request, "lti-refused.html", status=refusal.status, why=refusal.detail)
 
 
@@ -149,7 +150,7 @@ async def keys(request: Request) -> Response:
 
 @router.get("/config.json")
 async def config(request: Request) -> Response:
-    """What Canvas asks for when a tool is registered by its address."""
+    """The configuration that Canvas requests when a tool is registered by its URL."""
     lesson = lesson_of(request)
     placements = [
         {"placement": placement, "message_type": "LtiDeepLinkingRequest"}

@@ -1,4 +1,4 @@
-"""The pages themselves, and the files that they load."""
+"""The pages and the files that they load."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ _TEMPLATES: Final = jinja2.Environment(
     loader=jinja2.FileSystemLoader(_FOLDER / "pages"), autoescape=True, undefined=jinja2.StrictUndefined,
     trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.i18n"],
 )  # fmt: skip
-#: What a browser may keep of them: it asks each time whether they have changed.
+#: Caching of these files: a browser asks each time whether they have changed.
 _FRESH: Final = {"Cache-Control": "no-cache"}
 
 
@@ -38,13 +38,13 @@ files = _Files(directory=_FOLDER / "static")
 
 @router.get("/")
 async def student_page(request: Request) -> Response:
-    """The student's page; who has no seat yet is asked to join."""
+    """The student's page; without a seat, the page for joining."""
     return _students(request)
 
 
 @router.get("/embed/{exercise}")
 async def embedded_page(request: Request, exercise: str) -> Response:
-    """The same within a page of another site (edge.py), at one exercise. Without a seat, any name is taken for one."""
+    """The student's page framed by another site (edge.py), at one exercise. Without a seat, any id is accepted."""
     lesson = lesson_of(request)
     if not lesson.config.embed:
         raise Refusal("not-found", "This classroom stands in no other pages.")
@@ -55,7 +55,7 @@ async def embedded_page(request: Request, exercise: str) -> Response:
 
 @router.get("/teacher")
 async def teacher_page(request: Request) -> Response:
-    """The teacher's page; who teaches nobody here is asked for the key."""
+    """The teacher's page; without a teacher's pass, the page that asks for the key."""
     authority = asking_of(request).authority
     if authority is None:
         return page(request, "key.html", has_platforms=bool(lesson_of(request).config.lti))
@@ -64,7 +64,7 @@ async def teacher_page(request: Request) -> Response:
 
 @router.get("/sw.js")
 async def service_worker() -> Response:
-    """The service worker, which stands here to be in charge of the whole site."""
+    """The service worker. It is at this path so that it controls the whole site."""
     return FileResponse(_FOLDER / "static" / "sw.js", media_type="text/javascript", headers=_FRESH)
 
 
@@ -74,7 +74,7 @@ def _students(request: Request, exercise: str = "") -> Response:
 
 
 def page(request: Request, name: str, *, status: int = 200, **more: Any) -> Response:
-    """Returns a page in the language of who asks. more: what its template is told."""
+    """Returns a page in the language of the browser. more: further values for its template."""
     lesson = lesson_of(request)
     words = Words(negotiate(request.cookies.get("language"), request.headers.get("accept-language", "")))
     text = _TEMPLATES.get_template(name).render(

@@ -1,4 +1,4 @@
-"""What pages of students ask."""
+"""The requests of students' pages."""
 
 import asyncio
 from typing import Annotated
@@ -30,7 +30,7 @@ ExerciseId = Annotated[str, Path(max_length=64)]
 _OF = "/exercises/{exercise}"
 
 
-# --- coming and going -------------------------------------------------------------------------------------------------
+# --- joining and leaving ----------------------------------------------------------------------------------------------
 
 
 @router.post("/join", response_model=answers.SeatedJson, status_code=201)
@@ -46,7 +46,7 @@ async def join(request: Request, body: models.Join) -> Response:
 
 @router.post("/return", response_model=answers.SeatedJson)
 async def back(request: Request, body: models.Return) -> Response:
-    """Takes one's own seat on another device."""
+    """Returns to one's own seat on another device."""
     lesson = lesson_of(request)
     seat = await lesson.seats.back(address_of(request), body.personal)
     return _seated(request, lesson, seat, 200, framed=body.framed)
@@ -65,7 +65,7 @@ def _seated(request: Request, lesson: Lesson, seat: Seat, status: int, *, framed
 
 @router.post("/leave", status_code=204)
 async def leave(request: Request, _: models.Nothing) -> Response:
-    """Forgets the seat in this browser; it stays the student's."""
+    """Removes the seat's cookie from this browser; the seat stays the student's."""
     response = Response(status_code=204)
     forget_cookie(request, response, "seat")
     if lesson_of(request).config.embed:
@@ -75,7 +75,7 @@ async def leave(request: Request, _: models.Nothing) -> Response:
 
 @router.get("/me", response_model=answers.MeJson)
 async def me(lesson: Here, seat: Sitting) -> Response:
-    """What a page begins with."""
+    """The first state of a page."""
     return as_json(lesson.me(seat))
 
 
@@ -91,13 +91,13 @@ async def hand(body: models.HandBody, lesson: Here, seat: Sitting) -> Response:
 
 @router.get(_OF, response_model=answers.ExerciseJson)
 async def exercise_of(exercise: ExerciseId, lesson: Here, seat: Sitting) -> Response:
-    """An exercise, with what the student has made of it."""
+    """An exercise, with the student's files and results."""
     return as_json(await lesson.exercise(seat, exercise))
 
 
 @router.post("/open", status_code=204)
 async def open_exercise(body: models.OpenBody, lesson: Here, seat: Sitting) -> Response:
-    """Says which exercise is looked at."""
+    """Notes which exercise the student looks at."""
     await lesson.open(seat, body.exercise)
     return Response(status_code=204)
 
@@ -110,7 +110,7 @@ async def save(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitt
 
 
 def saved_as_json(saved: Saved | SavedText) -> answers.SavedJson:
-    """The version that was saved, and the one that another page had saved meanwhile, where there is one."""
+    """The saved version, and the version that another page has saved in the meantime, if there is one."""
     answer: answers.SavedJson = {"version": saved.version}
     if (other := other_as_json(saved)) is not None:
         answer["conflict"] = other
@@ -119,7 +119,7 @@ def saved_as_json(saved: Saved | SavedText) -> answers.SavedJson:
 
 @router.get(f"{_OF}/versions", response_model=answers.VersionsJson)
 async def versions(exercise: ExerciseId, lesson: Here, seat: Sitting) -> Response:
-    """What versions of the files there are."""
+    """The list of versions of the files."""
     return as_json({"versions": await lesson.work.versions(seat.id, lesson.sheet(exercise))})
 
 
@@ -132,7 +132,7 @@ async def version_of(exercise: ExerciseId, version: Version, lesson: Here, seat:
 
 @router.get(f"{_OF}/download", **sends("text/x-python", "application/zip"))
 async def download(exercise: ExerciseId, lesson: Here, seat: Sitting) -> Response:
-    """The files, to take home."""
+    """The files as a download."""
     from proxybox.classroom.exports import attached, zipped
 
     text = await lesson.work.text(seat.id, lesson.sheet(exercise))
@@ -162,7 +162,7 @@ async def check(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sit
 
 @router.post(f"{_OF}/hand-in", response_model=answers.SavedHandInJson, status_code=201)
 async def hand_in(exercise: ExerciseId, body: models.Save, lesson: Here, seat: Sitting) -> Response:
-    """Hands the files in."""
+    """Hands in the files."""
     handed_in, saved = await lesson.hand_in(seat, exercise, body)
     mark = hand_in_as_json(handed_in, lesson.sheet(exercise).basis)
     return as_json({"handed_in": mark, **saved_as_json(saved)}, 201)
@@ -182,19 +182,19 @@ async def prompt(body: models.PromptBody, lesson: Here, seat: Sitting) -> Respon
 
 @router.post("/input", status_code=204)
 async def give_input(body: models.InputBody, lesson: Here, seat: Sitting) -> Response:
-    """Gives the program what it reads."""
+    """Sends input to the program."""
     await lesson.boxes.input(seat.id, body.run, body.text)
     return Response(status_code=204)
 
 
 @router.post("/stop", status_code=204)
 async def stop(body: models.StopBody, lesson: Here, seat: Sitting) -> Response:
-    """Stops what runs."""
+    """Stops the run."""
     await lesson.boxes.stop(seat.id, body.run)
     return Response(status_code=204)
 
 
 @router.post("/complete", response_model=answers.MatchesJson)
 async def complete(body: models.CompleteBody, lesson: Here, seat: Sitting) -> Response:
-    """Says what may stand at the cursor."""
+    """Returns the completions at the cursor."""
     return as_json(await lesson.complete(seat, body.exercise, body.code, body.cursor))

@@ -1,6 +1,7 @@
-"""What the teacher's page asks. Everything here but the login needs a teacher's pass.
+"""The requests of the teacher's page. All of them but the login need a teacher's pass.
 
-What concerns everybody is for who has the key (`whole`); what concerns seats, for who teaches them (`guarded`).
+Requests that concern everybody are for the teacher with the key (`whole`); those about seats are for the teachers of
+these seats (`guarded`).
 """
 
 import io
@@ -47,7 +48,7 @@ OfClass = Annotated[str | None, Query(max_length=64, alias="class")]
 
 @router.post("/login", status_code=204)
 async def login(request: Request, body: models.KeyBody) -> Response:
-    """Makes a browser the teacher's."""
+    """Logs in: the browser gets the teacher's pass."""
     lesson, attempts = lesson_of(request), lesson_of(request).seats.teaching
     attempts.check(address_of(request))
     if not is_same(body.key, lesson.teacher_key):
@@ -73,7 +74,7 @@ async def logout(request: Request, _: models.Nothing, authority: Teaching) -> Re
 
 @guarded.get("/state", response_model=answers.TeacherStateJson)
 async def state(lesson: Here, authority: Teaching) -> Response:
-    """What the page begins with."""
+    """The first state of the page."""
     return as_json(
         {
             "course": lesson.course_as_json(), **lesson.state_as_json(authority),
@@ -98,7 +99,7 @@ async def qr_code(lesson: Here) -> Response:
 
 @whole.post("/seats", response_model=answers.RowJson, status_code=201)
 async def add_seat(body: models.NewSeat, lesson: Here) -> Response:
-    """Keeps a seat for somebody."""
+    """Reserves a seat for a student."""
     seat = await lesson.seats.add(body.name)
     lesson.grid.touch(seat.id)
     return as_json(lesson.grid.row(seat), 201)
@@ -114,7 +115,7 @@ async def change_seat(seat: SeatId, body: models.SeatChange, lesson: Here, autho
 
 @guarded.get("/seats/{seat}", response_model=answers.SeatSeenJson)
 async def look_at_seat(seat: SeatId, lesson: Here, authority: Teaching, exercise: AnyExercise = None) -> Response:
-    """What a student has made of an exercise, and what runs there."""
+    """A student's files and results of an exercise, and the current run."""
     found = authority.find(lesson.seats, seat)
     sheet = lesson.sheet(exercise or found.exercise or next(iter(lesson.sheets)))
     text = await lesson.work.text(found.id, sheet)
@@ -149,7 +150,7 @@ async def handed_in(seat: SeatId, exercise: SeatId, lesson: Here, authority: Tea
 
 @guarded.post("/watch", status_code=204)
 async def watch(body: models.WatchBody, lesson: Here, authority: Teaching) -> Response:
-    """Has a stream of this teacher bring the events of a seat, too."""
+    """Adds the events of a seat to a stream of this teacher."""
     topic = None if body.seat is None else f"seat:{authority.find(lesson.seats, body.seat).id}"
     if not lesson.hub.watch(body.stream, topic, within=authority.topics[0], page=body.page):
         raise Refusal("not-found", "There is no such stream.")
@@ -161,21 +162,21 @@ async def watch(body: models.WatchBody, lesson: Here, authority: Teaching) -> Re
 
 @whole.post("/lock", response_model=answers.RoomStateJson)
 async def lock(body: models.Lock, lesson: Here) -> Response:
-    """Keeps others from joining."""
+    """Locks or unlocks joining."""
     await lesson.everybody.lock(body.locked)
     return _state(lesson)
 
 
 @whole.post("/freeze", response_model=answers.RoomStateJson)
 async def freeze(body: models.Freeze, lesson: Here) -> Response:
-    """Pauses everybody."""
+    """Pauses everybody, or ends the pause."""
     await lesson.freeze(body.frozen)
     return _state(lesson)
 
 
 @whole.post("/push", response_model=answers.RoomStateJson)
 async def push(body: models.Push, lesson: Here) -> Response:
-    """Has all open an exercise."""
+    """Opens an exercise on the pages of all students."""
     await lesson.everybody.push(body.exercise)
     return _state(lesson)
 
@@ -204,7 +205,7 @@ async def unshare(identity: SeatId, lesson: Here) -> Response:
     return Response(status_code=204)
 
 
-# --- looking back -----------------------------------------------------------------------------------------------------
+# --- errors, grades and downloads -------------------------------------------------------------------------------------
 
 
 @guarded.get("/errors", response_model=answers.ErrorsJson)
@@ -216,13 +217,13 @@ async def errors(lesson: Here, authority: Teaching, exercise: AnyExercise = None
 
 @guarded.post("/grade-again", response_model=answers.CountJson, status_code=202)
 async def grade_again(body: models.GradeAgain, lesson: Here, authority: Teaching) -> Response:
-    """Has hand-ins graded once more."""
+    """Grades hand-ins again."""
     return as_json({"count": await lesson.grade_again(body.exercise, authority)}, 202)
 
 
 @guarded.get("/similar", response_model=answers.SimilarJson)
 async def similar(lesson: Here, authority: Teaching, exercise: Exercise, of_class: OfClass = None) -> Response:
-    """Which hand-ins are nearly the same, and which are too short to say."""
+    """Hand-ins that are nearly the same, and those that are too short to compare."""
     return as_json(await exports.alike(lesson, authority, exercise, of_class))
 
 

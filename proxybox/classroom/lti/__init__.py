@@ -3,6 +3,6 @@
 https://www.imsglobal.org/spec/lti/v1p3, https://www.imsglobal.org/spec/security/v1p0,
 https://www.imsglobal.org/spec/lti-ags/v2p0
 
-Rule: what a browser brings is believed only where a platform of the teacher's list has signed it, for us, just now, and
-for a login that began in this browser. It is believed once.
+Rule: data from a browser is accepted only if a platform of the teacher's list has signed it, for us, just now, and for
+a login that began in this browser. It is accepted once.
 """

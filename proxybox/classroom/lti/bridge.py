@@ -1,4 +1,4 @@
-"""Between the platforms and the lesson: who launches gets a seat, and what is graded goes back."""
+"""The bridge between platforms and the lesson: a launch gets a seat, and grades go back to the platform."""
 
 import asyncio
 import contextlib
@@ -24,19 +24,19 @@ from proxybox.terminal.harmless import on_one_line
 
 log = logging.getLogger("proxybox.classroom")
 
-#: Seconds for one request to a platform, and between two tries to bring a grade.
+#: Seconds for one request to a platform, and between two attempts to send a grade.
 _PATIENCE, _PAUSE = 20.0, 60.0
-#: How often a name is tried with a number behind it.
+#: How many numbers are tried after a name that is taken.
 _MOST_NAMES: Final = 1_000
 
 
 class Bridge:
-    """The platforms of a lesson. authorities: certificates to believe, in place of the system's."""
+    """The platforms of a lesson. authorities: certificates to trust, in place of the system's."""
 
     def __init__(
         self, lesson: Lesson, platforms: Sequence[Platform], *, authorities: ssl.SSLContext | None = None
     ) -> None:
-        """Raises OSError or ValueError when our own key cannot be read or kept."""
+        """Raises OSError or ValueError if our own key cannot be read or stored."""
         self._lesson = lesson
         self._platforms = {each.name: each for each in platforms}
         self._client = httpx.AsyncClient(timeout=_PATIENCE, verify=authorities or ssl.create_default_context())
@@ -49,7 +49,7 @@ class Bridge:
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """A context in which grades are brought; those that are still due at its end are brought the next time."""
+        """A context in which grades are sent. Grades that are due at its end are sent the next time."""
         self._some.set()
         bringing = asyncio.create_task(self._bring_all())
         try:
@@ -59,10 +59,10 @@ class Bridge:
             await asyncio.gather(bringing, return_exceptions=True)
             await self._client.aclose()
 
-    # --- who comes ----------------------------------------------------------------------------------------------------
+    # --- launches -----------------------------------------------------------------------------------------------------
 
     async def arrive(self, launch: Launch) -> Seat:
-        """Returns the seat of who launches, which is new the first time in a class. Raises Refusal."""
+        """Returns the seat of the user who launches. The first launch of a class makes the seat. Raises Refusal."""
         lesson, platform = self._lesson, launch.platform.name
         async with self._arriving:
             known, of_class = await self._known(launch), await self._class(launch)
@@ -83,13 +83,13 @@ class Bridge:
         return seat
 
     def teaches_no_longer(self, launch: Launch) -> None:
-        """Takes the class of this launch from somebody who may have been its instructor, and is not."""
+        """Takes the class of this launch from a user who is not its instructor, but may have been before."""
         of_class = self._lesson.classes.of(launch.platform.name, launch.context)
         if of_class is not None:
             self._lesson.instructors.teaches_no_longer(launch.platform.name, launch.user, of_class.id)
 
     async def arrive_teaching(self, launch: Launch) -> str:
-        """Returns the pass of an instructor, who is the teacher of the class of this launch now. Raises Refusal."""
+        """Returns the pass of an instructor, who from now on teaches the class of this launch. Raises Refusal."""
         async with self._arriving:
             of_class = await self._class(launch)
         if not of_class:
@@ -97,7 +97,7 @@ class Bridge:
         return self._lesson.instructors.teaches(launch.platform.name, launch.user, of_class)
 
     async def _known(self, launch: Launch) -> str | None:
-        """The seat that a user has in a class; one of before there were classes belongs to the first of them."""
+        """The seat of a user in a class. A seat that is older than classes gets the class of its first launch."""
         store, platform = self._lesson.store, launch.platform.name
         known = await store.do(Connected.seat_of_user, platform, launch.context, launch.user)
         if known is None and launch.context:
@@ -105,7 +105,7 @@ class Bridge:
         return known
 
     async def _class(self, launch: Launch) -> str:
-        """The id of the class of a launch; "" for one from nowhere in particular."""
+        """The id of the class of a launch; "" for a launch from no course."""
         if not launch.context:
             return ""
         title = on_one_line(launch.title) or launch.context
@@ -126,13 +126,10 @@ class Bridge:
                     raise
         raise Refusal("conflict")
 
-    # --- what is chosen -----------------------------------------------------------------------------------------------
+    # --- links --------------------------------------------------------------------------------------------------------
 
     def answer(self, choice: DeepLinkRequest, exercise: str, launch: str) -> str:
-        """Returns the token that says which link was chosen. exercise: ""; the whole course. launch: our address.
-
-        Raises Refusal.
-        """
+        """Returns the token for the chosen link. exercise: ""; the whole course. launch: our URL for launches."""
         lesson = self._lesson
         title = lesson.sheet(exercise).title if exercise else lesson.course.title
         item: dict[str, object] = {"type": "ltiResourceLink", "title": title, "url": launch}
@@ -142,10 +139,10 @@ class Bridge:
             item["lineItem"] = {"label": title, "scoreMaximum": MAXIMUM, "resourceId": exercise or "course"}
         return self.key.sign(answer_claims(choice, [item]))
 
-    # --- what goes back -----------------------------------------------------------------------------------------------
+    # --- grades -------------------------------------------------------------------------------------------------------
 
     async def _keep(self, line: GradeLine) -> None:
-        """Keeps where grades go. What was graded before somebody came by this link is brought now."""
+        """Stores where grades go. Grades from before the launch by this link are sent now."""
         lines = await self._lesson.store.do(Connected.lines)
         if any(attrs.evolve(each, brought="") == line for each in lines):
             return
@@ -156,7 +153,7 @@ class Bridge:
         self._some.set()
 
     async def _bring_all(self) -> None:
-        """Brings grades that platforms do not have yet, until it is cancelled."""
+        """Sends grades that platforms do not have yet, until it is cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PAUSE):
@@ -169,7 +166,7 @@ class Bridge:
 
     async def _bring(self, line: GradeLine, due: "_Due") -> None:
         platform = self._platforms.get(line.platform)
-        if platform is None:  # it is no longer in the list
+        if platform is None:  # it was removed from the list
             return
         try:
             await self._grades.bring(platform, line.url, line.user, due.share, due.at)
@@ -180,7 +177,7 @@ class Bridge:
         await self._lesson.store.do(Connected.brought, line, due.word)
 
     def _due(self, line: GradeLine) -> "_Due | None":
-        """What a platform is to have of an exercise, or of all; None while something handed in has no score."""
+        """The grade for a platform, of an exercise or of all; None while a hand-in has no score."""
         work, exercises = self._lesson.work, [line.exercise] if line.exercise else list(self._lesson.sheets)
         handed_in = [each for of in exercises if (each := work.handed_in.get((line.seat, of))) is not None]
         scores = [score for each in handed_in if (score := score_of(each.grade)) is not None]
@@ -192,7 +189,7 @@ class Bridge:
 
 @attrs.frozen
 class _Due:
-    """A grade to bring. share: of all points, 0 to 1. at: when it was given. handed_in: when its work was handed in."""
+    """A grade to send. share: of all points, 0 to 1. at: when it was given. handed_in: when the work was handed in."""
 
     share: float
     at: float
@@ -200,5 +197,5 @@ class _Due:
 
     @property
     def word(self) -> str:
-        """What tells it from another one. One that was given once more and is the same need not be brought."""
+        """A text that identifies the grade. The same grade, given again, is not sent again."""
         return f"{self.share:.6f} {self.handed_in:.3f}"

@@ -1,4 +1,4 @@
-"""Grades on their way to a platform (Assignment and Grade Services): kept until the platform has taken them.
+"""Sends grades to a platform (Assignment and Grade Services), until the platform has accepted them.
 
 https://www.imsglobal.org/spec/lti-ags/v2p0 (section 3.4), https://www.imsglobal.org/spec/security/v1p0 (section 4.1)
 """
@@ -20,15 +20,15 @@ from proxybox.classroom.lti.launches import MOST_ANSWER, SCORE
 from proxybox.classroom.lti.platforms import Platform
 from proxybox.policies.errors import ProxyboxError
 
-#: Seconds that what we sign holds, and before a token's end at which it is asked for anew.
+#: Seconds for which our signatures are valid, and the seconds before a token's end at which a new one is requested.
 _HOLDS, _EARLY = 300, 60.0
-#: What points are scaled to.
+#: The number of points for a share of 1.
 MAXIMUM: Final = 100
 _MEDIA_TYPE: Final = "application/vnd.ims.lis.v1.score+json"
 
 
 class NotTaken(ProxyboxError):
-    """A platform has not taken a grade. for_good: whether it will not later, either."""
+    """A platform has not accepted a grade. for_good: it will not accept it later, either."""
 
     def __init__(self, why: str, *, for_good: bool = False) -> None:
         super().__init__(why)
@@ -36,10 +36,10 @@ class NotTaken(ProxyboxError):
 
 
 class OwnKey:
-    """The key by which platforms know us, in a file of the class's folder."""
+    """Our key, by which platforms identify us, in a file of the class's folder."""
 
     def __init__(self, path: Path) -> None:
-        """Reads it, or makes it. Raises OSError, and ValueError for a file that is none."""
+        """Reads the key, or makes one. Raises OSError, and ValueError for an invalid file."""
         if not path.exists():
             made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
             pem = made.private_bytes(
@@ -63,16 +63,16 @@ class OwnKey:
 
 
 class Grades:
-    """Brings grades to platforms."""
+    """Sends grades to platforms."""
 
     def __init__(self, key: OwnKey, client: httpx.AsyncClient) -> None:
         self._key, self._client = key, client
         self._tokens: dict[str, tuple[float, str]] = {}
 
     async def bring(self, platform: Platform, line: str, user: str, share: float, at: float) -> None:
-        """Brings a grade. share: of all points, 0 to 1. at: when it was given, since the epoch. Raises NotTaken.
+        """Sends a grade. share: of all points, 0 to 1. at: when it was given, since the epoch. Raises NotTaken.
 
-        A platform keeps the latest by this time: so a grade that was given once more is a later one.
+        A platform keeps the grade with the latest time: so a grade that was given again replaces the earlier one.
         """
         when = datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec="milliseconds")
         score = {
@@ -91,7 +91,7 @@ class Grades:
             return
         if answer.status_code == 401:
             self._tokens.pop(platform.name, None)
-        lasting = answer.status_code in (400, 403, 404, 405, 409, 415, 422)  # 409: it has a later one
+        lasting = answer.status_code in (400, 403, 404, 405, 409, 415, 422)  # 409: the platform has a later grade
         raise NotTaken(f"it answered with {answer.status_code}", for_good=lasting)
 
     async def _token(self, platform: Platform) -> str:

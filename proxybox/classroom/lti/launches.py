@@ -1,4 +1,4 @@
-"""Launches: a browser comes from a platform, is sent back there to show who it is, and returns with a signed token.
+"""Launches: a browser comes from a platform, is sent back to identify its user, and returns with a signed token.
 
     platform ── /lti/login ── its auth_login_url ── /lti/launch with an id_token ── a seat
 
@@ -24,34 +24,34 @@ from proxybox.classroom.lti.platforms import Platform, origin_of, to_url
 from proxybox.policies.errors import PolicyError
 from proxybox.serve.problems import Refusal
 
-#: Seconds that a login may take, and how many may be under way.
+#: Seconds that a login may take, and the most logins at the same time.
 _PATIENCE, _MOST_LOGINS = 600.0, 10_000
-#: Seconds for which a platform's keys are believed, between two looks for a new one, and that clocks may differ.
+#: Seconds: for which a platform's keys are cached, between two requests for new keys, and by which clocks may differ.
 _KEPT, _PAUSE, _LEEWAY = 3600.0, 30.0, 60
-#: Seconds between two looks at a platform that has not told its keys: who waited for the first one is told at once.
+#: Seconds between two requests to a platform that did not answer: launches that waited for the first get its error.
 _AGAIN: Final = 2.0
-#: Bytes of keys, and characters of a token.
+#: Bytes of a key set, and characters of a token.
 MOST_ANSWER: Final = 1 << 18
 _MOST_TOKEN: Final = 1 << 16
-#: Seconds that somebody may take to choose, and the characters of a context's id or title.
+#: Seconds that a user may take to choose, and the characters of a context's id or title.
 _CHOOSING, _MOST_TEXT = 3600.0, 255
-#: Seconds for which the answer holds.
+#: Seconds for which the answer is valid.
 _ANSWERED: Final = 300
 _CLAIM: Final = "https://purl.imsglobal.org/spec/lti/claim"
 _DEEP: Final = "https://purl.imsglobal.org/spec/lti-dl/claim"
 _GRADES: Final = "https://purl.imsglobal.org/spec/lti-ags/claim/endpoint"
 SCORE: Final = "https://purl.imsglobal.org/spec/lti-ags/scope/score"
-#: Roles within a context (https://www.imsglobal.org/spec/lti/v1p3, A.2.2) of those who teach there.
+#: Roles within a context (https://www.imsglobal.org/spec/lti/v1p3, A.2.2) of its teachers.
 _ROLE: Final = "http://purl.imsglobal.org/vocab/lis/v2/membership"
 _TEACHING: Final = frozenset({f"{_ROLE}#Instructor", f"{_ROLE}#Administrator"})
 
 
 @attrs.frozen(kw_only=True)
 class Launch:
-    """What a platform says. user: its id there. exercise: the one of its link; "". line: where its grades go; "".
+    """A launch. user: its id on the platform. exercise: that of its link, or "". line: the URL for its grades, or "".
 
-    context: the id of the platform's course that the link stands in, which is a class of its own here; "". title: of
-    that. is_instructor: whether who launches teaches there, of a platform whose instructors may teach here.
+    context: the id of the platform's course that contains the link; it becomes a class here. Or "". title: of the
+    context. is_instructor: the user teaches that course, and the platform's instructors may teach here.
     """
 
     platform: Platform
@@ -66,10 +66,10 @@ class Launch:
 
 @attrs.frozen(kw_only=True)
 class DeepLinkRequest:
-    """A platform asks which link is to stand in one of its courses (deep linking). url: where the answer goes.
+    """A platform asks for a link in one of its courses (deep linking). url: where the answer goes.
 
-    origin: of that; its pages may show the one to choose from. data: goes back with it. takes_line: whether the link
-    may bring a column of grades.
+    origin: of that URL; its pages may frame the page for choosing. data: is returned with the answer. takes_line: the
+    link may create a column of grades.
     """
 
     platform: Platform
@@ -82,7 +82,7 @@ class DeepLinkRequest:
 
 @attrs.frozen
 class _Login:
-    """A login that is under way."""
+    """A login that has begun."""
 
     platform: Platform
     nonce: str
@@ -91,9 +91,9 @@ class _Login:
 
 @attrs.define(eq=False)
 class _KeySet:
-    """The keys of a platform by their ids. at: when it has told them; failed: when it last has not (monotonic).
+    """The keys of a platform by their ids. at: when they were received; failed: the last failed request (monotonic).
 
-    looking: held by whoever asks it. Neither other platforms nor who shows a key that is known are kept waiting.
+    looking: a lock, held during a request. Launches of other platforms or with a known key do not wait for it.
     """
 
     keys: Mapping[str, Any] = attrs.field(factory=dict)
@@ -102,12 +102,12 @@ class _KeySet:
     looking: asyncio.Lock = attrs.field(factory=asyncio.Lock)
 
     def has(self, identity: str) -> bool:
-        """Whether it has a key that is still believed."""
+        """Whether it has a key that has not expired."""
         return identity in self.keys and time.monotonic() - self.at <= _KEPT
 
 
 class Launches:
-    """The logins that are under way, and the keys of platforms. client: for requests to platforms."""
+    """The logins that have begun, and the keys of platforms. client: for requests to platforms."""
 
     def __init__(self, platforms: Sequence[Platform], client: httpx.AsyncClient) -> None:
         self._platforms, self._client = platforms, client
@@ -116,9 +116,9 @@ class Launches:
         self._sets = {each.key_set_url: _KeySet() for each in platforms}
 
     def begin(self, fields: Mapping[str, str], redirect: str) -> tuple[str, str]:
-        """Begins a login; returns where the browser is sent, and the state that it is to keep. Raises Refusal.
+        """Begins a login; returns the URL for the browser, and the state for its cookie. Raises Refusal.
 
-        told: what the platform has sent with it. redirect: the address of `finish`.
+        fields: what the platform has sent. redirect: the URL of `finish`.
         """
         platform = self._platform(fields.get("iss", ""), fields.get("client_id"))
         state, nonce = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
@@ -143,7 +143,7 @@ class Launches:
         return fitting[0]
 
     def offer(self, choice: DeepLinkRequest) -> str:
-        """Returns the word by which a page names what is to be chosen; `chosen` takes it, once."""
+        """Stores a request for a link, and returns a word for it; `chosen` takes it, once."""
         word = secrets.token_urlsafe(24)
         self._choices[word] = choice, time.monotonic() + _CHOOSING
         while len(self._choices) > _MOST_LOGINS:
@@ -151,14 +151,14 @@ class Launches:
         return word
 
     def chosen(self, word: str) -> DeepLinkRequest:
-        """Returns what was to be chosen. Raises Refusal."""
+        """Returns the request for a link that `offer` has stored. Raises Refusal."""
         choice, until = self._choices.pop(word, (None, 0.0))
         if choice is None or until < time.monotonic():
             raise Refusal("forbidden", "This page is too old, or was used before. Choose once more in the course.")
         return choice
 
     async def finish(self, state: str, kept: str | None, token: str) -> Launch | DeepLinkRequest:
-        """Returns what a platform has signed, once. kept: the state that the browser has kept. Raises Refusal."""
+        """Returns the signed launch or request, once. kept: the state in the browser's cookie. Raises Refusal."""
         login = self._logins.pop(state, None)
         if login is None or login.until < time.monotonic():
             raise Refusal("forbidden", "This launch is too old, or was used before. Open the link once more.")
@@ -187,7 +187,7 @@ class Launches:
         return claims
 
     async def _key(self, platform: Platform, identity: str) -> Any:
-        """The platform's key of this id; keys that are not known are looked for now and then."""
+        """The platform's key with this id. Unknown keys are requested again after some time."""
         known = self._sets[platform.key_set_url]
         if not known.has(identity):
             async with known.looking:
@@ -220,7 +220,7 @@ class Launches:
 
 
 def _message(platform: Platform, claims: Mapping[str, Any]) -> Launch | DeepLinkRequest:
-    """What the claims of a token say. Raises Refusal."""
+    """The launch or request in the claims of a token. Raises Refusal."""
     if claims.get(f"{_CLAIM}/deployment_id") not in platform.deployments:
         raise _not_believed("its deployment is not in the list")
     if claims.get(f"{_CLAIM}/version") != "1.3.0":
@@ -250,7 +250,7 @@ def _choice(platform: Platform, claims: Mapping[str, Any]) -> DeepLinkRequest:
 
 
 def answer_claims(choice: DeepLinkRequest, items: Sequence[Mapping[str, object]]) -> dict[str, Any]:
-    """The claims of the answer to a platform that has asked which links are to stand in a course."""
+    """The claims of the answer to a request for links."""
     now = int(time.time())
     claims = {
         "iss": choice.platform.client_id, "aud": choice.platform.issuer, "iat": now, "exp": now + _ANSWERED,
@@ -294,7 +294,7 @@ def _name(claims: Mapping[str, Any]) -> str:
 
 
 def _line(grades: Any) -> str:
-    """Where the grades of a link go; "" where the platform takes none."""
+    """The URL for the grades of a link; "" if the platform accepts none."""
     if not isinstance(grades, dict) or SCORE not in _list(grades, "scope"):
         return ""
     try:

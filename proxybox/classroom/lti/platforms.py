@@ -1,4 +1,4 @@
-"""The platforms that a classroom takes launches from: a TOML file.
+"""The platforms from which a classroom accepts launches: a TOML file.
 
 [[platforms]]
 issuer = "https://moodle.school.example"
@@ -27,7 +27,7 @@ _ORIGIN: Final = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::
 
 
 def to_url(value: str) -> str:
-    """Returns an address that nobody on the way can read or change. Raises PolicyError."""
+    """Returns a URL of https, or of http on this computer. Raises PolicyError for any other."""
     parts = _parts(value) if isinstance(value, str) and len(value) <= _MOST_TEXT and value.isprintable() else None
     if parts is None or not parts.hostname or parts.username is not None or parts.fragment:
         raise refusal('want an address such as "https://moodle.school.example"', value)
@@ -37,7 +37,7 @@ def to_url(value: str) -> str:
 
 
 def origin_of(url: str) -> str:
-    """Returns the origin of an address, of signs alone that mean nothing in a header. Raises PolicyError."""
+    """Returns the origin of a URL, if none of its signs has a meaning in a header. Raises PolicyError."""
     parts = _parts(url)
     if parts is None or not _ORIGIN.fullmatch(origin := f"{parts.scheme}://{parts.netloc}"):
         raise refusal("want a host name or an address, and a port", url)
@@ -47,7 +47,7 @@ def origin_of(url: str) -> str:
 def _parts(url: str) -> SplitResult | None:
     try:
         return urlsplit(url)
-    except ValueError:  # such as an address of IPv6 without its end
+    except ValueError:  # such as an IPv6 address without its end
         return None
 
 
@@ -77,11 +77,12 @@ def _to_flag(value: bool) -> bool:
 @model("")
 @attrs.frozen(kw_only=True)
 class Platform:
-    """A platform, as it is registered there.
+    """A platform, as the classroom is registered there.
 
-    issuer, client_id, deployments: who it is, what we are to it, and where in it. auth_login_url, auth_token_url,
-    key_set_url: its addresses. auth_audience: for whom requests of tokens are, where that is not auth_token_url.
-    teachers: whether its instructors become the teachers of the classes of their courses.
+    issuer, client_id, deployments: the ids of the platform, of the classroom there, and of its deployments.
+    auth_login_url, auth_token_url, key_set_url: the platform's URLs. auth_audience: the audience in requests for
+    tokens, if it is not auth_token_url. teachers: whether the platform's instructors become the teachers of their
+    classes.
     """
 
     issuer: str = attrs.field(converter=to_url)
@@ -95,7 +96,7 @@ class Platform:
 
     @property
     def name(self) -> str:
-        """By what it is known here."""
+        """The name of the platform in the database."""
         return f"{self.issuer} {self.client_id}"
 
 
@@ -125,7 +126,7 @@ class Platforms:
 
 
 def load_platforms(path: Path) -> tuple[Platform, ...]:
-    """The platforms in a file. Raises PolicyError with all faults, or ExerciseError for a file that is no TOML."""
+    """Returns the platforms in a file. Raises PolicyError with all faults, or ExerciseError if the file is not TOML."""
     try:
         return build(Platforms, parsed(path)).platforms
     except PolicyError as error:

@@ -1,4 +1,4 @@
-// An editor of several files, of which one is seen. It knows nothing of exercises, drafts or the server.
+// An editor of several files, which shows one of them. It does not depend on exercises, drafts or the server.
 
 import {
   Annotation,
@@ -40,12 +40,12 @@ import { change } from "./lib/diff.js";
 import { t } from "./lib/words.js";
 
 const INDENT = 4;
-const LEAVING = 60_000; // ms in which Tab leaves the editor after Escape; any other key ends them at once
-export const MOST_CHARACTERS = 1 << 20; // of one file: the server takes no more
+const LEAVING = 60_000; // ms for which Tab leaves the editor after Escape; any other key ends this at once
+export const MOST_CHARACTERS = 1 << 20; // of one file: the server accepts no more
 
-const external = Annotation.define(); // a change that nobody typed
+const external = Annotation.define(); // a change that was not typed
 
-// Colours stand in style.css, for light and dark.
+// Colours are in style.css, for light and dark.
 const highlighting = HighlightStyle.define([
   {
     tag: [tags.keyword, tags.controlKeyword, tags.operatorKeyword, tags.definitionKeyword, tags.moduleKeyword],
@@ -67,7 +67,7 @@ const highlighting = HighlightStyle.define([
   { tag: tags.invalid, class: "tok-invalid" },
 ]);
 
-// The tab key goes to the next stop of four; with a selection, it moves the lines.
+// The tab key adds spaces up to the next multiple of four; with a selection, it indents the lines.
 /** @param {EditorView} view */
 function indent(view) {
   const { state } = view;
@@ -98,14 +98,15 @@ function indent(view) {
  * @property {import("./vendor/codemirror.js").KeyBinding[]} [keys]
  */
 
-// The nonce that the page's policy asks of style elements.
+// The nonce that the page's Content-Security-Policy requires for style elements.
 export function nonce() {
   return /** @type {HTMLMetaElement | null} */ (document.querySelector('meta[name="csp-nonce"]'))?.content ?? "";
 }
 
 export class Editor {
-  // nonce: for the editor's style element. label(name): what the field is called. complete({code, cursor}) -> {start, matches}
-  // in code points, or null. onChange(name, text): somebody typed. keys: [{key, run}] that come before the editor's own.
+  // nonce: for the editor's style element. label(name): the label of the field. complete({code, cursor}) -> {start,
+  // matches} in code points, or null. onChange(name, text): called for typed changes. keys: [{key, run}] that come
+  // before the editor's own.
   /** @param {HTMLElement} parent @param {EditorOptions} options */
   constructor(
     parent,
@@ -119,12 +120,12 @@ export class Editor {
     this.onTooLong = onTooLong;
     this.keys = keys;
     /** @type {Map<string, EditorState>} */
-    this.states = new Map(); // name -> EditorState of the files that are not seen
+    this.states = new Map(); // name -> EditorState of the hidden files
     /** @type {string | null} */
     this.name = null;
     this.isReadOnly = false;
     /** @type {{name: string, from: number, to: number} | null} */
-    this.marked = null; // {name, from, to}: the line that is marked
+    this.marked = null; // {name, from, to}: the marked line
     this.access = new Compartment();
     this.view = new EditorView({ parent, state: this.#state("", "") });
   }
@@ -148,7 +149,7 @@ export class Editor {
     return name === this.name ? this.view.state : this.states.get(name);
   }
 
-  // Begins anew with these files.
+  // Replaces all files.
   /** @param {Record<string, string>} files @param {string | null} show the file that is seen; null: the first one */
   open(files, show = null) {
     this.states.clear();
@@ -184,7 +185,7 @@ export class Editor {
     else this.view.setState(this.#state("", ""));
   }
 
-  // The text of a file from elsewhere; it can be undone, and `onChange` is not called.
+  // Sets the text of a file. It can be undone, and `onChange` is not called.
   /** @param {string} name @param {string} text */
   set(name, text) {
     const state = this.states.has(name) ? this.#stateOf(name) : undefined;
@@ -227,7 +228,7 @@ export class Editor {
     this.marked = { name, from, to };
   }
 
-  // Follows the marked line through a change of the file that is seen; one that changes the line ends its mark.
+  // Moves the mark with a change of the visible file; a change of the marked line removes it.
   /** @param {import("./vendor/codemirror.js").ViewUpdate} update */
   #follow({ changes }) {
     if (this.marked === null || this.marked.name !== this.name) return;
@@ -310,8 +311,8 @@ export class Editor {
         ? autocompletion({ override: [(context) => this.#complete(context), localCompletionSource], icons: false })
         : [],
       EditorView.contentAttributes.of(attributes),
-      // Whatever else Escape does (such as to close completions), Tab leaves the editor after it. The editor's own two
-      // seconds of that are too short for some.
+      // Tab leaves the editor after Escape, even if Escape also closes completions. The editor's own two seconds for
+      // that are too short for some people.
       EditorView.domEventObservers({
         keydown(event, view) {
           if (event.key === "Escape") queueMicrotask(() => view.setTabFocusMode(LEAVING));
@@ -333,8 +334,8 @@ export class Editor {
     ];
   }
 
-  // The names of the box come from the server; those that the file itself makes are known here.
-  // The server counts code points, and the editor UTF-16 units.
+  // Completions: names in the box come from the server, names in the file are found here. The server counts code
+  // points, and the editor UTF-16 units.
   /** @param {import("./vendor/codemirror.js").CompletionContext} context */
   async #complete(context) {
     const before = context.matchBefore(/[\w.]+$/);
@@ -348,7 +349,7 @@ export class Editor {
   }
 }
 
-// The editor's own texts.
+// The texts of the editor.
 function phrases() {
   return {
     Find: t("Find"),

@@ -1,4 +1,4 @@
-// The list of exercises with one's progress, and the text of the one that is open.
+// The list of exercises with the student's progress, and the text of the open exercise.
 
 import { Problem, get, send } from "./lib/api.js";
 import { announce, byId, make, setTrusted, tabs } from "./lib/dom.js";
@@ -12,12 +12,12 @@ let showTab = () => {};
 let asked = 0;
 let loading = 0;
 
-// Whether an exercise is being loaded: what is told of its run meanwhile waits for "loaded".
+// Whether an exercise is being loaded: events of its run wait for "loaded".
 export function isLoading() {
   return loading > 0;
 }
 
-// The answer of the server, or the one of last time where it cannot be reached.
+// The server's answer; the stored one if the server cannot be reached.
 /** @param {string} path @returns {Promise<any>} */
 export async function answer(path) {
   const seat = page.me?.seat.id ?? "";
@@ -33,8 +33,8 @@ export async function answer(path) {
   }
 }
 
-// Opens an exercise. The one before stays as it is: its changes are sent on their own. One that is open already is loaded
-// anew, and what is being typed stays.
+// Opens an exercise. The changes of the one before are sent independently. An exercise that is open already is loaded
+// again, and unsaved text stays.
 /** @param {string} id */
 export async function open(id, { focus = false } = {}) {
   const turn = (asked += 1);
@@ -52,14 +52,14 @@ async function load(id, turn, focus) {
   /** @type {import("types").Exercise} */
   let exercise;
   try {
-    // An answer that is older than what was saved meanwhile is not what one has.
+    // An answer may be older than a save in the meantime: then it is requested again.
     exercise = await answer(path(id));
     for (let tries = 1; tries < 3 && exercise.version < page.drafts.base(id); tries += 1) exercise = await answer(path(id));
   } catch (problem) {
     complain(problem);
     return false;
   }
-  if (turn !== asked) return false; // another one was chosen meanwhile
+  if (turn !== asked) return false; // another exercise was chosen in the meantime
   const again = page.exercise?.id === id;
   const isBehind = exercise.version < page.drafts.base(id);
   page.exercise = exercise;
@@ -71,7 +71,7 @@ async function load(id, turn, focus) {
   return true;
 }
 
-// What was saved is also what one finds without a connection.
+// Stores saved files, for loading without a connection.
 /** @param {string} id @param {{version: number}} answer @param {import("./lib/drafts.js").Files} files */
 export async function saved(id, { version }, files) {
   const kept = await local.read("answers", path(id));
@@ -113,7 +113,7 @@ function drawFacts() {
   byId("facts").hidden = facts.length === 0;
 }
 
-// Tests that have passed, of all.
+// Tests that have passed, of all tests.
 /** @param {{passed: number, total: number}} score */
 function ofAll({ passed, total }) {
   return `${number(passed)}/${number(total)}`;
@@ -163,7 +163,7 @@ function step(by) {
   if (to) open(to.id, { focus: true });
 }
 
-// What is known of one exercise in the list has changed.
+// Updates one exercise in the list.
 /** @param {string} id @param {Partial<import("types").Listed>} facts */
 function know(id, facts) {
   const row = page.me.course.exercises.find((each) => each.id === id);

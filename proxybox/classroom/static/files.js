@@ -1,4 +1,4 @@
-// The files of the open exercise: their tabs, new ones, other names, and what comes from elsewhere.
+// The files of the open exercise: their tabs, adding, renaming and deleting files, and changes from other pages.
 
 import { get, send } from "./lib/api.js";
 import { announce, arrows, ask, byId, closest, make } from "./lib/dom.js";
@@ -7,26 +7,26 @@ import { path } from "./exercises.js";
 import { complain, notice } from "./notices.js";
 import { exercise as opened, isHeld, on, page } from "./page.js";
 
-const PLAIN = /^[\p{L}\p{N}_][\p{L}\p{N}_ .+-]{0,63}$/u; // one part of a path; the server decides
+const PLAIN = /^[\p{L}\p{N}_][\p{L}\p{N}_ .+-]{0,63}$/u; // one part of a path; the server checks it again
 const MOST = 50;
 
 export function names() {
   return page.editor.names;
 }
 
-// Saves what somebody typed.
+// Saves a change from the editor.
 /** @param {string} name @param {string | null} text */
 export function changed(name, text) {
   page.drafts.change(opened().id, name, text);
 }
 
-// PUT, for the drafts.
+// PUT request for the drafts.
 /** @param {string} exercise @param {import("./lib/drafts.js").Save} body @param {boolean} last */
 export function put(exercise, body, last) {
   return send("PUT", `${path(exercise)}/files`, body, { keepalive: last, timeout: 10_000 });
 }
 
-// What the server has, and over it what it does not have yet.
+// Shows the server's files, with the unsent changes.
 /** @param {{again: boolean, isBehind: boolean}} how */
 function load({ again, isBehind }) {
   const { editor, drafts } = page;
@@ -39,7 +39,7 @@ function load({ again, isBehind }) {
   if (!again) editor.open(inOrder(files), exercise.file);
   else if (!isBehind) replace(files);
   else {
-    // The server has lost what it had (it came back from a backup): it gets what stands here.
+    // The server has lost changes (it was restored from a backup): it gets the files of this page.
     for (const [name, text] of Object.entries(editor.files)) if (files[name] !== text) changed(name, text);
   }
   draw();
@@ -54,7 +54,7 @@ function inOrder(files) {
   return Object.fromEntries(sorted.map((name) => [name, files[name]]));
 }
 
-// The files as they are now elsewhere: another tab or device has saved, or an older version was brought back.
+// Shows files that have changed elsewhere: another tab or device has saved, or an older version was restored.
 /** @param {Record<string, string>} files */
 export function replace(files) {
   const { editor } = page;
@@ -185,7 +185,7 @@ async function remove() {
   announce(t("{name} was deleted.", { name }));
 }
 
-// Another page had saved meanwhile: what stands there is a version of its own.
+// Another page had saved in the meantime: its text is a version of its own.
 /** @param {{at: number}} other */
 export function tellConflict({ at }) {
   notice(
@@ -196,7 +196,8 @@ export function tellConflict({ at }) {
   );
 }
 
-// Another page of this student has saved: shown here, where nothing is unsaved. over: the version that it did not know.
+// Another page of this student has saved: its files are shown if this page has no unsent changes. over: the version
+// that the other page did not know.
 /** @param {{exercise: string, client: string, over?: {version: number, at: number}}} saved */
 export async function savedElsewhere({ exercise, client, over }) {
   if (client === page.drafts.client || page.exercise?.id !== exercise || !page.drafts.isClean(exercise)) return;

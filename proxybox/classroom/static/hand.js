@@ -1,4 +1,4 @@
-// The hand: raised, the teacher sees it, in the order in which hands went up.
+// The raised hand: the teacher sees hands in the order in which they went up.
 
 import { send } from "./lib/api.js";
 import { byId } from "./lib/dom.js";

@@ -1,4 +1,4 @@
-// The hints of an exercise: one at a time, each only when it is asked for. The teacher sees how many were shown.
+// The hints of an exercise: one at a time, each on request. The teacher sees how many were shown.
 
 import { send } from "./lib/api.js";
 import { announce, byId, make, setTrusted } from "./lib/dom.js";

@@ -1,4 +1,4 @@
-// Versions of the open exercise: they are looked at, compared with what is in the editor, and brought back.
+// Versions of the open exercise: the student can read them, compare them with the editor, and restore them.
 
 import { get } from "./lib/api.js";
 import { announce, byId, make } from "./lib/dom.js";
@@ -36,7 +36,7 @@ async function open() {
   byId("history-restore").disabled = true;
   byId("history-shown").replaceChildren(make("p", { class: "empty", text: t("Choose a version.") }));
   dialog.showModal();
-  // The latest is what one has, as a rule.
+  // The latest version is usually the same as the files in the editor.
   const buttons = byId("history-list").querySelectorAll("button");
   (buttons[1] ?? buttons[0])?.click();
 }
@@ -104,7 +104,7 @@ function cell(kind, number, text) {
   ];
 }
 
-// Only what has changed, with some lines around it.
+// Only the changes, with some lines around them.
 /** @param {import("./lib/diff.js").Line[]} rows */
 function changes(rows) {
   const near = rows.map((_, i) =>
@@ -123,7 +123,7 @@ function changes(rows) {
   return make("table", { class: "diff" }, caption, columns, body);
 }
 
-// Then at the left, now at the right.
+// The old text on the left, the current text on the right.
 /** @param {import("./lib/diff.js").Line[]} rows */
 function sides(rows) {
   const body = make("tbody");

@@ -1,4 +1,4 @@
-// The line in which a program's input is typed. It is there while the program waits for it.
+// The line for a program's input. It is visible while the program waits for input.
 
 import { Problem, send } from "./lib/api.js";
 import { announce, byId } from "./lib/dom.js";
@@ -26,7 +26,7 @@ export class InputLine {
     });
   }
 
-  // The program asks. focus: the field gets it.
+  // The program asks for input. focus: whether the field gets the focus.
   /** @param {string} run @param {{focus: boolean}} options */
   open(run, { focus }) {
     this.run = run;
@@ -49,7 +49,7 @@ export class InputLine {
     if (run === null) return;
     const value = this.field.value;
     this.field.value = "";
-    this.run = null; // until it asks again; the field stays, so that the focus does, too
+    this.run = null; // until the program asks again; the field stays, and keeps the focus
     try {
       await send("POST", "/api/input", { run, text });
     } catch (problem) {

@@ -7,7 +7,7 @@ import { t } from "./lib/words.js";
 
 const problem = byId("problem");
 const { home } = document.body.dataset;
-const isFramed = home !== "/" && window !== window.top; // within a page of another site
+const isFramed = home !== "/" && window !== window.top; // in a page of another site
 
 /** @param {string} text */
 function tell(text) {
@@ -15,7 +15,7 @@ function tell(text) {
   problem.hidden = text === "";
 }
 
-// Sends a form's fields, and goes to the student's page when there is a seat.
+// Sends a form's fields, and goes to the student's page if there is a seat.
 /** @param {HTMLFormElement} form @param {string} path */
 function sends(form, path) {
   const button = /** @type {HTMLButtonElement} */ (form.querySelector("button"));
@@ -63,7 +63,7 @@ sends(byId("return"), "/api/return");
 themeChoice(byId("theme"));
 languageChoice(byId("language"));
 
-// A code that came with the address (as in the QR code) is filled in, and taken out of the address.
+// A code in the address (as in the QR code) is filled in, and removed from the address.
 const given = new URLSearchParams(location.hash.slice(1)).get("code");
 if (given) {
   byId("code").value = given.slice(0, 64);

@@ -1,4 +1,4 @@
-// Asks for the teacher's key. One that stands in the address (/teacher#KEY) is sent, and taken out of the address first.
+// Asks for the teacher's key. A key in the address (/teacher#KEY) is sent, and removed from the address before.
 
 import { send } from "./lib/api.js";
 import { byId } from "./lib/dom.js";

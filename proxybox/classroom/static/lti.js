@@ -1,3 +1,3 @@
-// Pages for learning platforms: what was chosen goes back to the platform by itself.
+// Pages for learning platforms: the form with the chosen link is sent to the platform at once.
 
 /** @type {HTMLFormElement | null} */ (document.getElementById("answer"))?.submit();

@@ -1,4 +1,4 @@
-// The menu: another device, help, leaving. Menus close as one expects.
+// The menu: another device, help, leaving. Menus close by Escape, by a click elsewhere, or when they lose the focus.
 
 import { send } from "./lib/api.js";
 import { ask, byId, closest, make } from "./lib/dom.js";
@@ -46,7 +46,7 @@ async function leave() {
   location.assign(document.body.dataset.home ?? "/");
 }
 
-// Nothing of this seat stays in the browser.
+// The data of this seat is removed from the browser.
 export async function forget() {
   await local.forget(page.me.seat.id);
   if (typeof caches !== "undefined") await caches.delete("classroom").catch(() => {});

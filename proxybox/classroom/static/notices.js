@@ -1,4 +1,5 @@
-// Short messages at the edge of the page: they go when they are closed, or after a while where nothing has to be done.
+// Short messages at the edge of the page. The user closes them. Those without a fault or an action also disappear after a
+// while.
 
 import { byId, make } from "./lib/dom.js";
 import { t } from "./lib/words.js";
@@ -6,7 +7,7 @@ import { t } from "./lib/words.js";
 const MOST = 4;
 const WHILE = 12_000; // ms; faults stay until they are closed
 
-// action: {text, run}. stays: until it is closed.
+// action: {text, run}. stays: whether it stays until it is closed.
 /**
  * @param {string} text
  * @param {{action?: {text: string, run: () => unknown} | null, stays?: boolean, kind?: string}} options
@@ -44,7 +45,7 @@ export function notice(text, { action = null, stays = false, kind = "" } = {}) {
   return close;
 }
 
-// Why something was not done.
+// Shows why a request failed.
 /** @param {any} problem what was caught */
 export function complain(problem) {
   notice(problem.errors?.length ? problem.errors.map((/** @type {{msg: string}} */ error) => error.msg).join(" ") : problem.message, {

@@ -1,7 +1,7 @@
-// What the parts of the student's page share: what is known, and who is told when it changes. It does nothing by itself.
+// The shared state of the parts of the student's page, and its listeners. It does nothing by itself.
 //
-// Told: "exercise" (another one is open), "me" (seat, course, frozen), "access" (whether one can write), "results",
-// "handed-in", "connection", "loaded" (no exercise is being loaded any more).
+// Events: "exercise" (another one is open), "me" (seat, course, frozen), "access" (whether the student can write),
+// "results", "handed-in", "connection", "loaded" (no exercise is being loaded any more).
 
 /**
  * @typedef {object} Page `me`, `drafts` and `editor` are there before any part of the page starts.
@@ -14,7 +14,7 @@
 
 export const page = /** @type {Page} */ (/** @type {unknown} */ ({ me: null, exercise: null, isConnected: false }));
 
-// The open exercise; there is one whenever something is done with it.
+// The open exercise; the callers need one.
 export function exercise() {
   if (page.exercise === null) throw new Error("no exercise is open");
   return page.exercise;
@@ -33,7 +33,7 @@ export function tell(name, data) {
   for (const call of listeners.get(name) ?? []) call(data);
 }
 
-// Whether nothing can be changed now: all look at the teacher, or the seat is locked.
+// Whether nothing can be changed now: everybody is paused, or the seat is locked.
 export function isHeld() {
   return page.me === null || page.me.frozen || page.me.seat.locked;
 }

@@ -9,9 +9,9 @@ const MOST = 200;
 const ROWS = 8;
 
 /** @type {string[]} */
-const entered = []; // what was entered before, the latest at the end
-let at = 0; // which of them is seen; entered.length: the new one
-let begun = ""; // the new one, while another is seen
+const entered = []; // earlier statements, the latest at the end
+let at = 0; // the index of the one that is shown; entered.length: the new one
+let begun = ""; // the new statement, while another one is shown
 
 /** @param {HTMLTextAreaElement} field */
 function fit(field) {

@@ -1,4 +1,4 @@
-// What runs: the program, its tests, or a statement of the prompt. One thing at a time; its events come by the stream.
+// Runs: the program, its tests, or a statement of the prompt. One at a time; its events come by the stream.
 
 import { Problem, send } from "./lib/api.js";
 import { announce, byId, make, tabs } from "./lib/dom.js";
@@ -26,7 +26,7 @@ let ticking;
 let typedAt = 0;
 
 /** @type {(panel: string) => void} */
-export let showResult = () => {}; // shows the panel of an id: "output-panel", "prompt-panel", "tests-panel"
+export let showResult = () => {}; // shows the panel with an id: "output-panel", "prompt-panel", "tests-panel"
 
 export function isBusy() {
   return current !== null;
@@ -70,7 +70,7 @@ function end() {
   draw();
 }
 
-// Sends what was typed, then has it run. `body` is sent besides what every request of this kind has.
+// Sends the unsent changes, then begins a run. request: sends the request, and resolves to its answer.
 /** @param {Kind} kind @param {(exercise: string) => Promise<{run: string, version?: number}>} request */
 async function ask(kind, request) {
   if (isBusy()) {
@@ -96,7 +96,7 @@ async function ask(kind, request) {
   }
 }
 
-// The part of a request that saves; all was sent before.
+// The fields of a save in a request, without files: all changes were sent before.
 export function body() {
   const { id } = exercise();
   return { client: page.drafts.client, base: page.drafts.base(id), save: local.newId(), files: {} };
@@ -130,9 +130,9 @@ export async function stop() {
 // --- events ---------------------------------------------------------------------------------------------------------
 
 /** @type {Set<string>} */
-const ended = new Set(); // runs that have ended, the latest ones
+const ended = new Set(); // the latest runs that have ended
 
-// isShown: what was loaded contains the event already; it says only whether something runs.
+// isShown: the loaded output contains the event already; it only changes whether something runs.
 /** @typedef {(told: any, isShown: boolean) => void} Handler */
 
 /** @satisfies {Record<string, Handler>} */
@@ -196,7 +196,7 @@ export const events = {
 let shown = null; // the run whose output is shown: {run, kind, exercise}
 let replaying = false;
 
-// Does something with the place of a run, where that is what is shown.
+// Calls `work` with the place of a run if its output is shown.
 /** @param {{run: string}} told @param {boolean} isShown @param {(place: Place) => void} work */
 function of(told, isShown, work) {
   if (!isShown && shown !== null && shown.run === told.run) work(place(shown.kind));
@@ -250,7 +250,7 @@ function goTo(line) {
   page.editor.goTo(exercise().file, line);
 }
 
-// The output of what ran last in the exercise that was opened.
+// Shows the output of the last run of the opened exercise.
 function replay() {
   const { run: place_, repl } = places;
   for (const each of [place_, repl]) {

@@ -1,4 +1,4 @@
-// Code that the teacher has shared with all: to read, and to copy into a file of one's own.
+// Code that the teacher has shared with all: students can read it, and copy it into a file of their own.
 
 import { byId, make, tabs } from "./lib/dom.js";
 import { number, t, when } from "./lib/words.js";

@@ -1,4 +1,4 @@
-// How much room the code has, and how much its output: the edge between them is dragged, or moved by arrow keys.
+// The split between code and output: its edge is dragged, or moved by arrow keys.
 // https://www.w3.org/WAI/ARIA/apg/patterns/windowsplitter/
 
 import { byId } from "./lib/dom.js";
@@ -10,7 +10,7 @@ const USUAL = 42;
 const SIZES = [USUAL, 65, 20];
 
 let share = USUAL; // per cent that the output has
-let before = USUAL; // the same, when the edge was taken
+let before = USUAL; // the share when dragging began
 
 /** @param {number} value */
 function set(value) {
@@ -25,7 +25,7 @@ function keep() {
   try {
     localStorage.setItem("split", String(share));
   } catch {
-    // no storage: until the next time
+    // no storage: it is valid until the page is closed
   }
 }
 
@@ -33,7 +33,7 @@ export function start() {
   const edge = byId("split");
   const work = /** @type {HTMLElement} */ (document.querySelector(".work"));
   const result = /** @type {HTMLElement} */ (document.querySelector(".result"));
-  const beside = matchMedia("(min-width: 88rem)"); // as in student.css
+  const beside = matchMedia("(min-width: 88rem)"); // the same as in student.css
   const turn = () => edge.setAttribute("aria-orientation", beside.matches ? "vertical" : "horizontal");
   beside.addEventListener("change", turn);
   turn();
@@ -57,7 +57,7 @@ export function start() {
     }
   });
   edge.addEventListener("pointerup", () => {
-    // A press that moved nothing goes to the next of the usual sizes, for those who cannot drag.
+    // A press without a movement goes to the next of the usual sizes, for users who cannot drag.
     if (share === before) set(SIZES[(SIZES.indexOf(share) + 1) % SIZES.length]);
     keep();
   });

@@ -1,4 +1,4 @@
-// Whether work is saved, whether the server is there, and whether one may write.
+// The status: whether work is saved, whether the server is reachable, and whether the student may write.
 
 import { announce, byId } from "./lib/dom.js";
 import { t, when } from "./lib/words.js";
@@ -30,7 +30,7 @@ function update() {
     show("away", t("Not connected"), t("You can go on typing: it is kept in this browser."));
   else if (state === "saved") show("saved", at ? t("Saved {time}", { time: when(at) }) : t("Saved"));
   else show("busy", t("Saving …"));
-  // Saving all the time is not worth hearing; that the connection is lost, and back, is.
+  // Screen readers do not say each save, but say when the connection is lost or back.
   if (wasAway === null && away) return;
   if (wasAway !== null && away !== wasAway)
     announce(away ? t("Not connected. What you type is kept in this browser.") : t("Connected again. All is saved."));

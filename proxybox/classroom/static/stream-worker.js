@@ -1,17 +1,17 @@
-// The browser's one connection for each event stream, shared by its tabs: HTTP/1.1 allows six connections to a server, and
-// seven tabs with one each would leave none for anything else.
+// The browser's one connection for each event stream, shared by its tabs: browsers open six HTTP/1.1 connections to a
+// server, and six tabs with one each would leave none for other requests.
 //
 // From a tab: {say: "hear", url, since}, {say: "here"} (the answer to a ping), {say: "wake"}, {say: "bye"}.
-// To a tab: {say: "event", id, event, data}, {say: "status", status, answer}, {say: "ping"}, {say: "again"} (this worker took
-// the tab for dead: hear again).
+// To a tab: {say: "event", id, event, data}, {say: "status", status, answer}, {say: "ping"}, {say: "again"} (this worker
+// had given up the tab: send "hear" again).
 
 import { Feed, isCovered } from "./lib/feed.js";
 
 /** @import { StreamEvent } from "types" */
 
-const KEPT = 400; // events that a tab which opens later can still be given
+const KEPT = 400; // events that a later tab can still get
 const PING = 15_000;
-const SILENT = 3 * PING; // a tab that answers no ping for so long is gone, or frozen: it is asked to hear again
+const SILENT = 3 * PING; // a tab that answers no ping for so long is closed, or frozen: it has to send "hear" again
 
 /** @type {Map<string, SharedFeed>} */
 const shared = new Map(); // url -> SharedFeed
@@ -111,7 +111,7 @@ class Tab {
     tabs.add(this);
     this.since = since;
     let feed = shared.get(url);
-    // A stream that the server has refused is asked for again by whoever comes new: it may have a cookie by now.
+    // A stream that the server has refused is requested again for a new tab: it may have a cookie by now.
     if (feed === undefined || feed.feed.status === "closed") {
       feed = new SharedFeed(url, since);
       shared.set(url, feed);

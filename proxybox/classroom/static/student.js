@@ -1,4 +1,4 @@
-// The student's page: it loads what there is, puts the parts together, and listens to the server.
+// The student's page: it loads its state, starts its parts, and listens to the server.
 
 import { Problem, send } from "./lib/api.js";
 import { byId } from "./lib/dom.js";
@@ -23,11 +23,11 @@ import * as tests from "./tests.js";
 
 const PAUSE = 3_000; // ms before the page tries again to load itself
 
-// Events of what runs, which came while an exercise is loaded.
+// Events of runs that came while an exercise was loaded.
 /** @type {[string, any, string | null][]} */
 const held = [];
 
-// Whether the output that was loaded contains an event. Ids are "boot-number".
+// Whether the loaded output contains an event. Ids are "boot-number".
 /** @param {string | null} id */
 function isShown(id) {
   const [boot, number] = String(id).split("-");
@@ -53,7 +53,7 @@ async function loadMe() {
   }
 }
 
-// The seat is no longer one's own: nothing of it stays here.
+// The seat was taken away: its data is removed from this browser.
 async function gone() {
   if (page.me) await menu.forget();
   location.replace(`${document.body.dataset.home}?removed`);
@@ -69,7 +69,7 @@ function makeEditor() {
       notice(t("{name} would become too long: a file may have 1,048,576 characters.", { name }), { kind: "bad" }),
     complete: ({ code, cursor }) =>
       send("POST", "/api/complete", { exercise: opened().id, code, cursor }, { timeout: 4_000 }).catch(() => null),
-    // Before the editor's own keys, which mean something else by them; the page listens to these.
+    // Runs before the editor's own keys, which use some of these for other commands.
     keys: [
       { key: "Mod-Enter", run: () => Boolean(run.run()) },
       { key: "Shift-Mod-Enter", run: () => Boolean(run.check()) },
@@ -93,7 +93,7 @@ function makeDrafts() {
   addEventListener("online", () => page.drafts.wake());
 }
 
-// Everything anew: after a gap that the server cannot fill. Resolves to the last event that is known by it.
+// Loads everything again, after a gap that the server cannot fill. Resolves to the last event that the state contains.
 async function reload() {
   for (;;) {
     if (await loadMe()) break;
@@ -138,7 +138,7 @@ const handlers = {
       notice(t("Your teacher has opened: {title}", { title: opened().title }), { action: back || null });
     });
   },
-  // Exercises were mended: what is typed stays.
+  // Exercises were corrected: unsaved text stays.
   async course({ changed }) {
     if (!(await loadMe())) return;
     tell("me");
@@ -167,7 +167,7 @@ function listen() {
   });
 }
 
-// The page's own files are kept for a reload without a connection, where the browser allows it.
+// The page's files are stored for loading it without a connection, if the browser allows that.
 async function keepShell() {
   if (!isSecureContext || !("serviceWorker" in navigator) || document.body.dataset.home !== "/") return;
   try {
@@ -176,7 +176,7 @@ async function keepShell() {
     const loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
     active?.postMessage({ keep: ["/", "/static/stream-worker.js", ...loaded] });
   } catch {
-    // a browser that does not want one
+    // the browser refuses a service worker
   }
 }
 

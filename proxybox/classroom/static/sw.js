@@ -1,9 +1,9 @@
-// Keeps the files of the student's page, so that it can be loaded again without a connection. Nothing else goes through here:
-// neither the teacher's page nor any request for data.
+// Stores the files of the student's page, so that it can be loaded without a connection. It handles nothing else:
+// neither the teacher's page nor requests for data.
 
 const worker = /** @type {ServiceWorkerGlobalScope} */ (/** @type {unknown} */ (self));
 const CACHE = "classroom";
-const PATIENCE = 4_000; // ms for the server, before the kept file is taken
+const PATIENCE = 4_000; // ms to wait for the server before the stored file is used
 
 worker.addEventListener("install", () => worker.skipWaiting());
 worker.addEventListener("activate", (event) => event.waitUntil(worker.clients.claim()));
@@ -24,11 +24,11 @@ function isOurs(address) {
   return url.origin === origin && (url.pathname === "/" || url.pathname.startsWith("/static/"));
 }
 
-// The server's file, kept for later.
+// Returns the server's file, and stores it.
 /** @param {string | Request} request */
 async function fresh(request) {
   const url = new URL(typeof request === "string" ? request : request.url, worker.location.origin);
-  // A request of the browser's own goes as it is: one to open a page cannot be made anew.
+  // A navigation request is passed on unchanged: it cannot be constructed again.
   const response = await (typeof request === "string" ? fetch(request, { cache: "no-cache" }) : fetch(request));
   if (response.ok && !response.redirected && url.search === "") {
     const cache = await caches.open(CACHE);
@@ -37,7 +37,8 @@ async function fresh(request) {
   return response;
 }
 
-// The server's file; where it does not come in time, the kept one. Files of two releases are so mixed only while it is away.
+// Returns the server's file; the stored one if it does not come in time. So files of two releases are mixed only while
+// the server is unreachable.
 /** @param {Request} request @returns {Promise<Response>} */
 async function answer(request) {
   const url = new URL(request.url);

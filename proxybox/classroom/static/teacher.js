@@ -1,4 +1,4 @@
-// The teacher's page: its parts, and which of them is seen.
+// The teacher's page: its parts, and which of them is shown.
 
 import { send } from "./lib/api.js";
 import { byId, closest } from "./lib/dom.js";
@@ -21,7 +21,7 @@ import { Seats } from "./teacher/seats.js";
 import { Sharing } from "./teacher/sharing.js";
 import { Similar } from "./teacher/similar.js";
 
-const PATIENCE = 1_500; // ms without a connection before it is told
+const PATIENCE = 1_500; // ms without a connection before a message
 
 const room = new Room();
 /** @param {string} seat */
@@ -82,7 +82,7 @@ going(room, { section: byId("going"), list: byId("going-list") });
 freezing(room, byId("freeze"));
 pushing(room, byId("push-open"));
 
-// --- what is seen -----------------------------------------------------------------------------------------------------
+// --- views ------------------------------------------------------------------------------------------------------------
 
 function view() {
   const [name] = location.hash.slice(1).split("=");
@@ -130,7 +130,7 @@ addEventListener("keydown", (event) => {
   if (view() === "seat" && !closest(event, ".cm-search")) close();
 });
 
-// --- whether the server is there --------------------------------------------------------------------------------------
+// --- the connection ---------------------------------------------------------------------------------------------------
 
 let isLeaving = false;
 /** Goes to where the key is asked for: once, whoever notices first that the teacher has logged out. */

@@ -76,7 +76,7 @@ function summary(results) {
   return parts.join(" · ");
 }
 
-// What was handed in, with its grade: the one that the teacher has, too.
+// The hand-in with its grade, the same that the teacher sees.
 /** @param {import("types").HandedIn} handed */
 function handedPart(handed) {
   const late = handed.late ? ` ${t("(late)")}` : "";
@@ -154,7 +154,7 @@ export const events = {
     showResult("tests-panel");
     announce(summary(results));
   },
-  // results: what its tests say, where nothing was tested since.
+  // results: the results of its tests, if no tests were run since.
   /** @param {{exercise: string, handed_in: import("types").HandedIn, results?: import("types").Results}} told */
   graded({ exercise, handed_in, results }) {
     tell("handed-in", { exercise, handed_in });

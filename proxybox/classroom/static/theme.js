@@ -1,4 +1,5 @@
-// Before anything is drawn: light or dark, as chosen (localStorage) or as the system has it. The choice: lib/theme.js.
+// Sets light or dark before anything is drawn, as chosen (localStorage) or as the system's setting. The choice:
+// lib/theme.js.
 (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const set = () => {
@@ -6,7 +7,7 @@
     try {
       chosen = localStorage.getItem("theme");
     } catch {
-      // no storage: the system's
+      // no storage: the system's theme
     }
     document.documentElement.dataset.theme =
       chosen === "light" || chosen === "dark" ? chosen : dark.matches ? "dark" : "light";

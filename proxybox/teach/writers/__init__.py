@@ -28,7 +28,7 @@ class Writer:
     """A format.
 
     file: the file's name. per_submission: whether a file is about one submission. for_students: whether hidden tests
-    are left out, except where the format has its own visibility. hidden: how hidden tests appear, in words.
+    are left out, unless the format has its own visibility. hidden: how hidden tests appear, in words.
     """
 
     file: str
@@ -45,8 +45,8 @@ class Writer:
             return
         taken: set[str] = set()
         for grade in book.grades:
-            # On any file system, a student's name must not lead out of the folder, nor be a device's, and two students
-            # must not write one file.
+            # On any file system, a student's name must not lead out of the folder, nor be a device's, and no two
+            # students may write the same file.
             stem = no_device(re.sub(r"[^\w.-]", "_", grade.student)[:60].strip(".") or "submission")
             name, count = stem, 1
             while name.lower() in taken:
@@ -56,8 +56,8 @@ class Writer:
             yield f"{name}/{self.file}", self.render(GradeBook(title=book.title, grades=(grade,)))
 
 
-#: All formats, by the name that --format has for them. The help of --format, the choice of a classroom's teacher, and
-#: the table in docs/grades.md are made of these rows.
+#: All formats, by their names for --format. The help of --format, the choice of a classroom's teacher, and the table in
+#: docs/grades.md are made from these rows.
 WRITERS: dict[str, Writer] = {
     "feedback": Writer("feedback.txt", True, True, "a text for each student to read", feedback.render),
     "gradescope": Writer(

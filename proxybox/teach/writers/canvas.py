@@ -1,7 +1,7 @@
 """CSV for Canvas's gradebook, which reads it under Grades, Import.
 
-Canvas finds a student by the column ID, and an assignment by its title; it asks where it finds none. It takes an empty
-cell for a grade that is to be removed: who could not be graded has no row.
+Canvas finds a student by the column ID, and an assignment by its title; it asks if it finds none. For Canvas an empty
+cell removes a grade: so a submission that could not be graded has no row.
 """
 
 from proxybox.teach.grades import GradeBook

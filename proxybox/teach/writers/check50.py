@@ -7,7 +7,7 @@ from proxybox.teach.writers.common import FAILED, as_json, clean, line, only, sh
 
 
 def render(book: GradeBook) -> str:
-    """For one submission. `passed` is null for a test that was not run; there is an `error` where grading failed."""
+    """For one submission. `passed` is null for a test that was not run; there is an `error` if grading failed."""
     grade = only(book)
     top: dict[str, Any] = {"slug": line(book.title), "version": "3.3.0"}
     if grade.failed:

@@ -1,4 +1,4 @@
-"""What every format needs: text made harmless, numbers that JSON has, hidden tests reduced to a count."""
+"""Common parts of the formats: text made harmless, numbers that JSON has, hidden tests reduced to a count."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from proxybox.terminal.harmless import harmless
 
 FAILED = "Grading itself failed; this is not the submission's fault. No score was given."
 _LIMIT = 20_000
-#: Characters that `harmless` leaves, and that XML 1.0 forbids or some readers take for the end of a line.
+#: Characters that `harmless` does not change, but that XML 1.0 forbids or some readers take for the end of a line.
 _NOT_XML = re.compile("[\r\ufffe\uffff]")
 
 
@@ -22,7 +22,7 @@ def _escape(match: re.Match[str]) -> str:
 def clean(text: str, limit: int = _LIMIT) -> str:
     """Makes hostile text fit for any format, and cuts it at `limit` characters.
 
-    Controls, surrogates, what XML forbids and what reorders text become escapes.
+    Controls, surrogates, characters that XML forbids and those that reorder text become escapes.
     """
     cut = text[: limit + 1].replace("\r\n", "\n")
     shown = _NOT_XML.sub(_escape, harmless(cut))
@@ -30,7 +30,7 @@ def clean(text: str, limit: int = _LIMIT) -> str:
 
 
 def line(text: str, limit: int = 500) -> str:
-    """The same as `clean`, on one line."""
+    """Like `clean`, on one line."""
     return clean(text.replace("\n", " ").replace("\t", " "), limit)
 
 
@@ -40,18 +40,18 @@ def number(value: float) -> float:
 
 
 def share(grade: Grade) -> float:
-    """The share of the possible points that was earned, 0 to 1."""
+    """The earned share of the possible points, 0 to 1."""
     return share_of(grade.points, grade.possible)
 
 
 def share_of(points: float, possible: float) -> float:
-    """The same of points that were counted already."""
+    """The share of points that were counted already."""
     possible = number(possible)
     return min(max(number(points) / possible, 0.0), 1.0) if possible > 0 else 0.0
 
 
 def shown(grade: Grade) -> list[Verdict]:
-    """The tests as students may see them: all hidden tests are one line that only counts them."""
+    """The tests as students may see them: one line replaces all hidden tests and counts them."""
     tests = [test for test in grade.tests if not test.hidden]
     hidden = [test for test in grade.tests if test.hidden]
     if hidden:
@@ -69,7 +69,7 @@ def shown(grade: Grade) -> list[Verdict]:
 
 
 def only(book: GradeBook) -> Grade:
-    """The only grade in a book whose file is about one submission."""
+    """The only grade in a book, for a file about one submission."""
     (grade,) = book.grades
     return grade
 

@@ -1,7 +1,7 @@
 """CSV (RFC 4180) for the teacher's spreadsheet: a row per submission, a column per test.
 
-It begins with a byte order mark: Excel takes a file without one for something else than UTF-8. Times are local, in a
-form that spreadsheets take for times.
+It begins with a byte order mark: without one, Excel does not read the file as UTF-8. Times are local, in a form that
+spreadsheets recognize.
 
 A cell that begins with = + - @ tab or CR gets an apostrophe in front, so that no spreadsheet takes it for a formula
 (https://owasp.org/www-community/attacks/CSV_Injection); so does a cell whose first character is a wide or small form of
@@ -26,7 +26,7 @@ MARK: Final = "\ufeff"
 
 
 def local_time(time: datetime.datetime | None) -> str:
-    """A time as spreadsheets read it, in the zone here; empty for None."""
+    """A time in a form that spreadsheets recognize, in the local zone; empty for None."""
     return "" if time is None else f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
@@ -37,7 +37,7 @@ def safe_cell(text: str) -> str:
 
 
 def is_formula(text: str) -> bool:
-    """Whether a cell that begins so may be taken for a formula."""
+    """Whether a spreadsheet may take a cell that begins like this text for a formula."""
     return unicodedata.normalize("NFKC", text.lstrip()[:1])[:1] in tuple("=+-@")
 
 
@@ -48,7 +48,7 @@ def row(cells: Iterable[object]) -> str:
 
 
 def render(book: GradeBook) -> str:
-    """The whole book, with hidden tests: for teachers. The score is empty where grading failed."""
+    """The whole book, with hidden tests: for teachers. The score is empty if grading failed."""
     names = book.test_names()
     head = ["student", "id", "score", "possible", "status", "late", "submitted"]
     rows = [row([*head, *(safe_cell(name) for name in names)])]

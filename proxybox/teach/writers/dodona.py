@@ -23,7 +23,7 @@ def _message(text: str) -> dict[str, Any]:
 
 
 def render(book: GradeBook) -> str:
-    """For one submission; every line is a command. The status is "internal error" where grading failed."""
+    """For one submission; every line is a command. The status is "internal error" if grading failed."""
     grade = only(book)
     out: list[dict[str, Any]] = [{"command": "start-judgement"}]
     if grade.failed:

@@ -16,9 +16,9 @@ def _test(test: Verdict) -> dict[str, str]:
 
 
 def render(book: GradeBook) -> str:
-    """For one submission. The status is "error" with a message where no test could run; skipped tests are left out.
+    """For one submission. The status is "error" with a message if no test could run; skipped tests are left out.
 
-    Where grading failed, a runner should also exit with a status other than 0.
+    If grading failed, a runner should also exit with a status other than 0.
     """
     grade = only(book)
     tests = [_test(test) for test in shown(grade) if test.status != "skipped"]

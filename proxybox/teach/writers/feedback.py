@@ -1,4 +1,4 @@
-"""What a student gets back to read: plain text, only a count of hidden tests, nothing about other students."""
+"""A text for a student: plain text, only a count of hidden tests, nothing about other students."""
 
 from proxybox.teach.grades import GradeBook
 from proxybox.teach.writers.common import FAILED, clean, line, number, only, shown

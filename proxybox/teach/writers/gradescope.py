@@ -23,7 +23,7 @@ def _test(test: Verdict) -> dict[str, Any]:
 def render(book: GradeBook) -> str:
     """For one submission. Hidden tests have `visibility: hidden`.
 
-    Where grading failed, there is no score, and the output says so.
+    If grading failed, there is no score, and the output says so.
     """
     grade = only(book)
     top = {"output_format": "text", "visibility": "visible", "stdout_visibility": "hidden"}

@@ -1,7 +1,7 @@
 """CSV as Moodle's grading worksheet, which an assignment reads under "Upload grading worksheet".
 
 Moodle finds a submission by the first column, and takes "-" for a grade that was never given before: one that was given
-since is replaced only where the teacher ticks that. It reads the names of columns in its own language: these are
+since is replaced only if the teacher selects that. It reads the names of columns in its own language: these are
 English.
 """
 
@@ -19,7 +19,7 @@ _BEHIND_A_SEMICOLON = re.compile(r";[^\w;]+")
 
 
 def render(book: GradeBook) -> str:
-    """The whole book: for each submission its score, and as a comment what the format feedback says."""
+    """The whole book: for each submission its score, and as a comment the text of the format feedback."""
     rows = [row(_HEAD)]
     for grade in book.grades:
         user = f"Participant {grade.id}" if grade.id.isdecimal() else ""
@@ -33,8 +33,8 @@ def render(book: GradeBook) -> str:
 def _comment(book: GradeBook) -> str:
     """The feedback in HTML, which Moodle shows it as; its text may be a submission's.
 
-    A spreadsheet that splits at semicolons (csv.py) sees cells of its own behind those of HTML's entities, and a row of
-    its own behind each end of a line. So there are no ends of lines, and behind a semicolon comes no formula.
+    A spreadsheet that splits at semicolons (csv.py) sees a new cell after each of HTML's entities, and a new row after
+    each end of a line. So there are no ends of lines, and no formula follows a semicolon.
     """
     text = html.escape(feedback.render(book).strip()).replace("\n", "<br>")
     return f"<pre>{_BEHIND_A_SEMICOLON.sub(_without_formulas, text)}</pre>"

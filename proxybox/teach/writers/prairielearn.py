@@ -7,7 +7,7 @@ LIMIT = 1_000_000
 
 
 def render(book: GradeBook) -> str:
-    """For one submission; texts are cut until the file fits. It has `gradable: false` where grading failed."""
+    """For one submission; texts are cut until the file fits. It has `gradable: false` if grading failed."""
     grade = only(book)
     if grade.failed:
         return as_json({"gradable": False, "format_errors": [FAILED]})

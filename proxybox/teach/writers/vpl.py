@@ -1,4 +1,4 @@
-"""What Moodle's VPL reads on standard output (https://vpl.dis.ulpgc.es/documentation/vpl-3.4.3+/)."""
+"""The output for Moodle's VPL, on standard output (https://vpl.dis.ulpgc.es/documentation/vpl-3.4.3+/)."""
 
 from proxybox.teach.grades import GradeBook
 from proxybox.teach.writers.common import FAILED, clean, line, number, only, shown
@@ -10,7 +10,7 @@ def _comments(text: str, mark: str = "") -> list[str]:
 
 
 def render(book: GradeBook) -> str:
-    """For one submission; the grade is its points. There is no grade line where grading failed."""
+    """For one submission; the grade is its points. There is no grade line if grading failed."""
     grade = only(book)
     if grade.failed:
         return "\n".join(_comments(FAILED)) + "\n"

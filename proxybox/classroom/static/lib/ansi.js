@@ -1,7 +1,9 @@
-// Escape sequences of terminals (ECMA-48), to text with classes: colours of SGR are kept, everything else is left out.
+// Escape sequences of terminals (ECMA-48), to text with classes: the colours of SGR become classes, all others are
+// removed.
 
 const NAMES = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
-// Where the sixteen colours stand, roughly: any other colour becomes the nearest one, so that all can be read in each theme.
+// The approximate values of the sixteen colours. Any other colour becomes the nearest one, so that all are readable in
+// each theme.
 const PLACES = [
   [0, 0, 0],
   [205, 0, 0],
@@ -20,7 +22,7 @@ const PLACES = [
   [0, 255, 255],
   [255, 255, 255],
 ];
-const LONGEST = 4096; // characters of a sequence that is not complete
+const LONGEST = 4096; // characters of an incomplete sequence
 // A CSI, OSC (or DCS, PM, APC, SOS), other escape, or a control that is not a newline, return or tab.
 /* eslint-disable no-control-regex */
 const SEQUENCE =
@@ -43,7 +45,7 @@ export class Ansi {
     this.ground = null;
   }
 
-  // The classes of text that comes now.
+  // The classes of the next text.
   get classes() {
     const classes = [...this.styles].map((style) => `ansi-${style}`);
     if (this.colour !== null) classes.push(`ansi-${this.colour}`);
@@ -51,7 +53,7 @@ export class Ansi {
     return classes.join(" ");
   }
 
-  // Takes a piece of text; returns [{text, classes}]. A sequence that is not complete waits for the next piece.
+  // Parses a piece of text; returns [{text, classes}]. An incomplete sequence waits for the next piece.
   /** @param {string} piece */
   read(piece) {
     let text = this.rest + piece;

@@ -1,10 +1,10 @@
-// Requests to the server: JSON in both directions. Nothing is sent again from here; who asks decides that.
+// Requests to the server: JSON in both directions. A failed request is not repeated here; the caller decides that.
 
 import { t } from "./words.js";
 
 /** @typedef {{timeout?: number, keepalive?: boolean}} Options */
 
-// Why something was not done. status: the HTTP status, or 0 where the server was not reached. retryAfter: seconds, or 0.
+// Why a request failed. status: the HTTP status, or 0 if the server was not reached. retryAfter: seconds, or 0.
 export class Problem extends Error {
   /**
    * @param {number} status

@@ -3,7 +3,7 @@
 
 /** @typedef {{kind: "same" | "gone" | "new", text: string, before?: number, after?: number}} Line */
 
-// The one change that leads from a text to another: what is the same at both ends stays, and the cursor in it.
+// The one change that leads from a text to another: equal text at both ends stays, and so does a cursor in it.
 /** @param {string} before @param {string} after */
 export function change(before, after) {
   const [from, end] = sameAtEnds(before, after);

@@ -1,4 +1,4 @@
-// Elements of the page. What comes from a person or a program is set as text, never as HTML.
+// Elements of the page. Text from a person or a program is set as text, never as HTML.
 
 /**
  * An element of the page, of the kind that the page has under this id.
@@ -32,8 +32,8 @@ export function make(tag, { text, on = {}, ...attributes } = {}, ...children) {
   return element;
 }
 
-// HTML that the server has made from Markdown, with HTML in it disabled: values whose keys end in `_html`, and nothing else.
-// Its highest headings get the level `top`.
+// Sets HTML that the server has made from Markdown, without HTML in the Markdown. For values whose keys end in `_html`,
+// and for nothing else. Its highest headings get the level `top`.
 /** @param {HTMLElement} element @param {string} html */
 export function setTrusted(element, html, { top = 3 } = {}) {
   element.innerHTML = html;
@@ -51,7 +51,7 @@ export function setTrusted(element, html, { top = 3 } = {}) {
   }
 }
 
-// Says something to those who do not see the page; `assertive` at once.
+// Says something to users of screen readers; `assertive`: at once.
 /** @param {string} text */
 export function announce(text, { assertive = false } = {}) {
   const region = byId(assertive ? "alert" : "announcer");
@@ -62,8 +62,8 @@ export function announce(text, { assertive = false } = {}) {
   }, 50);
 }
 
-// A list of tabs (https://www.w3.org/WAI/ARIA/apg/patterns/tabs/): arrow keys move, and what they move to is shown. Returns
-// a function that shows the tab of an id. `onShow` gets the id of its panel.
+// A list of tabs (https://www.w3.org/WAI/ARIA/apg/patterns/tabs/): arrow keys move to a tab and show it. Returns a
+// function that shows the tab of an id. `onShow` gets the id of its panel.
 /**
  * @param {HTMLElement} list
  * @param {(panel: string) => void} onShow
@@ -93,7 +93,7 @@ export function tabs(list, onShow = () => {}) {
   return (panel) => show(all().find((tab) => panelOf(tab) === panel));
 }
 
-// The nearest element that matches, from where an event has happened.
+// The nearest ancestor of an event's target that matches.
 /**
  * @param {Event} event
  * @param {string} selector
@@ -126,7 +126,7 @@ export function arrows(list, all, go) {
   });
 }
 
-// Asks something in a dialog of its own. fields: elements to show. Resolves to whether the first button was chosen.
+// Asks a question in a dialog. fields: elements to show. Resolves to whether the first button was chosen.
 /**
  * @param {{title: string, fields?: Child[], yes: string, no?: string, danger?: boolean}} what
  * @returns {Promise<boolean>}

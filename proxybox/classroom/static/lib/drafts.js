@@ -1,10 +1,9 @@
-// Nothing that was typed is lost: each change is kept in the browser at once, and sent to the server at each pause.
+// No typed text is lost: each change is stored in the browser at once, and sent to the server at each pause.
 //
 //     change ── IndexedDB ── a pause of 500 ms, 2 s at the latest ── PUT files ── dropped from IndexedDB
 //
-// While the server is away, changes stay in the browser, and are sent when it is back; by the page that is opened next,
-// should this one be closed. A save has an id of its own, with which it is kept before it is sent, so that one whose answer
-// was lost is not saved twice.
+// While the server is unreachable, changes stay in the browser, and are sent later; if this page is closed, by the next
+// page. A save has an id, and is stored with it before it is sent. So a save whose answer was lost is not saved twice.
 
 import { Problem } from "./api.js";
 import * as local from "./local.js";
@@ -22,9 +21,9 @@ const LONGEST = 2_000;
 const FIRST_RETRY = 1_000;
 const LONGEST_RETRY = 15_000;
 const MOST_WRITES = 8; // of one draft, at the same time
-const ALIVE = 200; // ms that other tabs have to say that they live
+const ALIVE = 200; // ms that other tabs have to answer
 
-// One exercise's changes. changes: name -> text, or null for a file that was deleted. sending: what is on its way.
+// The changes of one exercise. changes: name -> text, or null for a deleted file. sending: the save that is being sent.
 class Draft {
   /** @param {string} exercise */
   constructor(exercise) {
@@ -34,33 +33,33 @@ class Draft {
     this.changes = new Map();
     /** @type {{save: string, base: number, files: Files} | null} */
     this.sending = null; // {save, base, files}
-    this.since = 0; // when the oldest change was made that is not on its way; 0: none
+    this.since = 0; // when the oldest change was made that is not being sent; 0: none
     /** @type {number | undefined} */
     this.timer = undefined;
     this.failures = 0;
-    this.writes = 0; // to IndexedDB, that have not ended
+    this.writes = 0; // unfinished writes to IndexedDB
     /** @type {Promise<unknown> | null} */
-    this.written = null; // the promise of the latest of them
+    this.written = null; // the promise of the latest write
     this.late = false; // whether there is more to write
     /** @type {Promise<void> | null} */
-    this.busy = null; // the promise of what is being sent
+    this.busy = null; // the promise of the request
     /** @type {Problem | null} */
-    this.refused = null; // the Problem because of which the server does not take it
+    this.refused = null; // the Problem with which the server has refused the changes
   }
 
   get isEmpty() {
     return this.changes.size === 0 && this.sending === null;
   }
 
-  // What the server may not have: files over its own.
+  // The files that the server may not have yet.
   get files() {
     return { ...this.sending?.files, ...Object.fromEntries(this.changes) };
   }
 }
 
 export class Drafts {
-  // send(exercise, {client, base, files, save}) -> {version, at, conflict?}, or it throws a Problem.
-  // onState({state: "saved" | "typing" | "sending" | "unsent" | "refused", problem, at}), whenever it changes.
+  // send(exercise, {client, base, files, save}) -> {version, at, conflict?}, or it throws a Problem. onState({state:
+  // "saved" | "typing" | "sending" | "unsent" | "refused", problem, at}): called when the state changes.
   /**
    * @param {{seat: string, send: Send, onState?: (state: DraftState) => void, onSaved?: (exercise: string, answer: Saved, files: Files) => void}} options
    */
@@ -86,7 +85,7 @@ export class Drafts {
     if (alive) this.alive.add(alive);
   }
 
-  // Takes over what pages before this one could not send. Returns whether there was something.
+  // Takes over the unsent changes of closed pages. Returns whether there were any.
   async recover() {
     this.channel?.postMessage({ ask: this.client });
     const waited = new Promise((resolve) => setTimeout(resolve, this.channel ? ALIVE : 0));
@@ -96,7 +95,7 @@ export class Drafts {
     for (const record of left) {
       if (record.client === this.client) continue;
       const draft = this.#draft(record.exercise);
-      // What was on its way keeps its id, once; the others' changes go in the order in which they were made.
+      // A save that was being sent keeps its id, once; the other changes are added in their order.
       if (draft.isEmpty) draft.sending = record.sending;
       else this.#add(draft, record.sending?.files ?? {});
       this.#add(draft, record.changes);
@@ -122,13 +121,13 @@ export class Drafts {
     return draft;
   }
 
-  // The version on which the texts of an exercise stand, as the server said.
+  // Sets the version on which the texts of an exercise are based, as the server has reported it.
   /** @param {string} exercise @param {number} version */
   setBase(exercise, version) {
     this.#draft(exercise).base = version;
   }
 
-  // The same, of a version that may be another page's: what was typed and not sent does not stand on it.
+  // The same for a version that may be another page's: unsent changes are not based on it.
   /** @param {string} exercise @param {number} version */
   learnBase(exercise, version) {
     if (this.isClean(exercise)) this.setBase(exercise, version);
@@ -161,7 +160,7 @@ export class Drafts {
     this.#tell();
   }
 
-  // Sends what there is now. Resolves when the server has all of it; throws the Problem because of which it has not.
+  // Sends all changes. Resolves when the server has all of them; throws the Problem if it has not.
   /** @param {string} exercise */
   async flush(exercise) {
     const draft = this.#draft(exercise);
@@ -174,12 +173,12 @@ export class Drafts {
     for (const draft of this.drafts.values()) if (draft.failures > 0 && draft.busy === null) this.#later(draft, 0);
   }
 
-  // The page goes away: what still fits into a last request is sent without waiting for the answer.
+  // The page goes away: the changes that fit into a last request are sent without waiting for the answer.
   leave() {
     for (const draft of this.drafts.values()) {
       if (draft.busy === null && !draft.isEmpty) this.#go(draft, true).catch(() => {});
       else if (draft.changes.size > 0) {
-        // Something is on its way; what came after it follows, and stays in the browser as well.
+        // A save is being sent. The later changes are sent too, and stay in the browser as well.
         const files = Object.fromEntries(draft.changes);
         this.send(draft.exercise, { client: this.client, save: local.newId(), base: draft.base, files }, true).catch(
           () => {},
@@ -229,7 +228,7 @@ export class Drafts {
     }
   }
 
-  // The server has what was on its way.
+  // The server has saved the files that were being sent.
   /** @param {string} exercise @param {Saved} answer */
   #saved(exercise, answer) {
     const draft = this.#draft(exercise);
@@ -250,7 +249,7 @@ export class Drafts {
     this.#later(draft, Math.max(pause, problem.retryAfter * 1000));
   }
 
-  // What the server will not take stays in the browser, and goes with the next change.
+  // Changes that the server refuses stay in the browser, and are sent with the next change.
   /** @param {Draft} draft @param {Problem} problem */
   #refuse(draft, problem) {
     draft.changes = new Map(Object.entries(draft.files));
@@ -260,12 +259,12 @@ export class Drafts {
     this.#write(draft);
   }
 
-  // Keeps a draft in the browser as it is. Each is handed to the browser at once, which keeps their order: a page that ends
-  // the next moment has kept it.
+  // Stores a draft in the browser. Each write begins at once, and the browser keeps their order: so it is stored even
+  // if the page ends the next moment.
   /** @param {Draft} draft @returns {Promise<unknown>} */
   async #write(draft) {
     if (draft.writes >= MOST_WRITES) {
-      draft.late = true; // a disk that does not follow: what comes meanwhile is one write
+      draft.late = true; // the disk is slow: further changes become one write
       return draft.written;
     }
     draft.writes += 1;

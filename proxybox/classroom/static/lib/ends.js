@@ -1,4 +1,4 @@
-// How a run has ended, in words for its student and for the teacher.
+// How a run has ended, as a text for its student and for the teacher.
 
 import { number, t } from "./words.js";
 

@@ -1,16 +1,16 @@
-// One event stream of the server, kept open: it connects, reads, notices silence, and connects anew where it left off.
-// It reads by fetch and not by EventSource, because only so can it hear the comments that tell that the server lives, send
-// Last-Event-ID after an error too, and tell a server that refuses from one that is away.
+// One event stream of the server, kept open: it connects, reads, notices silence, and connects again at the last event.
+// It uses fetch and not EventSource. So it sees the comments that show that the server is alive, can send Last-Event-ID
+// after an error too, and can distinguish a refusal from an unreachable server.
 // The format: https://html.spec.whatwg.org/multipage/server-sent-events.html
 
 const SILENCE = 30_000; // ms without a byte after which the connection counts as dead
 const FIRST_PAUSE = 500; // ms before the second attempt; doubled for each one after it
 const LONGEST_PAUSE = 10_000;
-const LONGEST_EVENT = 8 * 1024 * 1024; // characters; a server that sends more than this in one event is not ours
+const LONGEST_EVENT = 8 * 1024 * 1024; // characters; no event of our server is longer
 const FOR_EVER = new Set([204, 401, 403, 404, 410]); // answers that another attempt would not change
 
-// Whether an event is among those up to `last`. An id is the name of the server's life in which it was given, and a number
-// that grows in it: "3fa9-17".
+// Whether an event is not later than `last`. An id contains the name of the server's run and a growing number:
+// "3fa9-17".
 /** @param {string | null} id @param {string | null} last */
 export function isCovered(id, last) {
   if (id === null || last === null) return false;
@@ -25,8 +25,8 @@ function split(id) {
 }
 
 export class Feed {
-  // `since` is the id of the last event that is already known (null: begin with what comes next).
-  // onEvent({id: string|null, event, data}); onStatus("open" | "waiting" | "closed", HTTP status or 0).
+  // `since` is the id of the last known event (null: begin with the next one). onEvent({id: string|null, event, data});
+  // onStatus("open" | "waiting" | "closed", HTTP status or 0).
   /** @param {string} url @param {import("types").Ears} ears */
   constructor(url, { since = null, onEvent, onStatus }) {
     this.url = url;
@@ -38,9 +38,9 @@ export class Feed {
     this.onStatus = onStatus;
     this.failures = 0;
     /** @type {(() => void) | null} */
-    this.pause = null; // wakes the loop early
+    this.pause = null; // ends the pause early
     /** @type {AbortController | null} */
-    this.abort = null; // ends the connection that is open
+    this.abort = null; // ends the open connection
     this.ended = false;
     this.#run();
   }
@@ -51,7 +51,7 @@ export class Feed {
     this.pause?.();
   }
 
-  // Whoever knows that the network is back need not wait for the next attempt.
+  // Ends the pause before the next attempt, for example when the network is back.
   wake() {
     this.pause?.();
   }
@@ -76,7 +76,7 @@ export class Feed {
       this.#tell("waiting", answer.status);
       const pause = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** Math.min(this.failures, 6));
       this.failures += 1;
-      // A whole class loses its connections at the same moment: it must not come back in one.
+      // A whole class loses its connections at the same moment: the pauses differ, so that not all come back at once.
       await this.#wait(Math.max(answer.after, pause * (0.5 + Math.random() / 2)));
     }
   }
@@ -139,7 +139,7 @@ export class Feed {
   }
 }
 
-// Text in pieces of any size in, events out.
+// A parser of the stream: it takes text in pieces of any size, and emits events.
 export class Parser {
   /** @param {(event: import("types").StreamEvent) => void} onEvent */
   constructor(onEvent) {

@@ -1,5 +1,5 @@
-// The browser's own store (IndexedDB): drafts that the server does not have yet, and what the page needs without it.
-// Without IndexedDB everything stays in memory alone, and the page works as long as it is open.
+// The browser's database (IndexedDB): drafts that the server does not have yet, and answers for loading the page
+// without a connection. Without IndexedDB everything is only in memory, and is lost when the page is closed.
 
 const NAME = "proxybox-classroom";
 /** @typedef {{key: string, seat: string, [field: string]: any}} Kept what a store has under a key */
@@ -22,7 +22,7 @@ function open() {
     request.onupgradeneeded = () =>
       STORES.forEach((store) => request.result.createObjectStore(store, { keyPath: "key" }));
     request.onsuccess = () => {
-      // Another page's newer form of the store, or its removal, waits for this.
+      // Another page waits for this, to upgrade or remove the database.
       request.result.onversionchange = () => request.result.close();
       resolve(request.result);
     };
@@ -32,7 +32,7 @@ function open() {
   return opened;
 }
 
-// Does `work(store)` in a transaction, and resolves to the result of the request that it returns once all is kept.
+// Runs `work(store)` in a transaction. Resolves to the result of its request when everything is stored.
 /**
  * @template T
  * @param {string} store
@@ -46,7 +46,7 @@ async function within(store, mode, work) {
   return new Promise((resolve, reject) => {
     const transaction = database.transaction(store, mode);
     const request = work(transaction.objectStore(store));
-    transaction.commit?.(); // now, and not after another turn of a page that may be about to end
+    transaction.commit?.(); // now, and not after another turn of the event loop: the page may be about to end
     transaction.oncomplete = () => resolve(request?.result);
     transaction.onabort = () => reject(transaction.error);
   }).catch(() => undefined);
@@ -72,7 +72,7 @@ export function drop(store, ...keys) {
   return within(store, "readwrite", (records) => keys.map((key) => records.delete(key)).at(-1));
 }
 
-// Forgets what belongs to a seat.
+// Removes the data of a seat.
 /** @param {string} seat */
 export async function forget(seat) {
   for (const store of STORES) {
@@ -82,7 +82,7 @@ export async function forget(seat) {
   }
 }
 
-// An id that nobody else has. crypto.randomUUID is missing where a page came by plain http.
+// A unique id. crypto.randomUUID is missing on pages that were loaded by plain http.
 export function newId() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }

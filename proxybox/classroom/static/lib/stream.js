@@ -1,24 +1,24 @@
-// The server's event stream for a page: `subscribe` listens to it through the browser's one connection (stream-worker.js), or
-// through a connection of its own where there is no SharedWorker.
+// The server's event stream for a page: `subscribe` uses the browser's shared connection (stream-worker.js), or a connection
+// of its own if there is no SharedWorker.
 
 import { Feed, isCovered } from "./feed.js";
 
 /** @typedef {(status: import("types").Status, answer: number) => void} OnStatus */
 
 const WORKER = new URL("../stream-worker.js", import.meta.url);
-const LOOK = 15_000; // ms between two looks whether the worker still pings
-const SILENT = 60_000; // a worker that has not pinged for so long is gone
+const LOOK = 15_000; // ms between two checks whether the worker still pings
+const SILENT = 60_000; // a worker that has not pinged for so long has ended
 
 // Calls `handlers[event](data, {id, event})` for each event of the stream at `url`.
 //
 // options.since: the last event that the page's state already contains (`event` of /api/me and /api/teacher/state): events up
-// to it are left out, events after it come even when they happened before this call. Without it: what comes from now on.
+// to it are left out, events after it come even if they happened before this call. Without it: events from now on.
 // options.onStatus(status, answer): "open"; "waiting" (not connected, tries again); "closed" (the server refuses: `answer` is
 // its HTTP status, such as 401). Called when it changes, and once at the start.
 //
-// When the server cannot fill a gap, handlers.resync is called, to load everything again. It may return a promise of the last
+// If the server cannot fill a gap, handlers.resync is called, to load everything again. It may return a promise of the last
 // event that the loaded state contains: events that arrive meanwhile wait for it, and those that the state contains are left
-// out. A load that fails is tried again by the handler itself.
+// out. The handler itself repeats a failed load.
 //
 // Different seats in one browser: give the URL a query of its own (`/api/events?seat=ID`), which keeps their streams apart.
 //
@@ -51,7 +51,7 @@ class Listener {
     /** @type {import("types").StreamEvent[] | null} */
     this.waiting = null; // events that arrived while the page loads its state again
     /** @type {Feed | SharedLine | null} */
-    this.line = null; // {close(), wake()}: the way to the server
+    this.line = null; // {close(), wake()}: the connection to the server
     /** @type {[EventTarget, string, (event: any) => void][]} */
     this.listeners = [
       [window, "pagehide", () => this.#leave()],
@@ -127,7 +127,7 @@ class Listener {
     try {
       this.handlers[event.event]?.(event.data, { id: event.id, event: event.event });
     } catch (error) {
-      reportError(error); // one event that cannot be shown does not end the stream
+      reportError(error); // an event that cannot be shown does not end the stream
     }
   }
 
@@ -135,7 +135,7 @@ class Listener {
   async #resync(event) {
     this.last = null;
     if (this.waiting !== null) {
-      this.waiting.push(event); // the load that goes on began before this gap: another one follows
+      this.waiting.push(event); // the current load began before this gap: another one follows
       return;
     }
     this.waiting = [];
@@ -152,7 +152,7 @@ class Listener {
   }
 }
 
-// The way through the worker.
+// The connection through the worker.
 class SharedLine {
   /**
    * @param {string} url
@@ -207,7 +207,7 @@ class SharedLine {
     this.onBroken();
   }
 
-  // The browser may end a worker; a new one then takes over where this page is.
+  // The browser may end a worker; then a new one continues after this page's last event.
   #look() {
     if (Date.now() - this.heard < SILENT) return;
     this.heard = Date.now();

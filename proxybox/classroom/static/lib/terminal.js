@@ -1,4 +1,5 @@
-// Where a program's output is shown. It is bounded, and drawn once a frame, so that a flood does not stop the page.
+// A program's output on the page. It is bounded, and drawn once a frame, so that a flood of output does not block the
+// page.
 
 import { Ansi } from "./ansi.js";
 import { make } from "./dom.js";
@@ -12,9 +13,9 @@ import { t } from "./words.js";
  */
 
 const MOST_LINES = 5_000;
-const LONGEST_LINE = 4_000; // characters; a longer one goes on in the next line
+const LONGEST_LINE = 4_000; // characters; a longer line is split
 const MOST_WAITING = 2_000_000; // characters that may wait to be drawn
-const PIECE = 8_192; // characters that are drawn between two looks at the clock
+const PIECE = 8_192; // characters that are drawn between two checks of the time
 const FRAME = 10; // ms of drawing in one frame
 const PICTURES = ["image/png", "image/jpeg", "image/svg+xml"];
 
@@ -30,8 +31,8 @@ export class Terminal {
     /** @type {HTMLElement | null} */
     this.line = null;
     this.length = 0;
-    this.again = false; // a carriage return came: the line is written anew
-    this.cleared = false; // what comes next replaces everything
+    this.again = false; // after a carriage return: the line is overwritten
+    this.cleared = false; // the next output replaces everything
     /** @type {Map<string, HTMLElement>} */
     this.shown = new Map(); // display id -> figure
     this.lost = false;
@@ -56,7 +57,7 @@ export class Terminal {
     this.tail = "";
   }
 
-  // The end of what was printed, for those who hear it.
+  // The end of the output, for screen readers.
   get spoken() {
     return this.tail.trim();
   }
@@ -67,7 +68,7 @@ export class Terminal {
     this.tail = (this.tail + text).slice(-400);
   }
 
-  // What was typed for the program; an empty text is the end of its input.
+  // Text that was typed for the program; an empty text is the end of its input.
   /** @param {string} text */
   given(text) {
     this.write("typed", text === "" ? `${t("(end of input)")}\n` : text);
@@ -84,7 +85,7 @@ export class Terminal {
     this.tail = text.slice(-400);
   }
 
-  // Something of the page between the program's output: an element.
+  // Adds an element of the page to the output.
   /** @param {HTMLElement} element */
   add(element) {
     this.#wait({ element });
@@ -114,7 +115,7 @@ export class Terminal {
       this.frame = null;
       this.#draw();
     };
-    // A page that is not seen has no frames, and goes on nevertheless.
+    // A hidden page gets no animation frames, so a timer draws.
     this.frame = document.hidden ? setTimeout(draw, 100) : requestAnimationFrame(draw);
   }
 
@@ -220,7 +221,8 @@ export class Terminal {
   }
 }
 
-// What a program shows, from {mime: text}: a picture, or its text. Pictures are data: they load nothing, and run nothing.
+// A display of a program, from {mime: text}: a picture, or its text. Pictures are data: URLs, which load and run
+// nothing.
 /** @param {Shown} data */
 function pictureOf(data) {
   const kind = PICTURES.find((each) => typeof data[each] === "string");

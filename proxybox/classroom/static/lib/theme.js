@@ -1,11 +1,11 @@
-// The choice between light, dark, and what the system has; it is kept in localStorage. theme.js applies it.
+// The choice between light, dark, and the system's theme; it is stored in localStorage. theme.js applies it.
 
 /** @param {HTMLSelectElement} select */
 export function themeChoice(select) {
   try {
     select.value = localStorage.getItem("theme") ?? "";
   } catch {
-    select.disabled = true; // nothing can be kept here
+    select.disabled = true; // there is no storage
   }
   select.addEventListener("change", () => {
     if (select.value) localStorage.setItem("theme", select.value);
@@ -14,12 +14,12 @@ export function themeChoice(select) {
   });
 }
 
-// The language: a plain cookie, and the page anew.
+// The language: stored in a cookie; then the page is loaded again.
 /** @param {HTMLSelectElement | null} select */
 export function languageChoice(select) {
   if (select === null) return;
   select.addEventListener("change", () => {
-    const isFramed = window !== window.top; // within a page of another site, which strict cookies do not reach
+    const isFramed = window !== window.top; // in a page of another site, where strict cookies are not sent
     const manner = isFramed ? "samesite=none; secure; partitioned" : "samesite=strict";
     document.cookie = `language=${encodeURIComponent(select.value)}; path=/; max-age=31536000; ${manner}`;
     location.reload();

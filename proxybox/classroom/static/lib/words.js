@@ -1,4 +1,4 @@
-// The page's language. English texts are the keys; translations stand in the page, in #messages.
+// The page's language. English texts are the keys; translations are in the page, in #messages.
 
 /** @type {Record<string, string | Partial<Record<Intl.LDMLPluralRule, string>>>} */
 const messages = JSON.parse(document.getElementById("messages")?.textContent || "{}");
@@ -40,7 +40,7 @@ export function number(value) {
   return numbers.format(value);
 }
 
-// A moment, from seconds since the epoch: the time alone, with the day where it is not today's.
+// A time, from seconds since the epoch: with the day if it is not today.
 /** @param {number} seconds */
 export function when(seconds) {
   const moment = new Date(seconds * 1000);

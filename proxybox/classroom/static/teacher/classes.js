@@ -1,4 +1,4 @@
-// Classes of learning platforms: which of them the teacher looks at.
+// Classes of learning platforms: the choice of the one that is shown.
 
 import { t } from "../lib/words.js";
 import { choices } from "./parts.js";

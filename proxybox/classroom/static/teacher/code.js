@@ -1,11 +1,12 @@
-// Files that are read and not written: one editor, with a button for each file where there are several.
+// Files in one editor, usually read-only, with a button for each file if there are several.
 
 import { make } from "../lib/dom.js";
 import { t } from "../lib/words.js";
 import { Editor, nonce } from "../editor.js";
 
 export class Code {
-  // place: an element. label(name): what the text is called; describedBy: the id of more about it. isReadOnly: false where it may be changed.
+  // place: an element. label(name): the label of the text. describedBy: the id of its description. isReadOnly: false if
+  // it may be changed.
   /**
    * @param {HTMLElement} place
    * @param {{label: (name: string) => string, describedBy?: string | null, isReadOnly?: boolean}} options
@@ -22,7 +23,7 @@ export class Code {
     return this.editor.files;
   }
 
-  // Other files, from the beginning.
+  // Shows other files, from the beginning.
   /** @param {Record<string, string>} files @param {string | null} main */
   open(files, main = null) {
     this.editor.open(files, main);
@@ -30,7 +31,7 @@ export class Code {
     this.#buttons();
   }
 
-  // The same files as they are now: where the reader looks, and what is selected, stays.
+  // Updates the same files; the scroll position and the selection stay.
   /** @param {Record<string, string>} files */
   update(files) {
     const { editor } = this;

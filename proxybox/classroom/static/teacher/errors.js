@@ -1,4 +1,4 @@
-// The commonest errors of the class; a click shows the seats that have had one.
+// The commonest errors of the class; a click shows the seats that have had an error.
 
 import { get } from "../lib/api.js";
 import { make } from "../lib/dom.js";
@@ -10,11 +10,11 @@ import { setText } from "./parts.js";
  * @typedef {{count: HTMLElement, text: HTMLElement, button: HTMLElement, element: HTMLElement, seats: string[]}} Item
  */
 
-const PAUSE = 2_000; // ms between two looks
+const PAUSE = 2_000; // ms between two requests
 const SHOWN = 8;
 
 export class Errors {
-  // elements: list, empty, exercise (the select that chooses one). show(seat ids | null, text).
+  // elements: list, empty, exercise (a select for the exercise). show(seat ids | null, text).
   /**
    * @param {import("./room.js").Room} room
    * @param {{list: HTMLElement, empty: HTMLElement, exercise: HTMLSelectElement}} elements
@@ -51,7 +51,7 @@ export class Errors {
     try {
       told = await get(`/api/teacher/errors${query}`);
     } catch {
-      return; // the next change asks again
+      return; // the next change requests them again
     }
     this.loaded = true;
     if (exercise === this.elements.exercise.value) this.#show(told.errors.slice(0, SHOWN));
@@ -113,7 +113,7 @@ export class Errors {
     this.show(seats, error);
   }
 
-  // Nothing is chosen any more.
+  // Ends the choice of an error.
   clear() {
     if (this.chosen !== null) this.items.get(this.chosen)?.button.setAttribute("aria-pressed", "false");
     this.chosen = null;

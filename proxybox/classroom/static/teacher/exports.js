@@ -1,4 +1,4 @@
-// What is taken home: grades in a format that a gradebook reads, all code, records of runs.
+// Downloads: grades in a format for a gradebook, all code, records of runs.
 
 import { get } from "../lib/api.js";
 import { byId } from "../lib/dom.js";
@@ -22,7 +22,7 @@ export class Exports {
     });
   }
 
-  // Asks once which formats there are.
+  // Requests the list of formats once.
   async show() {
     if (this.format.options.length > 0) return;
     await attempt(

@@ -1,4 +1,4 @@
-// Everybody looks at the teacher: no student's program runs, and no editor takes keys.
+// The pause: no student's program runs, and no editor accepts keys.
 
 import { send } from "../lib/api.js";
 import { t } from "../lib/words.js";

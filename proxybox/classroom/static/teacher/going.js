@@ -1,4 +1,4 @@
-// What goes on for all students at the moment, each with a button that ends it for who may.
+// The current state for all students, each with a button that ends it for teachers who may do that.
 
 import { ask, make } from "../lib/dom.js";
 import { n, t } from "../lib/words.js";
@@ -55,13 +55,13 @@ export function going(room, { section, list }) {
   });
 }
 
-// What is wrong with the course's files, for who can mend them.
+// The faults of the course's files, for the teacher with the key.
 /** @param {import("./room.js").Room} room */
 function faults(room) {
   const found = Object.entries(room.gradingFaults).map(([id, text]) => [t("Tests at fault"), room.title(id), text]);
   if (room.courseFault) found.unshift([t("The course was not read anew"), "", room.courseFault]);
   return found.map(([kind, title, text]) => {
-    if (!text) return item(kind, title); // who has the key can read it
+    if (!text) return item(kind, title); // the teacher with the key can read it
     const fields = [make("pre", { class: "program", tabindex: "0", text })];
     const why = button(t("Why"), () => ask({ title: kind, fields, yes: t("Close") }), {
       class: "plain small",

@@ -1,5 +1,5 @@
-// All seats on one screen. Cards are made once and changed in place; they change their order only while nobody points at
-// them or has the focus in them.
+// All seats on one screen. Cards are made once and changed in place; their order changes only while the pointer and the
+// focus are not on them.
 
 import { closest, make } from "../lib/dom.js";
 import { n, t } from "../lib/words.js";
@@ -26,7 +26,7 @@ import { choices, setText } from "./parts.js";
 const PAUSE = 2_500; // ms between two changes of the order
 const REST = 4_000; // ms after the pointer last moved over the cards until their order may change
 const GAP = 6; // px between cards
-// How cards may look, from roomy to dense: the least width and the height, in px. teacher.css has the same heights.
+// The looks of cards, from roomy to dense: the least width and the height, in px. teacher.css has the same heights.
 const LOOKS = [
   { name: "roomy", width: 200, height: 88 },
   { name: "dense", width: 166, height: 59 },
@@ -73,7 +73,7 @@ class Card {
     this.tick(room.now);
   }
 
-  // What changes with time alone. Returns why this seat needs help.
+  // Updates the parts that change with time. Returns why this seat needs help.
   /** @param {number} now */
   tick(now) {
     const { row } = this;
@@ -83,7 +83,7 @@ class Card {
     let since = row.active && row.exercise ? lasted(now - row.active) : "";
     if (row.running) since = t("runs");
     setText(this.since, since);
-    const error = isDone(row) ? "" : (row.error ?? ""); // what came before all tests passed is over
+    const error = isDone(row) ? "" : (row.error ?? ""); // errors from before all tests passed do not count
     let state = error;
     if (progressOf(row).handed_in) state = t("Handed in");
     else if (state === "" && isDone(row)) state = t("All tests pass");
@@ -107,7 +107,7 @@ const ORDERS = {
   hand: (a, b) => (a.hand ?? Infinity) - (b.hand ?? Infinity) || 0,
 };
 
-// Of the tests those that pass; -1 where none have run.
+// The part of the tests that pass; -1 if none have run.
 /** @param {Row} row */
 function part(row) {
   const score = scoreOf(row);
@@ -125,7 +125,7 @@ export class Grid {
     /** @type {Map<string, Card>} */
     this.cards = new Map();
     /** @type {string[] | null} */
-    this.only = null; // ids that a click on an error has chosen
+    this.only = null; // ids that were chosen by a click on an error
     this.moved = 0;
     this.names = new Intl.Collator(document.documentElement.lang || "en", { numeric: true });
     const { list, find, sort, exercise, help, all } = elements;
@@ -143,7 +143,7 @@ export class Grid {
     setInterval(() => this.arrange(false), PAUSE);
   }
 
-  // Shows some seats alone, told as `text`; null: all of them.
+  // Shows only some seats, described by `text`; null: all of them.
   /** @param {string[] | null} seats */
   showOnly(seats, text = "") {
     this.only = seats;
@@ -152,7 +152,7 @@ export class Grid {
     this.arrange(true);
   }
 
-  // The seats in the order in which they are shown.
+  // The seats in their order on the screen.
   get order() {
     const cards = /** @type {NodeListOf<HTMLElement>} */ (this.elements.list.querySelectorAll(".card"));
     return [...cards].map((card) => card.dataset.seat ?? "");
@@ -179,7 +179,7 @@ export class Grid {
       this.cards.set(id, card);
       card.update(row, room);
     }
-    // Who comes or goes is seen at once; who only moves waits for a moment of rest.
+    // New and removed cards are shown at once; a new order waits for a moment of rest.
     const wanted = this.#wanted();
     const shown = new Set(this.order);
     if (wanted.length !== shown.size || wanted.some(({ id }) => !shown.has(id))) this.arrange(false);
@@ -207,8 +207,8 @@ export class Grid {
     const text = find.value.trim().toLocaleLowerCase();
     /** @type {HTMLElement | null | undefined} */
     const focused = document.activeElement?.closest(".card");
-    const held = focused?.dataset.seat; // who has the focus does not go away under it
-    const drawn = this.room.seats.filter(({ id }) => this.cards.has(id)); // others come in a moment
+    const held = focused?.dataset.seat; // the card with the focus is not removed
+    const drawn = this.room.seats.filter(({ id }) => this.cards.has(id)); // the others are drawn soon
     return drawn.filter(
       (row) =>
         row.id === held ||
@@ -224,8 +224,8 @@ export class Grid {
     return !list.closest("[hidden]") && !list.matches(":focus-within") && performance.now() - this.moved > REST;
   }
 
-  // Puts the cards in order: at once, where somebody has asked for it, else at a moment of rest; until then those that
-  // are seen stay where they are, and others come behind them.
+  // Puts the cards in order: at once if the user has asked for it, otherwise at a moment of rest. Until then visible
+  // cards stay in their places, and new ones are added at the end.
   /** @param {boolean} atOnce */
   arrange(atOnce) {
     const { list, sort, empty } = this.elements;
@@ -285,7 +285,7 @@ export class Grid {
     cards[to]?.focus();
   }
 
-  // Cards as large as they can be with all of them on the screen.
+  // Makes cards as large as possible, with all of them on the screen.
   #fit() {
     const { list, room: place } = this.elements;
     const width = list.clientWidth;

@@ -1,4 +1,4 @@
-// What can be told of a seat at a glance, and who needs help.
+// Texts about a seat's state, and which seats need help.
 
 import { t } from "../lib/words.js";
 
@@ -20,7 +20,7 @@ function unit(value, name) {
   return format.format(value);
 }
 
-// How long something has lasted, in its largest unit; seconds in steps, so that a page full of clocks stays calm.
+// A duration in its largest unit; seconds in steps, so that a page full of clocks does not flicker.
 /** @param {number} seconds */
 export function lasted(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
@@ -30,14 +30,14 @@ export function lasted(seconds) {
   return unit(Math.floor(whole / 86_400), "day");
 }
 
-// How far a seat has come with an exercise, the one that it has open by default: {now: what its tests say of the program as
-// it is; handed_in: what was handed in, with its grade}; each null where there is none.
+// The progress of a seat in an exercise, by default the open one: {now: the test results of the current files;
+// handed_in: the hand-in with its grade}; each null if there is none.
 /** @param {Row} row */
 export function progressOf(row, exercise = row.exercise) {
   return row.progress[exercise ?? ""] ?? { now: null, handed_in: null };
 }
 
-// The score that counts: that of what was handed in, before that the one of now; null where there is none.
+// The score that counts: that of the hand-in; without a hand-in, the current one; null if there is none.
 /** @param {Row} row */
 export function scoreOf(row, exercise = row.exercise) {
   const { now, handed_in: handed } = progressOf(row, exercise);
@@ -55,7 +55,7 @@ export function ofAll({ passed, total }) {
   return `${passed}/${total}`;
 }
 
-// The grade of what was handed in beside the state now, such as "4/4 in, now 0/4"; "" where there is neither.
+// The grade of the hand-in beside the current state, such as "4/4 in, now 0/4"; "" if there is neither.
 /** @param {Row} row */
 export function gradeText(row, exercise = row.exercise) {
   const { now, handed_in: handed } = progressOf(row, exercise);
@@ -66,7 +66,7 @@ export function gradeText(row, exercise = row.exercise) {
     : grade;
 }
 
-// Why a seat needs help: "hand", "error", "still", or "" where it does not.
+// Why a seat needs help: "hand", "error", "still", or "" if it does not.
 /** @param {Row} row @param {number} now */
 export function needs(row, now) {
   if (row.hand) return "hand";

@@ -1,4 +1,4 @@
-// How students come in: a display for the projector, the lock, and a new code.
+// Joining: a display for the projector, the lock, and a new code.
 
 import { send } from "../lib/api.js";
 import { ask, byId, make } from "../lib/dom.js";

@@ -4,7 +4,7 @@ import { make } from "../lib/dom.js";
 import { t } from "../lib/words.js";
 import { complain, notice } from "../notices.js";
 
-// Sets a text only where it changes: what reads the page aloud, and the selection, are left in peace.
+// Sets a text only if it changes, so that screen readers and the selection are not disturbed.
 /** @param {Element} element @param {string} text */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
@@ -15,13 +15,13 @@ export function button(text, click, attributes = {}) {
   return make("button", { type: "button", text, ...attributes, on: { click } });
 }
 
-// Says what has happened, with a button to undo it where that is possible.
+// Reports an action, with a button to undo it if that is possible.
 /** @param {string} text @param {{undo?: (() => unknown) | null}} options */
 export function note(text, { undo = null } = {}) {
   notice(text, { kind: "good", action: undo && { text: t("Undo"), run: undo } });
 }
 
-// Does something that asks the server, and tells what was wrong where it fails. Returns whether it was done.
+// Sends a request, and reports its failure. Returns whether it succeeded.
 /**
  * @template T
  * @param {() => Promise<T>} doing
@@ -38,14 +38,14 @@ export async function attempt(doing, then = null) {
   }
 }
 
-// What was wrong with a request, in words.
+// The reason of a failed request, as text.
 /** @param {any} problem what was caught */
 export function reason(problem) {
   return problem.errors?.length ? problem.errors.map((/** @type {{msg: string}} */ each) => each.msg).join(" ") : problem.message;
 }
 
-// A dialog with fields, that does something when its form is sent, and stays open while that fails. `fields` are elements
-// within the form. doing(): a promise.
+// A dialog with a form. It calls `doing` when the form is sent, and stays open if that fails. `fields` are elements of
+// the form. doing(): returns a promise.
 /** @param {{title: string, fields: HTMLElement[], yes: string, doing: () => Promise<unknown>, wide?: boolean}} what */
 export function formDialog({ title, fields, yes, doing, wide = false }) {
   const said = make("p", { class: "problem", role: "alert" });
@@ -97,7 +97,7 @@ export function field(label, control, hint = "") {
   return make("div", { class: "field" }, make("label", { for: control.id, text: label }), control, about);
 }
 
-// Sets the choices of a select, and keeps what was chosen where it is still there.
+// Sets the choices of a select, and keeps the chosen one if it is still among them.
 /** @param {HTMLSelectElement} select @param {string[][]} pairs */
 export function choices(select, pairs) {
   const chosen = select.value;

@@ -8,7 +8,7 @@ import { setText } from "./parts.js";
 /** @import { Room } from "./room.js" */
 /** @import { Listed, Row } from "types" */
 
-const PAUSE = 1_000; // ms between two looks at what has changed
+const PAUSE = 1_000; // ms between two checks for changes
 
 export class Progress {
   // table: an empty one. open(seat id, exercise id | null).
@@ -98,7 +98,7 @@ export class Progress {
   }
 }
 
-// What else there is to say of a hand-in.
+// Further facts about a hand-in.
 /** @param {import("types").Mark} handed */
 function about(handed) {
   const facts = [handed.late ? t("Handed in {time}, late", { time: when(handed.at) }) : t("Handed in {time}", { time: when(handed.at) })];

@@ -28,7 +28,7 @@ export function pushing(room, control) {
   });
 }
 
-// The exercise that most seats have open: the one that a class is at.
+// The exercise that most seats have open.
 /** @param {import("./room.js").Room} room */
 function next(room) {
   /** @type {Map<string, number>} */

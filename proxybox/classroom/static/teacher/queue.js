@@ -1,4 +1,4 @@
-// Raised hands, who has waited longest first.
+// Raised hands, those that have waited longest first.
 
 import { send } from "../lib/api.js";
 import { announce, make } from "../lib/dom.js";

@@ -1,10 +1,10 @@
-// Hand-ins are graded once more: their tests have changed since.
+// Grades hand-ins again whose tests have changed since.
 
 import { send } from "../lib/api.js";
 import { n } from "../lib/words.js";
 import { attempt, note } from "./parts.js";
 
-// [exercise, how many grades are by earlier tests], of those that are not being graded already.
+// [exercise, how many grades are by earlier tests], without those that are being graded already.
 /** @param {import("./room.js").Room} room */
 export function outdated(room) {
   /** @type {Map<string, number>} */

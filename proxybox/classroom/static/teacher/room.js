@@ -1,4 +1,4 @@
-// What the teacher's browser knows of the class: the state that it has loaded, kept up by the event stream.
+// The state of the class in the teacher's browser: it is loaded, and updated by the event stream.
 
 import { Problem, get } from "../lib/api.js";
 import { subscribe } from "../lib/stream.js";
@@ -6,9 +6,9 @@ import { subscribe } from "../lib/stream.js";
 const AGAIN = 3_000; // ms between two attempts to load the state
 const TOGETHER = 50; // ms within which changed rows are drawn together
 
-// What changes: "rows" (a set of ids, or null for all), "state" (frozen, pushed, joining, faults of the course, classes,
-// whether this is the teacher of the whole classroom), "shares", "errors", "watched"
-// ({seat, event, data}), "stream" (its id: a new one watches nobody), "status" ("open", "waiting", "closed"; HTTP status).
+// Events: "rows" (a set of ids, or null for all), "state" (frozen, pushed, joining, faults of the course, classes,
+// whether this is the teacher of the whole classroom), "shares", "errors", "watched" ({seat, event, data}), "stream"
+// (its id: a new one watches no seat), "status" ("open", "waiting", "closed"; HTTP status).
 export class Room {
   /** @type {Map<string, ((...values: any[]) => unknown)[]>} */
   #listeners = new Map();
@@ -24,7 +24,7 @@ export class Room {
     this.shares = new Map();
     /** @type {import("types").Course} */
     this.course = { title: "", syllabus_html: "", exercises: [] };
-    this.whole = true; // else the teacher of these classes alone, who is told nothing of how one joins
+    this.whole = true; // otherwise an instructor, who sees only these classes and not how to join
     /** @type {{code: string, addresses: string[], locked: boolean}} */
     this.join = { code: "", addresses: [], locked: false };
     this.frozen = false;
@@ -36,7 +36,7 @@ export class Room {
     /** @type {{id: string, title: string}[]} */
     this.classes = []; // of learning platforms
     /** @type {string | null} */
-    this.chosen = null; // the id of the class that is shown; "": who joined by code; null: all
+    this.chosen = null; // the id of the class that is shown; "": students who have joined by code; null: all
     /** @type {string | null} */
     this.stream = null;
     this.offset = 0;
@@ -53,17 +53,17 @@ export class Room {
     for (const call of this.#listeners.get(name) ?? []) call(...values);
   }
 
-  // The server's clock, in seconds: that of this machine may be wrong.
+  // The server's time, in seconds: the clock of this computer may be wrong.
   get now() {
     return Date.now() / 1000 + this.offset;
   }
 
-  // Seats that somebody sits in, or may, of the class that is shown.
+  // Seats of the class that is shown, without removed ones.
   get seats() {
     return [...this.rows.values()].filter((row) => !row.removed && (this.chosen === null || row.class === this.chosen));
   }
 
-  // Shows one class alone; null: all.
+  // Shows only one class; null: all.
   /** @param {string | null} id */
   choose(id) {
     this.chosen = id;
@@ -109,7 +109,7 @@ export class Room {
     );
   }
 
-  // A row as the server has told it, by an event or as an answer; drawn with others that come at the same time.
+  // Takes a row from an event or an answer; it is drawn with others that come at the same time.
   /** @param {import("types").Row} row */
   put(row) {
     this.rows.set(row.id, row);
@@ -123,7 +123,7 @@ export class Room {
     }, TOGETHER);
   }
 
-  // An event for all instructors has only what holds for each of them.
+  // An event for all instructors contains only the common state of all their classes.
   /** @param {import("types").RoomState} state */
   #take(state) {
     this.whole = state.whole ?? this.whole;

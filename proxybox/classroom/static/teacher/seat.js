@@ -1,4 +1,4 @@
-// One seat, read-only: its code and its output as they change, its tests, its versions, and what can be done with it.
+// One seat, read-only: its current code and output, its tests, its versions, and the actions for it.
 
 import { get, send } from "../lib/api.js";
 import { ask, byId, make } from "../lib/dom.js";
@@ -13,12 +13,12 @@ import { attempt, choices, field, formDialog, note, setText } from "./parts.js";
 /** @import { Room } from "./room.js" */
 
 const OUTPUT = new Set(["run", "out", "given", "display", "clear", "value", "finished"]);
-const PAGE = Math.random().toString(36).slice(2); // tells the tabs apart that share one stream
+const PAGE = Math.random().toString(36).slice(2); // distinguishes the tabs that share one stream
 const REFRESH = 3_000; // ms until the list of versions is loaded after a save
 const LOADS = 3; // how often a seat is loaded while its output changes at the same time
 
 export class SeatView {
-  // steps(seat): the seats before and after this one. close(): back to all.
+  // steps(seat): the seats before and after this one. close(): back to the overview.
   /**
    * @param {Room} room
    * @param {{steps: (seat: string) => (string | null)[], open: (seat: string) => void, close: () => void}} ways
@@ -30,7 +30,7 @@ export class SeatView {
     /** @type {string | null} */
     this.id = null;
     /** @type {string | null} */
-    this.opened = null; // the exercise that is seen
+    this.opened = null; // the exercise that is shown
     this.version = 0;
     /** @type {Record<string, string>} */
     this.files = {};
@@ -67,7 +67,7 @@ export class SeatView {
     return this.id === null ? undefined : this.room.rows.get(this.id);
   }
 
-  // Shows a seat; null: none any more.
+  // Shows a seat; null: none.
   /** @param {string | null} id */
   async show(id) {
     if (id === this.id) return;
@@ -99,7 +99,7 @@ export class SeatView {
     if (seat) this.open(seat);
   }
 
-  // --- what is shown ------------------------------------------------------------------------------------------------
+  // --- display ------------------------------------------------------------------------------------------------------
 
   /** @param {string} id @param {string | null} exercise */
   #path(id, exercise) {
@@ -121,7 +121,7 @@ export class SeatView {
         () => get(this.#path(id, exercise)),
         (answer) => answers.push(answer),
       );
-      if (this.loading !== held) return; // another load has begun meanwhile
+      if (this.loading !== held) return; // another load has begun in the meantime
       this.loading = null;
       if (id !== this.id) return;
       if (!done) return;
@@ -161,7 +161,7 @@ export class SeatView {
       return [exercise, how ? `${title} (${how})` : title];
     });
     choices(this.exercise, [["", current], ...all]);
-    // Whoever follows a seat sees what it opens.
+    // The view follows the exercise that the student opens.
     if (this.exercise.value === "" && this.loading === null && row.exercise && this.opened !== row.exercise) this.#load();
     byId("seat-lower").hidden = !row.hand;
     byId("seat-share").disabled = !this.opened;
@@ -265,7 +265,7 @@ export class SeatView {
     place.replaceChildren(...parts);
   }
 
-  // --- what happens -------------------------------------------------------------------------------------------------
+  // --- events -------------------------------------------------------------------------------------------------------
 
   /** @param {Watched} watched */
   #watched({ seat, event, data }) {
@@ -284,7 +284,8 @@ export class SeatView {
     else if (event === "resync" || (event === "graded" && data.exercise === this.opened)) this.#load();
   }
 
-  // The list of versions grows with each save; it is loaded now and then, but not under the hands of who chooses from it.
+  // The list of versions grows with each save; it is loaded from time to time, but not while the teacher chooses from
+  // it.
   #refreshVersions() {
     this.refreshing ??= setTimeout(async () => {
       this.refreshing = null;
@@ -294,7 +295,7 @@ export class SeatView {
         this.#refreshVersions();
         return;
       }
-      const told = await get(this.#path(id, opened)).catch(() => null); // the next save asks again
+      const told = await get(this.#path(id, opened)).catch(() => null); // the next save requests it again
       if (told === null || id !== this.id || opened !== this.opened) return;
       this.listed = told.versions;
       this.#listVersions();
@@ -321,7 +322,7 @@ export class SeatView {
     }
   }
 
-  // --- what can be done ---------------------------------------------------------------------------------------------
+  // --- actions ------------------------------------------------------------------------------------------------------
 
   /** @param {Partial<Omit<Row, "hand">> & {hand?: false}} changes */
   #change(changes, id = this.id) {
@@ -404,7 +405,7 @@ export class SeatView {
   }
 }
 
-// What was handed in, with its grade, which is another thing than what the tests say of the program now.
+// The hand-in with its grade, which may differ from the test results of the current files.
 /** @param {import("types").HandedIn} handed */
 function handedParts(handed) {
   const time = when(handed.at);
@@ -456,7 +457,7 @@ function testOf(test) {
   );
 }
 
-// The code by which a student comes back to this seat on another device.
+// Shows the code by which a student comes back to this seat on another device.
 /** @param {Row} row */
 export function showPersonal(row) {
   ask({
@@ -469,7 +470,7 @@ export function showPersonal(row) {
   });
 }
 
-// Gives a seat back that was removed.
+// Gives a removed seat back.
 /** @param {Room} room @param {string} id */
 export function restore(room, id) {
   return attempt(

@@ -1,4 +1,4 @@
-// Seats that are kept for somebody, and seats that were removed.
+// Seats that are reserved for students, and seats that were removed.
 
 import { send } from "../lib/api.js";
 import { byId, make } from "../lib/dom.js";

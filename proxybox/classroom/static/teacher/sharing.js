@@ -18,7 +18,7 @@ export class Sharing {
     this.code = null;
     byId("share-open").addEventListener("click", () => this.#open());
     byId("share-cancel").addEventListener("click", () => this.dialog.close());
-    // In the editor, Escape is the way out of it by keyboard: it does not close the dialog.
+    // In the editor, Escape is for leaving it by keyboard: it does not close the dialog.
     this.dialog.addEventListener("cancel", (event) => {
       if (document.activeElement?.closest(".cm-editor")) event.preventDefault();
     });
@@ -66,7 +66,7 @@ export class Sharing {
   }
 }
 
-// Stops sharing, with a way back.
+// Stops sharing, with a button to undo it.
 /** @param {import("types").Share} share */
 export function unshare(share) {
   const again = () =>

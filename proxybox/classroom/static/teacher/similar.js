@@ -1,4 +1,4 @@
-// Hand-ins that are like one another: pairs, and two of them side by side.
+// Similar hand-ins: a list of pairs, and two hand-ins side by side.
 
 import { get } from "../lib/api.js";
 import { byId, make } from "../lib/dom.js";
@@ -107,7 +107,7 @@ export class Similar {
   }
 }
 
-// All files in one text, each below its name where there are several.
+// All files in one text, each below its name if there are several.
 /** @param {Record<string, string>} files */
 function together(files) {
   const all = Object.entries(files).filter(([name]) => name.endsWith(".py"));
