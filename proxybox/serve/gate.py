@@ -185,8 +185,7 @@ class Gate:
         return slot
 
     def _roomiest(self) -> list[Slot]:
-        """Returns the free lines: first those of the worker with the most; among equals, those of the express
-        worker."""
+        """Returns the free lines, first those of the worker with the most; among equals, the express worker's first."""
         idle = Counter(slot.worker.number for slot in self._free)
         return sorted(self._free, key=lambda slot: (-idle[slot.worker.number], not slot.worker.express))
 
