@@ -206,8 +206,7 @@ _HOWS: Final[dict[str, Callable[[str, int, _Options], Cell]]] = {"engine": _engi
 
 
 def measure(kind: str, count: int, how: str, *options: str) -> Cell | None:
-    """Returns a cell, measured in a separate process; None if that took too long or failed. options: of this command.
-    """
+    """Returns a cell, measured in a separate process; None if that failed or was too slow. options: of this command."""
     command = [sys.executable, "-m", "benchmarks.shares", "--cell", kind, str(count), how, *options]
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=_CELL)

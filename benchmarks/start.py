@@ -17,7 +17,7 @@ PROGRAM = "print(1)"
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Returns medians, in milliseconds, without the first box of a process: it fills the caches of the library."""
+    """Returns medians, in milliseconds, without a process's first box: it fills the caches of the library."""
     proxybox.run(PROGRAM, check=True, warm=False)
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, "main.py")
