@@ -69,7 +69,7 @@ def simpleeval() -> dict[str, float]:
 
 
 def asteval() -> dict[str, float]:
-    """asteval: the same for more of the language; the interpreter is kept."""
+    """asteval: the same for more of the language; its interpreter is used again."""
     import asteval
 
     interpreter = asteval.Interpreter()

@@ -107,7 +107,7 @@ class BoxExecutor(PythonExecutor):
             self._variables[name] = value
 
     def __call__(self, code_action: str) -> CodeOutput:
-        """Runs one step. Raises InterpreterError, with what the model should read, for code that fails."""
+        """Runs one step. Raises InterpreterError, with a text for the model, for code that fails."""
         if refusal := self._python.refusal(code_action):
             raise InterpreterError(refusal)
         session, self._answer = self._session(), ()

@@ -121,7 +121,7 @@ class PythonToolBase:
 
 
 class PythonTool(PythonToolBase):
-    """Python for one model: a callable that takes source text and returns what the model should read.
+    """Python for one model: a callable that takes source text and returns a text for the model.
 
     policy, options: as for `proxybox.Sandbox`. keep: whether names and files remain from call to call, as in a
     notebook. Then use one tool for one conversation only: later callers can read what is left in it. With False, each

@@ -57,7 +57,7 @@ def app(config: ServiceConfig | None = None) -> ServiceMiddleware:
 
     inner = fastapi.FastAPI(
         title="proxybox", version=proxybox.__version__, description=_DESCRIPTION, lifespan=lifespan,
-        docs_url=None, redoc_url=None,  # their pages load scripts from elsewhere
+        docs_url=None, redoc_url=None,  # their pages load scripts from other hosts
         openapi_url=OPENAPI, generate_unique_id_function=operation_id,
     )  # fmt: skip
     inner.state.service = service

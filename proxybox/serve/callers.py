@@ -37,5 +37,5 @@ ITSELF: Final = Caller(key="-", name="proxybox")
 
 
 def new_id() -> str:
-    """Returns an id that nobody can guess."""
+    """Returns an id that cannot be guessed."""
     return secrets.token_urlsafe(16)

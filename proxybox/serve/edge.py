@@ -246,7 +246,7 @@ def _may_any(access: AccessTable, scopes: Sequence[str], path: str) -> bool:
 def _not_to_be_told(
     access: AccessTable, scope: Scope, here: Visit, status: int, scopes: Sequence[str]
 ) -> Refusal | None:
-    """Returns the refusal that replaces the answer of a door which has not looked at the key; None to keep the answer.
+    """Returns the refusal that replaces the answer of a door which has not checked the key; None to keep the answer.
 
     scopes: of the keys that were presented.
     """

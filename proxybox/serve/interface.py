@@ -1,4 +1,4 @@
-"""All that doors of other systems may import of the service. It stays compatible (docs/serve-doors.md).
+"""All names that doors of other systems may import from the service. They remain compatible (docs/serve-doors.md).
 
 A door is an APIRouter of FastAPI, in a `ServiceDoor` to which an entry point of the group `proxybox.serve.doors` leads:
 

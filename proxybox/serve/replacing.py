@@ -138,7 +138,7 @@ def _write_in_place(descriptor: int) -> None:
 
 
 def give(descriptor: int, like: Path) -> None:
-    """Changes the owner of a file that root has made to that of `like`, so that he can use it. Raises OSError."""
+    """Changes the owner of a file that root has made to that of `like`, who needs to use it. Raises OSError."""
     if os.geteuid() == 0:
         owner = os.stat(like)
         os.fchown(descriptor, owner.st_uid, owner.st_gid)

@@ -164,7 +164,7 @@ class ServiceWorkers:
         self.processes: dict[int, WorkerProcess] = {}
 
     async def start(self) -> None:
-        """Starts all of them. Raises OSError when no process can be started."""
+        """Starts all processes. Raises OSError when no process can be started."""
         for number in range(len(self._cpus)):
             await self._start(number)
 
@@ -280,7 +280,7 @@ class ServiceWorkers:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Ends all of them, and what they run."""
+        """Ends all processes, and their jobs."""
         self._closed = True
         for worker in tuple(self.processes.values()):
             worker.control.close()

@@ -183,7 +183,7 @@ def _session_route(path: str, method: str = "POST", **options: Any) -> Callable[
 
 @_session_route("", status_code=201, response_model=models.SessionInfo, summary="Start a session")
 async def open_session(request: Request, body: models.SessionRequest, who: Who) -> Response:
-    """Starts a session: an interpreter whose variables and files stay from call to call."""
+    """Starts a session: an interpreter whose variables and files remain from call to call."""
     asked = body.asked()
     _check_files(request, asked)
     return _info(await _sessions(request).open(who, asked), 201)
