@@ -248,7 +248,7 @@ class Connection(HttpToolsProtocol):
         self._refuse(self._refusal or Refusal("bad-request", "this is no request of HTTP/1.1"))
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answers with a refusal and ends the connection; only ends it if another answer has to come first."""
+        """Answers with a refusal and ends the connection; only ends it if an answer has begun or must come before."""
         if self._is_refused:
             return
         self._is_refused = True
