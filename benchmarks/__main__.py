@@ -1,4 +1,4 @@
-"""python -m benchmarks [--json] [--only NAME]... [--compare OLD]: measures, prints each figure beside its floor."""
+"""python -m benchmarks [--json] [--only NAME]... [--compare OLD]: measures, and prints each figure with its floor."""
 
 import argparse
 import json
@@ -49,12 +49,12 @@ BENCHMARKS = (
     Benchmark(name="files", title="100 MB from one end to the other", run=transfers.run),
     Benchmark(name="memory", title="Memory", run=memory.run),
 )
-#: Load average above which other work takes time from a box.
+#: The load average above which other work slows boxes.
 BUSY = 0.7
 
 
 def main() -> int:
-    """Runs what was asked for. Returns 0 whatever the figures are; 1 where something got slower than in OLD.json."""
+    """Runs the benchmarks. Returns 0 whatever the figures are; 1 if a figure got slower than in OLD.json."""
     names = [benchmark.name for benchmark in BENCHMARKS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
@@ -106,7 +106,7 @@ def _host() -> dict[str, Any]:
 
 
 def _progress(text: str) -> None:
-    """A line that replaces itself, on a terminal only."""
+    """Returns a function that prints a line in place of the last one, on a terminal only."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{text[:78]}")
         sys.stderr.flush()

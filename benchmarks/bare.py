@@ -1,4 +1,4 @@
-"""The peers: interpreters that run a program without any box."""
+"""The peers: interpreters that run a program without a box."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 import proxybox
 
-#: Of every PyPy that is measured, in a box (limits.nursery) or not: what it takes by itself depends on the cache.
+#: The nursery of every measured PyPy, in a box (limits.nursery) or not: PyPy's own choice depends on the CPU's cache.
 NURSERY = 32 << 20
 os.environ["PYPY_GC_NURSERY"] = os.environ["PYPY_GC_MIN"] = str(NURSERY)
 
@@ -17,13 +17,13 @@ PROGRAMS = Path(__file__).resolve().parent / "programs"
 
 
 def pypy() -> str:
-    """The interpreter that boxes run, as a program of the host. Raises SandboxStartError."""
+    """Returns the interpreter of boxes, as a program of the host. Raises SandboxStartError."""
     with proxybox.Sandbox() as box:
         return box.guest().executable
 
 
 def python() -> str:
-    """The CPython that the controller runs on."""
+    """Returns the CPython that runs the controller."""
     return sys.executable
 
 
@@ -34,7 +34,7 @@ def bare_json(interpreter: str, program: str, *arguments: object, folder: str | 
 
 
 def boxed_json(program: str, *arguments: object, **options: Any) -> Any:
-    """Runs a program of `programs/` in a box with the default policy, but for `options`; its JSON."""
+    """Runs a program of `programs/` in a box with the default policy and `options`, and returns its JSON."""
     source = (PROGRAMS / program).read_text()
     limits = {"nursery": NURSERY, **options.pop("limits", {})}
     result = proxybox.run(source, [str(each) for each in arguments], check=True, limits=limits, **options)

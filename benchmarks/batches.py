@@ -1,4 +1,4 @@
-"""Programs a second through `proxybox.map`, which hands out chunks, against a Pool with as many processes."""
+"""Programs a second through `proxybox.map`, which sends chunks, compared with a Pool with as many processes."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ CODE = "print(int(input()) ** 2)"
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Measures both in turn; the best of each. The start of the processes counts on both sides."""
+    """Returns the best of both, measured in turn. The start of the processes counts on both sides."""
     figures = []
     for processes in (1, 2):
         pooled, mapped, anyhow = [], [], []

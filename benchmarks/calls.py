@@ -1,4 +1,4 @@
-"""What an OS call costs, against the least that any exchange between two processes costs."""
+"""The cost of an OS call, compared with the least cost of any exchange between two processes."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ TARGETS = {
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Best of all rounds, on both sides: other load can only add to a round trip."""
+    """Returns the best of all rounds, on both sides: other load can only make a round trip slower."""
     floor, boxed, native = float("inf"), [], []
     for number in range(ROUNDS):
         say(f"round {number + 1} of {ROUNDS}")

@@ -1,7 +1,7 @@
 """python -m benchmarks.charts REPORT.json FOLDER: draws the report of `python -m benchmarks --json`.
 
-Writes FOLDER/GROUP.svg for each group, with a chart for each figure: what was measured in the box, what it is held
-against, and the goal. Each chart has a scale of its own, since the units differ. Needs matplotlib (the extra `bench`).
+Writes FOLDER/GROUP.svg for each group, with a chart for each figure: the measurement in the box, the floor, and the
+goal. Each chart has a scale of its own, because the units differ. Needs matplotlib (the extra `bench`).
 """
 
 import argparse
@@ -13,12 +13,12 @@ from benchmarks.comparing import NoReport, read_report
 from benchmarks.figures import number
 
 BOX, FLOOR, GOAL = "#2a6f97", "#b8c4cc", "#c1121f"
-#: Inches: the width of a picture, the part of it that the names take, the height of a chart and of the title.
+#: Inches: the width of a picture, the width of the names in it, the height of a chart and of the title.
 WIDTH, NAMES, CHART, HEAD = 9.0, 3.4, 0.62, 0.5
 
 
 def main() -> int:
-    """Returns the exit status: 2 where there is no report, or no matplotlib."""
+    """Returns the exit status: 2 without a report or without matplotlib."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.charts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

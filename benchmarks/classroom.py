@@ -1,7 +1,7 @@
-"""A classroom: what a small program waits for beside sixty hostile ones, and how long the tests of an exercise take.
+"""A classroom: the time of a small program beside sixty hostile ones, and the time of an exercise's tests.
 
-The service of two workers that a classroom has is in this process. Hostile keys run what they run again and again, each
-in a session of its own; one student runs a small program in a fresh session, as Run does.
+The service of a classroom, with two workers, is in this process. Hostile keys run their programs repeatedly, each in a
+session of its own; one student runs a small program in a fresh session, as the button Run does.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ from proxybox.teach.checking import find_exercise
 from proxybox.teach.exercise import Exercise, load_exercise
 from proxybox.teach.grading import pack
 
-#: Hostile boxes; runs of the student of which the median is taken; seconds until hostile boxes have settled.
+#: Hostile boxes; runs of the student of which the median is used; seconds until hostile boxes have settled.
 BOXES, RUNS, SETTLING = 60, 20, 6.0
-#: Checks of which the median is taken, and those before them.
+#: Checks of which the median is used, and those before them.
 CHECKS, BEFORE = 50, 3
 
-#: What a student runs: it says something at once, counts, looks things up, and says how it went.
+#: The student's program: it prints at once, counts, looks values up, and prints the result.
 SMALL: Final = """
 print("begin")
 total = sum(each * each for each in range(20_000))
@@ -54,7 +54,7 @@ HOSTILE: Final[Mapping[str, str]] = {
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Medians, in milliseconds."""
+    """Returns medians, in milliseconds."""
     return [*asyncio.run(_beside_hostile(say)), *asyncio.run(_checks(say))]
 
 
@@ -81,7 +81,7 @@ async def _beside_hostile(say: Callable[[str], None]) -> list[Figure]:
 
 @contextlib.asynccontextmanager
 async def classroom() -> AsyncIterator[Service]:
-    """A service as a classroom has it."""
+    """Returns a service like that of a classroom."""
     policy = evolve(
         preset("default"), limits={"wall_time": 30, "calls": None, "cpu_time": 10, "memory": "128M", "threads": 16}
     )
@@ -102,7 +102,7 @@ async def classroom() -> AsyncIterator[Service]:
 
 
 def caller(name: str) -> Caller:
-    """Somebody who asks the service."""
+    """Returns a caller of the service."""
     return Caller(key=name, name=name)
 
 

@@ -1,4 +1,4 @@
-"""Compares a report with an earlier one: what got slower, beyond what two runs on one machine differ by."""
+"""Compares a report with an earlier one: finds figures that got slower by more than two runs usually differ."""
 
 import json
 import textwrap
@@ -13,11 +13,11 @@ NOISE = 10
 
 
 class NoReport(Exception):
-    """The file is no report; the text says why."""
+    """The file is not a report; the text says why."""
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """Reads what `python -m benchmarks --json` printed. Raises NoReport."""
+    """Reads the output of `python -m benchmarks --json`. Raises NoReport."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         for group in report["benchmarks"].values():
@@ -32,15 +32,15 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def _key(figure: dict[str, Any]) -> tuple[Any, ...]:
-    """One thing may be held against several others."""
+    """Returns the key of a figure: one name may have several floors."""
     return figure["name"], figure.get("floor")
 
 
 def compare(old: dict[str, Any], new: dict[str, Any], noise: float = NOISE) -> tuple[str, list[str]]:
-    """Returns a table of what differs by more than `noise` percent, and the names of what got slower.
+    """Returns a table of the figures that differ by more than `noise` percent, and the names of those that got slower.
 
-    Where both reports have a floor, ratios to it are compared, and values else. Figures that one of the reports lacks
-    are left out.
+    If both reports have a floor, the ratios to it are compared, otherwise the values. Figures that are not in both
+    reports are ignored.
     """
     rows, slower, compared = [], [], 0
     for name, group in new["benchmarks"].items():
@@ -65,7 +65,7 @@ def compare(old: dict[str, Any], new: dict[str, Any], noise: float = NOISE) -> t
 
 
 def _worse_by(then: dict[str, Any], now: dict[str, Any]) -> float:
-    """Returns by how many percent a figure got worse; less than 0: better."""
+    """Returns by how many percent a figure got worse; negative if it got better."""
     key = "ratio" if then.get("ratio") and now.get("ratio") else "value"
     before, after = float(then[key]), float(now[key])
     if not before or not after:
@@ -75,7 +75,7 @@ def _worse_by(then: dict[str, Any], now: dict[str, Any]) -> float:
 
 
 def _is_speed(figure: dict[str, Any]) -> bool:
-    """Whether more is better."""
+    """Returns whether a higher value is better."""
     return str(figure["unit"]).endswith("/s") or str(figure.get("target") or "").startswith(">=")
 
 

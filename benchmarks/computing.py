@@ -10,22 +10,22 @@ from benchmarks.bare import bare_json, boxed_json, pypy, python
 from benchmarks.figures import Figure, Target
 
 ROUNDS = 7
-#: Units of work of each program, for PyPy and for CPython: about a second for either.
+#: Units of work of each program, for PyPy and for CPython: each takes about a second.
 WORK = {
     "nbody.py": (60, 3), "fannkuch.py": (100, 25), "dicts.py": (50, 30), "strings.py": (40, 36),
     "jsons.py": (50, 230), "regexes.py": (80, 100),
     "locks.py": (140, 100), "queues.py": (10, 100), "turns.py": (50, 10),
 }  # fmt: skip
-#: What a box has to reach, in parts of the speed of bare pypy3, where that is not COMPUTING.
+#: The goal for a box, in parts of the speed of bare pypy3, if it is not COMPUTING.
 GOALS = {"locks.py": 0.8, "queues.py": 0.95, "turns.py": 0.25}
 COMPUTING = 0.97
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Median speeds in units of work per second, with what CPython does bare of the same work.
+    """Returns median speeds in units of work per second, with those of CPython without a box.
 
-    Guests run at a lower priority, so other load on the machine slows a box and not its bare peer: by CPU time both
-    can be compared all the same.
+    Guests run at a lower priority, so other load on the machine slows a box and not its bare peer: their CPU times can
+    be compared all the same.
     """
     figures, interpreter = [], pypy()
     for program, (many, few) in WORK.items():
@@ -40,9 +40,9 @@ def run(say: Callable[[str], None]) -> list[Figure]:
 def boxed_and_bare(
     program: str, units: int, interpreter: str, floor: str, goal: float, say: Callable[[str], None], **options: Any
 ) -> list[Figure]:
-    """The speed of a program of `programs/` in a box, against the bare interpreter: by its wall time and its CPU time.
+    """Returns the speed of a program of `programs/` in a box and in the bare interpreter: by wall time and by CPU time.
 
-    It takes its times itself, so no start is in them. The two have a turn in each round.
+    The program measures itself, so its start does not count. Each round measures both.
     """
     name = program.removesuffix(".py")
     boxed, bare = [], []

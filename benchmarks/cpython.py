@@ -1,7 +1,7 @@
 """A CPython guest: its start, pandas imported and loaded before, and programs that compute.
 
-pandas is that of the environment PROXYBOX_BENCH_PACKAGES, for the CPython that boxes find; without it those figures are
-left out.
+pandas is that of the environment PROXYBOX_BENCH_PACKAGES, for the CPython of the boxes; without it, its figures are
+omitted.
 """
 
 import json
@@ -19,11 +19,11 @@ from proxybox.controller.warm import zygotepool
 ROUNDS = 11
 HELLO = "print(1)"
 IMPORT = "import pandas"
-#: A table, its statistics and their text; the first is slower than those that follow.
+#: A table, its statistics and their text; the first run is slower than those that follow.
 TABLE = "print(pandas.DataFrame({'a': [1, 2, 3]}).describe().to_json())"
-#: What warm guests have done of it before.
+#: The part that warm guests have run before.
 WARM_UP = f"import pandas; {TABLE}"
-#: Prints the milliseconds of a fork(2) and the table in it, without a box.
+#: Prints the milliseconds of a fork(2) with the table, without a box.
 FORKS = f"""
 import os, pandas, time
 for _ in range({ROUNDS}):
@@ -34,13 +34,13 @@ for _ in range({ROUNDS}):
     os.waitpid(pid, 0)
     print((time.perf_counter() - began) * 1e3)
 """
-#: Those of benchmarks/programs that do nothing but compute, and what they have to reach of bare speed.
+#: The programs of benchmarks/programs that only compute, and their goal in parts of bare speed.
 COMPUTES = ("nbody.py", "fannkuch.py", "dicts.py", "strings.py", "jsons.py", "regexes.py")
 COMPUTING = 0.98
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Medians; each side has a turn in each round."""
+    """Returns medians; each round measures each side."""
     python = find_guest("cpython").executable
     sides: list[tuple[str, Callable[[], float]]] = [
         ("hello, bare", lambda: _timed(lambda: _bare(python, HELLO))),
@@ -110,7 +110,7 @@ _PEAK = "import pandas, resource; print(resource.getrusage(resource.RUSAGE_SELF)
 
 
 def _stock(pool: proxybox.Pool) -> float:
-    time.sleep(0.05)  # so that the pool has filled up again
+    time.sleep(0.05)  # so that the pool has filled again
     return _timed(lambda: pool.run(WARM_UP).check())
 
 

@@ -1,8 +1,8 @@
-"""python -m benchmarks.data_stack ENVIRONMENT [NAME...]: what packages of a virtual environment need in a box.
+"""python -m benchmarks.data_stack ENVIRONMENT [NAME...]: the needs of a virtual environment's packages in a box.
 
-For each program of programs/data_stack whose package the environment has, a row of a Markdown table: the smallest
-limits.memory and limits.threads with which it ends well, the OS calls of the import, and whether a warm box can have it
-loaded. Nothing is timed.
+Prints a row of a Markdown table for each program of programs/data_stack whose package the environment has: the smallest
+limits.memory and limits.threads with which it succeeds, the OS calls of the import, and whether a warm box can load it
+in advance. No times are measured.
 """
 
 import argparse
@@ -22,9 +22,9 @@ from proxybox.controller.warm import zygotepool
 PROGRAMS = Path(__file__).resolve().parent / "programs" / "data_stack"
 MEMORY = ("64M", "128M", "256M", "512M", "1G", "2G")
 THREADS = (1, 2, 3, 4, 5, 6, 8, 16)
-#: Where the library of the program's name does not lie in a distribution of that name.
+#: Distributions whose name is not that of the program's library.
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "pil": "pillow"}
-#: What is loaded in a warm box, where it is not the package.
+#: The modules that a warm box loads, if it is not the package.
 MODULES = {
     "cryptography": "cryptography.fernet", "lxml": "lxml.etree", "matplotlib": "matplotlib.pyplot", "pil": "PIL.Image",
     "pyarrow": "pyarrow.parquet", "scipy": "scipy.optimize", "sklearn": "sklearn.ensemble",
@@ -46,7 +46,7 @@ class Measured:
         return MODULES.get(self.name, self.name)
 
     def row(self) -> tuple[str, ...]:
-        """A row of the table."""
+        """Returns a row of the table."""
         source = (PROGRAMS / f"with_{self.name}.py").read_text(encoding="utf-8")
         memory = _first(MEMORY, lambda size: self._run(source, memory=size).ok)
         threads = _first(THREADS, lambda count: self._run(source, memory="2G", threads=count).ok)
@@ -61,7 +61,7 @@ class Measured:
         return name
 
     def _warm(self, source: str) -> tuple[str, str]:
-        """Whether a warm box can have the module loaded, or why not, and the calls of the program there."""
+        """Returns whether a warm box can load the module, or why not, and the calls of the program there."""
         with self._sandbox(preload=[self.module], warm=True) as box, warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
             box.run("")
@@ -82,7 +82,7 @@ def _first(values: tuple[Any, ...], holds: Callable[[Any], bool]) -> str:
 
 
 def _names(environment: Path) -> Iterator[str]:
-    """The programs whose package there is."""
+    """Returns the programs whose package exists."""
     for path in sorted(PROGRAMS.glob("with_*.py")):
         name = path.stem.removeprefix("with_")
         top = MODULES.get(name, name).partition(".")[0]

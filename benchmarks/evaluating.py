@@ -1,4 +1,4 @@
-"""Expressions of users: in a box that is kept, in copies that stand ready, and with peers that have no box."""
+"""Expressions of users: in a box that is used again, in copies that are ready, and with peers that have no box."""
 
 import statistics
 import time
@@ -13,12 +13,12 @@ from proxybox.evaluating import shared
 
 #: Calls of each kind, and how many of them do not count.
 CALLS, WARM_UP = 4000, 1500
-#: Copies that stand ready: so many calls are made in a row, and this number of times.
+#: Copies that are ready: this many calls are made in a row, and this number of times.
 READY, ROUNDS = 16, 20
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Medians, in microseconds."""
+    """Returns medians, in microseconds."""
     say("peers")
     peers = peers_of("simpleeval", "asteval")
     say("kept boxes")
@@ -47,7 +47,7 @@ def run(say: Callable[[str], None]) -> list[Figure]:
 
 
 def median(call: Callable[[], object]) -> float:
-    """Microseconds."""
+    """Returns the median time of a call, in microseconds."""
     return 1e3 * statistics.median([timed(call) for _ in range(CALLS)][WARM_UP:])
 
 
@@ -73,7 +73,7 @@ def _kept() -> dict[str, float]:
 
 
 def _fresh() -> tuple[float, float]:
-    """Calls for which a copy stood ready, and calls without end."""
+    """Returns the median time of calls for which a copy was ready, and the mean time of many calls in a row."""
     taken = []
     with proxybox.Evaluator(fresh=True, size=READY, timeout=10) as evaluator:
         for _ in range(ROUNDS):

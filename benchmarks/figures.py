@@ -1,4 +1,4 @@
-"""Figures: what was measured, against what, and what was wanted. Nothing here is ever asserted."""
+"""Figures: measurements, what they are compared with, and their goals. Nothing here is an assertion."""
 
 import statistics
 import textwrap
@@ -22,7 +22,7 @@ class Target:
     at_least: float | None = None
 
     def met(self, figure: "Figure") -> bool | None:
-        """Whether the figure keeps the bound; None when it has no ratio to judge."""
+        """Returns whether the figure is within the bound; None if it has no ratio."""
         measured = figure.ratio if self.of == "ratio" else figure.value
         if measured is None:
             return None
@@ -31,7 +31,7 @@ class Target:
         return measured >= (self.at_least or 0)
 
     def text(self, unit: str) -> str:
-        """The bound in words."""
+        """Returns the bound as text."""
         sign, bound = ("<=", self.at_most) if self.at_most is not None else (">=", self.at_least)
         return f"{sign} {bound:g}{'x' if self.of == 'ratio' else ' ' + unit}"
 
@@ -40,7 +40,7 @@ class Target:
 class Figure:
     """One line of a benchmark.
 
-    value: in `unit`, of the box. floor: what it is held against, by name, with its own value in the same unit.
+    value: in `unit`, of the box. floor, floor_value: the name of its peer, and the peer's value in the same unit.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Figure:
 
     @property
     def bound(self) -> float | None:
-        """The goal in the figure's unit; None without one."""
+        """The goal in the figure's unit; None without a goal."""
         if self.target is None:
             return None
         bound = self.target.at_least if self.target.at_most is None else self.target.at_most
@@ -72,7 +72,7 @@ class Figure:
         return "" if met is None else "meets" if met else "misses"
 
     def to_dict(self) -> dict[str, Any]:
-        """As --json prints it."""
+        """Returns the object that --json prints."""
         return {
             "name": self.name,
             "value": self.value,
@@ -98,7 +98,7 @@ class Benchmark:
 def interleaved(
     sides: Sequence[tuple[str, Callable[[], float]]], rounds: int, say: Callable[[str], None]
 ) -> dict[str, list[float]]:
-    """Every side once per round, in turn: what disturbs the machine for a while disturbs all of them."""
+    """Measures each side once per round, in turn: so a disturbance of the machine affects all of them."""
     taken: dict[str, list[float]] = {name: [] for name, _ in sides}
     for number in range(rounds):
         for name, measure in sides:
@@ -108,12 +108,12 @@ def interleaved(
 
 
 def medians(taken: dict[str, list[float]]) -> dict[str, float]:
-    """The middle of each side's values."""
+    """Returns the median of each side's values."""
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
 def table(title: str, figures: Sequence[Figure]) -> str:
-    """The figures for people."""
+    """Returns the figures as text."""
     rows = []
     for figure in figures:
         against = "" if figure.floor_value is None else f"{number(figure.floor_value)} {figure.unit}"
@@ -126,5 +126,5 @@ def table(title: str, figures: Sequence[Figure]) -> str:
 
 
 def number(value: float) -> str:
-    """A value with two digits or more."""
+    """Returns a value with two digits or more."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -1,4 +1,4 @@
-"""200 submissions graded by ten tests each, against the same tests in plain pytest without any box."""
+"""200 submissions graded by ten tests each, compared with the same tests in plain pytest without a box."""
 
 import os
 import subprocess
@@ -12,14 +12,14 @@ from pathlib import Path
 from benchmarks.figures import Figure, Target
 
 SUBMISSIONS, TESTS = 200, 10
-#: Runs of plain pytest that are timed; what all would take follows from them.
+#: Runs of plain pytest that are timed; the time of all is calculated from them.
 SAMPLE = 40
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 CODE = "def total(numbers):\n    found = 0\n    for number in numbers:\n        found += number\n    return found\n"
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Measures all in turn, twice; the better of each."""
+    """Returns the better of two measurements of each."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write(folder)
@@ -67,7 +67,7 @@ def _grade(folder: Path) -> float:
 
 
 def _plain(folder: Path, count: int, tests: Sequence[str]) -> float:
-    """Seconds that `count` runs would take, two at a time."""
+    """Returns the seconds that `count` runs would take, two at a time."""
     command = [*PYTEST, *tests]
     began = time.perf_counter()
     with ThreadPoolExecutor(2) as pool:
@@ -76,8 +76,8 @@ def _plain(folder: Path, count: int, tests: Sequence[str]) -> float:
 
 
 def timed(command: Sequence[str], folder: Path) -> float:
-    """Seconds that a command takes."""
-    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # pytest alone, as in an environment of its own
+    """Returns the seconds that a command takes."""
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # as in an environment of its own
     began = time.perf_counter()
     subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began

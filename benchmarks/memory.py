@@ -1,4 +1,4 @@
-"""What a living box costs in memory: in the controller, and in its guest."""
+"""The memory of a live box: in the controller, and in its guest."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from benchmarks.memory_probe import BOXES
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Proportional set sizes in MB, per box, with several boxes alive in one controller."""
+    """Returns proportional set sizes in MB, per box, with several live boxes in one controller."""
     say(f"{BOXES} bare pypy3")
     bare = bare_json(sys.executable, "idle.py", BOXES, pypy())["each"]
     say(f"{BOXES} boxes in one controller")

@@ -1,8 +1,8 @@
 """python -m benchmarks.memory_limits ENVIRONMENT [NAME...]: how much of limits.memory programs can use.
 
-For each program a row of a Markdown table: the MiB that it has got and used when an allocation fails, or when its box
-is ended, for each limit; and by which of the two it ends. Then by how much programs that use memory as fast as they can
-are beyond their limit when their box is ended, alone and beside eight threads that compute here. ENVIRONMENT has NumPy,
+Prints a row of a Markdown table for each program: for each limit, the MiB that it has used when an allocation fails or
+its box is ended, and which of the two happens. Then it prints by how much programs that use memory as fast as they can
+exceed their limit before their box is ended, alone and beside eight threads that compute here. ENVIRONMENT has NumPy,
 pandas, pyarrow, polars and scikit-learn: a virtual environment of the CPython on PATH, or a folder
 (`pip install --target`).
 """
@@ -20,7 +20,7 @@ from proxybox import Result, Sandbox, Status
 LIMITS = ("300M", "512M", "900M", "1G", "1500M", "2G")
 _M = 1 << 20
 _TIME = {"wall_time": 120, "cpu_time": 60, "threads": 32}
-#: What each program keeps 4 MiB more of, with what it does before.
+#: Each program repeatedly allocates 4 MiB and keeps them, after some preparation.
 PROGRAMS = {
     "pypy: objects": ("", "[float(i) for i in range(1 << 19)]"),
     "pypy: bytearrays": ("", "bytearray(4 << 20)"),
@@ -73,7 +73,7 @@ except BaseException as error:
     kept = None
     print(type(error).__name__)
 """
-#: Programs in native code that use what they have reserved, or get it as fast as they can.
+#: Programs in native code that use reserved memory, or allocate it, as fast as they can.
 HOSTILE = {
     "memset of a reservation": """
 import ctypes, mmap
@@ -128,7 +128,7 @@ def _run(source: str, memory: str, **guest: Any) -> Result:
 
 
 def usable(name: str, memory: str, environment: Path) -> tuple[int, str]:
-    """The MiB that a program could use with a limit, and how that ended: by an exception's name, or a status."""
+    """Returns the MiB that a program could use with a limit, and how it ended: an exception's name, or a status."""
     guest = {} if name.startswith("pypy") else {"guest": "cpython", "packages": [environment]}
     result = _run(_source(name), memory, **guest)
     words = result.stdout.split()
@@ -137,7 +137,7 @@ def usable(name: str, memory: str, environment: Path) -> tuple[int, str]:
 
 
 def beyond(source: str, memory: int) -> int:
-    """By how many MiB a hostile program's peak is beyond its limit, its interpreter included."""
+    """Returns by how many MiB the peak of a hostile program exceeds its limit, its interpreter included."""
     result = _run(source, f"{memory}M", guest="cpython")
     if result.status is not Status.MEMORY_LIMIT:
         raise AssertionError(f"it was not ended for its memory: {result}")
@@ -146,7 +146,7 @@ def beyond(source: str, memory: int) -> int:
 
 @contextlib.contextmanager
 def _computing(threads: int) -> Iterator[None]:
-    """A context in which so many threads of this process compute: each wants the interpreter's lock all the time."""
+    """A context in which this many threads of this process compute: each always wants the interpreter's lock."""
     stop = threading.Event()
 
     def compute() -> None:

@@ -1,6 +1,6 @@
-"""A controller of its own, so that nothing else has grown it: prints JSON, in MB of proportional set size.
+"""A separate controller, whose memory nothing else has increased: prints JSON, in MB of proportional set size.
 
-Guests are not dumpable, so only root may look into them; "guest" is null otherwise.
+Guests are not dumpable, so only root may read their sizes; "guest" is null otherwise.
 """
 
 import gc
@@ -16,7 +16,7 @@ PROGRAM = "print('ready', flush=True); input()"
 
 
 def proportional(process: int | str) -> float | None:
-    """MB of a process (proc_pid_smaps_rollup(5)); None when it may not be seen."""
+    """Returns the MB of a process (proc_pid_smaps_rollup(5)); None if it may not be read."""
     try:
         text = Path(f"/proc/{process}/smaps_rollup").read_text()
     except OSError:
@@ -25,7 +25,7 @@ def proportional(process: int | str) -> float | None:
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """The mean; None when nothing could be seen."""
+    """Returns the mean; None if no size could be read."""
     seen = [value for value in values if value is not None]
     return sum(seen) / len(seen) if seen else None
 
@@ -35,7 +35,7 @@ def _children() -> list[str]:
 
 
 def main() -> None:
-    """Starts the boxes, looks, and lets them end."""
+    """Starts the boxes, measures them, and ends them."""
     alone = proportional("self")
     proxybox.run("import json, re, decimal", check=True, warm=False)
     gc.collect()

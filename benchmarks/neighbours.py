@@ -1,7 +1,7 @@
-"""What hostile boxes cost their neighbour: eight of them in one event loop, and 300 stats of one that means well.
+"""The cost of hostile boxes for their neighbour: eight of them in one event loop, and 300 stats of a well-behaved one.
 
-The floor is the same neighbour beside eight boxes that wait. Its fair share of the CPU is what it would take if all
-boxes on its CPU had equal parts of it. 300 stats are within what a box saves up (BURST in turns.py); 3,000 are not.
+The floor is the same neighbour beside eight boxes that wait. With its fair share of the CPU, all boxes on its CPU would
+have equal parts of it. 300 stats are within a box's saved time (BURST in turns.py); 3,000 are not.
 """
 
 import json
@@ -49,7 +49,7 @@ KINDS = {
     ),
     "calls of a function with 1 MiB": "import host\nnumbers = set(range(110_000))\nwhile True: host.f(numbers)",
 }
-#: What the dearest of them do is a multiple of a stat.
+#: Kinds that are compared with the fair share; the calls of the others cost a multiple of a stat.
 ORDINARY = ("computing", "stat loops")
 
 NEIGHBOUR = """
@@ -68,7 +68,7 @@ print([round(each * 1e6) for each in times])
 
 
 async def _beside(code: str, count: int = STATS, busy: float = 0.5) -> tuple[list[int], Result]:
-    """Microseconds of each stat of the neighbour beside HOSTILE boxes with that code, and how it ended."""
+    """Returns the microseconds of each stat of the neighbour beside HOSTILE boxes with that code, and how it ended."""
     limits = {"wall_time": 60, "cpu_time": 60, "calls": None, "files": None, "disk": "256M"}
     reading, writing = os.pipe()
     functions = {"f": len} if "import host" in code else {}
@@ -93,7 +93,7 @@ async def _beside(code: str, count: int = STATS, busy: float = 0.5) -> tuple[lis
 
 
 def _measured(kind: str, count: int, progress: Callable[[str], None]) -> tuple[float, float]:
-    """Medians of the sum and of the longest of so many stats, in milliseconds."""
+    """Returns medians of the sum and of the longest of that many stats, in milliseconds."""
     totals, worst = [], []
     for number in range(TRIES):
         progress(f"{count} beside {kind}, {number + 1} of {TRIES}")
@@ -106,7 +106,7 @@ def _measured(kind: str, count: int, progress: Callable[[str], None]) -> tuple[f
 
 
 def run(progress: Callable[[str], None]) -> list[Figure]:
-    """The figures."""
+    """Returns the figures."""
     figures, quiet = [], 0.0
     share = -(-(HOSTILE + 1) // len(os.sched_getaffinity(0)))
     for kind in KINDS:

@@ -1,8 +1,10 @@
-"""What others need for the same things: run by a Python that has them (tools/peers), as a JSON object of milliseconds.
+"""Times of other projects for the same work: prints a JSON object of milliseconds.
+
+Run by a Python that has them (tools/peers).
 
     peers.py NAME...
 
-A peer that is not there, or fails, is left out.
+A peer that is not installed, or fails, is omitted.
 """
 
 import json
@@ -12,12 +14,12 @@ import time
 from collections.abc import Callable
 
 ROUNDS = 200
-#: As benchmarks/evaluating.py has them.
+#: The same as in benchmarks/evaluating.py.
 EXPRESSION, NAMES = "a * b if c == 'x' else 0", {"a": 3, "b": 2.5, "c": "x"}
 
 
 def median(measure: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Milliseconds of one call, behind ten that do not count."""
+    """Returns the milliseconds of one call, after ten that do not count."""
     for _ in range(10):
         measure()
     taken = []
@@ -67,7 +69,7 @@ def simpleeval() -> dict[str, float]:
 
 
 def asteval() -> dict[str, float]:
-    """asteval: the same for more of the language; the interpreter is kept."""
+    """asteval: the same for more of the language; its interpreter is used again."""
     import asteval
 
     interpreter = asteval.Interpreter()
@@ -80,7 +82,7 @@ def asteval() -> dict[str, float]:
 
 
 def main() -> None:
-    """Prints what could be measured."""
+    """Prints the results."""
     found = {}
     for peer in (monty, eryx, simpleeval, asteval):
         if peer.__name__ not in sys.argv[1:]:

@@ -1,4 +1,4 @@
-"""The interactive prompt in a terminal: until it is there, from Enter to the result, from Tab to the completions."""
+"""The interactive prompt: times until it appears, from Enter to the result, and from Tab to the completions."""
 
 import os
 import pty
@@ -16,7 +16,7 @@ PROXYBOX = [sys.executable, "-c", "from proxybox.cli import main; raise SystemEx
 
 
 class Typed:
-    """A program in a terminal, without colours. started: milliseconds until its prompt was there."""
+    """A program in a terminal, without colours. started: milliseconds until its prompt has appeared."""
 
     def __init__(self, command: Sequence[str], prompt: bytes) -> None:
         began = time.perf_counter()
@@ -28,19 +28,19 @@ class Typed:
         self.started = (time.perf_counter() - began) * 1e3
 
     def type(self, text: bytes, until: bytes) -> float:
-        """Milliseconds from typing something until something is shown."""
+        """Returns the milliseconds from typing a text until `until` is shown."""
         began = time.perf_counter()
         os.write(self._fd, text)
         self.wait(until)
         return (time.perf_counter() - began) * 1e3
 
     def send(self, text: bytes) -> None:
-        """Types something, and lets it be drawn."""
+        """Types a text, and waits until the terminal is idle."""
         os.write(self._fd, text)
         self.settle()
 
     def wait(self, for_: bytes) -> None:
-        """Reads until something is shown. Raises TimeoutError after 20 seconds without anything."""
+        """Reads until a text is shown. Raises TimeoutError after 20 seconds without output."""
         seen = b""
         while for_ not in seen:
             if not select.select([self._fd], [], [], 20)[0]:
@@ -48,13 +48,13 @@ class Typed:
             seen += self._read()
 
     def settle(self) -> None:
-        """Until nothing has been shown for a while: the prompt is drawn, and waits."""
+        """Reads until there was no output for a while: then the prompt is drawn, and waits."""
         while select.select([self._fd], [], [], 0.1)[0]:
             self._read()
 
     def _read(self) -> bytes:
         data = os.read(self._fd, 65536)
-        if b"\x1b[6n" in data:  # where the cursor is: a terminal tells
+        if b"\x1b[6n" in data:  # answers the query for the cursor's position, as a terminal does
             os.write(self._fd, b"\x1b[1;1R")
         return data
 
@@ -64,7 +64,7 @@ class Typed:
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Medians, in milliseconds."""
+    """Returns medians, in milliseconds."""
     say("starts")
     ours, theirs = [], []
     for _ in range(STARTS):

@@ -1,4 +1,4 @@
-"""Records: what it costs to record a run and to replay it, beside the same run without a record."""
+"""The costs of recording a run and of replaying it, compared with the same run without a record."""
 
 import statistics
 import tempfile
@@ -10,9 +10,9 @@ from typing import Final
 import proxybox
 from benchmarks.figures import Figure, Target
 
-#: Runs of which the median is taken.
+#: Runs of which the median is used.
 RUNS: Final = 7
-#: Programs, with the most that a recorded run may cost.
+#: Programs, with the most that recording a run may cost.
 PROGRAMS: Final = {
     "calls without arguments": ("import os\nfor _ in range(100_000): os.getppid()", 1.25),
     "writes of 500 bytes": ("f = open('/tmp/x', 'wb', 0)\nfor _ in range(20_000): f.write(b'x' * 500)", 1.25),
@@ -35,7 +35,7 @@ PROGRAMS: Final = {
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Medians, in milliseconds, of the three in turn."""
+    """Returns medians, in milliseconds, of the three, measured in turn."""
     figures = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "run.pbx")

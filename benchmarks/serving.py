@@ -1,6 +1,6 @@
-"""The service: what a request costs above its box, and how many it answers, against a pool and a plain subprocess.
+"""The service: the cost of a request beyond its box, and its rate, compared with a pool and a plain subprocess.
 
-The client is a process of its own, whose CPU time is told apart: it shares the CPUs with what it measures.
+The client is a separate process, whose CPU time is measured, because it shares the CPUs with the service.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ from proxybox import Pool
 from tests.serve.listening import listening, service
 
 HELLO = "print('hello')"
-#: Runs of each rate, how many connections ask at once, and requests that are timed alone.
+#: Runs of each rate, connections at once, and requests that are timed alone.
 RUNS, CLIENTS, ALONE = 2000, 8, 200
-#: Python behind FastAPI without any box: what many services do.
+#: Python behind FastAPI without a box, as in many services.
 PEER = """
 import asyncio, sys
 from fastapi import FastAPI
@@ -43,7 +43,7 @@ async def run(body: Run) -> dict:
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Measures the pool, the service and the peer, one after the other."""
+    """Returns figures of the pool, the service and the peer, measured one after the other."""
     say("a pool of two processes")
     pooled = _pool()
     with tempfile.TemporaryDirectory() as name:
@@ -78,13 +78,13 @@ def run(say: Callable[[str], None]) -> list[Figure]:
 
 
 def _rate(reported: dict, *, apart: bool = False) -> float:
-    """Runs a second; apart: as if the client had had CPUs of its own."""
+    """Returns runs a second; apart: as if the client had CPUs of its own."""
     seconds = reported["seconds"] - (reported["cpu"] / len(os.sched_getaffinity(0)) if apart else 0)
     return len(reported["times"]) / seconds
 
 
 def _pool() -> float:
-    """Runs a second of a pool, asked by as many threads as there are connections to the service."""
+    """Returns runs a second of a pool, used by as many threads as the service has connections."""
     with Pool(size=CLIENTS, processes=2) as pool, ThreadPoolExecutor(CLIENTS) as threads:
         list(threads.map(lambda _: pool.run(HELLO), range(200)))
         began = time.perf_counter()
@@ -96,7 +96,7 @@ def _pool() -> float:
 
 @contextlib.contextmanager
 def _service(folder: Path) -> Iterator[int]:
-    """A service of two workers; yields its port."""
+    """A context with a service of two workers; yields its port."""
     config = folder / "serve.toml"
     config.write_text(
         'listen = "127.0.0.1:0"\ndata = "data"\nworkers = 2\nslots = 4\n'

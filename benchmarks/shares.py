@@ -1,13 +1,13 @@
-"""What many hostile boxes cost a neighbour: `python -m benchmarks.shares` prints a table in Markdown, in ten minutes.
+"""The cost of many hostile boxes for a neighbour: `python -m benchmarks.shares` prints a Markdown table in ten minutes.
 
 The neighbour's program takes 13 ms: a new box, 300 OS calls, the end. Each cell is a process of its own, in which the
 program runs 20 times alone, and then 20 times beside 1, 10 or 60 boxes of one kind, all of them in one event loop
-(engine) or in one pool of threads (pool), or they in an event loop and the program in a thread beside it (thread). A
-cell is the median beside them over the median alone, and behind it the longest single OS call of all runs, in
-milliseconds. A cell that took more than two minutes is "-".
+(engine), or in one pool of threads (pool), or the boxes in an event loop and the program in a thread beside it
+(thread). A cell has the median beside them divided by the median alone, and in parentheses the longest single OS call
+of all runs, in milliseconds. A cell that took more than two minutes is "-".
 
-`--kinds spin1,clone`, `--counts 10`, `--hows pool`, `--cold` and `--guest` choose a part, or another. Inside a control
-group that this program is started in, the table is about shares within it (docs/benchmarks.md).
+`--kinds "one loop,threads"`, `--counts 10`, `--hows pool`, `--cold` and `--guest` select a part of the table, or
+another one. If this program is started in a control group, the table is about shares within it (docs/benchmarks.md).
 """
 
 import argparse
@@ -30,7 +30,7 @@ import proxybox
 
 RUNS: Final = 20
 COUNTS: Final = (1, 10, 60)
-#: Seconds in which runs of a cell begin, and those that the hostile boxes have before: SETTLE, and BOX for each.
+#: Seconds in which runs of a cell begin, and those that hostile boxes get before: SETTLE, and BOX for each.
 _LONGEST, _SETTLE, _BOX = 15.0, 1.5, 0.05
 #: Seconds after which a cell is given up.
 _CELL: Final = 120
@@ -54,7 +54,7 @@ libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 while True: libc.munmap(libc.mmap(None, 4096, 1, 2, fd, 0), 4096)
 """  # noqa: E501
 _FILE = "import os\nf = os.open('/tmp/f', os.O_CREAT | os.O_RDWR)\n"
-#: By name: a program that never ends; None for boxes that are started again and again.
+#: Programs by name, which never end; None for boxes that are started repeatedly.
 KINDS: Final[dict[str, str | None]] = {
     "one loop": "while True: pass",
     "15 loops": _SPINNERS.format(14) + "spin()",
@@ -108,7 +108,7 @@ class _Options(TypedDict):
 
 @attrs.frozen(kw_only=True)
 class Cell:
-    """What was measured, in milliseconds: medians of the program alone and beside others, and its longest OS call."""
+    """A measurement, in milliseconds: medians of the program alone and beside others, and its longest OS call."""
 
     alone: float
     beside: float
@@ -124,7 +124,7 @@ def _policy() -> proxybox.Policy:
 
 
 def _taken(runs: list[tuple[float, proxybox.Result]]) -> tuple[float, float]:
-    """The median of runs and their longest single call, in milliseconds."""
+    """Returns the median of runs and their longest single call, in milliseconds."""
     for _, result in runs:
         if not result.ok:
             raise RuntimeError(f"the neighbour ended otherwise: {result.summary()}\n{result.stderr}")
@@ -199,14 +199,14 @@ def _pool(kind: str, count: int, options: _Options) -> Cell:
         time.sleep(_SETTLE + count * _BOX)
         beside, longest = _taken(runs(RUNS))
         print(json.dumps(attrs.asdict(Cell(alone=alone, beside=beside, longest_call=longest))), flush=True)
-        os._exit(0)  # nothing waits for boxes that never end
+        os._exit(0)  # does not wait for boxes that never end
 
 
 _HOWS: Final[dict[str, Callable[[str, int, _Options], Cell]]] = {"engine": _engine, "pool": _pool, "thread": _thread}
 
 
 def measure(kind: str, count: int, how: str, *options: str) -> Cell | None:
-    """One cell, in a process of its own; None where the neighbour did not end in time. options: of this command."""
+    """Returns a cell, measured in a separate process; None if that failed or was too slow. options: of this command."""
     command = [sys.executable, "-m", "benchmarks.shares", "--cell", kind, str(count), how, *options]
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=_CELL)
@@ -223,7 +223,7 @@ def _some(names: list[str], text: str) -> list[str]:
 
 
 def main() -> None:
-    """Prints the table, or the one cell that is asked for, as JSON."""
+    """Prints the table, or the requested cell as JSON."""
     counts = [str(count) for count in COUNTS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shares", description=__doc__)
     parser.add_argument("--kinds", type=functools.partial(_some, list(KINDS)), default=list(KINDS))

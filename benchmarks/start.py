@@ -1,4 +1,4 @@
-"""From the call to the first byte that a program prints."""
+"""The time from the call to the first byte that a program prints."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ PROGRAM = "print(1)"
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Medians, in milliseconds. The first box of a process is not counted: it fills the caches of the library."""
+    """Returns medians, in milliseconds, without a process's first box: it fills the caches of the library."""
     proxybox.run(PROGRAM, check=True, warm=False)
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, "main.py")

@@ -23,7 +23,7 @@ CASES: list[tuple[str, str, Mode]] = [
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """The best of all rounds, in MB/s."""
+    """Returns the best of all rounds, in MB/s."""
     figures = []
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)

@@ -1,6 +1,6 @@
 """OS calls over the wire of a translated PyPy: the conforming client of the tests makes them, in a box.
 
-Beside it, in the same rounds and pinned as well, the same client makes them to upstream's own controller.
+In the same rounds, and also pinned, the same client makes them to upstream's own controller.
 """
 
 import importlib.util
@@ -23,12 +23,12 @@ PROGRAMS = {
     "getuid": "repeat COUNT -getuid()i",
     "stat64 of a library file": 'buffer s 144\nrepeat COUNT -stat64(pp)i "/usr/lib/pypy/lib-python/3/os.py" @s',
 }
-#: Against upstream's own controller.
+#: The goal compared with upstream's own controller.
 TARGETS = {"getuid": Target(of="ratio", at_most=1.3), "stat64 of a library file": Target(of="ratio", at_most=0.8)}
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Best of all rounds, on all sides."""
+    """Returns the best of all rounds, on all sides."""
     floor, best, upstream = float("inf"), dict.fromkeys(PROGRAMS, float("inf")), dict.fromkeys(PROGRAMS, float("inf"))
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
@@ -57,7 +57,7 @@ def run(say: Callable[[str], None]) -> list[Figure]:
 
 
 def _microseconds(box: Sandbox, program: str) -> float:
-    """For one call: what many take longer than none."""
+    """Returns the microseconds of a call: the difference between many calls and one."""
     walls = []
     for count in (1, CALLS):
         result = box.run(program.replace("COUNT", str(count)), check=True)
@@ -66,7 +66,7 @@ def _microseconds(box: Sandbox, program: str) -> float:
 
 
 def _upstream(home: Path, program: str) -> float:
-    """The same with upstream's controller; infinity where it is not installed (tools/peers)."""
+    """Returns the same with upstream's controller; infinity if it is not installed (tools/peers)."""
     words = [_PEERS, _UPSTREAM, home / "pypy3-c", home, str(CALLS), program]
     if not os.access(_PEERS, os.X_OK):
         return float("inf")

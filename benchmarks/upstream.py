@@ -1,4 +1,4 @@
-"""What OS calls of a translated PyPy cost with upstream's own controller, as shannot continues it, pinned: as JSON.
+"""The cost of a translated PyPy's OS calls with upstream's controller, which shannot continues, pinned: prints JSON.
 
     upstream.py CLIENT HOME COUNT STATEMENT
 
@@ -19,7 +19,7 @@ from shannot.virtualizedproc import VirtualizedProc
 
 
 class Controller(MixPyPy, MixVFS, MixDumpOutput, VirtualizedProc):
-    """Upstream's, with the library where ours has it."""
+    """Upstream's controller, with the library at the path that ours uses."""
 
     virtual_pid = 100
 
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def seconds(client: str, program: str) -> float:
-    """How long the client takes, from its start to its end."""
+    """Returns the seconds of the client, from its start to its end."""
     began = time.perf_counter()
     process = subprocess.Popen([client, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     Controller(process.stdin, process.stdout).run()

@@ -1,4 +1,4 @@
-"""Boxes that are warm: from a pool, forked on demand, in a session, and a thousand at once."""
+"""Warm boxes: from a pool, forked on demand, in a session, and a thousand at once."""
 
 import json
 import shutil
@@ -17,13 +17,13 @@ from proxybox.controller.warm import zygotepool
 
 PROGRAM = "print(1)"
 ROUNDS = 300
-#: Boxes for the figure of a second.
+#: Boxes for the figure per second.
 CROWD = 3000
 _PEERS = Path(__file__).resolve().parent.parent / ".venv-peers" / "bin" / "python"
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Medians of latencies, and what a thousand live boxes take."""
+    """Returns medians of latencies, and the costs of a thousand live boxes."""
     say("peers")
     peers = peers_of("monty", "eryx")
     monty, eryx = peers.get("monty", {}), peers.get("eryx", {})
@@ -67,7 +67,7 @@ def run(say: Callable[[str], None]) -> list[Figure]:
 
 
 def _of(peer: dict[str, Any], key: str, name: str, scale: float = 1.0) -> dict[str, Any]:
-    """A peer's figure as the floor, where it has one."""
+    """Returns a peer's figure as the floor, if it has one."""
     return {"floor": name, "floor_value": peer[key] * scale} if key in peer else {}
 
 
@@ -76,7 +76,7 @@ def _percentile(values: list[float], percent: int) -> float:
 
 
 def timed(measure: Callable[[], object]) -> float:
-    """Milliseconds of one call."""
+    """Returns the milliseconds of one call."""
     began = time.perf_counter()
     measure()
     return (time.perf_counter() - began) * 1e3
@@ -86,7 +86,7 @@ def _ready() -> list[float]:
     with proxybox.Pool(size=2) as pool:
         taken = []
         for number in range(ROUNDS + 20):
-            time.sleep(0.01)  # so that the pool has filled up again
+            time.sleep(0.01)  # so that the pool has filled again
             result: list[proxybox.Result] = []
             took = timed(lambda result=result: result.append(pool.run(PROGRAM)))  # type: ignore[misc]
             result[0].check()
@@ -140,7 +140,7 @@ def _rate() -> float:
 
 
 def peers_of(*names: str) -> dict[str, Any]:
-    """What these peers need (peers.py); nothing where they are not installed."""
+    """Returns the times of these peers (peers.py); an empty dict if they are not installed."""
     if not _PEERS.is_file():
         return {}
     script = Path(__file__).with_name("peers.py")

@@ -1,7 +1,7 @@
-"""A controller of its own with 1,000 live boxes: prints JSON, in MB and milliseconds.
+"""A separate controller with 1,000 live boxes: prints JSON, in MB and milliseconds.
 
-Guests are not dumpable, so only root may look into them; "guest" is null otherwise, and "total" is reckoned from the
-host's free memory in any case.
+Guests are not dumpable, so only root may read their sizes; "guest" is null otherwise, and "total" is always calculated
+from the host's free memory.
 """
 
 import gc
@@ -18,13 +18,13 @@ BOXES = 1000
 
 
 def free() -> float:
-    """MB that the host can still give (MemAvailable of proc_meminfo(5))."""
+    """Returns the MB that the host can still allocate (MemAvailable of proc_meminfo(5))."""
     text = Path("/proc/meminfo").read_text()
     return int(text.partition("MemAvailable:")[2].split()[0]) * 1024 / 1e6
 
 
 def private(process: int | str) -> float | None:
-    """MB that a process shares with nobody (proc_pid_smaps_rollup(5)); None when it may not be seen."""
+    """Returns the MB that a process does not share (proc_pid_smaps_rollup(5)); None if it may not be read."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -33,12 +33,12 @@ def private(process: int | str) -> float | None:
 
 
 def children() -> list[str]:
-    """Processes whose parent this is."""
+    """Returns the processes whose parent this process is."""
     return [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
 
 
 def latency(session: proxybox.Session) -> float:
-    """Of session.eval, in milliseconds."""
+    """Returns the time of session.eval, in milliseconds."""
     taken = []
     for _ in range(3000):
         began = time.perf_counter()
@@ -48,7 +48,7 @@ def latency(session: proxybox.Session) -> float:
 
 
 def main() -> None:
-    """Fills a pool, and looks."""
+    """Fills a pool, and measures it."""
     with proxybox.Sandbox(warm=True) as box, box.session() as session:
         alone = latency(session)
         box.run("import json", check=True)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Writes docs/calls.md from the rows of the OS calls (controller/oscalls): `make calls` calls this; a test fails where
-the page says anything else.
+"""Writes docs/calls.md from the rows of the OS calls in controller/oscalls.
+
+`make calls` runs it; a test compares the page.
 """
 
 from collections.abc import Iterator
@@ -33,31 +34,31 @@ These calls are answered by nothing: {unanswered}.
 
 
 def does(effect: CallEffect) -> str:
-    """What a call does, in words."""
+    """Returns a description of a call."""
     return ", ".join(str(each.name).lower() for each in CallEffect if each in effect)
 
 
 def calls() -> Iterator[tuple[int, str, Row | None]]:
-    """The number and name of each call of the kernel's, with its row. The forms that the stub makes are none."""
+    """Yields the number, name and row (or None) of each call of the kernel, without the forms that the stub makes."""
     for number, row in TABLE.items():
         if NUMBERS[row.name] == number and number in KERNELS:
             yield number, row.name, row
     yield from ((number, name, None) for name, number in filters.NUMBERS.items() if row_of(name) is None)
 
 
-#: The numbers of the kernel's calls: the stub's own are above them.
+#: The limit of the kernel's call numbers: those of the stub are above it.
 KERNELS = range(500)
 
 
 def line(number: int, name: str, row: Row | None) -> str:
-    """A row of the table."""
+    """Returns a row of the table."""
     if row is None:
         return f"| {number} | `{name}` | | native | |"
     return f"| {number} | `{name}` | {does(row.effect)} | {row.support} | {row.reason} |".replace("|  |", "| |")
 
 
 def page() -> str:
-    """The page's text."""
+    """Returns the text of the page."""
     found = sorted(calls())
     levels = [Support.FULL if row is None else row.support for _, _, row in found]
     native = sum(row is None for _, _, row in found)

@@ -1,4 +1,4 @@
-"""An extension of griffe, which reads docstrings for the site: it makes a page of our dialect.
+"""An extension of griffe, which reads docstrings for the site: it turns our form of docstrings into Markdown.
 
 A docstring is a summary line, and then prose. Sentences of the form `name: meaning`, about parameters and fields,
 become a list. A class of attrs is shown with the arguments that it takes, an enumeration with its values.
@@ -12,25 +12,25 @@ from typing import Any
 
 import griffe
 
-#: So many characters of a default are shown.
+#: The most characters of a default that are shown.
 SHORT = 40
 DUNDER = re.compile(r"(?<![`\w.])__\w+__(?:\.py)?(?![`\w])")
 
 
 class OurDocstrings(griffe.Extension):
-    """What griffe calls when it has read a package."""
+    """Griffe calls this when it has read a package."""
 
     def on_package(self, *, pkg: griffe.Module, **kwargs: Any) -> None:
         for found in _objects(pkg):
             if found.is_class:
                 _give_arguments(found)
             if found.docstring is not None:
-                text = DUNDER.sub(r"`\g<0>`", _docstring(found))  # no emphasis
+                text = DUNDER.sub(r"`\g<0>`", _docstring(found))  # otherwise Markdown shows it as emphasis
                 found.docstring.value = listed(text, _names(found)) + _values(found)
 
 
 def _docstring(found: griffe.Object) -> str:
-    """As it is written; that of a class of a policy ends with the list of its fields, which their declarations make."""
+    """Returns a docstring. That of a policy's class ends with the list of its fields, made from their declarations."""
     if any(str(each.value).startswith("model(") for each in getattr(found, "decorators", ())):
         value = getattr(import_module(found.module.path), found.name)
         return inspect.cleandoc(value.__doc__)
@@ -38,7 +38,7 @@ def _docstring(found: griffe.Object) -> str:
 
 
 def listed(text: str, names: set[str]) -> str:
-    """A docstring with the sentences `name: meaning` of these names as a list."""
+    """Returns a docstring in which the sentences `name: meaning` of these names are a list."""
     if not names:
         return text
     name = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
@@ -56,7 +56,7 @@ def listed(text: str, names: set[str]) -> str:
 
 
 def _without_raises(items: str) -> tuple[str, str]:
-    """A list, and the sentence behind its last item that is about no item."""
+    """Returns a list without the sentence "Raises ..." behind its last item, and that sentence."""
     head, word, tail = items.rpartition(". Raises ")
     return (f"{head}.", f"Raises {tail}") if word and "\n" not in tail else (items, "")
 
@@ -87,13 +87,13 @@ def _names(found: griffe.Object | griffe.Alias) -> set[str]:
 
 
 def _give_arguments(found: griffe.Object) -> None:
-    """To a class of attrs, whose __init__ stands nowhere."""
+    """Adds an __init__ with its parameters to a class of attrs, whose source has none."""
     if "__init__" in found.members or not any("attrs." in str(each.value) for each in found.decorators):
         return
     try:
         value = getattr(import_module(found.module.path), found.name)
         signature = inspect.signature(value)
-    except (AttributeError, ImportError, ValueError):  # nested, or another package's extra
+    except (AttributeError, ImportError, ValueError):  # it is nested, or in a package that an extra installs
         return
     parameters = [
         griffe.Parameter(

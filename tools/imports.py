@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Who imports whom, from the sources alone: for each folder its rooms, floors, arrows and circles.
+"""Prints which modules import which, from the sources alone: for each folder its rooms, floors, arrows and circles.
 
 usage: tools/imports.py [FOLDER] [--arrows]
 
-A room is what stands in a folder: a file, or a folder with all that is below it. An arrow leads from one room to
-another where some file of the first imports some file of the second: at its top, within a function, or for types only.
-A floor is how far up a room stands on the longest way from the ground; a circle, rooms that lead back to themselves.
+A room is an entry of a folder: a file, or a folder with everything below it. An arrow leads from one room to another if
+a file of the first imports a file of the second: at its top, within a function, or for types only. The floor of a room
+is the length of its longest path of arrows. A circle is a group of rooms whose arrows lead back to themselves.
 """
 
 import ast
@@ -16,18 +16,18 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Folders at the top of the tree, and the packages that they are. Those that a link leads to are not walked twice.
+#: Folders at the top of the tree, with their packages. Folders to which a symbolic link leads are read only once.
 PACKAGES = {"proxybox": "proxybox", "controller": "proxybox.controller", "policies": "proxybox.policies"}
-#: Submissions' and exercises' own files.
+#: Files of submissions and exercises.
 NOT_OURS = ("proxybox/classroom/course", "proxybox/teach/exercises", "proxybox/teach/template")
-#: Rooms that may lead back to themselves: the package, and these rooms of it, with the file that says why.
+#: Rooms that may form a circle: the package, and these rooms of it, with the file that explains it.
 CIRCLES = {("proxybox.controller.vfs", ("inodes", "nodes", "openfiles")): "controller/vfs/README.md"}
 
 Graph = dict[str, set[str]]
 
 
 def modules(root: Path = ROOT) -> dict[str, Path]:
-    """Every module by its name."""
+    """Returns every module by its name."""
     found = {}
     for folder, package in PACKAGES.items():
         for file in sorted((root / folder).rglob("*.py")):
@@ -41,7 +41,7 @@ def modules(root: Path = ROOT) -> dict[str, Path]:
 
 
 def imported(source: str) -> Iterator[str]:
-    """What a source imports of ours, by its full name; that of a thing in a module has the module's in front."""
+    """Yields the full names of the modules and objects that a source imports; an object's begins with its module's."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -50,14 +50,17 @@ def imported(source: str) -> Iterator[str]:
 
 
 def arrows(root: Path = ROOT) -> Graph:
-    """For each module those that it imports. What a package exports is imported from where it lives."""
+    """Returns for each module the modules that it imports.
+
+    The exports of a package count as imports from their own module.
+    """
     known = modules(root)
     exported = {name: dict(_homes(name, file)) for name, file in known.items() if file.name == "__init__.py"}
     graph: Graph = {}
     for name, file in known.items():
         graph[name] = set()
         if exported.get(name):
-            continue  # it says where names live, and loads them when they are asked for
+            continue  # it only has a table of names, and loads them when they are used
         for target in imported(file.read_text(encoding="utf-8")):
             package, _, last = target.rpartition(".")
             target = exported.get(package, {}).get(last, target)
@@ -69,7 +72,7 @@ def arrows(root: Path = ROOT) -> Graph:
 
 
 def _homes(package: str, file: Path) -> Iterator[tuple[str, str]]:
-    """The names that a package exports, each with the module that it is loaded from (the package's table _HOMES)."""
+    """Yields the names that a package exports, each with the module that defines it (the package's table _HOMES)."""
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_HOMES":
             for home, names in ast.literal_eval(node.value).items():
@@ -78,7 +81,7 @@ def _homes(package: str, file: Path) -> Iterator[tuple[str, str]]:
 
 
 def rooms(graph: Mapping[str, set[str]], package: str) -> Graph:
-    """What stands directly in `package`, each with what it imports there."""
+    """Returns the rooms of `package`, each with the rooms that it imports there."""
     prefix = package + "."
 
     def room(module: str) -> str | None:
@@ -94,7 +97,7 @@ def rooms(graph: Mapping[str, set[str]], package: str) -> Graph:
 
 
 def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
-    """The groups of rooms each of which leads to every other one of its group."""
+    """Returns the groups of rooms each of which leads to every other one of its group."""
     reach = {room: _reached(graph, room) for room in graph}
     groups = {frozenset(other for other in reach[room] if room in reach[other]) | {room} for room in graph}
     return sorted(sorted(group) for group in groups if len(group) > 1)
@@ -112,7 +115,7 @@ def _reached(graph: Mapping[str, set[str]], start: str) -> set[str]:
 
 
 def floors(graph: Mapping[str, set[str]]) -> dict[str, int]:
-    """The floor of each room, the ground being 0. Rooms of one circle stand together."""
+    """Returns the floor of each room, from 0. Rooms of one circle have the same floor."""
     group_of = {room: (room,) for room in graph}
     for group in circles(graph):
         group_of.update(dict.fromkeys(group, tuple(group)))
@@ -160,5 +163,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the reader may have seen enough
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the reader may close the pipe early
     main(sys.argv[1:])

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Writes share/man/man1/proxybox.1, and the tables of options in docs/cli.md, from the commands themselves: what click
-knows of them, which `--help` and the shells' completions are made of, too. The table of formats in docs/grades.md is
-made of the writers, as the help of --format is. `make man` calls this; tests fail where they say anything else.
+"""Writes share/man/man1/proxybox.1, and the tables in docs/cli.md and docs/grades.md.
 
-The page is man(7), for man-db and mandoc alike.
+The page and the tables of options come from click's data about the commands, which is also the source of `--help` and
+of the shells' completions. The table of formats comes from the writers, as the help of --format does. `make man` runs
+this; tests fail if the files differ.
+
+The page is in man(7), for man-db and mandoc.
 """
 
 import inspect
@@ -24,15 +26,15 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "share/man/man1/proxybox.1"
 DOCUMENT = ROOT / "docs/cli.md"
 GRADES = ROOT / "docs/grades.md"
-#: Commands whose options are declared as data. All but `run` have those of it that describe the box, too.
+#: Commands whose options are declared as data. All except `run` also have those options of `run` that describe the box.
 DECLARED = {"run": arguments.RUN, "trace": arguments.TRACE, "learn": arguments.LEARN, "repl": arguments.REPL}
-#: Options that many commands have: the document tells them in words.
+#: Options that many commands have: the text of the document describes them.
 COMMON = {"--help", "--json", *(flag for option in arguments.BOX for flag in option.flags)}
-#: A paragraph that begins so stays as it stands (click's own mark).
+#: A paragraph that begins with this keeps its lines (click's own mark).
 AS_IT_STANDS = "\b\n"
-#: What of a help text is written so on a command line, and not in backquotes yet.
+#: Parts of a help text that are in backquotes in a document, and are not yet.
 _WRITTEN = re.compile(r"(?<![\w`-])--[a-z][a-z_-]*(?:=\w+)?|(?<!\w)[@$%]\w+|(?<![\w`./])/\w+\b|\w+\.\w+=\w+")
-#: So many options of a command stand in the text of the document, without a table.
+#: Up to this many options of a command are described in the text of the document, without a table.
 _FEW = 3
 _PAGE = re.compile(r"docs/([\w-]+\.md)")
 _SPECIAL = {"\\": r"\e", "-": r"\-", "'": r"\(aq", '"': r"\(dq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}
@@ -62,7 +64,7 @@ proxybox \- {{ commands[0].command.help.rstrip(".")|roff }}
 
 
 def contexts(context: click.Context) -> Iterator[click.Context]:
-    """A command and those below it."""
+    """Yields a command and those below it."""
     yield context
     if isinstance(context.command, click.Group):
         for name, command in context.command.commands.items():
@@ -70,18 +72,18 @@ def contexts(context: click.Context) -> Iterator[click.Context]:
 
 
 def roff(text: str) -> str:
-    """A text without a meaning to roff(7), within a line or on lines of its own."""
+    """Returns a text with its special characters escaped for roff(7)."""
     escaped = "".join(_SPECIAL.get(char, char) for char in text)
     return re.sub(r"^(?=\.)", r"\\&", escaped, flags=re.MULTILINE)
 
 
 def argument(text: str) -> str:
-    """The same as the one argument of a macro."""
+    """Returns a text as one argument of a macro."""
     return f'"{roff(text)}"'
 
 
 def text(source: str) -> str:
-    """A help text: its paragraphs, of which some stay as they stand."""
+    """Returns a help text as paragraphs, some of which keep their lines."""
     lines = []
     for paragraph in inspect.cleandoc(source).split("\n\n"):
         if paragraph.startswith(AS_IT_STANDS):
@@ -92,13 +94,13 @@ def text(source: str) -> str:
 
 
 def usage(context: click.Context) -> str:
-    """A command with what it takes."""
+    """Returns the synopsis of a command."""
     pieces = " ".join(context.command.collect_usage_pieces(context))
     return rf"\fB{roff(context.command_path)}\fR {roff(pieces)}".rstrip()
 
 
 def options(context: click.Context) -> str:
-    """All options of a command, and what each is for."""
+    """Returns all options of a command with their descriptions."""
     lines = []
     for each in context.command.get_params(context):
         if not isinstance(each, click.Option) or (record := each.get_help_record(context)) is None:
@@ -111,7 +113,7 @@ def options(context: click.Context) -> str:
 
 
 def page() -> str:
-    """The manual page."""
+    """Returns the manual page."""
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, autoescape=False)  # noqa: S701 - no HTML
     environment.filters |= {
         "argument": argument, "options": options, "roff": roff, "text": text, "usage": usage,
@@ -124,7 +126,7 @@ def page() -> str:
 
 
 def documents() -> dict[Path, str]:
-    """The documents with their tables made anew."""
+    """Returns the documents with new tables."""
     rows = (
         (
             name, each.file, each.description,
@@ -141,7 +143,7 @@ def documents() -> dict[Path, str]:
 
 
 def _options() -> dict[str, str]:
-    """A table of options for each command that has some."""
+    """Returns a table of options for each command that has more than a few."""
     group = main_group()
     rows = {context.command_path.removeprefix("proxybox "): list(_rows(context)) for context in contexts(
         click.Context(group, info_name=group.name, **group.context_settings)
@@ -154,7 +156,7 @@ def _options() -> dict[str, str]:
 
 
 def _rows(context: click.Context) -> Iterator[tuple[str, ...]]:
-    """What a command takes besides what many do, or the commands above it, as click knows it."""
+    """Yields the options of a command that neither many commands nor those above it have."""
     above, known = context.parent, set(COMMON)
     while above is not None:
         known |= {flag for each in above.command.params for flag in each.opts}

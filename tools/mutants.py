@@ -1,12 +1,12 @@
 """Changes one place of a function at a time, and counts the changes ("mutants") that no test notices.
 
-`make mutants` runs it, in a copy of the sources. cosmic-ray says which places there are and how they change; one
-change is chosen for each place. pytest collects the tests once. Each mutant is a fork of that process, in which the
-code of one function is replaced. It runs tests that reach the line until one fails: first those that have found other
-mutants, then the fastest ones.
+`make mutants` runs it, in a copy of the sources. cosmic-ray finds the places and their changes; one change is chosen
+for each place. pytest collects the tests once. Each mutant is a fork of that process, in which the code of one function
+is replaced. It runs tests that execute the line until one fails: first those that have found other mutants, then the
+fastest ones.
 
-Code outside of functions (constants, fields, decorators) is not changed: modules would have to be imported anew. Nor is
-code noticed that runs in another program, or only while tests are collected.
+Code outside of functions (constants, fields, decorators) is not changed: modules would have to be imported again. Code
+that runs in another program, or only while tests are collected, cannot be tested in this way.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from cosmic_ray.ast import Visitor, ast_nodes
 from cosmic_ray.operators.operator import Operator
 from cosmic_ray.operators.provider import OperatorProvider
 
-# Of cosmic-ray's operators: for each sign its opposite, since most others change nothing ("is" for "==", "+" for "|").
+# cosmic-ray's operators: for each sign its opposite, because most others change nothing ("is" for "==", "+" for "|").
 _SIGNS = {
     "Eq_NotEq", "NotEq_Eq", "Lt_LtE", "Lt_GtE", "LtE_Lt", "LtE_Gt", "Gt_GtE", "Gt_LtE", "GtE_Gt", "GtE_Lt", "Is_IsNot",
     "IsNot_Is", "Add_Sub", "Sub_Add", "Mul_FloorDiv", "Div_Mul", "FloorDiv_Mul", "Mod_Mul", "RShift_LShift",
@@ -50,19 +50,19 @@ _WORDS = {
     "ReplaceBreakWithContinue", "ReplaceContinueWithBreak", "ExceptionReplacer", "NumberReplacer",
     "ZeroIterationForLoop",
 }  # fmt: skip
-_SECONDS = 6.0  # of tests for one mutant, as they take without a change
+_SECONDS = 6.0  # the most time of tests for one mutant, measured without a change
 _HEADS = ("--", "++", "@@")  # of a diff
-_ARGUMENTS = 5  # sets of arguments of one test
+_ARGUMENTS = 5  # the most sets of arguments of one test
 _SURVIVED, _NO_CHANGE = 77, 78
-_ENDS = {_SURVIVED: "survived", _NO_CHANGE: ""}  # of the process of a mutant; of others, a test has failed
+_ENDS = {_SURVIVED: "survived", _NO_CHANGE: ""}  # exit statuses of a mutant; with any other one, a test has failed
 _TOP = Path(__file__).resolve().parent.parent
 
 
 class LeaveOutStatement(Operator):
-    """Replaces a call whose value nobody uses, or a `raise`, by `pass`: a check that is forgotten."""
+    """Replaces a call whose value is not used, or a `raise`, by `pass`: as if a check had been forgotten."""
 
     def mutation_positions(self, node: Any) -> Iterator[tuple[Any, Any]]:
-        """Where `mutate` may be called."""
+        """Yields the positions at which `mutate` may be called."""
         if node.type == "simple_stmt":
             first = node.children[0]
             if first.type == "raise_stmt" or (
@@ -71,13 +71,13 @@ class LeaveOutStatement(Operator):
                 yield first.start_pos, first.end_pos
 
     def mutate(self, node: Any, index: int) -> Any:
-        """The statement without its effect."""
+        """Returns the statement without its effect."""
         node.children[0] = parso.parse(node.get_first_leaf().prefix + "pass").children[0]
         return node
 
     @classmethod
     def examples(cls) -> tuple[()]:
-        """None."""
+        """Returns no examples."""
         return ()
 
 
@@ -115,7 +115,7 @@ def _operators() -> dict[str, Operator]:
 
 
 def _statement(tree: Any, position: tuple[int, int]) -> tuple[int, int]:
-    """The lines of the simple statement there, or of the head of the compound one."""
+    """Returns the lines of the simple statement at a position, or of the head of a compound one."""
     leaf = node = tree.get_leaf_for_position(position, include_prefixes=True)
     while node.parent is not None and node.type not in ("simple_stmt", "expr_stmt", "return_stmt"):
         parent = node.parent
@@ -135,7 +135,7 @@ def _statement(tree: Any, position: tuple[int, int]) -> tuple[int, int]:
 
 
 def mutants_of(file: str, choice: random.Random) -> list[Mutant]:
-    """A change for each place of a file: of several that cosmic-ray knows for one place, a random one."""
+    """Returns one change for each place of a file, chosen at random if cosmic-ray has several."""
     tree = parso.parse((_TOP / file).read_text())
     places: dict[tuple[Any, str], list[Mutant]] = defaultdict(list)
     nodes = list(ast_nodes(tree))
@@ -151,7 +151,7 @@ def mutants_of(file: str, choice: random.Random) -> list[Mutant]:
 
 
 def changed_source(mutant: Mutant) -> str:
-    """The file as the mutant has it."""
+    """Returns the source of the file with the mutant."""
     tree = parso.parse((_TOP / mutant.file).read_text())
     changed = _Apply(_operators()[mutant.operator], mutant.occurrence).walk(tree)
     return str(changed.get_code())
@@ -186,7 +186,7 @@ class Runner:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Takes the place of pytest's own loop."""
+        """Replaces pytest's own loop."""
         self.items = {item.nodeid: item for item in session.items}
         self._measure(session)
         gc.unfreeze()
@@ -197,12 +197,12 @@ class Runner:
                 self.functions[key].append(each)
         gc.freeze()
         self._run(session)
-        with warnings.catch_warnings(action="ignore"):  # its plugin would do so later, where a warning is an error
+        with warnings.catch_warnings(action="ignore"):  # its plugin imports it later, while a warning is an error
             importlib.import_module("hypothesis")
         return True
 
     def _measure(self, session: pytest.Session) -> None:
-        """Which tests reach which lines, and how long they take."""
+        """Measures which tests execute which lines, and how long they take."""
         made = self.report.with_suffix(".map")
         if not made.exists():
             pid = os.fork()
@@ -238,7 +238,7 @@ class Runner:
         os._exit(0)
 
     def chosen(self, mutant: Mutant) -> list[str]:
-        """The tests for a mutant, the fastest ones first."""
+        """Returns the tests for a mutant, the fastest ones first."""
         lines = self.tests.get(mutant.file, {})
         reach = {
             name for line in range(mutant.line, mutant.end + 1) for name in lines.get(line, ()) if name in self.items
@@ -253,11 +253,11 @@ class Runner:
         return chosen
 
     def replacements(self, mutant: Mutant) -> list[tuple[types.FunctionType, types.CodeType]] | None:
-        """The functions whose code changes; None when the change is of no function."""
+        """Returns the functions whose code changes; None if the change is in no function."""
         path = str((_TOP / mutant.file).resolve())
         try:
             new = compile(changed_source(mutant), path, "exec", dont_inherit=True)
-        except (SyntaxError, AttributeError):  # cosmic-ray takes the exceptions of an `except` for plain names
+        except (SyntaxError, AttributeError):  # cosmic-ray expects only names in an `except`
             return None
         old = compile((_TOP / mutant.file).read_text(), path, "exec", dont_inherit=True)
         changes = [
@@ -329,7 +329,7 @@ class _EndsAtFailure:
     failed: Path
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """One failure is enough."""
+        """Stops a mutant at the first failure."""
         if report.failed:
             self.failed.write_text(report.nodeid)
             os._exit(1)
@@ -341,7 +341,7 @@ def _end(pid: int) -> None:
 
 
 def summary(report: Path) -> None:
-    """Prints how many mutants of each file were found, and what the others change."""
+    """Prints how many mutants of each file were found, and the changes of the others."""
     lines = [json.loads(line) for line in report.read_text().splitlines()]
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for line in lines:
@@ -358,7 +358,7 @@ def summary(report: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command: see --help."""
+    """Runs the command: see --help."""
     parser = argparse.ArgumentParser(prog="python -m tools.mutants", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("files", nargs="*", help="files or folders, from the top of the sources")
     parser.add_argument("--tests", nargs="+", required=True, help="tests that are to notice")
@@ -384,7 +384,7 @@ def main(arguments: list[str] | None = None) -> None:
             mutants += choice.sample(of_file, min(chosen.sample or len(of_file), len(of_file)))
     if not chosen.report.exists():
         chosen.report.with_suffix(".map").unlink(missing_ok=True)
-    else:  # goes on where an earlier run has ended
+    else:  # continues after an earlier run
         known = {tuple(json.loads(line)[name] for name in _FIELDS) for line in chosen.report.read_text().splitlines()}
         mutants = [each for each in mutants if attrs.astuple(each) not in known]
     runner = Runner(mutants, chosen.workers, chosen.report)

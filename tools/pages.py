@@ -1,7 +1,7 @@
-"""Hooks of mkdocs (mkdocs.yml): the site has the places of git, so that links between documents are the same in both.
+"""Hooks of mkdocs (mkdocs.yml): the site has the paths of git, so that links between documents are the same in both.
 
-What pages link to and is no page of theirs, such as a source file, becomes a page that shows it. With `strict` every
-warning fails the build; so does a public name without a description (tools/publicnames.py).
+A linked file that is not a page, such as a source file, becomes a page that shows it. With `strict`, every warning
+makes the build fail, and so does a public name without a description (tools/publicnames.py).
 """
 
 import logging
@@ -24,19 +24,18 @@ OTHERS = [*sorted(ROOT.glob("*.md")), *(ROOT / name for name in (
     "controller/README.md", "controller/vfs/README.md", "deploy/README.md", "proxybox/README.md",
     "proxybox/guest/README.md",
 ))]  # fmt: skip
-#: With an optional title behind the target.
+#: A link to a file, with an optional title behind the target.
 LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
-#: A list in a list: two spaces are enough on forges, not here.
+#: A nested list: two spaces are enough on forges, but not here.
 NESTED = re.compile(r"^  (?=- )", re.MULTILINE)
 CELL = re.compile(r"<td>.*?</td>")
 LANGUAGES = {".py": "python", ".c": "c", ".h": "c", ".toml": "toml", ".svg": "xml"}
 log = logging.getLogger("mkdocs.proxybox")
 
 
-@event_priority(100)  # before mkdocstrings looks
+@event_priority(100)  # before mkdocstrings reads the configuration
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """An unpacked source archive has no links in proxybox/ to the folders beside it: the reference is read from a tree
-    that has them."""
+    """Makes a tree with the links in proxybox/ to the folders beside it, if an unpacked source archive lacks them."""
     if not (ROOT / "proxybox/controller").exists():
         tree = ROOT / "build/tree/proxybox"
         tree.mkdir(parents=True, exist_ok=True)
@@ -61,7 +60,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Links to files that are shown lead to the page that shows them."""
+    """Changes links to files without a page of their own, so that they lead to the page that shows the file."""
     folder = posixpath.dirname(page.file.src_uri)
 
     def led(link: re.Match[str]) -> str:
@@ -73,7 +72,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Forges take the backslash away that a bar within a table has."""
+    """Removes the backslash before a bar within a table, as forges do."""
     return CELL.sub(lambda cell: cell[0].replace("\\|", "|"), html)
 
 
@@ -83,7 +82,7 @@ def on_env(env: Any, config: MkDocsConfig, files: Files) -> None:
 
 
 def _targets(document: Path) -> Iterator[str]:
-    """The files of this tree that a document links to."""
+    """Yields the files of this tree to which a document links."""
     for _, target, _ in LINK.findall(document.read_text()):
         place = (document.parent / target).resolve()
         if "://" not in target and place.is_file() and place.is_relative_to(ROOT):

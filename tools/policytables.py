@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes the tables of keys and of presets in docs/policies.md from what is declared of each field of a policy.
+"""Writes the tables of keys and of presets in docs/policies.md from the declarations of a policy's fields.
 
-`make policies` calls this; a test fails where the page says anything else.
+`make policies` runs this; a test fails if the page differs.
 """
 
 import re
@@ -16,12 +16,12 @@ from proxybox.policies.models import SECTIONS
 from tools.tables import filled, table
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/policies.md"
-#: What of the words for values is written so in a file: texts and lists.
+#: The parts of a description of values that are written so in a file: texts and lists.
 _CODE = re.compile(r'"[^"]*"|\[[^\]]*\]')
 
 
 def page(text: str) -> str:
-    """Returns the page with its tables made anew."""
+    """Returns the page with new tables."""
     return filled(text, "tools/policytables.py", tables())
 
 
@@ -67,7 +67,7 @@ def _of_presets() -> str:
 
 
 def _short(key: PolicyKey, policy: Policy) -> str:
-    """A value as the table has it: mounts by their targets."""
+    """Returns a value in its form in the table: mounts by their targets."""
     value = to_dict(policy)[key.section][key.field.name] if key.section else key.of(policy)
     return (", ".join(mount["target"] for mount in value) or "none") if isinstance(value, list) else str(value)
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""What is public, and what of it is not described: run it, or `make docs`, or the tests, to see.
+"""Prints the public names that are not described. `make docs` and the tests check this, too.
 
-Public are the names of `__all__`; where a module has none, what it defines or imports as itself (`import X as X`).
+Public names are those of `__all__`; in a module without it, those that it defines or imports as themselves (`import X
+as X`).
 """
 
 import ast
@@ -38,7 +39,7 @@ def public(module: ModuleType) -> list[str]:
 
 
 def faults() -> Iterator[str]:
-    """One line for each name that has no docstring, or stands on no page of the reference."""
+    """Yields a message for each name that has no docstring, or is on no page of the reference."""
     text = "".join((ROOT / place).read_text() for place in REFERENCE)
     standing = set(re.findall(r"^::: [\w.]*?(\w+)$|`(\w+)`", text, re.MULTILINE))
     standing = {name for pair in standing for name in pair if name}
@@ -61,7 +62,7 @@ def _is_described(module: ModuleType, name: str) -> bool:
 
 
 def _homes(module: ModuleType, name: str) -> Iterator[ModuleType]:
-    """The modules that a value may be defined in: this one, or one that it is imported from."""
+    """Yields the modules that may define a value: this one, and those from which it is imported."""
     yield module
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.ImportFrom) and node.module and any(each.name == name for each in node.names):

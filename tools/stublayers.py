@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""The layers of the stub: which of its files uses what of which other one, as the compiler's object files say.
+"""Checks the layers of the stub: which of its files uses which names of which other file, from the object files.
 
 usage: tools/stublayers.py
 
 A layer is a header, stub_LAYER.h, which includes that of the layer below it. A file belongs to the layer whose header
-it includes. It may use what files of its own layer or of a lower one define, and no file uses itself by way of others.
-Prints the layers. Where something points upwards, or proxybox/guest/README.md shows other layers, it says what to do,
-and exits with 1.
+it includes. It may use names that files of its own layer or of a lower one define, and no file may use itself
+indirectly. Prints the layers. If a file breaks these rules, or proxybox/guest/README.md shows other layers, it prints
+what to do, and exits with status 1.
 """
 
 import re
@@ -24,12 +24,12 @@ from tools.imports import circles
 
 _INCLUDED = re.compile(r'^#include "stub_(\w+)\.h"$', re.MULTILINE)
 
-#: For each file those that it uses, each with the names that it uses there.
+#: For each file the files that it uses, with the names that it uses of each.
 Uses = dict[str, dict[str, list[str]]]
 
 
 def layers(sources: Path) -> dict[str, list[str]]:
-    """The layers from the top down, each with its files. Raises ValueError where these are no layers."""
+    """Returns the layers from the top down, each with its files. Raises ValueError if they are not a single stack."""
     below = {}
     for header in sources.glob("stub_*.h"):
         included = _INCLUDED.findall(header.read_text(encoding="utf-8"))
@@ -53,7 +53,7 @@ def layers(sources: Path) -> dict[str, list[str]]:
 
 
 def uses(sources: Path) -> Uses:
-    """Compiles the files, and returns who uses what of whom."""
+    """Compiles the files, and returns which file uses which names of which other file."""
     nm = build.find_program("nm")
     if nm is None:
         raise build.BuildError("proxybox: nm was not found; it comes with the compiler (apt install binutils)")
@@ -85,7 +85,7 @@ def uses(sources: Path) -> Uses:
 
 
 def complaints(files: Mapping[str, list[str]], used: Uses) -> list[str]:
-    """What points upwards or leads back to itself, and what to do about it."""
+    """Returns a message with advice for each use of a higher layer, and for each circle."""
     layer_of = {file: layer for layer, names in files.items() for file in names}
     found = []
     for file, others in used.items():
@@ -101,7 +101,7 @@ def complaints(files: Mapping[str, list[str]], used: Uses) -> list[str]:
 
 
 def picture(files: Mapping[str, list[str]]) -> str:
-    """The layers as README.md shows them."""
+    """Returns the layers in the form of README.md."""
     width = max(map(len, files))
     return "\n".join(f"    {layer:{width}}  {'  '.join(map(_short, names))}" for layer, names in files.items())
 
@@ -111,7 +111,7 @@ def _short(file: str) -> str:
 
 
 def check(sources: Path) -> list[str]:
-    """All complaints about the stub whose files are in this folder."""
+    """Returns all messages about the stub whose files are in this folder."""
     try:
         files = layers(sources)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Tables that a program makes in a document: each stands between two lines, of which the first names it."""
+"""Tables that a program makes in a document: each is between two lines, of which the first names it."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -7,10 +7,10 @@ _BEGIN, _END = "<!-- made by {}: {} -->", "<!-- end -->"
 
 
 def filled(text: str, maker: str, tables: Mapping[str, str]) -> str:
-    """Returns a document with the tables of one program made anew.
+    """Returns a document with new tables of one program.
 
-    maker: the program, as the first line names it. Raises ValueError for a table that the document has no place for,
-    and KeyError for a place that there is no table for.
+    maker: the program, as in the first line. Raises ValueError for a table without a place in the document, and
+    KeyError for a place without a table.
     """
     begin = re.escape(_BEGIN.format(maker, "TABLE")).replace("TABLE", r"([\w. ]+)")
     if missing := tables.keys() - set(re.findall(begin, text)):

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes the twins, for threads, of modules for event loops: the same text without `await` and what comes with it.
+"""Writes the twins, for threads, of modules for event loops: the same text without `await` and related syntax.
 
-usage: tools/unasync.py    (`make twins`; a test fails where a twin says anything else than its source)
+usage: tools/unasync.py    (`make twins`; a test fails if a twin differs from its source)
 
-A paragraph of a docstring that begins with "In an event loop:" is left out, too.
+A paragraph of a docstring that begins with "In an event loop:" is removed, too.
 """
 
 import re
@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-#: What is written by hand, and what is made of it.
+#: The source of each twin, and the twin.
 TWINS = {"proxybox/remote/aclient.py": "proxybox/remote/client.py"}
-#: Patterns, and what comes in their place, one after another.
+#: Patterns and their replacements, applied one after the other.
 RULES = (
     (r"\basync (?=def|for|with)|\bawait ", ""),
     (r"\b__a(?=enter__|exit__)", "__"),
@@ -32,7 +32,7 @@ RULES = (
 
 
 def twin_of(source: str) -> str:
-    """The text of the twin. source: the path of what it is made of, below the root."""
+    """Returns the text of a twin. source: the path of its source, relative to the root."""
     text = (ROOT / source).read_text(encoding="utf-8")
     head = f'"""What {Path(source).name} is, for threads, and is made of: change that file, and then `make twins`."""'
     text = re.sub(r'\A"""[^"]*"""', head, text)

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Brings the classroom's catalogues (proxybox/classroom/locale) up to date with the texts of its sources: `make words`.
+"""Updates the classroom's catalogues (proxybox/classroom/locale) with the texts of its sources: `make words`.
 
 usage: tools/words.py [--missing]
 
-New texts are added without a translation, and those that are gone are removed. --missing: tells what lacks one, and
-changes nothing. Texts are what _(), ngettext() and {% trans %} have in templates, t() and n() in scripts, and N_() and
-the details of Refusal() in Python.
+New texts are added without a translation, and texts that no longer exist are removed. --missing: prints the texts
+without a translation, and changes nothing. Texts are the arguments of _() and ngettext() and the content of {% trans %}
+in templates, the arguments of t() and n() in scripts, and those of N_() and the details of Refusal() in Python.
 """
 
 import sys
@@ -20,7 +20,7 @@ from proxybox.classroom.words import DOMAIN, LANGUAGES, SOURCE, catalogue_file
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSROOM = ROOT / "proxybox" / "classroom"
-#: What is read of the folder of the classroom: the files, babel's way to read them, and the functions that have texts.
+#: The files in the classroom's folder that are read, babel's method for them, and the functions that have texts.
 READ = (
     ("*.py", "python", {"N_": None, "Refusal": (2,)}),
     ("[dl]*/*.py", "python", {"N_": None, "Refusal": (2,)}),  # doors and lti
@@ -33,7 +33,7 @@ _WIDTH = 120
 
 
 def texts() -> Catalog:
-    """All texts of the sources, each with the files that it stands in."""
+    """Returns all texts of the sources, each with the files that contain it."""
     found = Catalog(charset="utf-8")
     for pattern, method, keywords in READ:
         for path in sorted(CLASSROOM.glob(pattern)):
@@ -46,20 +46,20 @@ def texts() -> Catalog:
 
 
 def updated(language: str, source: Catalog) -> Catalog:
-    """The catalogue of a language, with the texts of the sources and no others."""
+    """Returns the catalogue of a language, with the texts of the sources and no others."""
     path = catalogue_file(language)
     with open(path, "rb") as file:
         catalogue = read_po(file, language, DOMAIN)
     made = catalogue.creation_date
     catalogue.update(source, no_fuzzy_matching=True, update_header_comment=False)
-    catalogue.creation_date = made  # else each run would change the file
+    catalogue.creation_date = made  # otherwise each run changes the file
     catalogue.project, catalogue.version, catalogue.msgid_bugs_address = "proxybox", "classroom", ""
     catalogue.obsolete.clear()
     return catalogue
 
 
 def missing(catalogue: Catalog) -> Iterator[Message]:
-    """The texts that lack a translation, or a form of it."""
+    """Yields the texts without a translation, or without one of its forms."""
     for message in catalogue:
         forms = message.string if isinstance(message.string, tuple | list) else (message.string,)
         if message.id and not (forms and all(forms)):

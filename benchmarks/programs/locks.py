@@ -1,4 +1,4 @@
-"""A lock that nobody else wants: PyPy reads the clock at each acquire. usage: locks.py UNITS"""
+"""A lock without contention: PyPy reads the clock at each acquire. usage: locks.py UNITS"""
 
 import json
 import sys

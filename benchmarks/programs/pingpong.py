@@ -1,4 +1,4 @@
-"""The floor of a call: 56 bytes to another process and back over two pipes, both on one CPU."""
+"""The floor of a call: 56 bytes to another process and back over two pipes, with both processes on one CPU."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Turns of an event loop in which one task always goes on. usage: turns.py UNITS"""
+"""Turns of an event loop in which one task is always ready. usage: turns.py UNITS"""
 
 import asyncio
 import json

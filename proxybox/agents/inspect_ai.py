@@ -4,8 +4,8 @@
     Task(..., sandbox=("proxybox", "policy.toml"))
 
 inspect_ai (https://inspect.aisi.org.uk/sandboxing.html) finds it by an entry point. Each sample has files of its own,
-which stay from command to command. Each command has a box of its own, so that a command that is stuck, or has broken
-its interpreter, concerns no other. There are no processes in a box yet, and so no shell: commands are `python3` and
+which all its commands share. Each command has a box of its own, so that a command that hangs, or has broken its
+interpreter, does not affect others. There are no processes in a box yet, and so no shell: commands are `python3` and
 those of proxybox/guest/utilities.py, which are Python programs that run in the box.
 """
 
@@ -50,21 +50,21 @@ from proxybox.agents.interface import (
 )
 from proxybox.policies import as_policy, evolve
 
-#: The limits of a sample whose task names no policy: time for what evaluations compute, and room for their files.
+#: The limits of a sample whose task names no policy: enough time for evaluations, and space for their files.
 DEFAULTS: Final = {"wall_time": "3m", "cpu_time": "3m", "disk": "256M"}
-#: The small commands, which are a table in proxybox/guest/utilities.py.
+#: The small commands, from a table in proxybox/guest/utilities.py.
 COMMANDS: Final = ("rm", "mkdir", "rmdir", "cat", "ls", "touch", "chmod", "printf", "wc", "sleep", "whoami")
-#: Exit statuses of a shell, for what it does not find and cannot run.
+#: Exit statuses of a shell for a command that it does not find or cannot run.
 NOT_FOUND, CANNOT_RUN = 127, 126
 _PYTHON: Final = re.compile(r"(?:python|pypy)(?:3(?:\.\d+)?)?")
 _FOLDERS: Final = ("/bin", "/usr/bin", "/usr/local/bin")
-#: A line in which a shell would find words and nothing else.
+#: A line that is only words for a shell.
 _PLAIN_LINE: Final = re.compile(r"[\w./:,@%+=-]+(?: +[\w./:,@%+=-]+)*")
 _SHELLS: Final = ("sh", "bash", "dash", "ash")
 
 
 class BoxConfig(BaseModel):
-    """What a task may say of its boxes. policy: a preset or a TOML file. guest, packages: as for `proxybox.Sandbox`."""
+    """A task's settings of its boxes. policy: a preset or a TOML file. guest, packages: as for `proxybox.Sandbox`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -75,9 +75,9 @@ class BoxConfig(BaseModel):
 
 @sandboxenv(name="proxybox")
 class BoxSandboxEnvironment(SandboxEnvironment):
-    """The files of one sample, and boxes in which commands see them.
+    """The files of one sample, and boxes in which commands use them.
 
-    config: a BoxConfig; a text, which names its policy; or None. Raises PolicyError.
+    config: a BoxConfig; the name of a policy; or None. Raises PolicyError.
     """
 
     def __init__(self, config: SandboxEnvironmentConfigType | None = None) -> None:
@@ -110,11 +110,11 @@ class BoxSandboxEnvironment(SandboxEnvironment):
 
     @classmethod
     def config_deserialize(cls, config: dict[str, Any]) -> BaseModel:
-        """Returns the configuration that a task has written as a table."""
+        """Returns the configuration from a table in a task."""
         return BoxConfig(**config)
 
     async def close(self) -> None:
-        """Removes the files. No command may run any more."""
+        """Removes the files. No command may run at that time."""
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._folder.remove)
 
@@ -129,15 +129,15 @@ class BoxSandboxEnvironment(SandboxEnvironment):
         timeout_retry: bool = True,
         concurrency: bool = True,
     ) -> ExecResult[str]:
-        """Runs `python3` or a small command in a box that sees the sample's files.
+        """Runs `python3` or a small command in a box with the sample's files.
 
         cwd: /box, or relative to it. user: the box's own user, by name or number. timeout: seconds, in place of the
-        policy's limits.wall_time. A command that has used its time is not tried again, whatever timeout_retry says: it
-        would use it again. Anything that is no command here gives exit status 127 and says so on standard error.
+        policy's limits.wall_time. A command that has used its time is not tried again, whatever timeout_retry is: it
+        would use it again. An unknown command gives exit status 127 and a message on standard error.
 
         Raises TimeoutError at a limit of time, OutputLimitExceededError for more than inspect_ai's limit,
-        PermissionError for a file that is not executable, SandboxUserUnsupportedError, and ValueError for variables
-        that no box takes.
+        PermissionError for a file that is not executable, SandboxUserUnsupportedError, and ValueError for invalid
+        environment variables.
         """
         self._check_user(user)
         words = _words(cmd)
@@ -197,9 +197,10 @@ class BoxSandboxEnvironment(SandboxEnvironment):
     async def _sandbox(
         self, environment: dict[str, Any] | None = None, warm: bool = True
     ) -> AsyncGenerator[AsyncSandbox]:
-        """The sandbox of one command.
+        """A context with the sandbox of one command.
 
-        environment: what differs from the policy's. Guests for it are not copies: each would need a zygote of its own.
+        environment: the differences from the policy's. With any, guests are not copies, because each would need a
+        zygote of its own.
         """
         policy = await anyio.to_thread.run_sync(self._folder.policy)
         most = min(filter(None, (policy.output.limit, SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE)))
@@ -209,7 +210,7 @@ class BoxSandboxEnvironment(SandboxEnvironment):
 
     @asynccontextmanager
     async def _session(self) -> AsyncGenerator[AsyncSession]:
-        """A session of a box that sees the files, whose guest does nothing."""
+        """A context with a session of a box that has the files, whose guest does nothing."""
         async with self._sandbox() as box, await box.session(folder=self._folder.box) as session:
             yield session
 
@@ -219,7 +220,7 @@ class BoxSandboxEnvironment(SandboxEnvironment):
             raise SandboxUserUnsupportedError(f"{user!r}: the one user of a box is {own.user!r} ({own.uid})")
 
     async def _not_run(self, cmd: list[str], place: str) -> ExecResult[str]:
-        """Says why a command is not run. Raises PermissionError for a file that is not executable."""
+        """Returns the reason why a command is not run. Raises PermissionError for a file that is not executable."""
         name = cmd[0]
         if _own_name(name) in _SHELLS:
             return _failed(NOT_FOUND, f"{name}: not run: {_NO_SHELL}")
@@ -246,13 +247,13 @@ def _utilities() -> str:
 
 
 def _own_name(name: str) -> str | None:
-    """Returns the name of a command by which it is known here: without the folder in which it would stand."""
+    """Returns the name of a command without its folder; None for a folder that does not contain commands."""
     folder, _, base = name.rpartition("/")
     return base if not folder or folder in _FOLDERS else None
 
 
 def _words(cmd: list[str]) -> list[str] | None:
-    """Returns the interpreter's arguments that carry out a command; None for one that cannot be run."""
+    """Returns the interpreter's arguments for a command; None for a command that cannot be run."""
     if not cmd:
         raise ValueError("cmd: want a command, got an empty list")
     name = _own_name(cmd[0]) or ""
@@ -265,12 +266,12 @@ def _words(cmd: list[str]) -> list[str] | None:
 
 
 def _can_be_copied(words: tuple[str, ...]) -> bool:
-    """Whether a guest that has started can carry them out: it takes no options of the interpreter."""
+    """Returns whether a guest that has already started can run them: they have no options of the interpreter."""
     return words[0] in ("-c", "-m", "-") or not words[0].startswith("-")
 
 
 def _plain_line(arguments: list[str]) -> list[str] | None:
-    """Returns the words of a shell's line that is one command, with nothing in it for a shell to do."""
+    """Returns the words of a shell's line that is one command without any feature of the shell; otherwise None."""
     rest = [each for each in arguments if each not in ("-l", "--login")]
     if len(rest) != 2 or rest[0] != "-c" or not _PLAIN_LINE.fullmatch(rest[1]):
         return None
@@ -280,7 +281,7 @@ def _plain_line(arguments: list[str]) -> list[str] | None:
 
 @asynccontextmanager
 async def _turn(is_wanted: bool) -> AsyncGenerator[None]:
-    """Waits until a command may begin, where the caller wants their number to be bounded."""
+    """A context that begins when the command may run, if the caller wants their number to be bounded."""
     if not is_wanted:
         yield
         return
@@ -289,7 +290,7 @@ async def _turn(is_wanted: bool) -> AsyncGenerator[None]:
 
 
 def _named(error: OSError, file: str) -> OSError:
-    """Returns the error with the name that the caller knows."""
+    """Returns the error with the name of the file that the caller has used."""
     number = error.errno or errno.EIO
     return OSError(number, os.strerror(number), file)
 
@@ -299,7 +300,7 @@ def _failed(status: int, text: str) -> ExecResult[str]:
 
 
 def _as_exec(result: Result, policy: Policy) -> ExecResult[str]:
-    """Returns a result as inspect_ai has it; what limits and refusals mean is told after standard error."""
+    """Returns a result as one of inspect_ai; remarks about limits and refusals follow standard error."""
     lines = remarks(result, policy)
     stdout, stderr = (data.decode(errors="replace") for data in (result.stdout_bytes, result.stderr_bytes))
     if result.status is Status.TIME_LIMIT:

@@ -1,7 +1,7 @@
-"""What an adapter of an agents' library may import of proxybox besides `proxybox` and `proxybox.policies`.
+"""The names that an adapter of an agents' library may import from proxybox, besides `proxybox` and `proxybox.policies`.
 
-Each adapter is one module here. Nothing in proxybox imports it: who uses the library does, or the library itself by an
-entry point of its own (inspect_ai). To remove an adapter, delete its file, its tests and its line in pyproject.toml.
+Each adapter is one module here. Nothing in proxybox imports it: the user of the library does, or the library itself by
+an entry point (inspect_ai). To remove an adapter, delete its file, its tests and its line in pyproject.toml.
 """
 
 from proxybox.agents.samplefolder import SampleFolder as SampleFolder

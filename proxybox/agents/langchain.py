@@ -19,9 +19,9 @@ from proxybox.agents.interface import CODE, NAME, PythonTool
 
 
 def python_tool(python: PythonTool, *, name: str = NAME, description: str | None = None) -> StructuredTool:
-    """Returns a tool whose calls run in `python`, which the caller closes.
+    """Returns a tool whose calls run in `python`; the caller closes that.
 
-    name, description: what the model knows it by; by default it is told what the box allows.
+    name, description: of the tool, for the model; the default description says what the box allows.
     """
 
     def run(code: Annotated[str, CODE]) -> str:

@@ -4,8 +4,8 @@
         agent = Agent(name="analyst", tools=[python_tool(python)])
         await Runner.run(agent, "...")
 
-The tool is a FunctionTool (https://openai.github.io/openai-agents-python/tools/). Code that fails is no failure of the
-tool: the model reads what went wrong.
+The tool is a FunctionTool (https://openai.github.io/openai-agents-python/tools/). If code fails, the tool does not: the
+model reads the error.
 """
 
 import json
@@ -21,9 +21,9 @@ from proxybox.agents.interface import NAME, SCHEMA, AsyncPythonTool, marked
 
 
 def python_tool(python: AsyncPythonTool, *, name: str = NAME, description: str | None = None) -> FunctionTool:
-    """Returns a tool whose calls run in `python`, which the caller closes.
+    """Returns a tool whose calls run in `python`; the caller closes that.
 
-    name, description: what the model knows it by; by default it is told what the box allows.
+    name, description: of the tool, for the model; the default description says what the box allows.
     """
 
     async def invoke(_: ToolContext[Any], arguments: str) -> str:

@@ -4,8 +4,8 @@
         agent = Agent("...", tools=[python_tool(python)])
         await agent.run("...")
 
-See https://ai.pydantic.dev/tools/. Code that fails is no failure of the tool, and asks for no retry: the model reads
-what went wrong.
+See https://ai.pydantic.dev/tools/. If code fails, the tool does not, and does not request a retry: the model reads the
+error.
 """
 
 from typing import Annotated, Any
@@ -20,9 +20,9 @@ from proxybox.agents.interface import CODE, NAME, AsyncPythonTool
 
 
 def python_tool(python: AsyncPythonTool, *, name: str = NAME, description: str | None = None) -> Tool[Any]:
-    """Returns a tool whose calls run in `python`, which the caller closes.
+    """Returns a tool whose calls run in `python`; the caller closes that.
 
-    name, description: what the model knows it by; by default it is told what the box allows.
+    name, description: of the tool, for the model; the default description says what the box allows.
     """
 
     async def run(code: Annotated[str, Field(description=CODE)]) -> str:

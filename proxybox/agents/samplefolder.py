@@ -1,7 +1,7 @@
-"""Folders of the host in which a sample keeps its files between commands, each of which has a box of its own.
+"""Folders of the host that store a sample's files between commands, each of which has a box of its own.
 
-Rules: programs see these folders as writable mounts, so what lies in them, its names, depth and modes, is theirs to
-choose. It is counted and removed here, and read and written by boxes alone; a link is never followed.
+Rules: programs have these folders as writable mounts, so they choose the names, depth and modes of the files. This
+module only counts and removes files; only boxes read and write them. Links are never followed.
 """
 
 import errno
@@ -14,17 +14,17 @@ from proxybox.controller.vfs.host.boundary import HostRoot, change_mode
 from proxybox.policies import Environment, Mount, Policy, evolve
 from proxybox.program import BOX
 
-#: What a folder in the box is called on the host.
+#: The names of the folders on the host.
 _NAMES = ("box", "tmp", "home")
-#: How many entries of a folder are counted: all.
+#: How many entries of a folder are counted: in effect all.
 _EVERY = 1 << 30
 
 
 class SampleFolder:
-    """The files of one sample: what is at /box, at /tmp and in the home folder of its boxes.
+    """The files of one sample: those in /box, /tmp and the home folder of its boxes.
 
-    policy: the one that boxes have besides these folders. `limits.disk` and `limits.files` bound what all commands
-    together leave here; commands that run at the same time have what was left when each began.
+    policy: that of the boxes, without these folders. `limits.disk` and `limits.files` bound the files of all commands
+    together; of commands that run at the same time, each may use what was left at its beginning.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -45,16 +45,16 @@ class SampleFolder:
 
     @property
     def environment(self) -> Environment:
-        """Who programs are, and where they start."""
+        """The user and the working directory of programs."""
         return self._policy.environment
 
     @property
     def box(self) -> str:
-        """The host folder that is at /box."""
+        """The host folder of /box."""
         return os.path.join(self._path, "box")
 
     def policy(self) -> Policy:
-        """Returns the policy of the next command, which may add what the earlier ones have left room for."""
+        """Returns the policy of the next command, whose limits are reduced by the files of the earlier ones."""
         limits = self._policy.limits
         size, files = self._used()
         disk = None if limits.disk is None else max(0, limits.disk - size)
@@ -62,11 +62,11 @@ class SampleFolder:
         return evolve(self._policy, limits={"disk": disk, "files": count})
 
     def remove(self) -> None:
-        """Removes the folders. No box may run any more."""
+        """Removes the folders. No box may run at that time."""
         remove_folder(self._path)
 
     def _used(self) -> tuple[int, int]:
-        """Returns how many bytes and how many files there are; what is too deep to be looked at counts as all."""
+        """Returns how many bytes and how many files exist; returns the limits if a path is too long to be read."""
         root, size, files = HostRoot(self._path), 0, -len(_NAMES)
         try:
             pending = [b""]
@@ -88,9 +88,9 @@ class SampleFolder:
 
 
 def _entries(root: HostRoot, folder: bytes) -> list[tuple[bytes, int]]:
-    """Returns names and kinds; none of a folder that a command has removed meanwhile.
+    """Returns names and kinds; an empty list for a folder that a command has removed meanwhile.
 
-    A folder that even its owner cannot read is made readable: else it would hide files.
+    A folder that its owner cannot read is made readable: otherwise it would hide files.
     """
     try:
         try:

@@ -4,7 +4,7 @@
         python("x = 6 * 7")
         python("x")  # '42'
 
-`AsyncPythonTool` is the same for event loops. The modules beside this one make tools of either for libraries of agents.
+`AsyncPythonTool` is the same for event loops. The other modules here make tools from these for libraries of agents.
 """
 
 import threading
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from proxybox.aio.session import AsyncSession
     from proxybox.session import Session, SessionBase
 
-#: What identifies the state of a file: its kind of change, its size, and the hash of its content.
+#: Identifies the state of a file: its kind of change, its size, and the hash of its content.
 _State = tuple[str, int, int]
-#: What a model knows the tool by, what its only argument `code` is, and the same as a JSON Schema.
+#: The name of the tool for a model, the description of its only argument `code`, and its JSON Schema.
 NAME: Final = "python"
 CODE: Final = "Python source text, of one or more statements"
 SCHEMA: Final[Mapping[str, Any]] = {
@@ -42,7 +42,7 @@ SCHEMA: Final[Mapping[str, Any]] = {
 
 @attrs.frozen
 class ToolResult:
-    """What a call of a kept session came to. files: what it has changed so far; None when it has ended."""
+    """The outcome of a call of a session. files: the session's changes so far; None when it has ended."""
 
     result: Result
     session: "SessionBase"
@@ -57,17 +57,17 @@ class ToolResult:
 
     @property
     def untold(self) -> tuple[str, ...]:
-        """The MIME types of what was shown without a text, as the program named them."""
+        """The MIME types of the shown objects without a text, as the program named them."""
         pictures = [each.data for each in self.shown if each.data and "text/plain" not in each.data]
         return tuple(dict.fromkeys(kind for data in pictures for kind in data))
 
 
 class PythonToolBase:
-    """The common part of `PythonTool` and `AsyncPythonTool`: what is told, and what was told before."""
+    """The common part of `PythonTool` and `AsyncPythonTool`: texts for the model, and the files already reported."""
 
     def __init__(self, sandbox: SandboxBase, keep: bool, most: int, files: argumentchecks.Content | None) -> None:
         self._policy = sandbox.policy
-        self._dropped = weakref.finalize(self, sandbox._end)  # a tool that nobody has closed
+        self._dropped = weakref.finalize(self, sandbox._end)  # for a tool that is not closed
         self._keep = argumentchecks.flag("keep", keep)
         self._most = argumentchecks.count("most", most, 1)
         self._files = argumentchecks.files(files)
@@ -80,13 +80,13 @@ class PythonToolBase:
 
     @property
     def description(self) -> str:
-        """What a model should know of the tool before its first call."""
+        """The description of the tool for a model."""
         told = "what it prints and the value of a last expression" if self._keep else "what it prints"
         kept = "Names and files are kept from call to call." if self._keep else "Each call begins anew."
         return f"Runs Python in a box and returns {told}. {kept} {about(self._policy)}"
 
     def refusal(self, code: object) -> str | None:
-        """Returns what to tell of code that cannot be run at all; None when it can be."""
+        """Returns the text about code that cannot be run at all; None if it can be run."""
         try:
             argumentchecks.source(code, self._policy.session.value_size, limit="session.value_size").encode()
         except (TypeError, PolicyError) as error:
@@ -96,7 +96,7 @@ class PythonToolBase:
         return None
 
     def told(self, ran: ToolResult, *, with_value: bool = True) -> str:
-        """Returns what to tell of a call of the session. with_value: whether the value is part of it."""
+        """Returns the text about a call of the session. with_value: whether the value is part of it."""
         return told(
             ran.result,
             ran.session.policy,
@@ -108,7 +108,7 @@ class PythonToolBase:
         )
 
     def _news(self, files: Files) -> list[Made]:
-        """Returns what has changed since this was asked last."""
+        """Returns the files that have changed since the last call of this method."""
         states = {
             change.name: (change.kind, len(change.content or b""), hash(change.content))
             for change in files.changes
@@ -121,15 +121,15 @@ class PythonToolBase:
 
 
 class PythonTool(PythonToolBase):
-    """Python for one model: a callable that takes source text and returns what the model should read.
+    """Python for one model: a callable that takes source text and returns a text for the model.
 
-    policy, options: as for `proxybox.Sandbox`. keep: whether names and files are kept from call to call, as a notebook
-    keeps them. One tool is for one conversation then: whoever calls it next finds what was left there. With False each
-    call has a box of its own. most: how many characters of the program's own texts are told. files: names below /box
-    with their content, for each session or run.
+    policy, options: as for `proxybox.Sandbox`. keep: whether names and files remain from call to call, as in a
+    notebook. Then use one tool for one conversation only: later callers can read what is left in it. With False, each
+    call has a box of its own. most: how many characters of the program's own texts are returned. files: names below
+    /box with their content, for each session or run.
 
-    When the session ends, at a limit that it did not heed or by a crash, this is told, and the next call starts
-    another one. Several threads may call it: one call waits for the other.
+    When the session ends, because of a limit that it did not respect or a crash, the text says so, and the next call
+    starts a new session. Several threads may call it: a call waits for the one before.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class PythonTool(PythonToolBase):
         self.sandbox.close()
 
     def __call__(self, code: str) -> str:
-        """Runs the code, and returns what to tell a model. Raises SandboxStartError and SandboxClosedError."""
+        """Runs the code, and returns the text for a model. Raises SandboxStartError and SandboxClosedError."""
         refusal = self.refusal(code)
         if refusal is not None:
             return refusal
@@ -167,14 +167,14 @@ class PythonTool(PythonToolBase):
             return self.told(self.ran(code))
 
     def ran(self, code: str) -> ToolResult:
-        """Runs the code in the session, for those who tell it in another way. One thread at a time may call it."""
+        """Runs the code in the session, for callers that make their own text. One thread at a time may call it."""
         session = self.session()
         shown: list[Displayed] = []
         result = session.exec(code, echo=True, on_display=shown.append)
         return ToolResult(result, session, shown, session.files if session.alive else None)
 
     def session(self) -> "Session":
-        """Returns the session, which is begun anew where it has ended."""
+        """Returns the session; starts a new one if it has ended."""
         if self._session is None or not self._session.alive:
             self._session, self._seen = self.sandbox.session(files=self._files), {}
         return self._session
@@ -184,7 +184,7 @@ class AsyncPythonTool(PythonToolBase):
     """`PythonTool` for event loops (extra `async`), with the same arguments.
 
     Coroutine functions among `functions` need it to be entered with `async with`. The calls of one event loop wait for
-    each other; a cancelled one interrupts its program.
+    each other; cancelling a call interrupts its program.
     """
 
     def __init__(

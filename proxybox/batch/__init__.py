@@ -1,9 +1,9 @@
 """Many runs on many processes and machines: `proxybox.map`, and the engine that `proxybox batch` and grading share.
 
-    map ── engine: chunks of items, tries, what came ── a carrier: processes, an Executor, dask, Ray ── working: boxes
+    map ── engine: chunks of items, tries, answers ── a carrier: processes, an Executor, dask, Ray ── working: boxes
 
-mapping.py is what users call. engine.py hands out items and takes answers; carriers.py and clusters.py bring them to
-workers; working.py is what runs there. jobs.py and results.py are the two files of the command.
+mapping.py is what users call. engine.py distributes items and collects answers; carriers.py and clusters.py send items
+to workers; working.py runs there. jobs.py and results.py read and write the two files of the command.
 
-Rule: what has answered is never run again, and whatever happens to a worker, every item gets an answer.
+Rule: an item that has an answer is never run again, and whatever happens to a worker, every item gets an answer.
 """

@@ -1,4 +1,4 @@
-"""Carriers that bring tasks to workers: processes of ours, and any Executor. clusters.py has those of dask and Ray."""
+"""Carriers, which send tasks to workers: processes of ours, and any Executor. clusters.py has those of dask and Ray."""
 
 import os
 from collections.abc import Callable
@@ -9,15 +9,15 @@ from proxybox.pool.executor import Processes
 
 
 def cpu_count() -> int:
-    """CPUs that this process may use."""
+    """Returns the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 class Executors:
     """Any Executor, which is not shut down here.
 
-    workers: how many tasks it works on at once; None for what it says of itself, and otherwise the number of CPUs.
-    There is one more task than there are workers, so that no worker has to wait for the next.
+    workers: how many tasks it works on at once; None for the number that it reports, or the number of CPUs.
+    There is one more task than workers, so that no worker has to wait for the next task.
     """
 
     pause: float | None = None
@@ -26,7 +26,7 @@ class Executors:
         self._executor = executor
         self._workers: int = workers or getattr(executor, "_max_workers", None) or cpu_count()
         self._given = 0
-        #: Whether no other task can be to blame for the fault of one: each process has one at a time, no thread ends by
+        #: Whether only the task itself can cause its failure: each process has one task at a time, no thread ends by
         #: itself, and multiprocessing's processes break all together.
         self._is_exact = isinstance(executor, Processes | ThreadPoolExecutor | ProcessPoolExecutor)
         self._is_kept = False
@@ -50,9 +50,9 @@ class Executors:
         return future
 
     def taken(self, _: "Future[Any]") -> None:
-        """Says that a task is over."""
+        """Notes that a task is over."""
         self._given -= 1
         self._is_kept = False
 
     def look(self) -> None:
-        """Looks for nothing: an Executor says itself when a task has failed."""
+        """Does nothing: an Executor reports itself when a task has failed."""

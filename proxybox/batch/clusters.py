@@ -1,14 +1,14 @@
 """Carriers to other machines: the workers of a dask cluster, and Ray.
 
-A task is lost with its worker, and is given to another one by our own engine alone: dask and Ray are told not to run
-it again themselves, since only the engine knows what has answered. So a task of dask's is bound to one worker, and
-would wait for that one for ever; a worker that is no longer among those of the scheduler has ended, or was told to
-leave (retired, or closed by its nanny). The events of the scheduler tell which. dask itself blames each task that a
-worker had when it ended (KilledWorker, after `allowed-failures`), so its word is not taken for it.
+A task is lost with its worker, and only our own engine gives it to another one: dask and Ray are configured not to run
+it again, because only the engine knows which items have answers. So a task of dask is bound to one worker, and would
+wait for that one forever; a worker that is no longer known to the scheduler has ended, or was told to leave (retired,
+or closed by its nanny). The events of the scheduler tell which. dask itself blames each task that a worker had when it
+ended (KilledWorker, after `allowed-failures`), so this error is not used as evidence.
 
-Rule: a worker that could take modules from the folder that it was started in gets no task, since others may write
-there. What looks for that is defined inside other functions, so that dask sends it by value: for a function of a
-module, workers would import that module.
+Rule: a worker that could import modules from the folder in which it was started gets no task, because others may write
+there. The functions that check this are defined inside other functions, so that dask sends them by value: for a
+function of a module, workers would import that module.
 """
 
 import pickle
@@ -22,14 +22,14 @@ from proxybox import __version__
 from proxybox.errors import BatchError
 from proxybox.pool.executor import WorkerEnded, WorkerLeft
 
-#: Seconds between two looks at the workers of a cluster, and seconds that it may be without any.
+#: Seconds between two checks of the workers of a cluster, and seconds that it may have none.
 _PAUSE, _PATIENCE = 0.25, 60.0
 #: Threads that fetch results.
 _TAKERS: Final = 4
 
 
 def client_of(executor: object) -> Any:
-    """dask's client, for itself or its Executor; None for anything else."""
+    """Returns dask's client for itself or its Executor; None for any other object."""
     if all(each.__module__.partition(".")[0] != "distributed" for each in type(executor).__mro__):
         return None
     client = getattr(executor, "_client", None) if isinstance(executor, Executor) else executor
@@ -39,7 +39,7 @@ def client_of(executor: object) -> Any:
 class Dask:
     """The workers of a dask cluster. Those that join later are used, too.
 
-    most: how many tasks they work on at once; None for as many as they have threads. Raises BatchError for a cluster
+    most: how many tasks they work on at once; None for the number of their threads. Raises BatchError for a cluster
     without workers, and for workers that are unsafe.
     """
 
@@ -91,19 +91,19 @@ class Dask:
         return future
 
     def taken(self, future: "Future[Any]") -> None:
-        """Says that a task is over."""
+        """Notes that a task is over."""
         address, _ = self._given.pop(future)
         self._kept.discard(address)
 
     def look(self, *, is_first: bool = False) -> None:
-        """Asks which workers there are. Tasks of those that have ended raise WorkerEnded."""
+        """Requests the list of workers. Tasks of workers that have ended raise WorkerEnded."""
         now = time.monotonic()
         if now - self._looked < _PAUSE and not is_first:
             return
         self._looked = now
         try:
             self._threads = dict(self._client.nthreads())
-        except Exception as error:  # of tornado, asyncio or dask itself
+        except Exception as error:  # errors of tornado, asyncio or dask itself
             raise BatchError(f"the cluster's scheduler does not answer: {error}") from error
         lost = {address for address, _ in self._given.values()} - self._threads.keys()
         ends = {address: self._end_of(address) for address in lost}
@@ -118,14 +118,14 @@ class Dask:
             raise BatchError(f"the cluster has had no workers for {_PATIENCE:g} seconds: {self._last}")
 
     def close(self, end: Callable[[], object] | None = None) -> None:
-        """Takes back what was given.
+        """Cancels all tasks.
 
-        end: called by workers that have tasks of ours, to end them; it is sent by value.
+        end: called by workers that have tasks of ours, to end these; it is sent by value.
         """
         busy = {address for address, _ in self._given.values()} & self._threads.keys()
         for future, (_, there) in self._given.items():
             _settle(future, WorkerEnded("nobody waits for it any more"))
-            with suppress(Exception):  # the scheduler may be gone
+            with suppress(Exception):  # the scheduler may have ended
                 there.cancel()
         if busy and end is not None:
             with suppress(Exception):
@@ -134,7 +134,7 @@ class Dask:
         self._takers.shutdown(wait=False)
 
     def _best(self, alone: bool) -> str | None:
-        """The worker that has the least to do for its threads; one with nothing to do, for a task that is `alone`."""
+        """Returns the worker with the fewest tasks for its threads; if the task is `alone`, a worker without tasks."""
         assigned = dict.fromkeys(self._threads, 0)
         for address, _ in self._given.values():
             if address in assigned:
@@ -147,12 +147,12 @@ class Dask:
         return min(free, key=lambda each: assigned[each] / max(self._threads[each], 1), default=None)
 
     def _end_of(self, address: str) -> WorkerEnded:
-        """How a worker has gone: it was told to leave, or it has ended by itself."""
+        """Returns the error for a worker that was told to leave, or has ended by itself."""
         is_closing = was_told = False
-        with suppress(Exception):  # the scheduler may be gone
+        with suppress(Exception):  # the scheduler may have ended
             for _, event in self._client.get_events(address):
                 match event.get("action"):
-                    case "add-worker":  # perhaps one more at this address
+                    case "add-worker":  # perhaps a new worker at this address
                         is_closing = False
                     case "closing-worker":
                         is_closing = True
@@ -163,12 +163,12 @@ class Dask:
         return WorkerEnded(f"the worker {address} has ended")
 
     def _fetch(self, future: "Future[Any]", there: Any, address: str) -> None:
-        """Takes the result of a task; in a thread of its own."""
+        """Sets the outcome of a task from its result; in a thread of its own."""
         try:
             kind, outcome = there.result()
         except BaseException as error:
             is_cancelled = isinstance(error, CancelledError) or not isinstance(error, Exception)
-            is_dasks = is_cancelled or type(error).__module__ == "distributed.scheduler"  # KilledWorker and the like
+            is_dasks = is_cancelled or type(error).__module__ == "distributed.scheduler"  # such as KilledWorker
             _settle(future, self._end_of(address) if is_dasks else error)
             return
         finally:
@@ -182,7 +182,7 @@ class Dask:
 
 
 def _settle(future: "Future[Any]", error: BaseException | None, value: Any = None) -> None:
-    """Sets the outcome of a task, unless it has one: a worker may end while its result is on the way."""
+    """Sets the outcome of a task, unless it has one: a worker may end after it has sent the result."""
     with suppress(InvalidStateError):
         if error is not None:
             future.set_exception(error)
@@ -191,7 +191,7 @@ def _settle(future: "Future[Any]", error: BaseException | None, value: Any = Non
 
 
 def unsafe_error(who: str) -> BatchError:
-    """Makes the error for workers that take modules from anywhere."""
+    """Returns the error for workers that import modules from any folder."""
     return BatchError(
         f"{who} Python modules from the folder that they were started in, whoever may write there: start them with "
         "PYTHONSAFEPATH=1 dask worker ..., and without empty or relative entries in PYTHONPATH"
@@ -199,7 +199,7 @@ def unsafe_error(who: str) -> BatchError:
 
 
 def unsafe_workers(client: Any) -> tuple[str, ...]:
-    """The workers of a dask cluster that import modules from the folder in which they were started."""
+    """Returns the workers of a dask cluster that import modules from the folder in which they were started."""
     answers = client.run(_look())
     return tuple(sorted(worker for worker, safe in answers.items() if not safe))
 
@@ -221,7 +221,7 @@ def _look() -> Callable[[], bool]:
 def _carry() -> Callable[[str, bytes], tuple[str, Any]]:
     is_safe = _look()
 
-    def carry(version: str, packed: bytes) -> tuple[str, Any]:  # sent as it is, so it imports what it needs itself
+    def carry(version: str, packed: bytes) -> tuple[str, Any]:  # sent by value, so it imports all that it needs
         import pickle
 
         if not is_safe():
@@ -244,7 +244,7 @@ def _carry() -> Callable[[str, bytes], tuple[str, Any]]:
 class Ray:
     """The workers of a Ray cluster, to which `ray.init` has connected this process.
 
-    workers: how many tasks it works on at once; None for as many as it has CPUs.
+    workers: how many tasks it works on at once; None for the number of its CPUs.
     """
 
     pause: float | None = None
@@ -280,17 +280,17 @@ class Ray:
         return future
 
     def taken(self, future: "Future[Any]") -> None:
-        """Says that a task is over."""
+        """Notes that a task is over."""
         del self._given[future]
 
     def look(self) -> None:
-        """Looks for nothing: Ray says itself when a worker has ended."""
+        """Does nothing: Ray reports itself when a worker has ended."""
 
     def close(self) -> None:
         """Ends the processes of tasks that run."""
         for future, there in self._given.items():
             _settle(future, WorkerEnded("nobody waits for it any more"))
-            with suppress(Exception):  # Ray may be gone
+            with suppress(Exception):  # Ray may have ended
                 self._ray.cancel(there, force=True)
         self._given.clear()
 
@@ -299,14 +299,14 @@ class Ray:
         if error is None:
             _settle(future, None, done.result())
         elif isinstance(error, self._ray.exceptions.RayTaskError):
-            _settle(future, error.as_instanceof_cause())  # what our own function has raised
+            _settle(future, error.as_instanceof_cause())  # the exception of our own function
         else:
-            left = isinstance(error, self._ray.exceptions.NodeDiedError)  # a whole machine
+            left = isinstance(error, self._ray.exceptions.NodeDiedError)  # a whole machine has ended
             _settle(future, (WorkerLeft if left else WorkerEnded)(f"{type(error).__name__}: {error}"))
 
 
 def _work(version: str, packed: bytes) -> Any:
-    """Does a task; in a worker of Ray's."""
+    """Does a task; in a worker of Ray."""
     if version != __version__:
         raise BatchError(f"a worker of Ray's has proxybox {__version__}, and {version} is where the work comes from")
     work, task = pickle.loads(packed)  # noqa: S301 - the word of whoever has started it

@@ -1,14 +1,14 @@
-"""Hands out items to workers in chunks, takes their answers, and tries again what a worker has taken with it.
+"""Gives items to workers in chunks, collects their answers, and tries items again whose worker has ended.
 
     items ── chunks ── carrier ── workers
       │         ▲                    │
-      │         └── what was left ───┤ answers, at the beginning of a chunk
+      │         └── the rest ────────┤ answers to the first items of a chunk
       └── suspects, each alone ◄─────┘ none: the worker has ended
 
-Rules: an item that has answered is never given again. When a worker ends, each item of its chunk may be the cause, so
-each is tried again alone, up to `retries` times: an item that is alone with a dying worker is to blame, and is given
-up. With no retries, each item is alone from the beginning. A worker that was told to leave, and an Executor that is
-broken, blame nobody. An engine is used by one thread.
+Rules: an item that has an answer is never run again. When a worker ends, each item of its chunk may be the cause, so
+each is tried again alone, up to `retries` times: an item that was alone with a worker that has ended is the cause, and
+is given up. Without retries, each item is alone from the beginning. If a worker was told to leave, or an Executor is
+broken, no item is the cause. An engine is used by one thread.
 """
 
 import math
@@ -27,14 +27,14 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 #: The most bytes of the items of one chunk, unless it has only one.
 _MOST_BYTES: Final = 4 << 20
-#: How often an item may be with a worker that leaves, before it counts as a worker that has ended.
+#: How often an item may be with a worker that leaves, before this counts as the end of a worker.
 _MOST_LEFT: Final = 10
 
 
 class Carrier(Protocol):
-    """Brings tasks to workers (carriers.py)."""
+    """Sends tasks to workers (carriers.py)."""
 
-    #: Seconds after which `look` is called, even if nothing came; None where nothing has to be looked at.
+    #: Seconds after which `look` is called, even if no task has ended; None if it need not be called.
     pause: float | None
 
     @property
@@ -54,24 +54,24 @@ class Carrier(Protocol):
         ...
 
     def taken(self, future: "Future[Any]") -> None:
-        """Says that a task is over."""
+        """Notes that a task is over."""
         ...
 
     def look(self) -> None:
-        """Looks for workers that have ended. Raises BatchError when there are none any more."""
+        """Checks for workers that have ended. Raises BatchError when no workers are left."""
         ...
 
 
 @attrs.define(kw_only=True)
 class BatchEngine(Generic[Item, Answer]):
-    """What is still to be done, and what is being done; items by their number, from 0.
+    """The items that are waiting and running, by their number, from 0.
 
-    items: read as room becomes free. work, pack: the function that workers call, and what makes its argument of some
-    items; it returns answers for the first of them, at least for one. Exceptions among the answers are failures of
-    single items. give_up: makes the answer for an item that was tried too often. is_fatal: whether an exception ends
-    everything. retries: how often an item is tried again. total: how many items there are, if that is known.
-    chunk, most_chunk: items of a chunk, at first and at most. seconds: how long a chunk should take. weigh: the size of
-    an item in bytes. on_lost: called with the number of an item whose worker has ended, and with the exception.
+    items: read when workers become free. work: the function that workers call; it returns answers for the first of its
+    items, at least for one. Exceptions among the answers are failures of single items. pack: makes the argument of
+    `work` from items. give_up: makes the answer for an item that was tried too often. is_fatal: whether an exception
+    ends the batch. retries: how often an item is tried again. total: how many items there are, if that is known. chunk,
+    most_chunk: items of a chunk, at first and at most. seconds: how long a chunk should take. weigh: the size of an
+    item in bytes. on_lost: called with the number of an item whose worker has ended, and with the exception.
     """
 
     items: Iterator[Item]
@@ -88,11 +88,11 @@ class BatchEngine(Generic[Item, Answer]):
     weigh: Callable[[Item], int] = lambda _: 0
     on_lost: Callable[[int, BaseException], object] = lambda *_: None
 
-    #: How many items have an answer of their own, so without those that were given up.
+    #: How many items have an answer of their own, without those that were given up.
     answered: int = attrs.field(init=False, default=0)
-    #: Why the executor takes nothing any more.
+    #: The reason why the executor accepts no more tasks.
     broken: BrokenExecutor | None = attrs.field(init=False, default=None)
-    #: Why no further items could be read; those before have their answers.
+    #: The reason why no further items could be read; those before have their answers.
     unreadable: Exception | None = attrs.field(init=False, default=None)
     _began: float = attrs.field(init=False, factory=lambda: time.monotonic())
     _numbered: Iterator[tuple[int, Item]] = attrs.field(init=False)
@@ -112,19 +112,19 @@ class BatchEngine(Generic[Item, Answer]):
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether there is something to do."""
+        """Whether items are left to do."""
         if self._is_stopped or self.broken:
             return bool(self._running)
         return bool(self._running or self._suspects or self._returned) or not self._is_read
 
     def step(self, most: int = sys.maxsize) -> list[tuple[int, Answer]]:
-        """Gives what there is room for, waits until something comes, and returns the answers that came.
+        """Submits tasks, waits until one ends, and returns the new answers.
 
-        most: no further item is read while so many are without an answer.
+        most: no further item is read while this many have no answer.
         """
         self._give(most)
         if not self._running and self.carrier.pause and self.is_unfinished:
-            time.sleep(self.carrier.pause)  # no worker is there at the moment
+            time.sleep(self.carrier.pause)  # there is no worker at the moment
         done, _ = wait(self._running, timeout=self.carrier.pause, return_when=FIRST_COMPLETED)
         self.carrier.look()
         came = [answer for future in done for answer in self._take(future)]
@@ -132,7 +132,7 @@ class BatchEngine(Generic[Item, Answer]):
         return came
 
     def stop(self) -> int:
-        """Gives nothing more, and cancels tasks that have not begun. Returns how many items are being worked on."""
+        """Submits no more tasks, and cancels those that have not begun. Returns how many items are still running."""
         self._is_stopped = True
         for future in tuple(self._running):
             if future.cancel():
@@ -142,7 +142,7 @@ class BatchEngine(Generic[Item, Answer]):
     # --- giving -------------------------------------------------------------------------------------------------------
 
     def _give(self, most: int) -> None:
-        """Gives tasks while there is room. Suspects come first, so that other tasks do not keep them waiting."""
+        """Submits tasks while workers have room. Suspects come first, so that they need not wait for other tasks."""
         while not self._is_stopped and self.broken is None:
             alone = bool(self._suspects) or not self.retries
             if not self.carrier.has_room(alone=alone):
@@ -162,7 +162,7 @@ class BatchEngine(Generic[Item, Answer]):
                 raise
 
     def _next(self, most: int) -> tuple[tuple[int, Item], ...]:
-        """The items of the next chunk: those that a chunk has left, or new ones."""
+        """Returns the items of the next chunk: those that a chunk has left, or new ones."""
         size = self._size()
         source, is_new = (iter(self._returned), False) if self._returned else (self._numbered, True)
         if is_new:
@@ -172,7 +172,7 @@ class BatchEngine(Generic[Item, Answer]):
         while len(some) < size and (not some or weight < _MOST_BYTES):
             try:
                 found = next(source, None)
-            except Exception as error:  # whatever the caller's iterator raises
+            except Exception as error:  # the caller's iterator may raise any exception
                 found, self.unreadable = None, error
             if found is None:
                 self._is_read |= is_new
@@ -188,7 +188,7 @@ class BatchEngine(Generic[Item, Answer]):
         return tuple(some)
 
     def _size(self) -> int:
-        """How many items the next chunk has: as many as answer in `seconds`, while enough is left for all workers."""
+        """Returns the next chunk's number of items: as many as answer in `seconds`, while enough remain for all."""
         if not self.retries:
             return 1
         workers = max(self.carrier.workers, 1)
@@ -241,7 +241,7 @@ class BatchEngine(Generic[Item, Answer]):
             yield number, self._over(number, self.give_up(number, item, error))
 
     def _over(self, number: int, answer: Answer) -> Answer:
-        """Forgets what has befallen an item that has its answer."""
+        """Removes the counts of an item that has its answer."""
         self._tries.pop(number, None)
         self._left.pop(number, None)
         return answer

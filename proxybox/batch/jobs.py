@@ -3,7 +3,7 @@
     {"id": "ada", "code": "print(input())", "stdin": "3\\n"}
     {"file": "submissions/bob.py", "stdin": {"file": "inputs/1.txt"}, "timeout": 2}
 
-Rules: nothing of a job is imported or run on this side. Files are read below the folder of the jobs alone, never
+Rules: no code of a job is imported or run in this process. Files are read below the folder of the jobs alone, never
 through a symbolic link or another filesystem, and only regular ones. All lines are checked before the first one runs.
 """
 
@@ -29,20 +29,20 @@ KEYS: Final = ("id", "code", "file", "stdin", "args", "files", "timeout")
 #: Bytes of a line, and of a file that a job names.
 _MOST_LINE, _MOST_FILE = 16 << 20, 64 << 20
 _MOST_ID: Final = 256
-#: How many faulty lines are told.
+#: How many faulty lines are reported.
 _MOST_TOLD: Final = 20
 
 
 class JobsError(ProxyboxError):
-    """Jobs cannot be run as they are; the text names the lines and what is wrong with each."""
+    """Jobs cannot be run; the text names the faulty lines, and the fault of each."""
 
 
 @attrs.frozen
 class Job:
     """One job.
 
-    id: its own, or the number of its line with its digest. digest: of all that it consists of. keywords: what `map`
-    takes as an item. is_named: whether the id is its own.
+    id: its own, or the number of its line with its digest. digest: of all its content. keywords: the item for `map`.
+    is_named: whether the id is its own.
     """
 
     id: str
@@ -54,7 +54,7 @@ class Job:
 class JobFile:
     """The jobs of a file that can be read more than once.
 
-    file: of lines. folder: where files of jobs are looked for. policy: whose limit of wall time no job exceeds.
+    file: has the lines. folder: the folder of the jobs' files. policy: its limit of wall time bounds that of each job.
     """
 
     def __init__(self, file: BinaryIO, folder: str, policy: Policy) -> None:
@@ -70,7 +70,7 @@ class JobFile:
         self._closing.close()
 
     def check(self) -> int:
-        """Returns how many jobs there are. Raises JobsError with all lines that are wrong, or the first of them."""
+        """Returns the number of jobs. Raises JobsError with the faulty lines, or the first of them."""
         problems: list[str] = []
         seen: dict[bytes, int] = {}
         count = wrong = 0
@@ -91,7 +91,7 @@ class JobFile:
         return count
 
     def read(self) -> Iterator[Job]:
-        """Yields the jobs, with the content of their files. Raises JobsError where something has changed since."""
+        """Yields the jobs, with the content of their files. Raises JobsError if something has changed since `check`."""
         for number, line in self._lines():
             try:
                 job = self._job(number, line, is_read=True)
@@ -100,7 +100,10 @@ class JobFile:
             yield job
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
-        """The lines that are not empty, by number. Of one that is too long, only the beginning is read."""
+        """Yields the lines that are not empty, with their numbers.
+
+        Of a line that is too long, only the beginning is read.
+        """
         self._file.seek(0)
         number = 0
         while line := self._file.readline(_MOST_LINE + 1):
@@ -114,7 +117,7 @@ class JobFile:
     # --- one line -----------------------------------------------------------------------------------------------------
 
     def _job(self, number: int, line: bytes, *, is_read: bool) -> Job:
-        """Reads a line. is_read: whether its files are read; otherwise, only whether they could be is looked at."""
+        """Reads a line. is_read: whether its files are read; otherwise, it is only checked that they can be."""
         if len(line) > _MOST_LINE:
             raise ValueError(f"want at most {spoken_size(_MOST_LINE)} in a line: a longer text can stand in a file")
         try:
@@ -130,14 +133,14 @@ class JobFile:
         ident = found.pop("id", None)
         keywords = self._keywords(found, is_read=is_read)
         self._work.item(keywords)
-        identity = {**keywords, "timeout": found.get("timeout")}  # as it stands: the policy has no part in it
+        identity = {**keywords, "timeout": found.get("timeout")}  # as in the line, without the policy
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=_digest_of_bytes).encode()).hexdigest()[
             :16
         ]
         return Job(f"{number}-{digest}" if ident is None else _ident(ident), digest, keywords, ident is not None)
 
     def _keywords(self, found: dict[str, Any], *, is_read: bool) -> dict[str, Any]:
-        """What `map` takes, without the id."""
+        """Returns the item for `map`, without the id."""
         if ("code" in found) == ("file" in found):
             raise ValueError("want either code, which is a text, or file, which is a path")
         if "file" in found:
@@ -163,7 +166,7 @@ class JobFile:
         return keywords
 
     def _content(self, key: str, value: object, *, is_read: bool) -> str | bytes:
-        """A text as it stands, or that of a file."""
+        """Returns a text, or the content of a file."""
         if isinstance(value, str):
             return value
         if not isinstance(value, dict) or list(value) != ["file"]:
@@ -190,7 +193,7 @@ class JobFile:
 
 
 def _ident(value: object) -> str:
-    """Returns an id as text; a number is taken as its digits."""
+    """Returns an id as text; a number becomes its digits."""
     ident = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(ident, str):
         argumentchecks.wrong_kind("id", "a text or a whole number", value)

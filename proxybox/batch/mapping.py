@@ -3,8 +3,8 @@
     for result in proxybox.map("print(int(input()) ** 2)", ["1", "2", "3"]):
         result.stdout
 
-Results are data for people who want all of them: no program ends the others by failing. In this it differs from
-`Pool.map`, which is that of concurrent.futures.Executor: it gives values, and raises at the first call that fails.
+Each item has a result: if a program fails, the others go on. In this it differs from `Pool.map`, which is that of
+concurrent.futures.Executor: that returns values, and raises at the first call that fails.
 """
 
 import os
@@ -40,12 +40,12 @@ from proxybox.terminal.progress import shown_progress
 Task: TypeAlias = Code | Callable[[Any], Any]
 Answers: TypeAlias = Iterator[tuple[int, bytes]]
 
-#: The most items of a chunk, and the seconds that it should take. At first it has as many as run at once: its answers
-#: come together, and so items that take long do not wait for others.
+#: The most items of a chunk, and its intended seconds. First chunks have as many items as run at once: their answers
+#: are sent together, so that items which take long do not delay others.
 _MOST_CHUNK, _SECONDS = 64, 0.5
-#: No further items are begun while so many bytes of results wait for an earlier one.
+#: No further items are begun while this many bytes of results wait for an earlier one.
 _MOST_HELD: Final = 256 << 20
-#: How many workers may end one after the other before anything has answered.
+#: How many workers may end one after the other before there is any answer.
 _MOST_LOST: Final = 10
 _KEYWORDS: Final = ("code", "args", "stdin", "files", "timeout")
 _EXECUTORS: Final = "None, an Executor (concurrent.futures), a Client of dask.distributed, or 'ray'"
@@ -100,23 +100,24 @@ def map(  # noqa: A001
     work: source text, the path of a script, a function that takes one argument of plain data and is sent as its source,
     or None where each item has its own code. items: for a program, what it reads (text or bytes), or a mapping of
     keywords of `run`: stdin, args, files, timeout, and code in place of `work`. For a function, its argument; what it
-    returns is `result.value`. They may be a generator without an end: they are read as results are taken. What the
-    generator raises, and the error for an item that makes no sense, is raised after the results of the items before it.
+    returns is `result.value`. They may be a generator without an end: they are read as results are taken. An exception
+    of the generator, and the error for an invalid item, are raised after the results of the items before it.
 
-    ordered: whether results come in the order of the items. With False they come as they are there, each in a pair with
-    the number of its item, from 0. executor: where it runs. None: processes on this machine, as many as `workers` or as
-    there are CPUs. Otherwise an Executor (concurrent.futures), a Client of dask.distributed, or "ray" for the cluster
-    that this process has joined with ray.init; none of them is shut down. workers: how many chunks an Executor or Ray
-    works on at once, if it is not what they say. size: how many boxes run at once in each process.
+    ordered: whether results come in the order of the items. With False, each comes as soon as it exists, in a pair with
+    the number of its item, from 0. executor: where it runs. None: processes on this machine, as many as `workers`, or
+    the number of CPUs. Otherwise an Executor (concurrent.futures), a Client of dask.distributed, or "ray" for the
+    cluster that this process has joined with ray.init; none of them is shut down. workers: how many chunks an Executor
+    or Ray works on at once, if that is not the number that they report. size: how many boxes run at once in each
+    process.
 
     retries: how often an item is tried again when the process that worked on it has ended. After that, its Result has
-    the status internal_error. With 0, a process has one item at a time, so that none is given up for another. timeout:
-    seconds of wall time for each item that has none of its own. window: how many items may be begun, or wait for an
-    earlier one, at most. on_lost: called with the number of an item whose worker has ended and the exception, each
-    time. progress: whether to show a bar on a terminal (the extra cli). The others are as for `Pool`; functions have to
-    be importable by the workers.
+    the status internal_error. With 0, a process has one item at a time, so that no item is given up because of another.
+    timeout: seconds of wall time for each item that has none of its own. window: the most items that are begun, or wait
+    for an earlier one. on_lost: called with the number of an item whose worker has ended and the exception, each time.
+    progress: whether to show a bar on a terminal (the extra cli). The other parameters are as for `Pool`; functions
+    have to be importable by the workers.
 
-    Closing the iterator, or Ctrl-C, ends what runs. Raises TypeError or PolicyError for arguments that make no sense,
+    Closing the iterator, or Ctrl-C, ends what runs. Raises TypeError or PolicyError for invalid arguments,
     SandboxStartError when no box can be started, and BatchError when the workers cannot do the work.
     """
     made = with_preload(policy, preload, policy_fields)
@@ -159,7 +160,7 @@ def _checked(executor: object) -> object:
 
 @attrs.frozen
 class ItemWork:
-    """What is done with each item. name, source: of a function; program: of anything else, unless items have their own.
+    """The work for each item. name, source: of a function; program: of other work, unless items have their own.
 
     Items with the same program share it, so that it is sent once in a chunk.
     """
@@ -172,7 +173,7 @@ class ItemWork:
 
     @classmethod
     def of(cls, work: Any, policy: Policy, timeout: float | None) -> "ItemWork":
-        """Checks what is to be done. Raises TypeError, PolicyError or OSError."""
+        """Checks `work` and returns its ItemWork. Raises TypeError, PolicyError or OSError."""
         if isinstance(work, str | os.PathLike):
             program = program_of(work)
             check_is_shown(program, policy)
@@ -190,7 +191,7 @@ class ItemWork:
         return self._call(value) if self.name else self._run(value)
 
     def items(self, values: Iterable[Any]) -> Iterator[ProgramTask | FunctionTask]:
-        """Checks items as they are read; an error tells the number of its item."""
+        """Checks items as they are read; an error has the number of its item."""
         for number, value in enumerate(values):
             try:
                 item = self.item(value)
@@ -209,7 +210,7 @@ class ItemWork:
         if unknown := [name for name in keywords if name not in _KEYWORDS]:
             argumentchecks.no_sense("keyword", f"one of {', '.join(_KEYWORDS)}", unknown[0])
         program, own = self.program, keywords.get("code")
-        if isinstance(own, bytes):  # a file's content, whatever its encoding is
+        if isinstance(own, bytes):  # the content of a file, in any encoding
             program = Program.content(own)
         elif own is not None:
             program = program_of(own)
@@ -253,7 +254,7 @@ class Batch:
         return packed_setup(self.policy, self.options)
 
     def check(self) -> None:
-        """Checks whether boxes can be made, if this machine is the one that makes them. Installs packages once."""
+        """Checks whether boxes can be made, if this machine makes them. Installs packages once."""
         if self.executor is None:
             box = box_of(self.policy, self.options["guest"], self.options["packages"])
             self.options["packages"] = box.guest.packages
@@ -262,7 +263,7 @@ class Batch:
     def results(
         self, items: Iterable[Any], total: int | None, *, ordered: bool, progress: bool
     ) -> Generator[Any, None, None]:
-        """Yields what `map` yields."""
+        """Yields the values of `map`."""
         with ExitStack() as closing:
             advance = closing.enter_context(shown_progress("Running", total)) if progress else lambda: None
             engine = self._engine(items, total, closing)
@@ -288,7 +289,7 @@ class Batch:
                 raise BatchError(f"workers end one after the other, and nothing has been answered: {error}")
 
         def is_fatal(error: BaseException) -> bool:
-            """Whether an exception is a fault of the workers: none of their chunks would have answers."""
+            """Returns whether an exception is a fault of the workers, so that no chunk would have answers."""
             if isinstance(error, BatchError):
                 return True
             return not engine.answered and not isinstance(error, WorkerEnded | ItemFailed)
@@ -312,7 +313,7 @@ class Batch:
         return engine
 
     def _carrier(self, closing: ExitStack) -> Carrier:
-        """The way to the workers, with what has to be done at the end."""
+        """Returns the carrier to the workers, and registers its end."""
         client = client_of(self.executor)
         if client is not None:
             dask = Dask(client, self.workers)
@@ -340,7 +341,7 @@ class Batch:
     def _end_there(self) -> Callable[[], object]:
         name = self.name
 
-        def end() -> None:  # sent by value to a worker that has begun a chunk, so it has imported this already
+        def end() -> None:  # sent by value to a worker that has begun a chunk, and so has imported this module
             from proxybox.batch.working import end_batch
 
             end_batch(name, wait=False)

@@ -1,9 +1,9 @@
-"""The results of `proxybox batch`: one line of JSON each, added as they come, so that the command can go on later.
+"""The results of `proxybox batch`: one line of JSON each, added as they arrive, so that a command can continue later.
 
     {"id": "ada", "job": "9f86d081884c7d65", "result": {"status": "ok", ...}}
 
-`job` is a digest of the job. Of several lines with the same id, the last one counts. An incomplete last line, left when
-a process ended while it wrote, is removed.
+`job` is a digest of the job. Of several lines with the same id, the last one counts. An incomplete last line, from a
+process that ended while it wrote, is removed.
 """
 
 import errno
@@ -19,10 +19,10 @@ import attrs
 
 from proxybox.policies.errors import ProxyboxError
 
-#: Seconds for which a result may be written, but not yet on the disk.
+#: The most seconds between the write of a result and its sync to the disk.
 _RHYTHM: Final = 1.0
 _BEGINNING: Final = b'{"id": '
-#: What is tried again, since proxybox or its host is to blame, and not the program.
+#: Statuses of jobs that are run again, because proxybox or its host has failed, and not the program.
 AGAIN: Final = frozenset({"internal_error", "overloaded", "cancelled"})
 
 
@@ -32,16 +32,16 @@ class ResultsError(ProxyboxError):
 
 @attrs.frozen
 class Known:
-    """A result that is there already. job: the digest of its job."""
+    """A result that is already in the file. job: the digest of its job."""
 
     job: str
     status: str
 
 
 def open_own(path: Path, flags: int) -> BinaryIO:
-    """Opens a file that is to be written again and again, and may have come from others.
+    """Opens a file that will be written repeatedly, and may have been made by others.
 
-    Raises OSError, also for a link, and for a file that belongs to another user or has another name elsewhere.
+    Raises OSError, also for a link, and for a file that belongs to another user or has another link.
     """
     fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     status = os.fstat(fd)
@@ -52,15 +52,15 @@ def open_own(path: Path, flags: int) -> BinaryIO:
 
 
 def line_of(ident: str, job: str, result: dict[str, Any]) -> bytes:
-    """One line of a file of results."""
+    """Returns a line of a file of results."""
     return json.dumps({"id": ident, "job": job, "result": result}).encode() + b"\n"
 
 
 class Results:
     """A file of results, which one process at a time writes.
 
-    known: the results that are there, by the ids of their jobs. repaired: how many bytes of an incomplete last line
-    were removed. Raises ResultsError for a file of something else, and OSError.
+    known: the results that are already in the file, by the ids of their jobs. repaired: how many bytes of an incomplete
+    last line were removed. Raises ResultsError for a file with other content, and OSError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -81,7 +81,7 @@ class Results:
             raise
 
     def _read(self) -> bool:
-        """Reads what is there, and removes an incomplete last line. Returns whether these are results."""
+        """Reads the file, and removes an incomplete last line. Returns whether it has results."""
         end = 0
         for line in self._file:
             if not line.endswith(b"\n"):
@@ -101,7 +101,7 @@ class Results:
         return True
 
     def add(self, ident: str, job: str, result: dict[str, Any]) -> None:
-        """Writes one result. It is on the disk a second later at the latest, if others follow, or after `close`."""
+        """Writes a result. It is on the disk a second later at the latest, if others follow, or after `close`."""
         self._file.write(line_of(ident, job, result))
         self._file.flush()
         now = time.monotonic()
@@ -110,14 +110,14 @@ class Results:
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Writes everything to the disk."""
+        """Syncs the file to the disk, and closes it."""
         with self._file:
             self._file.flush()
             os.fsync(self._file.fileno())
 
 
 def _known(line: bytes) -> tuple[str, Known] | None:
-    """Reads a line; None for one that is no result."""
+    """Returns the result of a line; None for a line that is not one."""
     try:
         found = json.loads(line)
         ident, known = found["id"], Known(found["job"], found["result"]["status"])

@@ -1,9 +1,10 @@
-"""What runs in a worker: boxes that stand ready, made at the first chunk that wants them, and kept for the next ones.
+"""The code that runs in a worker: it makes boxes for the first chunk that needs them, and keeps them for later chunks.
 
-Boxes are kept by all that they are made of (policy, interpreter, packages, functions), at most _MOST_KEPT kinds in one
-process, and are closed after _IDLE seconds without work, and at the end of the process.
+Boxes are kept for the same policy, interpreter, packages and functions, at most _MOST_KEPT kinds in one process. They
+are closed after _IDLE seconds without work, and at the end of the process.
 
-Rule: an item that fails by itself is an answer, too (`ItemFailed`). What is raised concerns the whole chunk.
+Rule: an item that fails by itself is an answer, too (`ItemFailed`). An exception that is raised is about the whole
+chunk.
 """
 
 import atexit
@@ -38,21 +39,21 @@ from proxybox.sandbox import PreparedRun, policy_of_run
 
 _MOST_KEPT: Final = 4
 _IDLE: Final = 60.0
-#: No further item of a chunk is begun after so many seconds, or with so many bytes of results: they are answered first.
+#: After this many seconds or bytes of results, no further item of a chunk is begun: the results are sent first.
 _SECONDS, _MOST_BYTES = 1.0, 16 << 20
-#: How many batches that have ended are remembered.
+#: How many ended batches are remembered.
 _MOST_ENDED: Final = 1_000
 #: Seconds that the process which has begun a batch waits for its own threads to leave it.
 _PATIENCE: Final = 10.0
 
 
 class ItemFailed(Exception):
-    """An item could not be run, by a fault that is not its own program's."""
+    """An item could not be run, and its own program is not the cause."""
 
 
 @attrs.frozen
 class ProgramTask:
-    """A program to run. timeout: as `given.duration` returns it."""
+    """A program to run. timeout: as `argumentchecks.duration` returns it."""
 
     program: Program
     stdin: bytes | None
@@ -60,11 +61,11 @@ class ProgramTask:
 
     @property
     def size(self) -> int:
-        """The size of what is sent, in bytes."""
+        """The bytes that are sent."""
         return sum(map(len, self.program.files.values())) + len(self.stdin or b"")
 
     def run(self, boxes: PoolBoxes, policy: Policy, running: Running) -> Result:
-        """Runs it in one of the boxes."""
+        """Runs the program in one of the boxes."""
         streams, own = StandardStreams(stdin=self.stdin), policy_of_run(policy, self.timeout, None, None)
         return boxes.run(PreparedRun(program=self.program, streams=streams, policy=own, running=running))
 
@@ -81,16 +82,16 @@ class FunctionTask:
 
     @property
     def size(self) -> int:
-        """The size of what is sent, in bytes."""
+        """The bytes that are sent."""
         return len(self.source) + self.encoded
 
     def run(self, boxes: PoolBoxes, _: Policy, running: Running) -> Result:
-        """Calls it in one of the boxes."""
+        """Calls the function in one of the boxes."""
         return boxes.call(self.name, self.source, (self.value,), {}, running, timeout=self.timeout)
 
 
-#: The version of whoever sends it, a name for the batch, how boxes are made, how many run at once, and the items; the
-#: bytes are pickled, so that nothing of another version is read.
+#: The sender's version, a name for the batch, how boxes are made, how many run at once, and the items; the bytes
+#: are pickled, so that nothing of another version is decoded.
 Chunk = tuple[str, str, bytes, int, bytes]
 
 
@@ -108,12 +109,12 @@ def run_some(chunk: Chunk) -> list[bytes | Exception]:
 
 
 def prepare() -> None:
-    """Prepares a process that is ours alone: what it has imported is no garbage to be looked for."""
+    """Prepares a process that is ours alone: exempts imported modules from garbage collections."""
     gc.freeze()
 
 
 def leave() -> None:
-    """Leaves nothing: boxes end with the process that has made them."""
+    """Does nothing: boxes end with the process that has made them."""
 
 
 def _here() -> str:
@@ -124,7 +125,10 @@ def _here() -> str:
 
 
 class _Warm:
-    """Boxes of one kind, and threads that use them. users: how many chunks do so now. left: when the last one ended."""
+    """Boxes of one kind, and threads that use them. users: how many chunks use them now.
+
+    left: when the last chunk ended.
+    """
 
     def __init__(self, setup: bytes, size: int) -> None:
         try:
@@ -141,13 +145,13 @@ class _Warm:
         self.left = 0.0
 
     def run_some(self, items: Sequence[ProgramTask | FunctionTask], running: "_Batch") -> list[bytes | Exception]:
-        """Runs items, as many as there are boxes at once, until the time or the room for results is used up."""
+        """Runs items, as many at once as there are boxes, until the time or the bytes for results are used up."""
         end = time.monotonic() + _SECONDS
         answers: list[bytes | Exception] = []
         begun: deque[Future[bytes | Exception]] = deque()
         taken = 0
         for item in items:
-            if len(begun) > self._size:  # one waits, so that no box has to
+            if len(begun) > self._size:  # one item waits, so that no box has to
                 answers.append(begun.popleft().result())
                 taken += len(answers[-1]) if isinstance(answers[-1], bytes) else 0
             if begun and (time.monotonic() >= end or taken >= _MOST_BYTES):
@@ -164,7 +168,7 @@ class _Warm:
             return pickle.dumps(item.run(self.boxes, self._policy, one))
         except SandboxStartError as error:
             return error
-        except Exception as error:  # whatever it is, the other items have their results
+        except Exception as error:  # whatever the exception is, the other items have their results
             return ItemFailed(f"{type(error).__name__}: {error}")
         finally:
             running.discard(one)
@@ -178,7 +182,7 @@ class _Warm:
 
 
 class _Room:
-    """The boxes of this process, by a digest of what they are made of."""
+    """The boxes of this process, by a digest of their settings."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -187,11 +191,11 @@ class _Room:
 
     @contextlib.contextmanager
     def lent(self, setup: bytes, size: int) -> Iterator[_Warm]:
-        """Boxes for a chunk."""
+        """A context with boxes for a chunk."""
         key = hashlib.sha256(b"%d " % size + setup).digest()
         with self._lock:
             warm = self._kept.pop(key, None) or _Warm(setup, size)
-            self._kept[key] = warm  # the last one in the order of use
+            self._kept[key] = warm  # the most recently used is the last one
             warm.users += 1
         try:
             yield warm
@@ -203,9 +207,9 @@ class _Room:
             self.close_unused(most=_MOST_KEPT)
 
     def close_unused(self, *, most: int = 0, idle: float = 0.0) -> None:
-        """Closes boxes that no chunk uses, and has used for `idle` seconds; those that were used last stay, if `most`.
+        """Closes boxes that no chunk has used for `idle` seconds, except the most recently used ones.
 
-        most: how many kinds of boxes may stay.
+        most: how many kinds of boxes may remain.
         """
         with self._lock:
             now = time.monotonic()
@@ -218,7 +222,7 @@ class _Room:
             warm.close()
 
     def _watch(self) -> None:
-        """Lets `_tidy` run when boxes may have been idle for long enough."""
+        """Starts a timer that calls `_tidy` when boxes may have been idle for long enough."""
         if self._timer is None:
             self._timer = threading.Timer(_IDLE, self._tidy)
             self._timer.daemon = True
@@ -232,7 +236,7 @@ class _Room:
                 self._watch()
 
 
-#: What a process had when it was forked: not its own, so it must not be closed by it.
+#: Rooms of the parent process, which a forked process must not close.
 _INHERITED: list[_Room] = []
 _room = PerProcess(_Room, _INHERITED.append)
 
@@ -249,7 +253,7 @@ atexit.register(close_unused)
 
 
 class _Batch:
-    """What runs of one batch in this process. chunks: how many of its chunks run."""
+    """The running items of one batch in this process. chunks: how many of its chunks run."""
 
     def __init__(self) -> None:
         self.chunks = 0
@@ -293,9 +297,9 @@ def _begun(batch: str) -> Iterator[_Batch]:
 
 
 def end_batch(batch: str, *, wait: bool = True) -> None:
-    """Cancels what runs of a batch in this process, and begins nothing more of it. wait: whether to wait until it has.
+    """Cancels the running items of a batch in this process, and begins no more of them.
 
-    It has no effect on other processes.
+    wait: whether to wait for their end. It has no effect on other processes.
     """
     with _change():
         _ENDED.append(batch)

@@ -1,6 +1,6 @@
-"""Copies that evaluate one expression each: they stand ready, and a thread makes new ones.
+"""Copies of a session that evaluate one expression each: some are always ready, and a thread makes new ones.
 
-They are copies of a session, the original, that is prepared and never evaluates an expression of a user.
+The original session is prepared and never evaluates an expression of a user.
 """
 
 import threading
@@ -14,18 +14,18 @@ from proxybox.evaluating.session import ExpressionSession
 from proxybox.evaluating.supply import Supply, closed, late
 from proxybox.pool.slots import Slots
 
-#: To make a copy takes time from expressions that are evaluated meanwhile. So none is made, while there are some, for
-#: this number of seconds after the last expression has begun or ended: where one is still evaluated, and where none is.
+#: Making a copy slows expressions that are evaluated meanwhile. So while copies are ready, none is made for this
+#: number of seconds after the last expression has begun or ended: while one is evaluated, and while none is.
 _QUIET, _CALM = 0.05, 0.002
 #: Seconds until the next try, after no copy could be made.
 _PAUSE = 0.1
 
 
 class Copied(Supply):
-    """size: how many copies stand ready, besides how many are in use. make: starts a session, prepared.
+    """Copies of a session.
 
-    Where the session cannot be copied (its host does not allow it, or the caller's statements have started a thread)
-    each is made from the beginning.
+    size: how many copies are ready, besides those in use. make: starts a prepared session. If the session cannot be
+    copied (its host does not allow it, or the caller's statements have started a thread), `make` starts each one.
     """
 
     def __init__(self, make: Callable[[], ExpressionSession], size: int) -> None:
@@ -35,10 +35,10 @@ class Copied(Supply):
         self._copies, self._since = 0, time.monotonic()
         self._can_copy = True
         self._stock: deque[ExpressionSession] = deque()
-        self._stocked = Slots(0)  # one for each in stock
+        self._stocked = Slots(0)  # one slot for each session in stock
         self._change = threading.Condition()
         self._wanted = self._used = 0
-        self._changed = 0.0  # when a session was taken or given back last
+        self._changed = 0.0  # when a session was last taken or given back
         try:
             self._add(self._copy())
         except CannotCopy:
@@ -71,7 +71,7 @@ class Copied(Supply):
             self._give(session, False)
 
     def _wait(self, deadline: float | None) -> None:
-        """Waits for a turn in the stock, which is empty."""
+        """Waits for a session in the stock, which is empty."""
         with self._change:
             self._wanted += 1
             self._change.notify()
@@ -100,9 +100,9 @@ class Copied(Supply):
         except (OSError, SandboxStartError, CannotCopy):
             if self._original.is_running:
                 raise
-            made = self._fork()  # of a new original: the other one has died meanwhile
+            made = self._fork()  # of a new original, because the other one has died
         try:
-            if not self._wanted:  # else it takes longer than it saves
+            if not self._wanted:  # otherwise it takes longer than it saves
                 made.rehearse()
         except BaseException:
             made.close()
@@ -110,7 +110,7 @@ class Copied(Supply):
         return made
 
     def _fork(self) -> ExpressionSession:
-        """Copies the original, or a new one in the place of one that is worn or has died."""
+        """Copies the original, which is replaced first if it is worn or has died."""
         is_worn = self._copies >= MOST_FORKS or time.monotonic() - self._since > OLDEST
         if is_worn or not self._original.is_running:  # copies share addresses and a hash seed with it
             self._original.close()
@@ -124,7 +124,7 @@ class Copied(Supply):
         self._stocked.release()
 
     def _pause(self) -> float:
-        """Seconds until a copy has to be made."""
+        """Returns the seconds until a copy has to be made."""
         if self._wanted and not self._stock:
             return 0.0
         if len(self._stock) >= self._size:
@@ -148,7 +148,7 @@ class Copied(Supply):
             self._stock.popleft().close()
 
     def _fail(self, error: Exception) -> None:
-        """Tells threads that wait that there is no copy, and gives up the original, which may be the reason."""
+        """Makes waiting threads raise an error, and closes the original, which may be the cause."""
 
         def fault() -> SandboxStartError:
             raised = SandboxStartError(f"no box for an expression could be made: {error}")

@@ -26,14 +26,14 @@ from proxybox.sandbox import Functions
 
 #: No names, or no functions.
 NONE: Final[Mapping[str, Any]] = MappingProxyType({})
-#: How deep evaluations may be nested: a function of the caller's that evaluates an expression, which calls it again.
+#: How deep evaluations may be nested: an expression calls the caller's function, which evaluates an expression.
 MOST_NESTED: Final = 16
 #: Seconds for an expression, unless a policy says otherwise.
 WALL_TIME: Final = 1
-#: The most copies that a policy can allow. How many there are is bounded by the size of an evaluator.
+#: The most copies that a policy can allow. The size of an evaluator bounds their number.
 _BRANCHES = 1000
 
-#: How many evaluations the code that runs now is inside of.
+#: The number of evaluations that contain the running code.
 _depth: ContextVar[int] = ContextVar("proxybox_evaluations", default=0)
 _duration = functools.lru_cache(maxsize=64, typed=True)(functools.partial(argumentchecks.duration, "timeout"))
 
@@ -44,13 +44,13 @@ class Evaluator:
     policy, policy_fields, packages, guest: as for `Sandbox`; without a policy it is the preset "strict" with one second
     of wall time for each expression. names: variables of all expressions: plain data. functions: functions of the
     caller, or HostFunction objects, that expressions call by their names. setup: statements of the caller's own, such
-    as imports and definitions, that run before the first expression; expressions find the names that they define.
+    as imports and definitions, that run before the first expression; expressions can use the names that they define.
     timeout: seconds for each expression, in place of limits.wall_time. size: how many expressions are evaluated at
     once; further threads wait.
 
-    fresh: whether each expression is evaluated in a box that no other expression could change. `size` such boxes stand
-    ready, and a thread makes new ones. Without it a box is kept for further expressions: variables do not stay, but an
-    expression can change modules, builtins and files for those that come after it.
+    fresh: whether each expression is evaluated in a box that no other expression could change. `size` such boxes are
+    ready, and a thread makes new ones. Without it, a box is used for further expressions: variables are removed, but an
+    expression can change modules, builtins and files for later ones.
 
     Raises SandboxStartError when no box can be started, and ExecutionError when `setup` fails. It can be used from any
     thread, also from one in a function that an expression calls. In a process that forks, each child has boxes of its
@@ -127,8 +127,8 @@ class Evaluator:
     def close(self) -> None:
         """Ends the evaluator and its boxes.
 
-        Expressions that other threads still evaluate are cancelled (ExecutionError); whoever waits, or comes later,
-        gets SandboxClosedError.
+        Expressions that other threads still evaluate are cancelled (ExecutionError); threads that wait, and later
+        calls, get SandboxClosedError.
         """
         with self._starting:
             self._closed = True
@@ -140,7 +140,7 @@ class Evaluator:
 
     @property
     def ready(self) -> int:
-        """How many boxes wait for an expression now: with `fresh`, the copies that stand ready."""
+        """How many boxes wait for an expression now: with `fresh`, the copies that are ready."""
         return 0 if self._supply is None else self._supply.ready
 
     def evaluate(
@@ -153,12 +153,12 @@ class Evaluator:
     ) -> Any:
         """Evaluates an expression, and returns its value: plain data, which the expression's author has chosen.
 
-        names, functions: further ones, for this expression alone; they hide those of the evaluator. The expression gets
-        copies of the values. timeout: seconds of wall time, with those in which it waits for other expressions.
+        names, functions: further ones for this expression alone; they hide those of the evaluator. The expression gets
+        copies of the values. timeout: seconds of wall time, including the wait for other expressions.
 
-        Raises ExecutionError when the expression fails, with the Result (TimeLimitExceeded, MemoryLimitExceeded and
-        others for limits), and when its value is not plain data. Raises TypeError and ValueError for names whose values
-        cannot cross, SandboxStartError when no box can be started, SandboxClosedError after `close`.
+        Raises ExecutionError when the expression fails, with the Result (for limits TimeLimitExceeded,
+        MemoryLimitExceeded and others), and when its value is not plain data. Raises TypeError and ValueError for names
+        whose values cannot be sent, SandboxStartError when no box can be started, SandboxClosedError after `close`.
         """
         supply = self._supply or self._start()
         code = argumentchecks.source(
@@ -191,7 +191,7 @@ class Evaluator:
     __call__ = evaluate
 
     def _seconds(self, timeout: Any) -> float | None:
-        """Returns seconds for an expression; None where they are not limited."""
+        """Returns the seconds for an expression; None if they are not limited."""
         seconds = self._timeout if timeout is None else _duration(timeout)
         if seconds is None:
             return self.policy.limits.wall_time
@@ -210,7 +210,7 @@ def _functions_of(functions: Functions, value_size: int) -> HostFunctions | None
 
 
 def _check_distinct(names: Mapping[str, Any], functions: Mapping[str, Any]) -> None:
-    """Raises PolicyError for a name that stands for a variable and for a function."""
+    """Raises PolicyError for a name that is both a variable and a function."""
     both = names.keys() & functions.keys()
     if both:
         raise PolicyError(f"names, functions: {min(both)!r} is in both: give one of them another name")
@@ -219,7 +219,7 @@ def _check_distinct(names: Mapping[str, Any], functions: Mapping[str, Any]) -> N
 def _made(
     box: ExpressionBox, names: Mapping[str, Any], functions: HostFunctions | None, setup: str
 ) -> ExpressionSession:
-    """Makes a session that is prepared for expressions."""
+    """Starts a session that is prepared for expressions."""
     session = box.expressions()
     try:
         session.prepare(names, functions, setup)
@@ -230,7 +230,7 @@ def _made(
 
 
 _evaluators: "weakref.WeakSet[Evaluator]" = weakref.WeakSet()
-#: What belongs to the parent of a forked process is kept here: to give it up would end the parent's guests.
+#: Objects of the parent of a forked process, which keep a reference: their finalizers would end the parent's guests.
 _of_parents: list[tuple[Supply, ExpressionBox]] = []
 
 

@@ -11,17 +11,17 @@ from proxybox.result import ExecutionError, Status
 from proxybox.sandbox import Sandbox
 from proxybox.session import Session, session_result
 
-#: Seconds that a session may take for what the caller prepares it with, and for what we rehearse.
+#: Seconds that a session may take for its preparation, and for the rehearsal.
 PREPARATION = 30.0
-#: With these, an expression has failed by itself, and its session is as good as before.
+#: The statuses of an expression that has failed by itself; its session can be used again.
 _OWN_FAULTS = (Status.ERROR, Status.SYNTAX_ERROR)
 
 
 class ExpressionSession(Session):
-    """A session that gives the values of expressions."""
+    """A session that returns the values of expressions."""
 
     def prepare(self, names: Mapping[str, Any], functions: HostFunctions | None, setup: str) -> None:
-        """Gives it what all expressions find. Raises ExecutionError when the statements of `setup` fail."""
+        """Sets the names and functions of all expressions, and runs `setup`. Raises ExecutionError when that fails."""
         self._live.lend(functions)
         if names or functions is not None:
             lent = () if functions is None else functions.names
@@ -30,18 +30,18 @@ class ExpressionSession(Session):
             self._ask(commands.statements(self._source(setup), "<setup>", False), timeout=PREPARATION, check=True)
 
     def rehearse(self) -> None:
-        """Evaluates an expression of ours, so that the next finds what it needs in place. Raises ExecutionError."""
+        """Evaluates an expression of ours, so that the next one finds everything loaded. Raises ExecutionError."""
         self.value(commands.evaluation("None", {"_": 0}, ()), PREPARATION)
 
     def value(self, command: Command[Any], timeout: float | None) -> Any:
-        """Returns the value of an evaluation. timeout: seconds; None: as long as it takes. Raises ExecutionError."""
+        """Returns the value of an evaluation. timeout: seconds; None: no limit. Raises ExecutionError."""
         answer = self._live.call(command.words, timeout=math.inf if timeout is None else timeout)
         if answer.outcome is None and not answer.interrupted and answer.claim is not None and answer.claim[0] == "ok":
-            return answer.claim[1]  # as nearly always: no Result is made
+            return answer.claim[1]  # the usual case, in which no Result is made
         return command.answer(session_result(answer, self._policy, self._live.layers))
 
     def lend(self, functions: HostFunctions | None) -> None:
-        """Sets the functions that it may call from now on."""
+        """Sets the functions that expressions may call from now on."""
         self._live.lend(functions)
 
     def fork(self) -> "ExpressionSession":
@@ -50,7 +50,7 @@ class ExpressionSession(Session):
 
     @property
     def is_running(self) -> bool:
-        """Whether its guest lives."""
+        """Whether its guest runs."""
         return self._live.is_running
 
     def cancel(self) -> None:
@@ -59,7 +59,7 @@ class ExpressionSession(Session):
 
 
 class ExpressionBox(Sandbox):
-    """The sandbox of such sessions."""
+    """The sandbox of sessions for expressions."""
 
     def expressions(self) -> ExpressionSession:
         """Starts a session. Raises SandboxStartError."""
@@ -67,5 +67,5 @@ class ExpressionBox(Sandbox):
 
 
 def has_spoilt(error: BaseException) -> bool:
-    """Whether what was raised for an evaluation tells that its session is not to be used again, although it lives."""
+    """Returns whether an evaluation's exception means that its session must not be used again, though it is alive."""
     return isinstance(error, ExecutionError) and error.result.status not in _OWN_FAULTS

@@ -1,4 +1,4 @@
-"""Sessions that are kept: an expression is evaluated in the guest that has evaluated others before."""
+"""Sessions that are used again: an expression is evaluated in a guest that has evaluated others before."""
 
 import time
 from collections import deque
@@ -9,7 +9,7 @@ from proxybox.evaluating.supply import Supply
 
 
 class SessionCache(Supply):
-    """At most `size` sessions, each made when it is needed first. make: starts one, prepared."""
+    """At most `size` sessions, each made at its first use. make: starts a prepared session."""
 
     def __init__(self, make: Callable[[], ExpressionSession], size: int) -> None:
         super().__init__(size)
@@ -50,4 +50,4 @@ class SessionCache(Supply):
         self._empty()
 
     def join(self) -> None:
-        """See Supply. Nothing goes on."""
+        """See Supply. There is nothing to wait for."""

@@ -11,7 +11,7 @@ from proxybox.evaluating.evaluator import NONE, Evaluator
 from proxybox.policies import Policy, as_policy
 from proxybox.sandbox import Functions
 
-#: How many evaluators are kept: one for each policy and interpreter; that which was used least recently is given up.
+#: How many evaluators are kept, one for each policy and interpreter; the least recently used one is closed.
 MOST = 4
 
 _Kind: TypeAlias = tuple[Policy | str | None, str | os.PathLike[str] | None]
@@ -42,7 +42,7 @@ def evaluate(
 
 
 def _evaluator(policy: Any, guest: Any) -> Evaluator:
-    """Returns the evaluator of this kind."""
+    """Returns the evaluator for a policy and an interpreter."""
     kind = (policy if policy is None or isinstance(policy, str) else as_policy(policy)), guest
     with _lock():
         found = _kept.get(kind)

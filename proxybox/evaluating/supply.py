@@ -1,4 +1,4 @@
-"""What sessions for expressions are taken from: the common part of those that are kept and those that are copied."""
+"""The sources of sessions for expressions: the common part of sessions that are used again and of copies."""
 
 import time
 from abc import ABC, abstractmethod
@@ -21,10 +21,10 @@ class Supply(ABC):
         self._closed = False
 
     def use(self, work: Callable[[ExpressionSession, float | None], Any], seconds: float | None, beyond: bool) -> Any:
-        """Returns what `work` returns for a session that no other thread uses meanwhile, and the time that is left.
+        """Returns the value of `work`, called with a session that no other thread uses, and the remaining time.
 
-        seconds: for `work` and for waiting; None: for as long as it takes. The start of a session does not count.
-        beyond: whether the thread waits for no other, since others may wait for it.
+        seconds: for `work` and for waiting; None: no limit. The start of a session does not count.
+        beyond: whether the thread does not wait for others, because others may wait for it.
 
         Raises TimeLimitExceeded when the time is over, SandboxClosedError, SandboxStartError.
         """
@@ -62,20 +62,20 @@ class Supply(ABC):
         """Takes a session back. is_good: whether the next expression can be evaluated in it."""
 
     def retire(self) -> None:
-        """Ends sessions that wait, and those in use after their use. Whoever asks for one gets SandboxClosedError."""
+        """Ends idle sessions, and those in use after their use. Later requests for one raise SandboxClosedError."""
         self._closed = True
         self._slots.end(closed)
 
     @abstractmethod
     def join(self) -> None:
-        """Waits until what `retire` has begun is done."""
+        """Waits until the work of `retire` is done."""
 
 
 def late(why: str) -> TimeLimitExceeded:
-    """The exception for an expression whose time was over before it could be evaluated."""
+    """Returns the exception for an expression whose time was over before it could be evaluated."""
     return TimeLimitExceeded(Result(status=Status.TIME_LIMIT, why=f"limits.wall_time; {why}"))
 
 
 def closed() -> SandboxClosedError:
-    """The exception for whoever uses an evaluator that was closed."""
+    """Returns the exception for the use of an evaluator that was closed."""
     return SandboxClosedError("the evaluator is closed: make another one for further expressions")

@@ -1,4 +1,4 @@
-"""A client of a service, for event loops. client.py, which is for threads, is made of this file: `make twins`."""
+"""A client of a service, for event loops. client.py, for threads, is generated from this file: `make twins`."""
 
 import contextlib
 import inspect
@@ -32,14 +32,14 @@ LONGEST_PAUSE = 10.0
 
 
 class AsyncClient:
-    """A service elsewhere, used as an `AsyncSandbox` is.
+    """A remote service, used like an `AsyncSandbox`.
 
     url: of the service; by default that of $PROXYBOX_URL, or a service on this machine. key: a bearer key; by default
-    that of $PROXYBOX_KEY. policy, language: names that the service knows. retries: how often a request that the
-    service has refused for lack of room is tried again, after the time that it asks for. record: a folder in which each
-    run and each session leaves a record. A client can be used from many tasks.
+    that of $PROXYBOX_KEY. policy, language: names that the service knows. retries: how often a request is sent again
+    that the service has refused because of its load, after the time that it requests. record: a folder in which each
+    run and each session stores a record. A client can be used from many tasks.
 
-    Methods raise what the same methods raise here, and ServiceError for what only a service does.
+    Methods raise the same exceptions as the local methods, and ServiceError for other failures of the service.
 
     In an event loop: callbacks may be coroutine functions.
     """
@@ -64,7 +64,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections. Sessions go on at the service, until their time is over."""
+        """Closes the connections. Sessions remain at the service until their time is over."""
         await self._http.aclose()
 
     async def run(
@@ -77,7 +77,7 @@ class AsyncClient:
 
         A PathLike is a script here; only its own text is sent. stdin: also a function, which is called when the program
         asks for input. limits, output: tighter than the policy's. env: environment variables. record: a path for the
-        record of this run, which the service has to allow (limits.record).
+        record of this run, if the service allows records (limits.record).
         """
         taking = self._taking(record)
         ask = asks.program(
@@ -107,7 +107,7 @@ class AsyncClient:
     # --- requests -----------------------------------------------------------------------------------------------------
 
     async def ask(self, ask: Ask[T]) -> T:
-        """Sends a request, and returns what its answer means."""
+        """Sends a request, and returns the value that its `read` makes of the answer."""
         for left in reversed(range(self._retries + 1)):
             try:
                 answer = await self._http.request(
@@ -122,7 +122,7 @@ class AsyncClient:
 
     @staticmethod
     async def _pause(error: Exception, left: int) -> None:
-        """Waits before another try; raises the error when there is none."""
+        """Waits before another try; raises the error if there is none."""
         if not left or not isinstance(error, ServiceError) or error.pause is None:
             raise error
         await anyio.sleep(min(error.pause, LONGEST_PAUSE))
@@ -135,7 +135,7 @@ class AsyncClient:
         return conversation.ended()
 
     async def _events(self, ask: Ask[Any], conversation: Conversation) -> AsyncGenerator[Any]:
-        """Carries on a conversation to its end, and yields what its functions have returned, apart from input."""
+        """Handles all events of a conversation, and yields the values that its functions return, except input."""
         async with contextlib.aclosing(self._lines(ask)) as lines:
             async for line in lines:
                 function, arguments, is_input = conversation.take(line)
@@ -163,7 +163,7 @@ class AsyncClient:
 
 
 class AsyncRemoteSession(RecordedSession):
-    """A session elsewhere, used as an `AsyncSession` is.
+    """A remote session, used like an `AsyncSession`.
 
     record, record_fault, record_inexact, record_digest: of a session that was recorded and closed, as in a Result.
     """
@@ -179,7 +179,7 @@ class AsyncRemoteSession(RecordedSession):
         await self.close()
 
     async def close(self) -> None:
-        """Ends the session, and fetches its record. One that has ended already is no error."""
+        """Ends the session, and fetches its record. It is no error if the session has already ended."""
         try:
             await self._client.ask(asks.ending(self.id))
         except ProxyboxError as error:
@@ -189,7 +189,7 @@ class AsyncRemoteSession(RecordedSession):
             await self._fetch(self._taking)
 
     async def _fetch(self, taking: Taking) -> None:
-        """Writes the record where it is wanted, and gives it up at the service. One that is lost is no error."""
+        """Writes the record to its path, and removes it at the service. It is no error if the record is lost."""
         try:
             answered = await self._client.ask(asks.recording(self.id, taking))
         except ProxyboxError as error:
@@ -239,7 +239,7 @@ class AsyncRemoteSession(RecordedSession):
             async for event in events:
                 try:
                     yield event
-                except BaseException:  # the reader has left; the session is free again when its call has ended
+                except BaseException:  # the reader has left; the session can be used again when its call has ended
                     with anyio.CancelScope(shield=True), contextlib.suppress(ProxyboxError):
                         await self.interrupt()
                         async for _ in events:
@@ -306,7 +306,7 @@ class AsyncRemoteSession(RecordedSession):
 
 
 class AsyncRemoteSnapshot:
-    """A kept state of a session elsewhere."""
+    """A stored state of a remote session."""
 
     def __init__(self, session: AsyncRemoteSession, identity: str) -> None:
         self._session = session
@@ -319,5 +319,5 @@ class AsyncRemoteSnapshot:
         await self.close()
 
     async def close(self) -> None:
-        """Gives up the kept state."""
+        """Removes the stored state."""
         await self._session._client.ask(asks.forgetting(self._session.id, self.id))

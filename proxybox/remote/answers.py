@@ -1,4 +1,4 @@
-"""What a service answers, as the objects that the API here has: results, what a session shows, errors."""
+"""Turns a service's answers into the objects of the local API: results, objects that a session shows, errors."""
 
 import base64
 import contextlib
@@ -33,7 +33,7 @@ from proxybox.streamevents import DisplayEvent
 
 from proxybox.controller.vfs.overlay.changes import Change  # isort: skip
 
-#: How the fault of a record begins that has come, and is not kept here.
+#: The beginning of the fault of a record that was received but cannot be written.
 _NOT_WRITTEN: Final = "it cannot be written here"
 
 _EXCEPTIONS: Final[Mapping[str, type[ProxyboxError]]] = {
@@ -45,10 +45,10 @@ _EXCEPTIONS: Final[Mapping[str, type[ProxyboxError]]] = {
 
 
 class ServiceError(ProxyboxError):
-    """The service did not do what was asked.
+    """The service has refused a request or failed.
 
     kind: the last part of the problem's type, such as "rate-limited". status: of HTTP; 0 when there was no answer.
-    retry_after: seconds, when another try makes sense. request_id: by which the service's own log knows the request.
+    retry_after: seconds until another try makes sense. request_id: the request's id in the log of the service.
     """
 
     def __init__(
@@ -59,17 +59,17 @@ class ServiceError(ProxyboxError):
 
     @property
     def pause(self) -> float | None:
-        """After how many seconds a client sends the request again by itself; None for never.
+        """The seconds after which a client sends the request again by itself; None for never.
 
-        Where a worker was lost, the request was begun, maybe twice, and may be what has ended the workers.
+        If a worker was lost, the request was begun, maybe twice, and may have ended the workers itself.
         """
         return None if self.kind == "worker-lost" else self.retry_after
 
 
 def result_of(data: Mapping[str, Any], taking: Taking | None = None) -> Result:
-    """Returns the Result that a service has sent. Its text came as text, so bytes that are no UTF-8 are escaped.
+    """Returns the Result that a service has sent. Its output was sent as text, so bytes that are not UTF-8 are escaped.
 
-    taking: where the record that came with it goes.
+    taking: the destination of its record.
     """
     fields, transcript = fields_of(data), Transcript()
     alone = (("stdout", data["stdout"]), ("stderr", data["stderr"]))
@@ -82,7 +82,7 @@ def result_of(data: Mapping[str, Any], taking: Taking | None = None) -> Result:
 
 @attrs.frozen
 class Recorded:
-    """A record that a service has sent, as a Result tells of it."""
+    """A record that a service has sent, with the fields of a Result."""
 
     record: Path | None = None
     record_fault: str = ""
@@ -91,12 +91,12 @@ class Recorded:
 
     @property
     def is_here(self) -> bool:
-        """Whether it is written, so that the service need not have it any longer."""
+        """Whether it is written, so that it can be removed at the service."""
         return self.record is not None and not self.record_fault.startswith(_NOT_WRITTEN)
 
 
 class RecordedSession:
-    """What both remote sessions tell of their record, once they are closed."""
+    """The common fields of both remote sessions about their record, after they are closed."""
 
     record: Path | None = None
     record_fault: str = ""
@@ -104,7 +104,7 @@ class RecordedSession:
     record_digest: str = ""
 
     def _tell(self, recorded: Recorded) -> None:
-        """Sets what came of the record."""
+        """Sets the fields about the record."""
         self.record, self.record_fault, self.record_digest = (
             recorded.record,
             recorded.record_fault,
@@ -114,11 +114,11 @@ class RecordedSession:
 
 
 def record_of(data: Mapping[str, Any], taking: Taking) -> Recorded:
-    """Writes the record that came with an answer where it is wanted; without one, what is there is left alone."""
+    """Writes the record of an answer to its path; without a record, an existing file is left alone."""
     fault = str(data.get("record_fault") or "")
     try:
         content = base64.b64decode(data["record"]["base64"], validate=True)
-    except (KeyError, TypeError, ValueError):  # a service may send whatever it likes
+    except (KeyError, TypeError, ValueError):  # a service may send any JSON
         return Recorded(None, fault or "the service has sent no record")
     try:
         with io.BufferedWriter(taking.file()) as file:
@@ -129,14 +129,14 @@ def record_of(data: Mapping[str, Any], taking: Taking) -> Recorded:
 
 
 def _inexact(data: Mapping[str, Any]) -> Inexact | None:
-    """Returns from where on a service says that a record is inexact: from its beginning on where it says nothing."""
+    """Returns the event from which on a service says that a record is inexact: the first one if it says nothing."""
     with contextlib.suppress(KeyError, RecordError):
         return read_inexact(data["record_inexact"])
     return Inexact(1, "the service does not tell whether it can be replayed exactly")
 
 
 class _ReceivedFiles(Files):
-    """Files of a run elsewhere: they can be read, and not be committed."""
+    """Files of a remote run: they can be read, but not committed."""
 
     def __init__(self, changes: tuple[Change, ...]) -> None:
         super().__init__()
@@ -146,22 +146,22 @@ class _ReceivedFiles(Files):
         }
 
     def commit(self) -> list[Change]:
-        """Raises TypeError: the folder that they belong to is not here."""
+        """Raises TypeError: the folder of the files is not on this machine."""
         raise TypeError("the files of a run elsewhere cannot be committed: write them where they are wanted")
 
 
 def displayed_of(event: DisplayEvent) -> Displayed:
-    """Returns what a session has shown. Pictures are base64."""
+    """Returns an object that a session has shown. Pictures are base64."""
     return Displayed(event.kind, from_json(event.data), from_json(event.metadata), event.wait)
 
 
 def is_gone(error: Exception) -> bool:
-    """Whether an exception says that what was asked for has ended, or is not there."""
+    """Returns whether an exception says that the session or run has ended or does not exist."""
     return isinstance(error, SandboxClosedError) or (isinstance(error, ServiceError) and error.status == 404)
 
 
 def exception_of(status: int, body: bytes, retry_after: str | None = None) -> Exception:
-    """Returns the exception for an answer that is none of what was asked for."""
+    """Returns the exception for an answer that reports a failure."""
     try:
         problem: Any = json.loads(body)
         kind = problem["type"].rpartition(":")[2]
@@ -174,7 +174,7 @@ def exception_of(status: int, body: bytes, retry_after: str | None = None) -> Ex
 def exception_of_problem(
     problem: Mapping[str, Any], kind: str, detail: str, status: int, retry_after: str | None
 ) -> Exception:
-    """Returns the exception for a problem, of the kind that the same fault has here."""
+    """Returns the exception for a problem: the one that the local API raises for the same fault."""
     if kind == "invalid":
         faults = problem.get("errors") or [{"loc": [], "msg": detail}]
         return PolicyError(*(Problem(key=_place(fault["loc"]), message=fault["msg"]) for fault in faults))

@@ -1,4 +1,4 @@
-"""What a client can ask a service for, each as one value: the request, and how its answer is read."""
+"""The requests that a client can send to a service, each as one value with the function that reads the answer."""
 
 import base64
 import json
@@ -42,13 +42,16 @@ T = TypeVar("T")
 #: The environment variables that name the service and the key.
 URL, KEY = "PROXYBOX_URL", "PROXYBOX_KEY"
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
-#: How much longer than a program a client waits for its answer: it may wait for a box before.
+#: Seconds that a client waits for an answer beyond the time of its program, which may wait for a box first.
 PATIENCE: Final = 60.0
 
 
 @attrs.frozen
 class Ask(Generic[T]):
-    """One request. read: makes what the caller gets of the body. stream: whether the answer is a stream of events."""
+    """A request. read: turns the body of the answer into the caller's value.
+
+    stream: whether the answer is a stream of events.
+    """
 
     method: str
     path: str
@@ -75,7 +78,7 @@ class Ask(Generic[T]):
 
 
 def where(url: str | None) -> str:
-    """Returns the address of the service: the one given, or that of the environment, or a service on this machine."""
+    """Returns the address of the service: `url`, or that of the environment, or a service on this machine."""
     chosen = url or os.environ.get(URL) or DEFAULT_URL
     if not argumentchecks.text("url", chosen).startswith(("http://", "https://")):
         argumentchecks.no_sense("url", "an address that begins with http:// or https://", chosen)
@@ -83,7 +86,7 @@ def where(url: str | None) -> str:
 
 
 def authorization(key: str | None) -> dict[str, str]:
-    """Returns the headers that present a key: the one given, or that of the environment."""
+    """Returns the headers that present a key: `key`, or that of the environment."""
     chosen = key or os.environ.get(KEY)
     return {"Authorization": f"Bearer {chosen}"} if chosen else {}
 
@@ -95,7 +98,10 @@ def program(
     code: str | os.PathLike[str], args: Sequence[str], stdin: Any, files: Mapping[str, str | bytes] | None,
     timeout: float | str | None, streams: bool, *, taking: Taking | None = None, **chosen: Any,
 ) -> Ask[Result]:  # fmt: skip
-    """Asks for a run. A PathLike is a script here, whose text is sent. chosen: further fields of the request."""
+    """Returns the request for a run. A PathLike is a local script, whose text is sent.
+
+    chosen: further fields of the request.
+    """
     argumentchecks.program(code)
     body = _chosen(files=files, timeout=timeout, taking=taking, **chosen)
     body["code"] = code if isinstance(code, str) else _script(code)
@@ -113,7 +119,7 @@ def _script(path: os.PathLike[str]) -> str:
 
 
 def _put_stdin(body: dict[str, Any], stdin: Any) -> bool:
-    """Puts standard input into a request, and returns whether it is a function, which the client calls later."""
+    """Adds standard input to a request, and returns whether it is a function, which the client calls later."""
     if callable(stdin):
         body["interactive"] = True
         return True
@@ -149,7 +155,7 @@ def _read_result(body: bytes, taking: Taking | None = None) -> Result:
 def opening(
     files: Mapping[str, str | bytes] | None, timeout: float | str | None, taking: Taking | None, **chosen: Any
 ) -> Ask[str]:
-    """Asks for a session; its id is read."""
+    """Returns the request for a session; `read` returns its id."""
     body = _chosen(files=files, timeout=timeout, taking=taking, **chosen)
     return Ask("POST", "/v1/sessions", _read_id, body)
 
@@ -166,7 +172,7 @@ def _nothing(_: bytes) -> None:
 
 
 def mode_of(echo: Echo) -> str:
-    """The mode for `Session.exec`."""
+    """Returns the mode for `Session.exec`."""
     if echo == "display":
         return echo
     return "interactive" if argumentchecks.flag("echo", echo) else "exec"
@@ -175,31 +181,31 @@ def mode_of(echo: Echo) -> str:
 def code_in(
     session: str, mode: str, code: str, *, name: str = "", timeout: float | str | None, stdin: Any, streams: bool
 ) -> Ask[Result]:
-    """Asks for `Session.exec` (mode "exec", "interactive" or "display") or `Session.eval` (mode "eval")."""
+    """Returns the request for `Session.exec` (mode "exec", "interactive", "display") or `Session.eval` ("eval")."""
     body = _chosen(files=None, timeout=timeout, code=argumentchecks.text("code", code), mode=mode, name=name or None)
     is_interactive = _put_stdin(body, stdin)
     return Ask("POST", f"/v1/sessions/{session}/execute", _read_result, body, stream=streams or is_interactive)
 
 
 def call_in(session: str, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Ask[Result]:
-    """Asks for `Session.call`."""
+    """Returns the request for `Session.call`."""
     body = {"name": name, "args": to_json(list(args)), "kwargs": to_json(dict(kwargs))}
     return Ask("POST", f"/v1/sessions/{session}/call", _read_result, body)
 
 
 def setting(session: str, name: str, value: Any) -> Ask[None]:
-    """Asks for `Session.set`; the functions below do the same for the methods that they name."""
+    """Returns the request for `Session.set`; the functions below do so for the methods that they name."""
     return Ask("PUT", f"/v1/sessions/{session}/variables/{_in_path(name)}", _nothing, {"value": to_json(value)})
 
 
 def getting(session: str, name: str) -> Ask[Any]:
-    """Asks for `Session.get`."""
+    """Returns the request for `Session.get`."""
     path = f"/v1/sessions/{session}/variables/{_in_path(name)}"
     return Ask("GET", path, lambda body: from_json(json.loads(body)["value"]))
 
 
 def completion(session: str, code: str, cursor: int | None) -> Ask[Completion]:
-    """Asks for `Session.complete`."""
+    """Returns the request for `Session.complete`."""
 
     def read(body: bytes) -> Completion:
         found = json.loads(body)
@@ -209,7 +215,7 @@ def completion(session: str, code: str, cursor: int | None) -> Ask[Completion]:
 
 
 def inspection(session: str, code: str, cursor: int | None, detail: int) -> Ask[Inspection | None]:
-    """Asks for `Session.inspect`."""
+    """Returns the request for `Session.inspect`."""
 
     def read(body: bytes) -> Inspection | None:
         found = json.loads(body)["found"]
@@ -220,7 +226,7 @@ def inspection(session: str, code: str, cursor: int | None, detail: int) -> Ask[
 
 
 def completeness(session: str, code: str) -> Ask[Completeness]:
-    """Asks for `Session.is_complete`."""
+    """Returns the request for `Session.is_complete`."""
 
     def read(body: bytes) -> Completeness:
         found = json.loads(body)
@@ -230,52 +236,52 @@ def completeness(session: str, code: str) -> Ask[Completeness]:
 
 
 def plain(session: str, what: str) -> Ask[None]:
-    """Asks for something without arguments and answer: interrupt, reset."""
+    """Returns a request without arguments and answer: interrupt, reset."""
     return Ask("POST", f"/v1/sessions/{session}/{what}", _nothing)
 
 
 def ending(session: str) -> Ask[None]:
-    """Asks for the end of a session."""
+    """Returns the request to end a session."""
     return Ask("DELETE", f"/v1/sessions/{session}", _nothing)
 
 
 def recording(session: str, taking: Taking) -> Ask[Recorded]:
-    """Asks for the record of a session that has ended; it is written where it is wanted."""
+    """Returns the request for the record of a session that has ended; `read` writes it to its path."""
     return Ask("GET", f"/v1/sessions/{session}/record", lambda body: record_of(json.loads(body), taking))
 
 
 def giving_up(session: str) -> Ask[None]:
-    """Asks for the record of a session to be given up."""
+    """Returns the request to remove the record of a session."""
     return Ask("DELETE", f"/v1/sessions/{session}/record", _nothing)
 
 
 def forking(session: str) -> Ask[str]:
-    """Asks for `Session.fork`; the id of the copy is read."""
+    """Returns the request for `Session.fork`; `read` returns the id of the copy."""
     return Ask("POST", f"/v1/sessions/{session}/fork", _read_id)
 
 
 def keeping(session: str) -> Ask[str]:
-    """Asks for `Session.snapshot`; its id is read."""
+    """Returns the request for `Session.snapshot`; `read` returns its id."""
     return Ask("POST", f"/v1/sessions/{session}/snapshots", lambda body: str(json.loads(body)["snapshot"]))
 
 
 def restoring(session: str, snapshot: str) -> Ask[None]:
-    """Asks for `Session.restore`."""
+    """Returns the request for `Session.restore`."""
     return Ask("POST", f"/v1/sessions/{session}/restore", _nothing, {"snapshot": snapshot})
 
 
 def forgetting(session: str, snapshot: str) -> Ask[None]:
-    """Asks for a kept state to be given up."""
+    """Returns the request to remove a stored state."""
     return Ask("DELETE", f"/v1/sessions/{session}/snapshots/{snapshot}", _nothing)
 
 
 def reading(session: str, path: str) -> Ask[bytes]:
-    """Asks for `Session.read_file`."""
+    """Returns the request for `Session.read_file`."""
     return Ask("GET", f"/v1/sessions/{session}/files/{_in_path(path)}", lambda body: body)
 
 
 def writing(session: str, path: str, data: bytes | str, parents: bool) -> Ask[None]:
-    """Asks for `Session.write_file`."""
+    """Returns the request for `Session.write_file`."""
     return Ask(
         "PUT", f"/v1/sessions/{session}/files/{_in_path(path)}", _nothing,
         content=argumentchecks.as_bytes("data", data), params={"parents": "true"} if parents else {},
@@ -283,7 +289,7 @@ def writing(session: str, path: str, data: bytes | str, parents: bool) -> Ask[No
 
 
 def listing(session: str, path: str) -> Ask[list[FileEntry]]:
-    """Asks for `Session.list_files`."""
+    """Returns the request for `Session.list_files`."""
 
     def read(body: bytes) -> list[FileEntry]:
         return [FileEntry(**entry) for entry in json.loads(body)["entries"]]
@@ -292,7 +298,7 @@ def listing(session: str, path: str) -> Ask[list[FileEntry]]:
 
 
 def input_for(path: str, text: str) -> Ask[None]:
-    """Answers an input_request. path: of the run or the session."""
+    """Returns the request that answers an input_request. path: of the run or the session."""
     return Ask("POST", f"{path}/input", _nothing, {"text": text})
 
 
@@ -304,10 +310,10 @@ def _in_path(text: str) -> str:
 
 
 class Conversation:
-    """Reads a stream of events, and tells what has to be done for each.
+    """Reads a stream of events, and returns the function to call for each.
 
-    answers_to: the path of the session, where input goes; for a run it is learnt from the stream. taking: where the
-    record of a run goes.
+    answers_to: the path of the session, to which input is sent; that of a run is in the stream. taking: the destination
+    of a run's record.
     """
 
     def __init__(
@@ -325,7 +331,7 @@ class Conversation:
     def take(self, line: str) -> tuple[Callable[..., Any] | None, tuple[Any, ...], bool]:
         """Takes a line of the stream. Returns a function to call, its arguments, and whether its value is input.
 
-        Raises the exception for a run that could not be.
+        Raises the exception for a run that has failed.
         """
         match read_stream_event(json.loads(line)):
             case StartedEvent(run=run) if not self.answers_to:
@@ -344,7 +350,7 @@ class Conversation:
         return None, (), False
 
     def ended(self) -> Result:
-        """Returns the result, which the last line has brought. Raises ServiceError when the stream had broken off."""
+        """Returns the result from the last line. Raises ServiceError if the stream was broken off."""
         if self._result is None:
             raise ServiceError("the service has ended in the middle of its answer")
         return self._result

@@ -30,14 +30,14 @@ LONGEST_PAUSE = 10.0
 
 
 class Client:
-    """A service elsewhere, used as a `Sandbox` is.
+    """A remote service, used like a `Sandbox`.
 
     url: of the service; by default that of $PROXYBOX_URL, or a service on this machine. key: a bearer key; by default
-    that of $PROXYBOX_KEY. policy, language: names that the service knows. retries: how often a request that the
-    service has refused for lack of room is tried again, after the time that it asks for. record: a folder in which each
-    run and each session leaves a record. A client can be used from many threads.
+    that of $PROXYBOX_KEY. policy, language: names that the service knows. retries: how often a request is sent again
+    that the service has refused because of its load, after the time that it requests. record: a folder in which each
+    run and each session stores a record. A client can be used from many threads.
 
-    Methods raise what the same methods raise here, and ServiceError for what only a service does.
+    Methods raise the same exceptions as the local methods, and ServiceError for other failures of the service.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections. Sessions go on at the service, until their time is over."""
+        """Closes the connections. Sessions remain at the service until their time is over."""
         self._http.close()
 
     def run(
@@ -73,7 +73,7 @@ class Client:
 
         A PathLike is a script here; only its own text is sent. stdin: also a function, which is called when the program
         asks for input. limits, output: tighter than the policy's. env: environment variables. record: a path for the
-        record of this run, which the service has to allow (limits.record).
+        record of this run, if the service allows records (limits.record).
         """
         taking = self._taking(record)
         ask = asks.program(
@@ -103,7 +103,7 @@ class Client:
     # --- requests -----------------------------------------------------------------------------------------------------
 
     def ask(self, ask: Ask[T]) -> T:
-        """Sends a request, and returns what its answer means."""
+        """Sends a request, and returns the value that its `read` makes of the answer."""
         for left in reversed(range(self._retries + 1)):
             try:
                 answer = self._http.request(
@@ -118,7 +118,7 @@ class Client:
 
     @staticmethod
     def _pause(error: Exception, left: int) -> None:
-        """Waits before another try; raises the error when there is none."""
+        """Waits before another try; raises the error if there is none."""
         if not left or not isinstance(error, ServiceError) or error.pause is None:
             raise error
         time.sleep(min(error.pause, LONGEST_PAUSE))
@@ -131,7 +131,7 @@ class Client:
         return conversation.ended()
 
     def _events(self, ask: Ask[Any], conversation: Conversation) -> Generator[Any]:
-        """Carries on a conversation to its end, and yields what its functions have returned, apart from input."""
+        """Handles all events of a conversation, and yields the values that its functions return, except input."""
         with contextlib.closing(self._lines(ask)) as lines:
             for line in lines:
                 function, arguments, is_input = conversation.take(line)
@@ -156,7 +156,7 @@ class Client:
 
 
 class RemoteSession(RecordedSession):
-    """A session elsewhere, used as a `Session` is.
+    """A remote session, used like a `Session`.
 
     record, record_fault, record_inexact, record_digest: of a session that was recorded and closed, as in a Result.
     """
@@ -172,7 +172,7 @@ class RemoteSession(RecordedSession):
         self.close()
 
     def close(self) -> None:
-        """Ends the session, and fetches its record. One that has ended already is no error."""
+        """Ends the session, and fetches its record. It is no error if the session has already ended."""
         try:
             self._client.ask(asks.ending(self.id))
         except ProxyboxError as error:
@@ -182,7 +182,7 @@ class RemoteSession(RecordedSession):
             self._fetch(self._taking)
 
     def _fetch(self, taking: Taking) -> None:
-        """Writes the record where it is wanted, and gives it up at the service. One that is lost is no error."""
+        """Writes the record to its path, and removes it at the service. It is no error if the record is lost."""
         try:
             answered = self._client.ask(asks.recording(self.id, taking))
         except ProxyboxError as error:
@@ -226,7 +226,7 @@ class RemoteSession(RecordedSession):
             for event in events:
                 try:
                     yield event
-                except BaseException:  # the reader has left; the session is free again when its call has ended
+                except BaseException:  # the reader has left; the session can be used again when its call has ended
                     with contextlib.suppress(ProxyboxError):
                         self.interrupt()
                         for _ in events:
@@ -293,7 +293,7 @@ class RemoteSession(RecordedSession):
 
 
 class RemoteSnapshot:
-    """A kept state of a session elsewhere."""
+    """A stored state of a remote session."""
 
     def __init__(self, session: RemoteSession, identity: str) -> None:
         self._session = session
@@ -306,5 +306,5 @@ class RemoteSnapshot:
         self.close()
 
     def close(self) -> None:
-        """Gives up the kept state."""
+        """Removes the stored state."""
         self._session._client.ask(asks.forgetting(self._session.id, self.id))

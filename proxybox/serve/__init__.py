@@ -1,5 +1,5 @@
 """`proxybox serve`: boxes as a service.
 
-Rules: the service itself has no box; its worker processes have them (worker.py), and are given no secret. All doors go
-one way: Service, gate, worker, and from there the public API. Each protocol is one file in doors/.
+Rules: the service itself has no box; its worker processes have the boxes (worker.py), and get no secret. All doors use
+the same path: Service, gate, worker, and then the public API. Each protocol is one file in doors/.
 """

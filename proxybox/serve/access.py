@@ -1,17 +1,17 @@
-"""Which paths of the service's own doors a key may use, by its scope, and which need none. Other doors: paths.py.
+"""Which paths of the service's own doors a key may use, by its scope, and which paths need no key.
 
-Deny by default: a path that stands nowhere is refused without a key, and with any. A test walks all routes. This file
-imports no library: the help of the command line has the names of the scopes from here.
+Other doors: paths.py. Deny by default: a path that is in no table is refused, with a key and without one. A test walks
+all routes. This file imports no library, because the help of the command line reads the names of the scopes from it.
 """
 
 from collections.abc import Mapping
 from typing import Final
 
-#: What load balancers and supervisors ask, who have no key: whether the service takes requests.
+#: Paths that load balancers and supervisors, which have no key, request to learn whether the service takes requests.
 HEALTH: Final = frozenset({"/v1/health"})
-#: What is answered also while the service takes no requests.
+#: Paths that are answered also while the service takes no requests.
 ALWAYS: Final = frozenset({"/", "/v1/health", "/metrics"})
-#: The paths of each scope. One that ends in "/" stands for all below it, but "/" itself, which is a page.
+#: The paths of each scope. A path that ends in "/" includes all paths below it, except "/" itself, which is a page.
 SCOPES: Final[Mapping[str, tuple[str, ...]]] = {
     "client": ("/v1/", "/mcp"),
     "metrics": ("/metrics",),
@@ -20,5 +20,5 @@ SCOPES: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def covers(declared: str, path: str) -> bool:
-    """Whether a path that was declared stands for another one: for itself, or, with a "/" at its end, for all below."""
+    """Returns whether a declared path includes `path`: they are equal, or it ends in "/" and `path` is below it."""
     return path == declared or (len(declared) > 1 and declared[-1] == "/" and path.startswith(declared))

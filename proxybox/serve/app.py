@@ -38,7 +38,7 @@ Errors are problem details (RFC 9457); `errors` of a 422 says where the request 
 
 
 def app(config: ServiceConfig | None = None) -> ServiceMiddleware:
-    """Returns the application of a service, which starts with the server's lifespan, and tests its boxes first.
+    """Returns the application of a service, which starts with the server's lifespan and tests its boxes first.
 
     Raises PolicyError for a door that cannot be opened.
     """
@@ -57,7 +57,7 @@ def app(config: ServiceConfig | None = None) -> ServiceMiddleware:
 
     inner = fastapi.FastAPI(
         title="proxybox", version=proxybox.__version__, description=_DESCRIPTION, lifespan=lifespan,
-        docs_url=None, redoc_url=None,  # their pages load scripts from elsewhere
+        docs_url=None, redoc_url=None,  # their pages load scripts from other hosts
         openapi_url=OPENAPI, generate_unique_id_function=operation_id,
     )  # fmt: skip
     inner.state.service = service
@@ -76,7 +76,7 @@ def app(config: ServiceConfig | None = None) -> ServiceMiddleware:
 
 
 def tell_faults(inner: fastapi.FastAPI) -> None:
-    """Has an application tell faults as problem details."""
+    """Makes an application answer with problem details when it fails."""
     inner.add_exception_handler(Refusal, refused)
     inner.add_exception_handler(RequestValidationError, _invalid)
     inner.add_exception_handler(HTTPException, _of_the_framework)
@@ -108,7 +108,7 @@ async def _of_the_framework(request: Request, error: Exception) -> Response:
 
 
 async def _gone(_: Request, __: Exception) -> Response:
-    """An answer for nobody; the log has nginx's status for it."""
+    """Returns an answer that nobody reads; its status, nginx's 499, is for the log."""
     return Response(status_code=499)
 
 

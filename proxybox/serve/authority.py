@@ -1,10 +1,12 @@
-"""Which callers may use a service now. What runs for a caller is ended when the caller may no longer use it.
+"""Which callers may use a service now.
+
+When a caller may no longer use it, everything that runs for the caller is ended.
 
     Edge, doors ── caller() ──► a Caller ── using() ──► each run, call of a session, stream and WebSocket of it
 
-The keys are looked at for each request. For what has begun, they are looked at every fifth of a second: what belongs to
-a key that was revoked, or that has expired, or to a secret that was replaced, is ended then, and so is what goes on
-without a key once keys were made. It makes no difference who has changed the file of keys.
+The keys are checked for each request. For tasks that run, they are checked every fifth of a second: a task is ended if
+its key was revoked or has expired, if its secret was replaced, or if it has no key and keys were made. It makes no
+difference which process has changed the file of keys.
 """
 
 import asyncio
@@ -23,9 +25,9 @@ from proxybox.serve.keys import Keys, KeysError, mark
 from proxybox.serve.paths import AccessTable
 from proxybox.serve.problems import Refusal
 
-#: Seconds between two looks at what goes on.
+#: Seconds between two checks of the tasks that run.
 _RHYTHM: Final = 0.2
-#: Seconds that an answer has for telling its client that it was ended, before its connection is cut off.
+#: Seconds that an answer has to report to its client that it was ended, before its connection is closed.
 _TO_TELL: Final = 1.0
 
 log = logging.getLogger("proxybox.serve")
@@ -35,7 +37,8 @@ log = logging.getLogger("proxybox.serve")
 class _Use:
     """A task that works for a caller. caller: None while it is not known.
 
-    patience: seconds until the task is ended, from `since` on, when its caller was seen to be no longer allowed.
+    patience: seconds until the task is ended after `since`, the time at which its caller was first found to be no
+    longer allowed.
     """
 
     task: "asyncio.Task[object]"
@@ -46,10 +49,11 @@ class _Use:
 
 
 class Authority:
-    """Who may use one service. on_look: functions that are called now and then, with a test of keys by their ids.
+    """Who may use one service.
 
-    access: which paths keys of each scope may use. decides: whether keys say who may; else whoever asks the service has
-    seen to that, and goes on doing so.
+    on_look: functions that are called at each check, with a function that tests a key by its id. access: which paths
+    keys of each scope may use. decides: whether keys decide who may use the service; otherwise, the code that uses the
+    service checks its callers.
     """
 
     def __init__(self, config: ServiceConfig, *, decides: bool = True) -> None:
@@ -62,7 +66,7 @@ class Authority:
         self._uses: set[_Use] = set()
 
     def begin(self) -> None:
-        """Looks whether the keys can be read, before anybody asks. Raises KeysError."""
+        """Checks whether the keys can be read, before the first request. Raises KeysError."""
         if not self._decides:
             return
         if self._named:
@@ -83,11 +87,11 @@ class Authority:
 
     @property
     def is_open(self) -> bool:
-        """Whether no key is needed: on loopback, while there never was one. Raises KeysError."""
+        """Whether no key is needed: on loopback, as long as no key was ever made. Raises KeysError."""
         return self._may_be_open and not self.keys.were_made
 
     def caller(self, presented: str | None, path: str, *, is_open: bool) -> Caller:
-        """Returns who asks for a path with a key; None is no key, which will do where `is_open`. Raises Refusal."""
+        """Returns the caller who presents a key (or None) for a path. `is_open`: no key is needed. Raises Refusal."""
         if presented is not None:
             with _or_refused():
                 found = self.keys.find(presented)
@@ -101,7 +105,7 @@ class Authority:
         raise no_key()
 
     def may(self, caller: Caller) -> bool:
-        """Whether a caller of before may still go on. Raises KeysError."""
+        """Returns whether a caller that was allowed before is still allowed. Raises KeysError."""
         if caller.key == ITSELF.key or not self._decides:
             return True
         if caller.key == ANONYMOUS.key:
@@ -110,7 +114,7 @@ class Authority:
         return key is not None and key.takes(caller.digest)
 
     def _has(self, identity: str) -> bool:
-        """Whether a key is good, whichever of its secrets was presented. Raises KeysError."""
+        """Returns whether a key is valid, whichever of its secrets was presented. Raises KeysError."""
         if identity == ITSELF.key or not self._decides:
             return True
         if identity == ANONYMOUS.key:
@@ -122,7 +126,7 @@ class Authority:
 
     @contextlib.contextmanager
     def using(self, caller: Caller) -> Iterator[None]:
-        """A context that is ended when the caller may no longer go on. Raises Refusal then."""
+        """A context that is cancelled when the caller is no longer allowed, and raises Refusal then."""
         with _or_refused():
             may = self.may(caller)
         if not may:
@@ -132,9 +136,9 @@ class Authority:
 
     @contextlib.contextmanager
     def visiting(self) -> Iterator[Callable[[Caller], None]]:
-        """The same for a request whose caller a door finds out, and tells the function that this yields.
+        """As `using`, for a request whose caller a door identifies, and passes to the function that this yields.
 
-        It comes after what goes on in it has ended, and its client could be told why.
+        The request is cancelled later than the tasks within it, so that its client can receive the reason.
         """
         with self._using(None, _TO_TELL) as use:
             yield lambda caller: setattr(use, "caller", caller)
@@ -155,14 +159,14 @@ class Authority:
             self._uses.discard(use)
 
     async def watch(self) -> None:
-        """Ends what may no longer go on, for as long as the service lives."""
+        """Ends the tasks of callers that are no longer allowed, until it is cancelled."""
         said = ""
         while True:
             await asyncio.sleep(_RHYTHM)
             try:
                 self._sweep(time.monotonic())
                 said = ""
-            except KeysError as error:  # nothing new begins; what has begun has limits of its own
+            except KeysError as error:  # nothing new begins; tasks that run have limits of their own
                 if said != str(error):
                     said = str(error)
                     log.error("nobody is let in: %s", said)
@@ -189,7 +193,7 @@ class Authority:
 
 @contextlib.contextmanager
 def _or_refused() -> Iterator[None]:
-    """A context whose KeysError, which `watch` logs, is a Refusal: nobody is let in while nobody can tell who may."""
+    """A context that turns KeysError (`watch` logs it) into Refusal: nobody gets in while keys cannot be read."""
     try:
         yield
     except KeysError:
@@ -197,7 +201,7 @@ def _or_refused() -> Iterator[None]:
 
 
 def unreadable() -> Refusal:
-    """What is answered while the keys cannot be read."""
+    """Returns the answer to requests while the keys cannot be read."""
     return Refusal("not-ready", "its keys cannot be read", headers={"Retry-After": "5"})
 
 

@@ -10,9 +10,9 @@ from proxybox.serve.keys import Key
 
 @attrs.frozen(kw_only=True)
 class Caller:
-    """Who asks. key: the id of the key; empty without one. policies: those that it may name; None for all.
+    """A user of the service. key: the id of the key; empty without one. policies: those that it may name; None for all.
 
-    digest: of the secret that was presented, which can end before the key does. scope: which paths it may use.
+    digest: of the secret that was presented, which can expire before the key. scope: which paths it may use.
     """
 
     key: str = ""
@@ -24,18 +24,18 @@ class Caller:
 
     @classmethod
     def of(cls, key: Key, digest: str) -> "Caller":
-        """Returns the caller that a key stands for. digest: of the secret that was presented."""
+        """Returns the caller of a key. digest: of the secret that was presented."""
         return cls(
             key=key.id, name=key.name, policies=key.policies, concurrency=key.concurrency, scope=key.scope,
             digest=digest,
         )  # fmt: skip
 
 
-#: Who asks when no key is needed, and the service itself.
+#: The caller without a key, where none is needed, and the service itself.
 ANONYMOUS: Final = Caller()
 ITSELF: Final = Caller(key="-", name="proxybox")
 
 
 def new_id() -> str:
-    """Returns an id that nobody can guess."""
+    """Returns an id that cannot be guessed."""
     return secrets.token_urlsafe(16)

@@ -1,7 +1,7 @@
-"""Files that clients send once and name in later requests: what the doors that have such files have in common.
+"""Files that clients send once and name in later requests: the common part of the doors that have such files.
 
-Each is kept for one key, within the room that the key has; the oldest of a door make room for the latest, and clients
-send again what is gone.
+Each file is stored for one key, within the space of that key. The oldest files of a door are removed for new ones;
+clients send a file again when it was removed.
 """
 
 import base64
@@ -18,7 +18,7 @@ from proxybox.serve.store import KeyStorageFull
 async def keep(
     service: Service, caller: Caller, shelf: str, name: str, content: bytes, *, identity: str, evict: str
 ) -> None:
-    """Keeps a file. evict: how the names of the door's shelves begin. Raises Refusal when there is no room for it."""
+    """Stores a file. evict: the common prefix of the door's shelves. Raises Refusal when there is no space for it."""
     room = service.config.limits.artefacts
     try:
         await service.store.ask(
@@ -29,24 +29,25 @@ async def keep(
 
 
 async def find(service: Service, caller: Caller, shelf: str, identity: str) -> tuple[str, bytes] | None:
-    """Returns the name and the content of a file that is kept; None when it is not."""
+    """Returns the name and the content of a stored file; None when it does not exist."""
     return await service.store.ask(service.store.get, caller.key, shelf, identity)
 
 
 async def shelf(service: Service, caller: Caller, name: str) -> Sequence[Mapping[str, Any]]:
-    """Returns what is told of the files of a shelf: `id`, `name`, `size`, `made` and `sha256`."""
+    """Returns the facts about the files of a shelf: `id`, `name`, `size`, `made` and `sha256`."""
     return await service.store.ask(service.store.shelf, caller.key, name)
 
 
 async def remove(service: Service, caller: Caller, shelf: str, identity: str) -> bool:
-    """Gives up a file. Returns whether it was kept."""
+    """Removes a file. Returns whether it existed."""
     return await service.store.ask(service.store.remove, caller.key, shelf, identity)
 
 
 async def collect(service: Service, caller: Caller, wanted: Iterable[tuple[str, str, str]]) -> dict[str, bytes]:
-    """Returns the files for a run: wanted has a path, a shelf and an id for each.
+    """Returns the files for a run. wanted: a path, a shelf and an id for each file.
 
-    Raises Refusal: "not-found" for one that is not kept, "too-large" for too many, or more than two requests can bring.
+    Raises Refusal: "not-found" for a file that is not stored, "too-large" for too many files, or more bytes than two
+    requests may have.
     """
     found: dict[str, bytes] = {}
     most = left = 2 * service.config.limits.body
@@ -64,5 +65,5 @@ async def collect(service: Service, caller: Caller, wanted: Iterable[tuple[str, 
 
 
 def for_worker(files: Mapping[str, bytes]) -> JSONObject:
-    """Returns files in the form in which a run is asked for."""
+    """Returns files in the form that workers read."""
     return {path: {"base64": base64.b64encode(content).decode()} for path, content in files.items()}

@@ -2,10 +2,10 @@
 
     listen = "127.0.0.1:8000"
 
-    [policies.default]            # named on the service; clients choose one and can only tighten it
+    [policies.default]            # clients choose one by its name and can only tighten it
     extends = "strict"
 
-    [languages.data]              # an interpreter, its packages, and modules that stand imported
+    [languages.data]              # an interpreter, its packages, and modules that are imported in advance
     guest = "cpython"
     packages = ["requirements.txt"]
     preload = ["pandas"]
@@ -45,7 +45,7 @@ T = TypeVar("T")
 _MIB: Final = 1 << 20
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z")
 _FILE_MAX: Final = 1 << 20
-#: Bytes a second with which a file of a session comes or goes at least.
+#: The least rate of a transfer of a session's file, in bytes a second.
 _FILE_RATE: Final = 64 << 10
 
 _BODY: Final = 'a size from 1K to 1G, such as "8M"'
@@ -91,16 +91,15 @@ def _bodies() -> Any:
 @model("limits")
 @attrs.frozen(kw_only=True)
 class ServiceLimits:
-    """What clients may ask of the service.
+    """Bounds of what clients may request.
 
-    body: bytes of one request. bodies: bytes of requests of one key that are in memory at once, as they come, wait or
-    run; None for four times `body`. bodies_of_all: of all keys; None for four times that. files: how many files one
-    request may bring. concurrency: how many runs of one key may
-    go on at once; None for three quarters of what there is room for. live: the same for calls of sessions and for runs
-    that wait for input. queue: how many requests may wait. queue_wait: seconds that a request waits at most.
-    input_wait: seconds that a program waits for its caller's input. file: bytes of one file of a session that is read
-    or written. artefacts: bytes of files that are kept for a key.
-    record: bytes of the record of a run or a session, which may be asked for; with None it may not.
+    body: bytes of one request. bodies: bytes of requests of one key that are in memory at once, while they are
+    received, wait or run; None for four times `body`. bodies_of_all: of all keys; None for four times that. files: how
+    many files one request may have. concurrency: how many runs of one key may run at once; None for three quarters of
+    all slots. live: the same for calls of sessions and for runs that wait for input. queue: how many requests may wait.
+    queue_wait: seconds that a request waits at most. input_wait: seconds that a program waits for its caller's input.
+    file: bytes of one file of a session that is read or written. artefacts: bytes of files that are stored for a key.
+    record: bytes of the record of a run or a session; with None, clients cannot request records.
     """
 
     body: int = attrs.field(
@@ -138,12 +137,12 @@ class ServiceLimits:
 @model("sessions")
 @attrs.frozen(kw_only=True)
 class ServiceSessions:
-    """How many sessions there may be, and what becomes of those that nobody uses.
+    """How many sessions may exist, and when those that nobody uses are stopped and ended.
 
     most: of all keys together. share: of one key. sleep_after: seconds without a request after which a session's
-    process is stopped until the next one. end_after: seconds after which it is ended. last: seconds from its start
-    after which it is ended however it is used. records: whether the database keeps how each has ended, so that later
-    requests are told.
+    process is stopped until the next one. end_after: seconds without a request after which it is ended. last: seconds
+    from its start after which it is ended even if it is used. records: whether the database stores how each has ended,
+    so that later requests get that answer.
     """
 
     most: int = attrs.field(default=200, converter=to_whole, validator=between(0, 100_000, "0 to 100,000 sessions"))
@@ -171,7 +170,7 @@ def _to_policies(value: Any) -> Mapping[str, Policy]:
 
 
 def to_texts(value: Any, wanted: str) -> tuple[str, ...]:
-    """Returns a list of texts. wanted: what they are, in a refusal."""
+    """Returns a list of texts. wanted: their description in error messages."""
     if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
         raise refusal(f"want a list of {wanted}", value)
     return tuple(value)
@@ -201,7 +200,7 @@ class Language:
     preload: tuple[str, ...] = attrs.field(default=(), converter=to_modules)
 
     def interpreter(self) -> Interpreter:
-        """Returns the interpreter as a worker's `Setup` has it."""
+        """Returns the interpreter in the form of a worker's `Setup`."""
         return Interpreter(guest=self.guest, packages=self.packages, preload=self.preload)
 
 
@@ -210,7 +209,7 @@ def _to_languages(value: Any) -> Mapping[str, Language]:
 
 
 def _named(value: Any, make: Callable[[Any], T]) -> dict[str, T]:
-    """Returns a table by names. Raises PolicyError with all faults."""
+    """Returns a table as objects by their names. Raises PolicyError with all faults."""
     if not isinstance(value, Mapping) or not value:
         raise refusal("want a table of at least one name", value)
     made: dict[str, T] = {}
@@ -257,7 +256,7 @@ def _check_listen(_: object, field: "attrs.Attribute[Any]", value: Any) -> None:
 
 
 def _policies() -> Mapping[str, Policy]:
-    """The policies of a service that names none: those of the same names, whose sessions can be copied."""
+    """Returns the policies of a service that configures none: those of the same names, whose sessions can be copied."""
     return {name: evolve(preset(name), session={"branches": 8}) for name in ("default", "strict")}
 
 
@@ -270,14 +269,14 @@ def _cpus() -> int:
 class ServiceConfig:
     """A service. Each section may be given as its class or as a table.
 
-    listen: an address, or "unix:PATH". data: the folder for what is kept: the database and the file of keys. database:
+    listen: an address, or "unix:PATH". data: the folder of the database and the file of keys. database:
     an SQLAlchemy URL; None for SQLite in `data`. keys: the file of keys, which has to exist; None for keys.json in
-    `data`. require_keys: whether a key is needed on loopback, too, even before there was one. workers: processes that
-    have the boxes. express: whether there is one more, for what a key asks for beside nothing else; it comes before the
-    others on the CPUs. slots, live: how many runs, and how many calls of sessions and runs that ask for
-    input, go on at once in each. log: the form of log lines. origins: web pages that may use the service (CORS). doors:
-    which protocols are spoken (opening.py). drain: seconds that a service waits for what runs when it is told to end
-    (SIGTERM). policies, languages: by the names that clients use; the first of each is for requests that name none.
+    `data`. require_keys: whether a key is needed on loopback, too, even before the first one was made. workers:
+    processes that have the boxes. express: whether one more worker serves keys that have no other request at that time;
+    it has a higher CPU priority. slots, live: how many runs, and how many calls of sessions and runs that ask for
+    input, each worker does at once. log: the form of log lines. origins: web pages that may use the service (CORS).
+    doors: which protocols are spoken (opening.py). drain: seconds that a service waits for its runs after SIGTERM.
+    policies, languages: by the names that clients use; the first of each is for requests that name none.
     """
 
     listen: str = attrs.field(default="127.0.0.1:8000", validator=_check_listen)
@@ -306,12 +305,12 @@ class ServiceConfig:
 
     @property
     def address(self) -> tuple[str, int] | str:
-        """Where it listens: host and port, or the path of a socket."""
+        """The address at which it listens: host and port, or the path of a socket."""
         return address_of(self.listen)
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Whether only this machine can connect to it."""
         address = self.address
         return isinstance(address, str) or is_loopback(address[0])
 
@@ -322,7 +321,7 @@ class ServiceConfig:
 
     @property
     def keys_mark(self) -> Path:
-        """The path of the mark that says that keys were made for this service, or named in its configuration."""
+        """The path of the mark which records that keys were made for this service, or named in its configuration."""
         return mark_of(os.path.join(self.data, "keys.json"))
 
     @property
@@ -332,27 +331,27 @@ class ServiceConfig:
 
     @property
     def bodies(self) -> int:
-        """How many bytes of requests of one key are in memory at once."""
+        """How many bytes of requests of one key may be in memory at once."""
         return self.limits.bodies or 4 * self.limits.body
 
     @property
     def bodies_of_all(self) -> int:
-        """How many bytes of requests of all keys are in memory at once."""
+        """How many bytes of requests of all keys may be in memory at once."""
         return self.limits.bodies_of_all or 4 * self.bodies
 
     @property
     def share(self) -> int:
-        """How many runs of one key may go on at once."""
+        """How many runs of one key may run at once."""
         return self.limits.concurrency or max(1, self.workers * self.slots * 3 // 4)
 
     @property
     def live_share(self) -> int:
-        """How many calls of sessions, and runs that ask for input, of one key may go on at once."""
+        """How many calls of sessions, and runs that ask for input, of one key may run at once."""
         return self.limits.live or max(1, self.workers * self.live * 3 // 4)
 
     @property
     def transfer_time(self) -> float:
-        """For how many seconds one file of a session may be on its way: it takes up a line of the session's worker."""
+        """How many seconds a transfer of a session's file may take: it occupies a line of the session's worker."""
         return self.connections.time + self.limits.file / _FILE_RATE
 
 
@@ -399,7 +398,7 @@ def load_config(path: str | os.PathLike[str], **changes: Any) -> ServiceConfig:
 
 
 def _anchored(table: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Returns the table with the host paths in it made relative to its folder, and its policies made."""
+    """Returns the table with its host paths made relative to its folder, and its policies made."""
     for key in ("data", "keys"):
         if isinstance(table.get(key), str):
             table[key] = _path(table[key], folder)
@@ -412,7 +411,10 @@ def _anchored(table: dict[str, Any], folder: str) -> dict[str, Any]:
 
 
 def _policy(entry: Any, folder: str) -> Any:
-    """A policy's table, made with paths relative to the folder; what has faults stays, and is reported later."""
+    """Returns a policy made from a table, with paths relative to the folder.
+
+    A table with faults is returned as it is, and reported later.
+    """
     if not isinstance(entry, Mapping):
         return _path(entry, folder) if isinstance(entry, str) and entry.endswith(".toml") else entry
     return _Anchored(entry, folder)

@@ -1,10 +1,10 @@
 """The database under `store`: SQLite in a file, PostgreSQL, or another one that SQLAlchemy knows.
 
-What goes wrong with it is a StoreError, whatever driver it is.
+Every failure of it is a StoreError, whatever the driver is.
 
-Each database has the number of its form in the table `form`. One that has tables, but no number, was made before there
-were numbers, and has the form 1. One of an older form is brought up to the current one, step by step and in one
-transaction; a newer one is refused.
+The table `form` of each database has the number of its form. A database with tables but without a number was made
+before the numbers existed, and has form 1. A database of an older form is changed to the current one, step by step and
+in one transaction; a newer one is refused.
 """
 
 import contextlib
@@ -24,15 +24,15 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from proxybox.policies.errors import ProxyboxError
 
-#: Seconds that a connection may take to come about, and that a change waits for another one of the same key.
+#: Seconds until an attempt to connect fails, and that a change waits for another one of the same key.
 _CONNECTING: Final = 10
 _WAITING: Final = 10
-#: How often services that start at the same time try to make the same tables.
+#: How many times services that start at the same time try to make the same tables.
 _TRIES: Final = 5
 #: The URLs for which psycopg is the driver, and the drivers that are libpq's.
 _POSTGRES: Final = frozenset({"postgres", "postgresql"})
 _OF_LIBPQ: Final = frozenset({"psycopg", "psycopg2"})
-#: What no database takes in a text, and the sign with which it is written.
+#: The characters that a database refuses in a text, with the escape character, and their escapes.
 _REFUSED: Final = re.compile("[\\\\\0\ud800-\udfff]")
 _WRITTEN: Final = re.compile(r"\\([0-9a-f]{1,4});")
 
@@ -42,7 +42,7 @@ _form = sql.Table("form", _forms, sql.Column("number", sql.Integer, primary_key=
 
 
 class StoreError(ProxyboxError):
-    """The database cannot be used. is_away: whether the same may go well later."""
+    """The database cannot be used. is_away: whether a later try may succeed."""
 
     def __init__(self, message: str, *, is_away: bool = False) -> None:
         super().__init__(message)
@@ -56,7 +56,7 @@ class UntrustedText(sql.TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: sql.Dialect) -> str | None:
-        """Returns what is written."""
+        """Returns the text that is written."""
         return None if value is None else _REFUSED.sub(lambda found: f"\\{ord(found[0]):x};", value)
 
     def process_result_value(self, value: str | None, dialect: sql.Dialect) -> str | None:
@@ -65,13 +65,13 @@ class UntrustedText(sql.TypeDecorator[str]):
 
 
 class LongUntrustedText(UntrustedText):
-    """The same of any length."""
+    """As UntrustedText, of any length."""
 
     impl = sql.Text
     cache_ok = True
 
 
-#: What brings a database from one form to the next one. It changes tables that are there, and makes none.
+#: Changes a database from one form to the next one. It changes tables that exist, and makes none.
 Step = Callable[[sql.Connection], None]
 
 
@@ -79,9 +79,9 @@ class Database:
     """One database; it can be used from many threads, and its methods block."""
 
     def __init__(self, url: str, tables: sql.MetaData, *, durable: bool = False, steps: Sequence[Step] = ()) -> None:
-        """Opens it, and makes what is missing in it. Raises StoreError, also for a form that it does not know.
+        """Opens the database, and makes tables that are missing. Raises StoreError, also for an unknown form.
 
-        durable: whether what SQLite was told to keep is there after a power cut, too. steps: the first one leads from
+        durable: whether each change of SQLite is kept after a power cut. steps: the first one leads from
         form 1 to form 2; `tables` are those of the last form.
         """
         self._durable, self._steps = durable, tuple(steps)
@@ -97,7 +97,7 @@ class Database:
             raise StoreError(f"the database cannot be opened: {_words(error)}") from error
 
     def _make(self, tables: sql.MetaData) -> None:
-        """Makes tables. Another service may do the same at this moment; the next try finds what that one has made."""
+        """Makes tables. Another service may do the same at this moment; then the next try finds its tables."""
         with contextlib.ExitStack() as failing, self._engine.connect() as connection:
             failing.callback(self.close)
             for left in reversed(range(_TRIES)):
@@ -112,9 +112,9 @@ class Database:
                         raise
 
     def _bring_up(self, connection: sql.Connection, tables: sql.MetaData) -> None:
-        """Brings a database up to the current form, or makes it."""
+        """Changes a database to the current form, or makes it."""
         if connection.dialect.name == "sqlite" and not self._durable:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")  # else each change of a table stands for itself
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # without it, each change of a table is a transaction
         self.take_turns(connection, "form")
         there, newest = set(sql.inspect(connection).get_table_names()), 1 + len(self._steps)
         found = connection.execute(sql.select(_form.c.number)).scalar() if _form.name in there else None
@@ -135,7 +135,7 @@ class Database:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[sql.Connection]:
-        """A context in which everything is done, or nothing. Raises StoreError."""
+        """A context whose changes are all made, or none of them. Raises StoreError."""
         try:
             with self._engine.begin() as connection:
                 yield connection
@@ -144,7 +144,7 @@ class Database:
             raise StoreError(f"the database cannot be used: {_words(error)}", is_away=is_away) from error
 
     def take_turns(self, connection: sql.Connection, name: str) -> None:
-        """Has a change wait until those of the same name have ended, which no other one sees half done.
+        """Makes a change wait until the changes of the same name have ended, so that it does not see one half done.
 
         SQLite has one writer anyway. https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
         """
@@ -153,11 +153,11 @@ class Database:
             connection.execute(sql.select(patience, sql.func.pg_advisory_xact_lock(sql.func.hashtextextended(name, 0))))
 
     def cut_off(self) -> None:
-        """Ends the connections to a server that has fallen silent, so that no thread waits for it any longer."""
+        """Shuts down the connections to a server that does not answer, so that no thread waits for it any longer."""
         for reference in self._connections.valuerefs():
             connection: Any = reference()
             with contextlib.suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as line:
-                line.shutdown(socket.SHUT_RDWR)  # the thread that waits in the driver sees that, and lets go of it
+                line.shutdown(socket.SHUT_RDWR)  # the thread that waits in the driver gets an error then
 
     def close(self) -> None:
         """Closes the connections."""
@@ -187,7 +187,7 @@ def _engine(url: str, durable: bool) -> sql.Engine:
 
 
 def _check(connection: sql.Connection) -> None:
-    """Raises StoreError for a database that has no form for every text."""
+    """Raises StoreError for a database whose encoding cannot represent every text."""
     if connection.dialect.name == "postgresql":
         encoding = connection.exec_driver_sql("show server_encoding").scalar_one()
         if encoding != "UTF8":
@@ -195,21 +195,21 @@ def _check(connection: sql.Connection) -> None:
 
 
 def _set_up_sqlite(durable: bool, connection: Any, _: ConnectionPoolEntry) -> None:
-    """Readers and a writer at once (https://sqlite.org/wal.html), and patience with another process that writes."""
+    """Allows readers beside a writer (https://sqlite.org/wal.html), and waits for the writes of another process."""
     if durable:
-        connection.isolation_level = None  # transactions begin where SQLAlchemy says so: there are savepoints in them
+        connection.isolation_level = None  # SQLAlchemy begins the transactions, which have savepoints
     synchronous = "FULL" if durable else "NORMAL"  # the latter loses the latest changes in a power cut
     for statement in ("PRAGMA journal_mode=WAL", f"PRAGMA synchronous={synchronous}", "PRAGMA busy_timeout=5000"):
         connection.execute(statement)
 
 
 def _driver(error: ModuleNotFoundError) -> str:
-    """What is missing, and how to come by it."""
+    """Returns which package is missing, and how to install it."""
     what = "'proxybox[postgres]'" if error.name == "psycopg" else str(error.name)
     return f"its driver {error.name} is not installed: pip install {what}"
 
 
 def _words(error: Exception) -> str:
-    """What went wrong, without statements and their values."""
+    """Returns the reason of an error, without statements and their values."""
     cause = getattr(error, "orig", None) or error
     return str(cause).splitlines()[0] if str(cause) else type(cause).__name__

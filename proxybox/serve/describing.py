@@ -1,4 +1,4 @@
-"""Models of pydantic for OpenAPI, which are made from the classes of attrs that declare what is sent."""
+"""Models of pydantic for OpenAPI, which are made from the attrs classes that declare the bodies."""
 
 import functools
 import inspect
@@ -16,7 +16,7 @@ from proxybox.resultjson import SOMETIMES
 
 @functools.cache
 def model_of(kind: type[Any], name: str = "") -> type[BaseModel]:
-    """Returns the model of a class of attrs, and of those that its fields have."""
+    """Returns the model of a class of attrs, with the models of its fields."""
     hints = get_type_hints(kind)
     absent = {field.name for field in attrs.fields(kind) if field.metadata == SOMETIMES}
     keys = {field.name: hints[field.name] for field in attrs.fields(kind)}
@@ -26,13 +26,13 @@ def model_of(kind: type[Any], name: str = "") -> type[BaseModel]:
 def model_of_keys(
     name: str, doc: str, keys: Mapping[str, Any], *, base: type[BaseModel] | None = None, absent: Collection[str] = ()
 ) -> type[BaseModel]:
-    """Returns a model of keys and their types, besides those of `base`. absent: those that are not always sent."""
+    """Returns a model of keys and their types, based on `base`. absent: keys that are not always sent."""
     fields: dict[str, Any] = {key: (_described(kind), None if key in absent else ...) for key, kind in keys.items()}
     return create_model(name, __doc__=doc, __base__=base, **fields)
 
 
 def _described(hint: Any) -> Any:
-    """A type with models in place of classes of attrs."""
+    """Returns a type in which models replace the attrs classes."""
     if isinstance(hint, type) and attrs.has(hint):
         return model_of(hint)
     origin, arguments = get_origin(hint), get_args(hint)

@@ -1,7 +1,7 @@
-"""The files of sessions over HTTP: a body that is passed on as it comes, and answers with parts, tags and conditions.
+"""The files of sessions over HTTP: a body is passed on as it arrives, and answers have ranges, tags and conditions.
 
-RFC 9110, sections 8.8.3 (ETag), 13.1.2 (If-None-Match), 13.1.5 (If-Range) and 14 (Range). One part at a time is
-answered; a request for several gets the whole file, as that section allows.
+RFC 9110, sections 8.8.3 (ETag), 13.1.2 (If-None-Match), 13.1.5 (If-Range) and 14 (Range). A request for several ranges
+gets the whole file, as that section allows.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from proxybox.serve.workers import Transfer
 #: Pieces of a file that wait for a client that reads slowly.
 _AHEAD: Final = 2
 _RANGE: Final = re.compile(r"\s*+bytes\s*+=\s*+(\d{0,18})\s*+-\s*+(\d{0,18})\s*+\Z", re.IGNORECASE)
-#: Untrusted: never a page.
+#: The content is untrusted: a browser must not show it as a page.
 _HEADERS: Final = {
     "Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff", "Accept-Ranges": "bytes",
     "Cache-Control": "private, no-cache",
@@ -36,9 +36,9 @@ Work = Callable[[Transfer], Coroutine[Any, Any, bytes]]
 
 
 def upload(request: Request, most: int) -> tuple[int, Transfer]:
-    """Returns the length of a file that a request brings (0 where nobody knows), and how it is passed on.
+    """Returns the length of a file in a request (0 if it is unknown), and its Transfer.
 
-    most: bytes that it may have. Raises TooLarge.
+    most: the most bytes of the file. Raises TooLarge.
     """
     header = length(dict(request.scope["headers"]))
     if (header or 0) > most:
@@ -66,7 +66,7 @@ async def _nothing(_: bytes) -> None:
 
 
 async def download(request: Request, work: Work) -> Response:
-    """Returns the answer with a file, or a part of it, or why there is none. work: has a worker hand the file over.
+    """Returns the answer with a file, or with a part of it. work: makes a worker send the file.
 
     Raises Refusal.
     """
@@ -87,7 +87,7 @@ async def download(request: Request, work: Work) -> Response:
         pieces.put_nowait(piece)
 
     doing = asyncio.ensure_future(work(Transfer(on_ready, on_data)))
-    doing.add_done_callback(lambda _: pieces.put_nowait(None))  # the end needs no room: maybe nobody reads any more
+    doing.add_done_callback(lambda _: pieces.put_nowait(None))  # without room: the client may read no more
     try:
         await asyncio.wait((doing, answer), return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
@@ -107,11 +107,11 @@ async def _all(
     while (piece := await pieces.get()) is not None:
         room.release()
         yield piece
-    doing.result()  # what has failed breaks the answer off
+    doing.result()  # an exception breaks the answer off
 
 
 class _Download(StreamingResponse):
-    """An answer whose job ends with it."""
+    """An answer at whose end its job is cancelled."""
 
     def __init__(
         self, pieces: AsyncIterator[bytes], doing: "asyncio.Future[bytes]", status: int, headers: dict[str, str]
@@ -128,7 +128,7 @@ class _Download(StreamingResponse):
 
 
 def _answer(method: str, asked: Headers, size: int, tag: str) -> tuple[int, dict[str, str], int, int]:
-    """Returns the status and the header of an answer, and which part of the file it has: from where, to where."""
+    """Returns the status and the header of an answer, and the part of the file that it has: its begin and end."""
     headers = {**_HEADERS, "ETag": tag}
     if _has_tag(asked.get("if-none-match", ""), tag):
         return 304, headers, 0, 0
@@ -144,12 +144,12 @@ def _answer(method: str, asked: Headers, size: int, tag: str) -> tuple[int, dict
 
 
 def _has_tag(header: str, tag: str) -> bool:
-    """Whether a list of tags has this one, or stands for any."""
+    """Returns whether a list of tags has this one, or is "*"."""
     return header.strip() == "*" or tag in {each.strip().removeprefix("W/") for each in header.split(",")}
 
 
 def _part(wanted: str, size: int) -> tuple[int, int] | None:
-    """Which part of a file is wanted; one without bytes cannot be had. None: nothing that makes sense is wanted."""
+    """Returns the begin and end of the requested part, equal if it is empty; None for a header to be ignored."""
     found = _RANGE.match(wanted)
     if found is None:
         return None

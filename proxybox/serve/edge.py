@@ -1,13 +1,14 @@
-"""What happens to every request before a door sees it, and to every answer: the edge of the service (ASGI).
+"""The edge of the service (ASGI): it handles every request before a door, and every answer after it.
 
-Each request has an id, which its answer bears, too, and a log line; one that a door has let in has a record in the
-audit. None of them has a key, a query or a body in it. Those that are refused are counted, and a few of them logged:
-anybody can send them, and as many as they like.
+Each request has an id, which its answer has, too, and a log line; a request that a door has accepted has a record in
+the audit. Neither contains a key, a query or a body. Refused requests are counted, and only a few are logged: anybody
+can send any number of them.
 
-A body that is too large is refused while it comes. Where a key is needed, no body is read without one. All paths but
-those of the service's health are answered only with a key for them (access.py), whatever the door itself does.
-Nothing is taken from web pages of other origins, whose browser may hold a password, and under a host name that others
-control (DNS rebinding) nothing either where no key is needed: any page that a user looks at could use it otherwise.
+A body that is too large is refused while it is received. Where a key is needed, no body is read without one. All paths
+except those of the service's health are answered only with a key for them (access.py), whatever the door itself does.
+Requests of web pages of other origins are refused, because the browser may have a password. Where no key is needed,
+requests under other host names are refused, too (DNS rebinding): otherwise any page in a user's browser could use the
+service.
 """
 
 import contextlib
@@ -39,12 +40,12 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ASGI = Callable[[Scope, Receive, Send], Awaitable[None]]
-#: A way to present a key: what of a request is one, or None.
+#: A way to present a key: returns the key of a request, or None.
 Way = Callable[[HTTPConnection], str | None]
 
 #: An id that a client may give its request.
 _ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
-#: How many log lines in a second requests have that no door lets in.
+#: The most log lines in a second for requests that no door accepts.
 _REFUSED_LINES: Final = 10
 
 log = logging.getLogger("proxybox.serve")
@@ -52,10 +53,10 @@ log = logging.getLogger("proxybox.serve")
 
 @attrs.define(kw_only=True)
 class Visit:
-    """One request, and what the audit keeps of it.
+    """One request, and the facts about it that the audit stores.
 
-    is_open: whether no key is needed. begun_for: is called with the caller. key, name: of the key, "" until a door
-    has let the request in. policy to cpu: of the run, if there was one.
+    is_open: whether no key is needed. begun_for: is called with the caller. key, name: of the key, "" until a door has
+    accepted the request. policy to cpu: of the run, if there was one.
     """
 
     id: str
@@ -77,13 +78,13 @@ def visit(scope: Scope) -> Visit:
 
 
 def pass_on_body(scope: Scope) -> None:
-    """Says that a door keeps nothing of the body of its request; to be called before it reads any of it."""
+    """Notes that a door does not store the body of its request; to be called before the door reads any of it."""
     body: Body = scope["state"]["body"]
     body.pass_on()
 
 
 def room_for(scope: Scope, caller: Caller, size: int) -> contextlib.AbstractContextManager[None]:
-    """Room for a message of a WebSocket, as bodies have it, while something is done with it. Raises Refusal."""
+    """A context with room for a message of a WebSocket, as for a body. Raises Refusal."""
     room: Room = scope["state"]["room"]
     return room.at_once(caller.key or f"@{_address(scope)}", size) if size > SMALL else contextlib.nullcontext()
 
@@ -95,7 +96,7 @@ class _WithoutKey(NotRead):
 
 
 class ServiceMiddleware:
-    """Wraps the doors. ways: in which they are presented keys."""
+    """Wraps the doors. ways: functions that find the key of a request."""
 
     def __init__(self, inner: ASGI, service: Service, ways: Sequence[Way]) -> None:
         self._inner, self.service, self._ways = inner, service, ways
@@ -152,7 +153,7 @@ class ServiceMiddleware:
                     is_read = here.is_open or length(headers) == 0 or _may_any(access, scopes, scope["path"])
                     await self._inner(scope, body if is_read else _unread, answer)
         except (Refusal, KeysError) as error:
-            if not answered:  # else the connection is cut off
+            if not answered:  # otherwise the connection is closed
                 await refuse(error if isinstance(error, Refusal) else unreadable(), here, answer)
         finally:
             self._note(scope, here, answered or 499, time.perf_counter() - began)
@@ -176,7 +177,7 @@ class ServiceMiddleware:
     # --- checks -------------------------------------------------------------------------------------------------------
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes], here: Visit) -> None:
-        """Raises Refusal for a request that no door sees."""
+        """Raises Refusal for a request that no door gets."""
         service = self.service
         if service.state != "ready" and scope["path"] not in service.authority.access.always:
             raise Refusal("not-ready", service.why, headers={"Retry-After": "5"})
@@ -189,10 +190,10 @@ class ServiceMiddleware:
             raise Refusal("forbidden", "pages of this origin may not use the service (origins in its configuration)")
 
     def _is_preflight(self, scope: Scope, headers: dict[bytes, bytes]) -> bool:
-        """Whether a browser asks if a page of a known origin may send a request; it has no key then.
+        """Returns whether a browser asks if a page of a known origin may send a request: that question has no key.
 
-        https://fetch.spec.whatwg.org/#cors-preflight-request. The answer is that of Starlette's CORSMiddleware, and the
-        same for each path: nothing is learned from it.
+        https://fetch.spec.whatwg.org/#cors-preflight-request. Starlette's CORSMiddleware answers, in the same way for
+        each path, so that the answer reveals nothing.
         """
         return (
             scope["method"] == "OPTIONS"
@@ -201,7 +202,7 @@ class ServiceMiddleware:
         )
 
     def _keys(self, scope: Scope) -> tuple[Key, ...]:
-        """The keys that a request presents, in any way; its door looks at its own way alone. Raises KeysError."""
+        """Returns the keys that a request presents, in any way; its door uses its own way alone. Raises KeysError."""
         presented = (way(HTTPConnection(scope)) for way in self._ways)
         found = (self.service.authority.keys.find(key) for key in presented if key)
         return tuple(each[0] for each in found if each is not None)
@@ -229,7 +230,7 @@ class ServiceMiddleware:
             )  # fmt: skip
 
     def _may_log(self) -> bool:
-        """Whether one more refused request has a log line; a later line says how many had none."""
+        """Returns whether one more refused request gets a log line; a later line reports how many had none."""
         now, self._refused = time.monotonic(), self._refused + 1
         if now - self._second >= 1:
             if self._refused > _REFUSED_LINES + 1:
@@ -245,7 +246,7 @@ def _may_any(access: AccessTable, scopes: Sequence[str], path: str) -> bool:
 def _not_to_be_told(
     access: AccessTable, scope: Scope, here: Visit, status: int, scopes: Sequence[str]
 ) -> Refusal | None:
-    """Returns the refusal that replaces the answer of a door which has not looked at the key; None to leave the answer.
+    """Returns the refusal that replaces the answer of a door which has not checked the key; None to keep the answer.
 
     scopes: of the keys that were presented.
     """
@@ -277,7 +278,7 @@ async def refuse(refusal: Refusal, here: Visit, send: Send) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _is_own_host(host: str) -> bool:
-    """Whether a Host header names this machine: a name that others control could lead a browser here."""
+    """Returns whether a Host header names this machine: others could make a name of theirs point to it."""
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
     name = name.removeprefix("[").removesuffix("]")
     return not name or is_loopback(name)

@@ -1,4 +1,4 @@
-"""How servers of ours end: what goes on comes to its end first."""
+"""How our servers end: they wait first until their tasks have ended."""
 
 import asyncio
 import logging
@@ -10,9 +10,9 @@ import uvicorn
 
 
 class EndingServer(uvicorn.Server):
-    """A server that a signal ends as soon as `drain` has come to its end; a second signal does not wait for that.
+    """A server that ends after a signal as soon as `drain` has returned; a second signal ends it at once.
 
-    log: where it says so.
+    log: the logger for these events.
     """
 
     def __init__(self, options: uvicorn.Config, drain: Callable[[], Awaitable[None]], log: logging.Logger) -> None:
@@ -26,7 +26,7 @@ class EndingServer(uvicorn.Server):
         return self._draining is not None
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """It may come in the middle of a log line, so the handler itself writes none (signal(7), reentrancy)."""
+        """Writes no log line: the signal may arrive while another one is being written (signal(7), reentrancy)."""
         self._loop.call_soon_threadsafe(self._end, signal.Signals(sig).name)
 
     def _end(self, name: str) -> None:

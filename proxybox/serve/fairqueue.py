@@ -1,6 +1,6 @@
 """A queue of requests by key: of the keys that wait, the one that was served longest ago is next.
 
-So a key that floods a service delays only its own requests. The user of the queue decides what else a key may have.
+So a key that floods a service delays only its own requests. The user of the queue applies further bounds.
 """
 
 import itertools
@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-#: Of so many keys it is remembered when they were served.
+#: The number of keys for which the queue stores when they were served.
 MOST_KEYS: Final = 10_000
 
 
@@ -30,7 +30,7 @@ class FairQueue(Generic[T]):
         return itertools.chain.from_iterable(tuple(self._lines.values()))
 
     def line(self, key: str) -> Sequence[T]:
-        """What waits of a key."""
+        """Returns the items of a key, the oldest first."""
         return self._lines.get(key, ())
 
     def longest(self) -> str:
@@ -44,7 +44,7 @@ class FairQueue(Generic[T]):
         self._count += 1
 
     def remove(self, key: str, item: T) -> bool:
-        """Takes out an item that is served no more. Returns whether it was there."""
+        """Removes an item that is no longer to be served. Returns whether it was in the queue."""
         line = self._lines.get(key, deque())
         if item not in line:
             return False
@@ -55,10 +55,10 @@ class FairQueue(Generic[T]):
         return True
 
     def next(self, choose: Callable[[str, Sequence[T]], tuple[Any, T] | None]) -> tuple[str, T] | None:
-        """Takes out what is next, and returns its key and it; None where nothing is.
+        """Removes the next item, and returns its key and the item; None if no item can be served.
 
         choose: is called with each key and its line. It returns a rank and the item that can be served now, or None.
-        Of lower ranks, one is next before all higher ones.
+        Items of lower ranks are next before those of higher ranks.
         """
         best: tuple[Any, int] | None = None
         found: tuple[str, T] | None = None

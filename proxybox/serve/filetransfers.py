@@ -1,7 +1,7 @@
-"""Files of sessions on their way, as a worker sees them: each is in a file without a name, and never whole in memory.
+"""Transfers of sessions' files in a worker: each is in a file without a name, and never as a whole in memory.
 
-What comes is written to the session when it is whole, and what goes is what the file was at one moment: so neither the
-session waits for a slow client, nor has a client half of one file and half of another.
+A received file is written to the session when it is complete, and a sent file is a copy of one moment: the session does
+not wait for a slow client, and a client does not get parts of two versions.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from proxybox.serve.wiredata import FilePart, ReadyToGive, ReadyToTake, read
 from proxybox.serve.workerjobs import FileJob, ReceiveFileJob
 from proxybox.session import Session
 
-#: Seconds for which a file that comes waits for the end of a call, before and after, and between two tries.
+#: Seconds for which a transfer waits for the end of a call, before and after it, and between two tries.
 _PATIENCE: Final = 30.0
 _RHYTHM: Final = 0.02
 #: Bytes of the longest message of the service: a piece of a body.
@@ -31,20 +31,20 @@ Give = Callable[[bytes, bytes], None]
 
 
 class GivenUp(Exception):
-    """The service has nothing more to give: its client has gone away, or sent too much, or may no longer do this."""
+    """The service sends no more: its client has closed its connection, has sent too much, or is no longer allowed."""
 
 
 class HostIsFull(Exception):
-    """The host has no room for a file on its way. Its session is not at fault."""
+    """The host has no space for a file in transfer. Its session is not at fault."""
 
 
 def receive(
     session: Session, command: ReceiveFileJob, line: Connection, give: Give, is_given_up: Callable[[], bool]
 ) -> None:
-    """Takes a file and writes it into a session.
+    """Receives a file and writes it into a session.
 
-    It is refused before any of it comes where there is no room. is_given_up: whether nobody waits for it any more, or
-    may have it written. Raises OSError, GivenUp and HostIsFull.
+    It is refused before it is sent if there is no space. is_given_up: whether the client no longer waits for it, or is
+    no longer allowed to write it. Raises OSError, GivenUp and HostIsFull.
     """
     path, size, parents = command.path, command.size, command.parents
     room = _when_at_rest(lambda: session._at_rest(commands.rooming(path, size, parents)), is_given_up)
@@ -60,7 +60,7 @@ def receive(
 
 
 def send(session: Session, command: FileJob, line: Connection, give: Give) -> None:
-    """Hands over a part of a file, which the service names when it knows the file's size and its SHA-256.
+    """Sends a part of a file, which the service chooses when it knows the file's size and its SHA-256.
 
     Raises OSError, GivenUp and HostIsFull.
     """
@@ -90,7 +90,10 @@ def _keep(file: IO[bytes], piece: bytes) -> None:
 
 @contextlib.contextmanager
 def _parts_of(line: Connection) -> Iterator[Iterator[bytes]]:
-    """The parts that the service gives. All are read, whatever fails: what is left would be the next job."""
+    """The parts that the service sends.
+
+    All are read, also after a failure: unread parts would be taken for the next job.
+    """
     parts = _parts(line)
     try:
         yield parts

@@ -1,10 +1,10 @@
 """The gate: which request gets a free line of a worker, which one waits, and which one is refused at once.
 
 Rules: of the keys that wait, the one that holds the fewest lines is next, and among equals the one that was served
-longest ago (fairqueue.py). A key never holds more lines than its share; of the lines of one worker, which the sessions
-there have to wait for, three quarters, unless its share is a larger part of all; and of the express worker's only one
-that it holds beside no other. The queue is bounded; when it is full, the key of which the most requests wait loses its
-latest one.
+longest ago (fairqueue.py). A key never holds more lines than its share; of the lines of one worker, for which its
+sessions have to wait, a key holds at most three quarters, unless its share is a larger part of all lines. It holds a
+line of the express worker only if it holds no other line. The queue is bounded; when it is full, the key with the most
+waiting requests loses its latest one.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ import attrs
 from proxybox.serve.fairqueue import FairQueue
 from proxybox.serve.workers import LineKind, Slot, WorkerLost, WorkerProcess
 
-#: How much the latest job counts in the average duration of all.
+#: The weight of the latest job in the average duration of all.
 _LATEST: Final = 0.05
-#: The most seconds that anybody is asked to wait before the next try.
+#: The most seconds in a Retry-After.
 _LONGEST: Final = 60
 
 
 class Overloaded(Exception):
-    """There is no room. is_own: whether the key's own requests take it up. retry_after: seconds until the next try."""
+    """No line is free. is_own: whether the key's own requests use them. retry_after: seconds until the next try."""
 
     def __init__(self, message: str, *, is_own: bool, retry_after: int) -> None:
         super().__init__(message)
@@ -43,21 +43,21 @@ class _Waiting:
 
 @attrs.define(eq=False)
 class _Key:
-    """What one key holds. of: how many lines of each worker."""
+    """The lines that one key holds. of: how many lines of each worker."""
 
     share: int
     held: int = 0
     of: "Counter[int]" = attrs.field(factory=Counter)
 
     def first(self, waiting: Sequence[_Waiting], slot: Slot, lines: "Counter[int]") -> _Waiting | None:
-        """The first of its requests that waits for such a line, and was not given up meanwhile."""
+        """Returns the key's first request that waits for such a line, and was not cancelled."""
         if self.held >= self.share:
             return None
         fitting = (each for each in waiting if self.can_use(slot, each.worker, lines))
         return next((each for each in fitting if not each.ready.done()), None)
 
     def can_use(self, slot: Slot, worker: int | None, lines: "Counter[int]") -> bool:
-        """Whether a request can have this line.
+        """Returns whether a request can have this line.
 
         worker: the number of the only one that can serve it; None for any. lines: how many each worker has.
         """
@@ -69,7 +69,7 @@ class _Key:
 
 
 class Gate:
-    """Gives out the lines of one kind.
+    """Assigns the lines of one kind to requests.
 
     share: how many lines a key may hold at once. queue: how many requests may wait. patience: for how many seconds.
     """
@@ -98,16 +98,16 @@ class Gate:
         return len(self._holders) + len(self._free)
 
     def _lines(self) -> "Counter[int]":
-        """How many lines each worker has."""
+        """Returns how many lines each worker has."""
         return Counter(slot.worker.number for slots in (self._holders, self._free) for slot in slots)
 
     # --- who comes ----------------------------------------------------------------------------------------------------
 
     async def enter(self, name: str, *, share: int | None = None, worker: int | None = None) -> Slot:
-        """Returns a free line when it is this key's turn; `Workers.ask` gives it back.
+        """Returns a free line when it is this key's turn; `ServiceWorkers.ask` releases it.
 
         name: of the key. share: how many lines this key may hold, in place of the common number. worker: the number of
-        the only worker whose lines will do. Raises Overloaded; WorkerLost when that worker ends meanwhile.
+        the only worker whose lines can be used. Raises Overloaded; WorkerLost when that worker ends meanwhile.
         """
         key = self._keys.setdefault(name, _Key(self._share))
         key.share = self._share if share is None else share
@@ -124,7 +124,7 @@ class Gate:
                 return await waiting.ready
         except BaseException as error:
             if waiting.ready.done() and not waiting.ready.cancelled() and waiting.ready.exception() is None:
-                self.free(waiting.ready.result())  # it was given a line that it does not use
+                self.free(waiting.ready.result())  # it has got a line that it does not use
             if isinstance(error, TimeoutError):
                 raise self._overloaded(name, key, "no box became free in time") from None
             raise
@@ -154,14 +154,14 @@ class Gate:
     # --- who is next --------------------------------------------------------------------------------------------------
 
     def free(self, slot: Slot) -> None:
-        """Takes a line that can be used, and gives it to the next request."""
+        """Releases a line, and assigns it to the next request."""
         self._let_go(slot)
         if not slot.worker.ended:
             self._free.append(slot)
         self._hand_out()
 
     def _hand_out(self) -> None:
-        """Gives free lines to those that wait for one."""
+        """Assigns free lines to the requests that wait for one."""
         lines = self._lines() if self._queue else Counter()
         for slot in self._roomiest() if self._queue else ():
 
@@ -177,7 +177,7 @@ class Gate:
                 waiting.ready.set_result(slot)
 
     def _take(self, key: _Key, worker: int | None) -> Slot | None:
-        """Takes a free line for a key: of the worker that is wanted, or of the one that has the most."""
+        """Returns a free line for a key, or None: of the given worker, or of the one that has the most."""
         lines = self._lines()
         slot = next((slot for slot in self._roomiest() if key.can_use(slot, worker, lines)), None)
         if slot is not None:
@@ -185,7 +185,7 @@ class Gate:
         return slot
 
     def _roomiest(self) -> list[Slot]:
-        """The free lines, those of the worker that has the most of them first; among equals, those of the express."""
+        """Returns the free lines, first those of the worker with the most; among equals, the express worker's first."""
         idle = Counter(slot.worker.number for slot in self._free)
         return sorted(self._free, key=lambda slot: (-idle[slot.worker.number], not slot.worker.express))
 
@@ -205,7 +205,7 @@ class Gate:
         self._forget(name, key)
 
     def _forget(self, name: str, key: _Key) -> None:
-        """Keeps nothing of a key that neither holds nor waits."""
+        """Removes a key that neither holds a line nor waits."""
         if not key.held and not self._queue.line(name):
             self._keys.pop(name, None)
 

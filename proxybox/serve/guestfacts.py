@@ -1,4 +1,4 @@
-"""What an interpreter of the service says of itself, asked once for each language: doors tell it to their clients."""
+"""Facts about the interpreters of the service, which doors report to their clients; each language is asked once."""
 
 import json
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ print(json.dumps([platform.python_version(), packages]))
 
 @attrs.frozen(kw_only=True)
 class GuestFacts:
-    """version: such as "3.11.13". packages: the versions of what is installed, by name."""
+    """version: such as "3.11.13". packages: the versions of the installed packages, by name."""
 
     version: str = "unknown"
     packages: Mapping[str, str] = attrs.field(factory=dict)
@@ -32,7 +32,7 @@ _known: WeakKeyDictionary[Service, dict[str, GuestFacts]] = WeakKeyDictionary()
 
 
 async def facts_of(service: Service, language: str) -> GuestFacts:
-    """Returns what the interpreter of a language says. Raises Refusal when the service has no room to ask it."""
+    """Returns what the interpreter of a language reports. Raises Refusal when the service has no free line for that."""
     known = _known.setdefault(service, {})
     if language not in known:
         job = RunJob(policy=next(iter(service.config.policies)), language=language, code=_ASK)
@@ -49,5 +49,5 @@ async def facts_of(service: Service, language: str) -> GuestFacts:
 
 
 def python3(config: ServiceConfig) -> str:
-    """Returns the language that a client means by "python3": the one of that name, or else the first."""
+    """Returns the language that a client means by "python3": the one of that name, or the first."""
     return "python3" if "python3" in config.languages else next(iter(config.languages))

@@ -1,4 +1,4 @@
-"""All that doors of other systems may import of the service. It stays compatible (docs/serve-doors.md).
+"""All names that doors of other systems may import from the service. They remain compatible (docs/serve-doors.md).
 
 A door is an APIRouter of FastAPI, in a `ServiceDoor` to which an entry point of the group `proxybox.serve.doors` leads:
 
@@ -7,13 +7,13 @@ A door is an APIRouter of FastAPI, in a `ServiceDoor` to which an entry point of
 
     @router.post("/run")
     async def post_run(request: Request) -> Response:
-        caller = caller_by(request, bearer(request))        # who asks; before anything else
+        caller = caller_by(request, bearer(request))        # the first step of a route
         body = parsed(RunBody, await request.body())
         return as_json(json.loads(await run(request, caller, {"code": body.code})))
 
 What a door may use of a `Service`: `config`, `state` and `why`; `jobs.policy`, `jobs.language` and `jobs.within`; and
-`sessions.open`, `.command` and `.end`. All else of the service may change. A door has no other way to a box, and keeps
-files of its clients by `keep` and its like alone.
+`sessions.open`, `.command` and `.end`. All else of the service may change. A door has no other way to a box, and stores
+its clients' files with `keep` and the functions beside it alone.
 """
 
 from collections.abc import Iterable
@@ -55,12 +55,12 @@ from proxybox.serve.service import Service as Service
 
 
 def request_id(connection: HTTPConnection) -> str:
-    """Returns the id of a request, by which its run is known while it goes on."""
+    """Returns the id of a request, which is also the id of its run while that runs."""
     return visit(connection.scope).id
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Checks that names of files are paths below a folder, and none the folder of another. Raises Refusal."""
+    """Checks that names of files are paths below a folder, and that none is the folder of another. Raises Refusal."""
     try:
         argumentchecks.files(dict.fromkeys(names, b""))
     except PolicyError as error:

@@ -1,7 +1,8 @@
-"""The events of a job while it runs: they are sent at once, but printed text is gathered for a moment.
+"""The events of a job while it runs: they are sent at once, except printed text, which is buffered for a moment.
 
-A program that prints line by line would otherwise be an event a line, each of which costs the service more than its
-line cost the program. The first text after a pause is sent at once. While the service does not read, the program waits.
+Otherwise a program that prints line by line would cause an event for each line, which costs the service more than the
+line costs the program. The first text after a pause is sent at once. While the service does not read, the program
+waits.
 """
 
 import select
@@ -13,15 +14,15 @@ from typing import Final
 from proxybox.serve.wire import AnswerKind, answer
 from proxybox.streamevents import Stream, TextEvent, WorkerEvent, as_data
 
-#: Seconds for which text is gathered, and the characters that are gathered at most.
+#: Seconds for which text is buffered, and the most characters in the buffer.
 _MOMENT: Final = 0.02
 _MOST: Final = 1 << 14
-#: Characters of one event at most: the service reads each in one go, and does nothing else meanwhile.
+#: The most characters of one event: while the service reads an event, it does nothing else.
 _LONGEST: Final = 1 << 18
 
 
 class Moments:
-    """Sends gathered text after a moment: one thread for all jobs of a worker, which sleeps while there is none."""
+    """Sends buffered text after a moment: one thread for all jobs of a worker, which sleeps while there is none."""
 
     def __init__(self) -> None:
         self._gathered: set[JobEvents] = set()
@@ -41,7 +42,7 @@ class Moments:
         self._thread.join()
 
     def await_one(self, events: "JobEvents") -> None:
-        """Has the text of a job sent after a moment."""
+        """Makes the thread send the text of a job after a moment."""
         with self._some:
             self._gathered.add(events)
             self._some.notify()
@@ -85,7 +86,7 @@ class JobEvents:
             self._line.send_bytes(kind + data)
 
     def print(self, stream: Stream, text: str) -> None:
-        """Sends a text, now or together with the text that follows soon."""
+        """Sends a text, at once or together with the text that follows soon."""
         with self._telling:
             self._pieces.append((stream, text))
             self._size += len(text)
@@ -96,22 +97,22 @@ class JobEvents:
                 self._moments.await_one(self)
 
     def flush(self) -> None:
-        """Sends the gathered text: at the end of a job."""
+        """Sends the buffered text: at the end of a job."""
         with self._telling:
             self._flush()
 
     def flush_if_read(self) -> bool:
-        """Sends the gathered text, unless that would have to wait for the service; returns whether it is sent."""
+        """Sends the buffered text if that does not block; returns whether it is sent or the service has ended."""
         if not self._telling.acquire(blocking=False):
             return False
         try:
-            # A socket that can be written to has room for more than is gathered.
+            # A socket that can be written to has room for more than the buffer holds.
             if self._pieces and not select.select((), (self._line,), (), 0)[1]:
                 return False
             self._flush()
             self._is_awaited = False
             return True
-        except (OSError, ValueError):  # the service has ended, and with it the job
+        except (OSError, ValueError):  # the service has ended, and the job with it
             return True
         finally:
             self._telling.release()

@@ -22,12 +22,12 @@ from proxybox.serve.filetransfers import GivenUp
 from proxybox.serve.results import result_as_json
 from proxybox.serve.wiredata import JobFailure, RequestFault
 
-#: How the message of a parameter that makes no sense begins.
+#: The beginning of the message about an invalid parameter.
 _PARAMETER: Final = re.compile(r"([a-z_]+)(?:\[[^\]]*\])?: ")
 
 
 def failure_of(error: Exception) -> JobFailure:
-    """Returns the failure that stands for an exception."""
+    """Returns the failure for an exception."""
     for kind, name in _FAILURES:
         if isinstance(error, kind):
             return _detailed(error, JobFailure(type=name, message=str(error)))
@@ -49,7 +49,7 @@ def _detailed(error: Exception, failure: JobFailure) -> JobFailure:
 
 
 def _place(problem: Problem) -> list[str | int]:
-    """Where a request is at fault: a policy's key, or the parameter that a message begins with (argumentchecks.py)."""
+    """Returns the place of a fault: a policy's key, or the parameter at the message's beginning (argumentchecks.py)."""
     named = _PARAMETER.match(problem.message)
     key = problem.key or (named.group(1) if named else "")
     return [*key.split(".")] if key else []

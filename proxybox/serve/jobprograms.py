@@ -13,7 +13,7 @@ from proxybox.serve.workerjobs import Content, RunJob
 
 
 def program_of(run: RunJob) -> Program:
-    """Returns the program that is asked for: code, or files with the path of the one to start."""
+    """Returns the program of a run: its code, or its files with the path of the one to start."""
     files = files_of(run.files)
     if run.entry is not None:
         program = Program.of_files(files, run.entry, run.args)
@@ -31,7 +31,7 @@ def program_of(run: RunJob) -> Program:
 
 
 def files_of(sent: Mapping[str, Content]) -> dict[str, bytes]:
-    """Returns files by their paths, as a box takes them."""
+    """Returns files by their paths, in the form that a box takes."""
     return argumentchecks.files({name: data_of(content) or b"" for name, content in sent.items()})
 
 
@@ -48,7 +48,7 @@ def tree_of(files: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def data_of(content: Content | None) -> bytes | None:
-    """Returns bytes that were sent as text, or in base64; None where nothing was sent."""
+    """Returns bytes that were sent as text or in base64; None for None."""
     if content is None:
         return None
     if isinstance(content, str):

@@ -1,4 +1,4 @@
-"""ServiceJobs: each waits at the gate for a free line of a worker, and is done there (gate.py, workers.py)."""
+"""ServiceJobs: each job waits at the gate for a free line of a worker, which then does it (gate.py, workers.py)."""
 
 import asyncio
 import contextlib
@@ -32,16 +32,16 @@ from proxybox.serve.workers import (
 
 log = logging.getLogger("proxybox.serve")
 
-#: How many workers a job is given to, one after the other, while each dies before it has begun the job.
+#: The most workers that get a job, one after the other, while each dies before it has begun the job.
 _TRIES: Final = 3
-#: Seconds for a worker whose lines have ended to end: then none of them is taken again.
+#: Seconds to wait until a worker whose socket is closed has ended: after that, its lines are not used again.
 _GOES: Final = 1.0
 
 
 class ServiceJobs:
-    """What the workers of a service do.
+    """The jobs of a service.
 
-    on_lost: functions that are called with a worker that has died. begun: how many jobs there were.
+    on_lost: functions that are called with a worker that has died. begun: how many jobs were begun.
     """
 
     def __init__(self, config: ServiceConfig, authority: Authority) -> None:
@@ -65,7 +65,7 @@ class ServiceJobs:
 
     @property
     def are_any(self) -> bool:
-        """Whether a job runs or waits."""
+        """Whether any job runs or waits."""
         return any(gate.held or gate.waiting for gate in self.gates.values())
 
     def _free(self, slot: Slot) -> None:
@@ -80,7 +80,7 @@ class ServiceJobs:
     # --- what is asked for --------------------------------------------------------------------------------------------
 
     def policy(self, caller: Caller, name: str | None) -> str:
-        """Returns the name of the policy that a caller asks for. Raises Refusal."""
+        """Returns the name of the policy for a caller that requests `name`. Raises Refusal."""
         allowed = [each for each in self.config.policies if caller.policies is None or each in caller.policies]
         if name is None and allowed:
             return allowed[0]
@@ -91,7 +91,7 @@ class ServiceJobs:
         raise Refusal("invalid", errors=[_fault("policy", f"there is no such policy (allowed: {', '.join(allowed)})")])
 
     def language(self, name: str | None) -> str:
-        """Returns the name of the language that is asked for. Raises Refusal."""
+        """Returns the name of the language for a request of `name`. Raises Refusal."""
         if name is None:
             return next(iter(self.config.languages))
         if name in self.config.languages:
@@ -108,7 +108,7 @@ class ServiceJobs:
         return limit
 
     def within(self, policy: str, wanted: Mapping[str, float]) -> dict[str, dict[str, float]]:
-        """Returns `limits` and `output` of a run: what is wanted, by keys such as "limits.memory", within a policy."""
+        """Returns `limits` and `output` of a run: `wanted` (keys such as "limits.memory"), reduced to the policy's."""
         return within(self.config.policies[policy], wanted)
 
     # --- doing it -----------------------------------------------------------------------------------------------------
@@ -118,12 +118,12 @@ class ServiceJobs:
         on_event: OnEvent | None = None, on_begin: Callable[[WorkerJob], object] | None = None,
         worker: int | None = None, transfer: Transfer | None = None, is_repeatable: bool = False,
     ) -> bytes:  # fmt: skip
-        """Has a job done when it is this caller's turn, as `ServiceWorkers.ask` does, and as long as they may.
+        """Does a job (`ServiceWorkers.ask`) when it is this caller's turn, while the caller may use the service.
 
-        job: its `timeout`, where it has one, is compared with its `policy`, for all doors.
-        worker: the number of the only one that can do it. is_repeatable: whether a job may be done once more when its
-        worker has ended after the job had begun. It is repeated once only: the job itself may be what ends workers.
-        It is not repeated when its caller knows that it has begun. Raises Refusal and WorkerLost.
+        job: its `timeout`, if it has one, is checked against its `policy`, for all doors.
+        worker: the number of the only worker that can do it. is_repeatable: whether the job may be done once more when
+        its worker has ended after the job had begun. It is repeated only once, because the job itself may be the cause.
+        It is not repeated when its caller knows that it had begun. Raises Refusal and WorkerLost.
         """
         self._check_timeout(job)
         self.begun += 1
@@ -134,7 +134,7 @@ class ServiceJobs:
             )  # fmt: skip
 
     def _check_timeout(self, job: AnyJob) -> None:
-        """Raises Refusal for a job that may not last as long as it is to."""
+        """Raises Refusal for a job whose timeout its policy does not allow."""
         try:
             if isinstance(job, RunJob | OpenJob | ExecuteJob) and job.timeout is not None:
                 check_timeout(self.config.policies[job.policy], job.timeout)
@@ -149,7 +149,7 @@ class ServiceJobs:
         before: WorkerLost | None = None
         for left in reversed(range(_TRIES)):
             slot = await self._enter(kind, caller, worker)
-            if before is not None and before.shared:  # its caller has told it something since, which is lost
+            if before is not None and before.shared:  # its caller has sent it something since, which is lost
                 self._free(slot)
                 raise before
             try:
@@ -173,11 +173,11 @@ class ServiceJobs:
             raise Refusal(why, str(error), headers={"Retry-After": str(error.retry_after)}) from None
 
     async def ask_itself(self, job: AnyJob, worker: int | None = None) -> Any:
-        """Has a job of the service's own done, and returns the result. Raises Refusal and WorkerLost."""
+        """Does a job of the service's own, and returns the result. Raises Refusal and WorkerLost."""
         return json.loads(await self.ask("run" if job.op == "run" else "live", ITSELF, job, worker=worker))
 
     async def state(self, worker: int) -> WorkerState:
-        """Returns what a worker says of itself. Raises Refusal, and WorkerLost also for what has another form."""
+        """Returns the state that a worker reports. Raises Refusal, and WorkerLost also for an invalid report."""
         return self.workers.read(worker, WorkerState, await self.ask("live", ITSELF, StateJob(), worker=worker))
 
 
@@ -189,7 +189,7 @@ def refusal_of(failed: JobFailed) -> Refusal:
         errors = [{"loc": ["body"], "msg": str(failed)}]
     more: JSONObject = {key: value for key, value in (("errno", failure.errno), ("result", failure.result)) if value}
     kind = "disk-limit" if failure.errno == "ENOSPC" else failure.type.replace("_", "-")
-    if kind in ("internal-error", "cannot-start"):  # the reason is the service's own affair
+    if kind in ("internal-error", "cannot-start"):  # the reason is not for clients
         log.error("a worker failed: %s", failed)
         return Refusal(kind, headers={"Retry-After": "5"} if kind == "cannot-start" else None)
     return Refusal(kind, str(failed), errors=errors, **more)

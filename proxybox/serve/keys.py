@@ -1,13 +1,13 @@
 """Bearer keys: who may use the service (RFC 6750).
 
-    pbx_3f0c2a9d5b7e_Vb1...      the key's id, which may be seen, and a secret of 256 random bits, which is shown once
+    pbx_3f0c2a9d5b7e_Vb1...      the key's id, which is public, and a secret of 256 random bits, which is shown once
 
-A file holds what is known of each key: its id, its name, the SHA-256 of its secret (it is random, so nothing slower is
-needed), what it may use, and until when. The service looks at the file's status for each request, so that a key which
-was revoked is refused from then on. The file is replaced as a whole, also on a full disk (replacing.py).
+A file stores for each key its id, its name, the SHA-256 of its secret (it is random, so no slower hash is needed), what
+it may use, and when it expires. The service checks the file's status (stat(2)) for each request, so that a key is
+refused as soon as it is revoked. The file is replaced as a whole, also on a full disk (replacing.py).
 
-Once keys were made, a mark beside the file says so for good. A file that is missing then is a fault, and no file
-without keys: a service whose last key was revoked, or whose file was lost, lets nobody in.
+Once keys were made, a mark beside the file records that permanently. Then a missing file is an error, and does not mean
+that there are no keys: a service whose last key was revoked, or whose file was lost, accepts no request.
 """
 
 import contextlib
@@ -34,26 +34,26 @@ _PREFIX: Final = "pbx"
 _KEY: Final = re.compile(r"pbx_([0-9a-f]{12})_([A-Za-z0-9_-]{43})\Z")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}\Z")
 _MOST: Final = 8 << 20
-#: Bytes that a key's entry may become longer when it is revoked or rotated: room for that is taken beforehand.
+#: The most bytes by which a key's entry grows when it is revoked or rotated: that space is reserved in advance.
 _GROWS: Final = 256
-#: What a key that does not exist is compared with, so that it takes as long to be refused as a wrong one.
+#: The digest with which an unknown key is compared, so that its refusal takes as long as that of a wrong secret.
 _NOBODY: Final = hashlib.sha256(secrets.token_bytes(32)).hexdigest()
 _IS_DIGEST: Final = attrs.validators.matches_re(r"[0-9a-f]{64}")
 _MARK: Final = "Keys were made for this service, or named in its configuration: it asks for one from now on.\n"
 
 
 class KeysError(ProxyboxError):
-    """The file of keys cannot be used, or what is wanted of it makes no sense."""
+    """The file of keys cannot be used, or a requested change is invalid."""
 
 
 @attrs.frozen(kw_only=True)
 class Key:
-    """What is known of a key.
+    """The entry of a key.
 
-    digest: of its secret. made, revoked: seconds since 1970. expires: when it ends by itself; None for never. scope:
+    digest: of its secret. made, revoked: seconds since 1970. expires: when it becomes invalid; None for never. scope:
     which paths it may use (access.py). policies: those that it may name; None for all. concurrency: how many of its
-    runs may go on at once, in place of the service's number. former: the digest of the secret that it had before it
-    was rotated, which is good until `former_expires`.
+    runs may run at once, in place of the service's number. former: the digest of the secret that it had before it was
+    rotated, which is valid until `former_expires`.
     """
 
     id: str
@@ -70,11 +70,11 @@ class Key:
 
     @property
     def is_good(self) -> bool:
-        """Whether it was not revoked, and has not expired."""
+        """Whether it was not revoked and has not expired."""
         return self.revoked is None and (self.expires is None or time.time() < self.expires)
 
     def takes(self, digest: str) -> bool:
-        """Whether a secret of this digest is the key's own now; it takes as long for a wrong one."""
+        """Returns whether the key has a secret of this digest now, in the same time for each digest."""
         is_own = hmac.compare_digest(digest, self.digest)
         is_former = hmac.compare_digest(digest, self.former or _NOBODY)
         return self.is_good and (is_own or (is_former and time.time() < self.former_expires))
@@ -84,9 +84,9 @@ _UNKNOWN: Final = Key(id="", name="", digest=_NOBODY, made=0.0)
 
 
 class Keys:
-    """The keys in one file. A file that does not exist holds none, unless it was there before.
+    """The keys in one file. A missing file means no keys, unless keys were made before.
 
-    has_room: whether the latest change has left room for another one on a full disk.
+    has_room: whether another change is possible on a full disk after the latest one.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -104,7 +104,7 @@ class Keys:
     def find(self, presented: str) -> tuple[Key, str] | None:
         """Returns the key that was presented, and the digest of its secret.
 
-        None for one that is unknown or wrong, was revoked or has expired. Raises KeysError.
+        None for a key that is unknown, wrong, revoked or expired. Raises KeysError.
         """
         match = _KEY.match(presented)
         identity, secret = match.groups() if match else ("", "")
@@ -113,7 +113,7 @@ class Keys:
         return (key, digest) if key.takes(digest) and key is not _UNKNOWN else None
 
     def known(self) -> Mapping[str, Key]:
-        """Returns all keys by their ids, as the file has them now. Raises KeysError."""
+        """Returns all keys by their ids, as they are in the file now. Raises KeysError."""
         try:
             status = os.stat(self.path)
         except FileNotFoundError:
@@ -132,7 +132,7 @@ class Keys:
 
     @property
     def were_made(self) -> bool:
-        """Whether there ever was a key, even if it is gone. Raises KeysError when that cannot be found out."""
+        """Whether any key was ever made, even if it no longer exists. Raises KeysError when the file cannot be read."""
         self.known()
         return self._seen is not None or os.path.lexists(self._mark)
 
@@ -142,7 +142,7 @@ class Keys:
         self, name: str, *, policies: tuple[str, ...] | None = None, concurrency: int | None = None,
         scope: str = "client", expires: float | None = None,
     ) -> str:  # fmt: skip
-        """Makes a key and returns it: the only time that anybody sees it. Raises KeysError."""
+        """Makes a key and returns it with its secret, which is not stored. Raises KeysError."""
         if not _NAME.match(name):
             raise KeysError(f"want a name of at most 64 letters, digits, '.', '_', '@' and '-', got {name[:80]!r}")
         if expires is not None and expires <= time.time():
@@ -158,9 +158,9 @@ class Keys:
         return f"{_PREFIX}_{identity}_{secret}"
 
     def rotate(self, name: str, *, grace: float) -> tuple[str, Key]:
-        """Gives the key of this name or id a new secret, and returns it and what is known of the key.
+        """Gives the key of this name or id a new secret, and returns the new key and its entry.
 
-        grace: seconds for which the secret that it had is still good; one that it had before that is no longer. Raises
+        grace: seconds for which the secret before is still valid; older ones are not. Raises
         KeysError.
         """
         secret, digest = _new_secret()
@@ -178,9 +178,9 @@ class Keys:
 
     @contextlib.contextmanager
     def _changing(self, *, makes: bool = False) -> Iterator[dict[str, Key]]:
-        """Yields the keys to change, and writes them. One process at a time can do so (flock(2)).
+        """Yields the keys to be changed, and then writes them. Only one process at a time can do so (flock(2)).
 
-        makes: whether a file that is missing is made.
+        makes: whether a missing file is made.
         """
         try:
             if makes:
@@ -192,18 +192,18 @@ class Keys:
                 known = dict(self.known()) if self.path.exists() else {}
                 yield known
                 self.has_room = _write(self.path, known)
-                mark(self._mark)  # after the file: one that is marked and missing is a fault
+                mark(self._mark)  # after the file: a mark without a file is an error
         except OSError as error:
             raise KeysError(f"{error.filename or self.path}: {error.strerror}") from None
 
 
 def mark_of(path: str | os.PathLike[str]) -> Path:
-    """Returns the path of the mark that says that keys were made for the service of this file."""
+    """Returns the path of the mark which records that keys were made for the service of this file."""
     return Path(f"{os.fspath(path)}.made")
 
 
 def mark(path: Path) -> None:
-    """Notes for good that keys were made. Raises OSError."""
+    """Records permanently that keys were made. Raises OSError."""
     with contextlib.suppress(FileExistsError):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         with open(descriptor, "w") as file:
@@ -214,13 +214,13 @@ def mark(path: Path) -> None:
 
 
 def _new_secret() -> tuple[str, str]:
-    """A secret and its digest."""
+    """Returns a new secret and its digest."""
     secret = secrets.token_urlsafe(32)
     return secret, hashlib.sha256(secret.encode()).hexdigest()
 
 
 def _named(known: Mapping[str, Key], name: str) -> Key:
-    """The key of a name or an id that was not revoked; of several of a name, one that has not expired."""
+    """Returns the key of a name or an id that was not revoked; of several with a name, one that has not expired."""
     found = [key for key in known.values() if name in (key.id, key.name) and key.revoked is None]
     if not found:
         raise KeysError(f"there is no key {name!r}, or it was revoked (proxybox serve keys list)")

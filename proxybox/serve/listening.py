@@ -1,4 +1,4 @@
-"""What every server of ours begins with: log lines, room for connections, and the socket that it listens at."""
+"""The common start of our servers: log lines, the limit of descriptors, and the listening socket."""
 
 import contextlib
 import errno
@@ -15,13 +15,13 @@ from typing import Final
 from proxybox.controller.costs.descriptorshare import raise_own_limit
 from proxybox.policies.errors import ProxyboxError
 
-#: Seconds until a thread lets another one go on: the event loop must not wait for the thread that writes the audit.
+#: Seconds until another thread may run (sys.setswitchinterval): the audit's thread must not delay the event loop.
 _SWITCH: Final = 0.0005
-#: How many warnings a second the server of HTTP may log: anybody can send it what is no request.
+#: How many warnings a second the HTTP server may log: anybody can send data that is not a request.
 _WARNINGS: Final = 10
 #: How many connections wait to be accepted.
 _BACKLOG: Final = 2048
-#: What is to be done about an address at which nobody can listen: for sockets in folders, and for ports.
+#: Advice for an address at which the server cannot listen: for Unix sockets, and for ports.
 _DO_FOR_PATH: Final = {
     errno.EADDRINUSE: "end the server that listens there, or remove what is there",
     errno.ENOENT: "make its folder first", errno.ENOTDIR: "make its folder first",
@@ -35,7 +35,7 @@ _DO_FOR_PORT: Final = {
 
 
 class ListenError(ProxyboxError):
-    """Nobody can listen at an address. errno: of the call that has failed; below 0 for a name (gai_strerror(3))."""
+    """A server cannot listen at an address. errno: of the failed call; below 0 for a name (gai_strerror(3))."""
 
     def __init__(self, shown: str, address: tuple[str, int] | str, error: OSError) -> None:
         self.errno = error.errno or 0
@@ -45,23 +45,23 @@ class ListenError(ProxyboxError):
 
 
 def begin(logger: str, *, form: str = "text", level: int = logging.INFO) -> None:
-    """Prepares this process to serve. logger: whose lines of this level, or of a higher one, go to standard error."""
+    """Prepares this process to serve. logger: its lines of at least this level go to standard error."""
     _log_to_stderr(logger, form, level)
-    raise_own_limit()  # of descriptors: one for each connection
+    raise_own_limit()  # of descriptors: each connection needs one
     sys.setswitchinterval(_SWITCH)
 
 
 def settle() -> None:
-    """Has what is there now for good not looked at again: a full collection would hold up requests for 0.1 s."""
+    """Exempts all present objects from later garbage collections: a full collection would delay requests for 0.1 s."""
     gc.collect()
     gc.freeze()
 
 
 @contextlib.contextmanager
 def listening(address: tuple[str, int] | str, shown: str) -> Iterator[socket.socket]:
-    """The socket that a server listens at: host and port, or the path of a socket. An empty host is all addresses.
+    """A context with a listening socket for host and port, or for the path of a socket.
 
-    shown: the address as it was given. Raises ListenError.
+    An empty host means all addresses. shown: the address as it was given. Raises ListenError.
     """
     try:
         listener = _bound(address)
@@ -96,13 +96,13 @@ def _bound(address: tuple[str, int] | str) -> socket.socket:
             if error.errno != errno.EADDRNOTAVAIL:  # IPv6 is switched off (ip-sysctl, disable_ipv6)
                 raise
             listener = socket.create_server(address, backlog=_BACKLOG)
-    # What it accepts inherits this: else the body of an answer waits for the client's delayed ACK (tcp(7)).
+    # Accepted sockets inherit this. Without it, the body of an answer waits for the client's delayed ACK (tcp(7)).
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
 def spoken(listener: socket.socket) -> str:
-    """Where it listens, as a client is told; the port is that which the kernel has chosen for port 0."""
+    """Returns the address at which it listens, for clients, with the port that the kernel has chosen for port 0."""
     name = listener.getsockname()
     if isinstance(name, str):
         return f"unix:{name}"
@@ -110,7 +110,7 @@ def spoken(listener: socket.socket) -> str:
 
 
 def _remove_left(path: str) -> None:
-    """Removes a socket that a service which was killed has left behind."""
+    """Removes the socket of a service that was killed."""
     with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX) as probe:
         if stat.S_ISSOCK(os.stat(path).st_mode):
             try:
@@ -146,7 +146,7 @@ def _few_warnings_of_uvicorn() -> Callable[[logging.LogRecord], bool]:
 
 
 class _AsJson(logging.Formatter):
-    """One JSON object a line."""
+    """Formats each record as a line with a JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the line of a record."""

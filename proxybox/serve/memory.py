@@ -1,4 +1,4 @@
-"""Memory of the service and its workers that a rush of requests has left behind: it is given back when none comes."""
+"""Returns memory of the service and its workers to the kernel when no requests arrive after many."""
 
 import contextlib
 import ctypes
@@ -6,7 +6,7 @@ import gc
 
 
 def give_back() -> None:
-    """Collects garbage, and returns to the kernel what malloc keeps for later (malloc_trim(3)); some milliseconds."""
+    """Collects garbage, and returns free memory of malloc to the kernel (malloc_trim(3)); takes some milliseconds."""
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # a C library without it
+    with contextlib.suppress(OSError, AttributeError):  # a C library without malloc_trim
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus and for its status page."""
+"""The counters of the service, for Prometheus and for its status page."""
 
 import json
 from collections import deque
@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 #: Bounds of the histograms of latencies, in seconds.
 _SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
-#: How many of the latest runs the status page knows.
+#: How many of the latest runs the status page includes.
 _LATEST: Final = 200
 
 
@@ -61,11 +61,11 @@ class Metrics:
         self.latest.append({"status": result["status"], "wall": wall, "seconds": seconds})
 
     def text(self) -> bytes:
-        """Returns all of it in Prometheus's text format."""
+        """Returns all counters in Prometheus's text format."""
         return generate_latest(self.registry)
 
 
 def _status(data: bytes) -> str:
-    """Reads the status of a large result without the rest: it comes first."""
+    """Returns the status of a result without parsing all of a large one: the status is the first field."""
     head = data[:64].split(b'"', 4)
     return head[3].decode("ascii", "replace") if len(head) > 4 and head[1] == b"status" else "unknown"

@@ -1,4 +1,4 @@
-"""The bodies of our own REST interface, as pydantic has them: what is checked, and what OpenAPI tells."""
+"""The bodies of our own REST interface as models of pydantic, which check them and describe them for OpenAPI."""
 
 import base64
 import binascii
@@ -40,7 +40,7 @@ def _base64(text: str) -> str:
 
 
 class Strict(BaseModel):
-    """A body in which a field that does not exist is a fault."""
+    """A body in which an unknown field is a fault."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -55,7 +55,7 @@ Content = str | Bytes
 
 
 def _of_one_run(section: str, doc: str) -> Any:
-    """Makes the model of the keys of a section that one run may tighten, from their declarations."""
+    """Returns the model of the keys of a section that a run may tighten, made from their declarations."""
     kinds: dict[Measure, Any] = {Measure.SIZE: Size, Measure.DURATION: Duration, Measure.COUNT: int}
     fields: dict[str, Any] = {}
     for name, key in of_one_run(section).items():
@@ -86,7 +86,7 @@ NoRecord = Annotated[
 
 
 class Chosen(Strict):
-    """What runs and sessions have in common."""
+    """The common fields of runs and sessions."""
 
     policy: Name | None = Field(None, description="A policy of the service; its first one by default.")
     language: Name | None = Field(None, description="A language of the service; its first one by default.")
@@ -101,7 +101,7 @@ class Chosen(Strict):
     timeout: Seconds | None = None
 
     def asked(self) -> dict[str, Any]:
-        """Returns what a worker is asked: the fields that were given."""
+        """Returns the fields that the client has sent, for a worker."""
         return self.model_dump(exclude_unset=True, exclude_none=True)
 
 
@@ -133,7 +133,7 @@ class RunRequest(Chosen):
         return self
 
 
-#: The forms of RunRequest in OpenAPI: a name, the fields that it has to have, and those of other forms.
+#: The forms of RunRequest in OpenAPI: a name, its required fields, and the fields of other forms.
 RUN_FORMS: Final = (("RunOfCode", ("code",), ("entry",)), ("RunOfFiles", ("entry", "files"), ("code",)))
 
 
@@ -156,8 +156,8 @@ class SessionRequest(Chosen):
 class ExecuteRequest(Strict):
     """Code for a session.
 
-    mode: statements ("exec"), those of a program that shows something ("display"), as at a prompt ("interactive"), or
-    an expression ("eval").
+    mode: "exec" for statements, "display" for those of a program that shows objects, "interactive" for statements as at
+    a prompt, or "eval" for an expression.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"code": "x = 6 * 7\nx", "mode": "interactive"}]})
@@ -172,12 +172,15 @@ class ExecuteRequest(Strict):
 
     @property
     def echo(self) -> Echo:
-        """As `Session.exec` wants it."""
+        """The argument `echo` of `Session.exec`."""
         return "display" if self.mode == "display" else self.mode == "interactive"
 
 
 class CallRequest(Strict):
-    """A call of something in a session, by its name with dots. Values are plain data, written as docs/serve.md says."""
+    """A call of an object in a session, by its name, which may have dots.
+
+    Values are plain data in the form of docs/serve.md.
+    """
 
     name: Name
     args: list[Any] = []
@@ -191,7 +194,7 @@ class Variable(Strict):
 
 
 class CodeRequest(Strict):
-    """Source text and a place in it, in characters."""
+    """Source text and a position in it, in characters."""
 
     code: Annotated[str, Field(max_length=1 << 20)]
     cursor: Annotated[int, Field(ge=0)] | None = None
@@ -199,7 +202,7 @@ class CodeRequest(Strict):
 
 
 class SnapshotRequest(Strict):
-    """A kept state, by its id."""
+    """A stored state, by its id."""
 
     snapshot: Name
 
@@ -211,7 +214,7 @@ def _types(*keys: JsonKey) -> dict[str, Any]:
     return {key.name: key.type for key in keys}
 
 
-#: `proxybox.Result` as JSON, made from its keys (resultjson.py).
+#: `proxybox.Result` as JSON, with a field for each of its keys (resultjson.py).
 RunResult = model_of_keys(
     "RunResult",
     """How a program has ended, and what it left.
@@ -221,9 +224,9 @@ RunResult = model_of_keys(
     """,
     _types(*KEYS, *SERVED_KEYS, *RECORD_KEYS), absent=tuple(_types(*RECORD_KEYS)),
 )  # fmt: skip
-#: An example of it.
+#: An example of a result.
 RUN_RESULT: Final = written(Result(status=Status.OK, exit_code=0, stdout_bytes=b"42\n"), (*KEYS, *SERVED_KEYS))
-#: The result of a session's call.
+#: The result of a call of a session.
 ExecuteResult = model_of_keys(
     "ExecuteResult",
     "The result of a session's call. display: what it has shown. alive: whether the session goes on.",
@@ -241,7 +244,7 @@ SessionRecord = model_of_keys(
 
 
 def _of_session(name: str, doc: str, keys: Mapping[str, Any], base: type[BaseModel] | None = None) -> type[BaseModel]:
-    """The model of what a session answers: it always says whether it goes on."""
+    """Returns the model of a session's answer, which always has `alive`: whether the session still exists."""
     return model_of_keys(name, doc, {**keys, "alive": bool}, base=base)
 
 
@@ -262,17 +265,17 @@ VariableRead = _of_session("VariableRead", "The value of a variable.", {"value":
 
 
 class PoliciesAndLanguages(BaseModel):
-    """The names that requests may have; the first of each is for those that name none."""
+    """The names that requests may have; requests that name none get the first of each."""
 
     policies: list[str]
     languages: list[str]
 
 
 class ProblemDetails(BaseModel):
-    """Why something was not done (RFC 9457).
+    """Why a request was refused or failed (RFC 9457).
 
-    errors: where a request is at fault. errno: of a file's error, by its name. state, reason: how a session has ended.
-    result: of a command that has failed in the program.
+    errors: the faults of a request. errno: the name of a file's error. state, reason: how a session has ended. result:
+    of a command that has failed in the program.
     """
 
     type: str
@@ -299,7 +302,10 @@ class Health(BaseModel):
 
 
 def _event(kind: Any, name: str, more: Mapping[str, Any], result: Any, absent: tuple[str, ...] = ()) -> Any:
-    """The model of an event (streamevents.py), with what a door adds to it. result: the model of its result."""
+    """Returns the model of an event (streamevents.py), with the fields that a door adds.
+
+    result: the model of its result.
+    """
     keys = {**more, **get_type_hints(kind)}
     keys |= {key: model for key, model in (("result", result), ("problem", ProblemDetails)) if key in keys}
     return model_of_keys(name, inspect.getdoc(kind) or "", keys, absent=absent)
@@ -323,12 +329,12 @@ _OF_SOCKETS: Final = [
 
 
 class RunEvent(RootModel[_one_of(_OF_RUNS.values())]):  # type: ignore[misc]
-    """What is told of a run. seq: the number of the event, from 0 on."""
+    """An event of a run. seq: the number of the event, from 0 on."""
 
 
 class ExecuteEvent(RootModel[_one_of(_OF_CALLS.values())]):  # type: ignore[misc]
-    """What is told of a session's call. seq: the number of the event, from 0 on."""
+    """An event of a call of a session. seq: the number of the event, from 0 on."""
 
 
 class SocketEvent(RootModel[_one_of(_OF_SOCKETS)]):  # type: ignore[misc]
-    """What a WebSocket tells. id: that of the message which it answers."""
+    """An event of a WebSocket. id: that of the message which it answers."""

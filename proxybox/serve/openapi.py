@@ -1,7 +1,7 @@
-"""The description of the REST interface (OpenAPI 3.1), of which generators make typed clients.
+"""The description of the REST interface (OpenAPI 3.1), from which generators make typed clients.
 
-FastAPI makes most of it from the routes. Added here is what it has no words for: the key that is needed, problems and
-their media type, a body of which exactly one of two forms is wanted, and models of events and messages.
+FastAPI makes most of it from the routes. This module adds the parts that FastAPI does not describe: the required key,
+problems and their media type, a body with exactly one of two forms, and models of events and messages.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from proxybox.jsonvalues import JSONObject
 from proxybox.serve import models
 from proxybox.serve.problems import KINDS, MEDIA_TYPE
 
-#: Problems that any request may get before a door has seen it: of its connection, its key and the service's room.
+#: Problems of any request before it reaches a door: because of its connection, its key and the service's load.
 ANYWHERE: Final = (400, 401, 403, 405, 408, 413, 417, 422, 429, 431, 500, 503, 505)
 _REF: Final = "#/components/schemas/{model}"
 
 
 def reference(model: type[BaseModel]) -> str:
-    """Returns where the schema of a model stands in the description."""
+    """Returns the reference to the schema of a model in the description."""
     return _REF.format(model=model.__name__)
 
 
@@ -31,7 +31,7 @@ _PROBLEM: Final = {MEDIA_TYPE: {"schema": {"$ref": reference(models.ProblemDetai
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Returns how OpenAPI tells these problems: each with the titles of its kinds (problems.py)."""
+    """Returns the descriptions of problems for OpenAPI: each with the titles of its kinds (problems.py)."""
     return {
         status: {
             "description": "; ".join(title for number, title in KINDS.values() if number == status),
@@ -42,12 +42,12 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def operation_id(route: APIRoute) -> str:
-    """Returns the name of an operation: that of its function, which generated clients use for theirs."""
+    """Returns the id of an operation, which is the name of its function; generated clients use it, too."""
     return route.name
 
 
 def describe(inner: FastAPI, more: Sequence[type[BaseModel]]) -> dict[str, Any]:
-    """Returns the description of an application's interface; it is made once. more: models that no route names."""
+    """Returns the description of an application's interface; it is made once. more: models that no route uses."""
     if inner.openapi_schema is None:
         made = get_openapi(
             title=inner.title, version=inner.version, description=inner.description, routes=inner.routes,
@@ -58,7 +58,7 @@ def describe(inner: FastAPI, more: Sequence[type[BaseModel]]) -> dict[str, Any]:
         schemas |= definitions.get("$defs", {})
         if "RunRequest" in schemas:
             schemas |= _forms(schemas["RunRequest"])
-            schemas["RunResult"]["examples"] = [models.RUN_RESULT]  # FastAPI leaves out what is null
+            schemas["RunResult"]["examples"] = [models.RUN_RESULT]  # FastAPI omits null values
         made["components"]["securitySchemes"] = {
             "key": {"type": "http", "scheme": "bearer", "description": "A key of this service (proxybox serve keys)."}
         }
@@ -68,7 +68,7 @@ def describe(inner: FastAPI, more: Sequence[type[BaseModel]]) -> dict[str, Any]:
 
 
 def _forms(both: JSONObject) -> JSONObject:
-    """The schema of a body of which exactly one of two forms is wanted (`RunRequest`), and that of each form."""
+    """Returns the schema of a body with exactly one of two forms (`RunRequest`), and the schema of each form."""
     named = {}
     for name, needed, other in models.RUN_FORMS:
         properties = {key: value for key, value in both["properties"].items() if key not in other}
@@ -81,6 +81,6 @@ def _forms(both: JSONObject) -> JSONObject:
 
 
 def _not_null(schema: JSONObject) -> JSONObject:
-    """The schema of a value that cannot be left out."""
+    """Returns the schema of a required value."""
     (wanted,) = (each for each in schema["anyOf"] if each != {"type": "null"})
     return {**{key: value for key, value in schema.items() if key not in ("anyOf", "default")}, **wanted}

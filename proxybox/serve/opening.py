@@ -1,4 +1,4 @@
-"""Which doors a service can have, and the loading of those that its configuration names.
+"""Finds the doors that a service can have, and imports those that its configuration names.
 
 The service's own doors are modules of `doors/`. Those of other systems are registered by entry points, of this
 distribution or of any other that is installed:
@@ -7,10 +7,10 @@ distribution or of any other that is installed:
     jobe = "proxybox.serve.doors.jobe:door"
 
 Rules: an entry point leads to code that runs on the trusted side. So a door is imported only when the configuration
-names it; by default those of this distribution are named, and no other's. This distribution is the one that has the
-running package: no other one of its name counts, wherever it is found. Entry points are read from the folders of
-the installation, never from the current folder. A name of this distribution means its own door, whoever else
-registers that name. No door takes a path of another one, and none of another distribution a path below /v1/.
+names it; the default names only the doors of this distribution. This distribution is the one that contains the running
+package: others of the same name are ignored. Entry points are read from the folders of the installation, never from the
+current folder. If another distribution registers a name of this one, the name means this one's door. No door may have a
+path of another door, and no door of another distribution may have a path below /v1/.
 """
 
 import json
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 
 #: The group of entry points.
 GROUP: Final = "proxybox.serve.doors"
-#: Where the application describes its interface, which is for clients alone.
+#: The path of the interface's description, which is for clients alone.
 OPENAPI: Final = "/v1/openapi.json"
-#: The service's own doors, by the names of their files. Their paths stand in access.py.
+#: The service's own doors, by the names of their files. Their paths are in access.py.
 OWN: Final = ("rest", "websocket", "status", "mcp")
-#: The folder that has the running package.
+#: The folder that contains the running package.
 _ROOT: Final = Path(__file__).parents[2]
-#: Below it are the paths of this distribution alone.
+#: The prefix of paths that are reserved for this distribution.
 _OURS: Final = "/v1/"
 
 
 def own_doors() -> tuple[str, ...]:
-    """Returns the names of the doors of this distribution: those that are open by default."""
+    """Returns the names of the doors of this distribution, which are open by default."""
     return (*OWN, *sorted(_of_this_distribution()))
 
 
 def checked(names: Sequence[str]) -> tuple[str, ...]:
-    """Returns names of doors. Raises PolicyError for one that no distribution registers, or two of them do."""
+    """Returns names of doors. Raises PolicyError for a name that no distribution registers, or more than one."""
     known = own_doors()
     others = {} if set(names) <= set(known) else _of_others()
     for name in names:
@@ -65,7 +65,7 @@ def checked(names: Sequence[str]) -> tuple[str, ...]:
 def opened(names: Sequence[str]) -> tuple[list[Any], tuple[ServiceDoor, ...]]:
     """Imports doors. Returns the modules of the service's own ones, and the other doors.
 
-    Raises PolicyError for one that cannot be imported, or that takes a path of another one.
+    Raises PolicyError for a door that cannot be imported, or that has a path of another door.
     """
     own = [import_module(f"{GROUP}.{name}") for name in OWN if name in names]
     doors = {name: _loaded(name) for name in dict.fromkeys(names) if name not in OWN}
@@ -83,7 +83,7 @@ def _loaded(name: str) -> ServiceDoor:
         (entry,) = _of_others()[checked((name,))[0]].values()
     try:
         door = entry.load()
-    except Exception as error:  # whatever a module raises while it is imported
+    except Exception as error:  # a module may raise any exception while it is imported
         why = f"{name}: {entry.value} cannot be imported: {type(error).__name__}: {error}"
         raise PolicyError(Problem(key="doors", message=why)) from error
     if not isinstance(door, ServiceDoor):
@@ -93,7 +93,7 @@ def _loaded(name: str) -> ServiceDoor:
 
 
 def _overlaps(own: "Sequence[APIRouter]", doors: Mapping[str, ServiceDoor]) -> Iterator[str]:
-    """What is wrong with the paths of doors, in words."""
+    """Yields a message for each fault of the doors' paths."""
     paths = {"proxybox": [OPENAPI, *(path for router in own for path in _paths(router))]}
     paths |= {name: _paths(door.router) for name, door in doors.items()}
     for name, door in doors.items():
@@ -115,17 +115,17 @@ def _paths(router: "APIRouter") -> list[str]:
 
 
 def _of_this_distribution() -> "dict[str, EntryPoint]":
-    from importlib.metadata import distributions  # here, because it loads a third of what a configuration needs
+    from importlib.metadata import distributions  # here, because it takes a third of a configuration's time
 
     installed = [str(_ROOT), *site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])]
     for each in distributions(name="proxybox", path=installed):
         if _has_the_running_package(each):
             return {entry.name: entry for entry in each.entry_points.select(group=GROUP)}
-    return {}  # a copy of the sources that is not installed
+    return {}  # this is a copy of the sources that is not installed
 
 
 def _has_the_running_package(distribution: "Distribution") -> bool:
-    """Whether a distribution has the running package beside it, or was installed from its folder as editable."""
+    """Returns whether a distribution contains the running package, or is an editable installation of its folder."""
     if Path(str(distribution.locate_file(""))).resolve() == _ROOT.resolve():
         return True
     origin = json.loads(distribution.read_text("direct_url.json") or "{}")
@@ -133,7 +133,7 @@ def _has_the_running_package(distribution: "Distribution") -> bool:
 
 
 def _of_others() -> "dict[str, dict[str, EntryPoint]]":
-    """The doors of other distributions: by their name, and by that of the distribution."""
+    """Returns the doors of other distributions, by the door's name, then by the distribution's name."""
     from importlib.metadata import distributions
 
     found: dict[str, dict[str, EntryPoint]] = {}

@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 def _to_paths(paths: Iterable[str]) -> tuple[str, ...]:
     found = tuple(paths)
-    if any(len(path) < 2 or path[0] != "/" or "{" in path for path in found):  # a template could stand for any path
+    if any(len(path) < 2 or path[0] != "/" or "{" in path for path in found):  # a template could match any path
         raise ValueError(f'want paths such as "/jobe/", without parameters, got {found}')
     return found
 
 
 @attrs.frozen(kw_only=True)
 class ServiceDoor:
-    """The protocol of another system: what an entry point of the group `proxybox.serve.doors` leads to.
+    """The protocol of another system. An entry point of the group `proxybox.serve.doors` refers to a ServiceDoor.
 
-    router: its routes. clients: the paths that keys of the scope "client" may use; one that ends in "/" stands for all
-    below it. health: paths that need no key, because they say no more than whether requests are taken. always: those of
-    `health` that are answered by the door also while the service takes none; the others get a 503.
+    router: its routes. clients: the paths that keys of the scope "client" may use; one that ends in "/" includes all
+    paths below it. health: paths that need no key, because they only report whether the service takes requests. always:
+    those of `health` that the door answers also while the service takes no requests; the others get a 503.
 
-    A route whose path is in none of these is refused to everybody. Raises ValueError.
+    Requests for a path in none of these are always refused. Raises ValueError.
     """
 
     router: "APIRouter"
@@ -43,7 +43,7 @@ class ServiceDoor:
 class AccessTable:
     """The paths of a service with these doors besides its own.
 
-    health: paths that need no key. always: what is answered also while the service takes no requests.
+    health: paths that need no key. always: paths that are answered also while the service takes no requests.
     """
 
     doors: tuple[ServiceDoor, ...] = ()
@@ -58,5 +58,5 @@ class AccessTable:
         object.__setattr__(self, "scopes", {**SCOPES, "client": clients})
 
     def may_use(self, scope: str, path: str) -> bool:
-        """Whether a key of this scope may use a path."""
+        """Returns whether a key of this scope may use a path."""
         return any(covers(each, path) for each in self.scopes[scope])

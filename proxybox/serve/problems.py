@@ -1,9 +1,9 @@
-"""What the service answers when it does not do what was asked: problem details (RFC 9457).
+"""The service's answers to requests that it refuses or that fail: problem details (RFC 9457).
 
     {"type": "urn:proxybox:session-ended", "title": "...", "status": 410, "detail": "...", "request_id": "..."}
 
-Rule: nothing of the service itself is told, neither paths nor tracebacks. Doors of other protocols turn a `Refusal`
-into the shape that their clients know.
+Rule: answers reveal nothing of the service itself, neither paths nor tracebacks. Doors of other protocols turn a
+`Refusal` into the form that their clients know.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from proxybox.jsonvalues import JSONObject
 
 MEDIA_TYPE: Final = "application/problem+json"
 
-#: Every kind of problem, with its HTTP status and its title. It is the last part of the problem's type.
+#: Every kind of problem, with its HTTP status and its title. The kind is the last part of the problem's type.
 KINDS: Final[Mapping[str, tuple[int, str]]] = {
     "bad-request": (400, "The request can be read in more than one way, or in none"),
     "timeout": (408, "The request came too slowly"),
@@ -47,7 +47,10 @@ KINDS: Final[Mapping[str, tuple[int, str]]] = {
 
 
 class Refusal(Exception):
-    """What was asked is not done. errors: faults of the request, each with `loc` and `msg`. more: what else is told."""
+    """A request is refused or has failed. errors: its faults, each with `loc` and `msg`.
+
+    more: further fields of the answer.
+    """
 
     def __init__(
         self, kind: str, detail: str = "", *, errors: Sequence[Mapping[str, Any]] = (),
@@ -60,7 +63,7 @@ class Refusal(Exception):
         Exception.__init__(self, self.detail)
 
     def body(self, request_id: str = "") -> JSONObject:
-        """Returns the problem's details."""
+        """Returns the problem details."""
         body = {
             "type": f"urn:proxybox:{self.kind}", "title": self.title, "status": self.status, "detail": self.detail,
             **self.more,

@@ -1,8 +1,8 @@
-"""Files that are replaced as a whole, so that a reader never sees half of one.
+"""Replaces files as a whole, so that a reader never sees a part of one.
 
-`replace` needs room on the disk for the new content. `rewrite` has taken that room beforehand: beside the file there is
-a spare of the same size, which is written in place and then changes places with it. So a full disk cannot keep a
-change away, on filesystems that write in place (ext4, XFS, Btrfs, tmpfs). `read_rewritten` is its reader.
+`replace` needs space on the disk for the new content. `rewrite` has reserved that space in advance: beside the file
+there is a spare file of the same size, which is written in place and then exchanged with it. So a change is possible on
+a full disk, on filesystems that write in place (ext4, XFS, Btrfs, tmpfs). `read_rewritten` is its reader.
 """
 
 import contextlib
@@ -19,21 +19,21 @@ from typing import Final
 from proxybox.controller.abi import RENAME_EXCHANGE
 from proxybox.policies.regularfiles import regular
 
-#: What the sizes of files that are rewritten are multiples of.
+#: The sizes of files that are rewritten are multiples of this.
 _BLOCK: Final = 16 << 10
 _AT_FDCWD: Final = -100
-#: How often a reader looks again for the file that is the current one.
+#: How often a reader tries to open the current file.
 _TRIES: Final = 100
 #: ioctl_iflags(2).
 _GET_FLAGS: Final = 0x80086601
 _SET_FLAGS: Final = 0x40086602
 _NOCOW: Final = 0x00800000
-#: What says that a filesystem or a C library has no exchange of names.
+#: Errors of a filesystem or a C library without the exchange of names.
 _NO_EXCHANGE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Writes a file of this user alone (mode 0600), by its old content or by all of the new one. Raises OSError."""
+    """Replaces a file's content as a whole; only this user may read it (mode 0600). Raises OSError."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(descriptor, "wb") as file:
@@ -51,21 +51,21 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def rewrite(path: Path, text: bytes, *, room: int) -> bool:
-    """Writes a file of this user alone, as `replace` does, and takes the room for the next time.
+    """Replaces a file's content as `replace` does, and reserves the space for the next time.
 
-    text: it is followed by newlines, up to the size of the file. room: bytes that the next text may need. Returns
-    whether there is now as much room: then the next text that needs no more can be written on a full disk. Writers take
-    turns: the caller sees to that. Raises OSError.
+    text: newlines are added up to the size of the file. room: bytes that the next text may need. Returns whether they
+    are reserved: then the next text of at most this size can be written on a full disk. The caller ensures that there
+    is one writer at a time. Raises OSError.
     """
     spare = path.with_name(f"{path.name}.spare")
     size = -(-max(len(text), room) // _BLOCK) * _BLOCK
     descriptor = _open_spare(spare, path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits for who still reads it as the file that it was
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits for readers that have opened it under its earlier name
         _write(descriptor, text.ljust(os.fstat(descriptor).st_size, b"\n"), 0)
         has_room = _take_room(descriptor, size)
-        os.utime(descriptor, ns=(time.time_ns(),) * 2)  # the kernel's own times are those of its last tick
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # what readers find under the file's name is never locked
+        os.utime(descriptor, ns=(time.time_ns(),) * 2)  # the kernel's own time is that of its last tick
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a file under the name that readers open is never locked
         _exchange(spare, path)
         _sync_folder(path.parent)
     finally:
@@ -78,7 +78,7 @@ def rewrite(path: Path, text: bytes, *, room: int) -> bool:
 def read_rewritten(path: Path, most: int) -> tuple[os.stat_result, bytes]:
     """Returns the status and the content of a file that `rewrite` has written, at most one byte more than `most`.
 
-    Raises OSError, also for what is no regular file.
+    Raises OSError, also for a file that is not regular.
     """
     for _ in range(_TRIES):
         descriptor = regular(str(path), os.O_RDONLY)
@@ -86,7 +86,7 @@ def read_rewritten(path: Path, most: int) -> tuple[os.stat_result, bytes]:
             status = os.fstat(descriptor)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:  # it has just become the spare, and is being written
+            except BlockingIOError:  # it has just become the spare, which is being written
                 continue
             if os.stat(path).st_ino == status.st_ino:
                 return os.fstat(descriptor), file.read(most + 1)
@@ -94,7 +94,7 @@ def read_rewritten(path: Path, most: int) -> tuple[os.stat_result, bytes]:
 
 
 def _open_spare(spare: Path, path: Path) -> int:
-    """Opens the spare, which belongs to whom the file belongs, or else its folder."""
+    """Opens the spare, which gets the owner of the file or, if that does not exist, of its folder."""
     descriptor = open_beside(spare, path if path.exists() else path.parent)
     try:
         _write_in_place(descriptor)
@@ -105,11 +105,10 @@ def _open_spare(spare: Path, path: Path) -> int:
 
 
 def open_beside(path: Path, like: Path) -> int:
-    """Opens a file that this module's user writes, and makes it where it is missing: it belongs to whom `like` does.
+    """Opens a file for reading and writing, and makes it if it is missing. Its owner is that of `like`.
 
-    Raises OSError for what somebody has put there to have root write somewhere else, or give that away, or to write to
-    it later: a link of any kind, what is no regular file, and a file of somebody else. The folder may belong to a user
-    who is less than root.
+    Raises OSError for a link of any kind, a file that is not regular, and a file of another user: the folder's owner,
+    who may not be root, could use these to make root write or chown another file, or could write to the file later.
     """
     descriptor = regular(str(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
     try:
@@ -126,12 +125,12 @@ def open_beside(path: Path, like: Path) -> int:
 
 
 def is_of_folder(status: os.stat_result, path: Path) -> bool:
-    """Whether a file belongs to who may write it anyway: root, this user, or the owner of its folder."""
+    """Returns whether the owner of a file is root, this user, or the owner of its folder, who may replace it anyway."""
     return status.st_uid in {0, os.geteuid(), path.parent.stat().st_uid}
 
 
 def _write_in_place(descriptor: int) -> None:
-    """Has Btrfs write a new file in place, too, where it would need room elsewhere (ioctl_iflags(2), FS_NOCOW_FL)."""
+    """Makes Btrfs write a new file in place, without need of new space (ioctl_iflags(2), FS_NOCOW_FL)."""
     if not os.fstat(descriptor).st_size:
         with contextlib.suppress(OSError):
             flags = struct.unpack("i", fcntl.ioctl(descriptor, _GET_FLAGS, bytes(4)))[0]
@@ -139,14 +138,14 @@ def _write_in_place(descriptor: int) -> None:
 
 
 def give(descriptor: int, like: Path) -> None:
-    """Gives a file that root has made to whom another one belongs, who could not use it otherwise. Raises OSError."""
+    """Changes the owner of a file that root has made to that of `like`, who needs to use it. Raises OSError."""
     if os.geteuid() == 0:
         owner = os.stat(like)
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _write(descriptor: int, data: bytes, at: int) -> None:
-    """Writes data from an offset on, and waits until the disk has it. Raises OSError."""
+    """Writes data from an offset on, and waits until it is on the disk. Raises OSError."""
     left = memoryview(data)
     while left:
         written = os.pwrite(descriptor, left, at)
@@ -155,7 +154,7 @@ def _write(descriptor: int, data: bytes, at: int) -> None:
 
 
 def _take_room(descriptor: int, size: int) -> bool:
-    """Makes a file as large as `size`, if the disk has room; by writing, for what is only reserved may need more."""
+    """Extends a file to `size` if the disk has space, by writing: space that is only reserved may need more later."""
     has = os.fstat(descriptor).st_size
     try:
         _write(descriptor, b"\n" * (size - has), has)
@@ -165,7 +164,7 @@ def _take_room(descriptor: int, size: int) -> bool:
 
 
 def _exchange(spare: Path, path: Path) -> None:
-    """Has a spare take the place of a file, which becomes the spare where names can be exchanged. Raises OSError."""
+    """Renames a spare to `path`; the file there becomes the spare if names can be exchanged. Raises OSError."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if path.exists() and rename is not None:
         if not rename(_AT_FDCWD, os.fsencode(spare), _AT_FDCWD, os.fsencode(path), RENAME_EXCHANGE):

@@ -1,4 +1,4 @@
-"""Results, and what programs show, as the JSON that clients get."""
+"""Results, and the objects that programs show, as the JSON that clients get."""
 
 import base64
 from collections.abc import Collection
@@ -13,9 +13,9 @@ from proxybox.streamevents import DisplayEvent
 def result_as_json(
     result: Result, *, contents: bool | Collection[str] = False, record: bytes | None = None
 ) -> JSONObject:
-    """Returns a result as clients get it, with the contents of all files, of none, or of those named.
+    """Returns a result as JSON, with the contents of all files, of none, or of the named ones.
 
-    record: the bytes of its record, where it was asked for.
+    record: the bytes of its record; None if it was not requested.
     """
     made = written(result, (*KEYS, *SERVED_KEYS) if record is None else (*KEYS, *SERVED_KEYS, *RECORD_KEYS))
     for entry in made["files"]:
@@ -32,7 +32,7 @@ def result_as_json(
 
 
 def display_event(shown: Displayed) -> DisplayEvent:
-    """Returns what a program has shown: pictures, which may be bytes, in base64."""
+    """Returns the event for an object that a program has shown; pictures in bytes become base64."""
     data = {
         kind: base64.b64encode(content).decode() if isinstance(content, bytes) else content
         for kind, content in shown.data.items()

@@ -1,4 +1,4 @@
-"""How long a service keeps what it writes down, and how much of it: a section of its configuration."""
+"""How long a service stores records and files, and how much of them: a section of its configuration."""
 
 from typing import Final
 
@@ -25,10 +25,11 @@ def _to_size(value: int | str) -> int:
 @model("retention")
 @attrs.frozen(kw_only=True)
 class Retention:
-    """What is removed from the database, the oldest first.
+    """Bounds of the database, from which the oldest entries are removed.
 
-    records: seconds that records of the audit are kept, and how sessions have ended. audit, sessions: bytes that these
-    take up at most, about. files: seconds that a file is kept which was sent for later runs, or left by one.
+    records: seconds for which records of the audit, and the ends of sessions, are stored. audit, sessions: the most
+    bytes that these use, approximately. files: seconds for which a file is stored that was sent for later runs, or left
+    by a run.
     """
 
     records: float = attrs.field(default=90 * _DAY, converter=_to_age, validator=between(60, 1e10, _AGE))

@@ -10,7 +10,7 @@ from proxybox.serve.edge import ServiceMiddleware, log
 from proxybox.serve.listening import begin, listening, settle, spoken
 from proxybox.serve.service import Service
 
-import uvicorn  # isort: skip - app says what to install
+import uvicorn  # isort: skip - app reports which extra to install
 import uvloop  # isort: skip
 from proxybox.serve.connections.http import protocols  # isort: skip
 from proxybox.serve.ending import EndingServer  # isort: skip
@@ -20,7 +20,7 @@ CANNOT_SERVE: Final = 125
 
 
 def run(config: ServiceConfig, *, check: bool = False) -> int:
-    """Serves until a signal ends it, and returns the exit status. check: tests the boxes, and serves nothing.
+    """Serves until a signal, and returns the exit status. check: whether to test the boxes and serve nothing.
 
     Raises ListenError, and StoreError when it cannot open its database.
     """
@@ -63,7 +63,7 @@ async def _serve(edge: ServiceMiddleware, listener: socket.socket) -> int:
 
 
 def _tell(service: Service, where: str) -> int:
-    """Says what came of the trial, and returns the exit status. where: it listens."""
+    """Logs the result of the trial, and returns the exit status. where: the address at which it listens."""
     if service.state == "ready":
         log.info("ready: %s", where)
         return 0
@@ -72,7 +72,7 @@ def _tell(service: Service, where: str) -> int:
 
 
 class _Server(EndingServer):
-    """A server whose SIGTERM lets what runs come to its end, while further requests are refused with a reason."""
+    """A server that, after SIGTERM, waits for its runs, while it refuses further requests with a reason."""
 
     def __init__(self, options: uvicorn.Config, service: Service, where: str) -> None:
         super().__init__(options, service.drain, log)
@@ -80,7 +80,7 @@ class _Server(EndingServer):
         self._service, self._where = service, where
 
     async def watch(self) -> None:
-        """Ends the server when the service does not stand its trial."""
+        """Ends the server if the service fails its trial."""
         await self._service.tried()
         settle()
         if self._service.state != "draining":

@@ -1,4 +1,4 @@
-"""A job while a worker does it: what it tells the service, and what it is told."""
+"""A job while a worker does it: its events for the service, and the service's orders."""
 
 import functools
 import queue
@@ -15,7 +15,7 @@ from proxybox.streamevents import ErrorEvent, InputRequestEvent, Stream
 
 #: The most pieces of input that wait for one program.
 MOST_INPUT: Final = 16
-#: Characters of an exception's message, and of its traceback, in an event.
+#: The most characters of an exception's message, and of its traceback, in an event.
 _MOST_ERROR: Final = 1 << 16
 
 
@@ -32,13 +32,13 @@ class RunningJob:
     # --- orders -------------------------------------------------------------------------------------------------------
 
     def begin(self, cancel: Callable[[], object], interrupt: Callable[[], object]) -> None:
-        """Takes what ends the job, and what interrupts it; orders that came before are carried out now."""
+        """Sets the functions that end and interrupt the job; orders that have arrived before are carried out now."""
         self._functions = {"cancel": cancel, "interrupt": interrupt}
         for order in tuple(self._orders):
             self._functions[order]()
 
     def obey(self, order: JobOrder) -> None:
-        """Carries out an order, also before the job has begun."""
+        """Carries out an order, which may arrive before the job begins."""
         if order.do == "input":
             if self._input.qsize() < MOST_INPUT:
                 self._input.put(order.text)
@@ -46,31 +46,31 @@ class RunningJob:
         self._orders.append(order.do)
         if order.do in self._functions:
             self._functions[order.do]()
-        self._input.put(None)  # a program that waits for input gets none
+        self._input.put(None)  # a program that waits for input gets the end of its input
 
     # --- events -------------------------------------------------------------------------------------------------------
 
     def printed(self, stream: Stream) -> Callable[[str], None]:
-        """Returns a callback for what is printed to a stream."""
+        """Returns a callback for the text that is printed to a stream."""
         return functools.partial(self._events.print, stream)
 
     def started(self, running: Any) -> None:
-        """Takes what can end the run."""
+        """Sets the functions that end and interrupt the run."""
         self.begin(running.cancel, running.interrupt)
 
     def tell_error(self, result: JSONObject) -> None:
-        """Tells the exception that is in a result, if there is one."""
+        """Sends the exception of a result, if it has one."""
         if (error := result["error"]) is not None:
             self.tell(ErrorEvent(**{name: text[:_MOST_ERROR] for name, text in error.items()}))
 
     def stdin(self, first: Content | None, *, interactive: bool) -> Any:
-        """Returns what the program reads: the data that was sent, or a function that asks the caller for more."""
+        """Returns the program's input: the data that was sent, or a function that requests more from the caller."""
         return self._asker(data_of(first)) if interactive else data_of(first)
 
     def _asker(self, first: bytes | None) -> Callable[[int], bytes]:
-        """A function that gives the data that was sent, and then asks the caller, whose silence is an end of file.
+        """Returns a function that reads the data that was sent, and then the caller's input.
 
-        It stays the standard input of a session after its call, and is at its end then.
+        No answer in time is an end of file. After the call, it remains the standard input of the session, at its end.
         """
         rest = [bytearray(first or b"")]
         ended: list[bool] = []

@@ -1,4 +1,4 @@
-"""The service: what every door asks for a run or a session, whatever protocol it speaks.
+"""The service: every door, whatever its protocol, uses it for runs and sessions.
 
 door ── Service.run ──┐
      ── Sessions ─────┴─ Jobs ── gate ── a line of a worker ── the box
@@ -25,16 +25,16 @@ from proxybox.serve.wiredata import WorkerState
 from proxybox.serve.workerjobs import MemoryJob, RunJob
 from proxybox.serve.workers import LineKind, OnEvent, WorkerJob, WorkerLost
 
-#: Seconds without a job after which memory is given back.
+#: Seconds without a job after which memory is returned to the kernel.
 _CALM: Final = 3.0
-#: Seconds that a look at the workers takes at most.
+#: The most seconds that a request for the state of the workers takes.
 _SOON: Final = 2.0
 
 
 class Service:
-    """One service. It takes requests while `state` is "ready"; otherwise `why` says why not.
+    """One service. It takes requests while `state` is "ready"; otherwise `why` has the reason.
 
-    has_keys: whether keys say who may use it; else whoever asks it sees to that.
+    has_keys: whether keys decide who may use it; otherwise, the code that uses the service checks its callers.
     """
 
     def __init__(self, config: ServiceConfig, *, has_keys: bool = True) -> None:
@@ -48,13 +48,13 @@ class Service:
         self.jobs.on_lost.append(lambda _: self.metrics.workers_lost.inc())
         self.store: ServiceStore
         self.sessions: Sessions
-        self._running: dict[tuple[str, str], WorkerJob | None] = {}  # by key and id; None for one that waits
+        self._running: dict[tuple[str, str], WorkerJob | None] = {}  # by key and id; None for a run that waits
         self._tasks: list[asyncio.Task[None]] = []
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Starts the workers, and begins to try itself out; `state` tells when that has ended.
+        """Starts the workers, and begins the trial of the service; `state` changes when that has ended.
 
         Raises StoreError and KeysError.
         """
@@ -78,7 +78,7 @@ class Service:
                 self.state, self.why = "ready", ""
 
     async def _give_back_memory(self) -> None:
-        """Gives back, once after each rush of requests, what it has left behind."""
+        """Returns memory to the kernel, once after many requests."""
         seen = counted = 0
         while True:
             await asyncio.sleep(_CALM)
@@ -92,11 +92,11 @@ class Service:
                 counted = seen = self.jobs.begun
 
     async def tried(self) -> None:
-        """Waits until it has tried itself out."""
+        """Waits until the trial has ended."""
         await asyncio.wait(self._tasks[:1])
 
     async def drain(self) -> None:
-        """Takes no further requests, and waits for what runs, for as long as the configuration says."""
+        """Takes no further requests, and waits for the running ones, for as long as the configuration says."""
         self.state, self.why = "draining", "the service is about to end"
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.drain):
@@ -104,7 +104,7 @@ class Service:
                     await asyncio.sleep(0.05)
 
     async def close(self) -> None:
-        """Ends everything; to be called once or more often."""
+        """Ends the service; may be called more than once."""
         if self._has_ended:
             return
         self._has_ended = True
@@ -117,7 +117,7 @@ class Service:
         await asyncio.to_thread(self.store.close)
 
     async def look(self) -> dict[int, WorkerState]:
-        """Returns what each worker says of its pools and sessions; nothing for one that does not answer soon."""
+        """Returns the state of each worker's pools and sessions, without workers that do not answer soon."""
 
         async def ask(number: int) -> WorkerState | None:
             try:
@@ -142,10 +142,10 @@ class Service:
     ) -> bytes:
         """Runs a program and returns its Result as JSON.
 
-        asked: the fields of a `RunJob` that doors choose; policy and language are names, or None. identity: by which
-        the caller can reach the run while it goes on; "" where nobody does. on_event: gets what happens meanwhile. When
-        the task is cancelled, the box is ended. A run whose worker ends is begun once more, on another worker, unless
-        its caller has been told something of it or it can change files of the host. Raises Refusal.
+        asked: the fields of a `RunJob` that doors choose; policy and language are names, or None. identity: the id by
+        which the caller can use the run while it runs; "" for none. on_event: gets the events of the run. When the task
+        is cancelled, the box is ended. A run whose worker ends is begun once more, on another worker, unless its caller
+        has received an event of it or it can change files of the host. Raises Refusal.
         """
         job = RunJob(**{
             **asked, "policy": self.jobs.policy(caller, asked.get("policy")),
@@ -167,7 +167,10 @@ class Service:
 
     @contextlib.contextmanager
     def _reachable(self, caller: Caller, identity: str) -> Iterator[Callable[[WorkerJob], object]]:
-        """A context in which a run can be reached; its function is told when it begins. Raises Refusal."""
+        """A context in which a run can be found by its id; yields a function to be called when it begins.
+
+        Raises Refusal.
+        """
         self.check_free(caller, identity)
         name = caller.key, identity
         self._running[name] = None
@@ -177,12 +180,12 @@ class Service:
             self._running.pop(name, None)
 
     def check_free(self, caller: Caller, identity: str) -> None:
-        """Looks whether a run of this caller can have an id. Raises Refusal."""
+        """Checks that no run of this caller has this id. Raises Refusal."""
         if identity and (caller.key, identity) in self._running:
             raise Refusal("conflict", "a run that was asked for with this X-Request-Id goes on")
 
     def running(self, caller: Caller, identity: str) -> WorkerJob:
-        """Returns a run of this caller that goes on. Raises Refusal."""
+        """Returns a run of this caller that has not ended. Raises Refusal."""
         job = self._running.get((caller.key, identity))
         if job is None:
             raise Refusal("not-found", "there is no such run, or it has ended")

@@ -18,8 +18,8 @@ from proxybox.streamevents import as_data
 
 
 def carry_out(session: Session, command: workerjobs.SessionCommand, job: RunningJob) -> JSONObject:
-    """Returns what a command answers with. Raises what the session does."""
-    if not _is_of_files(command):  # whoever gives up one of these does not mean the call that runs
+    """Does a command, and returns its answer. Raises the exceptions of the session."""
+    if not _is_of_files(command):  # cancelling a file command does not interrupt the call that runs
         job.begin(session.interrupt, session.interrupt)
     done = _COMMANDS[type(command)](session, command, job)
     if command.weigh and session.alive:
@@ -28,7 +28,7 @@ def carry_out(session: Session, command: workerjobs.SessionCommand, job: Running
 
 
 def _is_of_files(command: workerjobs.SessionCommand) -> bool:
-    """Whether no code of the session runs in a command."""
+    """Returns whether a command runs no code of the session."""
     return isinstance(
         command,
         workerjobs.FileJob | workerjobs.WriteFileJob | workerjobs.ReceiveFileJob | workerjobs.FolderJob

@@ -1,8 +1,8 @@
-"""The sessions of all callers: which worker has each, who may use it, and what becomes of one that nobody uses.
+"""The sessions of all callers: their workers, who may use them, and the end of those that nobody uses.
 
 A session that is not used for a while is put to sleep: its process is stopped until the next request. After a longer
-while it is ended. The database keeps how each has ended, so that a later request is told, and the record of each that
-was recorded (sessionrecords.py).
+while it is ended. The database stores how each has ended, for the answers to later requests, and the record of each
+that was recorded (sessionrecords.py).
 """
 
 import asyncio
@@ -25,16 +25,16 @@ from proxybox.serve.store import LIVE, ServiceStore
 from proxybox.serve.workerjobs import AnyJob, EndJob, ForkJob, OpenJob, SleepJob, SnapshotJob, command_job
 from proxybox.serve.workers import LineKind, OnEvent, Transfer, WorkerJob, WorkerLost, WorkerProcess
 
-#: How a session has ended whose worker has died.
+#: Why a session has ended whose worker has died.
 _LOST: Final = "the process that served it has ended"
 #: The commands that run code of the session.
 _CALLS: Final = frozenset({"exec", "eval", "call"})
-#: Seconds between two looks at what nobody uses, and at records that are old.
+#: Seconds between two checks for unused sessions, and for old records.
 _RHYTHM: Final = 1.0
 _EXPIRING: Final = 60.0
-#: Seconds for which a worker that has no line free is asked for the record of a session.
+#: Seconds for which the record of a session is requested from a worker that has no free line.
 _INSISTS: Final = 120.0
-#: How many sessions are ended at once when the service ends: more could exceed what may wait for a line.
+#: How many sessions are ended at once when the service ends: more could exceed the queue for lines.
 _AT_ONCE: Final = 8
 
 
@@ -42,8 +42,8 @@ _AT_ONCE: Final = 8
 class Served:
     """One session.
 
-    made, used: monotonic seconds. busy: how many requests use it now. has_call: whether code runs, or waits for its
-    turn; call: the one that runs. recorded: whether it has a record. end: what ends it, once it is to end.
+    made, used: monotonic seconds. busy: how many requests use it now. has_call: whether a call runs or waits for its
+    turn; call: the call that runs. recorded: whether it has a record. end: the task that ends it.
     """
 
     id: str
@@ -63,7 +63,7 @@ class Served:
 
     @property
     def state(self) -> SessionState:
-        """What its owner is told."""
+        """The state of the session, for its owner."""
         now = time.monotonic()
         return SessionState(
             id=self.id, policy=self.policy, language=self.language, age=round(now - self.made, 3),
@@ -83,16 +83,16 @@ class Sessions:
         self._all: dict[str, Served] = {}
         self._opening: dict[str, int] = {}
         self._beginning: set[Served] = set()
-        self._closing: dict[str, Served] = {}  # those that are about to end
+        self._closing: dict[str, Served] = {}  # those that are being ended
         self._insists = _INSISTS
-        self._ending: dict[str, tuple[str, str, str]] = {}  # by id: key, state, reason; until they are kept
+        self._ending: dict[str, tuple[str, str, str]] = {}  # by id: key, state, reason; until they are stored
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._all)
 
     def asleep(self) -> int:
-        """How many sessions sleep."""
+        """Returns how many sessions sleep."""
         return sum(session.asleep for session in self._all.values())
 
     # --- beginning ----------------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ class Sessions:
                 del self._opening[caller.key]
 
     async def _check_records(self, caller: Caller) -> None:
-        """Raises Refusal where there is no room for one more record, as large as it may be."""
+        """Raises Refusal if there is no space for one more record of the largest size."""
         limit = self._jobs.record_limit()
         room = await self._records.room_for(caller.key, limit)
         sessions = {*self._all.values(), *self._beginning, *self._closing.values()}
@@ -152,7 +152,7 @@ class Sessions:
             )  # fmt: skip
 
     async def _begin(self, session: Served, job: AnyJob) -> Served:
-        """Has a job done that makes a session. Who no longer waits for it leaves none behind."""
+        """Does a job that makes a session. If the caller cancels that, no session is left behind."""
         self._beginning.add(session)
         try:
             await self._ask(session.caller, job, session.worker)
@@ -171,15 +171,15 @@ class Sessions:
         return session
 
     def _behind(self, work: Coroutine[Any, Any, None]) -> None:
-        """Lets something be done that nobody waits for."""
+        """Does work in a task for which nobody waits."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def _least_used(self, caller: Caller) -> WorkerProcess:
-        """The worker with the fewest sessions in use, and of several such the one with the fewest sessions.
+        """Returns the worker with the fewest sessions in use, and among equals the one with the fewest sessions.
 
-        The express worker is left to callers that have no session yet, as long as there is another one.
+        The express worker is for callers that have no session yet, as long as there is another worker.
 
         Raises Refusal.
         """
@@ -200,7 +200,7 @@ class Sessions:
         return [session for session in self._all.values() if session.caller.key == caller.key]
 
     async def find(self, caller: Caller, identity: str) -> Served:
-        """Returns a session of a caller that lives. Raises Refusal, which says how it has ended."""
+        """Returns a session of a caller. Raises Refusal, which says how it has ended."""
         session = self._all.get(identity)
         if session is not None and session.caller.key == caller.key:
             return session
@@ -218,7 +218,7 @@ class Sessions:
         raise Refusal("session-ended", f"the session has ended: {reason}", state=state, reason=reason)
 
     async def _closed(self, caller: Caller, identity: str) -> None:
-        """Waits for a session that is about to end."""
+        """Waits for a session that is being ended."""
         session = self._closing.get(identity)
         if session is not None and session.caller.key == caller.key and session.end is not None:
             await asyncio.shield(session.end)
@@ -238,7 +238,7 @@ class Sessions:
         self, caller: Caller, identity: str, command: str, *,
         on_event: OnEvent | None = None, transfer: Transfer | None = None, **asked: Any,
     ) -> bytes:  # fmt: skip
-        """Has a session carry out a command, and returns the answer as JSON. Raises Refusal.
+        """Does a command in a session, and returns the answer as JSON. Raises Refusal.
 
         command: such as "exec". asked: the fields of its class (workerjobs.py) that doors choose.
         """
@@ -277,7 +277,7 @@ class Sessions:
             raise
 
     async def input(self, caller: Caller, identity: str, text: str) -> None:
-        """Gives the call that runs a piece of standard input. Raises Refusal."""
+        """Sends standard input to the call that runs. Raises Refusal."""
         session = await self.find(caller, identity)
         if session.call is None:
             raise Refusal("session-busy", "no call runs that could take input")
@@ -292,7 +292,7 @@ class Sessions:
     # --- kept states --------------------------------------------------------------------------------------------------
 
     async def snapshot(self, caller: Caller, identity: str) -> str:
-        """Keeps the state of a session, and returns by what it is known. Raises Refusal."""
+        """Stores the state of a session, and returns its id. Raises Refusal."""
         async with self._using(caller, identity) as session:
             name = new_id()
             await self._ask(caller, SnapshotJob(op="snapshot", session=identity, snapshot=name), session.worker)
@@ -300,13 +300,13 @@ class Sessions:
             return name
 
     async def restore(self, caller: Caller, identity: str, snapshot: str) -> None:
-        """Goes back to a kept state. Raises Refusal."""
+        """Restores a stored state. Raises Refusal."""
         async with self._using(caller, identity) as session:
             self._check_snapshot(session, snapshot)
             await self._ask(caller, SnapshotJob(op="restore", session=identity, snapshot=snapshot), session.worker)
 
     async def forget(self, caller: Caller, identity: str, snapshot: str) -> None:
-        """Gives up a kept state. Raises Refusal."""
+        """Removes a stored state. Raises Refusal."""
         async with self._using(caller, identity) as session:
             self._check_snapshot(session, snapshot)
             await self._ask(caller, SnapshotJob(op="forget", session=identity, snapshot=snapshot), session.worker)
@@ -320,23 +320,23 @@ class Sessions:
     # --- records ------------------------------------------------------------------------------------------------------
 
     async def record(self, caller: Caller, identity: str) -> KeptRecord:
-        """Returns the record of a session that has ended. Raises Refusal, which says why there is none."""
+        """Returns the record of a session that has ended. Raises Refusal, which says why it has none."""
         await self._closed(caller, identity)
         record = await self._records.find(caller.key, identity)
         return record or await self._lacks_record(caller, identity)
 
     def record_as_json(self, record: KeptRecord) -> AsyncIterator[bytes]:
-        """Returns a record as a Result has it in JSON, in pieces."""
+        """Yields a record as JSON, as in a Result, in pieces."""
         return self._records.as_json(record)
 
     async def forget_record(self, caller: Caller, identity: str) -> None:
-        """Gives up the record of a session that has ended. Raises Refusal when there is none."""
+        """Removes the record of a session that has ended. Raises Refusal if it has none."""
         await self._closed(caller, identity)
         if not await self._records.remove(caller.key, identity):
             await self._lacks_record(caller, identity)
 
     async def _lacks_record(self, caller: Caller, identity: str) -> Any:
-        """Raises the Refusal that says why there is no record of a session."""
+        """Raises the Refusal that says why a session has no record."""
         try:
             session = await self.find(caller, identity)
         except Refusal as refusal:
@@ -350,11 +350,11 @@ class Sessions:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     async def end(self, caller: Caller, identity: str) -> None:
-        """Ends a session. Raises Refusal when there is none."""
+        """Ends a session. Raises Refusal if it does not exist."""
         await self._end(await self.find(caller, identity), "ended", "it was closed")
 
     def end_unless(self, is_good: Callable[[str], bool]) -> None:
-        """Ends the sessions of keys that are no longer good. is_good: tells by its id whether a key is."""
+        """Ends the sessions of keys that are no longer valid. is_good: returns whether the key of an id is valid."""
         fates = {key: is_good(key) for key in {session.caller.key for session in self._all.values()}}
         for session in tuple(self._all.values()):
             if not fates[session.caller.key]:
@@ -365,7 +365,10 @@ class Sessions:
             await self._note_end(session.id)
 
     async def _finish(self, session: Served, state: str, reason: str) -> bool:
-        """Ends a session, and returns whether nothing had ended it before. Who gives up waiting does not stop it."""
+        """Ends a session, and returns whether this call has ended it.
+
+        If the caller is cancelled, the session ends all the same.
+        """
         if self._all.pop(session.id, None) is None:
             return False
         self._closing[session.id] = session
@@ -374,7 +377,7 @@ class Sessions:
         return True
 
     async def _conclude(self, session: Served, state: str, reason: str) -> None:
-        """Does what `_finish` waits for: all but that the database is told of the end."""
+        """Does the work of `_finish`: everything except the note of the end in the database."""
         try:
             if session.recorded:
                 reason += await self._keep_record(session)
@@ -388,16 +391,16 @@ class Sessions:
             del self._closing[session.id]
 
     async def _keep_record(self, session: Served) -> str:
-        """Ends a session that is recorded, and keeps its record. Returns what is told of it where that failed."""
+        """Ends a session that is recorded, and stores its record. Returns "", or the reason if that was impossible."""
         if session.call is not None:
-            session.call.input("")  # a program that waits for input would keep its call from ending
+            session.call.input("")  # a program that waits for input would delay the end of its call
 
         async def hand_over(take: Take) -> bytes:
             job, until = EndJob(session=session.id), time.monotonic() + self._insists
             while True:
                 try:
                     return await self._jobs.ask("live", ITSELF, job, on_event=take, worker=session.worker.number)
-                except Refusal as refusal:  # its worker is busy with calls of others
+                except Refusal as refusal:  # its worker does calls of others
                     if refusal.kind not in ("overloaded", "rate-limited") or time.monotonic() >= until:
                         raise
                 await asyncio.sleep(_RHYTHM)
@@ -406,7 +409,7 @@ class Sessions:
         return f"; its record is lost: {why}" if why else ""
 
     async def _note_end(self, identity: str) -> bool:
-        """Keeps how a session has ended, and returns whether that went well; otherwise `_note_ends` tries again."""
+        """Stores how a session has ended, and returns whether that was possible; otherwise `_note_ends` tries again."""
         if identity in self._ending:
             _, state, reason = self._ending[identity]
             try:
@@ -417,18 +420,18 @@ class Sessions:
         return True
 
     async def _note_ends(self) -> None:
-        """Keeps the ends that are not kept yet, as long as the database can be used."""
+        """Stores the ends that are not stored yet, until the database fails."""
         for identity in tuple(self._ending):
             if not await self._note_end(identity):
                 return
 
     async def _tell(self, session: Served, job: AnyJob) -> None:
-        """Has something done for a session that may have ended meanwhile."""
+        """Does a job for a session that may have ended meanwhile."""
         with contextlib.suppress(Refusal, WorkerLost):
             await self._jobs.ask_itself(job, session.worker.number)
 
     def _lost(self, worker: WorkerProcess) -> None:
-        """Forgets the sessions of a worker that has died."""
+        """Removes the sessions of a worker that has died."""
         for session in [session for session in self._all.values() if session.worker is worker]:
             del self._all[session.id]
             if self._limits.records:
@@ -437,7 +440,7 @@ class Sessions:
                 self._behind(self._note_ends())
 
     async def watch(self) -> None:
-        """Looks after the sessions that nobody uses, ends that could not be kept, and records that are old."""
+        """Handles unused sessions, ends that are not stored yet, and old records, until it is cancelled."""
         await asyncio.gather(self._watch(), self._keep_noting(), self._expire())
 
     async def _expire(self) -> None:
@@ -452,7 +455,7 @@ class Sessions:
             await self._note_ends()
 
     async def _watch(self) -> None:
-        """Puts sessions that nobody uses to sleep, and ends them later. No other waits until a record is kept."""
+        """Puts sessions that nobody uses to sleep, and ends them later. Others do not wait until a record is stored."""
         while True:
             await asyncio.sleep(_RHYTHM)
             now = time.monotonic()
@@ -469,7 +472,7 @@ class Sessions:
                     await self._tell(session, SleepJob(session=session.id))
 
     async def close(self) -> None:
-        """Ends all, several at a time: one in which a call runs may take seconds to let go of its record."""
+        """Ends all, several at a time: a session in which a call runs may take seconds to end its record."""
         self._insists = 0.0
         turns = asyncio.Semaphore(_AT_ONCE)
 
@@ -484,7 +487,7 @@ class Sessions:
 
 @contextlib.contextmanager
 def _calling(session: Served) -> Iterator[Callable[[WorkerJob], object]]:
-    """A context in which code of a session runs; the function notes the job that can be interrupted. Raises Refusal."""
+    """A context in which a call runs; the function sets the job that can be interrupted. Raises Refusal."""
     if session.has_call:
         raise Refusal("session-busy")
     session.has_call = True

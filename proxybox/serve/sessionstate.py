@@ -1,4 +1,4 @@
-"""What the owner of a session is told of it."""
+"""The state of a session, for its owner."""
 
 from typing import Literal
 
@@ -7,9 +7,9 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class SessionState:
-    """A session: its age and the time since it was used, in seconds; its state, and the ids of its kept states.
+    """A session: its age and the time since its last use, in seconds; its state, and the ids of its snapshots.
 
-    recorded: whether there is a record of it when it has ended.
+    recorded: whether it has a record after its end.
     """
 
     id: str

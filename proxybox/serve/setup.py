@@ -1,4 +1,4 @@
-"""What a worker is told when it starts: interpreters and policies, and nothing secret."""
+"""The settings that a worker gets when it starts: interpreters and policies, and no secrets."""
 
 from collections.abc import Mapping
 
@@ -18,11 +18,11 @@ class Interpreter:
 
 @attrs.frozen(kw_only=True)
 class Setup:
-    """What a worker is given.
+    """The settings of a worker.
 
     slots: runs at once. input_wait: seconds that a program waits for its caller's input. nice: how much lower its
-    priority is than that of the service (priority.py). record: bytes of the record of a run or a session; None where
-    none is made.
+    priority is than that of the service (priority.py). record: bytes of the record of a run or a session; None if the
+    service makes no records.
     """
 
     policies: Mapping[str, Policy]

@@ -1,9 +1,9 @@
-"""What the service keeps: which sessions there were and how they ended, files for later requests, and the audit.
+"""The database of the service: sessions and how they have ended, files for later requests, and the audit.
 
 It is SQLite in the service's folder, or any database that SQLAlchemy knows (database.py). Records of the audit are
-written by a thread, many at once, so that no request waits for them. While the database is away, at most `_BEHIND`
-wait, and those beyond are counted as lost. Another thread removes what is old, or more than there may be
-(retention.py).
+written by a thread, many at once, so that no request waits for them. While the database cannot be reached, at most
+`_BEHIND` records wait, and further ones are counted as lost. Another thread removes rows that are too old, or exceed
+the bounds (retention.py).
 """
 
 import asyncio
@@ -28,25 +28,25 @@ from proxybox.serve.retention import Retention
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: How many records of the audit wait at most, how many are written at once, and the seconds between two writes.
+#: The most records of the audit that wait, the most that are written at once, and the seconds between two writes.
 _BEHIND: Final = 10_000
 _AT_ONCE: Final = 1000
 _RHYTHM: Final = 0.2
-#: How many requests use the database at once, and the seconds that one waits for it at most, as does the end of all.
+#: The most requests that use the database at once, and the most seconds that one waits for it, and that the end waits.
 _THREADS: Final = 8
 _PATIENCE: Final = 20.0
 _AT_THE_END: Final = 10.0
-#: Seconds between two looks at what is to be removed, how many rows at once are, and what of its size then stays.
+#: Seconds between two removals, how many rows are removed at once, and the part of the bound that remains.
 _REMOVING: Final = 60.0
 _REMOVED_AT_ONCE: Final = 5_000
 _STAYS: Final = 0.9
-#: Bytes of a row, with its indices, besides its texts (tried with SQLite).
+#: Bytes of a row, with its indices, besides its texts (measured with SQLite).
 _ROW: Final = 150
-#: What brings a database up to the tables below: the first step leads from form 1 to form 2 (database.py).
+#: Changes a database to the tables below: the first step leads from form 1 to form 2 (database.py).
 STEPS: Final[tuple[Step, ...]] = ()
-#: The state of a session that lives.
+#: The state of a session that has not ended.
 LIVE: Final = "live"
-#: Bytes that a file takes up at least: empty ones would be without bound.
+#: The least bytes that a file counts: otherwise the number of empty files would not be bounded.
 _LEAST: Final = 4096
 
 log = logging.getLogger("proxybox.serve")
@@ -93,19 +93,19 @@ _audit = sql.Table(
     sql.Column("cpu", sql.Float),
 )  # fmt: skip
 
-#: The room that a file takes up.
+#: The bytes that a file counts.
 _taken: Final = sql.case((_artefacts.c.size < _LEAST, _LEAST), else_=_artefacts.c.size)
 
 
 class KeyStorageFull(ProxyboxError):
-    """The files of a key take up all the room that it has."""
+    """The files of a key use all the space that it has."""
 
 
 class ServiceStore:
-    """The database of a service. Its methods block, but for `note` and `ask`, by which coroutines use the others."""
+    """The database of a service. Its methods block, except `note` and `ask`; coroutines call the others with `ask`."""
 
     def __init__(self, url: str, service: str, retention: Retention | None = None) -> None:
-        """Opens the database, and makes what is missing in it. service: who writes. Raises StoreError."""
+        """Opens the database, and makes missing tables. service: the name of this service. Raises StoreError."""
         self._service, self._retention = service[:255], retention or Retention()
         self._records: deque[Mapping[str, Any]] = deque()
         self._ending = threading.Event()
@@ -125,7 +125,7 @@ class ServiceStore:
         self._remover.start()
 
     def close(self) -> None:
-        """Writes what waits, and closes the database; a server that has fallen silent is not waited for."""
+        """Writes waiting records, and closes the database; does not wait for a server that does not answer."""
         self._ending.set()
         end = threading.Timer(_AT_THE_END, self._database.cut_off)
         end.start()
@@ -138,7 +138,10 @@ class ServiceStore:
             end.cancel()
 
     async def ask(self, method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
-        """Has a method carried out by a thread. Raises Refusal when the database cannot be used, and what it raises."""
+        """Calls a method in a thread.
+
+        Raises Refusal when the database cannot be used, and the exceptions of the method.
+        """
         work = asyncio.get_running_loop().run_in_executor(self._threads, partial(method, *args, **options))
         try:
             async with asyncio.timeout(_PATIENCE):
@@ -147,7 +150,7 @@ class ServiceStore:
             return done
         except TimeoutError:
             why = f"it has said nothing for {_PATIENCE:g} s"
-            if time.monotonic() - self._answered >= _PATIENCE:  # not even to others
+            if time.monotonic() - self._answered >= _PATIENCE:  # it has answered no other request either
                 self._database.cut_off()
         except StoreError as error:
             why = str(error)
@@ -155,7 +158,7 @@ class ServiceStore:
         raise Refusal("not-ready", "the database cannot be used", headers={"Retry-After": "5"})
 
     def _lose_sessions(self) -> None:
-        """Notes of sessions that an earlier service of this name had that they are lost."""
+        """Marks the sessions of an earlier service of this name as lost."""
         with self._changing() as connection:
             connection.execute(
                 _sessions.update()
@@ -166,13 +169,13 @@ class ServiceStore:
     # --- sessions -----------------------------------------------------------------------------------------------------
 
     def begin_session(self, identity: str, key: str, policy: str, language: str) -> None:
-        """Notes a session that has started."""
+        """Stores a session that has started."""
         row = {"id": identity, "service": self._service, "key": key, "policy": policy, "language": language}
         with self._changing() as connection:
             connection.execute(_sessions.insert().values(**row, made=time.time(), state=LIVE, reason=""))
 
     def end_session(self, identity: str, state: str, reason: str) -> None:
-        """Notes how a session has ended."""
+        """Stores how a session has ended."""
         with self._changing() as connection:
             connection.execute(
                 _sessions.update()
@@ -181,7 +184,7 @@ class ServiceStore:
             )
 
     def session(self, identity: str, key: str) -> Mapping[str, Any] | None:
-        """Returns what is known of a session of this key; None when there was none."""
+        """Returns the row of a session of this key; None if it does not exist."""
         wanted = sql.select(_sessions).where(_sessions.c.id == identity, _sessions.c.key == key)
         with self._changing() as connection:
             row = connection.execute(wanted).mappings().first()
@@ -192,16 +195,16 @@ class ServiceStore:
     def put(
         self, key: str, shelf: str, name: str, content: bytes, *, room: int, identity: str = "", evict: str = ""
     ) -> str:
-        """Keeps a file, in place of one of the same shelf and name, and returns its id.
+        """Stores a file, in place of one of the same shelf and name, and returns its id.
 
-        shelf: what belongs together, such as the files of one session. room: bytes that all files of the key may have;
-        a small file counts 4 KiB. evict: the oldest files of shelves whose names begin so are given up for it. Raises
-        KeyStorageFull.
+        shelf: a name for files that belong together, such as those of one session. room: bytes that all files of the
+        key may have; a small file counts 4 KiB. evict: the oldest files of shelves with this prefix are removed for it.
+        Raises KeyStorageFull.
         """
         identity = identity or secrets.token_urlsafe(16)
         mine, size = _artefacts.c.key == key, max(len(content), _LEAST)
         with self._changing() as connection:
-            self._database.take_turns(connection, key)  # two at once would each find the room of one
+            self._database.take_turns(connection, key)  # two at once could each use the space of one
             same = (mine, _artefacts.c.shelf == shelf, _artefacts.c.name == name)
             connection.execute(_artefacts.delete().where(*same))
             used = _used(connection, key)
@@ -229,17 +232,17 @@ class ServiceStore:
         return None if row is None else (row[0], bytes(row[1]))
 
     def shelf(self, key: str, shelf: str) -> Sequence[Mapping[str, Any]]:
-        """Returns what is known of the files of a shelf, by name."""
+        """Returns the facts about the files of a shelf, by name."""
         columns = _artefacts.c
         wanted = sql.select(columns.id, columns.name, columns.size, columns.sha256, columns.made).where(
             columns.key == key, columns.shelf == shelf
         )
         with self._changing() as connection:
             found = [dict(row) for row in connection.execute(wanted).mappings()]
-        return sorted(found, key=lambda file: str(file["name"]))  # databases order texts each in its own way
+        return sorted(found, key=lambda file: str(file["name"]))  # databases sort texts in different ways
 
     def remove(self, key: str, shelf: str, identity: str) -> bool:
-        """Removes a file, and returns whether there was one."""
+        """Removes a file, and returns whether it existed."""
         gone = _artefacts.delete().where(
             _artefacts.c.key == key, _artefacts.c.shelf == shelf, _artefacts.c.id == identity
         )
@@ -247,19 +250,19 @@ class ServiceStore:
             return bool(connection.execute(gone).rowcount)
 
     def clear(self, key: str, shelf: str) -> bool:
-        """Removes all files of a shelf, and returns whether there was one."""
+        """Removes all files of a shelf, and returns whether there were any."""
         gone = _artefacts.delete().where(_artefacts.c.key == key, _artefacts.c.shelf == shelf)
         with self._changing() as connection:
             return bool(connection.execute(gone).rowcount)
 
     def expire(self, shelves: str, before: float) -> None:
-        """Removes the files that were kept before a time, of all shelves whose names begin so."""
+        """Removes the files that were stored before a time, from all shelves with a prefix."""
         of_shelves = _artefacts.c.shelf.startswith(shelves, autoescape=True)
         with self._changing() as connection:
             connection.execute(_artefacts.delete().where(of_shelves, _artefacts.c.made < before))
 
     def used(self, key: str) -> int:
-        """Returns the room that the files of a key take up, in bytes."""
+        """Returns the bytes that the files of a key count."""
         with self._changing() as connection:
             return _used(connection, key)
 
@@ -273,20 +276,23 @@ class ServiceStore:
             self.records_lost += 1
 
     def _write(self) -> None:
-        """Writes records now and then, and at the end; runs in a thread."""
+        """Writes records from time to time, and at the end; runs in a thread."""
         ends = False
         while not ends:
             ends = self._ending.wait(_RHYTHM)
             while records := [self._records.popleft() for _ in range(min(_AT_ONCE, len(self._records)))]:
                 try:
                     self._write_at_once(records)
-                except StoreError:  # it is away
+                except StoreError:  # the database cannot be reached
                     self._records.extendleft(reversed(records))
                     break
         self.records_lost += len(self._records)
 
     def _write_at_once(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Writes records. One that the database does not take is lost alone. Raises StoreError when it is away."""
+        """Writes records. If the database refuses one, only that one is lost.
+
+        Raises StoreError when it cannot be reached.
+        """
         try:
             with self._changing() as connection:
                 connection.execute(_audit.insert(), records)
@@ -302,7 +308,7 @@ class ServiceStore:
     # --- what does not stay -------------------------------------------------------------------------------------------
 
     def _remove(self) -> None:
-        """Removes what does not stay now and then; runs in a thread."""
+        """Removes old rows from time to time; runs in a thread."""
         while not self._ending.is_set():
             try:
                 self.remove_old(time.time())
@@ -312,19 +318,19 @@ class ServiceStore:
             self._ending.wait(_REMOVING)
 
     def remove_old(self, now: float) -> None:
-        """Removes what is older than it may be, and the oldest of what takes up more than it may."""
+        """Removes rows that are too old, and the oldest rows of tables that are too large."""
         retention = self._retention
         self._thin_out(_audit, _audit.c.number, _audit.c.at, now - retention.records, retention.audit)
         self._thin_out(_sessions, _sessions.c.made, _sessions.c.made, now - retention.records, retention.sessions)
         self.expire("", now - retention.files)
 
     def _thin_out(self, table: sql.Table, order: Any, at: Any, before: float, most: int) -> None:
-        """Removes rows from before a time, and as many more as take up more bytes than `most`, in small pieces."""
+        """Removes, in small steps, rows from before a time, and the oldest rows beyond `most` bytes of the table."""
         texts = (sql.func.length(column) for column in table.c if isinstance(column.type, UntrustedText))
         size = sum(texts, sql.literal(_ROW))
         with self._changing() as connection:
             left = int(connection.execute(sql.select(sql.func.sum(size))).scalar() or 0)
-        most = most if left <= most else int(most * _STAYS)  # so that not each look removes a few
+        most = most if left <= most else int(most * _STAYS)  # so that the next checks need not remove a few rows each
         oldest = sql.select(order, at, size).order_by(order).limit(_REMOVED_AT_ONCE)
         while not self._ending.is_set():
             with self._changing() as connection:
@@ -339,13 +345,13 @@ class ServiceStore:
 
 
 def _used(connection: sql.Connection, key: str) -> int:
-    """Returns the room that the files of a key take up; PostgreSQL's sums are numeric."""
+    """Returns the bytes that the files of a key count; PostgreSQL's sums are numeric."""
     taken = sql.select(sql.func.coalesce(sql.func.sum(_taken), 0)).where(_artefacts.c.key == key)
     return int(connection.execute(taken).scalar_one())
 
 
 def _give_up(connection: sql.Connection, wanted: int, *which: Any) -> int:
-    """Removes the oldest of some files, until they have had so many bytes, and returns how many they had."""
+    """Removes the oldest of some files until they had `wanted` bytes, and returns how many bytes they had."""
     freed = 0
     oldest = sql.select(_artefacts.c.id, _taken).where(*which).order_by(_artefacts.c.made)
     for identity, size in connection.execute(oldest).all() if wanted > 0 else ():

@@ -1,7 +1,7 @@
-"""The service tests its own boxes before it serves: with each policy and language, as requests would use them.
+"""The service tests its own boxes before it serves: with each policy and language, in the same way as requests.
 
-A program runs; it does not see a file of the host, reaches no network, starts no program; and limits end an endless
-loop, one that fills the memory, and one that starts processes. Only what is seen to hold is relied on.
+A program runs; it cannot read a file of the host, use the network or start a program; and limits end an endless loop, a
+program that fills the memory, and one that starts processes. The service relies only on protections that it has tested.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from proxybox.serve.workers import WorkerLost
 
 
 class TrialFailed(Exception):
-    """What has to hold does not. The text says what was tried, and what happened."""
+    """A test has failed. The text says which one, and what happened."""
 
 
 @attrs.frozen
 class Trial:
-    """One program and what has to come of it. statuses: how it may end. says: what it has to print."""
+    """A program and its expected outcome. statuses: the allowed ones. says: the text that it has to print."""
 
     name: str
     code: str
@@ -73,7 +73,7 @@ print("fine" if made < 300 else f"{made} processes")
 
 
 def trials(secret_file: str, port: int) -> tuple[Trial, ...]:
-    """Returns all of them. secret_file: a file of the host. port: one of the host's on which somebody listens."""
+    """Returns all trials. secret_file: a file of the host. port: a port of the host at which a server listens."""
     return (
         Trial("a program runs", "import json\nprint(json.loads('\"fine\"'))"),
         Trial(
@@ -100,12 +100,12 @@ def trials(secret_file: str, port: int) -> tuple[Trial, ...]:
 
 
 async def try_out(jobs: ServiceJobs) -> None:
-    """Tries everything out. Raises TrialFailed."""
+    """Runs all trials. Raises TrialFailed."""
     listener = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     with tempfile.NamedTemporaryFile("w", prefix="proxybox-trial-", suffix=".txt") as secret:
         secret.write(secrets.token_hex(16))
         secret.flush()
-        os.chmod(secret.name, 0o644)  # the box, and not the rights of its user, has to keep it away
+        os.chmod(secret.name, 0o644)  # the box must protect it, and not the permissions of its user
         async with listener:
             port = listener.sockets[0].getsockname()[1]
             for language in jobs.config.languages:

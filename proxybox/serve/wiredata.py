@@ -1,7 +1,7 @@
-"""What crosses between the service and a worker besides jobs (workerjobs.py), events and results, which clients get.
+"""Data between the service and a worker, except jobs (workerjobs.py), and events and results, which clients get.
 
-`packed` (wire.py) makes JSON of each; `read` makes an object of it again, and takes nothing of another form: a worker
-serves hostile guests. The annotations of a class say what its form is: nothing is converted, and no key may be more.
+`packed` (wire.py) encodes each as JSON; `read` decodes it, and refuses data of another form, because a worker serves
+hostile guests. The annotations of a class define its form: nothing is converted, and no further key is allowed.
 """
 
 import json
@@ -30,7 +30,7 @@ class JobOrder:
 
 @attrs.frozen(kw_only=True)
 class RequestFault:
-    """Where what was asked for makes no sense, and why."""
+    """A fault of a request: its place and a message."""
 
     loc: list[str | int]
     msg: str
@@ -38,7 +38,7 @@ class RequestFault:
 
 @attrs.frozen(kw_only=True)
 class JobFailure:
-    """Why a job has no result. type: the kind of a problem, with underscores. errno: its name, of a file's error.
+    """Why a job has no result. type: the kind of a problem, with underscores. errno: the name of a file's error.
 
     result: of a command that has failed in the program.
     """
@@ -59,7 +59,7 @@ class ReadyToTake:
 
 @attrs.frozen(kw_only=True)
 class ReadyToGive:
-    """A job is ready to hand over a file, or a part of it. digest: its SHA-256, in hexadecimal digits."""
+    """A job is ready to send a file, or a part of it. digest: its SHA-256, in hexadecimal digits."""
 
     size: int
     digest: str
@@ -70,7 +70,7 @@ Ready: TypeAlias = ReadyToTake | ReadyToGive
 
 @attrs.frozen(kw_only=True)
 class FilePart:
-    """The part of a file that the service wants: from where, to where."""
+    """The part of a file that the service wants: its begin and end."""
 
     begin: int
     end: int
@@ -78,7 +78,7 @@ class FilePart:
 
 @attrs.frozen(kw_only=True)
 class PoolState:
-    """How many boxes of a pool stand ready, and how many may."""
+    """How many boxes of a pool are ready, and the most."""
 
     policy: str
     language: str
@@ -88,7 +88,7 @@ class PoolState:
 
 @attrs.frozen(kw_only=True)
 class WorkerState:
-    """What a worker says of itself."""
+    """The state that a worker reports."""
 
     pid: int
     pools: list[PoolState]
@@ -99,23 +99,23 @@ class WorkerState:
 
 
 def read(kind: type[T], data: bytes) -> T:
-    """Returns an object of a class that JSON stands for. Raises ValueError for what has another form."""
+    """Returns an object of a class from its JSON. Raises ValueError for any other form."""
     return structured(kind, json.loads(data))
 
 
 def read_ready(data: bytes) -> Ready:
-    """Returns which way a job is ready for a file. Raises ValueError."""
+    """Returns whether a job is ready to take or to send a file. Raises ValueError."""
     return read(ReadyToTake, data) if b'"room"' in data else read(ReadyToGive, data)
 
 
 def read_worker_event(data: bytes) -> WorkerEvent:
-    """Returns the event that a worker has told. Raises ValueError."""
+    """Returns the event that a worker has sent. Raises ValueError."""
     event: WorkerEvent = tagged(_EVENTS, "event", json.loads(data))
     return event
 
 
 def by_tag(union: Any, tag: str) -> Mapping[str, Any]:
-    """Returns the classes of a union by the words that their field `tag` may have."""
+    """Returns the classes of a union by the values that their field `tag` may have."""
     return {name: kind for kind in get_args(union) for name in get_args(get_type_hints(kind)[tag])}
 
 
@@ -131,7 +131,7 @@ def tagged(kinds: Mapping[str, Any], tag: str, fields: Any) -> Any:
 
 
 def structured(kind: type[T], fields: Any) -> T:
-    """Returns an object of a class, of the JSON of its fields. Raises ValueError, which names the fields at fault."""
+    """Returns an object of a class from the JSON of its fields. Raises ValueError, which names the fields at fault."""
     try:
         return _strict.structure(_of(dict, fields), kind)
     except RecursionError:

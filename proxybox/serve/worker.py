@@ -1,10 +1,10 @@
 """A worker process of the service: its boxes and sessions, and a thread for each job that may run at once (wire.py).
 
-The first socket is for control: it brings short orders about jobs that run (cancel, interrupt, input), which are not
-answered. Each other socket brings one job after the other. The process ends when the service closes its sockets.
+The first socket is for control: it receives short orders about running jobs (cancel, interrupt, input), which are not
+answered. Each other socket receives one job after the other. The process ends when the service closes its sockets.
 
-Rule: this process serves hostile guests, so it is given nothing but policies and interpreters: no keys, no database, no
-environment of the service. What it runs, it runs through the public API.
+Rule: this process serves hostile guests, so it gets only policies and interpreters: no keys, no database, no
+environment of the service. It runs programs through the public API.
 """
 
 import base64
@@ -58,14 +58,14 @@ from proxybox.serve.workerjobs import (
 from proxybox.session import Session, Snapshot
 from proxybox.streamevents import RecordPieceEvent, Stream
 
-#: Seconds until a thread lets another one go on: an answer must not wait for the thread that makes the next box.
+#: Seconds until another thread may run (sys.setswitchinterval): answers must not wait for the thread that makes boxes.
 _SWITCH: Final = 0.0002
-#: The most jobs whose orders wait for them.
+#: The most jobs that are not read yet whose orders are stored.
 _MOST_EARLY: Final = 256
-#: Bytes of one piece of a record, which has no padding in base64, and seconds that a call has to end with its session.
+#: Bytes of a piece of a record (base64 without padding), and seconds that a call has to end with its session.
 _PIECE: Final = 3 << 18
 _LETS_GO: Final = 10.0
-#: What records leave out: clients learn of the host what a run shows them, and no more.
+#: Omitted from records: clients learn no more of the host than a run shows them.
 _REDACTED: Final = (HOST,)
 
 
@@ -74,7 +74,7 @@ def serve(connections: list[Connection], setup: bytes) -> None:
     control, *lines = connections
     raise_own_limit()
     sys.setswitchinterval(_SWITCH)
-    gc.freeze()  # modules are not looked at again: a full collection would hold up all boxes
+    gc.freeze()  # modules are exempt from collections: a full one would delay all boxes
     reply: Setup = pickle.loads(setup)  # noqa: S301 - from our own parent
     priority.lower(reply.nice)
     worker = _Worker(reply)
@@ -104,7 +104,7 @@ class _Worker:
         self._making = threading.Lock()
 
     def start(self) -> None:
-        """Has text that is gathered told in time."""
+        """Starts the thread that sends buffered text."""
         self._moments.start()
 
     def close(self) -> None:
@@ -122,8 +122,8 @@ class _Worker:
     def obey(self, order: JobOrder) -> None:
         """Carries out an order about a job.
 
-        One about a job that has ended is too late, and does nothing. One about a job that has not been read yet, since
-        that comes by another socket, waits for it.
+        An order about a job that has ended does nothing. An order about a job that has not been read yet (from another
+        socket) waits for it.
         """
         with self._ordering:
             running = self._running.get(order.job)
@@ -161,11 +161,11 @@ class _Worker:
         finally:
             with self._ordering:
                 del self._running[number]
-        events.flush()  # nothing is told after the answer
+        events.flush()  # nothing is sent after the answer
         return reply
 
     def pool(self, policy: str, language: str) -> Pool:
-        """The pool of one policy and one language; it is made at the first request."""
+        """Returns the pool of a policy and a language, which is made at the first request."""
         with self._making:
             pool = self._pools.get((policy, language))
             if pool is None:
@@ -178,7 +178,7 @@ class _Worker:
             return pool
 
     def sandbox(self, policy: str, language: str) -> Sandbox:
-        """The sandbox of one policy and one language, for sessions and for runs that ask for input."""
+        """Returns the sandbox of a policy and a language, for sessions and for runs that ask for input."""
         with self._making:
             sandbox = self._sandboxes.get((policy, language))
             if sandbox is None:
@@ -196,7 +196,7 @@ class _Worker:
 
     @contextlib.contextmanager
     def place(self, asked: RunJob) -> Iterator[Pool | Sandbox]:
-        """Where a run belongs: into a pool; where that cannot take it, into a sandbox."""
+        """A context with the place for a run: a pool, or a sandbox for runs that a pool cannot do."""
         if asked.folder or asked.options:
             with self.sandbox_at(asked) as own:
                 yield own
@@ -206,7 +206,7 @@ class _Worker:
             yield self.pool(asked.policy, asked.language)
 
     def sandbox_at(self, asked: RunJob) -> Sandbox:
-        """A sandbox for one run that has its files at `folder`, or options of the interpreter. The caller closes it."""
+        """Returns a sandbox for a run with files at `folder`, or with interpreter options. The caller closes it."""
         policy = self._setup.policies[asked.policy]
         if asked.folder:
             mode: Literal["ro", "overlay"] = "ro" if policy.filesystem.box == "ro" else "overlay"
@@ -262,14 +262,14 @@ class _Worker:
         return {"layers": dict(session.layers)}
 
     def session(self, identity: str) -> Session:
-        """The session of an id. Raises SandboxClosedError."""
+        """Returns the session of an id. Raises SandboxClosedError."""
         session = self._sessions.get(identity)
         if session is None or not session.alive:
             raise SandboxClosedError("the session has ended")
         return session
 
     def command(self, asked: SessionCommand, job: RunningJob) -> JSONObject:
-        """Carries out one command of a session."""
+        """Does a command in a session."""
         return carry_out(self.session(asked.session), asked, job)
 
     def fork(self, asked: ForkJob, _: RunningJob) -> JSONObject:
@@ -278,7 +278,7 @@ class _Worker:
         return {}
 
     def snapshot(self, asked: SnapshotJob, _: RunningJob) -> JSONObject:
-        """Keeps the state of a session, goes back to a kept state, or gives one up."""
+        """Stores the state of a session, restores a stored state, or removes one."""
         if asked.op == "snapshot":
             self._snapshots[asked.snapshot] = self.session(asked.session).snapshot()
         elif asked.op == "restore":
@@ -290,7 +290,7 @@ class _Worker:
         return {}
 
     def end(self, asked: EndJob, job: RunningJob) -> JSONObject:
-        """Ends a session, and tells its record, if it has one, in pieces."""
+        """Ends a session, and sends its record, if it has one, in pieces."""
         session = self._sessions.pop(asked.session, None)
         if session is not None:
             session.close()
@@ -312,7 +312,7 @@ class _Worker:
         return {}
 
     def state(self, _: StateJob, __: RunningJob) -> JSONObject:
-        """How many boxes stand ready, by policy and language, and how many sessions live."""
+        """Returns how many boxes are ready, by policy and language, and how many sessions exist."""
         pools = [
             PoolState(policy=policy, language=language, ready=pool.ready, size=pool.size)
             for (policy, language), pool in tuple(self._pools.items())
@@ -320,12 +320,12 @@ class _Worker:
         return attrs.asdict(WorkerState(pid=os.getpid(), pools=pools, sessions=len(self._sessions)))
 
     def give_back(self, _: MemoryJob, __: RunningJob) -> JSONObject:
-        """Gives back memory that is not needed now."""
+        """Returns unused memory to the kernel."""
         give_back()
         return {}
 
 
-#: All else is a command of a session.
+#: All other jobs are commands of a session.
 _DOES: Final[Mapping[type, Callable[[_Worker, Any, RunningJob], JSONObject]]] = {
     RunJob: _Worker.run, OpenJob: _Worker.open, ForkJob: _Worker.fork, SnapshotJob: _Worker.snapshot,
     EndJob: _Worker.end, SleepJob: _Worker.sleep, StateJob: _Worker.state, MemoryJob: _Worker.give_back,
@@ -333,10 +333,10 @@ _DOES: Final[Mapping[type, Callable[[_Worker, Any, RunningJob], JSONObject]]] = 
 
 
 def _unnamed_file() -> IO[bytes]:
-    """A file for a record: what kills this process leaves nothing of it behind."""
+    """Returns a file without a name for a record: if this process is killed, no file remains."""
     return tempfile.TemporaryFile()
 
 
 def _path(file: IO[bytes]) -> str:
-    """The path of a file that has no name, for this process."""
+    """Returns a path for a file that has no name, for this process."""
     return f"/proc/self/fd/{file.fileno()}"

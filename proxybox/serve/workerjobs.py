@@ -1,7 +1,7 @@
 """The jobs that the service sends to a worker: one class for each, which the worker reads strictly (`read_job`).
 
-A message is the JSON of one of them, with the number of the job as `job`. Its `op` says which one it is. What a job
-answers with is said by the function that does it (worker.py, sessioncommands.py).
+A message is the JSON of one of them, with the number of the job as `job`. Its `op` names the class. The function that
+does a job defines its answer (worker.py, sessioncommands.py).
 """
 
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ Content: TypeAlias = str | dict[str, str]
 class RunJob:
     """Runs a program: `code`, or `files` with the path of the one to start, `entry`.
 
-    folder: where the box has the files, in place of /box. options: of the interpreter, before the program.
-    return_files: whether the result has the contents of files that have changed, or of which. stream: whether events
-    are wanted.
+    folder: the folder of the files in the box, in place of /box. options: of the interpreter, before the program.
+    return_files: whether the result has the contents of changed files, or the paths of those whose content it has.
+    stream: whether events are wanted.
     """
 
     op: Literal["run"] = "run"
@@ -73,7 +73,7 @@ class ForkJob:
 
 @attrs.frozen(kw_only=True)
 class SnapshotJob:
-    """Keeps the state of a session, goes back to a kept state, or gives one up."""
+    """Stores the state of a session, restores a stored state, or removes one."""
 
     op: Literal["snapshot", "restore", "forget"]
     session: str
@@ -82,7 +82,7 @@ class SnapshotJob:
 
 @attrs.frozen(kw_only=True)
 class EndJob:
-    """Ends a session, and tells its record, if it has one, in pieces."""
+    """Ends a session, and sends its record, if it has one, in pieces."""
 
     op: Literal["end"] = "end"
     session: str
@@ -98,14 +98,14 @@ class SleepJob:
 
 @attrs.frozen(kw_only=True)
 class StateJob:
-    """Asks for a `WorkerState`."""
+    """Requests a `WorkerState`."""
 
     op: Literal["state"] = "state"
 
 
 @attrs.frozen(kw_only=True)
 class MemoryJob:
-    """Gives back memory that is not needed now."""
+    """Returns unused memory to the kernel."""
 
     op: Literal["give_back"] = "give_back"
 
@@ -115,10 +115,10 @@ class MemoryJob:
 
 @attrs.frozen(kw_only=True)
 class CommandJob:
-    """What the commands of a session have in common.
+    """The common fields of the commands of a session.
 
-    policy: the name of the session's. stream: whether events are wanted. weigh: whether the answer has the bytes that
-    the session has in memory.
+    policy: the name of the session's. stream: whether events are wanted. weigh: whether the answer has the bytes of
+    memory that the session uses.
     """
 
     session: str
@@ -129,7 +129,7 @@ class CommandJob:
 
 @attrs.frozen(kw_only=True)
 class ExecuteJob(CommandJob):
-    """Runs statements, or evaluates an expression. name, echo: as for `Session.exec`; an expression has neither."""
+    """Runs statements, or evaluates an expression. name, echo: as for `Session.exec`; not for an expression."""
 
     op: Literal["exec", "eval"]
     code: str
@@ -142,7 +142,7 @@ class ExecuteJob(CommandJob):
 
 @attrs.frozen(kw_only=True)
 class CallJob(CommandJob):
-    """Calls the object of a name."""
+    """Calls an object by its name."""
 
     op: Literal["call"] = "call"
     name: str
@@ -161,7 +161,7 @@ class SetJob(CommandJob):
 
 @attrs.frozen(kw_only=True)
 class GetJob(CommandJob):
-    """Reads the value of a name."""
+    """Reads a variable."""
 
     op: Literal["get"] = "get"
     name: str
@@ -169,7 +169,7 @@ class GetJob(CommandJob):
 
 @attrs.frozen(kw_only=True)
 class CodeJob(CommandJob):
-    """Asks for what may stand at a place in code, for what stands there, or whether the code is complete."""
+    """Requests completions at a position in code, facts about the object there, or whether the code is complete."""
 
     op: Literal["complete", "inspect", "is_complete"]
     code: str
@@ -186,7 +186,7 @@ class ResetJob(CommandJob):
 
 @attrs.frozen(kw_only=True)
 class FileJob(CommandJob):
-    """Reads a file, or hands it over in pieces. limit: bytes of the file."""
+    """Reads a file, or sends it in pieces. limit: the most bytes of the file."""
 
     op: Literal["read_file", "send_file"]
     path: str
@@ -205,7 +205,7 @@ class WriteFileJob(CommandJob):
 
 @attrs.frozen(kw_only=True)
 class ReceiveFileJob(CommandJob):
-    """Takes a file in pieces. size: in bytes; 0 where nobody knows it."""
+    """Receives a file in pieces. size: in bytes; 0 if it is unknown."""
 
     op: Literal["receive_file"] = "receive_file"
     path: str
@@ -243,17 +243,17 @@ _JOBS: Final[Mapping[str, Any]] = by_tag(AnyJob, "op")
 
 
 def command_job(command: str, fields: Mapping[str, Any]) -> SessionCommand:
-    """Returns the job of a command of a session, by its name. Raises KeyError and TypeError."""
+    """Returns the job for a command of a session, by the command's name. Raises KeyError and TypeError."""
     job: SessionCommand = _COMMANDS[command](op=command, **fields)
     return job
 
 
 def message_of(job: AnyJob, number: int) -> JSONObject:
-    """Returns what is sent to a worker."""
+    """Returns the message that is sent to a worker."""
     return {**attrs.asdict(job, recurse=False), "job": number}
 
 
 def read_job(fields: JSONObject) -> AnyJob:
-    """Returns the job of a message, without its number. Raises ValueError for what has another form."""
+    """Returns the job of a message without its number. Raises ValueError for any other form."""
     job: AnyJob = tagged(_JOBS, "op", fields)
     return job

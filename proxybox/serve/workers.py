@@ -1,13 +1,13 @@
-"""The worker processes as the service sees them: how they are started, asked, and replaced when they die (worker.py).
+"""The worker processes in the service: it starts them, sends them jobs, and replaces those that die (worker.py).
 
     job ── a free line of a worker ── events, then a result ── the line is free again
 
-Each worker has lines of three kinds: for runs, for what can wait long (calls of sessions, runs that ask for input),
-and for files on their way, which may be slow. So none takes the place of what may be faster. Who gets a line that is
-free is for the gate to say (gate.py).
+Each worker has lines of three kinds: for runs, for jobs that can wait long (calls of sessions, runs that ask for
+input), and for transfers of files, which may be slow. So slow jobs do not occupy the lines of faster ones. The gate
+assigns free lines (gate.py).
 
-One more worker is the express: it comes before the others on the CPUs, and a key has one line in it at most. So what a
-key asks for beside nothing else is not held up by keys that ask for much.
+One more worker is the express worker: it has a higher CPU priority, and a key has at most one of its lines. So a key
+with a single request is not delayed by keys with many requests.
 """
 
 import asyncio
@@ -36,14 +36,14 @@ T = TypeVar("T")
 
 log = logging.getLogger("proxybox.serve")
 
-#: The variables that a worker inherits: what finds programs, files and the locale, and what is ours.
+#: The variables that a worker inherits: those for finding programs, files and the locale, and our own.
 _INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
 _OURS: Final = ("PROXYBOX_GUEST", "PROXYBOX_GUEST_LIBRARY", "PROXYBOX_WARM")
 #: Seconds between two starts of a worker that dies at once.
 _PAUSE: Final = 1.0
-#: By how many steps of niceness the express comes before the other workers: about half of a CPU's time is theirs still.
+#: How much lower the other workers' priority is, in steps of niceness: they still get about half of a CPU.
 _NICE: Final = 3
-#: Takes what happens while a job is done: a function, or a coroutine function while whose call the program waits.
+#: Takes the events of a job: a function, or a coroutine function, during whose call the program waits.
 OnEvent = Callable[[WorkerEvent], Any]
 #: The kind of a line.
 LineKind = Literal["run", "live", "file"]
@@ -51,9 +51,9 @@ LineKind = Literal["run", "live", "file"]
 
 @attrs.frozen
 class Transfer:
-    """A file on its way. on_ready: gets what a job says when it is ready, and yields the pieces that the job is given.
+    """A transfer of a file. on_ready: takes the job's message that it is ready, and yields the pieces for the job.
 
-    on_data: gets the pieces that the job has; the job waits while it does.
+    on_data: takes the pieces that the job sends; the job waits meanwhile.
     """
 
     on_ready: Callable[[Ready], AsyncIterator[bytes]]
@@ -73,7 +73,7 @@ class WorkerLost(Exception):
 
     @property
     def shared(self) -> bool:
-        """Whether the job's caller was told something of it, or has told it something by now."""
+        """Whether the job's caller has received an event of it, or has sent it an order."""
         return self.job is not None and self.job.shared
 
 
@@ -87,7 +87,7 @@ class JobFailed(Exception):
 
 @attrs.define(eq=False)
 class Slot:
-    """Room for one job in one worker."""
+    """A line of a worker, for one job at a time."""
 
     worker: "WorkerProcess"
     kind: LineKind
@@ -96,9 +96,9 @@ class Slot:
 
 @attrs.define(eq=False)
 class WorkerProcess:
-    """One worker. number: its place, which the process that replaces it takes over. express: whether it comes first.
+    """A worker. number: its place, which its replacement gets, too. express: whether it has a higher CPU priority.
 
-    gone: is set when it has ended, and none of its slots is given out any more.
+    gone: is set when it has ended, and none of its slots will be assigned again.
     """
 
     number: int
@@ -110,13 +110,13 @@ class WorkerProcess:
     gone: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     def order(self, order: JobOrder) -> None:
-        """Sends an order about a job; a worker that has ended has nothing left to do."""
+        """Sends an order about a job; ignores that a worker has ended."""
         with contextlib.suppress(OSError):
             self.control.tell(order)
 
 
 class WorkerJob:
-    """One job while it runs. shared: whether its caller was told something of it, or has told it something."""
+    """A running job. shared: whether its caller has received an event of it, or has sent it an order."""
 
     def __init__(self, number: int, slot: Slot) -> None:
         self.number = number
@@ -124,7 +124,7 @@ class WorkerJob:
         self._slot = slot
 
     def input(self, text: str) -> None:
-        """Gives the program a piece of standard input; an empty one is its end."""
+        """Sends standard input to the program; an empty text is the end."""
         self._order("input", text)
 
     def interrupt(self) -> None:
@@ -143,9 +143,9 @@ class WorkerJob:
 class ServiceWorkers:
     """All worker processes.
 
-    count: how many share the CPUs. live: how many lines each has for what can wait long, and how many for files.
-    express: whether there is one more worker that comes before them.
-    on_free: is called with a slot that can be used. on_lost: is called with a worker that has died.
+    count: how many share the CPUs. live: how many lines each has for jobs that can wait long, and how many for files.
+    express: whether there is one more worker with a higher CPU priority. on_free: is called with a free slot. on_lost:
+    is called with a worker that has died.
     """
 
     def __init__(
@@ -164,13 +164,13 @@ class ServiceWorkers:
         self.processes: dict[int, WorkerProcess] = {}
 
     async def start(self) -> None:
-        """Starts all of them. Raises OSError when no process can be started."""
+        """Starts all processes. Raises OSError when no process can be started."""
         for number in range(len(self._cpus)):
             await self._start(number)
 
     async def _start(self, number: int) -> None:
         environment = {name: os.environ[name] for name in (*_INHERITED, *_OURS) if name in os.environ}
-        environment["MALLOC_ARENA_MAX"] = "2"  # its threads hold large results one after the other, not all at once
+        environment["MALLOC_ARENA_MAX"] = "2"  # its threads use large results one after the other, not all at once
         express = number == self._express
         setup = attrs.evolve(self._setup, nice=0 if express or self._express is None else _NICE)
         process = await asyncio.to_thread(
@@ -192,7 +192,7 @@ class ServiceWorkers:
         loop = asyncio.get_running_loop()
         began = loop.time()
         with contextlib.suppress(EOFError, OSError):
-            await worker.control.receive()  # it never says anything there
+            await worker.control.receive()  # a worker sends nothing there, so this ends when it ends
         worker.ended = True
         worker.process.process.kill()
         for each in (worker.control, *(slot.line for slot in worker.slots)):
@@ -221,10 +221,10 @@ class ServiceWorkers:
         on_begin: Callable[[WorkerJob], object] | None = None,
         transfer: Transfer | None = None,
     ) -> bytes:
-        """Has a job done and returns its result as JSON. The slot is given back to `on_free`.
+        """Does a job and returns its result as JSON. Then `on_free` is called with the slot.
 
-        transfer: the file that the job takes or hands over. When the task is cancelled, so is the job. Raises JobFailed
-        and WorkerLost.
+        transfer: the file that the job takes or sends. When the task is cancelled, so is the job. Raises JobFailed and
+        WorkerLost.
         """
         doing = WorkerJob(next(self._numbers), slot)
         if on_begin is not None:
@@ -259,11 +259,11 @@ class ServiceWorkers:
         raise JobFailed(_read(partial(read, JobFailure), data, slot.worker))
 
     def read(self, number: int, kind: type[T], data: bytes) -> T:
-        """Returns what a worker has answered with; one whose answer has another form is ended. Raises WorkerLost."""
+        """Returns a worker's answer as an object; ends the worker if it has another form. Raises WorkerLost."""
         return _read(partial(read, kind), data, self.processes[number])
 
     async def _drain(self, slot: Slot) -> None:
-        """Reads to the end what a job tells that nobody waits for."""
+        """Reads and drops the remaining messages of a job for which nobody waits."""
         with contextlib.suppress(WorkerLost):
             while (kind := (await _or_lost(slot.line.receive(), True))[0]) in AnswerKind.MEANWHILE:
                 if kind == AnswerKind.READY:
@@ -280,7 +280,7 @@ class ServiceWorkers:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Ends all of them, and what they run."""
+        """Ends all processes, and their jobs."""
         self._closed = True
         for worker in tuple(self.processes.values()):
             worker.control.close()
@@ -291,7 +291,7 @@ class ServiceWorkers:
 
 
 async def _give(line: WorkerSocket, transfer: Transfer | None, ready: Ready | None) -> None:
-    """Gives a job the file that it is ready for, or tells it that none comes."""
+    """Sends the file for which a job is ready, or the message that it will not come."""
     is_whole = False
     try:
         if transfer is not None and ready is not None:
@@ -304,7 +304,7 @@ async def _give(line: WorkerSocket, transfer: Transfer | None, ready: Ready | No
 
 
 def _read(form: Callable[[bytes], T], data: bytes, worker: WorkerProcess) -> T:
-    """What a worker has told. One that tells what has no such form is ended. Raises WorkerLost."""
+    """Returns the decoded message of a worker; ends a worker whose message has another form. Raises WorkerLost."""
     try:
         return form(data)
     except (ValueError, RecursionError) as error:
@@ -318,5 +318,5 @@ async def _or_lost(work: Awaitable[T], begun: bool) -> T:
     try:
         return await work
     except (EOFError, OSError) as error:
-        # An end that is closed resets the other one only if something was left to be read from it.
+        # A closed end resets the other one only if it had unread data: after a reset, the job has not begun.
         raise WorkerLost(begun=begun or not isinstance(error, BrokenPipeError | ConnectionResetError)) from error

@@ -1,1 +1,1 @@
-"""Modules that take the place of another library's, by its own names, for programs that already use that library."""
+"""Modules that replace those of another library, with the same names, for programs that already use that library."""

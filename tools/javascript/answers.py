@@ -1,6 +1,6 @@
-"""Writes types/server.d.ts: the types of what the server sends, from proxybox/classroom/answers.py and pageevents.py.
+"""Writes types/server.d.ts: the types of the server's messages, from proxybox/classroom/answers.py and pageevents.py.
 
-A script that reads a key which no answer has, or listens to an event that there is not, does not pass tsc.
+tsc then reports scripts that read keys or listen to events which do not exist.
 """
 
 import inspect
@@ -19,12 +19,12 @@ SIMPLE = {str: "string", int: "number", float: "number", bool: "boolean", type(N
 
 
 def name_of(kind: type) -> str:
-    """The name of a class in JavaScript."""
+    """Returns the name of a class in JavaScript."""
     return kind.__name__.removesuffix("Json")
 
 
 def written(hint: Any) -> str:
-    """A type as TypeScript has it."""
+    """Returns a type in TypeScript."""
     origin, inner = get_origin(hint), get_args(hint)
     if hint in SIMPLE:
         return SIMPLE[hint]
@@ -40,7 +40,7 @@ def written(hint: Any) -> str:
 
 
 def lines() -> Iterator[str]:
-    """The lines of the file."""
+    """Returns the lines of the file."""
     yield "// Made by answers.py from proxybox/classroom/answers.py."
     yield f"export type EventName = {written(Literal[tuple(EVENTS)])};"
     yield f"export type RunKind = {written(answers.RunKind)};"

@@ -1,4 +1,4 @@
-"""JSON there and back."""
+"""JSON, encoded and decoded."""
 
 import orjson
 

@@ -1,4 +1,4 @@
-"""The body of a request as its door reads it: no larger than it may be, in room that is its client's, and in turn."""
+"""The body of a request as its door reads it: bounded in size, counted in the room of its client, and in its turn."""
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
@@ -11,14 +11,14 @@ from proxybox.serve.problems import Refusal
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
-#: A body of so many bytes needs no room of its own: its connection may hold as many.
+#: Bodies up to this many bytes need no room: each connection may hold as many.
 SMALL: Final = 16 << 10
 
 
 class NotRead(Refusal, HTTPException):  # type: ignore[misc]  # of both it is only told what Refusal has
-    """The body is not read: the base of the reasons.
+    """The base of the exceptions for bodies that are not read.
 
-    It is the framework's own kind of exception, too, which it does not take for a fault of the body's form.
+    It is also an HTTPException, so that the framework does not report it as a fault of the body's form.
     """
 
     @property
@@ -42,7 +42,7 @@ class NoRoomForBody(NotRead):
 
 
 def length(headers: Mapping[bytes, bytes]) -> int | None:
-    """Returns how long the body is that a request says it brings; None for one in chunks."""
+    """Returns the length of a request's body by its header; None for a body in chunks."""
     if b"transfer-encoding" in headers:
         return None
     content_length = headers.get(b"content-length", b"0")
@@ -50,7 +50,7 @@ def length(headers: Mapping[bytes, bytes]) -> int | None:
 
 
 def bounded(receive: Receive, headers: Mapping[bytes, bytes], most: int) -> Receive:
-    """Returns a `receive` that refuses more bytes than `most`. Raises TooLarge when the headers tell so much."""
+    """Returns a `receive` that raises TooLarge after `most` bytes. Raises TooLarge if the header announces more."""
     if (length(headers) or 0) > most:
         raise TooLarge(most)
     taken = 0
@@ -68,9 +68,9 @@ def bounded(receive: Receive, headers: Mapping[bytes, bytes], most: int) -> Rece
 
 
 class Body:
-    """A body that a door may read: a `receive`, of which the context gives its room back.
+    """A body that a door may read: a `receive`. The end of the context releases its room.
 
-    who: the client. most: the bytes that it may have; one that is passed on while it comes (`pass_on`) may have more.
+    who: the client. most: its most bytes; a body that is passed on while it arrives (`pass_on`) may have more.
     """
 
     def __init__(
@@ -89,7 +89,10 @@ class Body:
             self._room.give(self._who, self._held)
 
     def pass_on(self) -> None:
-        """Says that the door keeps nothing of the body: it is neither bounded nor given room. To be called before."""
+        """Notes that the door does not store the body: it is not bounded and needs no room.
+
+        To be called before it is read.
+        """
         self._is_begun = self._is_whole = True
 
     async def __call__(self) -> MutableMapping[str, Any]:
@@ -103,7 +106,7 @@ class Body:
             return message
         self._taken += len(message.get("body", b""))
         if not self._held and self._taken > SMALL:
-            await self._make_room(self._most)  # it comes in chunks, and nobody knows how many
+            await self._make_room(self._most)  # it is in chunks, so its size is not known
         if not message.get("more_body", False):
             self._is_whole = True
             if self._taken > SMALL:

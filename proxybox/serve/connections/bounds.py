@@ -1,4 +1,4 @@
-"""How much a connection may take of the service, and how much all of one address."""
+"""How much of the service a connection, and all connections of one address, may use."""
 
 from collections import Counter
 from typing import Final
@@ -35,12 +35,13 @@ def _to_time(value: float | str) -> float:
 @model("connections")
 @attrs.frozen(kw_only=True)
 class Bounds:
-    """What connections may take. Those over sockets in folders have no address: for them only what concerns all holds.
+    """Bounds of connections.
 
-    most: connections at once. of_address: those of one address. head: bytes of what is no body: a request line with its
-    header, the framing of chunks, trailers, and the first message of a WebSocket. time: seconds in which a header comes
-    whole, and for which a body, or whoever reads an answer, may fall behind. rate: bytes a second with which they do
-    not. unread: bytes of one address, or of all WebSockets of a key, that have come and that nothing has asked for yet.
+    Those over Unix sockets have no address: only the bounds for all connections apply to them. most: connections at
+    once. of_address: those of one address. head: bytes outside of bodies: a request line with its header, the framing
+    of chunks, trailers, and the first message of a WebSocket. time: seconds in which a whole header arrives, and for
+    which a body, or the reader of an answer, may be slower than `rate`. rate: bytes a second. unread: bytes of one
+    address, or of all WebSockets of a key, that were received, and that no door has read yet.
     """
 
     most: int = attrs.field(default=4_000, converter=to_whole, validator=between(1, 1_000_000, _COUNT))
@@ -52,7 +53,7 @@ class Bounds:
 
 
 class Peers:
-    """Who is connected: how many connections each address has, and how many unread bytes."""
+    """Counts the connections and the unread bytes of each address."""
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
@@ -61,19 +62,19 @@ class Peers:
         self._unread: Counter[str] = Counter()
 
     def enter(self, address: str) -> bool:
-        """Counts one more connection, and returns whether there is room for it. address: empty where there is none."""
+        """Counts one more connection, and returns whether it is within the bounds. address: empty if it has none."""
         self.count += 1
         if address:
             self._connections[address] += 1
         return self.count <= self.bounds.most and self._connections[address] <= self.bounds.of_address
 
     def leave(self, address: str) -> None:
-        """Counts one connection less."""
+        """Counts a connection that has ended."""
         self.count -= 1
         self._less(self._connections, address, 1)
 
     def hold(self, address: str, change: int) -> bool:
-        """Counts unread bytes, more or fewer, and returns whether there is room for them."""
+        """Adds `change`, also if negative, to an address's unread bytes; returns whether they are within the bound."""
         if not address or change < 0:
             self._less(self._unread, address, -change)
             return True

@@ -1,7 +1,8 @@
-"""Requests that two programs could read in two ways: each form is refused, so that no proxy in front reads another one.
+"""Requests that two programs could parse in two ways: all are refused, so that no proxy in front reads another request.
 
-What the parser refuses itself (llhttp, in httptools) is not repeated here: two lengths, a length beside chunks, folded
-lines, NUL and other control characters, a bare CR or LF, a space before the colon, chunks of a malformed size.
+The forms that the parser refuses itself (llhttp, in httptools) are not repeated here: two lengths, a length beside
+chunks, folded lines, NUL and other control characters, a bare CR or LF, a space before the colon, chunks of a malformed
+size.
 
 RFC 9112 (HTTP/1.1), sections 3.2 and 6; RFC 9110, sections 5.3, 7.2 and 10.1.1
 """
@@ -18,19 +19,19 @@ from proxybox.serve.problems import Refusal
 #: The most fields of a header, and of a trailer.
 MOST_FIELDS: Final = 100
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
-#: Fields of which a second one would be a second meaning, for one program the first counts and for another the last.
+#: Fields that may occur only once: of two, some programs use the first and others the last.
 _ONCE: Final = frozenset({
     b"host", b"content-length", b"content-type", b"transfer-encoding", b"authorization", b"x-api-key", b"origin",
     b"expect", b"upgrade", b"range", b"if-range", b"x-request-id",
 })  # fmt: skip
-#: What gateways to other programs may take for the field with dashes (CGI, RFC 3875).
+#: Characters which gateways (CGI, RFC 3875) may read as the dash in a field's name.
 _UNDERSCORED: Final = frozenset({b"content_length", b"transfer_encoding"})
 #: The host of a URI with its port (RFC 3986, section 3.2.2). It may be empty.
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 
 
 def check(method: bytes, version: str, target: bytes, fields: Sequence[tuple[bytes, bytes]]) -> None:
-    """Raises Refusal for an ambiguous head. fields: with their names in lower case."""
+    """Raises Refusal for an ambiguous header. fields: with their names in lower case."""
     if version not in _VERSIONS:
         raise Refusal("bad-version")
     counts = Counter(name for name, _ in fields)
@@ -54,7 +55,7 @@ def check(method: bytes, version: str, target: bytes, fields: Sequence[tuple[byt
 
 
 def _check_target(method: bytes, target: bytes, host: bytes | None) -> None:
-    """Raises Refusal for a target that is no path, or the path on another host."""
+    """Raises Refusal for a target that is not a path, or that names another host."""
     if method == b"CONNECT":
         raise Refusal("method-not-allowed", "this is no proxy")
     if b"#" in target:

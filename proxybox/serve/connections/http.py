@@ -1,16 +1,16 @@
-"""A connection that speaks HTTP/1.1: uvicorn's own, but for the bounds that it has none of.
+"""A connection that speaks HTTP/1.1: uvicorn's own, with bounds that uvicorn does not have.
 
 bound                                                             what happens beyond it
 connections at once: of all, and of one address                   the newest one gets a 503
 bytes of a header; its fields                                     431
 bytes of the framing of chunks and of trailers                    400
-seconds in which a header comes; the rate at which a body does    408
-the rate at which an answer is taken                              it is ended, and what is left is let go
+seconds until a header is complete; the rate of a body            408
+the rate at which an answer is read                               it is ended, and the rest is dropped
 requests that wait for the answers to those before them           it is ended
-bytes of a body that nobody asks for                              it is not read on, and ended after some more
-bytes that have come from one address and were not asked for      503
+bytes of a body that no door reads                                reading is paused; then it is ended
+bytes from one address that no door has read yet                  503
 
-An answer that has begun is broken off instead of any of these.
+If an answer has begun, the connection is closed instead.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ from proxybox.serve.connections.watching import ConnectionWatch
 from proxybox.serve.connections.websocket import WebSocketConnection
 from proxybox.serve.problems import MEDIA_TYPE, Refusal
 
-#: Bytes that the parser is given at once where they may be no body.
+#: Bytes that the parser gets at once where they may not be a body.
 _PIECE: Final = 16 << 10
 #: Requests that wait for the answer to an earlier one, on one connection.
 _MOST_WAITING: Final = 8
-#: Bytes of a body that are read and dropped after its answer, so that a client reads the answer.
+#: Bytes of a body that are read and dropped after its answer, so that the client can read the answer.
 _MOST_DROPPED: Final = 1 << 20
 
 
@@ -47,9 +47,9 @@ def protocols(bounds: Bounds) -> dict[str, Any]:
 class Connection(HttpToolsProtocol):
     """One connection.
 
-    _is_in_body: whether the header of the latest request has come, and its body has not ended. _is_asked: whether
-    somebody has asked for that body. _head: bytes of the header that comes. _framing: bytes of the body that are none
-    of its own, in all and since the last one of its own. _ended: how many requests have come whole.
+    _is_in_body: whether the header of the latest request is complete, and its body is not. _is_asked: whether a door
+    has begun to read that body. _head: bytes so far of an incomplete header. _framing, _since_body: bytes of framing in
+    the body, in all and since its last byte of content. _ended: how many requests are complete.
     """
 
     _is_in_body = _is_asked = _has_left = _is_refused = _is_lingering = False
@@ -96,7 +96,7 @@ class Connection(HttpToolsProtocol):
         super().handle_websocket_upgrade()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Answers as if no upgrade had been asked for; the parser reads nothing after it."""
+        """Answers as if the client had requested no upgrade; the parser reads nothing after it."""
         self.cycle.keep_alive = False
 
     # --- what comes ---------------------------------------------------------------------------------------------------
@@ -116,13 +116,13 @@ class Connection(HttpToolsProtocol):
             self._refuse(Refusal("overloaded", "too much of this address waits", headers={"Retry-After": "5"}))
 
     def _take(self, piece: bytes) -> None:
-        """Has a piece parsed, and counts what of it is no body."""
+        """Parses a piece, and counts its bytes that are not content of a body."""
         body, ended = self._body, self._ended
         super().data_received(piece)
         if self._is_refused or self._has_left:
             return
         assert self._watch is not None  # noqa: S101 - it has been connected
-        if self._ended != ended:  # most of the piece was of requests that are whole now
+        if self._ended != ended:  # most of the piece was part of requests that are complete now
             self._head = self._framing = self._since_body = self._body = 0
             self._watch.begin()
             return
@@ -144,7 +144,7 @@ class Connection(HttpToolsProtocol):
         self._fields = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """See httptools. Fields of a trailer are dropped: nobody has asked for any, and they come after all checks."""
+        """See httptools. Fields of a trailer are dropped: no door reads them, and they arrive after all checks."""
         self._fields += 1
         if self._fields > forms.MOST_FIELDS:
             self._stop(Refusal("header-too-large", f"want at most {forms.MOST_FIELDS} fields"))
@@ -203,8 +203,8 @@ class Connection(HttpToolsProtocol):
     def close(self) -> None:
         """Ends the connection after an answer.
 
-        What is left of its request is read and dropped before, to some amount: a client that is cut off while it sends
-        may lose the answer, too (RFC 9112, section 9.6).
+        First the rest of its request is read and dropped, up to `_MOST_DROPPED` bytes: if the connection is closed
+        while the client sends, the client may lose the answer, too (RFC 9112, section 9.6).
         """
         if not self._is_in_body or self.transport.is_closing():
             self.transport.close()
@@ -215,19 +215,22 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
 
     def _waiting(self) -> int:
-        """Bytes of this connection that have come, and that nobody has asked for."""
+        """Returns the bytes of this connection that were received, and that no door has read."""
         bodies = sum(len(cycle.body) for cycle, _ in self.pipeline)
         return self._head + bodies + (0 if self.cycle is None else len(self.cycle.body))
 
     def _weigh(self, unread: int) -> bool:
-        """Counts what waits of this connection, and returns whether its address may have so much."""
+        """Counts the unread bytes of this connection, and returns whether its address is within the bound."""
         change, self._unread = unread - self._unread, unread
         return self._peers.hold(self._address, change)
 
     # --- what is too much ---------------------------------------------------------------------------------------------
 
     def _is_awaited(self) -> bool:
-        """Whether the rest of a request is waited for. Between two requests, uvicorn waits for a time of its own."""
+        """Returns whether the service waits for the rest of a request.
+
+        Between two requests, uvicorn's own timeout applies.
+        """
         return not self.flow.read_paused and (self._is_in_body or self._head > 0 or not self._ended)
 
     def _late(self) -> None:
@@ -236,7 +239,7 @@ class Connection(HttpToolsProtocol):
         self._refuse(Refusal("timeout"))
 
     def _stop(self, refusal: Refusal) -> None:
-        """Stops the parser, which calls `send_400_response` then. Raises Refusal."""
+        """Makes the parser stop; it then calls `send_400_response`. Raises Refusal."""
         self._refusal = refusal
         raise refusal
 
@@ -245,13 +248,13 @@ class Connection(HttpToolsProtocol):
         self._refuse(self._refusal or Refusal("bad-request", "this is no request of HTTP/1.1"))
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answers with a refusal, and ends the connection. An answer that has begun or is owed before is broken off."""
+        """Answers with a refusal and ends the connection; only ends it if an answer has begun or must come before."""
         if self._is_refused:
             return
         self._is_refused = True
         cycle = self.cycle
         is_answering = cycle is not None and not cycle.response_complete
-        is_of_it = self._is_in_body and not self.pipeline  # what is refused is what `cycle` would answer
+        is_of_it = self._is_in_body and not self.pipeline  # whether `cycle` would answer the refused request
         if is_answering and (cycle.response_started or not is_of_it):
             self.transport.abort()
             return
@@ -265,7 +268,7 @@ class Connection(HttpToolsProtocol):
 
 
 class _Closing:
-    """What an answer uses of its transport: closing is for the connection to do."""
+    """The transport of an answer; `close` is left to the connection."""
 
     def __init__(self, connection: Connection) -> None:
         self.write, self.is_closing = connection.transport.write, connection.transport.is_closing

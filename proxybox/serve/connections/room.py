@@ -1,10 +1,10 @@
 """The bytes of bodies that are in memory for one client, and for all.
 
-A request without room waits, and is refused when it has waited too long.
+A request that finds no room waits, and is refused when it has waited too long.
 
-Rules: requests are served in the order in which they come. One that waits for others of the same client does not hold
-up other clients. A client that has no body in memory may bring one of any size, as soon as there is room for all: the
-size of one body has its own bound.
+Rules: requests are served in the order in which they come. A request that waits for others of the same client does not
+delay other clients. A client that has no body in memory may send a body of any size, as soon as there is room in the
+total: the size of one body has its own bound.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import attrs
 
 from proxybox.serve.problems import Refusal
 
-#: Seconds after which a client that was sent away may try again.
+#: Seconds after which a refused client may try again.
 _AGAIN: Final = "2"
 
 
@@ -41,7 +41,7 @@ class Room:
         self._waiting: deque[_Waiting] = deque()
 
     async def take(self, who: str, size: int) -> None:
-        """Takes room for a body; it is given back with `give`. Raises Refusal."""
+        """Takes room for a body, to be released with `give`. Raises Refusal."""
         if self._take_now(who, size):
             return
         own = sum(each.who == who for each in self._waiting)
@@ -58,14 +58,14 @@ class Room:
                 self.give(who, size)
             else:
                 self._waiting.remove(waiting)
-                self._let_in()  # it may have been what held up others
+                self._let_in()  # it may have delayed others
             if isinstance(error, TimeoutError):
                 raise self._no_room(who) from None
             raise
 
     @contextlib.contextmanager
     def at_once(self, who: str, size: int) -> Iterator[None]:
-        """Room in a context for what is in memory already, and so cannot wait for it. Raises Refusal."""
+        """A context with room for a body that is already in memory, and so cannot wait. Raises Refusal."""
         if not self._take_now(who, size):
             raise self._no_room(who)
         try:
@@ -80,7 +80,7 @@ class Room:
         return is_free
 
     def give(self, who: str, size: int) -> None:
-        """Gives room back."""
+        """Releases room."""
         self.used -= size
         self._held[who] -= size
         if self._held[who] <= 0:
@@ -99,7 +99,7 @@ class Room:
 
     def _let_in(self) -> None:
         for waiting in tuple(self._waiting):
-            if waiting.ready.done():  # it was given up, and takes itself out
+            if waiting.ready.done():  # it was cancelled, and removes itself
                 continue
             if not self._fits(waiting.who, waiting.size):
                 continue

@@ -1,9 +1,9 @@
-"""Whose request begins next: clients take turns, and between two beginnings the event loop serves whatever is ready.
+"""Which client's request begins next: clients take turns, and between two turns the event loop runs whatever is ready.
 
-What a request costs before it waits for something (reading its JSON above all) costs all others that time. Three
-hundred connections of one client would otherwise begin three hundred requests before anybody else's goes on.
+The work of a request before its first wait (above all reading its JSON) blocks all others. Without turns, three hundred
+connections of one client would begin three hundred requests before another client's request goes on.
 
-This is no `FairQueue`: there are thousands of turns in a second, and the order of a dict says at once who is next.
+This is not a `FairQueue`: there are thousands of turns in a second, and the order of a dict is a fast queue of clients.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ class LoopTurns:
         self._is_taken = False
 
     async def wait(self, who: str) -> None:
-        """Waits for a turn of this client; at once where nobody has begun anything since the loop has last looked."""
+        """Waits for a turn of this client; returns at once if no turn was taken in this pass of the event loop."""
         loop = asyncio.get_running_loop()
         if not self._is_taken:
             self._is_taken = True
@@ -29,7 +29,7 @@ class LoopTurns:
         await turn
 
     def _next(self) -> None:
-        """Gives the next turn to the client whose last turn is the longest ago."""
+        """Starts the next turn: of the client whose last turn is the longest ago."""
         while self._waiting:
             who = next(iter(self._waiting))
             mine = self._waiting.pop(who)

@@ -1,7 +1,7 @@
-"""How long a connection may take: what comes has to come, and what is sent has to be taken, at a least rate.
+"""How long a connection may take: the other side has to send, and to read, at a least rate.
 
-The time that counts is that in which the service waits for the other side. It is looked at from time to time, so a
-bound is kept to within one look.
+Only the time in which the service waits for the other side counts. It is checked from time to time, so a connection may
+exceed a bound until the next check.
 """
 
 import asyncio
@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from proxybox.serve.connections.bounds import Bounds
 
-#: Seconds between two looks at a connection, at most; the time that it has is looked at three times.
+#: The most seconds between two checks of a connection; there are at least three checks in its time.
 _RHYTHM: Final = 10.0
 
 
 class ConnectionWatch:
-    """Looks at one connection until it is stopped.
+    """Checks one connection until it is stopped.
 
     on_late: is called when the other side has fallen behind with what it sends. is_awaited: whether the service waits
     for it to send. is_blocked: whether the service waits for it to read.
@@ -34,15 +34,15 @@ class ConnectionWatch:
         self._timer = loop.call_later(self._rhythm, self.look)
 
     def stop(self) -> None:
-        """Looks no more."""
+        """Ends the checks."""
         self._timer.cancel()
 
     def begin(self) -> None:
-        """Begins to measure anew what comes."""
+        """Starts the measurement of received bytes again."""
         self._waited, self._come = 0.0, 0
 
     def came(self, size: int) -> None:
-        """Counts bytes for which the other side has some more time."""
+        """Counts received bytes, each of which extends the time of the other side."""
         self._come += size
 
     def look(self) -> None:

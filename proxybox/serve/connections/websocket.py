@@ -1,14 +1,14 @@
-"""A connection that has become a WebSocket: uvicorn's own, but for the bounds that it has none of.
+"""A connection that has become a WebSocket: uvicorn's own, with bounds that uvicorn does not have.
 
 bound                                                      what happens beyond it
-bytes of what comes before the service has said anything   closed with 1009
+bytes of a message before the service has sent one         closed with 1009
 frames of one message                                      closed with 1008
-bytes that have come, for all sockets of its key, or       closed with 1008
-of its address, and that nothing has asked for
-the rate at which what is sent is taken                    it is ended, and what is left is let go
+unread bytes of all sockets of its key, or                 closed with 1008
+of its address
+the rate at which messages are read                        it is ended, and the rest is dropped
 
-Nothing is parsed while a message waits for whoever reads it, and nothing is read while the other side does not.
-How long the first message may take is for the door to say: it knows when it has come.
+Nothing is parsed while a message waits for the door, and nothing is read while the other side does not read. The door
+bounds the time of the first message, because it knows when that has arrived.
 """
 
 from collections import deque
@@ -20,7 +20,7 @@ from websockets.frames import Frame
 from proxybox.serve.connections.bounds import Peers
 from proxybox.serve.connections.watching import ConnectionWatch
 
-#: Bytes that are parsed at once, and frames of one message: one may be empty, and then no size ends them.
+#: Bytes that are parsed at once, and the most frames of a message: frames may be empty, so a size alone is no bound.
 _PIECE: Final = 4 << 10
 _MOST_FRAMES: Final = 1_024
 _POLICY_VIOLATION: Final = 1008
@@ -29,8 +29,8 @@ _POLICY_VIOLATION: Final = 1008
 class WebSocketConnection(WebSocketsSansIOProtocol):
     """One WebSocket.
 
-    _left: what has come and is not parsed yet. _whole: bytes of a message that waits for its reader. _held: bytes that
-    are counted, and for whom: who has read the first message says by `who` in the state of the scope whose it is.
+    _left: received bytes that are not parsed yet. _whole: bytes of a message that waits for its reader. _held: for whom
+    bytes are counted, and how many: the door that reads the first message sets `who` in the state of the scope.
     """
 
     def __init__(self, *args: Any, peers: Peers, **named: Any) -> None:
@@ -47,7 +47,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         """See asyncio.Protocol."""
         super().connection_made(transport)
         self._address = "" if self.client is None else self.client[0]
-        self._peers.enter(self._address)  # it had room as a connection that spoke HTTP
+        self._peers.enter(self._address)  # it was within the bounds when it spoke HTTP
         self._watch = ConnectionWatch(
             self.loop, transport, self._peers.bounds, lambda: None, lambda: False, lambda: not self.writable.is_set()
         )
@@ -77,7 +77,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         return message
 
     def _feed(self) -> None:
-        """Parses what has come, until a message waits."""
+        """Parses received bytes, until a message waits for the door."""
         while self._left and not self.read_paused and not self.transport.is_closing():
             super().data_received(self._left.popleft())
         if not self.writable.is_set() and not self.transport.is_closing():
@@ -85,7 +85,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self._weigh()
 
     def _weigh(self) -> None:
-        """Counts what waits of this socket, and ends it where whose it is may not have so much."""
+        """Counts the unread bytes of this socket, and closes it if its client exceeds the bound."""
         if self.transport.is_closing():
             return
         waiting = self._whole + len(self.conn.reader.buffer) + sum(map(len, (*self._left, *self.frames)))

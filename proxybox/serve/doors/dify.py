@@ -4,8 +4,8 @@
     GET  /v1/sandbox/dependencies   the packages of the interpreter
     GET  /health                    "ok"
 
-Differences: a box has no network, whatever `enable_network` says, which Dify always sets; `preload` is left out of
-account, as the sandbox does by default; packages are those that the service's configuration gives the language.
+Differences: a box has no network, whatever `enable_network` says, which Dify always sets; `preload` is ignored, as the
+sandbox does by default; packages are those that the service's configuration gives the language.
 """
 
 import json
@@ -35,7 +35,7 @@ from proxybox.serve.interface import (
 def _refused(refusal: Refusal) -> Response:
     if refusal.status == 401:
         return Response(status_code=401)
-    # Dify tells its users of 503 that the sandbox is busy, and of any other status that it cannot be reached.
+    # For 503, Dify reports to its users that the sandbox is busy; for any other status, that it cannot be reached.
     status = 503 if refusal.status == 429 else 400 if refusal.status == 422 else refusal.status
     text = "Too many requests" if status == 503 else in_words(refusal)
     return _answer(-status, text, None, status, refusal.headers)
@@ -52,7 +52,7 @@ door = ServiceDoor(router=router, clients=("/v1/sandbox/",), health=("/health",)
 
 
 class DifyRunBody(BaseModel):
-    """What is to be run."""
+    """A program to run."""
 
     language: Annotated[str, Field(min_length=1, max_length=64)]
     code: Annotated[str, Field(min_length=1, max_length=64 << 20)]
@@ -63,7 +63,7 @@ def _caller(request: Request) -> Caller:
 
 
 def _language(request: Request, named: str) -> str:
-    """The service's language for the one that a client names. Raises Refusal."""
+    """Returns the service's language for the name that a client sends. Raises Refusal."""
     if named != "python3":
         raise Refusal("invalid", "unsupported language")
     return python3(service_of(request).config)
@@ -82,7 +82,7 @@ async def post_run(request: Request) -> Response:
 
 
 def _data(result: Mapping[str, Any]) -> JSONObject:
-    """A result as Dify's sandbox tells it: what a process is ended by has the exit code -1."""
+    """Returns a result in the form of Dify's sandbox: a program that was ended has the exit code -1."""
     status, stderr = result["status"], result["stderr"]
     code = -1 if result["exit_code"] is None else result["exit_code"]
     why = "error: timeout" if status == "time_limit" else result["hint"]
@@ -94,7 +94,7 @@ def _data(result: Mapping[str, Any]) -> JSONObject:
 @router.get("/v1/sandbox/dependencies")
 @router.get("/v1/sandbox/dependencies/refresh")
 async def dependencies(request: Request, language: str = "") -> Response:
-    """Tells the packages of the interpreter."""
+    """Answers with the packages of the interpreter."""
     _caller(request)
     facts = await facts_of(service_of(request), _language(request, language))
     return _answer(0, "success", {
@@ -104,14 +104,14 @@ async def dependencies(request: Request, language: str = "") -> Response:
 
 @router.post("/v1/sandbox/dependencies/update")
 async def update(request: Request) -> Response:
-    """Does nothing: the configuration says which packages there are, and they are there when the service starts."""
+    """Does nothing: the configuration names the packages, and they are installed when the service starts."""
     _caller(request)
     return _answer(0, "success", {})
 
 
 @router.get("/health")
 async def health(request: Request) -> Response:
-    """Tells whether the service takes requests."""
+    """Answers whether the service takes requests."""
     service = service_of(request)
     is_ready = service.state == "ready"
     return as_json("ok" if is_ready else service.why, 200 if is_ready else 503)

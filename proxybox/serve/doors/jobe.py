@@ -2,9 +2,9 @@
 
     GET  /jobe/index.php/restapi/languages        [["python3", "3.11.13"]]
     POST /jobe/index.php/restapi/runs             {"run_spec": {...}} -> {"run_id", "outcome", "cmpinfo", ...}
-    PUT, HEAD /jobe/index.php/restapi/files/{id}  a file that runs name; POST /files chooses the id
+    PUT, HEAD /jobe/index.php/restapi/files/{id}  a file that runs name; for POST /files the door chooses the id
 
-Errors are a text, in JSON. Files are kept for each key; what is asked of limits is held within the policy's.
+Errors are a text, in JSON. Files are stored for each key; requested limits are reduced to those of the policy.
 """
 
 import base64
@@ -52,10 +52,10 @@ _OUTCOMES: Final[Mapping[str, int]] = {
     "output_limit": _RUNTIME_ERROR, "disk_limit": 12, "denied": 19, "misbehaved": 19, "cancelled": 20,
     "internal_error": 20,
 }  # fmt: skip
-#: Outcomes that stand for themselves: a client takes anything in stderr for an error at run time.
+#: Outcomes whose answer has no stderr: a client takes anything in stderr for an error at run time.
 _WITHOUT_STDERR: Final = frozenset({11, 13, 17, _OUTPUT_LIMIT})
 _MB: Final = 1_000_000
-#: Jobe's parameters: the keys of a policy that each is, with the unit that it is told in.
+#: Jobe's parameters: the keys of a policy that each one sets, with its unit.
 _LIMITS: Final[Mapping[str, Mapping[str, int]]] = {
     "cputime": {"limits.cpu_time": 1, "limits.wall_time": 2},  # as Jobe does
     "memorylimit": {"limits.memory": _MB},
@@ -63,11 +63,11 @@ _LIMITS: Final[Mapping[str, Mapping[str, int]]] = {
     "streamsize": {"output.limit": _MB},
     "numprocs": {"limits.threads": 1},
 }
-#: Statuses of refusals that Jobe has others for.
+#: Statuses of refusals for which Jobe uses others.
 _STATUSES: Final[Mapping[int, int]] = {401: 403, 422: 400}
 
 _ID: Final = re.compile(r"[A-Za-z0-9]{8,128}\Z")
-#: Names that Jobe takes: of files, and the wider ones of programs.
+#: Names that Jobe accepts: of files, and those of programs, with more characters.
 _NAME: Final = re.compile(r"(?=[-_.]*[A-Za-z0-9])[A-Za-z0-9._-]{1,255}\Z")
 _SOURCE: Final = re.compile(r"(?![.-])[^<>:\"/\\|?*\x00-\x1f\x7f\xa0\xad#\[\]@!$&'()+,;={}^~`]{1,255}\Z")
 
@@ -81,7 +81,7 @@ door = ServiceDoor(router=router, clients=("/jobe/",))
 
 
 class RunSpec(BaseModel):
-    """A program to run. Fields that are not known are left out of account, as Jobe does."""
+    """A program to run. Unknown fields are ignored, as in Jobe."""
 
     sourcecode: Annotated[str, Field(max_length=64 << 20)]
     language_id: Annotated[str, Field(max_length=64)]
@@ -119,7 +119,7 @@ def _wrong(text: str) -> Refusal:
 
 
 def _parsed(kind: type[BaseModel], data: bytes) -> Any:
-    """A body, whatever type its header tells. Raises Refusal."""
+    """Returns a parsed body, whatever its Content-Type. Raises Refusal."""
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
@@ -146,7 +146,7 @@ def languages_of(config: ServiceConfig) -> dict[str, str]:
 @router.get("/languages")
 @router.get("/languages/")
 async def languages(request: Request) -> Response:
-    """Tells the languages, with the versions of their interpreters."""
+    """Answers with the languages, and the versions of their interpreters."""
     _caller(request)
     service = service_of(request)
     known = languages_of(service.config).items()
@@ -158,7 +158,7 @@ async def languages(request: Request) -> Response:
 
 @router.put("/files/{identity}")
 async def put_file(request: Request, identity: str) -> Response:
-    """Keeps a file under an id that the client has chosen: the MD5 of its content, as a rule."""
+    """Stores a file under an id that the client has chosen: usually the MD5 of its content."""
     caller, content = _caller(request), _content(await request.body(), f"put: contents of file {identity[:128]}")
     await _keep(service_of(request), caller, identity, content)
     return Response(status_code=204)
@@ -167,7 +167,7 @@ async def put_file(request: Request, identity: str) -> Response:
 @router.post("/files")
 @router.post("/files/")
 async def post_file(request: Request) -> Response:
-    """Keeps a file, and answers with its id."""
+    """Stores a file, and answers with its id."""
     caller, content = _caller(request), _content(await request.body(), "post: contents")
     identity = hashlib.md5(content, usedforsecurity=False).hexdigest()
     await _keep(service_of(request), caller, identity, content)
@@ -176,7 +176,7 @@ async def post_file(request: Request) -> Response:
 
 @router.head("/files/{identity}")
 async def head_file(request: Request, identity: str) -> Response:
-    """Tells whether a file is kept."""
+    """Answers whether a file is stored."""
     caller = _caller(request)
     await collect(service_of(request), caller, [("", _SHELF, _key_of(caller, identity))])
     return Response(status_code=204)
@@ -189,7 +189,7 @@ async def _keep(service: Service, caller: Caller, identity: str, content: bytes)
 
 
 def _key_of(caller: Caller, identity: str) -> str:
-    """The name under which a file is stored: clients of other keys may use the same id."""
+    """Returns the name under which a file is stored: clients of other keys may use the same id."""
     return hashlib.sha256(f"{_SHELF}\0{caller.key}\0{identity}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -227,7 +227,7 @@ async def post_run(request: Request) -> Response:
 
 
 async def _asked(service: Service, caller: Caller, spec: RunSpec) -> JSONObject:
-    """What the service is asked for. Raises Refusal."""
+    """Returns the fields of the requested run. Raises Refusal."""
     language = languages_of(service.config).get(spec.language_id.lower())
     if language is None:
         raise _wrong(f"Language '{spec.language_id.lower()}' is not known")
@@ -255,7 +255,7 @@ async def _asked(service: Service, caller: Caller, spec: RunSpec) -> JSONObject:
 
 
 def _words(parameters: Mapping[str, Any], key: str) -> list[str]:
-    """Arguments, which Jobe puts into a line of a shell. Raises Refusal."""
+    """Returns the arguments of a parameter, which Jobe puts into a line of a shell. Raises Refusal."""
     values = parameters.get(key) or []
     if isinstance(values, str):
         values = [values]
@@ -268,7 +268,10 @@ def _words(parameters: Mapping[str, Any], key: str) -> list[str]:
 
 
 def _limits(service: Service, policy: str, parameters: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """What a client wants of limits, within the policy's. What is no number, or 0 or less, is the policy's limit."""
+    """Returns the requested limits, within the policy's.
+
+    A value that is not a positive number gives the policy's limit.
+    """
     wanted: dict[str, float] = {}
     for name, number in _numbers(parameters):
         for key, unit in _LIMITS[name].items():
@@ -290,7 +293,7 @@ def _numbers(parameters: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _result(result: Mapping[str, Any], *, is_coderunner: bool) -> JSONObject:
-    """A result as Jobe tells it."""
+    """Returns a result in Jobe's form."""
     status, stderr = result["status"], result["stderr"]
     outcome = _OUTCOMES[status]
     if status == "output_limit" and is_coderunner:
@@ -298,6 +301,6 @@ def _result(result: Mapping[str, Any], *, is_coderunner: bool) -> JSONObject:
     cmpinfo = stderr if status == "syntax_error" else ""
     if outcome in _WITHOUT_STDERR:
         stderr = ""
-    elif not stderr.strip() and status != "ok":  # CodeRunner takes whatever is there for an error
+    elif not stderr.strip() and status != "ok":  # CodeRunner takes any text here for an error
         stderr = result["hint"]
     return {"outcome": outcome, "cmpinfo": cmpinfo, "stdout": result["stdout"], "stderr": stderr}

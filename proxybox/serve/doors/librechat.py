@@ -5,8 +5,9 @@
     GET  /librechat/download/{session}/{id}     the bytes of a file
     GET  /librechat/sessions/{session}/objects/{id}, DELETE /librechat/files/{session}/{id}, GET /librechat/health
 
-The program and its files are in /mnt/data, which is also where it starts. What it leaves there is kept as the files of
-a new session, unless it fails. Sessions and files are known by ids that nobody can guess, and to their key alone.
+The program and its files are in /mnt/data, which is also its working directory. The files that it leaves there are
+stored as those of a new session, unless it fails. Sessions and files have ids that cannot be guessed, and only their
+key can use them.
 """
 
 import asyncio
@@ -50,14 +51,14 @@ from proxybox.serve.interface import (
 )
 from proxybox.serve.interface import remove as give_up
 
-#: Where programs find their files, and leave some.
+#: The folder in which programs find their files, and leave some.
 FOLDER: Final = "/mnt/data"
-#: How the names of the shelves of sessions begin.
+#: The prefix of the shelves of sessions.
 _SHELVES: Final = "librechat/"
 _PYTHON: Final = frozenset({"py", "python", "python3"})
-#: An id, as LibreChat checks it.
+#: The form of an id that LibreChat accepts.
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{21}\Z")
-#: What the interpreter says of a run that has not ended well.
+#: The interpreter's status for a run that has failed.
 _STATUSES: Final[Mapping[str, str | None]] = {
     "ok": None, "time_limit": "TO", "crashed": "SG", "memory_limit": "SG", "output_limit": "SG", "misbehaved": "SG",
     "internal_error": "XX",
@@ -79,21 +80,21 @@ door = ServiceDoor(
 
 
 class FileRef(BaseModel):
-    """A kept file that a program wants at `name`."""
+    """A stored file that a program needs at `name`."""
 
     id: str
     storage_session_id: str = ""
-    session_id: str = ""  # as older clients call it
+    session_id: str = ""  # the name in older clients
     name: Annotated[str, Field(min_length=1, max_length=1024)]
 
     @property
     def session(self) -> str:
-        """The session that has it."""
+        """The session of the file."""
         return self.storage_session_id or self.session_id
 
 
 class ExecBody(BaseModel):
-    """A program to run. What else clients send is left out of account."""
+    """A program to run. Other fields are ignored."""
 
     code: Annotated[str, Field(max_length=64 << 20)]
     lang: Annotated[str, Field(max_length=64)]
@@ -107,7 +108,7 @@ def _caller(request: Request) -> Caller:
 
 
 def _new_id(kind: str = "w") -> str:
-    """A new id. kind: "r" for a file of which clients want no changed versions back."""
+    """Returns a new id. kind: "r" for a file whose changed versions clients do not need."""
     return kind + secrets.token_urlsafe(15)
 
 
@@ -149,24 +150,24 @@ async def execute(request: Request) -> Response:
 
 @router.post("/exec/programmatic")
 async def programmatic(request: Request) -> Response:
-    """Tells that a box does not call tools of the client."""
+    """Answers that a box cannot call tools of the client."""
     _caller(request)
     return _unsupported("Programs that call tools are not supported")
 
 
 def _unsupported(message: str) -> Response:
-    """Tells what will not work at a later try either."""
+    """Answers that a request fails at each later try, too."""
     return as_json({"error": "unsupported_capability", "message": message}, 400)
 
 
 def _free_name(files: Mapping[str, bytes]) -> str:
-    """The name of the program: main.py, or one that none of its files has."""
+    """Returns a name for the program: main.py, or a name that none of its files has."""
     taken = {name.partition("/")[0] for name in files}
     return next(name for number in range(len(taken) + 1) if (name := f"main{number or ''}.py") not in taken)
 
 
 def _told(result: Mapping[str, Any]) -> JSONObject:
-    """A result as the interpreter tells it, without files. The model sees stdout and stderr alone."""
+    """Returns a result in the interpreter's form, without files. The model sees stdout and stderr alone."""
     stderr, why = result["stderr"], result["hint"]
     if why:
         stderr = f"{stderr.rstrip()}\n{why}\n".lstrip()
@@ -189,7 +190,7 @@ def _signal_name(number: int | None) -> str | None:
 async def _keep_changes(
     service: Service, caller: Caller, session: str, changes: Sequence[Mapping[str, Any]], refs: Mapping[str, FileRef]
 ) -> JSONObject:
-    """Keeps what a program has left in its folder, and returns what is told of that."""
+    """Stores the files that a program has left in its folder, and returns their description."""
     left = {
         change["path"].removeprefix(f"{FOLDER}/"): change
         for change in changes
@@ -234,7 +235,7 @@ async def _keep_changes(
 
 @router.post("/upload")
 async def upload(request: Request) -> Response:
-    """Keeps files as those of a new session."""
+    """Stores files as those of a new session."""
     session, files = await _upload(request)
     payload = {"message": "success", "storage_session_id": session, "session_id": session, "files": files}
     return as_json(payload)
@@ -242,7 +243,7 @@ async def upload(request: Request) -> Response:
 
 @router.post("/upload/batch")
 async def upload_batch(request: Request) -> Response:
-    """Keeps files as those of a new session, and tells of each."""
+    """Stores files as those of a new session, and answers with the outcome for each."""
     session, files = await _upload(request)
     files = [{"status": "success", **file} for file in files]
     return as_json({
@@ -252,7 +253,7 @@ async def upload_batch(request: Request) -> Response:
 
 
 async def _upload(request: Request) -> tuple[str, list[JSONObject]]:
-    """Keeps the files of a multipart body (RFC 7578). Raises Refusal."""
+    """Stores the files of a multipart body (RFC 7578). Raises Refusal."""
     caller, service = _caller(request), service_of(request)
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise _wrong("Invalid content type. Must be multipart/form-data.")
@@ -293,7 +294,7 @@ async def download(request: Request, session: str, identity: str) -> Response:
 
 @router.get("/sessions/{session}/objects/{identity}")
 async def describe(request: Request, session: str, identity: str) -> Response:
-    """Tells what is known of a file: clients look whether it is still kept."""
+    """Answers with the facts about a file: clients use them to check whether it is still stored."""
     caller, service = _caller(request), service_of(request)
     files = await shelf(service, caller, f"{_SHELVES}{_session(session)}")
     file = next((each for each in files if each["id"] == identity), None)
@@ -308,7 +309,7 @@ async def describe(request: Request, session: str, identity: str) -> Response:
 
 @router.delete("/files/{session}/{identity}")
 async def remove(request: Request, session: str, identity: str) -> Response:
-    """Gives up a file."""
+    """Removes a file."""
     caller, service = _caller(request), service_of(request)
     if not await give_up(service, caller, f"{_SHELVES}{_session(session)}", identity):
         raise _not_found()
@@ -316,7 +317,7 @@ async def remove(request: Request, session: str, identity: str) -> Response:
 
 
 def _session(identity: str) -> str:
-    """An id of a session. Raises Refusal for what can be none."""
+    """Returns the id of a session. Raises Refusal if it is not one."""
     if not _ID.match(identity):
         raise _not_found()
     return identity
@@ -328,6 +329,6 @@ def _not_found() -> Refusal:
 
 @router.get("/health")
 async def health(request: Request) -> Response:
-    """Tells whether the service takes requests."""
+    """Answers whether the service takes requests."""
     is_ready = service_of(request).state == "ready"
     return Response("OK" if is_ready else "Service Unavailable", 200 if is_ready else 503, media_type="text/plain")

@@ -1,11 +1,11 @@
 """The Model Context Protocol over streamable HTTP, at /mcp: the tools of serve/mcp, for many clients.
 
-A client brings a bearer key, as everywhere. Up to protocol version 2025-11-25 it has a session of the protocol
-(`Mcp-Session-Id`), which only the same key can use, and to which one kept box belongs. From 2026-07-28 on each request
-stands alone, and the client names the box that it wants to go on with. No key but its own can use a box, and its id
-cannot be guessed, which keeps clients of one key apart.
+A client presents a bearer key, as for all doors. Up to protocol version 2025-11-25 it has a session of the protocol
+(`Mcp-Session-Id`), which only the same key can use, and which has one kept box. From 2026-07-28 on, requests have no
+session, and the client names the box that it wants to use again. Only its own key can use a box, and its id cannot be
+guessed, so that clients of one key cannot use each other's boxes.
 
-Nothing is told to clients outside of the answers to their requests, so there is no stream to open with GET.
+Clients get no messages except the answers to their requests, so there is no stream to open with GET.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import json
 from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, MutableMapping
 from typing import Any, Final, TypeVar
 
-from proxybox.serve.mcp.server import Context, Tools  # isort: skip - says what to install
+from proxybox.serve.mcp.server import Context, Tools  # isort: skip - reports which extra to install
 
 import attrs
 from fastapi import APIRouter, FastAPI, Request
@@ -36,9 +36,9 @@ from proxybox.serve.service import Service
 
 T = TypeVar("T")
 
-#: Connections for each session that there may be: one without a box costs little.
+#: Connections for each session that may exist: a connection without a box costs little.
 _CONNECTIONS: Final = 8
-#: Bytes that a run may write: what it has written is handed back as a whole.
+#: Bytes that a run may write: its files are returned as a whole.
 _MOST_WRITTEN: Final = 16 << 20
 _HEADER: Final = "mcp-session-id"
 
@@ -65,7 +65,7 @@ class _Endpoint:
         caller = caller_by(request, bearer(request))
         if request.method not in ("POST", "DELETE"):
             raise Refusal("method-not-allowed", headers={"Allow": "POST, DELETE"})
-        if caller.key:  # a session of the protocol is found by the same user alone
+        if caller.key:  # the package finds a session of the protocol for the same user only
             scope["user"] = AuthenticatedUser(AccessToken(token="", client_id=caller.key, scopes=[]))
         tools, manager = request.app.state.mcp
         body: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": await request.body()}]
@@ -88,10 +88,10 @@ router = APIRouter(lifespan=_lifespan, routes=[Route("/mcp", _Endpoint(), includ
 
 
 def _client_of(ctx: Context) -> McpClient:
-    """Returns the client whose request this is. Raises Refusal."""
+    """Returns the client that has sent this request. Raises Refusal."""
     request = ctx.request
     assert isinstance(request, Request)  # noqa: S101 - it came by HTTP
-    # the manager has seen that the session is the caller's own; where requests stand alone, it looks at no such header
+    # The manager has checked that the session is the caller's own. From 2026-07-28 on, it does not read this header.
     has_session = ctx.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS
     return _client(request, caller_by(request, bearer(request)), request.headers.get(_HEADER) if has_session else None)
 
@@ -111,11 +111,11 @@ class _ServiceBoxes:
 
     @property
     def policy(self) -> Policy:
-        """As `Boxes.policy`: the first one that the caller may use."""
+        """As `McpBoxes.policy`: the first policy that the caller may use."""
         return self._service.config.policies[self._service.jobs.policy(self._caller, None)]
 
     async def run(self, asked: Mapping[str, Any], on_event: OnEvent | None) -> JSONObject:
-        """As `Boxes.run`."""
+        """As `McpBoxes.run`."""
         service, caller = self._service, self._caller
         self._check_files(asked["files"])
         job = {
@@ -127,11 +127,11 @@ class _ServiceBoxes:
         return self._noted(await _apart(service.run(caller, job, identity=identity, on_event=on_event)))
 
     async def open(self) -> str:
-        """As `Boxes.open`."""
+        """As `McpBoxes.open`."""
         return (await _apart(self._service.sessions.open(self._caller, {}))).id
 
     async def command(self, session: str, command: str, on_event: OnEvent | None = None, **asked: Any) -> JSONObject:
-        """As `Boxes.command`."""
+        """As `McpBoxes.command`."""
         work = self._service.sessions.command(self._caller, session, command, on_event=on_event, **asked)
         if command != "exec":
             made: JSONObject = json.loads(await _apart(work))
@@ -140,11 +140,11 @@ class _ServiceBoxes:
         return self._noted(await _apart(work))
 
     async def end(self, session: str) -> None:
-        """As `Boxes.end`."""
+        """As `McpBoxes.end`."""
         await self._service.sessions.end(self._caller, session)
 
     def living(self) -> Collection[str]:
-        """As `Boxes.living`."""
+        """As `McpBoxes.living`."""
         return {session.id for session in self._service.sessions.of(self._caller)}
 
     def _check_files(self, files: Mapping[str, str]) -> None:
@@ -159,9 +159,9 @@ class _ServiceBoxes:
 
 
 async def _apart(work: Coroutine[Any, Any, T]) -> T:
-    """Does `work` in a task of its own, which is told once when it is cancelled.
+    """Does `work` in a task of its own, which is cancelled once.
 
-    The scopes of anyio, in which tools are called, cancel each further step as well, and so what a job does at its end.
+    Tools are called in scopes of anyio, which cancel each later await as well, and so the cleanup at the end of a job.
     """
     doing = asyncio.ensure_future(work)
     try:

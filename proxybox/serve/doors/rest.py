@@ -34,13 +34,13 @@ from proxybox.streamevents import (
 )  # fmt: skip
 
 router = APIRouter(prefix="/v1")
-#: What OpenAPI tells of besides the routes' own models.
+#: Models that OpenAPI describes besides the routes' own.
 MODELS: Final = (models.ProblemDetails, models.RunEvent, models.ExecuteEvent)
 
 Who = Annotated[Caller, Depends(caller_of)]
-#: Has something done, and told while it is.
+#: Does something, and reports the events meanwhile.
 Work: TypeAlias = Callable[[OnEvent], Coroutine[Any, Any, bytes]]
-#: What is told before the program waits for its reader.
+#: How many events may wait for the reader of a stream before the program has to wait.
 _BACKLOG = 16
 
 
@@ -53,7 +53,7 @@ _LINES, _SSE = "application/x-ndjson", "text/event-stream"
 _WANT_STREAM: Final = f"want an Accept header of {_SSE} or {_LINES} with it"
 
 
-#: Of operations that answer nothing but that they are done.
+#: The options of operations that answer without content.
 _NOTHING: Final[Any] = {"status_code": 204, "response_class": Response}
 
 
@@ -73,7 +73,7 @@ def _as_json(data: bytes | JSONObject | list[JSONObject], status: int = 200) -> 
     summary="Whether the service takes requests",
 )  # fmt: skip
 async def health(request: Request) -> Response:
-    """Answers 200 when the service has tried itself out and takes requests, and 503 before that and when it ends."""
+    """Answers 200 while the service takes requests; 503 before it has tested itself, and when it ends."""
     service = service_of(request)
     payload = {"status": service.state, "why": service.why, "version": proxybox.__version__}
     return _as_json(payload, 200 if service.state == "ready" else 503)
@@ -81,7 +81,7 @@ async def health(request: Request) -> Response:
 
 @router.get("/policies", tags=["service"], summary="The policies and languages", responses=_PROBLEMS)
 async def policies(request: Request, who: Who) -> models.PoliciesAndLanguages:
-    """Returns the names that `policy` and `language` may have; the first of each is for requests that name none."""
+    """Returns the names that `policy` and `language` may have; requests that name none get the first of each."""
     config = service_of(request).config
     allowed = [name for name in config.policies if who.policies is None or name in who.policies]
     return models.PoliciesAndLanguages(policies=allowed, languages=list(config.languages))
@@ -97,7 +97,7 @@ async def run(request: Request, body: models.RunRequest, who: Who) -> Response:
     """Runs a program in a box of its own.
 
     The answer is 200 whenever the program ran, however it ended. With `Accept: text/event-stream` or
-    `application/x-ndjson` it is the one of `/v1/run/stream`.
+    `application/x-ndjson` it is that of `/v1/run/stream`.
     """
     if (kind := _stream_kind(request)) is not None:
         return _run_stream(request, body, who, kind)
@@ -112,7 +112,7 @@ async def run(request: Request, body: models.RunRequest, who: Who) -> Response:
     responses={**_RUNS, **_stream_of(models.RunEvent)},
 )  # fmt: skip
 async def run_stream(request: Request, body: models.RunRequest, who: Who) -> Response:
-    """Runs a program as `/v1/run` does, and tells what happens: the first event is `started`.
+    """Runs a program as `/v1/run` does, and sends events; the first one is `started`.
 
     `finished` or `failed` is the last one. `Accept` says which form the stream has: that of server-sent events, unless
     it wants `application/x-ndjson`.
@@ -147,7 +147,7 @@ def _run_stream(request: Request, body: models.RunRequest, who: Caller, kind: st
     responses=_RUN_PROBLEMS,
 )
 async def run_input(request: Request, run: str, body: models.Input, who: Who) -> None:
-    """Gives a program that asks for input a piece of it, with its newline; an empty text is the end of the input."""
+    """Sends input to a program that waits for it, with the newline; an empty text is the end of the input."""
     service_of(request).running(who, run).input(body.text)
 
 
@@ -183,7 +183,7 @@ def _session_route(path: str, method: str = "POST", **options: Any) -> Callable[
 
 @_session_route("", status_code=201, response_model=models.SessionInfo, summary="Start a session")
 async def open_session(request: Request, body: models.SessionRequest, who: Who) -> Response:
-    """Starts a session: an interpreter whose variables and files stay from call to call."""
+    """Starts a session: an interpreter whose variables and files remain from call to call."""
     asked = body.asked()
     _check_files(request, asked)
     return _info(await _sessions(request).open(who, asked), 201)
@@ -191,19 +191,19 @@ async def open_session(request: Request, body: models.SessionRequest, who: Who) 
 
 @_session_route("", "GET", response_model=models.SessionInfos, summary="The sessions of this key")
 async def list_sessions(request: Request, who: Who) -> Response:
-    """Returns the sessions that live, the oldest first."""
+    """Returns the sessions that exist, the oldest first."""
     return _as_json([attrs.asdict(session.state) for session in _sessions(request).of(who)])
 
 
 @_session_route("/{session}", "GET", response_model=models.SessionInfo, summary="A session")
 async def show_session(request: Request, session: str, who: Who) -> Response:
-    """Returns what is known of a session."""
+    """Returns the state of a session."""
     return _info(await _sessions(request).find(who, session))
 
 
 @_session_route("/{session}", "DELETE", **_NOTHING, summary="End a session")
 async def end_session(request: Request, session: str, who: Who) -> None:
-    """Ends a session, and its kept states."""
+    """Ends a session, and removes its snapshots."""
     await _sessions(request).end(who, session)
 
 
@@ -228,9 +228,9 @@ async def execute(request: Request, session: str, body: models.ExecuteRequest, w
     responses={**_SESSION_PROBLEMS, **_stream_of(models.ExecuteEvent)},
 )  # fmt: skip
 async def execute_stream(request: Request, session: str, body: models.ExecuteRequest, who: Who) -> Response:
-    """Runs code as `/execute` does, and tells what happens as `/v1/run/stream` does.
+    """Runs code as `/execute` does, and sends events as `/v1/run/stream` does.
 
-    Here there are also `display` and `result`, for what the program shows.
+    There are also the events `display` and `result`, for the objects that the program shows.
     """
     return await _execute(request, session, body, who, _stream_kind(request) or _SSE)
 
@@ -257,7 +257,7 @@ async def _execute(
 
 @_session_route("/{session}/input", **_NOTHING, summary="Answer an input_request")
 async def session_input(request: Request, session: str, body: models.Input, who: Who) -> None:
-    """Gives the call of a session that asks for input a piece of it."""
+    """Sends input to the call of a session that waits for it."""
     await _sessions(request).input(who, session, body.text)
 
 
@@ -269,7 +269,7 @@ async def interrupt(request: Request, session: str, who: Who) -> None:
 
 @_session_route("/{session}/call", response_model=models.ExecuteResult, summary="Call something in a session")
 async def call(request: Request, session: str, body: models.CallRequest, who: Who) -> Response:
-    """Calls the object of this name, with arguments of plain data; the result has its value."""
+    """Calls the object of this name, with arguments of plain data; returns a result with its value."""
     return await _command(request, who, session, "call", **body.model_dump())
 
 
@@ -289,13 +289,13 @@ async def set_variable(request: Request, session: str, name: str, body: models.V
 
 @_session_route("/{session}/complete", response_model=models.Completions, summary="Names that may stand at the cursor")
 async def complete(request: Request, session: str, body: models.CodeRequest, who: Who) -> Response:
-    """Returns `start`, the place where the word begins, and `matches`. Untrusted: the guest wrote them."""
+    """Returns `start`, the position at which the word begins, and `matches`. Untrusted: the guest wrote them."""
     return await _command(request, who, session, "complete", code=body.code, cursor=body.cursor)
 
 
 @_session_route("/{session}/inspect", response_model=models.Inspected, summary="What is at the cursor")
 async def inspect(request: Request, session: str, body: models.CodeRequest, who: Who) -> Response:
-    """Returns `found`: name, type, signature, doc, source and text of the object; null when nothing is known."""
+    """Returns `found`: name, type, signature, doc, source and text of the object; null for an unknown object."""
     return await _command(request, who, session, "inspect", code=body.code, cursor=body.cursor, detail=body.detail)
 
 
@@ -319,7 +319,7 @@ async def fork(request: Request, session: str, who: Who) -> Response:
 
 @_session_route("/{session}/snapshots", status_code=201, response_model=models.SnapshotRequest, summary="Keep a state")
 async def snapshot(request: Request, session: str, who: Who) -> Response:
-    """Keeps the current state, for `restore`. It counts as a copy of the session."""
+    """Stores the current state, for `restore`. It counts as a copy of the session."""
     return _as_json({"snapshot": await _sessions(request).snapshot(who, session)}, 201)
 
 
@@ -330,13 +330,13 @@ async def snapshot(request: Request, session: str, who: Who) -> Response:
     summary="Give up a kept state",
 )
 async def forget(request: Request, session: str, snapshot: str, who: Who) -> None:
-    """Gives up a kept state."""
+    """Removes a stored state."""
     await _sessions(request).forget(who, session, snapshot)
 
 
 @_session_route("/{session}/restore", **_NOTHING, summary="Go back to a kept state")
 async def restore(request: Request, session: str, body: models.SnapshotRequest, who: Who) -> None:
-    """Goes back to a kept state, which stays."""
+    """Restores a stored state, which remains stored."""
     await _sessions(request).restore(who, session, body.snapshot)
 
 
@@ -346,7 +346,7 @@ async def restore(request: Request, session: str, body: models.SnapshotRequest, 
 async def read_record(request: Request, session: str, who: Who) -> Response:
     """Returns the record of a session that was started with `record`.
 
-    It is kept as long as a session that nobody uses would be, unless it is given up before.
+    It is stored as long as an unused session would exist, unless it is removed before.
     """
     sessions = _sessions(request)
     pieces = sessions.record_as_json(await sessions.record(who, session))
@@ -355,7 +355,7 @@ async def read_record(request: Request, session: str, who: Who) -> Response:
 
 @_session_route("/{session}/record", "DELETE", **_NOTHING, summary="Give up a session's record")
 async def forget_record(request: Request, session: str, who: Who) -> None:
-    """Gives up the record of a session that has ended."""
+    """Removes the record of a session that has ended."""
     await _sessions(request).forget_record(who, session)
 
 
@@ -389,7 +389,7 @@ async def read_file(
     _if_range: Annotated[str | None, Header(alias="If-Range")] = None,
     _if_none_match: Annotated[str | None, Header(alias="If-None-Match")] = None,
 ) -> Response:  # fmt: skip
-    """Returns the bytes of a file, as the program would find it, or one part of them; all are of the same moment.
+    """Returns the bytes of a file at one moment, as the program would read it, or a part of them.
 
     Its `ETag` is the SHA-256 of the whole file.
     """
@@ -398,7 +398,7 @@ async def read_file(
 
 @_session_route("/{session}/files/{path:path}", "HEAD", summary="The size and the tag of a file", **_FILE_ROUTE)
 async def show_file(request: Request, session: str, path: str, who: Who) -> Response:
-    """Answers as for GET, without the file."""
+    """Answers as for GET, without the content of the file."""
     return await _download(request, session, path, who)
 
 
@@ -417,9 +417,10 @@ async def _download(request: Request, session: str, path: str, who: Caller) -> R
     openapi_extra={"requestBody": _FILE},
 )  # fmt: skip
 async def write_file(request: Request, session: str, path: str, who: Who, parents: bool = False) -> None:
-    """Writes the body to a file, with the rights and the limits of the program. parents: makes the folders, too.
+    """Writes the body to a file, with the rights and the limits of the program. parents: makes missing folders.
 
-    What is there stays until the body is whole. A file that the session has no room for is refused before it comes.
+    An existing file is replaced when the body is complete. A file for which the session has no space is refused before
+    the body is read.
     """
     size, transfer = downloads.upload(request, service_of(request).config.limits.file)
     await _sessions(request).command(
@@ -448,13 +449,13 @@ def _info(session: Served, status: int = 200) -> Response:
 
 
 def _stream_kind(request: Request) -> str | None:
-    """The form of stream that the client wants; None for one answer."""
+    """Returns the form of stream that the client wants; None for one answer."""
     accepted = request.headers.get("accept", "")
     return next((kind for kind in (_SSE, _LINES) if kind in accepted), None)
 
 
 def _stream(request: Request, kind: str, run: str, work: Work) -> StreamingResponse:
-    """Answers with what happens. A client that goes away has its program ended."""
+    """Answers with a stream of events. If the client closes its connection, its program is ended."""
     form = _as_sse if kind == _SSE else _as_line
 
     async def lines() -> AsyncIterator[bytes]:
@@ -470,7 +471,7 @@ def _stream(request: Request, kind: str, run: str, work: Work) -> StreamingRespo
 
 
 def _as_sse(number: int, name: str, event: bytes) -> bytes:
-    """An event as in https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+    """Returns an event in the form of https://html.spec.whatwg.org/multipage/server-sent-events.html."""
     return b"event: %b\nid: %d\ndata: %b\n\n" % (name.encode(), number, event)
 
 
@@ -479,7 +480,7 @@ def _as_line(_number: int, _name: str, event: bytes) -> bytes:
 
 
 async def _events(request: Request, run: str, work: Work) -> AsyncGenerator[StreamEvent | bytes]:
-    """Yields what happens, from `started` to the result, which is JSON, or to `failed` when there is none."""
+    """Yields events, from `started` to the result, which is JSON, or to `failed` when there is no result."""
     queue: asyncio.Queue[WorkerEvent | None] = asyncio.Queue(_BACKLOG)
     doing = asyncio.ensure_future(work(queue.put))
     doing.add_done_callback(lambda _: asyncio.ensure_future(queue.put(None)))

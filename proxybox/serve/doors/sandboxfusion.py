@@ -1,9 +1,9 @@
 """ByteDance's SandboxFusion: runs for the training of code models.
 
-https://github.com/bytedance/SandboxFusion; the client is `sandbox-fusion` of PyPI. Spoken are /run_code for python and
-pytest, /run_jupyter and /v1/ping; what has to do with datasets is not. Policy and language are those named
-"sandboxfusion", or else the first ones; pytest has the language "pytest", if there is one. A key, if one is needed, is
-the password in the URL of the service.
+https://github.com/bytedance/SandboxFusion; the client is `sandbox-fusion` of PyPI. It has /run_code for python and
+pytest, /run_jupyter and /v1/ping, and nothing for datasets. Policy and language are those named "sandboxfusion", or the
+first ones; pytest has the language "pytest", if it exists. If a key is needed, it is the password in the URL of the
+service.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ _NO_PYTEST: Final = "this service has no pytest: name it in `packages` of a lang
 
 
 def _shape(refusal: Refusal) -> Response:
-    """Tells why something is not done, as FastAPI does in the original."""
+    """Returns the answer for a refusal, in the form of FastAPI, as in the original."""
     detail: Any = refusal.detail
     if refusal.errors:
         detail = [{"type": "value_error", **error} for error in refusal.errors]
@@ -69,12 +69,12 @@ Who = Annotated[Caller, Depends(_caller)]
 
 
 def _box_path(name: str) -> str:
-    """The path of a file that is fetched, as a result has it: below /box relative, and absolute elsewhere."""
+    """Returns the path of a fetched file as in a result: relative below /box, otherwise absolute."""
     return posixpath.normpath(posixpath.join("/box", name)).removeprefix("/box/")
 
 
 def _bytes(text: str) -> str:
-    """Base64 as clients write it, also in lines, in the form that workers read."""
+    """Returns base64 as clients write it, which may have line breaks, in the form that workers read."""
     try:
         return base64.b64encode(base64.b64decode(text)).decode()
     except (binascii.Error, ValueError) as error:
@@ -88,7 +88,7 @@ Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
 
 class RunCode(BaseModel):
-    """A program. Other fields are ignored, and so is the time for compiling."""
+    """A program. Other fields, and the time for compiling, are ignored."""
 
     code: str
     language: str
@@ -100,7 +100,7 @@ class RunCode(BaseModel):
 
 
 class RunJupyter(BaseModel):
-    """Cells of a notebook. Times of 0 are no limits besides the policy's."""
+    """Cells of a notebook. A time of 0 means the policy's limit."""
 
     cells: Annotated[list[str], Field(max_length=10_000)]
     cell_timeout: Seconds = 0
@@ -112,14 +112,14 @@ class RunJupyter(BaseModel):
 
 
 def _files(body: RunCode | RunJupyter, most: int) -> dict[str, dict[str, str]]:
-    """The files of a body, as workers take them. Raises Refusal."""
+    """Returns the files of a body in the form that workers read. Raises Refusal."""
     if len(body.files) > most:
         raise Refusal("invalid", errors=[{"loc": ["body", "files"], "msg": f"want at most {most:,} files"}])
     return {name: {"base64": content} for name, content in body.files.items() if content is not None}
 
 
 def _wanted(body: RunCode | RunJupyter) -> dict[str, float]:
-    """The limits that are asked for besides times."""
+    """Returns the requested limits, except times."""
     return {"limits.memory": body.memory_limit * _MIB} if body.memory_limit > 0 else {}
 
 
@@ -139,7 +139,7 @@ async def ping() -> str:
 
 @router.post("/run_code", summary="Run a program")
 async def run_code(request: Request, body: RunCode, who: Who) -> Response:
-    """Runs a program. The answer is 200 whenever the service has done its part, however the program has ended."""
+    """Runs a program. The answer is 200 whenever the service has run the program, however it has ended."""
     service = service_of(request)
     asked: JSONObject = of_door(service, who, "sandboxfusion")
     if body.language not in ("python", "pytest"):
@@ -163,7 +163,7 @@ async def run_code(request: Request, body: RunCode, who: Who) -> Response:
 
 @router.post("/run_jupyter", summary="Run the cells of a notebook")
 async def run_jupyter(request: Request, body: RunJupyter, who: Who) -> Response:
-    """Runs cells in one session, which ends after them. A cell that fails does not keep the next ones from running."""
+    """Runs cells in one session, which ends after them. If a cell fails, the next ones run all the same."""
     return await until_gone(request, _notebook(request, body, who))
 
 
@@ -171,7 +171,7 @@ async def run_jupyter(request: Request, body: RunJupyter, who: Who) -> Response:
 
 
 def _free(name: str, files: Iterable[str]) -> str:
-    """A name in the folder of the program that no file or folder of the client has."""
+    """Returns a name in the folder of the program that no file or folder of the client has."""
     taken = {each.partition("/")[0] for each in files}
     while name in taken:
         name = f"_{name}"
@@ -185,7 +185,7 @@ def _no_run(why: str) -> Response:
 def _of_run(
     body: RunCode, paths: Mapping[str, str], files: Mapping[str, Mapping[str, str]], result: Mapping[str, Any]
 ) -> Response:
-    """The answer for a result."""
+    """Returns the answer for a result."""
     ran = _ran(result)
     if ran["status"] == "Error":
         return _answer("SandboxError", ran["stderr"], compile_result=None, run_result=ran)
@@ -198,7 +198,7 @@ def _of_run(
 
 
 def _ran(result: Mapping[str, Any]) -> JSONObject:
-    """A result as a command's: Finished whenever the program has ended by itself or by a signal."""
+    """Returns a result as that of a command: Finished whenever the program has ended by itself or by a signal."""
     usage, status = result["usage"] or {}, result["status"]
     ran = {
         "status": "Finished", "execution_time": usage.get("wall"), "cpu_time": usage.get("cpu"),
@@ -208,7 +208,7 @@ def _ran(result: Mapping[str, Any]) -> JSONObject:
         return {**ran, "status": "TimeLimitExceeded", "return_code": None}
     if status in (Status.INTERNAL_ERROR, Status.CANCELLED):
         return {**ran, "status": "Error", "return_code": None, "stderr": result["why"] or "the service has failed"}
-    if result["exit_code"] is None:  # what the controller ends, it kills
+    if result["exit_code"] is None:  # the controller kills what it ends
         ran["return_code"] = -(result["signal"] or 9)
     return ran
 
@@ -216,7 +216,7 @@ def _ran(result: Mapping[str, Any]) -> JSONObject:
 def _fetched(
     paths: Mapping[str, str], files: Mapping[str, Mapping[str, str]], changed: Iterable[Mapping[str, Any]]
 ) -> dict[str, str]:
-    """The files that were asked for, in base64: as the program has left them, or as they came."""
+    """Returns the requested files, in base64: as the program has left them, or as the client has sent them."""
     found = {name: content["base64"] for name, content in files.items()}
     for change in changed:
         found.pop(change["path"], None)
@@ -225,7 +225,7 @@ def _fetched(
             encoded = change.get("base64") if text is None else base64.b64encode(_encoded(text)).decode()
             found |= {change["path"]: encoded} if encoded is not None else {}
     fetched, room = {}, _MOST_FETCHED
-    for name, path in paths.items():  # several names may be of one file
+    for name, path in paths.items():  # several names may refer to one file
         size = len(found.get(path, "")) * 3 // 4
         if path in found and size <= room:
             fetched[name] = found[path]
@@ -289,7 +289,7 @@ async def _end(request: Request, who: Caller, session: str) -> None:
 
 
 def _cell(result: Mapping[str, Any]) -> JSONObject:
-    """The outputs of a cell, as a notebook has them."""
+    """Returns the outputs of a cell, in the form of a notebook."""
     errors, error = [], result["error"]
     if error is not None:
         lines = error["traceback"].splitlines()
@@ -301,10 +301,10 @@ def _cell(result: Mapping[str, Any]) -> JSONObject:
 
 
 async def _fetch(request: Request, who: Caller, session: str, names: Sequence[str]) -> dict[str, str]:
-    """The files of a session that were asked for, in base64; what cannot be read is left out."""
+    """Returns the requested files of a session, in base64, without those that cannot be read."""
     found: dict[str, str] = {}
     room = _MOST_FETCHED
-    if names:  # files that nothing holds any more are written and closed, which PyPy leaves to its collector
+    if names:  # writes and closes files without references, which PyPy leaves to its collector
         await service_of(request).sessions.command(who, session, "exec", code='__import__("gc").collect()')
     for name in names:
         path = posixpath.join("/box", name)

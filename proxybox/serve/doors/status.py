@@ -1,6 +1,6 @@
-"""What an operator looks at: metrics for Prometheus at /metrics, and a page at /.
+"""For operators: metrics for Prometheus at /metrics, and a page at /.
 
-Both need a key of the scope for them where everything does; a browser asks for it as a password, of any user name.
+Where keys are needed, both need a key of their scope; a browser asks for it as a password, with any user name.
 """
 
 import functools
@@ -22,7 +22,7 @@ from proxybox.serve.wiredata import WorkerState
 
 router = APIRouter(include_in_schema=False)
 
-#: No script, nothing from elsewhere, in nobody's frame (https://www.w3.org/TR/CSP3/).
+#: No script, no content of other hosts, in no frame (https://www.w3.org/TR/CSP3/).
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -56,12 +56,12 @@ async def metrics(request: Request) -> Response:
 
 @router.get("/")
 async def page(request: Request) -> Response:
-    """A page that says how the service does."""
+    """Returns a page about the state of the service."""
     _check(request)
     service = service_of(request)
     body = _template().render(**_facts(service, await service.look()))
     headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-    headers["Cross-Origin-Resource-Policy"] = "same-origin"  # a browser that has the password brings it anywhere
+    headers["Cross-Origin-Resource-Policy"] = "same-origin"  # a browser that has the password sends it from any site
     return Response(body, media_type="text/html; charset=utf-8", headers=headers)
 
 
@@ -96,7 +96,7 @@ def _facts(service: Service, looked: Mapping[int, WorkerState]) -> dict[str, Any
 
 
 def _pools(looked: Iterable[WorkerState]) -> list[tuple[str, str, int, int]]:
-    """Policy, language, how many boxes stand ready and how many may, of all workers."""
+    """Returns policy, language, the number of boxes that are ready and the most, of all workers."""
     ready: Counter[tuple[str, str]] = Counter()
     size: Counter[tuple[str, str]] = Counter()
     for state in looked:
@@ -107,7 +107,7 @@ def _pools(looked: Iterable[WorkerState]) -> list[tuple[str, str, int, int]]:
 
 
 def _latencies(seconds: Sequence[float]) -> list[tuple[str, float]]:
-    """Percentiles of the latest requests, in milliseconds."""
+    """Returns percentiles of the latest requests, in milliseconds."""
     if len(seconds) < 2:
         return []
     cuts = statistics.quantiles(seconds, n=100, method="inclusive")

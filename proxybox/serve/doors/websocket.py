@@ -1,16 +1,16 @@
 """A WebSocket for browsers, at /v1/socket: one session, whose events come as they happen.
 
-The first message opens a session, or goes on with one; a page cannot send headers, so it brings the key, too:
+The first message opens a session, or attaches to one; a page cannot send headers, so the message also has the key:
 
     {"do": "open", "key": "pbx_...", "policy": "default"}     or {"do": "attach", "key": "pbx_...", "session": "..."}
     {"do": "execute", "id": "1", "code": "input()", "mode": "interactive"}
     {"do": "input", "text": "42\\n"}     {"do": "interrupt"}     {"do": "complete", "id": "2", "code": "pri"}
 
 Each answer has an `event`: opened, started, stdout, stderr, input_request, display, result, error, finished, completed
-or failed, with the `id` of what it answers. A session that was opened here ends with the socket;
+or failed, with the `id` of the message that it answers. A session that was opened here ends with the socket;
 with `"record": true` its record is then at /v1/sessions/ID/record, where ID is the `session` of `opened`.
 
-Nobody knows whose the socket is before its first message, so that has to come soon (`connections.time`) and be small
+The client is unknown before the first message, so that has to arrive soon (`connections.time`) and be small
 (`connections.head`): files are written to the session afterwards.
 """
 
@@ -49,7 +49,7 @@ _MOST, _TOO_LARGE, _REFUSED, _NO_TEXT = 8 << 20, 1009, 1008, 1003
 
 
 class _Numbered(models.Strict):
-    """What has answers. id: they bear it."""
+    """A message that has answers. id: the answers have it, too."""
 
     id: Annotated[str, Field(max_length=64)] = ""
 
@@ -62,7 +62,7 @@ class OpenMessage(models.SessionRequest):
 
 
 class Attach(models.Strict):
-    """Goes on with a session."""
+    """Attaches to a session that exists."""
 
     do: Literal["attach"]
     key: str | None = None
@@ -70,7 +70,7 @@ class Attach(models.Strict):
 
 
 class ExecuteMessage(models.ExecuteRequest, _Numbered):
-    """Runs code. A program that reads asks for input."""
+    """Runs code. When the program reads its input, the service sends an input_request."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"do": "execute", "id": "1", "code": "6 * 7"}]})
 
@@ -78,7 +78,7 @@ class ExecuteMessage(models.ExecuteRequest, _Numbered):
 
 
 class CompleteMessage(models.CodeRequest, _Numbered):
-    """Asks for names that may stand at the cursor."""
+    """Requests the names that complete the code at the cursor."""
 
     do: Literal["complete"]
 
@@ -109,10 +109,10 @@ class SocketMessage(
         ]
     ]
 ):
-    """What a WebSocket takes: first `open` or `attach`."""
+    """A message of a client; the first one is `open` or `attach`."""
 
 
-#: What OpenAPI tells of besides the routes' own models.
+#: Models that OpenAPI describes besides the routes' own.
 MODELS: Final = (models.ProblemDetails, models.SocketEvent, SocketMessage)
 
 
@@ -125,7 +125,7 @@ _MESSAGES: Final = {"receives": {"$ref": reference(SocketMessage)}, "sends": {"$
     openapi_extra={"x-messages": _MESSAGES},
 )  # fmt: skip
 async def open_socket(who: Annotated[Caller, Depends(caller_of)]) -> None:
-    """Opens a WebSocket (RFC 6455), whose messages are JSON. What asks for none is refused."""
+    """Opens a WebSocket (RFC 6455), whose messages are JSON. Other requests are refused."""
     raise Refusal("upgrade-required", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
 
 
@@ -144,7 +144,7 @@ async def socket(websocket: WebSocket) -> None:
 
 
 class _Talk:
-    """One socket and its session."""
+    """A socket and its session."""
 
     def __init__(self, websocket: WebSocket, service: Service) -> None:
         self._websocket, self._authority = websocket, service.authority
@@ -156,7 +156,7 @@ class _Talk:
         self._call: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        """Takes the first message. Raises WebSocketDisconnect."""
+        """Receives the first message. Raises WebSocketDisconnect."""
         try:
             async with asyncio.timeout(self._patience):
                 first, _ = await self._receive(_FIRST)
@@ -178,7 +178,7 @@ class _Talk:
         await self._send(OpenedEvent(session=self._session))
 
     async def go_on(self) -> None:
-        """Takes further messages, until the socket is closed, or its key is no longer good."""
+        """Receives further messages, until the socket is closed, or its key is no longer valid."""
         try:
             with self._authority.using(self._caller):
                 await self._take()
@@ -231,7 +231,7 @@ class _Talk:
             await self._send_json(finished_as_json(data, id=message.id))
         except Refusal as refusal:
             await self._fail(message.id, refusal)
-        except (WebSocketDisconnect, RuntimeError):  # the page is gone, and with it this call
+        except (WebSocketDisconnect, RuntimeError):  # the page has closed the socket, and so this call is ended
             pass
 
     async def end(self) -> None:
@@ -248,7 +248,7 @@ class _Talk:
         """Returns the next message, and its size."""
         try:
             text = await self._websocket.receive_text()
-        except KeyError:  # a binary message, of which Starlette has no text
+        except KeyError:  # a binary message, for which Starlette has no text
             await self._websocket.close(_NO_TEXT)
             raise WebSocketDisconnect(_NO_TEXT) from None
         if len(text) > _MOST:

@@ -1,8 +1,8 @@
-"""What a client gets of a result: structured content, and blocks for its model.
+"""The answers to clients, made from results: structured content, and blocks for the model.
 
-The first block has our own words (proxybox/modelsummary.py): how the code has ended, and what the box has to say. The
-second has what the program printed and showed as text. Pictures follow, each checked to begin as such a file does. All
-of it is bounded, so that a program cannot fill a model's context.
+The first block has our own words (proxybox/modelsummary.py): how the code has ended, and notes about the box. The
+second has the text that the program printed and showed. Pictures follow; the first bytes of each are checked.
+Everything is bounded, so that a program cannot fill a model's context.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,11 +25,11 @@ from proxybox.terminal.pictures import KINDS, NoPicture, picture
 
 #: The most characters of each stream, of a value and of an error; of all texts of files; and of a name.
 _MOST_TEXT, _MOST_FILES_TEXT, _NAME = 20_000, 20_000, 500
-#: The most files that are told, the most pictures, and the characters of these in base64.
+#: The most files in an answer, the most pictures, and the characters of these in base64.
 _MOST_FILES, _MOST_PICTURES, _PICTURE_BYTES = 100, 8, 6 << 20
-#: The most things that are shown, and their characters, while the code runs; and the most types of one that are told.
+#: The most objects shown while the code runs, their characters, and the most types that are reported of one.
 _MOST_SHOWN, _SHOWN_SIZE, _MOST_TYPES = 1_000, 16 << 20, 10
-#: The types of pictures by the ends of files' names.
+#: The types of pictures by the suffixes of files' names.
 _ENDS: Final = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "gif": "image/gif"}
 
 
@@ -41,7 +41,10 @@ class Failure(BaseModel):
 
 
 class McpFile(BaseModel):
-    """A file. Of a fresh box, kind: added, changed or deleted; text: its content. Of a kept box, uri: its resource."""
+    """A file. kind, text: in a fresh box, whether it was added, changed or deleted, and its content.
+
+    uri: its resource in a kept box.
+    """
 
     path: str
     size: int | None = None
@@ -51,7 +54,7 @@ class McpFile(BaseModel):
 
 
 class McpAnswer(BaseModel):
-    """How code has ended. What does not apply is left out."""
+    """How code has ended. Fields that do not apply are omitted."""
 
     status: str = Field(description="ok, error, syntax_error, time_limit, memory_limit, output_limit, ...")
     ok: bool = False
@@ -70,7 +73,7 @@ class McpAnswer(BaseModel):
 
 @attrs.frozen
 class _Shown:
-    """One thing: its text and pictures by their types, the pictures in base64; or the types that cannot be told."""
+    """An object that was shown: text and pictures (base64) by type. untold: its types, if it has neither."""
 
     data: Mapping[str, str]
     untold: Sequence[str] = ()
@@ -79,25 +82,25 @@ class _Shown:
 
     @property
     def picture(self) -> str:
-        """The type of the picture that stands for it; empty without one."""
+        """The type of its picture; empty without one."""
         return next((kind for kind in KINDS if kind in self.data), "")
 
     @property
     def size(self) -> int:
-        """Its characters."""
+        """The number of its characters."""
         return sum(map(len, (*self.data.values(), *self.untold)))
 
 
 class Displays:
-    """What statements have shown, as a notebook's page would be left: updates replace, and clearing removes."""
+    """The objects that statements have shown, as in a notebook: an update replaces one, and clearing removes all."""
 
     def __init__(self) -> None:
         self._shown: list[_Shown] = []
         self._is_to_clear = False
-        self.missed = 0  # how many things there was no room for
+        self.missed = 0  # how many objects were dropped for lack of room
 
     def take(self, event: DisplayEvent) -> None:
-        """Takes one thing."""
+        """Adds, replaces or removes objects for an event."""
         if event.kind == "clear":
             self._is_to_clear = True
             if not event.wait:
@@ -122,12 +125,12 @@ class Displays:
         self._shown, self._is_to_clear = [], False
 
     def texts(self, *, values: bool) -> str:
-        """Returns what was shown as text alone. values: the value at the end, or all the rest."""
+        """Returns the text of the objects without a picture. values: the value at the end, or all others."""
         shown = [each for each in self._shown if each.is_value is values and not each.picture]
         return "\n".join(each.data["text/plain"] for each in shown if each.data)
 
     def untold(self) -> tuple[str, ...]:
-        """Returns the types of what was shown neither as a picture nor as text, as the program named them."""
+        """Returns the types of the objects that had neither a picture nor a text, as the program named them."""
         return tuple(dict.fromkeys(kind for each in self._shown for kind in each.untold))
 
     def pictures(self) -> list[tuple[str, str]]:
@@ -141,7 +144,7 @@ def answer_of(
 ) -> types.CallToolResult:  # fmt: skip
     """Returns the answer to a client.
 
-    result: as a worker tells it. timeout: that of the call. entries: the names in the current folder, whose URI is
+    result: in the form of a worker. timeout: that of the call. entries: the entries of the current folder, whose URI is
     `folder`. session: the id of the session, for a client that has to name it.
     """
     ended, shown = result_of({**result, "files": [], "value": None}), shown or Displays()
@@ -149,7 +152,7 @@ def answer_of(
         ended, policy_of_run(policy, timeout, None, None), untold=shown.untold(), goes_on=result.get("alive")
     )  # fmt: skip
     texts = {
-        "stdout": ended.stdout, "stderr": ended.stderr + trace_of(ended),  # a session's interpreter prints none
+        "stdout": ended.stdout, "stderr": ended.stderr + trace_of(ended),  # a session's interpreter prints no traceback
         "value": shown.texts(values=True), "shown": shown.texts(values=False),
     }  # fmt: skip
     cuts = {key: cut(text, _MOST_TEXT) for key, text in texts.items()}
@@ -178,7 +181,7 @@ def answer_of(
 
 
 def _first_words(answer: McpAnswer) -> str:
-    """Our own words: a line for the end, unless a note tells it, and one for each note."""
+    """Our own words: a line about the end, unless a note is about it, and one for each note."""
     ended = [answer.status.replace("_", " ")] if answer.status in ("ok", "error", "syntax_error") else []
     made = [Made(file.path, file.size) for file in answer.files]
     title = "files" if made and answer.files[0].uri else "files made or changed"
@@ -194,7 +197,7 @@ def _first_words(answer: McpAnswer) -> str:
 
 
 def _changed(files: Iterable[Mapping[str, Any]]) -> list[McpFile]:
-    """What a fresh box has changed, with the texts of small files."""
+    """Returns the files that a fresh box has changed, with the texts of small files."""
     room = _MOST_FILES_TEXT
     found: list[McpFile] = []
     for file in files:
@@ -214,7 +217,7 @@ def _changed(files: Iterable[Mapping[str, Any]]) -> list[McpFile]:
 
 
 def _present(entries: Iterable[Mapping[str, Any]], folder: str) -> list[McpFile]:
-    """What is in the current folder of a kept box."""
+    """Returns the files in the current folder of a kept box."""
     return [
         McpFile(
             path=on_one_line(entry["name"])[:_NAME], size=entry["size"],
@@ -225,7 +228,7 @@ def _present(entries: Iterable[Mapping[str, Any]], folder: str) -> list[McpFile]
 
 
 def _drawn(files: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, Any]]:
-    """The pictures among the files that a fresh box has written."""
+    """Returns the pictures among the files that a fresh box has written."""
     for file in files:
         kind = _ENDS.get(file["path"].rpartition(".")[2].lower())
         if kind and "size" in file:
@@ -233,7 +236,7 @@ def _drawn(files: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, Any]]:
 
 
 def _pictures(found: Iterable[tuple[str, Any]]) -> tuple[list[types.ImageContent], int]:
-    """Returns the blocks of pictures, within bounds, and how many things are left out."""
+    """Returns the blocks of pictures, within bounds, and how many pictures are omitted."""
     room, left_out = _PICTURE_BYTES, 0
     blocks: list[types.ImageContent] = []
     for kind, content in found:

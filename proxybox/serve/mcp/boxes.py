@@ -1,4 +1,4 @@
-"""What the tools ask for, wherever the boxes are."""
+"""The operations on boxes that the tools need, wherever the boxes are."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Protocol, TypeAlias
@@ -9,19 +9,19 @@ from proxybox.jsonvalues import JSONObject
 from proxybox.policies import Policy
 from proxybox.streamevents import WorkerEvent
 
-#: Takes what happens while a program runs.
+#: Takes the events of a program.
 OnEvent: TypeAlias = Callable[[WorkerEvent], Awaitable[None]]
 
 
 class McpBoxes(Protocol):
-    """The boxes of one client. The methods return what a worker tells of a job, and raise Refusal.
+    """The boxes of one client. The methods return the result of a worker's job, and raise Refusal.
 
     When the task of a call is cancelled, so is the program.
     """
 
     @property
     def policy(self) -> Policy:
-        """What the client's programs may do."""
+        """The policy of the client's programs."""
 
     async def run(self, asked: Mapping[str, Any], on_event: OnEvent | None) -> JSONObject:
         """Runs a program in a fresh box. asked: code, stdin, files, timeout."""
@@ -30,7 +30,7 @@ class McpBoxes(Protocol):
         """Starts a session, and returns its id."""
 
     async def command(self, session: str, command: str, on_event: OnEvent | None = None, **asked: Any) -> JSONObject:
-        """Has a session of this client carry out a command: exec, list_files or read_file."""
+        """Does a command in a session of this client: exec, list_files or read_file."""
 
     async def end(self, session: str) -> None:
         """Ends a session of this client."""
@@ -41,10 +41,10 @@ class McpBoxes(Protocol):
 
 @attrs.frozen(kw_only=True)
 class McpClient:
-    """Who calls a tool.
+    """The client that calls a tool.
 
-    owner: whom its sessions belong to. connection: the id of its connection, to which one session belongs; None when
-    each request stands alone (protocol version 2026-07-28 over HTTP), so that the client has to name its session.
+    owner: the owner of its sessions. connection: the id of its connection, which has one session; None when requests
+    have no connection (protocol version 2026-07-28 over HTTP), so that the client has to name its session.
     """
 
     boxes: McpBoxes

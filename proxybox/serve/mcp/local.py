@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any, Final
 
-from proxybox.serve.mcp.server import Tools  # isort: skip - says what to install
+from proxybox.serve.mcp.server import Tools  # isort: skip - reports which extra to install
 
 import anyio
 import attrs
@@ -24,9 +24,9 @@ from proxybox.serve.problems import Refusal
 from proxybox.serve.results import display_event, result_as_json
 from proxybox.streamevents import Stream, TextEvent
 
-#: The most sessions at once; the client of a lasting connection needs one.
+#: The most sessions at once; a client with a connection needs one.
 _MOST_SESSIONS: Final = 4
-#: What each exception is called as a refusal.
+#: The kind of refusal for each exception.
 _REFUSALS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (SandboxClosedError, "session-ended"), (SessionBusy, "session-busy"), (SandboxStartError, "cannot-start"),
     (ProxyboxError, "invalid"), (ValueError, "invalid"), (TypeError, "invalid"),
@@ -34,7 +34,7 @@ _REFUSALS: Final[tuple[tuple[type[Exception], str], ...]] = (
 
 
 def serve(sandbox: AsyncSandbox) -> None:
-    """Serves the client at the other end of standard input and output, until that ends."""
+    """Serves the client at standard input and output, until the input ends."""
     anyio.run(_serve, sandbox)
 
 
@@ -55,11 +55,11 @@ class LocalBoxes:
 
     @property
     def policy(self) -> Policy:
-        """As `Boxes.policy`."""
+        """As `McpBoxes.policy`."""
         return self._sandbox.policy
 
     async def run(self, asked: Mapping[str, Any], on_event: OnEvent | None) -> JSONObject:
-        """As `Boxes.run`."""
+        """As `McpBoxes.run`."""
         with _refusing():
             result = await self._sandbox.run(
                 asked["code"], (), asked["stdin"], asked["files"] or None, timeout=asked["timeout"],
@@ -68,7 +68,7 @@ class LocalBoxes:
             return result_as_json(result, contents=True)
 
     async def open(self) -> str:
-        """As `Boxes.open`."""
+        """As `McpBoxes.open`."""
         if len(self._sessions) >= _MOST_SESSIONS:
             raise Refusal("overloaded", f"there are {_MOST_SESSIONS} kept boxes already")
         with _refusing():
@@ -78,7 +78,7 @@ class LocalBoxes:
         return name
 
     async def command(self, session: str, command: str, on_event: OnEvent | None = None, **asked: Any) -> JSONObject:
-        """As `Boxes.command`."""
+        """As `McpBoxes.command`."""
         found = self._sessions.get(session)
         if found is None:
             raise Refusal("session-ended", "there is no such box, or it has ended")
@@ -91,13 +91,13 @@ class LocalBoxes:
                     await found.close()
 
     async def end(self, session: str) -> None:
-        """As `Boxes.end`."""
+        """As `McpBoxes.end`."""
         found = self._sessions.pop(session, None)
         if found is not None:
             await found.close()
 
     def living(self) -> Collection[str]:
-        """As `Boxes.living`."""
+        """As `McpBoxes.living`."""
         return self._sessions.keys()
 
 
@@ -129,7 +129,7 @@ _COMMANDS: Final[Mapping[str, Callable[[AsyncSession, Mapping[str, Any], OnEvent
 
 
 def _reader(stream: Stream, on_event: OnEvent | None) -> Callable[[str], Awaitable[None]] | None:
-    """What takes the pieces that a program prints to a stream."""
+    """Returns a callback for the text that a program prints to a stream."""
     if on_event is None:
         return None
 

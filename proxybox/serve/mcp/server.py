@@ -5,8 +5,8 @@
     reset          ends that box
     box:///...     the files of kept boxes
 
-What user code does wrong is a result. An error of a tool is only what kept the code from being run: a box that is busy,
-a service that is full, arguments that make no sense; it says why.
+A failure of user code is a result. A tool returns an error, with the reason, only when the code could not be run:
+because a box is busy, the service is full, or the arguments are invalid.
 """
 
 import base64
@@ -48,16 +48,16 @@ R = TypeVar("R")
 
 log = logging.getLogger("proxybox.serve")
 
-#: The most characters of source text, of what a program reads, and of a file that is handed in; and the most files.
+#: The most characters of source text, of a program's input, and of a file that is sent; and the most files.
 _MOST_TEXT: Final = 4 << 20
 _MOST_FILES: Final = 100
-#: The most files that are listed, and the most folders that are looked into for that.
+#: The most files that are listed, and the most folders that are searched for them.
 _MOST_LISTED, _MOST_FOLDERS = 500, 50
 #: The most bytes of a resource.
 _MOST_READ: Final = 8 << 20
-#: How many times one call tells its progress, and the most characters of what was printed that stand in that.
+#: The most progress reports of one call, and the most characters of printed text in each.
 _MOST_PROGRESS, _PROGRESS_TEXT = 1_000, 1_000
-#: Seconds that a call waits for one of the same box where the policy says nothing, and between two looks.
+#: Seconds that a call waits for another call of its box if the policy has no wall_time, and between two tries.
 _PATIENCE, _PAUSE = 10.0, 0.05
 _SCHEME: Final = "box"
 _URI: Final = re.compile(_SCHEME + r":///([\w-]{1,64})((?:/[^?#]{0,4096})?)", re.ASCII)
@@ -70,7 +70,7 @@ Timeout = Annotated[float, Field(gt=0, le=86_400)]
 
 
 class RunPython(Strict):
-    """What run_python takes."""
+    """The arguments of run_python."""
 
     code: Text = Field(description="The program: the text of a Python file.")
     stdin: Text = Field("", description="What the program reads with input() or sys.stdin.")
@@ -81,7 +81,7 @@ class RunPython(Strict):
 
 
 class ExecuteArguments(Strict):
-    """What execute takes."""
+    """The arguments of execute."""
 
     code: Text = Field(description="Python statements.")
     stdin: Text = Field("", description="What the statements read with input() or sys.stdin.")
@@ -89,11 +89,11 @@ class ExecuteArguments(Strict):
 
 
 class Reset(Strict):
-    """What reset takes."""
+    """The arguments of reset."""
 
 
 class ExecuteIn(ExecuteArguments):
-    """What execute takes from a client whose requests stand alone."""
+    """The arguments of execute from a client without a connection."""
 
     session: str = Field(
         "", max_length=64, description="The `session` that an earlier execute has told; empty for a new box."
@@ -101,7 +101,7 @@ class ExecuteIn(ExecuteArguments):
 
 
 class ResetIn(Reset):
-    """What reset takes from such a client."""
+    """The arguments of reset from a client without a connection."""
 
     session: str = Field(min_length=1, max_length=64, description="The `session` that an execute has told.")
 
@@ -151,7 +151,7 @@ def _tool(name: str, title: str, description: str, arguments: type[BaseModel]) -
 
 
 def _guarded(handle: Callable[[Context, P], Awaitable[R]]) -> Callable[[Context, P], Awaitable[R]]:
-    """Makes a handler that tells clients nothing of our own faults, which the package would quote to old clients."""
+    """Returns a handler that hides our own errors from clients: the package would send their text to old clients."""
 
     async def guarded(ctx: Context, params: P) -> R:
         try:
@@ -167,14 +167,14 @@ def _guarded(handle: Callable[[Context, P], Awaitable[R]]) -> Callable[[Context,
 
 @attrs.define(eq=False)
 class _Own:
-    """The session of one connection; empty before its first call, and after its end. Calls take turns."""
+    """The session of one connection; empty before its first call and after its end. Calls take turns."""
 
     session: str = ""
     turn: anyio.Lock = attrs.field(factory=anyio.Lock)
 
 
 class Tools:
-    """Answers what clients ask. client_of: who asks; it may raise Refusal."""
+    """Answers the requests of clients. client_of: returns the client of a request; it may raise Refusal."""
 
     def __init__(self, client_of: Callable[[Context], McpClient]) -> None:
         self._client_of = client_of
@@ -251,7 +251,7 @@ class Tools:
 
     @contextlib.asynccontextmanager
     async def _session(self, client: McpClient, named: str, *, is_new: bool = True) -> Any:
-        """Yields the session that a call is for. is_new: whether one is started where there is none. Raises Refusal."""
+        """Yields the session of a call. is_new: whether a session is started if none exists. Raises Refusal."""
         own = _Own(named) if client.connection is None else self._own_of(client)
         async with own.turn:
             if not own.session and is_new:
@@ -264,7 +264,7 @@ class Tools:
                 raise
 
     def _own_of(self, client: McpClient) -> _Own:
-        """The session of a connection. Those of connections that have ended without a word are forgotten meanwhile."""
+        """Returns the session of a connection. Also removes those of connections that have ended without a message."""
         key = client.owner, client.connection or ""
         if key not in self._own:
             living = client.boxes.living()
@@ -277,7 +277,7 @@ class Tools:
     # --- resources ----------------------------------------------------------------------------------------------------
 
     async def _list_resources(self, ctx: Context, _: types.PaginatedRequestParams | None) -> types.ListResourcesResult:
-        """The files of the connection's own box, in and below its current folder."""
+        """Returns the files of the connection's own box, in and below its current folder."""
         client = self._client(ctx)
         found: list[types.Resource] = []
         if client.connection is not None:
@@ -319,7 +319,7 @@ class Tools:
 async def _command(
     client: McpClient, session: str, command: str, on_event: OnEvent | None = None, **asked: Any
 ) -> JSONObject:
-    """Has a session carry out a command when it is its turn: a call that was cancelled may still be ending."""
+    """Does a command in a session as soon as it is not busy: a cancelled call may still be ending."""
     patience = anyio.current_time() + (client.boxes.policy.limits.wall_time or _PATIENCE)
     while True:
         try:
@@ -333,7 +333,7 @@ async def _command(
 async def _files_of(client: McpClient, session: str) -> list[types.Resource]:
     found: list[types.Resource] = []
     folders = [client.boxes.policy.environment.cwd]
-    for folder in folders:  # which grows meanwhile
+    for folder in folders:  # the loop adds to it
         for entry in (await _command(client, session, "list_files", path=folder))["entries"]:
             path = f"{folder.rstrip('/')}/{entry['name']}"
             if entry["type"] == "directory" and len(folders) < _MOST_FOLDERS:
@@ -352,7 +352,7 @@ def _name_of(entry: JSONObject) -> str:
 
 
 def _contents(uri: str, path: str, data: str) -> types.TextResourceContents | types.BlobResourceContents:
-    """A file as text if it is UTF-8, or else as bytes in base64."""
+    """Returns a file as text if it is UTF-8, otherwise as bytes in base64."""
     kind = _type_of(path)
     if kind is None or not kind.startswith(("image/", "audio/", "video/")) or kind == "image/svg+xml":
         with contextlib.suppress(UnicodeDecodeError):
@@ -371,7 +371,7 @@ def uri_of(session: str, path: str) -> str:
 
 
 def _of_uri(uri: str) -> tuple[str, str]:
-    """The session and the path that a URI names. Raises MCPError."""
+    """Returns the session and the path of a URI. Raises MCPError."""
     found = _URI.fullmatch(uri)
     if found is None:
         raise MCPError(types.INVALID_PARAMS, f"want {_SCHEME}:///SESSION/PATH, as resources and results name files")
@@ -382,9 +382,9 @@ def _of_uri(uri: str) -> tuple[str, str]:
 
 
 def _progress(ctx: Context, shown: Displays | None) -> OnEvent | None:
-    """What takes the events of a call: it keeps what is shown, and tells what is printed to a client that asks for it.
+    """Returns a callback for the events of a call: it stores shown objects, and reports progress if that is wanted.
 
-    None when there is nothing to take.
+    None when no event is needed. Progress is printed text.
     """
     wants = ctx.meta is not None and ctx.meta.get("progress_token") is not None
     if shown is None and not wants:
@@ -403,7 +403,7 @@ def _progress(ctx: Context, shown: Displays | None) -> OnEvent | None:
 
 
 def _within(timeout: float | None, policy: Policy) -> float | None:
-    """A timeout that the policy allows: a longer one is shortened, as docs/mcp.md says."""
+    """Returns a timeout that the policy allows: a longer one is shortened, as docs/mcp.md says."""
     return None if timeout is None else within(policy, {"limits.wall_time": timeout})["limits"]["wall_time"]
 
 
@@ -416,7 +416,7 @@ def _place(loc: tuple[int | str, ...]) -> str:
 
 
 def _said(refusal: Refusal) -> str:
-    """The words of a refusal, for a model."""
+    """Returns the text of a refusal for a model."""
     sent = [refusal.detail, *(str(error["msg"]) for error in refusal.errors[:10])]
     if "Retry-After" in refusal.headers:
         sent.append(f"try again in {refusal.headers['Retry-After']} s")

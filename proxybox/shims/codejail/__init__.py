@@ -1,16 +1,16 @@
-"""In place of Open edX's `codejail.safe_exec`: the same names, and the code runs in a box.
+"""A replacement of Open edX's `codejail.safe_exec`: the same names, but the code runs in a box.
 
     from proxybox.shims import codejail
 
     codejail.configure(guest="cpython", packages=["requirements.txt"])
-    codejail.install()                       # what imports codejail.safe_exec from now on gets this module
+    codejail.install()                       # later imports of codejail.safe_exec get this module
 
     variables = {"x": 16}
     codejail.safe_exec("x = x + 1", variables)
 
 The box is made at the first call, by the process that makes it: in a server that forks workers, in each of them.
 
-Rule: what a run leaves is a claim of untrusted code. It is read as JSON, in bounds, and nothing else is done with it.
+Rule: the variables that a run leaves are untrusted data. They are read as JSON, within bounds, and not used otherwise.
 """
 
 import functools
@@ -29,17 +29,17 @@ from proxybox import Policy, Result, Sandbox, Status
 from proxybox.policies import as_policy, evolve
 from proxybox.shims.codejail.jailed import json_safe as json_safe
 
-#: What runs the code, as tracebacks show it; the names are those of jailed.py.
+#: The program that runs the code, as tracebacks show it; the names are those of jailed.py.
 _JAILED_CODE: Final = b"# codejail's part of this program is in /box/main.py.\nexec(code, g_dict)\n"
-#: Where the program is given what to do, and where it leaves the variables, below /box.
+#: The files below /box from which the program reads its task, and to which it writes the variables.
 _GIVEN: Final = "given.json"
 LEFT: Final = "left.json"
 MAIN: Final = "main.py"
-#: Bytes of the variables that are read, and of files that are copied into one box.
+#: The most bytes of the variables that are read, and of files that are copied into one box.
 MOST_LEFT: Final = 16 << 20
 _MOST_COPIED: Final = 64 << 20
 _MOST_FILES: Final = 10_000
-#: What is said when the code has written something else than variables.
+#: The message if the code has written something else than variables.
 CORRUPTED: Final = "Sandboxed code produced corrupted stdout."
 
 
@@ -62,10 +62,10 @@ def jail(
     path: Sequence[str] = (),
     most: int | None = None,
 ) -> dict[str, bytes]:
-    """Returns the files of a program (`MAIN` is its entry) that runs code as codejail does, and leaves `LEFT`.
+    """Returns the files of a program (`MAIN` is its entry) that runs code as codejail does, and writes `LEFT`.
 
-    files: names in the code's folder, with their content. path: which of them modules are imported from. most: bytes
-    that one file may have.
+    files: names in the code's folder, with their content. path: those from which modules are imported. most: bytes that
+    one file may have.
     """
     beside = {f"jail/{name}": content for name, content in files.items() if name != "jailed_code"}
     given = json.dumps([code, variables, list(path), most]).encode()
@@ -73,15 +73,15 @@ def jail(
 
 
 def failure(status: str, exit_code: int | None, signal: int | None, stdout: bytes, stderr: bytes) -> str | None:
-    """Returns codejail's message for a program that has not ended with 0; None for one that has."""
+    """Returns codejail's message for a program that has failed; None for one that has ended with status 0."""
     if status == Status.OK:
         return None
-    number = exit_code if exit_code is not None else -(signal or 9)  # what the controller ends, it kills
+    number = exit_code if exit_code is not None else -(signal or 9)  # the controller kills what it ends
     return f"Couldn't execute jailed code: stdout: {stdout!r}, stderr: {stderr!r} with status code: {number}"
 
 
 def variables_of(left: bytes) -> dict[str, Any] | None:
-    """Returns the variables in `LEFT`; None when it has something else, which untrusted code may have written."""
+    """Returns the variables in `LEFT`; None if untrusted code has written something else there."""
     if len(left) > MOST_LEFT:
         return None
     try:
@@ -96,7 +96,7 @@ def variables_of(left: bytes) -> dict[str, Any] | None:
 
 @attrs.define
 class _Jail:
-    """The boxes of this process, by the context that overrides limits. `None` is for all others."""
+    """The boxes of this process, by the context that overrides limits; `None` for all other contexts."""
 
     policy: Policy
     overrides: Mapping[str, Mapping[str, Any]]
@@ -129,10 +129,10 @@ def configure(
     packages: Sequence[str | os.PathLike[str]] = (),
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Sets what code runs in: a policy, and the interpreter and the packages as for `Sandbox`.
+    """Sets the policy of the boxes, and their interpreter and packages as for `Sandbox`.
 
-    overrides: limits in place of the policy's, by the `limit_overrides_context` they are for. Code that runs in boxes
-    of the setting before is ended. Raises PolicyError.
+    overrides: limits in place of the policy's, by their `limit_overrides_context`. Code that runs with the former
+    settings is ended. Raises PolicyError.
     """
     global _jail
     made = _Jail(as_policy(policy), dict(overrides or {}), {"guest": guest, "packages": tuple(packages)})
@@ -143,7 +143,7 @@ def configure(
 
 
 def install() -> None:
-    """Makes this module `codejail.safe_exec` for whatever imports that from now on."""
+    """Makes later imports of `codejail.safe_exec` return this module."""
     here = sys.modules[__name__]
     sys.modules["codejail.safe_exec"] = here
     if (package := sys.modules.get("codejail")) is not None:
@@ -159,12 +159,12 @@ def safe_exec(
     slug: str | None = None,
     extra_files: Iterable[tuple[str, bytes]] | None = None,
 ) -> None:
-    """Runs code in a box with these variables, and puts those that it leaves in `globals_dict`, if JSON can carry them.
+    """Runs code in a box with `globals_dict` as its variables, and updates that with those that JSON can represent.
 
-    files: host paths of files and folders that are copied into the code's folder; symbolic links in folders are left
-    out. python_path: names of archives and folders that modules are imported from; what is not among `extra_files` is
-    copied. limit_overrides_context: one of the `overrides` of `configure`; any other has no effect. slug: is taken, and
-    has no effect. extra_files: names, without folders, and contents of further files.
+    files: host paths of files and folders that are copied into the code's folder; symbolic links in folders are
+    ignored. python_path: names of archives and folders from which modules are imported; those that are not in
+    `extra_files` are copied. limit_overrides_context: one of the `overrides` of `configure`; any other has no effect.
+    slug: is ignored. extra_files: names, without folders, and contents of further files.
 
     Raises SafeExecException when the code fails, and leaves `globals_dict` as it was; ValueError for files that cannot
     be copied.
@@ -180,12 +180,12 @@ def safe_exec(
 
 
 def not_safe_exec(*_: Any, **__: Any) -> None:
-    """Is refused: in codejail it runs the code in this process. Raises SafeExecException."""
+    """Raises SafeExecException: in codejail, this function runs the code in this process."""
     raise SafeExecException("not_safe_exec is refused: code runs in a box, or not at all")
 
 
 def _left(result: Result) -> dict[str, Any]:
-    """The variables that a run has left. Raises SafeExecException."""
+    """Returns the variables that a run has left. Raises SafeExecException."""
     if result.status is Status.INTERNAL_ERROR:
         raise SafeExecException(f"Couldn't execute sandboxed code: {result.why}")
     message = failure(result.status, result.exit_code, result.signal, result.stdout_bytes, result.stderr_bytes)
@@ -196,14 +196,14 @@ def _left(result: Result) -> dict[str, Any]:
 
 
 def _name(name: str) -> str:
-    """A name of a file without a folder. Raises ValueError."""
+    """Returns a name of a file without a folder. Raises ValueError."""
     if "/" in name or name in ("", ".", "..", "tmp"):
         raise ValueError(f"extra_files: want names without folders, and not 'tmp', got {name!r}")
     return name
 
 
 def _copies(paths: Iterable[str]) -> dict[str, bytes]:
-    """The content of host files and of the files in host folders, by their names in the code's folder."""
+    """Returns the content of host files and of the files in host folders, by their names in the code's folder."""
     found: dict[str, bytes] = {}
     room = _MOST_COPIED
     for path in paths:
@@ -217,7 +217,7 @@ def _copies(paths: Iterable[str]) -> dict[str, bytes]:
 
 
 def _files_at(path: str) -> Iterable[tuple[str, str]]:
-    """Names in the code's folder, and host paths, of a file or of the files of a folder. Raises ValueError."""
+    """Yields names in the code's folder, with host paths, of a file or of the files of a folder. Raises ValueError."""
     mode, above = os.lstat(path).st_mode, os.path.dirname(path)
     if stat.S_ISREG(mode):
         yield os.path.basename(path), path

@@ -1,7 +1,7 @@
-"""Open edX's codejail-service: an installation of Open edX sends here the code of its problems.
+"""Open edX's codejail-service: an installation of Open edX sends the code of its problems to it.
 
-https://github.com/openedx/codejail-service. Policy and language are those named "codejail", or else the first ones. As
-there, Python's own JSON is spoken, with NaN and Infinity in it. A key, if one is needed, is the password in the URL of
+https://github.com/openedx/codejail-service. Policy and language are those named "codejail", or the first ones. As in
+codejail-service, JSON is that of Python, with NaN and Infinity. If a key is needed, it is the password in the URL of
 the service.
 """
 
@@ -30,12 +30,12 @@ from proxybox.serve.interface import (
 )
 from proxybox.shims.codejail import CORRUPTED, LEFT, MAIN, failure, jail, variables_of
 
-#: The only file that may come with the code, and the only place besides the standard ones to import from.
+#: The only file that may be sent with the code, and the only additional place to import from.
 _LIBRARY: Final = "python_lib.zip"
 
 
 class Payload(BaseModel):
-    """What to run. Other fields are ignored, as there."""
+    """The code to run. Other fields are ignored, as in codejail-service."""
 
     code: StrictStr
     globals_dict: dict[StrictStr, Any]
@@ -50,7 +50,7 @@ def _answer(body: JSONObject, status: int = 200) -> Response:
 
 
 def _shape(refusal: Refusal) -> Response:
-    """Tells why something is not done, with the statuses of codejail-service: 400 for whatever makes no sense."""
+    """Returns the answer for a refusal, with the statuses of codejail-service: 400 for every invalid request."""
     detail = refusal.errors[0]["msg"] if refusal.errors else refusal.detail
     answer = _answer({"error": detail}, 400 if refusal.kind == "invalid" else refusal.status)
     answer.headers.update(refusal.headers)
@@ -67,13 +67,13 @@ def _refuse(words: str) -> Refusal:
 
 @router.get("/health/", tags=["codejail"], summary="Whether code can be run")
 async def health(request: Request) -> Response:
-    """Answers 200 while the service takes requests; it answers 503 by itself otherwise."""
+    """Answers 200 while the service takes requests; otherwise the service itself answers 503."""
     return _answer({"status": "OK"})
 
 
 @router.post("/api/v0/code-exec", tags=["codejail"], summary="Run the code of a problem")
 async def code_exec(request: Request) -> Response:
-    """Runs code with variables, and answers with those that it leaves, or with an `emsg` of how it has failed."""
+    """Runs code with variables, and answers with those that it leaves, or with an `emsg` about its failure."""
     caller = caller_by(request, password(request))
     service = service_of(request)
     payload, library = await _read(request, service.config.limits.body)
@@ -94,22 +94,22 @@ def _program(payload: Payload, files: dict[str, bytes], most: int | None) -> dic
 
 
 def _result(payload: Payload, data: bytes) -> Response:
-    """The answer for a run's result as JSON."""
+    """Returns the answer for a run's result as JSON."""
     result = json.loads(data)
     if result["status"] in (Status.INTERNAL_ERROR, Status.CANCELLED):
         return _answer({"error": "Couldn't execute sandboxed code: the service has failed"}, 500)
-    # a byte that is no UTF-8 comes as its escape in the text
+    # a byte that is not UTF-8 is an escape in the text
     output = (result[stream].encode("utf-8", "surrogatepass") for stream in ("stdout", "stderr"))
     message = failure(result["status"], result["exit_code"], result["signal"], *output)
     left = None if message else _left(result["files"])
     if left is not None:
-        with contextlib.suppress(RecursionError):  # it is one level deeper here than where it was read
+        with contextlib.suppress(RecursionError):  # the value is one level deeper here than in `variables_of`
             return _answer({"globals_dict": {**payload.globals_dict, **left}})
     return _answer({"globals_dict": payload.globals_dict, "emsg": message or CORRUPTED})
 
 
 def _left(files: list[JSONObject]) -> JSONObject | None:
-    """The variables that the code has left, among the files that have changed; None without any."""
+    """Returns the variables that the code has left, from the changed files; None if it has left none."""
     for file in files:
         if file["path"] == LEFT and isinstance(text := file.get("text"), str):
             return variables_of(text.encode("utf-8", "surrogatepass"))
@@ -120,7 +120,10 @@ def _left(files: list[JSONObject]) -> JSONObject | None:
 
 
 async def _read(request: Request, most: int) -> tuple[Payload, bytes | None]:
-    """Returns what a form brings: the payload, and python_lib.zip. Raises Refusal, in the order of codejail-service."""
+    """Returns the payload and python_lib.zip of a form.
+
+    Raises Refusal for the same faults as codejail-service, in its order.
+    """
     try:
         async with request.form(max_files=10, max_fields=10, max_part_size=most) as form:
             texts = [value for name, value in form.multi_items() if name == "payload" and isinstance(value, str)]

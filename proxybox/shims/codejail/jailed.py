@@ -1,10 +1,10 @@
-"""The program that runs code as Open edX's codejail does. It runs in a box; the trusted side reads it as a text.
+"""The program that runs code as Open edX's codejail does. It runs in a box; the trusted side only reads its text.
 
-It finds what to do in given.json, runs the code in the folder jail, and leaves the variables in left.json. Whoever
-reads that reads a claim of the code: it shares the process with this program, and can write there what it likes.
+It reads its task from given.json, runs the code in the folder jail, and writes the variables to left.json. That file is
+untrusted: the code shares the process with this program, and can write any data there.
 """
 
-from __future__ import annotations  # a guest may be a Python 3.9
+from __future__ import annotations  # the guest's Python may be 3.9
 
 import contextlib
 import json
@@ -13,26 +13,26 @@ import sys
 import types
 from typing import Any, TextIO
 
-#: Folders that the code may not use at all, as far as they are this user's own.
+#: Folders that the code may not use, as far as they are this user's own.
 _HIDDEN = ("/etc", "/sys", "/tmp")  # noqa: S108 - of the box
-#: compile's flag for a syntax tree, which the module ast has by this name; it takes long to import.
+#: compile's flag for a syntax tree. The module ast has this constant, too, but its import takes long.
 _PyCF_ONLY_AST = 0x400
 _NO_VALUE = object()
 
 
 class _Nowhere:
-    """Takes what the code prints: codejail shows it to nobody."""
+    """Drops the text that the code prints: codejail shows it to nobody."""
 
     def write(self, text: str) -> int:
         """Drops a text."""
         return len(text)
 
     def flush(self) -> None:
-        """Has nothing to do."""
+        """Does nothing."""
 
 
 def json_safe(variables: dict[Any, Any]) -> dict[str, Any]:
-    """Returns the variables that JSON can carry, as they are after it; byte strings become text if they are UTF-8."""
+    """Returns the variables that JSON can represent, in their form after JSON; byte strings in UTF-8 become text."""
     safe = {}
     for name, value in variables.items():
         if name == "__builtins__" or not isinstance(value, (type(None), int, float, bytes, str, list, tuple, dict)):
@@ -47,12 +47,12 @@ def json_safe(variables: dict[Any, Any]) -> dict[str, Any]:
 def _carried(value: Any) -> Any:
     try:
         return json.loads(json.dumps(_decoded(value)))
-    except Exception:  # whatever the code's own classes raise
+    except Exception:  # the code's own classes may raise any exception
         return _NO_VALUE
 
 
 def _decoded(value: Any) -> Any:
-    """The value with its byte strings as text. Raises UnicodeDecodeError."""
+    """Returns the value with its byte strings as text. Raises UnicodeDecodeError."""
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, (list, tuple)):
@@ -71,7 +71,7 @@ def _show(kind: type, error: BaseException, trace: types.TracebackType | None) -
 
 
 def _prepare(path: list[str], most: int | None) -> None:
-    """Makes the process what codejail makes it. path: names that modules are imported from. most: bytes of a file."""
+    """Prepares the process as codejail does. path: names from which modules are imported. most: bytes of a file."""
     os.chdir("jail")
     with contextlib.suppress(FileExistsError):
         os.mkdir("tmp")
@@ -89,7 +89,7 @@ def _prepare(path: list[str], most: int | None) -> None:
 
 
 def _compiled(text: str) -> types.CodeType:
-    """The code of codejail's one statement, without columns: CPython 3.13 would underline it in tracebacks."""
+    """Compiles codejail's one statement, without columns: CPython 3.13 would underline it in tracebacks."""
     tree: Any = compile(text, "jailed_code", "exec", _PyCF_ONLY_AST)
     (statement,) = tree.body
     call = statement.value
@@ -99,7 +99,7 @@ def _compiled(text: str) -> types.CodeType:
 
 
 def _begin() -> tuple[TextIO, types.CodeType, dict[str, Any]]:
-    """Prepares the run. Returns where the variables are left, what runs the code, and the variables of that."""
+    """Prepares the run. Returns the file for the variables, the code object that runs the code, and its variables."""
     with open("given.json", encoding="ascii") as file:
         code, variables, path, most = json.load(file)
     left = open("left.json", "w", encoding="ascii")  # noqa: SIM115 - nothing can be opened there later
