@@ -220,7 +220,7 @@ class Result:
         return "\n".join(each.text for each in self.explanations)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all but `value` as JSON has it; the content of a file is text if it is UTF-8, else only its size."""
+        """Returns all fields but `value` for JSON; of a file, the content if it is UTF-8, and the size otherwise."""
         from proxybox.resultjson import KEYS, RECORD_KEYS, written
 
         return written(self, KEYS if self.record is None else (*KEYS, *RECORD_KEYS))

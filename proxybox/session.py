@@ -309,7 +309,7 @@ class Session(SessionBase):
         return self._ask(commands.completion(code, cursor))
 
     def inspect(self, code: str, cursor: int | None = None, detail: int = 0) -> Inspection | None:
-        """Returns what is at the cursor, None when nothing is known. detail: 1 asks for the source, too."""
+        """Returns what is known about the object at the cursor, or None. detail: 1 requests the source, too."""
         return self._ask(commands.inspection(code, cursor, detail))
 
     def is_complete(self, code: str) -> Completeness:

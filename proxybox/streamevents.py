@@ -61,7 +61,7 @@ class StartedEvent:
 
 @attrs.frozen(kw_only=True)
 class ErrorEvent:
-    """The exception that has ended the program, as it printed it. Untrusted text; the result has all of a long one."""
+    """The exception that has ended the program, as printed, and cut if it is long. Untrusted text."""
 
     event: Literal["error"] = "error"
     type: str

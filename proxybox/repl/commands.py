@@ -23,7 +23,7 @@ from proxybox.repl.screen import one_line
 
 
 class CommandFailed(Exception):
-    """A command did nothing; the text says why."""
+    """A command could not do its work; the text says why."""
 
 
 class WrongUse(Exception):
@@ -94,7 +94,7 @@ def dispatch(shell: Shell, line: str) -> None:
 
 
 def _unknown(name: str, near: Sequence[str]) -> str:
-    """Returns what is said of a command that there is not. near: those that begin like it."""
+    """Returns the message for an unknown command. near: the commands whose names begin with the typed one."""
     if name.startswith("%"):
         return "there are no magics of cells (%%) at this prompt (%help lists its commands)"
     near = near or [each for each in (nearest(name, COMMANDS),) if each]
@@ -378,7 +378,7 @@ def page(shell: Shell, _: str) -> None:
     shell.screen.page(shell.screen.last)
 
 
-#: The columns that the description of a command needs beside its form.
+#: The fewest columns for the description of a command beside its form.
 _LEAST_COLUMNS = 30
 _KEYS = (
     ("NAME? NAME??", "What is known of an object, and its source; F1 shows it beside the cursor."),
@@ -412,7 +412,7 @@ def help_(shell: Shell, text: str) -> None:
 
 
 def completions(shell: Shell, text: str) -> tuple[int, Sequence[str]]:
-    """Completions at the end of a line that begins with %: where the word begins, and the words."""
+    """Returns completions at the end of a line that begins with %: where the word begins, and the words."""
     name, space, rest = text[1:].partition(" ")
     if not space:
         return 1, [each for each in COMMANDS if each.startswith(name)]
@@ -435,7 +435,7 @@ def completions(shell: Shell, text: str) -> tuple[int, Sequence[str]]:
 
 
 def box_files(shell: Shell, word: str) -> list[str]:
-    """Files in the box whose paths begin with `word`."""
+    """Returns files in the box whose paths begin with `word`."""
     folder, slash, _ = word.rpartition("/")
     try:
         entries = shell.console.session.list_files(folder + slash or ".")
@@ -446,7 +446,7 @@ def box_files(shell: Shell, word: str) -> list[str]:
 
 
 def host_files(word: str) -> list[str]:
-    """Files of the user's whose paths begin with `word`."""
+    """Returns the user's files whose paths begin with `word`."""
     folder, slash, _ = word.rpartition("/")
     try:
         with os.scandir(os.path.expanduser(folder + slash) or ".") as entries:
