@@ -118,7 +118,7 @@ class Errands:
         self._wait_for(feed.is_over)
 
     async def in_worker(self, make: Callable[[], T], unmake: Callable[[T], object]) -> T:
-        """Returns what `make` returns, in a worker thread. When the task no longer waits for it, `unmake` gets it."""
+        """Calls `make` in a worker thread and returns its result. If the task is cancelled, `unmake` gets it."""
         errand = Errand(make)
         try:
             return await self.send(errand)
