@@ -44,7 +44,7 @@ _ENVIRONMENT: Final = re.compile(r"'([A-Za-z_][A-Za-z0-9_]{0,63})'")
 
 @attrs.frozen(kw_only=True)
 class Needs:
-    """What one run lacked: proposals, the latest one last; and what no policy, or no learning, can give, in words."""
+    """The needs of one run. proposals: the latest one last. notes: needs that no proposal can meet, in words."""
 
     proposals: tuple[Proposal, ...] = ()
     notes: tuple[str, ...] = ()
@@ -154,11 +154,11 @@ class NeedsSearch:
     def folder(
         self, path: str, source: str, notes: dict[str, None], mode: Literal["ro", "overlay", "rw"] = "ro"
     ) -> Proposal | None:
-        """Returns the proposal of a folder of the host; None, with the reason notes, for one that is never shown."""
+        """Returns the proposal of a folder of the host; None, and a reason in `notes`, for one that is never shown."""
         return self.widened(Mount(path, source, mode=mode), notes)
 
     def widened(self, mount: Mount, notes: dict[str, None]) -> Proposal | None:
-        """Returns the proposal of a mount of a folder of the host; None, with the reason notes, for one never shown."""
+        """Returns the proposal of a mount of a folder; None, and a reason in `notes`, for one that is never shown."""
         source = str(mount.source)
         if why := self.host.why_never(source):
             notes[f"{shown(source)} is not proposed: {why}"] = None
