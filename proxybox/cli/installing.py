@@ -1,4 +1,4 @@
-"""The commands about what is installed, as click sees them: interpreters, packages, and the kernel for Jupyter."""
+"""The commands about installed things, as click sees them: interpreters, packages, and the kernel for Jupyter."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -156,7 +156,7 @@ def kernel_group() -> None:
     """
 
 
-#: What is chosen for a kernel: the fields of proxybox.kernel.spec.Choice.
+#: The options of a kernel: the fields of proxybox.kernel.spec.KernelOptions.
 KERNEL_OPTIONS: Final = (
     click.option(
         "--policy",
