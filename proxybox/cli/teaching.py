@@ -100,7 +100,7 @@ def grade(**options: Any) -> int:
 
 @click.group("exercise")
 def exercise_group() -> None:
-    """Exercises: make one, and check that it does what it is for.
+    """Make exercises, and check that their tests are right.
 
     \b
     Examples:
@@ -126,7 +126,7 @@ def exercise_list(as_json: bool) -> int:
 @click.option("--from", "source", metavar="NAME", shell_complete=complete_exercise,
               help="Copy this exercise, which comes with proxybox.")  # fmt: skip
 def exercise_new(folder: Path, source: str | None) -> int:
-    """Make a folder with a small exercise that is whole: text, starter, tests, a model solution and two wrong ones."""
+    """Make a folder with a small complete exercise: text, starter, tests, a model solution and two wrong ones."""
     from proxybox.cli import exercise
 
     return exercise.new(folder, source)
@@ -270,7 +270,7 @@ def classroom_group(context: click.Context, /, **options: Any) -> int | None:
 @click.argument("folder", type=Path)
 @click.option("--example", is_flag=True, help="Copy the course that comes with proxybox.")
 def classroom_new(folder: Path, example: bool) -> int:
-    """Make a folder with a small course that is whole: settings, a syllabus, and two exercises."""
+    """Make a folder with a small complete course: settings, a syllabus, and two exercises."""
     from proxybox.cli import classroom
 
     return classroom.new(folder, example=example)
@@ -299,9 +299,9 @@ def classroom_check(courses: Sequence[str], **options: Any) -> int:
 @packages_option
 @json_flag
 def classroom_regrade(course: str | None, **options: Any) -> int:
-    """Grade again what was handed in: of each student the latest for each exercise.
+    """Grade submissions again: each student's latest one for each exercise.
 
-    A classroom that is open does it; otherwise this command does. Students see their former grade, too.
+    An open classroom does this itself; otherwise this command does it. Students also see their former grade.
     The exit status is 0 when all was graded, 1 when something could not be.
     """
     from proxybox.cli import classroom

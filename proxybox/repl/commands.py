@@ -187,7 +187,7 @@ def denied(shell: Shell, _: str) -> None:
 
 @command("on|off|denied", ("on", "off", "denied"))
 def trace(shell: Shell, text: str) -> None:
-    """Shows OS calls as they happen: all of them, or those that are refused."""
+    """Shows OS calls as they happen: all of them, or only refused ones."""
     if text not in ("on", "off", "denied", ""):
         raise WrongUse
     shell.tracing = text or shell.tracing
@@ -235,7 +235,7 @@ def cat(shell: Shell, text: str) -> None:
 
 @command("HOST_PATH [PATH]", ("host", "box"))
 def put(shell: Shell, text: str) -> None:
-    """Copies a file of yours into the box."""
+    """Copies one of your files into the box."""
     source, *rest = words_of(text, 1, 2)
     path = Path(source).expanduser()
     data = path.read_bytes()
@@ -279,7 +279,7 @@ def undo(shell: Shell, _: str) -> None:
 
 @command("[NAME | -d NAME]", ("branch",))
 def branch(shell: Shell, text: str) -> None:
-    """Goes on in another branch; a new one begins with the state of now. Without a name: lists them."""
+    """Changes to another branch; a new one begins with the current state. Without a name: lists the branches."""
     console = shell.console
     words = words_of(text, 0, 2)
     if not words:
@@ -302,7 +302,7 @@ def branch(shell: Shell, text: str) -> None:
 
 @command("CODE")
 def time_(shell: Shell, text: str) -> None:
-    """Runs code and tells what it took."""
+    """Runs code, and shows its time and OS calls."""
     if not text:
         raise WrongUse
     shell.run(text)
@@ -314,7 +314,7 @@ def time_(shell: Shell, text: str) -> None:
 
 @command("[HOST_FILE]", ("host",))
 def edit(shell: Shell, text: str) -> None:
-    """Opens your editor with the last block, or with a file of yours, and runs what you leave there."""
+    """Opens your editor with the last block, or with one of your files, and runs the saved code."""
     words = words_of(text, 0, 1)
     if words:
         path = Path(words[0]).expanduser()
@@ -364,7 +364,7 @@ def matplotlib(shell: Shell, text: str) -> None:
 
 @command("HOST_FILE", ("host",))
 def run(shell: Shell, text: str) -> None:
-    """Runs a file of yours in the session, whose names it sees and leaves its own in."""
+    """Runs one of your files in the session: it can use the session's names, and its own names stay there."""
     (name,) = words_of(text, 1, 1)
     code = Path(name).expanduser().read_bytes().decode("utf-8-sig")
     shell.run(code, name=os.path.basename(name), echo=False)
@@ -372,7 +372,7 @@ def run(shell: Shell, text: str) -> None:
 
 @command()
 def page(shell: Shell, _: str) -> None:
-    """Shows the last long value or error whole, in a pager."""
+    """Shows the whole last long value or error in a pager."""
     if not shell.screen.last:
         raise CommandFailed("nothing was cut so far")
     shell.screen.page(shell.screen.last)
@@ -389,7 +389,7 @@ _KEYS = (
 
 @command("[COMMAND]", ("command",))
 def help_(shell: Shell, text: str) -> None:
-    """Lists the commands, or tells more of one."""
+    """Lists the commands, or describes one."""
     name = text.removeprefix("%")
     if name:
         found = COMMANDS.get(name)
