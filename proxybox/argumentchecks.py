@@ -319,7 +319,7 @@ def as_text_callback(name: str, callback: Callable[[str], object] | None) -> Cal
 
 
 def guest(value: Any) -> str | None:
-    """Returns an interpreter: a name, which is looked for on PATH, or an absolute path.
+    """Returns an interpreter: a name to search for on PATH, or an absolute path.
 
     A relative path is made absolute, so that it means the same file when the current folder changes.
     """

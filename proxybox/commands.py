@@ -1,7 +1,7 @@
 """The commands that a session takes.
 
-Each command is one value: what is sent to the guest, within which limits, and how the answer is read. `Session` and
-`AsyncSession` send commands, and differ in how they wait for the answers.
+Each command is one value, with the message for the guest, its limits, and the function that reads the answer. `Session`
+and `AsyncSession` send commands, and differ in how they wait for the answers.
 
 Rule: an answer is written by the guest, so its form is checked here.
 """
@@ -21,7 +21,7 @@ from proxybox.result import ExecutionError, Result, Status
 T = TypeVar("T")
 Echo: TypeAlias = bool | Literal["display"]
 
-#: Seconds, and OS calls, for a command that looks at the live objects of a session: this runs the program's code.
+#: Limits of seconds and OS calls for a command that inspects live objects of a session: this runs the program's code.
 LOOK_LIMIT, LOOK_CALLS = 1.0, 5000
 #: Bytes that are read from a file when the caller names no limit.
 MOST_READ = 64 << 20
@@ -33,10 +33,10 @@ _INDENT = re.compile(r"[ \t]{0,200}")
 
 @attrs.frozen
 class Displayed:
-    """Something that the program has shown: an event of `Session.stream`, and what `on_display` gets.
+    """Data that the program has displayed: an event of `Session.stream`, and the argument of `on_display`.
 
     Untrusted: the guest wrote it. kind: "value" is the value of the expression at the end of the statements; "display"
-    is what the program has displayed, and "update" replaces all that was displayed with the same
+    is an object that the program has displayed, and "update" replaces all that was displayed with the same
     `metadata["display_id"]`; "clear" removes what was shown before (with `wait`: as soon as something new is
     shown). data: the content by MIME type: text as str, pictures as bytes or in base64. metadata: what the program says
     about the data.
@@ -106,9 +106,9 @@ class CallOptions(StreamOptions, total=False):
 class Command(Generic[T]):
     """One command for a guest.
 
-    words: what is sent to the guest (`proxybox/guest/session.py`). answer: turns the Result into what the caller gets.
-    is_look: whether the command only looks at the session, for a person who types. Such a command has limits of its
-    own. If it is too large to be sent, this is no error, and `answer` gets None.
+    words: the message for the guest (`proxybox/guest/session.py`). answer: makes the caller's return value from the
+    Result. is_look: whether the command only looks at the session, for a person who types. Such a command has limits of
+    its own. If it is too large to be sent, this is no error, and `answer` gets None.
     """
 
     words: tuple[Any, ...]
@@ -305,7 +305,7 @@ def completeness_of(value: Any) -> Completeness:
 
 
 def displayed_of(shown: tuple[Any, ...]) -> Displayed:
-    """Makes the event for what the guest shows."""
+    """Makes the event for data that the guest displays."""
     kind, *rest = shown
     if kind == "clear":
         return Displayed(kind, wait=rest[0])

@@ -20,7 +20,7 @@ from proxybox.policies.sizes import spoken_duration, spoken_size
 from proxybox.result import GuestError, Result, Status
 from proxybox.terminal.harmless import harmless_lines
 
-#: How many characters of the program's output a model gets by default, and the fewest that a caller can ask for.
+#: How many characters of the program's output a model gets by default, and the fewest that a caller can request.
 MOST, LEAST = 16_000, 500
 #: The beginning of proxybox's own lines.
 MARK: Final = "[box] "
@@ -45,7 +45,7 @@ class Made:
 
 
 def about(policy: Policy) -> str:
-    """Returns what a model should know of a box before it uses it."""
+    """Returns the text that a model should read before it uses a box."""
     limits, threads = policy.limits, policy.limits.thread_count
     has = ["no threads" if threads == 1 else f"{threads} threads"]
     if limits.memory is not None:
@@ -68,7 +68,7 @@ def told(
     goes_on: bool | None = None,
     most: int = MOST,
 ) -> str:
-    """Returns what a model should read after a run, as one text.
+    """Returns the text that a model should read after a run.
 
     policy: the one of the run. files: the files that the program has made or changed; None for those of the result.
     value: the last expression's value, in the program's own text. untold, goes_on: as for `notes`. most: how many

@@ -66,7 +66,7 @@ class PreparedRun:
 
 
 class AsPath(os.PathLike[str]):
-    """Marks a path as a path, where a str would be taken as source. The spelling stays as it is."""
+    """Marks a str as a path, because a plain str would be source. The spelling does not change."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
@@ -250,7 +250,7 @@ class Sandbox(SandboxBase):
     that was translated with --sandbox and is not installed beside them. record: a folder in which each run leaves a
     record (docs/records.md), of at most `record_limit` bytes (1 GiB); a recorded run starts its own interpreter.
     record_redact: mounts, environment variables and functions whose contents records leave out. record_required:
-    whether a run ends when its record exceeds the limit; otherwise the record ends, and the run continues.
+    whether a run ends when its record exceeds the limit; otherwise the record is removed, and the run continues.
 
     warm: whether boxes from the second run on are copies of a guest that has already started. All sandboxes of this
     process with an equivalent policy share this guest. With False each box starts its own interpreter; this is also so
@@ -341,7 +341,7 @@ class Sandbox(SandboxBase):
         check_is_shown(job.program, box.policy)
         self._boxes.add(box)
         try:
-            if self._closed:  # `close` may have looked at the boxes before
+            if self._closed:  # `close` may have ended all boxes just before
                 box.cancel()
             with job.running.reached_by(box.cancel, box.interrupt):
                 if box.is_cancelled:

@@ -28,7 +28,7 @@ from proxybox.sandbox import Functions
 
 
 class AsyncPool(AsyncSandbox):
-    """`Pool` for an event loop: boxes that are ready before a program comes.
+    """`Pool` for an event loop: boxes that are started before programs need them.
 
     size: how many boxes are kept ready, and how many are in use at once; further callers wait. policy, policy_fields,
     preload, warm, functions, packages, guest, record, record_limit, record_redact: as for `Pool`. interceptors, audit,

@@ -2,7 +2,7 @@
 
 Rules: as with python, everything up to the program (a script, -c CODE, -m MODULE or -) belongs to proxybox, and
 everything after it to the program. This parser and click's options are made from one table. A command line that this
-parser cannot read is given to click, which explains the error.
+parser cannot read is passed to click, which explains the error.
 """
 
 from collections.abc import Sequence

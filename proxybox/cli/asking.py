@@ -72,7 +72,7 @@ def write(review: "Review") -> bool:
 
 
 class _Stop(Exception):
-    """No further question is asked."""
+    """Ends the questions."""
 
 
 class _Asking:

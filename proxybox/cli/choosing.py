@@ -1,4 +1,4 @@
-"""The policy that a command line asks for: a preset or a file, and the options that change it.
+"""The policy of a command line: a preset or a file, and the options that change it.
 
 Order: --policy, then --set from left to right, then options that set one thing, such as --timeout.
 """

@@ -58,8 +58,8 @@ def secure() -> None:
     """Prepares the standard streams when a process starts.
 
     Descriptors 0 to 2 that are closed are opened to /dev/null, so that no other file gets their number. An output that
-    cannot be written raises CannotWrite. Writing to a standard output that was closed still fails (EBADF); what is
-    written to a standard error that was closed is discarded.
+    cannot be written raises CannotWrite. Writing to a standard output that was closed still fails (EBADF); data for a
+    standard error that was closed is discarded.
     """
     for fd in (0, 1, 2):
         try:

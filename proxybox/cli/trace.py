@@ -64,7 +64,7 @@ def trace_file(path: str | None) -> Iterator[TextIO]:
 
 
 def chosen_calls(parsed: Parsed) -> Callable[[OSCall], bool]:
-    """Returns a filter for the calls that the options ask for. Raises UsageError for an unknown family."""
+    """Returns a filter for the calls that the options select. Raises UsageError for an unknown family."""
     families = frozenset(parsed.texts("family"))
     if unknown := families - known_families():
         raise UsageError(

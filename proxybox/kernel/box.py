@@ -9,8 +9,8 @@ import attrs
 from proxybox import Policy, Sandbox, SandboxClosedError, SandboxStartError, Session, Terminal
 from proxybox.kernel.spec import KernelOptions
 
-#: Seconds for a cell under the default policy. A cell may compute for as long as a person may look at it: a person who
-#: does not want to wait interrupts it, and a forgotten cell ends. This time bounds the OS calls, too.
+#: Seconds for a cell under the default policy. This is as long as a person may wait for a cell: an impatient person
+#: interrupts it, and a forgotten cell ends. This time also limits the number of OS calls.
 _WALL_TIME, _CPU_TIME = 600.0, 300.0
 #: Bytes of memory under the default policy: the tables of a notebook stay in memory, and each cell adds some.
 _MEMORY = 1 << 30
@@ -31,8 +31,7 @@ def default_policy() -> Policy:
 class KernelBox:
     """One session at a time. Only the thread that runs cells may use it, except for `interrupt` and `close`.
 
-    policy: the one that was chosen, or the default. read: a function that answers the program's reads, as for
-    `Terminal`.
+    policy: the chosen policy, or the default. read: a function that answers the program's reads, as for `Terminal`.
     """
 
     def __init__(self, policy: Policy, read: Callable[[int, bool], str], choice: KernelOptions = _NOTHING) -> None:

@@ -32,7 +32,7 @@ _QUESTION = re.compile(r"(\?{0,2}) ?([^\W\d][\w.]*) ?(\?{0,2})")
 _LONGEST_QUESTION = 200
 #: Names (display_id) by which displayed data can be replaced.
 _DISPLAY_ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
-#: Seconds after an interrupt in which a read of the program fails: it may have been about to ask for input.
+#: Seconds after an interrupt in which a read of the program fails: the program may have been about to read.
 _FRESH = 0.1
 
 
@@ -275,7 +275,7 @@ class ProxyboxKernel(Kernel):
             self.session.send(stream, "interrupt_reply", {"status": "ok"}, parent, ident=ident)
 
     async def do_shutdown(self, restart: bool) -> dict[str, Any]:
-        """Ends the box, whatever runs in it."""
+        """Ends the box, even if a cell runs in it."""
         self._interrupted_at = time.monotonic()
         self._box.close()
         self._free()

@@ -15,7 +15,7 @@ _MOST_TURNS = 4096
 
 
 class StreamSender:
-    """Sends what is printed, in order: after a short wait, when there is much, and whenever `flush` is called.
+    """Sends output in order: after a short wait, when there is much, and at each call of `flush`.
 
     send: a function that is called with the stream and the text, by one thread at a time.
     """

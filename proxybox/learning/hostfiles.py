@@ -1,6 +1,6 @@
 """Finds the host file for a path in a box, and what a mount of this file would allow.
 
-Rule: this file alone looks at the host. It opens no file; it reads the status of files and the names in folders.
+Rule: only this module reads from the host. It opens no files; it reads their status and the names in folders.
 """
 
 import fnmatch

@@ -1,12 +1,12 @@
 """Installs the packages of requirements, once. During this, code of a package runs only in a box.
 
 requirements.py, inline.py   requirements, written anew
-indexes.py                   where it is looked for
-resolving.py                 which wheels that are            uv, in child.py, which can start nothing
-answering.py                 what the guest is                the guest, in a box
-fetching.py, unpacking.py    their files                      in child.py
+indexes.py                   where to search for packages
+resolving.py                 the wheels to install            uv, in child.py, which can start nothing
+answering.py                 the facts of the guest           the guest, in a box
+fetching.py, unpacking.py    the wheels' files                in child.py
 compiling.py                 compiled files                   the guest, in a box
-cache.py                     where they are in the end
+cache.py                     the folder for the result
 """
 
 import contextlib

@@ -30,7 +30,7 @@ class Lines:
 
     stacks: by the call's number, each from the innermost frame on. near: the calls whose own stack could not be read;
     the calls before and after them in their thread have the same stack, and it is used for them. divergence: where the
-    replay has parted from the record; no stacks are known after it. looked: how many calls were inspected.
+    replay has parted from the record; no stacks are known after it. looked: the number of inspected calls.
     """
 
     stacks: Mapping[int, tuple[Frame, ...]]

@@ -74,7 +74,7 @@ class RecordedCall:
 
 @attrs.frozen
 class RecordedSignal:
-    """A signal that the program was sent. late: while it computed. after: the number of the call before it."""
+    """A signal that the program got. late: whether it came between calls. after: the number of the call before it."""
 
     signal: int
     late: bool

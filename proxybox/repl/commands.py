@@ -34,7 +34,7 @@ class WrongUse(Exception):
 class PercentCommand:
     """One command.
 
-    usage: what may follow its name. words: what may be completed there: fixed words, or "host" and "box" for files on
+    usage: the arguments after its name. words: the completions for them: fixed words, or "host" and "box" for files on
     either side, "branch" for branches, "command" for commands.
     """
 
@@ -259,7 +259,7 @@ def get(shell: Shell, text: str) -> None:
 
 
 def store(path: Path, data: bytes, *, force: bool, again: str) -> None:
-    """Writes a file of the user's. An existing file is replaced only with `force`, which the user asks for."""
+    """Writes a file of the user. An existing file is replaced only with `force`, which the user must type."""
     try:
         with open(path, "wb" if force else "xb") as file:
             file.write(data)

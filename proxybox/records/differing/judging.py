@@ -24,7 +24,7 @@ _MOST_ENTRIES: Final = 100_000
 #: The most clock readings before one call that are searched for in the differing bytes.
 _MOST_READINGS: Final = 4
 _ENOENT: Final = -2
-_OWN_CLOCKS: Final = frozenset({TIME_OF_DAY, SECONDS})  # PyPy reads these for itself
+_OWN_CLOCKS: Final = frozenset({TIME_OF_DAY, SECONDS})  # PyPy reads these for its own use
 
 _OPENING: Final = names_of(CallEffect.OPENS)
 _DUPLICATING: Final = names_of(CallEffect.DUPLICATES)

@@ -33,7 +33,7 @@ _IGNORED: Final = 1  # SIG_IGN
 
 @attrs.define
 class FileUse:
-    """What was done with one file or folder. read, written: bytes. looked: questions such as stat(2) and access(2).
+    """The use of one file or folder. read, written: bytes. looked: questions such as stat(2) and access(2).
 
     errors: names of errors, with how often an open or a question got them. changes: other changes, such as `removed`,
     with their counts. lines: the program's lines that made these calls.
@@ -62,7 +62,7 @@ class FileUse:
 
 @attrs.define
 class RefusalCount:
-    """How often something was refused, since when, for what, and to which lines of the program."""
+    """A refusal: how often it occurred, since when, for which subjects, and in which lines of the program."""
 
     count: int = 0
     first_call: int = 0
@@ -144,7 +144,7 @@ def signal_name(value: int | None) -> str:
 
 
 class CallSummary:
-    """Counts what the calls of a program did. `files` gets each call first: it follows descriptors."""
+    """Counts the calls of a program and their effects. files: must follow each call after `add`."""
 
     def __init__(self, files: OpenFiles) -> None:
         self._open = files
