@@ -1,6 +1,7 @@
 """Finds the host file for a path in a box, and what a mount of this file would allow.
 
-Rule: only this module reads from the host. It opens no files; it reads their status and the names in folders.
+Rule: only this module reads from the host. For a program's paths, it reads the status of files and the names in
+folders, and opens no file.
 """
 
 import fnmatch

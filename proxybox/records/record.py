@@ -74,7 +74,7 @@ class RecordedCall:
 
 @attrs.frozen
 class RecordedSignal:
-    """A signal that the program got. late: whether it came between calls. after: the number of the call before it."""
+    """A signal that the program got. late: sent while no call was answered. after: the number of the call before."""
 
     signal: int
     late: bool
