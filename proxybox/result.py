@@ -123,8 +123,7 @@ class Result:
     of the run's record, None for a run that was not recorded. record_fault: why this record is not complete.
     record_inexact: from which call on a replay may differ from the run, and why; None if it cannot differ.
     record_digest: the chain of the whole record (docs/record-format.md), in hexadecimal digits. explanations: what
-    limits, refusals and the exception mean, each as a text for all readers and a remedy for the person who chose the
-    policy.
+    limits, refusals and the exception mean, each with a text for all readers and a remedy for the policy's author.
     """
 
     status: Status

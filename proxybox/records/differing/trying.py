@@ -148,7 +148,7 @@ class _Trial:
             return _PARTS if is_same else _ELSEWHERE
         if got.name == self.usual.name:
             return _GOES_ON  # it prints another value, such as a time
-        if got.name in CLOCKS:  # it reads other clocks than the record has, so it does not follow that run
+        if got.name in CLOCKS:  # other clocks than it got, so it does not follow the run that they are from
             return _GOES_ON if has_clocks else _PARTS
         return _ELSEWHERE
 
